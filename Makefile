@@ -1,0 +1,29 @@
+# Every target sets up what it needs; a second run finds it and starts at once.
+
+.DEFAULT_GOAL := help
+.PHONY: help demo test check bench
+
+VENV := .venv/bin
+
+help: ## Tell what can be made
+	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "make %-7s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+
+demo: ## Serve a small chat over wss and say how to open it; Ctrl-C ends it
+	@scripts/setup-python run
+	@$(VENV)/python examples/demo.py
+
+test: ## Run all tests, with real nginx, Apache and browsers; ARGS="-k word" for some
+	@scripts/setup-system
+	@scripts/setup-python dev
+	$(VENV)/python -m pytest $(ARGS)
+
+check: ## Check format, style, types and layers
+	@scripts/setup-python dev
+	$(VENV)/ruff format --check .
+	$(VENV)/ruff check .
+	$(VENV)/mypy
+	$(VENV)/lint-imports
+
+bench: ## Measure echo against bare picows, ws and wss, in one paired run
+	@scripts/setup-python dev
+	@$(VENV)/python bench/echo.py $(ARGS)
