@@ -1,0 +1,41 @@
+"""
+What holds for every test: where ``CI`` is ``true``, a skipped test is a failed one.
+
+A laptop may lack Apache or a browser; there the test says what it misses. Warnings are errors and
+every test has a deadline: both are options in ``pyproject.toml``.
+"""
+
+import os
+from collections.abc import Generator
+
+import pytest
+
+IS_CI = os.environ.get("CI") == "true"
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_makereport() -> Generator[None, pytest.TestReport, pytest.TestReport]:
+    """Fail what a test or its fixtures skipped; an expected failure is none of them."""
+    report = yield
+    if IS_CI and report.skipped and not hasattr(report, "wasxfail"):
+        _fail(report)
+    return report
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_make_collect_report() -> Generator[None, pytest.CollectReport, pytest.CollectReport]:
+    """Fail a module that skipped itself as a whole."""
+    report = yield
+    if IS_CI and report.skipped:
+        _fail(report)
+    return report
+
+
+def _fail(report: pytest.TestReport | pytest.CollectReport) -> None:
+    report.outcome = "failed"
+    report.longrepr = f"CI must have everything, but this was skipped: {_reason(report)}"
+
+
+def _reason(report: pytest.TestReport | pytest.CollectReport) -> str:
+    # Of a skip, pytest keeps (path, line, reason).
+    return str(report.longrepr[2] if isinstance(report.longrepr, tuple) else report.longrepr)
