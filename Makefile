@@ -22,7 +22,7 @@ check: ## Check format, style, types and layers
 	$(VENV)/ruff format --check .
 	$(VENV)/ruff check .
 	$(VENV)/mypy
-	$(VENV)/lint-imports
+	$(VENV)/lint-imports --no-logo
 
 bench: ## Measure echo against bare picows, ws and wss, in one paired run
 	@scripts/setup-python dev

@@ -1,0 +1,79 @@
+"""
+Where things are and who may import whom; the layers themselves are declared in ``pyproject.toml``.
+
+A module's tests are where its name says, in ``tests/a/test_b.py`` for ``gateman/a/b.py``. What is
+true of several modules together is in ``tests/system`` or in one of ``OF_THE_WHOLE``.
+"""
+
+from pathlib import Path
+
+from importlinter.cli import lint_imports
+
+ROOT = Path(__file__).parent.parent
+PACKAGE = ROOT / "src" / "gateman"
+TESTS = ROOT / "tests"
+
+OF_THE_WHOLE = {
+    "test_architecture.py",
+    "test_conftest.py",
+    "test_docs.py",
+    "test_examples.py",
+    "test_exports.py",
+}
+
+# Lines; every god class of this field was once a file of 500 lines that nobody minded.
+MAX_FILE_LENGTH = 500
+
+DRAWERS = {"common", "helpers", "misc", "shared", "tools", "util", "utils"}
+
+
+def test_every_module_has_its_tests() -> None:
+    """A module's tests are in the file that its own name gives."""
+    expected = {
+        str(path.relative_to(PACKAGE).with_name(f"test_{path.name}"))
+        for path in PACKAGE.rglob("*.py")
+        if not path.name.startswith("__")
+    }
+    actual = {str(path.relative_to(TESTS)) for path in TESTS.rglob("test_*.py")}
+
+    assert sorted(expected - actual) == []
+
+
+def test_every_test_file_has_its_module() -> None:
+    """A test file is named after a module, or is of the whole."""
+    orphans = {
+        str(path.relative_to(TESTS))
+        for path in TESTS.rglob("test_*.py")
+        if path.parent.name not in {"support", "system"}
+        and not (
+            PACKAGE / path.relative_to(TESTS).with_name(path.name.removeprefix("test_"))
+        ).exists()
+    }
+
+    assert sorted(orphans - OF_THE_WHOLE) == []
+
+
+def test_no_file_is_long() -> None:
+    """A file that grows past the limit is two things."""
+    long = [
+        f"{path.relative_to(ROOT)}: {length} lines"
+        for folder in (PACKAGE, TESTS)
+        for path in folder.rglob("*.py")
+        if (length := len(path.read_text().splitlines())) > MAX_FILE_LENGTH
+    ]
+
+    assert sorted(long) == []
+
+
+def test_no_module_is_a_drawer() -> None:
+    """A name that could hold anything will."""
+    drawers = [
+        str(path.relative_to(ROOT)) for path in PACKAGE.rglob("*.py") if path.stem in DRAWERS
+    ]
+
+    assert sorted(drawers) == []
+
+
+def test_imports_point_down() -> None:
+    """The contracts on layers, purity and third-party packages hold."""
+    assert lint_imports(config_filename=str(ROOT / "pyproject.toml"), is_debug_mode=False) == 0
