@@ -206,7 +206,7 @@ def read_tls(data: bytes) -> NeedMore | ClientHello | NotTLS:
         return ClientHello(None, ())
 
 
-def looks_like_tls(data: bytes) -> bool:
+def looks_like_tls(data: bytes | bytearray) -> bool:
     """
     Tell whether a peer of a plain port speaks TLS.
 
