@@ -1,0 +1,45 @@
+"""What ``import gateman`` gives, and what it spares."""
+
+import inspect
+import subprocess
+import sys
+import tomllib
+from pathlib import Path
+
+import gateman
+
+PYPROJECT = Path(__file__).parent.parent / "pyproject.toml"
+
+# What only commands need; together they cost more than the rest of the import.
+FOR_COMMANDS = {"click", "cryptography", "gateman.cli", "gateman.ops"}
+
+
+def test_names_are_listed_in_order() -> None:
+    """A name is exported once, and found where the alphabet has it."""
+    assert list(gateman.__all__) == sorted(set(gateman.__all__))
+
+
+def test_every_name_is_documented() -> None:
+    """A reader of ``help(gateman)`` learns what each exported name is for."""
+    silent = [name for name in gateman.__all__ if not inspect.getdoc(getattr(gateman, name))]
+
+    assert silent == []
+
+
+def test_version_is_that_of_the_package() -> None:
+    """The version is the same wherever it is asked for."""
+    project = tomllib.loads(PYPROJECT.read_text())["project"]
+
+    assert gateman.__version__ == project["version"]
+
+
+def test_import_is_without_what_only_commands_need() -> None:
+    """A service starts without the command line and the maker of certificates."""
+    loaded = subprocess.run(
+        [sys.executable, "-c", "import gateman, sys; print(*sys.modules)"],
+        check=True,
+        capture_output=True,
+        text=True,
+    ).stdout.split()
+
+    assert sorted(FOR_COMMANDS.intersection(loaded)) == []
