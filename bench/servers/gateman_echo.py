@@ -1,0 +1,40 @@
+"""
+An echo as a user of gateman would write it, with everything on that is on by default.
+
+Heartbeat, limits, UTF-8 check and the closing handshake are all in force.
+"""
+
+import argparse
+
+from gateman import Connection, Worker
+
+
+def echo(connection: Connection, message: str | bytes) -> None:
+    """Send back what came, as it came."""
+    connection.send(message)
+
+
+async def echo_async(connection: Connection, message: str | bytes) -> None:
+    """Send back what came, from a coroutine."""
+    connection.send(message)
+
+
+def main() -> None:
+    """Read the arguments and serve."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--port", type=int, required=True)
+    parser.add_argument("--certificate", help="PEM with the key in it; without, plain ws")
+    parser.add_argument("--async", dest="is_async", action="store_true")
+    arguments = parser.parse_args()
+    pem = arguments.certificate
+    worker = Worker(
+        f"websocket://127.0.0.1:{arguments.port}",
+        {"ssl": {"local_cert": pem, "local_pk": pem}} if pem else None,
+        transport="ssl" if pem else "tcp",
+    )
+    worker.on_message = echo_async if arguments.is_async else echo
+    Worker.run_all()
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,217 @@
+"""
+The servers under measurement: each a process of its own, on loopback, pinned to one core.
+
+A server is a file in ``servers/`` that takes ``--port`` and ``--certificate`` and echoes.
+"""
+
+import datetime as dt
+import importlib.metadata
+import ipaddress
+import os
+import platform
+import socket
+import ssl
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+from cryptography import x509
+from cryptography.hazmat.primitives import hashes, serialization
+from cryptography.hazmat.primitives.asymmetric import ec
+from generator import BUILD, HERE
+
+START_TIMEOUT = 20.0  # seconds until a server must listen
+STOP_TIMEOUT = 20.0  # seconds from SIGTERM to SIGKILL
+
+
+@dataclass(frozen=True, kw_only=True)
+class Server:
+    """
+    A server that can be measured.
+
+    Attributes:
+        name: For tables.
+        script: Its file in ``servers/``.
+        arguments: What it is told besides port and certificate.
+    """
+
+    name: str
+    script: str
+    arguments: tuple[str, ...] = ()
+
+
+PICOWS = Server(name="bare picows", script="bare_picows.py")
+GATEMAN = Server(name="gateman", script="gateman_echo.py")
+GATEMAN_ASYNC = Server(name="gateman async", script="gateman_echo.py", arguments=("--async",))
+
+
+@dataclass(frozen=True, kw_only=True)
+class Subject:
+    """
+    A server that runs.
+
+    Attributes:
+        pid: The process that serves.
+        port: Where it listens on 127.0.0.1.
+    """
+
+    pid: int
+    port: int
+
+    def pss(self) -> int:
+        """
+        Read what the process holds in memory, its share of shared pages included.
+
+        Returns:
+            Bytes.
+        """
+        for line in Path(f"/proc/{self.pid}/smaps_rollup").read_text().splitlines():
+            if line.startswith("Pss:"):
+                return int(line.split()[1]) * 1024
+        raise RuntimeError("smaps_rollup has no Pss line")
+
+    def settled_pss(self, *, timeout: float = 15.0) -> int:
+        """
+        Read the memory when it has stopped moving.
+
+        Args:
+            timeout: Seconds after which the last reading has to do.
+
+        Returns:
+            Bytes.
+        """
+        until = time.monotonic() + timeout
+        readings = [self.pss()]
+        while time.monotonic() < until:
+            time.sleep(0.4)
+            readings.append(self.pss())
+            if len(readings) >= 3 and max(readings[-3:]) - min(readings[-3:]) <= 16 << 10:
+                break
+        return readings[-1]
+
+
+def cores() -> tuple[int, int]:
+    """
+    Choose the server's core and the generator's.
+
+    Returns:
+        Two cores of those that this process may use; the same twice where there is one.
+    """
+    usable = sorted(os.sched_getaffinity(0))
+    return usable[0], usable[-1]
+
+
+def certificate() -> Path:
+    """
+    Make the servers' certificate once: ECDSA P-256, self-signed, nobody verifies it.
+
+    Returns:
+        A PEM file with certificate and key.
+    """
+    path = BUILD / "certificate.pem"
+    now = dt.datetime.now(dt.UTC)
+    if path.exists():
+        known = x509.load_pem_x509_certificate(path.read_bytes())
+        if known.not_valid_after_utc > now + dt.timedelta(days=1):
+            return path
+    key = ec.generate_private_key(ec.SECP256R1())
+    name = x509.Name([x509.NameAttribute(x509.NameOID.COMMON_NAME, "localhost")])
+    loopback = x509.IPAddress(ipaddress.ip_address("127.0.0.1"))
+    made = (
+        x509.CertificateBuilder()
+        .subject_name(name)
+        .issuer_name(name)
+        .public_key(key.public_key())
+        .serial_number(x509.random_serial_number())
+        .not_valid_before(now - dt.timedelta(days=1))
+        .not_valid_after(now + dt.timedelta(days=30))
+        .add_extension(x509.SubjectAlternativeName([loopback]), critical=False)
+        .sign(key, hashes.SHA256())
+    )
+    BUILD.mkdir(exist_ok=True)
+    path.touch(mode=0o600)
+    path.write_bytes(
+        made.public_bytes(serialization.Encoding.PEM)
+        + key.private_bytes(
+            serialization.Encoding.PEM,
+            serialization.PrivateFormat.PKCS8,
+            serialization.NoEncryption(),
+        )
+    )
+    return path
+
+
+def free_port() -> int:
+    """Find a port of loopback that nobody listens on."""
+    with socket.create_server(("127.0.0.1", 0)) as probe:
+        port: int = probe.getsockname()[1]
+        return port
+
+
+def _is_listening(port: int) -> bool:
+    # proc(5): the local address is hexadecimal, host in network order; state 0A is LISTEN.
+    for line in Path("/proc/net/tcp").read_text().splitlines()[1:]:
+        _, local, _, state = line.split(maxsplit=4)[:4]
+        if state == "0A" and local.endswith(f":{port:04X}"):
+            return True
+    return False
+
+
+def _children(pid: int) -> list[int]:
+    return [int(word) for word in Path(f"/proc/{pid}/task/{pid}/children").read_text().split()]
+
+
+def _wait_until_listening(process: subprocess.Popen[bytes], port: int, name: str) -> None:
+    until = time.monotonic() + START_TIMEOUT
+    while time.monotonic() < until:
+        if process.poll() is not None:
+            sys.exit(f"{name} ended with {process.returncode} before it listened (see above)")
+        # Not by connecting: a connection that ends before TLS is a traceback in picows' log.
+        if _is_listening(port):
+            return
+        time.sleep(0.02)
+    sys.exit(f"{name} did not listen within {START_TIMEOUT:.0f} s")
+
+
+@contextmanager
+def running(server: Server, *, secure: bool) -> Iterator[Subject]:
+    """
+    Start a server on its core, and end it.
+
+    Args:
+        server: Which.
+        secure: Whether it serves wss.
+
+    Yields:
+        The running server; it listens.
+    """
+    port = free_port()
+    words = ["taskset", "-c", str(cores()[0]), sys.executable]
+    words += [str(HERE / "servers" / server.script), f"--port={port}", *server.arguments]
+    if secure:
+        words.append(f"--certificate={certificate()}")
+    process = subprocess.Popen(words)
+    try:
+        _wait_until_listening(process, port, server.name)
+        # A server with a master process serves from the child.
+        yield Subject(pid=(_children(process.pid) or [process.pid])[0], port=port)
+    finally:
+        process.terminate()
+        try:
+            process.wait(STOP_TIMEOUT)
+        except subprocess.TimeoutExpired:
+            process.kill()
+            process.wait()
+
+
+def conditions() -> str:
+    """Say in one line what the figures depend on."""
+    versions = [f"{name} {importlib.metadata.version(name)}" for name in ("picows", "aiofastnet")]
+    python = f"{platform.python_implementation()} {platform.python_version()}"
+    tls = " ".join(ssl.OPENSSL_VERSION.split()[:2])
+    system = f"{platform.system()} {platform.release()}, {os.cpu_count()} cores"
+    return ", ".join([python, *versions, tls, system])
