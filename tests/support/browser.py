@@ -15,18 +15,20 @@ import os
 import shutil
 import signal
 import subprocess
-import tempfile
 import time
 from abc import ABC, abstractmethod
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from types import TracebackType
 from typing import Any, ClassVar, Self
 
-from websockets.sync.client import ClientConnection, connect
+from websockets.sync.client import connect
 
 START_TIMEOUT = 60.0  # seconds: a cold start on a loaded machine with two cores
 COMMAND_TIMEOUT = 30.0  # seconds
+STOP_TIMEOUT = 10.0  # seconds
 
 
 class BrowserError(Exception):
@@ -51,28 +53,17 @@ class Browser(ABC):
         self._command_number = 0
 
     def __enter__(self) -> Self:
-        self._home = Path(tempfile.mkdtemp(prefix="gateman-browser-"))
-        try:
+        with ExitStack() as stack:
+            self._home = Path(stack.enter_context(TemporaryDirectory(ignore_cleanup_errors=True)))
             self._prepare()
-            with (self._home / "stderr.txt").open("wb") as stderr:
-                self._process = subprocess.Popen(
-                    self._command(),
-                    env={**os.environ, "HOME": str(self._home), "XDG_DATA_HOME": str(self._home)},
-                    stdin=subprocess.DEVNULL,
-                    stdout=subprocess.DEVNULL,
-                    stderr=stderr,
-                    # A group of its own, so that its helpers end with it.
-                    start_new_session=True,
-                )
-        except BaseException:
-            shutil.rmtree(self._home, ignore_errors=True)
-            raise
-        try:
-            self._remote = self._dial(self._wait_for_address())
+            self._process = stack.enter_context(self._running())
+            # No pings: a browser that runs a long script answers none. Answers have no bound.
+            remote = connect(
+                self._wait_for_address(), proxy=None, max_size=None, ping_interval=None
+            )
+            self._remote = stack.enter_context(remote)
             self._attach()
-        except BaseException:
-            self._end()
-            raise
+            self._stack = stack.pop_all()
         return self
 
     def __exit__(
@@ -81,8 +72,7 @@ class Browser(ABC):
         error: BaseException | None,
         traceback: TracebackType | None,
     ) -> None:
-        self._remote.close()
-        self._end()
+        self._stack.close()
 
     @classmethod
     def missing(cls) -> str | None:
@@ -106,6 +96,18 @@ class Browser(ABC):
         Raises:
             BrowserError: It could not be loaded; the text has the browser's own reason.
         """
+
+    def paste(self, lines: str) -> None:
+        """
+        Run statements in the page, as lines pasted into its console are.
+
+        Args:
+            lines: The statements; a page's policy on scripts does not bind them.
+
+        Raises:
+            BrowserError: They threw.
+        """
+        self._run(f"{lines}\n;null", COMMAND_TIMEOUT)
 
     def evaluate(self, script: str, *, timeout: float = COMMAND_TIMEOUT) -> Any:
         """
@@ -172,10 +174,6 @@ class Browser(ABC):
             time.sleep(0.05)
         return address
 
-    def _dial(self, address: str) -> ClientConnection:
-        # No pings: a browser that runs a long script answers none. Answers have no bound.
-        return connect(address, proxy=None, max_size=None, ping_interval=None)
-
     def _call(self, method: str, *, timeout: float = COMMAND_TIMEOUT, **envelope: Any) -> Any:
         self._command_number += 1
         number = self._command_number
@@ -193,18 +191,24 @@ class Browser(ABC):
             raise BrowserError(f"{method}: {answer.get('message') or answer['error']}")
         return answer["result"]
 
-    def _end(self) -> None:
-        for sign in (signal.SIGTERM, signal.SIGKILL):
-            try:
-                os.killpg(self._process.pid, sign)
-            except ProcessLookupError:
-                break
-            try:
-                self._process.wait(5)
-            except subprocess.TimeoutExpired:
-                continue
-        self._process.wait(5)
-        shutil.rmtree(self._home, ignore_errors=True)
+    @contextmanager
+    def _running(self) -> Iterator[subprocess.Popen[bytes]]:
+        with (self._home / "stderr.txt").open("wb") as stderr:
+            process = subprocess.Popen(
+                self._command(),
+                env={**os.environ, "HOME": str(self._home), "XDG_DATA_HOME": str(self._home)},
+                stdin=subprocess.DEVNULL,
+                stdout=subprocess.DEVNULL,
+                stderr=stderr,
+                # A group of its own, so that its helpers end with it.
+                start_new_session=True,
+            )
+        try:
+            yield process
+        finally:
+            # Nothing of it is kept, so it need not end in order.
+            os.killpg(process.pid, signal.SIGKILL)
+            process.wait(STOP_TIMEOUT)
 
 
 class Chromium(Browser):
