@@ -1,0 +1,31 @@
+"""
+gateman: a WSS service in five lines, kept up under load, attack, reload and growth.
+
+    from gateman import Worker
+"""
+
+from . import excepthook as excepthook
+from .connection import Connection, Sent, State
+from .errors import ConfigError, ExitCode, GatemanError, ProtocolError, Refuse
+from .options import Limits, Timeouts
+from .request import Request
+from .websocket.close import CloseCode
+from .worker import Worker
+
+__version__ = "0.1.0"
+
+__all__ = [
+    "CloseCode",
+    "ConfigError",
+    "Connection",
+    "ExitCode",
+    "GatemanError",
+    "Limits",
+    "ProtocolError",
+    "Refuse",
+    "Request",
+    "Sent",
+    "State",
+    "Timeouts",
+    "Worker",
+]

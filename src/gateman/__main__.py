@@ -1,0 +1,6 @@
+"""``python -m gateman`` is ``gateman``."""
+
+from .cli import main
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,266 @@
+"""
+Calls the application's callbacks, in order.
+
+A plain function is called at once, from within the network layer. An ``async def`` runs in a
+task of its connection, one at a time and in the order in which things happened; while one
+runs, everything else that happens to this connection waits behind it, plain functions too,
+and reading pauses when too much of it waits.
+
+What a callback raises is logged with its traceback and costs that connection, no other.
+"""
+
+import asyncio
+import inspect
+from collections import deque
+from collections.abc import Callable
+from typing import Any
+
+from .callbacks import Function, is_async
+from .connection import PAUSED_BY_QUEUE, Connection, State
+from .errors import Refuse
+from .log import Sampled, logger
+from .options import Limits
+
+# What happens to a connection before or between its messages: if one of these is async,
+# messages may have to wait for it.
+_BEFORE_MESSAGES = (
+    "on_connect",
+    "on_websocket_connect",
+    "on_open",
+    "on_error",
+    "on_buffer_full",
+    "on_buffer_drain",
+)
+
+Then = Callable[[Exception | None], None]
+
+
+class _Mailbox:
+    """What waits for one connection while an async callback of it runs."""
+
+    __slots__ = ("is_paused", "letters", "size")
+
+    def __init__(self) -> None:
+        self.letters: deque[tuple[Function, tuple[Any, ...], Then | None, int]] = deque()
+        self.size = 0  # bytes of messages
+        self.is_paused = False
+
+
+class Caller:
+    """The callbacks of one worker in one process."""
+
+    def __init__(self, functions: dict[str, Function], limits: Limits) -> None:
+        """
+        Take over what was declared.
+
+        Args:
+            functions: By name; each was :func:`check`-ed.
+            limits: How much may wait for an async one.
+        """
+        self._functions = functions
+        self._limits = limits
+        self._async = {name for name, function in functions.items() if is_async(function)}
+        self._mailboxes: dict[Connection, _Mailbox] = {}
+        self._tasks: set[asyncio.Task[None]] = set()
+        self._sampled = Sampled()
+
+    def deliver(self) -> Function:
+        """
+        Choose what takes messages.
+
+        Returns:
+            The user's own function where nothing can be before a message; otherwise one that
+            keeps the order.
+        """
+        function = self._functions.get("on_message")
+        if function is None:
+            return _ignore
+        if "on_message" not in self._async and not self._async.intersection(_BEFORE_MESSAGES):
+            return function
+        return self._deliver_in_order
+
+    def call(self, name: str, connection: Connection, *args: Any) -> None:
+        """
+        Call a connection's callback, now or behind what waits.
+
+        Args:
+            name: Which.
+            connection: Its first argument.
+            args: The others.
+        """
+        function = self._functions.get(name)
+        if function is None:
+            return
+        if name in self._async or connection in self._mailboxes:
+            self._put(connection, function, (connection, *args), None, 0)
+        else:
+            try:
+                function(connection, *args)
+            except Exception as error:  # noqa: BLE001 - an application's fault is its own
+                self.failed(connection, error, name)
+
+    def ask(self, connection: Connection, then: Then) -> None:
+        """
+        Call ``on_websocket_connect``, and tell what it decided.
+
+        Args:
+            connection: The connection, with its request.
+            then: Gets ``None``, the ``Refuse`` or what else was raised.
+        """
+        function = self._functions.get("on_websocket_connect")
+        if function is not None:
+            args = (connection, connection.request)
+            if "on_websocket_connect" in self._async or connection in self._mailboxes:
+                self._put(connection, function, args, then, 0)
+                return
+            try:
+                function(*args)
+            except Exception as error:  # noqa: BLE001 - an application's fault is its own
+                self._refused(connection, error, then)
+                return
+        elif connection in self._mailboxes:
+            self._put(connection, _ignore, (), then, 0)
+            return
+        then(None)
+
+    async def call_worker(self, name: str, worker: object) -> None:
+        """
+        Call ``on_worker_start`` or ``on_worker_stop``.
+
+        Args:
+            name: Which.
+            worker: Its argument.
+        """
+        function = self._functions.get(name)
+        if function is not None:
+            result = function(worker)
+            if name in self._async:
+                await result
+
+    def failed(self, connection: Connection, error: Exception, name: str = "on_message") -> None:
+        """
+        Log what a callback raised, and close its connection with 1011.
+
+        Args:
+            connection: Whose callback it was.
+            error: What it raised.
+            name: The callback's name.
+        """
+        # By place: one bug in a hot handler fills no disk, and hides no other bug.
+        place = _place(error)
+        line = self._sampled.line(
+            place,
+            f"{name} raised {type(error).__name__} for {connection!r}, which is closed for it",
+            asyncio.get_running_loop().time(),
+        )
+        if line is not None:
+            logger.error(line, exc_info=error)
+        if name != "on_error":
+            self.call("on_error", connection, error)
+        if connection.state is State.OPEN:
+            connection.close(1011, "internal error")
+        elif connection.state is State.CONNECTING and name != "on_websocket_connect":
+            connection.destroy()
+
+    @property
+    def waiting_count(self) -> int:
+        """Connections for which an async callback runs."""
+        return len(self._mailboxes)
+
+    async def finish(self, timeout: float) -> None:  # noqa: ASYNC109 - a bound, not a scope
+        """
+        Let running callbacks end, and cancel those that do not.
+
+        Args:
+            timeout: Seconds.
+        """
+        if self._tasks:
+            _, running = await asyncio.wait(self._tasks, timeout=max(timeout, 0))
+            for task in running:
+                task.cancel()
+            if running:
+                # Bounded: a callback that catches its cancellation is left behind.
+                await asyncio.wait(running, timeout=1.0)
+
+    # Keeping the order.
+
+    def _deliver_in_order(self, connection: Connection, message: str | bytes) -> None:
+        function = self._functions["on_message"]
+        if "on_message" in self._async or connection in self._mailboxes:
+            self._put(connection, function, (connection, message), None, len(message))
+        else:
+            function(connection, message)
+
+    def _put(
+        self,
+        connection: Connection,
+        function: Function,
+        args: tuple[Any, ...],
+        then: Then | None,
+        size: int,
+    ) -> None:
+        mailbox = self._mailboxes.get(connection)
+        if mailbox is None:
+            mailbox = self._mailboxes[connection] = _Mailbox()
+            task = asyncio.get_running_loop().create_task(self._work(connection, mailbox))
+            self._tasks.add(task)
+            task.add_done_callback(self._tasks.discard)
+        mailbox.letters.append((function, args, then, size))
+        mailbox.size += size
+        if not mailbox.is_paused and self._is_too_much(mailbox):
+            mailbox.is_paused = True
+            connection._link.pause(PAUSED_BY_QUEUE)  # noqa: SLF001 - the row below's own
+
+    def _is_too_much(self, mailbox: _Mailbox) -> bool:
+        limits = self._limits
+        return (
+            len(mailbox.letters) > limits.max_queued_messages
+            or mailbox.size > limits.max_message_size
+        )
+
+    async def _work(self, connection: Connection, mailbox: _Mailbox) -> None:
+        letters = mailbox.letters
+        try:
+            while letters:
+                function, args, then, size = letters.popleft()
+                mailbox.size -= size
+                try:
+                    result = function(*args)
+                    if inspect.isawaitable(result):
+                        await result
+                except Exception as error:  # noqa: BLE001 - an application's fault is its own
+                    if then is None:
+                        self.failed(connection, error, _name_of(function, self._functions))
+                    else:
+                        self._refused(connection, error, then)
+                else:
+                    if then is not None:
+                        then(None)
+                if mailbox.is_paused and not self._is_too_much(mailbox):
+                    mailbox.is_paused = False
+                    connection._link.resume(PAUSED_BY_QUEUE)  # noqa: SLF001
+        finally:
+            del self._mailboxes[connection]
+
+    def _refused(self, connection: Connection, error: Exception, then: Then) -> None:
+        if not isinstance(error, Refuse):
+            self.failed(connection, error, "on_websocket_connect")
+        then(error)
+
+
+def _ignore(*_args: object) -> None:
+    """Stand in for a callback that nobody declared."""
+
+
+def _name_of(function: Function, functions: dict[str, Function]) -> str:
+    return next((name for name, known in functions.items() if known is function), "a callback")
+
+
+def _place(error: Exception) -> str:
+    """Where an exception was raised; bounded by the number of lines of the program."""
+    trace = error.__traceback__
+    while trace is not None and trace.tb_next is not None:
+        trace = trace.tb_next
+    if trace is None:
+        return type(error).__name__
+    return f"{type(error).__name__} {trace.tb_frame.f_code.co_filename}:{trace.tb_lineno}"

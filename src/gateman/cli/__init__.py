@@ -1,0 +1,46 @@
+"""
+The ``gateman`` command. A command's module is imported only when it is used.
+
+Nothing here decides: each command calls one function of ``gateman.ops`` and prints.
+"""
+
+import sys
+from importlib import import_module
+
+import click
+
+from .. import __version__
+from ..errors import ConfigError
+
+# Each command is an attribute of the module of its name.
+_COMMANDS = ("cert", "proxy")
+
+
+class _Commands(click.Group):
+    """The subcommands, imported when they are asked for."""
+
+    def list_commands(self, _ctx: click.Context) -> list[str]:
+        """Name them, for ``--help``."""
+        return list(_COMMANDS)
+
+    def get_command(self, _ctx: click.Context, name: str) -> click.Command | None:
+        """Import one."""
+        if name not in _COMMANDS:
+            return None
+        command = getattr(import_module(f".{name}", __package__), name)
+        return command if isinstance(command, click.Command) else None
+
+
+@click.group(cls=_Commands, context_settings={"help_option_names": ["-h", "--help"]})
+@click.version_option(__version__, prog_name="gateman")
+def gateman() -> None:
+    """Serve WebSockets over TLS, and everything around it."""
+
+
+def main() -> None:
+    """Run the command line; a user's mistake is one sentence and exit code 78."""
+    try:
+        gateman(prog_name="gateman")
+    except ConfigError as error:
+        click.echo(f"gateman: {error}", err=True)
+        sys.exit(int(error.exit_code))

@@ -1,0 +1,270 @@
+"""
+What handlers hold: one client, from its TCP connection to the end of its WebSocket.
+
+A connection knows no socket and no engine. Below it is a :class:`Link`, which the handshake
+provides until the 101 and the engine from then on.
+"""
+
+from enum import Enum
+from typing import Any, Protocol
+
+from .request import Request
+from .websocket.close import check_close
+from .websocket.encoding import as_payload
+
+
+class State(Enum):
+    """Where a connection is in its life; it only ever moves down this list."""
+
+    CONNECTING = "connecting"
+    """TCP (and TLS) are up; the handshake is not done."""
+    OPEN = "open"
+    """Messages go both ways."""
+    CLOSING = "closing"
+    """Our Close is sent and the peer's awaited; nothing more is sent or delivered."""
+    CLOSED = "closed"
+    """``on_close`` is due or done."""
+
+
+class Sent(Enum):
+    """What became of a message that was given to ``send``."""
+
+    SENT = "sent"
+    """Handed to the operating system whole (under TLS: up to 32 KiB may still be ciphered)."""
+    QUEUED = "queued"
+    """Waiting in this process for a peer that reads slowly; it will go out in order."""
+    DROPPED = "dropped"
+    """Thrown away: more than ``limits.max_send_buffer_size`` would be waiting. Counted."""
+    CLOSED = "closed"
+    """Thrown away: the connection is not open."""
+
+    def __bool__(self) -> bool:
+        """Whether the message is on its way."""
+        return self is Sent.SENT or self is Sent.QUEUED
+
+
+class Link(Protocol):
+    """What a connection asks of the layer below it."""
+
+    def close(self, code: int, reason: str) -> None:
+        """Start the closing handshake, or end a handshake that is not done."""
+
+    def abort(self, code: int, reason: str) -> None:
+        """End the TCP connection at once; ``on_close`` gets the code and the reason."""
+
+    def pause(self, reason: int) -> None:
+        """Stop reading until ``resume`` was called for every reason given."""
+
+    def resume(self, reason: int) -> None:
+        """Take one reason to pause back."""
+
+    def unsent_size(self) -> int:
+        """Bytes that wait in this process for the peer."""
+
+    async def drain(self) -> None:
+        """Wait until nothing is unsent, or the connection is closed."""
+
+
+# Reasons to stop reading from a client; a bit each, so that they do not undo one another.
+PAUSED_BY_USER = 1
+PAUSED_BY_QUEUE = 2
+PAUSED_BY_PEER = 4
+
+
+class Connection:
+    """
+    One client.
+
+    Not thread-safe: use it on the event loop it was made on. Hashable by identity, so
+    that it can be kept in sets. Attributes of the application's own go into ``session``.
+
+    Attributes:
+        id: A number, unique in this process, counting from 1.
+        worker: The worker that it belongs to.
+        request: The handshake's request; set before ``on_websocket_connect``.
+        remote_ip: The client's address: behind a trusted proxy the one that the proxy
+            names, otherwise ``peer_ip``.
+        remote_port: The client's port; 0 when it is not known.
+        peer_ip: Who is at the other end of the TCP connection: the client or the proxy;
+            ``"unix"`` on a unix socket.
+        local_address: Our end: ``"127.0.0.1:8282"``, ``"[::1]:8282"`` or a path.
+        is_secure: Whether this process did the TLS. Behind a proxy that did it, this is
+            ``False``; look at the proxy's ``X-Forwarded-Proto``.
+        state: Where it is in its life.
+        subprotocol: What was agreed, or ``None``. ``on_websocket_connect`` may set it to
+            one of ``request.subprotocols``.
+        response_headers: Header fields for the 101, for ``on_websocket_connect`` to fill.
+        dropped: How many messages were dropped because the peer reads too slowly.
+    """
+
+    __slots__ = (
+        "__weakref__",
+        "_fate",
+        "_link",
+        "_session",
+        "_wire",
+        "dropped",
+        "id",
+        "is_secure",
+        "local_address",
+        "peer_ip",
+        "remote_ip",
+        "remote_port",
+        "request",
+        "response_headers",
+        "state",
+        "subprotocol",
+        "worker",
+    )
+
+    # `_wire(opcode, payload)` is where a message goes, and `_fate` what to answer then. The
+    # link swaps both as the connection moves on (open, queueing, closed), so that `send` has
+    # no case to tell: the hot path pays one call (bench/echo.py).
+
+    def __init__(
+        self,
+        number: int,
+        worker: Any,
+        link: Link,
+        *,
+        peer: tuple[str, int],
+        local_address: str,
+        is_secure: bool,
+    ) -> None:
+        """
+        Make the connection of a peer that has just arrived; the handshake does.
+
+        Args:
+            number: Its id.
+            worker: Its worker.
+            link: The layer below.
+            peer: The other end's address and port; ``("unix", 0)`` on a unix socket.
+            local_address: Our end.
+            is_secure: Whether we did TLS.
+        """
+        self.id = number
+        self.worker = worker
+        self.request: Request | None = None
+        self.peer_ip, self.remote_port = peer
+        self.remote_ip = self.peer_ip
+        self.local_address = local_address
+        self.is_secure = is_secure
+        self.state = State.CONNECTING
+        self.subprotocol: str | None = None
+        self.response_headers: dict[str, str] = {}
+        self.dropped = 0
+        self._session: dict[str, Any] | None = None
+        self._link = link
+        self._wire: Any = discard
+        self._fate = Sent.CLOSED
+
+    def send(self, message: str | bytes | bytearray | memoryview) -> Sent:
+        """
+        Send one message.
+
+        Never blocks, and never raises for a peer that is slow or gone.
+
+        Args:
+            message: ``str`` goes out as text, anything bytes-like as binary. It is copied
+                before this returns.
+
+        Returns:
+            What became of it. :attr:`Sent.SENT` and :attr:`Sent.QUEUED` are true.
+
+        Raises:
+            TypeError: It is neither.
+            ValueError: A ``str`` that has no UTF-8 form (lone surrogates).
+
+        Guarantees:
+            Messages to one connection arrive in the order of their ``send`` calls.
+        """
+        kind = message.__class__
+        if kind is str:
+            self._wire(1, message)
+        elif kind is bytes:
+            self._wire(2, message)
+        else:
+            self._wire(*as_payload(message))
+        return self._fate
+
+    def close(self, code: int = 1000, reason: str = "", message: str | bytes | None = None) -> None:
+        """
+        Close with a closing handshake, within ``timeouts.close``; then the peer is cut off.
+
+        What was sent before still goes out first. Before the handshake is done the TCP
+        connection just ends. Closing twice does nothing.
+
+        Args:
+            code: The close code: 1000 to 1003, 1007 to 1014, or 3000 to 4999; use 4000 and
+                up for codes of your own (RFC 6455, section 7.4.2).
+            reason: For the peer; at most 123 bytes of UTF-8.
+            message: A last message, sent before the Close.
+
+        Raises:
+            ConfigError: The code or the reason cannot be sent.
+        """
+        check_close(code, reason)
+        if message is not None:
+            self.send(message)
+        self._link.close(code, reason)
+
+    def destroy(self) -> None:
+        """Cut the peer off at once: what is unsent is lost, and ``on_close`` gets 1006."""
+        self._link.abort(1006, "")
+
+    def pause_recv(self) -> None:
+        """Stop reading, so that TCP makes the client wait; pings are not answered either."""
+        self._link.pause(PAUSED_BY_USER)
+
+    def resume_recv(self) -> None:
+        """Read again."""
+        self._link.resume(PAUSED_BY_USER)
+
+    async def drain(self) -> None:
+        """
+        Wait until everything sent has been handed to the operating system.
+
+        Returns at once when nothing is waiting, and when the connection closes. Await it
+        between large sends to never lose one to ``limits.max_send_buffer_size``.
+        """
+        await self._link.drain()
+
+    @property
+    def send_buffer_size(self) -> int:
+        """Bytes that wait in this process because the peer reads slowly."""
+        return self._link.unsent_size()
+
+    @property
+    def session(self) -> dict[str, Any]:
+        """The application's own data about this client; empty at first."""
+        if self._session is None:
+            self._session = {}
+        return self._session
+
+    @property
+    def remote_address(self) -> str:
+        """``remote_ip`` and ``remote_port`` as one: ``"203.0.113.7:50312"``."""
+        return join_address(self.remote_ip, self.remote_port)
+
+    def __repr__(self) -> str:
+        """Name it for a log line."""
+        return f"<Connection {self.id} {self.remote_address} {self.state.value}>"
+
+
+def join_address(host: str, port: int) -> str:
+    """
+    Write an address as URLs do.
+
+    Args:
+        host: The address or path; may be empty.
+        port: The port; 0 for none.
+
+    Returns:
+        ``"host:port"``, an IPv6 address in brackets, or just the host.
+    """
+    bracketed = f"[{host}]" if ":" in host else host
+    return f"{bracketed}:{port}" if port else bracketed
+
+
+def discard(_opcode: int, _payload: object) -> None:
+    """Where messages go before a connection is open and after it is closed."""

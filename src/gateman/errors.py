@@ -1,0 +1,156 @@
+"""
+Every error of gateman: an error carries what its handler needs, and its answer.
+
+    GatemanError
+    ├── ConfigError            the user's mistake, before anything listens → exit code 78
+    ├── Refuse                 raised by the application in ``on_websocket_connect``
+    ├── HandshakeError         the peer's request cannot be a WebSocket handshake → HTTP status
+    ├── PreambleError          the peer's first bytes are no preamble that we accept
+    └── ProtocolError          the peer broke RFC 6455 or 7692 → close code
+
+Sentences are made here, from data on the instance; nobody assembles one at a ``raise``.
+"""
+
+from collections.abc import Iterable, Mapping
+from enum import IntEnum
+
+
+class ExitCode(IntEnum):
+    """What gateman tells the shell (``docs/exit-codes.md``)."""
+
+    STOPPED = 0
+    """Stopped as asked."""
+    CRASHED = 1
+    """A fault of gateman or of the application ended it, or a command failed."""
+    USAGE = 2
+    """The command line makes no sense."""
+    CONFIG = 78
+    """The configuration is wrong (``EX_CONFIG`` of sysexits.h); nothing was listening."""
+
+
+class GatemanError(Exception):
+    """The root of every error that gateman raises."""
+
+
+class ConfigError(GatemanError, ValueError):
+    """
+    Something that the user declared cannot work.
+
+    Uncaught, it ends the program with one sentence on standard error and exit code 78.
+
+    Attributes:
+        problem: What is wrong and where, without a full stop.
+        remedy: What to do about it, without a full stop; may be empty.
+    """
+
+    exit_code = ExitCode.CONFIG
+
+    def __init__(self, problem: str, remedy: str = "") -> None:
+        super().__init__(problem, remedy)
+        self.problem = problem
+        self.remedy = remedy
+
+    def __str__(self) -> str:
+        if not self.remedy:
+            return f"{self.problem}."
+        mark = "?" if self.remedy.startswith("did you mean") else "."
+        return f"{self.problem}: {self.remedy}{mark}"
+
+    @classmethod
+    def unknown(cls, kind: str, name: object, known: Iterable[str]) -> "ConfigError":
+        """
+        Build the error for a name that nobody declared, with the nearest that exists.
+
+        Args:
+            kind: What the name would be, such as ``"option of limits"``.
+            name: What the user wrote.
+            known: The names that exist.
+
+        Returns:
+            The error, to be raised.
+        """
+        # Imported here: difflib costs 5 ms, and only a mistake needs it.
+        from difflib import get_close_matches
+
+        names = sorted(known)
+        near = get_close_matches(str(name), names, n=1, cutoff=0.6)
+        remedy = f"did you mean {near[0]!r}" if near else f"there are {', '.join(names)}"
+        return cls(f"{name!r} is no {kind}", remedy)
+
+
+class Refuse(GatemanError):
+    """
+    Refuse a client: raised by the application in ``on_websocket_connect``.
+
+    Args:
+        status: The HTTP status to answer with, 300 to 599.
+        text: The body, for people; sent as UTF-8.
+        headers: More response headers, such as ``{"Location": "/login"}``.
+    """
+
+    def __init__(
+        self, status: int = 403, text: str = "", headers: Mapping[str, str] | None = None
+    ) -> None:
+        if not 300 <= status <= 599:
+            raise ConfigError(f"Refuse({status}) is no refusal", "use a status from 300 to 599")
+        super().__init__(status, text)
+        self.status = status
+        self.text = text
+        self.headers: Mapping[str, str] = dict(headers or {})
+
+    def __str__(self) -> str:
+        return f"refused with {self.status}"
+
+
+class HandshakeError(GatemanError):
+    """
+    The bytes that a peer sent are no WebSocket handshake that can be accepted.
+
+    Attributes:
+        status: The HTTP status to answer with.
+        text: The body of the answer: what is wrong, for the peer.
+        headers: More headers for the answer.
+    """
+
+    def __init__(self, status: int, text: str, headers: Mapping[str, str] | None = None) -> None:
+        super().__init__(status, text)
+        self.status = status
+        self.text = text
+        self.headers: Mapping[str, str] = dict(headers or {})
+
+    def __str__(self) -> str:
+        return f"{self.status}: {self.text}"
+
+
+class PreambleError(GatemanError):
+    """
+    The first bytes of a connection are neither TLS nor a PROXY header that we accept.
+
+    Attributes:
+        cause: A short name for counters and logs, such as ``"bad_proxy_header"``.
+    """
+
+    def __init__(self, cause: str) -> None:
+        super().__init__(cause)
+        self.cause = cause
+
+    def __str__(self) -> str:
+        return self.cause.replace("_", " ")
+
+
+class ProtocolError(GatemanError):
+    """
+    The peer broke RFC 6455 or 7692.
+
+    Attributes:
+        close_code: What to close the connection with: 1002, 1007, 1008, 1009 or 1010.
+        reason: The close reason; at most 123 bytes of UTF-8.
+    """
+
+    def __init__(self, close_code: int, reason: str) -> None:
+        super().__init__(close_code, reason)
+        self.close_code = close_code
+        self.reason = reason
+
+    def __str__(self) -> str:
+        return f"{self.close_code}: {self.reason}"

@@ -1,0 +1,102 @@
+"""
+The address that a user writes, read and judged. PURE.
+
+    websocket://0.0.0.0:8282        every IPv4 interface
+    websocket://[::]:8282           every interface, IPv4 included
+    websocket+unix:///run/chat.sock a unix socket
+    ws://…                          the same as websocket://
+    wss://…                         the same with transport="ssl"
+"""
+
+from dataclasses import dataclass
+
+from .errors import ConfigError
+
+_SCHEMES = {
+    "websocket": False,
+    "ws": False,
+    "wss": True,
+    "websocket+unix": False,
+}
+_EXAMPLE = "write websocket://0.0.0.0:8282"
+_MAX_PORT = 65535
+
+
+@dataclass(frozen=True, slots=True)
+class ListenAddress:
+    """
+    Where to listen.
+
+    Attributes:
+        host: An IP address, or a name that the system resolves; empty with ``path``.
+        port: 0 lets the system choose one.
+        path: The unix socket's path; empty for TCP.
+        is_secure: Whether the scheme says TLS.
+    """
+
+    host: str
+    port: int
+    path: str
+    is_secure: bool
+
+    @classmethod
+    def parse(cls, text: object) -> "ListenAddress":
+        """
+        Read an address.
+
+        Args:
+            text: What the user wrote.
+
+        Returns:
+            The address.
+
+        Raises:
+            ConfigError: An unknown scheme, or an address that cannot be listened on.
+        """
+        if not isinstance(text, str):
+            raise ConfigError(f"{text!r} is no address to listen on", _EXAMPLE)
+        scheme, separator, rest = text.partition("://")
+        if not separator:
+            raise ConfigError(f"{text!r} is no address to listen on", _EXAMPLE)
+        if scheme not in _SCHEMES:
+            if scheme in {"http", "https", "tcp", "ssl", "text", "frame", "udp", "unix"}:
+                raise ConfigError(f"{text!r}: gateman does not speak {scheme}", _EXAMPLE)
+            raise ConfigError.unknown("scheme to listen on", scheme, _SCHEMES)
+        is_secure = _SCHEMES[scheme]
+        if scheme == "websocket+unix":
+            if not rest.startswith("/"):
+                raise ConfigError(
+                    f"{text!r} names no absolute path", "write websocket+unix:///run/chat.sock"
+                )
+            return cls("", 0, rest, is_secure)
+        if "/" in rest.rstrip("/") or rest.endswith("//"):
+            raise ConfigError(
+                f"{text!r} has a path, but a worker takes every path",
+                "leave it out, and look at request.path in on_websocket_connect",
+            )
+        host, port = _host_and_port(text, rest.rstrip("/"))
+        return cls(host, port, "", is_secure)
+
+    def __str__(self) -> str:
+        """Write it as it would be given."""
+        if self.path:
+            return f"websocket+unix://{self.path}"
+        host = f"[{self.host}]" if ":" in self.host else self.host
+        return f"websocket://{host}:{self.port}"
+
+
+def _host_and_port(text: str, rest: str) -> tuple[str, int]:
+    host, separator, port = rest.rpartition(":")
+    if not separator or not port:
+        raise ConfigError(f"{text!r} names no port", _EXAMPLE)
+    if not port.isascii() or not port.isdigit() or int(port) > _MAX_PORT:
+        raise ConfigError(f"{text!r}: {port!r} is no port", "use 1 to 65535")
+    if host.startswith("[") and host.endswith("]"):
+        return host[1:-1], int(port)
+    if ":" in host:
+        raise ConfigError(
+            f"{text!r}: an IPv6 address stands in brackets", f"write websocket://[{host}]:{port}"
+        )
+    if not host:
+        raise ConfigError(f"{text!r} names no host", _EXAMPLE)
+    return host, int(port)

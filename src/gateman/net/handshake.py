@@ -1,0 +1,420 @@
+"""
+The front of every connection: reads the request head, answers it, or hands it to the engine.
+
+A connection is here from the end of TLS to the 101. The deadline for all of it began at
+accept and is never extended by a byte that arrives. What is refused gets an answer that says
+why, and then the end of the connection.
+"""
+
+import asyncio
+from collections.abc import Callable
+from email.utils import formatdate
+from enum import Enum
+from typing import Any
+
+from ..connection import Connection, State
+from ..errors import ConfigError, HandshakeError, Refuse
+from ..request import (
+    MissingUpgradeError,
+    Request,
+    check_handshake,
+    head_end,
+    parse_request,
+    wants_websocket,
+)
+from . import response
+from .engine import upgrade
+from .events import Wiring
+from .forwarded import UNIX, TrustedProxies, client_address
+from .linger import linger
+from .preamble import TLS_ALERT, looks_like_tls
+
+# What may arrive behind the head while `on_websocket_connect` thinks; then reading pauses.
+_MAX_EARLY_SIZE = 64 << 10  # bytes
+
+
+class _Stage(Enum):
+    READING = "reading"
+    """The head is not complete."""
+    ASKING = "asking"
+    """The application decides."""
+    ENDING = "ending"
+    """An answer was sent, or the engine has the connection."""
+
+
+class Door:
+    """
+    How one worker treats those who knock; shared by all its connections.
+
+    Attributes:
+        wiring: The worker's wiring.
+        allowed_origins: Lower-case origins, or ``None`` for any.
+        subprotocols: What the worker speaks, in its order of preference.
+        trusted_proxies: Whose word on the client's address is believed.
+        answer_plain: Answers a request that is no handshake.
+    """
+
+    __slots__ = (
+        "_last_id",
+        "allowed_origins",
+        "answer_plain",
+        "subprotocols",
+        "trusted_proxies",
+        "wiring",
+        "worker",
+    )
+
+    def __init__(
+        self,
+        wiring: Wiring,
+        worker: object,
+        *,
+        allowed_origins: frozenset[str] | None,
+        subprotocols: tuple[str, ...],
+        trusted_proxies: TrustedProxies,
+        answer_plain: Callable[[Request], response.Response],
+    ) -> None:
+        """
+        Declare it.
+
+        Args:
+            wiring: The worker's wiring.
+            worker: What ``connection.worker`` is.
+            allowed_origins: Lower-case origins, or ``None`` for any.
+            subprotocols: What the worker speaks, in its order of preference.
+            trusted_proxies: Whose word on the client's address is believed.
+            answer_plain: Answers a request that is no handshake.
+        """
+        self.wiring = wiring
+        self.worker = worker
+        self.allowed_origins = allowed_origins
+        self.subprotocols = subprotocols
+        self.trusted_proxies = trusted_proxies
+        self.answer_plain = answer_plain
+        self._last_id = 0
+
+    def next_id(self) -> int:
+        """Number the next connection."""
+        self._last_id += 1
+        return self._last_id
+
+
+class Handshake(asyncio.BufferedProtocol):
+    """One connection until its 101; its link until then."""
+
+    # Shared by all: what is read is copied out before anything else is read.
+    _scratch = memoryview(bytearray(16 << 10))
+
+    __slots__ = (
+        "_connection",
+        "_deadline",
+        "_deadline_at",
+        "_door",
+        "_is_refused",
+        "_key",
+        "_received",
+        "_searched",
+        "_stage",
+        "_transport",
+        "_verdict",
+    )
+
+    def __init__(self, door: Door, deadline_at: float, *, is_refused: bool) -> None:
+        """
+        Wait for a request.
+
+        Args:
+            door: The worker's.
+            deadline_at: By when the 101 or another answer is due; on the loop's clock.
+            is_refused: Whether this is plain HTTP on a TLS port, to be told so.
+        """
+        self._door = door
+        self._deadline_at = deadline_at
+        self._deadline: asyncio.TimerHandle | None = None
+        self._is_refused = is_refused
+        self._received = bytearray()
+        self._searched = 0
+        self._stage = _Stage.READING
+        self._key = ""
+        self._verdict: tuple[int, str] = (1006, "")
+        self._transport: Any = None
+        self._connection: Connection | None = None
+
+    # What the transport calls.
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        """Meet the peer: TCP is up and, on a TLS port, TLS too."""
+        self._transport = transport
+        self._deadline = self._door.wiring.loop.call_at(self._deadline_at, self._expired)
+        if self._is_refused:
+            return
+        peer = transport.get_extra_info("peername")
+        self._connection = Connection(
+            self._door.next_id(),
+            self._door.worker,
+            self,
+            peer=_address(peer),
+            local_address=_name(transport.get_extra_info("sockname")),
+            is_secure=transport.get_extra_info("ssl_object") is not None,
+        )
+        self._door.wiring.events.connected(self._connection)
+
+    def get_buffer(self, _sizehint: int) -> memoryview:
+        """Give room to read into."""
+        return self._scratch
+
+    def buffer_updated(self, nbytes: int) -> None:
+        """Take what was read: a part of the head, or early frames behind it."""
+        self._received += self._scratch[:nbytes]
+        if self._stage is _Stage.READING:
+            self._read_head()
+        elif len(self._received) > _MAX_EARLY_SIZE:
+            self._transport.pause_reading()
+
+    def eof_received(self) -> bool:
+        """End it: who closes before the answer does not want one."""
+        return False
+
+    def pause_writing(self) -> None:
+        """Answers are small: they wait in the transport."""
+
+    def resume_writing(self) -> None:
+        """Nothing had stopped."""
+
+    def connection_lost(self, _exc: BaseException | None) -> None:
+        """Report the end of a peer that never was answered."""
+        self._lost()
+
+    # What the connection calls, before it is open.
+
+    def close(self, _code: int, _reason: str) -> None:
+        """End the TCP connection: without a WebSocket there is no Close to send."""
+        self.abort(1006, "")
+
+    def abort(self, code: int, reason: str) -> None:
+        """End the TCP connection at once."""
+        self._verdict = (code, reason)
+        self._transport.abort()
+
+    def pause(self, _reason: int) -> None:
+        """Nothing is delivered yet."""
+
+    def resume(self, _reason: int) -> None:
+        """Nothing is delivered yet."""
+
+    def unsent_size(self) -> int:
+        """Bytes of an answer that wait for the peer."""
+        return int(self._transport.get_write_buffer_size())
+
+    async def drain(self) -> None:
+        """Nothing can have been sent yet."""
+
+    # Reading and judging the head.
+
+    def _read_head(self) -> None:
+        received = self._received
+        if looks_like_tls(received):
+            self._door.wiring.events.noticed(
+                "tls_on_plain_port",
+                "a client spoke TLS (wss:// or https://) to this plain port: give the worker a"
+                " certificate and transport='ssl', or connect with ws://",
+            )
+            self._end(TLS_ALERT)
+            return
+        if received[:1] in b"\r\n":
+            # RFC 9112, section 2.2: an empty line before the request is ignored.
+            received[:] = received.lstrip(b"\r\n")
+        limit = self._door.wiring.limits.max_head_size
+        end = head_end(received, self._searched)
+        self._searched = len(received)
+        if (end or len(received)) > limit:
+            self._refuse(431, f"The request head is larger than {limit} bytes.", {})
+        elif end:
+            head = bytes(received[:end])
+            del received[:end]
+            try:
+                self._judge(head)
+            except HandshakeError as error:
+                self._refuse(error.status, error.text, error.headers)
+
+    def _judge(self, head: bytes) -> None:
+        door = self._door
+        request = parse_request(head, max_header_count=door.wiring.limits.max_header_count)
+        if self._connection is None:
+            self._answer(request, response.wrong_scheme())
+            return
+        if not wants_websocket(request):
+            self._answer(request, door.answer_plain(request))
+            return
+        try:
+            self._key = check_handshake(request)
+        except MissingUpgradeError as error:
+            door.wiring.events.noticed(
+                "upgrade_not_passed_on",
+                f"a handshake from {self._connection.peer_ip} arrived without"
+                f" '{error.field}': the proxy in front must pass the upgrade on; `gateman proxy"
+                " nginx` and `gateman proxy apache` print configurations that do",
+            )
+            raise
+        self._identify(request)
+        self._check_origin(request)
+        self._ask(request)
+
+    def _identify(self, request: Request) -> None:
+        """Find out who the client is, if a trusted proxy brought it."""
+        connection = self._open_connection()
+        connection.request = request
+        is_unix = connection.peer_ip == UNIX
+        peer = (None, None) if is_unix else (connection.peer_ip, connection.remote_port)
+        client = client_address(peer, request.headers, self._door.trusted_proxies)
+        if client.contradiction:
+            self._door.wiring.events.noticed(
+                "contradictory_forwarding",
+                f"a handshake through the proxy {connection.peer_ip} names"
+                " different clients in X-Real-IP, X-Forwarded-For or Forwarded, so none is"
+                " believed: let the proxy set or remove each of them",
+            )
+        connection.remote_ip = client.ip
+        connection.remote_port = client.port or 0
+
+    def _check_origin(self, request: Request) -> None:
+        allowed = self._door.allowed_origins
+        origin = request.origin
+        # RFC 6455, section 10.2. No Origin means no browser, and no user's cookies to abuse.
+        if allowed is None or origin is None or origin.lower() in allowed:
+            return
+        self._door.wiring.events.noticed(
+            "origin_refused",
+            f"a browser page of the origin {origin[:200]!r} was refused: add it to"
+            " allowed_origins if it is yours",
+        )
+        raise HandshakeError(403, "Pages of this origin may not connect.")
+
+    def _ask(self, request: Request) -> None:
+        """Let the application decide."""
+        connection = self._open_connection()
+        offered = request.subprotocols
+        connection.subprotocol = next(
+            (name for name in self._door.subprotocols if name in offered), None
+        )
+        self._stage = _Stage.ASKING
+        self._door.wiring.events.requested(connection, self._decided)
+
+    def _decided(self, refusal: Exception | None) -> None:
+        """Do what the application decided."""
+        connection = self._open_connection()
+        if self._stage is not _Stage.ASKING or self._transport.is_closing():
+            return
+        request = connection.request
+        if request is None:
+            raise RuntimeError("a handshake was decided before there was one")
+        if isinstance(refusal, Refuse):
+            self._answer(request, response.refused(refusal.status, refusal.text, refusal.headers))
+            return
+        if refusal is None:
+            try:
+                headers = self._response_headers(connection, request)
+            except ConfigError as error:
+                self._door.wiring.events.noticed("bad_response_header", str(error))
+                refusal = error
+        if refusal is not None:
+            self._answer(request, response.refused(500, "", {}))
+            return
+        self._stage = _Stage.ENDING
+        self._cancel_deadline()
+        early = bytes(self._received)
+        request.release()
+        upgrade(
+            self._transport,
+            connection,
+            self._door.wiring,
+            key=self._key,
+            headers=headers,
+            early=early,
+        )
+        # The engine has it all; what is still referred to from here would keep it alive.
+        self._received.clear()
+
+    def _response_headers(self, connection: Connection, request: Request) -> list[tuple[str, str]]:
+        headers = list(connection.response_headers.items())
+        if connection.subprotocol is not None:
+            if connection.subprotocol not in request.subprotocols:
+                # RFC 6455, section 4.2.2: a client must fail on one that it did not offer.
+                raise ConfigError(
+                    f"subprotocol {connection.subprotocol!r} was chosen, but the client offers"
+                    f" {', '.join(request.subprotocols) or 'none'}",
+                    "choose one of request.subprotocols",
+                )
+            headers.append(("Sec-WebSocket-Protocol", connection.subprotocol))
+        for name, value in headers:
+            response.header_line(name, value)
+        return headers
+
+    # Answering and ending.
+
+    def _answer(self, request: Request, answer: response.Response) -> None:
+        head_only = request.method == "HEAD"
+        try:
+            encoded = answer.encode(date=formatdate(usegmt=True), head_only=head_only)
+        except ConfigError as error:
+            self._door.wiring.events.noticed("bad_response_header", str(error))
+            encoded = response.refused(500, "", {}).encode(date=formatdate(usegmt=True))
+        self._end(encoded)
+
+    def _refuse(self, status: int, text: str, headers: Any) -> None:
+        if self._is_refused:
+            answer = response.wrong_scheme()
+        else:
+            self._door.wiring.events.noticed(f"refused_{status}", "")
+            answer = response.refused(status, text, headers)
+        self._end(answer.encode(date=formatdate(usegmt=True)))
+
+    def _end(self, answer: bytes) -> None:
+        self._stage = _Stage.ENDING
+        self._received.clear()
+        self._transport.write(answer)
+        self._cancel_deadline()
+        wiring = self._door.wiring
+        self._deadline = wiring.loop.call_later(wiring.timeouts.close, self._transport.abort)
+        linger(self._transport, self._lost)
+
+    def _expired(self) -> None:
+        """Cut off who has not got through in time."""
+        self._door.wiring.events.noticed("handshake_timeout", "")
+        self._transport.abort()
+
+    def _cancel_deadline(self) -> None:
+        if self._deadline is not None:
+            self._deadline.cancel()
+            self._deadline = None
+
+    def _lost(self) -> None:
+        self._cancel_deadline()
+        self._stage = _Stage.ENDING
+        connection = self._connection
+        if connection is not None and connection.state is State.CONNECTING:
+            connection.state = State.CLOSED
+            self._door.wiring.events.closed(connection, *self._verdict)
+            self._door.wiring.events.lost(connection)
+
+    def _open_connection(self) -> Connection:
+        if self._connection is None:
+            raise RuntimeError("plain HTTP on a TLS port has no connection")
+        return self._connection
+
+
+def _address(peer: object) -> tuple[str, int]:
+    """Read a peer's address as the socket module gives it; unix sockets have none."""
+    if isinstance(peer, tuple) and len(peer) > 1:
+        host = str(peer[0])
+        # An IPv4 client of a [::] listener is an IPv4 client.
+        return host.removeprefix("::ffff:") if "." in host else host, int(peer[1])
+    return UNIX, 0
+
+
+def _name(address: object) -> str:
+    """Write our own end as a person would."""
+    if isinstance(address, tuple) and len(address) > 1:
+        host, port = _address(address)
+        return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
+    return address if isinstance(address, str) else ""

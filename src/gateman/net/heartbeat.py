@@ -1,0 +1,175 @@
+"""
+Pings from one timer per worker, however many connections: a wheel of slots.
+
+:class:`Wheel` is the decision, without a clock; :class:`Heartbeat` turns it.
+"""
+
+import asyncio
+from typing import Generic, Protocol, TypeVar
+
+
+class Pulse(Protocol):
+    """One connection, as the heartbeat sees it."""
+
+    slot: int
+    """The wheel's own note of where the connection is; -1 when it is not on the wheel."""
+    is_pinged: bool
+    """Whether the next turn is about the answer to a ping."""
+
+    def ping(self) -> None:
+        """Send a ping."""
+
+    def is_alive(self) -> bool:
+        """Whether a pong or a message arrived since the last ping."""
+
+    def abort(self, code: int, reason: str) -> None:
+        """End a dead peer's connection."""
+
+
+P = TypeVar("P", bound=Pulse)
+
+
+class Wheel(Generic[P]):
+    """
+    Things that are due some ticks from now.
+
+    Cost:
+        O(1) to add and to remove; a tick costs only what is due.
+    """
+
+    __slots__ = ("_at", "_slots")
+
+    def __init__(self, size: int) -> None:
+        """
+        Make an empty wheel.
+
+        Args:
+            size: Slots; nothing can be due more ticks ahead than ``size - 1``.
+        """
+        self._slots: list[set[P]] = [set() for _ in range(size)]
+        self._at = 0
+
+    def add(self, pulse: P, ticks: int) -> None:
+        """
+        Make something due.
+
+        Args:
+            pulse: What; not on the wheel now.
+            ticks: After how many ticks, at least 1.
+        """
+        slot = (self._at + max(1, min(ticks, len(self._slots) - 1))) % len(self._slots)
+        pulse.slot = slot
+        self._slots[slot].add(pulse)
+
+    def remove(self, pulse: P) -> None:
+        """
+        Take something off the wheel; nothing happens when it is not on it.
+
+        Args:
+            pulse: What.
+        """
+        if pulse.slot >= 0:
+            self._slots[pulse.slot].discard(pulse)
+            pulse.slot = -1
+
+    def tick(self) -> list[P]:
+        """
+        Turn by one slot.
+
+        Returns:
+            What is due now; it is off the wheel.
+        """
+        self._at = (self._at + 1) % len(self._slots)
+        due = self._slots[self._at]
+        self._slots[self._at] = set()
+        for pulse in due:
+            pulse.slot = -1
+        return list(due)
+
+    def __len__(self) -> int:
+        """How many things are on it."""
+        return sum(len(slot) for slot in self._slots)
+
+
+class Heartbeat:
+    """
+    Ping every connection of a worker, and end those that do not answer.
+
+    Guarantees:
+        A peer that neither answers a ping nor sends a message is ended between ``pong`` and
+        ``pong`` plus two ticks after the ping; a tick is a quarter of the shorter of the two
+        times, at most a second.
+    """
+
+    def __init__(self, loop: asyncio.AbstractEventLoop, interval: float, pong: float) -> None:
+        """
+        Start with nobody to ping.
+
+        Args:
+            loop: The event loop.
+            interval: Seconds between two pings to a connection.
+            pong: Seconds that a connection has to answer.
+        """
+        self._loop = loop
+        self._pong = pong
+        self._tick = min(1.0, interval / 4, pong / 4)
+        self._ping_ticks = round(interval / self._tick)
+        # One more than asked for: the current tick has partly gone by already.
+        self._pong_ticks = round(pong / self._tick) + 1
+        self._wheel: Wheel[Pulse] = Wheel(max(self._ping_ticks, self._pong_ticks) + 1)
+        self._timer: asyncio.TimerHandle | None = None
+        self._next_at = 0.0
+
+    def add(self, pulse: Pulse) -> None:
+        """
+        Ping a connection from now on.
+
+        Args:
+            pulse: The connection.
+        """
+        pulse.is_pinged = False
+        self._wheel.add(pulse, self._ping_ticks)
+        if self._timer is None:
+            self._next_at = self._loop.time() + self._tick
+            self._timer = self._loop.call_at(self._next_at, self._turn)
+
+    def remove(self, pulse: Pulse) -> None:
+        """
+        Ping a connection no longer.
+
+        Args:
+            pulse: The connection; it need not have been added.
+        """
+        self._wheel.remove(pulse)
+
+    def stop(self) -> None:
+        """End the timer; everybody is forgotten."""
+        if self._timer is not None:
+            self._timer.cancel()
+            self._timer = None
+
+    def __len__(self) -> int:
+        """How many connections are pinged."""
+        return len(self._wheel)
+
+    def _turn(self) -> None:
+        for pulse in self._wheel.tick():
+            self._beat(pulse)
+        if not len(self._wheel):
+            self._timer = None
+            return
+        # From the instant that was planned, so that delays do not add up; but a loop that
+        # was blocked does not catch up turns: peers would have no time to answer.
+        self._next_at = max(self._next_at + self._tick, self._loop.time() + self._tick / 2)
+        self._timer = self._loop.call_at(self._next_at, self._turn)
+
+    def _beat(self, pulse: Pulse) -> None:
+        if not pulse.is_pinged:
+            pulse.ping()
+            pulse.is_pinged = True
+            self._wheel.add(pulse, self._pong_ticks)
+        elif pulse.is_alive():
+            pulse.is_pinged = False
+            self._wheel.add(pulse, max(1, self._ping_ticks - self._pong_ticks))
+        else:
+            pulse.abort(1006, f"no answer to a ping within {self._pong:g} s")

@@ -1,0 +1,158 @@
+"""Listening sockets: made, with one sentence for each way in which that can fail."""
+
+import contextlib
+import errno
+import socket
+import stat
+from pathlib import Path
+
+from ..errors import ConfigError
+from ..listen import ListenAddress
+
+# The kernel cuts it to net.core.somaxconn (4096 since Linux 5.4).
+_BACKLOG = 4096  # connections
+
+
+def bind(address: ListenAddress) -> list[socket.socket]:
+    """
+    Listen.
+
+    Args:
+        address: Where. A name may stand for several addresses: all are listened on.
+
+    Returns:
+        Listening, non-blocking sockets, at least one. Whoever asked owns them.
+
+    Raises:
+        ConfigError: It cannot be listened on, and why.
+    """
+    if address.path:
+        return [_bind_unix(address)]
+    sockets: list[socket.socket] = []
+    try:
+        for family, host, port in _resolve(address):
+            sockets.append(_bind_tcp(family, host, port or _port_of(sockets), address))
+    except BaseException:
+        for sock in sockets:
+            sock.close()
+        raise
+    return sockets
+
+
+def _port_of(sockets: list[socket.socket]) -> int:
+    """With port 0, all addresses of a name get the port that the first one got."""
+    return int(sockets[0].getsockname()[1]) if sockets else 0
+
+
+def _resolve(address: ListenAddress) -> list[tuple[int, str, int]]:
+    try:
+        found = socket.getaddrinfo(
+            address.host,
+            address.port,
+            type=socket.SOCK_STREAM,
+            flags=socket.AI_PASSIVE | socket.AI_NUMERICSERV,
+        )
+    except (OSError, UnicodeError):
+        raise ConfigError(
+            f"{address}: {address.host!r} is no address of this machine",
+            "use 0.0.0.0 or [::] for every interface, 127.0.0.1 for this machine only",
+        ) from None
+    seen = dict.fromkeys((int(family), str(where[0]), int(where[1])) for family, *_, where in found)
+    return list(seen)
+
+
+def _bind_tcp(family: int, host: str, port: int, address: ListenAddress) -> socket.socket:
+    sock = socket.socket(family, socket.SOCK_STREAM)
+    try:
+        # Without it a restart fails for a minute, while old connections are in TIME_WAIT.
+        sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        if family == socket.AF_INET6:
+            # [::] means everybody, IPv4 included, whatever the system's default is; a name that
+            # has both families is bound for each of them.
+            only = host != "::"
+            sock.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, int(only))
+        sock.bind((host, port))
+        sock.listen(_BACKLOG)
+        sock.setblocking(False)
+    except OSError as error:
+        sock.close()
+        raise _refused(error, address) from None
+    return sock
+
+
+def _refused(error: OSError, address: ListenAddress) -> ConfigError:
+    if error.errno == errno.EADDRINUSE:
+        return ConfigError(
+            f"{address}: the port is in use by another program",
+            f"stop that program, which `ss -ltnp 'sport = :{address.port}'` names, or choose"
+            " another port",
+        )
+    if error.errno == errno.EACCES:
+        return ConfigError(
+            f"{address}: this user may not listen on port {address.port}",
+            "choose a port above 1023 and put a proxy on the low one, or grant"
+            " CAP_NET_BIND_SERVICE",
+        )
+    if error.errno == errno.EADDRNOTAVAIL:
+        return ConfigError(
+            f"{address}: {address.host!r} is no address of this machine",
+            "use 0.0.0.0 or [::] for every interface, 127.0.0.1 for this machine only",
+        )
+    return ConfigError(f"{address} cannot be listened on", (error.strerror or "").lower())
+
+
+def _bind_unix(address: ListenAddress) -> socket.socket:
+    path = address.path
+    sock = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+    try:
+        _remove_stale(path, address)
+        sock.bind(path)
+        sock.listen(_BACKLOG)
+        sock.setblocking(False)
+    except ConfigError:
+        sock.close()
+        raise
+    except OSError as error:
+        sock.close()
+        reason = {
+            errno.ENOENT: "its folder does not exist",
+            errno.EACCES: "this user may not write to its folder",
+            errno.ENAMETOOLONG: "the path is too long",
+            errno.EADDRINUSE: "something else is there",
+        }.get(error.errno or 0, (error.strerror or str(error)).lower())
+        raise ConfigError(f"{address}: {reason}", "choose another path") from None
+    return sock
+
+
+def _remove_stale(path: str, address: ListenAddress) -> None:
+    """Remove the socket that a killed process left; never one that somebody serves."""
+    with contextlib.suppress(FileNotFoundError):
+        if not stat.S_ISSOCK(Path(path).lstat().st_mode):
+            raise ConfigError(f"{address}: a file that is no socket is there", "remove it")
+        with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as probe:
+            probe.settimeout(1.0)
+            try:
+                probe.connect(path)
+            except ConnectionRefusedError:
+                Path(path).unlink()
+            else:
+                raise ConfigError(
+                    f"{address}: another program listens there", "stop it, or choose another path"
+                )
+
+
+def release(sockets: list[socket.socket]) -> None:
+    """
+    Stop listening.
+
+    Args:
+        sockets: What :func:`bind` gave; a unix socket's path is removed too.
+    """
+    for sock in sockets:
+        if sock.fileno() < 0:
+            continue
+        path = sock.getsockname() if sock.family == socket.AF_UNIX else ""
+        sock.close()
+        if path:
+            with contextlib.suppress(OSError):
+                Path(path).unlink()

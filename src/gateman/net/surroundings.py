@@ -1,0 +1,97 @@
+"""
+What picows sees around it.
+
+picows tells of a parser's verdict only through its logger, and then ends the transport by
+itself. So what it gets as logger and as transport is one object that passes everything on,
+but tells the engine of the verdict and leaves the end to it.
+"""
+
+import socket
+from typing import Any, Protocol
+
+from ..log import logger
+from ..websocket.close import CloseCode
+
+
+class Judged(Protocol):
+    """Whom a verdict is told."""
+
+    def parser_failed(self, code: int) -> None:
+        """Close for a frame that picows refused; it would send this code."""
+
+
+class Surroundings:
+    """A transport whose end is ours to decide, and a logger that tells the engine."""
+
+    __slots__ = ("_engine", "_transport", "write", "writelines")
+
+    def __init__(self, engine: Judged, transport: Any) -> None:
+        """
+        Stand between picows and a transport.
+
+        Args:
+            engine: Is told verdicts.
+            transport: The transport.
+        """
+        self._engine = engine
+        self._transport = transport
+        self.write = transport.write
+        self.writelines = transport.writelines
+
+    @property
+    def get_write_buffer_size(self) -> Any:
+        """The transport's own method."""
+        return self._transport.get_write_buffer_size
+
+    def get_extra_info(self, name: str, default: Any = None) -> Any:
+        """Give the transport's answer; a unix socket is made to look harmless."""
+        value = self._transport.get_extra_info(name, default)
+        if name == "socket" and value.family == socket.AF_UNIX:
+            # picows sets TCP options without asking; on a unix socket that raises, and the
+            # first byte then dereferences a transport that was never made (engine.md, 3).
+            return _UnixSocket(value.fileno())
+        return value
+
+    def close(self) -> None:
+        """Picows wants the connection ended; it already is, by ``Engine.error``."""
+
+    def abort(self) -> None:
+        """Nobody calls this: ``disconnect(graceful=False)`` is not used."""
+
+    # The logger: picows writes at INFO and DEBUG for itself, and at ERROR what we must know.
+
+    def isEnabledFor(self, _level: int) -> bool:  # noqa: N802 - logging's name
+        """Save picows the work for lines that nobody reads."""
+        return False
+
+    def debug(self, *_args: object) -> None:
+        """Picows' own business."""
+
+    info = warning = log = debug
+
+    def error(self, _message: str, arguments: tuple[int, str]) -> None:
+        """Tell the engine: picows' parser refused a frame, with this code and text."""
+        self._engine.parser_failed(int(arguments[0]))
+
+    def exception(self, message: str, *_args: object) -> None:
+        """Log a fault of ours: what the application raises never gets here."""
+        logger.exception("the frame engine failed: %s", message)
+        self._engine.parser_failed(CloseCode.INTERNAL_ERROR)
+
+
+class _UnixSocket:
+    """A socket without TCP's options."""
+
+    __slots__ = ("_fd",)
+
+    def __init__(self, fd: int) -> None:
+        self._fd = fd
+
+    def fileno(self) -> int:
+        return self._fd
+
+    def setsockopt(self, *_args: object) -> None:
+        """Ignore TCP_NODELAY and TCP_QUICKACK."""
+
+    def getsockopt(self, *_args: object) -> int:
+        return 0

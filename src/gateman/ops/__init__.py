@@ -1,0 +1,1 @@
+"""What operators need beside a running worker: certificates and proxy configurations."""

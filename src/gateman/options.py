@@ -1,0 +1,150 @@
+"""
+The options that are numbers: limits and timeouts, each declared once.
+
+A field carries its unit and its reason. ``docs/options.md`` is generated from them, and
+unknown names are errors. Sizes are bytes, durations are seconds; ``None`` is "off" and
+only where the field's type allows it.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field, fields
+from typing import Any, Self
+
+from .errors import ConfigError
+
+
+def option(default: Any, unit: str, reason: str) -> Any:
+    """
+    Declare a number that a user may set.
+
+    Args:
+        default: Its default value.
+        unit: What it counts: ``"bytes"``, ``"seconds"``, ``"connections"``…
+        reason: What it does and why the default is what it is.
+
+    Returns:
+        The dataclass field.
+    """
+    return field(default=default, metadata={"unit": unit, "reason": reason})
+
+
+class _Numbers:
+    """What ``Limits`` and ``Timeouts`` share: they are made from mappings, and checked."""
+
+    __slots__ = ()
+
+    @classmethod
+    def of(cls, value: "Self | Mapping[str, float | None] | None") -> Self:
+        """
+        Make the options from what a user wrote.
+
+        Args:
+            value: An instance, a mapping of field names to numbers, or ``None`` for the
+                defaults.
+
+        Returns:
+            The options.
+
+        Raises:
+            ConfigError: An unknown name, or a value that is no such number.
+        """
+        if value is None:
+            return cls()
+        if isinstance(value, cls):
+            return value
+        kind = cls.__name__.lower()
+        if not isinstance(value, Mapping):
+            raise ConfigError(
+                f"{kind}={value!r} is neither {cls.__name__} nor a mapping",
+                f"write {kind}={{'{fields(cls)[0].name}': …}}",  # type: ignore[arg-type]
+            )
+        known = {declared.name for declared in fields(cls)}  # type: ignore[arg-type]
+        for name in value:
+            if name not in known:
+                raise ConfigError.unknown(f"option of {kind}", name, known)
+        return cls(**value)
+
+    def __post_init__(self) -> None:
+        kind = type(self).__name__.lower()
+        for declared in fields(self):  # type: ignore[arg-type]
+            value = getattr(self, declared.name)
+            if value is None and "None" in str(declared.type):
+                continue
+            if isinstance(value, bool) or not isinstance(value, (int, float)) or not value > 0:
+                raise ConfigError(
+                    f"{kind}.{declared.name}={value!r} is no positive number",
+                    f"give it in {declared.metadata['unit']}",
+                )
+            if "int" in str(declared.type) and not isinstance(value, int):
+                raise ConfigError(
+                    f"{kind}.{declared.name}={value!r} is no whole number",
+                    f"give it in {declared.metadata['unit']}",
+                )
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Limits(_Numbers):
+    """What one peer, and all of them, may make a process hold."""
+
+    max_message_size: int = option(
+        1 << 20,
+        "bytes",
+        "One message, all its fragments together, after decompression. Larger ones close the"
+        " connection with 1009. Precedent: websockets, 1 MiB.",
+    )
+    max_send_buffer_size: int = option(
+        1 << 20,
+        "bytes",
+        "What may wait for one slow peer. Beyond it, messages are dropped and counted."
+        " Precedent: Workerman, 1 MiB.",
+    )
+    max_head_size: int = option(
+        16 << 10,
+        "bytes",
+        "The request line and all header fields of a handshake; larger ones get 431."
+        " Precedent: h11 and nginx, 16 and 32 KiB.",
+    )
+    max_header_count: int = option(
+        100,
+        "fields",
+        "The header fields of a handshake; more get 431. Precedent: Apache, 100.",
+    )
+    max_queued_messages: int = option(
+        16,
+        "messages",
+        "What may wait for an async handler of one connection before reading from it pauses.",
+    )
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Timeouts(_Numbers):
+    """How long anything may take; every wait has a deadline."""
+
+    handshake: float = option(
+        10.0,
+        "seconds",
+        "From accept to the 101, TLS included, never extended by a byte that arrives."
+        " Precedent: websockets and Centrifugo, 10 s.",
+    )
+    ping_interval: float | None = option(
+        25.0,
+        "seconds",
+        "Between two pings to a client; None sends none. Under the 60 s after which nginx, and"
+        " the 30 s after which some mobile networks, cut an idle connection.",
+    )
+    pong: float = option(
+        20.0,
+        "seconds",
+        "What a client has for the answer to a ping; only a pong or a message counts as life.",
+    )
+    close: float = option(
+        5.0,
+        "seconds",
+        "What a peer has for its half of the closing handshake and for ending the connection;"
+        " then it is aborted.",
+    )
+    shutdown: float = option(
+        10.0,
+        "seconds",
+        "From the signal to the exit of the process; what is still open then is aborted.",
+    )

@@ -1,0 +1,336 @@
+"""
+The request head of a handshake, parsed and judged. PURE: bytes in, values and errors out.
+
+Parsing is httptools' (llhttp, strict); what RFC 6455, section 4.2.1 asks of a WebSocket
+handshake is judged here. A request keeps its head as bytes and parses it again when an
+application asks later: at rest, a connection holds one ``bytes`` and no dictionaries.
+"""
+
+import binascii
+import contextlib
+from base64 import b64decode
+from collections.abc import Iterator
+from urllib.parse import parse_qsl, unquote
+
+import httptools
+from multidict import CIMultiDict, CIMultiDictProxy, MultiDict, MultiDictProxy
+
+from .errors import HandshakeError
+
+# RFC 9110, section 9.1: the methods that exist; any of them but GET and HEAD gets a 405.
+_ALLOW = {"Allow": "GET, HEAD"}
+
+# RFC 6455, section 4.2.1: 16 bytes, base64-encoded.
+_KEY_SIZE = 16  # bytes
+
+
+class Request:
+    """
+    What a client asked for before there was a WebSocket.
+
+    Attributes:
+        method: ``"GET"`` for every WebSocket; plain requests may be ``"HEAD"``.
+        target: The request target exactly as sent, such as ``"/chat?room=1"``.
+        version: ``"1.0"`` or ``"1.1"``.
+    """
+
+    __slots__ = ("_head", "_headers", "method", "target", "version")
+
+    def __init__(
+        self, head: bytes, method: str, target: str, version: str, headers: CIMultiDictProxy[str]
+    ) -> None:
+        """
+        Make a request from its parsed head; :func:`parse_request` does.
+
+        Args:
+            head: The whole head as received, with its empty line.
+            method: The method, in upper case.
+            target: The request target.
+            version: The HTTP version's digits.
+            headers: The header fields.
+        """
+        self._head = head
+        self._headers: CIMultiDictProxy[str] | None = headers
+        self.method = method
+        self.target = target
+        self.version = version
+
+    @property
+    def headers(self) -> CIMultiDictProxy[str]:
+        """
+        The header fields: case-insensitive, several per name possible (``getall``).
+
+        Values are decoded as UTF-8 with ``surrogateescape``: no byte a client may send raises.
+        """
+        if self._headers is None:
+            self._headers = _parse(self._head).fields()
+        return self._headers
+
+    @property
+    def path(self) -> str:
+        """The path, percent-decoded as UTF-8, without the query; ``"/"`` at least."""
+        return unquote(_origin_form(self.target).partition("?")[0], errors="replace") or "/"
+
+    @property
+    def query_string(self) -> str:
+        """What follows the ``?`` of the target, as sent; may be empty."""
+        return _origin_form(self.target).partition("?")[2]
+
+    @property
+    def query(self) -> MultiDictProxy[str]:
+        """The query's parameters, percent-decoded; several per name possible (``getall``)."""
+        # A bound on the fields: max_head_size bounds them already, and nothing is raised then.
+        with contextlib.suppress(ValueError):
+            pairs = parse_qsl(self.query_string, keep_blank_values=True, errors="replace")
+            return MultiDictProxy(MultiDict(pairs))
+        return MultiDictProxy(MultiDict())
+
+    @property
+    def cookies(self) -> dict[str, str]:
+        """The cookies by name; of equal names, the first (RFC 6265, section 5.4, order)."""
+        cookies: dict[str, str] = {}
+        for line in self.headers.getall("Cookie", []):
+            for pair in line.split(";"):
+                name, equals, value = pair.partition("=")
+                name, value = name.strip(), value.strip()
+                if equals and name:
+                    if len(value) > 1 and value[0] == value[-1] == '"':
+                        value = value[1:-1]
+                    cookies.setdefault(name, value)
+        return cookies
+
+    @property
+    def subprotocols(self) -> tuple[str, ...]:
+        """The subprotocols that the client offers, in its order of preference."""
+        return tuple(tokens(self, "Sec-WebSocket-Protocol"))
+
+    @property
+    def origin(self) -> str | None:
+        """The ``Origin`` that a browser sends; ``None`` from other clients."""
+        return self.headers.get("Origin")
+
+    def release(self) -> None:
+        """Drop the parsed fields; they are parsed again if somebody asks."""
+        self._headers = None
+
+    def __repr__(self) -> str:
+        # Without the query: it often carries a token (attacks.md, row 59).
+        return f"<Request {self.method} {self.path!r}>"
+
+
+def tokens(request: Request, name: str) -> Iterator[str]:
+    """
+    Read a header field that is a list of tokens, over all its lines.
+
+    Args:
+        request: The request.
+        name: The header's name.
+
+    Yields:
+        The elements, stripped, never empty; their case as sent.
+    """
+    for line in request.headers.getall(name, []):
+        for element in line.split(","):
+            if stripped := element.strip():
+                yield stripped
+
+
+def head_end(data: bytes | bytearray, searched: int = 0) -> int:
+    r"""
+    Find the end of a request head.
+
+    A head that ends in bare line feeds is found too: the parser then refuses it, at once
+    and with a reason, instead of at the deadline without one (RFC 9112, section 2.2).
+
+    Args:
+        data: What has been received.
+        searched: How much of it was searched before; saves doing it again.
+
+    Returns:
+        The index behind the empty line; 0 when there is none yet.
+    """
+    start = max(searched - 3, 0)
+    crlf = data.find(b"\n\r\n", start)
+    bare = data.find(b"\n\n", start)
+    ends = [end for end in (crlf + 3 if crlf >= 0 else 0, bare + 2 if bare >= 0 else 0) if end]
+    return min(ends, default=0)
+
+
+class _Parsed:
+    """What httptools calls back; one head's worth of it."""
+
+    __slots__ = ("complete", "lines", "target")
+
+    def __init__(self) -> None:
+        self.target = b""
+        self.lines: list[tuple[bytes, bytes]] = []
+        self.complete = False
+
+    def on_url(self, url: bytes) -> None:
+        self.target += url
+
+    def on_header(self, name: bytes, value: bytes) -> None:
+        self.lines.append((name, value))
+
+    def on_headers_complete(self) -> None:
+        self.complete = True
+
+    def fields(self) -> CIMultiDictProxy[str]:
+        headers: CIMultiDict[str] = CIMultiDict()
+        for name, value in self.lines:
+            headers.add(
+                name.decode("ascii", "surrogateescape"),
+                value.strip(b" \t").decode("utf-8", "surrogateescape"),
+            )
+        return CIMultiDictProxy(headers)
+
+
+def _parse(head: bytes) -> _Parsed:
+    parsed = _Parsed()
+    with contextlib.suppress(httptools.HttpParserUpgrade):
+        httptools.HttpRequestParser(parsed).feed_data(head)
+    return parsed
+
+
+def parse_request(head: bytes, *, max_header_count: int) -> Request:
+    """
+    Parse a whole request head.
+
+    Args:
+        head: The head with its empty line, and nothing behind it.
+        max_header_count: The number of header fields above which the answer is 431.
+
+    Returns:
+        The request: GET or HEAD, HTTP/1.0 or 1.1, without a body.
+
+    Raises:
+        HandshakeError: 400 for a head that breaks RFC 9112 or announces a body, 405 for
+            another method, 431 for too many fields, 505 for another version.
+
+    Source:
+        RFC 9112, sections 2.2, 3.2, 5.1, 5.2, 6.3 and 11.2.
+    """
+    parsed = _Parsed()
+    parser = httptools.HttpRequestParser(parsed)
+    try:
+        parser.feed_data(head)
+    except httptools.HttpParserUpgrade:
+        pass
+    except httptools.HttpParserInvalidMethodError:
+        if head[:4] == b"\x16\x03\x01\x02" or not head[:1].isalpha():
+            raise HandshakeError(400, "This is no HTTP request.") from None
+        raise HandshakeError(405, "This server answers GET and HEAD.", _ALLOW) from None
+    except httptools.HttpParserError:
+        # Its text quotes the peer's bytes: it is not sent back (attacks.md, row 13).
+        raise HandshakeError(400, "The request head is malformed.") from None
+    if not parsed.complete:
+        raise HandshakeError(400, "The request head is malformed.")
+    if len(parsed.lines) > max_header_count:
+        raise HandshakeError(431, f"More than {max_header_count} header fields.")
+    version = parser.get_http_version()
+    if version not in {"1.0", "1.1"}:
+        raise HandshakeError(505, "This server speaks HTTP/1.1.")
+    request = Request(
+        bytes(head),
+        parser.get_method().decode("ascii"),
+        parsed.target.decode("ascii", "surrogateescape"),
+        version,
+        parsed.fields(),
+    )
+    _check_framing(request)
+    return request
+
+
+def _check_framing(request: Request) -> None:
+    """Refuse what another hop could read otherwise than we do (RFC 9112, section 11.2)."""
+    headers = request.headers
+    if request.version == "1.1" and len(headers.getall("Host", [])) != 1:
+        # RFC 9112, section 3.2: none or several are 400.
+        raise HandshakeError(400, "An HTTP/1.1 request has exactly one Host field.")
+    if request.method not in {"GET", "HEAD"}:
+        raise HandshakeError(405, "This server answers GET and HEAD.", _ALLOW)
+    if "Transfer-Encoding" in headers or headers.get("Content-Length", "0").strip("0"):
+        raise HandshakeError(400, "A request to this server has no body.")
+
+
+def wants_websocket(request: Request) -> bool:
+    """
+    Tell a handshake, even a wrong one, from a plain request.
+
+    Args:
+        request: The request.
+
+    Returns:
+        Whether it names ``websocket`` as an upgrade, or carries a key as only handshakes
+        do: a proxy that does not pass ``Upgrade`` on leaves the key in.
+    """
+    if any(token.lower() == "websocket" for token in tokens(request, "Upgrade")):
+        return True
+    return "Sec-WebSocket-Key" in request.headers
+
+
+def check_handshake(request: Request) -> str:
+    """
+    Judge a handshake by RFC 6455, section 4.2.1.
+
+    Args:
+        request: A request that :func:`wants_websocket`.
+
+    Returns:
+        The ``Sec-WebSocket-Key``.
+
+    Raises:
+        HandshakeError: 400, 405 or 426, with a text that says what is missing.
+    """
+    if request.method != "GET":
+        raise HandshakeError(405, "A WebSocket handshake is a GET.", {"Allow": "GET"})
+    if request.version != "1.1":
+        raise HandshakeError(505, "A WebSocket handshake needs HTTP/1.1.")
+    if not any(token.lower() == "websocket" for token in tokens(request, "Upgrade")):
+        raise MissingUpgradeError("Upgrade: websocket")
+    if not any(token.lower() == "upgrade" for token in tokens(request, "Connection")):
+        raise MissingUpgradeError("Connection: Upgrade")
+    if request.headers.getall("Sec-WebSocket-Version", []) != ["13"]:
+        # RFC 6455, section 4.4: the answer names the version that is spoken.
+        raise HandshakeError(
+            426,
+            "This server speaks version 13 of the WebSocket protocol.",
+            {"Upgrade": "websocket", "Sec-WebSocket-Version": "13"},
+        )
+    keys = request.headers.getall("Sec-WebSocket-Key", [])
+    if len(keys) != 1 or not _is_key(keys[0]):
+        raise HandshakeError(400, "Sec-WebSocket-Key must be 16 bytes, base64-encoded, once.")
+    return keys[0]
+
+
+class MissingUpgradeError(HandshakeError):
+    """
+    A handshake whose upgrade was lost on the way, most often in a proxy.
+
+    Attributes:
+        field: The header field that is missing, such as ``"Upgrade: websocket"``.
+    """
+
+    def __init__(self, field: str) -> None:
+        super().__init__(
+            400,
+            f"The handshake arrived without '{field}'. A proxy in front of this server that does"
+            " not pass the upgrade on is the usual cause.",
+        )
+        self.field = field
+
+
+def _is_key(key: str) -> bool:
+    try:
+        return len(b64decode(key.encode("ascii"), validate=True)) == _KEY_SIZE
+    except (UnicodeEncodeError, binascii.Error):
+        return False
+
+
+def _origin_form(target: str) -> str:
+    """Strip the scheme and authority that RFC 9112, section 3.2.2 lets a client send."""
+    scheme, separator, rest = target.partition("://")
+    if separator and "/" not in scheme and "?" not in scheme:
+        slash = rest.find("/")
+        return rest[slash:] if slash >= 0 else "/"
+    return target

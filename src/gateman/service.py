@@ -1,0 +1,265 @@
+"""
+One declared worker, served by this process: its sockets, its connections, its numbers.
+
+Implements the network layer's :class:`~gateman.net.events.Events`.
+"""
+
+import asyncio
+import socket
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass
+from importlib import resources
+
+from .callbacks import Function
+from .caller import Caller
+from .connection import Connection
+from .errors import GatemanError
+from .listen import ListenAddress
+from .log import Sampled, logger
+from .net import response
+from .net.acceptor import Acceptor
+from .net.events import Answer, Wiring
+from .net.forwarded import TrustedProxies
+from .net.handshake import Door, Handshake
+from .net.heartbeat import Heartbeat
+from .net.tls import Contexts
+from .options import Limits, Timeouts
+from .request import Request
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Settings:
+    """
+    What a user declared of one worker, checked.
+
+    Attributes:
+        name: For people.
+        listen: Where.
+        contexts: The TLS contexts; ``None`` for a plain port.
+        limits: The limits.
+        timeouts: The timeouts.
+        trusted_proxies: Whose word on the client's address is believed.
+        allowed_origins: Lower-case origins, or ``None`` for any.
+        subprotocols: In order of preference.
+        health_path: Where health checks are answered; ``None`` for nowhere.
+        has_test_page: Whether ``/`` is the test page.
+    """
+
+    name: str
+    listen: ListenAddress
+    contexts: Contexts | None
+    limits: Limits
+    timeouts: Timeouts
+    trusted_proxies: TrustedProxies
+    allowed_origins: frozenset[str] | None
+    subprotocols: tuple[str, ...]
+    health_path: str | None
+    has_test_page: bool
+
+
+class Service:
+    """
+    A worker at work.
+
+    Attributes:
+        settings: What was declared.
+        connections: The open ones, by their id.
+        counts: How often each cause that an operator may ask for has happened.
+        deliver: Takes each message; see :class:`~gateman.net.events.Events`.
+    """
+
+    def __init__(
+        self,
+        settings: Settings,
+        functions: dict[str, Function],
+        worker: object,
+        connections: dict[int, Connection],
+    ) -> None:
+        """
+        Prepare to serve.
+
+        Args:
+            settings: What was declared.
+            functions: The callbacks by name.
+            worker: What the callbacks get as worker.
+            connections: Is kept filled with the open connections, by their id.
+        """
+        self.settings = settings
+        self.connections = connections
+        self.counts: Counter[str] = Counter()
+        self._worker = worker
+        self._caller = Caller(functions, settings.limits)
+        self.deliver = self._caller.deliver()
+        self._loop = asyncio.get_running_loop()
+        self._sampled = Sampled()
+        self._present: set[Connection] = set()
+        self._emptied: asyncio.Future[None] | None = None
+        self._acceptors: list[Acceptor] = []
+        self._is_draining = False
+        self._page = _test_page() if settings.has_test_page else b""
+        timeouts = settings.timeouts
+        self._heartbeat = (
+            Heartbeat(self._loop, timeouts.ping_interval, timeouts.pong)
+            if timeouts.ping_interval is not None
+            else None
+        )
+
+    # Starting and stopping.
+
+    async def start(self, sockets: Sequence[socket.socket]) -> None:
+        """
+        Run ``on_worker_start``, and then accept.
+
+        Args:
+            sockets: Listening sockets; they stay the caller's.
+        """
+        await self._caller.call_worker("on_worker_start", self._worker)
+        settings = self.settings
+        timeouts = settings.timeouts
+        wiring = Wiring(loop=self._loop, limits=settings.limits, timeouts=timeouts, events=self)
+        door = Door(
+            wiring,
+            self._worker,
+            allowed_origins=settings.allowed_origins,
+            subprotocols=settings.subprotocols,
+            trusted_proxies=settings.trusted_proxies,
+            answer_plain=self._answer_plain,
+        )
+        ping_interval = timeouts.ping_interval
+        for sock in sockets:
+            acceptor = Acceptor(
+                sock,
+                lambda deadline_at, is_refused: Handshake(door, deadline_at, is_refused=is_refused),
+                self,
+                contexts=settings.contexts,
+                handshake_timeout=timeouts.handshake,
+                close_timeout=timeouts.close,
+                user_timeout=None if ping_interval is None else ping_interval + timeouts.pong,
+            )
+            acceptor.start()
+            self._acceptors.append(acceptor)
+
+    async def stop(self, code: int, reason: str) -> None:
+        """
+        Stop accepting, run ``on_worker_stop``, close every connection, within ``shutdown``.
+
+        Args:
+            code: The close code for everybody.
+            reason: The close reason.
+        """
+        deadline = self._loop.time() + self.settings.timeouts.shutdown
+        self._is_draining = True
+        for acceptor in self._acceptors:
+            acceptor.stop()
+            acceptor.abort_arriving()
+        try:
+            async with asyncio.timeout_at(deadline):
+                await self._caller.call_worker("on_worker_stop", self._worker)
+        except TimeoutError:
+            logger.error("%s: on_worker_stop took longer than timeouts.shutdown", self)
+        except Exception:  # noqa: BLE001 - an application's fault does not keep us from stopping
+            logger.exception("%s: on_worker_stop failed", self)
+        for connection in list(self._present):
+            connection.close(code, reason)
+        await self._wait_until_empty(deadline - self._loop.time())
+        for connection in list(self._present):
+            connection.destroy()
+        await self._wait_until_empty(1.0)
+        await self._caller.finish(deadline - self._loop.time())
+        if self._heartbeat is not None:
+            self._heartbeat.stop()
+
+    async def _wait_until_empty(self, seconds: float) -> None:
+        if self._present:
+            self._emptied = self._loop.create_future()
+            await asyncio.wait([self._emptied], timeout=max(seconds, 0))
+
+    # What the network layer reports.
+
+    def connected(self, connection: Connection) -> None:
+        """Count a connection, and tell ``on_connect``."""
+        self._present.add(connection)
+        self.counts["connections"] += 1
+        self._caller.call("on_connect", connection)
+
+    def requested(self, connection: Connection, answer: Answer) -> None:
+        """Ask ``on_websocket_connect``."""
+        self._caller.ask(connection, answer)
+
+    def opened(self, connection: Connection) -> None:
+        """Ping it from now on, and tell ``on_open``."""
+        self.connections[connection.id] = connection
+        if self._heartbeat is not None:
+            self._heartbeat.add(connection._link)  # type: ignore[arg-type] # noqa: SLF001
+        self._caller.call("on_open", connection)
+
+    def handler_failed(self, connection: Connection, error: Exception) -> None:
+        """Close for what ``on_message`` raised."""
+        self.counts["callback_failed"] += 1
+        self._caller.failed(connection, error)
+
+    def peer_failed(self, connection: Connection, error: GatemanError) -> None:
+        """Count what the peer did wrong, and tell ``on_error``."""
+        self.counts["protocol_error"] += 1
+        self._caller.call("on_error", connection, error)
+
+    def dropped(self, connection: Connection, size: int) -> None:
+        """Count a message that a slow peer lost."""
+        self.counts["dropped_slow_peer"] += 1
+        self.noticed(
+            "slow_peer",
+            f"a message of {size} bytes to {connection!r} was dropped: the client reads too"
+            " slowly, and limits.max_send_buffer_size is waiting for it already",
+        )
+
+    def buffer_full(self, connection: Connection) -> None:
+        """Tell ``on_buffer_full``."""
+        self._caller.call("on_buffer_full", connection)
+
+    def buffer_drained(self, connection: Connection) -> None:
+        """Tell ``on_buffer_drain``."""
+        self._caller.call("on_buffer_drain", connection)
+
+    def closed(self, connection: Connection, code: int, reason: str) -> None:
+        """Forget an open connection, and tell ``on_close``."""
+        if self.connections.pop(connection.id, None) is not None and self._heartbeat is not None:
+            self._heartbeat.remove(connection._link)  # type: ignore[arg-type] # noqa: SLF001
+        self._caller.call("on_close", connection, code, reason)
+
+    def lost(self, connection: Connection) -> None:
+        """Forget a connection altogether."""
+        self._present.discard(connection)
+        if not self._present and self._emptied is not None and not self._emptied.done():
+            self._emptied.set_result(None)
+
+    def noticed(self, cause: str, message: str) -> None:
+        """Count a cause, and write its line unless one was written just now."""
+        self.counts[cause] += 1
+        if message:
+            line = self._sampled.line(cause, message, self._loop.time())
+            if line is not None:
+                logger.warning("%s: %s", self, line)
+
+    # Plain HTTP.
+
+    def _answer_plain(self, request: Request) -> response.Response:
+        path = request.path
+        if path == self.settings.health_path:
+            return response.health(is_draining=self._is_draining)
+        if self._page and path == "/":
+            return response.page(self._page)
+        return response.upgrade_required()
+
+    @property
+    def present_count(self) -> int:
+        """Connections that have a transport, open or not."""
+        return len(self._present)
+
+    def __str__(self) -> str:
+        """Name it for a log line."""
+        return self.settings.name
+
+
+def _test_page() -> bytes:
+    return resources.files("gateman").joinpath("pages/test.html").read_bytes()

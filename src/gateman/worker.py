@@ -1,0 +1,346 @@
+"""
+What a user declares: a service, its address, its options and its callbacks.
+
+    worker = Worker("websocket://0.0.0.0:8282")
+
+    @worker.on_message
+    def answer(connection, message):
+        connection.send("ok")
+
+    Worker.run_all()
+
+Nothing here listens or serves; :func:`Worker.run_all` hands what was declared to the process.
+"""
+
+import time
+from collections.abc import Callable, Iterable, Mapping
+from typing import TYPE_CHECKING, Any, ClassVar, Generic, TypeVar, overload
+
+from .callbacks import SIGNATURES, check
+from .connection import Connection
+from .errors import ConfigError, ExitCode
+from .listen import ListenAddress
+from .options import Limits, Timeouts
+from .request import Request
+
+if TYPE_CHECKING:
+    from .net.tls import Contexts
+    from .service import Service
+
+F = TypeVar("F", bound=Callable[..., Any])
+S = TypeVar("S", bound=Callable[..., Any])
+
+_TRANSPORTS = ("tcp", "ssl")
+
+
+class _Registrar(Generic[S]):
+    """What ``worker.on_message`` is when it is read: a decorator."""
+
+    __slots__ = ("_name", "_worker")
+
+    def __init__(self, worker: "Worker", name: str) -> None:
+        self._worker = worker
+        self._name = name
+
+    def __call__(self, function: F) -> F:
+        _declare(self._worker, self._name, function)
+        return function
+
+    @property
+    def function(self) -> S | None:
+        """The callback that was declared, or ``None``."""
+        return self._worker.callbacks.get(self._name)  # type: ignore[return-value]
+
+
+class Callback(Generic[S]):
+    """A callback of a worker: declared by decorating a function, or by assigning one."""
+
+    def __set_name__(self, owner: type, name: str) -> None:
+        """Learn the callback's name."""
+        self._name = name
+
+    @overload
+    def __get__(self, worker: None, owner: type) -> "Callback[S]": ...
+    @overload
+    def __get__(self, worker: "Worker", owner: type) -> _Registrar[S]: ...
+    def __get__(self, worker: "Worker | None", owner: type) -> "Callback[S] | _Registrar[S]":
+        """Give the decorator."""
+        return self if worker is None else _Registrar(worker, self._name)
+
+    def __set__(self, worker: "Worker", function: S | None) -> None:
+        """Declare a function, or with ``None`` no longer one."""
+        _declare(worker, self._name, function)
+
+
+def _declare(worker: "Worker", name: str, function: Callable[..., Any] | None) -> None:
+    if function is None:
+        worker.callbacks.pop(name, None)
+    else:
+        check(name, function)
+        worker.callbacks[name] = function
+
+
+class Worker:
+    """
+    A WebSocket service.
+
+    Every argument is an attribute too, and may be assigned until ``run_all``. A callback may be a
+    plain function or ``async def``; see :mod:`gateman.caller` for the order in which they run.
+
+    Attributes:
+        listen: The address; see :mod:`gateman.listen`.
+        context: ``{"ssl": {...}}``: PHP's option names, see :mod:`gateman.net.tls`.
+        name: For people: in logs and in ``status``.
+        count: How many processes serve it.
+        transport: ``"tcp"``, or ``"ssl"`` for TLS in this server.
+        limits: See :class:`gateman.Limits`; a mapping of some of them will do.
+        timeouts: See :class:`gateman.Timeouts`; a mapping of some of them will do.
+        trusted_proxies: Addresses and networks whose ``X-Real-IP``, ``X-Forwarded-For`` and
+            ``Forwarded`` are believed; ``"unix"`` for clients of a unix socket. By default
+            this machine.
+        allowed_origins: The origins whose pages may connect, such as
+            ``["https://example.com"]``; ``None`` for any. Clients that send no ``Origin`` are
+            no browsers and always may (RFC 6455, section 10.2).
+        subprotocols: What the service speaks; the first that a client offers too is chosen.
+        health_path: Answers health checks; ``None`` for nowhere.
+        test_page: Whether ``/`` is a page to try the service with, in a browser.
+        connections: The open connections of this process, by their id.
+        callbacks: The functions that were declared, by name.
+    """
+
+    _declared: ClassVar[list["Worker"]] = []
+
+    on_worker_start: Callback[Callable[["Worker"], Any]] = Callback()
+    """``(worker)``: the process is up and does not listen yet."""
+    on_worker_stop: Callback[Callable[["Worker"], Any]] = Callback()
+    """``(worker)``: it stops; the connections are still open."""
+    on_connect: Callback[Callable[[Connection], Any]] = Callback()
+    """``(connection)``: TCP is up and, with TLS, its handshake done."""
+    on_websocket_connect: Callback[Callable[[Connection, Request], Any]] = Callback()
+    """``(connection, request)``: the request is there and nothing answered yet. ``raise
+    Refuse(403, "text")`` to refuse; ``connection.response_headers`` and
+    ``connection.subprotocol`` may be set."""
+    on_open: Callback[Callable[[Connection], Any]] = Callback()
+    """``(connection)``: the 101 is sent."""
+    on_message: Callback[Callable[[Connection, Any], Any]] = Callback()
+    """``(connection, message)``: ``str`` for text, ``bytes`` for binary."""
+    on_close: Callback[Callable[[Connection, int, str], Any]] = Callback()
+    """``(connection, code, reason)``: exactly once for each that reached ``on_connect``; 1006
+    when the peer vanished, or never got as far as a WebSocket."""
+    on_error: Callback[Callable[[Connection, Exception], Any]] = Callback()
+    """``(connection, error)``: the peer broke the protocol, or a callback raised; the
+    connection is being closed for it."""
+    on_buffer_full: Callback[Callable[[Connection], Any]] = Callback()
+    """``(connection)``: as much is unsent as may be; what is sent now is dropped."""
+    on_buffer_drain: Callback[Callable[[Connection], Any]] = Callback()
+    """``(connection)``: all of it was sent, after ``on_buffer_full``."""
+
+    def __init__(
+        self,
+        listen: str,
+        context: Mapping[str, Mapping[str, Any]] | None = None,
+        *,
+        name: str = "none",
+        count: int = 1,
+        transport: str | None = None,
+        limits: Limits | Mapping[str, Any] | None = None,
+        timeouts: Timeouts | Mapping[str, Any] | None = None,
+        trusted_proxies: Iterable[str] | None = None,
+        allowed_origins: Iterable[str] | None = None,
+        subprotocols: Iterable[str] = (),
+        health_path: str | None = "/healthz",
+        test_page: bool = False,
+        **unknown: Any,
+    ) -> None:
+        """
+        Declare a service; :meth:`run_all` runs it.
+
+        Args:
+            listen: See the attributes for all of them.
+            context: ``{"ssl": {...}}``.
+            name: For people.
+            count: Processes.
+            transport: ``"tcp"`` or ``"ssl"``; ``None`` is what the scheme of ``listen`` says.
+            limits: Limits.
+            timeouts: Timeouts.
+            trusted_proxies: ``None`` is this machine; ``[]`` is nobody.
+            allowed_origins: Origins.
+            subprotocols: Subprotocols.
+            health_path: Path.
+            test_page: Whether to serve it.
+            unknown: Always a mistake.
+
+        Raises:
+            ConfigError: Something of it cannot be.
+        """
+        for option in unknown:
+            raise ConfigError.unknown("option of Worker", option, _ATTRIBUTES | set(SIGNATURES))
+        self.callbacks: dict[str, Callable[..., Any]] = {}
+        self.listen = listen
+        self.context = context
+        self.name = name
+        self.count = count
+        is_secure = ListenAddress.parse(listen).is_secure
+        self.transport = transport or ("ssl" if is_secure else "tcp")
+        self.limits: Any = limits
+        self.timeouts: Any = timeouts
+        self.trusted_proxies = trusted_proxies
+        self.allowed_origins = allowed_origins
+        self.subprotocols = subprotocols
+        self.health_path = health_path
+        self.test_page = test_page
+        self.connections: dict[int, Connection] = {}
+        self._declared.append(self)
+
+    def __setattr__(self, name: str, value: Any) -> None:
+        """Assign an option or a callback; a name that is neither is a mistake."""
+        if name not in _ATTRIBUTES and name not in SIGNATURES:
+            raise ConfigError.unknown("option of Worker", name, _ATTRIBUTES | set(SIGNATURES))
+        super().__setattr__(name, _CHECKS[name](value) if name in _CHECKS else value)
+
+    @classmethod
+    def run_all(cls) -> None:
+        """
+        Run every declared worker until SIGINT or SIGTERM.
+
+        Returns when all were stopped in order.
+
+        Raises:
+            ConfigError: Something declared cannot be; nothing listens then.
+            SystemExit: It ended otherwise; the code is one of :class:`gateman.ExitCode`.
+        """
+        # Imported here, so that what only declares (or checks) pays for no event loop.
+        from . import process
+
+        if not cls._declared:
+            raise ConfigError("no worker is declared", 'write Worker("websocket://0.0.0.0:8282")')
+        makers = [_maker(worker, time.time()) for worker in cls._declared]
+        addresses = [ListenAddress.parse(worker.listen) for worker in cls._declared]
+        code = process.run(addresses, makers)
+        if code is not ExitCode.STOPPED:
+            raise SystemExit(int(code))
+
+
+def _maker(worker: Worker, now: float) -> "Callable[[], Service]":
+    """Check everything that could not be checked one by one, and tell how to serve it."""
+    from .net.forwarded import DEFAULT, TrustedProxies
+    from .service import Service, Settings
+
+    settings = Settings(
+        name=worker.name,
+        listen=ListenAddress.parse(worker.listen),
+        contexts=_contexts(worker, now),
+        limits=Limits.of(worker.limits),
+        timeouts=Timeouts.of(worker.timeouts),
+        trusted_proxies=TrustedProxies(
+            DEFAULT if worker.trusted_proxies is None else worker.trusted_proxies
+        ),
+        allowed_origins=_origins(worker.allowed_origins),
+        subprotocols=_subprotocols(worker.subprotocols),
+        health_path=worker.health_path,
+        has_test_page=worker.test_page,
+    )
+    return lambda: Service(settings, worker.callbacks, worker, worker.connections)
+
+
+def _contexts(worker: Worker, now: float) -> "Contexts | None":
+    from .net.tls import Contexts
+
+    context = worker.context or {}
+    for kind in context:
+        if kind != "ssl":
+            raise ConfigError.unknown("part of a worker's context", kind, ["ssl"])
+    options = context.get("ssl")
+    if worker.transport == "ssl":
+        if not options:
+            raise ConfigError(
+                f"worker {worker.name!r} has transport='ssl', but no certificate",
+                "pass {'ssl': {'local_cert': 'server.pem', 'local_pk': 'server.key'}} as its"
+                " context; `gateman cert dev` makes a certificate for trying it out",
+            )
+        return Contexts.load(options, now=now)
+    if options:
+        raise ConfigError(
+            f"worker {worker.name!r} has a certificate, but transport={worker.transport!r}",
+            "set worker.transport = 'ssl', or leave the certificate out",
+        )
+    return None
+
+
+# Checking what is assigned, name by name.
+
+
+def _count(value: object) -> int:
+    if not isinstance(value, int) or isinstance(value, bool) or value < 1:
+        raise ConfigError(f"count={value!r} is no number of processes", "use 1 or more")
+    return value
+
+
+def _transport(value: object) -> str:
+    if value not in _TRANSPORTS:
+        raise ConfigError.unknown("transport", value, _TRANSPORTS)
+    return str(value)
+
+
+def _listen(value: object) -> str:
+    ListenAddress.parse(value)
+    return str(value)
+
+
+def _origins(value: Iterable[str] | None) -> frozenset[str] | None:
+    if value is None:
+        return None
+    if isinstance(value, str):
+        raise ConfigError(
+            f"allowed_origins={value!r} is no list", f"write allowed_origins=[{value!r}]"
+        )
+    origins = frozenset(value)
+    for origin in origins:
+        # RFC 6454, section 6.2: scheme, host and port; "null" for pages without one.
+        if origin != "null" and ("://" not in origin or origin.count("/") > 2):
+            raise ConfigError(
+                f"{origin!r} in allowed_origins is no origin",
+                "write scheme and host, such as 'https://example.com'",
+            )
+    return frozenset(origin.lower() for origin in origins)
+
+
+def _subprotocols(value: Iterable[str]) -> tuple[str, ...]:
+    if isinstance(value, str):
+        raise ConfigError(f"subprotocols={value!r} is no list", f"write subprotocols=[{value!r}]")
+    return tuple(value)
+
+
+def _path(value: object) -> str | None:
+    if value is not None and not (isinstance(value, str) and value.startswith("/")):
+        raise ConfigError(f"health_path={value!r} is no path", "begin it with '/'")
+    return value
+
+
+_CHECKS: dict[str, Callable[[Any], Any]] = {
+    "listen": _listen,
+    "count": _count,
+    "transport": _transport,
+    "limits": Limits.of,
+    "timeouts": Timeouts.of,
+    "allowed_origins": _origins,
+    "subprotocols": _subprotocols,
+    "health_path": _path,
+}
+
+_ATTRIBUTES = {
+    "listen",
+    "context",
+    "name",
+    "count",
+    "transport",
+    "limits",
+    "timeouts",
+    "trusted_proxies",
+    "allowed_origins",
+    "subprotocols",
+    "health_path",
+    "test_page",
+    "connections",
+    "callbacks",
+}
