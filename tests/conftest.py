@@ -9,8 +9,13 @@ import os
 from collections.abc import Generator
 
 import pytest
+from hypothesis import settings
 
 IS_CI = os.environ.get("CI") == "true"
+
+# pytest-timeout has the deadline, for a busy machine is slow; CI must not fail by chance.
+settings.register_profile("gateman", deadline=None, derandomize=IS_CI)
+settings.load_profile("gateman")
 
 
 @pytest.hookimpl(wrapper=True)
