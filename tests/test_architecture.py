@@ -5,6 +5,8 @@ A module's tests are where its name says, in ``tests/a/test_b.py`` for ``gateman
 true of several modules together is in ``tests/system`` or in one of ``OF_THE_WHOLE``.
 """
 
+import re
+import tomllib
 from pathlib import Path
 
 from importlinter.cli import lint_imports
@@ -77,3 +79,15 @@ def test_no_module_is_a_drawer() -> None:
 def test_imports_point_down() -> None:
     """The contracts on layers, purity and third-party packages hold."""
     assert lint_imports(config_filename=str(ROOT / "pyproject.toml"), is_debug_mode=False) == 0
+
+
+def test_contributors_read_the_rows_that_are_checked() -> None:
+    """``CONTRIBUTING.md`` names the rows of the layers contract, in its order."""
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text())
+    contracts = project["tool"]["importlinter"]["contracts"]
+    layers = next(contract["layers"] for contract in contracts if contract["type"] == "layers")
+    rows = re.findall(
+        r"(?m)^    (\w+(?:, \w+)*)(?:   .*)?$", (ROOT / "CONTRIBUTING.md").read_text()
+    )
+
+    assert rows == [row.replace(" | ", ", ") for row in layers]
