@@ -75,11 +75,11 @@ globalThis.Peer = class {
             this.closed.then((event) => reject(new Error("closed: " + event)));
         });
     }
-}, null
+};
 """
 
-# RFC 6455, section 7.4.1, has 1015 for a failed TLS handshake. Firefox says so; Chromium tells a page
-# 1006 for all reasons.
+# RFC 6455, section 7.4.1, has 1015 for a failed TLS handshake. Firefox says so; Chromium tells a
+# page 1006 for all reasons.
 REFUSED = ([1006, "", False], [1015, "", False])
 
 Proxy = Callable[[proxy.Site], AbstractContextManager[int]]
@@ -154,7 +154,7 @@ def browser_of(kind: str) -> type[Chromium | Firefox]:
 def opened(browser: Browser, address: str) -> Page:
     """Load the page of the same origin, as a browser's user would."""
     browser.open(address.replace("wss://", "https://"))
-    browser.evaluate(PEER)
+    browser.paste(PEER)
     return Page(browser, address)
 
 
@@ -298,5 +298,5 @@ def test_a_certificate_for_another_name_is_refused(
 def attempted(browser: Browser, address: str) -> Any:
     """Return how an attempt to connect from an empty page ends."""
     browser.open("about:blank")
-    browser.evaluate(PEER)
+    browser.paste(PEER)
     return browser.evaluate(f"new Peer({address!r}).closed")
