@@ -1,0 +1,201 @@
+"""
+Frames to messages: order, reserved bits, UTF-8, sizes, and the bounds on all of them.
+
+The engine below has checked what one frame can break alone: opcode, mask, minimal length,
+control frames' size. What only a sequence of data frames can break is checked here. This
+module knows nothing of connections: frames in, messages or a :class:`ProtocolError` out. After
+an error the assembler is not fed any more; the connection closes.
+
+    text or binary, FIN ──────────────────────────────► message
+    text or binary, not FIN ─► partial ─ continuation ─► partial … FIN ─► message
+"""
+
+from codecs import utf_8_decode
+
+from ..errors import ProtocolError
+from .close import CloseCode
+from .deflate import Inflater
+from .encoding import Opcode
+
+MAX_EMPTY_FRAGMENTS = 128
+"""
+Empty frames per message, the final one not counted; the next one closes with 1008.
+
+They add no bytes, so no size limit ends them, and a message of them would never end. A
+stream that flushes now and then with nothing to send stays far below; no standard and no
+precedent gives a number.
+"""
+
+_RSV1 = 0b100
+
+# Plain ints: comparing with an enum's members took most of the time of a whole frame.
+_CONTINUATION = int(Opcode.CONTINUATION)
+_TEXT = int(Opcode.TEXT)
+
+
+def check_control(rsv: int) -> None:
+    """
+    Check the reserved bits of a control frame.
+
+    Args:
+        rsv: ``4 * rsv1 + 2 * rsv2 + rsv3``.
+
+    Raises:
+        ProtocolError: A bit is set (1002): no extension that we know gives them a meaning
+            on control frames.
+
+    Source:
+        RFC 6455, section 5.2; RFC 7692, section 6.1.
+    """
+    if rsv:
+        raise ProtocolError(CloseCode.PROTOCOL_ERROR, "reserved bits on a control frame")
+
+
+class _Partial:
+    """A message whose last frame is not here yet."""
+
+    __slots__ = ("buffer", "empty_count", "inflater", "is_text", "undecoded")
+
+    def __init__(self, inflater: Inflater | None, *, is_text: bool) -> None:
+        self.inflater = inflater
+        self.is_text = is_text
+        # Bytes, also for text: a str of many short fragments would take up to 50 times the
+        # size that was limited.
+        self.buffer = bytearray()
+        # At most the first 3 bytes of a character whose rest is in the next frame.
+        self.undecoded = b""
+        self.empty_count = 0
+
+
+class Assembler:
+    """
+    Put the data frames of one connection together to messages.
+
+    Attributes:
+        in_message: Whether a message has begun and not ended. While it is false, a frame
+            with FIN, opcode 1 or 2 and no reserved bits is a message of its own and need not
+            be fed, if its size and UTF-8 are checked.
+
+    Cost:
+        Idle: 64 bytes. In a message: the bytes that have arrived, at most
+        ``max_message_size`` and an eighth (how ``bytearray`` grows), plus 250 bytes. Time is
+        linear in the bytes and the frames.
+    """
+
+    __slots__ = ("_inflater", "_max_message_size", "_partial", "in_message")
+
+    def __init__(self, max_message_size: int, inflater: Inflater | None = None) -> None:
+        """
+        Start between two messages.
+
+        Args:
+            max_message_size: Of one message, all its frames together, decompressed; bytes.
+            inflater: What permessage-deflate was agreed with; ``None`` if it was not.
+        """
+        self._max_message_size = max_message_size
+        self._inflater = inflater
+        self._partial: _Partial | None = None
+        self.in_message = False
+
+    def feed(
+        self,
+        opcode: int,
+        fin: bool,  # noqa: FBT001  # A frame's fields in the order of the wire.
+        rsv: int,
+        payload: bytes | bytearray | memoryview,
+    ) -> str | bytes | None:
+        """
+        Take one data frame.
+
+        Args:
+            opcode: 0, 1 or 2; the engine refuses the reserved ones.
+            fin: Whether the message ends with this frame.
+            rsv: ``4 * rsv1 + 2 * rsv2 + rsv3``.
+            payload: Unmasked; copied, so it may change after the call.
+
+        Returns:
+            The message if this frame completes it, ``str`` for text and ``bytes`` for
+            binary; else ``None``.
+
+        Raises:
+            ProtocolError: Reserved bits without an extension, a continuation of nothing, a
+                new message inside another, compressed data that is corrupt (1002). Text that
+                is no UTF-8, as soon as no continuation can make it so (1007). More than 128
+                empty frames in a message (1008). A message beyond ``max_message_size``,
+                before its last frame is buffered, or beyond the ratio (1009).
+
+        Source:
+            RFC 6455, sections 5.2, 5.4, 5.6 and 8.1; RFC 7692, section 6.
+        """
+        partial = self._partial
+        if opcode == _CONTINUATION:
+            if partial is None:
+                raise ProtocolError(CloseCode.PROTOCOL_ERROR, "continuation of no message")
+            if rsv:
+                raise ProtocolError(
+                    CloseCode.PROTOCOL_ERROR, "reserved bits on a continuation frame"
+                )
+        else:
+            if partial is not None:
+                raise ProtocolError(CloseCode.PROTOCOL_ERROR, "new message inside another one")
+            inflater = self._inflater if rsv == _RSV1 else None
+            if rsv and inflater is None:
+                raise ProtocolError(CloseCode.PROTOCOL_ERROR, "reserved bits without an extension")
+            if fin:
+                return self._whole(opcode, inflater, payload)
+            partial = self._partial = _Partial(inflater, is_text=opcode == _TEXT)
+            self.in_message = True
+        self._extend(partial, payload, fin=fin)
+        if not fin:
+            return None
+        self._partial = None
+        self.in_message = False
+        return partial.buffer.decode() if partial.is_text else bytes(partial.buffer)
+
+    def _whole(
+        self, opcode: int, inflater: Inflater | None, payload: bytes | bytearray | memoryview
+    ) -> str | bytes:
+        if inflater is not None:
+            payload = inflater.inflate(payload, fin=True, max_length=self._max_message_size)
+        elif len(payload) > self._max_message_size:
+            raise _too_big(self._max_message_size)
+        if opcode != _TEXT:
+            return bytes(payload)
+        try:
+            return str(payload, "utf-8")
+        except UnicodeDecodeError:
+            raise _not_utf8() from None
+
+    def _extend(
+        self, partial: _Partial, payload: bytes | bytearray | memoryview, *, fin: bool
+    ) -> None:
+        if not payload and not fin:
+            partial.empty_count += 1
+            if partial.empty_count > MAX_EMPTY_FRAGMENTS:
+                raise ProtocolError(CloseCode.POLICY_VIOLATION, "too many empty fragments")
+        left = self._max_message_size - len(partial.buffer)
+        if partial.inflater is not None:
+            payload = partial.inflater.inflate(payload, fin=fin, max_length=left)
+        elif len(payload) > left:
+            raise _too_big(self._max_message_size)
+        if partial.is_text:
+            data = partial.undecoded + payload if partial.undecoded else payload
+            try:
+                # Fails on the first byte after which no text can follow, also in a cut character.
+                _, decoded_size = utf_8_decode(data, "strict", fin)
+            except UnicodeDecodeError:
+                raise _not_utf8() from None
+            partial.undecoded = bytes(data[decoded_size:])
+            # But for a surrogate's first two bytes it waits for the third, for the sake of
+            # its "surrogatepass" mode.
+            if partial.undecoded[:1] == b"\xed" and partial.undecoded[1:] >= b"\xa0":
+                raise _not_utf8()
+        partial.buffer += payload
+
+
+def _too_big(max_message_size: int) -> ProtocolError:
+    return ProtocolError(CloseCode.MESSAGE_TOO_BIG, f"a message may have {max_message_size} bytes")
+
+
+def _not_utf8() -> ProtocolError:
+    return ProtocolError(CloseCode.INVALID_PAYLOAD_DATA, "the text is not UTF-8")
