@@ -181,27 +181,39 @@ def _named_pairs(options: Options) -> dict[str, Pair]:
         )
     pairs: dict[str, Pair] = {}
     for name, value in values.items():
-        wire_name = _wire_name(name)
-        if wire_name is None:
+        spelled = wire_name(name)
+        if spelled is None:
             raise options.refusal(
                 f"SNI_server_certs[{name!r}]",
                 "is for no name that a client could ask for",
                 "write a domain as example.com, *.example.com or xn--mnchen-3ya.example",
             )
-        if wire_name in pairs:
+        if spelled in pairs:
             raise options.refusal(
                 f"SNI_server_certs[{name!r}]", "is there twice", "keep one of them"
             )
-        pairs[wire_name] = Options.of_name(value, name=name, folder=options.folder).pair()
+        pairs[spelled] = Options.of_name(value, name=name, folder=options.folder).pair()
     return pairs
 
 
-def _wire_name(name: object) -> str | None:
-    """Spell a name as clients do: lower case, in A-labels, without a dot at its end."""
+def wire_name(name: object) -> str | None:
+    """
+    Spell a name as clients do: lower case, in A-labels, without a dot at its end.
+
+    Args:
+        name: A domain; its first label may be ``*``.
+
+    Returns:
+        The name on the wire, 1 to 253 bytes of ASCII; ``None`` if no client could ask for it, or
+        if browsers and Python spell it differently.
+
+    Source:
+        RFC 5890, section 2.3.2.1; RFC 6066, section 3.
+    """
     if not isinstance(name, str) or not _UNSAFE_LETTERS.isdisjoint(name):
         return None
     try:
         spelled = name.removesuffix(".").encode("idna").decode("ascii").lower()
     except UnicodeError:
         return None
-    return spelled if _NAME.fullmatch(spelled) else None
+    return spelled if len(spelled) <= 253 and _NAME.fullmatch(spelled) else None
