@@ -1,0 +1,401 @@
+"""
+Certificates for development: real ones, of an authority that only this user's devices trust.
+
+    data folder/ca.pem  ca.key     the authority: made once, kept, trusted by hand
+    directory/server.pem           the certificate, then the authority's: what ``local_cert`` wants
+    directory/server.key           its key, which stays the same when the certificate is renewed
+
+Keys are readable by their owner alone from the first byte on. Files appear whole, under their
+name, or not at all; two that run at once take turns.
+"""
+
+import fcntl
+import ipaddress
+import os
+import shlex
+import socket
+import sys
+import tempfile
+import time
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+from importlib.resources import files
+from pathlib import Path
+from string import Template
+
+from cryptography import x509
+from cryptography.exceptions import InvalidSignature
+from cryptography.hazmat.primitives import hashes
+from cryptography.hazmat.primitives.asymmetric import ec, rsa
+from cryptography.hazmat.primitives.serialization import (
+    Encoding,
+    NoEncryption,
+    PrivateFormat,
+    load_pem_private_key,
+)
+from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
+
+from ..errors import ConfigError
+from ..net.tls import wire_name
+
+AUTHORITY_NAME = "gateman development CA"
+"""What the authority is called where it is trusted; marks certificates as ours."""
+
+_Key = ec.EllipticCurvePrivateKey | rsa.RSAPrivateKey
+
+# Both start a day early, for a phone whose clock is behind.
+_HEAD_START = timedelta(days=1)
+# Browsers allow a public certificate 398 days, and Apple any other 825.
+_LIFETIME = timedelta(days=396)
+_RENEWED_BEFORE = timedelta(days=30)
+_AUTHORITY_LIFETIME = timedelta(days=3650)
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class DevelopmentCertificate:
+    """
+    A certificate, its key, and the authority that signed it.
+
+    Attributes:
+        certificate: The certificate and the authority's, PEM.
+        key: The key, PEM, not encrypted.
+        authority: The authority's certificate, PEM: what devices have to trust.
+        authority_key: The authority's key.
+        domains: The names and addresses that the certificate is for.
+        expires_at: Until when it is valid; wall-clock seconds since 1970.
+        is_new: Whether it was made now; else it was found, and is good.
+    """
+
+    certificate: Path
+    key: Path
+    authority: Path
+    authority_key: Path
+    domains: tuple[str, ...]
+    expires_at: float
+    is_new: bool
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class _Authority:
+    certificate: x509.Certificate
+    key: _Key
+
+
+def data_folder(environ: Mapping[str, str] = os.environ, platform: str = sys.platform) -> Path:
+    """
+    Tell where the authority is kept.
+
+    Args:
+        environ: The environment.
+        platform: As ``sys.platform``.
+
+    Returns:
+        The user's data folder for gateman; it may not exist.
+
+    Source:
+        XDG Base Directory Specification: a relative path counts as none.
+    """
+    if platform == "darwin":
+        return Path.home() / "Library" / "Application Support" / "gateman"
+    declared = Path(environ.get("XDG_DATA_HOME", ""))
+    return (declared if declared.is_absolute() else Path.home() / ".local" / "share") / "gateman"
+
+
+def development_certificate(
+    domains: Iterable[str] = (),
+    directory: Path | None = None,
+    *,
+    data: Path | None = None,
+    now: float | None = None,
+) -> DevelopmentCertificate:
+    """
+    Find or make a certificate for ``localhost``, this host and more names.
+
+    One that is there and good is kept. It is made anew, with the same key and all its names, if a
+    name is missing, fewer than 30 days are left, or the authority is another.
+
+    Args:
+        domains: More names: domains, wildcards, addresses.
+        directory: Where ``server.pem`` and ``server.key`` are; ``None`` for the working directory.
+        data: Where the authority is; ``None`` for :func:`data_folder`.
+        now: Wall-clock seconds since 1970; ``None`` for this moment.
+
+    Returns:
+        Where the files are, absolute.
+
+    Raises:
+        ConfigError: A name that is none; a folder that cannot be written to; a ``server.pem``
+            that is not ours, which is never replaced; a key that cannot be used.
+    """
+    moment = datetime.fromtimestamp(time.time() if now is None else now, UTC)
+    directory = Path.cwd() / (directory or "")
+    data = Path.cwd() / (data or data_folder())
+    wanted = _names(domains)
+    try:
+        data.mkdir(parents=True, exist_ok=True, mode=0o700)
+        directory.mkdir(parents=True, exist_ok=True)
+        with _alone_in(data):
+            return _find_or_make(wanted, directory, data, moment)
+    except OSError as error:
+        raise ConfigError(
+            f"{error.filename2 or error.filename or directory} cannot be used ({error.strerror})",
+            "choose a folder that may be written to",
+        ) from error
+
+
+def trust_instructions(certificate: DevelopmentCertificate) -> str:
+    """
+    Tell how devices are made to trust the authority.
+
+    Args:
+        certificate: What :func:`development_certificate` returned.
+
+    Returns:
+        Text for people, whose indented lines are commands to be copied.
+    """
+    template = Template(files(__package__).joinpath("trust.txt").read_text("utf-8"))
+    return template.substitute(
+        authority=shlex.quote(str(certificate.authority)),
+        key=certificate.authority_key,
+        name=AUTHORITY_NAME,
+    )
+
+
+def _names(domains: Iterable[str]) -> list[str]:
+    """Spell the wanted names as a certificate does, each once."""
+    names: list[str] = []
+    for domain in domains:
+        name = _address(domain) or wire_name(domain)
+        if name is None:
+            raise ConfigError(
+                f"{domain!r} is no name that a certificate can be for",
+                "write a domain, such as chat.test or *.chat.test, or an IP address",
+            )
+        names.append(name)
+    host = wire_name(socket.gethostname())
+    names += ["localhost", "127.0.0.1", "::1", *([host] if host else [])]
+    return list(dict.fromkeys(names))
+
+
+def _address(text: str) -> str | None:
+    try:
+        return str(ipaddress.ip_address(text))
+    except ValueError:
+        return None
+
+
+@contextmanager
+def _alone_in(folder: Path) -> Iterator[None]:
+    """Keep others out: of two that made an authority, one would have made it in vain."""
+    handle = os.open(folder, os.O_RDONLY)
+    try:
+        fcntl.flock(handle, fcntl.LOCK_EX)
+        yield
+    finally:
+        os.close(handle)
+
+
+def _find_or_make(
+    wanted: list[str], directory: Path, data: Path, moment: datetime
+) -> DevelopmentCertificate:
+    authority = _authority(data, moment)
+    certificate_path, key_path = directory / "server.pem", directory / "server.key"
+    found = _found(certificate_path)
+    key = _key(key_path) if key_path.exists() else None
+    names = list(dict.fromkeys([*(_names_of(found) if found else ()), *wanted]))
+    if found and key and _is_good(found, key, authority, names, moment):
+        certificate, is_new = found, False
+    else:
+        if key is None:
+            key = _new_key(key_path)
+        certificate, is_new = _issue(names, key, authority, moment), True
+        chain = [certificate, authority.certificate]
+        pem = b"".join(link.public_bytes(Encoding.PEM) for link in chain)
+        _write(certificate_path, pem, mode=0o644)
+    return DevelopmentCertificate(
+        certificate=certificate_path,
+        key=key_path,
+        authority=data / "ca.pem",
+        authority_key=data / "ca.key",
+        domains=tuple(_names_of(certificate)),
+        expires_at=certificate.not_valid_after_utc.timestamp(),
+        is_new=is_new,
+    )
+
+
+def _authority(folder: Path, moment: datetime) -> _Authority:
+    certificate_path, key_path = folder / "ca.pem", folder / "ca.key"
+    if certificate_path.exists() and key_path.exists():
+        key = _key(key_path)
+        certificate = _found(certificate_path)
+        if certificate is None or certificate.public_key() != key.public_key():
+            raise ConfigError(
+                f"{key_path} is not the key of {certificate_path}", "remove both, and start anew"
+            )
+        # A certificate must not outlive who signed it.
+        if certificate.not_valid_after_utc - moment > _LIFETIME:
+            return _Authority(certificate=certificate, key=key)
+    key = _new_key(key_path)
+    certificate = _self_sign(key, moment)
+    _write(certificate_path, certificate.public_bytes(Encoding.PEM), mode=0o644)
+    return _Authority(certificate=certificate, key=key)
+
+
+def _found(path: Path) -> x509.Certificate | None:
+    """Read a certificate that this module may replace."""
+    if not path.exists():
+        return None
+    try:
+        certificate = x509.load_pem_x509_certificate(path.read_bytes())
+        issuer = certificate.issuer.get_attributes_for_oid(NameOID.ORGANIZATION_NAME)
+    except ValueError:
+        issuer = []
+    if not issuer or issuer[0].value != AUTHORITY_NAME:
+        raise ConfigError(
+            f"{path} was not made by gateman cert dev", "choose another folder, or move it away"
+        )
+    return certificate
+
+
+def _key(path: Path) -> _Key:
+    # A key that was copied about may have come to be open to all.
+    path.chmod(0o600)
+    try:
+        key = load_pem_private_key(path.read_bytes(), None)
+    except (ValueError, TypeError) as error:
+        raise ConfigError(
+            f"{path} holds no key that is readable without passphrase", "move it away"
+        ) from error
+    if not isinstance(key, _Key):
+        raise ConfigError(f"{path} holds a key that no browser knows", "move it away")
+    return key
+
+
+def _names_of(certificate: x509.Certificate) -> list[str]:
+    try:
+        names = certificate.extensions.get_extension_for_class(x509.SubjectAlternativeName).value
+    except x509.ExtensionNotFound:
+        return []
+    return [str(name.value) for name in names]
+
+
+def _is_good(
+    certificate: x509.Certificate,
+    key: _Key,
+    authority: _Authority,
+    names: list[str],
+    moment: datetime,
+) -> bool:
+    try:
+        certificate.verify_directly_issued_by(authority.certificate)
+    except (ValueError, TypeError, InvalidSignature):
+        return False
+    return (
+        certificate.public_key() == key.public_key()
+        and set(names) <= set(_names_of(certificate))
+        and certificate.not_valid_before_utc <= moment
+        and certificate.not_valid_after_utc - moment >= _RENEWED_BEFORE
+    )
+
+
+def _new_key(path: Path) -> ec.EllipticCurvePrivateKey:
+    key = ec.generate_private_key(ec.SECP256R1())
+    pem = key.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption())
+    _write(path, pem, mode=0o600)
+    return key
+
+
+def _self_sign(key: ec.EllipticCurvePrivateKey, moment: datetime) -> x509.Certificate:
+    serial = x509.random_serial_number()
+    # NSS mixes up two authorities of one name, so that each has its own.
+    subject = _subject(AUTHORITY_NAME, f"{AUTHORITY_NAME} {serial & 0xFFFFFFFF:08x}")
+    public = key.public_key()
+    return (
+        x509.CertificateBuilder()
+        .subject_name(subject)
+        .issuer_name(subject)
+        .public_key(public)
+        .serial_number(serial)
+        .not_valid_before(moment - _HEAD_START)
+        .not_valid_after(moment + _AUTHORITY_LIFETIME)
+        .add_extension(x509.BasicConstraints(ca=True, path_length=0), critical=True)
+        .add_extension(_usage(signs_certificates=True), critical=True)
+        .add_extension(x509.SubjectKeyIdentifier.from_public_key(public), critical=False)
+        .sign(key, hashes.SHA256())
+    )
+
+
+def _issue(
+    names: list[str],
+    key: _Key,
+    authority: _Authority,
+    moment: datetime,
+) -> x509.Certificate:
+    public = key.public_key()
+    issuer_key = authority.certificate.extensions.get_extension_for_class(
+        x509.SubjectKeyIdentifier
+    ).value
+    alternatives = [
+        x509.IPAddress(ipaddress.ip_address(name)) if _address(name) else x509.DNSName(name)
+        for name in names
+    ]
+    return (
+        x509.CertificateBuilder()
+        .subject_name(_subject("gateman development certificate"))
+        .issuer_name(authority.certificate.subject)
+        .public_key(public)
+        .serial_number(x509.random_serial_number())
+        .not_valid_before(moment - _HEAD_START)
+        .not_valid_after(moment - _HEAD_START + _LIFETIME)
+        .add_extension(x509.SubjectAlternativeName(alternatives), critical=False)
+        .add_extension(x509.BasicConstraints(ca=False, path_length=None), critical=True)
+        .add_extension(_usage(signs_certificates=False), critical=True)
+        .add_extension(x509.ExtendedKeyUsage([ExtendedKeyUsageOID.SERVER_AUTH]), critical=False)
+        .add_extension(x509.SubjectKeyIdentifier.from_public_key(public), critical=False)
+        .add_extension(
+            x509.AuthorityKeyIdentifier.from_issuer_subject_key_identifier(issuer_key),
+            critical=False,
+        )
+        .sign(authority.key, hashes.SHA256())
+    )
+
+
+def _subject(organization: str, common_name: str | None = None) -> x509.Name:
+    attributes = [
+        x509.NameAttribute(NameOID.ORGANIZATION_NAME, organization),
+        # Tells the certificates of several machines apart where they are trusted.
+        x509.NameAttribute(NameOID.ORGANIZATIONAL_UNIT_NAME, socket.gethostname()[:64] or "-"),
+    ]
+    if common_name:
+        attributes.append(x509.NameAttribute(NameOID.COMMON_NAME, common_name))
+    return x509.Name(attributes)
+
+
+def _usage(*, signs_certificates: bool) -> x509.KeyUsage:
+    return x509.KeyUsage(
+        digital_signature=not signs_certificates,
+        key_cert_sign=signs_certificates,
+        crl_sign=signs_certificates,
+        content_commitment=False,
+        key_encipherment=False,
+        data_encipherment=False,
+        key_agreement=False,
+        encipher_only=False,
+        decipher_only=False,
+    )
+
+
+def _write(path: Path, data: bytes, *, mode: int) -> None:
+    """Put a file in place as a whole; until then it has no mode but the owner's."""
+    handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
+    draft = Path(name)
+    try:
+        with os.fdopen(handle, "wb") as file:
+            file.write(data)
+        draft.chmod(mode)
+        draft.replace(path)
+    except BaseException:
+        draft.unlink(missing_ok=True)
+        raise
