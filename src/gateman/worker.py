@@ -214,15 +214,27 @@ class Worker:
 
         if not cls._declared:
             raise ConfigError("no worker is declared", 'write Worker("websocket://0.0.0.0:8282")')
-        makers = [_maker(worker, time.time()) for worker in cls._declared]
+        makers = [service_maker(worker, now=time.time()) for worker in cls._declared]
         addresses = [ListenAddress.parse(worker.listen) for worker in cls._declared]
         code = process.run(addresses, makers)
         if code is not ExitCode.STOPPED:
             raise SystemExit(int(code))
 
 
-def _maker(worker: Worker, now: float) -> "Callable[[], Service]":
-    """Check everything that could not be checked one by one, and tell how to serve it."""
+def service_maker(worker: Worker, *, now: float) -> "Callable[[], Service]":
+    """
+    Check everything that could not be checked one by one, and tell how to serve it.
+
+    Args:
+        worker: What was declared.
+        now: Wall-clock seconds since 1970, for the certificates.
+
+    Returns:
+        Makes the worker's service; to be called on the event loop.
+
+    Raises:
+        ConfigError: Something declared cannot be.
+    """
     from .net.forwarded import DEFAULT, TrustedProxies
     from .service import Service, Settings
 
