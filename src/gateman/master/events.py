@@ -1,0 +1,258 @@
+"""
+What the supervisor is told, and what it answers. PURE.
+
+Every instant is in monotonic seconds, every process is known by its pid.
+"""
+
+from dataclasses import dataclass
+from typing import NamedTuple
+
+
+class Slot(NamedTuple):
+    """
+    A numbered place for a process.
+
+    Attributes:
+        worker: Which of the declared workers, from 0.
+        number: Which of its processes, from 0.
+    """
+
+    worker: int
+    number: int
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Policy:
+    """
+    What a worker declared about its processes. See :class:`gateman.Worker` for the options.
+
+    Attributes:
+        name: For people.
+        count: How many slots it has.
+        is_shared: Whether its slots share one listening socket.
+        start: Seconds that a process has until it serves.
+        stall: Seconds without a sign of life after which a process counts as busy.
+        shutdown: Seconds that a process has to stop.
+        drain_window: Seconds over which a process that drains closes its connections.
+        restart_stalled: Whether a busy process is replaced.
+        max_crashes: How many crashes in :data:`gateman.master.supervisor.CRASH_WINDOW` end the
+            slot.
+        max_messages: How many messages a process receives before it is replaced.
+        max_lifetime: Seconds that a process serves before it is replaced.
+        max_memory: Bytes of memory with which a process is replaced.
+    """
+
+    name: str
+    count: int
+    is_shared: bool = False
+    start: float = 60.0
+    stall: float = 30.0
+    shutdown: float = 10.0
+    drain_window: float = 10.0
+    restart_stalled: bool = False
+    max_crashes: int = 10
+    max_messages: int | None = None
+    max_lifetime: float | None = None
+    max_memory: int | None = None
+
+
+# What happens.
+
+
+@dataclass(frozen=True, slots=True)
+class Started:
+    """The master starts: every slot gets its first process."""
+
+
+@dataclass(frozen=True, slots=True)
+class Spawned:
+    """The process that ``Spawn`` asked for exists."""
+
+    slot: Slot
+    pid: int
+
+
+@dataclass(frozen=True, slots=True)
+class SpawnFailed:
+    """The system gave no process; ``problem`` says why."""
+
+    slot: Slot
+    problem: str
+
+
+@dataclass(frozen=True, slots=True)
+class Ready:
+    """A process serves. Its script is newer than the master's, so it brings its own policy."""
+
+    pid: int
+    policy: Policy
+
+
+@dataclass(frozen=True, slots=True)
+class Beat:
+    """A process lives: so many messages received, so many bytes of memory."""
+
+    pid: int
+    messages: int
+    memory: int
+
+
+@dataclass(frozen=True, slots=True)
+class Inspected:
+    """What ``Inspect`` found: whether a silent process is stopped, by SIGSTOP or a debugger."""
+
+    pid: int
+    is_stopped: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Exited:
+    """A process ended: its exit code, or minus the signal; the last lines of its stderr."""
+
+    pid: int
+    status: int
+    lines: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class StopAsked:
+    """Everything is to end: at once, or by draining."""
+
+    is_graceful: bool
+
+
+@dataclass(frozen=True, slots=True)
+class ReloadAsked:
+    """Every slot is to get a new process; gently: a slot when the one before has drained."""
+
+    is_gentle: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Tick:
+    """Time has passed."""
+
+
+Event = (
+    Started
+    | Spawned
+    | SpawnFailed
+    | Ready
+    | Beat
+    | Inspected
+    | Exited
+    | StopAsked
+    | ReloadAsked
+    | Tick
+)
+
+
+# What to do.
+
+
+@dataclass(frozen=True, slots=True)
+class Spawn:
+    """Start a process in a slot, and tell ``Spawned`` or ``SpawnFailed`` at once."""
+
+    slot: Slot
+
+
+@dataclass(frozen=True, slots=True)
+class Accept:
+    """Have a process accept for exactly these slots of its worker."""
+
+    pid: int
+    numbers: tuple[int, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Drain:
+    """Have a process accept no more, part from its connections bit by bit, and end."""
+
+    pid: int
+
+
+@dataclass(frozen=True, slots=True)
+class Stop:
+    """Have a process close everything and end."""
+
+    pid: int
+
+
+@dataclass(frozen=True, slots=True)
+class Kill:
+    """SIGKILL."""
+
+    pid: int
+
+
+@dataclass(frozen=True, slots=True)
+class Inspect:
+    """Find out whether a process is stopped, and tell ``Inspected`` at once."""
+
+    pid: int
+
+
+@dataclass(frozen=True, slots=True)
+class DumpStack:
+    """Have the stack of a process's main thread written to the log."""
+
+    pid: int
+
+
+@dataclass(frozen=True, slots=True)
+class Open:
+    """Listen for a worker again, after ``Close``."""
+
+    worker: int
+
+
+@dataclass(frozen=True, slots=True)
+class Close:
+    """Listen for a worker no more: clients are refused at once instead of waiting in vain."""
+
+    worker: int
+
+
+@dataclass(frozen=True, slots=True)
+class Say:
+    """Write a line to the log."""
+
+    level: str
+    text: str
+
+
+@dataclass(frozen=True, slots=True)
+class Serving:
+    """Every slot has served, or was given up: what ``start`` began is done."""
+
+
+@dataclass(frozen=True, slots=True)
+class Reloaded:
+    """What ``ReloadAsked`` began is over; ``problem`` is why it failed, or empty."""
+
+    problem: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Exit:
+    """The master ends, with this code; no process is left."""
+
+    code: int
+
+
+Action = (
+    Spawn
+    | Accept
+    | Drain
+    | Stop
+    | Kill
+    | Inspect
+    | DumpStack
+    | Open
+    | Close
+    | Say
+    | Serving
+    | Reloaded
+    | Exit
+)
