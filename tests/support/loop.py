@@ -1,0 +1,64 @@
+"""Tests that are coroutines: each on a loop of its own, with a deadline, leaving nothing behind."""
+
+import asyncio
+import functools
+from collections.abc import Callable, Coroutine
+from typing import Any, ParamSpec
+
+DEADLINE = 20.0  # seconds: what a whole test may take on a loaded machine
+MS = 0.001  # seconds
+
+P = ParamSpec("P")
+
+
+def on_loop(test: Callable[P, Coroutine[Any, Any, None]]) -> Callable[P, None]:
+    """
+    Make a test of a coroutine function.
+
+    Args:
+        test: The coroutine function; it may take fixtures.
+
+    Returns:
+        A plain function that runs it, and fails when tasks or timers outlive it.
+    """
+
+    @functools.wraps(test)
+    def run(*args: P.args, **kwargs: P.kwargs) -> None:
+        asyncio.run(_run(test(*args, **kwargs)))
+
+    return run
+
+
+async def _run(test: Coroutine[Any, Any, None]) -> None:
+    async with asyncio.timeout(DEADLINE):
+        await test
+    await eventually(lambda: not leftovers())
+    assert leftovers() == []
+
+
+def leftovers() -> list[str]:
+    """
+    Tell what would keep the loop busy.
+
+    Returns:
+        The tasks but for the one that asks, and the timers.
+    """
+    loop = asyncio.get_running_loop()
+    tasks = asyncio.all_tasks() - {asyncio.current_task()}
+    timers = [timer for timer in vars(loop)["_scheduled"] if not timer.cancelled()]
+    return [repr(one) for one in (*tasks, *timers)]
+
+
+async def eventually(condition: Callable[[], bool], *, within: float = 5.0) -> None:
+    """
+    Give the loop turns until something is so; for what nobody announces.
+
+    Args:
+        condition: What is to become true.
+        within: Seconds after which the test fails.
+    """
+    loop = asyncio.get_running_loop()
+    deadline = loop.time() + within
+    while not condition():
+        assert loop.time() < deadline, "it did not happen"
+        await asyncio.sleep(MS)
