@@ -7,9 +7,10 @@ gateman: a WSS service in five lines, kept up under load, attack, reload and gro
 from . import excepthook as excepthook
 from .connection import Connection, Sent, State
 from .errors import ConfigError, ExitCode, GatemanError, ProtocolError, Refuse
-from .options import Limits, Timeouts
+from .options import Limits, SlowConsumer, Timeouts
 from .request import Request
 from .websocket.close import CloseCode
+from .websocket.deflate import Deflate
 from .worker import Worker
 
 __version__ = "0.1.0"
@@ -18,6 +19,7 @@ __all__ = [
     "CloseCode",
     "ConfigError",
     "Connection",
+    "Deflate",
     "ExitCode",
     "GatemanError",
     "Limits",
@@ -25,6 +27,7 @@ __all__ = [
     "Refuse",
     "Request",
     "Sent",
+    "SlowConsumer",
     "State",
     "Timeouts",
     "Worker",

@@ -102,6 +102,7 @@ class Connection:
         "_fate",
         "_link",
         "_session",
+        "_ticket",
         "_wire",
         "dropped",
         "id",
@@ -128,6 +129,7 @@ class Connection:
         link: Link,
         *,
         peer: tuple[str, int],
+        remote: tuple[str, int],
         local_address: str,
         is_secure: bool,
     ) -> None:
@@ -139,20 +141,23 @@ class Connection:
             worker: Its worker.
             link: The layer below.
             peer: The other end's address and port; ``("unix", 0)`` on a unix socket.
+            remote: The client's, if a PROXY header told; otherwise the same.
             local_address: Our end.
             is_secure: Whether we did TLS.
         """
         self.id = number
         self.worker = worker
         self.request: Request | None = None
-        self.peer_ip, self.remote_port = peer
-        self.remote_ip = self.peer_ip
+        self.peer_ip = peer[0]
+        self.remote_ip, self.remote_port = remote
         self.local_address = local_address
         self.is_secure = is_secure
         self.state = State.CONNECTING
         self.subprotocol: str | None = None
         self.response_headers: dict[str, str] = {}
         self.dropped = 0
+        # What counts it in; given back when the TCP connection is over.
+        self._ticket: Any = None
         self._session: dict[str, Any] | None = None
         self._link = link
         self._wire: Any = discard

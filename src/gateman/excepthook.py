@@ -1,10 +1,12 @@
 """How a ``ConfigError`` that nobody catches ends a program: one sentence, exit code 78."""
 
 import sys
-from pathlib import Path
 from types import TracebackType
 
 from .errors import ConfigError
+
+# Modules in which no user's mistake is: ours, and those below us, such as asyncio.
+_NOT_THE_USERS = {__package__, *sys.stdlib_module_names}
 
 
 def show(kind: type[BaseException], error: BaseException, trace: TracebackType | None) -> None:
@@ -14,22 +16,26 @@ def show(kind: type[BaseException], error: BaseException, trace: TracebackType |
     Args:
         kind: Its class.
         error: The exception.
-        trace: Where it comes from. The innermost line that is not gateman's is where the user
-            wrote what is wrong, and is named.
+        trace: Where it comes from. The innermost line that is neither gateman's nor Python's
+            is where the user wrote what is wrong, and is named.
     """
     if not isinstance(error, ConfigError):
         _previous(kind, error, trace)
         return
     place = ""
-    package = str(Path(__file__).parent)
     while trace is not None:
-        name = trace.tb_frame.f_code.co_filename
-        if not name.startswith((package, "<frozen ")):
-            place = f"{name}:{trace.tb_lineno}: "
+        # Not the file's name: the __init__ of a dataclass is in the file "<string>".
+        module = str(trace.tb_frame.f_globals.get("__name__"))
+        if module.partition(".")[0] not in _NOT_THE_USERS:
+            place = f"{trace.tb_frame.f_code.co_filename}:{trace.tb_lineno}: "
         trace = trace.tb_next
-    sys.stderr.write(f"{place}{error}\n")
-    # CPython honours this from within a hook; to return would mean exit code 1.
-    raise SystemExit(int(error.exit_code))
+    # Python has none where the shell closed it (2>&-).
+    if sys.stderr is not None:
+        sys.stderr.write(f"{place}{error}\n")
+    # At a prompt one goes on typing.
+    if not (sys.flags.interactive or hasattr(sys, "ps1")):
+        # CPython honours this from within a hook; to return would mean exit code 1.
+        raise SystemExit(int(error.exit_code))
 
 
 _previous = sys.excepthook

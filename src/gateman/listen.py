@@ -8,7 +8,9 @@ The address that a user writes, read and judged. PURE.
     wss://…                         the same with transport="ssl"
 """
 
+import re
 from dataclasses import dataclass
+from ipaddress import IPv6Address
 
 from .errors import ConfigError
 
@@ -20,6 +22,9 @@ _SCHEMES = {
 }
 _EXAMPLE = "write websocket://0.0.0.0:8282"
 _MAX_PORT = 65535
+
+# Letters of any language: the system's resolver knows what a name may be.
+_HOST = re.compile(r"[\w.-]+")
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,7 +69,7 @@ class ListenAddress:
             raise ConfigError.unknown("scheme to listen on", scheme, _SCHEMES)
         is_secure = _SCHEMES[scheme]
         if scheme == "websocket+unix":
-            if not rest.startswith("/"):
+            if not rest.startswith("/") or "\0" in rest:
                 raise ConfigError(
                     f"{text!r} names no absolute path", "write websocket+unix:///run/chat.sock"
                 )
@@ -81,22 +86,36 @@ class ListenAddress:
         """Write it as it would be given."""
         if self.path:
             return f"websocket+unix://{self.path}"
+        scheme = "wss" if self.is_secure else "websocket"
         host = f"[{self.host}]" if ":" in self.host else self.host
-        return f"websocket://{host}:{self.port}"
+        return f"{scheme}://{host}:{self.port}"
 
 
 def _host_and_port(text: str, rest: str) -> tuple[str, int]:
     host, separator, port = rest.rpartition(":")
-    if not separator or not port:
+    if not separator or not port or rest.endswith("]"):
         raise ConfigError(f"{text!r} names no port", _EXAMPLE)
-    if not port.isascii() or not port.isdigit() or int(port) > _MAX_PORT:
+    # int() refuses more than 4300 digits with an error of its own.
+    if not (port.isascii() and port.isdigit() and len(port) <= 5 and int(port) <= _MAX_PORT):
         raise ConfigError(f"{text!r}: {port!r} is no port", "use 1 to 65535")
     if host.startswith("[") and host.endswith("]"):
-        return host[1:-1], int(port)
+        return _ipv6(text, host[1:-1]), int(port)
     if ":" in host:
         raise ConfigError(
-            f"{text!r}: an IPv6 address stands in brackets", f"write websocket://[{host}]:{port}"
+            f"{text!r}: an IPv6 address stands in brackets",
+            f"write websocket://[{host.strip('[]')}]:{port}",
         )
     if not host:
         raise ConfigError(f"{text!r} names no host", _EXAMPLE)
+    if not _HOST.fullmatch(host):
+        raise ConfigError(f"{text!r}: {host!r} is no host", _EXAMPLE)
     return host, int(port)
+
+
+def _ipv6(text: str, address: str) -> str:
+    try:
+        return str(IPv6Address(address))
+    except ValueError:
+        raise ConfigError(
+            f"{text!r}: {address!r} is no IPv6 address", "write websocket://[::]:8282"
+        ) from None

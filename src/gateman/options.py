@@ -8,6 +8,7 @@ only where the field's type allows it.
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field, fields
+from enum import Enum
 from typing import Any, Self
 
 from .errors import ConfigError
@@ -109,6 +110,30 @@ class Limits(_Numbers):
         "fields",
         "The header fields of a handshake; more get 431. Precedent: Apache, 100.",
     )
+    max_messages_per_second: int = option(
+        100_000,
+        "messages per second",
+        "From one connection; more close it with 1008. Far above what one client means to send:"
+        " it ends floods of tiny messages, which cost time and not bytes.",
+    )
+    max_connections: int | None = option(
+        None,
+        "connections",
+        "In one process; more get 503. None is what the limit on open files leaves (ulimit -n),"
+        " less 64 for everything else.",
+    )
+    max_connections_per_ip: int | None = option(
+        1000,
+        "connections",
+        "In one process, from one IPv4 address or one IPv6 /64; more get 429. A carrier's NAT may"
+        " hide hundreds of people. Proxies that are trusted count by their clients.",
+    )
+    max_handshakes_per_second: int | None = option(
+        5000,
+        "handshakes per second",
+        "In one process; more get 503 with Retry-After, before the application is asked. Above what"
+        " a process can do with TLS: lower it to what on_websocket_connect's database can take.",
+    )
     max_queued_messages: int = option(
         16,
         "messages",
@@ -148,3 +173,14 @@ class Timeouts(_Numbers):
         "seconds",
         "From the signal to the exit of the process; what is still open then is aborted.",
     )
+
+
+class SlowConsumer(Enum):
+    """What happens to a message when ``limits.max_send_buffer_size`` is waiting already."""
+
+    DROP_NEWEST = "drop_newest"
+    """It is dropped, as Workerman does: what waits is delivered, with a hole after it."""
+    DROP_OLDEST = "drop_oldest"
+    """The oldest waiting ones make room for it: for values that replace one another."""
+    CLOSE = "close"
+    """The connection is closed with 1013: the client comes back, and starts afresh."""

@@ -3,6 +3,7 @@
 import asyncio
 import contextlib
 import logging
+import resource
 import signal
 import socket
 import sys
@@ -36,6 +37,7 @@ def run(addresses: Sequence[ListenAddress], make: Sequence[Callable[[], Service]
         ConfigError: An address cannot be listened on; then nothing listens.
     """
     _log_to_stderr()
+    _allow_open_files()
     bound: list[list[socket.socket]] = []
     try:
         for address in addresses:
@@ -148,3 +150,11 @@ def _log_to_stderr() -> None:
     logger.addHandler(handler)
     logger.setLevel(logging.INFO)
     logger.propagate = False
+
+
+def _allow_open_files() -> None:
+    """Use the hard limit on open files; the soft one, often 1024, is for select()."""
+    _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    # macOS refuses what its kern.maxfilesperproc does not allow; then it stays as it was.
+    with contextlib.suppress(ValueError, OSError):
+        resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))

@@ -1,13 +1,15 @@
 """
 The request head of a handshake, parsed and judged. PURE: bytes in, values and errors out.
 
-Parsing is httptools' (llhttp, strict); what RFC 6455, section 4.2.1 asks of a WebSocket
-handshake is judged here. A request keeps its head as bytes and parses it again when an
-application asks later: at rest, a connection holds one ``bytes`` and no dictionaries.
+Parsing is httptools' (llhttp, strict); where that is more lenient than RFC 9112, and what RFC
+6455, section 4.2.1 asks of a WebSocket handshake, is judged here. A request keeps its head as
+bytes and parses it again when an application asks later: at rest, a connection holds one
+``bytes`` and no dictionaries.
 """
 
 import binascii
 import contextlib
+import re
 from base64 import b64decode
 from collections.abc import Iterator
 from urllib.parse import parse_qsl, unquote
@@ -17,8 +19,21 @@ from multidict import CIMultiDict, CIMultiDictProxy, MultiDict, MultiDictProxy
 
 from .errors import HandshakeError
 
-# RFC 9110, section 9.1: the methods that exist; any of them but GET and HEAD gets a 405.
 _ALLOW = {"Allow": "GET, HEAD"}
+
+# RFC 9112, section 3. llhttp takes several spaces, and knows only some methods and versions.
+_REQUEST_LINE = re.compile(rb"([!#$%&'*+.^_`|~0-9A-Za-z-]+) ([!-~]+) HTTP/([0-9]\.[0-9])\r\n")
+
+# RFC 9112, sections 3.2.1 and 3.2.2: a path, or a whole URL; both without fragment. Possessive,
+# as else a fragment would be looked for from every byte of a name.
+_AUTHORITY = re.compile(r"[A-Za-z][A-Za-z0-9+.-]*+://[^/?#]++")
+_TARGET = re.compile(rf"(?:/|{_AUTHORITY.pattern})[^#]*")
+
+# RFC 3986, section 3.2: a name or address, and a port; RFC 9112, section 3.2: may be empty.
+_HOST = re.compile(r"(?:\[[0-9A-Za-z.:]+\]|[A-Za-z0-9._~!$&'()*+,;=%-]*)(?::[0-9]*)?")
+
+# What may be around a value. str.strip() would take more, such as U+0085.
+_BLANKS = " \t"
 
 # RFC 6455, section 4.2.1: 16 bytes, base64-encoded.
 _KEY_SIZE = 16  # bytes
@@ -69,7 +84,7 @@ class Request:
     @property
     def path(self) -> str:
         """The path, percent-decoded as UTF-8, without the query; ``"/"`` at least."""
-        return unquote(_origin_form(self.target).partition("?")[0], errors="replace") or "/"
+        return unquote(_origin_form(self.target).partition("?")[0], errors="replace")
 
     @property
     def query_string(self) -> str:
@@ -79,11 +94,8 @@ class Request:
     @property
     def query(self) -> MultiDictProxy[str]:
         """The query's parameters, percent-decoded; several per name possible (``getall``)."""
-        # A bound on the fields: max_head_size bounds them already, and nothing is raised then.
-        with contextlib.suppress(ValueError):
-            pairs = parse_qsl(self.query_string, keep_blank_values=True, errors="replace")
-            return MultiDictProxy(MultiDict(pairs))
-        return MultiDictProxy(MultiDict())
+        pairs = parse_qsl(self.query_string, keep_blank_values=True, errors="replace")
+        return MultiDictProxy(MultiDict(pairs))
 
     @property
     def cookies(self) -> dict[str, str]:
@@ -92,7 +104,7 @@ class Request:
         for line in self.headers.getall("Cookie", []):
             for pair in line.split(";"):
                 name, equals, value = pair.partition("=")
-                name, value = name.strip(), value.strip()
+                name, value = name.strip(_BLANKS), value.strip(_BLANKS)
                 if equals and name:
                     if len(value) > 1 and value[0] == value[-1] == '"':
                         value = value[1:-1]
@@ -131,7 +143,7 @@ def tokens(request: Request, name: str) -> Iterator[str]:
     """
     for line in request.headers.getall(name, []):
         for element in line.split(","):
-            if stripped := element.strip():
+            if stripped := element.strip(_BLANKS):
                 yield stripped
 
 
@@ -159,15 +171,11 @@ def head_end(data: bytes | bytearray, searched: int = 0) -> int:
 class _Parsed:
     """What httptools calls back; one head's worth of it."""
 
-    __slots__ = ("complete", "lines", "target")
+    __slots__ = ("complete", "lines")
 
     def __init__(self) -> None:
-        self.target = b""
         self.lines: list[tuple[bytes, bytes]] = []
         self.complete = False
-
-    def on_url(self, url: bytes) -> None:
-        self.target += url
 
     def on_header(self, name: bytes, value: bytes) -> None:
         self.lines.append((name, value))
@@ -210,16 +218,18 @@ def parse_request(head: bytes, *, max_header_count: int) -> Request:
     Source:
         RFC 9112, sections 2.2, 3.2, 5.1, 5.2, 6.3 and 11.2.
     """
-    parsed = _Parsed()
-    parser = httptools.HttpRequestParser(parsed)
+    line = _REQUEST_LINE.match(head)
+    if line is None:
+        raise HandshakeError(400, "The request line is malformed.")
+    method, target, version = (part.decode("ascii") for part in line.groups())
+    if version not in {"1.0", "1.1"}:
+        raise HandshakeError(505, "This server speaks HTTP/1.1.")
+    if method not in {"GET", "HEAD"}:
+        raise HandshakeError(405, "This server answers GET and HEAD.", _ALLOW)
+    if not _TARGET.fullmatch(target):
+        raise HandshakeError(400, "The request target is malformed.")
     try:
-        parser.feed_data(head)
-    except httptools.HttpParserUpgrade:
-        pass
-    except httptools.HttpParserInvalidMethodError:
-        if head[:4] == b"\x16\x03\x01\x02" or not head[:1].isalpha():
-            raise HandshakeError(400, "This is no HTTP request.") from None
-        raise HandshakeError(405, "This server answers GET and HEAD.", _ALLOW) from None
+        parsed = _parse(head)
     except httptools.HttpParserError:
         # Its text quotes the peer's bytes: it is not sent back (attacks.md, row 13).
         raise HandshakeError(400, "The request head is malformed.") from None
@@ -227,16 +237,7 @@ def parse_request(head: bytes, *, max_header_count: int) -> Request:
         raise HandshakeError(400, "The request head is malformed.")
     if len(parsed.lines) > max_header_count:
         raise HandshakeError(431, f"More than {max_header_count} header fields.")
-    version = parser.get_http_version()
-    if version not in {"1.0", "1.1"}:
-        raise HandshakeError(505, "This server speaks HTTP/1.1.")
-    request = Request(
-        bytes(head),
-        parser.get_method().decode("ascii"),
-        parsed.target.decode("ascii", "surrogateescape"),
-        version,
-        parsed.fields(),
-    )
+    request = Request(bytes(head), method, target, version, parsed.fields())
     _check_framing(request)
     return request
 
@@ -244,11 +245,12 @@ def parse_request(head: bytes, *, max_header_count: int) -> Request:
 def _check_framing(request: Request) -> None:
     """Refuse what another hop could read otherwise than we do (RFC 9112, section 11.2)."""
     headers = request.headers
-    if request.version == "1.1" and len(headers.getall("Host", [])) != 1:
-        # RFC 9112, section 3.2: none or several are 400.
+    # RFC 9112, section 3.2: none in HTTP/1.1, several and invalid ones are 400.
+    hosts = headers.getall("Host", [])
+    if len(hosts) > 1 or (request.version == "1.1" and not hosts):
         raise HandshakeError(400, "An HTTP/1.1 request has exactly one Host field.")
-    if request.method not in {"GET", "HEAD"}:
-        raise HandshakeError(405, "This server answers GET and HEAD.", _ALLOW)
+    if hosts and not _HOST.fullmatch(hosts[0]):
+        raise HandshakeError(400, "The Host field names no host.")
     if "Transfer-Encoding" in headers or headers.get("Content-Length", "0").strip("0"):
         raise HandshakeError(400, "A request to this server has no body.")
 
@@ -264,9 +266,7 @@ def wants_websocket(request: Request) -> bool:
         Whether it names ``websocket`` as an upgrade, or carries a key as only handshakes
         do: a proxy that does not pass ``Upgrade`` on leaves the key in.
     """
-    if any(token.lower() == "websocket" for token in tokens(request, "Upgrade")):
-        return True
-    return "Sec-WebSocket-Key" in request.headers
+    return _has_token(request, "Upgrade", "websocket") or "Sec-WebSocket-Key" in request.headers
 
 
 def check_handshake(request: Request) -> str:
@@ -280,16 +280,21 @@ def check_handshake(request: Request) -> str:
         The ``Sec-WebSocket-Key``.
 
     Raises:
-        HandshakeError: 400, 405 or 426, with a text that says what is missing.
+        HandshakeError: 400, 405, 426 or 505, with a text that says what is missing.
     """
     if request.method != "GET":
         raise HandshakeError(405, "A WebSocket handshake is a GET.", {"Allow": "GET"})
-    if request.version != "1.1":
-        raise HandshakeError(505, "A WebSocket handshake needs HTTP/1.1.")
-    if not any(token.lower() == "websocket" for token in tokens(request, "Upgrade")):
+    # Before the version: a proxy that was told nothing sends HTTP/1.0 and no upgrade.
+    if not _has_token(request, "Upgrade", "websocket"):
         raise MissingUpgradeError("Upgrade: websocket")
-    if not any(token.lower() == "upgrade" for token in tokens(request, "Connection")):
+    if not _has_token(request, "Connection", "upgrade"):
         raise MissingUpgradeError("Connection: Upgrade")
+    if request.version != "1.1":
+        raise HandshakeError(
+            505,
+            "A WebSocket handshake needs HTTP/1.1. A proxy in front of this server that speaks"
+            " HTTP/1.0 to it is the usual cause (nginx: proxy_http_version 1.1).",
+        )
     if request.headers.getall("Sec-WebSocket-Version", []) != ["13"]:
         # RFC 6455, section 4.4: the answer names the version that is spoken.
         raise HandshakeError(
@@ -320,6 +325,11 @@ class MissingUpgradeError(HandshakeError):
         self.field = field
 
 
+def _has_token(request: Request, name: str, wanted: str) -> bool:
+    # Only ASCII: the Kelvin sign is a "k" to lower().
+    return any(token.isascii() and token.lower() == wanted for token in tokens(request, name))
+
+
 def _is_key(key: str) -> bool:
     try:
         return len(b64decode(key.encode("ascii"), validate=True)) == _KEY_SIZE
@@ -329,8 +339,8 @@ def _is_key(key: str) -> bool:
 
 def _origin_form(target: str) -> str:
     """Strip the scheme and authority that RFC 9112, section 3.2.2 lets a client send."""
-    scheme, separator, rest = target.partition("://")
-    if separator and "/" not in scheme and "?" not in scheme:
-        slash = rest.find("/")
-        return rest[slash:] if slash >= 0 else "/"
-    return target
+    authority = _AUTHORITY.match(target)
+    if authority is None:
+        return target
+    rest = target[authority.end() :]
+    return rest if rest.startswith("/") else f"/{rest}"

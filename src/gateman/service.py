@@ -5,7 +5,9 @@ Implements the network layer's :class:`~gateman.net.events.Events`.
 """
 
 import asyncio
+import resource
 import socket
+import sys
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -19,13 +21,19 @@ from .listen import ListenAddress
 from .log import Sampled, logger
 from .net import response
 from .net.acceptor import Acceptor
+from .net.admission import Admission
+from .net.arrival import Entrance
 from .net.events import Answer, Wiring
 from .net.forwarded import TrustedProxies
 from .net.handshake import Door, Handshake
 from .net.heartbeat import Heartbeat
 from .net.tls import Contexts
-from .options import Limits, Timeouts
+from .options import Limits, SlowConsumer, Timeouts
 from .request import Request
+from .websocket.deflate import Deflate
+
+# For listening sockets, logs, and what the application opens itself.
+_RESERVED_DESCRIPTORS = 64
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -44,6 +52,9 @@ class Settings:
         subprotocols: In order of preference.
         health_path: Where health checks are answered; ``None`` for nowhere.
         has_test_page: Whether ``/`` is the test page.
+        slow_consumer: What happens to messages for a peer that does not read.
+        compression: What permessage-deflate is negotiated with; ``None`` for never.
+        requires_proxy: Whether every connection begins with a PROXY header.
     """
 
     name: str
@@ -56,6 +67,9 @@ class Settings:
     subprotocols: tuple[str, ...]
     health_path: str | None
     has_test_page: bool
+    slow_consumer: SlowConsumer
+    compression: Deflate | None
+    requires_proxy: bool
 
 
 class Service:
@@ -96,6 +110,9 @@ class Service:
         self._present: set[Connection] = set()
         self._emptied: asyncio.Future[None] | None = None
         self._acceptors: list[Acceptor] = []
+        self._admission = Admission(
+            settings.limits, settings.limits.max_connections or _descriptors_left()
+        )
         self._is_draining = False
         self._page = _test_page() if settings.has_test_page else b""
         timeouts = settings.timeouts
@@ -117,26 +134,36 @@ class Service:
         await self._caller.call_worker("on_worker_start", self._worker)
         settings = self.settings
         timeouts = settings.timeouts
-        wiring = Wiring(loop=self._loop, limits=settings.limits, timeouts=timeouts, events=self)
+        wiring = Wiring(
+            loop=self._loop,
+            limits=settings.limits,
+            timeouts=timeouts,
+            events=self,
+            slow_consumer=settings.slow_consumer,
+            compression=settings.compression,
+        )
         door = Door(
             wiring,
             self._worker,
+            admission=self._admission,
             allowed_origins=settings.allowed_origins,
             subprotocols=settings.subprotocols,
             trusted_proxies=settings.trusted_proxies,
             answer_plain=self._answer_plain,
         )
         ping_interval = timeouts.ping_interval
+        entrance = Entrance(
+            front=lambda visitor: Handshake(door, visitor),
+            events=self,
+            contexts=settings.contexts,
+            trusted_proxies=settings.trusted_proxies,
+            requires_proxy=settings.requires_proxy,
+            handshake_timeout=timeouts.handshake,
+            close_timeout=timeouts.close,
+            user_timeout=None if ping_interval is None else ping_interval + timeouts.pong,
+        )
         for sock in sockets:
-            acceptor = Acceptor(
-                sock,
-                lambda deadline_at, is_refused: Handshake(door, deadline_at, is_refused=is_refused),
-                self,
-                contexts=settings.contexts,
-                handshake_timeout=timeouts.handshake,
-                close_timeout=timeouts.close,
-                user_timeout=None if ping_interval is None else ping_interval + timeouts.pong,
-            )
+            acceptor = Acceptor(sock, entrance, self._admission)
             acceptor.start()
             self._acceptors.append(acceptor)
 
@@ -152,7 +179,7 @@ class Service:
         self._is_draining = True
         for acceptor in self._acceptors:
             acceptor.stop()
-            acceptor.abort_arriving()
+            acceptor.abort_arrivals()
         try:
             async with asyncio.timeout_at(deadline):
                 await self._caller.call_worker("on_worker_stop", self._worker)
@@ -230,6 +257,8 @@ class Service:
     def lost(self, connection: Connection) -> None:
         """Forget a connection altogether."""
         self._present.discard(connection)
+        if connection._ticket is not None:  # noqa: SLF001 - given by the handshake, for this
+            connection._ticket.leave()  # noqa: SLF001
         if not self._present and self._emptied is not None and not self._emptied.done():
             self._emptied.set_result(None)
 
@@ -263,3 +292,11 @@ class Service:
 
 def _test_page() -> bytes:
     return resources.files("gateman").joinpath("pages/test.html").read_bytes()
+
+
+def _descriptors_left() -> int:
+    """How many connections the limit on open files leaves room for."""
+    limit, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
+    if limit == resource.RLIM_INFINITY:
+        return sys.maxsize
+    return max(limit - _RESERVED_DESCRIPTORS, 1)

@@ -20,8 +20,9 @@ from .callbacks import SIGNATURES, check
 from .connection import Connection
 from .errors import ConfigError, ExitCode
 from .listen import ListenAddress
-from .options import Limits, Timeouts
+from .options import Limits, SlowConsumer, Timeouts
 from .request import Request
+from .websocket.deflate import Deflate
 
 if TYPE_CHECKING:
     from .net.tls import Contexts
@@ -104,6 +105,12 @@ class Worker:
         subprotocols: What the service speaks; the first that a client offers too is chosen.
         health_path: Answers health checks; ``None`` for nowhere.
         test_page: Whether ``/`` is a page to try the service with, in a browser.
+        slow_consumer: What happens to messages for a client that does not read:
+            ``"drop_newest"``, ``"drop_oldest"`` or ``"close"``; see
+            :class:`gateman.SlowConsumer`.
+        compression: ``Deflate()`` to negotiate permessage-deflate; ``None`` for never.
+        proxy_protocol: ``"required"`` when the proxy in front sends PROXY headers (v1 or v2);
+            only ``trusted_proxies`` may then connect.
         connections: The open connections of this process, by their id.
         callbacks: The functions that were declared, by name.
     """
@@ -150,6 +157,9 @@ class Worker:
         subprotocols: Iterable[str] = (),
         health_path: str | None = "/healthz",
         test_page: bool = False,
+        slow_consumer: str | SlowConsumer = SlowConsumer.DROP_NEWEST,
+        compression: Deflate | None = None,
+        proxy_protocol: str = "off",
         **unknown: Any,
     ) -> None:
         """
@@ -168,6 +178,9 @@ class Worker:
             subprotocols: Subprotocols.
             health_path: Path.
             test_page: Whether to serve it.
+            slow_consumer: Policy.
+            compression: Compression.
+            proxy_protocol: ``"off"`` or ``"required"``.
             unknown: Always a mistake.
 
         Raises:
@@ -189,6 +202,9 @@ class Worker:
         self.subprotocols = subprotocols
         self.health_path = health_path
         self.test_page = test_page
+        self.slow_consumer = slow_consumer
+        self.compression = compression
+        self.proxy_protocol = proxy_protocol
         self.connections: dict[int, Connection] = {}
         self._declared.append(self)
 
@@ -251,6 +267,9 @@ def service_maker(worker: Worker, *, now: float) -> "Callable[[], Service]":
         subprotocols=_subprotocols(worker.subprotocols),
         health_path=worker.health_path,
         has_test_page=worker.test_page,
+        slow_consumer=SlowConsumer(worker.slow_consumer),
+        compression=worker.compression,
+        requires_proxy=worker.proxy_protocol == "required",
     )
     return lambda: Service(settings, worker.callbacks, worker, worker.connections)
 
@@ -329,6 +348,26 @@ def _path(value: object) -> str | None:
     return value
 
 
+def _slow_consumer(value: object) -> SlowConsumer:
+    try:
+        return SlowConsumer(value)
+    except ValueError:
+        names = [policy.value for policy in SlowConsumer]
+        raise ConfigError.unknown("policy for slow consumers", value, names) from None
+
+
+def _compression(value: object) -> Deflate | None:
+    if value is None or isinstance(value, Deflate):
+        return value
+    raise ConfigError(f"compression={value!r} is no Deflate", "write compression=Deflate()")
+
+
+def _proxy_protocol(value: object) -> str:
+    if value not in {"off", "required"}:
+        raise ConfigError.unknown("proxy_protocol", value, ["off", "required"])
+    return str(value)
+
+
 _CHECKS: dict[str, Callable[[Any], Any]] = {
     "listen": _listen,
     "count": _count,
@@ -338,6 +377,9 @@ _CHECKS: dict[str, Callable[[Any], Any]] = {
     "allowed_origins": _origins,
     "subprotocols": _subprotocols,
     "health_path": _path,
+    "slow_consumer": _slow_consumer,
+    "compression": _compression,
+    "proxy_protocol": _proxy_protocol,
 }
 
 _ATTRIBUTES = {
@@ -353,6 +395,9 @@ _ATTRIBUTES = {
     "subprotocols",
     "health_path",
     "test_page",
+    "slow_consumer",
+    "compression",
+    "proxy_protocol",
     "connections",
     "callbacks",
 }

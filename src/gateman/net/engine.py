@@ -19,6 +19,7 @@ transport. The version is pinned, and ``tests/net/test_engine.py`` fails when th
 """
 
 import asyncio
+from contextlib import nullcontext
 from typing import Any
 
 from picows import (
@@ -32,12 +33,14 @@ from picows import (
 from picows.common import WSUpgradeResponseWithListener
 from picows.picows import WSProtocol  # type: ignore[attr-defined] # not in its stub
 
-from ..connection import PAUSED_BY_PEER, Connection, Sent, State, discard
+from ..connection import PAUSED_BY_PEER, Connection, State, discard
 from ..errors import ProtocolError
 from ..websocket.assembler import Assembler
 from ..websocket.close import CloseCode, parse_close
+from ..websocket.deflate import Agreement
 from .events import Wiring
 from .linger import linger
+from .outbox import Outbox
 from .surroundings import Surroundings
 
 # Held in locals of the module: an attribute of an enum class costs 40 ns, one here 10.
@@ -46,15 +49,20 @@ _BINARY = WSMsgType.BINARY
 _CONTINUATION = WSMsgType.CONTINUATION
 _PING = WSMsgType.PING
 _PONG = WSMsgType.PONG
-_SENT = Sent.SENT
-_QUEUED = Sent.QUEUED
 
 # picows allocates this for every connection and doubles it as messages need (its minimum).
 _READ_BUFFER_SIZE = 2048  # bytes
 
-# Above this, a peer that does not read is not read from either: what it asks for would only
-# pile up. Low enough that answers to what is already read fit under max_send_buffer_size.
-_PAUSE_READING_SIZE = 64 << 10  # bytes
+# A read buffer that has grown beyond this is replaced at the next pong.
+_SWOLLEN_SIZE = 64 << 10  # bytes
+# RFC 6455, section 5.5: 125 bytes, and behind a client's header of 6.
+_MAX_CONTROL_SIZE = 131  # bytes
+
+# For a handshake that nobody but picows sees.
+_NO_KEY = "AAAAAAAAAAAAAAAAAAAAAA=="
+
+# Takes the place of a closed connection's.
+_NO_MORE = Assembler(1)
 
 
 def upgrade(
@@ -65,6 +73,7 @@ def upgrade(
     key: str,
     headers: list[tuple[str, str]],
     early: bytes,
+    agreement: Agreement | None,
 ) -> "Engine":
     """
     Send the 101 and give the transport to the engine.
@@ -76,12 +85,13 @@ def upgrade(
         key: The handshake's ``Sec-WebSocket-Key``.
         headers: More fields for the 101; already checked for line breaks.
         early: What the peer sent behind its handshake.
+        agreement: The compression that is agreed; ``None`` for none.
 
     Returns:
         The engine, which is the connection's link now.
     """
-    engine = Engine(transport, connection, wiring)
-    engine.start(key, headers, early)
+    engine = Engine(transport, connection, wiring, agreement)
+    engine.start(key, headers, early, agreement)
     return engine
 
 
@@ -90,7 +100,7 @@ class Engine(WSListener):
     One open WebSocket: frames in, frames out. The link of an open connection.
 
     Attributes:
-        heard: Whether a message or a pong has arrived since the last ping.
+        outbox: The way out.
         slot: The heartbeat's note.
         is_pinged: The heartbeat's note.
     """
@@ -98,23 +108,34 @@ class Engine(WSListener):
     __slots__ = (
         "_assembler",
         "_connection",
+        "_count_at_ping",
+        "_counted",
         "_deliver",
-        "_drained",
-        "_is_full",
+        "_has_pong",
+        "_left",
+        "_max_frame_size",
         "_paused",
         "_pong",
+        "_surroundings",
         "_timer",
         "_transport",
         "_unsent_at_ping",
         "_verdict",
+        "_window_at",
         "_wiring",
         "_ws",
-        "heard",
         "is_pinged",
+        "outbox",
         "slot",
     )
 
-    def __init__(self, transport: Any, connection: Connection, wiring: Wiring) -> None:
+    def __init__(
+        self,
+        transport: Any,
+        connection: Connection,
+        wiring: Wiring,
+        agreement: Agreement | None,
+    ) -> None:
         """
         Make the engine of a connection; :func:`upgrade` does.
 
@@ -122,35 +143,71 @@ class Engine(WSListener):
             transport: The connection's transport.
             connection: The connection.
             wiring: Its worker's.
+            agreement: The compression that is agreed.
         """
         self._transport = transport
         self._connection = connection
         self._wiring = wiring
         self._deliver: Any = wiring.events.deliver
-        self._assembler = Assembler(wiring.limits.max_message_size)
+        self._assembler = Assembler(
+            wiring.limits.max_message_size,
+            None if agreement is None else agreement.make_inflater(),
+        )
+        self._max_frame_size = wiring.limits.max_message_size
+        self._surroundings = Surroundings(self, transport)
+        self.outbox = Outbox(connection, transport, wiring)
         self._ws: Any = None
         self._paused = 0
         self._pong: bytes | None = None
-        self._drained: asyncio.Future[None] | None = None
-        self._is_full = False
         self._timer: asyncio.TimerHandle | None = None
         self._verdict: tuple[int, str] = (CloseCode.ABNORMAL_CLOSURE, "")
+        # Messages are counted down to the next look at the clock, so that the rate limit and
+        # the counter cost the hot path one subtraction.
+        self._left = wiring.limits.max_messages_per_second
+        self._window_at = wiring.loop.time()
+        self._counted = 0
+        self._has_pong = False
+        self._count_at_ping = 0
         self._unsent_at_ping = 0
-        self.heard = True
         self.slot = -1
         self.is_pinged = False
 
-    def start(self, key: str, headers: list[tuple[str, str]], early: bytes) -> None:
+    def start(
+        self,
+        key: str,
+        headers: list[tuple[str, str]],
+        early: bytes,
+        agreement: Agreement | None,
+    ) -> None:
         """
-        Replay the handshake to picows, which sends the 101, and then what came behind it.
+        Let picows send the 101, and give it what came behind the handshake.
 
         Args:
             key: The handshake's key.
             headers: More fields for the 101.
             early: What came behind the handshake.
+            agreement: The compression that is agreed.
         """
+        if agreement is not None:
+            headers = [*headers, ("Sec-WebSocket-Extensions", agreement.response)]
+            # A message that does not compress grows: by 5 bytes in 16 KiB, and a flush's 5.
+            self._max_frame_size += self._max_frame_size // 8 + 1024
+        protocol = self._seat(key, headers, is_muted=False)
         connection = self._connection
-        surroundings = Surroundings(self, self._transport)
+        connection._link = self  # noqa: SLF001 - the engine is the link
+        if connection.state is State.CONNECTING:
+            connection.state = State.OPEN
+            self.outbox.open(
+                self._ws.send, None if agreement is None else agreement.make_deflater()
+            )
+            self._wiring.events.opened(connection)
+        if early:
+            _feed(protocol, early)
+        if not self._paused:
+            self._transport.resume_reading()
+
+    def _seat(self, key: str, headers: list[tuple[str, str]], *, is_muted: bool) -> WSProtocol:
+        """Put picows on the transport, by replaying a handshake to it in a form it accepts."""
         protocol = WSProtocol(
             None,  # host and port, of clients
             None,  # path, of clients
@@ -158,7 +215,7 @@ class Engine(WSListener):
             lambda _request: WSUpgradeResponseWithListener(
                 WSUpgradeResponse.create_101_response(headers), self
             ),
-            surroundings,
+            self._surroundings,
             True,  # disconnect_on_exception
             None,  # handshake timeout: ours began at accept
             False,  # auto ping: a task per connection
@@ -166,34 +223,24 @@ class Engine(WSListener):
             20,
             WSAutoPingStrategy.PING_PERIODICALLY,
             False,  # auto pong: unbounded
-            self._wiring.limits.max_message_size,
+            self._max_frame_size,
             None,
             _READ_BUFFER_SIZE,
         )
         self._transport.set_protocol(protocol)
-        protocol.connection_made(surroundings)
-        _feed(
-            protocol,
+        protocol.connection_made(self._surroundings)
+        handshake = (
             b"GET / HTTP/1.1\r\nHost: gateman\r\nUpgrade: websocket\r\nConnection: upgrade\r\n"
-            b"Sec-WebSocket-Version: 13\r\nSec-WebSocket-Key: %b\r\n\r\n" % key.encode("ascii"),
+            b"Sec-WebSocket-Version: 13\r\nSec-WebSocket-Key: %b\r\n\r\n" % key.encode("ascii")
         )
+        with self._surroundings.muted() if is_muted else nullcontext():
+            _feed(protocol, handshake)
         if self._ws is None:
             raise RuntimeError("the engine did not take its own handshake")
         # 3 KiB per connection that nobody reads again.
         self._ws.request.headers = None
         self._ws.response.headers = None
-        connection._link = self  # noqa: SLF001 - the engine is the link
-        if connection.state is State.CONNECTING:
-            connection.state = State.OPEN
-            connection._wire = self._ws.send  # noqa: SLF001
-            connection._fate = _SENT  # noqa: SLF001
-            # Any unsent byte is told, so that `send` need not ask.
-            self._transport.set_write_buffer_limits(high=0)
-            self._wiring.events.opened(connection)
-        if early:
-            _feed(protocol, early)
-        if not self._paused:
-            self._transport.resume_reading()
+        return protocol
 
     # What picows calls.
 
@@ -224,7 +271,9 @@ class Engine(WSListener):
             except UnicodeDecodeError:
                 self._fail(ProtocolError(CloseCode.INVALID_PAYLOAD_DATA, "text is not UTF-8"))
                 return
-            self.heard = True
+            self._left -= 1
+            if self._left < 0 and not self._next_window():
+                return
             try:
                 self._deliver(self._connection, message)
             except Exception as error:  # noqa: BLE001 - an application's fault is its own
@@ -240,27 +289,15 @@ class Engine(WSListener):
         self._lost()
 
     def pause_writing(self) -> None:
-        """Queue from now on: the kernel did not take everything."""
-        connection = self._connection
-        if connection.state is State.OPEN:
-            connection._wire = self._queue  # noqa: SLF001
-            connection._fate = _QUEUED  # noqa: SLF001
-            self._check_unsent(self._transport.get_write_buffer_size())
+        """Tell the outbox: the kernel did not take everything."""
+        self.outbox.paused()
 
     def resume_writing(self) -> None:
-        """Write directly again: everything was sent."""
-        connection = self._connection
-        if connection.state is State.OPEN:
-            connection._wire = self._ws.send  # noqa: SLF001
-            connection._fate = _SENT  # noqa: SLF001
-            if self._pong is not None:
-                pong, self._pong = self._pong, None
-                self._ws.send_pong(pong)
-            self.resume(PAUSED_BY_PEER)
-            if self._is_full:
-                self._is_full = False
-                self._wiring.events.buffer_drained(connection)
-        self._wake_drained()
+        """Tell the outbox: everything was sent."""
+        if self._pong is not None and self._connection.state is State.OPEN:
+            pong, self._pong = self._pong, None
+            self._ws.send_pong(pong)
+        self.outbox.resumed()
 
     def parser_failed(self, code: int) -> None:
         """
@@ -291,9 +328,9 @@ class Engine(WSListener):
         if connection.state is not State.OPEN:
             return
         connection.state = State.CLOSING
-        self._stop_sending()
-        self._deliver = discard
+        self.outbox.flush()
         self._ws.send_close(code, reason)
+        self._stop()
         # The peer's Close has to be read, whatever had paused reading.
         self._paused = 0
         self._transport.resume_reading()
@@ -303,8 +340,7 @@ class Engine(WSListener):
         """End the TCP connection at once."""
         if self._connection.state is not State.CLOSED:
             self._verdict = (code, reason)
-            self._stop_sending()
-            self._deliver = discard
+            self._stop()
         self._transport.abort()
 
     def pause(self, reason: int) -> None:
@@ -322,19 +358,22 @@ class Engine(WSListener):
 
     def unsent_size(self) -> int:
         """Bytes that wait for the peer."""
-        return 0 if self._ws is None else int(self._transport.get_write_buffer_size())
+        return 0 if self._ws is None else self.outbox.unsent_size
 
     async def drain(self) -> None:
         """Wait until nothing is unsent or the connection is over."""
-        while self._connection.state is State.OPEN and self.unsent_size():
-            if self._drained is None:
-                self._drained = self._wiring.loop.create_future()
-            await asyncio.shield(self._drained)
+        await self.outbox.drain()
+
+    @property
+    def message_count(self) -> int:
+        """Messages received."""
+        return self._counted + self._wiring.limits.max_messages_per_second - self._left
 
     def ping(self) -> None:
         """Send a ping, unless the peer has not even read what was sent before."""
         self._unsent_at_ping = self.unsent_size()
-        self.heard = False
+        self._count_at_ping = self.message_count
+        self._has_pong = False
         if self._connection.state is State.OPEN and not self._unsent_at_ping:
             self._ws.send_ping()
 
@@ -345,7 +384,9 @@ class Engine(WSListener):
         A pong cannot arrive while we do not read: then a peer lives that reads, and one that
         the application has paused is given the benefit of the doubt.
         """
-        if self.heard or self._paused & ~PAUSED_BY_PEER:
+        if self._has_pong or self.message_count != self._count_at_ping:
+            return True
+        if self._paused & ~PAUSED_BY_PEER:
             return True
         return self.unsent_size() < self._unsent_at_ping
 
@@ -358,7 +399,9 @@ class Engine(WSListener):
                 kind.value, bool(frame.fin), rsv, frame.get_payload_as_memoryview()
             )
             if message is not None:
-                self.heard = True
+                self._left -= 1
+                if self._left < 0 and not self._next_window():
+                    return
                 try:
                     self._deliver(self._connection, message)
                 except Exception as error:  # noqa: BLE001 - an application's fault is its own
@@ -370,12 +413,13 @@ class Engine(WSListener):
             if self._connection.state is not State.OPEN:
                 return
             # RFC 6455, section 5.5.3: only the latest ping need be answered.
-            if self._connection._fate is _SENT:  # noqa: SLF001
+            if self.outbox.is_direct:
                 self._ws.send_pong(frame.get_payload_as_bytes())
             else:
                 self._pong = frame.get_payload_as_bytes()
         elif kind is _PONG:
-            self.heard = True
+            self._has_pong = True
+            self._give_back_memory(frame)
         else:
             self._peer_closed(frame.get_payload_as_bytes())
 
@@ -400,7 +444,7 @@ class Engine(WSListener):
         connection = self._connection
         if connection.state is State.CLOSED:
             return
-        self._stop_sending()
+        self.outbox.flush()
         # Also while closing: picows then knows that it must not send one itself.
         self._ws.send_close(error.close_code, error.reason)
         self._wiring.events.peer_failed(connection, error)
@@ -416,19 +460,19 @@ class Engine(WSListener):
             self._timer.cancel()
         self._timer = self._wiring.loop.call_later(seconds, self._transport.abort)
 
-    def _stop_sending(self) -> None:
-        connection = self._connection
-        connection._wire = discard  # noqa: SLF001
-        connection._fate = Sent.CLOSED  # noqa: SLF001
+    def _stop(self) -> None:
+        """Let nothing more through, in either direction."""
+        self.outbox.stop()
+        self._deliver = discard
         self._pong = None
-        self._wake_drained()
 
     def _closed(self, code: int, reason: str) -> None:
         connection = self._connection
         if connection.state is not State.CLOSED:
             connection.state = State.CLOSED
-            self._stop_sending()
-            self._deliver = discard
+            self._stop()
+            # A message of which a part is here would stay for as long as the peer lingers.
+            self._assembler = _NO_MORE
             self._wiring.events.closed(connection, code, reason)
 
     def _lost(self) -> None:
@@ -441,40 +485,41 @@ class Engine(WSListener):
         self._ws = None
         self._wiring.events.lost(self._connection)
 
-    # How messages wait for a slow peer.
+    # What is measured.
 
-    def _queue(self, opcode: int, payload: str | bytes) -> None:
-        """Send while something is unsent already; in place of picows' ``send``."""
-        connection = self._connection
-        data = payload.encode() if isinstance(payload, str) else payload
-        unsent = self._transport.get_write_buffer_size()
-        # What is waiting is bounded; one message of any size may be sent when nothing waits,
-        # or it could never be sent at all.
-        if unsent and unsent + len(data) > self._wiring.limits.max_send_buffer_size:
-            connection._fate = Sent.DROPPED  # noqa: SLF001
-            connection.dropped += 1
-            self._full()
-            self._wiring.events.dropped(connection, len(data))
+    def _next_window(self) -> bool:
+        """Look at the clock: as many messages as a second may have, in how long?"""
+        limit = self._wiring.limits.max_messages_per_second
+        now = self._wiring.loop.time()
+        if now - self._window_at < 1.0:
+            self._left = 0
+            self._fail(ProtocolError(CloseCode.POLICY_VIOLATION, "too many messages per second"))
+            return False
+        self._window_at = now
+        self._counted += limit
+        self._left += limit
+        return True
+
+    def _give_back_memory(self, frame: WSFrame) -> None:
+        """
+        Replace picows' read buffer, which only grows, when it has grown and is empty.
+
+        A pong is the moment: it comes once per ping interval, off the hot path, and if nothing
+        is behind it, then picows holds no byte that would be lost.
+        """
+        room = len(self._transport.get_protocol().get_buffer(-1))
+        if room > _SWOLLEN_SIZE and frame.last_in_buffer and not frame.tail_size:
+            self._wiring.loop.call_soon(self._reseat, room)
+
+    def _reseat(self, room: int) -> None:
+        protocol = self._transport.get_protocol()
+        # Behind a pong the room has grown by the pong. Any other size: there is new data.
+        if self._connection.state is not State.OPEN or not isinstance(protocol, WSProtocol):
             return
-        connection._fate = _QUEUED  # noqa: SLF001
-        self._ws.send(opcode, data)
-        self._check_unsent(unsent + len(data))
-
-    def _check_unsent(self, unsent: int) -> None:
-        if unsent >= _PAUSE_READING_SIZE:
-            self.pause(PAUSED_BY_PEER)
-        if unsent >= self._wiring.limits.max_send_buffer_size:
-            self._full()
-
-    def _full(self) -> None:
-        if not self._is_full:
-            self._is_full = True
-            self._wiring.events.buffer_full(self._connection)
-
-    def _wake_drained(self) -> None:
-        if self._drained is not None:
-            drained, self._drained = self._drained, None
-            drained.set_result(None)
+        if not room <= len(protocol.get_buffer(-1)) <= room + _MAX_CONTROL_SIZE:
+            return
+        self._seat(_NO_KEY, [], is_muted=True)
+        self.outbox.reopen(self._ws.send)
 
 
 def _feed(protocol: WSProtocol, data: bytes) -> None:

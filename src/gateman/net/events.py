@@ -11,7 +11,8 @@ from typing import Protocol
 
 from ..connection import Connection
 from ..errors import GatemanError
-from ..options import Limits, Timeouts
+from ..options import Limits, SlowConsumer, Timeouts
+from ..websocket.deflate import Deflate
 
 Deliver = Callable[[Connection, str | bytes], object]
 
@@ -72,9 +73,13 @@ class Wiring:
         limits: The worker's limits.
         timeouts: The worker's timeouts.
         events: Whom to tell.
+        slow_consumer: What happens to messages for a peer that does not read.
+        compression: What permessage-deflate is negotiated with; ``None`` for never.
     """
 
     loop: asyncio.AbstractEventLoop
     limits: Limits
     timeouts: Timeouts
     events: Events
+    slow_consumer: SlowConsumer
+    compression: Deflate | None

@@ -12,7 +12,7 @@ from email.utils import formatdate
 from enum import Enum
 from typing import Any
 
-from ..connection import Connection, State
+from ..connection import Connection, State, join_address
 from ..errors import ConfigError, HandshakeError, Refuse
 from ..request import (
     MissingUpgradeError,
@@ -22,7 +22,12 @@ from ..request import (
     parse_request,
     wants_websocket,
 )
+from ..websocket.deflate import Agreement, negotiate
+from ..websocket.extensions import parse_extensions
 from . import response
+from .acceptor import client_of
+from .admission import Admission, Refusal
+from .arrival import Visitor
 from .engine import upgrade
 from .events import Wiring
 from .forwarded import UNIX, TrustedProxies, client_address
@@ -48,6 +53,8 @@ class Door:
 
     Attributes:
         wiring: The worker's wiring.
+        worker: What ``connection.worker`` is.
+        admission: Counts who comes in.
         allowed_origins: Lower-case origins, or ``None`` for any.
         subprotocols: What the worker speaks, in its order of preference.
         trusted_proxies: Whose word on the client's address is believed.
@@ -56,6 +63,7 @@ class Door:
 
     __slots__ = (
         "_last_id",
+        "admission",
         "allowed_origins",
         "answer_plain",
         "subprotocols",
@@ -69,6 +77,7 @@ class Door:
         wiring: Wiring,
         worker: object,
         *,
+        admission: Admission,
         allowed_origins: frozenset[str] | None,
         subprotocols: tuple[str, ...],
         trusted_proxies: TrustedProxies,
@@ -80,6 +89,7 @@ class Door:
         Args:
             wiring: The worker's wiring.
             worker: What ``connection.worker`` is.
+            admission: Counts who comes in.
             allowed_origins: Lower-case origins, or ``None`` for any.
             subprotocols: What the worker speaks, in its order of preference.
             trusted_proxies: Whose word on the client's address is believed.
@@ -87,6 +97,7 @@ class Door:
         """
         self.wiring = wiring
         self.worker = worker
+        self.admission = admission
         self.allowed_origins = allowed_origins
         self.subprotocols = subprotocols
         self.trusted_proxies = trusted_proxies
@@ -106,36 +117,36 @@ class Handshake(asyncio.BufferedProtocol):
     _scratch = memoryview(bytearray(16 << 10))
 
     __slots__ = (
+        "_agreement",
         "_connection",
         "_deadline",
-        "_deadline_at",
         "_door",
-        "_is_refused",
         "_key",
         "_received",
         "_searched",
         "_stage",
         "_transport",
         "_verdict",
+        "_visitor",
     )
 
-    def __init__(self, door: Door, deadline_at: float, *, is_refused: bool) -> None:
+    def __init__(self, door: Door, visitor: Visitor) -> None:
         """
         Wait for a request.
 
         Args:
             door: The worker's.
-            deadline_at: By when the 101 or another answer is due; on the loop's clock.
-            is_refused: Whether this is plain HTTP on a TLS port, to be told so.
+            visitor: What is known of the connection. One that is refused is told so when
+                its request is there, and never becomes a connection of the worker.
         """
         self._door = door
-        self._deadline_at = deadline_at
+        self._visitor = visitor
         self._deadline: asyncio.TimerHandle | None = None
-        self._is_refused = is_refused
         self._received = bytearray()
         self._searched = 0
         self._stage = _Stage.READING
         self._key = ""
+        self._agreement: Agreement | None = None
         self._verdict: tuple[int, str] = (1006, "")
         self._transport: Any = None
         self._connection: Connection | None = None
@@ -145,15 +156,17 @@ class Handshake(asyncio.BufferedProtocol):
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         """Meet the peer: TCP is up and, on a TLS port, TLS too."""
         self._transport = transport
-        self._deadline = self._door.wiring.loop.call_at(self._deadline_at, self._expired)
-        if self._is_refused:
+        deadline_at = self._visitor.deadline_at
+        self._deadline = self._door.wiring.loop.call_at(deadline_at, self._expired)
+        if self._visitor.refusal is not None:
             return
-        peer = transport.get_extra_info("peername")
+        peer = client_of(transport.get_extra_info("peername"))
         self._connection = Connection(
             self._door.next_id(),
             self._door.worker,
             self,
-            peer=_address(peer),
+            peer=peer,
+            remote=self._visitor.source or peer,
             local_address=_name(transport.get_extra_info("sockname")),
             is_secure=transport.get_extra_info("ssl_object") is not None,
         )
@@ -240,14 +253,14 @@ class Handshake(asyncio.BufferedProtocol):
     def _judge(self, head: bytes) -> None:
         door = self._door
         request = parse_request(head, max_header_count=door.wiring.limits.max_header_count)
-        if self._connection is None:
-            self._answer(request, response.wrong_scheme())
-            return
+        if self._visitor.refusal is not None or self._connection is None:
+            raise HandshakeError(400, "")
         if not wants_websocket(request):
             self._answer(request, door.answer_plain(request))
             return
         try:
             self._key = check_handshake(request)
+            self._negotiate(request)
         except MissingUpgradeError as error:
             door.wiring.events.noticed(
                 "upgrade_not_passed_on",
@@ -256,16 +269,37 @@ class Handshake(asyncio.BufferedProtocol):
                 " nginx` and `gateman proxy apache` print configurations that do",
             )
             raise
-        self._identify(request)
-        self._check_origin(request)
-        self._ask(request)
+        if self._admitted(door.admission.shake(door.wiring.loop.time()), request):
+            self._check_origin(request)
+            if self._admitted(self._identify(request), request):
+                self._ask(request)
 
-    def _identify(self, request: Request) -> None:
-        """Find out who the client is, if a trusted proxy brought it."""
+    def _negotiate(self, request: Request) -> None:
+        """Agree on compression, if the worker wants it; a malformed offer is 400 either way."""
+        offers = request.headers.getall("Sec-WebSocket-Extensions", [])
+        if not offers:
+            return
+        compression = self._door.wiring.compression
+        if compression is None:
+            # RFC 6455, section 9.1: a header that breaks the grammar fails the handshake.
+            parse_extensions(offers)
+        else:
+            self._agreement = negotiate(offers, compression)
+
+    def _admitted(self, refusal: Refusal | None, request: Request) -> bool:
+        if refusal is None:
+            return True
+        self._door.wiring.events.noticed(refusal.cause, refusal.hint)
+        retry = {"Retry-After": str(refusal.retry_after)}
+        self._answer(request, response.refused(refusal.status, refusal.text, retry))
+        return False
+
+    def _identify(self, request: Request) -> Refusal | None:
+        """Find out who the client is, if a trusted proxy brought it, and count it for that."""
         connection = self._open_connection()
         connection.request = request
-        is_unix = connection.peer_ip == UNIX
-        peer = (None, None) if is_unix else (connection.peer_ip, connection.remote_port)
+        ip = None if connection.remote_ip == UNIX else connection.remote_ip
+        peer = (ip, connection.remote_port)
         client = client_address(peer, request.headers, self._door.trusted_proxies)
         if client.contradiction:
             self._door.wiring.events.noticed(
@@ -274,8 +308,12 @@ class Handshake(asyncio.BufferedProtocol):
                 " different clients in X-Real-IP, X-Forwarded-For or Forwarded, so none is"
                 " believed: let the proxy set or remove each of them",
             )
+        # A trusted proxy's own connections count for no address, but whoever forges a
+        # contradiction, to look like the proxy, does.
+        is_proxy = client.ip == connection.remote_ip and not client.contradiction
         connection.remote_ip = client.ip
         connection.remote_port = client.port or 0
+        return None if is_proxy else self._visitor.ticket.enter(client.ip)
 
     def _check_origin(self, request: Request) -> None:
         allowed = self._door.allowed_origins
@@ -324,6 +362,7 @@ class Handshake(asyncio.BufferedProtocol):
         self._cancel_deadline()
         early = bytes(self._received)
         request.release()
+        connection._ticket = self._visitor.ticket  # noqa: SLF001 - the service counts it out
         upgrade(
             self._transport,
             connection,
@@ -331,6 +370,7 @@ class Handshake(asyncio.BufferedProtocol):
             key=self._key,
             headers=headers,
             early=early,
+            agreement=self._agreement,
         )
         # The engine has it all; what is still referred to from here would keep it alive.
         self._received.clear()
@@ -362,8 +402,8 @@ class Handshake(asyncio.BufferedProtocol):
         self._end(encoded)
 
     def _refuse(self, status: int, text: str, headers: Any) -> None:
-        if self._is_refused:
-            answer = response.wrong_scheme()
+        if self._visitor.refusal is not None:
+            answer = self._visitor.refusal
         else:
             self._door.wiring.events.noticed(f"refused_{status}", "")
             answer = response.refused(status, text, headers)
@@ -392,6 +432,7 @@ class Handshake(asyncio.BufferedProtocol):
         self._cancel_deadline()
         self._stage = _Stage.ENDING
         connection = self._connection
+        self._visitor.ticket.leave()
         if connection is not None and connection.state is State.CONNECTING:
             connection.state = State.CLOSED
             self._door.wiring.events.closed(connection, *self._verdict)
@@ -403,18 +444,8 @@ class Handshake(asyncio.BufferedProtocol):
         return self._connection
 
 
-def _address(peer: object) -> tuple[str, int]:
-    """Read a peer's address as the socket module gives it; unix sockets have none."""
-    if isinstance(peer, tuple) and len(peer) > 1:
-        host = str(peer[0])
-        # An IPv4 client of a [::] listener is an IPv4 client.
-        return host.removeprefix("::ffff:") if "." in host else host, int(peer[1])
-    return UNIX, 0
-
-
 def _name(address: object) -> str:
     """Write our own end as a person would."""
-    if isinstance(address, tuple) and len(address) > 1:
-        host, port = _address(address)
-        return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
+    if isinstance(address, tuple):
+        return join_address(*client_of(address))
     return address if isinstance(address, str) else ""

@@ -7,6 +7,8 @@ but tells the engine of the verdict and leaves the end to it.
 """
 
 import socket
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any, Protocol
 
 from ..log import logger
@@ -52,6 +54,15 @@ class Surroundings:
             return _UnixSocket(value.fileno())
         return value
 
+    @contextmanager
+    def muted(self) -> Iterator[None]:
+        """Swallow what picows writes: the answer to a handshake that only it has seen."""
+        write, self.write = self.write, _swallow
+        try:
+            yield
+        finally:
+            self.write = write
+
     def close(self) -> None:
         """Picows wants the connection ended; it already is, by ``Engine.error``."""
 
@@ -95,3 +106,7 @@ class _UnixSocket:
 
     def getsockopt(self, *_args: object) -> int:
         return 0
+
+
+def _swallow(_data: object) -> None:
+    """Write nothing."""

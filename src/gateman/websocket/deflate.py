@@ -365,10 +365,11 @@ class Deflater:
     Compress messages for one client, or for all with the same :attr:`Agreement.shared_key`.
 
     Attributes:
+        context_takeover: Whether a message refers to those before it.
         min_size: Messages below it are not compressed, in bytes.
     """
 
-    __slots__ = ("_context_takeover", "_level", "_stream", "_window_bits", "min_size")
+    __slots__ = ("_level", "_stream", "_window_bits", "context_takeover", "min_size")
 
     def __init__(
         self, *, level: int, window_bits: int, context_takeover: bool, min_size: int
@@ -385,7 +386,7 @@ class Deflater:
         """
         self._level = level
         self._window_bits = window_bits
-        self._context_takeover = context_takeover
+        self.context_takeover = context_takeover
         self.min_size = min_size
         self._stream: zlib._Compress | None = None
 
@@ -412,10 +413,10 @@ class Deflater:
             # zlib pairs its defaults, 15 and 8. The hash table then needs what the window does.
             self._window_bits - 7,
         )
-        if self._context_takeover:
+        if self.context_takeover:
             self._stream = stream
         data = stream.compress(payload) + stream.flush(zlib.Z_SYNC_FLUSH)
         data = data[: -len(_TAIL)]
-        if not self._context_takeover and len(data) >= len(payload):
+        if not self.context_takeover and len(data) >= len(payload):
             return None
         return data

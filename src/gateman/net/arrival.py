@@ -1,0 +1,389 @@
+"""
+One TCP connection from accept to its transport.
+
+    accepted ─► PROXY header, if the worker requires one ─► ClientHello, on a TLS port ─► transport
+
+The first bytes are looked at while they stay in the socket, so that OpenSSL, or the front
+protocol, reads them itself. All of it has the one deadline that began at accept.
+"""
+
+import asyncio
+import select
+import socket
+import ssl
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import aiofastnet
+
+from ..errors import PreambleError
+from .admission import Refusal, Ticket
+from .events import Events
+from .forwarded import UNIX, TrustedProxies
+from .preamble import (
+    MAX_HELLO_SIZE,
+    MAX_PROXY_SIZE,
+    ClientHello,
+    NeedMore,
+    NotTLS,
+    ProxyHeader,
+    read_proxy,
+    read_tls,
+)
+from .response import Response, refused, wrong_scheme
+from .tls import Contexts
+
+# Where the kernel cannot wait for bytes in our place.
+_PEEK_DELAY = 0.05  # seconds
+
+# Smallest buffers that aiofastnet takes; its defaults are 256 KiB each, per connection, of
+# which all that was ever touched stays (bench/memory.py).
+_BIO_SIZE = 16 << 10 | 512  # bytes
+
+# What OpenSSL says when a handshake fails, and what an operator does about it.
+_TLS_FAILURES = {
+    "TLSV1_ALERT_UNKNOWN_CA": "the client does not trust the certificate: serve the complete"
+    " chain, and connect by a name that the certificate is for",
+    "SSLV3_ALERT_CERTIFICATE_UNKNOWN": "the client does not accept the certificate: serve the"
+    " complete chain, and connect by a name that the certificate is for",
+    "SSLV3_ALERT_BAD_CERTIFICATE": "the client does not accept the certificate",
+    "SSLV3_ALERT_CERTIFICATE_EXPIRED": "the client says that the certificate has expired",
+    "UNSUPPORTED_PROTOCOL": "the client speaks only versions of TLS below 1.2",
+    "UNKNOWN_PROTOCOL": "the client speaks only versions of TLS below 1.2",
+    "NO_SHARED_CIPHER": "the client has no cipher in common with ssl.ciphers",
+    "PEER_DID_NOT_RETURN_A_CERTIFICATE": "the client showed no certificate, and"
+    " ssl.verify_peer asks for one",
+    "CERTIFICATE_VERIFY_FAILED": "the client's certificate is not from ssl.cafile",
+}
+
+
+@dataclass(slots=True)
+class Visitor:
+    """
+    What is known of a connection when it gets its transport.
+
+    Attributes:
+        deadline_at: By when its handshake has to be done; on the loop's clock.
+        ticket: Its count.
+        source: The client's address and port from a PROXY header; ``None`` without one.
+        refusal: What it is to be told instead of being served.
+    """
+
+    deadline_at: float
+    ticket: Ticket
+    source: tuple[str, int] | None = None
+    refusal: Response | None = None
+
+
+Front = Callable[[Visitor], asyncio.BaseProtocol]
+"""Makes the protocol of a connection."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Entrance:
+    """
+    How those who arrive at one worker are received.
+
+    Attributes:
+        front: Makes the protocol of each connection.
+        events: Whom to tell what goes wrong.
+        contexts: The TLS contexts; ``None`` for a plain port.
+        trusted_proxies: From whom a PROXY header is taken.
+        requires_proxy: Whether every connection begins with a PROXY header.
+        handshake_timeout: Seconds from accept to the end of the WebSocket handshake.
+        close_timeout: Seconds that a peer has for the end of TLS.
+        user_timeout: Seconds after which the kernel gives up on a peer that acknowledges
+            nothing; ``None`` for the system's own patience of many minutes.
+    """
+
+    front: Front
+    events: Events
+    contexts: Contexts | None
+    trusted_proxies: TrustedProxies
+    requires_proxy: bool
+    handshake_timeout: float
+    close_timeout: float
+    user_timeout: float | None
+
+
+class Arrival:
+    """One connection that has no transport yet."""
+
+    __slots__ = (
+        "_done",
+        "_entrance",
+        "_loop",
+        "_peeker",
+        "_peer",
+        "_sock",
+        "_task",
+        "_timer",
+        "_visitor",
+    )
+
+    def __init__(
+        self,
+        sock: socket.socket,
+        peer: tuple[str, int],
+        ticket: Ticket,
+        entrance: Entrance,
+        done: Callable[["Arrival"], None],
+    ) -> None:
+        """
+        Receive a connection; :meth:`begin` goes on.
+
+        Args:
+            sock: The accepted socket, which is owned from now on.
+            peer: The other end's address and port; ``("unix", 0)`` on a unix socket.
+            ticket: Its count.
+            entrance: How it is received.
+            done: Called once, when it has its transport or is gone.
+        """
+        self._sock = sock
+        self._peer = peer
+        self._entrance = entrance
+        self._done = done
+        self._loop = asyncio.get_running_loop()
+        deadline_at = self._loop.time() + entrance.handshake_timeout
+        self._visitor = Visitor(deadline_at, ticket)
+        self._timer: asyncio.TimerHandle | None = None
+        self._peeker: Callable[[], None] | None = None
+        self._task: asyncio.Task[None] | None = None
+
+    def begin(self, refusal: Refusal | None) -> None:
+        """
+        Find out what the connection begins with.
+
+        Args:
+            refusal: Why it may not stay, or ``None``.
+        """
+        sock = self._sock
+        sock.setblocking(False)
+        if refusal is not None:
+            self._turn_away(refusal)
+            return
+        # Absent on macOS, whose keepalive has to do.
+        option = getattr(socket, "TCP_USER_TIMEOUT", None)
+        timeout = self._entrance.user_timeout
+        if option is not None and timeout is not None and not self._is_unix:
+            sock.setsockopt(socket.IPPROTO_TCP, option, int(timeout * 1000))
+        if not self._entrance.requires_proxy:
+            self._identified(self._peer[0])
+            return
+        ip = None if self._is_unix else self._peer[0]
+        if ip not in self._entrance.trusted_proxies:
+            self._entrance.events.noticed(
+                "proxy_not_trusted",
+                f"{self._peer[0]} is no trusted proxy, and proxy_protocol='required': add it to"
+                " trusted_proxies if it is yours",
+            )
+            self._drop()
+            return
+        self._watch(self._peek_proxy)
+
+    def abort(self) -> None:
+        """End it."""
+        if self._task is not None:
+            self._task.cancel()
+        else:
+            self._drop()
+
+    @property
+    def _is_unix(self) -> bool:
+        return self._sock.family == socket.AF_UNIX
+
+    # Looking at the first bytes.
+
+    def _peek_proxy(self) -> None:
+        data = self._peek(MAX_PROXY_SIZE)
+        if data is None:
+            return
+        try:
+            header = read_proxy(data)
+        except PreambleError as error:
+            self._entrance.events.noticed(
+                error.cause,
+                f"{self._peer[0]} sent no good PROXY header ({error}), and"
+                " proxy_protocol='required': let the proxy send it (HAProxy: send-proxy-v2), or"
+                " leave the option out",
+            )
+            self._unwatch()
+            self._drop()
+            return
+        if isinstance(header, NeedMore):
+            self._wait_for(header.size)
+            return
+        self._unwatch()
+        self._take(header)
+
+    def _take(self, header: ProxyHeader) -> None:
+        self._sock.recv(header.size)
+        self._visitor.source = header.source
+        self._identified((header.source or self._peer)[0])
+
+    def _identified(self, ip: str) -> None:
+        """Go on with a connection of which TCP, or PROXY, says whose it is."""
+        is_trusted = (None if ip == UNIX else ip) in self._entrance.trusted_proxies
+        # A trusted proxy's clients count at their handshake, when their address is known.
+        refusal = None if is_trusted else self._visitor.ticket.enter(ip)
+        if refusal is not None:
+            self._turn_away(refusal)
+        elif self._entrance.contexts is None:
+            self._connect(None)
+        elif self._is_unix:
+            # A unix socket has no low-water mark; and who connects to one knows what it speaks.
+            self._connect(self._entrance.contexts.select(None))
+        else:
+            self._watch(self._peek_tls)
+
+    def _peek_tls(self) -> None:
+        data = self._peek(MAX_HELLO_SIZE)
+        if data is None:
+            return
+        verdict = read_tls(data)
+        if isinstance(verdict, NeedMore):
+            self._wait_for(verdict.size)
+            return
+        self._unwatch()
+        if isinstance(verdict, ClientHello) and self._entrance.contexts is not None:
+            self._connect(self._entrance.contexts.select(verdict.server_name))
+        elif isinstance(verdict, NotTLS) and verdict.is_http:
+            self._entrance.events.noticed(
+                "plain_on_tls_port",
+                "a client spoke plain HTTP or ws:// to this TLS port: it must connect with wss://"
+                " (or https://); if a proxy in front does the TLS, leave out transport='ssl'",
+            )
+            self._visitor.refusal = wrong_scheme()
+            self._connect(None)
+        else:
+            self._entrance.events.noticed("garbage_on_tls_port", "")
+            self._drop()
+
+    def _peek(self, size: int) -> bytes | None:
+        """Look at what has arrived; ``None`` when there is nothing to be done about it."""
+        try:
+            data = self._sock.recv(size, socket.MSG_PEEK)
+        except (BlockingIOError, InterruptedError):
+            return None
+        except OSError:
+            data = b""
+        if not data or (len(data) < self._low_water and _has_ended(self._sock)):
+            self._unwatch()
+            self._drop()
+            return None
+        return data
+
+    def _watch(self, peek: Callable[[], None]) -> None:
+        self._timer = self._loop.call_at(self._visitor.deadline_at, self._expired)
+        self._peeker = peek
+        self._loop.add_reader(self._sock, peek)
+
+    def _unwatch(self) -> None:
+        self._loop.remove_reader(self._sock)
+        if self._timer is not None:
+            self._timer.cancel()
+            self._timer = None
+        if not self._is_unix:
+            self._sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVLOWAT, 1)
+
+    @property
+    def _low_water(self) -> int:
+        return self._sock.getsockopt(socket.SOL_SOCKET, socket.SO_RCVLOWAT)
+
+    def _wait_for(self, size: int) -> None:
+        """
+        Be woken when there are more bytes.
+
+        They stay in the socket, which stays readable: the low-water mark makes the kernel
+        wait for enough of them, or for the peer's end. It may also wake for less, when it is
+        short of memory, and on unix sockets it always does; then waiting would spin.
+        """
+        if size > self._low_water and not self._is_unix:
+            self._sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVLOWAT, size)
+            return
+        self._loop.remove_reader(self._sock)
+        self._loop.call_later(_PEEK_DELAY, self._peek_again)
+
+    def _peek_again(self) -> None:
+        # Without a timer it is over: expired, or aborted.
+        if self._timer is not None and self._peeker is not None:
+            self._loop.add_reader(self._sock, self._peeker)
+
+    def _expired(self) -> None:
+        self._unwatch()
+        self._entrance.events.noticed("handshake_timeout", "")
+        self._drop()
+
+    # Ways out.
+
+    def _turn_away(self, refusal: Refusal) -> None:
+        self._entrance.events.noticed(refusal.cause, refusal.hint)
+        # Under TLS it would cost a whole handshake to say so, which is what the attacker wants.
+        if self._entrance.contexts is not None:
+            self._drop()
+            return
+        retry = {"Retry-After": str(refusal.retry_after)}
+        self._visitor.refusal = refused(refusal.status, refusal.text, retry)
+        self._connect(None)
+
+    def _drop(self) -> None:
+        if self._timer is not None:
+            self._unwatch()
+        self._sock.close()
+        self._visitor.ticket.leave()
+        self._done(self)
+
+    def _connect(self, context: ssl.SSLContext | None) -> None:
+        self._task = self._loop.create_task(self._transport(context))
+        self._task.add_done_callback(lambda _task: self._done(self))
+
+    async def _transport(self, context: ssl.SSLContext | None) -> None:
+        options: dict[str, Any] = {}
+        if context is not None:
+            remaining = self._visitor.deadline_at - self._loop.time()
+            options = {
+                "ssl": context,
+                "ssl_handshake_timeout": max(remaining, 0.001),
+                "ssl_shutdown_timeout": self._entrance.close_timeout,
+                "ssl_incoming_bio_size": _BIO_SIZE,
+                "ssl_outgoing_bio_size": _BIO_SIZE,
+            }
+        try:
+            transport, _ = await aiofastnet.connect_accepted_socket(
+                self._loop, lambda: self._entrance.front(self._visitor), self._sock, **options
+            )
+        except OSError as error:
+            self._sock.close()
+            self._visitor.ticket.leave()
+            self._tls_failed(error)
+            return
+        except BaseException:
+            self._sock.close()
+            self._visitor.ticket.leave()
+            raise
+        if context is not None and self._entrance.contexts is not None:
+            shown = transport.get_extra_info("ssl_object").getpeercert(True)
+            if not self._entrance.contexts.check_peer(shown):
+                self._entrance.events.noticed(
+                    "peer_fingerprint",
+                    "a client's certificate is not the one that ssl.peer_fingerprint names",
+                )
+                transport.abort()
+
+    def _tls_failed(self, error: OSError) -> None:
+        if not isinstance(error, ssl.SSLError):
+            # Gone or too slow: port scanners, impatient browsers. Nothing to change here.
+            self._entrance.events.noticed("tls_not_finished", "")
+            return
+        reason = error.reason or "unknown"
+        advice = _TLS_FAILURES.get(reason, reason.lower().replace("_", " "))
+        self._entrance.events.noticed(f"tls_{reason.lower()}", f"a TLS handshake failed: {advice}")
+
+
+def _has_ended(sock: socket.socket) -> bool:
+    """Tell whether the peer has ended the connection, with bytes still to be read."""
+    poll = select.poll()
+    # POLLRDHUP is Linux's; elsewhere the deadline ends what is left over.
+    poll.register(sock, getattr(select, "POLLRDHUP", 0))
+    return bool(poll.poll(0))
