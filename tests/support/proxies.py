@@ -160,7 +160,7 @@ def nginx_command(folder: Path, text: str, *, extra: str = "") -> list[str]:
     main.write_text(_NGINX_MAIN.format(folder=folder, user=user, extra=extra))
     (folder / "site.conf").write_text(text)
     log = str(folder / "error.log")
-    return [_program("nginx"), "-p", str(folder), "-e", log, "-c", str(main)]
+    return [program("nginx"), "-p", str(folder), "-e", log, "-c", str(main)]
 
 
 def apache_command(folder: Path, text: str, *, extra: str = "") -> list[str]:
@@ -175,7 +175,6 @@ def apache_command(folder: Path, text: str, *, extra: str = "") -> list[str]:
     Returns:
         The command line that runs it, in the background; with ``-t``, that tests it.
     """
-    program = _program("apache2")
     enabled = re.search(r"a2enmod (.*)", text)
     names = [*_APACHE_DEFAULT.split(), *(enabled[1].split() if enabled else ())]
     modules = [f"LoadModule {name}_module {APACHE_MODULES}/mod_{name}.so" for name in names]
@@ -185,7 +184,7 @@ def apache_command(folder: Path, text: str, *, extra: str = "") -> list[str]:
         _APACHE_MAIN.format(folder=folder, user=user, modules="\n".join(modules), extra=extra)
     )
     (folder / "site.conf").write_text(text)
-    return [program, "-f", str(main), "-E", str(folder / "start.log")]
+    return [program("apache2"), "-f", str(main)]
 
 
 @contextmanager
@@ -226,6 +225,22 @@ def free_port() -> int:
         return int(listener.getsockname()[1])
 
 
+def program(name: str) -> str:
+    """
+    Find a server, or skip the test that needs it.
+
+    Args:
+        name: Its command.
+
+    Returns:
+        Its path.
+    """
+    found = shutil.which(name, path=_PATH)
+    if found is None:
+        pytest.skip(f"{name} is not installed")
+    return found
+
+
 @contextmanager
 def _folder() -> Iterator[Path]:
     # Not pytest's tmp_path, which only its owner may enter.
@@ -235,13 +250,6 @@ def _folder() -> Iterator[Path]:
         yield folder
     finally:
         shutil.rmtree(folder, ignore_errors=True)
-
-
-def _program(name: str) -> str:
-    found = shutil.which(name, path=_PATH)
-    if found is None:
-        pytest.skip(f"{name} is not installed")
-    return found
 
 
 def _wait_until_listening(process: subprocess.Popen[bytes], port: int, log: Path) -> None:
