@@ -91,8 +91,8 @@ class Refuse(GatemanError):
     def __init__(
         self, status: int = 403, text: str = "", headers: Mapping[str, str] | None = None
     ) -> None:
-        if not 300 <= status <= 599:
-            raise ConfigError(f"Refuse({status}) is no refusal", "use a status from 300 to 599")
+        if status not in range(300, 600):
+            raise ConfigError(f"Refuse({status!r}) is no refusal", "use a status from 300 to 599")
         super().__init__(status, text)
         self.status = status
         self.text = text

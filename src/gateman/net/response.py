@@ -15,6 +15,9 @@ _TEXT = "text/plain; charset=utf-8"
 # RFC 9110, section 5.6.2.
 _TOKEN = frozenset("!#$%&'*+-.^_`|~0123456789abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ")
 
+# RFC 9112, section 6: they say where an answer ends, and a second one would say otherwise.
+_FRAMING = frozenset({"connection", "content-length", "transfer-encoding"})
+
 # Nothing but the page itself, and WebSockets to anywhere: it has a field for the address.
 _PAGE_POLICY = (
     "default-src 'none'; style-src 'unsafe-inline'; script-src 'unsafe-inline';"
@@ -32,7 +35,7 @@ class Response:
         status: The status code.
         body: The body; empty for none.
         content_type: The body's media type.
-        headers: More fields.
+        headers: More fields; one that is set anyway is replaced.
     """
 
     status: int
@@ -54,24 +57,30 @@ class Response:
         Raises:
             ConfigError: A header field that the application chose would break the answer.
         """
-        fields = {
+        chosen = [header_line(name, value) for name, value in self.headers.items()]
+        names = {name.lower() for name in self.headers}
+        defaults = {
             "Date": date,
             "Content-Type": self.content_type,
-            "Content-Length": str(len(self.body)),
             "Cache-Control": "no-store",
-            **self.headers,
-            # RFC 9110, section 7.6.1: Upgrade is an option of the connection.
-            "Connection": "close, Upgrade" if "Upgrade" in self.headers else "close",
         }
-        lines = [f"HTTP/1.1 {self.status} {_phrase(self.status)}"]
-        lines += [header_line(name, value) for name, value in fields.items()]
+        lines = [
+            f"HTTP/1.1 {self.status} {_phrase(self.status)}",
+            *(f"{name}: {value}" for name, value in defaults.items() if name.lower() not in names),
+            *chosen,
+            f"Content-Length: {len(self.body)}",
+            # RFC 9110, section 7.8: Upgrade is an option of the connection.
+            f"Connection: {'close, Upgrade' if 'upgrade' in names else 'close'}",
+        ]
         head = "\r\n".join(lines) + "\r\n\r\n"
-        return head.encode("utf-8", "surrogateescape") + (b"" if head_only else self.body)
+        # RFC 9110, section 15.4.5: a 304 has no body either.
+        is_bodiless = head_only or self.status == HTTPStatus.NOT_MODIFIED
+        return head.encode("utf-8", "surrogateescape") + (b"" if is_bodiless else self.body)
 
 
-def header_line(name: str, value: str) -> str:
+def header_line(name: object, value: object) -> str:
     """
-    Write one header field of an answer, or refuse what would break out of it.
+    Write one header field that the application chose, or refuse what would break the answer.
 
     Args:
         name: The field's name.
@@ -81,11 +90,17 @@ def header_line(name: str, value: str) -> str:
         ``"Name: value"``.
 
     Raises:
-        ConfigError: The name is no token, or the value holds CR, LF, NUL or another control
-            character (RFC 9110, section 5.5).
+        ConfigError: The name is no token, or one of those that say where an answer ends; the
+            value is no text, or holds CR, LF, NUL or another control character (RFC 9110,
+            section 5.5).
     """
-    if not name or not _TOKEN.issuperset(name):
+    # Applications are not always typed: {"Retry-After": 5} is a natural mistake.
+    if not isinstance(name, str) or not name or not _TOKEN.issuperset(name):
         raise ConfigError(f"{name!r} is no name of a header field", "use letters, digits and '-'")
+    if name.lower() in _FRAMING:
+        raise ConfigError(f"the header field {name!r} is gateman's own", "leave it out")
+    if not isinstance(value, str) or not _is_encodable(value):
+        raise ConfigError(f"the value of the header field {name!r} is no text", "make it a str")
     if any((ord(char) < 0x20 and char != "\t") or ord(char) == 0x7F for char in value):
         raise ConfigError(
             f"the value of the header field {name!r} holds a control character",
@@ -171,6 +186,14 @@ def page(html: bytes) -> Response:
             "Referrer-Policy": "no-referrer",
         },
     )
+
+
+def _is_encodable(value: str) -> bool:
+    try:
+        value.encode("utf-8", "surrogateescape")
+    except UnicodeEncodeError:
+        return False
+    return True
 
 
 def _phrase(status: int) -> str:
