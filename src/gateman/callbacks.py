@@ -6,6 +6,7 @@ The application's callbacks: which there are, and whether a function can be one 
 
 import inspect
 from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 from .errors import ConfigError
@@ -36,13 +37,18 @@ def check(name: str, function: object) -> None:
         function: What the user gave.
 
     Raises:
-        ConfigError: It is no function, or takes other arguments.
+        ConfigError: It is no function, takes other arguments, or would never run.
     """
     parameters = SIGNATURES[name]
     wanted = ", ".join(parameters)
     if not callable(function):
         raise ConfigError(
             f"{name}={function!r} is no function", f"give it a function of ({wanted})"
+        )
+    if inspect.isgeneratorfunction(function) or inspect.isasyncgenfunction(function):
+        raise ConfigError(
+            f"{name} would never run: {_label(function)} is a generator",
+            "take the yield out of it",
         )
     try:
         signature = inspect.signature(function)
@@ -51,10 +57,9 @@ def check(name: str, function: object) -> None:
     try:
         signature.bind(*parameters)
     except TypeError:
-        label = getattr(function, "__qualname__", repr(function))
         raise ConfigError(
-            f"{name} is called with ({wanted}), but {label}{signature} cannot be",
-            f"declare it as {label.rpartition('.')[2]}({wanted})",
+            f"{name} is called with ({wanted}), but {_label(function)} takes {signature}",
+            f"let it take ({wanted})",
         ) from None
 
 
@@ -68,6 +73,15 @@ def is_async(function: object) -> bool:
     Returns:
         Whether it is an ``async def``.
     """
+    while isinstance(function, partial):
+        function = function.func
+    # Of the type: a class whose instances are callable is itself called to make one.
     return inspect.iscoroutinefunction(function) or inspect.iscoroutinefunction(
-        getattr(function, "__call__", None)  # noqa: B004 - the method itself is asked about
+        getattr(type(function), "__call__", None)  # noqa: B004 - the method itself is asked about
     )
+
+
+def _label(function: object) -> str:
+    """Name a function as a user would; a callable object by its type."""
+    name = getattr(function, "__qualname__", f"a {type(function).__qualname__}")
+    return str(name).rpartition("<locals>.")[2]
