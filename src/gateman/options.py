@@ -6,6 +6,7 @@ unknown names are errors. Sizes are bytes, durations are seconds; ``None`` is "o
 only where the field's type allows it.
 """
 
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field, fields
 from enum import Enum
@@ -71,7 +72,8 @@ class _Numbers:
             value = getattr(self, declared.name)
             if value is None and "None" in str(declared.type):
                 continue
-            if isinstance(value, bool) or not isinstance(value, (int, float)) or not value > 0:
+            is_number = isinstance(value, (int, float)) and not isinstance(value, bool)
+            if not is_number or not 0 < value < math.inf:
                 raise ConfigError(
                     f"{kind}.{declared.name}={value!r} is no positive number",
                     f"give it in {declared.metadata['unit']}",
