@@ -360,7 +360,7 @@ def test_the_worker_reads_what_the_proxy_wrote(run: Run, behind: Behind) -> None
 BEFORE = {
     "nginx": "set_real_ip_from 127.0.0.1; real_ip_header CF-Connecting-IP;",
     "apache": f"LoadModule remoteip_module {proxies.APACHE_MODULES}/mod_remoteip.so\n"
-    "RemoteIPHeader CF-Connecting-IP\nRemoteIPInternalProxy 127.0.0.1",
+    "RemoteIPHeader CF-Connecting-IP\nRemoteIPTrustedProxy 127.0.0.1",
 }
 
 
