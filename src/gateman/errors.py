@@ -3,6 +3,10 @@ Every error of gateman: an error carries what its handler needs, and its answer.
 
     GatemanError
     ├── ConfigError            the user's mistake, before anything listens → exit code 78
+    ├── CommandError           a command that cannot be carried out → exit code 1
+    │   ├── NotRunning         → exit code 3
+    │   ├── LoadFailed         → exit code 4
+    │   └── AlreadyRunning     → exit code 5
     ├── Refuse                 raised by the application in ``on_websocket_connect``
     ├── HandshakeError         the peer's request cannot be a WebSocket handshake → HTTP status
     ├── PreambleError          the peer's first bytes are no preamble that we accept
@@ -24,6 +28,12 @@ class ExitCode(IntEnum):
     """A fault of gateman or of the application ended it, or a command failed."""
     USAGE = 2
     """The command line makes no sense."""
+    NOT_RUNNING = 3
+    """The command needs a running service, and none runs."""
+    LOAD_FAILED = 4
+    """The script is not there, or failed before it declared what to run."""
+    ALREADY_RUNNING = 5
+    """The service runs already."""
     CONFIG = 78
     """The configuration is wrong (``EX_CONFIG`` of sysexits.h); nothing was listening."""
 
@@ -76,6 +86,58 @@ class ConfigError(GatemanError, ValueError):
         near = get_close_matches(str(name), names, n=1, cutoff=0.6)
         remedy = f"did you mean {near[0]!r}" if near else f"there are {', '.join(names)}"
         return cls(f"{name!r} is no {kind}", remedy)
+
+
+class CommandError(GatemanError):
+    """
+    A command that cannot be carried out.
+
+    Attributes:
+        problem: Why, without a full stop.
+    """
+
+    exit_code = ExitCode.CRASHED
+
+    def __init__(self, problem: str) -> None:
+        super().__init__(problem)
+        self.problem = problem
+
+    def __str__(self) -> str:
+        return f"{self.problem}."
+
+
+class NotRunning(CommandError):
+    """The command is for a running service, and none runs."""
+
+    exit_code = ExitCode.NOT_RUNNING
+
+    def __init__(self, script: str) -> None:
+        super().__init__(f"{script} is not running")
+        self.script = script
+
+
+class LoadFailed(CommandError):
+    """The script cannot be run as far as to what it declares."""
+
+    exit_code = ExitCode.LOAD_FAILED
+
+
+class AlreadyRunning(CommandError):
+    """
+    The service runs already.
+
+    Attributes:
+        script: Which.
+        pid: Its master's; 0 when that is not known.
+    """
+
+    exit_code = ExitCode.ALREADY_RUNNING
+
+    def __init__(self, script: str, pid: int) -> None:
+        which = f" (pid {pid})" if pid else ""
+        super().__init__(f"{script} is running already{which}: `reload` gives it new code")
+        self.script = script
+        self.pid = pid
 
 
 class Refuse(GatemanError):

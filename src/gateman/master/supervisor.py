@@ -1,0 +1,501 @@
+"""
+When to start, replace, stop and give up processes. PURE.
+
+:class:`Supervisor` is told what happened, and when, and answers what to do; the master does it. It
+reads no clock and sends no signal, so its tests are tables of (event, instant) and actions.
+
+A slot has at most one process that serves. While that is being replaced, a second one starts; once
+it serves, the first one leaves. A slot without a serving process has its listening socket
+served by its neighbours.
+"""
+
+from collections import deque
+from dataclasses import replace
+from enum import Enum
+from typing import assert_never
+
+from . import events, words
+from .events import Action, Event, Policy, Slot
+from .places import MAX_DELAY, Place, Process, Purpose, State, overdue, share_out
+
+# A process says each second that it lives. After this, clients do not wait for it any longer.
+_SILENCE = 5.0  # seconds
+
+# What a process has beyond its own deadlines before it is killed.
+_GRACE = 2.0  # seconds
+
+# How much earlier than declared a process may be replaced, so that not all are at once.
+_SPREAD = 0.2
+
+
+# How a process ends that was told to: in order, by SIGTERM while it still started, by SIGKILL.
+_AS_TOLD = (0, -15, -9)
+
+_OF_A_PROCESS = (events.Ready, events.Beat, events.Inspected, events.Exited)
+
+
+class Phase(Enum):
+    """Where the master is in its life; it only ever moves down this list."""
+
+    STARTING = "starting"
+    """Not every slot has served yet; a process that fails to load ends everything."""
+    RUNNING = "running"
+    """Processes that end are replaced."""
+    STOPPING = "stopping"
+    """Processes that end are not replaced."""
+
+
+class _Reload:
+    """A reload that is going on: the slots that wait, and what the present one waits for."""
+
+    def __init__(self, places: list[Place], *, is_gentle: bool) -> None:
+        self.waiting = deque(places)
+        self.count = len(places)
+        self.is_gentle = is_gentle
+        self.place: Place | None = None
+        self.drains: int | None = None
+
+
+class Supervisor:
+    """
+    The policy of a master.
+
+    Attributes:
+        phase: Where the master is in its life.
+        places: The slots, in order.
+    """
+
+    def __init__(self, policies: list[Policy]) -> None:
+        """
+        Make a supervisor that was told nothing yet.
+
+        Args:
+            policies: What each worker declared.
+        """
+        self.phase = Phase.STARTING
+        self._policies = list(policies)
+        self.places = [
+            Place(Slot(worker, number))
+            for worker, policy in enumerate(policies)
+            for number in range(policy.count)
+        ]
+        self._by_pid: dict[int, Place] = {}
+        self._reload: _Reload | None = None
+        self._has_begun = False
+        self._is_graceful = False
+        self._code = 0
+        self._todo: list[Action] = []
+
+    def handle(self, event: Event, now: float, jitter: float = 0.5) -> list[Action]:
+        """
+        Take note of an event.
+
+        Args:
+            event: What happened.
+            now: When, in monotonic seconds; never less than before.
+            jitter: A random number from 0 to below 1.
+
+        Returns:
+            What to do, in this order.
+        """
+        if isinstance(event, _OF_A_PROCESS) and event.pid not in self._by_pid:
+            return []  # Its last words, read after it was reaped.
+        match event:
+            case events.Started():
+                self._spawn_all()
+            case events.Spawned(slot, pid):
+                self._spawned(slot, pid, now, jitter)
+            case events.SpawnFailed(slot, problem):
+                self._spawn_failed(slot, problem, now)
+            case events.Ready(pid, policy):
+                self._ready(pid, policy, now)
+            case events.Beat():
+                self._beat(event, now)
+            case events.Inspected(pid, is_stopped):
+                self._inspected(pid, now, is_stopped=is_stopped)
+            case events.Exited():
+                self._exited(event, now, jitter)
+            case events.StopAsked(is_graceful):
+                self._stop(now, is_graceful=is_graceful)
+            case events.ReloadAsked(is_gentle):
+                self._reload_asked(is_gentle=is_gentle)
+            case events.Tick():
+                self._tick(now)
+            case _:
+                assert_never(event)
+        if self.phase is not Phase.STOPPING:
+            self._share_out()
+            self._check_served()
+        todo, self._todo = self._todo, []
+        return todo
+
+    def next_at(self) -> float | None:
+        """
+        Tell when the next ``Tick`` is due.
+
+        Returns:
+            Monotonic seconds; ``None`` when nothing waits for time to pass.
+        """
+        due = [place.respawn_at for place in self.places]
+        for place in self.places:
+            for process in place.processes:
+                due.append(process.kill_at)
+                if process.state is State.STARTING:
+                    due.append(process.start_by)
+                elif process.state is State.SERVING:
+                    due.append(process.stall_at)
+                    if not process.is_silent:
+                        due.append(process.heard_at + _SILENCE)
+        return min((instant for instant in due if instant is not None), default=None)
+
+    @property
+    def is_reloading(self) -> bool:
+        """Whether a reload is going on."""
+        return self._reload is not None
+
+    def policy(self, slot: Slot) -> Policy:
+        """
+        Give the newest policy of a slot's worker.
+
+        Args:
+            slot: Which.
+
+        Returns:
+            What its worker declared when a process last started to serve.
+        """
+        return self._policies[slot.worker]
+
+    def name(self, slot: Slot) -> str:
+        """
+        Name a slot for people.
+
+        Args:
+            slot: Which.
+
+        Returns:
+            ``"chat/0"``.
+        """
+        return f"{self._policies[slot.worker].name}/{slot.number}"
+
+    # Starting.
+
+    def _spawn_all(self) -> None:
+        for place in self.places:
+            self._do(events.Spawn(place.slot))
+
+    def _spawned(self, slot: Slot, pid: int, now: float, jitter: float) -> None:
+        place = self._place(slot)
+        process = Process(pid, now, 1 - _SPREAD * jitter)
+        process.start_by = now + self._policies[slot.worker].start
+        self._by_pid[pid] = place
+        if place.current is None:
+            place.current = process
+        else:
+            place.incoming = process
+
+    def _spawn_failed(self, slot: Slot, problem: str, now: float) -> None:
+        place = self._place(slot)
+        place.last_exit = problem
+        place.last_lines = ()
+        if place.current is None:
+            # The system's fault: it may pass, and is no crash.
+            place.respawn_at = now + MAX_DELAY
+        else:
+            place.recycle_at = now + MAX_DELAY
+        place.purpose = None
+        self._say("error", f"{self.name(slot)} cannot be started: {problem}")
+        self._fail_reload(place, f"{self.name(slot)} cannot be started: {problem}")
+
+    def _ready(self, pid: int, policy: Policy, now: float) -> None:
+        place = self._by_pid[pid]
+        process = self._process(place, pid)
+        if process.state is not State.STARTING:
+            return  # It was told to stop meanwhile.
+        old = self._policies[place.slot.worker]
+        self._policies[place.slot.worker] = replace(
+            policy, count=old.count, is_shared=old.is_shared
+        )
+        process.state = State.SERVING
+        process.ready_at = process.heard_at = now
+        process.stall_at = now + policy.stall
+        process.accepts = (place.slot.number,)
+        place.has_served = True
+        replaced: Process | None = None
+        if process is place.incoming:
+            replaced, place.current, place.incoming = place.current, process, None
+        if replaced is not None:
+            if place.purpose is Purpose.STALL:
+                place.restarts += 1
+                replaced.verdict = "was stuck and replaced"
+                self._leave(place, replaced, None)
+                self._do(events.Kill(replaced.pid))
+            else:
+                self._drain(place, replaced, now)
+        place.purpose = None
+        reload = self._reload
+        if reload is not None and reload.place is place:
+            if reload.is_gentle and replaced is not None:
+                reload.drains = replaced.pid
+            else:
+                self._continue_reload()
+
+    def _check_served(self) -> None:
+        """Tell once when every slot has got somewhere."""
+        if not self._has_begun and all(
+            place.has_served or place.is_given_up for place in self.places
+        ):
+            self._has_begun = True
+            self.phase = Phase.RUNNING
+            self._do(events.Serving())
+
+    # Living.
+
+    def _beat(self, beat: events.Beat, now: float) -> None:
+        place = self._by_pid[beat.pid]
+        process = self._process(place, beat.pid)
+        if process.is_stopped or now - process.heard_at >= self._policies[place.slot.worker].stall:
+            silence = words.duration(now - process.heard_at)
+            self._say(
+                "info", f"{self.name(place.slot)} (pid {beat.pid}) lives again after {silence}"
+            )
+        process.heard_at = now
+        process.is_silent = process.is_stopped = False
+        process.stall_at = now + self._policies[place.slot.worker].stall
+        if process is place.current and process.state is State.SERVING:
+            self._consider_recycling(place, process, beat, now)
+
+    def _consider_recycling(
+        self, place: Place, process: Process, beat: events.Beat, now: float
+    ) -> None:
+        reason = overdue(self._policies[place.slot.worker], process, beat, now)
+        neighbours = [other for other in self.places if other.slot.worker == place.slot.worker]
+        if (
+            reason
+            and self._reload is None
+            and now >= place.recycle_at
+            and not any(other.incoming or other.leaving for other in neighbours)
+        ):
+            self._say("info", f"{self.name(place.slot)} (pid {beat.pid}) is replaced: {reason}")
+            self._replace(place, Purpose.RECYCLE)
+
+    def _replace(self, place: Place, purpose: Purpose) -> None:
+        place.purpose = purpose
+        self._do(events.Spawn(place.slot))
+
+    def _inspected(self, pid: int, now: float, *, is_stopped: bool) -> None:
+        place = self._by_pid[pid]
+        process = self._process(place, pid)
+        name = f"{self.name(place.slot)} (pid {pid})"
+        silence = words.duration(now - process.heard_at)
+        if is_stopped:
+            if not process.is_stopped:
+                process.is_stopped = True
+                self._say("warning", f"{name} was stopped by a signal {silence} ago")
+            return
+        self._say("warning", f"{name} is busy: it has been stuck in one callback for {silence}")
+        self._do(events.DumpStack(pid))
+        policy = self._policies[place.slot.worker]
+        if policy.restart_stalled and process is place.current and place.incoming is None:
+            self._replace(place, Purpose.STALL)
+
+    def _tick(self, now: float) -> None:
+        for place in self.places:
+            if place.respawn_at is not None and now >= place.respawn_at:
+                place.respawn_at = None
+                self._do(events.Spawn(place.slot))
+            policy = self._policies[place.slot.worker]
+            for process in place.processes:
+                self._look_after(place, process, policy, now)
+
+    def _look_after(self, place: Place, process: Process, policy: Policy, now: float) -> None:
+        if process.kill_at is not None and now >= process.kill_at:
+            process.kill_at = None
+            self._say(
+                "warning", f"{self.name(place.slot)} (pid {process.pid}) does not end: killed"
+            )
+            self._do(events.Kill(process.pid))
+        elif process.state is State.STARTING:
+            if process.start_by is not None and now >= process.start_by:
+                process.start_by = None
+                process.verdict = f"did not serve within {words.duration(policy.start)}"
+                self._do(events.Kill(process.pid))
+        elif process.state is State.SERVING:
+            if now >= process.heard_at + _SILENCE:
+                process.is_silent = True
+            if process.stall_at is not None and now >= process.stall_at:
+                process.stall_at = now + policy.stall
+                self._do(events.Inspect(process.pid))
+
+    def _share_out(self) -> None:
+        """Let the processes that serve accept for the slots that have none."""
+        for worker, policy in enumerate(self._policies):
+            if not policy.is_shared:
+                places = [place for place in self.places if place.slot.worker == worker]
+                for process, numbers in share_out(places):
+                    if numbers != process.accepts:
+                        process.accepts = numbers
+                        self._do(events.Accept(process.pid, numbers))
+
+    # Ending.
+
+    def _exited(self, exited: events.Exited, now: float, jitter: float) -> None:
+        place = self._by_pid.pop(exited.pid)
+        process = self._process(place, exited.pid)
+        how = process.verdict or words.ending(exited.status)
+        if process.state is State.LEAVING:
+            place.leaving.remove(process)
+            if exited.status not in _AS_TOLD:
+                self._say("warning", f"{self.name(place.slot)} (pid {exited.pid}) {how}")
+            if self.phase is Phase.STOPPING:
+                self._end_if_empty()
+            elif self._reload is not None and self._reload.drains == exited.pid:
+                self._continue_reload()
+            return
+        is_boot_failure = process.state is State.STARTING and words.is_policy(exited.status)
+        how = f"{how} after {words.duration(now - process.spawned_at)}"
+        place.last_exit, place.last_lines = how, exited.lines
+        sentence = f"{self.name(place.slot)} (pid {exited.pid}) {how}"
+        if process is place.incoming:
+            place.incoming = None
+            place.purpose = None
+            place.recycle_at = now + MAX_DELAY
+            self._say("error", f"{sentence}; the process that it was to replace stays")
+        else:
+            place.current, place.incoming = place.incoming, None
+            if self.phase is Phase.STARTING and not place.has_served and is_boot_failure:
+                self._say("error", sentence)
+                self._code = exited.status
+                self._stop(now, is_graceful=False)
+                return
+            if place.current is None:
+                self._crashed(place, sentence, now, jitter)
+            else:
+                self._say("error", f"{sentence}; its successor is starting already")
+                place.restarts += 1
+        if process.state is State.STARTING or place.current is None:
+            self._fail_reload(place, sentence)
+
+    def _crashed(self, place: Place, sentence: str, now: float, jitter: float) -> None:
+        count = place.crashes.add(now)
+        policy = self._policies[place.slot.worker]
+        if count >= policy.max_crashes:
+            place.is_given_up = True
+            lines = "".join(f"\n    {line}" for line in place.last_lines)
+            self._say(
+                "error",
+                f"{sentence}; the slot is given up after {count} crashes within"
+                f" {words.duration(now - place.crashes.first_at)}: `reload` tries again.{lines}",
+            )
+            if all(
+                other.is_given_up for other in self.places if other.slot.worker == place.slot.worker
+            ):
+                self._do(events.Close(place.slot.worker))
+            return
+        place.restarts += 1
+        if count == 1:
+            self._say("error", f"{sentence}; started again")
+            self._do(events.Spawn(place.slot))
+            return
+        delay = place.crashes.delay(jitter)
+        place.respawn_at = now + delay
+        self._say("error", f"{sentence}; started again in {words.duration(delay)}")
+
+    def _drain(self, place: Place, process: Process, now: float) -> None:
+        policy = self._policies[place.slot.worker]
+        self._leave(place, process, now + policy.drain_window + policy.shutdown + _GRACE)
+        self._do(events.Drain(process.pid))
+
+    def _leave(self, place: Place, process: Process, kill_at: float | None) -> None:
+        if process.state is not State.LEAVING:
+            place.leaving.append(process)
+        if process is place.current:
+            place.current = None
+        if process is place.incoming:
+            place.incoming = None
+        process.state = State.LEAVING
+        process.kill_at = kill_at
+
+    def _stop(self, now: float, *, is_graceful: bool) -> None:
+        is_more_urgent = self._is_graceful and not is_graceful
+        if self.phase is Phase.STOPPING and not is_more_urgent:
+            return
+        if self.phase is not Phase.STOPPING:
+            for worker in range(len(self._policies)):
+                self._do(events.Close(worker))
+        self.phase = Phase.STOPPING
+        self._is_graceful = is_graceful
+        if self._reload is not None:
+            self._reload = None
+            self._do(events.Reloaded("the master stops"))
+        for place in self.places:
+            place.respawn_at = None
+            policy = self._policies[place.slot.worker]
+            for process in place.processes:
+                if is_graceful and process.state is State.SERVING:
+                    self._drain(place, process, now)
+                elif not is_graceful or process.state is State.STARTING:
+                    self._leave(place, process, now + policy.shutdown + _GRACE)
+                    self._do(events.Stop(process.pid))
+        self._end_if_empty()
+
+    def _end_if_empty(self) -> None:
+        if not any(place.processes for place in self.places):
+            self._do(events.Exit(self._code))
+
+    # Reloading.
+
+    def _reload_asked(self, *, is_gentle: bool) -> None:
+        if self.phase is Phase.STOPPING or self._reload is not None:
+            self._say("warning", "a reload was asked for while stopping or reloading: ignored")
+            return
+        self._reload = _Reload(self.places, is_gentle=is_gentle)
+        self._say("info", "reloading")
+        self._continue_reload()
+
+    def _continue_reload(self) -> None:
+        reload = self._reload
+        if reload is None:
+            return
+        reload.drains = None
+        if not reload.waiting:
+            self._reload = None
+            self._say("info", "reloaded")
+            self._do(events.Reloaded())
+            return
+        place = reload.place = reload.waiting.popleft()
+        place.is_given_up = False
+        place.respawn_at = None
+        place.crashes.clear()
+        if place.incoming is not None:
+            # It may have loaded the old code.
+            discarded = place.incoming
+            self._leave(place, discarded, None)
+            self._do(events.Kill(discarded.pid))
+        self._replace(place, Purpose.RELOAD)
+
+    def _fail_reload(self, place: Place, sentence: str) -> None:
+        """End a reload whose present slot got no new process that serves."""
+        reload = self._reload
+        if reload is None or reload.place is not place:
+            return
+        self._reload = None
+        done = reload.count - len(reload.waiting) - 1
+        rest = f"; {done} of {reload.count} slots run the new code" if done else ""
+        lines = "".join(f"\n    {line}" for line in place.last_lines)
+        self._say("error", f"the reload failed{rest}")
+        self._do(events.Reloaded(f"{sentence}{rest}{lines}"))
+
+    # Finding.
+
+    def _place(self, slot: Slot) -> Place:
+        return next(place for place in self.places if place.slot == slot)
+
+    @staticmethod
+    def _process(place: Place, pid: int) -> Process:
+        return next(process for process in place.processes if process.pid == pid)
+
+    def _do(self, action: Action) -> None:
+        self._todo.append(action)
+
+    def _say(self, level: str, text: str) -> None:
+        self._do(events.Say(level, text))
