@@ -1,37 +1,21 @@
 """
-The frame engine: the only module that knows picows.
+One open WebSocket: frames in, frames out, and its end.
 
-It takes an accepted handshake over, and from then on turns frames into messages and
-messages into frames. What picows leaves to its user is done here, and nowhere else:
+picows (:mod:`gateman.net.seat`) delivers frames that are each well-formed. The rest is done
+here, by asking :mod:`gateman.websocket`:
 
-* picows parses the handshake itself: it is replayed to it in a form that it accepts.
-* It tells of a parser's verdict only through its logger, answers it with a text of its own
-  and cuts the peer off 10 ms later, with unread data, which resets the connection before the
-  peer has read why. So :mod:`gateman.net.surroundings`
-  plays the logger, and the transport.
-* It delivers frames, checked one by one: messages, their size, their UTF-8, reserved bits
-  and the closing handshake are ours (:mod:`gateman.websocket`).
-* Its automatic pong is unbounded: pings are answered here, the latest only.
-
-Semi-internal parts that are relied on: the positional constructor of ``WSProtocol``, its
-``connection_made``, ``get_buffer`` and ``buffer_updated``, and what it asks of a logger and a
-transport. The version is pinned, and ``tests/net/test_engine.py`` fails when they change.
+* Frames become messages: their order, their size in all, their UTF-8, reserved bits.
+* picows tells of a frame that it refuses only through its logger, answers it with a text of
+  its own and ends the connection 10 ms later, with unread data, which resets it before the peer
+  has read why. :mod:`gateman.net.surroundings` hears the verdict, and the end is ours.
+* The closing handshake, both ways, with a deadline.
+* Pings: picows' automatic pong is unbounded; here only the latest ping is answered.
 """
 
 import asyncio
-from contextlib import nullcontext
 from typing import Any
 
-from picows import (
-    WSAutoPingStrategy,
-    WSFrame,
-    WSListener,
-    WSMsgType,
-    WSTransport,
-    WSUpgradeResponse,
-)
-from picows.common import WSUpgradeResponseWithListener
-from picows.picows import WSProtocol  # type: ignore[attr-defined] # not in its stub
+from picows import WSFrame, WSListener, WSMsgType, WSTransport
 
 from ..connection import PAUSED_BY_PEER, Connection, State, discard
 from ..errors import ProtocolError
@@ -41,6 +25,7 @@ from ..websocket.deflate import Agreement
 from .events import Wiring
 from .linger import linger
 from .outbox import Outbox
+from .seat import feed, is_seated, seat
 from .surroundings import Surroundings
 
 # Held in locals of the module: an attribute of an enum class costs 40 ns, one here 10.
@@ -50,16 +35,10 @@ _CONTINUATION = WSMsgType.CONTINUATION
 _PING = WSMsgType.PING
 _PONG = WSMsgType.PONG
 
-# picows allocates this for every connection and doubles it as messages need (its minimum).
-_READ_BUFFER_SIZE = 2048  # bytes
-
 # A read buffer that has grown beyond this is replaced at the next pong.
 _SWOLLEN_SIZE = 64 << 10  # bytes
 # RFC 6455, section 5.5: 125 bytes, and behind a client's header of 6.
 _MAX_CONTROL_SIZE = 131  # bytes
-
-# For a handshake that nobody but picows sees.
-_NO_KEY = "AAAAAAAAAAAAAAAAAAAAAA=="
 
 # Takes the place of a closed connection's.
 _NO_MORE = Assembler(1)
@@ -192,7 +171,7 @@ class Engine(WSListener):
             headers = [*headers, ("Sec-WebSocket-Extensions", agreement.response)]
             # A message that does not compress grows: by 5 bytes in 16 KiB, and a flush's 5.
             self._max_frame_size += self._max_frame_size // 8 + 1024
-        protocol = self._seat(key, headers, is_muted=False)
+        protocol = self._seat(key, headers)
         connection = self._connection
         connection._link = self  # noqa: SLF001 - the engine is the link
         if connection.state is State.CONNECTING:
@@ -202,41 +181,19 @@ class Engine(WSListener):
             )
             self._wiring.events.opened(connection)
         if early:
-            _feed(protocol, early)
+            feed(protocol, early)
         if not self._paused:
             self._transport.resume_reading()
 
-    def _seat(self, key: str, headers: list[tuple[str, str]], *, is_muted: bool) -> WSProtocol:
-        """Put picows on the transport, by replaying a handshake to it in a form it accepts."""
-        protocol = WSProtocol(
-            None,  # host and port, of clients
-            None,  # path, of clients
-            False,  # is_client_side
-            lambda _request: WSUpgradeResponseWithListener(
-                WSUpgradeResponse.create_101_response(headers), self
-            ),
+    def _seat(self, key: str | None, headers: list[tuple[str, str]]) -> Any:
+        protocol = seat(
+            self,
+            self._transport,
             self._surroundings,
-            True,  # disconnect_on_exception
-            None,  # handshake timeout: ours began at accept
-            False,  # auto ping: a task per connection
-            20,
-            20,
-            WSAutoPingStrategy.PING_PERIODICALLY,
-            False,  # auto pong: unbounded
-            self._max_frame_size,
-            None,
-            _READ_BUFFER_SIZE,
+            key=key,
+            headers=headers,
+            max_frame_size=self._max_frame_size,
         )
-        self._transport.set_protocol(protocol)
-        protocol.connection_made(self._surroundings)
-        handshake = (
-            b"GET / HTTP/1.1\r\nHost: gateman\r\nUpgrade: websocket\r\nConnection: upgrade\r\n"
-            b"Sec-WebSocket-Version: 13\r\nSec-WebSocket-Key: %b\r\n\r\n" % key.encode("ascii")
-        )
-        with self._surroundings.muted() if is_muted else nullcontext():
-            _feed(protocol, handshake)
-        if self._ws is None:
-            raise RuntimeError("the engine did not take its own handshake")
         # 3 KiB per connection that nobody reads again.
         self._ws.request.headers = None
         self._ws.response.headers = None
@@ -514,20 +471,9 @@ class Engine(WSListener):
     def _reseat(self, room: int) -> None:
         protocol = self._transport.get_protocol()
         # Behind a pong the room has grown by the pong. Any other size: there is new data.
-        if self._connection.state is not State.OPEN or not isinstance(protocol, WSProtocol):
+        if self._connection.state is not State.OPEN or not is_seated(protocol):
             return
         if not room <= len(protocol.get_buffer(-1)) <= room + _MAX_CONTROL_SIZE:
             return
-        self._seat(_NO_KEY, [], is_muted=True)
+        self._seat(None, [])
         self.outbox.reopen(self._ws.send)
-
-
-def _feed(protocol: WSProtocol, data: bytes) -> None:
-    """Give bytes to picows as a transport would."""
-    view = memoryview(data)
-    while view:
-        buffer = protocol.get_buffer(-1)
-        size = min(len(buffer), len(view))
-        buffer[:size] = view[:size]
-        protocol.buffer_updated(size)
-        view = view[size:]
