@@ -241,14 +241,15 @@ class Handshake(asyncio.BufferedProtocol):
         end = head_end(received, self._searched)
         self._searched = len(received)
         if (end or len(received)) > limit:
-            self._refuse(431, f"The request head is larger than {limit} bytes.", {})
+            error = HandshakeError(431, f"The request head is larger than {limit} bytes.")
+            self._refuse(error, bytes(received[:8]))
         elif end:
             head = bytes(received[:end])
             del received[:end]
             try:
                 self._judge(head)
             except HandshakeError as error:
-                self._refuse(error.status, error.text, error.headers)
+                self._refuse(error, head)
 
     def _judge(self, head: bytes) -> None:
         door = self._door
@@ -401,13 +402,15 @@ class Handshake(asyncio.BufferedProtocol):
             encoded = response.refused(500, "", {}).encode(date=formatdate(usegmt=True))
         self._end(encoded)
 
-    def _refuse(self, status: int, text: str, headers: Any) -> None:
+    def _refuse(self, error: HandshakeError, head: bytes) -> None:
         if self._visitor.refusal is not None:
             answer = self._visitor.refusal
         else:
-            self._door.wiring.events.noticed(f"refused_{status}", "")
-            answer = response.refused(status, text, headers)
-        self._end(answer.encode(date=formatdate(usegmt=True)))
+            self._door.wiring.events.noticed(f"refused_{error.status}", "")
+            answer = response.refused(error.status, error.text, error.headers)
+        # What cannot be parsed still says how it begins, and so whether a body may follow.
+        head_only = head.startswith(b"HEAD ")
+        self._end(answer.encode(date=formatdate(usegmt=True), head_only=head_only))
 
     def _end(self, answer: bytes) -> None:
         self._stage = _Stage.ENDING
