@@ -57,9 +57,10 @@ def linger(transport: asyncio.Transport, lost: Callable[[], None]) -> None:
         RFC 6455, section 7.1.1: the server ends the TCP connection first.
     """
     transport.set_protocol(Lingering(lost))
+    # The peer's end has to be read, whatever had paused reading; TLS cannot resume once closing.
+    transport.resume_reading()
     if transport.can_write_eof():
         transport.write_eof()
-        transport.resume_reading()
     else:
         # TLS: this flushes, sends close_notify and reads on until the peer's.
         transport.close()
