@@ -62,3 +62,14 @@ async def eventually(condition: Callable[[], bool], *, within: float = 5.0) -> N
     while not condition():
         assert loop.time() < deadline, "it did not happen"
         await asyncio.sleep(MS)
+
+
+async def turns(count: int = 3) -> None:
+    """
+    Let what is ready on the loop happen: a server in this process reads what was sent to it.
+
+    Args:
+        count: How many turns of the loop.
+    """
+    for _ in range(count):
+        await asyncio.sleep(0)
