@@ -27,10 +27,12 @@ Page({
     });
     this.task = task;
     task.onOpen(() => {
+      if (this.task !== task) return;
       this.setData({ state: "open" });
       task.send({ data: "tom" });
     });
     task.onMessage(({ data }) => {
+      if (this.task !== task) return; // It comes while the page is leaving.
       this.delay = MIN_DELAY;
       // A string, or an ArrayBuffer for a binary message.
       this.setData({ messages: [...this.data.messages, data].slice(-100) });
