@@ -1,0 +1,122 @@
+"""The README's and the guide's programs are those of examples/, and they work as shown."""
+
+import re
+import shutil
+import signal
+import ssl
+from pathlib import Path
+
+import pytest
+from websockets.asyncio.client import connect
+from websockets.exceptions import InvalidStatus
+
+from gateman import Worker
+from gateman.callbacks import SIGNATURES
+from tests.support.loop import on_loop
+from tests.support.server import authority, certificate, child
+
+ROOT = Path(__file__).parents[2]
+README = (ROOT / "README.md").read_text()
+GUIDE = (ROOT / "docs" / "guide.md").read_text()
+ANY_PORT = {"0.0.0.0:8282": "127.0.0.1:0", "127.0.0.1:8282": "127.0.0.1:0"}
+
+
+def program(name: str, *, anywhere: bool = False) -> str:
+    """Read an example, with its port left to the system if asked."""
+    text = (ROOT / "examples" / name).read_text()
+    for address, other in ANY_PORT.items() if anywhere else ():
+        text = text.replace(address, other)
+    return text
+
+
+def body(text: str) -> str:
+    """Give a program without its docstring."""
+    return re.sub(r'\A""".*?"""\n+', "", text, flags=re.DOTALL)
+
+
+@pytest.fixture
+def trusting() -> ssl.SSLContext:
+    """A client that trusts the authority of this run."""
+    return authority().trusting_client()
+
+
+def test_the_readme_shows_the_examples() -> None:
+    """Each Python block of the README is an example, or a part of one."""
+    blocks = re.findall(r"```python\n(.*?)```", README, re.DOTALL)
+    examples = [body(program(name)) for name in ("wss.py", "ws.py", "rooms.py")]
+
+    assert len(blocks) == 3
+    assert blocks[:2] == examples[:2]
+    assert blocks[2] in examples[2]
+
+
+def test_the_guide_names_every_option_and_callback() -> None:
+    """The guide's tables have every argument of Worker, every callback, and no other."""
+    arguments = set(Worker.__init__.__annotations__) - {"return", "unknown"}
+    tables = re.findall(r"^\| `(\w+)[^|]*\|", GUIDE, re.MULTILINE)
+    named = set(re.findall(r"`(\w+)`", " ".join(re.findall(r"^\| (`.*?) \|", GUIDE, re.MULTILINE))))
+
+    assert set(SIGNATURES) <= set(tables)
+    assert arguments <= named
+
+
+@on_loop
+async def test_the_five_lines_serve_wss(tmp_path: Path, trusting: ssl.SSLContext) -> None:
+    """The README's first program, run as it is with a certificate, answers over wss."""
+    issued = certificate()
+    shutil.copy(issued.certificate, tmp_path / "server.pem")
+    shutil.copy(issued.key, tmp_path / "server.key")
+    with child(program("wss.py", anywhere=True), tmp_path) as server:
+        async with connect(f"wss://localhost:{server.port}", ssl=trusting) as client:
+            await client.send("tom")
+            answer = await client.recv()
+        server.signal(signal.SIGTERM)
+
+        assert answer == "ok"
+        assert server.wait() == 0
+
+
+@on_loop
+async def test_the_program_behind_a_proxy_serves_ws(tmp_path: Path) -> None:
+    """The README's second program answers over ws."""
+    with child(program("ws.py", anywhere=True), tmp_path) as server:
+        async with connect(f"ws://127.0.0.1:{server.port}") as client:
+            await client.send("tom")
+            answer = await client.recv()
+
+    assert answer == "ok"
+
+
+@on_loop
+async def test_rooms_keep_people_apart(tmp_path: Path) -> None:
+    """The chat with rooms refuses without a token, and tells a room only its own lines."""
+    with child(program("rooms.py", anywhere=True), tmp_path) as server:
+        base = f"ws://127.0.0.1:{server.port}"
+        with pytest.raises(InvalidStatus) as refused:
+            await connect(f"{base}/red?token=wrong")
+        async with (
+            connect(f"{base}/red?token=secret-of-ann") as ann,
+            connect(f"{base}/red?token=secret-of-bob") as bob,
+            connect(f"{base}/blue?token=secret-of-bob") as elsewhere,
+        ):
+            await ann.send("hello")
+            heard = [await ann.recv(), await bob.recv()]
+            await elsewhere.send("alone")
+            heard_elsewhere = await elsewhere.recv()
+
+    assert refused.value.response.status_code == 401
+    assert heard == ["ann: hello", "ann: hello"]
+    assert heard_elsewhere == "bob: alone"
+
+
+def test_links_lead_somewhere() -> None:
+    """No page of the documentation links to a file that is not there."""
+    pages = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *(ROOT / "docs").glob("*.md")]
+    missing = [
+        f"{page.name}: {link}"
+        for page in pages
+        for link in re.findall(r"\]\(([^):]+)\)", page.read_text())
+        if not (page.parent / link.partition("#")[0]).exists()
+    ]
+
+    assert missing == []
