@@ -45,6 +45,13 @@ class _Mailbox:
         self.size = 0  # bytes of messages
         self.is_paused = False
 
+    def keep(self, is_wanted: Callable[[Function], bool]) -> None:
+        """Throw away what waits for other callbacks."""
+        letters = [letter for letter in self.letters if is_wanted(letter[0])]
+        self.letters.clear()
+        self.letters.extend(letters)
+        self.size = sum(size for *_, size in letters)
+
 
 class Caller:
     """The callbacks of one worker in one process."""
@@ -162,6 +169,17 @@ class Caller:
         elif connection.state is State.CONNECTING and name != "on_websocket_connect":
             connection.destroy()
 
+    def forget_messages(self, connection: Connection) -> None:
+        """
+        Deliver nothing more of what waits: our side ends the connection.
+
+        Args:
+            connection: The connection.
+        """
+        mailbox = self._mailboxes.get(connection)
+        if mailbox is not None:
+            mailbox.keep(self._is_no_message)
+
     @property
     def waiting_count(self) -> int:
         """Connections for which an async callback runs."""
@@ -228,11 +246,16 @@ class Caller:
                     result = function(*args)
                     if inspect.isawaitable(result):
                         await result
+                except asyncio.CancelledError as error:
+                    if _is_being_cancelled():
+                        # The process ends: nothing is owed to a connection but its on_close.
+                        mailbox.keep(self._is_on_close)
+                        continue
+                    failure = RuntimeError("what it awaited was cancelled")
+                    failure.__cause__ = error
+                    self._raised(connection, failure, function, then)
                 except Exception as error:  # noqa: BLE001 - an application's fault is its own
-                    if then is None:
-                        self.failed(connection, error, _name_of(function, self._functions))
-                    else:
-                        self._refused(connection, error, then)
+                    self._raised(connection, error, function, then)
                 else:
                     if then is not None:
                         then(None)
@@ -241,6 +264,20 @@ class Caller:
                     connection._link.resume(PAUSED_BY_QUEUE)  # noqa: SLF001
         finally:
             del self._mailboxes[connection]
+
+    def _raised(
+        self, connection: Connection, error: Exception, function: Function, then: Then | None
+    ) -> None:
+        if then is None:
+            self.failed(connection, error, _name_of(function, self._functions))
+        else:
+            self._refused(connection, error, then)
+
+    def _is_on_close(self, function: Function) -> bool:
+        return function is self._functions.get("on_close")
+
+    def _is_no_message(self, function: Function) -> bool:
+        return function is not self._functions.get("on_message")
 
     def _refused(self, connection: Connection, error: Exception, then: Then) -> None:
         if not isinstance(error, Refuse):
@@ -254,6 +291,15 @@ def _ignore(*_args: object) -> None:
 
 def _name_of(function: Function, functions: dict[str, Function]) -> str:
     return next((name for name, known in functions.items() if known is function), "a callback")
+
+
+def _is_being_cancelled() -> bool:
+    """Tell, and take back, that somebody cancels this task; not what it awaits."""
+    task = asyncio.current_task()
+    if task is None or not task.cancelling():
+        return False
+    task.uncancel()
+    return True
 
 
 def _place(error: Exception) -> str:

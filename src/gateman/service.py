@@ -248,6 +248,10 @@ class Service:
         """Tell ``on_buffer_drain``."""
         self._caller.call("on_buffer_drain", connection)
 
+    def closing(self, connection: Connection) -> None:
+        """Deliver nothing more of what waits for an async ``on_message``."""
+        self._caller.forget_messages(connection)
+
     def closed(self, connection: Connection, code: int, reason: str) -> None:
         """Forget an open connection, and tell ``on_close``."""
         if self.connections.pop(connection.id, None) is not None and self._heartbeat is not None:

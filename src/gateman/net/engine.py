@@ -22,6 +22,7 @@ from ..errors import ProtocolError
 from ..websocket.assembler import Assembler
 from ..websocket.close import CloseCode, parse_close
 from ..websocket.deflate import Agreement
+from ..websocket.encoding import Opcode, encode_frame
 from .events import Wiring
 from .linger import linger
 from .outbox import Outbox
@@ -251,10 +252,8 @@ class Engine(WSListener):
 
     def resume_writing(self) -> None:
         """Tell the outbox: everything was sent."""
-        if self._pong is not None and self._connection.state is State.OPEN:
-            pong, self._pong = self._pong, None
-            self._ws.send_pong(pong)
-        self.outbox.resumed()
+        pong, self._pong = self._pong, None
+        self.outbox.resumed(b"" if pong is None else encode_frame(Opcode.PONG, pong))
 
     def parser_failed(self, code: int) -> None:
         """
@@ -269,9 +268,12 @@ class Engine(WSListener):
         closing = self._ws.close_handshake if self._ws is not None else None
         if closing is not None and closing.recv is not None:
             # A Close came first: what follows it is nobody's concern (section 5.5.1).
-            self._peer_closed(int(closing.recv.code).to_bytes(2, "big"), closing.recv.reason)
+            code, reason = int(closing.recv.code), closing.recv.reason or ""
+            # picows' 0 is the Close without a code.
+            self._peer_closed(code.to_bytes(2) + reason.encode() if code else b"")
             return
         reasons = {
+            CloseCode.INTERNAL_ERROR: "internal error",
             CloseCode.MESSAGE_TOO_BIG: "message is too big",
             CloseCode.INVALID_PAYLOAD_DATA: "close reason is not UTF-8",
         }
@@ -288,6 +290,7 @@ class Engine(WSListener):
         self.outbox.flush()
         self._ws.send_close(code, reason)
         self._stop()
+        self._wiring.events.closing(connection)
         # The peer's Close has to be read, whatever had paused reading.
         self._paused = 0
         self._transport.resume_reading()
@@ -298,10 +301,13 @@ class Engine(WSListener):
         if self._connection.state is not State.CLOSED:
             self._verdict = (code, reason)
             self._stop()
+            self._wiring.events.closing(self._connection)
         self._transport.abort()
 
     def pause(self, reason: int) -> None:
-        """Stop reading for one more reason."""
+        """Stop reading for one more reason; a closing handshake is read in any case."""
+        if self._connection.state is not State.OPEN:
+            return
         if not self._paused:
             self._transport.pause_reading()
         self._paused |= reason
@@ -341,6 +347,9 @@ class Engine(WSListener):
         A pong cannot arrive while we do not read: then a peer lives that reads, and one that
         the application has paused is given the benefit of the doubt.
         """
+        if self._connection.state is not State.OPEN:
+            # It was not pinged; the closing handshake has a deadline of its own.
+            return True
         if self._has_pong or self.message_count != self._count_at_ping:
             return True
         if self._paused & ~PAUSED_BY_PEER:
@@ -380,10 +389,10 @@ class Engine(WSListener):
         else:
             self._peer_closed(frame.get_payload_as_bytes())
 
-    def _peer_closed(self, payload: bytes, text: str | None = None) -> None:
+    def _peer_closed(self, payload: bytes) -> None:
         """Answer the peer's Close, if it is not the answer to ours, and end the connection."""
         try:
-            code, reason = parse_close(payload + (text or "").encode())
+            code, reason = parse_close(payload)
         except ProtocolError as error:
             self._fail(error)
             return
@@ -404,6 +413,7 @@ class Engine(WSListener):
         self.outbox.flush()
         # Also while closing: picows then knows that it must not send one itself.
         self._ws.send_close(error.close_code, error.reason)
+        self._stop()
         self._wiring.events.peer_failed(connection, error)
         self._closed(error.close_code, error.reason)
         self._end()

@@ -48,6 +48,9 @@ class Events(Protocol):
     def buffer_drained(self, connection: Connection) -> None:
         """Everything was sent again, after ``buffer_full``."""
 
+    def closing(self, connection: Connection) -> None:
+        """Our side began to end it: messages that were delivered and wait are not wanted."""
+
     def closed(self, connection: Connection, code: int, reason: str) -> None:
         """The WebSocket is over: exactly once for every ``connected``."""
 

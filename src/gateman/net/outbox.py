@@ -133,11 +133,16 @@ class Outbox:
             self._connection._fate = _QUEUED  # noqa: SLF001
             self._check(self.unsent_size)
 
-    def resumed(self) -> None:
-        """Send what waited, and then directly again: the transport is empty."""
+    def resumed(self, first: bytes = b"") -> None:
+        """
+        Send what waited, and then directly again: the transport is empty.
+
+        Args:
+            first: Frames to send before it.
+        """
         if self._connection.state is not State.OPEN:
             return
-        waiting = self._take_waiting()
+        waiting = first + self._take_waiting()
         self._go_direct()
         if waiting:
             # This may pause again, from within.
