@@ -1,4 +1,4 @@
-"""
+r"""
 How commands talk to a running master: a unix socket, a line of JSON each way.
 
 A command connects to the control socket of its script (:mod:`gateman.master.files`), writes one

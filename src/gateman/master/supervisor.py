@@ -100,6 +100,14 @@ class Supervisor:
         """
         if isinstance(event, _OF_A_PROCESS) and event.pid not in self._by_pid:
             return []  # Its last words, read after it was reaped.
+        self._note(event, now, jitter)
+        if self.phase is not Phase.STOPPING:
+            self._share_out()
+            self._check_served()
+        todo, self._todo = self._todo, []
+        return todo
+
+    def _note(self, event: Event, now: float, jitter: float) -> None:
         match event:
             case events.Started():
                 self._spawn_all()
@@ -123,11 +131,6 @@ class Supervisor:
                 self._tick(now)
             case _:
                 assert_never(event)
-        if self.phase is not Phase.STOPPING:
-            self._share_out()
-            self._check_served()
-        todo, self._todo = self._todo, []
-        return todo
 
     def next_at(self) -> float | None:
         """

@@ -4,10 +4,14 @@ import contextlib
 import errno
 import socket
 import stat
+import sys
 from pathlib import Path
 
 from ..errors import ConfigError
 from ..listen import ListenAddress
+
+# Linux spreads connections over the sockets of one port; elsewhere the last one gets all.
+_SPREADS = sys.platform == "linux"
 
 # The kernel cuts it to net.core.somaxconn (4096 since Linux 5.4).
 _BACKLOG = 4096  # connections
@@ -28,10 +32,62 @@ def bind(address: ListenAddress) -> list[socket.socket]:
     """
     if address.path:
         return [_bind_unix(address)]
+    sockets = _bind_all(resolve(address), address)
+    try:
+        for sock in sockets:
+            _listen(sock, address)
+    except ConfigError:
+        release(sockets)
+        raise
+    return sockets
+
+
+def bind_each(address: ListenAddress, count: int) -> list[list[socket.socket]]:
+    """
+    Listen, for several processes.
+
+    Args:
+        address: Where.
+        count: How many processes.
+
+    Returns:
+        As :func:`bind`, for each process. Each has sockets of its own, among which the system
+        spreads connections; or all have the same ones, where it does not, and for unix sockets.
+
+    Raises:
+        ConfigError: It cannot be listened on, and why.
+    """
+    if count == 1 or address.path or not _SPREADS:
+        return [bind(address)] * count
+    # Without SO_REUSEPORT at first: with it, this would succeed beside another program of the
+    # same user that has it too, and take some of that one's clients.
+    probes = _bind_all(resolve(address), address)
+    names = [(int(sock.family), *sock.getsockname()[:2]) for sock in probes]
+    for sock in probes:
+        sock.close()
+    bound: list[list[socket.socket]] = []
+    try:
+        for _ in range(count):
+            bound.append(_bind_all(names, address, is_spread=True))  # noqa: PERF401 - released in part
+        for sockets in bound:
+            for sock in sockets:
+                _listen(sock, address)
+    except ConfigError:
+        for sockets in bound:
+            release(sockets)
+        raise
+    return bound
+
+
+def _bind_all(
+    names: list[tuple[int, str, int]], address: ListenAddress, *, is_spread: bool = False
+) -> list[socket.socket]:
     sockets: list[socket.socket] = []
     try:
-        for family, host, port in _resolve(address):
-            sockets.append(_bind_tcp(family, host, port or _port_of(sockets), address))
+        for family, host, port in names:
+            sockets.append(
+                _bind_tcp(family, host, port or _port_of(sockets), address, is_spread=is_spread)
+            )
     except BaseException:
         for sock in sockets:
             sock.close()
@@ -44,7 +100,19 @@ def _port_of(sockets: list[socket.socket]) -> int:
     return int(sockets[0].getsockname()[1]) if sockets else 0
 
 
-def _resolve(address: ListenAddress) -> list[tuple[int, str, int]]:
+def resolve(address: ListenAddress) -> list[tuple[int, str, int]]:
+    """
+    Find out what a TCP address stands for.
+
+    Args:
+        address: Where.
+
+    Returns:
+        Address family, IP address and port; several for a name such as ``localhost``.
+
+    Raises:
+        ConfigError: This machine has no such address.
+    """
     try:
         found = socket.getaddrinfo(
             address.host,
@@ -61,7 +129,9 @@ def _resolve(address: ListenAddress) -> list[tuple[int, str, int]]:
     return list(seen)
 
 
-def _bind_tcp(family: int, host: str, port: int, address: ListenAddress) -> socket.socket:
+def _bind_tcp(
+    family: int, host: str, port: int, address: ListenAddress, *, is_spread: bool
+) -> socket.socket:
     sock = socket.socket(family, socket.SOCK_STREAM)
     try:
         # Without it a restart fails for a minute, while old connections are in TIME_WAIT.
@@ -71,13 +141,22 @@ def _bind_tcp(family: int, host: str, port: int, address: ListenAddress) -> sock
             # has both families is bound for each of them.
             only = host != "::"
             sock.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, int(only))
+        if is_spread:
+            sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
         sock.bind((host, port))
-        sock.listen(_BACKLOG)
         sock.setblocking(False)
     except OSError as error:
         sock.close()
         raise _refused(error, address) from None
     return sock
+
+
+def _listen(sock: socket.socket, address: ListenAddress) -> None:
+    try:
+        sock.listen(_BACKLOG)
+    except OSError as error:
+        # Another program may listen since the port was bound: SO_REUSEADDR lets both bind.
+        raise _refused(error, address) from None
 
 
 def _refused(error: OSError, address: ListenAddress) -> ConfigError:

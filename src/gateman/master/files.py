@@ -1,0 +1,224 @@
+"""
+Where a master keeps what commands find it by: its control socket and its pid file.
+
+The first of these folders that can be written to, with names made from the script's path:
+
+1. ``$RUNTIME_DIRECTORY``, which systemd sets for a unit with ``RuntimeDirectory=``;
+2. ``$XDG_RUNTIME_DIR/gateman``;
+3. the script's own folder;
+4. ``gateman-UID`` in the folder for temporary files, for a script in a read-only image.
+
+A command looks in all of them. The pid file is locked for as long as its master lives, so that one
+which a killed master left is no obstacle.
+"""
+
+import contextlib
+import fcntl
+import hashlib
+import os
+import socket
+import stat
+import sys
+import tempfile
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Self
+
+from ..errors import AlreadyRunning, ConfigError
+
+# sun_path is 108 bytes long on Linux and 104 elsewhere, with a NUL at its end.
+_MAX_PATH = 103  # bytes
+
+
+@dataclass(frozen=True, slots=True)
+class Files:
+    """
+    The files of one master.
+
+    Attributes:
+        folder: Where they are.
+        stem: What their names begin with.
+    """
+
+    folder: Path
+    stem: str
+
+    @property
+    def control(self) -> Path:
+        """The control socket."""
+        return self.folder / f"{self.stem}.sock"
+
+    @property
+    def pid(self) -> Path:
+        """The pid file."""
+        return self.folder / f"{self.stem}.pid"
+
+
+def candidates(script: Path, environment: Mapping[str, str]) -> Iterator[Files]:
+    """
+    List where the files of a script's master may be, in order of preference.
+
+    Args:
+        script: The script's absolute path.
+        environment: The environment.
+
+    Yields:
+        The files; their folders need not exist.
+    """
+    # Links are not followed: a new release behind the same link is the same service.
+    digest = hashlib.sha256(os.fsencode(script)).hexdigest()[:8]
+    stem = f"{script.stem}-{digest}"
+    runtime = environment.get("RUNTIME_DIRECTORY", "").partition(":")[0]
+    if runtime:
+        yield Files(Path(runtime), stem)
+    if environment.get("XDG_RUNTIME_DIR"):
+        yield Files(Path(environment["XDG_RUNTIME_DIR"]) / "gateman", stem)
+    yield Files(script.parent, stem)
+    yield Files(Path(tempfile.gettempdir()) / f"gateman-{os.getuid()}", stem)
+
+
+def control_sockets(script: Path, environment: Mapping[str, str]) -> list[Path]:
+    """
+    Find the control sockets that a script's master may listen on.
+
+    Args:
+        script: The script's absolute path.
+        environment: The environment.
+
+    Returns:
+        Those that exist; a killed master may have left one.
+    """
+    paths = [files.control for files in candidates(script, environment)]
+    return [path for path in paths if path.is_socket()]
+
+
+class Claim:
+    """
+    The right to be a script's master, until :meth:`release` or the end of the process.
+
+    Attributes:
+        files: The files.
+        is_heir: Whether a master that was killed had it before.
+    """
+
+    def __init__(self, files: Files, fd: int, *, is_heir: bool) -> None:
+        self.files = files
+        self.is_heir = is_heir
+        self._fd = fd
+
+    @classmethod
+    def take(cls, script: Path, environment: Mapping[str, str]) -> Self:
+        """
+        Become the master of a script.
+
+        Args:
+            script: The script's absolute path.
+            environment: The environment.
+
+        Returns:
+            The claim.
+
+        Raises:
+            AlreadyRunning: Another process is.
+            ConfigError: None of the folders can be written to.
+        """
+        for files in candidates(script, environment):
+            fd = _open(files)
+            if fd is not None:
+                is_heir = os.fstat(fd).st_size > 0
+                try:
+                    fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                except OSError:
+                    pid = os.pread(fd, 32, 0).strip()
+                    os.close(fd)
+                    raise AlreadyRunning(str(script), int(pid) if pid.isdigit() else 0) from None
+                claim = cls(files, fd, is_heir=is_heir)
+                claim.write()
+                return claim
+        raise ConfigError(
+            f"no folder for the pid file and the control socket of {script} can be written to",
+            "set RUNTIME_DIRECTORY to one",
+        )
+
+    def write(self) -> None:
+        """Write this process's id; a daemon does it again, under its own."""
+        os.ftruncate(self._fd, 0)
+        os.pwrite(self._fd, f"{os.getpid()}\n".encode(), 0)
+
+    def listen(self) -> socket.socket:
+        """
+        Make the control socket.
+
+        Returns:
+            A listening, non-blocking socket that only this user can connect to.
+        """
+        path = self.files.control
+        sock = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+        # Nobody listens there: that would take the claim.
+        path.unlink(missing_ok=True)
+        old = os.umask(0o177)
+        try:
+            with reachable(path) as name:
+                sock.bind(name)
+        finally:
+            os.umask(old)
+        sock.listen()
+        sock.setblocking(False)
+        return sock
+
+    def release(self) -> None:
+        """Give the claim back, and leave nothing behind."""
+        self.files.control.unlink(missing_ok=True)
+        self.files.pid.unlink(missing_ok=True)
+        os.close(self._fd)
+
+
+def _open(files: Files) -> int | None:
+    """Open the pid file, in a folder that is made if it is ours to make."""
+    with contextlib.suppress(OSError):
+        files.folder.mkdir(mode=0o700, exist_ok=True)
+        if files.folder.name == f"gateman-{os.getuid()}" and not _is_ours(files.folder):
+            return None
+        while True:
+            fd = os.open(files.pid, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600)
+            with contextlib.suppress(FileNotFoundError):
+                if os.path.samestat(os.fstat(fd), files.pid.stat()):
+                    return fd
+            # Its owner removed it, at its end, between our two looks.
+            os.close(fd)
+    return None
+
+
+def _is_ours(folder: Path) -> bool:
+    """Whether nobody else can have put something into a folder below the one for everybody."""
+    found = folder.lstat()
+    return stat.S_ISDIR(found.st_mode) and found.st_uid == os.getuid() and not found.st_mode & 0o022
+
+
+@contextlib.contextmanager
+def reachable(path: Path) -> Iterator[str]:
+    """
+    Give a name for a unix socket that is short enough for the system.
+
+    Args:
+        path: Where it is, or is to be.
+
+    Yields:
+        A name, valid inside the block.
+
+    Raises:
+        ConfigError: The path is too long, and the system has no other name for it.
+    """
+    if len(os.fsencode(path)) <= _MAX_PATH:
+        yield str(path)
+        return
+    if sys.platform != "linux":
+        raise ConfigError(
+            f"{path} is too long for a unix socket", "set RUNTIME_DIRECTORY to a shorter folder"
+        )
+    fd = os.open(path.parent, os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
+    try:
+        yield f"/proc/self/fd/{fd}/{path.name}"
+    finally:
+        os.close(fd)
