@@ -9,67 +9,31 @@ import resource
 import socket
 import sys
 from collections import Counter
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Collection, Sequence
 from importlib import resources
+from itertools import islice
+from math import ceil
 
 from .callbacks import Function
 from .caller import Caller
-from .connection import Connection
+from .connection import Connection, State
 from .errors import GatemanError
-from .listen import ListenAddress
 from .log import Sampled, logger
 from .net import response
 from .net.acceptor import Acceptor
 from .net.admission import Admission
 from .net.arrival import Entrance
 from .net.events import Answer, Wiring
-from .net.forwarded import TrustedProxies
 from .net.handshake import Door, Handshake
 from .net.heartbeat import Heartbeat
-from .net.tls import Contexts
-from .options import Limits, SlowConsumer, Timeouts
 from .request import Request
-from .websocket.deflate import Deflate
+from .settings import Settings
 
 # For listening sockets, logs, and what the application opens itself.
 _RESERVED_DESCRIPTORS = 64
 
-
-@dataclass(frozen=True, kw_only=True, slots=True)
-class Settings:
-    """
-    What a user declared of one worker, checked.
-
-    Attributes:
-        name: For people.
-        listen: Where.
-        contexts: The TLS contexts; ``None`` for a plain port.
-        limits: The limits.
-        timeouts: The timeouts.
-        trusted_proxies: Whose word on the client's address is believed.
-        allowed_origins: Lower-case origins, or ``None`` for any.
-        subprotocols: In order of preference.
-        health_path: Where health checks are answered; ``None`` for nowhere.
-        has_test_page: Whether ``/`` is the test page.
-        slow_consumer: What happens to messages for a peer that does not read.
-        compression: What permessage-deflate is negotiated with; ``None`` for never.
-        requires_proxy: Whether every connection begins with a PROXY header.
-    """
-
-    name: str
-    listen: ListenAddress
-    contexts: Contexts | None
-    limits: Limits
-    timeouts: Timeouts
-    trusted_proxies: TrustedProxies
-    allowed_origins: frozenset[str] | None
-    subprotocols: tuple[str, ...]
-    health_path: str | None
-    has_test_page: bool
-    slow_consumer: SlowConsumer
-    compression: Deflate | None
-    requires_proxy: bool
+# How often a drain closes those that are due.
+_DRAIN_STEP = 0.05  # seconds
 
 
 class Service:
@@ -109,7 +73,9 @@ class Service:
         self._sampled = Sampled()
         self._present: set[Connection] = set()
         self._emptied: asyncio.Future[None] | None = None
-        self._acceptors: list[Acceptor] = []
+        self._acceptors: dict[socket.socket, Acceptor] = {}
+        self._entrance: Entrance | None = None
+        self._past_messages = 0
         self._admission = Admission(
             settings.limits, settings.limits.max_connections or _descriptors_left()
         )
@@ -152,7 +118,7 @@ class Service:
             answer_plain=self._answer_plain,
         )
         ping_interval = timeouts.ping_interval
-        entrance = Entrance(
+        self._entrance = Entrance(
             front=lambda visitor: Handshake(door, visitor),
             events=self,
             contexts=settings.contexts,
@@ -162,10 +128,60 @@ class Service:
             close_timeout=timeouts.close,
             user_timeout=None if ping_interval is None else ping_interval + timeouts.pong,
         )
+        self.accept(sockets)
+
+    def accept(self, sockets: Collection[socket.socket]) -> None:
+        """
+        Accept on exactly these sockets from now on; who is arriving through another goes on.
+
+        Args:
+            sockets: Listening sockets; they stay the caller's. None of them may be closed while it
+                is accepted on.
+        """
+        if self._entrance is None:
+            raise RuntimeError(f"{self} was not started")
         for sock in sockets:
-            acceptor = Acceptor(sock, entrance, self._admission)
-            acceptor.start()
-            self._acceptors.append(acceptor)
+            if sock not in self._acceptors:
+                self._acceptors[sock] = Acceptor(sock, self._entrance, self._admission)
+        for sock, acceptor in self._acceptors.items():
+            if sock in sockets:
+                acceptor.start()
+            else:
+                acceptor.stop()
+
+    async def drain(self, code: int, reason: str, *, window: float) -> None:
+        """
+        Accept no more, answer health checks with 503, and close the connections bit by bit.
+
+        Args:
+            code: The close code for everybody.
+            reason: The close reason.
+            window: Seconds over which they are closed, evenly, so that their clients do not all
+                come back at once.
+
+        Guarantees:
+            Whoever had been accepted still gets in, and is closed in the window. It ends with
+            the window, or when nobody is left.
+        """
+        begun_at = self._loop.time()
+        self._is_draining = True
+        self.accept([])
+        closed = 0
+        while (elapsed := self._loop.time() - begun_at) < window and self._is_visited():
+            is_open = [one for one in self.connections.values() if one.state is State.OPEN]
+            due = ceil((closed + len(is_open)) * elapsed / window) - closed
+            for connection in islice(is_open, max(due, 0)):
+                connection.close(code, reason)
+                closed += 1
+            if self._present:
+                await self._wait_until_empty(_DRAIN_STEP)
+            else:
+                await asyncio.sleep(_DRAIN_STEP)
+        for connection in list(self.connections.values()):
+            connection.close(code, reason)
+
+    def _is_visited(self) -> bool:
+        return bool(self._present) or any(one.arriving_count for one in self._acceptors.values())
 
     async def stop(self, code: int, reason: str) -> None:
         """
@@ -177,7 +193,7 @@ class Service:
         """
         deadline = self._loop.time() + self.settings.timeouts.shutdown
         self._is_draining = True
-        for acceptor in self._acceptors:
+        for acceptor in self._acceptors.values():
             acceptor.stop()
             acceptor.abort_arrivals()
         try:
@@ -254,8 +270,10 @@ class Service:
 
     def closed(self, connection: Connection, code: int, reason: str) -> None:
         """Forget an open connection, and tell ``on_close``."""
-        if self.connections.pop(connection.id, None) is not None and self._heartbeat is not None:
-            self._heartbeat.remove(connection._link)  # type: ignore[arg-type] # noqa: SLF001
+        if self.connections.pop(connection.id, None) is not None:
+            self._past_messages += _message_count(connection)
+            if self._heartbeat is not None:
+                self._heartbeat.remove(connection._link)  # type: ignore[arg-type] # noqa: SLF001
         self._caller.call("on_close", connection, code, reason)
 
     def lost(self, connection: Connection) -> None:
@@ -289,9 +307,26 @@ class Service:
         """Connections that have a transport, open or not."""
         return len(self._present)
 
+    @property
+    def message_count(self) -> int:
+        """Messages received, over all connections that there ever were."""
+        return self._past_messages + sum(
+            _message_count(connection) for connection in self.connections.values()
+        )
+
+    @property
+    def dropped_count(self) -> int:
+        """Messages that were not sent, because their peer read too slowly."""
+        return self.counts["dropped_slow_peer"]
+
     def __str__(self) -> str:
         """Name it for a log line."""
         return self.settings.name
+
+
+def _message_count(connection: Connection) -> int:
+    """Ask the engine, which is the link of an open connection, and of nothing else."""
+    return int(connection._link.message_count)  # type: ignore[attr-defined] # noqa: SLF001
 
 
 def _test_page() -> bytes:

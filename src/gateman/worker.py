@@ -27,6 +27,7 @@ from .websocket.deflate import Deflate
 if TYPE_CHECKING:
     from .net.tls import Contexts
     from .service import Service
+    from .settings import Settings
 
 F = TypeVar("F", bound=Callable[..., Any])
 S = TypeVar("S", bound=Callable[..., Any])
@@ -251,10 +252,30 @@ def service_maker(worker: Worker, *, now: float) -> "Callable[[], Service]":
     Raises:
         ConfigError: Something declared cannot be.
     """
-    from .net.forwarded import DEFAULT, TrustedProxies
-    from .service import Service, Settings
+    from .service import Service
 
-    settings = Settings(
+    settings = settings_of(worker, now=now)
+    return lambda: Service(settings, worker.callbacks, worker, worker.connections)
+
+
+def settings_of(worker: Worker, *, now: float) -> "Settings":
+    """
+    Check everything that could not be checked one by one; no event loop is needed, or loaded.
+
+    Args:
+        worker: What was declared.
+        now: Wall-clock seconds since 1970, for the certificates.
+
+    Returns:
+        What its service is made from.
+
+    Raises:
+        ConfigError: Something declared cannot be.
+    """
+    from .net.forwarded import DEFAULT, TrustedProxies
+    from .settings import Settings
+
+    return Settings(
         name=worker.name,
         listen=ListenAddress.parse(worker.listen),
         contexts=_contexts(worker, now),
@@ -271,7 +292,6 @@ def service_maker(worker: Worker, *, now: float) -> "Callable[[], Service]":
         compression=worker.compression,
         requires_proxy=worker.proxy_protocol == "required",
     )
-    return lambda: Service(settings, worker.callbacks, worker, worker.connections)
 
 
 def _contexts(worker: Worker, now: float) -> "Contexts | None":
