@@ -65,6 +65,32 @@ class Link(Protocol):
         """Wait until nothing is unsent, or the connection is closed."""
 
 
+class _Gone:
+    """The link of a connection whose TCP connection is over: there is nothing to do."""
+
+    __slots__ = ()
+
+    def close(self, _code: int, _reason: str) -> None:
+        pass
+
+    def abort(self, _code: int, _reason: str) -> None:
+        pass
+
+    def pause(self, _reason: int) -> None:
+        pass
+
+    def resume(self, _reason: int) -> None:
+        pass
+
+    def unsent_size(self) -> int:
+        return 0
+
+    async def drain(self) -> None:
+        pass
+
+
+GONE: Link = _Gone()
+
 # Reasons to stop reading from a client; a bit each, so that they do not undo one another.
 PAUSED_BY_USER = 1
 PAUSED_BY_QUEUE = 2

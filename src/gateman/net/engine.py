@@ -17,7 +17,7 @@ from typing import Any
 
 from picows import WSFrame, WSListener, WSMsgType, WSTransport
 
-from ..connection import PAUSED_BY_PEER, Connection, State, discard
+from ..connection import GONE, PAUSED_BY_PEER, Connection, State, discard
 from ..errors import ProtocolError
 from ..websocket.assembler import Assembler
 from ..websocket.close import CloseCode, parse_close
@@ -26,7 +26,7 @@ from ..websocket.encoding import Opcode, encode_frame
 from .events import Wiring
 from .linger import linger
 from .outbox import Outbox
-from .seat import feed, is_seated, seat
+from .seat import feed, is_empty, is_seated, seat
 from .surroundings import Surroundings
 
 # Held in locals of the module: an attribute of an enum class costs 40 ns, one here 10.
@@ -54,24 +54,26 @@ def upgrade(
     headers: list[tuple[str, str]],
     early: bytes,
     agreement: Agreement | None,
+    paused: int,
 ) -> "Engine":
     """
     Send the 101 and give the transport to the engine.
 
     Args:
-        transport: The connection's transport; it may be paused, and is read from again.
+        transport: The connection's transport; it is read from again if it was paused.
         connection: The connection; ``OPEN`` when this returns, or already closed again.
         wiring: Its worker's.
         key: The handshake's ``Sec-WebSocket-Key``.
         headers: More fields for the 101; already checked for line breaks.
         early: What the peer sent behind its handshake.
         agreement: The compression that is agreed; ``None`` for none.
+        paused: The reasons for which the connection is not to be read from, as a sum.
 
     Returns:
         The engine, which is the connection's link now.
     """
     engine = Engine(transport, connection, wiring, agreement)
-    engine.start(key, headers, early, agreement)
+    engine.start(key, headers, early, agreement, paused)
     return engine
 
 
@@ -134,7 +136,7 @@ class Engine(WSListener):
             None if agreement is None else agreement.make_inflater(),
         )
         self._max_frame_size = wiring.limits.max_message_size
-        self._surroundings = Surroundings(self, transport)
+        self._surroundings: Any = Surroundings(self, transport)
         self.outbox = Outbox(connection, transport, wiring)
         self._ws: Any = None
         self._paused = 0
@@ -158,16 +160,9 @@ class Engine(WSListener):
         headers: list[tuple[str, str]],
         early: bytes,
         agreement: Agreement | None,
+        paused: int,
     ) -> None:
-        """
-        Let picows send the 101, and give it what came behind the handshake.
-
-        Args:
-            key: The handshake's key.
-            headers: More fields for the 101.
-            early: What came behind the handshake.
-            agreement: The compression that is agreed.
-        """
+        """Let picows send the 101, and give it what came behind; see :func:`upgrade`."""
         if agreement is not None:
             headers = [*headers, ("Sec-WebSocket-Extensions", agreement.response)]
             # A message that does not compress grows: by 5 bytes in 16 KiB, and a flush's 5.
@@ -180,6 +175,8 @@ class Engine(WSListener):
             self.outbox.open(
                 self._ws.send, None if agreement is None else agreement.make_deflater()
             )
+            if paused:
+                self.pause(paused)
             self._wiring.events.opened(connection)
         if early:
             feed(protocol, early)
@@ -241,6 +238,15 @@ class Engine(WSListener):
                 self._other_frame(kind, frame)
             except ProtocolError as error:
                 self._fail(error)
+
+    def peer_ended(self) -> None:
+        """
+        End without a Close.
+
+        The transport goes on to send what is unsent; who has ended its half may not read it.
+        """
+        self._closed(*self._verdict)
+        self._deadline(self._wiring.timeouts.close)
 
     def on_ws_disconnected(self, _transport: WSTransport) -> None:
         """End with the TCP connection, when no Close was exchanged."""
@@ -447,10 +453,10 @@ class Engine(WSListener):
             self._timer.cancel()
             self._timer = None
         self._closed(*self._verdict)
-        # picows' transport and this refer to each other: what is not cut here waits for the
-        # garbage collector.
-        self._ws = None
         self._wiring.events.lost(self._connection)
+        # All of these refer to this: what is not cut here waits for the garbage collector.
+        self._ws = self._surroundings = None
+        self._connection._link = GONE  # noqa: SLF001
 
     # What is measured.
 
@@ -480,10 +486,13 @@ class Engine(WSListener):
 
     def _reseat(self, room: int) -> None:
         protocol = self._transport.get_protocol()
-        # Behind a pong the room has grown by the pong. Any other size: there is new data.
         if self._connection.state is not State.OPEN or not is_seated(protocol):
             return
+        # Behind a pong the room has grown by the pong. Any other size: there is new data. A
+        # part of a frame that is shorter than the pong only the second question finds.
         if not room <= len(protocol.get_buffer(-1)) <= room + _MAX_CONTROL_SIZE:
+            return
+        if not is_empty(protocol):
             return
         self._seat(None, [])
         self.outbox.reopen(self._ws.send)

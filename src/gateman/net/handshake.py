@@ -12,7 +12,7 @@ from email.utils import formatdate
 from enum import Enum
 from typing import Any
 
-from ..connection import Connection, State, join_address
+from ..connection import GONE, Connection, State, join_address
 from ..errors import ConfigError, HandshakeError, Refuse
 from ..request import (
     MissingUpgradeError,
@@ -122,6 +122,7 @@ class Handshake(asyncio.BufferedProtocol):
         "_deadline",
         "_door",
         "_key",
+        "_paused",
         "_received",
         "_searched",
         "_stage",
@@ -145,6 +146,7 @@ class Handshake(asyncio.BufferedProtocol):
         self._received = bytearray()
         self._searched = 0
         self._stage = _Stage.READING
+        self._paused = 0
         self._key = ""
         self._agreement: Agreement | None = None
         self._verdict: tuple[int, str] = (1006, "")
@@ -209,11 +211,13 @@ class Handshake(asyncio.BufferedProtocol):
         self._verdict = (code, reason)
         self._transport.abort()
 
-    def pause(self, _reason: int) -> None:
-        """Nothing is delivered yet."""
+    def pause(self, reason: int) -> None:
+        """Take note for the engine: the request has to be read in any case."""
+        self._paused |= reason
 
-    def resume(self, _reason: int) -> None:
-        """Nothing is delivered yet."""
+    def resume(self, reason: int) -> None:
+        """Take a reason back."""
+        self._paused &= ~reason
 
     def unsent_size(self) -> int:
         """Bytes of an answer that wait for the peer."""
@@ -372,6 +376,7 @@ class Handshake(asyncio.BufferedProtocol):
             headers=headers,
             early=early,
             agreement=self._agreement,
+            paused=self._paused,
         )
         # The engine has it all; what is still referred to from here would keep it alive.
         self._received.clear()
@@ -440,6 +445,8 @@ class Handshake(asyncio.BufferedProtocol):
             connection.state = State.CLOSED
             self._door.wiring.events.closed(connection, *self._verdict)
             self._door.wiring.events.lost(connection)
+            # It refers to this, and this to it.
+            connection._link = GONE  # noqa: SLF001 - a link swaps itself
 
     def _open_connection(self) -> Connection:
         if self._connection is None:

@@ -98,6 +98,7 @@ class Outbox:
         self._connection._fate = Sent.CLOSED  # noqa: SLF001
         self._joined = self._frames = None
         self._waiting_size = 0
+        self._send = self._deflater = None
         self._wake()
 
     def flush(self) -> None:

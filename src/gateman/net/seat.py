@@ -5,14 +5,15 @@ picows parses handshakes itself, and refuses some that are good (Firefox's). By 
 accepted, so it is replayed in a form that picows accepts; it then sends the 101.
 
 Semi-internal parts that are relied on: the positional constructor of ``WSProtocol``, its
-``connection_made``, ``get_buffer`` and ``buffer_updated``. The version is pinned, and
-``tests/net/test_seat.py`` fails when they change.
+``connection_made``, ``get_buffer``, ``buffer_updated`` and ``eof_received``, and the sizes of its
+read buffer. The version is pinned, and ``tests/net/test_seat.py`` fails when they change.
 """
 
 import asyncio
 from contextlib import nullcontext
+from typing import Protocol
 
-from picows import WSAutoPingStrategy, WSListener, WSUpgradeResponse
+from picows import WSAutoPingStrategy, WSUpgradeResponse
 from picows.common import WSUpgradeResponseWithListener
 from picows.picows import WSProtocol  # type: ignore[attr-defined] # not in its stub
 
@@ -23,10 +24,30 @@ _NO_KEY = "AAAAAAAAAAAAAAAAAAAAAA=="
 
 # picows allocates this for every connection and doubles it as messages need (its minimum).
 _READ_BUFFER_SIZE = 2048  # bytes
+# What there is room for in it; the rest is for its SIMD code to run over.
+_EMPTY_ROOM = _READ_BUFFER_SIZE - 256  # bytes
+
+
+class Listener(Protocol):
+    """What the engine is, beside a ``WSListener``."""
+
+    def peer_ended(self) -> None:
+        """Take note that the peer has ended its half of the TCP connection."""
+
+
+class _Seated(WSProtocol):  # type: ignore[misc] # not in picows' stub
+    """picows' protocol, which tells its listener of the one event that picows keeps to itself."""
+
+    __slots__ = ()
+
+    def eof_received(self) -> bool:
+        """Tell it; then the transport sends what is unsent, for as long as that may take."""
+        self.listener.peer_ended()
+        return False
 
 
 def seat(
-    listener: WSListener,
+    listener: Listener,
     transport: asyncio.Transport,
     surroundings: Surroundings,
     *,
@@ -38,7 +59,7 @@ def seat(
     Put a new picows on a transport.
 
     Args:
-        listener: Gets ``on_ws_connected`` before this returns, and then the frames.
+        listener: The ``WSListener``; gets ``on_ws_connected`` before this returns, then frames.
         transport: The transport.
         surroundings: What picows takes for its transport and its logger.
         key: The handshake's key; ``None`` to replace picows on a connection that is open,
@@ -49,7 +70,7 @@ def seat(
     Returns:
         The protocol, which is the transport's now.
     """
-    protocol = WSProtocol(
+    protocol = _Seated(
         None,  # host and port, of clients
         None,  # path, of clients
         False,  # is_client_side
@@ -94,6 +115,23 @@ def is_seated(protocol: asyncio.BaseProtocol) -> bool:
         Whether it is picows'.
     """
     return isinstance(protocol, WSProtocol)
+
+
+def is_empty(protocol: WSProtocol) -> bool:
+    """
+    Tell whether picows holds none of the bytes that it was given.
+
+    Its buffer doubles whenever it is nearly full, so the room in an empty one is one of a few
+    sizes; half full, it is mistaken for an empty one of half the size.
+
+    Args:
+        protocol: Its protocol.
+
+    Returns:
+        Whether it is so.
+    """
+    doubled, rest = divmod(len(protocol.get_buffer(-1)), _EMPTY_ROOM)
+    return not rest and doubled.bit_count() == 1
 
 
 def feed(protocol: WSProtocol, data: bytes) -> None:
