@@ -175,6 +175,18 @@ class Timeouts(_Numbers):
         "seconds",
         "From the signal to the exit of the process; what is still open then is aborted.",
     )
+    start: float = option(
+        60.0,
+        "seconds",
+        "From the start of a process until it serves, on_worker_start included; then it is killed."
+        " Precedent: systemd, 90 s.",
+    )
+    stall: float = option(
+        30.0,
+        "seconds",
+        "A process that gives no sign of life for so long, stuck in one callback, is reported as"
+        " busy, with its stack in the log. Precedent: gunicorn, 30 s.",
+    )
 
 
 class SlowConsumer(Enum):

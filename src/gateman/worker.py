@@ -12,13 +12,13 @@ What a user declares: a service, its address, its options and its callbacks.
 Nothing here listens or serves; :func:`Worker.run_all` hands what was declared to the process.
 """
 
-import time
 from collections.abc import Callable, Iterable, Mapping
 from typing import TYPE_CHECKING, Any, ClassVar, Generic, TypeVar, overload
 
+from . import attributes
 from .callbacks import SIGNATURES, check
 from .connection import Connection
-from .errors import ConfigError, ExitCode
+from .errors import ConfigError
 from .listen import ListenAddress
 from .options import Limits, SlowConsumer, Timeouts
 from .request import Request
@@ -31,8 +31,6 @@ if TYPE_CHECKING:
 
 F = TypeVar("F", bound=Callable[..., Any])
 S = TypeVar("S", bound=Callable[..., Any])
-
-_TRANSPORTS = ("tcp", "ssl")
 
 
 class _Registrar(Generic[S]):
@@ -112,16 +110,32 @@ class Worker:
         compression: ``Deflate()`` to negotiate permessage-deflate; ``None`` for never.
         proxy_protocol: ``"required"`` when the proxy in front sends PROXY headers (v1 or v2);
             only ``trusted_proxies`` may then connect.
+        drain_window: Seconds over which a process that drains (``stop -g``, ``reload``) closes its
+            connections, so that their clients do not all come back at once.
+        restart_stalled: Whether a process that was stuck for ``timeouts.stall`` is replaced; its
+            connections end then.
+        max_crashes: How many crashes within five minutes end a slot, until ``reload``.
+        max_messages: How many messages a process receives before another one takes its place;
+            ``None`` for no such limit. It drains then. Up to a fifth earlier, so that not all
+            leave at once; the same goes for the next two.
+        max_lifetime: How many seconds it serves.
+        max_memory: How many bytes of memory it has resident.
+        user: Whom the processes run as, by name or number, once the master listens and they have
+            read their keys. The master has to run as root.
+        group: As which group; by default the user's.
+        id: Which of its processes this is: 0 to ``count - 1``.
         connections: The open connections of this process, by their id.
         callbacks: The functions that were declared, by name.
     """
 
+    runner: ClassVar[Callable[[list["Worker"]], None] | None] = None
+    """What :meth:`run_all` calls with all that were declared. Rows above this one set it."""
     _declared: ClassVar[list["Worker"]] = []
 
     on_worker_start: Callback[Callable[["Worker"], Any]] = Callback()
     """``(worker)``: the process is up and does not listen yet."""
     on_worker_stop: Callback[Callable[["Worker"], Any]] = Callback()
-    """``(worker)``: it stops; the connections are still open."""
+    """``(worker)``: it stops; what has not been drained is still open."""
     on_connect: Callback[Callable[[Connection], Any]] = Callback()
     """``(connection)``: TCP is up and, with TLS, its handshake done."""
     on_websocket_connect: Callback[Callable[[Connection, Request], Any]] = Callback()
@@ -161,6 +175,14 @@ class Worker:
         slow_consumer: str | SlowConsumer = SlowConsumer.DROP_NEWEST,
         compression: Deflate | None = None,
         proxy_protocol: str = "off",
+        drain_window: float = 10.0,
+        restart_stalled: bool = False,
+        max_crashes: int = 10,
+        max_messages: int | None = None,
+        max_lifetime: float | None = None,
+        max_memory: int | None = None,
+        user: str | int | None = None,
+        group: str | int | None = None,
         **unknown: Any,
     ) -> None:
         """
@@ -182,13 +204,23 @@ class Worker:
             slow_consumer: Policy.
             compression: Compression.
             proxy_protocol: ``"off"`` or ``"required"``.
+            drain_window: Seconds.
+            restart_stalled: Whether to.
+            max_crashes: Crashes.
+            max_messages: Messages.
+            max_lifetime: Seconds.
+            max_memory: Bytes.
+            user: User.
+            group: Group.
             unknown: Always a mistake.
 
         Raises:
             ConfigError: Something of it cannot be.
         """
         for option in unknown:
-            raise ConfigError.unknown("option of Worker", option, _ATTRIBUTES | set(SIGNATURES))
+            raise ConfigError.unknown(
+                "option of Worker", option, attributes.NAMES | set(SIGNATURES)
+            )
         self.callbacks: dict[str, Callable[..., Any]] = {}
         self.listen = listen
         self.context = context
@@ -206,36 +238,55 @@ class Worker:
         self.slow_consumer = slow_consumer
         self.compression = compression
         self.proxy_protocol = proxy_protocol
+        self.drain_window = drain_window
+        self.restart_stalled = restart_stalled
+        self.max_crashes = max_crashes
+        self.max_messages = max_messages
+        self.max_lifetime = max_lifetime
+        self.max_memory = max_memory
+        self.user = user
+        self.group = group
+        self.id = 0
         self.connections: dict[int, Connection] = {}
         self._declared.append(self)
 
     def __setattr__(self, name: str, value: Any) -> None:
         """Assign an option or a callback; a name that is neither is a mistake."""
-        if name not in _ATTRIBUTES and name not in SIGNATURES:
-            raise ConfigError.unknown("option of Worker", name, _ATTRIBUTES | set(SIGNATURES))
-        super().__setattr__(name, _CHECKS[name](value) if name in _CHECKS else value)
+        if name not in attributes.NAMES and name not in SIGNATURES:
+            raise ConfigError.unknown("option of Worker", name, attributes.NAMES | set(SIGNATURES))
+        super().__setattr__(
+            name, attributes.CHECKS[name](value) if name in attributes.CHECKS else value
+        )
 
     @classmethod
     def run_all(cls) -> None:
         """
-        Run every declared worker until SIGINT or SIGTERM.
+        Do what the command line says: ``python server.py start`` and so on; see ``--help``.
 
-        Returns when all were stopped in order.
+        Without a command, run every declared worker until SIGINT or SIGTERM. Returns when all
+        were stopped in order.
 
         Raises:
             ConfigError: Something declared cannot be; nothing listens then.
             SystemExit: It ended otherwise; the code is one of :class:`gateman.ExitCode`.
         """
-        # Imported here, so that what only declares (or checks) pays for no event loop.
-        from . import process
+        if cls.runner is None:
+            import time
 
-        if not cls._declared:
-            raise ConfigError("no worker is declared", 'write Worker("websocket://0.0.0.0:8282")')
-        makers = [service_maker(worker, now=time.time()) for worker in cls._declared]
-        addresses = [ListenAddress.parse(worker.listen) for worker in cls._declared]
-        code = process.run(addresses, makers)
-        if code is not ExitCode.STOPPED:
-            raise SystemExit(int(code))
+            from . import process
+            from .errors import ExitCode
+
+            if not cls._declared:
+                raise ConfigError(
+                    "no worker is declared", 'write Worker("websocket://0.0.0.0:8282")'
+                )
+            makers = [service_maker(worker, now=time.time()) for worker in cls._declared]
+            addresses = [ListenAddress.parse(worker.listen) for worker in cls._declared]
+            code = process.run(addresses, makers)
+            if code is not ExitCode.STOPPED:
+                raise SystemExit(int(code))
+            return
+        cls.runner(list(cls._declared))
 
 
 def service_maker(worker: Worker, *, now: float) -> "Callable[[], Service]":
@@ -284,8 +335,8 @@ def settings_of(worker: Worker, *, now: float) -> "Settings":
         trusted_proxies=TrustedProxies(
             DEFAULT if worker.trusted_proxies is None else worker.trusted_proxies
         ),
-        allowed_origins=_origins(worker.allowed_origins),
-        subprotocols=_subprotocols(worker.subprotocols),
+        allowed_origins=attributes.origins(worker.allowed_origins),
+        subprotocols=attributes.subprotocols(worker.subprotocols),
         health_path=worker.health_path,
         has_test_page=worker.test_page,
         slow_consumer=SlowConsumer(worker.slow_consumer),
@@ -316,108 +367,3 @@ def _contexts(worker: Worker, now: float) -> "Contexts | None":
             "set worker.transport = 'ssl', or leave the certificate out",
         )
     return None
-
-
-# Checking what is assigned, name by name.
-
-
-def _count(value: object) -> int:
-    if not isinstance(value, int) or isinstance(value, bool) or value < 1:
-        raise ConfigError(f"count={value!r} is no number of processes", "use 1 or more")
-    return value
-
-
-def _transport(value: object) -> str:
-    if value not in _TRANSPORTS:
-        raise ConfigError.unknown("transport", value, _TRANSPORTS)
-    return str(value)
-
-
-def _listen(value: object) -> str:
-    ListenAddress.parse(value)
-    return str(value)
-
-
-def _origins(value: Iterable[str] | None) -> frozenset[str] | None:
-    if value is None:
-        return None
-    if isinstance(value, str):
-        raise ConfigError(
-            f"allowed_origins={value!r} is no list", f"write allowed_origins=[{value!r}]"
-        )
-    origins = frozenset(value)
-    for origin in origins:
-        # RFC 6454, section 6.2: scheme, host and port; "null" for pages without one.
-        if origin != "null" and ("://" not in origin or origin.count("/") > 2):
-            raise ConfigError(
-                f"{origin!r} in allowed_origins is no origin",
-                "write scheme and host, such as 'https://example.com'",
-            )
-    return frozenset(origin.lower() for origin in origins)
-
-
-def _subprotocols(value: Iterable[str]) -> tuple[str, ...]:
-    if isinstance(value, str):
-        raise ConfigError(f"subprotocols={value!r} is no list", f"write subprotocols=[{value!r}]")
-    return tuple(value)
-
-
-def _path(value: object) -> str | None:
-    if value is not None and not (isinstance(value, str) and value.startswith("/")):
-        raise ConfigError(f"health_path={value!r} is no path", "begin it with '/'")
-    return value
-
-
-def _slow_consumer(value: object) -> SlowConsumer:
-    try:
-        return SlowConsumer(value)
-    except ValueError:
-        names = [policy.value for policy in SlowConsumer]
-        raise ConfigError.unknown("policy for slow consumers", value, names) from None
-
-
-def _compression(value: object) -> Deflate | None:
-    if value is None or isinstance(value, Deflate):
-        return value
-    raise ConfigError(f"compression={value!r} is no Deflate", "write compression=Deflate()")
-
-
-def _proxy_protocol(value: object) -> str:
-    if value not in {"off", "required"}:
-        raise ConfigError.unknown("proxy_protocol", value, ["off", "required"])
-    return str(value)
-
-
-_CHECKS: dict[str, Callable[[Any], Any]] = {
-    "listen": _listen,
-    "count": _count,
-    "transport": _transport,
-    "limits": Limits.of,
-    "timeouts": Timeouts.of,
-    "allowed_origins": _origins,
-    "subprotocols": _subprotocols,
-    "health_path": _path,
-    "slow_consumer": _slow_consumer,
-    "compression": _compression,
-    "proxy_protocol": _proxy_protocol,
-}
-
-_ATTRIBUTES = {
-    "listen",
-    "context",
-    "name",
-    "count",
-    "transport",
-    "limits",
-    "timeouts",
-    "trusted_proxies",
-    "allowed_origins",
-    "subprotocols",
-    "health_path",
-    "test_page",
-    "slow_consumer",
-    "compression",
-    "proxy_protocol",
-    "connections",
-    "callbacks",
-}

@@ -1,0 +1,192 @@
+"""What may be assigned to a worker: the names of its options, and what each of them takes."""
+
+from collections.abc import Callable, Iterable
+from typing import Any
+
+from .errors import ConfigError
+from .listen import ListenAddress
+from .options import Limits, SlowConsumer, Timeouts
+from .websocket.deflate import Deflate
+
+_TRANSPORTS = ("tcp", "ssl")
+
+
+def _count(value: object) -> int:
+    if not isinstance(value, int) or isinstance(value, bool) or value < 1:
+        raise ConfigError(f"count={value!r} is no number of processes", "use 1 or more")
+    return value
+
+
+def _transport(value: object) -> str:
+    if value not in _TRANSPORTS:
+        raise ConfigError.unknown("transport", value, _TRANSPORTS)
+    return str(value)
+
+
+def _listen(value: object) -> str:
+    ListenAddress.parse(value)
+    return str(value)
+
+
+def origins(value: Iterable[str] | None) -> frozenset[str] | None:
+    """
+    Read ``allowed_origins``.
+
+    Args:
+        value: What was assigned.
+
+    Returns:
+        Lower-case origins; ``None`` for any.
+
+    Raises:
+        ConfigError: It is no list, or something in it is no origin.
+    """
+    if value is None:
+        return None
+    if isinstance(value, str):
+        raise ConfigError(
+            f"allowed_origins={value!r} is no list", f"write allowed_origins=[{value!r}]"
+        )
+    origins = frozenset(value)
+    for origin in origins:
+        # RFC 6454, section 6.2: scheme, host and port; "null" for pages without one.
+        if origin != "null" and ("://" not in origin or origin.count("/") > 2):
+            raise ConfigError(
+                f"{origin!r} in allowed_origins is no origin",
+                "write scheme and host, such as 'https://example.com'",
+            )
+    return frozenset(origin.lower() for origin in origins)
+
+
+def subprotocols(value: Iterable[str]) -> tuple[str, ...]:
+    """
+    Read ``subprotocols``.
+
+    Args:
+        value: What was assigned.
+
+    Returns:
+        The names, in order of preference.
+
+    Raises:
+        ConfigError: It is no list.
+    """
+    if isinstance(value, str):
+        raise ConfigError(f"subprotocols={value!r} is no list", f"write subprotocols=[{value!r}]")
+    return tuple(value)
+
+
+def _path(value: object) -> str | None:
+    if value is not None and not (isinstance(value, str) and value.startswith("/")):
+        raise ConfigError(f"health_path={value!r} is no path", "begin it with '/'")
+    return value
+
+
+def _slow_consumer(value: object) -> SlowConsumer:
+    try:
+        return SlowConsumer(value)
+    except ValueError:
+        names = [policy.value for policy in SlowConsumer]
+        raise ConfigError.unknown("policy for slow consumers", value, names) from None
+
+
+def _compression(value: object) -> Deflate | None:
+    if value is None or isinstance(value, Deflate):
+        return value
+    raise ConfigError(f"compression={value!r} is no Deflate", "write compression=Deflate()")
+
+
+def _proxy_protocol(value: object) -> str:
+    if value not in {"off", "required"}:
+        raise ConfigError.unknown("proxy_protocol", value, ["off", "required"])
+    return str(value)
+
+
+def _number(name: str, unit: str, *, is_whole: bool = True) -> Callable[[object], Any]:
+    """Make the check of an option that is a positive number, or ``None`` for never."""
+
+    def check(value: object) -> Any:
+        if value is None:
+            return None
+        kinds = (int,) if is_whole else (int, float)
+        if isinstance(value, bool) or not isinstance(value, kinds) or not 0 < value < float("inf"):
+            raise ConfigError(
+                f"{name}={value!r} is no {'whole ' if is_whole else ''}positive number",
+                f"give it in {unit}, or leave it out",
+            )
+        return value
+
+    return check
+
+
+def _given(check: Callable[[object], Any], name: str) -> Callable[[object], Any]:
+    """Make a check that refuses ``None``."""
+
+    def checked(value: object) -> Any:
+        if value is None:
+            raise ConfigError(f"{name} has to have a value", "leave it out for its default")
+        return check(value)
+
+    return checked
+
+
+def _account(name: str) -> Callable[[object], Any]:
+    """Make the check of a user's or group's name or number; whether it exists is seen later."""
+
+    def check(value: object) -> Any:
+        if value is None or (isinstance(value, (str, int)) and value != "" and value is not True):
+            return value
+        raise ConfigError(f"{name}={value!r} is no name of a {name}", f"write {name}='www-data'")
+
+    return check
+
+
+CHECKS: dict[str, Callable[[Any], Any]] = {
+    "listen": _listen,
+    "count": _count,
+    "transport": _transport,
+    "limits": Limits.of,
+    "timeouts": Timeouts.of,
+    "allowed_origins": origins,
+    "subprotocols": subprotocols,
+    "health_path": _path,
+    "slow_consumer": _slow_consumer,
+    "compression": _compression,
+    "proxy_protocol": _proxy_protocol,
+    "drain_window": _given(_number("drain_window", "seconds", is_whole=False), "drain_window"),
+    "max_crashes": _given(_number("max_crashes", "crashes"), "max_crashes"),
+    "max_messages": _number("max_messages", "messages"),
+    "max_lifetime": _number("max_lifetime", "seconds", is_whole=False),
+    "max_memory": _number("max_memory", "bytes"),
+    "user": _account("user"),
+    "group": _account("group"),
+}
+
+NAMES = {
+    "listen",
+    "context",
+    "name",
+    "count",
+    "transport",
+    "limits",
+    "timeouts",
+    "trusted_proxies",
+    "allowed_origins",
+    "subprotocols",
+    "health_path",
+    "test_page",
+    "slow_consumer",
+    "compression",
+    "proxy_protocol",
+    "drain_window",
+    "restart_stalled",
+    "max_crashes",
+    "max_messages",
+    "max_lifetime",
+    "max_memory",
+    "user",
+    "group",
+    "id",
+    "connections",
+    "callbacks",
+}
