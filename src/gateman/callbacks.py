@@ -83,5 +83,6 @@ def is_async(function: object) -> bool:
 
 def _label(function: object) -> str:
     """Name a function as a user would; a callable object by its type."""
-    name = getattr(function, "__qualname__", f"a {type(function).__qualname__}")
-    return str(name).rpartition("<locals>.")[2]
+    name = getattr(function, "__qualname__", type(function).__qualname__)
+    short = str(name).rpartition("<locals>.")[2]
+    return short if hasattr(function, "__qualname__") else f"a {short}"
