@@ -15,8 +15,17 @@ _TEXT = "text/plain; charset=utf-8"
 # RFC 9110, section 5.6.2.
 _TOKEN = frozenset("!#$%&'*+-.^_`|~0123456789abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ")
 
-# RFC 9112, section 6: they say where an answer ends, and a second one would say otherwise.
-_FRAMING = frozenset({"connection", "content-length", "transfer-encoding"})
+# Where an answer ends (RFC 9112, section 6), and what was agreed on (RFC 6455, section 4.2.2): a
+# second one would say otherwise.
+_OURS = frozenset(
+    {
+        "connection",
+        "content-length",
+        "sec-websocket-accept",
+        "sec-websocket-extensions",
+        "transfer-encoding",
+    }
+)
 
 # Nothing but the page itself, and WebSockets to anywhere: it has a field for the address.
 _PAGE_POLICY = (
@@ -75,7 +84,7 @@ class Response:
         head = "\r\n".join(lines) + "\r\n\r\n"
         # RFC 9110, section 15.4.5: a 304 has no body either.
         is_bodiless = head_only or self.status == HTTPStatus.NOT_MODIFIED
-        return head.encode("utf-8", "surrogateescape") + (b"" if is_bodiless else self.body)
+        return head.encode() + (b"" if is_bodiless else self.body)
 
 
 def header_line(name: object, value: object) -> str:
@@ -90,14 +99,13 @@ def header_line(name: object, value: object) -> str:
         ``"Name: value"``.
 
     Raises:
-        ConfigError: The name is no token, or one of those that say where an answer ends; the
-            value is no text, or holds CR, LF, NUL or another control character (RFC 9110,
-            section 5.5).
+        ConfigError: The name is no token, or one of those that gateman sets; the value is no
+            text, or holds CR, LF, NUL or another control character (RFC 9110, section 5.5).
     """
     # Applications are not always typed: {"Retry-After": 5} is a natural mistake.
     if not isinstance(name, str) or not name or not _TOKEN.issuperset(name):
         raise ConfigError(f"{name!r} is no name of a header field", "use letters, digits and '-'")
-    if name.lower() in _FRAMING:
+    if name.lower() in _OURS:
         raise ConfigError(f"the header field {name!r} is gateman's own", "leave it out")
     if not isinstance(value, str) or not _is_encodable(value):
         raise ConfigError(f"the value of the header field {name!r} is no text", "make it a str")
@@ -190,7 +198,7 @@ def page(html: bytes) -> Response:
 
 def _is_encodable(value: str) -> bool:
     try:
-        value.encode("utf-8", "surrogateescape")
+        value.encode()
     except UnicodeEncodeError:
         return False
     return True
