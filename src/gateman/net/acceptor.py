@@ -83,10 +83,6 @@ class Acceptor:
             self._arrived(sock, address)
 
     def _arrived(self, sock: socket.socket, address: object) -> None:
-        if self._admission.is_crowded:
-            self._entrance.events.noticed("max_connections", "")
-            sock.close()
-            return
         ticket, refusal = self._admission.arrive()
         arrival = Arrival(sock, client_of(address), ticket, self._entrance, self._arrivals.discard)
         self._arrivals.add(arrival)

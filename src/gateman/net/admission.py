@@ -11,7 +11,8 @@ from dataclasses import dataclass
 from ..options import Limits
 from .forwarded import rate_key
 
-# Beyond max_connections, so many at a time are told why; the rest are just closed.
+# So many at a time, and handshakes per second, are told why they may not come in; the rest are
+# just closed. They take nobody's place meanwhile: descriptors for them are set aside.
 _MAX_TURNED_AWAY = 32  # connections
 
 
@@ -68,7 +69,7 @@ class Ticket:
         ip: The address that it also counts for; empty for none.
     """
 
-    __slots__ = ("_admission", "ip")
+    __slots__ = ("_admission", "_is_turned_away", "ip")
 
     def __init__(self, admission: "Admission") -> None:
         """
@@ -78,6 +79,7 @@ class Ticket:
             admission: The counts.
         """
         self._admission: Admission | None = admission
+        self._is_turned_away = False
         self.ip = ""
 
     def enter(self, ip: str) -> Refusal | None:
@@ -97,11 +99,35 @@ class Ticket:
             self.ip = ip
         return refusal
 
+    def begin_tls(self, now: float) -> Refusal | None:
+        """
+        Count a TLS handshake, which costs a thousand times what it costs to ask for one.
+
+        Args:
+            now: Monotonic seconds.
+
+        Returns:
+            Why it is not done, or ``None``.
+        """
+        return None if self._admission is None else self._admission.begin_tls(now)
+
+    def turn_away(self) -> bool:
+        """
+        Give its place up, while it is told why it may not stay.
+
+        Returns:
+            Whether it may be told: not when many others are being told already.
+        """
+        if self._admission is None or not self._admission.turn_away():
+            return False
+        self._is_turned_away = True
+        return True
+
     def leave(self) -> None:
         """Count it out; again does nothing."""
         admission, self._admission = self._admission, None
         if admission is not None:
-            admission.leave(self.ip)
+            admission.leave(self.ip, was_turned_away=self._is_turned_away)
 
 
 class Admission:
@@ -114,7 +140,16 @@ class Admission:
         count: TCP connections that are there.
     """
 
-    __slots__ = ("_by_ip", "_handshakes", "_limits", "_max_connections", "_window_at", "count")
+    __slots__ = (
+        "_by_ip",
+        "_handshakes",
+        "_limits",
+        "_max_connections",
+        "_tls_handshakes",
+        "_turned_away",
+        "_window_at",
+        "count",
+    )
 
     def __init__(self, limits: Limits, max_connections: int) -> None:
         """
@@ -128,7 +163,9 @@ class Admission:
         self._max_connections = max_connections
         self._by_ip: Counter[str] = Counter()
         self._handshakes = 0
+        self._tls_handshakes = 0
         self._window_at = 0.0
+        self._turned_away = 0
         self.count = 0
 
     def arrive(self) -> tuple[Ticket, Refusal | None]:
@@ -139,21 +176,31 @@ class Admission:
             Its ticket, and why it may not stay, or ``None``.
         """
         self.count += 1
-        return Ticket(self), TOO_MANY if self.count > self._max_connections else None
+        is_full = self.count - self._turned_away > self._max_connections
+        return Ticket(self), TOO_MANY if is_full else None
 
-    @property
-    def is_crowded(self) -> bool:
-        """Whether even those who are told that there is no room are too many."""
-        return self.count >= self._max_connections + _MAX_TURNED_AWAY
+    def turn_away(self) -> bool:
+        """
+        Let a connection be told why it may not stay, without a place.
 
-    def leave(self, ip: str) -> None:
+        Returns:
+            Whether there is room for that.
+        """
+        if self._turned_away >= _MAX_TURNED_AWAY:
+            return False
+        self._turned_away += 1
+        return True
+
+    def leave(self, ip: str, *, was_turned_away: bool) -> None:
         """
         Count a TCP connection out.
 
         Args:
             ip: The address that it counted for; empty for none.
+            was_turned_away: Whether it had no place any more.
         """
         self.count -= 1
+        self._turned_away -= was_turned_away
         if ip:
             key = rate_key(ip)
             self._by_ip[key] -= 1
@@ -177,9 +224,26 @@ class Admission:
         self._by_ip[key] += 1
         return None
 
+    def begin_tls(self, now: float) -> Refusal | None:
+        """
+        Count a TLS handshake that is about to begin.
+
+        Args:
+            now: Monotonic seconds.
+
+        Returns:
+            Why it is not done, or ``None``. A few more are done than handshakes are accepted,
+            so that some learn why: an answer needs TLS.
+        """
+        limit = self._limits.max_handshakes_per_second
+        self._look_at_clock(now)
+        self._tls_handshakes += 1
+        is_over = limit is not None and self._tls_handshakes > limit + _MAX_TURNED_AWAY
+        return TOO_FAST if is_over else None
+
     def shake(self, now: float) -> Refusal | None:
         """
-        Count a handshake.
+        Count a WebSocket handshake.
 
         Args:
             now: Monotonic seconds.
@@ -188,11 +252,15 @@ class Admission:
             Why it is not done, or ``None``.
         """
         limit = self._limits.max_handshakes_per_second
-        if now - self._window_at >= 1.0:
-            self._window_at = now
-            self._handshakes = 0
+        self._look_at_clock(now)
         self._handshakes += 1
         return TOO_FAST if limit is not None and self._handshakes > limit else None
+
+    def _look_at_clock(self, now: float) -> None:
+        """Begin a new second when the last is over."""
+        if now - self._window_at >= 1.0:
+            self._window_at = now
+            self._handshakes = self._tls_handshakes = 0
 
     @property
     def address_count(self) -> int:

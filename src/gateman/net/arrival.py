@@ -8,6 +8,7 @@ protocol, reads them itself. All of it has the one deadline that began at accept
 """
 
 import asyncio
+import contextlib
 import select
 import socket
 import ssl
@@ -26,13 +27,14 @@ from .preamble import (
     MAX_PROXY_SIZE,
     ClientHello,
     NeedMore,
-    NotTLS,
     ProxyHeader,
+    looks_like_proxy,
     read_proxy,
     read_tls,
 )
 from .response import Response, refused, wrong_scheme
 from .tls import Contexts
+from .tls_failures import explain
 
 # Where the kernel cannot wait for bytes in our place.
 _PEEK_DELAY = 0.05  # seconds
@@ -42,21 +44,11 @@ _PEEK_DELAY = 0.05  # seconds
 # takes, and reads and writes two full TLS records at once (bench/echo.py --size 16384).
 _BIO_SIZE = 32 << 10  # bytes
 
-# What OpenSSL says when a handshake fails, and what an operator does about it.
-_TLS_FAILURES = {
-    "TLSV1_ALERT_UNKNOWN_CA": "the client does not trust the certificate: serve the complete"
-    " chain, and connect by a name that the certificate is for",
-    "SSLV3_ALERT_CERTIFICATE_UNKNOWN": "the client does not accept the certificate: serve the"
-    " complete chain, and connect by a name that the certificate is for",
-    "SSLV3_ALERT_BAD_CERTIFICATE": "the client does not accept the certificate",
-    "SSLV3_ALERT_CERTIFICATE_EXPIRED": "the client says that the certificate has expired",
-    "UNSUPPORTED_PROTOCOL": "the client speaks only versions of TLS below 1.2",
-    "UNKNOWN_PROTOCOL": "the client speaks only versions of TLS below 1.2",
-    "NO_SHARED_CIPHER": "the client has no cipher in common with ssl.ciphers",
-    "PEER_DID_NOT_RETURN_A_CERTIFICATE": "the client showed no certificate, and"
-    " ssl.verify_peer asks for one",
-    "CERTIFICATE_VERIFY_FAILED": "the client's certificate is not from ssl.cafile",
-}
+UNEXPECTED_PROXY_HEADER = (
+    "a connection begins with a PROXY header, and proxy_protocol='off': set it to 'required', or"
+    " let the proxy send none (HAProxy: no send-proxy)"
+)
+"""For the operator, who has set up one side only."""
 
 
 @dataclass(slots=True)
@@ -114,6 +106,7 @@ class Arrival:
     __slots__ = (
         "_done",
         "_entrance",
+        "_is_trusted",
         "_loop",
         "_peeker",
         "_peer",
@@ -145,6 +138,8 @@ class Arrival:
         self._peer = peer
         self._entrance = entrance
         self._done = done
+        # Whether nobody is known behind a proxy whose word on its clients is believed.
+        self._is_trusted = False
         self._loop = asyncio.get_running_loop()
         deadline_at = self._loop.time() + entrance.handshake_timeout
         self._visitor = Visitor(deadline_at, ticket)
@@ -225,9 +220,9 @@ class Arrival:
 
     def _identified(self, ip: str) -> None:
         """Go on with a connection of which TCP, or PROXY, says whose it is."""
-        is_trusted = (None if ip == UNIX else ip) in self._entrance.trusted_proxies
+        self._is_trusted = (None if ip == UNIX else ip) in self._entrance.trusted_proxies
         # A trusted proxy's clients count at their handshake, when their address is known.
-        refusal = None if is_trusted else self._visitor.ticket.enter(ip)
+        refusal = None if self._is_trusted else self._visitor.ticket.enter(ip)
         if refusal is not None:
             self._turn_away(refusal)
         elif self._entrance.contexts is None:
@@ -247,9 +242,9 @@ class Arrival:
             self._wait_for(verdict.size)
             return
         self._unwatch()
-        if isinstance(verdict, ClientHello) and self._entrance.contexts is not None:
-            self._connect(self._entrance.contexts.select(verdict.server_name))
-        elif isinstance(verdict, NotTLS) and verdict.is_http:
+        if isinstance(verdict, ClientHello):
+            self._begin_tls(verdict)
+        elif verdict.is_http:
             self._entrance.events.noticed(
                 "plain_on_tls_port",
                 "a client spoke plain HTTP or ws:// to this TLS port: it must connect with wss://"
@@ -258,8 +253,23 @@ class Arrival:
             self._visitor.refusal = wrong_scheme()
             self._connect(None)
         else:
+            self._drop_garbage(data)
+
+    def _begin_tls(self, hello: ClientHello) -> None:
+        refusal = None
+        if not self._is_trusted:
+            refusal = self._visitor.ticket.begin_tls(self._loop.time())
+        if refusal is not None:
+            self._turn_away(refusal)
+        elif self._entrance.contexts is not None:
+            self._connect(self._entrance.contexts.select(hello.server_name))
+
+    def _drop_garbage(self, data: bytes) -> None:
+        if looks_like_proxy(data):
+            self._entrance.events.noticed("unexpected_proxy_header", UNEXPECTED_PROXY_HEADER)
+        else:
             self._entrance.events.noticed("garbage_on_tls_port", "")
-            self._drop()
+        self._drop()
 
     def _peek(self, size: int) -> bytes | None:
         """Look at what has arrived; ``None`` when there is nothing to be done about it."""
@@ -271,6 +281,7 @@ class Arrival:
             data = b""
         if not data or (len(data) < self._low_water and _has_ended(self._sock)):
             self._unwatch()
+            self._entrance.events.noticed("left_early", "")
             self._drop()
             return None
         return data
@@ -286,11 +297,16 @@ class Arrival:
             self._timer.cancel()
             self._timer = None
         if not self._is_unix:
-            self._sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVLOWAT, 1)
+            self._set_low_water(1)
 
     @property
     def _low_water(self) -> int:
         return self._sock.getsockopt(socket.SOL_SOCKET, socket.SO_RCVLOWAT)
+
+    def _set_low_water(self, size: int) -> None:
+        # macOS: EINVAL once the peer is gone, which the next look at the socket will tell.
+        with contextlib.suppress(OSError):
+            self._sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVLOWAT, size)
 
     def _wait_for(self, size: int) -> None:
         """
@@ -301,7 +317,7 @@ class Arrival:
         short of memory, and on unix sockets it always does; then waiting would spin.
         """
         if size > self._low_water and not self._is_unix:
-            self._sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVLOWAT, size)
+            self._set_low_water(size)
             return
         self._loop.remove_reader(self._sock)
         self._loop.call_later(_PEEK_DELAY, self._peek_again)
@@ -321,7 +337,7 @@ class Arrival:
     def _turn_away(self, refusal: Refusal) -> None:
         self._entrance.events.noticed(refusal.cause, refusal.hint)
         # Under TLS it would cost a whole handshake to say so, which is what the attacker wants.
-        if self._entrance.contexts is not None:
+        if self._entrance.contexts is not None or not self._visitor.ticket.turn_away():
             self._drop()
             return
         retry = {"Retry-After": str(refusal.retry_after)}
@@ -337,7 +353,14 @@ class Arrival:
 
     def _connect(self, context: ssl.SSLContext | None) -> None:
         self._task = self._loop.create_task(self._transport(context))
-        self._task.add_done_callback(lambda _task: self._done(self))
+        self._task.add_done_callback(self._connected)
+
+    def _connected(self, task: "asyncio.Task[None]") -> None:
+        if task.cancelled():
+            # Also before its first step, of which the coroutine never hears.
+            self._sock.close()
+            self._visitor.ticket.leave()
+        self._done(self)
 
     async def _transport(self, context: ssl.SSLContext | None) -> None:
         options: dict[str, Any] = {}
@@ -357,7 +380,7 @@ class Arrival:
         except OSError as error:
             self._sock.close()
             self._visitor.ticket.leave()
-            self._tls_failed(error)
+            self._entrance.events.noticed(*explain(error))
             return
         except BaseException:
             self._sock.close()
@@ -371,15 +394,6 @@ class Arrival:
                     "a client's certificate is not the one that ssl.peer_fingerprint names",
                 )
                 transport.abort()
-
-    def _tls_failed(self, error: OSError) -> None:
-        if not isinstance(error, ssl.SSLError):
-            # Gone or too slow: port scanners, impatient browsers. Nothing to change here.
-            self._entrance.events.noticed("tls_not_finished", "")
-            return
-        reason = error.reason or "unknown"
-        advice = _TLS_FAILURES.get(reason, reason.lower().replace("_", " "))
-        self._entrance.events.noticed(f"tls_{reason.lower()}", f"a TLS handshake failed: {advice}")
 
 
 def _has_ended(sock: socket.socket) -> bool:

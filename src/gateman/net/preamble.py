@@ -220,6 +220,19 @@ def looks_like_tls(data: bytes | bytearray) -> bool:
     return data.startswith(_TLS_START)
 
 
+def looks_like_proxy(data: bytes | bytearray) -> bool:
+    """
+    Tell whether a connection begins with a PROXY header that nobody asked for.
+
+    Args:
+        data: The first bytes of the connection.
+
+    Returns:
+        Whether they are one's; ``False`` when they do not suffice to tell.
+    """
+    return data.startswith((_V2_SIGNATURE, b"PROXY TCP4 ", b"PROXY TCP6 ", b"PROXY UNKNOWN"))
+
+
 def read_proxy(data: bytes) -> NeedMore | ProxyHeader:
     """
     Read the PROXY header that a connection must begin with, version 1 or 2.
