@@ -53,15 +53,29 @@ async def _until_signalled(
 ) -> ExitCode:
     loop = asyncio.get_running_loop()
     stopping = asyncio.Event()
+    starting = asyncio.current_task()
+
+    def stop() -> None:
+        nonlocal starting
+        stopping.set()
+        if starting is not None:
+            # on_worker_start may take its time, and need not end by itself.
+            starting.cancel()
+            starting = None
+
     for number in (signal.SIGINT, signal.SIGTERM):
-        loop.add_signal_handler(number, stopping.set)
+        loop.add_signal_handler(number, stop)
     try:
         async with serving(bound, make):
+            starting = None
             await stopping.wait()
             logger.info("stopping")
     except _StartFailedError as error:
         logger.error("%s: on_worker_start failed", error.service, exc_info=error.__cause__)
         return ExitCode.CRASHED
+    except asyncio.CancelledError:
+        if not stopping.is_set():
+            raise
     logger.info("stopped")
     return ExitCode.STOPPED
 

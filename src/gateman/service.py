@@ -75,6 +75,7 @@ class Service:
         self._emptied: asyncio.Future[None] | None = None
         self._acceptors: dict[socket.socket, Acceptor] = {}
         self._entrance: Entrance | None = None
+        self._door: Door | None = None
         self._past_messages = 0
         self._admission = Admission(
             settings.limits, settings.limits.max_connections or _descriptors_left()
@@ -108,7 +109,7 @@ class Service:
             slow_consumer=settings.slow_consumer,
             compression=settings.compression,
         )
-        door = Door(
+        self._door = door = Door(
             wiring,
             self._worker,
             admission=self._admission,
@@ -208,6 +209,8 @@ class Service:
         await self._wait_until_empty(deadline - self._loop.time())
         for connection in list(self._present):
             connection.destroy()
+        for stranger in list(self._door.strangers if self._door is not None else ()):
+            stranger.close(code, reason)
         await self._wait_until_empty(1.0)
         await self._caller.finish(deadline - self._loop.time())
         if self._heartbeat is not None:

@@ -59,6 +59,7 @@ class Door:
         subprotocols: What the worker speaks, in its order of preference.
         trusted_proxies: Whose word on the client's address is believed.
         answer_plain: Answers a request that is no handshake.
+        strangers: Those who are told that they may not come in, and are still there.
     """
 
     __slots__ = (
@@ -66,6 +67,7 @@ class Door:
         "admission",
         "allowed_origins",
         "answer_plain",
+        "strangers",
         "subprotocols",
         "trusted_proxies",
         "wiring",
@@ -102,6 +104,7 @@ class Door:
         self.subprotocols = subprotocols
         self.trusted_proxies = trusted_proxies
         self.answer_plain = answer_plain
+        self.strangers: set[Handshake] = set()
         self._last_id = 0
 
     def next_id(self) -> int:
@@ -161,6 +164,7 @@ class Handshake(asyncio.BufferedProtocol):
         deadline_at = self._visitor.deadline_at
         self._deadline = self._door.wiring.loop.call_at(deadline_at, self._expired)
         if self._visitor.refusal is not None:
+            self._door.strangers.add(self)
             return
         peer = client_of(transport.get_extra_info("peername"))
         self._connection = Connection(
@@ -441,6 +445,7 @@ class Handshake(asyncio.BufferedProtocol):
         self._stage = _Stage.ENDING
         connection = self._connection
         self._visitor.ticket.leave()
+        self._door.strangers.discard(self)
         if connection is not None and connection.state is State.CONNECTING:
             connection.state = State.CLOSED
             self._door.wiring.events.closed(connection, *self._verdict)
