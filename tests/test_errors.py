@@ -1,0 +1,147 @@
+"""Errors: what they carry, what they say, and what they mean to the shell and to peers."""
+
+import pytest
+
+from gateman import errors
+from gateman.errors import (
+    AlreadyRunning,
+    CommandError,
+    ConfigError,
+    ExitCode,
+    GatemanError,
+    HandshakeError,
+    LoadFailed,
+    NotRunning,
+    PreambleError,
+    ProtocolError,
+    Refuse,
+)
+
+EVERY_ERROR = [
+    (ConfigError("this is wrong", "do that"), "this is wrong: do that."),
+    (ConfigError("this is wrong"), "this is wrong."),
+    (ConfigError("'x' is no y", "did you mean 'z'"), "'x' is no y: did you mean 'z'?"),
+    (CommandError("this cannot be done"), "this cannot be done."),
+    (NotRunning("chat.py"), "chat.py is not running."),
+    (LoadFailed("chat.py is not there"), "chat.py is not there."),
+    (
+        AlreadyRunning("chat.py", 7),
+        "chat.py is running already (pid 7): `reload` gives it new code.",
+    ),
+    (AlreadyRunning("chat.py", 0), "chat.py is running already: `reload` gives it new code."),
+    (Refuse(), "refused with 403"),
+    (Refuse(429, "too many", {"Retry-After": "5"}), "refused with 429"),
+    (HandshakeError(400, "this is wrong"), "400: this is wrong"),
+    (PreambleError("bad_proxy_header"), "bad proxy header"),
+    (ProtocolError(1002, "reserved bits"), "1002: reserved bits"),
+]
+
+
+@pytest.mark.parametrize(("error", "expected"), EVERY_ERROR)
+def test_sentences(error: GatemanError, expected: str) -> None:
+    """An error makes its sentence from what it carries."""
+    assert str(error) == expected
+
+
+def test_no_error_is_without_test() -> None:
+    """Whatever is added here says something too."""
+    declared = {
+        value
+        for value in vars(errors).values()
+        if isinstance(value, type) and issubclass(value, GatemanError)
+    }
+
+    assert declared - {type(error) for error, _ in EVERY_ERROR} == {GatemanError}
+
+
+def test_the_tree_is_the_documentation() -> None:
+    """The module's first page names every error, and nothing else stands there like one."""
+    assert errors.__doc__ is not None
+    tree = [
+        line.replace("│", " ").strip(" ├└─").split()[0]
+        for line in errors.__doc__.splitlines()
+        if line.startswith("    ")
+    ]
+
+    assert sorted(tree) == sorted(
+        {"GatemanError", *(type(error).__name__ for error, _ in EVERY_ERROR)}
+    )
+
+
+def test_errors_carry_what_their_handlers_need() -> None:
+    """Nobody takes a sentence apart."""
+    config = ConfigError("this is wrong", "do that")
+    running = AlreadyRunning("chat.py", 7)
+    refusal = Refuse(302, "over there", {"Location": "/login"})
+    handshake = HandshakeError(405, "no", {"Allow": "GET"})
+    protocol = ProtocolError(1002, "reserved bits")
+
+    assert (config.problem, config.remedy) == ("this is wrong", "do that")
+    assert (running.script, running.pid) == ("chat.py", 7)
+    assert (refusal.status, refusal.text, refusal.headers) == (
+        302,
+        "over there",
+        {"Location": "/login"},
+    )
+    assert (handshake.status, handshake.text, handshake.headers) == (405, "no", {"Allow": "GET"})
+    assert PreambleError("bad_proxy_header").cause == "bad_proxy_header"
+    assert (protocol.close_code, protocol.reason) == (1002, "reserved bits")
+
+
+def test_headers_are_the_error_s_own() -> None:
+    """What an application does with its mapping afterwards changes no answer."""
+    headers = {"Retry-After": "5"}
+    refusal, handshake = Refuse(429, "", headers), HandshakeError(429, "", headers)
+    headers.clear()
+
+    assert refusal.headers == handshake.headers == {"Retry-After": "5"}
+    assert Refuse().headers == HandshakeError(400, "").headers == {}
+
+
+@pytest.mark.parametrize("status", [300, 403, 599])
+def test_refusals(status: int) -> None:
+    """From the first redirection to the last error."""
+    assert Refuse(status).status == status
+
+
+@pytest.mark.parametrize("status", [0, 101, 200, 299, 600, True, "403", None])
+def test_what_is_no_refusal(status: int) -> None:
+    """To accept is done by raising nothing."""
+    with pytest.raises(ConfigError) as caught:
+        Refuse(status)
+
+    assert str(caught.value) == (f"Refuse({status!r}) is no refusal: use a status from 300 to 599.")
+
+
+@pytest.mark.parametrize(
+    ("name", "expected"),
+    [
+        ("colour", "'colour' is no part: did you mean 'color'?"),
+        ("COLOR", "'COLOR' is no part: there are blue, color, red."),
+        ("", "'' is no part: there are blue, color, red."),
+        (None, "None is no part: there are blue, color, red."),
+    ],
+)
+def test_unknown_names_are_answered(name: object, expected: str) -> None:
+    """With the nearest that exists, or with all, in the alphabet's order."""
+    assert str(ConfigError.unknown("part", name, {"red", "color", "blue"})) == expected
+
+
+def test_a_wrong_configuration_is_a_wrong_value_too() -> None:
+    """Programs that read configurations catch ``ValueError``."""
+    assert isinstance(ConfigError("x"), ValueError)
+
+
+def test_exit_codes() -> None:
+    """Scripts and service managers rely on these numbers."""
+    assert {code.name: code.value for code in ExitCode} == {
+        "STOPPED": 0,
+        "CRASHED": 1,
+        "USAGE": 2,
+        "NOT_RUNNING": 3,
+        "LOAD_FAILED": 4,
+        "ALREADY_RUNNING": 5,
+        "CONFIG": 78,
+    }
+    assert [error.exit_code for error in (CommandError, NotRunning, LoadFailed)] == [1, 3, 4]
+    assert (AlreadyRunning.exit_code, ConfigError.exit_code) == (5, 78)
