@@ -27,12 +27,12 @@ from ..websocket.extensions import parse_extensions
 from . import response
 from .acceptor import client_of
 from .admission import Admission, Refusal
-from .arrival import Visitor
+from .arrival import UNEXPECTED_PROXY_HEADER, Visitor
 from .engine import upgrade
 from .events import Wiring
 from .forwarded import UNIX, TrustedProxies, client_address
 from .linger import linger
-from .preamble import TLS_ALERT, looks_like_tls
+from .preamble import TLS_ALERT, looks_like_proxy, looks_like_tls
 
 # What may arrive behind the head while `on_websocket_connect` thinks; then reading pauses.
 _MAX_EARLY_SIZE = 64 << 10  # bytes
@@ -44,7 +44,7 @@ class _Stage(Enum):
     ASKING = "asking"
     """The application decides."""
     ENDING = "ending"
-    """An answer was sent, or the engine has the connection."""
+    """An answer was sent, it was aborted, or the engine has the connection."""
 
 
 class Door:
@@ -213,6 +213,7 @@ class Handshake(asyncio.BufferedProtocol):
     def abort(self, code: int, reason: str) -> None:
         """End the TCP connection at once."""
         self._verdict = (code, reason)
+        self._stage = _Stage.ENDING
         self._transport.abort()
 
     def pause(self, reason: int) -> None:
@@ -241,6 +242,11 @@ class Handshake(asyncio.BufferedProtocol):
                 " certificate and transport='ssl', or connect with ws://",
             )
             self._end(TLS_ALERT)
+            return
+        if self._visitor.refusal is None and looks_like_proxy(received):
+            # At once: behind a binary one, the end of a head may never come.
+            self._door.wiring.events.noticed("unexpected_proxy_header", UNEXPECTED_PROXY_HEADER)
+            self._refuse(HandshakeError(400, "This server expects no PROXY header."), b"")
             return
         if received[:1] in b"\r\n":
             # RFC 9112, section 2.2: an empty line before the request is ignored.
@@ -390,9 +396,11 @@ class Handshake(asyncio.BufferedProtocol):
         if connection.subprotocol is not None:
             if connection.subprotocol not in request.subprotocols:
                 # RFC 6455, section 4.2.2: a client must fail on one that it did not offer.
+                # Escaped and cut: these are the peer's words, and become a line of the log.
+                offered = repr(", ".join(request.subprotocols) or "none")[1:-1]
                 raise ConfigError(
                     f"subprotocol {connection.subprotocol!r} was chosen, but the client offers"
-                    f" {', '.join(request.subprotocols) or 'none'}",
+                    f" {offered[:200]}",
                     "choose one of request.subprotocols",
                 )
             headers.append(("Sec-WebSocket-Protocol", connection.subprotocol))
@@ -432,6 +440,7 @@ class Handshake(asyncio.BufferedProtocol):
 
     def _expired(self) -> None:
         """Cut off who has not got through in time."""
+        self._stage = _Stage.ENDING
         self._door.wiring.events.noticed("handshake_timeout", "")
         self._transport.abort()
 
@@ -442,6 +451,8 @@ class Handshake(asyncio.BufferedProtocol):
 
     def _lost(self) -> None:
         self._cancel_deadline()
+        if self._stage is _Stage.READING:
+            self._door.wiring.events.noticed("left_early", "")
         self._stage = _Stage.ENDING
         connection = self._connection
         self._visitor.ticket.leave()
