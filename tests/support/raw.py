@@ -100,7 +100,21 @@ def handshake(path: str = "/", headers: tuple[str, ...] = (), host: str = "local
         "Sec-WebSocket-Version: 13",
         *headers,
     ]
-    return "".join(f"{line}\r\n" for line in [*lines, ""]).encode("utf-8", "surrogateescape")
+    return request(*lines)
+
+
+def request(*lines: str, end: str = "\r\n") -> bytes:
+    """
+    Write any request head.
+
+    Args:
+        lines: The request line, and the fields.
+        end: What each of them ends in.
+
+    Returns:
+        The head, with its empty line.
+    """
+    return "".join(f"{line}{end}" for line in (*lines, "")).encode("utf-8", "surrogateescape")
 
 
 @dataclass(frozen=True, slots=True)
@@ -225,7 +239,8 @@ class RawClient:
         """Send bytes; they have left this process when it returns."""
         self.push(data)
         async with asyncio.timeout(TIMEOUT):
-            self._writer.transport.set_write_buffer_limits(high=0)
+            # Not 0, at which TLS transports pause for ever.
+            self._writer.transport.set_write_buffer_limits(high=1, low=0)
             await self._writer.drain()
 
     def push(self, data: bytes) -> None:
@@ -275,9 +290,10 @@ class RawClient:
             return parse_response(await self._reader.readuntil(b"\r\n\r\n"), method="HEAD")
 
     async def read_response(self, *, method: str = "GET") -> Response:
-        """Read an answer and the end of the connection behind it."""
+        """Read an answer and the end of the connection behind it, and end our half then."""
         data, end = await self.read_end()
         assert end == EOF
+        self._writer.close()
         return parse_response(data, method=method)
 
     async def read_frame(self) -> Frame:

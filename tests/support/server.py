@@ -34,7 +34,7 @@ from gateman.service import Service
 from gateman.worker import service_maker
 
 from .certificates import Authority, Issued
-from .raw import ACCEPT, RawClient, handshake
+from .raw import ACCEPT, RawClient, Response, handshake
 
 TIMEOUT = 10.0  # seconds: anything that happens on loopback, on a loaded machine
 
@@ -214,6 +214,21 @@ class Server:
         answer = await client.read_head()
         assert (answer.status, answer.headers["sec-websocket-accept"]) == (101, ACCEPT)
         return client
+
+    async def ask(self, head: bytes, *, method: str = "GET") -> Response:
+        """
+        Send a request to a connection of its own, and read the answer and the end behind it.
+
+        Args:
+            head: The request.
+            method: Its method.
+
+        Returns:
+            The answer.
+        """
+        client = await self.connect()
+        await client.send(head)
+        return await client.read_response(method=method)
 
     def client(self, **options: Any) -> connect_client:
         """Connect a well-behaved client: ``async with server.client() as client``."""

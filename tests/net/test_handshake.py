@@ -1,0 +1,449 @@
+"""What stands between a connection and its 101, over real sockets."""
+
+import asyncio
+import logging
+
+import pytest
+
+from gateman import Connection, Refuse, Request
+from tests.support.loop import on_loop, turns
+from tests.support.raw import TEXT, Response, frame, handshake
+from tests.support.server import Journal, serve
+
+both = pytest.mark.parametrize("secure", [False, True], ids=["ws", "wss"])
+
+# What Firefox 128 sends, byte for byte.
+FIREFOX = (
+    b"GET / HTTP/1.1\r\n"
+    b"Host: 127.0.0.1:8282\r\n"
+    b"User-Agent: Mozilla/5.0 (X11; Linux x86_64; rv:128.0) Gecko/20100101 Firefox/128.0\r\n"
+    b"Accept: */*\r\n"
+    b"Accept-Language: en-US,en;q=0.5\r\n"
+    b"Accept-Encoding: gzip, deflate, br, zstd\r\n"
+    b"Sec-WebSocket-Version: 13\r\n"
+    b"Origin: http://127.0.0.1:8000\r\n"
+    b"Sec-WebSocket-Extensions: permessage-deflate\r\n"
+    b"Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n"
+    b"Connection: keep-alive, Upgrade\r\n"
+    b"Sec-Fetch-Dest: empty\r\n"
+    b"Sec-Fetch-Mode: websocket\r\n"
+    b"Sec-Fetch-Site: same-site\r\n"
+    b"Pragma: no-cache\r\n"
+    b"Cache-Control: no-cache\r\n"
+    b"Upgrade: websocket\r\n"
+    b"\r\n"
+)
+
+GONE = ("on_close", 1006, "")
+
+
+# What is accepted.
+
+
+@both
+@on_loop
+async def test_firefox_is_accepted(*, secure: bool) -> None:
+    """A Connection field that is a list of tokens, as Firefox sends it, is no mistake."""
+    async with serve(secure=secure) as server:
+        client = await server.connect()
+        await client.send(FIREFOX)
+
+        assert (await client.read_head()).status == 101
+
+
+@on_loop
+async def test_head_may_be_cut_anywhere() -> None:
+    """Wherever the network cuts a handshake in two, it is the same handshake."""
+    head = handshake("/chat")
+    async with serve(on_message=lambda connection, message: connection.send(message)) as server:
+        for cut in range(1, len(head)):
+            client = await server.connect()
+            await client.send(head[:cut])
+            await turns()
+            await client.send(head[cut:])
+
+            assert (await client.read_head()).status == 101
+            client.vanish()
+
+
+@both
+@on_loop
+async def test_head_may_come_byte_by_byte(*, secure: bool) -> None:
+    """Also when every byte is a segment of its own, or a record."""
+    async with serve(secure=secure) as server:
+        client = await server.connect()
+        for byte in handshake():
+            await client.send(bytes([byte]))
+            await turns(1)
+
+        assert (await client.read_head()).status == 101
+
+
+@on_loop
+async def test_empty_lines_before_the_request_are_ignored() -> None:
+    """As RFC 9112, section 2.2 asks for."""
+    async with serve() as server:
+        client = await server.connect()
+        await client.send(b"\r\n")
+        await turns()
+        await client.send(b"\r\n" + handshake())
+
+        assert (await client.read_head()).status == 101
+
+
+@both
+@on_loop
+async def test_early_frames_are_kept(*, secure: bool) -> None:
+    """Frames in the same segment as the handshake are delivered behind on_open."""
+    journal = Journal()
+    async with serve(secure=secure, **journal.callbacks()) as server:
+        client = await server.connect()
+        early = frame(TEXT, b"one") + frame(TEXT, b"two") + frame(TEXT, b"three")[:5]
+        await client.send(handshake() + early)
+        await client.read_head()
+        await client.send(frame(TEXT, b"three")[5:])
+        await journal.until("on_message", "three")
+
+        assert journal.entries == [
+            ("on_connect",),
+            ("on_websocket_connect", "/"),
+            ("on_open",),
+            ("on_message", "one"),
+            ("on_message", "two"),
+            ("on_message", "three"),
+        ]
+
+
+@both
+@on_loop
+async def test_early_frames_wait_for_a_slow_decision(*, secure: bool) -> None:
+    """What comes while the application thinks is kept, and beyond 64 KiB left to the kernel."""
+    journal = Journal()
+    decided = asyncio.Event()
+
+    async def decide(_connection: Connection, _request: Request) -> None:
+        journal.note("on_websocket_connect")
+        await decided.wait()
+
+    callbacks = journal.callbacks(on_websocket_connect=decide)
+    async with serve(secure=secure, **callbacks) as server:
+        client = await server.connect()
+        messages = [b"%05d" % number + bytes(4096) for number in range(60)]
+        await client.send(handshake())
+        await journal.until("on_websocket_connect")
+        client.push(b"".join(frame(TEXT, message) for message in messages))
+        await turns(20)
+        decided.set()
+        await journal.until("on_message", count=60)
+
+        assert journal.of("on_message") == [(message.decode(),) for message in messages]
+
+
+# What a connection knows.
+
+
+@both
+@on_loop
+async def test_connection_knows_both_ends(*, secure: bool) -> None:
+    """Its addresses are those of the sockets when no proxy is between."""
+    journal = Journal()
+    async with serve(secure=secure, **journal.callbacks()) as server:
+        client = await server.open("/chat?room=1", ("Cookie: a=b",))
+        (connection,) = journal.connections
+        asked = connection.request
+        assert asked is not None
+
+        assert {
+            "remote": (connection.remote_ip, connection.remote_port),
+            "peer_ip": connection.peer_ip,
+            "local_address": connection.local_address,
+            "is_secure": connection.is_secure,
+            "path": asked.path,
+            "query": dict(asked.query),
+            "cookies": asked.cookies,
+            "host": asked.headers["host"],
+            "worker": connection.worker,
+            "id": connection.id,
+        } == {
+            "remote": client.socket.getsockname(),
+            "peer_ip": "127.0.0.1",
+            "local_address": f"127.0.0.1:{server.port}",
+            "is_secure": secure,
+            "path": "/chat",
+            "query": {"room": "1"},
+            "cookies": {"a": "b"},
+            "host": "localhost",
+            "worker": server.worker,
+            "id": 1,
+        }
+
+
+@on_loop
+async def test_trusted_proxy_names_the_client() -> None:
+    """A proxy on this machine is believed, and the peer stays known."""
+    journal = Journal()
+    async with serve(**journal.callbacks()) as server:
+        await server.open(headers=("X-Forwarded-For: 203.0.113.7",))
+        (connection,) = journal.connections
+
+        assert (connection.remote_ip, connection.remote_port) == ("203.0.113.7", 0)
+        assert connection.peer_ip == "127.0.0.1"
+
+
+@on_loop
+async def test_untrusted_proxy_is_ignored() -> None:
+    """Nobody else says who the client is."""
+    journal = Journal()
+    async with serve(trusted_proxies=[], **journal.callbacks()) as server:
+        await server.open(headers=("X-Forwarded-For: 203.0.113.7", "X-Real-IP: 203.0.113.7"))
+
+        assert journal.connections[0].remote_ip == "127.0.0.1"
+
+
+@on_loop
+async def test_contradicting_proxy_is_told_to_the_operator() -> None:
+    """Two different clients in one request: neither is believed, one line says so."""
+    journal = Journal()
+    async with serve(**journal.callbacks()) as server:
+        for _ in range(2):
+            await server.open(headers=("X-Forwarded-For: 203.0.113.7", "X-Real-IP: 203.0.113.8"))
+
+        assert [found.remote_ip for found in journal.connections] == ["127.0.0.1"] * 2
+        assert server.service.counts["contradictory_forwarding"] == 2
+        (line,) = server.lines()
+        assert "names different clients" in line
+
+
+# What on_websocket_connect decides.
+
+
+@pytest.mark.parametrize("is_async", [False, True], ids=["plain", "async"])
+@on_loop
+async def test_application_refuses(*, is_async: bool) -> None:
+    """Status, text and fields are what was raised; the connection never opens."""
+    journal = Journal()
+
+    def refuse(_connection: Connection, _request: Request) -> None:
+        raise Refuse(401, "Who are you?", {"WWW-Authenticate": "Bearer"})
+
+    async def refuse_later(connection: Connection, asked: Request) -> None:
+        await asyncio.sleep(0)
+        refuse(connection, asked)
+
+    decide = refuse_later if is_async else refuse
+    async with serve(**journal.callbacks(on_websocket_connect=decide)) as server:
+        refusal = await server.ask(handshake())
+        await journal.until(*GONE)
+
+        assert (refusal.status, refusal.body) == (401, b"Who are you?\n")
+        assert refusal.headers["www-authenticate"] == "Bearer"
+        assert refusal.headers["connection"] == "close"
+        assert journal.entries == [("on_connect",), GONE]
+        assert server.lines() == []
+
+
+@on_loop
+async def test_application_redirects() -> None:
+    """A refusal may be a redirect."""
+
+    def redirect(_connection: Connection, _request: Request) -> None:
+        raise Refuse(302, headers={"Location": "https://example.com/"})
+
+    async with serve(on_websocket_connect=redirect) as server:
+        refusal = await server.ask(handshake())
+
+        assert (refusal.status, refusal.headers["location"]) == (302, "https://example.com/")
+
+
+@pytest.mark.parametrize("is_async", [False, True], ids=["plain", "async"])
+@on_loop
+async def test_failing_application_gives_nothing_away(*, is_async: bool) -> None:
+    """An exception is a 500 without its text, which the log and on_error have."""
+    journal = Journal()
+
+    def fail(_connection: Connection, _request: Request) -> None:
+        raise RuntimeError("secret-db-password")
+
+    async def fail_later(connection: Connection, asked: Request) -> None:
+        await asyncio.sleep(0)
+        fail(connection, asked)
+
+    decide = fail_later if is_async else fail
+    async with serve(**journal.callbacks(on_websocket_connect=decide)) as server:
+        refusal = await server.ask(handshake())
+        await journal.until(*GONE)
+
+        assert (refusal.status, refusal.body) == (500, b"500 Internal Server Error\n")
+        assert journal.entries == [
+            ("on_connect",),
+            ("on_error", "RuntimeError: secret-db-password"),
+            GONE,
+        ]
+        (line,) = server.lines(logging.ERROR)
+        assert line.startswith("on_websocket_connect raised RuntimeError for <Connection 1 ")
+        assert line.endswith("which is closed for it <- RuntimeError('secret-db-password')")
+
+
+@both
+@on_loop
+async def test_application_adds_fields_to_the_101(*, secure: bool) -> None:
+    """What it fills into response_headers is sent, also what is not ASCII."""
+
+    def decide(connection: Connection, _request: Request) -> None:
+        connection.response_headers["Set-Cookie"] = "id=1; HttpOnly"
+        connection.response_headers["X-City"] = "Köln"
+
+    async with serve(secure=secure, on_websocket_connect=decide) as server:
+        client = await server.connect()
+        await client.send(handshake())
+        found = await client.read_head()
+
+        assert found.headers["set-cookie"] == "id=1; HttpOnly"
+        assert found.headers["x-city"].encode("latin-1").decode() == "Köln"
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        ("X-Evil", "a\r\nSet-Cookie: b"),
+        ("X-Evil", "a\0"),
+        ("X Evil", "a"),
+        ("X-Number", 5),
+        (5, "a"),
+    ],
+)
+@on_loop
+async def test_application_cannot_break_the_answer(name: object, value: object) -> None:
+    """A field that would is a 500, and a log line that names it."""
+
+    def decide(connection: Connection, _request: Request) -> None:
+        headers: dict[object, object] = connection.response_headers  # type: ignore[assignment]
+        headers[name] = value
+
+    async with serve(on_websocket_connect=decide) as server:
+        refusal = await server.ask(handshake())
+
+        assert refusal == Response(500, refusal.headers, b"500 Internal Server Error\n")
+        (line,) = server.lines()
+        assert repr(name) in line
+
+
+@on_loop
+async def test_refusal_cannot_break_the_answer() -> None:
+    """Fields of a refusal are checked too."""
+
+    def decide(_connection: Connection, _request: Request) -> None:
+        raise Refuse(403, headers={"X-Evil": "a\r\nb: c"})
+
+    async with serve(on_websocket_connect=decide) as server:
+        assert (await server.ask(handshake())).status == 500
+        (line,) = server.lines()
+        assert "the header field 'X-Evil' holds a control character" in line
+
+
+@pytest.mark.parametrize(
+    ("offered", "agreed"),
+    [("b, a", "a"), ("b", "b"), ("c", None), ("a,a", "a"), ("", None)],
+)
+@on_loop
+async def test_subprotocol_is_the_first_of_ours(offered: str, agreed: str | None) -> None:
+    """The worker's order counts, and what the client does not offer is not chosen."""
+    journal = Journal()
+    async with serve(subprotocols=["a", "b"], **journal.callbacks()) as server:
+        client = await server.connect()
+        await client.send(handshake(headers=(f"Sec-WebSocket-Protocol: {offered}",)))
+        found = await client.read_head()
+
+        assert found.headers.get("sec-websocket-protocol") == agreed
+        assert journal.connections[0].subprotocol == agreed
+
+
+@on_loop
+async def test_application_chooses_the_subprotocol() -> None:
+    """Also one that the worker did not declare."""
+
+    def decide(connection: Connection, asked: Request) -> None:
+        connection.subprotocol = asked.subprotocols[-1]
+
+    async with (
+        serve(on_websocket_connect=decide) as server,
+        server.client(subprotocols=["x", "y"]) as client,
+    ):
+        assert client.subprotocol == "y"
+
+
+@on_loop
+async def test_subprotocol_that_was_not_offered_is_refused() -> None:
+    """A client would have to fail on it, so the operator is told instead."""
+
+    def decide(connection: Connection, _request: Request) -> None:
+        connection.subprotocol = "z"
+
+    async with serve(on_websocket_connect=decide) as server:
+        refusal = await server.ask(handshake(headers=("Sec-WebSocket-Protocol: x",)))
+
+        assert refusal.status == 500
+        (line,) = server.lines()
+        assert "subprotocol 'z' was chosen, but the client offers x" in line
+
+
+@on_loop
+async def test_foreign_origins_are_refused() -> None:
+    """Pages of allowed origins and clients that are no browsers may connect, others may not."""
+    journal = Journal()
+    callbacks = journal.callbacks()
+    async with serve(allowed_origins=["https://example.com"], **callbacks) as server:
+        refusal = await server.ask(handshake(headers=("Origin: https://evil.example",)))
+        await server.ask(handshake(headers=("Origin: https://example.com.evil.example",)))
+        await server.open(headers=("Origin: https://EXAMPLE.com",))
+        await server.open()
+
+        assert refusal.status == 403
+        assert len(journal.of("on_websocket_connect")) == 2
+        (line,) = server.lines()
+        assert "'https://evil.example' was refused: add it to allowed_origins" in line
+
+
+@on_loop
+async def test_application_ends_a_connection_before_its_handshake() -> None:
+    """close() and destroy() in on_connect end the TCP connection."""
+    for end in (Connection.close, Connection.destroy):
+        journal = Journal()
+        async with serve(**journal.callbacks(on_connect=end)) as server:
+            client = await server.connect()
+
+            assert (await client.read_end())[0] == b""
+            await journal.until("on_close")
+            assert journal.entries == [GONE]
+
+
+@on_loop
+async def test_frames_before_the_answer_of_a_refusal_are_forgotten() -> None:
+    """Early frames of a client that is refused do no harm."""
+
+    def refuse(_connection: Connection, _request: Request) -> None:
+        raise Refuse(403, "No.")
+
+    async with serve(on_websocket_connect=refuse) as server:
+        found = await server.ask(handshake() + frame(TEXT, b"a" * 1000) * 100)
+
+        assert (found.status, found.body) == (403, b"No.\n")
+
+
+@both
+@on_loop
+async def test_pause_before_the_open_holds(*, secure: bool) -> None:
+    """A client that was paused in on_websocket_connect is not read from until resume_recv."""
+    journal = Journal()
+
+    def decide(connection: Connection, _request: Request) -> None:
+        connection.pause_recv()
+
+    callbacks = journal.callbacks(on_websocket_connect=decide)
+    async with serve(secure=secure, **callbacks) as server:
+        client = await server.open()
+        await client.send_frame(TEXT, b"a")
+        await turns(20)
+        assert journal.of("on_message") == []
+        journal.connections[0].resume_recv()
+        await journal.until("on_message", "a")
