@@ -7,6 +7,7 @@ Every error of gateman: an error carries what its handler needs, and its answer.
     │   ├── NotRunning         → exit code 3
     │   ├── LoadFailed         → exit code 4
     │   └── AlreadyRunning     → exit code 5
+    ├── BusError               the bus is not there, refuses us, or cannot take what we send
     ├── Refuse                 raised by the application in ``on_websocket_connect``
     ├── HandshakeError         the peer's request cannot be a WebSocket handshake → HTTP status
     ├── PreambleError          the peer's first bytes are no preamble that we accept
@@ -138,6 +139,39 @@ class AlreadyRunning(CommandError):
         super().__init__(f"{script} is running already{which}: `reload` gives it new code")
         self.script = script
         self.pid = pid
+
+
+class BusError(GatemanError):
+    """
+    The bus between processes is not there, refuses us, or cannot take what it is given.
+
+    Attributes:
+        url: Which bus, without secrets.
+        problem: What is wrong, without a full stop.
+    """
+
+    def __init__(self, url: str, problem: str) -> None:
+        super().__init__(url, problem)
+        self.url = url
+        self.problem = problem
+
+    def __str__(self) -> str:
+        return f"the bus {self.url}: {self.problem}."
+
+    @classmethod
+    def too_big(cls, url: str, size: int, max_size: int) -> "BusError":
+        """
+        Build the error for a payload that is too big to be sent.
+
+        Args:
+            url: Which bus, without secrets.
+            size: The payload's, in bytes.
+            max_size: What is allowed, in bytes.
+
+        Returns:
+            The error, to be raised.
+        """
+        return cls(url, f"a payload of {size} bytes is more than its limit of {max_size} bytes")
 
 
 class Refuse(GatemanError):

@@ -1,0 +1,272 @@
+"""A bus within one process: what a service with one process uses, and tests of several nodes."""
+
+import asyncio
+import time
+from collections import Counter, deque
+from collections.abc import Awaitable, Callable
+from typing import Final
+from weakref import WeakValueDictionary
+
+from ..errors import BusError
+from .base import MAX_PAYLOAD_SIZE, MAX_PENDING_SIZE, Bus, Gap, Receive
+from .losses import Losses
+from .receivers import Receivers
+from .routing import Routing
+from .subjects import Subject
+
+_named: Final[WeakValueDictionary[str, "Broker"]] = WeakValueDictionary()
+
+
+class Broker:
+    """
+    What several :class:`MemoryBus` on one event loop share.
+
+    It can be taken away and brought back, so that what a program does then can be tried.
+    """
+
+    def __init__(self) -> None:
+        self.is_up = True
+        self._buses: dict[MemoryBus, None] = {}
+        self._interest: dict[str, dict[MemoryBus, None]] = {}
+
+    @classmethod
+    def named(cls, name: str) -> "Broker":
+        """
+        Find the broker of a name.
+
+        Args:
+            name: Anything; empty for a broker that nobody else has.
+
+        Returns:
+            The broker, which exists as long as somebody holds it.
+        """
+        if not name:
+            return cls()
+        broker = _named.get(name)
+        if broker is None:
+            broker = _named[name] = cls()
+        return broker
+
+    def take_away(self) -> None:
+        """Break all connections; what was published before still arrives."""
+        self.is_up = False
+        self._interest.clear()
+        for bus in tuple(self._buses):
+            bus.lose()
+
+    def bring_back(self) -> None:
+        """Connect everybody again."""
+        self.is_up = True
+        for bus in tuple(self._buses):
+            bus.regain()
+
+    def join(self, bus: "MemoryBus") -> None:
+        """
+        Take a bus in.
+
+        Args:
+            bus: Which; it stays until it leaves.
+
+        Raises:
+            BusError: The broker is away.
+        """
+        if not self.is_up:
+            raise BusError(bus.url, "nobody answers there")
+        self._buses[bus] = None
+
+    def leave(self, bus: "MemoryBus") -> None:
+        """
+        Let a bus go, with its interest.
+
+        Args:
+            bus: Which.
+        """
+        self._buses.pop(bus, None)
+        for subject in tuple(self._interest):
+            self.drop_interest(subject, bus)
+
+    def add_interest(self, subject: str, bus: "MemoryBus") -> None:
+        """
+        Route a subject to a bus.
+
+        Args:
+            subject: Which.
+            bus: To whom.
+        """
+        self._interest.setdefault(subject, {})[bus] = None
+
+    def drop_interest(self, subject: str, bus: "MemoryBus") -> None:
+        """
+        Route a subject to a bus no more.
+
+        Args:
+            subject: Which.
+            bus: To whom.
+        """
+        interested = self._interest.get(subject)
+        if interested is not None:
+            interested.pop(bus, None)
+            if not interested:
+                del self._interest[subject]
+
+    def route(self, publisher: "MemoryBus", subject: str, payload: bytes) -> None:
+        """
+        Hand a message to all who want it but its publisher.
+
+        Args:
+            publisher: Who sends it.
+            subject: Where to.
+            payload: What.
+        """
+        for bus in self._interest.get(subject, ()):
+            if bus is not publisher:
+                bus.put(subject, payload)
+
+
+class MemoryBus:
+    """The bus between those who share a :class:`Broker`; see :class:`~.base.Bus`."""
+
+    def __init__(
+        self,
+        name: str = "",
+        *,
+        broker: Broker | None = None,
+        max_payload_size: int = MAX_PAYLOAD_SIZE,
+        max_pending_size: int = MAX_PENDING_SIZE,
+    ) -> None:
+        """
+        Make a bus; :meth:`start` connects it.
+
+        Args:
+            name: The broker's, in this process; empty for a broker of its own.
+            broker: The broker itself, if it is there already.
+            max_payload_size: The largest payload, in bytes.
+            max_pending_size: How much may wait for this bus to take it, in bytes; what is more
+                is dropped.
+        """
+        self.on_gap: Callable[[Gap], None] | None = None
+        self.counts: Counter[str] = Counter()
+        self._url = f"memory://{name}"
+        self._broker = broker or Broker.named(name)
+        self._max_payload_size = max_payload_size
+        self._max_pending_size = max_pending_size
+        self._receivers = Receivers(self.counts)
+        self._losses = Losses(self.counts)
+        self._routing = Routing(self._url)
+        self._inbox: deque[tuple[str, bytes]] = deque()
+        self._inbox_size = 0
+        self._missed = 0
+        self._missed_since = 0.0
+        self._loop: asyncio.AbstractEventLoop | None = None
+
+    def __repr__(self) -> str:
+        return f"<MemoryBus {self._url}>"
+
+    @property
+    def url(self) -> str:
+        """``memory://`` and the name."""
+        return self._url
+
+    @property
+    def is_connected(self) -> bool:
+        """Whether it is started and the broker is up."""
+        return self._loop is not None and self._broker.is_up
+
+    @property
+    def max_payload_size(self) -> int:
+        """The largest payload, in bytes."""
+        return self._max_payload_size
+
+    async def start(self) -> None:
+        """See :meth:`.base.Bus.start`."""
+        if self._loop is not None:
+            return
+        self._broker.join(self)
+        self._loop = asyncio.get_running_loop()
+        self._ask()
+
+    async def stop(self) -> None:
+        """See :meth:`.base.Bus.stop`."""
+        self._routing.stop()
+        self._broker.leave(self)
+        self._inbox.clear()
+        self._loop = None
+
+    def publish(self, subject: Subject, payload: bytes) -> bool:
+        """See :meth:`.base.Bus.publish`."""
+        if len(payload) > self._max_payload_size:
+            raise BusError.too_big(self._url, len(payload), self._max_payload_size)
+        if not self.is_connected:
+            self._losses.refused(time.time())
+            return False
+        self.counts["published"] += 1
+        self._broker.route(self, subject, payload)
+        return True
+
+    def subscribe(self, subject: Subject, receive: Receive) -> Awaitable[None]:
+        """See :meth:`.base.Bus.subscribe`."""
+        self._receivers.add(subject, receive)
+        routed = self._routing.wait()
+        if self.is_connected:
+            self._broker.add_interest(subject, self)
+            self._routing.asked()
+            self._routing.confirmed()
+        return routed
+
+    def unsubscribe(self, subject: Subject) -> None:
+        """See :meth:`.base.Bus.unsubscribe`."""
+        if self._receivers.remove(subject):
+            self._broker.drop_interest(subject, self)
+
+    def lose(self) -> None:
+        """Take note that the broker has gone; called by it."""
+        self._losses.broken(time.time(), uncertain=0)
+
+    def regain(self) -> None:
+        """Take note that the broker is back; called by it."""
+        self._ask()
+        self._report(self._losses.restored(time.time()))
+
+    def put(self, subject: str, payload: bytes) -> None:
+        """
+        Take a message; called by the broker. Receivers get it in the next turn of the loop.
+
+        Args:
+            subject: Where it was published.
+            payload: What was.
+        """
+        assert self._loop is not None  # Who is not started has no interest.
+        if self._inbox_size + len(payload) > self._max_pending_size:
+            self._missed_since = self._missed_since or time.time()
+            self._missed += 1
+            return
+        if not self._inbox:
+            self._loop.call_soon(self._deliver)
+        self._inbox.append((subject, payload))
+        self._inbox_size += len(payload)
+
+    def _deliver(self) -> None:
+        if self._loop is None:
+            return
+        now = self._loop.time()
+        arrived, self._inbox = self._inbox, deque()
+        self._inbox_size = 0
+        for subject, payload in arrived:
+            self._receivers.deliver(subject, payload, now)
+        if self._missed:
+            missed, since = self._missed, self._missed_since
+            self._missed, self._missed_since = 0, 0.0
+            self._report(self._losses.dropped(since, time.time(), missed))
+
+    def _ask(self) -> None:
+        for subject in self._receivers:
+            self._broker.add_interest(subject, self)
+        self._routing.asked()
+        self._routing.confirmed()
+
+    def _report(self, gap: Gap | None) -> None:
+        if gap is not None and self.on_gap is not None:
+            self.on_gap(gap)
+
+
+_: type[Bus] = MemoryBus

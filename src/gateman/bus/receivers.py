@@ -1,0 +1,82 @@
+"""Who receives what in this process."""
+
+from collections import Counter
+from collections.abc import Iterator
+
+from ..log import Sampled, logger
+from .base import Receive
+from .subjects import Subject
+
+
+class Receivers:
+    """The receiver of each subject, at most one; a failure of one is nobody else's."""
+
+    __slots__ = ("_by_subject", "_counts", "_sampled")
+
+    def __init__(self, counts: Counter[str]) -> None:
+        """
+        Start without receivers.
+
+        Args:
+            counts: What the bus counts; ``received`` and ``receiver_failed`` are added to it.
+        """
+        self._by_subject: dict[str, Receive] = {}
+        self._counts = counts
+        self._sampled = Sampled()
+
+    def __len__(self) -> int:
+        return len(self._by_subject)
+
+    def __iter__(self) -> Iterator[Subject]:
+        return map(Subject, tuple(self._by_subject))
+
+    def __contains__(self, subject: object) -> bool:
+        return subject in self._by_subject
+
+    def add(self, subject: Subject, receive: Receive) -> bool:
+        """
+        Give a subject its receiver.
+
+        Args:
+            subject: Which.
+            receive: Replaces the one before.
+
+        Returns:
+            Whether it had none before.
+        """
+        is_new = subject not in self._by_subject
+        self._by_subject[subject] = receive
+        return is_new
+
+    def remove(self, subject: Subject) -> bool:
+        """
+        Take a subject's receiver away.
+
+        Args:
+            subject: Which.
+
+        Returns:
+            Whether it had one.
+        """
+        return self._by_subject.pop(subject, None) is not None
+
+    def deliver(self, subject: str, payload: bytes, now: float) -> None:
+        """
+        Call a subject's receiver; one that has left meanwhile is no fault.
+
+        Args:
+            subject: Where it was published.
+            payload: What was.
+            now: Monotonic seconds, for the log.
+        """
+        receive = self._by_subject.get(subject)
+        if receive is None:
+            return
+        self._counts["received"] += 1
+        try:
+            receive(payload)
+        except Exception:  # noqa: BLE001 - the receiver's fault must not end the connection
+            self._counts["receiver_failed"] += 1
+            line = self._sampled.line("receiver", "a receiver of the bus failed", now)
+            if line is not None:
+                logger.exception(line)

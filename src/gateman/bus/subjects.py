@@ -1,0 +1,81 @@
+"""
+Subjects of a bus, made from names that users and clients choose. Pure.
+
+A name can hold anything; in a subject of NATS, dots, blanks, ``*`` and ``>`` have a meaning, and a
+line end would begin a new command. So names become tokens:
+
+    room-1      →  room-1           letters, digits, - and _ stand for themselves
+    a.b *       →  a=2Eb=20=2A      anything else is the hexadecimal of its UTF-8, byte by byte
+    (empty)     →  =
+    (long)      →  =h4f3c…          the hash of a name whose token would be too long
+
+Different names have different tokens, and all but the hashed can be read back.
+"""
+
+import hashlib
+import re
+from typing import NewType
+
+Subject = NewType("Subject", str)
+"""Printable ASCII, safe in every bus; only :func:`subject` makes them."""
+
+# Characters; NATS allows 4096 bytes for a whole command, and every server keeps every subject.
+MAX_TOKEN_LENGTH = 200
+
+_PLAIN = re.compile(rf"[A-Za-z0-9_-]{{1,{MAX_TOKEN_LENGTH}}}", re.ASCII)
+_UNSAFE_BYTE = re.compile(rb"[^A-Za-z0-9_-]")
+_ESCAPED_BYTE = re.compile(rb"=([0-9A-F]{2})")
+_HASHED = "=h"
+
+
+def subject(*names: str) -> Subject:
+    """
+    Make a subject.
+
+    Args:
+        names: From the general to the particular, such as ``"group", "room 1"``; at least one.
+            Any text, of any length.
+
+    Returns:
+        The subject: a token for each name, with dots between them; at most 201 characters for
+        each name.
+    """
+    return Subject(".".join(map(escape, names)))
+
+
+def escape(name: str) -> str:
+    """
+    Make a token of a name.
+
+    Args:
+        name: Any text.
+
+    Returns:
+        The token: 1 to 200 characters, none of which means anything to a bus.
+    """
+    if _PLAIN.fullmatch(name):
+        return name
+    # A lone surrogate is no text, but the name of a group may still be made of one.
+    data = name.encode("utf-8", "surrogatepass")
+    escaped = _UNSAFE_BYTE.sub(lambda match: b"=%02X" % match[0][0], data).decode("ascii")
+    if len(escaped) > MAX_TOKEN_LENGTH:
+        return _HASHED + hashlib.sha256(data).hexdigest()
+    return escaped or "="
+
+
+def unescape(escaped: str) -> str | None:
+    """
+    Read the name in a token.
+
+    Args:
+        escaped: What :func:`escape` returned.
+
+    Returns:
+        The name; ``None`` if only its hash is left.
+    """
+    if escaped.startswith(_HASHED):
+        return None
+    if escaped == "=":
+        return ""
+    data = _ESCAPED_BYTE.sub(lambda match: bytes([int(match[1], 16)]), escaped.encode("ascii"))
+    return data.decode("utf-8", "surrogatepass")
