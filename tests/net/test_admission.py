@@ -1,0 +1,283 @@
+"""Who may come in: the counts behind the caps, by equality; time is an argument."""
+
+from collections import Counter
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from gateman.net.admission import TOO_FAST, TOO_MANY, TOO_MANY_FROM_HERE, Admission, Refusal, Ticket
+from gateman.options import Limits
+
+
+def admission(
+    max_connections: int = 1000, *, per_ip: int | None = None, per_second: int | None = None
+) -> Admission:
+    """Counts with these caps and no others."""
+    limits = Limits(max_connections_per_ip=per_ip, max_handshakes_per_second=per_second)
+    return Admission(limits, max_connections)
+
+
+def arrive(counts: Admission, number: int = 1) -> list[Ticket]:
+    """Let connections arrive that may stay."""
+    arrived = [counts.arrive() for _ in range(number)]
+    assert [refusal for _, refusal in arrived] == [None] * number
+    return [ticket for ticket, _ in arrived]
+
+
+def turn_away(counts: Admission) -> bool:
+    """Let a connection arrive that may not stay; tells whether it is told so."""
+    ticket, refusal = counts.arrive()
+    assert refusal == TOO_MANY
+    if ticket.turn_away():
+        return True
+    ticket.leave()
+    return False
+
+
+# All connections.
+
+
+def test_as_many_as_allowed_may_stay() -> None:
+    """The cap itself is within it."""
+    counts = admission(3)
+    arrive(counts, 3)
+
+    assert counts.arrive()[1] == TOO_MANY
+    assert counts.count == 4
+
+
+def test_a_place_that_is_given_back_is_taken_again() -> None:
+    """As soon as somebody has left, the next may stay."""
+    counts = admission(2)
+    first, _second = arrive(counts, 2)
+    turn_away(counts)
+
+    first.leave()
+
+    arrive(counts, 1)
+    assert turn_away(counts)
+
+
+def test_leaving_twice_is_leaving_once() -> None:
+    """Whoever sees the end of a connection gives its ticket back; often several do."""
+    counts = admission()
+    ticket, _other = arrive(counts, 2)
+    ticket.enter("192.0.2.1")
+
+    for _ in range(3):
+        ticket.leave()
+
+    assert (counts.count, counts.address_count) == (1, 0)
+
+
+def test_those_who_are_told_take_nobody_s_place() -> None:
+    """However many are being told that there is no room, room that comes free is free."""
+    counts = admission(1)
+    (seated,) = arrive(counts)
+    assert [turn_away(counts) for _ in range(40)] == [True] * 32 + [False] * 8
+
+    seated.leave()
+
+    arrive(counts)
+
+
+def test_only_so_many_are_told_at_a_time() -> None:
+    """The descriptors that answers need are bounded too, and come free again."""
+    counts = admission(1)
+    arrive(counts)
+    told = [counts.arrive()[0] for _ in range(32)]
+    assert all(ticket.turn_away() for ticket in told)
+    assert (counts.count, turn_away(counts)) == (33, False)
+
+    told[0].leave()
+
+    assert (turn_away(counts), turn_away(counts)) == (True, False)
+
+
+def test_one_address_cannot_take_all_places_by_being_refused() -> None:
+    """Who is over its address's cap keeps no place while it is told so."""
+    counts = admission(3, per_ip=1)
+    (counted,) = arrive(counts)
+    counted.enter("192.0.2.1")
+    for _ in range(20):
+        (ticket,) = arrive(counts)
+        assert ticket.enter("192.0.2.1") == TOO_MANY_FROM_HERE
+        assert ticket.turn_away()
+
+    arrive(counts, 2)
+    assert counts.arrive()[1] == TOO_MANY
+
+
+# One address.
+
+
+@pytest.mark.parametrize(
+    ("one", "other", "are_one"),
+    [
+        ("192.0.2.1", "192.0.2.1", True),
+        ("192.0.2.1", "192.0.2.2", False),
+        ("192.0.2.1", "::ffff:192.0.2.1", True),
+        ("2001:db8::1", "2001:db8::ffff:ffff:ffff:ffff", True),
+        ("2001:db8::1", "2001:0DB8:0:0:1::", True),
+        ("2001:db8::1", "2001:db8:0:1::1", False),
+        ("fe80::1%eth0", "fe80::2%eth1", True),
+        ("unix", "unix", True),
+    ],
+)
+def test_addresses_of_one_customer_are_one(one: str, other: str, *, are_one: bool) -> None:
+    """IPv4 counts by its address, however it is written, and IPv6 by its /64."""
+    counts = admission(per_ip=1)
+    first, second = arrive(counts, 2)
+
+    assert first.enter(one) is None
+    assert second.enter(other) == (TOO_MANY_FROM_HERE if are_one else None)
+    assert counts.address_count == (1 if are_one else 2)
+
+
+def test_an_address_gets_its_place_back() -> None:
+    """When a connection has left, another from there may stay."""
+    counts = admission(per_ip=2)
+    first, second, third = arrive(counts, 3)
+    assert [ticket.enter("2001:db8::1") for ticket in (first, second, third)] == [
+        None,
+        None,
+        TOO_MANY_FROM_HERE,
+    ]
+
+    second.leave()
+
+    (fourth,) = arrive(counts)
+    assert fourth.enter("2001:db8::2") is None
+
+
+def test_a_ticket_counts_for_one_address_only() -> None:
+    """What TCP or a PROXY header said stays; a later word on the address changes nothing."""
+    counts = admission(per_ip=1)
+    ticket, other = arrive(counts, 2)
+    ticket.enter("192.0.2.1")
+
+    assert ticket.enter("192.0.2.2") is None
+    assert ticket.ip == "192.0.2.1"
+    assert other.enter("192.0.2.2") is None
+
+
+def test_who_is_refused_counts_for_no_address() -> None:
+    """Its leaving gives back nothing that it never had."""
+    counts = admission(per_ip=1)
+    first, second, third = arrive(counts, 3)
+    first.enter("192.0.2.1")
+    second.enter("192.0.2.1")
+
+    second.leave()
+
+    assert third.enter("192.0.2.1") == TOO_MANY_FROM_HERE
+
+
+def test_who_has_left_counts_for_nobody() -> None:
+    """An address that becomes known too late does not stay for ever."""
+    counts = admission(per_ip=1)
+    (ticket,) = arrive(counts)
+    ticket.leave()
+
+    assert (ticket.enter("192.0.2.1"), ticket.turn_away(), ticket.begin_tls(0.0)) == (
+        None,
+        False,
+        None,
+    )
+    assert (counts.count, counts.address_count) == (0, 0)
+
+
+def test_no_cap_by_address() -> None:
+    """``None`` turns it off; the count goes on."""
+    counts = admission(per_ip=None)
+
+    assert {ticket.enter("192.0.2.1") for ticket in arrive(counts, 500)} == {None}
+    assert counts.address_count == 1
+
+
+# Handshakes.
+
+
+def test_a_second_has_so_many_handshakes() -> None:
+    """What is over is refused, and the next second begins afresh."""
+    counts = admission(per_second=3)
+
+    assert [counts.shake(10.0 + n / 10) for n in range(5)] == [None] * 3 + [TOO_FAST] * 2
+    assert counts.shake(10.999) == TOO_FAST
+    assert [counts.shake(11.0) for _ in range(4)] == [None] * 3 + [TOO_FAST]
+
+
+def test_no_cap_on_handshakes() -> None:
+    """``None`` turns it off."""
+    counts = admission(per_second=None)
+    (ticket,) = arrive(counts)
+
+    assert {counts.shake(1.0) for _ in range(10_000)} == {None}
+    assert {ticket.begin_tls(1.0) for _ in range(10_000)} == {None}
+
+
+def test_some_more_tls_handshakes_are_done_so_that_they_learn_why() -> None:
+    """TLS is refused 32 above the cap, in the same second, whatever became of the others."""
+    counts = admission(per_second=3)
+    (ticket,) = arrive(counts)
+
+    assert [ticket.begin_tls(5.0) for _ in range(40)] == [None] * 35 + [TOO_FAST] * 5
+    assert [counts.shake(5.5) for _ in range(4)] == [None] * 3 + [TOO_FAST]
+    assert [ticket.begin_tls(6.0) for _ in range(40)] == [None] * 35 + [TOO_FAST] * 5
+
+
+@pytest.mark.parametrize(
+    ("refusal", "expected"),
+    [
+        (TOO_MANY, ("max_connections", 503, 30)),
+        (TOO_MANY_FROM_HERE, ("max_connections_per_ip", 429, 30)),
+        (TOO_FAST, ("max_handshakes_per_second", 503, 1)),
+    ],
+)
+def test_refusal_names_the_setting(refusal: Refusal, expected: tuple[str, int, int]) -> None:
+    """The counter has the setting's name, and so has the operator's line."""
+    assert (refusal.cause, refusal.status, refusal.retry_after) == expected
+    assert f"limits.{refusal.cause}" in refusal.hint
+
+
+# Anything.
+
+_EVENTS = st.lists(
+    st.tuples(
+        st.sampled_from(["arrive", "enter", "turn_away", "leave"]),
+        st.integers(0, 20),
+        st.sampled_from(["192.0.2.1", "192.0.2.2", "2001:db8::1", "2001:db8::2", "unix"]),
+    )
+)
+
+
+@given(_EVENTS)
+def test_counts_are_exact_and_end_at_nothing(events: list[tuple[str, int, str]]) -> None:
+    """Whatever happens in whatever order, nobody is counted twice and nobody is left."""
+    counts = admission(4, per_ip=2)
+    tickets: list[Ticket] = []
+    gone: set[Ticket] = set()
+    for kind, which, ip in events:
+        if kind == "arrive":
+            tickets.append(counts.arrive()[0])
+        elif tickets:
+            ticket = tickets[which % len(tickets)]
+            match kind:
+                case "enter":
+                    ticket.enter(ip)
+                case "turn_away":
+                    ticket.turn_away()
+                case "leave":
+                    ticket.leave()
+                    gone.add(ticket)
+        there = [ticket for ticket in tickets if ticket not in gone]
+        by_address = Counter(ticket.ip.replace("::2", "::1") for ticket in there if ticket.ip)
+        assert counts.count == len(there)
+        assert counts.address_count == len(by_address)
+        assert max(by_address.values(), default=0) <= 2
+    for ticket in tickets:
+        ticket.leave()
+
+    assert (counts.count, counts.address_count) == (0, 0)
+    arrive(counts, 4)
