@@ -6,8 +6,12 @@ through a :class:`Sampled`. No line carries a payload.
 """
 
 import logging
+import sys
+import time
 
 logger = logging.getLogger("gateman")
+
+_FORMAT = "%(asctime)s pid:%(process)d %(levelname)s %(message)s"
 
 # One line per cause and ten seconds: an operator sees it, a flood costs 6 lines a minute.
 SAMPLE_INTERVAL = 10.0  # seconds
@@ -54,3 +58,33 @@ class Sampled:
         self._written_at[cause] = now
         suppressed = self._suppressed.pop(cause, 0)
         return f"{message} (and {suppressed} more like it)" if suppressed else message
+
+
+class _OncePerInterval(logging.Filter):
+    """Lets one warning, and one error, of another library through per interval."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._sampled = Sampled()
+
+    def filter(self, record: logging.LogRecord) -> bool:
+        """Tell whether a record is written; what is below a warning, somebody has asked for."""
+        if record.levelno < logging.WARNING:
+            return True
+        return self._sampled.line(record.levelname, "", time.monotonic()) is not None
+
+
+def write_to_stderr() -> None:
+    """Write lines for people, unless the application has set up logging itself."""
+    # What it may write is about single connections: peers must not fill a disk through it.
+    engine = logging.getLogger("aiofastnet")
+    engine.addFilter(_OncePerInterval())
+    if logging.getLogger().handlers or logger.handlers:
+        return
+    handler = logging.StreamHandler(sys.stderr)
+    handler.setFormatter(logging.Formatter(_FORMAT))
+    logger.addHandler(handler)
+    engine.addHandler(handler)
+    engine.propagate = False
+    logger.setLevel(logging.INFO)
+    logger.propagate = False

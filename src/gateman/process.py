@@ -2,17 +2,83 @@
 
 import asyncio
 import contextlib
+import logging
 import resource
+import signal
 import socket
-import time
 from collections.abc import AsyncIterator, Callable, Sequence
 from typing import Any
 
-from .log import Sampled, logger
+from .errors import ExitCode
+from .listen import ListenAddress
+from .log import Sampled, logger, write_to_stderr
+from .net import sockets as listening
 from .service import Service
 
 # RFC 6455, section 7.4.1: an endpoint is going away.
 _GOING_AWAY = (1001, "server is shutting down")
+
+
+def run(addresses: Sequence[ListenAddress], make: Sequence[Callable[[], Service]]) -> ExitCode:
+    """
+    Serve until a signal ends it.
+
+    Args:
+        addresses: Where each worker listens.
+        make: Makes each worker's service; called on the event loop.
+
+    Returns:
+        What to tell the shell.
+
+    Raises:
+        ConfigError: An address cannot be listened on; then nothing listens.
+    """
+    write_to_stderr()
+    quiet_libraries()
+    allow_open_files()
+    bound: list[list[socket.socket]] = []
+    try:
+        for address in addresses:
+            bound.append(listening.bind(address))  # noqa: PERF401 - so that a part is released
+        return asyncio.run(_until_signalled(bound, make))
+    finally:
+        for sockets in bound:
+            listening.release(sockets)
+
+
+async def _until_signalled(
+    bound: Sequence[Sequence[socket.socket]], make: Sequence[Callable[[], Service]]
+) -> ExitCode:
+    loop = asyncio.get_running_loop()
+    stopping = asyncio.Event()
+    starting = asyncio.current_task()
+
+    def stop() -> None:
+        nonlocal starting
+        stopping.set()
+        if starting is not None:
+            # on_worker_start may take its time, and need not end by itself.
+            starting.cancel()
+            starting = None
+
+    for number in (signal.SIGINT, signal.SIGTERM):
+        loop.add_signal_handler(number, stop)
+    try:
+        async with serving(bound, make):
+            starting = None
+            for sockets in bound:
+                _announce_to_log(sockets)
+            await stopping.wait()
+            logger.info("stopping")
+    except StartFailed as error:
+        logger.error("%s: on_worker_start failed", error.service, exc_info=error.__cause__)
+        return ExitCode.CRASHED
+    except asyncio.CancelledError:
+        if not stopping.is_set():
+            raise
+    logger.info("stopped")
+    return ExitCode.STOPPED
+
 
 class StartFailed(Exception):
     """``on_worker_start`` raised; the cause is what it raised."""
@@ -78,18 +144,19 @@ class _ExceptionLog:
             logger.error(line, exc_info=exception if is_instance else None)
 
 
-class _OncePerInterval(logging.Filter):
-    """Lets one warning, and one error, of another library through per interval."""
+def quiet_libraries() -> None:
+    """Bound what the loop and the engine's library write, as what peers do can cause it."""
+    for name in ("asyncio", "aiofastnet"):
+        logging.getLogger(name).addFilter(_OncePerInterval())
 
-    def __init__(self) -> None:
-        super().__init__()
-        self._sampled = Sampled()
 
-    def filter(self, record: logging.LogRecord) -> bool:
-        """Tell whether a record is written; what is below a warning, somebody has asked for."""
-        if record.levelno < logging.WARNING:
-            return True
-        return self._sampled.line(record.levelname, "", time.monotonic()) is not None
+def _announce_to_log(sockets: Sequence[socket.socket]) -> None:
+    for sock in sockets:
+        name = sock.getsockname()
+        if isinstance(name, tuple):
+            logger.info("listens on ws://%s:%s", name[0], name[1])
+        else:
+            logger.info("listens on the unix socket %s", name)
 
 
 def allow_open_files() -> None:
