@@ -2,7 +2,6 @@
 
 import asyncio
 import contextlib
-import logging
 import resource
 import signal
 import socket
@@ -34,7 +33,6 @@ def run(addresses: Sequence[ListenAddress], make: Sequence[Callable[[], Service]
         ConfigError: An address cannot be listened on; then nothing listens.
     """
     write_to_stderr()
-    quiet_libraries()
     allow_open_files()
     bound: list[list[socket.socket]] = []
     try:
@@ -142,12 +140,6 @@ class _ExceptionLog:
         if line is not None:
             is_instance = isinstance(exception, BaseException)
             logger.error(line, exc_info=exception if is_instance else None)
-
-
-def quiet_libraries() -> None:
-    """Bound what the loop and the engine's library write, as what peers do can cause it."""
-    for name in ("asyncio", "aiofastnet"):
-        logging.getLogger(name).addFilter(_OncePerInterval())
 
 
 def _announce_to_log(sockets: Sequence[socket.socket]) -> None:
