@@ -121,6 +121,7 @@ class Connection:
             one of ``request.subprotocols``.
         response_headers: Header fields for the 101, for ``on_websocket_connect`` to fill.
         dropped: How many messages were dropped because the peer reads too slowly.
+        opened_at: When the 101 was sent, by the event loop's clock; 0 before that.
     """
 
     __slots__ = (
@@ -134,6 +135,7 @@ class Connection:
         "id",
         "is_secure",
         "local_address",
+        "opened_at",
         "peer_ip",
         "remote_ip",
         "remote_port",
@@ -182,6 +184,7 @@ class Connection:
         self.subprotocol: str | None = None
         self.response_headers: dict[str, str] = {}
         self.dropped = 0
+        self.opened_at = 0.0
         # What counts it in; given back when the TCP connection is over.
         self._ticket: Any = None
         self._session: dict[str, Any] | None = None

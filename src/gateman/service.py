@@ -13,6 +13,7 @@ from collections.abc import Collection, Sequence
 from importlib import resources
 from itertools import islice
 from math import ceil
+from typing import Any
 
 from .callbacks import Function
 from .caller import Caller
@@ -26,6 +27,7 @@ from .net.arrival import Entrance
 from .net.events import Answer, Wiring
 from .net.handshake import Door, Handshake
 from .net.heartbeat import Heartbeat
+from .net.traffic import traffic
 from .request import Request
 from .settings import Settings
 
@@ -236,6 +238,7 @@ class Service:
     def opened(self, connection: Connection) -> None:
         """Ping it from now on, and tell ``on_open``."""
         self.connections[connection.id] = connection
+        connection.opened_at = self._loop.time()
         if self._heartbeat is not None:
             self._heartbeat.add(connection._link)  # type: ignore[arg-type] # noqa: SLF001
         self._caller.call("on_open", connection)
@@ -321,6 +324,41 @@ class Service:
     def dropped_count(self) -> int:
         """Messages that were not sent, because their peer read too slowly."""
         return self.counts["dropped_slow_peer"]
+
+    def describe(self, limit: int) -> list[dict[str, Any]]:
+        """
+        List connections for an operator.
+
+        Args:
+            limit: How many at most; who has been here longest comes first.
+
+        Returns:
+            For each what :mod:`gateman.master.control` says of it.
+        """
+        by_age = sorted(self._present, key=lambda connection: connection.id)
+        return [self._describe(connection) for connection in islice(by_age, limit)]
+
+    def _describe(self, connection: Connection) -> dict[str, Any]:
+        is_behind_proxy = connection.remote_ip != connection.peer_ip
+        described: dict[str, Any] = {
+            "id": connection.id,
+            "client": connection.remote_address,
+            "proxy": connection.peer_ip if is_behind_proxy else None,
+            "state": connection.state.value,
+            "unsent": connection.send_buffer_size,
+            "received": None,
+            "sent": None,
+            "messages": 0,
+            "age": None,
+            "uid": None,
+        }
+        if connection.id in self.connections:
+            described["messages"] = _message_count(connection)
+            described["age"] = round(self._loop.time() - connection.opened_at, 1)
+            counted = traffic(connection._link.socket)  # type: ignore[attr-defined] # noqa: SLF001
+            if counted is not None:
+                described["received"], described["sent"] = counted
+        return described
 
     def __str__(self) -> str:
         """Name it for a log line."""

@@ -334,6 +334,11 @@ class Engine(WSListener):
         await self.outbox.drain()
 
     @property
+    def socket(self) -> Any:
+        """The connection's socket, to be asked and not used."""
+        return self._transport.get_extra_info("socket")
+
+    @property
     def message_count(self) -> int:
         """Messages received."""
         return self._counted + self._wiring.limits.max_messages_per_second - self._left
