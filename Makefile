@@ -25,5 +25,6 @@ check: ## Check format, style, types and layers
 	$(VENV)/lint-imports --no-logo
 
 bench: ## Measure echo against bare picows, ws and wss, in one paired run
+	@scripts/setup-system
 	@scripts/setup-python dev
 	@$(VENV)/python bench/echo.py $(ARGS)
