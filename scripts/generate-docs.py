@@ -1,0 +1,111 @@
+"""
+Write the tables of docs/ that the code declares.
+
+    .venv/bin/python scripts/generate-docs.py            into docs/
+    .venv/bin/python scripts/generate-docs.py FOLDER     into another folder
+
+A table stands between ``<!-- table: NAME -->`` and ``<!-- end -->``. What is around it is written
+by hand, and stays as it is.
+"""
+
+import ast
+import inspect
+import re
+import sys
+from collections.abc import Iterable
+from dataclasses import fields
+from enum import Enum
+from pathlib import Path
+from typing import Any
+
+from gateman.errors import ExitCode
+from gateman.options import Limits, SlowConsumer, Timeouts
+
+DOCS = Path(__file__).parent.parent / "docs"
+SECTION = re.compile(r"(<!-- table: ([\w-]+) -->\n).*?(<!-- end -->)", re.DOTALL)
+SIZES = {1 << 20: "MiB", 1 << 10: "KiB"}  # bytes
+
+
+def main() -> None:
+    """Fill in every page that has a table."""
+    folder = Path(sys.argv[1]) if len(sys.argv) > 1 else DOCS
+    for page in sorted(DOCS.glob("*.md")):
+        text = page.read_text()
+        if SECTION.search(text):
+            (folder / page.name).write_text(SECTION.sub(filled, text))
+
+
+def filled(section: re.Match[str]) -> str:
+    """Write a section anew."""
+    return f"{section[1]}\n{TABLES[section[2]]()}\n{section[3]}"
+
+
+def numbers(kind: type[Any]) -> str:
+    """Write the options of a dataclass of numbers."""
+    return table(
+        ("name", "default", "what it is"),
+        (
+            (
+                f"`{option.name}`",
+                default(
+                    option.default, option.metadata["unit"], is_optional="None" in str(option.type)
+                ),
+                option.metadata["reason"],
+            )
+            for option in fields(kind)
+        ),
+    )
+
+
+def default(value: Any, unit: str, *, is_optional: bool) -> str:
+    """Write a default as people do, and whether it can be switched off."""
+    if value is None:
+        return "`None`"
+    size = next((size for size in SIZES if unit == "bytes" and value % size == 0), 1)
+    number = f"{value / size:_.12g}"
+    unit = SIZES.get(size, unit) if size > 1 else unit
+    return f"{number} {unit}{', or `None`' if is_optional else ''}"
+
+
+def members(kind: type[Enum], *, head: str) -> str:
+    """Write an enumeration with the sentences under its members."""
+    return table(
+        (head, "name", "what it means"),
+        ((f"`{member.value}`", member.name, sentences(kind)[member.name]) for member in kind),
+    )
+
+
+def sentences(kind: type[Enum]) -> dict[str, str]:
+    """Read the docstrings of members, which Python does not keep."""
+    (declaration,) = ast.parse(inspect.getsource(kind)).body
+    if not isinstance(declaration, ast.ClassDef):
+        raise TypeError(f"{kind} is no class")
+    found = {}
+    for member, sentence in zip(declaration.body, declaration.body[1:], strict=False):
+        match member, sentence:
+            case ast.Assign(targets=[ast.Name(id=name)]), ast.Expr(ast.Constant(str(text))):
+                found[name] = " ".join(text.split())
+    return found
+
+
+def table(head: Iterable[str], rows: Iterable[Iterable[str]]) -> str:
+    """Write a table in Markdown, from text that may be reStructuredText."""
+    titles = tuple(head)
+    lines = [titles, ("---",) * len(titles), *rows]
+    return "".join(f"| {' | '.join(map(cell, line))} |\n" for line in lines)
+
+
+def cell(text: str) -> str:
+    """Write a cell: two backquotes are one in Markdown, and a bar would end it."""
+    return text.replace("``", "`").replace("|", r"\|")
+
+
+TABLES = {
+    "limits": lambda: numbers(Limits),
+    "timeouts": lambda: numbers(Timeouts),
+    "slow-consumer": lambda: members(SlowConsumer, head="value"),
+    "exit-codes": lambda: members(ExitCode, head="code"),
+}
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,143 @@
+"""Pages that say what the code says: their tables are generated, or held against it."""
+
+import re
+import subprocess
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from gateman.errors import ConfigError
+from gateman.net.ssl_options import Options
+from gateman.net.tls import Contexts
+from gateman.options import Timeouts
+
+from .support.certificates import Authority
+
+ROOT = Path(__file__).parent.parent
+DOCS = ROOT / "docs"
+TLS = (DOCS / "tls.md").read_text()
+
+
+def python_blocks(page: str) -> list[str]:
+    """Read the programs of a page, also those within a list."""
+    found = re.findall(r"(?ms)^( *)```python\n(.*?)^ *```$", (DOCS / page).read_text())
+    return [re.sub(f"(?m)^{indent}", "", block) for indent, block in found]
+
+
+def ssl_table(title: str) -> list[str]:
+    """Read the first column of a table of ``tls.md``, by the title of its last column."""
+    _, table = TLS.split(f"| {title} |\n|---|---|---|\n")
+    rows = table.partition("\n\n")[0].splitlines()
+    return [name for row in rows for name in re.findall(r"`(\w+)`", row.split("|")[1])]
+
+
+def refusal_of(options: dict[str, object]) -> str:
+    """Take TLS options; empty if they are accepted."""
+    try:
+        Options.of_server(options, folder=ROOT)
+    except ConfigError as error:
+        return str(error)
+    return ""
+
+
+def test_generated_tables_are_those_of_the_code(tmp_path: Path) -> None:
+    """If this fails, run ``.venv/bin/python scripts/generate-docs.py``."""
+    subprocess.run([sys.executable, ROOT / "scripts" / "generate-docs.py", tmp_path], check=True)
+    generated = {page.name: page.read_text() for page in tmp_path.iterdir()}
+
+    assert sorted(generated) == ["exit-codes.md", "options.md"]
+    assert {name: (DOCS / name).read_text() for name in generated} == generated
+
+
+def test_options_are_written_as_shown() -> None:
+    """The example of ``options.md`` declares a worker."""
+    (block,) = python_blocks("options.md")
+    program = f"from gateman import Worker\n{block}print(worker.timeouts.pong)"
+    ended = subprocess.run(
+        [sys.executable, "-c", program], check=True, capture_output=True, text=True
+    )
+
+    assert ended.stdout == "10\n"
+
+
+def test_a_mistake_is_told_as_shown() -> None:
+    """The sentence in ``exit-codes.md`` is the one that is written."""
+    with pytest.raises(ConfigError) as caught:
+        Timeouts.of({"ping_intervall": 20})
+
+    assert f"\n/srv/chat/server.py:5: {caught.value}\n" in (DOCS / "exit-codes.md").read_text()
+
+
+def test_the_program_with_tls_is_the_example() -> None:
+    """What ``tls.md`` shows is run by the tests of the examples."""
+    example = (ROOT / "examples" / "wss.py").read_text()
+
+    assert example.endswith(f"\n\n{python_blocks('tls.md')[0]}")
+
+
+def test_the_contexts_of_tls_can_be_used(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Those for several domains, and for clients with certificates, load as they are shown."""
+    monkeypatch.chdir(tmp_path)
+    authority = Authority()
+    for stem in ("server", "example.com", "example.org", "example.net-with-key"):
+        issued = authority.issue(tmp_path, "localhost", stem=stem)
+    both = issued.certificate.read_text() + issued.key.read_text()
+    (tmp_path / "example.net-with-key.pem").write_text(both)
+    (tmp_path / "our-authority.pem").write_text(authority.pem)
+    found = []
+    for block in python_blocks("tls.md")[1:]:
+        names: dict[str, Any] = {}
+        exec(block, names)  # noqa: S102 - what the page shows
+        contexts = Contexts.load(names["context"]["ssl"], now=time.time())
+        found.append([served.path.name for served in contexts.certificates])
+
+    assert found == [
+        ["example.com.pem", "example.org.pem", "example.net-with-key.pem"],
+        ["server.pem"],
+    ]
+
+
+def test_every_tls_option_is_in_one_table() -> None:
+    """No option is missing, and none is invented."""
+    known = refusal_of({"?": True}).removeprefix("'?' is no option of ssl: there are ")
+    named = ssl_table("what it does") + ssl_table("because") + ssl_table("instead")
+
+    assert sorted(named) == known.removesuffix(".").split(", ")
+
+
+@pytest.mark.parametrize("name", ssl_table("what it does"))
+def test_honoured_options(name: str) -> None:
+    """The first table has what a user may choose."""
+    assert refusal_of({name: True}) == ""
+
+
+@pytest.mark.parametrize("name", ssl_table("because"))
+def test_fixed_options(name: str) -> None:
+    """The second table has what may be said, but not changed, and its value."""
+    (row,) = (row for row in TLS.splitlines() if row.startswith("|") and f"`{name}`" in row)
+    truth = row.split("|")[2].strip(" `") == "True"
+
+    assert refusal_of({name: truth}) == ""
+    assert refusal_of({name: not truth}).startswith(f"ssl.{name} cannot be {not truth}: ")
+
+
+@pytest.mark.parametrize("name", ssl_table("instead"))
+def test_refused_options(name: str) -> None:
+    """The third table has what cannot be honoured."""
+    assert refusal_of({name: True}).startswith(f"ssl.{name} cannot be honoured, as ")
+    assert refusal_of({name: None}) == ""
+
+
+def test_options_of_workerman_s_examples_may_stay() -> None:
+    """The context that everybody has copied from its manual is accepted."""
+    context = {
+        "local_cert": "server.pem",
+        "local_pk": "server.key",
+        "verify_peer": False,
+        "allow_self_signed": True,
+    }
+
+    assert refusal_of({**context}) == ""
