@@ -143,7 +143,7 @@ def test_control_frames_have_no_reserved_bits(rsv: int) -> None:
     with pytest.raises(ProtocolError) as caught:
         check_control(rsv)
 
-    assert str(caught.value) == "1002: reserved bits on a control frame"
+    assert str(caught.value) == "1002: reserved bits in a control frame"
 
 
 def test_the_engine_sees_whether_a_message_is_under_way() -> None:

@@ -13,20 +13,21 @@ here, by asking :mod:`gateman.websocket`:
 """
 
 import asyncio
+import socket
 from typing import Any
 
 from picows import WSFrame, WSListener, WSMsgType, WSTransport
 
 from ..connection import GONE, PAUSED_BY_PEER, Connection, State, discard
 from ..errors import ProtocolError
-from ..websocket.assembler import Assembler
+from ..websocket.assembler import Assembler, check_control
 from ..websocket.close import CloseCode, parse_close
 from ..websocket.deflate import Agreement
 from ..websocket.encoding import Opcode, encode_frame
 from .events import Wiring
 from .linger import linger
 from .outbox import Outbox
-from .seat import feed, is_empty, is_seated, seat
+from .seat import Seat
 from .surroundings import Surroundings
 
 # Held in locals of the module: an attribute of an enum class costs 40 ns, one here 10.
@@ -36,10 +37,9 @@ _CONTINUATION = WSMsgType.CONTINUATION
 _PING = WSMsgType.PING
 _PONG = WSMsgType.PONG
 
-# A read buffer that has grown beyond this is replaced at the next pong.
-_SWOLLEN_SIZE = 64 << 10  # bytes
-# RFC 6455, section 5.5: 125 bytes, and behind a client's header of 6.
-_MAX_CONTROL_SIZE = 131  # bytes
+# The kernel keeps twice as much, and one read without TLS gives all of it. As much as the transport
+# reads in one turn; by default it would be tens of MiB, all of which picows would make room for.
+_RECEIVE_BUFFER_SIZE = 128 << 10  # bytes
 
 # Takes the place of a closed connection's.
 _NO_MORE = Assembler(1)
@@ -94,14 +94,16 @@ class Engine(WSListener):
         "_counted",
         "_deliver",
         "_has_pong",
+        "_is_simple",
         "_left",
-        "_max_frame_size",
+        "_others",
         "_paused",
         "_pong",
+        "_progress_at_ping",
+        "_seat",
         "_surroundings",
         "_timer",
         "_transport",
-        "_unsent_at_ping",
         "_verdict",
         "_window_at",
         "_wiring",
@@ -135,8 +137,10 @@ class Engine(WSListener):
             wiring.limits.max_message_size,
             None if agreement is None else agreement.make_inflater(),
         )
-        self._max_frame_size = wiring.limits.max_message_size
+        # Whether a message in one frame is all that a frame can be about.
+        self._is_simple = True
         self._surroundings: Any = Surroundings(self, transport)
+        self._seat: Any = None
         self.outbox = Outbox(connection, transport, wiring)
         self._ws: Any = None
         self._paused = 0
@@ -148,9 +152,11 @@ class Engine(WSListener):
         self._left = wiring.limits.max_messages_per_second
         self._window_at = wiring.loop.time()
         self._counted = 0
+        # Control frames and fragments, which count there and are no messages.
+        self._others = 0
         self._has_pong = False
         self._count_at_ping = 0
-        self._unsent_at_ping = 0
+        self._progress_at_ping = (0, 0)
         self.slot = -1
         self.is_pinged = False
 
@@ -163,12 +169,17 @@ class Engine(WSListener):
         paused: int,
     ) -> None:
         """Let picows send the 101, and give it what came behind; see :func:`upgrade`."""
+        max_frame_size = self._wiring.limits.max_message_size
         if agreement is not None:
             headers = [*headers, ("Sec-WebSocket-Extensions", agreement.response)]
             # A message that does not compress grows: by 5 bytes in 16 KiB, and a flush's 5.
-            self._max_frame_size += self._max_frame_size // 8 + 1024
-        protocol = self._seat(key, headers)
+            max_frame_size += max_frame_size // 8 + 1024
         connection = self._connection
+        if not connection.is_secure:
+            sock = self._transport.get_extra_info("socket")
+            sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, _RECEIVE_BUFFER_SIZE)
+        self._seat = Seat(self, self._transport, self._surroundings, max_frame_size=max_frame_size)
+        self._seat.begin(key, headers)
         connection._link = self  # noqa: SLF001 - the engine is the link
         if connection.state is State.CONNECTING:
             connection.state = State.OPEN
@@ -178,30 +189,18 @@ class Engine(WSListener):
             if paused:
                 self.pause(paused)
             self._wiring.events.opened(connection)
-        if early:
-            feed(protocol, early)
+        if early and self._seat is not None:
+            self._seat.feed(early)
         if not self._paused:
-            self._transport.resume_reading()
-
-    def _seat(self, key: str | None, headers: list[tuple[str, str]]) -> Any:
-        protocol = seat(
-            self,
-            self._transport,
-            self._surroundings,
-            key=key,
-            headers=headers,
-            max_frame_size=self._max_frame_size,
-        )
-        # 3 KiB per connection that nobody reads again.
-        self._ws.request.headers = None
-        self._ws.response.headers = None
-        return protocol
+            self._read_on()
 
     # What picows calls.
 
     def on_ws_connected(self, transport: WSTransport) -> None:
         """Take note of the engine's transport."""
         self._ws = transport
+        # 3 KiB per connection that nobody reads again.
+        self._ws.request.headers = self._ws.response.headers = None
 
     def on_ws_frame(self, _transport: WSTransport, frame: WSFrame) -> None:
         """
@@ -212,10 +211,10 @@ class Engine(WSListener):
         """
         kind = frame.msg_type
         if (
-            (kind is _TEXT or kind is _BINARY)
+            self._is_simple
+            and (kind is _TEXT or kind is _BINARY)
             and frame.fin
             and not (frame.rsv1 or frame.rsv2 or frame.rsv3)
-            and not self._assembler.in_message
         ):
             try:
                 message = (
@@ -238,6 +237,12 @@ class Engine(WSListener):
                 self._other_frame(kind, frame)
             except ProtocolError as error:
                 self._fail(error)
+        if not self._is_simple:
+            self._settle(frame)
+
+    def too_big(self) -> None:
+        """Close for a frame that will make its message larger than it may be."""
+        self._fail(ProtocolError(CloseCode.MESSAGE_TOO_BIG, "message is too big"))
 
     def peer_ended(self) -> None:
         """
@@ -254,7 +259,7 @@ class Engine(WSListener):
 
     def pause_writing(self) -> None:
         """Tell the outbox: the kernel did not take everything."""
-        self.outbox.paused()
+        self.outbox.paused(self._surroundings.large_size)
 
     def resume_writing(self) -> None:
         """Tell the outbox: everything was sent."""
@@ -299,7 +304,7 @@ class Engine(WSListener):
         self._wiring.events.closing(connection)
         # The peer's Close has to be read, whatever had paused reading.
         self._paused = 0
-        self._transport.resume_reading()
+        self._read_on()
         self._deadline(self._wiring.timeouts.close)
 
     def abort(self, code: int, reason: str) -> None:
@@ -317,13 +322,33 @@ class Engine(WSListener):
         if not self._paused:
             self._transport.pause_reading()
         self._paused |= reason
+        self._is_simple = False
 
     def resume(self, reason: int) -> None:
         """Take a reason back, and read when it was the last."""
         if self._paused:
             self._paused &= ~reason
             if not self._paused:
-                self._transport.resume_reading()
+                self._is_simple = not self._assembler.in_message
+                self._read_on()
+
+    def _read_on(self) -> None:
+        """Read again, whether it was paused or not."""
+        if self._connection.is_secure:
+            self._wiring.loop.call_soon(self._read_on_tls)
+        else:
+            self._transport.resume_reading()
+
+    def _read_on_tls(self) -> None:
+        """
+        Read again, first what is deciphered or waits to be.
+
+        aiofastnet asks the socket first. Nothing there, and it waits although it has data; no room
+        in its buffer, and it takes the 0 bytes that it could read for the peer's end.
+        """
+        if not self._paused and self._connection.state is not State.CLOSED:
+            self._transport.resume_reading()
+            self._transport._retry_ssl_read()  # noqa: SLF001 - tests fail when it changes
 
     def unsent_size(self) -> int:
         """Bytes that wait for the peer."""
@@ -341,14 +366,15 @@ class Engine(WSListener):
     @property
     def message_count(self) -> int:
         """Messages received."""
-        return self._counted + self._wiring.limits.max_messages_per_second - self._left
+        frames = self._counted + self._wiring.limits.max_messages_per_second - self._left
+        return frames - self._others
 
     def ping(self) -> None:
         """Send a ping, unless the peer has not even read what was sent before."""
-        self._unsent_at_ping = self.unsent_size()
+        self._progress_at_ping = self.outbox.progress
         self._count_at_ping = self.message_count
         self._has_pong = False
-        if self._connection.state is State.OPEN and not self._unsent_at_ping:
+        if self._connection.state is State.OPEN and not self.unsent_size():
             self._ws.send_ping()
 
     def is_alive(self) -> bool:
@@ -365,27 +391,31 @@ class Engine(WSListener):
             return True
         if self._paused & ~PAUSED_BY_PEER:
             return True
-        return self.unsent_size() < self._unsent_at_ping
+        return self.outbox.has_progressed(self._progress_at_ping)
 
     # How frames other than whole messages are taken.
 
     def _other_frame(self, kind: WSMsgType, frame: WSFrame) -> None:
+        self._left -= 1
+        if self._left < 0 and not self._next_window():
+            return
         rsv = frame.rsv1 << 2 | frame.rsv2 << 1 | frame.rsv3
         if kind is _TEXT or kind is _BINARY or kind is _CONTINUATION:
-            message = self._assembler.feed(
+            assembler = self._assembler
+            message = assembler.feed(
                 kind.value, bool(frame.fin), rsv, frame.get_payload_as_memoryview()
             )
-            if message is not None:
-                self._left -= 1
-                if self._left < 0 and not self._next_window():
-                    return
+            if message is None:
+                self._others += 1
+                self._is_simple = False
+            else:
                 try:
                     self._deliver(self._connection, message)
                 except Exception as error:  # noqa: BLE001 - an application's fault is its own
                     self._wiring.events.handler_failed(self._connection, error)
             return
-        if rsv:
-            raise ProtocolError(CloseCode.PROTOCOL_ERROR, "reserved bits in a control frame")
+        self._others += 1
+        check_control(rsv)
         if kind is _PING:
             if self._connection.state is not State.OPEN:
                 return
@@ -396,9 +426,29 @@ class Engine(WSListener):
                 self._pong = frame.get_payload_as_bytes()
         elif kind is _PONG:
             self._has_pong = True
-            self._give_back_memory(frame)
+            # It comes once per ping interval, off the hot path.
+            self._give_back(frame)
         else:
             self._peer_closed(frame.get_payload_as_bytes())
+
+    def _settle(self, frame: WSFrame) -> None:
+        """Hold no more than one message while it is incomplete, or waits to be handled."""
+        if self._connection.state is State.CLOSED:
+            return
+        in_message = self._assembler.in_message
+        if not in_message:
+            self._seat.unguard()
+        if in_message or self._paused:
+            self._give_back(frame)
+        else:
+            self._is_simple = True
+        if in_message:
+            self._seat.guard(frame, self._assembler.size)
+
+    def _give_back(self, frame: WSFrame) -> None:
+        """Give the memory of a read buffer back that has grown, now that its frame is done."""
+        if self._seat.give_back(frame):
+            self.outbox.reopen(self._ws.send)
 
     def _peer_closed(self, payload: bytes) -> None:
         """Answer the peer's Close, if it is not the answer to ours, and end the connection."""
@@ -410,6 +460,8 @@ class Engine(WSListener):
         if self._connection.state is State.OPEN:
             # RFC 6455, section 5.5.1: the code is echoed. There is no empty Close with picows.
             echoed = CloseCode.NORMAL_CLOSURE if code == CloseCode.NO_STATUS_RECEIVED else code
+            # A peer that asks much, closes, and then reads gets all its answers.
+            self.outbox.flush()
             self._ws.send_close(echoed, reason)
         self._closed(code, reason)
         self._end()
@@ -449,8 +501,10 @@ class Engine(WSListener):
         if connection.state is not State.CLOSED:
             connection.state = State.CLOSED
             self._stop()
-            # A message of which a part is here would stay for as long as the peer lingers.
+            # What is here of a message would stay for as long as the peer lingers.
             self._assembler = _NO_MORE
+            self._is_simple = False
+            self._seat = None
             self._wiring.events.closed(connection, code, reason)
 
     def _lost(self) -> None:
@@ -477,27 +531,3 @@ class Engine(WSListener):
         self._counted += limit
         self._left += limit
         return True
-
-    def _give_back_memory(self, frame: WSFrame) -> None:
-        """
-        Replace picows' read buffer, which only grows, when it has grown and is empty.
-
-        A pong is the moment: it comes once per ping interval, off the hot path, and if nothing
-        is behind it, then picows holds no byte that would be lost.
-        """
-        room = len(self._transport.get_protocol().get_buffer(-1))
-        if room > _SWOLLEN_SIZE and frame.last_in_buffer and not frame.tail_size:
-            self._wiring.loop.call_soon(self._reseat, room)
-
-    def _reseat(self, room: int) -> None:
-        protocol = self._transport.get_protocol()
-        if self._connection.state is not State.OPEN or not is_seated(protocol):
-            return
-        # Behind a pong the room has grown by the pong. Any other size: there is new data. A
-        # part of a frame that is shorter than the pong only the second question finds.
-        if not room <= len(protocol.get_buffer(-1)) <= room + _MAX_CONTROL_SIZE:
-            return
-        if not is_empty(protocol):
-            return
-        self._seat(None, [])
-        self.outbox.reopen(self._ws.send)

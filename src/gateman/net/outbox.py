@@ -2,9 +2,10 @@
 How messages go out: at once while the peer reads, waiting within a bound while it does not.
 
 A message is handed to the transport directly as long as the kernel takes everything. From the
-first byte that it does not take, frames wait here, joined, and go to the transport together
-when that is empty again. Joined, because 100 000 small messages cost as much as their bytes
-and not a Python object each; here, because what a transport has taken cannot be dropped.
+first byte that it does not take, frames wait here, joined to chunks, and go to the transport one
+chunk after the other, each when it is empty again. Joined, because 100 000 small messages cost as
+much as their bytes and not a Python object each; here, because what a transport has taken cannot
+be dropped; in chunks, because it keeps all of what it has taken until the last byte is sent.
 """
 
 import asyncio
@@ -21,8 +22,12 @@ from .events import Wiring
 # pile up. Low enough that the answers to what is already read fit under max_send_buffer_size.
 _PAUSE_READING_SIZE = 64 << 10  # bytes
 
-# What a frame costs beside its bytes where each is an object of its own (drop_oldest).
-_FRAME_COST = 96  # bytes
+# Frames are joined until a chunk has as much. Far above what is lost on the way to the transport
+# and back, far below what may wait.
+_CHUNK_SIZE = 64 << 10  # bytes
+
+# What a chunk costs beside its bytes; with drop_oldest, each frame is one.
+_CHUNK_COST = 96  # bytes
 
 _SENT = Sent.SENT
 _QUEUED = Sent.QUEUED
@@ -32,13 +37,14 @@ class Outbox:
     """The way out of one open connection."""
 
     __slots__ = (
+        "_chunks",
         "_connection",
         "_deflater",
         "_drained",
-        "_frames",
+        "_emptied_count",
         "_is_full",
         "_is_paused",
-        "_joined",
+        "_kept_size",
         "_send",
         "_transport",
         "_waiting_size",
@@ -62,10 +68,12 @@ class Outbox:
         self._drained: asyncio.Future[None] | None = None
         self._is_full = False
         self._is_paused = False
-        # Made when the first message has to wait: most connections never need them.
-        self._joined: bytearray | None = None
-        self._frames: deque[bytes] | None = None
+        # Made when the first message has to wait: most connections never need it.
+        self._chunks: deque[bytes | bytearray] | None = None
         self._waiting_size = 0
+        # What the transport keeps, sent or not, until it is empty.
+        self._kept_size = 0
+        self._emptied_count = 0
 
     def open(self, send: Any, deflater: Deflater | None) -> None:
         """
@@ -96,16 +104,16 @@ class Outbox:
         """Let nothing out any more, and forget what waits."""
         self._connection._wire = discard  # noqa: SLF001 - the row above's hot path
         self._connection._fate = Sent.CLOSED  # noqa: SLF001
-        self._joined = self._frames = None
+        self._chunks = None
         self._waiting_size = 0
         self._send = self._deflater = None
         self._wake()
 
     def flush(self) -> None:
         """Hand all that waits to the transport, so that a Close can follow it."""
-        waiting = self._take_waiting()
-        if waiting:
-            self._transport.write(waiting)
+        while self._chunks:
+            self._transport.write(self._chunks.popleft())
+        self._waiting_size = 0
 
     @property
     def is_direct(self) -> bool:
@@ -117,6 +125,26 @@ class Outbox:
         """Bytes that wait for the peer."""
         return self._waiting_size + int(self._transport.get_write_buffer_size())
 
+    @property
+    def progress(self) -> tuple[int, int]:
+        """How far the peer has got: a mark for :meth:`has_progressed`."""
+        return self._emptied_count, int(self._transport.get_write_buffer_size())
+
+    def has_progressed(self, mark: tuple[int, int]) -> bool:
+        """
+        Tell whether the peer has taken anything of what it had not taken.
+
+        Args:
+            mark: An earlier :attr:`progress`.
+
+        Returns:
+            Whether it has.
+        """
+        emptied_count, unsent_size = mark
+        if self._emptied_count > emptied_count:
+            return True
+        return int(self._transport.get_write_buffer_size()) < unsent_size
+
     async def drain(self) -> None:
         """Wait until nothing is unsent, or the connection is no longer open."""
         while self._connection.state is State.OPEN and self._is_paused:
@@ -126,13 +154,20 @@ class Outbox:
 
     # What the transport tells.
 
-    def paused(self) -> None:
-        """Let messages wait: the kernel did not take everything."""
-        if self._connection.state is State.OPEN:
-            self._is_paused = True
-            self._connection._wire = self._wait  # noqa: SLF001
-            self._connection._fate = _QUEUED  # noqa: SLF001
-            self._check(self.unsent_size)
+    def paused(self, large_size: int = 0) -> None:
+        """
+        Let messages wait: the kernel did not take everything.
+
+        Args:
+            large_size: The size of a message that the transport keeps whole; bytes.
+        """
+        if self._connection.state is not State.OPEN:
+            return
+        self._is_paused = True
+        self._kept_size = max(large_size, int(self._transport.get_write_buffer_size()))
+        self._connection._wire = self._wait  # noqa: SLF001
+        self._connection._fate = _QUEUED  # noqa: SLF001
+        self._check()
 
     def resumed(self, first: bytes = b"") -> None:
         """
@@ -141,24 +176,32 @@ class Outbox:
         Args:
             first: Frames to send before it.
         """
-        if self._connection.state is not State.OPEN:
+        connection = self._connection
+        if connection.state is not State.OPEN:
             return
-        waiting = first + self._take_waiting()
+        self._emptied_count += 1
+        self._is_paused = False
+        self._kept_size = 0
+        if first:
+            self._transport.write(first)
+        # Each may pause again, from within.
+        while self._chunks and self.is_direct:
+            chunk = self._chunks.popleft()
+            self._waiting_size -= len(chunk) + _CHUNK_COST
+            self._transport.write(chunk)
+            self._kept_size = 0 if self.is_direct else max(self._kept_size, len(chunk))
+        if not self.is_direct or connection.state is not State.OPEN:
+            return
         self._go_direct()
-        if waiting:
-            # This may pause again, from within.
-            self._transport.write(waiting)
-        if not self._is_paused:
-            self._connection._link.resume(PAUSED_BY_PEER)  # noqa: SLF001
-            self._wake()
-            if self._is_full:
-                self._is_full = False
-                self._wiring.events.buffer_drained(self._connection)
+        connection._link.resume(PAUSED_BY_PEER)  # noqa: SLF001
+        self._wake()
+        if self._is_full:
+            self._is_full = False
+            self._wiring.events.buffer_drained(connection)
 
     # The three ways of a message.
 
     def _go_direct(self) -> None:
-        self._is_paused = False
         self._connection._wire = (  # noqa: SLF001
             self._send if self._deflater is None else self._send_deflated
         )
@@ -174,24 +217,17 @@ class Outbox:
 
     def _wait(self, opcode: int, payload: str | bytes) -> None:
         """Take a message while others are unsent; in place of the engine's ``send``."""
-        connection = self._connection
         data = payload.encode() if isinstance(payload, str) else payload
         # Before it is compressed: with context takeover, what was compressed has to be sent.
-        if self.unsent_size + len(data) > self._wiring.limits.max_send_buffer_size:
-            self._full()
-            if not self._make_room(len(data)):
-                if connection.state is State.OPEN:
-                    connection._fate = Sent.DROPPED  # noqa: SLF001
-                    self._count_dropped(len(data))
-                return
-        deflated = None if self._deflater is None else self._deflate(data)
-        if deflated is None:
-            frame = encode_frame(opcode, data)
-        else:
-            frame = encode_frame(opcode, deflated, rsv1=True)
-        self._append(frame)
-        connection._fate = _QUEUED  # noqa: SLF001
-        self._check(self.unsent_size)
+        fate = self._admit(len(data))
+        if fate is _QUEUED:
+            deflated = None if self._deflater is None else self._deflate(data)
+            if deflated is None:
+                self._append(encode_frame(opcode, data))
+            else:
+                self._append(encode_frame(opcode, deflated, rsv1=True))
+        self._connection._fate = fate  # noqa: SLF001
+        self._check(is_full=fate is not _QUEUED)
 
     def _deflate(self, data: bytes) -> bytes | None:
         return None if self._deflater is None else self._deflater.deflate(data)
@@ -199,51 +235,68 @@ class Outbox:
     # What waits.
 
     def _append(self, frame: bytes) -> None:
-        if self._wiring.slow_consumer is SlowConsumer.DROP_OLDEST:
-            if self._frames is None:
-                self._frames = deque()
-            self._frames.append(frame)
-            self._waiting_size += len(frame) + _FRAME_COST
-        else:
-            if self._joined is None:
-                self._joined = bytearray()
-            self._joined += frame
+        if self._chunks is None:
+            self._chunks = deque()
+        chunks = self._chunks
+        last = chunks[-1] if chunks else b""
+        if isinstance(last, bytearray) and len(last) < _CHUNK_SIZE:
+            last += frame
             self._waiting_size += len(frame)
+            return
+        is_alone = len(frame) >= _CHUNK_SIZE or self._drops_oldest
+        chunks.append(frame if is_alone else bytearray(frame))
+        self._waiting_size += len(frame) + _CHUNK_COST
 
-    def _take_waiting(self) -> bytes:
-        waiting = b"".join(self._frames or ()) + bytes(self._joined or b"")
-        self._joined = self._frames = None
-        self._waiting_size = 0
-        return waiting
+    @property
+    def _drops_oldest(self) -> bool:
+        # With compression in context, a frame that is missing spoils all that come after it.
+        return self._wiring.slow_consumer is SlowConsumer.DROP_OLDEST and (
+            self._deflater is None or not self._deflater.context_takeover
+        )
 
-    def _make_room(self, size: int) -> bool:
-        """Do what the policy says about a message for which there is no room."""
-        policy = self._wiring.slow_consumer
-        if policy is SlowConsumer.CLOSE:
+    def _admit(self, size: int) -> Sent:
+        """Do what the policy says about a message for which there may be no room."""
+        limit = self._wiring.limits.max_send_buffer_size
+        if self._held_size + size <= limit:
+            return _QUEUED
+        if self._wiring.slow_consumer is SlowConsumer.CLOSE:
             self._count_dropped(size)
             # The Close waits behind what is unsent, and the peer is cut off at its deadline.
             self._connection._link.close(1013, "client reads too slowly")  # noqa: SLF001
-            return False
-        limit = self._wiring.limits.max_send_buffer_size
-        # With compression in context, a frame that is missing spoils all that come after it.
-        if policy is SlowConsumer.DROP_OLDEST and (
-            self._deflater is None or not self._deflater.context_takeover
-        ):
-            while self._frames and self.unsent_size + size > limit:
-                oldest = self._frames.popleft()
-                self._waiting_size -= len(oldest) + _FRAME_COST
+            return Sent.CLOSED
+        # All that wait are not worth one that has no room even so.
+        if self._drops_oldest and self._kept_size + size <= limit:
+            while self._chunks and self._held_size + size > limit:
+                oldest = self._chunks.popleft()
+                self._waiting_size -= len(oldest) + _CHUNK_COST
                 self._count_dropped(len(oldest))
-        return self.unsent_size + size <= limit
+            return _QUEUED
+        self._count_dropped(size)
+        return Sent.DROPPED
+
+    @property
+    def _held_size(self) -> int:
+        """Bytes that are held for the peer; those that are sent already may be among them."""
+        return self._waiting_size + self._kept_size
 
     def _count_dropped(self, size: int) -> None:
         self._connection.dropped += 1
         self._wiring.events.dropped(self._connection, size)
 
-    def _check(self, unsent: int) -> None:
-        if unsent >= _PAUSE_READING_SIZE:
-            self._connection._link.pause(PAUSED_BY_PEER)  # noqa: SLF001
-        if unsent >= self._wiring.limits.max_send_buffer_size:
+    def _check(self, *, is_full: bool = False) -> None:
+        """Do what has to be done about a peer that does not read, when the message is kept."""
+        connection = self._connection
+        if connection.state is not State.OPEN:
+            return
+        held_size = self._held_size
+        if held_size >= _PAUSE_READING_SIZE:
+            connection._link.pause(PAUSED_BY_PEER)  # noqa: SLF001
+        if is_full or held_size >= self._wiring.limits.max_send_buffer_size:
+            fate = connection._fate  # noqa: SLF001
             self._full()
+            # The application may have sent more, or closed, from within.
+            if connection.state is State.OPEN:
+                connection._fate = fate  # noqa: SLF001
 
     def _full(self) -> None:
         if not self._is_full:

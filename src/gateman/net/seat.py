@@ -4,16 +4,21 @@ How picows gets a connection: its parser is put on the transport, and given a ha
 picows parses handshakes itself, and refuses some that are good (Firefox's). By now ours is
 accepted, so it is replayed in a form that picows accepts; it then sends the 101.
 
+Its read buffer only grows, and it looks at one frame at a time. What that would let a peer make
+us hold is bounded here: a picows whose buffer has grown is replaced by a new one, and while a
+message is incomplete a :class:`Guard` counts what is buffered of the next frame.
+
 Semi-internal parts that are relied on: the positional constructor of ``WSProtocol``, its
-``connection_made``, ``get_buffer``, ``buffer_updated`` and ``eof_received``, and the sizes of its
-read buffer. The version is pinned, and ``tests/net/test_seat.py`` fails when they change.
+``connection_made``, ``get_buffer``, ``buffer_updated`` and ``eof_received``, and that what is not
+parsed yet lies in front of what ``get_buffer`` gives. The version is pinned, and
+``tests/net/test_seat.py`` fails when they change.
 """
 
 import asyncio
 from contextlib import nullcontext
-from typing import Protocol
+from typing import Any, Protocol
 
-from picows import WSAutoPingStrategy, WSUpgradeResponse
+from picows import WSAutoPingStrategy, WSFrame, WSUpgradeResponse
 from picows.common import WSUpgradeResponseWithListener
 from picows.picows import WSProtocol  # type: ignore[attr-defined] # not in its stub
 
@@ -24,8 +29,14 @@ _NO_KEY = "AAAAAAAAAAAAAAAAAAAAAA=="
 
 # picows allocates this for every connection and doubles it as messages need (its minimum).
 _READ_BUFFER_SIZE = 2048  # bytes
-# What there is room for in it; the rest is for its SIMD code to run over.
-_EMPTY_ROOM = _READ_BUFFER_SIZE - 256  # bytes
+
+# A read buffer that has grown beyond this is worth the 30 µs of a new picows.
+_SWOLLEN_SIZE = 64 << 10  # bytes
+
+# RFC 6455, section 5.2: a client's header of a frame has at most so many; a control frame has
+# at most 125 behind 6.
+_MAX_HEADER_SIZE = 14  # bytes
+_MAX_CONTROL_SIZE = 131  # bytes
 
 
 class Listener(Protocol):
@@ -33,6 +44,9 @@ class Listener(Protocol):
 
     def peer_ended(self) -> None:
         """Take note that the peer has ended its half of the TCP connection."""
+
+    def too_big(self) -> None:
+        """Close for a message that will be larger than it may be."""
 
 
 class _Seated(WSProtocol):  # type: ignore[misc] # not in picows' stub
@@ -46,106 +60,217 @@ class _Seated(WSProtocol):  # type: ignore[misc] # not in picows' stub
         return False
 
 
-def seat(
-    listener: Listener,
-    transport: asyncio.Transport,
-    surroundings: Surroundings,
-    *,
-    key: str | None,
-    headers: list[tuple[str, str]],
-    max_frame_size: int,
-) -> WSProtocol:
-    """
-    Put a new picows on a transport.
+class Seat:
+    """picows on one transport."""
 
-    Args:
-        listener: The ``WSListener``; gets ``on_ws_connected`` before this returns, then frames.
-        transport: The transport.
-        surroundings: What picows takes for its transport and its logger.
-        key: The handshake's key; ``None`` to replace picows on a connection that is open,
-            which sends nothing.
-        headers: More fields for the 101.
-        max_frame_size: Larger data frames close with 1009; bytes.
-
-    Returns:
-        The protocol, which is the transport's now.
-    """
-    protocol = _Seated(
-        None,  # host and port, of clients
-        None,  # path, of clients
-        False,  # is_client_side
-        lambda _request: WSUpgradeResponseWithListener(
-            WSUpgradeResponse.create_101_response(headers), listener
-        ),
-        surroundings,
-        True,  # disconnect_on_exception
-        None,  # handshake timeout: ours began at accept
-        False,  # auto ping: a task per connection
-        20,
-        20,
-        WSAutoPingStrategy.PING_PERIODICALLY,
-        False,  # auto pong: unbounded
-        max_frame_size,
-        None,
-        _READ_BUFFER_SIZE,
+    __slots__ = (
+        "_guard",
+        "_listener",
+        "_max_frame_size",
+        "_protocol",
+        "_reader",
+        "_surroundings",
+        "_transport",
     )
-    transport.set_protocol(protocol)
-    protocol.connection_made(surroundings)
-    handshake = (
-        b"GET / HTTP/1.1\r\nHost: gateman\r\nUpgrade: websocket\r\nConnection: upgrade\r\n"
-        b"Sec-WebSocket-Version: 13\r\nSec-WebSocket-Key: %b\r\n\r\n"
-        % (key or _NO_KEY).encode("ascii")
-    )
-    # Not around `connection_made`, where picows keeps hold of the way its frames go out.
-    with surroundings.muted() if key is None else nullcontext():
-        feed(protocol, handshake)
-    if protocol.listener is not listener:
-        raise RuntimeError("picows did not take the handshake")
-    return protocol
+
+    def __init__(
+        self,
+        listener: Listener,
+        transport: asyncio.Transport,
+        surroundings: Surroundings,
+        *,
+        max_frame_size: int,
+    ) -> None:
+        """
+        Prepare; picows takes the transport with :meth:`begin`.
+
+        Args:
+            listener: The ``WSListener``; gets ``on_ws_connected``, again for every new picows,
+                and the frames.
+            transport: The transport.
+            surroundings: What picows takes for its transport and its logger.
+            max_frame_size: Larger data frames close with 1009; bytes.
+        """
+        self._listener = listener
+        self._transport: Any = transport
+        self._surroundings = surroundings
+        self._max_frame_size = max_frame_size
+        self._protocol: Any = None
+        self._guard: Guard | None = None
+        # What the transport reads into: picows, or its guard.
+        self._reader: Any = None
+
+    def begin(self, key: str, headers: list[tuple[str, str]]) -> None:
+        """
+        Put picows on the transport, which sends the 101.
+
+        Args:
+            key: The handshake's key.
+            headers: More fields for the 101.
+        """
+        self._replace(key, headers)
+
+    def feed(self, data: bytes) -> None:
+        """
+        Give bytes to picows as a transport would.
+
+        Args:
+            data: The bytes.
+        """
+        view = memoryview(data)
+        # A frame in it may change the reader, or end the connection and take the transport away.
+        while view and self._transport.get_protocol() is self._reader:
+            buffer = self._reader.get_buffer(-1)
+            size = min(len(buffer), len(view))
+            buffer[:size] = view[:size]
+            self._reader.buffer_updated(size)
+            view = view[size:]
+
+    def give_back(self, frame: WSFrame) -> bool:
+        """
+        Put a new picows in place of one whose read buffer has grown; called from ``on_ws_frame``.
+
+        Args:
+            frame: The frame that was delivered. Only behind the last one that has arrived can
+                picows be replaced; its payload is gone then.
+
+        Returns:
+            Whether there is a new one.
+        """
+        if not frame.last_in_buffer:
+            return False
+        room = self._protocol.get_buffer(-1)
+        if len(room) + frame.payload_size + frame.tail_size <= _SWOLLEN_SIZE:
+            return False
+        tail = _in_front_of(room, frame.tail_size)
+        self._replace(None, [])
+        self.feed(tail)
+        return True
+
+    def guard(self, frame: WSFrame, held_size: int) -> None:
+        """
+        Bound what is buffered of the next frame; again after each frame of a message.
+
+        Args:
+            frame: The last frame that was delivered.
+            held_size: Bytes of the message that are held already.
+        """
+        if self._guard is None:
+            self._guard = Guard(self._listener)
+        guard = self._guard
+        guard.picows = self._protocol
+        guard.waiting_size = frame.tail_size
+        guard.limit = max(self._max_frame_size - held_size + _MAX_HEADER_SIZE, _MAX_CONTROL_SIZE)
+        self._read_into(guard)
+
+    def unguard(self) -> None:
+        """Let picows read by itself again."""
+        if self._guard is not None:
+            self._guard.waiting_size = 0
+        self._read_into(self._protocol)
+
+    def _read_into(self, reader: Any) -> None:
+        if self._reader is not reader:
+            self._reader = reader
+            self._transport.set_protocol(reader)
+
+    def _replace(self, key: str | None, headers: list[tuple[str, str]]) -> None:
+        """Put a new picows on the transport, with a key in view of the peer, else hidden."""
+        listener = self._listener
+        protocol = self._protocol = _Seated(
+            None,  # host and port, of clients
+            None,  # path, of clients
+            False,  # is_client_side
+            lambda _request: WSUpgradeResponseWithListener(
+                WSUpgradeResponse.create_101_response(headers), listener
+            ),
+            self._surroundings,
+            True,  # disconnect_on_exception
+            None,  # handshake timeout: ours began at accept
+            False,  # auto ping: a task per connection
+            20,
+            20,
+            WSAutoPingStrategy.PING_PERIODICALLY,
+            False,  # auto pong: unbounded
+            self._max_frame_size,
+            None,
+            _READ_BUFFER_SIZE,
+        )
+        self._read_into(protocol)
+        protocol.connection_made(self._surroundings)
+        handshake = (
+            b"GET / HTTP/1.1\r\nHost: gateman\r\nUpgrade: websocket\r\nConnection: upgrade\r\n"
+            b"Sec-WebSocket-Version: 13\r\nSec-WebSocket-Key: %b\r\n\r\n"
+            % (key or _NO_KEY).encode("ascii")
+        )
+        # Not around `connection_made`, where picows keeps hold of the way its frames go out.
+        with self._surroundings.muted() if key is None else nullcontext():
+            self.feed(handshake)
+        if protocol.listener is not listener:
+            raise RuntimeError("picows did not take the handshake")
 
 
-def is_seated(protocol: asyncio.BaseProtocol) -> bool:
+class Guard(asyncio.BufferedProtocol):
     """
-    Tell whether picows is on a transport.
+    Stands between a transport and picows while a message is incomplete.
 
-    Args:
-        protocol: The transport's protocol.
+    picows refuses a frame that is larger than a whole message may be; what is held of the message
+    already, it does not know. So a peer could make us hold that twice.
 
-    Returns:
-        Whether it is picows'.
+    Attributes:
+        picows: Where everything goes.
+        waiting_size: Bytes that picows holds of frames that are incomplete.
+        limit: As many of them may be; a frame that has more is larger than the message may get.
     """
-    return isinstance(protocol, WSProtocol)
+
+    __slots__ = ("_listener", "limit", "picows", "waiting_size")
+
+    def __init__(self, listener: Listener) -> None:
+        """
+        Guard a connection; :meth:`Seat.guard` says what.
+
+        Args:
+            listener: Is told when there is too much.
+        """
+        self._listener = listener
+        self.picows: Any = None
+        self.waiting_size = 0
+        self.limit = 0
+
+    def get_buffer(self, sizehint: int) -> Any:
+        """Give picows' buffer."""
+        return self.picows.get_buffer(sizehint)
+
+    def buffer_updated(self, nbytes: int) -> None:
+        """Let picows parse; its listener tells how much it has left over, if it finds a frame."""
+        self.waiting_size += nbytes
+        self.picows.buffer_updated(nbytes)
+        if self.waiting_size > self.limit:
+            self._listener.too_big()
+
+    def eof_received(self) -> bool:
+        """Tell picows."""
+        return bool(self.picows.eof_received())
+
+    def pause_writing(self) -> None:
+        """Tell picows."""
+        self.picows.pause_writing()
+
+    def resume_writing(self) -> None:
+        """Tell picows."""
+        self.picows.resume_writing()
+
+    def connection_lost(self, exc: BaseException | None) -> None:
+        """Tell picows."""
+        self.picows.connection_lost(exc)
 
 
-def is_empty(protocol: WSProtocol) -> bool:
-    """
-    Tell whether picows holds none of the bytes that it was given.
+def _in_front_of(view: memoryview, size: int) -> bytes:
+    """Copy the bytes that lie in memory before a view of a part of a buffer."""
+    if not size:
+        return b""
+    # Imported here: it costs 4 ms and 250 KiB, and hardly anything gets here.
+    import ctypes
 
-    Its buffer doubles whenever it is nearly full, so the room in an empty one is one of a few
-    sizes; half full, it is mistaken for an empty one of half the size.
-
-    Args:
-        protocol: Its protocol.
-
-    Returns:
-        Whether it is so.
-    """
-    doubled, rest = divmod(len(protocol.get_buffer(-1)), _EMPTY_ROOM)
-    return not rest and doubled.bit_count() == 1
-
-
-def feed(protocol: WSProtocol, data: bytes) -> None:
-    """
-    Give bytes to picows as a transport would.
-
-    Args:
-        protocol: Its protocol.
-        data: The bytes.
-    """
-    view = memoryview(data)
-    while view:
-        buffer = protocol.get_buffer(-1)
-        size = min(len(buffer), len(view))
-        buffer[:size] = view[:size]
-        protocol.buffer_updated(size)
-        view = view[size:]
+    address = ctypes.addressof(ctypes.c_char.from_buffer(view))
+    return ctypes.string_at(address - size, size)

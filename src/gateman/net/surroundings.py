@@ -23,9 +23,14 @@ class Judged(Protocol):
 
 
 class Surroundings:
-    """A transport whose end is ours to decide, and a logger that tells the engine."""
+    """
+    A transport whose end is ours to decide, and a logger that tells the engine.
 
-    __slots__ = ("_engine", "_transport", "write", "writelines")
+    Attributes:
+        large_size: While a large message is being written, its size in bytes, else 0.
+    """
+
+    __slots__ = ("_engine", "_transport", "large_size", "write")
 
     def __init__(self, engine: Judged, transport: Any) -> None:
         """
@@ -37,8 +42,21 @@ class Surroundings:
         """
         self._engine = engine
         self._transport = transport
+        self.large_size = 0
         self.write = transport.write
-        self.writelines = transport.writelines
+
+    def writelines(self, parts: list[Any]) -> None:
+        """
+        Write a header and the message behind it: picows' way for messages above 8 KiB.
+
+        Args:
+            parts: The two. The transport keeps the whole message until its last byte is sent.
+        """
+        self.large_size = len(parts[1])
+        try:
+            self._transport.writelines(parts)
+        finally:
+            self.large_size = 0
 
     @property
     def get_write_buffer_size(self) -> Any:

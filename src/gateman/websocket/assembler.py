@@ -48,7 +48,7 @@ def check_control(rsv: int) -> None:
         RFC 6455, section 5.2; RFC 7692, section 6.1.
     """
     if rsv:
-        raise ProtocolError(CloseCode.PROTOCOL_ERROR, "reserved bits on a control frame")
+        raise ProtocolError(CloseCode.PROTOCOL_ERROR, "reserved bits in a control frame")
 
 
 class _Partial:
@@ -96,6 +96,11 @@ class Assembler:
         self._inflater = inflater
         self._partial: _Partial | None = None
         self.in_message = False
+
+    @property
+    def size(self) -> int:
+        """Bytes that are held of an incomplete message."""
+        return 0 if self._partial is None else len(self._partial.buffer)
 
     def feed(
         self,
