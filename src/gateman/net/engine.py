@@ -295,7 +295,7 @@ class Engine(WSListener):
     def close(self, code: int, reason: str) -> None:
         """Send a Close and wait for the peer's, within ``timeouts.close``."""
         connection = self._connection
-        if connection.state is not State.OPEN:
+        if connection.state is not State.OPEN or self._transport.is_closing():
             return
         connection.state = State.CLOSING
         self.outbox.flush()

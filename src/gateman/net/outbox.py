@@ -294,8 +294,8 @@ class Outbox:
         if is_full or held_size >= self._wiring.limits.max_send_buffer_size:
             fate = connection._fate  # noqa: SLF001
             self._full()
-            # The application may have sent more, or closed, from within.
-            if connection.state is State.OPEN:
+            # The application may have sent more, closed or destroyed it, from within.
+            if self._send is not None:
                 connection._fate = fate  # noqa: SLF001
 
     def _full(self) -> None:
