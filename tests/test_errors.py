@@ -7,14 +7,19 @@ from gateman.errors import (
     AlreadyRunning,
     CommandError,
     ConfigError,
+    EnvelopeError,
     ExitCode,
     GatemanError,
     HandshakeError,
+    HubError,
     LoadFailed,
+    NotRouted,
     NotRunning,
+    Partial,
     PreambleError,
     ProtocolError,
     Refuse,
+    UnknownClient,
 )
 
 EVERY_ERROR = [
@@ -29,6 +34,16 @@ EVERY_ERROR = [
         "chat.py is running already (pid 7): `reload` gives it new code.",
     ),
     (AlreadyRunning("chat.py", 0), "chat.py is running already: `reload` gives it new code."),
+    (HubError("this cannot be"), "this cannot be."),
+    (
+        HubError.too_big(2048, 1024),
+        "a message of 2048 bytes cannot go to other processes, for which the bus has a limit of"
+        " 1024 bytes; nobody got it.",
+    ),
+    (UnknownClient("k3f9-42"), "there is no client k3f9-42."),
+    (Partial(3, ["k3f9", "m2x8"]), "no answer from k3f9, m2x8."),
+    (NotRouted("the bus is away"), "the bus is away."),
+    (EnvelopeError("this is no envelope"), "this is no envelope."),
     (Refuse(), "refused with 403"),
     (Refuse(429, "too many", {"Retry-After": "5"}), "refused with 429"),
     (HandshakeError(400, "this is wrong"), "400: this is wrong"),
@@ -84,6 +99,8 @@ def test_errors_carry_what_their_handlers_need() -> None:
         {"Location": "/login"},
     )
     assert (handshake.status, handshake.text, handshake.headers) == (405, "no", {"Allow": "GET"})
+    assert UnknownClient("k3f9-42").client_id == "k3f9-42"
+    assert (Partial(3, ["k3f9"]).value, Partial(3, ["k3f9"]).missing) == (3, ("k3f9",))
     assert PreambleError("bad_proxy_header").cause == "bad_proxy_header"
     assert (protocol.close_code, protocol.reason) == (1002, "reserved bits")
 

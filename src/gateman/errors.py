@@ -3,11 +3,17 @@ Every error of gateman: an error carries what its handler needs, and its answer.
 
     GatemanError
     ├── ConfigError            the user's mistake, before anything listens → exit code 78
+    │   └── AddressInUse       another program listens there
     ├── CommandError           a command that cannot be carried out → exit code 1
     │   ├── NotRunning         → exit code 3
     │   ├── LoadFailed         → exit code 4
     │   └── AlreadyRunning     → exit code 5
     ├── BusError               the bus is not there, refuses us, or cannot take what we send
+    ├── HubError               the hub cannot do what was asked of it
+    │   ├── UnknownClient      the client is gone, or never was
+    │   ├── Partial            some processes did not answer in time
+    │   ├── NotRouted          joined or bound here, but not yet known everywhere
+    │   └── EnvelopeError      what came over the bus is nothing that we understand
     ├── Refuse                 raised by the application in ``on_websocket_connect``
     ├── HandshakeError         the peer's request cannot be a WebSocket handshake → HTTP status
     ├── PreambleError          the peer's first bytes are no preamble that we accept
@@ -18,6 +24,7 @@ Sentences are made here, from data on the instance; nobody assembles one at a ``
 
 from collections.abc import Iterable, Mapping
 from enum import IntEnum
+from typing import Any
 
 
 class ExitCode(IntEnum):
@@ -87,6 +94,10 @@ class ConfigError(GatemanError, ValueError):
         near = get_close_matches(str(name), names, n=1, cutoff=0.6)
         remedy = f"did you mean {near[0]!r}" if near else f"there are {', '.join(names)}"
         return cls(f"{name!r} is no {kind}", remedy)
+
+
+class AddressInUse(ConfigError):
+    """Another program listens there."""
 
 
 class CommandError(GatemanError):
@@ -172,6 +183,80 @@ class BusError(GatemanError):
             The error, to be raised.
         """
         return cls(url, f"a payload of {size} bytes is more than its limit of {max_size} bytes")
+
+
+class HubError(GatemanError):
+    """
+    The hub cannot do what was asked of it.
+
+    Attributes:
+        problem: Why, without a full stop.
+    """
+
+    def __init__(self, problem: str) -> None:
+        super().__init__(problem)
+        self.problem = problem
+
+    def __str__(self) -> str:
+        return f"{self.problem}."
+
+    @classmethod
+    def too_big(cls, size: int, max_size: int) -> "HubError":
+        """
+        Build the error for a message that the bus would not carry.
+
+        Args:
+            size: The message's, in bytes.
+            max_size: What is allowed, in bytes.
+
+        Returns:
+            The error, to be raised.
+        """
+        return cls(
+            f"a message of {size} bytes cannot go to other processes, for which the bus has a"
+            f" limit of {max_size} bytes; nobody got it"
+        )
+
+
+class UnknownClient(HubError):
+    """
+    The client is gone, or never was.
+
+    Attributes:
+        client_id: Its id.
+    """
+
+    def __init__(self, client_id: str) -> None:
+        super().__init__(f"there is no client {client_id}")
+        self.client_id = client_id
+
+
+class Partial(HubError):
+    """
+    Some processes did not answer in time, so the answer may be more than this.
+
+    Attributes:
+        value: What the others said, put together.
+        missing: The processes that did not answer: their node ids; ``"?"`` stands for those
+            that nobody can name, because the bus has been away since this process was started.
+    """
+
+    def __init__(self, value: Any, missing: Iterable[str]) -> None:
+        self.missing = tuple(missing)
+        super().__init__(f"no answer from {', '.join(self.missing)}")
+        self.value = value
+
+
+class NotRouted(HubError, TimeoutError):
+    """
+    A client has joined or is bound here, but other processes may not reach it yet.
+
+    They will when the bus is back; nothing has to be repeated.
+    """
+
+
+class EnvelopeError(HubError):
+    """What came over the bus is nothing that we understand."""
 
 
 class Refuse(GatemanError):

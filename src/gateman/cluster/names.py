@@ -1,0 +1,127 @@
+"""What clients, users and groups are called. Pure."""
+
+from typing import NewType
+
+from ..errors import ConfigError
+
+ClientId = NewType("ClientId", str)
+"""One connection's name, unique in the cluster and never used again: ``NODE-NUMBER``."""
+Uid = NewType("Uid", str)
+"""The application's name for one of its users."""
+Group = NewType("Group", str)
+"""The name of a set of connections."""
+NodeId = NewType("NodeId", str)
+"""One process's name, new at each of its starts."""
+
+# Precedent: file names. Long enough for any key of a database, short enough to log.
+MAX_NAME_SIZE = 255  # bytes of UTF-8
+
+
+def check_uid(name: object) -> Uid:
+    """
+    Check a uid.
+
+    Args:
+        name: What a caller gave.
+
+    Returns:
+        It, if it is text of 1 to 255 bytes of UTF-8.
+
+    Raises:
+        ConfigError: It is not.
+    """
+    return Uid(_check("uid", name))
+
+
+def check_group(name: object) -> Group:
+    """
+    Check the name of a group.
+
+    Args:
+        name: What a caller gave.
+
+    Returns:
+        It, if it is text of 1 to 255 bytes of UTF-8.
+
+    Raises:
+        ConfigError: It is not.
+    """
+    return Group(_check("group", name))
+
+
+def check_client_id(name: object) -> ClientId:
+    """
+    Check that something may be a client id; whether there is such a client is another question.
+
+    Args:
+        name: What a caller gave.
+
+    Returns:
+        It.
+
+    Raises:
+        ConfigError: No client can have this id.
+    """
+    if isinstance(name, str):
+        node, dash, number = name.partition("-")
+        if dash and 0 < len(node) <= MAX_NAME_SIZE and number.isascii() and number.isdecimal():
+            return ClientId(name)
+    raise ConfigError(
+        f"{_shortened(name)} is no client id", "take it from connection.client_id, as it is"
+    )
+
+
+def client_id(node: NodeId, number: int) -> ClientId:
+    """
+    Name a connection.
+
+    Args:
+        node: Its process.
+        number: Its number in that process.
+
+    Returns:
+        The client id.
+    """
+    return ClientId(f"{node}-{number}")
+
+
+def node_of(client: ClientId) -> NodeId:
+    """
+    Tell which process a client is connected to; its id says it, so nobody is asked.
+
+    Args:
+        client: The client.
+
+    Returns:
+        The process.
+    """
+    return NodeId(client.partition("-")[0])
+
+
+def _check(kind: str, name: object) -> str:
+    # The common case first: this is on the way of every message (bench/hub.py).
+    if name.__class__ is str and name.isascii() and 0 < len(name) <= MAX_NAME_SIZE:
+        return name
+    if not isinstance(name, str):
+        raise ConfigError(
+            f"the {kind} {_shortened(name)} is no text", f"write str({_shortened(name)})"
+        )
+    try:
+        size = len(name.encode())
+    except UnicodeEncodeError:
+        raise ConfigError(
+            f"the {kind} {_shortened(name)} has a lone surrogate", "use text that UTF-8 can carry"
+        ) from None
+    if not size:
+        raise ConfigError(f"a {kind} cannot be empty", "give it a name of 1 to 255 bytes")
+    if size > MAX_NAME_SIZE:
+        raise ConfigError(
+            f"the {kind} {_shortened(name)} has {size} bytes",
+            f"use a name of at most {MAX_NAME_SIZE}, such as a hash of this one",
+        )
+    return name
+
+
+def _shortened(name: object) -> str:
+    text = repr(name)
+    return text if len(text) <= 40 else f"{text[:37]}..."

@@ -1,0 +1,474 @@
+"""
+Who is connected here, as whom, and in which groups. Pure.
+
+    client id ──► client ──► uid, groups
+    uid, group ──► client, or a set of clients
+
+The hub of every process has one. What others route to this process follows from it: each change
+returns the topics that now have a first client here, and those whose last has gone.
+
+A client that is alone under its uid or in its group is stored itself, and a set is made for the
+second: most uids have one connection, and a set takes 216 bytes (``bench/hub.py``). Whoever
+writes to many gets them as a tuple, which is made once for all messages until somebody joins
+or leaves.
+"""
+
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from enum import StrEnum
+from typing import Generic, NamedTuple, TypeVar
+
+from ..errors import UnknownClient
+from .names import ClientId, Group, Uid
+
+M = TypeVar("M")
+N = TypeVar("N", Uid, Group)
+
+
+class Kind(StrEnum):
+    """What clients have in common under a name."""
+
+    UID = "uid"
+    """Who they are."""
+    GROUP = "group"
+    """Where they are."""
+
+
+class Topic(NamedTuple):
+    """Something to be interested in."""
+
+    kind: Kind
+    name: str
+
+
+@dataclass(frozen=True, slots=True)
+class Change:
+    """
+    What a change of the registry means for others.
+
+    Attributes:
+        gained: What has its first client here now.
+        lost: What had its last.
+    """
+
+    gained: tuple[Topic, ...] = ()
+    lost: tuple[Topic, ...] = ()
+
+
+NO_CHANGE = Change()
+
+
+class _Client(Generic[M]):
+    __slots__ = ("groups", "id", "member", "uid")
+
+    def __init__(self, name: ClientId, member: M) -> None:
+        self.id = name
+        self.member = member
+        self.uid: Uid | None = None
+        # As the groups' own values: nothing, the one group itself, or a set.
+        self.groups: Group | set[Group] | None = None
+
+
+class _Crowd(set[_Client[M]]):
+    """Two clients or more, and their members as a tuple while nobody joins or leaves."""
+
+    __slots__ = ("members",)
+
+    members: tuple[M, ...] | None
+
+
+_Place = _Client[M] | _Crowd[M]
+
+
+class Registry(Generic[M]):
+    """
+    The clients of one process.
+
+    A *member* is whatever stands for a client where messages are written; nothing is asked of it
+    but to be itself.
+
+    Cost:
+        Every change takes the same time however many there are; leaving everything, the time of
+        as many changes as the client had groups. 100 000 memberships: ``bench/hub.py``.
+    """
+
+    __slots__ = ("_clients", "_everybody", "_groups", "_uids")
+
+    def __init__(self) -> None:
+        """Begin with nobody."""
+        self._clients: dict[ClientId, _Client[M]] = {}
+        self._uids: dict[Uid, _Place[M]] = {}
+        self._groups: dict[Group, _Place[M]] = {}
+        self._everybody: tuple[M, ...] | None = ()
+
+    # Changes.
+
+    def add(self, client: ClientId, member: M) -> None:
+        """
+        Take in a client, without uid and groups.
+
+        Args:
+            client: Its id; not one that is here already.
+            member: What stands for it.
+        """
+        if client in self._clients:
+            raise ValueError(f"{client} is here already")
+        self._clients[client] = _Client(client, member)
+        self._everybody = None
+
+    def remove(self, client: ClientId) -> Change:
+        """
+        Forget a client, with its uid and its groups; nothing happens if it is not here.
+
+        Args:
+            client: Which.
+
+        Returns:
+            What had its last client.
+        """
+        gone = self._clients.pop(client, None)
+        if gone is None:
+            return NO_CHANGE
+        self._everybody = None
+        lost = [
+            Topic(Kind.GROUP, group)
+            for group in _each(gone.groups)
+            if _take_out(self._groups, group, gone)
+        ]
+        if gone.uid is not None and _take_out(self._uids, gone.uid, gone):
+            lost.append(Topic(Kind.UID, gone.uid))
+        return Change(lost=tuple(lost)) if lost else NO_CHANGE
+
+    def bind(self, client: ClientId, uid: Uid) -> Change:
+        """
+        Say who a client is; it has one uid at a time, so another one ends.
+
+        Args:
+            client: Which.
+            uid: Who.
+
+        Returns:
+            Whether the uid has its first client, and the one before had its last.
+
+        Raises:
+            UnknownClient: It is not here.
+        """
+        found = self._client(client)
+        if found.uid == uid:
+            return NO_CHANGE
+        lost = self._unbind(found)
+        found.uid = uid
+        is_first = _put_in(self._uids, uid, found)
+        return Change((Topic(Kind.UID, uid),) if is_first else (), lost)
+
+    def unbind(self, client: ClientId) -> Change:
+        """
+        Say that nobody knows who a client is.
+
+        Args:
+            client: Which.
+
+        Returns:
+            Whether its uid had its last client.
+
+        Raises:
+            UnknownClient: It is not here.
+        """
+        lost = self._unbind(self._client(client))
+        return Change(lost=lost) if lost else NO_CHANGE
+
+    def join(self, client: ClientId, group: Group) -> Change:
+        """
+        Put a client into a group; nothing happens if it is in it.
+
+        Args:
+            client: Which.
+            group: Where.
+
+        Returns:
+            Whether the group has its first client.
+
+        Raises:
+            UnknownClient: It is not here.
+        """
+        found = self._client(client)
+        groups = found.groups
+        if groups is None:
+            found.groups = group
+        elif isinstance(groups, set):
+            if group in groups:
+                return NO_CHANGE
+            groups.add(group)
+        elif groups == group:
+            return NO_CHANGE
+        else:
+            found.groups = {groups, group}
+        is_first = _put_in(self._groups, group, found)
+        return Change((Topic(Kind.GROUP, group),)) if is_first else NO_CHANGE
+
+    def leave(self, client: ClientId, group: Group) -> Change:
+        """
+        Take a client out of a group; nothing happens if it is not in it.
+
+        Args:
+            client: Which.
+            group: Which.
+
+        Returns:
+            Whether the group had its last client.
+
+        Raises:
+            UnknownClient: It is not here.
+        """
+        found = self._client(client)
+        if group not in _each(found.groups):
+            return NO_CHANGE
+        _forget_group(found, group)
+        if _take_out(self._groups, group, found):
+            return Change(lost=(Topic(Kind.GROUP, group),))
+        return NO_CHANGE
+
+    def dissolve(self, group: Group) -> Change:
+        """
+        Take everybody out of a group.
+
+        Args:
+            group: Which.
+
+        Returns:
+            Whether there was anybody.
+        """
+        place = self._groups.pop(group, None)
+        if place is None:
+            return NO_CHANGE
+        for client in _clients(place):
+            _forget_group(client, group)
+        return Change(lost=(Topic(Kind.GROUP, group),))
+
+    def _client(self, client: ClientId) -> _Client[M]:
+        found = self._clients.get(client)
+        if found is None:
+            raise UnknownClient(client)
+        return found
+
+    def _unbind(self, client: _Client[M]) -> tuple[Topic, ...]:
+        uid, client.uid = client.uid, None
+        if uid is not None and _take_out(self._uids, uid, client):
+            return (Topic(Kind.UID, uid),)
+        return ()
+
+    # Members, for whoever writes to them.
+
+    def member(self, client: ClientId) -> M | None:
+        """
+        Find a client's member.
+
+        Args:
+            client: Which.
+
+        Returns:
+            It, or ``None`` if the client is not here.
+        """
+        found = self._clients.get(client)
+        return None if found is None else found.member
+
+    def members(self) -> tuple[M, ...]:
+        """Give everybody's; the same object until somebody comes or goes."""
+        if self._everybody is None:
+            self._everybody = tuple(client.member for client in self._clients.values())
+        return self._everybody
+
+    def members_of_uid(self, uid: Uid) -> tuple[M, ...]:
+        """
+        Give those of a uid.
+
+        Args:
+            uid: Which.
+
+        Returns:
+            Them; of two and more the same object until it changes.
+        """
+        return _members(self._uids.get(uid))
+
+    def members_of_group(self, group: Group) -> tuple[M, ...]:
+        """
+        Give those of a group.
+
+        Args:
+            group: Which.
+
+        Returns:
+            Them; of two and more the same object until it changes.
+        """
+        return _members(self._groups.get(group))
+
+    # Names, for whoever asks.
+
+    def __len__(self) -> int:
+        return len(self._clients)
+
+    def __contains__(self, client: object) -> bool:
+        return client in self._clients
+
+    def __iter__(self) -> Iterator[ClientId]:
+        """Go through the ids of all clients."""
+        return iter(self._clients)
+
+    def uids(self) -> Iterable[Uid]:
+        """Give every uid that has a client here."""
+        return self._uids.keys()
+
+    def groups(self) -> Iterable[Group]:
+        """Give every group that has a client here."""
+        return self._groups.keys()
+
+    def has_uid(self, uid: Uid) -> bool:
+        """
+        Tell whether a uid has a client here.
+
+        Args:
+            uid: Which.
+
+        Returns:
+            Whether it has.
+        """
+        return uid in self._uids
+
+    def uid_of(self, client: ClientId) -> Uid | None:
+        """
+        Tell who a client is.
+
+        Args:
+            client: Which.
+
+        Returns:
+            Its uid; ``None`` for none.
+
+        Raises:
+            UnknownClient: It is not here.
+        """
+        return self._client(client).uid
+
+    def groups_of(self, client: ClientId) -> set[Group]:
+        """
+        Tell where a client is.
+
+        Args:
+            client: Which.
+
+        Returns:
+            Its groups.
+
+        Raises:
+            UnknownClient: It is not here.
+        """
+        return set(_each(self._client(client).groups))
+
+    def clients_of_uid(self, uid: Uid) -> list[ClientId]:
+        """
+        Name the clients of a uid.
+
+        Args:
+            uid: Which.
+
+        Returns:
+            Their ids, in no order.
+        """
+        return [client.id for client in _clients(self._uids.get(uid))]
+
+    def clients_of_group(self, group: Group) -> list[ClientId]:
+        """
+        Name the clients of a group.
+
+        Args:
+            group: Which.
+
+        Returns:
+            Their ids, in no order.
+        """
+        return [client.id for client in _clients(self._groups.get(group))]
+
+    def uids_of_group(self, group: Group) -> set[Uid]:
+        """
+        Name the users in a group; clients without a uid are nobody.
+
+        Args:
+            group: Which.
+
+        Returns:
+            Their uids.
+        """
+        clients = _clients(self._groups.get(group))
+        return {client.uid for client in clients if client.uid is not None}
+
+    def count_group(self, group: Group) -> int:
+        """
+        Count the clients of a group.
+
+        Args:
+            group: Which.
+
+        Returns:
+            How many.
+        """
+        place = self._groups.get(group)
+        return len(place) if isinstance(place, _Crowd) else int(place is not None)
+
+
+def _put_in(places: dict[N, _Place[M]], name: N, client: _Client[M]) -> bool:
+    """Put a client under a name under which it is not; tell whether it is the first."""
+    place = places.get(name)
+    if place is None:
+        places[name] = client
+        return True
+    if isinstance(place, _Crowd):
+        place.add(client)
+    else:
+        place = places[name] = _Crowd((place, client))
+    place.members = None
+    return False
+
+
+def _take_out(places: dict[N, _Place[M]], name: N, client: _Client[M]) -> bool:
+    """Take a client from under a name under which it is; tell whether it was the last."""
+    place = places[name]
+    if not isinstance(place, _Crowd):
+        del places[name]
+        return True
+    place.remove(client)
+    place.members = None
+    if len(place) == 1:
+        places[name] = place.pop()
+    return False
+
+
+def _forget_group(client: _Client[M], group: Group) -> None:
+    groups = client.groups
+    if isinstance(groups, set):
+        groups.remove(group)
+        if len(groups) == 1:
+            client.groups = groups.pop()
+    else:
+        client.groups = None
+
+
+def _each(groups: Group | set[Group] | None) -> Iterable[Group]:
+    if groups is None:
+        return ()
+    return groups if isinstance(groups, set) else (groups,)
+
+
+def _clients(place: _Place[M] | None) -> Iterable[_Client[M]]:
+    if place is None:
+        return ()
+    return place if isinstance(place, _Crowd) else (place,)
+
+
+def _members(place: _Place[M] | None) -> tuple[M, ...]:
+    if place is None:
+        return ()
+    if not isinstance(place, _Crowd):
+        return (place.member,)
+    if place.members is None:
+        place.members = tuple(client.member for client in place)
+    return place.members
