@@ -13,6 +13,7 @@ import asyncio
 import inspect
 from collections import deque
 from collections.abc import Callable
+from sys import getsizeof
 from typing import Any
 
 from .callbacks import Function, is_async
@@ -35,22 +36,35 @@ _BEFORE_MESSAGES = (
 Then = Callable[[Exception | None], None]
 
 
+# What waits for its turn: a callback, its arguments, and who asks what came of it.
+_Call = tuple[Function, tuple[Any, ...], Then | None]
+
+# A connection is not read from while its messages take more than this, the one that is being
+# handled among them: then what it holds is this or one message, and not many.
+_MAX_WAITING_SIZE = 64 << 10  # bytes
+
+
 class _Mailbox:
     """What waits for one connection while an async callback of it runs."""
 
     __slots__ = ("is_paused", "letters", "size")
 
     def __init__(self) -> None:
-        self.letters: deque[tuple[Function, tuple[Any, ...], Then | None, int]] = deque()
-        self.size = 0  # bytes of messages
+        # A message is its own letter: a peer can send 40 000 empty ones in one read.
+        self.letters: deque[str | bytes | _Call] = deque()
+        # Bytes of memory; what is being handled is among it.
+        self.size = 0
         self.is_paused = False
 
-    def keep(self, is_wanted: Callable[[Function], bool]) -> None:
-        """Throw away what waits for other callbacks."""
-        letters = [letter for letter in self.letters if is_wanted(letter[0])]
+    def keep(self, is_wanted: Callable[[str | bytes | _Call], bool]) -> None:
+        """Throw away what else waits."""
+        letters = list(self.letters)
         self.letters.clear()
-        self.letters.extend(letters)
-        self.size = sum(size for *_, size in letters)
+        for letter in letters:
+            if is_wanted(letter):
+                self.letters.append(letter)
+            else:
+                self.size -= getsizeof(letter)
 
 
 class Caller:
@@ -99,7 +113,7 @@ class Caller:
         if function is None:
             return
         if name in self._async or connection in self._mailboxes:
-            self._put(connection, function, (connection, *args), None, 0)
+            self._put(connection, (function, (connection, *args), None))
         else:
             try:
                 function(connection, *args)
@@ -118,7 +132,7 @@ class Caller:
         if function is not None:
             args = (connection, connection.request)
             if "on_websocket_connect" in self._async or connection in self._mailboxes:
-                self._put(connection, function, args, then, 0)
+                self._put(connection, (function, args, then))
                 return
             try:
                 function(*args)
@@ -126,7 +140,7 @@ class Caller:
                 self._refused(connection, error, then)
                 return
         elif connection in self._mailboxes:
-            self._put(connection, _ignore, (), then, 0)
+            self._put(connection, (_ignore, (), then))
             return
         then(None)
 
@@ -178,7 +192,7 @@ class Caller:
         """
         mailbox = self._mailboxes.get(connection)
         if mailbox is not None:
-            mailbox.keep(self._is_no_message)
+            mailbox.keep(lambda letter: isinstance(letter, tuple))
 
     @property
     def waiting_count(self) -> int:
@@ -203,45 +217,39 @@ class Caller:
     # Keeping the order.
 
     def _deliver_in_order(self, connection: Connection, message: str | bytes) -> None:
-        function = self._functions["on_message"]
         if "on_message" in self._async or connection in self._mailboxes:
-            self._put(connection, function, (connection, message), None, len(message))
+            self._put(connection, message)
         else:
-            function(connection, message)
+            self._functions["on_message"](connection, message)
 
-    def _put(
-        self,
-        connection: Connection,
-        function: Function,
-        args: tuple[Any, ...],
-        then: Then | None,
-        size: int,
-    ) -> None:
+    def _put(self, connection: Connection, letter: str | bytes | _Call) -> None:
         mailbox = self._mailboxes.get(connection)
         if mailbox is None:
             mailbox = self._mailboxes[connection] = _Mailbox()
             task = asyncio.get_running_loop().create_task(self._work(connection, mailbox))
             self._tasks.add(task)
             task.add_done_callback(self._tasks.discard)
-        mailbox.letters.append((function, args, then, size))
-        mailbox.size += size
+        mailbox.letters.append(letter)
+        mailbox.size += getsizeof(letter)
         if not mailbox.is_paused and self._is_too_much(mailbox):
             mailbox.is_paused = True
             connection._link.pause(PAUSED_BY_QUEUE)  # noqa: SLF001 - the row below's own
 
     def _is_too_much(self, mailbox: _Mailbox) -> bool:
-        limits = self._limits
         return (
-            len(mailbox.letters) > limits.max_queued_messages
-            or mailbox.size > limits.max_message_size
+            len(mailbox.letters) > self._limits.max_queued_messages
+            or mailbox.size > _MAX_WAITING_SIZE
         )
 
     async def _work(self, connection: Connection, mailbox: _Mailbox) -> None:
         letters = mailbox.letters
         try:
             while letters:
-                function, args, then, size = letters.popleft()
-                mailbox.size -= size
+                letter = letters.popleft()
+                if isinstance(letter, tuple):
+                    function, args, then = letter
+                else:
+                    function, args, then = self._functions["on_message"], (connection, letter), None
                 try:
                     result = function(*args)
                     if inspect.isawaitable(result):
@@ -259,6 +267,7 @@ class Caller:
                 else:
                     if then is not None:
                         then(None)
+                mailbox.size -= getsizeof(letter)
                 if mailbox.is_paused and not self._is_too_much(mailbox):
                     mailbox.is_paused = False
                     connection._link.resume(PAUSED_BY_QUEUE)  # noqa: SLF001
@@ -273,11 +282,8 @@ class Caller:
         else:
             self._refused(connection, error, then)
 
-    def _is_on_close(self, function: Function) -> bool:
-        return function is self._functions.get("on_close")
-
-    def _is_no_message(self, function: Function) -> bool:
-        return function is not self._functions.get("on_message")
+    def _is_on_close(self, letter: str | bytes | _Call) -> bool:
+        return isinstance(letter, tuple) and letter[0] is self._functions.get("on_close")
 
     def _refused(self, connection: Connection, error: Exception, then: Then) -> None:
         if not isinstance(error, Refuse):
