@@ -190,7 +190,7 @@ class Outbox:
             self._waiting_size -= len(chunk) + _CHUNK_COST
             self._transport.write(chunk)
             self._kept_size = 0 if self.is_direct else max(self._kept_size, len(chunk))
-        if not self.is_direct or connection.state is not State.OPEN:
+        if not self.is_direct or self._send is None:
             return
         self._go_direct()
         connection._link.resume(PAUSED_BY_PEER)  # noqa: SLF001
