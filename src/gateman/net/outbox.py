@@ -189,7 +189,7 @@ class Outbox:
             chunk = self._chunks.popleft()
             self._waiting_size -= len(chunk) + _CHUNK_COST
             self._transport.write(chunk)
-            self._kept_size = 0 if self.is_direct else max(self._kept_size, len(chunk))
+            self._kept_size = max(self._kept_size, len(chunk)) if self._is_paused else 0
         if not self.is_direct or self._send is None:
             return
         self._go_direct()
