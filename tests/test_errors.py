@@ -5,6 +5,7 @@ import pytest
 from gateman import errors
 from gateman.errors import (
     AlreadyRunning,
+    BusError,
     CommandError,
     ConfigError,
     EnvelopeError,
@@ -34,6 +35,11 @@ EVERY_ERROR = [
         "chat.py is running already (pid 7): `reload` gives it new code.",
     ),
     (AlreadyRunning("chat.py", 0), "chat.py is running already: `reload` gives it new code."),
+    (BusError("nats://a:4222", "it is away"), "the bus nats://a:4222: it is away."),
+    (
+        BusError.too_big("local", 2048, 1024),
+        "the bus local: a payload of 2048 bytes is more than its limit of 1024 bytes.",
+    ),
     (HubError("this cannot be"), "this cannot be."),
     (
         HubError.too_big(2048, 1024),
@@ -101,6 +107,8 @@ def test_errors_carry_what_their_handlers_need() -> None:
     assert (handshake.status, handshake.text, handshake.headers) == (405, "no", {"Allow": "GET"})
     assert UnknownClient("k3f9-42").client_id == "k3f9-42"
     assert (Partial(3, ["k3f9"]).value, Partial(3, ["k3f9"]).missing) == (3, ("k3f9",))
+    bus = BusError("local", "it is away")
+    assert (bus.url, bus.problem) == ("local", "it is away")
     assert PreambleError("bad_proxy_header").cause == "bad_proxy_header"
     assert (protocol.close_code, protocol.reason) == (1002, "reserved bits")
 

@@ -1,6 +1,9 @@
 """What hostile clients can write into a log: one line per cause and interval."""
 
 import logging
+import re
+import subprocess
+import sys
 
 from gateman.log import SAMPLE_INTERVAL, Sampled, logger
 
@@ -43,3 +46,59 @@ def test_causes_do_not_hide_each_other() -> None:
         "b (and 1 more like it)",
         "c",
     ]
+
+
+# Writing to standard error, in a process whose logging may be changed.
+
+FLOOD = """
+import logging
+from gateman.log import logger, write_to_stderr
+{}
+write_to_stderr()
+logger.debug("detail")
+logger.info("listening")
+engine = logging.getLogger("aiofastnet")
+for number in range(3):
+    engine.info("detail %s", number)
+    engine.warning("slow %s", number)
+    engine.error("broken %s", number)
+"""
+
+
+def lines_of(program: str) -> list[str]:
+    """Run a program; gives what it writes to standard error, without times and process ids."""
+    ended = subprocess.run(
+        [sys.executable, "-c", program], check=True, capture_output=True, text=True
+    )
+    line = r"^\d{4}-\d\d-\d\d \d\d:\d\d:\d\d,\d{3} pid:\d+ "
+    return [re.sub(line, "", text) for text in ended.stderr.splitlines()]
+
+
+def test_lines_for_people() -> None:
+    """Without any setting, one reads what happens; of the library below, once per interval."""
+    assert lines_of(FLOOD.format("")) == [
+        "INFO listening",
+        "WARNING slow 0",
+        "ERROR broken 0",
+    ]
+
+
+def test_an_application_s_own_logging_stays() -> None:
+    """Nothing is added to it, but peers cannot flood it either."""
+    settings = "logging.basicConfig(format='%(name)s %(message)s', level=logging.INFO)"
+
+    assert lines_of(FLOOD.format(settings)) == [
+        "gateman listening",
+        "aiofastnet detail 0",
+        "aiofastnet slow 0",
+        "aiofastnet broken 0",
+        "aiofastnet detail 1",
+        "aiofastnet detail 2",
+    ]
+
+
+def test_a_handler_of_the_logger_is_a_setting_too() -> None:
+    """Who has given the logger a handler gets no second line."""
+    settings = "logger.addHandler(logging.StreamHandler()); logger.setLevel(logging.INFO)"
+
+    assert lines_of(FLOOD.format(settings)) == ["listening", "slow 0", "broken 0"]
