@@ -4,6 +4,7 @@ import pytest
 
 from gateman import errors
 from gateman.errors import (
+    AddressInUse,
     AlreadyRunning,
     BusError,
     CommandError,
@@ -27,6 +28,7 @@ EVERY_ERROR = [
     (ConfigError("this is wrong", "do that"), "this is wrong: do that."),
     (ConfigError("this is wrong"), "this is wrong."),
     (ConfigError("'x' is no y", "did you mean 'z'"), "'x' is no y: did you mean 'z'?"),
+    (AddressInUse("the port is in use", "stop that"), "the port is in use: stop that."),
     (CommandError("this cannot be done"), "this cannot be done."),
     (NotRunning("chat.py"), "chat.py is not running."),
     (LoadFailed("chat.py is not there"), "chat.py is not there."),
