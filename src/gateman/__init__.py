@@ -15,6 +15,16 @@ from .worker import Worker
 
 __version__ = "0.1.0"
 
+
+def _run_all(workers: list[Worker]) -> None:
+    # Imported here: a process that only serves never needs the commands.
+    from .cli.program import run
+
+    run(workers)
+
+
+Worker.runner = _run_all
+
 __all__ = [
     "CloseCode",
     "ConfigError",

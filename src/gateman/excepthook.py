@@ -1,9 +1,9 @@
-"""How a ``ConfigError`` that nobody catches ends a program: one sentence, exit code 78."""
+"""How an error of a command that nobody catches ends a program: one sentence, its exit code."""
 
 import sys
 from types import TracebackType
 
-from .errors import ConfigError
+from .errors import CommandError, ConfigError
 
 # Modules in which no user's mistake is: ours, and those below us, such as asyncio.
 _NOT_THE_USERS = {__package__, *sys.stdlib_module_names}
@@ -19,11 +19,12 @@ def show(kind: type[BaseException], error: BaseException, trace: TracebackType |
         trace: Where it comes from. The innermost line that is neither gateman's nor Python's
             is where the user wrote what is wrong, and is named.
     """
-    if not isinstance(error, ConfigError):
+    if not isinstance(error, (ConfigError, CommandError)):
         _previous(kind, error, trace)
         return
     place = ""
-    while trace is not None:
+    # A command's is about no line.
+    while trace is not None and isinstance(error, ConfigError):
         # Not the file's name: the __init__ of a dataclass is in the file "<string>".
         module = str(trace.tb_frame.f_globals.get("__name__"))
         if module.partition(".")[0] not in _NOT_THE_USERS:

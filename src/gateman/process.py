@@ -3,79 +3,15 @@
 import asyncio
 import contextlib
 import resource
-import signal
 import socket
 from collections.abc import AsyncIterator, Callable, Sequence
 from typing import Any
 
-from .errors import ExitCode
-from .listen import ListenAddress
-from .log import Sampled, logger, write_to_stderr
-from .net import sockets as listening
+from .log import Sampled, logger
 from .service import Service
 
 # RFC 6455, section 7.4.1: an endpoint is going away.
 _GOING_AWAY = (1001, "server is shutting down")
-
-
-def run(addresses: Sequence[ListenAddress], make: Sequence[Callable[[], Service]]) -> ExitCode:
-    """
-    Serve until a signal ends it.
-
-    Args:
-        addresses: Where each worker listens.
-        make: Makes each worker's service; called on the event loop.
-
-    Returns:
-        What to tell the shell.
-
-    Raises:
-        ConfigError: An address cannot be listened on; then nothing listens.
-    """
-    write_to_stderr()
-    allow_open_files()
-    bound: list[list[socket.socket]] = []
-    try:
-        for address in addresses:
-            bound.append(listening.bind(address))  # noqa: PERF401 - so that a part is released
-        return asyncio.run(_until_signalled(bound, make))
-    finally:
-        for sockets in bound:
-            listening.release(sockets)
-
-
-async def _until_signalled(
-    bound: Sequence[Sequence[socket.socket]], make: Sequence[Callable[[], Service]]
-) -> ExitCode:
-    loop = asyncio.get_running_loop()
-    stopping = asyncio.Event()
-    starting = asyncio.current_task()
-
-    def stop() -> None:
-        nonlocal starting
-        stopping.set()
-        if starting is not None:
-            # on_worker_start may take its time, and need not end by itself.
-            starting.cancel()
-            starting = None
-
-    for number in (signal.SIGINT, signal.SIGTERM):
-        loop.add_signal_handler(number, stop)
-    try:
-        async with serving(bound, make):
-            starting = None
-            for sockets in bound:
-                _announce_to_log(sockets)
-            await stopping.wait()
-            logger.info("stopping")
-    except StartFailed as error:
-        logger.error("%s: on_worker_start failed", error.service, exc_info=error.__cause__)
-        return ExitCode.CRASHED
-    except asyncio.CancelledError:
-        if not stopping.is_set():
-            raise
-    logger.info("stopped")
-    return ExitCode.STOPPED
 
 
 class StartFailed(Exception):
@@ -140,15 +76,6 @@ class _ExceptionLog:
         if line is not None:
             is_instance = isinstance(exception, BaseException)
             logger.error(line, exc_info=exception if is_instance else None)
-
-
-def _announce_to_log(sockets: Sequence[socket.socket]) -> None:
-    for sock in sockets:
-        name = sock.getsockname()
-        if isinstance(name, tuple):
-            logger.info("listens on ws://%s:%s", name[0], name[1])
-        else:
-            logger.info("listens on the unix socket %s", name)
 
 
 def allow_open_files() -> None:

@@ -271,21 +271,7 @@ class Worker:
             SystemExit: It ended otherwise; the code is one of :class:`gateman.ExitCode`.
         """
         if cls.runner is None:
-            import time
-
-            from . import process
-            from .errors import ExitCode
-
-            if not cls._declared:
-                raise ConfigError(
-                    "no worker is declared", 'write Worker("websocket://0.0.0.0:8282")'
-                )
-            makers = [service_maker(worker, now=time.time()) for worker in cls._declared]
-            addresses = [ListenAddress.parse(worker.listen) for worker in cls._declared]
-            code = process.run(addresses, makers)
-            if code is not ExitCode.STOPPED:
-                raise SystemExit(int(code))
-            return
+            raise RuntimeError("Worker is to be imported from gateman")
         cls.runner(list(cls._declared))
 
 

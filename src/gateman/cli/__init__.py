@@ -1,7 +1,7 @@
 """
 The ``gateman`` command. A command's module is imported only when it is used.
 
-Nothing here decides: each command calls one function of ``gateman.ops`` and prints.
+Nothing here decides: each command calls one function of the rows below and prints.
 """
 
 import sys
@@ -10,10 +10,20 @@ from importlib import import_module
 import click
 
 from .. import __version__
-from ..errors import ConfigError
+from ..errors import CommandError, ConfigError
 
-# Each command is an attribute of the module of its name.
-_COMMANDS = ("cert", "proxy")
+# Each command is an attribute of a module here.
+_COMMANDS = {
+    "start": "service",
+    "stop": "service",
+    "restart": "service",
+    "reload": "service",
+    "status": "status",
+    "connections": "status",
+    "check": "service",
+    "cert": "cert",
+    "proxy": "proxy",
+}
 
 
 class _Commands(click.Group):
@@ -27,7 +37,7 @@ class _Commands(click.Group):
         """Import one."""
         if name not in _COMMANDS:
             return None
-        command = getattr(import_module(f".{name}", __package__), name)
+        command = getattr(import_module(f".{_COMMANDS[name]}", __package__), name)
         return command if isinstance(command, click.Command) else None
 
 
@@ -38,9 +48,9 @@ def gateman() -> None:
 
 
 def main() -> None:
-    """Run the command line; a user's mistake is one sentence and exit code 78."""
+    """Run the command line; a user's mistake is one sentence, and its exit code."""
     try:
         gateman(prog_name="gateman")
-    except ConfigError as error:
+    except (ConfigError, CommandError) as error:
         click.echo(f"gateman: {error}", err=True)
         sys.exit(int(error.exit_code))

@@ -62,3 +62,231 @@ Commands:
     ``hangup``
         Re-read certificates and reopen logs, as SIGHUP does.
 """
+
+import contextlib
+import json
+import os
+import selectors
+import socket
+import time
+from collections.abc import Callable, Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+from ..errors import CommandError, NotRunning
+from .channel import Lines, line
+from .files import control_sockets, reachable
+from .script import Script
+
+_MAX_REQUEST_SIZE = 4 << 10  # bytes
+
+# Who has connected and not asked yet, or is being answered.
+_MAX_VISITORS = 32
+
+# How long a visitor may take to ask.
+_PATIENCE = 10.0  # seconds
+
+Handle = Callable[[dict[str, Any], "Visitor"], None]
+"""Takes a request, and owes the visitor one answer, now or later."""
+
+
+class Control:
+    """The master's side: takes requests, hands them on, and sends the answers."""
+
+    def __init__(
+        self, sock: socket.socket, selector: selectors.BaseSelector, handle: Handle
+    ) -> None:
+        """
+        Take requests from now on.
+
+        Args:
+            sock: The control socket, listening and non-blocking; the master's.
+            selector: The master's; what it finds ready is called.
+            handle: Takes the requests.
+        """
+        self._sock = sock
+        self._selector = selector
+        self._handle = handle
+        self._visitors: set[Visitor] = set()
+        selector.register(sock, selectors.EVENT_READ, self._accept)
+
+    def _accept(self) -> None:
+        with contextlib.suppress(OSError):
+            sock, _ = self._sock.accept()
+            now = time.monotonic()
+            for visitor in list(self._visitors):
+                if visitor.has_dawdled(now):
+                    visitor.close()
+            if len(self._visitors) >= _MAX_VISITORS:
+                sock.close()
+                return
+            self._visitors.add(
+                Visitor(sock, self._selector, self._handle, self._visitors.discard, now)
+            )
+
+    def close(self) -> None:
+        """End all conversations; who waits for the end of the master sees it now."""
+        self._selector.unregister(self._sock)
+        self._sock.close()
+        for visitor in list(self._visitors):
+            visitor.close()
+
+
+class Visitor:
+    """A command that is connected to the control socket."""
+
+    def __init__(
+        self,
+        sock: socket.socket,
+        selector: selectors.BaseSelector,
+        handle: Handle,
+        forget: Callable[["Visitor"], None],
+        now: float,
+    ) -> None:
+        sock.setblocking(False)
+        self._sock = sock
+        self._selector = selector
+        self._handle = handle
+        self._forget = forget
+        self._ask_by: float | None = now + _PATIENCE
+        self._received = Lines(_MAX_REQUEST_SIZE)
+        self._unsent = b""
+        self._is_closed = False
+        selector.register(sock, selectors.EVENT_READ, self._read)
+
+    def has_dawdled(self, now: float) -> bool:
+        """Tell whether it has had the time to ask, and has not."""
+        return self._ask_by is not None and now > self._ask_by
+
+    def answer(self, **answer: Any) -> None:
+        """
+        Answer the request.
+
+        Args:
+            answer: See above; ``ok`` is true unless there is an ``error``.
+        """
+        if self._is_closed:
+            return
+        self._unsent += line({"ok": "error" not in answer, **answer})
+        self._write()
+
+    def _read(self) -> None:
+        try:
+            data = self._sock.recv(_MAX_REQUEST_SIZE)
+            requests = self._received.feed(data)
+        except BlockingIOError:
+            return
+        except (OSError, ValueError):
+            self.close()
+            return
+        if not data:
+            self.close()
+            return
+        if requests and self._ask_by is not None:
+            self._ask_by = None
+            self._handle(requests[0], self)
+
+    def _write(self) -> None:
+        try:
+            sent = self._sock.send(self._unsent)
+        except BlockingIOError:
+            sent = 0
+        except OSError:
+            self.close()
+            return
+        self._unsent = self._unsent[sent:]
+        events = selectors.EVENT_READ | (selectors.EVENT_WRITE if self._unsent else 0)
+        self._selector.modify(self._sock, events, self._write if self._unsent else self._read)
+
+    def close(self) -> None:
+        """End the conversation."""
+        if not self._is_closed:
+            self._is_closed = True
+            self._selector.unregister(self._sock)
+            self._sock.close()
+            self._forget(self)
+
+
+# The command's side.
+
+
+@contextlib.contextmanager
+def conversation(
+    script: Script, environment: Mapping[str, str] | None = None
+) -> Iterator["Conversation"]:
+    """
+    Connect to the master of a script.
+
+    Args:
+        script: Whose.
+        environment: Where to look for it; this process's, if ``None``.
+
+    Yields:
+        The conversation.
+
+    Raises:
+        NotRunning: There is none.
+        CommandError: There is one, and this user may not talk to it.
+    """
+    sock = _connect(script, os.environ if environment is None else environment)
+    with sock, sock.makefile("rwb") as file:
+        yield Conversation(file)
+
+
+class Conversation:
+    """One request and its answer."""
+
+    def __init__(self, file: Any) -> None:
+        self._file = file
+
+    def ask(self, command: str, **arguments: Any) -> dict[str, Any]:
+        """
+        Send the request, and wait for the answer.
+
+        Args:
+            command: See above.
+            arguments: See above.
+
+        Returns:
+            The answer.
+
+        Raises:
+            CommandError: The master says that it cannot be done, or ended before it answered.
+        """
+        try:
+            self._file.write(line({"command": command, **arguments}))
+            self._file.flush()
+            received = self._file.readline()
+        except OSError:
+            received = b""
+        if not received.endswith(b"\n"):
+            raise CommandError("the master ended before it answered")
+        answer: dict[str, Any] = json.loads(received)
+        if not answer["ok"]:
+            raise CommandError(str(answer["error"]).removesuffix("."))
+        return answer
+
+    def wait_for_end(self) -> None:
+        """Wait until the master has ended."""
+        with contextlib.suppress(OSError):
+            while self._file.read(1):
+                pass
+
+
+def _connect(script: Script, environment: Mapping[str, str]) -> socket.socket:
+    refused: Path | None = None
+    for path in control_sockets(script.path, environment):
+        sock = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+        try:
+            with reachable(path) as name:
+                sock.connect(name)
+        except PermissionError:
+            sock.close()
+            refused = path
+        except OSError:
+            sock.close()  # A killed master left it.
+        else:
+            return sock
+    if refused is not None:
+        raise CommandError(f"this user may not connect to {refused}, where the master listens")
+    raise NotRunning(str(script))

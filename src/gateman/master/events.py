@@ -201,15 +201,12 @@ class DumpStack:
 
 
 @dataclass(frozen=True, slots=True)
-class Open:
-    """Listen for a worker again, after ``Close``."""
-
-    worker: int
-
-
-@dataclass(frozen=True, slots=True)
 class Close:
-    """Listen for a worker no more: clients are refused at once instead of waiting in vain."""
+    """
+    Listen for a worker no more: clients are refused at once instead of waiting in vain.
+
+    ``Spawn`` listens again.
+    """
 
     worker: int
 
@@ -241,18 +238,7 @@ class Exit:
     code: int
 
 
-Action = (
-    Spawn
-    | Accept
-    | Drain
-    | Stop
-    | Kill
-    | Inspect
-    | DumpStack
-    | Open
-    | Close
-    | Say
-    | Serving
-    | Reloaded
-    | Exit
-)
+Order = Accept | Drain | Stop | Kill | DumpStack
+"""What a process is made to do."""
+
+Action = Spawn | Order | Inspect | Close | Say | Serving | Reloaded | Exit

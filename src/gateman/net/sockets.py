@@ -7,7 +7,7 @@ import stat
 import sys
 from pathlib import Path
 
-from ..errors import ConfigError
+from ..errors import AddressInUse, ConfigError
 from ..listen import ListenAddress
 
 # Linux spreads connections over the sockets of one port; elsewhere the last one gets all.
@@ -161,7 +161,7 @@ def _listen(sock: socket.socket, address: ListenAddress) -> None:
 
 def _refused(error: OSError, address: ListenAddress) -> ConfigError:
     if error.errno == errno.EADDRINUSE:
-        return ConfigError(
+        return AddressInUse(
             f"{address}: the port is in use by another program",
             f"stop that program, which `ss -ltnp 'sport = :{address.port}'` names, or choose"
             " another port",

@@ -1,0 +1,145 @@
+"""``gateman start`` and its kin: run, end and renew the service that a script declares."""
+
+import contextlib
+import sys
+import time
+from collections.abc import Callable, Sequence
+
+import click
+
+from ..errors import NotRunning
+from ..master import control
+from ..master.plan import plan
+from ..master.script import Script
+from ..master.start import start as start_master
+from ..worker import Worker
+
+_SCRIPT = click.argument("script", metavar="SCRIPT")
+_GRACEFUL = click.option("-g", "--graceful", "is_graceful", is_flag=True)
+
+Then = Callable[[Sequence[Worker], Script], None]
+
+
+def with_workers(name: str, workers: Sequence[Worker] | None, then: Then) -> None:
+    """
+    Do something with what a script declares.
+
+    Args:
+        name: The script: a file, or a module.
+        workers: What it has declared, if it is running already and this is its ``run_all``.
+        then: What to do, in place of its ``run_all``.
+
+    Raises:
+        LoadFailed: The script is not there, or failed.
+        ConfigError: What it declares cannot be.
+    """
+    script = Script.of_program() if workers is not None else Script.find(name)
+    if workers is not None:
+        then(workers, script)
+        return
+    has_run = False
+
+    def run(declared: Sequence[Worker]) -> None:
+        nonlocal has_run
+        has_run = True
+        then(declared, script)
+
+    Worker.runner = run
+    if not sys.flags.safe_path:
+        del sys.path[0]  # Where the gateman command is; nothing of the script's.
+    script.run(sys.argv[1:2] + sys.argv[3:])
+    if not has_run:
+        Worker.run_all()
+
+
+def _end(code: int) -> None:
+    if code:
+        sys.exit(code)
+
+
+@click.command()
+@_SCRIPT
+@click.pass_obj
+def start(workers: Sequence[Worker] | None, script: str) -> None:
+    """Serve what SCRIPT declares, until Ctrl-C or `stop`."""
+    with_workers(script, workers, lambda declared, found: _end(start_master(declared, found)))
+
+
+@click.command()
+@_SCRIPT
+@_GRACEFUL
+def stop(script: str, *, is_graceful: bool) -> None:
+    """
+    End the service.
+
+    Every connection is closed at once with 1001. With -g they are closed with 1012, spread over
+    the worker's drain_window, while health checks get 503.
+    """
+    _stop(Script.find(script), is_graceful=is_graceful)
+    click.echo("stopped")
+
+
+def _stop(script: Script, *, is_graceful: bool) -> None:
+    with control.conversation(script) as master:
+        master.ask("stop", graceful=is_graceful)
+        master.wait_for_end()
+
+
+@click.command()
+@_SCRIPT
+@_GRACEFUL
+@click.pass_obj
+def restart(workers: Sequence[Worker] | None, script: str, *, is_graceful: bool) -> None:
+    """
+    End the service if it runs, and start it.
+
+    Unlike `reload` this takes up a new address or number of processes, and everybody is
+    disconnected. What SCRIPT declares is checked first.
+    """
+
+    def stop_and_start(declared: Sequence[Worker], found: Script) -> None:
+        plan(declared, now=time.time())
+        with contextlib.suppress(NotRunning):
+            _stop(found, is_graceful=is_graceful)
+        _end(start_master(declared, found))
+
+    with_workers(script, workers, stop_and_start)
+
+
+@click.command()
+@_SCRIPT
+@click.option("-g", "--gently", "is_gentle", is_flag=True)
+def reload(script: str, *, is_gentle: bool) -> None:
+    """
+    Load SCRIPT anew, without refusing or losing a connection attempt.
+
+    One slot after the other gets a new process; once that serves, the old one closes its
+    connections with 1012, spread over drain_window. With -g the next slot waits for that. If a new
+    process fails, the old one stays, and this says why.
+    """
+    with control.conversation(Script.find(script)) as master:
+        master.ask("reload", gently=is_gentle)
+    click.echo("reloaded")
+
+
+@click.command()
+@_SCRIPT
+@click.pass_obj
+def check(workers: Sequence[Worker] | None, script: str) -> None:
+    """Load SCRIPT and check everything that it declares; nothing is bound."""
+
+    def report(declared: Sequence[Worker], found: Script) -> None:
+        now = time.time()
+        for planned in plan(declared, now=now):
+            settings = planned.settings
+            contexts = settings.contexts
+            click.echo(
+                f"{found}: {planned.policy.name} would listen on {settings.listen}"
+                f" with {planned.policy.count} process{'es' * (planned.policy.count > 1)}"
+            )
+            for certificate in contexts.certificates if contexts is not None else ():
+                click.echo(f"    {certificate.path}: {certificate.days_left(now)} days left")
+            for warning in contexts.warnings if contexts is not None else ():
+                click.echo(f"    warning: {warning}")
+
+    with_workers(script, workers, report)

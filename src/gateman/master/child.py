@@ -1,0 +1,311 @@
+"""
+A process of a master: serves one worker, says how it is, and does what it is told.
+
+It begins in :mod:`gateman.master.launch`, and ends when its master says so, by SIGTERM (at once) or
+SIGQUIT (by draining), and when its master is gone: then it drains, as nobody accepts with it.
+"""
+
+import asyncio
+import contextlib
+import signal
+import socket
+import sys
+import time
+import traceback
+from collections.abc import Sequence
+from dataclasses import asdict
+from typing import Any, NoReturn
+
+from .. import process
+from ..errors import ConfigError, ExitCode
+from ..log import logger, write_to_stderr
+from ..net.renewal import INTERVAL, Renewal
+from ..service import Service
+from ..worker import Worker, service_maker
+from . import identity
+from .assignment import Assignment
+from .channel import Lines, line
+from .plan import policy_of
+from .script import users_part
+from .vitals import Vitals
+
+BEAT_INTERVAL = 1.0  # seconds
+
+# RFC 6455's registry: 1012, service restart; clients come back.
+_RESTART = (1012, "service restart")
+
+# A master that reads nothing any more needs no more beats.
+_MAX_UNSENT = 64 << 10  # bytes
+
+
+def run(workers: Sequence[Worker], assignment: Assignment) -> NoReturn:
+    """
+    Serve the worker that this process was assigned, until the end of the process.
+
+    Args:
+        workers: All that the script declares.
+        assignment: What the master said.
+
+    Raises:
+        ConfigError: The worker cannot be served so; exit code 78.
+        SystemExit: Otherwise.
+    """
+    write_to_stderr()
+    worker = _assigned(workers, assignment)
+    worker.id = assignment.number
+    make = service_maker(worker, now=time.time())
+    process.allow_open_files()
+    who = identity.find(worker.user, worker.group)
+    if who is not None:
+        identity.assume(who)
+    bound = [[socket.socket(fileno=fd) for fd in fds] for fds in _distinct(assignment.sockets)]
+    numbers = range(len(assignment.sockets))
+    slots = {number: bound[number if len(bound) > 1 else 0] for number in numbers}
+    channel = socket.socket(fileno=assignment.channel)
+    channel.setblocking(False)
+    child = Child(worker, slots)
+    try:
+        asyncio.run(child.serve(make, channel))
+    except process.StartFailed as error:
+        cause = error.__cause__
+        logger.error("%s: on_worker_start failed", error.service)
+        if cause is not None:
+            traceback.print_exception(cause.with_traceback(users_part(cause.__traceback__)))
+        sys.exit(int(ExitCode.CRASHED))
+    except asyncio.CancelledError:
+        pass  # It was told to end while it still started.
+    sys.exit(int(ExitCode.STOPPED))
+
+
+def _assigned(workers: Sequence[Worker], assignment: Assignment) -> Worker:
+    """Find the worker; a script that has changed too much for a reload is refused."""
+    remedy = "`restart` makes the change"
+    if assignment.worker >= len(workers):
+        raise ConfigError(
+            f"the script declares {len(workers)} workers, but more are running", remedy
+        )
+    worker = workers[assignment.worker]
+    if worker.listen != assignment.listen:
+        raise ConfigError(
+            f"the script listens on {worker.listen}, but {assignment.listen} is running", remedy
+        )
+    return worker
+
+
+def _distinct(sockets: Sequence[Sequence[int]]) -> list[list[int]]:
+    """Tell sockets of their own, one list for each process, from shared ones."""
+    return [list(fds) for fds in dict.fromkeys(map(tuple, sockets))]
+
+
+class Child:
+    """The event loop's side of a process."""
+
+    def __init__(self, worker: Worker, slots: dict[int, list[socket.socket]]) -> None:
+        """
+        Prepare to serve.
+
+        Args:
+            worker: Which.
+            slots: The listening sockets of each of the worker's processes.
+        """
+        self._worker = worker
+        self._slots = slots
+        self._service: Service | None = None
+        self._told = asyncio.Event()
+        self._must_stop = asyncio.Event()
+        self._task: asyncio.Task[Any] | None = None
+        self._link: _Link | None = None
+        self._renewal: Renewal | None = None
+
+    async def serve(self, make: Any, channel: socket.socket) -> None:
+        """
+        Serve until told otherwise.
+
+        Args:
+            make: Makes the service.
+            channel: The connected, non-blocking socket to the master.
+
+        Raises:
+            StartFailed: ``on_worker_start`` raised.
+            CancelledError: It was told to end before it served.
+        """
+        loop = asyncio.get_running_loop()
+        self._task = asyncio.current_task()
+        for number, do in (
+            (signal.SIGTERM, self._stop),
+            (signal.SIGQUIT, self._drain),
+            (signal.SIGHUP, self._renew),
+            # Those of the terminal and of Workerman's habit, meant for the master.
+            (signal.SIGINT, _do_nothing),
+            (signal.SIGUSR1, _do_nothing),
+        ):
+            loop.add_signal_handler(number, do)
+        own = self._slots[self._worker.id]
+        _, self._link = await loop.connect_accepted_socket(lambda: _Link(self), channel)
+        async with process.serving([own], [make]) as [service]:
+            self._service = service
+            self._begin(service)
+            await self._told.wait()
+            self._close_listeners(service)
+            if not self._must_stop.is_set():
+                await self._drain_until_stopped(service)
+
+    def _begin(self, service: Service) -> None:
+        """Tell the master that this process serves, and from now on each second that it lives."""
+        loop = asyncio.get_running_loop()
+        if self._link is None:
+            raise RuntimeError("a process serves before it has a channel")
+        vitals = Vitals(service, _count_timers)
+        self._link.send(
+            {"say": "ready", "policy": asdict(policy_of(self._worker, service.settings))}
+        )
+        self._link.vitals = vitals
+        contexts = service.settings.contexts
+        if contexts is not None:
+            self._renewal = Renewal(str(service), contexts)
+            loop.call_later(INTERVAL, self._look, self._renewal)
+            if self._worker.id == 0:
+                self._warn(service)
+        self._beat(vitals, loop.time())
+
+    def _warn(self, service: Service) -> None:
+        contexts = service.settings.contexts
+        if contexts is None:
+            return
+        for warning in contexts.warnings:
+            logger.warning("%s: %s", service, warning)
+        for path in identity.unreadable(contexts.files):
+            logger.warning(
+                "%s: user %s may not read %s: when it is renewed, `reload` takes it up",
+                service,
+                self._worker.user,
+                path,
+            )
+
+    def _beat(self, vitals: Vitals, planned_at: float) -> None:
+        loop = asyncio.get_running_loop()
+        now = loop.time()
+        if self._link is not None:
+            self._link.send({"say": "beat", **vitals.beat(now, now - planned_at)}, is_urgent=False)
+        next_at = max(planned_at + BEAT_INTERVAL, now)
+        loop.call_at(next_at, self._beat, vitals, next_at)
+
+    def _look(self, renewal: Renewal) -> None:
+        renewal.look()
+        asyncio.get_running_loop().call_later(INTERVAL, self._look, renewal)
+
+    # What it is told.
+
+    def told(self, message: dict[str, Any]) -> None:
+        """
+        Do what the master says.
+
+        Args:
+            message: See :mod:`gateman.master.channel`.
+        """
+        match message:
+            case {"do": "accept", "numbers": numbers} if self._service is not None:
+                if not self._told.is_set():
+                    self._service.accept([sock for one in numbers for sock in self._slots[one]])
+            case {"do": "drain"}:
+                self._drain()
+            case {"do": "stop"}:
+                self._stop()
+            case {"do": "report", "number": number} if self._link is not None:
+                self._link.answer(number)
+            case {"do": "connections", "number": number, "limit": limit}:
+                if self._link is not None and self._service is not None:
+                    self._link.send(
+                        {"say": "answer", "to": number, **describe(self._service, limit)}
+                    )
+
+    def orphaned(self) -> None:
+        """Drain: the master is gone."""
+        if not self._told.is_set():
+            logger.error("the master is gone: draining")
+        self._drain()
+
+    def _drain(self) -> None:
+        if self._service is None and self._task is not None:
+            self._task.cancel()
+        self._told.set()
+
+    def _stop(self) -> None:
+        self._must_stop.set()
+        self._drain()
+
+    def _renew(self) -> None:
+        if self._renewal is not None:
+            self._renewal.reload()
+
+    def _close_listeners(self, service: Service) -> None:
+        """Give the listening sockets up; open here, they would take clients and let them hang."""
+        service.accept([])
+        for sockets in self._slots.values():
+            for sock in sockets:
+                sock.close()
+
+    async def _drain_until_stopped(self, service: Service) -> None:
+        window = self._worker.drain_window
+        drain = asyncio.ensure_future(service.drain(*_RESTART, window=window))
+        stop = asyncio.ensure_future(self._must_stop.wait())
+        await asyncio.wait({drain, stop}, return_when=asyncio.FIRST_COMPLETED)
+        for task in (drain, stop):
+            task.cancel()
+        with contextlib.suppress(asyncio.CancelledError):
+            await drain
+
+
+class _Link(asyncio.Protocol):
+    """The channel to the master."""
+
+    def __init__(self, child: Child) -> None:
+        self._child = child
+        self._lines = Lines()
+        self._transport: asyncio.Transport | None = None
+        self.vitals: Vitals | None = None
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        if isinstance(transport, asyncio.Transport):
+            self._transport = transport
+
+    def data_received(self, data: bytes) -> None:
+        for message in self._lines.feed(data):
+            self._child.told(message)
+
+    def connection_lost(self, _error: Exception | None) -> None:
+        self._transport = None
+        self._child.orphaned()
+
+    def answer(self, number: int) -> None:
+        """Answer a question about how this process is."""
+        if self.vitals is not None:
+            self.send({"say": "answer", "to": number, **self.vitals.report()})
+
+    def send(self, message: dict[str, Any], *, is_urgent: bool = True) -> None:
+        """Send a message; what is not urgent only to a master that reads."""
+        transport = self._transport
+        if transport is not None and (is_urgent or transport.get_write_buffer_size() < _MAX_UNSENT):
+            transport.write(line(message))
+
+
+def describe(service: Service, limit: int) -> dict[str, Any]:
+    """
+    List a service's connections.
+
+    Args:
+        service: Whose.
+        limit: How many at most.
+
+    Returns:
+        ``connections`` and ``total``; see :mod:`gateman.master.control`.
+    """
+    return {"connections": service.describe(limit), "total": service.present_count}
+
+
+def _count_timers() -> int:
+    return 0
+
+
+def _do_nothing() -> None:
+    """Stand in for what a signal would do: end the process."""

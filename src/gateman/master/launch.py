@@ -1,0 +1,52 @@
+"""
+Where a process begins: runs the script again, as the process that its master assigned.
+
+The master starts this file by its path; nothing imports it.
+"""
+
+import sys
+
+if __name__ == "__main__" and not sys.flags.safe_path:
+    # This folder: nothing in it is meant to stand in for a module of Python's.
+    del sys.path[0]
+
+import faulthandler
+import importlib.util
+import os
+import signal
+from pathlib import Path
+
+if importlib.util.find_spec("gateman") is None:
+    # The script has found it by changing sys.path, which would come too late here.
+    sys.path.append(str(Path(__file__).parents[2]))
+
+from gateman.errors import CommandError
+from gateman.master import child
+from gateman.master.assignment import Assignment
+from gateman.master.script import Script
+from gateman.master.spawn import STACK_SIGNAL
+from gateman.worker import Worker
+
+
+def main() -> None:
+    """Run the script up to its ``Worker.run_all()``, and serve there."""
+    assignment = Assignment.take(os.environ)
+    for fd in (assignment.channel, *(fd for fds in assignment.sockets for fd in fds)):
+        os.set_inheritable(fd, False)
+    # The terminal's Ctrl-C is for the master, which tells us what to do.
+    signal.signal(signal.SIGINT, lambda *_: None)
+    faulthandler.enable()
+    faulthandler.register(STACK_SIGNAL, all_threads=False)
+    Worker.runner = lambda workers: child.run(workers, assignment)
+    script = Script(Path(assignment.path), assignment.module)
+    try:
+        script.run(assignment.argv)
+    except CommandError as error:
+        sys.stderr.write(f"{error}\n")
+        sys.exit(int(error.exit_code))
+    # It left this to `gateman start`.
+    Worker.run_all()
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,117 @@
+"""The listening sockets of one worker, which the master owns."""
+
+import contextlib
+import os
+import socket
+import time
+from collections.abc import Sequence
+from pathlib import Path
+
+from ..errors import AddressInUse
+from ..listen import ListenAddress
+from ..net import activation
+from ..net import sockets as listening
+from .plan import Planned
+
+# Processes of a killed master let go of their sockets as soon as they notice.
+_HEIR_PATIENCE = 3.0  # seconds
+_HEIR_STEP = 0.02  # seconds
+
+
+class Listeners:
+    """
+    The sockets of one worker.
+
+    Attributes:
+        is_open: Whether the worker is listened for.
+    """
+
+    def __init__(self, planned: Planned) -> None:
+        """
+        Prepare; :meth:`open` listens.
+
+        Args:
+            planned: The worker.
+        """
+        self._planned = planned
+        self._address = planned.settings.listen
+        self._slots: list[list[socket.socket]] = []
+        self._is_passed = False
+
+    def open(self, passed: Sequence[socket.socket] = (), *, is_heir: bool = False) -> None:
+        """
+        Listen.
+
+        Args:
+            passed: The sockets that systemd gave us.
+            is_heir: Whether processes of a killed master may still be there; they are waited
+                for.
+
+        Raises:
+            ConfigError: It cannot be listened on, and why.
+        """
+        count = self._planned.policy.count
+        found = activation.matching(self._address, list(passed))
+        if found:
+            self._is_passed = True
+            self._slots = [found] * count
+            return
+        patient_until = time.monotonic() + (_HEIR_PATIENCE if is_heir else 0)
+        while True:
+            try:
+                self._slots = listening.bind_each(self._address, count)
+                break
+            except AddressInUse:
+                if time.monotonic() >= patient_until:
+                    raise
+                time.sleep(_HEIR_STEP)
+        self._settle()
+
+    def _settle(self) -> None:
+        first = self._slots[0][0].getsockname()
+        who = self._planned.identity
+        if isinstance(first, tuple):
+            # With port 0, the same one is listened on again after `close`.
+            address = self._address
+            self._address = ListenAddress(address.host, first[1], "", address.is_secure)
+        elif who is not None:
+            os.chown(first, who.uid, who.gid)
+            Path(first).chmod(0o660)
+
+    @property
+    def is_open(self) -> bool:
+        """Whether the worker is listened for."""
+        return bool(self._slots)
+
+    @property
+    def is_shared(self) -> bool:
+        """Whether its processes share sockets."""
+        return len(self._slots) < 2 or self._slots[0] is self._slots[1]
+
+    @property
+    def descriptors(self) -> list[list[int]]:
+        """The descriptors of the sockets, for each process."""
+        return [[sock.fileno() for sock in sockets] for sockets in self._slots]
+
+    @property
+    def urls(self) -> list[str]:
+        """Where clients connect to."""
+        scheme = "ws" if self._planned.settings.contexts is None else "wss"
+        urls: list[str] = []
+        for sock in self._slots[0] if self._slots else []:
+            name = sock.getsockname()
+            if isinstance(name, tuple):
+                host = f"[{name[0]}]" if ":" in name[0] else name[0]
+                urls.append(f"{scheme}://{host}:{name[1]}")
+            else:
+                urls.append(f"{scheme}+unix://{name}")
+        return urls
+
+    def close(self) -> None:
+        """Listen no more; what systemd gave us stays open, as it is not ours to close."""
+        if self._is_passed:
+            return
+        with contextlib.suppress(OSError):
+            for sockets in self._slots:
+                listening.release(sockets)
+        self._slots = []

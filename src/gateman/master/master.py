@@ -1,0 +1,411 @@
+"""
+The master's loop: does what the supervisor says, and tells it what happened.
+
+Nothing here decides. There is no event loop of asyncio's and none of the user's code runs; signal
+handlers only put a byte into a pipe. It sleeps until a process, a command or a signal wakes it,
+or the supervisor waits for an instant.
+"""
+
+import contextlib
+import logging
+import os
+import random
+import selectors
+import signal
+import socket
+import sys
+import time
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import replace
+from functools import partial
+from typing import Any, assert_never
+
+from ..errors import ConfigError, ExitCode
+from ..log import logger
+from . import events, status
+from .assignment import Assignment
+from .control import Control, Visitor
+from .events import Action, Event, Policy, Slot
+from .files import Claim
+from .listeners import Listeners
+from .notify import Notifier
+from .plan import Planned
+from .questions import Question
+from .relay import Relay
+from .script import Script
+from .spawn import STACK_SIGNAL, Offspring, spawn
+from .supervisor import Supervisor
+from .waking import waking
+
+# How long commands wait for processes that may be stuck.
+_STATUS_PATIENCE = 0.06  # seconds
+_CONNECTIONS_PATIENCE = 2.0  # seconds
+
+_DEFAULT_CONNECTIONS = 1000
+
+_ReadyCallback = Callable[[], None]
+
+
+class Master:
+    """One running master."""
+
+    def __init__(
+        self,
+        script: Script,
+        planned: Sequence[Planned],
+        listeners: Sequence[Listeners],
+        claim: Claim,
+        *,
+        is_detached: bool = False,
+        on_serving: _ReadyCallback | None = None,
+    ) -> None:
+        """
+        Prepare; :meth:`run` starts processes.
+
+        Args:
+            script: What processes run.
+            planned: What it declares.
+            listeners: Where its workers are listened for, in the same order; open.
+            claim: The right to be its master.
+            is_detached: Whether there is no terminal, so that what processes print goes where
+                what they log goes.
+            on_serving: Called once, when everything serves or was given up.
+        """
+        self._script = script
+        self._planned = planned
+        self._listeners = listeners
+        self._claim = claim
+        self._is_detached = is_detached
+        self._on_serving = on_serving
+        self._started_at = time.monotonic()
+        self._started_time = time.time()
+        policies = [
+            replace(one.policy, is_shared=place.is_shared)
+            for one, place in zip(planned, listeners, strict=True)
+        ]
+        self._supervisor = Supervisor(policies)
+        self._selector = selectors.DefaultSelector()
+        self._relay = Relay(self._selector)
+        self._offspring: dict[int, Offspring] = {}
+        self._questions: dict[int, Question] = {}
+        self._question_count = 0
+        self._reloaders: list[Visitor] = []
+        self._notifier = Notifier(os.environ)
+        self._has_terminal = _has_terminal()
+        self._code: int | None = None
+
+    def run(self) -> ExitCode | int:
+        """
+        Start processes, and keep them up until told to end.
+
+        Returns:
+            The exit code.
+        """
+        control = Control(self._claim.listen(), self._selector, self._asked)
+        with waking(self._selector, self._signalled):
+            self._feed(events.Started())
+            while self._code is None:
+                for key, _ in self._selector.select(self._patience()):
+                    key.data()
+                self._feed(events.Tick())
+                self._end_questions()
+        for listeners in self._listeners:
+            listeners.close()
+        self._claim.release()
+        control.close()
+        self._selector.close()
+        return self._code
+
+    def _patience(self) -> float | None:
+        instants = [question.due_at for question in self._questions.values()]
+        next_at = self._supervisor.next_at()
+        if next_at is not None:
+            instants.append(next_at)
+        return max(min(instants) - time.monotonic(), 0) if instants else None
+
+    # Telling the supervisor, and doing what it says.
+
+    def _feed(self, event: Event) -> None:
+        waiting = [event]
+        while waiting:
+            # The same event must not be told twice by what it causes.
+            jitter = random.random()  # noqa: S311 - spreads load, hides nothing
+            for action in self._supervisor.handle(waiting.pop(0), time.monotonic(), jitter):
+                waiting += self._do(action)
+
+    def _do(self, action: Action) -> list[Event]:
+        """Do one thing; gives what is known to have happened by it."""
+        match action:
+            case events.Spawn(slot):
+                return [self._spawn(slot)]
+            case events.Inspect(pid):
+                offspring = self._offspring.get(pid)
+                return [] if offspring is None else [events.Inspected(pid, offspring.is_stopped)]
+            case (
+                events.Accept()
+                | events.Drain()
+                | events.Stop()
+                | events.Kill()
+                | events.DumpStack()
+            ):
+                self._order(action)
+            case events.Close(worker):
+                self._listeners[worker].close()
+            case events.Say(level, text):
+                logger.log(getattr(logging, level.upper()), "%s", text)
+            case events.Serving():
+                self._serving()
+            case events.Reloaded(problem):
+                self._reloaded(problem)
+            case events.Exit(code):
+                self._code = code
+            case _:
+                assert_never(action)
+        return []
+
+    def _order(self, action: events.Order) -> None:
+        offspring = self._offspring.get(action.pid)
+        if offspring is None:
+            return
+        match action:
+            case events.Accept(_, numbers):
+                offspring.tell(do="accept", numbers=list(numbers))
+            case events.Drain():
+                offspring.tell(do="drain")
+            case events.Stop():
+                offspring.tell(do="stop")
+                if not offspring.is_ready:
+                    # It may be busy with loading the script, and read nothing for long.
+                    offspring.send_signal(signal.SIGTERM)
+            case events.Kill():
+                offspring.send_signal(signal.SIGKILL)
+            case events.DumpStack():
+                offspring.send_signal(STACK_SIGNAL)
+            case _:
+                assert_never(action)
+
+    def _serving(self) -> None:
+        for planned, listeners in zip(self._planned, self._listeners, strict=True):
+            for url in listeners.urls:
+                logger.info("%s listens on %s", planned.settings.name, url)
+        self._notifier.ready()
+        if self._on_serving is not None:
+            self._on_serving()
+
+    def _reloaded(self, problem: str) -> None:
+        self._notifier.ready()
+        for visitor in self._reloaders:
+            if problem:
+                visitor.answer(error=problem)
+            else:
+                visitor.answer()
+        self._reloaders.clear()
+
+    # Processes.
+
+    def _spawn(self, slot: Slot) -> Event:
+        listeners = self._listeners[slot.worker]
+        planned = self._planned[slot.worker]
+        ours, theirs = socket.socketpair()
+        ours.setblocking(False)
+        try:
+            with theirs:
+                if not listeners.is_open:
+                    listeners.open()
+                assignment = Assignment(
+                    worker=slot.worker,
+                    number=slot.number,
+                    listen=planned.worker.listen,
+                    channel=theirs.fileno(),
+                    sockets=listeners.descriptors,
+                    path=str(self._script.path),
+                    module=self._script.module,
+                    argv=sys.argv[1:],
+                )
+                offspring = spawn(
+                    assignment,
+                    ours,
+                    os.environ,
+                    label=f"{self._script} {self._supervisor.name(slot)}",
+                    has_terminal=not self._is_detached,
+                )
+        except (OSError, ConfigError) as error:
+            ours.close()
+            reason = error.strerror or str(error) if isinstance(error, OSError) else str(error)
+            return events.SpawnFailed(slot, reason.removesuffix(".").lower())
+        offspring.started_at = time.monotonic()
+        self._offspring[offspring.pid] = offspring
+        self._selector.register(ours, selectors.EVENT_READ, partial(self._heard, offspring))
+        self._relay.add(offspring)
+        return events.Spawned(slot, offspring.pid)
+
+    def _heard(self, offspring: Offspring) -> None:
+        try:
+            messages = offspring.read()
+        except (EOFError, ValueError):
+            # Its end is told by SIGCHLD; without a channel it drains, and is replaced.
+            self._close_channel(offspring)
+            return
+        for message in messages:
+            self._said(offspring, message)
+
+    def _close_channel(self, offspring: Offspring) -> None:
+        with contextlib.suppress(KeyError, ValueError):
+            self._selector.unregister(offspring.channel)
+        offspring.channel.close()
+
+    def _said(self, offspring: Offspring, message: dict[str, Any]) -> None:
+        match message:
+            case {"say": "ready", "policy": policy}:
+                offspring.is_ready = True
+                self._feed(events.Ready(offspring.pid, Policy(**policy)))
+            case {"say": "beat", **vitals}:
+                offspring.vitals = vitals
+                self._feed(events.Beat(offspring.pid, vitals["messages"], vitals["memory"]))
+            case {"say": "answer", "to": number, **answer}:
+                question = self._questions.get(number)
+                if question is not None:
+                    question.answered(offspring.pid, answer)
+
+    def _reap(self) -> None:
+        for offspring in list(self._offspring.values()):
+            code = offspring.poll()
+            if code is not None:
+                self._buried(offspring, code)
+        if os.getpid() == 1:
+            # PID 1 inherits orphans; they are none of ours, and need no more than this.
+            with contextlib.suppress(ChildProcessError):
+                while os.waitpid(-1, os.WNOHANG)[0]:
+                    pass
+
+    def _buried(self, offspring: Offspring, code: int) -> None:
+        self._relay.remove(offspring)
+        with contextlib.suppress(EOFError, ValueError):
+            for message in offspring.read():
+                self._said(offspring, message)
+        self._close_channel(offspring)
+        del self._offspring[offspring.pid]
+        offspring.close()
+        for question in self._questions.values():
+            question.forget(offspring.pid)
+        self._feed(events.Exited(offspring.pid, code, offspring.last_lines))
+
+    # Signals.
+
+    def _signalled(self, numbers: Iterable[int]) -> None:
+        for number in numbers:
+            match signal.Signals(number):
+                case signal.SIGCHLD:
+                    self._reap()
+                case signal.SIGTERM | signal.SIGINT:
+                    self._stop(is_graceful=False)
+                case signal.SIGQUIT:
+                    self._stop(is_graceful=True)
+                case signal.SIGUSR1 | signal.SIGUSR2 as which:
+                    self._reload(is_gentle=which == signal.SIGUSR2)
+                case signal.SIGHUP:
+                    if self._has_terminal and not _has_terminal():
+                        # It was closed, which says this: nobody watches any more.
+                        self._stop(is_graceful=False)
+                    else:
+                        self._hang_up()
+                case _:
+                    pass
+
+    def _stop(self, *, is_graceful: bool) -> None:
+        self._notifier.stopping()
+        logger.info("draining, then stopping" if is_graceful else "stopping")
+        self._feed(events.StopAsked(is_graceful))
+
+    def _reload(self, *, is_gentle: bool) -> None:
+        self._notifier.reloading()
+        self._feed(events.ReloadAsked(is_gentle))
+
+    def _hang_up(self) -> None:
+        """Re-read certificates, and reopen logs."""
+        logger.info("re-reading certificates")
+        for offspring in self._offspring.values():
+            if offspring.is_ready:
+                offspring.send_signal(signal.SIGHUP)
+
+    # Commands.
+
+    def _asked(self, request: dict[str, Any], visitor: Visitor) -> None:
+        match request:
+            case {"command": "status"}:
+                self._ask_all(
+                    {"do": "report"}, _STATUS_PATIENCE, partial(self._answer_status, visitor)
+                )
+            case {"command": "connections"}:
+                limit = request.get("limit")
+                limit = limit if isinstance(limit, int) else _DEFAULT_CONNECTIONS
+                self._ask_all(
+                    {"do": "connections", "limit": limit},
+                    _CONNECTIONS_PATIENCE,
+                    partial(self._answer_connections, visitor),
+                )
+            case {"command": "stop"}:
+                visitor.answer(pid=os.getpid())
+                self._stop(is_graceful=bool(request.get("graceful")))
+            case {"command": "reload"}:
+                if self._supervisor.is_reloading:
+                    visitor.answer(error="a reload is going on already.")
+                else:
+                    self._reloaders.append(visitor)
+                    self._reload(is_gentle=bool(request.get("gently")))
+            case {"command": "hangup"}:
+                self._hang_up()
+                visitor.answer()
+            case _:
+                visitor.answer(error="the running master knows no such command.")
+
+    def _ask_all(
+        self, message: dict[str, Any], patience: float, then: Callable[[Question], None]
+    ) -> None:
+        self._question_count += 1
+        number = self._question_count
+        asked = {
+            pid
+            for pid, offspring in self._offspring.items()
+            if offspring.is_ready and offspring.tell(**message, number=number)
+        }
+        self._questions[number] = Question(asked, time.monotonic() + patience, then)
+
+    def _end_questions(self) -> None:
+        now = time.monotonic()
+        for number, question in list(self._questions.items()):
+            if question.is_over(now):
+                del self._questions[number]
+                question.then(question)
+
+    def _answer_status(self, visitor: Visitor, question: Question) -> None:
+        visitor.answer(
+            **status.describe(
+                self._supervisor,
+                self._offspring,
+                question.answers,
+                workers=[
+                    status.describe_worker(planned, listeners)
+                    for planned, listeners in zip(self._planned, self._listeners, strict=True)
+                ],
+                master={
+                    "pid": os.getpid(),
+                    "script": str(self._script.path),
+                    "uptime": round(time.monotonic() - self._started_at, 1),
+                    "started_time": self._started_time,
+                },
+                now=time.monotonic(),
+            )
+        )
+
+    def _answer_connections(self, visitor: Visitor, question: Question) -> None:
+        visitor.answer(**status.connections(self._supervisor, self._offspring, question.answers))
+
+
+def _has_terminal() -> bool:
+    """Tell whether a terminal controls this process; not any more, once it was closed."""
+    try:
+        os.close(os.open("/dev/tty", os.O_RDWR | os.O_NOCTTY))
+    except OSError:
+        return False
+    return True

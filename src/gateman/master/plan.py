@@ -1,0 +1,106 @@
+"""What the declared workers come to, all of them together, before anything listens."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from ..errors import ConfigError
+from ..listen import ListenAddress
+from ..settings import Settings
+from ..worker import Worker, settings_of
+from . import identity
+from .events import Policy
+
+_EVERYWHERE = {"0.0.0.0", "::"}  # noqa: S104 - what users write, compared
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Planned:
+    """
+    One worker, checked.
+
+    Attributes:
+        worker: What was declared.
+        settings: What its service would be made from.
+        policy: How its processes are supervised.
+        identity: Whom they run as; ``None`` for the master's own user.
+    """
+
+    worker: Worker
+    settings: Settings
+    policy: Policy
+    identity: identity.Identity | None
+
+
+def plan(workers: Sequence[Worker], *, now: float) -> list[Planned]:
+    """
+    Check everything that was declared; nothing is bound, and no event loop is made.
+
+    Args:
+        workers: All that the script declares.
+        now: Wall-clock seconds since 1970, for the certificates.
+
+    Returns:
+        The workers, in their order.
+
+    Raises:
+        ConfigError: Something cannot be, or two workers want the same address.
+    """
+    if not workers:
+        raise ConfigError("no worker is declared", 'write Worker("websocket://0.0.0.0:8282")')
+    planned: list[Planned] = []
+    for worker in workers:
+        settings = settings_of(worker, now=now)
+        for other in planned:
+            if _clash(other.settings.listen, settings.listen):
+                raise ConfigError(
+                    f"two workers listen on {_where(other.settings.listen, settings.listen)}",
+                    "give each an address of its own; count=2 is one worker with two processes",
+                )
+        planned.append(
+            Planned(
+                worker=worker,
+                settings=settings,
+                policy=policy_of(worker, settings),
+                identity=identity.find(worker.user, worker.group),
+            )
+        )
+    return planned
+
+
+def policy_of(worker: Worker, settings: Settings) -> Policy:
+    """
+    Read how a worker's processes are to be supervised.
+
+    Args:
+        worker: What was declared.
+        settings: It, checked.
+
+    Returns:
+        The policy. Whether sockets are shared is known only to who binds them.
+    """
+    timeouts = settings.timeouts
+    return Policy(
+        name="worker" if worker.name == "none" else worker.name,
+        count=worker.count,
+        start=timeouts.start,
+        stall=timeouts.stall,
+        shutdown=timeouts.shutdown,
+        drain_window=worker.drain_window,
+        restart_stalled=bool(worker.restart_stalled),
+        max_crashes=worker.max_crashes,
+        max_messages=worker.max_messages,
+        max_lifetime=worker.max_lifetime,
+        max_memory=worker.max_memory,
+    )
+
+
+def _clash(one: ListenAddress, other: ListenAddress) -> bool:
+    if one.path or other.path:
+        return one.path == other.path
+    if one.port != other.port or not one.port:
+        return False
+    return one.host == other.host or bool(_EVERYWHERE & {one.host, other.host})
+
+
+def _where(one: ListenAddress, other: ListenAddress) -> str:
+    return str(one) if str(one) == str(other) else f"one port: {one} and {other}"

@@ -1,0 +1,180 @@
+"""The program that declares the workers: found, named, and run as ``__main__``."""
+
+import importlib.util
+import os
+import runpy
+import sys
+import traceback
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from types import TracebackType
+from typing import Self
+
+from ..errors import ConfigError, LoadFailed
+
+_OURS = str(Path(__file__).parents[1])
+
+
+@dataclass(frozen=True, slots=True)
+class Script:
+    """
+    A program.
+
+    Attributes:
+        path: Its file, absolute. Links are not followed, so that a reload follows them.
+        module: The name by which it is run with ``python -m``; empty for a file.
+    """
+
+    path: Path
+    module: str = ""
+
+    @classmethod
+    def of_program(cls) -> Self:
+        """
+        Find the program that this interpreter runs.
+
+        Returns:
+            The script.
+
+        Raises:
+            ConfigError: It cannot be run a second time.
+        """
+        main = sys.modules["__main__"]
+        spec = getattr(main, "__spec__", None)
+        if spec is not None and spec.origin:
+            return cls(_absolute(spec.origin), spec.name)
+        file = getattr(main, "__file__", None)
+        if file is None or not Path(file).is_file():
+            raise ConfigError(
+                "Worker.run_all() was called in a program that is no file",
+                "write it to a file such as server.py, and run that",
+            )
+        return cls(_absolute(file))
+
+    @classmethod
+    def find(cls, name: str) -> Self:
+        """
+        Find the program that a user names.
+
+        Args:
+            name: A file such as ``server.py``, or a module such as ``package.module``.
+
+        Returns:
+            The script.
+
+        Raises:
+            LoadFailed: There is no such file or module.
+        """
+        if name.endswith(".py") or os.sep in name or Path(name).is_file():
+            if not Path(name).is_file():
+                raise LoadFailed(f"there is no file {name}")
+            return cls(_absolute(name))
+        if not sys.flags.safe_path:
+            sys.path.insert(0, str(Path.cwd()))
+        try:
+            spec = importlib.util.find_spec(name)
+            if spec is not None and spec.submodule_search_locations is not None:
+                spec = importlib.util.find_spec(f"{name}.__main__")
+        except (ImportError, ValueError):
+            spec = None
+        finally:
+            if not sys.flags.safe_path:
+                del sys.path[0]
+        if spec is None or not spec.origin:
+            raise LoadFailed(f"there is no file and no module {name}")
+        return cls(_absolute(spec.origin), spec.name)
+
+    def run(self, argv: Sequence[str]) -> None:
+        """
+        Run it as ``python server.py ...`` would.
+
+        Args:
+            argv: Its arguments.
+
+        Raises:
+            LoadFailed: It raised; its traceback has been written to standard error.
+        """
+        sys.argv = [str(self.path), *argv]
+        if not sys.flags.safe_path:
+            folder = Path.cwd() if self.module else self.path.resolve().parent
+            sys.path.insert(0, str(folder))
+        try:
+            if self.module:
+                runpy.run_module(self.module, run_name="__main__", alter_sys=True)
+            else:
+                runpy.run_path(str(self.path), run_name="__main__")
+        except ConfigError:
+            raise
+        except Exception as error:
+            raise failure(self, error) from error
+
+    def __str__(self) -> str:
+        """Name it as a user would."""
+        return self.module or os.path.relpath(self.path)
+
+
+def failure(script: Script, error: Exception) -> LoadFailed:
+    """
+    Say why a script failed; what is more than one sentence goes to standard error.
+
+    Args:
+        script: Which.
+        error: What it raised.
+
+    Returns:
+        The error for the shell.
+    """
+    if isinstance(error, SyntaxError) and error.filename:
+        return LoadFailed(f"{error.filename}:{error.lineno}: {error.msg}")
+    traceback.print_exception(error.with_traceback(users_part(error.__traceback__)))
+    return LoadFailed(f"{script} could not be loaded: {type(error).__name__}")
+
+
+def users_part(trace: TracebackType | None) -> TracebackType | None:
+    """
+    Leave out of a traceback what called the user's code.
+
+    Args:
+        trace: A traceback.
+
+    Returns:
+        It, from the first line on that is neither gateman's nor Python's; all of it, if there
+        is no such line.
+    """
+    inner = trace
+    while inner is not None:
+        name = inner.tb_frame.f_code.co_filename
+        if not name.startswith((_OURS, "<frozen ", runpy.__file__)):
+            return inner
+        inner = inner.tb_next
+    return trace
+
+
+def _absolute(path: str) -> Path:
+    return Path(os.path.abspath(path))  # noqa: PTH100 - resolve() would follow links
+
+
+def interpreter_options(words: Sequence[str]) -> list[str]:
+    """
+    Find what the interpreter itself was told, so that another one can be started alike.
+
+    Args:
+        words: ``sys.orig_argv``.
+
+    Returns:
+        The options before the program: ``["-X", "dev"]``.
+    """
+    options: list[str] = []
+    rest = iter(words[1:])
+    for word in rest:
+        if not word.startswith("-") or word in {"-", "-m", "-c"}:
+            break
+        options.append(word)
+        if word in {"-X", "-W", "--check-hash-based-pycs"}:
+            options.append(next(rest))
+        elif word[-1] in "mc" and not word.startswith("--"):
+            # Several options in one word, such as -Im.
+            options[-1] = word[:-1]
+            break
+    return options

@@ -1,0 +1,213 @@
+"""The master's side of a process: started, talked to, listened to, and reaped."""
+
+import contextlib
+import os
+import signal
+import socket
+import subprocess
+import sys
+from collections import deque
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from .assignment import Assignment
+from .channel import Lines, line
+from .events import Slot
+from .script import interpreter_options
+
+_LAUNCH = Path(__file__).with_name("launch.py")
+
+# What is kept of standard error, for when the process has ended.
+_MAX_LINES = 20
+_MAX_LINE_LENGTH = 500  # characters
+
+STACK_SIGNAL = signal.SIGUSR2
+"""Has a process write the stack of its main thread to standard error, whatever it is stuck in."""
+
+PIECE_SIZE = 4096  # bytes
+"""What is read at once of a standard error; POSIX: a pipe that is ready takes it all."""
+
+
+class Offspring:
+    """
+    A process that the master has started.
+
+    Attributes:
+        slot: Its place.
+        pid: Its id.
+        started_at: When, in monotonic seconds.
+        channel: The socket to it, non-blocking.
+        errors: The end to read of the pipe that is its standard error; -1 once that has ended.
+        vitals: What it last said of itself; empty until it has.
+        is_ready: Whether it has said that it serves.
+    """
+
+    def __init__(
+        self, slot: Slot, process: "subprocess.Popen[bytes]", channel: socket.socket, errors: int
+    ) -> None:
+        self.slot = slot
+        self.pid = process.pid
+        self.channel = channel
+        self.errors = errors
+        self.started_at = 0.0
+        self.vitals: dict[str, Any] = {}
+        self.is_ready = False
+        self._process = process
+        self._received = Lines()
+        self._lines: deque[str] = deque(maxlen=_MAX_LINES)
+        self._unfinished = b""
+
+    def read(self) -> list[dict[str, Any]]:
+        """
+        Read what it says.
+
+        Returns:
+            Messages; none if it has said nothing more.
+
+        Raises:
+            EOFError: It says nothing any more.
+            ValueError: It speaks another language: something else writes to its channel.
+        """
+        messages: list[dict[str, Any]] = []
+        try:
+            while data := self.channel.recv(64 << 10):
+                messages += self._received.feed(data)
+        except BlockingIOError:
+            return messages
+        except OSError:
+            pass
+        if messages:
+            return messages
+        raise EOFError
+
+    def tell(self, **message: Any) -> bool:
+        """
+        Tell it something.
+
+        Args:
+            message: See :mod:`gateman.master.channel`.
+
+        Returns:
+            Whether there was room for it; a process that is stuck for long takes no more.
+        """
+        data = line(message)
+        try:
+            return self.channel.send(data) == len(data)
+        except OSError:
+            return False
+
+    def read_errors(self) -> bytes:
+        """
+        Read a piece of its standard error, and keep its last lines.
+
+        Returns:
+            The piece; empty if there is none now, or if it has ended (:attr:`errors` tells).
+        """
+        if self.errors < 0:
+            return b""
+        try:
+            data = os.read(self.errors, PIECE_SIZE)
+        except BlockingIOError:
+            return b""
+        if not data:
+            os.close(self.errors)
+            self.errors = -1
+        *lines, rest = (self._unfinished + data).split(b"\n")
+        self._unfinished = rest[-_MAX_LINE_LENGTH:]
+        for one in lines:
+            self._lines.append(one.decode(errors="replace")[:_MAX_LINE_LENGTH])
+        return data
+
+    @property
+    def last_lines(self) -> tuple[str, ...]:
+        """The last lines of its standard error."""
+        rest = self._unfinished.decode(errors="replace")
+        return (*self._lines, rest) if rest else tuple(self._lines)
+
+    def send_signal(self, number: signal.Signals) -> None:
+        """
+        Send a signal, unless it has ended.
+
+        Args:
+            number: Which.
+        """
+        # The system forbids it once the process has become someone else and we are not root.
+        with contextlib.suppress(PermissionError):
+            self._process.send_signal(number)
+
+    def poll(self) -> int | None:
+        """
+        Find out whether it has ended.
+
+        Returns:
+            Its exit code, or minus the signal that killed it; ``None`` while it lives.
+        """
+        return self._process.poll()
+
+    @property
+    def is_stopped(self) -> bool:
+        """Whether it is stopped, by SIGSTOP or a debugger; unknown is no, outside Linux."""
+        try:
+            stat = Path(f"/proc/{self.pid}/stat").read_text()
+        except OSError:
+            return False
+        # proc(5): the state follows the name, which is in parentheses and may hold any.
+        return stat.rpartition(") ")[2][:1] in {"T", "t"}
+
+    def close(self) -> None:
+        """Give back what the master holds of it."""
+        self.channel.close()
+        if self.errors >= 0:
+            os.close(self.errors)
+            self.errors = -1
+
+
+def spawn(
+    assignment: Assignment,
+    channel: socket.socket,
+    environment: Mapping[str, str],
+    *,
+    label: str,
+    has_terminal: bool,
+) -> Offspring:
+    """
+    Start a fresh interpreter that runs the script.
+
+    Args:
+        assignment: Its place.
+        channel: The master's end of the channel, non-blocking.
+        environment: What the process gets as its environment.
+        label: What ``ps`` shows.
+        has_terminal: Whether its standard output is the master's; otherwise it goes where its
+            standard error goes, through the master.
+
+    Returns:
+        The process.
+
+    Raises:
+        OSError: The system gives none.
+    """
+    complete = dict(environment)
+    assignment.put(complete)
+    read, write = os.pipe()
+    os.set_blocking(read, False)
+    fds = {assignment.channel, *(fd for fds in assignment.sockets for fd in fds)}
+    try:
+        process = subprocess.Popen(  # noqa: S603 - ourselves
+            _command(label),
+            env=complete,
+            pass_fds=tuple(fds),
+            stdout=None if has_terminal else write,
+            stderr=write,
+        )
+    except OSError:
+        os.close(read)
+        raise
+    finally:
+        os.close(write)
+    return Offspring(Slot(assignment.worker, assignment.number), process, channel, read)
+
+
+def _command(label: str) -> Sequence[str]:
+    return [sys.executable, *interpreter_options(sys.orig_argv), str(_LAUNCH), label]

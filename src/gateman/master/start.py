@@ -1,0 +1,66 @@
+"""From what a script declares to a running master."""
+
+import os
+import time
+from collections.abc import Callable, Sequence
+
+from ..log import write_to_stderr
+from ..net import activation
+from ..worker import Worker
+from .files import Claim
+from .listeners import Listeners
+from .master import Master
+from .plan import plan
+from .script import Script
+
+
+def start(
+    workers: Sequence[Worker],
+    script: Script,
+    *,
+    detach: Callable[[], None] | None = None,
+    on_serving: Callable[[], None] | None = None,
+) -> int:
+    """
+    Be the master of a script, until told to end.
+
+    Args:
+        workers: All that the script declares.
+        script: The script.
+        detach: Called once everything is bound, to go on in a process without a terminal; ``None``
+            to stay in the foreground.
+        on_serving: Called once everything serves.
+
+    Returns:
+        The exit code.
+
+    Raises:
+        ConfigError: Something declared cannot be; nothing was started.
+        AlreadyRunning: The script has a master.
+    """
+    write_to_stderr()
+    planned = plan(workers, now=time.time())
+    claim = Claim.take(script.path, os.environ)
+    listeners: list[Listeners] = []
+    try:
+        passed = activation.inherited(os.environ)
+        for one in planned:
+            listeners.append(Listeners(one))
+            listeners[-1].open(passed, is_heir=claim.is_heir)
+        if detach is not None:
+            detach()
+            claim.write()
+        master = Master(
+            script,
+            planned,
+            listeners,
+            claim,
+            is_detached=detach is not None,
+            on_serving=on_serving,
+        )
+    except BaseException:
+        for one_of_them in listeners:
+            one_of_them.close()
+        claim.release()
+        raise
+    return master.run()

@@ -1,0 +1,96 @@
+"""What a process says of itself, each second and when it is asked."""
+
+import resource
+import sys
+import time
+from collections import deque
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from ..service import Service
+
+_STATM = Path("/proc/self/statm")
+
+# Over how many beats the lag is the worst, and the rate the mean.
+_SPAN = 5
+
+
+class Vitals:
+    """The numbers of one process."""
+
+    def __init__(self, service: Service, count_timers: Callable[[], int]) -> None:
+        """
+        Start counting.
+
+        Args:
+            service: Whom it serves.
+            count_timers: Tells how many timers of the application run.
+        """
+        self._service = service
+        self._count_timers = count_timers
+        self._lags: deque[float] = deque([0.0], maxlen=_SPAN)
+        self._received: deque[tuple[float, int]] = deque(maxlen=_SPAN + 1)
+
+    def beat(self, now: float, lag: float) -> dict[str, Any]:
+        """
+        Take note that a second has passed.
+
+        Args:
+            now: Monotonic seconds.
+            lag: By how many seconds the event loop was late with it.
+
+        Returns:
+            As :meth:`report`.
+        """
+        self._lags.append(lag)
+        self._received.append((now, self._service.message_count))
+        return self.report()
+
+    def report(self) -> dict[str, Any]:
+        """
+        Tell how the process is.
+
+        Returns:
+            What :mod:`gateman.master.control` says of a process.
+        """
+        service = self._service
+        return {
+            "memory": memory(),
+            "connections": service.present_count,
+            "messages": service.message_count,
+            "qps": self._rate(),
+            "send_fail": service.dropped_count,
+            "timers": self._count_timers(),
+            "lag": round(max(self._lags), 4),
+            "counts": dict(service.counts),
+            "certificate_days": self._certificate_days(),
+        }
+
+    def _rate(self) -> float:
+        if len(self._received) < 2:
+            return 0.0
+        (first_at, first), (last_at, last) = self._received[0], self._received[-1]
+        return round((last - first) / (last_at - first_at), 1)
+
+    def _certificate_days(self) -> int | None:
+        contexts = self._service.settings.contexts
+        if contexts is None:
+            return None
+        now = time.time()
+        return min(certificate.days_left(now) for certificate in contexts.certificates)
+
+
+def memory() -> int:
+    """
+    Tell how much memory this process has resident.
+
+    Returns:
+        Bytes; where the system does not say, the most that it ever had.
+    """
+    try:
+        pages = int(_STATM.read_text().split()[1])
+    except OSError:
+        peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+        return peak if sys.platform == "darwin" else peak << 10
+    return pages * resource.getpagesize()

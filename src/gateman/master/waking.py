@@ -1,0 +1,50 @@
+"""Signals that wake the master's loop, and do nothing else."""
+
+import contextlib
+import selectors
+import signal
+import socket
+from collections.abc import Callable, Iterable, Iterator
+
+_SIGNALS = (
+    signal.SIGCHLD,
+    signal.SIGHUP,
+    signal.SIGINT,
+    signal.SIGQUIT,
+    signal.SIGTERM,
+    signal.SIGUSR1,
+    signal.SIGUSR2,
+)
+
+
+@contextlib.contextmanager
+def waking(
+    selector: selectors.BaseSelector, signalled: Callable[[Iterable[int]], None]
+) -> Iterator[None]:
+    """
+    Have signals wake the loop, inside a block.
+
+    Args:
+        selector: The loop's; what it finds ready is called.
+        signalled: Called from the loop, with the numbers of the signals that arrived, each once.
+    """
+    read, write = socket.socketpair()
+    read.setblocking(False)
+    write.setblocking(False)
+    selector.register(read, selectors.EVENT_READ, lambda: signalled(dict.fromkeys(read.recv(4096))))
+    # A full buffer has woken the loop already.
+    before = signal.set_wakeup_fd(write.fileno(), warn_on_full_buffer=False)
+    handlers = {number: signal.signal(number, _only_wake) for number in _SIGNALS}
+    try:
+        yield
+    finally:
+        for number, handler in handlers.items():
+            signal.signal(number, signal.SIG_DFL if handler is None else handler)
+        signal.set_wakeup_fd(before)
+        selector.unregister(read)
+        read.close()
+        write.close()
+
+
+def _only_wake(_number: int, _frame: object) -> None:
+    """Do nothing: the wake-up descriptor has the number already."""
