@@ -214,6 +214,7 @@ async def test_tls_on_a_plain_port_gets_an_alert() -> None:
             await client.send(b"\x16\x03\x01\x02\x00\x01\x00\x01\xfc\x03\x03" + bytes(100))
 
             assert await client.read_end() == (TLS_ALERT, EOF)
+            client.vanish()
         await journal.until("on_close", count=3)
 
         assert server.service.counts["tls_on_plain_port"] == 3
