@@ -34,6 +34,9 @@ from .forwarded import UNIX, TrustedProxies, client_address
 from .linger import linger
 from .preamble import TLS_ALERT, looks_like_proxy, looks_like_tls
 
+# RFC 6455, section 4.2.2: what the 101 says of itself.
+_OURS = {"upgrade", "sec-websocket-protocol"}
+
 # What may arrive behind the head while `on_websocket_connect` thinks; then reading pauses.
 _MAX_EARLY_SIZE = 64 << 10  # bytes
 
@@ -255,7 +258,10 @@ class Handshake(asyncio.BufferedProtocol):
         end = head_end(received, self._searched)
         self._searched = len(received)
         if (end or len(received)) > limit:
-            error = HandshakeError(431, f"The request head is larger than {limit} bytes.")
+            # RFC 9112, section 3: a target that is too long has a status of its own.
+            is_line = received.find(b"\n", 0, limit) < 0
+            status, what = (414, "line") if is_line else (431, "head")
+            error = HandshakeError(status, f"The request {what} is larger than {limit} bytes.")
             self._refuse(error, bytes(received[:8]))
         elif end:
             head = bytes(received[:end])
@@ -404,7 +410,12 @@ class Handshake(asyncio.BufferedProtocol):
                     "choose one of request.subprotocols",
                 )
             headers.append(("Sec-WebSocket-Protocol", connection.subprotocol))
-        for name, value in headers:
+        for name, value in connection.response_headers.items():
+            if name.lower() in _OURS:
+                raise ConfigError(
+                    f"the header field {name!r} of the 101 is the handshake's own",
+                    "set connection.subprotocol for a subprotocol, and leave the others alone",
+                )
             response.header_line(name, value)
         return headers
 
