@@ -6,11 +6,15 @@ first byte that it does not take, frames wait here, joined to chunks, and go to 
 chunk after the other, each when it is empty again. Joined, because 100 000 small messages cost as
 much as their bytes and not a Python object each; here, because what a transport has taken cannot
 be dropped; in chunks, because it keeps all of what it has taken until the last byte is sent.
+
+Whoever sends to many collects what it sends in one turn of the loop. For that time it holds the
+outbox: what the application sends goes to the holder, behind what it has.
 """
 
 import asyncio
 from collections import deque
-from typing import Any
+from collections.abc import Callable
+from typing import Any, Protocol
 
 from ..connection import PAUSED_BY_PEER, Connection, Sent, State, discard
 from ..options import SlowConsumer
@@ -33,6 +37,22 @@ _SENT = Sent.SENT
 _QUEUED = Sent.QUEUED
 
 
+class Held(Protocol):
+    """What is kept for a connection until the end of a turn of the loop."""
+
+    def __call__(self, opcode: int, payload: str | bytes) -> None:
+        """Take a message of the application, behind the others."""
+
+    def end(self) -> None:
+        """Take nothing any more."""
+
+    def frames(self, key: tuple[int, ...] | None, encode: Callable[[int, bytes], bytes]) -> bytes:
+        """Give all as frames, joined; those of an equal key, but ``None``, may be shared."""
+
+    def messages(self) -> list[tuple[int, bytes]]:
+        """Give all as opcodes and payloads."""
+
+
 class Outbox:
     """The way out of one open connection."""
 
@@ -42,6 +62,7 @@ class Outbox:
         "_deflater",
         "_drained",
         "_emptied_count",
+        "_held",
         "_is_full",
         "_is_paused",
         "_kept_size",
@@ -65,6 +86,7 @@ class Outbox:
         self._wiring = wiring
         self._send: Any = None
         self._deflater: Deflater | None = None
+        self._held: Held | None = None
         self._drained: asyncio.Future[None] | None = None
         self._is_full = False
         self._is_paused = False
@@ -104,6 +126,7 @@ class Outbox:
         """Let nothing out any more, and forget what waits."""
         self._connection._wire = discard  # noqa: SLF001 - the row above's hot path
         self._connection._fate = Sent.CLOSED  # noqa: SLF001
+        self._held = None
         self._chunks = None
         self._waiting_size = 0
         self._send = self._deflater = None
@@ -111,6 +134,7 @@ class Outbox:
 
     def flush(self) -> None:
         """Hand all that waits to the transport, so that a Close can follow it."""
+        self.release()
         while self._chunks:
             self._transport.write(self._chunks.popleft())
         self._waiting_size = 0
@@ -147,10 +171,61 @@ class Outbox:
 
     async def drain(self) -> None:
         """Wait until nothing is unsent, or the connection is no longer open."""
+        self.release()
         while self._connection.state is State.OPEN and self._is_paused:
             if self._drained is None:
                 self._drained = self._wiring.loop.create_future()
             await asyncio.shield(self._drained)
+
+    # What those who send to many call.
+
+    def hold(self, held: Held) -> bool:
+        """
+        Let messages wait for the end of this turn of the loop, to be written together.
+
+        Args:
+            held: Gets what the application sends from now on, until :meth:`release`.
+
+        Returns:
+            Whether it does; not if the connection is not open.
+        """
+        if self._connection.state is not State.OPEN:
+            return False
+        self._held = held
+        self._connection._wire = held  # noqa: SLF001
+        self._connection._fate = _QUEUED  # noqa: SLF001
+        return True
+
+    def release(self) -> None:
+        """Send what is held, and hold nothing any more."""
+        held, self._held = self._held, None
+        if held is None:
+            return
+        held.end()
+        if not self._is_paused:
+            self._go_direct()
+            key = () if self._deflater is None else self._deflater.shared_key
+            frames = held.frames(key, self._encode)
+            # With takeover, what was compressed has to be sent. It is no more than one turn's.
+            if key is None or len(frames) <= self._wiring.limits.max_send_buffer_size:
+                self._transport.write(frames)
+                if self._is_paused:
+                    self._kept_size = max(self._kept_size, len(frames))
+                return
+        else:
+            self._connection._wire = self._wait  # noqa: SLF001
+        for message in held.messages():
+            self.send(*message)
+
+    def send(self, opcode: int, payload: bytes) -> None:
+        """
+        Send one message, in whatever way it is done now.
+
+        Args:
+            opcode: 1 for text, 2 for binary.
+            payload: The message.
+        """
+        self._connection._wire(opcode, payload)  # noqa: SLF001
 
     # What the transport tells.
 
@@ -165,7 +240,8 @@ class Outbox:
             return
         self._is_paused = True
         self._kept_size = max(large_size, int(self._transport.get_write_buffer_size()))
-        self._connection._wire = self._wait  # noqa: SLF001
+        if self._held is None:
+            self._connection._wire = self._wait  # noqa: SLF001
         self._connection._fate = _QUEUED  # noqa: SLF001
         self._check()
 
@@ -202,6 +278,8 @@ class Outbox:
     # The three ways of a message.
 
     def _go_direct(self) -> None:
+        if self._held is not None:
+            return
         self._connection._wire = (  # noqa: SLF001
             self._send if self._deflater is None else self._send_deflated
         )
@@ -221,13 +299,15 @@ class Outbox:
         # Before it is compressed: with context takeover, what was compressed has to be sent.
         fate = self._admit(len(data))
         if fate is _QUEUED:
-            deflated = None if self._deflater is None else self._deflate(data)
-            if deflated is None:
-                self._append(encode_frame(opcode, data))
-            else:
-                self._append(encode_frame(opcode, deflated, rsv1=True))
+            self._append(self._encode(opcode, data))
         self._connection._fate = fate  # noqa: SLF001
         self._check(is_full=fate is not _QUEUED)
+
+    def _encode(self, opcode: int, data: bytes) -> bytes:
+        deflated = self._deflate(data)
+        if deflated is None:
+            return encode_frame(opcode, data)
+        return encode_frame(opcode, deflated, rsv1=True)
 
     def _deflate(self, data: bytes) -> bytes | None:
         return None if self._deflater is None else self._deflater.deflate(data)

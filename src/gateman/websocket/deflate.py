@@ -390,6 +390,13 @@ class Deflater:
         self.min_size = min_size
         self._stream: zlib._Compress | None = None
 
+    @property
+    def shared_key(self) -> tuple[int, int, int] | None:
+        """What is equal for all that make the same of a message; ``None`` with takeover."""
+        if self.context_takeover:
+            return None
+        return self._level, self._window_bits, self.min_size
+
     def deflate(self, payload: bytes | bytearray | memoryview) -> bytes | None:
         """
         Compress one message.
