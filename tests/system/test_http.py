@@ -38,7 +38,8 @@ MISTAKES = {
     "NUL": (request("GET / HTTP/1.1", HOST, "A: b\0c"), 400),
     "many fields": (request("GET / HTTP/1.1", HOST, *(f"A{n}: b" for n in range(100))), 431),
     "large": (request("GET / HTTP/1.1", HOST, "A: " + "b" * 16384), 431),
-    "endless": (b"GET /" + b"a" * 16384, 431),
+    "endless": (b"GET /" + b"a" * 16384, 414),
+    "long line": (request("GET /" + "a" * 16384 + " HTTP/1.1", HOST), 414),
     "old version": (
         request("GET / HTTP/1.1", HOST, *UPGRADE, KEY, "Sec-WebSocket-Version: 8"),
         426,
@@ -118,7 +119,7 @@ async def test_answer_reaches_who_is_still_sending() -> None:
         await turns(20)
         client.push(bytes(3_000_000))
 
-        assert (await client.read_response()).status == 431
+        assert (await client.read_response()).status == 414
 
 
 # Health checks.

@@ -411,12 +411,12 @@ class Handshake(asyncio.BufferedProtocol):
                 )
             headers.append(("Sec-WebSocket-Protocol", connection.subprotocol))
         for name, value in connection.response_headers.items():
+            response.header_line(name, value)
             if name.lower() in _OURS:
                 raise ConfigError(
                     f"the header field {name!r} of the 101 is the handshake's own",
                     "set connection.subprotocol for a subprotocol, and leave the others alone",
                 )
-            response.header_line(name, value)
         return headers
 
     # Answering and ending.
