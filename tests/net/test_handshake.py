@@ -310,6 +310,8 @@ async def test_application_adds_fields_to_the_101(*, secure: bool) -> None:
         ("X Evil", "a"),
         ("X-Number", 5),
         (5, "a"),
+        ("upgrade", "h2c"),
+        ("Sec-WebSocket-Protocol", "not-offered"),
     ],
 )
 @on_loop
