@@ -21,6 +21,7 @@ from ..errors import ConfigError, ExitCode
 from ..log import logger, write_to_stderr
 from ..net.renewal import INTERVAL, Renewal
 from ..service import Service
+from ..timer import timers
 from ..worker import Worker, service_maker
 from . import identity
 from .assignment import Assignment
@@ -155,7 +156,7 @@ class Child:
         loop = asyncio.get_running_loop()
         if self._link is None:
             raise RuntimeError("a process serves before it has a channel")
-        vitals = Vitals(service, _count_timers)
+        vitals = Vitals(service, timers)
         self._link.send(
             {"say": "ready", "policy": asdict(policy_of(self._worker, service.settings))}
         )
@@ -301,10 +302,6 @@ def describe(service: Service, limit: int) -> dict[str, Any]:
         ``connections`` and ``total``; see :mod:`gateman.master.control`.
     """
     return {"connections": service.describe(limit), "total": service.present_count}
-
-
-def _count_timers() -> int:
-    return 0
 
 
 def _do_nothing() -> None:

@@ -271,13 +271,12 @@ class Supervisor:
         self, place: Place, process: Process, beat: events.Beat, now: float
     ) -> None:
         reason = overdue(self._policies[place.slot.worker], process, beat, now)
-        neighbours = [other for other in self.places if other.slot.worker == place.slot.worker]
-        if (
-            reason
-            and self._reload is None
-            and now >= place.recycle_at
-            and not any(other.incoming or other.leaving for other in neighbours)
-        ):
+        is_quiet = not any(
+            other.incoming or other.leaving
+            for other in self.places
+            if other.slot.worker == place.slot.worker
+        )
+        if reason and is_quiet and self._reload is None and now >= place.recycle_at:
             self._say("info", f"{self.name(place.slot)} (pid {beat.pid}) is replaced: {reason}")
             self._replace(place, Purpose.RECYCLE)
 
@@ -484,9 +483,8 @@ class Supervisor:
         self._reload = None
         done = reload.count - len(reload.waiting) - 1
         rest = f"; {done} of {reload.count} slots run the new code" if done else ""
-        lines = "".join(f"\n    {line}" for line in place.last_lines)
         self._say("error", f"the reload failed{rest}")
-        self._do(events.Reloaded(f"{sentence}{rest}{lines}"))
+        self._do(events.Reloaded(f"{sentence}{rest}{_indented(place.last_lines)}"))
 
     # Finding.
 
@@ -502,3 +500,7 @@ class Supervisor:
 
     def _say(self, level: str, text: str) -> None:
         self._do(events.Say(level, text))
+
+
+def _indented(lines: tuple[str, ...]) -> str:
+    return "".join(f"\n    {line}" for line in lines)

@@ -4,11 +4,11 @@ import resource
 import sys
 import time
 from collections import deque
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 from ..service import Service
+from ..timer import Timers
 
 _STATM = Path("/proc/self/statm")
 
@@ -19,16 +19,16 @@ _SPAN = 5
 class Vitals:
     """The numbers of one process."""
 
-    def __init__(self, service: Service, count_timers: Callable[[], int]) -> None:
+    def __init__(self, service: Service, timers: Timers) -> None:
         """
         Start counting.
 
         Args:
             service: Whom it serves.
-            count_timers: Tells how many timers of the application run.
+            timers: The application's timers.
         """
         self._service = service
-        self._count_timers = count_timers
+        self._timers = timers
         self._lags: deque[float] = deque([0.0], maxlen=_SPAN)
         self._received: deque[tuple[float, int]] = deque(maxlen=_SPAN + 1)
 
@@ -61,11 +61,17 @@ class Vitals:
             "messages": service.message_count,
             "qps": self._rate(),
             "send_fail": service.dropped_count,
-            "timers": self._count_timers(),
+            "timers": self._timers.count,
             "lag": round(max(self._lags), 4),
-            "counts": dict(service.counts),
+            "counts": self._counts(),
             "certificate_days": self._certificate_days(),
         }
+
+    def _counts(self) -> dict[str, int]:
+        counts = dict(self._service.counts)
+        if self._timers.skipped_count:
+            counts["timer_skipped"] = self._timers.skipped_count
+        return counts
 
     def _rate(self) -> float:
         if len(self._received) < 2:
