@@ -157,6 +157,18 @@ class Place:
         """All of its processes, the serving one first."""
         return [one for one in (self.current, self.incoming, *self.leaving) if one is not None]
 
+    def process(self, pid: int) -> Process:
+        """
+        Find one of its processes.
+
+        Args:
+            pid: Its id.
+
+        Returns:
+            It.
+        """
+        return next(one for one in self.processes if one.pid == pid)
+
 
 def share_out(places: Sequence[Place]) -> list[tuple[Process, tuple[int, ...]]]:
     """

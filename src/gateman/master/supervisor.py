@@ -211,7 +211,7 @@ class Supervisor:
 
     def _ready(self, pid: int, policy: Policy, now: float) -> None:
         place = self._by_pid[pid]
-        process = self._process(place, pid)
+        process = place.process(pid)
         if process.state is not State.STARTING:
             return  # It was told to stop meanwhile.
         old = self._policies[place.slot.worker]
@@ -255,7 +255,7 @@ class Supervisor:
 
     def _beat(self, beat: events.Beat, now: float) -> None:
         place = self._by_pid[beat.pid]
-        process = self._process(place, beat.pid)
+        process = place.process(beat.pid)
         if process.is_stopped or now - process.heard_at >= self._policies[place.slot.worker].stall:
             silence = words.duration(now - process.heard_at)
             self._say(
@@ -286,7 +286,7 @@ class Supervisor:
 
     def _inspected(self, pid: int, now: float, *, is_stopped: bool) -> None:
         place = self._by_pid[pid]
-        process = self._process(place, pid)
+        process = place.process(pid)
         name = f"{self.name(place.slot)} (pid {pid})"
         silence = words.duration(now - process.heard_at)
         if is_stopped:
@@ -342,7 +342,7 @@ class Supervisor:
 
     def _exited(self, exited: events.Exited, now: float, jitter: float) -> None:
         place = self._by_pid.pop(exited.pid)
-        process = self._process(place, exited.pid)
+        process = place.process(exited.pid)
         how = process.verdict or words.ending(exited.status)
         if process.state is State.LEAVING:
             place.leaving.remove(process)
@@ -490,10 +490,6 @@ class Supervisor:
 
     def _place(self, slot: Slot) -> Place:
         return next(place for place in self.places if place.slot == slot)
-
-    @staticmethod
-    def _process(place: Place, pid: int) -> Process:
-        return next(process for process in place.processes if process.pid == pid)
 
     def _do(self, action: Action) -> None:
         self._todo.append(action)
