@@ -9,6 +9,7 @@ from .connection import Connection, Sent, State
 from .errors import ConfigError, ExitCode, GatemanError, ProtocolError, Refuse
 from .options import Limits, SlowConsumer, Timeouts
 from .request import Request
+from .timer import Timer
 from .websocket.close import CloseCode
 from .websocket.deflate import Deflate
 from .worker import Worker
@@ -40,5 +41,6 @@ __all__ = [
     "SlowConsumer",
     "State",
     "Timeouts",
+    "Timer",
     "Worker",
 ]

@@ -189,4 +189,5 @@ NAMES = {
     "id",
     "connections",
     "callbacks",
+    "schedule",
 }

@@ -19,7 +19,7 @@ from typing import Any
 from .callbacks import Function, is_async
 from .connection import PAUSED_BY_QUEUE, Connection, State
 from .errors import Refuse
-from .log import Sampled, logger
+from .log import Sampled, logger, place
 from .options import Limits
 
 # What happens to a connection before or between its messages: if one of these is async,
@@ -168,9 +168,8 @@ class Caller:
             name: The callback's name.
         """
         # By place: one bug in a hot handler fills no disk, and hides no other bug.
-        place = _place(error)
         line = self._sampled.line(
-            place,
+            place(error),
             f"{name} raised {type(error).__name__} for {connection!r}, which is closed for it",
             asyncio.get_running_loop().time(),
         )
@@ -306,13 +305,3 @@ def _is_being_cancelled() -> bool:
         return False
     task.uncancel()
     return True
-
-
-def _place(error: Exception) -> str:
-    """Where an exception was raised; bounded by the number of lines of the program."""
-    trace = error.__traceback__
-    while trace is not None and trace.tb_next is not None:
-        trace = trace.tb_next
-    if trace is None:
-        return type(error).__name__
-    return f"{type(error).__name__} {trace.tb_frame.f_code.co_filename}:{trace.tb_lineno}"

@@ -60,6 +60,24 @@ class Sampled:
         return f"{message} (and {suppressed} more like it)" if suppressed else message
 
 
+def place(error: BaseException) -> str:
+    """
+    Tell where an exception was raised, as a cause for :class:`Sampled`.
+
+    Args:
+        error: The exception.
+
+    Returns:
+        Its class, file and line: as few as the program has lines.
+    """
+    trace = error.__traceback__
+    while trace is not None and trace.tb_next is not None:
+        trace = trace.tb_next
+    if trace is None:
+        return type(error).__name__
+    return f"{type(error).__name__} {trace.tb_frame.f_code.co_filename}:{trace.tb_lineno}"
+
+
 class _OncePerInterval(logging.Filter):
     """Lets one warning, and one error, of another library through per interval."""
 

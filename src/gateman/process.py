@@ -9,6 +9,7 @@ from typing import Any
 
 from .log import Sampled, logger
 from .service import Service
+from .timer import timers
 
 # RFC 6455, section 7.4.1: an endpoint is going away.
 _GOING_AWAY = (1001, "server is shutting down")
@@ -28,6 +29,8 @@ async def serving(
 ) -> AsyncIterator[list[Service]]:
     """
     Serve while the body of an ``async with`` runs, and stop in order behind it.
+
+    The timers of the process begin when everything serves, and end first.
 
     Args:
         bound: For each worker, its listening sockets; they stay the caller's.
@@ -50,8 +53,10 @@ async def serving(
             except Exception as error:
                 raise StartFailed(service) from error
             services.append(service)
+        timers.start()
         yield services
     finally:
+        await timers.stop()
         await asyncio.gather(*(service.stop(*_GOING_AWAY) for service in services))
 
 

@@ -22,6 +22,7 @@ from .errors import ConfigError
 from .listen import ListenAddress
 from .options import Limits, SlowConsumer, Timeouts
 from .request import Request
+from .timer import check_function, check_interval, timers
 from .websocket.deflate import Deflate
 
 if TYPE_CHECKING:
@@ -126,6 +127,7 @@ class Worker:
         id: Which of its processes this is: 0 to ``count - 1``.
         connections: The open connections of this process, by their id.
         callbacks: The functions that were declared, by name.
+        schedule: What :meth:`every` declared: the interval in seconds, and the function.
     """
 
     runner: ClassVar[Callable[[list["Worker"]], None] | None] = None
@@ -222,6 +224,7 @@ class Worker:
                 "option of Worker", option, attributes.NAMES | set(SIGNATURES)
             )
         self.callbacks: dict[str, Callable[..., Any]] = {}
+        self.schedule: list[tuple[float, Callable[[], Any]]] = []
         self.listen = listen
         self.context = context
         self.name = name
@@ -258,6 +261,31 @@ class Worker:
             name, attributes.CHECKS[name](value) if name in attributes.CHECKS else value
         )
 
+    def every(self, seconds: float) -> Callable[[F], F]:
+        """
+        Run a function every so many seconds, in each process of this worker.
+
+            @worker.every(60)
+            async def tidy_up(): ...
+
+        Args:
+            seconds: The interval; see :class:`gateman.Timer` for what is promised.
+
+        Returns:
+            The decorator, for a function without arguments, plain or ``async``.
+
+        Raises:
+            ConfigError: It is no positive number; by the decorator, that is no such function.
+        """
+        check_interval(seconds)
+
+        def declare(function: F) -> F:
+            check_function(function)
+            self.schedule.append((seconds, function))
+            return function
+
+        return declare
+
     @classmethod
     def run_all(cls) -> None:
         """
@@ -292,7 +320,13 @@ def service_maker(worker: Worker, *, now: float) -> "Callable[[], Service]":
     from .service import Service
 
     settings = settings_of(worker, now=now)
-    return lambda: Service(settings, worker.callbacks, worker, worker.connections)
+
+    def make() -> Service:
+        for seconds, function in worker.schedule:
+            timers.add(seconds, function)
+        return Service(settings, worker.callbacks, worker, worker.connections)
+
+    return make
 
 
 def settings_of(worker: Worker, *, now: float) -> "Settings":

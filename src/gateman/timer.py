@@ -1,0 +1,355 @@
+"""
+Functions that run later, once or again and again: :class:`Timer`.
+
+The timers of a process begin when it serves, and end when it stops. A script is run by its master
+too, which serves nobody, so a timer that is added outside of all functions runs in each process
+and not in the master.
+
+Neither asyncio nor logging is loaded until a timer begins: the master can do without.
+"""
+
+import inspect
+import math
+from collections.abc import Awaitable, Callable
+from typing import TYPE_CHECKING, Any
+
+from .errors import ConfigError
+
+if TYPE_CHECKING:
+    import asyncio
+
+    from .log import Sampled
+
+# What the end of the process allows a function for its own end, once it was cancelled.
+_LAST_SECONDS = 1.0
+
+
+class Timer:
+    """
+    Runs a function every so many seconds, in this process.
+
+        Timer.add(60, tidy_up)
+        Timer.add(2.5, connection.send, "still there?", persistent=False)
+
+    Guarantees:
+        The first run is one interval after :meth:`add`, or after the process began to serve, and
+        the others are whole intervals after that: neither a slow run nor a late one moves those
+        that follow. What took too long is not made up for: runs that fall into it are left out,
+        and counted. A function never runs twice at once. What it raises is logged, and the next
+        run comes all the same.
+
+        When the process stops, no run begins any more, and what still runs is cancelled.
+    """
+
+    @staticmethod
+    def add(
+        seconds: float, function: Callable[..., Any], *args: Any, persistent: bool = True
+    ) -> int:
+        """
+        Run a function later.
+
+        Args:
+            seconds: How much later, and between two runs.
+            function: A plain function, for which everybody waits, or an ``async def``.
+            args: Its arguments.
+            persistent: Whether it runs until it is deleted; otherwise once.
+
+        Returns:
+            The timer's id: 1 or more, never used again in this process.
+
+        Raises:
+            ConfigError: Never can it run so.
+        """
+        return timers.add(seconds, function, args, is_persistent=persistent)
+
+    @staticmethod
+    def delete(timer_id: int) -> bool:
+        """
+        Run a timer's function no more. What runs of it just now goes on to its end.
+
+        Args:
+            timer_id: What :meth:`add` returned.
+
+        Returns:
+            Whether there was such a timer; one that is not persistent is gone once it ran.
+        """
+        return timers.delete(timer_id)
+
+
+class _Scheduled:
+    """One timer."""
+
+    __slots__ = ("args", "function", "handle", "interval", "is_persistent", "planned_at", "task")
+
+    def __init__(
+        self,
+        interval: float,
+        function: Callable[..., Any],
+        args: tuple[Any, ...],
+        *,
+        is_persistent: bool,
+    ) -> None:
+        self.interval = interval
+        self.function = function
+        self.args = args
+        self.is_persistent = is_persistent
+        self.planned_at = 0.0
+        self.handle: asyncio.TimerHandle | None = None
+        self.task: asyncio.Task[None] | None = None
+
+    def __str__(self) -> str:
+        """Name it for a log line; as few names as the program has functions."""
+        function = self.function
+        name = getattr(function, "__qualname__", type(function).__qualname__)
+        return f"the timer of {str(name).rpartition('<locals>.')[2]}"
+
+
+class Timers:
+    """
+    The timers of a process.
+
+    Attributes:
+        skipped_count: Runs that were left out, as the one before or something else took too long.
+    """
+
+    def __init__(self) -> None:
+        """Start without timers, and with nothing running."""
+        self.skipped_count = 0
+        self._last_id = 0
+        self._scheduled: dict[int, _Scheduled] = {}
+        self._tasks: set[asyncio.Task[None]] = set()
+        self._is_started = False
+        self._sampled: Sampled | None = None
+
+    @property
+    def count(self) -> int:
+        """How many timers there are."""
+        return len(self._scheduled)
+
+    def add(
+        self,
+        seconds: float,
+        function: Callable[..., Any],
+        args: tuple[Any, ...] = (),
+        *,
+        is_persistent: bool = True,
+    ) -> int:
+        """
+        Add a timer; see :meth:`Timer.add`.
+
+        Args:
+            seconds: The interval.
+            function: What runs.
+            args: Its arguments.
+            is_persistent: Whether it runs more than once.
+
+        Returns:
+            Its id.
+
+        Raises:
+            ConfigError: Never can it run so.
+        """
+        check_interval(seconds)
+        check_function(function, args)
+        timer = _Scheduled(float(seconds), function, args, is_persistent=is_persistent)
+        if self._is_started:
+            self._begin(self._last_id + 1, timer)
+        self._last_id += 1
+        self._scheduled[self._last_id] = timer
+        return self._last_id
+
+    def delete(self, timer_id: int) -> bool:
+        """
+        Delete a timer; see :meth:`Timer.delete`.
+
+        Args:
+            timer_id: Its id.
+
+        Returns:
+            Whether it was there.
+        """
+        timer = self._scheduled.pop(timer_id, None)
+        if timer is None:
+            return False
+        if timer.handle is not None:
+            timer.handle.cancel()
+        return True
+
+    def start(self) -> None:
+        """Begin to count the seconds, on the loop that runs."""
+        # Imported here: see the module.
+        from .log import Sampled
+
+        self._sampled = Sampled()
+        self._is_started = True
+        for timer_id, timer in self._scheduled.items():
+            if timer.handle is None:
+                self._begin(timer_id, timer)
+
+    async def stop(self) -> None:
+        """Forget all timers, and cancel what runs of them."""
+        import asyncio
+
+        self._is_started = False
+        for timer_id in list(self._scheduled):
+            self.delete(timer_id)
+        for task in self._tasks:
+            task.cancel()
+        if self._tasks:
+            # Bounded: a function that catches its cancellation is left behind.
+            await asyncio.wait(self._tasks, timeout=_LAST_SECONDS)
+
+    def _begin(self, timer_id: int, timer: _Scheduled) -> None:
+        import asyncio
+
+        loop = asyncio.get_running_loop()
+        timer.planned_at = loop.time() + timer.interval
+        timer.handle = loop.call_at(timer.planned_at, self._due, timer_id, timer)
+
+    def _due(self, timer_id: int, timer: _Scheduled) -> None:
+        import asyncio
+
+        loop = asyncio.get_running_loop()
+        if not timer.is_persistent:
+            del self._scheduled[timer_id]
+        if timer.task is not None:
+            self._skip(timer, 1)
+        else:
+            self._run(timer)
+        if self._scheduled.get(timer_id) is timer:
+            timer.planned_at, skipped = following(timer.planned_at, timer.interval, loop.time())
+            if skipped:
+                self._skip(timer, skipped)
+            timer.handle = loop.call_at(timer.planned_at, self._due, timer_id, timer)
+
+    def _run(self, timer: _Scheduled) -> None:
+        import asyncio
+
+        try:
+            result = timer.function(*timer.args)
+        except Exception as error:  # noqa: BLE001 - an application's fault is its own
+            self._failed(timer, error)
+            return
+        if inspect.isawaitable(result):
+            timer.task = asyncio.get_running_loop().create_task(self._finish(timer, result))
+            self._tasks.add(timer.task)
+            timer.task.add_done_callback(self._tasks.discard)
+
+    async def _finish(self, timer: _Scheduled, running: Awaitable[object]) -> None:
+        import asyncio
+
+        try:
+            await running
+        except asyncio.CancelledError as error:
+            if timer.task is None or timer.task.cancelling():
+                raise
+            failure = RuntimeError("what it awaited was cancelled")
+            failure.__cause__ = error
+            self._failed(timer, failure)
+        except Exception as error:  # noqa: BLE001 - an application's fault is its own
+            self._failed(timer, error)
+        finally:
+            timer.task = None
+
+    def _failed(self, timer: _Scheduled, error: Exception) -> None:
+        from .log import place
+
+        self._write(place(error), f"{timer} raised {type(error).__name__}", error)
+
+    def _skip(self, timer: _Scheduled, count: int) -> None:
+        self.skipped_count += count
+        self._write(
+            str(timer),
+            f"{timer} cannot run every {timer.interval:g} s: it, or a callback, takes longer",
+        )
+
+    def _write(self, cause: str, message: str, error: Exception | None = None) -> None:
+        import asyncio
+
+        from .log import logger
+
+        if self._sampled is None:
+            return
+        line = self._sampled.line(cause, message, asyncio.get_running_loop().time())
+        if line is not None and error is not None:
+            logger.error(line, exc_info=error)
+        elif line is not None:
+            logger.warning(line)
+
+
+timers = Timers()
+"""Those of this process."""
+
+
+def check_interval(seconds: object) -> None:
+    """
+    Check that a timer can have an interval.
+
+    Args:
+        seconds: What the user gave.
+
+    Raises:
+        ConfigError: It is no positive number.
+    """
+    is_number = isinstance(seconds, (int, float)) and not isinstance(seconds, bool)
+    if not (is_number and 0 < seconds < math.inf):  # type: ignore[operator]
+        raise ConfigError(
+            f"a timer of {seconds!r} seconds would never run", "give it a positive number"
+        )
+
+
+def check_function(function: object, args: tuple[Any, ...] = ()) -> None:
+    """
+    Check that a timer can call a function.
+
+    Args:
+        function: What the user gave.
+        args: The arguments that it is to be called with.
+
+    Raises:
+        ConfigError: It is no function, takes other arguments, or would never run.
+    """
+    if inspect.iscoroutine(function):
+        name = function.__qualname__
+        function.close()
+        raise ConfigError(
+            f"a timer runs its function more than once, but {name}() is called already",
+            f"give it the function: Timer.add(seconds, {name})",
+        )
+    if not callable(function):
+        raise ConfigError(
+            f"a timer cannot call {function!r}", "give it a function, and its arguments after it"
+        )
+    if inspect.isgeneratorfunction(function) or inspect.isasyncgenfunction(function):
+        raise ConfigError(
+            f"a timer would never run {function!r}: it is a generator", "take the yield out of it"
+        )
+    try:
+        signature = inspect.signature(function)
+    except (TypeError, ValueError):
+        return  # Some built-in functions have none; they are tried.
+    try:
+        signature.bind(*args)
+    except TypeError:
+        given = ", ".join(map(repr, args)) or "nothing"
+        raise ConfigError(
+            f"a timer would call a function that takes {signature} with {given}",
+            "pass its arguments after it: Timer.add(seconds, function, 1, 2)",
+        ) from None
+
+
+def following(planned_at: float, interval: float, now: float) -> tuple[float, int]:
+    """
+    Tell when the next run is due.
+
+    Args:
+        planned_at: When this one was.
+        interval: Between two runs.
+        now: When this one has ended.
+
+    Returns:
+        The first instant after ``now`` that is whole intervals after ``planned_at``, and how
+        many such instants have passed meanwhile.
+    """
+    passed = max(int((now - planned_at) // interval), 0)
+    return planned_at + (passed + 1) * interval, passed
