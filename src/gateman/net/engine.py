@@ -84,7 +84,7 @@ class Engine(WSListener):
     Attributes:
         outbox: The way out.
         slot: The heartbeat's note.
-        is_pinged: The heartbeat's note.
+        waited: The heartbeat's note.
     """
 
     __slots__ = (
@@ -108,9 +108,9 @@ class Engine(WSListener):
         "_window_at",
         "_wiring",
         "_ws",
-        "is_pinged",
         "outbox",
         "slot",
+        "waited",
     )
 
     def __init__(
@@ -158,7 +158,7 @@ class Engine(WSListener):
         self._count_at_ping = 0
         self._progress_at_ping = (0, 0)
         self.slot = -1
-        self.is_pinged = False
+        self.waited = -1
 
     def start(
         self,
@@ -374,6 +374,10 @@ class Engine(WSListener):
         self._progress_at_ping = self.outbox.progress
         self._count_at_ping = self.message_count
         self._has_pong = False
+        self.ping_again()
+
+    def ping_again(self) -> None:
+        """Send a ping, and go on waiting for an answer to the last one."""
         if self._connection.state is State.OPEN and not self.unsent_size():
             self._ws.send_ping()
 

@@ -13,11 +13,14 @@ class Pulse(Protocol):
 
     slot: int
     """The wheel's own note of where the connection is; -1 when it is not on the wheel."""
-    is_pinged: bool
-    """Whether the next turn is about the answer to a ping."""
+    waited: int
+    """For how many ticks a ping will have waited for its answer when this is due; -1 for none."""
 
     def ping(self) -> None:
-        """Send a ping."""
+        """Send a ping; signs of life from before it do not count any more."""
+
+    def ping_again(self) -> None:
+        """Send one more while the first is not answered: for proxies, which cut what is idle."""
 
     def is_alive(self) -> bool:
         """Whether a pong or a message arrived since the last ping."""
@@ -96,9 +99,10 @@ class Heartbeat:
     Ping every connection of a worker, and end those that do not answer.
 
     Guarantees:
-        A peer that neither answers a ping nor sends a message is ended between ``pong`` and
-        ``pong`` plus two ticks after the ping; a tick is a quarter of the shorter of the two
-        times, at most a second.
+        A ping is sent every ``interval``, also while an earlier one is not answered. A peer that
+        neither answers nor sends a message is ended between ``pong`` and ``pong`` plus two
+        ticks after the first ping that it did not answer; a tick is a quarter of the shorter of
+        the two times, at most a second.
     """
 
     def __init__(self, loop: asyncio.AbstractEventLoop, interval: float, pong: float) -> None:
@@ -127,7 +131,7 @@ class Heartbeat:
         Args:
             pulse: The connection.
         """
-        pulse.is_pinged = False
+        pulse.waited = -1
         self._wheel.add(pulse, self._ping_ticks)
         if self._timer is None:
             self._next_at = self._loop.time() + self._tick
@@ -143,7 +147,7 @@ class Heartbeat:
         self._wheel.remove(pulse)
 
     def stop(self) -> None:
-        """End the timer; everybody is forgotten."""
+        """End the timer."""
         if self._timer is not None:
             self._timer.cancel()
             self._timer = None
@@ -164,12 +168,28 @@ class Heartbeat:
         self._timer = self._loop.call_at(self._next_at, self._turn)
 
     def _beat(self, pulse: Pulse) -> None:
-        if not pulse.is_pinged:
-            pulse.ping()
-            pulse.is_pinged = True
-            self._wheel.add(pulse, self._pong_ticks)
+        waited = pulse.waited
+        if waited < 0:
+            self._ping(pulse)
         elif pulse.is_alive():
-            pulse.is_pinged = False
-            self._wheel.add(pulse, max(1, self._ping_ticks - self._pong_ticks))
+            left = self._ping_ticks - waited
+            if left > 0:
+                pulse.waited = -1
+                self._wheel.add(pulse, left)
+            else:
+                self._ping(pulse)
+        elif waited < self._pong_ticks:
+            pulse.ping_again()
+            self._wait(pulse, waited)
         else:
             pulse.abort(1006, f"no answer to a ping within {self._pong:g} s")
+
+    def _ping(self, pulse: Pulse) -> None:
+        pulse.ping()
+        self._wait(pulse, 0)
+
+    def _wait(self, pulse: Pulse, waited: int) -> None:
+        """Look again when the next ping is due, or the answer to the first one."""
+        ticks = min(self._ping_ticks, self._pong_ticks - waited)
+        pulse.waited = waited + ticks
+        self._wheel.add(pulse, ticks)
