@@ -296,7 +296,10 @@ class Handshake(asyncio.BufferedProtocol):
                 self._ask(request)
 
     def _negotiate(self, request: Request) -> None:
-        """Agree on compression, if the worker wants it; a malformed offer is 400 either way."""
+        """Agree on compression, if the worker wants it; what is malformed is 400 either way."""
+        if not all(map(response.is_token, request.subprotocols)):
+            # RFC 6455, section 4.2.1. It would also have to stand in the answer.
+            raise HandshakeError(400, "Sec-WebSocket-Protocol is no list of tokens.")
         offers = request.headers.getall("Sec-WebSocket-Extensions", [])
         if not offers:
             return
@@ -384,18 +387,31 @@ class Handshake(asyncio.BufferedProtocol):
         early = bytes(self._received)
         request.release()
         connection._ticket = self._visitor.ticket  # noqa: SLF001 - the service counts it out
-        upgrade(
-            self._transport,
-            connection,
-            self._door.wiring,
-            key=self._key,
-            headers=headers,
-            early=early,
-            agreement=self._agreement,
-            paused=self._paused,
-        )
+        try:
+            upgrade(
+                self._transport,
+                connection,
+                self._door.wiring,
+                key=self._key,
+                headers=headers,
+                early=early,
+                agreement=self._agreement,
+                paused=self._paused,
+            )
+        except Exception as error:  # noqa: BLE001 - a fault of ours costs this connection only
+            self._upgrade_failed(error)
         # The engine has it all; what is still referred to from here would keep it alive.
         self._received.clear()
+
+    def _upgrade_failed(self, error: Exception) -> None:
+        """Take the connection back from an engine that did not start, and end it."""
+        self._door.wiring.loop.call_exception_handler(
+            {"message": "a connection could not be given to the frame engine", "exception": error}
+        )
+        if self._open_connection().state is State.CONNECTING:
+            # Half made, the engine would not report the end.
+            self._transport.set_protocol(self)
+        self._transport.abort()
 
     def _response_headers(self, connection: Connection, request: Request) -> list[tuple[str, str]]:
         headers = list(connection.response_headers.items())

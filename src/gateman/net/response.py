@@ -87,6 +87,19 @@ class Response:
         return head.encode() + (b"" if is_bodiless else self.body)
 
 
+def is_token(text: str) -> bool:
+    """
+    Tell whether a text is a token, as names of fields and of subprotocols are.
+
+    Args:
+        text: Any text.
+
+    Returns:
+        Whether it is one (RFC 9110, section 5.6.2).
+    """
+    return bool(text) and _TOKEN.issuperset(text)
+
+
 def header_line(name: object, value: object) -> str:
     """
     Write one header field that the application chose, or refuse what would break the answer.
@@ -103,7 +116,7 @@ def header_line(name: object, value: object) -> str:
             text, or holds CR, LF, NUL or another control character (RFC 9110, section 5.5).
     """
     # Applications are not always typed: {"Retry-After": 5} is a natural mistake.
-    if not isinstance(name, str) or not name or not _TOKEN.issuperset(name):
+    if not isinstance(name, str) or not is_token(name):
         raise ConfigError(f"{name!r} is no name of a header field", "use letters, digits and '-'")
     if name.lower() in _OURS:
         raise ConfigError(f"the header field {name!r} is gateman's own", "leave it out")
