@@ -5,6 +5,7 @@ Buses: they move bytes by subject, between the processes of a service and betwee
 """
 
 import inspect
+from collections.abc import Callable
 from typing import Any
 
 from ..errors import ConfigError
@@ -13,7 +14,7 @@ from .subjects import Subject, subject
 
 __all__ = ["Bus", "Cause", "Gap", "Receive", "Subject", "open_bus", "subject"]
 
-_KINDS = ("memory://", "local:///path/to/socket", "nats://host:4222", "tls://host:4222")
+_REMEDY = "write memory://, local:///path/to/socket, nats://host:4222 or tls://host:4222"
 
 
 def open_bus(url: str, **options: object) -> Bus:
@@ -24,7 +25,7 @@ def open_bus(url: str, **options: object) -> Bus:
         url: ``memory://``, ``local:///path/to/socket``, ``nats://host:port`` or
             ``tls://host:port``; the last two with more servers after commas, and with
             ``user:password@`` before a host.
-        options: What the class of that bus takes beside its URL.
+        options: What a bus of that kind takes beside its URL, such as ``token`` or ``ca`` for NATS.
 
     Returns:
         The bus, not started.
@@ -38,12 +39,20 @@ def open_bus(url: str, **options: object) -> Bus:
             from .memory import MemoryBus
 
             return MemoryBus(rest, **_known(MemoryBus, options))
+        case "local":
+            from .local import local_bus
+
+            return local_bus(rest, **_known(local_bus, options))
+        case "nats" | "tls":
+            from .nats import nats_bus
+
+            return nats_bus(url, **_known(nats_bus, options))
         case _:
-            raise ConfigError("the bus's URL is wrong", f"it is one of {', '.join(_KINDS)}")
+            raise ConfigError("the bus's URL is of no kind that there is", _REMEDY)
 
 
-def _known(kind: type[Bus], options: dict[str, Any]) -> dict[str, Any]:
-    """Refuse what a class does not take."""
+def _known(kind: Callable[..., Bus], options: dict[str, Any]) -> dict[str, Any]:
+    """Refuse what a kind of bus does not take."""
     known = [
         one.name
         for one in inspect.signature(kind).parameters.values()

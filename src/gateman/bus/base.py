@@ -85,7 +85,8 @@ class Bus(Protocol):
     Attributes:
         on_gap: Called after each gap; ``None`` if nobody wants to know.
         counts: How often each happened: ``published``, ``received``, ``unsent``, ``uncertain``,
-            ``missed`` (where it is known), ``gaps``, ``receiver_failed``.
+            ``missed`` (where it is known), ``gaps``, ``refused`` (by the broker, which says why in
+            the log), ``receiver_failed``.
     """
 
     on_gap: Callable[[Gap], None] | None
@@ -105,7 +106,7 @@ class Bus(Protocol):
 
     async def start(self) -> None:
         """
-        Connect, and subscribe to what was subscribed to before.
+        Connect, and begin to subscribe to what was asked for before.
 
         Raises:
             BusError: The broker is not there, or refuses us. Then nothing is left open, and it

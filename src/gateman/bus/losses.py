@@ -31,6 +31,11 @@ class Losses:
         """Whether the broker was last said to be away."""
         return self._away_since is not None
 
+    @property
+    def is_full(self) -> bool:
+        """Whether messages were refused although the broker is there, and no gap told of it."""
+        return self._full_since is not None
+
     def broken(self, since: float, uncertain: int) -> None:
         """
         Begin a gap, or add to the one that lasts, because the broker is away.
@@ -56,6 +61,17 @@ class Losses:
         self._counts["unsent"] += 1
         if self._away_since is None and self._full_since is None:
             self._full_since = now
+
+    def refused_away(self, now: float) -> None:
+        """
+        Count a message that was not sent because the broker is away, or was never there.
+
+        Args:
+            now: The time.
+        """
+        if self._away_since is None:
+            self.broken(now, 0)
+        self.refused(now)
 
     def restored(self, now: float) -> Gap | None:
         """

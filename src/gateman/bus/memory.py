@@ -184,6 +184,7 @@ class MemoryBus:
         self._broker.join(self)
         self._loop = asyncio.get_running_loop()
         self._ask()
+        self._loop.call_soon(self._settle)
 
     async def stop(self) -> None:
         """See :meth:`.base.Bus.stop`."""
@@ -197,7 +198,7 @@ class MemoryBus:
         if len(payload) > self._max_payload_size:
             raise BusError.too_big(self._url, len(payload), self._max_payload_size)
         if not self.is_connected:
-            self._losses.refused(time.time())
+            self._losses.refused_away(time.time())
             return False
         self.counts["published"] += 1
         self._broker.route(self, subject, payload)
@@ -225,7 +226,8 @@ class MemoryBus:
     def regain(self) -> None:
         """Take note that the broker is back; called by it."""
         self._ask()
-        self._report(self._losses.restored(time.time()))
+        assert self._loop is not None
+        self._loop.call_soon(self._settle)
 
     def put(self, subject: str, payload: bytes) -> None:
         """
@@ -258,6 +260,10 @@ class MemoryBus:
             self._missed, self._missed_since = 0, 0.0
             self._report(self._losses.dropped(since, time.time(), missed))
 
+    def _settle(self) -> None:
+        if self.is_connected:
+            self._report(self._losses.restored(time.time()))
+
     def _ask(self) -> None:
         for subject in self._receivers:
             self._broker.add_interest(subject, self)
@@ -265,8 +271,8 @@ class MemoryBus:
         self._routing.confirmed()
 
     def _report(self, gap: Gap | None) -> None:
-        if gap is not None and self.on_gap is not None:
-            self.on_gap(gap)
+        if gap is not None:
+            self._receivers.report(gap, self.on_gap)
 
 
 _: type[Bus] = MemoryBus

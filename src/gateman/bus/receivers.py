@@ -1,10 +1,10 @@
-"""Who receives what in this process."""
+"""Who in this process takes what comes; a failure of theirs ends with them."""
 
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 
 from ..log import Sampled, logger
-from .base import Receive
+from .base import Gap, Receive
 from .subjects import Subject
 
 
@@ -80,3 +80,19 @@ class Receivers:
             line = self._sampled.line("receiver", "a receiver of the bus failed", now)
             if line is not None:
                 logger.exception(line)
+
+    def report(self, gap: Gap, on_gap: Callable[[Gap], None] | None) -> None:
+        """
+        Tell of a gap.
+
+        Args:
+            gap: Which.
+            on_gap: Whom; ``None`` for nobody.
+        """
+        if on_gap is None:
+            return
+        try:
+            on_gap(gap)
+        except Exception:  # noqa: BLE001 - as in deliver
+            self._counts["receiver_failed"] += 1
+            logger.exception("on_gap failed")

@@ -76,11 +76,16 @@ class Routing:
         self._asked.append(self._unasked)
         self._unasked = None
 
-    def confirmed(self) -> None:
-        """End the oldest that was asked for."""
+    def confirmed(self, error: BusError | None = None) -> None:
+        """
+        End the oldest that was asked for.
+
+        Args:
+            error: Why some of it was refused, if it was.
+        """
         oldest = self._asked.popleft()
         if oldest is not None:
-            oldest.end()
+            oldest.end(error)
 
     def broken(self) -> None:
         """Forget what was asked: everything has to be asked for again, and is waited for still."""

@@ -1,0 +1,201 @@
+"""
+The bus between machines: NATS, its core without JetStream.
+
+We speak its protocol ourselves (:mod:`.nats_wire`): the promises of :class:`~.base.Bus` need to know
+what has reached the server, and a hub has a subscription for each group and uid (nats-py 2.16 keeps
+5 KiB and a task for each, and its ``flush()`` may overtake the subscription before it).
+"""
+
+import asyncio
+import ipaddress
+import os
+import random
+import socket
+import ssl
+from collections.abc import Callable
+from pathlib import Path
+
+from ..errors import BusError, ConfigError
+from ..log import logger
+from .base import MAX_PAYLOAD_SIZE, MAX_PENDING_SIZE
+from .credentials import Credentials
+from .link import DIAL_TIMEOUT, Link
+from .nats_url import NatsUrl, Server
+from .nats_wire import NatsWire, connect
+from .remote import RemoteBus
+from .wire import Hello, Refused, Sign
+
+PathLike = str | os.PathLike[str]
+
+_REASONS = {
+    TimeoutError: f"it does not answer within {DIAL_TIMEOUT:g} seconds",
+    ConnectionRefusedError: "nobody listens there",
+    ConnectionError: "it has hung up",
+    socket.gaierror: "there is no such host",
+}
+
+
+def nats_bus(
+    url: str,
+    *,
+    user: str = "",
+    password: str = "",
+    token: str = "",
+    creds: PathLike | None = None,
+    nkey: PathLike | None = None,
+    ca: PathLike | None = None,
+    cert: PathLike | None = None,
+    key: PathLike | None = None,
+    max_pending_size: int = MAX_PENDING_SIZE,
+) -> RemoteBus:
+    """
+    Make the bus of a NATS server or cluster.
+
+    Only the servers that the URL names are used, in random order; a lost connection goes on with
+    the next one that answers.
+
+    Args:
+        url: ``nats://[user:password@]host[:port][,host[:port]…]``; with ``tls://``, a server that
+            offers no TLS is refused.
+        user: In place of the one in the URL.
+        password: In place of the one in the URL.
+        token: In place of the one in the URL.
+        creds: A credentials file of ``nsc``.
+        nkey: A file with the seed of a user's nkey.
+        ca: A file with the authorities to trust with TLS; ``None`` for the system's.
+        cert: A file with our own certificate, if the server wants one.
+        key: A file with its key, if it is not in the same file.
+        max_pending_size: How much may wait to be sent, in bytes.
+
+    Returns:
+        The bus, not started.
+
+    Raises:
+        ConfigError: The URL makes no sense, or a file cannot be read or is not what it should be.
+    """
+    where = NatsUrl.parse(url)
+    credentials = Credentials(
+        user=user or where.user,
+        password=password or where.password,
+        token=token or where.token,
+        creds=None if creds is None else Path(creds),
+        nkey=None if nkey is None else Path(nkey),
+    )
+    credentials.check()
+    context = _context(ca, cert, key)
+    return RemoteBus(_Cluster(where, credentials, context), max_pending_size=max_pending_size)
+
+
+class _Cluster:
+    """The servers of a URL; see :class:`~.remote.Dialect`."""
+
+    def __init__(self, where: NatsUrl, credentials: Credentials, context: ssl.SSLContext) -> None:
+        self._where = where
+        self._credentials = credentials
+        self._context = context
+        self._has_warned = False
+
+    @property
+    def url(self) -> str:
+        return str(self._where)
+
+    async def dial(self) -> Link:
+        problems: list[str] = []
+        for server in random.sample(self._where.servers, len(self._where.servers)):
+            try:
+                return await self._dial(server)
+            except BusError as error:
+                problems.append(f"{server}: {error.problem}")
+            except ConfigError as error:
+                raise BusError(self.url, str(error).removesuffix(".")) from None
+        if len(problems) == 1:
+            problems = [problems[0].partition(": ")[2]]
+        raise BusError(self.url, "; ".join(problems))
+
+    async def _dial(self, server: Server) -> Link:
+        loop = asyncio.get_running_loop()
+        link = Link(NatsWire())
+        try:
+            async with asyncio.timeout(DIAL_TIMEOUT):
+                await loop.create_connection(lambda: link, server.host, server.port)
+                await self._greet(link, server)
+        except BaseException as error:
+            link.abort()
+            if isinstance(error, OSError):
+                raise BusError(self.url, _reason(error)) from None
+            raise
+        return link
+
+    async def _greet(self, link: Link, server: Server) -> None:
+        event = await link.next_event()
+        if not isinstance(event, Hello):
+            raise BusError(self.url, "what listens there is no NATS server")
+        about = event.about
+        is_offered = bool(about.get("tls_required") or about.get("tls_available"))
+        if self._where.is_tls and not is_offered:
+            raise BusError(self.url, "it offers no TLS, and the URL says tls://")
+        if self._where.is_tls or about.get("tls_required"):
+            await link.encrypt(self._context, server.host)
+        if not about.get("auth_required") and not _is_here(server.host):
+            self._warn(server)
+        answer = self._credentials.answer(str(about.get("nonce", "")))
+        link.write(connect(answer) + link.wire.ping)
+        link.max_payload_size = int(about.get("max_payload", MAX_PAYLOAD_SIZE))
+        while (event := await link.next_event()) is not Sign.PONG:
+            if isinstance(event, Refused):
+                raise BusError(self.url, f"it refuses us: {event.text}")
+            if event is None:
+                raise BusError(self.url, "it has hung up")
+
+    def _warn(self, server: Server) -> None:
+        if not self._has_warned:
+            self._has_warned = True
+            logger.warning(
+                "the bus %s: %s asks nobody who they are, so whoever reaches it can send to"
+                " every client",
+                self.url,
+                server,
+            )
+
+
+def _is_here(host: str) -> bool:
+    try:
+        return ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return host == "localhost"
+
+
+def _context(ca: PathLike | None, cert: PathLike | None, key: PathLike | None) -> ssl.SSLContext:
+    context = ssl.create_default_context()
+    if ca is not None:
+        context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+        _load(f"ca={ca}", lambda: context.load_verify_locations(ca))
+    if cert is not None:
+        _load(f"cert={cert}", lambda: context.load_cert_chain(cert, key))
+    elif key is not None:
+        raise ConfigError("the bus has a key= without its cert=", "give both")
+    return context
+
+
+def _load(what: str, load: Callable[[], None]) -> None:
+    try:
+        load()
+    except ssl.SSLError:
+        raise ConfigError(f"the bus's {what} cannot be used", "it has to be PEM") from None
+    except OSError as error:
+        raise ConfigError(f"the bus's {what} cannot be read", _system(error)) from None
+
+
+def _reason(error: OSError) -> str:
+    if isinstance(error, ssl.SSLCertVerificationError):
+        return f"its certificate is not trusted: {error.verify_message}"
+    if isinstance(error, ssl.SSLError):
+        return f"TLS failed: {error.reason or 'it has hung up'}"
+    for kind, reason in _REASONS.items():
+        if isinstance(error, kind):
+            return reason
+    return _system(error)
+
+
+def _system(error: OSError) -> str:
+    return (error.strerror or "it cannot be reached").lower()

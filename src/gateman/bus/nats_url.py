@@ -1,0 +1,109 @@
+"""
+Where NATS is and who we are, as a URL says it. Pure.
+
+    nats://host                                     port 4222
+    nats://user:password@host:4222                  % escapes what a URL cannot hold
+    nats://token@host
+    nats://one:4222,two:4222,three:4222             several servers of a cluster
+    tls://host                                      TLS, and nothing without it
+
+Whatever is wrong with it is said without the URL itself: there is a password in it.
+"""
+
+from dataclasses import dataclass, field
+from urllib.parse import unquote, urlsplit
+
+from ..errors import ConfigError
+
+_PORT = 4222
+
+_REMEDY = "write nats://[user:password@]host[:port][,host[:port]…], or tls:// in its place"
+
+
+@dataclass(frozen=True, slots=True)
+class Server:
+    """
+    One server.
+
+    Attributes:
+        host: Name or address.
+        port: 1 to 65535.
+    """
+
+    host: str
+    port: int
+
+    def __str__(self) -> str:
+        return f"[{self.host}]:{self.port}" if ":" in self.host else f"{self.host}:{self.port}"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class NatsUrl:
+    """
+    What a URL says.
+
+    Attributes:
+        servers: At least one.
+        is_tls: Whether it must be TLS.
+        user: Empty if there is none.
+        password: Empty if there is none.
+        token: Empty if there is none.
+    """
+
+    servers: tuple[Server, ...]
+    is_tls: bool
+    user: str = ""
+    password: str = field(default="", repr=False)
+    token: str = field(default="", repr=False)
+
+    def __str__(self) -> str:
+        """Give the URL without secrets."""
+        scheme = "tls" if self.is_tls else "nats"
+        return f"{scheme}://{','.join(map(str, self.servers))}"
+
+    @classmethod
+    def parse(cls, url: str) -> "NatsUrl":
+        """
+        Read a URL.
+
+        Args:
+            url: As in the beginning of this module.
+
+        Returns:
+            What it says.
+
+        Raises:
+            ConfigError: It makes no sense.
+        """
+        scheme, separator, rest = url.partition("://")
+        if scheme not in {"nats", "tls"} or not separator:
+            raise ConfigError("the bus's URL is none of NATS", _REMEDY)
+        servers: list[Server] = []
+        found: set[tuple[str, str | None]] = set()
+        for part in rest.split(","):
+            # A whole URL for each server is how other clients are configured.
+            userinfo, at, place = part.removeprefix(f"{scheme}://").rpartition("@")
+            servers.append(_server(place))
+            if at:
+                name, colon, password = userinfo.partition(":")
+                found.add((unquote(name), unquote(password) if colon else None))
+        if len(found) > 1:
+            raise ConfigError(
+                "the bus's URL has several users", "give the one that all servers know"
+            )
+        name, secret = found.pop() if found else ("", "")
+        if secret is None:
+            return cls(servers=tuple(servers), is_tls=scheme == "tls", token=name)
+        return cls(servers=tuple(servers), is_tls=scheme == "tls", user=name, password=secret)
+
+
+def _server(place: str) -> Server:
+    try:
+        parts = urlsplit(f"//{place}")
+        host, port = parts.hostname, parts.port
+    except ValueError:
+        host = port = None
+    is_odd = host is None or place != place.strip() or any(mark in place for mark in "/?# \t\r\n")
+    if host is None or is_odd or port == 0:
+        raise ConfigError("the bus's URL names a server that makes no sense", _REMEDY)
+    return Server(host, port or _PORT)

@@ -1,0 +1,378 @@
+"""
+A bus whose broker is another process: what all of those have in common.
+
+The kind of broker is a :class:`Dialect`: how to reach it, and how to speak with it. Everything that
+:class:`~.base.Bus` promises is kept here, by these rules:
+
+* What is published or subscribed to in one turn of the event loop is written at its end, together.
+* A broker handles what we write in order, so its answer to a ping says that everything before has
+  reached it. A ping follows subscriptions at once, publishing within ``_PROBE_DELAY``, and silence
+  within ``_BEAT_INTERVAL``.
+* What is not followed by an answered ping when the connection ends is uncertain.
+"""
+
+import asyncio
+import contextlib
+import itertools
+import random
+import time
+from collections import Counter, deque
+from collections.abc import Awaitable, Callable
+from typing import NamedTuple, Protocol
+
+from ..errors import BusError
+from ..log import Sampled, logger
+from .base import MAX_PENDING_SIZE, Bus, Gap, Receive
+from .link import Link
+from .losses import Losses
+from .receivers import Receivers
+from .routing import Routing
+from .subjects import Subject
+from .wire import Broken, Dropped, Event, Hello, Refused, Sign
+
+# Seconds; how much of what was published is uncertain when the broker dies.
+_PROBE_DELAY = 0.05
+
+# Seconds; five of them without a word, and the broker is taken for dead.
+_BEAT_INTERVAL = 2.0
+_MAX_SILENT_BEATS = 5
+
+# Seconds; between the first, between any two attempts to connect: a random part of it, so that
+# many processes do not come back in step.
+_FIRST_PAUSE = 0.1
+_LONGEST_PAUSE = 2.0
+
+# Seconds; for what still waits when the bus is stopped.
+_DRAIN_TIMEOUT = 1.0
+
+
+# How NATS begins to say that we may not subscribe; the connection stays.
+_OF_SUBSCRIBING = "permissions violation for subscription"
+
+
+class Dialect(Protocol):
+    """A kind of broker, and where it is."""
+
+    @property
+    def url(self) -> str:
+        """Which bus, without passwords and tokens."""
+
+    async def dial(self) -> Link:
+        """
+        Connect, and exchange greetings.
+
+        Returns:
+            The connection; it is the caller's.
+
+        Raises:
+            BusError: Why it cannot be. Nothing is left open, also if the call is cancelled.
+        """
+
+
+class _Ping(NamedTuple):
+    """A ping that is not answered: what had been published, and when it was sent."""
+
+    published: int
+    sent_time: float
+
+
+class RemoteBus:
+    """The bus of a broker; see :class:`~.base.Bus`."""
+
+    def __init__(self, dialect: Dialect, *, max_pending_size: int = MAX_PENDING_SIZE) -> None:
+        """
+        Make a bus; :meth:`start` connects it.
+
+        Args:
+            dialect: The broker.
+            max_pending_size: How much may wait to be sent, in bytes.
+        """
+        self.on_gap: Callable[[Gap], None] | None = None
+        self.counts: Counter[str] = Counter()
+        self._dialect = dialect
+        self._max_pending_size = max_pending_size
+        self._max_payload_size = 0
+        self._receivers = Receivers(self.counts)
+        self._losses = Losses(self.counts)
+        self._routing = Routing(dialect.url)
+        self._sampled = Sampled()
+        self._link: Link | None = None
+        self._is_stopped = False
+        self._reconnecting: asyncio.Task[None] | None = None
+        self._drained: asyncio.Future[None] | None = None
+        # What waits for the end of this turn of the loop, and then in the transport; in bytes.
+        self._out: list[bytes] = []
+        self._out_size = 0
+        self._backlog = 0
+        self._is_flush_due = False
+        self._must_ping = False
+        self._pings: deque[_Ping] = deque()
+        # Messages on this connection.
+        self._published = 0
+        self._confirmed = 0
+        self._well_time = 0.0
+        self._reason = ""
+        self._refusal: BusError | None = None
+        self._silent_beats = 0
+        self._beat: asyncio.TimerHandle | None = None
+        self._probe: asyncio.TimerHandle | None = None
+
+    def __repr__(self) -> str:
+        return f"<{type(self).__name__} {self.url}>"
+
+    @property
+    def url(self) -> str:
+        """See :attr:`.base.Bus.url`."""
+        return self._dialect.url
+
+    @property
+    def is_connected(self) -> bool:
+        """See :attr:`.base.Bus.is_connected`."""
+        return self._link is not None
+
+    @property
+    def max_payload_size(self) -> int:
+        """See :attr:`.base.Bus.max_payload_size`."""
+        return self._max_payload_size
+
+    async def start(self) -> None:
+        """See :meth:`.base.Bus.start`."""
+        if self._is_stopped:
+            raise BusError(self.url, "it was stopped")
+        if self._link is None and self._reconnecting is None:
+            self._open(await self._dialect.dial())
+
+    async def stop(self) -> None:
+        """See :meth:`.base.Bus.stop`."""
+        self._is_stopped = True
+        if self._reconnecting is not None:
+            self._reconnecting.cancel()
+            await asyncio.wait([self._reconnecting])
+        link = self._link
+        if link is not None:
+            self._drained = asyncio.get_running_loop().create_future()
+            self._ask()
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout(_DRAIN_TIMEOUT):
+                    await self._drained
+            self._lose()
+            await link.close(_DRAIN_TIMEOUT)
+        self._routing.stop()
+
+    def publish(self, subject: Subject, payload: bytes) -> bool:
+        """See :meth:`.base.Bus.publish`."""
+        size = len(payload)
+        if self._link is None or self._is_stopped:
+            self._losses.refused_away(time.time())
+            return False
+        if size > self._max_payload_size:
+            raise BusError.too_big(self.url, size, self._max_payload_size)
+        if self._out_size + self._backlog + size > self._max_pending_size:
+            self._backlog = self._link.backlog
+            if self._out_size + self._backlog + size > self._max_pending_size:
+                self._losses.refused(time.time())
+                return False
+        self._put(self._link.wire.publish(subject, payload))
+        self._published += 1
+        self.counts["published"] += 1
+        return True
+
+    def subscribe(self, subject: Subject, receive: Receive) -> Awaitable[None]:
+        """See :meth:`.base.Bus.subscribe`."""
+        is_new = self._receivers.add(subject, receive)
+        if self._link is not None:
+            if is_new:
+                self._put(self._link.wire.subscribe(subject))
+            self._ask()
+        return self._routing.wait()
+
+    def unsubscribe(self, subject: Subject) -> None:
+        """See :meth:`.base.Bus.unsubscribe`."""
+        if self._receivers.remove(subject) and self._link is not None:
+            self._put(self._link.wire.unsubscribe(subject))
+
+    def _open(self, link: Link) -> None:
+        loop = asyncio.get_running_loop()
+        self._link = link
+        self._max_payload_size = link.max_payload_size
+        self._published = self._confirmed = 0
+        self._well_time = time.time()
+        self._reason = "it has hung up"
+        self._silent_beats = 0
+        self._beat = loop.call_later(_BEAT_INTERVAL, self._on_beat)
+        link.hand_over(
+            self._take,
+            on_lost=self._on_lost,
+            on_room=self._on_room,
+            room=self._max_pending_size // 2,
+        )
+        if self.is_connected:
+            self._subscribe_again(link)
+
+    def _subscribe_again(self, link: Link) -> None:
+        for subject in self._receivers:
+            self._put(link.wire.subscribe(subject))
+        self._ask()
+
+    def _put(self, data: bytes) -> None:
+        self._out.append(data)
+        self._out_size += len(data)
+        if not self._is_flush_due:
+            self._is_flush_due = True
+            asyncio.get_running_loop().call_soon(self._flush)
+
+    def _ask(self) -> None:
+        """Ping after what waits."""
+        self._must_ping = True
+        self._put(b"")
+
+    def _flush(self) -> None:
+        self._is_flush_due = False
+        link = self._link
+        if link is None:
+            return
+        if self._must_ping:
+            self._must_ping = False
+            self._out.append(link.wire.ping)
+            self._pings.append(_Ping(self._published, time.time()))
+            self._routing.asked()
+        elif self._probe is None and self._published > self._confirmed:
+            self._arm_probe()
+        link.write(b"".join(self._out))
+        self._out.clear()
+        self._out_size = 0
+        self._on_room()
+
+    def _arm_probe(self) -> None:
+        self._probe = asyncio.get_running_loop().call_later(_PROBE_DELAY, self._on_probe)
+
+    def _on_probe(self) -> None:
+        self._probe = None
+        if self._published > self._confirmed and not self._pings:
+            self._ask()
+
+    def _on_room(self) -> None:
+        if self._link is None:
+            return
+        self._backlog = self._link.backlog
+        if self._losses.is_full and self._backlog <= self._max_pending_size // 2:
+            self._report(self._losses.relieved(time.time()))
+
+    def _on_beat(self) -> None:
+        self._silent_beats += 1
+        if self._silent_beats > _MAX_SILENT_BEATS and self._link is not None:
+            silence = _MAX_SILENT_BEATS * _BEAT_INTERVAL
+            self._reason = f"it has said nothing for {silence:g} seconds"
+            self._link.abort()
+            return
+        self._beat = asyncio.get_running_loop().call_later(_BEAT_INTERVAL, self._on_beat)
+        if not self._pings:
+            self._ask()
+
+    def _take(self, events: list[Event]) -> None:
+        self._silent_beats = 0
+        now = asyncio.get_running_loop().time()
+        for event in events:
+            if type(event) is tuple:
+                self._receivers.deliver(event[0], event[1], now)
+            elif event is Sign.PONG:
+                self._on_pong()
+            elif event is Sign.PING:
+                if self._link is not None:
+                    self._put(self._link.wire.pong)
+            else:
+                self._on_word(event)
+
+    def _on_pong(self) -> None:
+        if not self._pings:
+            return
+        ping = self._pings.popleft()
+        self._confirmed = ping.published
+        self._well_time = ping.sent_time
+        self._routing.confirmed(self._refusal)
+        self._refusal = None
+        if self._losses.is_away:
+            self._report(self._losses.restored(time.time()))
+        if self._confirmed < self._published and self._probe is None:
+            self._arm_probe()
+        if self._drained is not None and not self._pings and not self._drained.done():
+            self._drained.set_result(None)
+
+    def _on_word(self, event: Event) -> None:
+        match event:
+            case Dropped():
+                self._report(self._losses.dropped(event.since, time.time(), event.count))
+            case Refused():
+                self._on_refused(event.text)
+            case Hello():
+                self._max_payload_size = event.about.get("max_payload", self._max_payload_size)
+            case Broken():
+                self._reason = event.text
+                if self._link is not None:
+                    self._link.abort()
+            case _:
+                pass
+
+    def _on_refused(self, text: str) -> None:
+        self.counts["refused"] += 1
+        self._reason = f"it refuses: {text}"
+        self._log("refused", f"the bus {self.url}: {self._reason}")
+        if _OF_SUBSCRIBING in text.lower():
+            # It comes before the answer to the ping that follows the subscription.
+            self._refusal = BusError(self.url, self._reason)
+
+    def _on_lost(self) -> None:
+        if self._link is None:
+            return
+        self._lose()
+        self._log("lost", f"the bus {self.url} is away: {self._reason}")
+        self._reconnecting = asyncio.get_running_loop().create_task(self._reconnect())
+
+    def _lose(self) -> None:
+        """Forget the connection, and count what may be lost with it."""
+        self._link = None
+        for timer in (self._beat, self._probe):
+            if timer is not None:
+                timer.cancel()
+        self._beat = self._probe = None
+        self._losses.broken(self._well_time, self._published - self._confirmed)
+        self._out.clear()
+        self._out_size = self._backlog = 0
+        self._must_ping = False
+        self._refusal = None
+        self._pings.clear()
+        self._routing.broken()
+        if self._drained is not None and not self._drained.done():
+            self._drained.set_result(None)
+
+    async def _reconnect(self) -> None:
+        for attempt in itertools.count():
+            longest = min(_LONGEST_PAUSE, _FIRST_PAUSE * 2 ** min(attempt, 10))
+            await asyncio.sleep(random.uniform(0, longest))  # noqa: S311 - no secret
+            try:
+                link = await self._dialect.dial()
+            except BusError as error:
+                self._log("dial", f"the bus {self.url} is still away: {error.problem}")
+            else:
+                self._reconnecting = None
+                self._open(link)
+                return
+
+    def _report(self, gap: Gap | None) -> None:
+        if gap is None:
+            return
+        missed = "unknown" if gap.missed is None else gap.missed
+        self._log(
+            f"gap {gap.cause}",
+            f"the bus {self.url}: {gap.cause} for {gap.until - gap.since:.1f} s:"
+            f" {gap.unsent} messages not sent, {gap.uncertain} uncertain, {missed} missed",
+        )
+        self._receivers.report(gap, self.on_gap)
+
+    def _log(self, cause: str, message: str) -> None:
+        line = self._sampled.line(cause, message, asyncio.get_running_loop().time())
+        if line is not None:
+            logger.warning(line)
+
+
+_: type[Bus] = RemoteBus

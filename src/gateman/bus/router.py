@@ -1,0 +1,255 @@
+"""
+The router: one process that the processes of a machine connect to, and that passes messages on.
+
+    python -m gateman.bus.router /path/to/socket
+    python -m gateman.bus.router --fd 3
+
+Only processes of the same user, and of root, are served. It keeps nothing but who wants what. Who
+does not take its messages in time loses them, and is told how many; the others do not notice.
+"""
+
+import argparse
+import asyncio
+import logging
+import os
+import signal
+import socket
+import time
+from collections.abc import Sequence
+from pathlib import Path
+from typing import cast
+
+from ..errors import ConfigError, ExitCode
+from ..log import Sampled, logger
+from . import unix
+from .base import MAX_PENDING_SIZE
+from .router_wire import HEAD, HEAD_SIZE, HELLO, MAX_FRAME_SIZE, Frames, Kind, dropped, frame
+
+_PONG = frame(Kind.PONG)
+
+# Seconds; how soon a router notices that the process that started it has gone.
+_PARENT_INTERVAL = 1.0
+
+
+async def route(listener: socket.socket, *, max_pending_size: int = MAX_PENDING_SIZE) -> None:
+    """
+    Serve until cancelled.
+
+    Args:
+        listener: A listening unix socket; it is closed in the end, its path stays.
+        max_pending_size: How much may wait for one process, in bytes.
+    """
+    router = _Router(max_pending_size)
+    # Not create_unix_server: that would remove the path of whoever made the socket.
+    server = await asyncio.get_running_loop().create_server(lambda: _Client(router), sock=listener)
+    try:
+        await server.serve_forever()
+    finally:
+        server.close()
+        router.close()
+
+
+class _Router:
+    """Who wants what."""
+
+    def __init__(self, max_pending_size: int) -> None:
+        self.max_pending_size = max_pending_size
+        self.clients: set[_Client] = set()
+        # Tuples: they are small, and read far more often than changed.
+        self.interest: dict[bytes, tuple[_Client, ...]] = {}
+        # Those for whom something waits to be written at the end of the turn.
+        self.due: set[_Client] = set()
+        self.sampled = Sampled()
+
+    def add(self, subject: bytes, client: "_Client") -> None:
+        if subject not in client.subjects:
+            client.subjects.add(subject)
+            self.interest[subject] = (*self.interest.get(subject, ()), client)
+
+    def remove(self, subject: bytes, client: "_Client") -> None:
+        if subject not in client.subjects:
+            return
+        client.subjects.remove(subject)
+        left = tuple(one for one in self.interest[subject] if one is not client)
+        if left:
+            self.interest[subject] = left
+        else:
+            del self.interest[subject]
+
+    def forget(self, client: "_Client") -> None:
+        for subject in tuple(client.subjects):
+            self.remove(subject, client)
+        self.clients.discard(client)
+        self.due.discard(client)
+
+    def flush(self) -> None:
+        for client in self.due:
+            client.flush()
+        self.due.clear()
+
+    def close(self) -> None:
+        for client in tuple(self.clients):
+            client.transport.abort()
+
+
+class _Client(asyncio.Protocol):
+    """The connection of one process."""
+
+    transport: asyncio.Transport
+
+    def __init__(self, router: _Router) -> None:
+        self.subjects: set[bytes] = set()
+        self._router = router
+        self._frames = Frames()
+        self._out: list[bytes] = []
+        # Bytes in ``_out`` and, when it was last looked, in the transport.
+        self._pending_size = 0
+        self._dropped = 0
+        self._dropped_since = 0.0
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        self.transport = cast("asyncio.Transport", transport)
+        uid = unix.peer_uid(transport.get_extra_info("socket"))
+        if uid not in {None, 0, os.geteuid()}:
+            self._refuse(f"a process of another user (uid {uid})")
+            return
+        half = self._router.max_pending_size // 2
+        self.transport.set_write_buffer_limits(half)
+        self._router.clients.add(self)
+        self.transport.write(HELLO)
+
+    def connection_lost(self, exc: Exception | None) -> None:  # noqa: ARG002 - asyncio's signature
+        self._router.forget(self)
+
+    def data_received(self, data: bytes) -> None:
+        router, interest = self._router, self._router.interest
+        if self.transport.is_closing():
+            return
+        data = self._frames.feed(data)
+        start, end = 0, len(data)
+        while end - start >= HEAD_SIZE:
+            kind, subject_size, payload_size = HEAD.unpack_from(data, start)
+            if subject_size + payload_size > MAX_FRAME_SIZE:
+                self._refuse("a process that sends what is no frame")
+                return
+            middle = start + HEAD_SIZE + subject_size
+            stop = middle + payload_size
+            if stop > end:
+                break
+            subject = data[start + HEAD_SIZE : middle]
+            if kind == Kind.MESSAGE:
+                interested = interest.get(subject)
+                if interested is not None:
+                    message = data[start:stop]
+                    for client in interested:
+                        if client is not self:
+                            client.put(message)
+            elif kind == Kind.SUBSCRIBE:
+                router.add(subject, self)
+            elif kind == Kind.UNSUBSCRIBE:
+                router.remove(subject, self)
+            elif kind == Kind.PING:
+                self._control(_PONG)
+            else:
+                self._refuse("a process that sends what is no frame")
+                return
+            start = stop
+        self._frames.keep(data, start)
+        router.flush()
+
+    def resume_writing(self) -> None:
+        self.flush()
+
+    def put(self, message: bytes) -> None:
+        """Send a message, or drop it if too much waits."""
+        size = self._pending_size + len(message)
+        if self._dropped or size > self._router.max_pending_size:
+            # Until half has been taken: one gap of many messages, not many of one each.
+            self._dropped_since = self._dropped_since or time.time()
+            self._dropped += 1
+            self._router.due.add(self)
+            return
+        self._out.append(message)
+        self._pending_size = size
+        self._router.due.add(self)
+
+    def flush(self) -> None:
+        """Write what waits."""
+        if self.transport.is_closing():
+            return
+        if self._out:
+            self.transport.write(b"".join(self._out))
+            self._out.clear()
+        self._pending_size = self.transport.get_write_buffer_size()
+        if self._dropped and self._pending_size <= self._router.max_pending_size // 2:
+            self.transport.write(dropped(self._dropped, self._dropped_since))
+            self._dropped, self._dropped_since = 0, 0.0
+
+    def _control(self, data: bytes) -> None:
+        # Not dropped, hence bounded otherwise: who pings and never reads is let go.
+        self._out.append(data)
+        self._pending_size += len(data)
+        self._router.due.add(self)
+        if self._pending_size > 2 * self._router.max_pending_size:
+            self._refuse("a process that does not read")
+
+    def _refuse(self, whom: str) -> None:
+        now = asyncio.get_running_loop().time()
+        line = self._router.sampled.line(whom.partition("(")[0], f"the router refused {whom}", now)
+        if line is not None:
+            logger.warning(line)
+        self.transport.abort()
+
+
+async def _until_ended(listener: socket.socket, parent: int | None) -> None:
+    """Serve until a signal comes; of a parent that is served, its end counts as one."""
+    loop = asyncio.get_running_loop()
+    routing = loop.create_task(route(listener))
+    loop.add_signal_handler(signal.SIGTERM, routing.cancel)
+    if parent is None:
+        loop.add_signal_handler(signal.SIGINT, routing.cancel)
+    while not routing.done():
+        await asyncio.wait([routing], timeout=None if parent is None else _PARENT_INTERVAL)
+        if parent is not None and os.getppid() != parent:
+            routing.cancel()
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """
+    Run a router until a signal ends it.
+
+    Args:
+        arguments: The command line; ``None`` for the process's own.
+
+    Returns:
+        The exit code.
+    """
+    parser = argparse.ArgumentParser(prog="python -m gateman.bus.router")
+    where = parser.add_mutually_exclusive_group(required=True)
+    where.add_argument("path", nargs="?", type=Path, help="the socket to make")
+    where.add_argument(
+        "--fd",
+        type=int,
+        help="a listening unix socket, inherited from a parent; Ctrl-C is then the parent's"
+        " business, and the router ends when the parent does",
+    )
+    options = parser.parse_args(arguments)
+    logging.basicConfig(format="%(asctime)s pid:%(process)d %(levelname)s %(message)s")
+    if options.fd is not None:
+        signal.signal(signal.SIGINT, signal.SIG_IGN)
+        listener = socket.socket(fileno=options.fd)
+        listener.settimeout(0)
+        asyncio.run(_until_ended(listener, os.getppid()))
+        return ExitCode.STOPPED
+    try:
+        listener = unix.listen(options.path)
+    except ConfigError as error:
+        logger.error("%s", error)
+        return error.exit_code
+    asyncio.run(_until_ended(listener, None))
+    options.path.unlink(missing_ok=True)
+    return ExitCode.STOPPED
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())

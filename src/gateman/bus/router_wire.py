@@ -1,0 +1,178 @@
+"""
+The bytes between a process and the router of its machine. Pure.
+
+Wire format:
+    A frame, in both directions::
+
+        kind(1) · size of the subject(2) · size of the payload(4) · subject · payload
+
+    Numbers are big-endian. The router passes a message on as it came, without looking at its
+    payload. It begins with a hello, whose payload says what speaks and in which version.
+"""
+
+import struct
+from enum import IntEnum
+
+from .subjects import Subject
+from .wire import Broken, Dropped, Event, Hello, Sign
+
+HEAD = struct.Struct(">BHI")
+HEAD_SIZE = HEAD.size
+
+_DROPPED = struct.Struct(">Qd")
+
+VERSION = 1
+"""Changes when a router of before and a process of now would not understand each other."""
+
+# bytes; what cannot be a frame is not waited for. Above every bus's max_payload_size.
+MAX_FRAME_SIZE = 2 * 1024 * 1024
+
+
+class Kind(IntEnum):
+    """What a frame is."""
+
+    MESSAGE = 1
+    SUBSCRIBE = 2
+    UNSUBSCRIBE = 3
+    PING = 4
+    PONG = 5
+    DROPPED = 6
+    HELLO = 7
+
+
+def frame(kind: Kind, subject: bytes = b"", payload: bytes = b"") -> bytes:
+    """
+    Write a frame.
+
+    Args:
+        kind: What it is.
+        subject: At most 65 535 bytes.
+        payload: At most 2 MiB, with the subject.
+
+    Returns:
+        The bytes.
+    """
+    return HEAD.pack(kind, len(subject), len(payload)) + subject + payload
+
+
+HELLO = frame(Kind.HELLO, payload=b"gateman-bus %d" % VERSION)
+
+
+def dropped(count: int, since: float) -> bytes:
+    """
+    Write how many messages a process did not get because it was slow.
+
+    Args:
+        count: How many.
+        since: When the first was dropped, in seconds since 1970.
+
+    Returns:
+        The frame.
+    """
+    return frame(Kind.DROPPED, payload=_DROPPED.pack(count, since))
+
+
+class Frames:
+    """Cuts what comes into whole frames."""
+
+    __slots__ = ("_missing", "_rest")
+
+    def __init__(self) -> None:
+        self._rest = bytearray()
+        self._missing = 0
+
+    def feed(self, data: bytes) -> bytes:
+        """
+        Add what has come.
+
+        Args:
+            data: Cut anywhere.
+
+        Returns:
+            What is to be cut now; empty if the first frame is not complete.
+        """
+        if not self._rest:
+            return data
+        # Joined once and not for every part: a big frame may come in many.
+        self._rest += data
+        self._missing -= len(data)
+        if self._missing > 0:
+            return b""
+        whole = bytes(self._rest)
+        self._rest.clear()
+        return whole
+
+    def keep(self, data: bytes, start: int) -> None:
+        """
+        Keep the beginning of a frame until the rest comes.
+
+        Args:
+            data: What :meth:`feed` returned.
+            start: Where that frame begins.
+        """
+        if start == len(data):
+            return
+        self._rest += memoryview(data)[start:]
+        size = HEAD_SIZE
+        if len(self._rest) >= HEAD_SIZE:
+            _, subject_size, payload_size = HEAD.unpack_from(self._rest)
+            size += subject_size + payload_size
+        self._missing = size - len(self._rest)
+
+
+class RouterWire:
+    """A process's side; see :class:`~.wire.Wire`."""
+
+    ping = frame(Kind.PING)
+    pong = frame(Kind.PONG)
+
+    def __init__(self) -> None:
+        self._frames = Frames()
+
+    def publish(self, subject: Subject, payload: bytes) -> bytes:
+        """See :meth:`.wire.Wire.publish`."""
+        name = subject.encode("ascii")
+        return HEAD.pack(Kind.MESSAGE, len(name), len(payload)) + name + payload
+
+    def subscribe(self, subject: Subject) -> bytes:
+        """See :meth:`.wire.Wire.subscribe`."""
+        return frame(Kind.SUBSCRIBE, subject.encode("ascii"))
+
+    def unsubscribe(self, subject: Subject) -> bytes:
+        """See :meth:`.wire.Wire.unsubscribe`."""
+        return frame(Kind.UNSUBSCRIBE, subject.encode("ascii"))
+
+    def feed(self, data: bytes) -> list[Event]:
+        """See :meth:`.wire.Wire.feed`."""
+        data = self._frames.feed(data)
+        events: list[Event] = []
+        start, end = 0, len(data)
+        while end - start >= HEAD_SIZE:
+            kind, subject_size, payload_size = HEAD.unpack_from(data, start)
+            if subject_size + payload_size > MAX_FRAME_SIZE:
+                events.append(Broken("a frame is too big"))
+                return events
+            middle = start + HEAD_SIZE + subject_size
+            stop = middle + payload_size
+            if stop > end:
+                break
+            if kind == Kind.MESSAGE:
+                subject = str(data[start + HEAD_SIZE : middle], "latin-1")
+                events.append((subject, data[middle:stop]))
+            else:
+                events.append(_said(kind, data[middle:stop]))
+            start = stop
+        self._frames.keep(data, start)
+        return events
+
+
+def _said(kind: int, payload: bytes) -> Event:
+    if kind == Kind.PONG:
+        return Sign.PONG
+    if kind == Kind.PING:
+        return Sign.PING
+    if kind == Kind.DROPPED and len(payload) == _DROPPED.size:
+        return Dropped(*_DROPPED.unpack(payload))
+    if kind == Kind.HELLO:
+        return Hello({"speaks": payload.decode("latin-1")})
+    return Broken(f"a frame is of kind {kind}")

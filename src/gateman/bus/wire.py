@@ -1,0 +1,96 @@
+"""
+What a broker and we say to each other, however it is written. Pure.
+
+A :class:`Wire` writes and reads the bytes of one connection; :mod:`.router_wire` is that of our own
+router, :mod:`.nats_wire` that of NATS.
+"""
+
+from dataclasses import dataclass
+from enum import Enum
+from typing import Any, Protocol
+
+from .subjects import Subject
+
+Message = tuple[str, bytes]
+"""A subject, and what was published to it."""
+
+
+class Sign(Enum):
+    """What is said without more words."""
+
+    PING = "ping"
+    """Answer with a pong."""
+    PONG = "pong"
+    """Everything that we wrote before our ping has been handled."""
+
+
+@dataclass(frozen=True, slots=True)
+class Hello:
+    """
+    What the broker says of itself.
+
+    Attributes:
+        about: By name, as it says it.
+    """
+
+    about: dict[str, Any]
+
+
+@dataclass(frozen=True, slots=True)
+class Refused:
+    """
+    The broker does not do what we asked for, and perhaps ends the connection.
+
+    Attributes:
+        text: Why; it may hold subjects, but no secrets.
+    """
+
+    text: str
+
+
+@dataclass(frozen=True, slots=True)
+class Dropped:
+    """
+    The broker had messages for us that we did not take in time.
+
+    Attributes:
+        count: How many it dropped.
+        since: When the first was, in seconds since 1970.
+    """
+
+    count: int
+    since: float
+
+
+@dataclass(frozen=True, slots=True)
+class Broken:
+    """
+    What came is nothing that a broker says; nothing after it is read.
+
+    Attributes:
+        text: What is wrong.
+    """
+
+    text: str
+
+
+Event = Message | Sign | Hello | Refused | Dropped | Broken
+
+
+class Wire(Protocol):
+    """The bytes of one connection to a broker."""
+
+    ping: bytes
+    pong: bytes
+
+    def publish(self, subject: Subject, payload: bytes) -> bytes:
+        """Write a message."""
+
+    def subscribe(self, subject: Subject) -> bytes:
+        """Write that we want a subject, once for each."""
+
+    def unsubscribe(self, subject: Subject) -> bytes:
+        """Write that we want a subject no more."""
+
+    def feed(self, data: bytes) -> list[Event]:
+        """Read what has come, cut anywhere."""
