@@ -156,7 +156,7 @@ class Engine(WSListener):
         self._others = 0
         self._has_pong = False
         self._count_at_ping = 0
-        self._progress_at_ping = (0, 0)
+        self._progress_at_ping = (0, 0, False)
         self.slot = -1
         self.waited = -1
 

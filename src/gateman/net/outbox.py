@@ -21,6 +21,7 @@ from ..options import SlowConsumer
 from ..websocket.deflate import Deflater
 from ..websocket.encoding import encode_frame
 from .events import Wiring
+from .traffic import traffic
 
 # Above this, a peer that does not read is not read from either: what it asks for would only
 # pile up. Low enough that the answers to what is already read fit under max_send_buffer_size.
@@ -150,11 +151,16 @@ class Outbox:
         return self._waiting_size + int(self._transport.get_write_buffer_size())
 
     @property
-    def progress(self) -> tuple[int, int]:
+    def progress(self) -> tuple[int, int, bool]:
         """How far the peer has got: a mark for :meth:`has_progressed`."""
-        return self._emptied_count, int(self._transport.get_write_buffer_size())
+        unsent_size = int(self._transport.get_write_buffer_size())
+        # The kernel keeps MiB of its own, which a slow peer takes minutes for, and meanwhile it
+        # takes nothing more from the transport.
+        counted = traffic(self._transport.get_extra_info("socket"))
+        taken = -unsent_size if counted is None else counted[1]
+        return self._emptied_count, taken, unsent_size > 0
 
-    def has_progressed(self, mark: tuple[int, int]) -> bool:
+    def has_progressed(self, mark: tuple[int, int, bool]) -> bool:
         """
         Tell whether the peer has taken anything of what it had not taken.
 
@@ -162,12 +168,12 @@ class Outbox:
             mark: An earlier :attr:`progress`.
 
         Returns:
-            Whether it has.
+            Whether it has. Where everything was taken both times, there was nothing to take.
         """
-        emptied_count, unsent_size = mark
-        if self._emptied_count > emptied_count:
+        emptied_count, taken, is_unsent = self.progress
+        if emptied_count > mark[0]:
             return True
-        return int(self._transport.get_write_buffer_size()) < unsent_size
+        return (is_unsent or mark[2]) and taken > mark[1]
 
     async def drain(self) -> None:
         """Wait until nothing is unsent, or the connection is no longer open."""
