@@ -1,0 +1,302 @@
+"""Who is pinged when, and who is dead; the wheel without a clock, the rest over real sockets."""
+
+import asyncio
+
+import pytest
+
+from gateman import Sent
+from gateman.net.heartbeat import Heartbeat, Wheel
+from tests.support.loop import eventually, leftovers, on_loop
+from tests.support.raw import BINARY, EOF, PING, PONG, TEXT, Frame, frame
+from tests.support.server import Journal, serve
+
+both = pytest.mark.parametrize("secure", [False, True], ids=["ws", "wss"])
+
+DEAD = ("on_close", 1006, "no answer to a ping within 0.1 s")
+
+
+class Pulse:
+    """A connection as the heartbeat sees it, which writes down what happens to it."""
+
+    def __init__(self, name: str = "", *, answers: bool = True) -> None:
+        self.slot = -1
+        self.waited = -1
+        self.name = name
+        self.answers = answers
+        self.pings: list[float] = []
+        self.ended: list[tuple[int, str]] = []
+        self.over = asyncio.Event()
+
+    def ping(self) -> None:
+        """Note when."""
+        self.pings.append(asyncio.get_running_loop().time())
+
+    def ping_again(self) -> None:
+        """Note when."""
+        self.ping()
+
+    def is_alive(self) -> bool:
+        """Answer every ping, or none."""
+        return self.answers
+
+    def abort(self, code: int, reason: str) -> None:
+        """Note it."""
+        self.ended.append((code, reason))
+        self.over.set()
+
+
+# The wheel.
+
+
+def test_wheel_gives_what_is_due() -> None:
+    """Everything comes after exactly as many ticks as it was added for."""
+
+    async def due() -> list[list[str]]:
+        wheel: Wheel[Pulse] = Wheel(6)
+        wheel.tick()
+        wheel.tick()
+        for ticks in (1, 5, 3, 3):
+            wheel.add(Pulse(str(ticks)), ticks)
+        return [[pulse.name for pulse in wheel.tick()] for _ in range(7)]
+
+    assert asyncio.run(due()) == [["1"], [], ["3", "3"], [], ["5"], [], []]
+
+
+@on_loop
+async def test_wheel_bounds_what_is_asked_of_it() -> None:
+    """Never in this tick, and never beyond a turn of the wheel."""
+    wheel: Wheel[Pulse] = Wheel(4)
+    soon, late = Pulse("soon"), Pulse("late")
+    wheel.add(soon, 0)
+    wheel.add(late, 100)
+
+    assert [wheel.tick() for _ in range(4)] == [[soon], [], [late], []]
+
+
+@on_loop
+async def test_wheel_forgets_what_is_removed() -> None:
+    """Also twice, and what it never had."""
+    wheel: Wheel[Pulse] = Wheel(4)
+    pulse = Pulse()
+    wheel.remove(pulse)
+    wheel.add(pulse, 2)
+    assert len(wheel) == 1
+    wheel.remove(pulse)
+    wheel.remove(pulse)
+
+    assert (len(wheel), pulse.slot) == (0, -1)
+    assert [wheel.tick() for _ in range(4)] == [[]] * 4
+
+
+@on_loop
+async def test_wheel_may_be_added_to_while_it_turns() -> None:
+    """What is due may become due again."""
+    wheel: Wheel[Pulse] = Wheel(3)
+    pulse = Pulse()
+    wheel.add(pulse, 1)
+    for _ in range(5):
+        assert wheel.tick() == [pulse]
+        wheel.add(pulse, 1)
+
+
+# The clock.
+
+
+@pytest.mark.parametrize(("interval", "pong"), [(0.08, 0.04), (0.04, 0.04), (0.04, 0.4)])
+@on_loop
+async def test_ping_comes_every_interval(interval: float, pong: float) -> None:
+    """Whatever the time for the answer is, shorter or longer."""
+    loop = asyncio.get_running_loop()
+    heartbeat = Heartbeat(loop, interval, pong)
+    pulse = Pulse()
+    begun_at = loop.time()
+    heartbeat.add(pulse)
+    await eventually(lambda: len(pulse.pings) == 8)
+    heartbeat.remove(pulse)
+    heartbeat.stop()
+    tick = min(interval, pong) / 4
+
+    assert 7 * interval <= pulse.pings[-1] - begun_at + 8 * tick
+    assert pulse.pings[-1] - begun_at < 8 * (interval + 2 * tick) + 0.2
+
+
+@pytest.mark.parametrize(("interval", "pong"), [(0.04, 0.02), (0.02, 0.04), (0.02, 0.1)])
+@on_loop
+async def test_silent_peer_is_ended_after_pong(interval: float, pong: float) -> None:
+    """Not before it has had its time, and soon after; further pings do not give it more."""
+    loop = asyncio.get_running_loop()
+    before = leftovers()
+    heartbeat = Heartbeat(loop, interval, pong)
+    pulse = Pulse(answers=False)
+    heartbeat.add(pulse)
+    await pulse.over.wait()
+    waited = loop.time() - pulse.pings[0]
+
+    assert pulse.ended == [(1006, f"no answer to a ping within {pong:g} s")]
+    assert pong <= waited < pong + 0.2
+    assert len(heartbeat) == 0
+    await eventually(lambda: leftovers() == before)
+
+
+@on_loop
+async def test_one_timer_for_all_and_none_for_nobody() -> None:
+    """A thousand connections are one timer, and the last that leaves takes it along."""
+    before = leftovers()
+    heartbeat = Heartbeat(asyncio.get_running_loop(), 0.04, 0.04)
+    pulses = [Pulse() for _ in range(1000)]
+    for pulse in pulses:
+        heartbeat.add(pulse)
+    assert (len(heartbeat), len(leftovers()) - len(before)) == (1000, 1)
+    await eventually(lambda: all(pulse.pings for pulse in pulses))
+    for pulse in pulses:
+        heartbeat.remove(pulse)
+    await eventually(lambda: leftovers() == before)
+    heartbeat.add(pulses[0])
+    await eventually(lambda: len(pulses[0].pings) == 2)
+    heartbeat.stop()
+
+
+# Over sockets.
+
+QUICK = {"ping_interval": 0.05, "pong": 0.1}
+
+
+@both
+@on_loop
+async def test_peer_that_answers_lives(*, secure: bool) -> None:
+    """As every browser does, by itself."""
+    journal = Journal()
+    callbacks = journal.callbacks()
+    async with (
+        serve(secure=secure, timeouts=QUICK, **callbacks),
+        serve(secure=secure, timeouts=QUICK, **callbacks) as server,
+        server.client(ping_interval=None) as client,
+    ):
+        with pytest.raises(TimeoutError):
+            async with asyncio.timeout(0.5):
+                await client.recv()
+
+        assert journal.of("on_close") == []
+
+
+@both
+@on_loop
+async def test_peer_that_answers_nothing_is_dead(*, secure: bool) -> None:
+    """It is cut off, and on_close is told why."""
+    journal = Journal()
+    async with serve(secure=secure, timeouts=QUICK, **journal.callbacks()) as server:
+        client = await server.open()
+        await journal.until(*DEAD)
+
+        assert await client.read_frame() == Frame(PING)
+        assert server.service.present_count == 0
+        assert server.lines() == []
+
+
+@both
+@pytest.mark.parametrize(
+    ("data", "lives"),
+    [
+        (frame(PONG), True),
+        (frame(PONG, b"of another ping"), True),
+        (frame(TEXT, b"message"), True),
+        (frame(PING), False),
+        (frame(BINARY, b"a", fin=False) + frame(PING) * 3, False),
+        (b"\x82", False),
+    ],
+    ids=["pong", "other pong", "message", "ping", "fragment", "byte"],
+)
+@on_loop
+async def test_signs_of_life(data: bytes, lives: bool, *, secure: bool) -> None:  # noqa: FBT001
+    """Only a pong or a message is one: not a ping, nor a part of anything."""
+    journal = Journal()
+    async with serve(secure=secure, timeouts=QUICK, **journal.callbacks()) as server:
+        client = await server.open()
+        loop = asyncio.get_running_loop()
+        ended_at = loop.time() + 0.4
+        sent = data
+        while loop.time() < ended_at and not journal.of("on_close"):
+            client.push(sent)
+            if data[0] == 0x82 or not data[0] & 0x80:
+                # A part is sent once: what follows is no new beginning of it.
+                sent = b""
+            await asyncio.sleep(0.01)
+
+        assert journal.of("on_close") == ([] if lives else [DEAD[1:]])
+
+
+@on_loop
+async def test_peer_that_reads_slowly_is_pinged_no_more_and_lives() -> None:
+    """While it takes what was sent before, it lives; a ping could only queue behind that."""
+    journal = Journal()
+    async with serve(timeouts=QUICK, **journal.callbacks()) as server:
+        client = await server.open(receive_buffer=65536)
+        (connection,) = journal.connections
+        while connection.send(bytes(100_000)) is Sent.SENT:
+            pass
+        assert connection.send(bytes(500_000)) is Sent.QUEUED
+        ended_at = asyncio.get_running_loop().time() + 0.4
+        while asyncio.get_running_loop().time() < ended_at and connection.send_buffer_size:
+            await client.read(50_000)
+            await asyncio.sleep(0.01)
+
+        assert journal.of("on_close") == []
+
+
+@on_loop
+async def test_peer_that_reads_nothing_is_dead() -> None:
+    """With data unsent, taking none of it is the silence that counts."""
+    journal = Journal()
+    async with serve(timeouts=QUICK, **journal.callbacks()) as server:
+        client = await server.open(receive_buffer=4096)
+        client.stop_reading()
+        while journal.connections[0].send(bytes(100_000)) is not Sent.DROPPED:
+            pass
+        await journal.until(*DEAD)
+        server.lines()
+
+
+@on_loop
+async def test_paused_client_is_not_dead() -> None:
+    """Its pong cannot be read: whoever paused it knows."""
+    journal = Journal()
+    async with serve(timeouts=QUICK, **journal.callbacks()) as server:
+        client = await server.open()
+        (connection,) = journal.connections
+        connection.pause_recv()
+        with pytest.raises(TimeoutError):
+            async with asyncio.timeout(0.5):
+                await journal.until("on_close")
+        connection.resume_recv()
+        await journal.until(*DEAD)
+        client.vanish()
+
+
+@on_loop
+async def test_closing_handshake_is_not_cut_short() -> None:
+    """Who has our Close is pinged no more, and has ``timeouts.close`` for its own."""
+    journal = Journal()
+    timeouts = {**QUICK, "close": 0.6}
+    async with serve(timeouts=timeouts, **journal.callbacks()) as server:
+        client = await server.open()
+        journal.connections[0].close(4000)
+        assert await client.read_close() == (4000, "")
+        loop = asyncio.get_running_loop()
+        begun_at = loop.time()
+        assert (await client.read_end())[0] == b""
+
+        assert 0.4 < loop.time() - begun_at < 2.0
+        await journal.until("on_close", 1006, "")
+
+
+@on_loop
+async def test_no_pings_without_an_interval() -> None:
+    """``ping_interval=None`` leaves no timer."""
+    before = leftovers()
+    async with serve(timeouts={"ping_interval": None}) as server:
+        client = await server.open()
+
+        assert leftovers() == before
+        await client.send_close()
+        assert await client.read_close() == (1000, "")
+        assert await client.read_end() == (b"", EOF)
