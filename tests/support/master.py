@@ -1,0 +1,231 @@
+"""
+A real master as a child process: a script of a test's own, its commands, and its processes.
+
+Every process that a test starts is ended with it: the master by its pid, and what that left behind
+by the names that its processes have in their environment.
+"""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from .server import TIMEOUT, Child
+
+# Two workers' worth of a service: says who answers, and which code it runs.
+ECHO = """
+import os
+from gateman import Worker
+
+VERSION = 1
+worker = Worker({listen!r}, name="chat", {options})
+
+@worker.on_message
+def answer(connection, message):
+    connection.send(f"{{os.getpid()}} {{VERSION}} {{message}}")
+
+Worker.run_all()
+"""
+
+
+def echo(listen: str = "websocket://127.0.0.1:0", options: str = "count=2") -> str:
+    """
+    Write a script that answers each message with its pid, its version and the message.
+
+    Args:
+        listen: Where.
+        options: More arguments of its worker.
+
+    Returns:
+        The script.
+    """
+    return ECHO.format(listen=listen, options=options)
+
+
+class Master(Child):
+    """
+    A running master.
+
+    Attributes:
+        path: Its script.
+        port: The port of the first address that it listens on; 0 if it is none.
+    """
+
+    def __init__(
+        self, process: "subprocess.Popen[str]", path: Path, environment: Mapping[str, str]
+    ) -> None:
+        super().__init__(process)
+        self.path = path
+        self._environment = environment
+
+    def command(self, *words: str) -> "subprocess.CompletedProcess[str]":
+        """
+        Give a command about the script: ``python server.py WORDS``.
+
+        Args:
+            words: The command and its options.
+
+        Returns:
+            What it printed, and its exit code.
+        """
+        return run([sys.executable, str(self.path), *words], self.path.parent, self._environment)
+
+    def status(self) -> dict[str, Any]:
+        """Ask for the status."""
+        asked = run(
+            [*GATEMAN, "status", str(self.path), "--json"], self.path.parent, self._environment
+        )
+        assert asked.returncode == 0, asked.stderr
+        status: dict[str, Any] = json.loads(asked.stdout)
+        return status
+
+    def processes(self) -> list[dict[str, Any]]:
+        """Tell of all processes, in the order of their slots."""
+        return [one for slot in self.status()["slots"] for one in slot["processes"]]
+
+    def pids(self) -> list[int]:
+        """Tell the pids of all processes, in the order of their slots."""
+        return [process["pid"] for process in self.processes()]
+
+
+GATEMAN = (sys.executable, "-m", "gateman")
+
+
+def run(
+    words: Sequence[str], folder: Path, environment: Mapping[str, str] | None = None
+) -> "subprocess.CompletedProcess[str]":
+    """
+    Run a command to its end.
+
+    Args:
+        words: The command.
+        folder: Where.
+        environment: With which variables; this process's, if ``None``.
+
+    Returns:
+        What it printed, and its exit code.
+    """
+    return subprocess.run(
+        words,
+        cwd=folder,
+        env=None if environment is None else dict(environment),
+        stdin=subprocess.DEVNULL,
+        capture_output=True,
+        text=True,
+        timeout=TIMEOUT,
+        check=False,
+    )
+
+
+@contextmanager
+def master(
+    script: str,
+    folder: Path,
+    *words: str,
+    command: Sequence[str] | None = None,
+    environment: Mapping[str, str] | None = None,
+    listens: bool = True,
+    **options: Any,
+) -> Iterator[Master]:
+    """
+    Run a script, and with it a master, while the block runs.
+
+    Args:
+        script: The program.
+        folder: Where it is written, as ``server.py``, and run.
+        words: Its arguments.
+        command: How it is started in place of ``python server.py``.
+        environment: More variables.
+        listens: Whether to wait until it listens.
+        options: Of the process; see :class:`subprocess.Popen`.
+
+    Yields:
+        The master.
+    """
+    path = folder / "server.py"
+    path.write_text(script)
+    variables = {**os.environ, "PYTHONWARNINGS": "default", **(environment or {})}
+    variables.pop("XDG_RUNTIME_DIR", None)
+    process = subprocess.Popen(
+        [*(command or (sys.executable, str(path))), *words],
+        cwd=folder,
+        env=variables,
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.PIPE,
+        text=True,
+        **options,
+    )
+    running = Master(process, path, variables)
+    try:
+        if listens:
+            port = running.wait_for("listens on").rpartition(":")[2]
+            running.port = int(port) if port.isdigit() else 0
+        yield running
+    finally:
+        children = descendants(process.pid)
+        running.end()
+        for pid in children:
+            if is_alive(pid):
+                os.kill(pid, signal.SIGKILL)
+
+
+def descendants(pid: int) -> list[int]:
+    """
+    Find the processes that a process has started.
+
+    Args:
+        pid: Its id.
+
+    Returns:
+        Their ids; those of their own children too.
+    """
+    found: list[int] = []
+    for task in Path(f"/proc/{pid}/task").glob("*/children"):
+        try:
+            children = [int(child) for child in task.read_text().split()]
+        except OSError:
+            continue
+        for child in children:
+            found += [child, *descendants(child)]
+    return found
+
+
+def is_alive(pid: int) -> bool:
+    """
+    Tell whether a process exists and has not ended.
+
+    Args:
+        pid: Its id.
+
+    Returns:
+        Whether it is, a zombie not counted.
+    """
+    try:
+        return Path(f"/proc/{pid}/stat").read_text().rpartition(") ")[2][0] != "Z"
+    except OSError:
+        return False
+
+
+def until(condition: Callable[[], Any], *, within: float = TIMEOUT) -> Any:
+    """
+    Wait for what another process does and does not announce.
+
+    Args:
+        condition: Asked again and again.
+        within: Seconds until the test fails.
+
+    Returns:
+        The first true answer.
+    """
+    deadline = time.monotonic() + within
+    while not (answer := condition()):
+        assert time.monotonic() < deadline, f"not within {within} s"
+        time.sleep(0.02)
+    return answer
