@@ -18,7 +18,7 @@ from . import events, words
 from .events import Action, Event, Policy, Slot
 from .places import MAX_DELAY, Place, Process, Purpose, State, overdue, share_out
 
-# A process says each second that it lives. After this, clients do not wait for it any longer.
+# Processes say each second that they live. After this, clients do not wait for one any longer.
 _SILENCE = 5.0  # seconds
 
 # What a process has beyond its own deadlines before it is killed.
@@ -201,7 +201,7 @@ class Supervisor:
         place.last_exit = problem
         place.last_lines = ()
         if place.current is None:
-            # The system's fault: it may pass, and is no crash.
+            # The system's fault, no crash.
             place.respawn_at = now + MAX_DELAY
         else:
             place.recycle_at = now + MAX_DELAY
@@ -244,9 +244,8 @@ class Supervisor:
 
     def _check_served(self) -> None:
         """Tell once when every slot has got somewhere."""
-        if not self._has_begun and all(
-            place.has_served or place.is_given_up for place in self.places
-        ):
+        is_settled = all(place.has_served or place.is_given_up for place in self.places)
+        if is_settled and not self._has_begun:
             self._has_begun = True
             self.phase = Phase.RUNNING
             self._do(events.Serving())
@@ -258,9 +257,8 @@ class Supervisor:
         process = place.process(beat.pid)
         if process.is_stopped or now - process.heard_at >= self._policies[place.slot.worker].stall:
             silence = words.duration(now - process.heard_at)
-            self._say(
-                "info", f"{self.name(place.slot)} (pid {beat.pid}) lives again after {silence}"
-            )
+            name = f"{self.name(place.slot)} (pid {beat.pid})"
+            self._say("info", f"{name} lives again after {silence}")
         process.heard_at = now
         process.is_silent = process.is_stopped = False
         process.stall_at = now + self._policies[place.slot.worker].stall
@@ -312,9 +310,8 @@ class Supervisor:
     def _look_after(self, place: Place, process: Process, policy: Policy, now: float) -> None:
         if process.kill_at is not None and now >= process.kill_at:
             process.kill_at = None
-            self._say(
-                "warning", f"{self.name(place.slot)} (pid {process.pid}) does not end: killed"
-            )
+            name = f"{self.name(place.slot)} (pid {process.pid})"
+            self._say("warning", f"{name} does not end: killed")
             self._do(events.Kill(process.pid))
         elif process.state is State.STARTING:
             if process.start_by is not None and now >= process.start_by:
@@ -448,7 +445,7 @@ class Supervisor:
 
     def _reload_asked(self, *, is_gentle: bool) -> None:
         if self.phase is Phase.STOPPING or self._reload is not None:
-            self._say("warning", "a reload was asked for while stopping or reloading: ignored")
+            self._say("warning", f"not reloaded: {self.phase.value}, or reloading already")
             return
         self._reload = _Reload(self.places, is_gentle=is_gentle)
         self._say("info", "reloading")
