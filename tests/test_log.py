@@ -1,11 +1,30 @@
-"""What hostile clients can write into a log: one line per cause and interval."""
+"""What is written into a log, in which form and where, and what hostile clients can write there."""
 
+import json
 import logging
+import os
 import re
 import subprocess
 import sys
+import time
+from pathlib import Path
 
-from gateman.log import SAMPLE_INTERVAL, Sampled, logger
+import pytest
+
+from gateman import ConfigError
+from gateman.log import (
+    FORMAT_VARIABLE,
+    SAMPLE_INTERVAL,
+    Json,
+    LogFile,
+    Sampled,
+    Text,
+    json_line,
+    legible,
+    logger,
+    place,
+    write_to_stderr,
+)
 
 
 def test_the_logger_is_the_package_s() -> None:
@@ -48,13 +67,30 @@ def test_causes_do_not_hide_each_other() -> None:
     ]
 
 
+def _fail() -> None:
+    raise ValueError
+
+
+def test_a_place_is_a_line_of_the_program() -> None:
+    """What is raised at one line is one cause, and has the name of that line."""
+    places = set()
+    for _ in range(2):
+        with pytest.raises(ValueError, match="^$") as caught:
+            _fail()
+        places.add(place(caught.value))
+
+    line = _fail.__code__.co_firstlineno + 1
+    assert places == {f"ValueError {__file__}:{line}"}
+    assert place(KeyError("never raised")) == "KeyError"
+
+
 # Writing to standard error, in a process whose logging may be changed.
 
 FLOOD = """
 import logging
 from gateman.log import logger, write_to_stderr
 {}
-write_to_stderr()
+write_to_stderr({{}})
 logger.debug("detail")
 logger.info("listening")
 engine = logging.getLogger("aiofastnet")
@@ -102,3 +138,188 @@ def test_a_handler_of_the_logger_is_a_setting_too() -> None:
     settings = "logger.addHandler(logging.StreamHandler()); logger.setLevel(logging.INFO)"
 
     assert lines_of(FLOOD.format(settings)) == ["listening", "slow 0", "broken 0"]
+
+
+# The two formats.
+
+
+def record(message: str, *args: object, error: BaseException | None = None) -> logging.LogRecord:
+    """Make a record of a known instant and process."""
+    info = None if error is None else (type(error), error, error.__traceback__)
+    made = logging.LogRecord("gateman", logging.WARNING, "", 0, message, args, info)
+    made.created, made.msecs, made.process = 1_700_000_000.25, 250, 4711
+    return made
+
+
+def text(message: str, *args: object, error: BaseException | None = None) -> str:
+    """Write a record for people; gives what is behind the time."""
+    return Text().format(record(message, *args, error=error)).partition(" pid:")[2]
+
+
+def test_a_line_for_people_has_time_process_and_level() -> None:
+    """They come before the message, in local time."""
+    local = time.strftime("%Y-%m-%d %H:%M:%S", time.localtime(1_700_000_000))
+
+    assert Text().format(record("%s: slow", "chat")) == f"{local},250 pid:4711 WARNING chat: slow"
+
+
+def test_a_line_for_programs_is_an_object() -> None:
+    """Time in UTC, level, process, worker and message; a traceback only where there is one."""
+    error = ValueError("wrong")
+
+    assert json.loads(Json("chat/0").format(record("%s: slow", "chat"))) == {
+        "time": "2023-11-14T22:13:20.250Z",
+        "level": "warning",
+        "pid": 4711,
+        "worker": "chat/0",
+        "message": "chat: slow",
+    }
+    assert json.loads(Json().format(record("failed", error=error))) == {
+        "time": "2023-11-14T22:13:20.250Z",
+        "level": "warning",
+        "pid": 4711,
+        "worker": None,
+        "message": "failed",
+        "traceback": "ValueError: wrong",
+    }
+
+
+@pytest.mark.parametrize(
+    ("said", "written"),
+    [
+        ("\x1b[31mred\x07", r"\x1b[31mred\x07"),
+        ("a\rb\tc\0d\x7f\x9b", r"a\rb\tc\x00d\x7f\x9b"),
+        ("\u202eevil\u2066\u2028", r"\u202eevil\u2066\u2028"),
+        ("\ud800", r"\ud800"),
+        ("聊天 ü", "聊天 ü"),
+    ],
+)
+def test_control_characters_are_escaped(said: str, written: str) -> None:
+    """What a peer says moves no cursor and turns no text around; words stay words."""
+    error = ValueError(said)
+
+    assert text("%s", said) == f"4711 WARNING {written}"
+    assert text("x", error=error) == f"4711 WARNING x\n    ValueError: {written}"
+    assert json.loads(Json().format(record(said, error=error)))["message"] == written
+
+
+def test_nobody_can_forge_a_line() -> None:
+    """Only the beginning of a record is at the beginning of a line."""
+    forged = "x\n2026-11-23 17:05:19,123 pid:1 ERROR forged\n  of more lines"
+    lines = text(forged, error=ValueError(forged)).splitlines()
+
+    assert [line[:8] for line in lines] == [
+        "4711 WAR",
+        "    2026",
+        "  of mor",
+        "    Valu",
+        "    2026",
+        "      of",
+    ]
+    assert Json().format(record(forged)).count("\n") == 0
+
+
+@pytest.mark.parametrize(
+    ("said", "written"),
+    [
+        ("GET /chat?token=secret HTTP/1.1", "GET /chat?token=*** HTTP/1.1"),
+        ("'/a?b=1&access_token=s%20x&c='", "'/a?b=***&access_token=***&c='"),
+        ("wss://x/?t=eyJhbGciOi.J9-_=#top", "wss://x/?t=***#top"),
+        ("is it so? a=b", "is it so? a=b"),
+        ("a && b=c", "a && b=c"),
+    ],
+)
+def test_tokens_in_query_strings_are_masked(said: str, written: str) -> None:
+    """A value of a parameter is not shown, wherever it stands; its name is."""
+    assert legible(said) == written
+    assert text("x", error=ValueError(said)) == f"4711 WARNING x\n    ValueError: {written}"
+
+
+def test_what_a_process_writes_itself_becomes_a_line_too() -> None:
+    """A line of the log stays as it is; any other becomes the message of one."""
+    logged = Json("chat/0").format(record("slow"))
+
+    assert json_line(logged, pid=1, worker="x", now=0.0) == logged
+    assert json.loads(
+        json_line('  File "server.py", line 5', pid=4711, worker="chat/1", now=1_700_000_000.25)
+    ) == {
+        "time": "2023-11-14T22:13:20.250Z",
+        "level": "info",
+        "pid": 4711,
+        "worker": "chat/1",
+        "message": '  File "server.py", line 5',
+    }
+
+
+def test_the_environment_names_the_format() -> None:
+    """Without a name it is text; a wrong one is refused."""
+    program = (
+        "import os; from gateman.log import logger, write_to_stderr\n"
+        "write_to_stderr(os.environ, 'chat/0'); logger.info('up')"
+    )
+
+    def written(name: str) -> str:
+        ended = subprocess.run(
+            [sys.executable, "-c", program],
+            env={**os.environ, FORMAT_VARIABLE: name},
+            check=True,
+            capture_output=True,
+            text=True,
+        )
+        return ended.stderr
+
+    assert json.loads(written("json"))["message"] == "up"
+    assert written("").endswith("INFO up\n")
+    with pytest.raises(ConfigError, match=r"^.jsonl. is no log format: did you mean .json.\?$"):
+        write_to_stderr({FORMAT_VARIABLE: "jsonl"})
+
+
+# The file.
+
+MOVED = """
+import os, sys
+from pathlib import Path
+from gateman.log import LogFile
+
+path = Path(sys.argv[1])
+file = LogFile(path, (1, 2))
+os.system("echo first")
+path.rename(path.with_name("old"))
+os.system("echo second >&2")
+file.reopen()
+os.system("echo third")
+"""
+
+
+def test_standard_error_goes_to_a_file_that_may_be_moved(tmp_path: Path) -> None:
+    """Until it is opened again, the moved file is written to; children write there too."""
+    path = tmp_path / "gateman.log"
+    path.write_text("before\n")
+    subprocess.run([sys.executable, "-c", MOVED, str(path)], check=True)
+
+    assert (tmp_path / "old").read_text() == "before\nfirst\nsecond\n"
+    assert path.read_text() == "third\n"
+    assert path.stat().st_mode & 0o777 == 0o640
+
+
+def test_a_file_that_cannot_be_opened_again_leaves_the_old_one(tmp_path: Path) -> None:
+    """That is a line in the old file, and the end of nothing."""
+    program = MOVED.replace("file.reopen()", "path.mkdir(); file.reopen()")
+    subprocess.run([sys.executable, "-c", program, str(tmp_path / "log")], check=True)
+
+    assert (tmp_path / "old").read_text() == (
+        f"first\nsecond\nthe log file {tmp_path / 'log'} cannot be opened again: Is a directory\n"
+        "third\n"
+    )
+
+
+def test_a_file_that_cannot_be_written_to_is_a_mistake(tmp_path: Path) -> None:
+    """Its folder is not made: it may be one that is not mounted yet."""
+    path = tmp_path / "missing" / "log"
+
+    with pytest.raises(ConfigError) as refused:
+        LogFile(path)
+    assert str(refused.value) == (
+        f"the log file {path} cannot be written to: No such file or directory: create its folder,"
+        " and let this user write there."
+    )

@@ -1,17 +1,49 @@
 """
-What the operator reads: one logger, and a limit on how often one cause may write to it.
+What the operator reads: one logger, its two formats and its file.
 
 Hostile clients must not be able to fill a disk, so every line that a peer can cause goes
-through a :class:`Sampled`. No line carries a payload.
+through a :class:`Sampled`. No line carries a payload, and none can be forged: what a peer has said
+cannot begin a line, move a terminal's cursor, or show the value of a query's parameter.
+
+Formats:
+    ``text``
+        ``2026-11-23 17:05:19,123 pid:4711 WARNING chat: ...``, in local time. What belongs to the
+        line before, such as a traceback, begins with spaces.
+    ``json``
+        An object a line: ``time`` (ISO 8601, UTC), ``level``, ``pid``, ``worker`` (``"chat/0"``;
+        ``null`` for the master), ``message``, and ``traceback`` where there is one.
 """
 
+import json
 import logging
+import os
+import re
 import sys
 import time
+from collections.abc import Mapping, Sequence
+from datetime import UTC, datetime
+from pathlib import Path
+
+from .errors import ConfigError
 
 logger = logging.getLogger("gateman")
 
-_FORMAT = "%(asctime)s pid:%(process)d %(levelname)s %(message)s"
+FORMATS = ("text", "json")
+
+FORMAT_VARIABLE = "GATEMAN_LOG_FORMAT"
+"""Names the format, in the environment: processes have it from their master."""
+
+# C0 but for the line feed, DEL, C1; what Unicode has to break lines and to turn text around;
+# and surrogates, which no file takes.
+_UNSAFE = re.compile(
+    "[\x00-\x09\x0b-\x1f\x7f-\x9f\u200e\u200f\u2028-\u202e\u2066-\u2069\ud800-\udfff]"
+)
+
+# The value of a parameter in a query, which may be a token.
+_QUERY_VALUE = re.compile(r"([?&][^\s=&?#'\"<>]{1,64}=)[^\s&#'\"<>]+")
+
+# What a process writes itself to standard error, in the other format, is no object yet.
+_OBJECT = '{"time":'
 
 # One line per cause and ten seconds: an operator sees it, a flood costs 6 lines a minute.
 SAMPLE_INTERVAL = 10.0  # seconds
@@ -92,17 +124,166 @@ class _OncePerInterval(logging.Filter):
         return self._sampled.line(record.levelname, "", time.monotonic()) is not None
 
 
-def write_to_stderr() -> None:
-    """Write lines for people, unless the application has set up logging itself."""
+def legible(text: str) -> str:
+    """
+    Make a text safe to be read in a terminal and in a file.
+
+    Args:
+        text: Anything.
+
+    Returns:
+        It, with control characters escaped but for line feeds, and without the values of a
+        query's parameters.
+    """
+    masked = _QUERY_VALUE.sub(r"\1***", text)
+    return _UNSAFE.sub(lambda found: found[0].encode("unicode_escape").decode(), masked)
+
+
+class Text(logging.Formatter):
+    """Writes lines for people."""
+
+    def format(self, record: logging.LogRecord) -> str:
+        """Write a record; only its first line begins without a space."""
+        # Lines of it that are indented already stay where they are.
+        message = re.sub(r"\n(?! )", "\n    ", legible(record.getMessage()))
+        text = f"{self.formatTime(record)} pid:{record.process} {record.levelname} {message}"
+        trace = _trace(record)
+        return "\n    ".join((text, *trace.split("\n"))) if trace else text
+
+
+class Json(logging.Formatter):
+    """Writes an object a line, for programs."""
+
+    def __init__(self, worker: str = "") -> None:
+        """
+        Make a formatter.
+
+        Args:
+            worker: The slot that this process is in; empty for none.
+        """
+        super().__init__()
+        self._worker = worker
+
+    def format(self, record: logging.LogRecord) -> str:
+        """Write a record."""
+        return _object(
+            record.created,
+            record.levelname,
+            pid=record.process,
+            worker=self._worker,
+            message=record.getMessage(),
+            trace=_trace(record),
+        )
+
+
+def json_line(line: str, *, pid: int, worker: str, now: float) -> str:
+    """
+    Make a line of the log of what a process wrote to standard error in any form.
+
+    Args:
+        line: What it wrote, without the line feed.
+        pid: The process.
+        worker: Its slot.
+        now: Wall-clock seconds since 1970.
+
+    Returns:
+        The line: as it is, if it is one of the log.
+    """
+    if line.startswith(_OBJECT):
+        return line
+    return _object(now, "INFO", pid=pid, worker=worker, message=line)
+
+
+def _object(
+    created: float, level: str, *, pid: int | None, worker: str, message: str, trace: str = ""
+) -> str:
+    moment = datetime.fromtimestamp(created, UTC).isoformat(timespec="milliseconds")
+    written = {
+        "time": moment.replace("+00:00", "Z"),
+        "level": level.lower(),
+        "pid": pid,
+        "worker": worker or None,
+        "message": legible(message),
+    }
+    if trace:
+        written["traceback"] = trace
+    return json.dumps(written)
+
+
+def _trace(record: logging.LogRecord) -> str:
+    parts = []
+    # Not record.exc_text: it is what another handler's formatter has made of it.
+    if record.exc_info:
+        parts.append(logging.Formatter().formatException(record.exc_info))
+    if record.stack_info:
+        parts.append(record.stack_info)
+    return legible("\n".join(parts))
+
+
+def write_to_stderr(environment: Mapping[str, str], worker: str = "") -> None:
+    """
+    Write to standard error, unless the application has set up logging itself.
+
+    Args:
+        environment: The environment, whose :data:`FORMAT_VARIABLE` may name the format.
+        worker: The slot that this process is in; empty for none.
+
+    Raises:
+        ConfigError: There is no such format.
+    """
+    name = environment.get(FORMAT_VARIABLE) or "text"
+    if name not in FORMATS:
+        raise ConfigError.unknown("log format", name, FORMATS)
     # What it may write is about single connections: peers must not fill a disk through it.
     engine = logging.getLogger("aiofastnet")
     engine.addFilter(_OncePerInterval())
     if logging.getLogger().handlers or logger.handlers:
         return
     handler = logging.StreamHandler(sys.stderr)
-    handler.setFormatter(logging.Formatter(_FORMAT))
+    handler.setFormatter(Json(worker) if name == "json" else Text())
     logger.addHandler(handler)
     engine.addHandler(handler)
     engine.propagate = False
     logger.setLevel(logging.INFO)
     logger.propagate = False
+
+
+class LogFile:
+    """A file to which standard error goes: this process's, and that of those which it starts."""
+
+    def __init__(self, path: Path, descriptors: Sequence[int] = (2,)) -> None:
+        """
+        Send it there from now on.
+
+        Args:
+            path: The file; made if it is not there, and appended to.
+            descriptors: What goes there; with 1, standard output does too.
+
+        Raises:
+            ConfigError: It cannot be written to.
+        """
+        self._path = path.absolute()
+        self._descriptors = descriptors
+        try:
+            self._open()
+        except OSError as error:
+            raise ConfigError(
+                f"the log file {path} cannot be written to: {error.strerror}",
+                "create its folder, and let this user write there",
+            ) from None
+
+    def reopen(self) -> None:
+        """Begin the file anew, after it was moved away; if that fails, go on as before."""
+        try:
+            self._open()
+        except OSError as error:
+            logger.error("the log file %s cannot be opened again: %s", self._path, error.strerror)
+
+    def _open(self) -> None:
+        flags = os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC | os.O_NOCTTY
+        fd = os.open(self._path, flags, 0o640)
+        try:
+            for descriptor in self._descriptors:
+                os.dup2(fd, descriptor)
+        finally:
+            os.close(fd)

@@ -7,6 +7,7 @@ SIGQUIT (by draining), and when its master is gone: then it drains, as nobody ac
 
 import asyncio
 import contextlib
+import os
 import signal
 import socket
 import sys
@@ -26,7 +27,7 @@ from ..worker import Worker, service_maker
 from . import identity
 from .assignment import Assignment
 from .channel import Lines, line
-from .plan import policy_of
+from .plan import name_of, policy_of
 from .script import users_part
 from .vitals import Vitals
 
@@ -51,9 +52,9 @@ def run(workers: Sequence[Worker], assignment: Assignment) -> NoReturn:
         ConfigError: The worker cannot be served so; exit code 78.
         SystemExit: Otherwise.
     """
-    write_to_stderr()
     worker = _assigned(workers, assignment)
     worker.id = assignment.number
+    write_to_stderr(os.environ, f"{name_of(worker)}/{worker.id}")
     make = service_maker(worker, now=time.time())
     process.allow_open_files()
     who = identity.find(worker.user, worker.group)

@@ -38,7 +38,7 @@ def start(
         ConfigError: Something declared cannot be; nothing was started.
         AlreadyRunning: The script has a master.
     """
-    write_to_stderr()
+    write_to_stderr(os.environ)
     planned = plan(workers, now=time.time())
     claim = Claim.take(script.path, os.environ)
     listeners: list[Listeners] = []
