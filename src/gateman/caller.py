@@ -11,7 +11,7 @@ What a callback raises is logged with its traceback and costs that connection, n
 
 import asyncio
 import inspect
-from collections import deque
+from collections import Counter, deque
 from collections.abc import Callable
 from sys import getsizeof
 from typing import Any
@@ -70,16 +70,20 @@ class _Mailbox:
 class Caller:
     """The callbacks of one worker in one process."""
 
-    def __init__(self, functions: dict[str, Function], limits: Limits) -> None:
+    def __init__(
+        self, functions: dict[str, Function], limits: Limits, counts: Counter[str]
+    ) -> None:
         """
         Take over what was declared.
 
         Args:
             functions: By name; each was :func:`check`-ed.
             limits: How much may wait for an async one.
+            counts: Where what they raise is counted.
         """
         self._functions = functions
         self._limits = limits
+        self._counts = counts
         self._async = {name for name, function in functions.items() if is_async(function)}
         self._mailboxes: dict[Connection, _Mailbox] = {}
         self._tasks: set[asyncio.Task[None]] = set()
@@ -167,6 +171,7 @@ class Caller:
             error: What it raised.
             name: The callback's name.
         """
+        self._counts["callback_failed"] += 1
         # By place: one bug in a hot handler fills no disk, and hides no other bug.
         line = self._sampled.line(
             place(error),

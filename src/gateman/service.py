@@ -69,7 +69,7 @@ class Service:
         self.connections = connections
         self.counts: Counter[str] = Counter()
         self._worker = worker
-        self._caller = Caller(functions, settings.limits)
+        self._caller = Caller(functions, settings.limits, self.counts)
         self.deliver = self._caller.deliver()
         self._loop = asyncio.get_running_loop()
         self._sampled = Sampled()
@@ -245,7 +245,6 @@ class Service:
 
     def handler_failed(self, connection: Connection, error: Exception) -> None:
         """Close for what ``on_message`` raised."""
-        self.counts["callback_failed"] += 1
         self._caller.failed(connection, error)
 
     def peer_failed(self, connection: Connection, error: GatemanError) -> None:
