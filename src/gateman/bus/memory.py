@@ -181,6 +181,7 @@ class MemoryBus:
         """See :meth:`.base.Bus.start`."""
         if self._loop is not None:
             return
+        self._routing.check()
         self._broker.join(self)
         self._loop = asyncio.get_running_loop()
         self._ask()

@@ -1,9 +1,9 @@
 """
 The bus between machines: NATS, its core without JetStream.
 
-We speak its protocol ourselves (:mod:`.nats_wire`): the promises of :class:`~.base.Bus` need to know
-what has reached the server, and a hub has a subscription for each group and uid (nats-py 2.16 keeps
-5 KiB and a task for each, and its ``flush()`` may overtake the subscription before it).
+We speak its protocol ourselves (:mod:`.nats_wire`): the promises of :class:`~.base.Bus` need to
+know what has reached the server, and a hub has a subscription for each group and uid (nats-py 2.16
+keeps 5 KiB and a task for each, and its ``flush()`` may overtake the subscription before it).
 """
 
 import asyncio

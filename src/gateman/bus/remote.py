@@ -22,7 +22,7 @@ from typing import NamedTuple, Protocol
 
 from ..errors import BusError
 from ..log import Sampled, logger
-from .base import MAX_PENDING_SIZE, Bus, Gap, Receive
+from .base import MAX_PAYLOAD_SIZE, MAX_PENDING_SIZE, Bus, Gap, Receive
 from .link import Link
 from .losses import Losses
 from .receivers import Receivers
@@ -33,7 +33,7 @@ from .wire import Broken, Dropped, Event, Hello, Refused, Sign
 # Seconds; how much of what was published is uncertain when the broker dies.
 _PROBE_DELAY = 0.05
 
-# Seconds; five of them without a word, and the broker is taken for dead.
+# Seconds; a turn of the loop that takes long counts as one, however long it takes.
 _BEAT_INTERVAL = 2.0
 _MAX_SILENT_BEATS = 5
 
@@ -79,19 +79,28 @@ class _Ping(NamedTuple):
 class RemoteBus:
     """The bus of a broker; see :class:`~.base.Bus`."""
 
-    def __init__(self, dialect: Dialect, *, max_pending_size: int = MAX_PENDING_SIZE) -> None:
+    def __init__(
+        self,
+        dialect: Dialect,
+        *,
+        max_pending_size: int = MAX_PENDING_SIZE,
+        beat_interval: float = _BEAT_INTERVAL,
+    ) -> None:
         """
         Make a bus; :meth:`start` connects it.
 
         Args:
             dialect: The broker.
             max_pending_size: How much may wait to be sent, in bytes.
+            beat_interval: How long the broker may be silent before it is pinged, in seconds; after
+                five of them it is taken for dead.
         """
         self.on_gap: Callable[[Gap], None] | None = None
         self.counts: Counter[str] = Counter()
         self._dialect = dialect
         self._max_pending_size = max_pending_size
-        self._max_payload_size = 0
+        self._beat_interval = beat_interval
+        self._max_payload_size = MAX_PAYLOAD_SIZE
         self._receivers = Receivers(self.counts)
         self._losses = Losses(self.counts)
         self._routing = Routing(dialect.url)
@@ -137,8 +146,7 @@ class RemoteBus:
 
     async def start(self) -> None:
         """See :meth:`.base.Bus.start`."""
-        if self._is_stopped:
-            raise BusError(self.url, "it was stopped")
+        self._routing.check()
         if self._link is None and self._reconnecting is None:
             self._open(await self._dialect.dial())
 
@@ -199,7 +207,7 @@ class RemoteBus:
         self._well_time = time.time()
         self._reason = "it has hung up"
         self._silent_beats = 0
-        self._beat = loop.call_later(_BEAT_INTERVAL, self._on_beat)
+        self._beat = loop.call_later(self._beat_interval, self._on_beat)
         link.hand_over(
             self._take,
             on_lost=self._on_lost,
@@ -261,11 +269,11 @@ class RemoteBus:
     def _on_beat(self) -> None:
         self._silent_beats += 1
         if self._silent_beats > _MAX_SILENT_BEATS and self._link is not None:
-            silence = _MAX_SILENT_BEATS * _BEAT_INTERVAL
+            silence = _MAX_SILENT_BEATS * self._beat_interval
             self._reason = f"it has said nothing for {silence:g} seconds"
             self._link.abort()
             return
-        self._beat = asyncio.get_running_loop().call_later(_BEAT_INTERVAL, self._on_beat)
+        self._beat = asyncio.get_running_loop().call_later(self._beat_interval, self._on_beat)
         if not self._pings:
             self._ask()
 

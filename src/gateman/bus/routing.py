@@ -24,7 +24,8 @@ class Routed:
             self._waiters.append(waiter)
             yield from waiter
         if self._error is not None:
-            raise self._error
+            # Not the same object for all: each has a traceback of its own.
+            raise BusError(self._error.url, self._error.problem)
 
     def end(self, error: BusError | None = None) -> None:
         """
@@ -62,6 +63,16 @@ class Routing:
         self._unasked: Routed | None = None
         self._asked: deque[Routed | None] = deque()
         self._stopped: BusError | None = None
+
+    def check(self) -> None:
+        """
+        Make sure that the bus was not stopped.
+
+        Raises:
+            BusError: It was.
+        """
+        if self._stopped is not None:
+            raise BusError(self._url, self._stopped.problem)
 
     def wait(self) -> Routed:
         """Return what ends with the subscriptions that the broker is asked for next."""

@@ -1,0 +1,60 @@
+"""The bus within one process."""
+
+from collections.abc import Iterator
+
+import pytest
+
+from gateman.bus.base import MAX_PENDING_SIZE, Bus
+from gateman.bus.memory import Broker, MemoryBus
+
+from ..support.loop import eventually, on_loop
+from .contract import ROOM, DeliveryContract, labelled
+from .contract_of_losses import LossContract
+
+
+class _Broker:
+    def __init__(self) -> None:
+        self._broker = Broker()
+
+    def bus(self, *, max_pending_size: int | None = None) -> Bus:
+        return MemoryBus(broker=self._broker, max_pending_size=max_pending_size or MAX_PENDING_SIZE)
+
+    def kill(self) -> None:
+        self._broker.take_away()
+
+    def restart(self) -> None:
+        self._broker.bring_back()
+
+
+class TestMemory(DeliveryContract, LossContract):
+    """The contract, kept without another process."""
+
+    TEXT_OF_ABSENCE = "nobody answers there"
+
+    @pytest.fixture
+    def broker(self) -> Iterator[_Broker]:
+        """Make a broker."""
+        yield _Broker()  # noqa: PT022 - as in the contract
+
+
+@on_loop
+async def test_a_name_is_shared_while_somebody_has_it() -> None:
+    """Buses of one name meet; those without a name are alone."""
+    arrived: list[tuple[str, bytes]] = []
+    buses = {
+        "red": MemoryBus("colour"),
+        "blue": MemoryBus("colour"),
+        "other": MemoryBus("taste"),
+        "alone": MemoryBus(),
+        "lonely": MemoryBus(),
+    }
+    for name, bus in buses.items():
+        await bus.start()
+        await bus.subscribe(ROOM, labelled(arrived, name))
+    for name, bus in buses.items():
+        bus.publish(ROOM, name.encode())
+    await eventually(lambda: len(arrived) >= 2)
+    for bus in buses.values():
+        await bus.stop()
+
+    assert arrived == [("blue", b"red"), ("red", b"blue")]
