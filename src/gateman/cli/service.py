@@ -37,19 +37,12 @@ def with_workers(name: str, workers: Sequence[Worker] | None, then: Then) -> Non
     if workers is not None:
         then(workers, script)
         return
-    has_run = False
-
-    def run(declared: Sequence[Worker]) -> None:
-        nonlocal has_run
-        has_run = True
-        then(declared, script)
-
-    Worker.runner = run
     if not sys.flags.safe_path:
         del sys.path[0]  # Where the gateman command is; nothing of the script's.
-    script.run(sys.argv[1:2] + sys.argv[3:])
-    if not has_run:
-        Worker.run_all()
+    # Its arguments are those of `python server.py`.
+    words = sys.argv[1:]
+    words.remove(name)
+    script.run(words, lambda declared: then(declared, script))
 
 
 def _end(code: int) -> None:

@@ -25,7 +25,6 @@ from gateman.master import child
 from gateman.master.assignment import Assignment
 from gateman.master.script import Script
 from gateman.master.spawn import STACK_SIGNAL
-from gateman.worker import Worker
 
 
 def main() -> None:
@@ -37,15 +36,12 @@ def main() -> None:
     signal.signal(signal.SIGINT, lambda *_: None)
     faulthandler.enable()
     faulthandler.register(STACK_SIGNAL, all_threads=False)
-    Worker.runner = lambda workers: child.run(workers, assignment)
     script = Script(Path(assignment.path), assignment.module)
     try:
-        script.run(assignment.argv)
+        script.run(assignment.argv, lambda workers: child.run(workers, assignment))
     except CommandError as error:
         sys.stderr.write(f"{error}\n")
         sys.exit(int(error.exit_code))
-    # It left this to `gateman start`.
-    Worker.run_all()
 
 
 if __name__ == "__main__":

@@ -5,13 +5,14 @@ import os
 import runpy
 import sys
 import traceback
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
 from typing import Self
 
-from ..errors import ConfigError, LoadFailed
+from ..errors import ConfigError, GatemanError, LoadFailed
+from ..worker import Worker
 
 _OURS = str(Path(__file__).parents[1])
 
@@ -85,16 +86,26 @@ class Script:
             raise LoadFailed(f"there is no file and no module {name}")
         return cls(_absolute(spec.origin), spec.name)
 
-    def run(self, argv: Sequence[str]) -> None:
+    def run(self, argv: Sequence[str], runner: Callable[[list[Worker]], None]) -> None:
         """
-        Run it as ``python server.py ...`` would.
+        Run it as ``python server.py ...`` would, up to what it declares.
 
         Args:
             argv: Its arguments.
+            runner: What its ``Worker.run_all()`` does; called at its end, if it has none.
 
         Raises:
-            LoadFailed: It raised; its traceback has been written to standard error.
+            LoadFailed: It raised before that; its traceback has been written to standard error.
+            GatemanError: The script or the runner raised it.
         """
+        has_run = False
+
+        def run_all(workers: list[Worker]) -> None:
+            nonlocal has_run
+            has_run = True
+            runner(workers)
+
+        Worker.runner = run_all
         sys.argv = [str(self.path), *argv]
         if not sys.flags.safe_path:
             folder = Path.cwd() if self.module else self.path.resolve().parent
@@ -104,10 +115,14 @@ class Script:
                 runpy.run_module(self.module, run_name="__main__", alter_sys=True)
             else:
                 runpy.run_path(str(self.path), run_name="__main__")
-        except ConfigError:
+        except GatemanError:
             raise
         except Exception as error:
+            if has_run:
+                raise
             raise failure(self, error) from error
+        if not has_run:
+            Worker.run_all()
 
     def __str__(self) -> str:
         """Name it as a user would."""
