@@ -132,7 +132,7 @@ def test_the_engine_is_one_of_which_we_know_the_inside() -> None:
 @on_loop
 async def test_the_101_has_the_key_and_the_headers() -> None:
     """The handshake that picows is given is ours, its answer is for the peer's key."""
-    async with seated() as (listener, transport, client):
+    async with seated() as (_, transport, client):
         answer = await client.read_head()
 
         assert (answer.status, answer.headers["sec-websocket-accept"]) == (101, ACCEPT)
