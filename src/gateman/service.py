@@ -24,8 +24,9 @@ from .net import response
 from .net.acceptor import Acceptor
 from .net.admission import Admission
 from .net.arrival import Entrance
+from .net.door import Door
 from .net.events import Answer, Wiring
-from .net.handshake import Door, Handshake
+from .net.handshake import Handshake
 from .net.heartbeat import Heartbeat
 from .net.traffic import traffic
 from .request import Request

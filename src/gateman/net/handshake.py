@@ -7,7 +7,6 @@ why, and then the end of the connection.
 """
 
 import asyncio
-from collections.abc import Callable
 from email.utils import formatdate
 from enum import Enum
 from typing import Any
@@ -26,11 +25,11 @@ from ..websocket.deflate import Agreement, negotiate
 from ..websocket.extensions import parse_extensions
 from . import response
 from .acceptor import client_of
-from .admission import Admission, Refusal
+from .admission import Refusal
 from .arrival import UNEXPECTED_PROXY_HEADER, Visitor
+from .door import Door
 from .engine import upgrade
-from .events import Wiring
-from .forwarded import UNIX, TrustedProxies, client_address
+from .forwarded import UNIX, client_address
 from .linger import linger
 from .preamble import TLS_ALERT, looks_like_proxy, looks_like_tls
 
@@ -48,72 +47,6 @@ class _Stage(Enum):
     """The application decides."""
     ENDING = "ending"
     """An answer was sent, it was aborted, or the engine has the connection."""
-
-
-class Door:
-    """
-    How one worker treats those who knock; shared by all its connections.
-
-    Attributes:
-        wiring: The worker's wiring.
-        worker: What ``connection.worker`` is.
-        admission: Counts who comes in.
-        allowed_origins: Lower-case origins, or ``None`` for any.
-        subprotocols: What the worker speaks, in its order of preference.
-        trusted_proxies: Whose word on the client's address is believed.
-        answer_plain: Answers a request that is no handshake.
-        strangers: Those who are told that they may not come in, and are still there.
-    """
-
-    __slots__ = (
-        "_last_id",
-        "admission",
-        "allowed_origins",
-        "answer_plain",
-        "strangers",
-        "subprotocols",
-        "trusted_proxies",
-        "wiring",
-        "worker",
-    )
-
-    def __init__(
-        self,
-        wiring: Wiring,
-        worker: object,
-        *,
-        admission: Admission,
-        allowed_origins: frozenset[str] | None,
-        subprotocols: tuple[str, ...],
-        trusted_proxies: TrustedProxies,
-        answer_plain: Callable[[Request], response.Response],
-    ) -> None:
-        """
-        Declare it.
-
-        Args:
-            wiring: The worker's wiring.
-            worker: What ``connection.worker`` is.
-            admission: Counts who comes in.
-            allowed_origins: Lower-case origins, or ``None`` for any.
-            subprotocols: What the worker speaks, in its order of preference.
-            trusted_proxies: Whose word on the client's address is believed.
-            answer_plain: Answers a request that is no handshake.
-        """
-        self.wiring = wiring
-        self.worker = worker
-        self.admission = admission
-        self.allowed_origins = allowed_origins
-        self.subprotocols = subprotocols
-        self.trusted_proxies = trusted_proxies
-        self.answer_plain = answer_plain
-        self.strangers: set[Handshake] = set()
-        self._last_id = 0
-
-    def next_id(self) -> int:
-        """Number the next connection."""
-        self._last_id += 1
-        return self._last_id
 
 
 class Handshake(asyncio.BufferedProtocol):
