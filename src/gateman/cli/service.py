@@ -1,13 +1,17 @@
 """``gateman start`` and its kin: run, end and renew the service that a script declares."""
 
 import contextlib
+import os
 import sys
 import time
 from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
 
 import click
 
 from ..errors import NotRunning
+from ..log import FORMAT_VARIABLE, FORMATS
 from ..master import control
 from ..master.plan import plan
 from ..master.script import Script
@@ -16,6 +20,24 @@ from ..worker import Worker
 
 _SCRIPT = click.argument("script", metavar="SCRIPT")
 _GRACEFUL = click.option("-g", "--graceful", "is_graceful", is_flag=True)
+
+_START_OPTIONS = (
+    click.option(
+        "--log-format",
+        type=click.Choice(FORMATS),
+        help="Lines for people (text, the default), or an object a line (json).",
+    ),
+    click.option(
+        "--log-file",
+        "log_path",
+        type=click.Path(path_type=Path),
+        metavar="FILE",
+        help="Write the log there; opened anew on SIGHUP, for logrotate.",
+    ),
+    click.option(
+        "--watch", "is_watching", is_flag=True, help="Reload when a .py file has changed."
+    ),
+)
 
 Then = Callable[[Sequence[Worker], Script], None]
 
@@ -45,17 +67,40 @@ def with_workers(name: str, workers: Sequence[Worker] | None, then: Then) -> Non
     script.run(words, lambda declared: then(declared, script))
 
 
-def _end(code: int) -> None:
+def _with_start_options(command: Callable[..., None]) -> Callable[..., None]:
+    for option in reversed(_START_OPTIONS):
+        command = option(command)
+    return command
+
+
+def _start(
+    workers: Sequence[Worker],
+    script: Script,
+    *,
+    log_format: str | None,
+    log_path: Path | None,
+    is_watching: bool,
+) -> None:
+    if log_format is not None:
+        os.environ[FORMAT_VARIABLE] = log_format
+    begin_to_watch = None
+    if is_watching:
+        # Imported here: it is for development only.
+        from ..ops.watch import watcher
+
+        begin_to_watch = watcher(script)
+    code = start_master(workers, script, log_path=log_path, on_serving=begin_to_watch)
     if code:
         sys.exit(code)
 
 
 @click.command()
 @_SCRIPT
+@_with_start_options
 @click.pass_obj
-def start(workers: Sequence[Worker] | None, script: str) -> None:
+def start(workers: Sequence[Worker] | None, /, script: str, **how: Any) -> None:
     """Serve what SCRIPT declares, until Ctrl-C or `stop`."""
-    with_workers(script, workers, lambda declared, found: _end(start_master(declared, found)))
+    with_workers(script, workers, lambda declared, found: _start(declared, found, **how))
 
 
 @click.command()
@@ -81,8 +126,11 @@ def _stop(script: Script, *, is_graceful: bool) -> None:
 @click.command()
 @_SCRIPT
 @_GRACEFUL
+@_with_start_options
 @click.pass_obj
-def restart(workers: Sequence[Worker] | None, script: str, *, is_graceful: bool) -> None:
+def restart(
+    workers: Sequence[Worker] | None, /, script: str, *, is_graceful: bool, **how: Any
+) -> None:
     """
     End the service if it runs, and start it.
 
@@ -94,7 +142,7 @@ def restart(workers: Sequence[Worker] | None, script: str, *, is_graceful: bool)
         plan(declared, now=time.time())
         with contextlib.suppress(NotRunning):
             _stop(found, is_graceful=is_graceful)
-        _end(start_master(declared, found))
+        _start(declared, found, **how)
 
     with_workers(script, workers, stop_and_start)
 

@@ -21,7 +21,7 @@ from functools import partial
 from typing import Any, assert_never
 
 from ..errors import ConfigError, ExitCode
-from ..log import logger
+from ..log import FORMAT_VARIABLE, LogFile, logger
 from . import events, status
 from .assignment import Assignment
 from .control import Control, Visitor
@@ -56,6 +56,7 @@ class Master:
         listeners: Sequence[Listeners],
         claim: Claim,
         *,
+        log_file: LogFile | None = None,
         is_detached: bool = False,
         on_serving: _ReadyCallback | None = None,
     ) -> None:
@@ -67,6 +68,7 @@ class Master:
             planned: What it declares.
             listeners: Where its workers are listened for, in the same order; open.
             claim: The right to be its master.
+            log_file: Where standard error goes, if it is a file of ours.
             is_detached: Whether there is no terminal, so that what processes print goes where
                 what they log goes.
             on_serving: Called once, when everything serves or was given up.
@@ -75,6 +77,7 @@ class Master:
         self._planned = planned
         self._listeners = listeners
         self._claim = claim
+        self._log_file = log_file
         self._is_detached = is_detached
         self._on_serving = on_serving
         self._started_at = time.monotonic()
@@ -85,7 +88,7 @@ class Master:
         ]
         self._supervisor = Supervisor(policies)
         self._selector = selectors.DefaultSelector()
-        self._relay = Relay(self._selector)
+        self._relay = Relay(self._selector, is_json=os.environ.get(FORMAT_VARIABLE) == "json")
         self._offspring: dict[int, Offspring] = {}
         self._questions: dict[int, Question] = {}
         self._question_count = 0
@@ -236,7 +239,7 @@ class Master:
         offspring.started_at = time.monotonic()
         self._offspring[offspring.pid] = offspring
         self._selector.register(ours, selectors.EVENT_READ, partial(self._heard, offspring))
-        self._relay.add(offspring)
+        self._relay.add(offspring, self._supervisor.name(slot))
         return events.Spawned(slot, offspring.pid)
 
     def _heard(self, offspring: Offspring) -> None:
@@ -323,6 +326,8 @@ class Master:
 
     def _hang_up(self) -> None:
         """Re-read certificates, and reopen logs."""
+        if self._log_file is not None:
+            self._log_file.reopen()
         logger.info("re-reading certificates")
         for offspring in self._offspring.values():
             if offspring.is_ready:

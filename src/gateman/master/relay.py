@@ -1,45 +1,55 @@
 """
 What processes write to standard error goes to the master's, and its last lines are kept.
 
-As without a master, who writes has to wait when nobody reads; the master itself never does.
+As without a master, who writes has to wait when nobody reads; the master itself never does. Where
+the log is JSON, what is none becomes the message of a line that is.
 """
 
 import contextlib
 import os
 import select
 import selectors
+import time
 from functools import partial
 
-from .spawn import Offspring
+from ..log import json_line
+from .spawn import PIECE_SIZE, Offspring
 
 _STDERR = 2
 
 # What a process may have left in its pipe when it ended: as much as a pipe holds, and more.
 _MAX_LAST_PIECES = 64
 
+# A line of JSON that is longer is not waited for to its end.
+_MAX_LINE_SIZE = 64 << 10  # bytes
+
 
 class Relay:
     """The pipes of all processes."""
 
-    def __init__(self, selector: selectors.BaseSelector) -> None:
+    def __init__(self, selector: selectors.BaseSelector, *, is_json: bool = False) -> None:
         """
         Start without processes.
 
         Args:
             selector: The master's; what it finds ready is called.
+            is_json: Whether the log is JSON.
         """
         self._selector = selector
-        self._relayed: set[Offspring] = set()
+        self._is_json = is_json
+        self._relayed: dict[Offspring, Objects | None] = {}
+        self._unsent = b""
         self._is_paused = False
 
-    def add(self, offspring: Offspring) -> None:
+    def add(self, offspring: Offspring, name: str) -> None:
         """
         Relay what a process writes from now on.
 
         Args:
             offspring: Which.
+            name: The slot that it is in, for the log.
         """
-        self._relayed.add(offspring)
+        self._relayed[offspring] = Objects(offspring.pid, name) if self._is_json else None
         if not self._is_paused:
             self._watch(offspring)
 
@@ -51,29 +61,57 @@ class Relay:
             offspring: Which.
         """
         self._ignore(offspring)
-        self._relayed.discard(offspring)
+        if offspring not in self._relayed:
+            return
         for _ in range(_MAX_LAST_PIECES):
-            if not _copy(offspring, is_read_by_nobody=not _takes_more()):
+            if not self._copy(offspring):
                 break
+        self._end(offspring)
 
     def _ready(self, offspring: Offspring) -> None:
-        if not _takes_more():
+        fd = offspring.errors
+        self._copy(offspring)
+        if offspring.errors < 0:
+            with contextlib.suppress(KeyError):
+                self._selector.unregister(fd)
+            self._end(offspring)
+
+    def _end(self, offspring: Offspring) -> None:
+        objects = self._relayed.pop(offspring)
+        if objects is not None:
+            self._send(objects.end(time.time()))
+
+    def _copy(self, offspring: Offspring) -> bool:
+        """Relay a piece; tell whether there was one."""
+        data = offspring.read_errors()
+        objects = self._relayed[offspring]
+        self._send(data if objects is None else objects.feed(data, time.time()))
+        return bool(data)
+
+    def _send(self, data: bytes) -> None:
+        self._unsent += data
+        self._flush()
+        if self._unsent and not self._is_paused:
+            self._is_paused = True
             for one in self._relayed:
                 self._ignore(one)
-            self._is_paused = True
             self._selector.register(_STDERR, selectors.EVENT_WRITE, self._resume)
-            return
-        fd = offspring.errors
-        _copy(offspring)
-        if offspring.errors < 0:
-            self._selector.unregister(fd)
-            self._relayed.discard(offspring)
+
+    def _flush(self) -> None:
+        try:
+            while self._unsent and _takes_more():
+                self._unsent = self._unsent[os.write(_STDERR, self._unsent[:PIECE_SIZE]) :]
+        except OSError:
+            # A reader that is gone keeps nobody from working.
+            self._unsent = b""
 
     def _resume(self) -> None:
-        self._selector.unregister(_STDERR)
-        self._is_paused = False
-        for offspring in self._relayed:
-            self._watch(offspring)
+        self._flush()
+        if not self._unsent:
+            self._selector.unregister(_STDERR)
+            self._is_paused = False
+            for offspring in self._relayed:
+                self._watch(offspring)
 
     def _watch(self, offspring: Offspring) -> None:
         self._selector.register(
@@ -85,15 +123,53 @@ class Relay:
             self._selector.unregister(offspring.errors)
 
 
-def _copy(offspring: Offspring, *, is_read_by_nobody: bool = False) -> bool:
-    """Relay a piece, or only keep it; tell whether there was one."""
-    data = offspring.read_errors()
-    piece = b"" if is_read_by_nobody else data
-    # A reader that is gone keeps nobody from working.
-    with contextlib.suppress(OSError):
-        while piece:
-            piece = piece[os.write(_STDERR, piece) :]
-    return bool(data)
+class Objects:
+    """Makes a JSON log of what one process writes."""
+
+    def __init__(self, pid: int, name: str) -> None:
+        """
+        Start with nothing written.
+
+        Args:
+            pid: The process.
+            name: The slot that it is in.
+        """
+        self._pid = pid
+        self._name = name
+        self._unfinished = b""
+
+    def feed(self, data: bytes, now: float) -> bytes:
+        """
+        Take a piece, cut wherever it may be.
+
+        Args:
+            data: What was written.
+            now: Wall-clock seconds since 1970.
+
+        Returns:
+            The lines that are complete now.
+        """
+        *lines, self._unfinished = (self._unfinished + data).split(b"\n")
+        if len(self._unfinished) > _MAX_LINE_SIZE:
+            lines.append(self._unfinished)
+            self._unfinished = b""
+        return b"".join(self._object(line, now) for line in lines if line)
+
+    def end(self, now: float) -> bytes:
+        """
+        Take the end.
+
+        Args:
+            now: Wall-clock seconds since 1970.
+
+        Returns:
+            The line that was not complete; empty for none.
+        """
+        return self.feed(b"\n", now)
+
+    def _object(self, line: bytes, now: float) -> bytes:
+        text = line.decode(errors="replace")
+        return json_line(text, pid=self._pid, worker=self._name, now=now).encode() + b"\n"
 
 
 def _takes_more() -> bool:

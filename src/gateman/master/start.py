@@ -3,8 +3,9 @@
 import os
 import time
 from collections.abc import Callable, Sequence
+from pathlib import Path
 
-from ..log import write_to_stderr
+from ..log import LogFile, write_to_stderr
 from ..net import activation
 from ..worker import Worker
 from .files import Claim
@@ -18,6 +19,7 @@ def start(
     workers: Sequence[Worker],
     script: Script,
     *,
+    log_path: Path | None = None,
     detach: Callable[[], None] | None = None,
     on_serving: Callable[[], None] | None = None,
 ) -> int:
@@ -27,6 +29,8 @@ def start(
     Args:
         workers: All that the script declares.
         script: The script.
+        log_path: The file that standard error goes to once everything is bound; ``None`` for where
+            it goes now.
         detach: Called once everything is bound, to go on in a process without a terminal; ``None``
             to stay in the foreground.
         on_serving: Called once everything serves.
@@ -50,11 +54,14 @@ def start(
         if detach is not None:
             detach()
             claim.write()
+        descriptors = (2,) if detach is None else (1, 2)
+        log_file = None if log_path is None else LogFile(log_path, descriptors)
         master = Master(
             script,
             planned,
             listeners,
             claim,
+            log_file=log_file,
             is_detached=detach is not None,
             on_serving=on_serving,
         )
