@@ -75,7 +75,7 @@ def test_a_place_is_a_line_of_the_program() -> None:
     """What is raised at one line is one cause, and has the name of that line."""
     places = set()
     for _ in range(2):
-        with pytest.raises(ValueError, match="^$") as caught:
+        with pytest.raises(ValueError, match=r"^$") as caught:
             _fail()
         places.add(place(caught.value))
 
