@@ -18,7 +18,7 @@ import sys
 import tempfile
 import threading
 import time
-from collections.abc import AsyncIterator, Callable, Iterator, Mapping
+from collections.abc import AsyncIterator, Callable, Iterator, Mapping, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager, contextmanager
 from pathlib import Path
 from typing import Any
@@ -137,10 +137,17 @@ def _plain(arg: object) -> object:
 class _Log(logging.Handler):
     def __init__(self) -> None:
         super().__init__(logging.INFO)
-        self.records: list[logging.LogRecord] = []
+        self.lines: list[tuple[int, str]] = []
 
     def emit(self, record: logging.LogRecord) -> None:
-        self.records.append(record)
+        error = record.exc_info[1] if record.exc_info else None
+        line = record.getMessage()
+        self.lines.append((record.levelno, line + (f" <- {error!r}" if error else "")))
+        # pytest keeps records; what they refer to is to end when it would without them.
+        record.msg, record.args = line, None
+        if record.exc_info:
+            record.exc_text = logging.Formatter().formatException(record.exc_info)
+            record.exc_info = None
 
 
 class Server:
@@ -244,14 +251,9 @@ class Server:
         Returns:
             The lines, with what a traceback ends in; they are not given again.
         """
-        taken = [record for record in self._log.records if record.levelno >= level]
-        self._log.records.clear()
-        return [_line(record) for record in taken]
-
-
-def _line(record: logging.LogRecord) -> str:
-    error = record.exc_info[1] if record.exc_info else None
-    return record.getMessage() + (f" <- {error!r}" if error is not None else "")
+        taken = [line for found, line in self._log.lines if found >= level]
+        self._log.lines.clear()
+        return taken
 
 
 @asynccontextmanager
@@ -261,6 +263,7 @@ async def serve(
     *,
     secure: bool = False,
     timeouts: Mapping[str, float | None] | None = None,
+    errors: Sequence[str] = (),
     **declared: Any,
 ) -> AsyncIterator[Server]:
     """
@@ -271,6 +274,7 @@ async def serve(
         context: As for a worker; by default one with a certificate, where that is needed.
         secure: Whether it does TLS.
         timeouts: In place of the short ones that tests have.
+        errors: What is logged at ERROR by its end, and was not taken before.
         declared: Callbacks and options of the worker.
 
     Yields:
@@ -307,7 +311,7 @@ async def serve(
         sockets.release(bound)
         logger.removeHandler(log)
         logger.setLevel(logging.NOTSET)
-    assert server.lines(logging.ERROR) == []
+    assert server.lines(logging.ERROR) == list(errors)
 
 
 def _loopback(host: str) -> str:
@@ -378,9 +382,13 @@ class Child:
         return code
 
     def end(self) -> None:
-        """End it in any case."""
+        """End it in any case, and what it has started with it."""
         if self._process.poll() is None:
-            self._process.kill()
+            self._process.terminate()
+            try:
+                self._process.wait(TIMEOUT)
+            except subprocess.TimeoutExpired:
+                self._process.kill()
         self.wait()
         assert self._process.stderr is not None
         self._process.stderr.close()

@@ -1,0 +1,364 @@
+"""One worker at work: its beginning, its end, and what many clients leave behind."""
+
+import asyncio
+import gc
+import weakref
+from collections.abc import Awaitable, Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from gateman import Connection, Refuse, Request, State, Worker
+from tests.support.loop import eventually, on_loop, turns
+from tests.support.raw import CLOSE, EOF, TEXT, RawClient, frame, handshake, request
+from tests.support.server import Journal, Server, serve
+
+both = pytest.mark.parametrize("secure", [False, True], ids=["ws", "wss"])
+
+GOING_AWAY = (1001, "server is shutting down")
+
+
+# The beginning.
+
+
+@pytest.mark.parametrize("is_async", [False, True], ids=["plain", "async"])
+@on_loop
+async def test_worker_starts_before_anybody_comes_in(*, is_async: bool) -> None:
+    """on_worker_start gets the worker, and is through before the first on_connect."""
+    journal = Journal()
+
+    def start(worker: Worker) -> None:
+        journal.note("on_worker_start", worker.name)
+
+    async def start_later(worker: Worker) -> None:
+        await turns(5)
+        start(worker)
+
+    callbacks = journal.callbacks(on_worker_start=start_later if is_async else start)
+    async with serve(name="chat", **callbacks) as server:
+        await server.open()
+
+        assert journal.entries[:2] == [("on_worker_start", "chat"), ("on_connect",)]
+
+
+@both
+@on_loop
+async def test_open_connections_are_found_by_their_id(*, secure: bool) -> None:
+    """``worker.connections`` has those that are open, no sooner and no longer."""
+    journal = Journal()
+    seen: list[tuple[str, list[int]]] = []
+
+    def note(name: str) -> Callable[..., None]:
+        def take_note(connection: Connection, *_args: object) -> None:
+            seen.append((name, list(connection.worker.connections)))
+            journal.note(name)
+
+        return take_note
+
+    names = ["on_connect", "on_websocket_connect", "on_open", "on_message", "on_close"]
+    callbacks: dict[str, Any] = {name: note(name) for name in names}
+    async with serve(secure=secure, **callbacks) as server:
+        client = await server.open()
+        await client.send_frame(TEXT, b"a")
+        await client.send_close()
+        await journal.until("on_close")
+
+        assert seen == [
+            ("on_connect", []),
+            ("on_websocket_connect", []),
+            ("on_open", [1]),
+            ("on_message", [1]),
+            ("on_close", []),
+        ]
+        assert server.service.counts["connections"] == 1
+
+
+# The end.
+
+
+@both
+@on_loop
+async def test_everybody_is_told_when_it_stops(*, secure: bool) -> None:
+    """Open connections get 1001, those in their handshake just end; nobody new comes in."""
+    journal = Journal()
+    async with serve(secure=secure, **journal.callbacks()) as server:
+        well_behaved = [await server.client() for _ in range(3)]
+        half = await server.connect()
+        await half.send(handshake()[:30])
+        await turns()
+        await server.service.stop(*GOING_AWAY)
+
+        for client in well_behaved:
+            await client.wait_closed()
+        ends = [(client.close_code, client.close_reason) for client in well_behaved]
+        assert ends == [GOING_AWAY] * 3
+        assert (await half.read_end())[0] == b""
+        assert sorted(journal.of("on_close")) == [*[GOING_AWAY] * 3, (1006, "")]
+        assert server.service.present_count == 0
+        with pytest.raises((OSError, TimeoutError)):
+            async with asyncio.timeout(0.1):
+                await server.open()
+
+
+@both
+@on_loop
+async def test_clients_that_do_not_answer_do_not_delay_the_end(*, secure: bool) -> None:
+    """Nor those that do not read: ``timeouts.shutdown`` is for all of it."""
+    journal = Journal()
+    timeouts = {"close": 30.0, "shutdown": 0.3}
+    async with serve(secure=secure, timeouts=timeouts, **journal.callbacks()) as server:
+        silent = await server.open()
+        deaf = await server.open(receive_buffer=4096)
+        deaf.stop_reading()
+        while journal.connections[1].send(bytes(100_000)):
+            pass
+        loop = asyncio.get_running_loop()
+        begun_at = loop.time()
+        await server.service.stop(*GOING_AWAY)
+
+        assert 0.2 < loop.time() - begun_at < 2.0
+        assert await silent.read_close() == GOING_AWAY
+        assert journal.of("on_close") == [(1006, "")] * 2
+        server.lines()
+
+
+@on_loop
+async def test_strangers_are_ended_with_the_rest() -> None:
+    """Who was told 400 on a TLS port, and stays, is no connection, and is cut off as well."""
+    async with serve(secure=True, timeouts={"close": 30.0}) as server:
+        stranger = await server.connect(tls=False)
+        await stranger.send(request("GET / HTTP/1.1", "Host: a"))
+        data, end = await stranger.read_end()
+        assert (data[:12], end) == (b"HTTP/1.1 400", EOF)
+        slow = await server.connect(tls=False)
+        await slow.send(b"GET / ")
+        await turns()
+        await server.service.stop(*GOING_AWAY)
+
+        assert (await slow.read_end())[0] == b""
+        server.lines()
+
+
+@pytest.mark.parametrize("is_async", [False, True], ids=["plain", "async"])
+@on_loop
+async def test_connections_are_open_while_the_worker_stops(*, is_async: bool) -> None:
+    """on_worker_stop may say goodbye to everybody."""
+
+    def stop(worker: Worker) -> None:
+        for connection in worker.connections.values():
+            connection.send(f"goodbye from {worker.name}")
+
+    async def stop_later(worker: Worker) -> None:
+        await turns(5)
+        stop(worker)
+
+    async with serve(name="chat", on_worker_stop=stop_later if is_async else stop) as server:
+        client = await server.client()
+        await server.service.stop(*GOING_AWAY)
+
+        assert await client.recv() == "goodbye from chat"
+        await client.wait_closed()
+        assert (client.close_code, client.close_reason) == GOING_AWAY
+
+
+@on_loop
+async def test_failing_end_of_a_worker_ends_it_all_the_same() -> None:
+    """What on_worker_stop raises is logged."""
+
+    def stop(_worker: Worker) -> None:
+        raise RuntimeError("bug")
+
+    journal = Journal()
+    error = "none: on_worker_stop failed <- RuntimeError('bug')"
+    async with serve(errors=[error], **journal.callbacks(on_worker_stop=stop)) as server:
+        client = await server.client()
+    await client.wait_closed()
+
+    assert journal.of("on_close") == [GOING_AWAY]
+
+
+@on_loop
+async def test_endless_end_of_a_worker_is_bounded() -> None:
+    """on_worker_stop has ``timeouts.shutdown``, and the clients are told all the same."""
+
+    async def stop(_worker: Worker) -> None:
+        await asyncio.Event().wait()
+
+    error = "none: on_worker_stop took longer than timeouts.shutdown"
+    timeouts = {"shutdown": 0.2}
+    async with serve(on_worker_stop=stop, timeouts=timeouts, errors=[error]) as server:
+        client = await server.client()
+    await client.wait_closed()
+
+    assert (client.close_code, client.close_reason) == GOING_AWAY
+
+
+@on_loop
+async def test_drain_closes_bit_by_bit() -> None:
+    """Health checks are told at once, clients over the window; then nobody is open any more."""
+    journal = Journal()
+    async with serve(**journal.callbacks()) as server:
+        early = await server.connect()
+        clients = [await server.client() for _ in range(10)]
+        loop = asyncio.get_running_loop()
+        begun_at = loop.time()
+        draining = asyncio.create_task(server.service.drain(1012, "restart", window=1.0))
+        await turns()
+        await early.send(request("GET /healthz HTTP/1.0"))
+        assert (await early.read_response()).status == 503
+        await eventually(lambda: 3 <= len(journal.of("on_close")) - 1 <= 7)
+        assert loop.time() - begun_at < 0.9
+        await draining
+        for client in clients:
+            await client.wait_closed()
+
+        assert {client.close_code for client in clients} == {1012}
+        assert server.worker.connections == {}
+
+
+# What many clients leave behind.
+
+
+async def comes_and_goes(server: Server) -> None:
+    """Be a good client."""
+    async with server.client() as client:
+        await client.send("hello")
+
+
+async def vanishes(server: Server) -> None:
+    """End in the middle of a frame."""
+    client = await server.open()
+    await client.send(frame(TEXT, bytes(1000))[:500])
+    client.reset()
+
+
+async def breaks_the_protocol(server: Server) -> None:
+    """Be closed with 1002."""
+    client = await server.open()
+    await client.send(frame(3))
+    await client.read_close()
+    await client.close()
+
+
+async def goes_before_its_handshake(server: Server) -> None:
+    """Connect, and send half a request."""
+    client = await server.connect()
+    await client.send(handshake()[:50])
+    await client.close()
+
+
+async def is_refused(server: Server) -> None:
+    """Be told 403."""
+    assert (await server.ask(handshake("/refused"))).status == 403
+
+
+async def asks_for_health(server: Server) -> None:
+    """Be a load balancer."""
+    assert (await server.ask(request("GET /healthz HTTP/1.0"))).status == 200
+
+
+async def fails(server: Server) -> None:
+    """Meet a bug of the application's."""
+    client = await server.open()
+    await client.send_frame(TEXT, b"fail")
+    found = await client.read_frame()
+    assert found.opcode == CLOSE
+    await client.close()
+
+
+async def goes_without_tls(server: Server) -> None:
+    """Break a TLS handshake off; without TLS, say nothing."""
+    client = await RawClient.connect(server.address)
+    await client.send(b"\x16\x03\x01\x02\x00\x01\x00\x01\xfc" if server.tls else b"")
+    await client.close()
+
+
+def descriptor_count() -> int:
+    """Tell how many files and sockets are open."""
+    return sum(1 for _ in Path("/proc/self/fd").iterdir())
+
+
+ALL: list[Callable[[Server], Awaitable[None]]] = [
+    comes_and_goes,
+    vanishes,
+    breaks_the_protocol,
+    goes_before_its_handshake,
+    is_refused,
+    asks_for_health,
+    fails,
+    goes_without_tls,
+]
+
+
+@both
+@pytest.mark.parametrize("is_async", [False, True], ids=["plain", "async"])
+@on_loop
+async def test_nothing_stays_of_clients_that_are_gone(*, is_async: bool, secure: bool) -> None:
+    """After hundreds of all kinds: no object, no descriptor, no count, no task, no timer."""
+    references: list[weakref.ref[Connection]] = []
+
+    def connect(connection: Connection) -> None:
+        references.append(weakref.ref(connection))
+
+    def decide(_connection: Connection, asked: Request) -> None:
+        if asked.path == "/refused":
+            raise Refuse(403)
+
+    def take(_connection: Connection, message: str) -> None:
+        if message == "fail":
+            raise RuntimeError("bug")
+
+    async def take_later(connection: Connection, message: str) -> None:
+        await turns(2)
+        take(connection, message)
+
+    # Quick enough that the wheel turns many times meanwhile.
+    timeouts = {"ping_interval": 0.05, "pong": 5.0}
+    # Enough for those who are there together: if one were not counted out, the last were refused.
+    limits = {"max_connections": 64, "max_connections_per_ip": 64}
+    async with serve(
+        secure=secure,
+        limits=limits,
+        timeouts=timeouts,
+        on_connect=connect,
+        on_websocket_connect=decide,
+        on_message=take_later if is_async else take,
+    ) as server:
+        await asyncio.gather(*(act(server) for act in ALL))
+        await eventually(lambda: not server.service.present_count)
+        before = descriptor_count()
+        for _ in range(10):
+            await asyncio.gather(*(act(server) for act in ALL * 4))
+        await eventually(lambda: not server.service.present_count)
+
+        assert len(references) >= 250
+        # picows holds what it has refused for 10 ms more.
+        await eventually(lambda: gc.collect() >= 0 and not any(one() for one in references))
+        assert descriptor_count() == before
+        assert server.worker.connections == {}
+        server.lines()
+
+
+@on_loop
+async def test_state_of_a_connection_moves_in_one_direction() -> None:
+    """From every callback it is seen where it is."""
+    states: list[State] = []
+
+    def see(connection: Connection, *_args: object) -> None:
+        states.append(connection.state)
+
+    names = ["on_connect", "on_websocket_connect", "on_open", "on_message", "on_close"]
+    callbacks: dict[str, Any] = dict.fromkeys(names, see)
+    async with serve(**callbacks) as server:
+        async with server.client() as client:
+            await client.send("hello")
+        await eventually(lambda: len(states) == 5)
+
+        assert states == [
+            State.CONNECTING,
+            State.CONNECTING,
+            State.OPEN,
+            State.OPEN,
+            State.CLOSED,
+        ]
