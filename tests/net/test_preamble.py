@@ -16,62 +16,16 @@ from gateman.net.preamble import (
     NeedMore,
     NotTLS,
     ProxyHeader,
+    looks_like_proxy,
     looks_like_tls,
     read_proxy,
     read_tls,
 )
+from tests.support.hellos import hello, named, offering, openssl_hello, records, vector
 
 NAMELESS = ClientHello(None, ())
 # 137 protocols of 9 bytes: more than fits into a small hello, less than a ClientHello may have.
 MANY = [f"proto-{number:03}" for number in range(137)]
-
-
-def openssl_hello(server_name: str | None, alpn: list[str]) -> bytes:
-    """What Python's OpenSSL sends first."""
-    context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
-    if server_name is None:
-        context.check_hostname = False
-    if alpn:
-        context.set_alpn_protocols(alpn)
-    incoming, outgoing = ssl.MemoryBIO(), ssl.MemoryBIO()
-    tls = context.wrap_bio(incoming, outgoing, server_hostname=server_name)
-    with pytest.raises(ssl.SSLWantReadError):
-        tls.do_handshake()
-    return outgoing.read()
-
-
-def vector(size: int, *parts: bytes) -> bytes:
-    """A vector of RFC 8446, section 3.4, with ``size`` bytes of length before it."""
-    content = b"".join(parts)
-    return len(content).to_bytes(size) + content
-
-
-def records(message: bytes, size: int = 1 << 14) -> bytes:
-    """A handshake message in records of at most ``size`` bytes each."""
-    return b"".join(
-        b"\x16\x03\x01" + vector(2, message[start : start + size])
-        for start in range(0, len(message), size)
-    )
-
-
-def hello(extensions: bytes | None = None, *, tail: bytes = b"") -> bytes:
-    """A ClientHello message; without ``extensions``, as clients of old made it."""
-    body = b"\x03\x03" + bytes(32) + vector(1, b"session") + vector(2, b"\x13\x01") + b"\x01\x00"
-    if extensions is not None:
-        body += vector(2, extensions)
-    return b"\x01" + vector(3, body + tail)
-
-
-def named(name: bytes, kind: int = 0) -> bytes:
-    """A server_name extension."""
-    entry = bytes([kind]) + vector(2, name)
-    return b"\x00\x00" + vector(2, vector(2, entry))
-
-
-def offering(*protocols: bytes) -> bytes:
-    """An ALPN extension."""
-    names = (vector(1, protocol) for protocol in protocols)
-    return b"\x00\x10" + vector(2, vector(2, *names))
 
 
 def v2(first: int, second: int, block: bytes = b"") -> bytes:
@@ -514,3 +468,23 @@ def test_arbitrary_bytes_never_break_read_proxy(data: bytes) -> None:
             assert set(answers[cut:]) == {answer}
             break
     assert verdict(read_proxy, data) == answers[-1]
+
+
+@pytest.mark.parametrize(
+    ("data", "expected"),
+    [
+        (b"PROXY TCP4 192.0.2.1 192.0.2.2 1 2\r\n", True),
+        (b"PROXY TCP6 ::1 ::2 1 2\r\n", True),
+        (b"PROXY UNKNOWN\r\n", True),
+        (v2(0x21, 0x11), True),
+        (v2(0x20, 0x00)[:12], True),
+        (v2(0x20, 0x00)[:11], False),
+        (b"PROXY / HTTP/1.1\r\n", False),
+        (b"\r\n\r\nGET / HTTP/1.1\r\n", False),
+        (b"", False),
+    ],
+)
+def test_header_that_nobody_asked_for_is_known(data: bytes, *, expected: bool) -> None:
+    """By what no HTTP request begins with."""
+    assert looks_like_proxy(data) is expected
+    assert looks_like_proxy(bytearray(data)) is expected

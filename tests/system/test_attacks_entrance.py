@@ -14,6 +14,7 @@ import pytest
 
 from gateman import Connection, Refuse, Request
 from gateman.net.preamble import TLS_ALERT
+from tests.support.hellos import openssl_hello
 from tests.support.loop import eventually, on_loop, turns
 from tests.support.preambles import arriving, v1, v2
 from tests.support.raw import EOF, TEXT, Frame, RawClient, frame, handshake, request
@@ -60,14 +61,7 @@ async def test_silent_and_slow_requests_are_cut_off(*, secure: bool) -> None:
         assert server.lines() == []
 
 
-def hello() -> bytes:
-    """A real ClientHello."""
-    incoming, outgoing = ssl.MemoryBIO(), ssl.MemoryBIO()
-    context = authority().trusting_client()
-    tls = context.wrap_bio(incoming, outgoing, server_hostname="localhost")
-    with pytest.raises(ssl.SSLWantReadError):
-        tls.do_handshake()
-    return outgoing.read()
+HELLO = openssl_hello("localhost", [])
 
 
 @pytest.mark.parametrize("size", [0, 1, 100, None], ids=["none", "a byte", "a part", "all"])
@@ -76,7 +70,7 @@ async def test_slow_tls_handshake_is_cut_off(size: int | None) -> None:
     """Row 2: TLS has what is left of the same deadline, also when only its end is missing."""
     timeouts = {"handshake": 0.4}
     async with serve_counted(secure=True, timeouts=timeouts, on_message=echo) as server:
-        async with arriving(server, hello()[:size], tls=False) as client:
+        async with arriving(server, HELLO[:size], tls=False) as client:
             await check_served(server)
             answer, _ = await client.read_end()
 
@@ -121,7 +115,7 @@ async def test_tls_on_a_plain_port_is_answered_in_tls() -> None:
     """Row 4: none of the bytes come back; a TLS client understands the alert."""
     async with serve_counted(on_message=echo) as server:
         for _ in range(3):
-            async with arriving(server, hello()) as client:
+            async with arriving(server, HELLO) as client:
                 assert await client.read_end() == (TLS_ALERT, EOF)
         with pytest.raises(ssl.SSLError, match="UNEXPECTED_MESSAGE"):
             await RawClient.connect(server.address, tls=authority().trusting_client())
