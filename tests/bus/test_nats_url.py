@@ -1,0 +1,87 @@
+"""A URL of NATS says where it is and who we are, or is refused without being repeated."""
+
+import pytest
+
+from gateman.bus.nats_url import NatsUrl, Server
+from gateman.errors import ConfigError
+
+
+@pytest.mark.parametrize(
+    ("url", "expected", "shown"),
+    [
+        (
+            "nats://example.org",
+            NatsUrl(servers=(Server("example.org", 4222),), is_tls=False),
+            "nats://example.org:4222",
+        ),
+        (
+            "tls://10.0.0.1:4443",
+            NatsUrl(servers=(Server("10.0.0.1", 4443),), is_tls=True),
+            "tls://10.0.0.1:4443",
+        ),
+        (
+            "nats://anna:s%2F3@one,two:4223",
+            NatsUrl(
+                servers=(Server("one", 4222), Server("two", 4223)),
+                is_tls=False,
+                user="anna",
+                password="s/3",
+            ),
+            "nats://one:4222,two:4223",
+        ),
+        (
+            "nats://anna:x@one,nats://anna:x@two",
+            NatsUrl(
+                servers=(Server("one", 4222), Server("two", 4222)),
+                is_tls=False,
+                user="anna",
+                password="x",
+            ),
+            "nats://one:4222,two:4222",
+        ),
+        (
+            "nats://t0k%40en@one",
+            NatsUrl(servers=(Server("one", 4222),), is_tls=False, token="t0k@en"),
+            "nats://one:4222",
+        ),
+        (
+            "nats://anna:p@ss@[::1]:5222",
+            NatsUrl(servers=(Server("::1", 5222),), is_tls=False, user="anna", password="p@ss"),
+            "nats://[::1]:5222",
+        ),
+    ],
+)
+def test_it_is_read(url: str, expected: NatsUrl, shown: str) -> None:
+    """Servers, users, passwords and tokens; what is shown of it holds no secret."""
+    read = NatsUrl.parse(url)
+
+    assert read == expected
+    assert str(read) == shown
+    assert all(secret not in repr(read) for secret in ("s/3", "t0k", "p@ss"))
+
+
+@pytest.mark.parametrize(
+    ("url", "message"),
+    [
+        ("http://s3cret@one", "the bus's URL is none of NATS"),
+        ("s3cret", "the bus's URL is none of NATS"),
+        ("nats://", "the bus's URL names a server that makes no sense"),
+        ("nats://anna:s3cret@", "the bus's URL names a server that makes no sense"),
+        ("nats://anna:s3cret@one,,two", "the bus's URL names a server that makes no sense"),
+        ("nats://anna:s3cret@one:port", "the bus's URL names a server that makes no sense"),
+        ("nats://anna:s3cret@one:0", "the bus's URL names a server that makes no sense"),
+        ("nats://anna:s3cret@one:65536", "the bus's URL names a server that makes no sense"),
+        ("nats://anna:s3cret@one/path", "the bus's URL names a server that makes no sense"),
+        ("nats://anna:s3cret@one two", "the bus's URL names a server that makes no sense"),
+        ("nats://anna:s3cret@[::1", "the bus's URL names a server that makes no sense"),
+        ("nats://anna:s3cret@one,bert:x@two", "the bus's URL has several users"),
+        ("nats://s3cret@one,tls://two", "the bus's URL names a server that makes no sense"),
+    ],
+)
+def test_what_makes_no_sense_is_refused_without_repeating_it(url: str, message: str) -> None:
+    """The error says what is wrong, and holds nothing of what may be a password."""
+    with pytest.raises(ConfigError) as caught:
+        NatsUrl.parse(url)
+
+    assert caught.value.problem == message
+    assert "s3cret" not in repr(caught.value)

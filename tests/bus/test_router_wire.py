@@ -1,0 +1,50 @@
+"""The bytes between a process and its router."""
+
+import struct
+
+import pytest
+
+from gateman.bus.router_wire import HELLO, MAX_FRAME_SIZE, Kind, RouterWire, frame
+from gateman.bus.subjects import subject
+from gateman.bus.wire import Broken, Event
+
+
+def test_frames_are_written_as_documented() -> None:
+    """A frame is its kind, two sizes, the subject and the payload."""
+    wire = RouterWire()
+    room = subject("group", "a b")
+
+    assert wire.publish(room, b"hello") == b"\x01\x00\x0b\x00\x00\x00\x05group.a=20bhello"
+    assert wire.subscribe(room) == b"\x02\x00\x0b\x00\x00\x00\x00group.a=20b"
+    assert wire.unsubscribe(room) == b"\x03\x00\x0b\x00\x00\x00\x00group.a=20b"
+    assert (wire.ping, wire.pong) == (b"\x04" + bytes(6), b"\x05" + bytes(6))
+    assert HELLO == b"\x07\x00\x00\x00\x00\x00\x0dgateman-bus 1"
+
+
+def test_what_is_published_is_what_arrives() -> None:
+    """The router passes a frame on as it is."""
+    room = subject("group", "room")
+
+    assert RouterWire().feed(RouterWire().publish(room, b"hello")) == [("group.room", b"hello")]
+
+
+@pytest.mark.parametrize(
+    ("data", "event"),
+    [
+        (frame(Kind.DROPPED, payload=b"short"), Broken("a frame is of kind 6")),
+        (struct.pack(">BHI", 99, 0, 0), Broken("a frame is of kind 99")),
+        (struct.pack(">BHI", 1, 0, MAX_FRAME_SIZE + 1), Broken("a frame is too big")),
+        (struct.pack(">BHI", 1, 1, MAX_FRAME_SIZE), Broken("a frame is too big")),
+        (b"HTTP/1.1 400 Bad Request\r\n", Broken("a frame is too big")),
+    ],
+)
+def test_what_no_router_says_is_broken(data: bytes, event: Event) -> None:
+    """Nothing is waited for that cannot come."""
+    assert RouterWire().feed(data) == [event]
+
+
+def test_the_biggest_frame_is_read() -> None:
+    """The limit is on subject and payload together."""
+    payload = bytes(MAX_FRAME_SIZE - 1)
+
+    assert RouterWire().feed(frame(Kind.MESSAGE, b"x", payload)) == [("x", payload)]
