@@ -13,6 +13,9 @@ from ..listen import ListenAddress
 # Linux spreads connections over the sockets of one port; elsewhere the last one gets all.
 _SPREADS = sys.platform == "linux"
 
+# What binding an address says that this machine does not have, or of a family that it does not.
+_MISSING = {errno.EADDRNOTAVAIL, errno.EAFNOSUPPORT}
+
 # The kernel cuts it to net.core.somaxconn (4096 since Linux 5.4).
 _BACKLOG = 4096  # connections
 
@@ -83,11 +86,20 @@ def _bind_all(
     names: list[tuple[int, str, int]], address: ListenAddress, *, is_spread: bool = False
 ) -> list[socket.socket]:
     sockets: list[socket.socket] = []
+    missing: OSError | None = None
     try:
         for family, host, port in names:
-            sockets.append(
-                _bind_tcp(family, host, port or _port_of(sockets), address, is_spread=is_spread)
-            )
+            try:
+                sockets.append(
+                    _bind_tcp(family, host, port or _port_of(sockets), is_spread=is_spread)
+                )
+            except OSError as error:
+                if error.errno not in _MISSING:
+                    raise _refused(error, address) from None
+                missing = error
+        # Of a name, what is there will do: in many containers localhost is ::1 too, without IPv6.
+        if missing is not None and not sockets:
+            raise _refused(missing, address) from None
     except BaseException:
         for sock in sockets:
             sock.close()
@@ -129,9 +141,7 @@ def resolve(address: ListenAddress) -> list[tuple[int, str, int]]:
     return list(seen)
 
 
-def _bind_tcp(
-    family: int, host: str, port: int, address: ListenAddress, *, is_spread: bool
-) -> socket.socket:
+def _bind_tcp(family: int, host: str, port: int, *, is_spread: bool) -> socket.socket:
     sock = socket.socket(family, socket.SOCK_STREAM)
     try:
         # Without it a restart fails for a minute, while old connections are in TIME_WAIT.
@@ -145,9 +155,9 @@ def _bind_tcp(
             sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
         sock.bind((host, port))
         sock.setblocking(False)
-    except OSError as error:
+    except OSError:
         sock.close()
-        raise _refused(error, address) from None
+        raise
     return sock
 
 
@@ -197,8 +207,10 @@ def _bind_unix(address: ListenAddress) -> socket.socket:
             errno.ENOENT: "its folder does not exist",
             errno.EACCES: "this user may not write to its folder",
             errno.ENAMETOOLONG: "the path is too long",
+            # Python knows it before the system does, and gives no number.
+            None: "the path is too long",
             errno.EADDRINUSE: "something else is there",
-        }.get(error.errno or 0, (error.strerror or str(error)).lower())
+        }.get(error.errno, (error.strerror or "").lower())
         raise ConfigError(f"{address}: {reason}", "choose another path") from None
     return sock
 
@@ -210,14 +222,16 @@ def _remove_stale(path: str, address: ListenAddress) -> None:
             raise ConfigError(f"{address}: a file that is no socket is there", "remove it")
         with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as probe:
             probe.settimeout(1.0)
-            try:
-                probe.connect(path)
-            except ConnectionRefusedError:
-                Path(path).unlink()
-            else:
-                raise ConfigError(
-                    f"{address}: another program listens there", "stop it, or choose another path"
-                )
+            # A full queue takes as long as it takes: then somebody listens, too.
+            with contextlib.suppress(TimeoutError, BlockingIOError):
+                try:
+                    probe.connect(path)
+                except ConnectionRefusedError:
+                    Path(path).unlink()
+                    return
+            raise ConfigError(
+                f"{address}: another program listens there", "stop it, or choose another path"
+            )
 
 
 def release(sockets: list[socket.socket]) -> None:
