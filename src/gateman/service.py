@@ -164,28 +164,35 @@ class Service:
                 come back at once.
 
         Guarantees:
-            Whoever had been accepted still gets in, and is closed in the window. It ends with
-            the window, or when nobody is left.
+            Whoever had been accepted still gets in, within ``timeouts.handshake``, before being
+            closed. It ends when nobody is left; at the latest with the window and those handshakes.
         """
         begun_at = self._loop.time()
+        longest = max(window, self.settings.timeouts.handshake)
         self._is_draining = True
         self.accept([])
         closed = 0
-        while (elapsed := self._loop.time() - begun_at) < window and self._is_visited():
+        while self._is_visited():
+            elapsed = self._loop.time() - begun_at
             is_open = [one for one in self.connections.values() if one.state is State.OPEN]
-            due = ceil((closed + len(is_open)) * elapsed / window) - closed
+            due = ceil((closed + len(is_open)) * min(elapsed / window, 1)) - closed
             for connection in islice(is_open, max(due, 0)):
                 connection.close(code, reason)
                 closed += 1
+            if elapsed >= longest or (elapsed >= window and not self._is_arriving()):
+                break
             if self._present:
                 await self._wait_until_empty(_DRAIN_STEP)
             else:
                 await asyncio.sleep(_DRAIN_STEP)
-        for connection in list(self.connections.values()):
-            connection.close(code, reason)
 
     def _is_visited(self) -> bool:
-        return bool(self._present) or any(one.arriving_count for one in self._acceptors.values())
+        return bool(self._present) or self._is_arriving()
+
+    def _is_arriving(self) -> bool:
+        return any(one.arriving_count for one in self._acceptors.values()) or any(
+            one.state is State.CONNECTING for one in self._present
+        )
 
     async def stop(self, code: int, reason: str) -> None:
         """

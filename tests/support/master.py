@@ -76,11 +76,23 @@ class Master(Child):
         """
         return run([sys.executable, str(self.path), *words], self.path.parent, self._environment)
 
+    def gateman(self, word: str, *words: str) -> "subprocess.CompletedProcess[str]":
+        """
+        Give a command about the script that does not run it: ``gateman WORD server.py WORDS``.
+
+        Args:
+            word: The command.
+            words: Its options.
+
+        Returns:
+            What it printed, and its exit code.
+        """
+        command = [*GATEMAN, word, str(self.path), *words]
+        return run(command, self.path.parent, self._environment)
+
     def status(self) -> dict[str, Any]:
         """Ask for the status."""
-        asked = run(
-            [*GATEMAN, "status", str(self.path), "--json"], self.path.parent, self._environment
-        )
+        asked = self.gateman("status", "--json")
         assert asked.returncode == 0, asked.stderr
         status: dict[str, Any] = json.loads(asked.stdout)
         return status

@@ -33,7 +33,7 @@ class Policy:
         start: Seconds that a process has until it serves.
         stall: Seconds without a sign of life after which a process counts as busy.
         shutdown: Seconds that a process has to stop.
-        drain_window: Seconds over which a process that drains closes its connections.
+        drain: Seconds that a process has to drain before it stops.
         restart_stalled: Whether a busy process is replaced.
         max_crashes: How many crashes in :data:`gateman.master.supervisor.CRASH_WINDOW` end the
             slot.
@@ -48,7 +48,7 @@ class Policy:
     start: float = 60.0
     stall: float = 30.0
     shutdown: float = 10.0
-    drain_window: float = 10.0
+    drain: float = 10.0
     restart_stalled: bool = False
     max_crashes: int = 10
     max_messages: int | None = None

@@ -85,7 +85,8 @@ def policy_of(worker: Worker, settings: Settings) -> Policy:
         start=timeouts.start,
         stall=timeouts.stall,
         shutdown=timeouts.shutdown,
-        drain_window=worker.drain_window,
+        # Who is arriving has the time that a handshake may take.
+        drain=max(worker.drain_window, timeouts.handshake),
         restart_stalled=bool(worker.restart_stalled),
         max_crashes=worker.max_crashes,
         max_messages=worker.max_messages,

@@ -401,7 +401,7 @@ class Supervisor:
 
     def _drain(self, place: Place, process: Process, now: float) -> None:
         policy = self._policies[place.slot.worker]
-        self._leave(place, process, now + policy.drain_window + policy.shutdown + _GRACE)
+        self._leave(place, process, now + policy.drain + policy.shutdown + _GRACE)
         self._do(events.Drain(process.pid))
 
     def _leave(self, place: Place, process: Process, kill_at: float | None) -> None:

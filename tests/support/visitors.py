@@ -1,0 +1,142 @@
+"""Clients that come at a steady rate, and what became of each attempt to connect."""
+
+import asyncio
+import base64
+import os
+import ssl
+import time
+from dataclasses import dataclass, field
+from typing import Self
+
+_KEY = base64.b64encode(bytes(16)).decode()
+
+# A masked text frame with the word "hello"; a mask of zeros changes nothing.
+_HELLO = b"\x81\x85\x00\x00\x00\x00hello"
+
+PATIENCE = 10.0  # seconds: on a loaded machine; what hangs, hangs longer
+
+
+@dataclass
+class Visits:
+    """
+    What became of attempts.
+
+    Attributes:
+        answers: What the server answered to "hello", for each visitor who got that far.
+        closed: How many got in and were closed before they had an answer, as a drain may do.
+        failures: What the others saw.
+        slowest: How long the slowest handshake took, in seconds.
+        certificates: The certificates that were shown, in order, each once.
+    """
+
+    answers: list[str] = field(default_factory=list)
+    closed: int = 0
+    failures: list[str] = field(default_factory=list)
+    slowest: float = 0.0
+    certificates: list[bytes] = field(default_factory=list)
+
+    @property
+    def count(self) -> int:
+        """How many came."""
+        return len(self.answers) + self.closed + len(self.failures)
+
+
+class Visitors:
+    """A stream of clients, each of which connects, says hello and leaves."""
+
+    def __init__(self, port: int, tls: ssl.SSLContext | None = None) -> None:
+        self.visits = Visits()
+        self._port = port
+        self._tls = tls
+        self._tasks: set[asyncio.Task[None]] = set()
+        self._stream: asyncio.Task[None] | None = None
+
+    async def __aenter__(self) -> Self:
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        await self.end()
+
+    def come(self, rate: float) -> None:
+        """
+        Let them come from now on.
+
+        Args:
+            rate: Clients per second.
+        """
+        self._stream = asyncio.ensure_future(self._come(rate))
+
+    async def end(self) -> None:
+        """Let no more come, and wait for those who are there."""
+        if self._stream is not None:
+            self._stream.cancel()
+            await asyncio.wait([self._stream])
+        if self._tasks:
+            await asyncio.wait(self._tasks)
+
+    async def _come(self, rate: float) -> None:
+        begun_at = time.monotonic()
+        count = 0
+        while True:
+            due = int((time.monotonic() - begun_at) * rate)
+            for _ in range(due - count):
+                task = asyncio.ensure_future(self._visit())
+                self._tasks.add(task)
+                task.add_done_callback(self._tasks.discard)
+            count = max(count, due)
+            await asyncio.sleep(1 / rate)
+
+    async def _visit(self) -> None:
+        begun_at = time.monotonic()
+        try:
+            async with asyncio.timeout(PATIENCE):
+                answer = await self._converse(begun_at)
+        except (OSError, EOFError, TimeoutError, AssertionError) as error:
+            waited = time.monotonic() - begun_at
+            self.visits.failures.append(f"{type(error).__name__}: {error} after {waited:.2f} s")
+        else:
+            if answer is None:
+                self.visits.closed += 1
+            else:
+                self.visits.answers.append(answer)
+
+    async def _converse(self, begun_at: float) -> str | None:
+        reader, writer = await asyncio.open_connection(
+            "127.0.0.1",
+            self._port,
+            ssl=self._tls,
+            server_hostname="localhost" if self._tls else None,
+        )
+        try:
+            if self._tls is not None:
+                shown = writer.get_extra_info("ssl_object").getpeercert(True)  # noqa: FBT003
+                if shown not in self.visits.certificates:
+                    self.visits.certificates.append(shown)
+            writer.write(
+                b"GET / HTTP/1.1\r\nHost: localhost\r\nUpgrade: websocket\r\n"
+                b"Connection: Upgrade\r\nSec-WebSocket-Version: 13\r\n"
+                b"Sec-WebSocket-Key: %b\r\n\r\n" % _KEY.encode()
+            )
+            head = await reader.readuntil(b"\r\n\r\n")
+            assert head.startswith(b"HTTP/1.1 101 "), head
+            self.visits.slowest = max(self.visits.slowest, time.monotonic() - begun_at)
+            writer.write(_HELLO)
+            first, size = await reader.readexactly(2)
+            payload = await reader.readexactly(size)
+            return None if first == 0x88 else payload.decode()
+        finally:
+            writer.transport.abort()
+
+
+def replaced(path: os.PathLike[str], content: bytes) -> None:
+    """
+    Put a file in the place of another, as those who renew certificates do.
+
+    Args:
+        path: Which.
+        content: What is in it.
+    """
+    new = f"{os.fspath(path)}.new"
+    with open(new, "wb") as file:  # noqa: PTH123 - a name made of another
+        file.write(content)
+    os.replace(new, path)  # noqa: PTH105 - as above

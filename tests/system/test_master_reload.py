@@ -1,0 +1,305 @@
+"""New code and new certificates under a running service, and its end, with clients coming in."""
+
+import asyncio
+import signal
+import socket
+import ssl
+import time
+from collections.abc import Callable
+from itertools import pairwise
+from pathlib import Path
+from typing import Any
+
+import pytest
+from websockets.asyncio.client import connect
+from websockets.exceptions import ConnectionClosed
+
+from tests.support.certificates import Authority
+from tests.support.loop import on_loop
+from tests.support.master import Master, echo, is_alive, master, until
+from tests.support.visitors import Visitors, replaced
+
+RATE = 200  # clients per second
+
+
+def secure(folder: Path) -> str:
+    """Write the script of a wss service, whose certificate is in a folder."""
+    context = {"ssl": {"local_cert": f"{folder}/server.pem", "local_pk": f"{folder}/server.key"}}
+    return echo("wss://127.0.0.1:0", f"count=2, drain_window=1.0, context={context!r}")
+
+
+async def in_thread(give: Callable[..., Any], *words: str) -> tuple[int, str]:
+    """Give a command without keeping the clients of this test from going on."""
+    done = await asyncio.to_thread(give, *words)
+    return done.returncode, done.stderr
+
+
+# Reloading.
+
+
+@pytest.mark.timeout(120)
+@pytest.mark.parametrize("is_secure", [False, True], ids=["ws", "wss"])
+def test_no_attempt_to_connect_fails_while_reloading(tmp_path: Path, *, is_secure: bool) -> None:
+    """Five reloads under 200 clients per second: every one of them gets in, and is answered."""
+    authority = Authority()
+    authority.issue(tmp_path)
+    script = secure(tmp_path) if is_secure else echo(options="count=2, drain_window=1.0")
+    with master(script, tmp_path) as service:
+
+        async def run() -> Visitors:
+            tls = authority.trusting_client() if is_secure else None
+            async with Visitors(service.port, tls) as visitors:
+                visitors.come(RATE)
+                for version in range(2, 7):
+                    new = script.replace("VERSION = 1", f"VERSION = {version}")
+                    service.path.write_text(new)
+
+                    assert await in_thread(service.command, "reload") == (0, "")
+            return visitors
+
+        visits = asyncio.run(run()).visits
+
+        assert visits.failures == []
+        assert visits.count > 5 * RATE * 0.3
+        assert len(visits.answers) > 0.9 * visits.count
+        versions = [int(answer.split()[1]) for answer in visits.answers]
+        assert set(versions) == {1, 2, 3, 4, 5, 6}
+        until(lambda: len(service.pids()) == 2)
+
+
+@pytest.mark.parametrize("words", [["reload"], ["reload", "-g"]])
+def test_reload_serves_the_new_code(tmp_path: Path, words: list[str]) -> None:
+    """When the command returns, every slot has a new process with it."""
+    with master(echo(options="count=2, drain_window=0.2"), tmp_path) as service:
+        old = service.pids()
+        service.path.write_text(service.path.read_text().replace("VERSION = 1", "VERSION = 2"))
+        reloaded = service.command(*words)
+
+        assert (reloaded.returncode, reloaded.stdout) == (0, "reloaded\n")
+        until(lambda: not any(map(is_alive, old)))
+        assert len(set(service.pids())) == 2
+
+
+@pytest.mark.parametrize("number", [signal.SIGUSR1, signal.SIGUSR2])
+def test_reload_by_signal(tmp_path: Path, number: signal.Signals) -> None:
+    """As in Workerman."""
+    with master(echo(options="count=2, drain_window=0.2"), tmp_path) as service:
+        old = service.pids()
+        service.signal(number)
+        service.wait_for("INFO reloaded")
+        until(lambda: not any(map(is_alive, old)))
+
+        assert len(set(service.pids())) == 2
+
+
+BROKEN = {
+    "syntax": ("def (:\n", "could not load the script", "invalid syntax"),
+    "import": ("import there_is_none\n", "could not load the script", "ModuleNotFoundError"),
+    "configuration": (
+        echo(options="count=2, timeouts={'close': -1}"),
+        "refused its configuration",
+        "timeouts.close=-1 is no positive number",
+    ),
+    "address": (
+        echo("websocket://127.0.0.1:7000"),
+        "refused its configuration",
+        "`restart` makes the change",
+    ),
+    "on_worker_start": (
+        echo().replace(
+            "Worker.run_all", "worker.on_worker_start = lambda _: 1 / 0\nWorker.run_all"
+        ),
+        "ended with exit code 1",
+        "ZeroDivisionError",
+    ),
+    "crash": ("import os\nos.abort()\n", "was killed by SIGABRT", "Aborted"),
+    "nothing declared": ("", "refused its configuration", "the script declares 0 workers"),
+}
+
+
+@pytest.mark.parametrize("case", BROKEN)
+def test_a_broken_version_leaves_the_old_one_in_service(tmp_path: Path, case: str) -> None:
+    """The command exits with 1 and says why; nobody is disconnected."""
+    script, how, why = BROKEN[case]
+
+    @on_loop
+    async def run(service: Master) -> None:
+        async with connect(f"ws://127.0.0.1:{service.port}") as client:
+            code, stderr = await in_thread(service.gateman, "reload")
+
+            assert code == 1
+            assert how in stderr
+            assert why in stderr
+            await client.send("still here?")
+            assert str(await client.recv()).endswith("1 still here?")
+
+    with master(echo(), tmp_path) as service:
+        old = service.pids()
+        good = service.path.read_text()
+        service.path.write_text(script)
+        run(service)
+
+        assert service.pids() == old
+        service.path.write_text(good)
+        assert service.command("reload").returncode == 0
+
+
+@on_loop
+async def check_drain(service: Master, count: int, window: float) -> None:
+    """Connect, have the service drain, and look at when and how it parts from whom."""
+    closed: list[tuple[float, int]] = []
+
+    async def stay() -> None:
+        async with connect(f"ws://127.0.0.1:{service.port}") as client:
+            ready.release()
+            try:
+                await client.recv()
+            except ConnectionClosed as error:
+                closed.append((time.monotonic(), 0 if error.rcvd is None else error.rcvd.code))
+
+    ready = asyncio.Semaphore(0)
+    clients = [asyncio.ensure_future(stay()) for _ in range(count)]
+    for _ in clients:
+        await ready.acquire()
+    begun_at = time.monotonic()
+    service.signal(signal.SIGQUIT)
+    await asyncio.gather(*clients)
+
+    assert {code for _, code in closed} == {1012}
+    instants = sorted(at - begun_at for at, _ in closed)
+    assert window * 0.7 < instants[-1] < window + 2
+    # Evenly: a tenth of them in each tenth of the window, give or take what a busy machine does.
+    assert max(later - earlier for earlier, later in pairwise(instants)) < window / 3
+
+
+def test_a_drain_parts_from_clients_bit_by_bit(tmp_path: Path) -> None:
+    """Closed with 1012 over ``drain_window``, they do not all come back at once."""
+    with master(echo(options="count=2, drain_window=2.0"), tmp_path) as service:
+        check_drain(service, 20, 2.0)
+
+        assert service.wait() == 0
+
+
+# Stopping gracefully.
+
+
+def test_health_checks_are_told_of_a_drain(tmp_path: Path) -> None:
+    """Who was connected before gets a 503; nobody else gets in, or waits in vain."""
+    with (
+        master(echo(options="drain_window=2.0, timeouts={'close': 1.0}"), tmp_path) as service,
+        socket.create_connection(("127.0.0.1", service.port)) as probe,
+        socket.create_connection(("127.0.0.1", service.port)) as visitor,
+    ):
+        # The process has accepted both when it has answered one of them.
+        visitor.sendall(b"GET /healthz HTTP/1.1\r\nHost: a\r\n\r\n")
+        assert visitor.recv(4096).startswith(b"HTTP/1.1 200 ")
+        service.signal(signal.SIGQUIT)
+        until(lambda: not _is_listened_on(service.port))
+        probe.sendall(b"GET /healthz HTTP/1.1\r\nHost: a\r\n\r\n")
+
+        assert probe.recv(4096).startswith(b"HTTP/1.1 503 ")
+        assert service.wait() == 0
+
+
+def _is_listened_on(port: int) -> bool:
+    with socket.socket() as probe:
+        return probe.connect_ex(("127.0.0.1", port)) == 0
+
+
+def test_a_graceful_stop_ends_when_nobody_is_left(tmp_path: Path) -> None:
+    """Nobody waits for a window that has nothing in it."""
+    with master(echo(options="count=2, drain_window=60.0"), tmp_path) as service:
+        stopped = service.command("stop", "-g")
+
+        assert (stopped.returncode, stopped.stdout) == (0, "stopped\n")
+        assert service.wait() == 0
+
+
+def test_a_drain_becomes_a_stop(tmp_path: Path) -> None:
+    """Who does not want to wait any longer need not."""
+
+    @on_loop
+    async def run(service: Master) -> None:
+        async with (
+            connect(f"ws://127.0.0.1:{service.port}"),
+            connect(f"ws://127.0.0.1:{service.port}") as client,
+        ):
+            service.signal(signal.SIGQUIT)
+            await asyncio.to_thread(service.wait_for, "draining")
+            service.signal(signal.SIGTERM)
+            with pytest.raises(ConnectionClosed, match="1001"):
+                await client.recv()
+
+    with master(echo(options="drain_window=60.0"), tmp_path) as service:
+        run(service)
+
+        assert service.wait() == 0
+
+
+# Certificates.
+
+
+@pytest.mark.timeout(120)
+def test_a_renewed_certificate_is_taken_up_under_load(tmp_path: Path) -> None:
+    """Within 10 s every new handshake has it, in all processes; nobody is disconnected."""
+    authority = Authority()
+    first = authority.issue(tmp_path)
+    old = first.der
+    folder = tmp_path / "new"
+    folder.mkdir()
+    second = authority.issue(folder)
+
+    async def run(service: Master) -> None:
+        tls = authority.trusting_client()
+        url = f"wss://localhost:{service.port}"
+        async with connect(url, ssl=tls) as client, Visitors(service.port, tls) as visitors:
+            visitors.come(50)
+            replaced(first.certificate, second.certificate.read_bytes())
+            replaced(first.key, second.key.read_bytes())
+            begun_at = time.monotonic()
+            await asyncio.to_thread(_wait_for_lines, service, "were read anew", 2)
+
+            assert time.monotonic() - begun_at < 10
+            late = Visitors(service.port, tls)
+            late.come(50)
+            await asyncio.sleep(1)
+            await late.end()
+            assert late.visits.failures == []
+            assert late.visits.certificates == [second.der]
+            await client.send("still here?")
+            assert str(await client.recv()).endswith("1 still here?")
+        assert visitors.visits.failures == []
+        assert visitors.visits.certificates == [old, second.der]
+
+    with master(secure(tmp_path), tmp_path) as service:
+        asyncio.run(run(service))
+
+
+def _wait_for_lines(service: Master, text: str, count: int) -> None:
+    until(lambda: service.stderr.count(text) >= count)
+
+
+def test_a_broken_certificate_is_not_taken_up(tmp_path: Path) -> None:
+    """The old one stays, the log says why, and the next good one is taken up."""
+    authority = Authority()
+    issued = authority.issue(tmp_path)
+    good = issued.certificate.read_bytes()
+    tls = authority.trusting_client()
+    with master(secure(tmp_path), tmp_path) as service:
+        replaced(issued.certificate, b"nonsense")
+        service.signal(signal.SIGHUP)
+        _wait_for_lines(service, "the old certificate stays in service", 2)
+
+        assert _handshake(service.port, tls)
+        replaced(issued.certificate, good)
+        service.signal(signal.SIGHUP)
+        _wait_for_lines(service, "were read anew", 2)
+        assert _handshake(service.port, tls)
+
+
+def _handshake(port: int, tls: ssl.SSLContext) -> bytes | None:
+    with (
+        socket.create_connection(("127.0.0.1", port), 10) as sock,
+        tls.wrap_socket(sock, server_hostname="localhost") as wrapped,
+    ):
+        return wrapped.getpeercert(binary_form=True)
