@@ -11,6 +11,7 @@ import pytest
 from gateman.errors import AddressInUse, ConfigError
 from gateman.listen import ListenAddress
 from gateman.net import sockets
+from tests.support.server import needs_ipv6
 
 LOOPBACK = "websocket://127.0.0.1:0"
 
@@ -45,6 +46,7 @@ def test_socket_listens_and_does_not_block() -> None:
             accepted.close()
 
 
+@needs_ipv6
 def test_ipv6_takes_ipv4_too() -> None:
     """``[::]`` is everybody, whatever the system's default is; ``[::1]`` is IPv6 only."""
     with bound("websocket://[::]:0") as [listener]:
@@ -55,6 +57,7 @@ def test_ipv6_takes_ipv4_too() -> None:
         socket.create_connection(("127.0.0.1", listener.getsockname()[1]), timeout=5)
 
 
+@needs_ipv6
 def test_name_is_all_its_addresses_on_one_port() -> None:
     """Each address once, also when the system chooses the port."""
     expected = {

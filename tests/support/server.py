@@ -12,6 +12,7 @@ import logging
 import os
 import shutil
 import signal
+import socket
 import ssl
 import subprocess
 import sys
@@ -23,6 +24,7 @@ from contextlib import AsyncExitStack, asynccontextmanager, contextmanager
 from pathlib import Path
 from typing import Any
 
+import pytest
 from websockets.asyncio.client import connect as connect_client
 
 from gateman import Connection, Request, Worker
@@ -40,6 +42,19 @@ TIMEOUT = 10.0  # seconds: anything that happens on loopback, on a loaded machin
 
 # Short, so that a test that waits for one in vain fails soon; no pings that nobody expects.
 _TIMEOUTS = {"handshake": 5.0, "ping_interval": None, "close": 2.0, "shutdown": 3.0}
+
+
+def _has_ipv6() -> bool:
+    try:
+        with socket.socket(socket.AF_INET6) as sock:
+            sock.bind(("::1", 0))
+    except OSError:
+        return False
+    return True
+
+
+needs_ipv6 = pytest.mark.skipif(not _has_ipv6(), reason="this machine has no IPv6")
+"""For tests of what containers without IPv6 cannot do."""
 
 
 @functools.cache
