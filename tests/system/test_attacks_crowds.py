@@ -267,6 +267,36 @@ def test_process_without_descriptors_waits(tmp_path: Path) -> None:
         assert "Traceback" not in process.stderr
 
 
+ROOMY = """\
+import resource
+
+from gateman import Worker
+
+resource.setrlimit(resource.RLIMIT_NOFILE, (96, 96))
+worker = Worker("websocket://127.0.0.1:0")
+worker.on_message = lambda connection, message: connection.send(message)
+
+Worker.run_all()
+"""
+
+
+def test_limit_on_open_files_is_the_cap(tmp_path: Path) -> None:
+    """Row 17: unless another is declared, so that who is too many is told so."""
+    with child(ROOMY, tmp_path) as process:
+        answers = []
+        clients = []
+        for _ in range(96 - 64 + 3):
+            client = socket.create_connection(("127.0.0.1", process.port), timeout=10)
+            client.sendall(handshake())
+            answers.append(client.recv(12))
+            clients.append(client)
+        for client in clients:
+            client.close()
+
+        assert answers == [b"HTTP/1.1 101"] * 32 + [b"HTTP/1.1 503"] * 3
+        assert "no connection can be accepted" not in process.stderr
+
+
 @on_loop
 async def test_storm_of_connections_leaves_others_their_turn() -> None:
     """Row 18: so many are accepted in one turn of the loop, and no more."""

@@ -159,6 +159,25 @@ async def test_heads_that_are_too_large_are_told_so(
 
 
 @both
+@on_loop
+async def test_heads_may_be_as_large_as_declared(*, secure: bool) -> None:
+    """Row 5: to the byte, and to the field."""
+    head = handshake()
+    fields = head.count(b"\r\n") - 2
+    for limits, status in [
+        ({"max_head_size": len(head)}, 101),
+        ({"max_head_size": len(head) - 1}, 431),
+        ({"max_header_count": fields}, 101),
+        ({"max_header_count": fields - 1}, 431),
+    ]:
+        async with serve_counted(secure=secure, limits=limits) as server:
+            client = await server.connect()
+            await client.send(head)
+
+            assert (await client.read(12)) == f"HTTP/1.1 {status}".encode()
+
+
+@both
 @pytest.mark.parametrize(
     "lines",
     [
