@@ -34,7 +34,7 @@ async def connected(*, secure: bool) -> tuple[RawClient, Any, Peer]:
     if secure:
         context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
         context.load_cert_chain(certificate().certificate, certificate().key)
-        options = {"ssl": context, "ssl_shutdown_timeout": 5.0}
+        options = {"ssl": context, "ssl_shutdown_timeout": 0.5}
     peer = Peer()
     server = await aiofastnet.create_server(loop, lambda: peer, "127.0.0.1", 0, **options)
     client = await RawClient.connect(

@@ -79,7 +79,7 @@ def test_muted_swallows_what_is_written() -> None:
 
 
 def test_tcp_socket_is_the_socket() -> None:
-    """picows gets what it asks for."""
+    """It gets what it asks for."""
     transport = Transport()
     surroundings = Surroundings(Judge(), transport)
     transport.sock.close()
