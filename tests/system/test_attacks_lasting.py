@@ -340,6 +340,26 @@ async def test_hostile_heads_end_one_connection(*, secure: bool) -> None:
         assert (await client.read_head()).status == 101
 
 
+@both
+@pytest.mark.parametrize(
+    "offered", [b"\xff", b"\xc3\xa9", b"a b", b"a\tb", b"a;b", b'"a"', b"a, \xc2\x9b31m", b"a/b"]
+)
+@on_loop
+async def test_subprotocols_that_are_no_tokens_are_refused(offered: bytes, *, secure: bool) -> None:
+    """An application may well choose the last that is offered, and it has to be written."""
+
+    def choose(connection: Connection, asked: Request) -> None:
+        connection.subprotocol = asked.subprotocols[-1]
+
+    async with serve_counted(secure=secure, on_websocket_connect=choose) as server:
+        line = b"\r\nSec-WebSocket-Protocol: " + offered
+        answer = await server.ask(handshake().replace(b"\r\n\r\n", line + b"\r\n\r\n"))
+
+        assert answer.status == 400
+        assert answer.body == b"Sec-WebSocket-Protocol is no list of tokens.\n"
+        assert server.lines() == []
+
+
 @on_loop
 async def test_engine_that_does_not_start_is_one_connection_s_fault() -> None:
     """A size that no engine can count up to ends a connection in order, and counts it out."""
