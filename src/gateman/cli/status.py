@@ -1,33 +1,123 @@
 """``gateman status`` and ``gateman connections``: how a running service is."""
 
 import json
+import shutil
+import sys
+import time
+from collections.abc import Sequence
+from typing import Any
 
 import click
 
 from ..master import control
 from ..master.script import Script
+from .tables import Line
+from .views import connection_lines, status_lines
+
+_INTERVAL = 1.0  # seconds
+
+_STYLES: dict[str, dict[str, Any]] = {
+    "head": {"bold": True},
+    "bad": {"fg": "red"},
+    "warning": {"fg": "yellow"},
+    "changing": {"fg": "cyan"},
+}
+
+# ECMA-48: to the first line; erase what is right of the cursor, and what is below it.
+_HOME, _TO_END_OF_LINE, _TO_END = "\x1b[H", "\x1b[K", "\x1b[J"
 
 _SCRIPT = click.argument("script", metavar="SCRIPT")
-_JSON = click.option("--json", "is_json", is_flag=True, help="Print JSON, for programs.")
+_JSON = click.option(
+    "--json", "is_json", is_flag=True, help="Print what the master said, for programs."
+)
+
+
+@click.command()
+@_SCRIPT
+@click.option(
+    "-d", "--watch", "is_watching", is_flag=True, help="Show it anew each second, until Ctrl-C."
+)
+@_JSON
+def status(script: str, *, is_watching: bool, is_json: bool) -> None:
+    """
+    Show how the service and its processes are.
+
+    The columns are Workerman's: send_fail counts messages that a slow client lost, qps is messages
+    received per second lately, and a process that is busy has not answered just now. What else
+    there is depends on the terminal's width; --json has all of it.
+    """
+    found = Script.find(script)
+    if not is_watching:
+        answer = _ask(found, "status")
+        _print_json(answer, indent=2) if is_json else _print(status_lines(answer, _width()))
+        return
+    try:
+        while True:
+            answer = _ask(found, "status")
+            if is_json:
+                _print_json(answer)
+            else:
+                _repaint(status_lines(answer, _width()))
+            time.sleep(_INTERVAL)
+    except KeyboardInterrupt:
+        click.echo()
 
 
 @click.command()
 @_SCRIPT
 @_JSON
-def status(script: str, *, is_json: bool) -> None:
-    """Show how the service and its processes are."""
-    with control.conversation(Script.find(script)) as master:
-        answer = master.ask("status")
-    del is_json
-    click.echo(json.dumps(answer, indent=2))
+@click.option(
+    "--limit",
+    type=click.IntRange(min=1),
+    default=1000,
+    show_default=True,
+    help="How many of each process are listed; those that have been there longest come first.",
+)
+def connections(script: str, *, is_json: bool, limit: int) -> None:
+    """
+    List who is connected.
+
+    unsent is what waits in the process for a client that reads too slowly; received and sent are
+    bytes on the wire, with TLS, where the system counts them.
+    """
+    answer = _ask(Script.find(script), "connections", limit=limit)
+    if is_json:
+        _print_json(answer, indent=2)
+    else:
+        _print(connection_lines(answer, _width()))
 
 
-@click.command()
-@_SCRIPT
-@_JSON
-def connections(script: str, *, is_json: bool) -> None:
-    """List who is connected."""
-    with control.conversation(Script.find(script)) as master:
-        answer = master.ask("connections")
-    del is_json
-    click.echo(json.dumps(answer, indent=2))
+def _ask(script: Script, command: str, **arguments: Any) -> dict[str, Any]:
+    with control.conversation(script) as master:
+        return master.ask(command, **arguments)
+
+
+def _width() -> int | None:
+    """Tell how wide the terminal is; a file is as wide as it takes."""
+    return shutil.get_terminal_size().columns if sys.stdout.isatty() else None
+
+
+def _print_json(answer: dict[str, Any], indent: int | None = None) -> None:
+    click.echo(json.dumps(answer, indent=indent))
+
+
+def _print(lines: Sequence[Line]) -> None:
+    click.echo("\n".join(map(_styled, lines)))
+
+
+def _styled(line: Line) -> str:
+    return click.style(line.text, **_STYLES[line.style]) if line.style else line.text
+
+
+def _repaint(lines: Sequence[Line]) -> None:
+    if not sys.stdout.isatty():
+        _print([*lines, Line("")])
+        return
+    height = shutil.get_terminal_size().lines
+    if len(lines) >= height:
+        rest = len(lines) - height + 2
+        lines = [*lines[: height - 2], Line(f"and {rest} more lines")]
+    click.echo(
+        _HOME + "".join(f"{_styled(line)}{_TO_END_OF_LINE}\n" for line in lines) + _TO_END,
+        nl=False,
+    )

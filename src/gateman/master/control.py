@@ -16,7 +16,7 @@ Commands:
         Answered within 100 ms, with what the processes last said of themselves if they are busy.
 
         ``master``
-            ``version``, ``pid``, ``script``; ``state`` (``starting``, ``running``, ``reloading``,
+            ``pid``, ``script``; ``state`` (``starting``, ``running``, ``reloading``,
             ``stopping``); ``uptime`` in seconds; ``started_time`` in seconds since 1970.
         ``workers``
             A list: ``name``, ``listen`` (such as ``wss://0.0.0.0:8282``), ``count``.

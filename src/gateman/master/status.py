@@ -86,7 +86,7 @@ def describe_worker(planned: Planned, listeners: Listeners) -> dict[str, Any]:
     scheme = "ws" if planned.settings.contexts is None else "wss"
     declared = f"{scheme}://{str(planned.settings.listen).partition('://')[2]}"
     return {
-        "name": planned.settings.name,
+        "name": planned.policy.name,
         "listen": ", ".join(listeners.urls) or declared,
         "count": planned.policy.count,
     }
