@@ -31,6 +31,10 @@ _PAUSE_READING_SIZE = 64 << 10  # bytes
 # and back, far below what may wait.
 _CHUNK_SIZE = 64 << 10  # bytes
 
+# What whoever holds an outbox may keep before it releases it, beside one message. Where less may
+# wait for a peer, it goes out message by message, for each to find its room.
+MAX_HELD_SIZE = 64 << 10  # bytes
+
 # What a chunk costs beside its bytes; with drop_oldest, each frame is one.
 _CHUNK_COST = 96  # bytes
 
@@ -44,13 +48,10 @@ class Held(Protocol):
     def __call__(self, opcode: int, payload: str | bytes) -> None:
         """Take a message of the application, behind the others."""
 
-    def end(self) -> None:
-        """Take nothing any more."""
-
-    def frames(self, key: tuple[int, ...] | None, encode: Callable[[int, bytes], bytes]) -> bytes:
+    def take(self, key: tuple[int, ...] | None, encode: Callable[[int, bytes], bytes]) -> bytes:
         """Give all as frames, joined; those of an equal key, but ``None``, may be shared."""
 
-    def messages(self) -> list[tuple[int, bytes]]:
+    def take_messages(self) -> list[tuple[int, bytes]]:
         """Give all as opcodes and payloads."""
 
 
@@ -202,26 +203,36 @@ class Outbox:
         self._connection._fate = _QUEUED  # noqa: SLF001
         return True
 
-    def release(self) -> None:
-        """Send what is held, and hold nothing any more."""
+    def release(self) -> bool:
+        """
+        Send what is held, and hold nothing any more.
+
+        Returns:
+            Whether anything was held; not after :meth:`stop`.
+        """
         held, self._held = self._held, None
         if held is None:
-            return
-        held.end()
-        if not self._is_paused:
+            return False
+        if self._is_paused:
+            self._connection._wire = self._wait  # noqa: SLF001
+        else:
             self._go_direct()
-            key = () if self._deflater is None else self._deflater.shared_key
-            frames = held.frames(key, self._encode)
-            # With takeover, what was compressed has to be sent. It is no more than one turn's.
-            if key is None or len(frames) <= self._wiring.limits.max_send_buffer_size:
+            if self._wiring.limits.max_send_buffer_size >= MAX_HELD_SIZE:
+                key = () if self._deflater is None else self._deflater.shared_key
+                frames = held.take(key, self._encode)
                 self._transport.write(frames)
                 if self._is_paused:
                     self._kept_size = max(self._kept_size, len(frames))
-                return
-        else:
-            self._connection._wire = self._wait  # noqa: SLF001
-        for message in held.messages():
-            self.send(*message)
+                return True
+        for message in held.take_messages():
+            # From within, on_buffer_full may send to many again, or end the connection.
+            if self._send is None:
+                break
+            if self._is_paused:
+                self._wait(*message)
+            else:
+                self._directly(*message)
+        return True
 
     def send(self, opcode: int, payload: bytes) -> None:
         """
@@ -284,12 +295,13 @@ class Outbox:
     # The three ways of a message.
 
     def _go_direct(self) -> None:
-        if self._held is not None:
-            return
-        self._connection._wire = (  # noqa: SLF001
-            self._send if self._deflater is None else self._send_deflated
-        )
-        self._connection._fate = _SENT  # noqa: SLF001
+        if self._held is None:
+            self._connection._wire = self._directly  # noqa: SLF001
+            self._connection._fate = _SENT  # noqa: SLF001
+
+    @property
+    def _directly(self) -> Any:
+        return self._send if self._deflater is None else self._send_deflated
 
     def _send_deflated(self, opcode: int, payload: str | bytes) -> None:
         data = payload.encode() if isinstance(payload, str) else payload
