@@ -43,11 +43,7 @@ def origins(value: Iterable[str] | None) -> frozenset[str] | None:
     """
     if value is None:
         return None
-    if isinstance(value, str):
-        raise ConfigError(
-            f"allowed_origins={value!r} is no list", f"write allowed_origins=[{value!r}]"
-        )
-    origins = frozenset(value)
+    origins = frozenset(_strings("allowed_origins", value))
     for origin in origins:
         # RFC 6454, section 6.2: scheme, host and port; "null" for pages without one.
         if origin != "null" and ("://" not in origin or origin.count("/") > 2):
@@ -69,11 +65,20 @@ def subprotocols(value: Iterable[str]) -> tuple[str, ...]:
         The names, in order of preference.
 
     Raises:
-        ConfigError: It is no list.
+        ConfigError: It is no list of names.
     """
-    if isinstance(value, str):
-        raise ConfigError(f"subprotocols={value!r} is no list", f"write subprotocols=[{value!r}]")
-    return tuple(value)
+    return tuple(_strings("subprotocols", value))
+
+
+def _strings(name: str, value: Iterable[str]) -> list[str]:
+    """Read a list of texts; one text alone would be a list of its letters."""
+    if isinstance(value, str) or not isinstance(value, Iterable):
+        raise ConfigError(f"{name}={value!r} is no list", f"write {name}=['…']")
+    strings = list(value)
+    for string in strings:
+        if not isinstance(string, str):
+            raise ConfigError(f"{string!r} in {name} is no text", f"write {name}=['…']")
+    return strings
 
 
 def _path(value: object) -> str | None:

@@ -368,7 +368,9 @@ def settings_of(worker: Worker, *, now: float) -> "Settings":
 def _contexts(worker: Worker, now: float) -> "Contexts | None":
     from .net.tls import Contexts
 
-    context = worker.context or {}
+    context: Any = worker.context or {}
+    if not isinstance(context, Mapping):
+        raise ConfigError(f"context={context!r} is no mapping", "write {'ssl': {'local_cert': …}}")
     for kind in context:
         if kind != "ssl":
             raise ConfigError.unknown("part of a worker's context", kind, ["ssl"])
@@ -381,6 +383,11 @@ def _contexts(worker: Worker, now: float) -> "Contexts | None":
                 " context; `gateman cert dev` makes a certificate for trying it out",
             )
         return Contexts.load(options, now=now)
+    if ListenAddress.parse(worker.listen).is_secure:
+        raise ConfigError(
+            f"worker {worker.name!r} listens on wss://, but transport={worker.transport!r}",
+            "write websocket:// if a proxy in front does the TLS",
+        )
     if options:
         raise ConfigError(
             f"worker {worker.name!r} has a certificate, but transport={worker.transport!r}",
