@@ -1,0 +1,189 @@
+"""
+What users write, for the type checker: it is never run.
+
+``mypy --strict`` takes the whole page. A line with an ignore is a mistake that has to be found: an
+ignore that is not needed is an error.
+"""
+
+from typing import Any, assert_type
+
+from gateman import (
+    CloseCode,
+    ConfigError,
+    Connection,
+    Deflate,
+    ExitCode,
+    GatemanError,
+    Limits,
+    ProtocolError,
+    Refuse,
+    Request,
+    Sent,
+    SlowConsumer,
+    State,
+    Timeouts,
+    Timer,
+    Worker,
+)
+
+# Declaring.
+
+worker = Worker("websocket://0.0.0.0:8282")
+worker = Worker(
+    "wss://[::]:443",
+    {"ssl": {"local_cert": "server.pem", "local_pk": "server.key", "verify_peer": False}},
+    name="chat",
+    count=4,
+    transport="ssl",
+    limits=Limits(max_message_size=1 << 16),
+    timeouts={"ping_interval": None, "close": 2.5},
+    trusted_proxies=["10.0.0.0/8"],
+    allowed_origins={"https://example.com"},
+    subprotocols=("chat.v2", "chat.v1"),
+    health_path=None,
+    test_page=True,
+    slow_consumer="drop_oldest",
+    compression=Deflate(),
+    proxy_protocol="off",
+)
+worker.transport = "ssl"
+worker.count = 2
+worker.limits = {"max_head_size": 4096}
+worker.timeouts = Timeouts(close=1.0)
+worker.slow_consumer = SlowConsumer.CLOSE
+worker.health_path = "/up"
+
+Worker(8282)  # type: ignore[arg-type]
+Worker("ws://a:1", None, "chat")  # type: ignore[call-arg]
+Worker("ws://a:1", count="4")  # type: ignore[arg-type]
+
+
+# Callbacks, by decorator: plain or async, with or without annotations of their own.
+
+
+@worker.on_worker_start
+async def prepare(started: Worker) -> None:
+    """Open a pool."""
+    assert_type(started.connections, dict[int, Connection])
+    assert_type(started.id, int)
+
+
+@worker.on_connect
+def arrived(connection: Connection) -> None:
+    """Look at who comes."""
+    assert_type(connection.peer_ip, str)
+    assert_type(connection.remote_port, int)
+    assert_type(connection.is_secure, bool)
+
+
+@worker.on_websocket_connect
+async def decide(connection: Connection, request: Request) -> None:
+    """Let in, or not."""
+    assert_type(request.path, str)
+    assert_type(request.query.get("token"), str | None)
+    assert_type(request.headers.getall("X-Forwarded-For", []), list[str])
+    assert_type(request.cookies, dict[str, str])
+    assert_type(request.subprotocols, tuple[str, ...])
+    assert_type(request.origin, str | None)
+    if request.cookies.get("session") != "secret":
+        raise Refuse(403, "Log in first.", {"Set-Cookie": "a=b"})
+    connection.subprotocol = request.subprotocols[0]
+    connection.response_headers["X-Served-By"] = "one"
+    connection.session["user"] = "ann"
+
+
+@worker.on_open
+def opened(connection: Connection) -> None:
+    """Greet."""
+    fate = connection.send("welcome")
+    assert_type(fate, Sent)
+    if fate is Sent.DROPPED or not fate:
+        connection.close(CloseCode.TRY_AGAIN_LATER, "slow", message="goodbye")
+
+
+@worker.on_message
+async def answer(connection: Connection, message: str | bytes) -> None:
+    """Send everything back to everybody."""
+    for other in connection.worker.connections.values():
+        other.send(message)
+    await connection.drain()
+    assert_type(connection.send_buffer_size, int)
+
+
+@worker.on_close
+def closed(connection: Connection, code: int, reason: str) -> None:
+    """Say goodbye."""
+    print(connection.id, connection.state is State.CLOSED, code, reason)  # noqa: T201
+
+
+@worker.on_error
+def failed(_connection: Connection, error: Exception) -> None:
+    """Tell a mistake of the peer's from one of ours."""
+    if isinstance(error, ProtocolError):
+        assert_type(error.close_code, int)
+
+
+# What is decorated stays what it was.
+assert_type(closed(worker.connections[1], 1000, ""), None)
+
+
+# Callbacks, by assignment.
+
+
+class Chat:
+    """Handlers with something in common."""
+
+    def __init__(self, name: str) -> None:
+        self.name = name
+
+    def on_message(self, connection: Connection, message: Any) -> None:
+        """Take text as well as bytes."""
+        connection.send(bytearray(message, "utf-8"))
+        connection.send(memoryview(b"view"))
+        connection.pause_recv()
+        connection.resume_recv()
+
+    async def on_buffer_full(self, connection: Connection) -> None:
+        """Cut off who is slow."""
+        connection.destroy()
+
+
+chat = Chat("chat")
+worker.on_message = chat.on_message
+worker.on_buffer_full = chat.on_buffer_full
+worker.on_buffer_drain = lambda connection: connection.send("fast again")
+worker.on_worker_stop = None
+
+worker.on_open = lambda: None  # type: ignore[assignment]
+worker.on_close = chat.on_buffer_full  # type: ignore[assignment]
+
+
+@worker.every(60)
+async def tidy_up() -> None:
+    """Run now and then."""
+
+
+number = Timer.add(1.5, tidy_up)
+Timer.delete(number)
+
+# Sending what is no message.
+
+one = worker.connections[1]
+one.send(5)  # type: ignore[arg-type]
+one.send(None)  # type: ignore[arg-type]
+one.close("bye")  # type: ignore[arg-type]
+
+
+# Errors.
+
+
+def main() -> None:
+    """Run it, and do something about what cannot be."""
+    try:
+        Worker.run_all()
+    except ConfigError as error:
+        assert_type(error.problem, str)
+        assert_type(error.remedy, str)
+        raise SystemExit(ExitCode.CONFIG) from error
+    except GatemanError:
+        raise
