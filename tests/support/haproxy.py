@@ -65,7 +65,8 @@ class HAProxy:
             row = self._worker()
             # "* L7OK": a check is under way, and this was the last one's result.
             found = [row["status"], row["check_status"].removeprefix("* "), row["check_code"]]
-            if found[1] not in {"", "INI"}:
+            # "UP 0/1" is between the two.
+            if found[0] in {"UP", "DOWN"} and found[1] not in {"", "INI"}:
                 return " ".join(filter(None, found))
             assert time.monotonic() < deadline, row
             time.sleep(0.02)
