@@ -463,6 +463,7 @@ async def play(steps: list[int], policy: str, deflate: Deflate | None, *, secure
     ) as server:
         connection, client = await slow(server, DEFLATE)
         kept: list[int] = [*range(1, block(connection) + 1)]
+        refused = 0
         for step in steps:
             if step == -2:
                 client.go_on_reading()
@@ -474,16 +475,19 @@ async def play(steps: list[int], policy: str, deflate: Deflate | None, *, secure
                 number = 1000 + len(kept) + connection.dropped
                 if connection.send(numbered(number, step)):
                     kept.append(number)
+                else:
+                    refused += 1
                 assert held_size(connection) <= LIMIT + CHUNK_COST
-        dropped = connection.dropped
+        dropped = connection.dropped - refused
         client.go_on_reading()
         connection.close(4000)
         takeover = deflate is not None and deflate.context_takeover
         reader = Reader(client, takeover=takeover)
         drops_oldest = policy == "drop_oldest" and not takeover
-        count = len(kept) - (dropped if drops_oldest else 0)
-        numbers = await reader.read_numbers(count)
-        assert await client.read_frame() == Frame(CLOSE, close_payload(4000))
+        assert dropped == 0 or drops_oldest
+        numbers = await reader.read_numbers(len(kept) - dropped)
+        found = await client.read_frame()
+        assert (found.opcode, found.payload[:20]) == (CLOSE, close_payload(4000))
         if drops_oldest:
             assert numbers == sorted(numbers)
             assert set(numbers) <= set(kept)
