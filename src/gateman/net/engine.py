@@ -13,7 +13,6 @@ here, by asking :mod:`gateman.websocket`:
 """
 
 import asyncio
-import socket
 from typing import Any
 
 from picows import WSFrame, WSListener, WSMsgType, WSTransport
@@ -37,44 +36,8 @@ _CONTINUATION = WSMsgType.CONTINUATION
 _PING = WSMsgType.PING
 _PONG = WSMsgType.PONG
 
-# The kernel keeps twice as much, and one read without TLS gives all of it. As much as the transport
-# reads in one turn; by default it would be tens of MiB, all of which picows would make room for.
-_RECEIVE_BUFFER_SIZE = 128 << 10  # bytes
-
-# Takes the place of a closed connection's.
+# Takes the place of a connection's that is not open.
 _NO_MORE = Assembler(1)
-
-
-def upgrade(
-    transport: asyncio.Transport,
-    connection: Connection,
-    wiring: Wiring,
-    *,
-    key: str,
-    headers: list[tuple[str, str]],
-    early: bytes,
-    agreement: Agreement | None,
-    paused: int,
-) -> "Engine":
-    """
-    Send the 101 and give the transport to the engine.
-
-    Args:
-        transport: The connection's transport; it is read from again if it was paused.
-        connection: The connection; ``OPEN`` when this returns, or already closed again.
-        wiring: Its worker's.
-        key: The handshake's ``Sec-WebSocket-Key``.
-        headers: More fields for the 101; already checked for line breaks.
-        early: What the peer sent behind its handshake.
-        agreement: The compression that is agreed; ``None`` for none.
-        paused: The reasons for which the connection is not to be read from, as a sum.
-
-    Returns:
-        The engine, which is the connection's link now.
-    """
-    engine = Engine(transport, connection, wiring, agreement)
-    engine.start(key, headers, early, agreement, paused)
-    return engine
 
 
 class Engine(WSListener):
@@ -113,30 +76,20 @@ class Engine(WSListener):
         "waited",
     )
 
-    def __init__(
-        self,
-        transport: Any,
-        connection: Connection,
-        wiring: Wiring,
-        agreement: Agreement | None,
-    ) -> None:
+    def __init__(self, transport: Any, connection: Connection, wiring: Wiring) -> None:
         """
-        Make the engine of a connection; :func:`upgrade` does.
+        Make the engine of a connection; it takes the transport with :meth:`start`.
 
         Args:
             transport: The connection's transport.
             connection: The connection.
             wiring: Its worker's.
-            agreement: The compression that is agreed.
         """
         self._transport = transport
         self._connection = connection
         self._wiring = wiring
         self._deliver: Any = wiring.events.deliver
-        self._assembler = Assembler(
-            wiring.limits.max_message_size,
-            None if agreement is None else agreement.make_inflater(),
-        )
+        self._assembler = _NO_MORE
         # Whether a message in one frame is all that a frame can be about.
         self._is_simple = True
         self._surroundings: Any = Surroundings(self, transport)
@@ -162,22 +115,32 @@ class Engine(WSListener):
 
     def start(
         self,
+        *,
         key: str,
         headers: list[tuple[str, str]],
         early: bytes,
         agreement: Agreement | None,
         paused: int,
     ) -> None:
-        """Let picows send the 101, and give it what came behind; see :func:`upgrade`."""
-        max_frame_size = self._wiring.limits.max_message_size
+        """
+        Send the 101, and be the connection's link: ``OPEN``, or already closed again.
+
+        Args:
+            key: The handshake's ``Sec-WebSocket-Key``.
+            headers: More fields for the 101; already checked for line breaks.
+            early: What the peer sent behind its handshake.
+            agreement: The compression that is agreed; ``None`` for none.
+            paused: The reasons for which the connection is not to be read from, as a sum.
+        """
+        max_message_size = max_frame_size = self._wiring.limits.max_message_size
+        inflater = None
         if agreement is not None:
             headers = [*headers, ("Sec-WebSocket-Extensions", agreement.response)]
+            inflater = agreement.make_inflater()
             # A message that does not compress grows: by 5 bytes in 16 KiB, and a flush's 5.
             max_frame_size += max_frame_size // 8 + 1024
+        self._assembler = Assembler(max_message_size, inflater)
         connection = self._connection
-        if not connection.is_secure:
-            sock = self._transport.get_extra_info("socket")
-            sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, _RECEIVE_BUFFER_SIZE)
         self._seat = Seat(self, self._transport, self._surroundings, max_frame_size=max_frame_size)
         self._seat.begin(key, headers)
         connection._link = self  # noqa: SLF001 - the engine is the link

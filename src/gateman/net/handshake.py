@@ -28,7 +28,7 @@ from .acceptor import client_of
 from .admission import Refusal
 from .arrival import UNEXPECTED_PROXY_HEADER, Visitor
 from .door import Door
-from .engine import upgrade
+from .engine import Engine
 from .forwarded import UNIX, client_address
 from .linger import linger
 from .preamble import TLS_ALERT, looks_like_proxy, looks_like_tls
@@ -321,10 +321,7 @@ class Handshake(asyncio.BufferedProtocol):
         request.release()
         connection._ticket = self._visitor.ticket  # noqa: SLF001 - the service counts it out
         try:
-            upgrade(
-                self._transport,
-                connection,
-                self._door.wiring,
+            Engine(self._transport, connection, self._door.wiring).start(
                 key=self._key,
                 headers=headers,
                 early=early,

@@ -15,6 +15,7 @@ parsed yet lies in front of what ``get_buffer`` gives. The version is pinned, an
 """
 
 import asyncio
+import socket
 from contextlib import nullcontext
 from typing import Any, Protocol
 
@@ -29,6 +30,10 @@ _NO_KEY = "AAAAAAAAAAAAAAAAAAAAAA=="
 
 # picows allocates this for every connection and doubles it as messages need (its minimum).
 _READ_BUFFER_SIZE = 2048  # bytes
+
+# The kernel keeps twice as much, and one read without TLS gives all of it. As much as the transport
+# reads in one turn; by default it would be tens of MiB, all of which picows would make room for.
+_RECEIVE_BUFFER_SIZE = 128 << 10  # bytes
 
 # A read buffer that has grown beyond this is worth the 30 µs of a new picows.
 _SWOLLEN_SIZE = 64 << 10  # bytes
@@ -108,6 +113,9 @@ class Seat:
             key: The handshake's key.
             headers: More fields for the 101.
         """
+        if self._transport.get_extra_info("ssl_object") is None:
+            sock = self._transport.get_extra_info("socket")
+            sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, _RECEIVE_BUFFER_SIZE)
         self._replace(key, headers)
 
     def feed(self, data: bytes) -> None:
