@@ -126,4 +126,10 @@ def haproxy(
         )
         command = [program("haproxy"), "-db", "-q", "-f", str(folder / "haproxy.cfg")]
         with running(command, port=port, log=folder / "log"):
-            yield HAProxy((host, port), folder / "admin.sock")
+            admin = folder / "admin.sock"
+            # It gets its name a moment after the ports are listened on.
+            deadline = time.monotonic() + TIMEOUT
+            while not admin.exists():
+                assert time.monotonic() < deadline, (folder / "log").read_text()
+                time.sleep(0.01)
+            yield HAProxy((host, port), admin)
