@@ -6,6 +6,7 @@ are tested with the module that does it. ``docs/conformance.md`` is the list.
 """
 
 import asyncio
+import random
 import re
 import ssl
 from typing import Any
@@ -37,6 +38,8 @@ async def check_served(server: Server) -> None:
     await client.close()
 
 
+HELLO = openssl_hello("localhost", [])
+
 # Rows 1 to 4: who does not even ask.
 
 
@@ -59,9 +62,6 @@ async def test_silent_and_slow_requests_are_cut_off(*, secure: bool) -> None:
         assert [(await client.read_end())[0] for client in (silent, slow)] == [b"", b""]
         assert server.service.counts["handshake_timeout"] == 2
         assert server.lines() == []
-
-
-HELLO = openssl_hello("localhost", [])
 
 
 @pytest.mark.parametrize("size", [0, 1, 100, None], ids=["none", "a byte", "a part", "all"])
@@ -108,6 +108,32 @@ async def test_scans_and_garbage_are_counted_in_silence(*, secure: bool) -> None
         assert sum(server.service.counts.values()) >= 40
         # The one that speaks HTTP to a TLS port may be a person's mistake.
         assert len(server.lines()) == (1 if secure else 0)
+
+
+@both
+@pytest.mark.parametrize("proxy", ["off", "required"])
+@on_loop
+async def test_spoiled_beginnings_do_no_harm(proxy: str, *, secure: bool) -> None:
+    """Row 3: any beginning of any protocol, cut, doubled or with wrong bytes, in two segments."""
+    chance = random.Random(f"{proxy} {secure}")  # noqa: S311 - the same in every run
+    good = [v1(), v2(), v2("2001:db8::1"), HELLO, handshake(), b"", frame(TEXT, b"hello")]
+    async with serve_counted(
+        secure=secure, proxy_protocol=proxy, timeouts={"handshake": 0.3}, on_message=echo
+    ) as server:
+        for _ in range(200):
+            data = bytearray(b"".join(chance.choices(good, k=3)))
+            for _ in range(chance.choice([0, 0, 1, 5])):
+                data[chance.randrange(len(data)) if data else 0 : 0] = chance.randbytes(2)
+            del data[chance.randrange(len(data) + 1) :]
+            cut = chance.randrange(len(data) + 1)
+            async with arriving(server, bytes(data[:cut]), tls=False) as client:
+                await turns(2)
+                client.push(bytes(data[cut:]))
+                await turns(3)
+        await eventually(lambda: admission(server).count == 0)
+
+        assert server.service.present_count == 0
+        assert len(server.lines()) < 10
 
 
 @on_loop
