@@ -167,7 +167,8 @@ class BusError(GatemanError):
         self.problem = problem
 
     def __str__(self) -> str:
-        return f"the bus {self.url}: {self.problem}."
+        mark = "" if self.problem.endswith("?") else "."
+        return f"the bus {self.url}: {self.problem}{mark}"
 
     @classmethod
     def too_big(cls, url: str, size: int, max_size: int) -> "BusError":

@@ -1,5 +1,10 @@
 """The bus of a machine, with a real router."""
 
+import asyncio
+import os
+import socket
+import subprocess
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -7,9 +12,12 @@ import pytest
 
 from gateman.bus.base import MAX_PENDING_SIZE, Bus
 from gateman.bus.local import local_bus
+from gateman.bus.router_wire import Kind, frame
+from gateman.errors import BusError, ConfigError
 
+from ..support.loop import eventually, on_loop
 from ..support.router import RouterProcess, router
-from .contract import DeliveryContract
+from .contract import ROOM, DeliveryContract, started
 from .contract_of_losses import LossContract
 
 
@@ -39,3 +47,153 @@ class TestLocal(DeliveryContract, LossContract):
         """Run a router."""
         with router(tmp_path) as process:
             yield _Broker(process)
+
+
+def test_a_path_is_absolute() -> None:
+    """What a relative one means depends on where a process was started."""
+    with pytest.raises(ConfigError) as caught:
+        local_bus("run/bus.sock")
+
+    assert str(caught.value) == (
+        "the bus's URL local://run/bus.sock has no absolute path: write local:///path/to/socket."
+    )
+
+
+@on_loop
+async def test_a_socket_that_is_not_there(tmp_path: Path) -> None:
+    """The error says what was looked for, and what may be the matter."""
+    with pytest.raises(BusError) as caught:
+        await local_bus(f"{tmp_path}/bus.sock").start()
+
+    assert str(caught.value) == (
+        f"the bus local://{tmp_path}/bus.sock: there is no such socket: is the service running?"
+    )
+
+
+@pytest.mark.parametrize(
+    ("greeting", "problem"),
+    [
+        (b"", "its router has refused us"),
+        (b"220 mail.example.org ESMTP\r\n", "what listens there is no router of gateman"),
+        (frame(Kind.PONG), "what listens there is no router of gateman"),
+        (
+            frame(Kind.HELLO, payload=b"gateman-bus 99"),
+            "its router is of another version of gateman: restart the service",
+        ),
+    ],
+)
+@on_loop
+async def test_something_else_listens_there(tmp_path: Path, greeting: bytes, problem: str) -> None:
+    """Nothing is sent to what does not greet as our router does."""
+    received: list[bytes] = []
+
+    async def answer(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        writer.write(greeting)
+        if not greeting:
+            writer.close()
+        received.append(await reader.read())
+        writer.close()
+
+    server = await asyncio.start_unix_server(answer, tmp_path / "bus.sock")
+    with pytest.raises(BusError) as caught:
+        await local_bus(f"{tmp_path}/bus.sock").start()
+    await eventually(lambda: received == [b""])
+    server.close()
+
+    assert caught.value.problem == problem
+
+
+@on_loop
+async def test_a_router_that_does_not_greet(tmp_path: Path) -> None:
+    """It is waited for, but not for ever."""
+    with socket.socket(socket.AF_UNIX) as listener:
+        listener.bind(str(tmp_path / "bus.sock"))
+        listener.listen()
+        with pytest.raises(BusError) as caught:
+            await local_bus(f"{tmp_path}/bus.sock", connect_timeout=0.05).start()
+
+    assert caught.value.problem == "its router does not answer within 0.05 seconds"
+
+
+@on_loop
+async def test_a_router_that_hangs_blocks_nobody(tmp_path: Path) -> None:
+    """Publishing goes on until the bound is reached, and then fails; what was taken arrives."""
+    with router(tmp_path) as process:
+        async with started(_Broker(process)) as (here, there):
+            arrived: list[bytes] = []
+            await there.subscribe(ROOM, arrived.append)
+            process.freeze()
+            accepted = 0
+            while here.publish(ROOM, b"%6d" % accepted + bytes(10_000)):
+                accepted += 1
+                await asyncio.sleep(0)
+            process.thaw()
+            await eventually(lambda: len(arrived) == accepted)
+
+    assert MAX_PENDING_SIZE < accepted * 10_000 < 2 * MAX_PENDING_SIZE
+    assert [int(payload[:6]) for payload in arrived] == list(range(accepted))
+
+
+NOBODY = """
+import asyncio, os, socket, sys
+from gateman.bus.local import local_bus
+from gateman.errors import BusError
+
+async def main(path, owner):
+    if owner:
+        os.seteuid(int(owner))
+        listener = socket.socket(socket.AF_UNIX)
+        listener.bind(path)
+        listener.listen()
+        os.seteuid(0)
+        os.chmod(path, 0o666)
+    os.setuid(65534)
+    try:
+        await local_bus(path).start()
+    except BusError as error:
+        print(error.problem)
+
+asyncio.run(main(*sys.argv[1:]))
+"""
+
+
+def as_nobody(folder: Path, path: Path, *, owner: str = "") -> str:
+    """Start a bus as another user; return what is wrong with that."""
+    for one in (folder, *folder.parents):
+        if one.stat().st_uid == os.geteuid():
+            one.chmod(one.stat().st_mode | 0o011)
+    said = subprocess.run(
+        [sys.executable, "-c", NOBODY, str(path), owner],
+        capture_output=True,
+        check=True,
+        text=True,
+        timeout=20,
+    )
+    return said.stdout
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root can become somebody else")
+@pytest.mark.parametrize(
+    ("mode", "problem"),
+    [
+        (0o600, "this user may not connect to it\n"),
+        (0o666, "its router has refused us\n"),
+    ],
+)
+def test_another_user_is_refused(tmp_path: Path, mode: int, problem: str) -> None:
+    """By the socket's mode, and by the router if somebody has opened it."""
+    with router(tmp_path) as process:
+        process.path.chmod(mode)
+        said = as_nobody(tmp_path, process.path)
+
+    assert said == problem
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root can become somebody else")
+def test_a_strangers_router_is_told_nothing(tmp_path: Path) -> None:
+    """Whoever was first at a path that all can write to does not get our messages."""
+    tmp_path.chmod(0o777)
+
+    said = as_nobody(tmp_path, tmp_path / "bus.sock", owner="65533")
+
+    assert said == "its router belongs to another user (uid 65533)\n"

@@ -1,15 +1,24 @@
 """The bus of several machines, with real NATS servers."""
 
+import asyncio
+import logging
+import socket
 from collections.abc import Iterator
 from pathlib import Path
 
+import nats
 import pytest
 
-from gateman.bus.base import MAX_PENDING_SIZE, Bus
+from gateman.bus.base import MAX_PENDING_SIZE, Bus, Cause, Gap
 from gateman.bus.nats import nats_bus
+from gateman.bus.subjects import subject
+from gateman.errors import BusError, ConfigError
 
-from ..support.nats import NatsServer, nats_server
-from .contract import DeliveryContract
+from ..support.certificates import Authority
+from ..support.loop import eventually, on_loop, turns
+from ..support.nats import NatsServer, Nkey, jwt_config, nats_cluster, nats_server
+from ..support.proxies import free_port
+from .contract import OTHER, ROOM, DeliveryContract, ignore, labelled
 from .contract_of_losses import LossContract
 
 
@@ -37,3 +46,425 @@ class TestNats(DeliveryContract, LossContract):
         """Run a server."""
         with nats_server(tmp_path) as server:
             yield _Broker(server)
+
+
+async def works(*buses: Bus) -> None:
+    """Send something from the first bus to the last, and stop all of them."""
+    arrived: list[bytes] = []
+    for bus in buses:
+        await bus.start()
+    await buses[-1].subscribe(ROOM, arrived.append)
+    buses[0].publish(ROOM, b"hello")
+    await eventually(lambda: arrived == [b"hello"])
+    for bus in buses:
+        await bus.stop()
+
+
+async def problem(bus: Bus) -> str:
+    """Start a bus that cannot be; return what is wrong with it."""
+    with pytest.raises(BusError) as caught:
+        await bus.start()
+    assert not bus.is_connected
+    await bus.stop()
+    return caught.value.problem
+
+
+USERS = 'authorization { users: [{user: anna, password: "s3/cr@t"}, {user: bert, password: x}] }'
+TOKEN = 'authorization { token: "t0ken" }'
+
+
+@on_loop
+async def test_a_user_and_a_password(tmp_path: Path) -> None:
+    """In the URL, where they are escaped, or beside it."""
+    with nats_server(tmp_path, USERS) as server:
+        place = server.url.removeprefix("nats://")
+        in_url = nats_bus(f"nats://anna:s3%2Fcr%40t@{place}")
+        await works(in_url, nats_bus(server.url, user="anna", password="s3/cr@t"))
+
+    assert "s3" not in f"{in_url!r} {in_url.url}"
+
+
+@on_loop
+async def test_a_token(tmp_path: Path) -> None:
+    """In the URL or beside it."""
+    with nats_server(tmp_path, TOKEN) as server:
+        place = server.url.removeprefix("nats://")
+        in_url = nats_bus(f"nats://t0ken@{place}")
+        await works(in_url, nats_bus(server.url, token="t0ken"))
+
+    assert "t0ken" not in f"{in_url!r} {in_url.url}"
+
+
+@on_loop
+async def test_an_nkey(tmp_path: Path) -> None:
+    """The server knows its public form only."""
+    key = Nkey.make()
+    seed = tmp_path / "seed"
+    seed.write_text(key.seed)
+    with nats_server(tmp_path, f"authorization {{ users: [{{nkey: {key.public}}}] }}") as server:
+        await works(*(nats_bus(server.url, nkey=seed) for _ in range(2)))
+
+
+@on_loop
+async def test_a_credentials_file(tmp_path: Path) -> None:
+    """What ``nsc`` and NGS hand out."""
+    config, creds = jwt_config(tmp_path)
+    with nats_server(tmp_path, config) as server:
+        await works(*(nats_bus(server.url, creds=creds) for _ in range(2)))
+
+
+@pytest.mark.parametrize("config", [USERS, TOKEN])
+@on_loop
+async def test_who_may_not_is_told_so(
+    tmp_path: Path, config: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    """One sentence with the server's own words, and nothing of what was tried."""
+    with nats_server(tmp_path, config) as server:
+        wrong = nats_bus(server.url, user="anna", password="guess")
+        problems = [
+            await problem(wrong),
+            await problem(nats_bus(server.url, token="guess")),
+            await problem(nats_bus(server.url)),
+        ]
+
+    assert problems == ["it refuses us: Authorization Violation"] * 3
+    assert "guess" not in caplog.text
+
+
+@on_loop
+async def test_credentials_that_vanish_are_an_error_each_time(tmp_path: Path) -> None:
+    """A file that was there when the service was configured may be gone when it connects."""
+    config, creds = jwt_config(tmp_path)
+    with nats_server(tmp_path, config) as server:
+        bus = nats_bus(server.url, creds=creds)
+        creds.unlink()
+        said = await problem(bus)
+
+    assert said == f"{creds} cannot be read: no such file or directory"
+
+
+@on_loop
+async def test_what_we_may_not_is_said_and_counted(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    """A server may allow some subjects only; the connection stays."""
+    config = (
+        'authorization { default_permissions: {publish: "ok.>", subscribe: "ok.>"},'
+        " users: [{user: anna, password: x}] }"
+    )
+    fine, secret = subject("ok", "room"), subject("secret")
+    with nats_server(tmp_path, config) as server:
+        bus = nats_bus(server.url, user="anna", password="x")
+        await bus.start()
+        await bus.subscribe(fine, ignore)
+        with pytest.raises(BusError) as caught:
+            await bus.subscribe(secret, ignore)
+        bus.publish(secret, b"no")
+        await eventually(lambda: bus.counts["refused"] == 2)
+        is_connected = bus.is_connected
+        await bus.stop()
+
+    assert caught.value.problem == (
+        'it refuses: Permissions Violation for Subscription to "secret"'
+    )
+    assert is_connected
+    assert len(caplog.messages) == 1
+
+
+def tls_config(folder: Path, authority: Authority, *, asks: bool = False) -> str:
+    """Configure TLS, for clients with a certificate only if it asks for one."""
+    issued = authority.issue(folder, "127.0.0.1")
+    verify = f", ca_file: {issued.authority}, verify: true" if asks else ""
+    return f"tls {{ cert_file: {issued.certificate}, key_file: {issued.key}{verify} }}"
+
+
+@on_loop
+async def test_tls(tmp_path: Path) -> None:
+    """With an authority of our own; nats:// uses it if the server wants it, tls:// insists."""
+    authority = Authority()
+    with nats_server(tmp_path, tls_config(tmp_path, authority)) as server:
+        ca = tmp_path / "authority.pem"
+        place = server.url.removeprefix("nats://")
+        await works(nats_bus(f"tls://{place}", ca=ca), nats_bus(server.url, ca=ca))
+
+
+@on_loop
+async def test_tls_on_both_sides(tmp_path: Path) -> None:
+    """Who has no certificate is refused, if the server asks for one."""
+    authority = Authority()
+    with nats_server(tmp_path, tls_config(tmp_path, authority, asks=True)) as server:
+        ours = authority.issue(tmp_path, "node@example.org", stem="client")
+        with_key = [
+            nats_bus(server.url, ca=ours.authority, cert=ours.certificate, key=ours.key)
+            for _ in range(2)
+        ]
+        await works(*with_key)
+        said = await problem(nats_bus(server.url, ca=ours.authority))
+
+    assert said in {"TLS failed: TLSV13_ALERT_CERTIFICATE_REQUIRED", "it has hung up"} or (
+        said.startswith("TLS failed")
+    )
+
+
+@on_loop
+async def test_a_certificate_that_is_not_trusted(tmp_path: Path) -> None:
+    """No password is sent to a server that is not who it should be."""
+    with nats_server(tmp_path, tls_config(tmp_path, Authority())) as server:
+        untrusted = await problem(nats_bus(server.url))
+        other_name = nats_bus(
+            server.url.replace("127.0.0.1", "localhost"), ca=tmp_path / "authority.pem"
+        )
+        wrong_name = await problem(other_name)
+
+    assert untrusted == ("its certificate is not trusted: unable to get local issuer certificate")
+    assert wrong_name == (
+        "its certificate is not trusted: Hostname mismatch, certificate is not valid for"
+        " 'localhost'."
+    )
+
+
+@on_loop
+async def test_tls_is_not_given_up(tmp_path: Path) -> None:
+    """A server without TLS is told nothing by who wants TLS."""
+    with nats_server(tmp_path) as server:
+        place = server.url.removeprefix("nats://")
+        said = await problem(nats_bus(f"tls://anna:s3cret@{place}"))
+
+    assert said == "it offers no TLS, and the URL says tls://"
+
+
+@pytest.mark.parametrize(
+    ("options", "text"),
+    [
+        ({"ca": "{}/none"}, "the bus's ca={}/none cannot be read: no such file or directory."),
+        ({"ca": "{}/text"}, "the bus's ca={}/text cannot be used: it has to be PEM."),
+        ({"cert": "{}/text"}, "the bus's cert={}/text cannot be used: it has to be PEM."),
+        ({"key": "{}/text"}, "the bus has a key= without its cert=: give both."),
+    ],
+)
+def test_files_that_will_not_do(tmp_path: Path, options: dict[str, str], text: str) -> None:
+    """They are refused before anything connects."""
+    (tmp_path / "text").write_text("hello")
+    filled = {name: value.format(tmp_path) for name, value in options.items()}
+    with pytest.raises(ConfigError) as caught:
+        nats_bus("nats://127.0.0.1", **filled)  # type: ignore[arg-type]
+
+    assert str(caught.value) == text.format(tmp_path)
+
+
+@on_loop
+async def test_an_independent_client_understands_us(tmp_path: Path) -> None:
+    """What nats-py publishes arrives here, and what we publish arrives there."""
+    arrived: list[bytes] = []
+    with nats_server(tmp_path) as server:
+        bus = nats_bus(server.url)
+        await bus.start()
+        await bus.subscribe(ROOM, arrived.append)
+        client = await nats.connect(server.url)
+        subscription = await client.subscribe(OTHER)
+        await client.publish(ROOM, b"\r\nfrom there\r\n", headers={"are": "ignored"})
+        await client.publish(ROOM, b"and again", reply="somewhere")
+        await client.flush()
+        bus.publish(OTHER, b"\r\nfrom here\r\n")
+        there = await subscription.next_msg(timeout=5)
+        await eventually(lambda: len(arrived) == 2)
+        await client.close()
+        await bus.stop()
+
+    assert arrived == [b"\r\nfrom there\r\n", b"and again"]
+    assert (there.subject, there.data) == (OTHER, b"\r\nfrom here\r\n")
+
+
+@on_loop
+async def test_a_cluster_loses_a_server(tmp_path: Path) -> None:
+    """Buses meet over all servers; who loses its own goes on with another one."""
+    with nats_cluster(tmp_path) as servers:
+        urls = [server.url.removeprefix("nats://") for server in servers]
+        buses = [
+            # The first is at the first server, until that one dies.
+            nats_bus(servers[0].url),
+            *(nats_bus(f"nats://{','.join(urls)}") for _ in range(6)),
+        ]
+        gaps: list[Gap] = []
+        arrived: set[tuple[str, bytes]] = set()
+        heard: list[tuple[str, bytes]] = []
+        for number, bus in enumerate(buses):
+            bus.on_gap = gaps.append
+            await bus.start()
+            await bus.subscribe(ROOM, labelled(heard, str(number)))
+        counts = []
+        for turn, alive in enumerate((buses, buses[1:])):
+            # Servers tell each other of subscriptions in their own time.
+            wanted = len(alive) * (len(alive) - 1)
+            payloads = {bus: f"{turn} {number}".encode() for number, bus in enumerate(alive)}
+
+            def is_complete(wanted: int = wanted, turn: int = turn) -> bool:
+                arrived.update(one for one in heard if one[1].startswith(b"%d" % turn))
+                return len(arrived) == wanted
+
+            for _ in range(100):
+                for bus, payload in payloads.items():
+                    bus.publish(ROOM, payload)
+                await turns(20)
+                if is_complete():
+                    break
+                await asyncio.sleep(0.05)
+            counts.append(len(arrived))
+            arrived.clear()
+            if turn == 0:
+                servers[0].kill()
+                await eventually(lambda: not buses[0].is_connected)
+                await eventually(lambda: all(bus.is_connected for bus in buses[1:]))
+        for bus in buses:
+            await bus.stop()
+
+    assert counts == [7 * 6, 6 * 5]
+    assert all(gap.cause == Cause.DISCONNECTED for gap in gaps)
+
+
+@on_loop
+async def test_no_server_answers(tmp_path: Path) -> None:
+    """The sentence says for each what is wrong."""
+    with nats_server(tmp_path, TOKEN) as server:
+        port = free_port()
+        said = await problem(nats_bus(f"{server.url},127.0.0.1:{port}"))
+    unknown = await problem(nats_bus("nats://no-such-host.invalid"))
+
+    assert sorted(said.split("; ")) == sorted(
+        [
+            f"127.0.0.1:{server.port}: it refuses us: Authorization Violation",
+            f"127.0.0.1:{port}: nobody listens there",
+        ]
+    )
+    assert unknown == "there is no such host"
+
+
+@on_loop
+async def test_a_server_that_hangs(tmp_path: Path) -> None:
+    """It is not waited for for ever, neither at the start nor later."""
+    with nats_server(tmp_path) as server:
+        server.freeze()
+        said = await problem(nats_bus(server.url, connect_timeout=0.1))
+        server.thaw()
+
+    assert said == "it does not answer within 0.1 seconds"
+
+
+@pytest.mark.parametrize(
+    ("greeting", "expected"),
+    [
+        (b"220 mail.example.org\r\n", "what listens there is no NATS server"),
+        (b"", "what listens there is no NATS server"),
+        (b"INFO {}\r\n", "it has hung up"),
+    ],
+)
+@on_loop
+async def test_something_else_listens_there(greeting: bytes, expected: str) -> None:
+    """It is told nothing."""
+
+    def answer(_: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        writer.write(greeting)
+        writer.close()
+
+    server = await asyncio.start_server(answer, "127.0.0.1", 0)
+    port = server.sockets[0].getsockname()[1]
+    said = await problem(nats_bus(f"nats://127.0.0.1:{port}"))
+    server.close()
+
+    assert said == expected
+
+
+@on_loop
+async def test_whoever_is_too_slow_is_cut_off_and_told(tmp_path: Path) -> None:
+    """NATS ends the connection of who does not read; we come back, with a gap."""
+    with nats_server(tmp_path, 'max_pending: 1MB\nwrite_deadline: "500ms"') as server:
+        bus = nats_bus(server.url)
+        gaps: list[Gap] = []
+        arrived: list[bytes] = []
+        bus.on_gap = gaps.append
+        await bus.start()
+        await bus.subscribe(ROOM, arrived.append)
+        # Without a turn of this loop, in which the bus could read.
+        flood(server.port, 300, 100_000)
+        await eventually(lambda: bool(gaps))
+        await bus.subscribe(OTHER, ignore)
+        client = await nats.connect(server.url)
+        await client.publish(ROOM, b"and on")
+        await client.close()
+        await eventually(lambda: arrived[-1] == b"and on")
+        await bus.stop()
+
+    assert [(gap.cause, gap.missed) for gap in gaps] == [(Cause.DISCONNECTED, None)]
+    assert len(arrived) < 300
+
+
+def flood(port: int, count: int, size: int) -> None:
+    """Publish from outside, and wait until the server has dealt with it."""
+    with socket.create_connection(("127.0.0.1", port), timeout=10) as client:
+        client.sendall(b'CONNECT {"verbose":false}\r\n')
+        for _ in range(count):
+            client.sendall(b"PUB %b %d\r\n%b\r\n" % (ROOM.encode(), size, bytes(size)))
+        client.sendall(b"PING\r\n")
+        said = b""
+        while b"PONG" not in said:
+            said += client.recv(65536)
+
+
+@on_loop
+async def test_a_server_that_asks_nobody_is_pointed_out(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    """Whoever reaches it could send to every client; on this machine that is our business."""
+    own = next(iter(_addresses()), None)
+    if own is None:
+        pytest.skip("this machine has no address but its loopback's")
+
+    async def answer(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        writer.write(b"INFO {}\r\n")
+        while line := await reader.readline():
+            if line == b"PING\r\n":
+                writer.write(b"PONG\r\n")
+        writer.close()
+
+    server = await asyncio.start_server(answer, own, 0)
+    url = f"{own}:{server.sockets[0].getsockname()[1]}"
+    bus = nats_bus(f"nats://{url}")
+    await bus.start()
+    await bus.stop()
+    server.close()
+
+    assert caplog.messages == [
+        f"the bus nats://{url}: {url} asks nobody who they are, so whoever reaches it can send to"
+        " every client"
+    ]
+
+
+def _addresses() -> list[str]:
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as probe:
+        try:
+            # Nothing is sent: it only chooses the address that would be sent from.
+            probe.connect(("192.0.2.1", 9))
+        except OSError:
+            return []
+        return [probe.getsockname()[0]]
+
+
+@on_loop
+async def test_no_secret_is_in_a_log(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    """Whatever happens to a connection with a password, at every level of the log."""
+    caplog.set_level(logging.DEBUG)
+    with nats_server(tmp_path, USERS) as server:
+        place = server.url.removeprefix("nats://")
+        bus = nats_bus(f"nats://anna:s3%2Fcr%40t@{place}")
+        gaps: list[Gap] = []
+        bus.on_gap = gaps.append
+        await bus.start()
+        server.kill()
+        await eventually(lambda: not bus.is_connected)
+        await eventually(lambda: any("still away" in line for line in caplog.messages))
+        server.start()
+        await eventually(lambda: bool(gaps))
+        await bus.stop()
+
+    assert len(caplog.messages) >= 3
+    assert "s3" not in caplog.text

@@ -10,7 +10,7 @@ from .base import MAX_PAYLOAD_SIZE
 from .wire import Event, Wire
 
 # Seconds; to connect to one broker, with all greetings.
-DIAL_TIMEOUT = 5.0
+CONNECT_TIMEOUT = 5.0
 
 
 class Link(asyncio.Protocol):
@@ -60,7 +60,8 @@ class Link(asyncio.Protocol):
         Raises:
             OSError: The server's certificate is not good, or it does not speak TLS.
         """
-        assert self._transport is not None
+        if self._transport is None:
+            raise ConnectionResetError
         loop = asyncio.get_running_loop()
         encrypted = await loop.start_tls(self._transport, self, context, server_hostname=host)
         if encrypted is None:
@@ -84,8 +85,8 @@ class Link(asyncio.Protocol):
             on_room: Called when much could not be written, and little is left of it.
             room: Much, in bytes; little is a quarter.
         """
-        assert self._transport is not None
-        self._transport.set_write_buffer_limits(room)
+        if self._transport is not None:
+            self._transport.set_write_buffer_limits(room)
         self._take, self._on_lost, self._on_room = take, on_lost, on_room
         while not self._early.empty():
             event = self._early.get_nowait()
@@ -112,7 +113,7 @@ class Link(asyncio.Protocol):
         with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(within):
                 await self._gone.wait()
-        self._transport.abort()
+        self.abort()
 
     def abort(self) -> None:
         """End the connection at once."""
@@ -141,6 +142,8 @@ class Link(asyncio.Protocol):
 
     def connection_lost(self, exc: Exception | None) -> None:  # noqa: ARG002 - asyncio's signature
         """Say that it has ended; called by asyncio."""
+        # A transport that has ended cannot be asked for anything, not even to end.
+        self._transport = None
         self._gone.set()
         self._early.put_nowait(None)
         if self._on_lost is not None:

@@ -7,19 +7,25 @@ from pathlib import Path
 from ..errors import BusError, ConfigError
 from . import unix
 from .base import MAX_PAYLOAD_SIZE, MAX_PENDING_SIZE
-from .link import DIAL_TIMEOUT, Link
+from .link import CONNECT_TIMEOUT, Link
 from .remote import RemoteBus
 from .router_wire import HELLO, RouterWire
 from .wire import Hello
 
 
-def local_bus(path: str, *, max_pending_size: int = MAX_PENDING_SIZE) -> RemoteBus:
+def local_bus(
+    path: str,
+    *,
+    max_pending_size: int = MAX_PENDING_SIZE,
+    connect_timeout: float = CONNECT_TIMEOUT,
+) -> RemoteBus:
     """
     Make the bus of a router.
 
     Args:
         path: The router's socket, absolute.
         max_pending_size: How much may wait to be sent, in bytes.
+        connect_timeout: How long the router may take to greet us, in seconds.
 
     Returns:
         The bus, not started.
@@ -31,14 +37,16 @@ def local_bus(path: str, *, max_pending_size: int = MAX_PENDING_SIZE) -> RemoteB
         raise ConfigError(
             f"the bus's URL local://{path} has no absolute path", "write local:///path/to/socket"
         )
-    return RemoteBus(_Router(Path(path)), max_pending_size=max_pending_size)
+    router = _Router(Path(path), connect_timeout)
+    return RemoteBus(router, max_pending_size=max_pending_size)
 
 
 class _Router:
     """The router behind a path; see :class:`~.remote.Dialect`."""
 
-    def __init__(self, path: Path) -> None:
+    def __init__(self, path: Path, connect_timeout: float) -> None:
         self._path = path
+        self._connect_timeout = connect_timeout
 
     @property
     def url(self) -> str:
@@ -46,10 +54,10 @@ class _Router:
 
     async def dial(self) -> Link:
         try:
-            async with asyncio.timeout(DIAL_TIMEOUT):
+            async with asyncio.timeout(self._connect_timeout):
                 return await self._dial()
         except OSError as error:
-            raise BusError(self.url, _reason(error)) from None
+            raise BusError(self.url, self._reason(error)) from None
 
     async def _dial(self) -> Link:
         sock = await unix.connect(self._path)
@@ -80,14 +88,15 @@ class _Router:
                 problem = "what listens there is no router of gateman"
         raise BusError(self.url, problem)
 
-
-def _reason(error: OSError) -> str:
-    if isinstance(error, TimeoutError):
-        return f"its router does not answer within {DIAL_TIMEOUT:g} seconds"
-    if isinstance(error, FileNotFoundError):
-        return "there is no such socket: is the service running?"
-    if isinstance(error, ConnectionRefusedError):
-        return "nobody listens there: is the service running?"
-    if isinstance(error, PermissionError):
-        return "this user may not connect to it"
-    return (error.strerror or str(error)).lower()
+    def _reason(self, error: OSError) -> str:
+        match error:
+            case TimeoutError():
+                return f"its router does not answer within {self._connect_timeout:g} seconds"
+            case FileNotFoundError():
+                return "there is no such socket: is the service running?"
+            case ConnectionRefusedError():
+                return "nobody listens there: is the service running?"
+            case PermissionError():
+                return "this user may not connect to it"
+            case _:
+                return (error.strerror or str(error)).lower()

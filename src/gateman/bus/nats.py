@@ -19,7 +19,7 @@ from ..errors import BusError, ConfigError
 from ..log import logger
 from .base import MAX_PAYLOAD_SIZE, MAX_PENDING_SIZE
 from .credentials import Credentials
-from .link import DIAL_TIMEOUT, Link
+from .link import CONNECT_TIMEOUT, Link
 from .nats_url import NatsUrl, Server
 from .nats_wire import NatsWire, connect
 from .remote import RemoteBus
@@ -28,7 +28,6 @@ from .wire import Hello, Refused, Sign
 PathLike = str | os.PathLike[str]
 
 _REASONS = {
-    TimeoutError: f"it does not answer within {DIAL_TIMEOUT:g} seconds",
     ConnectionRefusedError: "nobody listens there",
     ConnectionError: "it has hung up",
     socket.gaierror: "there is no such host",
@@ -47,6 +46,7 @@ def nats_bus(
     cert: PathLike | None = None,
     key: PathLike | None = None,
     max_pending_size: int = MAX_PENDING_SIZE,
+    connect_timeout: float = CONNECT_TIMEOUT,
 ) -> RemoteBus:
     """
     Make the bus of a NATS server or cluster.
@@ -66,6 +66,7 @@ def nats_bus(
         cert: A file with our own certificate, if the server wants one.
         key: A file with its key, if it is not in the same file.
         max_pending_size: How much may wait to be sent, in bytes.
+        connect_timeout: How long a server may take until it has accepted us, in seconds.
 
     Returns:
         The bus, not started.
@@ -83,16 +84,24 @@ def nats_bus(
     )
     credentials.check()
     context = _context(ca, cert, key)
-    return RemoteBus(_Cluster(where, credentials, context), max_pending_size=max_pending_size)
+    cluster = _Cluster(where, credentials, context, connect_timeout)
+    return RemoteBus(cluster, max_pending_size=max_pending_size)
 
 
 class _Cluster:
     """The servers of a URL; see :class:`~.remote.Dialect`."""
 
-    def __init__(self, where: NatsUrl, credentials: Credentials, context: ssl.SSLContext) -> None:
+    def __init__(
+        self,
+        where: NatsUrl,
+        credentials: Credentials,
+        context: ssl.SSLContext,
+        connect_timeout: float,
+    ) -> None:
         self._where = where
         self._credentials = credentials
         self._context = context
+        self._connect_timeout = connect_timeout
         self._has_warned = False
 
     @property
@@ -116,11 +125,14 @@ class _Cluster:
         loop = asyncio.get_running_loop()
         link = Link(NatsWire())
         try:
-            async with asyncio.timeout(DIAL_TIMEOUT):
+            async with asyncio.timeout(self._connect_timeout):
                 await loop.create_connection(lambda: link, server.host, server.port)
                 await self._greet(link, server)
         except BaseException as error:
             link.abort()
+            if isinstance(error, TimeoutError):
+                problem = f"it does not answer within {self._connect_timeout:g} seconds"
+                raise BusError(self.url, problem) from None
             if isinstance(error, OSError):
                 raise BusError(self.url, _reason(error)) from None
             raise

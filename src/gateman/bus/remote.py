@@ -148,7 +148,11 @@ class RemoteBus:
         """See :meth:`.base.Bus.start`."""
         self._routing.check()
         if self._link is None and self._reconnecting is None:
-            self._open(await self._dialect.dial())
+            link = await self._dialect.dial()
+            if self._is_stopped:
+                link.abort()
+                self._routing.check()
+            self._open(link)
 
     async def stop(self) -> None:
         """See :meth:`.base.Bus.stop`."""
@@ -163,18 +167,19 @@ class RemoteBus:
             with contextlib.suppress(TimeoutError):
                 async with asyncio.timeout(_DRAIN_TIMEOUT):
                     await self._drained
-            self._lose()
+            if self._link is not None:
+                self._lose()
             await link.close(_DRAIN_TIMEOUT)
         self._routing.stop()
 
     def publish(self, subject: Subject, payload: bytes) -> bool:
         """See :meth:`.base.Bus.publish`."""
         size = len(payload)
+        if size > self._max_payload_size:
+            raise BusError.too_big(self.url, size, self._max_payload_size)
         if self._link is None or self._is_stopped:
             self._losses.refused_away(time.time())
             return False
-        if size > self._max_payload_size:
-            raise BusError.too_big(self.url, size, self._max_payload_size)
         if self._out_size + self._backlog + size > self._max_pending_size:
             self._backlog = self._link.backlog
             if self._out_size + self._backlog + size > self._max_pending_size:
@@ -313,7 +318,8 @@ class RemoteBus:
             case Refused():
                 self._on_refused(event.text)
             case Hello():
-                self._max_payload_size = event.about.get("max_payload", self._max_payload_size)
+                limit = event.about.get("max_payload", self._max_payload_size)
+                self._max_payload_size = int(limit)
             case Broken():
                 self._reason = event.text
                 if self._link is not None:
@@ -333,6 +339,8 @@ class RemoteBus:
         if self._link is None:
             return
         self._lose()
+        if self._is_stopped:
+            return
         self._log("lost", f"the bus {self.url} is away: {self._reason}")
         self._reconnecting = asyncio.get_running_loop().create_task(self._reconnect())
 

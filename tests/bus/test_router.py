@@ -1,0 +1,368 @@
+"""The router: it passes on what is wanted, and who is slow or wrong harms nobody else."""
+
+import asyncio
+import os
+import signal
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import AsyncIterator, Iterator
+from contextlib import asynccontextmanager, contextmanager, suppress
+from pathlib import Path
+
+import pytest
+
+from gateman.bus import unix
+from gateman.bus.router import main, route
+from gateman.bus.router_wire import HELLO, MAX_FRAME_SIZE, Kind, RouterWire, dropped, frame
+from gateman.bus.subjects import subject
+from gateman.bus.wire import Dropped, Event, Sign
+
+from ..support.child import answers
+from ..support.loop import eventually, on_loop
+
+ROOM = subject("room")
+WIRE = RouterWire()
+
+# Seconds; for a process to start or to end on a loaded machine.
+PROCESS_TIMEOUT = 20.0
+
+
+class Client:
+    """A process, as the router sees it: it reads when the test says so."""
+
+    def __init__(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        self.reader = reader
+        self.writer = writer
+        self._wire = RouterWire()
+        self._events: list[Event] = []
+
+    @classmethod
+    async def connect(cls, path: Path) -> "Client":
+        """Connect, and read the greeting."""
+        client = cls(*await asyncio.open_unix_connection(path))
+        assert await client.reader.readexactly(len(HELLO)) == HELLO
+        return client
+
+    async def event(self) -> Event | None:
+        """Read one event; ``None`` at the end."""
+        while not self._events:
+            data = await self.reader.read(65536)
+            if not data:
+                return None
+            self._events += self._wire.feed(data)
+        return self._events.pop(0)
+
+    async def settle(self) -> list[Event]:
+        """Have everything that was written handled; return what came before the answer."""
+        self.writer.write(self._wire.ping)
+        events: list[Event] = []
+        while (event := await self.event()) is not Sign.PONG:
+            assert event is not None
+            events.append(event)
+        return events
+
+    def close(self) -> None:
+        """Hang up."""
+        self.writer.close()
+
+
+@asynccontextmanager
+async def routed(
+    tmp_path: Path, count: int, *, max_pending_size: int = 1_000_000
+) -> AsyncIterator[list[Client]]:
+    """Run a router in this process, with some clients."""
+    path = tmp_path / "bus.sock"
+    listener = unix.listen(path)
+    routing = asyncio.ensure_future(route(listener, max_pending_size=max_pending_size))
+    clients: list[Client] = []
+    try:
+        for _ in range(count):
+            clients.append(await Client.connect(path))  # noqa: PERF401 - closed in part
+        yield clients
+    finally:
+        for client in clients:
+            client.close()
+        routing.cancel()
+        await asyncio.wait([routing])
+
+
+@on_loop
+async def test_it_passes_on_what_is_wanted(tmp_path: Path) -> None:
+    """To all others that subscribed, as it came."""
+    async with routed(tmp_path, 3) as (one, two, three):
+        for client in (one, two):
+            client.writer.write(WIRE.subscribe(ROOM))
+            await client.settle()
+        one.writer.write(WIRE.publish(ROOM, b"hello"))
+        await one.settle()
+
+        said = [await client.settle() for client in (one, two, three)]
+
+    assert said == [[], [("room", b"hello")], []]
+
+
+@on_loop
+async def test_who_leaves_is_forgotten(tmp_path: Path) -> None:
+    """Unsubscribed or gone, somebody or nobody left: it is not written to."""
+    async with routed(tmp_path, 4) as (one, two, three, four):
+        for client in (two, three, four):
+            client.writer.write(WIRE.subscribe(ROOM) + WIRE.subscribe(ROOM))
+            await client.settle()
+        two.writer.write(WIRE.unsubscribe(ROOM) + WIRE.unsubscribe(ROOM))
+        await two.settle()
+        three.close()
+        one.writer.write(WIRE.publish(ROOM, b"one"))
+        await one.settle()
+        first = [await client.settle() for client in (two, four)]
+        four.writer.write(WIRE.unsubscribe(ROOM))
+        await four.settle()
+        one.writer.write(WIRE.publish(ROOM, b"nobody"))
+        await one.settle()
+        second = [await client.settle() for client in (two, four)]
+
+    assert first == [[], [("room", b"one")]]
+    assert second == [[], []]
+
+
+@on_loop
+async def test_who_is_slow_loses_messages_and_is_told(tmp_path: Path) -> None:
+    """The others get all of them, at their speed; then it goes on, in order."""
+    began_at = time.time()
+    async with routed(tmp_path, 3) as (publisher, quick, slow):
+        for client in (quick, slow):
+            client.writer.write(WIRE.subscribe(ROOM))
+            await client.settle()
+        slow.writer.transport.pause_reading()  # type: ignore[attr-defined]
+        count = 0
+        for number in range(200):
+            publisher.writer.write(WIRE.publish(ROOM, b"%6d" % number + bytes(20_000)))
+            assert isinstance(await quick.event(), tuple)
+            count += 1
+        slow.writer.transport.resume_reading()  # type: ignore[attr-defined]
+        arrived: list[bytes] = []
+        while isinstance(event := await slow.event(), tuple):
+            arrived.append(event[1][:6])
+        publisher.writer.write(WIRE.publish(ROOM, b"and on"))
+        after = await slow.event()
+
+    assert count == 200
+    assert arrived == [b"%6d" % number for number in range(len(arrived))]
+    assert isinstance(event, Dropped)
+    assert len(arrived) + event.count == 200
+    assert began_at <= event.since <= time.time()
+    assert 1_000_000 < len(arrived) * 20_000 < 3_000_000
+    assert after == ("room", b"and on")
+
+
+@on_loop
+async def test_a_message_bigger_than_the_bound_is_counted(tmp_path: Path) -> None:
+    """It never fits, which the receiver learns at once."""
+    async with routed(tmp_path, 2, max_pending_size=1000) as (one, two):
+        two.writer.write(WIRE.subscribe(ROOM))
+        await two.settle()
+        one.writer.write(WIRE.publish(ROOM, bytes(2000)) + WIRE.publish(ROOM, b"fits"))
+        event = await two.event()
+        one.writer.write(WIRE.publish(ROOM, b"fits"))
+        after = await two.event()
+
+    assert isinstance(event, Dropped)
+    assert event.count == 2
+    assert after == ("room", b"fits")
+
+
+@pytest.mark.parametrize(
+    "data",
+    [
+        frame(Kind.MESSAGE, b"x" * 10)[:2] + b"\xff" * 20,
+        frame(Kind.PONG),
+        dropped(1, 1.0),
+        b"\x09" + bytes(6),
+        b"GET / HTTP/1.1\r\n\r\n",
+        WIRE.publish(ROOM, bytes(MAX_FRAME_SIZE)),
+    ],
+)
+@on_loop
+async def test_who_sends_nonsense_is_let_go(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture, data: bytes
+) -> None:
+    """It is logged once, and the others stay."""
+    async with routed(tmp_path, 4) as (one, two, *wrong):
+        one.writer.write(WIRE.subscribe(ROOM))
+        await one.settle()
+        for client in wrong:
+            client.writer.write(data)
+            with suppress(ConnectionError):
+                assert await client.event() is None
+        two.writer.write(WIRE.publish(ROOM, b"hello"))
+        await two.settle()
+        said = await one.settle()
+
+    assert said == [("room", b"hello")]
+    assert caplog.messages == ["the router refused a process that sends what is no frame"]
+
+
+@on_loop
+async def test_who_asks_and_never_reads_is_let_go(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Answers are not dropped, so they are bounded by the connection's end."""
+    async with routed(tmp_path, 1, max_pending_size=1000) as (client,):
+        client.writer.transport.pause_reading()  # type: ignore[attr-defined]
+        for _ in range(100):
+            client.writer.write(WIRE.ping * 1000)
+        await eventually(lambda: bool(caplog.messages))
+
+    assert caplog.messages == ["the router refused a process that does not read"]
+
+
+@contextmanager
+def process(*arguments: str, pass_fds: tuple[int, ...] = ()) -> Iterator[subprocess.Popen[bytes]]:
+    """Run a router as a program."""
+    child = subprocess.Popen(
+        [sys.executable, "-m", "gateman.bus.router", *arguments],
+        stderr=subprocess.PIPE,
+        pass_fds=pass_fds,
+    )
+    try:
+        yield child
+    finally:
+        child.kill()
+        child.communicate()
+
+
+async def answered(path: Path) -> None:
+    """Wait until a router greets."""
+    await eventually(lambda: answers(socket.AF_UNIX, str(path)), within=PROCESS_TIMEOUT)
+    (await Client.connect(path)).close()
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+@on_loop
+async def test_a_signal_ends_it(tmp_path: Path, number: signal.Signals) -> None:
+    """It leaves no socket, says nothing and ends with 0."""
+    path = tmp_path / "bus.sock"
+    with process(str(path)) as child:
+        await answered(path)
+        child.send_signal(number)
+        _, errors = child.communicate(timeout=PROCESS_TIMEOUT)
+
+    assert (child.returncode, errors, path.exists()) == (0, b"", False)
+
+
+@on_loop
+async def test_it_takes_a_socket_that_it_inherits(tmp_path: Path) -> None:
+    """Who connects while it is away waits for the next one, which the socket outlives."""
+    path = tmp_path / "bus.sock"
+    with unix.listen(path) as listener:
+        fd = listener.fileno()
+        with process("--fd", str(fd), pass_fds=(fd,)) as first:
+            await answered(path)
+            first.kill()
+            first.wait()
+        waiting = asyncio.ensure_future(Client.connect(path))
+        with process("--fd", str(fd), pass_fds=(fd,)) as second:
+            client = await waiting
+            second.send_signal(signal.SIGINT)
+            said = await client.settle()
+            second.send_signal(signal.SIGTERM)
+            second.wait(PROCESS_TIMEOUT)
+            client.close()
+        exists = path.exists()
+
+    assert (said, second.returncode, exists) == ([], 0, True)
+
+
+def test_it_ends_with_the_process_that_started_it(tmp_path: Path) -> None:
+    """A parent that was killed leaves no router behind."""
+    path = tmp_path / "bus.sock"
+    script = (
+        "import os, subprocess, sys\n"
+        "child = subprocess.Popen([sys.executable, '-m', 'gateman.bus.router', '--fd',"
+        " sys.argv[1]], pass_fds=[int(sys.argv[1])])\n"
+        "print(child.pid, flush=True)\n"
+        "sys.stdin.read()\n"
+    )
+    with unix.listen(path) as listener:
+        fd = listener.fileno()
+        parent = subprocess.Popen(
+            [sys.executable, "-c", script, str(fd)],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            pass_fds=[fd],
+        )
+        assert parent.stdout is not None
+        pid = int(parent.stdout.readline())
+    asyncio.run(asyncio.wait_for(answered(path), PROCESS_TIMEOUT))
+    parent.kill()
+    parent.communicate()
+
+    async def gone() -> None:
+        await eventually(lambda: not _is_alive(pid), within=PROCESS_TIMEOUT)
+
+    asyncio.run(gone())
+
+
+def _is_alive(pid: int) -> bool:
+    try:
+        state = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0]
+    except FileNotFoundError:
+        return False
+    return state != "Z"
+
+
+def test_a_place_that_cannot_be_is_a_configuration_error(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    """One sentence, and exit code 78."""
+    code = main([str(tmp_path / "nowhere" / "bus.sock")])
+
+    assert code == 78
+    assert caplog.messages == [
+        f"{tmp_path}/nowhere/bus.sock cannot be listened on: no such file or directory."
+    ]
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root can become somebody else")
+def test_other_users_are_refused(tmp_path: Path) -> None:
+    """Even if somebody opens the socket's mode, the router asks who it is."""
+    path = tmp_path / "bus.sock"
+    script = (
+        "import os, socket, sys\n"
+        "os.setuid(65534)\n"
+        "client = socket.socket(socket.AF_UNIX)\n"
+        "client.connect(sys.argv[1])\n"
+        "print(client.recv(100))\n"
+    )
+    tmp_path.chmod(0o755)
+    for folder in tmp_path.parents:
+        if folder.stat().st_uid == os.geteuid():
+            folder.chmod(folder.stat().st_mode | 0o011)
+    with process(str(path)) as child:
+        asyncio.run(asyncio.wait_for(answered(path), PROCESS_TIMEOUT))
+        path.chmod(0o666)
+        said = subprocess.run(
+            [sys.executable, "-c", script, str(path)],
+            capture_output=True,
+            check=False,
+            text=True,
+            timeout=PROCESS_TIMEOUT,
+        )
+        child.terminate()
+        _, errors = child.communicate(timeout=PROCESS_TIMEOUT)
+
+    assert said.stdout == "b''\n" or "ConnectionResetError" in said.stderr
+    assert b"the router refused a process of another user (uid 65534)" in errors
+
+
+def test_a_path_that_is_in_use_is_refused(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    """Two routers at one place would each have half of the processes."""
+    path = tmp_path / "bus.sock"
+    with socket.socket(socket.AF_UNIX) as other:
+        other.bind(str(path))
+        other.listen()
+        code = main([str(path)])
+
+    assert code == 78
+    assert caplog.messages == [f"{path} cannot be listened on: another process listens there."]

@@ -1,0 +1,97 @@
+"""Unix sockets that only their owner may use."""
+
+import os
+import socket
+import stat
+from pathlib import Path
+
+import pytest
+
+from gateman.bus import unix
+from gateman.errors import ConfigError
+
+from ..support.loop import on_loop
+
+
+def test_only_its_owner_may_connect(tmp_path: Path) -> None:
+    """The socket is 0600 from its beginning, whatever the umask is, which stays as it was."""
+    old = os.umask(0)
+    try:
+        with unix.listen(tmp_path / "bus.sock") as listener:
+            mode = stat.S_IMODE((tmp_path / "bus.sock").stat().st_mode)
+            is_blocking = listener.getblocking()
+    finally:
+        after = os.umask(old)
+
+    assert (mode, is_blocking, after) == (0o600, False, 0)
+
+
+@on_loop
+async def test_who_is_there_is_known(tmp_path: Path) -> None:
+    """Both ends learn who the other is."""
+    path = tmp_path / "bus.sock"
+    with unix.listen(path) as listener, await unix.connect(path) as here:
+        there, _ = listener.accept()
+        with there:
+            assert (unix.peer_uid(here), unix.peer_uid(there)) == (os.geteuid(), os.geteuid())
+
+
+@on_loop
+async def test_a_long_path_is_no_problem(tmp_path: Path) -> None:
+    """A folder may be deeper than the system allows in a socket's name."""
+    path = tmp_path / ("x" * 120) / "bus.sock"
+    path.parent.mkdir()
+
+    with unix.listen(path), await unix.connect(path):
+        assert path.is_socket()
+
+
+def test_what_a_killed_process_left_is_replaced(tmp_path: Path) -> None:
+    """Nobody listens there any more."""
+    path = tmp_path / "bus.sock"
+    unix.listen(path).close()
+    before = path.stat().st_ino
+
+    with unix.listen(path), socket.socket(socket.AF_UNIX) as client:
+        client.connect(str(path))
+
+        assert path.is_socket()
+        assert before
+
+
+def test_a_socket_in_use_is_left_alone(tmp_path: Path) -> None:
+    """Two routers at one path would each have half of the processes."""
+    path = tmp_path / "bus.sock"
+    with unix.listen(path), pytest.raises(ConfigError) as caught:
+        unix.listen(path)
+
+    assert str(caught.value) == f"{path} cannot be listened on: another process listens there."
+
+
+def test_a_file_is_left_alone(tmp_path: Path) -> None:
+    """What is there is not ours to remove."""
+    path = tmp_path / "bus.sock"
+    path.write_text("dear diary")
+
+    with pytest.raises(ConfigError) as caught:
+        unix.listen(path)
+
+    assert str(caught.value) == f"{path} cannot be listened on: address already in use."
+    assert path.read_text() == "dear diary"
+
+
+def test_a_folder_that_is_not_there(tmp_path: Path) -> None:
+    """The error names the path."""
+    path = tmp_path / "nowhere" / "bus.sock"
+
+    with pytest.raises(ConfigError) as caught:
+        unix.listen(path)
+
+    assert str(caught.value) == f"{path} cannot be listened on: no such file or directory."
+
+
+@on_loop
+async def test_connecting_to_nothing_leaves_nothing_open(tmp_path: Path) -> None:
+    """The system's own error is raised."""
+    with pytest.raises(FileNotFoundError):
+        await unix.connect(tmp_path / "bus.sock")
