@@ -23,6 +23,7 @@ _COMMANDS = {
     "check": "service",
     "cert": "cert",
     "proxy": "proxy",
+    "systemd": "systemd",
 }
 
 

@@ -8,8 +8,9 @@ The first of these folders that can be written to, with names made from the scri
 3. the script's own folder;
 4. ``gateman-UID`` in the folder for temporary files, for a script in a read-only image.
 
-A command looks in all of them. The pid file is locked for as long as its master lives, so that one
-which a killed master left is no obstacle.
+A command looks in all of them, and in those of the units that ``gateman systemd`` prints, whose
+``RuntimeDirectory`` only they know by its variable. The pid file is locked for as long as its
+master lives, so that one which a killed master left is no obstacle.
 """
 
 import contextlib
@@ -26,6 +27,9 @@ from pathlib import Path
 from typing import Self
 
 from ..errors import AlreadyRunning, ConfigError
+
+UNITS = Path("/run/gateman")
+"""Has a folder for each unit that ``gateman systemd`` prints: ``RuntimeDirectory=gateman/NAME``."""
 
 # sun_path is 108 bytes long on Linux and 104 elsewhere, with a NUL at its end.
 _MAX_PATH = 103  # bytes
@@ -78,18 +82,22 @@ def candidates(script: Path, environment: Mapping[str, str]) -> Iterator[Files]:
     yield Files(Path(tempfile.gettempdir()) / f"gateman-{os.getuid()}", stem)
 
 
-def control_sockets(script: Path, environment: Mapping[str, str]) -> list[Path]:
+def control_sockets(
+    script: Path, environment: Mapping[str, str], *, units: Path = UNITS
+) -> list[Path]:
     """
     Find the control sockets that a script's master may listen on.
 
     Args:
         script: The script's absolute path.
         environment: The environment.
+        units: The folder with those of units.
 
     Returns:
         Those that exist; a killed master may have left one.
     """
     paths = [files.control for files in candidates(script, environment)]
+    paths += sorted(units.glob(f"*/{paths[0].name}"))
     return [path for path in paths if path.is_socket()]
 
 

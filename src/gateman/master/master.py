@@ -94,6 +94,7 @@ class Master:
         self._question_count = 0
         self._reloaders: list[Visitor] = []
         self._notifier = Notifier(os.environ)
+        self._alive_at = self._started_at
         self._has_terminal = _has_terminal()
         self._code: int | None = None
 
@@ -112,6 +113,7 @@ class Master:
                     key.data()
                 self._feed(events.Tick())
                 self._end_questions()
+                self._say_alive()
         for listeners in self._listeners:
             listeners.close()
         self._claim.release()
@@ -121,10 +123,18 @@ class Master:
 
     def _patience(self) -> float | None:
         instants = [question.due_at for question in self._questions.values()]
+        if self._notifier.alive_interval is not None:
+            instants.append(self._alive_at)
         next_at = self._supervisor.next_at()
         if next_at is not None:
             instants.append(next_at)
         return max(min(instants) - time.monotonic(), 0) if instants else None
+
+    def _say_alive(self) -> None:
+        now = time.monotonic()
+        if self._notifier.alive_interval is not None and now >= self._alive_at:
+            self._notifier.alive()
+            self._alive_at = now + self._notifier.alive_interval
 
     # Telling the supervisor, and doing what it says.
 

@@ -3,25 +3,37 @@ Tells systemd how the service is (``Type=notify``).
 
 Source:
     sd_notify(3): datagrams of ``NAME=value`` lines to the unix socket ``$NOTIFY_SOCKET``.
+    sd_watchdog_enabled(3): ``$WATCHDOG_USEC``, for the process ``$WATCHDOG_PID``.
 """
 
 import contextlib
+import os
 import socket
 import time
 from collections.abc import MutableMapping
 
 
 class Notifier:
-    """Where notes go; nowhere, if systemd did not start the service."""
+    """
+    Where notes go; nowhere, if systemd did not start the service.
+
+    Attributes:
+        alive_interval: How often :meth:`alive` is to be called, in seconds; ``None`` for never.
+    """
 
     def __init__(self, environment: MutableMapping[str, str]) -> None:
         """
         Find systemd.
 
         Args:
-            environment: The environment; the variable is removed, as it is for nobody else.
+            environment: The environment; the variables are removed, as they are for nobody else.
         """
         self._path = environment.pop("NOTIFY_SOCKET", "")
+        pid = environment.pop("WATCHDOG_PID", "") or str(os.getpid())
+        microseconds = environment.pop("WATCHDOG_USEC", "")
+        is_watched = microseconds.isdigit() and pid == str(os.getpid())
+        # "Half of the time", says the manual.
+        self.alive_interval = int(microseconds) / 2e6 if is_watched and self._path else None
 
     def ready(self) -> None:
         """Say that the service serves, or does so again after a reload."""
@@ -35,6 +47,10 @@ class Notifier:
         """Say that the service ends."""
         self._send("STOPPING=1")
 
+    def alive(self) -> None:
+        """Say that the service is not stuck; the next time will do, if nobody reads."""
+        self._send("WATCHDOG=1", patience=0.0)
+
     def status(self, text: str) -> None:
         """
         Say what ``systemctl status`` shows.
@@ -44,7 +60,7 @@ class Notifier:
         """
         self._send(f"STATUS={text}")
 
-    def _send(self, note: str) -> None:
+    def _send(self, note: str, *, patience: float = 1.0) -> None:
         if not self._path:
             return
         # An abstract socket is written with an @.
@@ -54,4 +70,5 @@ class Notifier:
             contextlib.suppress(OSError),
             socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM | socket.SOCK_CLOEXEC) as sock,
         ):
+            sock.settimeout(patience)
             sock.sendto(note.encode(), name)

@@ -1,0 +1,43 @@
+"""``gateman systemd``: print a unit; what is in it is decided in ``ops.systemd``."""
+
+import time
+from collections.abc import Sequence
+
+import click
+
+from ..master.script import Script
+from ..ops.systemd import facts, remedy, unit, unreadable
+from ..worker import Worker
+from .service import with_workers
+
+
+@click.command()
+@click.argument("script", metavar="SCRIPT")
+@click.option(
+    "--name", metavar="NAME", help="The unit's name; without it, the script's, such as server."
+)
+@click.option(
+    "--user",
+    metavar="NAME",
+    help="Whom it runs as; without it, the script's owner, or a user that systemd makes up"
+    " if that is root.",
+)
+@click.pass_obj
+def systemd(
+    workers: Sequence[Worker] | None, /, script: str, *, name: str | None, user: str | None
+) -> None:
+    """
+    Print a systemd unit that keeps SCRIPT up, and may do little else.
+
+    The whole unit goes to standard output; its first lines say where to save it. Run this with the
+    interpreter and in the folder that the service is to run with. SCRIPT is loaded to see what
+    it declares; nothing is bound, and nothing is written.
+    """
+
+    def show(declared: Sequence[Worker], found: Script) -> None:
+        of = facts(found, declared, now=time.time(), name=name, user=user)
+        click.echo(unit(of), nl=False)
+        for path in unreadable(of):
+            click.echo(f"warning: {remedy(of, path)}", err=True)
+
+    with_workers(script, workers, show)

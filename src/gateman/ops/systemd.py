@@ -1,0 +1,352 @@
+"""
+The systemd unit of a service, made from what its script declares.
+
+:func:`facts` finds out what there is to know, and :func:`unit` is a pure function from that to the
+whole text, of which ``systemd.service`` beside this module is the template. Nothing is written,
+and systemd is not asked.
+
+Source:
+    systemd.service(5), systemd.exec(5); the quoting is that of systemd.syntax(7).
+"""
+
+import grp
+import os
+import pwd
+import re
+import stat
+import string
+import sys
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from importlib.resources import files
+from pathlib import Path
+
+from ..errors import ConfigError
+from ..master.files import UNITS
+from ..master.script import Script
+from ..settings import Settings
+from ..worker import Worker, settings_of
+
+# systemd's own default for the hard limit; more may be refused in a container.
+_MANY_DESCRIPTORS = 524_288
+
+# Beside its connections: sockets, logs, pipes, and what the application opens.
+_OTHER_DESCRIPTORS = 1024
+
+# On top of the worker's own deadlines: loading the script, and the master's last steps.
+_SLACK = 15  # seconds
+
+# linux/include/net/sock.h: only who may CAP_NET_BIND_SERVICE binds below.
+_FIRST_FREE_PORT = 1024
+
+_HOMES = (Path("/home"), Path("/root"), Path("/run/user"))
+_TEMPORARY = (Path("/tmp"), Path("/var/tmp"))  # noqa: S108 - compared with
+
+# What a master needs that starts as root and has its processes become someone else.
+_CHANGE_USER = ("CAP_CHOWN", "CAP_FOWNER", "CAP_KILL", "CAP_SETGID", "CAP_SETUID")
+
+_NAME = re.compile(r"[A-Za-z0-9_.-]{1,64}")
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Facts:
+    """
+    What a unit is made from.
+
+    Attributes:
+        name: The unit's name, without ``.service``.
+        program: The script's path, or the module's name.
+        python: The interpreter.
+        folder: The working directory.
+        user: Whom it runs as; ``None`` for a user that systemd makes up.
+        changes_user: Whether a worker has ``user`` or ``group``, so that the master has to be root.
+        ports: The ports that are listened on.
+        sockets: The unix sockets that are listened on.
+        files: What it reads: the script, the interpreter, certificates and keys.
+        start: The largest ``timeouts.start``, in seconds.
+        shutdown: The largest ``timeouts.shutdown``, in seconds.
+        max_connections: The largest ``limits.max_connections``; ``None`` where that is what the
+            limit on descriptors leaves.
+    """
+
+    name: str
+    program: str
+    python: Path
+    folder: Path
+    user: str | None = None
+    changes_user: bool = False
+    ports: tuple[int, ...] = ()
+    sockets: tuple[Path, ...] = ()
+    files: tuple[Path, ...] = ()
+    start: float = 60.0
+    shutdown: float = 10.0
+    max_connections: int | None = None
+
+
+def facts(
+    script: Script,
+    workers: Sequence[Worker],
+    *,
+    now: float,
+    name: str | None = None,
+    user: str | None = None,
+) -> Facts:
+    """
+    Find out what a unit is made from.
+
+    Args:
+        script: What it runs.
+        workers: What that declares.
+        now: Wall-clock seconds since 1970, for the certificates.
+        name: The unit's name; by default the script's.
+        user: Whom it runs as; by default the script's owner, unless that is root.
+
+    Returns:
+        The facts.
+
+    Raises:
+        ConfigError: What is declared cannot be, or there is no such user.
+    """
+    if not workers:
+        raise ConfigError("no worker is declared", 'write Worker("websocket://0.0.0.0:8282")')
+    declared = [settings_of(worker, now=now) for worker in workers]
+    python = Path(sys.executable)
+    limits = [settings.limits.max_connections for settings in declared]
+    return Facts(
+        name=name or _name_of(script),
+        program=script.module.removesuffix(".__main__") or str(script.path),
+        python=python,
+        folder=Path.cwd(),
+        user=_account(user) if user is not None else _owner(script.path),
+        changes_user=any(worker.user is not None or worker.group is not None for worker in workers),
+        ports=tuple(one.listen.port for one in declared if not one.listen.path),
+        sockets=tuple(Path(one.listen.path) for one in declared if one.listen.path),
+        files=tuple(dict.fromkeys((script.path, python, *_tls_files(declared)))),
+        start=max(settings.timeouts.start for settings in declared),
+        shutdown=max(settings.timeouts.shutdown for settings in declared),
+        max_connections=None if None in limits else max(filter(None, limits)),
+    )
+
+
+def _name_of(script: Script) -> str:
+    name = script.module.removesuffix(".__main__").rpartition(".")[2] or script.path.stem
+    return re.sub(r"[^A-Za-z0-9_.-]", "-", name)
+
+
+def _account(user: str) -> str:
+    try:
+        return pwd.getpwnam(user).pw_name
+    except KeyError:
+        raise ConfigError(
+            f"there is no user {user!r}", f"create it: useradd --system {user}"
+        ) from None
+
+
+def _owner(path: Path) -> str | None:
+    uid = path.stat().st_uid
+    try:
+        return pwd.getpwuid(uid).pw_name if uid else None
+    except KeyError:
+        return None
+
+
+def _tls_files(declared: Iterable[Settings]) -> list[Path]:
+    return [
+        Path(path).absolute()
+        for settings in declared
+        if settings.contexts is not None
+        for path in settings.contexts.files
+    ]
+
+
+class _Template(string.Template):
+    delimiter = "@"
+
+
+def unit(of: Facts) -> str:
+    """
+    Write the unit.
+
+    Args:
+        of: The facts.
+
+    Returns:
+        A file for ``/etc/systemd/system``.
+
+    Raises:
+        ConfigError: A name or path cannot stand in a unit.
+    """
+    if not _NAME.fullmatch(of.name):
+        raise ConfigError(
+            f"{of.name!r} is no name for a unit", "use letters, digits, '-', '_' and '.'"
+        )
+    gateman = (str(of.python), "-m", "gateman")
+    template = files(__package__).joinpath("systemd.service").read_text("utf-8")
+    return _Template(template).substitute(
+        name=of.name,
+        program=_checked(of.program),
+        start=_command(*gateman, "start", of.program),
+        reload=_command(*gateman, "reload", of.program),
+        status=" ".join(("sudo", *gateman, "status", of.program)),
+        folder=_checked(str(of.folder)).replace("%", "%%"),
+        start_timeout=round(of.start) + _SLACK,
+        stop_timeout=round(of.shutdown) + _SLACK,
+        descriptors=_MANY_DESCRIPTORS
+        if of.max_connections is None
+        else of.max_connections + _OTHER_DESCRIPTORS,
+        identity=_identity(of),
+        capabilities=_capabilities(of),
+        umask=_umask(of),
+        places=_places(of),
+    )
+
+
+def _identity(of: Facts) -> str:
+    if of.changes_user:
+        return (
+            "# The master is root, and its processes are whom the worker's `user` names.\n"
+            "User=root\n"
+        )
+    if of.user is not None:
+        return f"User={of.user}\n"
+    return (
+        "# A user of its own, which systemd makes up; it reads what everybody may read.\n"
+        "DynamicUser=yes\n"
+    )
+
+
+def _capabilities(of: Facts) -> str:
+    has_low_port = any(0 < port < _FIRST_FREE_PORT for port in of.ports)
+    bind = ("CAP_NET_BIND_SERVICE",) if has_low_port else ()
+    if of.changes_user:
+        return f"CapabilityBoundingSet={' '.join((*_CHANGE_USER, *bind))}\n"
+    text = f"CapabilityBoundingSet={' '.join(bind)}\n"
+    if bind:
+        ports = ", ".join(str(port) for port in of.ports if 0 < port < _FIRST_FREE_PORT)
+        text = f"# For port {ports}.\n{text}AmbientCapabilities={' '.join(bind)}\n"
+    return text
+
+
+def _umask(of: Facts) -> str:
+    if not of.sockets:
+        return "UMask=0077\n"
+    return (
+        "# The proxy connects to the unix socket by a group that both are in: name it.\n"
+        "#Group=www-data\n"
+        "UMask=0007\n"
+    )
+
+
+def _places(of: Facts) -> str:
+    """Write what of the machine's files is there; what it reads has to be."""
+    read = [path for one in (*of.files, of.folder) for path in (one, one.resolve())]
+    home = "read-only" if any(_is_below(path, _HOMES) for path in read) else "yes"
+    text = f"ProtectHome={home}\n"
+    if any(_is_below(path, _TEMPORARY) for path in (*read, *of.sockets)):
+        text += "# Something that it needs is in a folder for temporary files.\nPrivateTmp=no\n"
+    else:
+        text += "PrivateTmp=yes\n"
+    if not of.changes_user:
+        text += "ProtectProc=invisible\n"
+    own = UNITS / of.name
+    folders = {path.parent for path in of.sockets} - {own}
+    if folders:
+        text += (
+            f"# For its unix sockets; in {own} they would need no line of their own.\n"
+            f"ReadWritePaths={' '.join(_quoted(str(path)) for path in sorted(folders))}\n"
+        )
+    return text
+
+
+def _is_below(path: Path, folders: Iterable[Path]) -> bool:
+    return any(path.is_relative_to(folder) for folder in folders)
+
+
+def _command(*words: str) -> str:
+    return " ".join(_quoted(word).replace("$", "$$") for word in words)
+
+
+def _quoted(word: str) -> str:
+    """Write a word as systemd.syntax(7) and its specifiers want it."""
+    text = _checked(word).replace("%", "%%")
+    if not re.search(r"[\s\"';\\]", text):
+        return text
+    escaped = text.replace("\\", "\\\\").replace('"', '\\"')
+    return f'"{escaped}"'
+
+
+def _checked(text: str) -> str:
+    if not text.isprintable():
+        raise ConfigError(
+            f"{text!r} has characters that cannot stand in a unit", "rename the file or folder"
+        )
+    return text
+
+
+def unreadable(of: Facts) -> list[Path]:
+    """
+    Find the files that the service will not be able to read.
+
+    Args:
+        of: The facts.
+
+    Returns:
+        Those that the user of the unit may not read; none where that is root at first.
+    """
+    if of.changes_user:
+        return []
+    uid, groups = -1, set[int]()
+    if of.user is not None:
+        account = pwd.getpwnam(of.user)
+        uid = account.pw_uid
+        groups = set(os.getgrouplist(of.user, account.pw_gid))
+    return [path for path in of.files if not _may_read(path.resolve(), uid, groups)]
+
+
+def _may_read(path: Path, uid: int, groups: set[int]) -> bool:
+    if uid == 0:
+        return True
+    return _has(path, stat.S_IROTH, uid, groups) and all(
+        _has(folder, stat.S_IXOTH, uid, groups) for folder in path.parents
+    )
+
+
+def _has(path: Path, right: int, uid: int, groups: set[int]) -> bool:
+    """Tell whether somebody has a right, given as its bit for others."""
+    found = path.stat()
+    if found.st_uid == uid:
+        return bool(found.st_mode & right << 6)
+    if found.st_gid in groups:
+        return bool(found.st_mode & right << 3)
+    return bool(found.st_mode & right)
+
+
+def remedy(of: Facts, path: Path) -> str:
+    """
+    Say what to do about a file that the service will not be able to read.
+
+    Args:
+        of: The facts.
+        path: The file.
+
+    Returns:
+        A sentence.
+    """
+    who = f"user {of.user}" if of.user is not None else "the user that systemd makes up"
+    group = _group_name(path.resolve())
+    through = f", add SupplementaryGroups={group} to the unit" if group else ""
+    return (
+        f"{who} will not be able to read {path}: name one who is with --user{through}, or, if it"
+        " is no secret, let everybody read it."
+    )
+
+
+def _group_name(path: Path) -> str:
+    """Name the group that may read a file, if there is one but root's."""
+    found = path.stat()
+    if not found.st_gid or not found.st_mode & stat.S_IRGRP:
+        return ""
+    try:
+        return grp.getgrgid(found.st_gid).gr_name
+    except KeyError:
+        return str(found.st_gid)
