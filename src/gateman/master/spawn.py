@@ -18,8 +18,8 @@ from .script import interpreter_options
 
 _LAUNCH = Path(__file__).with_name("launch.py")
 
-# What is kept of standard error, for when the process has ended.
-_MAX_LINES = 20
+# What is kept of standard error, for when the process has ended; what faulthandler writes fits.
+_MAX_LINES = 40
 _MAX_LINE_LENGTH = 500  # characters
 
 STACK_SIGNAL = signal.SIGUSR2

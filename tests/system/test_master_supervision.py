@@ -1,0 +1,324 @@
+"""What a master does about processes that die, stall, are stopped, or have done their share."""
+
+import os
+import signal
+import socket
+import time
+from functools import partial
+from pathlib import Path
+
+import pytest
+from websockets.exceptions import ConnectionClosed
+from websockets.sync.client import ClientConnection, connect
+
+from tests.support.master import Master, is_alive, master, until
+from tests.support.proxies import free_port
+
+# A process does as it is told: dies, stalls, or answers.
+OBEDIENT = """
+import os, signal, sys, time
+from gateman import Worker
+
+worker = Worker("websocket://127.0.0.1:0", name="chat", {options})
+
+@worker.on_message
+def obey(connection, message):
+    match message.split():
+        case ["exit", code]:
+            print("about to exit", file=sys.stderr, flush=True)
+            os._exit(int(code))
+        case ["kill", number]:
+            os.kill(os.getpid(), int(number))
+        case ["stall", seconds]:
+            here_it_is_stuck(float(seconds))
+        case _:
+            connection.send(str(os.getpid()))
+
+def here_it_is_stuck(seconds):
+    until = time.monotonic() + seconds
+    while time.monotonic() < until:
+        pass
+
+Worker.run_all()
+"""
+
+
+def obedient(options: str = "count=2") -> str:
+    """Write a script whose processes do as clients tell them."""
+    return OBEDIENT.format(options=options)
+
+
+def open_to(service: Master) -> ClientConnection:
+    """Connect a client; it is refused for a moment when no process of a worker serves."""
+    client: ClientConnection = until(lambda: _try_to_connect(service.port))
+    return client
+
+
+def _try_to_connect(port: int) -> ClientConnection | None:
+    try:
+        return connect(f"ws://127.0.0.1:{port}", open_timeout=20)
+    except OSError:
+        return None
+
+
+def pid_of(client: ClientConnection) -> int:
+    """Ask which process has a client."""
+    client.send("who?")
+    return int(client.recv())
+
+
+def slots(service: Master) -> list[tuple[str, int, str | None]]:
+    """Tell of each slot its state, how often it was restarted, and how its last process ended."""
+    return [
+        (
+            slot["state"],
+            slot["restarts"],
+            slot["last_exit"] and slot["last_exit"].partition(" after")[0],
+        )
+        for slot in service.status()["slots"]
+    ]
+
+
+# Crashes.
+
+
+def test_a_killed_process_is_replaced(tmp_path: Path) -> None:
+    """The others go on, and status says what happened."""
+    with master(obedient(), tmp_path) as service, open_to(service) as client:
+        victim, witness = service.pids()
+        if pid_of(client) == victim:
+            victim, witness = witness, victim
+        os.kill(victim, signal.SIGKILL)
+        until(lambda: len(service.pids()) == 2 and victim not in service.pids())
+
+        assert pid_of(client) == witness
+        assert ("running", 1, "was killed by SIGKILL") in until(
+            lambda: [slot for slot in slots(service) if slot[1] == 1 and slot[0] == "running"]
+        )
+        assert witness in service.pids()
+
+
+def test_nobody_waits_for_a_process_that_is_not_there(tmp_path: Path) -> None:
+    """While a slot waits for its next process, its neighbour accepts for it."""
+    with master(obedient(), tmp_path) as service:
+        victim = service.pids()[0]
+        # The second crash, and those that follow, are answered with a delay.
+        for _ in range(4):
+            os.kill(victim, signal.SIGKILL)
+            victim = until(partial(_first_pid_but, service, victim))
+        os.kill(victim, signal.SIGKILL)
+        until(lambda: slots(service)[0][0] == "waiting")
+        for _ in range(20):
+            started_at = time.monotonic()
+            with connect(f"ws://127.0.0.1:{service.port}") as client:
+                pid_of(client)
+            assert time.monotonic() - started_at < 1
+
+        assert slots(service)[0][0] == "waiting"
+
+
+def _first_pid_but(service: Master, gone: int) -> int | None:
+    slot = service.status()["slots"][0]
+    pids = [one["pid"] for one in slot["processes"] if one["status"] == "idle"]
+    return pids[0] if pids and pids[0] != gone else None
+
+
+def test_a_crash_loop_is_ended(tmp_path: Path) -> None:
+    """After its budget of crashes the slot is given up; the log and status say why."""
+    port = free_port()
+    good = obedient().replace("127.0.0.1:0", f"127.0.0.1:{port}")
+    script = good.replace("count=2", "max_crashes=3").replace(
+        "Worker.run_all",
+        "print('no database', file=sys.stderr)\n"
+        "worker.on_worker_start = lambda _: os._exit(7)\n"
+        "Worker.run_all",
+    )
+    with master(script, tmp_path, listens=False) as service:
+        line = service.wait_for("is given up")
+
+        assert "ended with exit code 7" in line
+        assert "the slot is given up after 3 crashes within" in line
+        assert slots(service) == [("given_up", 2, "ended with exit code 7")]
+        assert service.status()["slots"][0]["last_lines"] == ["no database"]
+        # Nobody waits in vain for a worker that is not served.
+        with socket.socket() as probe:
+            assert probe.connect_ex(("127.0.0.1", port)) != 0
+
+        service.path.write_text(good)
+        assert service.command("reload").returncode == 0
+        assert slots(service)[0][0] == "running"
+        with connect(f"ws://127.0.0.1:{port}") as client:
+            assert pid_of(client) in service.pids()
+        assert service.command("stop").returncode == 0
+
+
+def test_status_tells_how_processes_ended(tmp_path: Path) -> None:
+    """In words, with the last lines of what the process wrote."""
+    with master(obedient("count=1"), tmp_path) as service:
+        with open_to(service) as client:
+            client.send("exit 9")
+            with pytest.raises(ConnectionClosed):
+                client.recv()
+        until(lambda: slots(service) == [("running", 1, "ended with exit code 9")])
+
+        assert service.status()["slots"][0]["last_lines"] == ["about to exit"]
+        with open_to(service) as client:
+            client.send(f"kill {signal.SIGSEGV.value}")
+        until(lambda: slots(service) == [("running", 2, "was killed by SIGSEGV")])
+        lines = service.status()["slots"][0]["last_lines"]
+        assert "Fatal Python error: Segmentation fault" in lines
+
+
+def test_a_process_that_is_told_to_end_is_replaced(tmp_path: Path) -> None:
+    """SIGTERM to a process is a fast stop of it, and SIGQUIT a drain; the slot goes on."""
+    with master(obedient("count=1, drain_window=0.2"), tmp_path) as service:
+        for count, (number, code) in enumerate([(signal.SIGTERM, 1001), (signal.SIGQUIT, 1012)], 1):
+            with open_to(service) as client:
+                os.kill(pid_of(client), number)
+                with pytest.raises(ConnectionClosed, match=str(code)):
+                    client.recv()
+            expected = [("running", count, "ended by itself")]
+            until(partial(_slots_are, service, expected))
+
+
+def _slots_are(service: Master, expected: list[tuple[str, int, str]]) -> bool:
+    return slots(service) == expected
+
+
+# Stalls.
+
+
+def test_a_stuck_process_is_reported(tmp_path: Path) -> None:
+    """It is busy, the log shows where, and it stays; when it goes on, that is said too."""
+    script = obedient("timeouts={'stall': 2.0}")
+    with master(script, tmp_path) as service, open_to(service) as client:
+        pid = pid_of(client)
+        client.send("stall 6")
+        service.wait_for(f"(pid {pid}) is busy")
+        service.wait_for("here_it_is_stuck")
+        until(lambda: f"(pid {pid}) lives again" in service.stderr)
+
+        assert pid_of(client) == pid
+        assert slots(service) == [("running", 0, None)]
+
+
+def test_a_stuck_process_is_replaced_where_that_is_wanted(tmp_path: Path) -> None:
+    """With ``restart_stalled`` another process takes its place."""
+    script = obedient("timeouts={'stall': 1.5}, restart_stalled=True")
+    with master(script, tmp_path) as service, open_to(service) as client:
+        pid = pid_of(client)
+        client.send("stall 1000")
+        until(lambda: not is_alive(pid))
+        with open_to(service) as other:
+            assert pid_of(other) != pid
+        assert slots(service) == [("running", 1, None)]
+
+
+def test_a_stopped_process_is_not_dead(tmp_path: Path) -> None:
+    """SIGSTOP is no end: nothing is started beside it, and SIGCONT lets it go on."""
+    script = obedient("timeouts={'stall': 1.5}, restart_stalled=True")
+    with master(script, tmp_path) as service, open_to(service) as client:
+        pid = pid_of(client)
+        os.kill(pid, signal.SIGSTOP)
+        service.wait_for(f"(pid {pid}) was stopped by a signal")
+
+        assert [one["status"] for one in service.processes()] == ["stopped"]
+        os.kill(pid, signal.SIGCONT)
+        service.wait_for("lives again")
+        assert pid_of(client) == pid
+        assert service.pids() == [pid]
+
+
+# Doing one's share.
+
+
+@pytest.mark.parametrize(
+    ("option", "reason"),
+    [
+        ("max_messages=10", "it has received 10 messages"),
+        ("max_lifetime=1.0", "it has served for"),
+        ("max_memory=1000", "it holds"),
+    ],
+)
+def test_a_process_is_replaced_when_it_has_done_its_share(
+    tmp_path: Path, option: str, reason: str
+) -> None:
+    """Another one serves before it drains; this is no restart."""
+    with master(obedient(f"drain_window=0.2, {option}"), tmp_path) as service:
+        with open_to(service) as client:
+            pid = pid_of(client)
+            for _ in range(9):
+                pid_of(client)
+            service.wait_for(reason)
+            with pytest.raises(ConnectionClosed, match="1012"):
+                client.recv()
+        until(lambda: not is_alive(pid))
+        assert [slot[1] for slot in slots(service)] == [0]
+
+
+# The master's own death.
+
+
+def test_processes_of_a_killed_master_drain(tmp_path: Path) -> None:
+    """They close their connections, let go of the port, and end; another master may start."""
+    script = obedient("count=2, drain_window=0.5")
+    with master(script, tmp_path) as service:
+        pids = service.pids()
+        with open_to(service) as client:
+            service.signal(signal.SIGKILL)
+            service.wait()
+            with pytest.raises(ConnectionClosed, match="1012"):
+                client.recv()
+        until(lambda: not any(map(is_alive, pids)))
+        fixed = script.replace("127.0.0.1:0", f"127.0.0.1:{service.port}")
+    with master(fixed, tmp_path) as service:
+        assert len(service.pids()) == 2
+
+
+def test_a_new_master_waits_for_the_processes_of_a_killed_one(tmp_path: Path) -> None:
+    """Started at once, it finds the port taken for a moment, and is patient."""
+    with master(obedient("count=2, drain_window=5.0"), tmp_path) as service:
+        fixed = service.path.read_text().replace("127.0.0.1:0", f"127.0.0.1:{service.port}")
+        with open_to(service):
+            service.signal(signal.SIGKILL)
+            with master(fixed, tmp_path) as other:
+                assert other.port == service.port
+
+
+def test_what_a_process_has_started_keeps_nobody(tmp_path: Path) -> None:
+    """A program that outlives its process holds its standard error open; nobody waits for it."""
+    script = obedient("count=1").replace(
+        "Worker.run_all",
+        "import subprocess\n"
+        "worker.on_worker_start = lambda _: open('pid', 'w').write(\n"
+        "    str(subprocess.Popen(['sleep', '1000']).pid))\n"
+        "Worker.run_all",
+    )
+    with master(script, tmp_path) as service:
+        left = int((tmp_path / "pid").read_text())
+        try:
+            os.kill(service.pids()[0], signal.SIGKILL)
+            until(lambda: slots(service) == [("running", 1, "was killed by SIGKILL")])
+            assert service.command("stop").returncode == 0
+        finally:
+            os.kill(left, signal.SIGKILL)
+            os.kill(int((tmp_path / "pid").read_text()), signal.SIGKILL)
+
+
+# Being frugal.
+
+
+def test_an_idle_master_does_nothing(tmp_path: Path) -> None:
+    """In some seconds it uses no time that the system can measure, but for a beat's worth."""
+    with master(obedient(), tmp_path) as service:
+        before = _ticks(service.pid)
+        deadline = time.monotonic() + 3
+        until(lambda: time.monotonic() > deadline)
+
+        # A tick is a hundredth of a second.
+        assert _ticks(service.pid) - before <= 2
+
+
+def _ticks(pid: int) -> int:
+    fields = Path(f"/proc/{pid}/stat").read_text().rpartition(") ")[2].split()
+    return int(fields[11]) + int(fields[12])
