@@ -380,9 +380,6 @@ async def test_handler_that_awaits_something_cancelled_fails() -> None:
         server.lines()
 
 
-# What callbacks may be.
-
-
 class Chat:
     """Callbacks as methods, and one as an object."""
 
@@ -406,6 +403,11 @@ def closed(seen: list[object], _connection: Connection, code: int, reason: str) 
     seen += [code, reason]
 
 
+async def takes_turns(_connection: Connection) -> None:
+    """Take some turns of the loop."""
+    await turns(3)
+
+
 @on_loop
 async def test_callbacks_may_be_methods_objects_and_partials() -> None:
     """Anything that can be called; an ``async def __call__`` is awaited."""
@@ -421,10 +423,11 @@ async def test_callbacks_may_be_methods_objects_and_partials() -> None:
         await eventually(lambda: end == [1000, ""])
 
 
+@pytest.mark.parametrize("callbacks", [{}, {"on_connect": takes_turns}], ids=["none", "one"])
 @on_loop
-async def test_service_without_callbacks_takes_everything() -> None:
-    """A worker that declares none is a WebSocket that says nothing."""
-    async with serve() as server, server.client() as client:
+async def test_callbacks_may_be_few(callbacks: dict[str, Any]) -> None:
+    """A worker without any is a WebSocket that says nothing; an async one may stand alone."""
+    async with serve(**callbacks) as server, server.client() as client:
         await client.send("hello")
         await (await client.ping())
 

@@ -226,6 +226,23 @@ async def test_accepting_pauses_without_descriptors() -> None:
         )
 
 
+@on_loop
+async def test_server_may_stop_while_accepting_pauses() -> None:
+    """It does not begin again behind the end."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    async with serve(limits={"max_connections": 10_000}) as server:
+        late = socket.socket()
+        try:
+            resource.setrlimit(resource.RLIMIT_NOFILE, (late.fileno() + 1, hard))
+            late.settimeout(0)
+            await asyncio.get_running_loop().sock_connect(late, ("127.0.0.1", server.port))
+            await eventually(lambda: server.service.counts["out_of_descriptors"] > 0)
+        finally:
+            resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
+        server.lines()
+    late.close()
+
+
 EXHAUSTED = """\
 import resource
 

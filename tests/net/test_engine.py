@@ -453,8 +453,13 @@ async def test_failing_connections_leave_others_alone() -> None:
 
 
 @both
+@pytest.mark.parametrize(
+    "data",
+    [frame(TEXT, b"secret"), frame(TEXT, b"sec", fin=False) + frame(CONTINUATION, b"ret")],
+    ids=["whole", "in two"],
+)
 @on_loop
-async def test_failing_handler_closes_with_1011(*, secure: bool) -> None:
+async def test_failing_handler_closes_with_1011(data: bytes, *, secure: bool) -> None:
     """Its traceback is in the log, its text is not on the wire."""
     journal = Journal()
 
@@ -463,7 +468,7 @@ async def test_failing_handler_closes_with_1011(*, secure: bool) -> None:
 
     async with serve(secure=secure, **journal.callbacks(on_message=fail)) as server:
         client = await server.open()
-        await client.send(frame(TEXT, b"secret") + frame(TEXT, b"more"))
+        await client.send(data + frame(TEXT, b"more"))
 
         assert await client.read_close() == (1011, "internal error")
         await client.send_close(1011)

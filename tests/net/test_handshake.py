@@ -449,3 +449,21 @@ async def test_pause_before_the_open_holds(*, secure: bool) -> None:
         assert journal.of("on_message") == []
         journal.connections[0].resume_recv()
         await journal.until("on_message", "a")
+
+
+@on_loop
+async def test_pause_before_the_open_may_be_taken_back() -> None:
+    """Then it never was; and nothing can be unsent by then."""
+    journal = Journal()
+
+    def decide(connection: Connection, _request: Request) -> None:
+        connection.pause_recv()
+        connection.resume_recv()
+        journal.note("unsent", connection.send_buffer_size)
+
+    async with serve(**journal.callbacks(on_websocket_connect=decide)) as server:
+        client = await server.open()
+        await client.send_frame(TEXT, b"a")
+        await journal.until("on_message", "a")
+
+        assert journal.of("unsent") == [(0,)]
