@@ -33,6 +33,9 @@ FORMATS = ("text", "json")
 FORMAT_VARIABLE = "GATEMAN_LOG_FORMAT"
 """Names the format, in the environment: processes have it from their master."""
 
+QUIET_VARIABLE = "GATEMAN_LOG_QUIET"
+"""Leaves out what is below a warning, if it is set; as above."""
+
 # C0 but for the line feed, DEL, C1; what Unicode has to break lines and to turn text around;
 # and surrogates, which no file takes.
 _UNSAFE = re.compile(
@@ -225,7 +228,7 @@ def write_to_stderr(environment: Mapping[str, str], worker: str = "") -> None:
     Write to standard error, unless the application has set up logging itself.
 
     Args:
-        environment: The environment, whose :data:`FORMAT_VARIABLE` may name the format.
+        environment: The environment, with :data:`FORMAT_VARIABLE` and :data:`QUIET_VARIABLE`.
         worker: The slot that this process is in; empty for none.
 
     Raises:
@@ -244,7 +247,7 @@ def write_to_stderr(environment: Mapping[str, str], worker: str = "") -> None:
     logger.addHandler(handler)
     engine.addHandler(handler)
     engine.propagate = False
-    logger.setLevel(logging.INFO)
+    logger.setLevel(logging.WARNING if environment.get(QUIET_VARIABLE) else logging.INFO)
     logger.propagate = False
 
 

@@ -41,9 +41,8 @@ def run(workers: Sequence[Worker]) -> None:
         return
     if words:
         _refuse_typo(words[0])
-    else:
-        click.echo(usage, err=True)
-    code = start(workers, script)
+    # Once it serves: a mistake in what is declared stays one sentence.
+    code = start(workers, script, on_serving=lambda: click.echo(usage, err=True))
     if code:
         sys.exit(code)
 

@@ -11,8 +11,9 @@ from typing import Any
 import click
 
 from ..errors import NotRunning
-from ..log import FORMAT_VARIABLE, FORMATS
+from ..log import FORMAT_VARIABLE, FORMATS, QUIET_VARIABLE
 from ..master import control
+from ..master.daemon import Daemon
 from ..master.plan import plan
 from ..master.script import Script
 from ..master.start import start as start_master
@@ -23,6 +24,14 @@ _GRACEFUL = click.option("-g", "--graceful", "is_graceful", is_flag=True)
 
 _START_OPTIONS = (
     click.option(
+        "-d",
+        "--daemon",
+        "is_daemon",
+        is_flag=True,
+        help="Go on in the background, once everything serves; the log goes to a file.",
+    ),
+    click.option("-q", "--quiet", "is_quiet", is_flag=True, help="Log warnings and errors only."),
+    click.option(
         "--log-format",
         type=click.Choice(FORMATS),
         help="Lines for people (text, the default), or an object a line (json).",
@@ -32,7 +41,8 @@ _START_OPTIONS = (
         "log_path",
         type=click.Path(path_type=Path),
         metavar="FILE",
-        help="Write the log there; opened anew on SIGHUP, for logrotate.",
+        help="Write the log there; opened anew on SIGHUP, for logrotate. With -d it is"
+        " SCRIPT's name with .log, beside it, unless this says otherwise.",
     ),
     click.option(
         "--watch", "is_watching", is_flag=True, help="Reload when a .py file has changed."
@@ -79,19 +89,47 @@ def _start(
     *,
     log_format: str | None,
     log_path: Path | None,
+    is_daemon: bool,
+    is_quiet: bool,
     is_watching: bool,
 ) -> None:
     if log_format is not None:
         os.environ[FORMAT_VARIABLE] = log_format
+    if is_quiet:
+        os.environ[QUIET_VARIABLE] = "1"
     begin_to_watch = None
     if is_watching:
         # Imported here: it is for development only.
         from ..ops.watch import watcher
 
         begin_to_watch = watcher(script)
-    code = start_master(workers, script, log_path=log_path, on_serving=begin_to_watch)
+    if is_daemon:
+        log_path = log_path or script.path.with_suffix(".log")
+        code = _start_daemon(workers, script, log_path, begin_to_watch)
+    else:
+        code = start_master(workers, script, log_path=log_path, on_serving=begin_to_watch)
     if code:
         sys.exit(code)
+
+
+def _start_daemon(
+    workers: Sequence[Worker],
+    script: Script,
+    log_path: Path,
+    begin_to_watch: Callable[[], None] | None,
+) -> int:
+    daemon = Daemon(log_path)
+
+    def serves() -> None:
+        daemon.serves()
+        if begin_to_watch is not None:
+            begin_to_watch()
+
+    return daemon.run(
+        lambda: start_master(
+            workers, script, log_path=log_path, detach=daemon.detach, on_serving=serves
+        )
+    )
 
 
 @click.command()
