@@ -220,6 +220,26 @@ async def test_paused_client_is_not_read_from(*, secure: bool) -> None:
 
 @both
 @on_loop
+async def test_pause_takes_nothing_back(*, secure: bool) -> None:
+    """What was read together with the message that pauses is delivered, what follows waits."""
+    journal = Journal()
+
+    def pause(connection: Connection, message: str) -> None:
+        journal.note("on_message", message)
+        connection.pause_recv()
+
+    async with serve(secure=secure, **journal.callbacks(on_message=pause)) as server:
+        client = await server.open()
+        await client.send(frame(TEXT, b"a") + frame(TEXT, b"b"))
+        await journal.until("on_message", "b")
+        await client.send_frame(TEXT, b"c")
+        await turns(20)
+
+        assert journal.of("on_message") == [("a",), ("b",)]
+
+
+@both
+@on_loop
 async def test_paused_client_is_made_to_wait(*, secure: bool) -> None:
     """TCP tells it to: no byte more is taken than the kernel has room for."""
     journal = Journal()

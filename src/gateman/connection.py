@@ -247,7 +247,11 @@ class Connection:
         self._link.abort(1006, "")
 
     def pause_recv(self) -> None:
-        """Stop reading, so that TCP makes the client wait; pings are not answered either."""
+        """
+        Stop reading, so that TCP makes the client wait; pings are not answered either.
+
+        What has been read by then, at most a few messages behind this one, is still delivered.
+        """
         self._link.pause(PAUSED_BY_USER)
 
     def resume_recv(self) -> None:
