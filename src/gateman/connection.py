@@ -250,7 +250,7 @@ class Connection:
         """
         Stop reading, so that TCP makes the client wait; pings are not answered either.
 
-        What has been read by then, at most a few messages behind this one, is still delivered.
+        What has been read by then is still delivered.
         """
         self._link.pause(PAUSED_BY_USER)
 
