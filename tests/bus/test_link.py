@@ -59,7 +59,7 @@ async def test_greetings_are_read_one_by_one(tmp_path: Path) -> None:
         first = await link.next_event()
         second = await link.next_event()
         writer.write(frame(Kind.MESSAGE, b"x", b"more"))
-        await eventually(lambda: not link._early.empty())  # noqa: SLF001 - what has arrived
+        await eventually(lambda: link.has_more)
         bus = _Bus(link)
         writer.write(frame(Kind.MESSAGE, b"x", b"late"))
         await eventually(lambda: len(bus.said) == 3)

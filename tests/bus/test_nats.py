@@ -201,9 +201,8 @@ async def test_tls_on_both_sides(tmp_path: Path) -> None:
         await works(*with_key)
         said = await problem(nats_bus(server.url, ca=ours.authority))
 
-    assert said in {"TLS failed: TLSV13_ALERT_CERTIFICATE_REQUIRED", "it has hung up"} or (
-        said.startswith("TLS failed")
-    )
+    # With TLS 1.3 the refusal comes after the handshake, and races with the end.
+    assert said.startswith(("TLS failed: ", "it has hung up"))
 
 
 @on_loop
@@ -237,8 +236,14 @@ async def test_tls_is_not_given_up(tmp_path: Path) -> None:
     ("options", "text"),
     [
         ({"ca": "{}/none"}, "the bus's ca={}/none cannot be read: no such file or directory."),
-        ({"ca": "{}/text"}, "the bus's ca={}/text cannot be used: it has to be PEM."),
-        ({"cert": "{}/text"}, "the bus's cert={}/text cannot be used: it has to be PEM."),
+        (
+            {"ca": "{}/text"},
+            "the bus's ca={}/text cannot be used: it has to be PEM, without passphrase.",
+        ),
+        (
+            {"cert": "{}/text"},
+            "the bus's cert={}/text cannot be used: it has to be PEM, without passphrase.",
+        ),
         ({"key": "{}/text"}, "the bus has a key= without its cert=: give both."),
     ],
 )
@@ -329,6 +334,7 @@ async def test_no_server_answers(tmp_path: Path) -> None:
         port = free_port()
         said = await problem(nats_bus(f"{server.url},127.0.0.1:{port}"))
     unknown = await problem(nats_bus("nats://no-such-host.invalid"))
+    impossible = await problem(nats_bus("nats://no..host"))
 
     assert sorted(said.split("; ")) == sorted(
         [
@@ -336,7 +342,7 @@ async def test_no_server_answers(tmp_path: Path) -> None:
             f"127.0.0.1:{port}: nobody listens there",
         ]
     )
-    assert unknown == "there is no such host"
+    assert unknown == impossible == "there is no such host"
 
 
 @on_loop
@@ -356,6 +362,10 @@ async def test_a_server_that_hangs(tmp_path: Path) -> None:
         (b"220 mail.example.org\r\n", "what listens there is no NATS server"),
         (b"", "what listens there is no NATS server"),
         (b"INFO {}\r\n", "it has hung up"),
+        (b'INFO {"max_payload": "x"}\r\n+OK\r\nPING\r\n', "it has hung up"),
+        (b'INFO {"tls_required": true}\r\n', "it has hung up"),
+        (b'INFO {"tls_required": true}\r\n-ERR\r\n', "it goes on without TLS"),
+        (b'INFO {"tls_required": true}\r\nPONG\r\n', "it goes on without TLS"),
     ],
 )
 @on_loop

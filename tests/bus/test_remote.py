@@ -12,20 +12,23 @@ from gateman.bus.base import Cause, Gap
 from gateman.bus.link import Link
 from gateman.bus.nats_wire import NatsWire
 from gateman.bus.remote import RemoteBus
+from gateman.bus.router_wire import RouterWire, dropped
 from gateman.bus.subjects import subject
+from gateman.bus.wire import Wire
 from gateman.errors import BusError
 
-from ..support.loop import eventually, on_loop
+from ..support.loop import eventually, on_loop, turns
 from .contract import ignore
 
 ROOM = subject("room")
 
 
 class Dialect:
-    """Connects to what the test plays, in NATS' words, which can be read."""
+    """Connects to what the test plays, if nothing else is said in NATS' words: they can be read."""
 
-    def __init__(self, path: Path) -> None:
+    def __init__(self, path: Path, wire: Callable[[], Wire]) -> None:
         self._path = path
+        self._wire = wire
 
     @property
     def url(self) -> str:
@@ -38,7 +41,7 @@ class Dialect:
             sock = await unix.connect(self._path)
         except OSError:
             raise BusError(self.url, "it is not there") from None
-        link = Link(NatsWire())
+        link = Link(self._wire())
         await asyncio.get_running_loop().create_unix_connection(lambda: link, sock=sock)
         link.max_payload_size = 1000
         return link
@@ -99,12 +102,12 @@ class Conversation:
 
 @asynccontextmanager
 async def playing(
-    tmp_path: Path, *, beat_interval: float = 60.0
+    tmp_path: Path, *, beat_interval: float = 60.0, wire: Callable[[], Wire] = NatsWire
 ) -> AsyncIterator[tuple[Played, RemoteBus, list[Gap]]]:
     """Make a broker that listens, and a bus that is not started."""
     broker = Played(tmp_path / "broker")
     await broker.listen()
-    bus = RemoteBus(Dialect(broker.path), beat_interval=beat_interval)
+    bus = RemoteBus(Dialect(broker.path, wire), beat_interval=beat_interval)
     gaps: list[Gap] = []
     bus.on_gap = gaps.append
     try:
@@ -277,7 +280,9 @@ async def test_a_server_may_change_its_limit(tmp_path: Path) -> None:
         await bus.start()
         there = await broker.accept()
         before = bus.max_payload_size
-        there.say(b'INFO {"ldm": true}\r\nINFO {"max_payload": 10}\r\n')
+        there.say(
+            b'INFO {"ldm": true}\r\nINFO {"max_payload": "x"}\r\nINFO {"max_payload": 10}\r\n'
+        )
         await eventually(lambda: bus.max_payload_size == 10)
         with pytest.raises(BusError):
             bus.publish(ROOM, bytes(11))
@@ -321,6 +326,39 @@ async def test_a_connection_that_breaks_at_once_is_tried_again(tmp_path: Path) -
         await eventually(lambda: bool(gaps))
 
     assert len(gaps) == 1
+
+
+@on_loop
+async def test_stopping_while_it_starts(tmp_path: Path) -> None:
+    """It does not start any more, and nothing is left open."""
+    async with playing(tmp_path) as (broker, bus, _):
+        starting = asyncio.ensure_future(bus.start())
+        await turns(1)
+        await bus.stop()
+        with pytest.raises(BusError, match="it was stopped"):
+            await starting
+        there = await broker.accept()
+        line = await there.line()
+
+    assert (line, bus.is_connected) == (b"", False)
+
+
+@on_loop
+async def test_what_the_broker_dropped_is_a_gap(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    """A router says how many messages for us it could not keep, and since when."""
+    async with playing(tmp_path, wire=RouterWire) as (broker, bus, gaps):
+        await bus.start()
+        there = await broker.accept()
+        there.say(dropped(7, 100.0))
+        await eventually(lambda: bool(gaps))
+
+    (gap,) = gaps
+    assert (gap.cause, gap.since, gap.missed) == (Cause.SLOW, 100.0, 7)
+    assert (gap.unsent, gap.uncertain) == (0, 0)
+    assert bus.counts == {"missed": 7, "gaps": 1, "uncertain": 0}
+    assert caplog.messages[0].endswith("0 messages not sent, 0 uncertain, 7 missed")
 
 
 @on_loop

@@ -17,7 +17,7 @@ __all__ = ["Bus", "Cause", "Gap", "Receive", "Subject", "open_bus", "subject"]
 _REMEDY = "write memory://, local:///path/to/socket, nats://host:4222 or tls://host:4222"
 
 
-def open_bus(url: str, **options: object) -> Bus:
+def open_bus(url: str, /, **options: object) -> Bus:
     """
     Make the bus that a URL names; its :meth:`~.base.Bus.start` connects it.
 

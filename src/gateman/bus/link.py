@@ -45,9 +45,14 @@ class Link(asyncio.Protocol):
         """Whether the connection has ended."""
         return self._gone.is_set()
 
+    @property
+    def has_more(self) -> bool:
+        """Whether :meth:`next_event` has something to return already."""
+        return not self._early.empty()
+
     async def next_event(self) -> Event | None:
         """Return what the broker says next, before the handover; ``None`` if it has hung up."""
-        return None if self.is_gone and self._early.empty() else await self._early.get()
+        return None if self.is_gone and not self.has_more else await self._early.get()
 
     async def encrypt(self, context: ssl.SSLContext, host: str) -> None:
         """
@@ -88,7 +93,7 @@ class Link(asyncio.Protocol):
         if self._transport is not None:
             self._transport.set_write_buffer_limits(room)
         self._take, self._on_lost, self._on_room = take, on_lost, on_room
-        while not self._early.empty():
+        while self.has_more:
             event = self._early.get_nowait()
             if event is not None:
                 take([event])

@@ -133,7 +133,7 @@ class _Cluster:
             if isinstance(error, TimeoutError):
                 problem = f"it does not answer within {self._connect_timeout:g} seconds"
                 raise BusError(self.url, problem) from None
-            if isinstance(error, OSError):
+            if isinstance(error, (OSError, UnicodeError)):
                 raise BusError(self.url, _reason(error)) from None
             raise
         return link
@@ -147,12 +147,17 @@ class _Cluster:
         if self._where.is_tls and not is_offered:
             raise BusError(self.url, "it offers no TLS, and the URL says tls://")
         if self._where.is_tls or about.get("tls_required"):
+            # Whoever sits in between could put an answer here that we would take for the server's.
+            if link.has_more:
+                raise BusError(self.url, "it goes on without TLS")
+            link.wire = NatsWire()
             await link.encrypt(self._context, server.host)
         if not about.get("auth_required") and not _is_here(server.host):
             self._warn(server)
         answer = self._credentials.answer(str(about.get("nonce", "")))
         link.write(connect(answer) + link.wire.ping)
-        link.max_payload_size = int(about.get("max_payload", MAX_PAYLOAD_SIZE))
+        limit = about.get("max_payload")
+        link.max_payload_size = limit if isinstance(limit, int) else MAX_PAYLOAD_SIZE
         while (event := await link.next_event()) is not Sign.PONG:
             if isinstance(event, Refused):
                 raise BusError(self.url, f"it refuses us: {event.text}")
@@ -183,7 +188,7 @@ def _context(ca: PathLike | None, cert: PathLike | None, key: PathLike | None) -
         context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
         _load(f"ca={ca}", lambda: context.load_verify_locations(ca))
     if cert is not None:
-        _load(f"cert={cert}", lambda: context.load_cert_chain(cert, key))
+        _load(f"cert={cert}", lambda: context.load_cert_chain(cert, key, lambda: ""))
     elif key is not None:
         raise ConfigError("the bus has a key= without its cert=", "give both")
     return context
@@ -193,12 +198,17 @@ def _load(what: str, load: Callable[[], None]) -> None:
     try:
         load()
     except ssl.SSLError:
-        raise ConfigError(f"the bus's {what} cannot be used", "it has to be PEM") from None
+        raise ConfigError(
+            f"the bus's {what} cannot be used", "it has to be PEM, without passphrase"
+        ) from None
     except OSError as error:
         raise ConfigError(f"the bus's {what} cannot be read", _system(error)) from None
 
 
-def _reason(error: OSError) -> str:
+def _reason(error: OSError | UnicodeError) -> str:
+    if isinstance(error, UnicodeError):
+        # What the codec for names says of a part that is empty or longer than 63 letters.
+        return "there is no such host"
     if isinstance(error, ssl.SSLCertVerificationError):
         return f"its certificate is not trusted: {error.verify_message}"
     if isinstance(error, ssl.SSLError):

@@ -24,14 +24,8 @@ class Receivers:
         self._counts = counts
         self._sampled = Sampled()
 
-    def __len__(self) -> int:
-        return len(self._by_subject)
-
     def __iter__(self) -> Iterator[Subject]:
         return map(Subject, tuple(self._by_subject))
-
-    def __contains__(self, subject: object) -> bool:
-        return subject in self._by_subject
 
     def add(self, subject: Subject, receive: Receive) -> bool:
         """

@@ -18,6 +18,7 @@ import random
 import time
 from collections import Counter, deque
 from collections.abc import Awaitable, Callable
+from functools import partial
 from typing import NamedTuple, Protocol
 
 from ..errors import BusError
@@ -212,11 +213,11 @@ class RemoteBus:
         self._well_time = time.time()
         self._reason = "it has hung up"
         self._silent_beats = 0
-        self._beat = loop.call_later(self._beat_interval, self._on_beat)
+        self._beat = loop.call_later(self._beat_interval, self._on_beat, link)
         link.hand_over(
-            self._take,
+            partial(self._take, link),
             on_lost=self._on_lost,
-            on_room=self._on_room,
+            on_room=partial(self._on_room, link),
             room=self._max_pending_size // 2,
         )
         if self.is_connected:
@@ -254,7 +255,7 @@ class RemoteBus:
         link.write(b"".join(self._out))
         self._out.clear()
         self._out_size = 0
-        self._on_room()
+        self._on_room(link)
 
     def _arm_probe(self) -> None:
         self._probe = asyncio.get_running_loop().call_later(_PROBE_DELAY, self._on_probe)
@@ -264,25 +265,24 @@ class RemoteBus:
         if self._published > self._confirmed and not self._pings:
             self._ask()
 
-    def _on_room(self) -> None:
-        if self._link is None:
-            return
-        self._backlog = self._link.backlog
+    def _on_room(self, link: Link) -> None:
+        self._backlog = link.backlog
         if self._losses.is_full and self._backlog <= self._max_pending_size // 2:
             self._report(self._losses.relieved(time.time()))
 
-    def _on_beat(self) -> None:
+    def _on_beat(self, link: Link) -> None:
         self._silent_beats += 1
-        if self._silent_beats > _MAX_SILENT_BEATS and self._link is not None:
+        if self._silent_beats > _MAX_SILENT_BEATS:
             silence = _MAX_SILENT_BEATS * self._beat_interval
             self._reason = f"it has said nothing for {silence:g} seconds"
-            self._link.abort()
+            link.abort()
             return
-        self._beat = asyncio.get_running_loop().call_later(self._beat_interval, self._on_beat)
+        loop = asyncio.get_running_loop()
+        self._beat = loop.call_later(self._beat_interval, self._on_beat, link)
         if not self._pings:
             self._ask()
 
-    def _take(self, events: list[Event]) -> None:
+    def _take(self, link: Link, events: list[Event]) -> None:
         self._silent_beats = 0
         now = asyncio.get_running_loop().time()
         for event in events:
@@ -291,10 +291,9 @@ class RemoteBus:
             elif event is Sign.PONG:
                 self._on_pong()
             elif event is Sign.PING:
-                if self._link is not None:
-                    self._put(self._link.wire.pong)
+                self._put(link.wire.pong)
             else:
-                self._on_word(event)
+                self._on_word(link, event)
 
     def _on_pong(self) -> None:
         if not self._pings:
@@ -311,19 +310,17 @@ class RemoteBus:
         if self._drained is not None and not self._pings and not self._drained.done():
             self._drained.set_result(None)
 
-    def _on_word(self, event: Event) -> None:
+    def _on_word(self, link: Link, event: Event) -> None:
         match event:
             case Dropped():
                 self._report(self._losses.dropped(event.since, time.time(), event.count))
             case Refused():
                 self._on_refused(event.text)
-            case Hello():
-                limit = event.about.get("max_payload", self._max_payload_size)
-                self._max_payload_size = int(limit)
+            case Hello({"max_payload": int(size)}):
+                self._max_payload_size = size
             case Broken():
                 self._reason = event.text
-                if self._link is not None:
-                    self._link.abort()
+                link.abort()
             case _:
                 pass
 
