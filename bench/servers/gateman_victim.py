@@ -1,0 +1,60 @@
+"""
+What hostile peers are let loose on: gateman with its default limits, and compression.
+
+It echoes; or it never comes to an end with a message; or it sends to whoever asked for it.
+"""
+
+import argparse
+import asyncio
+import logging
+
+from gateman import Connection, Deflate, Worker
+
+# Seconds until a peer that asked for it is sent to: time for it to do something first.
+PUSH_DELAY = 2.0
+# Too small to be compressed, and so many that the kernel does not take them all.
+PUSH_SIZE = 250  # bytes
+PUSH_COUNT = 40_000  # messages
+
+
+def echo(connection: Connection, message: str | bytes) -> None:
+    """Send back what came; to one that asks for a push, more than may wait for it."""
+    if message == "push":
+        asyncio.get_running_loop().call_later(PUSH_DELAY, push, connection)
+    else:
+        connection.send(message)
+
+
+def push(connection: Connection) -> None:
+    """Send what the kernel takes, and until nothing more may wait."""
+    for _ in range(PUSH_COUNT):
+        connection.send(bytes(PUSH_SIZE))
+
+
+async def hang(_connection: Connection, _message: str | bytes) -> None:
+    """Never come to an end."""
+    await asyncio.Event().wait()
+
+
+def main() -> None:
+    """Read the arguments and serve."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--port", type=int, required=True)
+    parser.add_argument("--certificate", help="PEM with the key in it; without, plain ws")
+    parser.add_argument("--hang", action="store_true")
+    arguments = parser.parse_args()
+    pem = arguments.certificate
+    worker = Worker(
+        f"websocket://127.0.0.1:{arguments.port}",
+        {"ssl": {"local_cert": pem, "local_pk": pem}} if pem else None,
+        transport="ssl" if pem else "tcp",
+        compression=Deflate(window_bits=15, context_takeover=True),
+    )
+    worker.on_message = hang if arguments.hang else echo
+    # Dropped messages and broken limits are what this is about.
+    logging.getLogger("gateman").addHandler(logging.NullHandler())
+    Worker.run_all()
+
+
+if __name__ == "__main__":
+    main()
