@@ -1,6 +1,7 @@
 """A line of JSON at a time, however the bytes come in."""
 
 import socket
+from itertools import pairwise
 from typing import Any
 
 import pytest
@@ -23,9 +24,7 @@ def test_pieces_may_be_cut_anywhere(cuts: set[int]) -> None:
     places = [0, *sorted(cuts), len(written)]
     lines = Lines()
     read = [
-        message
-        for begin, end in zip(places, places[1:], strict=False)
-        for message in lines.feed(written[begin:end])
+        message for begin, end in pairwise(places) for message in lines.feed(written[begin:end])
     ]
 
     assert read == MESSAGES
@@ -76,7 +75,7 @@ def test_a_long_list_of_connections_fits() -> None:
     lines = Lines()
     read: list[dict[str, Any]] = []
     with ours, theirs:
-        ours.setblocking(False)
+        ours.settimeout(0)
         while written:
             written = written[ours.send(written) :]
             read += lines.feed(theirs.recv(1 << 20))

@@ -8,6 +8,7 @@ by the names that its processes have in their environment.
 import json
 import os
 import signal
+import socket
 import subprocess
 import sys
 import time
@@ -15,6 +16,8 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
+
+from websockets.sync.client import connect
 
 from .server import TIMEOUT, Child
 
@@ -186,6 +189,31 @@ def master(
         for pid in children:
             if is_alive(pid):
                 os.kill(pid, signal.SIGKILL)
+
+
+def ask(port: int, text: str = "hello") -> list[str]:
+    """Send a message, and give the words of the answer: pid, version and message."""
+    with connect(f"ws://127.0.0.1:{port}") as client:
+        client.send(text)
+        return str(client.recv()).split()
+
+
+def files_beside(script: Path) -> list[str]:
+    """List what a master has put beside its script."""
+    return sorted(path.suffix for path in script.parent.iterdir() if path != script)
+
+
+def ask_control(script: Path, request: bytes) -> dict[str, object]:
+    """Send a request to the control socket beside a script, and read the answer."""
+    (path,) = script.parent.glob("*.sock")
+    with socket.socket(socket.AF_UNIX) as sock:
+        # The path may be longer than a socket's may be.
+        fd = os.open(path.parent, os.O_PATH)
+        sock.connect(f"/proc/self/fd/{fd}/{path.name}")
+        os.close(fd)
+        sock.sendall(request)
+        answer: dict[str, object] = json.loads(sock.makefile().readline())
+        return answer
 
 
 def descendants(pid: int) -> list[int]:

@@ -1,0 +1,70 @@
+"""``python server.py COMMAND``: what a program of the user's does when it is run."""
+
+import os
+import signal
+from pathlib import Path
+
+import pytest
+from websockets.sync.client import connect
+
+from tests.support.master import ask, echo, files_beside, master
+
+
+@pytest.mark.parametrize("words", [[], ["start"]])
+def test_a_program_serves(tmp_path: Path, words: list[str]) -> None:
+    """``python server.py`` and ``python server.py start`` serve, with a process per slot."""
+    with master(echo(), tmp_path, *words) as service:
+        assert ask(service.port)[1:] == ["1", "hello"]
+        assert int(ask(service.port)[0]) in service.pids()
+        assert len(set(service.pids())) == 2
+        service.signal(signal.SIGTERM)
+
+        assert service.wait() == 0
+    assert files_beside(service.path) == []
+
+
+def test_without_a_command_the_usage_is_one_line(tmp_path: Path) -> None:
+    """Who does not know the commands sees them, and the service starts."""
+    with master(echo(), tmp_path) as service:
+        assert service.stderr.splitlines()[0] == (
+            "usage: python server.py {start|stop|restart|reload|status|connections|check}"
+            " [--help]; without a command it starts in the foreground"
+        )
+    with master(echo(), tmp_path, "start") as service:
+        assert "usage" not in service.stderr
+
+
+def test_code_behind_run_all_runs_once(tmp_path: Path) -> None:
+    """Where the service has ended, the program goes on; its processes do not."""
+    script = echo() + "\nopen('ended', 'a').write('once')\n"
+    with master(script, tmp_path) as service:
+        service.signal(signal.SIGINT)
+
+        assert service.wait() == 0
+    assert (tmp_path / "ended").read_text() == "once"
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_a_fast_stop_says_going_away(tmp_path: Path, number: signal.Signals) -> None:
+    """Clients see 1001, and a reason."""
+    with master(echo(), tmp_path) as service, connect(f"ws://127.0.0.1:{service.port}") as client:
+        service.signal(number)
+        with pytest.raises(Exception, match="1001"):
+            client.recv(10)
+        assert service.wait() == 0
+
+
+def test_ctrl_c_reaches_all_processes_and_only_the_master_acts(tmp_path: Path) -> None:
+    """A terminal signals the whole group; nobody shows a traceback."""
+    with master(echo(), tmp_path, start_new_session=True) as service:
+        os.killpg(service.pid, signal.SIGINT)
+
+        assert service.wait() == 0
+        assert "Traceback" not in service.stderr
+
+
+def test_a_word_that_is_nearly_a_command(tmp_path: Path) -> None:
+    """A typo does not start a service."""
+    with master(echo(), tmp_path, "relaod", listens=False) as service:
+        assert service.wait() == 2
+        assert service.stderr == "'relaod' is no command: did you mean 'reload'?"

@@ -1,0 +1,202 @@
+"""``gateman start`` and its kin, on a real master: each does what it says, or says why not."""
+
+import socket
+import sys
+import time
+from pathlib import Path
+
+import pytest
+from websockets.sync.client import connect
+
+from tests.support.master import GATEMAN, ask, echo, files_beside, is_alive, master, run, until
+
+
+@pytest.mark.parametrize(
+    "target",
+    ["server.py", "server"],
+    ids=["file", "module"],
+)
+@pytest.mark.parametrize("ending", ["Worker.run_all()\n", ""], ids=["run_all", "declares only"])
+def test_the_command_serves_the_same(tmp_path: Path, target: str, ending: str) -> None:
+    """``gateman start`` takes a file or a module, and needs no ``run_all`` in it."""
+    script = echo().replace("Worker.run_all()\n", ending)
+    with master(script, tmp_path, command=[*GATEMAN, "start", target]) as service:
+        assert ask(service.port)[1:] == ["1", "hello"]
+        stopped = run([*GATEMAN, "stop", target], tmp_path, service._environment)  # noqa: SLF001
+
+        assert (stopped.returncode, stopped.stdout, stopped.stderr) == (0, "stopped\n", "")
+        assert service.wait() == 0
+
+
+def test_stop_by_command(tmp_path: Path) -> None:
+    """It returns when nothing is left: no process, no file, no socket."""
+    with master(echo(), tmp_path) as service:
+        pids = service.pids()
+        stopped = service.command("stop")
+
+        assert (stopped.returncode, stopped.stdout, stopped.stderr) == (0, "stopped\n", "")
+        assert not any(map(is_alive, pids))
+        assert files_beside(service.path) == []
+        assert service.wait() == 0
+        with socket.socket() as probe, pytest.raises(ConnectionRefusedError):
+            probe.connect(("127.0.0.1", service.port))
+
+
+def test_a_process_that_does_not_end_is_ended(tmp_path: Path) -> None:
+    """A callback that never returns delays a stop by ``timeouts.shutdown``, and no more."""
+    script = echo(options="timeouts={'shutdown': 0.2}").replace(
+        "    connection.send", "    import time; time.sleep(1000)\n    connection.send"
+    )
+    with master(script, tmp_path) as service, connect(f"ws://127.0.0.1:{service.port}") as client:
+        client.send("stick")
+        until(lambda: [one["status"] for one in service.processes()] == ["busy"])
+        started_at = time.monotonic()
+
+        assert service.command("stop").returncode == 0
+        assert 0.2 < time.monotonic() - started_at < 8
+        assert "does not end: killed" in service.stderr
+
+
+def test_restart(tmp_path: Path) -> None:
+    """It stops what runs, and serves in its place; a new address is taken up."""
+    with master(echo(), tmp_path) as service:
+        (tmp_path / "server.py").write_text(echo().replace("VERSION = 1", "VERSION = 2"))
+        script = (tmp_path / "server.py").read_text()
+        with master(script, tmp_path, "restart") as other:
+            assert service.wait() == 0
+            assert ask(other.port)[1] == "2"
+
+
+def test_restart_starts_what_does_not_run(tmp_path: Path) -> None:
+    """As Workerman does."""
+    with master(echo(), tmp_path, "restart") as service:
+        assert ask(service.port)[1] == "1"
+
+
+def test_a_restart_with_a_broken_script_stops_nothing(tmp_path: Path) -> None:
+    """What is wrong is said before anything is ended."""
+    with master(echo(), tmp_path) as service:
+        (tmp_path / "server.py").write_text(echo(listen="websocket://127.0.0.1:x"))
+
+        assert service.command("restart").returncode == 78
+        assert ask(service.port)[1] == "1"
+
+
+@pytest.mark.parametrize(
+    "words", [["stop"], ["stop", "-g"], ["reload"], ["reload", "-g"], ["status"], ["connections"]]
+)
+def test_what_needs_a_running_service_says_so(tmp_path: Path, words: list[str]) -> None:
+    """One sentence, and exit code 3, both ways."""
+    path = tmp_path / "server.py"
+    path.write_text(echo())
+    for command in (
+        [sys.executable, "server.py", *words],
+        [*GATEMAN, words[0], "server.py", *words[1:]],
+    ):
+        asked = run(command, tmp_path)
+
+        assert (asked.returncode, asked.stdout) == (3, "")
+        assert asked.stderr.endswith("server.py is not running.\n")
+        assert len(asked.stderr.splitlines()) == 1
+
+
+BROKEN = {
+    "syntax": ("from gateman import Worker\ndef (:\n", 4, "server.py:2: invalid syntax."),
+    "raises": (
+        "from gateman import Worker\n1 / 0\n",
+        4,
+        "server.py could not be loaded: ZeroDivisionError.",
+    ),
+    "nothing declared": (
+        "from gateman import Worker\nWorker.run_all()\n",
+        78,
+        'no worker is declared: write Worker("websocket://0.0.0.0:8282").',
+    ),
+    "declared twice": (
+        "from gateman import Worker\n"
+        "Worker('websocket://127.0.0.1:7001')\nWorker('ws://127.0.0.1:7001')\nWorker.run_all()\n",
+        78,
+        "two workers listen on websocket://127.0.0.1:7001: give each an address of its own;"
+        " count=2 is one worker with two processes.",
+    ),
+    "declared beside everywhere": (
+        "from gateman import Worker\n"
+        "Worker('websocket://0.0.0.0:7001')\nWorker('ws://127.0.0.1:7001')\nWorker.run_all()\n",
+        78,
+        "two workers listen on one port: websocket://0.0.0.0:7001 and websocket://127.0.0.1:7001:"
+        " give each an address of its own; count=2 is one worker with two processes.",
+    ),
+    "no certificate": (
+        "from gateman import Worker\nWorker('wss://127.0.0.1:0')\nWorker.run_all()\n",
+        78,
+        "worker 'none' has transport='ssl', but no certificate",
+    ),
+    "no such user": (
+        "from gateman import Worker\nWorker('ws://127.0.0.1:0', user='nobody-of-this-name')\n",
+        78,
+        "user='nobody-of-this-name': there is no such user: create it, or choose another.",
+    ),
+}
+
+
+@pytest.mark.parametrize("command", ["start", "check", "restart"])
+@pytest.mark.parametrize("case", BROKEN)
+def test_a_script_that_cannot_be_served(tmp_path: Path, case: str, command: str) -> None:
+    """What is wrong is the last line, and the exit code tells whose turn it is."""
+    script, code, sentence = BROKEN[case]
+    (tmp_path / "server.py").write_text(script)
+    asked = run([*GATEMAN, command, "server.py"], tmp_path)
+
+    assert asked.returncode == code
+    assert sentence in asked.stderr.splitlines()[-1]
+    assert files_beside(tmp_path / "server.py") == ["" for _ in tmp_path.glob("__pycache__")]
+
+
+def test_a_traceback_shows_their_code_only(tmp_path: Path) -> None:
+    """Who runs the script is not their concern."""
+    (tmp_path / "server.py").write_text(BROKEN["raises"][0])
+    asked = run([*GATEMAN, "start", "server.py"], tmp_path)
+
+    assert asked.stderr.splitlines()[:3] == [
+        "Traceback (most recent call last):",
+        f'  File "{tmp_path}/server.py", line 2, in <module>',
+        "    1 / 0",
+    ]
+    assert asked.stderr.count("File ") == 1
+
+
+@pytest.mark.parametrize("name", ["missing.py", "missing", "missing.module", "./folder/missing"])
+def test_a_script_that_is_not_there(tmp_path: Path, name: str) -> None:
+    """One sentence, and exit code 4, for whatever command."""
+    for command in ("start", "stop", "status", "check"):
+        asked = run([*GATEMAN, command, name], tmp_path)
+
+        assert (asked.returncode, asked.stdout) == (4, "")
+        assert asked.stderr.startswith("gateman: there is no file ")
+        assert len(asked.stderr.splitlines()) == 1
+
+
+def test_check(tmp_path: Path) -> None:
+    """A good script is checked without anything being bound."""
+    path = tmp_path / "server.py"
+    path.write_text(echo("websocket://127.0.0.1:7001"))
+    checked = run([*GATEMAN, "check", "server.py"], tmp_path)
+
+    assert (checked.returncode, checked.stderr) == (0, "")
+    assert checked.stdout == (
+        "server.py: chat would listen on websocket://127.0.0.1:7001 with 2 processes\n"
+    )
+
+
+@pytest.mark.parametrize(
+    "command", ["start", "stop", "restart", "reload", "status", "connections", "check"]
+)
+def test_help(tmp_path: Path, command: str) -> None:
+    """Every command explains itself, both ways."""
+    (tmp_path / "server.py").write_text(echo())
+    ours = run([*GATEMAN, command, "--help"], tmp_path)
+    theirs = run([sys.executable, "server.py", command, "--help"], tmp_path)
+
+    assert (ours.returncode, theirs.returncode) == (0, 0)
+    assert ours.stdout.startswith(f"Usage: gateman {command} [OPTIONS] SCRIPT\n")
+    assert theirs.stdout.startswith(f"Usage: python server.py {command}")

@@ -1,0 +1,139 @@
+"""Where a master's files are, and who may be the master."""
+
+import os
+import socket
+import stat
+from pathlib import Path
+
+import pytest
+
+from gateman.errors import AlreadyRunning, ConfigError
+from gateman.master.files import Claim, Files, candidates, control_sockets, reachable
+
+
+def folders(script: Path, environment: dict[str, str]) -> list[Path]:
+    """List the folders that are tried."""
+    return [files.folder for files in candidates(script, environment)]
+
+
+def test_the_order_of_folders(tmp_path: Path) -> None:
+    """What systemd sets, what a session has, beside the script, and one for everybody."""
+    script = tmp_path / "server.py"
+    environment = {"RUNTIME_DIRECTORY": "/run/chat:/run/other", "XDG_RUNTIME_DIR": "/run/user/7"}
+    found = folders(script, environment)
+
+    assert found[:3] == [Path("/run/chat"), Path("/run/user/7/gateman"), tmp_path]
+    assert found[3].name == f"gateman-{os.getuid()}"
+    assert folders(script, {})[:1] == [tmp_path]
+
+
+def test_every_script_has_its_own_names(tmp_path: Path) -> None:
+    """Scripts of the same name do not meet in a folder that they share."""
+    stems = {
+        next(candidates(tmp_path / folder / "server.py", {"RUNTIME_DIRECTORY": "/run"})).stem
+        for folder in ("one", "two")
+    }
+
+    assert len(stems) == 2
+    assert all(stem.startswith("server-") for stem in stems)
+
+
+def test_one_has_the_claim(tmp_path: Path) -> None:
+    """Another one is told whose it is; given back, nothing is left and it is free."""
+    script = tmp_path / "server.py"
+    claim = Claim.take(script, {})
+    with pytest.raises(AlreadyRunning) as told:
+        Claim.take(script, {})
+
+    assert told.value.pid == os.getpid()
+    claim.release()
+    assert list(tmp_path.iterdir()) == []
+    again = Claim.take(script, {})
+    assert not again.is_heir
+    again.release()
+
+
+def test_the_claim_of_the_dead_is_free(tmp_path: Path) -> None:
+    """A pid file that nobody locks is taken over, whatever is in it."""
+    script = tmp_path / "server.py"
+    pid_file = next(candidates(script, {})).pid
+    pid_file.write_text("1\n")
+    claim = Claim.take(script, {})
+
+    assert claim.is_heir
+    assert pid_file.read_text() == f"{os.getpid()}\n"
+    claim.release()
+
+
+def test_files_are_their_owners_only(tmp_path: Path) -> None:
+    """The pid file, the socket, and a folder that is made for them."""
+    script = tmp_path / "server.py"
+    folder = tmp_path / "run"
+    claim = Claim.take(script, {"RUNTIME_DIRECTORY": str(folder)})
+    with claim.listen():
+        modes = [stat.S_IMODE(path.stat().st_mode) for path in (folder, *folder.iterdir())]
+
+        assert modes == [0o700, 0o600, 0o600]
+        assert control_sockets(script, {"RUNTIME_DIRECTORY": str(folder)}) == [claim.files.control]
+    claim.release()
+
+
+def test_a_socket_that_was_left_is_replaced(tmp_path: Path) -> None:
+    """Who has the claim has the socket's place too."""
+    claim = Claim.take(tmp_path / "server.py", {})
+    claim.listen().close()
+    with claim.listen() as sock:
+        assert sock.getsockopt(socket.SOL_SOCKET, socket.SO_ACCEPTCONN)
+    claim.release()
+
+
+def test_a_folder_that_cannot_be_used_is_passed_over(tmp_path: Path) -> None:
+    """The next one is tried."""
+    (tmp_path / "file").write_text("")
+    claim = Claim.take(tmp_path / "server.py", {"RUNTIME_DIRECTORY": str(tmp_path / "file")})
+
+    assert claim.files.folder == tmp_path
+    claim.release()
+
+
+def test_no_folder_at_all(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The sentence says what to set."""
+    monkeypatch.setattr("tempfile.tempdir", str(tmp_path / "none" / "such"))
+    with pytest.raises(ConfigError, match="set RUNTIME_DIRECTORY to one"):
+        Claim.take(Path("/proc/none/server.py"), {})
+
+
+def test_a_folder_for_everybody_has_to_be_ours(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What somebody else has prepared in the folder for temporary files is not touched."""
+    monkeypatch.setattr("tempfile.tempdir", str(tmp_path))
+    (tmp_path / f"gateman-{os.getuid()}").mkdir()
+    (tmp_path / f"gateman-{os.getuid()}").chmod(0o777)
+    with pytest.raises(ConfigError):
+        Claim.take(Path("/proc/none/server.py"), {})
+    (tmp_path / f"gateman-{os.getuid()}").chmod(0o700)
+    Claim.take(Path("/proc/none/server.py"), {}).release()
+
+
+@pytest.mark.parametrize("depth", [1, 10])
+def test_paths_of_any_length_are_reachable(tmp_path: Path, depth: int) -> None:
+    """A socket is bound and connected to in folders that are too deep for its address."""
+    folder = tmp_path.joinpath(*["deep-and-deeper"] * depth)
+    folder.mkdir(parents=True)
+    with socket.socket(socket.AF_UNIX) as server, socket.socket(socket.AF_UNIX) as client:
+        with reachable(folder / "x.sock") as name:
+            server.bind(name)
+        server.listen()
+        with reachable(folder / "x.sock") as name:
+            client.connect(name)
+
+        assert (folder / "x.sock").is_socket()
+
+
+def test_names() -> None:
+    """Both files have the same stem."""
+    files = Files(Path("/run/chat"), "server-12345678")
+
+    assert files.control == Path("/run/chat/server-12345678.sock")
+    assert files.pid == Path("/run/chat/server-12345678.pid")

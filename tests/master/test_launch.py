@@ -1,0 +1,51 @@
+"""How a process begins: the same program again, whatever way it was started."""
+
+import sys
+from pathlib import Path
+
+from tests.support.master import ask, echo, files_beside, master
+
+
+def test_a_module_in_a_package_is_run_again(tmp_path: Path) -> None:
+    """``python -m package.module`` gives its processes its package too."""
+    package = tmp_path / "package"
+    package.mkdir()
+    (package / "__init__.py").write_text("")
+    (package / "words.py").write_text('NAME = "from the package"\n')
+    (package / "module.py").write_text(
+        echo().replace("VERSION = 1", "from .words import NAME as VERSION")
+    )
+    command = [sys.executable, "-m", "package.module"]
+    with master("", tmp_path, command=command) as service:
+        assert ask(service.port)[1:] == ["from", "the", "package", "hello"]
+
+
+def test_options_of_the_interpreter_and_arguments_are_handed_on(tmp_path: Path) -> None:
+    """A process is told what its master was told."""
+    script = echo().replace(
+        "VERSION = 1", "import sys; VERSION = (sys.argv[1:], sys.flags.optimize)"
+    )
+    command = [sys.executable, "-O", "server.py", "--room", "two"]
+    with master(script, tmp_path, command=command) as service:
+        assert ask(service.port)[1:-1] == ["(['--room',", "'two'],", "1)"]
+
+
+def test_a_process_that_cannot_load_the_script(tmp_path: Path) -> None:
+    """What only processes run into ends the master too, with their traceback and exit code 4."""
+    script = "import sys\nif 'launch.py' in sys.orig_argv[1]:\n    1 / 0\n" + echo()
+    with master(script, tmp_path, listens=False) as service:
+        assert service.wait() == 4
+        assert "ZeroDivisionError" in service.stderr
+        assert 'launch.py", line' not in service.stderr
+
+
+def test_a_service_that_cannot_start(tmp_path: Path) -> None:
+    """What ``on_worker_start`` raises ends the first start, with exit code 1."""
+    script = echo().replace(
+        "Worker.run_all", "worker.on_worker_start = lambda worker: 1 / 0\n\nWorker.run_all"
+    )
+    with master(script, tmp_path, listens=False) as service:
+        assert service.wait() == 1
+        assert "ZeroDivisionError" in service.stderr
+        assert "gateman/" not in service.stderr
+    assert files_beside(service.path) == []

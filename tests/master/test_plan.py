@@ -1,0 +1,107 @@
+"""What all declared workers come to."""
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from gateman import ConfigError, Worker
+from gateman.master.events import Policy
+from gateman.master.plan import plan
+
+NOW = 1.8e9
+
+
+@pytest.fixture(autouse=True)
+def nothing_is_left() -> Iterator[None]:
+    """Forget the workers that a test declares."""
+    before = list(Worker._declared)  # noqa: SLF001 - scripts end before the next one begins
+    yield
+    Worker._declared[:] = before  # noqa: SLF001
+
+
+def test_nothing_declared() -> None:
+    """A script without a worker has nothing to run."""
+    with pytest.raises(ConfigError, match=r"^no worker is declared: write Worker\("):
+        plan([], now=NOW)
+
+
+@pytest.mark.parametrize(
+    ("one", "other"),
+    [
+        ("websocket://127.0.0.1:7001", "ws://127.0.0.1:7001"),
+        ("websocket://0.0.0.0:7001", "websocket://127.0.0.1:7001"),
+        ("websocket://[::1]:7001", "websocket://[::]:7001"),
+        ("websocket+unix:///run/chat.sock", "websocket+unix:///run/chat.sock"),
+    ],
+)
+def test_two_workers_cannot_share_an_address(one: str, other: str) -> None:
+    """Found before anything is bound, and said as what it is."""
+    with pytest.raises(ConfigError, match="two workers listen on"):
+        plan([Worker(one), Worker(other)], now=NOW)
+
+
+def test_different_addresses_are_different() -> None:
+    """Ports, addresses, paths, and ports that the system chooses."""
+    addresses = [
+        "websocket://127.0.0.1:7001",
+        "websocket://127.0.0.2:7001",
+        "websocket://127.0.0.1:7002",
+        "websocket://127.0.0.1:0",
+        "websocket://127.0.0.1:0",
+        "websocket+unix:///run/one.sock",
+        "websocket+unix:///run/two.sock",
+    ]
+    planned = plan([Worker(address) for address in addresses], now=NOW)
+
+    assert len(planned) == len(addresses)
+
+
+def test_the_policy_is_what_was_declared() -> None:
+    """Every option about processes gets to the supervisor."""
+    worker = Worker(
+        "websocket://127.0.0.1:0",
+        name="chat",
+        count=3,
+        timeouts={"start": 1, "stall": 2, "shutdown": 3, "handshake": 4},
+        drain_window=5,
+        restart_stalled=True,
+        max_crashes=6,
+        max_messages=7,
+        max_lifetime=8,
+        max_memory=9,
+    )
+
+    assert plan([worker], now=NOW)[0].policy == Policy(
+        name="chat",
+        count=3,
+        start=1,
+        stall=2,
+        shutdown=3,
+        drain=5,
+        restart_stalled=True,
+        max_crashes=6,
+        max_messages=7,
+        max_lifetime=8,
+        max_memory=9,
+    )
+
+
+def test_a_drain_takes_as_long_as_a_handshake_may() -> None:
+    """Who is arriving when it begins still gets in."""
+    worker = Worker("websocket://127.0.0.1:0", drain_window=1, timeouts={"handshake": 4})
+
+    assert plan([worker], now=NOW)[0].policy.drain == 4
+
+
+def test_certificates_are_read(tmp_path: Path) -> None:
+    """What is wrong with them is found here."""
+    context = {"ssl": {"local_cert": str(tmp_path / "missing.pem")}}
+    with pytest.raises(ConfigError, match=r"missing\.pem"):
+        plan([Worker("wss://127.0.0.1:0", context)], now=NOW)
+
+
+def test_a_user_who_does_not_exist() -> None:
+    """Found before anything is bound."""
+    with pytest.raises(ConfigError, match="there is no such user"):
+        plan([Worker("websocket://127.0.0.1:0", user="nobody-of-this-name")], now=NOW)

@@ -1,0 +1,74 @@
+"""What ``status`` and ``connections`` say, of real processes."""
+
+import json
+import time
+from pathlib import Path
+
+from websockets.sync.client import connect
+
+from tests.support.master import ask_control, echo, master, until
+
+
+def test_status(tmp_path: Path) -> None:
+    """It says of each slot and process how it is."""
+    with (
+        master(echo(), tmp_path) as service,
+        connect(f"ws://127.0.0.1:{service.port}") as client,
+    ):
+        client.send("hello")
+        client.recv()
+        status = service.status()
+
+        assert status["master"]["pid"] == service.pid
+        assert status["master"]["script"] == str(service.path)
+        assert status["master"]["state"] == "running"
+        assert status["workers"] == [
+            {"name": "chat", "listen": f"ws://127.0.0.1:{service.port}", "count": 2}
+        ]
+        assert [(slot["slot"], slot["state"], slot["restarts"]) for slot in status["slots"]] == [
+            (0, "running", 0),
+            (1, "running", 0),
+        ]
+        processes = service.processes()
+        assert [one["status"] for one in processes] == ["idle", "idle"]
+        assert sum(one["connections"] for one in processes) == 1
+        assert sum(one["messages"] for one in processes) == 1
+        assert all(one["memory"] > 10 << 20 for one in processes)
+
+
+def test_connections(tmp_path: Path) -> None:
+    """It lists who is connected, with what the system has counted."""
+    with (
+        master(echo(), tmp_path) as service,
+        connect(f"ws://127.0.0.1:{service.port}") as client,
+    ):
+        client.send("hello")
+        client.recv()
+        answer = json.loads(service.command("connections", "--json").stdout)
+        (connection,) = answer["connections"]
+
+        assert answer["total"] == 1
+        assert answer["silent"] == []
+        assert connection["pid"] in service.pids()
+        assert connection["client"] == "{}:{}".format(*client.local_address)
+        assert connection["state"] == "open"
+        assert connection["messages"] == 1
+        assert connection["received"] > 100
+        assert connection["sent"] > 100
+
+
+def test_status_does_not_wait_for_a_stuck_process(tmp_path: Path) -> None:
+    """It is busy; the others answer, all within 100 ms."""
+    script = echo().replace(
+        "    connection.send", "    import time; time.sleep(1000)\n    connection.send"
+    )
+    with master(script, tmp_path) as service, connect(f"ws://127.0.0.1:{service.port}") as client:
+        client.send("stick")
+        until(lambda: "busy" in [one["status"] for one in service.processes()])
+        started_at = time.monotonic()
+        answered = ask_control(service.path, b'{"command": "status"}\n')
+        took = time.monotonic() - started_at
+
+        assert answered["ok"]
+        assert took < 0.1
+        assert sorted(one["status"] for one in service.processes()) == ["busy", "idle"]
