@@ -159,6 +159,29 @@ def test_connections_are_listed(service: Master) -> None:
     assert "secret" not in str(listed)
 
 
+def test_watching_in_a_file_is_a_picture_after_the_other(service: Master, tmp_path: Path) -> None:
+    """Nothing is erased there; an empty line is between them."""
+    with subprocess.Popen(
+        [*GATEMAN, "status", "--watch", "server.py"],
+        cwd=tmp_path,
+        env={**os.environ, "PYTHONUNBUFFERED": "1"},
+        stdout=subprocess.PIPE,
+        text=True,
+    ) as watching:
+        assert watching.stdout is not None
+        lines = [watching.stdout.readline() for _ in range(11)]
+        watching.send_signal(signal.SIGINT)
+        watching.communicate(timeout=10)
+
+    assert lines[0].startswith(str(service.path))
+    assert (lines[8].split()[0], lines[9], lines[10].split(":")[0]) == (
+        "Summary",
+        "\n",
+        str(service.path),
+    )
+    assert watching.returncode == 0
+
+
 @pytest.mark.parametrize("command", ["status", "connections"])
 def test_without_a_service_it_is_one_sentence(command: str, tmp_path: Path) -> None:
     """And exit code 3."""

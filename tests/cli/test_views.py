@@ -214,6 +214,17 @@ def test_without_tls_there_is_no_column_for_certificates() -> None:
     ]
 
 
+def test_only_workers_with_tls_have_a_certificate() -> None:
+    """Beside one that has, another one that has none shows a dash."""
+    both = answer(
+        slot(0, process(5, counts={})),
+        slot(0, process(6, counts={}, certificate_days=None), worker="plain"),
+    )
+    both["workers"].append({"name": "plain", "listen": "ws://127.0.0.1:1", "count": 1})
+
+    assert [line.split()[-1] for line in texts(status_lines(both, None))[3:5]] == ["left", "-"]
+
+
 def connection(number: int, **more: Any) -> dict[str, Any]:
     """Describe a connection as the master does."""
     return {

@@ -8,8 +8,8 @@ import pytest
 
 from gateman.master.relay import Objects
 
-# A master of nothing but a relay: its process writes a mebibyte, and a line without an end.
-PROGRAM = """
+# A master of nothing but a relay, of what a process writes that runs the second argument.
+BEGINNING = """
 import os, selectors, socket, subprocess, sys
 from gateman.master.events import Slot
 from gateman.master.relay import Relay
@@ -19,58 +19,89 @@ selector = selectors.DefaultSelector()
 relay = Relay(selector, is_json=sys.argv[1] == "json")
 read, write = os.pipe()
 os.set_blocking(read, False)
-writes = "import sys; sys.stderr.write('x' * 1023 + '\\\\n'); " * 1024 + "sys.stderr.write('end')"
-process = subprocess.Popen([sys.executable, "-c", writes], stderr=write)
+process = subprocess.Popen([sys.executable, "-c", sys.argv[2]], stderr=write)
 os.close(write)
 offspring = Offspring(Slot(0, 0), process, socket.socket(), read)
 relay.add(offspring, "chat/0")
-turns = 0
-while offspring.errors >= 0:
+"""
+
+# Nobody reads what it writes until it says that it waits for that.
+WHILE_IT_RUNS = """
+waits = False
+while offspring.errors >= 0 or selector.get_map():
     for key, _ in selector.select():
         key.data()
-    turns += 1
-while selector.get_map():
-    for key, _ in selector.select():
-        key.data()
+    if selector.get_map() and 2 in selector.get_map() and not waits:
+        waits = True
+        print("waits", flush=True)
+"""
+
+WHEN_IT_HAS_ENDED = """
+print("waits", flush=True)
+process.wait()
+"""
+
+END = """
+relay.remove(offspring)
 relay.remove(offspring)
 process.wait()
 offspring.close()
-print(turns, offspring.last_lines[-2:] == ("x" * 500, "end"))
+print(offspring.last_lines[-2:])
 """
 
+MUCH = """
+import sys
+for _ in range(1024):
+    sys.stderr.write("x" * 1023 + "\\n")
+sys.stderr.write("end")
+"""
+LITTLE = "import sys; sys.stderr.write('first\\n' * 1000 + 'end')"
 
-def relayed(form: str) -> tuple[str, str]:
-    """Run the program; gives what it wrote to standard error, read slowly, and what it printed."""
+
+def relayed(form: str, middle: str, writes: str) -> tuple[str, str]:
+    """Run a program; gives what it wrote to standard error, and what it printed."""
     with subprocess.Popen(
-        [sys.executable, "-c", PROGRAM, form],
+        [sys.executable, "-c", BEGINNING + middle + END, form, writes],
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         text=True,
     ) as process:
-        assert process.stderr is not None
         assert process.stdout is not None
-        errors = "".join(iter(lambda: process.stderr.read(100_000), ""))  # type: ignore[union-attr]
-        printed = process.stdout.read()
+        assert process.stdout.readline() == "waits\n"
+        printed, errors = process.communicate(timeout=20)
     assert process.returncode == 0
-    return errors, printed.partition(" ")[2]
+    return errors, printed
 
 
 def test_every_byte_is_relayed() -> None:
     """However much there is, in order; the last lines are kept."""
-    errors, printed = relayed("text")
+    errors, printed = relayed("text", WHILE_IT_RUNS, MUCH)
 
     assert errors == ("x" * 1023 + "\n") * 1024 + "end"
-    assert printed == "True\n"
+    assert printed == f"{('x' * 500, 'end')}\n"
 
 
 def test_every_line_becomes_an_object() -> None:
     """Where the log is JSON, each line is one, and so is what has no end."""
-    errors, printed = relayed("json")
+    errors, printed = relayed("json", WHILE_IT_RUNS, MUCH)
     objects = [json.loads(line) for line in errors.splitlines()]
 
     assert [one["message"] for one in objects] == ["x" * 1023] * 1024 + ["end"]
     assert {one["worker"] for one in objects} == {"chat/0"}
-    assert printed == "True\n"
+    assert printed == f"{('x' * 500, 'end')}\n"
+
+
+@pytest.mark.parametrize("form", ["text", "json"])
+def test_last_words_are_relayed(form: str) -> None:
+    """What is still in the pipe when a process has ended is not lost."""
+    errors, printed = relayed(form, WHEN_IT_HAS_ENDED, LITTLE)
+    lines = errors.splitlines()
+
+    assert [json.loads(line)["message"] if form == "json" else line for line in lines] == [
+        *["first"] * 1000,
+        "end",
+    ]
+    assert printed == "('first', 'end')\n"
 
 
 def test_pieces_may_be_cut_anywhere() -> None:
