@@ -1,0 +1,175 @@
+"""A process as its master sees it: real ones, that do what a script says without a service."""
+
+import os
+import select
+import signal
+import socket
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import pytest
+
+from gateman.master.assignment import Assignment
+from gateman.master.events import Slot
+from gateman.master.spawn import Offspring, spawn
+from tests.support.master import until
+
+
+@contextmanager
+def process(folder: Path, script: str, *, has_terminal: bool = True) -> Iterator[Offspring]:
+    """Start a process that runs a script instead of serving, and end it in any case."""
+    path = folder / "server.py"
+    path.write_text(script)
+    ours, theirs = socket.socketpair()
+    ours.settimeout(0)
+    assignment = Assignment(
+        worker=0,
+        number=1,
+        listen="",
+        channel=theirs.fileno(),
+        sockets=[],
+        path=str(path),
+        module="",
+        argv=["start"],
+    )
+    with theirs:
+        offspring = spawn(
+            assignment, ours, dict(os.environ), label="chat/1", has_terminal=has_terminal
+        )
+    try:
+        yield offspring
+    finally:
+        offspring.send_signal(signal.SIGKILL)
+        ended(offspring)
+        offspring.close()
+
+
+def ended(offspring: Offspring) -> int:
+    """Wait for its end; gives how it ended."""
+    until(lambda: offspring.poll() is not None)
+    status = offspring.poll()
+    assert status is not None
+    return status
+
+
+def all_errors(offspring: Offspring) -> bytes:
+    """Read its standard error to the end."""
+    read = b""
+    while offspring.errors >= 0:
+        select.select([offspring.errors], [], [], 10)
+        read += offspring.read_errors()
+    return read
+
+
+def test_it_has_a_slot_and_a_name(tmp_path: Path) -> None:
+    """``ps`` shows what it is."""
+    with process(tmp_path, "import time; time.sleep(1000)") as offspring:
+        shown = until(Path(f"/proc/{offspring.pid}/cmdline").read_bytes).split(b"\0")
+
+        assert offspring.slot == Slot(0, 1)
+        assert shown[-3].endswith(b"gateman/master/launch.py")
+        assert shown[-2] == b"chat/1"
+        assert offspring.poll() is None
+
+
+def test_its_last_lines_are_kept(tmp_path: Path) -> None:
+    """As many as say why it ended, each of a length that a log can take."""
+    script = (
+        "import os, sys\n"
+        "for number in range(100): print('line', number, file=sys.stderr)\n"
+        "print('x' * 1000, file=sys.stderr)\n"
+        "sys.stderr.write('no end')\nsys.stderr.flush()\nos._exit(7)\n"
+    )
+    with process(tmp_path, script) as offspring:
+        written = all_errors(offspring)
+
+        assert ended(offspring) == 7
+        assert written.startswith(b"line 0\nline 1\n")
+        assert written.endswith(b"\nno end")
+        assert offspring.last_lines == (
+            *(f"line {number}" for number in range(61, 100)),
+            "x" * 500,
+            "no end",
+        )
+
+
+@pytest.mark.parametrize("has_terminal", [True, False])
+def test_where_it_prints(
+    tmp_path: Path, capfd: pytest.CaptureFixture[str], *, has_terminal: bool
+) -> None:
+    """To the master's standard output, or where its standard error goes when there is none."""
+    with process(tmp_path, "import os; os.write(1, b'hello')", has_terminal=has_terminal) as one:
+        errors = all_errors(one)
+        ended(one)
+    printed = capfd.readouterr().out
+
+    assert (printed, b"hello" in errors) == (("hello", False) if has_terminal else ("", True))
+
+
+def test_what_it_says_is_read_to_its_end(tmp_path: Path) -> None:
+    """Messages arrive, then the end."""
+    script = (
+        "import os, sys\n"
+        "links = {fd: os.readlink(f'/proc/self/fd/{fd}') for fd in range(3, 100)\n"
+        "         if os.path.lexists(f'/proc/self/fd/{fd}')}\n"
+        "(channel,) = [fd for fd, link in links.items() if link.startswith('socket:')]\n"
+        'os.write(channel, b\'{"say":"one"}\\n{"say":"two"}\\n\')\n'
+        "os._exit(0)\n"
+    )
+    with process(tmp_path, script) as offspring:
+        ended(offspring)
+
+        assert offspring.read() == [{"say": "one"}, {"say": "two"}]
+        with pytest.raises(EOFError):
+            offspring.read()
+        assert not offspring.tell(do="stop")
+
+
+def test_a_process_that_does_not_read_takes_no_more(tmp_path: Path) -> None:
+    """The master never waits for it."""
+    with process(tmp_path, "import time; time.sleep(1000)") as offspring:
+        told = 0
+        while offspring.tell(do="accept", numbers=list(range(100))):
+            told += 1
+            assert told < 100_000
+
+        assert told > 100
+
+
+def test_signals_and_being_stopped(tmp_path: Path) -> None:
+    """A stopped process is told from one that works, and from one that has ended."""
+    with process(tmp_path, "import time; time.sleep(1000)") as offspring:
+        assert not offspring.is_stopped
+        offspring.send_signal(signal.SIGSTOP)
+        until(lambda: offspring.is_stopped)
+        offspring.send_signal(signal.SIGKILL)
+
+        assert ended(offspring) == -signal.SIGKILL
+        assert not offspring.is_stopped
+        offspring.send_signal(signal.SIGKILL)
+
+
+def test_no_process_to_be_had(tmp_path: Path) -> None:
+    """Nothing is left open when the system gives none."""
+    before = _descriptors()
+    ours, theirs = socket.socketpair()
+    assignment = Assignment(
+        worker=0,
+        number=0,
+        listen="",
+        channel=theirs.fileno(),
+        sockets=[],
+        path="",
+        module="",
+        # Linux takes no argument or variable of more than 128 KiB.
+        argv=["x" * 200_000],
+    )
+    with ours, theirs, pytest.raises(OSError, match="Argument list too long"):
+        spawn(assignment, ours, {}, label=str(tmp_path), has_terminal=True)
+
+    assert _descriptors() == before
+
+
+def _descriptors() -> set[str]:
+    return {path.name for path in Path("/proc/self/fd").iterdir()}
