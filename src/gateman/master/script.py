@@ -7,6 +7,7 @@ import sys
 import traceback
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from importlib.machinery import ModuleSpec
 from pathlib import Path
 from types import TracebackType
 from typing import Self
@@ -65,7 +66,7 @@ class Script:
             The script.
 
         Raises:
-            LoadFailed: There is no such file or module.
+            LoadFailed: There is no such file or module, or a package that it is in failed.
         """
         if name.endswith(".py") or os.sep in name or Path(name).is_file():
             if not Path(name).is_file():
@@ -74,15 +75,13 @@ class Script:
         if not sys.flags.safe_path:
             sys.path.insert(0, str(Path.cwd()))
         try:
-            spec = importlib.util.find_spec(name)
-            if spec is not None and spec.submodule_search_locations is not None:
-                spec = importlib.util.find_spec(f"{name}.__main__")
-        except (ImportError, ValueError):
-            spec = None
+            spec = _find_spec(name)
+        except Exception as error:
+            raise failure(cls(Path.cwd(), name), error) from error
         finally:
             if not sys.flags.safe_path:
                 del sys.path[0]
-        if spec is None or not spec.origin:
+        if spec is None or not spec.origin or not spec.has_location:
             raise LoadFailed(f"there is no file and no module {name}")
         return cls(_absolute(spec.origin), spec.name)
 
@@ -164,6 +163,21 @@ def users_part(trace: TracebackType | None) -> TracebackType | None:
             return inner
         inner = inner.tb_next
     return trace
+
+
+def _find_spec(name: str) -> ModuleSpec | None:
+    """Find a module; the packages that it is in are imported, and may raise anything."""
+    if not name or name.startswith("."):
+        return None
+    try:
+        spec = importlib.util.find_spec(name)
+        if spec is not None and spec.submodule_search_locations is not None:
+            spec = importlib.util.find_spec(f"{name}.__main__")
+    except ModuleNotFoundError as error:
+        if not f"{name}.".startswith(f"{error.name}."):
+            raise  # It is there; what it imports is not.
+        return None
+    return spec
 
 
 def _absolute(path: str) -> Path:
