@@ -44,6 +44,7 @@ process.wait()
 END = """
 relay.remove(offspring)
 relay.remove(offspring)
+relay.close()
 process.wait()
 offspring.close()
 print(offspring.last_lines[-2:])

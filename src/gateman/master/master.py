@@ -116,6 +116,7 @@ class Master:
                 self._say_alive()
         for listeners in self._listeners:
             listeners.close()
+        self._relay.close()
         self._claim.release()
         control.close()
         self._selector.close()

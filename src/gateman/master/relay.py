@@ -23,6 +23,9 @@ _MAX_LAST_PIECES = 64
 # A line of JSON that is longer is not waited for to its end.
 _MAX_LINE_SIZE = 64 << 10  # bytes
 
+# How long the master's end waits for somebody to read.
+_LAST_PATIENCE = 1.0  # seconds
+
 
 class Relay:
     """The pipes of all processes."""
@@ -68,6 +71,10 @@ class Relay:
                 break
         self._end(offspring)
 
+    def close(self) -> None:
+        """Write what has found no room so far, unless nobody reads."""
+        self._flush(_LAST_PATIENCE)
+
     def _ready(self, offspring: Offspring) -> None:
         fd = offspring.errors
         self._copy(offspring)
@@ -97,9 +104,9 @@ class Relay:
                 self._ignore(one)
             self._selector.register(_STDERR, selectors.EVENT_WRITE, self._resume)
 
-    def _flush(self) -> None:
+    def _flush(self, patience: float = 0.0) -> None:
         try:
-            while self._unsent and _takes_more():
+            while self._unsent and _takes_more(patience):
                 self._unsent = self._unsent[os.write(_STDERR, self._unsent[:PIECE_SIZE]) :]
         except OSError:
             # A reader that is gone keeps nobody from working.
@@ -172,8 +179,8 @@ class Objects:
         return json_line(text, pid=self._pid, worker=self._name, now=now).encode() + b"\n"
 
 
-def _takes_more() -> bool:
+def _takes_more(patience: float) -> bool:
     """Tell whether a write of :data:`gateman.master.spawn.PIECE_SIZE` would not block."""
     poll = select.poll()
     poll.register(_STDERR, select.POLLOUT)
-    return bool(poll.poll(0))
+    return bool(poll.poll(patience * 1000))
