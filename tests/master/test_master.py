@@ -9,75 +9,19 @@ from pathlib import Path
 
 import pytest
 from websockets.exceptions import ConnectionClosed
-from websockets.sync.client import ClientConnection, connect
+from websockets.sync.client import connect
 
-from tests.support.master import Master, is_alive, master, until
+from tests.support.master import (
+    Master,
+    is_alive,
+    master,
+    obedient,
+    open_to,
+    pid_of,
+    slots,
+    until,
+)
 from tests.support.proxies import free_port
-
-# A process does as it is told: dies, stalls, or answers.
-OBEDIENT = """
-import os, signal, sys, time
-from gateman import Worker
-
-worker = Worker("websocket://127.0.0.1:0", name="chat", {options})
-
-@worker.on_message
-def obey(connection, message):
-    match message.split():
-        case ["exit", code]:
-            print("about to exit", file=sys.stderr, flush=True)
-            os._exit(int(code))
-        case ["kill", number]:
-            os.kill(os.getpid(), int(number))
-        case ["stall", seconds]:
-            here_it_is_stuck(float(seconds))
-        case _:
-            connection.send(str(os.getpid()))
-
-def here_it_is_stuck(seconds):
-    until = time.monotonic() + seconds
-    while time.monotonic() < until:
-        pass
-
-Worker.run_all()
-"""
-
-
-def obedient(options: str = "count=2") -> str:
-    """Write a script whose processes do as clients tell them."""
-    return OBEDIENT.format(options=options)
-
-
-def open_to(service: Master) -> ClientConnection:
-    """Connect a client; it is refused for a moment when no process of a worker serves."""
-    client: ClientConnection = until(lambda: _try_to_connect(service.port))
-    return client
-
-
-def _try_to_connect(port: int) -> ClientConnection | None:
-    try:
-        return connect(f"ws://127.0.0.1:{port}", open_timeout=20)
-    except OSError:
-        return None
-
-
-def pid_of(client: ClientConnection) -> int:
-    """Ask which process has a client."""
-    client.send("who?")
-    return int(client.recv())
-
-
-def slots(service: Master) -> list[tuple[str, int, str | None]]:
-    """Tell of each slot its state, how often it was restarted, and how its last process ended."""
-    return [
-        (
-            slot["state"],
-            slot["restarts"],
-            slot["last_exit"] and slot["last_exit"].partition(" after")[0],
-        )
-        for slot in service.status()["slots"]
-    ]
-
 
 # Crashes.
 
@@ -169,22 +113,6 @@ def test_status_tells_how_processes_ended(tmp_path: Path) -> None:
         assert "Fatal Python error: Segmentation fault" in lines
 
 
-def test_a_process_that_is_told_to_end_is_replaced(tmp_path: Path) -> None:
-    """SIGTERM to a process is a fast stop of it, and SIGQUIT a drain; the slot goes on."""
-    with master(obedient("count=1, drain_window=0.2"), tmp_path) as service:
-        for count, (number, code) in enumerate([(signal.SIGTERM, 1001), (signal.SIGQUIT, 1012)], 1):
-            with open_to(service) as client:
-                os.kill(pid_of(client), number)
-                with pytest.raises(ConnectionClosed, match=str(code)):
-                    client.recv()
-            expected = [("running", count, "ended by itself")]
-            until(partial(_slots_are, service, expected))
-
-
-def _slots_are(service: Master, expected: list[tuple[str, int, str]]) -> bool:
-    return slots(service) == expected
-
-
 # Stalls.
 
 
@@ -254,55 +182,6 @@ def test_a_process_is_replaced_when_it_has_done_its_share(
                 client.recv()
         until(lambda: not is_alive(pid))
         assert [slot[1] for slot in slots(service)] == [0]
-
-
-# The master's own death.
-
-
-def test_processes_of_a_killed_master_drain(tmp_path: Path) -> None:
-    """They close their connections, let go of the port, and end; another master may start."""
-    script = obedient("count=2, drain_window=0.5")
-    with master(script, tmp_path) as service:
-        pids = service.pids()
-        with open_to(service) as client:
-            service.signal(signal.SIGKILL)
-            service.wait()
-            with pytest.raises(ConnectionClosed, match="1012"):
-                client.recv()
-        until(lambda: not any(map(is_alive, pids)))
-        fixed = script.replace("127.0.0.1:0", f"127.0.0.1:{service.port}")
-    with master(fixed, tmp_path) as service:
-        assert len(service.pids()) == 2
-
-
-def test_a_new_master_waits_for_the_processes_of_a_killed_one(tmp_path: Path) -> None:
-    """Started at once, it finds the port taken for a moment, and is patient."""
-    with master(obedient("count=2, drain_window=5.0"), tmp_path) as service:
-        fixed = service.path.read_text().replace("127.0.0.1:0", f"127.0.0.1:{service.port}")
-        with open_to(service):
-            service.signal(signal.SIGKILL)
-            with master(fixed, tmp_path) as other:
-                assert other.port == service.port
-
-
-def test_what_a_process_has_started_keeps_nobody(tmp_path: Path) -> None:
-    """A program that outlives its process holds its standard error open; nobody waits for it."""
-    script = obedient("count=1").replace(
-        "Worker.run_all",
-        "import subprocess\n"
-        "worker.on_worker_start = lambda _: open('pid', 'w').write(\n"
-        "    str(subprocess.Popen(['sleep', '1000']).pid))\n"
-        "Worker.run_all",
-    )
-    with master(script, tmp_path) as service:
-        left = int((tmp_path / "pid").read_text())
-        try:
-            os.kill(service.pids()[0], signal.SIGKILL)
-            until(lambda: slots(service) == [("running", 1, "was killed by SIGKILL")])
-            assert service.command("stop").returncode == 0
-        finally:
-            os.kill(left, signal.SIGKILL)
-            os.kill(int((tmp_path / "pid").read_text()), signal.SIGKILL)
 
 
 # Being frugal.

@@ -6,12 +6,10 @@ import pytest
 
 from gateman.master.events import (
     Accept,
-    Action,
     Beat,
     Close,
     Drain,
     DumpStack,
-    Event,
     Exit,
     Exited,
     Inspect,
@@ -19,11 +17,7 @@ from gateman.master.events import (
     Kill,
     Policy,
     Ready,
-    ReloadAsked,
-    Reloaded,
-    Say,
     Serving,
-    Slot,
     Spawn,
     Spawned,
     SpawnFailed,
@@ -33,38 +27,7 @@ from gateman.master.events import (
     Tick,
 )
 from gateman.master.supervisor import Phase, Supervisor
-
-CHAT = Policy(name="chat", count=1)
-PAIR = Policy(name="chat", count=2)
-
-A, B = Slot(0, 0), Slot(0, 1)
-
-Row = tuple[float, Event, list[Action]]
-
-
-def play(supervisor: Supervisor, *rows: Row) -> None:
-    """Tell events at their instants, and compare what is to be done but for what is said."""
-    for now, event, expected in rows:
-        done = [one for one in supervisor.handle(event, now) if not isinstance(one, Say)]
-
-        assert (now, event, done) == (now, event, expected)
-
-
-def said(supervisor: Supervisor, now: float, event: Event) -> list[str]:
-    """Tell an event, and give what is said."""
-    return [one.text for one in supervisor.handle(event, now) if isinstance(one, Say)]
-
-
-def serving(policy: Policy = CHAT) -> Supervisor:
-    """Make a supervisor all of whose processes serve, since 0; their pids are 10, 11 and so on."""
-    supervisor = Supervisor([policy])
-    supervisor.handle(Started(), 0)
-    for number in range(policy.count):
-        supervisor.handle(Spawned(Slot(0, number), 10 + number), 0)
-    for number in range(policy.count):
-        supervisor.handle(Ready(10 + number, policy), 0)
-    return supervisor
-
+from tests.support.supervision import CHAT, PAIR, A, B, play, said, serving
 
 # Starting.
 
@@ -180,29 +143,6 @@ def test_the_log_says_why_a_slot_is_given_up() -> None:
         "chat/0 (pid 10) was killed by SIGSEGV after 2.0 s; the slot is given up after 1 crashes"
         " within 0.0 s: `reload` tries again.\n    Segmentation fault"
     ]
-
-
-@pytest.mark.parametrize(("jitter", "due_at"), [(0.0, 2.375), (0.5, 2.5), (0.999, 2.6)])
-def test_delays_are_spread(jitter: float, due_at: float) -> None:
-    """Slots that crash together do not come back together."""
-    supervisor = serving()
-    supervisor.handle(Exited(10, -9), 1, jitter)
-    supervisor.handle(Spawned(A, 11), 1, jitter)
-    supervisor.handle(Exited(11, -9), 2, jitter)
-
-    assert supervisor.next_at() == pytest.approx(due_at, abs=0.03)
-
-
-def test_old_crashes_are_forgiven() -> None:
-    """What happened more than five minutes ago costs no delay."""
-    supervisor = serving()
-    play(
-        supervisor,
-        (1, Exited(10, -9), [Spawn(A)]),
-        (1, Spawned(A, 11), []),
-        (2, Ready(11, CHAT), []),
-        (301, Exited(11, -9), [Spawn(A)]),
-    )
 
 
 def test_neighbours_accept_for_a_slot_without_a_process() -> None:
@@ -437,188 +377,6 @@ def test_stop_without_processes() -> None:
         (1, Exited(10, -9), [Close(0)]),
         (2, StopAsked(is_graceful=False), [Close(0), Exit(0)]),
     )
-
-
-# Reloading.
-
-
-def test_reload() -> None:
-    """Slot by slot: a new process serves before the old one drains; nobody waits for that."""
-    supervisor = serving(PAIR)
-    play(
-        supervisor,
-        (1, ReloadAsked(is_gentle=False), [Spawn(A)]),
-        (1, Spawned(A, 12), []),
-        (2, Ready(12, PAIR), [Drain(10), Spawn(B)]),
-        (2, Spawned(B, 13), []),
-        (3, Ready(13, PAIR), [Drain(11), Reloaded()]),
-        (9, Exited(10, 0), []),
-        (9, Exited(11, 0), []),
-    )
-
-    assert [place.current is not None for place in supervisor.places] == [True, True]
-
-
-def test_gentle_reload() -> None:
-    """The next slot waits until the one before has drained."""
-    supervisor = serving(PAIR)
-    play(
-        supervisor,
-        (1, ReloadAsked(is_gentle=True), [Spawn(A)]),
-        (1, Spawned(A, 12), []),
-        (2, Ready(12, PAIR), [Drain(10)]),
-        (8, Exited(10, 0), [Spawn(B)]),
-        (8, Spawned(B, 13), []),
-        (9, Ready(13, PAIR), [Drain(11)]),
-        (15, Exited(11, 0), [Reloaded()]),
-    )
-
-
-def test_a_failed_reload_leaves_the_old_in_service() -> None:
-    """The first new process that fails ends the reload, and the reason is told."""
-    supervisor = serving(PAIR)
-    play(
-        supervisor,
-        (1, ReloadAsked(is_gentle=False), [Spawn(A)]),
-        (1, Spawned(A, 12), []),
-        (
-            2,
-            Exited(12, 4, ("SyntaxError",)),
-            [Reloaded("chat/0 (pid 12) could not load the script after 1.0 s\n    SyntaxError")],
-        ),
-    )
-
-    assert not supervisor.is_reloading
-    assert [place.current.pid for place in supervisor.places if place.current] == [10, 11]
-
-
-def test_a_reload_that_fails_half_way_says_so() -> None:
-    """Which version runs where is not left to guess."""
-    play(
-        serving(PAIR),
-        (1, ReloadAsked(is_gentle=False), [Spawn(A)]),
-        (1, Spawned(A, 12), []),
-        (2, Ready(12, PAIR), [Drain(10), Spawn(B)]),
-        (2, Spawned(B, 13), []),
-        (
-            3,
-            Exited(13, 1),
-            [
-                Reloaded(
-                    "chat/1 (pid 13) ended with exit code 1 after 1.0 s; 1 of 2 slots run the new"
-                    " code"
-                )
-            ],
-        ),
-    )
-
-
-def test_a_reload_that_gets_no_process_fails() -> None:
-    """What the system says is told."""
-    play(
-        serving(),
-        (1, ReloadAsked(is_gentle=False), [Spawn(A)]),
-        (1, SpawnFailed(A, "no memory"), [Reloaded("chat/0 cannot be started: no memory")]),
-        (31, Tick(), [Inspect(10)]),
-    )
-
-
-def test_reload_revives_what_was_given_up() -> None:
-    """New code gets a new chance, with all its crashes before it."""
-    supervisor = serving(replace(CHAT, max_crashes=2))
-    play(
-        supervisor,
-        (1, Exited(10, -9), [Spawn(A)]),
-        (1, Spawned(A, 11), []),
-        (2, Exited(11, -9), [Close(0)]),
-        (5, ReloadAsked(is_gentle=False), [Spawn(A)]),
-        (5, Spawned(A, 12), []),
-        (6, Ready(12, CHAT), [Reloaded()]),
-        (7, Exited(12, -9), [Spawn(A)]),
-    )
-
-
-def test_a_revived_slot_that_crashes_fails_the_reload() -> None:
-    """The command does not wait for another attempt."""
-    supervisor = serving(replace(CHAT, max_crashes=1))
-    play(
-        supervisor,
-        (1, Exited(10, -9), [Close(0)]),
-        (5, ReloadAsked(is_gentle=False), [Spawn(A)]),
-        (5, Spawned(A, 11), []),
-        (
-            6,
-            Exited(11, -9),
-            [Close(0), Reloaded("chat/0 (pid 11) was killed by SIGKILL after 1.0 s")],
-        ),
-    )
-
-
-def test_reload_discards_a_process_that_may_have_the_old_code() -> None:
-    """A successor that was starting before is killed, and another one started."""
-    policy = replace(CHAT, max_messages=100)
-    supervisor = serving(policy)
-    play(
-        supervisor,
-        (3, Beat(10, 100, 0), [Spawn(A)]),
-        (3, Spawned(A, 11), []),
-        (4, ReloadAsked(is_gentle=False), [Kill(11), Spawn(A)]),
-        (4, Spawned(A, 12), []),
-        (4, Exited(11, -9), []),
-        (5, Ready(12, policy), [Drain(10), Reloaded()]),
-    )
-
-
-def test_one_reload_at_a_time() -> None:
-    """A second one is not begun; the first goes on."""
-    supervisor = serving()
-    play(
-        supervisor,
-        (1, ReloadAsked(is_gentle=False), [Spawn(A)]),
-        (1, Spawned(A, 11), []),
-        (2, ReloadAsked(is_gentle=True), []),
-        (3, Ready(11, CHAT), [Drain(10), Reloaded()]),
-    )
-
-
-def test_stop_ends_a_reload() -> None:
-    """Who waits for the reload is told, and nothing new is started."""
-    play(
-        serving(PAIR),
-        (1, ReloadAsked(is_gentle=False), [Spawn(A)]),
-        (1, Spawned(A, 12), []),
-        (
-            2,
-            StopAsked(is_graceful=False),
-            [Close(0), Reloaded("the master stops"), Stop(10), Stop(12), Stop(11)],
-        ),
-        (3, ReloadAsked(is_gentle=False), []),
-        (3, Exited(10, 0), []),
-        (3, Exited(11, 0), []),
-        (3, Exited(12, -15), [Exit(0)]),
-    )
-
-
-def test_a_crash_in_a_reload_is_answered_by_it() -> None:
-    """The old process dies while the new one starts: that one just takes the place."""
-    supervisor = serving()
-    play(
-        supervisor,
-        (1, ReloadAsked(is_gentle=False), [Spawn(A)]),
-        (1, Spawned(A, 11), []),
-        (2, Exited(10, -9), []),
-        (3, Ready(11, CHAT), [Reloaded()]),
-    )
-
-
-def test_new_code_brings_its_own_policy() -> None:
-    """The limits are those of the script that runs; the number of slots is the master's."""
-    supervisor = serving(PAIR)
-    supervisor.handle(ReloadAsked(is_gentle=False), 1)
-    supervisor.handle(Spawned(A, 12), 1)
-    supervisor.handle(Ready(12, Policy(name="talk", count=7, shutdown=3)), 2)
-
-    assert supervisor.policy(A) == Policy(name="talk", count=2, shutdown=3)
 
 
 # Time, and the rest.

@@ -17,7 +17,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from websockets.sync.client import connect
+from websockets.sync.client import ClientConnection, connect
 
 from .server import TIMEOUT, Child
 
@@ -189,6 +189,71 @@ def master(
         for pid in children:
             if is_alive(pid):
                 os.kill(pid, signal.SIGKILL)
+
+
+# A process does as it is told: dies, stalls, or answers.
+OBEDIENT = """
+import os, signal, sys, time
+from gateman import Worker
+
+worker = Worker("websocket://127.0.0.1:0", name="chat", {options})
+
+@worker.on_message
+def obey(connection, message):
+    match message.split():
+        case ["exit", code]:
+            print("about to exit", file=sys.stderr, flush=True)
+            os._exit(int(code))
+        case ["kill", number]:
+            os.kill(os.getpid(), int(number))
+        case ["stall", seconds]:
+            here_it_is_stuck(float(seconds))
+        case _:
+            connection.send(str(os.getpid()))
+
+def here_it_is_stuck(seconds):
+    until = time.monotonic() + seconds
+    while time.monotonic() < until:
+        pass
+
+Worker.run_all()
+"""
+
+
+def obedient(options: str = "count=2") -> str:
+    """Write a script whose processes do as clients tell them."""
+    return OBEDIENT.format(options=options)
+
+
+def open_to(service: Master) -> ClientConnection:
+    """Connect a client; it is refused for a moment when no process of a worker serves."""
+    client: ClientConnection = until(lambda: _try_to_connect(service.port))
+    return client
+
+
+def _try_to_connect(port: int) -> ClientConnection | None:
+    try:
+        return connect(f"ws://127.0.0.1:{port}", open_timeout=20)
+    except OSError:
+        return None
+
+
+def pid_of(client: ClientConnection) -> int:
+    """Ask which process has a client."""
+    client.send("who?")
+    return int(client.recv())
+
+
+def slots(service: Master) -> list[tuple[str, int, str | None]]:
+    """Tell of each slot its state, how often it was restarted, and how its last process ended."""
+    return [
+        (
+            slot["state"],
+            slot["restarts"],
+            slot["last_exit"] and slot["last_exit"].partition(" after")[0],
+        )
+        for slot in service.status()["slots"]
+    ]
 
 
 def ask(port: int, text: str = "hello") -> list[str]:

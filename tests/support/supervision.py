@@ -1,0 +1,35 @@
+"""Tables of events, instants and actions for the supervisor."""
+
+from gateman.master.events import Action, Event, Policy, Ready, Say, Slot, Spawned, Started
+from gateman.master.supervisor import Supervisor
+
+CHAT = Policy(name="chat", count=1)
+PAIR = Policy(name="chat", count=2)
+
+A, B = Slot(0, 0), Slot(0, 1)
+
+Row = tuple[float, Event, list[Action]]
+
+
+def play(supervisor: Supervisor, *rows: Row) -> None:
+    """Tell events at their instants, and compare what is to be done but for what is said."""
+    for now, event, expected in rows:
+        done = [one for one in supervisor.handle(event, now) if not isinstance(one, Say)]
+
+        assert (now, event, done) == (now, event, expected)
+
+
+def said(supervisor: Supervisor, now: float, event: Event) -> list[str]:
+    """Tell an event, and give what is said."""
+    return [one.text for one in supervisor.handle(event, now) if isinstance(one, Say)]
+
+
+def serving(policy: Policy = CHAT) -> Supervisor:
+    """Make a supervisor all of whose processes serve, since 0; their pids are 10, 11 and so on."""
+    supervisor = Supervisor([policy])
+    supervisor.handle(Started(), 0)
+    for number in range(policy.count):
+        supervisor.handle(Spawned(Slot(0, number), 10 + number), 0)
+    for number in range(policy.count):
+        supervisor.handle(Ready(10 + number, policy), 0)
+    return supervisor

@@ -1,0 +1,203 @@
+"""What a reload does, by tables: the supervisor with its slots, and nothing real."""
+
+from dataclasses import replace
+
+from gateman.master.events import (
+    Beat,
+    Close,
+    Drain,
+    Exit,
+    Exited,
+    Inspect,
+    Kill,
+    Policy,
+    Ready,
+    ReloadAsked,
+    Reloaded,
+    Spawn,
+    Spawned,
+    SpawnFailed,
+    Stop,
+    StopAsked,
+    Tick,
+)
+from tests.support.supervision import CHAT, PAIR, A, B, play, serving
+
+
+def test_reload() -> None:
+    """Slot by slot: a new process serves before the old one drains; nobody waits for that."""
+    supervisor = serving(PAIR)
+    play(
+        supervisor,
+        (1, ReloadAsked(is_gentle=False), [Spawn(A)]),
+        (1, Spawned(A, 12), []),
+        (2, Ready(12, PAIR), [Drain(10), Spawn(B)]),
+        (2, Spawned(B, 13), []),
+        (3, Ready(13, PAIR), [Drain(11), Reloaded()]),
+        (9, Exited(10, 0), []),
+        (9, Exited(11, 0), []),
+    )
+
+    assert [place.current is not None for place in supervisor.places] == [True, True]
+
+
+def test_gentle_reload() -> None:
+    """The next slot waits until the one before has drained."""
+    supervisor = serving(PAIR)
+    play(
+        supervisor,
+        (1, ReloadAsked(is_gentle=True), [Spawn(A)]),
+        (1, Spawned(A, 12), []),
+        (2, Ready(12, PAIR), [Drain(10)]),
+        (8, Exited(10, 0), [Spawn(B)]),
+        (8, Spawned(B, 13), []),
+        (9, Ready(13, PAIR), [Drain(11)]),
+        (15, Exited(11, 0), [Reloaded()]),
+    )
+
+
+def test_a_failed_reload_leaves_the_old_in_service() -> None:
+    """The first new process that fails ends the reload, and the reason is told."""
+    supervisor = serving(PAIR)
+    play(
+        supervisor,
+        (1, ReloadAsked(is_gentle=False), [Spawn(A)]),
+        (1, Spawned(A, 12), []),
+        (
+            2,
+            Exited(12, 4, ("SyntaxError",)),
+            [Reloaded("chat/0 (pid 12) could not load the script after 1.0 s\n    SyntaxError")],
+        ),
+    )
+
+    assert not supervisor.is_reloading
+    assert [place.current.pid for place in supervisor.places if place.current] == [10, 11]
+
+
+def test_a_reload_that_fails_half_way_says_so() -> None:
+    """Which version runs where is not left to guess."""
+    play(
+        serving(PAIR),
+        (1, ReloadAsked(is_gentle=False), [Spawn(A)]),
+        (1, Spawned(A, 12), []),
+        (2, Ready(12, PAIR), [Drain(10), Spawn(B)]),
+        (2, Spawned(B, 13), []),
+        (
+            3,
+            Exited(13, 1),
+            [
+                Reloaded(
+                    "chat/1 (pid 13) ended with exit code 1 after 1.0 s; 1 of 2 slots run the new"
+                    " code"
+                )
+            ],
+        ),
+    )
+
+
+def test_a_reload_that_gets_no_process_fails() -> None:
+    """What the system says is told."""
+    play(
+        serving(),
+        (1, ReloadAsked(is_gentle=False), [Spawn(A)]),
+        (1, SpawnFailed(A, "no memory"), [Reloaded("chat/0 cannot be started: no memory")]),
+        (31, Tick(), [Inspect(10)]),
+    )
+
+
+def test_reload_revives_what_was_given_up() -> None:
+    """New code gets a new chance, with all its crashes before it."""
+    supervisor = serving(replace(CHAT, max_crashes=2))
+    play(
+        supervisor,
+        (1, Exited(10, -9), [Spawn(A)]),
+        (1, Spawned(A, 11), []),
+        (2, Exited(11, -9), [Close(0)]),
+        (5, ReloadAsked(is_gentle=False), [Spawn(A)]),
+        (5, Spawned(A, 12), []),
+        (6, Ready(12, CHAT), [Reloaded()]),
+        (7, Exited(12, -9), [Spawn(A)]),
+    )
+
+
+def test_a_revived_slot_that_crashes_fails_the_reload() -> None:
+    """The command does not wait for another attempt."""
+    supervisor = serving(replace(CHAT, max_crashes=1))
+    play(
+        supervisor,
+        (1, Exited(10, -9), [Close(0)]),
+        (5, ReloadAsked(is_gentle=False), [Spawn(A)]),
+        (5, Spawned(A, 11), []),
+        (
+            6,
+            Exited(11, -9),
+            [Close(0), Reloaded("chat/0 (pid 11) was killed by SIGKILL after 1.0 s")],
+        ),
+    )
+
+
+def test_reload_discards_a_process_that_may_have_the_old_code() -> None:
+    """A successor that was starting before is killed, and another one started."""
+    policy = replace(CHAT, max_messages=100)
+    supervisor = serving(policy)
+    play(
+        supervisor,
+        (3, Beat(10, 100, 0), [Spawn(A)]),
+        (3, Spawned(A, 11), []),
+        (4, ReloadAsked(is_gentle=False), [Kill(11), Spawn(A)]),
+        (4, Spawned(A, 12), []),
+        (4, Exited(11, -9), []),
+        (5, Ready(12, policy), [Drain(10), Reloaded()]),
+    )
+
+
+def test_one_reload_at_a_time() -> None:
+    """A second one is not begun; the first goes on."""
+    supervisor = serving()
+    play(
+        supervisor,
+        (1, ReloadAsked(is_gentle=False), [Spawn(A)]),
+        (1, Spawned(A, 11), []),
+        (2, ReloadAsked(is_gentle=True), []),
+        (3, Ready(11, CHAT), [Drain(10), Reloaded()]),
+    )
+
+
+def test_stop_ends_a_reload() -> None:
+    """Who waits for the reload is told, and nothing new is started."""
+    play(
+        serving(PAIR),
+        (1, ReloadAsked(is_gentle=False), [Spawn(A)]),
+        (1, Spawned(A, 12), []),
+        (
+            2,
+            StopAsked(is_graceful=False),
+            [Close(0), Reloaded("the master stops"), Stop(10), Stop(12), Stop(11)],
+        ),
+        (3, ReloadAsked(is_gentle=False), []),
+        (3, Exited(10, 0), []),
+        (3, Exited(11, 0), []),
+        (3, Exited(12, -15), [Exit(0)]),
+    )
+
+
+def test_a_crash_in_a_reload_is_answered_by_it() -> None:
+    """The old process dies while the new one starts: that one just takes the place."""
+    supervisor = serving()
+    play(
+        supervisor,
+        (1, ReloadAsked(is_gentle=False), [Spawn(A)]),
+        (1, Spawned(A, 11), []),
+        (2, Exited(10, -9), []),
+        (3, Ready(11, CHAT), [Reloaded()]),
+    )
+
+
+def test_new_code_brings_its_own_policy() -> None:
+    """The limits are those of the script that runs; the number of slots is the master's."""
+    supervisor = serving(PAIR)
+    supervisor.handle(ReloadAsked(is_gentle=False), 1)
+    supervisor.handle(Spawned(A, 12), 1)
+    supervisor.handle(Ready(12, Policy(name="talk", count=7, shutdown=3)), 2)
+
+    assert supervisor.policy(A) == Policy(name="talk", count=2, shutdown=3)
