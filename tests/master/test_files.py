@@ -38,6 +38,21 @@ def test_every_script_has_its_own_names(tmp_path: Path) -> None:
     assert all(stem.startswith("server-") for stem in stems)
 
 
+def test_the_masters_of_units_are_found(tmp_path: Path) -> None:
+    """Only they know their folder by its variable; of others' sockets none is taken for theirs."""
+    script, units = tmp_path / "server.py", tmp_path / "units"
+    (units / "chat").mkdir(parents=True)
+    claim = Claim.take(script, {"RUNTIME_DIRECTORY": str(units / "chat")})
+    other = Claim.take(tmp_path / "other.py", {"RUNTIME_DIRECTORY": str(units / "chat")})
+    with claim.listen(), other.listen():
+        found = control_sockets(script, {}, units=units)
+        found_elsewhere = control_sockets(script, {}, units=tmp_path / "none")
+    claim.release()
+    other.release()
+
+    assert (found, found_elsewhere) == ([claim.files.control], [])
+
+
 def test_one_has_the_claim(tmp_path: Path) -> None:
     """Another one is told whose it is; given back, nothing is left and it is free."""
     script = tmp_path / "server.py"
