@@ -15,12 +15,12 @@ from gateman.errors import (
     HandshakeError,
     HubError,
     LoadFailed,
-    NotRouted,
     NotRunning,
     Partial,
     PreambleError,
     ProtocolError,
     Refuse,
+    Unconfirmed,
     UnknownClient,
 )
 
@@ -50,7 +50,7 @@ EVERY_ERROR = [
     ),
     (UnknownClient("k3f9-42"), "there is no client k3f9-42."),
     (Partial(3, ["k3f9", "m2x8"]), "no answer from k3f9, m2x8."),
-    (NotRouted("the bus is away"), "the bus is away."),
+    (Unconfirmed("the bus is away"), "the bus is away."),
     (EnvelopeError("this is no envelope"), "this is no envelope."),
     (Refuse(), "refused with 403"),
     (Refuse(429, "too many", {"Retry-After": "5"}), "refused with 429"),

@@ -5,9 +5,11 @@ A connection knows no socket and no engine. Below it is a :class:`Link`, which t
 provides until the 101 and the engine from then on.
 """
 
+from collections.abc import Awaitable
 from enum import Enum
 from typing import Any, Protocol
 
+from .errors import HubError
 from .request import Request
 from .websocket.close import check_close
 from .websocket.encoding import as_payload
@@ -63,6 +65,25 @@ class Link(Protocol):
 
     async def drain(self) -> None:
         """Wait until nothing is unsent, or the connection is closed."""
+
+
+class Membership(Protocol):
+    """What a connection asks of the hub; see :class:`gateman.Hub`."""
+
+    def client_id(self, connection: "Connection") -> str:
+        """Name a client."""
+
+    def join(self, connection: "Connection", group: str) -> Awaitable[None]:
+        """Put a client into a group."""
+
+    def leave(self, connection: "Connection", group: str) -> Awaitable[None]:
+        """Take a client out of a group."""
+
+    def bind(self, connection: "Connection", uid: str) -> Awaitable[None]:
+        """Say who a client is."""
+
+    def unbind(self, connection: "Connection") -> Awaitable[None]:
+        """Say that nobody knows who a client is."""
 
 
 class _Gone:
@@ -128,6 +149,7 @@ class Connection:
         "__weakref__",
         "_fate",
         "_link",
+        "_membership",
         "_session",
         "_ticket",
         "_wire",
@@ -188,6 +210,7 @@ class Connection:
         # What counts it in; given back when the TCP connection is over.
         self._ticket: Any = None
         self._session: dict[str, Any] | None = None
+        self._membership: Membership | None = None
         self._link = link
         self._wire: Any = discard
         self._fate = Sent.CLOSED
@@ -266,6 +289,78 @@ class Connection:
         between large sends to never lose one to ``limits.max_send_buffer_size``.
         """
         await self._link.drain()
+
+    # What the hub knows of it. All may be called from a plain function, or awaited: then they
+    # return when it holds everywhere.
+
+    @property
+    def client_id(self) -> str:
+        """Its name for the hub: unique in the cluster, and never used again."""
+        return self._known.client_id(self)
+
+    def join(self, group: str) -> Awaitable[None]:
+        """
+        Put it into a group, to which :meth:`gateman.Hub.send_to_group` sends.
+
+        Before the handshake is done, this takes effect with it.
+
+        Args:
+            group: 1 to 255 bytes of UTF-8.
+
+        Returns:
+            May be awaited: until what any process sends to the group comes here.
+
+        Raises:
+            ConfigError: The name cannot be one.
+        """
+        return self._known.join(self, group)
+
+    def leave(self, group: str) -> Awaitable[None]:
+        """
+        Take it out of a group.
+
+        Args:
+            group: Which.
+
+        Returns:
+            May be awaited.
+
+        Raises:
+            ConfigError: The name cannot be one.
+        """
+        return self._known.leave(self, group)
+
+    def bind(self, uid: str) -> Awaitable[None]:
+        """
+        Say who it is, for :meth:`gateman.Hub.send_to_uid`; another uid of it ends.
+
+        Before the handshake is done, this takes effect with it.
+
+        Args:
+            uid: 1 to 255 bytes of UTF-8.
+
+        Returns:
+            May be awaited: until what any process sends to the uid comes here.
+
+        Raises:
+            ConfigError: The uid cannot be one.
+        """
+        return self._known.bind(self, uid)
+
+    def unbind(self) -> Awaitable[None]:
+        """
+        Say that nobody knows who it is.
+
+        Returns:
+            May be awaited.
+        """
+        return self._known.unbind(self)
+
+    @property
+    def _known(self) -> Membership:
+        if self._membership is None:
+            raise HubError("the hub knows a connection from its on_connect to its on_close")
+        return self._membership
 
     @property
     def send_buffer_size(self) -> int:

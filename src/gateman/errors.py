@@ -12,7 +12,7 @@ Every error of gateman: an error carries what its handler needs, and its answer.
     ├── HubError               the hub cannot do what was asked of it
     │   ├── UnknownClient      the client is gone, or never was
     │   ├── Partial            some processes did not answer in time
-    │   ├── NotRouted          joined or bound here, but not yet known everywhere
+    │   ├── Unconfirmed        what was asked may not be in effect yet
     │   └── EnvelopeError      what came over the bus is nothing that we understand
     ├── Refuse                 raised by the application in ``on_websocket_connect``
     ├── HandshakeError         the peer's request cannot be a WebSocket handshake → HTTP status
@@ -248,11 +248,12 @@ class Partial(HubError):
         self.value = value
 
 
-class NotRouted(HubError, TimeoutError):
+class Unconfirmed(HubError, TimeoutError):
     """
-    A client has joined or is bound here, but other processes may not reach it yet.
+    What was asked for is under way, but nobody has confirmed in time that it is in effect.
 
-    They will when the bus is back; nothing has to be repeated.
+    Joining and binding need not be repeated: what is done here is known everywhere as soon as
+    the bus is back.
     """
 
 

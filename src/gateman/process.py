@@ -7,6 +7,10 @@ import socket
 from collections.abc import AsyncIterator, Callable, Sequence
 from typing import Any
 
+from .bus import Bus
+from .cluster.here import Here
+from .cluster.hub import Hub
+from .cluster.hub import hub as process_hub
 from .log import Sampled, logger
 from .service import Service
 from .timer import timers
@@ -25,7 +29,11 @@ class StartFailed(Exception):
 
 @contextlib.asynccontextmanager
 async def serving(
-    bound: Sequence[Sequence[socket.socket]], make: Sequence[Callable[[], Service]]
+    bound: Sequence[Sequence[socket.socket]],
+    make: Sequence[Callable[[], Service]],
+    *,
+    bus: Bus | None = None,
+    hub: Hub = process_hub,
 ) -> AsyncIterator[list[Service]]:
     """
     Serve while the body of an ``async with`` runs, and stop in order behind it.
@@ -35,21 +43,25 @@ async def serving(
     Args:
         bound: For each worker, its listening sockets; they stay the caller's.
         make: Makes each worker's service.
+        bus: What connects the hub with other processes; ``None`` if there are none.
+        hub: The hub; it runs from before the first ``on_worker_start`` to the end.
 
     Yields:
         The services.
 
     Raises:
+        BusError: The bus is not there, or refuses us.
         StartFailed: An ``on_worker_start`` raised; nothing is served then.
     """
     loop = asyncio.get_running_loop()
     loop.set_exception_handler(_ExceptionLog())
     services: list[Service] = []
+    await hub.start(bus)
     try:
-        for sockets, factory in zip(bound, make, strict=True):
+        for number, (sockets, factory) in enumerate(zip(bound, make, strict=True)):
             service = factory()
             try:
-                await service.start(sockets)
+                await service.start(sockets, Here(hub.station, number))
             except Exception as error:
                 raise StartFailed(service) from error
             services.append(service)
@@ -58,6 +70,7 @@ async def serving(
     finally:
         await timers.stop()
         await asyncio.gather(*(service.stop(*_GOING_AWAY) for service in services))
+        await hub.stop()
 
 
 class _ExceptionLog:

@@ -17,6 +17,7 @@ from typing import Any
 
 from .callbacks import Function
 from .caller import Caller
+from .cluster.here import Here
 from .connection import Connection, State
 from .errors import GatemanError
 from .log import Sampled, logger
@@ -79,6 +80,7 @@ class Service:
         self._acceptors: dict[socket.socket, Acceptor] = {}
         self._entrance: Entrance | None = None
         self._door: Door | None = None
+        self._here: Here | None = None
         self._past_messages = 0
         self._admission = Admission(
             settings.limits, settings.limits.max_connections or _descriptors_left()
@@ -94,13 +96,15 @@ class Service:
 
     # Starting and stopping.
 
-    async def start(self, sockets: Sequence[socket.socket]) -> None:
+    async def start(self, sockets: Sequence[socket.socket], here: Here) -> None:
         """
         Run ``on_worker_start``, and then accept.
 
         Args:
             sockets: Listening sockets; they stay the caller's.
+            here: Is told of the clients, and asked by them.
         """
+        self._here = here
         await self._caller.call_worker("on_worker_start", self._worker)
         settings = self.settings
         timeouts = settings.timeouts
@@ -237,6 +241,7 @@ class Service:
         """Count a connection, and tell ``on_connect``."""
         self._present.add(connection)
         self.counts["connections"] += 1
+        connection._membership = self._here  # noqa: SLF001 - given here, as its ticket is
         self._caller.call("on_connect", connection)
 
     def requested(self, connection: Connection, answer: Answer) -> None:
@@ -247,6 +252,8 @@ class Service:
         """Ping it from now on, and tell ``on_open``."""
         self.connections[connection.id] = connection
         connection.opened_at = self._loop.time()
+        if self._here is not None:
+            self._here.add(connection)
         if self._heartbeat is not None:
             self._heartbeat.add(connection._link)  # type: ignore[arg-type] # noqa: SLF001
         self._caller.call("on_open", connection)
@@ -278,11 +285,15 @@ class Service:
         self._caller.call("on_buffer_drain", connection)
 
     def closing(self, connection: Connection) -> None:
-        """Deliver nothing more of what waits for an async ``on_message``."""
+        """Deliver nothing more: neither of what waits for an async ``on_message``, nor to it."""
+        if self._here is not None:
+            self._here.remove(connection)
         self._caller.forget_messages(connection)
 
     def closed(self, connection: Connection, code: int, reason: str) -> None:
         """Forget an open connection, and tell ``on_close``."""
+        if self._here is not None:
+            self._here.remove(connection)
         if self.connections.pop(connection.id, None) is not None:
             self._past_messages += _message_count(connection)
             if self._heartbeat is not None:

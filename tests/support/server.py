@@ -28,7 +28,9 @@ import pytest
 from websockets.asyncio.client import connect as connect_client
 
 from gateman import Connection, Request, Worker
+from gateman.bus import Bus
 from gateman.callbacks import SIGNATURES
+from gateman.cluster.hub import Hub
 from gateman.listen import ListenAddress
 from gateman.net import sockets
 from gateman.process import serving
@@ -278,6 +280,8 @@ async def serve(
     *,
     secure: bool = False,
     timeouts: Mapping[str, float | None] | None = None,
+    bus: Bus | None = None,
+    hub: Hub | None = None,
     errors: Sequence[str] = (),
     **declared: Any,
 ) -> AsyncIterator[Server]:
@@ -289,6 +293,8 @@ async def serve(
         context: As for a worker; by default one with a certificate, where that is needed.
         secure: Whether it does TLS.
         timeouts: In place of the short ones that tests have.
+        bus: What connects its hub with others.
+        hub: Its hub; ``None`` for one of its own, since a test may have several servers.
         errors: What is logged at ERROR by its end, and was not taken before.
         declared: Callbacks and options of the worker.
 
@@ -316,7 +322,7 @@ async def serve(
     logger.addHandler(log)
     logger.setLevel(logging.INFO)
     try:
-        async with serving([bound], [make]) as [service]:
+        async with serving([bound], [make], bus=bus, hub=hub or Hub()) as [service]:
             name = bound[0].getsockname()
             address = (_loopback(name[0]), name[1]) if isinstance(name, tuple) else Path(name)
             server = Server(worker, service, address, log)

@@ -272,6 +272,21 @@ class Registry(Generic[M]):
         found = self._clients.get(client)
         return None if found is None else found.member
 
+    def get(self, client: ClientId) -> M:
+        """
+        Find the member of a client that ought to be here.
+
+        Args:
+            client: Which.
+
+        Returns:
+            It.
+
+        Raises:
+            UnknownClient: It is not here.
+        """
+        return self._client(client).member
+
     def members(self) -> tuple[M, ...]:
         """Give everybody's; the same object until somebody comes or goes."""
         if self._everybody is None:

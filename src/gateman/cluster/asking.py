@@ -1,0 +1,249 @@
+"""What a hub is asked; see :mod:`.hub`."""
+
+from collections.abc import Collection
+from typing import Any, TypeVar
+
+from msgspec import Raw
+
+from ..errors import Partial, UnknownClient
+from .envelope import What
+from .names import ClientId, Group, NodeId, Uid, check_client_id, check_group, check_uid
+from .replies import read
+from .station import Station
+
+T = TypeVar("T")
+
+
+class Asking:
+    """
+    The questions of a :class:`~.hub.Hub`.
+
+    Each asks all processes that may have something to say, and takes at most
+    ``question_timeout``. If somebody who might have changed the answer has not answered by then,
+    :class:`~gateman.errors.Partial` is raised: nobody gets a list that is silently short.
+    """
+
+    @property
+    def station(self) -> Station:
+        """This process's place in the cluster."""
+        raise NotImplementedError
+
+    async def is_online(self, client: str) -> bool:
+        """
+        Tell whether a client is connected.
+
+        Args:
+            client: Its id.
+
+        Returns:
+            Whether it is.
+
+        Raises:
+            Partial: Its process did not answer in time.
+        """
+        name = check_client_id(client)
+        try:
+            answer: bool = await self.station.questions.ask_node(What.IS_ONLINE, name)
+        except UnknownClient:
+            return False
+        return answer
+
+    async def uid_of_client(self, client: str) -> Uid | None:
+        """
+        Tell who a client is.
+
+        Args:
+            client: Its id.
+
+        Returns:
+            Its uid; ``None`` if it has none.
+
+        Raises:
+            UnknownClient: There is no such client.
+            Partial: Its process did not answer in time.
+        """
+        name = check_client_id(client)
+        answer: Uid | None = await self.station.questions.ask_node(What.UID_OF_CLIENT, name)
+        return answer
+
+    async def get_session(self, client: str) -> dict[str, Any]:
+        """
+        Read a client's session.
+
+        Args:
+            client: Its id.
+
+        Returns:
+            A copy of it.
+
+        Raises:
+            UnknownClient: There is no such client.
+            Partial: Its process did not answer in time, or something in it cannot be sent.
+        """
+        name = check_client_id(client)
+        answer: dict[str, Any] = await self.station.questions.ask_node(What.SESSION, name)
+        return answer
+
+    async def is_uid_online(self, uid: str) -> bool:
+        """
+        Tell whether a user has a client.
+
+        Args:
+            uid: Who.
+
+        Returns:
+            Whether there is one; the first process that says so is enough.
+
+        Raises:
+            Partial: Nobody has said so, and somebody did not answer in time.
+        """
+        name = check_uid(uid)
+        if self.station.local.registry.has_uid(name):
+            return True
+        ask = self.station.questions.ask_all
+        values, missing = await ask(What.IS_UID_ONLINE, name, _says_yes)
+        return any(values) or _complete(False, missing)  # noqa: FBT003 - an answer
+
+    async def client_ids_of_uid(self, uid: str) -> list[ClientId]:
+        """
+        Name the clients of a user.
+
+        Args:
+            uid: Who.
+
+        Returns:
+            Their ids, in no order.
+
+        Raises:
+            Partial: Somebody did not answer in time; its ``value`` are those of the others.
+        """
+        return await self._list(What.CLIENTS_OF_UID, check_uid(uid))
+
+    async def clients_of_group(self, group: str) -> list[ClientId]:
+        """
+        Name the clients in a group.
+
+        Args:
+            group: Which.
+
+        Returns:
+            Their ids, in no order.
+
+        Raises:
+            Partial: Somebody did not answer in time; its ``value`` are those of the others.
+        """
+        return await self._list(What.CLIENTS_OF_GROUP, check_group(group))
+
+    async def sessions_of_group(self, group: str) -> dict[ClientId, dict[str, Any]]:
+        """
+        Read the sessions of the clients in a group.
+
+        Args:
+            group: Which.
+
+        Returns:
+            Copies of them, by client id.
+
+        Raises:
+            Partial: Somebody did not answer in time, or has a session that cannot be sent; its
+                ``value`` are those of the others.
+        """
+        what = What.SESSIONS_OF_GROUP
+        values, missing = await self._ask(what, check_group(group))
+        return _complete({name: session for pairs in values for name, session in pairs}, missing)
+
+    async def uids_of_group(self, group: str) -> set[Uid]:
+        """
+        Name the users in a group; clients without a uid are nobody.
+
+        Args:
+            group: Which.
+
+        Returns:
+            Their uids.
+
+        Raises:
+            Partial: Somebody did not answer in time; its ``value`` are those of the others.
+        """
+        return await self._set(What.UIDS_OF_GROUP, check_group(group))
+
+    async def groups(self) -> set[Group]:
+        """
+        Name all groups that have a client.
+
+        Returns:
+            Them.
+
+        Raises:
+            Partial: Somebody did not answer in time; its ``value`` are those of the others.
+        """
+        return await self._set(What.GROUPS, "")
+
+    async def count_clients(self) -> int:
+        """
+        Count all clients.
+
+        Returns:
+            How many.
+
+        Raises:
+            Partial: Somebody did not answer in time; its ``value`` is that of the others.
+        """
+        return await self._sum(What.COUNT_CLIENTS, "")
+
+    async def count_group(self, group: str) -> int:
+        """
+        Count the clients in a group.
+
+        Args:
+            group: Which.
+
+        Returns:
+            How many.
+
+        Raises:
+            Partial: Somebody did not answer in time; its ``value`` is that of the others.
+        """
+        return await self._sum(What.COUNT_GROUP, check_group(group))
+
+    async def count_uids(self) -> int:
+        """
+        Count the users who have a client; one with clients in two processes counts once.
+
+        Returns:
+            How many.
+
+        Raises:
+            Partial: Somebody did not answer in time; its ``value`` is that of the others.
+
+        Cost:
+            Every process names all its uids.
+        """
+        values, missing = await self._ask(What.UIDS, "")
+        return _complete(len(set[Uid]().union(*values)), missing)
+
+    async def _ask(self, what: What, name: str) -> tuple[list[Any], Collection[NodeId]]:
+        return await self.station.questions.ask_all(what, name)
+
+    async def _list(self, what: What, name: str) -> list[Any]:
+        values, missing = await self._ask(what, name)
+        return _complete([one for value in values for one in value], missing)
+
+    async def _set(self, what: What, name: str) -> set[Any]:
+        values, missing = await self._ask(what, name)
+        return _complete(set().union(*values), missing)
+
+    async def _sum(self, what: What, name: str) -> int:
+        values, missing = await self._ask(what, name)
+        total: int = sum(values)
+        return _complete(total, missing)
+
+
+def _complete(value: T, missing: Collection[NodeId]) -> T:
+    if missing:
+        raise Partial(value, missing)
+    return value
+
+
+def _says_yes(raw: Raw) -> bool:
+    return any(read(What.IS_UID_ONLINE, [raw]))

@@ -1,0 +1,81 @@
+"""What is done at once, and may be awaited to know that it is in effect everywhere."""
+
+from collections.abc import Awaitable, Callable, Generator
+from typing import Any
+
+from .envelope import ClientAction, Command
+from .names import NodeId
+
+
+class Deed:
+    """
+    Something that is done, or on its way, whether anybody awaits it or not.
+
+    Awaited, it returns when it is in effect, or raises why it is not.
+    """
+
+    __slots__ = ("_wait",)
+
+    def __init__(self, wait: Callable[[], Awaitable[None]] | None = None) -> None:
+        """
+        Make one.
+
+        Args:
+            wait: Waits until it is in effect; ``None`` if it is. Called when somebody awaits.
+        """
+        self._wait = wait
+
+    def __await__(self) -> Generator[Any, Any, None]:
+        if self._wait is not None:
+            yield from self._wait().__await__()
+
+
+DONE = Deed()
+
+
+def failed(error: Exception) -> Deed:
+    """
+    Make one that cannot be.
+
+    Args:
+        error: What whoever awaits it gets.
+
+    Returns:
+        It.
+    """
+
+    async def fail() -> None:
+        raise error
+
+    return Deed(fail)
+
+
+class Order:
+    """
+    A command to another process, until it is sent.
+
+    Attributes:
+        action: What is to be done.
+        call: What the answer is to say; 0 while nobody waits for one.
+        is_made: Whether it is on its way, as it was then.
+    """
+
+    __slots__ = ("_node", "action", "call", "is_made")
+
+    def __init__(self, node: NodeId, action: ClientAction) -> None:
+        """
+        Make one.
+
+        Args:
+            node: Who wants it.
+            action: What is to be done.
+        """
+        self._node = node
+        self.action = action
+        self.call = 0
+        self.is_made = False
+
+    def make(self) -> Command:
+        """Make the command of it, as it is now."""
+        self.is_made = True
+        return Command(self._node, self.call, self.action)

@@ -1,0 +1,369 @@
+"""
+What processes say to one another, as bytes. Pure.
+
+Wire format:
+    byte 0: the version · MessagePack of an array: a tag that tells the kind, then the fields
+    of one of the classes here, in their order.
+
+What arrives is checked in full before anybody acts on it: kind, number and type of the fields,
+lengths, UTF-8. A version that we do not know is refused: fields mean something only together
+with it. Nothing is ever unpickled.
+"""
+
+from enum import StrEnum
+from typing import Annotated, Any
+
+import msgspec
+from msgspec import Meta, Raw, Struct
+
+from ..errors import EnvelopeError
+from .names import MAX_NAME_SIZE, ClientId, Group, NodeId, Uid
+
+VERSION = 1
+
+_Name = Meta(min_length=1, max_length=MAX_NAME_SIZE)
+_Node = Annotated[NodeId, Meta(min_length=1, max_length=32)]
+_Client = Annotated[ClientId, Meta(min_length=3, max_length=64)]
+_Group = Annotated[Group, _Name]
+_Uid = Annotated[Uid, _Name]
+_Count = Annotated[int, Meta(ge=0)]
+
+
+class Scope(StrEnum):
+    """Whom messages are for."""
+
+    ALL = "a"
+    """Everybody; without names."""
+    CLIENTS = "c"
+    """The clients with these ids."""
+    UIDS = "u"
+    """The clients of these users."""
+    GROUPS = "g"
+    """The clients in these groups."""
+
+
+class Item(Struct, frozen=True, array_like=True, forbid_unknown_fields=True):
+    """
+    One message.
+
+    Attributes:
+        is_text: Whether it is text, or bytes.
+        payload: It; of a text, its UTF-8.
+        exclude: Who does not get it.
+    """
+
+    is_text: bool
+    payload: bytes
+    exclude: tuple[_Client, ...] = ()
+
+
+class Messages(Struct, frozen=True, array_like=True, forbid_unknown_fields=True, tag="m"):
+    """
+    Messages of one sender to the same clients, in order.
+
+    Attributes:
+        source: Who sends.
+        number: How many messages the sender had sent on this subject before these.
+        scope: Whom they are for.
+        names: Which of those.
+        items: The messages.
+    """
+
+    source: _Node
+    number: _Count
+    scope: Scope
+    names: tuple[Annotated[str, _Name], ...]
+    items: list[Item]
+
+
+class Mark(Struct, frozen=True, array_like=True, forbid_unknown_fields=True, tag="k"):
+    """
+    How far a sender has come on a subject; tells receivers what they have missed at its end.
+
+    Attributes:
+        source: Who sends.
+        number: How many messages it has sent on this subject.
+        scope: What the subject is of.
+        names: Its name; none for everybody's.
+    """
+
+    source: _Node
+    number: _Count
+    scope: Scope
+    names: tuple[Annotated[str, _Name], ...]
+
+
+class Join(Struct, frozen=True, array_like=True, forbid_unknown_fields=True, tag="j"):
+    """Put a client into a group."""
+
+    client: _Client
+    group: _Group
+
+
+class Leave(Struct, frozen=True, array_like=True, forbid_unknown_fields=True, tag="l"):
+    """Take a client out of a group."""
+
+    client: _Client
+    group: _Group
+
+
+class Bind(Struct, frozen=True, array_like=True, forbid_unknown_fields=True, tag="b"):
+    """Say who a client is."""
+
+    client: _Client
+    uid: _Uid
+
+
+class Unbind(Struct, frozen=True, array_like=True, forbid_unknown_fields=True, tag="u"):
+    """Say that nobody knows who a client is."""
+
+    client: _Client
+
+
+class Close(Struct, frozen=True, array_like=True, forbid_unknown_fields=True, tag="x"):
+    """Close a client's connection."""
+
+    client: _Client
+    code: Annotated[int, Meta(ge=1000, le=4999)]
+    reason: Annotated[str, Meta(max_length=123)]
+
+
+class SetSession(Struct, frozen=True, array_like=True, forbid_unknown_fields=True, tag="s"):
+    """Replace a client's session."""
+
+    client: _Client
+    session: dict[str, Any]
+
+
+class UpdateSession(Struct, frozen=True, array_like=True, forbid_unknown_fields=True, tag="t"):
+    """Change some of a client's session."""
+
+    client: _Client
+    changes: dict[str, Any]
+
+
+class Dissolve(Struct, frozen=True, array_like=True, forbid_unknown_fields=True, tag="d"):
+    """Take everybody out of a group."""
+
+    group: _Group
+
+
+ClientAction = Join | Leave | Bind | Unbind | Close | SetSession | UpdateSession
+Action = ClientAction | Dissolve
+
+
+class Command(Struct, frozen=True, array_like=True, forbid_unknown_fields=True, tag="c"):
+    """
+    Something to be done.
+
+    Attributes:
+        source: Who wants it.
+        call: What the answer is to say; 0 for no answer.
+        action: What.
+    """
+
+    source: _Node
+    call: _Count
+    action: Action
+
+
+class What(StrEnum):
+    """What is asked; the name that goes with it, and the answer."""
+
+    UID_OF_CLIENT = "uid_of_client"
+    """Client id → uid or ``None``."""
+    IS_ONLINE = "is_online"
+    """Client id → bool."""
+    SESSION = "session"
+    """Client id → session."""
+    IS_UID_ONLINE = "is_uid_online"
+    """Uid → bool."""
+    CLIENTS_OF_UID = "clients_of_uid"
+    """Uid → client ids."""
+    CLIENTS_OF_GROUP = "clients_of_group"
+    """Group → client ids."""
+    UIDS_OF_GROUP = "uids_of_group"
+    """Group → uids."""
+    SESSIONS_OF_GROUP = "sessions_of_group"
+    """Group → pairs of client id and session."""
+    COUNT_GROUP = "count_group"
+    """Group → int."""
+    COUNT_CLIENTS = "count_clients"
+    """Nothing → int."""
+    UIDS = "uids"
+    """Nothing → uids."""
+    GROUPS = "groups"
+    """Nothing → groups."""
+
+
+class Question(Struct, frozen=True, array_like=True, forbid_unknown_fields=True, tag="q"):
+    """
+    Something to be told.
+
+    Attributes:
+        source: Who asks.
+        call: What the answer is to say.
+        what: What is asked.
+        name: About whom; empty where it is about everybody.
+    """
+
+    source: _Node
+    call: _Count
+    what: What
+    name: Annotated[str, Meta(max_length=MAX_NAME_SIZE)]
+
+
+class Problem(StrEnum):
+    """Why something cannot be done or told."""
+
+    NONE = ""
+    """It was."""
+    UNKNOWN_CLIENT = "unknown_client"
+    """The client is not here."""
+    NOT_SENDABLE = "not_sendable"
+    """The answer holds what cannot be put into an envelope."""
+
+
+class Answer(Struct, frozen=True, array_like=True, forbid_unknown_fields=True, tag="a"):
+    """
+    What is answered to a command or a question, or a part of it.
+
+    Attributes:
+        source: Who answers.
+        call: What the question said.
+        part: Which part it is, from 0.
+        is_last: Whether no part follows.
+        problem: Why there is no answer.
+        value: The answer; what it is, the question tells.
+    """
+
+    source: _Node
+    call: _Count
+    part: _Count
+    is_last: bool
+    problem: Problem
+    value: Raw
+
+
+class Hello(Struct, frozen=True, array_like=True, forbid_unknown_fields=True, tag="h"):
+    """
+    A sign of life.
+
+    Attributes:
+        source: Whose.
+        has_clients: Whether clients may be connected to it: others only ask and send.
+        is_new: Whether it wants a sign of life from everybody, because it knows nobody yet.
+        was_away: Whether it wants to know what it has missed.
+        nodes: Whom it knows.
+    """
+
+    source: _Node
+    has_clients: bool
+    is_new: bool
+    was_away: bool
+    nodes: tuple[_Node, ...]
+
+
+class Bye(Struct, frozen=True, array_like=True, forbid_unknown_fields=True, tag="y"):
+    """The last sign of life."""
+
+    source: _Node
+
+
+Envelope = Messages | Mark | Command | Question | Answer | Hello | Bye
+
+# Beside its messages, what an envelope takes at most that has one of them: source, number, a
+# name of 255 bytes, and their headers.
+OVERHEAD = 512  # bytes
+
+_encoder = msgspec.msgpack.Encoder()
+_decoder = msgspec.msgpack.Decoder(Envelope)
+_VERSION_BYTE = bytes([VERSION])
+
+
+def encode(envelope: Envelope) -> bytes:
+    """
+    Write an envelope.
+
+    Args:
+        envelope: It.
+
+    Returns:
+        Its bytes.
+
+    Raises:
+        EnvelopeError: A session in it holds what MessagePack cannot carry.
+    """
+    try:
+        return _VERSION_BYTE + _encoder.encode(envelope)
+    except (TypeError, ValueError, OverflowError, RecursionError) as error:
+        raise EnvelopeError(f"this cannot be sent to another process ({error})") from None
+
+
+def decode(data: bytes, *, max_size: int) -> Envelope:
+    """
+    Read an envelope.
+
+    Args:
+        data: What has arrived, whoever sent it.
+        max_size: More is not looked at; bytes.
+
+    Returns:
+        The envelope; all of it is as its class says.
+
+    Raises:
+        EnvelopeError: It is too long, of another version, or malformed.
+    """
+    if len(data) > max_size:
+        raise EnvelopeError(f"an envelope of {len(data)} bytes is longer than {max_size} bytes")
+    if data[:1] != _VERSION_BYTE:
+        version = f"version {data[0]}" if data else "no version"
+        raise EnvelopeError(f"an envelope has {version}, and this process knows {VERSION}")
+    try:
+        envelope: Envelope = _decoder.decode(memoryview(data)[1:])
+        if isinstance(envelope, Messages):
+            for item in envelope.items:
+                if item.is_text and not item.payload.isascii():
+                    item.payload.decode()
+        return envelope
+    except (msgspec.MsgspecError, ValueError, RecursionError) as error:
+        raise EnvelopeError(f"an envelope is malformed ({error})") from None
+
+
+def encode_value(value: object) -> Raw:
+    """
+    Write what an :class:`Answer` holds.
+
+    Args:
+        value: It.
+
+    Returns:
+        Its MessagePack.
+
+    Raises:
+        EnvelopeError: It is nothing that MessagePack can carry.
+    """
+    try:
+        return Raw(_encoder.encode(value))
+    except (TypeError, ValueError, OverflowError, RecursionError) as error:
+        raise EnvelopeError(f"this cannot be sent to another process ({error})") from None
+
+
+def decode_value(raw: Raw, kind: Any) -> Any:
+    """
+    Read what an :class:`Answer` holds.
+
+    Args:
+        raw: Its MessagePack.
+        kind: Its type.
+
+    Returns:
+        It.
+
+    Raises:
+        EnvelopeError: It is of another type.
+    """
+    try:
+        return msgspec.msgpack.decode(raw, type=kind)
+    except (msgspec.MsgspecError, ValueError, RecursionError) as error:
+        raise EnvelopeError(f"an answer is malformed ({error})") from None

@@ -1,0 +1,124 @@
+"""The clients of this process: what its services tell the hub of them, and they ask of it."""
+
+from ..connection import Connection, State
+from .deeds import DONE, Deed
+from .envelope import Bind, ClientAction, Join, Leave, Unbind
+from .names import ClientId, check_group, check_uid, client_id
+from .station import Station
+
+# Of one service, from its start to its end: a million a second, for twelve days.
+_MAX_CONNECTIONS = 1 << 40
+
+
+class Here:
+    """
+    The hub, for connections; see :class:`gateman.connection.Membership`.
+
+    A client that is put into a group in ``on_websocket_connect`` is in it from the moment at
+    which it is connected, and never if it is refused.
+    """
+
+    __slots__ = ("_early", "_offset", "_station")
+
+    def __init__(self, station: Station, number: int = 0) -> None:
+        """
+        Begin without clients.
+
+        Args:
+            station: This process's place in the cluster.
+            number: Which of the services of this process they are of.
+        """
+        self._station = station
+        # Each service counts its connections from 1.
+        self._offset = number * _MAX_CONNECTIONS
+        self._early: dict[Connection, list[ClientAction]] = {}
+
+    def add(self, connection: Connection) -> None:
+        """
+        Take in a client that is open now.
+
+        Args:
+            connection: Its connection.
+        """
+        self._station.local.add(self.client_id(connection), connection)
+        for action in self._early.pop(connection, ()):
+            self._station.do(action)
+
+    def remove(self, connection: Connection) -> None:
+        """
+        Forget a client; nothing happens if it was never taken in.
+
+        Args:
+            connection: Its connection.
+        """
+        self._early.pop(connection, None)
+        self._station.remove(self.client_id(connection))
+
+    def client_id(self, connection: Connection) -> ClientId:
+        """
+        Name a client.
+
+        Args:
+            connection: Its connection.
+
+        Returns:
+            Its client id.
+        """
+        return client_id(self._station.node, self._offset + connection.id)
+
+    def join(self, connection: Connection, group: str) -> Deed:
+        """
+        Put a client into a group.
+
+        Args:
+            connection: Its connection.
+            group: Which.
+
+        Returns:
+            May be awaited.
+        """
+        return self._do(connection, Join(self.client_id(connection), check_group(group)))
+
+    def leave(self, connection: Connection, group: str) -> Deed:
+        """
+        Take a client out of a group.
+
+        Args:
+            connection: Its connection.
+            group: Which.
+
+        Returns:
+            May be awaited.
+        """
+        return self._do(connection, Leave(self.client_id(connection), check_group(group)))
+
+    def bind(self, connection: Connection, uid: str) -> Deed:
+        """
+        Say who a client is.
+
+        Args:
+            connection: Its connection.
+            uid: Who.
+
+        Returns:
+            May be awaited.
+        """
+        return self._do(connection, Bind(self.client_id(connection), check_uid(uid)))
+
+    def unbind(self, connection: Connection) -> Deed:
+        """
+        Say that nobody knows who a client is.
+
+        Args:
+            connection: Its connection.
+
+        Returns:
+            May be awaited.
+        """
+        return self._do(connection, Unbind(self.client_id(connection)))
+
+    def _do(self, connection: Connection, action: ClientAction) -> Deed:
+        if connection.state is State.CONNECTING:
+            self._early.setdefault(connection, []).append(action)
+            return DONE
+        return self._station.do(action)

@@ -1,0 +1,400 @@
+"""
+The hub: send to users and groups, wherever their clients are connected, and ask about them.
+
+    from gateman import hub
+
+    hub.send_to_uid("42", "your order is ready")
+    await hub.is_uid_online("42")
+
+The verbs are the same in one process and in many, on one machine and on several, and in a program
+that is no gateman process at all (:meth:`Hub.connect`, and :class:`~.outside.SyncHub` for
+programs without an event loop).
+
+Sending never waits: members here get a message at the end of this turn of the event loop, the
+others over the bus, at most once. From one sender to one client everything arrives in order.
+Whatever does not arrive is in :attr:`Hub.counts`, by its cause.
+"""
+
+from collections import Counter
+from collections.abc import Callable, Iterable
+from math import inf
+from types import TracebackType
+from typing import Any, Final, Self, TypeVar
+
+from ..bus import Bus, Gap, open_bus
+from ..errors import ConfigError, HubError
+from ..websocket.close import check_close
+from ..websocket.encoding import as_payload
+from .asking import Asking
+from .deeds import Deed
+from .envelope import (
+    Bind,
+    Close,
+    Join,
+    Leave,
+    Scope,
+    SetSession,
+    Unbind,
+    UpdateSession,
+    encode_value,
+)
+from .names import ClientId, NodeId, check_client_id, check_group, check_uid
+from .questions import DEFAULT_TIMEOUT
+from .station import Station
+
+Message = str | bytes | bytearray | memoryview
+"""Text, or anything bytes-like for binary."""
+
+Names = str | Iterable[str]
+"""One name, or several."""
+
+N = TypeVar("N", bound=str)
+
+
+class Hub(Asking):
+    """
+    Everybody who is connected, and how to send to them.
+
+    A *client id* names one connection (``connection.client_id``); a *uid* is the application's
+    name for a user, of whom a client is at most one, and a user may have many clients; a *group*
+    has any clients. Uids and groups are text of 1 to 255 bytes of UTF-8.
+
+    Raises:
+        ConfigError: From every verb: a name that cannot be one.
+        HubError: From every verb: the hub does not run; in a worker it does from
+            ``on_worker_start`` to ``on_worker_stop``. And from those that send: the message is
+            more than the bus can carry; then nobody got it.
+    """
+
+    def __init__(self) -> None:
+        """Make a hub that does not run; a process has one already, :data:`hub`."""
+        self._station: Station | None = None
+        self._on_gap: Callable[[Gap], object] | None = None
+        self._question_timeout = DEFAULT_TIMEOUT
+
+    # Its life.
+
+    @classmethod
+    async def connect(cls, url: str, **options: object) -> Self:
+        """
+        Take part from a program that has no clients of its own.
+
+        Args:
+            url: Of the bus: ``local:///path/to/socket`` or ``nats://host:4222``, as the service
+                has it.
+            options: What that bus takes beside its URL.
+
+        Returns:
+            The hub; to be stopped, or used in ``async with``.
+
+        Raises:
+            ConfigError: The URL makes no sense.
+            BusError: The bus is not there, or refuses us.
+        """
+        made = cls()
+        await made.start(open_bus(url, **options), has_clients=False)
+        return made
+
+    async def start(self, bus: Bus | None, *, has_clients: bool = True) -> None:
+        """
+        Run, on this event loop; a process of a worker does it by itself.
+
+        Args:
+            bus: What connects it with others; ``None`` if there are none. Not started.
+            has_clients: Whether clients connect to this process.
+
+        Raises:
+            BusError: The bus is not there, or refuses us.
+        """
+        if self._station is not None:
+            raise HubError("the hub runs already")
+        station = Station(bus, has_clients=has_clients)
+        station.on_gap = self._on_gap
+        station.questions.timeout = self._question_timeout
+        await station.start()
+        self._station = station
+
+    async def stop(self) -> None:
+        """Send what waits, and end; nothing happens if it does not run."""
+        station, self._station = self._station, None
+        if station is not None:
+            await station.stop()
+
+    async def __aenter__(self) -> Self:
+        return self
+
+    async def __aexit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        await self.stop()
+
+    @property
+    def station(self) -> Station:
+        """This process's place in the cluster, for those who make one of it."""
+        if self._station is None:
+            raise HubError("the hub does not run: it does from on_worker_start to on_worker_stop")
+        return self._station
+
+    @property
+    def is_connected(self) -> bool:
+        """Whether other processes can be reached; always true where there are none."""
+        return self.station.is_connected
+
+    @property
+    def node(self) -> NodeId:
+        """This process's name, new at each start."""
+        return self.station.node
+
+    @property
+    def nodes(self) -> tuple[NodeId, ...]:
+        """The other processes, as far as they have given a sign of life."""
+        return self.station.presence.nodes.names()
+
+    @property
+    def counts(self) -> Counter[str]:
+        """
+        How often each happened.
+
+        Messages of ours: ``published``, ``unsent`` (the bus did not take them: it was away, or
+        too much waited), ``uncertain`` (it took them, and then it was away). Of others:
+        ``received``, ``lost`` (they were sent, and have not arrived). Besides:
+        ``unknown_client``, ``bad_envelope``, ``late_answer``, ``unsendable``, ``gaps``.
+        """
+        return self.station.counts
+
+    @property
+    def on_gap(self) -> Callable[[Gap], object] | None:
+        """
+        Called with a :class:`~gateman.bus.Gap` when the bus was away, or lost something.
+
+        It says since when, and how many messages of ours were not sent. It may be a plain
+        function or ``async def``.
+        """
+        return self._on_gap
+
+    @on_gap.setter
+    def on_gap(self, function: Callable[[Gap], object] | None) -> None:
+        self._on_gap = function
+        if self._station is not None:
+            self._station.on_gap = function
+
+    @property
+    def question_timeout(self) -> float:
+        """How long an answer may take, in seconds; 3 by default."""
+        return self._question_timeout
+
+    @question_timeout.setter
+    def question_timeout(self, seconds: float) -> None:
+        if not 0 < seconds < inf:
+            raise ConfigError(f"question_timeout={seconds!r} cannot work", "give it in seconds")
+        self._question_timeout = seconds
+        if self._station is not None:
+            self._station.questions.timeout = seconds
+
+    # Sending.
+
+    def send_to_all(self, message: Message, *, exclude: Names = ()) -> None:
+        """
+        Send a message to every client.
+
+        Args:
+            message: ``str`` goes out as text, anything bytes-like as binary.
+            exclude: Client ids that do not get it, usually the sender's.
+        """
+        opcode, payload = as_payload(message)
+        self.station.send(Scope.ALL, (), opcode, payload, _clients(exclude))
+
+    def send_to_group(self, group: Names, message: Message, *, exclude: Names = ()) -> None:
+        """
+        Send a message to the clients in a group.
+
+        Args:
+            group: One, or several; a client in two of them gets it once.
+            message: ``str`` goes out as text, anything bytes-like as binary.
+            exclude: Client ids that do not get it, usually the sender's.
+
+        Cost:
+            One encoding, one write for each member here, and one message on the bus to the
+            processes that have members. Several groups go to all processes, who choose.
+        """
+        groups = _several(check_group, group)
+        if groups:
+            opcode, payload = as_payload(message)
+            self.station.send(Scope.GROUPS, groups, opcode, payload, _clients(exclude))
+
+    def send_to_uid(self, uid: Names, message: Message, *, exclude: Names = ()) -> None:
+        """
+        Send a message to all clients of a user.
+
+        Args:
+            uid: One, or several.
+            message: ``str`` goes out as text, anything bytes-like as binary.
+            exclude: Client ids that do not get it.
+        """
+        uids = _several(check_uid, uid)
+        if uids:
+            opcode, payload = as_payload(message)
+            self.station.send(Scope.UIDS, uids, opcode, payload, _clients(exclude))
+
+    def send_to_client(self, client: str, message: Message) -> None:
+        """
+        Send a message to one client; one that has gone is counted (``unknown_client``).
+
+        Args:
+            client: Its id.
+            message: ``str`` goes out as text, anything bytes-like as binary.
+        """
+        opcode, payload = as_payload(message)
+        self.station.send_to_clients((check_client_id(client),), opcode, payload)
+
+    def send_to_clients(self, clients: Iterable[str], message: Message) -> None:
+        """
+        Send a message to several clients, once to each.
+
+        Args:
+            clients: Their ids.
+            message: ``str`` goes out as text, anything bytes-like as binary.
+        """
+        opcode, payload = as_payload(message)
+        self.station.send_to_clients(_clients(clients), opcode, payload)
+
+    def close_client(
+        self, client: str, code: int = 1000, reason: str = "", message: Message | None = None
+    ) -> Deed:
+        """
+        Close a client's connection, with a closing handshake.
+
+        Args:
+            client: Its id.
+            code: The close code; see :meth:`gateman.Connection.close`.
+            reason: For the client; at most 123 bytes of UTF-8.
+            message: A last message.
+
+        Returns:
+            May be awaited: until its process has begun to close it.
+
+        Raises:
+            ConfigError: The code or the reason cannot be sent.
+        """
+        check_close(code, reason)
+        name = check_client_id(client)
+        if message is not None:
+            self.station.send_to_clients((name,), *as_payload(message))
+        return self.station.do(Close(name, code, reason))
+
+    # Who is who, and where. All of these may be awaited: until it is in effect everywhere, or
+    # UnknownClient or Unconfirmed is raised.
+
+    def bind_uid(self, client: str, uid: str) -> Deed:
+        """
+        Say who a client is; another uid of it ends.
+
+        Args:
+            client: Its id.
+            uid: Who.
+
+        Returns:
+            May be awaited: until what any process sends to the uid reaches the client.
+        """
+        return self.station.do(Bind(check_client_id(client), check_uid(uid)))
+
+    def unbind_uid(self, client: str) -> Deed:
+        """
+        Say that nobody knows who a client is.
+
+        Args:
+            client: Its id.
+
+        Returns:
+            May be awaited.
+        """
+        return self.station.do(Unbind(check_client_id(client)))
+
+    def join_group(self, client: str, group: str) -> Deed:
+        """
+        Put a client into a group.
+
+        Args:
+            client: Its id.
+            group: Which.
+
+        Returns:
+            May be awaited: until what any process sends to the group reaches the client.
+        """
+        return self.station.do(Join(check_client_id(client), check_group(group)))
+
+    def leave_group(self, client: str, group: str) -> Deed:
+        """
+        Take a client out of a group.
+
+        Args:
+            client: Its id.
+            group: Which.
+
+        Returns:
+            May be awaited.
+        """
+        return self.station.do(Leave(check_client_id(client), check_group(group)))
+
+    def dissolve_group(self, group: str) -> None:
+        """
+        Take everybody out of a group, wherever they are.
+
+        Args:
+            group: Which.
+        """
+        self.station.dissolve(check_group(group))
+
+    def set_session(self, client: str, session: dict[str, Any]) -> Deed:
+        """
+        Replace a client's session, which is ``connection.session`` where it is connected.
+
+        Args:
+            client: Its id.
+            session: What MessagePack can carry: None, bool, int, float, str, bytes, datetime,
+                lists and dictionaries of these.
+
+        Returns:
+            May be awaited.
+
+        Raises:
+            EnvelopeError: Something in it cannot be sent.
+        """
+        encode_value(session)
+        return self.station.do(SetSession(check_client_id(client), session))
+
+    def update_session(self, client: str, **changes: Any) -> Deed:
+        """
+        Change some values of a client's session.
+
+        Args:
+            client: Its id.
+            changes: By key; what MessagePack can carry.
+
+        Returns:
+            May be awaited.
+
+        Raises:
+            EnvelopeError: Something in it cannot be sent.
+        """
+        encode_value(changes)
+        return self.station.do(UpdateSession(check_client_id(client), changes))
+
+
+def _several(check: Callable[[object], N], names: Names) -> tuple[N, ...]:
+    """Check names; one alone is no list of its letters."""
+    if isinstance(names, str):
+        return (check(names),)
+    # As a dictionary: each once, in order.
+    return tuple(dict.fromkeys(map(check, names)))
+
+
+def _clients(names: Names) -> tuple[ClientId, ...]:
+    return _several(check_client_id, names) if names else ()
+
+
+hub: Final = Hub()
+"""This process's."""

@@ -1,0 +1,181 @@
+"""What a process does and knows about the clients that are connected to it."""
+
+from collections.abc import Callable, Collection, Iterable
+from typing import Any, assert_never
+
+from ..connection import Connection
+from .envelope import (
+    Action,
+    Bind,
+    Close,
+    Dissolve,
+    Join,
+    Leave,
+    Scope,
+    SetSession,
+    Unbind,
+    UpdateSession,
+    What,
+)
+from .fanout import Fanout, Member
+from .names import ClientId, Group, Uid
+from .registry import NO_CHANGE, Change, Registry
+
+Message = tuple[int, bytes, Collection[ClientId]]
+"""1 for text or 2 for binary, the payload, and who does not get it."""
+
+
+class Local:
+    """
+    The clients here.
+
+    Attributes:
+        registry: Who they are.
+        fanout: How to write to many.
+    """
+
+    def __init__(self, fanout: Fanout) -> None:
+        """
+        Begin with nobody.
+
+        Args:
+            fanout: How to write to many.
+        """
+        self.registry: Registry[Member] = Registry()
+        self.fanout = fanout
+
+    def add(self, client: ClientId, connection: Connection) -> None:
+        """
+        Take in a client.
+
+        Args:
+            client: Its id.
+            connection: Its connection; open.
+        """
+        outbox: Any = connection._link  # noqa: SLF001 - the engine, now that it is open
+        self.registry.add(client, Member(self.fanout, connection, outbox.outbox))
+
+    def send(self, scope: Scope, names: tuple[str, ...], messages: Iterable[Message]) -> None:
+        """
+        Send messages to those who are here.
+
+        Args:
+            scope: Whom they are for.
+            names: Which of those.
+            messages: They, in order.
+        """
+        members = self._members(scope, names)
+        if not members:
+            return
+        for opcode, payload, exclude in messages:
+            excluded: Collection[Member] = ()
+            if exclude:
+                found = map(self.registry.member, exclude)
+                excluded = {member for member in found if member is not None}
+            self.fanout.send(members, opcode, payload, excluded)
+
+    def count_missing(self, clients: tuple[str, ...]) -> int:
+        """
+        Count those who are not here.
+
+        Args:
+            clients: Their ids.
+
+        Returns:
+            How many.
+        """
+        return sum(client not in self.registry for client in clients)
+
+    def _members(self, scope: Scope, names: tuple[str, ...]) -> tuple[Member, ...]:
+        registry = self.registry
+        if scope is Scope.ALL:
+            return registry.members()
+        if len(names) == 1:
+            return self._members_of(scope, names[0])
+        # Whoever is under several names gets the message once.
+        found = dict.fromkeys(one for name in names for one in self._members_of(scope, name))
+        return tuple(found)
+
+    def _members_of(self, scope: Scope, name: str) -> tuple[Member, ...]:
+        if scope is Scope.GROUPS:
+            return self.registry.members_of_group(Group(name))
+        if scope is Scope.UIDS:
+            return self.registry.members_of_uid(Uid(name))
+        member = self.registry.member(ClientId(name))
+        return () if member is None else (member,)
+
+    def do(self, action: Action) -> Change:
+        """
+        Do something with a client or a group.
+
+        Args:
+            action: What.
+
+        Returns:
+            What it means for others.
+
+        Raises:
+            UnknownClient: The client is not here.
+        """
+        registry = self.registry
+        match action:
+            case Join(client, group):
+                return registry.join(client, group)
+            case Leave(client, group):
+                return registry.leave(client, group)
+            case Bind(client, uid):
+                return registry.bind(client, uid)
+            case Unbind(client):
+                return registry.unbind(client)
+            case Dissolve(group):
+                return registry.dissolve(group)
+            case Close(client, code, reason):
+                self._connection(client).close(code, reason)
+            case SetSession(client, session):
+                self._connection(client)._session = dict(session)  # noqa: SLF001
+            case UpdateSession(client, changes):
+                self._connection(client).session.update(changes)
+            case _:
+                assert_never(action)
+        return NO_CHANGE
+
+    def _connection(self, client: ClientId) -> Connection:
+        return self.registry.get(client).connection
+
+    def tell(self, what: What, name: str) -> Any:
+        """
+        Answer a question about those who are here.
+
+        Args:
+            what: Which.
+            name: About whom.
+
+        Returns:
+            The answer; see :class:`~.envelope.What`.
+
+        Raises:
+            UnknownClient: It is about a client that is not here.
+        """
+        return _ANSWERS[what](self.registry, name)
+
+
+def _session(registry: Registry[Member], client: ClientId) -> dict[str, Any]:
+    return dict(registry.get(client).connection.session)
+
+
+_ANSWERS: dict[What, Callable[[Registry[Member], Any], Any]] = {
+    What.UID_OF_CLIENT: Registry.uid_of,
+    What.IS_ONLINE: Registry.__contains__,
+    What.SESSION: _session,
+    What.IS_UID_ONLINE: Registry.has_uid,
+    What.CLIENTS_OF_UID: Registry.clients_of_uid,
+    What.CLIENTS_OF_GROUP: Registry.clients_of_group,
+    What.UIDS_OF_GROUP: lambda registry, group: list(registry.uids_of_group(group)),
+    What.SESSIONS_OF_GROUP: lambda registry, group: [
+        (client, _session(registry, client)) for client in registry.clients_of_group(group)
+    ],
+    What.COUNT_GROUP: Registry.count_group,
+    What.COUNT_CLIENTS: lambda registry, _: len(registry),
+    What.UIDS: lambda registry, _: list(registry.uids()),
+    What.GROUPS: lambda registry, _: list(registry.groups()),
+}

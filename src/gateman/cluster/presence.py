@@ -1,0 +1,140 @@
+"""Who else is there: the signs of life that a process gives and takes."""
+
+import asyncio
+from collections.abc import Callable
+
+from ..log import logger
+from .channels import EVERYBODY, Channel, node_channel
+from .envelope import Hello
+from .names import NodeId
+from .nodes import DISCOVERY_TIME, HELLO_INTERVAL, Nodes
+
+# How long the marks that a gap asks for wait for others who had the same gap.
+_MARK_DELAY = 0.2  # seconds
+
+
+class Presence:
+    """
+    One process's, and what it knows of the others'.
+
+    Attributes:
+        nodes: The other processes that have clients.
+    """
+
+    def __init__(
+        self,
+        node: NodeId,
+        *,
+        has_clients: bool,
+        say: Callable[[Channel, Hello], None],
+        mark: Callable[[], None],
+        is_connected: Callable[[], bool],
+    ) -> None:
+        """
+        Begin with nobody known.
+
+        Args:
+            node: Who this is.
+            has_clients: Whether clients connect to it; others only ask and send.
+            say: Publishes.
+            mark: Publishes how far this process has come on its channels.
+            is_connected: Tells whether the bus is there.
+        """
+        self.nodes = Nodes(node)
+        self._node = node
+        self._has_clients = has_clients
+        self._say = say
+        self._publish_marks = mark
+        self._is_connected = is_connected
+        self._loop = asyncio.get_running_loop()
+        self._discovered_at = 0.0
+        self._is_away = False
+        self._beat: asyncio.TimerHandle | None = None
+        self._marking: asyncio.TimerHandle | None = None
+
+    def start(self) -> None:
+        """Say hello, now and in intervals; the bus is there."""
+        self._discovered_at = self._loop.time() + DISCOVERY_TIME
+        self._say_hello(EVERYBODY, is_new=True)
+        self._beat = self._loop.call_later(HELLO_INTERVAL, self._keep_beating)
+
+    def stop(self) -> None:
+        """Say nothing more."""
+        for timer in (self._beat, self._marking):
+            if timer is not None:
+                timer.cancel()
+
+    def take(self, hello: Hello) -> None:
+        """
+        Take a sign of life.
+
+        Args:
+            hello: It.
+        """
+        now = self._loop.time()
+        if hello.has_clients:
+            self.nodes.hear(hello.source, now)
+        self.nodes.hear_of(hello.nodes, now)
+        if hello.is_new:
+            self._say_hello(node_channel(hello.source), nodes=self.nodes.names())
+        if hello.was_away:
+            self.mark_soon()
+
+    def return_(self) -> None:
+        """Take note that the bus was away, and is back."""
+        self._is_away = False
+        self.nodes.excuse(self._loop.time())
+        self._say_hello(EVERYBODY, is_new=True, was_away=True)
+        self.mark_soon()
+
+    def mark_soon(self) -> None:
+        """Publish the marks, once for all who want them now."""
+        if self._marking is None:
+            self._marking = self._loop.call_later(_MARK_DELAY, self._mark)
+
+    def is_unknown(self, node: NodeId) -> bool:
+        """
+        Tell that a process is not there; in the beginning nobody can.
+
+        Args:
+            node: Which.
+
+        Returns:
+            Whether it is surely not.
+        """
+        return node not in self.nodes and self._loop.time() > self._discovered_at
+
+    async def discover(self, deadline: float) -> None:
+        """
+        Wait until those who are there had the time to say so.
+
+        Args:
+            deadline: The event loop's time.
+        """
+        delay = min(self._discovered_at, deadline) - self._loop.time()
+        if delay > 0:
+            await asyncio.sleep(delay)
+
+    def _say_hello(
+        self,
+        channel: Channel,
+        *,
+        is_new: bool = False,
+        was_away: bool = False,
+        nodes: tuple[NodeId, ...] = (),
+    ) -> None:
+        self._say(channel, Hello(self._node, self._has_clients, is_new, was_away, nodes))
+
+    def _keep_beating(self) -> None:
+        self._beat = self._loop.call_later(HELLO_INTERVAL, self._keep_beating)
+        if not self._is_connected():
+            self._is_away = True
+        # Until the gap has been reported, nobody had the time to be heard.
+        elif not self._is_away:
+            self._say_hello(EVERYBODY)
+            for node in self.nodes.expire(self._loop.time()):
+                logger.warning("the process %s gives no sign of life any more", node)
+
+    def _mark(self) -> None:
+        self._marking = None
+        self._publish_marks()

@@ -1,0 +1,160 @@
+"""Questions about clients, wherever they are: who is asked, how long, and what the answers say."""
+
+import asyncio
+from collections.abc import Callable, Collection
+from typing import Any
+
+from msgspec import Raw
+
+from ..errors import EnvelopeError, Partial, UnknownClient
+from .calls import Call, Calls
+from .channels import EVERYBODY, Channel, node_channel
+from .envelope import Envelope, Problem, Question, What
+from .local import Local
+from .names import ClientId, NodeId, node_of
+from .presence import Presence
+from .replies import answers, read, refusal
+
+# Who could not be asked, when nobody knows who there is.
+UNKNOWN_NODE = NodeId("?")
+
+# Precedent: GatewayWorker's 5 s for any question. An answer takes milliseconds.
+DEFAULT_TIMEOUT = 3.0  # seconds
+
+
+class Questions:
+    """
+    What one process asks and is asked.
+
+    Attributes:
+        calls: What it waits for.
+        timeout: How long, in seconds.
+    """
+
+    def __init__(
+        self,
+        node: NodeId,
+        local: Local,
+        presence: Presence,
+        *,
+        put: Callable[[Channel, Envelope], None],
+        is_connected: Callable[[], bool],
+        refuse: Callable[[EnvelopeError], None],
+    ) -> None:
+        """
+        Begin with no questions.
+
+        Args:
+            node: Who this is.
+            local: The clients here.
+            presence: Who else there is.
+            put: Publishes.
+            is_connected: Tells whether the others can be reached.
+            refuse: Takes note of an answer that makes no sense.
+        """
+        self.calls = Calls()
+        self.timeout = DEFAULT_TIMEOUT
+        self._node = node
+        self._local = local
+        self._presence = presence
+        self._put = put
+        self._is_connected = is_connected
+        self._refuse = refuse
+
+    async def ask_node(self, what: What, client: ClientId) -> Any:
+        """
+        Ask the process that a client is connected to.
+
+        Args:
+            what: What.
+            client: About whom.
+
+        Returns:
+            The answer.
+
+        Raises:
+            UnknownClient: The client is not there.
+            Partial: The process did not answer in time.
+        """
+        node = node_of(client)
+        if node == self._node:
+            return self._local.tell(what, client)
+        deadline = self._deadline()
+        await self._presence.discover(deadline)
+        if node not in self._presence.nodes:
+            raise UnknownClient(client)
+        call = self.calls.begin([node])
+        await self._ask(call, node_channel(node), what, client, deadline)
+        if call.problems.get(node) is Problem.UNKNOWN_CLIENT:
+            raise UnknownClient(client)
+        values = self._read(what, call)
+        if not values:
+            raise Partial(None, [node])
+        return values[0]
+
+    async def ask_all(
+        self,
+        what: What,
+        name: str,
+        is_enough: Callable[[Raw], bool] | None = None,
+    ) -> tuple[list[Any], Collection[NodeId]]:
+        """
+        Ask every process.
+
+        Args:
+            what: What.
+            name: About whom; may be empty.
+            is_enough: Tells of one answer whether it says it all.
+
+        Returns:
+            The answers, this process's first, and who did not answer in time.
+        """
+        values = [self._local.tell(what, name)]
+        deadline = self._deadline()
+        await self._presence.discover(deadline)
+        if not self._is_connected():
+            return values, self._presence.nodes.names() or (UNKNOWN_NODE,)
+        call = self.calls.begin(self._presence.nodes.names(), is_enough)
+        await self._ask(call, EVERYBODY, what, name, deadline)
+        values += self._read(what, call)
+        return values, (*call.missing, *call.problems)
+
+    async def _ask(
+        self, call: Call, channel: Channel, what: What, name: str, deadline: float
+    ) -> None:
+        try:
+            if call.missing:
+                self._put(channel, Question(self._node, call.number, what, name))
+                await call.wait(deadline)
+        finally:
+            self.calls.end(call)
+
+    def _read(self, what: What, call: Call) -> list[Any]:
+        values: list[Any] = []
+        for node, parts in call.values.items():
+            try:
+                values += read(what, parts)
+            except EnvelopeError as error:
+                self._refuse(error)
+                call.missing.add(node)
+        return values
+
+    def answer(self, question: Question, *, max_size: int) -> None:
+        """
+        Answer a question about the clients here.
+
+        Args:
+            question: It.
+            max_size: Of a payload, in bytes.
+        """
+        channel = node_channel(question.source)
+        try:
+            value = self._local.tell(question.what, question.name)
+        except UnknownClient:
+            self._put(channel, refusal(self._node, question.call, Problem.UNKNOWN_CLIENT))
+            return
+        for part in answers(self._node, question.call, value, max_size=max_size):
+            self._put(channel, part)
+
+    def _deadline(self) -> float:
+        return asyncio.get_running_loop().time() + self.timeout

@@ -1,0 +1,447 @@
+"""
+One process's place in the cluster: its clients, its bus, and what goes between the two.
+
+Everything is done here first and published then, so that the clients of this process are served
+whatever becomes of the bus. :mod:`.hub` has the names for all of it.
+"""
+
+import asyncio
+import secrets
+from collections import Counter
+from collections.abc import Awaitable, Callable, Coroutine
+from dataclasses import replace
+from functools import partial
+from typing import Any, assert_never
+
+from ..bus import Bus, Cause, Gap
+from ..errors import EnvelopeError, Unconfirmed, UnknownClient
+from ..log import Sampled, logger
+from .channels import EVERYBODY, Channel, Seen, channel_of, node_channel, subject_of
+from .deeds import DONE, Deed, Order, failed
+from .envelope import (
+    Answer,
+    Bind,
+    Bye,
+    ClientAction,
+    Command,
+    Dissolve,
+    Envelope,
+    Hello,
+    Item,
+    Join,
+    Mark,
+    Messages,
+    Problem,
+    Question,
+    Scope,
+    decode,
+)
+from .fanout import Fanout
+from .local import Local
+from .names import ClientId, Group, NodeId, node_of
+from .post import Post
+from .presence import Presence
+from .questions import DEFAULT_TIMEOUT, Questions
+from .registry import Change, Kind, Topic
+from .replies import refusal
+
+
+class Station:
+    """
+    One process's place in the cluster.
+
+    Attributes:
+        node: Its name.
+        counts: How often each happened; see :attr:`gateman.cluster.hub.Hub.counts`.
+        local: The clients here.
+        presence: Who else there is.
+        questions: What is asked about clients.
+        on_gap: Called after each gap; ``None`` if nobody wants to know.
+    """
+
+    def __init__(self, bus: Bus | None, *, has_clients: bool) -> None:
+        """
+        Make a place; :meth:`start` takes it.
+
+        Args:
+            bus: What connects it with others; ``None`` if it is alone. Not started.
+            has_clients: Whether clients connect to it; others only ask and send.
+        """
+        self.node = NodeId(secrets.token_hex(6))
+        self.counts: Counter[str] = Counter()
+        self.on_gap: Callable[[Gap], object] | None = None
+        self.bus = bus
+        self._loop = asyncio.get_running_loop()
+        self.local = Local(Fanout(self._loop.call_soon))
+        self.presence = Presence(
+            self.node,
+            has_clients=has_clients,
+            say=self._put,
+            mark=self._mark,
+            is_connected=lambda: self.is_connected,
+        )
+        self.questions = Questions(
+            self.node,
+            self.local,
+            self.presence,
+            put=self._put,
+            is_connected=lambda: self.is_connected,
+            refuse=self._refuse,
+        )
+        self._has_clients = has_clients
+        self._seen = Seen()
+        self._sampled = Sampled()
+        self._post: Post | None = None
+        self._tasks: set[asyncio.Task[None]] = set()
+
+    # Its life.
+
+    async def start(self) -> None:
+        """
+        Connect with the others.
+
+        Raises:
+            BusError: The bus is not there, or refuses us.
+        """
+        bus = self.bus
+        if bus is None:
+            return
+        bus.on_gap = self._report
+        routed = [
+            bus.subscribe(subject_of(channel), self._receive)
+            for channel in (EVERYBODY, node_channel(self.node))
+        ]
+        await bus.start()
+        for one in routed:
+            await one
+        self._post = Post(
+            self.node,
+            bus.publish,
+            max_payload_size=bus.max_payload_size,
+            call_soon=self._loop.call_soon,
+            counts=self.counts,
+        )
+        self.presence.start()
+
+    async def stop(self) -> None:
+        """Send what waits, say good-bye, and disconnect."""
+        self.presence.stop()
+        for task in self._tasks:
+            task.cancel()
+        self.local.fanout.flush()
+        post, self._post = self._post, None
+        if post is not None and self.bus is not None:
+            post.put(EVERYBODY, lambda: Bye(self.node))
+            post.flush()
+            await self.bus.stop()
+        self.questions.calls.end_all()
+
+    @property
+    def is_connected(self) -> bool:
+        """Whether the others can be reached; always true of one that is alone."""
+        return self.bus is None or self.bus.is_connected
+
+    # Interest.
+
+    def remove(self, client: ClientId) -> None:
+        """
+        Forget a client.
+
+        Args:
+            client: Which.
+        """
+        self._follow(self.local.registry.remove(client))
+
+    def _follow(self, change: Change) -> list[Awaitable[None]]:
+        """Let the bus know what is of interest here; returns what it confirms it with."""
+        if self.bus is None:
+            return []
+        for topic in change.lost:
+            channel = _channel(topic)
+            self.bus.unsubscribe(subject_of(channel))
+            self._seen.forget_channel(channel, self.presence.nodes.names())
+        return [self._subscribe(topic) for topic in change.gained]
+
+    def _subscribe(self, topic: Topic) -> Awaitable[None]:
+        assert self.bus is not None
+        return self.bus.subscribe(subject_of(_channel(topic)), self._receive)
+
+    # Sending.
+
+    def send(
+        self,
+        scope: Scope,
+        names: tuple[str, ...],
+        opcode: int,
+        payload: bytes,
+        exclude: tuple[ClientId, ...] = (),
+    ) -> None:
+        """
+        Send a message, here and everywhere.
+
+        Args:
+            scope: Whom it is for; not clients.
+            names: Which of those.
+            opcode: 1 for text, 2 for binary.
+            payload: The message.
+            exclude: Who does not get it.
+
+        Raises:
+            HubError: It is more than the bus can carry; then nobody got it.
+        """
+        post = self._post
+        if post is not None:
+            post.check(payload, names, exclude)
+        self.local.send(scope, names, ((opcode, payload, exclude),))
+        if post is not None:
+            item = Item(opcode == 1, payload, exclude)
+            post.send(channel_of(scope, names, self.node), scope, names, item)
+
+    def send_to_clients(self, clients: tuple[ClientId, ...], opcode: int, payload: bytes) -> None:
+        """
+        Send a message to single clients, wherever they are.
+
+        Args:
+            clients: Which; each once.
+            opcode: 1 for text, 2 for binary.
+            payload: The message.
+
+        Raises:
+            HubError: It is more than the bus can carry; then nobody got it.
+        """
+        by_node: dict[NodeId, list[ClientId]] = {}
+        for client in clients:
+            by_node.setdefault(node_of(client), []).append(client)
+        here = tuple(by_node.pop(self.node, ()))
+        post = self._post
+        if post is not None:
+            for there in by_node.values():
+                post.check(payload, tuple(there), ())
+        self._count("unknown_client", self.local.count_missing(here))
+        self.local.send(Scope.CLIENTS, here, ((opcode, payload, ()),))
+        for node, there in by_node.items():
+            if post is None or self.presence.is_unknown(node):
+                self._count("unknown_client", len(there))
+            else:
+                item = Item(opcode == 1, payload)
+                post.send(node_channel(node), Scope.CLIENTS, tuple(there), item)
+
+    # Doing.
+
+    def dissolve(self, group: Group) -> None:
+        """
+        Take everybody out of a group, here and everywhere.
+
+        Args:
+            group: Which.
+        """
+        action = Dissolve(group)
+        self._follow(self.local.do(action))
+        self._put(Channel(Scope.GROUPS, group), Command(self.node, 0, action))
+
+    def do(self, action: ClientAction) -> Deed:
+        """
+        Do something with a client, wherever it is.
+
+        Args:
+            action: What.
+
+        Returns:
+            What may be awaited to know that it is in effect everywhere.
+        """
+        node = node_of(action.client)
+        if node == self.node:
+            return self._do_here(action)
+        if self._post is None or self.presence.is_unknown(node):
+            return self._unknown(UnknownClient(action.client))
+        order = Order(self.node, action)
+        self._post.put(node_channel(node), order.make)
+        return Deed(partial(self._confirm, node, order))
+
+    def _do_here(self, action: ClientAction) -> Deed:
+        try:
+            routed = self._follow(self.local.do(action))
+        except UnknownClient as error:
+            return self._unknown(error)
+        topic = _topic(action)
+        if topic is None or self.bus is None:
+            return DONE
+        return Deed(partial(self._wait_until_routed, topic, routed))
+
+    def _unknown(self, error: UnknownClient) -> Deed:
+        self._count("unknown_client")
+        return failed(error)
+
+    async def _wait_until_routed(self, topic: Topic, routed: list[Awaitable[None]]) -> None:
+        registry = self.local.registry
+        names = registry.uids() if topic.kind is Kind.UID else registry.groups()
+        if not routed and topic.name in names:
+            # Somebody else was the first, perhaps just now.
+            routed = [self._subscribe(topic)]
+        try:
+            async with asyncio.timeout(DEFAULT_TIMEOUT):
+                for one in routed:
+                    await one
+        except TimeoutError:
+            raise Unconfirmed(
+                f"the bus has not confirmed in {DEFAULT_TIMEOUT:g} seconds that what is sent to"
+                f" the {topic.kind} {topic.name!r} elsewhere comes here"
+            ) from None
+
+    async def _confirm(self, node: NodeId, order: Order) -> None:
+        """Wait until another process says that something is done."""
+        call = self.questions.calls.begin([node])
+        order.call = call.number
+        if order.is_made and self._post is not None:
+            # It is on its way without a call: the same again does nothing more.
+            self._post.put(node_channel(node), order.make)
+        try:
+            await call.wait(self._loop.time() + DEFAULT_TIMEOUT)
+        finally:
+            self.questions.calls.end(call)
+        if call.problems:
+            raise UnknownClient(order.action.client)
+        if node not in call.values:
+            raise Unconfirmed(f"no answer from {node}, where {order.action.client} is connected")
+
+    # What others say.
+
+    def _receive(self, payload: bytes) -> None:
+        if self.bus is None or self._post is None:
+            return
+        try:
+            envelope = decode(payload, max_size=self.bus.max_payload_size)
+        except EnvelopeError as error:
+            self._refuse(error)
+            return
+        match envelope:
+            case Messages():
+                self._deliver(envelope)
+            case Mark():
+                channel = channel_of(envelope.scope, envelope.names, self.node)
+                self._miss(envelope.source, self._seen.mark(channel, envelope))
+            case Command():
+                self._obey(envelope)
+            case Question():
+                if self._has_clients:
+                    self.questions.answer(envelope, max_size=self.bus.max_payload_size)
+            case Answer():
+                if not self.questions.calls.take(envelope):
+                    self._count("late_answer")
+            case Hello():
+                self.presence.take(envelope)
+            case Bye():
+                self.presence.nodes.forget(envelope.source)
+                self.questions.calls.forget(envelope.source)
+                self._seen.forget_source(envelope.source)
+            case _:
+                assert_never(envelope)
+
+    def _deliver(self, messages: Messages) -> None:
+        scope, names = messages.scope, messages.names
+        channel = channel_of(scope, names, self.node)
+        self._miss(messages.source, self._seen.messages(channel, messages))
+        self.counts["received"] += len(messages.items)
+        if scope is Scope.CLIENTS:
+            missing = self.local.count_missing(names)
+            self._count("unknown_client", missing * len(messages.items))
+        self.local.send(
+            scope,
+            names,
+            [(1 if item.is_text else 2, item.payload, item.exclude) for item in messages.items],
+        )
+
+    def _miss(self, source: NodeId, count: int) -> None:
+        if count:
+            self.counts["lost"] += count
+            self._warn("lost", f"{count} messages of the process {source} did not arrive")
+
+    def _obey(self, command: Command) -> None:
+        # Not `do`: what is not for this process goes nowhere else from here.
+        action = command.action
+        if isinstance(action, Dissolve):
+            self._follow(self.local.do(action))
+            return
+        deed = self._do_here(action)
+        if command.call:
+            self._spawn(self._answer_when_done(command, deed))
+
+    async def _answer_when_done(self, command: Command, deed: Deed) -> None:
+        problem = Problem.NONE
+        try:
+            await deed
+        except UnknownClient:
+            problem = Problem.UNKNOWN_CLIENT
+        except Unconfirmed:
+            return  # Whoever asked waits no longer either.
+        self._put(node_channel(command.source), refusal(self.node, command.call, problem))
+
+    # Gaps.
+
+    def _report(self, gap: Gap) -> None:
+        """Take note of a gap that is over, and find out what was lost in it."""
+        post = self._post
+        if post is None:
+            return
+        unsent, post.unsent = post.unsent, 0
+        gap = replace(gap, unsent=unsent, uncertain=post.uncertain(gap.uncertain))
+        self.counts["gaps"] += 1
+        self._count("uncertain", gap.uncertain)
+        if gap.cause is not Cause.FULL:
+            self.presence.return_()
+        if self.on_gap is not None:
+            self._call_on_gap(self.on_gap, gap)
+
+    def _call_on_gap(self, on_gap: Callable[[Gap], object], gap: Gap) -> None:
+        try:
+            result = on_gap(gap)
+        except Exception:  # noqa: BLE001 - an application's fault must not end the bus
+            logger.exception("on_gap failed")
+            return
+        if asyncio.iscoroutine(result):
+            self._spawn(result)
+
+    def _mark(self) -> None:
+        if self._post is not None:
+            self._post.flush()
+            self._post.mark()
+
+    # Odds of all of it.
+
+    def _put(self, channel: Channel, envelope: Envelope) -> None:
+        if self._post is not None:
+            self._post.put(channel, lambda: envelope)
+
+    def _spawn(self, coroutine: Coroutine[Any, Any, None]) -> None:
+        task = self._loop.create_task(coroutine)
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
+
+    def _count(self, cause: str, number: int = 1) -> None:
+        # A cause that never happened is not in the counts.
+        if number:
+            self.counts[cause] += number
+
+    def _refuse(self, error: EnvelopeError) -> None:
+        self._count("bad_envelope")
+        self._warn("bad_envelope", f"a message of the bus is ignored: {error.problem}")
+
+    def _warn(self, cause: str, message: str) -> None:
+        line = self._sampled.line(cause, message, self._loop.time())
+        if line is not None:
+            logger.warning(line)
+
+
+def _channel(topic: Topic) -> Channel:
+    return Channel(Scope.UIDS if topic.kind is Kind.UID else Scope.GROUPS, topic.name)
+
+
+def _topic(action: ClientAction) -> Topic | None:
+    """What others have to route here, for an action to be in effect."""
+    match action:
+        case Join(_, group):
+            return Topic(Kind.GROUP, group)
+        case Bind(_, uid):
+            return Topic(Kind.UID, uid)
+        case _:
+            return None
