@@ -104,8 +104,8 @@ class Limits(_Numbers):
     max_head_size: int = option(
         16 << 10,
         "bytes",
-        "The request line and all header fields of a handshake; a larger one gets 431, or 414 if it is the line."
-        " Precedent: h11 and nginx, 16 and 32 KiB.",
+        "The request line and all header fields of a handshake; a larger one gets 431, or 414 if"
+        " it is the line. Precedent: h11 and nginx, 16 and 32 KiB.",
     )
     max_header_count: int = option(
         100,
@@ -134,7 +134,8 @@ class Limits(_Numbers):
         5000,
         "handshakes per second",
         "In one process; more get 503 with Retry-After, before the application is asked; on a"
-        " TLS port the connection is closed before TLS. Above what a process can do with TLS: lower it to what on_websocket_connect's database can take.",
+        " TLS port the connection is closed before TLS. Above what a process can do with TLS: lower"
+        " it to what on_websocket_connect's database can take.",
     )
     max_queued_messages: int = option(
         16,
