@@ -26,11 +26,14 @@ def test_a_program_serves(tmp_path: Path, words: list[str]) -> None:
 def test_without_a_command_the_usage_is_one_line(tmp_path: Path) -> None:
     """Who does not know the commands sees them, and the service starts."""
     with master(echo(), tmp_path) as service:
-        assert service.stderr.splitlines()[0] == (
+        assert service.wait_for("usage") == (
             "usage: python server.py {start|stop|restart|reload|status|connections|check}"
             " [--help]; without a command it starts in the foreground"
         )
     with master(echo(), tmp_path, "start") as service:
+        service.signal(signal.SIGTERM)
+
+        assert service.wait() == 0
         assert "usage" not in service.stderr
 
 
