@@ -1,0 +1,635 @@
+"""
+The attack list, rows 23 to 42, 45 and 57: what open connections are sent, over real sockets.
+
+Memory is what Python's allocators were asked for, the frame engine's among them (``tracemalloc``);
+client and server are in one process, so what the client sends is made before the count begins.
+"""
+
+import asyncio
+import tracemalloc
+import zlib
+from collections.abc import Iterator
+from contextlib import contextmanager
+from itertools import product
+from typing import Any
+
+import pytest
+
+from gateman import Connection, Deflate, Sent
+from tests.support.loop import eventually, on_loop, turns
+from tests.support.raw import (
+    BINARY,
+    CLOSE,
+    CONTINUATION,
+    EOF,
+    PING,
+    PONG,
+    RESET,
+    TEXT,
+    Frame,
+    RawClient,
+    close_payload,
+    frame,
+    handshake,
+)
+from tests.support.server import Journal
+from tests.support.tickets import serve_counted
+
+both = pytest.mark.parametrize("secure", [False, True], ids=["ws", "wss"])
+
+MIB = 1 << 20
+DEFLATE = "Sec-WebSocket-Extensions: permessage-deflate"
+
+
+def echo(connection: Connection, message: str | bytes) -> None:
+    """Send back what came."""
+    connection.send(message)
+
+
+async def expect_failure(
+    attack: bytes,
+    code: int,
+    *,
+    secure: bool = False,
+    headers: tuple[str, ...] = (),
+    **declared: Any,
+) -> None:
+    """
+    Attack behind a good message, and expect a Close with a code, the end of TCP, and no delivery.
+
+    Another connection is served before and behind it.
+    """
+    journal = Journal()
+    async with serve_counted(secure=secure, **journal.callbacks(), **declared) as server:
+        bystander = await server.open()
+        client = await server.open(headers=headers)
+        await client.send_frame(TEXT, b"good")
+        await journal.until("on_message", "good")
+        client.push(attack)
+
+        assert (await client.read_close())[0] == code
+        assert await client.read_end() == (b"", EOF)
+        await journal.until("on_close", code)
+        assert journal.of("on_message") == [("good",)]
+        assert len(journal.of("on_error")) == 1
+        await bystander.send_frame(PING, b"still here?")
+        assert await bystander.read_frame() == Frame(PONG, b"still here?")
+
+
+@contextmanager
+def most_memory() -> Iterator[list[int]]:
+    """Measure the most memory that was taken in the block; the list gets one number of bytes."""
+    measured: list[int] = []
+    tracemalloc.start()
+    try:
+        yield measured
+        measured.append(tracemalloc.get_traced_memory()[1])
+    finally:
+        tracemalloc.stop()
+
+
+def fragments(payload: bytes, size: int, *, fin: bool = True, rsv: int = 0) -> bytes:
+    """Cut a binary message into frames of so many bytes."""
+    pieces = [payload[at : at + size] for at in range(0, len(payload), size)]
+    last = len(pieces) - 1
+    return b"".join(
+        frame(
+            CONTINUATION if number else BINARY,
+            piece,
+            fin=fin and number == last,
+            rsv=0 if number else rsv,
+        )
+        for number, piece in enumerate(pieces)
+    )
+
+
+@both
+@on_loop
+async def test_unmasked_frames(*, secure: bool) -> None:
+    """Row 23: a client masks, or a cache on the way could be made to keep what it sends."""
+    await expect_failure(frame(TEXT, b"plain", mask=None), 1002, secure=secure)
+
+
+@pytest.mark.parametrize("rsv", [1, 2, 4, 7])
+@pytest.mark.parametrize("opcode", [TEXT, BINARY, PING, CLOSE])
+@on_loop
+async def test_reserved_bits(opcode: int, rsv: int) -> None:
+    """Row 24: without an extension they mean nothing, and what they cover is not delivered."""
+    payload = close_payload(1000) if opcode == CLOSE else b"payload"
+    await expect_failure(frame(opcode, payload, rsv=rsv), 1002)
+
+
+@pytest.mark.parametrize("opcode", [3, 4, 5, 6, 7, 11, 12, 13, 14, 15])
+@on_loop
+async def test_reserved_opcodes(opcode: int) -> None:
+    """Row 25: nobody knows what they would mean."""
+    await expect_failure(frame(opcode, b"payload"), 1002)
+
+
+@pytest.mark.parametrize(
+    "attack",
+    [
+        b"\x82\xfe\x00\x7dmask" + bytes(125),
+        b"\x82\xff" + bytes(6) + b"\x00\x7dmask" + bytes(125),
+        b"\x82\xff" + bytes(6) + b"\xff\xffmask" + bytes(65535),
+        b"\x82\xff\xff" + bytes(7) + b"mask",
+        b"\x82\xff\x80" + bytes(6) + b"\x01mask" + b"x",
+        b"\x82\xff" + b"\xff" * 8 + b"mask",
+    ],
+    ids=["125 in 16 bits", "125 in 64", "65535 in 64", "2**63", "highest bit", "2**64-1"],
+)
+@both
+@on_loop
+async def test_lengths_that_are_wrong(attack: bytes, *, secure: bool) -> None:
+    """Row 26: not the shortest form, or the highest bit set, which killed older engines."""
+    await expect_failure(attack, 1002, secure=secure)
+
+
+@pytest.mark.parametrize("opcode", [CLOSE, PING, PONG])
+@on_loop
+async def test_control_frames_that_are_wrong(opcode: int) -> None:
+    """Row 27: they have at most 125 bytes and are not fragmented."""
+    await expect_failure(frame(opcode, bytes(126)), 1002)
+    await expect_failure(frame(opcode, bytes(65536)), 1002)
+    await expect_failure(frame(opcode, b"", fin=False), 1002)
+
+
+@pytest.mark.parametrize(
+    "attack",
+    [
+        frame(CONTINUATION, b"of nothing"),
+        frame(CONTINUATION, b"of nothing", fin=False),
+        frame(TEXT, b"a", fin=False) + frame(TEXT, b"b"),
+        frame(TEXT, b"a", fin=False) + frame(BINARY, b"b", fin=False),
+    ],
+    ids=["continuation", "open continuation", "text in text", "binary in text"],
+)
+@both
+@on_loop
+async def test_fragments_out_of_order(attack: bytes, *, secure: bool) -> None:
+    """Row 28: a continuation continues something, a message ends before the next begins."""
+    await expect_failure(attack, 1002, secure=secure)
+
+
+@both
+@on_loop
+async def test_control_frames_between_fragments(*, secure: bool) -> None:
+    """Row 29: they are answered at once, however long the message takes; also a Close."""
+    journal = Journal()
+    async with serve_counted(secure=secure, **journal.callbacks()) as server:
+        client = await server.open()
+        await client.send_frame(TEXT, b"begin", fin=False)
+        for number in range(3):
+            await client.send_frame(PING, b"%d" % number)
+            assert await client.read_frame() == Frame(PONG, b"%d" % number)
+            await client.send_frame(CONTINUATION, b"-", fin=False)
+        await client.send_frame(CONTINUATION, b"end")
+        await journal.until("on_message", "begin---end")
+        await client.send_frame(TEXT, b"never ends", fin=False)
+        await client.send_close(1000)
+
+        assert await client.read_close() == (1000, "")
+        await journal.until("on_close", 1000)
+        assert len(journal.of("on_message")) == 1
+
+
+BAD_TEXT = {
+    "a byte": b"\xff",
+    "overlong": b"\xc0\xaf",
+    "surrogate": b"\xed\xa0\x80",
+    "above 10FFFF": b"\xf4\x90\x80\x80",
+    "cut": b"abc\xe2\x82",
+    "lone continuation": b"abc\x80",
+}
+
+
+@pytest.mark.parametrize("payload", BAD_TEXT.values(), ids=BAD_TEXT)
+@both
+@on_loop
+async def test_text_that_is_no_utf8(payload: bytes, *, secure: bool) -> None:
+    """Row 30: in one frame, over fragments cut at each byte, and without waiting for the rest."""
+    await expect_failure(frame(TEXT, payload), 1007, secure=secure)
+    for at in range(1, len(payload)):
+        cut = frame(TEXT, payload[:at], fin=False) + frame(CONTINUATION, payload[at:])
+        await expect_failure(cut, 1007, secure=secure)
+    if payload != BAD_TEXT["cut"]:
+        await expect_failure(frame(TEXT, b"x" + payload, fin=False), 1007, secure=secure)
+
+
+@on_loop
+async def test_compressed_text_that_is_no_utf8() -> None:
+    """Row 30: what is compressed is text, too."""
+    for payload in BAD_TEXT.values():
+        attack = frame(TEXT, zlib.compress(payload, wbits=-15), rsv=4)
+        await expect_failure(attack, 1007, headers=(DEFLATE,), compression=Deflate())
+
+
+@pytest.mark.parametrize("payload", [b"\xff", b"\xed\xa0\x80", b"abc\xe2\x82"])
+@both
+@on_loop
+async def test_close_reason_that_is_no_utf8(payload: bytes, *, secure: bool) -> None:
+    """Row 31: the Close is answered, with 1007."""
+    await expect_failure(frame(CLOSE, close_payload(1000) + payload), 1007, secure=secure)
+
+
+@pytest.mark.parametrize("size", [MIB + 1, 1 << 40, (1 << 63) - 1])
+@both
+@on_loop
+async def test_frame_that_is_too_large(size: int, *, secure: bool) -> None:
+    """Row 32: 1009 as soon as the length is there; not a byte of the payload is waited for."""
+    await expect_failure(frame(BINARY, b"", size=size), 1009, secure=secure)
+
+
+@both
+@on_loop
+async def test_largest_frame_passes(*, secure: bool) -> None:
+    """Row 32: the limit itself is allowed, whole and in fragments."""
+    limits = {"max_message_size": 70_000}
+    async with serve_counted(secure=secure, on_message=echo, limits=limits) as server:
+        client = await server.open()
+        for data in (frame(BINARY, bytes(70_000)), fragments(bytes(70_000), 999)):
+            await client.send(data)
+            assert await client.read_frame() == Frame(BINARY, bytes(70_000))
+
+
+@both
+@on_loop
+async def test_message_of_too_many_bytes(*, secure: bool) -> None:
+    """Row 33: the sum of the fragments counts, and that of a frame which is not complete."""
+    limits = {"max_message_size": 100_000}
+    attack = fragments(bytes(100_001), 1000, fin=False)
+    await expect_failure(attack, 1009, secure=secure, limits=limits)
+    attack = fragments(bytes(60_000), 1000, fin=False)
+    incomplete = frame(CONTINUATION, bytes(60_000), size=99_000)
+    await expect_failure(attack + incomplete, 1009, secure=secure, limits=limits)
+
+
+@both
+@on_loop
+async def test_message_that_never_ends(*, secure: bool) -> None:
+    """Row 33: empty fragments add no bytes; 128 are a message, more are 1008."""
+    attack = frame(BINARY, b"", fin=False) + frame(CONTINUATION, b"", fin=False) * 128
+    await expect_failure(attack, 1008, secure=secure)
+
+
+@on_loop
+async def test_fragments_cost_their_bytes() -> None:
+    """Row 33: a message of 200 000 fragments of a byte takes 200 kB, not an object for each."""
+    attack = fragments(bytes(200_000), 1, fin=False)
+    limits = {"max_messages_per_second": 1_000_000}
+    journal = Journal()
+    async with serve_counted(limits=limits, **journal.callbacks()) as server:
+        client = await server.open()
+        (connection,) = journal.connections
+        engine: Any = connection._link  # noqa: SLF001
+        with most_memory() as measured:
+            client.push(attack)
+            await eventually(lambda: engine._assembler.size == 200_000)  # noqa: SLF001
+
+        assert measured[0] < 3 * MIB + len(attack)
+
+
+def bomb(size: int) -> bytes:
+    """Compress zeros: a thousandth is left."""
+    stream = zlib.compressobj(9, zlib.DEFLATED, -15)
+    return (stream.compress(bytes(size)) + stream.flush(zlib.Z_SYNC_FLUSH))[:-4]
+
+
+@pytest.mark.parametrize("shape", ["whole", "fragments", "behind a full message"])
+@both
+@on_loop
+async def test_zip_bombs(shape: str, *, secure: bool) -> None:
+    """Row 34: 256 MiB in 256 KiB are 1009, and cost no more memory than a message may have."""
+    packed = bomb(256 * MIB)
+    match shape:
+        case "whole":
+            attack = frame(BINARY, packed, rsv=4)
+        case "fragments":
+            attack = fragments(packed, 5000, fin=False, rsv=4)
+        case _:
+            # zlib takes a maximum of 0 for none: that was the hole elsewhere.
+            stream = zlib.compressobj(wbits=-15)
+            full = stream.compress(bytes(MIB)) + stream.flush(zlib.Z_SYNC_FLUSH)
+            attack = frame(BINARY, full, fin=False, rsv=4) + frame(CONTINUATION, packed)
+    with most_memory() as measured:
+        await expect_failure(attack, 1009, secure=secure, headers=(DEFLATE,), compression=Deflate())
+
+    assert measured[0] < 6 * MIB
+
+
+@on_loop
+async def test_ratio_of_a_bomb() -> None:
+    """Row 34: a limit of many MiB does not make a bomb of them: 200 bytes for one, after a MiB."""
+    limits = {"max_message_size": 64 * MIB}
+    attack = frame(BINARY, bomb(32 * MIB), rsv=4)
+    with most_memory() as measured:
+        await expect_failure(attack, 1009, headers=(DEFLATE,), compression=Deflate(), limits=limits)
+
+    assert measured[0] < 24 * MIB
+
+
+PARAMETERS = (
+    "server_no_context_takeover",
+    "client_no_context_takeover",
+    *(f"server_max_window_bits={bits}" for bits in (8, 9, 12, 15)),
+    *(f"client_max_window_bits{bits}" for bits in ("", "=8", "=12", "=15")),
+    "unknown",
+    "server_max_window_bits=16",
+    "server_max_window_bits",
+)
+
+
+@on_loop
+async def test_nothing_is_agreed_that_was_not_offered() -> None:
+    """Row 35: every pair of parameters, good, bad and repeated, gets no other in the answer."""
+    async with serve_counted(on_message=echo, compression=Deflate(min_size=1)) as server:
+        for pair in product(PARAMETERS, repeat=2):
+            client = await server.connect()
+            offer = "; ".join(("permessage-deflate", *pair))
+            await client.send(handshake(headers=(f"Sec-WebSocket-Extensions: {offer}",)))
+            answer = (await client.read_head()).headers.get("sec-websocket-extensions")
+            await client.send_frame(TEXT, b"plain text is understood in any case")
+            found = await client.read_frame()
+
+            offered = {part.partition("=")[0] for part in pair}
+            if answer is None:
+                assert len(offered) == 1 or {"unknown", "server_max_window_bits"} & offered
+                assert found.rsv == 0
+            else:
+                name, *agreed = answer.split("; ")
+                assert name == "permessage-deflate"
+                assert {part.partition("=")[0] for part in agreed} == offered
+            await client.close()
+
+
+BAD_CODES = [0, 1, 999, 1004, 1005, 1006, 1015, 1016, 1100, 2000, 2999, 5000, 65535]
+
+
+@pytest.mark.parametrize("code", BAD_CODES)
+@on_loop
+async def test_close_codes_that_are_wrong(code: int) -> None:
+    """Row 36: they are not echoed; 1002 tells."""
+    await expect_failure(frame(CLOSE, close_payload(code)), 1002)
+
+
+@on_loop
+async def test_half_a_close_code() -> None:
+    """Row 36: one byte is no code."""
+    await expect_failure(frame(CLOSE, b"\x03"), 1002)
+
+
+@pytest.mark.parametrize(
+    "rest",
+    [
+        frame(TEXT, b"late"),
+        frame(CLOSE, close_payload(1001)),
+        frame(PING),
+        frame(TEXT, b"\xff"),
+        frame(3),
+        b"\xff" * 1000,
+        frame(CLOSE, close_payload(1000)) * 1000,
+        bytes(300_000),
+    ],
+    ids=["text", "close", "ping", "no UTF-8", "opcode", "garbage", "closes", "much"],
+)
+@both
+@on_loop
+async def test_what_follows_a_close(rest: bytes, *, secure: bool) -> None:
+    """Row 37: it is ignored, whatever it is; the Close is answered once."""
+    journal = Journal()
+    async with serve_counted(secure=secure, **journal.callbacks()) as server:
+        client = await server.open()
+        client.push(frame(CLOSE, close_payload(4001, "bye")) + rest)
+
+        assert await client.read_close() == (4001, "bye")
+        assert await client.read_end() == (b"", EOF)
+        await journal.until("on_close", 4001, "bye")
+        assert journal.of("on_message") == journal.of("on_error") == []
+
+
+@both
+@on_loop
+async def test_close_that_is_not_answered(*, secure: bool) -> None:
+    """Row 38: the peer has ``timeouts.close``, also if it sends on and on; then it is cut off."""
+    journal = Journal()
+    async with serve_counted(
+        secure=secure, timeouts={"close": 0.2}, **journal.callbacks()
+    ) as server:
+        client = await server.open()
+        journal.connections[0].close(1000, "enough")
+        assert await client.read_close() == (1000, "enough")
+        while not journal.of("on_close"):
+            client.push(frame(TEXT, b"and another thing"))
+            await turns(1)
+
+        assert journal.of("on_close") == [(1006, "")]
+        assert journal.of("on_message") == []
+        data, end = await client.read_end()
+        assert (data, end in {EOF, RESET}) == (b"", True)
+
+
+@both
+@on_loop
+async def test_server_ends_tcp_first(*, secure: bool) -> None:
+    """Row 38: after a closing handshake of either side, so that the client keeps no TIME_WAIT."""
+    journal = Journal()
+    async with serve_counted(secure=secure, **journal.callbacks()) as server:
+        for number in (0, 1):
+            client = await server.open()
+            if number:
+                journal.connections[number].close(1001)
+                assert await client.read_close() == (1001, "")
+                await client.send_close(1001)
+            else:
+                await client.send_close(1001)
+                assert await client.read_close() == (1001, "")
+
+            assert await client.read_end() == (b"", EOF)
+
+
+@both
+@on_loop
+async def test_ping_flood_of_who_does_not_read(*, secure: bool) -> None:
+    """Row 39: elsewhere that buffered 58 MB in half a second; here one pong is owed."""
+    pings = frame(PING, bytes(125)) * 20_000
+    limits = {"max_messages_per_second": 10_000_000}
+    journal = Journal()
+    async with serve_counted(secure=secure, limits=limits, **journal.callbacks()) as server:
+        client = await server.open(receive_buffer=4096)
+        client.stop_reading()
+        (connection,) = journal.connections
+        for _ in range(10):
+            client.push(pings)
+            await turns(20)
+
+            assert connection.send_buffer_size < 256 << 10
+        client.vanish()
+        await journal.until("on_close", 1006)
+
+
+@pytest.mark.parametrize("inside", ["frame", "message"])
+@both
+@on_loop
+async def test_a_byte_now_and_then(inside: str, *, secure: bool) -> None:
+    """Row 40: neither bytes of a frame nor fragments of a message are the answer to a ping."""
+    journal = Journal()
+    timeouts = {"ping_interval": 0.2, "pong": 0.2}
+    async with serve_counted(secure=secure, timeouts=timeouts, **journal.callbacks()) as server:
+        client = await server.open()
+        client.push(frame(BINARY, b"", size=100_000) if inside == "frame" else b"")
+        opcode = BINARY
+        while not journal.of("on_close"):
+            if inside == "frame":
+                client.push(b"x")
+            else:
+                client.push(frame(opcode, b"x", fin=False))
+                opcode = CONTINUATION
+            await asyncio.wait([asyncio.ensure_future(turns(10))], timeout=0.02)
+
+        assert journal.of("on_close") == [(1006, "no answer to a ping within 0.2 s")]
+
+
+FLOODS = {
+    "messages": frame(TEXT, b""),
+    "pings": frame(PING),
+    "pongs": frame(PONG),
+    "fragments": frame(CONTINUATION, b"x", fin=False),
+}
+
+
+@pytest.mark.parametrize("kind", FLOODS)
+@both
+@on_loop
+async def test_flood_of_tiny_frames(kind: str, *, secure: bool) -> None:
+    """Row 41: whatever they are, too many in a second are 1008; others are served meanwhile."""
+    limits = {"max_messages_per_second": 1000}
+    journal = Journal()
+    async with serve_counted(secure=secure, limits=limits, **journal.callbacks()) as server:
+        bystander = await server.open()
+        client = await server.open()
+        client.push(frame(BINARY, b"", fin=False) if kind == "fragments" else b"")
+        client.push(FLOODS[kind] * 30_000)
+        await bystander.send_frame(PING, b"still here?")
+        assert await bystander.read_frame() == Frame(PONG, b"still here?")
+        await journal.until("on_close", 1008, "too many messages per second")
+
+        assert len(journal.of("on_message")) <= 1000
+        data, _ = await client.read_end()
+        assert data.endswith(close_payload(1008, "too many messages per second"))
+
+
+@both
+@on_loop
+async def test_flood_of_tiny_messages_for_an_async_handler(*, secure: bool) -> None:
+    """Row 41: what waits for it is bounded, as messages and as memory, and arrives in order."""
+    count = 200_000
+    attack = b"".join(frame(BINARY, (number & 0xFFFF).to_bytes(2)) for number in range(count))
+    going_on = asyncio.Event()
+    received: list[bytes] = []
+
+    async def wait(_connection: Connection, message: bytes) -> None:
+        await going_on.wait()
+        received.append(message)
+
+    limits = {"max_messages_per_second": 10 * count}
+    async with serve_counted(secure=secure, on_message=wait, limits=limits) as server:
+        client = await server.open()
+        with most_memory() as measured:
+            client.push(attack)
+            await turns(200)
+        waiting = server.service._caller._mailboxes  # noqa: SLF001
+        (mailbox,) = waiting.values()
+
+        # One read's worth: the attack itself is in the client's buffer.
+        assert len(mailbox.letters) < 45_000
+        assert measured[0] < len(attack) + 6 * MIB
+        going_on.set()
+        await eventually(lambda: len(received) == count)
+        assert received == [(number & 0xFFFF).to_bytes(2) for number in range(count)]
+
+
+@both
+@on_loop
+async def test_frames_behind_the_handshake(*, secure: bool) -> None:
+    """Row 42: in the handshake's segment, and cut anywhere, they are kept, in order."""
+    early = b"".join(frame(TEXT, b"%d" % number) for number in range(20))
+    journal = Journal()
+    async with serve_counted(secure=secure, **journal.callbacks()) as server:
+        for at in (0, 1, 5, len(early) - 1, len(early)):
+            client = await server.connect()
+            await client.send(handshake() + early[:at])
+            await client.read_head()
+            await client.send(early[at:] + frame(CLOSE, close_payload(1000)))
+            await client.read_end()
+
+        assert journal.of("on_message") == [(str(number),) for number in range(20)] * 5
+
+
+@pytest.mark.parametrize("policy", ["drop_newest", "drop_oldest", "close"])
+@both
+@on_loop
+async def test_slow_consumer_of_a_broadcast(policy: str, *, secure: bool) -> None:
+    """Row 45: who reads gets everything in order, who does not costs what is allowed, counted."""
+    limit = 200_000
+    count = 2000
+    journal = Journal()
+    async with serve_counted(
+        secure=secure,
+        limits={"max_send_buffer_size": limit},
+        timeouts={"close": 0.3},
+        slow_consumer=policy,
+        **journal.callbacks(),
+    ) as server:
+        readers = [await server.open() for _ in range(5)]
+        slow = await server.open(receive_buffer=4096)
+        slow.stop_reading()
+        victim = journal.connections[-1]
+        reading = [asyncio.create_task(read_all(reader, count)) for reader in readers]
+        for number in range(count):
+            message = number.to_bytes(4) * 1000
+            for connection in list(server.worker.connections.values()):
+                connection.send(message)
+            assert victim.send_buffer_size <= limit + 5000
+            await turns(1)
+        numbers = await asyncio.gather(*reading)
+
+        assert numbers == [list(range(count))] * 5
+        assert [connection.dropped for connection in journal.connections[:-1]] == [0] * 5
+        dropped = server.service.counts["dropped_slow_peer"]
+        assert victim.dropped == dropped
+        if policy == "close":
+            assert victim.send(b"") is Sent.CLOSED
+            assert dropped == 1
+            await journal.until("on_close", 1006)
+        else:
+            assert dropped > 100
+        server.lines()
+
+
+async def read_all(client: RawClient, count: int) -> list[int]:
+    """Read a broadcast."""
+    return [int.from_bytes((await client.read_frame()).payload[:4]) for _ in range(count)]
+
+
+@both
+@on_loop
+async def test_memory_of_a_burst(*, secure: bool) -> None:
+    """Row 57: what twenty connections needed for a message of a MiB each is gone with a pong."""
+    burst = frame(BINARY, bytes(MIB - 1))
+    journal = Journal()
+    callbacks = {**journal.callbacks(), "on_message": lambda *_: journal.note("on_message")}
+    async with serve_counted(secure=secure, **callbacks) as server:
+        clients = [await server.open() for _ in range(20)]
+        tracemalloc.start()
+        try:
+            for client in clients:
+                client.push(burst)
+            await journal.until("on_message", count=20)
+            held, _ = tracemalloc.get_traced_memory()
+            for client in clients:
+                await client.send_frame(PONG)
+            await eventually(lambda: tracemalloc.get_traced_memory()[0] < 4 * MIB)
+        finally:
+            tracemalloc.stop()
+
+        assert held > 20 * MIB
