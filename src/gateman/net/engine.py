@@ -402,15 +402,15 @@ class Engine(WSListener):
         """Hold no more than one message while it is incomplete, or waits to be handled."""
         if self._connection.state is State.CLOSED:
             return
-        in_message = self._assembler.in_message
-        if not in_message:
+        assembler = self._assembler
+        if not assembler.in_message:
             self._seat.unguard()
-        if in_message or self._paused:
+            self._is_simple = not self._paused
+        # Other frames are followed by one for which all of this is done.
+        if frame.last_in_buffer and not self._is_simple:
             self._give_back(frame)
-        else:
-            self._is_simple = True
-        if in_message:
-            self._seat.guard(frame, self._assembler.size)
+            if assembler.in_message:
+                self._seat.guard(frame, assembler.size)
 
     def _give_back(self, frame: WSFrame) -> None:
         """Give the memory of a read buffer back that has grown, now that its frame is done."""

@@ -157,7 +157,7 @@ class Seat:
 
     def guard(self, frame: WSFrame, held_size: int) -> None:
         """
-        Bound what is buffered of the next frame; again after each frame of a message.
+        Bound what is buffered of the next frame, behind the last one that is there.
 
         Args:
             frame: The last frame that was delivered.
