@@ -7,6 +7,8 @@ import pytest
 from gateman.master.events import Beat, Policy, Slot
 from gateman.master.places import Crashes, Place, Process, State, overdue, share_out
 
+POLICY = Policy(name="chat", count=1)
+
 
 def places(*pids: int | None) -> list[Place]:
     """Make the slots of a worker; a pid stands for a process that serves."""
@@ -14,7 +16,7 @@ def places(*pids: int | None) -> list[Place]:
     for number, pid in enumerate(pids):
         place = Place(Slot(0, number))
         if pid is not None:
-            place.current = Process(pid, 0.0, 1.0)
+            place.current = Process(pid, POLICY, 0.0, 1.0)
             place.current.state = State.SERVING
         made.append(place)
     return made
@@ -84,9 +86,6 @@ def test_old_crashes_are_forgiven() -> None:
     assert crashes.add(301.0) == 1
 
 
-POLICY = Policy(name="chat", count=1)
-
-
 @pytest.mark.parametrize(
     ("policy", "beat", "now", "reason"),
     [
@@ -101,14 +100,14 @@ POLICY = Policy(name="chat", count=1)
 )
 def test_a_share_is_done(policy: Policy, beat: Beat, now: float, reason: str) -> None:
     """Each limit counts, lowered by the spread of the process."""
-    assert overdue(policy, Process(10, 0.0, 0.9), beat, now) == reason
+    assert overdue(Process(10, policy, 0.0, 0.9), beat, now) == reason
 
 
 def test_a_slot_finds_its_processes() -> None:
     """The one that serves comes first."""
     (place,) = places(10)
-    place.incoming = Process(11, 0.0, 1.0)
-    place.leaving = [Process(12, 0.0, 1.0)]
+    place.incoming = Process(11, POLICY, 0.0, 1.0)
+    place.leaving = [Process(12, POLICY, 0.0, 1.0)]
 
     assert [process.pid for process in place.processes] == [10, 11, 12]
     assert place.process(11) is place.incoming

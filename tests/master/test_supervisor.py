@@ -308,6 +308,20 @@ def test_a_process_that_dies_while_it_is_replaced_is_replaced_once() -> None:
     assert supervisor.places[0].restarts == 1
 
 
+def test_a_process_has_its_own_time_to_drain() -> None:
+    """What replaces it may be quicker; it was started with other words."""
+    patient = replace(CHAT, drain=100, max_messages=100)
+    supervisor = serving(patient)
+    play(
+        supervisor,
+        (3, Beat(10, 100, 0), [Spawn(A)]),
+        (3, Spawned(A, 11), []),
+        (4, Ready(11, CHAT), [Drain(10)]),
+    )
+    supervisor.handle(Beat(11, 0, 0), 114)
+    play(supervisor, (115.9, Tick(), []), (116, Tick(), [Kill(10)]))
+
+
 # Stopping.
 
 

@@ -201,3 +201,16 @@ def test_new_code_brings_its_own_policy() -> None:
     supervisor.handle(Ready(12, Policy(name="talk", count=7, shutdown=3)), 2)
 
     assert supervisor.policy(A) == Policy(name="talk", count=2, shutdown=3)
+
+
+def test_more_processes_take_a_restart() -> None:
+    """A reload keeps the slots that there are, and says so once."""
+    supervisor = serving(PAIR)
+    supervisor.handle(ReloadAsked(is_gentle=False), 1)
+    supervisor.handle(Spawned(A, 12), 1)
+
+    assert said(supervisor, 2, Ready(12, replace(PAIR, count=4))) == [
+        "chat: count=4 takes a `restart`"
+    ]
+    supervisor.handle(Spawned(B, 13), 2)
+    assert said(supervisor, 3, Ready(13, replace(PAIR, count=4))) == ["reloaded"]

@@ -39,6 +39,7 @@ class Process:
     Attributes:
         pid: Its id.
         state: Where it is in its life.
+        policy: What its script declares; until it serves, what the last one did.
         spawned_at: When it was started.
         ready_at: Since when it serves.
         heard_at: When it last gave a sign of life.
@@ -46,22 +47,24 @@ class Process:
         is_stopped: Whether it was found stopped, by SIGSTOP or a debugger.
     """
 
-    def __init__(self, pid: int, now: float, spread: float) -> None:
+    def __init__(self, pid: int, policy: Policy, now: float, spread: float) -> None:
         """
         Note a process that was just started.
 
         Args:
             pid: Its id.
+            policy: Its worker's.
             now: The instant.
             spread: By how much its limits are lowered: 0.8 to 1.
         """
         self.pid = pid
+        self.policy = policy
         self.state = State.STARTING
         self.spawned_at = self.ready_at = self.heard_at = now
         self.is_silent = False
         self.is_stopped = False
         self.spread = spread
-        self.start_by: float | None = None
+        self.start_by: float | None = now + policy.start
         self.accepts: tuple[int, ...] = ()
         self.stall_at: float | None = None
         self.kill_at: float | None = None
@@ -194,12 +197,11 @@ def share_out(places: Sequence[Place]) -> list[tuple[Process, tuple[int, ...]]]:
     return [(process, tuple(numbers[number])) for number, process in able.items()]
 
 
-def overdue(policy: Policy, process: Process, beat: Beat, now: float) -> str:
+def overdue(process: Process, beat: Beat, now: float) -> str:
     """
     Tell why a process that serves is to be replaced.
 
     Args:
-        policy: Its worker's.
         process: The process.
         beat: What it just said of itself.
         now: The instant.
@@ -207,6 +209,7 @@ def overdue(policy: Policy, process: Process, beat: Beat, now: float) -> str:
     Returns:
         The reason as a sentence without a full stop; empty for none.
     """
+    policy = process.policy
     if policy.max_messages and beat.messages >= policy.max_messages * process.spread:
         return f"it has received {beat.messages} messages"
     if policy.max_memory and beat.memory >= policy.max_memory * process.spread:

@@ -55,6 +55,7 @@ class Offspring:
         self.is_ready = False
         self._process = process
         self._received = Lines()
+        self._untold = b""
         self._lines: deque[str] = deque(maxlen=_MAX_LINES)
         self._unfinished = b""
 
@@ -91,11 +92,16 @@ class Offspring:
         Returns:
             Whether there was room for it; a process that is stuck for long takes no more.
         """
-        data = line(message)
         try:
-            return self.channel.send(data) == len(data)
+            self._untold = self._untold[self.channel.send(self._untold) :]
+            if self._untold:
+                return False
+            data = line(message)
+            # A part would spoil the next line; the rest goes before it.
+            self._untold = data[self.channel.send(data) :]
         except OSError:
             return False
+        return True
 
     def read_errors(self) -> bytes:
         """

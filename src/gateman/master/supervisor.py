@@ -188,8 +188,7 @@ class Supervisor:
 
     def _spawned(self, slot: Slot, pid: int, now: float, jitter: float) -> None:
         place = self._place(slot)
-        process = Process(pid, now, 1 - _SPREAD * jitter)
-        process.start_by = now + self._policies[slot.worker].start
+        process = Process(pid, self._policies[slot.worker], now, 1 - _SPREAD * jitter)
         self._by_pid[pid] = place
         if place.current is None:
             place.current = process
@@ -213,11 +212,9 @@ class Supervisor:
         place = self._by_pid[pid]
         process = place.process(pid)
         if process.state is not State.STARTING:
-            return  # It was told to stop meanwhile.
-        old = self._policies[place.slot.worker]
-        self._policies[place.slot.worker] = replace(
-            policy, count=old.count, is_shared=old.is_shared
-        )
+            return  # Told to stop meanwhile.
+        self._adopt(place.slot, policy)
+        process.policy = policy
         process.state = State.SERVING
         process.ready_at = process.heard_at = now
         process.stall_at = now + policy.stall
@@ -242,6 +239,13 @@ class Supervisor:
             else:
                 self._continue_reload()
 
+    def _adopt(self, slot: Slot, policy: Policy) -> None:
+        """Supervise as the newest script says."""
+        old = self._policies[slot.worker]
+        if policy.count != old.count and slot.number == 0:
+            self._say("warning", f"{old.name}: count={policy.count} takes a `restart`")
+        self._policies[slot.worker] = replace(policy, count=old.count, is_shared=old.is_shared)
+
     def _check_served(self) -> None:
         """Tell once when every slot has got somewhere."""
         is_settled = all(place.has_served or place.is_given_up for place in self.places)
@@ -255,20 +259,20 @@ class Supervisor:
     def _beat(self, beat: events.Beat, now: float) -> None:
         place = self._by_pid[beat.pid]
         process = place.process(beat.pid)
-        if process.is_stopped or now - process.heard_at >= self._policies[place.slot.worker].stall:
+        if process.is_stopped or now - process.heard_at >= process.policy.stall:
             silence = words.duration(now - process.heard_at)
             name = f"{self.name(place.slot)} (pid {beat.pid})"
             self._say("info", f"{name} lives again after {silence}")
         process.heard_at = now
         process.is_silent = process.is_stopped = False
-        process.stall_at = now + self._policies[place.slot.worker].stall
+        process.stall_at = now + process.policy.stall
         if process is place.current and process.state is State.SERVING:
             self._consider_recycling(place, process, beat, now)
 
     def _consider_recycling(
         self, place: Place, process: Process, beat: events.Beat, now: float
     ) -> None:
-        reason = overdue(self._policies[place.slot.worker], process, beat, now)
+        reason = overdue(process, beat, now)
         is_quiet = not any(
             other.incoming or other.leaving
             for other in self.places
@@ -294,8 +298,7 @@ class Supervisor:
             return
         self._say("warning", f"{name} is busy: it has been stuck in one callback for {silence}")
         self._do(events.DumpStack(pid))
-        policy = self._policies[place.slot.worker]
-        if policy.restart_stalled and process is place.current and place.incoming is None:
+        if process.policy.restart_stalled and process is place.current and place.incoming is None:
             self._replace(place, Purpose.STALL)
 
     def _tick(self, now: float) -> None:
@@ -303,11 +306,11 @@ class Supervisor:
             if place.respawn_at is not None and now >= place.respawn_at:
                 place.respawn_at = None
                 self._do(events.Spawn(place.slot))
-            policy = self._policies[place.slot.worker]
             for process in place.processes:
-                self._look_after(place, process, policy, now)
+                self._look_after(place, process, now)
 
-    def _look_after(self, place: Place, process: Process, policy: Policy, now: float) -> None:
+    def _look_after(self, place: Place, process: Process, now: float) -> None:
+        policy = process.policy
         if process.kill_at is not None and now >= process.kill_at:
             process.kill_at = None
             name = f"{self.name(place.slot)} (pid {process.pid})"
@@ -400,7 +403,7 @@ class Supervisor:
         self._say("error", f"{sentence}; started again in {words.duration(delay)}")
 
     def _drain(self, place: Place, process: Process, now: float) -> None:
-        policy = self._policies[place.slot.worker]
+        policy = process.policy
         self._leave(place, process, now + policy.drain + policy.shutdown + _GRACE)
         self._do(events.Drain(process.pid))
 
@@ -428,12 +431,11 @@ class Supervisor:
             self._do(events.Reloaded("the master stops"))
         for place in self.places:
             place.respawn_at = None
-            policy = self._policies[place.slot.worker]
             for process in place.processes:
                 if is_graceful and process.state is State.SERVING:
                     self._drain(place, process, now)
                 elif not is_graceful or process.state is State.STARTING:
-                    self._leave(place, process, now + policy.shutdown + _GRACE)
+                    self._leave(place, process, now + process.policy.shutdown + _GRACE)
                     self._do(events.Stop(process.pid))
         self._end_if_empty()
 
