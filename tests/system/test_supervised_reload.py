@@ -21,7 +21,7 @@ from gateman.master.events import (
     StopAsked,
     Tick,
 )
-from tests.support.supervision import CHAT, PAIR, A, B, play, serving
+from tests.support.supervision import CHAT, PAIR, A, B, play, said, serving
 
 
 def test_reload() -> None:

@@ -197,16 +197,16 @@ class Supervisor:
 
     def _spawn_failed(self, slot: Slot, problem: str, now: float) -> None:
         place = self._place(slot)
-        place.last_exit = problem
-        place.last_lines = ()
+        place.last_exit, place.last_lines = problem, ()
         if place.current is None:
             # The system's fault, no crash.
             place.respawn_at = now + MAX_DELAY
         else:
             place.recycle_at = now + MAX_DELAY
         place.purpose = None
-        self._say("error", f"{self.name(slot)} cannot be started: {problem}")
-        self._fail_reload(place, f"{self.name(slot)} cannot be started: {problem}")
+        sentence = f"{self.name(slot)} cannot be started: {problem}"
+        self._say("error", sentence)
+        self._fail_reload(place, sentence)
 
     def _ready(self, pid: int, policy: Policy, now: float) -> None:
         place = self._by_pid[pid]
@@ -440,7 +440,7 @@ class Supervisor:
         self._end_if_empty()
 
     def _end_if_empty(self) -> None:
-        if not any(place.processes for place in self.places):
+        if not self._by_pid:
             self._do(events.Exit(self._code))
 
     # Reloading.
@@ -454,8 +454,7 @@ class Supervisor:
         self._continue_reload()
 
     def _continue_reload(self) -> None:
-        reload = self._reload
-        if reload is None:
+        if (reload := self._reload) is None:
             return
         reload.drains = None
         if not reload.waiting:
