@@ -1,32 +1,299 @@
-"""The control socket: whose it is, and what it makes of nonsense."""
+"""The control socket: a request and an answer, whose it is, and what it makes of nonsense."""
 
+import json
 import os
+import selectors
 import socket
+import subprocess
+import sys
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 import pytest
 
-from tests.support.master import echo, master
+from gateman.errors import CommandError, NotRunning
+from gateman.master.control import Control, Visitor, conversation
+from gateman.master.files import Claim
+from gateman.master.script import Script
+from tests.support.master import ask_control, echo, master
+
+ENVIRONMENT: dict[str, str] = {}
+
+
+class Answering:
+    """
+    A master of nothing but a control socket; a loop's turns are the test's.
+
+    Attributes:
+        script: Whose master it is.
+        asked: What was asked, and by whom.
+    """
+
+    def __init__(self, folder: Path) -> None:
+        self.script = Script(folder / "server.py")
+        self.asked: list[tuple[dict[str, Any], Visitor]] = []
+        self._claim = Claim.take(self.script.path, ENVIRONMENT)
+        self._selector = selectors.DefaultSelector()
+        self._control = Control(
+            self._claim.listen(),
+            self._selector,
+            lambda request, visitor: self.asked.append((request, visitor)),
+        )
+
+    def turn(self, patience: float = 0) -> int:
+        """Do what is ready; gives how much it was."""
+        ready = self._selector.select(patience)
+        for key, _ in ready:
+            key.data()
+        return len(ready)
+
+    def settle(self) -> None:
+        """Do what is ready until nothing is."""
+        for _ in range(1000):
+            if not self.turn():
+                return
+        raise AssertionError("the loop never sleeps")
+
+    @contextmanager
+    def visitor(self, said: bytes = b"") -> Iterator[socket.socket]:
+        """Connect, and say something."""
+        with socket.socket(socket.AF_UNIX) as sock:
+            sock.settimeout(10)
+            folder = os.open(self._claim.files.folder, os.O_PATH)
+            sock.connect(f"/proc/self/fd/{folder}/{self._claim.files.control.name}")
+            os.close(folder)
+            sock.sendall(said)
+            self.settle()
+            yield sock
+
+    def close(self) -> None:
+        """End it."""
+        self._claim.release()
+        self._control.close()
+        self._selector.close()
+
+
+@pytest.fixture
+def answering(tmp_path: Path) -> Iterator[Answering]:
+    """A control socket, and nothing behind it."""
+    made = Answering(tmp_path)
+    yield made
+    made.close()
+
+
+# Requests and answers.
+
+
+def test_a_request_is_handed_on_and_answered(answering: Answering) -> None:
+    """The answer may come later; it says whether it is one of success."""
+    with answering.visitor(b'{"command": "status"}\n') as one:
+        with answering.visitor(b'{"command": "stop", "graceful": true}\n') as other:
+            (first, its), (second, others) = answering.asked
+            others.answer(error="no.")
+            its.answer(pid=7)
+
+            assert (first, second) == (
+                {"command": "status"},
+                {"command": "stop", "graceful": True},
+            )
+            assert other.recv(100) == b'{"ok":false,"error":"no."}\n'
+        assert one.recv(100) == b'{"ok":true,"pid":7}\n'
+
+
+def test_a_request_may_come_in_pieces(answering: Answering) -> None:
+    """Nothing is asked before its line has ended; behind it nothing is asked any more."""
+    with answering.visitor(b'{"comm') as sock:
+        assert answering.asked == []
+        sock.sendall(b'and": "status"}\n{"command": "stop"}\n')
+        answering.settle()
+        sock.sendall(b'{"command": "stop"}\n')
+        answering.settle()
+
+        assert [request for request, _ in answering.asked] == [{"command": "status"}]
 
 
 @pytest.mark.parametrize(
-    "request_line", [b"nonsense\n", b"[]\n", b"x" * 5000, b'{"command": "explode"}\n', b""]
+    "said", [b"nonsense\n", b"[]\n", b"\n", b"\xff\n", b"x" * 4097, b'{"a": "' + b"x" * 4100]
 )
-def test_nonsense_is_refused(tmp_path: Path, request_line: bytes) -> None:
-    """Whatever is sent to the control socket, the master lives."""
-    with master(echo(), tmp_path) as service:
-        (path,) = tmp_path.glob("*.sock")
-        with socket.socket(socket.AF_UNIX) as sock:
-            sock.settimeout(10)
-            fd = os.open(path.parent, os.O_PATH)
-            sock.connect(f"/proc/self/fd/{fd}/{path.name}")
-            os.close(fd)
-            sock.sendall(request_line)
-            sock.shutdown(socket.SHUT_WR)
-            answer = sock.recv(4096)
+def test_nonsense_ends_the_conversation(answering: Answering, said: bytes) -> None:
+    """It is no request, and gets no answer; others are heard as before."""
+    with answering.visitor(said) as sock:
+        assert read_to_end(sock) == b""
+    with answering.visitor(b"{}\n"):
+        assert [request for request, _ in answering.asked] == [{}]
 
-        assert answer in {
-            b"",
-            b'{"ok":false,"error":"the running master knows no such command."}\n',
-        }
+
+def read_to_end(sock: socket.socket) -> bytes:
+    """Read until the end, however it comes."""
+    read = b""
+    try:
+        while data := sock.recv(1 << 16):
+            read += data
+    except ConnectionResetError:
+        pass  # What was not read at the other end makes it one.
+    return read
+
+
+def test_an_answer_to_who_has_left_is_no_answer(answering: Answering) -> None:
+    """The command was interrupted; the master goes on."""
+    with answering.visitor(b"{}\n"):
+        pass
+    ((_, visitor),) = answering.asked
+    visitor.answer()
+    answering.settle()
+    visitor.answer()
+    visitor.close()
+
+    assert answering.turn() == 0
+
+
+def test_a_long_answer_to_a_slow_reader(answering: Answering) -> None:
+    """The master does not wait for it, nor is it woken by what the reader says meanwhile."""
+    with answering.visitor(b"{}\n") as sock:
+        ((_, visitor),) = answering.asked
+        visitor.answer(text="x" * (4 << 20))
+        sock.sendall(b"{}\n")
+        sock.shutdown(socket.SHUT_WR)
+        answering.settle()
+        read = bytearray()
+        while not read.endswith(b"\n"):
+            read += sock.recv(1 << 16)
+            answering.settle()
+
+        assert json.loads(read) == {"ok": True, "text": "x" * (4 << 20)}
+
+
+def test_visitors_are_counted(answering: Answering) -> None:
+    """Who is one too many is turned away; when one has left there is room again."""
+    with answering.visitor() as first:
+        visitors = [answering.visitor() for _ in range(31)]
+        for visitor in visitors:
+            visitor.__enter__()
+        with answering.visitor(b"") as refused:
+            assert refused.recv(1) == b""
+        first.close()
+        answering.settle()
+        with answering.visitor(b"{}\n"):
+            assert len(answering.asked) == 1
+        for visitor in visitors:
+            visitor.__exit__(None, None, None)
+
+
+def test_who_dawdles_is_known(answering: Answering) -> None:
+    """Who has not asked in time may be turned away for others; who waits for an answer not."""
+    with answering.visitor(b"{}\n"), answering.visitor():
+        ((_, asked),) = answering.asked
+        ours, theirs = socket.socketpair()
+        with selectors.DefaultSelector() as selector, theirs:
+            silent = Visitor(ours, selector, lambda *_: None, lambda _: None, now=100.0)
+
+            assert [silent.has_dawdled(now) for now in (109.0, 110.0, 110.1)] == [
+                False,
+                False,
+                True,
+            ]
+            silent.close()
+        assert not asked.has_dawdled(1e12)
+
+
+# The command's side.
+
+
+def test_nobody_is_there(tmp_path: Path) -> None:
+    """Without a socket, and with one that a killed master left."""
+    script = Script(tmp_path / "server.py")
+    with pytest.raises(NotRunning), conversation(script, ENVIRONMENT):
+        pass
+    claim = Claim.take(script.path, ENVIRONMENT)
+    claim.listen().close()
+    with pytest.raises(NotRunning), conversation(script, ENVIRONMENT):
+        pass
+    claim.release()
+
+
+@contextmanager
+def served(answering: Answering, answer: dict[str, Any] | None) -> Iterator[None]:
+    """Answer one request from a thread, or end without an answer, and then end."""
+
+    def serve() -> None:
+        while not answering.asked:
+            answering.turn(10)
+        if answer is not None:
+            answering.asked[0][1].answer(**answer)
+        answering._control.close()  # noqa: SLF001 - the master's end, without that of its claim
+
+    thread = threading.Thread(target=serve)
+    thread.start()
+    try:
+        yield
+    finally:
+        thread.join(10)
+
+
+@pytest.mark.parametrize(
+    ("answer", "expected"),
+    [
+        ({"pid": 7}, {"ok": True, "pid": 7}),
+        ({"error": "a reload is going on already."}, "a reload is going on already."),
+        (None, "the master ended before it answered."),
+    ],
+)
+def test_a_conversation(tmp_path: Path, answer: dict[str, Any] | None, expected: object) -> None:
+    """An answer, one that is a refusal, and none; and then the end is waited for."""
+    answering = Answering(tmp_path)
+    with served(answering, answer), conversation(answering.script, ENVIRONMENT) as conversing:
+        try:
+            found: object = conversing.ask("stop", graceful=True)
+        except CommandError as error:
+            found = str(error)
+        conversing.wait_for_end()
+    request, _ = answering.asked[0]
+
+    assert found == expected
+    assert request == {"command": "stop", "graceful": True}
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root can become somebody else")
+def test_another_user_may_not_ask(answering: Answering, tmp_path: Path) -> None:
+    """The system refuses the connection, and the command says so."""
+    for folder in (tmp_path, *tmp_path.parents[:2]):
+        folder.chmod(0o755)
+    code = (
+        "import os, sys\n"
+        "from pathlib import Path\n"
+        "from gateman.errors import CommandError\n"
+        "from gateman.master.control import conversation\n"
+        "from gateman.master.script import Script\n"
+        "os.setgroups([])\nos.setgid(65534)\nos.setuid(65534)\n"
+        "try:\n"
+        "    with conversation(Script(Path(sys.argv[1])), {}):\n        pass\n"
+        "except CommandError as error:\n"
+        "    print(type(error).__name__, error)\n"
+    )
+    command = [sys.executable, "-c", code, str(answering.script.path)]
+    done = subprocess.run(command, capture_output=True, text=True, check=True, timeout=20)
+
+    (path,) = tmp_path.glob("*.sock")
+    assert done.stdout == (
+        f"CommandError this user may not connect to {path}, where the master listens.\n"
+    )
+
+
+# A real master.
+
+
+def test_a_real_master_lives_on(tmp_path: Path) -> None:
+    """Whatever is sent to its control socket, the next command is answered."""
+    with master(echo(), tmp_path) as service:
+        answers = [
+            ask_control(service.path, said)
+            for said in (b'{"command": "explode"}\n', b'{"limit": 7}\n', b"{}\n")
+        ]
+        with pytest.raises(json.JSONDecodeError):
+            ask_control(service.path, b"nonsense\n")
+
+        assert answers == [{"ok": False, "error": "the running master knows no such command."}] * 3
         assert service.status()["ok"]

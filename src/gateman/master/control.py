@@ -195,8 +195,11 @@ class Visitor:
             self.close()
             return
         self._unsent = self._unsent[sent:]
-        events = selectors.EVENT_READ | (selectors.EVENT_WRITE if self._unsent else 0)
-        self._selector.modify(self._sock, events, self._write if self._unsent else self._read)
+        # Not both: what it says meanwhile, and its end, would wake the loop again and again.
+        if self._unsent:
+            self._selector.modify(self._sock, selectors.EVENT_WRITE, self._write)
+        else:
+            self._selector.modify(self._sock, selectors.EVENT_READ, self._read)
 
     def close(self) -> None:
         """End the conversation."""
