@@ -20,6 +20,7 @@ class Assignment:
 
     Attributes:
         worker: Which of the declared workers, from 0.
+        worker_count: How many workers the master has.
         number: Which of its processes, from 0.
         listen: Where the master listens for it, as the worker's ``listen`` is written.
         channel: The descriptor of the channel to the master.
@@ -30,6 +31,7 @@ class Assignment:
     """
 
     worker: int
+    worker_count: int
     number: int
     listen: str
     channel: int

@@ -82,9 +82,11 @@ def run(workers: Sequence[Worker], assignment: Assignment) -> NoReturn:
 def _assigned(workers: Sequence[Worker], assignment: Assignment) -> Worker:
     """Find the worker; a script that has changed too much for a reload is refused."""
     remedy = "`restart` makes the change"
-    if assignment.worker >= len(workers):
+    if len(workers) != assignment.worker_count:
         raise ConfigError(
-            f"the script declares {len(workers)} workers, but more are running", remedy
+            f"the script declares {len(workers)} workers, but {assignment.worker_count} are"
+            " running",
+            remedy,
         )
     worker = workers[assignment.worker]
     if worker.listen != assignment.listen:

@@ -228,6 +228,7 @@ class Master:
                     listeners.open()
                 assignment = Assignment(
                     worker=slot.worker,
+                    worker_count=len(self._planned),
                     number=slot.number,
                     listen=planned.worker.listen,
                     channel=theirs.fileno(),
