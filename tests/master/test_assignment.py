@@ -14,6 +14,7 @@ def assignment(**more: Any) -> Assignment:
     """Make an assignment, with some of it chosen."""
     all_of_it: dict[str, Any] = {
         "worker": 1,
+        "worker_count": 2,
         "number": 3,
         "listen": "wss://[::]:8282",
         "channel": 7,

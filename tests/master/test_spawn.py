@@ -25,6 +25,7 @@ def process(folder: Path, script: str, *, has_terminal: bool = True) -> Iterator
     ours.settimeout(0)
     assignment = Assignment(
         worker=0,
+        worker_count=2,
         number=1,
         listen="",
         channel=theirs.fileno(),
@@ -156,6 +157,7 @@ def test_no_process_to_be_had(tmp_path: Path) -> None:
     ours, theirs = socket.socketpair()
     assignment = Assignment(
         worker=0,
+        worker_count=2,
         number=0,
         listen="",
         channel=theirs.fileno(),
