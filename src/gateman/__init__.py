@@ -4,15 +4,33 @@ gateman: a WSS service in five lines, kept up under load, attack, reload and gro
     from gateman import Worker
 """
 
+from typing import TYPE_CHECKING, Any
+
 from . import excepthook as excepthook
 from .connection import Connection, Sent, State
-from .errors import ConfigError, ExitCode, GatemanError, ProtocolError, Refuse
+from .errors import (
+    BusError,
+    ConfigError,
+    ExitCode,
+    GatemanError,
+    HubError,
+    Partial,
+    ProtocolError,
+    Refuse,
+    Unconfirmed,
+    UnknownClient,
+)
 from .options import Limits, SlowConsumer, Timeouts
 from .request import Request
 from .timer import Timer
 from .websocket.close import CloseCode
 from .websocket.deflate import Deflate
 from .worker import Worker
+
+if TYPE_CHECKING:
+    from .bus import Gap
+    from .cluster.hub import Hub, hub
+    from .cluster.outside import SyncHub
 
 __version__ = "0.1.0"
 
@@ -26,21 +44,47 @@ def _run_all(workers: list[Worker]) -> None:
 
 Worker.runner = _run_all
 
+
+def __getattr__(name: str) -> Any:
+    # Imported when they are asked for: who only declares a worker needs none of it.
+    from importlib import import_module
+
+    for module, names in _LATER.items():
+        if name in names:
+            return getattr(import_module(module, __name__), name)
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+
+
+_LATER = {
+    ".bus": ("Gap",),
+    ".cluster.hub": ("Hub", "hub"),
+    ".cluster.outside": ("SyncHub",),
+}
+
 __all__ = [
+    "BusError",
     "CloseCode",
     "ConfigError",
     "Connection",
     "Deflate",
     "ExitCode",
+    "Gap",
     "GatemanError",
+    "Hub",
+    "HubError",
     "Limits",
+    "Partial",
     "ProtocolError",
     "Refuse",
     "Request",
     "Sent",
     "SlowConsumer",
     "State",
+    "SyncHub",
     "Timeouts",
     "Timer",
+    "Unconfirmed",
+    "UnknownClient",
     "Worker",
+    "hub",
 ]

@@ -1,8 +1,9 @@
 """What may be assigned to a worker: the names of its options, and what each of them takes."""
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
+from .bus import Bus, open_bus
 from .errors import ConfigError
 from .listen import ListenAddress
 from .options import Limits, SlowConsumer, Timeouts
@@ -146,6 +147,37 @@ def _account(name: str) -> Callable[[object], Any]:
     return check
 
 
+def _bus(value: str | Mapping[str, Any] | None) -> str | Mapping[str, Any] | None:
+    if value is None:
+        return None
+    if not isinstance(value, (str, Mapping)):
+        raise ConfigError(f"bus={value!r} is no URL", "write bus='nats://host:4222'")
+    make_bus(value)
+    return value
+
+
+def make_bus(value: str | Mapping[str, Any]) -> Bus:
+    """
+    Make the bus that ``bus`` names.
+
+    Args:
+        value: A URL, or a mapping with a ``url`` and options of that kind of bus.
+
+    Returns:
+        The bus, not started.
+
+    Raises:
+        ConfigError: There is no such bus, or no such option.
+    """
+    if isinstance(value, str):
+        return open_bus(value)
+    options = dict(value)
+    url = options.pop("url", None)
+    if not isinstance(url, str):
+        raise ConfigError("bus has no URL", "write bus={'url': 'nats://host:4222', …}")
+    return open_bus(url, **options)
+
+
 CHECKS: dict[str, Callable[[Any], Any]] = {
     "listen": _listen,
     "count": _count,
@@ -165,6 +197,7 @@ CHECKS: dict[str, Callable[[Any], Any]] = {
     "max_memory": _number("max_memory", "bytes"),
     "user": _account("user"),
     "group": _account("group"),
+    "bus": _bus,
 }
 
 NAMES = {
@@ -191,6 +224,7 @@ NAMES = {
     "max_memory",
     "user",
     "group",
+    "bus",
     "id",
     "connections",
     "callbacks",

@@ -124,6 +124,9 @@ class Worker:
         user: Whom the processes run as, by name or number, once the master listens and they have
             read their keys. The master has to run as root.
         group: As which group; by default the user's.
+        bus: What connects the hubs of its processes with each other and with those of other
+            machines: a URL such as ``"nats://host:4222"``, or a mapping of ``url`` and options.
+            By default the processes of this machine are connected.
         id: Which of its processes this is: 0 to ``count - 1``.
         connections: The open connections of this process, by their id.
         callbacks: The functions that were declared, by name.
@@ -185,6 +188,7 @@ class Worker:
         max_memory: int | None = None,
         user: str | int | None = None,
         group: str | int | None = None,
+        bus: str | Mapping[str, Any] | None = None,
         **unknown: Any,
     ) -> None:
         """
@@ -214,6 +218,7 @@ class Worker:
             max_memory: Bytes.
             user: User.
             group: Group.
+            bus: URL.
             unknown: Always a mistake.
 
         Raises:
@@ -249,6 +254,7 @@ class Worker:
         self.max_memory = max_memory
         self.user = user
         self.group = group
+        self.bus = bus
         self.id = 0
         self.connections: dict[int, Connection] = {}
         self._declared.append(self)

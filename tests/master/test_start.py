@@ -41,7 +41,7 @@ def test_files_are_their_owners_only(tmp_path: Path) -> None:
             if path != service.path
         }
 
-        assert modes == {".sock": 0o600, ".pid": 0o600}
+        assert modes == {".bus": 0o600, ".sock": 0o600, ".pid": 0o600}
         assert int(next(tmp_path.glob("*.pid")).read_text()) == service.pid
 
 
@@ -50,7 +50,7 @@ def test_files_are_where_the_system_wants_them(tmp_path: Path) -> None:
     folder = tmp_path / "run"
     environment = {"RUNTIME_DIRECTORY": str(folder)}
     with master(echo(), tmp_path, environment=environment) as service:
-        assert sorted(path.suffix for path in folder.iterdir()) == [".pid", ".sock"]
+        assert sorted(path.suffix for path in folder.iterdir()) == [".bus", ".pid", ".sock"]
         assert service.command("status").returncode == 0
 
 

@@ -366,7 +366,7 @@ class Hub(Asking):
         encode_value(session)
         return self.station.do(SetSession(check_client_id(client), session))
 
-    def update_session(self, client: str, **changes: Any) -> Deed:
+    def update_session(self, client: str, /, **changes: Any) -> Deed:
         """
         Change some values of a client's session.
 

@@ -14,6 +14,7 @@ or leaves.
 """
 
 from collections.abc import Iterable, Iterator
+from collections.abc import Set as AbstractSet
 from dataclasses import dataclass
 from enum import StrEnum
 from typing import Generic, NamedTuple, TypeVar
@@ -329,11 +330,11 @@ class Registry(Generic[M]):
         """Go through the ids of all clients."""
         return iter(self._clients)
 
-    def uids(self) -> Iterable[Uid]:
+    def uids(self) -> AbstractSet[Uid]:
         """Give every uid that has a client here."""
         return self._uids.keys()
 
-    def groups(self) -> Iterable[Group]:
+    def groups(self) -> AbstractSet[Group]:
         """Give every group that has a client here."""
         return self._groups.keys()
 

@@ -28,6 +28,7 @@ class Assignment:
         path: The script.
         module: The name by which it is run with ``-m``; empty for a file.
         argv: The program's arguments, without its name.
+        bus: The bus between the processes; empty if there is none.
     """
 
     worker: int
@@ -39,6 +40,7 @@ class Assignment:
     path: str
     module: str
     argv: list[str]
+    bus: str = ""
 
     @classmethod
     def take(cls, environment: MutableMapping[str, str]) -> Self:

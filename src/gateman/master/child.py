@@ -18,7 +18,9 @@ from dataclasses import asdict
 from typing import Any, NoReturn
 
 from .. import process
-from ..errors import ConfigError, ExitCode
+from ..attributes import make_bus
+from ..bus import Bus
+from ..errors import BusError, ConfigError, ExitCode
 from ..log import logger, write_to_stderr
 from ..net.renewal import INTERVAL, Renewal
 from ..service import Service
@@ -66,8 +68,12 @@ def run(workers: Sequence[Worker], assignment: Assignment) -> NoReturn:
     channel = socket.socket(fileno=assignment.channel)
     channel.setblocking(False)
     child = Child(worker, slots)
+    bus = worker.bus or assignment.bus
     try:
-        asyncio.run(child.serve(make, channel))
+        asyncio.run(child.serve(make, channel, make_bus(bus) if bus else None))
+    except BusError as error:
+        logger.error("%s", error)
+        sys.exit(int(ExitCode.CRASHED))
     except process.StartFailed as error:
         cause = error.__cause__
         logger.error("%s: on_worker_start failed", error.service)
@@ -121,15 +127,17 @@ class Child:
         self._link: _Link | None = None
         self._renewal: Renewal | None = None
 
-    async def serve(self, make: Any, channel: socket.socket) -> None:
+    async def serve(self, make: Any, channel: socket.socket, bus: Bus | None = None) -> None:
         """
         Serve until told otherwise.
 
         Args:
             make: Makes the service.
             channel: The connected, non-blocking socket to the master.
+            bus: What connects it with other processes; ``None`` if nothing does.
 
         Raises:
+            BusError: The bus is not there, or refuses us.
             StartFailed: ``on_worker_start`` raised.
             CancelledError: It was told to end before it served.
         """
@@ -146,7 +154,7 @@ class Child:
             loop.add_signal_handler(number, do)
         own = self._slots[self._worker.id]
         _, self._link = await loop.connect_accepted_socket(lambda: _Link(self), channel)
-        async with process.serving([own], [make]) as [service]:
+        async with process.serving([own], [make], bus=bus) as [service]:
             self._service = service
             self._begin(service)
             await self._told.wait()

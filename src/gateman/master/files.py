@@ -54,6 +54,11 @@ class Files:
         return self.folder / f"{self.stem}.sock"
 
     @property
+    def bus(self) -> Path:
+        """The socket of the bus between its processes."""
+        return self.folder / f"{self.stem}.bus"
+
+    @property
     def pid(self) -> Path:
         """The pid file."""
         return self.folder / f"{self.stem}.pid"

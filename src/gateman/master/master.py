@@ -32,6 +32,7 @@ from .notify import Notifier
 from .plan import Planned
 from .questions import Question
 from .relay import Relay
+from .router import Router
 from .script import Script
 from .spawn import STACK_SIGNAL, Offspring, spawn
 from .supervisor import Supervisor
@@ -56,6 +57,7 @@ class Master:
         listeners: Sequence[Listeners],
         claim: Claim,
         *,
+        router: Router | None = None,
         log_file: LogFile | None = None,
         is_detached: bool = False,
         on_serving: _ReadyCallback | None = None,
@@ -68,6 +70,7 @@ class Master:
             planned: What it declares.
             listeners: Where its workers are listened for, in the same order; open.
             claim: The right to be its master.
+            router: What connects its processes; ``None`` if nothing does.
             log_file: Where standard error goes, if it is a file of ours.
             is_detached: Whether there is no terminal, so that what processes print goes where
                 what they log goes.
@@ -77,6 +80,7 @@ class Master:
         self._planned = planned
         self._listeners = listeners
         self._claim = claim
+        self._router = router
         self._log_file = log_file
         self._is_detached = is_detached
         self._on_serving = on_serving
@@ -107,6 +111,8 @@ class Master:
         """
         control = Control(self._claim.listen(), self._selector, self._asked)
         with waking(self._selector, self._signalled):
+            if self._router is not None:
+                self._router.tick(time.monotonic())
             self._feed(events.Started())
             while self._code is None:
                 for key, _ in self._selector.select(self._patience()):
@@ -114,8 +120,12 @@ class Master:
                 self._feed(events.Tick())
                 self._end_questions()
                 self._say_alive()
+                if self._router is not None:
+                    self._router.tick(time.monotonic())
         for listeners in self._listeners:
             listeners.close()
+        if self._router is not None:
+            self._router.close()
         self._relay.close()
         self._claim.release()
         control.close()
@@ -126,6 +136,8 @@ class Master:
         instants = [question.due_at for question in self._questions.values()]
         if self._notifier.alive_interval is not None:
             instants.append(self._alive_at)
+        if self._router is not None and self._router.due_at is not None:
+            instants.append(self._router.due_at)
         next_at = self._supervisor.next_at()
         if next_at is not None:
             instants.append(next_at)
@@ -236,6 +248,7 @@ class Master:
                     path=str(self._script.path),
                     module=self._script.module,
                     argv=sys.argv[1:],
+                    bus="" if self._router is None else self._router.url,
                 )
                 offspring = spawn(
                     assignment,
@@ -287,6 +300,8 @@ class Master:
             code = offspring.poll()
             if code is not None:
                 self._buried(offspring, code)
+        if self._router is not None:
+            self._router.reap(time.monotonic())
         if os.getpid() == 1:
             # PID 1 inherits orphans; they are none of ours, and need no more than this.
             with contextlib.suppress(ChildProcessError):

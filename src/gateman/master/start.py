@@ -12,6 +12,7 @@ from .files import Claim
 from .listeners import Listeners
 from .master import Master
 from .plan import plan
+from .router import Router, router_of
 from .script import Script
 
 
@@ -46,11 +47,13 @@ def start(
     planned = plan(workers, now=time.time())
     claim = Claim.take(script.path, os.environ)
     listeners: list[Listeners] = []
+    router: Router | None = None
     try:
         passed = activation.inherited(os.environ)
         for one in planned:
             listeners.append(Listeners(one))
             listeners[-1].open(passed, is_heir=claim.is_heir)
+        router = router_of(planned, claim.files.bus)
         if detach is not None:
             detach()
             claim.write()
@@ -61,6 +64,7 @@ def start(
             planned,
             listeners,
             claim,
+            router=router,
             log_file=log_file,
             is_detached=detach is not None,
             on_serving=on_serving,
@@ -68,6 +72,8 @@ def start(
     except BaseException:
         for one_of_them in listeners:
             one_of_them.close()
+        if router is not None:
+            router.close()
         claim.release()
         raise
     return master.run()

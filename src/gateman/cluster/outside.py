@@ -1,0 +1,184 @@
+"""
+The hub for programs without an event loop: Django, Flask, Celery, a cron job.
+
+    with SyncHub("nats://127.0.0.1:4222") as hub:
+        hub.send_to_uid("42", "your order is ready")
+
+It may be used by several threads. Its event loop runs in a thread of its own, which is started
+at the first use, and anew in a process that was forked since: a hub may be made before a server
+forks its workers.
+"""
+
+import asyncio
+import atexit
+import os
+import threading
+from collections.abc import Awaitable, Callable
+from functools import partial, wraps
+from types import TracebackType
+from typing import Concatenate, ParamSpec, Self, TypeVar
+
+from ..bus import open_bus
+from ..errors import HubError
+from .hub import Hub
+
+P = ParamSpec("P")
+T = TypeVar("T")
+
+
+def _plain(verb: Callable[Concatenate[Hub, P], T]) -> "Callable[Concatenate[SyncHub, P], T]":
+    """Make a verb of what sends: it returns when the message is on its way."""
+
+    @wraps(verb)
+    def call(self: "SyncHub", /, *args: P.args, **kwargs: P.kwargs) -> T:
+        async def do(hub: Hub) -> T:
+            result = verb(hub, *args, **kwargs)
+            # What was sent is published at the end of this turn.
+            await asyncio.sleep(0)
+            return result
+
+        return self._run(do)
+
+    return call
+
+
+def _awaited(
+    verb: Callable[Concatenate[Hub, P], Awaitable[T]],
+) -> "Callable[Concatenate[SyncHub, P], T]":
+    """Make a verb of what is awaited: it returns when it is in effect, or answered."""
+
+    @wraps(verb)
+    def call(self: "SyncHub", /, *args: P.args, **kwargs: P.kwargs) -> T:
+        async def do(hub: Hub) -> T:
+            return await verb(hub, *args, **kwargs)
+
+        return self._run(do)
+
+    return call
+
+
+class SyncHub:
+    """
+    A :class:`~.hub.Hub` whose verbs block, and may be used by several threads.
+
+    What changes something at a client returns when it is in effect; sending returns at once.
+
+    Raises:
+        BusError: From every verb: the bus is not there, or refuses us. The next one tries again.
+        HubError: It is closed. And all that :class:`~.hub.Hub` raises.
+    """
+
+    def __init__(self, url: str, *, question_timeout: float = 3.0, **options: object) -> None:
+        """
+        Make one; the first verb connects it.
+
+        Args:
+            url: Of the bus: ``local:///path/to/socket`` or ``nats://host:4222``, as the service
+                has it.
+            question_timeout: How long an answer may take, in seconds.
+            options: What that bus takes beside its URL.
+
+        Raises:
+            ConfigError: The URL or an option makes no sense.
+        """
+        self._lock = threading.Lock()
+        self._open_bus = partial(open_bus, url, **options)
+        # So that a mistake in it is told here.
+        self._open_bus()
+        self._question_timeout = question_timeout
+        self._is_closed = False
+        self._pid = 0
+        self._loop: asyncio.AbstractEventLoop | None = None
+        self._thread: threading.Thread | None = None
+        self._hub: Hub | None = None
+        self._gate = asyncio.Lock()
+        # A program may end right behind a message.
+        atexit.register(self.close)
+
+    send_to_all = _plain(Hub.send_to_all)
+    send_to_group = _plain(Hub.send_to_group)
+    send_to_uid = _plain(Hub.send_to_uid)
+    send_to_client = _plain(Hub.send_to_client)
+    send_to_clients = _plain(Hub.send_to_clients)
+    dissolve_group = _plain(Hub.dissolve_group)
+    close_client = _awaited(Hub.close_client)
+    bind_uid = _awaited(Hub.bind_uid)
+    unbind_uid = _awaited(Hub.unbind_uid)
+    join_group = _awaited(Hub.join_group)
+    leave_group = _awaited(Hub.leave_group)
+    set_session = _awaited(Hub.set_session)
+    update_session = _awaited(Hub.update_session)
+    get_session = _awaited(Hub.get_session)
+    is_online = _awaited(Hub.is_online)
+    is_uid_online = _awaited(Hub.is_uid_online)
+    uid_of_client = _awaited(Hub.uid_of_client)
+    client_ids_of_uid = _awaited(Hub.client_ids_of_uid)
+    clients_of_group = _awaited(Hub.clients_of_group)
+    sessions_of_group = _awaited(Hub.sessions_of_group)
+    uids_of_group = _awaited(Hub.uids_of_group)
+    groups = _awaited(Hub.groups)
+    count_clients = _awaited(Hub.count_clients)
+    count_group = _awaited(Hub.count_group)
+    count_uids = _awaited(Hub.count_uids)
+
+    def close(self) -> None:
+        """Send what waits, within a second, and end; nothing happens if it is closed."""
+        with self._lock:
+            self._is_closed = True
+            hub, loop, thread = self._hub, self._loop, self._thread
+            self._hub = self._loop = self._thread = None
+        atexit.unregister(self.close)
+        if self._pid == os.getpid() and loop is not None and thread is not None:
+            if hub is not None:
+                asyncio.run_coroutine_threadsafe(hub.stop(), loop).result()
+            loop.call_soon_threadsafe(loop.stop)
+            thread.join()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        self.close()
+
+    def _run(self, do: Callable[[Hub], Awaitable[T]]) -> T:
+        async def run() -> T:
+            return await do(await self._connected())
+
+        return asyncio.run_coroutine_threadsafe(run(), self._running_loop()).result()
+
+    def _running_loop(self) -> asyncio.AbstractEventLoop:
+        with self._lock:
+            if self._is_closed:
+                raise HubError("the hub is closed")
+            if self._loop is None or self._pid != os.getpid():
+                self._pid = os.getpid()
+                self._hub = None
+                self._gate = asyncio.Lock()
+                self._loop = asyncio.new_event_loop()
+                self._thread = threading.Thread(
+                    target=_serve, args=(self._loop,), name="gateman hub", daemon=True
+                )
+                self._thread.start()
+            return self._loop
+
+    async def _connected(self) -> Hub:
+        # On the loop's thread: whoever comes while it connects waits for it.
+        async with self._gate:
+            if self._hub is None:
+                hub = Hub()
+                hub.question_timeout = self._question_timeout
+                await hub.start(self._open_bus(), has_clients=False)
+                self._hub = hub
+            return self._hub
+
+
+def _serve(loop: asyncio.AbstractEventLoop) -> None:
+    try:
+        loop.run_forever()
+    finally:
+        loop.close()

@@ -1,0 +1,156 @@
+"""
+The router of the local bus, which a master keeps up beside its processes.
+
+Where more than one process serves and nobody named a bus, this is what connects their hubs: see
+:mod:`gateman.bus.router`. The master owns the socket, so that processes which connect while the
+router is being replaced wait, and are not refused.
+"""
+
+import os
+import subprocess
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+from ..bus import unix
+from ..errors import ConfigError
+from ..log import logger
+from .identity import Identity
+from .plan import Planned
+from .script import interpreter_options
+
+# Seconds until a router that has ended is replaced: at once, and then not in a loop.
+_PAUSES = (0.0, 0.5, 2.0, 5.0)
+
+# Seconds; a router that has run for so long has not failed because of what it began with.
+_STABLE_TIME = 60.0
+
+_STOP_TIMEOUT = 2.0  # seconds
+
+
+class Router:
+    """A socket, and the process that serves it."""
+
+    def __init__(self, path: Path, identity: Identity | None) -> None:
+        """
+        Make the socket.
+
+        Args:
+            path: Where.
+            identity: Who uses it; ``None`` for the master's own user.
+
+        Raises:
+            ConfigError: There can be no socket.
+        """
+        self._path = path
+        self._identity = identity
+        # Nobody but the router of a killed master listens there: that would take the claim.
+        path.unlink(missing_ok=True)
+        self._listener = unix.listen(path)
+        if identity is not None:
+            os.chown(path, identity.uid, identity.gid)
+        self._process: subprocess.Popen[bytes] | None = None
+        self._started_at = 0.0
+        self._failures = 0
+        self._due_at: float | None = 0.0
+
+    @property
+    def url(self) -> str:
+        """The bus, for the processes."""
+        return f"local://{self._path}"
+
+    @property
+    def due_at(self) -> float | None:
+        """When :meth:`tick` has something to do, in monotonic seconds; ``None`` for never."""
+        return self._due_at
+
+    def tick(self, now: float) -> None:
+        """
+        Start the process, if that is due.
+
+        Args:
+            now: Monotonic seconds.
+        """
+        if self._due_at is None or now < self._due_at:
+            return
+        self._due_at = None
+        self._started_at = now
+        who = self._identity
+        try:
+            self._process = subprocess.Popen(  # noqa: S603 - ourselves
+                _command(self._listener.fileno()),
+                pass_fds=(self._listener.fileno(),),
+                stdin=subprocess.DEVNULL,
+                user=None if who is None else who.uid,
+                group=None if who is None else who.gid,
+                extra_groups=None if who is None else [],
+            )
+        except OSError as error:
+            self._ended(now, f"cannot be started ({(error.strerror or str(error)).lower()})")
+
+    def reap(self, now: float) -> None:
+        """
+        Find out whether it has ended.
+
+        Args:
+            now: Monotonic seconds.
+        """
+        if self._process is not None and (code := self._process.poll()) is not None:
+            self._process = None
+            self._ended(now, f"ended with {code}")
+
+    def close(self) -> None:
+        """End the process, and leave nothing behind; nobody needs it any more."""
+        self._listener.close()
+        if self._process is not None:
+            self._process.terminate()
+            try:
+                self._process.wait(_STOP_TIMEOUT)
+            except subprocess.TimeoutExpired:
+                self._process.kill()
+                self._process.wait()
+        self._path.unlink(missing_ok=True)
+
+    def _ended(self, now: float, how: str) -> None:
+        if now - self._started_at > _STABLE_TIME:
+            self._failures = 0
+        pause = _PAUSES[min(self._failures, len(_PAUSES) - 1)]
+        self._failures += 1
+        self._due_at = now + pause
+        logger.error("the router of the bus %s: another one follows in %g seconds", how, pause)
+
+
+def router_of(planned: Sequence[Planned], path: Path) -> Router | None:
+    """
+    Make the router of a service, where it needs one.
+
+    Args:
+        planned: What is declared.
+        path: Where its socket is to be.
+
+    Returns:
+        It; ``None`` if there is one process, or all have been told of another bus.
+
+    Raises:
+        ConfigError: There can be none for these processes.
+    """
+    users = [one for one in planned if one.worker.bus is None]
+    if not users or sum(one.policy.count for one in planned) < 2:
+        return None
+    identities = {one.identity for one in users}
+    if len(identities) > 1:
+        raise ConfigError(
+            "workers that run as different users have no local bus in common",
+            "run them as one, or connect them with bus='nats://…'",
+        )
+    return Router(path, identities.pop())
+
+
+def _command(fd: int) -> list[str]:
+    root = str(Path(__file__).parents[2])
+    # Not -m: the script may have found gateman by changing sys.path.
+    code = (
+        f"import sys; sys.path.append({root!r});"
+        " from gateman.bus.router import main; sys.exit(main())"
+    )
+    return [sys.executable, *interpreter_options(sys.orig_argv), "-c", code, "--fd", str(fd)]
