@@ -1,7 +1,7 @@
 """
-Build and run the load generator (``load.c``).
+Build and run the load generators (``load.c``, ``crowd.c``).
 
-It is compiled at the first use, with the system's compiler, into ``bench/.build``; nothing
+They are compiled at the first use, with the system's compiler, into ``bench/.build``; nothing
 else here writes outside that folder.
 """
 
@@ -82,9 +82,12 @@ class Load:
         return self.generator_load > max(self.server_load, 0.9)
 
 
-def build() -> Path:
+def build(source: Path = SOURCE) -> Path:
     """
-    Compile the generator, if its source is newer than the binary.
+    Compile a generator, if its source is newer than the binary.
+
+    Args:
+        source: Which.
 
     Returns:
         The binary.
@@ -92,8 +95,8 @@ def build() -> Path:
     Raises:
         MissingTool: No compiler, or no OpenSSL headers.
     """
-    binary = BUILD / "load"
-    if binary.exists() and binary.stat().st_mtime > SOURCE.stat().st_mtime:
+    binary = BUILD / source.stem
+    if binary.exists() and binary.stat().st_mtime > source.stat().st_mtime:
         return binary
     compiler = shutil.which("cc")
     if compiler is None:
@@ -110,7 +113,7 @@ def build() -> Path:
             "the load generator needs the headers of OpenSSL: apt-get install libssl-dev"
         )
     BUILD.mkdir(exist_ok=True)
-    command = [compiler, "-O2", "-o", str(binary), str(SOURCE), "-lssl", "-lcrypto"]
+    command = [compiler, "-O2", "-o", str(binary), str(source), "-lssl", "-lcrypto"]
     subprocess.run(command, check=True)
     return binary
 

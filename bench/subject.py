@@ -55,12 +55,14 @@ class Subject:
     A server that runs.
 
     Attributes:
-        pid: The process that serves.
+        pid: The process that serves; the first of them, where there are several.
         port: Where it listens on 127.0.0.1.
+        pids: All processes that serve, and what connects them.
     """
 
     pid: int
     port: int
+    pids: tuple[int, ...] = ()
 
     def pss(self) -> int:
         """
@@ -198,7 +200,8 @@ def running(server: Server, *, secure: bool) -> Iterator[Subject]:
     try:
         _wait_until_listening(process, port, server.name)
         # A server with a master process serves from the child.
-        yield Subject(pid=(_children(process.pid) or [process.pid])[0], port=port)
+        pids = _children(process.pid) or [process.pid]
+        yield Subject(pid=pids[0], port=port, pids=tuple(pids))
     finally:
         process.terminate()
         try:
