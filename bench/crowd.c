@@ -114,16 +114,36 @@ static uint32_t read_number(const uint8_t *payload) {
     return number;
 }
 
+/* A ping, which servers send now and then; returns its length, or 0 if not all of it is here. */
+static size_t answer_ping(struct client *c, const uint8_t *bytes, size_t size) {
+    uint8_t pong[6 + MAX_SIZE] = {0x8a, 0x80}; /* the mask is 0 */
+    if (size < 2 || size < (size_t)bytes[1] + 2) return 0;
+    if (bytes[0] != 0x89 || bytes[1] > MAX_SIZE)
+        die("client %d got a frame that begins with %02x %02x", number_of(c), bytes[0], bytes[1]);
+    pong[1] |= bytes[1];
+    memcpy(pong + 6, bytes + 2, bytes[1]);
+    put(c, pong, 6 + (size_t)bytes[1]);
+    return 2 + (size_t)bytes[1];
+}
+
 static void read_frames(struct client *c, const uint8_t *bytes, size_t size) {
-    size_t frame = 2 + options.size, count = size / frame;
-    for (size_t i = 0; i < count; i++, bytes += frame) {
-        if (bytes[0] != 0x81 || bytes[1] != options.size)
-            die("client %d got a frame that begins with %02x %02x", number_of(c), bytes[0], bytes[1]);
-        c->sum += read_number(bytes + 2);
+    const uint8_t *end = bytes + size;
+    size_t frame = 2 + options.size, taken = 1;
+    uint64_t count = 0;
+    while (taken) {
+        while ((size_t)(end - bytes) >= frame && bytes[0] == 0x81 && bytes[1] == options.size) {
+            c->sum += read_number(bytes + 2);
+            bytes += frame;
+            count++;
+        }
+        taken = 0;
+        if (end - bytes >= 2 && (bytes[0] != 0x81 || bytes[1] != options.size))
+            taken = answer_ping(c, bytes, (size_t)(end - bytes));
+        bytes += taken;
     }
     c->received += count;
     deliveries += count;
-    c->rest_size = size - count * frame;
+    c->rest_size = (size_t)(end - bytes);
     memcpy(c->rest, bytes, c->rest_size);
     send_due(c);
 }
