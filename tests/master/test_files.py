@@ -111,6 +111,28 @@ def test_a_folder_that_cannot_be_used_is_passed_over(tmp_path: Path) -> None:
     claim.release()
 
 
+@pytest.mark.parametrize("name", ["control", "pid"])
+@pytest.mark.parametrize("is_folder", [True, False], ids=["folder", "link"])
+def test_what_is_in_the_way_stays(tmp_path: Path, name: str, *, is_folder: bool) -> None:
+    """Where something else has the name of a file, the next folder is tried."""
+    script, other = tmp_path / "server.py", tmp_path / "run"
+    other.mkdir()
+    precious = tmp_path / "precious"
+    precious.write_text("words")
+    in_the_way = getattr(next(candidates(script, {"RUNTIME_DIRECTORY": str(other)})), name)
+    if is_folder:
+        in_the_way.mkdir()
+    else:
+        in_the_way.symlink_to(precious)
+    claim = Claim.take(script, {"RUNTIME_DIRECTORY": str(other)})
+    with claim.listen():
+        assert claim.files.folder == tmp_path
+    claim.release()
+
+    assert list(other.iterdir()) == [in_the_way]
+    assert precious.read_text() == "words"
+
+
 def test_no_folder_at_all(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """The sentence says what to set."""
     monkeypatch.setattr("tempfile.tempdir", str(tmp_path / "none" / "such"))

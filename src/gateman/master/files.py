@@ -1,7 +1,8 @@
 """
 Where a master keeps what commands find it by: its control socket and its pid file.
 
-The first of these folders that can be written to, with names made from the script's path:
+The first of these folders that can be written to and has nothing else in their place, with names
+made from the script's path:
 
 1. ``$RUNTIME_DIRECTORY``, which systemd sets for a unit with ``RuntimeDirectory=``;
 2. ``$XDG_RUNTIME_DIR/gateman``;
@@ -193,6 +194,8 @@ def _open(files: Files) -> int | None:
         files.folder.mkdir(mode=0o700, exist_ok=True)
         if files.folder.name == f"gateman-{os.getuid()}" and not _is_ours(files.folder):
             return None
+        if files.control.exists() and not files.control.is_socket():
+            return None  # Not ours to remove.
         while True:
             fd = os.open(files.pid, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600)
             with contextlib.suppress(FileNotFoundError):
