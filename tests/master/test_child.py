@@ -89,3 +89,44 @@ def test_what_a_process_has_started_keeps_nobody(tmp_path: Path) -> None:
         finally:
             os.kill(left, signal.SIGKILL)
             os.kill(int((tmp_path / "pid").read_text()), signal.SIGKILL)
+
+
+# Writes nonsense to whatever pairs of sockets a process has; the channel is one.
+GARBLES = """
+import os, socket
+from gateman import Worker
+
+worker = Worker("websocket://127.0.0.1:0", drain_window=0.1)
+
+def is_of_a_pair(sock):
+    try:
+        return sock.family == socket.AF_UNIX and not (sock.getsockname() or sock.getpeername())
+    except OSError:
+        return False
+
+@worker.on_message
+def garble(connection, message):
+    for fd in map(int, os.listdir("/proc/self/fd")):
+        try:
+            sock = socket.socket(fileno=os.dup(fd))
+        except OSError:
+            continue
+        with sock:
+            if is_of_a_pair(sock):
+                sock.send(b"nonsense\\n")
+
+Worker.run_all()
+"""
+
+
+def test_a_process_that_garbles_its_channel_is_replaced(tmp_path: Path) -> None:
+    """Nobody can talk to it any more: it drains, and another one takes its place."""
+    with master(GARBLES, tmp_path) as service:
+        (before,) = service.pids()
+        with open_to(service) as client:
+            client.send("hello")
+            with pytest.raises(ConnectionClosed, match="1012"):
+                client.recv()
+        until(lambda: slots(service) == [("running", 1, "ended by itself")])
+
+        assert service.pids() != [before]
