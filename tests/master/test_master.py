@@ -5,7 +5,6 @@ import signal
 import socket
 import time
 from collections.abc import Callable
-from functools import partial
 from pathlib import Path
 
 import pytest
@@ -14,7 +13,6 @@ from websockets.sync.client import connect
 
 from tests.support.master import (
     BOTH,
-    Master,
     is_alive,
     master,
     obedient,
@@ -46,28 +44,15 @@ def test_a_killed_process_is_replaced(tmp_path: Path, protect: Callable[[str], s
 
 
 def test_nobody_waits_for_a_process_that_is_not_there(tmp_path: Path) -> None:
-    """While a slot waits for its next process, its neighbour accepts for it."""
-    with master(obedient(), tmp_path) as service:
-        victim = service.pids()[0]
-        # The second crash, and those that follow, are answered with a delay.
-        for _ in range(4):
-            os.kill(victim, signal.SIGKILL)
-            victim = until(partial(_first_pid_but, service, victim))
+    """While a slot has no process, its neighbour accepts for it."""
+    with master(obedient("count=2, max_crashes=1"), tmp_path) as service:
+        victim, witness = service.pids()
         os.kill(victim, signal.SIGKILL)
-        until(lambda: slots(service)[0][0] == "waiting")
-        for _ in range(20):
-            started_at = time.monotonic()
-            with connect(f"ws://127.0.0.1:{service.port}") as client:
-                pid_of(client)
-            assert time.monotonic() - started_at < 1
-
-        assert slots(service)[0][0] == "waiting"
-
-
-def _first_pid_but(service: Master, gone: int) -> int | None:
-    slot = service.status()["slots"][0]
-    pids = [one["pid"] for one in slot["processes"] if one["status"] == "idle"]
-    return pids[0] if pids and pids[0] != gone else None
+        until(lambda: slots(service)[0][0] == "given_up")
+        # The system chooses the queue of a slot by the client's port.
+        for _ in range(30):
+            with open_to(service) as client:
+                assert pid_of(client) == witness
 
 
 def test_a_crash_loop_is_ended(tmp_path: Path) -> None:
