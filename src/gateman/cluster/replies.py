@@ -65,7 +65,7 @@ def refusal(node: NodeId, call: int, problem: Problem) -> Answer:
     Returns:
         It.
     """
-    return Answer(node, call, 0, True, problem, _NOTHING)  # noqa: FBT003 - as it is on the wire
+    return Answer(node, call, part=0, is_last=True, problem=problem, value=_NOTHING)
 
 
 def _parts(value: object, max_size: int) -> Iterator[Raw]:

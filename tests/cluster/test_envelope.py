@@ -1,0 +1,200 @@
+"""Envelopes: what is written is read, and nothing else is."""
+
+from typing import Any, get_args
+
+import msgspec
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from gateman.cluster import envelope as e
+from gateman.cluster.names import ClientId, Group, NodeId, Uid
+from gateman.errors import EnvelopeError
+
+NODE = NodeId("0a1b2c3d4e5f")
+CLIENT = ClientId("0a1b2c3d4e5f-7")
+MAX_SIZE = 1 << 20
+
+ACTIONS: list[e.Action] = [
+    e.Join(CLIENT, Group("room")),
+    e.Leave(CLIENT, Group("room")),
+    e.Bind(CLIENT, Uid("42")),
+    e.Unbind(CLIENT),
+    e.Close(CLIENT, 4001, "bye"),
+    e.SetSession(CLIENT, {"name": "Ann", "tags": ["a", 1, None, 1.5, b"\x00", {"x": True}]}),
+    e.UpdateSession(CLIENT, {}),
+    e.Dissolve(Group("room")),
+]
+
+
+def answer(part: int, problem: e.Problem, value: Any, *, is_last: bool) -> e.Answer:
+    """Make an answer."""
+    raw = e.encode_value(value)
+    return e.Answer(NODE, 1, part=part, is_last=is_last, problem=problem, value=raw)
+
+
+ENVELOPES: list[e.Envelope] = [
+    e.Messages(NODE, 0, e.Scope.ALL, (), [e.Item(is_text=True, payload="grüße".encode())]),
+    e.Messages(
+        NODE,
+        7,
+        e.Scope.GROUPS,
+        ("room", "*.>"),
+        [e.Item(is_text=False, payload=b"\xff", exclude=(CLIENT,))] * 3,
+    ),
+    e.Mark(NODE, 12, e.Scope.UIDS, ("42",)),
+    *(e.Command(NODE, number, action) for number, action in enumerate(ACTIONS)),
+    *(e.Question(NODE, 1, what, "room") for what in e.What),
+    answer(0, e.Problem.NONE, [1, "a"], is_last=True),
+    answer(3, e.Problem.UNKNOWN_CLIENT, None, is_last=False),
+    e.Hello(NODE, has_clients=True, is_new=False, was_away=True, nodes=(NodeId("n"), NodeId("m"))),
+    e.Bye(NODE),
+]
+
+
+def plain(envelope: e.Envelope) -> Any:
+    """Compare by content; raw values compare by identity."""
+    return msgspec.msgpack.decode(msgspec.msgpack.encode(envelope))
+
+
+@pytest.mark.parametrize("envelope", ENVELOPES, ids=lambda one: type(one).__name__)
+def test_what_is_written_is_read(envelope: e.Envelope) -> None:
+    """Every kind arrives as it was sent."""
+    read = e.decode(e.encode(envelope), max_size=MAX_SIZE)
+
+    assert type(read) is type(envelope)
+    assert plain(read) == plain(envelope)
+
+
+def test_every_kind_is_tried() -> None:
+    """Whatever is added travels here too."""
+    assert {type(one) for one in ENVELOPES} == set(get_args(e.Envelope))
+    assert {type(one) for one in ACTIONS} == set(get_args(e.Action))
+
+
+@pytest.mark.parametrize("envelope", ENVELOPES, ids=lambda one: type(one).__name__)
+def test_a_part_is_refused(envelope: e.Envelope) -> None:
+    """An envelope that was cut anywhere is none."""
+    data = e.encode(envelope)
+    for size in range(len(data)):
+        with pytest.raises(EnvelopeError):
+            e.decode(data[:size], max_size=MAX_SIZE)
+
+
+def test_another_version_is_refused() -> None:
+    """What a later gateman says may mean something else."""
+    data = e.encode(e.Bye(NODE))
+    with pytest.raises(EnvelopeError) as caught:
+        e.decode(bytes([2]) + data[1:], max_size=MAX_SIZE)
+
+    assert str(caught.value) == "an envelope has version 2, and this process knows 1."
+
+
+def test_nothing_has_no_version() -> None:
+    """An empty payload is no envelope."""
+    with pytest.raises(EnvelopeError) as caught:
+        e.decode(b"", max_size=MAX_SIZE)
+
+    assert str(caught.value) == "an envelope has no version, and this process knows 1."
+
+
+def test_a_long_one_is_not_looked_at() -> None:
+    """What is longer than the bus allows was forged."""
+    with pytest.raises(EnvelopeError) as caught:
+        e.decode(bytes(101), max_size=100)
+
+    assert str(caught.value) == "an envelope of 101 bytes is longer than 100 bytes."
+
+
+FORGED: list[Any] = [
+    None,
+    7,
+    "m",
+    {},
+    [],
+    ["?"],
+    ["m"],
+    ["y", ""],
+    ["y", "n" * 33],
+    ["y", 7],
+    ["y", "n", "more"],
+    ["m", "n", -1, "a", [], []],
+    ["m", "n", 0, "z", [], []],
+    ["m", "n", 0, "g", [""], []],
+    ["m", "n", 0, "g", ["x" * 256], []],
+    ["m", "n", 0, "a", [], [["true", b"x", []]]],
+    ["m", "n", 0, "a", [], [[True, "x", []]]],
+    ["m", "n", 0, "a", [], [[True, b"\xff", []]]],
+    ["m", "n", 0, "a", [], [[True, b"\xed\xa0\x80", []]]],
+    ["m", "n", 0, "a", [], [[True, b"x", [7]]]],
+    ["c", "n", 0, ["?"]],
+    ["c", "n", 0, ["x", "n-1", 999, ""]],
+    ["c", "n", 0, ["x", "n-1", 1000, "r" * 124]],
+    ["c", "n", 0, ["s", "n-1", [1]]],
+    ["c", "n", 0, ["s", "n-1", {1: 2}]],
+    ["q", "n", 1, "everything", ""],
+    ["a", "n", 1, 0, True, "why", None],
+    ["h", "n", True, False, False, ["n" * 40]],
+]
+
+
+@pytest.mark.parametrize("value", FORGED, ids=repr)
+def test_what_is_forged_is_refused(value: Any) -> None:
+    """Kind, number, type, length and UTF-8 of everything are checked before anybody acts."""
+    data = bytes([e.VERSION]) + msgspec.msgpack.encode(value)
+    with pytest.raises(EnvelopeError) as caught:
+        e.decode(data, max_size=MAX_SIZE)
+
+    assert str(caught.value).startswith("an envelope is malformed (")
+
+
+def test_depth_is_bounded() -> None:
+    """A session of lists in lists does not exhaust the stack."""
+    nested = b"\x01" + b"\x91" * 200_000
+    with pytest.raises(EnvelopeError):
+        e.decode(nested, max_size=MAX_SIZE)
+    session = b"\x01\x94\xa1c\xa1n\x00\x93\xa1s\xa3n-1\x81\xa1k" + b"\x91" * 200_000 + b"\xc0"
+    with pytest.raises(EnvelopeError):
+        e.decode(session, max_size=MAX_SIZE)
+
+
+@given(st.binary(max_size=200))
+def test_any_bytes_are_an_envelope_or_refused(data: bytes) -> None:
+    """Nothing else is ever raised."""
+    for candidate in (data, b"\x01" + data):
+        try:
+            e.decode(candidate, max_size=MAX_SIZE)
+        except EnvelopeError:
+            continue
+
+
+@given(st.sampled_from(ENVELOPES), st.data())
+def test_a_changed_byte_is_an_envelope_or_refused(
+    envelope: e.Envelope, data: st.DataObject
+) -> None:
+    """A damaged envelope means something that can be, or nothing."""
+    encoded = bytearray(e.encode(envelope))
+    place = data.draw(st.integers(0, len(encoded) - 1))
+    encoded[place] = data.draw(st.integers(0, 255))
+    try:
+        e.decode(bytes(encoded), max_size=MAX_SIZE)
+    except EnvelopeError:
+        return
+
+
+@pytest.mark.parametrize("value", [object(), {1: object()}, "\ud800", 1 << 70])
+def test_what_cannot_travel_is_refused_here(value: Any) -> None:
+    """A session with a socket in it is noticed where it is set."""
+    with pytest.raises(EnvelopeError, match=r"^this cannot be sent to another process \("):
+        e.encode_value(value)
+    with pytest.raises(EnvelopeError):
+        e.encode(e.Command(NODE, 0, e.SetSession(CLIENT, {"key": value})))
+
+
+def test_values_are_read_as_what_they_ought_to_be() -> None:
+    """An answer of another type is none."""
+    raw = e.encode_value(["a", "b"])
+
+    assert e.decode_value(raw, list[str]) == ["a", "b"]
+    with pytest.raises(EnvelopeError, match=r"^an answer is malformed \("):
+        e.decode_value(raw, int)
