@@ -27,7 +27,7 @@ class Broker:
     def __init__(self) -> None:
         self.is_up = True
         self._buses: dict[MemoryBus, None] = {}
-        self._interest: dict[str, dict[MemoryBus, None]] = {}
+        self._interest: dict[str, tuple[MemoryBus, ...]] = {}
 
     @classmethod
     def named(cls, name: str) -> "Broker":
@@ -93,7 +93,9 @@ class Broker:
             subject: Which.
             bus: To whom.
         """
-        self._interest.setdefault(subject, {})[bus] = None
+        interested = self._interest.get(subject, ())
+        if bus not in interested:
+            self._interest[subject] = (*interested, bus)
 
     def drop_interest(self, subject: str, bus: "MemoryBus") -> None:
         """
@@ -103,11 +105,11 @@ class Broker:
             subject: Which.
             bus: To whom.
         """
-        interested = self._interest.get(subject)
-        if interested is not None:
-            interested.pop(bus, None)
-            if not interested:
-                del self._interest[subject]
+        left = tuple(one for one in self._interest.get(subject, ()) if one is not bus)
+        if left:
+            self._interest[subject] = left
+        else:
+            self._interest.pop(subject, None)
 
     def route(self, publisher: "MemoryBus", subject: str, payload: bytes) -> None:
         """

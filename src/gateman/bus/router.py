@@ -43,7 +43,8 @@ async def route(listener: socket.socket, *, max_pending_size: int = MAX_PENDING_
     # Not create_unix_server: that would remove the path of whoever made the socket.
     server = await asyncio.get_running_loop().create_server(lambda: _Client(router), sock=listener)
     try:
-        await server.serve_forever()
+        # Not serve_forever: since Python 3.12 it ends only when all clients have hung up.
+        await asyncio.get_running_loop().create_future()
     finally:
         server.close()
         router.close()
