@@ -152,7 +152,9 @@ class Bus(Protocol):
             Something that may be awaited, or left alone: it ends when every message that
             somebody publishes later is routed to us. If the broker is away, that is when it is
             back; the one who awaits sets a deadline. It fails with a
-            :class:`~gateman.errors.BusError` if the bus is stopped first.
+            :class:`~gateman.errors.BusError` if the bus is stopped first, or the broker refuses.
+            In a cluster of NATS servers, those who publish at another server than ours are heard
+            when the servers have told each other, usually milliseconds later.
         """
 
     def unsubscribe(self, subject: Subject) -> None:
