@@ -1,5 +1,6 @@
 """How programs end that make mistakes: real ones, in processes of their own."""
 
+import signal
 import subprocess
 import sys
 from pathlib import Path
@@ -156,3 +157,25 @@ def test_others_are_handed_on(capsys: pytest.CaptureFixture[str]) -> None:
     excepthook.show(KeyError, KeyError("x"), None)
 
     assert capsys.readouterr().err == "KeyError: 'x'\n"
+
+
+def test_ctrl_c_within_gateman_is_silent(script: Path) -> None:
+    """Who ends a program before its service has begun sees no traceback; the shell sees SIGINT."""
+    script.write_text(
+        "import signal\n"
+        "from gateman import Worker\n"
+        "Worker.runner = lambda workers: signal.raise_signal(signal.SIGINT)\n"
+        "Worker.run_all()\n"
+    )
+
+    assert run(script) == (-signal.SIGINT, "")
+
+
+def test_ctrl_c_elsewhere_is_shown_as_ever(script: Path) -> None:
+    """A program of the user's that is interrupted in its own code says where."""
+    script.write_text("import gateman, signal\nsignal.raise_signal(signal.SIGINT)\n")
+
+    code, errors = run(script)
+
+    assert code == -signal.SIGINT
+    assert errors.endswith("KeyboardInterrupt\n")

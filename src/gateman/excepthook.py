@@ -19,6 +19,9 @@ def show(kind: type[BaseException], error: BaseException, trace: TracebackType |
         trace: Where it comes from. The innermost line that is neither gateman's nor Python's
             is where the user wrote what is wrong, and is named.
     """
+    if isinstance(error, KeyboardInterrupt) and _passes_us(trace):
+        # Ctrl-C before the service has begun; Python itself ends with SIGINT.
+        return
     if not isinstance(error, (ConfigError, CommandError)):
         _previous(kind, error, trace)
         return
@@ -37,6 +40,14 @@ def show(kind: type[BaseException], error: BaseException, trace: TracebackType |
     if not (sys.flags.interactive or hasattr(sys, "ps1")):
         # CPython honours this from within a hook; to return would mean exit code 1.
         raise SystemExit(int(error.exit_code))
+
+
+def _passes_us(trace: TracebackType | None) -> bool:
+    while trace is not None:
+        if str(trace.tb_frame.f_globals.get("__name__")).partition(".")[0] == __package__:
+            return True
+        trace = trace.tb_next
+    return False
 
 
 _previous = sys.excepthook

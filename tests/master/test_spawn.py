@@ -175,3 +175,25 @@ def test_no_process_to_be_had(tmp_path: Path) -> None:
 
 def _descriptors() -> set[str]:
     return {path.name for path in Path("/proc/self/fd").iterdir()}
+
+
+def test_ctrl_c_while_it_starts_is_the_masters_business(tmp_path: Path) -> None:
+    """A terminal signals all at once, also who has not yet imported what would take the signal."""
+    script = (
+        "import os, signal\n"
+        "print(signal.pthread_sigmask(signal.SIG_BLOCK, ()), flush=True)\n"
+        "os.kill(os.getpid(), signal.SIGINT)\n"
+        "print('here', flush=True)\n"
+        "os._exit(0)\n"
+    )
+    with process(tmp_path, script, has_terminal=False) as offspring:
+        offspring.send_signal(signal.SIGINT)
+
+        assert all_errors(offspring) == b"set()\nhere\n"
+        assert ended(offspring) == 0
+
+
+def test_only_a_new_process_holds_interrupts_back(tmp_path: Path) -> None:
+    """The master itself still hears Ctrl-C."""
+    with process(tmp_path, ""):
+        assert signal.SIGINT not in signal.pthread_sigmask(signal.SIG_BLOCK, ())

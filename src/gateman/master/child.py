@@ -147,8 +147,8 @@ class Child:
             (signal.SIGTERM, self._stop),
             (signal.SIGQUIT, self._drain),
             (signal.SIGHUP, self._renew),
-            # Those of the terminal and of Workerman's habit, meant for the master.
-            (signal.SIGINT, _do_nothing),
+            # Of Workerman's habit, meant for the master; so is SIGINT, which launch.py takes for
+            # longer than a loop would.
             (signal.SIGUSR1, _do_nothing),
         ):
             loop.add_signal_handler(number, do)

@@ -34,6 +34,7 @@ def main() -> None:
         os.set_inheritable(fd, False)
     # The terminal's Ctrl-C is for the master, which tells us what to do.
     signal.signal(signal.SIGINT, lambda *_: None)
+    signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGINT})
     faulthandler.enable()
     faulthandler.register(STACK_SIGNAL, all_threads=False)
     script = Script(Path(assignment.path), assignment.module)

@@ -18,6 +18,7 @@ from ..log import logger
 from .identity import Identity
 from .plan import Planned
 from .script import interpreter_options
+from .spawn import interrupts_held_back
 
 # Seconds until a router that has ended is replaced: at once, and then not in a loop.
 _PAUSES = (0.0, 0.5, 2.0, 5.0)
@@ -77,14 +78,15 @@ class Router:
         self._started_at = now
         who = self._identity
         try:
-            self._process = subprocess.Popen(  # noqa: S603 - ourselves
-                _command(self._listener.fileno()),
-                pass_fds=(self._listener.fileno(),),
-                stdin=subprocess.DEVNULL,
-                user=None if who is None else who.uid,
-                group=None if who is None else who.gid,
-                extra_groups=None if who is None else [],
-            )
+            with interrupts_held_back():
+                self._process = subprocess.Popen(  # noqa: S603 - ourselves
+                    _command(self._listener.fileno()),
+                    pass_fds=(self._listener.fileno(),),
+                    stdin=subprocess.DEVNULL,
+                    user=None if who is None else who.uid,
+                    group=None if who is None else who.gid,
+                    extra_groups=None if who is None else [],
+                )
         except OSError as error:
             self._ended(now, f"cannot be started ({(error.strerror or str(error)).lower()})")
 

@@ -7,7 +7,7 @@ import socket
 import subprocess
 import sys
 from collections import deque
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -200,19 +200,34 @@ def spawn(
     os.set_blocking(read, False)
     fds = {assignment.channel, *(fd for fds in assignment.sockets for fd in fds)}
     try:
-        process = subprocess.Popen(  # noqa: S603 - ourselves
-            _command(label),
-            env=complete,
-            pass_fds=tuple(fds),
-            stdout=None if has_terminal else write,
-            stderr=write,
-        )
+        with interrupts_held_back():
+            process = subprocess.Popen(  # noqa: S603 - ourselves
+                _command(label),
+                env=complete,
+                pass_fds=tuple(fds),
+                stdout=None if has_terminal else write,
+                stderr=write,
+            )
     except OSError:
         os.close(read)
         raise
     finally:
         os.close(write)
     return Offspring(Slot(assignment.worker, assignment.number), process, channel, read)
+
+
+@contextlib.contextmanager
+def interrupts_held_back() -> Iterator[None]:
+    """
+    Block SIGINT while the body of a ``with`` runs, and for good in what is started there.
+
+    Ctrl-C reaches the whole group: a process that is still importing would show a traceback.
+    """
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
+    try:
+        yield
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
 
 
 def _command(label: str) -> Sequence[str]:
