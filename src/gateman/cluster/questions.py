@@ -87,6 +87,9 @@ class Questions:
         await self._ask(call, node_channel(node), what, client, deadline)
         if call.problems.get(node) is Problem.UNKNOWN_CLIENT:
             raise UnknownClient(client)
+        if not (call.values or call.problems or call.missing):
+            # The process has said good-bye meanwhile.
+            raise UnknownClient(client)
         values = self._read(what, call)
         if not values:
             raise Partial(None, [node])
