@@ -242,6 +242,16 @@ async def test_frame_that_is_too_large(size: int, *, secure: bool) -> None:
 
 @both
 @on_loop
+async def test_plain_frame_that_is_too_large_where_compression_is_agreed(*, secure: bool) -> None:
+    """Row 32: a compressed frame may be larger than its message; one that is not is the message."""
+    for payload in (bytes(MIB + 1), "é".encode() * (MIB // 2) + b"x"):
+        await expect_failure(
+            frame(TEXT, payload), 1009, secure=secure, headers=(DEFLATE,), compression=Deflate()
+        )
+
+
+@both
+@on_loop
 async def test_largest_frame_passes(*, secure: bool) -> None:
     """Row 32: the limit itself is allowed, whole and in fragments."""
     limits = {"max_message_size": 70_000}

@@ -57,6 +57,7 @@ class Engine(WSListener):
         "_counted",
         "_deliver",
         "_has_pong",
+        "_is_compressed",
         "_is_simple",
         "_left",
         "_others",
@@ -92,6 +93,8 @@ class Engine(WSListener):
         self._assembler = _NO_MORE
         # Whether a message in one frame is all that a frame can be about.
         self._is_simple = True
+        # Then picows lets frames pass that are larger than a message which is not compressed.
+        self._is_compressed = False
         self._surroundings: Any = Surroundings(self, transport)
         self._seat: Any = None
         self.outbox = Outbox(connection, transport, wiring)
@@ -137,6 +140,8 @@ class Engine(WSListener):
         if agreement is not None:
             headers = [*headers, ("Sec-WebSocket-Extensions", agreement.response)]
             inflater = agreement.make_inflater()
+            self._is_compressed = True
+            self._is_simple = False
             # A message that does not compress grows: by 5 bytes in 16 KiB, and a flush's 5.
             max_frame_size += max_frame_size // 8 + 1024
         self._assembler = Assembler(max_message_size, inflater)
@@ -292,7 +297,7 @@ class Engine(WSListener):
         if self._paused:
             self._paused &= ~reason
             if not self._paused:
-                self._is_simple = not self._assembler.in_message
+                self._is_simple = not (self._is_compressed or self._assembler.in_message)
                 self._read_on()
 
     def _read_on(self) -> None:
@@ -405,9 +410,11 @@ class Engine(WSListener):
         assembler = self._assembler
         if not assembler.in_message:
             self._seat.unguard()
-            self._is_simple = not self._paused
+            self._is_simple = not (self._is_compressed or self._paused)
+            if not self._paused:
+                return
         # Other frames are followed by one for which all of this is done.
-        if frame.last_in_buffer and not self._is_simple:
+        if frame.last_in_buffer:
             self._give_back(frame)
             if assembler.in_message:
                 self._seat.guard(frame, assembler.size)
