@@ -19,7 +19,7 @@ class Asking:
     The questions of a :class:`~.hub.Hub`.
 
     Each asks all processes that may have something to say, and takes at most
-    ``question_timeout``. If somebody who might have changed the answer has not answered by then,
+    ``answer_timeout``. If somebody who might have changed the answer has not answered by then,
     :class:`~gateman.errors.Partial` is raised: nobody gets a list that is silently short.
     """
 

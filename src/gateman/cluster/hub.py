@@ -70,7 +70,7 @@ class Hub(Asking):
         """Make a hub that does not run; a process has one already, :data:`hub`."""
         self._station: Station | None = None
         self._on_gap: Callable[[Gap], object] | None = None
-        self._question_timeout = DEFAULT_TIMEOUT
+        self._answer_timeout = DEFAULT_TIMEOUT
 
     # Its life.
 
@@ -110,7 +110,7 @@ class Hub(Asking):
             raise HubError("the hub runs already")
         station = Station(bus, has_clients=has_clients)
         station.on_gap = self._on_gap
-        station.questions.timeout = self._question_timeout
+        station.questions.timeout = self._answer_timeout
         await station.start()
         self._station = station
 
@@ -182,15 +182,15 @@ class Hub(Asking):
             self._station.on_gap = function
 
     @property
-    def question_timeout(self) -> float:
-        """How long an answer may take, in seconds; 3 by default."""
-        return self._question_timeout
+    def answer_timeout(self) -> float:
+        """How long others may take to answer or to confirm, in seconds; 3 by default."""
+        return self._answer_timeout
 
-    @question_timeout.setter
-    def question_timeout(self, seconds: float) -> None:
+    @answer_timeout.setter
+    def answer_timeout(self, seconds: float) -> None:
         if not 0 < seconds < inf:
-            raise ConfigError(f"question_timeout={seconds!r} cannot work", "give it in seconds")
-        self._question_timeout = seconds
+            raise ConfigError(f"answer_timeout={seconds!r} cannot work", "give it in seconds")
+        self._answer_timeout = seconds
         if self._station is not None:
             self._station.questions.timeout = seconds
 
@@ -386,7 +386,7 @@ class Hub(Asking):
 
 def _several(check: Callable[[object], N], names: Names) -> tuple[N, ...]:
     """Check names; one alone is no list of its letters."""
-    if isinstance(names, str):
+    if isinstance(names, (str, bytes)) or not isinstance(names, Iterable):
         return (check(names),)
     # As a dictionary: each once, in order.
     return tuple(dict.fromkeys(map(check, names)))

@@ -68,14 +68,14 @@ class SyncHub:
         HubError: It is closed. And all that :class:`~.hub.Hub` raises.
     """
 
-    def __init__(self, url: str, *, question_timeout: float = 3.0, **options: object) -> None:
+    def __init__(self, url: str, *, answer_timeout: float = 3.0, **options: object) -> None:
         """
         Make one; the first verb connects it.
 
         Args:
             url: Of the bus: ``local:///path/to/socket`` or ``nats://host:4222``, as the service
                 has it.
-            question_timeout: How long an answer may take, in seconds.
+            answer_timeout: How long an answer may take, in seconds.
             options: What that bus takes beside its URL.
 
         Raises:
@@ -85,7 +85,7 @@ class SyncHub:
         self._open_bus = partial(open_bus, url, **options)
         # So that a mistake in it is told here.
         self._open_bus()
-        self._question_timeout = question_timeout
+        self._answer_timeout = answer_timeout
         self._is_closed = False
         self._pid = 0
         self._loop: asyncio.AbstractEventLoop | None = None
@@ -171,7 +171,7 @@ class SyncHub:
         async with self._gate:
             if self._hub is None:
                 hub = Hub()
-                hub.question_timeout = self._question_timeout
+                hub.answer_timeout = self._answer_timeout
                 await hub.start(self._open_bus(), has_clients=False)
                 self._hub = hub
             return self._hub

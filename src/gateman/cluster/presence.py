@@ -29,6 +29,8 @@ class Presence:
         say: Callable[[Channel, Hello], None],
         mark: Callable[[], None],
         is_connected: Callable[[], bool],
+        hello_interval: float = HELLO_INTERVAL,
+        discovery_time: float = DISCOVERY_TIME,
     ) -> None:
         """
         Begin with nobody known.
@@ -39,6 +41,8 @@ class Presence:
             say: Publishes.
             mark: Publishes how far this process has come on its channels.
             is_connected: Tells whether the bus is there.
+            hello_interval: Seconds between two signs of life.
+            discovery_time: How long the others have for their first, in seconds.
         """
         self.nodes = Nodes(node)
         self._node = node
@@ -47,6 +51,8 @@ class Presence:
         self._publish_marks = mark
         self._is_connected = is_connected
         self._loop = asyncio.get_running_loop()
+        self._hello_interval = hello_interval
+        self._discovery_time = discovery_time
         self._discovered_at = 0.0
         self._is_away = False
         self._beat: asyncio.TimerHandle | None = None
@@ -54,9 +60,9 @@ class Presence:
 
     def start(self) -> None:
         """Say hello, now and in intervals; the bus is there."""
-        self._discovered_at = self._loop.time() + DISCOVERY_TIME
+        self._discovered_at = self._loop.time() + self._discovery_time
         self._say_hello(EVERYBODY, is_new=True)
-        self._beat = self._loop.call_later(HELLO_INTERVAL, self._keep_beating)
+        self._beat = self._loop.call_later(self._hello_interval, self._keep_beating)
 
     def stop(self) -> None:
         """Say nothing more."""
@@ -126,7 +132,7 @@ class Presence:
         self._say(channel, Hello(self._node, self._has_clients, is_new, was_away, nodes))
 
     def _keep_beating(self) -> None:
-        self._beat = self._loop.call_later(HELLO_INTERVAL, self._keep_beating)
+        self._beat = self._loop.call_later(self._hello_interval, self._keep_beating)
         if not self._is_connected():
             self._is_away = True
         # Until the gap has been reported, nobody had the time to be heard.

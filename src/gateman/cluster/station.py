@@ -41,7 +41,7 @@ from .local import Local
 from .names import ClientId, Group, NodeId, node_of
 from .post import Post
 from .presence import Presence
-from .questions import DEFAULT_TIMEOUT, Questions
+from .questions import Questions
 from .registry import Change, Kind, Topic
 from .replies import refusal
 
@@ -279,12 +279,12 @@ class Station:
             # Somebody else was the first, perhaps just now.
             routed = [self._subscribe(topic)]
         try:
-            async with asyncio.timeout(DEFAULT_TIMEOUT):
+            async with asyncio.timeout(self.questions.timeout):
                 for one in routed:
                     await one
         except TimeoutError:
             raise Unconfirmed(
-                f"the bus has not confirmed in {DEFAULT_TIMEOUT:g} seconds that what is sent to"
+                f"the bus has not confirmed in {self.questions.timeout:g} seconds that what is sent to"
                 f" the {topic.kind} {topic.name!r} elsewhere comes here"
             ) from None
 
@@ -296,7 +296,7 @@ class Station:
             # It is on its way without a call: the same again does nothing more.
             self._post.put(node_channel(node), order.make)
         try:
-            await call.wait(self._loop.time() + DEFAULT_TIMEOUT)
+            await call.wait(self._loop.time() + self.questions.timeout)
         finally:
             self.questions.calls.end(call)
         if call.problems:

@@ -1,0 +1,395 @@
+"""The hub's verbs that do something, with clients at real sockets, alone and among others."""
+
+from typing import Any
+
+import pytest
+from websockets.exceptions import ConnectionClosed
+
+from gateman.bus.memory import Broker, MemoryBus
+from gateman.cluster.hub import Hub, hub
+from gateman.errors import BusError, ConfigError, EnvelopeError, HubError, UnknownClient
+
+from ..support.cluster import alone, cluster
+from ..support.loop import eventually, on_loop
+
+END = "end"
+
+
+@on_loop
+async def test_a_message_to_all_is_for_all() -> None:
+    """Everywhere, as text or as bytes, and not for those who are excluded."""
+    async with cluster(2) as [one, other]:
+        here, there, sender = [await one.client(), await other.client(), await one.client()]
+        one.hub.send_to_all("text")
+        one.hub.send_to_all(bytearray(b"\x00"))
+        one.hub.send_to_all("not for the sender", exclude=sender.id)
+        one.hub.send_to_all("for here only", exclude=[sender.id, there.id])
+        one.hub.send_to_all(END)
+
+        common: list[str | bytes] = ["text", b"\x00"]
+        assert await here.read_to(END) == [*common, "not for the sender", "for here only"]
+        assert await there.read_to(END) == [*common, "not for the sender"]
+        assert await sender.read_to(END) == common
+
+
+@on_loop
+async def test_a_message_to_a_group_is_for_its_members() -> None:
+    """Wherever they are, and for nobody else."""
+    async with cluster(2) as [one, other]:
+        here, there, elsewhere = [
+            await one.client("room"),
+            await other.client("room"),
+            await other.client("hall"),
+        ]
+        one.hub.send_to_group("room", "1")
+        other.hub.send_to_group("room", "2", exclude=there.id)
+        one.hub.send_to_group("nobody is here", "3")
+        one.hub.send_to_all(END)
+
+        assert sorted(map(str, await here.read(3))) == ["1", "2", END]
+        assert await there.read_to(END) == ["1"]
+        assert await elsewhere.read_to(END) == []
+
+
+@on_loop
+async def test_who_is_in_two_groups_gets_one_message() -> None:
+    """Here and elsewhere; and no groups are nobody."""
+    async with cluster(2) as [one, other]:
+        clients = [await node.client("room", "hall") for node in (one, other)]
+        one.hub.send_to_group(["room", "hall", "room"], "once")
+        one.hub.send_to_group([], "never")
+        one.hub.send_to_group(END, "in no group")
+        one.hub.send_to_all(END)
+
+        assert [await client.read_to(END) for client in clients] == [["once"], ["once"]]
+
+
+@on_loop
+async def test_a_message_to_a_user_is_for_all_of_its_clients() -> None:
+    """On the phone and on the laptop, and to several users at once."""
+    async with cluster(2) as [one, other]:
+        phone, laptop, bob = [
+            await one.client(uid="ann"),
+            await other.client(uid="ann"),
+            await other.client(uid="bob"),
+        ]
+        one.hub.send_to_uid("ann", "to ann")
+        one.hub.send_to_uid(["ann", "bob", "eve"], "to both")
+        one.hub.send_to_uid(["bob"], "to bob", exclude=[phone.id])
+        one.hub.send_to_uid((), "to nobody")
+        one.hub.send_to_all(END)
+
+        assert await phone.read_to(END) == ["to ann", "to both"]
+        assert await laptop.read_to(END) == ["to ann", "to both"]
+        assert await bob.read_to(END) == ["to both", "to bob"]
+
+
+@on_loop
+async def test_a_message_to_a_client_is_for_it_alone() -> None:
+    """Its id says where it is; who is not there is counted."""
+    async with cluster(2) as [one, other]:
+        here, there, third = [await one.client(), await other.client(), await other.client()]
+        one.hub.send_to_client(here.id, "1")
+        one.hub.send_to_client(there.id, "2")
+        one.hub.send_to_clients([here.id, there.id, third.id, here.id], "3")
+        one.hub.send_to_clients([], "to nobody")
+        one.hub.send_to_client(f"{one.hub.node}-99", "nobody here")
+        one.hub.send_to_client(f"{other.hub.node}-99", "nobody there")
+        one.hub.send_to_all(END)
+
+        assert await here.read_to(END) == ["1", "3"]
+        assert await there.read_to(END) == ["2", "3"]
+        assert await third.read_to(END) == ["3"]
+        assert (one.hub.counts["unknown_client"], other.hub.counts["unknown_client"]) == (1, 1)
+
+
+@on_loop
+async def test_a_direct_message_comes_behind_those_of_the_hub() -> None:
+    """Whatever is sent to a client comes out in the order in which it was sent."""
+    async with alone() as node:
+        client = await node.client("room")
+        node.hub.send_to_group("room", "1")
+        client.connection.send("2")
+        node.hub.send_to_all("3")
+        node.hub.send_to_client(client.id, "4")
+        client.connection.send("5")
+        await client.connection.drain()
+        client.connection.send("6")
+
+        assert await client.read(6) == ["1", "2", "3", "4", "5", "6"]
+
+
+@on_loop
+async def test_what_was_sent_before_a_close_arrives_before_it() -> None:
+    """The Close waits for what the hub collects."""
+    async with alone() as node:
+        client = await node.client("room")
+        node.hub.send_to_group("room", "1")
+        client.connection.close(4001, "bye", "2")
+
+        assert await client.read(2) == ["1", "2"]
+        with pytest.raises(ConnectionClosed) as caught:
+            await client.read()
+        assert caught.value.rcvd is not None
+        assert (caught.value.rcvd.code, caught.value.rcvd.reason) == (4001, "bye")
+
+
+@on_loop
+async def test_anybody_may_close_a_client() -> None:
+    """With a last message, from anywhere; who is gone is no client any more."""
+    async with cluster(2) as [one, other]:
+        here, there = [await one.client("room"), await other.client("room")]
+        one.hub.send_to_all("1")
+        await one.hub.close_client(there.id, 4001, "bye", "2")
+        one.hub.close_client(here.id)
+
+        assert await there.read(2) == ["1", "2"]
+        with pytest.raises(ConnectionClosed) as caught:
+            await there.read()
+        assert caught.value.rcvd is not None
+        assert caught.value.rcvd.code == 4001
+        await eventually(lambda: not other.hub.station.local.registry)
+        with pytest.raises(UnknownClient):
+            await one.hub.close_client(there.id)
+        with pytest.raises(ConfigError):
+            one.hub.close_client(here.id, 999)
+
+
+@on_loop
+async def test_joining_is_in_effect_when_it_returns() -> None:
+    """For a client here and for one elsewhere, and leaving too."""
+    async with cluster(2) as [one, other]:
+        here, there = [await one.client(), await other.client()]
+        for client in (here, there):
+            await one.hub.join_group(client.id, "room")
+            await one.hub.bind_uid(client.id, f"user of {client.id}")
+        other.hub.send_to_group("room", "1")
+        other.hub.send_to_uid([f"user of {here.id}", f"user of {there.id}"], "2")
+        assert [await client.read(2) for client in (here, there)] == [["1", "2"]] * 2
+
+        for client in (here, there):
+            await one.hub.leave_group(client.id, "room")
+            await one.hub.unbind_uid(client.id)
+        one.hub.send_to_group("room", "3")
+        one.hub.send_to_uid(f"user of {here.id}", "4")
+        one.hub.send_to_all(END)
+        assert [await client.read_to(END) for client in (here, there)] == [[], []]
+
+
+@on_loop
+async def test_joining_need_not_be_awaited() -> None:
+    """A plain function may join; members here have it at once, others when it is routed."""
+    async with cluster(2) as [one, other]:
+        client = await one.client()
+        client.connection.join("room")
+        one.hub.send_to_group("room", "from here")
+        assert await client.read() == ["from here"]
+        await eventually(lambda: "room" in one.hub.station.local.registry.groups())
+        await client.connection.join("room")
+        other.hub.send_to_group("room", "from there")
+        assert await client.read() == ["from there"]
+
+
+@on_loop
+async def test_who_joins_second_waits_for_what_the_first_asked_for() -> None:
+    """Nobody is told that it is in effect before it is."""
+    async with cluster(2) as [one, other]:
+        first, second = [await one.client(), await one.client()]
+        first.connection.join("room")
+        await second.connection.join("room")
+        other.hub.send_to_group("room", "both")
+
+        assert [await client.read() for client in (first, second)] == [["both"]] * 2
+
+
+@on_loop
+async def test_a_dissolved_group_is_empty_everywhere() -> None:
+    """Its members are told nothing, and may join again."""
+    async with cluster(2) as [one, other]:
+        here, there = [await one.client("room", "hall"), await other.client("room")]
+        one.hub.dissolve_group("room")
+        one.hub.send_to_group("room", "1")
+        one.hub.send_to_all(END)
+
+        assert [await client.read_to(END) for client in (here, there)] == [[], []]
+        assert await one.hub.groups() == {"hall"}
+
+
+@on_loop
+async def test_a_session_is_the_connection_s() -> None:
+    """What others set is what its handlers see."""
+    async with cluster(2) as [one, other]:
+        client = await other.client()
+        client.connection.session["name"] = "Ann"
+        await one.hub.update_session(client.id, level=7, client="web")
+        assert client.connection.session == {"name": "Ann", "level": 7, "client": "web"}
+        assert await one.hub.get_session(client.id) == client.connection.session
+        await one.hub.set_session(client.id, {"tags": ["a", None, 1.5]})
+        assert client.connection.session == {"tags": ["a", None, 1.5]}
+        await other.hub.set_session(client.id, {})
+        assert client.connection.session == {}
+        with pytest.raises(EnvelopeError):
+            one.hub.set_session(client.id, {"socket": object()})
+        with pytest.raises(EnvelopeError):
+            one.hub.update_session(client.id, socket=object())
+
+
+@on_loop
+async def test_unknown_clients_are_told_to_who_waits() -> None:
+    """And counted for who does not."""
+    async with cluster(2) as [one, other]:
+        await one.hub.count_clients()  # By then every node is known.
+        for client in (f"{one.hub.node}-99", f"{other.hub.node}-99", "nowhere-1"):
+            with pytest.raises(UnknownClient) as caught:
+                await one.hub.join_group(client, "room")
+            assert caught.value.client_id == client
+        one.hub.send_to_client("nowhere-1", "x")
+        one.hub.leave_group(f"{one.hub.node}-99", "room")
+        await eventually(lambda: other.hub.counts["unknown_client"] == 1)
+
+        assert one.hub.counts["unknown_client"] == 4
+
+
+BAD: list[tuple[str, tuple[Any, ...]]] = [
+    ("send_to_group", ("", "x")),
+    ("send_to_group", (["room", 7], "x")),
+    ("send_to_uid", (42, "x")),
+    ("send_to_uid", ("x" * 256, "x")),
+    ("send_to_client", ("ann", "x")),
+    ("send_to_clients", (["n-1", "ann"], "x")),
+    ("close_client", ("ann",)),
+    ("bind_uid", ("n-1", "")),
+    ("bind_uid", ("ann", "42")),
+    ("unbind_uid", ("ann",)),
+    ("join_group", ("n-1", None)),
+    ("leave_group", ("n-1", "")),
+    ("dissolve_group", ("",)),
+    ("set_session", ("ann", {})),
+    ("update_session", ("ann",)),
+]
+
+
+@on_loop
+async def test_what_cannot_be_a_name_is_told_at_once() -> None:
+    """No verb sends anything anywhere then."""
+    async with alone() as node:
+        for verb, arguments in BAD:
+            with pytest.raises(ConfigError):
+                getattr(node.hub, verb)(*arguments)
+        with pytest.raises(ConfigError):
+            node.hub.send_to_all("x", exclude=["ann"])
+        with pytest.raises(TypeError):
+            node.hub.send_to_all(7)  # type: ignore[arg-type]
+
+
+@on_loop
+async def test_a_message_that_the_bus_cannot_carry_is_sent_to_nobody() -> None:
+    """Not to some: who sends is told, and may send less."""
+    broker = Broker()
+    async with cluster(2, lambda: MemoryBus(broker=broker, max_payload_size=2000)) as [one, other]:
+        here, there = [await one.client("room"), await other.client()]
+        too_big = "a message of 2000 bytes cannot go to other"
+        with pytest.raises(HubError, match=too_big):
+            one.hub.send_to_all("x" * 2000)
+        with pytest.raises(HubError, match=too_big):
+            one.hub.send_to_group("room", b"x" * 2000)
+        with pytest.raises(HubError, match=too_big):
+            one.hub.send_to_clients([here.id, there.id], "x" * 2000)
+        one.hub.send_to_client(here.id, "x" * 2000)
+        one.hub.send_to_all(END)
+
+        assert await here.read_to(END) == ["x" * 2000]
+        assert await there.read_to(END) == []
+
+
+@on_loop
+async def test_alone_there_is_no_such_limit() -> None:
+    """What goes nowhere else is only limited by what clients take."""
+    async with alone() as node:
+        client = await node.client()
+        node.hub.send_to_all("x" * 900_000)
+
+        assert [len(message) for message in await client.read()] == [900_000]
+
+
+@on_loop
+async def test_a_hub_that_does_not_run_says_so() -> None:
+    """Before on_worker_start and after on_worker_stop."""
+    idle = Hub()
+    for verb, arguments in [("send_to_all", ("x",)), ("join_group", ("n-1", "room"))]:
+        with pytest.raises(HubError) as caught:
+            getattr(idle, verb)(*arguments)
+        assert str(caught.value) == (
+            "the hub does not run: it does from on_worker_start to on_worker_stop."
+        )
+    await idle.stop()
+    await idle.start(None)
+    with pytest.raises(HubError, match="the hub runs already"):
+        await idle.start(None)
+    assert (idle.is_connected, idle.nodes, idle.counts) == (True, (), {})
+    await idle.stop()
+    with pytest.raises(HubError):
+        idle.send_to_all("x")
+
+
+@on_loop
+async def test_a_hub_starts_with_its_bus_or_not_at_all() -> None:
+    """Who cannot be reached is told at the start, and it may be tried again."""
+    broker = Broker()
+    broker.take_away()
+    lonely = Hub()
+    with pytest.raises(BusError):
+        await lonely.start(MemoryBus(broker=broker))
+    broker.bring_back()
+    await lonely.start(MemoryBus(broker=broker))
+    assert lonely.is_connected
+    await lonely.stop()
+
+
+@on_loop
+async def test_a_program_takes_part_without_clients() -> None:
+    """It sends, asks and changes like any node, and is none of them."""
+    async with cluster(2, lambda: MemoryBus("outside")) as [one, other]:
+        clients = [await one.client("room"), await other.client(uid="ann")]
+        async with await Hub.connect("memory://outside") as outside:
+            outside.send_to_all("1")
+            outside.send_to_uid("ann", "2")
+            await outside.join_group(clients[1].id, "room")
+            outside.send_to_group("room", "3")
+            assert await clients[0].read(2) == ["1", "3"]
+            assert await clients[1].read(3) == ["1", "2", "3"]
+            assert await outside.count_clients() == 2
+            assert set(outside.nodes) == {one.hub.node, other.hub.node}
+            assert one.hub.nodes == (other.hub.node,)
+
+
+@on_loop
+async def test_bad_urls_are_told_at_once() -> None:
+    """Nothing is connected anywhere."""
+    for url in ("", "redis://host", "nats://", "local://relative"):
+        with pytest.raises(ConfigError):
+            await Hub.connect(url)
+    with pytest.raises(BusError):
+        await Hub.connect("local:///nobody/listens/here")
+
+
+@on_loop
+async def test_the_patience_for_answers_is_checked() -> None:
+    """It is a positive number of seconds, also while the hub runs."""
+    patient = Hub()
+    for seconds in (0, -1, float("inf"), float("nan")):
+        with pytest.raises(ConfigError):
+            patient.answer_timeout = seconds
+    patient.answer_timeout = 7
+    await patient.start(None)
+    assert patient.station.questions.timeout == 7
+    patient.answer_timeout = 8
+    assert (patient.station.questions.timeout, patient.answer_timeout) == (8, 8)
+    await patient.stop()
+
+
+def test_a_process_has_one_hub() -> None:
+    """It is what everybody imports."""
+    import gateman
+
+    assert gateman.hub is hub

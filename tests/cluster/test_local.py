@@ -1,0 +1,74 @@
+"""What a process does about the clients that are connected to it."""
+
+import pytest
+
+from gateman.cluster.envelope import Close, Dissolve, Join, Scope, UpdateSession, What
+from gateman.cluster.local import _ANSWERS
+from gateman.cluster.names import ClientId, Group
+from gateman.cluster.registry import Change, Kind, Topic
+from gateman.errors import UnknownClient
+
+from ..support.cluster import alone
+from ..support.loop import on_loop
+
+NOBODY = ClientId("n-1")
+
+
+def test_every_question_has_an_answer() -> None:
+    """What may be asked is answered by every process."""
+    assert set(_ANSWERS) == set(What)
+
+
+@on_loop
+async def test_actions_tell_what_changed() -> None:
+    """Others route to us from the first client of a group to its last."""
+    async with alone() as node:
+        client = ClientId((await node.client()).id)
+        local = node.hub.station.local
+        room = Topic(Kind.GROUP, "room")
+
+        assert local.do(Join(client, Group("room"))) == Change(gained=(room,))
+        assert local.do(UpdateSession(client, {"level": 7})) == Change()
+        assert local.do(Dissolve(Group("room"))) == Change(lost=(room,))
+        assert local.tell(What.SESSION, client) == {"level": 7}
+
+
+@on_loop
+async def test_nothing_is_done_to_who_is_not_here() -> None:
+    """An action or a question about somebody unknown is refused."""
+    async with alone() as node:
+        local = node.hub.station.local
+        for action in (Close(NOBODY, 1000, ""), UpdateSession(NOBODY, {})):
+            with pytest.raises(UnknownClient):
+                local.do(action)
+        for what in (What.UID_OF_CLIENT, What.SESSION):
+            with pytest.raises(UnknownClient):
+                local.tell(what, NOBODY)
+        assert local.tell(What.IS_ONLINE, NOBODY) is False
+        assert local.count_missing((NOBODY, NOBODY)) == 2
+
+
+@on_loop
+async def test_messages_to_nobody_cost_nothing() -> None:
+    """A scope without members here is left at once."""
+    async with alone() as node:
+        local = node.hub.station.local
+        for scope, names in [
+            (Scope.ALL, ()),
+            (Scope.GROUPS, ("room",)),
+            (Scope.UIDS, ("ann", "bob")),
+            (Scope.CLIENTS, (NOBODY,)),
+        ]:
+            local.send(scope, names, [(1, b"x", ())])
+
+
+@on_loop
+async def test_excluded_strangers_are_no_concern() -> None:
+    """Who is excluded may have gone, or be elsewhere."""
+    async with alone() as node:
+        client = await node.client("room")
+        node.hub.send_to_group("room", "1", exclude=[NOBODY])
+        node.hub.send_to_group("room", "2", exclude=[client.id])
+        node.hub.send_to_group("room", "3")
+
+        assert await client.read(2) == ["1", "3"]
