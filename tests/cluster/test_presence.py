@@ -1,155 +1,258 @@
-"""Signs of life, as they are given and taken."""
+"""Signs of life: what is said when, and what is believed, in a time that a test moves."""
 
 import asyncio
+import logging
+from collections.abc import Iterator
+
+import pytest
 
 from gateman.cluster.channels import EVERYBODY, Channel, node_channel
 from gateman.cluster.envelope import Hello
 from gateman.cluster.names import NodeId
+from gateman.cluster.nodes import DISCOVERY_TIME, HELLO_INTERVAL, TIME_TO_LIVE
 from gateman.cluster.presence import Presence
 
-from ..support.loop import eventually, on_loop
-
 ME, ANN, BOB = NodeId("me"), NodeId("ann"), NodeId("bob")
+MARK_DELAY = 0.2  # seconds
+STEP = 0.05  # seconds
 
 
-class Cluster:
+class Clock(asyncio.SelectorEventLoop):
     """
-    A presence, and what it says.
+    An event loop whose time goes only where a test wants it.
 
     Attributes:
-        presence: It.
-        said: Where and what.
-        marks: How often it let marks be published.
-        is_connected: Whether the bus is there.
+        now: What time it is.
     """
 
     def __init__(self) -> None:
+        self.now = 1000.0
+        super().__init__()
+
+    def time(self) -> float:
+        """Tell the time."""
+        return self.now
+
+    def advance(self, seconds: float) -> None:
+        """Let time go on by small steps, and what is due in them happen."""
+        for _ in range(round(seconds / STEP)):
+            self.now += STEP
+            self.run_until_complete(_turns())
+
+
+async def _turns() -> None:
+    for _ in range(3):
+        await asyncio.sleep(0)
+
+
+class Process:
+    """
+    One process that gives and takes signs of life.
+
+    Attributes:
+        presence: What is tested.
+        said: What it has said.
+        marks: How often it has published its marks.
+        is_connected: Whether its bus is there.
+    """
+
+    def __init__(self, clock: Clock, *, has_clients: bool = True) -> None:
         self.said: list[tuple[Channel, Hello]] = []
         self.marks = 0
         self.is_connected = True
-        self.presence = Presence(
-            ME,
-            has_clients=True,
-            say=lambda channel, hello: self.said.append((channel, hello)),
-            mark=self.mark,
-            is_connected=lambda: self.is_connected,
-            hello_interval=0.02,
-            discovery_time=0.1,
-        )
+
+        async def make() -> Presence:
+            return Presence(
+                ME,
+                has_clients=has_clients,
+                say=lambda channel, hello: self.said.append((channel, hello)),
+                mark=self.mark,
+                is_connected=lambda: self.is_connected,
+            )
+
+        self.presence = clock.run_until_complete(make())
 
     def mark(self) -> None:
         """Count."""
         self.marks += 1
 
+    def heard(self) -> list[tuple[Channel, Hello]]:
+        """Take what it has said since the last time."""
+        said, self.said = self.said, []
+        return said
+
+
+@pytest.fixture
+def clock() -> Iterator[Clock]:
+    """Give a time that stands still."""
+    with asyncio.Runner(loop_factory=Clock) as runner:
+        loop = runner.get_loop()
+        assert isinstance(loop, Clock)
+        yield loop
+
+
+@pytest.fixture
+def process(clock: Clock) -> Iterator[Process]:
+    """Give a process that has not started, and stop it."""
+    made = Process(clock)
+    yield made
+    made.presence.stop()
+
 
 def hello(
-    source: NodeId,
+    source: NodeId = ME,
     *nodes: NodeId,
     has_clients: bool = True,
     is_new: bool = False,
     was_away: bool = False,
 ) -> Hello:
     """Make a sign of life."""
-    return Hello(source, has_clients=has_clients, is_new=is_new, was_away=was_away, nodes=nodes)
+    return Hello(source, has_clients, is_new, was_away, nodes)
 
 
-@on_loop
-async def test_hello_is_said_at_the_start_and_then_in_intervals() -> None:
-    """The first asks for those of others."""
-    cluster = Cluster()
-    cluster.presence.start()
-    await eventually(lambda: len(cluster.said) >= 3)
-    cluster.presence.stop()
+def test_a_process_says_hello_at_its_start_and_then_in_intervals(
+    clock: Clock, process: Process
+) -> None:
+    """The first one asks everybody for an answer."""
+    process.presence.start()
+    assert process.heard() == [(EVERYBODY, hello(is_new=True))]
+    clock.advance(HELLO_INTERVAL - 2 * STEP)
+    assert process.heard() == []
+    clock.advance(2 * HELLO_INTERVAL)
+    assert process.heard() == [(EVERYBODY, hello())] * 2
 
-    assert cluster.said[:3] == [
-        (EVERYBODY, hello(ME, is_new=True)),
-        (EVERYBODY, hello(ME)),
-        (EVERYBODY, hello(ME)),
+
+def test_a_stopped_process_says_nothing(clock: Clock, process: Process) -> None:
+    """Neither that it is alive nor how far it has come."""
+    process.presence.start()
+    process.presence.mark_soon()
+    process.presence.stop()
+    process.heard()
+    clock.advance(3 * HELLO_INTERVAL)
+
+    assert (process.said, process.marks) == ([], 0)
+
+
+def test_one_that_never_started_can_be_stopped(process: Process) -> None:
+    """Nothing happens."""
+    process.presence.stop()
+    process.presence.stop()
+    assert process.said == []
+
+
+def test_a_new_process_is_told_of_everybody(process: Process) -> None:
+    """By one answer for it alone; a process that is not new gets none."""
+    process.presence.take(hello(ANN))
+    assert process.heard() == []
+    process.presence.take(hello(BOB, is_new=True))
+    assert process.heard() == [(node_channel(BOB), hello(ME, ANN, BOB))]
+
+
+def test_one_answer_tells_of_all(process: Process) -> None:
+    """Whom somebody else knows is known, but oneself."""
+    process.presence.take(hello(ANN, BOB, ME))
+    assert process.presence.nodes.names() == (ANN, BOB)
+
+
+def test_who_has_no_clients_is_nobody_to_ask(clock: Clock) -> None:
+    """It is answered, and says of itself that it has none, but is in nobody's list."""
+    guest = Process(clock, has_clients=False)
+    guest.presence.take(hello(ANN, has_clients=False, is_new=True))
+
+    assert guest.presence.nodes.names() == ()
+    assert guest.heard() == [(node_channel(ANN), hello(has_clients=False))]
+
+
+def test_whoever_is_silent_is_gone(
+    clock: Clock, process: Process, caplog: pytest.LogCaptureFixture
+) -> None:
+    """After its time, with a line in the log that names it; others stay."""
+    process.presence.start()
+    process.presence.take(hello(ANN))
+    for _ in range(4):
+        clock.advance(HELLO_INTERVAL)
+        process.presence.take(hello(BOB))
+    assert clock.time() > 1000 + TIME_TO_LIVE
+    with caplog.at_level(logging.WARNING):
+        clock.advance(STEP * 2)
+
+    assert process.presence.nodes.names() == (BOB,)
+    assert [record.getMessage() for record in caplog.records] == [
+        "the process ann gives no sign of life any more"
     ]
 
 
-@on_loop
-async def test_who_is_new_is_told_of_everybody() -> None:
-    """One answer is enough to know all."""
-    cluster = Cluster()
-    cluster.presence.take(hello(ANN))
-    cluster.presence.take(hello(BOB, is_new=True))
+def test_nobody_is_judged_while_the_bus_is_away(clock: Clock, process: Process) -> None:
+    """Nothing is said then either; and who was known has a whole life's time again."""
+    process.presence.start()
+    process.presence.take(hello(ANN))
+    process.heard()
+    process.is_connected = False
+    clock.advance(3 * TIME_TO_LIVE)
+    assert (process.heard(), process.presence.nodes.names()) == ([], (ANN,))
 
-    assert cluster.said == [(node_channel(BOB), hello(ME, ANN, BOB))]
-    assert cluster.presence.nodes.names() == (ANN, BOB)
-
-
-@on_loop
-async def test_hearsay_makes_known() -> None:
-    """Whom another knows is expected to answer."""
-    cluster = Cluster()
-    cluster.presence.take(hello(ANN, BOB, ME))
-
-    assert cluster.presence.nodes.names() == (ANN, BOB)
-
-
-@on_loop
-async def test_who_has_no_clients_is_answered_but_not_asked() -> None:
-    """A program that only sends is no place to look for clients."""
-    cluster = Cluster()
-    cluster.presence.take(hello(ANN, has_clients=False, is_new=True))
-
-    assert cluster.presence.nodes.names() == ()
-    assert cluster.said == [(node_channel(ANN), hello(ME))]
+    process.is_connected = True
+    clock.advance(2 * HELLO_INTERVAL)
+    assert (process.heard(), process.presence.nodes.names()) == ([], (ANN,))
+    process.presence.return_()
+    clock.advance(TIME_TO_LIVE - STEP)
+    assert process.presence.nodes.names() == (ANN,)
+    clock.advance(HELLO_INTERVAL + STEP)
+    assert process.presence.nodes.names() == ()
 
 
-@on_loop
-async def test_who_was_away_is_told_how_far_we_have_come() -> None:
-    """Once for all who come back together."""
-    cluster = Cluster()
+def test_whoever_returns_asks_for_everything(clock: Clock, process: Process) -> None:
+    """For signs of life and for marks, and publishes its own marks a little later, once."""
+    process.presence.return_()
+    assert process.heard() == [(EVERYBODY, hello(is_new=True, was_away=True))]
+    assert process.marks == 0
+    clock.advance(MARK_DELAY + STEP)
+    assert process.marks == 1
+
+
+def test_those_who_were_away_at_once_get_marks_once(clock: Clock, process: Process) -> None:
+    """And again, who comes back later."""
+    process.presence.return_()
+    clock.advance(MARK_DELAY / 2)
     for node in (ANN, BOB):
-        cluster.presence.take(hello(node, is_new=True, was_away=True))
-    await eventually(lambda: cluster.marks == 1)
-    cluster.presence.return_()
-    await eventually(lambda: cluster.marks == 2)
-
-    assert cluster.said[-1] == (EVERYBODY, hello(ME, is_new=True, was_away=True))
-
-
-@on_loop
-async def test_nothing_is_said_while_the_bus_is_away() -> None:
-    """And nobody is judged before they had the time to be heard again."""
-    cluster = Cluster()
-    cluster.presence.start()
-    cluster.is_connected = False
-    await asyncio.sleep(0.05)
-    said = len(cluster.said)
-    cluster.is_connected = True
-    await asyncio.sleep(0.05)
-    assert len(cluster.said) == said
-    cluster.presence.return_()
-    await eventually(lambda: len(cluster.said) > said + 1)
-    cluster.presence.stop()
+        process.presence.take(hello(node, was_away=True))
+    clock.advance(MARK_DELAY)
+    assert process.marks == 1
+    process.presence.take(hello(ANN, was_away=True))
+    clock.advance(MARK_DELAY + STEP)
+    assert process.marks == 2
 
 
-@on_loop
-async def test_at_first_nobody_is_unknown() -> None:
-    """A process that has just started cannot tell who is not there."""
-    cluster = Cluster()
-    loop = asyncio.get_running_loop()
-    cluster.presence.start()
-    assert not cluster.presence.is_unknown(ANN)
-    await cluster.presence.discover(loop.time() + 0.01)
-    assert not cluster.presence.is_unknown(ANN)
-    await cluster.presence.discover(loop.time() + 5)
-    await eventually(lambda: cluster.presence.is_unknown(ANN))
-    cluster.presence.take(hello(ANN))
-    assert not cluster.presence.is_unknown(ANN)
-    cluster.presence.stop()
+def test_in_the_beginning_nobody_is_unknown(clock: Clock, process: Process) -> None:
+    """Until those who are there had the time to say so."""
+    process.presence.start()
+    process.presence.take(hello(ANN))
+    assert not process.presence.is_unknown(BOB)
+    clock.advance(DISCOVERY_TIME + STEP)
+    assert process.presence.is_unknown(BOB)
+    assert not process.presence.is_unknown(ANN)
 
 
-@on_loop
-async def test_the_silent_are_forgotten() -> None:
-    """After the time that everybody has."""
-    cluster = Cluster()
-    long_ago = asyncio.get_running_loop().time() - 60
-    cluster.presence.nodes.hear(ANN, long_ago)
-    cluster.presence.take(hello(BOB))
-    cluster.presence.start()
-    await eventually(lambda: cluster.presence.nodes.names() == (BOB,))
-    cluster.presence.stop()
+@pytest.mark.parametrize(
+    ("patience", "takes"), [(10.0, DISCOVERY_TIME), (0.2, 0.2), (0.0, 0.0), (-1.0, 0.0)]
+)
+def test_discovery_takes_its_time_but_no_longer_than_the_deadline(
+    clock: Clock, process: Process, patience: float, takes: float
+) -> None:
+    """Nor than its own time."""
+    process.presence.start()
+    task = clock.create_task(process.presence.discover(clock.time() + patience))
+    clock.run_until_complete(_turns())
+    clock.advance(takes - STEP)
+    assert task.done() is (takes == 0)
+    clock.advance(3 * STEP)
+    assert task.done()
+
+
+def test_discovery_happens_once(clock: Clock, process: Process) -> None:
+    """Whoever asks later does not wait."""
+    process.presence.start()
+    clock.advance(DISCOVERY_TIME + STEP)
+    task = clock.create_task(process.presence.discover(clock.time() + 10))
+    clock.run_until_complete(_turns())
+    assert task.done()
