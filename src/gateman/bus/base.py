@@ -104,13 +104,17 @@ class Bus(Protocol):
     def max_payload_size(self) -> int:
         """The largest payload, in bytes; of a NATS server it is known after :meth:`start`."""
 
-    async def start(self) -> None:
+    async def start(self, *, patience: float | None = None) -> None:
         """
         Connect, and begin to subscribe to what was asked for before.
 
+        Args:
+            patience: After so many seconds it returns without a broker, which is then away: the
+                bus goes on trying, and reports a gap when it is there. ``None`` for one attempt.
+
         Raises:
-            BusError: The broker is not there, or refuses us. Then nothing is left open, and it
-                may be tried again.
+            BusError: Without ``patience``: the broker is not there, or refuses us. Then nothing
+                is left open, and it may be tried again. Always: the bus is stopped.
         """
 
     async def stop(self) -> None:

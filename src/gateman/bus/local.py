@@ -37,15 +37,29 @@ def local_bus(
         raise ConfigError(
             f"the bus's URL local://{path} has no absolute path", "write local:///path/to/socket"
         )
-    router = _Router(Path(path), connect_timeout)
+    router = _Router(Path(path), Path(path), connect_timeout)
     return RemoteBus(router, max_pending_size=max_pending_size)
+
+
+def held_bus(path: Path) -> RemoteBus:
+    """
+    Make the bus of a router whose socket this process may reach now, and perhaps not later.
+
+    Args:
+        path: The router's socket, absolute; whoever listens there has to go on listening.
+
+    Returns:
+        The bus, not started.
+    """
+    return RemoteBus(_Router(path, unix.hold(path), CONNECT_TIMEOUT))
 
 
 class _Router:
     """The router behind a path; see :class:`~.remote.Dialect`."""
 
-    def __init__(self, path: Path, connect_timeout: float) -> None:
+    def __init__(self, path: Path, reach: Path, connect_timeout: float) -> None:
         self._path = path
+        self._reach = reach
         self._connect_timeout = connect_timeout
 
     @property
@@ -60,7 +74,7 @@ class _Router:
             raise BusError(self.url, self._reason(error)) from None
 
     async def _dial(self) -> Link:
-        sock = await unix.connect(self._path)
+        sock = await unix.connect(self._reach)
         uid = unix.peer_uid(sock)
         # Root may be asked to send to anybody's; nobody else sends to a stranger's.
         if os.geteuid() != 0 and uid not in {None, 0, os.geteuid()}:

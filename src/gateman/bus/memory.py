@@ -179,8 +179,9 @@ class MemoryBus:
         """The largest payload, in bytes."""
         return self._max_payload_size
 
-    async def start(self) -> None:
-        """See :meth:`.base.Bus.start`."""
+    async def start(self, *, patience: float | None = None) -> None:
+        """See :meth:`.base.Bus.start`; there is nothing to wait for."""
+        del patience
         if self._loop is not None:
             return
         self._routing.check()

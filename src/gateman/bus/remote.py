@@ -145,15 +145,32 @@ class RemoteBus:
         """See :attr:`.base.Bus.max_payload_size`."""
         return self._max_payload_size
 
-    async def start(self) -> None:
+    async def start(self, *, patience: float | None = None) -> None:
         """See :meth:`.base.Bus.start`."""
         self._routing.check()
-        if self._link is None and self._reconnecting is None:
+        if self._link is not None or self._reconnecting is not None:
+            return
+        if patience is not None:
+            await self._begin(patience)
+        else:
             link = await self._dialect.dial()
             if self._is_stopped:
                 link.abort()
                 self._routing.check()
             self._open(link)
+
+    async def _begin(self, patience: float) -> None:
+        since = time.time()
+        connecting = asyncio.get_running_loop().create_task(self._reconnect(is_first=True))
+        self._reconnecting = connecting
+        try:
+            await asyncio.wait([connecting], timeout=patience)
+        except BaseException:
+            connecting.cancel()
+            raise
+        if not connecting.done():
+            self._losses.broken(since, 0)
+            self._log("dial", f"the bus {self.url} is not there yet: going on without it")
 
     async def stop(self) -> None:
         """See :meth:`.base.Bus.stop`."""
@@ -358,14 +375,15 @@ class RemoteBus:
         if self._drained is not None and not self._drained.done():
             self._drained.set_result(None)
 
-    async def _reconnect(self) -> None:
+    async def _reconnect(self, *, is_first: bool = False) -> None:
         for attempt in itertools.count():
             longest = min(_LONGEST_PAUSE, _FIRST_PAUSE * 2 ** min(attempt, 10))
-            await asyncio.sleep(random.uniform(0, longest))  # noqa: S311 - no secret
+            if attempt or not is_first:
+                await asyncio.sleep(random.uniform(0, longest))  # noqa: S311 - no secret
             try:
                 link = await self._dialect.dial()
             except BusError as error:
-                self._log("dial", f"the bus {self.url} is still away: {error.problem}")
+                self._log("dial", f"the bus {self.url} is away: {error.problem}; trying again")
             else:
                 self._reconnecting = None
                 self._open(link)

@@ -4,7 +4,7 @@ The router: one process that the processes of a machine connect to, and that pas
     python -m gateman.bus.router /path/to/socket
     python -m gateman.bus.router --fd 3
 
-Only processes of the same user, and of root, are served. It keeps nothing but who wants what. Who
+Only processes of the same user, and of root, are served; and of those that ``--as`` names. It keeps nothing but who wants what. Who
 does not take its messages in time loses them, and is told how many; the others do not notice.
 """
 
@@ -15,7 +15,7 @@ import os
 import signal
 import socket
 import time
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from pathlib import Path
 from typing import cast
 
@@ -31,15 +31,21 @@ _PONG = frame(Kind.PONG)
 _PARENT_INTERVAL = 1.0
 
 
-async def route(listener: socket.socket, *, max_pending_size: int = MAX_PENDING_SIZE) -> None:
+async def route(
+    listener: socket.socket,
+    *,
+    uids: Collection[int] = (),
+    max_pending_size: int = MAX_PENDING_SIZE,
+) -> None:
     """
     Serve until cancelled.
 
     Args:
         listener: A listening unix socket; it is closed in the end, its path stays.
+        uids: Whose processes are served, beside this process's user's and root's.
         max_pending_size: How much may wait for one process, in bytes.
     """
-    router = _Router(max_pending_size)
+    router = _Router(max_pending_size, {0, os.geteuid(), *uids})
     # Not create_unix_server: that would remove the path of whoever made the socket.
     server = await asyncio.get_running_loop().create_server(lambda: _Client(router), sock=listener)
     try:
@@ -53,8 +59,9 @@ async def route(listener: socket.socket, *, max_pending_size: int = MAX_PENDING_
 class _Router:
     """Who wants what."""
 
-    def __init__(self, max_pending_size: int) -> None:
+    def __init__(self, max_pending_size: int, uids: Collection[int]) -> None:
         self.max_pending_size = max_pending_size
+        self.uids = uids
         self.clients: set[_Client] = set()
         # Tuples: they are small, and read far more often than changed.
         self.interest: dict[bytes, tuple[_Client, ...]] = {}
@@ -111,7 +118,7 @@ class _Client(asyncio.Protocol):
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         self.transport = cast("asyncio.Transport", transport)
         uid = unix.peer_uid(transport.get_extra_info("socket"))
-        if uid not in {None, 0, os.geteuid()}:
+        if uid is not None and uid not in self._router.uids:
             self._refuse(f"a process of another user (uid {uid})")
             return
         half = self._router.max_pending_size // 2
@@ -202,10 +209,12 @@ class _Client(asyncio.Protocol):
         self.transport.abort()
 
 
-async def _until_ended(listener: socket.socket, parent: int | None) -> None:
+async def _until_ended(
+    listener: socket.socket, parent: int | None, uids: Collection[int] = ()
+) -> None:
     """Serve until a signal comes; of a parent that is served, its end counts as one."""
     loop = asyncio.get_running_loop()
-    routing = loop.create_task(route(listener))
+    routing = loop.create_task(route(listener, uids=uids))
     loop.add_signal_handler(signal.SIGTERM, routing.cancel)
     if parent is None:
         loop.add_signal_handler(signal.SIGINT, routing.cancel)
@@ -213,6 +222,18 @@ async def _until_ended(listener: socket.socket, parent: int | None) -> None:
         await asyncio.wait([routing], timeout=None if parent is None else _PARENT_INTERVAL)
         if parent is not None and os.getppid() != parent:
             routing.cancel()
+
+
+def _identity(text: str) -> tuple[int, int]:
+    uid, _, gid = text.partition(":")
+    return int(uid), int(gid)
+
+
+def _become(uid: int, gid: int) -> None:
+    # Nothing that it does takes a supplementary group.
+    os.setgroups([])
+    os.setgid(gid)
+    os.setuid(uid)
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -234,13 +255,26 @@ def main(arguments: Sequence[str] | None = None) -> int:
         help="a listening unix socket, inherited from a parent; Ctrl-C is then the parent's"
         " business, and the router ends when the parent does",
     )
+    parser.add_argument(
+        "--as",
+        dest="identities",
+        type=_identity,
+        action="append",
+        default=[],
+        metavar="UID:GID",
+        help="whom it becomes, if root starts it; given again, who is served too",
+    )
     options = parser.parse_args(arguments)
     logging.basicConfig(format="%(asctime)s pid:%(process)d %(levelname)s %(message)s")
     if options.fd is not None:
         signal.signal(signal.SIGINT, signal.SIG_IGN)
         listener = socket.socket(fileno=options.fd)
         listener.settimeout(0)
-        asyncio.run(_until_ended(listener, os.getppid()))
+        if options.identities:
+            # Not before: the interpreter and this package may be in a folder of root's.
+            _become(*options.identities[0])
+        uids = {uid for uid, _ in options.identities}
+        asyncio.run(_until_ended(listener, os.getppid(), uids))
         return ExitCode.STOPPED
     try:
         listener = unix.listen(options.path)

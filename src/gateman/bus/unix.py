@@ -78,6 +78,23 @@ async def connect(path: Path) -> socket.socket:
     return sock
 
 
+def hold(path: Path) -> Path:
+    """
+    Keep a socket reachable, whatever this process may no longer do and whoever removes its path.
+
+    Args:
+        path: Where it is.
+
+    Returns:
+        Another path to it, for this process only; ``path`` where there is none.
+    """
+    if sys.platform == "linux":
+        # proc(5): it leads to the file itself, past the folders above it.
+        with contextlib.suppress(OSError):
+            return Path(f"/proc/self/fd/{os.open(path, os.O_PATH | os.O_CLOEXEC)}")
+    return path
+
+
 def peer_uid(sock: socket.socket) -> int | None:
     """
     Find out who is at the other end.

@@ -6,6 +6,7 @@ whatever becomes of the bus. :mod:`.hub` has the names for all of it.
 """
 
 import asyncio
+import contextlib
 import secrets
 from collections import Counter
 from collections.abc import Awaitable, Callable, Coroutine
@@ -44,6 +45,9 @@ from .presence import Presence
 from .questions import Questions
 from .registry import Change, Kind, Topic
 from .replies import refusal
+
+# Seconds for which a process with clients waits for its bus before it serves without.
+_PATIENCE = 0.5
 
 
 class Station:
@@ -98,10 +102,10 @@ class Station:
 
     async def start(self) -> None:
         """
-        Connect with the others.
+        Connect with the others; where clients are served, soon or whenever it can be.
 
         Raises:
-            BusError: The bus is not there, or refuses us.
+            BusError: There are no clients, and the bus is not there, or refuses us.
         """
         bus = self.bus
         if bus is None:
@@ -111,9 +115,13 @@ class Station:
             bus.subscribe(subject_of(channel), self._receive)
             for channel in (EVERYBODY, node_channel(self.node))
         ]
-        await bus.start()
-        for one in routed:
-            await one
+        patience = _PATIENCE if self._has_clients else None
+        await bus.start(patience=patience)
+        # Clients here are served whether or not there is anybody else.
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(patience if bus.is_connected else 0):
+                for one in routed:
+                    await one
         self._post = Post(
             self.node,
             bus.publish,
@@ -284,8 +292,8 @@ class Station:
                     await one
         except TimeoutError:
             raise Unconfirmed(
-                f"the bus has not confirmed in {self.questions.timeout:g} seconds that what is sent to"
-                f" the {topic.kind} {topic.name!r} elsewhere comes here"
+                f"the bus has not confirmed in {self.questions.timeout:g} seconds that what is"
+                f" sent to the {topic.kind} {topic.name!r} elsewhere comes here"
             ) from None
 
     async def _confirm(self, node: NodeId, order: Order) -> None:

@@ -28,7 +28,7 @@ class Assignment:
         path: The script.
         module: The name by which it is run with ``-m``; empty for a file.
         argv: The program's arguments, without its name.
-        bus: The bus between the processes; empty if there is none.
+        bus: The socket of the router between the processes; empty if there is none.
     """
 
     worker: int

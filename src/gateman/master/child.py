@@ -15,11 +15,13 @@ import time
 import traceback
 from collections.abc import Sequence
 from dataclasses import asdict
+from pathlib import Path
 from typing import Any, NoReturn
 
 from .. import process
-from ..attributes import make_bus
+from ..attributes import OWN_BUS, make_bus
 from ..bus import Bus
+from ..bus.local import held_bus
 from ..errors import BusError, ConfigError, ExitCode
 from ..log import logger, write_to_stderr
 from ..net.renewal import INTERVAL, Renewal
@@ -59,6 +61,7 @@ def run(workers: Sequence[Worker], assignment: Assignment) -> NoReturn:
     write_to_stderr(os.environ, f"{name_of(worker)}/{worker.id}")
     make = service_maker(worker, now=time.time())
     process.allow_open_files()
+    bus = _bus_of(worker, assignment)
     who = identity.find(worker.user, worker.group)
     if who is not None:
         identity.assume(who)
@@ -68,9 +71,8 @@ def run(workers: Sequence[Worker], assignment: Assignment) -> NoReturn:
     channel = socket.socket(fileno=assignment.channel)
     channel.setblocking(False)
     child = Child(worker, slots)
-    bus = worker.bus or assignment.bus
     try:
-        asyncio.run(child.serve(make, channel, make_bus(bus) if bus else None))
+        asyncio.run(child.serve(make, channel, bus))
     except BusError as error:
         logger.error("%s", error)
         sys.exit(int(ExitCode.CRASHED))
@@ -83,6 +85,13 @@ def run(workers: Sequence[Worker], assignment: Assignment) -> NoReturn:
     except asyncio.CancelledError:
         pass  # It was told to end while it still started.
     sys.exit(int(ExitCode.STOPPED))
+
+
+def _bus_of(worker: Worker, assignment: Assignment) -> Bus | None:
+    """Make the bus, while this process may still reach the folder of the router's socket."""
+    if worker.bus is not None:
+        return make_bus(worker.bus)
+    return held_bus(Path(assignment.bus)) if assignment.bus else None
 
 
 def _assigned(workers: Sequence[Worker], assignment: Assignment) -> Worker:

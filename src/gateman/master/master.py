@@ -20,6 +20,7 @@ from dataclasses import replace
 from functools import partial
 from typing import Any, assert_never
 
+from ..attributes import OWN_BUS
 from ..errors import ConfigError, ExitCode
 from ..log import FORMAT_VARIABLE, LogFile, logger
 from . import events, status
@@ -248,7 +249,7 @@ class Master:
                     path=str(self._script.path),
                     module=self._script.module,
                     argv=sys.argv[1:],
-                    bus="" if self._router is None else self._router.url,
+                    bus="" if self._router is None else str(self._router.path),
                 )
                 offspring = spawn(
                     assignment,
@@ -385,11 +386,20 @@ class Master:
                 else:
                     self._reloaders.append(visitor)
                     self._reload(is_gentle=bool(request.get("gently")))
+            case {"command": "bus"}:
+                visitor.answer(bus=self._bus())
             case {"command": "hangup"}:
                 self._hang_up()
                 visitor.answer()
             case _:
                 visitor.answer(error="the running master knows no such command.")
+
+    def _bus(self) -> Any:
+        """The bus by which the hubs of the processes are reached; ``None`` if there is none."""
+        named = [one.worker.bus for one in self._planned if one.worker.bus not in {None, OWN_BUS}]
+        if named:
+            return named[0]
+        return None if self._router is None else self._router.url
 
     def _ask_all(
         self, message: dict[str, Any], patience: float, then: Callable[[Question], None]

@@ -4,6 +4,10 @@ The router of the local bus, which a master keeps up beside its processes.
 Where more than one process serves and nobody named a bus, this is what connects their hubs: see
 :mod:`gateman.bus.router`. The master owns the socket, so that processes which connect while the
 router is being replaced wait, and are not refused.
+
+With ``user=``, root's master makes the socket, and the router gives root up as the workers do. Its
+socket is then its user's, 0600. Where workers have several users it is everybody's to connect to,
+and the router refuses all who are neither root nor one of these.
 """
 
 import os
@@ -12,8 +16,8 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
+from ..attributes import OWN_BUS
 from ..bus import unix
-from ..errors import ConfigError
 from ..log import logger
 from .identity import Identity
 from .plan import Planned
@@ -32,33 +36,35 @@ _STOP_TIMEOUT = 2.0  # seconds
 class Router:
     """A socket, and the process that serves it."""
 
-    def __init__(self, path: Path, identity: Identity | None) -> None:
+    def __init__(self, path: Path, identities: Sequence[Identity] = ()) -> None:
         """
         Make the socket.
 
         Args:
             path: Where.
-            identity: Who uses it; ``None`` for the master's own user.
+            identities: Who uses it, beside the master's own user; the router runs as the first.
 
         Raises:
             ConfigError: There can be no socket.
         """
         self._path = path
-        self._identity = identity
+        self._identities = identities
         # Nobody but the router of a killed master listens there: that would take the claim.
         path.unlink(missing_ok=True)
         self._listener = unix.listen(path)
-        if identity is not None:
-            os.chown(path, identity.uid, identity.gid)
+        if identities:
+            os.chown(path, identities[0].uid, identities[0].gid)
+        if len({one.uid for one in identities}) > 1:
+            path.chmod(0o666)
         self._process: subprocess.Popen[bytes] | None = None
         self._started_at = 0.0
         self._failures = 0
         self._due_at: float | None = 0.0
 
     @property
-    def url(self) -> str:
-        """The bus, for the processes."""
-        return f"local://{self._path}"
+    def path(self) -> Path:
+        """The socket."""
+        return self._path
 
     @property
     def due_at(self) -> float | None:
@@ -76,16 +82,12 @@ class Router:
             return
         self._due_at = None
         self._started_at = now
-        who = self._identity
         try:
             with interrupts_held_back():
                 self._process = subprocess.Popen(  # noqa: S603 - ourselves
-                    _command(self._listener.fileno()),
+                    _command(self._listener.fileno(), self._identities),
                     pass_fds=(self._listener.fileno(),),
                     stdin=subprocess.DEVNULL,
-                    user=None if who is None else who.uid,
-                    group=None if who is None else who.gid,
-                    extra_groups=None if who is None else [],
                 )
         except OSError as error:
             self._ended(now, f"cannot be started ({(error.strerror or str(error)).lower()})")
@@ -131,28 +133,26 @@ def router_of(planned: Sequence[Planned], path: Path) -> Router | None:
         path: Where its socket is to be.
 
     Returns:
-        It; ``None`` if there is one process, or all have been told of another bus.
+        It; ``None`` if all have been told of another bus. One process has it too: other programs
+        connect to it.
 
     Raises:
-        ConfigError: There can be none for these processes.
+        ConfigError: There can be no socket.
     """
     users = [one for one in planned if one.worker.bus is None]
-    if not users or sum(one.policy.count for one in planned) < 2:
+    if not users:
         return None
-    identities = {one.identity for one in users}
-    if len(identities) > 1:
-        raise ConfigError(
-            "workers that run as different users have no local bus in common",
-            "run them as one, or connect them with bus='nats://…'",
-        )
-    return Router(path, identities.pop())
+    found = (one.identity for one in users)
+    return Router(path, list(dict.fromkeys(one for one in found if one is not None)))
 
 
-def _command(fd: int) -> list[str]:
+def _command(fd: int, identities: Sequence[Identity]) -> list[str]:
     root = str(Path(__file__).parents[2])
     # Not -m: the script may have found gateman by changing sys.path.
     code = (
         f"import sys; sys.path.append({root!r});"
         " from gateman.bus.router import main; sys.exit(main())"
     )
-    return [sys.executable, *interpreter_options(sys.orig_argv), "-c", code, "--fd", str(fd)]
+    users = [f"--as={one.uid}:{one.gid}" for one in identities]
+    options = interpreter_options(sys.orig_argv)
+    return [sys.executable, *options, "-c", code, "--fd", str(fd), *users]
