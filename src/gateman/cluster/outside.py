@@ -14,6 +14,7 @@ import atexit
 import os
 import threading
 from collections.abc import Awaitable, Callable
+from concurrent.futures import CancelledError
 from functools import partial, wraps
 from types import TracebackType
 from typing import Concatenate, ParamSpec, Self, TypeVar
@@ -79,12 +80,13 @@ class SyncHub:
             options: What that bus takes beside its URL.
 
         Raises:
-            ConfigError: The URL or an option makes no sense.
+            ConfigError: The URL, the timeout or an option makes no sense.
         """
         self._lock = threading.Lock()
         self._open_bus = partial(open_bus, url, **options)
-        # So that a mistake in it is told here.
+        # So that a mistake in them is told here.
         self._open_bus()
+        Hub().answer_timeout = answer_timeout
         self._answer_timeout = answer_timeout
         self._is_closed = False
         self._pid = 0
@@ -122,7 +124,11 @@ class SyncHub:
     count_uids = _awaited(Hub.count_uids)
 
     def close(self) -> None:
-        """Send what waits, within a second, and end; nothing happens if it is closed."""
+        """
+        Send what waits, within a second, and end; nothing happens if it is closed.
+
+        Threads that wait for an answer get an error.
+        """
         with self._lock:
             self._is_closed = True
             hub, loop, thread = self._hub, self._loop, self._thread
@@ -149,22 +155,28 @@ class SyncHub:
         async def run() -> T:
             return await do(await self._connected())
 
-        return asyncio.run_coroutine_threadsafe(run(), self._running_loop()).result()
+        # Locked, so that the loop is not closed before it knows of this.
+        with self._lock:
+            loop = self._running_loop()
+            waiting = asyncio.run_coroutine_threadsafe(run(), loop)
+        try:
+            return waiting.result()
+        except CancelledError:
+            raise _closed() from None
 
     def _running_loop(self) -> asyncio.AbstractEventLoop:
-        with self._lock:
-            if self._is_closed:
-                raise HubError("the hub is closed")
-            if self._loop is None or self._pid != os.getpid():
-                self._pid = os.getpid()
-                self._hub = None
-                self._gate = asyncio.Lock()
-                self._loop = asyncio.new_event_loop()
-                self._thread = threading.Thread(
-                    target=_serve, args=(self._loop,), name="gateman hub", daemon=True
-                )
-                self._thread.start()
-            return self._loop
+        if self._is_closed:
+            raise _closed()
+        if self._loop is None or self._pid != os.getpid():
+            self._pid = os.getpid()
+            self._hub = None
+            self._gate = asyncio.Lock()
+            self._loop = asyncio.new_event_loop()
+            self._thread = threading.Thread(
+                target=_serve, args=(self._loop,), name="gateman hub", daemon=True
+            )
+            self._thread.start()
+        return self._loop
 
     async def _connected(self) -> Hub:
         # On the loop's thread: whoever comes while it connects waits for it.
@@ -173,6 +185,9 @@ class SyncHub:
                 hub = Hub()
                 hub.answer_timeout = self._answer_timeout
                 await hub.start(self._open_bus(), has_clients=False)
+                if self._is_closed:
+                    await hub.stop()
+                    raise _closed()
                 self._hub = hub
             return self._hub
 
@@ -180,5 +195,15 @@ class SyncHub:
 def _serve(loop: asyncio.AbstractEventLoop) -> None:
     try:
         loop.run_forever()
+        # Whoever still waits hears that it is over.
+        tasks = asyncio.all_tasks(loop)
+        for task in tasks:
+            task.cancel()
+        if tasks:
+            loop.run_until_complete(asyncio.wait(tasks))
     finally:
         loop.close()
+
+
+def _closed() -> HubError:
+    return HubError("the hub is closed")
