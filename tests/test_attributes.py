@@ -54,6 +54,11 @@ BAD: list[tuple[str, object, str]] = [
     ("allowed_origins", [5], "5 in allowed_origins is no text"),
     ("subprotocols", "chat", "subprotocols='chat' is no list: write subprotocols=['…']."),
     ("subprotocols", 5, "subprotocols=5 is no list"),
+    (
+        "subprotocols",
+        ["a b"],
+        "'a b' in subprotocols is no name that a client could send: use letters",
+    ),
     ("subprotocols", [b"chat"], "b'chat' in subprotocols is no text"),
     ("health_path", "healthz", "health_path='healthz' is no path: begin it with '/'."),
     ("slow_consumer", "drop", "'drop' is no policy for slow consumers"),

@@ -179,3 +179,14 @@ def test_ctrl_c_elsewhere_is_shown_as_ever(script: Path) -> None:
 
     assert code == -signal.SIGINT
     assert errors.endswith("KeyboardInterrupt\n")
+
+
+def test_what_reads_the_command_line_is_not_where_the_mistake_is(script: Path) -> None:
+    """A command of the program's own is named by its ``run_all``, not by a line of click's."""
+    script.write_text(
+        "from gateman import Worker\nWorker('websocket://127.0.0.1:0')\nWorker.run_all()\n"
+    )
+    code, errors = run(script, "start", "-d", "--log-file", script.parent / "none" / "chat.log")
+
+    assert code == 78
+    assert errors.startswith(f"{script}:3: the log file ")

@@ -47,7 +47,7 @@ def test_what_is_not_declared() -> None:
     }
 
     assert others == {
-        "name": "none",
+        "name": "worker",
         "listen": ListenAddress("127.0.0.1", 8282, "", is_secure=False),
         "contexts": None,
         "limits": Limits(),
@@ -138,7 +138,7 @@ def test_settings_are_constants() -> None:
     with pytest.raises(FrozenInstanceError):
         found.name = "other"  # type: ignore[misc]
 
-    assert found.name == "none"
+    assert found.name == "worker"
 
 
 def test_every_setting_is_documented() -> None:

@@ -6,6 +6,7 @@ from typing import Any
 from .bus import Bus, open_bus
 from .errors import ConfigError
 from .listen import ListenAddress
+from .net.response import is_token
 from .options import Limits, SlowConsumer, Timeouts
 from .websocket.deflate import Deflate
 
@@ -68,7 +69,14 @@ def subprotocols(value: Iterable[str]) -> tuple[str, ...]:
     Raises:
         ConfigError: It is no list of names.
     """
-    return tuple(_strings("subprotocols", value))
+    names = tuple(_strings("subprotocols", value))
+    for name in names:
+        if not is_token(name):
+            raise ConfigError(
+                f"{name!r} in subprotocols is no name that a client could send",
+                "use letters, digits, '.' and '-', such as 'chat.v1'",
+            )
+    return names
 
 
 def _strings(name: str, value: Iterable[str]) -> list[str]:

@@ -6,7 +6,7 @@ from types import TracebackType
 from .errors import CommandError, ConfigError
 
 # Modules in which no user's mistake is: ours, and those below us, such as asyncio.
-_NOT_THE_USERS = {__package__, *sys.stdlib_module_names}
+_NOT_THE_USERS = {__package__, "click", *sys.stdlib_module_names}
 
 
 def show(kind: type[BaseException], error: BaseException, trace: TracebackType | None) -> None:

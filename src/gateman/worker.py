@@ -167,7 +167,7 @@ class Worker:
         listen: str,
         context: Mapping[str, Mapping[str, Any]] | None = None,
         *,
-        name: str = "none",
+        name: str = "worker",
         count: int = 1,
         transport: str | None = None,
         limits: Limits | Mapping[str, Any] | None = None,

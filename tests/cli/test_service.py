@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 from websockets.sync.client import connect
 
+from gateman.ops.certificates import development_certificate
 from tests.support.master import GATEMAN, ask, echo, files_beside, is_alive, master, run, until
 
 
@@ -129,7 +130,7 @@ BROKEN = {
     "no certificate": (
         "from gateman import Worker\nWorker('wss://127.0.0.1:0')\nWorker.run_all()\n",
         78,
-        "worker 'none' has transport='ssl', but no certificate",
+        "worker 'worker' has transport='ssl', but no certificate",
     ),
     "no such user": (
         "from gateman import Worker\nWorker('ws://127.0.0.1:0', user='nobody-of-this-name')\n",
@@ -185,6 +186,22 @@ def test_check(tmp_path: Path) -> None:
     assert (checked.returncode, checked.stderr) == (0, "")
     assert checked.stdout == (
         "server.py: chat would listen on websocket://127.0.0.1:7001 with 2 processes\n"
+    )
+
+
+def test_check_names_the_address_as_clients_reach_it(tmp_path: Path) -> None:
+    """A worker with TLS listens on wss://, however it was declared, and has a name in any case."""
+    subject = development_certificate([], tmp_path, data=tmp_path / "authority")
+    context = {"ssl": {"local_cert": str(subject.certificate), "local_pk": str(subject.key)}}
+    (tmp_path / "server.py").write_text(
+        "from gateman import Worker\n"
+        f"worker = Worker('websocket://127.0.0.1:7001', {context!r}, transport='ssl')\n"
+    )
+    checked = run([*GATEMAN, "check", "server.py"], tmp_path)
+
+    assert (checked.returncode, checked.stderr) == (0, "")
+    assert checked.stdout.splitlines()[0] == (
+        "server.py: worker would listen on wss://127.0.0.1:7001 with 1 process"
     )
 
 

@@ -467,3 +467,15 @@ async def test_pause_before_the_open_may_be_taken_back() -> None:
         await journal.until("on_message", "a")
 
         assert journal.of("unsent") == [(0,)]
+
+
+@on_loop
+async def test_a_proxy_that_speaks_http_1_0_is_named() -> None:
+    """As old versions of Nginx do unless told otherwise: the operator reads what to change."""
+    async with serve() as server:
+        answer = await server.ask(handshake().replace(b"HTTP/1.1", b"HTTP/1.0"))
+        (line,) = server.lines()
+
+        assert answer.status == 505
+        assert "arrived as HTTP/1.0" in line
+        assert "nginx: proxy_http_version 1.1" in line

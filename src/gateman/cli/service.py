@@ -5,6 +5,7 @@ import os
 import sys
 import time
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -212,8 +213,9 @@ def check(workers: Sequence[Worker] | None, script: str) -> None:
         for planned in plan(declared, now=now):
             settings = planned.settings
             contexts = settings.contexts
+            listen = replace(settings.listen, is_secure=contexts is not None)
             click.echo(
-                f"{found}: {planned.policy.name} would listen on {settings.listen}"
+                f"{found}: {planned.policy.name} would listen on {listen}"
                 f" with {planned.policy.count} process{'es' * (planned.policy.count > 1)}"
             )
             for certificate in contexts.certificates if contexts is not None else ():

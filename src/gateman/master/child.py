@@ -31,7 +31,7 @@ from ..worker import Worker, service_maker
 from . import identity
 from .assignment import Assignment
 from .channel import Lines, line
-from .plan import name_of, policy_of
+from .plan import policy_of
 from .script import users_part
 from .vitals import Vitals
 
@@ -58,7 +58,7 @@ def run(workers: Sequence[Worker], assignment: Assignment) -> NoReturn:
     """
     worker = _assigned(workers, assignment)
     worker.id = assignment.number
-    write_to_stderr(os.environ, f"{name_of(worker)}/{worker.id}")
+    write_to_stderr(os.environ, f"{worker.name}/{worker.id}")
     make = service_maker(worker, now=time.time())
     process.allow_open_files()
     bus = _bus_of(worker, assignment)

@@ -80,7 +80,7 @@ def policy_of(worker: Worker, settings: Settings) -> Policy:
     """
     timeouts = settings.timeouts
     return Policy(
-        name=name_of(worker),
+        name=worker.name,
         count=worker.count,
         start=timeouts.start,
         stall=timeouts.stall,
@@ -93,19 +93,6 @@ def policy_of(worker: Worker, settings: Settings) -> Policy:
         max_lifetime=worker.max_lifetime,
         max_memory=worker.max_memory,
     )
-
-
-def name_of(worker: Worker) -> str:
-    """
-    Name a worker for people.
-
-    Args:
-        worker: What was declared.
-
-    Returns:
-        Its name, or what all are called that have none.
-    """
-    return "worker" if worker.name == "none" else worker.name
 
 
 def _clash(one: ListenAddress, other: ListenAddress) -> bool:

@@ -9,6 +9,7 @@ why, and then the end of the connection.
 import asyncio
 from email.utils import formatdate
 from enum import Enum
+from http import HTTPStatus
 from typing import Any
 
 from ..connection import GONE, Connection, State, join_address
@@ -222,6 +223,15 @@ class Handshake(asyncio.BufferedProtocol):
                 f" '{error.field}': the proxy in front must pass the upgrade on; `gateman proxy"
                 " nginx` and `gateman proxy apache` print configurations that do",
             )
+            raise
+        except HandshakeError as error:
+            if error.status == HTTPStatus.HTTP_VERSION_NOT_SUPPORTED:
+                door.wiring.events.noticed(
+                    "upgrade_not_passed_on",
+                    f"a handshake from {self._connection.peer_ip} arrived as HTTP/1.0: the proxy"
+                    " in front must speak HTTP/1.1 (nginx: proxy_http_version 1.1); `gateman"
+                    " proxy nginx` and `gateman proxy apache` print configurations that do",
+                )
             raise
         if self._admitted(door.admission.shake(door.wiring.loop.time()), request):
             self._check_origin(request)
