@@ -126,7 +126,8 @@ class Worker:
         group: As which group; by default the user's.
         bus: What connects the hubs of its processes with each other and with those of other
             machines: a URL such as ``"nats://host:4222"``, or a mapping of ``url`` and options.
-            By default the processes of this machine are connected.
+            By default those of this script are connected, and commands such as ``gateman push``
+            with them.
         id: Which of its processes this is: 0 to ``count - 1``.
         connections: The open connections of this process, by their id.
         callbacks: The functions that were declared, by name.

@@ -21,6 +21,8 @@ _COMMANDS = {
     "status": "status",
     "connections": "status",
     "check": "service",
+    "push": "push",
+    "who": "who",
     "cert": "cert",
     "proxy": "proxy",
     "systemd": "systemd",

@@ -19,7 +19,7 @@ from pathlib import Path
 from typing import Any, NoReturn
 
 from .. import process
-from ..attributes import OWN_BUS, make_bus
+from ..attributes import make_bus
 from ..bus import Bus
 from ..bus.local import held_bus
 from ..errors import BusError, ConfigError, ExitCode

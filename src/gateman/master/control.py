@@ -59,6 +59,10 @@ Commands:
         ``gently`` may be true: one slot after the other, each when the one before has drained.
         The answer comes when every slot has its new process, or says why not.
 
+    ``bus``
+        ``bus`` is what reaches the hubs of its processes: a URL, or a mapping with a ``url`` and
+        options; ``null`` if there is none.
+
     ``hangup``
         Re-read certificates and reopen logs, as SIGHUP does.
 """

@@ -20,7 +20,6 @@ from dataclasses import replace
 from functools import partial
 from typing import Any, assert_never
 
-from ..attributes import OWN_BUS
 from ..errors import ConfigError, ExitCode
 from ..log import FORMAT_VARIABLE, LogFile, logger
 from . import events, status
@@ -396,10 +395,9 @@ class Master:
 
     def _bus(self) -> Any:
         """The bus by which the hubs of the processes are reached; ``None`` if there is none."""
-        named = [one.worker.bus for one in self._planned if one.worker.bus not in {None, OWN_BUS}]
-        if named:
-            return named[0]
-        return None if self._router is None else self._router.url
+        if self._router is not None:
+            return f"local://{self._router.path}"
+        return next((one.worker.bus for one in self._planned if one.worker.bus is not None), None)
 
     def _ask_all(
         self, message: dict[str, Any], patience: float, then: Callable[[Question], None]

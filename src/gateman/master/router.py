@@ -16,7 +16,6 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from ..attributes import OWN_BUS
 from ..bus import unix
 from ..log import logger
 from .identity import Identity

@@ -1,0 +1,85 @@
+"""Which bus a command is about, and the hub that is reached by it."""
+
+import asyncio
+import os
+from collections.abc import Awaitable, Callable, Mapping
+from typing import Any
+
+import click
+
+from ..attributes import make_bus
+from ..cluster.hub import Hub
+from ..errors import BusError, CommandError, ConfigError, HubError
+from ..master import control
+from ..master.script import Script
+
+_VARIABLE = "GATEMAN_BUS"
+
+
+def bus_options(command: Callable[..., None]) -> Callable[..., None]:
+    """
+    Give a command the options that say which service it is about.
+
+    Args:
+        command: It; gets ``bus`` and ``service``.
+
+    Returns:
+        It, with them.
+    """
+    for option in (
+        click.option(
+            "--service",
+            metavar="SCRIPT",
+            help="The running service: its master knows the bus.",
+        ),
+        click.option(
+            "--bus",
+            metavar="URL",
+            help="The service's bus, such as nats://host:4222. By default what the variable"
+            f" {_VARIABLE} says.",
+        ),
+    ):
+        command = option(command)
+    return command
+
+
+def with_hub(bus: str | None, service: str | None, do: Callable[[Hub], Awaitable[None]]) -> None:
+    """
+    Do something with the hub of a service.
+
+    Args:
+        bus: The URL of its bus, if it was said.
+        service: Its script, if it was said.
+        do: What.
+
+    Raises:
+        ConfigError: Nobody said which service, or no bus can be so.
+        CommandError: It has no bus, or the bus cannot be reached.
+    """
+    value = bus or _bus_of(service) or os.environ.get(_VARIABLE)
+    if not value:
+        raise ConfigError(
+            "nobody said which service this is about",
+            "write --service server.py or --bus nats://host:4222",
+        )
+
+    async def run() -> None:
+        hub = Hub()
+        await hub.start(make_bus(value), has_clients=False)
+        async with hub:
+            await do(hub)
+
+    try:
+        asyncio.run(run())
+    except (BusError, HubError) as error:
+        raise CommandError(str(error).removesuffix(".")) from None
+
+
+def _bus_of(service: str | None) -> str | Mapping[str, Any] | None:
+    if service is None:
+        return None
+    with control.conversation(Script.find(service)) as master:
+        found: str | Mapping[str, Any] | None = master.ask("bus")["bus"]
+    if not found or found == "memory://":
+        raise CommandError(f"{service} runs without a bus")
+    return found

@@ -1,0 +1,47 @@
+"""``gateman push``: send to clients of a running service from the command line."""
+
+import sys
+
+import click
+
+from ..cluster.hub import Hub
+from .bus import bus_options, with_hub
+
+
+@click.command()
+@click.argument("text")
+@click.option("--all", "is_all", is_flag=True, help="Send to every client.")
+@click.option("--group", "groups", multiple=True, help="Send to a group; may be repeated.")
+@click.option("--uid", "uids", multiple=True, help="Send to a user; may be repeated.")
+@click.option("--client", "clients", multiple=True, help="Send to a client id; may be repeated.")
+@bus_options
+def push(
+    text: str,
+    *,
+    is_all: bool,
+    groups: tuple[str, ...],
+    uids: tuple[str, ...],
+    clients: tuple[str, ...],
+    bus: str | None,
+    service: str | None,
+) -> None:
+    """
+    Send TEXT to clients of a running service; - reads it from standard input.
+
+    It reaches those who are connected now, at most once. Whether anybody is, tells `gateman who`.
+    """
+    if sum(map(bool, (is_all, groups, uids, clients))) != 1:
+        raise click.UsageError("Say to whom: one of --all, --group, --uid and --client.")
+    message = sys.stdin.read() if text == "-" else text
+
+    async def send(hub: Hub) -> None:
+        if is_all:
+            hub.send_to_all(message)
+        elif groups:
+            hub.send_to_group(groups, message)
+        elif uids:
+            hub.send_to_uid(uids, message)
+        else:
+            hub.send_to_clients(clients, message)
+
+    with_hub(bus, service, send)

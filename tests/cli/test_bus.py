@@ -1,0 +1,63 @@
+"""Which bus a command is about."""
+
+import os
+from pathlib import Path
+
+from tests.support.master import GATEMAN, master, run
+
+from .test_push import ROOMS
+
+
+def test_a_variable_may_say_it(tmp_path: Path) -> None:
+    """A shell that is about one service says so once."""
+    with master(ROOMS, tmp_path) as service:
+        bus = next(tmp_path.glob("*.bus"))
+        environment = {**os.environ, "GATEMAN_BUS": f"local://{bus}"}
+        done = run([*GATEMAN, "who"], tmp_path, environment)
+        same = run([*GATEMAN, "who", "--bus", f"local://{bus}"], tmp_path)
+
+        assert (done.returncode, done.stdout, done.stderr) == (
+            0,
+            "clients  0\nusers    0\ngroups   0\n",
+            "",
+        )
+        assert same.stdout == done.stdout
+        assert service.command("stop").returncode == 0
+
+
+def test_somebody_has_to_say_it(tmp_path: Path) -> None:
+    """There is no service that a command would guess."""
+    environment = {name: os.environ[name] for name in os.environ if name != "GATEMAN_BUS"}
+    done = run([*GATEMAN, "who"], tmp_path, environment)
+
+    assert (done.returncode, done.stdout, done.stderr) == (
+        78,
+        "",
+        "gateman: nobody said which service this is about: write --service server.py or --bus"
+        " nats://host:4222.\n",
+    )
+
+
+def test_what_cannot_be_reached_is_one_sentence(tmp_path: Path) -> None:
+    """A service that does not run, a bus that is not there, and one that cannot be."""
+    (tmp_path / "server.py").write_text(ROOMS)
+    cases = [
+        (["--service", "server.py"], 3, "gateman: server.py is not running.\n"),
+        (["--bus", "nats://127.0.0.1:1"], 1, "gateman: the bus nats://127.0.0.1:1: "),
+        (["--bus", "local:///nobody/here"], 1, "gateman: the bus local:///nobody/here: "),
+        (["--bus", "redis://127.0.0.1"], 78, "gateman: the bus's URL is of no kind that there is"),
+    ]
+    for words, code, error in cases:
+        done = run([*GATEMAN, "who", *words], tmp_path)
+
+        assert (done.returncode, done.stdout) == (code, ""), words
+        assert done.stderr.startswith(error), done.stderr
+
+
+def test_a_service_without_a_bus_is_told(tmp_path: Path) -> None:
+    """One whose processes are alone cannot be reached."""
+    script = ROOMS.replace("count=2", 'bus="memory://"')
+    with master(script, tmp_path) as service:
+        done = run([*GATEMAN, "who", "--service", str(service.path)], tmp_path)
+
+        assert (done.returncode, done.stderr) == (1, "gateman: server.py runs without a bus.\n")

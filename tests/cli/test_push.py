@@ -1,0 +1,89 @@
+"""``gateman push``, to a running service of two processes."""
+
+import sys
+from pathlib import Path
+
+import pytest
+from websockets.sync.client import connect
+
+from tests.support.master import GATEMAN, Master, master, run
+
+ROOMS = """
+from gateman import Worker
+
+worker = Worker("websocket://127.0.0.1:0", name="rooms", count=2)
+
+@worker.on_message
+async def enter(connection, message):
+    await connection.join(message)
+    await connection.bind(f"fan of {message}")
+    connection.send(connection.client_id)
+
+Worker.run_all()
+"""
+
+
+def push(service: Master, *words: str) -> tuple[int, str, str]:
+    """Give the command; tell its exit code and what it printed."""
+    done = run([*GATEMAN, "push", "--service", str(service.path), *words], service.path.parent)
+    return done.returncode, done.stdout, done.stderr
+
+
+def test_it_reaches_whom_it_names(tmp_path: Path) -> None:
+    """Groups, users, clients, or everybody, in whichever process they are."""
+    with master(ROOMS, tmp_path) as service:
+        url = f"ws://127.0.0.1:{service.port}"
+        with connect(url) as jazz, connect(url) as rock:
+            jazz.send("jazz")
+            rock.send("rock")
+            ids = [jazz.recv(), rock.recv()]
+            for words in [
+                ("--group", "jazz", "for jazz"),
+                ("--group", "jazz", "--group", "rock", "for both"),
+                ("--uid", "fan of rock", "for rock's fans"),
+                ("--client", str(ids[0]), "for one"),
+                ("--all", "for all"),
+            ]:
+                assert push(service, *words) == (0, "", "")
+
+            assert [jazz.recv(timeout=5) for _ in range(4)] == [
+                "for jazz",
+                "for both",
+                "for one",
+                "for all",
+            ]
+            assert [rock.recv(timeout=5) for _ in range(3)] == [
+                "for both",
+                "for rock's fans",
+                "for all",
+            ]
+
+
+def test_it_reads_standard_input(tmp_path: Path) -> None:
+    """A dash stands for what a program before it writes."""
+    with master(ROOMS, tmp_path) as service, connect(f"ws://127.0.0.1:{service.port}") as client:
+        client.send("jazz")
+        client.recv()
+        words = f"{sys.executable} -m gateman push --all - --service {service.path}"
+
+        assert run(["sh", "-c", f"echo piped | {words}"], tmp_path).returncode == 0
+        assert client.recv(timeout=5) == "piped\n"
+
+
+@pytest.mark.parametrize("words", [(), ("--all", "--uid", "42"), ("--group", "a", "--uid", "b")])
+def test_it_wants_to_know_to_whom(tmp_path: Path, words: tuple[str, ...]) -> None:
+    """Nothing is sent to everybody by an omission."""
+    done = run([*GATEMAN, "push", "text", *words, "--bus", "nats://127.0.0.1:1"], tmp_path)
+
+    assert done.returncode == 2
+    assert "Say to whom: one of --all, --group, --uid and --client." in done.stderr
+
+
+def test_names_that_cannot_be_are_told(tmp_path: Path) -> None:
+    """A client id that is none is one sentence, and nothing is sent."""
+    with master(ROOMS, tmp_path) as service:
+        assert push(service, "--client", "ann", "text") == (
+            78,
+            "",
+            "gateman: 'ann' is no client id: take it from connection.client_id, as it is.\n",
+        )
