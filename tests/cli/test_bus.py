@@ -60,4 +60,7 @@ def test_a_service_without_a_bus_is_told(tmp_path: Path) -> None:
     with master(script, tmp_path) as service:
         done = run([*GATEMAN, "who", "--service", str(service.path)], tmp_path)
 
-        assert (done.returncode, done.stderr) == (1, "gateman: server.py runs without a bus.\n")
+        assert (done.returncode, done.stderr) == (
+            1,
+            f"gateman: {service.path} runs without a bus.\n",
+        )
