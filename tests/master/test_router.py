@@ -146,7 +146,7 @@ def test_a_service_serves_without_a_bus(tmp_path: Path) -> None:
     options = "count=2, bus='nats://127.0.0.1:1'"
     with master(echo(options=options), tmp_path) as service:
         assert len(service.pids()) == 2
-        assert "the bus nats://127.0.0.1:1 is away" in service.stderr
+        assert "the bus nats://127.0.0.1:1 is still away" in service.stderr
 
 
 @needs_root

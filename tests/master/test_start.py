@@ -26,7 +26,7 @@ def test_files_of_a_killed_master_are_no_obstacle(tmp_path: Path) -> None:
         service.signal(signal.SIGKILL)
         service.wait()
 
-        assert files_beside(service.path) == [".pid", ".sock"]
+        assert files_beside(service.path) == [".bus", ".pid", ".sock"]
         assert service.command("status").returncode == 3
         with master(echo(), tmp_path) as other:
             assert other.status()["master"]["pid"] == other.pid

@@ -383,7 +383,7 @@ class RemoteBus:
             try:
                 link = await self._dialect.dial()
             except BusError as error:
-                self._log("dial", f"the bus {self.url} is away: {error.problem}; trying again")
+                self._log("dial", f"the bus {self.url} is still away: {error.problem}")
             else:
                 self._reconnecting = None
                 self._open(link)

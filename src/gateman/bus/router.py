@@ -4,8 +4,9 @@ The router: one process that the processes of a machine connect to, and that pas
     python -m gateman.bus.router /path/to/socket
     python -m gateman.bus.router --fd 3
 
-Only processes of the same user, and of root, are served; and of those that ``--as`` names. It keeps nothing but who wants what. Who
-does not take its messages in time loses them, and is told how many; the others do not notice.
+Only processes of the same user, of root, and of those that ``--as`` names are served. It keeps
+nothing but who wants what. Who does not take its messages in time loses them, and is told how
+many; the others do not notice.
 """
 
 import argparse
