@@ -1,7 +1,7 @@
 # Every target sets up what it needs; a second run finds it and starts at once.
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test check bench
+.PHONY: help demo test fuzz check bench
 
 VENV := .venv/bin
 
@@ -16,6 +16,10 @@ test: ## Run all tests, with real nginx, Apache and browsers; ARGS="-k word" for
 	@scripts/setup-system
 	@scripts/setup-python dev
 	$(VENV)/python -m pytest $(ARGS)
+
+fuzz: ## Run the property tests with ever new examples, for SECONDS=60
+	@scripts/setup-python dev
+	@$(VENV)/python -m tests.fuzz $(or $(SECONDS),60)
 
 check: ## Check format, style, types and layers
 	@scripts/setup-python dev
