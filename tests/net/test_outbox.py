@@ -32,6 +32,9 @@ LIMIT = 200_000  # bytes that may wait
 LARGE = 20_000  # bytes of a message of which a few may
 CHUNK_COST = 200  # bytes: what a frame's header and a chunk cost beside the message
 
+# Each has a server.
+EXAMPLES = max(10, settings.default.max_examples // 6)  # type: ignore[union-attr]
+
 DEFLATE = "Sec-WebSocket-Extensions: permessage-deflate"
 
 
@@ -506,14 +509,10 @@ COMPRESSIONS: list[Deflate | None] = [
 @pytest.mark.parametrize("compression", COMPRESSIONS, ids=["plain", "deflate", "takeover"])
 @pytest.mark.parametrize("policy", ["drop_newest", "drop_oldest"])
 @both
+@settings(max_examples=EXAMPLES, suppress_health_check=[HealthCheck.too_slow])
+@given(steps=acts())
 def test_any_order_of_sending_and_reading(
-    policy: str, compression: Deflate | None, *, secure: bool
+    steps: list[int], policy: str, compression: Deflate | None, *, secure: bool
 ) -> None:
     """Nothing is lost but what is counted, nothing overtakes, and the bound holds."""
-
-    @settings(max_examples=15, suppress_health_check=[HealthCheck.too_slow])
-    @given(acts())
-    def check(steps: list[int]) -> None:
-        asyncio.run(play(steps, policy, compression, secure=secure))
-
-    check()
+    asyncio.run(play(steps, policy, compression, secure=secure))

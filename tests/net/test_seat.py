@@ -40,6 +40,9 @@ from tests.support.server import serve
 
 SWOLLEN = 110_000  # bytes of a message that makes picows' buffer grow beyond what is kept
 NOISE = shake_128(b"noise").digest(1 << 18)
+# A third of a pure test's: each has a server, and takes a few milliseconds.
+EXAMPLES = max(10, settings.default.max_examples // 3)  # type: ignore[union-attr]
+
 ROOM = 1792  # bytes for which there is room in a new one: 2048 less 256
 
 
@@ -407,18 +410,14 @@ async def converse(stream: _Stream, cuts: Sequence[int], *, secure: bool, waits:
 @pytest.mark.parametrize("is_compressed", [False, True])
 @pytest.mark.parametrize("waits", [False, True])
 @pytest.mark.parametrize("secure", [False, True])
-def test_no_byte_is_lost_or_moved(*, is_compressed: bool, waits: bool, secure: bool) -> None:
+@settings(max_examples=EXAMPLES, suppress_health_check=[HealthCheck.too_slow])
+@given(drawn=st.data(), cuts=st.lists(st.integers(0, 2_000_000), max_size=8))
+def test_no_byte_is_lost_or_moved(
+    drawn: st.DataObject, cuts: list[int], *, is_compressed: bool, waits: bool, secure: bool
+) -> None:
     """Whatever is sent in whatever pieces arrives, with readers replaced and paused on the way."""
-
-    @settings(max_examples=40, suppress_health_check=[HealthCheck.too_slow])
-    @given(
-        streams(is_compressed=is_compressed),
-        st.lists(st.integers(0, 2_000_000), max_size=8),
-    )
-    def check(stream: _Stream, cuts: list[int]) -> None:
-        asyncio.run(converse(stream, cuts, secure=secure, waits=waits))
-
-    check()
+    stream = drawn.draw(streams(is_compressed=is_compressed))
+    asyncio.run(converse(stream, cuts, secure=secure, waits=waits))
 
 
 @on_loop
