@@ -170,7 +170,7 @@ async def test_failing_end_of_a_worker_ends_it_all_the_same() -> None:
         raise RuntimeError("bug")
 
     journal = Journal()
-    error = "none: on_worker_stop failed <- RuntimeError('bug')"
+    error = "worker: on_worker_stop failed <- RuntimeError('bug')"
     async with serve(errors=[error], **journal.callbacks(on_worker_stop=stop)) as server:
         client = await server.client()
     await client.wait_closed()
@@ -185,7 +185,7 @@ async def test_endless_end_of_a_worker_is_bounded() -> None:
     async def stop(_worker: Worker) -> None:
         await asyncio.Event().wait()
 
-    error = "none: on_worker_stop took longer than timeouts.shutdown"
+    error = "worker: on_worker_stop took longer than timeouts.shutdown"
     timeouts = {"shutdown": 0.2}
     async with serve(on_worker_stop=stop, timeouts=timeouts, errors=[error]) as server:
         client = await server.client()

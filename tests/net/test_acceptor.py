@@ -221,7 +221,7 @@ async def test_accepting_pauses_without_descriptors() -> None:
         assert server.service.counts["out_of_descriptors"] == 1
         (line,) = server.lines()
         assert line == (
-            "none: no connection can be accepted (too many open files): raise the limit on open"
+            "worker: no connection can be accepted (too many open files): raise the limit on open"
             " files (ulimit -n, LimitNOFILE=)"
         )
 

@@ -250,7 +250,7 @@ async def test_failed_handshakes_are_one_line_each_way() -> None:
 
         assert server.service.counts == {"tls_tlsv1_alert_unknown_ca": 3}
         assert only_line(server).startswith(
-            "none: a TLS handshake failed: the client does not trust the certificate: serve the"
+            "worker: a TLS handshake failed: the client does not trust the certificate: serve the"
         )
 
 
@@ -272,7 +272,7 @@ async def test_malformed_hello_is_openssl_s_to_refuse(record: bytes) -> None:
         await eventually(lambda: admission(server).count == 0)
 
         assert server.service.counts == {"tls_failed": 2}
-        assert only_line(server).startswith("none: a TLS handshake failed: ")
+        assert only_line(server).startswith("worker: a TLS handshake failed: ")
 
 
 @on_loop

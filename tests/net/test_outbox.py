@@ -1,120 +1,33 @@
 """What becomes of messages for a peer that reads slowly, or not at all."""
 
-import asyncio
-import zlib
-from hashlib import shake_128
-from socket import SO_SNDBUF, SOL_SOCKET
-from typing import Any
-
 import pytest
-from hypothesis import HealthCheck, given, settings
-from hypothesis import strategies as st
 
 from gateman import Connection, Deflate, Sent, State
-from gateman.net.outbox import Outbox
 from tests.support.loop import eventually, on_loop, turns
 from tests.support.raw import (
     BINARY,
-    CLOSE,
     PING,
     PONG,
     TEXT,
     Frame,
-    RawClient,
-    close_payload,
     frame,
 )
-from tests.support.server import Journal, Server, serve
-
-both = pytest.mark.parametrize("secure", [False, True], ids=["ws", "wss"])
-
-LIMIT = 200_000  # bytes that may wait
-LARGE = 20_000  # bytes of a message of which a few may
-CHUNK_COST = 200  # bytes: what a frame's header and a chunk cost beside the message
-
-# Each has a server.
-EXAMPLES = max(10, settings.default.max_examples // 6)  # type: ignore[union-attr]
-
-DEFLATE = "Sec-WebSocket-Extensions: permessage-deflate"
-
-
-def numbered(number: int, size: int = LARGE) -> bytes:
-    """Make a message that can be told from others, and does not compress."""
-    return number.to_bytes(4) + shake_128(number.to_bytes(4)).digest(size)
-
-
-def number_of(message: bytes) -> int:
-    """Tell a message from others."""
-    return int.from_bytes(message[:4])
-
-
-def outbox_of(connection: Connection) -> Outbox:
-    """Reach for the way out of a connection."""
-    link: Any = connection._link  # noqa: SLF001
-    outbox: Outbox = link.outbox
-    return outbox
-
-
-def held_size(connection: Connection) -> int:
-    """Tell what the outbox holds."""
-    return outbox_of(connection)._held_size  # noqa: SLF001
-
-
-async def slow(
-    server: Server, *headers: str, receive_buffer: int = 4096
-) -> tuple[Connection, RawClient]:
-    """Connect a client that does not read, and give both ends."""
-    known = set(server.worker.connections)
-    client = await server.open(headers=headers, receive_buffer=receive_buffer)
-    client.stop_reading()
-    (number,) = set(server.worker.connections) - known
-    connection = server.worker.connections[number]
-    # The kernel would take MiB before anything has to wait here.
-    link: Any = connection._link  # noqa: SLF001
-    link._transport.get_extra_info("socket").setsockopt(SOL_SOCKET, SO_SNDBUF, 32 << 10)  # noqa: SLF001
-    return connection, client
-
-
-def block(connection: Connection) -> int:
-    """Send until something has to wait; tell how many messages were sent."""
-    count = 0
-    while True:
-        count += 1
-        if connection.send(numbered(count)) is not Sent.SENT:
-            return count
-
-
-def fill(connection: Connection) -> int:
-    """Send until a message is dropped; tell how many were not."""
-    count = block(connection)
-    while connection.dropped == 0:
-        count += 1
-        connection.send(numbered(count))
-    return count - 1
-
-
-class Reader:
-    """Reads messages, inflating those that are compressed."""
-
-    def __init__(self, client: RawClient, *, takeover: bool = False) -> None:
-        self._client = client
-        self._takeover = takeover
-        self._stream = zlib.decompressobj(-15)
-
-    async def read(self) -> bytes:
-        """Read one message."""
-        found = await self._client.read_frame()
-        assert (found.opcode, found.fin) == (BINARY, True)
-        if not found.rsv:
-            return found.payload
-        if not self._takeover:
-            self._stream = zlib.decompressobj(-15)
-        return self._stream.decompress(found.payload + b"\0\0\xff\xff")
-
-    async def read_numbers(self, count: int) -> list[int]:
-        """Read so many messages of :func:`numbered`, and give their numbers."""
-        return [number_of(await self.read()) for _ in range(count)]
-
+from tests.support.server import Journal, serve
+from tests.support.slow import (
+    CHUNK_COST,
+    DEFLATE,
+    LARGE,
+    LIMIT,
+    Reader,
+    block,
+    both,
+    fill,
+    held_size,
+    number_of,
+    numbered,
+    outbox_of,
+    slow,
+)
 
 # The policies.
 
@@ -442,77 +355,3 @@ async def test_what_was_compressed_in_context_is_sent(*, secure: bool) -> None:
         assert received == kept
         assert connection.dropped == len(sent) - len(kept) > 0
         server.lines()
-
-
-# In any order.
-
-
-@st.composite
-def acts(draw: st.DrawFn) -> list[int]:
-    """Draw what happens: sizes to send, or -1 for a turn of the loop, -2 to read a while."""
-    sizes = st.sampled_from([-2, -1, -1, 0, 1, 100, 125, 126, 5000, 9000, 30_000, 66_000, 150_000])
-    return draw(st.lists(sizes, min_size=5, max_size=60))
-
-
-async def play(steps: list[int], policy: str, deflate: Deflate | None, *, secure: bool) -> None:
-    """Send and read as drawn; what arrives is what was not dropped, in order."""
-    journal = Journal()
-    async with serve(
-        secure=secure,
-        limits={"max_send_buffer_size": LIMIT},
-        slow_consumer=policy,
-        compression=deflate,
-        **journal.callbacks(),
-    ) as server:
-        connection, client = await slow(server, DEFLATE)
-        kept: list[int] = [*range(1, block(connection) + 1)]
-        refused = 0
-        for step in steps:
-            if step == -2:
-                client.go_on_reading()
-                await turns(4)
-                client.stop_reading()
-            elif step == -1:
-                await turns(1)
-            else:
-                number = 1000 + len(kept) + connection.dropped
-                if connection.send(numbered(number, step)):
-                    kept.append(number)
-                else:
-                    refused += 1
-                assert held_size(connection) <= LIMIT + CHUNK_COST
-        dropped = connection.dropped - refused
-        client.go_on_reading()
-        connection.close(4000)
-        takeover = deflate is not None and deflate.context_takeover
-        reader = Reader(client, takeover=takeover)
-        drops_oldest = policy == "drop_oldest" and not takeover
-        assert dropped == 0 or drops_oldest
-        numbers = await reader.read_numbers(len(kept) - dropped)
-        found = await client.read_frame()
-        assert (found.opcode, found.payload[:20]) == (CLOSE, close_payload(4000))
-        if drops_oldest:
-            assert numbers == sorted(numbers)
-            assert set(numbers) <= set(kept)
-        else:
-            assert numbers == kept
-        server.lines()
-
-
-COMPRESSIONS: list[Deflate | None] = [
-    None,
-    Deflate(min_size=1),
-    Deflate(min_size=1, context_takeover=True),
-]
-
-
-@pytest.mark.parametrize("compression", COMPRESSIONS, ids=["plain", "deflate", "takeover"])
-@pytest.mark.parametrize("policy", ["drop_newest", "drop_oldest"])
-@both
-@settings(max_examples=EXAMPLES, suppress_health_check=[HealthCheck.too_slow])
-@given(steps=acts())
-def test_any_order_of_sending_and_reading(
-    steps: list[int], policy: str, compression: Deflate | None, *, secure: bool
-) -> None:
-    """Nothing is lost but what is counted, nothing overtakes, and the bound holds."""
-    asyncio.run(play(steps, policy, compression, secure=secure))

@@ -149,7 +149,7 @@ async def test_tls_on_a_plain_port_is_answered_in_tls() -> None:
 
         assert server.service.counts["tls_on_plain_port"] == 4
         (line,) = server.lines()
-        assert line.startswith("none: a client spoke TLS (wss:// or https://) to this plain port")
+        assert line.startswith("worker: a client spoke TLS (wss:// or https://) to this plain port")
 
 
 # Rows 5 to 13: what they ask.
