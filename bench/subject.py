@@ -164,7 +164,11 @@ def _is_listening(port: int) -> bool:
 
 
 def _children(pid: int) -> list[int]:
-    return [int(word) for word in Path(f"/proc/{pid}/task/{pid}/children").read_text().split()]
+    """Find the processes that serve under a master; beside them it has a router."""
+    words = Path(f"/proc/{pid}/task/{pid}/children").read_text().split()
+    return [
+        int(word) for word in words if b"launch.py" in Path(f"/proc/{word}/cmdline").read_bytes()
+    ]
 
 
 def _wait_until_listening(process: subprocess.Popen[bytes], port: int, name: str) -> None:
@@ -199,7 +203,7 @@ def running(server: Server, *, secure: bool) -> Iterator[Subject]:
     process = subprocess.Popen(words)
     try:
         _wait_until_listening(process, port, server.name)
-        # A server with a master process serves from the child.
+        # A server with a master process serves from its children.
         pids = _children(process.pid) or [process.pid]
         yield Subject(pid=pids[0], port=port, pids=tuple(pids))
     finally:
