@@ -166,9 +166,8 @@ def _is_listening(port: int) -> bool:
 def _children(pid: int) -> list[int]:
     """Find the processes that serve under a master; beside them it has a router."""
     words = Path(f"/proc/{pid}/task/{pid}/children").read_text().split()
-    return [
-        int(word) for word in words if b"launch.py" in Path(f"/proc/{word}/cmdline").read_bytes()
-    ]
+    commands = {int(word): Path(f"/proc/{word}/cmdline").read_bytes() for word in words}
+    return [child for child, command in commands.items() if b"launch.py" in command]
 
 
 def _wait_until_listening(process: subprocess.Popen[bytes], port: int, name: str) -> None:
