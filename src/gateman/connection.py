@@ -14,6 +14,10 @@ from .request import Request
 from .websocket.close import check_close
 from .websocket.encoding import as_payload
 
+collecting: set[object] = set()
+"""Those who collect, until the end of this turn of the loop, what goes to many connections. While
+there are any, what is sent to one of these has to go behind it; see ``gateman.cluster.fanout``."""
+
 
 class State(Enum):
     """Where a connection is in its life; it only ever moves down this list."""
@@ -84,6 +88,12 @@ class Membership(Protocol):
 
     def unbind(self, connection: "Connection") -> Awaitable[None]:
         """Say that nobody knows who a client is."""
+
+    def put(self, connection: "Connection", opcode: int, payload: bytes) -> bool:
+        """Put a message behind what is collected; ``False`` if nothing is."""
+
+    def settle(self, connection: "Connection") -> None:
+        """Send what is collected for a client."""
 
 
 class _Gone:
@@ -235,6 +245,8 @@ class Connection:
         Guarantees:
             Messages to one connection arrive in the order of their ``send`` calls.
         """
+        if collecting:
+            return self._send_behind(message)
         kind = message.__class__
         if kind is str:
             self._wire(1, message)
@@ -243,6 +255,23 @@ class Connection:
         else:
             self._wire(*as_payload(message))
         return self._fate
+
+    def _send_behind(self, message: object) -> Sent:
+        """Send while something is collected, that may be for this connection too."""
+        opcode, payload = as_payload(message)
+        membership = self._membership
+        if membership is not None:
+            # A peer that reads slowly: what becomes of the message is to be told now.
+            if self._fate is Sent.SENT and membership.put(self, opcode, payload):
+                return Sent.QUEUED
+            membership.settle(self)
+        self._wire(opcode, payload)
+        return self._fate
+
+    def _settle(self) -> None:
+        """Send what is collected for it, before something that has to come behind it."""
+        if collecting and self._membership is not None:
+            self._membership.settle(self)
 
     def close(self, code: int = 1000, reason: str = "", message: str | bytes | None = None) -> None:
         """

@@ -1,6 +1,6 @@
 """Clients without a network: connections that a process's part of the hub can hold."""
 
-from gateman.cluster.fanout import Member
+from gateman.cluster.fanout import Key
 from gateman.connection import Connection, State
 
 
@@ -9,30 +9,29 @@ class WayOut:
     The way out to one client, which takes note of what goes there.
 
     Attributes:
+        connection: Whose; known once it is made.
         messages: What was written: 1 for text or 2 for binary, and the payload.
-        is_direct: Never: so that messages come one by one.
+        takes_frames: Never: so that messages come one by one.
+        key: None that is shared.
     """
+
+    connection: Connection
 
     def __init__(self) -> None:
         self.messages: list[tuple[int, bytes]] = []
-        self.is_direct = False
-        self._held: Member | None = None
+        self.takes_frames = False
+        self.key: Key | None = None
 
-    def hold(self, held: Member) -> bool:
-        """Let it wait."""
-        self._held = held
-        return True
+    def encode(self, opcode: int, payload: bytes) -> bytes:
+        """Make no frame: nobody asks for one."""
+        raise NotImplementedError
 
-    def release(self) -> bool:
-        """Take note of what has waited."""
-        held, self._held = self._held, None
-        if held is None:
-            return False
-        self.messages += held.take_messages()
-        return True
+    def write_frames(self, frames: bytes) -> None:
+        """Write none: there are none."""
+        raise NotImplementedError
 
     def send(self, opcode: int, payload: bytes) -> None:
-        """Take note of what goes out at once."""
+        """Take note of what goes out."""
         self.messages.append((opcode, payload))
 
 
@@ -88,4 +87,5 @@ def connection(number: int, engine: Engine, state: State = State.OPEN) -> Connec
         number, None, engine, peer=peer, remote=peer, local_address="", is_secure=False
     )
     made.state = state
+    engine.outbox.connection = made
     return made

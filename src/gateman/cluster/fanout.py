@@ -1,58 +1,67 @@
 """
 One message to many: encoded once, and written once per member and turn of the event loop.
 
-    send(members, a)  ─►  run: a b c      every member reads along in one run at a time, and what
-    send(members, b)        ▲ ▲ ▲         it is to get is what lies between two places of it:
-    send(others, x)         │ │ └─ Ann's place
-    send(members, c)        │ └─── Bob's: was sent x in between, so he gets [a b] [x] [c]
-                            └───── Eve's: excluded from b, so she gets [a] [c]
+    send(members, a) ─► run: a b c     a run is what the same members are sent in a turn
+    send(members, b)
+    send(others, x)  ─► run: x
+    send(members, c)                   x came between b and c: whoever is in both gets a b x c
 
-Messages to the same members, which are the same tuple, go into one run. Nothing is done for a
-member while they do; only to send it something else costs a step. So a turn in which a thousand
-clients write to all costs a thousand small steps and a thousand writes of the same bytes, and
-not a million of either (``bench/fanout.py``).
+Messages are only taken note of until the turn ends. Then every member is written to once: mostly
+what all the others get, which is encoded and joined once, and is the same bytes object for all. So
+a turn in which a thousand clients write to all costs a thousand small steps and a thousand writes,
+and not a million of either. Nothing is done for a member before: to touch each of 5000 in memory
+twice, once for each half, takes longer than to encrypt for it (``bench/fanout.py``).
 
-While it reads along, a member gets its direct messages too, so that everything comes out in the
-order in which it was sent. Slow members are no concern of this module: their outbox takes what
-is theirs by its own rules, message by message.
+While anything waits here, what the application sends to a single member is put behind it
+(:data:`gateman.connection.collecting`), so that everything comes out in the order in which it was
+sent. Slow members are no concern of this module: their outbox takes what is theirs by its own
+rules, message by message.
 """
 
-from collections.abc import Callable, Collection
+from bisect import bisect_left
+from collections.abc import Callable, Collection, Iterable, Iterator
+from copy import copy
 from typing import Protocol
 
-from ..connection import Connection
-from ..net.outbox import MAX_HELD_SIZE
+from ..connection import collecting
 
 Key = tuple[int, ...]
 """Equal for all members whose frames are equal."""
 
-Encode = Callable[[int, bytes], bytes]
-"""Makes a frame of an opcode and a payload."""
-
 _HEADER_SIZE = 10  # bytes; the largest of a server's frames
 
+# bytes; then the turn is not waited for. Under the default of limits.max_send_buffer_size, so that
+# a quick member loses nothing of it.
+MAX_TURN_SIZE = 64 << 10
 
-class Outbox(Protocol):
-    """The way out to one client: :class:`gateman.net.outbox.Outbox`."""
 
-    @property
-    def is_direct(self) -> bool:
-        """Whether the client has taken everything so far."""
+class Member(Protocol):
+    """
+    The way out to one client: :class:`gateman.net.outbox.Outbox`.
 
-    def hold(self, held: "Member") -> bool:
-        """Let messages wait until :meth:`release`; ``False`` if the client is not open."""
+    Attributes:
+        takes_frames: Whether many messages may be written to it at once; a slow client's way
+            out has to see each of them.
+        key: Equal for those whose frames are equal; ``None`` if nobody's are.
+    """
 
-    def release(self) -> bool:
-        """Send what is held; ``False`` if nothing is."""
+    takes_frames: bool
+    key: Key | None
+
+    def encode(self, opcode: int, payload: bytes) -> bytes:
+        """Make a frame."""
+
+    def write_frames(self, frames: bytes) -> None:
+        """Write frames that were made for it."""
 
     def send(self, opcode: int, payload: bytes) -> None:
-        """Send at once."""
+        """Send one message, whatever becomes of it."""
 
 
 class Fanout:
     """Collects what is to be sent in this turn of the loop."""
 
-    __slots__ = ("_call_soon", "_held", "_is_due", "_runs", "_size")
+    __slots__ = ("_call_soon", "_is_due", "_turns")
 
     def __init__(self, call_soon: Callable[[Callable[[], None]], object]) -> None:
         """
@@ -63,17 +72,16 @@ class Fanout:
         """
         self._call_soon = call_soon
         self._is_due = False
-        # By the identity of the tuple of members, which the run keeps alive.
-        self._runs: dict[int, _Run] = {}
-        self._held: list[Member] = []
-        self._size = 0
+        # The one that collects is the last. One that is being written is before it: what is sent
+        # from within, because somebody's buffer is full, belongs behind it.
+        self._turns: list[_Turn] = []
 
     def send(
         self,
-        members: tuple["Member", ...],
+        members: tuple[Member, ...],
         opcode: int,
         payload: bytes,
-        exclude: Collection["Member"] = (),
+        exclude: Collection[Member] = (),
     ) -> None:
         """
         Send a message to many, at the end of this turn of the loop.
@@ -83,82 +91,96 @@ class Fanout:
             opcode: 1 for text, 2 for binary.
             payload: The message.
             exclude: Who does not get it.
-
-        Cost:
-            One step for each member with the first message of a turn, and for each that was
-            sent something else since the last; otherwise none.
         """
+        turn = self._turn()
         if len(members) == 1:
             if members[0] not in exclude:
-                members[0].put(opcode, payload)
-            return
-        run = self._runs.get(id(members))
-        if run is None:
-            run = self._runs[id(members)] = _Run(members)
-            self._schedule()
-        if run.absent:
-            absent, run.absent = run.absent, []
-            for member in absent:
-                member.enter(run)
-        place = len(run.messages)
-        run.messages.append((opcode, payload))
-        for member in exclude:
-            member.skip(run, place)
-        self.grow(len(payload))
+                turn.add_own(members[0], opcode, payload)
+        elif members:
+            turn.add(members, opcode, payload, exclude)
+        self._bound(turn)
+
+    def put(self, member: Member, opcode: int, payload: bytes) -> bool:
+        """
+        Put a message to one member behind what waits.
+
+        Args:
+            member: To whom.
+            opcode: 1 for text, 2 for binary.
+            payload: The message.
+
+        Returns:
+            Whether it was; not if nothing waits.
+        """
+        if not self._turns:
+            return False
+        turn = self._turn()
+        turn.add_own(member, opcode, payload)
+        self._bound(turn)
+        return True
+
+    def settle(self, member: Member) -> None:
+        """
+        Write what waits for one member, before the turn ends.
+
+        Args:
+            member: Which.
+        """
+        for turn in self._turns:
+            turn.settle(member)
 
     def flush(self) -> None:
         """Write everything now."""
+        if not self._is_due:
+            return
         self._is_due = False
-        self._size = 0
-        # What is sent from within, because somebody's buffer is full, goes into new runs: those
-        # who have been served get it with the next turn, the others with this.
-        self._runs.clear()
-        held, self._held = self._held, []
-        for member in held:
-            if not member.outbox.release():
-                # It was closed meanwhile, and its outbox has forgotten it.
-                member.end()
+        turn = self._turns[-1]
+        try:
+            turn.write()
+        finally:
+            self._turns.remove(turn)
+            if not self._turns:
+                collecting.discard(self)
 
-    def _schedule(self) -> None:
+    def _turn(self) -> "_Turn":
         if not self._is_due:
             self._is_due = True
+            self._turns.append(_Turn())
+            collecting.add(self)
             self._call_soon(self.flush)
+        return self._turns[-1]
 
-    # What members tell.
-
-    def keep(self, member: "Member") -> None:
-        """Take note of a member that is held until the end of the turn."""
-        self._held.append(member)
-        self._schedule()
-
-    def grow(self, size: int) -> None:
-        """Count a message that is kept, and write everything if that is too much."""
-        self._size += size + _HEADER_SIZE
-        if self._size > MAX_HELD_SIZE:
+    def _bound(self, turn: "_Turn") -> None:
+        # Not from within: what is being written comes first.
+        if turn.size > MAX_TURN_SIZE and turn is self._turns[0]:
             self.flush()
 
 
 class _Messages:
     """Messages in order, and the frames that they make."""
 
-    __slots__ = ("_joined", "messages")
+    __slots__ = ("_joined", "messages", "numbers")
 
     def __init__(self) -> None:
         self.messages: list[tuple[int, bytes]] = []
+        # Of each message: how many there were before it in the whole turn.
+        self.numbers: list[int] = []
         # By key: the frames joined, and where each of them begins.
         self._joined: dict[Key, tuple[bytes, list[int]]] = {}
 
-    def frames(self, start: int, end: int, key: Key | None, encode: Encode) -> bytes:
+    def frames(self, start: int, end: int, member: Member) -> bytes:
+        """Give some as frames, joined."""
+        key = member.key
         if key is None:
-            return b"".join([encode(*message) for message in self.messages[start:end]])
+            return b"".join([member.encode(*message) for message in self.messages[start:end]])
         joined, places = self._joined.get(key, (b"", ()))
         if len(places) != len(self.messages) + 1:
-            joined, places = self._join(key, encode)
+            joined, places = self._join(key, member)
         # The whole is the same object for everybody.
         return joined[places[start] : places[end]]
 
-    def _join(self, key: Key, encode: Encode) -> tuple[bytes, list[int]]:
-        frames = [encode(*message) for message in self.messages]
+    def _join(self, key: Key, member: Member) -> tuple[bytes, list[int]]:
+        frames = [member.encode(*message) for message in self.messages]
         places = [0]
         for frame in frames:
             places.append(places[-1] + len(frame))
@@ -167,149 +189,168 @@ class _Messages:
 
 
 class _Run(_Messages):
-    """Messages of this turn to one set of members."""
+    """What the same members are sent in one turn."""
 
-    __slots__ = ("absent", "members")
+    __slots__ = ("_known", "members", "skipped")
 
-    def __init__(self, members: tuple["Member", ...]) -> None:
+    def __init__(self, members: tuple[Member, ...]) -> None:
         super().__init__()
         # Not only to be read: while it is here, nothing else has its identity.
         self.members = members
-        # Who does not read along: to be fetched before the next message.
-        self.absent = list(members)
+        # Where those who are excluded are not to be sent what the others are.
+        self.skipped: dict[Member, list[int]] = {}
+        self._known: frozenset[Member] | None = None
+
+    def has(self, member: Member) -> bool:
+        """Tell whether somebody is a member."""
+        if self._known is None:
+            self._known = frozenset(self.members)
+        return member in self._known
 
 
-class Member:
+_Piece = tuple[_Messages, int, int]
+
+
+class _Turn:
     """
-    A client, for those who send to many; what the outbox holds in a turn in which somebody does.
-
-    Kept for as long as the client is connected: one made for each turn would be what most of the
-    time of a broadcast goes to, by way of the garbage collector (``bench/fanout.py``).
+    What is sent in one turn of the loop.
 
     Attributes:
-        connection: The client.
-        outbox: The way out to it.
-        is_held: Whether something is kept for it until the end of this turn.
+        size: What is kept, in bytes.
     """
 
-    __slots__ = (
-        "_alone",
-        "_fanout",
-        "_pieces",
-        "_run",
-        "_start",
-        "connection",
-        "is_held",
-        "outbox",
-    )
+    __slots__ = ("_count", "_own", "_rest", "_runs", "_settled", "size")
 
-    def __init__(self, fanout: Fanout, connection: Connection, outbox: Outbox) -> None:
-        """
-        Make a client somebody to send to.
+    def __init__(self) -> None:
+        self.size = 0
+        self._count = 0
+        # By the identity of the tuple of members, which the run keeps alive.
+        self._runs: dict[int, _Run] = {}
+        # What one member is sent alone.
+        self._own: dict[Member, _Messages] = {}
+        # Who has been written to before the end, and how many messages there were by then.
+        self._settled: dict[Member, int] = {}
+        # Who is still to be written to, once that has begun.
+        self._rest: Iterator[Member] | None = None
 
-        Args:
-            fanout: What is sent with.
-            connection: The client.
-            outbox: The way out to it.
-        """
-        self.connection = connection
-        self.outbox = outbox
-        self._fanout = fanout
-        self.is_held = False
-        self._run: _Run | None = None
-        self._start = 0
-        # What there is beside the run: most turns have nothing.
-        self._pieces: list[tuple[_Messages, int, int]] | None = None
-        self._alone: _Messages | None = None
+    def add(
+        self,
+        members: tuple[Member, ...],
+        opcode: int,
+        payload: bytes,
+        exclude: Collection[Member],
+    ) -> None:
+        run = self._runs.get(id(members))
+        if run is None:
+            run = self._runs[id(members)] = _Run(members)
+        for member in exclude:
+            run.skipped.setdefault(member, []).append(len(run.messages))
+        self._append(run, opcode, payload)
 
-    # What the fan-out calls.
+    def add_own(self, member: Member, opcode: int, payload: bytes) -> None:
+        own = self._own.get(member)
+        if own is None:
+            own = self._own[member] = _Messages()
+        self._append(own, opcode, payload)
 
-    def enter(self, run: _Run) -> None:
-        """Read along in a run from here on."""
-        if self.is_held:
-            self._leave()
-        elif not self._hold():
-            return
-        self._run = run
-        self._start = len(run.messages)
+    def _append(self, to: _Messages, opcode: int, payload: bytes) -> None:
+        to.messages.append((opcode, payload))
+        to.numbers.append(self._count)
+        self._count += 1
+        self.size += len(payload) + _HEADER_SIZE
 
-    def skip(self, run: _Run, place: int) -> None:
-        """Leave out the message that has just been put into a run, if it is this one's."""
-        if self._run is run:
-            self._cut(run, place)
-            self._start = place + 1
+    def settle(self, member: Member) -> None:
+        """Write what waits for one member, if that has not been done."""
+        if self._rest is None or member in copy(self._rest):
+            runs = [run for run in self._runs.values() if run.has(member)]
+            pieces = list(self._pieces(member, runs))
+            self._settled[member] = self._count
+            _write(member, pieces)
 
-    def put(self, opcode: int, payload: bytes) -> None:
-        """Put a message for this member alone behind the others."""
-        if not self.is_held and not self._hold():
-            return
-        if self._run is not None:
-            self._cut(self._run, len(self._run.messages))
-        if self._alone is None:
-            self._alone = _Messages()
-        place = len(self._alone.messages)
-        self._alone.messages.append((opcode, payload))
-        self._add_piece(self._alone, place, place + 1)
-        self._fanout.grow(len(payload))
-
-    # What the outbox calls.
-
-    def __call__(self, opcode: int, payload: str | bytes) -> None:
-        """Take a message that the application sends to this client, behind the others."""
-        data = payload.encode() if isinstance(payload, str) else payload
-        if self.outbox.is_direct:
-            self.put(opcode, data)
+    def write(self) -> None:
+        """Write what waits for everybody."""
+        runs = list(self._runs.values())
+        if len(runs) == 1:
+            self._write_run(runs[0])
         else:
-            # The client reads slowly: who sends is told at once what became of the message.
-            self.outbox.release()
-            self.outbox.send(opcode, data)
+            self._write_runs(runs)
 
-    def take(self, key: Key | None, encode: Encode) -> bytes:
-        """Give all as frames, joined; those of an equal key, but ``None``, may be shared."""
-        run, start = self._run, self._start
-        if run is not None and self._pieces is None:
-            # What most are: nothing was sent to this one that was not sent to the others.
-            self._run = None
-            self.is_held = False
-            run.absent.append(self)
-            return run.frames(start, len(run.messages), key, encode)
-        pieces = self.end()
-        return b"".join([part.frames(start, end, key, encode) for part, start, end in pieces])
+    def _write_run(self, run: _Run) -> None:
+        """Write where all that went to many went to the same."""
+        count = len(run.messages)
+        self._rest = iter(run.members)
+        for member in self._rest:
+            if self._is_special(member, run):
+                _write(member, self._pieces(member, [run]))
+            elif member.takes_frames:
+                member.write_frames(run.frames(0, count, member))
+            else:
+                _write(member, [(run, 0, count)])
+        self._write_own(run.has)
 
-    def take_messages(self) -> list[tuple[int, bytes]]:
-        """Give all as opcodes and payloads."""
-        return [message for part, start, end in self.end() for message in part.messages[start:end]]
+    def _write_runs(self, runs: Iterable[_Run]) -> None:
+        of: dict[Member, list[_Run]] = {}
+        for run in runs:
+            for member in run.members:
+                of.setdefault(member, []).append(run)
+        self._rest = iter(list(of))
+        for member in self._rest:
+            _write(member, self._pieces(member, of[member]))
+        self._write_own(of.__contains__)
 
-    def end(self) -> list[tuple[_Messages, int, int]]:
-        """Be held no more; returns what there was."""
-        self._leave()
-        pieces, self._pieces = self._pieces or [], None
-        self._alone = None
-        self.is_held = False
-        return pieces
+    def _write_own(self, is_written: Callable[[Member], bool]) -> None:
+        """Write to those who were sent nothing but what was for them alone."""
+        if self._own:
+            self._rest = iter([member for member in self._own if not is_written(member)])
+            for member in self._rest:
+                _write(member, self._pieces(member, []))
 
-    # Where it is.
+    def _is_special(self, member: Member, run: _Run) -> bool:
+        return bool(
+            (self._own and member in self._own)
+            or (self._settled and member in self._settled)
+            or (run.skipped and member in run.skipped)
+        )
 
-    def _hold(self) -> bool:
-        if not self.outbox.hold(self):
-            return False
-        self.is_held = True
-        self._fanout.keep(self)
-        return True
+    def _pieces(self, member: Member, runs: list[_Run]) -> Iterator[_Piece]:
+        """Put together what one member gets, in the order in which it was sent."""
+        sources: list[_Messages] = [*runs]
+        if (own := self._own.get(member)) is not None:
+            sources.append(own)
+        for source, start, end in _interleaved(sources, self._settled.get(member, 0)):
+            at = start
+            if isinstance(source, _Run):
+                for place in source.skipped.get(member, ()):
+                    if at <= place < end:
+                        yield source, at, place
+                        at = place + 1
+            yield source, at, end
 
-    def _leave(self) -> None:
-        run = self._run
-        if run is not None:
-            self._cut(run, len(run.messages))
-            run.absent.append(self)
-            self._run = None
 
-    def _cut(self, run: _Run, end: int) -> None:
-        if end > self._start:
-            self._add_piece(run, self._start, end)
-            self._start = end
+def _interleaved(sources: Iterable[_Messages], first: int) -> Iterator[_Piece]:
+    """Merge messages by their numbers, from one number on, in pieces as long as can be."""
+    heads = [(source, bisect_left(source.numbers, first)) for source in sources]
+    heads = [head for head in heads if head[1] < len(head[0].numbers)]
+    while heads:
+        heads.sort(key=lambda head: head[0].numbers[head[1]])
+        source, start = heads[0]
+        end = len(source.numbers)
+        if len(heads) > 1:
+            other, place = heads[1]
+            end = bisect_left(source.numbers, other.numbers[place], start)
+        yield source, start, end
+        if end < len(source.numbers):
+            heads[0] = source, end
+        else:
+            del heads[0]
 
-    def _add_piece(self, part: _Messages, start: int, end: int) -> None:
-        if self._pieces is None:
-            self._pieces = []
-        self._pieces.append((part, start, end))
+
+def _write(member: Member, pieces: Iterable[_Piece]) -> None:
+    if member.takes_frames:
+        frames = b"".join([part.frames(start, end, member) for part, start, end in pieces])
+        if frames:
+            member.write_frames(frames)
+    else:
+        for part, start, end in pieces:
+            for message in part.messages[start:end]:
+                member.send(*message)

@@ -3,6 +3,7 @@
 from ..connection import Connection, State
 from .deeds import DONE, Deed
 from .envelope import Bind, ClientAction, Join, Leave, Unbind
+from .local import outbox_of
 from .names import ClientId, check_group, check_uid, client_id
 from .station import Station
 
@@ -116,6 +117,32 @@ class Here:
             May be awaited.
         """
         return self._do(connection, Unbind(self.client_id(connection)))
+
+    def put(self, connection: Connection, opcode: int, payload: bytes) -> bool:
+        """
+        Put a message behind what is collected for many.
+
+        Args:
+            connection: To whom.
+            opcode: 1 for text, 2 for binary.
+            payload: The message.
+
+        Returns:
+            Whether it was; not if nothing is collected.
+        """
+        outbox = outbox_of(connection)
+        return outbox is not None and self._station.local.fanout.put(outbox, opcode, payload)
+
+    def settle(self, connection: Connection) -> None:
+        """
+        Send what is collected for a client.
+
+        Args:
+            connection: Which.
+        """
+        outbox = outbox_of(connection)
+        if outbox is not None:
+            self._station.local.fanout.settle(outbox)
 
     def _do(self, connection: Connection, action: ClientAction) -> Deed:
         if connection.state is State.CONNECTING:

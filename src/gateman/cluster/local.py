@@ -4,6 +4,7 @@ from collections.abc import Callable, Collection, Iterable
 from typing import Any, assert_never
 
 from ..connection import Connection
+from ..net.outbox import Outbox
 from .envelope import (
     Action,
     Bind,
@@ -17,12 +18,26 @@ from .envelope import (
     UpdateSession,
     What,
 )
-from .fanout import Fanout, Member
+from .fanout import Fanout
 from .names import ClientId, Group, Uid
 from .registry import NO_CHANGE, Change, Registry
 
 Message = tuple[int, bytes, Collection[ClientId]]
 """1 for text or 2 for binary, the payload, and who does not get it."""
+
+
+def outbox_of(connection: Connection) -> Outbox | None:
+    """
+    Find the way out to a client.
+
+    Args:
+        connection: Its connection.
+
+    Returns:
+        It; ``None`` if it is not open any more, or not yet.
+    """
+    outbox: Outbox | None = getattr(connection._link, "outbox", None)  # noqa: SLF001
+    return outbox
 
 
 class Local:
@@ -41,7 +56,7 @@ class Local:
         Args:
             fanout: How to write to many.
         """
-        self.registry: Registry[Member] = Registry()
+        self.registry: Registry[Outbox] = Registry()
         self.fanout = fanout
 
     def add(self, client: ClientId, connection: Connection) -> None:
@@ -52,8 +67,9 @@ class Local:
             client: Its id.
             connection: Its connection; open.
         """
-        outbox: Any = connection._link  # noqa: SLF001 - the engine, now that it is open
-        self.registry.add(client, Member(self.fanout, connection, outbox.outbox))
+        outbox = outbox_of(connection)
+        if outbox is not None:
+            self.registry.add(client, outbox)
 
     def send(self, scope: Scope, names: tuple[str, ...], messages: Iterable[Message]) -> None:
         """
@@ -68,7 +84,7 @@ class Local:
         if not members:
             return
         for opcode, payload, exclude in messages:
-            excluded: Collection[Member] = ()
+            excluded: Collection[Outbox] = ()
             if exclude:
                 found = map(self.registry.member, exclude)
                 excluded = {member for member in found if member is not None}
@@ -86,7 +102,7 @@ class Local:
         """
         return sum(client not in self.registry for client in clients)
 
-    def _members(self, scope: Scope, names: tuple[str, ...]) -> tuple[Member, ...]:
+    def _members(self, scope: Scope, names: tuple[str, ...]) -> tuple[Outbox, ...]:
         registry = self.registry
         if scope is Scope.ALL:
             return registry.members()
@@ -96,7 +112,7 @@ class Local:
         found = dict.fromkeys(one for name in names for one in self._members_of(scope, name))
         return tuple(found)
 
-    def _members_of(self, scope: Scope, name: str) -> tuple[Member, ...]:
+    def _members_of(self, scope: Scope, name: str) -> tuple[Outbox, ...]:
         if scope is Scope.GROUPS:
             return self.registry.members_of_group(Group(name))
         if scope is Scope.UIDS:
@@ -159,11 +175,11 @@ class Local:
         return _ANSWERS[what](self.registry, name)
 
 
-def _session(registry: Registry[Member], client: ClientId) -> dict[str, Any]:
+def _session(registry: Registry[Outbox], client: ClientId) -> dict[str, Any]:
     return dict(registry.get(client).connection.session)
 
 
-_ANSWERS: dict[What, Callable[[Registry[Member], Any], Any]] = {
+_ANSWERS: dict[What, Callable[[Registry[Outbox], Any], Any]] = {
     What.UID_OF_CLIENT: Registry.uid_of,
     What.IS_ONLINE: Registry.__contains__,
     What.SESSION: _session,

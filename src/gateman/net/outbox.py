@@ -7,14 +7,12 @@ chunk after the other, each when it is empty again. Joined, because 100 000 smal
 much as their bytes and not a Python object each; here, because what a transport has taken cannot
 be dropped; in chunks, because it keeps all of what it has taken until the last byte is sent.
 
-Whoever sends to many collects what it sends in one turn of the loop. For that time it holds the
-outbox: what the application sends goes to the holder, behind what it has.
+Whoever sends to many collects what it sends in one turn of the loop, and writes it here at once.
 """
 
 import asyncio
 from collections import deque
-from collections.abc import Callable
-from typing import Any, Protocol
+from typing import Any
 
 from ..connection import PAUSED_BY_PEER, Connection, Sent, State, discard
 from ..options import SlowConsumer
@@ -31,9 +29,9 @@ _PAUSE_READING_SIZE = 64 << 10  # bytes
 # and back, far below what may wait.
 _CHUNK_SIZE = 64 << 10  # bytes
 
-# What whoever holds an outbox may keep before it releases it, beside one message. Where less may
-# wait for a peer, it goes out message by message, for each to find its room.
-MAX_HELD_SIZE = 64 << 10  # bytes
+# Whoever may let less than this wait for a peer has its messages one by one, for each to find its
+# room. It is what is written here at once, at most.
+_MIN_JOINED_SIZE = 64 << 10  # bytes
 
 # What a chunk costs beside its bytes; with drop_oldest, each frame is one.
 _CHUNK_COST = 96  # bytes
@@ -42,29 +40,21 @@ _SENT = Sent.SENT
 _QUEUED = Sent.QUEUED
 
 
-class Held(Protocol):
-    """What is kept for a connection until the end of a turn of the loop."""
-
-    def __call__(self, opcode: int, payload: str | bytes) -> None:
-        """Take a message of the application, behind the others."""
-
-    def take(self, key: tuple[int, ...] | None, encode: Callable[[int, bytes], bytes]) -> bytes:
-        """Give all as frames, joined; those of an equal key, but ``None``, may be shared."""
-
-    def take_messages(self) -> list[tuple[int, bytes]]:
-        """Give all as opcodes and payloads."""
-
-
 class Outbox:
-    """The way out of one open connection."""
+    """
+    The way out of one open connection.
+
+    Attributes:
+        connection: Whose.
+        takes_frames: Whether frames may be written at once that are for many connections.
+        key: What is equal for connections whose frames are equal; ``None`` if nobody's are.
+    """
 
     __slots__ = (
         "_chunks",
-        "_connection",
         "_deflater",
         "_drained",
         "_emptied_count",
-        "_held",
         "_is_full",
         "_is_paused",
         "_kept_size",
@@ -72,6 +62,9 @@ class Outbox:
         "_transport",
         "_waiting_size",
         "_wiring",
+        "connection",
+        "key",
+        "takes_frames",
     )
 
     def __init__(self, connection: Connection, transport: Any, wiring: Wiring) -> None:
@@ -83,12 +76,13 @@ class Outbox:
             transport: Where to.
             wiring: Its worker's.
         """
-        self._connection = connection
+        self.connection = connection
         self._transport = transport
         self._wiring = wiring
         self._send: Any = None
         self._deflater: Deflater | None = None
-        self._held: Held | None = None
+        self.takes_frames = False
+        self.key: tuple[int, ...] | None = ()
         self._drained: asyncio.Future[None] | None = None
         self._is_full = False
         self._is_paused = False
@@ -109,6 +103,7 @@ class Outbox:
         """
         self._send = send
         self._deflater = deflater
+        self.key = () if deflater is None else deflater.shared_key
         self._go_direct()
         # Any byte that is not taken is told, so that `send` need not ask.
         self._transport.set_write_buffer_limits(high=0)
@@ -126,9 +121,9 @@ class Outbox:
 
     def stop(self) -> None:
         """Let nothing out any more, and forget what waits."""
-        self._connection._wire = discard  # noqa: SLF001 - the row above's hot path
-        self._connection._fate = Sent.CLOSED  # noqa: SLF001
-        self._held = None
+        self.connection._wire = discard  # noqa: SLF001 - the row above's hot path
+        self.connection._fate = Sent.CLOSED  # noqa: SLF001
+        self.takes_frames = False
         self._chunks = None
         self._waiting_size = 0
         self._send = self._deflater = None
@@ -136,7 +131,7 @@ class Outbox:
 
     def flush(self) -> None:
         """Hand all that waits to the transport, so that a Close can follow it."""
-        self.release()
+        self.connection._settle()  # noqa: SLF001
         while self._chunks:
             self._transport.write(self._chunks.popleft())
         self._waiting_size = 0
@@ -178,61 +173,40 @@ class Outbox:
 
     async def drain(self) -> None:
         """Wait until nothing is unsent, or the connection is no longer open."""
-        self.release()
-        while self._connection.state is State.OPEN and self._is_paused:
+        self.connection._settle()  # noqa: SLF001
+        while self.connection.state is State.OPEN and self._is_paused:
             if self._drained is None:
                 self._drained = self._wiring.loop.create_future()
             await asyncio.shield(self._drained)
 
     # What those who send to many call.
 
-    def hold(self, held: Held) -> bool:
+    def encode(self, opcode: int, payload: bytes) -> bytes:
         """
-        Let messages wait for the end of this turn of the loop, to be written together.
+        Make a frame, as it has to be for this connection and all of the same key.
 
         Args:
-            held: Gets what the application sends from now on, until :meth:`release`.
+            opcode: 1 for text, 2 for binary.
+            payload: The message.
 
         Returns:
-            Whether it does; not if the connection is not open.
+            The frame. Without a key, it has to be written next.
         """
-        if self._connection.state is not State.OPEN:
-            return False
-        self._held = held
-        self._connection._wire = held  # noqa: SLF001
-        self._connection._fate = _QUEUED  # noqa: SLF001
-        return True
+        deflated = self._deflate(payload)
+        if deflated is None:
+            return encode_frame(opcode, payload)
+        return encode_frame(opcode, deflated, rsv1=True)
 
-    def release(self) -> bool:
+    def write_frames(self, frames: bytes) -> None:
         """
-        Send what is held, and hold nothing any more.
+        Write frames; only while :attr:`takes_frames`.
 
-        Returns:
-            Whether anything was held; not after :meth:`stop`.
+        Args:
+            frames: Them, joined; the same object may be written to others.
         """
-        held, self._held = self._held, None
-        if held is None:
-            return False
+        self._transport.write(frames)
         if self._is_paused:
-            self._connection._wire = self._wait  # noqa: SLF001
-        else:
-            self._go_direct()
-            if self._wiring.limits.max_send_buffer_size >= MAX_HELD_SIZE:
-                key = () if self._deflater is None else self._deflater.shared_key
-                frames = held.take(key, self._encode)
-                self._transport.write(frames)
-                if self._is_paused:
-                    self._kept_size = max(self._kept_size, len(frames))
-                return True
-        for message in held.take_messages():
-            # From within, on_buffer_full may send to many again, or end the connection.
-            if self._send is None:
-                break
-            if self._is_paused:
-                self._wait(*message)
-            else:
-                self._directly(*message)
-        return True
+            self._kept_size = max(self._kept_size, len(frames))
 
     def send(self, opcode: int, payload: bytes) -> None:
         """
@@ -242,7 +216,7 @@ class Outbox:
             opcode: 1 for text, 2 for binary.
             payload: The message.
         """
-        self._connection._wire(opcode, payload)  # noqa: SLF001
+        self.connection._wire(opcode, payload)  # noqa: SLF001
 
     # What the transport tells.
 
@@ -253,13 +227,13 @@ class Outbox:
         Args:
             large_size: The size of a message that the transport keeps whole; bytes.
         """
-        if self._connection.state is not State.OPEN:
+        if self.connection.state is not State.OPEN:
             return
         self._is_paused = True
         self._kept_size = max(large_size, int(self._transport.get_write_buffer_size()))
-        if self._held is None:
-            self._connection._wire = self._wait  # noqa: SLF001
-        self._connection._fate = _QUEUED  # noqa: SLF001
+        self.takes_frames = False
+        self.connection._wire = self._wait  # noqa: SLF001
+        self.connection._fate = _QUEUED  # noqa: SLF001
         self._check()
 
     def resumed(self, first: bytes = b"") -> None:
@@ -269,7 +243,7 @@ class Outbox:
         Args:
             first: Frames to send before it.
         """
-        connection = self._connection
+        connection = self.connection
         if connection.state is not State.OPEN:
             return
         self._emptied_count += 1
@@ -295,13 +269,11 @@ class Outbox:
     # The three ways of a message.
 
     def _go_direct(self) -> None:
-        if self._held is None:
-            self._connection._wire = self._directly  # noqa: SLF001
-            self._connection._fate = _SENT  # noqa: SLF001
-
-    @property
-    def _directly(self) -> Any:
-        return self._send if self._deflater is None else self._send_deflated
+        self.takes_frames = self._wiring.limits.max_send_buffer_size >= _MIN_JOINED_SIZE
+        self.connection._wire = (  # noqa: SLF001
+            self._send if self._deflater is None else self._send_deflated
+        )
+        self.connection._fate = _SENT  # noqa: SLF001
 
     def _send_deflated(self, opcode: int, payload: str | bytes) -> None:
         data = payload.encode() if isinstance(payload, str) else payload
@@ -317,15 +289,9 @@ class Outbox:
         # Before it is compressed: with context takeover, what was compressed has to be sent.
         fate = self._admit(len(data))
         if fate is _QUEUED:
-            self._append(self._encode(opcode, data))
-        self._connection._fate = fate  # noqa: SLF001
+            self._append(self.encode(opcode, data))
+        self.connection._fate = fate  # noqa: SLF001
         self._check(is_full=fate is not _QUEUED)
-
-    def _encode(self, opcode: int, data: bytes) -> bytes:
-        deflated = self._deflate(data)
-        if deflated is None:
-            return encode_frame(opcode, data)
-        return encode_frame(opcode, deflated, rsv1=True)
 
     def _deflate(self, data: bytes) -> bytes | None:
         return None if self._deflater is None else self._deflater.deflate(data)
@@ -360,7 +326,7 @@ class Outbox:
         if self._wiring.slow_consumer is SlowConsumer.CLOSE:
             self._count_dropped(size)
             # The Close waits behind what is unsent, and the peer is cut off at its deadline.
-            self._connection._link.close(1013, "client reads too slowly")  # noqa: SLF001
+            self.connection._link.close(1013, "client reads too slowly")  # noqa: SLF001
             return Sent.CLOSED
         # All that wait are not worth one that has no room even so.
         if self._drops_oldest and self._kept_size + size <= limit:
@@ -378,12 +344,12 @@ class Outbox:
         return self._waiting_size + self._kept_size
 
     def _count_dropped(self, size: int) -> None:
-        self._connection.dropped += 1
-        self._wiring.events.dropped(self._connection, size)
+        self.connection.dropped += 1
+        self._wiring.events.dropped(self.connection, size)
 
     def _check(self, *, is_full: bool = False) -> None:
         """Do what has to be done about a peer that does not read, when the message is kept."""
-        connection = self._connection
+        connection = self.connection
         if connection.state is not State.OPEN:
             return
         held_size = self._held_size
@@ -399,7 +365,7 @@ class Outbox:
     def _full(self) -> None:
         if not self._is_full:
             self._is_full = True
-            self._wiring.events.buffer_full(self._connection)
+            self._wiring.events.buffer_full(self.connection)
 
     def _wake(self) -> None:
         if self._drained is not None:
