@@ -5,10 +5,8 @@ picows (:mod:`gateman.net.seat`) delivers frames that are each well-formed. The 
 here, by asking :mod:`gateman.websocket`:
 
 * Frames become messages: their order, their size in all, their UTF-8, reserved bits.
-* picows tells of a frame that it refuses only through its logger, answers it with a text of
-  its own and ends the connection 10 ms later, with unread data, which resets it before the peer
-  has read why. :mod:`gateman.net.surroundings` hears the verdict, and the end is ours.
-* The closing handshake, both ways, with a deadline.
+* The end for a frame that picows refuses (:mod:`gateman.net.surroundings` hears of it), and
+  the closing handshake, both ways, with a deadline.
 * Pings: picows' automatic pong is unbounded; here only the latest ping is answered.
 """
 
@@ -151,9 +149,8 @@ class Engine(WSListener):
         connection._link = self  # noqa: SLF001 - the engine is the link
         if connection.state is State.CONNECTING:
             connection.state = State.OPEN
-            self.outbox.open(
-                self._ws.send, None if agreement is None else agreement.make_deflater()
-            )
+            deflater = None if agreement is None else agreement.make_deflater()
+            self.outbox.open(self._ws.send, deflater)
             if paused:
                 self.pause(paused)
             self._wiring.events.opened(connection)
@@ -213,11 +210,7 @@ class Engine(WSListener):
         self._fail(ProtocolError(CloseCode.MESSAGE_TOO_BIG, "message is too big"))
 
     def peer_ended(self) -> None:
-        """
-        End without a Close.
-
-        The transport goes on to send what is unsent; who has ended its half may not read it.
-        """
+        """End without a Close, when what is unsent was sent, or nobody has read it in time."""
         self._closed(*self._verdict)
         self._deadline(self._wiring.timeouts.close)
 
