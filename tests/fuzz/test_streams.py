@@ -7,14 +7,13 @@ messages and pings are answered, and what the connection is closed with.
 """
 
 import asyncio
-import atexit
-import functools
 import zlib
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import AsyncExitStack
 from dataclasses import dataclass
 from itertools import product
 
+import pytest
 from hypothesis import HealthCheck, event, given, settings
 from hypothesis import strategies as st
 from websockets.extensions.permessage_deflate import PerMessageDeflate
@@ -204,7 +203,6 @@ class _Harness:
         self._runner = asyncio.Runner()
         self._stack = AsyncExitStack()
         self._server = self._runner.run(self._start(secure=secure))
-        atexit.register(self._stop)
 
     async def _start(self, *, secure: bool) -> Server:
         limits = {"max_message_size": LIMIT, "max_messages_per_second": 1_000_000}
@@ -218,7 +216,8 @@ class _Harness:
         )
         return await self._stack.enter_async_context(serving)
 
-    def _stop(self) -> None:
+    def stop(self) -> None:
+        """End it."""
         self._runner.run(self._stack.aclose())
         self._runner.close()
 
@@ -264,10 +263,22 @@ def read_verdict(data: bytes) -> Verdict:
     return Verdict(answers, 0)
 
 
-@functools.cache
+_harnesses: dict[bool, _Harness] = {}
+
+
 def harness(*, secure: bool) -> _Harness:
-    """Give the server of this process."""
-    return _Harness(secure=secure)
+    """Give the server of this module's tests."""
+    if secure not in _harnesses:
+        _harnesses[secure] = _Harness(secure=secure)
+    return _harnesses[secure]
+
+
+@pytest.fixture(scope="module", autouse=True)
+def _end() -> Iterator[None]:
+    """End the servers with this module: they listen to the log, which others test too."""
+    yield
+    while _harnesses:
+        _harnesses.popitem()[1].stop()
 
 
 def check(
