@@ -166,7 +166,7 @@ async def test_wrong_header_ends_the_connection(data: bytes, cause: str, *, secu
 
         assert server.service.counts == {cause: 3}
         assert only_line(server) == (
-            f"none: 127.0.0.1 sent no good PROXY header ({cause.replace('_', ' ')}), and"
+            f"worker: 127.0.0.1 sent no good PROXY header ({cause.replace('_', ' ')}), and"
             " proxy_protocol='required': let the proxy send it (HAProxy: send-proxy-v2), or leave"
             " the option out"
         )
@@ -190,7 +190,7 @@ async def test_header_of_a_stranger_is_not_read(*, secure: bool) -> None:
 
         assert server.service.counts == {"proxy_not_trusted": 3}
         assert only_line(server) == (
-            "none: 127.0.0.1 is no trusted proxy, and proxy_protocol='required': add it to"
+            "worker: 127.0.0.1 is no trusted proxy, and proxy_protocol='required': add it to"
             " trusted_proxies if it is yours"
         )
         assert journal.entries == []
@@ -213,7 +213,7 @@ async def test_header_that_nobody_expects_is_told_to_the_operator(
 
         assert server.service.counts["unexpected_proxy_header"] == 2
         assert only_line(server) == (
-            "none: a connection begins with a PROXY header, and proxy_protocol='off': set it to"
+            "worker: a connection begins with a PROXY header, and proxy_protocol='off': set it to"
             " 'required', or let the proxy send none (HAProxy: no send-proxy)"
         )
         assert journal.of("on_open") == []
