@@ -116,7 +116,8 @@ class Limits(_Numbers):
         100_000,
         "messages per second",
         "From one connection; more close it with 1008. Far above what one client means to send:"
-        " it ends floods of tiny messages, which cost time and not bytes.",
+        " it ends floods of tiny messages, which cost time and not bytes. Fragments, pings and"
+        " pongs count too.",
     )
     max_connections: int | None = option(
         None,
@@ -140,7 +141,8 @@ class Limits(_Numbers):
     max_queued_messages: int = option(
         16,
         "messages",
-        "What may wait for an async handler of one connection before reading from it pauses.",
+        "What may wait for an async handler of one connection before reading from it pauses; 64 KiB"
+        " of memory pause it too, the message that is being handled among them.",
     )
 
 
