@@ -2,9 +2,10 @@
 
 import asyncio
 import functools
+import inspect
 import logging
 import math
-from collections.abc import Iterator
+from collections.abc import Coroutine, Iterator
 from pathlib import Path
 
 import pytest
@@ -325,6 +326,30 @@ async def test_stop_cancels_what_runs() -> None:
     await own.stop()
 
     assert (ended.arguments, own.count) == ([("cancelled",)] * 2, 0)
+
+
+@on_loop
+async def test_stop_closes_what_has_not_begun() -> None:
+    """A run whose first step was still to come ends without one, and without a warning."""
+    own, begun = Timers(), Runs()
+    own.start()
+    coroutines: list[Coroutine[None, None, None]] = []
+    stops: list[asyncio.Task[None]] = []
+
+    async def begin() -> None:
+        begun()
+
+    def stop_first() -> Coroutine[None, None, None]:
+        stops.append(asyncio.get_running_loop().create_task(own.stop()))
+        coroutines.append(begin())
+        return coroutines[0]
+
+    own.add(MS, stop_first)
+    await eventually(lambda: bool(stops))
+    await stops[0]
+    await turns()
+
+    assert (begun.count, inspect.getcoroutinestate(coroutines[0])) == (0, inspect.CORO_CLOSED)
 
 
 # A user's mistakes.

@@ -234,6 +234,9 @@ class Timers:
             timer.task = asyncio.get_running_loop().create_task(self._finish(timer, result))
             self._tasks.add(timer.task)
             timer.task.add_done_callback(self._tasks.discard)
+            if inspect.iscoroutine(result):
+                # A task that is cancelled before its first step never comes to await it.
+                timer.task.add_done_callback(lambda _task: result.close())
 
     async def _finish(self, timer: _Scheduled, running: Awaitable[object]) -> None:
         import asyncio
