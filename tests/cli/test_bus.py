@@ -1,11 +1,34 @@
-"""Which bus a command is about."""
+"""``gateman bus``, and which bus other commands are about."""
 
 import os
 from pathlib import Path
 
+from websockets.sync.client import connect
+
+from gateman import SyncHub
 from tests.support.master import GATEMAN, master, run
+from tests.support.nats import nats_server
 
 from .test_push import ROOMS
+
+
+def test_it_prints_what_a_program_connects_to(tmp_path: Path) -> None:
+    """The URL, with which a hub outside of the service finds its clients."""
+    with master(ROOMS, tmp_path) as service:
+        done = run([*GATEMAN, "bus", str(service.path)], tmp_path)
+        assert (done.returncode, done.stderr) == (0, "")
+        with SyncHub(done.stdout.strip()) as hub, connect(f"ws://127.0.0.1:{service.port}"):
+            assert hub.count_clients() == 1
+
+
+def test_what_is_secret_of_a_bus_is_not_printed(tmp_path: Path) -> None:
+    """A terminal may be watched, and its text kept."""
+    with nats_server(tmp_path, "authorization { user: ann, password: opensesame }") as server:
+        url = server.url.replace("//", "//ann:opensesame@")
+        with master(ROOMS.replace("count=2", f"bus={url!r}"), tmp_path) as service:
+            done = run([*GATEMAN, "bus", str(service.path)], tmp_path)
+
+            assert (done.returncode, done.stdout, done.stderr) == (0, f"{server.url}\n", "")
 
 
 def test_a_variable_may_say_it(tmp_path: Path) -> None:

@@ -21,6 +21,7 @@ _COMMANDS = {
     "status": "status",
     "connections": "status",
     "check": "service",
+    "bus": "bus",
     "push": "push",
     "who": "who",
     "cert": "cert",

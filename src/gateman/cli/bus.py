@@ -1,4 +1,4 @@
-"""Which bus a command is about, and the hub that is reached by it."""
+"""``gateman bus``; which bus other commands are about, and the hub that is reached by it."""
 
 import asyncio
 import os
@@ -14,6 +14,17 @@ from ..master import control
 from ..master.script import Script
 
 _VARIABLE = "GATEMAN_BUS"
+
+
+@click.command()
+@click.argument("script", metavar="SCRIPT")
+def bus(script: str) -> None:
+    """
+    Print the URL of the bus of a running service, for Hub.connect and SyncHub.
+
+    What else that bus takes, and what is secret of it, is not printed.
+    """
+    click.echo(make_bus(_bus_of(script)).url)
 
 
 def bus_options(command: Callable[..., None]) -> Callable[..., None]:
@@ -56,7 +67,7 @@ def with_hub(bus: str | None, service: str | None, do: Callable[[Hub], Awaitable
         ConfigError: Nobody said which service, or no bus can be so.
         CommandError: It has no bus, or the bus cannot be reached.
     """
-    value = bus or _bus_of(service) or os.environ.get(_VARIABLE)
+    value = bus or (service and _bus_of(service)) or os.environ.get(_VARIABLE)
     if not value:
         raise ConfigError(
             "nobody said which service this is about",
@@ -75,9 +86,7 @@ def with_hub(bus: str | None, service: str | None, do: Callable[[Hub], Awaitable
         raise CommandError(str(error).removesuffix(".")) from None
 
 
-def _bus_of(service: str | None) -> str | Mapping[str, Any] | None:
-    if service is None:
-        return None
+def _bus_of(service: str) -> str | Mapping[str, Any]:
     with control.conversation(Script.find(service)) as master:
         found: str | Mapping[str, Any] | None = master.ask("bus")["bus"]
     if not found or found == "memory://":
