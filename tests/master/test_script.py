@@ -107,8 +107,12 @@ def test_a_module_is_found(folder: Path) -> None:
         ("missing_package.module", "there is no file and no module missing_package.module."),
         (".relative", "there is no file and no module .relative."),
         ("", "there is no file and no module ."),
-        ("folder.py", "there is no file folder.py."),
-        ("empty_package", "there is no file and no module empty_package."),
+        ("folder.py", "folder.py is a folder: name the script in it, such as folder.py/server.py."),
+        (
+            "empty_package",
+            "empty_package is a folder: name the script in it, such as empty_package/server.py.",
+        ),
+        (".", ". is a folder: name the script in it, such as server.py."),
         ("sys", "there is no file and no module sys."),
     ],
 )
@@ -249,14 +253,26 @@ def test_a_traceback_without_their_code_is_whole() -> None:
     assert users_part(None) is None
 
 
-def test_a_syntax_error_without_a_file(capsys: pytest.CaptureFixture[str]) -> None:
-    """One that ``eval`` raised names no place, so its traceback is shown."""
-    error = SyntaxError("bad")
+def test_what_cannot_be_read_at_all(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """A file that is no Python is one sentence; nothing of it ran, so there is no traceback."""
+    (folder / "picture").write_bytes(b"\x00\x01\x02")
+    with pytest.raises(LoadFailed, match=r"^picture cannot be read: source code .*null bytes\.$"):
+        Script.find("picture").run([], print)
+    error = PermissionError(13, "Permission denied")
 
-    assert str(failure(Script(Path("/srv/server.py"), "server"), error)) == (
-        "server could not be loaded: SyntaxError."
+    assert str(failure(Script(folder / "secret.py"), error)) == (
+        "secret.py cannot be read: Permission denied."
     )
-    assert capsys.readouterr().err == "SyntaxError: bad\n"
+    assert capsys.readouterr().err == ""
+
+
+def test_a_syntax_error_without_a_file(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """One that ``eval`` raised names no place, so its traceback is shown."""
+    (folder / "server.py").write_text("eval('1 +')\n")
+    with pytest.raises(LoadFailed, match=r"^server\.py could not be loaded: SyntaxError\.$"):
+        Script.find("server.py").run([], print)
+
+    assert "eval('1 +')" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize(

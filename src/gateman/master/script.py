@@ -66,11 +66,12 @@ class Script:
             The script.
 
         Raises:
-            LoadFailed: There is no such file or module, or a package that it is in failed.
+            LoadFailed: There is no such file or module, it is a folder, or a package that it is
+                in failed.
         """
         if name.endswith(".py") or os.sep in name or Path(name).is_file():
             if not Path(name).is_file():
-                raise LoadFailed(f"there is no file {name}")
+                raise _missing(name, "there is no file")
             return cls(_absolute(name))
         if not sys.flags.safe_path:
             sys.path.insert(0, str(Path.cwd()))
@@ -82,7 +83,7 @@ class Script:
             if not sys.flags.safe_path:
                 del sys.path[0]
         if spec is None or not spec.origin or not spec.has_location:
-            raise LoadFailed(f"there is no file and no module {name}")
+            raise _missing(name, "there is no file and no module")
         return cls(_absolute(spec.origin), spec.name)
 
     def run(self, argv: Sequence[str], runner: Callable[[list[Worker]], None]) -> None:
@@ -139,9 +140,15 @@ def failure(script: Script, error: Exception) -> LoadFailed:
     Returns:
         The error for the shell.
     """
-    if isinstance(error, SyntaxError) and error.filename:
+    # What `eval` refuses is in no file.
+    if isinstance(error, SyntaxError) and error.filename and error.filename[0] != "<":
         return LoadFailed(f"{error.filename}:{error.lineno}: {error.msg}")
-    traceback.print_exception(error.with_traceback(users_part(error.__traceback__)))
+    theirs = users_part(error.__traceback__)
+    if theirs is error.__traceback__:
+        # None of it ran.
+        reason = error.strerror if isinstance(error, OSError) else str(error)
+        return LoadFailed(f"{script} cannot be read: {reason}")
+    traceback.print_exception(error.with_traceback(theirs))
     return LoadFailed(f"{script} could not be loaded: {type(error).__name__}")
 
 
@@ -163,6 +170,13 @@ def users_part(trace: TracebackType | None) -> TracebackType | None:
             return inner
         inner = inner.tb_next
     return trace
+
+
+def _missing(name: str, what: str) -> LoadFailed:
+    if name and Path(name).is_dir():
+        path = Path(name) / "server.py"
+        return LoadFailed(f"{name} is a folder: name the script in it, such as {path}")
+    return LoadFailed(f"{what} {name}")
 
 
 def _find_spec(name: str) -> ModuleSpec | None:
