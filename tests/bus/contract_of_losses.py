@@ -246,6 +246,57 @@ class LossContract(Contract):
         assert (early, arrived) == (False, [b"hello"])
         assert [(gap.cause, gap.unsent) for gap in gaps] == [(Cause.DISCONNECTED, 1)]
 
+    @on_loop
+    async def test_starting_patiently_goes_on_without_a_broker(self, broker: Broker) -> None:
+        """It is away then like a bus that was lost, and comes as one that comes back."""
+        bus = broker.bus()
+        gaps: list[Gap] = []
+        bus.on_gap = gaps.append
+        arrived: list[bytes] = []
+        broker.kill()
+        routed = bus.subscribe(ROOM, arrived.append)
+        began_at = time.time()
+        await bus.start(patience=0.05)
+        took = time.time() - began_at
+        started_without = bus.is_connected
+        refused = [bus.publish(ROOM, b"lost") for _ in range(3)]
+
+        broker.restart()
+        async with started(broker, 1) as (other,):
+            await routed
+            other.publish(ROOM, b"hello")
+            await eventually(lambda: bool(arrived) and bool(gaps))
+        await bus.stop()
+
+        (gap,) = gaps
+        assert (started_without, refused, arrived) == (False, [False] * 3, [b"hello"])
+        assert (gap.cause, gap.unsent, gap.uncertain) == (Cause.DISCONNECTED, 3, 0)
+        assert began_at - 1 < gap.since <= gap.until <= time.time()
+        assert took < 2
+
+    @on_loop
+    async def test_starting_patiently_waits_no_longer_than_it_has_to(self, broker: Broker) -> None:
+        """Where the broker is there, it is connected when it returns, without a gap."""
+        bus = broker.bus()
+        await bus.start(patience=60)
+        is_connected = bus.is_connected
+        await bus.stop()
+
+        assert (is_connected, bus.counts["gaps"]) == (True, 0)
+
+    @on_loop
+    async def test_a_patient_bus_may_be_stopped_before_it_is_there(self, broker: Broker) -> None:
+        """It gives up at once."""
+        bus = broker.bus()
+        broker.kill()
+        await bus.start(patience=0.05)
+        await bus.stop()
+        with pytest.raises(BusError) as caught:
+            await bus.start(patience=0.05)
+        broker.restart()
+
+        assert str(caught.value) == f"the bus {bus.url}: it was stopped."
+
 
 async def _until_routed(waiting: Awaitable[None]) -> None:
     await waiting

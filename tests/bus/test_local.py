@@ -11,8 +11,10 @@ from pathlib import Path
 
 import pytest
 
+from gateman.bus import unix
 from gateman.bus.base import MAX_PENDING_SIZE, Bus
-from gateman.bus.local import local_bus
+from gateman.bus.local import held_bus, local_bus
+from gateman.bus.router import route
 from gateman.bus.router_wire import Kind, frame
 from gateman.errors import BusError, ConfigError
 
@@ -58,6 +60,30 @@ def test_a_path_is_absolute() -> None:
     assert str(caught.value) == (
         "the bus's URL local://run/bus.sock has no absolute path: write local:///path/to/socket."
     )
+
+
+@on_loop
+async def test_a_held_bus_needs_no_path(tmp_path: Path) -> None:
+    """A process that may no longer enter the socket's folder comes back to it all the same."""
+    path = tmp_path / "bus.sock"
+    with unix.listen(path) as listener:
+        bus = held_bus(path)
+        path.unlink()
+        arrived: list[bytes] = []
+        routing = asyncio.ensure_future(route(listener.dup()))
+        await bus.start()
+        await bus.subscribe(ROOM, arrived.append)
+        routing.cancel()
+        await asyncio.wait([routing])
+        await eventually(lambda: not bus.is_connected)
+        routing = asyncio.ensure_future(route(listener.dup()))
+        await bus.subscribe(ROOM, arrived.append)
+        await bus.stop()
+        routing.cancel()
+        await asyncio.wait([routing])
+
+    assert bus.url == f"local://{path}"
+    assert bus.counts["gaps"] == 1
 
 
 @on_loop
@@ -137,7 +163,7 @@ async def test_a_router_that_hangs_blocks_nobody(tmp_path: Path) -> None:
 
 NOBODY = """
 import asyncio, os, socket, sys
-from gateman.bus.local import local_bus
+from gateman.bus.local import held_bus, local_bus
 from gateman.errors import BusError
 
 async def main(path, owner):

@@ -3,6 +3,7 @@
 import os
 import socket
 import stat
+import sys
 from pathlib import Path
 
 import pytest
@@ -36,14 +37,35 @@ async def test_who_is_there_is_known(tmp_path: Path) -> None:
             assert (unix.peer_uid(here), unix.peer_uid(there)) == (os.geteuid(), os.geteuid())
 
 
+@pytest.mark.parametrize("depth", [1, 10])
 @on_loop
-async def test_a_long_path_is_no_problem(tmp_path: Path) -> None:
+async def test_a_long_path_is_no_problem(tmp_path: Path, depth: int) -> None:
     """A folder may be deeper than the system allows in a socket's name."""
-    path = tmp_path / ("x" * 120) / "bus.sock"
-    path.parent.mkdir()
+    path = tmp_path.joinpath(*["deep-and-deeper"] * depth, "bus.sock")
+    path.parent.mkdir(parents=True)
 
     with unix.listen(path), await unix.connect(path):
         assert path.is_socket()
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="only there a socket can be held")
+@on_loop
+async def test_a_socket_is_held(tmp_path: Path) -> None:
+    """Whoever holds it reaches it when its path is gone, or has become somebody else's."""
+    path = tmp_path / "run" / "bus.sock"
+    path.parent.mkdir()
+    with unix.listen(path) as listener:
+        held = unix.hold(path)
+        path.unlink()
+        path.parent.rmdir()
+        with await unix.connect(held):
+            listener.accept()[0].close()
+    os.close(int(held.name))
+
+
+def test_what_is_not_there_cannot_be_held(tmp_path: Path) -> None:
+    """Its path stays as good as any other."""
+    assert unix.hold(tmp_path / "bus.sock") == tmp_path / "bus.sock"
 
 
 def test_what_a_killed_process_left_is_replaced(tmp_path: Path) -> None:

@@ -5,11 +5,12 @@ from typing import Any
 import pytest
 from websockets.exceptions import ConnectionClosed
 
+from gateman.bus import Cause, Gap
 from gateman.bus.memory import Broker, MemoryBus
 from gateman.cluster.hub import Hub, hub
 from gateman.errors import BusError, ConfigError, EnvelopeError, HubError, UnknownClient
 
-from ..support.cluster import alone, cluster
+from ..support.cluster import alone, cluster, node
 from ..support.loop import eventually, on_loop
 
 END = "end"
@@ -333,17 +334,38 @@ async def test_a_hub_that_does_not_run_says_so() -> None:
 
 
 @on_loop
-async def test_a_hub_starts_with_its_bus_or_not_at_all() -> None:
+async def test_a_program_starts_with_its_bus_or_not_at_all() -> None:
     """Who cannot be reached is told at the start, and it may be tried again."""
     broker = Broker()
     broker.take_away()
     lonely = Hub()
     with pytest.raises(BusError):
-        await lonely.start(MemoryBus(broker=broker))
+        await lonely.start(MemoryBus(broker=broker), has_clients=False)
     broker.bring_back()
-    await lonely.start(MemoryBus(broker=broker))
+    await lonely.start(MemoryBus(broker=broker), has_clients=False)
     assert lonely.is_connected
     await lonely.stop()
+
+
+@on_loop
+async def test_clients_are_served_before_the_bus_is_there() -> None:
+    """Their process starts without it, and hears of the others when it comes."""
+    broker = Broker()
+    broker.take_away()
+    gaps: list[Gap] = []
+    async with cluster(1, lambda: MemoryBus(broker=broker)) as [one]:
+        one.hub.on_gap = gaps.append
+        client = await one.client()
+        client.connection.join("room")
+        one.hub.send_to_group("room", "here")
+        assert await client.read() == ["here"]
+        assert not one.hub.is_connected
+        broker.bring_back()
+        async with node(MemoryBus(broker=broker)) as other:
+            await eventually(lambda: one.hub.nodes == (other.hub.node,))
+            other.hub.send_to_group("room", "there")
+            assert await client.read() == ["there"]
+    assert [(gap.cause, gap.unsent) for gap in gaps] == [(Cause.DISCONNECTED, 1)]
 
 
 @on_loop

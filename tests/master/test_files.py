@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from gateman.errors import AlreadyRunning, ConfigError
-from gateman.master.files import Claim, Files, candidates, control_sockets, reachable
+from gateman.master.files import Claim, Files, candidates, control_sockets
 
 
 def folders(script: Path, environment: dict[str, str]) -> list[Path]:
@@ -151,21 +151,6 @@ def test_a_folder_for_everybody_has_to_be_ours(
         Claim.take(Path("/proc/none/server.py"), {})
     (tmp_path / f"gateman-{os.getuid()}").chmod(0o700)
     Claim.take(Path("/proc/none/server.py"), {}).release()
-
-
-@pytest.mark.parametrize("depth", [1, 10])
-def test_paths_of_any_length_are_reachable(tmp_path: Path, depth: int) -> None:
-    """A socket is bound and connected to in folders that are too deep for its address."""
-    folder = tmp_path.joinpath(*["deep-and-deeper"] * depth)
-    folder.mkdir(parents=True)
-    with socket.socket(socket.AF_UNIX) as server, socket.socket(socket.AF_UNIX) as client:
-        with reachable(folder / "x.sock") as name:
-            server.bind(name)
-        server.listen()
-        with reachable(folder / "x.sock") as name:
-            client.connect(name)
-
-        assert (folder / "x.sock").is_socket()
 
 
 def test_names() -> None:

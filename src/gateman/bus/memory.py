@@ -66,12 +66,7 @@ class Broker:
 
         Args:
             bus: Which; it stays until it leaves.
-
-        Raises:
-            BusError: The broker is away.
         """
-        if not self.is_up:
-            raise BusError(bus.url, "nobody answers there")
         self._buses[bus] = None
 
     def leave(self, bus: "MemoryBus") -> None:
@@ -180,15 +175,18 @@ class MemoryBus:
         return self._max_payload_size
 
     async def start(self, *, patience: float | None = None) -> None:
-        """See :meth:`.base.Bus.start`; there is nothing to wait for."""
-        del patience
+        """See :meth:`.base.Bus.start`; there is nothing that takes time, and no wait."""
         if self._loop is not None:
             return
         self._routing.check()
+        if patience is None and not self._broker.is_up:
+            raise BusError(self._url, "nobody answers there")
         self._broker.join(self)
         self._loop = asyncio.get_running_loop()
-        self._ask()
-        self._loop.call_soon(self._settle)
+        if self._broker.is_up:
+            self.regain()
+        else:
+            self.lose()
 
     async def stop(self) -> None:
         """See :meth:`.base.Bus.stop`."""

@@ -1,6 +1,5 @@
 """Unix sockets that only their owner may use, at paths of any length."""
 
-import asyncio
 import contextlib
 import os
 import socket
@@ -12,7 +11,7 @@ from pathlib import Path
 from ..errors import ConfigError
 
 # sun_path is 108 bytes long on Linux and 104 elsewhere, with a NUL at its end.
-_MAX_PATH_SIZE = 103
+_MAX_PATH_SIZE = 103  # bytes
 
 _BACKLOG = 512  # connections
 
@@ -41,7 +40,7 @@ def listen(path: Path) -> socket.socket:
     sock = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
     old = os.umask(0o177)
     try:
-        with _reachable(path) as name:
+        with reachable(path) as name:
             sock.bind(name)
             sock.listen(_BACKLOG)
     except OSError as error:
@@ -67,10 +66,13 @@ async def connect(path: Path) -> socket.socket:
         OSError: Nobody listens there, or we may not connect.
         ConfigError: The path is too long.
     """
+    # Here, because commands that only look for a socket have no event loop, and start quickly.
+    import asyncio
+
     sock = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
     sock.settimeout(0)
     try:
-        with _reachable(path) as name:
+        with reachable(path) as name:
             await asyncio.get_running_loop().sock_connect(sock, name)
     except BaseException:
         sock.close()
@@ -115,13 +117,27 @@ def peer_uid(sock: socket.socket) -> int | None:
 
 
 @contextlib.contextmanager
-def _reachable(path: Path) -> Iterator[str]:
-    """Give a name for the path that is short enough for the system, inside the block."""
+def reachable(path: Path) -> Iterator[str]:
+    """
+    Give a name for a unix socket that is short enough for the system.
+
+    Args:
+        path: Where it is, or is to be.
+
+    Yields:
+        A name, valid inside the block.
+
+    Raises:
+        ConfigError: The path is too long, and the system has no other name for it.
+    """
     if len(os.fsencode(path)) <= _MAX_PATH_SIZE:
         yield str(path)
         return
     if sys.platform != "linux":
-        raise ConfigError(f"{path} is too long for a unix socket", "choose a shorter path")
+        raise ConfigError(
+            f"{path} is too long for a unix socket",
+            "use a shorter folder; RUNTIME_DIRECTORY sets that of a service",
+        )
     fd = os.open(path.parent, os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
     try:
         yield f"/proc/self/fd/{fd}/{path.name}"
@@ -132,7 +148,7 @@ def _reachable(path: Path) -> Iterator[str]:
 def _remove_stale(path: Path) -> None:
     if not path.is_socket():
         return
-    with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as probe, _reachable(path) as name:
+    with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as probe, reachable(path) as name:
         probe.settimeout(1.0)
         try:
             probe.connect(name)

@@ -77,9 +77,10 @@ from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
+from ..bus import unix
 from ..errors import CommandError, NotRunning
 from .channel import Lines, line
-from .files import control_sockets, reachable
+from .files import control_sockets
 from .script import Script
 
 _MAX_REQUEST_SIZE = 4 << 10  # bytes
@@ -285,7 +286,7 @@ def _connect(script: Script, environment: Mapping[str, str]) -> socket.socket:
     for path in control_sockets(script.path, environment):
         sock = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
         try:
-            with reachable(path) as name:
+            with unix.reachable(path) as name:
                 sock.connect(name)
         except PermissionError:
             sock.close()

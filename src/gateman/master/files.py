@@ -20,20 +20,17 @@ import hashlib
 import os
 import socket
 import stat
-import sys
 import tempfile
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Self
 
+from ..bus import unix
 from ..errors import AlreadyRunning, ConfigError
 
 UNITS = Path("/run/gateman")
 """Has a folder for each unit that ``gateman systemd`` prints: ``RuntimeDirectory=gateman/NAME``."""
-
-# sun_path is 108 bytes long on Linux and 104 elsewhere, with a NUL at its end.
-_MAX_PATH = 103  # bytes
 
 
 @dataclass(frozen=True, slots=True)
@@ -167,19 +164,9 @@ class Claim:
         Returns:
             A listening, non-blocking socket that only this user can connect to.
         """
-        path = self.files.control
-        sock = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
         # Nobody listens there: that would take the claim.
-        path.unlink(missing_ok=True)
-        old = os.umask(0o177)
-        try:
-            with reachable(path) as name:
-                sock.bind(name)
-        finally:
-            os.umask(old)
-        sock.listen()
-        sock.setblocking(False)
-        return sock
+        self.files.control.unlink(missing_ok=True)
+        return unix.listen(self.files.control)
 
     def release(self) -> None:
         """Give the claim back, and leave nothing behind."""
@@ -210,31 +197,3 @@ def _is_ours(folder: Path) -> bool:
     """Whether nobody else can have put something into a folder below the one for everybody."""
     found = folder.lstat()
     return stat.S_ISDIR(found.st_mode) and found.st_uid == os.getuid() and not found.st_mode & 0o022
-
-
-@contextlib.contextmanager
-def reachable(path: Path) -> Iterator[str]:
-    """
-    Give a name for a unix socket that is short enough for the system.
-
-    Args:
-        path: Where it is, or is to be.
-
-    Yields:
-        A name, valid inside the block.
-
-    Raises:
-        ConfigError: The path is too long, and the system has no other name for it.
-    """
-    if len(os.fsencode(path)) <= _MAX_PATH:
-        yield str(path)
-        return
-    if sys.platform != "linux":
-        raise ConfigError(
-            f"{path} is too long for a unix socket", "set RUNTIME_DIRECTORY to a shorter folder"
-        )
-    fd = os.open(path.parent, os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
-    try:
-        yield f"/proc/self/fd/{fd}/{path.name}"
-    finally:
-        os.close(fd)
