@@ -1,26 +1,30 @@
 """
-Build and run the load generators (``load.c``, ``crowd.c``).
+Build and run the load generators (``load/``, ``crowd.c``).
 
 They are compiled at the first use, with the system's compiler, into ``bench/.build``; nothing
 else here writes outside that folder.
 """
 
 import json
+import os
 import shutil
 import subprocess
-import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
 HERE = Path(__file__).parent
 BUILD = HERE / ".build"
-SOURCE = HERE / "load.c"
+SOURCE = HERE / "load"
 
 
 class MissingTool(Exception):
     """What the system lacks, in one sentence with the remedy."""
+
+
+class Unmeasured(Exception):
+    """Why a server could not be measured, in one sentence."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -29,11 +33,13 @@ class Load:
     What one run of the generator measured.
 
     Attributes:
-        messages: Echoes that came back and were right, within ``seconds``.
+        messages: Echoes that came back and were right, or handshakes, within ``seconds``.
         seconds: Length of the measured window.
         rate: ``messages`` per second.
         p50_us: Median latency in microseconds; ``p99_us``, ``p999_us`` and ``max_us`` alike.
         errors: Connections that failed: a wrong byte, a lost echo, an early end.
+        packed: How many of the echoes were compressed.
+        resumed: How many of the handshakes resumed a TLS session.
         cpu_seconds: What the generator itself used.
         busy: Share of the window that it spent outside ``epoll_wait``.
         queued_seconds: What it waited for its core, because something else ran there.
@@ -49,6 +55,8 @@ class Load:
     p999_us: float
     max_us: float
     errors: int
+    packed: int
+    resumed: int
     cpu_seconds: float
     busy: float
     queued_seconds: float
@@ -87,45 +95,55 @@ def build(source: Path = SOURCE) -> Path:
     Compile a generator, if its source is newer than the binary.
 
     Args:
-        source: Which.
+        source: A file in C, or a folder of them.
 
     Returns:
         The binary.
 
     Raises:
-        MissingTool: No compiler, or no OpenSSL headers.
+        MissingTool: No compiler, or no headers of OpenSSL or zlib.
     """
+    parts = sorted(source.glob("*.c")) if source.is_dir() else [source]
+    newest = max(
+        file.stat().st_mtime for file in (*parts, *source.parent.glob(f"{source.name}/*.h"))
+    )
     binary = BUILD / source.stem
-    if binary.exists() and binary.stat().st_mtime > source.stat().st_mtime:
+    if binary.is_file() and binary.stat().st_mtime > newest:
         return binary
     compiler = shutil.which("cc")
     if compiler is None:
         raise MissingTool("the load generator needs a C compiler: apt-get install gcc libc6-dev")
-    probe = subprocess.run(
-        [compiler, "-E", "-"],
-        input="#include <openssl/ssl.h>\n",
-        capture_output=True,
-        text=True,
-        check=False,
-    )
-    if probe.returncode != 0:
-        raise MissingTool(
-            "the load generator needs the headers of OpenSSL: apt-get install libssl-dev"
+    for header, package in (("openssl/ssl.h", "libssl-dev"), ("zlib.h", "zlib1g-dev")):
+        probe = subprocess.run(
+            [compiler, "-E", "-"],
+            input=f"#include <{header}>\n",
+            capture_output=True,
+            text=True,
+            check=False,
         )
+        if probe.returncode != 0:
+            raise MissingTool(f"the load generator needs {header}: apt-get install {package}")
     BUILD.mkdir(exist_ok=True)
-    command = [compiler, "-O2", "-o", str(binary), str(source), "-lssl", "-lcrypto"]
-    subprocess.run(command, check=True)
+    fresh = binary.with_suffix(f".{os.getpid()}")
+    libraries = ["-lssl", "-lcrypto", "-lz"]
+    subprocess.run([compiler, "-O2", "-o", str(fresh), *map(str, parts), *libraries], check=True)
+    # At once: another run may be starting the one before.
+    fresh.replace(binary)
     return binary
 
 
-def command(port: int, *, secure: bool, **options: float | bool) -> list[str]:
+Option = float | bool | str | Sequence[int]
+
+
+def command(port: int, *, secure: bool, **options: Option) -> list[str]:
     """
     Write the generator's command line.
 
     Args:
         port: Where the server listens on loopback.
         secure: Whether it speaks wss.
-        options: As ``load --help`` lists them, with underscores; ``True`` is a bare flag.
+        options: As ``load --help`` lists them, with underscores; ``True`` is a bare flag, and a
+            sequence is an option that is given several times.
     """
     words = [str(build()), f"--port={port}"]
     if secure:
@@ -134,12 +152,14 @@ def command(port: int, *, secure: bool, **options: float | bool) -> list[str]:
         flag = "--" + name.replace("_", "-")
         if value is True:
             words.append(flag)
+        elif isinstance(value, Sequence) and not isinstance(value, str):
+            words += [f"{flag}={one}" for one in value]
         elif value is not False:
             words.append(f"{flag}={value}")
     return words
 
 
-def run(port: int, *, secure: bool, **options: float | bool) -> Load:
+def run(port: int, *, secure: bool, **options: Option) -> Load:
     """
     Run the generator to its end.
 
@@ -149,22 +169,25 @@ def run(port: int, *, secure: bool, **options: float | bool) -> Load:
         options: See :func:`command`.
 
     Raises:
-        SystemExit: The generator could not measure; it has said why on standard error.
+        Unmeasured: It could not measure, or an echo was wrong.
     """
     done = subprocess.run(
         command(port, secure=secure, **options),
-        stdout=subprocess.PIPE,
+        capture_output=True,
         text=True,
         check=False,
         timeout=600,
     )
-    if not done.stdout:
-        sys.exit("the load generator measured nothing (see above)")
+    if done.returncode != 0 or not done.stdout:
+        said = done.stderr.strip().splitlines() or [f"it ended with {done.returncode}"]
+        raise Unmeasured(said[0])
     return Load(**json.loads(done.stdout))
 
 
 @contextmanager
-def idle_connections(port: int, count: int, *, secure: bool, touch: bool) -> Iterator[None]:
+def idle_connections(
+    port: int, count: int, *, secure: bool, touch: bool, **options: Option
+) -> Iterator[None]:
     """
     Hold connections open, from a process of their own.
 
@@ -173,14 +196,23 @@ def idle_connections(port: int, count: int, *, secure: bool, touch: bool) -> Ite
         count: How many.
         secure: Whether it speaks wss.
         touch: Whether each echoes one message first.
+        options: See :func:`command`.
+
+    Raises:
+        Unmeasured: They could not be opened.
     """
-    words = command(port, secure=secure, idle=True, touch=touch, connections=count, duration=120)
-    with subprocess.Popen(words, stdin=subprocess.PIPE, stdout=subprocess.PIPE) as process:
+    words = command(
+        port, secure=secure, idle=True, touch=touch, connections=count, duration=120, **options
+    )
+    with subprocess.Popen(
+        words, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+    ) as process:
         assert process.stdin is not None
         assert process.stdout is not None
+        assert process.stderr is not None
         try:
             if not process.stdout.readline():
-                sys.exit(f"{count} idle connections could not be opened (see above)")
+                raise Unmeasured(process.stderr.readline().strip())
             yield
         finally:
             process.stdin.close()
@@ -191,4 +223,4 @@ if __name__ == "__main__":
     try:
         print(build())
     except MissingTool as missing:
-        sys.exit(str(missing))
+        raise SystemExit(str(missing)) from None
