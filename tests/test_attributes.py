@@ -4,6 +4,7 @@ import pytest
 
 from gateman import ConfigError, Deflate, Limits, SlowConsumer, Timeouts, Worker
 from gateman.attributes import CHECKS, NAMES
+from gateman.gateway.gateway import Gateway
 
 # A value that is taken, and what is read back.
 GOOD: list[tuple[str, object, object]] = [
@@ -27,6 +28,7 @@ GOOD: list[tuple[str, object, object]] = [
     ("compression", None, None),
     ("proxy_protocol", "required", "required"),
     ("drain_window", 0.5, 0.5),
+    ("reloadable", False, False),
     ("max_crashes", 3, 3),
     ("max_messages", None, None),
     ("max_lifetime", 3600.5, 3600.5),
@@ -64,6 +66,7 @@ BAD: list[tuple[str, object, str]] = [
     ("slow_consumer", "drop", "'drop' is no policy for slow consumers"),
     ("compression", True, "compression=True is no Deflate: write compression=Deflate()."),
     ("proxy_protocol", "on", "'on' is no proxy_protocol"),
+    ("reloadable", 1, "reloadable=1 is neither True nor False: write one of them."),
     ("drain_window", None, "drain_window has to have a value: leave it out for its default."),
     ("drain_window", float("inf"), "drain_window=inf is no positive number"),
     ("max_crashes", 1.5, "max_crashes=1.5 is no whole positive number: give it in crashes"),
@@ -115,7 +118,7 @@ def test_compression_is_an_object_of_its_own() -> None:
 
 def test_every_check_is_of_an_option() -> None:
     """A check for a name that nobody can assign would be a typo."""
-    assert sorted(set(CHECKS) - NAMES) == []
+    assert sorted(set(CHECKS) - Gateway.options) == []
 
 
 def test_every_option_is_listed() -> None:

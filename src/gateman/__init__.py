@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from . import excepthook as excepthook
 from .connection import Connection, Sent, State
+from .declared import Declared
 from .errors import (
     BusError,
     ConfigError,
@@ -31,18 +32,21 @@ if TYPE_CHECKING:
     from .bus import Gap
     from .cluster.hub import Hub, hub
     from .cluster.outside import SyncHub
+    from .gateway.business import BusinessWorker
+    from .gateway.current import current
+    from .gateway.gateway import Gateway
 
 __version__ = "0.1.0"
 
 
-def _run_all(workers: list[Worker]) -> None:
+def _run_all(workers: list[Declared]) -> None:
     # Imported here: a process that only serves never needs the commands.
     from .cli.program import run
 
     run(workers)
 
 
-Worker.runner = _run_all
+Declared.runner = _run_all
 
 
 def __getattr__(name: str) -> Any:
@@ -59,10 +63,14 @@ _LATER = {
     ".bus": ("Gap",),
     ".cluster.hub": ("Hub", "hub"),
     ".cluster.outside": ("SyncHub",),
+    ".gateway.business": ("BusinessWorker",),
+    ".gateway.current": ("current",),
+    ".gateway.gateway": ("Gateway",),
 }
 
 __all__ = [
     "BusError",
+    "BusinessWorker",
     "CloseCode",
     "ConfigError",
     "Connection",
@@ -70,6 +78,7 @@ __all__ = [
     "ExitCode",
     "Gap",
     "GatemanError",
+    "Gateway",
     "Hub",
     "HubError",
     "Limits",
@@ -86,5 +95,6 @@ __all__ = [
     "Unconfirmed",
     "UnknownClient",
     "Worker",
+    "current",
     "hub",
 ]

@@ -110,6 +110,23 @@ def _compression(value: object) -> Deflate | None:
     raise ConfigError(f"compression={value!r} is no Deflate", "write compression=Deflate()")
 
 
+def _yes_or_no(name: str) -> Callable[[object], bool]:
+    """Make the check of an option that is on or off."""
+
+    def check(value: object) -> bool:
+        if not isinstance(value, bool):
+            raise ConfigError(f"{name}={value!r} is neither True nor False", "write one of them")
+        return value
+
+    return check
+
+
+def _without_business(value: object) -> str:
+    if value not in {"wait", "refuse"}:
+        raise ConfigError.unknown("without_business", value, ["refuse", "wait"])
+    return str(value)
+
+
 def _proxy_protocol(value: object) -> str:
     if value not in {"off", "required"}:
         raise ConfigError.unknown("proxy_protocol", value, ["off", "required"])
@@ -198,6 +215,8 @@ CHECKS: dict[str, Callable[[Any], Any]] = {
     "slow_consumer": _slow_consumer,
     "compression": _compression,
     "proxy_protocol": _proxy_protocol,
+    "reloadable": _yes_or_no("reloadable"),
+    "without_business": _without_business,
     "drain_window": _given(_number("drain_window", "seconds", is_whole=False), "drain_window"),
     "max_crashes": _given(_number("max_crashes", "crashes"), "max_crashes"),
     "max_messages": _number("max_messages", "messages"),
@@ -208,14 +227,33 @@ CHECKS: dict[str, Callable[[Any], Any]] = {
     "bus": _bus,
 }
 
-NAMES = {
+DECLARED = frozenset(
+    {
+        "name",
+        "count",
+        "timeouts",
+        "drain_window",
+        "restart_stalled",
+        "reloadable",
+        "max_crashes",
+        "max_messages",
+        "max_lifetime",
+        "max_memory",
+        "user",
+        "group",
+        "bus",
+        "id",
+        "callbacks",
+        "schedule",
+    }
+)
+"""What may be assigned to everything that is declared."""
+
+NAMES = DECLARED | {
     "listen",
     "context",
-    "name",
-    "count",
     "transport",
     "limits",
-    "timeouts",
     "trusted_proxies",
     "allowed_origins",
     "subprotocols",
@@ -224,17 +262,6 @@ NAMES = {
     "slow_consumer",
     "compression",
     "proxy_protocol",
-    "drain_window",
-    "restart_stalled",
-    "max_crashes",
-    "max_messages",
-    "max_lifetime",
-    "max_memory",
-    "user",
-    "group",
-    "bus",
-    "id",
     "connections",
-    "callbacks",
-    "schedule",
 }
+"""What may be assigned to a worker."""

@@ -5,13 +5,13 @@ The application's callbacks: which there are, and whether a function can be one 
 """
 
 import inspect
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from functools import partial
 from typing import Any
 
 from .errors import ConfigError
 
-# The callbacks, and what each is called with.
+# The callbacks of a worker, and what each is called with.
 SIGNATURES: dict[str, tuple[str, ...]] = {
     "on_worker_start": ("worker",),
     "on_worker_stop": ("worker",),
@@ -25,21 +25,34 @@ SIGNATURES: dict[str, tuple[str, ...]] = {
     "on_buffer_drain": ("connection",),
 }
 
+# Those of a business worker, which has no connections: its clients are those of gateways.
+BUSINESS_SIGNATURES: dict[str, tuple[str, ...]] = {
+    "on_worker_start": ("worker",),
+    "on_worker_stop": ("worker",),
+    "on_connect": ("client_id", "request"),
+    "on_open": ("client_id",),
+    "on_message": ("client_id", "message"),
+    "on_close": ("client_id", "code", "reason"),
+}
+
 Function = Callable[..., Any]
 
 
-def check(name: str, function: object) -> None:
+def check(
+    name: str, function: object, signatures: Mapping[str, tuple[str, ...]] = SIGNATURES
+) -> None:
     """
     Check that a callback can be called as it will be.
 
     Args:
         name: The callback's name, such as ``"on_message"``.
         function: What the user gave.
+        signatures: The callbacks that there are, and what each is called with.
 
     Raises:
         ConfigError: It is no function, takes other arguments, or would never run.
     """
-    parameters = SIGNATURES[name]
+    parameters = signatures[name]
     wanted = ", ".join(parameters)
     if not callable(function):
         raise ConfigError(

@@ -4,14 +4,16 @@ import asyncio
 import contextlib
 import resource
 import socket
-from collections.abc import AsyncIterator, Callable, Sequence
-from typing import Any
+from collections import Counter
+from collections.abc import AsyncIterator, Callable, Collection, Sequence
+from typing import Any, Protocol, TypeVar
 
 from .bus import Bus
 from .cluster.here import Here
 from .cluster.hub import Hub
 from .cluster.hub import hub as process_hub
 from .log import Sampled, logger
+from .net.tls import Contexts
 from .service import Service
 from .timer import timers
 
@@ -19,10 +21,89 @@ from .timer import timers
 _GOING_AWAY = (1001, "server is shutting down")
 
 
+class AnyService(Protocol):
+    """One declared worker, of whatever kind, served by this process."""
+
+    @property
+    def counts(self) -> Counter[str]:
+        """How often each cause that an operator may ask for has happened."""
+
+    @property
+    def contexts(self) -> Contexts | None:
+        """Its TLS contexts; ``None`` if it has none."""
+
+    @property
+    def present_count(self) -> int:
+        """Connections that it holds."""
+
+    @property
+    def message_count(self) -> int:
+        """Messages received, over all connections that there ever were."""
+
+    @property
+    def dropped_count(self) -> int:
+        """Messages that were not sent, because their peer read too slowly."""
+
+    async def start(self, sockets: Sequence[socket.socket], here: Here) -> None:
+        """
+        Run ``on_worker_start``, and then serve.
+
+        Args:
+            sockets: Listening sockets, if it has any; they stay the caller's.
+            here: The clients of this process, and its place in the cluster.
+        """
+
+    def accept(self, sockets: Collection[socket.socket]) -> None:
+        """
+        Accept on exactly these sockets from now on.
+
+        Args:
+            sockets: Listening sockets; they stay the caller's.
+        """
+
+    async def drain(self, code: int, reason: str, *, window: float) -> None:
+        """
+        Take nothing new, and part from what is there bit by bit.
+
+        Args:
+            code: The close code for everybody.
+            reason: The close reason.
+            window: Seconds over which.
+        """
+
+    async def stop(self, code: int, reason: str) -> None:
+        """
+        Run ``on_worker_stop``, and end everything, within ``timeouts.shutdown``.
+
+        Args:
+            code: The close code for everybody.
+            reason: The close reason.
+        """
+
+    def describe(self, limit: int) -> list[dict[str, Any]]:
+        """
+        List connections for an operator.
+
+        Args:
+            limit: How many at most.
+
+        Returns:
+            For each what :mod:`gateman.master.control` says of it.
+        """
+
+    def __str__(self) -> str:
+        """Name it for a log line."""
+
+
+_: type[AnyService] = Service
+
+_S = TypeVar("_S", bound=AnyService)
+
+
 class StartFailed(Exception):
     """``on_worker_start`` raised; the cause is what it raised."""
 
-    def __init__(self, service: Service) -> None:
+    def __init__(self, service: AnyService) -> None:
         super().__init__(service)
         self.service = service
 
@@ -30,11 +111,12 @@ class StartFailed(Exception):
 @contextlib.asynccontextmanager
 async def serving(
     bound: Sequence[Sequence[socket.socket]],
-    make: Sequence[Callable[[], Service]],
+    make: Sequence[Callable[[], _S]],
     *,
     bus: Bus | None = None,
     hub: Hub = process_hub,
-) -> AsyncIterator[list[Service]]:
+    has_clients: bool = True,
+) -> AsyncIterator[list[_S]]:
     """
     Serve while the body of an ``async with`` runs, and stop in order behind it.
 
@@ -45,6 +127,7 @@ async def serving(
         make: Makes each worker's service.
         bus: What connects the hub with other processes; ``None`` if there are none.
         hub: The hub; it runs from before the first ``on_worker_start`` to the end.
+        has_clients: Whether clients connect to this process.
 
     Yields:
         The services.
@@ -55,8 +138,8 @@ async def serving(
     """
     loop = asyncio.get_running_loop()
     loop.set_exception_handler(_ExceptionLog())
-    services: list[Service] = []
-    await hub.start(bus)
+    services: list[_S] = []
+    await hub.start(bus, has_clients=has_clients)
     try:
         for number, (sockets, factory) in enumerate(zip(bound, make, strict=True)):
             service = factory()

@@ -29,6 +29,7 @@ from .net.door import Door
 from .net.events import Answer, Wiring
 from .net.handshake import Handshake
 from .net.heartbeat import Heartbeat
+from .net.tls import Contexts
 from .net.traffic import traffic
 from .request import Request
 from .settings import Settings
@@ -325,6 +326,11 @@ class Service:
         if self._page and path == "/":
             return response.page(self._page)
         return response.upgrade_required()
+
+    @property
+    def contexts(self) -> Contexts | None:
+        """The TLS contexts; ``None`` for a plain port."""
+        return self.settings.contexts
 
     @property
     def present_count(self) -> int:

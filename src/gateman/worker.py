@@ -13,16 +13,17 @@ Nothing here listens or serves; :func:`Worker.run_all` hands what was declared t
 """
 
 from collections.abc import Callable, Iterable, Mapping
-from typing import TYPE_CHECKING, Any, ClassVar, Generic, TypeVar, overload
+from collections.abc import Set as AbstractSet
+from typing import TYPE_CHECKING, Any, ClassVar
 
 from . import attributes
-from .callbacks import SIGNATURES, check
+from .callbacks import SIGNATURES
 from .connection import Connection
+from .declared import Callback, Declared, add_timers
 from .errors import ConfigError
 from .listen import ListenAddress
 from .options import Limits, SlowConsumer, Timeouts
 from .request import Request
-from .timer import check_function, check_interval, timers
 from .websocket.deflate import Deflate
 
 if TYPE_CHECKING:
@@ -30,72 +31,21 @@ if TYPE_CHECKING:
     from .service import Service
     from .settings import Settings
 
-F = TypeVar("F", bound=Callable[..., Any])
-S = TypeVar("S", bound=Callable[..., Any])
 
-
-class _Registrar(Generic[S]):
-    """What ``worker.on_message`` is when it is read: a decorator."""
-
-    __slots__ = ("_name", "_worker")
-
-    def __init__(self, worker: "Worker", name: str) -> None:
-        self._worker = worker
-        self._name = name
-
-    def __call__(self, function: F) -> F:
-        _declare(self._worker, self._name, function)
-        return function
-
-    @property
-    def function(self) -> S | None:
-        """The callback that was declared, or ``None``."""
-        return self._worker.callbacks.get(self._name)  # type: ignore[return-value]
-
-
-class Callback(Generic[S]):
-    """A callback of a worker: declared by decorating a function, or by assigning one."""
-
-    def __set_name__(self, owner: type, name: str) -> None:
-        """Learn the callback's name."""
-        self._name = name
-
-    @overload
-    def __get__(self, worker: None, owner: type) -> "Callback[S]": ...
-    @overload
-    def __get__(self, worker: "Worker", owner: type) -> _Registrar[S]: ...
-    def __get__(self, worker: "Worker | None", owner: type) -> "Callback[S] | _Registrar[S]":
-        """Give the decorator."""
-        return self if worker is None else _Registrar(worker, self._name)
-
-    def __set__(self, worker: "Worker", function: S | None) -> None:
-        """Declare a function, or with ``None`` no longer one."""
-        _declare(worker, self._name, function)
-
-
-def _declare(worker: "Worker", name: str, function: Callable[..., Any] | None) -> None:
-    if function is None:
-        worker.callbacks.pop(name, None)
-    else:
-        check(name, function)
-        worker.callbacks[name] = function
-
-
-class Worker:
+class Worker(Declared):
     """
     A WebSocket service.
 
     Every argument is an attribute too, and may be assigned until ``run_all``. A callback may be a
     plain function or ``async def``; see :mod:`gateman.caller` for the order in which they run.
 
+    Beside the attributes of everything that is :class:`~gateman.declared.Declared`:
+
     Attributes:
         listen: The address; see :mod:`gateman.listen`.
         context: ``{"ssl": {...}}``: PHP's option names, see :mod:`gateman.net.tls`.
-        name: For people: in logs and in ``status``.
-        count: How many processes serve it.
         transport: ``"tcp"``, or ``"ssl"`` for TLS in this server.
         limits: See :class:`gateman.Limits`; a mapping of some of them will do.
-        timeouts: See :class:`gateman.Timeouts`; a mapping of some of them will do.
         trusted_proxies: Addresses and networks whose ``X-Real-IP``, ``X-Forwarded-For`` and
             ``Forwarded`` are believed; ``"unix"`` for clients of a unix socket. By default
             this machine.
@@ -113,30 +63,11 @@ class Worker:
             only ``trusted_proxies`` may then connect.
         drain_window: Seconds over which a process that drains (``stop -g``, ``reload``) closes its
             connections, so that their clients do not all come back at once.
-        restart_stalled: Whether a process that was stuck for ``timeouts.stall`` is replaced; its
-            connections end then.
-        max_crashes: How many crashes within five minutes end a slot, until ``reload``.
-        max_messages: How many messages a process receives before another one takes its place;
-            ``None`` for no such limit. It drains then. Up to a fifth earlier, so that not all
-            leave at once; the same goes for the next two.
-        max_lifetime: How many seconds it serves.
-        max_memory: How many bytes of memory it has resident.
-        user: Whom the processes run as, by name or number, once the master listens and they have
-            read their keys. The master has to run as root.
-        group: As which group; by default the user's.
-        bus: What connects the hubs of its processes with each other and with those of other
-            machines: a URL such as ``"nats://host:4222"``, or a mapping of ``url`` and options.
-            By default those of this script are connected, and commands such as ``gateman push``
-            with them.
-        id: Which of its processes this is: 0 to ``count - 1``.
         connections: The open connections of this process, by their id.
-        callbacks: The functions that were declared, by name.
-        schedule: What :meth:`every` declared: the interval in seconds, and the function.
     """
 
-    runner: ClassVar[Callable[[list["Worker"]], None] | None] = None
-    """What :meth:`run_all` calls with all that were declared. Rows above this one set it."""
-    _declared: ClassVar[list["Worker"]] = []
+    options: ClassVar[AbstractSet[str]] = attributes.NAMES
+    signatures: ClassVar[Mapping[str, tuple[str, ...]]] = SIGNATURES
 
     on_worker_start: Callback[Callable[["Worker"], Any]] = Callback()
     """``(worker)``: the process is up and does not listen yet."""
@@ -183,6 +114,7 @@ class Worker:
         proxy_protocol: str = "off",
         drain_window: float = 10.0,
         restart_stalled: bool = False,
+        reloadable: bool = True,
         max_crashes: int = 10,
         max_messages: int | None = None,
         max_lifetime: float | None = None,
@@ -213,6 +145,7 @@ class Worker:
             proxy_protocol: ``"off"`` or ``"required"``.
             drain_window: Seconds.
             restart_stalled: Whether to.
+            reloadable: Whether it is.
             max_crashes: Crashes.
             max_messages: Messages.
             max_lifetime: Seconds.
@@ -225,20 +158,11 @@ class Worker:
         Raises:
             ConfigError: Something of it cannot be.
         """
-        for option in unknown:
-            raise ConfigError.unknown(
-                "option of Worker", option, attributes.NAMES | set(SIGNATURES)
-            )
-        self.callbacks: dict[str, Callable[..., Any]] = {}
-        self.schedule: list[tuple[float, Callable[[], Any]]] = []
         self.listen = listen
         self.context = context
-        self.name = name
-        self.count = count
         is_secure = ListenAddress.parse(listen).is_secure
         self.transport = transport or ("ssl" if is_secure else "tcp")
         self.limits: Any = limits
-        self.timeouts: Any = timeouts
         self.trusted_proxies = trusted_proxies
         self.allowed_origins = allowed_origins
         self.subprotocols = subprotocols
@@ -247,67 +171,23 @@ class Worker:
         self.slow_consumer = slow_consumer
         self.compression = compression
         self.proxy_protocol = proxy_protocol
-        self.drain_window = drain_window
-        self.restart_stalled = restart_stalled
-        self.max_crashes = max_crashes
-        self.max_messages = max_messages
-        self.max_lifetime = max_lifetime
-        self.max_memory = max_memory
-        self.user = user
-        self.group = group
-        self.bus = bus
-        self.id = 0
         self.connections: dict[int, Connection] = {}
-        self._declared.append(self)
-
-    def __setattr__(self, name: str, value: Any) -> None:
-        """Assign an option or a callback; a name that is neither is a mistake."""
-        if name not in attributes.NAMES and name not in SIGNATURES:
-            raise ConfigError.unknown("option of Worker", name, attributes.NAMES | set(SIGNATURES))
-        super().__setattr__(
-            name, attributes.CHECKS[name](value) if name in attributes.CHECKS else value
+        super().__init__(
+            name=name,
+            count=count,
+            timeouts=timeouts,
+            drain_window=drain_window,
+            restart_stalled=restart_stalled,
+            reloadable=reloadable,
+            max_crashes=max_crashes,
+            max_messages=max_messages,
+            max_lifetime=max_lifetime,
+            max_memory=max_memory,
+            user=user,
+            group=group,
+            bus=bus,
+            **unknown,
         )
-
-    def every(self, seconds: float) -> Callable[[F], F]:
-        """
-        Run a function every so many seconds, in each process of this worker.
-
-            @worker.every(60)
-            async def tidy_up(): ...
-
-        Args:
-            seconds: The interval; see :class:`gateman.Timer` for what is promised.
-
-        Returns:
-            The decorator, for a function without arguments, plain or ``async``.
-
-        Raises:
-            ConfigError: It is no positive number; by the decorator, that is no such function.
-        """
-        check_interval(seconds)
-
-        def declare(function: F) -> F:
-            check_function(function)
-            self.schedule.append((seconds, function))
-            return function
-
-        return declare
-
-    @classmethod
-    def run_all(cls) -> None:
-        """
-        Do what the command line says: ``python server.py start`` and so on; see ``--help``.
-
-        Without a command, run every declared worker until SIGINT or SIGTERM. Returns when all
-        were stopped in order.
-
-        Raises:
-            ConfigError: Something declared cannot be; nothing listens then.
-            SystemExit: It ended otherwise; the code is one of :class:`gateman.ExitCode`.
-        """
-        if cls.runner is None:
-            raise RuntimeError("Worker is to be imported from gateman")
-        cls.runner(list(cls._declared))
 
 
 def service_maker(worker: Worker, *, now: float) -> "Callable[[], Service]":
@@ -329,8 +209,7 @@ def service_maker(worker: Worker, *, now: float) -> "Callable[[], Service]":
     settings = settings_of(worker, now=now)
 
     def make() -> Service:
-        for seconds, function in worker.schedule:
-            timers.add(seconds, function)
+        add_timers(worker)
         return Service(settings, worker.callbacks, worker, worker.connections)
 
     return make

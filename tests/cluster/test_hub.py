@@ -340,11 +340,26 @@ async def test_a_program_starts_with_its_bus_or_not_at_all() -> None:
     broker.take_away()
     lonely = Hub()
     with pytest.raises(BusError):
-        await lonely.start(MemoryBus(broker=broker), has_clients=False)
+        await lonely.start(MemoryBus(broker=broker), has_clients=False, needs_bus=True)
     broker.bring_back()
-    await lonely.start(MemoryBus(broker=broker), has_clients=False)
+    await lonely.start(MemoryBus(broker=broker), has_clients=False, needs_bus=True)
     assert lonely.is_connected
     await lonely.stop()
+
+
+@on_loop
+async def test_a_process_of_a_service_starts_without_its_bus() -> None:
+    """One without clients too: it is there when the bus is."""
+    broker = Broker()
+    broker.take_away()
+    patient = Hub()
+    await patient.start(MemoryBus(broker=broker), has_clients=False)
+    before = patient.is_connected
+    broker.bring_back()
+    await eventually(lambda: patient.is_connected)
+
+    assert not before
+    await patient.stop()
 
 
 @on_loop

@@ -76,7 +76,7 @@ def with_hub(bus: str | None, service: str | None, do: Callable[[Hub], Awaitable
 
     async def run() -> None:
         hub = Hub()
-        await hub.start(make_bus(value), has_clients=False)
+        await hub.start(make_bus(value), has_clients=False, needs_bus=True)
         async with hub:
             await do(hub)
 

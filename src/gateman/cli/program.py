@@ -5,10 +5,10 @@ from collections.abc import Sequence
 
 import click
 
+from ..declared import Declared
 from ..errors import ExitCode
 from ..master.script import Script
 from ..master.start import start
-from ..worker import Worker
 from . import gateman
 
 _COMMANDS = ("start", "stop", "restart", "reload", "status", "connections", "check")
@@ -18,7 +18,7 @@ _USAGE = (
 )
 
 
-def run(workers: Sequence[Worker]) -> None:
+def run(workers: Sequence[Declared]) -> None:
     """
     Do what the program's command line says.
 
@@ -47,7 +47,7 @@ def run(workers: Sequence[Worker]) -> None:
         sys.exit(code)
 
 
-def _command(script: Script, words: Sequence[str], workers: Sequence[Worker]) -> None:
+def _command(script: Script, words: Sequence[str], workers: Sequence[Declared]) -> None:
     # What follows -- is the program's own.
     rest = list(words[1 : words.index("--")] if "--" in words else words[1:])
     try:

@@ -11,6 +11,7 @@ from typing import Any
 
 import click
 
+from ..declared import Declared
 from ..errors import NotRunning
 from ..log import FORMAT_VARIABLE, FORMATS, QUIET_VARIABLE
 from ..master import control
@@ -18,7 +19,6 @@ from ..master.daemon import Daemon
 from ..master.plan import plan
 from ..master.script import Script
 from ..master.start import start as start_master
-from ..worker import Worker
 
 _SCRIPT = click.argument("script", metavar="SCRIPT")
 _GRACEFUL = click.option("-g", "--graceful", "is_graceful", is_flag=True)
@@ -50,10 +50,10 @@ _START_OPTIONS = (
     ),
 )
 
-Then = Callable[[Sequence[Worker], Script], None]
+Then = Callable[[Sequence[Declared], Script], None]
 
 
-def with_workers(name: str, workers: Sequence[Worker] | None, then: Then) -> None:
+def with_workers(name: str, workers: Sequence[Declared] | None, then: Then) -> None:
     """
     Do something with what a script declares.
 
@@ -85,7 +85,7 @@ def _with_start_options(command: Callable[..., None]) -> Callable[..., None]:
 
 
 def _start(
-    workers: Sequence[Worker],
+    workers: Sequence[Declared],
     script: Script,
     *,
     log_format: str | None,
@@ -114,7 +114,7 @@ def _start(
 
 
 def _start_daemon(
-    workers: Sequence[Worker],
+    workers: Sequence[Declared],
     script: Script,
     log_path: Path,
     begin_to_watch: Callable[[], None] | None,
@@ -137,7 +137,7 @@ def _start_daemon(
 @_SCRIPT
 @_with_start_options
 @click.pass_obj
-def start(workers: Sequence[Worker] | None, /, script: str, **how: Any) -> None:
+def start(workers: Sequence[Declared] | None, /, script: str, **how: Any) -> None:
     """Serve what SCRIPT declares, until Ctrl-C or `stop`."""
     with_workers(script, workers, lambda declared, found: _start(declared, found, **how))
 
@@ -168,7 +168,7 @@ def _stop(script: Script, *, is_graceful: bool) -> None:
 @_with_start_options
 @click.pass_obj
 def restart(
-    workers: Sequence[Worker] | None, /, script: str, *, is_graceful: bool, **how: Any
+    workers: Sequence[Declared] | None, /, script: str, *, is_graceful: bool, **how: Any
 ) -> None:
     """
     End the service if it runs, and start it.
@@ -177,7 +177,7 @@ def restart(
     disconnected. What SCRIPT declares is checked first.
     """
 
-    def stop_and_start(declared: Sequence[Worker], found: Script) -> None:
+    def stop_and_start(declared: Sequence[Declared], found: Script) -> None:
         plan(declared, now=time.time())
         with contextlib.suppress(NotRunning):
             _stop(found, is_graceful=is_graceful)
@@ -205,10 +205,10 @@ def reload(script: str, *, is_gentle: bool) -> None:
 @click.command()
 @_SCRIPT
 @click.pass_obj
-def check(workers: Sequence[Worker] | None, script: str) -> None:
+def check(workers: Sequence[Declared] | None, script: str) -> None:
     """Load SCRIPT and check everything that it declares; nothing is bound."""
 
-    def report(declared: Sequence[Worker], found: Script) -> None:
+    def report(declared: Sequence[Declared], found: Script) -> None:
         now = time.time()
         for planned in plan(declared, now=now):
             settings = planned.settings

@@ -92,23 +92,26 @@ class Hub(Asking):
             BusError: The bus is not there, or refuses us.
         """
         made = cls()
-        await made.start(open_bus(url, **options), has_clients=False)
+        await made.start(open_bus(url, **options), has_clients=False, needs_bus=True)
         return made
 
-    async def start(self, bus: Bus | None, *, has_clients: bool = True) -> None:
+    async def start(
+        self, bus: Bus | None, *, has_clients: bool = True, needs_bus: bool = False
+    ) -> None:
         """
         Run, on this event loop; a process of a worker does it by itself.
 
         Args:
             bus: What connects it with others; ``None`` if there are none. Not started.
             has_clients: Whether clients connect to this process.
+            needs_bus: Whether it fails while the bus is not there; otherwise it goes on trying.
 
         Raises:
-            BusError: The bus is not there, or refuses us.
+            BusError: The bus is not there and needed, or refuses us.
         """
         if self._station is not None:
             raise HubError("the hub runs already")
-        station = Station(bus, has_clients=has_clients)
+        station = Station(bus, has_clients=has_clients, needs_bus=needs_bus)
         station.on_gap = self._on_gap
         station.questions.timeout = self._answer_timeout
         await station.start()

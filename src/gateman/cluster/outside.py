@@ -184,7 +184,7 @@ class SyncHub:
             if self._hub is None:
                 hub = Hub()
                 hub.answer_timeout = self._answer_timeout
-                await hub.start(self._open_bus(), has_clients=False)
+                await hub.start(self._open_bus(), has_clients=False, needs_bus=True)
                 if self._is_closed:
                     await hub.stop()
                     raise _closed()

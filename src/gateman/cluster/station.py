@@ -46,7 +46,7 @@ from .questions import Questions
 from .registry import Change, Kind, Topic
 from .replies import refusal
 
-# Seconds for which a process with clients waits for its bus before it serves without.
+# Seconds for which a process that serves waits for its bus before it does without.
 _PATIENCE = 0.5
 
 
@@ -63,13 +63,14 @@ class Station:
         on_gap: Called after each gap; ``None`` if nobody wants to know.
     """
 
-    def __init__(self, bus: Bus | None, *, has_clients: bool) -> None:
+    def __init__(self, bus: Bus | None, *, has_clients: bool, needs_bus: bool = False) -> None:
         """
         Make a place; :meth:`start` takes it.
 
         Args:
             bus: What connects it with others; ``None`` if it is alone. Not started.
             has_clients: Whether clients connect to it; others only ask and send.
+            needs_bus: Whether it is of no use while the bus is not there.
         """
         self.node = NodeId(secrets.token_hex(6))
         self.counts: Counter[str] = Counter()
@@ -93,6 +94,7 @@ class Station:
             refuse=self._refuse,
         )
         self._has_clients = has_clients
+        self._needs_bus = needs_bus
         self._seen = Seen()
         self._sampled = Sampled()
         self._post: Post | None = None
@@ -102,10 +104,10 @@ class Station:
 
     async def start(self) -> None:
         """
-        Connect with the others; where clients are served, soon or whenever it can be.
+        Connect with the others; soon, or whenever it can be, unless the bus is needed.
 
         Raises:
-            BusError: There are no clients, and the bus is not there, or refuses us.
+            BusError: The bus is not there and needed, or refuses us.
         """
         bus = self.bus
         if bus is None:
@@ -115,7 +117,7 @@ class Station:
             bus.subscribe(subject_of(channel), self._receive)
             for channel in (EVERYBODY, node_channel(self.node))
         ]
-        patience = _PATIENCE if self._has_clients else None
+        patience = None if self._needs_bus else _PATIENCE
         await bus.start(patience=patience)
         # Clients here are served whether or not there is anybody else.
         with contextlib.suppress(TimeoutError):

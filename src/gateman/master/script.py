@@ -12,8 +12,8 @@ from pathlib import Path
 from types import TracebackType
 from typing import Self
 
+from ..declared import Declared
 from ..errors import ConfigError, GatemanError, LoadFailed
-from ..worker import Worker
 
 _OURS = str(Path(__file__).parents[1])
 
@@ -86,7 +86,7 @@ class Script:
             raise _missing(name, "there is no file and no module")
         return cls(_absolute(spec.origin), spec.name)
 
-    def run(self, argv: Sequence[str], runner: Callable[[list[Worker]], None]) -> None:
+    def run(self, argv: Sequence[str], runner: Callable[[list[Declared]], None]) -> None:
         """
         Run it as ``python server.py ...`` would, up to what it declares.
 
@@ -100,12 +100,12 @@ class Script:
         """
         has_run = False
 
-        def run_all(workers: list[Worker]) -> None:
+        def run_all(workers: list[Declared]) -> None:
             nonlocal has_run
             has_run = True
             runner(workers)
 
-        Worker.runner = run_all
+        Declared.runner = run_all
         sys.argv = [str(self.path), *argv]
         if not sys.flags.safe_path:
             folder = Path.cwd() if self.module else self.path.resolve().parent
@@ -122,7 +122,7 @@ class Script:
                 raise
             raise failure(self, error) from error
         if not has_run:
-            Worker.run_all()
+            Declared.run_all()
 
     def __str__(self) -> str:
         """Name it as a user would."""

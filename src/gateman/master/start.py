@@ -5,9 +5,9 @@ import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
+from ..declared import Declared
 from ..log import LogFile, write_to_stderr
 from ..net import activation
-from ..worker import Worker
 from .files import Claim
 from .listeners import Listeners
 from .master import Master
@@ -17,7 +17,7 @@ from .script import Script
 
 
 def start(
-    workers: Sequence[Worker],
+    workers: Sequence[Declared],
     script: Script,
     *,
     log_path: Path | None = None,

@@ -1,0 +1,84 @@
+"""A gateway, as it is declared: it holds connections, and runs none of the application's code."""
+
+from collections.abc import Callable, Mapping
+from collections.abc import Set as AbstractSet
+from typing import Any, ClassVar, NoReturn
+
+from .. import attributes
+from ..errors import ConfigError
+from ..worker import Worker
+
+
+class Gateway(Worker):
+    """
+    Processes that hold the clients' connections, while business workers do what they ask for.
+
+        Gateway("websocket://0.0.0.0:8282", count=2)
+
+    It takes all of a worker's options. ``reload`` leaves its processes alone, as there is no code
+    of the application's in them; ``reload --all`` does not.
+
+    Attributes:
+        without_business: What happens to a handshake while no business worker is there:
+            ``"wait"``, until ``timeouts.handshake``, for one that comes; ``"refuse"`` with 503.
+    """
+
+    options: ClassVar[AbstractSet[str]] = attributes.NAMES | {"without_business"}
+
+    def __init__(
+        self,
+        listen: str,
+        context: Mapping[str, Mapping[str, Any]] | None = None,
+        *,
+        name: str = "gateway",
+        without_business: str = "wait",
+        reloadable: bool = False,
+        **options: Any,
+    ) -> None:
+        """
+        Declare a gateway.
+
+        Args:
+            listen: The address; see :mod:`gateman.listen`.
+            context: ``{"ssl": {...}}``.
+            name: For people.
+            without_business: ``"wait"`` or ``"refuse"``.
+            reloadable: Whether ``reload`` renews its processes.
+            options: What else a :class:`~gateman.Worker` takes.
+
+        Raises:
+            ConfigError: Something of it cannot be.
+        """
+        self.without_business = without_business
+        super().__init__(listen, context, name=name, reloadable=reloadable, **options)
+
+    def declare(self, name: str, function: Callable[..., Any]) -> NoReturn:
+        """
+        Refuse a callback.
+
+        Args:
+            name: Such as ``"on_message"``.
+            function: It.
+
+        Raises:
+            ConfigError: Always.
+        """
+        raise _no_code(f"{name} of {getattr(function, '__name__', repr(function))}")
+
+    def every(self, seconds: float) -> NoReturn:
+        """
+        Refuse a timer.
+
+        Args:
+            seconds: Its interval.
+
+        Raises:
+            ConfigError: Always.
+        """
+        raise _no_code(f"every({seconds:g})")
+
+
+def _no_code(what: str) -> ConfigError:
+    return ConfigError(
+        f"{what}: a Gateway runs no application code", "declare it on a BusinessWorker"
+    )

@@ -1,0 +1,126 @@
+"""What everything that is declared has, on the smallest kind of it."""
+
+from collections.abc import Iterator
+from typing import ClassVar
+
+import pytest
+
+from gateman.declared import Declared, add_timers
+from gateman.errors import ConfigError
+from gateman.options import Timeouts
+from gateman.timer import timers
+from tests.support.loop import eventually, on_loop
+
+
+class Clerk(Declared):
+    """One that has a single callback."""
+
+    signatures: ClassVar = {"on_letter": ("letter",)}
+
+
+@pytest.fixture(autouse=True)
+def _nothing_is_left_declared() -> Iterator[None]:
+    """Take back what a test declares: `run_all` is for scripts."""
+    before = list(Declared._declared)  # noqa: SLF001
+    yield
+    Declared._declared[:] = before  # noqa: SLF001
+
+
+def test_defaults() -> None:
+    """Nothing but a name has to be said."""
+    made = vars(Clerk(name="clerk"))
+
+    assert made == {
+        "name": "clerk",
+        "count": 1,
+        "timeouts": Timeouts(),
+        "drain_window": 10.0,
+        "restart_stalled": False,
+        "reloadable": True,
+        "max_crashes": 10,
+        "max_messages": None,
+        "max_lifetime": None,
+        "max_memory": None,
+        "user": None,
+        "group": None,
+        "bus": None,
+        "id": 0,
+        "callbacks": {},
+        "schedule": [],
+    }
+
+
+def test_every_option_is_listed() -> None:
+    """What it has after it was declared is what may be assigned."""
+    assert set(vars(Clerk(name="clerk"))) == Clerk.options
+
+
+def test_unknown_names_are_refused_in_the_name_of_its_kind() -> None:
+    """Passed or assigned, options and callbacks."""
+    made = Clerk(name="clerk")
+    with pytest.raises(ConfigError, match="'cuont' is no option of Clerk: did you mean 'count'"):
+        Clerk(name="clerk", cuont=2)
+    with pytest.raises(ConfigError, match="'on_leter' is no option of Clerk: did you mean 'on_le"):
+        made.on_leter = print
+
+
+def test_callbacks_are_those_of_its_kind() -> None:
+    """Each is called with what its kind says."""
+    made = Clerk(name="clerk")
+    made.declare("on_letter", lambda letter: letter)
+    with pytest.raises(ConfigError, match=r"on_letter is called with \(letter\), but <lambda>"):
+        made.declare("on_letter", lambda: None)
+
+    assert list(made.callbacks) == ["on_letter"]
+
+
+def test_who_is_refused_is_not_declared() -> None:
+    """A mistake that is caught leaves nothing behind."""
+    before = list(Declared._declared)  # noqa: SLF001
+    with pytest.raises(ConfigError):
+        Clerk(name="clerk", count=0)
+    made = Clerk(name="clerk")
+
+    assert Declared._declared == [*before, made]  # noqa: SLF001
+
+
+def test_run_all_runs_every_kind() -> None:
+    """Whichever of them it is called on."""
+    ran: list[list[Declared]] = []
+
+    class Chief(Clerk):
+        """Whose script is run in its own way."""
+
+    Chief.runner = ran.append
+    Declared._declared.clear()  # noqa: SLF001
+    both = [Clerk(name="one"), Declared(name="other")]
+    Chief.run_all()
+
+    assert ran == [both]
+
+
+def test_who_is_imported_past_gateman_cannot_run() -> None:
+    """Nobody has said yet what running means."""
+
+    class Early(Clerk):
+        """Of a program that has not imported gateman."""
+
+        runner = None
+
+    with pytest.raises(RuntimeError, match="Early is to be imported from gateman"):
+        Early.run_all()
+
+
+@on_loop
+async def test_schedule_becomes_timers() -> None:
+    """In the process that serves it, not in the one that declares it."""
+    made = Clerk(name="clerk")
+    runs: list[int] = []
+    made.every(0.01)(lambda: runs.append(1))
+    before = timers.count
+    add_timers(made)
+    timers.start()
+    await eventually(lambda: bool(runs))
+    await timers.stop()
+
+    assert (before, timers.count) == (0, 0)
