@@ -1,0 +1,451 @@
+"""
+Which business process gets which client's events, and what happens when one is gone. PURE.
+
+A client's events go to one process, in the order in which they happened: the one with the fewest
+clients when the client came. They are kept until that process has handled them. When it leaves
+or dies, its clients, and what it has not handled, go to others, in order: so every event is
+handled at least once, and more than once only if a process died, or was cut off, with it.
+
+An event that kills whoever handles it must not kill them all. What a process had when it died is
+sent on with *care* 1, and then a process says when it begins with it. If it dies again with just
+one such event begun, that one is set aside: not handled, logged and counted. If it had begun with
+several, those get care 2, and are handled one by one.
+
+:class:`Dispatch` is told what happened and what time it is, and collects what to do until
+:meth:`~Dispatch.take`. Every instant is in monotonic seconds.
+"""
+
+from ..cluster.names import ClientId, NodeId
+from .actions import Action, Keep, Pause, Probe, Reply, Resume, Say, Send, SetAside
+from .link import CROWD_SIZE, MAX_BATCH_SIZE, Client, Link, Pending
+from .parcels import (
+    Adopt,
+    Answer,
+    AnyEvent,
+    Begun,
+    Close,
+    Connect,
+    Done,
+    Farewell,
+    Message,
+    Offer,
+    Open,
+    Parcel,
+    Released,
+    Result,
+    Seek,
+)
+
+# What waits of one client before it is not read from any more: its own share.
+MAX_EVENTS = 32
+MAX_SIZE = 256 << 10  # bytes
+
+# Seconds; both sides give a sign of life so often.
+BEAT_INTERVAL = 1.0
+
+# Seconds of silence after which the bus is asked whether a process is still there: with something
+# on its way to it, and otherwise.
+_IMPATIENCE = 0.2
+_PATIENCE = 2 * BEAT_INTERVAL
+
+# Seconds after the bus was away, in which others may not have found back to it.
+_RETURN = 5.0
+
+_TOO_DANGEROUS = Answer(500, "internal error")
+
+
+class Dispatch:
+    """
+    The clients of a gateway process, and the business processes for them.
+
+    Attributes:
+        clients: By their id.
+        links: The business processes that are there.
+        paused_count: How many clients are not read from.
+        repeated_count: How many events were sent a second time, because a process had died.
+    """
+
+    def __init__(self, *, patience: float) -> None:
+        """
+        Begin with nobody.
+
+        Args:
+            patience: For how many seconds the bus may say that a process is gone until it is
+                believed; where processes find back to a broker one by one, more than 0.
+        """
+        self.clients: dict[ClientId, Client] = {}
+        self.links: dict[NodeId, Link] = {}
+        self.paused_count = 0
+        self.repeated_count = 0
+        self._patience = patience
+        self._epoch = 0
+        # Those who have no process, and what waits of theirs; in bytes.
+        self._homeless: dict[Client, None] = {}
+        self._waiting_size = 0
+        self._touched: dict[Link, None] = {}
+        self._believes_from = 0.0
+        self._beats_at = 0.0
+        self._todo: list[Action] = []
+
+    @property
+    def pending_count(self) -> int:
+        """How many events are not done."""
+        on_links = sum(len(link.pending) for link in self.links.values())
+        return on_links + sum(len(client.pending) for client in self._homeless)
+
+    def take(self) -> list[Action]:
+        """
+        Give what is to be done.
+
+        Returns:
+            It, in this order.
+        """
+        touched, self._touched = self._touched, {}
+        for link in touched:
+            self._todo += [Send(link.node, events) for events in link.take()]
+        todo, self._todo = self._todo, []
+        return todo
+
+    # What happens to clients.
+
+    def connect(self, name: ClientId, remote_ip: str, remote_port: int, head: bytes) -> None:
+        """
+        A client wants in; :class:`Reply` follows.
+
+        Args:
+            name: Its id.
+            remote_ip: Its address.
+            remote_port: Its port.
+            head: The head of its request.
+        """
+        client = self.clients[name] = Client(name, remote_ip, remote_port)
+        self._happened(client, Connect(name, 0, None, remote_ip, remote_port, head))
+
+    def open(self, name: ClientId) -> None:
+        """
+        A client was let in.
+
+        Args:
+            name: Its id.
+        """
+        client = self.clients.get(name)
+        if client is not None:
+            self._happened(client, Open(name))
+
+    def message(self, name: ClientId, payload: bytes, session: bytes, *, is_text: bool) -> None:
+        """
+        A client sent a message.
+
+        Args:
+            name: Its id.
+            payload: The message; of a text, its UTF-8.
+            session: The client's session, as MessagePack; empty if it has none.
+            is_text: Whether it is text.
+        """
+        client = self.clients.get(name)
+        if client is None:
+            return
+        client.session = session
+        start, end = 0, len(payload) - MAX_BATCH_SIZE
+        while start < end:
+            piece = payload[start : start + MAX_BATCH_SIZE]
+            self._happened(client, Message(name, 0, None, is_text, piece, is_last=False))
+            start += MAX_BATCH_SIZE
+        self._happened(
+            client, Message(name, 0, None, is_text, payload[start:] if start else payload)
+        )
+
+    def close(self, name: ClientId, code: int, reason: str, session: bytes) -> None:
+        """
+        A client is gone; nothing more happens to it.
+
+        Args:
+            name: Its id.
+            code: The close code.
+            reason: The close reason.
+            session: Its session, as MessagePack; empty if it has none.
+        """
+        client = self.clients.get(name)
+        if client is None:
+            return
+        client.session = session
+        if client.is_paused:
+            client.is_paused = False
+            self.paused_count -= 1
+        first = client.pending[0].event if client.pending else None
+        if client.link is None and type(first) is Connect and not first.care:
+            # Nobody has heard of it, and nobody needs to.
+            self._waiting_size -= client.size
+            self._remove(client)
+            return
+        self._happened(client, Close(name, 0, None, code, reason))
+
+    def _happened(self, client: Client, event: AnyEvent) -> None:
+        pending = Pending(event, client)
+        client.pending.append(pending)
+        client.size += pending.size
+        self._waiting_size += pending.size
+        link = client.link
+        if link is None or (link.is_leaving and not client.pending[0].number):
+            link = self._settle(client)
+        elif not link.is_leaving:
+            self._put(client, link, pending)
+        if not client.is_paused and self._is_too_much(client, link):
+            client.is_paused = True
+            self.paused_count += 1
+            self._todo.append(Pause(client.name))
+
+    def _is_too_much(self, client: Client, link: Link | None) -> bool:
+        is_crowded = self._waiting_size > CROWD_SIZE if link is None else link.is_crowded
+        return is_crowded or len(client.pending) >= MAX_EVENTS or client.size > MAX_SIZE
+
+    def _put(self, client: Client, link: Link, pending: Pending) -> None:
+        self._waiting_size -= pending.size
+        event = pending.event
+        if client.session != client.known:
+            client.known = event.session = client.session
+        link.add(pending)
+        self._touched[link] = None
+
+    # Who gets whom.
+
+    def _settle(self, client: Client) -> Link | None:
+        """Find a process for a client, and send there what waits; ``None`` if there is none."""
+        if client.link is not None:
+            del client.link.clients[client]
+        link = client.link = self._choose()
+        if link is None:
+            self._homeless[client] = None
+            return None
+        self._homeless.pop(client, None)
+        link.clients[client] = None
+        client.known = None
+        if not (client.pending and type(client.pending[0].event) is Connect):
+            adopted = Adopt(client.name, 0, None, client.remote_ip, client.remote_port)
+            client.pending.appendleft(Pending(adopted, client))
+            client.size += client.pending[0].size
+            self._waiting_size += client.pending[0].size
+        for pending in client.pending:
+            pending.event.session = None
+            self._put(client, link, pending)
+        return link
+
+    def _choose(self) -> Link | None:
+        """Find the process with the fewest clients."""
+        return min(
+            (link for link in self.links.values() if not link.is_leaving),
+            key=lambda link: (len(link.clients), link.load, link.node),
+            default=None,
+        )
+
+    # What processes say.
+
+    def heard(self, node: NodeId, parcel: Parcel, now: float) -> None:
+        """
+        Take what a process says.
+
+        Args:
+            node: Which.
+            parcel: What.
+            now: When.
+        """
+        link = self.links.get(node)
+        if link is not None:
+            link.heard_at = now
+            link.missing_since = None
+        match parcel:
+            case Offer(is_leaving, load):
+                self._offered(node, link, load, now, is_leaving=is_leaving)
+            case Done() if link is not None and parcel.epoch == link.epoch:
+                self._done(link, parcel)
+            case Begun(epoch, number) if link is not None and epoch == link.epoch:
+                pending = link.pending.get(number)
+                if pending is not None:
+                    pending.has_begun = True
+            case Farewell() if link is not None:
+                self._lose(link)
+            case _:
+                pass  # Of another gateway, or late.
+
+    def _offered(
+        self, node: NodeId, link: Link | None, load: int, now: float, *, is_leaving: bool
+    ) -> None:
+        if link is None:
+            if is_leaving:
+                return
+            self._epoch += 1
+            link = self.links[node] = Link(node, self._epoch, now)
+            self._todo.append(Send(node, link.sign()))
+            for client in list(self._homeless):
+                self._settle(client)
+        link.load = load
+        if is_leaving:
+            if not link.is_leaving:
+                link.is_leaving = True
+                for client in [one for one in link.clients if not one.pending]:
+                    self._settle(client)
+            self._touched[link] = None
+            self._todo.append(Send(node, Released(link.epoch, link.last)))
+
+    def _done(self, link: Link, done: Done) -> None:
+        link.received(done.received)
+        if done.has_gap:
+            link.rewind()
+        for result in done.results:
+            pending = link.done(result.number)
+            if pending is not None:
+                self._finished(pending, result)
+        self._touched[link] = None
+
+    def _finished(self, pending: Pending, result: Result) -> None:
+        client = pending.client
+        if result.session is not None:
+            client.session = client.known = result.session
+            self._todo.append(Keep(client.name, result.session))
+        self._forget(pending)
+        if result.answer is not None:
+            self._answer(client, result.answer)
+        link = client.link
+        has_here = bool(client.pending and client.pending[0].number)
+        if link is not None and link.is_leaving and not has_here and client in link.clients:
+            self._settle(client)
+
+    def _answer(self, client: Client, answer: Answer) -> None:
+        self._todo.append(Reply(client.name, answer))
+        if answer.status and not client.pending:
+            self._remove(client)
+
+    def _remove(self, client: Client) -> None:
+        self.clients.pop(client.name, None)
+        self._homeless.pop(client, None)
+        if client.link is not None:
+            client.link.clients.pop(client, None)
+
+    def _forget(self, pending: Pending) -> None:
+        """Take an event from its client, which may be the last that there was of it."""
+        client = pending.client
+        if client.pending[0] is pending:
+            client.pending.popleft()
+        else:
+            client.pending.remove(pending)
+        client.size -= pending.size
+        if type(pending.event) is Close:
+            self._remove(client)
+        elif client.is_paused and self._is_little(client):
+            client.is_paused = False
+            self.paused_count -= 1
+            self._todo.append(Resume(client.name))
+
+    def _is_little(self, client: Client) -> bool:
+        return not client.pending or not (
+            len(client.pending) > MAX_EVENTS // 2
+            or client.size > MAX_SIZE // 2
+            or self._is_too_much(client, client.link)
+        )
+
+    # When one is gone.
+
+    def probed(self, node: NodeId, now: float, *, is_there: bool) -> None:
+        """
+        Take what the bus says about a process that is silent.
+
+        Args:
+            node: Which.
+            now: When.
+            is_there: Whether it is still connected to the bus.
+        """
+        link = self.links.get(node)
+        if link is None or now < self._believes_from:
+            return
+        if is_there:
+            link.missing_since = None
+        elif link.missing_since is None:
+            link.missing_since = now
+        if link.missing_since is not None and now - link.missing_since >= self._patience:
+            self._todo.append(Say("warning", f"the business process {node} is gone"))
+            self._suspect(link)
+            self._lose(link)
+
+    def returned(self, now: float) -> None:
+        """
+        The bus was away, and is back; others may not be.
+
+        Args:
+            now: When.
+        """
+        self._believes_from = now + _RETURN
+        for link in self.links.values():
+            link.missing_since = None
+        self._todo.append(Send(None, Seek()))
+
+    def _suspect(self, link: Link) -> None:
+        """Set aside what has killed a process, if that is known, and be careful with the rest."""
+        begun = [pending for pending in link.pending.values() if pending.has_begun]
+        suspects = [pending for pending in begun if pending.event.care > 1] or begun
+        self.repeated_count += len(link.pending)
+        for pending in link.pending.values():
+            pending.event.care = max(pending.event.care, 1)
+        if len(suspects) == 1:
+            self._set_aside(suspects[0])
+        for pending in suspects:
+            pending.event.care = 2
+
+    def _set_aside(self, killer: Pending) -> None:
+        client, event = killer.client, killer.event
+        if type(event) is Message:
+            # The pieces before it are the same message.
+            for pending in list(client.pending):
+                if pending is killer:
+                    break
+                if type(pending.event) is Message and not pending.event.is_last:
+                    self._drop(pending)
+        self._drop(killer)
+        self._todo.append(SetAside(client.name, event))
+        if type(event) is Connect:
+            self._answer(client, _TOO_DANGEROUS)
+
+    def _drop(self, pending: Pending) -> None:
+        if pending.client.link is not None:
+            pending.client.link.pending.pop(pending.number, None)
+        self._forget(pending)
+
+    def _lose(self, link: Link) -> None:
+        """Give what a process had to others."""
+        del self.links[link.node]
+        self._touched.pop(link, None)
+        for client in list(link.clients):
+            for pending in list(client.pending):
+                if pending.number:
+                    pending.number = 0
+                    self._waiting_size += pending.size
+                if type(pending.event) is Adopt:
+                    client.pending.remove(pending)
+                    client.size -= pending.size
+                    self._waiting_size -= pending.size
+            self._settle(client)
+
+    # Time.
+
+    def tick(self, now: float) -> None:
+        """
+        Give signs of life, and look for those of others; to be called a few times each second.
+
+        Args:
+            now: When.
+        """
+        if now >= self._beats_at:
+            self._beats_at = now + BEAT_INTERVAL
+            self._todo += [Send(link.node, link.sign()) for link in self.links.values()]
+        if now >= self._believes_from:
+            for link in self.links.values():
+                is_urgent = link.is_waiting or link.missing_since is not None
+                if now - link.heard_at > (_IMPATIENCE if is_urgent else _PATIENCE):
+                    self._todo.append(Probe(link.node))
+
+    def start(self) -> None:
+        """Look for business processes."""
+        self._todo.append(Send(None, Seek()))
+
+    def stop(self) -> None:
+        """Say that this gateway is gone; what is not done is not done."""
+        self._todo.append(Send(None, Farewell()))

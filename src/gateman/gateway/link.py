@@ -1,0 +1,238 @@
+"""
+What a gateway has sent to one business process, and what came of it. PURE.
+
+Events are kept until the process says that they are done. The bus may lose what is sent: then the
+process says how far it got, and it is sent again from there. No more than a window of bytes is on
+its way at once, so that a bus with bounded queues is not asked for more than it takes.
+"""
+
+from collections import deque
+from collections.abc import Iterator
+
+from ..cluster.names import ClientId, NodeId
+from .parcels import EVENT_OVERHEAD, AnyEvent, Connect, Events, Message
+
+# bytes on the way to one process that are not known to have arrived, of the 8 MiB that a bus keeps.
+WINDOW = 1 << 20
+
+# bytes of payload in one envelope, and in one event; NATS takes a megabyte in all.
+MAX_BATCH_SIZE = 256 << 10
+
+# bytes, and events, that may be with one process before each client gets one at a time.
+CROWD_SIZE = 4 << 20
+CROWD_COUNT = 8192
+
+
+class Pending:
+    """
+    An event that is not done yet.
+
+    Attributes:
+        event: It.
+        client: To whom it happened.
+        size: What it takes, in bytes.
+        number: Its number on its client's link; 0 while it waits for one.
+        has_begun: Whether the process that has it said that a handler begins with it.
+    """
+
+    __slots__ = ("client", "event", "has_begun", "number", "size")
+
+    def __init__(self, event: AnyEvent, client: "Client") -> None:
+        """
+        Take note of an event.
+
+        Args:
+            event: It.
+            client: To whom it happened.
+        """
+        self.event = event
+        self.client = client
+        self.size = EVENT_OVERHEAD + _size_of(event)
+        self.number = 0
+        self.has_begun = False
+
+
+def _size_of(event: AnyEvent) -> int:
+    if isinstance(event, Message):
+        return len(event.payload)
+    return len(event.head) if isinstance(event, Connect) else 0
+
+
+class Client:
+    """
+    One client of this gateway.
+
+    Attributes:
+        name: Its id.
+        remote_ip: Its address.
+        remote_port: Its port.
+        link: Whose it is; ``None`` if nobody is there.
+        pending: What is not done yet, in order; what is on the link comes first.
+        size: What that takes, in bytes.
+        is_paused: Whether it is not read from.
+        session: Its session, as MessagePack.
+        known: What its process takes its session for; ``None`` if it knows none.
+    """
+
+    __slots__ = (
+        "is_paused",
+        "known",
+        "link",
+        "name",
+        "pending",
+        "remote_ip",
+        "remote_port",
+        "session",
+        "size",
+    )
+
+    def __init__(self, name: ClientId, remote_ip: str, remote_port: int) -> None:
+        """
+        Take in a client.
+
+        Args:
+            name: Its id.
+            remote_ip: Its address.
+            remote_port: Its port.
+        """
+        self.name = name
+        self.remote_ip = remote_ip
+        self.remote_port = remote_port
+        self.link: Link | None = None
+        self.pending: deque[Pending] = deque()
+        self.size = 0
+        self.is_paused = False
+        self.session = b""
+        self.known: bytes | None = None
+
+
+class Link:
+    """
+    One business process, for as long as it is there.
+
+    Attributes:
+        node: The process.
+        epoch: Which link to it this is.
+        clients: Whose events go there, each with its place in the order of coming.
+        pending: What it has not done yet, by number; in order.
+        load: How many clients it says that it has, of all gateways.
+        heard_at: When it gave its last sign of life, in monotonic seconds.
+        missing_since: Since when the bus says that it is gone; ``None`` if it does not.
+        is_leaving: Whether it takes no more.
+    """
+
+    def __init__(self, node: NodeId, epoch: int, now: float) -> None:
+        """
+        Begin with nothing sent.
+
+        Args:
+            node: The process.
+            epoch: Which link to it this is.
+            now: Monotonic seconds.
+        """
+        self.node = node
+        self.epoch = epoch
+        self.clients: dict[Client, None] = {}
+        self.pending: dict[int, Pending] = {}
+        self.load = 0
+        self.heard_at = now
+        self.missing_since: float | None = None
+        self.is_leaving = False
+        self._size = 0
+        self._next = 1
+        # All below it is done.
+        self._lowest = 1
+        # What has the numbers from `received` + 1 to `sent` is on its way.
+        self._received = 0
+        self._sent = 0
+        self._under_way = 0
+
+    @property
+    def is_crowded(self) -> bool:
+        """Whether so much is with it that each client gets one event at a time."""
+        return self._size > CROWD_SIZE or len(self.pending) > CROWD_COUNT
+
+    @property
+    def is_waiting(self) -> bool:
+        """Whether something was sent of which it is not known that it has arrived."""
+        return self._sent > self._received
+
+    @property
+    def last(self) -> int:
+        """The number of the last event; 0 if there was none."""
+        return self._next - 1
+
+    def add(self, pending: Pending) -> None:
+        """
+        Take an event, behind the others.
+
+        Args:
+            pending: It.
+        """
+        pending.number = self._next
+        pending.has_begun = False
+        self.pending[self._next] = pending
+        self._next += 1
+        self._size += pending.size
+
+    def received(self, number: int) -> None:
+        """
+        Take note of what has arrived.
+
+        Args:
+            number: All up to this one have.
+        """
+        while self._received < min(number, self._sent):
+            self._received += 1
+            self._under_way -= self.pending[self._received].size
+
+    def done(self, number: int) -> Pending | None:
+        """
+        Forget an event.
+
+        Args:
+            number: Its number.
+
+        Returns:
+            It; ``None`` if it was done before, or cannot be.
+        """
+        pending = self.pending.pop(number, None) if number <= self._received else None
+        if pending is not None:
+            self._size -= pending.size
+            while self._lowest < self._next and self._lowest not in self.pending:
+                self._lowest += 1
+        return pending
+
+    def rewind(self) -> None:
+        """Send again what has not arrived."""
+        self._sent = self._received
+        self._under_way = 0
+
+    def take(self) -> Iterator[Events]:
+        """
+        Give what is to be sent now.
+
+        Yields:
+            Envelopes with as many events as they have room for.
+        """
+        while self._sent < self.last and self._under_way < WINDOW:
+            first, size = self._sent + 1, 0
+            items: list[AnyEvent] = []
+            while self._sent < self.last:
+                pending = self.pending[self._sent + 1]
+                if items and size + pending.size > MAX_BATCH_SIZE:
+                    break
+                self._sent += 1
+                items.append(pending.event)
+                size += pending.size
+            self._under_way += size
+            yield Events(self.epoch, self._lowest, first, items)
+
+    def sign(self) -> Events:
+        """
+        Make a sign of life, which tells the process what it should have.
+
+        Returns:
+            An envelope without events.
+        """
+        return Events(self.epoch, self._lowest, self._sent + 1, [])
