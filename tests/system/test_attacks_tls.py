@@ -90,7 +90,7 @@ async def test_each_name_gets_its_certificate(tmp_path: Path) -> None:
 
 @on_loop
 async def test_old_tls_is_refused_and_http_1_1_chosen() -> None:
-    """Row 21: nothing below 1.2; a client that offers h2 gets http/1.1, or nothing."""
+    """Row 21: an alert below 1.2; a client that offers h2 gets http/1.1, or nothing."""
 
     def old_client(port: int) -> None:
         context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
@@ -103,9 +103,10 @@ async def test_old_tls_is_refused_and_http_1_1_chosen() -> None:
             context.maximum_version = ssl.TLSVersion.TLSv1_1
         with (
             socket.create_connection(("127.0.0.1", port)) as plain,
-            pytest.raises((ssl.SSLError, ConnectionError)),
+            pytest.raises(ssl.SSLError) as caught,
         ):
             context.wrap_socket(plain)
+        assert caught.value.reason == "TLSV1_ALERT_PROTOCOL_VERSION"
 
     async with serve_counted(secure=True) as server:
         await asyncio.to_thread(old_client, server.port)

@@ -20,6 +20,7 @@ import aiofastnet
 
 from ..errors import PreambleError
 from .admission import Refusal, Ticket
+from .alert import LoopWithAlerts
 from .events import Events
 from .forwarded import UNIX, TrustedProxies
 from .preamble import (
@@ -364,7 +365,9 @@ class Arrival:
 
     async def _transport(self, context: ssl.SSLContext | None) -> None:
         options: dict[str, Any] = {}
+        loop: Any = self._loop
         if context is not None:
+            loop = LoopWithAlerts(loop)
             remaining = self._visitor.deadline_at - self._loop.time()
             options = {
                 "ssl": context,
@@ -375,7 +378,7 @@ class Arrival:
             }
         try:
             transport, _ = await aiofastnet.connect_accepted_socket(
-                self._loop, lambda: self._entrance.front(self._visitor), self._sock, **options
+                loop, lambda: self._entrance.front(self._visitor), self._sock, **options
             )
         except OSError as error:
             self._sock.close()
