@@ -252,8 +252,8 @@ class Unconfirmed(HubError, TimeoutError):
     """
     What was asked for is under way, but nobody has confirmed in time that it is in effect.
 
-    Joining and binding need not be repeated: what is done here is known everywhere as soon as
-    the bus is back.
+    Joining and binding of a client of this process need not be repeated: what is done here is
+    known everywhere as soon as the bus is back. What another process was to do may be lost.
     """
 
 

@@ -135,6 +135,24 @@ class DeliveryContract(Contract):
         assert arrived == payloads
 
     @on_loop
+    async def test_it_arrives_in_order_whatever_the_subjects(self, broker: Broker) -> None:
+        """Who is in several groups gets what one bus publishes in the order of publishing."""
+        async with started(broker) as (here, there):
+            arrived: list[bytes] = []
+            rooms = [subject("group", str(number)) for number in range(7)]
+            for room in rooms:
+                await there.subscribe(room, arrived.append)
+            payloads = [b"%d" % number for number in range(5_000)]
+
+            for number, payload in enumerate(payloads):
+                here.publish(rooms[number * number % 7], payload)
+                if number % 300 == 0:
+                    await asyncio.sleep(0)
+            await eventually(lambda: len(arrived) == len(payloads))
+
+        assert arrived == payloads
+
+    @on_loop
     async def test_everybody_interested_gets_it_once(self, broker: Broker) -> None:
         """All others that subscribed get a message once; its publisher does not get it."""
         async with started(broker, 4) as buses:

@@ -229,8 +229,9 @@ async def test_a_session_is_the_connection_s() -> None:
         assert client.connection.session == {"tags": ["a", None, 1.5]}
         await other.hub.set_session(client.id, {})
         assert client.connection.session == {}
-        with pytest.raises(EnvelopeError):
-            one.hub.set_session(client.id, {"socket": object()})
+        for bad in ({"socket": object()}, {"text": "\ud800"}, {7: "a number"}):
+            with pytest.raises(EnvelopeError, match="cannot be sent to another process"):
+                one.hub.set_session(client.id, bad)  # type: ignore[arg-type]
         with pytest.raises(EnvelopeError):
             one.hub.update_session(client.id, socket=object())
 

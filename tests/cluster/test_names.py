@@ -69,14 +69,22 @@ def test_a_client_id_tells_its_process() -> None:
     assert client == "k3f9-42"
     assert node_of(client) == "k3f9"
     assert check_client_id("k3f9-42") == ClientId("k3f9-42")
+    assert check_client_id(f"{'f' * 32}-{'9' * 31}")
 
 
-@pytest.mark.parametrize("name", ["", "-", "k3f9", "k3f9-", "-1", "k3f9-x", "k3f9-٣", 7, None])
+@pytest.mark.parametrize(
+    "name",
+    [
+        *("", "-", "k3f9", "k3f9-", "-1", "k3f9-x", "k3f9-٣", 7, None),
+        *("ü-1", "\ud800-1", "a.b-1", "a b-1", f"{'a' * 33}-1", f"{'a' * 28}-{'1' * 36}"),
+    ],
+)
 def test_what_no_client_can_be_called(name: object) -> None:
     """A uid or a number in place of a client id is noticed at once."""
     with pytest.raises(ConfigError) as caught:
         check_client_id(name)
 
+    shown = repr(name) if len(repr(name)) <= 40 else f"{repr(name)[:37]}..."
     assert str(caught.value) == (
-        f"{name!r} is no client id: take it from connection.client_id, as it is."
+        f"{shown} is no client id: take it from connection.client_id, as it is."
     )

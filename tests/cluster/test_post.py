@@ -10,14 +10,17 @@ from gateman.cluster.channels import EVERYBODY, Channel, node_channel, subject_o
 from gateman.cluster.envelope import (
     OVERHEAD,
     Bye,
+    Command,
+    Dissolve,
     Envelope,
     Item,
     Mark,
     Messages,
     Scope,
+    SetSession,
     decode,
 )
-from gateman.cluster.names import ClientId, NodeId
+from gateman.cluster.names import ClientId, Group, NodeId
 from gateman.cluster.post import Post
 from gateman.errors import BusError, HubError
 
@@ -37,6 +40,7 @@ class Desk:
         published: Subjects and envelopes.
         is_there: Whether the bus takes anything.
         is_small: Whether the bus finds everything too big.
+        limit: What the bus says that it carries, in bytes.
         due: What is to be called at the end of the turn.
     """
 
@@ -45,11 +49,12 @@ class Desk:
         self.published: list[tuple[str, Envelope]] = []
         self.is_there = True
         self.is_small = False
+        self.limit = LIMIT
         self.due: list[Callable[[], None]] = []
         self.post = Post(
             ME,
             self.publish,
-            max_payload_size=LIMIT,
+            max_payload_size=lambda: self.limit,
             call_soon=self.due.append,
             counts=self.counts,
         )
@@ -166,6 +171,44 @@ def test_what_fits_is_known_before() -> None:
     with pytest.raises(HubError) as caught:
         desk.post.check(payload + b"x", names, exclude)
     assert str(caught.value) == str(HubError.too_big(room + 1, LIMIT))
+
+
+def test_the_limit_is_the_bus_s_of_now() -> None:
+    """A NATS that comes back may have another, and its messages go together by that."""
+    desk = Desk()
+    desk.limit = OVERHEAD + 1000
+    with pytest.raises(HubError) as caught:
+        desk.post.check(b"x" * 1500, (), ())
+    for _ in range(3):
+        desk.send(ROOM, b"x" * 500)
+    desk.limit = LIMIT
+    desk.post.check(b"x" * 1500, (), ())
+    desk.end()
+
+    assert str(caught.value) == str(HubError.too_big(1500, OVERHEAD + 1000))
+    assert len(desk.published) == 3
+
+
+def test_a_command_that_is_too_big_is_told() -> None:
+    """Whoever sets a session hears that it is too big to be sent."""
+    desk = Desk()
+    session = {"picture": b"x" * LIMIT}
+    fits = Command(ME, 0, SetSession(ClientId("ann-1"), {"picture": b"x" * (LIMIT - 100)}))
+    desk.post.check_command(fits)
+    with pytest.raises(HubError, match=f"cannot go to other processes.* limit of {LIMIT} bytes"):
+        desk.post.check_command(Command(ME, 0, SetSession(ClientId("ann-1"), session)))
+
+
+def test_commands_that_the_bus_does_not_take_are_counted() -> None:
+    """They are no messages, and yet somebody relies on them; a sign of life is said again."""
+    desk = Desk()
+    desk.is_there = False
+    desk.post.put(EVERYBODY, lambda: Command(ME, 0, Dissolve(Group("room"))))
+    desk.post.put(EVERYBODY, lambda: Bye(ME))
+    desk.end()
+
+    assert desk.counts == {"unsent_commands": 1}
+    assert desk.post.unsent == 0
 
 
 def test_a_long_turn_is_published_in_parts() -> None:

@@ -224,13 +224,15 @@ def test_those_who_were_away_at_once_get_marks_once(clock: Clock, process: Proce
 
 
 def test_in_the_beginning_nobody_is_unknown(clock: Clock, process: Process) -> None:
-    """Until those who are there had the time to say so."""
+    """Until those who are there had the time to say so; nor while nobody can be heard."""
     process.presence.start()
     process.presence.take(hello(ANN))
     assert not process.presence.is_unknown(BOB)
     clock.advance(DISCOVERY_TIME + STEP)
     assert process.presence.is_unknown(BOB)
     assert not process.presence.is_unknown(ANN)
+    process.is_connected = False
+    assert not process.presence.is_unknown(BOB)
 
 
 @pytest.mark.parametrize(

@@ -182,6 +182,18 @@ async def test_an_answer_of_another_kind_is_refused() -> None:
 
 
 @on_loop
+async def test_without_a_bus_nobody_is_asked_about_a_client() -> None:
+    """Whoever asks is told at once that nobody can say, whether or not its process is known."""
+    for process in (Process(ANN), Process()):
+        process.is_connected = False
+        with pytest.raises(Partial) as raised:
+            await process.questions.ask_node(What.SESSION, HERS)
+
+        assert (raised.value.value, raised.value.missing) == (None, (ANN,))
+        assert process.put == []
+
+
+@on_loop
 async def test_the_clients_of_a_process_end_with_it() -> None:
     """Whoever has asked about one hears that it is gone, not that nobody knows."""
     process = Process(ANN)

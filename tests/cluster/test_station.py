@@ -10,9 +10,10 @@ import pytest
 from gateman.bus import Bus, Cause, Gap, Subject, subject
 from gateman.bus.memory import Broker, MemoryBus
 from gateman.cluster import envelope as e
+from gateman.cluster.deeds import Deed
 from gateman.cluster.hub import Hub
 from gateman.cluster.names import ClientId, Group, NodeId
-from gateman.errors import Unconfirmed, UnknownClient
+from gateman.errors import HubError, Partial, Unconfirmed, UnknownClient
 
 from ..support.cluster import Deaf, alone, cluster
 from ..support.loop import eventually, on_loop
@@ -277,6 +278,75 @@ async def test_a_process_that_does_not_confirm_is_named() -> None:
         assert str(caught.value) == (
             f"no answer from {other.hub.node}, where {client.id} is connected."
         )
+
+
+@on_loop
+async def test_the_clients_of_a_process_that_ends_are_unknown() -> None:
+    """Who waits for it to confirm hears that the client is gone, and does not wait longer."""
+    broker = Broker()
+    buses, make = two(broker)
+    async with cluster(2, make) as [one, other]:
+        client = await other.client()
+        buses[1].is_deaf = True
+        one.hub.answer_timeout = 60
+        joining = asyncio.ensure_future(_wait_for(one.hub.join_group(client.id, "room")))
+        await eventually(lambda: one.bus is not None and one.bus.counts["published"] > 0)
+        bye = e.encode(e.Bye(NodeId(other.hub.node)))
+        assert buses[1].publish(subject("gateman", "all"), bye)
+        with pytest.raises(UnknownClient) as caught:
+            await joining
+
+        assert caught.value.client_id == client.id
+
+
+async def _wait_for(deed: Deed) -> None:
+    await deed
+
+
+@on_loop
+async def test_without_the_bus_nobody_waits_for_others() -> None:
+    """What they were to do is counted, and whoever wants to know is told at once."""
+    broker = Broker()
+    async with cluster(2, lambda: MemoryBus(broker=broker)) as [one, other]:
+        client = await other.client()
+        one.hub.answer_timeout = 60
+        broker.take_away()
+        one.hub.leave_group(client.id, "room")
+        one.hub.dissolve_group("room")
+        with pytest.raises(Unconfirmed) as unconfirmed:
+            await one.hub.join_group(client.id, "room")
+        with pytest.raises(Partial) as partial:
+            await one.hub.get_session(client.id)
+        with pytest.raises(Partial):
+            await one.hub.is_online("nowhere-1")
+        one.hub.send_to_client("nowhere-1", "x")
+        await eventually(lambda: one.hub.counts["unsent"] == 1)
+        broker.bring_back()
+
+        assert str(unconfirmed.value) == (
+            f"the bus is away, and with it {other.hub.node}, where {client.id} is connected."
+        )
+        assert partial.value.missing == (other.hub.node,)
+        assert one.hub.counts["unsent_commands"] == 3
+        assert one.hub.counts["unknown_client"] == 0
+
+
+@on_loop
+async def test_a_session_that_the_bus_cannot_carry_is_told() -> None:
+    """Where the client is connected, there is no such limit."""
+    broker = Broker()
+    async with cluster(2, lambda: MemoryBus(broker=broker, max_payload_size=2000)) as [one, other]:
+        client = await other.client()
+        picture = b"x" * 2000
+        with pytest.raises(HubError, match="cannot go to other processes"):
+            one.hub.set_session(client.id, {"picture": picture})
+        with pytest.raises(HubError, match="cannot go to other processes"):
+            one.hub.update_session(client.id, picture=picture)
+        await other.hub.set_session(client.id, {"picture": picture})
+        with pytest.raises(Partial):
+            await one.hub.get_session(client.id)
+
+        assert client.connection.session == {"picture": picture}
 
 
 @on_loop

@@ -67,7 +67,7 @@ class Bus(Protocol):
 
     Guarantees:
         * At most once: nothing comes twice, and nothing is sent again after a reconnect.
-        * In order: what one bus publishes to one subject arrives in that order.
+        * In order: what one bus publishes arrives in that order, whatever the subjects.
         * Interest: a process gets the subjects that it subscribed to, and no others.
         * No echo: a bus does not get what it published itself.
         * Nothing is called from within a call: :data:`Receive` and :attr:`on_gap` come from the

@@ -17,13 +17,21 @@ import msgspec
 from msgspec import Meta, Raw, Struct
 
 from ..errors import EnvelopeError
-from .names import MAX_NAME_SIZE, ClientId, Group, NodeId, Uid
+from .names import (
+    MAX_CLIENT_LENGTH,
+    MAX_NAME_SIZE,
+    MAX_NODE_LENGTH,
+    ClientId,
+    Group,
+    NodeId,
+    Uid,
+)
 
 VERSION = 1
 
 _Name = Meta(min_length=1, max_length=MAX_NAME_SIZE)
-_Node = Annotated[NodeId, Meta(min_length=1, max_length=32)]
-_Client = Annotated[ClientId, Meta(min_length=3, max_length=64)]
+_Node = Annotated[NodeId, Meta(min_length=1, max_length=MAX_NODE_LENGTH)]
+_Client = Annotated[ClientId, Meta(min_length=3, max_length=MAX_CLIENT_LENGTH)]
 _Group = Annotated[Group, _Name]
 _Uid = Annotated[Uid, _Name]
 _Count = Annotated[int, Meta(ge=0)]
@@ -346,6 +354,22 @@ def encode_value(value: object) -> Raw:
     try:
         return Raw(_encoder.encode(value))
     except (TypeError, ValueError, OverflowError, RecursionError) as error:
+        raise EnvelopeError(f"this cannot be sent to another process ({error})") from None
+
+
+def check_session(session: dict[str, Any]) -> None:
+    """
+    Check that a session can be sent, and read again.
+
+    Args:
+        session: It, or a part of it.
+
+    Raises:
+        EnvelopeError: It is not what MessagePack can carry, or has keys that are no text.
+    """
+    try:
+        msgspec.msgpack.decode(encode_value(session), type=dict[str, Any])
+    except (msgspec.MsgspecError, ValueError, TypeError, RecursionError) as error:
         raise EnvelopeError(f"this cannot be sent to another process ({error})") from None
 
 

@@ -36,7 +36,7 @@ from .envelope import (
     SetSession,
     Unbind,
     UpdateSession,
-    encode_value,
+    check_session,
 )
 from .names import ClientId, NodeId, check_client_id, check_group, check_uid
 from .questions import DEFAULT_TIMEOUT
@@ -164,7 +164,8 @@ class Hub(Asking):
         Messages of ours: ``published``, ``unsent`` (the bus did not take them: it was away, or
         too much waited), ``uncertain`` (it took them, and then it was away). Of others:
         ``received``, ``lost`` (they were sent, and have not arrived). Besides:
-        ``unknown_client``, ``bad_envelope``, ``late_answer``, ``unsendable``, ``gaps``.
+        ``unsent_commands`` (what other processes were to do), ``unknown_client``,
+        ``bad_envelope``, ``late_answer``, ``unsendable``, ``gaps``.
         """
         return self.station.counts
 
@@ -358,15 +359,16 @@ class Hub(Asking):
         Args:
             client: Its id.
             session: What MessagePack can carry: None, bool, int, float, str, bytes, datetime,
-                lists and dictionaries of these.
+                lists, and dictionaries with text as keys, of these.
 
         Returns:
             May be awaited.
 
         Raises:
             EnvelopeError: Something in it cannot be sent.
+            HubError: It is more than the bus can carry.
         """
-        encode_value(session)
+        check_session(session)
         return self.station.do(SetSession(check_client_id(client), session))
 
     def update_session(self, client: str, /, **changes: Any) -> Deed:
@@ -382,8 +384,9 @@ class Hub(Asking):
 
         Raises:
             EnvelopeError: Something in it cannot be sent.
+            HubError: It is more than the bus can carry.
         """
-        encode_value(changes)
+        check_session(changes)
         return self.station.do(UpdateSession(check_client_id(client), changes))
 
 

@@ -1,5 +1,6 @@
 """What clients, users and groups are called. Pure."""
 
+import re
 from typing import NewType
 
 from ..errors import ConfigError
@@ -15,6 +16,12 @@ NodeId = NewType("NodeId", str)
 
 # Precedent: file names. Long enough for any key of a database, short enough to log.
 MAX_NAME_SIZE = 255  # bytes of UTF-8
+
+# Characters. Ours have 12, and the number of a connection has some digits.
+MAX_NODE_LENGTH = 32
+MAX_CLIENT_LENGTH = 64
+
+_CLIENT = re.compile(r"[A-Za-z0-9]{1,32}-[0-9]{1,31}", re.ASCII)
 
 
 def check_uid(name: object) -> Uid:
@@ -62,10 +69,8 @@ def check_client_id(name: object) -> ClientId:
     Raises:
         ConfigError: No client can have this id.
     """
-    if isinstance(name, str):
-        node, dash, number = name.partition("-")
-        if dash and 0 < len(node) <= MAX_NAME_SIZE and number.isascii() and number.isdecimal():
-            return ClientId(name)
+    if isinstance(name, str) and _CLIENT.fullmatch(name):
+        return ClientId(name)
     raise ConfigError(
         f"{_shortened(name)} is no client id", "take it from connection.client_id, as it is"
     )

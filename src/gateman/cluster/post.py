@@ -13,7 +13,7 @@ from itertools import islice
 from ..bus.subjects import Subject
 from ..errors import BusError, EnvelopeError, HubError
 from .channels import Channel, Sent, subject_of
-from .envelope import OVERHEAD, Envelope, Item, Mark, Messages, Scope, encode
+from .envelope import OVERHEAD, Command, Envelope, Item, Mark, Messages, Scope, encode
 from .names import ClientId, NodeId
 
 # bytes; then the turn is not waited for. Precedent: the fan-out's bound.
@@ -54,7 +54,7 @@ class Post:
         node: NodeId,
         publish: Callable[[Subject, bytes], bool],
         *,
-        max_payload_size: int,
+        max_payload_size: Callable[[], int],
         call_soon: Callable[[Callable[[], None]], object],
         counts: Counter[str],
     ) -> None:
@@ -64,14 +64,15 @@ class Post:
         Args:
             node: Who publishes.
             publish: The bus's.
-            max_payload_size: The bus's, in bytes.
+            max_payload_size: Tells the bus's, in bytes; another server may have another.
             call_soon: The event loop's.
-            counts: ``published`` and ``unsent`` messages are added to it.
+            counts: ``published`` and ``unsent`` messages are added to it, ``unsent_commands``, and
+                what is ``unsendable``.
         """
         self.unsent = 0
         self._node = node
         self._publish = publish
-        self._max_size = max_payload_size
+        self._max_payload_size = max_payload_size
         self._call_soon = call_soon
         self._counts = counts
         self._sent = Sent()
@@ -92,8 +93,24 @@ class Post:
         Raises:
             HubError: It is too big.
         """
-        if self._size(payload, exclude) + _size_of(names) > self._max_size - OVERHEAD:
-            raise HubError.too_big(len(payload), self._max_size)
+        limit = self._max_payload_size()
+        if self._size(payload, exclude) + _size_of(names) > limit - OVERHEAD:
+            raise HubError.too_big(len(payload), limit)
+
+    def check_command(self, command: Command) -> None:
+        """
+        Check that a command can be published, before anybody relies on it.
+
+        Args:
+            command: It.
+
+        Raises:
+            HubError: It is too big; a session may be.
+            EnvelopeError: Something in it cannot be sent.
+        """
+        size, limit = len(encode(command)), self._max_payload_size()
+        if size > limit:
+            raise HubError.too_big(size, limit)
 
     def send(self, channel: Channel, scope: Scope, names: tuple[str, ...], item: Item) -> None:
         """
@@ -112,7 +129,7 @@ class Post:
             and last.channel == channel
             and last.scope is scope
             and last.names == names
-            and last.size + size <= self._max_size - OVERHEAD
+            and last.size + size <= self._max_payload_size() - OVERHEAD
         ):
             last = _Batch(channel, scope, names)
             last.size = _size_of(names)
@@ -150,8 +167,7 @@ class Post:
             if isinstance(one, _Batch):
                 self._flush_batch(one)
             else:
-                channel, make = one
-                self._put(channel, make())
+                self._flush_other(*one)
 
     def uncertain(self, payload_count: int) -> int:
         """
@@ -183,6 +199,11 @@ class Post:
         else:
             self.unsent += count
             self._counts["unsent"] += count
+
+    def _flush_other(self, channel: Channel, make: Callable[[], Envelope]) -> None:
+        envelope = make()
+        if not self._put(channel, envelope) and isinstance(envelope, Command):
+            self._counts["unsent_commands"] += 1
 
     def _put(self, channel: Channel, envelope: Envelope, message_count: int = 0) -> bool:
         try:

@@ -100,7 +100,7 @@ class Presence:
 
     def is_unknown(self, node: NodeId) -> bool:
         """
-        Tell that a process is not there; in the beginning nobody can.
+        Tell that a process is not there; in the beginning and without the bus nobody can.
 
         Args:
             node: Which.
@@ -108,7 +108,9 @@ class Presence:
         Returns:
             Whether it is surely not.
         """
-        return node not in self.nodes and self._loop.time() > self._discovered_at
+        if node in self.nodes or not self._is_connected():
+            return False
+        return self._loop.time() > self._discovered_at
 
     async def discover(self, deadline: float) -> None:
         """

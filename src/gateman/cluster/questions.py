@@ -74,13 +74,15 @@ class Questions:
 
         Raises:
             UnknownClient: The client is not there.
-            Partial: The process did not answer in time.
+            Partial: The process did not answer in time, or the bus is away.
         """
         node = node_of(client)
         if node == self._node:
             return self._local.tell(what, client)
         deadline = self._deadline()
         await self._presence.discover(deadline)
+        if not self._is_connected():
+            raise Partial(None, [node])
         if node not in self._presence.nodes:
             raise UnknownClient(client)
         call = self.calls.begin([node])

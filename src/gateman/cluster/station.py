@@ -35,6 +35,8 @@ from .envelope import (
     Problem,
     Question,
     Scope,
+    SetSession,
+    UpdateSession,
     decode,
 )
 from .fanout import Fanout
@@ -127,7 +129,7 @@ class Station:
         self._post = Post(
             self.node,
             bus.publish,
-            max_payload_size=bus.max_payload_size,
+            max_payload_size=lambda: bus.max_payload_size,
             call_soon=self._loop.call_soon,
             counts=self.counts,
         )
@@ -258,12 +260,17 @@ class Station:
 
         Returns:
             What may be awaited to know that it is in effect everywhere.
+
+        Raises:
+            HubError: It is more than the bus can carry.
         """
         node = node_of(action.client)
         if node == self.node:
             return self._do_here(action)
         if self._post is None or self.presence.is_unknown(node):
             return self._unknown(UnknownClient(action.client))
+        if isinstance(action, SetSession | UpdateSession):
+            self._post.check_command(Command(self.node, 0, action))
         order = Order(self.node, action)
         self._post.put(node_channel(node), order.make)
         return Deed(partial(self._confirm, node, order))
@@ -300,6 +307,9 @@ class Station:
 
     async def _confirm(self, node: NodeId, order: Order) -> None:
         """Wait until another process says that something is done."""
+        client = order.action.client
+        if not self.is_connected:
+            raise Unconfirmed(f"the bus is away, and with it {node}, where {client} is connected")
         call = self.questions.calls.begin([node])
         order.call = call.number
         if order.is_made and self._post is not None:
@@ -309,10 +319,11 @@ class Station:
             await call.wait(self._loop.time() + self.questions.timeout)
         finally:
             self.questions.calls.end(call)
-        if call.problems:
-            raise UnknownClient(order.action.client)
+        if node in call.missing:
+            raise Unconfirmed(f"no answer from {node}, where {client} is connected")
         if node not in call.values:
-            raise Unconfirmed(f"no answer from {node}, where {order.action.client} is connected")
+            # It says that it has no such client, or has said good-bye.
+            raise UnknownClient(client)
 
     # What others say.
 
