@@ -49,6 +49,7 @@ ENVELOPES: list[e.Envelope] = [
     answer(3, e.Problem.UNKNOWN_CLIENT, None, is_last=False),
     e.Hello(NODE, has_clients=True, is_new=False, was_away=True, nodes=(NodeId("n"), NodeId("m"))),
     e.Bye(NODE),
+    e.Parcel(NODE, b"theirs"),
 ]
 
 

@@ -278,7 +278,20 @@ class Bye(Struct, frozen=True, array_like=True, forbid_unknown_fields=True, tag=
     source: _Node
 
 
-Envelope = Messages | Mark | Command | Question | Answer | Hello | Bye
+class Parcel(Struct, frozen=True, array_like=True, forbid_unknown_fields=True, tag="p"):
+    """
+    What is not the hub's: rows above say things to one another in the order of all else.
+
+    Attributes:
+        source: Who sends.
+        data: Theirs to read.
+    """
+
+    source: _Node
+    data: bytes
+
+
+Envelope = Messages | Mark | Command | Question | Answer | Hello | Bye | Parcel
 
 # Beside its messages, what an envelope takes at most that has one of them: source, number, a
 # name of 255 bytes, and their headers.

@@ -34,6 +34,11 @@ class Here:
         self._offset = number * _MAX_CONNECTIONS
         self._early: dict[Connection, list[ClientAction]] = {}
 
+    @property
+    def station(self) -> Station:
+        """This process's place in the cluster."""
+        return self._station
+
     def add(self, connection: Connection) -> None:
         """
         Take in a client that is open now.
@@ -144,8 +149,18 @@ class Here:
         if outbox is not None:
             self._station.local.fanout.settle(outbox)
 
+    def do_early(self, connection: Connection, action: ClientAction) -> None:
+        """
+        Do something with a client as soon as it is open.
+
+        Args:
+            connection: Its connection.
+            action: What.
+        """
+        self._early.setdefault(connection, []).append(action)
+
     def _do(self, connection: Connection, action: ClientAction) -> Deed:
         if connection.state is State.CONNECTING:
-            self._early.setdefault(connection, []).append(action)
+            self.do_early(connection, action)
             return DONE
         return self._station.do(action)

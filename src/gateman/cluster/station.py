@@ -32,6 +32,7 @@ from .envelope import (
     Join,
     Mark,
     Messages,
+    Parcel,
     Problem,
     Question,
     Scope,
@@ -47,6 +48,7 @@ from .presence import Presence
 from .questions import Questions
 from .registry import Change, Kind, Topic
 from .replies import refusal
+from .tenant import Tenant
 
 # Seconds for which a process that serves waits for its bus before it does without.
 _PATIENCE = 0.5
@@ -57,6 +59,7 @@ class Station:
     One process's place in the cluster.
 
     Attributes:
+        tenant: Who else speaks on its bus; ``None`` if nobody does.
         node: Its name.
         counts: How often each happened; see :attr:`gateman.cluster.hub.Hub.counts`.
         local: The clients here.
@@ -77,6 +80,7 @@ class Station:
         self.node = NodeId(secrets.token_hex(6))
         self.counts: Counter[str] = Counter()
         self.on_gap: Callable[[Gap], object] | None = None
+        self.tenant: Tenant | None = None
         self.bus = bus
         self._loop = asyncio.get_running_loop()
         self.local = Local(Fanout(self._loop.call_soon))
@@ -238,6 +242,17 @@ class Station:
                 item = Item(opcode == 1, payload)
                 post.send(node_channel(node), Scope.CLIENTS, tuple(there), item)
 
+    def send_parcel(self, node: NodeId | None, data: bytes) -> None:
+        """
+        Send something to another process's tenant, behind all that was sent to its clients.
+
+        Args:
+            node: Whose; ``None`` for everybody's.
+            data: What.
+        """
+        parcel = Parcel(self.node, data)
+        self._put(EVERYBODY if node is None else node_channel(node), parcel)
+
     # Doing.
 
     def dissolve(self, group: Group) -> None:
@@ -279,6 +294,8 @@ class Station:
         try:
             routed = self._follow(self.local.do(action))
         except UnknownClient as error:
+            if self.tenant is not None and self.tenant.do_early(action):
+                return DONE
             return self._unknown(error)
         topic = _topic(action)
         if topic is None or self.bus is None:
@@ -349,14 +366,27 @@ class Station:
             case Answer():
                 if not self.questions.calls.take(envelope):
                     self._count("late_answer")
-            case Hello():
-                self.presence.take(envelope)
-            case Bye():
-                self.presence.nodes.forget(envelope.source)
-                self.questions.calls.forget(envelope.source)
-                self._seen.forget_source(envelope.source)
+            case Parcel(source, data):
+                self._hand_over(source, data)
+            case Hello() | Bye():
+                self._meet(envelope)
             case _:
                 assert_never(envelope)
+
+    def _meet(self, sign: Hello | Bye) -> None:
+        if isinstance(sign, Hello):
+            self.presence.take(sign)
+        else:
+            self.presence.nodes.forget(sign.source)
+            self.questions.calls.forget(sign.source)
+            self._seen.forget_source(sign.source)
+
+    def _hand_over(self, source: NodeId, data: bytes) -> None:
+        if self.tenant is not None:
+            try:
+                self.tenant.take(source, data)
+            except EnvelopeError as error:
+                self._refuse(error)
 
     def _deliver(self, messages: Messages) -> None:
         scope, names = messages.scope, messages.names
@@ -410,6 +440,8 @@ class Station:
         self._count("uncertain", gap.uncertain)
         if gap.cause is not Cause.FULL:
             self.presence.return_()
+            if self.tenant is not None:
+                self.tenant.returned()
         if self.on_gap is not None:
             self._call_on_gap(self.on_gap, gap)
 

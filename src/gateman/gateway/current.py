@@ -1,0 +1,72 @@
+"""Whose event a business worker's handler is handling: :data:`current`."""
+
+from contextvars import ContextVar
+from typing import Any, Final, Protocol
+
+from ..cluster.names import ClientId
+from ..errors import HubError
+
+
+class Guest(Protocol):
+    """A client, as its business process knows it."""
+
+    name: ClientId
+    remote_ip: str
+    remote_port: int
+
+    @property
+    def session(self) -> dict[str, Any]:
+        """Its session."""
+
+
+guest: ContextVar[Guest | None] = ContextVar("guest", default=None)
+"""Set while a handler runs, and in what it starts."""
+
+
+class Current:
+    """
+    The client whose event is being handled, in a handler of a business worker.
+
+        @business.on_message
+        def count(client_id, message):
+            current.session["count"] = current.session.get("count", 0) + 1
+
+    Raises:
+        HubError: From everything: no handler runs here.
+    """
+
+    @property
+    def client_id(self) -> ClientId:
+        """Its client id."""
+        return _guest().name
+
+    @property
+    def remote_ip(self) -> str:
+        """Its address; behind a trusted proxy the one that the proxy names."""
+        return _guest().remote_ip
+
+    @property
+    def remote_port(self) -> int:
+        """Its port; 0 when it is not known."""
+        return _guest().remote_port
+
+    @property
+    def session(self) -> dict[str, Any]:
+        """
+        The application's own data about it, empty at first.
+
+        It is kept at its gateway and travels with its events. What a handler changes goes
+        back when the handler has ended; it may hold what MessagePack carries.
+        """
+        return _guest().session
+
+
+def _guest() -> Guest:
+    found = guest.get()
+    if found is None:
+        raise HubError("`current` tells of a client while a handler of a business worker runs")
+    return found
+
+
+current: Final = Current()
+"""The client whose event is being handled."""

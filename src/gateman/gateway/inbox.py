@@ -1,0 +1,136 @@
+"""
+What a business process has got from one gateway, and what it has still to say about it. PURE.
+
+The bus may lose envelopes in both directions. Events are numbered, so what is missing is found out
+and asked for; what was said about events is said again until the gateway shows that it has heard.
+"""
+
+from collections.abc import Iterator
+
+from .link import MAX_BATCH_SIZE
+from .parcels import AnyEvent, Done, Events, Result
+
+# What a result takes beside what is in it.
+_OVERHEAD = 24  # bytes
+
+
+class Inbox:
+    """
+    One link to one gateway.
+
+    Attributes:
+        epoch: Which of the gateway's links.
+        received: The number up to which all events have come.
+    """
+
+    def __init__(self, epoch: int) -> None:
+        """
+        Begin with nothing received.
+
+        Args:
+            epoch: Which of the gateway's links it is.
+        """
+        self.epoch = epoch
+        self.received = 0
+        self._done_count = 0
+        self._fresh: list[Result] = []
+        self._unsettled: dict[int, Result] = {}
+        self._settled = 0
+        # Results of numbers up to here were said before the last sign of life.
+        self._said = 0
+        self._is_behind = False
+        self._asked = -1
+
+    def take(self, parcel: Events) -> Iterator[tuple[int, AnyEvent]]:
+        """
+        Take what a gateway sends.
+
+        Args:
+            parcel: It, of this link.
+
+        Yields:
+            The number of each event that is new, and the event; in order, and without holes.
+        """
+        for number in range(self._settled, min(parcel.settled, self.received + 1)):
+            self._unsettled.pop(number, None)
+        self._settled = max(self._settled, min(parcel.settled, self.received + 1))
+        self._is_behind = parcel.first > self.received + 1
+        if self._is_behind:
+            return
+        for number, event in enumerate(parcel.items, parcel.first):
+            if number > self.received:
+                self.received = number
+                yield number, event
+
+    def done(self, result: Result) -> None:
+        """
+        Take note that an event was handled.
+
+        Args:
+            result: What became of it.
+        """
+        self._done_count += 1
+        self._fresh.append(result)
+
+    def is_idle(self, last: int) -> bool:
+        """
+        Tell whether everything was handled.
+
+        Args:
+            last: The number of the last event that there will be.
+
+        Returns:
+            Whether it, and all before it, was.
+        """
+        return self.received >= last and self._done_count >= self.received
+
+    def report(self) -> Iterator[Done]:
+        """
+        Say what is new.
+
+        Yields:
+            It, as parcels that a bus can carry; nothing if nothing is.
+        """
+        has_gap = self._is_behind and self._asked != self.received
+        if self._fresh or has_gap:
+            yield from self._say(has_gap=has_gap)
+
+    def sign(self) -> Iterator[Done]:
+        """
+        Say how far this process is, and again what the gateway may not have heard.
+
+        Yields:
+            What is to be sent each second.
+        """
+        again = [result for number, result in self._unsettled.items() if number <= self._said]
+        self._said = self.received
+        self._fresh = again + self._fresh
+        yield from self._say(has_gap=self._is_behind)
+
+    def _say(self, *, has_gap: bool) -> Iterator[Done]:
+        if has_gap:
+            # Once, and then each second: what is under way already would be sent again for each.
+            self._asked = self.received
+        fresh, self._fresh = self._fresh, []
+        batch: list[Result] = []
+        size = 0
+        for result in fresh:
+            self._unsettled[result.number] = result
+            result_size = _size_of(result)
+            if batch and size + result_size > MAX_BATCH_SIZE:
+                yield Done(self.epoch, self.received, has_gap, batch)
+                batch, size = [], 0
+            batch.append(result)
+            size += result_size
+        yield Done(self.epoch, self.received, has_gap, batch)
+
+
+def _size_of(result: Result) -> int:
+    size = _OVERHEAD
+    if result.session is not None:
+        size += len(result.session)
+    if result.answer is not None:
+        # UTF-8 takes four bytes for a character at most.
+        size += 4 * len(result.answer.text)
+        size += sum(4 * len(text) for pair in result.answer.headers.items() for text in pair)
+    return size
