@@ -37,9 +37,7 @@ def planned(
     worker = Worker(listen, context, count=count)
     Worker._declared.remove(worker)  # noqa: SLF001 - `run_all` is for scripts
     settings = settings_of(worker, now=1.8e9)
-    return Planned(
-        worker=worker, settings=settings, policy=policy_of(worker, settings), identity=identity
-    )
+    return Planned(worker=worker, settings=settings, policy=policy_of(worker), identity=identity)
 
 
 @contextmanager

@@ -5,9 +5,9 @@ from pathlib import Path
 
 import pytest
 
-from gateman import ConfigError, Worker
+from gateman import BusinessWorker, ConfigError, Gateway, Worker
 from gateman.master.events import Policy
-from gateman.master.plan import plan
+from gateman.master.plan import listen_of, plan
 
 NOW = 1.8e9
 
@@ -66,6 +66,7 @@ def test_the_policy_is_what_was_declared() -> None:
         timeouts={"start": 1, "stall": 2, "shutdown": 3, "handshake": 4},
         drain_window=5,
         restart_stalled=True,
+        reloadable=False,
         max_crashes=6,
         max_messages=7,
         max_lifetime=8,
@@ -80,6 +81,7 @@ def test_the_policy_is_what_was_declared() -> None:
         shutdown=3,
         drain=5,
         restart_stalled=True,
+        reloadable=False,
         max_crashes=6,
         max_messages=7,
         max_lifetime=8,
@@ -105,3 +107,40 @@ def test_a_user_who_does_not_exist() -> None:
     """Found before anything is bound."""
     with pytest.raises(ConfigError, match="there is no such user"):
         plan([Worker("websocket://127.0.0.1:0", user="nobody-of-this-name")], now=NOW)
+
+
+def test_business_workers_listen_nowhere() -> None:
+    """Several of them do not clash, and what they drain is not a handshake."""
+    made = [BusinessWorker(drain_window=1), BusinessWorker(name="other", count=2)]
+    planned = plan(made, now=NOW)
+
+    assert [one.settings for one in planned] == [None, None]
+    assert [one.policy for one in planned] == [
+        Policy(name="business", count=1, drain=1),
+        Policy(name="other", count=2, drain=10),
+    ]
+    assert [listen_of(one) for one in made] == ["", ""]
+
+
+def test_a_mix_of_all_kinds() -> None:
+    """Gateways are workers whose processes a reload leaves alone."""
+    made = [
+        Worker("websocket://127.0.0.1:7001"),
+        Gateway("websocket://127.0.0.1:7002", count=2),
+        BusinessWorker(),
+    ]
+    planned = plan(made, now=NOW)
+
+    assert [listen_of(one.worker) for one in planned] == [
+        "websocket://127.0.0.1:7001",
+        "websocket://127.0.0.1:7002",
+        "",
+    ]
+    assert [one.policy.reloadable for one in planned] == [True, False, True]
+
+
+def test_gateways_and_business_workers_find_each_other() -> None:
+    """What would keep them apart is found before anything is bound."""
+    made = [Gateway("websocket://127.0.0.1:0", bus="nats://127.0.0.1"), BusinessWorker()]
+    with pytest.raises(ConfigError, match="have different buses"):
+        plan(made, now=NOW)

@@ -3,6 +3,7 @@
 from dataclasses import replace
 
 from gateman.master.events import (
+    Accept,
     Beat,
     Close,
     Drain,
@@ -14,14 +15,20 @@ from gateman.master.events import (
     Ready,
     ReloadAsked,
     Reloaded,
+    Slot,
     Spawn,
     Spawned,
     SpawnFailed,
+    Started,
     Stop,
     StopAsked,
     Tick,
 )
+from gateman.master.supervisor import Supervisor
 from tests.support.supervision import CHAT, PAIR, A, B, play, said, serving
+
+GATEWAY = Policy(name="gateway", count=1, reloadable=False)
+BUSINESS = Policy(name="business", count=2, is_shared=True)
 
 
 def test_reload() -> None:
@@ -53,6 +60,81 @@ def test_gentle_reload() -> None:
         (8, Spawned(B, 13), []),
         (9, Ready(13, PAIR), [Drain(11)]),
         (15, Exited(11, 0), [Reloaded()]),
+    )
+
+
+def mixed() -> Supervisor:
+    """Have a gateway (pid 10) and business workers (pids 11 and 12) that serve."""
+    supervisor = Supervisor([GATEWAY, BUSINESS])
+    supervisor.handle(Started(), 0)
+    for pid, slot in enumerate((Slot(0, 0), Slot(1, 0), Slot(1, 1)), 10):
+        supervisor.handle(Spawned(slot, pid), 0)
+    for pid in (10, 11, 12):
+        supervisor.handle(Ready(pid, GATEWAY if pid == 10 else BUSINESS), 0)
+    return supervisor
+
+
+def test_a_reload_leaves_alone_what_is_not_reloadable() -> None:
+    """Business workers are renewed, and the gateway keeps its clients."""
+    play(
+        mixed(),
+        (1, ReloadAsked(is_gentle=False), [Spawn(Slot(1, 0))]),
+        (1, Spawned(Slot(1, 0), 13), []),
+        (2, Ready(13, BUSINESS), [Drain(11), Spawn(Slot(1, 1))]),
+        (2, Spawned(Slot(1, 1), 14), []),
+        (3, Ready(14, BUSINESS), [Drain(12), Reloaded()]),
+    )
+
+
+def test_a_reload_of_all_leaves_nobody_alone() -> None:
+    """The gateway drains as a worker does."""
+    play(
+        mixed(),
+        (1, ReloadAsked(is_gentle=False, is_all=True), [Spawn(Slot(0, 0))]),
+        (1, Spawned(Slot(0, 0), 13), []),
+        (2, Ready(13, GATEWAY), [Drain(10), Spawn(Slot(1, 0))]),
+        (2, Spawned(Slot(1, 0), 14), []),
+        (3, Ready(14, BUSINESS), [Drain(11), Spawn(Slot(1, 1))]),
+        (3, Spawned(Slot(1, 1), 15), []),
+        (4, Ready(15, BUSINESS), [Drain(12), Reloaded()]),
+    )
+
+
+def test_a_reload_of_nothing_is_a_mistake() -> None:
+    """Who asks for one is told what would do it."""
+    problem = "no worker is reloadable: `reload --all` renews all processes"
+    supervisor = serving(replace(GATEWAY, count=2))
+    play(supervisor, (1, ReloadAsked(is_gentle=False), [Reloaded(problem)]))
+
+    assert not supervisor.is_reloading
+    assert said(supervisor, 2, ReloadAsked(is_gentle=True)) == [problem]
+
+
+def test_a_slot_that_was_given_up_is_tried_again_whatever_it_is() -> None:
+    """Nobody is disturbed by it; the other gateway is left alone."""
+    fragile = replace(GATEWAY, count=2, max_crashes=1)
+    play(
+        serving(fragile),
+        (1, Exited(10, 1), [Accept(11, (1, 0))]),
+        (2, ReloadAsked(is_gentle=False), [Spawn(A)]),
+        (2, Spawned(A, 12), []),
+        (3, Ready(12, fragile), [Reloaded(), Accept(11, (1,))]),
+    )
+
+
+def test_what_is_reloadable_is_what_the_newest_code_says() -> None:
+    """A worker that has just become so keeps the processes that it has from the next reload on."""
+    fixed = replace(CHAT, reloadable=False)
+    play(
+        serving(CHAT),
+        (1, ReloadAsked(is_gentle=False), [Spawn(A)]),
+        (1, Spawned(A, 11), []),
+        (2, Ready(11, fixed), [Drain(10), Reloaded()]),
+        (
+            3,
+            ReloadAsked(is_gentle=False),
+            [Reloaded("no worker is reloadable: `reload --all` renews all processes")],
+        ),
     )
 
 

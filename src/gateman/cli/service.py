@@ -189,16 +189,18 @@ def restart(
 @click.command()
 @_SCRIPT
 @click.option("-g", "--gently", "is_gentle", is_flag=True)
-def reload(script: str, *, is_gentle: bool) -> None:
+@click.option("--all", "is_all", is_flag=True)
+def reload(script: str, *, is_gentle: bool, is_all: bool) -> None:
     """
     Load SCRIPT anew, without refusing or losing a connection attempt.
 
     One slot after the other gets a new process; once that serves, the old one closes its
     connections with 1012, spread over drain_window. With -g the next slot waits for that. If a new
-    process fails, the old one stays, and this says why.
+    process fails, the old one stays, and this says why. Gateways, and others that are declared with
+    reloadable=False, are left alone without --all.
     """
     with control.conversation(Script.find(script)) as master:
-        master.ask("reload", gently=is_gentle)
+        master.ask("reload", gently=is_gentle, all=is_all)
     click.echo("reloaded")
 
 
@@ -211,11 +213,13 @@ def check(workers: Sequence[Declared] | None, script: str) -> None:
     def report(declared: Sequence[Declared], found: Script) -> None:
         now = time.time()
         for planned in plan(declared, now=now):
-            settings = planned.settings
-            contexts = settings.contexts
-            listen = replace(settings.listen, is_secure=contexts is not None)
+            settings, contexts, does = planned.settings, None, "serve"
+            if settings is not None:
+                contexts = settings.contexts
+                listen = replace(settings.listen, is_secure=contexts is not None)
+                does = f"listen on {listen}"
             click.echo(
-                f"{found}: {planned.policy.name} would listen on {listen}"
+                f"{found}: {planned.policy.name} would {does}"
                 f" with {planned.policy.count} process{'es' * (planned.policy.count > 1)}"
             )
             for certificate in contexts.certificates if contexts is not None else ():

@@ -13,7 +13,7 @@ import socket
 import sys
 import time
 import traceback
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any, NoReturn
@@ -22,16 +22,18 @@ from .. import process
 from ..attributes import make_bus
 from ..bus import Bus
 from ..bus.local import held_bus
+from ..declared import Declared
 from ..errors import BusError, ConfigError, ExitCode
+from ..gateway.assembly import service_maker
+from ..gateway.buses import check_buses
+from ..gateway.business import BusinessWorker
 from ..log import logger, write_to_stderr
 from ..net.renewal import INTERVAL, Renewal
-from ..service import Service
 from ..timer import timers
-from ..worker import Worker, service_maker
 from . import identity
 from .assignment import Assignment
 from .channel import Lines, line
-from .plan import policy_of
+from .plan import listen_of, policy_of
 from .script import users_part
 from .vitals import Vitals
 
@@ -44,7 +46,7 @@ _RESTART = (1012, "service restart")
 _MAX_UNSENT = 64 << 10  # bytes
 
 
-def run(workers: Sequence[Worker], assignment: Assignment) -> NoReturn:
+def run(workers: Sequence[Declared], assignment: Assignment) -> NoReturn:
     """
     Serve the worker that this process was assigned, until the end of the process.
 
@@ -57,6 +59,7 @@ def run(workers: Sequence[Worker], assignment: Assignment) -> NoReturn:
         SystemExit: Otherwise.
     """
     worker = _assigned(workers, assignment)
+    check_buses(workers)
     worker.id = assignment.number
     write_to_stderr(os.environ, f"{worker.name}/{worker.id}")
     make = service_maker(worker, now=time.time())
@@ -87,14 +90,14 @@ def run(workers: Sequence[Worker], assignment: Assignment) -> NoReturn:
     sys.exit(int(ExitCode.STOPPED))
 
 
-def _bus_of(worker: Worker, assignment: Assignment) -> Bus | None:
+def _bus_of(worker: Declared, assignment: Assignment) -> Bus | None:
     """Make the bus, while this process may still reach the folder of the router's socket."""
     if worker.bus is not None:
         return make_bus(worker.bus)
     return held_bus(Path(assignment.bus)) if assignment.bus else None
 
 
-def _assigned(workers: Sequence[Worker], assignment: Assignment) -> Worker:
+def _assigned(workers: Sequence[Declared], assignment: Assignment) -> Declared:
     """Find the worker; a script that has changed too much for a reload is refused."""
     remedy = "`restart` makes the change"
     if len(workers) != assignment.worker_count:
@@ -104,9 +107,12 @@ def _assigned(workers: Sequence[Worker], assignment: Assignment) -> Worker:
             remedy,
         )
     worker = workers[assignment.worker]
-    if worker.listen != assignment.listen:
+    listen = listen_of(worker)
+    if listen != assignment.listen:
         raise ConfigError(
-            f"the script listens on {worker.listen}, but {assignment.listen} is running", remedy
+            f"the script listens on {listen or 'nothing'}, but"
+            f" {assignment.listen or 'a worker that listens nowhere'} is running",
+            remedy,
         )
     return worker
 
@@ -119,7 +125,7 @@ def _distinct(sockets: Sequence[Sequence[int]]) -> list[list[int]]:
 class Child:
     """The event loop's side of a process."""
 
-    def __init__(self, worker: Worker, slots: dict[int, list[socket.socket]]) -> None:
+    def __init__(self, worker: Declared, slots: dict[int, list[socket.socket]]) -> None:
         """
         Prepare to serve.
 
@@ -129,14 +135,16 @@ class Child:
         """
         self._worker = worker
         self._slots = slots
-        self._service: Service | None = None
+        self._service: process.AnyService | None = None
         self._told = asyncio.Event()
         self._must_stop = asyncio.Event()
         self._task: asyncio.Task[Any] | None = None
         self._link: _Link | None = None
         self._renewal: Renewal | None = None
 
-    async def serve(self, make: Any, channel: socket.socket, bus: Bus | None = None) -> None:
+    async def serve(
+        self, make: Callable[[], process.AnyService], channel: socket.socket, bus: Bus | None = None
+    ) -> None:
         """
         Serve until told otherwise.
 
@@ -163,7 +171,8 @@ class Child:
             loop.add_signal_handler(number, do)
         own = self._slots[self._worker.id]
         _, self._link = await loop.connect_accepted_socket(lambda: _Link(self), channel)
-        async with process.serving([own], [make], bus=bus) as [service]:
+        has_clients = not isinstance(self._worker, BusinessWorker)
+        async with process.serving([own], [make], bus=bus, has_clients=has_clients) as [service]:
             self._service = service
             self._begin(service)
             await self._told.wait()
@@ -171,17 +180,15 @@ class Child:
             if not self._must_stop.is_set():
                 await self._drain_until_stopped(service)
 
-    def _begin(self, service: Service) -> None:
+    def _begin(self, service: process.AnyService) -> None:
         """Tell the master that this process serves, and from now on each second that it lives."""
         loop = asyncio.get_running_loop()
         if self._link is None:
             raise RuntimeError("a process serves before it has a channel")
         vitals = Vitals(service, timers)
-        self._link.send(
-            {"say": "ready", "policy": asdict(policy_of(self._worker, service.settings))}
-        )
+        self._link.send({"say": "ready", "policy": asdict(policy_of(self._worker))})
         self._link.vitals = vitals
-        contexts = service.settings.contexts
+        contexts = service.contexts
         if contexts is not None:
             self._renewal = Renewal(str(service), contexts)
             loop.call_later(INTERVAL, self._look, self._renewal)
@@ -189,8 +196,8 @@ class Child:
                 self._warn(service)
         self._beat(vitals, loop.time())
 
-    def _warn(self, service: Service) -> None:
-        contexts = service.settings.contexts
+    def _warn(self, service: process.AnyService) -> None:
+        contexts = service.contexts
         if contexts is None:
             return
         for warning in contexts.warnings:
@@ -259,14 +266,14 @@ class Child:
         if self._renewal is not None:
             self._renewal.reload()
 
-    def _close_listeners(self, service: Service) -> None:
+    def _close_listeners(self, service: process.AnyService) -> None:
         """Give the listening sockets up; open here, they would take clients and let them hang."""
         service.accept([])
         for sockets in self._slots.values():
             for sock in sockets:
                 sock.close()
 
-    async def _drain_until_stopped(self, service: Service) -> None:
+    async def _drain_until_stopped(self, service: process.AnyService) -> None:
         window = self._worker.drain_window
         drain = asyncio.ensure_future(service.drain(*_RESTART, window=window))
         stop = asyncio.ensure_future(self._must_stop.wait())
@@ -310,7 +317,7 @@ class _Link(asyncio.Protocol):
             transport.write(line(message))
 
 
-def describe(service: Service, limit: int) -> dict[str, Any]:
+def describe(service: process.AnyService, limit: int) -> dict[str, Any]:
     """
     List a service's connections.
 

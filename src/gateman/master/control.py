@@ -19,7 +19,8 @@ Commands:
             ``pid``, ``script``; ``state`` (``starting``, ``running``, ``reloading``,
             ``stopping``); ``uptime`` in seconds; ``started_time`` in seconds since 1970.
         ``workers``
-            A list: ``name``, ``listen`` (such as ``wss://0.0.0.0:8282``), ``count``.
+            A list: ``name``, ``listen`` (such as ``wss://0.0.0.0:8282``, ``-`` for one that listens
+            nowhere), ``count``.
         ``slots``
             A list, in order:
 
@@ -57,7 +58,8 @@ Commands:
 
     ``reload``
         ``gently`` may be true: one slot after the other, each when the one before has drained.
-        The answer comes when every slot has its new process, or says why not.
+        ``all`` may be true: those of workers that are not reloadable too. The answer comes when
+        every slot has its new process, or says why not.
 
     ``bus``
         ``bus`` is what reaches the hubs of its processes: a URL, or a mapping with a ``url`` and

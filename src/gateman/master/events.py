@@ -34,6 +34,7 @@ class Policy:
         stall: Seconds without a sign of life after which a process counts as busy.
         shutdown: Seconds that a process has to stop.
         drain: Seconds that a process has to drain before it stops.
+        reloadable: Whether a reload that is not one of all renews its processes.
         restart_stalled: Whether a busy process is replaced.
         max_crashes: How many crashes in :data:`gateman.master.supervisor.CRASH_WINDOW` end the
             slot.
@@ -49,6 +50,7 @@ class Policy:
     stall: float = 30.0
     shutdown: float = 10.0
     drain: float = 10.0
+    reloadable: bool = True
     restart_stalled: bool = False
     max_crashes: int = 10
     max_messages: int | None = None
@@ -123,9 +125,14 @@ class StopAsked:
 
 @dataclass(frozen=True, slots=True)
 class ReloadAsked:
-    """Every slot is to get a new process; gently: a slot when the one before has drained."""
+    """
+    Every slot is to get a new process; gently: a slot when the one before has drained.
+
+    Unless it is of all, workers that are not ``reloadable`` keep theirs.
+    """
 
     is_gentle: bool
+    is_all: bool = False
 
 
 @dataclass(frozen=True, slots=True)

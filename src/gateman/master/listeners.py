@@ -1,4 +1,4 @@
-"""The listening sockets of one worker, which the master owns."""
+"""The listening sockets of one worker, which the master owns; business workers have none."""
 
 import contextlib
 import os
@@ -34,7 +34,8 @@ class Listeners:
             planned: The worker.
         """
         self._planned = planned
-        self._address = planned.settings.listen
+        self._settings = planned.settings
+        self._address = None if self._settings is None else self._settings.listen
         self._slots: list[list[socket.socket]] = []
         self._is_passed = False
 
@@ -51,6 +52,9 @@ class Listeners:
             ConfigError: It cannot be listened on, and why.
         """
         count = self._planned.policy.count
+        if self._address is None:
+            self._slots = [[]] * count
+            return
         found = activation.matching(self._address, list(passed))
         if found:
             self._is_passed = True
@@ -65,14 +69,13 @@ class Listeners:
                 if time.monotonic() >= patient_until:
                     raise
                 time.sleep(_HEIR_STEP)
-        self._settle()
+        self._settle(self._address)
 
-    def _settle(self) -> None:
+    def _settle(self, address: ListenAddress) -> None:
         first = self._slots[0][0].getsockname()
         who = self._planned.identity
         if isinstance(first, tuple):
             # With port 0, the same one is listened on again after `close`.
-            address = self._address
             self._address = ListenAddress(address.host, first[1], "", address.is_secure)
         elif who is not None:
             os.chown(first, who.uid, who.gid)
@@ -96,7 +99,8 @@ class Listeners:
     @property
     def urls(self) -> list[str]:
         """Where clients connect to."""
-        scheme = "ws" if self._planned.settings.contexts is None else "wss"
+        is_secure = self._settings is not None and self._settings.contexts is not None
+        scheme = "wss" if is_secure else "ws"
         urls: list[str] = []
         for sock in self._slots[0] if self._slots else []:
             name = sock.getsockname()

@@ -29,7 +29,7 @@ from .events import Action, Event, Policy, Slot
 from .files import Claim
 from .listeners import Listeners
 from .notify import Notifier
-from .plan import Planned
+from .plan import Planned, listen_of
 from .questions import Question
 from .relay import Relay
 from .router import Router
@@ -212,8 +212,12 @@ class Master:
 
     def _serving(self) -> None:
         for planned, listeners in zip(self._planned, self._listeners, strict=True):
+            policy = planned.policy
             for url in listeners.urls:
-                logger.info("%s listens on %s", planned.settings.name, url)
+                logger.info("%s listens on %s", policy.name, url)
+            if planned.settings is None:
+                processes = f"{policy.count} process{'es' * (policy.count > 1)}"
+                logger.info("%s serves, %s", policy.name, processes)
         self._notifier.ready()
         if self._on_serving is not None:
             self._on_serving()
@@ -242,7 +246,7 @@ class Master:
                     worker=slot.worker,
                     worker_count=len(self._planned),
                     number=slot.number,
-                    listen=planned.worker.listen,
+                    listen=listen_of(planned.worker),
                     channel=theirs.fileno(),
                     sockets=listeners.descriptors,
                     path=str(self._script.path),
@@ -347,9 +351,9 @@ class Master:
         logger.info("draining, then stopping" if is_graceful else "stopping")
         self._feed(events.StopAsked(is_graceful))
 
-    def _reload(self, *, is_gentle: bool) -> None:
+    def _reload(self, *, is_gentle: bool, is_all: bool = False) -> None:
         self._notifier.reloading()
-        self._feed(events.ReloadAsked(is_gentle))
+        self._feed(events.ReloadAsked(is_gentle, is_all))
 
     def _hang_up(self) -> None:
         """Re-read certificates, and reopen logs."""
@@ -384,7 +388,9 @@ class Master:
                     visitor.answer(error="a reload is going on already.")
                 else:
                     self._reloaders.append(visitor)
-                    self._reload(is_gentle=bool(request.get("gently")))
+                    self._reload(
+                        is_gentle=bool(request.get("gently")), is_all=bool(request.get("all"))
+                    )
             case {"command": "bus"}:
                 visitor.answer(bus=self._bus())
             case {"command": "hangup"}:

@@ -173,6 +173,33 @@ class Place:
         return next(one for one in self.processes if one.pid == pid)
 
 
+class Reload:
+    """
+    A reload that is going on.
+
+    Attributes:
+        waiting: The slots that wait for their new process.
+        count: How many there were.
+        is_gentle: Whether a slot waits until the one before has drained.
+        place: The slot whose turn it is.
+        drains: The process that this one waits for.
+    """
+
+    def __init__(self, places: Sequence[Place], *, is_gentle: bool) -> None:
+        """
+        Begin with the first slot.
+
+        Args:
+            places: The slots that get a new process.
+            is_gentle: Whether each waits until the one before has drained.
+        """
+        self.waiting = deque(places)
+        self.count = len(places)
+        self.is_gentle = is_gentle
+        self.place: Place | None = None
+        self.drains: int | None = None
+
+
 def share_out(places: Sequence[Place]) -> list[tuple[Process, tuple[int, ...]]]:
     """
     Choose who accepts for whom: each for itself, and for slots without a process that serves.

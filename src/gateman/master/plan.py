@@ -3,8 +3,11 @@
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from ..declared import Declared
 from ..errors import ConfigError
+from ..gateway.buses import check_buses
 from ..listen import ListenAddress
+from ..options import Timeouts
 from ..settings import Settings
 from ..worker import Worker, settings_of
 from . import identity
@@ -20,18 +23,18 @@ class Planned:
 
     Attributes:
         worker: What was declared.
-        settings: What its service would be made from.
+        settings: What its service would be made from; ``None`` if it listens nowhere.
         policy: How its processes are supervised.
         identity: Whom they run as; ``None`` for the master's own user.
     """
 
-    worker: Worker
-    settings: Settings
+    worker: Declared
+    settings: Settings | None
     policy: Policy
     identity: identity.Identity | None
 
 
-def plan(workers: Sequence[Worker], *, now: float) -> list[Planned]:
+def plan(workers: Sequence[Declared], *, now: float) -> list[Planned]:
     """
     Check everything that was declared; nothing is bound, and no event loop is made.
 
@@ -43,56 +46,81 @@ def plan(workers: Sequence[Worker], *, now: float) -> list[Planned]:
         The workers, in their order.
 
     Raises:
-        ConfigError: Something cannot be, or two workers want the same address.
+        ConfigError: Something cannot be, two workers want the same address, or gateways and
+            business workers would not find each other.
     """
     if not workers:
         raise ConfigError("no worker is declared", 'write Worker("websocket://0.0.0.0:8282")')
     planned: list[Planned] = []
+    addresses: list[ListenAddress] = []
     for worker in workers:
-        settings = settings_of(worker, now=now)
-        for other in planned:
-            if _clash(other.settings.listen, settings.listen):
-                raise ConfigError(
-                    f"two workers listen on {_where(other.settings.listen, settings.listen)}",
-                    "give each an address of its own; count=2 is one worker with two processes",
-                )
+        settings = settings_of(worker, now=now) if isinstance(worker, Worker) else None
+        if settings is not None:
+            _check_address(settings.listen, addresses)
+            addresses.append(settings.listen)
         planned.append(
             Planned(
                 worker=worker,
                 settings=settings,
-                policy=policy_of(worker, settings),
+                policy=policy_of(worker),
                 identity=identity.find(worker.user, worker.group),
             )
         )
+    check_buses(workers)
     return planned
 
 
-def policy_of(worker: Worker, settings: Settings) -> Policy:
+def listen_of(worker: Declared) -> str:
+    """
+    Tell where a worker listens.
+
+    Args:
+        worker: What was declared.
+
+    Returns:
+        As it was written; empty for one that listens nowhere.
+    """
+    return worker.listen if isinstance(worker, Worker) else ""
+
+
+def policy_of(worker: Declared) -> Policy:
     """
     Read how a worker's processes are to be supervised.
 
     Args:
         worker: What was declared.
-        settings: It, checked.
 
     Returns:
         The policy. Whether sockets are shared is known only to who binds them.
     """
-    timeouts = settings.timeouts
+    timeouts = Timeouts.of(worker.timeouts)
+    drain = worker.drain_window
+    if isinstance(worker, Worker):
+        # Who is arriving has the time that a handshake may take.
+        drain = max(drain, timeouts.handshake)
     return Policy(
         name=worker.name,
         count=worker.count,
         start=timeouts.start,
         stall=timeouts.stall,
         shutdown=timeouts.shutdown,
-        # Who is arriving has the time that a handshake may take.
-        drain=max(worker.drain_window, timeouts.handshake),
+        drain=drain,
+        reloadable=worker.reloadable,
         restart_stalled=bool(worker.restart_stalled),
         max_crashes=worker.max_crashes,
         max_messages=worker.max_messages,
         max_lifetime=worker.max_lifetime,
         max_memory=worker.max_memory,
     )
+
+
+def _check_address(listen: ListenAddress, others: Sequence[ListenAddress]) -> None:
+    for other in others:
+        if _clash(other, listen):
+            raise ConfigError(
+                f"two workers listen on {_where(other, listen)}",
+                "give each an address of its own; count=2 is one worker with two processes",
+            )
 
 
 def _clash(one: ListenAddress, other: ListenAddress) -> bool:

@@ -83,8 +83,10 @@ def describe_worker(planned: Planned, listeners: Listeners) -> dict[str, Any]:
     Returns:
         One of ``workers``.
     """
-    scheme = "ws" if planned.settings.contexts is None else "wss"
-    declared = f"{scheme}://{str(planned.settings.listen).partition('://')[2]}"
+    settings, declared = planned.settings, "-"
+    if settings is not None:
+        scheme = "ws" if settings.contexts is None else "wss"
+        declared = f"{scheme}://{str(settings.listen).partition('://')[2]}"
     return {
         "name": planned.policy.name,
         "listen": ", ".join(listeners.urls) or declared,

@@ -9,14 +9,13 @@ it serves, the first one leaves. A slot without a serving process has its listen
 served by its neighbours.
 """
 
-from collections import deque
 from dataclasses import replace
 from enum import Enum
 from typing import assert_never
 
 from . import events, words
 from .events import Action, Event, Policy, Slot
-from .places import MAX_DELAY, Place, Process, Purpose, State, overdue, share_out
+from .places import MAX_DELAY, Place, Process, Purpose, Reload, State, overdue, share_out
 
 # Processes say each second that they live. After this, clients do not wait for one any longer.
 _SILENCE = 5.0  # seconds
@@ -45,17 +44,6 @@ class Phase(Enum):
     """Processes that end are not replaced."""
 
 
-class _Reload:
-    """A reload that is going on: the slots that wait, and what the present one waits for."""
-
-    def __init__(self, places: list[Place], *, is_gentle: bool) -> None:
-        self.waiting = deque(places)
-        self.count = len(places)
-        self.is_gentle = is_gentle
-        self.place: Place | None = None
-        self.drains: int | None = None
-
-
 class Supervisor:
     """
     The policy of a master.
@@ -80,7 +68,7 @@ class Supervisor:
             for number in range(policy.count)
         ]
         self._by_pid: dict[int, Place] = {}
-        self._reload: _Reload | None = None
+        self._reload: Reload | None = None
         self._has_begun = False
         self._is_graceful = False
         self._code = 0
@@ -125,8 +113,8 @@ class Supervisor:
                 self._exited(event, now, jitter)
             case events.StopAsked(is_graceful):
                 self._stop(now, is_graceful=is_graceful)
-            case events.ReloadAsked(is_gentle):
-                self._reload_asked(is_gentle=is_gentle)
+            case events.ReloadAsked(is_gentle, is_all):
+                self._reload_asked(is_gentle=is_gentle, is_all=is_all)
             case events.Tick():
                 self._tick(now)
             case _:
@@ -445,11 +433,22 @@ class Supervisor:
 
     # Reloading.
 
-    def _reload_asked(self, *, is_gentle: bool) -> None:
+    def _reload_asked(self, *, is_gentle: bool, is_all: bool) -> None:
         if self.phase is Phase.STOPPING or self._reload is not None:
             self._say("warning", f"not reloaded: {self.phase.value}, or reloading already")
             return
-        self._reload = _Reload(self.places, is_gentle=is_gentle)
+        # A slot that was given up has no process that could be left alone.
+        places = [
+            place
+            for place in self.places
+            if is_all or place.is_given_up or self._policies[place.slot.worker].reloadable
+        ]
+        if not places:
+            problem = "no worker is reloadable: `reload --all` renews all processes"
+            self._say("warning", problem)
+            self._do(events.Reloaded(problem))
+            return
+        self._reload = Reload(places, is_gentle=is_gentle)
         self._say("info", "reloading")
         self._continue_reload()
 

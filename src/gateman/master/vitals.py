@@ -7,7 +7,7 @@ from collections import deque
 from pathlib import Path
 from typing import Any
 
-from ..service import Service
+from ..process import AnyService
 from ..timer import Timers
 
 _STATM = Path("/proc/self/statm")
@@ -19,7 +19,7 @@ _SPAN = 5
 class Vitals:
     """The numbers of one process."""
 
-    def __init__(self, service: Service, timers: Timers) -> None:
+    def __init__(self, service: AnyService, timers: Timers) -> None:
         """
         Start counting.
 
@@ -80,7 +80,7 @@ class Vitals:
         return round((last - first) / (last_at - first_at), 1)
 
     def _certificate_days(self) -> int | None:
-        contexts = self._service.settings.contexts
+        contexts = self._service.contexts
         if contexts is None:
             return None
         now = time.time()

@@ -21,9 +21,11 @@ from dataclasses import dataclass
 from importlib.resources import files
 from pathlib import Path
 
+from ..declared import Declared
 from ..errors import ConfigError
 from ..master.files import UNITS
 from ..master.script import Script
+from ..options import Timeouts
 from ..settings import Settings
 from ..worker import Worker, settings_of
 
@@ -85,7 +87,7 @@ class Facts:
 
 def facts(
     script: Script,
-    workers: Sequence[Worker],
+    workers: Sequence[Declared],
     *,
     now: float,
     name: str | None = None,
@@ -109,7 +111,8 @@ def facts(
     """
     if not workers:
         raise ConfigError("no worker is declared", 'write Worker("websocket://0.0.0.0:8282")')
-    declared = [settings_of(worker, now=now) for worker in workers]
+    declared = [settings_of(worker, now=now) for worker in workers if isinstance(worker, Worker)]
+    timeouts = [Timeouts.of(worker.timeouts) for worker in workers]
     python = Path(sys.executable)
     limits = [settings.limits.max_connections for settings in declared]
     return Facts(
@@ -122,9 +125,9 @@ def facts(
         ports=tuple(one.listen.port for one in declared if not one.listen.path),
         sockets=tuple(Path(one.listen.path) for one in declared if one.listen.path),
         files=tuple(dict.fromkeys((script.path, python, *_tls_files(declared)))),
-        start=max(settings.timeouts.start for settings in declared),
-        shutdown=max(settings.timeouts.shutdown for settings in declared),
-        max_connections=None if None in limits else max(filter(None, limits)),
+        start=max(one.start for one in timeouts),
+        shutdown=max(one.shutdown for one in timeouts),
+        max_connections=None if None in limits else max(filter(None, limits), default=None),
     )
 
 
