@@ -12,7 +12,7 @@ import pytest
 from gateman.errors import ConfigError
 from gateman.net.ssl_options import Options
 from gateman.net.tls import Contexts
-from gateman.options import Timeouts
+from gateman.options import Limits, Timeouts
 
 from .support.certificates import Authority
 
@@ -141,3 +141,46 @@ def test_options_of_workerman_s_examples_may_stay() -> None:
     }
 
     assert refusal_of({**context}) == ""
+
+
+CONFORMANCE = (DOCS / "conformance.md").read_text()
+
+
+def test_tests_that_the_page_of_conformance_names_exist() -> None:
+    """Who doubts a row finds what proves it."""
+    files = list((ROOT / "tests").rglob("*.py"))
+    existing = {f"{path.stem}.py" for path in files}
+    for path in files:
+        existing.update(re.findall(r"def (test_\w+)", path.read_text()))
+    named = set(re.findall(r"`(?:tests/\w+/)?(test_\w+(?:\.py)?)`", CONFORMANCE))
+
+    assert len(named) > 200
+    assert named - existing == set()
+
+
+def test_every_row_of_the_attack_list_is_there_and_has_a_test() -> None:
+    """Each of the sixty once, and no other."""
+    tables = [part for part in CONFORMANCE.split("\n\n") if part.startswith("| # |")]
+    rows = re.findall(r"(?m)^\| (\d+) \|.*\|([^|]*)\|$", "\n".join(tables))
+
+    assert sorted(int(number) for number, _ in rows) == list(range(1, 61))
+    assert [number for number, tests in rows if "`test_" not in tests] == []
+
+
+@pytest.mark.parametrize(
+    ("options", "name", "told"),
+    [
+        (options, name, told)
+        for options, name, told in re.findall(
+            r"(?m)^\| `(limits|timeouts)\.(\w+)` \| (\d[^|]*) \|", CONFORMANCE
+        )
+    ],
+)
+def test_limits_are_told_as_they_are(options: str, name: str, told: str) -> None:
+    """The tables say why a default is what it is, so it had better be that."""
+    number, _, unit = re.sub(r"(\d) (\d)", r"\1\2", told).partition(" ")
+    size = {"KiB": 1 << 10, "MiB": 1 << 20}.get(unit, 1)
+
+    assert getattr({"limits": Limits(), "timeouts": Timeouts()}[options], name) == (
+        int(number) * size
+    )
