@@ -71,6 +71,11 @@ class Request:
         self.version = version
 
     @property
+    def head(self) -> bytes:
+        """The whole head as received, with its empty line."""
+        return self._head
+
+    @property
     def headers(self) -> CIMultiDictProxy[str]:
         """
         The header fields: case-insensitive, several per name possible (``getall``).

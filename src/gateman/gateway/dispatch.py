@@ -35,21 +35,16 @@ from .parcels import (
     Result,
     Seek,
 )
+from .signs import BEAT_INTERVAL, RETURN
 
 # What waits of one client before it is not read from any more: its own share.
 MAX_EVENTS = 32
 MAX_SIZE = 256 << 10  # bytes
 
-# Seconds; both sides give a sign of life so often.
-BEAT_INTERVAL = 1.0
-
 # Seconds of silence after which the bus is asked whether a process is still there: with something
 # on its way to it, and otherwise.
 _IMPATIENCE = 0.2
 _PATIENCE = 2 * BEAT_INTERVAL
-
-# Seconds after the bus was away, in which others may not have found back to it.
-_RETURN = 5.0
 
 _TOO_DANGEROUS = Answer(500, "internal error")
 
@@ -92,6 +87,11 @@ class Dispatch:
         """How many events are not done."""
         on_links = sum(len(link.pending) for link in self.links.values())
         return on_links + sum(len(client.pending) for client in self._homeless)
+
+    @property
+    def has_business(self) -> bool:
+        """Whether there is a business process that takes clients."""
+        return self._choose() is not None
 
     def take(self) -> list[Action]:
         """
@@ -373,7 +373,7 @@ class Dispatch:
         Args:
             now: When.
         """
-        self._believes_from = now + _RETURN
+        self._believes_from = now + RETURN
         for link in self.links.values():
             link.missing_since = None
         self._todo.append(Send(None, Seek()))

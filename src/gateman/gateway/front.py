@@ -1,0 +1,304 @@
+"""
+A gateway at work: the connections are a worker's, what happens to them is a business process's.
+
+What to do is decided by :class:`~.dispatch.Dispatch`; this is the shell around it.
+"""
+
+import asyncio
+import socket
+from collections.abc import Sequence
+from functools import partial
+from typing import Any, assert_never
+
+import msgspec
+
+from ..cluster.channels import node_channel, subject_of
+from ..cluster.envelope import ClientAction
+from ..cluster.here import Here
+from ..cluster.names import ClientId, NodeId
+from ..cluster.station import Station
+from ..connection import PAUSED_BY_QUEUE, Connection
+from ..errors import Refuse
+from ..log import logger
+from ..net.events import Answer
+from ..service import Service
+from ..settings import Settings
+from . import parcels
+from .actions import Action, Keep, Pause, Probe, Reply, Resume, Say, Send, SetAside
+from .dispatch import Dispatch
+from .gateway import Gateway
+from .signs import STEP, patience
+
+# Of the time that a handshake has in all, this much may be spent on its answer: then there is time
+# left to say that nobody was there.
+_SHARE_OF_HANDSHAKE = 0.8
+
+# Seconds that processes have, when this one stops, to handle the ends of its clients.
+_LAST_SECONDS = 2.0
+
+_NOBODY = Refuse(503, "no business worker is there", {"Retry-After": "1"})
+
+_encoder = msgspec.msgpack.Encoder()
+_decoder = msgspec.msgpack.Decoder(dict[str, Any])
+
+
+class _Visitor:
+    """A client whose handshake waits for an answer."""
+
+    __slots__ = ("answer", "connection", "deadline")
+
+    def __init__(
+        self, connection: Connection, answer: Answer, deadline: asyncio.TimerHandle
+    ) -> None:
+        self.connection = connection
+        self.answer = answer
+        self.deadline = deadline
+
+
+class GatewayService(Service):
+    """One process of a gateway; see :class:`~gateman.process.AnyService`."""
+
+    def __init__(
+        self, settings: Settings, gateway: Gateway, connections: dict[int, Connection]
+    ) -> None:
+        """
+        Prepare to serve.
+
+        Args:
+            settings: What was declared.
+            gateway: What was declared.
+            connections: Is kept filled with the open connections, by their id.
+        """
+        super().__init__(settings, {}, gateway, connections)
+        self.deliver = self._message
+        self._can_wait = gateway.without_business == "wait"
+        self._dispatch = Dispatch(patience=0)
+        self._station: Station | None = None
+        self._names: dict[ClientId, Connection] = {}
+        self._visitors: dict[ClientId, _Visitor] = {}
+        self._is_due = False
+        self._timer: asyncio.TimerHandle | None = None
+        self._settled: asyncio.Event = asyncio.Event()
+        self._questions: dict[NodeId, asyncio.Future[bool | None]] = {}
+
+    # Its life.
+
+    async def start(self, sockets: Sequence[socket.socket], here: Here) -> None:
+        """See :meth:`gateman.service.Service.start`."""
+        self._station = here.station
+        bus = here.station.bus
+        self._dispatch = Dispatch(patience=patience("local:" if bus is None else bus.url))
+        here.station.tenant = self
+        self._dispatch.start()
+        self._tick()
+        await super().start(sockets, here)
+
+    async def stop(self, code: int, reason: str) -> None:
+        """See :meth:`gateman.service.Service.stop`; the ends of clients are handled, too."""
+        deadline = self._loop.time() + self.settings.timeouts.shutdown
+        await super().stop(code, reason)
+        await self._wait_until_settled(max(deadline - self._loop.time(), _LAST_SECONDS))
+        self._dispatch.stop()
+        self._act()
+        if self._timer is not None:
+            self._timer.cancel()
+        for question in self._questions.values():
+            question.cancel()
+        if self._station is not None:
+            self._station.tenant = None
+
+    async def _wait_until_settled(self, seconds: float) -> None:
+        try:
+            async with asyncio.timeout(seconds):
+                while self._dispatch.pending_count and self._dispatch.links:
+                    self._settled.clear()
+                    await self._settled.wait()
+        except TimeoutError:
+            pass
+        left = self._dispatch.pending_count
+        if left:
+            self.counts["events_lost"] += left
+            logger.error("%s: %d events of clients were not handled", self, left)
+
+    # What happens to clients; see net.events.
+
+    def requested(self, connection: Connection, answer: Answer) -> None:
+        """Ask a business process."""
+        request = connection.request
+        if request is None or (not self._can_wait and not self._dispatch.has_business):
+            self.counts["no_business"] += 1
+            answer(_NOBODY)
+            return
+        name = ClientId(connection.client_id)
+        seconds = self.settings.timeouts.handshake * _SHARE_OF_HANDSHAKE
+        deadline = self._loop.call_later(seconds, self._expired, name)
+        self._visitors[name] = _Visitor(connection, answer, deadline)
+        self._dispatch.connect(name, connection.remote_ip, connection.remote_port, request.head)
+        self._touch()
+
+    def _expired(self, name: ClientId) -> None:
+        visitor = self._visitors.pop(name, None)
+        if visitor is not None:
+            self.counts["no_business"] += 1
+            self.noticed(
+                "no_business",
+                f"{visitor.connection!r} was refused with 503: no business worker has answered",
+            )
+            visitor.answer(_NOBODY)
+
+    def opened(self, connection: Connection) -> None:
+        """Tell its business process."""
+        super().opened(connection)
+        name = ClientId(connection.client_id)
+        self._names[name] = connection
+        self._dispatch.open(name)
+        self._touch()
+
+    def _message(self, connection: Connection, message: str | bytes) -> None:
+        is_text = message.__class__ is str
+        payload = message.encode() if isinstance(message, str) else message
+        name = ClientId(connection.client_id)
+        self._dispatch.message(name, payload, _session_of(connection), is_text=is_text)
+        if not self._is_due:
+            self._touch()
+
+    def closed(self, connection: Connection, code: int, reason: str) -> None:
+        """Tell its business process."""
+        super().closed(connection, code, reason)
+        name = ClientId(connection.client_id)
+        self._names.pop(name, None)
+        visitor = self._visitors.pop(name, None)
+        if visitor is not None:
+            visitor.deadline.cancel()
+        self._dispatch.close(name, code, reason, _session_of(connection))
+        self._touch()
+
+    # What business processes say; see cluster.tenant.
+
+    def take(self, source: NodeId, data: bytes) -> None:
+        """See :meth:`gateman.cluster.tenant.Tenant.take`."""
+        self._dispatch.heard(source, parcels.decode(data), self._loop.time())
+        self._settled.set()
+        self._touch()
+
+    def returned(self) -> None:
+        """See :meth:`gateman.cluster.tenant.Tenant.returned`."""
+        self._dispatch.returned(self._loop.time())
+        self._touch()
+
+    def do_early(self, action: ClientAction) -> bool:
+        """See :meth:`gateman.cluster.tenant.Tenant.do_early`."""
+        visitor = self._visitors.get(action.client)
+        if visitor is None or self._here is None:
+            return False
+        self._here.do_early(visitor.connection, action)
+        return True
+
+    # What is to be done.
+
+    def _touch(self) -> None:
+        if not self._is_due:
+            self._is_due = True
+            self._loop.call_soon(self._act)
+
+    def _act(self) -> None:
+        self._is_due = False
+        for action in self._dispatch.take():
+            self._do(action)
+
+    def _do(self, action: Action) -> None:
+        match action:
+            case Send(node, parcel):
+                if self._station is not None:
+                    self._station.send_parcel(node, parcels.encode(parcel))
+            case Pause(name):
+                self._set_pause(name, is_paused=True)
+            case Resume(name):
+                self._set_pause(name, is_paused=False)
+            case Keep(name, session):
+                self._keep(name, session)
+            case Reply(name, answer):
+                self._reply(name, answer)
+            case Probe(node):
+                self._ask(node)
+            case SetAside():
+                self._set_aside(action)
+            case Say(level, text):
+                getattr(logger, level)("%s: %s", self, text)
+            case _:
+                assert_never(action)
+
+    def _set_pause(self, name: ClientId, *, is_paused: bool) -> None:
+        connection = self._names.get(name)
+        if connection is not None:
+            link = connection._link  # noqa: SLF001 - the row below's own
+            (link.pause if is_paused else link.resume)(PAUSED_BY_QUEUE)
+
+    def _keep(self, name: ClientId, session: bytes) -> None:
+        connection = self._names.get(name)
+        if name in self._visitors:
+            connection = self._visitors[name].connection
+        if connection is not None:
+            connection._session = _decoder.decode(session) if session else None  # noqa: SLF001
+
+    def _reply(self, name: ClientId, answer: parcels.Answer) -> None:
+        visitor = self._visitors.pop(name, None)
+        if visitor is not None:
+            visitor.deadline.cancel()
+            visitor.answer(_refusal(answer))
+
+    def _set_aside(self, action: SetAside) -> None:
+        self.counts["events_set_aside"] += 1
+        kind = type(action.event).__name__
+        logger.error(
+            "%s: a %s of the client %s is set aside: two business processes have died with it",
+            self,
+            kind,
+            action.client,
+        )
+
+    # Time.
+
+    def _tick(self) -> None:
+        dispatch = self._dispatch
+        dispatch.tick(self._loop.time())
+        for name, value in (
+            ("events_waiting", dispatch.pending_count),
+            ("clients_paused", dispatch.paused_count),
+            ("events_repeated", dispatch.repeated_count),
+        ):
+            # What never happened is not in the counts.
+            if value or name in self.counts:
+                self.counts[name] = value
+        self._act()
+        self._timer = self._loop.call_later(STEP, self._tick)
+
+    def _ask(self, node: NodeId) -> None:
+        """Ask the bus whether a silent process is still there."""
+        bus = None if self._station is None else self._station.bus
+        if bus is None or node in self._questions:
+            return
+        question = asyncio.ensure_future(bus.has_subscriber(subject_of(node_channel(node))))
+        self._questions[node] = question
+        question.add_done_callback(partial(self._answered, node))
+
+    def _answered(self, node: NodeId, question: "asyncio.Future[bool | None]") -> None:
+        del self._questions[node]
+        if not question.cancelled() and question.result() is not None:
+            is_there = bool(question.result())
+            self._dispatch.probed(node, self._loop.time(), is_there=is_there)
+            self._touch()
+
+
+def _session_of(connection: Connection) -> bytes:
+    session = connection._session  # noqa: SLF001 - an empty one need not be made
+    return _encoder.encode(session) if session else b""
+
+
+def _refusal(answer: parcels.Answer) -> Exception | None:
+    if not answer.status:
+        return None
+    try:
+        return Refuse(answer.status, answer.text, answer.headers)
+    except ValueError:
+        return Refuse(500)

@@ -1,0 +1,375 @@
+"""
+Runs a business worker's handlers: for each client one at a time and in order.
+
+A plain function runs at once, an ``async def`` in a task of its client. While that runs, what
+happens to this client waits behind it. What a handler raises is logged with its traceback and
+costs that client, no other.
+"""
+
+import asyncio
+import contextlib
+import inspect
+from collections import Counter, deque
+from collections.abc import Awaitable, Callable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import msgspec
+
+from ..callbacks import Function
+from ..cluster.names import ClientId
+from ..errors import Refuse
+from ..log import Sampled, logger, place
+from ..request import parse_request
+from . import current
+from .link import MAX_BATCH_SIZE
+from .parcels import Adopt, Answer, AnyEvent, Close, Connect, Message, Open, Result
+
+_NAMES: dict[type, str] = {
+    Connect: "on_connect",
+    Open: "on_open",
+    Message: "on_message",
+    Close: "on_close",
+}
+
+# The gateway has counted them, by its own limit.
+_MAX_HEADER_COUNT = 1 << 16
+
+# What is said at the end of a turn is published in the next, and written at the end of that.
+_TURNS_UNTIL_SENT = 3
+
+_WELCOME = Answer(0)
+_FAILED = Answer(500, "internal error")
+
+_encoder = msgspec.msgpack.Encoder()
+_decoder = msgspec.msgpack.Decoder(dict[str, Any])
+
+Running = Awaitable[object]
+
+
+class Guest:
+    """
+    A client of a gateway whose events come here.
+
+    Attributes:
+        name: Its id.
+        remote_ip: Its address.
+        remote_port: Its port.
+        saved: Its session as its gateway has it, as MessagePack; empty if it has none.
+        waiting: What waits while a handler of it runs; ``None`` if none does.
+        parts: The pieces of a message that is not complete.
+    """
+
+    __slots__ = ("_session", "name", "parts", "remote_ip", "remote_port", "saved", "waiting")
+
+    def __init__(self, name: ClientId, remote_ip: str, remote_port: int) -> None:
+        """
+        Take in a client.
+
+        Args:
+            name: Its id.
+            remote_ip: Its address.
+            remote_port: Its port.
+        """
+        self.name = name
+        self.remote_ip = remote_ip
+        self.remote_port = remote_port
+        self.saved = b""
+        self.waiting: deque[Work] | None = None
+        self.parts: list[Work] = []
+        self._session: dict[str, Any] | None = None
+
+    @property
+    def session(self) -> dict[str, Any]:
+        """Its session."""
+        if self._session is None:
+            self._session = _decoder.decode(self.saved) if self.saved else {}
+        return self._session
+
+    def save(self) -> bytes | None:
+        """
+        Look whether a handler has changed its session.
+
+        Returns:
+            The session, as MessagePack; ``None`` if it is as it was.
+
+        Raises:
+            ValueError: It holds what MessagePack cannot carry, or too much.
+        """
+        session, self._session = self._session, None
+        if session is None:
+            return None
+        try:
+            saved = _encoder.encode(session) if session else b""
+        except (TypeError, OverflowError, RecursionError) as error:
+            raise ValueError(f"its session cannot be kept: {error}") from None
+        if len(saved) > MAX_BATCH_SIZE:
+            raise ValueError(f"its session has more than {MAX_BATCH_SIZE} bytes")
+        if saved == self.saved:
+            return None
+        self.saved = saved
+        return saved
+
+
+@dataclass(slots=True)
+class Work:
+    """
+    An event that is to be handled.
+
+    Attributes:
+        number: Its number on its link.
+        event: It.
+        settle: Is told what became of it.
+        announce: Is told that a handler begins with it, if it may kill the process.
+    """
+
+    number: int
+    event: AnyEvent
+    settle: Callable[[Result], None]
+    announce: Callable[[int], None]
+
+
+class Handlers:
+    """
+    The handlers of one business process.
+
+    Attributes:
+        guests: The clients whose events come here.
+        count: How many events were handled.
+    """
+
+    def __init__(
+        self,
+        functions: Mapping[str, Function],
+        counts: Counter[str],
+        close: Callable[[ClientId], object],
+    ) -> None:
+        """
+        Take over what was declared.
+
+        Args:
+            functions: By name; checked.
+            counts: Where what they raise is counted.
+            close: Closes a client for what a handler of it raised.
+        """
+        self.guests: dict[ClientId, Guest] = {}
+        self.count = 0
+        self._functions = functions
+        self._counts = counts
+        self._close = close
+        self._tasks: set[asyncio.Task[None]] = set()
+        self._one_by_one = asyncio.Lock()
+        self._sampled = Sampled()
+
+    def handle(self, work: Work) -> None:
+        """
+        Handle an event, now or behind what waits.
+
+        Args:
+            work: It.
+        """
+        event = work.event
+        guest = self.guests.get(event.client)
+        if guest is None:
+            if not isinstance(event, (Adopt, Connect)):
+                # It was refused, or is gone with its gateway.
+                work.settle(Result(work.number))
+                return
+            guest = Guest(event.client, event.remote_ip, event.remote_port)
+            self.guests[event.client] = guest
+        if guest.waiting is not None:
+            guest.waiting.append(work)
+        elif event.care:
+            self._begin(guest, work, None)
+        else:
+            running = self._call(guest, work)
+            if running is not None:
+                self._begin(guest, work, running)
+
+    def leave(self, name: ClientId, code: int, reason: str) -> None:
+        """
+        Handle the end of a client whose gateway is gone.
+
+        Args:
+            name: Which.
+            code: The close code.
+            reason: The close reason.
+        """
+        self.handle(Work(0, Close(name, 0, None, code, reason), _ignore, _ignore))
+
+    def forget(self, name: ClientId) -> None:
+        """
+        Forget a client that is another process's now, and what waits of it.
+
+        Args:
+            name: Which.
+        """
+        guest = self.guests.pop(name, None)
+        if guest is not None and guest.waiting:
+            guest.waiting.clear()
+
+    async def finish(self, timeout: float) -> None:  # noqa: ASYNC109 - a bound, not a scope
+        """
+        Let running handlers end, and cancel those that do not; what they had is not done then.
+
+        Args:
+            timeout: Seconds.
+        """
+        if self._tasks:
+            _, running = await asyncio.wait(self._tasks, timeout=max(timeout, 0))
+            for task in running:
+                task.cancel()
+            if running:
+                # Bounded: a handler that catches its cancellation is left behind.
+                await asyncio.wait(running, timeout=1.0)
+
+    # One after the other.
+
+    def _begin(self, guest: Guest, work: Work, running: Running | None) -> None:
+        guest.waiting = deque()
+        task = asyncio.get_running_loop().create_task(self._work(guest, work, running))
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
+        if inspect.iscoroutine(running):
+            # A task that is cancelled before its first step never comes to await it.
+            task.add_done_callback(lambda _task: running.close())
+
+    async def _work(self, guest: Guest, work: Work, running: Running | None) -> None:
+        """Handle an event that takes a while, and what comes behind it."""
+        waiting = guest.waiting
+        if waiting is None:
+            return
+        current.guest.set(guest)
+        try:
+            if running is not None:
+                await self._finish(guest, work, running)
+            else:
+                await self._handle_carefully(guest, work)
+            while waiting:
+                work = waiting.popleft()
+                if work.event.care:
+                    await self._handle_carefully(guest, work)
+                elif (running := self._call(guest, work)) is not None:
+                    await self._finish(guest, work, running)
+        finally:
+            guest.waiting = None
+
+    async def _handle_carefully(self, guest: Guest, work: Work) -> None:
+        """Handle what may kill this process, when its gateway knows that it is its turn."""
+        if isinstance(work.event, Message) and not work.event.is_last:
+            guest.parts.append(work)
+            return
+        alone = self._one_by_one if work.event.care > 1 else contextlib.nullcontext()
+        async with alone:
+            work.announce(work.number)
+            for _ in range(_TURNS_UNTIL_SENT):
+                await asyncio.sleep(0)
+            running = self._call(guest, work)
+            if running is not None:
+                await self._finish(guest, work, running)
+
+    async def _finish(self, guest: Guest, work: Work, running: Running) -> None:
+        try:
+            await running
+        except asyncio.CancelledError as error:
+            task = asyncio.current_task()
+            if task is None or task.cancelling():
+                raise
+            failure = RuntimeError("what it awaited was cancelled")
+            failure.__cause__ = error
+            self._failed(guest, work, failure)
+        except Exception as error:  # noqa: BLE001 - an application's fault is its own
+            self._failed(guest, work, error)
+        else:
+            self._done(guest, work)
+
+    # One.
+
+    def _call(self, guest: Guest, work: Work) -> Running | None:
+        """Call the handler of an event; gives what is to be awaited until it is done."""
+        event = work.event
+        if event.session is not None:
+            guest.saved = event.session
+        if isinstance(event, Message) and not event.is_last:
+            guest.parts.append(work)
+            return None
+        function = self._functions.get(_NAMES.get(type(event), ""))
+        if function is None:
+            self._done(guest, work)
+            return None
+        token = current.guest.set(guest)
+        try:
+            result = function(guest.name, *_arguments(guest, event))
+        except Exception as error:  # noqa: BLE001 - an application's fault is its own
+            self._failed(guest, work, error)
+        else:
+            if inspect.isawaitable(result):
+                return result
+            self._done(guest, work)
+        finally:
+            current.guest.reset(token)
+        return None
+
+    def _done(self, guest: Guest, work: Work, answer: Answer | None = None) -> None:
+        self.count += 1
+        kind = type(work.event)
+        try:
+            session = guest.save()
+        except ValueError as error:
+            session = None
+            self._complain(guest, work, error)
+        if kind is Connect and answer is None:
+            answer = _WELCOME
+        for part in guest.parts:
+            part.settle(Result(part.number))
+        guest.parts = []
+        if kind is Close or (answer is not None and answer.status):
+            self.guests.pop(guest.name, None)
+        work.settle(Result(work.number, session, answer))
+
+    def _failed(self, guest: Guest, work: Work, error: Exception) -> None:
+        kind = type(work.event)
+        answer: Answer | None = None
+        if kind is Connect and isinstance(error, Refuse):
+            answer = Answer(error.status, error.text, dict(error.headers))
+        else:
+            answer = _FAILED if kind is Connect else None
+            self._complain(guest, work, error)
+        self._done(guest, work, answer)
+
+    def _complain(self, guest: Guest, work: Work, error: Exception) -> None:
+        """Log what a handler did wrong, and close its client for it."""
+        self._counts["callback_failed"] += 1
+        kind = type(work.event)
+        # By place: one bug in a hot handler fills no disk, and hides no other bug.
+        line = self._sampled.line(
+            place(error),
+            f"{_NAMES.get(kind, 'a handler')} raised {type(error).__name__} for {guest.name},"
+            " which is closed for it",
+            asyncio.get_running_loop().time(),
+        )
+        if line is not None:
+            logger.error(line, exc_info=error)
+        if kind not in {Close, Connect}:
+            self._close(guest.name)
+
+
+def _arguments(guest: Guest, event: AnyEvent) -> tuple[Any, ...]:
+    match event:
+        case Message():
+            payload = event.payload
+            if guest.parts:
+                pieces = (part.event for part in guest.parts)
+                whole = [one.payload for one in pieces if isinstance(one, Message)]
+                payload = b"".join([*whole, payload])
+            return (str(payload, "utf-8") if event.is_text else payload,)
+        case Connect():
+            return (parse_request(event.head, max_header_count=_MAX_HEADER_COUNT),)
+        case Close():
+            return (event.code, event.reason)
+        case _:
+            return ()
+
+
+def _ignore(_: object) -> None:
+    """Stand in for a gateway that is gone."""

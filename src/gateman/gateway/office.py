@@ -1,0 +1,316 @@
+"""
+A business worker at work: what gateways send it is handled, and they are told.
+
+It offers itself to all gateways each second. Whoever sends it events is answered with what was
+received and what is done (:mod:`.inbox`). When it leaves, it says so, and handles what it has; when
+a gateway is gone, it handles the end of that gateway's clients.
+"""
+
+import asyncio
+import contextlib
+import inspect
+import socket
+from collections import Counter
+from collections.abc import Collection, Sequence
+from functools import partial
+from typing import Any
+
+from ..cluster.channels import node_channel, subject_of
+from ..cluster.envelope import ClientAction, Close
+from ..cluster.here import Here
+from ..cluster.names import ClientId, NodeId, node_of
+from ..cluster.station import Station
+from ..log import logger
+from ..options import Timeouts
+from .business import BusinessWorker
+from .handlers import Handlers, Work
+from .inbox import Inbox
+from .parcels import Begun, Events, Farewell, Offer, Parcel, Released, Result, Seek, decode, encode
+from .signs import BEAT_INTERVAL, RETURN, STEP, patience
+
+# Seconds of silence after which the bus is asked whether a gateway is still there.
+_PATIENCE = 1.25 * BEAT_INTERVAL
+
+# RFC 6455, section 7.1.5: no Close was received.
+_GONE = (1006, "the gateway is gone")
+
+
+class _Gate:
+    """A gateway that sends events here."""
+
+    __slots__ = ("heard_at", "inbox", "is_questioned", "missing_since", "released")
+
+    def __init__(self, epoch: int, now: float) -> None:
+        self.inbox = Inbox(epoch)
+        self.heard_at = now
+        self.missing_since: float | None = None
+        self.is_questioned = False
+        # The number of the last event that it has for a process that leaves.
+        self.released: int | None = None
+
+
+class BusinessService:
+    """
+    One process of a business worker; see :class:`~gateman.process.AnyService`.
+
+    Attributes:
+        counts: How often each cause that an operator may ask for has happened.
+        contexts: None: there is no TLS here.
+        present_count: None: there are no connections here.
+        dropped_count: None.
+    """
+
+    contexts = None
+    present_count = 0
+    dropped_count = 0
+
+    def __init__(self, worker: BusinessWorker, timeouts: Timeouts) -> None:
+        """
+        Prepare to serve.
+
+        Args:
+            worker: What was declared.
+            timeouts: Its timeouts.
+        """
+        self.counts: Counter[str] = Counter()
+        self._worker = worker
+        self._timeouts = timeouts
+        self._loop = asyncio.get_running_loop()
+        self._handlers = Handlers(worker.callbacks, self.counts, self._close_failed)
+        self._station: Station | None = None
+        self._gates: dict[NodeId, _Gate] = {}
+        self._due: set[NodeId] = set()
+        self._progress = asyncio.Event()
+        self._is_leaving = False
+        self._has_left = False
+        self._beats_at = 0.0
+        self._believes_from = 0.0
+        self._patience = 0.0
+        self._timer: asyncio.TimerHandle | None = None
+        self._questions: set[asyncio.Future[Any]] = set()
+
+    # Its life.
+
+    async def start(self, _sockets: Sequence[socket.socket], here: Here) -> None:
+        """See :meth:`gateman.process.AnyService.start`."""
+        self._station = here.station
+        bus = here.station.bus
+        self._patience = patience("local:" if bus is None else bus.url)
+        await self._call_worker("on_worker_start")
+        here.station.tenant = self
+        self._tick()
+
+    def accept(self, _sockets: Collection[socket.socket]) -> None:
+        """There is nothing to accept on."""
+
+    async def drain(self, _code: int, _reason: str, *, window: float) -> None:
+        """
+        Take no more events, and handle those that are here.
+
+        Args:
+            window: Seconds that this may take.
+        """
+        deadline = self._loop.time() + window
+        self._is_leaving = True
+        self._beats_at = 0.0
+        self._tick()
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout_at(deadline):
+                while not self._is_finished():
+                    self._progress.clear()
+                    await self._progress.wait()
+        await self._handlers.finish(deadline - self._loop.time())
+        self._leave()
+
+    async def stop(self, code: int, reason: str) -> None:
+        """See :meth:`gateman.process.AnyService.stop`."""
+        deadline = self._loop.time() + self._timeouts.shutdown
+        if self._station is not None and not self._has_left:
+            await self.drain(code, reason, window=self._timeouts.shutdown)
+        try:
+            async with asyncio.timeout_at(deadline):
+                await self._call_worker("on_worker_stop")
+        except TimeoutError:
+            logger.error("%s: on_worker_stop took longer than timeouts.shutdown", self)
+        except Exception:  # noqa: BLE001 - an application's fault does not keep us from stopping
+            logger.exception("%s: on_worker_stop failed", self)
+
+    def _is_finished(self) -> bool:
+        return all(
+            gate.released is not None and gate.inbox.is_idle(gate.released)
+            for gate in self._gates.values()
+        )
+
+    def _leave(self) -> None:
+        self._has_left = True
+        self._flush()
+        self._say(None, Farewell())
+        if self._timer is not None:
+            self._timer.cancel()
+        for question in list(self._questions):
+            question.cancel()
+        if self._station is not None:
+            self._station.tenant = None
+
+    async def _call_worker(self, name: str) -> None:
+        function = self._worker.callbacks.get(name)
+        if function is not None:
+            result = function(self._worker)
+            if inspect.isawaitable(result):
+                await result
+
+    # What gateways say; see cluster.tenant.
+
+    def take(self, source: NodeId, data: bytes) -> None:
+        """See :meth:`gateman.cluster.tenant.Tenant.take`."""
+        parcel = decode(data)
+        now = self._loop.time()
+        gate = self._gates.get(source)
+        if gate is not None:
+            gate.heard_at = now
+            gate.missing_since = None
+        match parcel:
+            case Events():
+                self._take_events(source, gate, parcel, now)
+            case Seek():
+                self._say(source, self._offer())
+            case Released(epoch, last) if gate is not None and gate.inbox.epoch == epoch:
+                gate.released = last
+                self._progress.set()
+            case Farewell() if gate is not None:
+                self._lose(source)
+            case _:
+                pass  # Of another business process, or late.
+
+    def returned(self) -> None:
+        """See :meth:`gateman.cluster.tenant.Tenant.returned`."""
+        self._believes_from = self._loop.time() + RETURN
+        self._beats_at = 0.0
+        for gate in self._gates.values():
+            gate.missing_since = None
+
+    def do_early(self, _action: ClientAction) -> bool:
+        """See :meth:`gateman.cluster.tenant.Tenant.do_early`; nobody comes in here."""
+        return False
+
+    def _take_events(self, source: NodeId, gate: _Gate | None, events: Events, now: float) -> None:
+        if gate is None or events.epoch > gate.inbox.epoch:
+            if gate is not None:
+                # It had taken us for dead, and its clients are with others.
+                self._forget_clients(source)
+            gate = self._gates[source] = _Gate(events.epoch, now)
+        elif events.epoch < gate.inbox.epoch:
+            return
+        settle = partial(self._settle, source, gate)
+        announce = partial(self._announce, source, gate)
+        for number, event in gate.inbox.take(events):
+            if node_of(event.client) == source:
+                self._handlers.handle(Work(number, event, settle, announce))
+        self._touch(source)
+
+    def _forget_clients(self, source: NodeId) -> None:
+        for name in [name for name in self._handlers.guests if node_of(name) == source]:
+            self._handlers.forget(name)
+
+    def _lose(self, source: NodeId) -> None:
+        """Handle the end of the clients of a gateway that is gone."""
+        del self._gates[source]
+        self._progress.set()
+        for name in [name for name in self._handlers.guests if node_of(name) == source]:
+            self._handlers.leave(name, *_GONE)
+
+    # What they are told.
+
+    def _settle(self, source: NodeId, gate: _Gate, result: Result) -> None:
+        gate.inbox.done(result)
+        self._touch(source)
+
+    def _announce(self, source: NodeId, gate: _Gate, number: int) -> None:
+        self._flush()
+        self._say(source, Begun(gate.inbox.epoch, number))
+
+    def _touch(self, source: NodeId) -> None:
+        self._progress.set()
+        if not self._due:
+            self._loop.call_soon(self._flush)
+        self._due.add(source)
+
+    def _flush(self) -> None:
+        due, self._due = self._due, set()
+        for source in due:
+            gate = self._gates.get(source)
+            if gate is not None:
+                for done in gate.inbox.report():
+                    self._say(source, done)
+
+    def _offer(self) -> Offer:
+        return Offer(self._is_leaving, len(self._handlers.guests))
+
+    def _say(self, node: NodeId | None, parcel: Parcel) -> None:
+        if self._station is not None:
+            self._station.send_parcel(node, encode(parcel))
+
+    def _close_failed(self, client: ClientId) -> None:
+        if self._station is not None:
+            self._station.do(Close(client, 1011, "internal error"))
+
+    # Time.
+
+    def _tick(self) -> None:
+        now = self._loop.time()
+        if now >= self._beats_at:
+            self._beats_at = now + BEAT_INTERVAL
+            self._say(None, self._offer())
+            for source, gate in self._gates.items():
+                for done in gate.inbox.sign():
+                    self._say(source, done)
+        if now >= self._believes_from:
+            for source, gate in self._gates.items():
+                if now - gate.heard_at > _PATIENCE and not gate.is_questioned:
+                    self._ask(source, gate)
+        self.counts["clients"] = len(self._handlers.guests)
+        if self._timer is not None:
+            self._timer.cancel()
+        self._timer = self._loop.call_later(STEP, self._tick)
+
+    def _ask(self, source: NodeId, gate: _Gate) -> None:
+        """Ask the bus whether a silent gateway is still there."""
+        bus = None if self._station is None else self._station.bus
+        if bus is None:
+            return
+        gate.is_questioned = True
+        question = asyncio.ensure_future(bus.has_subscriber(subject_of(node_channel(source))))
+        self._questions.add(question)
+        question.add_done_callback(partial(self._answered, source, gate))
+
+    def _answered(
+        self, source: NodeId, gate: _Gate, question: "asyncio.Future[bool | None]"
+    ) -> None:
+        self._questions.discard(question)
+        gate.is_questioned = False
+        if question.cancelled() or self._gates.get(source) is not gate:
+            return
+        if question.result() is not False:
+            gate.missing_since = None
+            return
+        now = self._loop.time()
+        if gate.missing_since is None:
+            gate.missing_since = now
+        if now - gate.missing_since >= self._patience and now >= self._believes_from:
+            logger.warning("the gateway %s is gone", source)
+            self._lose(source)
+
+    # For operators.
+
+    @property
+    def message_count(self) -> int:
+        """Events that were handled."""
+        return self._handlers.count
+
+    def describe(self, _limit: int) -> list[dict[str, Any]]:
+        """See :meth:`gateman.process.AnyService.describe`; there are none."""
+        return []
+
+    def __str__(self) -> str:
+        """Name it for a log line."""
+        return self._worker.name
