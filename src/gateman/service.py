@@ -374,7 +374,7 @@ class Service:
             "sent": None,
             "messages": 0,
             "age": None,
-            "uid": None,
+            "uid": None if self._here is None else self._here.uid_of(connection),
         }
         if connection.id in self.connections:
             described["messages"] = _message_count(connection)

@@ -2,13 +2,18 @@
 
 import os
 import signal
+import sys
 from collections.abc import Callable
+from contextlib import AsyncExitStack
 from functools import partial
 from pathlib import Path
 
 import pytest
 from websockets.exceptions import ConnectionClosed
 
+from gateman.master.channel import line
+from gateman.master.child import describe
+from tests.support.loop import on_loop
 from tests.support.master import (
     BOTH,
     Master,
@@ -20,6 +25,7 @@ from tests.support.master import (
     slots,
     until,
 )
+from tests.support.server import serve
 
 
 @BOTH
@@ -91,6 +97,23 @@ def test_what_a_process_has_started_keeps_nobody(tmp_path: Path) -> None:
             os.kill(int((tmp_path / "pid").read_text()), signal.SIGKILL)
 
 
+@on_loop
+async def test_a_list_of_connections_that_is_too_long_is_cut() -> None:
+    """It has to fit into one line of the channel; the total tells of the rest."""
+    async with serve() as server, AsyncExitStack() as stack:
+        for _ in range(20):
+            await stack.enter_async_context(server.client())
+        sizes = [
+            len(describe(server.service, 100, max_size=size)["connections"])
+            for size in (1 << 20, 1000, 10)
+        ]
+        answer = describe(server.service, 100, max_size=1000)
+
+        assert sizes == [20, 5, 0]
+        assert answer["total"] == 20
+        assert len(line(answer)) <= 1000
+
+
 # Writes nonsense to whatever pairs of sockets a process has; the channel is one.
 GARBLES = """
 import os, socket
@@ -130,3 +153,29 @@ def test_a_process_that_garbles_its_channel_is_replaced(tmp_path: Path) -> None:
         until(lambda: slots(service) == [("running", 1, "ended by itself")])
 
         assert service.pids() != [before]
+        assert f"(pid {before}) garbles its channel: " in service.stderr
+        assert "the master is gone" not in service.stderr
+
+
+@BOTH
+def test_a_process_closes_what_it_opened(tmp_path: Path, protect: Callable[[str], str]) -> None:
+    """With warnings on, nothing is said of sockets at its end: after a drain, a stop, a failure."""
+    script = protect(obedient("count=2, drain_window=0.2"))
+    command = [sys.executable, "-X", "dev", "server.py"]
+    with master(script, tmp_path, command=command) as service:
+        with open_to(service) as client:
+            pid_of(client)
+            assert service.command("reload").returncode == 0
+            with pytest.raises(ConnectionClosed, match="1012"):
+                client.recv()
+        assert service.command("stop").returncode == 0
+
+        assert service.wait() == 0
+        assert "ResourceWarning" not in service.stderr
+    failing = script.replace(
+        "Worker.run_all", "worker.on_worker_start = lambda _: 1 / 0\nWorker.run_all"
+    )
+    with master(failing, tmp_path, command=command, listens=False) as service:
+        assert service.wait() == 1
+        assert "ZeroDivisionError" in service.stderr
+        assert "ResourceWarning" not in service.stderr

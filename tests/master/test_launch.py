@@ -1,5 +1,6 @@
 """How a process begins: the same program again, whatever way it was started."""
 
+import signal
 import sys
 from pathlib import Path
 
@@ -37,6 +38,33 @@ def test_a_process_that_cannot_load_the_script(tmp_path: Path) -> None:
         assert service.wait() == 4
         assert "ZeroDivisionError" in service.stderr
         assert 'launch.py", line' not in service.stderr
+
+
+def test_a_wrong_configuration_that_is_seen_late(tmp_path: Path) -> None:
+    """What ``on_worker_start`` gets wrong is one sentence too, with its line, and exit code 78."""
+    script = echo().replace(
+        "Worker.run_all",
+        "@worker.on_worker_start\ndef begin(worker):\n    worker.max_crashes = 0\n\nWorker.run_all",
+    )
+    number = script.splitlines().index("    worker.max_crashes = 0") + 1
+    with master(script, tmp_path, listens=False) as service:
+        assert service.wait() == 78
+        assert f"{service.path}:{number}: max_crashes=0 is no whole positive number" in (
+            service.stderr
+        )
+        assert "Traceback" not in service.stderr
+
+
+def test_a_mistake_behind_run_all_is_a_sentence_too(tmp_path: Path) -> None:
+    """The script goes on when its service has ended; what it gets wrong then has its line."""
+    script = echo() + "worker.count = 0\n"
+    with master(script, tmp_path) as service:
+        service.signal(signal.SIGTERM)
+
+        assert service.wait() == 78
+        last = service.stderr.splitlines()[-1]
+        assert last.startswith(f"{service.path}:{len(script.splitlines())}: count=0 is no number")
+        assert "Traceback" not in service.stderr
 
 
 def test_a_service_that_cannot_start(tmp_path: Path) -> None:

@@ -57,6 +57,35 @@ def test_connections(tmp_path: Path) -> None:
         assert connection["messages"] == 1
         assert connection["received"] > 100
         assert connection["sent"] > 100
+        assert connection["uid"] is None
+
+
+def test_connections_say_who_they_are(tmp_path: Path) -> None:
+    """The uid that the hub knows a client by, from the moment at which it is bound to it."""
+    script = echo().replace(
+        "    connection.send", "    connection.bind(message)\n    connection.send"
+    )
+    with master(script, tmp_path) as service, connect(f"ws://127.0.0.1:{service.port}") as client:
+        client.send("ann")
+        client.recv()
+        answer = json.loads(service.command("connections", "--json").stdout)
+        table = service.command("connections").stdout.splitlines()
+
+    assert [one["uid"] for one in answer["connections"]] == ["ann"]
+    assert (table[0].split()[-1], table[1].split()[-1]) == ("uid", "ann")
+
+
+def test_a_long_callback_is_seen_in_the_next_status(tmp_path: Path) -> None:
+    """300 ms in which nobody was served are told as the event loop's lag, wherever they fall."""
+    script = echo(options="count=1").replace(
+        "    connection.send", "    import time; time.sleep(0.3)\n    connection.send"
+    )
+    with master(script, tmp_path) as service, connect(f"ws://127.0.0.1:{service.port}") as client:
+        client.send("hello")
+        client.recv()
+        (process,) = service.processes()
+
+        assert 0.15 < process["lag"] < 5
 
 
 def test_status_does_not_wait_for_a_stuck_process(tmp_path: Path) -> None:

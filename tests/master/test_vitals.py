@@ -24,7 +24,7 @@ def echo(connection: Connection, message: str | bytes) -> None:
 async def test_a_process_that_has_just_begun() -> None:
     """Every number is there, and nought."""
     async with serve() as server:
-        report = Vitals(server.service, Timers()).report()
+        report = Vitals(server.service, Timers()).report(0.0)
         resident = report.pop("memory")
 
         assert report == {
@@ -52,11 +52,11 @@ async def test_messages_and_connections_are_counted(*, secure: bool) -> None:
                 await client.send("hello")
                 await client.recv()
 
-            assert (vitals.report()["connections"], vitals.report()["messages"]) == (2, 3)
+            assert (vitals.report(0.0)["connections"], vitals.report(0.0)["messages"]) == (2, 3)
         await journal.until("on_close", count=2)
 
-        assert (vitals.report()["connections"], vitals.report()["messages"]) == (0, 3)
-        assert vitals.report()["counts"]["connections"] == 2
+        assert (vitals.report(0.0)["connections"], vitals.report(0.0)["messages"]) == (0, 3)
+        assert vitals.report(0.0)["counts"]["connections"] == 2
 
 
 @on_loop
@@ -69,23 +69,36 @@ async def test_the_rate_is_of_the_last_seconds() -> None:
             for _ in range(10 if second == 1 else 0):
                 await client.send("hello")
                 await client.recv()
-            rates.append(vitals.beat(100.0 + second, 0.0)["qps"])
+            rates.append(vitals.beat(100.0 + second)["qps"])
 
         assert rates == [0.0, 10.0, 5.0, 3.3, 2.5, 2.0, 0.0, 0.0, 0.0]
-        assert vitals.report()["qps"] == 0.0
+        assert vitals.report(0.0)["qps"] == 0.0
 
 
 @on_loop
 async def test_the_lag_is_the_worst_of_the_last_beats() -> None:
-    """One late beat is seen for five seconds."""
+    """What came late is seen from then on, for five beats."""
     async with serve() as server:
         vitals = Vitals(server.service, Timers())
-        lags = [
-            vitals.beat(float(second), 2.34567 if second == 2 else 0.001)["lag"]
-            for second in range(9)
-        ]
+        lags = []
+        due_at = vitals.sample(0.0)
+        for beat in range(9):
+            due_at = vitals.sample(due_at + (2.34567 if beat == 2 else 0.001))
+            lags.append(vitals.beat(due_at)["lag"])
 
         assert lags == [0.001, 0.001, *[2.3457] * 5, 0.001, 0.001]
+
+
+@on_loop
+async def test_a_sample_that_is_overdue_counts() -> None:
+    """Whoever asks first after a long callback is told of it, not only the next one."""
+    async with serve() as server:
+        vitals = Vitals(server.service, Timers())
+        due_at = vitals.sample(10.0)
+
+        assert vitals.report(due_at)["lag"] == 0.0
+        assert vitals.report(due_at + 0.3)["lag"] == 0.3
+        assert vitals.report(due_at)["lag"] == 0.0
 
 
 @on_loop
@@ -97,13 +110,13 @@ async def test_timers_and_what_they_skipped() -> None:
         timers.add(1000.0, list)
         vitals = Vitals(server.service, timers)
 
-        assert (vitals.report()["timers"], vitals.report()["counts"]) == (2, {})
+        assert (vitals.report(0.0)["timers"], vitals.report(0.0)["counts"]) == (2, {})
 
         timers.skipped_count = 3
         server.service.counts["dropped_slow_peer"] = 7
 
-        assert vitals.report()["counts"] == {"dropped_slow_peer": 7, "timer_skipped": 3}
-        assert vitals.report()["send_fail"] == 7
+        assert vitals.report(0.0)["counts"] == {"dropped_slow_peer": 7, "timer_skipped": 3}
+        assert vitals.report(0.0)["send_fail"] == 7
         assert "timer_skipped" not in server.service.counts
 
 
@@ -126,7 +139,7 @@ async def test_days_of_the_certificate_that_expires_first(tmp_path: Path) -> Non
         }
     }
     async with serve(secure=True, context=context) as server:
-        assert Vitals(server.service, Timers()).report()["certificate_days"] == 9
+        assert Vitals(server.service, Timers()).report(0.0)["certificate_days"] == 9
         server.lines()
 
 

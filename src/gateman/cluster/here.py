@@ -72,6 +72,19 @@ class Here:
         """
         return client_id(self._station.node, self._offset + connection.id)
 
+    def uid_of(self, connection: Connection) -> str | None:
+        """
+        Tell who a client is.
+
+        Args:
+            connection: Its connection; open, as long as it has been neither closed nor lost.
+
+        Returns:
+            Its uid; ``None`` for nobody, or if it is not taken in.
+        """
+        registry, client = self._station.local.registry, self.client_id(connection)
+        return registry.uid_of(client) if client in registry else None
+
     def join(self, connection: Connection, group: str) -> Deed:
         """
         Put a client into a group.

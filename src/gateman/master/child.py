@@ -32,7 +32,7 @@ from ..net.renewal import INTERVAL, Renewal
 from ..timer import timers
 from . import identity
 from .assignment import Assignment
-from .channel import Lines, line
+from .channel import MAX_LINE_SIZE, Lines, line
 from .plan import listen_of, policy_of
 from .script import users_part
 from .vitals import Vitals
@@ -44,6 +44,9 @@ _RESTART = (1012, "service restart")
 
 # A master that reads nothing any more needs no more beats.
 _MAX_UNSENT = 64 << 10  # bytes
+
+# What else an answer says fits into the rest of the line.
+_MAX_ANSWER_SIZE = MAX_LINE_SIZE - 1024  # bytes
 
 
 def run(workers: Sequence[Declared], assignment: Assignment) -> NoReturn:
@@ -81,6 +84,8 @@ def run(workers: Sequence[Declared], assignment: Assignment) -> NoReturn:
         sys.exit(int(ExitCode.CRASHED))
     except process.StartFailed as error:
         cause = error.__cause__
+        if isinstance(cause, ConfigError):
+            raise cause from None
         logger.error("%s: on_worker_start failed", error.service)
         if cause is not None:
             traceback.print_exception(cause.with_traceback(users_part(cause.__traceback__)))
@@ -172,13 +177,19 @@ class Child:
         own = self._slots[self._worker.id]
         _, self._link = await loop.connect_accepted_socket(lambda: _Link(self), channel)
         has_clients = not isinstance(self._worker, BusinessWorker)
-        async with process.serving([own], [make], bus=bus, has_clients=has_clients) as [service]:
-            self._service = service
-            self._begin(service)
-            await self._told.wait()
-            self._close_listeners(service)
-            if not self._must_stop.is_set():
-                await self._drain_until_stopped(service)
+        try:
+            async with process.serving([own], [make], bus=bus, has_clients=has_clients) as served:
+                [service] = served
+                self._service = service
+                self._begin(service)
+                await self._told.wait()
+                service.accept([])
+                self._close_listeners()
+                if not self._must_stop.is_set():
+                    await self._drain_until_stopped(service)
+        finally:
+            self._close_listeners()
+            self._link.close()
 
     def _begin(self, service: process.AnyService) -> None:
         """Tell the master that this process serves, and from now on each second that it lives."""
@@ -194,7 +205,7 @@ class Child:
             loop.call_later(INTERVAL, self._look, self._renewal)
             if self._worker.id == 0:
                 self._warn(service)
-        self._beat(vitals, loop.time())
+        self._sample(vitals, loop.time())
 
     def _warn(self, service: process.AnyService) -> None:
         contexts = service.contexts
@@ -210,13 +221,15 @@ class Child:
                 path,
             )
 
-    def _beat(self, vitals: Vitals, planned_at: float) -> None:
+    def _sample(self, vitals: Vitals, beat_at: float) -> None:
+        """Look at the clock some times a second, and say at one of them that this lives."""
         loop = asyncio.get_running_loop()
         now = loop.time()
-        if self._link is not None:
-            self._link.send({"say": "beat", **vitals.beat(now, now - planned_at)}, is_urgent=False)
-        next_at = max(planned_at + BEAT_INTERVAL, now)
-        loop.call_at(next_at, self._beat, vitals, next_at)
+        next_at = vitals.sample(now)
+        if now >= beat_at and self._link is not None:
+            self._link.send({"say": "beat", **vitals.beat(now)}, is_urgent=False)
+            beat_at = max(beat_at + BEAT_INTERVAL, now)
+        loop.call_at(next_at, self._sample, vitals, beat_at)
 
     def _look(self, renewal: Renewal) -> None:
         renewal.look()
@@ -247,10 +260,15 @@ class Child:
                         {"say": "answer", "to": number, **describe(self._service, limit)}
                     )
 
-    def orphaned(self) -> None:
-        """Drain: the master is gone."""
+    def orphaned(self, reason: str) -> None:
+        """
+        Drain: nobody says any more what to do.
+
+        Args:
+            reason: Why that is.
+        """
         if not self._told.is_set():
-            logger.error("the master is gone: draining")
+            logger.error("%s: draining", reason)
         self._drain()
 
     def _drain(self) -> None:
@@ -266,9 +284,8 @@ class Child:
         if self._renewal is not None:
             self._renewal.reload()
 
-    def _close_listeners(self, service: process.AnyService) -> None:
+    def _close_listeners(self) -> None:
         """Give the listening sockets up; open here, they would take clients and let them hang."""
-        service.accept([])
         for sockets in self._slots.values():
             for sock in sockets:
                 sock.close()
@@ -298,17 +315,33 @@ class _Link(asyncio.Protocol):
             self._transport = transport
 
     def data_received(self, data: bytes) -> None:
-        for message in self._lines.feed(data):
+        try:
+            messages = self._lines.feed(data)
+        except ValueError:
+            self.close()
+            self._child.orphaned("something else than the master writes to its channel")
+            return
+        for message in messages:
             self._child.told(message)
 
-    def connection_lost(self, _error: Exception | None) -> None:
-        self._transport = None
-        self._child.orphaned()
+    def connection_lost(self, error: Exception | None) -> None:
+        if self._transport is not None:
+            self._transport = None
+            self._child.orphaned(
+                "the master is gone" if error is None else f"the master cannot be heard ({error})"
+            )
+
+    def close(self) -> None:
+        """Say and hear no more."""
+        transport, self._transport = self._transport, None
+        if transport is not None:
+            transport.close()
 
     def answer(self, number: int) -> None:
         """Answer a question about how this process is."""
         if self.vitals is not None:
-            self.send({"say": "answer", "to": number, **self.vitals.report()})
+            now = asyncio.get_running_loop().time()
+            self.send({"say": "answer", "to": number, **self.vitals.report(now)})
 
     def send(self, message: dict[str, Any], *, is_urgent: bool = True) -> None:
         """Send a message; what is not urgent only to a master that reads."""
@@ -317,18 +350,27 @@ class _Link(asyncio.Protocol):
             transport.write(line(message))
 
 
-def describe(service: process.AnyService, limit: int) -> dict[str, Any]:
+def describe(
+    service: process.AnyService, limit: int, *, max_size: int = _MAX_ANSWER_SIZE
+) -> dict[str, Any]:
     """
     List a service's connections.
 
     Args:
         service: Whose.
         limit: How many at most.
+        max_size: Bytes of the answer; fewer are listed if it would be longer.
 
     Returns:
         ``connections`` and ``total``; see :mod:`gateman.master.control`.
     """
-    return {"connections": service.describe(limit), "total": service.present_count}
+    answer: dict[str, Any] = {
+        "connections": service.describe(limit),
+        "total": service.present_count,
+    }
+    while answer["connections"] and len(line(answer)) > max_size:
+        answer["connections"] = answer["connections"][: len(answer["connections"]) // 2]
+    return answer
 
 
 def _do_nothing() -> None:

@@ -274,8 +274,14 @@ class Master:
     def _heard(self, offspring: Offspring) -> None:
         try:
             messages = offspring.read()
-        except (EOFError, ValueError):
+        except EOFError:
             # Its end is told by SIGCHLD; without a channel it drains, and is replaced.
+            self._close_channel(offspring)
+            return
+        except ValueError as error:
+            name = self._supervisor.name(offspring.slot)
+            logger.error("%s (pid %d) garbles its channel: %s", name, offspring.pid, error)
+            offspring.tell(do="drain")
             self._close_channel(offspring)
             return
         for message in messages:
@@ -374,7 +380,7 @@ class Master:
                 )
             case {"command": "connections"}:
                 limit = request.get("limit")
-                limit = limit if isinstance(limit, int) else _DEFAULT_CONNECTIONS
+                limit = limit if isinstance(limit, int) and limit > 0 else _DEFAULT_CONNECTIONS
                 self._ask_all(
                     {"do": "connections", "limit": limit},
                     _CONNECTIONS_PATIENCE,

@@ -4,6 +4,7 @@ import resource
 import sys
 import time
 from collections import deque
+from math import inf
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +15,9 @@ _STATM = Path("/proc/self/statm")
 
 # Over how many beats the lag is the worst, and the rate the mean.
 _SPAN = 5
+
+SAMPLE_INTERVAL = 0.1
+"""How often the lag is looked at, in seconds; what holds everybody up for longer is seen."""
 
 
 class Vitals:
@@ -29,27 +33,49 @@ class Vitals:
         """
         self._service = service
         self._timers = timers
-        self._lags: deque[float] = deque([0.0], maxlen=_SPAN)
+        # The worst of each of the last beats, and of the one that is going on.
+        self._lags: deque[float] = deque([0.0] * _SPAN, maxlen=_SPAN)
+        self._due_at = inf
         self._received: deque[tuple[float, int]] = deque(maxlen=_SPAN + 1)
 
-    def beat(self, now: float, lag: float) -> dict[str, Any]:
+    def sample(self, now: float) -> float:
+        """
+        Take note of how late the event loop is with this, the next of its samples.
+
+        Args:
+            now: Monotonic seconds.
+
+        Returns:
+            When the next one is due.
+        """
+        self._lags[-1] = max(self._lags[-1], self._lateness(now))
+        self._due_at = now + SAMPLE_INTERVAL
+        return self._due_at
+
+    def _lateness(self, now: float) -> float:
+        return max(now - self._due_at, 0.0)
+
+    def beat(self, now: float) -> dict[str, Any]:
         """
         Take note that a second has passed.
 
         Args:
             now: Monotonic seconds.
-            lag: By how many seconds the event loop was late with it.
 
         Returns:
             As :meth:`report`.
         """
-        self._lags.append(lag)
         self._received.append((now, self._service.message_count))
-        return self.report()
+        report = self.report(now)
+        self._lags.append(0.0)
+        return report
 
-    def report(self) -> dict[str, Any]:
+    def report(self, now: float) -> dict[str, Any]:
         """
         Tell how the process is.
+
+        Args:
+            now: Monotonic seconds; a sample that is overdue counts as a late one.
 
         Returns:
             What :mod:`gateman.master.control` says of a process.
@@ -62,7 +88,7 @@ class Vitals:
             "qps": self._rate(),
             "send_fail": service.dropped_count,
             "timers": self._timers.count,
-            "lag": round(max(self._lags), 4),
+            "lag": round(max(*self._lags, self._lateness(now)), 4),
             "counts": self._counts(),
             "certificate_days": self._certificate_days(),
         }
