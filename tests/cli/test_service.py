@@ -189,6 +189,22 @@ def test_check(tmp_path: Path) -> None:
     )
 
 
+def test_check_of_a_gateway_and_its_business(tmp_path: Path) -> None:
+    """What listens nowhere serves all the same."""
+    (tmp_path / "server.py").write_text(
+        "from gateman import BusinessWorker, Gateway\n"
+        "Gateway('websocket://127.0.0.1:7001')\n"
+        "BusinessWorker(count=4)\n"
+    )
+    checked = run([*GATEMAN, "check", "server.py"], tmp_path)
+
+    assert (checked.returncode, checked.stderr) == (0, "")
+    assert checked.stdout.splitlines() == [
+        "server.py: gateway would listen on websocket://127.0.0.1:7001 with 1 process",
+        "server.py: business would serve with 4 processes",
+    ]
+
+
 def test_check_names_the_address_as_clients_reach_it(tmp_path: Path) -> None:
     """A worker with TLS listens on wss://, however it was declared, and has a name in any case."""
     subject = development_certificate([], tmp_path, data=tmp_path / "authority")

@@ -12,7 +12,7 @@ from typing import Any
 
 import pytest
 
-from gateman import ConfigError, Worker
+from gateman import BusinessWorker, ConfigError, Worker
 from gateman.errors import AddressInUse
 from gateman.master.identity import Identity
 from gateman.master.listeners import Listeners
@@ -38,6 +38,13 @@ def planned(
     Worker._declared.remove(worker)  # noqa: SLF001 - `run_all` is for scripts
     settings = settings_of(worker, now=1.8e9)
     return Planned(worker=worker, settings=settings, policy=policy_of(worker), identity=identity)
+
+
+def listens_nowhere(count: int) -> Planned:
+    """Declare business workers and check them."""
+    worker = BusinessWorker(count=count)
+    Worker._declared.remove(worker)  # noqa: SLF001 - `run_all` is for scripts
+    return Planned(worker=worker, settings=None, policy=policy_of(worker), identity=None)
 
 
 @contextmanager
@@ -256,3 +263,19 @@ def test_passed_sockets_of_others_are_left_alone() -> None:
 
         assert [passed.fileno()] not in listeners.descriptors
         assert port_of(listeners) != passed.getsockname()[1]
+
+
+# Business workers.
+
+
+def test_business_workers_have_no_sockets() -> None:
+    """They are listened for as others are, with nothing to share out and nowhere to connect to."""
+    listeners = Listeners(listens_nowhere(3))
+    listeners.open()
+    opened_once = (listeners.is_open, listeners.is_shared, listeners.descriptors, listeners.urls)
+    listeners.close()
+    is_closed = not listeners.is_open
+    listeners.open()
+
+    assert opened_once == (True, True, [[], [], []], [])
+    assert (is_closed, listeners.is_open) == (True, True)

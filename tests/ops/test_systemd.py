@@ -13,7 +13,7 @@ from pathlib import Path
 
 import pytest
 
-from gateman import ConfigError, Worker
+from gateman import BusinessWorker, ConfigError, Worker
 from gateman.master.script import Script
 from gateman.ops.systemd import Facts, facts, remedy, unit, unreadable
 from tests.support.server import certificate, ssl_options
@@ -195,6 +195,20 @@ def test_facts_are_those_of_all_workers(tmp_path: Path, worker: Worker) -> None:
     assert (found.start, found.shutdown, found.max_connections) == (90.0, 30.0, None)
     assert found.files == (path, Path(sys.executable), certificate().certificate, certificate().key)
     assert (found.folder, found.changes_user) == (Path.cwd(), False)
+
+
+def test_business_workers_count_by_their_deadlines(tmp_path: Path, worker: Worker) -> None:
+    """They have neither ports nor certificates; alone, they need as many descriptors as others."""
+    business = BusinessWorker(timeouts={"start": 90, "shutdown": 30})
+    Worker._declared.remove(business)  # noqa: SLF001 - `run_all` is for scripts
+    worker.limits = {"max_connections": 5000}
+    path = tmp_path / "server.py"
+    path.touch()
+    both = facts(Script(path), [worker, business], now=NOW)
+    alone = facts(Script(path), [business], now=NOW)
+
+    assert (both.ports, both.start, both.shutdown, both.max_connections) == ((8282,), 90, 30, 5000)
+    assert (alone.ports, alone.start, alone.shutdown, alone.max_connections) == ((), 90, 30, None)
 
 
 def test_a_module_goes_by_its_name(tmp_path: Path, worker: Worker) -> None:
