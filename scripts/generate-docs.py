@@ -20,6 +20,7 @@ from typing import Any
 
 from gateman.errors import ExitCode
 from gateman.options import Limits, SlowConsumer, Timeouts
+from gateman.websocket.deflate import Deflate
 
 DOCS = Path(__file__).parent.parent / "docs"
 SECTION = re.compile(r"(<!-- table: ([\w-]+) -->\n).*?(<!-- end -->)", re.DOTALL)
@@ -59,8 +60,8 @@ def numbers(kind: type[Any]) -> str:
 
 def default(value: Any, unit: str, *, is_optional: bool) -> str:
     """Write a default as people do, and whether it can be switched off."""
-    if value is None:
-        return "`None`"
+    if value is None or isinstance(value, bool):
+        return f"`{value}`"
     size = next((size for size in SIZES if unit == "bytes" and value % size == 0), 1)
     number = f"{value / size:_.12g}"
     unit = SIZES.get(size, unit) if size > 1 else unit
@@ -103,6 +104,7 @@ def cell(text: str) -> str:
 TABLES = {
     "limits": lambda: numbers(Limits),
     "timeouts": lambda: numbers(Timeouts),
+    "deflate": lambda: numbers(Deflate),
     "slow-consumer": lambda: members(SlowConsumer, head="value"),
     "exit-codes": lambda: members(ExitCode, head="code"),
 }
