@@ -1,11 +1,13 @@
 """What everything that is declared has, on the smallest kind of it."""
 
 from collections.abc import Iterator
-from typing import ClassVar
+from functools import partial
+from typing import Any, ClassVar
 
 import pytest
 
-from gateman.declared import Declared, add_timers
+from gateman import Worker
+from gateman.declared import Declared, add_timers, tell_apart
 from gateman.errors import ConfigError
 from gateman.options import Timeouts
 from gateman.timer import timers
@@ -62,6 +64,43 @@ def test_unknown_names_are_refused_in_the_name_of_its_kind() -> None:
         Clerk(name="clerk", cuont=2)
     with pytest.raises(ConfigError, match="'on_leter' is no option of Clerk: did you mean 'on_le"):
         made.on_leter = print
+
+
+def test_decorators_with_and_without_parentheses() -> None:
+    """Whoever mixes the two forms up is told which one it is."""
+    made = Worker("websocket://127.0.0.1:0")
+    on_message: Any = made.on_message
+    every: Any = made.every
+    sentences = []
+    for mistake in (on_message, partial(every, print), every):
+        with pytest.raises(ConfigError) as caught:
+            mistake()
+        sentences.append(str(caught.value))
+
+    assert sentences == [
+        "on_message was given no function: write @worker.on_message without ().",
+        "every was not told how often: write @worker.every(60).",
+        "every was not told how often: write @worker.every(60).",
+    ]
+    assert (made.callbacks, made.schedule) == ({}, [])
+
+
+@pytest.mark.parametrize(
+    ("names", "told_apart"),
+    [
+        (["chat", "news"], ["chat", "news"]),
+        (["chat", "chat", "chat"], ["chat", "chat-2", "chat-3"]),
+        (["chat", "chat-2", "chat"], ["chat", "chat-2", "chat-3"]),
+        (["chat", "chat", "chat-2", "chat-2"], ["chat", "chat-3", "chat-2", "chat-2-2"]),
+    ],
+)
+def test_those_with_one_name_are_numbered(names: list[str], told_apart: list[str]) -> None:
+    """Whatever names there are, each is one's own afterwards, and stays it."""
+    made = [Clerk(name=name) for name in names]
+    tell_apart(made)
+    assert [one.name for one in made] == told_apart
+    tell_apart(made)
+    assert [one.name for one in made] == told_apart
 
 
 def test_callbacks_are_those_of_its_kind() -> None:

@@ -5,7 +5,7 @@ What everything that a script declares has: callbacks, a schedule, and how it is
 work between processes. Nothing here serves.
 """
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from collections.abc import Set as AbstractSet
 from typing import Any, ClassVar, Generic, TypeVar, overload
 
@@ -28,7 +28,12 @@ class _Registrar(Generic[S]):
         self._worker = worker
         self._name = name
 
-    def __call__(self, function: F) -> F:
+    def __call__(self, function: F = None) -> F:  # type: ignore[assignment] # see below
+        if function is None:
+            # With parentheses; Python's own words would not say what to write.
+            raise ConfigError(
+                f"{self._name} was given no function", f"write @worker.{self._name} without ()"
+            )
         self._worker.declare(self._name, function)
         return function
 
@@ -68,7 +73,8 @@ class Declared:
     Every argument is an attribute too, and may be assigned until ``run_all``.
 
     Attributes:
-        name: For people: in logs and in ``status``.
+        name: For people: in logs and in ``status``. Where several have one name, ``run_all``
+            calls the second one ``chat-2``, and so on.
         count: How many processes serve it.
         timeouts: See :class:`gateman.Timeouts`; a mapping of some of them will do.
         drain_window: Seconds over which a process that drains (``stop -g``, ``reload``) parts from
@@ -188,7 +194,7 @@ class Declared:
         check(name, function, self.signatures)
         self.callbacks[name] = function
 
-    def every(self, seconds: float) -> Callable[[F], F]:
+    def every(self, seconds: float | None = None) -> Callable[[F], F]:
         """
         Run a function every so many seconds, in each process of this worker.
 
@@ -204,6 +210,8 @@ class Declared:
         Raises:
             ConfigError: It is no positive number; by the decorator, that is no such function.
         """
+        if seconds is None or callable(seconds):
+            raise ConfigError("every was not told how often", "write @worker.every(60)")
         check_interval(seconds)
 
         def declare(function: F) -> F:
@@ -227,7 +235,27 @@ class Declared:
         """
         if cls.runner is None:
             raise RuntimeError(f"{cls.__name__} is to be imported from gateman")
+        tell_apart(cls._declared)
         cls.runner(list(cls._declared))
+
+
+def tell_apart(declared: Sequence[Declared]) -> None:
+    """
+    Number those that have the same name; alike in each process, as they declare the same.
+
+    Args:
+        declared: All that the script declares.
+    """
+    taken = {one.name for one in declared}
+    seen: set[str] = set()
+    for one in declared:
+        name, number = one.name, 2
+        if name in seen:
+            while f"{name}-{number}" in taken:
+                number += 1
+            one.name = f"{name}-{number}"
+            taken.add(one.name)
+        seen.add(one.name)
 
 
 def add_timers(declared: Declared) -> None:

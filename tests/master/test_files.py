@@ -53,6 +53,36 @@ def test_the_masters_of_units_are_found(tmp_path: Path) -> None:
     assert (found, found_elsewhere) == ([claim.files.control], [])
 
 
+def test_one_has_the_claim_wherever_its_files_are(tmp_path: Path) -> None:
+    """A unit's master is found by one that is started by hand, and the other way round."""
+    script, units = tmp_path / "server.py", tmp_path / "units"
+    (units / "chat").mkdir(parents=True)
+    environments = [{"RUNTIME_DIRECTORY": str(units / "chat")}, {}]
+    for first, second in (environments, reversed(environments)):
+        claim = Claim.take(script, first, units=units)
+        with pytest.raises(AlreadyRunning) as told:
+            Claim.take(script, second, units=units)
+
+        assert told.value.pid == os.getpid()
+        claim.release()
+    assert sorted(tmp_path.rglob("*.*")) == []
+
+
+def test_what_is_in_other_places_is_not_waited_for(tmp_path: Path) -> None:
+    """What a killed master left there, and what is no file of a master's, is no obstacle."""
+    script, other = tmp_path / "server.py", tmp_path / "run"
+    other.mkdir()
+    environment = {"RUNTIME_DIRECTORY": str(other)}
+    beside = list(candidates(script, environment))[1].pid
+    for make in (lambda: beside.write_text("1\n"), lambda: os.mkfifo(beside), beside.mkdir):
+        make()
+        Claim.take(script, environment).release()
+        if beside.is_dir():
+            beside.rmdir()
+        else:
+            beside.unlink()
+
+
 def test_one_has_the_claim(tmp_path: Path) -> None:
     """Another one is told whose it is; given back, nothing is left and it is free."""
     script = tmp_path / "server.py"

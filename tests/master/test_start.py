@@ -1,5 +1,6 @@
 """From a script to a master: one for each, and nothing left behind by those that fail."""
 
+import os
 import signal
 import socket
 import stat
@@ -18,6 +19,16 @@ def test_one_master_for_each_script(tmp_path: Path) -> None:
             assert asked.returncode == 5
             assert f"server.py is running already (pid {service.pid})" in asked.stderr
         assert ask(service.port)[1] == "1"
+
+
+def test_one_master_wherever_its_files_are(tmp_path: Path) -> None:
+    """One that has other folders in its environment is told of the first, and exits with 5."""
+    environment = {"RUNTIME_DIRECTORY": str(tmp_path / "run")}
+    with master(echo(), tmp_path) as service:
+        asked = run([*GATEMAN, "start", "server.py"], tmp_path, {**os.environ, **environment})
+
+        assert asked.returncode == 5
+        assert f"server.py is running already (pid {service.pid})" in asked.stderr
 
 
 def test_files_of_a_killed_master_are_no_obstacle(tmp_path: Path) -> None:

@@ -15,7 +15,7 @@ import pytest
 from websockets.sync.client import connect, unix_connect
 
 from tests.support.certificates import Authority
-from tests.support.master import Master, echo, master, until
+from tests.support.master import GATEMAN, Master, echo, master, until
 from tests.support.visitors import replaced
 
 needs_root = pytest.mark.skipif(os.getuid() != 0, reason="only root may become somebody else")
@@ -231,6 +231,29 @@ def test_two_workers(tmp_path: Path) -> None:
                 name = "one" if "one listens" in line else "two"
                 assert client.recv() == f"{name} 0 hello"
         assert [slot["worker"] for slot in service.status()["slots"]] == ["one", "two"]
+
+
+def test_workers_with_one_name_are_told_apart(tmp_path: Path) -> None:
+    """In the log, in status, and for their own code; a reload changes nothing about it."""
+    script = (
+        "from gateman import Worker\n"
+        "for _ in range(2):\n"
+        "    worker = Worker('websocket://127.0.0.1:0', drain_window=0.1)\n"
+        "    worker.on_message = lambda connection, message: connection.send(\n"
+        "        connection.worker.name)\n"
+    )
+    with master(script, tmp_path, command=[*GATEMAN, "start", "server.py"]) as service:
+        service.wait_for("worker-2 listens on")
+        for name in ("worker", "worker-2"):
+            (line,) = [line for line in service.stderr.splitlines() if f"{name} listens" in line]
+            with connect(line.rpartition(" ")[2]) as client:
+                client.send("hello")
+                assert client.recv() == name
+        assert service.gateman("reload").returncode == 0
+        assert [one["worker"] for one in service.status()["slots"]] == ["worker", "worker-2"]
+        shown = service.gateman("status").stdout
+        assert "worker/0" in shown
+        assert "worker-2/0" in shown
 
 
 # Containers.

@@ -65,7 +65,7 @@ class Gateway(Worker):
         """
         raise _no_code(f"{name} of {getattr(function, '__name__', repr(function))}")
 
-    def every(self, seconds: float) -> NoReturn:
+    def every(self, seconds: float | None = None) -> NoReturn:
         """
         Refuse a timer.
 

@@ -99,9 +99,15 @@ def control_sockets(
     Returns:
         Those that exist; a killed master may have left one.
     """
-    paths = [files.control for files in candidates(script, environment)]
-    paths += sorted(units.glob(f"*/{paths[0].name}"))
-    return [path for path in paths if path.is_socket()]
+    everywhere = _everywhere(script, environment, units)
+    return [files.control for files in everywhere if files.control.is_socket()]
+
+
+def _everywhere(script: Path, environment: Mapping[str, str], units: Path) -> list[Files]:
+    found = list(candidates(script, environment))
+    stem = found[0].stem
+    folders = [path.parent for path in sorted(units.glob(f"*/{stem}.pid"))]
+    return found + [Files(folder, stem) for folder in folders if folder != found[0].folder]
 
 
 class Claim:
@@ -119,19 +125,20 @@ class Claim:
         self._fd = fd
 
     @classmethod
-    def take(cls, script: Path, environment: Mapping[str, str]) -> Self:
+    def take(cls, script: Path, environment: Mapping[str, str], *, units: Path = UNITS) -> Self:
         """
         Become the master of a script.
 
         Args:
             script: The script's absolute path.
             environment: The environment.
+            units: The folder with those of units.
 
         Returns:
             The claim.
 
         Raises:
-            AlreadyRunning: Another process is.
+            AlreadyRunning: Another process is, in whichever of the folders.
             ConfigError: None of the folders can be written to.
         """
         for files in candidates(script, environment):
@@ -141,11 +148,18 @@ class Claim:
                 try:
                     fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
                 except OSError:
-                    pid = os.pread(fd, 32, 0).strip()
+                    owner = _pid_in(fd)
                     os.close(fd)
-                    raise AlreadyRunning(str(script), int(pid) if pid.isdigit() else 0) from None
+                    raise AlreadyRunning(str(script), owner) from None
                 claim = cls(files, fd, is_heir=is_heir)
                 claim.write()
+                # Elsewhere, as a unit's or with another environment. Of two that start at once
+                # at least one sees the other, as each holds its own file by now.
+                for other in _everywhere(script, environment, units):
+                    owner = None if other.pid == files.pid else _owner(other)
+                    if owner is not None:
+                        claim.release()
+                        raise AlreadyRunning(str(script), owner)
                 return claim
         raise ConfigError(
             f"no folder for the pid file and the control socket of {script} can be written to",
@@ -193,7 +207,32 @@ def _open(files: Files) -> int | None:
     return None
 
 
+def _owner(files: Files) -> int | None:
+    """Tell which master has files; 0 if one has and its id is not known, ``None`` if none has."""
+    if files.folder.name == f"gateman-{os.getuid()}" and not _is_ours(files.folder):
+        return None
+    try:
+        fd = os.open(files.pid, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
+    except OSError:
+        return None
+    try:
+        fcntl.flock(fd, fcntl.LOCK_SH | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return _pid_in(fd)
+    finally:
+        os.close(fd)
+    return None
+
+
+def _pid_in(fd: int) -> int:
+    pid = os.pread(fd, 32, 0).strip()
+    return int(pid) if pid.isdigit() else 0
+
+
 def _is_ours(folder: Path) -> bool:
     """Whether nobody else can have put something into a folder below the one for everybody."""
-    found = folder.lstat()
+    try:
+        found = folder.lstat()
+    except OSError:
+        return False
     return stat.S_ISDIR(found.st_mode) and found.st_uid == os.getuid() and not found.st_mode & 0o022
