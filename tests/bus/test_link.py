@@ -64,7 +64,7 @@ async def test_greetings_are_read_one_by_one(tmp_path: Path) -> None:
         writer.write(frame(Kind.MESSAGE, b"x", b"late"))
         await eventually(lambda: len(bus.said) == 3)
 
-    assert (first, second) == (Hello({"speaks": "gateman-bus 1"}), Sign.PING)
+    assert (first, second) == (Hello({"speaks": "gateman-bus 2"}), Sign.PING)
     assert bus.said == [("x", b"early"), ("x", b"more"), ("x", b"late")]
 
 

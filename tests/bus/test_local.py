@@ -22,6 +22,7 @@ from ..support.loop import eventually, on_loop
 from ..support.router import RouterProcess, router
 from .contract import ROOM, DeliveryContract, started
 from .contract_of_losses import LossContract
+from .contract_of_questions import ProcessContract, QuestionContract
 
 
 class _Broker:
@@ -40,7 +41,7 @@ class _Broker:
         self._process.start()
 
 
-class TestLocal(DeliveryContract, LossContract):
+class TestLocal(DeliveryContract, LossContract, QuestionContract, ProcessContract):
     """The contract, kept with a router that is killed and started again."""
 
     TEXT_OF_ABSENCE = "nobody listens there: is the service running?"

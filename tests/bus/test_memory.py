@@ -10,6 +10,7 @@ from gateman.bus.memory import Broker, MemoryBus
 from ..support.loop import eventually, on_loop
 from .contract import ROOM, DeliveryContract, labelled
 from .contract_of_losses import LossContract
+from .contract_of_questions import QuestionContract
 
 
 class _Broker:
@@ -26,7 +27,7 @@ class _Broker:
         self._broker.bring_back()
 
 
-class TestMemory(DeliveryContract, LossContract):
+class TestMemory(DeliveryContract, LossContract, QuestionContract):
     """The contract, kept without another process."""
 
     TEXT_OF_ABSENCE = "nobody answers there"

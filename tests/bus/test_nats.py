@@ -20,6 +20,7 @@ from ..support.nats import NatsServer, Nkey, jwt_config, nats_cluster, nats_serv
 from ..support.proxies import free_port
 from .contract import OTHER, ROOM, DeliveryContract, ignore, labelled
 from .contract_of_losses import LossContract
+from .contract_of_questions import ProcessContract, QuestionContract
 
 
 class _Broker:
@@ -36,7 +37,7 @@ class _Broker:
         self._server.start()
 
 
-class TestNats(DeliveryContract, LossContract):
+class TestNats(DeliveryContract, LossContract, QuestionContract, ProcessContract):
     """The contract, kept with a server that is killed and started again."""
 
     TEXT_OF_ABSENCE = "nobody listens there"

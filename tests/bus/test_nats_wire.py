@@ -6,7 +6,7 @@ import pytest
 
 from gateman.bus.nats_wire import NatsWire, connect
 from gateman.bus.subjects import subject
-from gateman.bus.wire import Broken, Event, Hello, Refused, Sign
+from gateman.bus.wire import Broken, Event, Hello, Nobody, Refused, Sign
 
 ROOM = subject("group", "a b")
 
@@ -23,9 +23,10 @@ def test_lines_are_written_as_documented() -> None:
     assert (wire.ping, wire.pong) == (b"PING\r\n", b"PONG\r\n")
 
 
-def test_connect_asks_for_no_echo_and_no_extras() -> None:
-    """What would have to be read and thrown away is not asked for."""
-    line = connect({"auth_token": "s3cret"})
+@pytest.mark.parametrize("has_headers", [False, True])
+def test_connect_asks_for_no_echo_and_no_extras(*, has_headers: bool) -> None:
+    """What would have to be read and thrown away is not asked for, nor what is not there."""
+    line = connect({"auth_token": "s3cret"}, has_headers=has_headers)
 
     assert line.startswith(b"CONNECT {")
     assert line.endswith(b"}\r\n")
@@ -34,8 +35,8 @@ def test_connect_asks_for_no_echo_and_no_extras() -> None:
         "pedantic": False,
         "protocol": 1,
         "echo": False,
-        "headers": False,
-        "no_responders": False,
+        "headers": has_headers,
+        "no_responders": has_headers,
         "lang": "python",
         "name": "gateman",
         "version": "1",
@@ -56,6 +57,13 @@ def test_connect_asks_for_no_echo_and_no_extras() -> None:
         (b"MSG x 1 -1\r\n", [Broken("a message has no size that makes sense")]),
         (b"MSG x 1 67108865\r\n", [Broken("a message has no size that makes sense")]),
         (b"MSG x 1 " + b"9" * 5000 + b"\r\n", [Broken("a message has no size that makes sense")]),
+        (b"HMSG \r\n", [Broken("a message has no sizes that make sense")]),
+        (b"HMSG 1 2\r\n", [Broken("a message has no sizes that make sense")]),
+        (b"HMSG x 1 5\r\n", [Broken("a message has no sizes that make sense")]),
+        (b"HMSG x 1 y z 16 16\r\n", [Broken("a message has no sizes that make sense")]),
+        (b"HMSG x 1 6 5\r\n", [Broken("a message has no sizes that make sense")]),
+        (b"HMSG x 1 -1 5\r\n", [Broken("a message has no sizes that make sense")]),
+        (b"HMSG x 1 1 67108865\r\n", [Broken("a message has no sizes that make sense")]),
         (b"x" * (1 << 20) + b"y", [Broken("a line is too long")]),
     ],
 )
@@ -71,4 +79,69 @@ def test_words_are_read_in_any_case() -> None:
         Hello({}),
         Refused("Stale Connection"),
         Refused(""),
+    ]
+
+
+QUESTION = b"33 33\r\nNATS/1.0\r\nGateman-Question: 1\r\n\r\n\r\n"
+
+
+def denied(number: bytes) -> bytes:
+    """Say what a server says if nobody gets what was sent."""
+    return b"HMSG gateman.=answers.%b 1 16 16\r\nNATS/1.0 503\r\n\r\n\r\n" % number
+
+
+def test_a_question_is_a_message_that_may_reach_nobody() -> None:
+    """Until it was heard once that nobody is where nobody can be, silence means nothing."""
+    wire = NatsWire()
+    wire.has_headers = True
+    first, second = wire.ask(ROOM, 1), wire.ask(ROOM, 2)
+    before = wire.can_tell
+    events = wire.feed(denied(b"0") + denied(b"2"))
+    third = wire.ask(ROOM, 3)
+
+    nowhere = b"HPUB gateman.=nowhere gateman.=answers.0 " + QUESTION
+    assert first == (
+        b"SUB gateman.=answers.* 1\r\n"
+        + nowhere
+        + b"HPUB group.a=20b gateman.=answers.1 "
+        + QUESTION
+    )
+    assert second == nowhere + b"HPUB group.a=20b gateman.=answers.2 " + QUESTION
+    assert third == b"HPUB group.a=20b gateman.=answers.3 " + QUESTION
+    assert (before, events, wire.can_tell) == (False, [Nobody(2)], True)
+
+
+def test_without_headers_nothing_is_asked() -> None:
+    """A server that does not know them would end the connection."""
+    wire = NatsWire()
+
+    assert (wire.ask(ROOM, 1), wire.can_tell) == (b"", False)
+
+
+@pytest.mark.parametrize(
+    ("data", "events"),
+    [
+        (b"HMSG group.x 1 reply " + QUESTION, []),
+        (b"HMSG group.x 1 0 5\r\nhello\r\n", [("group.x", b"hello")]),
+        (b"HMSG group.x 1 16 18\r\nNATS/1.0 503\r\n\r\nhi\r\n", [("group.x", b"hi")]),
+        (b"HMSG gateman.=answers.1 1 16 16\r\nNATS/1.0 200\r\n\r\n\r\n", []),
+        (b"HMSG gateman.=answers.1 1 0 0\r\n\r\n", []),
+        *((denied(number), []) for number in (b"", b"x", b"\xb2", b"-1", b"1.1", b"9" * 19)),
+        (denied(b"9" * 18), [Nobody(10**18 - 1)]),
+    ],
+)
+def test_heads_are_read_only_where_they_mean_something(data: bytes, events: list[Event]) -> None:
+    """Those of other clients are cut off, and a reader is not told of questions."""
+    assert NatsWire().feed(data + b"PING\r\n") == [*events, Sign.PING]
+
+
+def test_our_own_subscription_may_be_refused() -> None:
+    """That is not the failure of a subscription that somebody waits for."""
+    text = "Permissions Violation for Subscription to"
+
+    assert NatsWire().feed(
+        f"-ERR '{text} \"gateman.=answers.*\"'\r\n-ERR '{text} \"x\"'\r\n".encode()
+    ) == [
+        Refused(f'{text} "gateman.=answers.*"'),
+        Refused(f'{text} "x"', is_of_subscribing=True),
     ]

@@ -12,7 +12,7 @@ from gateman.bus.base import Cause, Gap
 from gateman.bus.link import Link
 from gateman.bus.nats_wire import NatsWire
 from gateman.bus.remote import RemoteBus
-from gateman.bus.router_wire import RouterWire, dropped
+from gateman.bus.router_wire import Kind, RouterWire, dropped, frame
 from gateman.bus.subjects import subject
 from gateman.bus.wire import Wire
 from gateman.errors import BusError
@@ -389,6 +389,57 @@ async def test_a_broker_that_goes_while_we_stop(tmp_path: Path) -> None:
         await stopping
 
     assert not bus.is_connected
+
+
+@on_loop
+async def test_questions_of_one_turn_share_a_ping(tmp_path: Path) -> None:
+    """They are answered in order, and what the broker refuses meanwhile makes them unknown."""
+    async with playing(tmp_path, wire=RouterWire) as (broker, bus, _):
+        await bus.start()
+        there = await broker.accept()
+        asked = [bus.has_subscriber(ROOM), bus.has_subscriber(ROOM)]
+        there.say(
+            frame(Kind.PONG) + frame(Kind.NOBODY, payload=bytes(7) + b"\2") + frame(Kind.PONG)
+        )
+        answers = [await one for one in asked]
+
+    assert answers == [True, False]
+
+
+@on_loop
+async def test_a_refusal_is_no_answer(tmp_path: Path) -> None:
+    """We may not publish there, so nobody could say that nobody is there."""
+    async with playing(tmp_path) as (broker, bus, _):
+        await bus.start()
+        there = await broker.accept()
+        await there.line()
+        there.say(b"PONG\r\n")
+        asked = bus.has_subscriber(ROOM)
+        await there.line()
+        there.say(b"-ERR 'Permissions Violation for Publish to \"room\"'\r\n")
+        answer = await asked
+
+    assert answer is None
+
+
+@on_loop
+async def test_a_broker_that_does_not_answer(tmp_path: Path) -> None:
+    """It is waited for, but only so long; who has too much to send does not ask at all."""
+    async with playing(tmp_path, wire=RouterWire) as (broker, bus, _):
+        await bus.start()
+        await broker.accept()
+        began_at = asyncio.get_running_loop().time()
+        answer = await bus.has_subscriber(ROOM)
+        took = asyncio.get_running_loop().time() - began_at
+        for size in (1000, 0):
+            while bus.publish(ROOM, bytes(size)):
+                pass
+        full = bus.has_subscriber(ROOM)
+        await turns(1)
+        is_known = asyncio.ensure_future(full).done()
+
+    assert (answer, is_known, await full) == (None, True, None)
+    assert 1.9 < took < 4
 
 
 async def _until(subscribe: Callable[[], Awaitable[None]]) -> None:

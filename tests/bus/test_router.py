@@ -18,7 +18,7 @@ from gateman.bus import unix
 from gateman.bus.router import main, route
 from gateman.bus.router_wire import HELLO, MAX_FRAME_SIZE, Kind, RouterWire, dropped, frame
 from gateman.bus.subjects import subject
-from gateman.bus.wire import Dropped, Event, Sign
+from gateman.bus.wire import Dropped, Event, Nobody, Sign
 
 from ..support.child import answers
 from ..support.loop import eventually, on_loop
@@ -125,6 +125,22 @@ async def test_who_leaves_is_forgotten(tmp_path: Path) -> None:
 
     assert first == [[], [("room", b"one")]]
     assert second == [[], []]
+
+
+@on_loop
+async def test_who_asks_learns_that_nobody_is_there(tmp_path: Path) -> None:
+    """In order with everything else; of others it says nothing, and they are told nothing."""
+    async with routed(tmp_path, 2) as (one, two):
+        one.writer.write(WIRE.ask(ROOM, 1) + WIRE.subscribe(ROOM) + WIRE.ask(ROOM, 2))
+        alone = await one.settle()
+        two.writer.write(WIRE.subscribe(ROOM))
+        await two.settle()
+        one.writer.write(WIRE.ask(ROOM, 3) + WIRE.unsubscribe(ROOM) + WIRE.ask(ROOM, 4))
+        together = await one.settle()
+        two.writer.write(WIRE.ask(ROOM, 5))
+        other = await two.settle()
+
+    assert (alone, together, other) == ([Nobody(1), Nobody(2)], [], [Nobody(5)])
 
 
 @on_loop

@@ -17,8 +17,11 @@ def test_frames_are_written_as_documented() -> None:
     assert wire.publish(room, b"hello") == b"\x01\x00\x0b\x00\x00\x00\x05group.a=20bhello"
     assert wire.subscribe(room) == b"\x02\x00\x0b\x00\x00\x00\x00group.a=20b"
     assert wire.unsubscribe(room) == b"\x03\x00\x0b\x00\x00\x00\x00group.a=20b"
+    assert (
+        wire.ask(room, 258) == b"\x08\x00\x0b\x00\x00\x00\x08group.a=20b" + bytes(6) + b"\x01\x02"
+    )
     assert (wire.ping, wire.pong) == (b"\x04" + bytes(6), b"\x05" + bytes(6))
-    assert HELLO == b"\x07\x00\x00\x00\x00\x00\x0dgateman-bus 1"
+    assert HELLO == b"\x07\x00\x00\x00\x00\x00\x0dgateman-bus 2"
 
 
 def test_what_is_published_is_what_arrives() -> None:
@@ -32,6 +35,8 @@ def test_what_is_published_is_what_arrives() -> None:
     ("data", "event"),
     [
         (frame(Kind.DROPPED, payload=b"short"), Broken("a frame is of kind 6")),
+        (frame(Kind.NOBODY, payload=b"short"), Broken("a frame is of kind 9")),
+        (frame(Kind.ASK, b"x", bytes(8)), Broken("a frame is of kind 8")),
         (struct.pack(">BHI", 99, 0, 0), Broken("a frame is of kind 99")),
         (struct.pack(">BHI", 1, 0, MAX_FRAME_SIZE + 1), Broken("a frame is too big")),
         (struct.pack(">BHI", 1, 1, MAX_FRAME_SIZE), Broken("a frame is too big")),

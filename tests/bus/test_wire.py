@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 
 from gateman.bus.nats_wire import NatsWire
 from gateman.bus.router_wire import HELLO, Kind, RouterWire, dropped, frame
-from gateman.bus.wire import Broken, Dropped, Event, Hello, Refused, Sign, Wire
+from gateman.bus.wire import Broken, Dropped, Event, Hello, Nobody, Refused, Sign, Wire
 
 ROUTER = (
     HELLO
@@ -16,15 +16,17 @@ ROUTER = (
     + frame(Kind.PONG)
     + frame(Kind.MESSAGE, b"x", b"")
     + frame(Kind.PING)
+    + frame(Kind.NOBODY, payload=bytes(6) + b"\1\2")
     + dropped(7, 1.5)
 )
 
 ROUTER_EVENTS: list[Event] = [
-    Hello({"speaks": "gateman-bus 1"}),
+    Hello({"speaks": "gateman-bus 2"}),
     ("group.room", b"hello"),
     Sign.PONG,
     ("x", b""),
     Sign.PING,
+    Nobody(258),
     Dropped(7, 1.5),
 ]
 
@@ -36,6 +38,9 @@ NATS = (
     b"MSG x 22 0\r\n\r\n"
     b"PING\r\n"
     b"MSG group.room 1 _INBOX.x 8\r\n\r\nPING\r\n\r\n"
+    b"HMSG gateman.=answers.7 2 16 16\r\nNATS/1.0 503\r\n\r\n\r\n"
+    b"HMSG group.room 1 gateman.=answers.1 33 33\r\nNATS/1.0\r\nGateman-Question: 1\r\n\r\n\r\n"
+    b"HMSG group.room 1 23 28\r\nNATS/1.0\r\nare: read\r\n\r\nhello\r\n"
     b"-ERR 'Slow Consumer'\r\n"
 )
 
@@ -46,6 +51,8 @@ NATS_EVENTS: list[Event] = [
     ("x", b""),
     Sign.PING,
     ("group.room", b"\r\nPING\r\n"),
+    Nobody(7),
+    ("group.room", b"hello"),
     Refused("Slow Consumer"),
 ]
 
@@ -93,6 +100,24 @@ def test_it_is_read_in_small_pieces(
 def test_nothing_crashes_it(make: Callable[[], Wire], data: bytes) -> None:
     """Whatever comes is an event or is waited for, and what is broken comes last."""
     events = make().feed(data)
+
+    assert not any(isinstance(event, Broken) for event in events[:-1])
+
+
+# Lines that begin well and end anyhow; "²" is a digit to Python, and no number.
+_HEADED = st.lists(
+    st.sampled_from(
+        [b"HMSG", b"x", b"1", b"16", b"99", b"-1", b"9" * 30, b"\xb2", b"gateman.=answers.3"]
+    )
+    | st.binary(max_size=5),
+    max_size=7,
+).map(b" ".join)
+
+
+@given(line=_HEADED, rest=st.binary(max_size=40))
+def test_no_head_crashes_it(line: bytes, rest: bytes) -> None:
+    """A message whose sizes make no sense is broken, and what its head says is not believed."""
+    events = NatsWire().feed(b"HMSG " + line + b"\r\n" + rest + b"\r\nPING\r\n")
 
     assert not any(isinstance(event, Broken) for event in events[:-1])
 

@@ -161,6 +161,29 @@ class Bus(Protocol):
             when the servers have told each other, usually milliseconds later.
         """
 
+    def has_subscriber(self, subject: Subject) -> Awaitable[bool | None]:
+        """
+        Ask the broker whether another process subscribes to a subject; never blocks.
+
+        The broker answers, not the subscriber, which notices nothing: one that is blocked still
+        subscribes; one that was killed does not, as soon as the broker has noticed that its
+        connection has ended. It is asked in order with what is published and subscribed to here.
+
+        Args:
+            subject: Made by :func:`~.subjects.subject`. Of NATS we need the right to publish to
+                it, and to publish and subscribe to ``gateman.>``.
+
+        Returns:
+            Something that may be awaited, or left alone: whether at least one other process
+            subscribes to it now; our own subscription does not count. ``None`` if nobody can
+            tell: the broker is away, or went meanwhile, or does not answer within two seconds;
+            it refuses what we asked; or it is a NATS server without headers (before 2.2).
+            ``False`` may also mean that a process is about to reconnect, so whoever buries
+            somebody for it asks again after a moment. In a cluster of NATS servers,
+            it is what our server knows of the others, usually milliseconds old. A process
+            that answers nothing for minutes is cut off by NATS, and does not subscribe then.
+        """
+
     def unsubscribe(self, subject: Subject) -> None:
         """
         Receive nothing of a subject any more; nothing happens if it has no receiver.

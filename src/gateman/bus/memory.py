@@ -10,6 +10,7 @@ from weakref import WeakValueDictionary
 from ..errors import BusError
 from .base import MAX_PAYLOAD_SIZE, MAX_PENDING_SIZE, Bus, Gap, Receive
 from .losses import Losses
+from .questions import answered
 from .receivers import Receivers
 from .routing import Routing
 from .subjects import Subject
@@ -105,6 +106,16 @@ class Broker:
             self._interest[subject] = left
         else:
             self._interest.pop(subject, None)
+
+    def has_interest(self, subject: str, *, besides: "MemoryBus") -> bool:
+        """
+        Tell whether anybody else wants a subject.
+
+        Args:
+            subject: Which.
+            besides: Who does not count.
+        """
+        return any(bus is not besides for bus in self._interest.get(subject, ()))
 
     def route(self, publisher: "MemoryBus", subject: str, payload: bytes) -> None:
         """
@@ -215,6 +226,12 @@ class MemoryBus:
             self._routing.asked()
             self._routing.confirmed()
         return routed
+
+    def has_subscriber(self, subject: Subject) -> Awaitable[bool | None]:
+        """See :meth:`.base.Bus.has_subscriber`."""
+        if not self.is_connected:
+            return answered(has_subscriber=None)
+        return answered(has_subscriber=self._broker.has_interest(subject, besides=self))
 
     def unsubscribe(self, subject: Subject) -> None:
         """See :meth:`.base.Bus.unsubscribe`."""

@@ -123,11 +123,12 @@ class _Cluster:
 
     async def _dial(self, server: Server) -> Link:
         loop = asyncio.get_running_loop()
-        link = Link(NatsWire())
+        wire = NatsWire()
+        link = Link(wire)
         try:
             async with asyncio.timeout(self._connect_timeout):
                 await loop.create_connection(lambda: link, server.host, server.port)
-                await self._greet(link, server)
+                await self._greet(link, wire, server)
         except BaseException as error:
             link.abort()
             if isinstance(error, TimeoutError):
@@ -138,7 +139,7 @@ class _Cluster:
             raise
         return link
 
-    async def _greet(self, link: Link, server: Server) -> None:
+    async def _greet(self, link: Link, wire: NatsWire, server: Server) -> None:
         event = await link.next_event()
         if not isinstance(event, Hello):
             raise BusError(self.url, "what listens there is no NATS server")
@@ -150,12 +151,13 @@ class _Cluster:
             # Whoever sits in between could put an answer here that we would take for the server's.
             if link.has_more:
                 raise BusError(self.url, "it goes on without TLS")
-            link.wire = NatsWire()
+            link.wire = wire = NatsWire()
             await link.encrypt(self._context, server.host)
         if not about.get("auth_required") and not _is_here(server.host):
             self._warn(server)
+        wire.has_headers = about.get("headers") is True
         answer = self._credentials.answer(str(about.get("nonce", "")))
-        link.write(connect(answer) + link.wire.ping)
+        link.write(connect(answer, has_headers=wire.has_headers) + wire.ping)
         limit = about.get("max_payload")
         link.max_payload_size = limit if isinstance(limit, int) else MAX_PAYLOAD_SIZE
         while (event := await link.next_event()) is not Sign.PONG:

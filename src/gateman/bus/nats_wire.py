@@ -11,19 +11,23 @@ Wire format:
         UNSUB <sid>\r\n                             →
         PUB <subject> <size>\r\n<payload>\r\n       →
         MSG <subject> <sid> <size>\r\n<payload>\r\n ←
+        HPUB <subject> <reply> <head's size> <whole size>\r\n<head>\r\n                    →
+        HMSG <subject> <sid> [reply] <head's size> <whole size>\r\n<head><payload>\r\n      ←
         -ERR '<text>'\r\n                           ←
 
-    Headers and replies are not asked for, hence HMSG and reply subjects do not come.
+    A question is a message of a head alone, which those who get it recognise and throw away. If
+    nobody gets it, the server sends a head with the status 503 to its reply subject.
 
 Source:
     https://docs.nats.io/reference/reference-protocols/nats-protocol
+    https://github.com/nats-io/nats-architecture-and-design/blob/main/adr/ADR-4.md (headers)
 """
 
 import json
 from collections.abc import Mapping
 
 from .subjects import Subject
-from .wire import Broken, Event, Hello, Refused, Sign
+from .wire import Broken, Event, Hello, Nobody, Refused, Sign
 
 _LINE_END = b"\r\n"
 
@@ -33,13 +37,29 @@ _MAX_LINE_SIZE = 1024 * 1024
 # bytes; NATS refuses to be configured for more.
 _MAX_PAYLOAD_SIZE = 64 * 1024 * 1024
 
+# A question's number is the longest; one a microsecond would need centuries for so many.
+_MAX_DIGITS = 18
 
-def connect(options: Mapping[str, object]) -> bytes:
+# Where it is said that nobody subscribes. It is the same for all of us: the server says it to the
+# connection that asked, and to no other. No name makes these tokens.
+_ANSWERS = b"gateman.=answers."
+_NOWHERE = b"gateman.=nowhere"
+
+_QUESTION = b"NATS/1.0\r\nGateman-Question: 1\r\n\r\n"
+_QUESTION_NAME = b"\r\nGateman-Question:"
+_NO_RESPONDERS = b"NATS/1.0 503"
+
+# How it begins to say that we may not subscribe; the connection stays.
+_OF_SUBSCRIBING = "permissions violation for subscription"
+
+
+def connect(options: Mapping[str, object], *, has_headers: bool) -> bytes:
     """
     Write what the server asks for in the beginning.
 
     Args:
         options: Who we are, as :mod:`.credentials` makes it.
+        has_headers: Whether the server says that it knows headers; else it hangs up on who asks.
 
     Returns:
         The line.
@@ -49,8 +69,8 @@ def connect(options: Mapping[str, object]) -> bytes:
         "pedantic": False,
         "protocol": 1,
         "echo": False,
-        "headers": False,
-        "no_responders": False,
+        "headers": has_headers,
+        "no_responders": has_headers,
         "lang": "python",
         "name": "gateman",
         "version": "1",
@@ -59,12 +79,20 @@ def connect(options: Mapping[str, object]) -> bytes:
 
 
 class NatsWire:
-    """A client's side; see :class:`~.wire.Wire`."""
+    """
+    A client's side; see :class:`~.wire.Wire`.
+
+    Attributes:
+        has_headers: Whether the server knows headers; nothing can be asked without them.
+    """
 
     ping = b"PING\r\n"
     pong = b"PONG\r\n"
 
     def __init__(self) -> None:
+        self.has_headers = False
+        self.can_tell = False
+        self._is_listening = False
         self._sids: dict[str, int] = {}
         self._last_sid = 0
         self._rest = bytearray()
@@ -84,6 +112,22 @@ class NatsWire:
         """See :meth:`.wire.Wire.unsubscribe`."""
         return b"UNSUB %d\r\n" % self._sids.pop(subject)
 
+    def ask(self, subject: Subject, number: int) -> bytes:
+        """See :meth:`.wire.Wire.ask`; nothing is written if the server knows no headers."""
+        if not self.has_headers:
+            return b""
+        question = _question(subject.encode("ascii"), number)
+        if self.can_tell:
+            return question
+        # Silence means somebody only if we have once heard that nobody is where nobody can be:
+        # our subscription may be refused, and who subscribes to everything is everywhere.
+        question = _question(_NOWHERE, 0) + question
+        if not self._is_listening:
+            self._is_listening = True
+            self._last_sid += 1
+            question = b"SUB %b* %d\r\n" % (_ANSWERS, self._last_sid) + question
+        return question
+
     def feed(self, data: bytes) -> list[Event]:
         """See :meth:`.wire.Wire.feed`."""
         if self._rest:
@@ -96,8 +140,8 @@ class NatsWire:
         events: list[Event] = []
         start = 0
         while (line_end := data.find(_LINE_END, start)) >= 0:
-            stop = line_end + 2
             if data.startswith(b"MSG ", start):
+                stop = line_end + 2
                 words = data[start:line_end].split()
                 size = _size(words)
                 if size is None:
@@ -110,7 +154,10 @@ class NatsWire:
                 events.append((str(words[1], "latin-1"), data[stop:payload_end]))
                 stop = payload_end + 2
             else:
-                event = _line(data[start:line_end])
+                event, stop = self._read(data, start, line_end)
+                if stop > len(data):
+                    self._keep(data, start, stop)
+                    return events
                 if event is not None:
                     events.append(event)
                 if isinstance(event, Broken):
@@ -118,13 +165,41 @@ class NatsWire:
             start = stop
         if len(data) - start > _MAX_LINE_SIZE:
             events.append(Broken("a line is too long"))
-            return events
-        self._keep(data, start, 0)
+        else:
+            self._keep(data, start, 0)
         return events
+
+    def _read(self, data: bytes, start: int, line_end: int) -> tuple[Event | None, int]:
+        """Return what is said, if all of it is there, and where it ends."""
+        stop = line_end + 2
+        if not data.startswith(b"HMSG ", start):
+            return _line(data[start:line_end]), stop
+        words = data[start:line_end].split()
+        sizes = _sizes(words)
+        if sizes is None:
+            return Broken("a message has no sizes that make sense"), stop
+        middle, end = stop + sizes[0], stop + sizes[1]
+        if end + 2 > len(data):
+            return None, end + 2
+        return self._headed(words[1], data[stop:middle], data[middle:end]), end + 2
+
+    def _headed(self, subject: bytes, head: bytes, payload: bytes) -> Event | None:
+        number = subject.removeprefix(_ANSWERS)
+        if number != subject:
+            if not head.startswith(_NO_RESPONDERS) or not _is_number(number):
+                return None
+            self.can_tell = True
+            return Nobody(int(number)) if int(number) else None
+        return None if _QUESTION_NAME in head else (str(subject, "latin-1"), payload)
 
     def _keep(self, data: bytes, start: int, until: int) -> None:
         self._rest += memoryview(data)[start:]
         self._missing = until - len(data)
+
+
+def _question(subject: bytes, number: int) -> bytes:
+    size = len(_QUESTION)
+    return b"HPUB %b %b%d %d %d\r\n%b\r\n" % (subject, _ANSWERS, number, size, size, _QUESTION)
 
 
 def _size(words: list[bytes]) -> int | None:
@@ -133,6 +208,18 @@ def _size(words: list[bytes]) -> int | None:
         size = int(words[-1])
         return size if size <= _MAX_PAYLOAD_SIZE else None
     return None
+
+
+def _sizes(words: list[bytes]) -> tuple[int, int] | None:
+    """Return the size of the head, and that of head and payload."""
+    whole = _size(words[:-2] + words[-1:])
+    if whole is None or not _is_number(words[-2]) or int(words[-2]) > whole:
+        return None
+    return int(words[-2]), whole
+
+
+def _is_number(word: bytes) -> bool:
+    return word.isdigit() and len(word) <= _MAX_DIGITS
 
 
 def _line(line: bytes) -> Event | None:
@@ -145,11 +232,17 @@ def _line(line: bytes) -> Event | None:
         case b"+OK":
             return None
         case b"-ERR":
-            return Refused(rest.decode("utf-8", "replace").strip().strip("'"))
+            return _refused(rest)
         case b"INFO":
             return _hello(rest)
         case _:
             return Broken("it does not speak NATS")
+
+
+def _refused(rest: bytes) -> Event:
+    text = rest.decode("utf-8", "replace").strip().strip("'")
+    is_ours = _ANSWERS in rest
+    return Refused(text, is_of_subscribing=_OF_SUBSCRIBING in text.lower() and not is_ours)
 
 
 def _hello(text: bytes) -> Event:

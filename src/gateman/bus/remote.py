@@ -26,10 +26,11 @@ from ..log import Sampled, logger
 from .base import MAX_PAYLOAD_SIZE, MAX_PENDING_SIZE, Bus, Gap, Receive
 from .link import Link
 from .losses import Losses
+from .questions import Questions, answered
 from .receivers import Receivers
 from .routing import Routing
 from .subjects import Subject
-from .wire import Broken, Dropped, Event, Hello, Refused, Sign
+from .wire import Broken, Dropped, Event, Hello, Nobody, Refused, Sign
 
 # Seconds; how much of what was published is uncertain when the broker dies.
 _PROBE_DELAY = 0.05
@@ -45,10 +46,6 @@ _LONGEST_PAUSE = 2.0
 
 # Seconds; for what still waits when the bus is stopped.
 _DRAIN_TIMEOUT = 1.0
-
-
-# How NATS begins to say that we may not subscribe; the connection stays.
-_OF_SUBSCRIBING = "permissions violation for subscription"
 
 
 class Dialect(Protocol):
@@ -105,6 +102,7 @@ class RemoteBus:
         self._receivers = Receivers(self.counts)
         self._losses = Losses(self.counts)
         self._routing = Routing(dialect.url)
+        self._questions = Questions()
         self._sampled = Sampled()
         self._link: Link | None = None
         self._is_stopped = False
@@ -217,6 +215,18 @@ class RemoteBus:
             self._ask()
         return self._routing.wait()
 
+    def has_subscriber(self, subject: Subject) -> Awaitable[bool | None]:
+        """See :meth:`.base.Bus.has_subscriber`."""
+        link = self._link
+        if link is None or self._is_stopped:
+            return answered(has_subscriber=None)
+        if self._out_size + link.backlog > self._max_pending_size:
+            return answered(has_subscriber=None)
+        number, answer = self._questions.add()
+        self._put(link.wire.ask(subject, number))
+        self._ask()
+        return answer
+
     def unsubscribe(self, subject: Subject) -> None:
         """See :meth:`.base.Bus.unsubscribe`."""
         if self._receivers.remove(subject) and self._link is not None:
@@ -267,6 +277,7 @@ class RemoteBus:
             self._out.append(link.wire.ping)
             self._pings.append(_Ping(self._published, time.time()))
             self._routing.asked()
+            self._questions.asked()
         elif self._probe is None and self._published > self._confirmed:
             self._arm_probe()
         link.write(b"".join(self._out))
@@ -306,19 +317,20 @@ class RemoteBus:
             if type(event) is tuple:
                 self._receivers.deliver(event[0], event[1], now)
             elif event is Sign.PONG:
-                self._on_pong()
+                self._on_pong(link)
             elif event is Sign.PING:
                 self._put(link.wire.pong)
             else:
                 self._on_word(link, event)
 
-    def _on_pong(self) -> None:
+    def _on_pong(self, link: Link) -> None:
         if not self._pings:
             return
         ping = self._pings.popleft()
         self._confirmed = ping.published
         self._well_time = ping.sent_time
         self._routing.confirmed(self._refusal)
+        self._questions.confirmed(has_subscriber=True if link.wire.can_tell else None)
         self._refusal = None
         if self._losses.is_away:
             self._report(self._losses.restored(time.time()))
@@ -331,8 +343,10 @@ class RemoteBus:
         match event:
             case Dropped():
                 self._report(self._losses.dropped(event.since, time.time(), event.count))
+            case Nobody():
+                self._questions.denied(event.number)
             case Refused():
-                self._on_refused(event.text)
+                self._on_refused(event)
             case Hello({"max_payload": int(size)}):
                 self._max_payload_size = size
             case Broken():
@@ -341,11 +355,12 @@ class RemoteBus:
             case _:
                 pass
 
-    def _on_refused(self, text: str) -> None:
+    def _on_refused(self, event: Refused) -> None:
         self.counts["refused"] += 1
-        self._reason = f"it refuses: {text}"
+        self._questions.doubted()
+        self._reason = f"it refuses: {event.text}"
         self._log("refused", f"the bus {self.url}: {self._reason}")
-        if _OF_SUBSCRIBING in text.lower():
+        if event.is_of_subscribing:
             # It comes before the answer to the ping that follows the subscription.
             self._refusal = BusError(self.url, self._reason)
 
@@ -372,6 +387,7 @@ class RemoteBus:
         self._refusal = None
         self._pings.clear()
         self._routing.broken()
+        self._questions.broken()
         if self._drained is not None and not self._drained.done():
             self._drained.set_result(None)
 

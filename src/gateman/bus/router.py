@@ -153,18 +153,28 @@ class _Client(asyncio.Protocol):
                     for client in interested:
                         if client is not self:
                             client.put(message)
-            elif kind == Kind.SUBSCRIBE:
-                router.add(subject, self)
-            elif kind == Kind.UNSUBSCRIBE:
-                router.remove(subject, self)
-            elif kind == Kind.PING:
-                self._control(_PONG)
-            else:
+            elif not self._obey(kind, subject, data[middle:stop]):
                 self._refuse("a process that sends what is no frame")
                 return
             start = stop
         self._frames.keep(data, start)
         router.flush()
+
+    def _obey(self, kind: int, subject: bytes, payload: bytes) -> bool:
+        match kind:
+            case Kind.SUBSCRIBE:
+                self._router.add(subject, self)
+            case Kind.UNSUBSCRIBE:
+                self._router.remove(subject, self)
+            case Kind.PING:
+                self._control(_PONG)
+            case Kind.ASK:
+                interested = self._router.interest.get(subject, ())
+                if all(client is self for client in interested):
+                    self._control(frame(Kind.NOBODY, payload=payload))
+            case _:
+                return False
+        return True
 
     def resume_writing(self) -> None:
         self.flush()

@@ -8,20 +8,24 @@ Wire format:
 
     Numbers are big-endian. The router passes a message on as it came, without looking at its
     payload. It begins with a hello, whose payload says what speaks and in which version.
+
+    A question (``ASK``) names a subject. If nobody else subscribes to it, the router returns the
+    payload of the question (``NOBODY``), and otherwise it says nothing.
 """
 
 import struct
 from enum import IntEnum
 
 from .subjects import Subject
-from .wire import Broken, Dropped, Event, Hello, Sign
+from .wire import Broken, Dropped, Event, Hello, Nobody, Sign
 
 HEAD = struct.Struct(">BHI")
 HEAD_SIZE = HEAD.size
 
 _DROPPED = struct.Struct(">Qd")
+_NUMBER = struct.Struct(">Q")
 
-VERSION = 1
+VERSION = 2
 """Changes when a router of before and a process of now would not understand each other."""
 
 # bytes; what cannot be a frame is not waited for. Above every bus's max_payload_size.
@@ -38,6 +42,8 @@ class Kind(IntEnum):
     PONG = 5
     DROPPED = 6
     HELLO = 7
+    ASK = 8
+    NOBODY = 9
 
 
 def frame(kind: Kind, subject: bytes = b"", payload: bytes = b"") -> bytes:
@@ -125,6 +131,7 @@ class RouterWire:
 
     ping = frame(Kind.PING)
     pong = frame(Kind.PONG)
+    can_tell = True
 
     def __init__(self) -> None:
         self._frames = Frames()
@@ -141,6 +148,10 @@ class RouterWire:
     def unsubscribe(self, subject: Subject) -> bytes:
         """See :meth:`.wire.Wire.unsubscribe`."""
         return frame(Kind.UNSUBSCRIBE, subject.encode("ascii"))
+
+    def ask(self, subject: Subject, number: int) -> bytes:
+        """See :meth:`.wire.Wire.ask`."""
+        return frame(Kind.ASK, subject.encode("ascii"), _NUMBER.pack(number))
 
     def feed(self, data: bytes) -> list[Event]:
         """See :meth:`.wire.Wire.feed`."""
@@ -173,6 +184,8 @@ def _said(kind: int, payload: bytes) -> Event:
         return Sign.PING
     if kind == Kind.DROPPED and len(payload) == _DROPPED.size:
         return Dropped(*_DROPPED.unpack(payload))
+    if kind == Kind.NOBODY and len(payload) == _NUMBER.size:
+        return Nobody(*_NUMBER.unpack(payload))
     if kind == Kind.HELLO:
         return Hello({"speaks": payload.decode("latin-1")})
     return Broken(f"a frame is of kind {kind}")

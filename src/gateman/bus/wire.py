@@ -43,9 +43,11 @@ class Refused:
 
     Attributes:
         text: Why; it may hold subjects, but no secrets.
+        is_of_subscribing: Whether it was a subscription of the bus that is not done.
     """
 
     text: str
+    is_of_subscribing: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,6 +65,18 @@ class Dropped:
 
 
 @dataclass(frozen=True, slots=True)
+class Nobody:
+    """
+    Nobody else subscribes to what we asked about.
+
+    Attributes:
+        number: The question's.
+    """
+
+    number: int
+
+
+@dataclass(frozen=True, slots=True)
 class Broken:
     """
     What came is nothing that a broker says; nothing after it is read.
@@ -74,14 +88,23 @@ class Broken:
     text: str
 
 
-Event = Message | Sign | Hello | Refused | Dropped | Broken
+Event = Message | Sign | Hello | Refused | Dropped | Nobody | Broken
 
 
 class Wire(Protocol):
-    """The bytes of one connection to a broker."""
+    """
+    The bytes of one connection to a broker.
+
+    Attributes:
+        ping: Wants a pong.
+        pong: The answer to a ping.
+        can_tell: Whether a question that was answered neither by :class:`Nobody` nor by
+            :class:`Refused` before the pong means that somebody subscribes.
+    """
 
     ping: bytes
     pong: bytes
+    can_tell: bool
 
     def publish(self, subject: Subject, payload: bytes) -> bytes:
         """Write a message."""
@@ -91,6 +114,9 @@ class Wire(Protocol):
 
     def unsubscribe(self, subject: Subject) -> bytes:
         """Write that we want a subject no more."""
+
+    def ask(self, subject: Subject, number: int) -> bytes:
+        """Write a question, with a number above 0: does anybody else want a subject?"""
 
     def feed(self, data: bytes) -> list[Event]:
         """Read what has come, cut anywhere."""
