@@ -3,11 +3,10 @@
 import asyncio
 from collections import deque
 from functools import partial
-from typing import Final
 
 # Seconds; a broker of this machine answers within one millisecond, one that is far within some
 # hundred. What is asked is whether a process is alive, and who asks cannot wait for long.
-ANSWER_TIMEOUT: Final = 2.0
+_ANSWER_TIMEOUT = 2.0
 
 
 class Questions:
@@ -20,7 +19,7 @@ class Questions:
 
     __slots__ = ("_asked", "_last_number", "_open", "_timeout")
 
-    def __init__(self, timeout: float = ANSWER_TIMEOUT) -> None:
+    def __init__(self, timeout: float = _ANSWER_TIMEOUT) -> None:
         """
         Start with nothing asked.
 
