@@ -8,12 +8,14 @@ ignore that is not needed is an error.
 from typing import Any, assert_type
 
 from gateman import (
+    BusinessWorker,
     CloseCode,
     ConfigError,
     Connection,
     Deflate,
     ExitCode,
     GatemanError,
+    Gateway,
     Limits,
     ProtocolError,
     Refuse,
@@ -165,6 +167,40 @@ async def tidy_up() -> None:
 
 number = Timer.add(1.5, tidy_up)
 Timer.delete(number)
+
+# Gateways and business workers.
+
+gateway = Gateway("wss://[::]:443", {"ssl": {}}, count=2, without_business="refuse")
+gateway.reloadable = True
+business = BusinessWorker(name="chat", count=4, timeouts={"shutdown": 5}, max_memory=1 << 30)
+
+Gateway()  # type: ignore[call-arg]
+BusinessWorker("chat")  # type: ignore[call-arg]
+
+
+@business.on_worker_start
+def ready(started: BusinessWorker) -> None:
+    """Open a pool."""
+    assert_type(started.id, int)
+
+
+@business.on_connect
+async def admit(client_id: str, request: Request) -> None:
+    """Let in, or not."""
+    if not request.query.get("token"):
+        raise Refuse(403, f"{client_id} has to log in first.")
+
+
+@business.on_message
+def handle(client_id: str, message: str | bytes) -> None:
+    """Take text as well as bytes."""
+
+
+business.on_close = lambda _client_id, _code, _reason: None
+business.on_open = lambda: None  # type: ignore[assignment]
+business.every(1)(tidy_up)
+BusinessWorker.run_all()
+
 
 # Sending what is no message.
 
