@@ -75,7 +75,7 @@ class Gateway(Worker):
         Raises:
             ConfigError: Always.
         """
-        raise _no_code(f"every({seconds:g})")
+        raise _no_code(f"every({seconds})")
 
 
 def _no_code(what: str) -> ConfigError:

@@ -156,10 +156,10 @@ class Claim:
                 # Elsewhere, as a unit's or with another environment. Of two that start at once
                 # at least one sees the other, as each holds its own file by now.
                 for other in _everywhere(script, environment, units):
-                    owner = None if other.pid == files.pid else _owner(other)
-                    if owner is not None:
+                    holder = None if other.pid == files.pid else _owner(other)
+                    if holder is not None:
                         claim.release()
-                        raise AlreadyRunning(str(script), owner)
+                        raise AlreadyRunning(str(script), holder)
                 return claim
         raise ConfigError(
             f"no folder for the pid file and the control socket of {script} can be written to",
