@@ -3,23 +3,24 @@ Calls the application's callbacks, in order.
 
 A plain function is called at once, from within the network layer. An ``async def`` runs in a
 task of its connection, one at a time and in the order in which things happened; while one
-runs, everything else that happens to this connection waits behind it, plain functions too,
-and reading pauses when too much of it waits.
+runs, everything else that happens to this connection waits behind it, plain functions too
+(:mod:`gateman.mailbox`).
 
 What a callback raises is logged with its traceback and costs that connection, no other.
 """
 
 import asyncio
 import inspect
-from collections import Counter, deque
-from collections.abc import Callable
-from sys import getsizeof
+from collections import Counter
+from contextvars import copy_context
+from types import CoroutineType
 from typing import Any
 
 from .callbacks import Function, is_async
-from .connection import PAUSED_BY_QUEUE, Connection, State
+from .connection import Connection, State
 from .errors import Refuse
 from .log import Sampled, logger, place
+from .mailbox import Letter, Mailboxes, Then
 from .options import Limits
 
 # What happens to a connection before or between its messages: if one of these is async,
@@ -32,39 +33,6 @@ _BEFORE_MESSAGES = (
     "on_buffer_full",
     "on_buffer_drain",
 )
-
-Then = Callable[[Exception | None], None]
-
-
-# What waits for its turn: a callback, its arguments, and who asks what came of it.
-_Call = tuple[Function, tuple[Any, ...], Then | None]
-
-# A connection is not read from while its messages take more than this, the one that is being
-# handled among them: then what it holds is this or one message, and not many.
-_MAX_WAITING_SIZE = 64 << 10  # bytes
-
-
-class _Mailbox:
-    """What waits for one connection while an async callback of it runs."""
-
-    __slots__ = ("is_paused", "letters", "size")
-
-    def __init__(self) -> None:
-        # A message is its own letter: a peer can send 40 000 empty ones in one read.
-        self.letters: deque[str | bytes | _Call] = deque()
-        # Bytes of memory; what is being handled is among it.
-        self.size = 0
-        self.is_paused = False
-
-    def keep(self, is_wanted: Callable[[str | bytes | _Call], bool]) -> None:
-        """Throw away what else waits."""
-        letters = list(self.letters)
-        self.letters.clear()
-        for letter in letters:
-            if is_wanted(letter):
-                self.letters.append(letter)
-            else:
-                self.size -= getsizeof(letter)
 
 
 class Caller:
@@ -82,11 +50,13 @@ class Caller:
             counts: Where what they raise is counted.
         """
         self._functions = functions
-        self._limits = limits
         self._counts = counts
         self._async = {name for name, function in functions.items() if is_async(function)}
-        self._mailboxes: dict[Connection, _Mailbox] = {}
-        self._tasks: set[asyncio.Task[None]] = set()
+        self._mailboxes = Mailboxes(
+            self._handle,
+            is_owed=self._is_on_close,
+            max_count=limits.max_queued_messages,
+        )
         self._sampled = Sampled()
 
     def deliver(self) -> Function:
@@ -100,7 +70,9 @@ class Caller:
         function = self._functions.get("on_message")
         if function is None:
             return _ignore
-        if "on_message" not in self._async and not self._async.intersection(_BEFORE_MESSAGES):
+        if "on_message" in self._async:
+            return self._mailboxes.put
+        if not self._async.intersection(_BEFORE_MESSAGES):
             return function
         return self._deliver_in_order
 
@@ -113,11 +85,13 @@ class Caller:
             connection: Its first argument.
             args: The others.
         """
+        if name == "on_close":
+            self._mailboxes.dismiss(connection)
         function = self._functions.get(name)
         if function is None:
             return
-        if name in self._async or connection in self._mailboxes:
-            self._put(connection, (function, (connection, *args), None))
+        if name in self._async or self._mailboxes.is_busy(connection):
+            self._mailboxes.put(connection, (function, (connection, *args), None))
         else:
             try:
                 function(connection, *args)
@@ -135,16 +109,16 @@ class Caller:
         function = self._functions.get("on_websocket_connect")
         if function is not None:
             args = (connection, connection.request)
-            if "on_websocket_connect" in self._async or connection in self._mailboxes:
-                self._put(connection, (function, args, then))
+            if "on_websocket_connect" in self._async or self._mailboxes.is_busy(connection):
+                self._mailboxes.put(connection, (function, args, then))
                 return
             try:
                 function(*args)
             except Exception as error:  # noqa: BLE001 - an application's fault is its own
                 self._refused(connection, error, then)
                 return
-        elif connection in self._mailboxes:
-            self._put(connection, (_ignore, (), then))
+        elif self._mailboxes.is_busy(connection):
+            self._mailboxes.put(connection, (_ignore, (), then))
             return
         then(None)
 
@@ -161,6 +135,8 @@ class Caller:
             result = function(worker)
             if name in self._async:
                 await result
+        # What on_worker_start sets is there for all connections.
+        self._mailboxes.context = copy_context()
 
     def failed(self, connection: Connection, error: Exception, name: str = "on_message") -> None:
         """
@@ -194,14 +170,12 @@ class Caller:
         Args:
             connection: The connection.
         """
-        mailbox = self._mailboxes.get(connection)
-        if mailbox is not None:
-            mailbox.keep(lambda letter: isinstance(letter, tuple))
+        self._mailboxes.keep(connection, lambda letter: isinstance(letter, tuple))
 
     @property
     def waiting_count(self) -> int:
         """Connections for which an async callback runs."""
-        return len(self._mailboxes)
+        return self._mailboxes.busy_count
 
     async def finish(self, timeout: float) -> None:  # noqa: ASYNC109 - a bound, not a scope
         """
@@ -210,73 +184,37 @@ class Caller:
         Args:
             timeout: Seconds.
         """
-        if self._tasks:
-            _, running = await asyncio.wait(self._tasks, timeout=max(timeout, 0))
-            for task in running:
-                task.cancel()
-            if running:
-                # Bounded: a callback that catches its cancellation is left behind.
-                await asyncio.wait(running, timeout=1.0)
+        await self._mailboxes.finish(timeout)
 
     # Keeping the order.
 
     def _deliver_in_order(self, connection: Connection, message: str | bytes) -> None:
-        if "on_message" in self._async or connection in self._mailboxes:
-            self._put(connection, message)
+        if self._mailboxes.is_busy(connection):
+            self._mailboxes.put(connection, message)
         else:
             self._functions["on_message"](connection, message)
 
-    def _put(self, connection: Connection, letter: str | bytes | _Call) -> None:
-        mailbox = self._mailboxes.get(connection)
-        if mailbox is None:
-            mailbox = self._mailboxes[connection] = _Mailbox()
-            task = asyncio.get_running_loop().create_task(self._work(connection, mailbox))
-            self._tasks.add(task)
-            task.add_done_callback(self._tasks.discard)
-        mailbox.letters.append(letter)
-        mailbox.size += getsizeof(letter)
-        if not mailbox.is_paused and self._is_too_much(mailbox):
-            mailbox.is_paused = True
-            connection._link.pause(PAUSED_BY_QUEUE)  # noqa: SLF001 - the row below's own
-
-    def _is_too_much(self, mailbox: _Mailbox) -> bool:
-        return (
-            len(mailbox.letters) > self._limits.max_queued_messages
-            or mailbox.size > _MAX_WAITING_SIZE
-        )
-
-    async def _work(self, connection: Connection, mailbox: _Mailbox) -> None:
-        letters = mailbox.letters
+    async def _handle(self, connection: Connection, letter: Letter) -> None:
+        if isinstance(letter, tuple):
+            function, args, then = letter
+        else:
+            function, args, then = self._functions["on_message"], (connection, letter), None
         try:
-            while letters:
-                letter = letters.popleft()
-                if isinstance(letter, tuple):
-                    function, args, then = letter
-                else:
-                    function, args, then = self._functions["on_message"], (connection, letter), None
-                try:
-                    result = function(*args)
-                    if inspect.isawaitable(result):
-                        await result
-                except asyncio.CancelledError as error:
-                    if _is_being_cancelled():
-                        # The process ends: nothing is owed to a connection but its on_close.
-                        mailbox.keep(self._is_on_close)
-                        continue
-                    failure = RuntimeError("what it awaited was cancelled")
-                    failure.__cause__ = error
-                    self._raised(connection, failure, function, then)
-                except Exception as error:  # noqa: BLE001 - an application's fault is its own
-                    self._raised(connection, error, function, then)
-                else:
-                    if then is not None:
-                        then(None)
-                mailbox.size -= getsizeof(letter)
-                if mailbox.is_paused and not self._is_too_much(mailbox):
-                    mailbox.is_paused = False
-                    connection._link.resume(PAUSED_BY_QUEUE)  # noqa: SLF001
-        finally:
-            del self._mailboxes[connection]
+            result = function(*args)
+            # Of these two, only the first is quick.
+            if isinstance(result, CoroutineType) or inspect.isawaitable(result):
+                await result
+        except asyncio.CancelledError as error:
+            # If the process ends, nothing is owed to a connection but its on_close.
+            if not self._mailboxes.cancelled(connection):
+                failure = RuntimeError("what it awaited was cancelled")
+                failure.__cause__ = error
+                self._raised(connection, failure, function, then)
+        except Exception as error:  # noqa: BLE001 - an application's fault is its own
+            self._raised(connection, error, function, then)
+        else:
+            if then is not None:
+                then(None)
 
     def _raised(
         self, connection: Connection, error: Exception, function: Function, then: Then | None
@@ -286,7 +224,7 @@ class Caller:
         else:
             self._refused(connection, error, then)
 
-    def _is_on_close(self, letter: str | bytes | _Call) -> bool:
+    def _is_on_close(self, letter: Letter) -> bool:
         return isinstance(letter, tuple) and letter[0] is self._functions.get("on_close")
 
     def _refused(self, connection: Connection, error: Exception, then: Then) -> None:
@@ -301,12 +239,3 @@ def _ignore(*_args: object) -> None:
 
 def _name_of(function: Function, functions: dict[str, Function]) -> str:
     return next((name for name, known in functions.items() if known is function), "a callback")
-
-
-def _is_being_cancelled() -> bool:
-    """Tell, and take back, that somebody cancels this task; not what it awaits."""
-    task = asyncio.current_task()
-    if task is None or not task.cancelling():
-        return False
-    task.uncancel()
-    return True

@@ -6,6 +6,7 @@ provides until the 101 and the engine from then on.
 """
 
 from collections.abc import Awaitable
+from contextvars import Context
 from enum import Enum
 from typing import Any, Protocol
 
@@ -157,6 +158,7 @@ class Connection:
 
     __slots__ = (
         "__weakref__",
+        "_context",
         "_fate",
         "_link",
         "_membership",
@@ -220,6 +222,8 @@ class Connection:
         # What counts it in; given back when the TCP connection is over.
         self._ticket: Any = None
         self._session: dict[str, Any] | None = None
+        # That of its async callbacks; made for the first.
+        self._context: Context | None = None
         self._membership: Membership | None = None
         self._link = link
         self._wire: Any = discard

@@ -205,7 +205,7 @@ async def test_flood_of_tiny_messages_for_an_async_handler(*, secure: bool) -> N
         with most_memory() as measured:
             client.push(attack)
             await turns(200)
-        waiting = server.service._caller._mailboxes  # noqa: SLF001
+        waiting = server.service._caller._mailboxes._mailboxes  # noqa: SLF001
         (mailbox,) = waiting.values()
 
         # One read's worth: the attack itself is in the client's buffer.
