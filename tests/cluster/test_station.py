@@ -2,13 +2,16 @@
 
 import asyncio
 import logging
+from pathlib import Path
 from typing import Any
 
 import msgspec
 import pytest
 
 from gateman.bus import Bus, Cause, Gap, Subject, subject
+from gateman.bus.local import local_bus
 from gateman.bus.memory import Broker, MemoryBus
+from gateman.bus.router_wire import HELLO
 from gateman.cluster import envelope as e
 from gateman.cluster.deeds import Deed
 from gateman.cluster.hub import Hub
@@ -426,3 +429,30 @@ async def test_without_a_bus_there_is_nothing_to_publish() -> None:
 
         assert node.hub.counts == {"unknown_client": 2}
         assert (node.hub.is_connected, node.hub.nodes) == (True, ())
+
+
+@pytest.mark.parametrize("greeting", [b"", HELLO], ids=["silent", "greets only"])
+@on_loop
+async def test_a_router_that_is_stuck_hardly_delays_who_serves(
+    tmp_path: Path, *, greeting: bytes
+) -> None:
+    """Wherever it is stuck; the clients here are served without it."""
+    path = tmp_path / "router.sock"
+    loop = asyncio.get_running_loop()
+
+    async def greet(_reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        writer.write(greeting)
+        strangers.append(writer)
+
+    strangers: list[asyncio.StreamWriter] = []
+    router = await asyncio.start_unix_server(greet, path)
+    hub = Hub()
+    begun_at = loop.time()
+    await hub.start(local_bus(str(path)))
+    took = loop.time() - begun_at
+    await hub.stop()
+    for writer in strangers:
+        writer.close()
+    router.close()
+
+    assert 0.29 < took < 0.9

@@ -50,8 +50,9 @@ from .registry import Change, Kind, Topic
 from .replies import refusal
 from .tenant import Tenant
 
-# Seconds for which a process that serves waits for its bus before it does without.
-_PATIENCE = 0.5
+# Seconds for which a process that serves waits for its bus before it does without. A router that
+# was started together with it needs less; one that is stuck must not keep clients waiting.
+_PATIENCE = 0.3
 
 
 class Station:
@@ -124,10 +125,11 @@ class Station:
             for channel in (EVERYBODY, node_channel(self.node))
         ]
         patience = None if self._needs_bus else _PATIENCE
+        patient_until = None if patience is None else self._loop.time() + patience
         await bus.start(patience=patience)
         # Clients here are served whether or not there is anybody else.
         with contextlib.suppress(TimeoutError):
-            async with asyncio.timeout(patience if bus.is_connected else 0):
+            async with asyncio.timeout_at(patient_until if bus.is_connected else 0):
                 for one in routed:
                     await one
         self._post = Post(
