@@ -39,6 +39,7 @@ class Load:
         p50_us: Median latency in microseconds; ``p99_us``, ``p999_us`` and ``max_us`` alike.
         errors: Connections that failed: a wrong byte, a lost echo, an early end.
         packed: How many of the echoes were compressed.
+        packed_bytes: What those took.
         resumed: How many of the handshakes resumed a TLS session.
         cpu_seconds: What the generator itself used.
         busy: Share of the window that it spent outside ``epoll_wait``.
@@ -56,6 +57,7 @@ class Load:
     max_us: float
     errors: int
     packed: int
+    packed_bytes: int
     resumed: int
     cpu_seconds: float
     busy: float

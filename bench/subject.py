@@ -1,7 +1,8 @@
 """
 The servers under measurement: each a process of its own, on loopback, pinned to one core.
 
-A server is a file in ``servers/`` that takes ``--port`` and ``--certificate`` and echoes.
+A server is a file in ``servers/`` that takes ``--port`` and ``--certificate``; ``peers.py`` lists
+those that echo.
 """
 
 import datetime as dt
@@ -13,6 +14,7 @@ import socket
 import ssl
 import subprocess
 import sys
+import tempfile
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -22,7 +24,7 @@ from pathlib import Path
 from cryptography import x509
 from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
-from generator import BUILD, HERE
+from generator import BUILD, HERE, Unmeasured
 
 START_TIMEOUT = 20.0  # seconds until a server must listen
 STOP_TIMEOUT = 20.0  # seconds from SIGTERM to SIGKILL
@@ -37,16 +39,22 @@ class Server:
         name: For tables.
         script: Its file in ``servers/``.
         arguments: What it is told besides port and certificate.
+        package: The distribution that it is made of, if it may be missing.
+        worker: What the command lines of the processes that serve have in them, where that is not
+            the process that was started.
+        load: Options of the generator that it needs, by name.
+        can_compress: Whether it takes ``--compress``.
+        python_path: What it imports from before anything else, if not from what is installed.
     """
 
     name: str
     script: str
     arguments: tuple[str, ...] = ()
-
-
-PICOWS = Server(name="bare picows", script="bare_picows.py")
-GATEMAN = Server(name="gateman", script="gateman_echo.py")
-GATEMAN_ASYNC = Server(name="gateman async", script="gateman_echo.py", arguments=("--async",))
+    package: str = ""
+    worker: str = "launch.py"
+    load: tuple[tuple[str, str | bool], ...] = ()
+    can_compress: bool = False
+    python_path: str = ""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -163,23 +171,28 @@ def _is_listening(port: int) -> bool:
     return False
 
 
-def _children(pid: int) -> list[int]:
-    """Find the processes that serve under a master; beside them it has a router."""
+def _workers(pid: int, mark: str) -> list[int]:
+    """Find the processes that serve under a master; beside them it may have others."""
     words = Path(f"/proc/{pid}/task/{pid}/children").read_text().split()
-    commands = {int(word): Path(f"/proc/{word}/cmdline").read_bytes() for word in words}
-    return [child for child, command in commands.items() if b"launch.py" in command]
+    commands = {int(word): Path(f"/proc/{word}/cmdline").read_text() for word in words}
+    return [child for child, command in commands.items() if mark in command]
 
 
-def _wait_until_listening(process: subprocess.Popen[bytes], port: int, name: str) -> None:
+def _wait_until_serving(
+    process: subprocess.Popen[bytes], port: int, server: Server, log: Path
+) -> list[int]:
     until = time.monotonic() + START_TIMEOUT
     while time.monotonic() < until:
         if process.poll() is not None:
-            sys.exit(f"{name} ended with {process.returncode} before it listened (see above)")
+            said = log.read_text(errors="replace").strip().splitlines() or ["nothing"]
+            raise Unmeasured(f"it ended with {process.returncode}, and said: {said[-1]}")
         # Not by connecting: a connection that ends before TLS is a traceback in picows' log.
         if _is_listening(port):
-            return
+            pids = _workers(process.pid, server.worker) if server.worker else [process.pid]
+            if pids:
+                return pids
         time.sleep(0.02)
-    sys.exit(f"{name} did not listen within {START_TIMEOUT:.0f} s")
+    raise Unmeasured(f"it did not listen within {START_TIMEOUT:.0f} s")
 
 
 @contextmanager
@@ -193,25 +206,33 @@ def running(server: Server, *, secure: bool) -> Iterator[Subject]:
 
     Yields:
         The running server; it listens.
+
+    Raises:
+        Unmeasured: It did not start.
     """
     port = free_port()
     words = ["taskset", "-c", str(cores()[0]), sys.executable]
     words += [str(HERE / "servers" / server.script), f"--port={port}", *server.arguments]
     if secure:
         words.append(f"--certificate={certificate()}")
-    process = subprocess.Popen(words)
-    try:
-        _wait_until_listening(process, port, server.name)
-        # A server with a master process serves from its children.
-        pids = _children(process.pid) or [process.pid]
-        yield Subject(pid=pids[0], port=port, pids=tuple(pids))
-    finally:
-        process.terminate()
+    with tempfile.TemporaryDirectory() as folder:
+        # Two of one script may run at once: a pid file each.
+        surroundings = {**os.environ, "RUNTIME_DIRECTORY": folder}
+        if server.python_path:
+            surroundings["PYTHONPATH"] = server.python_path
+        log = Path(folder) / "log"
+        with log.open("wb") as said:
+            process = subprocess.Popen(words, env=surroundings, stdout=said, stderr=said)
         try:
-            process.wait(STOP_TIMEOUT)
-        except subprocess.TimeoutExpired:
-            process.kill()
-            process.wait()
+            pids = _wait_until_serving(process, port, server, log)
+            yield Subject(pid=pids[0], port=port, pids=tuple(pids))
+        finally:
+            process.terminate()
+            try:
+                process.wait(STOP_TIMEOUT)
+            except subprocess.TimeoutExpired:
+                process.kill()
+                process.wait()
 
 
 def conditions() -> str:

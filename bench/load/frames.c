@@ -87,7 +87,7 @@ static void end_message(struct connection *c, int64_t at) {
             fail(c, "an echo differs from what was sent");
             return;
         }
-        packed_messages += measuring;
+        if (measuring) packed_messages++, packed_bytes += c->message_size;
     } else if (c->message_size != options.size) {
         fail(c, "an echo of %" PRIu64 " bytes", c->message_size);
         return;

@@ -56,7 +56,7 @@ extern SSL_CTX *tls;
 extern int poller;
 extern bool refilling, measuring;
 extern int opened, opening, started, closed;
-extern uint64_t messages, errors, packed_messages, resumptions;
+extern uint64_t messages, errors, packed_messages, packed_bytes, resumptions;
 
 /* main.c */
 int64_t now(void);

@@ -38,7 +38,7 @@ struct connection *connections;
 SSL_CTX *tls;
 int poller, opened, opening, started, closed;
 bool refilling, measuring;
-uint64_t messages, errors, packed_messages, resumptions;
+uint64_t messages, errors, packed_messages, packed_bytes, resumptions;
 
 static int timer;
 static int64_t waited;
@@ -231,12 +231,12 @@ static void measure(void) {
     if (!options.handshakes) drain();
     printf("{\"messages\": %" PRIu64 ", \"seconds\": %.6f, \"rate\": %.1f, \"p50_us\": %.1f, "
            "\"p99_us\": %.1f, \"p999_us\": %.1f, \"max_us\": %.1f, \"errors\": %" PRIu64
-           ", \"packed\": %" PRIu64 ", \"resumed\": %" PRIu64
+           ", \"packed\": %" PRIu64 ", \"packed_bytes\": %" PRIu64 ", \"resumed\": %" PRIu64
            ", \"cpu_seconds\": %.6f, \"busy\": %.4f, \"queued_seconds\": %.6f, "
            "\"server_cpu_seconds\": %.6f, \"server_queued_seconds\": %.6f}\n",
            messages, seconds, (double)messages / seconds, microseconds_at(0.5),
            microseconds_at(0.99), microseconds_at(0.999), largest_microseconds(), errors,
-           packed_messages, resumptions, cpu, busy, queued, server_cpu, server_queued);
+           packed_messages, packed_bytes, resumptions, cpu, busy, queued, server_cpu, server_queued);
 }
 
 /* Hold the connections open, answer pings, and end with standard input. */

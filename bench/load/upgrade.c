@@ -62,7 +62,7 @@ static const char *check_response(struct connection *c, char *head) {
     }
     if (upgrades != 1) return "not exactly one Upgrade: websocket";
     if (upgraded != 1) return "not exactly one Connection: Upgrade";
-    if (compresses != options.compress) return "it does not compress as asked";
+    if (compresses != options.compress) return "it does not compress without context";
     return accepted == 1 ? NULL : "not exactly one right Sec-WebSocket-Accept";
 }
 

@@ -1,12 +1,14 @@
 """
 An echo as a user of gateman would write it, with everything on that is on by default.
 
-Heartbeat, limits, UTF-8 check and the closing handshake are all in force.
+Heartbeat, UTF-8 check, the closing handshake and all limits are in force, but two, which count what
+a load generator alone is too much for: connections of one address, and handshakes.
 """
 
 import argparse
+import logging
 
-from gateman import Connection, Worker
+from gateman import Connection, Deflate, Worker
 
 
 def echo(connection: Connection, message: str | bytes) -> None:
@@ -25,14 +27,18 @@ def main() -> None:
     parser.add_argument("--port", type=int, required=True)
     parser.add_argument("--certificate", help="PEM with the key in it; without, plain ws")
     parser.add_argument("--async", dest="is_async", action="store_true")
+    parser.add_argument("--compress", action="store_true")
     arguments = parser.parse_args()
     pem = arguments.certificate
     worker = Worker(
         f"websocket://127.0.0.1:{arguments.port}",
         {"ssl": {"local_cert": pem, "local_pk": pem}} if pem else None,
         transport="ssl" if pem else "tcp",
+        compression=Deflate() if arguments.compress else None,
+        limits={"max_connections_per_ip": None, "max_handshakes_per_second": None},
     )
     worker.on_message = echo_async if arguments.is_async else echo
+    logging.getLogger("gateman").setLevel(logging.WARNING)
     Worker.run_all()
 
 
