@@ -1,5 +1,5 @@
 """
-A small chat over wss: everybody sees what everybody writes.
+A chat over wss with rooms and names, served by two processes that share their guests.
 
     make demo                          then open https://localhost:8282/
     PORT=9443 make demo                on another port
@@ -9,65 +9,108 @@ The certificate is for development: an authority of your own signs it, and the d
 make a browser trust that. The page is gateman's test page.
 """
 
-import itertools
 import os
 import sys
+from collections.abc import Awaitable
+from typing import TypeVar
 
-from gateman import Connection, Worker
+from gateman import Connection, Partial, Worker, hub
 from gateman.ops.certificates import data_folder, development_certificate, trust_instructions
 
 ADDRESS = os.environ.get("ADDRESS", "localhost")
 PORT = sys.argv[1] if len(sys.argv) > 1 else os.environ.get("PORT", "8282")
+
+T = TypeVar("T")
+
+LOBBY = "lobby"
+HELP = "Write, and all in your room read it. /name NAME, /room ROOM, /who, /rooms, /help"
+MAX_LENGTH = 40  # characters of a name, or of a room's
 
 certificate = development_certificate([ADDRESS], data_folder() / "demo")
 worker = Worker(
     f"websocket://{'127.0.0.1' if ADDRESS == 'localhost' else ADDRESS}:{PORT}",
     {"ssl": {"local_cert": str(certificate.certificate), "local_pk": str(certificate.key)}},
     name="chat",
+    count=2,
 )
 worker.transport = "ssl"
 worker.test_page = True
 
-numbers = itertools.count(1)
-names: dict[Connection, str] = {}
-
-
-def tell_everybody(message: str | bytes) -> None:
-    """Send to all who are here."""
-    for connection in names:
-        connection.send(message)
-
 
 @worker.on_worker_start
-def explain(_: Worker) -> None:
-    """Tell people what to do now."""
-    print(trust_instructions(certificate))
-    print("Until then the browser warns, which you may accept for this page. For a phone, run")
-    print("it with ADDRESS=... in front, an address of this machine that the phone can reach.\n")
-    print(f"The chat: open https://{ADDRESS}:{PORT}/ in two windows, connect, and write.")
-    print("Ctrl-C ends it.\n", flush=True)
+def explain(started: Worker) -> None:
+    """Tell people what to do now; one process does, and it is told once."""
+    if started.id == 0:
+        print(trust_instructions(certificate))
+        print("Until then the browser warns, which you may accept for this page. For a phone, run")
+        print("it with ADDRESS=... in front, an address of this machine that it can reach.\n")
+        print(f"The chat: open https://{ADDRESS}:{PORT}/ in two windows, connect, and write.")
+        print("Two processes serve it, and you need not know which. Ctrl-C ends it.\n", flush=True)
 
 
 @worker.on_open
-def welcome(connection: Connection) -> None:
-    """Name whoever comes."""
-    names[connection] = f"guest {next(numbers)}"
-    tell_everybody(f"{names[connection]} is here, which makes {len(names)}")
+async def welcome(connection: Connection) -> None:
+    """Give whoever comes a name, and a room."""
+    guest = connection.session
+    # A client id ends in its number, and the process' name is random: together they are short.
+    guest["name"] = f"guest-{connection.client_id[8:]}"
+    connection.send(f"Welcome, {guest['name']}! {HELP}")
+    await enter(connection, LOBBY)
+
+
+async def known(answer: Awaitable[T]) -> T:
+    """Do without what a process that hangs would have answered: guests would wait for it."""
+    try:
+        return await answer
+    except Partial as partial:
+        return partial.value
+
+
+async def enter(connection: Connection, room: str) -> None:
+    """Move somebody into a room, and tell those who are there."""
+    guest = connection.session
+    guest["room"] = room
+    await connection.join(room)
+    count = await known(hub.count_group(room))
+    hub.send_to_group(room, f"{guest['name']} is in {room}, which makes {count}")
 
 
 @worker.on_message
-def pass_on(connection: Connection, message: str | bytes) -> None:
-    """Pass on what somebody writes, also to whoever wrote it; bytes as they are."""
-    if isinstance(message, str):
-        message = f"{names[connection]}: {message}"
-    tell_everybody(message)
+async def take(connection: Connection, message: str | bytes) -> None:
+    """Do what somebody wants, or pass on what somebody writes; bytes as they are."""
+    guest = connection.session
+    if isinstance(message, bytes):
+        hub.send_to_group(guest["room"], message)
+        return
+    command, _, word = message.partition(" ")
+    word = word.strip()[:MAX_LENGTH]
+    match command:
+        case "/name" if word:
+            hub.send_to_group(guest["room"], f"{guest['name']} is now {word}")
+            guest["name"] = word
+        case "/room" if word:
+            await connection.leave(guest["room"])
+            hub.send_to_group(guest["room"], f"{guest['name']} went to {word}")
+            await enter(connection, word)
+        case "/who":
+            sessions = await known(hub.sessions_of_group(guest["room"]))
+            names = sorted(session["name"] for session in sessions.values())
+            connection.send(f"In {guest['room']}: {', '.join(names)}")
+        case "/rooms":
+            connection.send(f"Rooms: {', '.join(sorted(await known(hub.groups())))}")
+        case _ if message.startswith("/"):
+            connection.send(HELP)
+        case _:
+            hub.send_to_group(guest["room"], f"{guest['name']}: {message}")
 
 
 @worker.on_close
 def part(connection: Connection, code: int, reason: str) -> None:
     """Say who left; who never got in is no guest."""
-    if name := names.pop(connection, None):
-        tell_everybody(f"{name} left ({code}{reason and f', {reason}'})")
+    guest = connection.session
+    if "room" in guest:
+        why = f"{code}{reason and f', {reason}'}"
+        hub.send_to_group(guest["room"], f"{guest['name']} left ({why})")
 
 
 Worker.run_all()

@@ -14,6 +14,7 @@ from pathlib import Path
 import pytest
 from websockets.sync.client import connect
 
+from tests.support.browser import Chromium
 from tests.support.proxies import free_port
 
 DEMO = Path(__file__).parents[2] / "examples" / "demo.py"
@@ -29,12 +30,14 @@ class Demo:
         process: Its process, which listens.
         port: Where.
         said: What it printed until it listened.
-        trust: The context of a client that trusts its authority.
+        authority: A file with its authority.
+        trust: The context of a client that trusts that.
     """
 
     process: subprocess.Popen[str]
     port: int
     said: str
+    authority: Path
     trust: ssl.SSLContext
 
 
@@ -60,8 +63,9 @@ def demo(tmp_path: Path) -> Iterator[Demo]:
         try:
             assert process.stdout is not None
             said = ""
-            # The log's line; the test's own deadline ends this if it never comes.
-            while "listens on" not in said:
+            # What one process says, and the log's line; the test's own deadline ends this if one
+            # of them never comes.
+            while "Ctrl-C ends it" not in said or "listens on" not in said:
                 line = process.stdout.readline()
                 assert line, said
                 said += line
@@ -70,7 +74,7 @@ def demo(tmp_path: Path) -> Iterator[Demo]:
             # websockets' sync client reads and writes in two threads, and with TLS 1.3's tickets
             # hangs about once in 500 connections.
             trust.maximum_version = ssl.TLSVersion.TLSv1_2
-            yield Demo(process, port, said, trust)
+            yield Demo(process, port, said, authority, trust)
         finally:
             process.kill()
 
@@ -82,21 +86,128 @@ def test_it_says_what_to_do(demo: Demo) -> None:
     assert "Firefox" in demo.said
 
 
-def test_it_is_a_chat(demo: Demo) -> None:
-    """Everybody sees who comes, what everybody writes, and who leaves."""
-    address = f"wss://localhost:{demo.port}"
-    with ExitStack() as stack:
-        first = stack.enter_context(connect(address, ssl=demo.trust, proxy=None))
-        seen = [first.recv(TIMEOUT)]
-        with connect(address, ssl=demo.trust, proxy=None) as second:
-            second.send("Hello")
-            also_seen = [second.recv(TIMEOUT), second.recv(TIMEOUT)]
-            first.send(b"\x00\xff")
-            also_seen.append(second.recv(TIMEOUT))
-        seen += [first.recv(TIMEOUT) for _ in range(4)]
+class Guest:
+    """
+    Somebody in the chat.
 
-    assert also_seen == ["guest 2 is here, which makes 2", "guest 2: Hello", b"\x00\xff"]
-    assert seen == ["guest 1 is here, which makes 1", *also_seen, "guest 2 left (1000)"]
+    Attributes:
+        name: What the chat calls them at first.
+    """
+
+    def __init__(self, demo: Demo, stack: ExitStack) -> None:
+        self._client = stack.enter_context(
+            connect(f"wss://localhost:{demo.port}", ssl=demo.trust, proxy=None)
+        )
+        self.name = str(self.read()).removeprefix("Welcome, ").partition("!")[0]
+
+    def say(self, message: str | bytes) -> None:
+        """Write something."""
+        self._client.send(message)
+
+    def read(self) -> str | bytes:
+        """Read the next message."""
+        return self._client.recv(TIMEOUT)
+
+    @property
+    def process(self) -> str:
+        """Which process serves them, as far as their name tells."""
+        return process_of(self.name)
+
+
+def process_of(name: str) -> str:
+    """Tell a guest's process, as far as the name tells that the chat gives."""
+    return name.partition("-")[2].partition("-")[0]
+
+
+def test_it_is_a_chat(demo: Demo) -> None:
+    """Everybody sees who comes, what everybody writes, and who leaves, whoever serves them."""
+    with ExitStack() as stack:
+        first = Guest(demo, stack)
+        assert first.read() == f"{first.name} is in lobby, which makes 1"
+        with ExitStack() as others:
+            # Each process has its share; the second may take a while to come.
+            second = Guest(demo, others)
+            count = 2
+            assert first.read() == second.read() == f"{second.name} is in lobby, which makes 2"
+            while second.process == first.process:
+                second = Guest(demo, others)
+                count += 1
+                arrival = f"{second.name} is in lobby, which makes {count}"
+                assert first.read() == second.read() == arrival
+            second.say("Hello")
+            assert first.read() == second.read() == f"{second.name}: Hello"
+            first.say(b"\x00\xff")
+            assert first.read() == second.read() == b"\x00\xff"
+        left = {str(first.read()) for _ in range(count - 1)}
+
+    assert f"{second.name} left (1000)" in left
+
+
+def test_it_has_names_and_rooms(demo: Demo) -> None:
+    """Who goes to another room is read there, and no more where they were."""
+    with ExitStack() as stack:
+        ann = Guest(demo, stack)
+        assert ann.read() == f"{ann.name} is in lobby, which makes 1"
+        bob = Guest(demo, stack)
+        assert ann.read() == bob.read() == f"{bob.name} is in lobby, which makes 2"
+        ann.say("/name Ann")
+        assert ann.read() == bob.read() == f"{ann.name} is now Ann"
+        bob.say("/name Bob")
+        assert ann.read() == bob.read() == f"{bob.name} is now Bob"
+        bob.say("/who")
+        assert bob.read() == "In lobby: Ann, Bob"
+        bob.say("/room jazz")
+        assert ann.read() == "Bob went to jazz"
+        assert bob.read() == "Bob is in jazz, which makes 1"
+        ann.say("Is anybody here?")
+        assert ann.read() == "Ann: Is anybody here?"
+        bob.say("/rooms")
+        assert bob.read() == "Rooms: jazz, lobby"
+        bob.say("/dance")
+        assert str(bob.read()).startswith("Write, and all in your room read it.")
+
+
+# What a person does with the page, and sees on it; its own script brings $.
+HANDS = """
+globalThis.until = (check) => new Promise((resolve) => {
+    const look = () => check() ? resolve(null) : setTimeout(look, 5);
+    look();
+});
+globalThis.heard = () => Array.from(
+    document.querySelectorAll("#log .received .body"), (body) => body.textContent);
+globalThis.hears = (text) => until(() => heard().includes(text));
+globalThis.say = (text) => { $("message").value = text; $("send").click(); };
+"""
+
+
+def test_a_browser_talks_with_whom_another_process_serves(demo: Demo) -> None:
+    """The page that the demo names is a way into the chat, whatever process it got to."""
+    if missing := Chromium.missing():
+        pytest.skip(missing)
+    with Chromium([demo.authority.read_text()]) as page, ExitStack() as stack:
+        page.open(f"https://localhost:{demo.port}/")
+        page.paste(HANDS)
+        page.evaluate('$("connect").click(), until(() => heard().length >= 2)')
+        name = page.evaluate("heard()")[0].removeprefix("Welcome, ").partition("!")[0]
+        guest = Guest(demo, stack)
+        while guest.process == process_of(name):
+            guest = Guest(demo, stack)
+        guest.say("/name Ann")
+        guest.say("Hello, browser")
+        page.evaluate('hears("Ann: Hello, browser")')
+        page.evaluate(f'say("/name Bob"), hears("{name} is now Bob")')
+        page.evaluate('say("Hello, Ann"), hears("Bob: Hello, Ann")')
+        lines = []
+        while lines[-1:] != ["Bob: Hello, Ann"]:
+            lines.append(str(guest.read()))
+
+    # The guests before this one, which got to the browser's process, may be announced late.
+    assert [line for line in lines if " is in lobby, " not in line] == [
+        f"{guest.name} is now Ann",
+        "Ann: Hello, browser",
+        f"{name} is now Bob",
+        "Bob: Hello, Ann",
+    ]
 
 
 def test_its_page_is_the_test_page(demo: Demo) -> None:

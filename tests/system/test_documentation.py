@@ -43,11 +43,13 @@ def trusting() -> ssl.SSLContext:
 def test_the_readme_shows_the_examples() -> None:
     """Each Python block of the README is an example, or a part of one."""
     blocks = re.findall(r"```python\n(.*?)```", README, re.DOTALL)
-    examples = [body(program(name)) for name in ("wss.py", "ws.py", "rooms.py")]
+    names = ("wss.py", "ws.py", "rooms.py", "notifications/with_django.py")
+    examples = [body(program(name)) for name in names]
 
-    assert len(blocks) == 3
+    assert len(blocks) == 4
     assert blocks[:2] == examples[:2]
     assert blocks[2] in examples[2]
+    assert blocks[3] in examples[3]
 
 
 def test_the_guide_names_every_option_and_callback() -> None:
