@@ -10,6 +10,7 @@ import pytest
 
 from gateman import Connection
 from gateman.master.vitals import Vitals, memory
+from gateman.service import Service
 from gateman.timer import Timers
 from tests.support.loop import on_loop
 from tests.support.server import Journal, authority, serve
@@ -73,6 +74,45 @@ async def test_the_rate_is_of_the_last_seconds() -> None:
 
         assert rates == [0.0, 10.0, 5.0, 3.3, 2.5, 2.0, 0.0, 0.0, 0.0]
         assert vitals.report(0.0)["qps"] == 0.0
+
+
+class Crowded(Service):
+    """A service that says that it has very many connections."""
+
+    present = 0
+    received = 0
+
+    @property
+    def present_count(self) -> int:
+        """As many as the test wants."""
+        return self.present
+
+    @property
+    def message_count(self) -> int:
+        """As many as the test wants."""
+        return self.received
+
+
+@on_loop
+async def test_messages_of_very_many_are_added_up_less_often() -> None:
+    """It takes time in which nobody is served; the rate is that between two such sums."""
+    async with serve() as server:
+        service = Crowded(server.service.settings, {}, None, {})
+        service.present = 20_000
+        vitals = Vitals(service, Timers())
+        seen = []
+        for second in range(8):
+            service.received = 100 * second
+            report = vitals.beat(float(second))
+            seen.append((report["messages"], report["qps"]))
+
+        assert [messages for messages, _ in seen] == [0, 0, 200, 200, 400, 400, 600, 600]
+        assert [qps for _, qps in seen] == [0.0, 0.0, *[100.0] * 6]
+
+        service.present = 10
+        service.received = 1000
+
+        assert vitals.report(7.5)["messages"] == 1000
 
 
 @on_loop
