@@ -50,6 +50,7 @@ ENVELOPES: list[e.Envelope] = [
     e.Hello(NODE, has_clients=True, is_new=False, was_away=True, nodes=(NodeId("n"), NodeId("m"))),
     e.Bye(NODE),
     e.Parcel(NODE, b"theirs"),
+    e.Letters(NODE, 3, [e.Letter(CLIENT, is_text=True, payload=b"one")]),
 ]
 
 

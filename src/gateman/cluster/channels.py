@@ -14,7 +14,7 @@ from itertools import islice
 from typing import NamedTuple
 
 from ..bus.subjects import Subject, subject
-from .envelope import Mark, Messages, Scope
+from .envelope import Letters, Mark, Messages, Scope
 from .names import NodeId
 
 # One service's messages are no other's, also where a NATS is used by several programs.
@@ -61,6 +61,7 @@ def subject_of(channel: Channel) -> Subject:
     return subject(_PREFIX, _KINDS[channel.scope], channel.name)
 
 
+@lru_cache(maxsize=4096)
 def node_channel(node: NodeId) -> Channel:
     """
     Name the channel of one process.
@@ -152,7 +153,7 @@ class Seen:
     def __len__(self) -> int:
         return len(self._expected)
 
-    def messages(self, channel: Channel, messages: Messages) -> int:
+    def messages(self, channel: Channel, messages: Messages | Letters) -> int:
         """
         Take note of messages.
 

@@ -84,6 +84,36 @@ class Messages(Struct, frozen=True, array_like=True, forbid_unknown_fields=True,
     items: list[Item]
 
 
+class Letter(Struct, frozen=True, array_like=True, forbid_unknown_fields=True):
+    """
+    A message for one client.
+
+    Attributes:
+        client: Whom it is for.
+        is_text: Whether it is text, or bytes.
+        payload: It; of a text, its UTF-8.
+    """
+
+    client: _Client
+    is_text: bool
+    payload: bytes
+
+
+class Letters(Struct, frozen=True, array_like=True, forbid_unknown_fields=True, tag="n"):
+    """
+    Messages of one sender to single clients of one process, in order.
+
+    Attributes:
+        source: Who sends.
+        number: How many messages the sender had sent on this subject before these.
+        items: The messages.
+    """
+
+    source: _Node
+    number: _Count
+    items: list[Letter]
+
+
 class Mark(Struct, frozen=True, array_like=True, forbid_unknown_fields=True, tag="k"):
     """
     How far a sender has come on a subject; tells receivers what they have missed at its end.
@@ -291,7 +321,7 @@ class Parcel(Struct, frozen=True, array_like=True, forbid_unknown_fields=True, t
     data: bytes
 
 
-Envelope = Messages | Mark | Command | Question | Answer | Hello | Bye | Parcel
+Envelope = Messages | Letters | Mark | Command | Question | Answer | Hello | Bye | Parcel
 
 # Beside its messages, what an envelope takes at most that has one of them: source, number, a
 # name of 255 bytes, and their headers.
@@ -342,7 +372,7 @@ def decode(data: bytes, *, max_size: int) -> Envelope:
         raise EnvelopeError(f"an envelope has {version}, and this process knows {VERSION}")
     try:
         envelope: Envelope = _decoder.decode(memoryview(data)[1:])
-        if isinstance(envelope, Messages):
+        if isinstance(envelope, (Messages, Letters)):
             for item in envelope.items:
                 if item.is_text and not item.payload.isascii():
                     item.payload.decode()

@@ -12,6 +12,7 @@ from .envelope import (
     Dissolve,
     Join,
     Leave,
+    Letter,
     Scope,
     SetSession,
     Unbind,
@@ -89,6 +90,22 @@ class Local:
                 found = map(self.registry.member, exclude)
                 excluded = {member for member in found if member is not None}
             self.fanout.send(members, opcode, payload, excluded)
+
+    def deliver(self, letter: Letter) -> bool:
+        """
+        Send a message to one client.
+
+        Args:
+            letter: The message, and whom it is for.
+
+        Returns:
+            Whether the client is here.
+        """
+        member = self.registry.member(letter.client)
+        if member is None:
+            return False
+        self.fanout.send((member,), 1 if letter.is_text else 2, letter.payload)
+        return True
 
     def count_missing(self, clients: tuple[str, ...]) -> int:
         """

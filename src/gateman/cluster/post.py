@@ -13,7 +13,18 @@ from itertools import islice
 from ..bus.subjects import Subject
 from ..errors import BusError, EnvelopeError, HubError
 from .channels import Channel, Sent, subject_of
-from .envelope import OVERHEAD, Command, Envelope, Item, Mark, Messages, Scope, encode
+from .envelope import (
+    OVERHEAD,
+    Command,
+    Envelope,
+    Item,
+    Letter,
+    Letters,
+    Mark,
+    Messages,
+    Scope,
+    encode,
+)
 from .names import ClientId, NodeId
 
 # bytes; then the turn is not waited for. Precedent: the fan-out's bound.
@@ -21,6 +32,9 @@ _MAX_PENDING_SIZE = 64 << 10
 
 # What an item or a name of an envelope takes beside its bytes.
 _ITEM_OVERHEAD = 16  # bytes
+
+# What a letter takes beside its message: a client id of 64 characters, and headers.
+_LETTER_OVERHEAD = 80  # bytes
 
 # For how many channels a mark is sent after a gap: a message each, all at once.
 _MAX_MARKS = 1024
@@ -31,6 +45,8 @@ _MAX_REMEMBERED = 16384
 
 
 class _Batch:
+    """Messages to the same clients."""
+
     __slots__ = ("channel", "items", "names", "scope", "size")
 
     def __init__(self, channel: Channel, scope: Scope, names: tuple[str, ...]) -> None:
@@ -39,6 +55,26 @@ class _Batch:
         self.names = names
         self.items: list[Item] = []
         self.size = 0
+
+    def envelope(self, node: NodeId, number: int) -> Messages:
+        return Messages(node, number, self.scope, self.names, self.items)
+
+
+class _Letters:
+    """Messages to single clients of one process."""
+
+    __slots__ = ("channel", "items", "size")
+
+    def __init__(self, channel: Channel) -> None:
+        self.channel = channel
+        self.items: list[Letter] = []
+        self.size = 0
+
+    def envelope(self, node: NodeId, number: int) -> Letters:
+        return Letters(node, number, self.items)
+
+
+_Pending = _Batch | _Letters | tuple[Channel, Callable[[], Envelope]]
 
 
 class Post:
@@ -76,7 +112,7 @@ class Post:
         self._call_soon = call_soon
         self._counts = counts
         self._sent = Sent()
-        self._pending: list[_Batch | tuple[Channel, Callable[[], Envelope]]] = []
+        self._pending: list[_Pending] = []
         self._pending_size = 0
         self._is_due = False
         self._taken: deque[int] = deque(maxlen=_MAX_REMEMBERED)
@@ -140,6 +176,31 @@ class Post:
         if self._pending_size > _MAX_PENDING_SIZE:
             self.flush()
 
+    def send_letter(self, channel: Channel, client: ClientId, opcode: int, payload: bytes) -> None:
+        """
+        Publish a message for one client at the end of this turn.
+
+        Args:
+            channel: Its process's.
+            client: Whom it is for.
+            opcode: 1 for text, 2 for binary.
+            payload: The message; it was checked.
+        """
+        size = len(payload) + _LETTER_OVERHEAD
+        last = self._pending[-1] if self._pending else None
+        if not (
+            isinstance(last, _Letters)
+            and last.channel == channel
+            and last.size + size <= _MAX_PENDING_SIZE
+        ):
+            last = _Letters(channel)
+            self._add(last)
+        last.items.append(Letter(client, opcode == 1, payload))
+        last.size += size
+        self._pending_size += size
+        if self._pending_size > _MAX_PENDING_SIZE:
+            self.flush()
+
     def put(self, channel: Channel, make: Callable[[], Envelope]) -> None:
         """
         Publish something else at the end of this turn.
@@ -164,7 +225,7 @@ class Post:
         self._pending_size = 0
         pending, self._pending = self._pending, []
         for one in pending:
-            if isinstance(one, _Batch):
+            if isinstance(one, (_Batch, _Letters)):
                 self._flush_batch(one)
             else:
                 self._flush_other(*one)
@@ -182,18 +243,16 @@ class Post:
         latest = list(islice(reversed(self._taken), payload_count))
         return sum(latest) + payload_count - len(latest)
 
-    def _add(self, one: _Batch | tuple[Channel, Callable[[], Envelope]]) -> None:
+    def _add(self, one: _Pending) -> None:
         self._pending.append(one)
         self._pending_size += _ITEM_OVERHEAD
         if not self._is_due:
             self._is_due = True
             self._call_soon(self.flush)
 
-    def _flush_batch(self, batch: _Batch) -> None:
+    def _flush_batch(self, batch: _Batch | _Letters) -> None:
         channel, count = batch.channel, len(batch.items)
-        number = self._sent.number(channel)
-        messages = Messages(self._node, number, batch.scope, batch.names, batch.items)
-        if self._put(channel, messages, count):
+        if self._put(channel, batch.envelope(self._node, self._sent.number(channel)), count):
             self._sent.add(channel, count)
             self._counts["published"] += count
         else:

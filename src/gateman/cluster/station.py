@@ -21,7 +21,6 @@ from .channels import EVERYBODY, Channel, Seen, channel_of, node_channel, subjec
 from .deeds import DONE, Deed, Order, failed
 from .envelope import (
     Answer,
-    Bind,
     Bye,
     ClientAction,
     Command,
@@ -29,7 +28,7 @@ from .envelope import (
     Envelope,
     Hello,
     Item,
-    Join,
+    Letters,
     Mark,
     Messages,
     Parcel,
@@ -41,6 +40,7 @@ from .envelope import (
     decode,
 )
 from .fanout import Fanout
+from .interest import channel_of_topic, topic_of
 from .local import Local
 from .names import ClientId, Group, NodeId, node_of
 from .post import Post
@@ -175,14 +175,14 @@ class Station:
         if self.bus is None:
             return []
         for topic in change.lost:
-            channel = _channel(topic)
+            channel = channel_of_topic(topic)
             self.bus.unsubscribe(subject_of(channel))
             self._seen.forget_channel(channel, self.presence.nodes.names())
         return [self._subscribe(topic) for topic in change.gained]
 
     def _subscribe(self, topic: Topic) -> Awaitable[None]:
         assert self.bus is not None
-        return self.bus.subscribe(subject_of(_channel(topic)), self._receive)
+        return self.bus.subscribe(subject_of(channel_of_topic(topic)), self._receive)
 
     # Sending.
 
@@ -235,11 +235,14 @@ class Station:
         if post is not None:
             for there in by_node.values():
                 post.check(payload, tuple(there), ())
-        self._count("unknown_client", self.local.count_missing(here))
-        self.local.send(Scope.CLIENTS, here, ((opcode, payload, ()),))
+        if here:
+            self._count("unknown_client", self.local.count_missing(here))
+            self.local.send(Scope.CLIENTS, here, ((opcode, payload, ()),))
         for node, there in by_node.items():
             if post is None or self.presence.is_unknown(node):
                 self._count("unknown_client", len(there))
+            elif len(there) == 1:
+                post.send_letter(node_channel(node), there[0], opcode, payload)
             else:
                 item = Item(opcode == 1, payload)
                 post.send(node_channel(node), Scope.CLIENTS, tuple(there), item)
@@ -299,7 +302,7 @@ class Station:
             if self.tenant is not None and self.tenant.do_early(action):
                 return DONE
             return self._unknown(error)
-        topic = _topic(action)
+        topic = topic_of(action)
         if topic is None or self.bus is None:
             return DONE
         return Deed(partial(self._wait_until_routed, topic, routed))
@@ -355,7 +358,7 @@ class Station:
             self._refuse(error)
             return
         match envelope:
-            case Messages():
+            case Messages() | Letters():
                 self._deliver(envelope)
             case Mark():
                 channel = channel_of(envelope.scope, envelope.names, self.node)
@@ -390,11 +393,18 @@ class Station:
             except EnvelopeError as error:
                 self._refuse(error)
 
-    def _deliver(self, messages: Messages) -> None:
+    def _deliver(self, messages: Messages | Letters) -> None:
+        self.counts["received"] += len(messages.items)
+        if isinstance(messages, Letters):
+            channel = node_channel(self.node)
+            self._miss(messages.source, self._seen.messages(channel, messages))
+            for letter in messages.items:
+                if not self.local.deliver(letter):
+                    self._count("unknown_client")
+            return
         scope, names = messages.scope, messages.names
         channel = channel_of(scope, names, self.node)
         self._miss(messages.source, self._seen.messages(channel, messages))
-        self.counts["received"] += len(messages.items)
         if scope is Scope.CLIENTS:
             missing = self.local.count_missing(names)
             self._count("unknown_client", missing * len(messages.items))
@@ -485,18 +495,3 @@ class Station:
         line = self._sampled.line(cause, message, self._loop.time())
         if line is not None:
             logger.warning(line)
-
-
-def _channel(topic: Topic) -> Channel:
-    return Channel(Scope.UIDS if topic.kind is Kind.UID else Scope.GROUPS, topic.name)
-
-
-def _topic(action: ClientAction) -> Topic | None:
-    """What others have to route here, for an action to be in effect."""
-    match action:
-        case Join(_, group):
-            return Topic(Kind.GROUP, group)
-        case Bind(_, uid):
-            return Topic(Kind.UID, uid)
-        case _:
-            return None
