@@ -5,7 +5,7 @@ from dataclasses import replace
 import pytest
 
 from gateman.master.events import Beat, Policy, Slot
-from gateman.master.places import Crashes, Place, Process, State, overdue, share_out
+from gateman.master.places import SILENCE, Crashes, Place, Process, State, overdue, share_out
 
 POLICY = Policy(name="chat", count=1)
 
@@ -111,3 +111,25 @@ def test_a_slot_finds_its_processes() -> None:
 
     assert [process.pid for process in place.processes] == [10, 11, 12]
     assert place.process(11) is place.incoming
+
+
+def test_what_is_due_depends_on_where_a_process_is_in_its_life() -> None:
+    """To have begun to serve; to say that it lives; to have ended."""
+    (place,) = places(10)
+    current = place.current
+    assert current is not None
+    current.state = State.STARTING
+    instants = [place.instants]
+    current.state, current.stall_at = State.SERVING, 30.0
+    instants.append(place.instants)
+    current.is_silent = True
+    instants.append(place.instants)
+    current.state, current.kill_at, place.respawn_at = State.LEAVING, 40.0, 7.0
+    instants.append(place.instants)
+
+    assert instants == [
+        [None, None, 60.0],
+        [None, None, 30.0, SILENCE],
+        [None, None, 30.0],
+        [7.0, 40.0],
+    ]

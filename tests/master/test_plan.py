@@ -116,8 +116,8 @@ def test_business_workers_listen_nowhere() -> None:
 
     assert [one.settings for one in planned] == [None, None]
     assert [one.policy for one in planned] == [
-        Policy(name="business", count=1, drain=1),
-        Policy(name="other", count=2, drain=10),
+        Policy(name="business", count=1, drain=1, ends_last=True),
+        Policy(name="other", count=2, drain=10, ends_last=True),
     ]
     assert [listen_of(one) for one in made] == ["", ""]
 

@@ -393,6 +393,39 @@ def test_stop_without_processes() -> None:
     )
 
 
+def test_who_is_needed_to_the_end_is_told_last() -> None:
+    """Others part from their clients first, however it ends; a stop may become harder."""
+    both = [CHAT, replace(PAIR, ends_last=True)]
+    play(
+        serving(*both),
+        (5, StopAsked(is_graceful=False), [Close(0), Close(1), Stop(10)]),
+        (6, Exited(12, -9), []),
+        (7, Exited(10, 0), [Stop(11)]),
+        (8, Exited(11, 0), [Exit(0)]),
+    )
+    play(
+        serving(*both),
+        (5, StopAsked(is_graceful=True), [Close(0), Close(1), Drain(10)]),
+        (6, StopAsked(is_graceful=False), [Stop(10)]),
+        (7, Exited(10, 0), [Stop(11), Stop(12)]),
+    )
+    play(
+        serving(*both),
+        (5, StopAsked(is_graceful=True), [Close(0), Close(1), Drain(10)]),
+        (7, Exited(10, 0), [Drain(11), Drain(12)]),
+        (8, StopAsked(is_graceful=False), [Stop(11), Stop(12)]),
+        (20, Tick(), [Kill(11), Kill(12)]),
+    )
+
+
+def test_nobody_waits_for_others_that_are_not_there() -> None:
+    """Those who would end last end at once when they are alone."""
+    play(
+        serving(replace(PAIR, ends_last=True)),
+        (5, StopAsked(is_graceful=True), [Close(0), Drain(10), Drain(11)]),
+    )
+
+
 # Time, and the rest.
 
 

@@ -71,3 +71,9 @@ def test_duration(seconds: float, text: str) -> None:
 def test_size(count: int, text: str) -> None:
     """Memory is in mebibytes."""
     assert words.size(count) == text
+
+
+def test_lines_below_a_sentence() -> None:
+    """Each on its own, and nothing for none."""
+    assert "It says:" + words.indented(["one", "two"]) == "It says:\n    one\n    two"
+    assert words.indented([]) == ""

@@ -198,7 +198,7 @@ def test_facts_are_those_of_all_workers(tmp_path: Path, worker: Worker) -> None:
 
 
 def test_business_workers_count_by_their_deadlines(tmp_path: Path, worker: Worker) -> None:
-    """They have neither ports nor certificates; alone, they need as many descriptors as others."""
+    """They end after the others; alone, they need as many descriptors as they may have."""
     business = BusinessWorker(timeouts={"start": 90, "shutdown": 30})
     Worker._declared.remove(business)  # noqa: SLF001 - `run_all` is for scripts
     worker.limits = {"max_connections": 5000}
@@ -207,7 +207,7 @@ def test_business_workers_count_by_their_deadlines(tmp_path: Path, worker: Worke
     both = facts(Script(path), [worker, business], now=NOW)
     alone = facts(Script(path), [business], now=NOW)
 
-    assert (both.ports, both.start, both.shutdown, both.max_connections) == ((8282,), 90, 30, 5000)
+    assert (both.ports, both.start, both.shutdown, both.max_connections) == ((8282,), 90, 40, 5000)
     assert (alone.ports, alone.start, alone.shutdown, alone.max_connections) == ((), 90, 30, None)
 
 

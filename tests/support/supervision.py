@@ -24,12 +24,19 @@ def said(supervisor: Supervisor, now: float, event: Event) -> list[str]:
     return [one.text for one in supervisor.handle(event, now) if isinstance(one, Say)]
 
 
-def serving(policy: Policy = CHAT) -> Supervisor:
-    """Make a supervisor all of whose processes serve, since 0; their pids are 10, 11 and so on."""
-    supervisor = Supervisor([policy])
+def serving(*policies: Policy) -> Supervisor:
+    """
+    Make a supervisor all of whose processes serve, since 0; their pids are 10, 11 and so on.
+
+    Args:
+        policies: Its workers'; one that is ``CHAT`` if there are none.
+    """
+    declared = policies or (CHAT,)
+    supervisor = Supervisor(list(declared))
     supervisor.handle(Started(), 0)
-    for number in range(policy.count):
-        supervisor.handle(Spawned(Slot(0, number), 10 + number), 0)
-    for number in range(policy.count):
-        supervisor.handle(Ready(10 + number, policy), 0)
+    pids = range(10, 10 + len(supervisor.places))
+    for pid, place in zip(pids, supervisor.places, strict=True):
+        supervisor.handle(Spawned(place.slot, pid), 0)
+    for pid, place in zip(pids, supervisor.places, strict=True):
+        supervisor.handle(Ready(pid, declared[place.slot.worker]), 0)
     return supervisor

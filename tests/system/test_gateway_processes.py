@@ -4,11 +4,14 @@ import json
 import os
 import signal
 from collections.abc import Iterator
+from contextlib import ExitStack
 from pathlib import Path
 
 import pytest
+from websockets.sync.client import connect
 
 from tests.support.master import GATEMAN, Master, master, run, until
+from tests.support.server import TIMEOUT
 
 SCRIPT = """
 from gateman import BusinessWorker, Gateway
@@ -113,6 +116,37 @@ def test_status_shows_who_listens_nowhere(service: Master) -> None:
     assert "\nbusiness  -  " in shown
     assert "\nbusiness/1  " in shown
     assert (connections["connections"], connections["silent"]) == ([], [])
+
+
+LEAVING = """
+import os
+from gateman import BusinessWorker, Gateway
+
+gateway = Gateway("websocket://127.0.0.1:0", count=2, drain_window=0.2)
+business = BusinessWorker(count=2)
+
+@business.on_close
+def note(client_id, code, reason):
+    with open("closed.txt", "a") as file:
+        print(code, file=file)
+
+Gateway.run_all()
+"""
+
+
+@pytest.mark.parametrize("words", [[], ["-g"]], ids=["at once", "gracefully"])
+def test_a_stop_is_told_to_the_application(tmp_path: Path, words: list[str]) -> None:
+    """Gateways end first, so that each of their clients' ends is handled."""
+    with master(LEAVING, tmp_path) as service, ExitStack() as clients:
+        for _ in range(20):
+            client = connect(f"ws://127.0.0.1:{service.port}", close_timeout=TIMEOUT)
+            clients.enter_context(client)
+        stopped = service.gateman("stop", *words)
+        codes = (tmp_path / "closed.txt").read_text().split()
+
+        assert stopped.returncode == 0
+        assert codes == ["1012" if words else "1001"] * 20
+        assert "not handled" not in service.stderr
 
 
 def test_business_workers_may_be_alone(tmp_path: Path) -> None:

@@ -19,7 +19,6 @@ from gateman.master.events import (
     Spawn,
     Spawned,
     SpawnFailed,
-    Started,
     Stop,
     StopAsked,
     Tick,
@@ -65,13 +64,7 @@ def test_gentle_reload() -> None:
 
 def mixed() -> Supervisor:
     """Have a gateway (pid 10) and business workers (pids 11 and 12) that serve."""
-    supervisor = Supervisor([GATEWAY, BUSINESS])
-    supervisor.handle(Started(), 0)
-    for pid, slot in enumerate((Slot(0, 0), Slot(1, 0), Slot(1, 1)), 10):
-        supervisor.handle(Spawned(slot, pid), 0)
-    for pid in (10, 11, 12):
-        supervisor.handle(Ready(pid, GATEWAY if pid == 10 else BUSINESS), 0)
-    return supervisor
+    return serving(GATEWAY, BUSINESS)
 
 
 def test_a_reload_leaves_alone_what_is_not_reloadable() -> None:

@@ -34,6 +34,8 @@ class Policy:
         stall: Seconds without a sign of life after which a process counts as busy.
         shutdown: Seconds that a process has to stop.
         drain: Seconds that a process has to drain before it stops.
+        ends_last: Whether its processes stop only when all that are not so have: others need them
+            to the end.
         reloadable: Whether a reload that is not one of all renews its processes.
         restart_stalled: Whether a busy process is replaced.
         max_crashes: How many crashes in :data:`gateman.master.supervisor.CRASH_WINDOW` end the
@@ -50,6 +52,7 @@ class Policy:
     stall: float = 30.0
     shutdown: float = 10.0
     drain: float = 10.0
+    ends_last: bool = False
     reloadable: bool = True
     restart_stalled: bool = False
     max_crashes: int = 10

@@ -16,6 +16,11 @@ MAX_DELAY = 30.0  # seconds
 """Between two attempts, at most: a client's own back-off is about as long."""
 
 
+# Processes say each second that they live.
+SILENCE = 5.0  # seconds
+"""After this, clients do not wait for a process any longer."""
+
+
 class State(Enum):
     """Where a process is in its life; it only ever moves down this list."""
 
@@ -159,6 +164,20 @@ class Place:
     def processes(self) -> list[Process]:
         """All of its processes, the serving one first."""
         return [one for one in (self.current, self.incoming, *self.leaving) if one is not None]
+
+    @property
+    def instants(self) -> list[float | None]:
+        """When something of it is due, in monotonic seconds; ``None`` for what never is."""
+        instants = [self.respawn_at]
+        for process in self.processes:
+            instants.append(process.kill_at)
+            if process.state is State.STARTING:
+                instants.append(process.start_by)
+            elif process.state is State.SERVING:
+                instants.append(process.stall_at)
+                if not process.is_silent:
+                    instants.append(process.heard_at + SILENCE)
+        return instants
 
     def process(self, pid: int) -> Process:
         """

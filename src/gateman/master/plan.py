@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from ..declared import Declared
 from ..errors import ConfigError
 from ..gateway.buses import check_buses
+from ..gateway.business import BusinessWorker
 from ..listen import ListenAddress
 from ..options import Timeouts
 from ..settings import Settings
@@ -105,6 +106,8 @@ def policy_of(worker: Declared) -> Policy:
         stall=timeouts.stall,
         shutdown=timeouts.shutdown,
         drain=drain,
+        # When gateways part from their clients, the application hears of it.
+        ends_last=isinstance(worker, BusinessWorker),
         reloadable=worker.reloadable,
         restart_stalled=bool(worker.restart_stalled),
         max_crashes=worker.max_crashes,

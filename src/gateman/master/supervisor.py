@@ -15,10 +15,7 @@ from typing import assert_never
 
 from . import events, words
 from .events import Action, Event, Policy, Slot
-from .places import MAX_DELAY, Place, Process, Purpose, Reload, State, overdue, share_out
-
-# Processes say each second that they live. After this, clients do not wait for one any longer.
-_SILENCE = 5.0  # seconds
+from .places import MAX_DELAY, SILENCE, Place, Process, Purpose, Reload, State, overdue, share_out
 
 # What a process has beyond its own deadlines before it is killed.
 _GRACE = 2.0  # seconds
@@ -71,6 +68,8 @@ class Supervisor:
         self._reload: Reload | None = None
         self._has_begun = False
         self._is_graceful = False
+        # Told to end when all others have.
+        self._last: list[Process] = []
         self._code = 0
         self._todo: list[Action] = []
 
@@ -127,17 +126,8 @@ class Supervisor:
         Returns:
             Monotonic seconds; ``None`` when nothing waits for time to pass.
         """
-        due = [place.respawn_at for place in self.places]
-        for place in self.places:
-            for process in place.processes:
-                due.append(process.kill_at)
-                if process.state is State.STARTING:
-                    due.append(process.start_by)
-                elif process.state is State.SERVING:
-                    due.append(process.stall_at)
-                    if not process.is_silent:
-                        due.append(process.heard_at + _SILENCE)
-        return min((instant for instant in due if instant is not None), default=None)
+        instants = (instant for place in self.places for instant in place.instants)
+        return min((instant for instant in instants if instant is not None), default=None)
 
     @property
     def is_reloading(self) -> bool:
@@ -310,7 +300,7 @@ class Supervisor:
                 process.verdict = f"did not serve within {words.duration(policy.start)}"
                 self._do(events.Kill(process.pid))
         elif process.state is State.SERVING:
-            if now >= process.heard_at + _SILENCE:
+            if now >= process.heard_at + SILENCE:
                 process.is_silent = True
             if process.stall_at is not None and now >= process.stall_at:
                 process.stall_at = now + policy.stall
@@ -337,7 +327,7 @@ class Supervisor:
             if exited.status not in _AS_TOLD:
                 self._say("warning", f"{self.name(place.slot)} (pid {exited.pid}) {how}")
             if self.phase is Phase.STOPPING:
-                self._end_if_empty()
+                self._end_rest(now)
             elif self._reload is not None and self._reload.drains == exited.pid:
                 self._continue_reload()
             return
@@ -370,11 +360,11 @@ class Supervisor:
         policy = self._policies[place.slot.worker]
         if count >= policy.max_crashes:
             place.is_given_up = True
-            lines = "".join(f"\n    {line}" for line in place.last_lines)
             self._say(
                 "error",
                 f"{sentence}; the slot is given up after {count} crashes within"
-                f" {words.duration(now - place.crashes.first_at)}: `reload` tries again.{lines}",
+                f" {words.duration(now - place.crashes.first_at)}: `reload` tries again."
+                f"{words.indented(place.last_lines)}",
             )
             if all(
                 other.is_given_up for other in self.places if other.slot.worker == place.slot.worker
@@ -420,16 +410,29 @@ class Supervisor:
         for place in self.places:
             place.respawn_at = None
             for process in place.processes:
-                if is_graceful and process.state is State.SERVING:
+                is_serving = process.state is State.SERVING
+                if is_serving and process.policy.ends_last:
+                    self._leave(place, process, None)
+                    self._last.append(process)
+                elif is_serving and is_graceful:
                     self._drain(place, process, now)
-                elif not is_graceful or process.state is State.STARTING:
-                    self._leave(place, process, now + process.policy.shutdown + _GRACE)
-                    self._do(events.Stop(process.pid))
-        self._end_if_empty()
+                elif process not in self._last and not (is_graceful and process in place.leaving):
+                    self._end(place, process, now)
+        self._end_rest(now)
 
-    def _end_if_empty(self) -> None:
+    def _end(self, place: Place, process: Process, now: float) -> None:
+        self._leave(place, process, now + process.policy.shutdown + _GRACE)
+        self._do(events.Stop(process.pid))
+
+    def _end_rest(self, now: float) -> None:
+        """Go on with stopping: end those that others needed, and then the master."""
         if not self._by_pid:
             self._do(events.Exit(self._code))
+        elif all(place.process(pid) in self._last for pid, place in self._by_pid.items()):
+            self._last.clear()
+            for pid, place in self._by_pid.items():
+                end = self._drain if self._is_graceful else self._end
+                end(place, place.process(pid), now)
 
     # Reloading.
 
@@ -481,7 +484,7 @@ class Supervisor:
         done = reload.count - len(reload.waiting) - 1
         rest = f"; {done} of {reload.count} slots run the new code" if done else ""
         self._say("error", f"the reload failed{rest}")
-        self._do(events.Reloaded(f"{sentence}{rest}{_indented(place.last_lines)}"))
+        self._do(events.Reloaded(f"{sentence}{rest}{words.indented(place.last_lines)}"))
 
     # Finding.
 
@@ -493,7 +496,3 @@ class Supervisor:
 
     def _say(self, level: str, text: str) -> None:
         self._do(events.Say(level, text))
-
-
-def _indented(lines: tuple[str, ...]) -> str:
-    return "".join(f"\n    {line}" for line in lines)

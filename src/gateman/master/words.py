@@ -4,6 +4,7 @@ How processes end, and for how long, in words. PURE.
 Exit codes carry policy: three of them say that another attempt would end the same way.
 """
 
+from collections.abc import Iterable
 from signal import Signals
 
 from ..errors import ExitCode
@@ -69,6 +70,19 @@ def duration(seconds: float) -> str:
     if seconds < 2 * 86400:
         return f"{seconds / 3600:.0f} h"
     return f"{seconds / 86400:.0f} days"
+
+
+def indented(lines: Iterable[str]) -> str:
+    """
+    Put lines below a sentence.
+
+    Args:
+        lines: Without their ends.
+
+    Returns:
+        What to add to the sentence: each begins with the end of the line before it.
+    """
+    return "".join(f"\n    {line}" for line in lines)
 
 
 def size(count: int) -> str:

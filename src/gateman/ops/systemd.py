@@ -24,8 +24,8 @@ from pathlib import Path
 from ..declared import Declared
 from ..errors import ConfigError
 from ..master.files import UNITS
+from ..master.plan import policy_of
 from ..master.script import Script
-from ..options import Timeouts
 from ..settings import Settings
 from ..worker import Worker, settings_of
 
@@ -66,7 +66,8 @@ class Facts:
         sockets: The unix sockets that are listened on.
         files: What it reads: the script, the interpreter, certificates and keys.
         start: The largest ``timeouts.start``, in seconds.
-        shutdown: The largest ``timeouts.shutdown``, in seconds.
+        shutdown: What a stop may take, in seconds: the largest ``timeouts.shutdown``, and after it
+            that of business workers.
         max_connections: The largest ``limits.max_connections``; ``None`` where that is what the
             limit on descriptors leaves.
     """
@@ -112,7 +113,7 @@ def facts(
     if not workers:
         raise ConfigError("no worker is declared", 'write Worker("websocket://0.0.0.0:8282")')
     declared = [settings_of(worker, now=now) for worker in workers if isinstance(worker, Worker)]
-    timeouts = [Timeouts.of(worker.timeouts) for worker in workers]
+    policies = [policy_of(worker) for worker in workers]
     python = Path(sys.executable)
     limits = [settings.limits.max_connections for settings in declared]
     return Facts(
@@ -125,8 +126,12 @@ def facts(
         ports=tuple(one.listen.port for one in declared if not one.listen.path),
         sockets=tuple(Path(one.listen.path) for one in declared if one.listen.path),
         files=tuple(dict.fromkeys((script.path, python, *_tls_files(declared)))),
-        start=max(one.start for one in timeouts),
-        shutdown=max(one.shutdown for one in timeouts),
+        start=max(policy.start for policy in policies),
+        # Those that end last have their time after the others.
+        shutdown=sum(
+            max((policy.shutdown for policy in policies if policy.ends_last is last), default=0.0)
+            for last in (False, True)
+        ),
         max_connections=None if None in limits else max(filter(None, limits), default=None),
     )
 
