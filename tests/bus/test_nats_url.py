@@ -85,3 +85,20 @@ def test_what_makes_no_sense_is_refused_without_repeating_it(url: str, message: 
 
     assert caught.value.problem == message
     assert "s3cret" not in repr(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("host", "is_here"),
+    [
+        ("127.0.0.1", True),
+        ("127.8.8.8", True),
+        ("::1", True),
+        ("localhost", True),
+        ("10.0.0.7", False),
+        ("0.0.0.0", False),
+        ("localhost.example.com", False),
+    ],
+)
+def test_who_is_here_is_reached_by_nobody_else(host: str, *, is_here: bool) -> None:
+    """By its address; what names mean is for others to say."""
+    assert Server(host, 4222).is_here == is_here

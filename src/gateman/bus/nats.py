@@ -7,7 +7,6 @@ keeps 5 KiB and a task for each, and its ``flush()`` may overtake the subscripti
 """
 
 import asyncio
-import ipaddress
 import os
 import random
 import socket
@@ -153,7 +152,7 @@ class _Cluster:
                 raise BusError(self.url, "it goes on without TLS")
             link.wire = wire = NatsWire()
             await link.encrypt(self._context, server.host)
-        if not about.get("auth_required") and not _is_here(server.host):
+        if not about.get("auth_required") and not server.is_here:
             self._warn(server)
         wire.has_headers = about.get("headers") is True
         answer = self._credentials.answer(str(about.get("nonce", "")))
@@ -175,13 +174,6 @@ class _Cluster:
                 self.url,
                 server,
             )
-
-
-def _is_here(host: str) -> bool:
-    try:
-        return ipaddress.ip_address(host).is_loopback
-    except ValueError:
-        return host == "localhost"
 
 
 def _context(ca: PathLike | None, cert: PathLike | None, key: PathLike | None) -> ssl.SSLContext:

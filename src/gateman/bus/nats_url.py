@@ -10,6 +10,7 @@ Where NATS is and who we are, as a URL says it. Pure.
 Whatever is wrong with it is said without the URL itself: there is a password in it.
 """
 
+import ipaddress
 from dataclasses import dataclass, field
 from urllib.parse import unquote, urlsplit
 
@@ -32,6 +33,14 @@ class Server:
 
     host: str
     port: int
+
+    @property
+    def is_here(self) -> bool:
+        """Whether it is this machine by its address, so that others do not reach it."""
+        try:
+            return ipaddress.ip_address(self.host).is_loopback
+        except ValueError:
+            return self.host == "localhost"
 
     def __str__(self) -> str:
         return f"[{self.host}]:{self.port}" if ":" in self.host else f"{self.host}:{self.port}"

@@ -1,6 +1,5 @@
 """Which bus gateways and business workers may have: one for all, and none that is open to all."""
 
-import ipaddress
 from collections.abc import Mapping, Sequence
 from typing import Any
 from urllib.parse import urlsplit
@@ -60,17 +59,10 @@ def _check(options: Mapping[str, Any]) -> None:
     if where.user or where.password or where.token:
         return
     for server in where.servers:
-        if not _is_here(server.host):
+        if not server.is_here:
             raise ConfigError(
                 f"the bus {where} has no credentials, and {server} is another machine: whoever"
                 " reaches it could act as any client",
                 "let it ask for a user and password, a token, an nkey or a certificate, and"
                 " write them into bus=",
             )
-
-
-def _is_here(host: str) -> bool:
-    try:
-        return ipaddress.ip_address(host).is_loopback
-    except ValueError:
-        return host == "localhost"
