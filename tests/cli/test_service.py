@@ -29,6 +29,30 @@ def test_the_command_serves_the_same(tmp_path: Path, target: str, ending: str) -
         assert service.wait() == 0
 
 
+@pytest.mark.parametrize("target", ["server.py", "./server.py", "package.module"])
+def test_a_script_without_a_command_is_started(tmp_path: Path, target: str) -> None:
+    """``gateman server.py`` serves, and takes what ``gateman start`` takes."""
+    package = tmp_path / "package"
+    package.mkdir()
+    (package / "module.py").write_text(echo())
+    with master(echo(), tmp_path, command=[*GATEMAN, target, "-q"], listens=False) as service:
+        until(lambda: run([*GATEMAN, "status", target], tmp_path).returncode == 0)
+        stopped = run([*GATEMAN, "stop", target], tmp_path)
+
+        assert (stopped.returncode, stopped.stderr) == (0, "")
+        assert service.wait() == 0
+        assert service.stderr == ""
+
+
+def test_a_word_that_is_no_command(tmp_path: Path) -> None:
+    """What is no file either is refused, and nothing is started."""
+    (tmp_path / "server.py").write_text(echo())
+    asked = run([*GATEMAN, "serve", "server.py"], tmp_path)
+
+    assert asked.returncode == 2
+    assert "No such command 'serve'." in asked.stderr
+
+
 def test_stop_by_command(tmp_path: Path) -> None:
     """It returns when nothing is left: no process, no file, no socket."""
     with master(echo(), tmp_path) as service:

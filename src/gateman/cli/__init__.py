@@ -4,6 +4,7 @@ The ``gateman`` command. A command's module is imported only when it is used.
 Nothing here decides: each command calls one function of the rows below and prints.
 """
 
+import os
 import sys
 from importlib import import_module
 
@@ -44,11 +45,22 @@ class _Commands(click.Group):
         command = getattr(import_module(f".{_COMMANDS[name]}", __package__), name)
         return command if isinstance(command, click.Command) else None
 
+    def resolve_command(
+        self, ctx: click.Context, args: list[str]
+    ) -> tuple[str | None, click.Command | None, list[str]]:
+        """Find the command that is meant; a script alone is to be started."""
+        is_script = "." in args[0] or os.sep in args[0]
+        return super().resolve_command(ctx, ["start", *args] if is_script else args)
+
 
 @click.group(cls=_Commands, context_settings={"help_option_names": ["-h", "--help"]})
 @click.version_option(__version__, prog_name="gateman")
 def gateman() -> None:
-    """Serve WebSockets over TLS, and everything around it."""
+    """
+    Serve WebSockets over TLS, and everything around it.
+
+    `gateman server.py` is short for `gateman start server.py`.
+    """
 
 
 def main() -> None:
