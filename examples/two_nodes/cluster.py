@@ -61,7 +61,8 @@ def main() -> None:
     options = parser.parse_args()
     one, two = options.nodes
     bus = f"nats://127.0.0.1:{options.nats}"
-    signal.signal(signal.SIGTERM, lambda *_: sys.exit())
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, lambda *_: sys.exit())
     with ExitStack() as stack:
         folder = stack.enter_context(tempfile.TemporaryDirectory(prefix="two-nodes-"))
         nats = ["nats-server", "-a", "127.0.0.1", "-p", f"{options.nats}"]
@@ -84,9 +85,8 @@ Ctrl-C ends all of it.
 """,
             flush=True,
         )
-        with suppress(KeyboardInterrupt):
-            while all(program.poll() is None for program in programs):
-                time.sleep(0.2)
+        while all(program.poll() is None for program in programs):
+            time.sleep(0.2)
 
 
 if __name__ == "__main__":

@@ -256,13 +256,16 @@ async def test_an_answer_that_makes_no_sense_is_no_answer() -> None:
 
     await liar.start()
     await liar.subscribe(subject("gateman", "all"), answer)
-    honest = Hub()
-    await honest.start(MemoryBus(broker=broker))
+    honest, bus = Hub(), MemoryBus(broker=broker)
+    await honest.start(bus)
     hello = Hello(me, has_clients=True, is_new=False, was_away=False, nodes=())
     liar.publish(subject("gateman", "all"), encode(hello))
     with pytest.raises(Partial) as caught:
         await honest.count_clients()
     assert (caught.value.value, caught.value.missing) == (0, ("liar",))
-    assert honest.counts["bad_envelope"] == 1
+    with pytest.raises(Partial):
+        await honest.is_uid_online("ann")
+    assert honest.counts["bad_envelope"] == 2
+    assert bus.counts["receiver_failed"] == 0
     await honest.stop()
     await liar.stop()

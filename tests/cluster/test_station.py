@@ -138,6 +138,28 @@ async def test_who_comes_back_to_a_group_has_missed_nothing() -> None:
 
 
 @on_loop
+async def test_who_comes_back_has_missed_nothing_of_programs_either() -> None:
+    """Those without clients send as well, and nobody counts them among the processes."""
+    broker = Broker()
+    async with cluster(1, lambda: MemoryBus(broker=broker)) as [one]:
+        outside = Hub()
+        await outside.start(MemoryBus(broker=broker), has_clients=False)
+        client = await one.client("room")
+        outside.send_to_group("room", "1")
+        assert await client.read() == ["1"]
+        await client.connection.leave("room")
+        outside.send_to_group("room", "2")
+        outside.send_to_all(END)
+        assert await client.read() == [END]
+        await client.connection.join("room")
+        outside.send_to_group("room", "3")
+        assert await client.read() == ["3"]
+        await outside.stop()
+
+        assert one.hub.counts["lost"] == 0
+
+
+@on_loop
 async def test_on_gap_may_be_async_and_may_fail() -> None:
     """What it raises is logged, and is nobody else's."""
     broker = Broker()

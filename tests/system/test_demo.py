@@ -197,7 +197,7 @@ def test_a_browser_talks_with_whom_another_process_serves(demo: Demo) -> None:
         page.evaluate('hears("Ann: Hello, browser")')
         page.evaluate(f'say("/name Bob"), hears("{name} is now Bob")')
         page.evaluate('say("Hello, Ann"), hears("Bob: Hello, Ann")')
-        lines = []
+        lines: list[str] = []
         while lines[-1:] != ["Bob: Hello, Ann"]:
             lines.append(str(guest.read()))
 

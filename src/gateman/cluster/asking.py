@@ -1,11 +1,12 @@
 """What a hub is asked; see :mod:`.hub`."""
 
 from collections.abc import Collection
+from contextlib import suppress
 from typing import Any, TypeVar
 
 from msgspec import Raw
 
-from ..errors import Partial, UnknownClient
+from ..errors import EnvelopeError, Partial, UnknownClient
 from .envelope import What
 from .names import ClientId, Group, NodeId, Uid, check_client_id, check_group, check_uid
 from .replies import read
@@ -246,4 +247,7 @@ def _complete(value: T, missing: Collection[NodeId]) -> T:
 
 
 def _says_yes(raw: Raw) -> bool:
-    return any(read(What.IS_UID_ONLINE, [raw]))
+    # What makes no sense is refused when all answers are read.
+    with suppress(EnvelopeError):
+        return any(read(What.IS_UID_ONLINE, [raw]))
+    return False

@@ -7,7 +7,7 @@ knows how many it has missed. After a gap, senders tell how far they have come (
 that what was lost at the end is known too.
 """
 
-from collections import OrderedDict
+from collections import Counter, OrderedDict
 from collections.abc import Iterable
 from functools import lru_cache
 from itertools import islice
@@ -144,11 +144,13 @@ class Sent:
 class Seen:
     """How far every sender has come on each channel, as far as this process knows."""
 
-    __slots__ = ("_expected",)
+    __slots__ = ("_expected", "_sources")
 
     def __init__(self) -> None:
         """Begin with nothing seen."""
         self._expected: OrderedDict[tuple[NodeId, Channel], int] = OrderedDict()
+        # On how many channels each has been seen: few processes, and many channels.
+        self._sources: Counter[NodeId] = Counter()
 
     def __len__(self) -> int:
         return len(self._expected)
@@ -179,17 +181,15 @@ class Seen:
         """
         return self._note(mark.source, channel, mark.number, 0)
 
-    def forget_channel(self, channel: Channel, sources: Iterable[NodeId]) -> None:
+    def forget_channel(self, channel: Channel) -> None:
         """
         Expect nothing on a channel that nothing more comes from.
 
         Args:
             channel: Which.
-            sources: Who may have sent on it.
         """
-        if self._expected:
-            for source in sources:
-                self._expected.pop((source, channel), None)
+        for source in tuple(self._sources):
+            self._forget((source, channel))
 
     def forget_source(self, source: NodeId) -> None:
         """
@@ -198,14 +198,24 @@ class Seen:
         Args:
             source: Which.
         """
-        for key in [key for key in self._expected if key[0] == source]:
-            del self._expected[key]
+        if source in self._sources:
+            for key in [key for key in self._expected if key[0] == source]:
+                self._forget(key)
 
     def _note(self, source: NodeId, channel: Channel, number: int, count: int) -> int:
         key = (source, channel)
         expected = self._expected.pop(key, None)
         self._expected[key] = number + count
-        if len(self._expected) > MAX_SEEN:
-            self._expected.popitem(last=False)
+        if expected is None:
+            self._sources[source] += 1
+            if len(self._expected) > MAX_SEEN:
+                self._forget(next(iter(self._expected)))
+            return 0
         # A lower number: the sender had forgotten the channel, and begins anew.
-        return 0 if expected is None else max(0, number - expected)
+        return max(0, number - expected)
+
+    def _forget(self, key: tuple[NodeId, Channel]) -> None:
+        if self._expected.pop(key, None) is not None:
+            self._sources[key[0]] -= 1
+            if not self._sources[key[0]]:
+                del self._sources[key[0]]

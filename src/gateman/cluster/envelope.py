@@ -17,6 +17,7 @@ import msgspec
 from msgspec import Meta, Raw, Struct
 
 from ..errors import EnvelopeError
+from ..websocket.close import check_close
 from .names import (
     MAX_CLIENT_LENGTH,
     MAX_NAME_SIZE,
@@ -162,8 +163,8 @@ class Close(Struct, frozen=True, array_like=True, forbid_unknown_fields=True, ta
     """Close a client's connection."""
 
     client: _Client
-    code: Annotated[int, Meta(ge=1000, le=4999)]
-    reason: Annotated[str, Meta(max_length=123)]
+    code: int
+    reason: str
 
 
 class SetSession(Struct, frozen=True, array_like=True, forbid_unknown_fields=True, tag="s"):
@@ -376,6 +377,8 @@ def decode(data: bytes, *, max_size: int) -> Envelope:
             for item in envelope.items:
                 if item.is_text and not item.payload.isascii():
                     item.payload.decode()
+        elif isinstance(envelope, Command) and isinstance(envelope.action, Close):
+            check_close(envelope.action.code, envelope.action.reason)
         return envelope
     except (msgspec.MsgspecError, ValueError, RecursionError) as error:
         raise EnvelopeError(f"an envelope is malformed ({error})") from None

@@ -177,7 +177,7 @@ class Station:
         for topic in change.lost:
             channel = channel_of_topic(topic)
             self.bus.unsubscribe(subject_of(channel))
-            self._seen.forget_channel(channel, self.presence.nodes.names())
+            self._seen.forget_channel(channel)
         return [self._subscribe(topic) for topic in change.gained]
 
     def _subscribe(self, topic: Topic) -> Awaitable[None]:
