@@ -122,7 +122,8 @@ def test_it_ends_all_that_it_started(cluster: Cluster, number: signal.Signals) -
 
     all_end()
     assert (code, client.close_code) == (0, 1001)
-    assert len(children) >= 7
+    # NATS and two masters; their processes may not have been started yet.
+    assert len(children) >= 3
 
 
 def test_a_port_that_is_taken_is_told(cluster: Cluster) -> None:

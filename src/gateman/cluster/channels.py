@@ -8,7 +8,6 @@ that what was lost at the end is known too.
 """
 
 from collections import Counter, OrderedDict
-from collections.abc import Iterable
 from functools import lru_cache
 from itertools import islice
 from typing import NamedTuple
