@@ -2,12 +2,12 @@
 
 import os
 import signal
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-from websockets.sync.client import connect
 
-from tests.support.master import ask, echo, files_beside, master
+from tests.support.master import BOTH, ask, echo, files_beside, master, open_to
 
 
 @pytest.mark.parametrize("words", [[], ["start"]])
@@ -47,10 +47,13 @@ def test_code_behind_run_all_runs_once(tmp_path: Path) -> None:
     assert (tmp_path / "ended").read_text() == "once"
 
 
+@BOTH
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
-def test_a_fast_stop_says_going_away(tmp_path: Path, number: signal.Signals) -> None:
+def test_a_fast_stop_says_going_away(
+    tmp_path: Path, number: signal.Signals, protect: Callable[[str], str]
+) -> None:
     """Clients see 1001, and a reason."""
-    with master(echo(), tmp_path) as service, connect(f"ws://127.0.0.1:{service.port}") as client:
+    with master(protect(echo()), tmp_path) as service, open_to(service) as client:
         service.signal(number)
         with pytest.raises(Exception, match="1001"):
             client.recv(10)

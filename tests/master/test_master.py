@@ -9,7 +9,6 @@ from pathlib import Path
 
 import pytest
 from websockets.exceptions import ConnectionClosed
-from websockets.sync.client import connect
 
 from tests.support.master import (
     BOTH,
@@ -43,9 +42,12 @@ def test_a_killed_process_is_replaced(tmp_path: Path, protect: Callable[[str], s
         assert witness in service.pids()
 
 
-def test_nobody_waits_for_a_process_that_is_not_there(tmp_path: Path) -> None:
+@BOTH
+def test_nobody_waits_for_a_process_that_is_not_there(
+    tmp_path: Path, protect: Callable[[str], str]
+) -> None:
     """While a slot has no process, its neighbour accepts for it."""
-    with master(obedient("count=2, max_crashes=1"), tmp_path) as service:
+    with master(protect(obedient("count=2, max_crashes=1")), tmp_path) as service:
         victim, witness = service.pids()
         os.kill(victim, signal.SIGKILL)
         until(lambda: slots(service)[0][0] == "given_up")
@@ -55,10 +57,11 @@ def test_nobody_waits_for_a_process_that_is_not_there(tmp_path: Path) -> None:
                 assert pid_of(client) == witness
 
 
-def test_a_crash_loop_is_ended(tmp_path: Path) -> None:
+@BOTH
+def test_a_crash_loop_is_ended(tmp_path: Path, protect: Callable[[str], str]) -> None:
     """After its budget of crashes the slot is given up; the log and status say why."""
     port = free_port()
-    good = obedient().replace("127.0.0.1:0", f"127.0.0.1:{port}")
+    good = protect(obedient()).replace("127.0.0.1:0", f"127.0.0.1:{port}")
     script = good.replace("count=2", "max_crashes=3").replace(
         "Worker.run_all",
         "print('no database', file=sys.stderr)\n"
@@ -79,14 +82,16 @@ def test_a_crash_loop_is_ended(tmp_path: Path) -> None:
         service.path.write_text(good)
         assert service.command("reload").returncode == 0
         assert slots(service)[0][0] == "running"
-        with connect(f"ws://127.0.0.1:{port}") as client:
+        service.port = port
+        with open_to(service) as client:
             assert pid_of(client) in service.pids()
         assert service.command("stop").returncode == 0
 
 
-def test_status_tells_how_processes_ended(tmp_path: Path) -> None:
+@BOTH
+def test_status_tells_how_processes_ended(tmp_path: Path, protect: Callable[[str], str]) -> None:
     """In words, with the last lines of what the process wrote."""
-    with master(obedient("count=1"), tmp_path) as service:
+    with master(protect(obedient("count=1")), tmp_path) as service:
         with open_to(service) as client:
             client.send("exit 9")
             with pytest.raises(ConnectionClosed):
@@ -133,9 +138,10 @@ def test_a_stuck_process_is_replaced_where_that_is_wanted(
         assert slots(service) == [("running", 1, None)]
 
 
-def test_a_stopped_process_is_not_dead(tmp_path: Path) -> None:
+@BOTH
+def test_a_stopped_process_is_not_dead(tmp_path: Path, protect: Callable[[str], str]) -> None:
     """SIGSTOP is no end: nothing is started beside it, and SIGCONT lets it go on."""
-    script = obedient("timeouts={'stall': 1.5}, restart_stalled=True")
+    script = protect(obedient("timeouts={'stall': 1.5}, restart_stalled=True"))
     with master(script, tmp_path) as service, open_to(service) as client:
         pid = pid_of(client)
         os.kill(pid, signal.SIGSTOP)
@@ -151,6 +157,7 @@ def test_a_stopped_process_is_not_dead(tmp_path: Path) -> None:
 # Doing one's share.
 
 
+@BOTH
 @pytest.mark.parametrize(
     ("option", "reason"),
     [
@@ -160,10 +167,10 @@ def test_a_stopped_process_is_not_dead(tmp_path: Path) -> None:
     ],
 )
 def test_a_process_is_replaced_when_it_has_done_its_share(
-    tmp_path: Path, option: str, reason: str
+    tmp_path: Path, option: str, reason: str, protect: Callable[[str], str]
 ) -> None:
     """Another one serves before it drains; this is no restart."""
-    with master(obedient(f"drain_window=0.2, {option}"), tmp_path) as service:
+    with master(protect(obedient(f"drain_window=0.2, {option}")), tmp_path) as service:
         with open_to(service) as client:
             pid = pid_of(client)
             for _ in range(9):

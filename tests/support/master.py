@@ -245,7 +245,7 @@ BOTH = pytest.mark.parametrize("protect", [plain, secure], ids=["ws", "wss"])
 
 def open_to(service: Master) -> ClientConnection:
     """Connect a client; it is refused for a moment when no process of a worker serves."""
-    is_secure = "listens on wss://" in service.stderr
+    is_secure = "wss://" in service.path.read_text()
     client: ClientConnection = until(partial(_try_to_connect, service.port, is_secure=is_secure))
     return client
 

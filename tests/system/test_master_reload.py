@@ -16,7 +16,7 @@ from websockets.exceptions import ConnectionClosed
 
 from tests.support.certificates import Authority
 from tests.support.loop import on_loop
-from tests.support.master import BOTH, Master, echo, is_alive, master, until
+from tests.support.master import BOTH, Master, echo, is_alive, master, open_to, until
 from tests.support.server import authority
 from tests.support.visitors import Visitors, replaced
 
@@ -33,6 +33,13 @@ async def in_thread(give: Callable[..., Any], *words: str) -> tuple[int, str]:
     """Give a command without keeping the clients of this test from going on."""
     done = await asyncio.to_thread(give, *words)
     return done.returncode, done.stderr
+
+
+def connecting(service: Master) -> connect:
+    """Connect a client, in whatever way the service is reached."""
+    is_secure = "listens on wss://" in service.stderr
+    tls = authority().trusting_client() if is_secure else None
+    return connect(f"{'wss' if is_secure else 'ws'}://localhost:{service.port}", ssl=tls)
 
 
 # Reloading.
@@ -68,10 +75,13 @@ def test_no_attempt_to_connect_fails_while_reloading(tmp_path: Path, *, is_secur
         until(lambda: len(service.pids()) == 2)
 
 
+@BOTH
 @pytest.mark.parametrize("words", [["reload"], ["reload", "-g"]])
-def test_reload_serves_the_new_code(tmp_path: Path, words: list[str]) -> None:
+def test_reload_serves_the_new_code(
+    tmp_path: Path, words: list[str], protect: Callable[[str], str]
+) -> None:
     """When the command returns, every slot has a new process with it."""
-    with master(echo(options="count=2, drain_window=0.2"), tmp_path) as service:
+    with master(protect(echo(options="count=2, drain_window=0.2")), tmp_path) as service:
         old = service.pids()
         service.path.write_text(service.path.read_text().replace("VERSION = 1", "VERSION = 2"))
         reloaded = service.command(*words)
@@ -79,6 +89,9 @@ def test_reload_serves_the_new_code(tmp_path: Path, words: list[str]) -> None:
         assert (reloaded.returncode, reloaded.stdout) == (0, "reloaded\n")
         until(lambda: not any(map(is_alive, old)))
         assert len(set(service.pids())) == 2
+        with open_to(service) as client:
+            client.send("hello")
+            assert str(client.recv()).split()[1:] == ["2", "hello"]
 
 
 @pytest.mark.parametrize("number", [signal.SIGUSR1, signal.SIGUSR2])
@@ -118,14 +131,17 @@ BROKEN = {
 }
 
 
+@BOTH
 @pytest.mark.parametrize("case", BROKEN)
-def test_a_broken_version_leaves_the_old_one_in_service(tmp_path: Path, case: str) -> None:
+def test_a_broken_version_leaves_the_old_one_in_service(
+    tmp_path: Path, case: str, protect: Callable[[str], str]
+) -> None:
     """The command exits with 1 and says why; nobody is disconnected."""
     script, how, why = BROKEN[case]
 
     @on_loop
     async def run(service: Master) -> None:
-        async with connect(f"ws://127.0.0.1:{service.port}") as client:
+        async with connecting(service) as client:
             code, stderr = await in_thread(service.gateman, "reload")
 
             assert code == 1
@@ -134,10 +150,10 @@ def test_a_broken_version_leaves_the_old_one_in_service(tmp_path: Path, case: st
             await client.send("still here?")
             assert str(await client.recv()).endswith("1 still here?")
 
-    with master(echo(), tmp_path) as service:
+    with master(protect(echo()), tmp_path) as service:
         old = service.pids()
         good = service.path.read_text()
-        service.path.write_text(script)
+        service.path.write_text(protect(script))
         run(service)
 
         assert service.pids() == old
@@ -150,12 +166,8 @@ async def check_drain(service: Master, count: int, window: float) -> None:
     """Connect, have the service drain, and look at when and how it parts from whom."""
     closed: list[tuple[float, int]] = []
 
-    is_secure = "listens on wss://" in service.stderr
-    tls = authority().trusting_client() if is_secure else None
-    url = f"{'wss' if is_secure else 'ws'}://localhost:{service.port}"
-
     async def stay() -> None:
-        async with connect(url, ssl=tls) as client:
+        async with connecting(service) as client:
             ready.release()
             try:
                 await client.recv()
@@ -223,22 +235,20 @@ def test_a_graceful_stop_ends_when_nobody_is_left(tmp_path: Path) -> None:
         assert service.wait() == 0
 
 
-def test_a_drain_becomes_a_stop(tmp_path: Path) -> None:
+@BOTH
+def test_a_drain_becomes_a_stop(tmp_path: Path, protect: Callable[[str], str]) -> None:
     """Who does not want to wait any longer need not."""
 
     @on_loop
     async def run(service: Master) -> None:
-        async with (
-            connect(f"ws://127.0.0.1:{service.port}"),
-            connect(f"ws://127.0.0.1:{service.port}") as client,
-        ):
+        async with connecting(service), connecting(service) as client:
             service.signal(signal.SIGQUIT)
             await asyncio.to_thread(service.wait_for, "draining")
             service.signal(signal.SIGTERM)
             with pytest.raises(ConnectionClosed, match="1001"):
                 await client.recv()
 
-    with master(echo(options="drain_window=60.0"), tmp_path) as service:
+    with master(protect(echo(options="drain_window=60.0")), tmp_path) as service:
         run(service)
 
         assert service.wait() == 0

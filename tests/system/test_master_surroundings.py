@@ -7,7 +7,7 @@ import signal
 import socket
 import ssl
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import ExitStack
 from pathlib import Path
 
@@ -15,7 +15,8 @@ import pytest
 from websockets.sync.client import connect, unix_connect
 
 from tests.support.certificates import Authority
-from tests.support.master import GATEMAN, Master, echo, master, until
+from tests.support.master import BOTH, GATEMAN, Master, echo, master, open_to, until
+from tests.support.server import authority
 from tests.support.visitors import replaced
 
 needs_root = pytest.mark.skipif(os.getuid() != 0, reason="only root may become somebody else")
@@ -41,14 +42,17 @@ def activated(sock: socket.socket) -> list[str]:
     return [sys.executable, "-c", script]
 
 
-def test_sockets_of_systemd_are_served(tmp_path: Path, listening: socket.socket) -> None:
+@BOTH
+def test_sockets_of_systemd_are_served(
+    tmp_path: Path, listening: socket.socket, protect: Callable[[str], str]
+) -> None:
     """A socket that listens at the worker's address is used; it outlives the service."""
     port = listening.getsockname()[1]
-    script = echo(f"websocket://127.0.0.1:{port}")
+    script = protect(echo()).replace("127.0.0.1:0", f"127.0.0.1:{port}")
     command = activated(listening)
     fds = (listening.fileno(),)
     with master(script, tmp_path, command=command, pass_fds=fds) as service:
-        with connect(f"ws://127.0.0.1:{port}") as client:
+        with open_to(service) as client:
             client.send("hello")
             assert str(client.recv()).endswith(" hello")
         assert len(service.pids()) == 2
@@ -56,10 +60,14 @@ def test_sockets_of_systemd_are_served(tmp_path: Path, listening: socket.socket)
         assert service.command("stop").returncode == 0
 
     # Nobody serves now, and who comes waits for somebody who does.
-    with socket.create_connection(("127.0.0.1", port)) as early:
-        early.sendall(b"GET /healthz HTTP/1.1\r\nHost: a\r\n\r\n")
-        with master(script, tmp_path, command=command, pass_fds=fds):
-            early.settimeout(20)
+    with ExitStack() as stack:
+        early = stack.enter_context(socket.create_connection(("127.0.0.1", port)))
+        early.settimeout(20)
+        with master(script, tmp_path, command=command, pass_fds=fds, listens=False):
+            if "wss://" in script:
+                tls = authority().trusting_client()
+                early = stack.enter_context(tls.wrap_socket(early, server_hostname="localhost"))
+            early.sendall(b"GET /healthz HTTP/1.1\r\nHost: a\r\n\r\n")
             assert early.recv(4096).startswith(b"HTTP/1.1 200 ")
 
 
