@@ -70,6 +70,23 @@ def test_commands_find_the_daemon(tmp_path: Path) -> None:
         assert run([sys.executable, path, "status"], tmp_path).returncode == 3
 
 
+def test_a_daemon_is_restarted(tmp_path: Path) -> None:
+    """``restart -d -g`` returns when another one serves, and the one before has drained."""
+    with daemon(tmp_path) as pid:
+        path = str(tmp_path / "server.py")
+        old = descendants(pid)
+        restarted = run([*GATEMAN, "restart", "-g", "-d", path], tmp_path)
+        assert (restarted.returncode, restarted.stdout) == (0, ""), restarted.stderr
+        new = json.loads(run([*GATEMAN, "status", "--json", path], tmp_path).stdout)["master"]
+        stopped = run([sys.executable, path, "stop"], tmp_path)
+
+        assert not any(map(is_alive, [pid, *old]))
+        assert new["pid"] != pid
+        assert new["state"] == "running"
+        assert stopped.returncode == 0
+        assert "draining, then stopping" in (tmp_path / "server.log").read_text()
+
+
 def test_quiet_daemon_writes_no_information(tmp_path: Path) -> None:
     """With -q the log begins with the first warning."""
     with daemon(tmp_path, "-q", "--log-file", "quiet.log"):

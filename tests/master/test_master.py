@@ -185,6 +185,23 @@ def test_a_process_is_replaced_when_it_has_done_its_share(
 # Being frugal.
 
 
+def test_a_master_has_no_event_loop_and_runs_no_callbacks(tmp_path: Path) -> None:
+    """What it never needs is not even loaded; what the script declares runs in its processes."""
+    script = "import os, sys\n" + obedient().replace(
+        "Worker.run_all()",
+        "worker.on_worker_start = lambda _: print('begins in', os.getpid(), file=sys.stderr)\n"
+        "Worker.run_all()\n"
+        "print('ends in', os.getpid(), 'asyncio' in sys.modules, file=sys.stderr)",
+    )
+    with master(script, tmp_path) as service:
+        begun = {int(line.split()[2]) for line in service.stderr.splitlines() if "begins" in line}
+        assert begun == set(service.pids())
+        assert service.command("stop").returncode == 0
+
+        assert service.wait() == 0
+        assert f"ends in {service.pid} False" in service.stderr
+
+
 def test_an_idle_master_does_nothing(tmp_path: Path) -> None:
     """In some seconds it uses no time that the system can measure, but for a beat's worth."""
     with master(obedient(), tmp_path) as service:
