@@ -1,12 +1,12 @@
 # Every target sets up what it needs; a second run finds it and starts at once.
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test fuzz check bench
+.PHONY: help demo test fuzz check bench bench-guard
 
 VENV := .venv/bin
 
 help: ## Tell what can be made
-	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "make %-7s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-11s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
 demo: ## Serve a small chat over wss and say how to open it; Ctrl-C ends it
 	@scripts/setup-python run
@@ -28,7 +28,14 @@ check: ## Check format, style, types and layers
 	$(VENV)/mypy
 	$(VENV)/lint-imports --no-logo
 
-bench: ## Measure echo against bare picows, ws and wss, in one paired run
+bench: ## Measure gateman beside what you would pick instead; QUICK=1 is under three minutes
 	@scripts/setup-system
 	@scripts/setup-python dev
-	@$(VENV)/python bench/echo.py $(ARGS)
+	@bench/install
+	@QUICK=$(QUICK) bench/.venv/bin/python bench/suite.py $(ARGS)
+
+bench-guard: ## Compare with the last release, or BASE=revision, in one paired run
+	@scripts/setup-system
+	@scripts/setup-python dev
+	@bench/install
+	@QUICK=$(QUICK) bench/.venv/bin/python bench/guard.py $(BASE)

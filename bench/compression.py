@@ -3,8 +3,8 @@ Compression: what permessage-deflate costs, beside others that speak it, and wha
 
 Text as services send it (JSON), 100 connections, one message under way on each; neither side keeps
 context between messages, so that each is as costly as the first. Every server compresses at the
-level that is its own default; what that makes of a message is printed too. "gateman, none" is the
-same without compression.
+level that is its own default; what that makes of a message is printed too. "gateman uncompr." is
+the same without compression.
 
     python bench/compression.py             about 1 minute
     QUICK=1 python bench/compression.py     about 15 seconds
@@ -24,7 +24,7 @@ from turns import THROUGHPUT, announce, load_of, report, report_loads, take_turn
 QUICK = bool(os.environ.get("QUICK"))
 
 # The generator asks for compression, and gateman does not do it: for what it costs.
-PLAIN = replace(GATEMAN, name="gateman, none")
+PLAIN = replace(GATEMAN, name="gateman uncompr.")
 
 
 def measure(server: Server, subject: Subject, size: int, *, seconds: float) -> Load:

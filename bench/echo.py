@@ -69,7 +69,7 @@ def measure(server: Server, subject: Subject, case: Case, *, secure: bool, secon
         connections=case.connections,
         depth=case.depth,
         binary=case.binary,
-        warm_up=min(0.2, seconds / 2),
+        warm_up=min(0.2, seconds / 3),
         duration=seconds,
     )
 
@@ -82,7 +82,7 @@ def main() -> None:
     add_option(parser)
     parser.add_argument("--starts", type=int, default=1 if QUICK else 2, help="of the servers")
     parser.add_argument("--turns", type=int, default=2 if QUICK else 4, help="per start")
-    parser.add_argument("--seconds", type=float, default=0.2 if QUICK else 0.5, help="of a turn")
+    parser.add_argument("--seconds", type=float, default=0.15 if QUICK else 0.5, help="of a turn")
     parser.add_argument("--scheme", choices=("ws", "wss"), help="only this one")
     parser.add_argument(
         "--cases",

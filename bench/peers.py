@@ -12,39 +12,30 @@ from dataclasses import replace
 
 from subject import Server
 
-GATEMAN = Server(name="gateman", script="gateman_echo.py", can_compress=True)
+GATEMAN = Server(name="gateman", script="gateman_echo.py", worker="launch.py", can_compress=True)
 GATEMAN_ASYNC = replace(GATEMAN, name="gateman async", arguments=("--async",))
-PICOWS = Server(name="bare picows", script="bare_picows.py", worker="")
+PICOWS = Server(name="bare picows", script="bare_picows.py")
 PEERS = (
     Server(
         name="websockets",
         script="websockets_echo.py",
         package="websockets",
-        worker="",
         can_compress=True,
     ),
-    Server(
-        name="aiohttp", script="aiohttp_echo.py", package="aiohttp", worker="", can_compress=True
-    ),
-    Server(
-        name="uvicorn", script="uvicorn_echo.py", package="uvicorn", worker="", can_compress=True
-    ),
+    Server(name="aiohttp", script="aiohttp_echo.py", package="aiohttp", can_compress=True),
+    Server(name="uvicorn", script="uvicorn_echo.py", package="uvicorn", can_compress=True),
     Server(name="granian", script="granian_echo.py", package="granian", worker="granian_echo.py"),
     Server(
         name="socketify",
         script="socketify_echo.py",
         package="socketify",
-        worker="",
         can_compress=True,
     ),
-    Server(
-        name="tornado", script="tornado_echo.py", package="tornado", worker="", can_compress=True
-    ),
+    Server(name="tornado", script="tornado_echo.py", package="tornado", can_compress=True),
     Server(
         name="socket.io",
         script="socketio_echo.py",
         package="python-socketio",
-        worker="",
         load=(("socketio", True), ("path", "/socket.io/?EIO=4&transport=websocket")),
     ),
 )

@@ -28,6 +28,7 @@ from generator import BUILD, HERE, Unmeasured
 
 START_TIMEOUT = 20.0  # seconds until a server must listen
 STOP_TIMEOUT = 20.0  # seconds from SIGTERM to SIGKILL
+SETTLE_TIMEOUT = 3.0 if os.environ.get("QUICK") else 15.0  # seconds until memory stops moving
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -40,8 +41,9 @@ class Server:
         script: Its file in ``servers/``.
         arguments: What it is told besides port and certificate.
         package: The distribution that it is made of, if it may be missing.
-        worker: What the command lines of the processes that serve have in them, where that is not
-            the process that was started.
+        worker: What the command lines of the processes that serve have in them, if those are
+            children of the process that was started; else gateman's are looked for, and it serves
+            itself if there are none.
         load: Options of the generator that it needs, by name.
         can_compress: Whether it takes ``--compress``.
         python_path: What it imports from before anything else, if not from what is installed.
@@ -51,7 +53,7 @@ class Server:
     script: str
     arguments: tuple[str, ...] = ()
     package: str = ""
-    worker: str = "launch.py"
+    worker: str = ""
     load: tuple[tuple[str, str | bool], ...] = ()
     can_compress: bool = False
     python_path: str = ""
@@ -84,7 +86,7 @@ class Subject:
                 return int(line.split()[1]) * 1024
         raise RuntimeError("smaps_rollup has no Pss line")
 
-    def settled_pss(self, *, timeout: float = 15.0) -> int:
+    def settled_pss(self, *, timeout: float = SETTLE_TIMEOUT) -> int:
         """
         Read the memory when it has stopped moving.
 
@@ -188,9 +190,9 @@ def _wait_until_serving(
             raise Unmeasured(f"it ended with {process.returncode}, and said: {said[-1]}")
         # Not by connecting: a connection that ends before TLS is a traceback in picows' log.
         if _is_listening(port):
-            pids = _workers(process.pid, server.worker) if server.worker else [process.pid]
-            if pids:
-                return pids
+            pids = _workers(process.pid, server.worker or "launch.py")
+            if pids or not server.worker:
+                return pids or [process.pid]
         time.sleep(0.02)
     raise Unmeasured(f"it did not listen within {START_TIMEOUT:.0f} s")
 

@@ -185,6 +185,8 @@ static int keep_session(SSL *ssl, SSL_SESSION *given) {
     return 1;
 }
 
+bool has_session(void) { return session; }
+
 static void begin_tls(struct connection *c) {
     c->ssl = SSL_new(tls);
     if (!c->ssl || !SSL_set_fd(c->ssl, c->fd)) die("OpenSSL: no connection object");

@@ -76,6 +76,7 @@ const uint8_t *frame_at(uint64_t place, size_t *size);
 bool is_payload_packed(const uint8_t *bytes, size_t size, uint64_t place);
 
 /* connection.c */
+bool has_session(void);
 void start(struct connection *c);
 void handle(struct connection *c, uint32_t events);
 void queue(struct connection *c, const void *bytes, size_t size);

@@ -31,6 +31,7 @@
 #define MAX_OPENING 64  /* handshakes at once: under every server's listen backlog */
 #define OPEN_TIMEOUT 60 /* seconds for all handshakes together */
 #define DRAIN_TIMEOUT 3 /* seconds for the echoes still under way, and for the closing */
+#define SESSION_TIMEOUT 3 /* seconds for the first TLS session, if any is to come */
 
 struct options options = {.host = "127.0.0.1", .path = "/", .connections = 1, .depth = 1,
                           .core = -1, .size = 64, .duration = 3, .warm_up = 1};
@@ -215,6 +216,9 @@ static void begin_messages(void) {
 
 static void measure(void) {
     if (!options.handshakes) begin_messages();
+    for (int64_t until = now() + SESSION_TIMEOUT * SECOND;
+         options.resume && !has_session() && now() < until;)
+        run_until(now() + SECOND / 100);
     run_until(now() + (int64_t)(options.warm_up * 1e9));
     double cpu = cpu_seconds(), server_cpu = server_cpu_seconds();
     double queued = queued_seconds(getpid()), server_queued = server_queued_seconds();
