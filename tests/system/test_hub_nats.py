@@ -2,15 +2,22 @@
 
 import asyncio
 import contextlib
+import logging
 from pathlib import Path
+from typing import Any
 
+import pytest
+
+from gateman import Hub, SyncHub
+from gateman.attributes import make_bus
 from gateman.bus import open_bus
-from gateman.cluster.hub import Hub
+from gateman.errors import BusError
 
+from ..support.certificates import Authority
 from ..support.cluster import cluster, node
 from ..support.loop import eventually, on_loop
 from ..support.master import master
-from ..support.nats import nats_cluster, nats_server
+from ..support.nats import jwt_config, nats_cluster, nats_server
 from ..support.talkers import account, fall_silent, script, talk, talkers
 
 END = "end"
@@ -54,6 +61,51 @@ async def test_nodes_of_three_servers(tmp_path: Path) -> None:
                 expected = {f"from {(number + 1) % 3}", END}
                 assert set(await client.read(4)) == expected
             assert [await one.hub.count_clients() for one in nodes] == [3, 3, 3]
+
+
+SECRET = "open-sesame"
+USERS = f"authorization {{ user: chat, password: {SECRET} }}"
+TOKEN = f"authorization {{ token: {SECRET} }}"
+
+
+@pytest.mark.parametrize("kind", ["password", "token", "creds", "tls"])
+@on_loop
+async def test_who_takes_part_says_who_it_is(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture, kind: str
+) -> None:
+    """Services, programs and threads by the same options; who is nobody gets one clear error."""
+    caplog.set_level(logging.DEBUG)
+    authority = Authority()
+    issued = authority.issue(tmp_path, "127.0.0.1")
+    jwts, creds = jwt_config(tmp_path)
+    tls = f"tls {{ cert_file: {issued.certificate}, key_file: {issued.key} }}"
+    kinds: dict[str, tuple[str, dict[str, Any]]] = {
+        "password": (USERS, {"user": "chat", "password": SECRET}),
+        "token": (TOKEN, {"token": SECRET}),
+        "creds": (jwts, {"creds": str(creds)}),
+        "tls": (f"{TOKEN}\n{tls}", {"token": SECRET, "ca": str(issued.authority)}),
+    }
+    config, options = kinds[kind]
+    with nats_server(tmp_path, config) as server:
+        async with cluster(2, lambda: make_bus({"url": server.url, **options})) as [one, other]:
+            clients = [await one.client(uid="ann"), await other.client(uid="ann")]
+            async with await Hub.connect(server.url, **options) as outside:
+                outside.send_to_uid("ann", "from a program")
+                assert await outside.count_clients() == 2
+            with SyncHub(server.url, **options) as threads:
+                await asyncio.to_thread(threads.send_to_uid, "ann", "from a thread")
+                assert await asyncio.to_thread(threads.is_uid_online, "ann")
+                for client in clients:
+                    assert await client.read(2) == ["from a program", "from a thread"]
+        wrong: dict[str, Any] = {**options, "password": "guess"} if kind == "password" else {}
+        with pytest.raises(BusError) as refused:
+            await Hub.connect(server.url, **wrong)
+        with SyncHub(server.url, **wrong) as nobody, pytest.raises(BusError) as refused_too:
+            await asyncio.to_thread(nobody.send_to_all, "x")
+
+    assert str(refused.value) == str(refused_too.value)
+    assert str(refused.value).startswith(f"the bus {server.url}: ")
+    assert SECRET not in caplog.text + str(refused.value)
 
 
 def test_nats_may_die_for_half_a_minute(tmp_path: Path) -> None:

@@ -107,7 +107,7 @@ def test_the_nodes_hear_each_other(cluster: Cluster, tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
 def test_it_ends_all_that_it_started(cluster: Cluster, number: signal.Signals) -> None:
-    """Neither a node nor the NATS server is left behind, nor a traceback."""
+    """Neither a node nor the NATS server is left behind, and clients are told."""
     children = descendants(cluster.process.pid)
     with connect(f"ws://127.0.0.1:{cluster.nodes[0]}") as client:
         client.recv(TIMEOUT)
