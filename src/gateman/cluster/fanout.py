@@ -278,12 +278,22 @@ class _Turn:
     def _write_run(self, run: _Run) -> None:
         """Write where all that went to many went to the same."""
         count = len(run.messages)
+        own, settled, skipped = self._own, self._settled, run.skipped
+        key: Key | None = None
+        frames = b""
         self._rest = iter(run.members)
         for member in self._rest:
-            if self._is_special(member, run):
+            if (
+                (own and member in own)
+                or (settled and member in settled)
+                or (skipped and member in skipped)
+            ):
                 _write(member, self._pieces(member, [run]))
             elif member.takes_frames:
-                member.write_frames(run.frames(0, count, member))
+                if member.key is not key or key is None:
+                    key = member.key
+                    frames = run.frames(0, count, member)
+                member.write_frames(frames)
             else:
                 _write(member, [(run, 0, count)])
         self._write_own(run.has)
@@ -304,13 +314,6 @@ class _Turn:
             self._rest = iter([member for member in self._own if not is_written(member)])
             for member in self._rest:
                 _write(member, self._pieces(member, []))
-
-    def _is_special(self, member: Member, run: _Run) -> bool:
-        return bool(
-            (self._own and member in self._own)
-            or (self._settled and member in self._settled)
-            or (run.skipped and member in run.skipped)
-        )
 
     def _pieces(self, member: Member, runs: list[_Run]) -> Iterator[_Piece]:
         """Put together what one member gets, in the order in which it was sent."""
