@@ -33,8 +33,8 @@ from .signs import STEP, patience
 # left to say that nobody was there.
 _SHARE_OF_HANDSHAKE = 0.8
 
-# Seconds that processes have at least, when this one stops, to handle the ends of its clients; within
-# what its master grants it beyond its own deadline.
+# Seconds that processes have at least, when this one stops, to handle the ends of its clients;
+# within what its master grants it beyond its own deadline.
 _LAST_SECONDS = 0.5
 
 _NOBODY = Refuse(503, "no business worker is there", {"Retry-After": "1"})
