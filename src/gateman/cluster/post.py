@@ -280,5 +280,8 @@ class Post:
 
 
 def _size_of(names: Collection[str] | Collection[ClientId]) -> int:
+    # Nearly every message excludes nobody.
+    if not names:
+        return 0
     # Four bytes are the most that UTF-8 needs for a character.
     return sum(4 * len(name) + _ITEM_OVERHEAD for name in names)
