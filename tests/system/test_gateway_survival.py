@@ -17,7 +17,7 @@ from typing import Any
 
 import pytest
 
-from ..support.flock import SECONDS, Account, Flock, flock, journal, script
+from ..support.flock import SECONDS, SIZE, Account, Flock, flock, journal, script
 from ..support.master import Master, master
 from ..support.nats import nats_server
 
@@ -25,7 +25,9 @@ BUSES = pytest.mark.parametrize("node_count", [1, 2], ids=["local", "nats"])
 """Run a test with one master on its own bus, and with two over NATS."""
 
 RELOADS = 5
-KILLS = max(5, round(4 * (SECONDS - 1)))
+KILLS = max(5, round(SECONDS))
+
+pytestmark = pytest.mark.timeout(120 + SIZE * SECONDS / 200)
 
 
 @asynccontextmanager
@@ -103,7 +105,7 @@ async def _kill(folder: Path, running: list[Master]) -> None:
                 service = running[number % len(running)]
                 victims = await asyncio.to_thread(pids, service, "business")
                 os.kill(victims[number % len(victims)], signal.SIGKILL)
-                await birds.pause(SECONDS / 4)
+                await birds.pause(0.7)
         account = await birds.settle()
 
         assert (account.lost, account.disordered, birds.lost) == (0, 0, [])
