@@ -22,7 +22,9 @@ void end(struct connection *c) {
     if (c->state < OPEN) opening--;
     c->state = CLOSED;
     closed++;
-    if (c->ssl) SSL_free(c->ssl);
+    /* Without its goodbye, OpenSSL would not resume the session. */
+    if (c->ssl && SSL_is_init_finished(c->ssl)) SSL_shutdown(c->ssl);
+    SSL_free(c->ssl);
     c->ssl = NULL;
     ERR_clear_error(); /* or the next connection's SSL_get_error would read this one's */
     close(c->fd);
