@@ -382,6 +382,18 @@ async def test_what_follows_a_close_is_ignored(
         assert journal.entries[3:] == [("on_message", "a"), ("on_close", *told)]
 
 
+@pytest.mark.parametrize("code", [0, 999, 1006, 5000])
+@on_loop
+async def test_what_follows_a_wrong_close_excuses_nothing(code: int) -> None:
+    """A code that may not be sent is told so, also with a bad frame behind it in one segment."""
+    async with serve() as server:
+        client = await server.open()
+        await client.send(frame(CLOSE, close_payload(code, "bye")) + frame(3))
+
+        assert (await client.read_close())[0] == 1002
+        assert await client.read_end() == (b"", EOF)
+
+
 @both
 @on_loop
 async def test_nothing_is_delivered_after_our_close(*, secure: bool) -> None:

@@ -240,9 +240,9 @@ class Engine(WSListener):
         closing = self._ws.close_handshake if self._ws is not None else None
         if closing is not None and closing.recv is not None:
             # A Close came first: what follows it is nobody's concern (section 5.5.1).
-            code, reason = int(closing.recv.code), closing.recv.reason or ""
-            # picows' 0 is the Close without a code.
-            self._peer_closed(code.to_bytes(2) + reason.encode() if code else b"")
+            payload = int(closing.recv.code).to_bytes(2) + (closing.recv.reason or "").encode()
+            # picows' 0 is the Close without a code; with a reason behind it, a wrong code.
+            self._peer_closed(b"" if payload == bytes(2) else payload)
             return
         reasons = {
             CloseCode.INTERNAL_ERROR: "internal error",
