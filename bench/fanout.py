@@ -4,6 +4,7 @@ Fan-out: how many deliveries a second, when many write to many through the hub.
     all to all     each of N clients sends 20 bytes that go to all N, over and over
     one to many    one client sends 20 bytes that go to 5000, over wss, one message at a time
     two processes  all to all, over two processes and the local bus between them
+    bare C         one SSL_write for each client and no more: what one to many cannot do without
 
 The server is on one core, with all of its processes, and the clients (``crowd.c``) on another; they
 count every message and compare who sent it. Servers take turns, several times, and what is printed
@@ -28,6 +29,7 @@ CROWD = HERE / "crowd.c"
 
 GATEMAN = Server(name="gateman", script="gateman_crowd.py")
 GATEMAN_2 = Server(name="gateman, 2 processes", script="gateman_crowd.py", arguments=("--count=2",))
+BARE = Server(name="bare C", script="bare_crowd.py")
 WEBSOCKETS = Server(name="websockets.broadcast", script="websockets_crowd.py")
 
 
@@ -60,13 +62,16 @@ CASES = [
     Case(name="all to all, 100", server=GATEMAN_2, clients=100, senders=100),
     Case(name="all to all, 1000", server=GATEMAN, clients=1000, senders=1000),
     Case(name="all to all, 1000", server=GATEMAN_2, clients=1000, senders=1000),
-    Case(
-        name="one to many, 5000, wss",
-        server=GATEMAN,
-        clients=5000,
-        senders=1,
-        depth=1,
-        secure=True,
+    *(
+        Case(
+            name="one to many, 5000, wss",
+            server=server,
+            clients=5000,
+            senders=1,
+            depth=1,
+            secure=True,
+        )
+        for server in (BARE, GATEMAN)
     ),
 ]
 
