@@ -354,6 +354,14 @@ class DeliveryContract(Contract):
 
         assert bus.url in repr(bus)
 
+    @on_loop
+    async def test_one_broker_is_not_spread(self, broker: Broker) -> None:
+        """Who subscribes to something there, is known there."""
+        async with started(broker, 1) as (bus,):
+            is_spread = bus.is_spread
+
+        assert not is_spread
+
 
 def _resident_size() -> int:
     with open("/proc/self/statm") as file:  # noqa: PTH123 - no path to build

@@ -300,6 +300,7 @@ async def test_a_cluster_loses_a_server(tmp_path: Path) -> None:
             bus.on_gap = gaps.append
             await bus.start()
             await bus.subscribe(ROOM, labelled(heard, str(number)))
+        assert all(bus.is_spread for bus in buses)
         counts = []
         for turn, alive in enumerate((buses, buses[1:])):
             # Servers tell each other of subscriptions in their own time.

@@ -10,8 +10,8 @@ import pytest
 
 from gateman import Hub, SyncHub
 from gateman.attributes import make_bus
-from gateman.bus import open_bus
-from gateman.errors import BusError
+from gateman.bus import open_bus, subject
+from gateman.errors import BusError, Unconfirmed
 
 from ..support.certificates import Authority
 from ..support.cluster import cluster, node
@@ -61,6 +61,31 @@ async def test_nodes_of_three_servers(tmp_path: Path) -> None:
                 expected = {f"from {(number + 1) % 3}", END}
                 assert set(await client.read(4)) == expected
             assert [await one.hub.count_clients() for one in nodes] == [3, 3, 3]
+
+
+@on_loop
+async def test_joining_is_in_effect_at_all_servers_when_it_returns(tmp_path: Path) -> None:
+    """Whoever sends then is heard, at whichever server; a process that hangs is named."""
+    with nats_cluster(tmp_path) as servers:
+        async with contextlib.AsyncExitStack() as stack:
+            buses = [open_bus(server.url) for server in servers]
+            one, *others = [await stack.enter_async_context(node(bus)) for bus in buses]
+            await eventually(lambda: len(one.hub.nodes) == 2)
+            client = await one.client()
+            for number in range(200):
+                await client.connection.join(f"{number}")
+                for other in others:
+                    other.hub.send_to_group(f"{number}", f"{number}")
+            heard = await client.read(400)
+            assert sorted(map(str, heard)) == sorted(2 * [f"{number}" for number in range(200)])
+            one.hub.answer_timeout = 0.2
+            deaf = others[0].hub.node
+            buses[1].unsubscribe(subject("gateman", "all"))
+            with pytest.raises(Unconfirmed) as caught:
+                await client.connection.join("room")
+        assert str(caught.value) == (
+            f"no answer from {deaf}: what is sent there to the group 'room' may not come here yet."
+        )
 
 
 SECRET = "open-sesame"

@@ -104,6 +104,10 @@ class Bus(Protocol):
     def max_payload_size(self) -> int:
         """The largest payload, in bytes; of a NATS server it is known after :meth:`start`."""
 
+    @property
+    def is_spread(self) -> bool:
+        """Whether the broker is several servers, who tell each other who subscribes to what."""
+
     async def start(self, *, patience: float | None = None) -> None:
         """
         Connect, and begin to subscribe to what was asked for before.
@@ -157,8 +161,9 @@ class Bus(Protocol):
             somebody publishes later is routed to us. If the broker is away, that is when it is
             back; the one who awaits sets a deadline. It fails with a
             :class:`~gateman.errors.BusError` if the bus is stopped first, or the broker refuses.
-            In a cluster of NATS servers, those who publish at another server than ours are heard
-            when the servers have told each other, usually milliseconds later.
+            Where the broker :attr:`is_spread`, those who publish at another server than ours are
+            heard when the servers have told each other, usually milliseconds later: whoever
+            answers what we publish behind it, has been told.
         """
 
     def has_subscriber(self, subject: Subject) -> Awaitable[bool | None]:

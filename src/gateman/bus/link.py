@@ -23,11 +23,13 @@ class Link(asyncio.Protocol):
     Attributes:
         wire: How its bytes are written and read.
         max_payload_size: What the broker takes, in bytes.
+        is_spread: Whether the broker is one of several.
     """
 
     def __init__(self, wire: Wire) -> None:
         self.wire = wire
         self.max_payload_size = MAX_PAYLOAD_SIZE
+        self.is_spread = False
         self._transport: asyncio.Transport | None = None
         self._early: asyncio.Queue[Event | None] = asyncio.Queue()
         self._take: Callable[[list[Event]], None] | None = None

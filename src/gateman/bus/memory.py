@@ -185,6 +185,11 @@ class MemoryBus:
         """The largest payload, in bytes."""
         return self._max_payload_size
 
+    @property
+    def is_spread(self) -> bool:
+        """Never: everybody has the same broker."""
+        return False
+
     async def start(self, *, patience: float | None = None) -> None:
         """See :meth:`.base.Bus.start`; there is nothing that takes time, and no wait."""
         if self._loop is not None:

@@ -157,6 +157,7 @@ class _Cluster:
         wire.has_headers = about.get("headers") is True
         answer = self._credentials.answer(str(about.get("nonce", "")))
         link.write(connect(answer, has_headers=wire.has_headers) + wire.ping)
+        link.is_spread = bool(about.get("cluster"))
         limit = about.get("max_payload")
         link.max_payload_size = limit if isinstance(limit, int) else MAX_PAYLOAD_SIZE
         while (event := await link.next_event()) is not Sign.PONG:

@@ -143,6 +143,11 @@ class RemoteBus:
         """See :attr:`.base.Bus.max_payload_size`."""
         return self._max_payload_size
 
+    @property
+    def is_spread(self) -> bool:
+        """See :attr:`.base.Bus.is_spread`."""
+        return self._link is not None and self._link.is_spread
+
     async def start(self, *, patience: float | None = None) -> None:
         """See :meth:`.base.Bus.start`."""
         self._routing.check()

@@ -37,6 +37,7 @@ from .envelope import (
     Scope,
     SetSession,
     UpdateSession,
+    What,
     decode,
 )
 from .fanout import Fanout
@@ -326,6 +327,14 @@ class Station:
                 f"the bus has not confirmed in {self.questions.timeout:g} seconds that what is"
                 f" sent to the {topic.kind} {topic.name!r} elsewhere comes here"
             ) from None
+        if self.bus is not None and self.bus.is_spread:
+            # A question follows the subscription from server to server: who answers, is behind it.
+            _, missing = await self.questions.ask_all(What.COUNT_CLIENTS, "")
+            if missing:
+                raise Unconfirmed(
+                    f"no answer from {', '.join(missing)}: what is sent there to the"
+                    f" {topic.kind} {topic.name!r} may not come here yet"
+                )
 
     async def _confirm(self, node: NodeId, order: Order) -> None:
         """Wait until another process says that something is done."""
