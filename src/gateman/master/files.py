@@ -10,8 +10,9 @@ made from the script's path:
 4. ``gateman-UID`` in the folder for temporary files, for a script in a read-only image.
 
 A command looks in all of them, and in those of the units that ``gateman systemd`` prints, whose
-``RuntimeDirectory`` only they know by its variable. The pid file is locked for as long as its
-master lives, so that one which a killed master left is no obstacle.
+``RuntimeDirectory`` only they know by its variable; so does a master that starts, to be the only
+one. The pid file is locked for as long as its master lives, so that one which a killed master left
+is no obstacle.
 """
 
 import contextlib
