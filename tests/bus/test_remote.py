@@ -1,6 +1,7 @@
 """What the buses of all brokers have in common, with a broker that says what the test wants."""
 
 import asyncio
+import itertools
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from pathlib import Path
@@ -17,6 +18,7 @@ from gateman.bus.subjects import subject
 from gateman.bus.wire import Wire
 from gateman.errors import BusError
 
+from ..support.clock import STEP, Clock
 from ..support.loop import eventually, on_loop, turns
 from .contract import ignore
 
@@ -311,6 +313,47 @@ async def test_it_is_tried_again_until_it_is_back(
         "the bus test://broker is away: it has hung up",
         "the bus test://broker is still away: it is not there",
     ]
+
+
+class Nowhere:
+    """
+    Never connects.
+
+    Attributes:
+        tried_at: When it was to.
+    """
+
+    url = "test://nowhere"
+
+    def __init__(self) -> None:
+        self.tried_at: list[float] = []
+
+    async def dial(self) -> Link:
+        """Take note, and fail."""
+        self.tried_at.append(asyncio.get_running_loop().time())
+        raise BusError(self.url, "it is not there")
+
+
+def test_pauses_grow_and_nobody_is_in_step() -> None:
+    """Many processes that lost one broker come back one by one, and soon if it is back soon."""
+    with asyncio.Runner(loop_factory=Clock) as runner:
+        clock = runner.get_loop()
+        assert isinstance(clock, Clock)
+        dialects = [Nowhere() for _ in range(3)]
+        buses = [RemoteBus(dialect) for dialect in dialects]
+        starting = [clock.create_task(bus.start(patience=0.1)) for bus in buses]
+        clock.advance(60)
+        assert all(task.done() for task in starting)
+        for bus in buses:
+            clock.run_until_complete(bus.stop())
+
+    times = [dialect.tried_at for dialect in dialects]
+    for tried_at in times:
+        pauses = [later - sooner for sooner, later in itertools.pairwise(tried_at)]
+        assert max(pauses[:2]) <= 0.4 + STEP
+        assert 1 < max(pauses) <= 2 + STEP
+        assert len(pauses) > 30
+    assert len({tuple(tried_at) for tried_at in times}) == 3
 
 
 @on_loop

@@ -12,37 +12,11 @@ from gateman.cluster.names import NodeId
 from gateman.cluster.nodes import DISCOVERY_TIME, HELLO_INTERVAL, TIME_TO_LIVE
 from gateman.cluster.presence import Presence
 
+from ..support.clock import STEP, Clock
+from ..support.loop import turns
+
 ME, ANN, BOB = NodeId("me"), NodeId("ann"), NodeId("bob")
 MARK_DELAY = 0.2  # seconds
-STEP = 0.05  # seconds
-
-
-class Clock(asyncio.SelectorEventLoop):
-    """
-    An event loop whose time goes only where a test wants it.
-
-    Attributes:
-        now: What time it is.
-    """
-
-    def __init__(self) -> None:
-        self.now = 1000.0
-        super().__init__()
-
-    def time(self) -> float:
-        """Tell the time."""
-        return self.now
-
-    def advance(self, seconds: float) -> None:
-        """Let time go on by small steps, and what is due in them happen."""
-        for _ in range(round(seconds / STEP)):
-            self.now += STEP
-            self.run_until_complete(_turns())
-
-
-async def _turns() -> None:
-    for _ in range(3):
-        await asyncio.sleep(0)
 
 
 class Process:
@@ -244,7 +218,7 @@ def test_discovery_takes_its_time_but_no_longer_than_the_deadline(
     """Nor than its own time."""
     process.presence.start()
     task = clock.create_task(process.presence.discover(clock.time() + patience))
-    clock.run_until_complete(_turns())
+    clock.run_until_complete(turns())
     clock.advance(takes - STEP)
     assert task.done() is (takes == 0)
     clock.advance(3 * STEP)
@@ -256,5 +230,5 @@ def test_discovery_happens_once(clock: Clock, process: Process) -> None:
     process.presence.start()
     clock.advance(DISCOVERY_TIME + STEP)
     task = clock.create_task(process.presence.discover(clock.time() + 10))
-    clock.run_until_complete(_turns())
+    clock.run_until_complete(turns())
     assert task.done()
