@@ -22,6 +22,7 @@ import subprocess
 import sys
 from dataclasses import dataclass
 
+from figures import Figure, record
 from generator import HERE, MissingTool, build
 from subject import Server, Subject, conditions, cores, running
 
@@ -30,7 +31,7 @@ CROWD = HERE / "crowd.c"
 GATEMAN = Server(name="gateman", script="gateman_crowd.py")
 GATEMAN_2 = Server(name="gateman, 2 processes", script="gateman_crowd.py", arguments=("--count=2",))
 BARE = Server(name="bare C", script="bare_crowd.py")
-WEBSOCKETS = Server(name="websockets.broadcast", script="websockets_crowd.py")
+WEBSOCKETS = Server(name="websockets broadcast", script="websockets_crowd.py")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -162,6 +163,14 @@ def main() -> None:
             f"{case.name:26}{case.server.name:24}{rate / 1e6:12.2f}{per_cpu_second / 1e6:12.2f}"
             f"{busy:14.0%}"
         )
+        for unit, values in (
+            ("deliveries per CPU-second", [crowd.per_cpu_second for crowd in crowds]),
+            ("deliveries per second", [crowd.rate for crowd in crowds]),
+        ):
+            name = case.server.name
+            record(
+                Figure(question="fan-out", case=case.name, server=name, unit=unit, values=values)
+            )
 
 
 if __name__ == "__main__":

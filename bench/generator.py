@@ -87,6 +87,12 @@ class Load:
         return queued > 0.05 * self.seconds
 
     @property
+    def was_starved(self) -> bool:
+        """Whether the server or the generator hardly got a core, so that this says nothing."""
+        queued = max(self.queued_seconds, self.server_queued_seconds)
+        return not self.messages or not self.server_cpu_seconds or queued > 0.75 * self.seconds
+
+    @property
     def was_generator_bottleneck(self) -> bool:
         """Whether the generator, and not the server, set the rate."""
         return self.generator_load > max(self.server_load, 0.9)

@@ -10,8 +10,10 @@ Ratios to gateman, which is 1: the median of the turns, ± half of the way from 
 highest. Where there is a ↓, less is better. A "*" is a value as it is, no ratio. "-" was not
 measured, "x" could not be: see below."""
 
-WIDTH = 11  # of a column
+WIDTH = 12  # of a column
 SHORT = {
+    "deliveries per CPU-second": "per CPU-second",
+    "deliveries per second": "per second",
     "messages per CPU-second": "per CPU-second",
     "messages per second": "per second",
     "handshakes per CPU-second": "per CPU-second",

@@ -41,7 +41,7 @@ def test_table_has_ratios_spread_and_reasons() -> None:
 
     assert table.splitlines()[-4:] == [
         "echo",
-        "  ws, a second           1 0.38 ±0.12          x",
+        "  ws, a second            1  0.38 ±0.12           x",
         "",
         "x  echo, ws, none: it fell",
     ]
