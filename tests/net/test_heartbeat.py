@@ -1,6 +1,7 @@
 """Who is pinged when, and who is dead; the wheel without a clock, the rest over real sockets."""
 
 import asyncio
+from typing import Any
 
 import pytest
 
@@ -269,6 +270,24 @@ async def test_paused_client_is_not_dead() -> None:
                 await journal.until("on_close")
         connection.resume_recv()
         await journal.until(*DEAD)
+        client.vanish()
+
+
+@on_loop
+async def test_client_that_was_paused_just_now_is_not_dead() -> None:
+    """Its pong may be there already, and is read only from now on."""
+    journal = Journal()
+    async with serve(timeouts={"ping_interval": None}, **journal.callbacks()) as server:
+        client = await server.open()
+        (connection,) = journal.connections
+        link: Any = connection._link  # noqa: SLF001 - whom the heartbeat asks
+        connection.pause_recv()
+        link.ping()
+        connection.resume_recv()
+        was_alive = link.is_alive()
+        link.ping()
+
+        assert (was_alive, link.is_alive()) == (True, False)
         client.vanish()
 
 

@@ -290,6 +290,8 @@ class Engine(WSListener):
         if self._paused:
             self._paused &= ~reason
             if not self._paused:
+                # What came meanwhile, the pong perhaps, is still to be read.
+                self._has_pong = self._has_pong or reason != PAUSED_BY_PEER
                 self._is_simple = not (self._is_compressed or self._assembler.in_message)
                 self._read_on()
 
