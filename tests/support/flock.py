@@ -11,6 +11,7 @@ import itertools
 import os
 import ssl
 import time
+from collections import Counter
 from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
@@ -136,6 +137,7 @@ class Bird(WSListener):
         pid: Which business process has answered last.
         slowest: The longest that an answer has taken since somebody set this to 0; seconds.
         is_lost: Whether its connection ended, though nobody wanted that.
+        close_code: With which close code; 1006 if there was none.
     """
 
     def __init__(self, name: str) -> None:
@@ -146,6 +148,7 @@ class Bird(WSListener):
         self.pid = 0
         self.slowest = 0.0
         self.is_lost = False
+        self.close_code = 1006
         self.transport: WSTransport | None = None
         self._sent_at: dict[str, float] = {}
 
@@ -156,6 +159,7 @@ class Bird(WSListener):
     def on_ws_frame(self, transport: WSTransport, frame: WSFrame) -> None:
         """Hear an answer."""
         if frame.msg_type == WSMsgType.CLOSE:
+            self.close_code = int(frame.get_close_code().value)
             transport.disconnect()
         elif frame.msg_type == WSMsgType.TEXT:
             self._hear(frame.get_payload_as_utf8_text())
@@ -295,9 +299,9 @@ class Flock:
         return Account(lost, disordered, repeated)
 
     @property
-    def lost(self) -> list[Bird]:
-        """The clients whose connection ended."""
-        return [bird for bird in self.birds if bird.is_lost]
+    def lost(self) -> Counter[int]:
+        """How many clients' connections ended, by the close code."""
+        return Counter(bird.close_code for bird in self.birds if bird.is_lost)
 
 
 @asynccontextmanager
