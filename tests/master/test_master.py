@@ -189,7 +189,7 @@ def test_a_master_has_no_event_loop_and_runs_no_callbacks(tmp_path: Path) -> Non
     """What it never needs is not even loaded; what the script declares runs in its processes."""
     script = "import os, sys\n" + obedient().replace(
         "Worker.run_all()",
-        "worker.on_worker_start = lambda _: print('begins in', os.getpid(), file=sys.stderr)\n"
+        "worker.on_worker_start = lambda _: sys.stderr.write(f'begins in {os.getpid()}\\n')\n"
         "Worker.run_all()\n"
         "print('ends in', os.getpid(), 'asyncio' in sys.modules, file=sys.stderr)",
     )
