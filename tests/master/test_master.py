@@ -1,6 +1,7 @@
 """What a master does about processes that die, stall, are stopped, or have done their share."""
 
 import os
+import re
 import signal
 import socket
 import time
@@ -194,8 +195,8 @@ def test_a_master_has_no_event_loop_and_runs_no_callbacks(tmp_path: Path) -> Non
         "print('ends in', os.getpid(), 'asyncio' in sys.modules, file=sys.stderr)",
     )
     with master(script, tmp_path) as service:
-        begun = {int(line.split()[2]) for line in service.stderr.splitlines() if "begins" in line}
-        assert begun == set(service.pids())
+        expected = {f"begins in {pid}" for pid in service.pids()}
+        until(lambda: expected == set(re.findall(r"begins in \d+", service.stderr)))
         assert service.command("stop").returncode == 0
 
         assert service.wait() == 0
