@@ -78,6 +78,8 @@ class Dispatch:
         self._homeless: dict[Client, None] = {}
         self._waiting_size = 0
         self._touched: dict[Link, None] = {}
+        # Those whose session is about to be kept: until then, theirs is not the newest.
+        self._kept: set[Client] = set()
         self._believes_from = 0.0
         self._beats_at = 0.0
         self._todo: list[Action] = []
@@ -85,8 +87,10 @@ class Dispatch:
     @property
     def pending_count(self) -> int:
         """How many events are not done."""
-        on_links = sum(len(link.pending) for link in self.links.values())
-        return on_links + sum(len(client.pending) for client in self._homeless)
+        homes = [link.clients for link in self.links.values() if link.is_leaving]
+        waiting = sum(len(one.pending) for home in (*homes, self._homeless) for one in home)
+        taking = [link.pending for link in self.links.values() if not link.is_leaving]
+        return waiting + sum(map(len, taking))
 
     @property
     def has_business(self) -> bool:
@@ -100,6 +104,7 @@ class Dispatch:
         Returns:
             It, in this order.
         """
+        self._kept.clear()
         touched, self._touched = self._touched, {}
         for link in touched:
             self._todo += [Send(link.node, events) for events in link.take()]
@@ -145,7 +150,7 @@ class Dispatch:
         client = self.clients.get(name)
         if client is None:
             return
-        client.session = session
+        self._renew(client, session)
         start, end = 0, len(payload) - MAX_BATCH_SIZE
         while start < end:
             piece = payload[start : start + MAX_BATCH_SIZE]
@@ -168,7 +173,7 @@ class Dispatch:
         client = self.clients.get(name)
         if client is None:
             return
-        client.session = session
+        self._renew(client, session)
         if client.is_paused:
             client.is_paused = False
             self.paused_count -= 1
@@ -180,6 +185,10 @@ class Dispatch:
             return
         self._happened(client, Close(name, 0, None, code, reason))
 
+    def _renew(self, client: Client, session: bytes) -> None:
+        if client not in self._kept:
+            client.session = session
+
     def _happened(self, client: Client, event: AnyEvent) -> None:
         pending = Pending(event, client)
         client.pending.append(pending)
@@ -190,7 +199,9 @@ class Dispatch:
             link = self._settle(client)
         elif not link.is_leaving:
             self._put(client, link, pending)
-        if not client.is_paused and self._is_too_much(client, link):
+        if type(event) is Close or client.is_paused:
+            return
+        if self._is_too_much(client, link):
             client.is_paused = True
             self.paused_count += 1
             self._todo.append(Pause(client.name))
@@ -285,24 +296,34 @@ class Dispatch:
                 for client in [one for one in link.clients if not one.pending]:
                     self._settle(client)
             self._touched[link] = None
-            self._todo.append(Send(node, Released(link.epoch, link.last)))
+            self._todo += [Send(node, link.sign()), Send(node, Released(link.epoch, link.last))]
 
     def _done(self, link: Link, done: Done) -> None:
+        if done.received < link.arrived:
+            # It has taken this gateway for dead, and begun anew: so do we, when it offers itself.
+            self._lose(link)
+            return
         link.received(done.received)
         if done.has_gap:
             link.rewind()
-        for result in done.results:
+        for result in link.heard(done):
             pending = link.done(result.number)
             if pending is not None:
                 self._finished(pending, result)
         self._touched[link] = None
+        if link.is_leaving and not link.pending:
+            # It waits to hear that we have heard.
+            self._todo.append(Send(link.node, link.sign()))
 
     def _finished(self, pending: Pending, result: Result) -> None:
         client = pending.client
-        if result.session is not None:
-            client.session = client.known = result.session
-            self._todo.append(Keep(client.name, result.session))
         self._forget(pending)
+        # One that was set meanwhile, and sent, is what the process has now.
+        is_old = any(one.event.session is not None for one in client.pending)
+        if result.session is not None and not is_old:
+            client.session = client.known = result.session
+            self._kept.add(client)
+            self._todo.append(Keep(client.name, result.session))
         if result.answer is not None:
             self._answer(client, result.answer)
         link = client.link
@@ -312,7 +333,12 @@ class Dispatch:
 
     def _answer(self, client: Client, answer: Answer) -> None:
         self._todo.append(Reply(client.name, answer))
-        if answer.status and not client.pending:
+        if not answer.status:
+            return
+        # Who was not let in has no end; a process that has got it nevertheless knows that.
+        for pending in [one for one in client.pending if not one.number]:
+            self._drop(pending)
+        if not client.pending:
             self._remove(client)
 
     def _remove(self, client: Client) -> None:
@@ -387,25 +413,31 @@ class Dispatch:
             pending.event.care = max(pending.event.care, 1)
         if len(suspects) == 1:
             self._set_aside(suspects[0])
+            return
         for pending in suspects:
             pending.event.care = 2
 
     def _set_aside(self, killer: Pending) -> None:
         client, event = killer.client, killer.event
-        if type(event) is Message:
-            # The pieces before it are the same message.
-            for pending in list(client.pending):
-                if pending is killer:
-                    break
-                if type(pending.event) is Message and not pending.event.is_last:
-                    self._drop(pending)
-        self._drop(killer)
+        # The pieces before it are the same message; who is not let in has no end.
+        dropped: list[Pending] = []
+        for pending in client.pending:
+            if pending is killer:
+                break
+            if type(pending.event) is Message and not pending.event.is_last:
+                dropped.append(pending)
+            else:
+                dropped.clear()
+        for pending in list(client.pending) if type(event) is Connect else [*dropped, killer]:
+            self._drop(pending)
         self._todo.append(SetAside(client.name, event))
         if type(event) is Connect:
             self._answer(client, _TOO_DANGEROUS)
 
     def _drop(self, pending: Pending) -> None:
-        if pending.client.link is not None:
+        if not pending.number:
+            self._waiting_size -= pending.size
+        elif pending.client.link is not None:
             pending.client.link.pending.pop(pending.number, None)
         self._forget(pending)
 

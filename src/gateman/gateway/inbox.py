@@ -5,7 +5,9 @@ The bus may lose envelopes in both directions. Events are numbered, so what is m
 and asked for; what was said about events is said again until the gateway shows that it has heard.
 """
 
+from collections import deque
 from collections.abc import Iterator
+from itertools import islice
 
 from .link import MAX_BATCH_SIZE
 from .parcels import AnyEvent, Done, Events, Result
@@ -32,12 +34,12 @@ class Inbox:
         """
         self.epoch = epoch
         self.received = 0
-        self._done_count = 0
-        self._fresh: list[Result] = []
-        self._unsettled: dict[int, Result] = {}
-        self._settled = 0
-        # Results of numbers up to here were said before the last sign of life.
+        # What the gateway may not have heard yet: all but the first `heard` ones.
+        self._results: deque[Result] = deque()
+        self._heard = 0
+        # How many were said; and with the last sign of life, or before.
         self._said = 0
+        self._signed = 0
         self._is_behind = False
         self._asked = -1
 
@@ -51,9 +53,9 @@ class Inbox:
         Yields:
             The number of each event that is new, and the event; in order, and without holes.
         """
-        for number in range(self._settled, min(parcel.settled, self.received + 1)):
-            self._unsettled.pop(number, None)
-        self._settled = max(self._settled, min(parcel.settled, self.received + 1))
+        while self._heard < min(parcel.heard, self._said):
+            self._heard += 1
+            self._results.popleft()
         self._is_behind = parcel.first > self.received + 1
         if self._is_behind:
             return
@@ -69,20 +71,23 @@ class Inbox:
         Args:
             result: What became of it.
         """
-        self._done_count += 1
-        self._fresh.append(result)
+        self._results.append(result)
 
     def is_idle(self, last: int) -> bool:
         """
-        Tell whether everything was handled.
+        Tell whether everything was handled, and the gateway has heard of it.
 
         Args:
             last: The number of the last event that there will be.
 
         Returns:
-            Whether it, and all before it, was.
+            Whether it, and all before it, was; then this process can go.
         """
-        return self.received >= last and self._done_count >= self.received
+        return self.received >= last and self._heard >= self.received
+
+    @property
+    def _done_count(self) -> int:
+        return self._heard + len(self._results)
 
     def report(self) -> Iterator[Done]:
         """
@@ -92,8 +97,8 @@ class Inbox:
             It, as parcels that a bus can carry; nothing if nothing is.
         """
         has_gap = self._is_behind and self._asked != self.received
-        if self._fresh or has_gap:
-            yield from self._say(has_gap=has_gap)
+        if self._said < self._done_count or has_gap:
+            yield from self._say(self._said, has_gap=has_gap)
 
     def sign(self) -> Iterator[Done]:
         """
@@ -102,27 +107,29 @@ class Inbox:
         Yields:
             What is to be sent each second.
         """
-        again = [result for number, result in self._unsettled.items() if number <= self._said]
-        self._said = self.received
-        self._fresh = again + self._fresh
-        yield from self._say(has_gap=self._is_behind)
+        # There was a second to show that it was heard.
+        is_unheard = self._heard < self._signed
+        self._signed = self._done_count
+        yield from self._say(self._heard if is_unheard else self._said, has_gap=self._is_behind)
 
-    def _say(self, *, has_gap: bool) -> Iterator[Done]:
+    def _say(self, known: int, *, has_gap: bool) -> Iterator[Done]:
+        """Say all results but for so many."""
         if has_gap:
             # Once, and then each second: what is under way already would be sent again for each.
             self._asked = self.received
-        fresh, self._fresh = self._fresh, []
+        results = list(islice(self._results, known - self._heard, None))
+        self._said = self._done_count
         batch: list[Result] = []
         size = 0
-        for result in fresh:
-            self._unsettled[result.number] = result
+        for result in results:
             result_size = _size_of(result)
             if batch and size + result_size > MAX_BATCH_SIZE:
-                yield Done(self.epoch, self.received, has_gap, batch)
+                yield Done(self.epoch, self.received, has_gap, known + 1, batch)
+                known += len(batch)
                 batch, size = [], 0
             batch.append(result)
             size += result_size
-        yield Done(self.epoch, self.received, has_gap, batch)
+        yield Done(self.epoch, self.received, has_gap, known + 1, batch)
 
 
 def _size_of(result: Result) -> int:

@@ -10,7 +10,7 @@ from collections import deque
 from collections.abc import Iterator
 
 from ..cluster.names import ClientId, NodeId
-from .parcels import EVENT_OVERHEAD, AnyEvent, Connect, Events, Message
+from .parcels import EVENT_OVERHEAD, AnyEvent, Connect, Done, Events, Message, Result
 
 # bytes on the way to one process that are not known to have arrived, of the 8 MiB that a bus keeps.
 WINDOW = 1 << 20
@@ -31,11 +31,12 @@ class Pending:
         event: It.
         client: To whom it happened.
         size: What it takes, in bytes.
+        weight: What it takes on the way, with the session that goes with it; in bytes.
         number: Its number on its client's link; 0 while it waits for one.
         has_begun: Whether the process that has it said that a handler begins with it.
     """
 
-    __slots__ = ("client", "event", "has_begun", "number", "size")
+    __slots__ = ("client", "event", "has_begun", "number", "size", "weight")
 
     def __init__(self, event: AnyEvent, client: "Client") -> None:
         """
@@ -47,7 +48,7 @@ class Pending:
         """
         self.event = event
         self.client = client
-        self.size = EVENT_OVERHEAD + _size_of(event)
+        self.size = self.weight = EVENT_OVERHEAD + _size_of(event)
         self.number = 0
         self.has_begun = False
 
@@ -115,6 +116,7 @@ class Link:
         epoch: Which link to it this is.
         clients: Whose events go there, each with its place in the order of coming.
         pending: What it has not done yet, by number; in order.
+        arrived: The number up to which it has all events.
         load: How many clients it says that it has, of all gateways.
         heard_at: When it gave its last sign of life, in monotonic seconds.
         missing_since: Since when the bus says that it is gone; ``None`` if it does not.
@@ -140,12 +142,13 @@ class Link:
         self.is_leaving = False
         self._size = 0
         self._next = 1
-        # All below it is done.
-        self._lowest = 1
-        # What has the numbers from `received` + 1 to `sent` is on its way.
-        self._received = 0
+        # What has the numbers from `arrived` + 1 to `sent` is on its way; up to `tried` all was.
+        self.arrived = 0
         self._sent = 0
+        self._tried = 0
         self._under_way = 0
+        # Of its results.
+        self._heard = 0
 
     @property
     def is_crowded(self) -> bool:
@@ -155,7 +158,7 @@ class Link:
     @property
     def is_waiting(self) -> bool:
         """Whether something was sent of which it is not known that it has arrived."""
-        return self._sent > self._received
+        return self._sent > self.arrived
 
     @property
     def last(self) -> int:
@@ -170,6 +173,7 @@ class Link:
             pending: It.
         """
         pending.number = self._next
+        pending.weight = pending.size + len(pending.event.session or b"")
         pending.has_begun = False
         self.pending[self._next] = pending
         self._next += 1
@@ -182,9 +186,27 @@ class Link:
         Args:
             number: All up to this one have.
         """
-        while self._received < min(number, self._sent):
-            self._received += 1
-            self._under_way -= self.pending[self._received].size
+        # What is sent again may have come the first time.
+        while self.arrived < min(number, self._tried):
+            self.arrived += 1
+            if self.arrived <= self._sent:
+                self._under_way -= self.pending[self.arrived].weight
+        self._sent = max(self._sent, self.arrived)
+
+    def heard(self, done: Done) -> list[Result]:
+        """
+        Tell what is new of what the process says.
+
+        Args:
+            done: It, of this link.
+
+        Returns:
+            The results that follow those that are known; none if some are missing before them.
+        """
+        known = self._heard + 1 - done.first
+        fresh = done.results[known:] if known >= 0 else []
+        self._heard += len(fresh)
+        return fresh
 
     def done(self, number: int) -> Pending | None:
         """
@@ -196,16 +218,14 @@ class Link:
         Returns:
             It; ``None`` if it was done before, or cannot be.
         """
-        pending = self.pending.pop(number, None) if number <= self._received else None
+        pending = self.pending.pop(number, None) if number <= self.arrived else None
         if pending is not None:
             self._size -= pending.size
-            while self._lowest < self._next and self._lowest not in self.pending:
-                self._lowest += 1
         return pending
 
     def rewind(self) -> None:
         """Send again what has not arrived."""
-        self._sent = self._received
+        self._sent = self.arrived
         self._under_way = 0
 
     def take(self) -> Iterator[Events]:
@@ -220,13 +240,14 @@ class Link:
             items: list[AnyEvent] = []
             while self._sent < self.last:
                 pending = self.pending[self._sent + 1]
-                if items and size + pending.size > MAX_BATCH_SIZE:
+                if items and size + pending.weight > MAX_BATCH_SIZE:
                     break
                 self._sent += 1
                 items.append(pending.event)
-                size += pending.size
+                size += pending.weight
+            self._tried = max(self._tried, self._sent)
             self._under_way += size
-            yield Events(self.epoch, self._lowest, first, items)
+            yield Events(self.epoch, self._heard, first, items)
 
     def sign(self) -> Events:
         """
@@ -235,4 +256,4 @@ class Link:
         Returns:
             An envelope without events.
         """
-        return Events(self.epoch, self._lowest, self._sent + 1, [])
+        return Events(self.epoch, self._heard, self._sent + 1, [])

@@ -2,9 +2,9 @@
 What gateways and business workers say to one another, as bytes. PURE.
 
 A gateway numbers the events that it sends to a business process, from 1 on; the process says which
-have come (*received*) and which were handled (*done*). Everything else is for what goes wrong: the
-bus may lose what is sent, so both say each second how far they are, and what is missing is sent
-again.
+have come (*received*) and which were handled (*done*), and numbers what it says of them, too.
+Everything else is for what goes wrong: the bus may lose what is sent, so both say each second how
+far they are, and what is missing is sent again.
 """
 
 from typing import Annotated
@@ -125,13 +125,13 @@ class Events(Struct, frozen=True, array_like=True, forbid_unknown_fields=True, t
 
     Attributes:
         epoch: Which of the gateway's links to the process; numbers begin anew in each.
-        settled: All below this number is known to be done, and need not be said again.
+        heard: How many of the process's results have come; they need not be said again.
         first: The number of the first event, or of the next if there are none.
         items: The events.
     """
 
     epoch: _Count
-    settled: _Count
+    heard: _Count
     first: _Count
     items: list[AnyEvent]
 
@@ -174,12 +174,15 @@ class Done(Struct, frozen=True, array_like=True, forbid_unknown_fields=True, tag
         epoch: Of which link.
         received: The number up to which all events have come.
         has_gap: Whether later ones have come, so that some are missing.
-        results: Of the events that were handled, and are not known to be settled.
+        first: The place of the first result among all of this link, from 1 on; or of the next
+            if there are none.
+        results: Of events that were handled, in the order in which that ended.
     """
 
     epoch: _Count
     received: _Count
     has_gap: bool
+    first: _Count
     results: list[Result]
 
 

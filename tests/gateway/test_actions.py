@@ -1,0 +1,46 @@
+"""What a dispatch decides is compared by what it says."""
+
+from typing import get_args
+
+import pytest
+
+from gateman.cluster.names import ClientId, NodeId
+from gateman.gateway.actions import (
+    Action,
+    Keep,
+    Pause,
+    Probe,
+    Reply,
+    Resume,
+    Say,
+    Send,
+    SetAside,
+)
+from gateman.gateway.parcels import Answer, Open, Seek
+
+CLIENT = ClientId("gate-1")
+ACTIONS: list[Action] = [
+    Send(None, Seek()),
+    Pause(CLIENT),
+    Resume(CLIENT),
+    Reply(CLIENT, Answer(0)),
+    Keep(CLIENT, b""),
+    Probe(NodeId("b1")),
+    SetAside(CLIENT, Open(CLIENT)),
+    Say("warning", "text"),
+]
+
+
+def test_actions_are_compared_by_content() -> None:
+    """Each equals itself, and none another."""
+    assert {type(one) for one in ACTIONS} == set(get_args(Action))
+    for place, action in enumerate(ACTIONS):
+        assert [other == action for other in ACTIONS].index(True) == place
+
+
+@pytest.mark.parametrize("action", ACTIONS, ids=lambda one: type(one).__name__)
+def test_actions_do_not_change(action: Action) -> None:
+    """What was decided stays."""
+    name = next(iter(type(action).__slots__))
+    with pytest.raises(AttributeError):
+        setattr(action, name, None)

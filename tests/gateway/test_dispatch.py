@@ -1,0 +1,467 @@
+"""Which process gets which client's events, and what happens when one is gone."""
+
+from gateman.cluster.names import ClientId, NodeId
+from gateman.gateway.actions import (
+    Keep,
+    Pause,
+    Probe,
+    Reply,
+    Resume,
+    Say,
+    Send,
+    SetAside,
+)
+from gateman.gateway.dispatch import MAX_EVENTS, MAX_SIZE
+from gateman.gateway.link import CROWD_COUNT, MAX_BATCH_SIZE, WINDOW
+from gateman.gateway.parcels import (
+    Answer,
+    Begun,
+    Close,
+    Connect,
+    Done,
+    Events,
+    Farewell,
+    Message,
+    Offer,
+    Open,
+    Released,
+    Result,
+    Seek,
+)
+from gateman.gateway.signs import RETURN
+from tests.support.dispatch import HELLO, IP, Talk, adopt, message
+
+A, B, C = NodeId("a"), NodeId("b"), NodeId("c")
+ANN, BOB, CAT = ClientId("gate-1"), ClientId("gate-2"), ClientId("gate-3")
+LEAVING = Offer(is_leaving=True, load=0)
+
+
+# Who gets whom.
+
+
+def test_it_looks_for_processes_and_says_good_bye() -> None:
+    """Nobody has a registry: who is there says so."""
+    talk = Talk()
+    talk.dispatch.start()
+    talk.dispatch.stop()
+
+    assert talk.take() == [Send(None, Seek()), Send(None, Farewell())]
+
+
+def test_a_process_that_offers_itself_is_told_its_link() -> None:
+    """Each time that it is new, another one; an offer of a known one changes nothing."""
+    talk = Talk(A)
+    assert talk.take() == [Send(A, Events(1, 0, 1, []))]
+
+    talk.join(A)
+    assert talk.take() == []
+
+    talk.dispatch.heard(A, Farewell(), 0)
+    talk.join(A)
+    assert talk.take() == [Send(A, Events(2, 0, 1, []))]
+
+
+def test_clients_go_to_who_has_the_fewest_and_stay() -> None:
+    """By this gateway's count, then by that of all gateways."""
+    talk = Talk(A, B)
+    talk.dispatch.heard(A, Offer(is_leaving=False, load=5), 0)
+    talk.come(ANN, BOB, CAT)
+    talk.join(C)
+    talk.say(ANN, b"x")
+
+    assert talk.homes() == {ANN: B, BOB: A, CAT: B}
+    assert talk.events() == [(B, [message(ANN, b"x")])]
+
+
+def test_a_client_s_way_in() -> None:
+    """It is asked for, let in, heard and seen off."""
+    talk = Talk(A)
+    talk.take()
+    dispatch = talk.dispatch
+    dispatch.connect(ANN, IP, 1, b"GET")
+    assert talk.events() == [(A, [Connect(ANN, 0, b"", IP, 1, b"GET")])]
+
+    talk.done(A, 1, answer=Answer(0))
+    assert talk.take() == [Reply(ANN, Answer(0))]
+
+    dispatch.open(ANN)
+    talk.say(ANN, b"x")
+    dispatch.close(ANN, 1001, "bye", b"")
+    assert talk.events() == [(A, [Open(ANN), message(ANN, b"x"), Close(ANN, 0, None, 1001, "bye")])]
+
+    talk.done(A, 2, 3, 4)
+    assert (talk.take(), dispatch.clients, dispatch.pending_count) == ([], {}, 0)
+
+
+def test_who_is_refused_is_forgotten() -> None:
+    """What happens to it then is nobody's."""
+    talk = Talk(A)
+    talk.dispatch.connect(ANN, IP, 1, b"GET")
+    talk.done(A, 1, answer=Answer(403, "no"))
+    talk.dispatch.open(ANN)
+    talk.say(ANN, b"x")
+    talk.dispatch.close(ANN, 1006, "", b"")
+
+    assert talk.take() == [Reply(ANN, Answer(403, "no"))]
+    assert talk.dispatch.clients == {}
+
+
+def test_who_vanishes_unheard_is_forgotten() -> None:
+    """Nobody needs to know that somebody nearly came."""
+    talk = Talk()
+    talk.dispatch.connect(ANN, IP, 1, b"GET")
+    talk.dispatch.close(ANN, 1006, "", b"")
+    talk.join(A)
+
+    assert talk.events() == []
+    assert (talk.dispatch.clients, talk.dispatch.pending_count) == ({}, 0)
+
+
+def test_a_big_message_goes_in_pieces() -> None:
+    """Each of them an event that a bus can carry."""
+    talk = Talk(A)
+    talk.come(ANN)
+    payload = bytes(range(256)) * (MAX_BATCH_SIZE // 128) + b"end"
+    talk.say(ANN, payload)
+    pieces = [event for _, events in talk.events() for event in events]
+
+    assert [one.is_last for one in pieces if isinstance(one, Message)] == [False, False, True]
+    assert b"".join(one.payload for one in pieces if isinstance(one, Message)) == payload
+
+
+def test_what_waits_for_a_process_goes_to_the_first() -> None:
+    """In order, as if it had been there."""
+    talk = Talk()
+    talk.dispatch.connect(ANN, IP, 1, b"GET")
+    talk.dispatch.connect(BOB, IP, 1, b"GET")
+    assert (talk.dispatch.has_business, talk.dispatch.pending_count) == (False, 2)
+
+    talk.join(A)
+    assert talk.dispatch.has_business
+    assert talk.events() == [
+        (A, [Connect(ANN, 0, b"", IP, 1, b"GET"), Connect(BOB, 0, b"", IP, 1, b"GET")])
+    ]
+
+
+# Leaving.
+
+
+def test_a_process_that_leaves_gives_its_clients_away() -> None:
+    """At once those that have nothing there, the others with their last event."""
+    talk = Talk(A)
+    talk.come(ANN, BOB)
+    talk.say(BOB, b"1")
+    talk.join(B)
+    talk.take()
+    talk.dispatch.heard(A, LEAVING, 0)
+    talk.say(BOB, b"2")
+    sign = Send(A, Events(1, 4, 6, []))
+
+    assert talk.take() == [
+        sign,
+        Send(A, Released(1, 5)),
+        Send(B, Events(2, 0, 1, [adopt(ANN)])),
+    ]
+    assert (talk.homes(), talk.dispatch.pending_count) == ({ANN: B, BOB: A}, 3)
+    talk.done(A, 5)
+    assert talk.take() == [
+        Send(A, Events(1, 5, 6, [])),
+        Send(B, Events(2, 0, 2, [adopt(BOB), message(BOB, b"2")])),
+    ]
+
+
+def test_a_stranger_that_leaves_gets_nobody() -> None:
+    """It would give them away again."""
+    talk = Talk()
+    talk.dispatch.heard(A, LEAVING, 0)
+
+    assert (talk.take(), talk.dispatch.links) == ([], {})
+
+
+def test_what_one_has_when_it_says_good_bye_is_another_s() -> None:
+    """Without suspicion: it was cancelled."""
+    talk = Talk(A)
+    talk.come(ANN)
+    talk.say(ANN, b"1", b"2")
+    talk.done(A, 3)
+    talk.join(B)
+    talk.take()
+    talk.dispatch.heard(A, Farewell(), 0)
+
+    assert talk.events() == [(B, [adopt(ANN), message(ANN, b"2")])]
+    assert talk.dispatch.repeated_count == 0
+
+
+def test_who_has_forgotten_this_gateway_begins_anew() -> None:
+    """It had taken it for dead, and would wait for event 1 for ever."""
+    talk = Talk(A)
+    talk.come(ANN)
+    talk.say(ANN, b"1")
+    talk.take()
+    talk.dispatch.heard(A, Done(1, 0, has_gap=True, first=1, results=[]), 0)
+    assert (talk.homes(), talk.take()) == ({ANN: None}, [])
+
+    talk.join(A)
+    assert talk.events() == [(A, [adopt(ANN), message(ANN, b"1")])]
+
+
+# Dying.
+
+
+def test_what_a_dead_process_had_is_sent_on_with_care() -> None:
+    """In order, and behind whose client it is; a handshake needs nobody before it."""
+    talk = Talk(A)
+    talk.come(ANN)
+    talk.say(ANN, b"1", b"2")
+    talk.dispatch.connect(BOB, IP, 1, b"GET")
+    assert talk.die(A) == [Say("warning", "the business process a is gone")]
+    assert (talk.homes(), talk.dispatch.pending_count) == ({ANN: None, BOB: None}, 3)
+
+    talk.join(B)
+    asked = Connect(BOB, 1, b"", IP, 1, b"GET")
+    assert talk.events() == [(B, [adopt(ANN), message(ANN, b"1", 1), message(ANN, b"2", 1), asked])]
+    assert talk.dispatch.repeated_count == 3
+
+
+def test_an_event_that_kills_twice_is_set_aside() -> None:
+    """The only one with which the second had begun; the others go on."""
+    talk = Talk(A, B)
+    talk.come(ANN)
+    talk.say(ANN, b"1", b"killer", b"3")
+    talk.die(A)
+    talk.done(B, 1, 2)
+    talk.begin(B, 3)
+
+    assert talk.die(B)[1:] == [SetAside(ANN, message(ANN, b"killer", 1))]
+    talk.join(C)
+    assert talk.events() == [(C, [adopt(ANN), message(ANN, b"3", 1)])]
+
+
+def test_of_several_none_is_set_aside_until_it_was_alone() -> None:
+    """They are handled one by one; what was not begun is no suspect."""
+    talk = Talk(A)
+    talk.come(ANN, BOB, CAT)
+    for client in (ANN, BOB, CAT):
+        talk.say(client, b"x")
+    talk.die(A)
+    talk.join(B)
+    talk.begin(B, 2, 4)
+    assert talk.die(B)[1:] == []
+
+    talk.join(C)
+    cares = {event.client: event.care for _, events in talk.events() for event in events}
+    assert cares == {ANN: 2, BOB: 2, CAT: 1}
+    talk.begin(C, 4, 6)
+    assert talk.die(C)[1:] == [SetAside(BOB, message(BOB, b"x", 2))]
+
+
+def test_a_message_is_set_aside_with_all_its_pieces() -> None:
+    """And no other that has pieces, too."""
+    talk = Talk(A)
+    talk.come(ANN)
+    talk.say(ANN, b"1" * (MAX_BATCH_SIZE + 1), b"2" * (MAX_BATCH_SIZE + 1))
+    talk.die(A)
+    talk.join(B)
+    talk.begin(B, 5)
+
+    assert talk.die(B)[1:] == [SetAside(ANN, message(ANN, b"2", 1))]
+    talk.join(C)
+    left = [event for _, events in talk.events() for event in events]
+    assert [one.payload[:1] for one in left if isinstance(one, Message)] == [b"1", b"1"]
+
+
+def test_a_handshake_that_kills_is_refused() -> None:
+    """And the client has no end: it never was in."""
+    talk = Talk(A)
+    talk.dispatch.connect(ANN, IP, 1, b"GET")
+    talk.die(A)
+    talk.join(B)
+    talk.begin(B, 1)
+    talk.dispatch.close(ANN, 1006, "", b"")
+    killer = Connect(ANN, 1, b"", IP, 1, b"GET")
+
+    assert talk.die(B)[1:] == [SetAside(ANN, killer), Reply(ANN, Answer(500, "internal error"))]
+    assert (talk.dispatch.clients, talk.dispatch.pending_count) == ({}, 0)
+
+
+# Sessions.
+
+
+def test_a_session_travels_when_it_is_news() -> None:
+    """To who does not have it; what a handler made of it, it has."""
+    talk = Talk(A)
+    talk.come(ANN)
+    talk.say(ANN, b"1", session=b"s")
+    talk.say(ANN, b"2", session=b"s")
+    assert talk.events() == [(A, [message(ANN, b"1", session=b"s"), message(ANN, b"2")])]
+
+    talk.done(A, 3, session=b"t")
+    assert talk.take() == [Keep(ANN, b"t")]
+    talk.say(ANN, b"3", session=b"t")
+    assert talk.events() == [(A, [message(ANN, b"3")])]
+
+
+def test_a_session_that_is_about_to_be_kept_is_the_newest() -> None:
+    """A message that comes just before is no news of an older one."""
+    talk = Talk(A)
+    talk.come(ANN)
+    talk.say(ANN, b"1")
+    talk.done(A, 3, session=b"t")
+    talk.say(ANN, b"2", session=b"")
+
+    assert talk.take() == [
+        Keep(ANN, b"t"),
+        Send(A, Events(1, 3, 4, [message(ANN, b"2")])),
+    ]
+
+
+def test_a_session_that_was_set_meanwhile_wins() -> None:
+    """Its process got it behind the event whose handler made another."""
+    talk = Talk(A)
+    talk.come(ANN)
+    talk.say(ANN, b"1")
+    talk.say(ANN, b"2", session=b"set")
+    talk.done(A, 3, session=b"t")
+
+    assert talk.take() == []
+    assert talk.dispatch.clients[ANN].session == b"set"
+
+
+# Budgets.
+
+
+def test_a_client_that_floods_is_paused_until_half_of_it_is_done() -> None:
+    """By number, and by size; nobody else is."""
+    for payload, limit in ((b"", MAX_EVENTS), (bytes(MAX_SIZE // 4), 4)):
+        talk = Talk(A)
+        talk.come(ANN, BOB)
+        talk.say(BOB, b"")
+        talk.say(ANN, *[payload] * (limit - 1))
+        assert Pause(ANN) not in talk.take()
+
+        talk.say(ANN, payload)
+        assert Pause(ANN) in talk.take()
+        assert talk.dispatch.paused_count == 1
+        half = limit // 2 if payload == b"" else 3
+        talk.done(A, *range(6, 5 + half))
+        assert talk.take() == []
+        talk.done(A, 5 + half)
+        assert talk.take() == [Resume(ANN)]
+        assert talk.dispatch.paused_count == 0
+
+
+def test_in_a_crowd_each_has_one() -> None:
+    """Whoever sends is paused until that is done."""
+    talk = Talk(A)
+    names = [ClientId(f"gate-{number}") for number in range(CROWD_COUNT + 2)]
+    talk.come(*names[:2])
+    for name in names[2:]:
+        talk.dispatch.connect(name, IP, 1, b"")
+    talk.say(names[0], b"x")
+    last = talk.dispatch.links[A].last
+    assert talk.take()[0] == Pause(names[0])
+
+    talk.dispatch.close(names[0], 1000, "", b"")
+    assert talk.dispatch.paused_count == 0
+    while talk.dispatch.links[A].arrived <= last:
+        talk.done(A)
+    talk.done(A, last, last + 1)
+    assert (names[0] in talk.dispatch.clients, talk.dispatch.paused_count) == (False, 0)
+
+
+# Silence.
+
+
+def test_signs_of_life_and_questions() -> None:
+    """Each second a sign; who is silent is asked about, sooner if something is on its way."""
+    talk = Talk(A)
+    talk.take()
+    sign = Send(A, Events(1, 0, 1, []))
+    for now, actions in [
+        (1.0, [sign]),
+        (1.5, []),
+        (2.0, [sign]),
+        (2.25, [Probe(A)]),
+        (3.0, [sign, Probe(A)]),
+    ]:
+        talk.dispatch.tick(now)
+        assert talk.take() == actions
+
+    talk.dispatch.heard(A, HELLO, 3.0)
+    talk.dispatch.connect(ANN, IP, 1, b"")
+    talk.take()
+    talk.dispatch.tick(3.1)
+    assert talk.take() == []
+    talk.dispatch.tick(3.25)
+    assert talk.take() == [Probe(A)]
+
+
+def test_a_bus_is_believed_after_a_while() -> None:
+    """If it says so for so long, and the process nothing."""
+    talk = Talk(A, patience=1.5)
+    dispatch = talk.dispatch
+    for now, is_there in [(0, False), (1, True), (2, False), (3.4, False)]:
+        dispatch.probed(A, now, is_there=is_there)
+        assert list(dispatch.links) == [A]
+    dispatch.heard(A, HELLO, 3.4)
+    dispatch.probed(A, 3.5, is_there=False)
+    dispatch.probed(A, 4.9, is_there=False)
+    assert list(dispatch.links) == [A]
+    dispatch.probed(A, 5.0, is_there=False)
+    dispatch.probed(A, 5.0, is_there=False)
+    assert dispatch.links == {}
+
+
+def test_a_bus_that_was_away_is_not_believed() -> None:
+    """Others find back to it later."""
+    talk = Talk(A)
+    talk.take()
+    talk.dispatch.returned(10)
+    talk.dispatch.probed(A, 10, is_there=False)
+    talk.dispatch.tick(9 + RETURN)
+    assert talk.take() == [Send(None, Seek()), Send(A, Events(1, 0, 1, []))]
+
+    talk.dispatch.probed(A, 10 + RETURN, is_there=False)
+    assert talk.dispatch.links == {}
+
+
+# What is late, or another's.
+
+
+def test_a_window_opens_with_what_has_arrived() -> None:
+    """What is lost is asked for, and sent again."""
+    talk = Talk(A)
+    names = [ClientId(f"gate-{number}") for number in range(2 * WINDOW // MAX_BATCH_SIZE)]
+    talk.come(*names)
+    before = talk.dispatch.links[A].last
+    for name in names:
+        talk.say(name, bytes(MAX_BATCH_SIZE))
+    assert len(talk.events()) == WINDOW // MAX_BATCH_SIZE
+
+    talk.dispatch.heard(A, Done(1, before + 1, has_gap=True, first=1, results=[]), 0)
+    assert talk.events()[0] == (A, [message(names[1], bytes(MAX_BATCH_SIZE))])
+
+
+def test_what_is_of_another_link_or_nobody_s_is_ignored() -> None:
+    """Nothing is done by it, and nothing raised."""
+    talk = Talk(A)
+    talk.come(ANN)
+    talk.say(ANN, b"x")
+    talk.take()
+    results = [Result(number) for number in range(9)]
+    for parcel in (
+        Done(2, 9, has_gap=True, first=3, results=results),
+        Done(1, 9**9, has_gap=False, first=3, results=[Result(9**9), Result(1)]),
+        Begun(2, 3),
+        Begun(1, 9**9),
+        Seek(),
+        Events(1, 0, 1, []),
+        Released(1, 1),
+    ):
+        talk.dispatch.heard(A, parcel, 0)
+        talk.dispatch.heard(B, parcel, 0)
+    talk.dispatch.probed(B, 0, is_there=False)
+    talk.dispatch.open(BOB)
+    talk.dispatch.close(BOB, 1000, "", b"")
+
+    assert (talk.take(), talk.dispatch.pending_count) == ([], 1)

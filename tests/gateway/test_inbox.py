@@ -1,0 +1,288 @@
+"""What a process has got and says of it; alone, and on a bus that loses and delays."""
+
+from typing import Any
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from gateman.cluster.names import ClientId
+from gateman.gateway.inbox import Inbox
+from gateman.gateway.link import MAX_BATCH_SIZE
+from gateman.gateway.parcels import Answer, AnyEvent, Done, Events, Open, Result
+from tests.support.dispatching import Front, World
+
+# On a busy machine a few seconds.
+EXAMPLES = 3 * (settings.default or settings()).max_examples
+
+
+def event(number: int) -> Open:
+    """Make an event that can be told from others."""
+    return Open(ClientId(f"gate-{number}"))
+
+
+def events(first: int, last: int, *, heard: int = 0) -> Events:
+    """Make a parcel of the events with these numbers."""
+    return Events(1, heard, first, [event(number) for number in range(first, last + 1)])
+
+
+def take(inbox: Inbox, parcel: Events) -> list[tuple[int, AnyEvent]]:
+    """Let a parcel arrive."""
+    return list(inbox.take(parcel))
+
+
+def done(inbox: Inbox, *numbers: int) -> None:
+    """Handle events."""
+    for number in numbers:
+        inbox.done(Result(number))
+
+
+def say(received: int, first: int, *numbers: int, has_gap: bool = False) -> list[Done]:
+    """Make what is said."""
+    return [Done(1, received, has_gap, first, [Result(number) for number in numbers])]
+
+
+# Events.
+
+
+def test_each_event_comes_once_and_in_order() -> None:
+    """What is sent again is known by its number."""
+    inbox = Inbox(1)
+
+    assert take(inbox, events(1, 2)) == [(1, event(1)), (2, event(2))]
+    assert take(inbox, events(1, 2)) == []
+    assert take(inbox, events(2, 3)) == [(3, event(3))]
+    assert take(inbox, events(4, 3)) == []
+    assert inbox.received == 3
+
+
+def test_what_is_missing_is_asked_for_once_and_then_with_each_sign() -> None:
+    """What comes behind a hole waits at the gateway, which is not asked for each parcel of it."""
+    inbox = Inbox(1)
+
+    assert take(inbox, events(3, 4)) == []
+    assert list(inbox.report()) == say(0, 1, has_gap=True)
+    assert take(inbox, events(5, 5)) == []
+    assert list(inbox.report()) == []
+    assert list(inbox.sign()) == say(0, 1, has_gap=True)
+    assert [number for number, _ in take(inbox, events(1, 5))] == [1, 2, 3, 4, 5]
+    assert list(inbox.sign()) == say(5, 1)
+
+
+def test_a_sign_of_life_shows_that_the_last_parcel_is_missing() -> None:
+    """An empty parcel has the number of the next event."""
+    inbox = Inbox(1)
+    take(inbox, events(1, 2))
+    take(inbox, events(5, 4))
+
+    assert list(inbox.report()) == say(2, 1, has_gap=True)
+
+
+@pytest.mark.parametrize(
+    "parcel", [Events(1, 9**9, 9**9, []), Events(1, 9**9, 0, []), Events(1, 0, 0, [event(0)])]
+)
+def test_forged_numbers_do_nothing(parcel: Events) -> None:
+    """Nothing is skipped, nothing is taken for heard that was not said, and nothing loops."""
+    inbox = Inbox(1)
+    take(inbox, events(1, 2))
+    done(inbox, 1)
+
+    assert take(inbox, parcel) == []
+    assert inbox.received == 2
+    assert next(inbox.report()).results == [Result(1)]
+
+
+# Results.
+
+
+def test_results_are_said_once_and_again_until_they_are_heard() -> None:
+    """With the second sign of life after they were said: the gateway has had a second."""
+    inbox = Inbox(1)
+    take(inbox, events(1, 3))
+    done(inbox, 2, 1)
+
+    assert list(inbox.report()) == say(3, 1, 2, 1)
+    assert list(inbox.report()) == []
+    assert list(inbox.sign()) == say(3, 3)
+    done(inbox, 3)
+    assert list(inbox.sign()) == say(3, 1, 2, 1, 3)
+    take(inbox, events(4, 3, heard=2))
+    assert list(inbox.sign()) == say(3, 3, 3)
+    take(inbox, events(4, 3, heard=3))
+    assert list(inbox.sign()) == say(3, 4)
+
+
+def test_one_slow_handler_keeps_no_other_result() -> None:
+    """What was heard is forgotten, whatever is not done yet before it."""
+    inbox = Inbox(1)
+    take(inbox, events(1, 1000))
+    done(inbox, *range(2, 1001))
+    list(inbox.report())
+    list(inbox.sign())
+    take(inbox, events(1001, 1000, heard=999))
+
+    assert list(inbox.sign()) == say(1000, 1000)
+    assert not inbox._results  # noqa: SLF001 - what is kept is the point
+
+
+def test_a_report_is_cut_into_parcels_that_a_bus_takes() -> None:
+    """Sessions and answers may be big."""
+    inbox = Inbox(1)
+    take(inbox, events(1, 4))
+    half = bytes(MAX_BATCH_SIZE // 2)
+    results = [
+        Result(1, half),
+        Result(2, half),
+        Result(3, None, Answer(403, "x" * (MAX_BATCH_SIZE // 8), {"a": "b"})),
+        Result(4, b""),
+    ]
+    for result in results:
+        inbox.done(result)
+
+    assert (
+        list(inbox.report())
+        == [
+            Done(1, 4, False, 1, results[:1]),  # noqa: FBT003
+            Done(1, 4, False, 2, results[1:2]),  # noqa: FBT003
+            Done(1, 4, False, 3, results[2:]),  # noqa: FBT003
+        ]
+    )
+
+
+def test_a_process_can_go_when_everything_was_handled_and_heard() -> None:
+    """Otherwise somebody would handle it again."""
+    inbox = Inbox(1)
+    assert inbox.is_idle(0)
+
+    take(inbox, events(1, 1))
+    assert not inbox.is_idle(1)
+
+    done(inbox, 1)
+    list(inbox.report())
+    assert not inbox.is_idle(1)
+
+    take(inbox, events(2, 1, heard=1))
+    assert (inbox.is_idle(1), inbox.is_idle(2)) == (True, False)
+
+
+# With gateways, processes and a bus.
+
+places = st.integers(0, 11)
+counts = st.integers(1, 4)
+steps = st.one_of(
+    st.tuples(st.just("connect"), places),
+    st.tuples(st.just("message"), places, counts),
+    st.tuples(st.just("message"), places, counts),
+    st.tuples(st.just("big message"), places),
+    st.tuples(st.just("close"), places),
+    st.tuples(st.just("deliver"), places, counts),
+    st.tuples(st.just("deliver"), places, counts),
+    st.tuples(st.just("deliver all")),
+    st.tuples(st.just("work"), places, counts, st.booleans()),
+    st.tuples(st.just("work"), places, counts, st.booleans()),
+    st.tuples(st.just("tick"), counts),
+    st.tuples(st.just("lose"), places, counts),
+    st.tuples(st.just("join")),
+    st.tuples(st.just("leave"), places),
+)
+accidents = st.one_of(
+    st.tuples(st.just("kill"), places),
+    st.tuples(st.just("cut"), places, st.booleans()),
+)
+worlds = st.builds(World, st.integers(1, 2), st.sampled_from([0.0, 1.5]))
+
+
+def play(world: World, script: list[Any]) -> None:
+    """Let things happen, as far as there is somebody for them."""
+    world.join()
+    for name, *rest in script:
+        fronts = list(world.fronts.values())
+        match name:
+            case "connect":
+                fronts[rest[0] % len(fronts)].connect(is_refused=rest[0] > 9)
+            case "deliver":
+                world.deliver(*rest)
+            case "deliver all":
+                for place in range(8):
+                    world.deliver(place, 100)
+            case "lose":
+                world.lose(*rest)
+            case "tick":
+                for _ in range(rest[0]):
+                    world.tick()
+            case "join":
+                world.join()
+            case "message" | "big message" | "close":
+                play_client(fronts, name, *rest)
+            case _ if world.processes:
+                play_process(world, name, *rest)
+
+
+def play_client(fronts: list[Front], name: str, place: int, count: int = 1) -> None:
+    """Let a client do something."""
+    clients = [(front, client) for front in fronts for client in front.sessions]
+    if name == "close":
+        clients += [(front, client) for front in fronts for client in sorted(front.visitors)]
+    if clients:
+        front, client = clients[place % len(clients)]
+        if name == "close":
+            front.close(client)
+        else:
+            for _ in range(count):
+                front.message(client, MAX_BATCH_SIZE + 1 if name == "big message" else 1)
+
+
+def play_process(world: World, name: str, place: int, *rest: Any) -> None:
+    """Let a process do something, or suffer it."""
+    processes = list(world.processes.values())
+    process = processes[place % len(processes)]
+    match name:
+        case "work":
+            process.work(rest[0], is_said=rest[1])
+        case "leave":
+            process.is_leaving = True
+        case "kill":
+            world.kill(process)
+        case "cut":
+            fronts = list(world.fronts.values())
+            world.cut(process, fronts[place % len(fronts)], from_here=rest[0])
+
+
+def check(world: World) -> None:
+    """Heal everything, and compare what was handled with what has happened."""
+    world.heal()
+    for client, happened in world.happened.items():
+        aside, handlings = world.aside[client], world.handlings[client]
+        # Who was refused has no end; it may get one from a process that was told of that only.
+        vague = {*aside, "close"} if client in world.refused else {*aside}
+        if "connect" in aside:
+            vague.update(happened)
+        due = [what for what in happened if what not in vague]
+        firsts = list(dict.fromkeys(what for what, _ in handlings))
+        steady = [what for what, node in handlings if node not in world.unsteady]
+        messages = [what for what in due if isinstance(what, int)]
+        assert [what for what in firsts if what not in vague] == due
+        assert len(steady) == len(set(steady))
+        assert int(world.final.get(client) or b"0") == len(messages)
+    for front in world.fronts.values():
+        assert front.left() == []
+
+
+@settings(max_examples=EXAMPLES)
+@given(worlds, st.lists(steps, max_size=60))
+def test_everything_is_handled_exactly_once(world: World, script: list[Any]) -> None:
+    """Whatever is lost and delayed, whoever joins and leaves; each client's events in order."""
+    play(world, script)
+    check(world)
+
+    assert not any(world.aside.values())
+
+
+@settings(max_examples=EXAMPLES)
+@given(worlds, st.lists(st.one_of(steps, steps, steps, steps, accidents), max_size=60))
+def test_everything_is_handled_when_processes_die(world: World, script: list[Any]) -> None:
+    """In order; more than once only by who was killed or cut off; or it is set aside."""
+    play(world, script)
+    check(world)
+
+    assert len(world.unsteady) > 1 or not any(world.aside.values())

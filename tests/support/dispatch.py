@@ -1,0 +1,104 @@
+"""A dispatch, and processes that say what a test tells them to."""
+
+from gateman.cluster.names import ClientId, NodeId
+from gateman.gateway.actions import Action, Send
+from gateman.gateway.dispatch import Dispatch
+from gateman.gateway.parcels import (
+    Adopt,
+    Answer,
+    AnyEvent,
+    Begun,
+    Done,
+    Events,
+    Message,
+    Offer,
+    Result,
+)
+
+IP = "10.0.0.1"
+HELLO = Offer(is_leaving=False, load=0)
+
+
+class Talk:
+    """A dispatch, and processes that do what a test says."""
+
+    def __init__(self, *nodes: NodeId, patience: float = 0) -> None:
+        self.dispatch = Dispatch(patience=patience)
+        self._heard: dict[tuple[NodeId, int], int] = {}
+        self.join(*nodes)
+
+    def join(self, *nodes: NodeId) -> None:
+        """Let processes come; what they are sent is left to the next look."""
+        for node in nodes:
+            self.dispatch.heard(node, HELLO, 0)
+
+    def come(self, *clients: ClientId) -> None:
+        """Let clients come in, where somebody is there for them."""
+        for client in clients:
+            self.dispatch.connect(client, IP, 1, b"GET")
+            link = self.dispatch.clients[client].link
+            assert link is not None
+            self.take()
+            self.done(link.node, link.last, answer=Answer(0))
+            self.dispatch.open(client)
+            self.take()
+            self.done(link.node, link.last)
+
+    def say(self, client: ClientId, *payloads: bytes, session: bytes = b"") -> None:
+        """Let a client send messages."""
+        for payload in payloads:
+            self.dispatch.message(client, payload, session, is_text=False)
+
+    def done(self, node: NodeId, *numbers: int, **result: object) -> None:
+        """Let a process have everything, and be done with some of it."""
+        link = self.dispatch.links[node]
+        self.take()
+        first = self._heard.get((node, link.epoch), 0) + 1
+        self._heard[node, link.epoch] = first - 1 + len(numbers)
+        results = [Result(number, **result) for number in numbers]  # type: ignore[arg-type]
+        done = Done(link.epoch, link.last, has_gap=False, first=first, results=results)
+        self.dispatch.heard(node, done, 0)
+
+    def begin(self, node: NodeId, *numbers: int) -> None:
+        """Let a process have everything, and begin with some of it."""
+        self.done(node)
+        for number in numbers:
+            self.dispatch.heard(node, Begun(self.dispatch.links[node].epoch, number), 0)
+
+    def die(self, node: NodeId) -> list[Action]:
+        """Let a process die; gives what is done but for what is sent."""
+        self.take()
+        self.dispatch.probed(node, 0, is_there=False)
+        return [one for one in self.dispatch._todo if not isinstance(one, Send)]  # noqa: SLF001
+
+    def take(self) -> list[Action]:
+        """Take what is to be done."""
+        return self.dispatch.take()
+
+    def events(self) -> list[tuple[NodeId, list[AnyEvent]]]:
+        """Take what is sent to whom; only events."""
+        return [
+            (action.node, action.parcel.items)
+            for action in self.take()
+            if isinstance(action, Send)
+            and action.node is not None
+            and isinstance(action.parcel, Events)
+            and action.parcel.items
+        ]
+
+    def homes(self) -> dict[ClientId, NodeId | None]:
+        """Tell whose each client is."""
+        clients = self.dispatch.clients.items()
+        return {name: None if one.link is None else one.link.node for name, one in clients}
+
+
+def message(
+    client: ClientId, payload: bytes, care: int = 0, session: bytes | None = None
+) -> Message:
+    """Make a message."""
+    return Message(client, care, session, is_text=False, payload=payload)
+
+
+def adopt(client: ClientId) -> Adopt:
+    """Make what goes ahead of a client that moves."""
+    return Adopt(client, 0, b"", IP, 1)

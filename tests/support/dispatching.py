@@ -1,0 +1,436 @@
+"""
+Gateways and business processes on a bus that loses, delays and kills, without a loop or a clock.
+
+Gateways are :class:`~gateman.gateway.dispatch.Dispatch`, what a process has of them is an
+:class:`~gateman.gateway.inbox.Inbox`; what is between is bytes. A process handles an event by
+writing it down, and counts the messages of a client in its session.
+"""
+
+from collections import Counter, defaultdict, deque
+from dataclasses import dataclass, field
+
+from gateman.cluster.names import ClientId, NodeId, client_id, node_of
+from gateman.gateway.actions import Keep, Pause, Probe, Reply, Resume, Send, SetAside
+from gateman.gateway.dispatch import Dispatch
+from gateman.gateway.inbox import Inbox
+from gateman.gateway.parcels import (
+    Adopt,
+    Answer,
+    AnyEvent,
+    Begun,
+    Close,
+    Connect,
+    Events,
+    Farewell,
+    Message,
+    Offer,
+    Open,
+    Parcel,
+    Released,
+    Result,
+    Seek,
+    decode,
+    encode,
+)
+from gateman.gateway.signs import BEAT_INTERVAL, STEP
+
+# Seconds that the bus takes to notice that a process is dead.
+_NOTICE = 0.6
+
+# How often it is looked whether everything is done: each turn is a `STEP`.
+_MAX_TURNS = 200
+
+
+@dataclass
+class _Gate:
+    """What a process has of a gateway."""
+
+    inbox: Inbox
+    released: int | None = None
+
+
+@dataclass
+class _Guest:
+    """What a process has of a client."""
+
+    saved: bytes = b""
+    waiting: deque[tuple[Inbox, int, AnyEvent]] = field(default_factory=deque)
+    parts: list[tuple[Inbox, int, Message]] = field(default_factory=list)
+
+
+class Process:
+    """A business process; see `gateman.gateway.office`."""
+
+    def __init__(self, world: "World", node: NodeId) -> None:
+        """
+        Begin with nothing.
+
+        Args:
+            world: Where it is.
+            node: Its name.
+        """
+        self.world = world
+        self.node = node
+        self.is_leaving = False
+        self.gates: dict[NodeId, _Gate] = {}
+        self.guests: dict[ClientId, _Guest] = {}
+        self._beats_at = 0.0
+
+    def take(self, source: NodeId, parcel: Parcel) -> None:
+        """Take what a gateway sends."""
+        gate = self.gates.get(source)
+        match parcel:
+            case Events():
+                if gate is None or parcel.epoch > gate.inbox.epoch:
+                    self.forget(source)
+                    gate = self.gates[source] = _Gate(Inbox(parcel.epoch))
+                elif parcel.epoch < gate.inbox.epoch:
+                    return
+                for number, event in gate.inbox.take(parcel):
+                    self._queue(gate.inbox, number, event)
+                self._say(source, gate)
+            case Seek():
+                self.world.send(self.node, source, self._offer())
+            case Released(epoch, last) if gate is not None and gate.inbox.epoch == epoch:
+                gate.released = last
+            case _:
+                pass
+
+    def _queue(self, inbox: Inbox, number: int, event: AnyEvent) -> None:
+        guest = self.guests.get(event.client)
+        if guest is None:
+            if not isinstance(event, (Adopt, Connect)):
+                inbox.done(Result(number))
+                return
+            guest = self.guests[event.client] = _Guest()
+        guest.waiting.append((inbox, number, event))
+
+    def forget(self, source: NodeId) -> None:
+        """Take a gateway for dead, or for a new one."""
+        self.gates.pop(source, None)
+        for name in [name for name in self.guests if node_of(name) == source]:
+            del self.guests[name]
+
+    def work(self, count: int, *, is_said: bool) -> None:
+        """Handle so many events, and tell, or not yet."""
+        for name in list(self.guests):
+            guest = self.guests.get(name)
+            while guest is not None and guest.waiting and count:
+                count -= 1
+                self._handle(name, guest, *guest.waiting.popleft())
+        if is_said:
+            for source, gate in self.gates.items():
+                self._say(source, gate)
+
+    def _handle(
+        self, name: ClientId, guest: _Guest, inbox: Inbox, number: int, event: AnyEvent
+    ) -> None:
+        if event.session is not None:
+            guest.saved = event.session
+        if isinstance(event, Message) and not event.is_last:
+            guest.parts.append((inbox, number, event))
+            return
+        source = node_of(name)
+        if event.care and source in self.gates:
+            self._say(source, self.gates[source])
+            self.world.send(self.node, source, Begun(inbox.epoch, number))
+        session: bytes | None = None
+        answer: Answer | None = None
+        match event:
+            case Message():
+                payload = b"".join([*(part.payload for _, _, part in guest.parts), event.payload])
+                self.world.handled(self, name, int(payload))
+                session = guest.saved = b"%d" % (int(guest.saved or b"0") + 1)
+            case Connect():
+                self.world.handled(self, name, "connect")
+                answer = Answer(403 if name in self.world.refused else 0)
+            case Open():
+                self.world.handled(self, name, "open")
+            case Close():
+                self.world.handled(self, name, "close")
+            case Adopt():
+                pass
+        for part_inbox, part_number, _ in guest.parts:
+            part_inbox.done(Result(part_number))
+        guest.parts = []
+        if isinstance(event, Close) or (answer is not None and answer.status):
+            del self.guests[name]
+            for late_inbox, late_number, _ in guest.waiting:
+                late_inbox.done(Result(late_number))
+            guest.waiting.clear()
+        inbox.done(Result(number, session, answer))
+
+    def tick(self) -> None:
+        """Give signs of life, and leave when nothing is left to do."""
+        if self.world.now >= self._beats_at:
+            self._beats_at = self.world.now + BEAT_INTERVAL
+            for source in self.world.fronts:
+                self.world.send(self.node, source, self._offer())
+            for source, gate in self.gates.items():
+                for done in gate.inbox.sign():
+                    self.world.send(self.node, source, done)
+        if self.is_leaving and all(
+            gate.released is not None and gate.inbox.is_idle(gate.released)
+            for gate in self.gates.values()
+        ):
+            for source, gate in self.gates.items():
+                self._say(source, gate)
+            for source in self.world.fronts:
+                self.world.send(self.node, source, Farewell())
+            self.world.remove(self)
+
+    def _offer(self) -> Offer:
+        return Offer(self.is_leaving, len(self.guests))
+
+    def _say(self, source: NodeId, gate: _Gate) -> None:
+        for done in gate.inbox.report():
+            self.world.send(self.node, source, done)
+
+
+class Front:
+    """A gateway process; see `gateman.gateway.front`."""
+
+    def __init__(self, world: "World", node: NodeId, patience: float) -> None:
+        """
+        Begin with nobody.
+
+        Args:
+            world: Where it is.
+            node: Its name.
+            patience: As the dispatch takes it.
+        """
+        self.world = world
+        self.node = node
+        self.dispatch = Dispatch(patience=patience)
+        self.visitors: set[ClientId] = set()
+        self.sessions: dict[ClientId, bytes] = {}
+        self.paused: set[ClientId] = set()
+        self._count = 0
+
+    def connect(self, *, is_refused: bool) -> None:
+        """Let a client come."""
+        self._count += 1
+        name = client_id(self.node, self._count)
+        if is_refused:
+            self.world.refused.add(name)
+        self.visitors.add(name)
+        self.world.happened[name].append("connect")
+        self.dispatch.connect(name, "10.0.0.1", 1, b"")
+        self.act()
+
+    def message(self, name: ClientId, size: int) -> None:
+        """Let a client send a message, if it is read from."""
+        if name not in self.paused:
+            number = len(self.world.happened[name])
+            self.world.happened[name].append(number)
+            payload = b"%*d" % (size, number)
+            self.dispatch.message(name, payload, self.sessions[name], is_text=True)
+            self.act()
+
+    def close(self, name: ClientId) -> None:
+        """Let a client go."""
+        self.visitors.discard(name)
+        self.paused.discard(name)
+        self.world.final[name] = self.sessions.pop(name, b"")
+        self.dispatch.close(name, 1000, "", self.world.final[name])
+        if name in self.dispatch.clients:
+            self.world.happened[name].append("close")
+        else:
+            assert self.world.happened.pop(name) == ["connect"]
+            assert name not in self.world.handlings
+        self.act()
+
+    def take(self, source: NodeId, parcel: Parcel) -> None:
+        """Take what a process sends."""
+        self.dispatch.heard(source, parcel, self.world.now)
+        self.act()
+
+    def act(self) -> None:
+        """Do what the dispatch says."""
+        while actions := self.dispatch.take():
+            for action in actions:
+                match action:
+                    case Send(node, parcel):
+                        for one in self.world.processes if node is None else [node]:
+                            self.world.send(self.node, one, parcel)
+                    case Probe(node):
+                        is_there = self.world.has(node)
+                        self.dispatch.probed(node, self.world.now, is_there=is_there)
+                    case Pause(client):
+                        self.paused.add(client)
+                    case Resume(client):
+                        self.paused.discard(client)
+                    case Keep(client, session):
+                        (self.sessions if client in self.sessions else self.world.final)[client] = (
+                            session
+                        )
+                    case Reply(client, answer) if client in self.visitors:
+                        self._replied(client, answer)
+                    case SetAside(client, event):
+                        self.world.set_aside(client, event)
+                    case _:
+                        pass
+
+    def left(self) -> list[object]:
+        """Tell what the dispatch still has of clients; nothing, when they are gone."""
+        dispatch = self.dispatch
+        numbers = [dispatch.pending_count, dispatch.paused_count, dispatch._waiting_size]  # noqa: SLF001
+        for link in dispatch.links.values():
+            numbers += [len(link.clients), len(link.pending), link._size, link._under_way]  # noqa: SLF001
+        tables: list[object] = [*dispatch.clients, *dispatch._homeless]  # noqa: SLF001
+        return [*tables, *filter(None, numbers)]
+
+    def _replied(self, client: ClientId, answer: Answer) -> None:
+        self.visitors.discard(client)
+        if not answer.status:
+            self.sessions[client] = b""
+            self.world.happened[client].append("open")
+            self.dispatch.open(client)
+
+
+class World:
+    """
+    All of it, and what has happened.
+
+    Attributes:
+        now: Seconds.
+        fronts: The gateways.
+        processes: The business processes that live.
+        refused: Clients that are not let in.
+        happened: What happened to each client, in order.
+        handlings: By client: what was handled, where; in order.
+        final: The session that each client ended with.
+        aside: By client, what was set aside.
+        unsteady: Processes that were killed or cut off.
+        is_lossy: Whether the bus still loses what it is told to.
+    """
+
+    def __init__(self, front_count: int, patience: float) -> None:
+        """
+        Begin with gateways only.
+
+        Args:
+            front_count: How many gateways.
+            patience: As a dispatch takes it.
+        """
+        self.now = 0.0
+        self.fronts: dict[NodeId, Front] = {}
+        self.processes: dict[NodeId, Process] = {}
+        self.refused: set[ClientId] = set()
+        self.happened: defaultdict[ClientId, list[int | str]] = defaultdict(list)
+        self.handlings: defaultdict[ClientId, list[tuple[int | str, NodeId]]] = defaultdict(list)
+        self.final: dict[ClientId, bytes] = {}
+        self.aside: defaultdict[ClientId, list[int | str]] = defaultdict(list)
+        self.unsteady: set[NodeId] = set()
+        self.is_lossy = True
+        self._wires: dict[tuple[NodeId, NodeId], deque[bytes]] = {}
+        self._losses: Counter[tuple[NodeId, NodeId]] = Counter()
+        self._dead_from: dict[NodeId, float] = {}
+        self._count = 0
+        for number in range(front_count):
+            node = NodeId(f"g{number}")
+            self.fronts[node] = Front(self, node, patience)
+            self.fronts[node].dispatch.start()
+
+    # The bus.
+
+    def send(self, source: NodeId, target: NodeId, parcel: Parcel) -> None:
+        """Send bytes, behind what is under way already; or lose them."""
+        wire = (source, target)
+        if self._losses[wire] > 0 and self.is_lossy:
+            self._losses[wire] -= 1
+        else:
+            self._wires.setdefault(wire, deque()).append(encode(parcel))
+
+    def deliver(self, place: int, count: int) -> None:
+        """Let arrive what was sent first between some two processes."""
+        wires = [wire for wire, queue in self._wires.items() if queue]
+        if not wires:
+            return
+        source, target = wire = wires[place % len(wires)]
+        queue = self._wires[wire]
+        there = self.fronts.get(target) or self.processes.get(target)
+        for _ in range(min(count, len(queue))):
+            data = queue.popleft()
+            if there is not None:
+                there.take(source, decode(data))
+
+    def lose(self, place: int, count: int) -> None:
+        """Lose what is sent next between some two processes, and what is under way."""
+        wires = list(self._wires)
+        if wires:
+            wire = wires[place % len(wires)]
+            self._losses[wire] = count
+            self._wires[wire].clear()
+
+    def has(self, node: NodeId) -> bool:
+        """Tell what the bus believes of a process."""
+        return node in self.processes or self.now < self._dead_from[node]
+
+    # What happens to processes.
+
+    def join(self) -> None:
+        """Start a business process."""
+        self._count += 1
+        node = NodeId(f"b{self._count}")
+        self.processes[node] = Process(self, node)
+
+    def remove(self, process: Process) -> None:
+        """End a business process that has said good-bye."""
+        del self.processes[process.node]
+        self._dead_from[process.node] = self.now
+
+    def kill(self, process: Process) -> None:
+        """End a business process without a word."""
+        self.unsteady.add(process.node)
+        del self.processes[process.node]
+        self._dead_from[process.node] = self.now + _NOTICE
+
+    def cut(self, process: Process, front: Front, *, from_here: bool) -> None:
+        """Let one of the two believe that the other is gone."""
+        self.unsteady.add(process.node)
+        if from_here:
+            front.dispatch.probed(process.node, self.now - 2, is_there=False)
+            front.dispatch.probed(process.node, self.now, is_there=False)
+            front.act()
+        else:
+            process.forget(front.node)
+
+    def tick(self) -> None:
+        """Let a step of time pass."""
+        self.now += STEP
+        for front in self.fronts.values():
+            front.dispatch.tick(self.now)
+            front.act()
+        for process in list(self.processes.values()):
+            process.tick()
+
+    def heal(self) -> None:
+        """Let everybody go, and everything be done."""
+        self.is_lossy = False
+        for front in self.fronts.values():
+            for name in [*front.sessions, *sorted(front.visitors)]:
+                front.close(name)
+        if all(process.is_leaving for process in self.processes.values()):
+            self.join()
+        for _ in range(_MAX_TURNS):
+            self.tick()
+            for place in reversed(range(len(self._wires))):
+                self.deliver(place, 1000)
+            for process in list(self.processes.values()):
+                process.work(1000, is_said=True)
+            if not any(front.dispatch.clients for front in self.fronts.values()):
+                break
+
+    # What is written down.
+
+    def handled(self, process: Process, client: ClientId, what: int | str) -> None:
+        """Write down that an event was handled."""
+        self.handlings[client].append((what, process.node))
+
+    def set_aside(self, client: ClientId, event: AnyEvent) -> None:
+        """Write down that an event was set aside."""
+        what: int | str = type(event).__name__.lower()
+        if isinstance(event, Message):
+            what = int(event.payload)
+        self.aside[client].append(what)
