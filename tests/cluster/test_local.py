@@ -63,6 +63,18 @@ async def test_messages_to_nobody_cost_nothing() -> None:
 
 
 @on_loop
+async def test_everybody_is_everybody_by_any_name() -> None:
+    """What others send may have names where none belong."""
+    async with alone() as node:
+        client = await node.client()
+        local = node.hub.station.local
+        for names in ((), ("room",), ("room", "hall")):
+            local.send(Scope.ALL, names, [(1, b"x", ())])
+
+        assert await client.read(3) == ["x"] * 3
+
+
+@on_loop
 async def test_excluded_strangers_are_no_concern() -> None:
     """Who is excluded may have gone, or be elsewhere."""
     async with alone() as node:

@@ -20,7 +20,7 @@ from .envelope import (
     What,
 )
 from .fanout import Fanout
-from .names import ClientId, Group, Uid
+from .names import ClientId
 from .registry import NO_CHANGE, Change, Registry
 
 Message = tuple[int, bytes, Collection[ClientId]]
@@ -59,6 +59,14 @@ class Local:
         """
         self.registry: Registry[Outbox] = Registry()
         self.fanout = fanout
+        # Not asked for one after the other: this is on the way of every message (bench/hub.py).
+        self._members_of: dict[Scope, Callable[[Any], tuple[Outbox, ...]]] = {
+            Scope.GROUPS: self.registry.members_of_group,
+            Scope.UIDS: self.registry.members_of_uid,
+            Scope.CLIENTS: self._member,
+            # It has no name, but who knows what others send.
+            Scope.ALL: lambda _name: self.registry.members(),
+        }
 
     def add(self, client: ClientId, connection: Connection) -> None:
         """
@@ -120,21 +128,16 @@ class Local:
         return sum(client not in self.registry for client in clients)
 
     def _members(self, scope: Scope, names: tuple[str, ...]) -> tuple[Outbox, ...]:
-        registry = self.registry
-        if scope is Scope.ALL:
-            return registry.members()
         if len(names) == 1:
-            return self._members_of(scope, names[0])
+            return self._members_of[scope](names[0])
+        if scope is Scope.ALL:
+            return self.registry.members()
         # Whoever is under several names gets the message once.
-        found = dict.fromkeys(one for name in names for one in self._members_of(scope, name))
-        return tuple(found)
+        members_of = self._members_of[scope]
+        return tuple(dict.fromkeys(one for name in names for one in members_of(name)))
 
-    def _members_of(self, scope: Scope, name: str) -> tuple[Outbox, ...]:
-        if scope is Scope.GROUPS:
-            return self.registry.members_of_group(Group(name))
-        if scope is Scope.UIDS:
-            return self.registry.members_of_uid(Uid(name))
-        member = self.registry.member(ClientId(name))
+    def _member(self, client: ClientId) -> tuple[Outbox, ...]:
+        member = self.registry.member(client)
         return () if member is None else (member,)
 
     def do(self, action: Action) -> Change:

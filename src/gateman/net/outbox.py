@@ -192,7 +192,7 @@ class Outbox:
         Returns:
             The frame. Without a key, it has to be written next.
         """
-        deflated = self._deflate(payload)
+        deflated = None if self._deflater is None else self._deflater.deflate(payload)
         if deflated is None:
             return encode_frame(opcode, payload)
         return encode_frame(opcode, deflated, rsv1=True)
