@@ -8,11 +8,14 @@ import msgspec
 import pytest
 
 from gateman.cluster.channels import EVERYBODY, Channel, node_channel
+from gateman.cluster.deeds import Order
 from gateman.cluster.envelope import (
     OVERHEAD,
     Answer,
+    Command,
     Envelope,
     Hello,
+    Join,
     Problem,
     Question,
     What,
@@ -24,7 +27,7 @@ from gateman.cluster.names import ClientId, Group, NodeId
 from gateman.cluster.presence import Presence
 from gateman.cluster.questions import DEFAULT_TIMEOUT, UNKNOWN_NODE, Questions
 from gateman.cluster.replies import read, refusal
-from gateman.errors import Partial, UnknownClient
+from gateman.errors import Partial, Unconfirmed, UnknownClient
 
 from ..support.loop import MS, eventually, on_loop, turns
 from ..support.members import Engine, connection
@@ -202,6 +205,56 @@ async def test_the_clients_of_a_process_end_with_it() -> None:
 
     with pytest.raises(UnknownClient, match="there is no client ann-1"):
         await task
+
+
+# Whether it is done.
+
+JOIN = Join(HERS, Group("room"))
+
+
+@on_loop
+async def test_an_order_is_confirmed() -> None:
+    """What is not sent yet says that an answer is wanted; what was sent is sent again with that."""
+    for is_made in (False, True):
+        process, order = Process(ANN), Order(ME, JOIN)
+        if is_made:
+            assert order.make() == Command(ME, 0, JOIN)
+        task = asyncio.ensure_future(process.questions.confirm(ANN, order))
+        await turns()
+        assert order.make() == Command(ME, 1, JOIN)
+        assert process.put == ([(node_channel(ANN), order.make())] if is_made else [])
+        assert process.questions.calls.take(refusal(ANN, 1, Problem.NONE))
+
+        await task
+
+
+@on_loop
+async def test_an_order_to_a_process_that_ends_is_about_a_client_that_is_gone() -> None:
+    """So is one that the process refuses."""
+    process = Process(ANN)
+    task = asyncio.ensure_future(process.questions.confirm(ANN, Order(ME, JOIN)))
+    await turns()
+    process.questions.calls.forget(ANN)
+    with pytest.raises(UnknownClient, match="there is no client ann-1"):
+        await task
+    task = asyncio.ensure_future(process.questions.confirm(ANN, Order(ME, JOIN)))
+    await turns()
+    process.questions.calls.take(refusal(ANN, 2, Problem.UNKNOWN_CLIENT))
+    with pytest.raises(UnknownClient, match="there is no client ann-1"):
+        await task
+
+
+@on_loop
+async def test_an_order_that_nobody_confirms_is_told() -> None:
+    """At the deadline; and at once where the bus is away."""
+    process = Process(ANN)
+    process.questions.timeout = SOON
+    with pytest.raises(Unconfirmed, match="no answer from ann, where ann-1 is connected"):
+        await process.questions.confirm(ANN, Order(ME, JOIN))
+    process.questions.timeout = 60
+    process.is_connected = False
+    with pytest.raises(Unconfirmed, match="the bus is away, and with it ann"):
+        await process.questions.confirm(ANN, Order(ME, JOIN))
 
 
 # About everybody.

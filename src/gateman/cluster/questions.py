@@ -6,9 +6,10 @@ from typing import Any
 
 from msgspec import Raw
 
-from ..errors import EnvelopeError, Partial, UnknownClient
+from ..errors import EnvelopeError, Partial, Unconfirmed, UnknownClient
 from .calls import Call, Calls
 from .channels import EVERYBODY, Channel, node_channel
+from .deeds import Order
 from .envelope import Envelope, Problem, Question, What
 from .local import Local
 from .names import ClientId, NodeId, node_of
@@ -96,6 +97,36 @@ class Questions:
         if not values:
             raise Partial(None, [node])
         return values[0]
+
+    async def confirm(self, node: NodeId, order: Order) -> None:
+        """
+        Wait until another process says that it has done something.
+
+        Args:
+            node: Which.
+            order: What; it is on its way already, or about to be.
+
+        Raises:
+            UnknownClient: The client is not there.
+            Unconfirmed: The process did not answer in time, or the bus is away.
+        """
+        client = order.action.client
+        if not self._is_connected():
+            raise Unconfirmed(f"the bus is away, and with it {node}, where {client} is connected")
+        call = self.calls.begin([node])
+        order.call = call.number
+        if order.is_made:
+            # It is on its way without a call: the same again does nothing more.
+            self._put(node_channel(node), order.make())
+        try:
+            await call.wait(self._deadline())
+        finally:
+            self.calls.end(call)
+        if node in call.missing:
+            raise Unconfirmed(f"no answer from {node}, where {client} is connected")
+        if node not in call.values:
+            # It says that it has no such client, or has said good-bye.
+            raise UnknownClient(client)
 
     async def ask_all(
         self,

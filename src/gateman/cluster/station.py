@@ -294,7 +294,7 @@ class Station:
             self._post.check_command(Command(self.node, 0, action))
         order = Order(self.node, action)
         self._post.put(node_channel(node), order.make)
-        return Deed(partial(self._confirm, node, order))
+        return Deed(partial(self.questions.confirm, node, order))
 
     def _do_here(self, action: ClientAction) -> Deed:
         try:
@@ -335,26 +335,6 @@ class Station:
                     f"no answer from {', '.join(missing)}: what is sent there to the"
                     f" {topic.kind} {topic.name!r} may not come here yet"
                 )
-
-    async def _confirm(self, node: NodeId, order: Order) -> None:
-        """Wait until another process says that something is done."""
-        client = order.action.client
-        if not self.is_connected:
-            raise Unconfirmed(f"the bus is away, and with it {node}, where {client} is connected")
-        call = self.questions.calls.begin([node])
-        order.call = call.number
-        if order.is_made and self._post is not None:
-            # It is on its way without a call: the same again does nothing more.
-            self._post.put(node_channel(node), order.make)
-        try:
-            await call.wait(self._loop.time() + self.questions.timeout)
-        finally:
-            self.questions.calls.end(call)
-        if node in call.missing:
-            raise Unconfirmed(f"no answer from {node}, where {client} is connected")
-        if node not in call.values:
-            # It says that it has no such client, or has said good-bye.
-            raise UnknownClient(client)
 
     # What others say.
 
