@@ -10,8 +10,9 @@ import asyncio
 import contextlib
 import inspect
 from collections import Counter, deque
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable, Iterable, Mapping
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import msgspec
@@ -86,6 +87,17 @@ class Guest:
             self._session = _decoder.decode(self.saved) if self.saved else {}
         return self._session
 
+    def renew(self, saved: bytes) -> None:
+        """
+        Take the session that its gateway has sent.
+
+        Args:
+            saved: It, as MessagePack; empty if it has none.
+        """
+        self.saved = saved
+        # What a task of an earlier handler has looked at.
+        self._session = None
+
     def save(self) -> bytes | None:
         """
         Look whether a handler has changed its session.
@@ -99,6 +111,9 @@ class Guest:
         session, self._session = self._session, None
         if session is None:
             return None
+        keys: Iterable[object] = session
+        if not all(isinstance(key, str) for key in keys):
+            raise ValueError("its session cannot be kept: it has a key that is no text")
         try:
             saved = _encoder.encode(session) if session else b""
         except (TypeError, OverflowError, RecursionError) as error:
@@ -159,6 +174,7 @@ class Handlers:
         self._close = close
         self._tasks: set[asyncio.Task[None]] = set()
         self._one_by_one = asyncio.Lock()
+        self._is_over = False
         self._sampled = Sampled()
 
     def handle(self, work: Work) -> None:
@@ -168,6 +184,9 @@ class Handlers:
         Args:
             work: It.
         """
+        if self._is_over:
+            # It would overtake what is undone.
+            return
         event = work.event
         guest = self.guests.get(event.client)
         if guest is None:
@@ -217,6 +236,7 @@ class Handlers:
         """
         if self._tasks:
             _, running = await asyncio.wait(self._tasks, timeout=max(timeout, 0))
+            self._is_over = True
             for task in running:
                 task.cancel()
             if running:
@@ -226,62 +246,66 @@ class Handlers:
     # One after the other.
 
     def _begin(self, guest: Guest, work: Work, running: Running | None) -> None:
-        guest.waiting = deque()
-        task = asyncio.get_running_loop().create_task(self._work(guest, work, running))
+        waiting: deque[Work] = deque()
+        guest.waiting = waiting
+        task = asyncio.get_running_loop().create_task(self._work(guest, waiting, work, running))
         self._tasks.add(task)
-        task.add_done_callback(self._tasks.discard)
+        task.add_done_callback(partial(self._ended, guest, waiting, work))
         if inspect.iscoroutine(running):
             # A task that is cancelled before its first step never comes to await it.
             task.add_done_callback(lambda _task: running.close())
 
-    async def _work(self, guest: Guest, work: Work, running: Running | None) -> None:
+    def _ended(
+        self, guest: Guest, waiting: deque[Work], work: Work, task: "asyncio.Task[None]"
+    ) -> None:
+        self._tasks.discard(task)
+        if guest.waiting is waiting and not self._is_over:
+            # The application has cancelled it before its first step.
+            guest.waiting = None
+            self._failed(guest, work, RuntimeError("it was cancelled"))
+            for late in waiting:
+                self.handle(late)
+
+    async def _work(
+        self, guest: Guest, waiting: deque[Work], work: Work, running: Running | None
+    ) -> None:
         """Handle an event that takes a while, and what comes behind it."""
-        waiting = guest.waiting
-        if waiting is None:
-            return
         current.guest.set(guest)
         try:
-            if running is not None:
-                await self._finish(guest, work, running)
-            else:
-                await self._handle_carefully(guest, work)
+            await self._handle_one(guest, work, running)
             while waiting:
-                work = waiting.popleft()
-                if work.event.care:
-                    await self._handle_carefully(guest, work)
-                elif (running := self._call(guest, work)) is not None:
-                    await self._finish(guest, work, running)
+                await self._handle_one(guest, waiting.popleft(), None)
         finally:
             guest.waiting = None
 
-    async def _handle_carefully(self, guest: Guest, work: Work) -> None:
-        """Handle what may kill this process, when its gateway knows that it is its turn."""
-        if isinstance(work.event, Message) and not work.event.is_last:
-            guest.parts.append(work)
-            return
-        alone = self._one_by_one if work.event.care > 1 else contextlib.nullcontext()
-        async with alone:
-            work.announce(work.number)
-            for _ in range(_TURNS_UNTIL_SENT):
-                await asyncio.sleep(0)
-            running = self._call(guest, work)
-            if running is not None:
-                await self._finish(guest, work, running)
-
-    async def _finish(self, guest: Guest, work: Work, running: Running) -> None:
+    async def _handle_one(self, guest: Guest, work: Work, running: Running | None) -> None:
+        is_alone = work.event.care > 1 and not _is_piece(work.event)
         try:
-            await running
+            async with self._one_by_one if is_alone else contextlib.nullcontext():
+                if work.event.care and not _is_piece(work.event):
+                    # Its gateway has to know before what may kill this process begins.
+                    work.announce(work.number)
+                    for _ in range(_TURNS_UNTIL_SENT):
+                        await asyncio.sleep(0)
+                if running is None:
+                    running = self._call(guest, work)
+                if running is not None:
+                    await running
         except asyncio.CancelledError as error:
-            task = asyncio.current_task()
-            if task is None or task.cancelling():
+            if self._is_over:
                 raise
-            failure = RuntimeError("what it awaited was cancelled")
+            # By the application: this task, or what it awaits.
+            task = asyncio.current_task()
+            while task is not None and task.uncancel():
+                pass
+            failure = RuntimeError("it was cancelled")
             failure.__cause__ = error
             self._failed(guest, work, failure)
         except Exception as error:  # noqa: BLE001 - an application's fault is its own
             self._failed(guest, work, error)
         else:
-            self._done(guest, work)
+            if running is not None:
+                self._done(guest, work)
 
     # One.
 
@@ -289,8 +313,8 @@ class Handlers:
         """Call the handler of an event; gives what is to be awaited until it is done."""
         event = work.event
         if event.session is not None:
-            guest.saved = event.session
-        if isinstance(event, Message) and not event.is_last:
+            guest.renew(event.session)
+        if _is_piece(event):
             guest.parts.append(work)
             return None
         function = self._functions.get(_NAMES.get(type(event), ""))
@@ -325,6 +349,10 @@ class Handlers:
         guest.parts = []
         if kind is Close or (answer is not None and answer.status):
             self.guests.pop(guest.name, None)
+            # Who was not let in has no end.
+            while guest.waiting:
+                late = guest.waiting.popleft()
+                late.settle(Result(late.number))
         work.settle(Result(work.number, session, answer))
 
     def _failed(self, guest: Guest, work: Work, error: Exception) -> None:
@@ -352,6 +380,11 @@ class Handlers:
             logger.error(line, exc_info=error)
         if kind not in {Close, Connect}:
             self._close(guest.name)
+
+
+def _is_piece(event: AnyEvent) -> bool:
+    """Tell whether more of the same message follows."""
+    return isinstance(event, Message) and not event.is_last
 
 
 def _arguments(guest: Guest, event: AnyEvent) -> tuple[Any, ...]:

@@ -1,0 +1,431 @@
+"""Handlers: for each client one at a time and in order, and what they raise costs that client."""
+
+import asyncio
+import logging
+from collections import Counter
+from collections.abc import Callable
+from typing import Any
+
+import msgspec
+import pytest
+
+from gateman.cluster.names import ClientId
+from gateman.errors import HubError, Refuse
+from gateman.gateway.current import current
+from gateman.gateway.handlers import Handlers, Work
+from gateman.gateway.link import MAX_BATCH_SIZE
+from gateman.gateway.parcels import (
+    Adopt,
+    Answer,
+    AnyEvent,
+    Close,
+    Connect,
+    Message,
+    Open,
+    Result,
+)
+from tests.support.loop import eventually, on_loop, turns
+
+ANN, BOB = ClientId("gate-1"), ClientId("gate-2")
+HEAD = b"GET /chat?a=1 HTTP/1.1\r\nHost: example.com\r\n\r\n"
+
+
+class Office:
+    """Handlers, and what they say."""
+
+    def __init__(self, **functions: Callable[..., Any]) -> None:
+        self.counts: Counter[str] = Counter()
+        self.closed: list[ClientId] = []
+        self.results: list[Result] = []
+        self.said: list[object] = []
+        self.handlers = Handlers(functions, self.counts, self.closed.append)
+        self._number = 0
+
+    def handle(self, *events: AnyEvent) -> None:
+        """Let events come; numbered from 1 on."""
+        for event in events:
+            self._number += 1
+            self.handlers.handle(Work(self._number, event, self._settle, self._announce))
+
+    def _settle(self, result: Result) -> None:
+        self.results.append(result)
+        self.said.append(result.number)
+
+    def _announce(self, number: int) -> None:
+        self.said.append(f"begins {number}")
+
+    async def until(self, count: int) -> list[int]:
+        """Wait until so many events are done; gives their numbers."""
+        await eventually(lambda: len(self.results) >= count)
+        return [result.number for result in self.results]
+
+
+def adopt(client: ClientId, session: bytes = b"") -> Adopt:
+    """Make what a client begins with."""
+    return Adopt(client, 0, session, "10.0.0.1", 5000)
+
+
+def text(client: ClientId, payload: str, care: int = 0) -> Message:
+    """Make a message."""
+    return Message(client, care, payload=payload.encode())
+
+
+def packed(value: object) -> bytes:
+    """Write a session."""
+    return msgspec.msgpack.encode(value)
+
+
+# Plain and async.
+
+
+@on_loop
+async def test_what_handlers_are_called_with() -> None:
+    """The client's id, and what happened."""
+    calls: list[tuple[object, ...]] = []
+    office = Office(
+        on_connect=lambda client, request: calls.append((client, request.path)),
+        on_open=lambda *args: calls.append(args),
+        on_message=lambda *args: calls.append(args),
+        on_close=lambda *args: calls.append(args),
+    )
+    office.handle(Connect(ANN, 0, b"", "10.0.0.1", 1, HEAD), Open(ANN), text(ANN, "grüße"))
+    office.handle(Message(ANN, is_text=False, payload=b"\xff"), Close(ANN, 0, None, 1001, "bye"))
+
+    assert calls == [
+        (ANN, "/chat"),
+        (ANN,),
+        (ANN, "grüße"),
+        (ANN, b"\xff"),
+        (ANN, 1001, "bye"),
+    ]
+    assert office.results == [Result(1, None, Answer(0)), *map(Result, (2, 3, 4, 5))]
+    assert (office.handlers.guests, office.handlers.count) == ({}, 5)
+
+
+@on_loop
+async def test_what_has_no_handler_is_done() -> None:
+    """Whoever wants in is let in."""
+    office = Office()
+    office.handle(Connect(ANN, 0, b"", "10.0.0.1", 1, HEAD), Open(ANN), text(ANN, "x"), Close(ANN))
+
+    assert office.results == [Result(1, None, Answer(0)), *map(Result, (2, 3, 4))]
+
+
+@on_loop
+async def test_who_is_unknown_has_nothing_to_be_handled() -> None:
+    """It was refused, or is gone with its gateway."""
+    office = Office(on_message=lambda *_args: pytest.fail("nobody is there"))
+    office.handle(text(ANN, "x"))
+
+    assert (office.results, office.handlers.count) == ([Result(1)], 0)
+
+
+@on_loop
+async def test_one_client_s_events_wait_for_each_other() -> None:
+    """While a coroutine runs; other clients do not wait."""
+    gate = asyncio.Event()
+    begun: list[tuple[ClientId, str]] = []
+
+    async def on_message(client: ClientId, message: str) -> None:
+        begun.append((client, message))
+        if client == ANN:
+            await gate.wait()
+
+    office = Office(on_message=on_message)
+    office.handle(adopt(ANN), adopt(BOB), text(ANN, "1"), text(ANN, "2"), text(BOB, "3"), Open(ANN))
+
+    assert await office.until(3) == [1, 2, 5]
+    assert begun == [(ANN, "1"), (BOB, "3")]
+    gate.set()
+    assert await office.until(6) == [1, 2, 5, 3, 4, 6]
+    assert begun[2:] == [(ANN, "2")]
+
+
+@on_loop
+async def test_pieces_are_one_message() -> None:
+    """They are done when it is; a character may be cut."""
+    got: list[str] = []
+    office = Office(on_message=lambda _client, message: got.append(message))
+    whole = "grüße".encode()
+    for care in (0, 1):
+        first = Message(ANN, care, payload=whole[:3], is_last=False)
+        office.handle(adopt(ANN), first)
+        await turns(9)
+        assert len(office.results) == 1 + 3 * care
+        office.handle(Message(ANN, care, payload=whole[3:]))
+        await office.until(3 + 3 * care)
+
+    assert got == ["grüße", "grüße"]
+    assert office.said == [1, 2, 3, 4, "begins 6", 5, 6]
+
+
+# What they raise.
+
+
+@pytest.mark.parametrize("is_async", [False, True])
+def test_what_a_handler_raises_costs_its_client(
+    is_async: bool,  # noqa: FBT001 - a parameter of the test
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    """It is closed, the event is done, and the log has one line for many."""
+
+    def plain(_client: ClientId, _message: str) -> None:
+        raise LookupError("no such room")
+
+    async def slow(_client: ClientId, _message: str) -> None:
+        raise LookupError("no such room")
+
+    @on_loop
+    async def fail() -> None:
+        office = Office(on_message=slow if is_async else plain)
+        office.handle(adopt(ANN), text(ANN, "1"), text(ANN, "2"))
+
+        assert await office.until(3) == [1, 2, 3]
+        assert (office.closed, office.counts) == ([ANN, ANN], {"callback_failed": 2})
+
+    with caplog.at_level(logging.ERROR, "gateman"):
+        fail()
+
+    assert caplog.messages == ["on_message raised LookupError for gate-1, which is closed for it"]
+
+
+@pytest.mark.parametrize(
+    ("error", "answer"),
+    [
+        (Refuse(403, "no", {"X": "y"}), Answer(403, "no", {"X": "y"})),
+        (LookupError(), Answer(500, "internal error")),
+    ],
+)
+def test_who_is_refused_is_forgotten(error: Exception, answer: Answer) -> None:
+    """Its end, which waits behind, is not handled."""
+
+    async def on_connect(_client: ClientId, _request: object) -> None:
+        raise error
+
+    @on_loop
+    async def refuse() -> None:
+        office = Office(on_connect=on_connect, on_close=lambda *_args: pytest.fail("not in"))
+        office.handle(Connect(ANN, 0, b"", "10.0.0.1", 1, HEAD), Close(ANN))
+        await office.until(2)
+
+        assert sorted(office.results, key=lambda one: one.number) == [
+            Result(1, None, answer),
+            Result(2),
+        ]
+        assert (office.handlers.guests, office.closed) == ({}, [])
+
+    refuse()
+
+
+# Sessions and `current`.
+
+
+@on_loop
+async def test_a_session_is_told_when_it_was_changed() -> None:
+    """To what it is; empty when nothing is left in it."""
+    changes: list[Callable[[dict[str, Any]], object]] = [
+        lambda session: session.get("n"),
+        lambda session: session.update(n=2),
+        lambda session: session.update(n=2),
+        lambda session: session.clear(),
+    ]
+    office = Office(on_message=lambda _client, message: changes[int(message)](current.session))
+    office.handle(adopt(ANN, packed({"n": 1})), *(text(ANN, str(number)) for number in range(4)))
+
+    sessions = [result.session for result in office.results]
+    assert sessions == [None, None, packed({"n": 2}), None, b""]
+
+
+@on_loop
+async def test_the_session_that_comes_with_an_event_is_the_newest() -> None:
+    """Whatever a task of an earlier handler has looked at."""
+    seen: list[dict[str, Any]] = []
+    tasks: list[asyncio.Task[None]] = []
+
+    async def look() -> None:
+        await turns()
+        seen.append(dict(current.session))
+
+    def on_message(_client: ClientId, _message: str) -> None:
+        seen.append(dict(current.session))
+        tasks.append(asyncio.ensure_future(look()))
+
+    office = Office(on_message=on_message)
+    office.handle(adopt(ANN, packed({"n": 1})), text(ANN, ""))
+    await tasks[0]
+    office.handle(Message(ANN, 0, packed({"n": 2})))
+    await tasks[1]
+
+    assert seen == [{"n": 1}, {"n": 1}, {"n": 2}, {"n": 2}]
+    assert [result.session for result in office.results] == [None, None, None]
+
+
+@pytest.mark.parametrize(
+    "session",
+    [{"x": object()}, {1: 2}, {"x": 1 << 70}, {"x": bytes(MAX_BATCH_SIZE)}, {"x": "\ud800"}],
+    ids=["an object", "a number as a key", "a big number", "too much", "no text"],
+)
+def test_a_session_that_cannot_travel_is_an_error(session: dict[Any, Any]) -> None:
+    """Its gateway keeps what it had."""
+
+    @on_loop
+    async def spoil() -> None:
+        office = Office(on_message=lambda *_args: current.session.update(session))
+        office.handle(adopt(ANN), text(ANN, "x"))
+
+        assert office.results == [Result(1), Result(2)]
+        assert (office.closed, office.counts) == ([ANN], {"callback_failed": 1})
+
+    spoil()
+
+
+@on_loop
+async def test_current_is_the_client_in_whatever_a_handler_starts() -> None:
+    """And nobody where none runs."""
+    seen: list[ClientId] = []
+    tasks: list[asyncio.Task[None]] = []
+
+    async def later() -> None:
+        await turns()
+        seen.append(current.client_id)
+
+    async def on_message(client: ClientId, _message: str) -> None:
+        assert current.client_id == client
+        await later()
+        tasks.append(asyncio.ensure_future(later()))
+
+    office = Office(on_message=on_message, on_open=lambda _client: seen.append(current.client_id))
+    office.handle(adopt(ANN), Open(ANN), adopt(BOB), text(ANN, "x"), text(BOB, "x"))
+    with pytest.raises(HubError):
+        _ = current.client_id
+    await office.until(5)
+    await asyncio.gather(*tasks)
+
+    assert seen == [ANN, ANN, BOB, ANN, BOB]
+
+
+# What may kill this process.
+
+
+@on_loop
+async def test_what_may_kill_is_announced() -> None:
+    """Some turns before it begins, so that the word is out."""
+    office = Office(on_message=lambda *_args: office.said.append("handler"))
+    office.handle(adopt(ANN), text(ANN, "x", 1), text(ANN, "y"))
+    await turns(2)
+    assert office.said == [1, "begins 2"]
+
+    await office.until(3)
+    assert office.said == [1, "begins 2", "handler", 2, "handler", 3]
+
+
+@on_loop
+async def test_what_may_kill_is_handled_one_by_one_if_it_must() -> None:
+    """Several at once with care 1, one with care 2, whosever they are."""
+
+    async def on_message(_client: ClientId, _message: str) -> None:
+        await turns(5)
+
+    for care, order in [
+        (1, [1, 2, "begins 3", "begins 4", 3, 4]),
+        (2, [1, 2, "begins 3", 3, "begins 4", 4]),
+    ]:
+        office = Office(on_message=on_message)
+        office.handle(adopt(ANN), adopt(BOB), text(ANN, "x", care), text(BOB, "x", care))
+        await office.until(4)
+        assert office.said == order
+
+
+# Ends.
+
+
+@on_loop
+async def test_a_gateway_s_end_is_the_end_of_its_clients() -> None:
+    """Behind what they have sent."""
+    calls: list[tuple[object, ...]] = []
+    office = Office(
+        on_message=lambda *args: calls.append(args), on_close=lambda *args: calls.append(args)
+    )
+    office.handle(adopt(ANN), text(ANN, "x"))
+    office.handlers.leave(ANN, 1006, "gone")
+    office.handlers.leave(ANN, 1006, "gone")
+
+    assert calls == [(ANN, "x"), (ANN, 1006, "gone")]
+
+
+@on_loop
+async def test_who_is_forgotten_has_nothing_that_waits() -> None:
+    """It is another process's now; only what runs goes on."""
+    gate = asyncio.Event()
+
+    async def on_message(_client: ClientId, _message: str) -> None:
+        await gate.wait()
+
+    office = Office(on_message=on_message)
+    office.handle(adopt(ANN), text(ANN, "1"), text(ANN, "2"))
+    office.handlers.forget(ANN)
+    office.handlers.forget(BOB)
+    gate.set()
+
+    assert await office.until(2) == [1, 2]
+    assert office.handlers.guests == {}
+
+
+@on_loop
+async def test_what_does_not_end_in_time_is_undone() -> None:
+    """And so is all that waits behind it, or comes now; another process will handle it."""
+    begun: list[str] = []
+
+    async def on_message(_client: ClientId, message: str) -> None:
+        begun.append(message)
+        await asyncio.Event().wait()
+
+    office = Office(on_message=on_message)
+    office.handle(adopt(ANN), adopt(BOB), text(ANN, "1"), text(ANN, "2"))
+    await turns()
+    # Cancelled before its first step.
+    office.handle(text(BOB, "3"))
+    await office.handlers.finish(0)
+    office.handle(text(ANN, "4"))
+
+    assert begun[:1] == ["1"]
+    assert [result.number for result in office.results] == [1, 2]
+
+
+@on_loop
+async def test_what_ends_in_time_is_done() -> None:
+    """Without anything to end, nobody waits."""
+
+    async def on_message(_client: ClientId, _message: str) -> None:
+        await turns(9)
+
+    office = Office(on_message=on_message)
+    await office.handlers.finish(5)
+    office.handle(adopt(ANN), text(ANN, "1"))
+    await office.handlers.finish(5)
+
+    assert [result.number for result in office.results] == [1, 2]
+
+
+@pytest.mark.parametrize("turn_count", [0, 3])
+def test_an_application_that_cancels_everything_fails_in_what_runs(turn_count: int) -> None:
+    """Also before the first step of it; what waits behind it is handled."""
+    got: list[str] = []
+
+    async def on_message(_client: ClientId, message: str) -> None:
+        if message == "1":
+            await asyncio.Event().wait()
+        got.append(message)
+
+    @on_loop
+    async def cancel() -> None:
+        office = Office(on_message=on_message)
+        office.handle(adopt(ANN), text(ANN, "1"), text(ANN, "2"))
+        await turns(turn_count)
+        for task in asyncio.all_tasks() - {asyncio.current_task()}:
+            task.cancel()
+
+        assert await office.until(3) == [1, 2, 3]
+        assert (got, office.closed) == (["2"], [ANN])
+
+    cancel()
