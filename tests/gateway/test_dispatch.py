@@ -170,6 +170,33 @@ def test_a_process_that_leaves_gives_its_clients_away() -> None:
     ]
 
 
+def test_who_is_refused_by_one_that_leaves_has_no_end() -> None:
+    """What has waited for the answer goes to nobody."""
+    talk = Talk(A)
+    talk.dispatch.connect(ANN, IP, 1, b"GET")
+    talk.take()
+    talk.dispatch.heard(A, LEAVING, 0)
+    talk.dispatch.close(ANN, 1006, "", b"")
+    talk.join(B)
+    talk.done(A, 1, answer=Answer(403))
+
+    assert talk.events() == []
+    assert (talk.dispatch.clients, talk.dispatch.pending_count) == ({}, 0)
+
+
+def test_what_waits_for_one_that_leaves_goes_on_when_it_dies() -> None:
+    """Behind what it had."""
+    talk = Talk(A)
+    talk.come(ANN)
+    talk.say(ANN, b"1")
+    talk.dispatch.heard(A, LEAVING, 0)
+    talk.say(ANN, b"2")
+    talk.join(B)
+    talk.die(A)
+
+    assert talk.events() == [(B, [adopt(ANN), message(ANN, b"1", 1), message(ANN, b"2")])]
+
+
 def test_a_stranger_that_leaves_gets_nobody() -> None:
     """It would give them away again."""
     talk = Talk()
