@@ -9,7 +9,8 @@ Fan-out: how many deliveries a second, when many write to many through the hub.
 The server is on one core, with all of its processes, and the clients (``crowd.c``) on another; they
 count every message and compare who sent it. Servers take turns, several times, and what is printed
 is the best run of each: others on the machine can only make a run worse. *Per CPU-second* divides
-by the CPU time of all processes of the server, kernel included.
+by the CPU time of all processes that serve, kernel included; the router between two of them is not
+among these, and takes a tenth of what they take.
 
     python bench/fanout.py             about 2 minutes
     QUICK=1 python bench/fanout.py     about 40 seconds
