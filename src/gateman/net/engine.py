@@ -229,13 +229,10 @@ class Engine(WSListener):
 
     def parser_failed(self, code: int) -> None:
         """
-        Close for a frame that picows refused.
+        Close for a frame that picows refused, with the code that picows would send.
 
         Called from within picows' parser, which looks one frame ahead: a legal frame before the
         bad one may not have been delivered yet, and is not (RFC 6455, section 7.1.7).
-
-        Args:
-            code: The close code that picows would send.
         """
         closing = self._ws.close_handshake if self._ws is not None else None
         if closing is not None and closing.recv is not None:
@@ -290,8 +287,7 @@ class Engine(WSListener):
         if self._paused:
             self._paused &= ~reason
             if not self._paused:
-                # What came meanwhile, the pong perhaps, is still to be read.
-                self._has_pong = self._has_pong or reason != PAUSED_BY_PEER
+                self._has_pong |= reason != PAUSED_BY_PEER  # It may be among what waits.
                 self._is_simple = not (self._is_compressed or self._assembler.in_message)
                 self._read_on()
 
@@ -393,8 +389,7 @@ class Engine(WSListener):
                 self._pong = frame.get_payload_as_bytes()
         elif kind is _PONG:
             self._has_pong = True
-            # It comes once per ping interval, off the hot path.
-            self._give_back(frame)
+            self._give_back(frame)  # Once per ping interval: off the hot path.
         else:
             self._peer_closed(frame.get_payload_as_bytes())
 
