@@ -405,6 +405,14 @@ class World:
         for process in list(self.processes.values()):
             process.tick()
 
+    def run(self) -> None:
+        """Let a step of time pass in which everybody does what there is to do."""
+        self.tick()
+        for place in reversed(range(len(self._wires))):
+            self.deliver(place, 1000)
+        for process in list(self.processes.values()):
+            process.work(1000, is_said=True)
+
     def heal(self) -> None:
         """Let everybody go, and everything be done."""
         self.is_lossy = False
@@ -414,11 +422,7 @@ class World:
         if all(process.is_leaving for process in self.processes.values()):
             self.join()
         for _ in range(_MAX_TURNS):
-            self.tick()
-            for place in reversed(range(len(self._wires))):
-                self.deliver(place, 1000)
-            for process in list(self.processes.values()):
-                process.work(1000, is_said=True)
+            self.run()
             if not any(front.dispatch.clients for front in self.fronts.values()):
                 break
 
