@@ -8,8 +8,8 @@ from hypothesis import strategies as st
 
 from gateman.cluster.names import ClientId
 from gateman.gateway.inbox import Inbox
-from gateman.gateway.link import MAX_BATCH_SIZE
-from gateman.gateway.parcels import Answer, AnyEvent, Done, Events, Open, Result
+from gateman.gateway.link import MAX_BATCH_SIZE, WINDOW
+from gateman.gateway.parcels import EVENT_OVERHEAD, Answer, AnyEvent, Done, Events, Open, Result
 from tests.support.dispatching import Front, World
 
 # On a busy machine a few seconds.
@@ -123,6 +123,18 @@ def test_one_slow_handler_keeps_no_other_result() -> None:
 
     assert list(inbox.sign()) == say(1000, 1000)
     assert not inbox._results  # noqa: SLF001 - what is kept is the point
+
+
+def test_much_that_came_is_said_though_nothing_is_done() -> None:
+    """The gateway's window opens again while slow handlers run."""
+    inbox = Inbox(1)
+    count = WINDOW // 4 // EVENT_OVERHEAD
+    take(inbox, events(1, count))
+    assert list(inbox.report()) == []
+    take(inbox, events(count + 1, count + 1))
+
+    assert list(inbox.report()) == say(count + 1, 1)
+    assert list(inbox.report()) == []
 
 
 def test_a_report_is_cut_into_parcels_that_a_bus_takes() -> None:

@@ -9,11 +9,15 @@ from collections import deque
 from collections.abc import Iterator
 from itertools import islice
 
-from .link import MAX_BATCH_SIZE
+from .link import MAX_BATCH_SIZE, WINDOW, size_of
 from .parcels import AnyEvent, Done, Events, Result
 
 # What a result takes beside what is in it.
 _OVERHEAD = 24  # bytes
+
+# When so much has come since it was said how far this process is, it is said again, so that the
+# gateway goes on while slow handlers have nothing to say.
+_MAX_UNSAID_SIZE = WINDOW // 4  # bytes
 
 
 class Inbox:
@@ -42,6 +46,7 @@ class Inbox:
         self._signed = 0
         self._is_behind = False
         self._asked = -1
+        self._unsaid_size = 0
 
     def take(self, parcel: Events) -> Iterator[tuple[int, AnyEvent]]:
         """
@@ -62,6 +67,7 @@ class Inbox:
         for number, event in enumerate(parcel.items, parcel.first):
             if number > self.received:
                 self.received = number
+                self._unsaid_size += size_of(event)
                 yield number, event
 
     def done(self, result: Result) -> None:
@@ -97,7 +103,8 @@ class Inbox:
             It, as parcels that a bus can carry; nothing if nothing is.
         """
         has_gap = self._is_behind and self._asked != self.received
-        if self._said < self._done_count or has_gap:
+        is_much = self._unsaid_size > _MAX_UNSAID_SIZE
+        if self._said < self._done_count or has_gap or is_much:
             yield from self._say(self._said, has_gap=has_gap)
 
     def sign(self) -> Iterator[Done]:
@@ -117,6 +124,7 @@ class Inbox:
         if has_gap:
             # Once, and then each second: what is under way already would be sent again for each.
             self._asked = self.received
+        self._unsaid_size = 0
         results = list(islice(self._results, known - self._heard, None))
         self._said = self._done_count
         batch: list[Result] = []

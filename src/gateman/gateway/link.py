@@ -48,15 +48,24 @@ class Pending:
         """
         self.event = event
         self.client = client
-        self.size = self.weight = EVENT_OVERHEAD + _size_of(event)
+        self.size = self.weight = size_of(event)
         self.number = 0
         self.has_begun = False
 
 
-def _size_of(event: AnyEvent) -> int:
+def size_of(event: AnyEvent) -> int:
+    """
+    Tell what an event takes, but for a session.
+
+    Args:
+        event: It.
+
+    Returns:
+        Bytes; more rather than less.
+    """
     if isinstance(event, Message):
-        return len(event.payload)
-    return len(event.head) if isinstance(event, Connect) else 0
+        return EVENT_OVERHEAD + len(event.payload)
+    return EVENT_OVERHEAD + (len(event.head) if isinstance(event, Connect) else 0)
 
 
 class Client:

@@ -206,6 +206,8 @@ class BusinessService:
         for number, event in gate.inbox.take(events):
             if node_of(event.client) == source:
                 self._handlers.handle(Work(number, event, settle, announce))
+            else:
+                gate.inbox.done(Result(number))  # Of a client that cannot be the sender's.
         self._touch(source)
 
     def _forget_clients(self, source: NodeId) -> None:
