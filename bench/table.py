@@ -66,20 +66,21 @@ def form(figures: Sequence[Figure]) -> str:
         Lines, with what could not be measured below.
     """
     table = rows(figures)
-    servers = list(dict.fromkeys(figure.server for figure in figures))
     labels = {key: f"  {key[1]}, {SHORT.get(key[2], key[2])}" for key in table}
     first = max([len(label) for label in labels.values()] + [0]) + 1
-    heads = [server.partition(" ") for server in servers]
-    lines = [LEGEND, ""]
-    lines += [" " * first + "".join(f"{head[part]:>{WIDTH}}" for head in heads) for part in (0, 2)]
-    last = ""
-    for key, row in table.items():
-        if key[0] != last:
-            last = key[0]
-            down = " ↓" if next(iter(row.values())).is_less_better else ""
-            lines.append(f"{last}{down}")
-        cells = "".join(f"{_cell(row.get(server), row):>{WIDTH}}" for server in servers)
-        lines.append(f"{labels[key]:{first}}{cells}")
+    lines = [LEGEND]
+    for question in dict.fromkeys(figure.question for figure in figures):
+        of = [figure for figure in figures if figure.question == question]
+        servers = list(dict.fromkeys(figure.server for figure in of))
+        heads = [server.partition(" ") for server in servers]
+        name = f"{question} ↓" if of[0].is_less_better else question
+        for part, label in ((0, name), (2, "")):
+            lines.append(f"{label:{first}}" + "".join(f"{head[part]:>{WIDTH}}" for head in heads))
+        lines[-2:-2] = [""]
+        for key, row in table.items():
+            if key[0] == question:
+                cells = "".join(f"{_cell(row.get(server), row):>{WIDTH}}" for server in servers)
+                lines.append(f"{labels[key]:{first}}{cells}")
     failed = dict.fromkeys(
         f"x  {figure.question}, {figure.case}, {figure.server}: {figure.why}"
         for figure in figures

@@ -39,8 +39,9 @@ def test_table_has_ratios_spread_and_reasons() -> None:
     """A line has each server's ratio with its spread, and says below who could not be measured."""
     table = form([figure("gateman", 10, 20), figure("slow", 5, 5), figure("none", why="it fell")])
 
-    assert table.splitlines()[-4:] == [
-        "echo",
+    assert table.splitlines()[-5:] == [
+        "echo                gateman        slow        none",
+        "                                                   ",
         "  ws, a second            1  0.38 ±0.12           x",
         "",
         "x  echo, ws, none: it fell",

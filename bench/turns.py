@@ -77,7 +77,7 @@ def warm(server: Server, subject: Subject, *, secure: bool) -> None:
 
     On glibc a TLS server is slow until its allocator has seen a buffer freed: hence two.
     """
-    load_of(server, subject, secure=secure, warm_up=0, duration=0.1)
+    load_of(server, subject, secure=secure, warm_up=0, duration=0.05)
     load_of(server, subject, secure=secure, connections=20, warm_up=0, duration=0.2)
 
 
