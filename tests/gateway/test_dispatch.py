@@ -264,6 +264,22 @@ def test_an_event_that_kills_twice_is_set_aside() -> None:
     assert talk.events() == [(C, [adopt(ANN), message(ANN, b"3", 1)])]
 
 
+def test_one_of_many_is_not_blamed_for_the_first_death() -> None:
+    """It has to kill two more processes alone, as somebody may just be killing processes."""
+    talk = Talk(A)
+    talk.come(ANN)
+    talk.say(ANN, *(b"%d" % number for number in range(9)))
+    talk.die(A)
+    talk.join(B)
+    talk.begin(B, 2)
+    assert talk.die(B)[1:] == []
+
+    talk.join(C)
+    assert [event.care for _, events in talk.events() for event in events] == [0, 2, *[1] * 8]
+    talk.begin(C, 2)
+    assert talk.die(C)[1:] == [SetAside(ANN, message(ANN, b"0", 2))]
+
+
 def test_of_several_none_is_set_aside_until_it_was_alone() -> None:
     """They are handled one by one; what was not begun is no suspect."""
     talk = Talk(A)

@@ -320,20 +320,39 @@ async def test_what_may_kill_is_announced() -> None:
 
 
 @on_loop
-async def test_what_may_kill_is_handled_one_by_one_if_it_must() -> None:
-    """Several at once with care 1, one with care 2, whosever they are."""
+async def test_what_may_kill_is_handled_one_by_one() -> None:
+    """Whosever it is."""
 
     async def on_message(_client: ClientId, _message: str) -> None:
         await turns(5)
 
-    for care, order in [
-        (1, [1, 2, "begins 3", "begins 4", 3, 4]),
-        (2, [1, 2, "begins 3", 3, "begins 4", 4]),
-    ]:
+    for care in (1, 2):
         office = Office(on_message=on_message)
         office.handle(adopt(ANN), adopt(BOB), text(ANN, "x", care), text(BOB, "x", care))
         await office.until(4)
-        assert office.said == order
+        assert office.said == [1, 2, "begins 3", 3, "begins 4", 4]
+
+
+@on_loop
+async def test_what_takes_long_lets_others_begin_unless_it_is_suspected_more() -> None:
+    """With care 1 for a second; with care 2 everybody waits for its end."""
+    may_end = asyncio.Event()
+
+    async def on_message(client: ClientId, _message: str) -> None:
+        if client == ANN:
+            await may_end.wait()
+
+    office = Office(on_message=on_message)
+    office.handle(adopt(ANN), adopt(BOB), text(ANN, "x", 1), text(BOB, "x", 1))
+    await office.until(3)
+    assert office.said == [1, 2, "begins 3", "begins 4", 4]
+    office.handle(text(BOB, "x", 2))
+    await office.until(4)
+    office.handle(text(BOB, "x", 1))
+    await office.until(5)
+    may_end.set()
+    await office.until(6)
+    assert office.said[5:] == ["begins 5", 5, "begins 6", 6, 3]
 
 
 # Ends.

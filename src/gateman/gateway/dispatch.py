@@ -7,9 +7,11 @@ or dies, its clients, and what it has not handled, go to others, in order: so ev
 handled at least once, and more than once only if a process died, or was cut off, with it.
 
 An event that kills whoever handles it must not kill them all. What a process had when it died is
-sent on with *care* 1, and then a process says when it begins with it. If it dies again with just
-one such event begun, that one is set aside: not handled, logged and counted. If it had begun with
-several, those get care 2, and are handled one by one.
+sent on with *care* 1: a process says when it begins with it, and does not begin with others of that
+kind meanwhile. If it dies with just one such event begun, that one has killed it. What has killed
+two is set aside: not handled, logged and counted; the first time counts if it was one of a few that
+the process had. If it had begun with several, as they take long, those get care 2, and are handled
+one by one, however long they take.
 
 :class:`Dispatch` is told what happened and what time it is, and collects what to do until
 :meth:`~Dispatch.take`. Every instant is in monotonic seconds.
@@ -45,6 +47,10 @@ MAX_SIZE = 256 << 10  # bytes
 # on its way to it, and otherwise.
 _IMPATIENCE = 0.2
 _PATIENCE = 2 * BEAT_INTERVAL
+
+# Of so many events that a process had when it died, each may have killed it. Of more, an operator's
+# `kill -9` would too easily meet one of them a second time.
+_FEW = 8
 
 _TOO_DANGEROUS = Answer(500, "internal error")
 
@@ -408,12 +414,16 @@ class Dispatch:
         """Set aside what has killed a process, if that is known, and be careful with the rest."""
         begun = [pending for pending in link.pending.values() if pending.has_begun]
         suspects = [pending for pending in begun if pending.event.care > 1] or begun
+        new = [pending for pending in link.pending.values() if not pending.event.care]
         self.repeated_count += len(link.pending)
-        for pending in link.pending.values():
-            pending.event.care = max(pending.event.care, 1)
+        for pending in new:
+            pending.event.care = 1
+            pending.kill_count = int(len(new) <= _FEW)
         if len(suspects) == 1:
-            self._set_aside(suspects[0])
-            return
+            suspects[0].kill_count += 1
+            if suspects[0].kill_count > 1:
+                self._set_aside(suspects[0])
+                return
         for pending in suspects:
             pending.event.care = 2
 

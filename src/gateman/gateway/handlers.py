@@ -10,7 +10,7 @@ import asyncio
 import contextlib
 import inspect
 from collections import Counter, deque
-from collections.abc import Awaitable, Callable, Iterable, Mapping
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Mapping
 from dataclasses import dataclass
 from functools import partial
 from typing import Any
@@ -38,6 +38,10 @@ _MAX_HEADER_COUNT = 1 << 16
 
 # What is said at the end of a turn is published in the next, and written at the end of that.
 _TURNS_UNTIL_SENT = 3
+
+# Seconds that an event which may kill this process holds back others of that kind; with care 2
+# there is no end to it, which everybody would feel where handlers are slow.
+_TURN = 1.0
 
 _WELCOME = Answer(0)
 _FAILED = Answer(500, "internal error")
@@ -278,15 +282,29 @@ class Handlers:
         finally:
             guest.waiting = None
 
-    async def _handle_one(self, guest: Guest, work: Work, running: Running | None) -> None:
-        is_alone = work.event.care > 1 and not _is_piece(work.event)
+    @contextlib.asynccontextmanager
+    async def _announced(self, work: Work) -> AsyncIterator[None]:
+        """Hold back other events that may kill this process, so that it is known which did."""
+        has_turn = contextlib.ExitStack()
+        await self._one_by_one.acquire()
+        has_turn.callback(self._one_by_one.release)
+        timer = asyncio.get_running_loop().call_later(_TURN, has_turn.close)
+        if work.event.care > 1:
+            timer.cancel()
         try:
-            async with self._one_by_one if is_alone else contextlib.nullcontext():
-                if work.event.care and not _is_piece(work.event):
-                    # Its gateway has to know before what may kill this process begins.
-                    work.announce(work.number)
-                    for _ in range(_TURNS_UNTIL_SENT):
-                        await asyncio.sleep(0)
+            # Its gateway has to know before it begins.
+            work.announce(work.number)
+            for _ in range(_TURNS_UNTIL_SENT):
+                await asyncio.sleep(0)
+            yield
+        finally:
+            timer.cancel()
+            has_turn.close()
+
+    async def _handle_one(self, guest: Guest, work: Work, running: Running | None) -> None:
+        is_careful = bool(work.event.care) and not _is_piece(work.event)
+        try:
+            async with self._announced(work) if is_careful else contextlib.nullcontext():
                 if running is None:
                     running = self._call(guest, work)
                 if running is not None:

@@ -34,9 +34,10 @@ class Pending:
         weight: What it takes on the way, with the session that goes with it; in bytes.
         number: Its number on its client's link; 0 while it waits for one.
         has_begun: Whether the process that has it said that a handler begins with it.
+        kill_count: How many processes it has killed, as far as is known.
     """
 
-    __slots__ = ("client", "event", "has_begun", "number", "size", "weight")
+    __slots__ = ("client", "event", "has_begun", "kill_count", "number", "size", "weight")
 
     def __init__(self, event: AnyEvent, client: "Client") -> None:
         """
@@ -51,6 +52,7 @@ class Pending:
         self.size = self.weight = size_of(event)
         self.number = 0
         self.has_begun = False
+        self.kill_count = 0
 
 
 def size_of(event: AnyEvent) -> int:

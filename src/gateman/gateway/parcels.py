@@ -28,8 +28,8 @@ class Event(Struct, array_like=True, forbid_unknown_fields=True):
 
     Attributes:
         client: To whom.
-        care: 0; 1 if a process has died that had it, 2 if that happened to several at once
-            that had begun. See :class:`~.dispatch.Dispatch`.
+        care: 0; 1 if a process has died that had it, 2 if it may have killed one. See
+            :mod:`.dispatch`.
         session: The client's session, as MessagePack; ``None`` if it is as this process has
             it already.
     """
