@@ -42,8 +42,8 @@ from .raw import ACCEPT, RawClient, Response, handshake
 
 TIMEOUT = 10.0  # seconds: anything that happens on loopback, on a loaded machine
 
-# Short, so that a test that waits for one in vain fails soon; no pings that nobody expects.
-_TIMEOUTS = {"handshake": 5.0, "ping_interval": None, "close": 2.0, "shutdown": 3.0}
+TIMEOUTS = {"handshake": 5.0, "ping_interval": None, "close": 2.0, "shutdown": 3.0}
+"""Short, so that a test that waits for one in vain fails soon; no pings that nobody expects."""
 
 
 def _has_ipv6() -> bool:
@@ -254,9 +254,9 @@ class Server:
         await client.send(head)
         return await client.read_response(method=method)
 
-    def client(self, **options: Any) -> connect_client:
+    def client(self, path: str = "", **options: Any) -> connect_client:
         """Connect a well-behaved client: ``async with server.client() as client``."""
-        return connect_client(self.url, ssl=self.tls, host="127.0.0.1", **options)
+        return connect_client(self.url + path, ssl=self.tls, host="127.0.0.1", **options)
 
     def lines(self, level: int = logging.WARNING) -> list[str]:
         """
@@ -308,7 +308,7 @@ async def serve(
         listen or "websocket://127.0.0.1:0",
         context,
         transport="ssl" if secure else None,
-        timeouts={**_TIMEOUTS, **(timeouts or {})},
+        timeouts={**TIMEOUTS, **(timeouts or {})},
         **options,
     )
     Worker._declared.remove(worker)  # noqa: SLF001 - `run_all` is for scripts
@@ -316,6 +316,32 @@ async def serve(
         if name in declared:
             setattr(worker, name, declared[name])
     make = service_maker(worker, now=time.time())
+    async with serve_made(worker, make, bus=bus, hub=hub, errors=errors) as server:
+        yield server
+
+
+@asynccontextmanager
+async def serve_made(
+    worker: Worker,
+    make: Callable[[], Service],
+    *,
+    bus: Bus | None = None,
+    hub: Hub | None = None,
+    errors: Sequence[str] = (),
+) -> AsyncIterator[Server]:
+    """
+    Serve what was declared while the block runs.
+
+    Args:
+        worker: It.
+        make: Makes its service.
+        bus: As for :func:`serve`; the others, too.
+        hub: Its hub.
+        errors: What is logged.
+
+    Yields:
+        The server; behind the block it has stopped.
+    """
     bound = sockets.bind(ListenAddress.parse(worker.listen))
     log = _Log()
     logger = logging.getLogger("gateman")

@@ -6,6 +6,7 @@ What to do is decided by :class:`~.dispatch.Dispatch`; this is the shell around 
 
 import asyncio
 import socket
+from collections import deque
 from collections.abc import Sequence
 from functools import partial
 from typing import Any, assert_never
@@ -17,7 +18,7 @@ from ..cluster.envelope import ClientAction
 from ..cluster.here import Here
 from ..cluster.names import ClientId, NodeId
 from ..cluster.station import Station
-from ..connection import PAUSED_BY_QUEUE, Connection
+from ..connection import PAUSED_BY_QUEUE, Connection, State
 from ..errors import Refuse
 from ..log import logger
 from ..net.events import Answer
@@ -27,6 +28,7 @@ from . import parcels
 from .actions import Action, Keep, Pause, Probe, Reply, Resume, Say, Send, SetAside
 from .dispatch import Dispatch
 from .gateway import Gateway
+from .link import MAX_BATCH_SIZE
 from .signs import STEP, patience
 
 # Of the time that a handshake has in all, this much may be spent on its answer: then there is time
@@ -41,6 +43,10 @@ _NOBODY = Refuse(503, "no business worker is there", {"Retry-After": "1"})
 
 _encoder = msgspec.msgpack.Encoder()
 _decoder = msgspec.msgpack.Decoder(dict[str, Any])
+
+
+_Letter = str | bytes | tuple[int, str]
+"""A message, or the code and the reason of the end."""
 
 
 class _Visitor:
@@ -77,6 +83,8 @@ class GatewayService(Service):
         self._station: Station | None = None
         self._names: dict[ClientId, Connection] = {}
         self._visitors: dict[ClientId, _Visitor] = {}
+        # What was read behind a client's share: of tiny messages, 50 000 may come in one read.
+        self._backlogs: dict[ClientId, deque[_Letter]] = {}
         self._is_due = False
         self._timer: asyncio.TimerHandle | None = None
         self._settled: asyncio.Event = asyncio.Event()
@@ -111,15 +119,19 @@ class GatewayService(Service):
     async def _wait_until_settled(self, seconds: float) -> None:
         try:
             async with asyncio.timeout(seconds):
-                while self._dispatch.pending_count and self._dispatch.links:
+                while self._waiting_count and self._dispatch.links:
                     self._settled.clear()
                     await self._settled.wait()
         except TimeoutError:
             pass
-        left = self._dispatch.pending_count
+        left = self._waiting_count
         if left:
             self.counts["events_lost"] += left
             logger.error("%s: %d events of clients were not handled", self, left)
+
+    @property
+    def _waiting_count(self) -> int:
+        return self._dispatch.pending_count + sum(map(len, self._backlogs.values()))
 
     # What happens to clients; see net.events.
 
@@ -140,7 +152,6 @@ class GatewayService(Service):
     def _expired(self, name: ClientId) -> None:
         visitor = self._visitors.pop(name, None)
         if visitor is not None:
-            self.counts["no_business"] += 1
             self.noticed(
                 "no_business",
                 f"{visitor.connection!r} was refused with 503: no business worker has answered",
@@ -156,10 +167,17 @@ class GatewayService(Service):
         self._touch()
 
     def _message(self, connection: Connection, message: str | bytes) -> None:
+        name = ClientId(connection.client_id)
+        client = self._dispatch.clients.get(name)
+        if name in self._backlogs or (client is not None and client.is_paused):
+            self._backlogs.setdefault(name, deque()).append(message)
+        else:
+            self._say(connection, name, message)
+
+    def _say(self, connection: Connection, name: ClientId, message: str | bytes) -> None:
         is_text = message.__class__ is str
         payload = message.encode() if isinstance(message, str) else message
-        name = ClientId(connection.client_id)
-        self._dispatch.message(name, payload, _session_of(connection), is_text=is_text)
+        self._dispatch.message(name, payload, self._session_of(connection), is_text=is_text)
         if not self._is_due:
             self._touch()
 
@@ -167,12 +185,35 @@ class GatewayService(Service):
         """Tell its business process."""
         super().closed(connection, code, reason)
         name = ClientId(connection.client_id)
-        self._names.pop(name, None)
         visitor = self._visitors.pop(name, None)
         if visitor is not None:
             visitor.deadline.cancel()
-        self._dispatch.close(name, code, reason, _session_of(connection))
+        backlog = self._backlogs.get(name)
+        if backlog is not None:
+            backlog.append((code, reason))
+        else:
+            self._end(connection, name, code, reason)
+
+    def _end(self, connection: Connection, name: ClientId, code: int, reason: str) -> None:
+        self._names.pop(name, None)
+        self._dispatch.close(name, code, reason, self._session_of(connection))
         self._touch()
+
+    def _session_of(self, connection: Connection) -> bytes:
+        session = connection._session  # noqa: SLF001 - an empty one need not be made
+        encoded = _encoder.encode(session) if session else b""
+        if len(encoded) <= MAX_BATCH_SIZE:
+            return encoded
+        # An event with it would stay in the way of all that go to the same process.
+        if connection.state is State.OPEN:
+            self.noticed(
+                "session_too_big",
+                f"the session of {connection!r} was set to more than {MAX_BATCH_SIZE} bytes, and"
+                " the client is closed for it: keep less in a session",
+            )
+            connection.close(1011, "internal error")
+        client = self._dispatch.clients.get(ClientId(connection.client_id))
+        return b"" if client is None else client.session
 
     # What business processes say; see cluster.tenant.
 
@@ -214,9 +255,9 @@ class GatewayService(Service):
                 if self._station is not None:
                     self._station.send_parcel(node, parcels.encode(parcel))
             case Pause(name):
-                self._set_pause(name, is_paused=True)
+                self._pause(name)
             case Resume(name):
-                self._set_pause(name, is_paused=False)
+                self._resume(name)
             case Keep(name, session):
                 self._keep(name, session)
             case Reply(name, answer):
@@ -230,18 +271,40 @@ class GatewayService(Service):
             case _:
                 assert_never(action)
 
-    def _set_pause(self, name: ClientId, *, is_paused: bool) -> None:
+    def _pause(self, name: ClientId) -> None:
         connection = self._names.get(name)
         if connection is not None:
-            link = connection._link  # noqa: SLF001 - the row below's own
-            (link.pause if is_paused else link.resume)(PAUSED_BY_QUEUE)
+            connection._link.pause(PAUSED_BY_QUEUE)  # noqa: SLF001 - the row below's own
+
+    def _resume(self, name: ClientId) -> None:
+        """Take from a client what was read already, and read on if that is not too much."""
+        connection, client = self._names.get(name), self._dispatch.clients.get(name)
+        if connection is None or client is None:
+            return
+        backlog = self._backlogs.get(name)
+        while backlog and not client.is_paused:
+            letter = backlog.popleft()
+            if isinstance(letter, tuple):
+                self._end(connection, name, *letter)
+            else:
+                self._say(connection, name, letter)
+        if not backlog:
+            self._backlogs.pop(name, None)
+        if connection.state is State.OPEN and not client.is_paused:
+            connection._link.resume(PAUSED_BY_QUEUE)  # noqa: SLF001 - as above
 
     def _keep(self, name: ClientId, session: bytes) -> None:
         connection = self._names.get(name)
         if name in self._visitors:
             connection = self._visitors[name].connection
-        if connection is not None:
-            connection._session = _decoder.decode(session) if session else None  # noqa: SLF001
+        if connection is None:
+            return
+        try:
+            decoded = _decoder.decode(session) if session else None
+        except (msgspec.MsgspecError, ValueError, RecursionError):
+            self.noticed("bad_session", f"what was said to be the session of {name} is none")
+            return
+        connection._session = decoded  # noqa: SLF001 - the row below's own
 
     def _reply(self, name: ClientId, answer: parcels.Answer) -> None:
         visitor = self._visitors.pop(name, None)
@@ -265,7 +328,7 @@ class GatewayService(Service):
         dispatch = self._dispatch
         dispatch.tick(self._loop.time())
         for name, value in (
-            ("events_waiting", dispatch.pending_count),
+            ("events_waiting", self._waiting_count),
             ("clients_paused", dispatch.paused_count),
             ("events_repeated", dispatch.repeated_count),
         ):
@@ -290,11 +353,6 @@ class GatewayService(Service):
             is_there = bool(question.result())
             self._dispatch.probed(node, self._loop.time(), is_there=is_there)
             self._touch()
-
-
-def _session_of(connection: Connection) -> bytes:
-    session = connection._session  # noqa: SLF001 - an empty one need not be made
-    return _encoder.encode(session) if session else b""
 
 
 def _refusal(answer: parcels.Answer) -> Exception | None:

@@ -1,0 +1,558 @@
+"""A gateway at work: real clients, and business processes on the other side of a bus."""
+
+import asyncio
+
+import pytest
+from websockets.exceptions import ConnectionClosed, InvalidStatus
+
+from gateman import Refuse, Request, current
+from gateman.cluster.hub import Hub
+from gateman.cluster.names import ClientId
+from gateman.gateway.parcels import Begun, Done, Farewell, Offer, Result, Seek
+from tests.support.gateways import read, site
+from tests.support.loop import eventually, on_loop, turns
+
+GONE = (1001, "server is shutting down")
+
+
+# Who comes in.
+
+
+@on_loop
+async def test_the_101_waits_for_the_application() -> None:
+    """However long `on_connect` takes, within the handshake's time."""
+    may_enter = asyncio.Event()
+    async with site() as there:
+
+        async def connect(client_id: ClientId, request: Request) -> None:
+            office.journal.note("connect", client_id, request.path, request.query["a"])
+            await may_enter.wait()
+
+        office = await there.business(on_connect=connect)
+        front = await there.gateway()
+        coming = asyncio.ensure_future(front.client("chat?a=1"))
+        await office.journal.until("connect")
+        assert not coming.done()
+        may_enter.set()
+        client = await coming
+        await office.journal.until("open")
+        await client.close()
+        await office.journal.until("close")
+
+        [(name, path, value)] = office.journal.of("connect")
+        assert (path, value) == ("/chat", "1")
+        assert office.journal.of("open") == [(name,)]
+        assert office.journal.of("close") == [(name, 1000, "")]
+        assert front.service.counts["no_business"] == 0
+
+
+@on_loop
+async def test_a_refusal_is_the_answer() -> None:
+    """With its status, text and headers; nobody is told that it closes."""
+
+    def refuse(_client_id: ClientId, _request: Request) -> None:
+        raise Refuse(401, "who are you?", {"X-Why": "unknown"})
+
+    async with site() as there:
+        office = await there.business(on_connect=refuse)
+        front = await there.gateway()
+        with pytest.raises(InvalidStatus) as caught:
+            await front.client()
+        await eventually(lambda: not front.service.present_count)
+
+        response = caught.value.response
+        assert (response.status_code, response.headers["X-Why"]) == (401, "unknown")
+        assert response.body == b"who are you?\n"
+        assert office.journal.entries == []
+        assert office.service.counts["callback_failed"] == 0
+
+
+@on_loop
+async def test_a_handler_that_fails_lets_nobody_in() -> None:
+    """The client gets 500 and no word of why, the log gets all of it."""
+
+    def fail(_client_id: ClientId, _request: Request) -> None:
+        raise LookupError("no such table")
+
+    async with site() as there:
+        office = await there.business(on_connect=fail)
+        front = await there.gateway()
+        with pytest.raises(InvalidStatus) as caught:
+            await front.client()
+
+        assert caught.value.response.status_code == 500
+        assert b"table" not in (caught.value.response.body or b"")
+        assert office.service.counts["callback_failed"] == 1
+        [line] = front.server.lines()
+        assert line.startswith("on_connect raised LookupError")
+
+
+@on_loop
+async def test_who_logs_in_with_the_handshake_is_known_at_once() -> None:
+    """Its uid, groups and session are in effect when the 101 is sent."""
+    hub = Hub()
+
+    async def connect(client_id: ClientId, _request: Request) -> None:
+        hub.bind_uid(client_id, "ann")
+        hub.join_group(client_id, "room")
+        hub.join_group(client_id, "hall")
+        hub.leave_group(client_id, "hall")
+        current.session["name"] = "Ann"
+        await asyncio.sleep(0)
+
+    async with site() as there:
+        await there.business(hub, on_connect=connect)
+        front = await there.gateway()
+        client, name = await front.newcomer()
+        front.hub.send_to_group("hall", "1")
+        front.hub.send_to_group("room", "2")
+        there.hub.send_to_uid("ann", "3")
+
+        assert await read(client, 2) == ["2", "3"]
+        assert await there.hub.get_session(name) == {"name": "Ann"}
+
+
+@on_loop
+async def test_who_is_refused_is_nobody() -> None:
+    """What was asked for in a handshake that failed is forgotten."""
+    hub = Hub()
+
+    def connect(client_id: ClientId, _request: Request) -> None:
+        hub.bind_uid(client_id, "ann")
+        hub.join_group(client_id, "room")
+        current.session["name"] = "Ann"
+        raise Refuse
+
+    async with site() as there:
+        await there.business(hub, on_connect=connect)
+        front = await there.gateway()
+        with pytest.raises(InvalidStatus):
+            await front.client()
+        await eventually(lambda: not front.service.present_count)
+
+        assert await there.hub.groups() == set()
+        assert await there.hub.count_uids() == 0
+        assert front.hub.counts["unknown_client"] == 0
+
+
+@on_loop
+async def test_who_is_closed_in_its_handshake_is_closed_with_the_101() -> None:
+    """As with all that is done to a client that is on its way in."""
+    hub = Hub()
+
+    def connect(client_id: ClientId, _request: Request) -> None:
+        hub.close_client(client_id, 4001, "come later")
+
+    async with site() as there:
+        office = await there.business(hub, on_connect=connect)
+        front = await there.gateway()
+        client = await front.client()
+        with pytest.raises(ConnectionClosed) as caught:
+            await read(client)
+        await office.journal.until("close")
+
+        assert caught.value.rcvd is not None
+        assert (caught.value.rcvd.code, caught.value.rcvd.reason) == (4001, "come later")
+        [[name]] = office.journal.of("open")
+        assert office.journal.of("close") == [(name, 4001, "come later")]
+
+
+# While nobody is there.
+
+
+@on_loop
+async def test_without_business_a_handshake_waits_and_gets_503() -> None:
+    """Before its own time is over, so that the client is told something."""
+    async with site() as there:
+        front = await there.gateway(timeouts={"handshake": 0.5})
+        begun_at = asyncio.get_running_loop().time()
+        with pytest.raises(InvalidStatus) as caught:
+            await front.client()
+        waited = asyncio.get_running_loop().time() - begun_at
+        await eventually(lambda: not front.service.present_count)
+
+        response = caught.value.response
+        assert (response.status_code, response.headers["Retry-After"]) == (503, "1")
+        assert waited >= 0.4
+        assert front.service.counts["no_business"] == 1
+        assert front.service.counts["handshake_timeout"] == 0
+        [line] = front.server.lines()
+        assert line.endswith("was refused with 503: no business worker has answered")
+
+
+@on_loop
+async def test_without_business_a_handshake_may_be_refused_at_once() -> None:
+    """As a load balancer in front likes it, that has other machines."""
+    async with site() as there:
+        front = await there.gateway(without_business="refuse")
+        with pytest.raises(InvalidStatus) as caught:
+            await front.client()
+        first = front.service.counts["no_business"]
+        await there.business()
+        await eventually(lambda: front.service._dispatch.has_business)  # noqa: SLF001
+        await front.client()
+
+        assert caught.value.response.status_code == 503
+        assert (first, front.service.counts["no_business"]) == (1, 1)
+        await front.stop()
+
+
+@on_loop
+async def test_who_waits_is_let_in_when_somebody_comes() -> None:
+    """The first business process finds whoever came before it."""
+    async with site() as there:
+        front = await there.gateway()
+        coming = [asyncio.ensure_future(front.client()) for _ in range(3)]
+        await eventually(lambda: len(front.service._visitors) == 3)  # noqa: SLF001
+        await there.business()
+        await asyncio.gather(*coming)
+        await there.journal.until("open", count=3)
+        await front.stop()
+
+        assert front.service.counts["no_business"] == 0
+
+
+@on_loop
+async def test_who_leaves_while_waiting_was_never_here() -> None:
+    """No business process hears of a client that did not wait for the first one."""
+    async with site() as there:
+        front = await there.gateway()
+        coming = asyncio.ensure_future(front.client())
+        await eventually(lambda: bool(front.service._visitors))  # noqa: SLF001
+        coming.cancel()
+        await eventually(lambda: not front.service.present_count)
+        await there.business()
+        await front.client()
+        await there.journal.until("open")
+
+        assert len(there.journal.of("connect")) == 1
+        assert front.service.counts["no_business"] == 0
+        await front.stop()
+
+
+@on_loop
+async def test_who_leaves_while_it_is_asked_for_has_an_end() -> None:
+    """`on_connect` had begun: what it has noted, `on_close` takes back; unless it refuses."""
+    may_end = asyncio.Event()
+    async with site() as there:
+
+        async def connect(client_id: ClientId, request: Request) -> None:
+            there.journal.note("connect", client_id)
+            await may_end.wait()
+            there.journal.note("ended", client_id)
+            if request.path == "/no":
+                raise Refuse
+
+        await there.business(on_connect=connect)
+        front = await there.gateway()
+        coming = [asyncio.ensure_future(front.client(path)) for path in ("", "no")]
+        await there.journal.until("connect", count=2)
+        for one in coming:
+            one.cancel()
+        await eventually(lambda: not front.service.present_count)
+        may_end.set()
+        await there.journal.until("close")
+        await eventually(lambda: not front.service._dispatch.clients)  # noqa: SLF001
+
+        names = there.journal.of("connect")
+        assert there.journal.of("ended") == names
+        assert len(there.journal.of("close")) == 1
+        assert there.journal.of("close")[0] in [(name, 1006, "") for [name] in names]
+        assert there.journal.of("open") == []
+
+
+# What they say.
+
+
+@on_loop
+async def test_messages_travel_whole() -> None:
+    """Text and binary, empty ones, and what needs several envelopes."""
+    said: list[str | bytes] = [
+        "",
+        b"",
+        "grüße",
+        b"\x00\xff",
+        "é" * (1 << 19),
+        bytes(range(256)) * (1 << 12),
+    ]
+
+    async with site() as there:
+        await there.business()
+        front = await there.gateway()
+        client, name = await front.newcomer()
+        for message in said:
+            await client.send(message)
+        await there.journal.until("message", count=len(said))
+
+        assert there.journal.of("message") == [(name, message) for message in said]
+
+
+@on_loop
+async def test_messages_are_handled_in_order() -> None:
+    """A thousand of them, those that take a while and those that do not."""
+    heard: list[object] = []
+
+    async def hear(_client_id: ClientId, message: str) -> None:
+        if int(message) % 7 == 0:
+            await asyncio.sleep(0)
+        heard.append(message)
+
+    async with site() as there:
+        await there.business(on_message=hear)
+        front = await there.gateway()
+        client = await front.client()
+        said = [str(number) for number in range(1000)]
+        for message in said:
+            await client.send(message)
+        await eventually(lambda: len(heard) == len(said))
+        await front.settle()
+
+        assert heard == said
+        assert front.service.counts["events_repeated"] == 0
+
+
+@on_loop
+async def test_a_session_travels_with_the_events() -> None:
+    """What a handler changes is everybody's then, and what others change is the next handler's."""
+    async with site() as there:
+
+        def count(_client_id: ClientId, _message: str) -> None:
+            there.journal.note("session", dict(current.session))
+            current.session["count"] = current.session.get("count", 0) + 1
+
+        office = await there.business(on_message=count)
+        front = await there.gateway()
+        client, name = await front.newcomer()
+        for _ in range(3):
+            await client.send("")
+        await there.journal.until("session", count=3)
+        await front.settle()
+        assert await there.hub.get_session(name) == {"count": 3}
+        await there.hub.set_session(name, {"count": 10})
+        await client.send("")
+        await there.journal.until("session", count=4)
+        await front.settle()
+        await there.hub.update_session(name, name="Ann")
+        await client.send("")
+        await there.journal.until("session", count=5)
+
+        assert there.journal.of("session") == [
+            ({},),
+            ({"count": 1},),
+            ({"count": 2},),
+            ({"count": 10},),
+            ({"count": 11, "name": "Ann"},),
+        ]
+        assert office.service.counts["callback_failed"] == 0
+
+
+@on_loop
+async def test_a_handler_knows_where_its_client_is() -> None:
+    """Behind a trusted proxy it is the address that the proxy names."""
+    async with site() as there:
+
+        def connect(client_id: ClientId, _request: Request) -> None:
+            there.journal.note("from", client_id, current.remote_ip, current.remote_port)
+
+        def opened(_client_id: ClientId) -> None:
+            there.journal.note("open", current.client_id, current.remote_ip)
+
+        await there.business(on_connect=connect, on_open=opened)
+        front = await there.gateway(trusted_proxies=["127.0.0.1"])
+        await front.client(additional_headers={"X-Forwarded-For": "2001:db8::7"})
+        await there.journal.until("open")
+
+        [(name, ip, port)] = there.journal.of("from")
+        assert (ip, port) == ("2001:db8::7", 0)
+        assert there.journal.of("open") == [(name, ip)]
+
+
+@on_loop
+async def test_an_end_is_told_once_with_its_code_and_reason() -> None:
+    """Behind all that the client has said; whoever ended it."""
+    hub = Hub()
+
+    async def hear(client_id: ClientId, message: str) -> None:
+        there.journal.note("message", client_id, message)
+        if message == "end":
+            hub.close_client(client_id, 4002, "as you wish")
+
+    async with site() as there:
+        await there.business(hub, on_message=hear)
+        front = await there.gateway()
+        one, other, third = [await front.newcomer() for _ in range(3)]
+        for number in range(20):
+            await one[0].send(f"{number}")
+        await one[0].close(4001, "enough")
+        await other[0].send("end")
+        third[0].transport.abort()
+        await there.journal.until("close", count=3)
+        await front.stop()
+
+        of_one = [entry for entry in there.journal.entries if entry[1] == one[1]]
+        assert of_one[2:] == [
+            *[("message", one[1], f"{number}") for number in range(20)],
+            ("close", one[1], 4001, "enough"),
+        ]
+        assert sorted(there.journal.of("close")) == sorted(
+            [
+                (one[1], 4001, "enough"),
+                (other[1], 4002, "as you wish"),
+                (third[1], 1006, ""),
+            ]
+        )
+
+
+@on_loop
+async def test_a_session_that_no_envelope_carries_costs_its_client() -> None:
+    """It is closed for it; others of the same business process go on."""
+    async with site() as there:
+        await there.business()
+        front = await there.gateway()
+        [one, name], [other, _] = await front.newcomer(), await front.newcomer()
+        for number in range(5):
+            await there.hub.update_session(name, **{f"part {number}": "x" * (100 << 10)})
+        await one.send("1")
+        with pytest.raises(ConnectionClosed) as caught:
+            await read(one)
+        await other.send("2")
+        await there.journal.until("close")
+        await front.settle()
+
+        assert caught.value.rcvd is not None
+        assert caught.value.rcvd.code == 1011
+        assert [entry[1] for entry in there.journal.of("message")] == ["1", "2"]
+        assert front.service.counts["session_too_big"] == 1
+        [line] = front.server.lines()
+        assert "262144 bytes" in line
+        assert "xxx" not in line
+
+
+# When it stops.
+
+
+@on_loop
+async def test_all_ends_are_handled_before_it_stops() -> None:
+    """Slow handlers too, as far as `timeouts.shutdown` goes."""
+    async with site() as there:
+
+        async def close(client_id: ClientId, code: int, reason: str) -> None:
+            await asyncio.sleep(0.05)
+            there.journal.note("close", client_id, code, reason)
+
+        await there.business(on_close=close)
+        front = await there.gateway()
+        names = [(await front.newcomer())[1] for _ in range(5)]
+        await front.stop()
+
+        assert sorted(there.journal.of("close")) == sorted((name, *GONE) for name in names)
+        assert front.service.counts["events_lost"] == 0
+
+
+@on_loop
+async def test_what_nobody_has_handled_in_time_is_counted() -> None:
+    """And logged, when the gateway's time to stop is over."""
+    may_go_on = asyncio.Event()
+    async with site() as there:
+
+        async def hear(_client_id: ClientId, _message: str) -> None:
+            await may_go_on.wait()
+
+        office = await there.business(on_message=hear)
+        front = await there.gateway(
+            timeouts={"shutdown": 0.1}, errors=["gateway: 3 events of clients were not handled"]
+        )
+        client = await front.client()
+        await client.send("1")
+        await client.send("2")
+        await eventually(lambda: office.service.message_count == 2)
+        await front.stop()
+
+        assert front.service.counts["events_lost"] == 3
+        may_go_on.set()
+
+
+# What others say.
+
+
+@on_loop
+async def test_what_is_malformed_is_ignored_and_counted() -> None:
+    """Whoever is on the bus may have another version, or a bug."""
+    async with site() as there:
+        office = await there.business()
+        front = await there.gateway()
+        client = await front.client()
+        await front.settle()
+        for data in (b"", b"\xc1", b"\x93\xa1d\x01", b"junk" * 1000):
+            there.forge(office.hub.node, front.node, data)
+        await client.send("1")
+        await there.journal.until("message")
+        await front.settle()
+
+        assert front.hub.counts["bad_envelope"] == 4
+        assert [line for line in front.server.lines() if "is ignored" not in line] == []
+
+
+@on_loop
+async def test_what_is_of_another_link_is_ignored() -> None:
+    """Of a link that has ended, or has never been; or of a process that nobody knows."""
+    may_go_on = asyncio.Event()
+    async with site() as there:
+
+        async def hear(client_id: ClientId, message: str) -> None:
+            there.journal.note("message", client_id, message)
+            await may_go_on.wait()
+
+        office = await there.business(on_message=hear)
+        front = await there.gateway()
+        client = await front.client()
+        await front.settle()
+        await client.send("1")
+        await there.journal.until("message")
+        for source, epoch in ((office.hub.node, 99), (office.hub.node, 0), (there.hub.node, 1)):
+            there.forge(
+                source,
+                front.node,
+                Done(epoch, 3, has_gap=False, first=1, results=[Result(1), Result(2)]),
+            )
+            there.forge(source, front.node, Begun(epoch, 3))
+        there.forge(there.hub.node, front.node, Farewell())
+        there.forge(there.hub.node, front.node, Offer(is_leaving=True, load=0))
+        there.forge(there.hub.node, front.node, Seek())
+        await turns(10)
+        pending_count = front.pending_count
+        may_go_on.set()
+        await front.settle()
+
+        assert pending_count == 1
+        assert list(front.service._dispatch.links) == [office.hub.node]  # noqa: SLF001
+        assert len(there.journal.of("message")) == 1
+
+
+@on_loop
+async def test_a_session_that_cannot_be_read_is_not_kept() -> None:
+    """Its client has the one that it had, and everybody goes on."""
+    may_go_on = asyncio.Event()
+    async with site() as there:
+
+        async def hear(client_id: ClientId, message: str) -> None:
+            there.journal.note("message", client_id, message)
+            await may_go_on.wait()
+
+        office = await there.business(on_message=hear)
+        front = await there.gateway()
+        client, name = await front.newcomer()
+        await front.settle()
+        await there.hub.set_session(name, {"name": "Ann"})
+        await client.send("1")
+        await there.journal.until("message")
+        # What it has said so far: on_connect and on_open.
+        forged = Done(1, 3, has_gap=False, first=3, results=[Result(3, session=b"\xc1")])
+        there.forge(office.hub.node, front.node, forged)
+        await eventually(lambda: front.service.counts["bad_session"] == 1)
+        may_go_on.set()
+        await client.send("2")
+        await there.journal.until("message", count=2)
+
+        assert await there.hub.get_session(name) == {"name": "Ann"}
+        assert len(front.server.lines()) == 1

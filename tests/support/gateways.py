@@ -1,0 +1,269 @@
+"""Gateways and business workers in one process: each with a hub of its own, connected by a bus."""
+
+import asyncio
+from collections.abc import AsyncIterator, Callable, Sequence
+from contextlib import AsyncExitStack, asynccontextmanager
+from dataclasses import dataclass
+from typing import Any
+
+from websockets.asyncio.client import ClientConnection
+
+from gateman import BusinessWorker, Gateway, Worker
+from gateman.bus.memory import Broker
+from gateman.callbacks import BUSINESS_SIGNATURES
+from gateman.cluster.channels import node_channel, subject_of
+from gateman.cluster.envelope import Parcel as Envelope
+from gateman.cluster.envelope import encode as encode_envelope
+from gateman.cluster.hub import Hub
+from gateman.cluster.names import ClientId, NodeId
+from gateman.gateway.assembly import service_maker
+from gateman.gateway.front import GatewayService
+from gateman.gateway.office import BusinessService
+from gateman.gateway.parcels import Parcel, encode
+from gateman.process import serving
+from gateman.request import Request
+
+from .cluster import Deaf
+from .loop import eventually
+from .server import TIMEOUT, TIMEOUTS, Journal, Server, serve_made
+
+_NOW = 1.8e9  # For certificates, of which there are none.
+
+
+@dataclass
+class Front:
+    """
+    A gateway process, as far as others know.
+
+    Attributes:
+        server: Where its clients connect.
+        service: It, at work.
+        hub: Its hub.
+        bus: What connects it with others.
+    """
+
+    server: Server
+    service: GatewayService
+    hub: Hub
+    bus: Deaf
+    _stack: AsyncExitStack
+    _clients: AsyncExitStack
+
+    @property
+    def node(self) -> NodeId:
+        """Its name."""
+        return self.hub.node
+
+    async def client(self, path: str = "", **options: Any) -> ClientConnection:
+        """
+        Connect a client, which stays longer than any server.
+
+        Args:
+            path: Behind the first slash.
+            options: As a client takes them.
+
+        Returns:
+            The client, with its handshake done.
+        """
+        return await self._clients.enter_async_context(self.server.client(path, **options))
+
+    async def newcomer(self) -> tuple[ClientConnection, ClientId]:
+        """
+        Connect a client, and find out who it is.
+
+        Returns:
+            The client, and its id.
+        """
+        before = set(self.service.connections)
+        client = await self.client()
+        [number] = set(self.service.connections) - before
+        return client, ClientId(self.service.connections[number].client_id)
+
+    @property
+    def pending_count(self) -> int:
+        """How many events of its clients are not done."""
+        return self.service._waiting_count  # noqa: SLF001
+
+    async def settle(self) -> None:
+        """Wait until everything is done, and known to be."""
+        await eventually(lambda: not self.pending_count)
+
+    async def stop(self) -> None:
+        """Stop it in order, with all clients that it has."""
+        await self._stack.aclose()
+
+    async def kill(self) -> None:
+        """Cut it off from the others, as its death would."""
+        await self.bus.stop()
+
+
+@dataclass
+class Office:
+    """
+    A business process.
+
+    Attributes:
+        service: It, at work.
+        hub: Its hub.
+        bus: What connects it with others.
+        journal: What its handlers were told; the client's id is the first of each.
+    """
+
+    service: BusinessService
+    hub: Hub
+    bus: Deaf
+    journal: Journal
+    _stack: AsyncExitStack
+
+    async def stop(self) -> None:
+        """Let it leave and stop, in order."""
+        await self._stack.aclose()
+
+    async def kill(self) -> None:
+        """Cut it off, as its death would."""
+        await self.bus.stop()
+
+
+class Site:
+    """
+    All of it.
+
+    Attributes:
+        broker: What connects them; can be taken away.
+        hub: Of a program that is neither.
+        journal: What the handlers of all business processes were told.
+    """
+
+    def __init__(self, stack: AsyncExitStack) -> None:
+        self.broker = Broker()
+        self.hub = Hub()
+        self.journal = Journal()
+        self._stack = stack
+        self._clients = AsyncExitStack()
+        stack.push_async_callback(self._clients.aclose)
+
+    async def gateway(
+        self,
+        *,
+        timeouts: dict[str, float | None] | None = None,
+        errors: Sequence[str] = (),
+        **options: Any,
+    ) -> Front:
+        """
+        Start a gateway.
+
+        Args:
+            timeouts: In place of the short ones that tests have.
+            errors: What is logged at ERROR to its end, by whomever.
+            options: More of its options.
+
+        Returns:
+            It; it stops with the test, before the business processes that were started before it.
+        """
+        gateway = Gateway("websocket://127.0.0.1:0", timeouts={**TIMEOUTS, **(timeouts or {})})
+        Worker._declared.remove(gateway)  # noqa: SLF001 - `run_all` is for scripts
+        for name, value in options.items():
+            setattr(gateway, name, value)
+        bus, hub = Deaf(broker=self.broker), Hub()
+        made: list[GatewayService] = []
+
+        def make() -> GatewayService:
+            service = service_maker(gateway, now=_NOW)()
+            assert isinstance(service, GatewayService)
+            made.append(service)
+            return service
+
+        stack = await self._stack.enter_async_context(AsyncExitStack())
+        server = await stack.enter_async_context(
+            serve_made(gateway, make, bus=bus, hub=hub, errors=errors)
+        )
+        return Front(server, made[0], hub, bus, stack, self._clients)
+
+    async def business(self, hub: Hub | None = None, **declared: Any) -> Office:
+        """
+        Start a business process, whose callbacks take note of what they are told by default.
+
+        Args:
+            hub: Its hub, for callbacks that need it.
+            declared: Options and callbacks.
+
+        Returns:
+            It; it stops with the test, and before what was started before it.
+        """
+        journal = Journal()
+        options = {
+            "timeouts": {"shutdown": 0.5},
+            **{name: declared[name] for name in declared if name not in BUSINESS_SIGNATURES},
+        }
+        business = BusinessWorker(**options)
+        BusinessWorker._declared.remove(business)  # noqa: SLF001 - as above
+        for name, function in {**self._callbacks(journal), **declared}.items():
+            if name in BUSINESS_SIGNATURES:
+                setattr(business, name, function)
+        make = service_maker(business, now=_NOW)
+        bus, hub = Deaf(broker=self.broker), hub or Hub()
+        stack = await self._stack.enter_async_context(AsyncExitStack())
+        [service] = await stack.enter_async_context(
+            serving([[]], [make], bus=bus, hub=hub, has_clients=False)
+        )
+        assert isinstance(service, BusinessService)
+        return Office(service, hub, bus, journal, stack)
+
+    def _callbacks(self, journal: Journal) -> dict[str, Callable[..., object]]:
+        def note(kind: str, *args: object) -> None:
+            for one in (journal, self.journal):
+                one.note(kind, *args)
+
+        def connect(client_id: ClientId, request: Request) -> None:
+            note("connect", client_id, request.path)
+
+        return {
+            "on_connect": connect,
+            "on_open": lambda client_id: note("open", client_id),
+            "on_message": lambda client_id, message: note("message", client_id, message),
+            "on_close": lambda client_id, code, reason: note("close", client_id, code, reason),
+        }
+
+    def forge(self, source: NodeId, target: NodeId, parcel: Parcel | bytes) -> None:
+        """
+        Send a process what another one has never sent.
+
+        Args:
+            source: Who is said to send it.
+            target: Who gets it.
+            parcel: What.
+        """
+        data = parcel if isinstance(parcel, bytes) else encode(parcel)
+        bus = self.hub.station.bus
+        assert bus is not None
+        bus.publish(subject_of(node_channel(target)), encode_envelope(Envelope(source, data)))
+
+
+@asynccontextmanager
+async def site() -> AsyncIterator[Site]:
+    """
+    Have a bus for gateways and business workers, which end with the block.
+
+    Yields:
+        Where they are started; who was started last is stopped first.
+    """
+    async with AsyncExitStack() as stack:
+        made = Site(stack)
+        await made.hub.start(Deaf(broker=made.broker), has_clients=False)
+        stack.push_async_callback(made.hub.stop)
+        yield made
+
+
+async def read(client: ClientConnection, count: int = 1) -> list[str | bytes]:
+    """
+    Read messages.
+
+    Args:
+        client: Whose.
+        count: How many.
+
+    Returns:
+        They, in order.
+    """
+    async with asyncio.timeout(TIMEOUT):
+        return [await client.recv() for _ in range(count)]
