@@ -108,7 +108,7 @@ def test_systemd_is_told(tmp_path: Path) -> None:
             assert notes.recv(100) == b"READY=1"
             service.signal(signal.SIGTERM)
             assert notes.recv(100) == b"STOPPING=1"
-            assert service.wait() == 0
+            assert service.wait() == 0, service.stderr
 
 
 # root.
@@ -208,7 +208,7 @@ def test_processes_share_a_unix_socket(tmp_path: Path) -> None:
             until(lambda: len(service.pids()) == 2)
         service.signal(signal.SIGTERM)
 
-        assert service.wait() == 0
+        assert service.wait() == 0, service.stderr
         assert not path.exists()
 
 
@@ -287,7 +287,7 @@ def test_pid_1_reaps_orphans(tmp_path: Path) -> None:
         until(lambda: "sleep" not in _programs(first))
         os.kill(first, signal.SIGTERM)
 
-        assert service.wait() == 0
+        assert service.wait() == 0, service.stderr
 
 
 def _child_of(service: Master) -> int:
