@@ -184,14 +184,20 @@ def test_a_deadly_message_is_set_aside(tmp_path: Path) -> None:
 async def _die(folder: Path, service: Master) -> None:
     async with flock(folder, service.port, count=8) as birds:
         birds.birds[0].say("die")
+        await birds.until(lambda: deaths(folder) == 2)
         await birds.fly(0.5)
 
         account = await birds.settle()
         assert (account.lost, account.disordered, birds.lost) == (0, 0, Counter())
-        assert sum(entry.kind == "die" for entry in journal(folder)) == 2
+        assert deaths(folder) == 2
         status = await asyncio.to_thread(service.status)
         assert counts(status)["events_set_aside"] == 1
         assert sum(slot["restarts"] for slot in status["slots"]) == 2
+
+
+def deaths(folder: Path) -> int:
+    """Count the processes that the message has killed."""
+    return sum(entry.kind == "die" for entry in journal(folder))
 
 
 def counts(status: dict[str, Any]) -> Counter[str]:
