@@ -48,6 +48,7 @@ _FAILED = Answer(500, "internal error")
 
 _encoder = msgspec.msgpack.Encoder()
 _decoder = msgspec.msgpack.Decoder(dict[str, Any])
+_answers = msgspec.msgpack.Decoder(Answer)
 
 Running = Awaitable[object]
 
@@ -377,8 +378,8 @@ class Handlers:
         kind = type(work.event)
         answer: Answer | None = None
         if kind is Connect and isinstance(error, Refuse):
-            answer = Answer(error.status, error.text, dict(error.headers))
-        else:
+            answer = _refusal(error)
+        if answer is None:
             answer = _FAILED if kind is Connect else None
             self._complain(guest, work, error)
         self._done(guest, work, answer)
@@ -398,6 +399,15 @@ class Handlers:
             logger.error(line, exc_info=error)
         if kind not in {Close, Connect}:
             self._close(guest.name)
+
+
+def _refusal(error: Refuse) -> Answer | None:
+    """Make an answer of a refusal; ``None`` if it is none that its gateway could read."""
+    try:
+        packed = _encoder.encode(Answer(error.status, error.text, dict(error.headers)))
+        return _answers.decode(packed) if len(packed) <= MAX_BATCH_SIZE else None
+    except (msgspec.MsgspecError, TypeError, ValueError):
+        return None
 
 
 def _is_piece(event: AnyEvent) -> bool:

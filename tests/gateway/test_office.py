@@ -1,0 +1,377 @@
+"""A business worker at work: what gateways send it, how it leaves, and what a gateway leaves."""
+
+import asyncio
+import contextlib
+from collections.abc import AsyncIterator, Callable, Mapping
+
+import pytest
+from websockets.exceptions import ConnectionClosed, InvalidStatus
+
+from gateman import BusinessWorker, Refuse, Request
+from gateman.cluster.names import ClientId, NodeId, client_id
+from gateman.gateway.parcels import Adopt, Close, Events, Farewell, Message, Offer, Released, Seek
+from gateman.process import StartFailed
+from tests.support.gateways import Office, Site, read, site
+from tests.support.loop import eventually, on_loop, turns
+
+GONE = (1001, "server is shutting down")
+
+
+# Its life.
+
+
+@on_loop
+async def test_it_begins_and_ends_with_the_application() -> None:
+    """`on_worker_start` before the first event, `on_worker_stop` behind the last."""
+    async with site() as there:
+
+        async def start(worker: BusinessWorker) -> None:
+            await asyncio.sleep(0.01)
+            there.journal.note("start", worker.name)
+
+        async def stop(worker: BusinessWorker) -> None:
+            await asyncio.sleep(0.01)
+            there.journal.note("stop", worker.name)
+
+        front = await there.gateway()
+        coming = asyncio.ensure_future(front.client())
+        await eventually(lambda: bool(front.service._visitors))  # noqa: SLF001
+        office = await there.business(name="chat", on_worker_start=start, on_worker_stop=stop)
+        client = await coming
+        await client.close()
+        await there.journal.until("close")
+        await front.settle()
+        await office.stop()
+
+        kinds = [entry[0] for entry in there.journal.entries]
+        assert kinds == ["start", "connect", "open", "close", "stop"]
+        assert there.journal.of("stop") == [("chat",)]
+        assert (str(office.service), office.service.message_count) == ("chat", 3)
+
+
+@on_loop
+async def test_an_application_that_does_not_start_serves_nobody() -> None:
+    """No gateway hears of the process."""
+
+    def fail(_worker: BusinessWorker) -> None:
+        raise LookupError("no database")
+
+    async with site() as there:
+        front = await there.gateway()
+        with pytest.raises(StartFailed):
+            await there.business(on_worker_start=fail)
+        await turns(10)
+
+        assert front.service._dispatch.links == {}  # noqa: SLF001
+
+
+@pytest.mark.parametrize("case", ["slow", "wrong"])
+def test_what_on_worker_stop_does_wrong_does_not_keep_it(case: str) -> None:
+    """It is logged, and the process ends in time."""
+    on_loop(_stop_badly)(case)
+
+
+async def _stop_badly(case: str) -> None:
+    said = {
+        "slow": "business: on_worker_stop took longer than timeouts.shutdown",
+        "wrong": "business: on_worker_stop failed <- LookupError('what?')",
+    }
+
+    async def stop(_worker: BusinessWorker) -> None:
+        if case == "wrong":
+            raise LookupError("what?")
+        await asyncio.Event().wait()
+
+    async with site() as there:
+        front = await there.gateway(errors=[said[case]])
+        office = await there.business(on_worker_stop=stop, timeouts={"shutdown": 0.1})
+        await office.stop()
+        await front.stop()
+
+
+@on_loop
+async def test_it_has_no_connections() -> None:
+    """What `status` and `connections` ask for is there, and empty."""
+    async with site() as there:
+        service = (await there.business()).service
+        service.accept([])
+
+        assert service.describe(10) == []
+        assert (service.present_count, service.dropped_count) == (0, 0)
+        assert service.contexts is None
+        assert service.counts == {"clients": 0}
+
+
+# What handlers do wrong.
+
+
+@on_loop
+async def test_what_a_handler_raises_costs_its_client() -> None:
+    """It is closed with 1011; nobody else notices, and its end is told."""
+
+    def hear(client_id: ClientId, message: str) -> None:
+        there.journal.note("message", client_id, int(message))
+
+    async with site() as there:
+        office = await there.business(on_message=hear)
+        front = await there.gateway()
+        [one, name], [other, _] = [await front.newcomer() for _ in range(2)]
+        await one.send("what?")
+        with pytest.raises(ConnectionClosed) as caught:
+            await read(one)
+        await other.send("1")
+        await there.journal.until("message")
+        await there.journal.until("close")
+
+        assert caught.value.rcvd is not None
+        assert (caught.value.rcvd.code, caught.value.rcvd.reason) == (1011, "internal error")
+        assert there.journal.of("close") == [(name, 1011, "internal error")]
+        assert office.service.counts["callback_failed"] == 1
+        [line] = front.server.lines()
+        assert line.startswith("on_message raised ValueError for ")
+
+
+REFUSALS: Mapping[str, Refuse] = {
+    "number": Refuse(503, "later", {"Retry-After": 5}),  # type: ignore[dict-item]
+    "bytes": Refuse(403, b"no"),  # type: ignore[arg-type]
+    "surrogate": Refuse(403, "\udc80"),
+    "large": Refuse(403, "x" * (2 << 20)),
+}
+
+
+@pytest.mark.parametrize("case", REFUSALS)
+def test_a_refusal_that_cannot_be_sent_is_a_fault_of_its_handler(case: str) -> None:
+    """Its client gets 500; others of the same process are let in."""
+    on_loop(_refuse)(REFUSALS[case])
+
+
+async def _refuse(refusal: Refuse) -> None:
+    def connect(_client_id: ClientId, request: Request) -> None:
+        if request.path == "/no":
+            raise refusal
+
+    async with site() as there:
+        office = await there.business(on_connect=connect)
+        front = await there.gateway()
+        with pytest.raises(InvalidStatus) as caught:
+            await front.client("no")
+        await front.client()
+        await there.journal.until("open")
+        await front.settle()
+
+        assert caught.value.response.status_code == 500
+        assert office.service.counts["callback_failed"] == 1
+        [line] = front.server.lines()
+        assert line.startswith("on_connect raised Refuse")
+
+
+# How it leaves.
+
+
+@on_loop
+async def test_its_clients_go_on_elsewhere_while_it_leaves() -> None:
+    """What it has it handles; what comes then others handle; all of it once, and in order."""
+    may_end = asyncio.Event()
+    async with site() as there:
+
+        async def hear(client_id: ClientId, message: str) -> None:
+            old.journal.note("message", client_id, message)
+            there.journal.note("message", client_id, message)
+            await may_end.wait()
+
+        old = await there.business(on_message=hear)
+        front = await there.gateway()
+        [busy, name], [idle, other] = [await front.newcomer() for _ in range(2)]
+        await front.settle()
+        await busy.send("1")
+        await busy.send("2")
+        await old.journal.until("message")
+        new = await there.business()
+        draining = asyncio.ensure_future(old.service.drain(*GONE, window=5.0))
+        await eventually(lambda: front.service._dispatch.links[old.hub.node].is_leaving)  # noqa: SLF001
+        await idle.send("3")
+        await new.journal.until("message", other, "3")
+        await busy.send("4")
+        await turns(10)
+        assert new.journal.of("message") == [(other, "3")]
+        may_end.set()
+        await draining
+        await new.journal.until("message", name, "4")
+        await old.stop()
+        await front.settle()
+
+        assert old.journal.of("message") == [(name, "1"), (name, "2")]
+        assert new.journal.of("message") == [(other, "3"), (name, "4")]
+        assert front.service.counts["events_repeated"] == 0
+        await front.stop()
+        assert sorted(new.journal.of("close")) == sorted([(name, *GONE), (other, *GONE)])
+        assert old.journal.of("close") == []
+
+
+@on_loop
+async def test_a_handler_that_takes_too_long_is_cancelled() -> None:
+    """What it had is handled elsewhere, before what came behind it."""
+    async with site() as there:
+
+        async def hear(client_id: ClientId, message: str) -> None:
+            old.journal.note("message", client_id, message)
+            try:
+                await asyncio.Event().wait()
+            finally:
+                old.journal.note("cancelled", client_id, message)
+
+        old = await there.business(on_message=hear, timeouts={"shutdown": 0.1})
+        front = await there.gateway()
+        client, name = await front.newcomer()
+        await front.settle()
+        for number in range(3):
+            await client.send(f"{number}")
+        await old.journal.until("message")
+        new = await there.business()
+        await old.stop()
+        await new.journal.until("message", count=3)
+        await front.settle()
+
+        assert old.journal.of("message") == old.journal.of("cancelled") == [(name, "0")]
+        assert new.journal.of("message") == [(name, f"{number}") for number in range(3)]
+        await front.stop()
+
+
+# What a gateway leaves.
+
+
+@on_loop
+async def test_who_was_with_a_gateway_that_died_has_an_end() -> None:
+    """With 1006, once for each; those of other gateways go on."""
+    async with site() as there:
+        office = await there.business()
+        lost = "gateway: 3 events of clients were not handled"
+        dead = await there.gateway(timeouts={"shutdown": 0.1}, errors=[lost])
+        front = await there.gateway(errors=[lost])
+        names = [(await dead.newcomer())[1] for _ in range(3)]
+        client, name = await front.newcomer()
+        await there.journal.until("open", count=4)
+        await dead.kill()
+        await there.journal.until("close", count=3)
+        await client.send("1")
+        await there.journal.until("message", name, "1")
+        await dead.stop()
+
+        assert sorted(there.journal.of("close")) == sorted(
+            (one, 1006, "the gateway is gone") for one in names
+        )
+        assert list(office.service._gates) == [front.node]  # noqa: SLF001
+        assert list(office.service._handlers.guests) == [name]  # noqa: SLF001
+
+
+@on_loop
+async def test_a_gateway_that_was_taken_for_dead_begins_anew() -> None:
+    """Its clients are told to be gone and there again; nothing that they say is lost."""
+    async with site() as there:
+        office = await there.business()
+        front = await there.gateway()
+        client, name = await front.newcomer()
+        await client.send("1")
+        await there.journal.until("message")
+        await front.settle()
+        # As if the bus had said that it is gone.
+        office.service._lose(front.node)  # noqa: SLF001
+        await client.send("2")
+        await there.journal.until("message", name, "2")
+        await client.send("3")
+        await front.settle()
+
+        assert there.journal.entries[2:] == [
+            ("message", name, "1"),
+            ("close", name, 1006, "the gateway is gone"),
+            ("message", name, "2"),
+            ("message", name, "3"),
+        ]
+        assert list(office.service._handlers.guests) == [name]  # noqa: SLF001
+
+
+# What others say.
+
+
+GATE = NodeId("gate")
+ANN, BOB = client_id(GATE, 1), client_id(GATE, 2)
+
+
+def events(epoch: int, first: int, *items: Adopt | Message | Close) -> Events:
+    """Make what a gateway sends."""
+    return Events(epoch, 0, first, list(items))
+
+
+def text(client: ClientId, payload: str) -> Message:
+    """Make a message."""
+    return Message(client, payload=payload.encode())
+
+
+@contextlib.asynccontextmanager
+async def forged(there: Site) -> AsyncIterator[tuple[Office, Callable[..., None]]]:
+    """Run a business process; gives what says something to it, as if a gateway did."""
+    office = await there.business()
+    yield office, lambda parcel: there.forge(GATE, office.hub.node, parcel)
+
+
+@on_loop
+async def test_what_is_malformed_is_ignored_and_counted() -> None:
+    """And what is of no use, of no gateway, or of another version, is ignored."""
+    async with site() as there, forged(there) as (office, say):
+        for data in (b"", b"\xc1", b"junk" * 1000, b"\x92\xa1e\x01"):
+            say(data)
+        for parcel in (Farewell(), Released(1, 1), Offer(is_leaving=False, load=0), Seek()):
+            say(parcel)
+        await turns(10)
+        say(events(1, 1, Adopt(ANN), text(ANN, "1")))
+        await there.journal.until("message")
+
+        assert office.hub.counts["bad_envelope"] == 4
+        assert there.journal.entries == [("message", ANN, "1")]
+
+
+@on_loop
+async def test_what_is_of_an_earlier_link_is_ignored() -> None:
+    """And a later one is a new beginning, of which the clients are not told."""
+    async with site() as there, forged(there) as (office, say):
+        say(events(2, 1, Adopt(ANN), text(ANN, "1")))
+        say(events(1, 1, Adopt(BOB), text(BOB, "?")))
+        say(events(1, 3, text(ANN, "?")))
+        say(Released(1, 3))
+        say(events(2, 2, text(ANN, "again"), text(ANN, "2")))
+        say(events(2, 5, text(ANN, "behind a hole")))
+        say(events(3, 1, Adopt(BOB), text(BOB, "3"), text(ANN, "nobody's")))
+        await there.journal.until("message", BOB, "3")
+        await turns(10)
+
+        assert there.journal.entries == [
+            ("message", ANN, "1"),
+            ("message", ANN, "2"),
+            ("message", BOB, "3"),
+        ]
+        assert list(office.service._handlers.guests) == [BOB]  # noqa: SLF001
+
+
+@on_loop
+async def test_nobody_speaks_for_the_clients_of_others() -> None:
+    """A client's id says whose it is."""
+    async with site() as there, forged(there) as (office, say):
+        other = client_id(NodeId("other"), 1)
+        say(events(1, 1, Adopt(other), text(other, "?"), Adopt(ANN), text(ANN, "1")))
+        await there.journal.until("message")
+
+        assert there.journal.entries == [("message", ANN, "1")]
+        assert office.service._gates[GATE].inbox.received == 4  # noqa: SLF001
+
+
+@on_loop
+async def test_a_gateway_that_says_good_bye_is_gone_at_once() -> None:
+    """Whoever is left of its clients is told so."""
+    async with site() as there, forged(there) as (office, say):
+        say(events(1, 1, Adopt(ANN), text(ANN, "1"), Adopt(BOB), Close(BOB, code=1000)))
+        await there.journal.until("close", BOB)
+        say(Farewell())
+        await there.journal.until("close", ANN)
+
+        assert there.journal.of("close") == [(BOB, 1000, ""), (ANN, 1006, "the gateway is gone")]
+        assert office.service._gates == {}  # noqa: SLF001
