@@ -7,7 +7,7 @@ import pytest
 from gateman.cluster.hub import Hub
 from gateman.cluster.names import ClientId
 from tests.support.gateways import read, site
-from tests.support.loop import eventually, on_loop
+from tests.support.loop import eventually, on_loop, turns
 
 
 @pytest.mark.parametrize(("count", "size"), [(1500, 4096), (20_000, 5)], ids=["large", "tiny"])
@@ -81,4 +81,99 @@ async def test_what_is_said_while_nobody_is_there_waits() -> None:
         assert second.journal.of("message") == [(name, message) for message in said]
         assert second.journal.of("close") == [(name, 1000, "")]
         assert front.service.counts["events_repeated"] == 0
+        await front.stop()
+
+
+@on_loop
+async def test_what_is_said_while_the_bus_is_away_is_handled_once() -> None:
+    """In order, and so are the answers of handlers that ran meanwhile."""
+    may_go_on = asyncio.Event()
+    async with site() as there:
+
+        async def hear(client_id: ClientId, message: str) -> None:
+            there.journal.note("message", client_id, message)
+            await may_go_on.wait()
+
+        await there.business(on_message=hear)
+        await there.business(on_message=hear)
+        front = await there.gateway()
+        clients = [await front.newcomer() for _ in range(4)]
+        await front.settle()
+        for client, _ in clients:
+            await client.send("0")
+        await there.journal.until("message", count=4)
+        there.broker.take_away()
+        may_go_on.set()
+        for client, _ in clients:
+            for number in range(1, 20):
+                await client.send(f"{number}")
+            await client.close()
+        await eventually(lambda: front.pending_count == 4 * 21)
+        there.broker.bring_back()
+        await there.journal.until("close", count=4)
+        await front.settle()
+
+        for _, name in clients:
+            heard = [entry[1] for entry in there.journal.of("message") if entry[0] == name]
+            assert heard == [f"{number}" for number in range(20)]
+        assert len(there.journal.of("close")) == 4
+        assert front.service.counts["events_repeated"] == 0
+
+
+@pytest.mark.parametrize("side", ["front", "office"])
+def test_what_the_bus_loses_is_sent_again(side: str) -> None:
+    """In either direction, without anybody having been away."""
+    on_loop(_lose)(side)
+
+
+async def _lose(side: str) -> None:
+    async with site() as there:
+        office = await there.business()
+        front = await there.gateway()
+        client, name = await front.newcomer()
+        await front.settle()
+        bus = front.bus if side == "front" else office.bus
+        for number in range(30):
+            bus.is_deaf = number % 3 == 1
+            await client.send(f"{number}")
+            await turns(10)
+        bus.is_deaf = False
+        await front.settle()
+        await client.close()
+        await there.journal.until("close")
+
+        assert there.journal.of("message") == [(name, f"{number}") for number in range(30)]
+        assert front.service.counts["events_repeated"] == 0
+
+
+@on_loop
+async def test_what_a_process_had_when_it_died_goes_to_another() -> None:
+    """What it has not said to be done is handled again, in order; new clients go there at once."""
+    async with site() as there:
+
+        async def hear(client_id: ClientId, message: str) -> None:
+            there.journal.note("begun", client_id, message)
+            if message == "2":
+                await asyncio.Event().wait()
+
+        dead = await there.business(on_message=hear)
+        front = await there.gateway()
+        client, name = await front.newcomer()
+        await front.settle()
+        await client.send("1")
+        await there.journal.until("begun", name, "1")
+        await front.settle()
+        await client.send("2")
+        await client.send("3")
+        await there.journal.until("begun", name, "2")
+        await dead.kill()
+        heir = await there.business()
+        await heir.journal.until("message", count=2)
+        await front.settle()
+        await eventually(lambda: front.service.counts["events_repeated"] == 2)
+
+        assert there.journal.of("begun") == [(name, "1"), (name, "2")]
+        assert heir.journal.of("message") == [(name, "2"), (name, "3")]
+        assert list(front.service._dispatch.links) == [heir.hub.node]  # noqa: SLF001
+        assert front.server.lines() == [f"gateway: the business process {dead.hub.node} is gone"]
         await front.stop()

@@ -1,0 +1,260 @@
+"""Who a business process lets in through a gateway, and who waits until there is one."""
+
+import asyncio
+
+import pytest
+from websockets.exceptions import ConnectionClosed, InvalidStatus
+
+from gateman import Refuse, Request, current
+from gateman.cluster.hub import Hub
+from gateman.cluster.names import ClientId
+from tests.support.gateways import read, site
+from tests.support.loop import eventually, on_loop
+
+GONE = (1001, "server is shutting down")
+
+
+# Who comes in.
+
+
+@on_loop
+async def test_the_101_waits_for_the_application() -> None:
+    """However long `on_connect` takes, within the handshake's time."""
+    may_enter = asyncio.Event()
+    async with site() as there:
+
+        async def connect(client_id: ClientId, request: Request) -> None:
+            office.journal.note("connect", client_id, request.path, request.query["a"])
+            await may_enter.wait()
+
+        office = await there.business(on_connect=connect)
+        front = await there.gateway()
+        coming = asyncio.ensure_future(front.client("chat?a=1"))
+        await office.journal.until("connect")
+        assert not coming.done()
+        may_enter.set()
+        client = await coming
+        await office.journal.until("open")
+        await client.close()
+        await office.journal.until("close")
+
+        [(name, path, value)] = office.journal.of("connect")
+        assert (path, value) == ("/chat", "1")
+        assert office.journal.of("open") == [(name,)]
+        assert office.journal.of("close") == [(name, 1000, "")]
+        assert front.service.counts["no_business"] == 0
+
+
+@on_loop
+async def test_a_refusal_is_the_answer() -> None:
+    """With its status, text and headers; nobody is told that it closes."""
+
+    def refuse(_client_id: ClientId, _request: Request) -> None:
+        raise Refuse(401, "who are you?", {"X-Why": "unknown"})
+
+    async with site() as there:
+        office = await there.business(on_connect=refuse)
+        front = await there.gateway()
+        with pytest.raises(InvalidStatus) as caught:
+            await front.client()
+        await eventually(lambda: not front.service.present_count)
+
+        response = caught.value.response
+        assert (response.status_code, response.headers["X-Why"]) == (401, "unknown")
+        assert response.body == b"who are you?\n"
+        assert office.journal.entries == []
+        assert office.service.counts["callback_failed"] == 0
+
+
+@on_loop
+async def test_a_handler_that_fails_lets_nobody_in() -> None:
+    """The client gets 500 and no word of why, the log gets all of it."""
+
+    def fail(_client_id: ClientId, _request: Request) -> None:
+        raise LookupError("no such table")
+
+    async with site() as there:
+        office = await there.business(on_connect=fail)
+        front = await there.gateway()
+        with pytest.raises(InvalidStatus) as caught:
+            await front.client()
+
+        assert caught.value.response.status_code == 500
+        assert b"table" not in (caught.value.response.body or b"")
+        assert office.service.counts["callback_failed"] == 1
+        [line] = front.server.lines()
+        assert line.startswith("on_connect raised LookupError")
+
+
+@on_loop
+async def test_who_logs_in_with_the_handshake_is_known_at_once() -> None:
+    """Its uid, groups and session are in effect when the 101 is sent."""
+    hub = Hub()
+
+    async def connect(client_id: ClientId, _request: Request) -> None:
+        hub.bind_uid(client_id, "ann")
+        hub.join_group(client_id, "room")
+        hub.join_group(client_id, "hall")
+        hub.leave_group(client_id, "hall")
+        current.session["name"] = "Ann"
+        await asyncio.sleep(0)
+
+    async with site() as there:
+        await there.business(hub, on_connect=connect)
+        front = await there.gateway()
+        client, name = await front.newcomer()
+        front.hub.send_to_group("hall", "1")
+        front.hub.send_to_group("room", "2")
+        there.hub.send_to_uid("ann", "3")
+
+        assert await read(client, 2) == ["2", "3"]
+        assert await there.hub.get_session(name) == {"name": "Ann"}
+
+
+@on_loop
+async def test_who_is_refused_is_nobody() -> None:
+    """What was asked for in a handshake that failed is forgotten."""
+    hub = Hub()
+
+    def connect(client_id: ClientId, _request: Request) -> None:
+        hub.bind_uid(client_id, "ann")
+        hub.join_group(client_id, "room")
+        current.session["name"] = "Ann"
+        raise Refuse
+
+    async with site() as there:
+        await there.business(hub, on_connect=connect)
+        front = await there.gateway()
+        with pytest.raises(InvalidStatus):
+            await front.client()
+        await eventually(lambda: not front.service.present_count)
+
+        assert await there.hub.groups() == set()
+        assert await there.hub.count_uids() == 0
+        assert front.hub.counts["unknown_client"] == 0
+
+
+@on_loop
+async def test_who_is_closed_in_its_handshake_is_closed_with_the_101() -> None:
+    """As with all that is done to a client that is on its way in."""
+    hub = Hub()
+
+    def connect(client_id: ClientId, _request: Request) -> None:
+        hub.close_client(client_id, 4001, "come later")
+
+    async with site() as there:
+        office = await there.business(hub, on_connect=connect)
+        front = await there.gateway()
+        client = await front.client()
+        with pytest.raises(ConnectionClosed) as caught:
+            await read(client)
+        await office.journal.until("close")
+
+        assert caught.value.rcvd is not None
+        assert (caught.value.rcvd.code, caught.value.rcvd.reason) == (4001, "come later")
+        [[name]] = office.journal.of("open")
+        assert office.journal.of("close") == [(name, 4001, "come later")]
+
+
+# While nobody is there.
+
+
+@on_loop
+async def test_without_business_a_handshake_waits_and_gets_503() -> None:
+    """Before its own time is over, so that the client is told something."""
+    async with site() as there:
+        front = await there.gateway(timeouts={"handshake": 0.5})
+        begun_at = asyncio.get_running_loop().time()
+        with pytest.raises(InvalidStatus) as caught:
+            await front.client()
+        waited = asyncio.get_running_loop().time() - begun_at
+        await eventually(lambda: not front.service.present_count)
+
+        response = caught.value.response
+        assert (response.status_code, response.headers["Retry-After"]) == (503, "1")
+        assert waited >= 0.4
+        assert front.service.counts["no_business"] == 1
+        assert front.service.counts["handshake_timeout"] == 0
+        [line] = front.server.lines()
+        assert line.endswith("was refused with 503: no business worker has answered")
+
+
+@on_loop
+async def test_without_business_a_handshake_may_be_refused_at_once() -> None:
+    """As a load balancer in front likes it, that has other machines."""
+    async with site() as there:
+        front = await there.gateway(without_business="refuse")
+        with pytest.raises(InvalidStatus) as caught:
+            await front.client()
+        first = front.service.counts["no_business"]
+        await there.business()
+        await eventually(lambda: front.service._dispatch.has_business)  # noqa: SLF001
+        await front.client()
+
+        assert caught.value.response.status_code == 503
+        assert (first, front.service.counts["no_business"]) == (1, 1)
+        await front.stop()
+
+
+@on_loop
+async def test_who_waits_is_let_in_when_somebody_comes() -> None:
+    """The first business process finds whoever came before it."""
+    async with site() as there:
+        front = await there.gateway()
+        coming = [asyncio.ensure_future(front.client()) for _ in range(3)]
+        await eventually(lambda: len(front.service._visitors) == 3)  # noqa: SLF001
+        await there.business()
+        await asyncio.gather(*coming)
+        await there.journal.until("open", count=3)
+        await front.stop()
+
+        assert front.service.counts["no_business"] == 0
+
+
+@on_loop
+async def test_who_leaves_while_waiting_was_never_here() -> None:
+    """No business process hears of a client that did not wait for the first one."""
+    async with site() as there:
+        front = await there.gateway()
+        coming = asyncio.ensure_future(front.client())
+        await eventually(lambda: bool(front.service._visitors))  # noqa: SLF001
+        coming.cancel()
+        await eventually(lambda: not front.service.present_count)
+        await there.business()
+        await front.client()
+        await there.journal.until("open")
+
+        assert len(there.journal.of("connect")) == 1
+        assert front.service.counts["no_business"] == 0
+        await front.stop()
+
+
+@on_loop
+async def test_who_leaves_while_it_is_asked_for_has_an_end() -> None:
+    """`on_connect` had begun: what it has noted, `on_close` takes back; unless it refuses."""
+    may_end = asyncio.Event()
+    async with site() as there:
+
+        async def connect(client_id: ClientId, request: Request) -> None:
+            there.journal.note("connect", client_id)
+            await may_end.wait()
+            there.journal.note("ended", client_id)
+            if request.path == "/no":
+                raise Refuse
+
+        await there.business(on_connect=connect)
+        front = await there.gateway()
+        coming = [asyncio.ensure_future(front.client(path)) for path in ("", "no")]
+        await there.journal.until("connect", count=2)
+        for one in coming:
+            one.cancel()
+        await eventually(lambda: not front.service.present_count)
+        may_end.set()
+        await there.journal.until("close")
+        await eventually(lambda: not front.service._dispatch.clients)  # noqa: SLF001
+
+        names = there.journal.of("connect")
+        assert there.journal.of("ended") == names
+        assert len(there.journal.of("close")) == 1
+        assert there.journal.of("close")[0] in [(name, 1006, "") for [name] in names]
+        assert there.journal.of("open") == []
