@@ -412,6 +412,19 @@ async def test_what_does_not_end_in_time_is_undone() -> None:
 
 
 @on_loop
+async def test_what_begins_while_others_end_is_cancelled_with_them() -> None:
+    """What came at the last moment would be handled here and elsewhere."""
+    office = Office(on_message=lambda _client, _message: asyncio.sleep(30))
+    office.handle(adopt(ANN), adopt(BOB), text(ANN, "1"))
+    finishing = asyncio.ensure_future(office.handlers.finish(0.05))
+    await turns()
+    office.handle(text(BOB, "2"))
+    await finishing
+
+    assert [result.number for result in office.results] == [1, 2]
+
+
+@on_loop
 async def test_what_ends_in_time_is_done() -> None:
     """Without anything to end, nobody waits."""
 

@@ -240,8 +240,10 @@ class Handlers:
             timeout: Seconds.
         """
         if self._tasks:
-            _, running = await asyncio.wait(self._tasks, timeout=max(timeout, 0))
+            await asyncio.wait(self._tasks, timeout=max(timeout, 0))
             self._is_over = True
+            # Some may have begun meanwhile.
+            running = list(self._tasks)
             for task in running:
                 task.cancel()
             if running:
