@@ -112,8 +112,15 @@ async def seated(
 
 
 def room(transport: Any) -> int:
-    """Tell for how much picows has room now."""
-    return len(transport.get_protocol().get_buffer(-1))
+    """Tell for how much picows has room now, guarded or not."""
+    reader = transport.get_protocol()
+    return len(getattr(reader, "picows", reader).get_buffer(-1))
+
+
+def receive_buffer(transport: Any) -> int:
+    """Tell for how much the kernel has room; it counts what it needs itself, so it doubles."""
+    sock = transport.get_extra_info("socket")
+    return int(sock.getsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF)) // 2
 
 
 # What we rely on.
@@ -314,6 +321,66 @@ async def test_a_guard_passes_on_what_else_happens() -> None:
             "peer_ended",
             "disconnected",
         ]
+
+
+@on_loop
+async def test_large_messages_are_read_in_pieces_and_the_kernel_takes_more_of_them() -> None:
+    """As much in one turn of the loop as before, however much the kernel and picows can hold."""
+    async with seated() as (listener, transport, client):
+        before = receive_buffer(transport)
+        listener.seat.widen()
+        await client.send(frame(BINARY, NOISE))
+        await eventually(lambda: len(listener.frames) == 1)
+
+        assert listener.frames == [(BINARY, NOISE)]
+        assert before == 128 << 10
+        assert receive_buffer(transport) == 512 << 10
+        assert len(transport.get_protocol().get_buffer(-1)) == 128 << 10
+        assert room(transport) > 128 << 10
+
+
+@on_loop
+async def test_who_sends_no_large_messages_any_more_is_read_as_before() -> None:
+    """By picows itself; and the kernel takes no more than of anybody."""
+    async with seated() as (listener, transport, client):
+        listener.seat.widen()
+        listener.seat.narrow()
+        listener.seat.narrow()
+        await client.send(frame(BINARY, NOISE))
+        await eventually(lambda: len(listener.frames) == 1)
+
+        assert receive_buffer(transport) == 128 << 10
+        assert not isinstance(transport.get_protocol(), Guard)
+
+
+@on_loop
+async def test_a_message_stays_guarded_when_large_ones_are_not_expected() -> None:
+    """What guards an incomplete message is another matter than how much is read at once."""
+    async with seated(max_frame_size=1000) as (listener, transport, client):
+        listener.has_guard = True
+        listener.seat.widen()
+        await client.send(frame(BINARY, bytes(900), fin=False))
+        await eventually(lambda: len(listener.frames) == 1)
+        listener.seat.narrow()
+        await client.send(frame(CONTINUATION, bytes(500))[:-1])
+        await eventually(lambda: listener.events == ["too_big"])
+
+        assert isinstance(transport.get_protocol(), Guard)
+
+
+@on_loop
+async def test_a_new_picows_reads_large_messages_in_pieces_too() -> None:
+    """Its buffer grows like that of the old one."""
+    async with seated() as (listener, transport, client):
+        listener.gives_back = {0}
+        listener.seat.widen()
+        await client.send(frame(BINARY, NOISE))
+        await client.send(frame(BINARY, NOISE))
+        await eventually(lambda: len(listener.frames) == 2)
+
+        assert listener.given_back == [0]
+        assert listener.frames == [(BINARY, NOISE)] * 2
+        assert len(transport.get_protocol().get_buffer(-1)) == 128 << 10
 
 
 @on_loop

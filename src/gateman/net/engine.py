@@ -24,7 +24,7 @@ from ..websocket.encoding import Opcode, encode_frame
 from .events import Wiring
 from .linger import linger
 from .outbox import Outbox
-from .seat import Seat
+from .seat import LARGE_SIZE, Seat
 from .surroundings import Surroundings
 
 # Held in locals of the module: an attribute of an enum class costs 40 ns, one here 10.
@@ -193,6 +193,8 @@ class Engine(WSListener):
             self._left -= 1
             if self._left < 0 and not self._next_window():
                 return
+            if frame.payload_size > LARGE_SIZE:
+                self._seat.widen()
             try:
                 self._deliver(self._connection, message)
             except Exception as error:  # noqa: BLE001 - an application's fault is its own
@@ -364,10 +366,10 @@ class Engine(WSListener):
             return
         rsv = frame.rsv1 << 2 | frame.rsv2 << 1 | frame.rsv3
         if kind is _TEXT or kind is _BINARY or kind is _CONTINUATION:
-            assembler = self._assembler
-            message = assembler.feed(
-                kind.value, bool(frame.fin), rsv, frame.get_payload_as_memoryview()
-            )
+            payload = frame.get_payload_as_memoryview()
+            message = self._assembler.feed(kind.value, bool(frame.fin), rsv, payload)
+            if frame.payload_size > LARGE_SIZE:
+                self._seat.widen()
             if message is None:
                 self._others += 1
                 self._is_simple = False
@@ -389,6 +391,7 @@ class Engine(WSListener):
                 self._pong = frame.get_payload_as_bytes()
         elif kind is _PONG:
             self._has_pong = True
+            self._seat.narrow()
             self._give_back(frame)  # Once per ping interval: off the hot path.
         else:
             self._peer_closed(frame.get_payload_as_bytes())

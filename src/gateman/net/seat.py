@@ -16,7 +16,7 @@ parsed yet lies in front of what ``get_buffer`` gives. The version is pinned, an
 
 import asyncio
 import socket
-from contextlib import nullcontext
+from contextlib import nullcontext, suppress
 from typing import Any, Protocol
 
 from picows import WSAutoPingStrategy, WSFrame, WSUpgradeResponse
@@ -35,6 +35,16 @@ _READ_BUFFER_SIZE = 2048  # bytes
 # reads in one turn; by default it would be tens of MiB, all of which picows would make room for.
 _RECEIVE_BUFFER_SIZE = 128 << 10  # bytes
 
+LARGE_SIZE = 64 << 10
+"""Bytes above which a frame is large: half of what the kernel holds for those that send none."""
+
+# For a client that sends large frames, and is read from in pieces. With less, it and we wake one
+# another for each piece: half as many messages of 1 MiB (bench/echo.py); with more, as many.
+_WIDE_BUFFER_SIZE = 512 << 10  # bytes
+
+# Two of them are what the transport reads in one turn.
+_PIECE_SIZE = 128 << 10  # bytes
+
 # A read buffer that has grown beyond this is worth the 30 µs of a new picows.
 _SWOLLEN_SIZE = 64 << 10  # bytes
 
@@ -42,6 +52,11 @@ _SWOLLEN_SIZE = 64 << 10  # bytes
 # at most 125 behind 6.
 _MAX_HEADER_SIZE = 14  # bytes
 _MAX_CONTROL_SIZE = 131  # bytes
+
+_NO_LIMIT = 1 << 62  # bytes
+
+# glibc's own, above which it always maps (mallopt(3), M_MMAP_THRESHOLD).
+_MAX_MAPPED_SIZE = 32 << 20  # bytes
 
 
 class Listener(Protocol):
@@ -70,6 +85,7 @@ class Seat:
 
     __slots__ = (
         "_guard",
+        "_is_wide",
         "_listener",
         "_max_frame_size",
         "_protocol",
@@ -102,6 +118,7 @@ class Seat:
         self._max_frame_size = max_frame_size
         self._protocol: Any = None
         self._guard: Guard | None = None
+        self._is_wide = False
         # What the transport reads into: picows, or its guard.
         self._reader: Any = None
 
@@ -113,9 +130,7 @@ class Seat:
             key: The handshake's key.
             headers: More fields for the 101.
         """
-        if self._transport.get_extra_info("ssl_object") is None:
-            sock = self._transport.get_extra_info("socket")
-            sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, _RECEIVE_BUFFER_SIZE)
+        self._receive(_RECEIVE_BUFFER_SIZE)
         self._replace(key, headers)
 
     def feed(self, data: bytes) -> None:
@@ -152,6 +167,8 @@ class Seat:
             return False
         tail = _in_front_of(room, frame.tail_size)
         self._replace(None, [])
+        if self._is_wide:
+            self._stand_guard()
         self.feed(tail)
         return True
 
@@ -163,19 +180,50 @@ class Seat:
             frame: The last frame that was delivered.
             held_size: Bytes of the message that are held already.
         """
-        if self._guard is None:
-            self._guard = Guard(self._listener)
-        guard = self._guard
-        guard.picows = self._protocol
+        guard = self._stand_guard()
         guard.waiting_size = frame.tail_size
         guard.limit = max(self._max_frame_size - held_size + _MAX_HEADER_SIZE, _MAX_CONTROL_SIZE)
-        self._read_into(guard)
 
     def unguard(self) -> None:
-        """Let picows read by itself again."""
+        """Let picows read by itself again, or as much as it likes of a large message."""
         if self._guard is not None:
-            self._guard.waiting_size = 0
-        self._read_into(self._protocol)
+            self._guard.limit = _NO_LIMIT
+        if not self._is_wide:
+            self._read_into(self._protocol)
+
+    def widen(self) -> None:
+        """Let the kernel take more at a time, of a client that sends large messages."""
+        if self._is_wide:
+            return
+        self._is_wide = True
+        self._stand_guard()
+        self._receive(_WIDE_BUFFER_SIZE)
+        # What glibc has once mapped and freed, it takes from its heap, and gives back only twice as
+        # much: else every large message is new pages, at half the speed. Nothing of it is touched.
+        bytes(min(2 * self._max_frame_size, _MAX_MAPPED_SIZE))
+
+    def narrow(self) -> None:
+        """Have the kernel take less again; large messages may still come."""
+        if self._is_wide:
+            self._is_wide = False
+            self._receive(_RECEIVE_BUFFER_SIZE)
+            if self._guard is not None and self._guard.limit == _NO_LIMIT:
+                self._read_into(self._protocol)
+
+    def _stand_guard(self) -> "Guard":
+        if self._guard is None:
+            self._guard = Guard(self._listener)
+        self._guard.picows = self._protocol
+        self._read_into(self._guard)
+        return self._guard
+
+    def _receive(self, size: int) -> None:
+        """Say what the kernel may take before we do; with TLS, that is never read at once."""
+        if self._transport.get_extra_info("ssl_object") is None:
+            sock = self._transport.get_extra_info("socket")
+            # macOS: EINVAL once the peer is gone, which the next read will tell.
+            with suppress(OSError):
+                sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, size)
 
     def _read_into(self, reader: Any) -> None:
         if self._reader is not reader:
@@ -220,10 +268,11 @@ class Seat:
 
 class Guard(asyncio.BufferedProtocol):
     """
-    Stands between a transport and picows while a message is incomplete.
+    Stands between a transport and picows while a message is incomplete, and where large ones come.
 
     picows refuses a frame that is larger than a whole message may be; what is held of the message
-    already, it does not know. So a peer could make us hold that twice.
+    already, it does not know. So a peer could make us hold that twice. And it makes room for all
+    that the kernel has, of however many messages.
 
     Attributes:
         picows: Where everything goes.
@@ -243,11 +292,11 @@ class Guard(asyncio.BufferedProtocol):
         self._listener = listener
         self.picows: Any = None
         self.waiting_size = 0
-        self.limit = 0
+        self.limit = _NO_LIMIT
 
     def get_buffer(self, sizehint: int) -> Any:
-        """Give picows' buffer."""
-        return self.picows.get_buffer(sizehint)
+        """Give a piece of picows' buffer."""
+        return self.picows.get_buffer(sizehint)[:_PIECE_SIZE]
 
     def buffer_updated(self, nbytes: int) -> None:
         """Let picows parse; its listener tells how much it has left over, if it finds a frame."""
