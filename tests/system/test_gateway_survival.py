@@ -17,7 +17,7 @@ from typing import Any
 
 import pytest
 
-from ..support.flock import SECONDS, SIZE, Account, Flock, flock, journal, script
+from ..support.flock import INTERVAL, SECONDS, SIZE, Account, Flock, flock, journal, script
 from ..support.master import Master, master
 from ..support.nats import nats_server
 
@@ -26,6 +26,9 @@ BUSES = pytest.mark.parametrize("node_count", [1, 2], ids=["local", "nats"])
 
 RELOADS = 5
 KILLS = max(5, round(SECONDS))
+
+# Each client sends in it.
+A_WHILE = 0.2 + 1.5 * INTERVAL  # seconds
 
 pytestmark = pytest.mark.timeout(120 + SIZE * SECONDS / 200)
 
@@ -124,7 +127,7 @@ def test_a_blocked_process_delays_its_own_clients_only(tmp_path: Path, node_coun
 
 async def _block(folder: Path, running: list[Master]) -> None:
     async with flock(folder, *ports(running)) as birds:
-        await birds.fly(0.5)
+        await birds.fly(A_WHILE)
         await birds.until(lambda: all(bird.pid for bird in birds.birds))
         blocker = birds.birds[0]
         blocker.say("block 10")
@@ -153,7 +156,7 @@ def test_a_killed_gateway_is_told_for_each_of_its_clients(tmp_path: Path, node_c
 
 async def _kill_gateway(folder: Path, running: list[Master]) -> None:
     async with flock(folder, *ports(running)) as birds:
-        await birds.fly(0.5)
+        await birds.fly(A_WHILE)
         await birds.settle()
         victim = (await asyncio.to_thread(pids, running[0], "gateway"))[0]
         async with flying(birds):
@@ -165,7 +168,7 @@ async def _kill_gateway(folder: Path, running: list[Master]) -> None:
 
         birds.birds = [bird for bird in birds.birds if not bird.is_lost]
         await birds.come(ports(running), len(gone))
-        await birds.fly(0.5)
+        await birds.fly(A_WHILE)
         assert await birds.settle() == Account()
         assert birds.lost == Counter()
 
@@ -185,7 +188,7 @@ async def _die(folder: Path, service: Master) -> None:
     async with flock(folder, service.port, count=8) as birds:
         birds.birds[0].say("die")
         await birds.until(lambda: deaths(folder) == 2)
-        await birds.fly(0.5)
+        await birds.fly(A_WHILE)
 
         account = await birds.settle()
         assert (account.lost, account.disordered, birds.lost) == (0, 0, Counter())
