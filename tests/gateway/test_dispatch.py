@@ -1,16 +1,7 @@
 """Which process gets which client's events, and what happens when one is gone."""
 
 from gateman.cluster.names import ClientId, NodeId
-from gateman.gateway.actions import (
-    Keep,
-    Pause,
-    Probe,
-    Reply,
-    Resume,
-    Say,
-    Send,
-    SetAside,
-)
+from gateman.gateway.actions import Keep, Pause, Probe, Reply, Resume, Say, Send, SetAside
 from gateman.gateway.dispatch import MAX_EVENTS, MAX_SIZE
 from gateman.gateway.link import CROWD_COUNT, MAX_BATCH_SIZE, WINDOW
 from gateman.gateway.parcels import (
@@ -273,7 +264,6 @@ def test_one_of_many_is_not_blamed_for_the_first_death() -> None:
     talk.join(B)
     talk.begin(B, 2)
     assert talk.die(B)[1:] == []
-
     talk.join(C)
     assert [event.care for _, events in talk.events() for event in events] == [0, 2, *[1] * 8]
     talk.begin(C, 2)

@@ -62,6 +62,17 @@ def test_policy_without_business_is_one_of_two() -> None:
         gateway(cuont=2)
 
 
+def test_a_handshake_has_to_fit_into_an_envelope() -> None:
+    """What no bus carries would never be answered."""
+    with pytest.raises(ConfigError) as refused:
+        gateway(limits={"max_head_size": 1 << 20})
+
+    assert str(refused.value) == (
+        "limits.max_head_size=1048576 is more than what can travel to a business worker: use 262144"
+        " bytes or less."
+    )
+
+
 def test_it_may_be_reloadable() -> None:
     """Who says so gets it."""
     assert gateway(reloadable=True).reloadable

@@ -7,6 +7,7 @@ from typing import Any, ClassVar, NoReturn
 from .. import attributes
 from ..errors import ConfigError
 from ..worker import Worker
+from .link import MAX_BATCH_SIZE
 
 
 class Gateway(Worker):
@@ -51,6 +52,16 @@ class Gateway(Worker):
         """
         self.without_business = without_business
         super().__init__(listen, context, name=name, reloadable=reloadable, **options)
+
+    def __setattr__(self, name: str, value: Any) -> None:
+        """Assign an option, of which some have narrower bounds than a worker's."""
+        super().__setattr__(name, value)
+        if name == "limits" and self.limits.max_head_size > MAX_BATCH_SIZE:
+            raise ConfigError(
+                f"limits.max_head_size={self.limits.max_head_size} is more than what can travel to"
+                " a business worker",
+                f"use {MAX_BATCH_SIZE} bytes or less",
+            )
 
     def declare(self, name: str, function: Callable[..., Any]) -> NoReturn:
         """
