@@ -332,6 +332,9 @@ class MissingUpgradeError(HandshakeError):
 
 def _has_token(request: Request, name: str, wanted: str) -> bool:
     # Only ASCII: the Kelvin sign is a "k" to lower().
+    lines = request.headers.getall(name, [])
+    if len(lines) == 1 and lines[0].isascii() and lines[0].lower() == wanted:
+        return True
     return any(token.isascii() and token.lower() == wanted for token in tokens(request, name))
 
 

@@ -26,6 +26,7 @@ is no contradiction to a header that does.
 import re
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, replace
+from functools import lru_cache
 from ipaddress import (
     IPv4Address,
     IPv4Network,
@@ -48,6 +49,10 @@ UNIX = "unix"
 
 # Nobody has as many proxies in a row; what is further left is not looked at.
 _MAX_ENTRY_COUNT = 32
+_NAMES = ("X-Forwarded-For", "Forwarded", "X-Real-IP")
+
+# Addresses whose reading is remembered, of each kind.
+_KNOWN_COUNT = 1024
 # IPv6 has 45 with a dotted end, and a zone 16 more on Linux.
 _MAX_ADDRESS_SIZE = 64  # characters
 
@@ -86,7 +91,7 @@ class Client:
 class TrustedProxies:
     """The peers whose word about the client's address is believed."""
 
-    __slots__ = ("_networks", "_trust_unix")
+    __slots__ = ("_is_known", "_networks", "_trust_unix")
 
     def __init__(self, cidrs: Iterable[str] = DEFAULT) -> None:
         """
@@ -107,6 +112,8 @@ class TrustedProxies:
         entries = list(cidrs)
         self._trust_unix = UNIX in entries
         self._networks = tuple(_network(entry) for entry in entries if entry != UNIX)
+        # Proxies are few, and come with every handshake.
+        self._is_known = lru_cache(_KNOWN_COUNT)(self._look_up)
 
     def __contains__(self, ip: str | None) -> bool:
         """
@@ -116,8 +123,9 @@ class TrustedProxies:
             ip: An address as a socket or a header tells it, with or without a zone; ``None`` is a
                 peer on a unix socket. Garbage is nobody whom we trust.
         """
-        if ip is None:
-            return self._trust_unix
+        return self._trust_unix if ip is None else self._is_known(ip)
+
+    def _look_up(self, ip: str) -> bool:
         address = _parse(ip)
         return address is not None and any(address in network for network in self._networks)
 
@@ -147,6 +155,8 @@ def client_address(
     own = Client(UNIX if ip is None else _normal(ip), port)
     if ip not in trusted:
         return own
+    if not any(name in headers for name in _NAMES):
+        return own
     lists = (("X-Forwarded-For", _bare_node), ("Forwarded", _forwarded_node))
     walks = [
         _walk(map(node_of, _elements(headers.getall(name, []))), own, trusted)
@@ -166,6 +176,7 @@ def client_address(
     return Client(answers[0].ip, ports.pop() if len(ports) == 1 else None)
 
 
+@lru_cache(_KNOWN_COUNT)
 def rate_key(ip: str) -> str:
     """
     Name whom limits per client count as one.
@@ -311,6 +322,7 @@ def _parse(ip: str) -> _Address | None:
     return address.ipv4_mapped or IPv6Address(int(address))
 
 
+@lru_cache(_KNOWN_COUNT)
 def _normal(ip: str) -> str:
     address = _parse(ip)
     return ip if address is None else str(address)
