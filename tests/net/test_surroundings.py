@@ -78,20 +78,20 @@ def test_muted_swallows_what_is_written() -> None:
     assert transport.written == [b"frame"]
 
 
-def test_tcp_socket_is_the_socket() -> None:
-    """It gets what it asks for."""
+def test_transport_tells_what_it_knows() -> None:
+    """Picows gets what it asks for."""
     transport = Transport()
     surroundings = Surroundings(Judge(), transport)
     transport.sock.close()
 
-    assert surroundings.get_extra_info("socket") is transport.sock
     assert surroundings.get_extra_info("ssl_object") is None
     assert surroundings.get_extra_info("other", "default") == "default"
 
 
-def test_unix_socket_has_no_tcp_options() -> None:
-    """Setting them would raise, and picows then follow a null pointer."""
-    transport = Transport(socket.AF_UNIX)
+@pytest.mark.parametrize("family", [socket.AF_INET, socket.AF_UNIX])
+def test_socket_has_no_tcp_options(family: int) -> None:
+    """With a unix socket, setting them would raise, and picows then follow a null pointer."""
+    transport = Transport(family)
     sock = Surroundings(Judge(), transport).get_extra_info("socket")
     sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
 

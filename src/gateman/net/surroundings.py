@@ -6,7 +6,6 @@ itself. So what it gets as logger and as transport is one object that passes eve
 but tells the engine of the verdict and leaves the end to it.
 """
 
-import socket
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any, Protocol
@@ -64,13 +63,9 @@ class Surroundings:
         return self._transport.get_write_buffer_size
 
     def get_extra_info(self, name: str, default: Any = None) -> Any:
-        """Give the transport's answer; a unix socket is made to look harmless."""
+        """Give the transport's answer, but of the socket only its number."""
         value = self._transport.get_extra_info(name, default)
-        if name == "socket" and value.family == socket.AF_UNIX:
-            # picows sets TCP options without asking; on a unix socket that raises, and the
-            # first byte then dereferences a transport that was never made (engine.md, 3).
-            return _UnixSocket(value.fileno())
-        return value
+        return _Socket(value.fileno()) if name == "socket" else value
 
     @contextmanager
     def muted(self) -> Iterator[None]:
@@ -108,8 +103,14 @@ class Surroundings:
         self._engine.parser_failed(CloseCode.INTERNAL_ERROR)
 
 
-class _UnixSocket:
-    """A socket without TCP's options."""
+class _Socket:
+    """
+    A socket without TCP's options.
+
+    picows sets two without asking, and reads four for a log that nobody reads. The one of them
+    that lasts, TCP_NODELAY, aiofastnet has set. On a unix socket they would raise, and the first
+    byte then dereference a transport that was never made (engine.md, 3).
+    """
 
     __slots__ = ("_fd",)
 
