@@ -17,6 +17,9 @@ from dataclasses import dataclass
 from typing import Any
 
 import aiofastnet
+from aiofastnet.selector_transport import (  # type: ignore[import-not-found] # without a stub
+    SelectorSocketTransport,
+)
 
 from ..errors import PreambleError
 from .admission import Refusal, Ticket
@@ -114,6 +117,7 @@ class Arrival:
         "_sock",
         "_task",
         "_timer",
+        "_transport",
         "_visitor",
     )
 
@@ -147,6 +151,7 @@ class Arrival:
         self._timer: asyncio.TimerHandle | None = None
         self._peeker: Callable[[], None] | None = None
         self._task: asyncio.Task[None] | None = None
+        self._transport: Any = None
 
     def begin(self, refusal: Refusal | None) -> None:
         """
@@ -181,14 +186,18 @@ class Arrival:
 
     def abort(self) -> None:
         """End it."""
-        if self._task is not None:
+        if self._transport is not None:
+            # Of one that has not begun, the front never hears.
+            self._transport.abort()
+            self._visitor.ticket.leave()
+        elif self._task is not None:
             self._task.cancel()
         else:
             self._drop()
 
     @property
     def _is_unix(self) -> bool:
-        return self._sock.family == socket.AF_UNIX
+        return self._peer[0] == UNIX
 
     # Looking at the first bytes.
 
@@ -353,8 +362,22 @@ class Arrival:
         self._done(self)
 
     def _connect(self, context: ssl.SSLContext | None) -> None:
-        self._task = self._loop.create_task(self._transport(context))
-        self._task.add_done_callback(self._connected)
+        if context is not None:
+            self._task = self._loop.create_task(self._begin(context))
+            self._task.add_done_callback(self._connected)
+            return
+        # What aiofastnet.connect_accepted_socket makes, too, but with a task and a future, which
+        # take as long as reading the request does (bench/handshakes.py).
+        try:
+            self._transport = SelectorSocketTransport(
+                self._loop, self._sock, self._entrance.front(self._visitor)
+            )
+        except OSError as error:
+            self._failed(error)
+            self._done(self)
+        else:
+            # In the turn in which the front is told of it.
+            self._loop.call_soon(self._done, self)
 
     def _connected(self, task: "asyncio.Task[None]") -> None:
         if task.cancelled():
@@ -363,33 +386,28 @@ class Arrival:
             self._visitor.ticket.leave()
         self._done(self)
 
-    async def _transport(self, context: ssl.SSLContext | None) -> None:
-        options: dict[str, Any] = {}
-        loop: Any = self._loop
-        if context is not None:
-            loop = LoopWithAlerts(loop)
-            remaining = self._visitor.deadline_at - self._loop.time()
-            options = {
-                "ssl": context,
-                "ssl_handshake_timeout": max(remaining, 0.001),
-                "ssl_shutdown_timeout": self._entrance.close_timeout,
-                "ssl_incoming_bio_size": _BIO_SIZE,
-                "ssl_outgoing_bio_size": _BIO_SIZE,
-            }
+    async def _begin(self, context: ssl.SSLContext) -> None:
+        loop: Any = LoopWithAlerts(self._loop)
+        remaining = self._visitor.deadline_at - self._loop.time()
         try:
             transport, _ = await aiofastnet.connect_accepted_socket(
-                loop, lambda: self._entrance.front(self._visitor), self._sock, **options
+                loop,
+                lambda: self._entrance.front(self._visitor),
+                self._sock,
+                ssl=context,
+                ssl_handshake_timeout=max(remaining, 0.001),
+                ssl_shutdown_timeout=self._entrance.close_timeout,
+                ssl_incoming_bio_size=_BIO_SIZE,
+                ssl_outgoing_bio_size=_BIO_SIZE,
             )
         except OSError as error:
-            self._sock.close()
-            self._visitor.ticket.leave()
-            self._entrance.events.noticed(*explain(error))
+            self._failed(error)
             return
         except BaseException:
             self._sock.close()
             self._visitor.ticket.leave()
             raise
-        if context is not None and self._entrance.contexts is not None:
+        if self._entrance.contexts is not None:
             shown = transport.get_extra_info("ssl_object").getpeercert(True)
             if not self._entrance.contexts.check_peer(shown):
                 self._entrance.events.noticed(
@@ -397,6 +415,11 @@ class Arrival:
                     "a client's certificate is not the one that ssl.peer_fingerprint names",
                 )
                 transport.abort()
+
+    def _failed(self, error: OSError) -> None:
+        self._sock.close()
+        self._visitor.ticket.leave()
+        self._entrance.events.noticed(*explain(error))
 
 
 def _has_ended(sock: socket.socket) -> bool:
