@@ -112,6 +112,7 @@ class Arrival:
         "_entrance",
         "_is_trusted",
         "_loop",
+        "_low_water",
         "_peeker",
         "_peer",
         "_sock",
@@ -152,6 +153,8 @@ class Arrival:
         self._peeker: Callable[[], None] | None = None
         self._task: asyncio.Task[None] | None = None
         self._transport: Any = None
+        # For how many bytes the kernel waits before it wakes us (SO_RCVLOWAT).
+        self._low_water = 1
 
     def begin(self, refusal: Refusal | None) -> None:
         """
@@ -299,24 +302,22 @@ class Arrival:
     def _watch(self, peek: Callable[[], None]) -> None:
         self._timer = self._loop.call_at(self._visitor.deadline_at, self._expired)
         self._peeker = peek
-        self._loop.add_reader(self._sock, peek)
+        # By its number: asyncio looks for it first, and writes down whatever it does not find.
+        self._loop.add_reader(self._sock.fileno(), peek)
 
     def _unwatch(self) -> None:
-        self._loop.remove_reader(self._sock)
+        self._loop.remove_reader(self._sock.fileno())
         if self._timer is not None:
             self._timer.cancel()
             self._timer = None
-        if not self._is_unix:
+        if self._low_water > 1:
             self._set_low_water(1)
-
-    @property
-    def _low_water(self) -> int:
-        return self._sock.getsockopt(socket.SOL_SOCKET, socket.SO_RCVLOWAT)
 
     def _set_low_water(self, size: int) -> None:
         # macOS: EINVAL once the peer is gone, which the next look at the socket will tell.
         with contextlib.suppress(OSError):
             self._sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVLOWAT, size)
+            self._low_water = size
 
     def _wait_for(self, size: int) -> None:
         """
@@ -329,13 +330,13 @@ class Arrival:
         if size > self._low_water and not self._is_unix:
             self._set_low_water(size)
             return
-        self._loop.remove_reader(self._sock)
+        self._loop.remove_reader(self._sock.fileno())
         self._loop.call_later(_PEEK_DELAY, self._peek_again)
 
     def _peek_again(self) -> None:
         # Without a timer it is over: expired, or aborted.
         if self._timer is not None and self._peeker is not None:
-            self._loop.add_reader(self._sock, self._peeker)
+            self._loop.add_reader(self._sock.fileno(), self._peeker)
 
     def _expired(self) -> None:
         self._unwatch()

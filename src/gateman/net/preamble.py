@@ -24,6 +24,7 @@ import contextlib
 from collections.abc import Iterator
 from dataclasses import dataclass
 from ipaddress import AddressValueError, IPv4Address, IPv6Address
+from struct import Struct
 
 from ..errors import PreambleError
 
@@ -56,6 +57,7 @@ _V2_ADDRESS_SIZES = {_UNSPECIFIED: 0, _INET: 12, _INET6: 36, _UNIX: 216}  # byte
 # A record of type handshake, whose version is 3 point anything.
 _TLS_START = bytes((22, 3))
 _CLIENT_HELLO = 1
+_EXTENSION_HEADER = Struct("!HH")
 _SERVER_NAME = 0
 _ALPN = 16
 
@@ -321,15 +323,24 @@ def _read_hello(message: bytes) -> ClientHello:
     hello.vector(2)  # the ciphers
     hello.vector(1)  # the compression methods
     # Section 4.1.2: old clients send no extensions at all. One sent twice is OpenSSL's to refuse.
-    extensions = dict(_extensions(_Reader(hello.vector(2)))) if hello else {}
+    extensions = dict(_extensions(hello.vector(2))) if hello else {}
     return ClientHello(
         _server_name(extensions.get(_SERVER_NAME)), _protocols(extensions.get(_ALPN))
     )
 
 
-def _extensions(reader: _Reader) -> Iterator[tuple[int, bytes]]:
-    while reader:
-        yield reader.number(2), reader.vector(2)
+def _extensions(block: bytes) -> Iterator[tuple[int, bytes]]:
+    # Without a _Reader: there are a dozen, and their reading was half of the ClientHello's.
+    at, end = 0, len(block)
+    while at < end:
+        if end - at < _EXTENSION_HEADER.size:
+            raise _MalformedError
+        kind, size = _EXTENSION_HEADER.unpack_from(block, at)
+        start = at + _EXTENSION_HEADER.size
+        at = start + size
+        if at > end:
+            raise _MalformedError
+        yield kind, block[start:at]
 
 
 def _server_name(extension: bytes | None) -> str | None:
