@@ -369,6 +369,26 @@ async def test_a_message_stays_guarded_when_large_ones_are_not_expected() -> Non
 
 
 @on_loop
+async def test_nothing_keeps_a_picows_that_was_replaced() -> None:
+    """
+    A guard that stands by kept the old one, and with it the buffer that was to be given back.
+
+    Seen as 20 MiB that twenty connections still held after their pongs.
+    """
+    async with seated() as (listener, transport, client):
+        listener.gives_back = {0}
+        listener.seat.widen()
+        guard = transport.get_protocol()
+        old = guard.picows
+        listener.seat.narrow()
+        await client.send(frame(BINARY, NOISE))
+        await eventually(lambda: listener.given_back == [0])
+
+        assert transport.get_protocol() is guard.picows
+        assert guard.picows is not old
+
+
+@on_loop
 async def test_a_new_picows_reads_large_messages_in_pieces_too() -> None:
     """Its buffer grows like that of the old one."""
     async with seated() as (listener, transport, client):

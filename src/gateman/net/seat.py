@@ -252,6 +252,9 @@ class Seat:
             None,
             _READ_BUFFER_SIZE,
         )
+        if self._guard is not None:
+            # Also where it stands by: it would keep the old one, and its memory.
+            self._guard.picows = protocol
         self._read_into(protocol)
         protocol.connection_made(self._surroundings)
         handshake = (
