@@ -7,14 +7,7 @@ from websockets.exceptions import ProtocolError as OracleError
 from websockets.frames import Close
 
 from gateman.errors import ConfigError, ProtocolError
-from gateman.websocket.close import (
-    MAX_REASON_SIZE,
-    CloseCode,
-    check_close,
-    encode_close,
-    parse_close,
-    truncate_reason,
-)
+from gateman.websocket.close import check_close, parse_close
 
 ON_THE_WIRE = {*range(1000, 1004), *range(1007, 1015), *range(3000, 5000)}
 
@@ -163,54 +156,3 @@ def test_what_may_not_be_sent_is_refused_in_one_sentence(
         check_close(code, reason)
 
     assert str(caught.value) == text
-
-
-@pytest.mark.parametrize(
-    ("text", "expected"),
-    [
-        ("", ""),
-        ("short", "short"),
-        ("x" * 123, "x" * 123),
-        ("x" * 124, "x" * 123),
-        ("x" + "é" * 61, "x" + "é" * 61),
-        ("é" * 62, "é" * 61),
-        ("x" * 122 + "é", "x" * 122),
-        ("x" * 121 + "€", "x" * 121),
-        ("x" * 120 + "😀", "x" * 120),
-        ("\ud800", "?"),
-    ],
-)
-def test_reasons_are_cut_between_characters(text: str, expected: str) -> None:
-    """What does not fit is cut, and no character with it."""
-    assert truncate_reason(text) == expected
-
-
-@given(st.text(alphabet=st.sampled_from("aé€😀\ud800"), max_size=140))
-def test_a_cut_reason_is_the_longest_that_fits(text: str) -> None:
-    """Of all beginnings with at most 123 bytes, the longest."""
-    clean = text.replace("\ud800", "?")
-    fitting = [clean[:end] for end in range(len(clean) + 1) if len(clean[:end].encode()) <= 123]
-
-    assert truncate_reason(text) == fitting[-1]
-
-
-@pytest.mark.parametrize(
-    ("code", "reason", "expected"),
-    [
-        (1000, "", b"\x03\xe8"),
-        (1001, "gone", b"\x03\xe9gone"),
-        (CloseCode.NO_STATUS_RECEIVED, "", b""),
-        (4999, "x" * 200, b"\x13\x87" + b"x" * MAX_REASON_SIZE),
-    ],
-)
-def test_payloads_that_we_send(code: int, reason: str, expected: bytes) -> None:
-    """A code and a reason that fits, or nothing for 1005."""
-    assert encode_close(code, reason) == expected
-
-
-@pytest.mark.parametrize(
-    ("code", "reason"), [(1005, ""), (1000, ""), (1011, "é€😀"), (4000, "x" * 123)]
-)
-def test_what_is_encoded_parses_to_the_same(code: int, reason: str) -> None:
-    """Writing and reading are each other's reverse."""
-    assert parse_close(encode_close(code, reason)) == (code, reason)

@@ -125,38 +125,3 @@ def check_close(code: object, reason: object) -> None:
             f" {MAX_REASON_SIZE}",
             "shorten it, or send it as a message before closing",
         )
-
-
-def truncate_reason(text: str) -> str:
-    """
-    Shorten a text until it fits a Close frame.
-
-    Args:
-        text: Any text, also with lone surrogates, which become ``?``.
-
-    Returns:
-        The longest beginning that has at most 123 bytes of UTF-8; no character is cut.
-    """
-    encoded = text.encode(errors="replace")
-    # Everything before the cut is valid, so only a cut character can be ignored.
-    return encoded[:MAX_REASON_SIZE].decode(errors="ignore")
-
-
-def encode_close(code: int, reason: str = "") -> bytes:
-    """
-    Make the payload of a Close frame.
-
-    Args:
-        code: A code that may be sent, or 1005 for a Close frame without one, which is the
-            answer to a Close frame without one. The caller has checked it.
-        reason: Shortened as :func:`truncate_reason` does, so the frame is always legal.
-
-    Returns:
-        0 or 2 to 125 bytes.
-
-    Source:
-        RFC 6455, section 5.5.1.
-    """
-    if code == CloseCode.NO_STATUS_RECEIVED:
-        return b""
-    return code.to_bytes(2, "big") + truncate_reason(reason).encode()
