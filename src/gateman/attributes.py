@@ -249,6 +249,9 @@ DECLARED = frozenset(
 )
 """What may be assigned to everything that is declared."""
 
+OWN = frozenset({"id", "callbacks", "schedule", "connections"})
+"""What gateman assigns itself, and nobody is told to."""
+
 NAMES = DECLARED | {
     "listen",
     "context",

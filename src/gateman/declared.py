@@ -177,7 +177,7 @@ class Declared:
         )
 
     def _refuse(self, option: str) -> None:
-        known = set(self.options) | set(self.signatures)
+        known = (set(self.options) | set(self.signatures)) - attributes.OWN
         raise ConfigError.unknown(f"option of {type(self).__name__}", option, known)
 
     def declare(self, name: str, function: Callable[..., Any]) -> None:

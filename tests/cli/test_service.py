@@ -53,6 +53,14 @@ def test_a_word_that_is_no_command(tmp_path: Path) -> None:
     assert "No such command 'serve'." in asked.stderr
 
 
+def test_a_word_that_is_nearly_a_command(tmp_path: Path) -> None:
+    """The one that was meant is named."""
+    asked = run([*GATEMAN, "strat", "server"], tmp_path)
+
+    assert asked.returncode == 2
+    assert "No such command 'strat'. Did you mean 'start'?" in asked.stderr
+
+
 def test_stop_by_command(tmp_path: Path) -> None:
     """It returns when nothing is left: no process, no file, no socket."""
     with master(echo(), tmp_path) as service:

@@ -60,8 +60,10 @@ def test_callbacks_of_a_worker_are_refused() -> None:
 
 def test_it_listens_nowhere() -> None:
     """What is of the network is no option of it."""
-    with pytest.raises(ConfigError, match="'limits' is no option of BusinessWorker"):
+    with pytest.raises(ConfigError, match="'limits' is no option of BusinessWorker") as refused:
         BusinessWorker(limits={})
+
+    assert {"id", "callbacks", "schedule"}.isdisjoint(str(refused.value).split(", "))
 
 
 def test_it_may_run_functions_now_and_then() -> None:

@@ -50,7 +50,19 @@ class _Commands(click.Group):
     ) -> tuple[str | None, click.Command | None, list[str]]:
         """Find the command that is meant; a script alone is to be started."""
         is_script = "." in args[0] or os.sep in args[0]
+        if not is_script and args[0] not in _COMMANDS:
+            _suggest(ctx, args[0])
         return super().resolve_command(ctx, ["start", *args] if is_script else args)
+
+
+def _suggest(ctx: click.Context, name: str) -> None:
+    """Name the command that was meant; click looks only among those that are imported."""
+    # Imported here: it costs 5 ms, and only a mistake needs it.
+    from difflib import get_close_matches
+
+    near = get_close_matches(name, _COMMANDS, n=1, cutoff=0.6)
+    if near:
+        ctx.fail(f"No such command {name!r}. Did you mean {near[0]!r}?")
 
 
 @click.group(cls=_Commands, context_settings={"help_option_names": ["-h", "--help"]})
