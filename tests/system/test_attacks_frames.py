@@ -13,7 +13,7 @@ import pytest
 
 from gateman import Deflate
 from tests.support.attacks import DEFLATE, MIB, both, echo, expect_failure, fragments, most_memory
-from tests.support.loop import eventually, on_loop
+from tests.support.loop import eventually, on_loop, turns
 from tests.support.raw import (
     BINARY,
     CLOSE,
@@ -187,6 +187,21 @@ async def test_largest_frame_passes(*, secure: bool) -> None:
         for data in (frame(BINARY, bytes(70_000)), fragments(bytes(70_000), 999)):
             await client.send(data)
             assert await client.read_frame() == Frame(BINARY, bytes(70_000))
+
+
+@both
+@on_loop
+async def test_large_fragments_may_come_in_any_pieces(*, secure: bool) -> None:
+    """Row 32: a browser cuts 1 MiB into fragments of 128 KiB, and a proxy anywhere."""
+    payload = bytes(MIB)
+    stream = fragments(payload, 128 << 10)
+    async with serve_counted(secure=secure, on_message=echo) as server:
+        client = await server.open()
+        for size in (100_000, 131_000, 150_000):
+            for start in range(0, len(stream), size):
+                client.push(stream[start : start + size])
+                await turns(5)
+            assert await client.read_frame() == Frame(BINARY, payload)
 
 
 @both

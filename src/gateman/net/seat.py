@@ -167,9 +167,10 @@ class Seat:
             return False
         tail = _in_front_of(room, frame.tail_size)
         self._replace(None, [])
+        # Not through the guard, which has counted it.
+        self.feed(tail)
         if self._is_wide:
             self._stand_guard()
-        self.feed(tail)
         return True
 
     def guard(self, frame: WSFrame, held_size: int) -> None:
