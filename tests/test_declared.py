@@ -66,6 +66,17 @@ def test_unknown_names_are_refused_in_the_name_of_its_kind() -> None:
         made.on_leter = print
 
 
+def test_a_misspelt_callback_is_one_sentence() -> None:
+    """``@worker.on_leter`` is read before anything is declared with it."""
+    clerk: Any = Clerk(name="clerk")
+    with pytest.raises(ConfigError) as refused:
+        clerk.on_leter(print)
+    with pytest.raises(AttributeError):
+        clerk.leter(print)
+
+    assert str(refused.value) == ("'on_leter' is no callback of Clerk: did you mean 'on_letter'?")
+
+
 def test_decorators_with_and_without_parentheses() -> None:
     """Whoever mixes the two forms up is told which one it is."""
     made = Worker("websocket://127.0.0.1:0")

@@ -7,7 +7,7 @@ work between processes. Nothing here serves.
 
 from collections.abc import Callable, Mapping, Sequence
 from collections.abc import Set as AbstractSet
-from typing import Any, ClassVar, Generic, TypeVar, overload
+from typing import TYPE_CHECKING, Any, ClassVar, Generic, TypeVar, overload
 
 from . import attributes
 from .callbacks import check
@@ -167,6 +167,15 @@ class Declared:
         self.bus = bus
         self.id = 0
         self._declared.append(self)
+
+    if not TYPE_CHECKING:  # Type checkers know the names, and would take any other for one.
+
+        def __getattr__(self, name: str) -> Any:
+            """Tell who misspells a callback which they mean."""
+            if name.startswith("on_"):
+                kind = f"callback of {type(self).__name__}"
+                raise ConfigError.unknown(kind, name, self.signatures)
+            raise AttributeError(f"{type(self).__name__!r} object has no attribute {name!r}")
 
     def __setattr__(self, name: str, value: Any) -> None:
         """Assign an option or a callback; a name that is neither is a mistake."""
