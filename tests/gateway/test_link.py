@@ -17,7 +17,7 @@ CLIENT = Client(ClientId("gate-1"), "10.0.0.1", 5000)
 
 def link(*sizes: int) -> Link:
     """Make a link with messages of these sizes."""
-    made = Link(NodeId("b1"), 3, 0.0)
+    made = Link(NodeId("b1"), 3)
     for size in sizes:
         made.add(Pending(Message(CLIENT.name, payload=bytes(size)), CLIENT))
     return made

@@ -2,7 +2,8 @@
 
 import pytest
 
-from gateman.gateway.signs import BEAT_INTERVAL, STEP, patience
+from gateman.cluster.names import NodeId
+from gateman.gateway.signs import BEAT_INTERVAL, RETURN, STEP, Watch, patience
 
 
 @pytest.mark.parametrize(
@@ -17,3 +18,59 @@ def test_a_bus_of_many_servers_is_not_believed_at_once(url: str, seconds: float)
 def test_it_is_looked_more_often_than_signs_come() -> None:
     """So that a silence is noticed soon after it is one."""
     assert STEP < BEAT_INTERVAL
+
+
+# Who is still there.
+
+ANN, BOB = NodeId("ann"), NodeId("bob")
+
+
+def test_who_is_silent_is_asked_for() -> None:
+    """For as long as the caller forgives; a sign of life begins it anew."""
+    watch = Watch(0)
+    watch.heard(ANN, 1.0)
+    watch.heard(BOB, 2.0)
+
+    asked = [(node, watch.has_to_ask(node, 3.5, 2.0)) for node in (ANN, BOB)]
+    watch.heard(ANN, 3.5)
+
+    assert asked == [(ANN, True), (BOB, False)]
+    assert not watch.has_to_ask(ANN, 5.5, 2.0)
+    assert watch.has_to_ask(ANN, 5.5, 1.5)
+
+
+def test_the_bus_is_believed_when_it_says_so_for_long_enough() -> None:
+    """Meanwhile it is asked again and again; it may change its mind, and the process may speak."""
+    watch = Watch(1.5)
+    watch.heard(ANN, 0.0)
+    told = [watch.told(ANN, 3.0, is_there=False), watch.told(ANN, 4.4, is_there=False)]
+    is_asked = watch.has_to_ask(ANN, 4.4, 100.0)
+    told += [watch.told(ANN, 4.5, is_there=True), watch.told(ANN, 5.0, is_there=False)]
+    watch.heard(ANN, 6.0)
+    told += [watch.told(ANN, 6.5, is_there=False), watch.told(ANN, 7.9, is_there=False)]
+
+    assert (told, is_asked) == ([False] * 6, True)
+    assert watch.told(ANN, 8.0, is_there=False)
+
+
+def test_nobody_is_gone_while_others_may_find_back_to_the_bus() -> None:
+    """Neither is it asked; what it said before it was away counts no more."""
+    watch = Watch(1.0)
+    watch.heard(ANN, 0.0)
+    watch.told(ANN, 9.0, is_there=False)
+    watch.returned(10.0)
+    told = [watch.told(ANN, now, is_there=False) for now in (10.0, 9.9 + RETURN, 10.0 + RETURN)]
+
+    assert told == [False] * 3
+    assert not watch.has_to_ask(ANN, 9.9 + RETURN, 2.0)
+    assert watch.has_to_ask(ANN, 10.0 + RETURN, 2.0)
+    assert watch.told(ANN, 11.0 + RETURN, is_there=False)
+
+
+def test_who_is_forgotten_cannot_be_gone() -> None:
+    """An answer may come late."""
+    watch = Watch(0)
+    watch.heard(ANN, 0.0)
+    watch.forget(ANN)
+
+    assert not watch.told(ANN, 9.0, is_there=False)

@@ -37,7 +37,7 @@ from .parcels import (
     Result,
     Seek,
 )
-from .signs import BEAT_INTERVAL, RETURN
+from .signs import BEAT_INTERVAL, Watch
 
 # What waits of one client before it is not read from any more: its own share.
 MAX_EVENTS = 32
@@ -72,13 +72,13 @@ class Dispatch:
 
         Args:
             patience: For how many seconds the bus may say that a process is gone until it is
-                believed; where processes find back to a broker one by one, more than 0.
+                believed.
         """
         self.clients: dict[ClientId, Client] = {}
         self.links: dict[NodeId, Link] = {}
         self.paused_count = 0
         self.repeated_count = 0
-        self._patience = patience
+        self._watch = Watch(patience)
         self._epoch = 0
         # Those who have no process, and what waits of theirs; in bytes.
         self._homeless: dict[Client, None] = {}
@@ -86,7 +86,6 @@ class Dispatch:
         self._touched: dict[Link, None] = {}
         # Those whose session is about to be kept: until then, theirs is not the newest.
         self._kept: set[Client] = set()
-        self._believes_from = 0.0
         self._beats_at = 0.0
         self._todo: list[Action] = []
 
@@ -268,8 +267,7 @@ class Dispatch:
         """
         link = self.links.get(node)
         if link is not None:
-            link.heard_at = now
-            link.missing_since = None
+            self._watch.heard(node, now)
         match parcel:
             case Offer(is_leaving, load):
                 self._offered(node, link, load, now, is_leaving=is_leaving)
@@ -291,7 +289,8 @@ class Dispatch:
             if is_leaving:
                 return
             self._epoch += 1
-            link = self.links[node] = Link(node, self._epoch, now)
+            link = self.links[node] = Link(node, self._epoch)
+            self._watch.heard(node, now)
             self._todo.append(Send(node, link.sign()))
             for client in list(self._homeless):
                 self._settle(client)
@@ -386,14 +385,8 @@ class Dispatch:
             now: When.
             is_there: Whether it is still connected to the bus.
         """
-        link = self.links.get(node)
-        if link is None or now < self._believes_from:
-            return
-        if is_there:
-            link.missing_since = None
-        elif link.missing_since is None:
-            link.missing_since = now
-        if link.missing_since is not None and now - link.missing_since >= self._patience:
+        if self._watch.told(node, now, is_there=is_there):
+            link = self.links[node]
             self._todo.append(Say("warning", f"the business process {node} is gone"))
             self._suspect(link)
             self._lose(link)
@@ -405,9 +398,7 @@ class Dispatch:
         Args:
             now: When.
         """
-        self._believes_from = now + RETURN
-        for link in self.links.values():
-            link.missing_since = None
+        self._watch.returned(now)
         self._todo.append(Send(None, Seek()))
 
     def _suspect(self, link: Link) -> None:
@@ -454,6 +445,7 @@ class Dispatch:
     def _lose(self, link: Link) -> None:
         """Give what a process had to others."""
         del self.links[link.node]
+        self._watch.forget(link.node)
         self._touched.pop(link, None)
         for client in list(link.clients):
             for pending in list(client.pending):
@@ -478,11 +470,10 @@ class Dispatch:
         if now >= self._beats_at:
             self._beats_at = now + BEAT_INTERVAL
             self._todo += [Send(link.node, link.sign()) for link in self.links.values()]
-        if now >= self._believes_from:
-            for link in self.links.values():
-                is_urgent = link.is_waiting or link.missing_since is not None
-                if now - link.heard_at > (_IMPATIENCE if is_urgent else _PATIENCE):
-                    self._todo.append(Probe(link.node))
+        for link in self.links.values():
+            silence = _IMPATIENCE if link.is_waiting else _PATIENCE
+            if self._watch.has_to_ask(link.node, now, silence):
+                self._todo.append(Probe(link.node))
 
     def start(self) -> None:
         """Look for business processes."""

@@ -8,12 +8,10 @@ import asyncio
 import socket
 from collections import deque
 from collections.abc import Sequence
-from functools import partial
 from typing import Any, assert_never
 
 import msgspec
 
-from ..cluster.channels import node_channel, subject_of
 from ..cluster.envelope import ClientAction
 from ..cluster.here import Here
 from ..cluster.names import ClientId, NodeId
@@ -29,6 +27,7 @@ from .actions import Action, Keep, Pause, Probe, Reply, Resume, Say, Send, SetAs
 from .dispatch import Dispatch
 from .gateway import Gateway
 from .link import MAX_BATCH_SIZE
+from .probes import Probes
 from .signs import STEP, patience
 
 # Of the time that a handshake has in all, this much may be spent on its answer: then there is time
@@ -88,7 +87,7 @@ class GatewayService(Service):
         self._is_due = False
         self._timer: asyncio.TimerHandle | None = None
         self._settled: asyncio.Event = asyncio.Event()
-        self._questions: dict[NodeId, asyncio.Future[bool | None]] = {}
+        self._probes = Probes(None, self._probed)
 
     # Its life.
 
@@ -97,6 +96,7 @@ class GatewayService(Service):
         self._station = here.station
         bus = here.station.bus
         self._dispatch = Dispatch(patience=patience("local:" if bus is None else bus.url))
+        self._probes = Probes(bus, self._probed)
         here.station.tenant = self
         self._dispatch.start()
         self._tick()
@@ -111,8 +111,7 @@ class GatewayService(Service):
         self._act()
         if self._timer is not None:
             self._timer.cancel()
-        for question in self._questions.values():
-            question.cancel()
+        self._probes.cancel()
         if self._station is not None:
             self._station.tenant = None
 
@@ -263,7 +262,7 @@ class GatewayService(Service):
             case Reply(name, answer):
                 self._reply(name, answer)
             case Probe(node):
-                self._ask(node)
+                self._probes.ask(node)
             case SetAside():
                 self._set_aside(action)
             case Say(level, text):
@@ -338,21 +337,9 @@ class GatewayService(Service):
         self._act()
         self._timer = self._loop.call_later(STEP, self._tick)
 
-    def _ask(self, node: NodeId) -> None:
-        """Ask the bus whether a silent process is still there."""
-        bus = None if self._station is None else self._station.bus
-        if bus is None or node in self._questions:
-            return
-        question = asyncio.ensure_future(bus.has_subscriber(subject_of(node_channel(node))))
-        self._questions[node] = question
-        question.add_done_callback(partial(self._answered, node))
-
-    def _answered(self, node: NodeId, question: "asyncio.Future[bool | None]") -> None:
-        del self._questions[node]
-        if not question.cancelled() and question.result() is not None:
-            is_there = bool(question.result())
-            self._dispatch.probed(node, self._loop.time(), is_there=is_there)
-            self._touch()
+    def _probed(self, node: NodeId, is_there: bool) -> None:  # noqa: FBT001 - the bus's answer
+        self._dispatch.probed(node, self._loop.time(), is_there=is_there)
+        self._touch()
 
 
 def _refusal(answer: parcels.Answer) -> Exception | None:

@@ -129,27 +129,22 @@ class Link:
         pending: What it has not done yet, by number; in order.
         arrived: The number up to which it has all events.
         load: How many clients it says that it has, of all gateways.
-        heard_at: When it gave its last sign of life, in monotonic seconds.
-        missing_since: Since when the bus says that it is gone; ``None`` if it does not.
         is_leaving: Whether it takes no more.
     """
 
-    def __init__(self, node: NodeId, epoch: int, now: float) -> None:
+    def __init__(self, node: NodeId, epoch: int) -> None:
         """
         Begin with nothing sent.
 
         Args:
             node: The process.
             epoch: Which link to it this is.
-            now: Monotonic seconds.
         """
         self.node = node
         self.epoch = epoch
         self.clients: dict[Client, None] = {}
         self.pending: dict[int, Pending] = {}
         self.load = 0
-        self.heard_at = now
-        self.missing_since: float | None = None
         self.is_leaving = False
         self._size = 0
         self._next = 1

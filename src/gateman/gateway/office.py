@@ -15,7 +15,6 @@ from collections.abc import Collection, Sequence
 from functools import partial
 from typing import Any
 
-from ..cluster.channels import node_channel, subject_of
 from ..cluster.envelope import ClientAction, Close
 from ..cluster.here import Here
 from ..cluster.names import ClientId, NodeId, node_of
@@ -26,7 +25,8 @@ from .business import BusinessWorker
 from .handlers import Handlers, Work
 from .inbox import Inbox
 from .parcels import Begun, Events, Farewell, Offer, Parcel, Released, Result, Seek, decode, encode
-from .signs import BEAT_INTERVAL, RETURN, STEP, patience
+from .probes import Probes
+from .signs import BEAT_INTERVAL, STEP, Watch, patience
 
 # Seconds of silence after which the bus is asked whether a gateway is still there.
 _PATIENCE = 1.25 * BEAT_INTERVAL
@@ -38,13 +38,10 @@ _GONE = (1006, "the gateway is gone")
 class _Gate:
     """A gateway that sends events here."""
 
-    __slots__ = ("heard_at", "inbox", "is_questioned", "missing_since", "released")
+    __slots__ = ("inbox", "released")
 
-    def __init__(self, epoch: int, now: float) -> None:
+    def __init__(self, epoch: int) -> None:
         self.inbox = Inbox(epoch)
-        self.heard_at = now
-        self.missing_since: float | None = None
-        self.is_questioned = False
         # The number of the last event that it has for a process that leaves.
         self.released: int | None = None
 
@@ -84,10 +81,9 @@ class BusinessService:
         self._is_leaving = False
         self._has_left = False
         self._beats_at = 0.0
-        self._believes_from = 0.0
-        self._patience = 0.0
         self._timer: asyncio.TimerHandle | None = None
-        self._questions: set[asyncio.Future[Any]] = set()
+        self._watch = Watch(0)
+        self._probes = Probes(None, self._probed)
 
     # Its life.
 
@@ -95,7 +91,8 @@ class BusinessService:
         """See :meth:`gateman.process.AnyService.start`."""
         self._station = here.station
         bus = here.station.bus
-        self._patience = patience("local:" if bus is None else bus.url)
+        self._watch = Watch(patience("local:" if bus is None else bus.url))
+        self._probes = Probes(bus, self._probed)
         await self._call_worker("on_worker_start")
         here.station.tenant = self
         self._tick()
@@ -147,8 +144,7 @@ class BusinessService:
         self._say(None, Farewell())
         if self._timer is not None:
             self._timer.cancel()
-        for question in list(self._questions):
-            question.cancel()
+        self._probes.cancel()
         if self._station is not None:
             self._station.tenant = None
 
@@ -167,8 +163,7 @@ class BusinessService:
         now = self._loop.time()
         gate = self._gates.get(source)
         if gate is not None:
-            gate.heard_at = now
-            gate.missing_since = None
+            self._watch.heard(source, now)
         match parcel:
             case Events():
                 self._take_events(source, gate, parcel, now)
@@ -184,10 +179,8 @@ class BusinessService:
 
     def returned(self) -> None:
         """See :meth:`gateman.cluster.tenant.Tenant.returned`."""
-        self._believes_from = self._loop.time() + RETURN
+        self._watch.returned(self._loop.time())
         self._beats_at = 0.0
-        for gate in self._gates.values():
-            gate.missing_since = None
 
     def do_early(self, _action: ClientAction) -> bool:
         """See :meth:`gateman.cluster.tenant.Tenant.do_early`; nobody comes in here."""
@@ -198,7 +191,8 @@ class BusinessService:
             if gate is not None:
                 # It had taken us for dead, and its clients are with others.
                 self._forget_clients(source)
-            gate = self._gates[source] = _Gate(events.epoch, now)
+            gate = self._gates[source] = _Gate(events.epoch)
+            self._watch.heard(source, now)
         elif events.epoch < gate.inbox.epoch:
             return
         settle = partial(self._settle, source, gate)
@@ -217,6 +211,7 @@ class BusinessService:
     def _lose(self, source: NodeId) -> None:
         """Handle the end of the clients of a gateway that is gone."""
         del self._gates[source]
+        self._watch.forget(source)
         self._progress.set()
         for name in [name for name in self._handlers.guests if node_of(name) == source]:
             self._handlers.leave(name, *_GONE)
@@ -266,39 +261,16 @@ class BusinessService:
             for source, gate in self._gates.items():
                 for done in gate.inbox.sign():
                     self._say(source, done)
-        if now >= self._believes_from:
-            for source, gate in self._gates.items():
-                if now - gate.heard_at > _PATIENCE and not gate.is_questioned:
-                    self._ask(source, gate)
+        for source in self._gates:
+            if self._watch.has_to_ask(source, now, _PATIENCE):
+                self._probes.ask(source)
         self.counts["clients"] = len(self._handlers.guests)
         if self._timer is not None:
             self._timer.cancel()
         self._timer = self._loop.call_later(STEP, self._tick)
 
-    def _ask(self, source: NodeId, gate: _Gate) -> None:
-        """Ask the bus whether a silent gateway is still there."""
-        bus = None if self._station is None else self._station.bus
-        if bus is None:
-            return
-        gate.is_questioned = True
-        question = asyncio.ensure_future(bus.has_subscriber(subject_of(node_channel(source))))
-        self._questions.add(question)
-        question.add_done_callback(partial(self._answered, source, gate))
-
-    def _answered(
-        self, source: NodeId, gate: _Gate, question: "asyncio.Future[bool | None]"
-    ) -> None:
-        self._questions.discard(question)
-        gate.is_questioned = False
-        if question.cancelled() or self._gates.get(source) is not gate:
-            return
-        if question.result() is not False:
-            gate.missing_since = None
-            return
-        now = self._loop.time()
-        if gate.missing_since is None:
-            gate.missing_since = now
-        if now - gate.missing_since >= self._patience and now >= self._believes_from:
+    def _probed(self, source: NodeId, is_there: bool) -> None:  # noqa: FBT001 - the bus's answer
+        if self._watch.told(source, self._loop.time(), is_there=is_there):
             logger.warning("the gateway %s is gone", source)
             self._lose(source)
 

@@ -1,0 +1,72 @@
+"""Asking the bus for processes that are silent."""
+
+import asyncio
+
+from gateman.bus.memory import Broker, MemoryBus
+from gateman.cluster.channels import node_channel, subject_of
+from gateman.cluster.names import NodeId
+from gateman.gateway.probes import Probes
+from tests.support.loop import eventually, on_loop, turns
+
+ANN, BOB = NodeId("ann"), NodeId("bob")
+
+
+class _Room:
+    """A bus on which Ann is and Bob is not, and what was answered."""
+
+    def __init__(self) -> None:
+        self.broker = Broker()
+        self.bus = MemoryBus(broker=self.broker)
+        self.ann = MemoryBus(broker=self.broker)
+        self.answers: list[tuple[NodeId, bool]] = []
+        self.probes = Probes(self.bus, lambda *answer: self.answers.append(answer))
+
+    async def enter(self) -> None:
+        await self.bus.start()
+        await self.ann.start()
+        await self.ann.subscribe(subject_of(node_channel(ANN)), lambda *_: None)
+
+
+@on_loop
+async def test_the_bus_tells_who_is_there() -> None:
+    """One who is connected and one who is not; and again, when that was answered."""
+    room = _Room()
+    await room.enter()
+    for node in (ANN, BOB, ANN):
+        room.probes.ask(node)
+    await eventually(lambda: len(room.answers) >= 2)
+    room.probes.ask(ANN)
+    await eventually(lambda: len(room.answers) >= 3)
+    await turns(5)
+
+    assert room.answers == [(ANN, True), (BOB, False), (ANN, True)]
+
+
+@on_loop
+async def test_a_bus_that_does_not_know_says_nothing() -> None:
+    """It is away; when it is back, it can be asked again."""
+    room = _Room()
+    await room.enter()
+    room.broker.take_away()
+    room.probes.ask(ANN)
+    await turns(5)
+    silence = list(room.answers)
+    room.broker.bring_back()
+    room.probes.ask(ANN)
+    await eventually(lambda: bool(room.answers))
+
+    assert (silence, room.answers) == ([], [(ANN, True)])
+
+
+@on_loop
+async def test_an_answer_that_nobody_waits_for() -> None:
+    """A process that ends has no use for it; one without a bus has nobody to ask."""
+    room = _Room()
+    await room.enter()
+    room.probes.ask(ANN)
+    room.probes.cancel()
+    Probes(None, lambda *answer: room.answers.append(answer)).ask(ANN)
+    await turns(5)
+
+    assert room.answers == []
+    assert len(asyncio.all_tasks()) == 1
