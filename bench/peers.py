@@ -15,6 +15,7 @@ from subject import Server
 GATEMAN = Server(name="gateman", script="gateman_echo.py", worker="launch.py", can_compress=True)
 GATEMAN_ASYNC = replace(GATEMAN, name="gateman async", arguments=("--async",))
 PICOWS = Server(name="bare picows", script="bare_picows.py")
+PICOWS_STR = replace(PICOWS, name="bare picows str", arguments=("--str",))
 PEERS = (
     Server(
         name="websockets",
@@ -42,6 +43,8 @@ PEERS = (
 # What a user in Python picks most, and the fastest of the others: for quick runs.
 SOME = (GATEMAN, PICOWS, *PEERS[:3])
 EVERYBODY = (GATEMAN, GATEMAN_ASYNC, PICOWS, *PEERS)
+# Who is measured only if asked for, too.
+ALL = (*EVERYBODY, PICOWS_STR)
 
 
 def is_installed(server: Server) -> bool:
@@ -59,15 +62,15 @@ def add_option(parser: argparse.ArgumentParser, default: Sequence[Server] = EVER
         "--servers",
         nargs="+",
         metavar="NAME",
-        choices=[server.name for server in EVERYBODY],
+        choices=[server.name for server in ALL],
         default=[server.name for server in default],
-        help="who is measured, of: " + ", ".join(server.name for server in EVERYBODY),
+        help="who is measured, of: " + ", ".join(server.name for server in ALL),
     )
 
 
 def chosen(names: Sequence[str]) -> list[Server]:
     """Pick the servers of these names that are installed, and say who is not."""
-    servers = [server for server in EVERYBODY if server.name in names]
+    servers = [server for server in ALL if server.name in names]
     for server in servers:
         if not is_installed(server):
             print(f"left out: {server.name} is not installed here; `make bench` installs it")

@@ -4,10 +4,11 @@ The least that everybody gets what anybody says can cost: one ``SSL_write`` or `
 The ceiling for one message to many; it is compiled at the first use.
 """
 
-import argparse
 import os
 import sys
 from pathlib import Path
+
+import command_line
 
 HERE = Path(__file__).parent
 sys.path.insert(0, str(HERE.parent))
@@ -17,10 +18,7 @@ from generator import build  # noqa: E402 - found beside the folder of servers
 
 def main() -> None:
     """Read the arguments, and become the server."""
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--port", type=int, required=True)
-    parser.add_argument("--certificate", help="PEM with the key in it; without, plain ws")
-    arguments = parser.parse_args()
+    arguments = command_line.parser(__doc__).parse_args()
     binary = build(HERE / "bare_crowd.c")
     words = [str(binary), str(arguments.port)]
     if arguments.certificate:

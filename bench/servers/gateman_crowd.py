@@ -1,6 +1,6 @@
 """Everybody gets what anybody says, as a user of gateman would write it, through the hub."""
 
-import argparse
+import command_line
 
 from gateman import Connection, Worker, hub
 
@@ -17,16 +17,11 @@ def tell(_: Connection, message: str) -> None:
 
 def main() -> None:
     """Read the arguments and serve."""
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--port", type=int, required=True)
-    parser.add_argument("--certificate", help="PEM with the key in it; without, plain ws")
+    parser = command_line.parser(__doc__)
     parser.add_argument("--count", type=int, default=1, help="processes")
     arguments = parser.parse_args()
-    pem = arguments.certificate
     worker = Worker(
-        f"websocket://127.0.0.1:{arguments.port}",
-        {"ssl": {"local_cert": pem, "local_pk": pem}} if pem else None,
-        transport="ssl" if pem else "tcp",
+        **command_line.listening(arguments),
         count=arguments.count,
         limits={"max_connections_per_ip": None},
     )

@@ -5,8 +5,9 @@ Heartbeat, UTF-8 check, the closing handshake and all limits are in force, but t
 a load generator alone is too much for: connections of one address, and handshakes.
 """
 
-import argparse
 import logging
+
+import command_line
 
 from gateman import Connection, Deflate, Worker
 
@@ -23,17 +24,12 @@ async def echo_async(connection: Connection, message: str | bytes) -> None:
 
 def main() -> None:
     """Read the arguments and serve."""
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--port", type=int, required=True)
-    parser.add_argument("--certificate", help="PEM with the key in it; without, plain ws")
+    parser = command_line.parser(__doc__)
     parser.add_argument("--async", dest="is_async", action="store_true")
     parser.add_argument("--compress", action="store_true")
     arguments = parser.parse_args()
-    pem = arguments.certificate
     worker = Worker(
-        f"websocket://127.0.0.1:{arguments.port}",
-        {"ssl": {"local_cert": pem, "local_pk": pem}} if pem else None,
-        transport="ssl" if pem else "tcp",
+        **command_line.listening(arguments),
         compression=Deflate() if arguments.compress else None,
         limits={"max_connections_per_ip": None, "max_handshakes_per_second": None},
     )

@@ -1,7 +1,8 @@
 """The echo through a gateway and a business worker, a process each, as a user would write it."""
 
-import argparse
 import logging
+
+import command_line
 
 from gateman import BusinessWorker, Gateway, hub
 
@@ -13,16 +14,11 @@ def echo(client_id: str, message: str | bytes) -> None:
 
 def main() -> None:
     """Read the arguments and serve."""
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--port", type=int, required=True)
-    parser.add_argument("--certificate", help="PEM with the key in it; without, plain ws")
+    parser = command_line.parser(__doc__)
     parser.add_argument("--bus", help="the URL of a bus in place of the router")
     arguments = parser.parse_args()
-    pem = arguments.certificate
     Gateway(
-        f"websocket://127.0.0.1:{arguments.port}",
-        {"ssl": {"local_cert": pem, "local_pk": pem}} if pem else None,
-        transport="ssl" if pem else "tcp",
+        **command_line.listening(arguments),
         limits={"max_connections_per_ip": None, "max_handshakes_per_second": None},
         bus=arguments.bus,
     )

@@ -4,9 +4,10 @@ What hostile peers are let loose on: gateman with its default limits, and compre
 It echoes; or it never comes to an end with a message; or it sends to whoever asked for it.
 """
 
-import argparse
 import asyncio
 import logging
+
+import command_line
 
 from gateman import Connection, Deflate, Worker
 
@@ -38,16 +39,11 @@ async def hang(_connection: Connection, _message: str | bytes) -> None:
 
 def main() -> None:
     """Read the arguments and serve."""
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--port", type=int, required=True)
-    parser.add_argument("--certificate", help="PEM with the key in it; without, plain ws")
+    parser = command_line.parser(__doc__)
     parser.add_argument("--hang", action="store_true")
     arguments = parser.parse_args()
-    pem = arguments.certificate
     worker = Worker(
-        f"websocket://127.0.0.1:{arguments.port}",
-        {"ssl": {"local_cert": pem, "local_pk": pem}} if pem else None,
-        transport="ssl" if pem else "tcp",
+        **command_line.listening(arguments),
         compression=Deflate(window_bits=15, context_takeover=True),
     )
     worker.on_message = hang if arguments.hang else echo

@@ -4,10 +4,10 @@ An echo over granian, by its own interface (RSGI), which is its fastest.
 One worker, one runtime thread, uvloop. It compresses no WebSocket.
 """
 
-import argparse
 from pathlib import Path
 from typing import Any
 
+import command_line
 from granian import Granian
 from granian.constants import Interfaces, Loops
 from granian.rsgi import WebsocketMessageType
@@ -26,10 +26,7 @@ async def echo(_scope: Any, protocol: Any) -> None:
 
 def main() -> None:
     """Read the arguments and serve."""
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--port", type=int, required=True)
-    parser.add_argument("--certificate", help="PEM with the key in it; without, plain ws")
-    arguments = parser.parse_args()
+    arguments = command_line.parser(__doc__).parse_args()
     pem = Path(arguments.certificate) if arguments.certificate else None
     Granian(
         "granian_echo:echo",

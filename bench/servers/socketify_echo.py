@@ -4,9 +4,9 @@ An echo as a user of socketify (uWebSockets, called from Python) would write it.
 Without compression unless told otherwise.
 """
 
-import argparse
 from typing import Any
 
+import command_line
 from socketify import App, AppListenOptions, AppOptions, CompressOptions, OpCode
 
 MAX_SIZE = 2 << 20  # bytes of a message, and of what waits to be sent
@@ -24,9 +24,7 @@ def echo_compressed(connection: Any, message: str | bytes, opcode: OpCode) -> No
 
 def main() -> None:
     """Read the arguments and serve."""
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--port", type=int, required=True)
-    parser.add_argument("--certificate", help="PEM with the key in it; without, plain ws")
+    parser = command_line.parser(__doc__)
     parser.add_argument("--compress", action="store_true")
     arguments = parser.parse_args()
     pem = arguments.certificate

@@ -5,8 +5,7 @@ WebSocket only, uvloop and httptools. Its messages carry a frame of their own (`
 which counts as part of their size.
 """
 
-import argparse
-
+import command_line
 import socketio
 import uvicorn
 
@@ -30,10 +29,7 @@ async def message(client: str, data: str) -> None:
 
 def main() -> None:
     """Read the arguments and serve."""
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--port", type=int, required=True)
-    parser.add_argument("--certificate", help="PEM with the key in it; without, plain ws")
-    arguments = parser.parse_args()
+    arguments = command_line.parser(__doc__).parse_args()
     uvicorn.run(
         socketio.ASGIApp(server),
         host="127.0.0.1",

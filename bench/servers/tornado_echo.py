@@ -4,11 +4,11 @@ An echo as a user of Tornado would write it, on uvloop.
 Without compression unless told otherwise; there are no pings unless asked for.
 """
 
-import argparse
 import asyncio
 import ssl
 from typing import Any
 
+import command_line
 import uvloop
 from tornado.web import Application
 from tornado.websocket import WebSocketClosedError, WebSocketHandler
@@ -52,15 +52,10 @@ async def listen(port: int, context: ssl.SSLContext | None, *, compress: bool) -
 
 def main() -> None:
     """Read the arguments and serve."""
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--port", type=int, required=True)
-    parser.add_argument("--certificate", help="PEM with the key in it; without, plain ws")
+    parser = command_line.parser(__doc__)
     parser.add_argument("--compress", action="store_true")
     arguments = parser.parse_args()
-    context = None
-    if arguments.certificate:
-        context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
-        context.load_cert_chain(arguments.certificate)
+    context = command_line.context_of(arguments)
     uvloop.run(listen(arguments.port, context, compress=arguments.compress))
 
 

@@ -5,10 +5,10 @@ On uvloop and httptools, with the WebSocket implementation that it chooses by it
 fastest here (``websockets-sansio``); without compression unless told otherwise.
 """
 
-import argparse
 from collections.abc import Awaitable, Callable
 from typing import Any
 
+import command_line
 import uvicorn
 
 MAX_SIZE = 2 << 20  # bytes of a message
@@ -31,9 +31,7 @@ async def echo(_scope: dict[str, Any], receive: Receive, send: Send) -> None:
 
 def main() -> None:
     """Read the arguments and serve."""
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--port", type=int, required=True)
-    parser.add_argument("--certificate", help="PEM with the key in it; without, plain ws")
+    parser = command_line.parser(__doc__)
     parser.add_argument("--compress", action="store_true")
     parser.add_argument("--ws", default="websockets-sansio", help="its implementation")
     arguments = parser.parse_args()

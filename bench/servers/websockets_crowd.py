@@ -1,10 +1,10 @@
 """Everybody gets what anybody says, as a user of websockets would write it."""
 
-import argparse
 import asyncio
 import contextlib
 import ssl
 
+import command_line
 from websockets.asyncio.server import ServerConnection, broadcast, serve
 from websockets.exceptions import ConnectionClosed
 
@@ -30,14 +30,8 @@ async def listen(port: int, context: ssl.SSLContext | None) -> None:
 
 def main() -> None:
     """Read the arguments and serve."""
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--port", type=int, required=True)
-    parser.add_argument("--certificate", help="PEM with the key in it; without, plain ws")
-    arguments = parser.parse_args()
-    context = None
-    if arguments.certificate:
-        context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
-        context.load_cert_chain(arguments.certificate)
+    arguments = command_line.parser(__doc__).parse_args()
+    context = command_line.context_of(arguments)
     asyncio.run(listen(arguments.port, context))
 
 

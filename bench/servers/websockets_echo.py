@@ -4,10 +4,10 @@ An echo as a user of websockets would write it, on uvloop.
 Without compression unless told otherwise; pings and limits are its own.
 """
 
-import argparse
 import contextlib
 import ssl
 
+import command_line
 import uvloop
 from websockets.asyncio.server import ServerConnection, serve
 from websockets.exceptions import ConnectionClosed
@@ -37,15 +37,10 @@ async def listen(port: int, context: ssl.SSLContext | None, *, compress: bool) -
 
 def main() -> None:
     """Read the arguments and serve."""
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--port", type=int, required=True)
-    parser.add_argument("--certificate", help="PEM with the key in it; without, plain ws")
+    parser = command_line.parser(__doc__)
     parser.add_argument("--compress", action="store_true")
     arguments = parser.parse_args()
-    context = None
-    if arguments.certificate:
-        context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
-        context.load_cert_chain(arguments.certificate)
+    context = command_line.context_of(arguments)
     uvloop.run(listen(arguments.port, context, compress=arguments.compress))
 
 

@@ -19,7 +19,7 @@ from typing import Any
 from .callbacks import Function, is_async
 from .connection import Connection, State
 from .errors import Refuse
-from .log import Sampled, logger, place
+from .faults import Faults
 from .mailbox import Letter, Mailboxes, Then
 from .options import Limits
 
@@ -50,14 +50,13 @@ class Caller:
             counts: Where what they raise is counted.
         """
         self._functions = functions
-        self._counts = counts
+        self._faults = Faults(counts)
         self._async = {name for name, function in functions.items() if is_async(function)}
         self._mailboxes = Mailboxes(
             self._handle,
             is_owed=self._is_on_close,
             max_count=limits.max_queued_messages,
         )
-        self._sampled = Sampled()
 
     def deliver(self) -> Function:
         """
@@ -122,20 +121,8 @@ class Caller:
             return
         then(None)
 
-    async def call_worker(self, name: str, worker: object) -> None:
-        """
-        Call ``on_worker_start`` or ``on_worker_stop``.
-
-        Args:
-            name: Which.
-            worker: Its argument.
-        """
-        function = self._functions.get(name)
-        if function is not None:
-            result = function(worker)
-            if name in self._async:
-                await result
-        # What on_worker_start sets is there for all connections.
+    def begin(self) -> None:
+        """Keep the context variables that ``on_worker_start`` has set, for all connections."""
         self._mailboxes.context = copy_context()
 
     def failed(self, connection: Connection, error: Exception, name: str = "on_message") -> None:
@@ -147,15 +134,7 @@ class Caller:
             error: What it raised.
             name: The callback's name.
         """
-        self._counts["callback_failed"] += 1
-        # By place: one bug in a hot handler fills no disk, and hides no other bug.
-        line = self._sampled.line(
-            place(error),
-            f"{name} raised {type(error).__name__} for {connection!r}, which is closed for it",
-            asyncio.get_running_loop().time(),
-        )
-        if line is not None:
-            logger.error(line, exc_info=error)
+        self._faults.take(name, connection, error)
         if name != "on_error":
             self.call("on_error", connection, error)
         if connection.state is State.OPEN:
@@ -171,11 +150,6 @@ class Caller:
             connection: The connection.
         """
         self._mailboxes.keep(connection, lambda letter: isinstance(letter, tuple))
-
-    @property
-    def waiting_count(self) -> int:
-        """Connections for which an async callback runs."""
-        return self._mailboxes.busy_count
 
     async def finish(self, timeout: float) -> None:  # noqa: ASYNC109 - a bound, not a scope
         """

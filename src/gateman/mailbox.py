@@ -152,11 +152,6 @@ class Mailboxes:
         mailbox = self._mailboxes.get(connection)
         return mailbox is not None and mailbox.is_busy
 
-    @property
-    def busy_count(self) -> int:
-        """Connections for which something is being handled."""
-        return sum(mailbox.is_busy for mailbox in self._mailboxes.values())
-
     def keep(self, connection: Connection, is_wanted: Callable[[Letter], bool]) -> None:
         """
         Throw away what else waits.

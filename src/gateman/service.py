@@ -20,6 +20,7 @@ from .caller import Caller
 from .cluster.here import Here
 from .connection import Connection, State
 from .errors import GatemanError
+from .hooks import started, stopped
 from .log import Sampled, logger
 from .net import response
 from .net.acceptor import Acceptor
@@ -72,6 +73,7 @@ class Service:
         self.connections = connections
         self.counts: Counter[str] = Counter()
         self._worker = worker
+        self._functions = functions
         self._caller = Caller(functions, settings.limits, self.counts)
         self.deliver = self._caller.deliver()
         self._loop = asyncio.get_running_loop()
@@ -106,7 +108,8 @@ class Service:
             here: Is told of the clients, and asked by them.
         """
         self._here = here
-        await self._caller.call_worker("on_worker_start", self._worker)
+        await started(self._functions, self._worker)
+        self._caller.begin()
         settings = self.settings
         timeouts = settings.timeouts
         wiring = Wiring(
@@ -212,13 +215,7 @@ class Service:
         for acceptor in self._acceptors.values():
             acceptor.stop()
             acceptor.abort_arrivals()
-        try:
-            async with asyncio.timeout_at(deadline):
-                await self._caller.call_worker("on_worker_stop", self._worker)
-        except TimeoutError:
-            logger.error("%s: on_worker_stop took longer than timeouts.shutdown", self)
-        except Exception:  # noqa: BLE001 - an application's fault does not keep us from stopping
-            logger.exception("%s: on_worker_stop failed", self)
+        await stopped(self._functions, self._worker, self, deadline)
         for connection in list(self._present):
             connection.close(code, reason)
         await self._wait_until_empty(deadline - self._loop.time())

@@ -326,7 +326,7 @@ def left(server: Server) -> dict[str, object]:
     return {
         "present": service.present_count,
         "open": len(service.connections),
-        "running callbacks": service._caller.waiting_count,  # noqa: SLF001
+        "mailboxes": len(service._caller._mailboxes._mailboxes),  # noqa: SLF001
         "tasks of callbacks": len(service._caller._mailboxes._tasks),  # noqa: SLF001
         "pinged": 0 if heartbeat is None else len(heartbeat),
         "counted": counts.count,

@@ -20,7 +20,7 @@ import msgspec
 from ..callbacks import Function
 from ..cluster.names import ClientId
 from ..errors import Refuse
-from ..log import Sampled, logger, place
+from ..faults import Faults
 from ..request import parse_request
 from . import current
 from .link import MAX_BATCH_SIZE
@@ -175,12 +175,11 @@ class Handlers:
         self.guests: dict[ClientId, Guest] = {}
         self.count = 0
         self._functions = functions
-        self._counts = counts
+        self._faults = Faults(counts)
         self._close = close
         self._tasks: set[asyncio.Task[None]] = set()
         self._one_by_one = asyncio.Lock()
         self._is_over = False
-        self._sampled = Sampled()
 
     def handle(self, work: Work) -> None:
         """
@@ -388,17 +387,8 @@ class Handlers:
 
     def _complain(self, guest: Guest, work: Work, error: Exception) -> None:
         """Log what a handler did wrong, and close its client for it."""
-        self._counts["callback_failed"] += 1
         kind = type(work.event)
-        # By place: one bug in a hot handler fills no disk, and hides no other bug.
-        line = self._sampled.line(
-            place(error),
-            f"{_NAMES.get(kind, 'a handler')} raised {type(error).__name__} for {guest.name},"
-            " which is closed for it",
-            asyncio.get_running_loop().time(),
-        )
-        if line is not None:
-            logger.error(line, exc_info=error)
+        self._faults.take(_NAMES.get(kind, "a handler"), guest.name, error)
         if kind not in {Close, Connect}:
             self._close(guest.name)
 

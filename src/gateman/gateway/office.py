@@ -8,7 +8,6 @@ a gateway is gone, it handles the end of that gateway's clients.
 
 import asyncio
 import contextlib
-import inspect
 import socket
 from collections import Counter
 from collections.abc import Collection, Sequence
@@ -19,6 +18,7 @@ from ..cluster.envelope import ClientAction, Close
 from ..cluster.here import Here
 from ..cluster.names import ClientId, NodeId, node_of
 from ..cluster.station import Station
+from ..hooks import started, stopped
 from ..log import logger
 from ..options import Timeouts
 from .business import BusinessWorker
@@ -93,7 +93,7 @@ class BusinessService:
         bus = here.station.bus
         self._watch = Watch(patience("local:" if bus is None else bus.url))
         self._probes = Probes(bus, self._probed)
-        await self._call_worker("on_worker_start")
+        await started(self._worker.callbacks, self._worker)
         here.station.tenant = self
         self._tick()
 
@@ -124,13 +124,7 @@ class BusinessService:
         deadline = self._loop.time() + self._timeouts.shutdown
         if self._station is not None and not self._has_left:
             await self.drain(code, reason, window=self._timeouts.shutdown)
-        try:
-            async with asyncio.timeout_at(deadline):
-                await self._call_worker("on_worker_stop")
-        except TimeoutError:
-            logger.error("%s: on_worker_stop took longer than timeouts.shutdown", self)
-        except Exception:  # noqa: BLE001 - an application's fault does not keep us from stopping
-            logger.exception("%s: on_worker_stop failed", self)
+        await stopped(self._worker.callbacks, self._worker, self, deadline)
 
     def _is_finished(self) -> bool:
         return all(
@@ -147,13 +141,6 @@ class BusinessService:
         self._probes.cancel()
         if self._station is not None:
             self._station.tenant = None
-
-    async def _call_worker(self, name: str) -> None:
-        function = self._worker.callbacks.get(name)
-        if function is not None:
-            result = function(self._worker)
-            if inspect.isawaitable(result):
-                await result
 
     # What gateways say; see cluster.tenant.
 

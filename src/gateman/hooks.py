@@ -1,0 +1,49 @@
+"""``on_worker_start`` and ``on_worker_stop``, of all kinds of workers."""
+
+import asyncio
+import inspect
+from collections.abc import Mapping
+
+from .callbacks import Function
+from .log import logger
+
+
+async def started(functions: Mapping[str, Function], worker: object) -> None:
+    """
+    Call ``on_worker_start``; what it raises is raised.
+
+    Args:
+        functions: The callbacks by name.
+        worker: Its argument.
+    """
+    await _call(functions.get("on_worker_start"), worker)
+
+
+async def stopped(
+    functions: Mapping[str, Function], worker: object, name: object, deadline: float
+) -> None:
+    """
+    Call ``on_worker_stop``; what it raises is logged, as it does not keep a process from stopping.
+
+    Args:
+        functions: The callbacks by name.
+        worker: Its argument.
+        name: What the log calls it.
+        deadline: When it is cancelled; by the event loop's clock.
+    """
+    scope = asyncio.timeout_at(deadline)
+    try:
+        async with scope:
+            await _call(functions.get("on_worker_stop"), worker)
+    except Exception:  # noqa: BLE001 - an application's fault does not keep us from stopping
+        if scope.expired():
+            logger.error("%s: on_worker_stop took longer than timeouts.shutdown", name)
+        else:
+            logger.exception("%s: on_worker_stop failed", name)
+
+
+async def _call(function: Function | None, worker: object) -> None:
+    if function is not None:
+        result = function(worker)
+        if inspect.isawaitable(result):
+            await result
