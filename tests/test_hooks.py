@@ -16,7 +16,12 @@ def _made(seen: list[object], kind: str) -> Callable[[object], Any]:
         await asyncio.sleep(0)
         seen.append(worker)
 
-    return {"plain": seen.append, "async": later, "gives one": partial(later)}[kind]
+    made: dict[str, Callable[[object], Any]] = {
+        "plain": seen.append,
+        "async": later,
+        "gives one": partial(later),
+    }
+    return made[kind]
 
 
 @pytest.mark.parametrize("kind", ["plain", "async", "gives one"])

@@ -39,7 +39,10 @@ class Sent(Enum):
     SENT = "sent"
     """Handed to the operating system whole (under TLS: up to 32 KiB may still be ciphered)."""
     QUEUED = "queued"
-    """Waiting in this process for a peer that reads slowly; it will go out in order."""
+    """
+    Waiting in this process: for a peer that reads slowly, or to be written with what else goes to
+    it in this turn of the event loop. It will go out in order.
+    """
     DROPPED = "dropped"
     """Thrown away: more than ``limits.max_send_buffer_size`` would be waiting. Counted."""
     CLOSED = "closed"
@@ -91,7 +94,7 @@ class Membership(Protocol):
         """Say that nobody knows who a client is."""
 
     def put(self, connection: "Connection", opcode: int, payload: bytes) -> bool:
-        """Put a message behind what is collected; ``False`` if nothing is."""
+        """Put a message behind what is collected; ``False`` if nothing is, or a peer is slow."""
 
     def settle(self, connection: "Connection") -> None:
         """Send what is collected for a client."""
@@ -265,8 +268,7 @@ class Connection:
         opcode, payload = as_payload(message)
         membership = self._membership
         if membership is not None:
-            # A peer that reads slowly: what becomes of the message is to be told now.
-            if self._fate is Sent.SENT and membership.put(self, opcode, payload):
+            if self._fate is not Sent.CLOSED and membership.put(self, opcode, payload):
                 return Sent.QUEUED
             membership.settle(self)
         self._wire(opcode, payload)

@@ -146,10 +146,13 @@ class Here:
             payload: The message.
 
         Returns:
-            Whether it was; not if nothing is collected.
+            Whether it was; not if nothing is collected, nor for a peer that reads slowly: what
+            becomes of its message is to be told now.
         """
         outbox = outbox_of(connection)
-        return outbox is not None and self._station.local.fanout.put(outbox, opcode, payload)
+        if outbox is None or not outbox.is_direct:
+            return False
+        return self._station.local.fanout.put(outbox, opcode, payload)
 
     def settle(self, connection: Connection) -> None:
         """

@@ -24,7 +24,7 @@ from ..websocket.encoding import Opcode, encode_frame
 from .events import Wiring
 from .linger import linger
 from .outbox import Outbox
-from .seat import LARGE_SIZE, Seat
+from .seat import LARGE_SIZE, Seat, received_close
 from .surroundings import Surroundings
 
 # Held in locals of the module: an attribute of an enum class costs 40 ns, one here 10.
@@ -33,6 +33,13 @@ _BINARY = WSMsgType.BINARY
 _CONTINUATION = WSMsgType.CONTINUATION
 _PING = WSMsgType.PING
 _PONG = WSMsgType.PONG
+
+# Of what picows refuses.
+_REASONS = {
+    CloseCode.INTERNAL_ERROR: "internal error",
+    CloseCode.MESSAGE_TOO_BIG: "message is too big",
+    CloseCode.INVALID_PAYLOAD_DATA: "close reason is not UTF-8",
+}
 
 # Takes the place of a connection's that is not open.
 _NO_MORE = Assembler(1)
@@ -56,6 +63,7 @@ class Engine(WSListener):
         "_deliver",
         "_has_pong",
         "_is_compressed",
+        "_is_corked",
         "_is_simple",
         "_left",
         "_others",
@@ -93,6 +101,8 @@ class Engine(WSListener):
         self._is_simple = True
         # Then picows lets frames pass that are larger than a message which is not compressed.
         self._is_compressed = False
+        # Whether what is sent is written with what is still to be read.
+        self._is_corked = False
         self._surroundings: Any = Surroundings(self, transport)
         self._seat: Any = None
         self.outbox = Outbox(connection, transport, wiring)
@@ -172,9 +182,11 @@ class Engine(WSListener):
         Deliver a message, or do what another frame asks for.
 
         A whole message in one frame, the common case, does not pass the assembler: what that
-        would check of it is checked in the conditions here.
+        would check of it is checked in the conditions here. While there is a frame behind it,
+        answers wait to be written together.
         """
         kind = frame.msg_type
+        message: str | bytes | None = None
         if (
             self._is_simple
             and (kind is _TEXT or kind is _BINARY)
@@ -195,15 +207,22 @@ class Engine(WSListener):
                 return
             if frame.payload_size > LARGE_SIZE:
                 self._seat.widen()
+        elif self._connection.state is not State.CLOSED:
+            try:
+                message = self._other_frame(kind, frame)
+            except ProtocolError as error:
+                self._fail(error)
+        if message is not None:
+            if not frame.last_in_buffer:
+                self._is_corked = True
+                self.outbox.cork()
             try:
                 self._deliver(self._connection, message)
             except Exception as error:  # noqa: BLE001 - an application's fault is its own
                 self._wiring.events.handler_failed(self._connection, error)
-        elif self._connection.state is not State.CLOSED:
-            try:
-                self._other_frame(kind, frame)
-            except ProtocolError as error:
-                self._fail(error)
+        if self._is_corked and frame.last_in_buffer:
+            self._is_corked = False
+            self.outbox.uncork_soon()
         if not self._is_simple:
             self._settle(frame)
 
@@ -213,6 +232,7 @@ class Engine(WSListener):
 
     def peer_ended(self) -> None:
         """End without a Close, when what is unsent was sent, or nobody has read it in time."""
+        self.outbox.uncork()
         self._closed(*self._verdict)
         self._deadline(self._wiring.timeouts.close)
 
@@ -236,19 +256,13 @@ class Engine(WSListener):
         Called from within picows' parser, which looks one frame ahead: a legal frame before the
         bad one may not have been delivered yet, and is not (RFC 6455, section 7.1.7).
         """
-        closing = self._ws.close_handshake if self._ws is not None else None
-        if closing is not None and closing.recv is not None:
+        close = None if self._ws is None else received_close(self._ws)
+        if close is not None:
             # A Close came first: what follows it is nobody's concern (section 5.5.1).
-            payload = int(closing.recv.code).to_bytes(2) + (closing.recv.reason or "").encode()
-            # picows' 0 is the Close without a code; with a reason behind it, a wrong code.
-            self._peer_closed(b"" if payload == bytes(2) else payload)
-            return
-        reasons = {
-            CloseCode.INTERNAL_ERROR: "internal error",
-            CloseCode.MESSAGE_TOO_BIG: "message is too big",
-            CloseCode.INVALID_PAYLOAD_DATA: "close reason is not UTF-8",
-        }
-        self._fail(ProtocolError(code, reasons.get(CloseCode(code), "frame breaks RFC 6455")))
+            self._peer_closed(close)
+        else:
+            reason = _REASONS.get(CloseCode(code), "frame breaks RFC 6455")
+            self._fail(ProtocolError(code, reason))
 
     # What the connection and the heartbeat call.
 
@@ -360,10 +374,11 @@ class Engine(WSListener):
 
     # How frames other than whole messages are taken.
 
-    def _other_frame(self, kind: WSMsgType, frame: WSFrame) -> None:
+    def _other_frame(self, kind: WSMsgType, frame: WSFrame) -> str | bytes | None:
+        """Take a frame; give the message, if it completes one."""
         self._left -= 1
         if self._left < 0 and not self._next_window():
-            return
+            return None
         rsv = frame.rsv1 << 2 | frame.rsv2 << 1 | frame.rsv3
         if kind is _TEXT or kind is _BINARY or kind is _CONTINUATION:
             payload = frame.get_payload_as_memoryview()
@@ -373,17 +388,13 @@ class Engine(WSListener):
             if message is None:
                 self._others += 1
                 self._is_simple = False
-            else:
-                try:
-                    self._deliver(self._connection, message)
-                except Exception as error:  # noqa: BLE001 - an application's fault is its own
-                    self._wiring.events.handler_failed(self._connection, error)
-            return
+            return message
         self._others += 1
         check_control(rsv)
         if kind is _PING:
             if self._connection.state is not State.OPEN:
-                return
+                return None
+            self.outbox.uncork()
             # RFC 6455, section 5.5.3: only the latest ping need be answered.
             if self.outbox.is_direct:
                 self._ws.send_pong(frame.get_payload_as_bytes())
@@ -395,6 +406,7 @@ class Engine(WSListener):
             self._give_back(frame)  # Once per ping interval: off the hot path.
         else:
             self._peer_closed(frame.get_payload_as_bytes())
+        return None
 
     def _settle(self, frame: WSFrame) -> None:
         """Hold no more than one message while it is incomplete, or waits to be handled."""

@@ -33,6 +33,16 @@ _CHUNK_SIZE = 64 << 10  # bytes
 # room. It is what is written here at once, at most.
 _MIN_JOINED_SIZE = 64 << 10  # bytes
 
+# As many answers to messages that have come together are written together at most: with more, the
+# first would wait for ever slower handlers, and a write for each of so many is no longer felt.
+_MAX_CORKED_COUNT = 32
+
+# picows copies what is up to 8 KiB, too, and hands on what is larger as it is.
+_MAX_COPIED_SIZE = 8 << 10  # bytes
+
+# With the last frame, no more than what may be written at once.
+_MAX_CORKED_SIZE = _MIN_JOINED_SIZE - _MAX_COPIED_SIZE - 1024  # bytes
+
 # What a chunk costs beside its bytes; with drop_oldest, each frame is one.
 _CHUNK_COST = 96  # bytes
 
@@ -52,6 +62,8 @@ class Outbox:
 
     __slots__ = (
         "_chunks",
+        "_corked",
+        "_corked_size",
         "_deflater",
         "_drained",
         "_emptied_count",
@@ -86,6 +98,9 @@ class Outbox:
         self._drained: asyncio.Future[None] | None = None
         self._is_full = False
         self._is_paused = False
+        # Frames that are to be written with those that follow; `None` while each goes by itself.
+        self._corked: list[bytes] | None = None
+        self._corked_size = 0
         # Made when the first message has to wait: most connections never need it.
         self._chunks: deque[bytes | bytearray] | None = None
         self._waiting_size = 0
@@ -116,11 +131,42 @@ class Outbox:
             send: The engine's new ``send``.
         """
         self._send = send
-        if not self._is_paused:
+        if not self._is_paused and self._corked is None:
             self._go_direct()
+
+    def cork(self) -> None:
+        """
+        Write what is sent from now on together, at :meth:`uncork` at the latest.
+
+        For answers to messages that have come together: writing takes as long as all the rest of
+        a short one (bench/echo.py). A slow client's way out sees each of them.
+        """
+        if self._corked is None and self.takes_frames:
+            self._corked = []
+            self._corked_size = 0
+            self.takes_frames = False
+            self.connection._wire = self._collect  # noqa: SLF001 - as in `open`
+            self.connection._fate = _QUEUED  # noqa: SLF001
+
+    def uncork(self) -> None:
+        """Write what is collected, and let each message go by itself again."""
+        if self._corked is None:
+            return
+        frames, self._corked = self._corked, None
+        self._go_direct()
+        if frames:
+            self.write_frames(b"".join(frames))
+
+    def uncork_soon(self) -> None:
+        """Uncork; if nothing is collected yet, in the next turn: a callback may be ``async``."""
+        if self._corked:
+            self.uncork()
+        elif self._corked is not None:
+            self._wiring.loop.call_soon(self.uncork)
 
     def stop(self) -> None:
         """Let nothing out any more, and forget what waits."""
+        self._corked = None
         self.connection._wire = discard  # noqa: SLF001 - the row above's hot path
         self.connection._fate = Sent.CLOSED  # noqa: SLF001
         self.takes_frames = False
@@ -132,6 +178,7 @@ class Outbox:
     def flush(self) -> None:
         """Hand all that waits to the transport, so that a Close can follow it."""
         self.connection._settle()  # noqa: SLF001
+        self.uncork()
         while self._chunks:
             self._transport.write(self._chunks.popleft())
         self._waiting_size = 0
@@ -174,6 +221,7 @@ class Outbox:
     async def drain(self) -> None:
         """Wait until nothing is unsent, or the connection is no longer open."""
         self.connection._settle()  # noqa: SLF001
+        self.uncork()
         while self.connection.state is State.OPEN and self._is_paused:
             if self._drained is None:
                 self._drained = self._wiring.loop.create_future()
@@ -230,6 +278,9 @@ class Outbox:
         if self.connection.state is not State.OPEN:
             return
         self._is_paused = True
+        corked, self._corked = self._corked, None
+        for frame in corked or ():
+            self._append(frame)
         self._kept_size = max(large_size, int(self._transport.get_write_buffer_size()))
         self.takes_frames = False
         self.connection._wire = self._wait  # noqa: SLF001
@@ -266,7 +317,7 @@ class Outbox:
             self._is_full = False
             self._wiring.events.buffer_drained(connection)
 
-    # The three ways of a message.
+    # The four ways of a message.
 
     def _go_direct(self) -> None:
         self.takes_frames = self._wiring.limits.max_send_buffer_size >= _MIN_JOINED_SIZE
@@ -282,6 +333,32 @@ class Outbox:
             self._send(opcode, data)
         else:
             self._send(opcode, deflated, True, True)
+
+    def _collect(self, opcode: int, payload: str | bytes) -> None:
+        """Take a message that others follow; in place of the engine's ``send``."""
+        data = payload.encode() if isinstance(payload, str) else payload
+        if len(data) > _MAX_COPIED_SIZE:
+            self._write_corked((opcode, data))
+            return
+        corked = self._corked
+        assert corked is not None  # As this is the way.
+        frame = self.encode(opcode, data)
+        corked.append(frame)
+        self.connection._fate = _QUEUED  # noqa: SLF001
+        self._corked_size += len(frame)
+        if len(corked) >= _MAX_CORKED_COUNT or self._corked_size > _MAX_CORKED_SIZE:
+            self._write_corked()
+
+    def _write_corked(self, *behind: tuple[int, bytes]) -> None:
+        """Write what is collected, and messages behind it; then collect again."""
+        connection = self.connection
+        self.uncork()
+        for opcode, data in behind:
+            connection._wire(opcode, data)  # noqa: SLF001
+        fate = connection._fate  # noqa: SLF001
+        self.cork()
+        # Of the last message, which may have gone out; of the next it is told when it is taken.
+        connection._fate = fate  # noqa: SLF001
 
     def _wait(self, opcode: int, payload: str | bytes) -> None:
         """Take a message while others are unsent; in place of the engine's ``send``."""

@@ -270,6 +270,24 @@ class Seat:
             raise RuntimeError("picows did not take the handshake")
 
 
+def received_close(transport: Any) -> bytes | None:
+    """
+    Tell whether picows has parsed a Close, also one that it has not delivered.
+
+    Args:
+        transport: picows' own, its ``WSTransport``.
+
+    Returns:
+        The Close's payload; ``None`` if there was none.
+    """
+    closing = transport.close_handshake
+    if closing is None or closing.recv is None:
+        return None
+    payload = int(closing.recv.code).to_bytes(2) + (closing.recv.reason or "").encode()
+    # picows' 0 is the Close without a code; with a reason behind it, a wrong code.
+    return b"" if payload == bytes(2) else payload
+
+
 class Guard(asyncio.BufferedProtocol):
     """
     Stands between a transport and picows while a message is incomplete, and where large ones come.
