@@ -142,7 +142,9 @@ def resolve(address: ListenAddress) -> list[tuple[int, str, int]]:
 
 
 def _bind_tcp(family: int, host: str, port: int, *, is_spread: bool) -> socket.socket:
-    sock = socket.socket(family, socket.SOCK_STREAM)
+    # What it accepts says so too; else TCP_NODELAY is not set, and a second small message waits for
+    # the first one's acknowledgement, up to 40 ms.
+    sock = socket.socket(family, socket.SOCK_STREAM, socket.IPPROTO_TCP)
     try:
         # Without it a restart fails for a minute, while old connections are in TIME_WAIT.
         sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
