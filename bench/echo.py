@@ -9,7 +9,7 @@ and are measured by turns, so that a change of the machine's pace meets all of t
 Per CPU-second of the server is what counts on a shared machine, per second of the wall is what a
 user sees. Ratios are the medians of the turns, with the lowest and the highest.
 
-    python bench/echo.py                                       about 9 minutes
+    python bench/echo.py                                       about 12 minutes
     QUICK=1 python bench/echo.py                               about 1 minute
     python bench/echo.py --servers gateman "bare picows"       what is above the engine
 """

@@ -193,6 +193,8 @@ async def test_without_business_a_handshake_may_be_refused_at_once() -> None:
 
         assert caught.value.response.status_code == 503
         assert (first, front.service.counts["no_business"]) == (1, 1)
+        [line] = front.server.lines()
+        assert line.endswith("was refused with 503: no business worker is there")
         await front.stop()
 
 

@@ -138,8 +138,7 @@ class GatewayService(Service):
         """Ask a business process."""
         request = connection.request
         if request is None or (not self._can_wait and not self._dispatch.has_business):
-            self.counts["no_business"] += 1
-            answer(_NOBODY)
+            self._nobody(connection, answer, "is there")
             return
         name = ClientId(connection.client_id)
         seconds = self.settings.timeouts.handshake * _SHARE_OF_HANDSHAKE
@@ -151,11 +150,13 @@ class GatewayService(Service):
     def _expired(self, name: ClientId) -> None:
         visitor = self._visitors.pop(name, None)
         if visitor is not None:
-            self.noticed(
-                "no_business",
-                f"{visitor.connection!r} was refused with 503: no business worker has answered",
-            )
-            visitor.answer(_NOBODY)
+            self._nobody(visitor.connection, visitor.answer, "has answered")
+
+    def _nobody(self, connection: Connection, answer: Answer, what: str) -> None:
+        self.noticed(
+            "no_business", f"{connection!r} was refused with 503: no business worker {what}"
+        )
+        answer(_NOBODY)
 
     def opened(self, connection: Connection) -> None:
         """Tell its business process."""

@@ -8,6 +8,7 @@ much as their bytes and not a Python object each; here, because what a transport
 be dropped; in chunks, because it keeps all of what it has taken until the last byte is sent.
 
 Whoever sends to many collects what it sends in one turn of the loop, and writes it here at once.
+Answers to messages that have come together are collected too, until the last of those is handled.
 """
 
 import asyncio
