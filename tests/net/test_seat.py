@@ -17,6 +17,7 @@ import aiofastnet
 import pytest
 from picows import WSFrame, WSListener, WSMsgType, WSTransport
 
+from gateman.errors import ProtocolError
 from gateman.net.seat import Guard, Seat
 from gateman.net.surroundings import Surroundings
 from tests.support.loop import eventually, on_loop, turns
@@ -79,8 +80,8 @@ class _Listener(WSListener):
     def too_big(self) -> None:
         self.events.append("too_big")
 
-    def parser_failed(self, code: int) -> None:
-        self.codes.append(code)
+    def parser_failed(self, error: ProtocolError) -> None:
+        self.codes.append(error.close_code)
 
 
 class _Waiting(asyncio.Protocol):

@@ -6,6 +6,7 @@ from collections.abc import Callable
 
 import pytest
 
+from gateman.errors import ProtocolError
 from gateman.net.surroundings import Surroundings
 from gateman.websocket.close import CloseCode
 
@@ -15,10 +16,12 @@ class Judge:
 
     def __init__(self) -> None:
         self.codes: list[int] = []
+        self.reasons: list[str] = []
 
-    def parser_failed(self, code: int) -> None:
+    def parser_failed(self, error: ProtocolError) -> None:
         """Note it."""
-        self.codes.append(code)
+        self.codes.append(error.close_code)
+        self.reasons.append(error.reason)
 
 
 class Transport:
@@ -123,7 +126,7 @@ def test_verdict_is_read_from_the_log() -> None:
     surroundings.log(9, "a line")
     transport.sock.close()
 
-    assert judge.codes == [1002]
+    assert (judge.codes, judge.reasons) == ([1002], ["frame breaks RFC 6455"])
     assert surroundings.isEnabledFor(logging.DEBUG) is False
 
 
@@ -141,6 +144,7 @@ def test_fault_of_ours_is_logged_and_ends_the_connection(
     transport.sock.close()
 
     assert judge.codes == [CloseCode.INTERNAL_ERROR]
+    assert judge.reasons == ["internal error"]
     (record,) = caplog.records
     assert record.getMessage() == ("the frame engine failed: Unhandled exception from on_ws_frame")
     assert record.exc_info is not None

@@ -5,8 +5,7 @@ picows (:mod:`gateman.net.seat`) delivers frames that are each well-formed. The 
 here, by asking :mod:`gateman.websocket`:
 
 * Frames become messages: their order, their size in all, their UTF-8, reserved bits.
-* The end for a frame that picows refuses (:mod:`gateman.net.surroundings` hears of it), and
-  the closing handshake, both ways, with a deadline.
+* The end for a frame that picows refuses, and the closing handshake, both ways, with a deadline.
 * Pings: picows' automatic pong is unbounded; here only the latest ping is answered.
 """
 
@@ -33,13 +32,6 @@ _BINARY = WSMsgType.BINARY
 _CONTINUATION = WSMsgType.CONTINUATION
 _PING = WSMsgType.PING
 _PONG = WSMsgType.PONG
-
-# Of what picows refuses.
-_REASONS = {
-    CloseCode.INTERNAL_ERROR: "internal error",
-    CloseCode.MESSAGE_TOO_BIG: "message is too big",
-    CloseCode.INVALID_PAYLOAD_DATA: "close reason is not UTF-8",
-}
 
 # Takes the place of a connection's that is not open.
 _NO_MORE = Assembler(1)
@@ -181,9 +173,8 @@ class Engine(WSListener):
         """
         Deliver a message, or do what another frame asks for.
 
-        A whole message in one frame, the common case, does not pass the assembler: what that
-        would check of it is checked in the conditions here. While there is a frame behind it,
-        answers wait to be written together.
+        A whole message in one frame, the common case, is checked by the conditions here instead of
+        the assembler. While there is a frame behind it, answers wait to be written together.
         """
         kind = frame.msg_type
         message: str | bytes | None = None
@@ -249,7 +240,7 @@ class Engine(WSListener):
         pong, self._pong = self._pong, None
         self.outbox.resumed(b"" if pong is None else encode_frame(Opcode.PONG, pong))
 
-    def parser_failed(self, code: int) -> None:
+    def parser_failed(self, error: ProtocolError) -> None:
         """
         Close for a frame that picows refused, with the code that picows would send.
 
@@ -261,8 +252,7 @@ class Engine(WSListener):
             # A Close came first: what follows it is nobody's concern (section 5.5.1).
             self._peer_closed(close)
         else:
-            reason = _REASONS.get(CloseCode(code), "frame breaks RFC 6455")
-            self._fail(ProtocolError(code, reason))
+            self._fail(error)
 
     # What the connection and the heartbeat call.
 
@@ -341,8 +331,8 @@ class Engine(WSListener):
     @property
     def message_count(self) -> int:
         """Messages received."""
-        frames = self._counted + self._wiring.limits.max_messages_per_second - self._left
-        return frames - self._others
+        taken = self._wiring.limits.max_messages_per_second - self._left
+        return self._counted + taken - self._others
 
     def ping(self) -> None:
         """Send a ping, unless the peer has not even read what was sent before."""
@@ -495,8 +485,6 @@ class Engine(WSListener):
         # All of these refer to this: what is not cut here waits for the garbage collector.
         self._ws = self._surroundings = None
         self._connection._link = GONE  # noqa: SLF001
-
-    # What is measured.
 
     def _next_window(self) -> bool:
         """Look at the clock: as many messages as a second may have, in how long?"""

@@ -10,15 +10,23 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any, Protocol
 
+from ..errors import ProtocolError
 from ..log import logger
 from ..websocket.close import CloseCode
+
+# Of what picows refuses.
+_REASONS = {
+    CloseCode.INTERNAL_ERROR: "internal error",
+    CloseCode.MESSAGE_TOO_BIG: "message is too big",
+    CloseCode.INVALID_PAYLOAD_DATA: "close reason is not UTF-8",
+}
 
 
 class Judged(Protocol):
     """Whom a verdict is told."""
 
-    def parser_failed(self, code: int) -> None:
-        """Close for a frame that picows refused; it would send this code."""
+    def parser_failed(self, error: ProtocolError) -> None:
+        """Close for a frame that picows refused, with the code that it would send."""
 
 
 class Surroundings:
@@ -95,12 +103,16 @@ class Surroundings:
 
     def error(self, _message: str, arguments: tuple[int, str]) -> None:
         """Tell the engine: picows' parser refused a frame, with this code and text."""
-        self._engine.parser_failed(int(arguments[0]))
+        self._refused(CloseCode(arguments[0]))
 
     def exception(self, message: str, *_args: object) -> None:
         """Log a fault of ours: what the application raises never gets here."""
         logger.exception("the frame engine failed: %s", message)
-        self._engine.parser_failed(CloseCode.INTERNAL_ERROR)
+        self._refused(CloseCode.INTERNAL_ERROR)
+
+    def _refused(self, code: CloseCode) -> None:
+        reason = _REASONS.get(code, "frame breaks RFC 6455")
+        self._engine.parser_failed(ProtocolError(code, reason))
 
 
 class _Socket:
