@@ -145,7 +145,6 @@ class Outbox:
         if self._corked is None and self.takes_frames:
             self._corked = []
             self._corked_size = 0
-            self.takes_frames = False
             self.connection._wire = self._collect  # noqa: SLF001 - as in `open`
             self.connection._fate = _QUEUED  # noqa: SLF001
 
@@ -345,6 +344,8 @@ class Outbox:
         assert corked is not None  # As this is the way.
         frame = self.encode(opcode, data)
         corked.append(frame)
+        # What is written at once would overtake it.
+        self.takes_frames = False
         self.connection._fate = _QUEUED  # noqa: SLF001
         self._corked_size += len(frame)
         if len(corked) >= _MAX_CORKED_COUNT or self._corked_size > _MAX_CORKED_SIZE:
