@@ -15,7 +15,7 @@ import websockets.sync.client
 
 from gateman import ConfigError, Connection, Worker
 from gateman.worker import settings_of
-from tests.support.certificates import Authority
+from tests.support.certificates import Authority, for_threads
 from tests.support.server import authority, certificate, child, ssl_options
 
 PLAIN = "websocket://127.0.0.1:0"
@@ -211,7 +211,7 @@ def test_five_lines_are_a_wss_service(tmp_path: Path) -> None:
     with (
         child(FIVE_LINES, tmp_path) as process,
         websockets.sync.client.connect(
-            f"wss://localhost:{process.port}", ssl=authority().trusting_client()
+            f"wss://localhost:{process.port}", ssl=for_threads(authority().trusting_client())
         ) as client,
     ):
         client.send("hello")
@@ -292,7 +292,7 @@ def test_expired_certificate_is_a_warning(tmp_path: Path) -> None:
     past = datetime(2020, 1, 1, tzinfo=UTC)
     Authority().issue(tmp_path, starts_at=past, expires_at=past + timedelta(days=1))
     with child(FIVE_LINES, tmp_path) as process:
-        context = ssl.create_default_context()
+        context = for_threads(ssl.create_default_context())
         context.check_hostname = False
         context.verify_mode = ssl.CERT_NONE
         url = f"wss://localhost:{process.port}"

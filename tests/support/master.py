@@ -13,7 +13,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -21,6 +21,7 @@ from typing import Any
 import pytest
 from websockets.sync.client import ClientConnection, connect
 
+from .certificates import for_threads
 from .server import TIMEOUT, Child, authority, ssl_options
 
 # Two workers' worth of a service: says who answers, and which code it runs.
@@ -253,7 +254,7 @@ def open_to(service: Master) -> ClientConnection:
 def _try_to_connect(port: int, *, is_secure: bool) -> ClientConnection | None:
     try:
         if is_secure:
-            tls = authority().trusting_client()
+            tls = for_threads(authority().trusting_client())
             return connect(f"wss://localhost:{port}", ssl=tls, open_timeout=20)
         return connect(f"ws://127.0.0.1:{port}", open_timeout=20)
     except OSError:
@@ -314,13 +315,14 @@ def descendants(pid: int) -> list[int]:
         Their ids; those of their own children too.
     """
     found: list[int] = []
-    for task in Path(f"/proc/{pid}/task").glob("*/children"):
-        try:
-            children = [int(child) for child in task.read_text().split()]
-        except OSError:
-            continue
-        for child in children:
-            found += [child, *descendants(child)]
+    # Each of them may end at any moment, and its folder with it.
+    tasks: list[Path] = []
+    with suppress(OSError):
+        tasks += Path(f"/proc/{pid}/task").iterdir()
+    for task in tasks:
+        with suppress(OSError):
+            for child in (task / "children").read_text().split():
+                found += [int(child), *descendants(int(child))]
     return found
 
 

@@ -15,6 +15,7 @@ import pytest
 from websockets.sync.client import connect
 
 from tests.support.browser import Chromium
+from tests.support.certificates import for_threads
 from tests.support.proxies import free_port
 
 DEMO = Path(__file__).parents[2] / "examples" / "demo.py"
@@ -70,10 +71,7 @@ def demo(tmp_path: Path) -> Iterator[Demo]:
                 assert line, said
                 said += line
             authority = next(tmp_path.rglob("ca.pem"))
-            trust = ssl.create_default_context(cafile=authority)
-            # websockets' sync client reads and writes in two threads, and with TLS 1.3's tickets
-            # hangs about once in 500 connections.
-            trust.maximum_version = ssl.TLSVersion.TLSv1_2
+            trust = for_threads(ssl.create_default_context(cafile=authority))
             yield Demo(process, port, said, authority, trust)
         finally:
             process.kill()
