@@ -324,8 +324,9 @@ class Dispatch:
         client = pending.client
         self._forget(pending)
         # One that was set meanwhile, and sent, is what the process has now.
-        is_old = any(one.event.session is not None for one in client.pending)
-        if result.session is not None and not is_old:
+        if result.session is not None and not any(
+            one.event.session is not None for one in client.pending
+        ):
             client.session = client.known = result.session
             self._kept.add(client)
             self._todo.append(Keep(client.name, result.session))
