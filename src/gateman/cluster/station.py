@@ -235,8 +235,7 @@ class Station:
         by_node: dict[NodeId, list[ClientId]] = {}
         for client in clients:
             by_node.setdefault(node_of(client), []).append(client)
-        here = tuple(by_node.pop(self.node, ()))
-        post = self._post
+        here, post = tuple(by_node.pop(self.node, ())), self._post
         if post is not None:
             for there in by_node.values():
                 post.check(payload, tuple(there), ())
@@ -246,8 +245,6 @@ class Station:
         for node, there in by_node.items():
             if post is None or self.presence.is_unknown(node):
                 self._count("unknown_client", len(there))
-            elif len(there) == 1:
-                post.send_letter(node_channel(node), there[0], opcode, payload)
             else:
                 item = Item(opcode == 1, payload)
                 post.send(node_channel(node), Scope.CLIENTS, tuple(there), item)
