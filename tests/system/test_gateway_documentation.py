@@ -38,8 +38,9 @@ def test_what_it_calls_is_there() -> None:
 
 def test_every_count_is_there() -> None:
     """What ``status`` shows of gateways and business workers has a line."""
-    places = ("faults.py", "gateway/front.py", "gateway/office.py")
-    source = "".join((ROOT / "src" / "gateman" / place).read_text() for place in places)
+    package = ROOT / "src" / "gateman"
+    places = [package / "faults.py", *(package / "gateway").glob("*.py")]
+    source = "".join(place.read_text() for place in places)
     counted = set(re.findall(r'counts\["([a-z_]+)"\]', source))
     counted |= set(re.findall(r'\("((?:events|clients)_[a-z]+)", ', source))
 

@@ -228,14 +228,11 @@ class Station:
         Raises:
             HubError: It is more than the bus can carry; then nobody got it.
         """
-        if len(clients) == 1:
-            # An answer, mostly: half the time of what follows (bench/gateway.py).
-            self._send_to_client(clients[0], opcode, payload)
-            return
         by_node: dict[NodeId, list[ClientId]] = {}
         for client in clients:
             by_node.setdefault(node_of(client), []).append(client)
-        here, post = tuple(by_node.pop(self.node, ())), self._post
+        here = tuple(by_node.pop(self.node, ()))
+        post = self._post
         if post is not None:
             for there in by_node.values():
                 post.check(payload, tuple(there), ())
@@ -245,22 +242,11 @@ class Station:
         for node, there in by_node.items():
             if post is None or self.presence.is_unknown(node):
                 self._count("unknown_client", len(there))
+            elif len(there) == 1:
+                post.send_letter(node_channel(node), there[0], opcode, payload)
             else:
                 item = Item(opcode == 1, payload)
                 post.send(node_channel(node), Scope.CLIENTS, tuple(there), item)
-
-    def _send_to_client(self, client: ClientId, opcode: int, payload: bytes) -> None:
-        node, post = node_of(client), self._post
-        if node == self.node:
-            self._count("unknown_client", client not in self.local.registry)
-            self.local.send(Scope.CLIENTS, (client,), ((opcode, payload, ()),))
-            return
-        if post is not None:
-            post.check(payload, (client,), ())
-        if post is None or self.presence.is_unknown(node):
-            self._count("unknown_client", 1)
-        else:
-            post.send_letter(node_channel(node), client, opcode, payload)
 
     def send_parcel(self, node: NodeId | None, data: bytes) -> None:
         """

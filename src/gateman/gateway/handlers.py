@@ -347,6 +347,7 @@ class Handlers:
         except Exception as error:  # noqa: BLE001 - an application's fault is its own
             self._failed(guest, work, error)
         else:
+            # Mostly None, which `isawaitable` takes longest to see.
             if result is not None and inspect.isawaitable(result):
                 return result
             self._done(guest, work)
