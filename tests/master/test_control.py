@@ -17,6 +17,7 @@ import pytest
 from gateman.errors import CommandError, NotRunning
 from gateman.master.control import Control, Visitor, conversation
 from gateman.master.files import Claim
+from gateman.master.loop import turn
 from gateman.master.script import Script
 from tests.support.master import ask_control, echo, master
 
@@ -45,10 +46,7 @@ class Answering:
 
     def turn(self, patience: float = 0) -> int:
         """Do what is ready; gives how much it was."""
-        ready = self._selector.select(patience)
-        for key, _ in ready:
-            key.data()
-        return len(ready)
+        return turn(self._selector, patience)
 
     def settle(self) -> None:
         """Do what is ready until nothing is."""

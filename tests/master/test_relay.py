@@ -12,6 +12,7 @@ from gateman.master.relay import Objects
 BEGINNING = """
 import os, selectors, socket, subprocess, sys
 from gateman.master.events import Slot
+from gateman.master.loop import turn
 from gateman.master.relay import Relay
 from gateman.master.spawn import Offspring
 
@@ -29,8 +30,7 @@ relay.add(offspring, "chat/0")
 WHILE_IT_RUNS = """
 waits = False
 while offspring.errors >= 0 or selector.get_map():
-    for key, _ in selector.select():
-        key.data()
+    turn(selector, None)
     if selector.get_map() and 2 in selector.get_map() and not waits:
         waits = True
         print("waits", flush=True)

@@ -28,6 +28,7 @@ from .control import Control, Visitor
 from .events import Action, Event, Policy, Slot
 from .files import Claim
 from .listeners import Listeners
+from .loop import turn
 from .notify import Notifier
 from .plan import Planned, listen_of
 from .questions import Question
@@ -115,8 +116,7 @@ class Master:
                 self._router.tick(time.monotonic())
             self._feed(events.Started())
             while self._code is None:
-                for key, _ in self._selector.select(self._patience()):
-                    key.data()
+                turn(self._selector, self._patience())
                 self._feed(events.Tick())
                 self._end_questions()
                 self._say_alive()
