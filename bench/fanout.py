@@ -21,17 +21,18 @@ import json
 import os
 import subprocess
 import sys
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from figures import Figure, record
 from generator import HERE, MissingTool, build
+from peers import BARE_C
 from subject import Server, Subject, conditions, cores, running
 
 CROWD = HERE / "crowd.c"
 
 GATEMAN = Server(name="gateman", script="gateman_crowd.py")
 GATEMAN_2 = Server(name="gateman, 2 processes", script="gateman_crowd.py", arguments=("--count=2",))
-BARE = Server(name="bare C", script="bare_crowd.py")
+BARE = replace(BARE_C, arguments=("--crowd",))
 WEBSOCKETS = Server(name="websockets broadcast", script="websockets_crowd.py")
 
 

@@ -16,6 +16,7 @@ GATEMAN = Server(name="gateman", script="gateman_echo.py", worker="launch.py", c
 GATEMAN_ASYNC = replace(GATEMAN, name="gateman async", arguments=("--async",))
 PICOWS = Server(name="bare picows", script="bare_picows.py")
 PICOWS_STR = replace(PICOWS, name="bare picows str", arguments=("--str",))
+BARE_C = Server(name="bare C", script="bare_c.py")
 PEERS = (
     Server(
         name="websockets",
@@ -44,7 +45,7 @@ PEERS = (
 SOME = (GATEMAN, PICOWS, *PEERS[:3])
 EVERYBODY = (GATEMAN, GATEMAN_ASYNC, PICOWS, *PEERS)
 # Who is measured only if asked for, too.
-ALL = (*EVERYBODY, PICOWS_STR)
+ALL = (*EVERYBODY, PICOWS_STR, BARE_C)
 
 
 def is_installed(server: Server) -> bool:

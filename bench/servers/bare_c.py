@@ -1,7 +1,7 @@
 """
-The least that everybody gets what anybody says can cost: one ``SSL_write`` or ``send`` each, in C.
+The least that answers can cost: one ``SSL_write`` or ``send`` for each message, in C.
 
-The ceiling for one message to many; it is compiled at the first use.
+The ceiling for any server, and for one message to many; it is compiled at the first use.
 """
 
 import os
@@ -18,9 +18,11 @@ from generator import build  # noqa: E402 - found beside the folder of servers
 
 def main() -> None:
     """Read the arguments, and become the server."""
-    arguments = command_line.parser(__doc__).parse_args()
-    binary = build(HERE / "bare_crowd.c")
-    words = [str(binary), str(arguments.port)]
+    parser = command_line.parser(__doc__)
+    parser.add_argument("--crowd", action="store_true", help="send what comes to all")
+    arguments = parser.parse_args()
+    binary = build(HERE / "bare.c")
+    words = [str(binary), "crowd" if arguments.crowd else "echo", str(arguments.port)]
     if arguments.certificate:
         words.append(arguments.certificate)
     os.execv(binary, words)  # noqa: S606 - what was built just now
