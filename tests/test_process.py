@@ -7,7 +7,7 @@ import subprocess
 import sys
 import time
 from collections.abc import AsyncIterator, Callable
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, closing
 from typing import Any
 
 import pytest
@@ -16,7 +16,8 @@ from websockets.asyncio.client import connect
 from gateman import Worker
 from gateman.listen import ListenAddress
 from gateman.net import sockets
-from gateman.process import StartFailed, serving
+from gateman.net.event_loop import EventLoop
+from gateman.process import StartFailed, new_event_loop, serving
 from gateman.service import Service
 from gateman.worker import service_maker
 from tests.support.loop import on_loop, turns
@@ -44,6 +45,31 @@ async def side_by_side(*workers: Worker) -> AsyncIterator[list[tuple[Service, in
     finally:
         for found in bound:
             sockets.release(found)
+
+
+# Their event loop.
+
+
+def test_the_loop_is_ours_unless_a_program_sets_another() -> None:
+    """The policy that asyncio has by itself counts as none."""
+
+    class Own(asyncio.SelectorEventLoop):
+        pass
+
+    class Policy(asyncio.DefaultEventLoopPolicy):
+        _loop_factory = Own
+
+    before = asyncio.get_event_loop_policy()
+    kinds = []
+    try:
+        for policy in (None, Policy()):
+            asyncio.set_event_loop_policy(policy)
+            with closing(new_event_loop()) as loop:
+                kinds.append(type(loop))
+    finally:
+        asyncio.set_event_loop_policy(before)
+
+    assert kinds == [EventLoop, Own]
 
 
 # Workers side by side.

@@ -3,6 +3,7 @@
 import asyncio
 import contextlib
 import resource
+import selectors
 import socket
 from collections import Counter
 from collections.abc import AsyncIterator, Callable, Collection, Sequence
@@ -177,6 +178,24 @@ class _ExceptionLog:
         if line is not None:
             is_instance = isinstance(exception, BaseException)
             logger.error(line, exc_info=exception if is_instance else None)
+
+
+def new_event_loop() -> asyncio.AbstractEventLoop:
+    """
+    Make the event loop of a process.
+
+    Returns:
+        :class:`gateman.net.event_loop.EventLoop` where there is epoll; another one where the
+            program has set a policy that makes it.
+    """
+    loop = asyncio.new_event_loop()
+    if type(loop) is not asyncio.SelectorEventLoop or not hasattr(selectors, "EpollSelector"):
+        return loop
+    loop.close()
+    # Not before: without epoll it cannot be imported.
+    from .net.event_loop import EventLoop
+
+    return EventLoop()
 
 
 def allow_open_files() -> None:

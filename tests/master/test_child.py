@@ -17,6 +17,7 @@ from tests.support.loop import on_loop
 from tests.support.master import (
     BOTH,
     Master,
+    ask,
     is_alive,
     master,
     obedient,
@@ -95,6 +96,37 @@ def test_what_a_process_has_started_keeps_nobody(tmp_path: Path) -> None:
         finally:
             os.kill(left, signal.SIGKILL)
             os.kill(int((tmp_path / "pid").read_text()), signal.SIGKILL)
+
+
+# Its processes run on the loop that a program sets.
+LOOP = """
+import asyncio
+import uvloop
+from gateman import Worker
+
+asyncio.set_event_loop_policy(uvloop.EventLoopPolicy())
+worker = Worker("websocket://127.0.0.1:0", count=2, drain_window=0.1)
+
+@worker.on_message
+def answer(connection, message):
+    connection.send(type(asyncio.get_running_loop()).__module__)
+
+Worker.run_all()
+"""
+
+
+def test_a_program_may_set_its_event_loop(tmp_path: Path) -> None:
+    """
+    It serves, is reloaded and stops.
+
+    Its processes were silent for ever: uvloop's transports are none to ``isinstance``, and so
+    they had no way to tell the master that they serve.
+    """
+    with master(LOOP, tmp_path) as service:
+        assert ask(service.port) == ["uvloop"]
+        assert service.command("reload").returncode == 0
+        assert ask(service.port) == ["uvloop"]
+        assert service.command("stop").returncode == 0
 
 
 @on_loop

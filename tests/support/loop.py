@@ -1,9 +1,15 @@
-"""Tests that are coroutines: each on a loop of its own, with a deadline, leaving nothing behind."""
+"""
+Tests that are coroutines: each on a loop of its own, with a deadline, leaving nothing behind.
+
+The loop is that of gateman's processes.
+"""
 
 import asyncio
 import functools
 from collections.abc import Callable, Coroutine
 from typing import Any, ParamSpec
+
+from gateman.process import new_event_loop
 
 DEADLINE = 20.0  # seconds: what a whole test may take on a loaded machine
 MS = 0.001  # seconds
@@ -24,7 +30,8 @@ def on_loop(test: Callable[P, Coroutine[Any, Any, None]]) -> Callable[P, None]:
 
     @functools.wraps(test)
     def run(*args: P.args, **kwargs: P.kwargs) -> None:
-        asyncio.run(_run(test(*args, **kwargs)))
+        with asyncio.Runner(loop_factory=new_event_loop) as runner:
+            runner.run(_run(test(*args, **kwargs)))
 
     return run
 

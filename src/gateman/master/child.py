@@ -16,7 +16,7 @@ import traceback
 from collections.abc import Callable, Sequence
 from dataclasses import asdict
 from pathlib import Path
-from typing import Any, NoReturn
+from typing import Any, NoReturn, cast
 
 from .. import process
 from ..attributes import make_bus
@@ -78,7 +78,8 @@ def run(workers: Sequence[Declared], assignment: Assignment) -> NoReturn:
     channel.setblocking(False)
     child = Child(worker, slots)
     try:
-        asyncio.run(child.serve(make, channel, bus))
+        with asyncio.Runner(loop_factory=process.new_event_loop) as runner:
+            runner.run(child.serve(make, channel, bus))
     except BusError as error:
         logger.error("%s", error)
         sys.exit(int(ExitCode.CRASHED))
@@ -311,8 +312,8 @@ class _Link(asyncio.Protocol):
         self.vitals: Vitals | None = None
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        if isinstance(transport, asyncio.Transport):
-            self._transport = transport
+        # uvloop's is none to `isinstance`.
+        self._transport = cast("asyncio.Transport", transport)
 
     def data_received(self, data: bytes) -> None:
         try:

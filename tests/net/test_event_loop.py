@@ -1,0 +1,318 @@
+"""The event loop: who reads is called at once, and otherwise as asyncio calls it."""
+
+import asyncio
+import os
+import socket
+from collections.abc import Callable, Iterator
+from contextlib import closing, contextmanager
+from contextvars import ContextVar
+from pathlib import Path
+from typing import Any
+
+import pytest
+from aiofastnet import connect_accepted_socket
+
+from gateman.net.event_loop import MAX_READY_COUNT, EventLoop
+
+NAME: ContextVar[str] = ContextVar("NAME", default="nobody")
+
+
+@contextmanager
+def pair() -> Iterator[tuple[socket.socket, socket.socket]]:
+    """Make two connected sockets that do not block."""
+    ours, theirs = socket.socketpair()
+    with ours, theirs:
+        ours.settimeout(0)
+        theirs.settimeout(0)
+        yield ours, theirs
+
+
+@pytest.fixture
+def loop() -> Iterator[EventLoop]:
+    """Make a loop that only :func:`turn` runs, and end it; what fails in it fails the test."""
+    failures: list[dict[str, Any]] = []
+    with closing(EventLoop()) as made:
+        made.set_exception_handler(lambda _, context: failures.append(context))
+        yield made
+    assert failures == []
+
+
+def turn(loop: EventLoop) -> None:
+    """Let the loop ask once what is ready, and call that."""
+    loop.call_soon(loop.stop)
+    loop.run_forever()
+
+
+def is_direct(loop: EventLoop, sock: socket.socket, peer: socket.socket) -> bool:
+    """Tell whether a reader is called before what is in the queue; asyncio's comes behind."""
+    order: list[str] = []
+    loop.add_reader(sock, lambda: order.append(sock.recv(1).decode()))
+    peer.send(b"r")
+    loop.call_soon(order.append, "queued")
+    turn(loop)
+    assert sorted(order) == ["queued", "r"]
+    return order[0] == "r"
+
+
+# Who is called, and when.
+
+
+def test_a_reader_is_called_at_once(loop: EventLoop) -> None:
+    """Each time that there is something to read, and before what is in the queue."""
+    with pair() as (sock, peer):
+        assert is_direct(loop, sock, peer)
+        assert is_direct(loop, sock, peer)
+
+
+def test_a_transport_reads_at_once(loop: EventLoop) -> None:
+    """Those that serve connections take the short way: aiofastnet calls ``add_reader``."""
+    order: list[object] = []
+
+    class Reads(asyncio.Protocol):
+        def data_received(self, data: bytes) -> None:
+            order.append(data)
+
+    with pair() as (sock, peer):
+        transport, _ = loop.run_until_complete(connect_accepted_socket(loop, Reads, sock))
+        turn(loop)
+        peer.send(b"r")
+        loop.call_soon(order.append, "queued")
+        turn(loop)
+
+        assert order == [b"r", "queued"]
+        transport.abort()
+        turn(loop)
+
+
+def test_a_writer_beside_it_changes_nothing(loop: EventLoop) -> None:
+    """What asyncio registers for a reader stays the same while a writer comes and goes."""
+    order: list[str] = []
+    with pair() as (sock, peer):
+        loop.add_reader(sock, lambda: order.append(sock.recv(1).decode()))
+        turn(loop)
+        loop.add_writer(sock, order.append, "w")
+        turn(loop)
+        loop.remove_writer(sock)
+        peer.send(b"r")
+        loop.call_soon(order.append, "queued")
+        turn(loop)
+
+    assert order == ["w", "r", "queued"]
+
+
+def test_a_reader_and_a_writer_of_one_socket_are_both_called(loop: EventLoop) -> None:
+    """When it can be read and written."""
+    called: list[str] = []
+    with pair() as (sock, peer):
+        loop.add_writer(sock, called.append, "w")
+        loop.add_reader(sock, lambda: called.append(sock.recv(1).decode()))
+        turn(loop)
+        called.clear()
+        peer.send(b"r")
+        turn(loop)
+
+    assert sorted(called) == ["r", "w"]
+
+
+def test_arguments_are_passed(loop: EventLoop) -> None:
+    """A reader that was given some is asyncio's to call."""
+    called: list[int] = []
+    with pair() as (sock, peer):
+        loop.add_reader(sock.fileno(), called.append, 7)
+        peer.send(b"r")
+        turn(loop)
+
+    assert called == [7]
+
+
+def test_debug_mode_is_asyncios(loop: EventLoop) -> None:
+    """It measures what it calls itself."""
+    loop.set_debug(True)
+    with pair() as (sock, peer):
+        assert not is_direct(loop, sock, peer)
+
+
+def test_everybody_has_a_turn(loop: EventLoop) -> None:
+    """Of those that stay ready, some are called in a turn, and all others before them again."""
+    called: list[int] = []
+    read, write = os.pipe()
+    os.write(write, b"x")
+    fds = [read, *(os.dup(read) for _ in range(MAX_READY_COUNT + 99))]
+    for fd in fds:
+        loop.add_reader(fd, lambda fd=fd: called.append(fd))  # type: ignore[misc]
+    turn(loop)
+
+    assert len(set(called)) == MAX_READY_COUNT
+    turn(loop)
+    assert set(called) == set(fds)
+    for fd in (*fds, write):
+        os.close(fd)
+
+
+def test_it_waits_until_something_is_ready(loop: EventLoop) -> None:
+    """For as long as it takes, or until a timer is due."""
+
+    async def wait() -> bytes:
+        await asyncio.sleep(0.01)
+        with pair() as (sock, peer):
+            loop.call_later(0.01, peer.send, b"x")
+            return await loop.sock_recv(sock, 1)
+
+    assert loop.run_until_complete(wait()) == b"x"
+
+
+# Who is not called any more.
+
+
+def test_who_is_removed_in_a_turn_is_not_called_in_it(loop: EventLoop) -> None:
+    """The first of two that are ready takes the other away."""
+    called: list[socket.socket] = []
+    with pair() as (one, one_peer), pair() as (other, other_peer):
+
+        def read(sock: socket.socket) -> None:
+            called.append(sock)
+            loop.remove_reader(one)
+            loop.remove_reader(other)
+
+        loop.add_reader(one, lambda: read(one))
+        loop.add_reader(other, lambda: read(other))
+        one_peer.send(b"x")
+        other_peer.send(b"x")
+        turn(loop)
+        turn(loop)
+
+    assert len(called) == 1
+
+
+def test_who_has_the_number_of_one_that_was_closed_waits_for_the_next_turn(
+    loop: EventLoop,
+) -> None:
+    """
+    What the kernel said of a number is not believed of another socket.
+
+    A client is gone and another one comes in the turn in which the first was ready: a reader that
+    looks at what is there, and does not only read, would be told of something that is not.
+    """
+    called: list[str] = []
+    with pair() as (one, one_peer), pair() as (other, other_peer), pair() as (late, late_peer):
+        late_peer.send(b"x")
+
+        def read(sock: socket.socket, closed: socket.socket) -> None:
+            called.append("first")
+            loop.remove_reader(sock)
+            loop.remove_reader(closed)
+            os.dup2(late.fileno(), closed.fileno())
+            loop.add_reader(closed.fileno(), lambda: called.append("late"))
+
+        loop.add_reader(one, lambda: read(one, other))
+        loop.add_reader(other, lambda: read(other, one))
+        one_peer.send(b"x")
+        other_peer.send(b"x")
+        turn(loop)
+
+        assert called == ["first"]
+        turn(loop)
+        assert called == ["first", "late"]
+
+
+def test_another_reader_takes_the_place_of_the_first(loop: EventLoop) -> None:
+    """Both of asyncio's kinds: those without arguments, and those with some."""
+    called: list[str] = []
+    others: list[tuple[Callable[..., None], tuple[Any, ...]]] = [
+        (lambda: called.append("direct"), ()),
+        (called.append, ("with arguments",)),
+        (lambda: called.append("direct again"), ()),
+    ]
+    with pair() as (sock, peer):
+        peer.send(b"x")
+        for callback, args in others:
+            loop.add_reader(sock, callback, *args)
+            turn(loop)
+            turn(loop)
+
+    assert list(dict.fromkeys(called)) == ["direct", "with arguments", "direct again"]
+
+
+def test_a_socket_that_was_removed_may_come_back(loop: EventLoop) -> None:
+    """As when a transport pauses reading."""
+    with pair() as (sock, peer):
+        assert is_direct(loop, sock, peer)
+        assert loop.remove_reader(sock)
+        assert not loop.remove_reader(sock)
+        peer.send(b"")
+        assert is_direct(loop, sock, peer)
+
+
+# As asyncio does it.
+
+
+def test_each_reader_has_a_context_of_its_own(loop: EventLoop) -> None:
+    """What one sets, no other sees; it does itself, also when its peer hangs up."""
+    seen: list[str] = []
+    with pair() as (one, one_peer), pair() as (other, other_peer):
+
+        def read(sock: socket.socket, name: str) -> None:
+            seen.append(f"{name} is {NAME.get()}")
+            NAME.set(name)
+            if not sock.recv(1):
+                loop.remove_reader(sock)
+
+        loop.add_reader(one, lambda: read(one, "ann"))
+        turn(loop)
+        loop.add_reader(other, lambda: read(other, "bob"))
+        one_peer.send(b"x")
+        turn(loop)
+        other_peer.send(b"x")
+        turn(loop)
+        one_peer.close()
+        turn(loop)
+
+    assert seen == ["ann is nobody", "bob is nobody", "ann is ann"]
+    assert NAME.get() == "nobody"
+
+
+def test_what_a_reader_raises_is_told() -> None:
+    """By the loop's exception handler; the others are called all the same."""
+    told: list[dict[str, Any]] = []
+    error = ValueError("what it raised")
+
+    def fail() -> None:
+        raise error
+
+    with closing(EventLoop()) as loop, pair() as (one, one_peer), pair() as (other, other_peer):
+        loop.set_exception_handler(lambda _, context: told.append(context))
+        called: list[bytes] = []
+        loop.add_reader(one, fail)
+        loop.add_reader(other, lambda: called.append(other.recv(1)))
+        one_peer.send(b"x")
+        other_peer.send(b"x")
+        turn(loop)
+
+    assert called == [b"x"]
+    assert told == [{"message": f"Exception in callback {fail!r}", "exception": error}]
+
+
+@pytest.mark.parametrize("kind", [SystemExit, KeyboardInterrupt])
+def test_what_ends_the_program_gets_out(loop: EventLoop, kind: type[BaseException]) -> None:
+    """As from any callback of asyncio's."""
+
+    def leave() -> None:
+        raise kind
+
+    with pair() as (sock, peer):
+        loop.add_reader(sock, leave)
+        peer.send(b"x")
+        with pytest.raises(kind):
+            turn(loop)
+
+
+def test_nothing_is_left_of_it() -> None:
+    """It gives back all descriptors that it took."""
+    before = len(list(Path("/proc/self/fd").iterdir()))
+    loop = EventLoop()
+    with pair() as (sock, peer):
+        assert is_direct(loop, sock, peer)
+    loop.close()
+    loop.close()
+
+    assert len(list(Path("/proc/self/fd").iterdir())) == before
