@@ -2,17 +2,17 @@
 Fan-out: how many deliveries a second, when many write to many through the hub.
 
     all to all     each of N clients sends 20 bytes that go to all N, over and over
-    one to many    one client sends 20 bytes that go to 5000, over wss, one message at a time
+    one to many    one client sends 20 bytes that go to 5000, one message at a time
     two processes  all to all, over two processes and the local bus between them
     bare C         one SSL_write for each client and no more: what one to many cannot do without
 
-The server is on one core, with all of its processes, and the clients (``crowd.c``) on another; they
-count every message and compare who sent it. Servers take turns, several times, and what is printed
-is the best run of each: others on the machine can only make a run worse. *Per CPU-second* divides
-by the CPU time of all processes that serve, kernel included; the router between two of them is not
-among these, and takes a tenth of what they take.
+Over ws and wss. The server is on one core, with all of its processes, and the clients (``crowd.c``)
+on another; they count every message and compare who sent it. Servers take turns, several times, and
+what is printed is the best run of each: others on the machine can only make a run worse. *Per
+CPU-second* divides by the CPU time of all processes that serve, kernel included; the router between
+two of them is not among these, and takes a tenth of what they take.
 
-    python bench/fanout.py             about 2 minutes
+    python bench/fanout.py             about 4 minutes
     QUICK=1 python bench/fanout.py     about 40 seconds
 """
 
@@ -48,6 +48,7 @@ class Case:
         senders: How many of them send.
         depth: How many messages of each are under way.
         secure: Whether it is wss.
+        is_quick: Whether it is measured in a quick run, too.
     """
 
     name: str
@@ -56,26 +57,47 @@ class Case:
     senders: int
     depth: int = 4
     secure: bool = False
+    is_quick: bool = True
 
 
-# Fewer messages under way where a server takes seconds for a round of them.
-CASES = [
-    Case(name="all to all, 100", server=WEBSOCKETS, clients=100, senders=100, depth=2),
-    Case(name="all to all, 100", server=GATEMAN, clients=100, senders=100),
-    Case(name="all to all, 100", server=GATEMAN_2, clients=100, senders=100),
-    Case(name="all to all, 1000", server=GATEMAN, clients=1000, senders=1000),
-    Case(name="all to all, 1000", server=GATEMAN_2, clients=1000, senders=1000),
-    *(
+def all_to_all(clients: int, *servers: Server, secure: bool = False) -> list[Case]:
+    """Each client sends to all; fewer messages under way where a round of them takes seconds."""
+    return [
         Case(
-            name="one to many, 5000, wss",
+            name=f"all to all, {clients}{', wss' * secure}",
             server=server,
-            clients=5000,
+            clients=clients,
+            senders=clients,
+            depth=2 if server is WEBSOCKETS else 4,
+            secure=secure,
+            is_quick=not secure,
+        )
+        for server in servers
+    ]
+
+
+def one_to_many(clients: int, *servers: Server, secure: bool) -> list[Case]:
+    """One client sends to all, one message at a time."""
+    return [
+        Case(
+            name=f"one to many, {clients}{', wss' * secure}",
+            server=server,
+            clients=clients,
             senders=1,
             depth=1,
-            secure=True,
+            secure=secure,
+            is_quick=secure and server is not WEBSOCKETS,
         )
-        for server in (BARE, GATEMAN)
-    ),
+        for server in servers
+    ]
+
+
+CASES = [
+    *all_to_all(100, WEBSOCKETS, GATEMAN, GATEMAN_2),
+    *all_to_all(100, WEBSOCKETS, GATEMAN, secure=True),
+    *all_to_all(1000, GATEMAN, GATEMAN_2),
+    *one_to_many(5000, WEBSOCKETS, BARE, GATEMAN, secure=False),
+    *one_to_many(5000, WEBSOCKETS, BARE, GATEMAN, secure=True),
 ]
 
 
@@ -152,7 +174,7 @@ def main() -> None:
     runs: dict[Case, list[Crowd]] = {}
     for _ in range(arguments.turns):
         for case in CASES:
-            if arguments.only in case.name:
+            if arguments.only in case.name and (case.is_quick or not quick):
                 with running(case.server, secure=case.secure) as subject:
                     runs.setdefault(case, []).append(
                         measure(subject, case, seconds=arguments.seconds)
