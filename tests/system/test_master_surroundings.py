@@ -14,7 +14,7 @@ from pathlib import Path
 import pytest
 from websockets.sync.client import connect, unix_connect
 
-from tests.support.certificates import Authority
+from tests.support.certificates import Authority, for_threads
 from tests.support.master import BOTH, GATEMAN, Master, echo, master, open_to, until
 from tests.support.server import authority
 from tests.support.visitors import replaced
@@ -149,7 +149,7 @@ def test_root_is_given_up_after_binding_and_reading_keys(tmp_path: Path) -> None
     script = echo(
         f"wss://127.0.0.1:{port}", f"count=2, drain_window=0.2, user='nobody', context={context!r}"
     )
-    tls = authority.trusting_client()
+    tls = for_threads(authority.trusting_client())
     with master(script, tmp_path) as service:
         with connect(f"wss://localhost:{port}", ssl=tls) as client:
             client.send("hello")
