@@ -1,12 +1,16 @@
 """The hub's verbs that do something, with clients at real sockets, alone and among others."""
 
+import asyncio
+from pathlib import Path
 from typing import Any
 
 import pytest
 from websockets.exceptions import ConnectionClosed
 
 from gateman.bus import Cause, Gap
+from gateman.bus.local import local_bus
 from gateman.bus.memory import Broker, MemoryBus
+from gateman.bus.router_wire import HELLO
 from gateman.cluster.hub import Hub, hub
 from gateman.errors import BusError, ConfigError, EnvelopeError, HubError, UnknownClient
 
@@ -431,3 +435,32 @@ def test_a_process_has_one_hub() -> None:
     import gateman
 
     assert gateman.hub is hub
+
+
+@on_loop
+async def test_who_is_told_to_end_while_it_starts_leaves_no_connection(tmp_path: Path) -> None:
+    """
+    It has connected, and waits for its first subscriptions.
+
+    A process that got its SIGTERM then ended with the connection to its router open.
+    """
+    path = tmp_path / "router.sock"
+    ended = asyncio.Event()
+
+    async def greet(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        writer.write(HELLO)
+        await reader.read()
+        ended.set()
+        writer.close()
+
+    router = await asyncio.start_unix_server(greet, path)
+    bus = local_bus(str(path))
+    starting = asyncio.ensure_future(Hub().start(bus))
+    await eventually(lambda: bus.is_connected)
+    starting.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await starting
+
+    assert not bus.is_connected
+    await ended.wait()
+    router.close()

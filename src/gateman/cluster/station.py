@@ -127,12 +127,17 @@ class Station:
         ]
         patience = None if self._needs_bus else _PATIENCE
         patient_until = None if patience is None else self._loop.time() + patience
-        await bus.start(patience=patience)
-        # Clients here are served whether or not there is anybody else.
-        with contextlib.suppress(TimeoutError):
-            async with asyncio.timeout_at(patient_until if bus.is_connected else 0):
-                for one in routed:
-                    await one
+        try:
+            await bus.start(patience=patience)
+            # Clients here are served whether or not there is anybody else.
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout_at(patient_until if bus.is_connected else 0):
+                    for one in routed:
+                        await one
+        except asyncio.CancelledError:
+            # Who is told to end here calls no `stop`, and the bus may be connected by now.
+            await bus.stop()
+            raise
         self._post = Post(
             self.node,
             bus.publish,
