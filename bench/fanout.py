@@ -22,6 +22,7 @@ import os
 import subprocess
 import sys
 from dataclasses import dataclass, replace
+from functools import partial
 
 from figures import Figure, record
 from generator import HERE, MissingTool, build
@@ -60,44 +61,44 @@ class Case:
     is_quick: bool = True
 
 
-def all_to_all(clients: int, *servers: Server, secure: bool = False) -> list[Case]:
-    """Each client sends to all; fewer messages under way where a round of them takes seconds."""
+def cases(
+    kind: str,
+    *servers: Server,
+    clients: int,
+    senders: int,
+    depth: int = 4,
+    secure: bool = False,
+    is_quick: bool = True,
+) -> list[Case]:
+    """Measure the same of several servers."""
     return [
         Case(
-            name=f"all to all, {clients}{', wss' * secure}",
+            name=f"{kind}, {clients}{', wss' * secure}",
             server=server,
             clients=clients,
-            senders=clients,
-            depth=2 if server is WEBSOCKETS else 4,
+            senders=senders,
+            depth=depth,
             secure=secure,
-            is_quick=not secure,
+            is_quick=is_quick,
         )
         for server in servers
     ]
 
 
-def one_to_many(clients: int, *servers: Server, secure: bool) -> list[Case]:
-    """One client sends to all, one message at a time."""
-    return [
-        Case(
-            name=f"one to many, {clients}{', wss' * secure}",
-            server=server,
-            clients=clients,
-            senders=1,
-            depth=1,
-            secure=secure,
-            is_quick=secure and server is not WEBSOCKETS,
-        )
-        for server in servers
-    ]
+_100 = partial(cases, "all to all", clients=100, senders=100)
+_1000 = partial(cases, "all to all", clients=1000, senders=1000)
+_5000 = partial(cases, "one to many", clients=5000, senders=1, depth=1)
 
-
+# Fewer messages under way where a server takes seconds for a round of them.
 CASES = [
-    *all_to_all(100, WEBSOCKETS, GATEMAN, GATEMAN_2),
-    *all_to_all(100, WEBSOCKETS, GATEMAN, secure=True),
-    *all_to_all(1000, GATEMAN, GATEMAN_2),
-    *one_to_many(5000, WEBSOCKETS, BARE, GATEMAN, secure=False),
-    *one_to_many(5000, WEBSOCKETS, BARE, GATEMAN, secure=True),
+    *_100(WEBSOCKETS, depth=2),
+    *_100(GATEMAN, GATEMAN_2),
+    *_100(WEBSOCKETS, depth=2, secure=True, is_quick=False),
+    *_100(GATEMAN, secure=True, is_quick=False),
+    *_1000(GATEMAN, GATEMAN_2),
+    *_5000(WEBSOCKETS, BARE, GATEMAN, is_quick=False),
+    *_5000(WEBSOCKETS, secure=True, is_quick=False),
+    *_5000(BARE, GATEMAN, secure=True),
 ]
 
 

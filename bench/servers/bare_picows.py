@@ -1,7 +1,7 @@
 """
-The engine alone, as a user of picows would write an echo: our ceiling.
+The engine alone, as a user of picows would write an echo.
 
-Plain asyncio with aiofastnet's transports, as gateman runs it. Every default is picows' own. With
+Plain asyncio with aiofastnet's transports. Every default is picows' own. With
 ``--str`` text is handed over as ``str``, as applications want it, and not as the bytes that came.
 """
 

@@ -134,8 +134,8 @@ class Station:
                 async with asyncio.timeout_at(patient_until if bus.is_connected else 0):
                     for one in routed:
                         await one
-        except asyncio.CancelledError:
-            # Who is told to end here calls no `stop`, and the bus may be connected by now.
+        except BaseException:
+            # Told to end, or refused: nobody calls `stop`, and the bus may be connected by now.
             await bus.stop()
             raise
         self._post = Post(

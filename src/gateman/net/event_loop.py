@@ -26,9 +26,9 @@ from contextvars import Context, copy_context
 from selectors import EVENT_READ, EVENT_WRITE, EpollSelector, SelectorKey
 from typing import Any, TypeVarTuple, Unpack
 
-# Few enough for the caches: with 10 000 connections that all talk, 1.16 of the messages that
-# asyncio's way makes, 1.06 if it were all at once (bench/growth.py). Enough for a hub, which joins
-# what it writes in a turn: 128 at once are three quarters of its deliveries (bench/fanout.py).
+# Few enough for the caches: with 10 000 connections that all talk, 256 to 1024 at once make 1.15 to
+# 1.17 of the messages that asyncio's way makes, and all at once 0.96 of what 256 do. Enough for a
+# hub, which joins what it writes in a turn: with 128, 1000 clients had 0.7 of the deliveries.
 MAX_READY_COUNT = 512
 
 _IN = select.EPOLLIN
