@@ -10,12 +10,14 @@ from websockets.exceptions import ConnectionClosed
 from gateman.bus import Cause, Gap
 from gateman.bus.local import local_bus
 from gateman.bus.memory import Broker, MemoryBus
+from gateman.bus.nats import nats_bus
 from gateman.bus.router_wire import HELLO
 from gateman.cluster.hub import Hub, hub
 from gateman.errors import BusError, ConfigError, EnvelopeError, HubError, UnknownClient
 
 from ..support.cluster import alone, cluster, node
 from ..support.loop import eventually, on_loop
+from ..support.nats import nats_server
 
 END = "end"
 
@@ -464,3 +466,18 @@ async def test_who_is_told_to_end_while_it_starts_leaves_no_connection(tmp_path:
     assert not bus.is_connected
     await ended.wait()
     router.close()
+
+
+@on_loop
+async def test_who_is_refused_leaves_no_connection(tmp_path: Path) -> None:
+    """Whatever it wants to hear: a program that tries again would collect connections."""
+    config = (
+        'authorization { default_permissions: {subscribe: "nothing"},'
+        " users: [{user: anna, password: x}] }"
+    )
+    with nats_server(tmp_path, config) as server:
+        bus = nats_bus(server.url, user="anna", password="x")
+        with pytest.raises(BusError, match="it refuses: Permissions Violation"):
+            await Hub().start(bus, needs_bus=True)
+
+        assert not bus.is_connected
