@@ -23,9 +23,6 @@ OF_THE_WHOLE = {
     "test_exports.py",
 }
 
-# Lines; every god class of this field was once a file of 500 lines that nobody minded.
-MAX_FILE_LENGTH = 500
-
 DRAWERS = {"common", "helpers", "misc", "shared", "tools", "util", "utils"}
 
 
@@ -53,18 +50,6 @@ def test_every_test_file_has_its_module() -> None:
     }
 
     assert sorted(orphans - OF_THE_WHOLE) == []
-
-
-def test_no_file_is_long() -> None:
-    """A file that grows past the limit is two things."""
-    long = [
-        f"{path.relative_to(ROOT)}: {length} lines"
-        for folder in (PACKAGE, TESTS)
-        for path in folder.rglob("*.py")
-        if (length := len(path.read_text().splitlines())) > MAX_FILE_LENGTH
-    ]
-
-    assert sorted(long) == []
 
 
 def test_no_module_is_a_drawer() -> None:

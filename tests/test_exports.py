@@ -26,6 +26,21 @@ def test_every_name_is_documented() -> None:
     assert silent == []
 
 
+def test_every_public_method_is_documented() -> None:
+    """So are the methods and properties of what is exported, inherited ones too."""
+    silent = [
+        f"{name}.{member}"
+        for name in gateman.__all__
+        if inspect.isclass(owner := getattr(gateman, name))
+        for member, value in inspect.getmembers(owner)
+        if not member.startswith("_")
+        and (callable(value) or isinstance(value, property))
+        and not inspect.getdoc(value)
+    ]
+
+    assert silent == []
+
+
 def test_version_is_that_of_the_package() -> None:
     """The version is the same wherever it is asked for."""
     project = tomllib.loads(PYPROJECT.read_text())["project"]
