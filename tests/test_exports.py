@@ -34,7 +34,7 @@ def test_every_public_method_is_documented() -> None:
         if inspect.isclass(owner := getattr(gateman, name))
         for member, value in inspect.getmembers(owner)
         if not member.startswith("_")
-        and (callable(value) or isinstance(value, property))
+        and (inspect.isroutine(value) or isinstance(value, property))
         and not inspect.getdoc(value)
     ]
 
