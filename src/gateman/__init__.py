@@ -40,6 +40,7 @@ __version__ = "0.1.0"
 
 
 def _run_all(workers: list[Declared]) -> None:
+    """Do what the command line says with what was declared; ``Worker.run_all`` calls this."""
     # Imported here: a process that only serves never needs the commands.
     from .cli.program import run
 
