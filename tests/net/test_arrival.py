@@ -14,6 +14,7 @@ from gateman.net.admission import TOO_MANY, Admission
 from gateman.net.arrival import Arrival, Entrance, Visitor
 from gateman.net.forwarded import TrustedProxies
 from gateman.options import Limits
+from tests.support.certificates import Issued
 from tests.support.loop import eventually, on_loop, turns
 from tests.support.preambles import (
     arriving,
@@ -22,7 +23,15 @@ from tests.support.preambles import (
     v1,
     v2,
 )
-from tests.support.raw import EOF, RESET, RawClient, handshake
+from tests.support.raw import (
+    CLOSE,
+    EOF,
+    RESET,
+    TEXT,
+    close_payload,
+    frame,
+    handshake,
+)
 from tests.support.server import Journal, Server, authority, ssl_options
 from tests.support.tickets import admission, serve_counted
 
@@ -275,27 +284,89 @@ async def test_malformed_hello_is_openssl_s_to_refuse(record: bytes) -> None:
         assert only_line(server).startswith("worker: a TLS handshake failed: ")
 
 
+# All that a client may have written before its handshake was judged: more than one read takes.
+EARLY = handshake() + frame(TEXT, bytes(1000)) * 60 + frame(CLOSE, close_payload(1000))
+
+
+class HastyClient:
+    """
+    A client that sends its last handshake flight and application data in one write.
+
+    Attributes:
+        resumed: For each connection, whether it resumed the session of the one before.
+    """
+
+    def __init__(self, port: int, issued: Issued, version: ssl.TLSVersion) -> None:
+        self._address = ("127.0.0.1", port)
+        self._context = authority().trusting_client()
+        self._context.minimum_version = self._context.maximum_version = version
+        self._context.load_cert_chain(issued.certificate, issued.key)
+        self._session: ssl.SSLSession | None = None
+        self.resumed: list[bool] = []
+
+    def attack(self) -> bytes:
+        """Connect, send everything, and read all application data that comes back."""
+        incoming, outgoing = ssl.MemoryBIO(), ssl.MemoryBIO()
+        tls = self._context.wrap_bio(
+            incoming, outgoing, server_hostname="localhost", session=self._session
+        )
+        answer = b""
+        with (
+            socket.create_connection(self._address, timeout=10) as plain,
+            # The end may be a reset.
+            contextlib.suppress(ConnectionError),
+        ):
+            while not _is_done(tls):
+                plain.sendall(outgoing.read())
+                incoming.write(plain.recv(1 << 16))
+            tls.write(EARLY)
+            plain.sendall(outgoing.read())
+            while data := plain.recv(1 << 16):
+                incoming.write(data)
+                with contextlib.suppress(ssl.SSLWantReadError, ssl.SSLZeroReturnError):
+                    while part := tls.read(1 << 16):
+                        answer += part
+        self._session = tls.session or self._session
+        self.resumed.append(bool(tls.session_reused))
+        return answer
+
+
+def _is_done(tls: ssl.SSLObject) -> bool:
+    try:
+        tls.do_handshake()
+    except ssl.SSLWantReadError:
+        return False
+    # TLS 1.2 and resumed 1.3: the last flight is still to be written.
+    return True
+
+
+@pytest.mark.parametrize("version", [ssl.TLSVersion.TLSv1_2, ssl.TLSVersion.TLSv1_3])
 @on_loop
-async def test_client_of_another_certificate_is_not_heard(tmp_path: Path) -> None:
-    """Where one certificate is pinned, another of the same authority does not do."""
+async def test_client_of_another_certificate_is_not_heard(
+    tmp_path: Path, version: ssl.TLSVersion
+) -> None:
+    """Not a byte of what it wrote is read, however early it came; the pinned one is served."""
     ours = authority().issue(tmp_path, "me@example.test", stem="ours")
     other = authority().issue(tmp_path, "you@example.test", stem="other")
     pinned = hashlib.sha256(ours.der).hexdigest()
     options = ssl_options(verify_peer=True, cafile=ours.authority, peer_fingerprint=pinned)
-    async with serve_counted(context={"ssl": options}, secure=True) as server:
-        statuses = []
-        for issued in (ours, other):
-            context = authority().trusting_client()
-            context.load_cert_chain(issued.certificate, issued.key)
-            client = await RawClient.connect(server.address, tls=context)
-            client.push(handshake())
-            with contextlib.suppress(asyncio.IncompleteReadError, OSError):
-                statuses.append(await client.read(12))
-            await client.close()
+    journal = Journal()
+    async with serve_counted(
+        context={"ssl": options}, secure=True, **journal.callbacks()
+    ) as server:
+        attacker = HastyClient(server.port, other, version)
+        answers = [await asyncio.to_thread(attacker.attack) for _ in range(8)]
 
-        assert statuses == [b"HTTP/1.1 101"]
-        assert server.service.counts["peer_fingerprint"] == 1
+        assert answers == [b""] * 8
+        assert journal.entries == []
+        assert server.service.counts == {"peer_fingerprint": 8}
         assert "is not the one that ssl.peer_fingerprint names" in only_line(server)
+
+        friend = HastyClient(server.port, ours, version)
+        answers = [await asyncio.to_thread(friend.attack) for _ in range(2)]
+        assert [answer[:12] for answer in answers] == [b"HTTP/1.1 101"] * 2
+        assert friend.resumed == [False, True]
+        assert len(journal.of("on_message")) == 2 * 60
 
 
 # Arrivals by themselves.

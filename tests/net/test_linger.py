@@ -7,10 +7,11 @@ from typing import Any
 import aiofastnet
 import pytest
 
+from gateman import Connection, Request
 from gateman.net.linger import linger
 from tests.support.loop import on_loop, turns
-from tests.support.raw import EOF, RawClient
-from tests.support.server import authority, certificate
+from tests.support.raw import EOF, TEXT, RawClient, frame, handshake
+from tests.support.server import authority, certificate, serve
 
 LARGE = bytes(3_000_000)
 
@@ -116,3 +117,22 @@ async def test_connection_that_is_gone_already_is_lost(*, secure: bool) -> None:
     linger(transport, peer.lost.set)
     await peer.lost.wait()
     await client.close()
+
+
+@both
+@pytest.mark.parametrize("where", ["on_websocket_connect", "on_message"])
+@on_loop
+async def test_abort_while_the_peer_sends_is_no_error(where: str, *, secure: bool) -> None:
+    """The rest of what the peer sends is not read, and nothing is logged as our fault."""
+
+    def end(connection: Connection, _: Request | str | bytes) -> None:
+        connection.destroy()
+
+    callbacks: dict[str, Any] = {where: end}
+    async with serve(secure=secure, **callbacks) as server:
+        for _ in range(4):
+            client = await server.connect()
+            client.push(handshake() + frame(TEXT, bytes(4000)) * 40)
+            await client.read_end()
+
+        assert server.lines() == []

@@ -26,6 +26,7 @@ from .admission import Refusal, Ticket
 from .alert import LoopWithAlerts
 from .events import Events
 from .forwarded import UNIX, TrustedProxies
+from .linger import abort
 from .preamble import (
     MAX_HELLO_SIZE,
     MAX_PROXY_SIZE,
@@ -391,9 +392,9 @@ class Arrival:
         loop: Any = LoopWithAlerts(self._loop)
         remaining = self._visitor.deadline_at - self._loop.time()
         try:
-            transport, _ = await aiofastnet.connect_accepted_socket(
+            await aiofastnet.connect_accepted_socket(
                 loop,
-                lambda: self._entrance.front(self._visitor),
+                lambda: _PeerCheck(self._entrance, self._visitor),
                 self._sock,
                 ssl=context,
                 ssl_handshake_timeout=max(remaining, 0.001),
@@ -408,19 +409,46 @@ class Arrival:
             self._sock.close()
             self._visitor.ticket.leave()
             raise
-        if self._entrance.contexts is not None:
-            shown = transport.get_extra_info("ssl_object").getpeercert(True)
-            if not self._entrance.contexts.check_peer(shown):
-                self._entrance.events.noticed(
-                    "peer_fingerprint",
-                    "a client's certificate is not the one that ssl.peer_fingerprint names",
-                )
-                transport.abort()
 
     def _failed(self, error: OSError) -> None:
         self._sock.close()
         self._visitor.ticket.leave()
         self._entrance.events.noticed(*explain(error))
+
+
+class _PeerCheck(asyncio.Protocol):
+    """
+    Decides whether a peer may stay, when its TLS handshake is done; then the front takes over.
+
+    The only place for such a decision. A TLS 1.3 client may send application data together with
+    its certificate, and the transport reads on in the same turn of the loop: after the handshake
+    was awaited, that data has already been handled.
+    """
+
+    __slots__ = ("_entrance", "_visitor")
+
+    def __init__(self, entrance: Entrance, visitor: Visitor) -> None:
+        self._entrance = entrance
+        self._visitor = visitor
+
+    def connection_made(self, transport: Any) -> None:
+        """Judge the peer; aiofastnet calls this before it reads any application data."""
+        contexts = self._entrance.contexts
+        shown = transport.get_extra_info("ssl_object").getpeercert(True)
+        if contexts is None or contexts.check_peer(shown):
+            front = self._entrance.front(self._visitor)
+            transport.set_protocol(front)
+            front.connection_made(transport)
+            return
+        self._entrance.events.noticed(
+            "peer_fingerprint",
+            "a client's certificate is not the one that ssl.peer_fingerprint names",
+        )
+        abort(transport)
+
+    def connection_lost(self, _exc: BaseException | None) -> None:
+        """Count out a peer that was refused: the front has never heard of it."""
+        self._visitor.ticket.leave()
 
 
 def _has_ended(sock: socket.socket) -> bool:

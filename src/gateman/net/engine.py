@@ -21,7 +21,7 @@ from ..websocket.close import CloseCode, parse_close
 from ..websocket.deflate import Agreement
 from ..websocket.encoding import Opcode, encode_frame
 from .events import Wiring
-from .linger import linger
+from .linger import abort, linger
 from .outbox import Outbox
 from .seat import LARGE_SIZE, Seat, received_close
 from .surroundings import Surroundings
@@ -277,7 +277,7 @@ class Engine(WSListener):
             self._verdict = (code, reason)
             self._stop()
             self._wiring.events.closing(self._connection)
-        self._transport.abort()
+        abort(self._transport)
 
     def pause(self, reason: int) -> None:
         """Stop reading for one more reason; a closing handshake is read in any case."""

@@ -31,7 +31,7 @@ from .arrival import UNEXPECTED_PROXY_HEADER, Visitor
 from .door import Door
 from .engine import Engine
 from .forwarded import UNIX, client_address
-from .linger import linger
+from .linger import abort, linger
 from .preamble import TLS_ALERT, looks_like_proxy, looks_like_tls
 
 # RFC 6455, section 4.2.2: what the 101 says of itself.
@@ -151,7 +151,7 @@ class Handshake(asyncio.BufferedProtocol):
         """End the TCP connection at once."""
         self._verdict = (code, reason)
         self._stage = _Stage.ENDING
-        self._transport.abort()
+        abort(self._transport)
 
     def pause(self, reason: int) -> None:
         """Take note for the engine: the request has to be read in any case."""
@@ -351,7 +351,7 @@ class Handshake(asyncio.BufferedProtocol):
         if self._open_connection().state is State.CONNECTING:
             # Half made, the engine would not report the end.
             self._transport.set_protocol(self)
-        self._transport.abort()
+        abort(self._transport)
 
     def _response_headers(self, connection: Connection, request: Request) -> list[tuple[str, str]]:
         headers = list(connection.response_headers.items())
