@@ -149,6 +149,7 @@ def master(
     command: Sequence[str] | None = None,
     environment: Mapping[str, str] | None = None,
     listens: bool = True,
+    cwd: Path | None = None,
     **options: Any,
 ) -> Iterator[Master]:
     """
@@ -156,11 +157,12 @@ def master(
 
     Args:
         script: The program.
-        folder: Where it is written, as ``server.py``, and run.
+        folder: Where it is written, as ``server.py``, and run unless ``cwd`` says otherwise.
         words: Its arguments.
         command: How it is started in place of ``python server.py``.
         environment: More variables.
         listens: Whether to wait until it listens.
+        cwd: The working directory.
         options: Of the process; see :class:`subprocess.Popen`.
 
     Yields:
@@ -172,7 +174,7 @@ def master(
     variables.pop("XDG_RUNTIME_DIR", None)
     process = subprocess.Popen(
         [*(command or (sys.executable, str(path))), *words],
-        cwd=folder,
+        cwd=cwd or folder,
         env=variables,
         stdin=subprocess.DEVNULL,
         stdout=subprocess.DEVNULL,

@@ -15,7 +15,7 @@ import pytest
 from websockets.sync.client import connect, unix_connect
 
 from tests.support.certificates import Authority, for_threads
-from tests.support.master import BOTH, GATEMAN, Master, echo, master, open_to, until
+from tests.support.master import BOTH, GATEMAN, Master, echo, master, open_to, run, until
 from tests.support.server import authority
 from tests.support.visitors import replaced
 
@@ -302,3 +302,25 @@ def _programs(pid: int, *, is_zombie: bool | None = None) -> list[str]:
         if is_zombie is None or (rest[0] == "Z") == is_zombie:
             names.append(head.partition("(")[2])
     return names
+
+
+# The working directory.
+
+
+def test_modules_of_the_working_directory_are_not_imported(tmp_path: Path) -> None:
+    """Root may type a command in any folder: nothing that lies there runs in a process of ours."""
+    folder, hostile = tmp_path / "service", tmp_path / "hostile"
+    folder.mkdir()
+    hostile.mkdir()
+    ran = tmp_path / "ran"
+    names = ("argparse", "asyncio", "click", "gateman", "json", "logging", "msgspec", "signal")
+    for name in names:
+        (hostile / f"{name}.py").write_text(f"open({str(ran)!r}, 'a').write('{name} ')\n")
+    gateman = [str(Path(sys.executable).with_name("gateman"))]
+    script = str(folder / "server.py")
+    command = [*gateman, "start", script]
+    with master(echo(), folder, command=command, cwd=hostile) as service:
+        for words in (["status", script], ["push", "--all", "hi", "--service", script]):
+            assert run([*gateman, *words], hostile).returncode == 0
+        assert service.status()["ok"]
+        assert not ran.exists(), ran.read_text()

@@ -154,4 +154,5 @@ def _command(fd: int, identities: Sequence[Identity]) -> list[str]:
     )
     users = [f"--as={one.uid}:{one.gid}" for one in identities]
     options = interpreter_options(sys.orig_argv)
-    return [sys.executable, *options, "-c", code, "--fd", str(fd), *users]
+    # -P: a module of the working directory would run as the master's user, which may be root.
+    return [sys.executable, *options, "-P", "-c", code, "--fd", str(fd), *users]
