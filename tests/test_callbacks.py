@@ -1,13 +1,13 @@
 """Callbacks: what can be one, what is refused with which sentence, and what is async."""
 
-from collections.abc import AsyncIterator, Iterator
-from functools import partial
+from collections.abc import AsyncIterator, Callable, Iterator
+from functools import partial, wraps
 from typing import Any
 
 import pytest
 
-from gateman.callbacks import SIGNATURES, check, is_async
-from gateman.errors import ConfigError
+from gateman.callbacks import SIGNATURES, check, is_async, wrong_result
+from gateman.errors import ConfigError, Refuse
 
 
 def plain(connection: object, message: object) -> None:
@@ -127,6 +127,40 @@ def test_functions_of_every_kind(function: object, *, expected: bool) -> None:
     check("on_message", function)
 
     assert is_async(function) is expected
+
+
+@pytest.mark.parametrize("wrap", [wraps(coroutine), lambda _: wraps(partial(coroutine))(greedy)])
+def test_decorated_coroutines_are_async(wrap: Callable[[Any], Any]) -> None:
+    """A decorator of plain Python hides that its function has to be awaited."""
+
+    def log(*args: Any) -> Any:
+        return coroutine(*args)
+
+    assert is_async(wrap(log))
+
+
+IN = "raise Refuse(403) to refuse a client, and return nothing to let it in."
+ELSEWHERE = "raise Refuse(403) in the callback that gets the request."
+
+
+@pytest.mark.parametrize(
+    ("result", "deciding", "other"),
+    [
+        (None, "", ""),
+        (True, "", ""),
+        (False, f"f returned False: {IN}", f"f returned False, which refuses nobody: {ELSEWHERE}"),
+        (0, f"f returned a int: {IN}", ""),
+        ("", f"f returned a str: {IN}", ""),
+        (403, f"f returned a int: {IN}", ""),
+        (Refuse(), f"f returned a Refuse: {IN}", ""),
+        ((), f"f returned a tuple: {IN}", ""),
+    ],
+)
+def test_only_nothing_and_true_let_a_client_in(result: object, deciding: str, other: str) -> None:
+    """A callback that means to refuse by what it returns lets nobody in; others may return."""
+    found = [wrong_result("f", result, decides=decides) for decides in (True, False)]
+
+    assert [str(error) if error else "" for error in found] == [deciding, other]
 
 
 WANTED = "on_message is called with (connection, message), but"

@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from gateman import Connection, Sent, State
+from gateman import Connection, Refuse, Sent, State
 from tests.support.loop import eventually, on_loop, turns
 from tests.support.raw import BINARY, CLOSE, TEXT, RawClient, frame, handshake
 from tests.support.server import Journal, Server, serve
@@ -321,6 +321,98 @@ async def test_failing_callback_costs_its_connection(
         (line,) = [line for line in server.lines() if "was dropped" not in line]
         assert line.startswith(f"{name} raised LookupError for <Connection 2 ")
         assert line.endswith("<- LookupError('lost')")
+
+
+async def later(result: object) -> object:
+    """Give a result that has to be awaited."""
+    await turns(2)
+    return result
+
+
+@pytest.mark.parametrize("kind", ["plain", "async", "hidden async", "task"])
+@pytest.mark.parametrize("result", [False, 0, "no", Refuse(403)], ids=repr)
+@on_loop
+async def test_who_is_refused_by_what_a_callback_returns_is_not_let_in(
+    result: object, kind: str
+) -> None:
+    """A user of other libraries writes ``return False``; the log says what to write here."""
+    journal = Journal()
+
+    async def decide(_connection: Connection, _request: object) -> object:
+        return await later(result)
+
+    functions: dict[str, Callable[..., Any]] = {
+        "plain": lambda _connection, _request: result,
+        "async": decide,
+        "hidden async": lambda _connection, _request: later(result),
+        "task": lambda _connection, _request: asyncio.create_task(later(result)),
+    }
+    callbacks = journal.callbacks(on_websocket_connect=functions[kind])
+    async with serve(**callbacks) as server:
+        assert (await server.ask(handshake())).status == 500
+        await journal.until("on_close")
+
+        assert journal.of("on_open") == []
+        (line,) = server.lines()
+        returned = "False" if result is False else f"a {type(result).__name__}"
+        assert line.endswith(
+            f" is closed: on_websocket_connect returned {returned}: raise Refuse(403) to refuse a"
+            " client, and return nothing to let it in."
+        )
+
+
+@pytest.mark.parametrize("result", [None, True])
+@pytest.mark.parametrize("is_async", [False, True])
+@on_loop
+async def test_nothing_and_true_let_a_client_in(result: object, *, is_async: bool) -> None:
+    """An expression that tells whether a token is right can stand there."""
+
+    def decide(_connection: Connection, _request: object) -> object:
+        return later(result) if is_async else result
+
+    async with serve(on_websocket_connect=decide) as server, server.client() as client:
+        await (await client.ping())
+
+
+@pytest.mark.parametrize("is_async", [False, True])
+@pytest.mark.parametrize("name", ["on_connect", "on_open"])
+@on_loop
+async def test_false_of_a_callback_that_refuses_nobody_ends_the_connection(
+    name: str, *, is_async: bool
+) -> None:
+    """It may have been meant to."""
+    journal = Journal()
+    callbacks = journal.callbacks(
+        **{name: lambda _connection: later(False) if is_async else False}  # noqa: FBT003
+    )
+    async with serve(**callbacks) as server:
+        client = await server.connect()
+        await client.send(handshake())
+        await client.read_end()
+        await journal.until("on_close")
+
+        assert server.lines()[0].endswith(
+            f" is closed: {name} returned False, which refuses nobody: raise Refuse(403) in the"
+            " callback that gets the request."
+        )
+
+
+@on_loop
+async def test_coroutine_behind_a_plain_callback_is_awaited() -> None:
+    """In its order, as if it were declared ``async``."""
+    journal = Journal()
+
+    async def open_later() -> None:
+        await turns(3)
+        journal.note("on_open", "ends")
+
+    callbacks = journal.callbacks(on_open=lambda _connection: open_later())
+    async with serve(**callbacks) as server:
+        client = await server.open()
+        await client.send_close(1000)
+        await journal.until("on_close")
+
+        assert journal.entries[-2:] == [("on_open", "ends"), ("on_close", 1000, "")]
 
 
 @on_loop

@@ -88,9 +88,37 @@ def is_async(function: object) -> bool:
     """
     while isinstance(function, partial):
         function = function.func
+    # A decorator hides an `async def` behind a plain function; functools.wraps leaves a trace.
+    function = inspect.unwrap(function) if callable(function) else function
     # Of the type: a class whose instances are callable is itself called to make one.
     return inspect.iscoroutinefunction(function) or inspect.iscoroutinefunction(
         getattr(type(function), "__call__", None)  # noqa: B004 - the method itself is asked about
+    )
+
+
+def wrong_result(name: str, result: object, *, decides: bool) -> ConfigError | None:
+    """
+    Judge what a callback returned; whoever means to refuse a client must not let it in.
+
+    Args:
+        name: The callback's name.
+        result: What it returned, awaited.
+        decides: Whether it is the one that may refuse; then only None and True let a client in.
+
+    Returns:
+        The mistake, or ``None``.
+    """
+    if result is None or (result is not False and not decides) or result is True:
+        return None
+    returned = "False" if result is False else f"a {type(result).__name__}"
+    if decides:
+        return ConfigError(
+            f"{name} returned {returned}",
+            "raise Refuse(403) to refuse a client, and return nothing to let it in",
+        )
+    return ConfigError(
+        f"{name} returned {returned}, which refuses nobody",
+        "raise Refuse(403) in the callback that gets the request",
     )
 
 

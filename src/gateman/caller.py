@@ -16,7 +16,7 @@ from contextvars import copy_context
 from types import CoroutineType
 from typing import Any
 
-from .callbacks import Function, is_async
+from .callbacks import Function, is_async, wrong_result
 from .connection import Connection, State
 from .errors import Refuse
 from .faults import Faults
@@ -33,6 +33,10 @@ _BEFORE_MESSAGES = (
     "on_buffer_full",
     "on_buffer_drain",
 )
+
+# The one that decides whether a client may come in, and those that could be taken for it.
+_ASKING = "on_websocket_connect"
+_ARRIVING = ("on_connect", "on_open")
 
 
 class Caller:
@@ -90,12 +94,18 @@ class Caller:
         if function is None:
             return
         if name in self._async or self._mailboxes.is_busy(connection):
-            self._mailboxes.put(connection, (function, (connection, *args), None))
+            self._mailboxes.put(connection, (name, function, (connection, *args), None))
         else:
             try:
-                function(connection, *args)
+                result = function(connection, *args)
             except Exception as error:  # noqa: BLE001 - an application's fault is its own
                 self.failed(connection, error, name)
+            else:
+                if isinstance(result, CoroutineType):
+                    # Of an `async def` behind a plain function.
+                    self._mailboxes.put(connection, (name, lambda: result, (), None))
+                elif result is False:
+                    self._took(connection, name, result)
 
     def ask(self, connection: Connection, then: Then) -> None:
         """
@@ -105,21 +115,25 @@ class Caller:
             connection: The connection, with its request.
             then: Gets ``None``, the ``Refuse`` or what else was raised.
         """
-        function = self._functions.get("on_websocket_connect")
+        function = self._functions.get(_ASKING)
         if function is not None:
             args = (connection, connection.request)
-            if "on_websocket_connect" in self._async or self._mailboxes.is_busy(connection):
-                self._mailboxes.put(connection, (function, args, then))
+            if _ASKING in self._async or self._mailboxes.is_busy(connection):
+                self._mailboxes.put(connection, (_ASKING, function, args, then))
                 return
             try:
-                function(*args)
+                result = function(*args)
             except Exception as error:  # noqa: BLE001 - an application's fault is its own
                 self._refused(connection, error, then)
                 return
+            if result is not None and inspect.isawaitable(result):
+                self._mailboxes.put(connection, (_ASKING, lambda: result, (), then))
+                return
+            self._answered(connection, result, then)
         elif self._mailboxes.is_busy(connection):
-            self._mailboxes.put(connection, (_ignore, (), then))
-            return
-        then(None)
+            self._mailboxes.put(connection, (_ASKING, _ignore, (), then))
+        else:
+            then(None)
 
     def begin(self) -> None:
         """Keep the context variables that ``on_worker_start`` has set, for all connections."""
@@ -139,7 +153,7 @@ class Caller:
             self.call("on_error", connection, error)
         if connection.state is State.OPEN:
             connection.close(1011, "internal error")
-        elif connection.state is State.CONNECTING and name != "on_websocket_connect":
+        elif connection.state is State.CONNECTING and name != _ASKING:
             connection.destroy()
 
     def forget_messages(self, connection: Connection) -> None:
@@ -170,46 +184,59 @@ class Caller:
 
     async def _handle(self, connection: Connection, letter: Letter) -> None:
         if isinstance(letter, tuple):
-            function, args, then = letter
+            name, function, args, then = letter
         else:
-            function, args, then = self._functions["on_message"], (connection, letter), None
+            name, args, then = "on_message", (connection, letter), None
+            function = self._functions[name]
         try:
             result = function(*args)
             # Of these two, only the first is quick.
             if isinstance(result, CoroutineType) or inspect.isawaitable(result):
-                await result
+                result = await result
         except asyncio.CancelledError as error:
             # If the process ends, nothing is owed to a connection but its on_close.
             if not self._mailboxes.cancelled(connection):
                 failure = RuntimeError("what it awaited was cancelled")
                 failure.__cause__ = error
-                self._raised(connection, failure, function, then)
+                self._raised(connection, failure, name, then)
         except Exception as error:  # noqa: BLE001 - an application's fault is its own
-            self._raised(connection, error, function, then)
+            self._raised(connection, error, name, then)
         else:
             if then is not None:
-                then(None)
+                self._answered(connection, result, then)
+            elif result is False:
+                self._took(connection, name, result)
 
     def _raised(
-        self, connection: Connection, error: Exception, function: Function, then: Then | None
+        self, connection: Connection, error: Exception, name: str, then: Then | None
     ) -> None:
         if then is None:
-            self.failed(connection, error, _name_of(function, self._functions))
+            self.failed(connection, error, name)
         else:
             self._refused(connection, error, then)
 
     def _is_on_close(self, letter: Letter) -> bool:
-        return isinstance(letter, tuple) and letter[0] is self._functions.get("on_close")
+        return isinstance(letter, tuple) and letter[0] == "on_close"
+
+    def _answered(self, connection: Connection, result: object, then: Then) -> None:
+        mistake = wrong_result(_ASKING, result, decides=True)
+        if mistake is None:
+            then(None)
+        else:
+            self._refused(connection, mistake, then)
+
+    def _took(self, connection: Connection, name: str, result: object) -> None:
+        """Judge what a callback returned at which a client may seem to be let in."""
+        if name in _ARRIVING:
+            mistake = wrong_result(name, result, decides=False)
+            if mistake is not None:
+                self.failed(connection, mistake, name)
 
     def _refused(self, connection: Connection, error: Exception, then: Then) -> None:
         if not isinstance(error, Refuse):
-            self.failed(connection, error, "on_websocket_connect")
+            self.failed(connection, error, _ASKING)
         then(error)
 
 
 def _ignore(*_args: object) -> None:
     """Stand in for a callback that nobody declared."""
-
-
-def _name_of(function: Function, functions: dict[str, Function]) -> str:
-    return next((name for name, known in functions.items() if known is function), "a callback")

@@ -277,7 +277,8 @@ class Refuse(GatemanError):
         if status not in range(300, 600):
             raise ConfigError(f"Refuse({status!r}) is no refusal", "use a status from 300 to 599")
         super().__init__(status, text)
-        self.status = status
+        # Of an HTTPStatus, and of 403.0.
+        self.status = int(status)
         self.text = text
         self.headers: Mapping[str, str] = dict(headers or {})
 

@@ -26,14 +26,16 @@ class Faults:
         Args:
             name: The callback's name.
             whom: The client that it was called for, which is closed for it.
-            error: What it raised.
+            error: What it raised; without a traceback, what else it did wrong.
         """
         self._counts["callback_failed"] += 1
         # By place: one bug in a hot handler fills no disk, and hides no other bug.
         line = self._sampled.line(
             place(error),
-            f"{name} raised {type(error).__name__} for {whom}, which is closed for it",
+            f"{name} raised {type(error).__name__} for {whom}, which is closed for it"
+            if error.__traceback__
+            else f"{whom} is closed: {error}",
             asyncio.get_running_loop().time(),
         )
         if line is not None:
-            logger.error(line, exc_info=error)
+            logger.error(line, exc_info=error if error.__traceback__ else None)

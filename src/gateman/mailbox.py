@@ -22,8 +22,8 @@ from .connection import PAUSED_BY_QUEUE, Connection, State
 
 Then = Callable[[Exception | None], None]
 
-Call = tuple[Function, tuple[Any, ...], Then | None]
-"""A callback, its arguments, and who asks what came of it."""
+Call = tuple[str, Function, tuple[Any, ...], Then | None]
+"""A callback's name, what to call, its arguments, and who asks what came of it."""
 
 Letter = str | bytes | Call
 """A message is its own letter: a peer can send 40 000 empty ones in one read."""

@@ -220,6 +220,47 @@ def test_who_is_refused_is_forgotten(error: Exception, answer: Answer) -> None:
 # Sessions and `current`.
 
 
+@pytest.mark.parametrize("is_async", [False, True])
+@pytest.mark.parametrize("result", [False, 0, "no", Refuse(403)], ids=repr)
+@on_loop
+async def test_who_is_refused_by_what_a_handler_returns_is_not_let_in(
+    result: object, caplog: pytest.LogCaptureFixture, *, is_async: bool
+) -> None:
+    """A user of other libraries writes ``return False``; the log says what to write here."""
+
+    async def later() -> object:
+        await turns(1)
+        return result
+
+    office = Office(on_connect=lambda *_: later() if is_async else result)
+    office.handle(Connect(ANN, 0, b"", "10.0.0.1", 1, HEAD))
+    await office.until(1)
+
+    assert office.results == [Result(1, None, Answer(500, "internal error"))]
+    assert office.handlers.guests == {}
+    returned = "False" if result is False else f"a {type(result).__name__}"
+    assert caplog.messages == [
+        f"{ANN} is closed: on_connect returned {returned}: raise Refuse(403) to refuse a client,"
+        " and return nothing to let it in."
+    ]
+
+
+@pytest.mark.parametrize("is_async", [False, True])
+@on_loop
+async def test_false_of_on_open_ends_the_client(*, is_async: bool) -> None:
+    """It may have been meant to."""
+
+    async def later() -> bool:
+        await turns(1)
+        return False
+
+    office = Office(on_open=lambda _: later() if is_async else False)
+    office.handle(adopt(ANN), Open(ANN))
+    await office.until(2)
+
+    assert office.closed == [ANN]
+
+
 @on_loop
 async def test_a_session_is_told_when_it_was_changed() -> None:
     """To what it is; empty when nothing is left in it."""

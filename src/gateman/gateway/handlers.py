@@ -17,7 +17,7 @@ from typing import Any
 
 import msgspec
 
-from ..callbacks import Function
+from ..callbacks import Function, wrong_result
 from ..cluster.names import ClientId
 from ..errors import Refuse
 from ..faults import Faults
@@ -309,8 +309,7 @@ class Handlers:
             async with self._announced(work) if is_careful else contextlib.nullcontext():
                 if running is None:
                     running = self._call(guest, work)
-                if running is not None:
-                    await running
+                result = None if running is None else await running
         except asyncio.CancelledError as error:
             if self._is_over:
                 raise
@@ -325,7 +324,7 @@ class Handlers:
             self._failed(guest, work, error)
         else:
             if running is not None:
-                self._done(guest, work)
+                self._returned(guest, work, result)
 
     # One.
 
@@ -350,10 +349,20 @@ class Handlers:
             # Mostly None, which `isawaitable` takes longest to see.
             if result is not None and inspect.isawaitable(result):
                 return result
-            self._done(guest, work)
+            self._returned(guest, work, result)
         finally:
             current.guest.reset(token)
         return None
+
+    def _returned(self, guest: Guest, work: Work, result: object) -> None:
+        kind = type(work.event)
+        mistake = None
+        if result is not None and kind in {Connect, Open}:
+            mistake = wrong_result(_NAMES[kind], result, decides=kind is Connect)
+        if mistake is None:
+            self._done(guest, work)
+        else:
+            self._failed(guest, work, mistake)
 
     def _done(self, guest: Guest, work: Work, answer: Answer | None = None) -> None:
         self.count += 1
