@@ -6,6 +6,7 @@ from typing import Any
 from .bus import Bus, open_bus
 from .errors import ConfigError
 from .listen import ListenAddress
+from .net.origins import parse_origin
 from .net.response import is_token
 from .options import Limits, SlowConsumer, Timeouts
 from .websocket.deflate import Deflate
@@ -38,22 +39,14 @@ def origins(value: Iterable[str] | None) -> frozenset[str] | None:
         value: What was assigned.
 
     Returns:
-        Lower-case origins; ``None`` for any.
+        Entries as :mod:`gateman.net.origins` has them; ``None`` for any.
 
     Raises:
         ConfigError: It is no list, or something in it is no origin.
     """
     if value is None:
         return None
-    origins = frozenset(_strings("allowed_origins", value))
-    for origin in origins:
-        # RFC 6454, section 6.2: scheme, host and port; "null" for pages without one.
-        if origin != "null" and ("://" not in origin or origin.count("/") > 2):
-            raise ConfigError(
-                f"{origin!r} in allowed_origins is no origin",
-                "write scheme and host, such as 'https://example.com'",
-            )
-    return frozenset(origin.lower() for origin in origins)
+    return frozenset(map(parse_origin, _strings("allowed_origins", value)))
 
 
 def subprotocols(value: Iterable[str]) -> tuple[str, ...]:

@@ -21,7 +21,7 @@ class Settings:
         limits: The limits.
         timeouts: The timeouts.
         trusted_proxies: Whose word on the client's address is believed.
-        allowed_origins: Lower-case origins, or ``None`` for any.
+        allowed_origins: As :mod:`gateman.net.origins` reads them; ``None`` for any.
         subprotocols: In order of preference.
         health_path: Where health checks are answered; ``None`` for nowhere.
         has_test_page: Whether ``/`` is the test page.

@@ -50,8 +50,9 @@ class Worker(Declared):
             ``Forwarded`` are believed; ``"unix"`` for clients of a unix socket. By default
             this machine.
         allowed_origins: The origins whose pages may connect, such as
-            ``["https://example.com"]``; ``None`` for any. Clients that send no ``Origin`` are
-            no browsers and always may (RFC 6455, section 10.2).
+            ``["https://example.com"]``, with ``*.`` for every subdomain and ``:*`` for every port;
+            ``None`` for any. Clients that send no ``Origin`` are no browsers and always may (RFC
+            6455, section 10.2).
         subprotocols: What the service speaks; the first that a client offers too is chosen.
         health_path: Answers health checks; ``None`` for nowhere.
         test_page: Whether ``/`` is a page to try the service with, in a browser.

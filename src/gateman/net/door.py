@@ -18,7 +18,7 @@ class Door:
         wiring: The worker's wiring.
         worker: What ``connection.worker`` is.
         admission: Counts who comes in.
-        allowed_origins: Lower-case origins, or ``None`` for any.
+        allowed_origins: As :mod:`gateman.net.origins` reads them; ``None`` for any.
         subprotocols: What the worker speaks, in its order of preference.
         trusted_proxies: Whose word on the client's address is believed.
         answer_plain: Answers a request that is no handshake.
@@ -55,7 +55,7 @@ class Door:
             wiring: The worker's wiring.
             worker: What ``connection.worker`` is.
             admission: Counts who comes in.
-            allowed_origins: Lower-case origins, or ``None`` for any.
+            allowed_origins: As :mod:`gateman.net.origins` reads them; ``None`` for any.
             subprotocols: What the worker speaks, in its order of preference.
             trusted_proxies: Whose word on the client's address is believed.
             answer_plain: Answers a request that is no handshake.

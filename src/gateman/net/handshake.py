@@ -32,6 +32,7 @@ from .door import Door
 from .engine import Engine
 from .forwarded import UNIX, client_address
 from .linger import abort, linger
+from .origins import is_allowed
 from .preamble import TLS_ALERT, looks_like_proxy, looks_like_tls
 
 # RFC 6455, section 4.2.2: what the 101 says of itself.
@@ -286,7 +287,7 @@ class Handshake(asyncio.BufferedProtocol):
         allowed = self._door.allowed_origins
         origin = request.origin
         # RFC 6455, section 10.2. No Origin means no browser, and no user's cookies to abuse.
-        if allowed is None or origin is None or origin.lower() in allowed:
+        if allowed is None or origin is None or is_allowed(origin, allowed):
             return
         self._door.wiring.events.noticed(
             "origin_refused",

@@ -5,7 +5,6 @@ The acceptor reads the name in the ClientHello before TLS starts, and selects th
 ``sni_callback`` is never used: under aiofastnet it ends the process with a segmentation fault.
 """
 
-import re
 import ssl
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -14,14 +13,11 @@ from typing import Self
 
 from . import certificate, trust
 from .certificate import Pair, ServerCertificate
+from .domain_names import wire_name
 from .ssl_context import make_context, notes
 from .ssl_options import Options
 
 _DEFAULT = ""  # no name that a client could ask for
-_NAME = re.compile(r"(\*\.)?([a-z0-9_-]{1,63}\.)*[a-z0-9_-]{1,63}")
-
-# Browsers keep these letters (IDNA 2008), Python's codec turns them into others (IDNA 2003).
-_UNSAFE_LETTERS = frozenset("ßς\u200c\u200d")
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -194,26 +190,3 @@ def _named_pairs(options: Options) -> dict[str, Pair]:
             )
         pairs[spelled] = Options.of_name(value, name=name, folder=options.folder).pair()
     return pairs
-
-
-def wire_name(name: object) -> str | None:
-    """
-    Spell a name as clients do: lower case, in A-labels, without a dot at its end.
-
-    Args:
-        name: A domain; its first label may be ``*``.
-
-    Returns:
-        The name on the wire, 1 to 253 bytes of ASCII; ``None`` if no client could ask for it, or
-        if browsers and Python spell it differently.
-
-    Source:
-        RFC 5890, section 2.3.2.1; RFC 6066, section 3.
-    """
-    if not isinstance(name, str) or not _UNSAFE_LETTERS.isdisjoint(name):
-        return None
-    try:
-        spelled = name.removesuffix(".").encode("idna").decode("ascii").lower()
-    except UnicodeError:
-        return None
-    return spelled if len(spelled) <= 253 and _NAME.fullmatch(spelled) else None

@@ -1,0 +1,48 @@
+"""Domain names: spelled as clients spell them, and compared with those of a certificate. PURE."""
+
+import re
+from collections.abc import Iterable
+
+_NAME = re.compile(r"(\*\.)?([a-z0-9_-]{1,63}\.)*[a-z0-9_-]{1,63}")
+
+# Browsers keep these letters (IDNA 2008), Python's codec turns them into others (IDNA 2003).
+_UNSAFE_LETTERS = frozenset("ßς\u200c\u200d")
+
+
+def wire_name(name: object) -> str | None:
+    """
+    Spell a name as clients do: lower case, in A-labels, without a dot at its end.
+
+    Args:
+        name: A domain; its first label may be ``*``.
+
+    Returns:
+        The name on the wire, 1 to 253 bytes of ASCII; ``None`` if no client could ask for it, or
+        if browsers and Python spell it differently.
+
+    Source:
+        RFC 5890, section 2.3.2.1; RFC 6066, section 3.
+    """
+    if not isinstance(name, str) or not _UNSAFE_LETTERS.isdisjoint(name):
+        return None
+    try:
+        spelled = name.removesuffix(".").encode("idna").decode("ascii").lower()
+    except UnicodeError:
+        return None
+    return spelled if len(spelled) <= 253 and _NAME.fullmatch(spelled) else None
+
+
+def is_named(name: str, certified: Iterable[str]) -> bool:
+    """
+    Tell whether a certificate is for a name.
+
+    Args:
+        name: What a client asks for, as it is on the wire.
+        certified: The certificate's names; ``*.`` stands for exactly one label.
+
+    Source:
+        RFC 9525, section 6.3.
+    """
+    _, _, parent = name.partition(".")
+    names = {one.lower() for one in certified}
+    return name in names or bool(parent and f"*.{parent}" in names)
