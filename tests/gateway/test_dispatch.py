@@ -138,7 +138,12 @@ def test_what_waits_for_a_process_goes_to_the_first() -> None:
 
 
 def test_a_process_that_leaves_gives_its_clients_away() -> None:
-    """At once those that have nothing there, the others with their last event."""
+    """
+    At once those that have nothing there, the others with their last event.
+
+    The process that leaves is told behind the one that takes over, so that a gateway that dies in
+    between leaves no client that neither knows.
+    """
     talk = Talk(A)
     talk.come(ANN, BOB)
     talk.say(BOB, b"1")
@@ -146,19 +151,37 @@ def test_a_process_that_leaves_gives_its_clients_away() -> None:
     talk.take()
     talk.dispatch.heard(A, LEAVING, 0)
     talk.say(BOB, b"2")
-    sign = Send(A, Events(1, 4, 6, []))
 
     assert talk.take() == [
-        sign,
-        Send(A, Released(1, 5)),
         Send(B, Events(2, 0, 1, [adopt(ANN)])),
+        Send(A, Released(1, 5, has_heir=True)),
+        Send(A, Events(1, 4, 6, [])),
     ]
     assert (talk.homes(), talk.dispatch.pending_count) == ({ANN: B, BOB: A}, 3)
     talk.done(A, 5)
     assert talk.take() == [
-        Send(A, Events(1, 5, 6, [])),
         Send(B, Events(2, 0, 2, [adopt(BOB), message(BOB, b"2")])),
+        Send(A, Events(1, 5, 6, [])),
     ]
+
+
+def test_a_process_that_leaves_is_told_whether_another_takes_over() -> None:
+    """Without one it has to tell of the ends of its clients; it hears when that changes."""
+    talk = Talk(A)
+    talk.come(ANN)
+    talk.take()
+    without, with_one = (Send(A, Released(1, 2, has_heir=has_heir)) for has_heir in (False, True))
+
+    talk.dispatch.heard(A, LEAVING, 0)
+    assert talk.take() == [without, Send(A, Events(1, 2, 3, []))]
+    talk.join(B)
+    assert talk.take() == [
+        Send(B, Events(2, 0, 1, [adopt(ANN)])),
+        with_one,
+        Send(B, Events(2, 0, 2, [])),
+    ]
+    talk.die(B)
+    assert talk.take()[1:] == [without]
 
 
 def test_who_is_refused_by_one_that_leaves_has_no_end() -> None:
@@ -415,7 +438,7 @@ def test_signs_of_life_and_questions() -> None:
         (1.5, []),
         (2.0, [sign]),
         (2.25, [Probe(A)]),
-        (3.0, [sign, Probe(A)]),
+        (3.0, [Probe(A), sign]),
     ]:
         talk.dispatch.tick(now)
         assert talk.take() == actions
@@ -489,7 +512,7 @@ def test_what_is_of_another_link_or_nobody_s_is_ignored() -> None:
         Begun(1, 9**9),
         Seek(),
         Events(1, 0, 1, []),
-        Released(1, 1),
+        Released(1, 1, has_heir=True),
     ):
         talk.dispatch.heard(A, parcel, 0)
         talk.dispatch.heard(B, parcel, 0)

@@ -6,11 +6,22 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from gateman.cluster.names import ClientId
+from gateman.cluster.names import ClientId, node_of
 from gateman.gateway.inbox import Inbox
 from gateman.gateway.link import MAX_BATCH_SIZE, WINDOW
-from gateman.gateway.parcels import EVENT_OVERHEAD, Answer, AnyEvent, Done, Events, Open, Result
+from gateman.gateway.parcels import (
+    EVENT_OVERHEAD,
+    Answer,
+    AnyEvent,
+    Done,
+    Events,
+    Open,
+    Released,
+    Result,
+)
 from tests.support.dispatching import Front, World
+
+ANN, BOB, EVE = (ClientId(f"gate-{number}") for number in range(3))
 
 # On a busy machine a few seconds.
 EXAMPLES = 3 * (settings.default or settings()).max_examples
@@ -164,17 +175,46 @@ def test_a_report_is_cut_into_parcels_that_a_bus_takes() -> None:
 def test_a_process_can_go_when_everything_was_handled_and_heard() -> None:
     """Otherwise somebody would handle it again."""
     inbox = Inbox(1)
-    assert inbox.is_idle(0)
+    assert not inbox.is_idle
+
+    inbox.release(Released(1, 1, has_heir=True))
+    assert not inbox.is_idle
 
     take(inbox, events(1, 1))
-    assert not inbox.is_idle(1)
+    assert not inbox.is_idle
 
     done(inbox, 1)
     list(inbox.report())
-    assert not inbox.is_idle(1)
+    assert not inbox.is_idle
 
-    take(inbox, events(2, 1, heard=1))
-    assert (inbox.is_idle(1), inbox.is_idle(2)) == (True, False)
+    take(inbox, events(2, 0, heard=1))
+    assert inbox.is_idle
+
+    inbox.release(Released(1, 2, has_heir=True))
+    assert not inbox.is_idle
+
+
+def test_a_client_is_another_s_when_its_gateway_knows_that_its_last_event_was_handled() -> None:
+    """Until then, and without another process, this one has to tell of its end."""
+    inbox = Inbox(1)
+    take(inbox, Events(1, 0, 1, [Open(ANN), Open(BOB)]))
+    released = Released(1, 2, has_heir=True)
+
+    def handed_over() -> list[ClientId]:
+        return inbox.handed_over([ANN, BOB, EVE])
+
+    done(inbox, 2)
+    list(inbox.report())
+    assert handed_over() == []
+    inbox.release(released)
+    assert handed_over() == [EVE]
+    take(inbox, events(3, 0, heard=1))
+    assert handed_over() == [BOB, EVE]
+    inbox.release(Released(1, 2, has_heir=False))
+    assert handed_over() == []
+    # Of what has not come, nobody knows whose it is.
+    inbox.release(Released(1, 3, has_heir=True))
+    assert handed_over() == []
 
 
 # With gateways, processes and a bus.
@@ -290,6 +330,27 @@ def test_everything_is_handled_exactly_once(world: World, script: list[Any]) -> 
     check(world)
 
     assert not any(world.aside.values())
+
+
+@settings(max_examples=EXAMPLES)
+@given(worlds, st.lists(steps, min_size=10, max_size=60), places)
+def test_each_client_of_a_gateway_that_dies_has_one_end(
+    world: World, script: list[Any], place: int
+) -> None:
+    """Whichever process tells of it: one that stays, or one that leaves."""
+    world.is_lossy = False
+    play(world, script)
+    for process in list(world.processes.values()):
+        process.work(100, is_said=False)
+    victim = list(world.fronts.values())[place % len(world.fronts)]
+    # Without any business process there is nobody to tell.
+    homes = {name: client.link for name, client in victim.dispatch.clients.items()}
+    world.kill_front(victim)
+
+    for client, handlings in world.handlings.items():
+        if node_of(client) == victim.node and client not in world.refused:
+            ends = [what for what, _ in handlings].count("close")
+            assert ends == 1 or (ends == 0 and homes[client] is None)
 
 
 @settings(max_examples=EXAMPLES)

@@ -260,8 +260,44 @@ async def test_who_was_with_a_gateway_that_died_has_an_end() -> None:
         assert sorted(there.journal.of("close")) == sorted(
             (one, 1006, "the gateway is gone") for one in names
         )
-        assert list(office.service._gates) == [front.node]  # noqa: SLF001
+        assert list(office.service._inboxes) == [front.node]  # noqa: SLF001
         assert list(office.service._handlers.guests) == [name]  # noqa: SLF001
+
+
+@pytest.mark.parametrize("how", ["killed", "stopped"])
+def test_the_end_of_a_client_is_told_by_the_process_that_has_it(how: str) -> None:
+    """A process that leaves tells only of those that no other has taken over yet."""
+    on_loop(_end_while_one_leaves)(how)
+
+
+async def _end_while_one_leaves(how: str) -> None:
+    may_end = asyncio.Event()
+    async with site() as there:
+
+        async def hear(client_id: ClientId, message: str) -> None:
+            there.journal.note("message", client_id, message)
+            await may_end.wait()
+
+        old = await there.business(on_message=hear)
+        count = {"killed": 3, "stopped": 2}[how]
+        lost = f"gateway: {count} events of clients were not handled"
+        front = await there.gateway(timeouts={"shutdown": 0.1}, errors=[lost])
+        [busy, busy_name], [_, idle_name] = [await front.newcomer() for _ in range(2)]
+        await front.settle()
+        await busy.send("1")
+        await there.journal.until("message")
+        new = await there.business()
+        draining = asyncio.ensure_future(old.service.drain(*GONE, window=5.0))
+        await eventually(lambda: idle_name in new.service._handlers.guests)  # noqa: SLF001
+        await (front.kill() if how == "killed" else front.stop())
+        await new.journal.until("close", idle_name)
+        may_end.set()
+        await draining
+
+        code = {"killed": (1006, "the gateway is gone"), "stopped": GONE}[how]
+        assert new.journal.of("close") == [(idle_name, *code)]
+        assert old.journal.of("close") == [(busy_name, 1006, "the gateway is gone")]
+        await front.stop()
 
 
 @on_loop
@@ -275,7 +311,7 @@ async def test_a_gateway_that_was_taken_for_dead_begins_anew() -> None:
         await there.journal.until("message")
         await front.settle()
         # As if the bus had said that it is gone.
-        office.service._lose(front.node)  # noqa: SLF001
+        office.service._lose(front.node, office.service._inboxes[front.node])  # noqa: SLF001
         await client.send("2")
         await there.journal.until("message", name, "2")
         await client.send("3")
@@ -320,7 +356,12 @@ async def test_what_is_malformed_is_ignored_and_counted() -> None:
     async with site() as there, forged(there) as (office, say):
         for data in (b"", b"\xc1", b"junk" * 1000, b"\x92\xa1e\x01"):
             say(data)
-        for parcel in (Farewell(), Released(1, 1), Offer(is_leaving=False, load=0), Seek()):
+        for parcel in (
+            Farewell(),
+            Released(1, 1, has_heir=True),
+            Offer(is_leaving=False, load=0),
+            Seek(),
+        ):
             say(parcel)
         await turns(10)
         say(events(1, 1, Adopt(ANN), text(ANN, "1")))
@@ -337,7 +378,7 @@ async def test_what_is_of_an_earlier_link_is_ignored() -> None:
         say(events(2, 1, Adopt(ANN), text(ANN, "1")))
         say(events(1, 1, Adopt(BOB), text(BOB, "?")))
         say(events(1, 3, text(ANN, "?")))
-        say(Released(1, 3))
+        say(Released(1, 3, has_heir=True))
         say(events(2, 2, text(ANN, "again"), text(ANN, "2")))
         say(events(2, 5, text(ANN, "behind a hole")))
         say(events(3, 1, Adopt(BOB), text(BOB, "3"), text(ANN, "nobody's")))
@@ -361,7 +402,7 @@ async def test_nobody_speaks_for_the_clients_of_others() -> None:
         await there.journal.until("message")
 
         assert there.journal.entries == [("message", ANN, "1")]
-        assert office.service._gates[GATE].inbox.received == 4  # noqa: SLF001
+        assert office.service._inboxes[GATE].received == 4  # noqa: SLF001
 
 
 @on_loop
@@ -374,4 +415,4 @@ async def test_a_gateway_that_says_good_bye_is_gone_at_once() -> None:
         await there.journal.until("close", ANN)
 
         assert there.journal.of("close") == [(BOB, 1000, ""), (ANN, 1006, "the gateway is gone")]
-        assert office.service._gates == {}  # noqa: SLF001
+        assert office.service._inboxes == {}  # noqa: SLF001

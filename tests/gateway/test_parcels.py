@@ -39,7 +39,7 @@ PARCELS: list[p.Parcel] = [
         ],
     ),
     p.Begun(3, 17),
-    p.Released(3, 17),
+    p.Released(3, 17, has_heir=True),
     p.Farewell(),
 ]
 

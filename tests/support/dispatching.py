@@ -42,14 +42,6 @@ _MAX_TURNS = 200
 
 
 @dataclass
-class _Gate:
-    """What a process has of a gateway."""
-
-    inbox: Inbox
-    released: int | None = None
-
-
-@dataclass
 class _Guest:
     """What a process has of a client."""
 
@@ -72,27 +64,27 @@ class Process:
         self.world = world
         self.node = node
         self.is_leaving = False
-        self.gates: dict[NodeId, _Gate] = {}
+        self.inboxes: dict[NodeId, Inbox] = {}
         self.guests: dict[ClientId, _Guest] = {}
         self._beats_at = 0.0
 
     def take(self, source: NodeId, parcel: Parcel) -> None:
         """Take what a gateway sends."""
-        gate = self.gates.get(source)
+        inbox = self.inboxes.get(source)
         match parcel:
             case Events():
-                if gate is None or parcel.epoch > gate.inbox.epoch:
+                if inbox is None or parcel.epoch > inbox.epoch:
                     self.forget(source)
-                    gate = self.gates[source] = _Gate(Inbox(parcel.epoch))
-                elif parcel.epoch < gate.inbox.epoch:
+                    inbox = self.inboxes[source] = Inbox(parcel.epoch)
+                elif parcel.epoch < inbox.epoch:
                     return
-                for number, event in gate.inbox.take(parcel):
-                    self._queue(gate.inbox, number, event)
-                self._say(source, gate)
+                for number, event in inbox.take(parcel):
+                    self._queue(inbox, number, event)
+                self._say(source, inbox)
             case Seek():
                 self.world.send(self.node, source, self._offer())
-            case Released(epoch, last) if gate is not None and gate.inbox.epoch == epoch:
-                gate.released = last
+            case Released() if inbox is not None and inbox.epoch == parcel.epoch:
+                inbox.release(parcel)
             case _:
                 pass
 
@@ -107,9 +99,21 @@ class Process:
 
     def forget(self, source: NodeId) -> None:
         """Take a gateway for dead, or for a new one."""
-        self.gates.pop(source, None)
-        for name in [name for name in self.guests if node_of(name) == source]:
+        self.inboxes.pop(source, None)
+        for name in self._clients_of(source):
             del self.guests[name]
+
+    def lose(self, source: NodeId) -> None:
+        """Tell of the end of the clients of a gateway that is dead."""
+        inbox = self.inboxes.pop(source, None)
+        for name in [] if inbox is None else inbox.handed_over(self._clients_of(source)):
+            del self.guests[name]
+        for name in self._clients_of(source):
+            self.world.handled(self, name, "close")
+            del self.guests[name]
+
+    def _clients_of(self, source: NodeId) -> list[ClientId]:
+        return [name for name in self.guests if node_of(name) == source]
 
     def work(self, count: int, *, is_said: bool) -> None:
         """Handle so many events, and tell, or not yet."""
@@ -119,8 +123,8 @@ class Process:
                 count -= 1
                 self._handle(name, guest, *guest.waiting.popleft())
         if is_said:
-            for source, gate in self.gates.items():
-                self._say(source, gate)
+            for source, inbox in self.inboxes.items():
+                self._say(source, inbox)
 
     def _handle(
         self, name: ClientId, guest: _Guest, inbox: Inbox, number: int, event: AnyEvent
@@ -131,8 +135,8 @@ class Process:
             guest.parts.append((inbox, number, event))
             return
         source = node_of(name)
-        if event.care and source in self.gates:
-            self._say(source, self.gates[source])
+        if event.care and source in self.inboxes:
+            self._say(source, self.inboxes[source])
             self.world.send(self.node, source, Begun(inbox.epoch, number))
         session: bytes | None = None
         answer: Answer | None = None
@@ -166,15 +170,12 @@ class Process:
             self._beats_at = self.world.now + BEAT_INTERVAL
             for source in self.world.fronts:
                 self.world.send(self.node, source, self._offer())
-            for source, gate in self.gates.items():
-                for done in gate.inbox.sign():
+            for source, inbox in self.inboxes.items():
+                for done in inbox.sign():
                     self.world.send(self.node, source, done)
-        if self.is_leaving and all(
-            gate.released is not None and gate.inbox.is_idle(gate.released)
-            for gate in self.gates.values()
-        ):
-            for source, gate in self.gates.items():
-                self._say(source, gate)
+        if self.is_leaving and all(inbox.is_idle for inbox in self.inboxes.values()):
+            for source, inbox in self.inboxes.items():
+                self._say(source, inbox)
             for source in self.world.fronts:
                 self.world.send(self.node, source, Farewell())
             self.world.remove(self)
@@ -182,8 +183,8 @@ class Process:
     def _offer(self) -> Offer:
         return Offer(self.is_leaving, len(self.guests))
 
-    def _say(self, source: NodeId, gate: _Gate) -> None:
-        for done in gate.inbox.report():
+    def _say(self, source: NodeId, inbox: Inbox) -> None:
+        for done in inbox.report():
             self.world.send(self.node, source, done)
 
 
@@ -379,6 +380,18 @@ class World:
         """End a business process that has said good-bye."""
         del self.processes[process.node]
         self._dead_from[process.node] = self.now
+
+    def kill_front(self, front: Front) -> None:
+        """End a gateway without a word; what it has said arrives, and then all know of it."""
+        del self.fronts[front.node]
+        for (source, target), queue in self._wires.items():
+            if source == front.node:
+                while queue:
+                    data = queue.popleft()
+                    if target in self.processes:
+                        self.processes[target].take(source, decode(data))
+        for process in self.processes.values():
+            process.lose(front.node)
 
     def kill(self, process: Process) -> None:
         """End a business process without a word."""

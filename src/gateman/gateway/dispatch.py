@@ -84,6 +84,9 @@ class Dispatch:
         self._homeless: dict[Client, None] = {}
         self._waiting_size = 0
         self._touched: dict[Link, None] = {}
+        # Those that are told how far this gateway is, and those that there is nothing more for.
+        self._signs: dict[Link, None] = {}
+        self._releases: dict[Link, None] = {}
         # Those whose session is about to be kept: until then, theirs is not the newest.
         self._kept: set[Client] = set()
         self._beats_at = 0.0
@@ -111,8 +114,17 @@ class Dispatch:
         """
         self._kept.clear()
         touched, self._touched = self._touched, {}
-        for link in touched:
+        # A process that leaves must not hear that a client is another's before that one does: if
+        # this gateway died in between, nobody would tell the application of the client's end.
+        for link in sorted(touched, key=lambda link: link.is_leaving):
             self._todo += [Send(link.node, events) for events in link.take()]
+        releases, self._releases = self._releases, {}
+        has_heir = self.has_business if releases else False
+        self._todo += [
+            Send(link.node, Released(link.epoch, link.last, has_heir)) for link in releases
+        ]
+        signs, self._signs = self._signs, {}
+        self._todo += [Send(link.node, link.sign()) for link in signs]
         todo, self._todo = self._todo, []
         return todo
 
@@ -291,17 +303,22 @@ class Dispatch:
             self._epoch += 1
             link = self.links[node] = Link(node, self._epoch)
             self._watch.heard(node, now)
-            self._todo.append(Send(node, link.sign()))
+            self._signs[link] = None
             for client in list(self._homeless):
                 self._settle(client)
+            self._release_all()
         link.load = load
         if is_leaving:
             if not link.is_leaving:
                 link.is_leaving = True
                 for client in [one for one in link.clients if not one.pending]:
                     self._settle(client)
-            self._touched[link] = None
-            self._todo += [Send(node, link.sign()), Send(node, Released(link.epoch, link.last))]
+            self._touched[link] = self._signs[link] = None
+            self._release_all()
+
+    def _release_all(self) -> None:
+        """Tell all that leave, also of whether anybody takes over from them."""
+        self._releases.update((link, None) for link in self.links.values() if link.is_leaving)
 
     def _done(self, link: Link, done: Done) -> None:
         if done.received < link.arrived:
@@ -318,7 +335,7 @@ class Dispatch:
         self._touched[link] = None
         if link.is_leaving and not link.pending:
             # It waits to hear that we have heard.
-            self._todo.append(Send(link.node, link.sign()))
+            self._signs[link] = None
 
     def _finished(self, pending: Pending, result: Result) -> None:
         client = pending.client
@@ -447,7 +464,9 @@ class Dispatch:
         """Give what a process had to others."""
         del self.links[link.node]
         self._watch.forget(link.node)
-        self._touched.pop(link, None)
+        for told in (self._touched, self._signs, self._releases):
+            told.pop(link, None)
+        self._release_all()
         for client in list(link.clients):
             for pending in list(client.pending):
                 if pending.number:
@@ -470,7 +489,7 @@ class Dispatch:
         """
         if now >= self._beats_at:
             self._beats_at = now + BEAT_INTERVAL
-            self._todo += [Send(link.node, link.sign()) for link in self.links.values()]
+            self._signs.update(dict.fromkeys(self.links.values()))
         for link in self.links.values():
             silence = _IMPATIENCE if link.is_waiting else _PATIENCE
             if self._watch.has_to_ask(link.node, now, silence):

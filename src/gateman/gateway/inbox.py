@@ -6,11 +6,12 @@ and asked for; what was said about events is said again until the gateway shows 
 """
 
 from collections import deque
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from itertools import islice
 
+from ..cluster.names import ClientId
 from .link import MAX_BATCH_SIZE, WINDOW, size_of
-from .parcels import AnyEvent, Done, Events, Result
+from .parcels import AnyEvent, Done, Events, Released, Result
 
 # What a result takes beside what is in it.
 _OVERHEAD = 24  # bytes
@@ -38,6 +39,9 @@ class Inbox:
         """
         self.epoch = epoch
         self.received = 0
+        self._released: Released | None = None
+        # Whose the events are that the gateway does not know to be done, by their numbers.
+        self._open: dict[int, ClientId] = {}
         # What the gateway may not have heard yet: all but the first `heard` ones.
         self._results: deque[Result] = deque()
         self._heard = 0
@@ -60,13 +64,14 @@ class Inbox:
         """
         while self._heard < min(parcel.heard, self._said):
             self._heard += 1
-            self._results.popleft()
+            self._open.pop(self._results.popleft().number, None)
         self._is_behind = parcel.first > self.received + 1
         if self._is_behind:
             return
         for number, event in enumerate(parcel.items, parcel.first):
             if number > self.received:
                 self.received = number
+                self._open[number] = event.client
                 self._unsaid_size += size_of(event)
                 yield number, event
 
@@ -79,17 +84,25 @@ class Inbox:
         """
         self._results.append(result)
 
-    def is_idle(self, last: int) -> bool:
-        """
-        Tell whether everything was handled, and the gateway has heard of it.
+    def release(self, released: Released) -> None:
+        """Take note that no more events come: the gateway knows that this process leaves."""
+        self._released = released
 
-        Args:
-            last: The number of the last event that there will be.
+    @property
+    def is_idle(self) -> bool:
+        """Whether this process can go: all was handled, and the gateway has heard of it."""
+        return self._has_all and self._heard >= self.received
 
-        Returns:
-            Whether it, and all before it, was; then this process can go.
-        """
-        return self.received >= last and self._heard >= self.received
+    @property
+    def _has_all(self) -> bool:
+        return self._released is not None and self.received >= self._released.last
+
+    def handed_over(self, clients: Iterable[ClientId]) -> list[ClientId]:
+        """Tell which of the gateway's clients another process has by now."""
+        if self._released is None or not self._released.has_heir or not self._has_all:
+            return []
+        kept = set(self._open.values())
+        return [client for client in clients if client not in kept]
 
     @property
     def _done_count(self) -> int:

@@ -35,17 +35,6 @@ _PATIENCE = 1.25 * BEAT_INTERVAL
 _GONE = (1006, "the gateway is gone")
 
 
-class _Gate:
-    """A gateway that sends events here."""
-
-    __slots__ = ("inbox", "released")
-
-    def __init__(self, epoch: int) -> None:
-        self.inbox = Inbox(epoch)
-        # The number of the last event that it has for a process that leaves.
-        self.released: int | None = None
-
-
 class BusinessService:
     """
     One process of a business worker; see :class:`~gateman.process.AnyService`.
@@ -75,7 +64,7 @@ class BusinessService:
         self._loop = asyncio.get_running_loop()
         self._handlers = Handlers(worker.callbacks, self.counts, self._close_failed)
         self._station: Station | None = None
-        self._gates: dict[NodeId, _Gate] = {}
+        self._inboxes: dict[NodeId, Inbox] = {}
         self._due: set[NodeId] = set()
         self._progress = asyncio.Event()
         self._is_leaving = False
@@ -127,10 +116,7 @@ class BusinessService:
         await stopped(self._worker.callbacks, self._worker, self, deadline)
 
     def _is_finished(self) -> bool:
-        return all(
-            gate.released is not None and gate.inbox.is_idle(gate.released)
-            for gate in self._gates.values()
-        )
+        return all(inbox.is_idle for inbox in self._inboxes.values())
 
     def _leave(self) -> None:
         self._has_left = True
@@ -148,19 +134,20 @@ class BusinessService:
         """See :meth:`gateman.cluster.tenant.Tenant.take`."""
         parcel = decode(data)
         now = self._loop.time()
-        gate = self._gates.get(source)
-        if gate is not None:
+        inbox = self._inboxes.get(source)
+        if inbox is not None:
             self._watch.heard(source, now)
         match parcel:
             case Events():
-                self._take_events(source, gate, parcel, now)
+                self._take_events(source, inbox, parcel, now)
             case Seek():
                 self._say(source, self._offer())
-            case Released(epoch, last) if gate is not None and gate.inbox.epoch == epoch:
-                gate.released = last
+            case Released() if inbox is not None and inbox.epoch == parcel.epoch:
+                inbox.release(parcel)
+                self._forget_handed_over(source, inbox)
                 self._progress.set()
-            case Farewell() if gate is not None:
-                self._lose(source)
+            case Farewell() if inbox is not None:
+                self._lose(source, inbox)
             case _:
                 pass  # Of another business process, or late.
 
@@ -173,45 +160,54 @@ class BusinessService:
         """See :meth:`gateman.cluster.tenant.Tenant.do_early`; nobody comes in here."""
         return False
 
-    def _take_events(self, source: NodeId, gate: _Gate | None, events: Events, now: float) -> None:
-        if gate is None or events.epoch > gate.inbox.epoch:
-            if gate is not None:
+    def _take_events(self, source: NodeId, inbox: Inbox | None, events: Events, now: float) -> None:
+        if inbox is None or events.epoch > inbox.epoch:
+            if inbox is not None:
                 # It had taken us for dead, and its clients are with others.
                 self._forget_clients(source)
-            gate = self._gates[source] = _Gate(events.epoch)
+            inbox = self._inboxes[source] = Inbox(events.epoch)
             self._watch.heard(source, now)
-        elif events.epoch < gate.inbox.epoch:
+        elif events.epoch < inbox.epoch:
             return
-        settle = partial(self._settle, source, gate)
-        announce = partial(self._announce, source, gate)
-        for number, event in gate.inbox.take(events):
+        settle = partial(self._settle, source, inbox)
+        announce = partial(self._announce, source, inbox)
+        for number, event in inbox.take(events):
             if node_of(event.client) == source:
                 self._handlers.handle(Work(number, event, settle, announce))
             else:
-                gate.inbox.done(Result(number))  # Of a client that cannot be the sender's.
+                inbox.done(Result(number))  # Of a client that cannot be the sender's.
         self._touch(source)
 
+    def _clients_of(self, source: NodeId) -> list[ClientId]:
+        return [name for name in self._handlers.guests if node_of(name) == source]
+
     def _forget_clients(self, source: NodeId) -> None:
-        for name in [name for name in self._handlers.guests if node_of(name) == source]:
+        for name in self._clients_of(source):
             self._handlers.forget(name)
 
-    def _lose(self, source: NodeId) -> None:
+    def _forget_handed_over(self, source: NodeId, inbox: Inbox) -> None:
+        """Forget the clients that another process has by now, while this one leaves."""
+        for name in inbox.handed_over(self._clients_of(source)):
+            self._handlers.forget(name)
+
+    def _lose(self, source: NodeId, inbox: Inbox) -> None:
         """Handle the end of the clients of a gateway that is gone."""
-        del self._gates[source]
+        self._forget_handed_over(source, inbox)
+        del self._inboxes[source]
         self._watch.forget(source)
         self._progress.set()
-        for name in [name for name in self._handlers.guests if node_of(name) == source]:
+        for name in self._clients_of(source):
             self._handlers.leave(name, *_GONE)
 
     # What they are told.
 
-    def _settle(self, source: NodeId, gate: _Gate, result: Result) -> None:
-        gate.inbox.done(result)
+    def _settle(self, source: NodeId, inbox: Inbox, result: Result) -> None:
+        inbox.done(result)
         self._touch(source)
 
-    def _announce(self, source: NodeId, gate: _Gate, number: int) -> None:
+    def _announce(self, source: NodeId, inbox: Inbox, number: int) -> None:
         self._flush()
-        self._say(source, Begun(gate.inbox.epoch, number))
+        self._say(source, Begun(inbox.epoch, number))
 
     def _touch(self, source: NodeId) -> None:
         self._progress.set()
@@ -222,9 +218,9 @@ class BusinessService:
     def _flush(self) -> None:
         due, self._due = self._due, set()
         for source in due:
-            gate = self._gates.get(source)
-            if gate is not None:
-                for done in gate.inbox.report():
+            inbox = self._inboxes.get(source)
+            if inbox is not None:
+                for done in inbox.report():
                     self._say(source, done)
 
     def _offer(self) -> Offer:
@@ -245,10 +241,12 @@ class BusinessService:
         if now >= self._beats_at:
             self._beats_at = now + BEAT_INTERVAL
             self._say(None, self._offer())
-            for source, gate in self._gates.items():
-                for done in gate.inbox.sign():
+            for source, inbox in self._inboxes.items():
+                for done in inbox.sign():
                     self._say(source, done)
-        for source in self._gates:
+        for source, inbox in self._inboxes.items():
+            if self._is_leaving:
+                self._forget_handed_over(source, inbox)
             if self._watch.has_to_ask(source, now, _PATIENCE):
                 self._probes.ask(source)
         self.counts["clients"] = len(self._handlers.guests)
@@ -259,7 +257,7 @@ class BusinessService:
     def _probed(self, source: NodeId, is_there: bool) -> None:  # noqa: FBT001 - the bus's answer
         if self._watch.told(source, self._loop.time(), is_there=is_there):
             logger.warning("the gateway %s is gone", source)
-            self._lose(source)
+            self._lose(source, self._inboxes[source])
 
     # For operators.
 

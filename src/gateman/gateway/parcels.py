@@ -206,10 +206,13 @@ class Released(Struct, frozen=True, array_like=True, forbid_unknown_fields=True,
     Attributes:
         epoch: Of which link.
         last: The number of the last event.
+        has_heir: Whether another process takes over each client as soon as the gateway knows that
+            its last event was handled. The process keeps its clients without one.
     """
 
     epoch: _Count
     last: _Count
+    has_heir: bool
 
 
 class Farewell(Struct, frozen=True, array_like=True, forbid_unknown_fields=True, tag="f"):
