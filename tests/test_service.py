@@ -142,24 +142,102 @@ async def test_strangers_are_ended_with_the_rest() -> None:
 
 @pytest.mark.parametrize("is_async", [False, True], ids=["plain", "async"])
 @on_loop
-async def test_connections_are_open_while_the_worker_stops(*, is_async: bool) -> None:
-    """on_worker_stop may say goodbye to everybody."""
+async def test_worker_stops_behind_the_end_of_every_client(*, is_async: bool) -> None:
+    """What on_close uses is closed in on_worker_stop; so also if an on_close takes its time."""
+    journal = Journal()
 
-    def stop(worker: Worker) -> None:
-        for connection in worker.connections.values():
-            connection.send(f"goodbye from {worker.name}")
+    async def close_later(_connection: Connection, code: int, _reason: str) -> None:
+        await turns(20)
+        journal.note("on_close", code)
 
-    async def stop_later(worker: Worker) -> None:
-        await turns(5)
-        stop(worker)
+    def close(_connection: Connection, code: int, _reason: str) -> None:
+        journal.note("on_close", code)
 
-    async with serve(name="chat", on_worker_stop=stop_later if is_async else stop) as server:
-        client = await server.client()
+    callbacks = journal.callbacks(
+        on_close=close_later if is_async else close,
+        on_worker_stop=lambda worker: journal.note("stop", len(worker.connections)),
+    )
+    async with serve(**callbacks) as server:
+        open_ones = [await server.client() for _ in range(2)]
+        await server.connect()
+        await journal.until("on_connect", count=3)
         await server.service.stop(*GOING_AWAY)
+        await asyncio.gather(*(client.wait_closed() for client in open_ones))
 
-        assert await client.recv() == "goodbye from chat"
-        await client.wait_closed()
-        assert (client.close_code, client.close_reason) == GOING_AWAY
+        ends = [("on_close", 1001), ("on_close", 1001), ("on_close", 1006), ("stop", 0)]
+        found = [entry for entry in journal.entries if entry[0] in {"on_close", "stop"}]
+        assert (sorted(found[:3], key=str), found[3:]) == (ends[:3], ends[3:])
+
+
+@on_loop
+async def test_end_of_a_worker_has_time_left_whatever_clients_and_handlers_take() -> None:
+    """Of what is cancelled, too, the end comes before it."""
+    journal = Journal()
+
+    async def never_ends(_connection: Connection) -> None:
+        try:
+            await asyncio.Event().wait()
+        finally:
+            journal.note("cancelled")
+
+    async def stop(_worker: Worker) -> None:
+        await turns(3)
+        journal.note("stop")
+
+    timeouts = {"shutdown": 1.0, "close": 5.0}
+    async with serve(on_open=never_ends, on_worker_stop=stop, timeouts=timeouts) as server:
+        client = await server.open()
+        await server.service.stop(*GOING_AWAY)
+        await client.close()
+
+    assert [entry[0] for entry in journal.entries][:2] == ["cancelled", "stop"]
+
+
+# Who has an end.
+
+
+@pytest.mark.parametrize(
+    ("declared", "expected"),
+    [
+        ({"on_close"}, []),
+        ({"on_close", "on_open", "on_message"}, []),
+        ({"on_close", "on_websocket_connect"}, ["on_websocket_connect", "on_close"]),
+        ({"on_close", "on_connect"}, ["on_connect", "on_close"] * 4),
+    ],
+    ids=lambda value: "+".join(sorted(value)) if isinstance(value, set) else None,
+)
+@on_loop
+async def test_only_who_has_met_a_callback_has_an_end(
+    declared: set[str], expected: list[str]
+) -> None:
+    """A health check, what is no handshake, and an origin that may not connect have none."""
+    journal = Journal()
+
+    def refuse(_connection: Connection, _request: Request) -> None:
+        journal.note("on_websocket_connect")
+        raise Refuse(403)
+
+    callbacks = journal.callbacks(on_websocket_connect=refuse)
+    callbacks = {name: function for name, function in callbacks.items() if name in declared}
+    async with serve(allowed_origins=["https://example.com"], **callbacks) as server:
+        await server.ask(request("GET /healthz HTTP/1.0"))
+        await server.ask(b"nonsense\r\n\r\n")
+        await server.ask(handshake("/", ("Origin: https://elsewhere.example",)))
+        if "on_websocket_connect" in declared or "on_connect" in declared:
+            await server.ask(handshake() if "on_connect" not in declared else b"x\r\n\r\n")
+        await eventually(lambda: server.service.present_count == 0)
+
+        assert sorted(str(entry[0]) for entry in journal.entries) == sorted(expected)
+
+
+@on_loop
+async def test_who_was_open_has_an_end_without_any_other_callback() -> None:
+    """It is a WebSocket that is over."""
+    journal = Journal()
+    async with serve(on_close=lambda _, code, reason: journal.note(code, reason)) as server:
+        client = await server.open()
+        await client.send_close(4000)
+        await journal.until(4000)
 
 
 @on_loop
@@ -180,7 +258,7 @@ async def test_failing_end_of_a_worker_ends_it_all_the_same() -> None:
 
 @on_loop
 async def test_endless_end_of_a_worker_is_bounded() -> None:
-    """on_worker_stop has ``timeouts.shutdown``, and the clients are told all the same."""
+    """on_worker_stop has what is left of ``timeouts.shutdown``; the clients are gone by then."""
 
     async def stop(_worker: Worker) -> None:
         await asyncio.Event().wait()

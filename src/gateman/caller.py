@@ -90,9 +90,13 @@ class Caller:
         """
         if name == "on_close":
             self._mailboxes.dismiss(connection)
+            if not connection._has_begun:  # noqa: SLF001 - there for this
+                # A health check, or who was refused before anybody was asked.
+                return
         function = self._functions.get(name)
         if function is None:
             return
+        connection._has_begun = True  # noqa: SLF001
         if name in self._async or self._mailboxes.is_busy(connection):
             self._mailboxes.put(connection, (name, function, (connection, *args), None))
         else:
@@ -117,6 +121,7 @@ class Caller:
         """
         function = self._functions.get(_ASKING)
         if function is not None:
+            connection._has_begun = True  # noqa: SLF001 - as above
             args = (connection, connection.request)
             if _ASKING in self._async or self._mailboxes.is_busy(connection):
                 self._mailboxes.put(connection, (_ASKING, function, args, then))

@@ -163,6 +163,7 @@ class Connection:
         "__weakref__",
         "_context",
         "_fate",
+        "_has_begun",
         "_link",
         "_membership",
         "_session",
@@ -225,6 +226,8 @@ class Connection:
         # What counts it in; given back when the TCP connection is over.
         self._ticket: Any = None
         self._session: dict[str, Any] | None = None
+        # Whether a callback was called for it, or it was open: then it has an on_close.
+        self._has_begun = False
         # That of its async callbacks; made for the first.
         self._context: Context | None = None
         self._membership: Membership | None = None

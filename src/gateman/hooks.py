@@ -7,6 +7,10 @@ from collections.abc import Mapping
 from .callbacks import Function
 from .log import logger
 
+# Of the time that a process has to stop, on_worker_stop has at least this share: it comes last, and
+# what it closes is to be closed even if clients and handlers have taken all the time they may.
+_LAST_SHARE = 0.2
+
 
 async def started(functions: Mapping[str, Function], worker: object) -> None:
     """
@@ -17,6 +21,20 @@ async def started(functions: Mapping[str, Function], worker: object) -> None:
         worker: Its argument.
     """
     await _call(functions.get("on_worker_start"), worker)
+
+
+def last_share(functions: Mapping[str, Function], seconds: float) -> float:
+    """
+    Tell how much of the time to stop is kept for ``on_worker_stop``.
+
+    Args:
+        functions: The callbacks by name.
+        seconds: All of the time.
+
+    Returns:
+        Seconds; none if there is no such callback.
+    """
+    return seconds * _LAST_SHARE if "on_worker_stop" in functions else 0
 
 
 async def stopped(

@@ -20,7 +20,7 @@ from .caller import Caller
 from .cluster.here import Here
 from .connection import Connection, State
 from .errors import GatemanError
-from .hooks import started, stopped
+from .hooks import last_share, started, stopped
 from .log import Sampled, logger
 from .net import response
 from .net.acceptor import Acceptor
@@ -204,29 +204,33 @@ class Service:
 
     async def stop(self, code: int, reason: str) -> None:
         """
-        Stop accepting, run ``on_worker_stop``, close every connection, within ``shutdown``.
+        Stop accepting, close every connection, run ``on_worker_stop``, within ``shutdown``.
+
+        ``on_worker_stop`` comes behind every ``on_close``, so that it can close what they use.
 
         Args:
             code: The close code for everybody.
             reason: The close reason.
         """
-        deadline = self._loop.time() + self.settings.timeouts.shutdown
+        shutdown = self.settings.timeouts.shutdown
+        deadline = self._loop.time() + shutdown
+        clients_until = deadline - last_share(self._functions, shutdown)
         self._is_draining = True
         for acceptor in self._acceptors.values():
             acceptor.stop()
             acceptor.abort_arrivals()
-        await stopped(self._functions, self._worker, self, deadline)
         for connection in list(self._present):
             connection.close(code, reason)
-        await self._wait_until_empty(deadline - self._loop.time())
+        await self._wait_until_empty(clients_until - self._loop.time())
         for connection in list(self._present):
             connection.destroy()
         for stranger in list(self._door.strangers if self._door is not None else ()):
             stranger.close(code, reason)
         await self._wait_until_empty(1.0)
-        await self._caller.finish(deadline - self._loop.time())
+        await self._caller.finish(clients_until - self._loop.time())
         if self._heartbeat is not None:
             self._heartbeat.stop()
+        await stopped(self._functions, self._worker, self, deadline)
 
     async def _wait_until_empty(self, seconds: float) -> None:
         if self._present:
@@ -250,6 +254,7 @@ class Service:
         """Ping it from now on, and tell ``on_open``."""
         self.connections[connection.id] = connection
         connection.opened_at = self._loop.time()
+        connection._has_begun = True  # noqa: SLF001 - an open one has an end, in any case
         if self._here is not None:
             self._here.add(connection)
         if self._heartbeat is not None:

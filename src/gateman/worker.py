@@ -73,7 +73,7 @@ class Worker(Declared):
     on_worker_start: Callback[Callable[["Worker"], Any]] = Callback()
     """``(worker)``: the process is up and does not listen yet."""
     on_worker_stop: Callback[Callable[["Worker"], Any]] = Callback()
-    """``(worker)``: it stops; what has not been drained is still open."""
+    """``(worker)``: it stops, behind the ``on_close`` of every client: close here what they use."""
     on_connect: Callback[Callable[[Connection], Any]] = Callback()
     """``(connection)``: TCP is up and, with TLS, its handshake done."""
     on_websocket_connect: Callback[Callable[[Connection, Request], Any]] = Callback()
@@ -85,8 +85,8 @@ class Worker(Declared):
     on_message: Callback[Callable[[Connection, Any], Any]] = Callback()
     """``(connection, message)``: ``str`` for text, ``bytes`` for binary."""
     on_close: Callback[Callable[[Connection, int, str], Any]] = Callback()
-    """``(connection, code, reason)``: exactly once for each that reached ``on_connect``; 1006
-    when the peer vanished, or never got as far as a WebSocket."""
+    """``(connection, code, reason)``: exactly once for each that was open, or reached a callback
+    that is declared; 1006 when the peer vanished, or never got as far as a WebSocket."""
     on_error: Callback[Callable[[Connection, Exception], Any]] = Callback()
     """``(connection, error)``: the peer broke the protocol, or a callback raised; the
     connection is being closed for it."""

@@ -172,21 +172,13 @@ async def test_health_path_may_be_another_or_none() -> None:
 @on_loop
 async def test_health_check_while_draining() -> None:
     """503 as soon as the end has begun."""
-    stopping = asyncio.Event()
-    asked = asyncio.Event()
-
-    async def stop(_worker: object) -> None:
-        stopping.set()
-        await asked.wait()
-
-    async with serve(on_worker_stop=stop) as server:
+    async with serve() as server:
         client = await server.connect()
         await turns()
-        end = asyncio.create_task(server.service.stop(1001, ""))
-        await stopping.wait()
+        end = asyncio.create_task(server.service.drain(1001, "", window=0.1))
+        await turns()
         await client.send(request("GET /healthz HTTP/1.0"))
         found = await client.read_response()
-        asked.set()
         await end
 
         assert (found.status, found.body) == (503, b"draining\n")

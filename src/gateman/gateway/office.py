@@ -18,7 +18,7 @@ from ..cluster.envelope import ClientAction, Close
 from ..cluster.here import Here
 from ..cluster.names import ClientId, NodeId, node_of
 from ..cluster.station import Station
-from ..hooks import started, stopped
+from ..hooks import last_share, started, stopped
 from ..log import logger
 from ..options import Timeouts
 from .business import BusinessWorker
@@ -110,9 +110,11 @@ class BusinessService:
 
     async def stop(self, code: int, reason: str) -> None:
         """See :meth:`gateman.process.AnyService.stop`."""
-        deadline = self._loop.time() + self._timeouts.shutdown
+        shutdown = self._timeouts.shutdown
+        deadline = self._loop.time() + shutdown
         if self._station is not None and not self._has_left:
-            await self.drain(code, reason, window=self._timeouts.shutdown)
+            window = shutdown - last_share(self._worker.callbacks, shutdown)
+            await self.drain(code, reason, window=window)
         await stopped(self._worker.callbacks, self._worker, self, deadline)
 
     def _is_finished(self) -> bool:
