@@ -1,5 +1,6 @@
 """One context for one certificate: each option seen in real handshakes, or refused."""
 
+import ctypes.util
 import ssl
 import subprocess
 import warnings
@@ -8,10 +9,12 @@ from pathlib import Path
 import pytest
 
 from gateman.errors import ConfigError
-from gateman.net.ssl_context import make_context, notes
+from gateman.net.ssl_context import make_context, name_sessions, notes
 from gateman.net.ssl_options import Options
 from tests.support.certificates import Authority, Issued
 from tests.support.handshakes import shake_hands
+
+VERSIONS = [ssl.TLSVersion.TLSv1_2, ssl.TLSVersion.TLSv1_3]
 
 
 @pytest.fixture(scope="module")
@@ -44,6 +47,11 @@ def refusal_of(issued: Issued, **options: object) -> str:
 def notes_on(**options: object) -> list[str]:
     """Tell what is noted on options."""
     return notes(Options.of_server(options, folder=Path("/")))
+
+
+def library_without_openssl() -> str | None:
+    """Name a library that is there, and that knows nothing of OpenSSL."""
+    return ctypes.util.find_library("m")
 
 
 def client_of(
@@ -241,6 +249,26 @@ def test_what_holds_no_diffie_hellman_parameters_is_refused(issued: Issued) -> N
         f"ssl.dh_param names {issued.certificate}, which holds no Diffie-Hellman parameters in"
         " PEM form: make them with: openssl dhparam -out FILE 2048; or leave it out."
     )
+
+
+@pytest.mark.parametrize("version", VERSIONS)
+def test_sessions_that_cannot_be_named_are_not_given(
+    authority: Authority, issued: Issued, version: ssl.TLSVersion
+) -> None:
+    """With a ticket the client would be refused; so it gets none, and does a full handshake."""
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    context.load_cert_chain(issued.certificate, issued.key)
+    context.load_verify_locations(issued.authority)
+    context.verify_mode = ssl.CERT_REQUIRED
+    name_sessions(context, library_without_openssl())
+    client = client_of(authority, newest=version)
+    client.load_cert_chain(issued.certificate, issued.key)
+
+    session = shake_hands(context, client).session
+
+    assert session is not None
+    assert not session.has_ticket
+    assert shake_hands(context, client, session=session).client_der == issued.der
 
 
 @pytest.mark.parametrize("is_off", [False, True])

@@ -5,12 +5,17 @@ Python's own defaults are kept where an option is left out, since they age with 
 1.2 as the oldest version is ours, because some distributions lower it.
 """
 
+import _ssl
+import ctypes
 import ssl
 import warnings
 
 from . import certificate, trust
 from .certificate import Pair
 from .ssl_options import Options
+
+# Keys of tickets and caches are each context's own, so that all may have the same name.
+_SESSION_NAME = b"gateman"
 
 _SPELLED = {
     ssl.TLSVersion.TLSv1: "TLSv1.0",
@@ -35,6 +40,7 @@ def make_context(options: Options, pair: Pair) -> ssl.SSLContext:
         ConfigError: A value that cannot be honoured, or a file that cannot be loaded.
     """
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    name_sessions(context, getattr(_ssl, "__file__", None))
     context.options |= ssl.OP_NO_RENEGOTIATION
     if options.flag("no_ticket"):
         context.options |= ssl.OP_NO_TICKET
@@ -73,6 +79,34 @@ def notes(options: Options) -> list[str]:
             " browser speaks"
         )
     return sentences
+
+
+def name_sessions(context: ssl.SSLContext, library: str | None) -> None:
+    """
+    Say whose the sessions of a context are, or let it have none.
+
+    Without this name OpenSSL resumes no session, and where it asks clients for a certificate it
+    refuses one that tries to. Python set the name until 3.12. Since 3.13 it does not, and offers no
+    way to do so: the context's pointer is read where aiofastnet reads it, behind the object's head.
+
+    Args:
+        context: A context that is not in service yet.
+        library: Python's ``_ssl`` module as a file; ``None`` where it is a part of the program.
+
+    Source:
+        https://docs.openssl.org/3.0/man3/SSL_CTX_set_session_id_context/
+    """
+    try:
+        # Symbols are also looked for in the libraries that the module is linked to.
+        set_name = ctypes.CDLL(library).SSL_CTX_set_session_id_context
+    except AttributeError:
+        # OpenSSL is linked into the program without its symbols.
+        context.options |= ssl.OP_NO_TICKET
+        context.num_tickets = 0
+        return
+    set_name.argtypes = (ctypes.c_void_p, ctypes.c_char_p, ctypes.c_uint)
+    pointer = ctypes.c_void_p.from_address(id(context) + object.__basicsize__)
+    set_name(pointer, _SESSION_NAME, len(_SESSION_NAME))
 
 
 def _set_versions(context: ssl.SSLContext, options: Options) -> None:
