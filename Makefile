@@ -3,7 +3,8 @@
 .DEFAULT_GOAL := help
 .PHONY: help demo test fuzz check bench bench-guard
 
-VENV := .venv/bin
+# PYTHON=3.13 takes that version, in an environment of its own.
+VENV := .venv$(addprefix -,$(filter 3.%,$(PYTHON)))/bin
 
 help: ## Tell what can be made
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-11s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -12,7 +13,7 @@ demo: ## Serve a small chat over wss and say how to open it; Ctrl-C ends it
 	@scripts/setup-python run
 	@$(VENV)/python examples/demo.py
 
-test: ## Run all tests, with real nginx, Apache and browsers; ARGS="-k word" for some
+test: ## Run all tests, with real nginx, Apache and browsers; ARGS="-k word" for some, PYTHON=3.13
 	@scripts/setup-system
 	@scripts/setup-python dev
 	$(VENV)/python -m pytest $(ARGS)
