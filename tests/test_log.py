@@ -72,16 +72,66 @@ def _fail() -> None:
 
 
 def test_a_place_is_a_line_of_the_program() -> None:
-    """What is raised at one line is one cause, and has the name of that line."""
+    """What is raised at one line is one cause for each line that led there."""
     places = set()
     for _ in range(2):
         with pytest.raises(ValueError, match=r"^$") as caught:
             _fail()
         places.add(place(caught.value))
+    with pytest.raises(ValueError, match=r"^$") as caught:
+        _fail()
 
     line = _fail.__code__.co_firstlineno + 1
-    assert places == {f"ValueError {__file__}:{line}"}
+    (found,) = places
+    assert re.fullmatch(
+        rf"ValueError {re.escape(__file__)}:\d+ {re.escape(__file__)}:{line}", found
+    )
+    assert place(caught.value) != found
     assert place(KeyError("never raised")) == "KeyError"
+
+
+def test_a_group_has_the_place_of_what_is_in_it() -> None:
+    """Every TaskGroup raises at one line of asyncio."""
+    with pytest.raises(ValueError, match=r"^$") as caught:
+        _fail()
+
+    assert place(ExceptionGroup("tasks failed", [caught.value])) == place(caught.value)
+
+
+@pytest.mark.parametrize("has_root", [False, True])
+def test_a_configuration_of_logging_silences_nothing(*, has_root: bool) -> None:
+    """``disable_existing_loggers``, which is true by default, means loggers without a reader."""
+    handlers = {"here": {"class": "logging.StreamHandler", "formatter": "own"}}
+    config: dict[str, object] = {
+        "version": 1,
+        "formatters": {"own": {"format": "own %(message)s"}},
+        "handlers": handlers,
+        "root": {"handlers": ["here"]} if has_root else {},
+    }
+    program = f"""
+import logging.config
+from gateman.log import logger, write_to_stderr
+{"" if has_root else "write_to_stderr({})"}
+logging.config.dictConfig({config})
+{"write_to_stderr({})" if has_root else ""}
+logger.error("a handler failed")
+"""
+
+    assert lines_of(program) == [f"{'own' if has_root else 'ERROR'} a handler failed"]
+
+
+def test_a_configuration_of_our_logger_holds() -> None:
+    """Who names it gets what they ask for."""
+    program = """
+import logging.config
+from gateman.log import logger, write_to_stderr
+write_to_stderr({})
+logging.config.dictConfig({"version": 1, "loggers": {"gateman": {"level": "CRITICAL"}}})
+logger.error("a handler failed")
+print(type(logging.getLogger("other")).__name__, file=__import__("sys").stderr)
+"""
+
+    assert lines_of(program) == ["Logger"]
 
 
 # Writing to standard error, in a process whose logging may be changed.

@@ -175,6 +175,35 @@ async def test_peers_that_vanish_are_no_faults() -> None:
 
 
 @on_loop
+async def test_tasks_of_handlers_fail_in_one_line_for_each_place() -> None:
+    """Also with an error of a connection, as that is no client's; a bug hides no other."""
+
+    async def lose() -> None:
+        raise ConnectionResetError("the database is gone")
+
+    async def fail() -> None:
+        raise LookupError("bug")
+
+    def drop() -> None:
+        raise BrokenPipeError("the pipe is gone")
+
+    async with serve() as server:
+        for _ in range(3):
+            for coroutine in (lose(), fail()):
+                task = asyncio.create_task(coroutine)
+                await asyncio.wait([task])
+                del task
+            asyncio.get_running_loop().call_soon(drop)
+            await turns()
+
+        lost, failed, dropped = server.lines(logging.ERROR)
+        never = "Task exception was never retrieved <- "
+        assert lost == f"{never}ConnectionResetError('the database is gone')"
+        assert failed == f"{never}LookupError('bug')"
+        assert dropped.endswith("<- BrokenPipeError('the pipe is gone')")
+
+
+@on_loop
 async def test_fault_without_an_exception_is_a_line() -> None:
     """Some are reported with a message only, or with nothing."""
     async with serve() as server:

@@ -20,13 +20,29 @@ import os
 import re
 import sys
 import time
+import traceback
 from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
 
 from .errors import ConfigError
 
+
+class _Logger(logging.Logger):
+    """A logger that ``disable_existing_loggers``, on by default in ``dictConfig``, leaves alone."""
+
+    @property
+    def disabled(self) -> bool:
+        return False
+
+    @disabled.setter
+    def disabled(self, value: bool) -> None:
+        """Its level and its handlers say what is written."""
+
+
 logger = logging.getLogger("gateman")
+# In place: the application may have asked for it before.
+logger.__class__ = _Logger
 
 FORMATS = ("text", "json")
 
@@ -44,6 +60,9 @@ _UNSAFE = re.compile(
 
 # The value of a parameter in a query, which may be a token.
 _QUERY_VALUE = re.compile(r"([?&][^\s=&?#'\"<>]{1,64}=)[^\s&#'\"<>]+")
+
+# Where frames of our own are.
+_PACKAGE = str(Path(__file__).parent) + os.sep
 
 # What a process writes itself to standard error, in the other format, is no object yet.
 _OBJECT = '{"time":'
@@ -99,18 +118,24 @@ def place(error: BaseException) -> str:
     """
     Tell where an exception was raised, as a cause for :class:`Sampled`.
 
+    Two places of an application often fail in one line of a library, so both are told: the
+    application's outermost line, and the line that raised. More of the stack would make as many
+    causes as a peer can make the program take ways.
+
     Args:
-        error: The exception.
+        error: The exception; of a group, the first is what it is about.
 
     Returns:
-        Its class, file and line: as few as the program has lines.
+        Its class, and both lines: as few as the program has pairs of lines.
     """
-    trace = error.__traceback__
-    while trace is not None and trace.tb_next is not None:
-        trace = trace.tb_next
-    if trace is None:
-        return type(error).__name__
-    return f"{type(error).__name__} {trace.tb_frame.f_code.co_filename}:{trace.tb_lineno}"
+    while isinstance(error, BaseExceptionGroup):
+        error = error.exceptions[0]
+    lines = [
+        f"{trace.f_code.co_filename}:{number}"
+        for trace, number in traceback.walk_tb(error.__traceback__)
+    ]
+    outside = [line for line in lines if not line.startswith(_PACKAGE)]
+    return " ".join(dict.fromkeys((type(error).__name__, *(outside or lines)[:1], *lines[-1:])))
 
 
 class _OncePerInterval(logging.Filter):

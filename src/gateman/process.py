@@ -13,13 +13,16 @@ from .bus import Bus
 from .cluster.here import Here
 from .cluster.hub import Hub
 from .cluster.hub import hub as process_hub
-from .log import Sampled, logger
+from .log import Sampled, logger, place
 from .net.tls import Contexts
 from .service import Service
 from .timer import timers
 
 # RFC 6455, section 7.4.1: an endpoint is going away.
 _GOING_AWAY = (1001, "server is shutting down")
+
+# What asyncio names where a task or a callback has failed, and transports do not.
+_APPLICATIONS = frozenset({"future", "task", "handle", "asyncgen"})
 
 
 class AnyService(Protocol):
@@ -159,7 +162,7 @@ async def serving(
 
 class _ExceptionLog:
     """
-    The loop's exception handler: one line per cause and interval, whatever peers do.
+    The loop's exception handler: one line per place and interval, whatever peers do.
 
     aiofastnet reports a peer that vanishes in its TLS handshake through it, with a class in
     place of an exception, of which asyncio's own handler makes 35 lines each (engine.md).
@@ -170,14 +173,18 @@ class _ExceptionLog:
 
     def __call__(self, loop: asyncio.AbstractEventLoop, context: dict[str, Any]) -> None:
         exception = context.get("exception")
-        if exception is ConnectionResetError or isinstance(exception, ConnectionError):
+        is_transports = not _APPLICATIONS.intersection(context)
+        if is_transports and (
+            exception is ConnectionResetError or isinstance(exception, ConnectionError)
+        ):
             return
+        error = exception if isinstance(exception, BaseException) else None
         message = str(context.get("message", "an error on the event loop"))
         # asyncio's go on with a callback's arguments, which are others each time.
-        line = self._sampled.line(message.partition("(")[0], message, loop.time())
+        cause = message.partition("(")[0] if error is None else place(error)
+        line = self._sampled.line(cause, message, loop.time())
         if line is not None:
-            is_instance = isinstance(exception, BaseException)
-            logger.error(line, exc_info=exception if is_instance else None)
+            logger.error(line, exc_info=error)
 
 
 def new_event_loop() -> asyncio.AbstractEventLoop:

@@ -3,7 +3,7 @@
 from collections import Counter
 from collections.abc import Callable, Iterator
 
-from ..log import Sampled, logger
+from ..log import Sampled, logger, place
 from .base import Gap, Receive
 from .subjects import Subject
 
@@ -69,9 +69,9 @@ class Receivers:
         self._counts["received"] += 1
         try:
             receive(payload)
-        except Exception:  # noqa: BLE001 - the receiver's fault must not end the connection
+        except Exception as error:  # noqa: BLE001 - the receiver's fault must not end the connection
             self._counts["receiver_failed"] += 1
-            line = self._sampled.line("receiver", "a receiver of the bus failed", now)
+            line = self._sampled.line(place(error), "a receiver of the bus failed", now)
             if line is not None:
                 logger.exception(line)
 
