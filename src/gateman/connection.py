@@ -130,6 +130,7 @@ GONE: Link = _Gone()
 PAUSED_BY_USER = 1
 PAUSED_BY_QUEUE = 2
 PAUSED_BY_PEER = 4
+PAUSED_BY_QUEUES = 8  # Of all clients together.
 
 
 class Connection:

@@ -8,7 +8,6 @@ from gateman.cluster.names import ClientId, NodeId
 from gateman.gateway.actions import (
     Action,
     Keep,
-    Pause,
     Probe,
     Reply,
     Resume,
@@ -21,7 +20,6 @@ from gateman.gateway.parcels import Answer, Open, Seek
 CLIENT = ClientId("gate-1")
 ACTIONS: list[Action] = [
     Send(None, Seek()),
-    Pause(CLIENT),
     Resume(CLIENT),
     Reply(CLIENT, Answer(0)),
     Keep(CLIENT, b""),

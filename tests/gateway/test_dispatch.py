@@ -1,10 +1,11 @@
 """Which process gets which client's events, and what happens when one is gone."""
 
 from gateman.cluster.names import ClientId, NodeId
-from gateman.gateway.actions import Keep, Pause, Probe, Reply, Resume, Say, Send, SetAside
-from gateman.gateway.dispatch import MAX_EVENTS, MAX_SIZE
+from gateman.gateway.actions import Keep, Probe, Reply, Resume, Say, Send, SetAside
+from gateman.gateway.dispatch import MAX_EVENTS, MAX_SIZE, MAX_TOTAL_SIZE
 from gateman.gateway.link import CROWD_COUNT, MAX_BATCH_SIZE, WINDOW
 from gateman.gateway.parcels import (
+    EVENT_OVERHEAD,
     Answer,
     Begun,
     Close,
@@ -393,10 +394,11 @@ def test_a_client_that_floods_is_paused_until_half_of_it_is_done() -> None:
         talk.come(ANN, BOB)
         talk.say(BOB, b"")
         talk.say(ANN, *[payload] * (limit - 1))
-        assert Pause(ANN) not in talk.take()
+        assert not talk.dispatch.clients[ANN].is_paused
 
         talk.say(ANN, payload)
-        assert Pause(ANN) in talk.take()
+        assert talk.dispatch.clients[ANN].is_paused
+        talk.take()
         assert talk.dispatch.paused_count == 1
         half = limit // 2 if payload == b"" else 3
         talk.done(A, *range(6, 5 + half))
@@ -415,7 +417,8 @@ def test_in_a_crowd_each_has_one() -> None:
         talk.dispatch.connect(name, IP, 1, b"")
     talk.say(names[0], b"x")
     last = talk.dispatch.links[A].last
-    assert talk.take()[0] == Pause(names[0])
+    assert talk.dispatch.clients[names[0]].is_paused
+    talk.take()
 
     talk.dispatch.close(names[0], 1000, "", b"")
     assert talk.dispatch.paused_count == 0
@@ -423,6 +426,24 @@ def test_in_a_crowd_each_has_one() -> None:
         talk.done(A)
     talk.done(A, last, last + 1)
     assert (names[0] in talk.dispatch.clients, talk.dispatch.paused_count) == (False, 0)
+
+
+def test_of_all_clients_together_so_much_waits() -> None:
+    """Then none is to be read from, also those that have said nothing, until half is done."""
+    talk = Talk(A)
+    talk.come(ANN)
+    assert talk.dispatch.size == 0
+    talk.say(ANN, bytes(100))
+    assert talk.dispatch.size == EVENT_OVERHEAD + 100
+
+    talk.dispatch.set_back(MAX_TOTAL_SIZE - talk.dispatch.size)
+    assert not talk.dispatch.is_full
+    talk.dispatch.set_back(1)
+    assert talk.dispatch.is_full
+    talk.dispatch.set_back(-MAX_TOTAL_SIZE // 2)
+    assert talk.dispatch.is_full
+    talk.dispatch.set_back(-1)
+    assert not talk.dispatch.is_full
 
 
 # Silence.

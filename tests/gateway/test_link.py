@@ -5,6 +5,7 @@ from gateman.gateway.link import (
     CROWD_COUNT,
     CROWD_SIZE,
     MAX_BATCH_SIZE,
+    MAX_UNHANDLED_SIZE,
     WINDOW,
     Client,
     Link,
@@ -79,6 +80,24 @@ def test_a_window_is_on_the_way_and_no_more() -> None:
     assert sent(made) == [(number, 1) for number in range(count + 3, 2 * count + 1)]
     made.received(2 * count)
     assert not made.is_waiting
+
+
+def test_a_process_has_so_much_that_it_has_not_handled() -> None:
+    """What comes then waits until something is done; what was lost on its way does not."""
+    count = MAX_UNHANDLED_SIZE // MAX_BATCH_SIZE
+    made = link(*[MAX_BATCH_SIZE - EVENT_OVERHEAD] * (count + 2))
+    while sent(made):
+        made.received(made.last)
+    assert made.arrived == count
+
+    made.done(2)
+    assert sent(made) == [(count + 1, 1)]
+    made.rewind()
+    assert sent(made) == [(count + 1, 1)]
+    made.received(count + 1)
+    assert sent(made) == []
+    made.done(1)
+    assert sent(made) == [(count + 2, 1)]
 
 
 def test_what_has_not_arrived_is_sent_again() -> None:

@@ -10,7 +10,7 @@ from collections import Counter, defaultdict, deque
 from dataclasses import dataclass, field
 
 from gateman.cluster.names import ClientId, NodeId, client_id, node_of
-from gateman.gateway.actions import Keep, Pause, Probe, Reply, Resume, Send, SetAside
+from gateman.gateway.actions import Keep, Probe, Reply, Resume, Send, SetAside
 from gateman.gateway.dispatch import Dispatch
 from gateman.gateway.inbox import Inbox
 from gateman.gateway.parcels import (
@@ -205,7 +205,6 @@ class Front:
         self.dispatch = Dispatch(patience=patience)
         self.visitors: set[ClientId] = set()
         self.sessions: dict[ClientId, bytes] = {}
-        self.paused: set[ClientId] = set()
         self._count = 0
 
     def connect(self, *, is_refused: bool) -> None:
@@ -221,7 +220,7 @@ class Front:
 
     def message(self, name: ClientId, size: int) -> None:
         """Let a client send a message, if it is read from."""
-        if name not in self.paused:
+        if name not in self.dispatch.clients or not self.dispatch.clients[name].is_paused:
             number = len(self.world.happened[name])
             self.world.happened[name].append(number)
             payload = b"%*d" % (size, number)
@@ -231,7 +230,6 @@ class Front:
     def close(self, name: ClientId) -> None:
         """Let a client go."""
         self.visitors.discard(name)
-        self.paused.discard(name)
         self.world.final[name] = self.sessions.pop(name, b"")
         self.dispatch.close(name, 1000, "", self.world.final[name])
         if name in self.dispatch.clients:
@@ -257,10 +255,8 @@ class Front:
                     case Probe(node):
                         is_there = self.world.has(node)
                         self.dispatch.probed(node, self.world.now, is_there=is_there)
-                    case Pause(client):
-                        self.paused.add(client)
                     case Resume(client):
-                        self.paused.discard(client)
+                        assert not self.dispatch.clients[client].is_paused
                     case Keep(client, session):
                         (self.sessions if client in self.sessions else self.world.final)[client] = (
                             session
@@ -275,9 +271,11 @@ class Front:
     def left(self) -> list[object]:
         """Tell what the dispatch still has of clients; nothing, when they are gone."""
         dispatch = self.dispatch
-        numbers = [dispatch.pending_count, dispatch.paused_count, dispatch._waiting_size]  # noqa: SLF001
+        numbers = [dispatch.pending_count, dispatch.paused_count, dispatch.size]
+        numbers.append(dispatch._waiting_size)  # noqa: SLF001
         for link in dispatch.links.values():
-            numbers += [len(link.clients), len(link.pending), link._size, link._under_way]  # noqa: SLF001
+            numbers += [len(link.clients), len(link.pending)]
+            numbers += [link._size, link._under_way, link._unhandled]  # noqa: SLF001
         tables: list[object] = [*dispatch.clients, *dispatch._homeless]  # noqa: SLF001
         return [*tables, *filter(None, numbers)]
 

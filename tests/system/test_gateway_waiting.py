@@ -1,11 +1,14 @@
 """What waits between gateways and business processes: how much, and what becomes of it."""
 
 import asyncio
+from collections import Counter
 
 import pytest
 
+from gateman import Limits
 from gateman.cluster.hub import Hub
 from gateman.cluster.names import ClientId
+from gateman.gateway.dispatch import MAX_TOTAL_SIZE
 from tests.support.gateways import read, site
 from tests.support.loop import eventually, on_loop, turns
 
@@ -81,6 +84,39 @@ async def test_what_is_said_while_nobody_is_there_waits() -> None:
         assert second.journal.of("message") == [(name, message) for message in said]
         assert second.journal.of("close") == [(name, 1000, "")]
         assert front.service.counts["events_repeated"] == 0
+        await front.stop()
+
+
+@on_loop
+async def test_what_waits_of_all_clients_has_a_bound() -> None:
+    """None is read from then, and nothing is lost: each goes on when a process handles it."""
+    count, size = MAX_TOTAL_SIZE // (1 << 20) + 20, 1 << 20
+    async with site() as there:
+
+        def hear(client_id: ClientId, message: bytes) -> None:
+            there.journal.note("message", client_id, len(message))
+
+        first = await there.business(on_message=hear)
+        front = await there.gateway(limits=Limits(max_connections_per_ip=None))
+        clients = [await front.newcomer() for _ in range(count)]
+        await front.settle()
+        await first.stop()
+        talking = [asyncio.ensure_future(client.send(bytes(size))) for client, _ in clients]
+        dispatch = front.service._dispatch  # noqa: SLF001
+        await eventually(lambda: dispatch.is_full)
+        await turns(20)
+        # Those that were read meanwhile have a message each in their parser.
+        assert MAX_TOTAL_SIZE < dispatch.size < MAX_TOTAL_SIZE + 2 * size
+        await there.business(on_message=hear)
+        await asyncio.gather(*talking)
+        await there.journal.until("message", count=count)
+        await front.settle()
+
+        assert {size for _, size in there.journal.of("message")} == {size}
+        assert Counter(name for name, _ in there.journal.of("message")) == Counter(
+            name for _, name in clients
+        )
+        assert (dispatch.size, dispatch.is_full) == (0, False)
         await front.stop()
 
 

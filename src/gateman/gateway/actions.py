@@ -15,15 +15,8 @@ class Send:
 
 
 @dataclass(frozen=True, slots=True)
-class Pause:
-    """Read no more from a client."""
-
-    client: ClientId
-
-
-@dataclass(frozen=True, slots=True)
 class Resume:
-    """Read from it again."""
+    """Read from a client again; that it is not to be read from is told at once."""
 
     client: ClientId
 
@@ -67,4 +60,4 @@ class Say:
     text: str
 
 
-Action = Send | Pause | Resume | Reply | Keep | Probe | SetAside | Say
+Action = Send | Resume | Reply | Keep | Probe | SetAside | Say

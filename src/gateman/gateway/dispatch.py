@@ -18,7 +18,7 @@ one by one, however long they take.
 """
 
 from ..cluster.names import ClientId, NodeId
-from .actions import Action, Keep, Pause, Probe, Reply, Resume, Say, Send, SetAside
+from .actions import Action, Keep, Probe, Reply, Resume, Say, Send, SetAside
 from .link import CROWD_SIZE, MAX_BATCH_SIZE, Client, Link, Pending
 from .parcels import (
     Adopt,
@@ -43,6 +43,11 @@ from .signs import BEAT_INTERVAL, Watch
 MAX_EVENTS = 32
 MAX_SIZE = 256 << 10  # bytes
 
+# What waits of all clients before none is read from any more, until half of it is done. Where each
+# of 5000 clients may have one message of 1 MiB, only this bounds the memory of a gateway whose
+# business side is slow or away.
+MAX_TOTAL_SIZE = 64 << 20  # bytes
+
 # Seconds of silence after which the bus is asked whether a process is still there: with something
 # on its way to it, and otherwise.
 _IMPATIENCE = 0.2
@@ -62,7 +67,9 @@ class Dispatch:
     Attributes:
         clients: By their id.
         links: The business processes that are there.
-        paused_count: How many clients are not read from.
+        paused_count: How many clients are not read from, because of what waits of them.
+        size: What waits of all clients, in bytes.
+        is_full: Whether that is so much that no client is to be read from.
         repeated_count: How many events were sent a second time, because a process had died.
     """
 
@@ -77,6 +84,8 @@ class Dispatch:
         self.clients: dict[ClientId, Client] = {}
         self.links: dict[NodeId, Link] = {}
         self.paused_count = 0
+        self.size = 0
+        self.is_full = False
         self.repeated_count = 0
         self._watch = Watch(patience)
         self._epoch = 0
@@ -198,9 +207,22 @@ class Dispatch:
         if client.link is None and type(first) is Connect and not first.care:
             # Nobody has heard of it, and nobody needs to.
             self._waiting_size -= client.size
+            self._resize(client, -client.size)
             self._remove(client)
             return
         self._happened(client, Close(name, 0, None, code, reason))
+
+    def set_back(self, size: int) -> None:
+        """Count bytes of clients that were read and are not told yet; fewer, if negative."""
+        self.size += size
+        if self.size > MAX_TOTAL_SIZE:
+            self.is_full = True
+        elif self.size <= MAX_TOTAL_SIZE // 2:
+            self.is_full = False
+
+    def _resize(self, client: Client, size: int) -> None:
+        client.size += size
+        self.set_back(size)
 
     def _renew(self, client: Client, session: bytes) -> None:
         if client not in self._kept:
@@ -209,7 +231,7 @@ class Dispatch:
     def _happened(self, client: Client, event: AnyEvent) -> None:
         pending = Pending(event, client)
         client.pending.append(pending)
-        client.size += pending.size
+        self._resize(client, pending.size)
         self._waiting_size += pending.size
         link = client.link
         if link is None or (link.is_leaving and not client.pending[0].number):
@@ -221,7 +243,6 @@ class Dispatch:
         if self._is_too_much(client, link):
             client.is_paused = True
             self.paused_count += 1
-            self._todo.append(Pause(client.name))
 
     def _is_too_much(self, client: Client, link: Link | None) -> bool:
         is_crowded = self._waiting_size > CROWD_SIZE if link is None else link.is_crowded
@@ -251,7 +272,7 @@ class Dispatch:
         if not (client.pending and type(client.pending[0].event) is Connect):
             adopted = Adopt(client.name, 0, None, client.remote_ip, client.remote_port)
             client.pending.appendleft(Pending(adopted, client))
-            client.size += client.pending[0].size
+            self._resize(client, client.pending[0].size)
             self._waiting_size += client.pending[0].size
         for pending in client.pending:
             pending.event.session = None
@@ -377,7 +398,7 @@ class Dispatch:
             client.pending.popleft()
         else:
             client.pending.remove(pending)
-        client.size -= pending.size
+        self._resize(client, -pending.size)
         if type(pending.event) is Close:
             self._remove(client)
         elif client.is_paused and self._is_little(client):
@@ -474,7 +495,7 @@ class Dispatch:
                     self._waiting_size += pending.size
                 if type(pending.event) is Adopt:
                     client.pending.remove(pending)
-                    client.size -= pending.size
+                    self._resize(client, -pending.size)
                     self._waiting_size -= pending.size
             self._settle(client)
 

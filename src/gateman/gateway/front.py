@@ -16,17 +16,18 @@ from ..cluster.envelope import ClientAction
 from ..cluster.here import Here
 from ..cluster.names import ClientId, NodeId
 from ..cluster.station import Station
-from ..connection import PAUSED_BY_QUEUE, Connection, State
+from ..connection import PAUSED_BY_QUEUE, PAUSED_BY_QUEUES, Connection, State
 from ..errors import Refuse
 from ..log import logger
 from ..net.events import Answer
 from ..service import Service
 from ..settings import Settings
 from . import parcels
-from .actions import Action, Keep, Pause, Probe, Reply, Resume, Say, Send, SetAside
+from .actions import Action, Keep, Probe, Reply, Resume, Say, Send, SetAside
 from .dispatch import Dispatch
 from .gateway import Gateway
-from .link import MAX_BATCH_SIZE
+from .link import MAX_BATCH_SIZE, Client
+from .parcels import EVENT_OVERHEAD
 from .probes import Probes
 from .signs import STEP, patience
 
@@ -84,6 +85,7 @@ class GatewayService(Service):
         self._visitors: dict[ClientId, _Visitor] = {}
         # What was read behind a client's share: of tiny messages, 50 000 may come in one read.
         self._backlogs: dict[ClientId, deque[_Letter]] = {}
+        self._is_full = False
         self._is_due = False
         self._timer: asyncio.TimerHandle | None = None
         self._settled: asyncio.Event = asyncio.Event()
@@ -164,6 +166,9 @@ class GatewayService(Service):
         name = ClientId(connection.client_id)
         self._names[name] = connection
         self._dispatch.open(name)
+        if self._is_full:
+            connection._link.pause(PAUSED_BY_QUEUES)  # noqa: SLF001 - the row below's own
+        self._pause_if_due(connection, self._dispatch.clients.get(name))
         self._touch()
 
     def _message(self, connection: Connection, message: str | bytes) -> None:
@@ -171,8 +176,23 @@ class GatewayService(Service):
         client = self._dispatch.clients.get(name)
         if name in self._backlogs or (client is not None and client.is_paused):
             self._backlogs.setdefault(name, deque()).append(message)
+            self._dispatch.set_back(EVENT_OVERHEAD + len(message))
         else:
             self._say(connection, name, message)
+        # At once: what is compressed may become a thousand times as much in one turn of the loop.
+        self._pause_if_due(connection, client)
+
+    def _pause_if_due(self, connection: Connection, client: Client | None) -> None:
+        if client is not None and client.is_paused:
+            connection._link.pause(PAUSED_BY_QUEUE)  # noqa: SLF001 - the row below's own
+        if self._is_full is not self._dispatch.is_full:
+            self._pause_all(is_full=self._dispatch.is_full)
+
+    def _pause_all(self, *, is_full: bool) -> None:
+        self._is_full = is_full
+        for connection in list(self._names.values()):
+            link = connection._link  # noqa: SLF001 - the row below's own
+            (link.pause if is_full else link.resume)(PAUSED_BY_QUEUES)
 
     def _say(self, connection: Connection, name: ClientId, message: str | bytes) -> None:
         is_text = message.__class__ is str
@@ -248,14 +268,14 @@ class GatewayService(Service):
         self._is_due = False
         for action in self._dispatch.take():
             self._do(action)
+        if self._is_full and not self._dispatch.is_full:
+            self._pause_all(is_full=False)
 
     def _do(self, action: Action) -> None:
         match action:
             case Send(node, parcel):
                 if self._station is not None:
                     self._station.send_parcel(node, parcels.encode(parcel))
-            case Pause(name):
-                self._pause(name)
             case Resume(name):
                 self._resume(name)
             case Keep(name, session):
@@ -271,11 +291,6 @@ class GatewayService(Service):
             case _:
                 assert_never(action)
 
-    def _pause(self, name: ClientId) -> None:
-        connection = self._names.get(name)
-        if connection is not None:
-            connection._link.pause(PAUSED_BY_QUEUE)  # noqa: SLF001 - the row below's own
-
     def _resume(self, name: ClientId) -> None:
         """Take from a client what was read already, and read on if that is not too much."""
         connection, client = self._names.get(name), self._dispatch.clients.get(name)
@@ -287,6 +302,7 @@ class GatewayService(Service):
             if isinstance(letter, tuple):
                 self._end(connection, name, *letter)
             else:
+                self._dispatch.set_back(-EVENT_OVERHEAD - len(letter))
                 self._say(connection, name, letter)
         if not backlog:
             self._backlogs.pop(name, None)

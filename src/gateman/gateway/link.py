@@ -18,6 +18,9 @@ WINDOW = 1 << 20
 # bytes of payload in one envelope, and in one event; NATS takes a megabyte in all.
 MAX_BATCH_SIZE = 256 << 10
 
+# bytes of events that a process may have that it has not handled; it has as much of each gateway.
+MAX_UNHANDLED_SIZE = 16 << 20
+
 # bytes, and events, that may be with one process before each client gets one at a time.
 CROWD_SIZE = 4 << 20
 CROWD_COUNT = 8192
@@ -153,6 +156,8 @@ class Link:
         self._sent = 0
         self._tried = 0
         self._under_way = 0
+        # Bytes of those that were sent and are not done.
+        self._unhandled = 0
         # Of its results.
         self._heard = 0
 
@@ -227,6 +232,7 @@ class Link:
         pending = self.pending.pop(number, None) if number <= self.arrived else None
         if pending is not None:
             self._size -= pending.size
+            self._unhandled -= pending.size
         return pending
 
     def rewind(self) -> None:
@@ -241,7 +247,11 @@ class Link:
         Yields:
             Envelopes with as many events as they have room for.
         """
-        while self._sent < self.last and self._under_way < WINDOW:
+        while (
+            self._sent < self.last
+            and self._under_way < WINDOW
+            and (self._sent < self._tried or self._unhandled < MAX_UNHANDLED_SIZE)
+        ):
             first, size = self._sent + 1, 0
             items: list[AnyEvent] = []
             while self._sent < self.last:
@@ -251,6 +261,8 @@ class Link:
                 self._sent += 1
                 items.append(pending.event)
                 size += pending.weight
+                if self._sent > self._tried:
+                    self._unhandled += pending.size
             self._tried = max(self._tried, self._sent)
             self._under_way += size
             yield Events(self.epoch, self._heard, first, items)
