@@ -1,6 +1,7 @@
 """One connection to a broker: first read an event at a time, then by the bus."""
 
 import asyncio
+import os
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
@@ -138,6 +139,17 @@ async def test_closing_does_not_wait_for_who_does_not_read(tmp_path: Path) -> No
         link.write(bytes(20_000_000))
         await link.close(0.01)
         await eventually(lambda: link.is_gone)
+
+
+@on_loop
+async def test_forked_children_give_up_the_connection(tmp_path: Path) -> None:
+    """Its descriptor is known for as long as there is one."""
+    async with linked(tmp_path) as (link, _):
+        assert os.path.samestat(os.fstat(link.fileno()), os.stat(f"/dev/fd/{link.fileno()}"))
+        link.abort()
+        await eventually(lambda: link.is_gone)
+
+    assert link.fileno() == Link(RouterWire()).fileno() == -1
 
 
 @on_loop

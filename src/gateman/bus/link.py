@@ -6,6 +6,7 @@ import ssl
 from collections.abc import Callable
 from typing import cast
 
+from .. import at_fork
 from .base import MAX_PAYLOAD_SIZE
 from .wire import Event, Wire
 
@@ -102,6 +103,11 @@ class Link(asyncio.Protocol):
         if self.is_gone:
             on_lost()
 
+    def fileno(self) -> int:
+        """Give the descriptor of the connection; -1 once it has ended."""
+        sock = None if self._transport is None else self._transport.get_extra_info("socket")
+        return -1 if sock is None else int(sock.fileno())
+
     def write(self, data: bytes) -> None:
         """Write bytes; none are lost while the connection lasts."""
         if self._transport is not None:
@@ -130,6 +136,7 @@ class Link(asyncio.Protocol):
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         """Take the transport; called by asyncio."""
         self._transport = cast("asyncio.Transport", transport)
+        at_fork.give_up(self)
 
     def data_received(self, data: bytes) -> None:
         """Read; called by asyncio."""

@@ -18,7 +18,7 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any, NoReturn, cast
 
-from .. import process
+from .. import at_fork, process
 from ..attributes import make_bus
 from ..bus import Bus
 from ..bus.local import held_bus
@@ -49,13 +49,40 @@ _MAX_UNSENT = 64 << 10  # bytes
 _MAX_ANSWER_SIZE = MAX_LINE_SIZE - 1024  # bytes
 
 
-def run(workers: Sequence[Declared], assignment: Assignment) -> NoReturn:
+class Inherited:
+    """
+    The sockets that the master has handed down.
+
+    Attributes:
+        channel: To the master.
+        slots: The listening sockets of each of the worker's processes.
+    """
+
+    def __init__(self, assignment: Assignment) -> None:
+        self.channel = _inherit(assignment.channel)
+        # Sockets of their own, one list for each process, or one list that all share.
+        lists = {
+            fds: [_inherit(fd) for fd in fds]
+            for fds in dict.fromkeys(map(tuple, assignment.sockets))
+        }
+        self.slots = {number: lists[tuple(fds)] for number, fds in enumerate(assignment.sockets)}
+
+
+def _inherit(fd: int) -> socket.socket:
+    os.set_inheritable(fd, False)
+    sock = socket.socket(fileno=fd)
+    at_fork.give_up(sock)
+    return sock
+
+
+def run(workers: Sequence[Declared], assignment: Assignment, inherited: Inherited) -> NoReturn:
     """
     Serve the worker that this process was assigned, until the end of the process.
 
     Args:
         workers: All that the script declares.
         assignment: What the master said.
+        inherited: What the master handed down.
 
     Raises:
         ConfigError: The worker cannot be served so; exit code 78.
@@ -71,12 +98,9 @@ def run(workers: Sequence[Declared], assignment: Assignment) -> NoReturn:
     who = identity.find(worker.user, worker.group)
     if who is not None:
         identity.assume(who)
-    bound = [[socket.socket(fileno=fd) for fd in fds] for fds in _distinct(assignment.sockets)]
-    numbers = range(len(assignment.sockets))
-    slots = {number: bound[number if len(bound) > 1 else 0] for number in numbers}
-    channel = socket.socket(fileno=assignment.channel)
+    channel = inherited.channel
     channel.setblocking(False)
-    child = Child(worker, slots)
+    child = Child(worker, inherited.slots)
     try:
         with asyncio.Runner(loop_factory=process.new_event_loop) as runner:
             runner.run(child.serve(make, channel, bus))
@@ -121,11 +145,6 @@ def _assigned(workers: Sequence[Declared], assignment: Assignment) -> Declared:
             remedy,
         )
     return worker
-
-
-def _distinct(sockets: Sequence[Sequence[int]]) -> list[list[int]]:
-    """Tell sockets of their own, one list for each process, from shared ones."""
-    return [list(fds) for fds in dict.fromkeys(map(tuple, sockets))]
 
 
 class Child:
@@ -175,6 +194,7 @@ class Child:
             (signal.SIGUSR1, _do_nothing),
         ):
             loop.add_signal_handler(number, do)
+            at_fork.reset_signals({number})
         own = self._slots[self._worker.id]
         _, self._link = await loop.connect_accepted_socket(lambda: _Link(self), channel)
         has_clients = not isinstance(self._worker, BusinessWorker)

@@ -20,6 +20,7 @@ if importlib.util.find_spec("gateman") is None:
     # The script has found it by changing sys.path, which would come too late here.
     sys.path.append(str(Path(__file__).parents[2]))
 
+from gateman import at_fork
 from gateman.errors import CommandError
 from gateman.master import child
 from gateman.master.assignment import Assignment
@@ -30,8 +31,8 @@ from gateman.master.spawn import STACK_SIGNAL
 def main() -> None:
     """Run the script up to its ``Worker.run_all()``, and serve there."""
     assignment = Assignment.take(os.environ)
-    for fd in (assignment.channel, *(fd for fds in assignment.sockets for fd in fds)):
-        os.set_inheritable(fd, False)
+    inherited = child.Inherited(assignment)
+    at_fork.reset_signals({signal.SIGINT, STACK_SIGNAL})
     # The terminal's Ctrl-C is for the master, which tells us what to do.
     signal.signal(signal.SIGINT, lambda *_: None)
     signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGINT})
@@ -39,7 +40,7 @@ def main() -> None:
     faulthandler.register(STACK_SIGNAL, all_threads=False)
     script = Script(Path(assignment.path), assignment.module)
     try:
-        script.run(assignment.argv, lambda workers: child.run(workers, assignment))
+        script.run(assignment.argv, lambda workers: child.run(workers, assignment, inherited))
     except CommandError as error:
         sys.stderr.write(f"{error}\n")
         sys.exit(int(error.exit_code))

@@ -21,6 +21,7 @@ from aiofastnet.selector_transport import (  # type: ignore[import-not-found] # 
     SelectorSocketTransport,
 )
 
+from .. import at_fork
 from ..errors import PreambleError
 from .admission import Refusal, Ticket
 from .alert import LoopWithAlerts
@@ -142,6 +143,7 @@ class Arrival:
             done: Called once, when it has its transport or is gone.
         """
         self._sock = sock
+        at_fork.give_up(sock)
         self._peer = peer
         self._entrance = entrance
         self._done = done

@@ -26,6 +26,8 @@ from contextvars import Context, copy_context
 from selectors import EVENT_READ, EVENT_WRITE, EpollSelector, SelectorKey
 from typing import Any, TypeVarTuple, Unpack
 
+from .. import at_fork
+
 # Few enough for the caches: with 10 000 connections that all talk, 256 to 1024 at once make 1.15 to
 # 1.17 of the messages that asyncio's way makes, and all at once 0.96 of what 256 do. Enough for a
 # hub, which joins what it writes in a turn: with 128, 1000 clients had 0.7 of the deliveries.
@@ -45,6 +47,8 @@ class EventLoop(asyncio.SelectorEventLoop):
         """Make a loop; it does not run yet."""
         self._direct = _Selector(self._reader_failed)
         super().__init__(self._direct)
+        # What a forked child does with its copy of the queue would be done to ours.
+        at_fork.give_up_all(self._direct, _Selector.queues)
 
     def add_reader(self, fd: Any, callback: Callable[[Unpack[_Args]], Any], *args: *_Args) -> None:
         """
@@ -139,6 +143,10 @@ class _Selector(EpollSelector):
                 events = (EVENT_READ if event & ~_OUT else 0) | (EVENT_WRITE if event & ~_IN else 0)
                 ready.append((key, events & key.events))
         return ready
+
+    def queues(self) -> list[int]:
+        """List the descriptors of the kernel's queue."""
+        return [] if self._queue.closed else [self._queue.fileno(), self.fileno()]
 
     def close(self) -> None:
         self._queue.close()

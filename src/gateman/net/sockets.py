@@ -247,6 +247,9 @@ def release(sockets: list[socket.socket]) -> None:
         if sock.fileno() < 0:
             continue
         path = sock.getsockname() if sock.family == socket.AF_UNIX else ""
+        # A program that has a copy, whatever way it got one, does not keep clients waiting in it.
+        with contextlib.suppress(OSError):
+            sock.shutdown(socket.SHUT_RDWR)
         sock.close()
         if path:
             with contextlib.suppress(OSError):
