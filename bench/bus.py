@@ -157,7 +157,7 @@ def nats() -> Iterator[Broker]:
         sys.exit("nats-server is not installed: see scripts/debian-packages.txt")
     command = [program, "-a", "127.0.0.1", "-p", str(port)]
     with _running(command, socket.AF_INET, ("127.0.0.1", port)) as pid:
-        yield Broker("nats", f"nats://127.0.0.1:{port}", pid)
+        yield Broker("nats", f"nats://127.0.0.1:{port}?name=bench", pid)
 
 
 @contextmanager

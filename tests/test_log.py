@@ -275,6 +275,8 @@ def test_nobody_can_forge_a_line() -> None:
         ("GET /chat?token=secret HTTP/1.1", "GET /chat?token=*** HTTP/1.1"),
         ("'/a?b=1&access_token=s%20x&c='", "'/a?b=***&access_token=***&c='"),
         ("wss://x/?t=eyJhbGciOi.J9-_=#top", "wss://x/?t=***#top"),
+        ("the bus nats://a:1,b?name=chat is", "the bus nats://a:1,b?name=chat is"),
+        ("nats://a?name=chat&token=t", "nats://a?name=chat&token=***"),
         ("is it so? a=b", "is it so? a=b"),
         ("a && b=c", "a && b=c"),
     ],

@@ -60,7 +60,7 @@ def main() -> None:
     parser.add_argument("--nodes", type=int, nargs=2, default=[8282, 8283])
     options = parser.parse_args()
     one, two = options.nodes
-    bus = f"nats://127.0.0.1:{options.nats}"
+    bus = f"nats://127.0.0.1:{options.nats}?name=two-nodes"
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, lambda *_: sys.exit())
     with ExitStack() as stack:

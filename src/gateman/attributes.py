@@ -169,7 +169,7 @@ def _bus(value: str | Mapping[str, Any] | None) -> str | Mapping[str, Any] | Non
     if value is None:
         return None
     if not isinstance(value, (str, Mapping)):
-        raise ConfigError(f"bus={value!r} is no URL", "write bus='nats://host:4222'")
+        raise ConfigError(f"bus={value!r} is no URL", "write bus='nats://host:4222?name=chat'")
     make_bus(value)
     return value
 
@@ -192,7 +192,9 @@ def make_bus(value: str | Mapping[str, Any]) -> Bus:
     options = dict(value)
     url = options.pop("url", None)
     if not isinstance(url, str):
-        raise ConfigError("bus has no URL", "write bus={'url': 'nats://host:4222', …}")
+        raise ConfigError(
+            "bus has no URL", "write bus={'url': 'nats://host:4222', 'name': 'chat', …}"
+        )
     return open_bus(url, **options)
 
 

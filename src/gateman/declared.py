@@ -92,7 +92,8 @@ class Declared:
             read their keys. The master has to run as root.
         group: As which group; by default the user's.
         bus: What connects the hubs of its processes with each other and with those of other
-            machines: a URL such as ``"nats://host:4222"``, or a mapping of ``url`` and options.
+            machines: a URL such as ``"nats://host:4222?name=chat"``, or a mapping of ``url`` and
+            options.
             By default those of this script are connected, and commands such as ``gateman push``
             with them.
         id: Which of its processes this is: 0 to ``count - 1``.

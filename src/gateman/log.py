@@ -58,8 +58,10 @@ _UNSAFE = re.compile(
     "[\x00-\x09\x0b-\x1f\x7f-\x9f\u200e\u200f\u2028-\u202e\u2066-\u2069\ud800-\udfff]"
 )
 
-# The value of a parameter in a query, which may be a token.
-_QUERY_VALUE = re.compile(r"([?&][^\s=&?#'\"<>]{1,64}=)[^\s&#'\"<>]+")
+# The value of a parameter in a query, which may be a token; but not the name in a bus's URL.
+_QUERY_VALUE = re.compile(
+    r"((?:nats|tls)://[^\s?]*\?name=[A-Za-z0-9_-]*)|([?&][^\s=&?#'\"<>]{1,64}=)[^\s&#'\"<>]+"
+)
 
 # Where frames of our own are.
 _PACKAGE = str(Path(__file__).parent) + os.sep
@@ -163,7 +165,7 @@ def legible(text: str) -> str:
         It, with control characters escaped but for line feeds, and without the values of a
         query's parameters.
     """
-    masked = _QUERY_VALUE.sub(r"\1***", text)
+    masked = _QUERY_VALUE.sub(lambda found: found[1] or f"{found[2]}***", text)
     return _UNSAFE.sub(lambda found: found[0].encode("unicode_escape").decode(), masked)
 
 

@@ -15,8 +15,8 @@ from gateman.errors import ConfigError
         ("memory://", "memory://"),
         ("memory://name", "memory://name"),
         ("local:///run/service/bus.sock", "local:///run/service/bus.sock"),
-        ("nats://anna:s3cret@one,two:4223", "nats://one:4222,two:4223"),
-        ("tls://s3cret@one", "tls://one:4222"),
+        ("nats://anna:s3cret@one,two:4223?name=chat", "nats://one:4222,two:4223?name=chat"),
+        ("tls://s3cret@one?name=chat", "tls://one:4222?name=chat"),
     ],
 )
 def test_a_url_makes_a_bus(url: str, shown: str) -> None:
@@ -36,7 +36,7 @@ def test_other_urls_are_refused(url: str) -> None:
 
     assert str(caught.value) == (
         "the bus's URL is of no kind that there is: write memory://, local:///path/to/socket,"
-        " nats://host:4222 or tls://host:4222."
+        " nats://host:4222?name=chat or tls://host:4222?name=chat."
     )
 
 
@@ -44,7 +44,7 @@ def test_options_are_passed_on(tmp_path: Path) -> None:
     """Each kind of bus has its own."""
     (tmp_path / "ca.pem").write_text("hello")
     with pytest.raises(ConfigError, match=r"ca=.* cannot be used"):
-        open_bus("tls://one", ca=tmp_path / "ca.pem")
+        open_bus("tls://one?name=chat", ca=tmp_path / "ca.pem")
 
 
 @pytest.mark.parametrize(

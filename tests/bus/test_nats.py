@@ -114,6 +114,58 @@ async def test_a_credentials_file(tmp_path: Path) -> None:
         await works(*(nats_bus(server.url, creds=creds) for _ in range(2)))
 
 
+@on_loop
+async def test_services_of_two_names_do_not_meet(tmp_path: Path) -> None:
+    """What one publishes comes to those of its name, and nobody else is seen there."""
+    arrived: list[tuple[str, bytes]] = []
+    with nats_server(tmp_path) as server:
+        buses = {
+            label: nats_bus(f"nats://{server.place}", name=label.strip("12"))
+            for label in ("chat1", "chat2", "billing")
+        }
+        for label, bus in buses.items():
+            await bus.start()
+            if label != "chat1":
+                await bus.subscribe(ROOM, labelled(arrived, label))
+        await buses["chat2"].subscribe(OTHER, ignore)
+        is_seen = [await buses[label].has_subscriber(OTHER) for label in ("chat1", "billing")]
+        buses["chat1"].publish(ROOM, b"hello")
+        buses["billing"].publish(ROOM, b"invoice")
+        await eventually(lambda: bool(arrived))
+        for bus in buses.values():
+            # All that was published before has come by now.
+            await bus.subscribe(OTHER, ignore)
+            await bus.stop()
+
+    assert (arrived, is_seen) == ([("chat2", b"hello")], [True, False])
+
+
+@pytest.mark.parametrize(
+    ("options", "text"),
+    [
+        (
+            {},
+            "the bus nats://127.0.0.1:4222 has no name, by which the services that use one NATS are"
+            " told apart: put ?name=chat behind its URL, or write bus={'url': …, 'name': 'chat'}:"
+            " the same name in all scripts of one service, and another one for each other service.",
+        ),
+        *(
+            (
+                {"name": name},
+                "the bus's name cannot be used: give it 1 to 64 letters, digits, '-' and '_'.",
+            )
+            for name in ("a.b", "a b", ">", "ä", "x" * 65, 7)
+        ),
+    ],
+)
+def test_a_name_is_needed(options: dict[str, str], text: str) -> None:
+    """It is a token of every subject, so that no character of it may mean anything there."""
+    with pytest.raises(ConfigError) as caught:
+        nats_bus("nats://anna:s3cret@127.0.0.1", **options)  # type: ignore[arg-type]
+
+    assert str(caught.value) == text
+
+
 @pytest.mark.parametrize("config", [USERS, TOKEN])
 @on_loop
 async def test_who_may_not_is_told_so(
@@ -149,8 +201,9 @@ async def test_what_we_may_not_is_said_and_counted(
     tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     """A server may allow some subjects only; the connection stays."""
+    allowed = '"gateman.test.ok.>"'
     config = (
-        'authorization { default_permissions: {publish: "ok.>", subscribe: "ok.>"},'
+        f"authorization {{ default_permissions: {{publish: {allowed}, subscribe: {allowed}}},"
         " users: [{user: anna, password: x}] }"
     )
     fine, secret = subject("ok", "room"), subject("secret")
@@ -166,7 +219,7 @@ async def test_what_we_may_not_is_said_and_counted(
         await bus.stop()
 
     assert caught.value.problem == (
-        'it refuses: Permissions Violation for Subscription to "secret"'
+        'it refuses: Permissions Violation for Subscription to "gateman.test.secret"'
     )
     assert is_connected
     assert len(caplog.messages) == 1
@@ -230,7 +283,31 @@ async def test_tls_is_not_given_up(tmp_path: Path) -> None:
         place = server.url.removeprefix("nats://")
         said = await problem(nats_bus(f"tls://anna:s3cret@{place}"))
 
-    assert said == "it offers no TLS, and the URL says tls://"
+    assert said == "it offers no TLS, which tls://, ca= or cert= asks for"
+
+
+@pytest.mark.parametrize("option", ["ca", "cert"])
+@on_loop
+async def test_what_is_for_tls_asks_for_it(tmp_path: Path, option: str) -> None:
+    """A password is not sent in clear because somebody in between announces no TLS."""
+    issued = Authority().issue(tmp_path, "127.0.0.1")
+    options = {"ca": {"ca": issued.authority}, "cert": {"cert": issued.certificate}}
+    options["cert"]["key"] = issued.key
+    said: list[bytes] = []
+
+    async def answer(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        writer.write(b'INFO {"auth_required": true}\r\n')
+        said.append(await reader.read(4096))
+        writer.close()
+
+    server = await asyncio.start_server(answer, "127.0.0.1", 0)
+    port = server.sockets[0].getsockname()[1]
+    url = f"nats://anna:s3cret@127.0.0.1:{port}?name=test"
+    refusal = await problem(nats_bus(url, **options[option]))  # type: ignore[arg-type]
+    await eventually(lambda: bool(said))
+    server.close()
+
+    assert (refusal, said) == ("it offers no TLS, which tls://, ca= or cert= asks for", [b""])
 
 
 @pytest.mark.parametrize(
@@ -253,7 +330,7 @@ def test_files_that_will_not_do(tmp_path: Path, options: dict[str, str], text: s
     (tmp_path / "text").write_text("hello")
     filled = {name: value.format(tmp_path) for name, value in options.items()}
     with pytest.raises(ConfigError) as caught:
-        nats_bus("nats://127.0.0.1", **filled)  # type: ignore[arg-type]
+        nats_bus("nats://127.0.0.1?name=test", **filled)  # type: ignore[arg-type]
 
     assert str(caught.value) == text.format(tmp_path)
 
@@ -266,10 +343,12 @@ async def test_an_independent_client_understands_us(tmp_path: Path) -> None:
         bus = nats_bus(server.url)
         await bus.start()
         await bus.subscribe(ROOM, arrived.append)
-        client = await nats.connect(server.url)
-        subscription = await client.subscribe(OTHER)
-        await client.publish(ROOM, b"\r\nfrom there\r\n", headers={"are": "ignored"})
-        await client.publish(ROOM, b"and again", reply="somewhere")
+        client = await nats.connect(server.place)
+        subscription = await client.subscribe(f"gateman.test.{OTHER}")
+        await client.publish(
+            f"gateman.test.{ROOM}", b"\r\nfrom there\r\n", headers={"are": "ignored"}
+        )
+        await client.publish(f"gateman.test.{ROOM}", b"and again", reply="somewhere")
         # Twice: its first ping may overtake the subscription.
         await client.flush()
         await client.flush()
@@ -280,18 +359,18 @@ async def test_an_independent_client_understands_us(tmp_path: Path) -> None:
         await bus.stop()
 
     assert arrived == [b"\r\nfrom there\r\n", b"and again"]
-    assert (there.subject, there.data) == (OTHER, b"\r\nfrom here\r\n")
+    assert (there.subject, there.data) == (f"gateman.test.{OTHER}", b"\r\nfrom here\r\n")
 
 
 @on_loop
 async def test_a_cluster_loses_a_server(tmp_path: Path) -> None:
     """Buses meet over all servers; who loses its own goes on with another one."""
     with nats_cluster(tmp_path) as servers:
-        urls = [server.url.removeprefix("nats://") for server in servers]
+        places = [server.place for server in servers]
         buses = [
             # The first is at the first server, until that one dies.
             nats_bus(servers[0].url),
-            *(nats_bus(f"nats://{','.join(urls)}") for _ in range(6)),
+            *(nats_bus(f"nats://{','.join(places)}?name=test") for _ in range(6)),
         ]
         gaps: list[Gap] = []
         arrived: set[tuple[str, bytes]] = set()
@@ -336,9 +415,9 @@ async def test_no_server_answers(tmp_path: Path) -> None:
     """The sentence says for each what is wrong."""
     with nats_server(tmp_path, TOKEN) as server:
         port = free_port()
-        said = await problem(nats_bus(f"{server.url},127.0.0.1:{port}"))
-    unknown = await problem(nats_bus("nats://no-such-host.invalid"))
-    impossible = await problem(nats_bus("nats://no..host"))
+        said = await problem(nats_bus(f"nats://{server.place},127.0.0.1:{port}?name=test"))
+    unknown = await problem(nats_bus("nats://no-such-host.invalid?name=test"))
+    impossible = await problem(nats_bus("nats://no..host?name=test"))
 
     assert sorted(said.split("; ")) == sorted(
         [
@@ -382,7 +461,7 @@ async def test_something_else_listens_there(greeting: bytes, expected: str) -> N
 
     server = await asyncio.start_server(answer, "127.0.0.1", 0)
     port = server.sockets[0].getsockname()[1]
-    said = await problem(nats_bus(f"nats://127.0.0.1:{port}"))
+    said = await problem(nats_bus(f"nats://127.0.0.1:{port}?name=test"))
     server.close()
 
     assert said == expected
@@ -402,8 +481,8 @@ async def test_whoever_is_too_slow_is_cut_off_and_told(tmp_path: Path) -> None:
         flood(server.port, 300, 100_000)
         await eventually(lambda: bool(gaps))
         await bus.subscribe(OTHER, ignore)
-        client = await nats.connect(server.url)
-        await client.publish(ROOM, b"and on")
+        client = await nats.connect(server.place)
+        await client.publish(f"gateman.test.{ROOM}", b"and on")
         await client.close()
         await eventually(lambda: arrived[-1] == b"and on")
         await bus.stop()
@@ -417,7 +496,7 @@ def flood(port: int, count: int, size: int) -> None:
     with socket.create_connection(("127.0.0.1", port), timeout=10) as client:
         client.sendall(b'CONNECT {"verbose":false}\r\n')
         for _ in range(count):
-            client.sendall(b"PUB %b %d\r\n%b\r\n" % (ROOM.encode(), size, bytes(size)))
+            client.sendall(b"PUB gateman.test.%b %d\r\n%b\r\n" % (ROOM.encode(), size, bytes(size)))
         client.sendall(b"PING\r\n")
         said = b""
         while b"PONG" not in said:
@@ -425,10 +504,10 @@ def flood(port: int, count: int, size: int) -> None:
 
 
 @on_loop
-async def test_a_server_that_asks_nobody_is_pointed_out(
+async def test_a_server_that_is_not_safe_is_pointed_out(
     caplog: pytest.LogCaptureFixture,
 ) -> None:
-    """Whoever reaches it could send to every client; on this machine that is our business."""
+    """It asks nobody, or reads a secret in clear; on this machine that is our business."""
     own = next(iter(_addresses()), None)
     if own is None:
         pytest.skip("this machine has no address but its loopback's")
@@ -442,14 +521,16 @@ async def test_a_server_that_asks_nobody_is_pointed_out(
 
     server = await asyncio.start_server(answer, own, 0)
     url = f"{own}:{server.sockets[0].getsockname()[1]}"
-    bus = nats_bus(f"nats://{url}")
+    bus = nats_bus(f"nats://{url}?name=test", token="s3cret")
     await bus.start()
     await bus.stop()
     server.close()
 
     assert caplog.messages == [
-        f"the bus nats://{url}: {url} asks nobody who they are, so whoever reaches it can send to"
-        " every client"
+        f"the bus nats://{url}?name=test: {url} asks nobody who they are, so whoever reaches it can"
+        " send to every client",
+        f"the bus nats://{url}?name=test: the password or token is sent to {url} without"
+        " encryption: write tls:// in place of nats://",
     ]
 
 

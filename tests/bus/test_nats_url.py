@@ -49,6 +49,17 @@ from gateman.errors import ConfigError
             NatsUrl(servers=(Server("::1", 5222),), is_tls=False, user="anna", password="p@ss"),
             "nats://[::1]:5222",
         ),
+        (
+            "nats://anna:p?ss@one,two?name=chat-2",
+            NatsUrl(
+                servers=(Server("one", 4222), Server("two", 4222)),
+                is_tls=False,
+                user="anna",
+                password="p?ss",
+                name="chat-2",
+            ),
+            "nats://one:4222,two:4222?name=chat-2",
+        ),
     ],
 )
 def test_it_is_read(url: str, expected: NatsUrl, shown: str) -> None:
@@ -57,7 +68,7 @@ def test_it_is_read(url: str, expected: NatsUrl, shown: str) -> None:
 
     assert read == expected
     assert str(read) == shown
-    assert all(secret not in repr(read) for secret in ("s/3", "t0k", "p@ss"))
+    assert all(secret not in repr(read) for secret in ("s/3", "t0k", "p@ss", "p?ss"))
 
 
 @pytest.mark.parametrize(
@@ -75,6 +86,11 @@ def test_it_is_read(url: str, expected: NatsUrl, shown: str) -> None:
         ("nats://anna:s3cret@one two", "the bus's URL names a server that makes no sense"),
         ("nats://anna:s3cret@[::1", "the bus's URL names a server that makes no sense"),
         ("nats://anna:s3cret@one,bert:x@two", "the bus's URL has several users"),
+        ("nats://one?name=s3cret.", "the bus's name cannot be used"),
+        ("nats://one?name=", "the bus's name cannot be used"),
+        ("nats://one?s3cret", "the bus's URL has options that are not known"),
+        ("nats://one?name=chat&token=s3cret", "the bus's URL has options that are not known"),
+        ("nats://one?name=chat,two", "the bus's name cannot be used"),
         ("nats://s3cret@one,tls://two", "the bus's URL names a server that makes no sense"),
     ],
 )

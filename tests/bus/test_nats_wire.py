@@ -87,7 +87,7 @@ QUESTION = b"33 33\r\nNATS/1.0\r\nGateman-Question: 1\r\n\r\n\r\n"
 
 def denied(number: bytes) -> bytes:
     """Say what a server says if nobody gets what was sent."""
-    return b"HMSG gateman.=answers.%b 1 16 16\r\nNATS/1.0 503\r\n\r\n\r\n" % number
+    return b"HMSG =answers.%b 1 16 16\r\nNATS/1.0 503\r\n\r\n\r\n" % number
 
 
 def test_a_question_is_a_message_that_may_reach_nobody() -> None:
@@ -99,16 +99,32 @@ def test_a_question_is_a_message_that_may_reach_nobody() -> None:
     events = wire.feed(denied(b"0") + denied(b"2"))
     third = wire.ask(ROOM, 3)
 
-    nowhere = b"HPUB gateman.=nowhere gateman.=answers.0 " + QUESTION
-    assert first == (
-        b"SUB gateman.=answers.* 1\r\n"
-        + nowhere
-        + b"HPUB group.a=20b gateman.=answers.1 "
+    nowhere = b"HPUB =nowhere =answers.0 " + QUESTION
+    assert first == (b"SUB =answers.* 1\r\n" + nowhere + b"HPUB group.a=20b =answers.1 " + QUESTION)
+    assert second == nowhere + b"HPUB group.a=20b =answers.2 " + QUESTION
+    assert third == b"HPUB group.a=20b =answers.3 " + QUESTION
+    assert (before, events, wire.can_tell) == (False, [Nobody(2)], True)
+
+
+def test_a_prefix_is_on_the_server_only() -> None:
+    """It is written before every subject, and taken from every subject that is read."""
+    wire = NatsWire(b"gateman.chat.")
+    wire.has_headers = True
+    asked = wire.ask(ROOM, 7)
+
+    assert wire.publish(ROOM, b"x") == b"PUB gateman.chat.group.a=20b 1\r\nx\r\n"
+    assert asked == (
+        b"SUB gateman.chat.=answers.* 1\r\n"
+        b"HPUB gateman.chat.=nowhere gateman.chat.=answers.0 "
+        + QUESTION
+        + b"HPUB gateman.chat.group.a=20b gateman.chat.=answers.7 "
         + QUESTION
     )
-    assert second == nowhere + b"HPUB group.a=20b gateman.=answers.2 " + QUESTION
-    assert third == b"HPUB group.a=20b gateman.=answers.3 " + QUESTION
-    assert (before, events, wire.can_tell) == (False, [Nobody(2)], True)
+    assert wire.subscribe(ROOM) == b"SUB gateman.chat.group.a=20b 2\r\n"
+    assert wire.feed(
+        b"MSG gateman.chat.group.a 2 1\r\nx\r\nHMSG gateman.chat.group.b 2 0 1\r\ny\r\n"
+        b"HMSG gateman.chat.=answers.7 1 16 16\r\nNATS/1.0 503\r\n\r\n\r\n"
+    ) == [("group.a", b"x"), ("group.b", b"y"), Nobody(7)]
 
 
 def test_without_headers_nothing_is_asked() -> None:
@@ -124,8 +140,8 @@ def test_without_headers_nothing_is_asked() -> None:
         (b"HMSG group.x 1 reply " + QUESTION, []),
         (b"HMSG group.x 1 0 5\r\nhello\r\n", [("group.x", b"hello")]),
         (b"HMSG group.x 1 16 18\r\nNATS/1.0 503\r\n\r\nhi\r\n", [("group.x", b"hi")]),
-        (b"HMSG gateman.=answers.1 1 16 16\r\nNATS/1.0 200\r\n\r\n\r\n", []),
-        (b"HMSG gateman.=answers.1 1 0 0\r\n\r\n", []),
+        (b"HMSG =answers.1 1 16 16\r\nNATS/1.0 200\r\n\r\n\r\n", []),
+        (b"HMSG =answers.1 1 0 0\r\n\r\n", []),
         *((denied(number), []) for number in (b"", b"x", b"\xb2", b"-1", b"1.1", b"9" * 19)),
         (denied(b"9" * 18), [Nobody(10**18 - 1)]),
     ],
@@ -139,9 +155,7 @@ def test_our_own_subscription_may_be_refused() -> None:
     """That is not the failure of a subscription that somebody waits for."""
     text = "Permissions Violation for Subscription to"
 
-    assert NatsWire().feed(
-        f"-ERR '{text} \"gateman.=answers.*\"'\r\n-ERR '{text} \"x\"'\r\n".encode()
-    ) == [
-        Refused(f'{text} "gateman.=answers.*"'),
+    assert NatsWire().feed(f"-ERR '{text} \"=answers.*\"'\r\n-ERR '{text} \"x\"'\r\n".encode()) == [
+        Refused(f'{text} "=answers.*"'),
         Refused(f'{text} "x"', is_of_subscribing=True),
     ]

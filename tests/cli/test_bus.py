@@ -57,7 +57,7 @@ def test_somebody_has_to_say_it(tmp_path: Path) -> None:
         78,
         "",
         "gateman: nobody said which service this is about: write --service server.py or --bus"
-        " nats://host:4222.\n",
+        " nats://host:4222?name=chat.\n",
     )
 
 
@@ -66,7 +66,11 @@ def test_what_cannot_be_reached_is_one_sentence(tmp_path: Path) -> None:
     (tmp_path / "server.py").write_text(ROOMS)
     cases = [
         (["--service", "server.py"], 3, "gateman: server.py is not running.\n"),
-        (["--bus", "nats://127.0.0.1:1"], 1, "gateman: the bus nats://127.0.0.1:1: "),
+        (
+            ["--bus", "nats://127.0.0.1:1?name=test"],
+            1,
+            "gateman: the bus nats://127.0.0.1:1?name=test: ",
+        ),
         (["--bus", "local:///nobody/here"], 1, "gateman: the bus local:///nobody/here: "),
         (["--bus", "redis://127.0.0.1"], 78, "gateman: the bus's URL is of no kind that there is"),
     ]

@@ -73,7 +73,9 @@ def test_it_reads_standard_input(tmp_path: Path) -> None:
 @pytest.mark.parametrize("words", [(), ("--all", "--uid", "42"), ("--group", "a", "--uid", "b")])
 def test_it_wants_to_know_to_whom(tmp_path: Path, words: tuple[str, ...]) -> None:
     """Nothing is sent to everybody by an omission."""
-    done = run([*GATEMAN, "push", "text", *words, "--bus", "nats://127.0.0.1:1"], tmp_path)
+    done = run(
+        [*GATEMAN, "push", "text", *words, "--bus", "nats://127.0.0.1:1?name=test"], tmp_path
+    )
 
     assert done.returncode == 2
     assert "Say to whom: one of --all, --group, --uid and --client." in done.stderr

@@ -22,10 +22,10 @@ def mark(number: int, source: NodeId = ANN) -> Mark:
 
 def test_subjects() -> None:
     """Every channel has one, whatever its name is made of."""
-    assert c.subject_of(c.EVERYBODY) == "gateman.all"
-    assert c.subject_of(c.node_channel(ME)) == "gateman.node.me"
-    assert c.subject_of(c.Channel(Scope.UIDS, "42")) == "gateman.uid.42"
-    assert c.subject_of(c.Channel(Scope.GROUPS, "a b.>")) == "gateman.group.a=20b=2E=3E"
+    assert c.subject_of(c.EVERYBODY) == "all"
+    assert c.subject_of(c.node_channel(ME)) == "node.me"
+    assert c.subject_of(c.Channel(Scope.UIDS, "42")) == "uid.42"
+    assert c.subject_of(c.Channel(Scope.GROUPS, "a b.>")) == "group.a=20b=2E=3E"
 
 
 def test_messages_travel_to_those_who_may_want_them() -> None:

@@ -113,7 +113,7 @@ def test_order_is_kept_between_channels() -> None:
         messages(ROOM, 0, b"1"),
         messages(HALL, 0, b"2"),
         messages(ROOM, 1, b"3"),
-        ("gateman.all", Bye(ME)),
+        ("all", Bye(ME)),
         messages(ROOM, 2, b"4"),
     ]
 
@@ -265,9 +265,9 @@ def test_marks_tell_how_far_we_have_come() -> None:
     desk.post.mark()
 
     assert desk.published == [
-        ("gateman.group.room", Mark(ME, 2, Scope.GROUPS, ("room",))),
-        ("gateman.node.ann", Mark(ME, 1, Scope.CLIENTS, ("ann",))),
-        ("gateman.all", Mark(ME, 1, Scope.ALL, ())),
+        ("group.room", Mark(ME, 2, Scope.GROUPS, ("room",))),
+        ("node.ann", Mark(ME, 1, Scope.CLIENTS, ("ann",))),
+        ("all", Mark(ME, 1, Scope.ALL, ())),
     ]
 
 

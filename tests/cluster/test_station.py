@@ -231,8 +231,8 @@ def test_forged_envelopes_are_counted_and_ignored(kind: str, payload: bytes) -> 
         async with cluster(1, lambda: MemoryBus(broker=broker)) as [one]:
             client = await one.client("room")
             for _ in range(100):
-                stranger.publish(subject("gateman", "group", "room"), payload)
-                stranger.publish(subject("gateman", "all"), payload)
+                stranger.publish(subject("group", "room"), payload)
+                stranger.publish(subject("all"), payload)
             await eventually(lambda: one.hub.counts["bad_envelope"] == 200)
             one.hub.send_to_all(END)
             assert await client.read_to(END) == []
@@ -254,7 +254,7 @@ async def test_commands_for_other_processes_are_not_passed_on() -> None:
         client = await other.client()
         join = e.Join(ClientId(client.id), Group("room"))
         command = e.encode(e.Command(NodeId("stranger"), 0, join))
-        stranger.publish(subject("gateman", "node", one.hub.node), command)
+        stranger.publish(subject("node", one.hub.node), command)
         await eventually(lambda: one.hub.counts["unknown_client"] == 1)
 
         assert await other.hub.groups() == set()
@@ -317,7 +317,7 @@ async def test_the_clients_of_a_process_that_ends_are_unknown() -> None:
         joining = asyncio.ensure_future(_wait_for(one.hub.join_group(client.id, "room")))
         await eventually(lambda: one.bus is not None and one.bus.counts["published"] > 0)
         bye = e.encode(e.Bye(NodeId(other.hub.node)))
-        assert buses[1].publish(subject("gateman", "all"), bye)
+        assert buses[1].publish(subject("all"), bye)
         with pytest.raises(UnknownClient) as caught:
             await joining
 
@@ -432,7 +432,7 @@ async def test_late_answers_are_counted() -> None:
             problem=e.Problem.NONE,
             value=e.encode_value(None),
         )
-        stranger.publish(subject("gateman", "node", one.hub.node), e.encode(answer))
+        stranger.publish(subject("node", one.hub.node), e.encode(answer))
         await eventually(lambda: one.hub.counts["late_answer"] == 1)
     await stranger.stop()
 

@@ -10,7 +10,7 @@ from gateman.gateway.buses import check_buses
 
 Bus = str | Mapping[str, Any] | None
 
-AFAR = "nats://10.0.0.7:4222"
+AFAR = "nats://10.0.0.7:4222?name=chat"
 
 
 @pytest.fixture(autouse=True)
@@ -43,10 +43,10 @@ def refusal(*workers: Worker | BusinessWorker) -> str:
     [
         None,
         "local:///run/chat.bus",
-        "nats://127.0.0.1",
-        "nats://localhost:4222,[::1]:4222",
-        "nats://ann:secret@10.0.0.7",
-        "tls://token@10.0.0.7",
+        "nats://127.0.0.1?name=chat",
+        "nats://localhost:4222,[::1]:4222?name=chat",
+        "nats://ann:secret@10.0.0.7?name=chat",
+        "tls://token@10.0.0.7?name=chat",
         {"url": AFAR, "user": "ann", "password": "secret"},
         {"url": AFAR, "token": "secret"},
     ],
@@ -69,8 +69,8 @@ def test_files_say_who_we_are_too(name: str) -> None:
     "bus",
     [
         AFAR,
-        "tls://nats.example.com",
-        "nats://127.0.0.1,10.0.0.7",
+        "tls://nats.example.com?name=chat",
+        "nats://127.0.0.1,10.0.0.7?name=chat",
         {"url": AFAR, "token": "", "connect_timeout": 1.0},
     ],
 )
@@ -82,10 +82,10 @@ def test_strangers_must_not_act_as_clients(bus: Bus) -> None:
 
 def test_the_sentence_names_the_server() -> None:
     """And says what may be done about it."""
-    assert refusal(gateway("nats://127.0.0.1,10.0.0.7")) == (
-        "the bus nats://127.0.0.1:4222,10.0.0.7:4222 has no credentials, and 10.0.0.7:4222 is"
-        " another machine: whoever reaches it could act as any client: let it ask for a user and"
-        " password, a token, an nkey or a certificate, and write them into bus=."
+    assert refusal(gateway("nats://127.0.0.1,10.0.0.7?name=chat")) == (
+        "the bus nats://127.0.0.1:4222,10.0.0.7:4222?name=chat has no credentials, and"
+        " 10.0.0.7:4222 is another machine: whoever reaches it could act as any client: let it"
+        " ask for a user and password, a token, an nkey or a certificate, and write them into bus=."
     )
 
 
@@ -96,7 +96,7 @@ def test_a_worker_decides_for_itself() -> None:
 
 def test_both_have_the_same_bus() -> None:
     """Written one way or the other."""
-    here = "nats://127.0.0.1"
+    here = "nats://127.0.0.1?name=chat"
     check_buses([gateway(here), business({"url": here})])
 
     assert refusal(gateway(here), business()) == (

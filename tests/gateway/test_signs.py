@@ -8,7 +8,11 @@ from gateman.gateway.signs import BEAT_INTERVAL, RETURN, STEP, Watch, patience
 
 @pytest.mark.parametrize(
     ("url", "seconds"),
-    [("local:/run/chat/bus", 0.0), ("nats://localhost:4222", 1.5), ("tls://a:1,tls://b:1", 1.5)],
+    [
+        ("local:/run/chat/bus", 0.0),
+        ("nats://localhost:4222?name=chat", 1.5),
+        ("tls://a:1,tls://b:1", 1.5),
+    ],
 )
 def test_a_bus_of_many_servers_is_not_believed_at_once(url: str, seconds: float) -> None:
     """A process that has lost one server finds another; a machine has one router."""

@@ -141,6 +141,6 @@ def test_a_mix_of_all_kinds() -> None:
 
 def test_gateways_and_business_workers_find_each_other() -> None:
     """What would keep them apart is found before anything is bound."""
-    made = [Gateway("websocket://127.0.0.1:0", bus="nats://127.0.0.1"), BusinessWorker()]
+    made = [Gateway("websocket://127.0.0.1:0", bus="nats://127.0.0.1?name=test"), BusinessWorker()]
     with pytest.raises(ConfigError, match="have different buses"):
         plan(made, now=NOW)

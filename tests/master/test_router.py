@@ -143,10 +143,10 @@ def test_a_service_outlives_its_router(tmp_path: Path) -> None:
 
 def test_a_service_serves_without_a_bus(tmp_path: Path) -> None:
     """Nobody is where the bus should be: that is said, and clients are served."""
-    options = "count=2, bus='nats://127.0.0.1:1'"
+    options = "count=2, bus='nats://127.0.0.1:1?name=test'"
     with master(echo(options=options), tmp_path) as service:
         assert len(service.pids()) == 2
-        assert "the bus nats://127.0.0.1:1 is still away" in service.stderr
+        assert "the bus nats://127.0.0.1:1?name=test is still away" in service.stderr
 
 
 @needs_root
@@ -202,7 +202,7 @@ def _greeting_of(uid: int, router: Router) -> bytes:
 
 def test_a_service_that_names_its_bus_has_no_router(tmp_path: Path) -> None:
     """Not even a socket."""
-    worker = Worker("websocket://127.0.0.1:0", count=2, bus="nats://127.0.0.1:1")
+    worker = Worker("websocket://127.0.0.1:0", count=2, bus="nats://127.0.0.1:1?name=test")
 
     assert router_of(plan([worker], now=time.time()), tmp_path / "a.bus") is None
     assert list(tmp_path.iterdir()) == []

@@ -56,8 +56,13 @@ class NatsServer(Child):
 
     @property
     def url(self) -> str:
-        """Where it is, without who we are."""
-        return f"nats://127.0.0.1:{self.port}"
+        """What a service named ``test`` calls it, without who we are."""
+        return f"nats://{self.place}?name=test"
+
+    @property
+    def place(self) -> str:
+        """Host and port."""
+        return f"127.0.0.1:{self.port}"
 
 
 @contextmanager

@@ -42,7 +42,7 @@ def server(tmp_path: Path) -> Iterator[NatsServer]:
 
 def bus(server: NatsServer) -> str:
     """Write its URL, and who we are."""
-    return f"nats://gateman:secret@127.0.0.1:{server.port}"
+    return f"nats://gateman:secret@{server.place}?name=test"
 
 
 def start(stack: ExitStack, folder: Path, name: str, script: str) -> Master:
@@ -93,9 +93,11 @@ def test_no_secret_is_in_a_log(tmp_path: Path, server: NatsServer) -> None:
 
 def test_a_bus_of_all_the_world_is_refused(tmp_path: Path) -> None:
     """Whoever reached it could act as any client: one sentence, and 78."""
-    with master(GATEWAY.format(bus="nats://192.0.2.1:4222"), tmp_path, listens=False) as running:
+    with master(
+        GATEWAY.format(bus="nats://192.0.2.1:4222?name=test"), tmp_path, listens=False
+    ) as running:
         code = running.wait()
 
         assert code == 78
         assert "\n" not in running.stderr
-        assert "nats://192.0.2.1:4222 has no credentials" in running.stderr
+        assert "nats://192.0.2.1:4222?name=test has no credentials" in running.stderr

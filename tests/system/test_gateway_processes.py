@@ -83,7 +83,7 @@ BROKEN = {
         " running: `restart` makes the change",
     ),
     "bus": (
-        SCRIPT.replace("count=2", "count=2, bus='nats://10.0.0.7'"),
+        SCRIPT.replace("count=2", "count=2, bus='nats://10.0.0.7?name=test'"),
         "whoever reaches it could act as any client",
     ),
 }
@@ -183,15 +183,15 @@ MISTAKES = {
         "on_message of print: a Gateway runs no application code: declare it on a BusinessWorker.",
     ),
     "buses": (
-        "Gateway('websocket://127.0.0.1:0', bus='nats://127.0.0.1')\nBusinessWorker()",
+        "Gateway('websocket://127.0.0.1:0', bus='nats://127.0.0.1?name=test')\nBusinessWorker()",
         "'gateway' and 'business' have different buses, so that they would not find each other:"
         " give all gateways and business workers the same bus=, or none.",
     ),
     "strangers": (
-        "BusinessWorker(bus='nats://10.0.0.7')",
-        "the bus nats://10.0.0.7:4222 has no credentials, and 10.0.0.7:4222 is another machine:"
-        " whoever reaches it could act as any client: let it ask for a user and password, a token,"
-        " an nkey or a certificate, and write them into bus=.",
+        "BusinessWorker(bus='nats://10.0.0.7?name=test')",
+        "the bus nats://10.0.0.7:4222?name=test has no credentials, and 10.0.0.7:4222 is another"
+        " machine: whoever reaches it could act as any client: let it ask for a user and"
+        " password, a token, an nkey or a certificate, and write them into bus=.",
     ),
 }
 

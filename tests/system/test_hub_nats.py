@@ -80,7 +80,7 @@ async def test_joining_is_in_effect_at_all_servers_when_it_returns(tmp_path: Pat
             assert sorted(map(str, heard)) == sorted(2 * [f"{number}" for number in range(200)])
             one.hub.answer_timeout = 0.2
             deaf = others[0].hub.node
-            buses[1].unsubscribe(subject("gateman", "all"))
+            buses[1].unsubscribe(subject("all"))
             with pytest.raises(Unconfirmed) as caught:
                 await client.connection.join("room")
         assert str(caught.value) == (

@@ -85,7 +85,7 @@ def cluster() -> Iterator[Cluster]:
 def test_the_nodes_hear_each_other(cluster: Cluster, tmp_path: Path) -> None:
     """What is written on one is read on the other, and the commands that it names work."""
     one, two = (f"ws://127.0.0.1:{port}" for port in cluster.nodes)
-    bus = f"nats://127.0.0.1:{cluster.nats}"
+    bus = f"nats://127.0.0.1:{cluster.nats}?name=two-nodes"
     with connect(one) as ann, connect(two) as bob:
         welcomes = [str(client.recv(TIMEOUT)) for client in (ann, bob)]
         ann.send("Hello")

@@ -14,7 +14,10 @@ from .subjects import Subject, subject
 
 __all__ = ["Bus", "Cause", "Gap", "Receive", "Subject", "open_bus", "subject"]
 
-_REMEDY = "write memory://, local:///path/to/socket, nats://host:4222 or tls://host:4222"
+_REMEDY = (
+    "write memory://, local:///path/to/socket, nats://host:4222?name=chat or"
+    " tls://host:4222?name=chat"
+)
 
 
 def open_bus(url: str, /, **options: object) -> Bus:
@@ -22,8 +25,8 @@ def open_bus(url: str, /, **options: object) -> Bus:
     Make the bus that a URL names; its :meth:`~.base.Bus.start` connects it.
 
     Args:
-        url: ``memory://``, ``local:///path/to/socket``, ``nats://host:port`` or
-            ``tls://host:port``; the last two with more servers after commas, and with
+        url: ``memory://``, ``local:///path/to/socket``, ``nats://host:port?name=NAME`` or
+            ``tls://host:port?name=NAME``; the last two with more servers after commas, and with
             ``user:password@`` before a host.
         options: What a bus of that kind takes beside its URL, such as ``token`` or ``ca`` for NATS.
 

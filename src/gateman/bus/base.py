@@ -176,7 +176,7 @@ class Bus(Protocol):
 
         Args:
             subject: Made by :func:`~.subjects.subject`. Of NATS we need the right to publish to
-                it, and to publish and subscribe to ``gateman.>``.
+                it, and to publish and subscribe to ``gateman.NAME.>``.
 
         Returns:
             Something that may be awaited, or left alone: whether at least one other process

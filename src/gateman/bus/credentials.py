@@ -56,6 +56,11 @@ class Credentials:
                 "give a user and password, or token=, or creds=, or nkey=",
             )
 
+    @property
+    def has_secret(self) -> bool:
+        """Whether what is sent to the server would do for anybody who reads it on its way."""
+        return bool(self.password or self.token)
+
     def check(self) -> None:
         """
         Read the file, if it is one.

@@ -12,6 +12,7 @@ import random
 import socket
 import ssl
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 from ..errors import BusError, ConfigError
@@ -19,7 +20,7 @@ from ..log import logger
 from .base import MAX_PAYLOAD_SIZE, MAX_PENDING_SIZE
 from .credentials import Credentials
 from .link import CONNECT_TIMEOUT, Link
-from .nats_url import NatsUrl, Server
+from .nats_url import NatsUrl, Server, check_name
 from .nats_wire import NatsWire, connect
 from .remote import RemoteBus
 from .wire import Hello, Refused, Sign
@@ -36,6 +37,7 @@ _REASONS = {
 def nats_bus(
     url: str,
     *,
+    name: str = "",
     user: str = "",
     password: str = "",
     token: str = "",
@@ -54,14 +56,17 @@ def nats_bus(
     the next one that answers.
 
     Args:
-        url: ``nats://[user:password@]host[:port][,host[:port]…]``; with ``tls://``, a server that
-            offers no TLS is refused.
+        url: ``nats://[user:password@]host[:port][,host[:port]…]?name=NAME``; with ``tls://``, a
+            server that offers no TLS is refused.
+        name: The service's, in place of the one in the URL; one of them has to be there. It is
+            in every subject (``gateman.NAME.…``), so that two services do not meet on one NATS.
         user: In place of the one in the URL.
         password: In place of the one in the URL.
         token: In place of the one in the URL.
         creds: A credentials file of ``nsc``.
         nkey: A file with the seed of a user's nkey.
-        ca: A file with the authorities to trust with TLS; ``None`` for the system's.
+        ca: A file with the authorities to trust with TLS; ``None`` for the system's. Like
+            ``cert``, it makes ``tls://`` of ``nats://``.
         cert: A file with our own certificate, if the server wants one.
         key: A file with its key, if it is not in the same file.
         max_pending_size: How much may wait to be sent, in bytes.
@@ -74,6 +79,18 @@ def nats_bus(
         ConfigError: The URL makes no sense, or a file cannot be read or is not what it should be.
     """
     where = NatsUrl.parse(url)
+    where = replace(
+        where,
+        name=check_name(name) if name else where.name,
+        # A server, or who stands before it, could ask for a password without TLS otherwise.
+        is_tls=where.is_tls or ca is not None or cert is not None,
+    )
+    if not where.name:
+        raise ConfigError(
+            f"the bus {where} has no name, by which the services that use one NATS are told apart",
+            "put ?name=chat behind its URL, or write bus={'url': …, 'name': 'chat'}: the same name"
+            " in all scripts of one service, and another one for each other service",
+        )
     credentials = Credentials(
         user=user or where.user,
         password=password or where.password,
@@ -101,7 +118,8 @@ class _Cluster:
         self._credentials = credentials
         self._context = context
         self._connect_timeout = connect_timeout
-        self._has_warned = False
+        self._prefix = f"gateman.{where.name}.".encode("ascii")
+        self._warned: set[str] = set()
 
     @property
     def url(self) -> str:
@@ -122,7 +140,7 @@ class _Cluster:
 
     async def _dial(self, server: Server) -> Link:
         loop = asyncio.get_running_loop()
-        wire = NatsWire()
+        wire = NatsWire(self._prefix)
         link = Link(wire)
         try:
             async with asyncio.timeout(self._connect_timeout):
@@ -145,15 +163,16 @@ class _Cluster:
         about = event.about
         is_offered = bool(about.get("tls_required") or about.get("tls_available"))
         if self._where.is_tls and not is_offered:
-            raise BusError(self.url, "it offers no TLS, and the URL says tls://")
-        if self._where.is_tls or about.get("tls_required"):
+            raise BusError(self.url, "it offers no TLS, which tls://, ca= or cert= asks for")
+        is_tls = self._where.is_tls or bool(about.get("tls_required"))
+        if is_tls:
             # Whoever sits in between could put an answer here that we would take for the server's.
             if link.has_more:
                 raise BusError(self.url, "it goes on without TLS")
-            link.wire = wire = NatsWire()
+            link.wire = wire = NatsWire(self._prefix)
             await link.encrypt(self._context, server.host)
-        if not about.get("auth_required") and not server.is_here:
-            self._warn(server)
+        if not server.is_here:
+            self._warn(server, asks=bool(about.get("auth_required")), is_tls=is_tls)
         wire.has_headers = about.get("headers") is True
         answer = self._credentials.answer(str(about.get("nonce", "")))
         link.write(connect(answer, has_headers=wire.has_headers) + wire.ping)
@@ -166,15 +185,22 @@ class _Cluster:
             if event is None:
                 raise BusError(self.url, "it has hung up")
 
-    def _warn(self, server: Server) -> None:
-        if not self._has_warned:
-            self._has_warned = True
-            logger.warning(
-                "the bus %s: %s asks nobody who they are, so whoever reaches it can send to"
-                " every client",
-                self.url,
-                server,
+    def _warn(self, server: Server, *, asks: bool, is_tls: bool) -> None:
+        """Say, once for each, what is not safe about a server on another machine."""
+        if not asks:
+            self._warn_once(
+                f"{server} asks nobody who they are, so whoever reaches it can send to every client"
             )
+        if self._credentials.has_secret and not is_tls:
+            self._warn_once(
+                f"the password or token is sent to {server} without encryption: write tls:// in"
+                " place of nats://"
+            )
+
+    def _warn_once(self, text: str) -> None:
+        if text not in self._warned:
+            self._warned.add(text)
+            logger.warning("the bus %s: %s", self.url, text)
 
 
 def _context(ca: PathLike | None, cert: PathLike | None, key: PathLike | None) -> ssl.SSLContext:

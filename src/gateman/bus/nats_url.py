@@ -6,19 +6,26 @@ Where NATS is and who we are, as a URL says it. Pure.
     nats://token@host
     nats://one:4222,two:4222,three:4222             several servers of a cluster
     tls://host                                      TLS, and nothing without it
+    nats://host?name=chat                           which of the services that use this NATS
 
 Whatever is wrong with it is said without the URL itself: there is a password in it.
 """
 
 import ipaddress
+import re
 from dataclasses import dataclass, field
-from urllib.parse import unquote, urlsplit
+from urllib.parse import parse_qsl, unquote, urlsplit
 
 from ..errors import ConfigError
 
 _PORT = 4222
 
-_REMEDY = "write nats://[user:password@]host[:port][,host[:port]…], or tls:// in its place"
+_REMEDY = (
+    "write nats://[user:password@]host[:port][,host[:port]…]?name=chat, or tls:// in its place"
+)
+
+# It is a token of every subject, and people write it into the permissions of a NATS server.
+_NAME = re.compile(r"[A-Za-z0-9_-]{1,64}", re.ASCII)
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,6 +64,7 @@ class NatsUrl:
         user: Empty if there is none.
         password: Empty if there is none.
         token: Empty if there is none.
+        name: The service's; empty if there is none.
     """
 
     servers: tuple[Server, ...]
@@ -64,11 +72,13 @@ class NatsUrl:
     user: str = ""
     password: str = field(default="", repr=False)
     token: str = field(default="", repr=False)
+    name: str = ""
 
     def __str__(self) -> str:
         """Give the URL without secrets."""
         scheme = "tls" if self.is_tls else "nats"
-        return f"{scheme}://{','.join(map(str, self.servers))}"
+        query = f"?name={self.name}" if self.name else ""
+        return f"{scheme}://{','.join(map(str, self.servers))}{query}"
 
     @classmethod
     def parse(cls, url: str) -> "NatsUrl":
@@ -87,23 +97,47 @@ class NatsUrl:
         scheme, separator, rest = url.partition("://")
         if scheme not in {"nats", "tls"} or not separator:
             raise ConfigError("the bus's URL is none of NATS", _REMEDY)
+        before, at, place = rest.rpartition("@")
+        place, _, query = place.partition("?")
+        name = _name_in(query)
         servers: list[Server] = []
         found: set[tuple[str, str | None]] = set()
-        for part in rest.split(","):
+        for part in f"{before}{at}{place}".split(","):
             # A whole URL for each server is how other clients are configured.
             userinfo, at, place = part.removeprefix(f"{scheme}://").rpartition("@")
             servers.append(_server(place))
             if at:
-                name, colon, password = userinfo.partition(":")
-                found.add((unquote(name), unquote(password) if colon else None))
+                user, colon, password = userinfo.partition(":")
+                found.add((unquote(user), unquote(password) if colon else None))
         if len(found) > 1:
             raise ConfigError(
                 "the bus's URL has several users", "give the one that all servers know"
             )
-        name, secret = found.pop() if found else ("", "")
+        user, secret = found.pop() if found else ("", "")
+        is_tls = scheme == "tls"
         if secret is None:
-            return cls(servers=tuple(servers), is_tls=scheme == "tls", token=name)
-        return cls(servers=tuple(servers), is_tls=scheme == "tls", user=name, password=secret)
+            return cls(servers=tuple(servers), is_tls=is_tls, token=user, name=name)
+        return cls(servers=tuple(servers), is_tls=is_tls, user=user, password=secret, name=name)
+
+
+def check_name(name: object) -> str:
+    """Check the name under which a service uses a NATS."""
+    if isinstance(name, str) and _NAME.fullmatch(name):
+        return name
+    raise ConfigError(
+        "the bus's name cannot be used", "give it 1 to 64 letters, digits, '-' and '_'"
+    )
+
+
+def _name_in(query: str) -> str:
+    options = dict(parse_qsl(query, keep_blank_values=True))
+    name = options.pop("name", None)
+    if options or (query and name is None):
+        raise ConfigError(
+            "the bus's URL has options that are not known",
+            "only ?name=chat may follow the servers; the others go into bus={'url': …}",
+        )
+    return "" if name is None else check_name(name)
 
 
 def _server(place: str) -> Server:

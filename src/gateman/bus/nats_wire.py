@@ -42,8 +42,8 @@ _MAX_DIGITS = 18
 
 # Where it is said that nobody subscribes. It is the same for all of us: the server says it to the
 # connection that asked, and to no other. No name makes these tokens.
-_ANSWERS = b"gateman.=answers."
-_NOWHERE = b"gateman.=nowhere"
+_ANSWERS = b"=answers."
+_NOWHERE = b"=nowhere"
 
 _QUESTION = b"NATS/1.0\r\nGateman-Question: 1\r\n\r\n"
 _QUESTION_NAME = b"\r\nGateman-Question:"
@@ -89,7 +89,15 @@ class NatsWire:
     ping = b"PING\r\n"
     pong = b"PONG\r\n"
 
-    def __init__(self) -> None:
+    def __init__(self, prefix: bytes = b"") -> None:
+        """
+        Begin with nothing read.
+
+        Args:
+            prefix: What every subject on the server begins with, its last dot included.
+        """
+        self._prefix = prefix
+        self._answers = prefix + _ANSWERS
         self.has_headers = False
         self.can_tell = False
         self._is_listening = False
@@ -100,13 +108,14 @@ class NatsWire:
 
     def publish(self, subject: Subject, payload: bytes) -> bytes:
         """See :meth:`.wire.Wire.publish`."""
-        return b"PUB %b %d\r\n%b\r\n" % (subject.encode("ascii"), len(payload), payload)
+        name = subject.encode("ascii")
+        return b"PUB %b%b %d\r\n%b\r\n" % (self._prefix, name, len(payload), payload)
 
     def subscribe(self, subject: Subject) -> bytes:
         """See :meth:`.wire.Wire.subscribe`."""
         self._last_sid += 1
         self._sids[subject] = self._last_sid
-        return b"SUB %b %d\r\n" % (subject.encode("ascii"), self._last_sid)
+        return b"SUB %b%b %d\r\n" % (self._prefix, subject.encode("ascii"), self._last_sid)
 
     def unsubscribe(self, subject: Subject) -> bytes:
         """See :meth:`.wire.Wire.unsubscribe`."""
@@ -116,16 +125,16 @@ class NatsWire:
         """See :meth:`.wire.Wire.ask`; nothing is written if the server knows no headers."""
         if not self.has_headers:
             return b""
-        question = _question(subject.encode("ascii"), number)
+        question = self._question(subject.encode("ascii"), number)
         if self.can_tell:
             return question
         # Silence means somebody only if we have once heard that nobody is where nobody can be:
         # our subscription may be refused, and who subscribes to everything is everywhere.
-        question = _question(_NOWHERE, 0) + question
+        question = self._question(_NOWHERE, 0) + question
         if not self._is_listening:
             self._is_listening = True
             self._last_sid += 1
-            question = b"SUB %b* %d\r\n" % (_ANSWERS, self._last_sid) + question
+            question = b"SUB %b* %d\r\n" % (self._answers, self._last_sid) + question
         return question
 
     def feed(self, data: bytes) -> list[Event]:
@@ -138,7 +147,7 @@ class NatsWire:
             data = bytes(self._rest)
             self._rest.clear()
         events: list[Event] = []
-        start = 0
+        start, skipped = 0, len(self._prefix)
         while (line_end := data.find(_LINE_END, start)) >= 0:
             if data.startswith(b"MSG ", start):
                 stop = line_end + 2
@@ -151,7 +160,7 @@ class NatsWire:
                 if payload_end + 2 > len(data):
                     self._keep(data, start, payload_end + 2)
                     return events
-                events.append((str(words[1], "latin-1"), data[stop:payload_end]))
+                events.append((str(words[1][skipped:], "latin-1"), data[stop:payload_end]))
                 stop = payload_end + 2
             else:
                 event, stop = self._read(data, start, line_end)
@@ -184,22 +193,31 @@ class NatsWire:
         return self._headed(words[1], data[stop:middle], data[middle:end]), end + 2
 
     def _headed(self, subject: bytes, head: bytes, payload: bytes) -> Event | None:
-        number = subject.removeprefix(_ANSWERS)
+        number = subject.removeprefix(self._answers)
         if number != subject:
             if not head.startswith(_NO_RESPONDERS) or not _is_number(number):
                 return None
             self.can_tell = True
             return Nobody(int(number)) if int(number) else None
-        return None if _QUESTION_NAME in head else (str(subject, "latin-1"), payload)
+        if _QUESTION_NAME in head:
+            return None
+        return str(subject[len(self._prefix) :], "latin-1"), payload
+
+    def _question(self, subject: bytes, number: int) -> bytes:
+        size = len(_QUESTION)
+        return b"HPUB %b%b %b%d %d %d\r\n%b\r\n" % (
+            self._prefix,
+            subject,
+            self._answers,
+            number,
+            size,
+            size,
+            _QUESTION,
+        )
 
     def _keep(self, data: bytes, start: int, until: int) -> None:
         self._rest += memoryview(data)[start:]
         self._missing = until - len(data)
-
-
-def _question(subject: bytes, number: int) -> bytes:
-    size = len(_QUESTION)
-    return b"HPUB %b %b%d %d %d\r\n%b\r\n" % (subject, _ANSWERS, number, size, size, _QUESTION)
 
 
 def _size(words: list[bytes]) -> int | None:

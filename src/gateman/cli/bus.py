@@ -46,8 +46,8 @@ def bus_options(command: Callable[..., None]) -> Callable[..., None]:
         click.option(
             "--bus",
             metavar="URL",
-            help="The service's bus, such as nats://host:4222. By default what the variable"
-            f" {_VARIABLE} says.",
+            help="The service's bus, such as nats://host:4222?name=chat. By default what the"
+            f" variable {_VARIABLE} says.",
         ),
     ):
         command = option(command)
@@ -71,7 +71,7 @@ def with_hub(bus: str | None, service: str | None, do: Callable[[Hub], Awaitable
     if not value:
         raise ConfigError(
             "nobody said which service this is about",
-            "write --service server.py or --bus nats://host:4222",
+            "write --service server.py or --bus nats://host:4222?name=chat",
         )
 
     async def run() -> None:

@@ -16,9 +16,6 @@ from ..bus.subjects import Subject, subject
 from .envelope import Letters, Mark, Messages, Scope
 from .names import NodeId
 
-# One service's messages are no other's, also where a NATS is used by several programs.
-_PREFIX = "gateman"
-
 # Channels; a sender forgets the one that it has not used for longest, and begins anew there.
 MAX_SENT = 65536
 # Channels and senders; a receiver forgets the one of which it has heard nothing for longest.
@@ -56,8 +53,8 @@ def subject_of(channel: Channel) -> Subject:
         The subject.
     """
     if channel.scope is Scope.ALL:
-        return subject(_PREFIX, "all")
-    return subject(_PREFIX, _KINDS[channel.scope], channel.name)
+        return subject("all")
+    return subject(_KINDS[channel.scope], channel.name)
 
 
 @lru_cache(maxsize=4096)

@@ -80,8 +80,8 @@ class Hub(Asking):
         Take part from a program that has no clients of its own.
 
         Args:
-            url: Of the bus: ``local:///path/to/socket`` or ``nats://host:4222``, as the service
-                has it.
+            url: Of the bus: ``local:///path/to/socket`` or ``nats://host:4222?name=chat``, as the
+                service has it.
             options: What that bus takes beside its URL.
 
         Returns:

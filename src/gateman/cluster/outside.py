@@ -1,7 +1,7 @@
 """
 The hub for programs without an event loop: Django, Flask, Celery, a cron job.
 
-    with SyncHub("nats://127.0.0.1:4222") as hub:
+    with SyncHub("nats://127.0.0.1:4222?name=chat") as hub:
         hub.send_to_uid("42", "your order is ready")
 
 It may be used by several threads. Its event loop runs in a thread of its own, which is started
@@ -74,8 +74,8 @@ class SyncHub:
         Make one; the first verb connects it.
 
         Args:
-            url: Of the bus: ``local:///path/to/socket`` or ``nats://host:4222``, as the service
-                has it.
+            url: Of the bus: ``local:///path/to/socket`` or ``nats://host:4222?name=chat``, as the
+                service has it.
             answer_timeout: How long an answer may take, in seconds.
             options: What that bus takes beside its URL.
 

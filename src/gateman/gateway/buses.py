@@ -51,7 +51,7 @@ def _check(options: Mapping[str, Any]) -> None:
         raise ConfigError(
             "the bus memory:// ends with its process, so that gateways and business workers would"
             " not find each other",
-            "leave bus= out for one machine, or write bus='nats://…' for several",
+            "leave bus= out for one machine, or write bus='nats://…?name=…' for several",
         )
     if scheme not in {"nats", "tls"} or any(map(options.get, _CREDENTIALS)):
         return
