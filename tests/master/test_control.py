@@ -18,10 +18,13 @@ from gateman.errors import CommandError, NotRunning
 from gateman.master.control import Control, Visitor, conversation
 from gateman.master.files import Claim
 from gateman.master.loop import turn
+from gateman.master.requests import GetStatus, Request, Stop, Stopping
 from gateman.master.script import Script
 from tests.support.master import ask_control, echo, master
 
+ANOTHER_VERSION = "the answer is not one of this version's master: `restart` the service."
 ENVIRONMENT: dict[str, str] = {}
+STATUS = b'{"command": "status"}\n'
 
 
 class Answering:
@@ -35,7 +38,7 @@ class Answering:
 
     def __init__(self, folder: Path) -> None:
         self.script = Script(folder / "server.py")
-        self.asked: list[tuple[dict[str, Any], Visitor]] = []
+        self.asked: list[tuple[Request, Visitor]] = []
         self._claim = Claim.take(self.script.path, ENVIRONMENT)
         self._selector = selectors.DefaultSelector()
         self._control = Control(
@@ -93,10 +96,7 @@ def test_a_request_is_handed_on_and_answered(answering: Answering) -> None:
             others.answer(error="no.")
             its.answer(pid=7)
 
-            assert (first, second) == (
-                {"command": "status"},
-                {"command": "stop", "graceful": True},
-            )
+            assert (first, second) == (GetStatus(), Stop(graceful=True))
             assert other.recv(100) == b'{"ok":false,"error":"no."}\n'
         assert one.recv(100) == b'{"ok":true,"pid":7}\n'
 
@@ -110,18 +110,50 @@ def test_a_request_may_come_in_pieces(answering: Answering) -> None:
         sock.sendall(b'{"command": "stop"}\n')
         answering.settle()
 
-        assert [request for request, _ in answering.asked] == [{"command": "status"}]
+        assert [request for request, _ in answering.asked] == [GetStatus()]
 
 
 @pytest.mark.parametrize(
-    "said", [b"nonsense\n", b"[]\n", b"\n", b"\xff\n", b"x" * 4097, b'{"a": "' + b"x" * 4100]
+    "said",
+    [
+        b"nonsense\n",
+        b"\n",
+        b"\xff\n",
+        b"x" * 4097,
+        b'{"a": "' + b"x" * 4100,
+        b'{"command": "status", "a": ' + b"[" * 4000 + b"\n",
+    ],
 )
 def test_nonsense_ends_the_conversation(answering: Answering, said: bytes) -> None:
     """It is no request, and gets no answer; others are heard as before."""
     with answering.visitor(said) as sock:
         assert read_to_end(sock) == b""
-    with answering.visitor(b"{}\n"):
-        assert [request for request, _ in answering.asked] == [{}]
+    with answering.visitor(STATUS):
+        assert [request for request, _ in answering.asked] == [GetStatus()]
+
+
+@pytest.mark.parametrize(
+    "said",
+    [
+        b"[" * 4090 + b"\n",
+        b"[]\n",
+        b"{}\n",
+        b'{"command": "explode"}\n',
+        b'{"command": ["status"]}\n',
+        b'{"command": "connections", "limit": "all"}\n',
+        b'{"command": "connections", "limit": 0}\n',
+        b'{"command": "stop", "graceful": 1}\n',
+    ],
+    ids=lambda said: repr(said[:40]),
+)
+def test_what_is_no_request_is_told_so(answering: Answering, said: bytes) -> None:
+    """It is well-formed, and nothing that this master knows."""
+    with answering.visitor(said) as sock:
+        assert json.loads(sock.recv(200)) == {
+            "ok": False,
+            "error": "the running master does not know this command, or its arguments.",
+        }
+    assert answering.asked == []
 
 
 def read_to_end(sock: socket.socket) -> bytes:
@@ -137,7 +169,7 @@ def read_to_end(sock: socket.socket) -> bytes:
 
 def test_an_answer_to_who_has_left_is_no_answer(answering: Answering) -> None:
     """The command was interrupted; the master goes on."""
-    with answering.visitor(b"{}\n"):
+    with answering.visitor(STATUS):
         pass
     ((_, visitor),) = answering.asked
     visitor.answer()
@@ -150,7 +182,7 @@ def test_an_answer_to_who_has_left_is_no_answer(answering: Answering) -> None:
 
 def test_a_long_answer_to_a_slow_reader(answering: Answering) -> None:
     """The master does not wait for it, nor is it woken by what the reader says meanwhile."""
-    with answering.visitor(b"{}\n") as sock:
+    with answering.visitor(STATUS) as sock:
         ((_, visitor),) = answering.asked
         visitor.answer(text="x" * (4 << 20))
         sock.sendall(b"{}\n")
@@ -174,7 +206,7 @@ def test_visitors_are_counted(answering: Answering) -> None:
             assert refused.recv(1) == b""
         first.close()
         answering.settle()
-        with answering.visitor(b"{}\n"):
+        with answering.visitor(STATUS):
             assert len(answering.asked) == 1
         for visitor in visitors:
             visitor.__exit__(None, None, None)
@@ -182,7 +214,7 @@ def test_visitors_are_counted(answering: Answering) -> None:
 
 def test_who_dawdles_is_known(answering: Answering) -> None:
     """Who has not asked in time may be turned away for others; who waits for an answer not."""
-    with answering.visitor(b"{}\n"), answering.visitor():
+    with answering.visitor(STATUS), answering.visitor():
         ((_, asked),) = answering.asked
         ours, theirs = socket.socketpair()
         with selectors.DefaultSelector() as selector, theirs:
@@ -237,6 +269,8 @@ def served(answering: Answering, answer: dict[str, Any] | None) -> Iterator[None
         ({"pid": 7}, {"ok": True, "pid": 7}),
         ({"error": "a reload is going on already."}, "a reload is going on already."),
         (None, "the master ended before it answered."),
+        ({"pid": "7"}, ANOTHER_VERSION),
+        ({}, ANOTHER_VERSION),
     ],
 )
 def test_a_conversation(tmp_path: Path, answer: dict[str, Any] | None, expected: object) -> None:
@@ -244,14 +278,14 @@ def test_a_conversation(tmp_path: Path, answer: dict[str, Any] | None, expected:
     answering = Answering(tmp_path)
     with served(answering, answer), conversation(answering.script, ENVIRONMENT) as conversing:
         try:
-            found: object = conversing.ask("stop", graceful=True)
+            found: object = conversing.ask(Stop(graceful=True), Stopping)
         except CommandError as error:
             found = str(error)
         conversing.wait_for_end()
     request, _ = answering.asked[0]
 
     assert found == expected
-    assert request == {"command": "stop", "graceful": True}
+    assert request == Stop(graceful=True)
 
 
 @pytest.mark.skipif(os.geteuid() != 0, reason="only root can become somebody else")
@@ -293,5 +327,14 @@ def test_a_real_master_lives_on(tmp_path: Path) -> None:
         with pytest.raises(json.JSONDecodeError):
             ask_control(service.path, b"nonsense\n")
 
-        assert answers == [{"ok": False, "error": "the running master knows no such command."}] * 3
+        assert (
+            answers
+            == [
+                {
+                    "ok": False,
+                    "error": "the running master does not know this command, or its arguments.",
+                }
+            ]
+            * 3
+        )
         assert service.status()["ok"]

@@ -1,13 +1,17 @@
 """A question is over when all have answered, have ended, or time is up."""
 
+from gateman.master.channel import Listed, Reported
 from gateman.master.questions import Question
 
-ANSWER = {"connections": 3}
+from .test_channel import REPORT
+
+ANSWER = Listed(1, [], 3)
+OTHER = Listed(1, [], 0)
 
 
-def ask(*pids: int) -> Question:
+def ask(*pids: int) -> Question[Listed]:
     """Put a question that is waited for until 10."""
-    return Question(pids, 10.0, lambda _: None)
+    return Question(pids, 10.0, Listed, lambda _: None)
 
 
 def test_all_have_answered() -> None:
@@ -17,10 +21,10 @@ def test_all_have_answered() -> None:
 
     assert not question.is_over(5.0)
 
-    question.answered(1, {})
+    question.answered(1, OTHER)
 
     assert question.is_over(5.0)
-    assert question.answers == {1: {}, 2: ANSWER}
+    assert question.answers == {1: OTHER, 2: ANSWER}
 
 
 def test_time_is_up() -> None:
@@ -49,9 +53,20 @@ def test_nobody_was_asked() -> None:
 
 
 def test_who_asked_takes_it() -> None:
-    """The question itself is what it gets."""
-    taken: list[Question] = []
-    question = Question([1], 10.0, taken.append)
-    question.then(question)
+    """The answers are what it gets."""
+    taken: list[dict[int, Listed]] = []
+    question = Question([1], 10.0, Listed, taken.append)
+    question.answered(1, ANSWER)
+    question.end()
 
-    assert taken == [question]
+    assert taken == [{1: ANSWER}]
+
+
+def test_only_answers_to_it_are_taken() -> None:
+    """One of another kind is waited for in vain; one of a process that was not asked is nothing."""
+    question = ask(1)
+    question.answered(1, Reported(1, REPORT))
+    question.answered(2, ANSWER)
+
+    assert not question.is_over(5.0)
+    assert question.answers == {}

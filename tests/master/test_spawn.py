@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 
 from gateman.master.assignment import Assignment
+from gateman.master.channel import Accept, Listed, Stop
 from gateman.master.events import Slot
 from gateman.master.spawn import Offspring, spawn
 from tests.support.master import until
@@ -115,23 +116,25 @@ def test_what_it_says_is_read_to_its_end(tmp_path: Path) -> None:
         "links = {fd: os.readlink(f'/proc/self/fd/{fd}') for fd in range(3, 100)\n"
         "         if os.path.lexists(f'/proc/self/fd/{fd}')}\n"
         "(channel,) = [fd for fd, link in links.items() if link.startswith('socket:')]\n"
-        'os.write(channel, b\'{"say":"one"}\\n{"say":"two"}\\n\')\n'
+        "for number in (1, 2):\n"
+        '    os.write(channel, b\'{"say":"connections","to":%d,"connections":[],\'\n'
+        "                      b'\"total\":3}\\n' % number)\n"
         "os._exit(0)\n"
     )
     with process(tmp_path, script) as offspring:
         ended(offspring)
 
-        assert offspring.read() == [{"say": "one"}, {"say": "two"}]
+        assert offspring.read() == [Listed(1, [], 3), Listed(2, [], 3)]
         with pytest.raises(EOFError):
             offspring.read()
-        assert not offspring.tell(do="stop")
+        assert not offspring.tell(Stop())
 
 
 def test_a_process_that_does_not_read_takes_no_more(tmp_path: Path) -> None:
     """The master never waits for it."""
     with process(tmp_path, "import time; time.sleep(1000)") as offspring:
         told = 0
-        while offspring.tell(do="accept", numbers=list(range(100))):
+        while offspring.tell(Accept(list(range(100)))):
             told += 1
             assert told < 100_000
 

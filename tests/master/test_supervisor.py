@@ -12,6 +12,7 @@ from gateman.master.events import (
     DumpStack,
     Exit,
     Exited,
+    Garbled,
     Inspect,
     Inspected,
     Kill,
@@ -189,6 +190,19 @@ def test_a_process_that_says_nothing_is_looked_at() -> None:
         (39, Inspected(11, is_stopped=False), [DumpStack(11)]),
         (42, Beat(10, 0, 0), []),
         (43, Beat(11, 0, 0), [Accept(10, (0,))]),
+    )
+
+
+def test_a_process_that_garbles_its_channel_has_its_time_to_drain() -> None:
+    """It was told to, and can be told nothing more: its neighbour accepts for it, until it ends."""
+    policy = replace(PAIR, drain=10.0, shutdown=5.0)
+    play(
+        serving(policy),
+        (1, Garbled(10), [Accept(11, (1, 0))]),
+        (15, Beat(11, 0, 0), []),
+        (16.9, Tick(), []),
+        (18, Tick(), [Kill(10)]),
+        (18, Exited(10, -9), [Spawn(A)]),
     )
 
 

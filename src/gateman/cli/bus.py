@@ -10,7 +10,7 @@ import click
 from ..attributes import make_bus
 from ..cluster.hub import Hub
 from ..errors import BusError, CommandError, ConfigError, HubError
-from ..master import control
+from ..master import control, requests
 from ..master.script import Script
 
 _VARIABLE = "GATEMAN_BUS"
@@ -88,7 +88,7 @@ def with_hub(bus: str | None, service: str | None, do: Callable[[Hub], Awaitable
 
 def _bus_of(service: str) -> str | Mapping[str, Any]:
     with control.conversation(Script.find(service)) as master:
-        found: str | Mapping[str, Any] | None = master.ask("bus")["bus"]
+        found = master.ask(requests.GetBus(), requests.Bus)["bus"]
     if not found or found == "memory://":
         raise CommandError(f"{service} runs without a bus")
     return found

@@ -14,7 +14,7 @@ import click
 from ..declared import Declared
 from ..errors import NotRunning
 from ..log import FORMAT_VARIABLE, FORMATS, QUIET_VARIABLE
-from ..master import control
+from ..master import control, requests
 from ..master.daemon import Daemon
 from ..master.plan import plan
 from ..master.script import Script
@@ -158,7 +158,7 @@ def stop(script: str, *, is_graceful: bool) -> None:
 
 def _stop(script: Script, *, is_graceful: bool) -> None:
     with control.conversation(script) as master:
-        master.ask("stop", graceful=is_graceful)
+        master.ask(requests.Stop(is_graceful), requests.Stopping)
         master.wait_for_end()
 
 
@@ -200,7 +200,7 @@ def reload(script: str, *, is_gentle: bool, is_all: bool) -> None:
     reloadable=False, are left alone without --all.
     """
     with control.conversation(Script.find(script)) as master:
-        master.ask("reload", gently=is_gentle, all=is_all)
+        master.ask(requests.Reload(is_gentle, is_all), requests.Outcome)
     click.echo("reloaded")
 
 

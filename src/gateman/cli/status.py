@@ -5,14 +5,16 @@ import shutil
 import sys
 import time
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, TypeVar
 
 import click
 
-from ..master import control
+from ..master import control, requests
 from ..master.script import Script
 from .tables import Line
 from .views import connection_lines, status_lines
+
+T = TypeVar("T")
 
 _INTERVAL = 1.0  # seconds
 
@@ -48,12 +50,12 @@ def status(script: str, *, is_watching: bool, is_json: bool) -> None:
     """
     found = Script.find(script)
     if not is_watching:
-        answer = _ask(found, "status")
+        answer = _ask(found, requests.GetStatus(), requests.Status)
         _print_json(answer, indent=2) if is_json else _print(status_lines(answer, _width()))
         return
     try:
         while True:
-            answer = _ask(found, "status")
+            answer = _ask(found, requests.GetStatus(), requests.Status)
             if is_json:
                 _print_json(answer)
             else:
@@ -80,16 +82,16 @@ def connections(script: str, *, is_json: bool, limit: int) -> None:
     unsent is what waits in the process for a client that reads too slowly; received and sent are
     bytes on the wire, with TLS, where the system counts them.
     """
-    answer = _ask(Script.find(script), "connections", limit=limit)
+    answer = _ask(Script.find(script), requests.ListConnections(limit), requests.Connections)
     if is_json:
         _print_json(answer, indent=2)
     else:
         _print(connection_lines(answer, _width()))
 
 
-def _ask(script: Script, command: str, **arguments: Any) -> dict[str, Any]:
+def _ask(script: Script, request: requests.Request, kind: type[T]) -> T:
     with control.conversation(script) as master:
-        return master.ask(command, **arguments)
+        return master.ask(request, kind)
 
 
 def _width() -> int | None:
@@ -97,7 +99,7 @@ def _width() -> int | None:
     return shutil.get_terminal_size().columns if sys.stdout.isatty() else None
 
 
-def _print_json(answer: dict[str, Any], indent: int | None = None) -> None:
+def _print_json(answer: object, indent: int | None = None) -> None:
     click.echo(json.dumps(answer, indent=indent))
 
 

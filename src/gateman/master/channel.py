@@ -1,66 +1,173 @@
 """
-What the master and a process say to each other: a line of JSON at a time, over a socket pair.
+What the master and a process say to each other: a line of JSON at a time, over a socket pair. PURE.
 
-From the process: ``{"say": "ready", ...}``, ``{"say": "beat", ...}`` each second and ``{"say":
-"answer", "to": number, ...}``. From the master: ``{"do": "accept", "numbers": [...]}``, ``{"do":
-"drain"}``, ``{"do": "stop"}`` and ``{"do": "report", "number": ...}``, ``{"do": "connections",
-"number": ..., "limit": ...}``, which want an answer with that number.
+The classes here are all that may be said, in either direction; what arrives is checked in full
+before anybody acts on it. A process that has given up root may be an attacker's by now, and its
+master is root's. The control socket speaks in lines too (:mod:`.requests`).
 
 The end of it is the end of the other side.
 """
 
 import json
-from typing import Any
+from typing import Annotated, Any, TypedDict, TypeVar
+
+import msgspec
+from msgspec import Meta, Struct
+
+from .events import Policy
+
+T = TypeVar("T")
 
 # The longest is a list of connections.
 MAX_LINE_SIZE = 8 << 20  # bytes
 
+_Count = Annotated[int, Meta(ge=0)]
+_Text = Annotated[str, Meta(max_length=1024)]
+
+
+class Report(TypedDict):
+    """How a process is; see :mod:`gateman.master.control`."""
+
+    memory: _Count
+    connections: _Count
+    messages: _Count
+    qps: float
+    send_fail: _Count
+    timers: _Count
+    lag: float
+    counts: Annotated[dict[_Text, _Count], Meta(max_length=1024)]
+    certificate_days: int | None
+
+
+class ConnectionReport(TypedDict):
+    """How a connection is; see :mod:`gateman.master.control`."""
+
+    id: int
+    client: _Text
+    proxy: _Text | None
+    state: _Text
+    unsent: _Count
+    received: _Count | None
+    sent: _Count | None
+    messages: _Count
+    age: float | None
+    uid: _Text | None
+
+
+# From a process.
+
+
+class Ready(Struct, tag_field="say", tag="ready"):
+    """It serves, as the script that it has loaded declares it."""
+
+    policy: Policy
+
+
+class Beat(Struct, tag_field="say", tag="beat"):
+    """It lives; said each second."""
+
+    report: Report
+
+
+class Reported(Struct, tag_field="say", tag="report"):
+    """The answer to the :class:`AskReport` with this number."""
+
+    to: int
+    report: Report
+
+
+class Listed(Struct, tag_field="say", tag="connections"):
+    """The answer to the :class:`AskConnections` with this number."""
+
+    to: int
+    connections: list[ConnectionReport]
+    total: _Count
+
+
+Answer = Reported | Listed
+FromProcess = Ready | Beat | Answer
+
+
+# From the master.
+
+
+class Accept(Struct, tag_field="do", tag="accept"):
+    """Accept for these slots of the worker, and no others."""
+
+    numbers: list[int]
+
+
+class Drain(Struct, tag_field="do", tag="drain"):
+    """Accept no more, drain, and end."""
+
+
+class Stop(Struct, tag_field="do", tag="stop"):
+    """Close everything, and end."""
+
+
+class AskReport(Struct, tag_field="do", tag="report"):
+    """Answer :class:`Reported`."""
+
+    number: int
+
+
+class AskConnections(Struct, tag_field="do", tag="list"):
+    """Answer :class:`Listed`."""
+
+    number: int
+    limit: Annotated[int, Meta(ge=1)]
+
+
+FromMaster = Accept | Drain | Stop | AskReport | AskConnections
+
+from_process: msgspec.json.Decoder[FromProcess] = msgspec.json.Decoder(FromProcess)
+from_master: msgspec.json.Decoder[FromMaster] = msgspec.json.Decoder(FromMaster)
+
 
 class Lines:
-    """Turns received bytes into messages, cut wherever they may be."""
+    """Cuts received bytes into lines, in time that grows with their number only."""
 
     def __init__(self, max_size: int = MAX_LINE_SIZE) -> None:
-        """
-        Start with nothing received.
-
-        Args:
-            max_size: Bytes that a line may have.
-        """
-        self._received = bytearray()
+        self._unfinished: list[bytes] = []
+        self._size = 0
         self._max_size = max_size
 
-    def feed(self, data: bytes) -> list[dict[str, Any]]:
+    def feed(self, data: bytes) -> list[bytes]:
         """
         Take bytes.
 
-        Args:
-            data: What was received.
-
         Returns:
-            The messages that are complete now.
+            The lines that are complete now, without their ends.
 
         Raises:
-            ValueError: A line is too long, or is no JSON object.
+            ValueError: A line is too long.
         """
-        self._received += data
-        *lines, rest = self._received.split(b"\n")
-        self._received = rest
-        if max(map(len, (rest, *lines))) > self._max_size:
+        *lines, rest = data.split(b"\n")
+        if lines:
+            lines[0] = b"".join((*self._unfinished, lines[0]))
+            self._unfinished.clear()
+            self._size = 0
+        self._unfinished.append(rest)
+        self._size += len(rest)
+        if max(map(len, lines), default=0) > self._max_size or self._size > self._max_size:
             raise ValueError(f"a line has more than {self._max_size} bytes")
-        messages = [json.loads(line) for line in lines]
-        if not all(isinstance(message, dict) for message in messages):
-            raise ValueError("a line is no JSON object")
-        return messages
+        return lines
 
 
-def line(message: dict[str, Any]) -> bytes:
+def decode(decoder: "msgspec.json.Decoder[T]", data: bytes) -> T:
     """
-    Write a message.
+    Read a line that another process wrote.
 
-    Args:
-        message: A JSON object.
-
-    Returns:
-        Its line.
+    Raises:
+        ValueError: It is not one of what may be said.
     """
-    return json.dumps(message, separators=(",", ":")).encode() + b"\n"
+    try:
+        return decoder.decode(data)
+    except RecursionError:
+        raise ValueError("a line is nested too deeply") from None
+
+
+def line(message: Struct | dict[str, Any]) -> bytes:
+    """Write a message; in its texts, what UTF-8 cannot carry becomes a question mark."""
+    text = json.dumps(msgspec.to_builtins(message), ensure_ascii=False, separators=(",", ":"))
+    return text.encode(errors="replace") + b"\n"

@@ -14,9 +14,8 @@ import sys
 import time
 import traceback
 from collections.abc import Callable, Sequence
-from dataclasses import asdict
 from pathlib import Path
-from typing import Any, NoReturn, cast
+from typing import Any, NoReturn, assert_never, cast
 
 from .. import at_fork, process
 from ..attributes import make_bus
@@ -30,9 +29,10 @@ from ..gateway.business import BusinessWorker
 from ..log import logger, write_to_stderr
 from ..net.renewal import INTERVAL, Renewal
 from ..timer import timers
+from . import channel as say
 from . import identity
 from .assignment import Assignment
-from .channel import MAX_LINE_SIZE, Lines, line
+from .channel import MAX_LINE_SIZE, FromMaster, FromProcess, Lines, decode, from_master, line
 from .plan import listen_of, policy_of
 from .script import users_part
 from .vitals import Vitals
@@ -218,7 +218,7 @@ class Child:
         if self._link is None:
             raise RuntimeError("a process serves before it has a channel")
         vitals = Vitals(service, timers)
-        self._link.send({"say": "ready", "policy": asdict(policy_of(self._worker))})
+        self._link.send(say.Ready(policy_of(self._worker)))
         self._link.vitals = vitals
         contexts = service.contexts
         if contexts is not None:
@@ -248,7 +248,7 @@ class Child:
         now = loop.time()
         next_at = vitals.sample(now)
         if now >= beat_at and self._link is not None:
-            self._link.send({"say": "beat", **vitals.beat(now)}, is_urgent=False)
+            self._link.send(say.Beat(vitals.beat(now)), is_urgent=False)
             beat_at = max(beat_at + BEAT_INTERVAL, now)
         loop.call_at(next_at, self._sample, vitals, beat_at)
 
@@ -258,28 +258,24 @@ class Child:
 
     # What it is told.
 
-    def told(self, message: dict[str, Any]) -> None:
-        """
-        Do what the master says.
-
-        Args:
-            message: See :mod:`gateman.master.channel`.
-        """
+    def told(self, message: FromMaster) -> None:
+        """Do what the master says."""
         match message:
-            case {"do": "accept", "numbers": numbers} if self._service is not None:
-                if not self._told.is_set():
+            case say.Accept(numbers):
+                if self._service is not None and not self._told.is_set():
                     self._service.accept([sock for one in numbers for sock in self._slots[one]])
-            case {"do": "drain"}:
+            case say.Drain():
                 self._drain()
-            case {"do": "stop"}:
+            case say.Stop():
                 self._stop()
-            case {"do": "report", "number": number} if self._link is not None:
-                self._link.answer(number)
-            case {"do": "connections", "number": number, "limit": limit}:
+            case say.AskReport(number):
+                if self._link is not None:
+                    self._link.answer(number)
+            case say.AskConnections(number, limit):
                 if self._link is not None and self._service is not None:
-                    self._link.send(
-                        {"say": "answer", "to": number, **describe(self._service, limit)}
-                    )
+                    self._link.send(describe(self._service, number, limit))
+            case _:
+                assert_never(message)
 
     def orphaned(self, reason: str) -> None:
         """
@@ -337,7 +333,7 @@ class _Link(asyncio.Protocol):
 
     def data_received(self, data: bytes) -> None:
         try:
-            messages = self._lines.feed(data)
+            messages = [decode(from_master, one) for one in self._lines.feed(data)]
         except ValueError:
             self.close()
             self._child.orphaned("something else than the master writes to its channel")
@@ -362,9 +358,9 @@ class _Link(asyncio.Protocol):
         """Answer a question about how this process is."""
         if self.vitals is not None:
             now = asyncio.get_running_loop().time()
-            self.send({"say": "answer", "to": number, **self.vitals.report(now)})
+            self.send(say.Reported(number, self.vitals.report(now)))
 
-    def send(self, message: dict[str, Any], *, is_urgent: bool = True) -> None:
+    def send(self, message: FromProcess, *, is_urgent: bool = True) -> None:
         """Send a message; what is not urgent only to a master that reads."""
         transport = self._transport
         if transport is not None and (is_urgent or transport.get_write_buffer_size() < _MAX_UNSENT):
@@ -372,25 +368,24 @@ class _Link(asyncio.Protocol):
 
 
 def describe(
-    service: process.AnyService, limit: int, *, max_size: int = _MAX_ANSWER_SIZE
-) -> dict[str, Any]:
+    service: process.AnyService, number: int, limit: int, *, max_size: int = _MAX_ANSWER_SIZE
+) -> say.Listed:
     """
     List a service's connections.
 
     Args:
         service: Whose.
+        number: The question's.
         limit: How many at most.
         max_size: Bytes of the answer; fewer are listed if it would be longer.
 
     Returns:
-        ``connections`` and ``total``; see :mod:`gateman.master.control`.
+        The answer.
     """
-    answer: dict[str, Any] = {
-        "connections": service.describe(limit),
-        "total": service.present_count,
-    }
-    while answer["connections"] and len(line(answer)) > max_size:
-        answer["connections"] = answer["connections"][: len(answer["connections"]) // 2]
+    connections = cast("list[say.ConnectionReport]", service.describe(limit))
+    answer = say.Listed(number, connections, service.present_count)
+    while answer.connections and len(line(answer)) > max_size:
+        answer.connections = answer.connections[: len(answer.connections) // 2]
     return answer
 
 

@@ -67,23 +67,29 @@ Commands:
 
     ``hangup``
         Re-read certificates and reopen logs, as SIGHUP does.
+
+The same as classes: :mod:`.requests`.
 """
 
 import contextlib
-import json
 import os
 import selectors
 import socket
 import time
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
+
+import msgspec
 
 from ..bus import unix
 from ..errors import CommandError, NotRunning
-from .channel import Lines, line
+from .channel import Lines, decode, line
 from .files import control_sockets
+from .requests import Outcome, Request, requests
 from .script import Script
+
+T = TypeVar("T")
 
 _MAX_REQUEST_SIZE = 4 << 10  # bytes
 
@@ -93,7 +99,10 @@ _MAX_VISITORS = 32
 # How long a visitor may take to ask.
 _PATIENCE = 10.0  # seconds
 
-Handle = Callable[[dict[str, Any], "Visitor"], None]
+# Larger than the lists of connections of all processes of a big machine.
+_MAX_ANSWER_SIZE = 1 << 30  # bytes
+
+Handle = Callable[[Request, "Visitor"], None]
 """Takes a request, and owes the visitor one answer, now or later."""
 
 
@@ -180,7 +189,7 @@ class Visitor:
     def _read(self) -> None:
         try:
             data = self._sock.recv(_MAX_REQUEST_SIZE)
-            requests = self._received.feed(data)
+            lines = self._received.feed(data)
         except BlockingIOError:
             return
         except (OSError, ValueError):
@@ -189,9 +198,19 @@ class Visitor:
         if not data:
             self.close()
             return
-        if requests and self._ask_by is not None:
+        if lines and self._ask_by is not None:
             self._ask_by = None
-            self._handle(requests[0], self)
+            self._asked(lines[0])
+
+    def _asked(self, data: bytes) -> None:
+        try:
+            request = decode(requests, data)
+        except msgspec.ValidationError:
+            self.answer(error="the running master does not know this command, or its arguments.")
+        except ValueError:
+            self.close()
+        else:
+            self._handle(request, self)
 
     def _write(self) -> None:
         try:
@@ -218,6 +237,8 @@ class Visitor:
 
 
 # The command's side.
+
+_outcomes: msgspec.json.Decoder[Outcome] = msgspec.json.Decoder(Outcome)
 
 
 @contextlib.contextmanager
@@ -249,32 +270,38 @@ class Conversation:
     def __init__(self, file: Any) -> None:
         self._file = file
 
-    def ask(self, command: str, **arguments: Any) -> dict[str, Any]:
+    def ask(self, request: Request, kind: type[T]) -> T:
         """
         Send the request, and wait for the answer.
 
         Args:
-            command: See above.
-            arguments: See above.
+            request: See :mod:`.requests`.
+            kind: The class of its answer.
 
         Returns:
             The answer.
 
         Raises:
-            CommandError: The master says that it cannot be done, or ended before it answered.
+            CommandError: The master says that it cannot be done, ended before it answered, or
+                answers something else.
         """
         try:
-            self._file.write(line({"command": command, **arguments}))
+            self._file.write(line(request))
             self._file.flush()
-            received = self._file.readline()
+            received = self._file.readline(_MAX_ANSWER_SIZE)
         except OSError:
             received = b""
         if not received.endswith(b"\n"):
             raise CommandError("the master ended before it answered")
-        answer: dict[str, Any] = json.loads(received)
-        if not answer["ok"]:
-            raise CommandError(str(answer["error"]).removesuffix("."))
-        return answer
+        try:
+            outcome = decode(_outcomes, received)
+            if outcome["ok"]:
+                return decode(msgspec.json.Decoder(kind), received)
+        except ValueError:
+            raise CommandError(
+                "the answer is not one of this version's master: `restart` the service"
+            ) from None
+        raise CommandError(outcome.get("error", "the master refused").removesuffix("."))
 
     def wait_for_end(self) -> None:
         """Wait until the master has ended."""

@@ -5,7 +5,13 @@ Every instant is in monotonic seconds, every process is known by its pid.
 """
 
 from dataclasses import dataclass
-from typing import NamedTuple
+from typing import Annotated, NamedTuple
+
+from msgspec import Meta
+
+# A process says its policy itself: what cannot be supervised is refused when it is read.
+_Seconds = Annotated[float, Meta(ge=0, le=1e12)]
+_Positive = Annotated[int, Meta(ge=1)]
 
 
 class Slot(NamedTuple):
@@ -46,19 +52,19 @@ class Policy:
     """
 
     name: str
-    count: int
+    count: _Positive
     is_shared: bool = False
-    start: float = 60.0
-    stall: float = 30.0
-    shutdown: float = 10.0
-    drain: float = 10.0
+    start: _Seconds = 60.0
+    stall: _Seconds = 30.0
+    shutdown: _Seconds = 10.0
+    drain: _Seconds = 10.0
     ends_last: bool = False
     reloadable: bool = True
     restart_stalled: bool = False
-    max_crashes: int = 10
-    max_messages: int | None = None
-    max_lifetime: float | None = None
-    max_memory: int | None = None
+    max_crashes: _Positive = 10
+    max_messages: _Positive | None = None
+    max_lifetime: _Seconds | None = None
+    max_memory: _Positive | None = None
 
 
 # What happens.
@@ -100,6 +106,13 @@ class Beat:
     pid: int
     messages: int
     memory: int
+
+
+@dataclass(frozen=True, slots=True)
+class Garbled:
+    """A process writes to its channel what is not a message: it is told to drain, and no more."""
+
+    pid: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -149,6 +162,7 @@ Event = (
     | SpawnFailed
     | Ready
     | Beat
+    | Garbled
     | Inspected
     | Exited
     | StopAsked

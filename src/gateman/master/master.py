@@ -18,20 +18,21 @@ import time
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import replace
 from functools import partial
-from typing import Any, assert_never
+from typing import Any, TypeVar, assert_never
 
 from ..errors import ConfigError, ExitCode
 from ..log import FORMAT_VARIABLE, LogFile, logger
-from . import events, status
+from . import channel, events, requests, status
 from .assignment import Assignment
+from .channel import FromProcess, Listed, Reported
 from .control import Control, Visitor
-from .events import Action, Event, Policy, Slot
+from .events import Action, Event, Slot
 from .files import Claim
 from .listeners import Listeners
 from .loop import turn
 from .notify import Notifier
 from .plan import Planned, listen_of
-from .questions import Question
+from .questions import AnyQuestion, Question
 from .relay import Relay
 from .router import Router
 from .script import Script
@@ -43,7 +44,10 @@ from .waking import waking
 _STATUS_PATIENCE = 0.06  # seconds
 _CONNECTIONS_PATIENCE = 2.0  # seconds
 
-_DEFAULT_CONNECTIONS = 1000
+# Longer than this it does not sleep: what a process declares may be more than the system takes.
+_MAX_SLEEP = 3600.0  # seconds
+
+A = TypeVar("A", Reported, Listed)
 
 _ReadyCallback = Callable[[], None]
 
@@ -95,7 +99,7 @@ class Master:
         self._selector = selectors.DefaultSelector()
         self._relay = Relay(self._selector, is_json=os.environ.get(FORMAT_VARIABLE) == "json")
         self._offspring: dict[int, Offspring] = {}
-        self._questions: dict[int, Question] = {}
+        self._questions: dict[int, AnyQuestion] = {}
         self._question_count = 0
         self._reloaders: list[Visitor] = []
         self._notifier = Notifier(os.environ)
@@ -141,7 +145,9 @@ class Master:
         next_at = self._supervisor.next_at()
         if next_at is not None:
             instants.append(next_at)
-        return max(min(instants) - time.monotonic(), 0) if instants else None
+        if not instants:
+            return None
+        return min(max(min(instants) - time.monotonic(), 0), _MAX_SLEEP)
 
     def _say_alive(self) -> None:
         now = time.monotonic()
@@ -195,11 +201,11 @@ class Master:
             return
         match action:
             case events.Accept(_, numbers):
-                offspring.tell(do="accept", numbers=list(numbers))
+                offspring.tell(channel.Accept(list(numbers)))
             case events.Drain():
-                offspring.tell(do="drain")
+                offspring.tell(channel.Drain())
             case events.Stop():
-                offspring.tell(do="stop")
+                offspring.tell(channel.Stop())
                 if not offspring.is_ready:
                     # It may be busy with loading the script, and read nothing for long.
                     offspring.send_signal(signal.SIGTERM)
@@ -281,8 +287,9 @@ class Master:
         except ValueError as error:
             name = self._supervisor.name(offspring.slot)
             logger.error("%s (pid %d) garbles its channel: %s", name, offspring.pid, error)
-            offspring.tell(do="drain")
+            offspring.tell(channel.Drain())
             self._close_channel(offspring)
+            self._feed(events.Garbled(offspring.pid))
             return
         for message in messages:
             self._said(offspring, message)
@@ -292,18 +299,20 @@ class Master:
             self._selector.unregister(offspring.channel)
         offspring.channel.close()
 
-    def _said(self, offspring: Offspring, message: dict[str, Any]) -> None:
+    def _said(self, offspring: Offspring, message: FromProcess) -> None:
         match message:
-            case {"say": "ready", "policy": policy}:
+            case channel.Ready(policy):
                 offspring.is_ready = True
-                self._feed(events.Ready(offspring.pid, Policy(**policy)))
-            case {"say": "beat", **vitals}:
-                offspring.vitals = vitals
-                self._feed(events.Beat(offspring.pid, vitals["messages"], vitals["memory"]))
-            case {"say": "answer", "to": number, **answer}:
-                question = self._questions.get(number)
+                self._feed(events.Ready(offspring.pid, policy))
+            case channel.Beat(report):
+                offspring.report = report
+                self._feed(events.Beat(offspring.pid, report["messages"], report["memory"]))
+            case Reported() | Listed():
+                question = self._questions.get(message.to)
                 if question is not None:
-                    question.answered(offspring.pid, answer)
+                    question.answered(offspring.pid, message)
+            case _:
+                assert_never(message)
 
     def _reap(self) -> None:
         for offspring in list(self._offspring.values()):
@@ -372,38 +381,38 @@ class Master:
 
     # Commands.
 
-    def _asked(self, request: dict[str, Any], visitor: Visitor) -> None:
+    def _asked(self, request: requests.Request, visitor: Visitor) -> None:
         match request:
-            case {"command": "status"}:
+            case requests.GetStatus():
                 self._ask_all(
-                    {"do": "report"}, _STATUS_PATIENCE, partial(self._answer_status, visitor)
+                    channel.AskReport,
+                    Reported,
+                    _STATUS_PATIENCE,
+                    partial(self._answer_status, visitor),
                 )
-            case {"command": "connections"}:
-                limit = request.get("limit")
-                limit = limit if isinstance(limit, int) and limit > 0 else _DEFAULT_CONNECTIONS
+            case requests.ListConnections(limit):
                 self._ask_all(
-                    {"do": "connections", "limit": limit},
+                    partial(channel.AskConnections, limit=limit),
+                    Listed,
                     _CONNECTIONS_PATIENCE,
                     partial(self._answer_connections, visitor),
                 )
-            case {"command": "stop"}:
+            case requests.Stop(graceful):
                 visitor.answer(pid=os.getpid())
-                self._stop(is_graceful=bool(request.get("graceful")))
-            case {"command": "reload"}:
+                self._stop(is_graceful=graceful)
+            case requests.Reload(gently, is_all):
                 if self._supervisor.is_reloading:
                     visitor.answer(error="a reload is going on already.")
                 else:
                     self._reloaders.append(visitor)
-                    self._reload(
-                        is_gentle=bool(request.get("gently")), is_all=bool(request.get("all"))
-                    )
-            case {"command": "bus"}:
+                    self._reload(is_gentle=gently, is_all=is_all)
+            case requests.GetBus():
                 visitor.answer(bus=self._bus())
-            case {"command": "hangup"}:
+            case requests.HangUp():
                 self._hang_up()
                 visitor.answer()
             case _:
-                visitor.answer(error="the running master knows no such command.")
+                assert_never(request)
 
     def _bus(self) -> Any:
         """The bus by which the hubs of the processes are reached; ``None`` if there is none."""
@@ -412,30 +421,36 @@ class Master:
         return next((one.worker.bus for one in self._planned if one.worker.bus is not None), None)
 
     def _ask_all(
-        self, message: dict[str, Any], patience: float, then: Callable[[Question], None]
+        self,
+        ask: Callable[[int], channel.FromMaster],
+        kind: type[A],
+        patience: float,
+        then: Callable[[dict[int, A]], None],
     ) -> None:
         self._question_count += 1
-        number = self._question_count
+        message = ask(self._question_count)
         asked = {
             pid
             for pid, offspring in self._offspring.items()
-            if offspring.is_ready and offspring.tell(**message, number=number)
+            if offspring.is_ready and offspring.tell(message)
         }
-        self._questions[number] = Question(asked, time.monotonic() + patience, then)
+        self._questions[self._question_count] = Question(
+            asked, time.monotonic() + patience, kind, then
+        )
 
     def _end_questions(self) -> None:
         now = time.monotonic()
         for number, question in list(self._questions.items()):
             if question.is_over(now):
                 del self._questions[number]
-                question.then(question)
+                question.end()
 
-    def _answer_status(self, visitor: Visitor, question: Question) -> None:
+    def _answer_status(self, visitor: Visitor, answers: dict[int, Reported]) -> None:
         visitor.answer(
             **status.describe(
                 self._supervisor,
                 self._offspring,
-                question.answers,
+                answers,
                 workers=[
                     status.describe_worker(planned, listeners)
                     for planned, listeners in zip(self._planned, self._listeners, strict=True)
@@ -450,8 +465,8 @@ class Master:
             )
         )
 
-    def _answer_connections(self, visitor: Visitor, question: Question) -> None:
-        visitor.answer(**status.connections(self._supervisor, self._offspring, question.answers))
+    def _answer_connections(self, visitor: Visitor, answers: dict[int, Listed]) -> None:
+        visitor.answer(**status.connections(self._supervisor, self._offspring, answers))
 
 
 def _has_terminal() -> bool:

@@ -9,10 +9,9 @@ import sys
 from collections import deque
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Any
 
 from .assignment import Assignment
-from .channel import Lines, line
+from .channel import FromMaster, FromProcess, Lines, Report, decode, from_process, line
 from .events import Slot
 from .script import interpreter_options
 
@@ -21,6 +20,9 @@ _LAUNCH = Path(__file__).with_name("launch.py")
 # What is kept of standard error, for when the process has ended; what faulthandler writes fits.
 _MAX_LINES = 40
 _MAX_LINE_LENGTH = 500  # characters
+
+# What is read at once of a channel: a process that never stops writing must not keep the master.
+_MAX_READ_SIZE = 1 << 20  # bytes
 
 STACK_SIGNAL = signal.SIGUSR2
 """Has a process write the stack of its main thread to standard error, whatever it is stuck in."""
@@ -39,7 +41,7 @@ class Offspring:
         started_at: When, in monotonic seconds.
         channel: The socket to it, non-blocking.
         errors: The end to read of the pipe that is its standard error; -1 once that has ended.
-        vitals: What it last said of itself; empty until it has.
+        report: What it last said of itself; ``None`` until it has.
         is_ready: Whether it has said that it serves.
     """
 
@@ -51,7 +53,7 @@ class Offspring:
         self.channel = channel
         self.errors = errors
         self.started_at = 0.0
-        self.vitals: dict[str, Any] = {}
+        self.report: Report | None = None
         self.is_ready = False
         self._process = process
         self._received = Lines()
@@ -59,35 +61,30 @@ class Offspring:
         self._lines: deque[str] = deque(maxlen=_MAX_LINES)
         self._unfinished = b""
 
-    def read(self) -> list[dict[str, Any]]:
+    def read(self) -> list[FromProcess]:
         """
         Read what it says.
 
         Returns:
-            Messages; none if it has said nothing more.
+            Messages; none if it has said nothing more that is complete.
 
         Raises:
             EOFError: It says nothing any more.
             ValueError: It speaks another language: something else writes to its channel.
         """
-        messages: list[dict[str, Any]] = []
         try:
-            while data := self.channel.recv(64 << 10):
-                messages += self._received.feed(data)
+            data = self.channel.recv(_MAX_READ_SIZE)
         except BlockingIOError:
-            return messages
+            return []
         except OSError:
-            pass
-        if messages:
-            return messages
-        raise EOFError
+            data = b""
+        if not data:
+            raise EOFError
+        return [decode(from_process, one) for one in self._received.feed(data)]
 
-    def tell(self, **message: Any) -> bool:
+    def tell(self, message: FromMaster) -> bool:
         """
         Tell it something.
-
-        Args:
-            message: See :mod:`gateman.master.channel`.
 
         Returns:
             Whether there was room for it; a process that is stuck for long takes no more.

@@ -3,6 +3,7 @@
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from .channel import Listed, Report, Reported
 from .events import Slot
 from .listeners import Listeners
 from .places import Place, Process, State
@@ -10,19 +11,7 @@ from .plan import Planned
 from .spawn import Offspring
 from .supervisor import Supervisor
 
-_Answers = Mapping[int, Mapping[str, Any]]
-
-_VITALS = (
-    "memory",
-    "connections",
-    "messages",
-    "qps",
-    "send_fail",
-    "timers",
-    "lag",
-    "counts",
-    "certificate_days",
-)
+_Answers = Mapping[int, Reported]
 
 
 def describe(
@@ -95,7 +84,7 @@ def describe_worker(planned: Planned, listeners: Listeners) -> dict[str, Any]:
 
 
 def connections(
-    supervisor: Supervisor, offspring: Mapping[int, Offspring], answers: _Answers
+    supervisor: Supervisor, offspring: Mapping[int, Offspring], answers: Mapping[int, Listed]
 ) -> dict[str, Any]:
     """
     List the connections.
@@ -117,11 +106,11 @@ def connections(
             **connection,
         }
         for pid, answer in answers.items()
-        for connection in answer["connections"]
+        for connection in answer.connections
     ]
     return {
         "connections": listed,
-        "total": sum(answer["total"] for answer in answers.values()),
+        "total": sum(answer.total for answer in answers.values()),
         "silent": sorted(pid for pid in offspring if pid not in answers),
     }
 
@@ -141,12 +130,13 @@ def _state(place: Place) -> str:
 def _process(
     process: Process, offspring: Offspring | None, answers: _Answers, now: float
 ) -> dict[str, Any]:
-    known = answers.get(process.pid) or (offspring.vitals if offspring is not None else {})
+    answer = answers.get(process.pid)
+    known = answer.report if answer is not None else offspring and offspring.report
     return {
         "pid": process.pid,
         "status": _status(process, offspring, has_answered=process.pid in answers),
         "uptime": round(now - process.spawned_at, 1),
-        **{name: known.get(name) for name in _VITALS},
+        **(known or dict.fromkeys(Report.__annotations__)),
     }
 
 

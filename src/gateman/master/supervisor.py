@@ -106,6 +106,8 @@ class Supervisor:
                 self._ready(pid, policy, now)
             case events.Beat():
                 self._beat(event, now)
+            case events.Garbled(pid):
+                self._garbled(pid, now)
             case events.Inspected(pid, is_stopped):
                 self._inspected(pid, now, is_stopped=is_stopped)
             case events.Exited():
@@ -263,6 +265,15 @@ class Supervisor:
     def _replace(self, place: Place, purpose: Purpose) -> None:
         place.purpose = purpose
         self._do(events.Spawn(place.slot))
+
+    def _garbled(self, pid: int, now: float) -> None:
+        process = self._by_pid[pid].process(pid)
+        process.is_silent = True
+        process.stall_at = None
+        if process.kill_at is None:
+            # It was told to drain; nothing else can be asked of it, and it may not obey.
+            policy = process.policy
+            process.kill_at = now + policy.drain + policy.shutdown + _GRACE
 
     def _inspected(self, pid: int, now: float, *, is_stopped: bool) -> None:
         place = self._by_pid[pid]

@@ -6,10 +6,10 @@ import time
 from collections import deque
 from math import inf
 from pathlib import Path
-from typing import Any
 
 from ..process import AnyService
 from ..timer import Timers
+from .channel import Report
 
 _STATM = Path("/proc/self/statm")
 
@@ -61,7 +61,7 @@ class Vitals:
     def _lateness(self, now: float) -> float:
         return max(now - self._due_at, 0.0)
 
-    def beat(self, now: float) -> dict[str, Any]:
+    def beat(self, now: float) -> Report:
         """
         Take note that a second has passed.
 
@@ -81,7 +81,7 @@ class Vitals:
         self._lags.append(0.0)
         return report
 
-    def report(self, now: float) -> dict[str, Any]:
+    def report(self, now: float) -> Report:
         """
         Tell how the process is.
 
