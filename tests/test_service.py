@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from gateman import Connection, Refuse, Request, State, Worker
+from gateman import ConfigError, Connection, Refuse, Request, State, Timer, Worker
 from tests.support.loop import eventually, on_loop, turns
 from tests.support.raw import CLOSE, EOF, PING, TEXT, RawClient, frame, handshake, request
 from tests.support.server import Journal, Server, serve
@@ -191,6 +191,104 @@ async def test_end_of_a_worker_has_time_left_whatever_clients_and_handlers_take(
         await client.close()
 
     assert [entry[0] for entry in journal.entries][:2] == ["cancelled", "stop"]
+
+
+# What a connection waits for.
+
+
+@both
+@on_loop
+async def test_a_function_runs_later_unless_its_connection_is_closed(*, secure: bool) -> None:
+    """Once, with its arguments, plain or async; and nothing keeps a connection that is gone."""
+    journal = Journal()
+
+    async def note_later(*entry: object) -> None:
+        await turns(2)
+        journal.note(*entry)
+
+    def open_(connection: Connection) -> None:
+        connection.after(0.01, journal.note, connection.id, "plain")
+        connection.after(0.01, note_later, connection.id, "async")
+        deleted = connection.after(0.01, journal.note, connection.id, "deleted")
+        assert Timer.delete(deleted)
+        connection.after(60, journal.note, connection)
+        gone.append(weakref.ref(connection))
+
+    def close(connection: Connection, *_: object) -> None:
+        late = connection.after(0.001, journal.note, connection.id, "late")
+        journal.note("close", Timer.delete(late))
+
+    gone: list[weakref.ref[Connection]] = []
+    async with serve(secure=secure, on_open=open_, on_close=close) as server:
+        clients = [await server.open() for _ in range(2)]
+        for number in (1, 2):
+            await journal.until(number, "plain")
+            await journal.until(number, "async")
+        for client in clients:
+            await client.close()
+        await journal.until("close", count=2)
+        await asyncio.sleep(0.01)
+        await eventually(lambda: gc.collect() >= 0 and not any(ref() for ref in gone))
+
+        assert {entry for entry in journal.entries if entry[0] != "close"} == {
+            (client, kind) for client in (1, 2) for kind in ("plain", "async")
+        }
+        assert journal.of("close") == [(False,)] * 2
+
+
+@on_loop
+async def test_what_a_connection_cannot_wait_for_is_a_mistake() -> None:
+    """As with other timers; and what its function raises costs nobody."""
+    refused: list[str] = []
+
+    def fail() -> None:
+        raise LookupError("bug")
+
+    def open_(connection: Connection) -> None:
+        for seconds, function in ((0, fail), (1, "fail")):
+            try:
+                connection.after(seconds, function)  # type: ignore[arg-type]
+            except ConfigError as error:
+                refused.append(str(error))
+        connection.after(0.001, fail)
+
+    error = "the timer of fail raised LookupError"
+    async with serve(on_open=open_) as server, server.client() as client:
+        await asyncio.sleep(0.01)
+        await (await client.ping())
+
+        assert refused == [
+            "a timer of 0 seconds would never run: give it a positive number.",
+            "a timer cannot call 'fail': give it a function, and its arguments after it.",
+        ]
+        assert server.lines() == [f"{error} <- LookupError('bug')"]
+
+
+@on_loop
+async def test_who_does_not_log_in_in_time_is_closed() -> None:
+    """Whoever has a uid by then stays; of others it is counted."""
+
+    def log_in(connection: Connection, _message: str) -> None:
+        connection.bind("ann")
+
+    def enter(connection: Connection, request: Request) -> None:
+        if "bob" in request.path:
+            connection.bind("bob")
+
+    timeouts = {"login": 0.1}
+    async with (
+        serve(on_websocket_connect=enter, on_message=log_in, timeouts=timeouts) as server,
+        server.client() as ann,
+        server.client("bob") as bob,
+        server.client() as stranger,
+    ):
+        await ann.send("log me in")
+        await stranger.wait_closed()
+        for client in (ann, bob):
+            await (await client.ping())
+
+        assert (stranger.close_code, stranger.close_reason) == (1008, "no login in time")
+        assert server.service.counts["login_timeout"] == 1
 
 
 # Who has an end.

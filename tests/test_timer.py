@@ -6,16 +6,21 @@ import inspect
 import logging
 import math
 from collections.abc import Coroutine, Iterator
+from contextlib import ExitStack
 from pathlib import Path
 
 import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
+from websockets.exceptions import ConnectionClosed
+from websockets.sync.client import connect
 
 from gateman import ConfigError, Timer, Worker
 from gateman.timer import Timers, following, timers
 from tests.support.loop import MS, eventually, on_loop, turns
-from tests.support.server import child, serve
+from tests.support.master import master, until
+from tests.support.proxies import free_port
+from tests.support.server import TIMEOUT, child, serve
 
 SCRIPT = """
 import os
@@ -147,15 +152,17 @@ async def test_one_that_is_not_persistent_runs_once() -> None:
 
 
 @on_loop
-async def test_ids_begin_at_1_and_are_never_used_again() -> None:
+async def test_ids_are_never_used_again() -> None:
     """An id is true, so ``if timer_id`` works, and an old one deletes nobody else's timer."""
     own, runs = Timers(), Runs()
     first = own.add(1, runs)
     own.start()
     own.delete(first)
 
-    assert [first, own.add(1, runs), own.add(1, runs)] == [1, 2, 3]
-    assert [own.delete(1), own.delete(2), own.delete(2), own.delete(9)] == [
+    second, third = own.add(1, runs), own.add(1, runs)
+    assert first > 0
+    assert [second, third] == [first + 1, first + 2]
+    assert [own.delete(one) for one in (first, second, second, third + 1)] == [
         False,
         True,
         False,
@@ -164,6 +171,59 @@ async def test_ids_begin_at_1_and_are_never_used_again() -> None:
     assert own.count == 1
     await own.stop()
     assert own.count == 0
+    assert own.add(1, runs) == third + 1
+
+
+def test_ids_of_processes_differ() -> None:
+    """A session may have kept one, and outlive the process that made it."""
+    firsts = {Timers().add(1, print) for _ in range(100)}
+
+    assert len(firsts) == 100
+    assert max(firsts) < 1 << 53
+
+
+@on_loop
+async def test_a_process_that_drains_begins_no_run() -> None:
+    """Another one has taken its place; what runs goes on to its end."""
+    own, runs, begun, may_end = Timers(), Runs(), Runs(), asyncio.Event()
+    own.start()
+
+    async def slow() -> None:
+        begun()
+        await may_end.wait()
+        runs("slow")
+
+    own.add(MS, slow)
+    own.add(60 * MS, runs, ("never",))
+    owned = own.add_for("ann", 20 * MS, runs, ("of ann",))
+    await begun.until(1)
+    own.retire()
+    late = own.add(MS, runs, ("too late",))
+    counts = own.count, own.delete(late), late == owned + 1
+    may_end.set()
+    await runs.until(2)
+    await asyncio.sleep(60 * MS)
+    await own.stop()
+
+    assert counts == (0, False, True)
+    assert runs.arguments == [("slow",), ("of ann",)]
+
+
+@on_loop
+async def test_timers_end_with_their_owner() -> None:
+    """Nothing refers to it any more; those that have run are forgotten, too."""
+    own, runs = Timers(), Runs()
+    own.start()
+    own.add_for("ann", MS, runs, ("ann",))
+    own.add_for("ann", 10, runs, ("never",))
+    own.add_for("bob", 2 * MS, runs, ("bob",))
+    await runs.until(2)
+    own.end("ann")
+    own.end("nobody")
+
+    assert runs.arguments == [("ann",), ("bob",)]
+    assert own.count == 0
+    await own.stop()
 
 
 @on_loop
@@ -458,6 +518,50 @@ async def test_timers_run_in_processes_that_serve(tmp_path: Path) -> None:
         assert pids["module"] == pids["worker"] | pids["other"]
         assert not pids["worker"] & pids["other"]
         assert master.pid not in pids["module"]
+
+
+RENEWED = """
+import os
+import time
+from pathlib import Path
+from gateman import BusinessWorker, Gateway, Worker
+
+worker = Worker("websocket://127.0.0.1:0", drain_window=2.0)
+gateway = Gateway("websocket://127.0.0.1:{port}", timeouts={{"login": 1.5}})
+business = BusinessWorker()
+
+@worker.every(0.3)
+def tick():
+    with (Path(__file__).parent / "runs").open("a") as runs:
+        print(os.getpid(), file=runs)
+
+Worker.run_all()
+"""
+
+
+def test_what_runs_once_runs_once_while_processes_are_renewed(tmp_path: Path) -> None:
+    """The old process has clients for two more seconds; and a gateway's keep their deadline."""
+
+    def runs() -> list[str]:
+        path = tmp_path / "runs"
+        return path.read_text().split() if path.exists() else []
+
+    port = free_port()
+    with master(RENEWED.format(port=port), tmp_path) as service, ExitStack() as clients:
+        service.wait_for("business serves, 1 process")
+        for _ in range(4):
+            clients.enter_context(connect(f"ws://127.0.0.1:{service.port}/"))
+        stranger = clients.enter_context(connect(f"ws://127.0.0.1:{port}/"))
+        until(lambda: bool(runs()))
+        old = runs()[0]
+        assert service.gateman("reload").returncode == 0
+        with pytest.raises(ConnectionClosed):
+            stranger.recv(timeout=TIMEOUT)
+        until(lambda: len([pid for pid in runs() if pid != old]) >= 2)
+
+        found = runs()
+        assert old not in found[found.index(next(pid for pid in found if pid != old)) :]
+        assert (stranger.close_code, stranger.close_reason) == (1008, "no login in time")
 
 
 def _pids(folder: Path, kind: str) -> set[int]:

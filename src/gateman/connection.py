@@ -5,7 +5,7 @@ A connection knows no socket and no engine. Below it is a :class:`Link`, which t
 provides until the 101 and the engine from then on.
 """
 
-from collections.abc import Awaitable
+from collections.abc import Awaitable, Callable
 from contextvars import Context
 from enum import Enum
 from typing import Any, Protocol
@@ -100,6 +100,19 @@ class Membership(Protocol):
         """Send what is collected for a client."""
 
 
+class Schedule(Protocol):
+    """What a connection asks of the timers of its process."""
+
+    def after(
+        self,
+        connection: "Connection",
+        seconds: float,
+        function: Callable[..., Any],
+        args: tuple[Any, ...],
+    ) -> int:
+        """Run a function later, unless the connection has closed by then."""
+
+
 class _Gone:
     """The link of a connection whose TCP connection is over: there is nothing to do."""
 
@@ -167,6 +180,7 @@ class Connection:
         "_has_begun",
         "_link",
         "_membership",
+        "_schedule",
         "_session",
         "_ticket",
         "_wire",
@@ -232,6 +246,7 @@ class Connection:
         # That of its async callbacks; made for the first.
         self._context: Context | None = None
         self._membership: Membership | None = None
+        self._schedule: Schedule | None = None
         self._link = link
         self._wire: Any = discard
         self._fate = Sent.CLOSED
@@ -328,6 +343,32 @@ class Connection:
         between large sends to never lose one to ``limits.max_send_buffer_size``.
         """
         await self._link.drain()
+
+    def after(self, seconds: float, function: Callable[..., Any], *args: Any) -> int:
+        """
+        Run a function once, later, unless the connection has closed by then.
+
+            connection.after(10, connection.close, 4401, "no login in time")
+
+        It runs also while the process drains, and does not wait for what the connection's
+        callbacks do. What it raises is logged, and closes nothing. Where the process that has the
+        connection may be renewed before, as with a gateway, see ``timeouts.login``.
+
+        Args:
+            seconds: How much later.
+            function: A plain function, for which everybody waits, or an ``async def``.
+            args: Its arguments.
+
+        Returns:
+            An id for :meth:`gateman.Timer.delete`.
+
+        Raises:
+            ConfigError: Never can it run so.
+            HubError: Its ``on_connect`` was not called yet.
+        """
+        if self._schedule is None:
+            raise HubError("a connection has timers from its on_connect on")
+        return self._schedule.after(self, seconds, function, args)
 
     # What the hub knows of it. All may be called from a plain function, or awaited: then they
     # return when it holds everywhere.

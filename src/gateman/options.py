@@ -156,6 +156,12 @@ class Timeouts(_Numbers):
         "From accept to the 101, TLS included, never extended by a byte that arrives."
         " Precedent: websockets and Centrifugo, 10 s.",
     )
+    login: float | None = option(
+        None,
+        "seconds",
+        "From the 101 until somebody says who the client is (bind); one without a uid is closed"
+        " with 1008 then. With a gateway it survives a reload of the code. None is no deadline.",
+    )
     ping_interval: float | None = option(
         25.0,
         "seconds",

@@ -9,7 +9,7 @@ import resource
 import socket
 import sys
 from collections import Counter
-from collections.abc import Collection, Sequence
+from collections.abc import Callable, Collection, Sequence
 from importlib import resources
 from itertools import islice
 from math import ceil
@@ -34,9 +34,13 @@ from .net.tls import Contexts
 from .net.traffic import traffic
 from .request import Request
 from .settings import Settings
+from .timer import check_function, check_interval, timers
 
 # For listening sockets, logs, and what the application opens itself.
 _RESERVED_DESCRIPTORS = 64
+
+# RFC 6455, section 7.4.1: policy violation.
+_NO_LOGIN = (1008, "no login in time")
 
 # How often a drain closes those that are due.
 _DRAIN_STEP = 0.05  # seconds
@@ -244,6 +248,7 @@ class Service:
         self._present.add(connection)
         self.counts["connections"] += 1
         connection._membership = self._here  # noqa: SLF001 - given here, as its ticket is
+        connection._schedule = self  # noqa: SLF001 - as above
         self._caller.call("on_connect", connection)
 
     def requested(self, connection: Connection, answer: Answer) -> None:
@@ -259,6 +264,9 @@ class Service:
             self._here.add(connection)
         if self._heartbeat is not None:
             self._heartbeat.add(connection._link)  # type: ignore[arg-type] # noqa: SLF001
+        login = self.settings.timeouts.login
+        if login is not None:
+            timers.add_for(connection, login, self._check_login, (connection,))
         self._caller.call("on_open", connection)
 
     def handler_failed(self, connection: Connection, error: Exception) -> None:
@@ -295,6 +303,7 @@ class Service:
 
     def closed(self, connection: Connection, code: int, reason: str) -> None:
         """Forget an open connection, and tell ``on_close``."""
+        timers.end(connection)
         if self._here is not None:
             self._here.remove(connection)
         if self.connections.pop(connection.id, None) is not None:
@@ -318,6 +327,27 @@ class Service:
             line = self._sampled.line(cause, message, self._loop.time())
             if line is not None:
                 logger.warning("%s: %s", self, line)
+
+    def after(
+        self,
+        connection: Connection,
+        seconds: float,
+        function: Callable[..., Any],
+        args: tuple[Any, ...],
+    ) -> int:
+        """See :meth:`gateman.Connection.after`."""
+        check_interval(seconds)
+        check_function(function, args)
+        if connection.state is State.CLOSED:
+            return timers.new_id()  # It has ended already.
+        return timers.add_for(connection, seconds, function, args)
+
+    def _check_login(self, connection: Connection) -> None:
+        if connection.state is State.OPEN and (
+            self._here is None or self._here.uid_of(connection) is None
+        ):
+            self.noticed("login_timeout", "")
+            connection.close(*_NO_LOGIN)
 
     # Plain HTTP.
 

@@ -10,6 +10,7 @@ Neither asyncio nor logging is loaded until a timer begins: the master can do wi
 
 import inspect
 import math
+import os
 from collections.abc import Awaitable, Callable
 from typing import TYPE_CHECKING, Any
 
@@ -38,7 +39,12 @@ class Timer:
         and counted. A function never runs twice at once. What it raises is logged, and the next
         run comes all the same.
 
-        When the process stops, no run begins any more, and what still runs is cancelled.
+        From the moment at which a process drains, because another one takes its place or because
+        it stops, no run begins any more; what still runs is cancelled when it stops. So what is
+        done by one process of a worker only (``if worker.id == 0``) is never done by two.
+
+        A timer keeps its function and its arguments, a connection among them, until it is
+        deleted; :meth:`gateman.Connection.after` is for what ends with a connection.
     """
 
     @staticmethod
@@ -55,7 +61,7 @@ class Timer:
             persistent: Whether it runs until it is deleted; otherwise once.
 
         Returns:
-            The timer's id: 1 or more, never used again in this process.
+            The timer's id: 1 or more, and never used again, by no process.
 
         Raises:
             ConfigError: Never can it run so.
@@ -79,7 +85,16 @@ class Timer:
 class _Scheduled:
     """One timer."""
 
-    __slots__ = ("args", "function", "handle", "interval", "is_persistent", "planned_at", "task")
+    __slots__ = (
+        "args",
+        "function",
+        "handle",
+        "interval",
+        "is_persistent",
+        "owner",
+        "planned_at",
+        "task",
+    )
 
     def __init__(
         self,
@@ -88,8 +103,10 @@ class _Scheduled:
         args: tuple[Any, ...],
         *,
         is_persistent: bool,
+        owner: object,
     ) -> None:
         self.interval = interval
+        self.owner = owner
         self.function = function
         self.args = args
         self.is_persistent = is_persistent
@@ -117,14 +134,16 @@ class Timers:
         self.skipped_count = 0
         self._last_id = 0
         self._scheduled: dict[int, _Scheduled] = {}
+        self._owned: dict[object, set[int]] = {}
         self._tasks: set[asyncio.Task[None]] = set()
         self._is_started = False
+        self._is_retired = False
         self._sampled: Sampled | None = None
 
     @property
     def count(self) -> int:
-        """How many timers there are."""
-        return len(self._scheduled)
+        """How many timers there are, without those that have an owner."""
+        return len(self._scheduled) - sum(map(len, self._owned.values()))
 
     def add(
         self,
@@ -151,12 +170,59 @@ class Timers:
         """
         check_interval(seconds)
         check_function(function, args)
-        timer = _Scheduled(float(seconds), function, args, is_persistent=is_persistent)
-        if self._is_started:
-            self._begin(self._last_id + 1, timer)
+        timer = _Scheduled(float(seconds), function, args, is_persistent=is_persistent, owner=None)
+        return self.new_id() if self._is_retired else self._add(timer)
+
+    def add_for(
+        self, owner: object, seconds: float, function: Callable[..., Any], args: tuple[Any, ...]
+    ) -> int:
+        """
+        Add a timer that runs once, unless its owner has ended by then; also while draining.
+
+        Args:
+            owner: Whose it is; see :meth:`end`.
+            seconds: How much later.
+            function: What runs; it was checked.
+            args: Its arguments.
+
+        Returns:
+            Its id.
+        """
+        timer = _Scheduled(float(seconds), function, args, is_persistent=False, owner=owner)
+        timer_id = self._add(timer)
+        self._owned.setdefault(owner, set()).add(timer_id)
+        return timer_id
+
+    def end(self, owner: object) -> None:
+        """
+        Delete all timers of an owner.
+
+        Args:
+            owner: Whose.
+        """
+        for timer_id in self._owned.pop(owner, ()):
+            self.delete(timer_id)
+
+    def new_id(self) -> int:
+        """
+        Use up an id.
+
+        Returns:
+            One that no timer has, nor had. It may have been kept, in a session that outlives this
+            process, and must not be another timer's there: so each process begins somewhere else.
+            Exact as a number of JavaScript, too.
+        """
+        if not self._last_id:
+            self._last_id = int.from_bytes(os.urandom(7), "big") >> 4
         self._last_id += 1
-        self._scheduled[self._last_id] = timer
         return self._last_id
+
+    def _add(self, timer: _Scheduled) -> int:
+        timer_id = self.new_id()
+        if self._is_started:
+            self._begin(timer_id, timer)
+        self._scheduled[timer_id] = timer
+        return timer_id
 
     def delete(self, timer_id: int) -> bool:
         """
@@ -168,12 +234,21 @@ class Timers:
         Returns:
             Whether it was there.
         """
-        timer = self._scheduled.pop(timer_id, None)
+        timer = self._remove(timer_id)
         if timer is None:
             return False
         if timer.handle is not None:
             timer.handle.cancel()
         return True
+
+    def _remove(self, timer_id: int) -> _Scheduled | None:
+        timer = self._scheduled.pop(timer_id, None)
+        if timer is not None and timer.owner in self._owned:
+            owned = self._owned[timer.owner]
+            owned.discard(timer_id)
+            if not owned:
+                del self._owned[timer.owner]
+        return timer
 
     def start(self) -> None:
         """Begin to count the seconds, on the loop that runs."""
@@ -186,11 +261,18 @@ class Timers:
             if timer.handle is None:
                 self._begin(timer_id, timer)
 
+    def retire(self) -> None:
+        """Begin no run any more, but for timers that have an owner: this process drains."""
+        self._is_retired = True
+        for timer_id, timer in list(self._scheduled.items()):
+            if timer.owner is None:
+                self.delete(timer_id)
+
     async def stop(self) -> None:
         """Forget all timers, and cancel what runs of them."""
         import asyncio
 
-        self._is_started = False
+        self._is_started = self._is_retired = False
         for timer_id in list(self._scheduled):
             self.delete(timer_id)
         for task in self._tasks:
@@ -211,7 +293,7 @@ class Timers:
 
         loop = asyncio.get_running_loop()
         if not timer.is_persistent:
-            del self._scheduled[timer_id]
+            self._remove(timer_id)
         if timer.task is not None:
             self._skip(timer, 1)
         else:

@@ -204,6 +204,8 @@ class Child:
                 self._service = service
                 self._begin(service)
                 await self._told.wait()
+                # Another process may have begun in its place, and runs them from now on.
+                timers.retire()
                 service.accept([])
                 self._close_listeners()
                 if not self._must_stop.is_set():
