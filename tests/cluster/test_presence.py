@@ -6,6 +6,7 @@ from collections.abc import Iterator
 
 import pytest
 
+from gateman.bus.questions import answered
 from gateman.cluster.channels import EVERYBODY, Channel, node_channel
 from gateman.cluster.envelope import Hello
 from gateman.cluster.names import NodeId
@@ -15,7 +16,7 @@ from gateman.cluster.presence import Presence
 from ..support.clock import STEP, Clock
 from ..support.loop import turns
 
-ME, ANN, BOB = NodeId("me"), NodeId("ann"), NodeId("bob")
+ME, ANN, BOB, EVE = NodeId("me"), NodeId("ann"), NodeId("bob"), NodeId("eve")
 MARK_DELAY = 0.2  # seconds
 
 
@@ -28,12 +29,20 @@ class Process:
         said: What it has said.
         marks: How often it has published its marks.
         is_connected: Whether its bus is there.
+        there: The processes that are connected to it.
+        gone: Those that have gone without a good-bye.
+        is_slow: Whether a test gives the bus's answers.
+        asked: What the bus was asked.
     """
 
     def __init__(self, clock: Clock, *, has_clients: bool = True) -> None:
         self.said: list[tuple[Channel, Hello]] = []
         self.marks = 0
         self.is_connected = True
+        self.there: set[NodeId] = set()
+        self.gone: list[NodeId] = []
+        self.is_slow = False
+        self.asked: list[asyncio.Future[bool | None]] = []
 
         async def make() -> Presence:
             return Presence(
@@ -42,6 +51,8 @@ class Process:
                 say=lambda channel, hello: self.said.append((channel, hello)),
                 mark=self.mark,
                 is_connected=lambda: self.is_connected,
+                ask=self.ask,
+                on_gone=self.gone.append,
             )
 
         self.presence = clock.run_until_complete(make())
@@ -49,6 +60,13 @@ class Process:
     def mark(self) -> None:
         """Count."""
         self.marks += 1
+
+    def ask(self, node: NodeId) -> "asyncio.Future[bool | None]":
+        """Answer for the bus, at once or when a test does."""
+        self.asked.append(answered(has_subscriber=node in self.there))
+        if self.is_slow:
+            self.asked[-1] = asyncio.get_running_loop().create_future()
+        return self.asked[-1]
 
     def heard(self) -> list[tuple[Channel, Hello]]:
         """Take what it has said since the last time."""
@@ -137,12 +155,14 @@ def test_who_has_no_clients_is_nobody_to_ask(clock: Clock) -> None:
     assert guest.heard() == [(node_channel(ANN), hello(has_clients=False))]
 
 
-def test_whoever_is_silent_is_gone(
+def test_a_process_that_is_silent_and_not_connected_is_gone(
     clock: Clock, process: Process, caplog: pytest.LogCaptureFixture
 ) -> None:
     """After its time, with a line in the log that names it; others stay."""
     process.presence.start()
     process.presence.take(hello(ANN))
+    process.presence.take(hello(EVE))
+    process.there.add(EVE)
     for _ in range(4):
         clock.advance(HELLO_INTERVAL)
         process.presence.take(hello(BOB))
@@ -150,10 +170,41 @@ def test_whoever_is_silent_is_gone(
     with caplog.at_level(logging.WARNING):
         clock.advance(STEP * 2)
 
-    assert process.presence.nodes.names() == (BOB,)
+    assert (process.presence.nodes.names(), process.gone) == ((BOB,), [ANN])
+    assert process.presence.is_unknown(ANN)
+    assert not process.presence.is_unknown(EVE)
     assert [record.getMessage() for record in caplog.records] == [
-        "the process ann gives no sign of life any more"
+        "the process ann is gone",
+        "the process eve is connected, but gives no sign of life: it is not asked about its"
+        " clients",
     ]
+
+
+def test_a_process_that_was_stopped_judges_nobody_before_it_has_read(
+    clock: Clock, process: Process
+) -> None:
+    """What others have said meanwhile comes before the bus's answer."""
+    process.presence.start()
+    process.presence.take(hello(ANN))
+    process.is_slow = True
+    clock.advance(2 * TIME_TO_LIVE)
+    assert len(process.asked) == 1
+    assert not process.presence.is_unknown(ANN)
+    process.presence.take(hello(ANN))
+    process.asked[0].set_result(False)
+    clock.run_until_complete(turns())
+
+    assert (process.presence.nodes.names(), process.gone) == ((ANN,), [])
+
+
+def test_an_answer_of_a_bus_that_is_away_is_none(clock: Clock, process: Process) -> None:
+    """It was given before."""
+    process.presence.start()
+    process.presence.take(hello(ANN))
+    clock.advance(4 * HELLO_INTERVAL - STEP)
+    process.is_connected = False
+    process.presence._probed(ANN, is_there=False)  # noqa: SLF001
+    assert process.presence.nodes.names() == (ANN,)
 
 
 def test_nobody_is_judged_while_the_bus_is_away(clock: Clock, process: Process) -> None:

@@ -25,6 +25,7 @@ from gateman.cluster.fanout import Fanout
 from gateman.cluster.local import Local
 from gateman.cluster.names import ClientId, Group, NodeId
 from gateman.cluster.presence import Presence
+from gateman.cluster.probes import asks
 from gateman.cluster.questions import DEFAULT_TIMEOUT, UNKNOWN_NODE, Questions
 from gateman.cluster.replies import read, refusal
 from gateman.errors import Partial, Unconfirmed, UnknownClient
@@ -63,6 +64,8 @@ class Process:
             say=lambda channel, hello: self.put.append((channel, hello)),
             mark=lambda: None,
             is_connected=lambda: self.is_connected,
+            ask=asks(None),
+            on_gone=lambda _node: None,
         )
         self.presence.nodes.hear_of(others, 0.0)
         self.questions = Questions(

@@ -46,6 +46,30 @@ def test_nothing_is_called_when_nothing_is_ready() -> None:
         assert turn(selector, 0) == 0
 
 
+class _Stopped(selectors.DefaultSelector):
+    """What a process sees that was stopped while it waited: first nothing, as its time is over."""
+
+    patience: float | None = -1
+
+    def select(self, timeout: float | None = None) -> list[tuple[selectors.SelectorKey, int]]:
+        """Find nothing while there is patience."""
+        self.patience = timeout
+        return super().select(timeout) if timeout == 0 else []
+
+
+def test_what_came_while_the_process_was_stopped_is_called() -> None:
+    """Before anybody is judged by silence."""
+    called: list[str] = []
+    read, write = os.pipe()
+    os.write(write, b"x")
+    with _Stopped() as selector:
+        selector.register(read, selectors.EVENT_READ, partial(called.append, "read"))
+        assert turn(selector, 10) == 1
+    os.close(read)
+    os.close(write)
+    assert called == ["read"]
+
+
 def _unregister(selector: selectors.BaseSelector, other: int) -> None:
     selector.unregister(other)
 

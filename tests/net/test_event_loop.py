@@ -2,9 +2,12 @@
 
 import asyncio
 import os
+import signal
 import socket
+import subprocess
+import sys
 from collections.abc import Callable, Iterator
-from contextlib import closing, contextmanager
+from contextlib import closing, contextmanager, suppress
 from contextvars import ContextVar
 from pathlib import Path
 from typing import Any
@@ -162,6 +165,37 @@ def test_it_waits_until_something_is_ready(loop: EventLoop) -> None:
 
 
 # Who is not called any more.
+
+
+_WAITS = """
+from gateman.net.event_loop import EventLoop
+
+loop = EventLoop()
+loop.add_reader(0, lambda: (loop.remove_reader(0), print("read")))
+loop.call_later(0.3, lambda: (loop.stop(), print("timer")))
+loop.call_soon(lambda: print("waits", flush=True))
+loop.run_forever()
+"""
+
+
+def test_what_came_while_the_process_was_stopped_is_read_before_timers_run() -> None:
+    """Otherwise others would be judged by a silence that was this process's own."""
+    pipe = subprocess.PIPE
+    command = [sys.executable, "-c", _WAITS]
+    with subprocess.Popen(command, stdin=pipe, stdout=pipe, text=True) as child:
+        assert child.stdin is not None
+        assert child.stdout is not None
+        assert child.stdout.readline() == "waits\n"
+        child.send_signal(signal.SIGSTOP)
+        os.waitid(os.P_PID, child.pid, os.WSTOPPED)
+        child.stdin.write("x")
+        child.stdin.flush()
+        with suppress(subprocess.TimeoutExpired):
+            child.wait(0.5)
+        child.send_signal(signal.SIGCONT)
+        said = child.stdout.read()
+
+    assert said == "read\ntimer\n"
 
 
 def test_who_is_removed_in_a_turn_is_not_called_in_it(loop: EventLoop) -> None:

@@ -7,6 +7,7 @@ import pytest
 
 from gateman import Sent
 from gateman.net.heartbeat import Heartbeat, Wheel
+from tests.support.clock import Clock
 from tests.support.loop import eventually, leftovers, on_loop
 from tests.support.raw import BINARY, EOF, PING, PONG, TEXT, Frame, frame
 from tests.support.server import Journal, serve
@@ -137,6 +138,28 @@ async def test_silent_peer_is_ended_after_pong(interval: float, pong: float) -> 
     assert pong <= waited < pong + 0.2
     assert len(heartbeat) == 0
     await eventually(lambda: leftovers() == before)
+
+
+def test_a_process_that_was_stopped_reads_before_it_judges() -> None:
+    """A peer has answered, and it was not read; one that has not is ended a tick later."""
+    with asyncio.Runner(loop_factory=Clock) as runner:
+        clock = runner.get_loop()
+        assert isinstance(clock, Clock)
+        heartbeat = Heartbeat(clock, 8.0, 4.0)
+        one, other = Pulse(answers=False), Pulse(answers=False)
+        for pulse in (one, other):
+            heartbeat.add(pulse)
+        clock.advance(12.5)
+        assert len(one.pings) == len(other.pings) == 1
+        clock.now += 60
+        clock.advance(0.1)
+        assert one.ended == other.ended == []
+        one.answers = True
+        clock.advance(8)
+        heartbeat.stop()
+
+    assert one.ended == []
+    assert other.ended == [(1006, "no answer to a ping within 4 s")]
 
 
 @on_loop

@@ -1,12 +1,15 @@
 """
 Which other processes there are, by their signs of life. Pure.
 
-Everybody says hello when it starts, and then in intervals; whoever has said nothing for a while
-is thought dead. Nobody is judged while the bus is away: what cannot be heard tells nothing. Who is
-new hears from everybody whom they know, so that one answer tells it of all.
+Each process says hello when it starts, and then in intervals. A process that has said nothing for
+a while is *silent*: it may be dead, or blocked, or this process may not have read what it said. So
+the bus is asked: only a process that is not connected any more is forgotten; one that is gets no
+questions until it is heard again. No process is judged while the bus is away. A new process hears
+from each of the others whom that one knows, so that one answer tells it of all.
 """
 
 from collections.abc import Iterable
+from enum import Enum
 
 from .names import NodeId
 
@@ -18,11 +21,22 @@ TIME_TO_LIVE = 7.0  # seconds
 # round trip to another continent, and a busy process there.
 DISCOVERY_TIME = 0.5  # seconds
 
+# So often the bus may not know whether a silent process is connected, until silence decides. It is
+# asked with each of our own signs of life, and in between what has come is read.
+_MAX_DOUBTS = 3
+
+
+class Verdict(Enum):
+    """What is news of a silent process."""
+
+    BLOCKED = "is connected, but gives no sign of life: it is not asked about its clients"
+    GONE = "is gone"
+
 
 class Nodes:
     """The other processes that clients may be connected to."""
 
-    __slots__ = ("_heard_at", "_me")
+    __slots__ = ("_blocked", "_doubts", "_heard_at", "_me")
 
     def __init__(self, me: NodeId) -> None:
         """
@@ -33,6 +47,9 @@ class Nodes:
         """
         self._me = me
         self._heard_at: dict[NodeId, float] = {}
+        # Those that are silent, though connected; and how often nobody knew whether they are.
+        self._blocked: set[NodeId] = set()
+        self._doubts: dict[NodeId, int] = {}
 
     def __len__(self) -> int:
         return len(self._heard_at)
@@ -41,8 +58,8 @@ class Nodes:
         return node in self._heard_at
 
     def names(self) -> tuple[NodeId, ...]:
-        """Name them all."""
-        return tuple(self._heard_at)
+        """Name all that would answer."""
+        return tuple(node for node in self._heard_at if node not in self._blocked)
 
     def hear(self, node: NodeId, now: float) -> bool:
         """
@@ -59,6 +76,8 @@ class Nodes:
             return False
         is_new = node not in self._heard_at
         self._heard_at[node] = now
+        self._blocked.discard(node)
+        self._doubts.pop(node, None)
         return is_new
 
     def hear_of(self, nodes: Iterable[NodeId], now: float) -> None:
@@ -83,6 +102,8 @@ class Nodes:
         Returns:
             Whether it was known.
         """
+        self._blocked.discard(node)
+        self._doubts.pop(node, None)
         return self._heard_at.pop(node, None) is not None
 
     def excuse(self, now: float) -> None:
@@ -94,20 +115,37 @@ class Nodes:
         """
         for node in self._heard_at:
             self._heard_at[node] = now
+        self._blocked.clear()
+        self._doubts.clear()
 
-    def expire(self, now: float) -> list[NodeId]:
+    def silent(self, now: float) -> list[NodeId]:
+        """Tell for which processes the bus is to be asked: they have said nothing for too long."""
+        return [node for node in self._heard_at if self._is_silent(node, now)]
+
+    def _is_silent(self, node: NodeId, now: float) -> bool:
+        return now - self._heard_at.get(node, now) > TIME_TO_LIVE
+
+    def told(self, node: NodeId, now: float, *, is_there: bool | None) -> Verdict | None:
         """
-        Forget those who have been silent for too long.
+        Take the bus's word about a process for which it was asked.
 
         Args:
+            node: Which.
             now: Monotonic seconds.
+            is_there: Whether it is connected; ``None`` if the bus does not know.
 
         Returns:
-            Whom.
+            What is news of it; ``None`` if nothing is, or it was heard meanwhile.
         """
-        silent = [
-            node for node, heard_at in self._heard_at.items() if now - heard_at > TIME_TO_LIVE
-        ]
-        for node in silent:
-            del self._heard_at[node]
-        return silent
+        if not self._is_silent(node, now):
+            return None
+        if is_there is None:
+            doubts = self._doubts[node] = self._doubts.get(node, 0) + 1
+            is_there = doubts < _MAX_DOUBTS
+        if not is_there:
+            self.forget(node)
+            return Verdict.GONE
+        if node in self._blocked:
+            return None
+        self._blocked.add(node)
+        return Verdict.BLOCKED

@@ -7,7 +7,8 @@ from ..log import logger
 from .channels import EVERYBODY, Channel, node_channel
 from .envelope import Hello
 from .names import NodeId
-from .nodes import DISCOVERY_TIME, HELLO_INTERVAL, Nodes
+from .nodes import DISCOVERY_TIME, HELLO_INTERVAL, Nodes, Verdict
+from .probes import Ask, Probes
 
 # How long the marks that a gap asks for wait for others who had the same gap.
 _MARK_DELAY = 0.2  # seconds
@@ -29,6 +30,8 @@ class Presence:
         say: Callable[[Channel, Hello], None],
         mark: Callable[[], None],
         is_connected: Callable[[], bool],
+        ask: Ask,
+        on_gone: Callable[[NodeId], object],
         hello_interval: float = HELLO_INTERVAL,
         discovery_time: float = DISCOVERY_TIME,
     ) -> None:
@@ -41,6 +44,8 @@ class Presence:
             say: Publishes.
             mark: Publishes how far this process has come on its channels.
             is_connected: Tells whether the bus is there.
+            ask: Asks the bus whether a process is connected.
+            on_gone: Is told which process has gone without a good-bye.
             hello_interval: Seconds between two signs of life.
             discovery_time: How long the others have for their first, in seconds.
         """
@@ -50,6 +55,8 @@ class Presence:
         self._say = say
         self._publish_marks = mark
         self._is_connected = is_connected
+        self._on_gone = on_gone
+        self._probes = Probes(ask, self._probed)
         self._loop = asyncio.get_running_loop()
         self._hello_interval = hello_interval
         self._discovery_time = discovery_time
@@ -66,6 +73,7 @@ class Presence:
 
     def stop(self) -> None:
         """Say nothing more."""
+        self._probes.cancel()
         for timer in (self._beat, self._marking):
             if timer is not None:
                 timer.cancel()
@@ -140,8 +148,17 @@ class Presence:
         # Until the gap has been reported, nobody had the time to be heard.
         elif not self._is_away:
             self._say_hello(EVERYBODY)
-            for node in self.nodes.expire(self._loop.time()):
-                logger.warning("the process %s gives no sign of life any more", node)
+            for node in self.nodes.silent(self._loop.time()):
+                self._probes.ask(node)
+
+    def _probed(self, node: NodeId, is_there: bool | None) -> None:  # noqa: FBT001 - the bus's answer
+        if self._is_away or not self._is_connected():
+            return
+        verdict = self.nodes.told(node, self._loop.time(), is_there=is_there)
+        if verdict is not None:
+            logger.warning("the process %s %s", node, verdict.value)
+        if verdict is Verdict.GONE:
+            self._on_gone(node)
 
     def _mark(self) -> None:
         self._marking = None

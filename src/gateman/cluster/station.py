@@ -46,6 +46,7 @@ from .local import Local
 from .names import ClientId, Group, NodeId, node_of
 from .post import Post
 from .presence import Presence
+from .probes import asks
 from .questions import Questions
 from .registry import Change, Kind, Topic
 from .replies import refusal
@@ -92,6 +93,8 @@ class Station:
             say=self._put,
             mark=self._mark,
             is_connected=lambda: self.is_connected,
+            ask=asks(bus),
+            on_gone=self._forget,
         )
         self.questions = Questions(
             self.node,
@@ -377,8 +380,12 @@ class Station:
             self.presence.take(sign)
         else:
             self.presence.nodes.forget(sign.source)
-            self.questions.calls.forget(sign.source)
-            self._seen.forget_source(sign.source)
+            self._forget(sign.source)
+
+    def _forget(self, node: NodeId) -> None:
+        """Take note that a process has ended: it answers and sends no more."""
+        self.questions.calls.forget(node)
+        self._seen.forget_source(node)
 
     def _hand_over(self, source: NodeId, data: bytes) -> None:
         if self.tenant is not None:

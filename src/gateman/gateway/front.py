@@ -15,6 +15,7 @@ import msgspec
 from ..cluster.envelope import ClientAction
 from ..cluster.here import Here
 from ..cluster.names import ClientId, NodeId
+from ..cluster.probes import Probes, asks
 from ..cluster.station import Station
 from ..connection import PAUSED_BY_QUEUE, PAUSED_BY_QUEUES, Connection, State
 from ..errors import Refuse
@@ -28,7 +29,6 @@ from .dispatch import Dispatch
 from .gateway import Gateway
 from .link import MAX_BATCH_SIZE, Client
 from .parcels import EVENT_OVERHEAD
-from .probes import Probes
 from .signs import STEP, patience
 
 # Of the time that a handshake has in all, this much may be spent on its answer: then there is time
@@ -89,7 +89,7 @@ class GatewayService(Service):
         self._is_due = False
         self._timer: asyncio.TimerHandle | None = None
         self._settled: asyncio.Event = asyncio.Event()
-        self._probes = Probes(None, self._probed)
+        self._probes = Probes(asks(None), self._probed)
 
     # Its life.
 
@@ -98,7 +98,7 @@ class GatewayService(Service):
         self._station = here.station
         bus = here.station.bus
         self._dispatch = Dispatch(patience=patience("local:" if bus is None else bus.url))
-        self._probes = Probes(bus, self._probed)
+        self._probes = Probes(asks(bus), self._probed)
         here.station.tenant = self
         self._dispatch.start()
         self._tick()
@@ -354,9 +354,10 @@ class GatewayService(Service):
         self._act()
         self._timer = self._loop.call_later(STEP, self._tick)
 
-    def _probed(self, node: NodeId, is_there: bool) -> None:  # noqa: FBT001 - the bus's answer
-        self._dispatch.probed(node, self._loop.time(), is_there=is_there)
-        self._touch()
+    def _probed(self, node: NodeId, is_there: bool | None) -> None:  # noqa: FBT001 - the bus's answer
+        if is_there is not None:
+            self._dispatch.probed(node, self._loop.time(), is_there=is_there)
+            self._touch()
 
 
 def _refusal(answer: parcels.Answer) -> Exception | None:

@@ -17,6 +17,7 @@ from typing import Any
 from ..cluster.envelope import ClientAction, Close
 from ..cluster.here import Here
 from ..cluster.names import ClientId, NodeId, node_of
+from ..cluster.probes import Probes, asks
 from ..cluster.station import Station
 from ..hooks import last_share, started, stopped
 from ..log import logger
@@ -25,7 +26,6 @@ from .business import BusinessWorker
 from .handlers import Handlers, Work
 from .inbox import Inbox
 from .parcels import Begun, Events, Farewell, Offer, Parcel, Released, Result, Seek, decode, encode
-from .probes import Probes
 from .signs import BEAT_INTERVAL, STEP, Watch, patience
 
 # Seconds of silence after which the bus is asked whether a gateway is still there.
@@ -72,7 +72,7 @@ class BusinessService:
         self._beats_at = 0.0
         self._timer: asyncio.TimerHandle | None = None
         self._watch = Watch(0)
-        self._probes = Probes(None, self._probed)
+        self._probes = Probes(asks(None), self._probed)
 
     # Its life.
 
@@ -81,7 +81,7 @@ class BusinessService:
         self._station = here.station
         bus = here.station.bus
         self._watch = Watch(patience("local:" if bus is None else bus.url))
-        self._probes = Probes(bus, self._probed)
+        self._probes = Probes(asks(bus), self._probed)
         await started(self._worker.callbacks, self._worker)
         here.station.tenant = self
         self._tick()
@@ -256,7 +256,9 @@ class BusinessService:
             self._timer.cancel()
         self._timer = self._loop.call_later(STEP, self._tick)
 
-    def _probed(self, source: NodeId, is_there: bool) -> None:  # noqa: FBT001 - the bus's answer
+    def _probed(self, source: NodeId, is_there: bool | None) -> None:  # noqa: FBT001 - the bus's answer
+        if is_there is None:
+            return
         if self._watch.told(source, self._loop.time(), is_there=is_there):
             logger.warning("the gateway %s is gone", source)
             self._lose(source, self._inboxes[source])

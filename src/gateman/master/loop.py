@@ -18,7 +18,9 @@ def turn(selector: selectors.BaseSelector, patience: float | None) -> int:
     Returns:
         How many were ready.
     """
-    ready = selector.select(patience)
+    # A master that was stopped by a signal wakes up with a timeout that is over, and nothing: what
+    # has come meanwhile is read before anything is judged by its silence.
+    ready = selector.select(patience) or selector.select(0)
     for key, _ in ready:
         # By identity: the number of a descriptor that was closed may be another's by now.
         if selector.get_map().get(key.fd) is key:

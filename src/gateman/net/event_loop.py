@@ -127,7 +127,12 @@ class _Selector(EpollSelector):
         fresh.clear()
         ready = []
         patience = None if timeout is None else max(timeout, 0)
-        for fd, event in self._queue.poll(patience, MAX_READY_COUNT):
+        found = self._queue.poll(patience, MAX_READY_COUNT)
+        if not found and patience:
+            # A process that was stopped by a signal wakes up with a timeout that is over, and
+            # nothing: what has come meanwhile is read before timers judge others by their silence.
+            found = self._queue.poll(0, MAX_READY_COUNT)
+        for fd, event in found:
             if event == _IN and (direct := readers[fd]) is not None:
                 context, callback = direct
                 try:

@@ -31,6 +31,9 @@ class Pulse(Protocol):
 
 P = TypeVar("P", bound=Pulse)
 
+# Seconds; a loop that is so late was blocked, or its process was stopped: answers may wait unread.
+_LATE = 1.0
+
 
 class Wheel(Generic[P]):
     """
@@ -102,7 +105,8 @@ class Heartbeat:
         A ping is sent every ``interval``, also while an earlier one is not answered. A peer that
         neither answers nor sends a message is ended between ``pong`` and ``pong`` plus two
         ticks after the first ping that it did not answer; a tick is a quarter of the shorter of
-        the two times, at most a second.
+        the two times, at most a second. What has come while the process was blocked or stopped
+        is read before a peer is judged.
     """
 
     def __init__(self, loop: asyncio.AbstractEventLoop, interval: float, pong: float) -> None:
@@ -123,6 +127,7 @@ class Heartbeat:
         self._wheel: Wheel[Pulse] = Wheel(max(self._ping_ticks, self._pong_ticks) + 1)
         self._timer: asyncio.TimerHandle | None = None
         self._next_at = 0.0
+        self._was_late = False
 
     def add(self, pulse: Pulse) -> None:
         """
@@ -157,6 +162,14 @@ class Heartbeat:
         return len(self._wheel)
 
     def _turn(self) -> None:
+        now = self._loop.time()
+        if now > self._next_at + _LATE and not self._was_late:
+            # Answers that have come meanwhile are read first; once, as it may be late each time.
+            self._was_late = True
+            self._next_at = now + self._tick
+            self._timer = self._loop.call_at(self._next_at, self._turn)
+            return
+        self._was_late = False
         for pulse in self._wheel.tick():
             self._beat(pulse)
         if not len(self._wheel):
