@@ -47,6 +47,9 @@ class Case:
     depth: int = 1
     binary: bool = False
 
+    def __str__(self) -> str:
+        return self.name
+
 
 CASES = (
     Case(name="64 B", size=64),

@@ -2,17 +2,19 @@
 The guard: is this tree slower than a revision before it?
 
 Both are installed into folders of their own and measured in one paired run, side by side and by
-turns: echo of 64 B and 16 KiB, ws and wss, plain and async handlers; and idle memory. Ratios are
-this tree's to the base's, per CPU-second of the server. It exits with 1 only where a regression is
-clear: where the median of the turns is beyond the tolerance, and at least three quarters of them
-are on the wrong side of 1. Run it twice before you believe it.
+turns: echo of 64 B and 16 KiB, ws and wss, plain and async handlers; handshakes; echo through a
+gateway; calls of the hub's registry; and idle memory. Ratios are this tree's to the base's, per
+CPU-second of the server. It exits with 1 only where a regression is clear: where the median of the
+turns is beyond the tolerance, and at least three quarters of them are on the wrong side of 1. Run
+it twice before you believe it.
 
-    python bench/guard.py             the last tag, or the commit before; about 3 minutes
-    python bench/guard.py REVISION    any other; with QUICK=1 about 1 minute
+    python bench/guard.py             the last tag, or the commit before; about 5 minutes
+    python bench/guard.py REVISION    any other; with QUICK=1 about 2 minutes
 """
 
 import argparse
 import os
+import re
 import shutil
 import statistics
 import subprocess
@@ -21,14 +23,20 @@ from collections.abc import Sequence
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
+from typing import TypeVar
 
-from echo import CASES, measure
+import echo
+import gateway
+import handshakes
 from figures import ratio
-from generator import BUILD, HERE, MissingTool, Unmeasured, build
+from generator import BUILD, HERE, Load, MissingTool, Unmeasured, build
 from memory import idle_cost
 from peers import GATEMAN, GATEMAN_ASYNC
 from subject import Server, conditions
-from turns import take_turns
+from turns import Turns, take_turns
+
+Case = TypeVar("Case")
+Pair = tuple[Server, Server]
 
 QUICK = bool(os.environ.get("QUICK"))
 ROOT = HERE.parent
@@ -87,18 +95,18 @@ def install_base(revision: str) -> Path:
     return folder
 
 
-def servers(base: Path) -> list[tuple[Server, Server]]:
-    """Pair this tree's servers with the base's, which run its own script: it fits its options."""
-    ours, theirs = str(BUILD / "tree"), str(base / "installed")
-    script = base / "tree" / "bench" / "servers" / GATEMAN.script
-    path = str(script) if script.exists() else GATEMAN.script
-    return [
-        (
-            replace(server, python_path=ours),
-            replace(server, name=f"{server.name}, base", script=path, python_path=theirs),
-        )
-        for server in (GATEMAN, GATEMAN_ASYNC)
-    ]
+def paired(base: Path, server: Server) -> tuple[Server, Server]:
+    """Pair this tree's server with the base's, which runs its own script: it fits its options."""
+    script = base / "tree" / "bench" / "servers" / server.script
+    return (
+        replace(server, python_path=str(BUILD / "tree")),
+        replace(
+            server,
+            name=f"{server.name}, base",
+            script=str(script) if script.exists() else server.script,
+            python_path=str(base / "installed"),
+        ),
+    )
 
 
 def is_regression(ratios: Sequence[float], *, tolerance: float) -> bool:
@@ -124,24 +132,17 @@ def say(what: str, ratios: Sequence[float], *, tolerance: float) -> bool:
     return is_worse
 
 
-def compare_echo(pairs: list[tuple[Server, Server]], *, secure: bool) -> list[str]:
-    """Measure echoes, and name the regressions."""
-    cases = [case for case in CASES if case.name in {"64 B", "16 KiB"}]
-    turns = take_turns(
-        [server for pair in pairs for server in pair],
-        cases,
-        partial(measure, secure=secure, seconds=0.25 if QUICK else 0.5),
-        secure=secure,
-        starts=2 if QUICK else 3,
-        turns=3 if QUICK else 6,
-    )
+def compare(
+    question: str, turns: Turns[Case, Load], cases: Sequence[Case], pairs: Sequence[Pair]
+) -> list[str]:
+    """Compare what was measured, per CPU-second, and name the regressions."""
     worse = []
     for case in cases:
         loads = turns.of(case)
         for why in turns.failures_in(case).values():
             sys.exit(f"nothing can be said: {why}")
         for ours, theirs in pairs:
-            what = f"echo, {'wss' if secure else 'ws'}, {case.name}, {ours.name}"
+            what = f"{question}, {case}, {ours.name}"
             ratios = [
                 one.per_cpu_second / other.per_cpu_second
                 for one, other in zip(loads[ours], loads[theirs], strict=True)
@@ -151,7 +152,73 @@ def compare_echo(pairs: list[tuple[Server, Server]], *, secure: bool) -> list[st
     return worse
 
 
-def compare_memory(pair: tuple[Server, Server], *, secure: bool) -> list[str]:
+def compare_echo(pairs: Sequence[Pair], *, secure: bool) -> list[str]:
+    """Measure echoes, and name the regressions."""
+    cases = [case for case in echo.CASES if case.name in {"64 B", "16 KiB"}]
+    turns = take_turns(
+        [server for pair in pairs for server in pair],
+        cases,
+        partial(echo.measure, secure=secure, seconds=0.25 if QUICK else 0.5),
+        secure=secure,
+        starts=2 if QUICK else 3,
+        turns=3 if QUICK else 6,
+    )
+    return compare(f"echo, {'wss' if secure else 'ws'}", turns, cases, pairs)
+
+
+def compare_handshakes(pair: Pair, *, secure: bool) -> list[str]:
+    """Measure handshakes, and name the regressions."""
+    kinds = ["wss, full", "wss, resumed"] if secure else ["ws"]
+    turns = take_turns(
+        pair,
+        kinds,
+        partial(handshakes.measure, seconds=0.3 if QUICK else 0.7),
+        secure=secure,
+        starts=1 if QUICK else 2,
+        turns=4,
+    )
+    return compare("handshakes", turns, kinds, [pair])
+
+
+def compare_gateway(pair: Pair) -> list[str]:
+    """Measure echoes through a gateway and a business worker, and name the regressions."""
+    cases = gateway.CASES[:2]
+    turns = take_turns(
+        pair,
+        cases,
+        partial(gateway.measure, secure=False, seconds=0.5 if QUICK else 1.0),
+        secure=False,
+        starts=1 if QUICK else 2,
+        turns=4,
+    )
+    return compare("connections, messages under way", turns, cases, [pair])
+
+
+def hub_time(bench: Path, python_path: Path) -> float:
+    """Run a tree's own ``hub.py``, and give the geometric mean of the times that it prints; ns."""
+    printed = subprocess.run(
+        [sys.executable, str(bench / "hub.py")],
+        env={**os.environ, "PYTHONPATH": str(python_path), "QUICK": "1"},
+        stdout=subprocess.PIPE,
+        text=True,
+        check=True,
+    ).stdout
+    times = re.findall(r"([\d.]+) ns$", printed, re.MULTILINE)
+    return statistics.geometric_mean(map(float, times))
+
+
+def compare_hub(base: Path) -> list[str]:
+    """Measure the registry's calls by turns, and name the regression."""
+    trees = (HERE, BUILD / "tree"), (base / "tree" / "bench", base / "installed")
+    ratios = []
+    for _ in range(3 if QUICK else 6):
+        ours, theirs = (hub_time(*tree) for tree in trees)
+        ratios.append(theirs / ours)
+    what = "hub, calls of the registry"
+    return [what] if say(what, ratios, tolerance=TOLERANCE) else []
+
+
+def compare_memory(pair: Pair, *, secure: bool) -> list[str]:
     """Measure idle connections, and name the regressions."""
     count, repeats = (300, 1) if QUICK else (1000, 2)
     what = f"memory, {'wss' if secure else 'ws'}, {count:,} idle"
@@ -173,14 +240,20 @@ def main() -> None:
         build()
         folder = install_base(base)
         install(ROOT, BUILD / "tree")
-        pairs = servers(folder)
+        plain, concurrent, behind = (
+            paired(folder, server) for server in (GATEMAN, GATEMAN_ASYNC, gateway.GATEWAY)
+        )
         print(conditions())
         print(f"this tree to {base}: ratio per CPU-second (memory: less is better)")
         worse = []
         for secure in (False, True):
-            worse += compare_echo(pairs, secure=secure)
+            worse += compare_echo([plain, concurrent], secure=secure)
         for secure in (False, True):
-            worse += compare_memory(pairs[0], secure=secure)
+            worse += compare_handshakes(plain, secure=secure)
+        worse += compare_gateway(behind)
+        worse += compare_hub(folder)
+        for secure in (False, True):
+            worse += compare_memory(plain, secure=secure)
     except (MissingTool, Unmeasured) as why:
         sys.exit(str(why))
     if worse:
