@@ -16,6 +16,7 @@ from gateman.request import (
     parse_request,
     tokens,
     wants_websocket,
+    without_fields,
 )
 
 from .support.heads import CHROMIUM, CLIENTS, FIREFOX_OF_2024, KEY
@@ -497,3 +498,22 @@ def test_nothing_but_a_handshake_error_is_raised(data: bytes) -> None:
         (name.lower().encode(), value.encode("utf-8", "surrogateescape"))
         for name, value in request.headers.items()
     ] == list(expected.headers)
+
+
+def test_fields_are_taken_away_from_the_head_too() -> None:
+    """All lines of the name in whatever case; the others stay, in their order."""
+    fields = ("Host: a.example", "COOKIE: a=b", "X: Cookie: c", "cookie: d=e", "X: 2")
+    request = parse(head_of(*fields, line="GET /a?b HTTP/1.1"))
+
+    less = without_fields(request, ["Cookie", "Authorization"])
+
+    assert less.head == head_of(*fields[::2], line="GET /a?b HTTP/1.1")
+    assert list(less.headers.items()) == [("Host", "a.example"), ("X", "Cookie: c"), ("X", "2")]
+    assert (less.method, less.target, less.version) == ("GET", "/a?b", "1.1")
+    assert less.cookies == {}
+
+
+@pytest.mark.parametrize("head", CLIENTS.values(), ids=list(CLIENTS))
+def test_fields_that_are_not_there_are_not_missed(head: bytes) -> None:
+    """Nothing else changes, byte for byte."""
+    assert without_fields(parse(head), ["X-None"]).head == head

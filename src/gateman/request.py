@@ -11,7 +11,7 @@ import binascii
 import contextlib
 import re
 from base64 import b64decode
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from urllib.parse import parse_qsl, unquote
 
 import httptools
@@ -245,6 +245,15 @@ def parse_request(head: bytes, *, max_header_count: int) -> Request:
     request = Request(bytes(head), method, target, version, parsed.fields())
     _check_framing(request)
     return request
+
+
+def without_fields(request: Request, names: Collection[str]) -> Request:
+    """Give a request without some header fields, of which its head has no trace either."""
+    hidden = {name.lower().encode() for name in names}
+    first, *lines = request.head.split(b"\r\n")
+    kept = [line for line in lines if line.partition(b":")[0].lower() not in hidden]
+    head = b"\r\n".join((first, *kept))
+    return Request(head, request.method, request.target, request.version, _parse(head).fields())
 
 
 def _check_framing(request: Request) -> None:

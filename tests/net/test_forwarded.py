@@ -8,7 +8,14 @@ from hypothesis import strategies as st
 from multidict import CIMultiDict
 
 from gateman.errors import ConfigError
-from gateman.net.forwarded import DEFAULT, Client, TrustedProxies, client_address, rate_key
+from gateman.net.forwarded import (
+    DEFAULT,
+    Client,
+    TrustedProxies,
+    client_address,
+    forwarded_hosts,
+    rate_key,
+)
 
 PROXY = ("10.0.0.1", 40000)
 OWN = Client("10.0.0.1", 40000)
@@ -424,3 +431,32 @@ def test_client_cannot_choose_its_address(ip: str, forged: list[tuple[str, str]]
     true = behind(proxy)
 
     assert behind(*forged, proxy) in {true, OWN, CONTRADICTION}
+
+
+@pytest.mark.parametrize(
+    ("lines", "hosts"),
+    [
+        ([], []),
+        ([("X-Forwarded-Host", "")], []),
+        ([("X-Forwarded-Host", "a.example, b.example:443")], ["b.example:443", "a.example"]),
+        ([("Forwarded", "for=1.2.3.4;Host=a.example")], ["a.example"]),
+        ([("Forwarded", 'host="a.example:8443", for=1.2.3.4')], ["a.example:8443"]),
+        ([("Forwarded", "host=a.example;host=b.example")], []),
+        ([("Forwarded", "host=")], []),
+        ([("Forwarded", "host=a b")], []),
+        (
+            [("Forwarded", "host=a.example"), ("X-Forwarded-Host", "b.example")],
+            ["b.example", "a.example"],
+        ),
+    ],
+)
+def test_hosts_that_proxies_were_asked_for(lines: list[tuple[str, str]], hosts: list[str]) -> None:
+    """From the right, those of Forwarded last."""
+    assert list(forwarded_hosts(CIMultiDict(lines))) == hosts
+
+
+def test_hosts_are_bounded() -> None:
+    """Of a row that is too long, the right end."""
+    lines = [("X-Forwarded-Host", ",".join(map(str, range(1000))))]
+
+    assert list(forwarded_hosts(CIMultiDict(lines))) == [str(999 - at) for at in range(32)]

@@ -7,8 +7,8 @@ import pytest
 
 from gateman import Connection, Refuse, Request
 from tests.support.loop import on_loop, turns
-from tests.support.raw import TEXT, Response, frame, handshake
-from tests.support.server import Journal, serve
+from tests.support.raw import TEXT, RawClient, Response, frame, handshake
+from tests.support.server import Journal, Server, authority, certificate, serve, ssl_options
 
 both = pytest.mark.parametrize("secure", [False, True], ids=["ws", "wss"])
 
@@ -404,6 +404,92 @@ async def test_foreign_origins_are_refused() -> None:
         assert len(journal.of("on_websocket_connect")) == 2
         (line,) = server.lines()
         assert "'https://evil.example' was refused: add it to allowed_origins" in line
+
+
+# What browsers add by themselves.
+ADDED = ("Cookie: session=secret", "Authorization: Basic c2VjcmV0")
+
+
+async def seen(server: Server, origin: str | None, *more: str) -> list[str]:
+    """Open a WebSocket as a browser does for a page, and give what the application sees of it."""
+    fields = [*ADDED, *more, *([] if origin is None else [f"Origin: {origin}"])]
+    await server.open(headers=tuple(fields))
+    connection = next(reversed(server.worker.connections.values()))
+    request = connection.request
+    assert request is not None
+    names = [name for name in ("Cookie", "Authorization") if name in request.headers]
+    assert (b"secret" in request.head, b"c2VjcmV0" in request.head) == (bool(names), bool(names))
+    assert bool(request.cookies) == bool(names)
+    return names
+
+
+@both
+@on_loop
+async def test_pages_of_other_hosts_come_without_credentials(*, secure: bool) -> None:
+    """They connect all the same; and a line says how to let them have their cookies."""
+    async with serve(secure=secure) as server:
+        assert await seen(server, "https://evil.example") == []
+        assert await seen(server, "null") == []
+        (line,) = server.lines()
+        assert line == (
+            "worker: a browser page connects without the cookies and the HTTP authentication that"
+            " the browser sent: the page is of 'https://evil.example' and the service of"
+            " 'localhost': add the page's origin to allowed_origins if it is yours; if the page is"
+            " of this service's own site, the proxy in front replaces the Host: let it pass that on"
+            " (nginx: proxy_set_header Host $http_host; Apache: ProxyPreserveHost On)"
+        )
+        assert server.service.counts["credentials_withheld"] == 2
+
+        assert await seen(server, None) == ["Cookie", "Authorization"]
+        assert await seen(server, "https://localhost:8000") == ["Cookie", "Authorization"]
+        forwarded = "X-Forwarded-Host: evil.example"
+        assert await seen(server, "https://evil.example", forwarded) == ["Cookie", "Authorization"]
+        assert server.service.counts["credentials_withheld"] == 2
+
+
+@on_loop
+async def test_pages_that_are_allowed_keep_their_credentials() -> None:
+    """The list is what the operator has said of them."""
+    async with serve(allowed_origins=["https://friend.example"]) as server:
+        assert await seen(server, "https://friend.example") == ["Cookie", "Authorization"]
+
+
+@on_loop
+async def test_a_forwarded_host_is_taken_from_trusted_proxies_only() -> None:
+    """Who is no proxy may write what it likes."""
+    async with serve(trusted_proxies=[]) as server:
+        forwarded = "X-Forwarded-Host: evil.example"
+        assert await seen(server, "https://evil.example", forwarded) == []
+        assert "or the proxy that sent X-Forwarded-Host to trusted_proxies" in server.lines()[0]
+
+
+@on_loop
+async def test_a_page_without_credentials_is_nothing_to_tell() -> None:
+    """The console of any page may try a service out."""
+    async with serve() as server:
+        await server.open(headers=("Origin: https://any.example",))
+
+        assert server.lines() == []
+        assert server.service.counts["credentials_withheld"] == 0
+
+
+@on_loop
+async def test_certificates_of_users_are_not_for_pages_of_other_hosts() -> None:
+    """A browser shows them for every page, and they cannot be withheld: 403."""
+    options = ssl_options(verify_peer=True, cafile=str(certificate().authority))
+    async with serve(context={"ssl": options}, secure=True, trusted_proxies=[]) as server:
+        context = authority().trusting_client()
+        context.load_cert_chain(certificate().certificate, certificate().key)
+        statuses = []
+        for origin in ("https://evil.example", "https://localhost"):
+            client = await RawClient.connect(server.address, tls=context)
+            await client.send(handshake(headers=(f"Origin: {origin}",)))
+            statuses.append((await client.read_head()).status)
+            await client.close()
+
+        assert statuses == [403, 101]
+        (line,) = server.lines()
+        assert "a browser page was refused, as a browser shows its user's certificate" in line
 
 
 @on_loop

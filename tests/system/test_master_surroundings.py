@@ -241,6 +241,24 @@ def test_two_workers(tmp_path: Path) -> None:
         assert [slot["worker"] for slot in service.status()["slots"]] == ["one", "two"]
 
 
+def test_a_start_says_that_every_page_may_connect(tmp_path: Path) -> None:
+    """Once for a worker, not for each of its processes; not where pages are named."""
+    script = (
+        "from gateman import Worker\n"
+        "Worker('websocket://127.0.0.1:0', name='one', count=2)\n"
+        "Worker('websocket://127.0.0.1:0', name='two', allowed_origins=['https://a.example'])\n"
+        "Worker.run_all()\n"
+    )
+    with master(script, tmp_path) as service:
+        service.wait_for("two listens on")
+        lines = [line for line in service.stderr.splitlines() if "pages of every origin" in line]
+
+        assert [line.partition(" INFO ")[2] for line in lines] == [
+            "one lets pages of every origin connect, and those of other hosts without the user's"
+            " cookies: allowed_origins is not set"
+        ]
+
+
 def test_workers_with_one_name_are_told_apart(tmp_path: Path) -> None:
     """In the log, in status, and for their own code; a reload changes nothing about it."""
     script = (

@@ -44,6 +44,8 @@ watching = []
 def answer(connection, message):
     if message == "who":
         connection.send(json.dumps([connection.remote_ip, connection.peer_ip]))
+    elif message == "cookies":
+        connection.send(json.dumps(connection.request.cookies))
     elif message == "close":
         connection.close(4321, "bye")
     elif message == "watch":
@@ -301,6 +303,40 @@ def test_pings_keep_an_idle_connection(run: Run, behind: Behind) -> None:
         heard = finish(wait(Front(one, behind), Front(two, behind)))
 
     assert heard == "still here"
+
+
+# The page.
+
+
+def cookies_of(front: Front, origin: str) -> dict[str, str]:
+    """Open a WebSocket as a browser does for a page; give the cookies that the application sees."""
+    headers = [("Origin", origin), ("Cookie", "session=1")]
+    found: dict[str, str] = json.loads(front.say("cookies", headers=headers))
+    return found
+
+
+def test_cookies_are_for_pages_of_the_site(front: Front) -> None:
+    """The proxy passes on which host was asked for."""
+    assert cookies_of(front, f"https://{DOMAIN}") == {"session": "1"}
+    assert cookies_of(front, f"https://{DOMAIN}:{front.port}") == {"session": "1"}
+    assert cookies_of(front, "https://evil.example") == {}
+    assert cookies_of(front, f"https://127.0.0.1:{front.port}") == {}
+    assert cookies_of(front, f"http://{front.behind.site.upstream}") == {}
+
+
+def test_a_proxy_that_replaces_host_names_it_elsewhere(run: Run, behind: Behind) -> None:
+    """As Apache does by itself, in X-Forwarded-Host."""
+
+    def replace_host(text: str) -> str:
+        return text.replace("ProxyPreserveHost On", "").replace(
+            "proxy_set_header Host $http_host;", ""
+        )
+
+    with run(behind.site, edit=replace_host) as port:
+        front = Front(port, behind)
+        assert cookies_of(front, f"https://{DOMAIN}") == {"session": "1"}
+        assert cookies_of(front, "https://evil.example") == {}
+        assert cookies_of(front, f"http://{behind.site.upstream}") == {}
 
 
 # The client's address.

@@ -221,6 +221,12 @@ class Master:
             policy = planned.policy
             for url in listeners.urls:
                 logger.info("%s listens on %s", policy.name, url)
+            if planned.settings is not None and planned.settings.allowed_origins is None:
+                logger.info(
+                    "%s lets pages of every origin connect, and those of other hosts without the"
+                    " user's cookies: allowed_origins is not set",
+                    policy.name,
+                )
             if planned.settings is None:
                 processes = f"{policy.count} process{'es' * (policy.count > 1)}"
                 logger.info("%s serves, %s", policy.name, processes)

@@ -176,6 +176,22 @@ def client_address(
     return Client(answers[0].ip, ports.pop() if len(ports) == 1 else None)
 
 
+def forwarded_hosts(headers: MultiMapping[str]) -> Iterator[str]:
+    """
+    Read which host the client asked the proxies for.
+
+    Each proxy of a row may have added the one that it was asked for itself.
+
+    Source:
+        RFC 7239, section 5.3; X-Forwarded-Host, which nginx sets and Apache appends to.
+    """
+    yield from islice(_elements(headers.getall("X-Forwarded-Host", [])), _MAX_ENTRY_COUNT)
+    for element in islice(_elements(headers.getall("Forwarded", [])), _MAX_ENTRY_COUNT):
+        host = (_parameters(element) or {}).get("host")
+        if host:
+            yield host
+
+
 @lru_cache(_KNOWN_COUNT)
 def rate_key(ip: str) -> str:
     """
@@ -275,7 +291,13 @@ def _bare_node(text: str) -> Client | None:
 
 def _forwarded_node(element: str) -> Client | None:
     """Read the ``for`` of an element of Forwarded."""
-    node = None
+    node = (_parameters(element) or {}).get("for")
+    return None if node is None else _node(node)
+
+
+def _parameters(element: str) -> dict[str, str] | None:
+    """Read an element of Forwarded; ``None`` if it is malformed."""
+    parameters: dict[str, str] = {}
     at = 0
     while at < len(element):
         pair = _PAIR.match(element, at)
@@ -283,15 +305,13 @@ def _forwarded_node(element: str) -> Client | None:
             return None
         at = pair.end()
         name, token, quoted = pair.groups()
-        if name is None or name.lower() != "for":
+        if name is None:
             continue
-        if node is not None:
+        if name.lower() in parameters:
             # Section 4: each parameter once.
             return None
-        node = _node(_QUOTED_PAIR.sub(r"\1", quoted) if token is None else token)
-        if node is None:
-            return None
-    return node
+        parameters[name.lower()] = _QUOTED_PAIR.sub(r"\1", quoted) if token is None else token
+    return parameters
 
 
 def _node(text: str) -> Client | None:

@@ -21,6 +21,7 @@ from ..request import (
     head_end,
     parse_request,
     wants_websocket,
+    without_fields,
 )
 from ..websocket.deflate import Agreement, negotiate
 from ..websocket.extensions import parse_extensions
@@ -28,6 +29,7 @@ from . import response
 from .acceptor import client_of
 from .admission import Refusal
 from .arrival import UNEXPECTED_PROXY_HEADER, Visitor
+from .cross_origin import CREDENTIALS, explain, has_credentials, is_cross_origin
 from .door import Door
 from .engine import Engine
 from .forwarded import UNIX, client_address
@@ -40,6 +42,9 @@ _OURS = {"upgrade", "sec-websocket-protocol"}
 
 # What may arrive behind the head while `on_websocket_connect` thinks; then reading pauses.
 _MAX_EARLY_SIZE = 64 << 10  # bytes
+
+
+_REFUSED_PAGE = "Pages of this origin may not connect."
 
 
 class _Stage(Enum):
@@ -235,7 +240,7 @@ class Handshake(asyncio.BufferedProtocol):
                 )
             raise
         if self._admitted(door.admission.shake(door.wiring.loop.time()), request):
-            self._check_origin(request)
+            request = self._check_origin(request)
             if self._admitted(self._identify(request), request):
                 self._ask(request)
 
@@ -283,18 +288,46 @@ class Handshake(asyncio.BufferedProtocol):
         connection.remote_port = client.port or 0
         return None if is_proxy else self._visitor.ticket.enter(client.ip)
 
-    def _check_origin(self, request: Request) -> None:
+    def _check_origin(self, request: Request) -> Request:
+        """Refuse a page that may not connect; of another, give what the application may see."""
         allowed = self._door.allowed_origins
         origin = request.origin
         # RFC 6455, section 10.2. No Origin means no browser, and no user's cookies to abuse.
-        if allowed is None or origin is None or is_allowed(origin, allowed):
-            return
+        if origin is None or (allowed is not None and is_allowed(origin, allowed)):
+            return request
+        if allowed is None:
+            return self._without_credentials(request)
         self._door.wiring.events.noticed(
             "origin_refused",
             f"a browser page of the origin {origin[:200]!r} was refused: add it to"
             " allowed_origins if it is yours",
         )
-        raise HandshakeError(403, "Pages of this origin may not connect.")
+        raise HandshakeError(403, _REFUSED_PAGE)
+
+    def _without_credentials(self, request: Request) -> Request:
+        """Take away what a browser sends in its user's name for a page of another host."""
+        connection = self._open_connection()
+        ip = None if connection.remote_ip == UNIX else connection.remote_ip
+        is_proxied = ip in self._door.trusted_proxies
+        if not is_cross_origin(request, is_proxied=is_proxied):
+            return request
+        tls = self._transport.get_extra_info("ssl_object")
+        # Between a proxy and us it is the proxy's.
+        if tls is not None and not is_proxied and tls.getpeercert(True) is not None:
+            self._door.wiring.events.noticed(
+                "origin_refused",
+                "a browser page was refused, as a browser shows its user's certificate for every"
+                f" page: {explain(request, is_proxied=is_proxied)}",
+            )
+            raise HandshakeError(403, _REFUSED_PAGE)
+        if not has_credentials(request):
+            return request
+        self._door.wiring.events.noticed(
+            "credentials_withheld",
+            "a browser page connects without the cookies and the HTTP authentication that the"
+            f" browser sent: {explain(request, is_proxied=is_proxied)}",
+        )
+        return without_fields(request, CREDENTIALS)
 
     def _ask(self, request: Request) -> None:
         """Let the application decide."""
