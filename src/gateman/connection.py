@@ -40,8 +40,8 @@ class Sent(Enum):
     """Handed to the operating system whole (under TLS: up to 32 KiB may still be ciphered)."""
     QUEUED = "queued"
     """
-    Waiting in this process: for a peer that reads slowly, or to be written with what else goes to
-    it in this turn of the event loop. It will go out in order.
+    Waiting in this process: for the 101, for a peer that reads slowly, or to be written with what
+    else goes to it in this turn of the event loop. It will go out in order.
     """
     DROPPED = "dropped"
     """Thrown away: more than ``limits.max_send_buffer_size`` would be waiting. Counted."""
@@ -255,7 +255,9 @@ class Connection:
         """
         Send one message.
 
-        Never blocks, and never raises for a peer that is slow or gone.
+        Never blocks, and never raises for a peer that is slow or gone. Before the handshake is
+        done, a message waits for the 101, within ``limits.max_send_buffer_size``; it is thrown
+        away if the client is refused.
 
         Args:
             message: ``str`` goes out as text, anything bytes-like as binary. It is copied

@@ -249,6 +249,8 @@ class Service:
         self.counts["connections"] += 1
         connection._membership = self._here  # noqa: SLF001 - given here, as its ticket is
         connection._schedule = self  # noqa: SLF001 - as above
+        if self._here is not None:
+            self._here.arrive(connection)
         self._caller.call("on_connect", connection)
 
     def requested(self, connection: Connection, answer: Answer) -> None:

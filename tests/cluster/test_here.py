@@ -1,16 +1,22 @@
 """What connections ask of the hub, from the first byte to the last."""
 
+import asyncio
+
 import pytest
 from websockets.exceptions import InvalidStatus
 
-from gateman import Connection, Refuse, Request
+from gateman import Connection, Deflate, Refuse, Request, Sent, State
 from gateman.cluster.here import Here
+from gateman.cluster.names import client_id
 from gateman.cluster.station import Station
 from gateman.errors import ConfigError, HubError, UnknownClient
 
 from ..support.cluster import alone, cluster
 from ..support.loop import eventually, on_loop
+from ..support.raw import handshake
 from ..support.server import serve
+
+both = pytest.mark.parametrize("secure", [False, True], ids=["ws", "wss"])
 
 
 @on_loop
@@ -50,6 +56,93 @@ async def test_who_logs_in_with_the_handshake_is_known_with_the_first_message() 
         node.hub.send_to_group("room", "3")
 
         assert [(await client.read_frame()).payload for _ in range(2)] == [b"1", b"3"]
+
+
+@both
+@on_loop
+async def test_what_is_sent_to_a_client_on_its_way_in_goes_out_behind_the_101(
+    *, secure: bool
+) -> None:
+    """By its connection and by the hub, of its own process and of others; in order."""
+    gate = asyncio.Event()
+    arrived: asyncio.Future[Connection] = asyncio.get_running_loop().create_future()
+
+    async def enter(connection: Connection, _request: Request) -> None:
+        fates = [connection.send("1"), connection.send(b"2"), connection.send(bytearray(b"3"))]
+        assert fates == [Sent.QUEUED] * 3
+        assert connection.send_buffer_size > 3
+        arrived.set_result(connection)
+        await gate.wait()
+
+    async with cluster(
+        2,
+        secure=secure,
+        on_websocket_connect=enter,
+        on_open=lambda connection: connection.send("7"),
+        compression=Deflate(),
+    ) as [one, other]:
+        opening = asyncio.create_task(one.server.client().__aenter__())
+        name = (await arrived).client_id
+        one.hub.send_to_client(name, "4")
+        one.hub.send_to_clients([name, client_id(one.hub.node, 77)], "5")
+        other.hub.send_to_client(name, "6")
+        await other.hub.join_group(name, "room")
+        gate.set()
+        client = await opening
+        received = [await client.recv() for _ in range(7)]
+        other.hub.send_to_group("room", "8")
+
+        assert received == ["1", b"2", b"3", "4", "5", "6", "7"]
+        assert await client.recv() == "8"
+        assert (one.hub.counts["unknown_client"], other.hub.counts["unknown_client"]) == (1, 0)
+        await client.close()
+
+
+@on_loop
+async def test_what_is_sent_to_a_client_that_is_refused_is_thrown_away() -> None:
+    """The answer of the handshake is all that it gets."""
+    fates: list[Sent] = []
+    kept: list[Connection] = []
+
+    def refuse(connection: Connection, _request: Request) -> None:
+        fates.append(connection.send("1"))
+        kept.append(connection)
+        raise Refuse(403)
+
+    async with alone(on_websocket_connect=refuse) as node:
+        answer = await node.server.ask(handshake())
+        node.hub.send_to_client(kept[0].client_id, "2")
+        fates.append(kept[0].send("3"))
+
+        assert (answer.status, fates) == (403, [Sent.QUEUED, Sent.CLOSED])
+        assert kept[0].send_buffer_size == 0
+        await eventually(lambda: kept[0].state is State.CLOSED)
+        node.hub.send_to_client(kept[0].client_id, "4")
+        assert node.hub.counts["unknown_client"] == 1
+
+
+@on_loop
+async def test_what_waits_for_the_101_is_bounded() -> None:
+    """By what may wait for any client; what is dropped is counted, and written once."""
+    fates: list[Sent] = []
+
+    def enter(connection: Connection, _request: Request) -> None:
+        fates.extend(connection.send(bytes(400)) for _ in range(4))
+        fates.append(connection.send(b""))
+        fates.append(Sent.DROPPED if connection.dropped == 2 else Sent.CLOSED)
+
+    async with (
+        alone(on_websocket_connect=enter, limits={"max_send_buffer_size": 1100}) as node,
+        node.server.client() as client,
+    ):
+        received = [await client.recv() for _ in range(3)]
+
+        queued, dropped = Sent.QUEUED, Sent.DROPPED
+        assert fates == [queued, queued, dropped, dropped, queued, dropped]
+        assert received == [bytes(400), bytes(400), b""]
+        assert node.server.service.counts["dropped_early"] == 2
+        (line,) = node.server.lines()
+        assert "a message of 400 bytes to <Connection 1 " in line
 
 
 @on_loop

@@ -1,13 +1,10 @@
 """Who speaks on a process's bus beside its hub: both who do, and what they are told."""
 
-import pytest
-
 from gateman.bus.memory import Broker, MemoryBus
-from gateman.cluster.envelope import ClientAction, Join
 from gateman.cluster.hub import Hub
-from gateman.cluster.names import Group, NodeId, client_id
+from gateman.cluster.names import NodeId
 from gateman.cluster.tenant import Tenant
-from gateman.errors import EnvelopeError, UnknownClient
+from gateman.errors import EnvelopeError
 from gateman.gateway.front import GatewayService
 from gateman.gateway.office import BusinessService
 
@@ -23,15 +20,11 @@ class Lodger:
     Attributes:
         taken: From whom, and what.
         return_count: How often the bus was away.
-        visitors: The numbers of clients that are on their way in.
-        done: What is to be done with them.
     """
 
     def __init__(self) -> None:
         self.taken: list[tuple[NodeId, bytes]] = []
         self.return_count = 0
-        self.visitors: set[str] = set()
-        self.done: list[ClientAction] = []
 
     def take(self, source: NodeId, data: bytes) -> None:
         """Take what another tenant sent."""
@@ -42,12 +35,6 @@ class Lodger:
     def returned(self) -> None:
         """Count it."""
         self.return_count += 1
-
-    def do_early(self, action: ClientAction) -> bool:
-        """Take note of what is done with those on their way in."""
-        if action.client in self.visitors:
-            self.done.append(action)
-        return action.client in self.visitors
 
 
 async def hubs(broker: Broker, count: int) -> list[tuple[Hub, Lodger]]:
@@ -117,20 +104,3 @@ async def test_it_is_told_that_the_bus_was_away() -> None:
 
     assert before == 0
     await one.stop()
-
-
-@on_loop
-async def test_it_is_asked_for_clients_that_are_not_in_yet() -> None:
-    """From here and from elsewhere; whom it does not know either is unknown."""
-    [(one, lodger), (other, _)] = await hubs(Broker(), 2)
-    visitor, nobody = client_id(one.node, 1), client_id(one.node, 2)
-    lodger.visitors.add(visitor)
-    await one.join_group(visitor, "room")
-    await other.join_group(visitor, "hall")
-    for hub in (one, other):
-        with pytest.raises(UnknownClient):
-            await hub.join_group(nobody, "room")
-
-    assert lodger.done == [Join(visitor, Group("room")), Join(visitor, Group("hall"))]
-    await one.stop()
-    await other.stop()

@@ -41,6 +41,36 @@ async def test_messages_travel_whole() -> None:
         assert there.journal.of("message") == [(name, message) for message in said]
 
 
+@pytest.mark.parametrize("is_async", [False, True])
+@on_loop
+async def test_a_client_may_be_greeted_before_it_is_in(*, is_async: bool) -> None:
+    """What `on_connect` sends goes out behind the 101, and before what `on_open` does."""
+    hubs: list[Hub] = []
+
+    async with site() as there:
+
+        def greet(client_id: ClientId, _request: Request) -> None:
+            hub = hubs[0]
+            hub.send_to_client(client_id, "1")
+            hub.send_to_clients([client_id], "2")
+            hub.join_group(client_id, "room")
+
+        async def greet_later(client_id: ClientId, request: Request) -> None:
+            greet(client_id, request)
+            await turns(3)
+
+        office = await there.business(
+            on_connect=greet_later if is_async else greet,
+            on_open=lambda client_id: hubs[0].send_to_client(client_id, "3"),
+        )
+        hubs.append(office.hub)
+        front = await there.gateway()
+        client = await front.client()
+
+        assert [await client.recv() for _ in range(3)] == ["1", "2", "3"]
+        assert front.hub.counts["unknown_client"] == 0
+
+
 @on_loop
 async def test_messages_are_handled_in_order() -> None:
     """A thousand of them, those that take a while and those that do not."""

@@ -19,7 +19,7 @@ class Here:
     which it is connected, and never if it is refused.
     """
 
-    __slots__ = ("_early", "_offset", "_station")
+    __slots__ = ("_offset", "_station")
 
     def __init__(self, station: Station, number: int = 0) -> None:
         """
@@ -32,12 +32,20 @@ class Here:
         self._station = station
         # Each service counts its connections from 1.
         self._offset = number * _MAX_CONNECTIONS
-        self._early: dict[Connection, list[ClientAction]] = {}
 
     @property
     def station(self) -> Station:
         """This process's place in the cluster."""
         return self._station
+
+    def arrive(self, connection: Connection) -> None:
+        """
+        Take note of a client whose handshake begins.
+
+        Args:
+            connection: Its connection.
+        """
+        self._station.local.arrive(self.client_id(connection), connection)
 
     def add(self, connection: Connection) -> None:
         """
@@ -46,8 +54,7 @@ class Here:
         Args:
             connection: Its connection.
         """
-        self._station.local.add(self.client_id(connection), connection)
-        for action in self._early.pop(connection, ()):
+        for action in self._station.local.add(self.client_id(connection), connection):
             self._station.do(action)
 
     def remove(self, connection: Connection) -> None:
@@ -57,8 +64,9 @@ class Here:
         Args:
             connection: Its connection.
         """
-        self._early.pop(connection, None)
-        self._station.remove(self.client_id(connection))
+        client = self.client_id(connection)
+        self._station.local.leave(client)
+        self._station.remove(client)
 
     def client_id(self, connection: Connection) -> ClientId:
         """
@@ -165,18 +173,8 @@ class Here:
         if outbox is not None:
             self._station.local.fanout.settle(outbox)
 
-    def do_early(self, connection: Connection, action: ClientAction) -> None:
-        """
-        Do something with a client as soon as it is open.
-
-        Args:
-            connection: Its connection.
-            action: What.
-        """
-        self._early.setdefault(connection, []).append(action)
-
     def _do(self, connection: Connection, action: ClientAction) -> Deed:
         if connection.state is State.CONNECTING:
-            self.do_early(connection, action)
+            self._station.local.do_early(action)
             return DONE
         return self._station.do(action)

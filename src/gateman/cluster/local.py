@@ -8,6 +8,7 @@ from ..net.outbox import Outbox
 from .envelope import (
     Action,
     Bind,
+    ClientAction,
     Close,
     Dissolve,
     Join,
@@ -41,6 +42,16 @@ def outbox_of(connection: Connection) -> Outbox | None:
     return outbox
 
 
+class _Arriving:
+    """A client whose handshake is not done, and what is to be done with it when it is."""
+
+    __slots__ = ("actions", "connection")
+
+    def __init__(self, connection: Connection) -> None:
+        self.connection = connection
+        self.actions: list[ClientAction] = []
+
+
 class Local:
     """
     The clients here.
@@ -58,6 +69,7 @@ class Local:
             fanout: How to write to many.
         """
         self.registry: Registry[Outbox] = Registry()
+        self._arriving: dict[ClientId, _Arriving] = {}
         self.fanout = fanout
         # Not asked for one after the other: this is on the way of every message (bench/hub.py).
         self._members_of: dict[Scope, Callable[[Any], tuple[Outbox, ...]]] = {
@@ -68,17 +80,63 @@ class Local:
             Scope.ALL: lambda _name: self.registry.members(),
         }
 
-    def add(self, client: ClientId, connection: Connection) -> None:
+    def arrive(self, client: ClientId, connection: Connection) -> None:
+        """
+        Take note of a client that may soon be open.
+
+        Args:
+            client: Its id.
+            connection: Its connection.
+        """
+        self._arriving[client] = _Arriving(connection)
+
+    def leave(self, client: ClientId) -> None:
+        """
+        Forget a client that has arrived; nothing happens if it has been added since.
+
+        Args:
+            client: Its id.
+        """
+        self._arriving.pop(client, None)
+
+    def add(self, client: ClientId, connection: Connection) -> list[ClientAction]:
         """
         Take in a client.
 
         Args:
             client: Its id.
             connection: Its connection; open.
+
+        Returns:
+            What is to be done with it now.
         """
         outbox = outbox_of(connection)
         if outbox is not None:
             self.registry.add(client, outbox)
+        arriving = self._arriving.pop(client, None)
+        return [] if arriving is None else arriving.actions
+
+    def do_early(self, action: ClientAction) -> bool:
+        """
+        Do something with a client as soon as it is open.
+
+        Args:
+            action: What.
+
+        Returns:
+            Whether its handshake is under way here.
+        """
+        arriving = self._arriving.get(action.client)
+        if arriving is not None:
+            arriving.actions.append(action)
+        return arriving is not None
+
+    def _send_early(self, client: str, opcode: int, payload: bytes) -> bool:
+        """Send a message that goes out behind the 101."""
+        arriving = self._arriving.get(ClientId(client))
+        if arriving is not None:
+            arriving.connection._wire(opcode, payload)  # noqa: SLF001 - as an outbox does
+        return arriving is not None
 
     def send(self, scope: Scope, names: tuple[str, ...], messages: Iterable[Message]) -> None:
         """
@@ -90,6 +148,11 @@ class Local:
             messages: They, in order.
         """
         members = self._members(scope, names)
+        if scope is Scope.CLIENTS and len(members) < len(names):
+            messages = tuple(messages)
+            for opcode, payload, _ in messages:
+                for name in names:
+                    self._send_early(name, opcode, payload)
         if not members:
             return
         for opcode, payload, exclude in messages:
@@ -109,10 +172,11 @@ class Local:
         Returns:
             Whether the client is here.
         """
+        opcode = 1 if letter.is_text else 2
         member = self.registry.member(letter.client)
         if member is None:
-            return False
-        self.fanout.send((member,), 1 if letter.is_text else 2, letter.payload)
+            return self._send_early(letter.client, opcode, letter.payload)
+        self.fanout.send((member,), opcode, letter.payload)
         return True
 
     def count_missing(self, clients: tuple[str, ...]) -> int:
@@ -125,7 +189,9 @@ class Local:
         Returns:
             How many.
         """
-        return sum(client not in self.registry for client in clients)
+        return sum(
+            client not in self.registry and client not in self._arriving for client in clients
+        )
 
     def _members(self, scope: Scope, names: tuple[str, ...]) -> tuple[Outbox, ...]:
         if len(names) == 1:

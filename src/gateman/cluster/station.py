@@ -308,7 +308,7 @@ class Station:
         try:
             routed = self._follow(self.local.do(action))
         except UnknownClient as error:
-            if self.tenant is not None and self.tenant.do_early(action):
+            if self.local.do_early(action):
                 return DONE
             return self._unknown(error)
         topic = topic_of(action)

@@ -2,7 +2,6 @@
 
 from typing import Protocol
 
-from .envelope import ClientAction
 from .names import NodeId
 
 
@@ -23,14 +22,3 @@ class Tenant(Protocol):
 
     def returned(self) -> None:
         """Take note that the bus was away, and is back."""
-
-    def do_early(self, action: ClientAction) -> bool:
-        """
-        Do something with a client that is on its way in.
-
-        Args:
-            action: What.
-
-        Returns:
-            Whether there is such a client; then it is done as soon as it can be.
-        """

@@ -12,7 +12,6 @@ from typing import Any, assert_never
 
 import msgspec
 
-from ..cluster.envelope import ClientAction
 from ..cluster.here import Here
 from ..cluster.names import ClientId, NodeId
 from ..cluster.probes import Probes, asks
@@ -247,14 +246,6 @@ class GatewayService(Service):
         """See :meth:`gateman.cluster.tenant.Tenant.returned`."""
         self._dispatch.returned(self._loop.time())
         self._touch()
-
-    def do_early(self, action: ClientAction) -> bool:
-        """See :meth:`gateman.cluster.tenant.Tenant.do_early`."""
-        visitor = self._visitors.get(action.client)
-        if visitor is None or self._here is None:
-            return False
-        self._here.do_early(visitor.connection, action)
-        return True
 
     # What is to be done.
 

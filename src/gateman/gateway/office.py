@@ -14,7 +14,7 @@ from collections.abc import Collection, Sequence
 from functools import partial
 from typing import Any
 
-from ..cluster.envelope import ClientAction, Close
+from ..cluster.envelope import Close
 from ..cluster.here import Here
 from ..cluster.names import ClientId, NodeId, node_of
 from ..cluster.probes import Probes, asks
@@ -157,10 +157,6 @@ class BusinessService:
         """See :meth:`gateman.cluster.tenant.Tenant.returned`."""
         self._watch.returned(self._loop.time())
         self._beats_at = 0.0
-
-    def do_early(self, _action: ClientAction) -> bool:
-        """See :meth:`gateman.cluster.tenant.Tenant.do_early`; nobody comes in here."""
-        return False
 
     def _take_events(self, source: NodeId, inbox: Inbox | None, events: Events, now: float) -> None:
         if inbox is None or events.epoch > inbox.epoch:

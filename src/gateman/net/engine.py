@@ -10,6 +10,7 @@ here, by asking :mod:`gateman.websocket`:
 """
 
 import asyncio
+from collections.abc import Iterable
 from typing import Any
 
 from picows import WSFrame, WSListener, WSMsgType, WSTransport
@@ -124,6 +125,7 @@ class Engine(WSListener):
         early: bytes,
         agreement: Agreement | None,
         paused: int,
+        messages: Iterable[tuple[int, bytes]] = (),
     ) -> None:
         """
         Send the 101, and be the connection's link: ``OPEN``, or already closed again.
@@ -134,6 +136,7 @@ class Engine(WSListener):
             early: What the peer sent behind its handshake.
             agreement: The compression that is agreed; ``None`` for none.
             paused: The reasons for which the connection is not to be read from, as a sum.
+            messages: What the application has sent before; opcodes and payloads.
         """
         max_message_size = max_frame_size = self._wiring.limits.max_message_size
         inflater = None
@@ -153,6 +156,8 @@ class Engine(WSListener):
             connection.state = State.OPEN
             deflater = None if agreement is None else agreement.make_deflater()
             self.outbox.open(self._ws.send, deflater)
+            for opcode, payload in messages:
+                self.outbox.send(opcode, payload)
             if paused:
                 self.pause(paused)
             self._wiring.events.opened(connection)

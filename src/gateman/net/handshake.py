@@ -12,7 +12,7 @@ from enum import Enum
 from http import HTTPStatus
 from typing import Any
 
-from ..connection import GONE, Connection, State, join_address
+from ..connection import GONE, Connection, Sent, State, discard, join_address
 from ..errors import ConfigError, HandshakeError, Refuse
 from ..request import (
     MissingUpgradeError,
@@ -43,6 +43,9 @@ _OURS = {"upgrade", "sec-websocket-protocol"}
 # What may arrive behind the head while `on_websocket_connect` thinks; then reading pauses.
 _MAX_EARLY_SIZE = 64 << 10  # bytes
 
+# What a message that waits for the 101 takes beside its bytes.
+_MESSAGE_COST = 96  # bytes
+
 
 _REFUSED_PAGE = "Pages of this origin may not connect."
 
@@ -68,6 +71,8 @@ class Handshake(asyncio.BufferedProtocol):
         "_deadline",
         "_door",
         "_key",
+        "_messages",
+        "_messages_size",
         "_paused",
         "_received",
         "_searched",
@@ -95,6 +100,9 @@ class Handshake(asyncio.BufferedProtocol):
         self._paused = 0
         self._key = ""
         self._agreement: Agreement | None = None
+        # What the application sends before the 101.
+        self._messages: list[tuple[int, bytes]] = []
+        self._messages_size = 0
         self._verdict: tuple[int, str] = (1006, "")
         self._transport: Any = None
         self._connection: Connection | None = None
@@ -119,6 +127,8 @@ class Handshake(asyncio.BufferedProtocol):
             local_address=_name(transport.get_extra_info("sockname")),
             is_secure=transport.get_extra_info("ssl_object") is not None,
         )
+        self._connection._wire = self._queue  # noqa: SLF001 - as the engine does
+        self._connection._fate = Sent.QUEUED  # noqa: SLF001
         self._door.wiring.events.connected(self._connection)
 
     def get_buffer(self, _sizehint: int) -> memoryview:
@@ -157,6 +167,7 @@ class Handshake(asyncio.BufferedProtocol):
         """End the TCP connection at once."""
         self._verdict = (code, reason)
         self._stage = _Stage.ENDING
+        self._stop()
         abort(self._transport)
 
     def pause(self, reason: int) -> None:
@@ -168,11 +179,37 @@ class Handshake(asyncio.BufferedProtocol):
         self._paused &= ~reason
 
     def unsent_size(self) -> int:
-        """Bytes of an answer that wait for the peer."""
-        return int(self._transport.get_write_buffer_size())
+        """Bytes of an answer that wait for the peer, and of messages that wait for the 101."""
+        return self._messages_size + int(self._transport.get_write_buffer_size())
 
     async def drain(self) -> None:
-        """Nothing can have been sent yet."""
+        """Wait for nothing: what is sent waits for the 101, which may wait for the caller."""
+
+    def _queue(self, opcode: int, payload: str | bytes) -> None:
+        """Keep a message for the 101; the connection's way out until then."""
+        connection = self._open_connection()
+        data = payload.encode() if isinstance(payload, str) else payload
+        limit = self._door.wiring.limits.max_send_buffer_size
+        if self._messages_size + len(data) + _MESSAGE_COST > limit:
+            connection.dropped += 1
+            connection._fate = Sent.DROPPED  # noqa: SLF001
+            self._door.wiring.events.noticed(
+                "dropped_early",
+                f"a message of {len(data)} bytes to {connection!r} was dropped: its handshake is"
+                " not done, and limits.max_send_buffer_size is waiting for it already",
+            )
+            return
+        self._messages.append((opcode, data))
+        self._messages_size += len(data) + _MESSAGE_COST
+        connection._fate = Sent.QUEUED  # noqa: SLF001
+
+    def _stop(self) -> None:
+        """Take no more messages, and forget those that wait: there will be no 101."""
+        self._messages = []
+        self._messages_size = 0
+        if self._connection is not None and self._connection.state is State.CONNECTING:
+            self._connection._wire = discard  # noqa: SLF001
+            self._connection._fate = Sent.CLOSED  # noqa: SLF001
 
     # Reading and judging the head.
 
@@ -371,11 +408,13 @@ class Handshake(asyncio.BufferedProtocol):
                 early=early,
                 agreement=self._agreement,
                 paused=self._paused,
+                messages=self._messages,
             )
         except Exception as error:  # noqa: BLE001 - a fault of ours costs this connection only
             self._upgrade_failed(error)
         # The engine has it all; what is still referred to from here would keep it alive.
         self._received.clear()
+        self._messages = []
 
     def _upgrade_failed(self, error: Exception) -> None:
         """Take the connection back from an engine that did not start, and end it."""
@@ -433,6 +472,7 @@ class Handshake(asyncio.BufferedProtocol):
     def _end(self, answer: bytes) -> None:
         self._stage = _Stage.ENDING
         self._received.clear()
+        self._stop()
         self._transport.write(answer)
         self._cancel_deadline()
         wiring = self._door.wiring
@@ -459,6 +499,7 @@ class Handshake(asyncio.BufferedProtocol):
         self._visitor.ticket.leave()
         self._door.strangers.discard(self)
         if connection is not None and connection.state is State.CONNECTING:
+            self._stop()
             connection.state = State.CLOSED
             self._door.wiring.events.closed(connection, *self._verdict)
             self._door.wiring.events.lost(connection)
