@@ -131,6 +131,7 @@ class Service:
             allowed_origins=settings.allowed_origins,
             subprotocols=settings.subprotocols,
             trusted_proxies=settings.trusted_proxies,
+            contexts=settings.contexts,
             answer_plain=self._answer_plain,
         )
         ping_interval = timeouts.ping_interval

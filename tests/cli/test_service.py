@@ -1,6 +1,7 @@
 """``gateman start`` and its kin, on a real master: each does what it says, or says why not."""
 
 import socket
+import subprocess
 import sys
 import time
 from pathlib import Path
@@ -9,6 +10,7 @@ import pytest
 from websockets.sync.client import connect
 
 from gateman.ops.certificates import development_certificate
+from tests.support.made_certificates import PUBLIC, Made, make
 from tests.support.master import GATEMAN, ask, echo, files_beside, is_alive, master, run, until
 
 
@@ -235,6 +237,75 @@ def test_check_of_a_gateway_and_its_business(tmp_path: Path) -> None:
         "server.py: gateway would listen on websocket://127.0.0.1:7001 with 1 process",
         "server.py: business would serve with 4 processes",
     ]
+
+
+NAMED = "ssl.local_cert names {path}, whose certificate"
+
+
+@pytest.mark.parametrize(
+    ("made", "code", "line"),
+    [
+        (
+            make("a.test", issuer=make("root")),
+            0,
+            f"note: {NAMED} is from 'root', whose own certificate is not in the file: append it,"
+            " unless it is a root that your clients were told to trust",
+        ),
+        (
+            make("a.test", issuer=make("R11"), policies=PUBLIC),
+            0,
+            f"warning: {NAMED} is from 'R11', whose own certificate is not in the file, and phones,"
+            " WeChat and programs refuse what browsers complete by themselves: append it; of Let's"
+            " Encrypt's files, take fullchain.pem and not cert.pem",
+        ),
+        (
+            make("a.test"),
+            0,
+            f"warning: {NAMED} is signed by itself, and clients refuse it unless they were told to"
+            " trust it: get one from a public authority; for development, `gateman cert dev` makes"
+            " one and tells how to trust it",
+        ),
+        (
+            make("a.test", issuer=make("root"), names=()),
+            1,
+            f"warning: {NAMED} names no domain and no address (subjectAltName), and clients refuse"
+            " it, as they no longer read its common name: get one that names the domain",
+        ),
+    ],
+    ids=["private", "no intermediate", "self-signed", "no names"],
+)
+def test_check_judges_certificates(made: Made, code: int, line: str, tmp_path: Path) -> None:
+    """What is wrong is printed, and what every client refuses is a failure of the command."""
+    checked, path = check_certificate(made, tmp_path)
+
+    assert checked.stdout.splitlines()[1:3] == [
+        f"    {path}: 88 days left",
+        f"    {line.format(path=path)}",
+    ]
+    assert (checked.returncode, bool(checked.stderr)) == (code, code != 0)
+
+
+def test_check_of_an_expired_certificate_fails(tmp_path: Path) -> None:
+    """A deployment that checks first does not go on."""
+    checked, path = check_certificate(make("a.test", days=0.5), tmp_path)
+
+    assert checked.returncode == 1
+    assert checked.stdout.splitlines()[1] == f"    {path}: -1 days left"
+    assert checked.stdout.splitlines()[2].endswith("UTC, and clients refuse it: renew it")
+    assert checked.stderr == (
+        "gateman: clients refuse a certificate of this service, as it says above.\n"
+    )
+
+
+def check_certificate(made: Made, folder: Path) -> tuple[subprocess.CompletedProcess[str], Path]:
+    """Run `check` on a worker with a certificate."""
+    path = folder / "made.pem"
+    path.write_bytes(made.pem + made.key_pem)
+    context = {"ssl": {"local_cert": str(path)}}
+    (folder / "server.py").write_text(
+        f"from gateman import Worker\nWorker('wss://127.0.0.1:7001', {context!r})\n"
+    )
+    return run([*GATEMAN, "check", "server.py"], folder), path
 
 
 def test_check_names_the_address_as_clients_reach_it(tmp_path: Path) -> None:

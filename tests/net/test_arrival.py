@@ -258,8 +258,14 @@ async def test_failed_handshakes_are_one_line_each_way() -> None:
         await eventually(lambda: admission(server).count == 0)
 
         assert server.service.counts == {"tls_tlsv1_alert_unknown_ca": 3}
-        assert only_line(server).startswith(
-            "worker: a TLS handshake failed: the client does not trust the certificate: serve the"
+        line = only_line(server)
+        assert line.startswith(
+            "worker: a TLS handshake failed: the client does not trust the authority of the"
+            " certificate: ssl.local_cert names "
+        )
+        assert line.endswith(
+            "whose certificate is from 'trustme v1.2.1', which is not a public authority: have the"
+            " client trust that authority, or get a certificate from a public one"
         )
 
 

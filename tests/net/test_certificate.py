@@ -13,8 +13,11 @@ from pathlib import Path
 import pytest
 
 from gateman.errors import ConfigError
+from gateman.findings import Severity
 from gateman.net.certificate import Pair, ServerCertificate, inspect, load, read
+from gateman.net.certificate_chain import CertificateFacts
 from tests.support.certificates import Authority, Issued
+from tests.support.made_certificates import ODD, make, odd
 
 NOW = datetime(2026, 6, 1, 12, 0, tzinfo=UTC).timestamp()
 NOBODY = 65_534
@@ -52,13 +55,6 @@ def failure_to_load(pair: Pair, ciphers: str = "DEFAULT") -> str:
     return str(caught.value)
 
 
-def failure_to_inspect(certificate: Path, now: float = NOW) -> str:
-    """Look at what is no certificate in service."""
-    with pytest.raises(ConfigError) as caught:
-        inspect(pair_of(certificate), now=now)
-    return str(caught.value)
-
-
 @contextmanager
 def without_privilege() -> Iterator[None]:
     """Be nobody for a moment: root may read everything."""
@@ -87,14 +83,12 @@ def test_a_certificate_tells_its_names_and_dates(authority: Authority, tmp_path:
         has_chain=True,
     )
 
-    expected = ServerCertificate(
-        option="ssl.local_cert",
-        path=issued.certificate,
-        domains=("example.test", "*.example.test", "::1"),
-        starts_at=datetime(2026, 1, 1, tzinfo=UTC).timestamp(),
-        expires_at=datetime(2026, 7, 1, tzinfo=UTC).timestamp(),
-    )
-    assert inspect(pair_of(issued.certificate), now=NOW) == (expected, [])
+    certificate = inspect(pair_of(issued.certificate), now=NOW)
+
+    assert certificate.domains == ("example.test", "*.example.test", "::1")
+    assert certificate.expires_at == datetime(2026, 7, 1, tzinfo=UTC).timestamp()
+    assert len(certificate.chain) == 2
+    assert certificate.findings == ()
 
 
 @pytest.mark.parametrize(
@@ -102,105 +96,97 @@ def test_a_certificate_tells_its_names_and_dates(authority: Authority, tmp_path:
 )
 def test_days_left_are_whole_days(seconds: float, days: int) -> None:
     """A day counts only while all of it is left; below zero it has expired."""
+    facts = CertificateFacts(subject="", issuer="", starts_at=0.0, expires_at=NOW + seconds)
     certificate = ServerCertificate(
-        option="ssl.local_cert",
-        path=Path("server.pem"),
-        domains=(),
-        starts_at=0.0,
-        expires_at=NOW + seconds,
+        option="ssl.local_cert", path=Path("server.pem"), chain=(facts,)
     )
 
     assert certificate.days_left(NOW) == days
+    assert certificate.is_valid(NOW) is (seconds > 0)
 
 
-def test_an_expired_certificate_is_a_warning(authority: Authority, tmp_path: Path) -> None:
+def test_a_certificate_that_cannot_be_read_tells_nothing() -> None:
+    """It is in service all the same."""
+    certificate = ServerCertificate(option="ssl.local_cert", path=Path("x"), chain=(None,))
+
+    assert (certificate.domains, certificate.expires_at) == ((), None)
+    assert (certificate.days_left(NOW), certificate.is_valid(NOW)) == (None, False)
+
+
+def test_an_expired_certificate_is_a_finding(authority: Authority, tmp_path: Path) -> None:
     """The server may start with it, and its operator is told."""
     issued = authority.issue(tmp_path, expires_at=datetime(2026, 6, 1, 12, 0, tzinfo=UTC))
 
-    certificate, warnings = inspect(pair_of(issued.certificate), now=NOW)
+    certificate = inspect(pair_of(issued.certificate), now=NOW)
 
     assert certificate.days_left(NOW) == 0
-    warning = (
+    assert str(certificate.findings[0]) == (
         f"ssl.local_cert names {issued.certificate}, whose certificate has expired on"
-        " 2026-06-01 12:00 UTC: clients will refuse it"
-    )
-    assert warnings == [warning]
-
-
-def test_an_expired_chain_is_a_warning(authority: Authority, tmp_path: Path) -> None:
-    """Clients refuse a good certificate under an expired one, so all of the file are looked at."""
-    issued = authority.issue(tmp_path)
-    old = authority.issue(tmp_path, stem="old", expires_at=datetime(2026, 5, 1, tzinfo=UTC))
-    issued.certificate.write_bytes(issued.certificate.read_bytes() + old.certificate.read_bytes())
-
-    _, warnings = inspect(pair_of(issued.certificate), now=NOW)
-
-    warning = (
-        f"ssl.local_cert names {issued.certificate}, whose certificate number 2 has expired on"
-        " 2026-05-01 00:00 UTC: clients will refuse it"
-    )
-    assert warnings == [warning]
-
-
-def test_a_certificate_that_is_not_valid_yet_is_refused(
-    authority: Authority, tmp_path: Path
-) -> None:
-    """Nobody can connect with it, and mostly the clock is wrong: the sentence shows it."""
-    issued = authority.issue(tmp_path, starts_at=datetime(2026, 6, 2, tzinfo=UTC))
-
-    assert failure_to_inspect(issued.certificate) == (
-        f"ssl.local_cert names {issued.certificate}, whose certificate is valid only from"
-        " 2026-06-02 00:00 UTC on, and now it is 2026-06-01 12:00 UTC: set this machine's clock,"
-        " or take a certificate that is valid."
+        " 2026-06-01 12:00 UTC, and clients refuse it: renew it"
     )
 
 
 @pytest.mark.parametrize(
-    "content",
+    ("content", "remedy"),
     [
-        pytest.param(b"", id="empty"),
-        pytest.param(b"hello", id="text"),
+        pytest.param(b"", "one begins with -----BEGIN CERTIFICATE-----.", id="empty"),
+        pytest.param(b"hello", "one begins with -----BEGIN CERTIFICATE-----.", id="text"),
         pytest.param(
-            b"-----BEGIN CERTIFICATE-----\nAAAA\n-----END CERTIFICATE-----\n", id="broken"
+            make().der, "convert it with: openssl x509 -inform DER -in FILE -out NEW.", id="DER"
         ),
+        pytest.param(make().key_pem, "one begins with -----BEGIN CERTIFICATE-----.", id="key"),
     ],
 )
-def test_what_is_no_certificate_is_said_to_be_none(content: bytes, tmp_path: Path) -> None:
-    """Empty, foreign and broken files get one sentence."""
+def test_what_is_no_certificate_is_said_to_be_none(
+    content: bytes, remedy: str, tmp_path: Path
+) -> None:
+    """Empty and foreign files get one sentence, with what to do about this one."""
     path = tmp_path / "server.pem"
     path.write_bytes(content)
 
-    assert failure_to_inspect(path) == (
-        f"ssl.local_cert names {path}, which holds no certificate in PEM form:"
-        " one begins with -----BEGIN CERTIFICATE-----."
+    assert failure_to_load(pair_of(path)) == (
+        f"ssl.local_cert names {path}, which holds no certificate in PEM form: {remedy}"
     )
 
 
-def test_a_certificate_in_der_is_refused(issued: Issued) -> None:
-    """The other form that certificates come in is told from PEM."""
-    issued.certificate.write_bytes(issued.der)
+@pytest.mark.parametrize("name", ODD)
+def test_a_certificate_that_openssl_takes_is_never_refused(name: str, tmp_path: Path) -> None:
+    """However odd it is, it is served, with a warning if something of it cannot be read."""
+    path = tmp_path / "server.pem"
+    path.write_bytes(b"".join(odd(name)))
 
-    assert "holds no certificate in PEM form" in failure_to_inspect(issued.certificate)
+    load(ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER), pair_of(path))
+    found = inspect(pair_of(path), now=datetime.now(UTC).timestamp())
 
-
-def test_a_key_is_no_certificate(issued: Issued) -> None:
-    """Swapped files are the commonest slip."""
-    assert "holds no certificate in PEM form" in failure_to_inspect(issued.key)
-
-
-def test_a_certificate_without_names_has_none(tmp_path: Path) -> None:
-    """An old certificate may have a subject only."""
-    path = tmp_path / "old.pem"
-    command = "openssl req -x509 -newkey ec -pkeyopt ec_paramgen_curve:P-256 -nodes -subj /CN=old"
-    subprocess.run(
-        [*command.split(), "-keyout", str(tmp_path / "old.key"), "-out", str(path)],
-        check=True,
-        capture_output=True,
+    malformed = [one for one in found.findings if one.code == "certificate-malformed"]
+    assert [one.severity for one in malformed] == (
+        [] if name == "a negative serial number" else [Severity.WARNING]
     )
 
-    certificate, _ = inspect(pair_of(path), now=datetime.now(UTC).timestamp() + 60)
 
-    assert certificate.domains == ()
+def test_a_certificate_that_openssl_refuses_is_refused_in_a_sentence(tmp_path: Path) -> None:
+    """Names that are not even a sequence."""
+    made = make(names=(), extensions={"2.5.29.17": b"junk"})
+    path = tmp_path / "server.pem"
+    path.write_bytes(made.pem + made.key_pem)
+
+    assert failure_to_load(pair_of(path)) == (
+        f"ssl.local_cert names {path}, a part of which breaks the standard, so that OpenSSL does"
+        " not take it: get a new certificate."
+    )
+
+
+def test_a_missing_line_break_is_found(tmp_path: Path) -> None:
+    """Files that do not end in one, put together with cat."""
+    made, middle = make(), make("middle")
+    path = tmp_path / "server.pem"
+    path.write_bytes(made.key_pem + made.pem.rstrip() + middle.pem)
+    line = path.read_bytes()[: path.read_bytes().index(b"-----END CERT")].count(b"\n") + 1
+
+    assert failure_to_load(pair_of(path)) == (
+        f"ssl.local_cert names {path}, where a line break is missing between two blocks, in line"
+        f" {line}: begin each -----BEGIN on a line of its own."
+    )
 
 
 # Reading a file.
@@ -266,7 +252,6 @@ def test_a_key_in_the_same_file_is_loaded(issued: Issued) -> None:
     both = issued.certificate.with_name("both.pem")
     both.write_bytes(issued.key.read_bytes() + issued.certificate.read_bytes())
 
-    inspect(pair_of(both), now=NOW)
     load(ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER), pair_of(both))
 
 

@@ -9,10 +9,12 @@ import time
 from pathlib import Path
 
 import pytest
+from cryptography.hazmat.primitives.asymmetric import ec, ed25519
 
 from gateman import ConfigError, Connection
 from tests.support.certificates import Authority
 from tests.support.loop import eventually, on_loop
+from tests.support.made_certificates import PUBLIC, Made, make
 from tests.support.raw import TEXT, Frame, RawClient, handshake
 from tests.support.server import Journal, Server, authority
 from tests.support.tickets import admission, serve_counted
@@ -151,7 +153,7 @@ async def test_clients_cannot_renegotiate() -> None:
 @pytest.mark.parametrize("when", ["before the handshake", "behind it", "in a frame"])
 @on_loop
 async def test_truncated_tls_is_an_abnormal_end(when: str, how: str) -> None:
-    """Row 22: 1006 for the application, and no traceback."""
+    """Row 22: 1006 for the application, no traceback, and a hint about the certificate at most."""
     journal = Journal()
     async with serve_counted(secure=True, **journal.callbacks()) as server:
         client = await server.connect()
@@ -171,4 +173,169 @@ async def test_truncated_tls_is_an_abnormal_end(when: str, how: str) -> None:
         await journal.until("on_close", 1006)
 
         assert journal.of("on_error") == []
-        assert server.lines() == []
+        # Who says nothing at all may have refused the certificate, of an authority of the test's.
+        assert len(server.lines()) == (when == "before the handshake")
+
+
+# What the log says of handshakes that fail.
+
+
+def options_of(made: Made, folder: Path, **more: object) -> dict[str, object]:
+    """Write a certificate and its key, and declare them."""
+    path = folder / "made.pem"
+    path.write_bytes(made.pem + made.key_pem)
+    return {"ssl": {"local_cert": str(path), **more}}
+
+
+def refused(port: int, name: str | None = "a.test", **settings: object) -> None:
+    """Shake hands as a client that does not go through with it."""
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+    context.check_hostname = False
+    context.verify_mode = ssl.CERT_NONE
+    for setting, value in settings.items():
+        setattr(context, setting, value)
+    with socket.create_connection(("127.0.0.1", port)) as plain, pytest.raises(ssl.SSLError):
+        context.wrap_socket(plain, server_hostname=name)
+
+
+async def leave(port: int, name: str | None, version: ssl.TLSVersion) -> None:
+    """Read the certificate and leave without a word, as most clients that refuse it do."""
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+    context.check_hostname = False
+    context.verify_mode = ssl.CERT_NONE
+    context.maximum_version = version
+    incoming, outgoing = ssl.MemoryBIO(), ssl.MemoryBIO()
+    with pytest.raises(ssl.SSLWantReadError):
+        context.wrap_bio(incoming, outgoing, server_hostname=name).do_handshake()
+    reader, writer = await asyncio.open_connection("127.0.0.1", port)
+    writer.write(outgoing.read())
+    await reader.read(1)
+    writer.close()
+
+
+@pytest.mark.parametrize("version", [ssl.TLSVersion.TLSv1_2, ssl.TLSVersion.TLSv1_3])
+@pytest.mark.parametrize(
+    ("made", "name", "expected"),
+    [
+        (
+            make("a.test", policies=PUBLIC),
+            "b.test",
+            "the client asked for 'b.test', and ssl.local_cert names FILE, whose certificate is for"
+            " a.test: connect by",
+        ),
+        (
+            make("a.test", issuer=make("authority"), policies=PUBLIC),
+            "a.test",
+            "ssl.local_cert names FILE, whose certificate is from 'authority', whose own"
+            " certificate is not in the file, and phones, WeChat",
+        ),
+        (
+            make("a.test", days=0.5),
+            "a.test",
+            "ssl.local_cert names FILE, whose certificate has expired on",
+        ),
+        (
+            make("a.test", names=()),
+            "a.test",
+            "ssl.local_cert names FILE, whose certificate names no domain and no address",
+        ),
+        (
+            make("a.test"),
+            "a.test",
+            "ssl.local_cert names FILE, whose certificate is signed by itself, and clients",
+        ),
+        (
+            make("a.test", issuer=make("authority")),
+            None,
+            "the client named no domain, as one that connects by an IP address does",
+        ),
+    ],
+    ids=["another name", "no intermediate", "expired", "no names", "self-signed", "by address"],
+)
+@on_loop
+async def test_a_client_that_leaves_without_a_word_is_explained(
+    made: Made, name: str | None, expected: str, version: ssl.TLSVersion, tmp_path: Path
+) -> None:
+    """Most clients send no alert, and hear of nothing but 1006: the log says what is wrong."""
+    if expected.startswith("the client asked"):
+        # One that is signed by itself would be told so first.
+        made = make("a.test", issuer=make("authority"))
+    options = options_of(made, tmp_path)
+    async with serve_counted(context=options, secure=True) as server:
+        await leave(server.port, name, version)
+        await eventually(lambda: server.service.counts["left_after_certificate"] == 1)
+        (line,) = server.lines()
+
+    expected = expected.replace("FILE", str(tmp_path / "made.pem"))
+    assert line.startswith(f"worker: a client left when it was shown the certificate: {expected}")
+
+
+@on_loop
+async def test_a_client_that_looks_at_the_name_after_tls_is_explained(tmp_path: Path) -> None:
+    """As OkHttp does: the handshake succeeds, and nothing follows."""
+    made = make("a.test", issuer=make("authority"))
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+    context.check_hostname = False
+    context.verify_mode = ssl.CERT_NONE
+    async with serve_counted(context=options_of(made, tmp_path), secure=True) as server:
+        for name in ("b.test", "a.test", "a.test"):
+            client = await RawClient.connect(server.address, tls=context, server_name=name)
+            await client.close()
+        await eventually(lambda: server.service.counts["left_after_certificate"] == 3)
+        (line,) = server.lines()
+
+    assert "the client asked for 'b.test'" in line
+
+
+@pytest.mark.parametrize("newest", [ssl.TLSVersion.TLSv1_2, ssl.TLSVersion.TLSv1_3])
+@pytest.mark.parametrize(
+    ("key", "called"),
+    [
+        (ec.generate_private_key(ec.SECP256K1()), "ECDSA secp256k1"),
+        (ec.generate_private_key(ec.BrainpoolP256R1()), "ECDSA brainpoolP256r1"),
+        (ed25519.Ed25519PrivateKey.generate(), "Ed25519"),
+        (ec.generate_private_key(ec.SECP521R1()), "ECDSA P-521"),
+    ],
+    ids=lambda value: value if isinstance(value, str) else "",
+)
+@on_loop
+async def test_a_key_that_clients_cannot_use_is_named(
+    key: ec.EllipticCurvePrivateKey | ed25519.Ed25519PrivateKey,
+    called: str,
+    newest: ssl.TLSVersion,
+    tmp_path: Path,
+) -> None:
+    """At the start, and when a client fails: nobody has set ssl.ciphers."""
+    options = options_of(make("a.test", key=key), tmp_path)
+    async with serve_counted(context=options, secure=True) as server:
+        contexts = server.service.settings.contexts
+        assert contexts is not None
+        assert f"has a key of type {called}, which browsers refuse" in contexts.warnings[0]
+        # What Chromium takes.
+        command = ["openssl", "s_client", "-connect", f"127.0.0.1:{server.port}"]
+        command += ["-sigalgs", "ECDSA+SHA256:ECDSA+SHA384:RSA-PSS+SHA256:RSA+SHA256"]
+        command += ["-groups", "X25519:P-256:P-384"]
+        command += ["-tls1_2"] if newest is ssl.TLSVersion.TLSv1_2 else ["-tls1_3"]
+        process = await asyncio.create_subprocess_exec(
+            *command, stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
+        )
+        await asyncio.wait_for(process.wait(), 10)
+        await eventually(lambda: bool(server.service.counts))
+        (line,) = server.lines()
+
+    assert line == (
+        "worker: a TLS handshake failed: the client cannot use the certificate, whose key is of"
+        f" type {called}"
+    )
+
+
+@on_loop
+async def test_the_versions_that_are_left_are_named(tmp_path: Path) -> None:
+    """A client of TLS 1.2 is not told that it speaks only versions below it."""
+    options = options_of(make("a.test"), tmp_path, min_proto_version="TLSv1.3")
+    async with serve_counted(context=options, secure=True) as server:
+        await asyncio.to_thread(refused, server.port, maximum_version=ssl.TLSVersion.TLSv1_2)
+        await eventually(lambda: server.service.counts["tls_unsupported_protocol"] == 1)
+        (line,) = server.lines()
+
+    assert line.endswith("in common: ssl.min_proto_version leaves TLSv1.3")

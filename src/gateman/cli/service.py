@@ -12,13 +12,14 @@ from typing import Any
 import click
 
 from ..declared import Declared
-from ..errors import NotRunning
+from ..errors import CommandError, NotRunning
 from ..log import FORMAT_VARIABLE, FORMATS, QUIET_VARIABLE
 from ..master import control, requests
 from ..master.daemon import Daemon
 from ..master.plan import plan
 from ..master.script import Script
 from ..master.start import start as start_master
+from ..net.tls import Contexts
 
 _SCRIPT = click.argument("script", metavar="SCRIPT")
 _GRACEFUL = click.option("-g", "--graceful", "is_graceful", is_flag=True)
@@ -208,10 +209,14 @@ def reload(script: str, *, is_gentle: bool, is_all: bool) -> None:
 @_SCRIPT
 @click.pass_obj
 def check(workers: Sequence[Declared] | None, script: str) -> None:
-    """Load SCRIPT and check everything that it declares; nothing is bound."""
+    """
+    Load SCRIPT and check everything that it declares; nothing is bound.
+
+    The exit code is 1 if clients refuse a certificate, such as one that has expired.
+    """
 
     def report(declared: Sequence[Declared], found: Script) -> None:
-        now = time.time()
+        now, is_refused = time.time(), False
         for planned in plan(declared, now=now):
             settings, contexts, does = planned.settings, None, "serve"
             if settings is not None:
@@ -222,9 +227,21 @@ def check(workers: Sequence[Declared] | None, script: str) -> None:
                 f"{found}: {planned.policy.name} would {does}"
                 f" with {planned.policy.count} process{'es' * (planned.policy.count > 1)}"
             )
-            for certificate in contexts.certificates if contexts is not None else ():
-                click.echo(f"    {certificate.path}: {certificate.days_left(now)} days left")
-            for warning in contexts.warnings if contexts is not None else ():
-                click.echo(f"    warning: {warning}")
+            if contexts is not None:
+                _report_certificates(contexts, now)
+                is_refused |= contexts.is_refused
+        if is_refused:
+            raise CommandError("clients refuse a certificate of this service, as it says above")
 
     with_workers(script, workers, report)
+
+
+def _report_certificates(contexts: Contexts, now: float) -> None:
+    for certificate in contexts.certificates:
+        days = certificate.days_left(now)
+        left = "cannot be read" if days is None else f"{days} day{'s' * (days != 1)} left"
+        click.echo(f"    {certificate.path}: {left}")
+    for warning in contexts.warnings:
+        click.echo(f"    warning: {warning}")
+    for note in contexts.notes:
+        click.echo(f"    note: {note}")

@@ -236,6 +236,8 @@ class Child:
             return
         for warning in contexts.warnings:
             logger.warning("%s: %s", service, warning)
+        for note in contexts.notes:
+            logger.info("%s: %s", service, note)
         for path in identity.unreadable(contexts.files):
             logger.warning(
                 "%s: user %s may not read %s: when it is renewed, `reload` takes it up",

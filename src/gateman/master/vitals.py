@@ -130,7 +130,8 @@ class Vitals:
         if contexts is None:
             return None
         now = time.time()
-        return min(certificate.days_left(now) for certificate in contexts.certificates)
+        days = [certificate.days_left(now) for certificate in contexts.certificates]
+        return min((one for one in days if one is not None), default=None)
 
 
 def memory() -> int:

@@ -12,6 +12,7 @@ import contextlib
 import select
 import socket
 import ssl
+import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
@@ -40,7 +41,6 @@ from .preamble import (
 )
 from .response import Response, refused, wrong_scheme
 from .tls import Contexts
-from .tls_failures import explain
 
 # Where the kernel cannot wait for bytes in our place.
 _PEEK_DELAY = 0.05  # seconds
@@ -67,12 +67,14 @@ class Visitor:
         ticket: Its count.
         source: The client's address and port from a PROXY header; ``None`` without one.
         refusal: What it is to be told instead of being served.
+        server_name: The name that its ClientHello asks for; ``None`` if it asks for none.
     """
 
     deadline_at: float
     ticket: Ticket
     source: tuple[str, int] | None = None
     refusal: Response | None = None
+    server_name: str | None = None
 
 
 Front = Callable[[Visitor], asyncio.BaseProtocol]
@@ -278,6 +280,7 @@ class Arrival:
         if refusal is not None:
             self._turn_away(refusal)
         elif self._entrance.contexts is not None:
+            self._visitor.server_name = hello.server_name
             self._connect(self._entrance.contexts.select(hello.server_name))
 
     def _drop_garbage(self, data: bytes) -> None:
@@ -376,9 +379,9 @@ class Arrival:
             self._transport = SelectorSocketTransport(
                 self._loop, self._sock, self._entrance.front(self._visitor)
             )
-        except OSError as error:
-            self._failed(error)
-            self._done(self)
+        except OSError:
+            self._entrance.events.noticed("left_early", "")
+            self._drop()
         else:
             # In the turn in which the front is told of it.
             self._loop.call_soon(self._done, self)
@@ -415,7 +418,9 @@ class Arrival:
     def _failed(self, error: OSError) -> None:
         self._sock.close()
         self._visitor.ticket.leave()
-        self._entrance.events.noticed(*explain(error))
+        contexts, name = self._entrance.contexts, self._visitor.server_name
+        if contexts is not None:
+            self._entrance.events.noticed(*contexts.explain(error, name, now=time.time()))
 
 
 class _PeerCheck(asyncio.Protocol):

@@ -8,16 +8,13 @@ each has its own sentence. Nothing here asks on a terminal.
 import os
 import ssl
 from dataclasses import dataclass, field
-from datetime import UTC, datetime
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 from ..errors import ConfigError
-
-if TYPE_CHECKING:
-    from cryptography import x509
-
-SECONDS_PER_DAY = 86_400
+from ..findings import Finding
+from . import pem
+from .certificate_chain import Chain, read_chain
+from .certificate_findings import SECONDS_PER_DAY, judge
 
 _MISMATCH = {"KEY_VALUES_MISMATCH", "KEY_TYPE_MISMATCH", "NO_CERTIFICATE_ASSIGNED"}
 _WEAK = {"EE_KEY_TOO_SMALL", "CA_KEY_TOO_SMALL", "CA_MD_TOO_WEAK"}
@@ -51,18 +48,36 @@ class ServerCertificate:
     Attributes:
         option: Where it was declared, such as ``"ssl.local_cert"``.
         path: The file that it came from; absolute.
-        domains: The names and addresses that it is for.
-        starts_at: From when it is valid; wall-clock seconds since 1970.
-        expires_at: Until when it is valid; wall-clock seconds since 1970.
+        chain: The certificates of the file; the server's own first.
+        findings: What was wrong with it when it was read; what matters most first.
     """
 
     option: str
     path: Path
-    domains: tuple[str, ...]
-    starts_at: float
-    expires_at: float
+    chain: Chain
+    findings: tuple[Finding, ...] = ()
 
-    def days_left(self, now: float) -> int:
+    @property
+    def domains(self) -> tuple[str, ...]:
+        """The names and addresses that it is for."""
+        return self.chain[0].names if self.chain and self.chain[0] is not None else ()
+
+    @property
+    def expires_at(self) -> float | None:
+        """Until when it is valid; wall-clock seconds since 1970; ``None`` if it does not say."""
+        return self.chain[0].expires_at if self.chain and self.chain[0] is not None else None
+
+    @property
+    def name(self) -> str:
+        """How a sentence about it begins."""
+        return _name(self.option, self.path)
+
+    def is_valid(self, now: float) -> bool:
+        """Tell whether clients take its dates."""
+        first = self.chain[0] if self.chain else None
+        return first is not None and first.starts_at <= now < first.expires_at
+
+    def days_left(self, now: float) -> int | None:
         """
         Tell for how many whole days the certificate is still valid.
 
@@ -70,9 +85,10 @@ class ServerCertificate:
             now: Wall-clock seconds since 1970.
 
         Returns:
-            Days; negative from the moment that it expires.
+            Days; negative from the moment that it expires; ``None`` if it does not say.
         """
-        return int((self.expires_at - now) // SECONDS_PER_DAY)
+        expires_at = self.expires_at
+        return None if expires_at is None else int((expires_at - now) // SECONDS_PER_DAY)
 
 
 class _PassphraseMissing(Exception):
@@ -108,58 +124,25 @@ def read(option: str, path: Path) -> bytes:
     raise ConfigError(f"{option} names {path}, {problem}", remedy)
 
 
-def inspect(pair: Pair, *, now: float) -> tuple[ServerCertificate, list[str]]:
+def inspect(pair: Pair, *, now: float) -> ServerCertificate:
     """
-    Read what a certificate says of itself.
+    Read what a certificate says of itself, and judge it.
 
     Args:
-        pair: The certificate; its key is not looked at.
+        pair: The certificate, which OpenSSL has taken; its key is not looked at.
         now: Wall-clock seconds since 1970.
 
     Returns:
-        The certificate, and a sentence for each of its chain that has expired.
+        The certificate, with what is wrong with it.
 
     Raises:
-        ConfigError: The file cannot be read or holds no certificate in PEM form, or one of
-            its certificates is not valid yet.
+        ConfigError: The file cannot be read.
     """
-    # Imported here: 70 ms and 5 MB, which a server without TLS need not pay.
-    from cryptography import x509
-
-    data = read(pair.option, pair.path)
-    try:
-        chain = x509.load_pem_x509_certificates(data)
-        domains = _domains(chain[0])
-    except ValueError as error:
-        raise ConfigError(
-            f"{pair.option} names {pair.path}, which holds no certificate in PEM form",
-            "one begins with -----BEGIN CERTIFICATE-----",
-        ) from error
-    warnings: list[str] = []
-    for number, link in enumerate(chain, start=1):
-        which = "whose certificate" if number == 1 else f"whose certificate number {number}"
-        starts_at = link.not_valid_before_utc
-        expires_at = link.not_valid_after_utc
-        if now < starts_at.timestamp():
-            raise ConfigError(
-                f"{pair.option} names {pair.path}, {which} is valid only from"
-                f" {_minute(starts_at)} on, and now it is"
-                f" {_minute(datetime.fromtimestamp(now, UTC))}",
-                "set this machine's clock, or take a certificate that is valid",
-            )
-        if now >= expires_at.timestamp():
-            warnings.append(
-                f"{pair.option} names {pair.path}, {which} has expired on {_minute(expires_at)}:"
-                " clients will refuse it"
-            )
-    certificate = ServerCertificate(
-        option=pair.option,
-        path=pair.path,
-        domains=domains,
-        starts_at=chain[0].not_valid_before_utc.timestamp(),
-        expires_at=chain[0].not_valid_after_utc.timestamp(),
+    chain = read_chain(read(pair.option, pair.path))
+    findings = judge(chain, now=now, name=_name(pair.option, pair.path))
+    return ServerCertificate(
+        option=pair.option, path=pair.path, chain=chain, findings=tuple(findings)
     )
-    return certificate, warnings
 
 
 def load(context: ssl.SSLContext, pair: Pair) -> None:
@@ -168,12 +151,19 @@ def load(context: ssl.SSLContext, pair: Pair) -> None:
 
     Args:
         context: A context that is not in service yet: a failure leaves it half loaded.
-        pair: The files; the certificate's has been read before, by :func:`inspect`.
+        pair: The files.
 
     Raises:
-        ConfigError: The key cannot be read or holds none, its passphrase is wrong or missing,
-            it belongs to another certificate, or is too weak for the security level.
+        ConfigError: A file cannot be read or is not PEM; the key's passphrase is wrong or missing,
+            it belongs to another certificate, or is too weak for the security level. What OpenSSL
+            takes is never refused.
     """
+    data = read(pair.option, pair.path)
+    if not pem.has_certificate(data):
+        raise ConfigError(
+            f"{pair.option} names {pair.path}, which holds no certificate in PEM form",
+            pem.conversion(data),
+        )
     if b"PRIVATE KEY-----" not in read(pair.key_option, pair.key_path):
         if pair.key_path == pair.path:
             raise ConfigError(
@@ -207,6 +197,10 @@ def load(context: ssl.SSLContext, pair: Pair) -> None:
 
 
 def _failure(pair: Pair, reason: str, level: int, *, is_encrypted: bool) -> ConfigError:
+    for option, path in ((pair.option, pair.path), (pair.key_option, pair.key_path)):
+        slip = pem.slip(read(option, path))
+        if slip is not None:
+            return ConfigError(f"{option} names {path}, {slip[0]}", slip[1])
     key = f"{pair.key_option} names {pair.key_path}, whose key"
     if reason in _MISMATCH:
         return ConfigError(
@@ -219,6 +213,12 @@ def _failure(pair: Pair, reason: str, level: int, *, is_encrypted: bool) -> Conf
             f"{pair.option} names {pair.path}, which is too weak for security level {level}",
             "get a new certificate: ECDSA P-256 or RSA with 2048 bits or more, and SHA-256",
         )
+    if reason == "INVALID_CERTIFICATE":
+        return ConfigError(
+            f"{pair.option} names {pair.path}, a part of which breaks the standard, so that"
+            " OpenSSL does not take it",
+            "get a new certificate",
+        )
     if is_encrypted:
         return ConfigError(f"{key} the passphrase does not open", "give the right passphrase")
     return ConfigError(
@@ -228,18 +228,5 @@ def _failure(pair: Pair, reason: str, level: int, *, is_encrypted: bool) -> Conf
     )
 
 
-def _domains(certificate: "x509.Certificate") -> tuple[str, ...]:
-    from cryptography import x509
-
-    try:
-        names = certificate.extensions.get_extension_for_class(x509.SubjectAlternativeName).value
-    except x509.ExtensionNotFound:
-        return ()
-    return (
-        *names.get_values_for_type(x509.DNSName),
-        *(str(address) for address in names.get_values_for_type(x509.IPAddress)),
-    )
-
-
-def _minute(moment: datetime) -> str:
-    return f"{moment:%Y-%m-%d %H:%M} UTC"
+def _name(option: str, path: Path) -> str:
+    return f"{option} names {path}, whose certificate"

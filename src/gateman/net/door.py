@@ -8,6 +8,7 @@ from .admission import Admission
 from .events import Wiring
 from .forwarded import TrustedProxies
 from .response import Response
+from .tls import Contexts
 
 
 class Door:
@@ -21,15 +22,18 @@ class Door:
         allowed_origins: As :mod:`gateman.net.origins` reads them; ``None`` for any.
         subprotocols: What the worker speaks, in its order of preference.
         trusted_proxies: Whose word on the client's address is believed.
+        contexts: The TLS contexts; ``None`` for a plain port.
         answer_plain: Answers a request that is no handshake.
         strangers: Those who are told that they may not come in, and are still there.
     """
 
     __slots__ = (
         "_last_id",
+        "_told",
         "admission",
         "allowed_origins",
         "answer_plain",
+        "contexts",
         "strangers",
         "subprotocols",
         "trusted_proxies",
@@ -46,6 +50,7 @@ class Door:
         allowed_origins: frozenset[str] | None,
         subprotocols: tuple[str, ...],
         trusted_proxies: TrustedProxies,
+        contexts: Contexts | None,
         answer_plain: Callable[[Request], Response],
     ) -> None:
         """
@@ -66,11 +71,24 @@ class Door:
         self.allowed_origins = allowed_origins
         self.subprotocols = subprotocols
         self.trusted_proxies = trusted_proxies
+        self.contexts = contexts
         self.answer_plain = answer_plain
         self.strangers: set[Link] = set()
         self._last_id = 0
+        self._told: set[str] = set()
 
     def next_id(self) -> int:
         """Number the next connection."""
         self._last_id += 1
         return self._last_id
+
+    def is_first(self, cause: str) -> bool:
+        """
+        Tell whether a hint has not been given yet; one that peers can bring about for ever.
+
+        Args:
+            cause: What the hint is about; a literal of our code.
+        """
+        is_first = cause not in self._told
+        self._told.add(cause)
+        return is_first

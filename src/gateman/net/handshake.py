@@ -7,6 +7,7 @@ why, and then the end of the connection.
 """
 
 import asyncio
+import time
 from email.utils import formatdate
 from enum import Enum
 from http import HTTPStatus
@@ -14,6 +15,7 @@ from typing import Any
 
 from ..connection import GONE, Connection, Sent, State, discard, join_address
 from ..errors import ConfigError, HandshakeError, Refuse
+from ..findings import Severity
 from ..request import (
     MissingUpgradeError,
     Request,
@@ -36,6 +38,7 @@ from .forwarded import UNIX, client_address
 from .linger import abort, linger
 from .origins import is_allowed
 from .preamble import TLS_ALERT, looks_like_proxy, looks_like_tls
+from .tls_failures import left_after_certificate
 
 # RFC 6455, section 4.2.2: what the 101 says of itself.
 _OURS = {"upgrade", "sec-websocket-protocol"}
@@ -493,7 +496,7 @@ class Handshake(asyncio.BufferedProtocol):
     def _lost(self) -> None:
         self._cancel_deadline()
         if self._stage is _Stage.READING:
-            self._door.wiring.events.noticed("left_early", "")
+            self._left_early()
         self._stage = _Stage.ENDING
         connection = self._connection
         self._visitor.ticket.leave()
@@ -505,6 +508,18 @@ class Handshake(asyncio.BufferedProtocol):
             self._door.wiring.events.lost(connection)
             # It refers to this, and this to it.
             connection._link = GONE  # noqa: SLF001 - a link swaps itself
+
+    def _left_early(self) -> None:
+        """Take note of a peer that left without a request."""
+        contexts, doubt = self._door.contexts, None
+        if contexts is not None and not self._received and self._visitor.refusal is None:
+            # OkHttp and Node look at a certificate only when TLS is done.
+            doubt = contexts.doubt(self._visitor.server_name, now=time.time())
+        cause, line = left_after_certificate(doubt)
+        if doubt is not None and doubt.severity is Severity.NOTE and not self._door.is_first(cause):
+            # Its authority may well be trusted: health checks of proxies leave like this, too.
+            line = ""
+        self._door.wiring.events.noticed(cause, line)
 
     def _open_connection(self) -> Connection:
         if self._connection is None:

@@ -109,6 +109,21 @@ def name_sessions(context: ssl.SSLContext, library: str | None) -> None:
     set_name(pointer, _SESSION_NAME, len(_SESSION_NAME))
 
 
+def versions(options: Options) -> tuple[str, str]:
+    """
+    Tell which versions of TLS are spoken.
+
+    Args:
+        options: The options of the server.
+
+    Returns:
+        The oldest and the newest, such as ``"TLSv1.2"``.
+    """
+    oldest = options.version("min_proto_version", ssl.TLSVersion.TLSv1_2)
+    newest = options.version("max_proto_version", ssl.TLSVersion.TLSv1_3)
+    return _SPELLED[oldest], _SPELLED[newest]
+
+
 def _set_versions(context: ssl.SSLContext, options: Options) -> None:
     oldest = options.version("min_proto_version", ssl.TLSVersion.TLSv1_2)
     newest = options.version("max_proto_version", ssl.TLSVersion.TLSv1_3)

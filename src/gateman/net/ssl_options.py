@@ -171,6 +171,11 @@ class Options:
             folder=folder,
         )
 
+    @property
+    def given(self) -> frozenset[str]:
+        """The names of the options that are set."""
+        return frozenset(self._values)
+
     def get(self, name: str) -> object:
         """Read an option of any type; ``None`` if left out."""
         return self._values.get(name)

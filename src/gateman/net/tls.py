@@ -7,29 +7,45 @@ The acceptor reads the name in the ClientHello before TLS starts, and selects th
 
 import ssl
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Self
 
+from ..errors import ConfigError
+from ..findings import Finding, Severity
 from . import certificate, trust
 from .certificate import Pair, ServerCertificate
+from .certificate_findings import is_usable_key, why_refused
 from .domain_names import wire_name
-from .ssl_context import make_context, notes
+from .ssl_context import make_context, notes, versions
 from .ssl_options import Options
+from .tls_failures import Offer, explain, is_about_trust
 
 _DEFAULT = ""  # no name that a client could ask for
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class _Served:
+    """What one name is served with."""
+
+    context: ssl.SSLContext
+    certificate: ServerCertificate
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class _Loaded:
     """What one reading of the files gave; replaced as a whole, never in parts."""
 
-    default: ssl.SSLContext
-    by_name: Mapping[str, ssl.SSLContext]
+    default: _Served
+    by_name: Mapping[str, _Served]
     pins: Mapping[str, str]
-    certificates: tuple[ServerCertificate, ...]
+    offer: Offer
     files: tuple[Path, ...]
     warnings: tuple[str, ...]
+
+    @property
+    def all(self) -> dict[str, _Served]:
+        return {_DEFAULT: self.default, **self.by_name}
 
 
 class Contexts:
@@ -64,8 +80,8 @@ class Contexts:
         Raises:
             ConfigError: An option that is unknown or cannot be honoured; a file that is
                 missing, may not be read or is not PEM; a key that does not match or whose
-                passphrase is wrong or missing; a certificate that is not valid yet. One that
-                has expired is a warning, as some clients may still take it.
+                passphrase is wrong or missing. What OpenSSL takes is served, with what is wrong
+                with it among the ``warnings``.
         """
         folder = Path.cwd()
         loaded = _load(options, folder, now)
@@ -82,13 +98,22 @@ class Contexts:
             now: Wall-clock seconds since 1970.
 
         Raises:
-            ConfigError: As :meth:`load`. Everything that was in service stays in service.
+            ConfigError: As :meth:`load`; or a certificate is not valid yet, and the one that it
+                would replace is. Everything that was in service stays in service.
 
         Guarantees:
             Connections keep what they were accepted with; the next :meth:`select` has the new
             files. Sessions from before do one full handshake.
         """
-        self._loaded = _load(self._options, self._folder, now)
+        loaded = _load(self._options, self._folder, now)
+        for name, served in loaded.all.items():
+            old = self._loaded.all.get(name)
+            if old is None or not old.certificate.is_valid(now):
+                continue
+            for finding in served.certificate.findings:
+                if finding.code == "certificate-not-valid-yet":
+                    raise ConfigError(finding.problem, finding.fix)
+        self._loaded = loaded
 
     def select(self, server_name: str | None) -> ssl.SSLContext:
         """
@@ -105,6 +130,9 @@ class Contexts:
         Source:
             RFC 6066, section 3; RFC 6125, section 6.4.3.
         """
+        return self._serve(server_name).context
+
+    def _serve(self, server_name: str | None) -> _Served:
         loaded = self._loaded
         if server_name is None or not loaded.by_name:
             return loaded.default
@@ -114,6 +142,49 @@ class Contexts:
             return exact
         label, _, parent = name.partition(".")
         return loaded.by_name.get(f"*.{parent}", loaded.default) if label else loaded.default
+
+    def explain(self, error: OSError, server_name: str | None, *, now: float) -> tuple[str, str]:
+        """
+        Say why a TLS handshake failed.
+
+        Args:
+            error: What the engine raised.
+            server_name: The name that the client asked for; ``None`` if it asked for none.
+            now: Wall-clock seconds since 1970.
+
+        Returns:
+            The cause, for counters, and a line for the log; empty for what nobody can change.
+        """
+        offer = self._loaded.offer
+        chain = self._serve(server_name).certificate.chain
+        if chain and chain[0] is not None and not is_usable_key(chain[0]):
+            offer = replace(offer, key=chain[0].key)
+        # Who does not trust the authority has not looked at the names.
+        doubt = self.doubt(server_name, now=now, is_about_trust=is_about_trust(error))
+        return explain(error, offer, doubt)
+
+    def doubt(
+        self, server_name: str | None, *, now: float, is_about_trust: bool = False
+    ) -> Finding | None:
+        """
+        Tell why a client may have refused the certificate that it was shown.
+
+        Args:
+            server_name: The name that the client asked for; ``None`` if it asked for none.
+            now: Wall-clock seconds since 1970.
+            is_about_trust: Whether the names have nothing to do with it.
+
+        Returns:
+            What is wrong; ``None`` if nothing is known.
+        """
+        shown = self._serve(server_name).certificate
+        return why_refused(
+            shown.chain,
+            server_name=server_name,
+            now=now,
+            name=shown.name,
+            is_about_trust=is_about_trust,
+        )
 
     def check_peer(self, der: bytes | None) -> bool:
         """
@@ -131,7 +202,7 @@ class Contexts:
     @property
     def certificates(self) -> tuple[ServerCertificate, ...]:
         """The certificates in service, ``local_cert`` first."""
-        return self._loaded.certificates
+        return tuple(served.certificate for served in self._loaded.all.values())
 
     @property
     def files(self) -> tuple[Path, ...]:
@@ -140,30 +211,46 @@ class Contexts:
 
     @property
     def warnings(self) -> tuple[str, ...]:
-        """What the operator should know: sentences without a full stop."""
-        return self._loaded.warnings
+        """What is wrong, or will be: sentences without a full stop."""
+        return (*self._loaded.warnings, *self._sentences(Severity.ERROR, Severity.WARNING))
+
+    @property
+    def notes(self) -> tuple[str, ...]:
+        """What could be better: sentences without a full stop."""
+        return self._sentences(Severity.NOTE)
+
+    @property
+    def is_refused(self) -> bool:
+        """Whether clients refuse one of the certificates, whoever they are."""
+        return bool(self._sentences(Severity.ERROR))
+
+    def _sentences(self, *severities: Severity) -> tuple[str, ...]:
+        return tuple(
+            str(finding)
+            for certificate in self.certificates
+            for finding in certificate.findings
+            if finding.severity in severities
+        )
 
 
 def _load(values: Mapping[str, object], folder: Path, now: float) -> _Loaded:
     options = Options.of_server(values, folder=folder)
-    sentences = notes(options)
-    certificates: list[ServerCertificate] = []
-    contexts: dict[str, ssl.SSLContext] = {}
     pairs = {_DEFAULT: options.pair(), **_named_pairs(options)}
+    served: dict[str, _Served] = {}
     for name, pair in pairs.items():
-        found, expired = certificate.inspect(pair, now=now)
-        contexts[name] = make_context(options, pair)
-        certificates.append(found)
-        sentences += expired
+        # OpenSSL first: only what it refuses is refused.
+        context = make_context(options, pair)
+        served[name] = _Served(context=context, certificate=certificate.inspect(pair, now=now))
     files = [path for pair in pairs.values() for path in (pair.path, pair.key_path)]
     files += [path for name in ("cafile", "dh_param") if (path := options.path(name))]
+    oldest, newest = versions(options)
     return _Loaded(
-        default=contexts.pop(_DEFAULT),
-        by_name=contexts,
+        default=served[_DEFAULT],
+        by_name={name: one for name, one in served.items() if name != _DEFAULT},
         pins=trust.pins(options),
-        certificates=tuple(certificates),
+        offer=Offer(oldest=oldest, newest=newest, options=options.given),
         files=tuple(dict.fromkeys(files)),
-        warnings=tuple(sentences),
+        warnings=tuple(notes(options)),
     )
 
 

@@ -1,0 +1,72 @@
+"""
+PEM files that OpenSSL does not take: what is wrong with them, for people. PURE.
+
+Source:
+    RFC 7468, section 2: each line that begins or ends a block stands alone.
+"""
+
+import re
+
+_CERTIFICATE = re.compile(rb"-----BEGIN (?:TRUSTED |X509 )?CERTIFICATE-----")
+_GLUED = re.compile(rb"-----END [A-Z0-9 ]+-----[^\r\n]*-----BEGIN ")
+_INDENTED = re.compile(rb"^[ \t]+-----BEGIN ", re.MULTILINE)
+_ESCAPED = re.compile(rb"-----BEGIN [A-Z0-9 ]+-----\\n")
+_BYTE_ORDER_MARK = b"\xef\xbb\xbf"
+_UTF_16 = (b"\xff\xfe", b"\xfe\xff")
+
+# PKCS#12 (RFC 7292, section 4): a sequence, whose first element is the version, 3.
+_PKCS12 = re.compile(rb"\x30(?:[\x00-\x80]|\x81.|\x82..|\x83...)\x02\x01\x03", re.DOTALL)
+
+
+def has_certificate(data: bytes) -> bool:
+    """Tell whether a certificate begins in a file."""
+    return _CERTIFICATE.search(data) is not None
+
+
+def conversion(data: bytes) -> str:
+    """
+    Tell what to do with a file that was given for a certificate and has none in PEM form.
+
+    Args:
+        data: The file.
+
+    Returns:
+        The advice, without a full stop.
+    """
+    if b"BEGIN CERTIFICATE REQUEST" in data or b"BEGIN NEW CERTIFICATE REQUEST" in data:
+        return "it is a request; give the certificate that the authority made of it"
+    if b"-----BEGIN PKCS7-----" in data:
+        return "convert it with: openssl pkcs7 -print_certs -in FILE -out NEW"
+    if data.startswith(_UTF_16):
+        return "save it as ASCII: it is in UTF-16"
+    if _PKCS12.match(data):
+        return "convert it with: openssl pkcs12 -in FILE -out NEW -nodes"
+    if data[:1] == b"\x30":
+        return "convert it with: openssl x509 -inform DER -in FILE -out NEW"
+    return "one begins with -----BEGIN CERTIFICATE-----"
+
+
+def slip(data: bytes) -> tuple[str, str] | None:
+    """
+    Find out why OpenSSL cannot read a file that has the right blocks.
+
+    Args:
+        data: The file.
+
+    Returns:
+        What is wrong and what to do, without a full stop; ``None`` if nothing is known.
+    """
+    glued = _GLUED.search(data)
+    if glued is not None:
+        line = data.count(b"\n", 0, glued.start()) + 1
+        return (
+            f"where a line break is missing between two blocks, in line {line}",
+            "begin each -----BEGIN on a line of its own",
+        )
+    if data.startswith(_BYTE_ORDER_MARK):
+        return "which begins with a byte order mark", "save it as ASCII, or as UTF-8 without one"
+    if _INDENTED.search(data):
+        return "where blanks stand before -----BEGIN", "remove them from each line"
+    if _ESCAPED.search(data):
+        return r"where line breaks are written as \n", "make real line breaks of them"
+    return None
