@@ -25,6 +25,7 @@ from gateman.log import (
     place,
     write_to_stderr,
 )
+from tests.support.users import NOBODY, folder_of, needs_root
 
 
 def test_the_logger_is_the_package_s() -> None:
@@ -372,6 +373,22 @@ def test_a_file_that_cannot_be_written_to_is_a_mistake(tmp_path: Path) -> None:
     with pytest.raises(ConfigError) as refused:
         LogFile(path)
     assert str(refused.value) == (
-        f"the log file {path} cannot be written to: No such file or directory: create its folder,"
-        " and let this user write there."
+        f"the log file {path} cannot be written to: No such file or directory: name a file in"
+        " a folder that exists, and in which only this user, or root, writes."
     )
+
+
+@needs_root
+def test_a_link_in_another_user_s_folder_is_not_followed(tmp_path: Path) -> None:
+    """Neither at the start nor when the file is opened again: what it leads to is not touched."""
+    folder, precious = folder_of(NOBODY, tmp_path / "logs"), tmp_path / "precious"
+    path = folder / "log"
+    program = MOVED.replace("file.reopen()", f"path.symlink_to({str(precious)!r}); file.reopen()")
+    subprocess.run([sys.executable, "-c", program, str(path)], check=True)
+
+    assert "cannot be opened again: another user may have made a link" in (
+        (folder / "old").read_text()
+    )
+    assert not precious.exists()
+    with pytest.raises(ConfigError, match="another user may have made a link on its path: name"):
+        LogFile(path)

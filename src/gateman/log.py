@@ -26,6 +26,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 from .errors import ConfigError
+from .safe_files import open_file
 
 
 class _Logger(logging.Logger):
@@ -299,7 +300,7 @@ class LogFile:
         except OSError as error:
             raise ConfigError(
                 f"the log file {path} cannot be written to: {error.strerror}",
-                "create its folder, and let this user write there",
+                "name a file in a folder that exists, and in which only this user, or root, writes",
             ) from None
 
     def reopen(self) -> None:
@@ -310,8 +311,8 @@ class LogFile:
             logger.error("the log file %s cannot be opened again: %s", self._path, error.strerror)
 
     def _open(self) -> None:
-        flags = os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC | os.O_NOCTTY
-        fd = os.open(self._path, flags, 0o640)
+        # What is written may come from other users: processes that gave up root write there too.
+        fd = open_file(self._path, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o640)
         try:
             for descriptor in self._descriptors:
                 os.dup2(fd, descriptor)

@@ -10,8 +10,10 @@ import pytest
 
 from gateman.bus import unix
 from gateman.errors import ConfigError
+from gateman.net.socket_files import peer_of
 
 from ..support.loop import on_loop
+from ..support.users import NOBODY, as_user, folder_of, needs_root, open_to_all
 
 
 def test_only_its_owner_may_connect(tmp_path: Path) -> None:
@@ -34,7 +36,7 @@ async def test_who_is_there_is_known(tmp_path: Path) -> None:
     with unix.listen(path) as listener, await unix.connect(path) as here:
         there, _ = listener.accept()
         with there:
-            assert (unix.peer_uid(here), unix.peer_uid(there)) == (os.geteuid(), os.geteuid())
+            assert peer_of(here) == peer_of(there) == (os.getpid(), os.geteuid())
 
 
 @pytest.mark.parametrize("depth", [1, 10])
@@ -117,3 +119,47 @@ async def test_connecting_to_nothing_leaves_nothing_open(tmp_path: Path) -> None
     """The system's own error is raised."""
     with pytest.raises(FileNotFoundError):
         await unix.connect(tmp_path / "bus.sock")
+
+
+def test_only_the_sockets_of_some_users_are_connected_to(tmp_path: Path) -> None:
+    """One of this user's is, and the user who listens has to be one of them too."""
+    path = tmp_path / "a.sock"
+    with unix.listen(path) as listener:
+        unix.dial(path, {os.geteuid()}).close()
+        listener.accept()[0].close()
+        with pytest.raises(unix.Stranger):
+            unix.dial(path, {os.geteuid() + 1})
+        (tmp_path / "link").symlink_to(path)
+        (tmp_path / "file").write_text("")
+        for name in ("link", "file", "nothing"):
+            with pytest.raises(FileNotFoundError):
+                unix.dial(tmp_path / name, {os.geteuid()})
+    with pytest.raises(ConnectionRefusedError):
+        unix.dial(path, {os.geteuid()})
+
+
+@needs_root
+def test_a_socket_of_ours_that_another_user_serves(tmp_path: Path) -> None:
+    """Whose file it is does not count alone: the one who listens is asked of the system."""
+    open_to_all(tmp_path)
+    path = folder_of(NOBODY, tmp_path / "run") / "a.sock"
+    read, write = os.pipe()
+
+    def serve() -> None:
+        with unix.listen(path) as sock:
+            os.write(write, b"x")
+            sock.settimeout(20)
+            sock.accept()[0].close()
+
+    pid = os.fork()
+    if pid == 0:
+        as_user(NOBODY, serve)
+        os._exit(0)
+    os.read(read, 1)
+    os.chown(path, 0, 0)
+    with pytest.raises(unix.Stranger) as told:
+        unix.dial(path, {0})
+    assert told.value.uid == NOBODY
+    os.waitpid(pid, 0)
+    os.close(read)
+    os.close(write)

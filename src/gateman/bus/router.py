@@ -22,6 +22,7 @@ from typing import cast
 
 from ..errors import ConfigError, ExitCode
 from ..log import Sampled, logger
+from ..net.socket_files import peer_of
 from . import unix
 from .base import MAX_PENDING_SIZE
 from .router_wire import HEAD, HEAD_SIZE, HELLO, MAX_FRAME_SIZE, Frames, Kind, dropped, frame
@@ -118,7 +119,7 @@ class _Client(asyncio.Protocol):
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         self.transport = cast("asyncio.Transport", transport)
-        uid = unix.peer_uid(transport.get_extra_info("socket"))
+        uid = peer_of(transport.get_extra_info("socket")).uid
         if uid is not None and uid not in self._router.uids:
             self._refuse(f"a process of another user (uid {uid})")
             return

@@ -1,54 +1,54 @@
 """Unix sockets that only their owner may use, at paths of any length."""
 
 import contextlib
+import errno
 import os
 import socket
-import struct
+import stat
 import sys
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from pathlib import Path
 
 from ..errors import ConfigError
+from ..net.socket_files import give, peer_of
 
 # sun_path is 108 bytes long on Linux and 104 elsewhere, with a NUL at its end.
 _MAX_PATH_SIZE = 103  # bytes
 
 _BACKLOG = 512  # connections
 
-# pid, uid, gid: struct ucred of unix(7).
-_UCRED = struct.Struct("3i")
 
-# cr_version, cr_uid: the beginning of macOS' struct xucred, which SOL_LOCAL's LOCAL_PEERCRED gives.
-_XUCRED = struct.Struct("2I")
-_SOL_LOCAL, _LOCAL_PEERCRED = 0, 1
-
-
-def listen(path: Path) -> socket.socket:
+def listen(path: Path, mode: int = 0o600, owner: tuple[int, int] | None = None) -> socket.socket:
     """
     Listen at a path, where a process that was killed may have left its socket.
 
     Args:
         path: Where; its folder exists.
+        mode: Who may connect; only this user unless given.
+        owner: The user and the group, as numbers, that it is given to.
 
     Returns:
-        A listening, non-blocking socket, to which only this user may connect (0600).
+        A listening, non-blocking socket.
 
     Raises:
-        ConfigError: Somebody listens there, or it is no place for a socket.
+        ConfigError: Somebody listens there, or it is not a place for a socket.
     """
     _remove_stale(path)
     sock = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
-    old = os.umask(0o177)
+    sock.settimeout(0)
+    # Its mode is right from the start: to change that of a path is to trust its folder.
+    old = os.umask(0o777 & ~mode)
     try:
         with reachable(path) as name:
             sock.bind(name)
             sock.listen(_BACKLOG)
+            if owner is not None:
+                give(sock, name, *owner)
     except OSError as error:
         sock.close()
         raise ConfigError(f"{path} cannot be listened on", _reason(error)) from None
     finally:
         os.umask(old)
-    sock.settimeout(0)
     return sock
 
 
@@ -93,27 +93,9 @@ def hold(path: Path) -> Path:
     if sys.platform == "linux":
         # proc(5): it leads to the file itself, past the folders above it.
         with contextlib.suppress(OSError):
-            return Path(f"/proc/self/fd/{os.open(path, os.O_PATH | os.O_CLOEXEC)}")
+            fd = os.open(path, os.O_PATH | os.O_NOFOLLOW | os.O_CLOEXEC)
+            return Path(f"/proc/self/fd/{fd}")
     return path
-
-
-def peer_uid(sock: socket.socket) -> int | None:
-    """
-    Find out who is at the other end.
-
-    Args:
-        sock: A connected unix socket.
-
-    Returns:
-        The user who connected or listened; ``None`` where the system does not tell.
-    """
-    if sys.platform == "linux":
-        credentials = sock.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, _UCRED.size)
-        return int(_UCRED.unpack(credentials)[1])
-    if sys.platform == "darwin":
-        credentials = sock.getsockopt(_SOL_LOCAL, _LOCAL_PEERCRED, 76)
-        return int(_XUCRED.unpack_from(credentials)[1])
-    return None
 
 
 @contextlib.contextmanager
@@ -141,6 +123,62 @@ def reachable(path: Path) -> Iterator[str]:
     fd = os.open(path.parent, os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
     try:
         yield f"/proc/self/fd/{fd}/{path.name}"
+    finally:
+        os.close(fd)
+
+
+class Stranger(Exception):
+    """A socket belongs to, or is served by, a user whom nobody expected there."""
+
+    def __init__(self, path: Path, uid: int) -> None:
+        super().__init__(path, uid)
+        self.path = path
+        self.uid = uid
+
+
+def dial(path: Path, users: Collection[int]) -> socket.socket:
+    """
+    Connect to a socket that one of some users has made, and serves.
+
+    Args:
+        path: Where; a link is not followed.
+        users: Their numbers.
+
+    Returns:
+        A connected, blocking socket.
+
+    Raises:
+        Stranger: It is another user's.
+        OSError: There is no socket, or nobody listens, or we may not connect.
+    """
+    with _held(path) as (name, found):
+        if not stat.S_ISSOCK(found.st_mode):
+            raise FileNotFoundError(errno.ENOENT, "there is no socket", str(path))
+        if found.st_uid not in users:
+            raise Stranger(path, found.st_uid)
+        sock = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+        try:
+            sock.connect(name)
+            uid = peer_of(sock).uid
+            # Its file may have been moved there from elsewhere: the one who answers counts.
+            if uid is not None and uid not in users:
+                raise Stranger(path, uid)
+        except BaseException:
+            sock.close()
+            raise
+    return sock
+
+
+@contextlib.contextmanager
+def _held(path: Path) -> Iterator[tuple[str, os.stat_result]]:
+    """Give a name for a file that nobody can replace meanwhile, and what it is."""
+    if sys.platform != "linux":
+        with reachable(path) as name:
+            yield name, path.lstat()
+        return
+    fd = os.open(path, os.O_PATH | os.O_NOFOLLOW | os.O_CLOEXEC)
+    try:
+        yield f"/proc/self/fd/{fd}", os.fstat(fd)
     finally:
         os.close(fd)
 

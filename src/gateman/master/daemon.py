@@ -15,6 +15,7 @@ from pathlib import Path
 
 from ..errors import ExitCode
 from ..log import LogFile
+from ..safe_files import open_file
 
 # The one byte that says "serves"; exit codes are written as themselves, behind it or alone.
 _SERVING = b"\xff"
@@ -101,8 +102,8 @@ class Daemon:
     def _tail(self) -> str:
         """Give what the daemon wrote, or the end of it."""
         try:
-            with self._log_path.open("rb") as log:
-                log.seek(max(self._log_size, self._log_path.stat().st_size - _TAIL_SIZE))
+            with os.fdopen(open_file(self._log_path, os.O_RDONLY), "rb") as log:
+                log.seek(max(self._log_size, log.seek(0, os.SEEK_END) - _TAIL_SIZE))
                 return log.read().decode(errors="replace")
         except OSError:
             return ""

@@ -1,11 +1,9 @@
 """The listening sockets of one worker, which the master owns; business workers have none."""
 
 import contextlib
-import os
 import socket
 import time
 from collections.abc import Sequence
-from pathlib import Path
 
 from ..errors import AddressInUse
 from ..listen import ListenAddress
@@ -60,10 +58,12 @@ class Listeners:
             self._is_passed = True
             self._slots = [found] * count
             return
+        who = self._planned.identity
+        owner = None if who is None else (who.uid, who.gid)
         patient_until = time.monotonic() + (_HEIR_PATIENCE if is_heir else 0)
         while True:
             try:
-                self._slots = listening.bind_each(self._address, count)
+                self._slots = listening.bind_each(self._address, count, owner)
                 break
             except AddressInUse:
                 if time.monotonic() >= patient_until:
@@ -73,13 +73,9 @@ class Listeners:
 
     def _settle(self, address: ListenAddress) -> None:
         first = self._slots[0][0].getsockname()
-        who = self._planned.identity
         if isinstance(first, tuple):
             # With port 0, the same one is listened on again after `close`.
             self._address = ListenAddress(address.host, first[1], "", address.is_secure)
-        elif who is not None:
-            os.chown(first, who.uid, who.gid)
-            Path(first).chmod(0o660)
 
     @property
     def is_open(self) -> bool:

@@ -10,7 +10,6 @@ socket is then its user's, 0600. Where workers have several users it is everybod
 and the router refuses all who are neither root nor one of these.
 """
 
-import os
 import subprocess
 import sys
 from collections.abc import Sequence
@@ -50,11 +49,9 @@ class Router:
         self._identities = identities
         # Nobody but the router of a killed master listens there: that would take the claim.
         path.unlink(missing_ok=True)
-        self._listener = unix.listen(path)
-        if identities:
-            os.chown(path, identities[0].uid, identities[0].gid)
-        if len({one.uid for one in identities}) > 1:
-            path.chmod(0o666)
+        mode = 0o666 if len({one.uid for one in identities}) > 1 else 0o600
+        owner = (identities[0].uid, identities[0].gid) if identities else None
+        self._listener = unix.listen(path, mode, owner)
         self._process: subprocess.Popen[bytes] | None = None
         self._started_at = 0.0
         self._failures = 0

@@ -2,6 +2,7 @@
 
 import contextlib
 import errno
+import os
 import socket
 import stat
 import sys
@@ -9,6 +10,7 @@ from pathlib import Path
 
 from ..errors import AddressInUse, ConfigError
 from ..listen import ListenAddress
+from .socket_files import give
 
 # Linux spreads connections over the sockets of one port; elsewhere the last one gets all.
 _SPREADS = sys.platform == "linux"
@@ -20,12 +22,14 @@ _MISSING = {errno.EADDRNOTAVAIL, errno.EAFNOSUPPORT}
 _BACKLOG = 4096  # connections
 
 
-def bind(address: ListenAddress) -> list[socket.socket]:
+def bind(address: ListenAddress, owner: tuple[int, int] | None = None) -> list[socket.socket]:
     """
     Listen.
 
     Args:
         address: Where. A name may stand for several addresses: all are listened on.
+        owner: The user and the group, as numbers, that a unix socket is given to; both may
+            connect to it then, and no others. ``None`` leaves it to this process's umask.
 
     Returns:
         Listening, non-blocking sockets, at least one. Whoever asked owns them.
@@ -34,7 +38,7 @@ def bind(address: ListenAddress) -> list[socket.socket]:
         ConfigError: It cannot be listened on, and why.
     """
     if address.path:
-        return [_bind_unix(address)]
+        return [_bind_unix(address, owner)]
     sockets = _bind_all(resolve(address), address)
     try:
         for sock in sockets:
@@ -45,13 +49,16 @@ def bind(address: ListenAddress) -> list[socket.socket]:
     return sockets
 
 
-def bind_each(address: ListenAddress, count: int) -> list[list[socket.socket]]:
+def bind_each(
+    address: ListenAddress, count: int, owner: tuple[int, int] | None = None
+) -> list[list[socket.socket]]:
     """
     Listen, for several processes.
 
     Args:
         address: Where.
         count: How many processes.
+        owner: As for :func:`bind`.
 
     Returns:
         As :func:`bind`, for each process. Each has sockets of its own, among which the system
@@ -61,7 +68,7 @@ def bind_each(address: ListenAddress, count: int) -> list[list[socket.socket]]:
         ConfigError: It cannot be listened on, and why.
     """
     if count == 1 or address.path or not _SPREADS:
-        return [bind(address)] * count
+        return [bind(address, owner)] * count
     # Without SO_REUSEPORT at first: with it, this would succeed beside another program of the
     # same user that has it too, and take some of that one's clients.
     probes = _bind_all(resolve(address), address)
@@ -192,14 +199,22 @@ def _refused(error: OSError, address: ListenAddress) -> ConfigError:
     return ConfigError(f"{address} cannot be listened on", (error.strerror or "").lower())
 
 
-def _bind_unix(address: ListenAddress) -> socket.socket:
+def _bind_unix(address: ListenAddress, owner: tuple[int, int] | None) -> socket.socket:
     path = address.path
     sock = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
     try:
         _remove_stale(path, address)
-        sock.bind(path)
+        # It has its mode from the start: to change that of a path is to trust its folder.
+        before = None if owner is None else os.umask(0o117)
+        try:
+            sock.bind(path)
+        finally:
+            if before is not None:
+                os.umask(before)
         sock.listen(_BACKLOG)
         sock.setblocking(False)
+        if owner is not None:
+            give(sock, path, *owner)
     except ConfigError:
         sock.close()
         raise
@@ -212,6 +227,7 @@ def _bind_unix(address: ListenAddress) -> socket.socket:
             # Python knows it before the system does, and gives no number.
             None: "the path is too long",
             errno.EADDRINUSE: "something else is there",
+            errno.EEXIST: error.strerror,
         }.get(error.errno, (error.strerror or "").lower())
         raise ConfigError(f"{address}: {reason}", "choose another path") from None
     return sock
