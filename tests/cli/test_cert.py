@@ -38,7 +38,7 @@ def test_dev_says_what_it_made(home: Path) -> None:
         f"    for          {', '.join(made.domains)}\n"
         f"    certificate  {home}/tls/server.pem\n"
         f"    key          {home}/tls/server.key\n"
-        f"    authority    {made.authority}\n"
+        f"    authority    {made.authority} (new: devices do not trust it yet)\n"
         "\n"
         f"{trust_instructions(made)}"
     )
@@ -51,6 +51,7 @@ def test_dev_says_what_it_kept(home: Path) -> None:
     result = run("dev")
 
     assert result.output.startswith("Kept a certificate, valid until ")
+    assert "ca.pem\n" in result.output
     assert (home / "server.pem").read_bytes() == before
 
 

@@ -1,6 +1,7 @@
 """Certificates for development: accepted by OpenSSL, NSS and Python, kept, renewed, never lost."""
 
 import os
+import pwd
 import shutil
 import socket
 import ssl
@@ -23,6 +24,9 @@ from gateman.ops.certificates import (
 )
 from tests.support.certificates import Authority
 from tests.support.handshakes import shake_hands
+
+NOBODY = pwd.getpwnam("nobody")
+needs_root = pytest.mark.skipif(os.geteuid() != 0, reason="only root may give a file away")
 
 NOW = float(int(time.time()))
 DAY = 86_400.0  # seconds
@@ -250,6 +254,55 @@ def test_a_key_that_is_there_is_used(tmp_path: Path) -> None:
     Contexts.load({"local_cert": str(made.certificate), "local_pk": str(made.key)}, now=NOW)
 
 
+# What the authority may sign for.
+
+
+def test_a_stolen_authority_is_good_for_no_public_site(tmp_path: Path) -> None:
+    """Its key signs what OpenSSL, and with it curl and Python, does not accept."""
+    made = make(tmp_path, "chat.example.com")
+    sign = (
+        "openssl req -new -newkey rsa:2048 -nodes -keyout k.pem -subj /O=x -out r.pem 2>/dev/null;"
+        ' echo "subjectAltName=$NAME" > e.cnf; openssl x509 -req -in r.pem -CA "$CA" -CAkey "$KEY"'
+        " -CAcreateserial -extfile e.cnf -out c.pem 2>/dev/null;"
+        ' openssl verify -CAfile "$CA" c.pem 2>&1 || true'
+    )
+    found = {
+        name: run(
+            f"cd {tmp_path}; {sign}",
+            NAME=name,
+            CA=str(made.authority),
+            KEY=str(made.authority_key),
+        )
+        for name in ("DNS:bank.example", "IP:192.0.2.1", "DNS:chat.example.com", "IP:192.168.1.9")
+    }
+
+    assert {name: "permitted subtree violation" in said for name, said in found.items()} == {
+        "DNS:bank.example": True,
+        "IP:192.0.2.1": True,
+        "DNS:chat.example.com": False,
+        "IP:192.168.1.9": False,
+    }
+
+
+@pytest.mark.parametrize("name", ["chat.example.com", "*.example.com", "192.0.2.1", "2001:db8::1"])
+def test_a_public_name_takes_another_authority(tmp_path: Path, name: str) -> None:
+    """It may sign for what the old one was for, too; and stays from then on."""
+    first = make(tmp_path, "old.example")
+    private = make(tmp_path, "chat.test", "10.1.2.3", "a.localhost")
+    second = make(tmp_path, name)
+    third = make(tmp_path, "old.example", folder="other")
+
+    assert [made.is_authority_new for made in (first, private, second, third)] == [
+        True,
+        False,
+        True,
+        False,
+    ]
+    assert {name, "old.example", "chat.test"} < set(second.domains)
+    run(f"openssl verify -x509_strict -CAfile {second.authority} {second.certificate}")
+    run(f"openssl verify -x509_strict -CAfile {third.authority} {third.certificate}")
+
+
 # What is not ours.
 
 
@@ -365,18 +418,77 @@ def test_a_key_that_was_opened_to_all_is_closed_again(tmp_path: Path) -> None:
 
 
 def test_nothing_else_is_left_behind(tmp_path: Path) -> None:
-    """No draft survives, not even of a file that could not be put in place."""
+    """No draft survives."""
     made = make(tmp_path)
     made.authority.unlink()
     made.authority_key.unlink()
     made.authority_key.mkdir()
 
-    assert refusal_of(tmp_path) == (
-        f"{made.authority_key} cannot be used (Is a directory):"
-        " choose a folder that may be written to."
-    )
+    assert refusal_of(tmp_path) == f"{made.authority_key} is not a file: move it away."
     names = sorted(str(path.relative_to(tmp_path)) for path in tmp_path.rglob("*"))
     assert names == ["data", "data/ca.key", "out", "out/server.key", "out/server.pem"]
+
+
+FILES = ["data/ca.pem", "data/ca.key", "out/server.pem", "out/server.key"]
+
+
+@pytest.mark.parametrize("name", FILES)
+def test_links_are_not_followed(tmp_path: Path, name: str) -> None:
+    """A link may lead to a file that is not the user's to give away, or to change."""
+    make(tmp_path)
+    target, link = tmp_path / "target", tmp_path / name
+    link.replace(target)
+    target.chmod(0o644)
+    link.symlink_to(target)
+    before = target.read_bytes()
+
+    assert refusal_of(tmp_path) == f"{link} is a symbolic link: move it away."
+    assert (target.read_bytes(), mode_of(target)) == (before, 0o644)
+
+
+@pytest.mark.parametrize("name", FILES)
+def test_a_link_that_leads_nowhere_is_refused(tmp_path: Path, name: str) -> None:
+    """Nothing is made where it leads to."""
+    make(tmp_path)
+    (tmp_path / name).unlink()
+    (tmp_path / name).symlink_to(tmp_path / "target")
+
+    assert refusal_of(tmp_path) == f"{tmp_path / name} is a symbolic link: move it away."
+    assert not (tmp_path / "target").exists()
+
+
+@pytest.mark.parametrize("name", FILES)
+def test_a_pipe_is_not_waited_for(tmp_path: Path, name: str) -> None:
+    """Whoever made it may never write."""
+    make(tmp_path)
+    (tmp_path / name).unlink()
+    os.mkfifo(tmp_path / name)
+
+    assert refusal_of(tmp_path) == f"{tmp_path / name} is not a file: move it away."
+
+
+@needs_root
+@pytest.mark.parametrize("name", [*FILES, "data"])
+def test_files_of_others_are_not_used(tmp_path: Path, name: str) -> None:
+    """Another user could know the key, and be trusted with it."""
+    make(tmp_path)
+    os.chown(tmp_path / name, NOBODY.pw_uid, NOBODY.pw_gid)
+
+    assert refusal_of(tmp_path) == (
+        f"{tmp_path / name} belongs to the user nobody, who could know the key or replace it:"
+        " run this as nobody, or choose another folder."
+    )
+
+
+def test_the_umask_makes_modes_narrower(tmp_path: Path) -> None:
+    """Nobody else is to read certificates, if the user says so."""
+    old = os.umask(0o077)
+    try:
+        made = make(tmp_path)
+    finally:
+        os.umask(old)
+
+    assert {mode_of(path) for path in (made.certificate, made.authority, made.key)} == {0o600}
 
 
 def test_many_at_once_agree(tmp_path: Path) -> None:

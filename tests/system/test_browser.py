@@ -13,8 +13,10 @@ import pytest
 import trustme
 
 from gateman.ops import proxy
+from gateman.ops.certificates import development_certificate
 from tests.support import proxies
 from tests.support.browser import Browser, BrowserError, Chromium, Firefox
+from tests.support.master import echo, master
 from tests.support.service import DOMAIN, Service, serve
 
 SERVER = """
@@ -300,3 +302,18 @@ def attempted(browser: Browser, address: str) -> Any:
     browser.open("about:blank")
     browser.paste(PEER)
     return browser.evaluate(f"new Peer({address!r}).closed")
+
+
+@pytest.mark.parametrize("kind", ["chromium", "firefox"])
+def test_certificates_for_development_are_accepted(kind: str, tmp_path: Path) -> None:
+    """By all names of this machine, with an authority that may sign for few names."""
+    made = development_certificate(["chat.example.com"], tmp_path, data=tmp_path / "data")
+    context = {"ssl": {"local_cert": str(made.certificate), "local_pk": str(made.key)}}
+    script = echo("wss://127.0.0.1:0", f"context={context!r}")
+    with (
+        master(script, tmp_path) as service,
+        browser_of(kind)([made.authority.read_text()], ["chat.example.com"]) as browser,
+    ):
+        for host in ("localhost", "127.0.0.1", "chat.example.com"):
+            page = opened(browser, f"wss://{host}:{service.port}")
+            assert page.run("peer.socket.send('tom'); return await peer.receive()").endswith("tom")

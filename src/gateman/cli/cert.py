@@ -45,6 +45,7 @@ def dev(domains: tuple[str, ...], directory: Path) -> None:
     click.echo(f"    for          {', '.join(made.domains)}")
     click.echo(f"    certificate  {made.certificate}")
     click.echo(f"    key          {made.key}")
-    click.echo(f"    authority    {made.authority}")
+    news = " (new: devices do not trust it yet)" if made.is_authority_new else ""
+    click.echo(f"    authority    {made.authority}{news}")
     click.echo()
     click.echo(trust_instructions(made), nl=False)

@@ -6,18 +6,25 @@ Certificates for development: real ones, of an authority that only this user's d
     directory/server.key           its key, which stays the same when the certificate is renewed
 
 Keys are readable by their owner alone from the first byte on. Files appear whole, under their
-name, or not at all; two that run at once take turns.
+name, or not at all; two that run at once take turns. Links, and files of other users, are not used:
+whoever has a key can pose as the server, and whoever has the authority's can pose as any.
+
+The authority signs for private names and addresses, and for those that were asked for. If its key
+is stolen, it is of no use against the other sites that the user visits.
 """
 
+import errno
 import fcntl
 import ipaddress
 import os
+import pwd
+import secrets
 import shlex
 import socket
+import stat
 import sys
-import tempfile
 import time
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Collection, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
@@ -52,6 +59,14 @@ _LIFETIME = timedelta(days=396)
 _RENEWED_BEFORE = timedelta(days=30)
 _AUTHORITY_LIFETIME = timedelta(days=3650)
 
+# What the authority may sign for in any case: no public site has these. RFC 6761, RFC 6762,
+# RFC 1918, RFC 4193; names stand for themselves and all below them.
+_PRIVATE = (
+    *("localhost", "test", "local", "internal"),
+    *("127.0.0.0/8", "10.0.0.0/8", "172.16.0.0/12", "192.168.0.0/16", "169.254.0.0/16"),
+    *("::1/128", "fc00::/7", "fe80::/10"),
+)
+
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class DevelopmentCertificate:
@@ -66,6 +81,7 @@ class DevelopmentCertificate:
         domains: The names and addresses that the certificate is for.
         expires_at: Until when it is valid; wall-clock seconds since 1970.
         is_new: Whether it was made now; else it was found, and is good.
+        is_authority_new: Whether the authority was made now, so that no device trusts it yet.
     """
 
     certificate: Path
@@ -75,12 +91,14 @@ class DevelopmentCertificate:
     domains: tuple[str, ...]
     expires_at: float
     is_new: bool
+    is_authority_new: bool
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class _Authority:
     certificate: x509.Certificate
     key: _Key
+    is_new: bool
 
 
 def data_folder(environ: Mapping[str, str] = os.environ, platform: str = sys.platform) -> Path:
@@ -114,7 +132,8 @@ def development_certificate(
     Find or make a certificate for ``localhost``, this host and more names.
 
     One that is there and good is kept. It is made anew, with the same key and all its names, if a
-    name is missing, fewer than 30 days are left, or the authority is another.
+    name is missing, fewer than 30 days are left, or the authority is another. The authority is made
+    anew if it may not sign for one of the names, or would end before the certificate.
 
     Args:
         domains: More names: domains, wildcards, addresses.
@@ -127,7 +146,8 @@ def development_certificate(
 
     Raises:
         ConfigError: A name that is none; a folder that cannot be written to; a ``server.pem``
-            that is not ours, which is never replaced; a key that cannot be used.
+            that is not ours, which is never replaced; a key that cannot be used; a link, or a file
+            of another user, in the place of one of ours.
     """
     moment = datetime.fromtimestamp(time.time() if now is None else now, UTC)
     directory = Path.cwd() / (directory or "")
@@ -191,6 +211,7 @@ def _alone_in(folder: Path) -> Iterator[None]:
     """Keep others out: of two that made an authority, one would have made it in vain."""
     handle = os.open(folder, os.O_RDONLY)
     try:
+        _check_owner(folder, os.fstat(handle))
         fcntl.flock(handle, fcntl.LOCK_EX)
         yield
     finally:
@@ -200,11 +221,11 @@ def _alone_in(folder: Path) -> Iterator[None]:
 def _find_or_make(
     wanted: list[str], directory: Path, data: Path, moment: datetime
 ) -> DevelopmentCertificate:
-    authority = _authority(data, moment)
     certificate_path, key_path = directory / "server.pem", directory / "server.key"
     found = _found(certificate_path)
-    key = _key(key_path) if key_path.exists() else None
+    key = _key(key_path)
     names = list(dict.fromkeys([*(_names_of(found) if found else ()), *wanted]))
+    authority = _authority(data, names, moment)
     if found and key and _is_good(found, key, authority, names, moment):
         certificate, is_new = found, False
     else:
@@ -222,33 +243,63 @@ def _find_or_make(
         domains=tuple(_names_of(certificate)),
         expires_at=certificate.not_valid_after_utc.timestamp(),
         is_new=is_new,
+        is_authority_new=authority.is_new,
     )
 
 
-def _authority(folder: Path, moment: datetime) -> _Authority:
+def _authority(folder: Path, names: Collection[str], moment: datetime) -> _Authority:
     certificate_path, key_path = folder / "ca.pem", folder / "ca.key"
-    if certificate_path.exists() and key_path.exists():
-        key = _key(key_path)
-        certificate = _found(certificate_path)
-        if certificate is None or certificate.public_key() != key.public_key():
+    key = _key(key_path)
+    certificate = _found(certificate_path)
+    permitted = list(_PRIVATE)
+    if key is not None and certificate is not None:
+        if certificate.public_key() != key.public_key():
             raise ConfigError(
                 f"{key_path} is not the key of {certificate_path}", "remove both, and start anew"
             )
+        permitted = _permitted_by(certificate)
+        missing = [name for name in names if not _is_permitted(name, permitted)]
         # A certificate must not outlive who signed it.
-        if certificate.not_valid_after_utc - moment > _LIFETIME:
-            return _Authority(certificate=certificate, key=key)
+        if permitted and not missing and certificate.not_valid_after_utc - moment > _LIFETIME:
+            return _Authority(certificate=certificate, key=key, is_new=False)
+    permitted = list(dict.fromkeys([*_PRIVATE, *permitted]))
+    permitted += [_base(name) for name in names if not _is_permitted(name, permitted)]
     key = _new_key(key_path)
-    certificate = _self_sign(key, moment)
+    certificate = _self_sign(key, list(dict.fromkeys(permitted)), moment)
     _write(certificate_path, certificate.public_bytes(Encoding.PEM), mode=0o644)
-    return _Authority(certificate=certificate, key=key)
+    return _Authority(certificate=certificate, key=key, is_new=True)
+
+
+def _permitted_by(authority: x509.Certificate) -> list[str]:
+    """Read what an authority may sign for: domains and networks; empty for everything."""
+    try:
+        constraints = authority.extensions.get_extension_for_class(x509.NameConstraints).value
+    except x509.ExtensionNotFound:
+        return []
+    return [str(name.value) for name in constraints.permitted_subtrees or ()]
+
+
+def _is_permitted(name: str, permitted: Collection[str]) -> bool:
+    """Tell whether a name is in one of these domains, or an address in one of these networks."""
+    if _address(name):
+        address = ipaddress.ip_address(name)
+        return any(address in ipaddress.ip_network(one) for one in permitted if "/" in one)
+    base = _base(name)
+    return any(base == one or base.endswith(f".{one}") for one in permitted)
+
+
+def _base(name: str) -> str:
+    """Write what permits a name: the domain of a wildcard, the network of an address."""
+    return str(ipaddress.ip_network(name)) if _address(name) else name.removeprefix("*.")
 
 
 def _found(path: Path) -> x509.Certificate | None:
     """Read a certificate that this module may replace."""
-    if not path.exists():
+    pem = _read(path)
+    if pem is None:
         return None
     try:
-        certificate = x509.load_pem_x509_certificate(path.read_bytes())
+        certificate = x509.load_pem_x509_certificate(pem)
         issuer = certificate.issuer.get_attributes_for_oid(NameOID.ORGANIZATION_NAME)
     except ValueError:
         issuer = []
@@ -259,11 +310,12 @@ def _found(path: Path) -> x509.Certificate | None:
     return certificate
 
 
-def _key(path: Path) -> _Key:
-    # A key that was copied about may have come to be open to all.
-    path.chmod(0o600)
+def _key(path: Path) -> _Key | None:
+    pem = _read(path, is_secret=True)
+    if pem is None:
+        return None
     try:
-        key = load_pem_private_key(path.read_bytes(), None)
+        key = load_pem_private_key(pem, None)
     except (ValueError, TypeError) as error:
         raise ConfigError(
             f"{path} holds no key that is readable without passphrase", "move it away"
@@ -271,6 +323,44 @@ def _key(path: Path) -> _Key:
     if not isinstance(key, _Key):
         raise ConfigError(f"{path} holds a key that no browser knows", "move it away")
     return key
+
+
+def _read(path: Path, *, is_secret: bool = False) -> bytes | None:
+    """Read a file of this user's; ``None`` if there is none."""
+    try:
+        # Another user may have put a pipe there, which opens only when somebody writes to it.
+        handle = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
+    except FileNotFoundError:
+        return None
+    except OSError as error:
+        if error.errno == errno.ELOOP:
+            raise ConfigError(f"{path} is a symbolic link", "move it away") from error
+        raise
+    try:
+        status = os.fstat(handle)
+        _check_owner(path, status)
+        if not stat.S_ISREG(status.st_mode):
+            raise ConfigError(f"{path} is not a file", "move it away")
+        if is_secret and status.st_mode & 0o077 and status.st_uid == os.geteuid():
+            # A key that was copied about may have come to be open to all.
+            os.fchmod(handle, 0o600)
+        with os.fdopen(handle, "rb", closefd=False) as file:
+            return file.read()
+    finally:
+        os.close(handle)
+
+
+def _check_owner(path: Path, status: os.stat_result) -> None:
+    if status.st_uid in {os.geteuid(), 0}:
+        return
+    try:
+        owner = pwd.getpwuid(status.st_uid).pw_name
+    except KeyError:
+        owner = str(status.st_uid)
+    raise ConfigError(
+        f"{path} belongs to the user {owner}, who could know the key or replace it",
+        f"run this as {owner}, or choose another folder",
+    )
 
 
 def _names_of(certificate: x509.Certificate) -> list[str]:
@@ -307,7 +397,9 @@ def _new_key(path: Path) -> ec.EllipticCurvePrivateKey:
     return key
 
 
-def _self_sign(key: ec.EllipticCurvePrivateKey, moment: datetime) -> x509.Certificate:
+def _self_sign(
+    key: ec.EllipticCurvePrivateKey, permitted: Collection[str], moment: datetime
+) -> x509.Certificate:
     serial = x509.random_serial_number()
     # NSS mixes up two authorities of one name, so that each has its own.
     subject = _subject(AUTHORITY_NAME, f"{AUTHORITY_NAME} {serial & 0xFFFFFFFF:08x}")
@@ -321,6 +413,16 @@ def _self_sign(key: ec.EllipticCurvePrivateKey, moment: datetime) -> x509.Certif
         .not_valid_before(moment - _HEAD_START)
         .not_valid_after(moment + _AUTHORITY_LIFETIME)
         .add_extension(x509.BasicConstraints(ca=True, path_length=0), critical=True)
+        .add_extension(
+            x509.NameConstraints(
+                [
+                    x509.IPAddress(ipaddress.ip_network(one)) if "/" in one else x509.DNSName(one)
+                    for one in permitted
+                ],
+                None,
+            ),
+            critical=True,
+        )
         .add_extension(_usage(signs_certificates=True), critical=True)
         .add_extension(x509.SubjectKeyIdentifier.from_public_key(public), critical=False)
         .sign(key, hashes.SHA256())
@@ -388,13 +490,13 @@ def _usage(*, signs_certificates: bool) -> x509.KeyUsage:
 
 
 def _write(path: Path, data: bytes, *, mode: int) -> None:
-    """Put a file in place as a whole; until then it has no mode but the owner's."""
-    handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
-    draft = Path(name)
+    """Put a file in place as a whole, with a mode that the umask may make narrower."""
+    draft = path.with_name(f".{path.name}.{secrets.token_hex(8)}")
+    flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
+    handle = os.open(draft, flags, mode)
     try:
         with os.fdopen(handle, "wb") as file:
             file.write(data)
-        draft.chmod(mode)
         draft.replace(path)
     except BaseException:
         draft.unlink(missing_ok=True)
