@@ -20,6 +20,10 @@ collecting: set[object] = set()
 there are any, what is sent to one of these has to go behind it; see ``gateman.cluster.fanout``."""
 
 
+LOGGED_IN_ELSEWHERE = (4409, "logged in elsewhere")
+"""The code and the reason with which an exclusive login closes older ones, by default."""
+
+
 class State(Enum):
     """Where a connection is in its life; it only ever moves down this list."""
 
@@ -87,7 +91,9 @@ class Membership(Protocol):
     def leave(self, connection: "Connection", group: str) -> Awaitable[None]:
         """Take a client out of a group."""
 
-    def bind(self, connection: "Connection", uid: str) -> Awaitable[None]:
+    def bind(
+        self, connection: "Connection", uid: str, *, only: bool, code: int, reason: str
+    ) -> Awaitable[None]:
         """Say who a client is."""
 
     def unbind(self, connection: "Connection") -> Awaitable[None]:
@@ -412,7 +418,14 @@ class Connection:
         """
         return self._known.leave(self, group)
 
-    def bind(self, uid: str) -> Awaitable[None]:
+    def bind(
+        self,
+        uid: str,
+        *,
+        only: bool = False,
+        code: int = LOGGED_IN_ELSEWHERE[0],
+        reason: str = LOGGED_IN_ELSEWHERE[1],
+    ) -> Awaitable[None]:
         """
         Say who it is, for :meth:`gateman.Hub.send_to_uid`; another uid of it ends.
 
@@ -420,14 +433,21 @@ class Connection:
 
         Args:
             uid: 1 to 255 bytes of UTF-8.
+            only: Close all other clients of this user, in all processes. Of several that log in
+                so at once exactly one stays, the newest. One that is bound later without
+                ``only`` stays beside it.
+            code: The close code for the others; see :meth:`close`.
+            reason: The close reason for the others.
 
         Returns:
-            May be awaited: until what any process sends to the uid comes here.
+            May be awaited: until what any process sends to the uid comes here, and with ``only``
+            until every process has closed the others. If a newer login has come meanwhile, it is
+            this one that is closed.
 
         Raises:
-            ConfigError: The uid cannot be one.
+            ConfigError: The uid cannot be one, or the code or the reason cannot be sent.
         """
-        return self._known.bind(self, uid)
+        return self._known.bind(self, uid, only=only, code=code, reason=reason)
 
     def unbind(self) -> Awaitable[None]:
         """

@@ -5,6 +5,7 @@ What everything that a script declares has: callbacks, a schedule, and how it is
 work between processes. Nothing here serves.
 """
 
+import os
 from collections.abc import Callable, Mapping, Sequence
 from collections.abc import Set as AbstractSet
 from typing import TYPE_CHECKING, Any, ClassVar, Generic, TypeVar, overload
@@ -247,6 +248,28 @@ class Declared:
             raise RuntimeError(f"{cls.__name__} is to be imported from gateman")
         tell_apart(cls._declared)
         cls.runner(list(cls._declared))
+
+
+# Characters of a line, and lines: what travels on a bus is small.
+_MAX_LINE, _MAX_LINES = 120, 16
+
+
+def outline(declared: Sequence[Declared], script: str) -> tuple[str, ...]:
+    """
+    Tell what a script declares, alike on all machines, so that another service is noticed.
+
+    Args:
+        declared: All of it.
+        script: Its path.
+
+    Returns:
+        The script's name, and a line for each of its workers: kind, name and functions.
+    """
+    lines = [os.path.basename(script) or "a program"]  # noqa: PTH119 - no path is looked at
+    for one in declared:
+        functions = [getattr(function, "__name__", "?") for function in one.callbacks.values()]
+        lines.append(" ".join([type(one).__name__, one.name, *functions]))
+    return tuple(line[:_MAX_LINE] for line in lines[:_MAX_LINES])
 
 
 def tell_apart(declared: Sequence[Declared]) -> None:

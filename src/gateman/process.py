@@ -13,6 +13,7 @@ from .bus import Bus
 from .cluster.here import Here
 from .cluster.hub import Hub
 from .cluster.hub import hub as process_hub
+from .cluster.services import Outline
 from .log import Sampled, logger, place
 from .net.tls import Contexts
 from .service import Service
@@ -120,6 +121,7 @@ async def serving(
     bus: Bus | None = None,
     hub: Hub = process_hub,
     has_clients: bool = True,
+    declared: Outline = (),
 ) -> AsyncIterator[list[_S]]:
     """
     Serve while the body of an ``async with`` runs, and stop in order behind it.
@@ -132,6 +134,7 @@ async def serving(
         bus: What connects the hub with other processes; ``None`` if there are none.
         hub: The hub; it runs from before the first ``on_worker_start`` to the end.
         has_clients: Whether clients connect to this process.
+        declared: What its script declares; see :mod:`gateman.cluster.services`.
 
     Yields:
         The services.
@@ -143,7 +146,7 @@ async def serving(
     loop = asyncio.get_running_loop()
     loop.set_exception_handler(_ExceptionLog())
     services: list[_S] = []
-    await hub.start(bus, has_clients=has_clients)
+    await hub.start(bus, has_clients=has_clients, service=declared)
     try:
         for number, (sockets, factory) in enumerate(zip(bound, make, strict=True)):
             service = factory()

@@ -19,11 +19,13 @@ ACTIONS: list[e.Action] = [
     e.Join(CLIENT, Group("room")),
     e.Leave(CLIENT, Group("room")),
     e.Bind(CLIENT, Uid("42")),
+    e.BindOnly(CLIENT, Uid("42"), 4409, "elsewhere"),
     e.Unbind(CLIENT),
     e.Close(CLIENT, 4001, "bye"),
     e.SetSession(CLIENT, {"name": "Ann", "tags": ["a", 1, None, 1.5, b"\x00", {"x": True}]}),
     e.UpdateSession(CLIENT, {}),
     e.Dissolve(Group("room")),
+    e.CloseUid(Uid("42"), 4001, "bye", (CLIENT,)),
 ]
 
 
@@ -48,6 +50,8 @@ ENVELOPES: list[e.Envelope] = [
     answer(0, e.Problem.NONE, [1, "a"], is_last=True),
     answer(3, e.Problem.UNKNOWN_CLIENT, None, is_last=False),
     e.Hello(NODE, has_clients=True, is_new=False, was_away=True, nodes=(NodeId("n"), NodeId("m"))),
+    e.Hello(NODE, True, True, False, (), away=1.5, clock=7, service=("a.py",)),  # noqa: FBT003
+    e.Claims(NODE, [e.Claim(CLIENT, Uid("42"), 7, 4409, "elsewhere")]),
     e.Bye(NODE),
     e.Parcel(NODE, b"theirs"),
     e.Letters(NODE, 3, [e.Letter(CLIENT, is_text=True, payload=b"one")]),
@@ -87,9 +91,9 @@ def test_another_version_is_refused() -> None:
     """What a later gateman says may mean something else."""
     data = e.encode(e.Bye(NODE))
     with pytest.raises(EnvelopeError) as caught:
-        e.decode(bytes([2]) + data[1:], max_size=MAX_SIZE)
+        e.decode(bytes([3]) + data[1:], max_size=MAX_SIZE)
 
-    assert str(caught.value) == "an envelope has version 2, and this process knows 1."
+    assert str(caught.value) == "an envelope has version 3, and this process knows 2."
 
 
 def test_nothing_has_no_version() -> None:
@@ -97,7 +101,7 @@ def test_nothing_has_no_version() -> None:
     with pytest.raises(EnvelopeError) as caught:
         e.decode(b"", max_size=MAX_SIZE)
 
-    assert str(caught.value) == "an envelope has no version, and this process knows 1."
+    assert str(caught.value) == "an envelope has no version, and this process knows 2."
 
 
 def test_a_long_one_is_not_looked_at() -> None:

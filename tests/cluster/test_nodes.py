@@ -1,5 +1,7 @@
 """Signs of life, in a time that only goes where a test wants it."""
 
+from math import inf
+
 from gateman.cluster.names import NodeId
 from gateman.cluster.nodes import TIME_TO_LIVE, Nodes, Verdict
 
@@ -90,6 +92,18 @@ def test_hearsay_is_believed_for_a_while() -> None:
 
     assert nodes.names() == (ANN,)
     assert nodes.silent(TIME_TO_LIVE + 0.1) == [ANN]
+
+
+def test_who_comes_back_says_for_how_long_it_was_cut_off() -> None:
+    """Who has just started has missed nothing, and of a stranger nobody knows."""
+    nodes = Nodes(ME)
+
+    assert nodes.meet(ANN, 0.0, is_new=True) == 0.0
+    assert nodes.meet(ANN, TIME_TO_LIVE, is_new=False) == 0.0
+    assert nodes.meet(ANN, 100.0, is_new=False) == 100.0 - TIME_TO_LIVE
+    assert nodes.meet(BOB, 100.0, is_new=False) == inf
+    nodes.forget(ANN)
+    assert nodes.meet(ANN, 101.0, is_new=True) == 0.0
 
 
 def test_nobody_is_judged_for_a_silence_of_the_bus() -> None:

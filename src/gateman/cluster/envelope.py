@@ -28,7 +28,7 @@ from .names import (
     Uid,
 )
 
-VERSION = 1
+VERSION = 2
 
 _Name = Meta(min_length=1, max_length=MAX_NAME_SIZE)
 _Node = Annotated[NodeId, Meta(min_length=1, max_length=MAX_NODE_LENGTH)]
@@ -36,6 +36,8 @@ _Client = Annotated[ClientId, Meta(min_length=3, max_length=MAX_CLIENT_LENGTH)]
 _Group = Annotated[Group, _Name]
 _Uid = Annotated[Uid, _Name]
 _Count = Annotated[int, Meta(ge=0)]
+# Microseconds, ahead of the clock by one for each login at most.
+_Stamp = Annotated[int, Meta(ge=0, lt=1 << 62)]
 
 
 class Scope(StrEnum):
@@ -153,6 +155,15 @@ class Bind(Struct, frozen=True, array_like=True, forbid_unknown_fields=True, tag
     uid: _Uid
 
 
+class BindOnly(Struct, frozen=True, array_like=True, forbid_unknown_fields=True, tag="o"):
+    """Say who a client is, and close all other clients of that user."""
+
+    client: _Client
+    uid: _Uid
+    code: int
+    reason: str
+
+
 class Unbind(Struct, frozen=True, array_like=True, forbid_unknown_fields=True, tag="u"):
     """Say that nobody knows who a client is."""
 
@@ -187,8 +198,19 @@ class Dissolve(Struct, frozen=True, array_like=True, forbid_unknown_fields=True,
     group: _Group
 
 
-ClientAction = Join | Leave | Bind | Unbind | Close | SetSession | UpdateSession
-Action = ClientAction | Dissolve
+class CloseUid(Struct, frozen=True, array_like=True, forbid_unknown_fields=True, tag="z"):
+    """Close the connections of a user, but for those that are excluded."""
+
+    uid: _Uid
+    code: int
+    reason: str
+    exclude: tuple[_Client, ...]
+
+
+ClientAction = Join | Leave | Bind | BindOnly | Unbind | Close | SetSession | UpdateSession
+# Of all processes that have clients of theirs.
+WideAction = Dissolve | CloseUid
+Action = ClientAction | WideAction
 
 
 class Command(Struct, frozen=True, array_like=True, forbid_unknown_fields=True, tag="c"):
@@ -204,6 +226,32 @@ class Command(Struct, frozen=True, array_like=True, forbid_unknown_fields=True, 
     source: _Node
     call: _Count
     action: Action
+
+
+class Claim(Struct, frozen=True, array_like=True, forbid_unknown_fields=True):
+    """
+    A client that is to be the only one of its user; see :mod:`.logins`.
+
+    Attributes:
+        client: Which.
+        uid: The user.
+        stamp: The highest of a user's is the newest login.
+        code: The close code for the others.
+        reason: The close reason for the others.
+    """
+
+    client: _Client
+    uid: _Uid
+    stamp: _Stamp
+    code: int
+    reason: str
+
+
+class Claims(Struct, frozen=True, array_like=True, forbid_unknown_fields=True, tag="w"):
+    """Exclusive logins at one process."""
+
+    source: _Node
+    claims: list[Claim]
 
 
 class What(StrEnum):
@@ -294,6 +342,9 @@ class Hello(Struct, frozen=True, array_like=True, forbid_unknown_fields=True, ta
         is_new: Whether it wants a sign of life from everybody, because it knows nobody yet.
         was_away: Whether it wants to know what it has missed.
         nodes: Whom it knows.
+        away: For how many seconds it may have heard nothing.
+        clock: The highest stamp of a login that it knows.
+        service: What service it is of; see :mod:`.services`.
     """
 
     source: _Node
@@ -301,6 +352,9 @@ class Hello(Struct, frozen=True, array_like=True, forbid_unknown_fields=True, ta
     is_new: bool
     was_away: bool
     nodes: tuple[_Node, ...]
+    away: Annotated[float, Meta(ge=0)] = 0.0
+    clock: _Stamp = 0
+    service: tuple[Annotated[str, _Name], ...] = ()
 
 
 class Bye(Struct, frozen=True, array_like=True, forbid_unknown_fields=True, tag="y"):
@@ -322,7 +376,7 @@ class Parcel(Struct, frozen=True, array_like=True, forbid_unknown_fields=True, t
     data: bytes
 
 
-Envelope = Messages | Letters | Mark | Command | Question | Answer | Hello | Bye | Parcel
+Envelope = Messages | Letters | Mark | Command | Claims | Question | Answer | Hello | Bye | Parcel
 
 # Beside its messages, what an envelope takes at most that has one of them: source, number, a
 # name of 255 bytes, and their headers.
@@ -377,8 +431,12 @@ def decode(data: bytes, *, max_size: int) -> Envelope:
             for item in envelope.items:
                 if item.is_text and not item.payload.isascii():
                     item.payload.decode()
-        elif isinstance(envelope, Command) and isinstance(envelope.action, Close):
-            check_close(envelope.action.code, envelope.action.reason)
+        elif isinstance(envelope, Command):
+            if isinstance(envelope.action, (Close, BindOnly, CloseUid)):
+                check_close(envelope.action.code, envelope.action.reason)
+        elif isinstance(envelope, Claims):
+            for claim in envelope.claims:
+                check_close(claim.code, claim.reason)
         return envelope
     except (msgspec.MsgspecError, ValueError, RecursionError) as error:
         raise EnvelopeError(f"an envelope is malformed ({error})") from None

@@ -1,14 +1,28 @@
 """The clients of this process: what its services tell the hub of them, and they ask of it."""
 
 from ..connection import Connection, State
+from ..websocket.close import check_close
 from .deeds import DONE, Deed
-from .envelope import Bind, ClientAction, Join, Leave, Unbind
+from .envelope import Bind, BindOnly, ClientAction, Join, Leave, Unbind
 from .local import outbox_of
 from .names import ClientId, check_group, check_uid, client_id
 from .station import Station
 
 # Of one service, from its start to its end: a million a second, for twelve days.
 _MAX_CONNECTIONS = 1 << 40
+
+
+def binding(client: ClientId, uid: str, *, only: bool, code: int, reason: str) -> ClientAction:
+    """
+    Make what says who a client is.
+
+    Raises:
+        ConfigError: The uid, the code or the reason cannot be.
+    """
+    if not only:
+        return Bind(client, check_uid(uid))
+    check_close(code, reason)
+    return BindOnly(client, check_uid(uid), code, reason)
 
 
 class Here:
@@ -119,18 +133,22 @@ class Here:
         """
         return self._do(connection, Leave(self.client_id(connection), check_group(group)))
 
-    def bind(self, connection: Connection, uid: str) -> Deed:
+    def bind(self, connection: Connection, uid: str, *, only: bool, code: int, reason: str) -> Deed:
         """
         Say who a client is.
 
         Args:
             connection: Its connection.
             uid: Who.
+            only: Whether it is to be the only one.
+            code: The close code for the others.
+            reason: The close reason for the others.
 
         Returns:
             May be awaited.
         """
-        return self._do(connection, Bind(self.client_id(connection), check_uid(uid)))
+        client = self.client_id(connection)
+        return self._do(connection, binding(client, uid, only=only, code=code, reason=reason))
 
     def unbind(self, connection: Connection) -> Deed:
         """

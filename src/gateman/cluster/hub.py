@@ -22,14 +22,16 @@ from types import TracebackType
 from typing import Any, Final, Self, TypeVar
 
 from ..bus import Bus, Gap, open_bus
+from ..connection import LOGGED_IN_ELSEWHERE
 from ..errors import ConfigError, HubError
 from ..websocket.close import check_close
 from ..websocket.encoding import as_payload
 from .asking import Asking
 from .deeds import Deed
 from .envelope import (
-    Bind,
     Close,
+    CloseUid,
+    Dissolve,
     Join,
     Leave,
     Scope,
@@ -38,8 +40,10 @@ from .envelope import (
     UpdateSession,
     check_session,
 )
+from .here import binding
 from .names import ClientId, NodeId, check_client_id, check_group, check_uid
 from .questions import DEFAULT_TIMEOUT
+from .services import Outline
 from .station import Station
 
 Message = str | bytes | bytearray | memoryview
@@ -96,7 +100,12 @@ class Hub(Asking):
         return made
 
     async def start(
-        self, bus: Bus | None, *, has_clients: bool = True, needs_bus: bool = False
+        self,
+        bus: Bus | None,
+        *,
+        has_clients: bool = True,
+        needs_bus: bool = False,
+        service: Outline = (),
     ) -> None:
         """
         Run, on this event loop; a process of a worker does it by itself.
@@ -105,13 +114,14 @@ class Hub(Asking):
             bus: What connects it with others; ``None`` if there are none. Not started.
             has_clients: Whether clients connect to this process.
             needs_bus: Whether it fails while the bus is not there; otherwise it goes on trying.
+            service: What service it is of; see :mod:`.services`.
 
         Raises:
             BusError: The bus is not there and needed, or refuses us.
         """
         if self._station is not None:
             raise HubError("the hub runs already")
-        station = Station(bus, has_clients=has_clients, needs_bus=needs_bus)
+        station = Station(bus, has_clients=has_clients, needs_bus=needs_bus, service=service)
         station.on_gap = self._on_gap
         station.questions.timeout = self._answer_timeout
         await station.start()
@@ -289,21 +299,70 @@ class Hub(Asking):
             self.station.send_to_clients((name,), *as_payload(message))
         return self.station.do(Close(name, code, reason))
 
+    def close_uid(
+        self,
+        uid: str,
+        code: int = 1000,
+        reason: str = "",
+        message: Message | None = None,
+        *,
+        exclude: Names = (),
+    ) -> Deed:
+        """
+        Close all connections of a user, wherever they are, with a closing handshake.
+
+        Args:
+            uid: Who.
+            code: The close code; see :meth:`gateman.Connection.close`.
+            reason: For the clients; at most 123 bytes of UTF-8.
+            message: A last message.
+            exclude: Client ids that stay.
+
+        Returns:
+            May be awaited: until every process has begun to close them.
+
+        Raises:
+            ConfigError: The code or the reason cannot be sent.
+        """
+        check_close(code, reason)
+        name, staying = check_uid(uid), _clients(exclude)
+        if message is not None:
+            opcode, payload = as_payload(message)
+            self.station.send(Scope.UIDS, (name,), opcode, payload, staying)
+        return self.station.do_everywhere(CloseUid(name, code, reason, staying))
+
     # Who is who, and where. All of these may be awaited: until it is in effect everywhere, or
     # UnknownClient or Unconfirmed is raised.
 
-    def bind_uid(self, client: str, uid: str) -> Deed:
+    def bind_uid(
+        self,
+        client: str,
+        uid: str,
+        *,
+        only: bool = False,
+        code: int = LOGGED_IN_ELSEWHERE[0],
+        reason: str = LOGGED_IN_ELSEWHERE[1],
+    ) -> Deed:
         """
         Say who a client is; another uid of it ends.
 
         Args:
             client: Its id.
             uid: Who.
+            only: Close all other clients of this user, in all processes; see
+                :meth:`gateman.Connection.bind`.
+            code: The close code for the others.
+            reason: The close reason for the others.
 
         Returns:
-            May be awaited: until what any process sends to the uid reaches the client.
+            May be awaited: until what any process sends to the uid reaches the client, and with
+            ``only`` until every process has closed the others.
+
+        Raises:
+            ConfigError: The code or the reason cannot be sent.
         """
-        return self.station.do(Bind(check_client_id(client), check_uid(uid)))
+        name = check_client_id(client)
+        return self.station.do(binding(name, uid, only=only, code=code, reason=reason))
 
     def unbind_uid(self, client: str) -> Deed:
         """
@@ -343,14 +402,17 @@ class Hub(Asking):
         """
         return self.station.do(Leave(check_client_id(client), check_group(group)))
 
-    def dissolve_group(self, group: str) -> None:
+    def dissolve_group(self, group: str) -> Deed:
         """
         Take everybody out of a group, wherever they are.
 
         Args:
             group: Which.
+
+        Returns:
+            May be awaited: until nobody is in it anywhere.
         """
-        self.station.dissolve(check_group(group))
+        return self.station.do_everywhere(Dissolve(check_group(group)))
 
     def set_session(self, client: str, session: dict[str, Any]) -> Deed:
         """

@@ -1,7 +1,7 @@
 """What a process wants to get from the bus, because of who is connected to it. Pure."""
 
 from .channels import Channel
-from .envelope import Bind, ClientAction, Join, Scope
+from .envelope import Bind, BindOnly, ClientAction, Join, Scope
 from .registry import Kind, Topic
 
 
@@ -31,7 +31,7 @@ def topic_of(action: ClientAction) -> Topic | None:
     match action:
         case Join(_, group):
             return Topic(Kind.GROUP, group)
-        case Bind(_, uid):
+        case Bind(_, uid) | BindOnly(_, uid):
             return Topic(Kind.UID, uid)
         case _:
             return None

@@ -8,8 +8,10 @@ from ..net.outbox import Outbox
 from .envelope import (
     Action,
     Bind,
+    BindOnly,
     ClientAction,
     Close,
+    CloseUid,
     Dissolve,
     Join,
     Leave,
@@ -225,7 +227,7 @@ class Local:
                 return registry.join(client, group)
             case Leave(client, group):
                 return registry.leave(client, group)
-            case Bind(client, uid):
+            case Bind(client, uid) | BindOnly(client, uid):
                 return registry.bind(client, uid)
             case Unbind(client):
                 return registry.unbind(client)
@@ -233,6 +235,10 @@ class Local:
                 return registry.dissolve(group)
             case Close(client, code, reason):
                 self._connection(client).close(code, reason)
+            case CloseUid(uid, code, reason, exclude):
+                for client in registry.clients_of_uid(uid):
+                    if client not in exclude:
+                        self._connection(client).close(code, reason)
             case SetSession(client, session):
                 self._connection(client)._session = dict(session)  # noqa: SLF001
             case UpdateSession(client, changes):

@@ -10,6 +10,7 @@ from each of the others whom that one knows, so that one answer tells it of all.
 
 from collections.abc import Iterable
 from enum import Enum
+from math import inf
 
 from .names import NodeId
 
@@ -33,10 +34,14 @@ class Verdict(Enum):
     GONE = "is gone"
 
 
+# Processes that are there or were; of one that is forgotten, more is said again than has to be.
+_MAX_MET = 4096
+
+
 class Nodes:
     """The other processes that clients may be connected to."""
 
-    __slots__ = ("_blocked", "_doubts", "_heard_at", "_me")
+    __slots__ = ("_blocked", "_doubts", "_heard_at", "_me", "_met_at")
 
     def __init__(self, me: NodeId) -> None:
         """
@@ -50,6 +55,8 @@ class Nodes:
         # Those that are silent, though connected; and how often nobody knew whether they are.
         self._blocked: set[NodeId] = set()
         self._doubts: dict[NodeId, int] = {}
+        # Kept beyond their end: who comes back was cut off, and for so long.
+        self._met_at: dict[NodeId, float] = {}
 
     def __len__(self) -> int:
         return len(self._heard_at)
@@ -60,6 +67,10 @@ class Nodes:
     def names(self) -> tuple[NodeId, ...]:
         """Name all that would answer."""
         return tuple(node for node in self._heard_at if node not in self._blocked)
+
+    def blocked(self) -> tuple[NodeId, ...]:
+        """Name those that would not answer, although they are there."""
+        return tuple(self._blocked)
 
     def hear(self, node: NodeId, now: float) -> bool:
         """
@@ -79,6 +90,27 @@ class Nodes:
         self._blocked.discard(node)
         self._doubts.pop(node, None)
         return is_new
+
+    def meet(self, node: NodeId, now: float, *, is_new: bool) -> float:
+        """
+        Take note of a sign of life, and tell what its sender may have missed of us.
+
+        Args:
+            node: Whose; with clients or without.
+            now: Monotonic seconds.
+            is_new: Whether it says that it has just started.
+
+        Returns:
+            For how many seconds it was cut off from us, if it was; otherwise 0. Infinite for a
+            process that is not new, and was never heard.
+        """
+        met_at = self._met_at.pop(node, None)
+        self._met_at[node] = now
+        if len(self._met_at) > _MAX_MET:
+            del self._met_at[next(iter(self._met_at))]
+        if met_at is None:
+            return 0.0 if is_new else inf
+        return now - met_at if now - met_at > TIME_TO_LIVE else 0.0
 
     def hear_of(self, nodes: Iterable[NodeId], now: float) -> None:
         """
@@ -102,6 +134,10 @@ class Nodes:
         Returns:
             Whether it was known.
         """
+        self._met_at.pop(node, None)
+        return self._drop(node)
+
+    def _drop(self, node: NodeId) -> bool:
         self._blocked.discard(node)
         self._doubts.pop(node, None)
         return self._heard_at.pop(node, None) is not None
@@ -143,7 +179,7 @@ class Nodes:
             doubts = self._doubts[node] = self._doubts.get(node, 0) + 1
             is_there = doubts < _MAX_DOUBTS
         if not is_there:
-            self.forget(node)
+            self._drop(node)
             return Verdict.GONE
         if node in self._blocked:
             return None

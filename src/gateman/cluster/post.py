@@ -74,7 +74,11 @@ class _Letters:
         return Letters(node, number, self.items)
 
 
-_Pending = _Batch | _Letters | tuple[Channel, Callable[[], Envelope]]
+def _ignore(_: object) -> None:
+    """Stand in for somebody who does not want to know."""
+
+
+_Pending = _Batch | _Letters | tuple[Channel, Callable[[], Envelope], Callable[[bool], object]]
 
 
 class Post:
@@ -201,15 +205,21 @@ class Post:
         if self._pending_size > _MAX_PENDING_SIZE:
             self.flush()
 
-    def put(self, channel: Channel, make: Callable[[], Envelope]) -> None:
+    def put(
+        self,
+        channel: Channel,
+        make: Callable[[], Envelope],
+        on_sent: Callable[[bool], object] = _ignore,
+    ) -> None:
         """
         Publish something else at the end of this turn.
 
         Args:
             channel: Where.
             make: Makes it, when it is its turn.
+            on_sent: Is told then whether the bus has taken it.
         """
-        self._add((channel, make))
+        self._add((channel, make, on_sent))
         if self._pending_size > _MAX_PENDING_SIZE:
             self.flush()
 
@@ -259,10 +269,14 @@ class Post:
             self.unsent += count
             self._counts["unsent"] += count
 
-    def _flush_other(self, channel: Channel, make: Callable[[], Envelope]) -> None:
+    def _flush_other(
+        self, channel: Channel, make: Callable[[], Envelope], on_sent: Callable[[bool], object]
+    ) -> None:
         envelope = make()
-        if not self._put(channel, envelope) and isinstance(envelope, Command):
+        was_taken = self._put(channel, envelope)
+        if not was_taken and isinstance(envelope, Command):
             self._counts["unsent_commands"] += 1
+        on_sent(was_taken)
 
     def _put(self, channel: Channel, envelope: Envelope, message_count: int = 0) -> bool:
         try:

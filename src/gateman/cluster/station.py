@@ -14,6 +14,8 @@ from dataclasses import replace
 from functools import partial
 from typing import Any, assert_never
 
+from msgspec import structs
+
 from ..bus import Bus, Cause, Gap
 from ..errors import EnvelopeError, Unconfirmed, UnknownClient
 from ..log import Sampled, logger
@@ -21,8 +23,11 @@ from .channels import EVERYBODY, Channel, Seen, channel_of, node_channel, subjec
 from .deeds import DONE, Deed, Order, failed
 from .envelope import (
     Answer,
+    BindOnly,
     Bye,
+    Claims,
     ClientAction,
+    CloseUid,
     Command,
     Dissolve,
     Envelope,
@@ -38,18 +43,21 @@ from .envelope import (
     SetSession,
     UpdateSession,
     What,
+    WideAction,
     decode,
 )
+from .exclusive import ExclusiveLogins
 from .fanout import Fanout
 from .interest import channel_of_topic, topic_of
 from .local import Local
-from .names import ClientId, Group, NodeId, node_of
+from .names import ClientId, NodeId, node_of
 from .post import Post
 from .presence import Presence
 from .probes import asks
 from .questions import Questions
 from .registry import Change, Kind, Topic
 from .replies import refusal
+from .services import Outline, Services, label
 from .tenant import Tenant
 
 # Seconds for which a process that serves waits for its bus before it does without. A router that
@@ -68,10 +76,18 @@ class Station:
         local: The clients here.
         presence: Who else there is.
         questions: What is asked about clients.
+        exclusive: The logins of those who are to be the only one of their user.
         on_gap: Called after each gap; ``None`` if nobody wants to know.
     """
 
-    def __init__(self, bus: Bus | None, *, has_clients: bool, needs_bus: bool = False) -> None:
+    def __init__(
+        self,
+        bus: Bus | None,
+        *,
+        has_clients: bool,
+        needs_bus: bool = False,
+        service: Outline = (),
+    ) -> None:
         """
         Make a place; :meth:`start` takes it.
 
@@ -79,6 +95,7 @@ class Station:
             bus: What connects it with others; ``None`` if it is alone. Not started.
             has_clients: Whether clients connect to it; others only ask and send.
             needs_bus: Whether it is of no use while the bus is not there.
+            service: What service it is of; empty for a program beside it.
         """
         self.node = NodeId(secrets.token_hex(6))
         self.counts: Counter[str] = Counter()
@@ -90,7 +107,7 @@ class Station:
         self.presence = Presence(
             self.node,
             has_clients=has_clients,
-            say=self._put,
+            say=self._say_hello,
             mark=self._mark,
             is_connected=lambda: self.is_connected,
             ask=asks(bus),
@@ -104,6 +121,10 @@ class Station:
             is_connected=lambda: self.is_connected,
             refuse=self._refuse,
         )
+        self.exclusive = ExclusiveLogins(self.node, self.local, announce=self._announce)
+        self._service = service
+        self._services = Services(service)
+        self._away = 0.0
         self._has_clients = has_clients
         self._needs_bus = needs_bus
         self._seen = Seen()
@@ -177,6 +198,7 @@ class Station:
         Args:
             client: Which.
         """
+        self.exclusive.logins.forget(client)
         self._follow(self.local.registry.remove(client))
 
     def _follow(self, change: Change) -> list[Awaitable[None]]:
@@ -269,16 +291,39 @@ class Station:
 
     # Doing.
 
-    def dissolve(self, group: Group) -> None:
+    def do_everywhere(self, action: WideAction) -> Deed:
         """
-        Take everybody out of a group, here and everywhere.
+        Do something with clients that have something in common, here and everywhere.
 
         Args:
-            group: Which.
+            action: What.
+
+        Returns:
+            What may be awaited to know that it is in effect everywhere.
         """
-        action = Dissolve(group)
         self._follow(self.local.do(action))
-        self._put(Channel(Scope.GROUPS, group), Command(self.node, 0, action))
+        match action:
+            case Dissolve(group):
+                channel, doubt = Channel(Scope.GROUPS, group), f"the group {group!r} may go on"
+            case CloseUid(uid):
+                channel, doubt = Channel(Scope.UIDS, uid), f"clients of {uid!r} may stay"
+        return self._announce(channel, Command(self.node, 0, action), f"{doubt} there")
+
+    def _announce(self, channel: Channel, envelope: Envelope, doubt: str) -> Deed:
+        """Publish what is in effect everywhere when all have answered what is asked behind it."""
+        if self._post is None:
+            return DONE
+        was_sent: list[bool] = []
+        self._post.put(channel, lambda: envelope, was_sent.append)
+        return Deed(partial(self._wait_until_everywhere, was_sent, doubt))
+
+    async def _wait_until_everywhere(self, was_sent: list[bool], doubt: str) -> None:
+        _, missing = await self.questions.ask_all(What.COUNT_CLIENTS, "")
+        missing = (*missing, *self.presence.nodes.blocked())
+        if missing:
+            raise Unconfirmed(f"no answer from {', '.join(missing)}: {doubt}")
+        if was_sent != [True]:
+            raise Unconfirmed(f"the bus was away, and others were not told: {doubt}")
 
     def do(self, action: ClientAction) -> Deed:
         """
@@ -311,14 +356,24 @@ class Station:
             if self.local.do_early(action):
                 return DONE
             return self._unknown(error)
+        announced = self.exclusive.note(action)
         topic = topic_of(action)
         if topic is None or self.bus is None:
             return DONE
-        return Deed(partial(self._wait_until_routed, topic, routed))
+        if isinstance(action, BindOnly):
+            return Deed(partial(self._wait_until_only, topic, routed, announced))
+        return Deed(partial(self._wait_until_heard, topic, routed))
 
     def _unknown(self, error: UnknownClient) -> Deed:
         self._count("unknown_client")
         return failed(error)
+
+    async def _wait_until_only(
+        self, topic: Topic, routed: list[Awaitable[None]], announced: Deed
+    ) -> None:
+        await self._wait_until_routed(topic, routed)
+        # Who has answered what follows the login, is behind the subscription too.
+        await announced
 
     async def _wait_until_routed(self, topic: Topic, routed: list[Awaitable[None]]) -> None:
         registry = self.local.registry
@@ -335,6 +390,9 @@ class Station:
                 f"the bus has not confirmed in {self.questions.timeout:g} seconds that what is"
                 f" sent to the {topic.kind} {topic.name!r} elsewhere comes here"
             ) from None
+
+    async def _wait_until_heard(self, topic: Topic, routed: list[Awaitable[None]]) -> None:
+        await self._wait_until_routed(topic, routed)
         if self.bus is not None and self.bus.is_spread:
             # A question follows the subscription from server to server: who answers, is behind it.
             _, missing = await self.questions.ask_all(What.COUNT_CLIENTS, "")
@@ -355,13 +413,12 @@ class Station:
             self._refuse(error)
             return
         match envelope:
-            case Messages() | Letters():
+            case Messages() | Letters() | Mark():
                 self._deliver(envelope)
-            case Mark():
-                channel = channel_of(envelope.scope, envelope.names, self.node)
-                self._miss(envelope.source, self._seen.mark(channel, envelope))
             case Command():
                 self._obey(envelope)
+            case Claims():
+                self.exclusive.take(envelope)
             case Question():
                 if self._has_clients:
                     self.questions.answer(envelope, max_size=self.bus.max_payload_size)
@@ -377,7 +434,19 @@ class Station:
 
     def _meet(self, sign: Hello | Bye) -> None:
         if isinstance(sign, Hello):
+            self.exclusive.logins.observe(sign.clock)
+            away = self.presence.nodes.meet(sign.source, self._loop.time(), is_new=sign.is_new)
             self.presence.take(sign)
+            if away or sign.away:
+                self.exclusive.repeat(max(away, sign.away), node_channel(sign.source))
+            if self._services.meet(sign.service):
+                logger.warning(
+                    "%s is on the bus %s too, as is %s: if these are two services, they reach each"
+                    " other's users; give each a name of its own in its bus's URL",
+                    label(sign.service),
+                    "" if self.bus is None else self.bus.url,
+                    label(self._service),
+                )
         else:
             self.presence.nodes.forget(sign.source)
             self._forget(sign.source)
@@ -394,7 +463,11 @@ class Station:
             except EnvelopeError as error:
                 self._refuse(error)
 
-    def _deliver(self, messages: Messages | Letters) -> None:
+    def _deliver(self, messages: Messages | Letters | Mark) -> None:
+        if isinstance(messages, Mark):
+            channel = channel_of(messages.scope, messages.names, self.node)
+            self._miss(messages.source, self._seen.mark(channel, messages))
+            return
         self.counts["received"] += len(messages.items)
         if isinstance(messages, Letters):
             channel = node_channel(self.node)
@@ -423,7 +496,7 @@ class Station:
     def _obey(self, command: Command) -> None:
         # Not `do`: what is not for this process goes nowhere else from here.
         action = command.action
-        if isinstance(action, Dissolve):
+        if isinstance(action, WideAction):
             self._follow(self.local.do(action))
             return
         deed = self._do_here(action)
@@ -451,7 +524,10 @@ class Station:
         gap = replace(gap, unsent=unsent, uncertain=post.uncertain(gap.uncertain))
         self.counts["gaps"] += 1
         self._count("uncertain", gap.uncertain)
+        seconds = max(gap.until - gap.since, 0.0)
+        self.exclusive.repeat(seconds, EVERYBODY)
         if gap.cause is not Cause.FULL:
+            self._away = seconds
             self.presence.return_()
             if self.tenant is not None:
                 self.tenant.returned()
@@ -473,6 +549,13 @@ class Station:
             self._post.mark()
 
     # Odds of all of it.
+
+    def _say_hello(self, channel: Channel, hello: Hello) -> None:
+        away = self._away if hello.was_away else 0.0
+        clock = self.exclusive.logins.clock
+        # Who is new tells all, and all tell who is new.
+        service = self._service if hello.is_new or channel != EVERYBODY else ()
+        self._put(channel, structs.replace(hello, away=away, clock=clock, service=service))
 
     def _put(self, channel: Channel, envelope: Envelope) -> None:
         if self._post is not None:

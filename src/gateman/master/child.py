@@ -21,7 +21,7 @@ from .. import at_fork, process
 from ..attributes import make_bus
 from ..bus import Bus
 from ..bus.local import held_bus
-from ..declared import Declared
+from ..declared import Declared, outline
 from ..errors import BusError, ConfigError, ExitCode
 from ..gateway.assembly import service_maker
 from ..gateway.buses import check_buses
@@ -103,7 +103,7 @@ def run(workers: Sequence[Declared], assignment: Assignment, inherited: Inherite
     child = Child(worker, inherited.slots)
     try:
         with asyncio.Runner(loop_factory=process.new_event_loop) as runner:
-            runner.run(child.serve(make, channel, bus))
+            runner.run(child.serve(make, channel, bus, outline(workers, assignment.path)))
     except BusError as error:
         logger.error("%s", error)
         sys.exit(int(ExitCode.CRASHED))
@@ -168,7 +168,11 @@ class Child:
         self._renewal: Renewal | None = None
 
     async def serve(
-        self, make: Callable[[], process.AnyService], channel: socket.socket, bus: Bus | None = None
+        self,
+        make: Callable[[], process.AnyService],
+        channel: socket.socket,
+        bus: Bus | None = None,
+        declared: tuple[str, ...] = (),
     ) -> None:
         """
         Serve until told otherwise.
@@ -177,6 +181,7 @@ class Child:
             make: Makes the service.
             channel: The connected, non-blocking socket to the master.
             bus: What connects it with other processes; ``None`` if nothing does.
+            declared: What the script declares, for other services on the same bus.
 
         Raises:
             BusError: The bus is not there, or refuses us.
@@ -199,7 +204,9 @@ class Child:
         _, self._link = await loop.connect_accepted_socket(lambda: _Link(self), channel)
         has_clients = not isinstance(self._worker, BusinessWorker)
         try:
-            async with process.serving([own], [make], bus=bus, has_clients=has_clients) as served:
+            async with process.serving(
+                [own], [make], bus=bus, has_clients=has_clients, declared=declared
+            ) as served:
                 [service] = served
                 self._service = service
                 self._begin(service)

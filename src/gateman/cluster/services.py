@@ -1,0 +1,42 @@
+"""
+Whether two services meet on one bus, which is seldom meant. Pure.
+
+Each process says what its script declares: the script's name, and for each worker its kind, its
+name and its functions. All processes of one service say the same, on all machines. Two that say
+something else are two services, or parts of one: gateways and business workers may be in scripts
+of their own.
+"""
+
+from collections.abc import Sequence
+
+# Different scripts; each is told of once.
+_MAX_TOLD = 64
+
+Outline = tuple[str, ...]
+"""The script's name, and a line for each of its workers, which begins with its kind."""
+
+
+class Services:
+    """What services there are on the bus, as far as this process was told."""
+
+    __slots__ = ("_known", "_own")
+
+    def __init__(self, own: Outline) -> None:
+        self._own = own
+        self._known: set[Outline] = {own}
+
+    def meet(self, other: Outline) -> bool:
+        """Tell whether this is the first sign of a service that is likely not ours."""
+        if not self._own or not other or other in self._known or len(self._known) > _MAX_TOLD:
+            return False
+        self._known.add(other)
+        return not _kinds(self._own).isdisjoint(_kinds(other))
+
+
+def label(service: Outline) -> str:
+    """Name a service for a log line."""
+    return f"{service[0]} ({'; '.join(service[1:])})"
+
+
+def _kinds(service: Sequence[str]) -> set[str]:
+    return {line.partition(" ")[0] for line in service[1:]}
