@@ -55,6 +55,11 @@ def failure_to_load(pair: Pair, ciphers: str = "DEFAULT") -> str:
     return str(caught.value)
 
 
+def openssl(command: str) -> None:
+    """Run the program."""
+    subprocess.run(["openssl", *command.split()], capture_output=True, check=True, timeout=30)
+
+
 @contextmanager
 def without_privilege() -> Iterator[None]:
     """Be nobody for a moment: root may read everything."""
@@ -335,6 +340,57 @@ def test_a_wrong_passphrase_is_refused(
     assert failure_to_load(pair_of(issued.certificate, issued.key, passphrase)) == (
         f"ssl.local_pk names {issued.key}, whose key the passphrase does not open:"
         " give the right passphrase."
+    )
+
+
+OLD = {
+    "DES-CBC": "rsa -des -traditional",
+    "RC2-CBC": "rsa -rc2 -traditional",
+    "BF-CBC": "rsa -bf -traditional",
+    "PBE-MD5-DES": "pkcs8 -topk8 -v1 PBE-MD5-DES",
+    "PBE-SHA1-DES": "pkcs8 -topk8 -v1 PBE-SHA1-DES",
+    "PBE-SHA1-RC2-40": "pkcs8 -topk8 -v1 PBE-SHA1-RC2-40",
+    "PBE-SHA1-RC4-128": "pkcs8 -topk8 -v1 PBE-SHA1-RC4-128",
+    "DES-CBC of PBES2": "pkcs8 -topk8 -v2 des",
+    "RC2-CBC of PBES2": "pkcs8 -topk8 -v2 rc2",
+}
+
+
+@pytest.mark.parametrize(("name", "command"), OLD.items(), ids=list(OLD))
+def test_an_encryption_that_openssl_no_longer_reads_is_said(
+    authority: Authority, tmp_path: Path, name: str, command: str
+) -> None:
+    """The passphrase may be right; and the command that is named makes a key that is read."""
+    issued = authority.issue(tmp_path, has_rsa_key=True)
+    old, new = tmp_path / "old.key", tmp_path / "new.key"
+    legacy = "-provider legacy -provider default"
+    openssl(f"{command} {legacy} -in {issued.key} -out {old} -passout pass:secret")
+
+    sentence = failure_to_load(pair_of(issued.certificate, old, "secret"))
+
+    assert sentence == (
+        f"ssl.local_pk names {old}, whose key is encrypted with {name.partition(' ')[0]}, which"
+        " OpenSSL 3 no longer reads: convert it with: openssl pkey -provider legacy -provider"
+        " default -in FILE -aes256 -out NEW."
+    )
+    told = sentence.partition("with: openssl ")[2].removesuffix(".")
+    told = told.replace("FILE", str(old)).replace("NEW", str(new))
+    openssl(f"{told} -passin pass:secret -passout pass:secret")
+    load(ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER), pair_of(issued.certificate, new, "secret"))
+
+
+@pytest.mark.parametrize(
+    "command", ["rsa -des3 -traditional", "pkcs8 -topk8 -v1 PBE-SHA1-3DES", "pkcs8 -topk8"]
+)
+def test_other_encryptions_are_read(authority: Authority, tmp_path: Path, command: str) -> None:
+    """With a wrong passphrase it is the passphrase that is wrong."""
+    issued = authority.issue(tmp_path, has_rsa_key=True)
+    key = tmp_path / "encrypted.key"
+    openssl(f"{command} -in {issued.key} -out {key} -passout pass:secret")
+
+    load(ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER), pair_of(issued.certificate, key, "secret"))
+    assert "the passphrase does not open" in failure_to_load(
+        pair_of(issued.certificate, key, "wrong")
     )
 
 

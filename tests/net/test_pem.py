@@ -2,7 +2,7 @@
 
 import pytest
 
-from gateman.net.pem import conversion, has_certificate, slip
+from gateman.net.pem import conversion, has_certificate, old_encryption, slip
 
 CERTIFICATE = b"-----BEGIN CERTIFICATE-----\nAAAA\n-----END CERTIFICATE-----\n"
 
@@ -81,3 +81,23 @@ def test_other_forms_are_told_apart(data: bytes, advice: str) -> None:
 def test_slips_are_found(data: bytes, expected: tuple[str, str] | None) -> None:
     """Of files that were put together by hand, or went through an editor or an environment."""
     assert slip(data) == expected
+
+
+@pytest.mark.parametrize(
+    ("data", "name"),
+    [
+        (b"Proc-Type: 4,ENCRYPTED\nDEK-Info: DES-CBC,F800\n", "DES-CBC"),
+        (b"Proc-Type: 4,ENCRYPTED\r\nDEK-Info: CAST5-CBC,F800\r\n", "CAST5-CBC"),
+        (b"DEK-Info: DES-EDE3-CBC,F800\n", None),
+        (b"DEK-Info: AES-128-CBC,F800\n", None),
+        (b"-----BEGIN ENCRYPTED PRIVATE KEY-----\nMBsGCSqGSIb3\r\nDQEFAzAOBAg=\n", "PBE-MD5-DES"),
+        (b"-----BEGIN ENCRYPTED PRIVATE KEY-----\nMBsGCSqGSIb3DQEFDTAOBAg=\n", None),
+        (b"-----BEGIN ENCRYPTED PRIVATE KEY-----\nA===\n", None),
+        (b"-----BEGIN ENCRYPTED PRIVATE KEY-----\n", None),
+        (b"-----BEGIN PRIVATE KEY-----\n", None),
+        (b"", None),
+    ],
+)
+def test_an_old_encryption_is_recognised(data: bytes, name: str | None) -> None:
+    """In both forms of an encrypted key; OpenSSL's own files are in test_certificate."""
+    assert old_encryption(data) == name

@@ -117,6 +117,45 @@ def test_old_versions_are_noted() -> None:
     assert notes_on(min_proto_version=32) == []
 
 
+@pytest.mark.parametrize(
+    ("options", "is_noted"),
+    [
+        ({"security_level": 0}, True),
+        ({"security_level": 1}, False),
+        ({"ciphers": "DEFAULT:@SECLEVEL=0"}, True),
+        ({"ciphers": "DEFAULT:@SECLEVEL=1"}, False),
+        ({}, False),
+    ],
+)
+def test_the_lowest_security_level_is_noted(options: dict[str, object], *, is_noted: bool) -> None:
+    """In either way to set it."""
+    sentence = (
+        "ssl.security_level 0 lets OpenSSL accept keys and signatures that can be forged, such as"
+        " RSA with 512 bits and MD5"
+    )
+
+    assert notes_on(**options) == [sentence] * is_noted
+
+
+@pytest.mark.parametrize(
+    ("ciphers", "problem"),
+    [
+        ("aNULL", "allows ADH-AES256-GCM-SHA384, which authenticates no server"),
+        ("ALL", "allows ADH-AES256-GCM-SHA384, which authenticates no server"),
+        ("HIGH:aNULL:@SECLEVEL=0", "allows ADH-AES256-GCM-SHA384, which authenticates no server"),
+        ("HIGH:eNULL:!aNULL", "allows ECDHE-ECDSA-NULL-SHA, which encrypts nothing"),
+    ],
+)
+@pytest.mark.parametrize("more", [{}, {"security_level": 0}])
+def test_ciphers_that_protect_nothing_are_refused(
+    issued: Issued, ciphers: str, problem: str, more: dict[str, object]
+) -> None:
+    """Anybody could pose as the server, or read along."""
+    assert refusal_of(issued, ciphers=ciphers, **more) == (
+        f"ssl.ciphers {problem}: add :!aNULL:!eNULL to it."
+    )
+
+
 def test_an_old_version_at_a_level_that_forbids_it_is_refused(issued: Issued) -> None:
     """OpenSSL would accept the setting and then refuse every such client."""
     assert refusal_of(issued, min_proto_version=16) == (

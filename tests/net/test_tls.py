@@ -286,6 +286,8 @@ def test_warnings_are_of_options_and_certificates(authority: Authority, tmp_path
     )
 
     assert contexts.warnings == (
+        "ssl.security_level 0 lets OpenSSL accept keys and signatures that can be forged, such as"
+        " RSA with 512 bits and MD5",
         "ssl.min_proto_version allows TLSv1.1, which RFC 8996 forbids and no browser speaks",
         f"ssl.SNI_server_certs['a.test'].local_cert names {old.certificate}, whose certificate has"
         " expired on 2026-01-01 00:00 UTC, and clients refuse it: renew it",

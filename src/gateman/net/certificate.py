@@ -220,11 +220,22 @@ def _failure(pair: Pair, reason: str, level: int, *, is_encrypted: bool) -> Conf
             "get a new certificate",
         )
     if is_encrypted:
-        return ConfigError(f"{key} the passphrase does not open", "give the right passphrase")
+        return _undecryptable(pair, key)
     return ConfigError(
         f"{pair.option} names {pair.path}, which OpenSSL cannot load with the key in"
         f" {pair.key_path}",
         "look at both with: openssl x509 -noout -in FILE; openssl pkey -noout -in FILE",
+    )
+
+
+def _undecryptable(pair: Pair, key: str) -> ConfigError:
+    cipher = pem.old_encryption(read(pair.key_option, pair.key_path))
+    if cipher is None or ssl.OPENSSL_VERSION_INFO < (3,):
+        return ConfigError(f"{key} the passphrase does not open", "give the right passphrase")
+    return ConfigError(
+        f"{key} is encrypted with {cipher}, which OpenSSL 3 no longer reads",
+        "convert it with: openssl pkey -provider legacy -provider default -in FILE -aes256 -out"
+        " NEW",
     )
 
 

@@ -5,6 +5,7 @@ Source:
     RFC 7468, section 2: each line that begins or ends a block stands alone.
 """
 
+import binascii
 import re
 
 _CERTIFICATE = re.compile(rb"-----BEGIN (?:TRUSTED |X509 )?CERTIFICATE-----")
@@ -16,6 +17,41 @@ _UTF_16 = (b"\xff\xfe", b"\xfe\xff")
 
 # PKCS#12 (RFC 7292, section 4): a sequence, whose first element is the version, 3.
 _PKCS12 = re.compile(rb"\x30(?:[\x00-\x80]|\x81.|\x82..|\x83...)\x02\x01\x03", re.DOTALL)
+
+# RFC 1421, section 4.6.1.3: how OpenSSL wrote keys until 1.0.
+_DEK_INFO = re.compile(rb"^DEK-Info: *([A-Z0-9-]+)", re.MULTILINE)
+_OLD_CIPHERS = (
+    "DES-CBC",
+    "DES-CFB",
+    "DES-OFB",
+    "DES-ECB",
+    "RC2-",
+    "RC4",
+    "BF-",
+    "CAST5-",
+    "IDEA-",
+    "SEED-",
+)
+
+# RFC 5958: the algorithm stands in the first bytes.
+_ENCRYPTED = re.compile(rb"-----BEGIN ENCRYPTED PRIVATE KEY-----\s+([A-Za-z0-9+/\s]{1,300})")
+# Object identifiers: RFC 8018, appendices A and B; RFC 7292, appendix C.
+_OLD_ALGORITHMS = {
+    "06092a864886f70d010501": "PBE-MD2-DES",
+    "06092a864886f70d010503": "PBE-MD5-DES",
+    "06092a864886f70d010504": "PBE-MD2-RC2",
+    "06092a864886f70d010506": "PBE-MD5-RC2",
+    "06092a864886f70d01050a": "PBE-SHA1-DES",
+    "06092a864886f70d01050b": "PBE-SHA1-RC2",
+    "060a2a864886f70d010c0101": "PBE-SHA1-RC4-128",
+    "060a2a864886f70d010c0102": "PBE-SHA1-RC4-40",
+    "060a2a864886f70d010c0105": "PBE-SHA1-RC2-128",
+    "060a2a864886f70d010c0106": "PBE-SHA1-RC2-40",
+    "06052b0e030207": "DES-CBC",
+    "06082a864886f70d0302": "RC2-CBC",
+    "06092b0601040197550102": "BF-CBC",
+    "06092a864886f67d07420a": "CAST5-CBC",
+}
 
 
 def has_certificate(data: bytes) -> bool:
@@ -70,3 +106,31 @@ def slip(data: bytes) -> tuple[str, str] | None:
     if _ESCAPED.search(data):
         return r"where line breaks are written as \n", "make real line breaks of them"
     return None
+
+
+def old_encryption(data: bytes) -> str | None:
+    """
+    Find out whether a key is encrypted in a way that OpenSSL 3 does not read by itself any more.
+
+    Args:
+        data: The file.
+
+    Returns:
+        What the encryption is called; ``None`` if OpenSSL 3 reads it.
+
+    Source:
+        https://docs.openssl.org/3.0/man7/OSSL_PROVIDER-legacy/
+    """
+    found = _DEK_INFO.search(data)
+    if found is not None:
+        name = found[1].decode()
+        return name if name.startswith(_OLD_CIPHERS) else None
+    block = _ENCRYPTED.search(data)
+    if block is None:
+        return None
+    text = b"".join(block[1].split())
+    try:
+        head = binascii.a2b_base64(text[: len(text) // 4 * 4]).hex()
+    except binascii.Error:
+        return None
+    return next((name for oid, name in _OLD_ALGORITHMS.items() if oid in head), None)

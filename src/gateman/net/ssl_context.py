@@ -72,6 +72,11 @@ def notes(options: Options) -> list[str]:
         for name in ("cafile", "capath")
         if options.path(name) and not options.flag("verify_peer")
     ]
+    if options.get("security_level") == 0 or "@SECLEVEL=0" in (options.text("ciphers") or ""):
+        sentences.append(
+            "ssl.security_level 0 lets OpenSSL accept keys and signatures that can be forged, such"
+            " as RSA with 512 bits and MD5"
+        )
     oldest = options.version("min_proto_version", ssl.TLSVersion.TLSv1_2)
     if oldest < ssl.TLSVersion.TLSv1_2:
         sentences.append(
@@ -162,12 +167,26 @@ def _set_ciphers(context: ssl.SSLContext, options: Options) -> None:
             raise options.refusal(
                 "ciphers", "selects no cipher", "see what there is with: openssl ciphers -s -v"
             ) from error
+        _check_ciphers(context, options)
     if is_old and context.security_level > 0:
         raise options.refusal(
             "min_proto_version",
             "allows a version that OpenSSL speaks at security level 0 only",
             "set security_level to 0 too, or leave both out",
         )
+
+
+def _check_ciphers(context: ssl.SSLContext, options: Options) -> None:
+    """Refuse what is TLS in name only; OpenSSL itself would use it at security level 0."""
+    for cipher in context.get_ciphers():
+        is_anonymous = cipher.get("auth") == "auth-null"
+        if is_anonymous or not cipher["strength_bits"]:
+            raise options.refusal(
+                "ciphers",
+                f"allows {cipher['name']}, which"
+                f" {'authenticates no server' if is_anonymous else 'encrypts nothing'}",
+                "add :!aNULL:!eNULL to it",
+            )
 
 
 def _set_alpn_protocols(context: ssl.SSLContext, options: Options) -> None:

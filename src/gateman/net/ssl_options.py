@@ -18,7 +18,7 @@ An option is honoured, or refused with the reason; none is passed over in silenc
 ``min_proto_version``           TLS 1.2; ``"TLSv1.3"``, ``ssl.TLSVersion`` or PHP's number
 ``max_proto_version``           the newest there is
 ``ciphers``                     OpenSSL's list for TLS 1.2 and before; 1.3's suites stay as they are
-``security_level``              OpenSSL's, 0 to 5
+``security_level``              OpenSSL's, 0 to 5; 0 is a warning
 ``alpn_protocols``              ``"http/1.1"``; comma-separated, in the server's order
 ``honor_cipher_order``          True
 ``no_ticket``                   False; True resumes sessions from this process's memory
