@@ -39,7 +39,11 @@ GOOD: list[tuple[str, object, object]] = [
 
 # A value that is not, and how the sentence begins.
 BAD: list[tuple[str, object, str]] = [
-    ("listen", "http://a:1", "'http://a:1': gateman does not speak http: write websocket://"),
+    (
+        "listen",
+        "http://a:1",
+        "'http://a:1' is not the address of a WebSocket service: write websocket://a:1.",
+    ),
     ("listen", "wsss://a:1", "'wsss' is no scheme to listen on: did you mean 'wss'?"),
     ("listen", 8282, "8282 is no address to listen on: write websocket://0.0.0.0:8282."),
     ("count", 0, "count=0 is no number of processes: use 1 or more."),

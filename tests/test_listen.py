@@ -59,7 +59,30 @@ def test_addresses(text: str, expected: ListenAddress, shown: str | None) -> Non
         ),
         *(
             (f"{scheme}://a:1", f"'{scheme}://a:1': gateman does not speak {scheme}: {EXAMPLE}")
-            for scheme in ("http", "https", "tcp", "ssl", "text", "frame", "udp", "unix")
+            for scheme in ("tcp", "text", "frame", "udp")
+        ),
+        *(
+            (
+                f"{scheme}://a:1",
+                f"'{scheme}://a:1' is not the address of a WebSocket service: write wss://a:1 and"
+                " give a certificate, or websocket:// if a proxy in front does the TLS.",
+            )
+            for scheme in ("https", "ssl", "tls")
+        ),
+        (
+            "http://a:1",
+            "'http://a:1' is not the address of a WebSocket service: write websocket://a:1.",
+        ),
+        *(
+            (
+                wrong,
+                f"{wrong!r} is not the address of a WebSocket service:"
+                f" write websocket+unix://{path}.",
+            )
+            for wrong, path in (
+                ("unix:///run/a.sock", "/run/a.sock"),
+                ("unix://a:1", "/run/chat.sock"),
+            )
         ),
         *(
             (f"{scheme}://a:1", f"{scheme!r} is no scheme to listen on: did you mean {right!r}?")

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 
 from gateman.errors import HandshakeError
 from gateman.request import (
-    MissingUpgradeError,
+    LostFieldError,
     Request,
     check_handshake,
     head_end,
@@ -21,7 +21,8 @@ from gateman.request import (
 
 from .support.heads import CHROMIUM, CLIENTS, FIREFOX_OF_2024, KEY
 
-PROXY_HINT = "A proxy in front of this server that does not pass the upgrade on is the usual cause."
+PROXY_HINT = "A proxy in front of this server that does not pass it on is the usual cause."
+HTTP2_HINT = "It came to the proxy over HTTP/2 or 3: open it over HTTP/1.1 (curl: --http1.1)."
 
 HANDSHAKE = {
     "Host": "example.com",
@@ -190,6 +191,8 @@ def test_hosts(host: str) -> None:
         head_of(line="GET /healthz HTTP/1.0"),
         head_of("Host: a", line="HEAD /healthz HTTP/1.0"),
         head_of("Host: a", line="HEAD / HTTP/1.1"),
+        head_of(line="OPTIONS / HTTP/1.0"),
+        head_of("Host: a", line="OPTIONS * HTTP/1.1"),
         head_of("Host: a", "Content-Length: 0"),
         head_of("Host: a", "Content-Length: 000"),
         head_of("Host: a", "Connection: Upgrade, HTTP2-Settings", "Upgrade: h2c"),
@@ -213,7 +216,7 @@ FIELDS = "400: The request head is malformed."
 HOST = "400: An HTTP/1.1 request has exactly one Host field."
 NAME = "400: The Host field names no host."
 BODY = "400: A request to this server has no body."
-METHOD = "405: This server answers GET and HEAD."
+METHOD = "405: This server answers GET, HEAD and OPTIONS."
 VERSION = "505: This server speaks HTTP/1.1."
 
 
@@ -233,7 +236,7 @@ VERSION = "505: This server speaks HTTP/1.1."
         ("PRI * HTTP/2.0", VERSION),
         ("GET / HTTP/1.0\r\nHost: b", HOST),
         *((f"{name} / HTTP/1.1", METHOD) for name in ("POST", "get", "GETS", "BREW", "DESCRIBE")),
-        *((f"{name} HTTP/1.0", METHOD) for name in ("OPTIONS *", "M-SEARCH *", "CONNECT a:1")),
+        *((f"{name} HTTP/1.0", METHOD) for name in ("PUT *", "M-SEARCH *", "CONNECT a:1")),
     ],
 )
 def test_request_lines_that_are_refused(line: str, expected: str) -> None:
@@ -246,7 +249,7 @@ def test_a_method_that_is_not_answered_learns_which_are() -> None:
     with pytest.raises(HandshakeError) as caught:
         parse(head_of("Host: a", line="POST / HTTP/1.1"))
 
-    assert caught.value.headers == {"Allow": "GET, HEAD"}
+    assert caught.value.headers == {"Allow": "GET, HEAD, OPTIONS"}
 
 
 @pytest.mark.parametrize(
@@ -397,6 +400,7 @@ def test_handshakes_that_are_right(changes: dict[str, str]) -> None:
 
 NO_UPGRADE = f"400: The handshake arrived without 'Upgrade: websocket'. {PROXY_HINT}"
 NO_CONNECTION = f"400: The handshake arrived without 'Connection: Upgrade'. {PROXY_HINT}"
+NO_KEY = f"400: The handshake arrived without 'Sec-WebSocket-Key'. {PROXY_HINT}"
 WRONG_VERSION = "426: This server speaks version 13 of the WebSocket protocol."
 WRONG_KEY = "400: Sec-WebSocket-Key must be 16 bytes, base64-encoded, once."
 
@@ -424,9 +428,11 @@ WRONG_KEY = "400: Sec-WebSocket-Key must be 16 bytes, base64-encoded, once."
         ),
         *(
             ({"Sec_WebSocket_Key": value}, WRONG_KEY)
-            for value in (None, "", f"{KEY}|{KEY}", f"{KEY}, {KEY}", KEY[:-1], KEY[4:], "\xff")
+            for value in ("", f"{KEY}|{KEY}", f"{KEY}, {KEY}", KEY[:-1], KEY[4:], "\xff")
         ),
         ({"Sec_WebSocket_Key": "dGhlIHNhbXBsZSBub25jZ-=="}, WRONG_KEY),
+        ({"Sec_WebSocket_Key": None}, NO_KEY),
+        ({"Sec_WebSocket_Key": None, "Sec_WebSocket_Version": None}, NO_KEY),
     ],
 )
 def test_handshakes_that_are_wrong(changes: dict[str, str | None], expected: str) -> None:
@@ -444,12 +450,36 @@ def test_a_refused_handshake_learns_what_would_be_right() -> None:
         check_handshake(handshake_of("HEAD / HTTP/1.1"))
     with pytest.raises(HandshakeError) as version:
         check_handshake(handshake_of(Sec_WebSocket_Version="8"))
-    with pytest.raises(MissingUpgradeError) as upgrade:
+    with pytest.raises(LostFieldError) as upgrade:
         check_handshake(handshake_of(Upgrade=None))
 
     assert method.value.headers == {"Allow": "GET"}
     assert version.value.headers == {"Upgrade": "websocket", "Sec-WebSocket-Version": "13"}
     assert upgrade.value.field == "Upgrade: websocket"
+
+
+@pytest.mark.parametrize(
+    ("via", "is_http2"),
+    [
+        ("HTTP/2.0 nginx", True),
+        ("2.0 gateway", True),
+        ("2 gateway, 1.1 nginx", True),
+        ("HTTP/3.0 nginx", True),
+        ("1.1 gateway, 2.0 nginx", False),
+        ("HTTP/1.1 nginx", False),
+        ("", False),
+        (",", False),
+        ("/", False),
+        (None, False),
+    ],
+)
+def test_a_proxy_tells_whether_a_client_came_over_http2(via: str | None, *, is_http2: bool) -> None:
+    """There, the upgrade is not lost: it never was."""
+    with pytest.raises(LostFieldError) as caught:
+        check_handshake(handshake_of(Upgrade=None, Via=via))
+
+    assert caught.value.is_http2 is is_http2
+    assert caught.value.text.endswith(HTTP2_HINT if is_http2 else PROXY_HINT)
 
 
 # Anything at all.

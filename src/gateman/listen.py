@@ -20,6 +20,17 @@ _SCHEMES = {
     "wss": True,
     "websocket+unix": False,
 }
+# What is written in the place of one of them, and what was meant.
+_MEANT = {
+    "http": "websocket://",
+    "https": "wss://",
+    "ssl": "wss://",
+    "tls": "wss://",
+    "unix": "websocket+unix://",
+}
+_TLS = ("https", "ssl", "tls")
+_WITH_TLS = " and give a certificate, or websocket:// if a proxy in front does the TLS"
+_UNIX_EXAMPLE = "websocket+unix:///run/chat.sock"
 _EXAMPLE = "write websocket://0.0.0.0:8282"
 _MAX_PORT = 65535
 
@@ -64,15 +75,21 @@ class ListenAddress:
         if not separator:
             raise ConfigError(f"{text!r} is no address to listen on", _EXAMPLE)
         if scheme not in _SCHEMES:
-            if scheme in {"http", "https", "tcp", "ssl", "text", "frame", "udp", "unix"}:
+            if scheme in _MEANT:
+                meant = f"{_MEANT[scheme]}{rest}"
+                if scheme == "unix" and not rest.startswith("/"):
+                    meant = _UNIX_EXAMPLE
+                raise ConfigError(
+                    f"{text!r} is not the address of a WebSocket service",
+                    f"write {meant}{_WITH_TLS * (scheme in _TLS)}",
+                )
+            if scheme in {"tcp", "text", "frame", "udp"}:
                 raise ConfigError(f"{text!r}: gateman does not speak {scheme}", _EXAMPLE)
             raise ConfigError.unknown("scheme to listen on", scheme, _SCHEMES)
         is_secure = _SCHEMES[scheme]
         if scheme == "websocket+unix":
             if not rest.startswith("/") or "\0" in rest:
-                raise ConfigError(
-                    f"{text!r} names no absolute path", "write websocket+unix:///run/chat.sock"
-                )
+                raise ConfigError(f"{text!r} names no absolute path", f"write {_UNIX_EXAMPLE}")
             return cls("", 0, rest, is_secure)
         if "/" in rest.rstrip("/") or rest.endswith("//"):
             raise ConfigError(

@@ -19,7 +19,9 @@ from multidict import CIMultiDict, CIMultiDictProxy, MultiDict, MultiDictProxy
 
 from .errors import HandshakeError
 
-_ALLOW = {"Allow": "GET, HEAD"}
+_METHODS = ("GET", "HEAD", "OPTIONS")
+ALLOW = {"Allow": ", ".join(_METHODS)}
+"""What a resource here can be asked for (RFC 9110, section 10.2.1)."""
 
 # RFC 9112, section 3. llhttp takes several spaces, and knows only some methods and versions.
 _REQUEST_LINE = re.compile(rb"([!#$%&'*+.^_`|~0-9A-Za-z-]+) ([!-~]+) HTTP/([0-9]\.[0-9])\r\n")
@@ -44,7 +46,7 @@ class Request:
     What a client asked for before there was a WebSocket.
 
     Attributes:
-        method: ``"GET"`` for every WebSocket; plain requests may be ``"HEAD"``.
+        method: ``"GET"`` for every WebSocket; plain requests may be ``"HEAD"`` or ``"OPTIONS"``.
         target: The request target exactly as sent, such as ``"/chat?room=1"``.
         version: ``"1.0"`` or ``"1.1"``.
     """
@@ -214,7 +216,7 @@ def parse_request(head: bytes, *, max_header_count: int) -> Request:
         max_header_count: The number of header fields above which the answer is 431.
 
     Returns:
-        The request: GET or HEAD, HTTP/1.0 or 1.1, without a body.
+        The request: GET, HEAD or OPTIONS, HTTP/1.0 or 1.1, without a body.
 
     Raises:
         HandshakeError: 400 for a head that breaks RFC 9112 or announces a body, 405 for
@@ -229,9 +231,10 @@ def parse_request(head: bytes, *, max_header_count: int) -> Request:
     method, target, version = (part.decode("ascii") for part in line.groups())
     if version not in {"1.0", "1.1"}:
         raise HandshakeError(505, "This server speaks HTTP/1.1.")
-    if method not in {"GET", "HEAD"}:
-        raise HandshakeError(405, "This server answers GET and HEAD.", _ALLOW)
-    if not _TARGET.fullmatch(target):
+    if method not in _METHODS:
+        raise HandshakeError(405, "This server answers GET, HEAD and OPTIONS.", ALLOW)
+    # RFC 9112, section 3.2.4: OPTIONS may ask about the server as a whole.
+    if not _TARGET.fullmatch(target) and (method, target) != ("OPTIONS", "*"):
         raise HandshakeError(400, "The request target is malformed.")
     try:
         parsed = _parse(head)
@@ -300,15 +303,17 @@ def check_handshake(request: Request) -> str:
         raise HandshakeError(405, "A WebSocket handshake is a GET.", {"Allow": "GET"})
     # Before the version: a proxy that was told nothing sends HTTP/1.0 and no upgrade.
     if not _has_token(request, "Upgrade", "websocket"):
-        raise MissingUpgradeError("Upgrade: websocket")
+        raise LostFieldError("Upgrade: websocket", request)
     if not _has_token(request, "Connection", "upgrade"):
-        raise MissingUpgradeError("Connection: Upgrade")
+        raise LostFieldError("Connection: Upgrade", request)
     if request.version != "1.1":
         raise HandshakeError(
             505,
             "A WebSocket handshake needs HTTP/1.1. A proxy in front of this server that speaks"
             " HTTP/1.0 to it is the usual cause (nginx: proxy_http_version 1.1).",
         )
+    if "Sec-WebSocket-Key" not in request.headers:
+        raise LostFieldError("Sec-WebSocket-Key", request)
     if request.headers.getall("Sec-WebSocket-Version", []) != ["13"]:
         # RFC 6455, section 4.4: the answer names the version that is spoken.
         raise HandshakeError(
@@ -322,21 +327,30 @@ def check_handshake(request: Request) -> str:
     return keys[0]
 
 
-class MissingUpgradeError(HandshakeError):
+class LostFieldError(HandshakeError):
     """
-    A handshake whose upgrade was lost on the way, most often in a proxy.
+    A handshake of which a part was lost on the way, most often in a proxy.
 
     Attributes:
         field: The header field that is missing, such as ``"Upgrade: websocket"``.
+        is_http2: Whether a proxy says that the client came to it over HTTP/2 or 3.
     """
 
-    def __init__(self, field: str) -> None:
-        super().__init__(
-            400,
-            f"The handshake arrived without '{field}'. A proxy in front of this server that does"
-            " not pass the upgrade on is the usual cause.",
-        )
+    def __init__(self, field: str, request: Request) -> None:
         self.field = field
+        self.is_http2 = _has_come_over_http2(request)
+        cause = (
+            "It came to the proxy over HTTP/2 or 3: open it over HTTP/1.1 (curl: --http1.1)."
+            if self.is_http2
+            else "A proxy in front of this server that does not pass it on is the usual cause."
+        )
+        super().__init__(400, f"The handshake arrived without '{field}'. {cause}")
+
+
+def _has_come_over_http2(request: Request) -> bool:
+    # RFC 9110, section 7.6.3: the first proxy says first what it was spoken to.
+    via = next(tokens(request, "Via"), "").split(" ")[0]
+    return via.rpartition("/")[2].startswith(("2", "3"))
 
 
 def _has_token(request: Request, name: str, wanted: str) -> bool:

@@ -10,6 +10,7 @@ import socket
 import sys
 from collections import Counter
 from collections.abc import Callable, Collection, Sequence
+from dataclasses import replace
 from importlib import resources
 from itertools import islice
 from math import ceil
@@ -32,7 +33,7 @@ from .net.handshake import Handshake
 from .net.heartbeat import Heartbeat
 from .net.tls import Contexts
 from .net.traffic import traffic
-from .request import Request
+from .request import ALLOW, Request
 from .settings import Settings
 from .timer import check_function, check_interval, timers
 
@@ -356,6 +357,9 @@ class Service:
 
     def _answer_plain(self, request: Request) -> response.Response:
         path = request.path
+        if request.method == "OPTIONS":
+            # HAProxy's health checks ask so, unless they are told otherwise.
+            return replace(response.health(is_draining=self._is_draining), headers=ALLOW)
         if path == self.settings.health_path:
             return response.health(is_draining=self._is_draining)
         if self._page and path == "/":

@@ -6,7 +6,15 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from gateman.net.admission import TOO_FAST, TOO_MANY, TOO_MANY_FROM_HERE, Admission, Refusal, Ticket
+from gateman.net.admission import (
+    OUT_OF_FILES,
+    TOO_FAST,
+    TOO_MANY,
+    TOO_MANY_FROM_HERE,
+    Admission,
+    Refusal,
+    Ticket,
+)
 from gateman.options import Limits
 
 
@@ -14,7 +22,11 @@ def admission(
     max_connections: int = 1000, *, per_ip: int | None = None, per_second: int | None = None
 ) -> Admission:
     """Counts with these caps and no others."""
-    limits = Limits(max_connections_per_ip=per_ip, max_handshakes_per_second=per_second)
+    limits = Limits(
+        max_connections=max_connections,
+        max_connections_per_ip=per_ip,
+        max_handshakes_per_second=per_second,
+    )
     return Admission(limits, max_connections)
 
 
@@ -45,6 +57,18 @@ def test_as_many_as_allowed_may_stay() -> None:
 
     assert counts.arrive()[1] == TOO_MANY
     assert counts.count == 4
+
+
+def test_a_limit_that_nobody_set_is_not_blamed() -> None:
+    """What the limit on open files leaves room for is raised elsewhere."""
+    counts = Admission(Limits(), 1)
+    arrive(counts)
+    refusal = counts.arrive()[1]
+
+    assert refusal == OUT_OF_FILES
+    assert (refusal.status, refusal.text) == (503, TOO_MANY.text)
+    assert "limits." not in refusal.hint
+    assert "ulimit -n" in refusal.hint
 
 
 def test_a_place_that_is_given_back_is_taken_again() -> None:

@@ -201,6 +201,22 @@ async def test_untrusted_proxy_is_ignored() -> None:
 
 
 @on_loop
+async def test_a_proxy_that_is_not_trusted_is_hinted_at_once() -> None:
+    """Else everybody has its address, and nobody knows why; clients may forge the fields."""
+    async with serve(trusted_proxies=[]) as server:
+        for name in ("X-Real-IP", "Forwarded", "X-Forwarded-For"):
+            await server.open(headers=(f"{name}: 203.0.113.7",))
+        (line,) = server.lines()
+
+        assert server.service.counts["untrusted_forwarding"] == 3
+        assert line == (
+            "worker: a handshake from 127.0.0.1 has X-Real-IP, which is not believed: if that"
+            " address is a proxy of yours, add it to trusted_proxies; if it is a client, leave all"
+            " as it is"
+        )
+
+
+@on_loop
 async def test_contradicting_proxy_is_told_to_the_operator() -> None:
     """Two different clients in one request: neither is believed, one line says so."""
     journal = Journal()

@@ -168,7 +168,9 @@ async def test_header_of_http_mode_and_forwarded_for_agree() -> None:
 
 @both
 @versions
-@pytest.mark.parametrize("ask", ["option httpchk GET /healthz", "option httpchk HEAD /healthz", ""])
+@pytest.mark.parametrize(
+    "ask", ["option httpchk GET /healthz", "option httpchk HEAD /healthz", "option httpchk", ""]
+)
 @on_loop
 async def test_health_check_finds_the_worker_up(send: str, ask: str, *, secure: bool) -> None:
     """Version 2 says LOCAL, version 1 UNKNOWN or HAProxy itself; the check is answered."""
@@ -185,14 +187,13 @@ async def test_health_check_finds_the_worker_up(send: str, ask: str, *, secure: 
         assert server.lines() == []
 
 
+@pytest.mark.parametrize("ask", ["option httpchk GET /healthz", "option httpchk"])
 @on_loop
-async def test_health_check_finds_a_draining_worker_down() -> None:
+async def test_health_check_finds_a_draining_worker_down(ask: str) -> None:
     """HAProxy sends no more clients to a worker that is on its way out."""
     async with serve_counted(**required()) as server:
         await server.service.drain(1001, "", window=1.0)
-        with haproxy(
-            server.port, f"send-proxy-v2 {CHECK}", lines=["option httpchk GET /healthz"]
-        ) as proxy:
+        with haproxy(server.port, f"send-proxy-v2 {CHECK}", lines=[ask]) as proxy:
             assert (await asyncio.to_thread(proxy.verdict)).startswith("DOWN ")
 
 

@@ -25,7 +25,7 @@ MISTAKES = {
     "binary": (b"\x00\x01\x02\xff\r\n\r\n", 400),
     "no HTTP": (b"HELO example.com\r\n\r\n", 400),
     "POST": (request("POST / HTTP/1.1", HOST, "Content-Length: 3") + b"abc", 405),
-    "OPTIONS": (request("OPTIONS * HTTP/1.1", HOST), 405),
+    "PUT": (request("PUT * HTTP/1.1", HOST), 405),
     "HTTP/2 preface": (b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n", 505),
     "HTTP/1.0 handshake": (request("GET / HTTP/1.0", HOST, *UPGRADE, KEY, VERSION), 505),
     "no Host": (request("GET / HTTP/1.1", *UPGRADE, KEY, VERSION), 400),
@@ -53,7 +53,7 @@ MISTAKES = {
     "plain HTTP/1.0": (request("GET / HTTP/1.0"), 426),
 }
 FIELDS = {
-    405: {"allow": "GET, HEAD"},
+    405: {"allow": "GET, HEAD, OPTIONS"},
     426: {"upgrade": "websocket", "sec-websocket-version": "13", "connection": "close, Upgrade"},
 }
 
@@ -72,8 +72,9 @@ async def test_mistake_gets_a_good_answer(head: bytes, status: int, *, secure: b
         assert FIELDS.get(status, {}).items() <= found.headers.items()
         assert found.headers["content-type"] == "text/plain; charset=utf-8"
         assert journal.entries == [("on_connect",), GONE]
-        # Only the last of a proxy's mistakes that can be told from a client's is worth a line.
-        assert len(server.lines()) == (head == MISTAKES["HTTP/1.0 handshake"][0])
+        # What is most often a proxy's mistake is worth a line.
+        of_proxies = [MISTAKES[name][0] for name in ("HTTP/1.0 handshake", "no key")]
+        assert len(server.lines()) == (head in of_proxies)
 
 
 @pytest.mark.parametrize("line", ["Upgrade: websocket", "Connection: Upgrade"])
@@ -90,6 +91,30 @@ async def test_proxy_that_swallows_the_upgrade_is_told_to_the_operator(line: str
         assert f"without '{line}'".encode() in found.body
         (logged,) = server.lines()
         assert "`gateman proxy nginx` and `gateman proxy apache` print" in logged
+
+
+@on_loop
+async def test_fields_that_are_stripped_are_told_to_the_operator() -> None:
+    """A proxy that knows no WebSocket leaves none of its fields: the version is not the matter."""
+    async with serve() as server:
+        found = await server.ask(request("GET / HTTP/1.1", HOST, *UPGRADE))
+        (line,) = server.lines()
+
+    assert found.status == 400
+    assert found.body.startswith(b"The handshake arrived without 'Sec-WebSocket-Key'.")
+    assert "pass all fields on that begin with Sec-WebSocket-" in line
+
+
+@on_loop
+async def test_a_client_that_came_over_http2_is_told_so() -> None:
+    """The proxy is right then, and curl is to be told."""
+    async with serve() as server:
+        found = await server.ask(request("GET / HTTP/1.1", HOST, KEY, VERSION, "Via: 2.0 nginx"))
+        (line,) = server.lines()
+
+    assert found.status == 400
+    assert b"(curl: --http1.1)" in found.body
+    assert line.startswith("worker: a handshake from 127.0.0.1 came to the proxy over HTTP/2 or 3,")
 
 
 @pytest.mark.parametrize(
@@ -213,7 +238,7 @@ async def test_tls_on_a_plain_port_gets_an_alert() -> None:
 
         assert server.service.counts["tls_on_plain_port"] == 3
         (line,) = server.lines()
-        assert line == (
-            "worker: a client spoke TLS (wss:// or https://) to this plain port: give the worker a"
-            " certificate and transport='ssl', or connect with ws://"
+        assert line.startswith(
+            "worker: 127.0.0.1 spoke TLS to this plain port: if that is a proxy, have it speak"
+            " plain HTTP (nginx: proxy_pass http://"
         )

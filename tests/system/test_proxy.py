@@ -428,6 +428,17 @@ def test_a_plain_request_gets_the_workers_answer(front: Front, version: str) -> 
     assert body.startswith("This is a WebSocket service")
 
 
+def test_curl_over_http2_is_told_to_use_http1(front: Front) -> None:
+    """A handshake over HTTP/2 has no upgrade: neither the proxy nor its configuration is wrong."""
+    fields = ["Upgrade: websocket", "Sec-WebSocket-Version: 13"]
+    fields += ["Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ=="]
+    told = [word for field in fields for word in ("-H", field)]
+    spoken, status, body = front.curl("/wss", *told)
+
+    assert (spoken, status) == ("2", "400")
+    assert "It came to the proxy over HTTP/2 or 3: open it over HTTP/1.1 (curl: --http1.1)." in body
+
+
 def test_a_426_names_the_protocol(front: Front) -> None:
     """RFC 9110, section 15.5.22: over HTTP/1.1 the answer has its Upgrade field."""
     answer = front.ask(f"GET /wss HTTP/1.1\r\nHost: {DOMAIN}\r\nConnection: close")

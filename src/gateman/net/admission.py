@@ -6,7 +6,7 @@ evenly over them.
 """
 
 from collections import Counter
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from ..options import Limits
 from .forwarded import rate_key
@@ -43,6 +43,12 @@ TOO_MANY = Refusal(
     30,
     "as many connections are open as limits.max_connections allows: raise it, and the limit on"
     " open files (ulimit -n, LimitNOFILE=) with it",
+)
+OUT_OF_FILES = replace(
+    TOO_MANY,
+    cause="out_of_descriptors",
+    hint="as many connections are open as the limit on open files leaves room for: raise it"
+    " (ulimit -n, LimitNOFILE=)",
 )
 TOO_MANY_FROM_HERE = Refusal(
     "max_connections_per_ip",
@@ -177,7 +183,9 @@ class Admission:
         """
         self.count += 1
         is_full = self.count - self._turned_away > self._max_connections
-        return Ticket(self), TOO_MANY if is_full else None
+        if not is_full:
+            return Ticket(self), None
+        return Ticket(self), OUT_OF_FILES if self._limits.max_connections is None else TOO_MANY
 
     def turn_away(self) -> bool:
         """

@@ -155,7 +155,7 @@ def client_address(
     own = Client(UNIX if ip is None else _normal(ip), port)
     if ip not in trusted:
         return own
-    if not any(name in headers for name in _NAMES):
+    if forwarding_field(headers) is None:
         return own
     lists = (("X-Forwarded-For", _bare_node), ("Forwarded", _forwarded_node))
     walks = [
@@ -174,6 +174,11 @@ def client_address(
         return own
     ports = {answer.port for answer in answers} - {None}
     return Client(answers[0].ip, ports.pop() if len(ports) == 1 else None)
+
+
+def forwarding_field(headers: MultiMapping[str]) -> str | None:
+    """Name a field that tells who the client is; ``None`` if there is none."""
+    return next((name for name in _NAMES if name in headers), None)
 
 
 def forwarded_hosts(headers: MultiMapping[str]) -> Iterator[str]:

@@ -17,7 +17,7 @@ from ..connection import GONE, Connection, Sent, State, discard, join_address
 from ..errors import ConfigError, HandshakeError, Refuse
 from ..findings import Severity
 from ..request import (
-    MissingUpgradeError,
+    LostFieldError,
     Request,
     check_handshake,
     head_end,
@@ -34,7 +34,14 @@ from .arrival import UNEXPECTED_PROXY_HEADER, Visitor
 from .cross_origin import CREDENTIALS, explain, has_credentials, is_cross_origin
 from .door import Door
 from .engine import Engine
-from .forwarded import UNIX, client_address
+from .forwarded import UNIX, client_address, forwarding_field
+from .handshake_findings import (
+    http_1_0,
+    is_private,
+    lost_field,
+    tls_on_plain_port,
+    untrusted_forwarding,
+)
 from .linger import abort, linger
 from .origins import is_allowed
 from .preamble import TLS_ALERT, looks_like_proxy, looks_like_tls
@@ -219,11 +226,8 @@ class Handshake(asyncio.BufferedProtocol):
     def _read_head(self) -> None:
         received = self._received
         if looks_like_tls(received):
-            self._door.wiring.events.noticed(
-                "tls_on_plain_port",
-                "a client spoke TLS (wss:// or https://) to this plain port: give the worker a"
-                " certificate and transport='ssl', or connect with ws://",
-            )
+            finding = tls_on_plain_port(self._peer(), is_proxy=self._is_from_proxy())
+            self._door.wiring.events.noticed("tls_on_plain_port", str(finding))
             self._end(TLS_ALERT)
             return
         if self._visitor.refusal is None and looks_like_proxy(received):
@@ -262,22 +266,14 @@ class Handshake(asyncio.BufferedProtocol):
         try:
             self._key = check_handshake(request)
             self._negotiate(request)
-        except MissingUpgradeError as error:
-            door.wiring.events.noticed(
-                "upgrade_not_passed_on",
-                f"a handshake from {self._connection.peer_ip} arrived without"
-                f" '{error.field}': the proxy in front must pass the upgrade on; `gateman proxy"
-                " nginx` and `gateman proxy apache` print configurations that do",
-            )
+        except LostFieldError as error:
+            finding = lost_field(error, self._connection.peer_ip)
+            door.wiring.events.noticed("upgrade_not_passed_on", str(finding))
             raise
         except HandshakeError as error:
             if error.status == HTTPStatus.HTTP_VERSION_NOT_SUPPORTED:
-                door.wiring.events.noticed(
-                    "upgrade_not_passed_on",
-                    f"a handshake from {self._connection.peer_ip} arrived as HTTP/1.0: the proxy"
-                    " in front must speak HTTP/1.1 (nginx: proxy_http_version 1.1); `gateman"
-                    " proxy nginx` and `gateman proxy apache` print configurations that do",
-                )
+                finding = http_1_0(self._connection.peer_ip)
+                door.wiring.events.noticed("upgrade_not_passed_on", str(finding))
             raise
         if self._admitted(door.admission.shake(door.wiring.loop.time()), request):
             request = self._check_origin(request)
@@ -321,12 +317,23 @@ class Handshake(asyncio.BufferedProtocol):
                 " different clients in X-Real-IP, X-Forwarded-For or Forwarded, so none is"
                 " believed: let the proxy set or remove each of them",
             )
+        field = forwarding_field(request.headers)
+        if field and self._visitor.source is None and ip not in self._door.trusted_proxies:
+            self._hint_at_proxy(connection.peer_ip, field)
         # A trusted proxy's own connections count for no address, but whoever forges a
         # contradiction, to look like the proxy, does.
         is_proxy = client.ip == connection.remote_ip and not client.contradiction
         connection.remote_ip = client.ip
         connection.remote_port = client.port or 0
         return None if is_proxy else self._visitor.ticket.enter(client.ip)
+
+    def _hint_at_proxy(self, peer: str, field: str) -> None:
+        """Say once that a proxy may be missing in ``trusted_proxies``: clients can forge fields."""
+        kind = "private" if is_private(peer) else "public"
+        # A client that forges one shall not use up the hint about a proxy.
+        is_first = self._door.is_first(f"untrusted_forwarding {kind}")
+        line = str(untrusted_forwarding(peer, field)) if is_first else ""
+        self._door.wiring.events.noticed("untrusted_forwarding", line)
 
     def _check_origin(self, request: Request) -> Request:
         """Refuse a page that may not connect; of another, give what the application may see."""
@@ -512,14 +519,25 @@ class Handshake(asyncio.BufferedProtocol):
     def _left_early(self) -> None:
         """Take note of a peer that left without a request."""
         contexts, doubt = self._door.contexts, None
-        if contexts is not None and not self._received and self._visitor.refusal is None:
+        # Health checks of proxies leave like this, too.
+        is_client = not self._received and self._visitor.refusal is None
+        if contexts is not None and is_client and not self._is_from_proxy():
             # OkHttp and Node look at a certificate only when TLS is done.
             doubt = contexts.doubt(self._visitor.server_name, now=time.time())
         cause, line = left_after_certificate(doubt)
-        if doubt is not None and doubt.severity is Severity.NOTE and not self._door.is_first(cause):
-            # Its authority may well be trusted: health checks of proxies leave like this, too.
+        is_guess = doubt is not None and doubt.severity is Severity.NOTE
+        if is_guess and not self._door.is_first(cause):
+            # Its authority may well be trusted.
             line = ""
         self._door.wiring.events.noticed(cause, line)
+
+    def _peer(self) -> str:
+        return client_of(self._transport.get_extra_info("peername"))[0]
+
+    def _is_from_proxy(self) -> bool:
+        """Tell whether the peer may be a proxy: its word on clients is believed."""
+        peer = self._peer()
+        return (None if peer == UNIX else peer) in self._door.trusted_proxies
 
     def _open_connection(self) -> Connection:
         if self._connection is None:
