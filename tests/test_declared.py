@@ -161,6 +161,28 @@ def test_who_is_imported_past_gateman_cannot_run() -> None:
         Early.run_all()
 
 
+def test_a_second_decorator_is_a_mistake() -> None:
+    """One of two functions would never run; to replace one, an assignment says so."""
+    made = Worker("websocket://127.0.0.1:0")
+
+    def first(_worker: Worker) -> None:
+        """Be called."""
+
+    def second(_worker: Worker) -> None:
+        """Be called in its place."""
+
+    made.on_worker_start(first)
+    made.on_worker_start(first)
+    with pytest.raises(ConfigError) as caught:
+        made.on_worker_start(second)
+    assert str(caught.value) == (
+        "on_worker_start is declared already: first would not be called any more: call both from"
+        " one function, or write worker.on_worker_start = … to replace it."
+    )
+    made.on_worker_start = second
+    assert made.callbacks == {"on_worker_start": second}
+
+
 @on_loop
 async def test_schedule_becomes_timers() -> None:
     """In the process that serves it, not in the one that declares it."""

@@ -2,7 +2,7 @@
 
 from collections import ChainMap
 from collections.abc import Mapping
-from dataclasses import FrozenInstanceError, asdict, fields
+from dataclasses import asdict, fields
 from types import MappingProxyType, NoneType
 from typing import get_args, get_type_hints
 
@@ -32,13 +32,18 @@ def test_every_option_says_what_it_counts_and_why(kind: type[Limits | Timeouts])
 
 @BOTH
 def test_options_are_small_and_fixed(kind: type[Limits | Timeouts]) -> None:
-    """They are read for every message, and what was checked stays as it is."""
+    """They are read for every message, and what was checked stays as it is; it says so."""
     options = kind()
-    name = fields(kind)[0].name
+    name, owner = fields(kind)[0].name, kind.__name__.lower()
 
     assert not hasattr(options, "__dict__")
-    with pytest.raises(FrozenInstanceError):
+    with pytest.raises(ConfigError) as caught:
         setattr(options, name, 1)
+    assert str(caught.value) == (
+        f"{owner}.{name} cannot be changed by itself: write worker.{owner} = {{'{name}': 1}}."
+    )
+    with pytest.raises(ConfigError, match=f"'nonsense' is no option of {owner}: "):
+        setattr(options, "nonsense", 1)  # noqa: B010 - no type checker is to know it
 
 
 def test_defaults_where_nothing_is_said() -> None:

@@ -163,7 +163,6 @@ def test_scheme_of_tls_with_the_transport_of_none() -> None:
     ("context", "sentence"),
     [
         ({"tls": {}}, "'tls' is no part of a worker's context: there are ssl."),
-        ("server.pem", "context='server.pem' is no mapping: write {'ssl': {'local_cert': …}}."),
         ({"ssl": "server.pem"}, "ssl is no mapping of options but of type str"),
         (
             {"ssl": {"local_crt": "a"}},
@@ -174,18 +173,6 @@ def test_scheme_of_tls_with_the_transport_of_none() -> None:
 def test_context_that_is_none(context: Any, sentence: str) -> None:
     """Of PHP's contexts there is ``ssl``, and its options are named as there."""
     assert refusal(worker("wss://127.0.0.1:0", context)).startswith(sentence)
-
-
-@pytest.mark.parametrize(
-    ("proxies", "sentence"),
-    [
-        (["10.0.0.0/8", "nginx"], "'nginx' in trusted_proxies"),
-        ("127.0.0.1", "trusted_proxies='127.0.0.1' is no list"),
-    ],
-)
-def test_proxies_that_are_none(proxies: Any, sentence: str) -> None:
-    """Addresses and networks, in a list."""
-    assert refusal(worker(trusted_proxies=proxies)).startswith(sentence)
 
 
 # As programs.

@@ -11,19 +11,55 @@ from .net.response import is_token
 from .options import Limits, SlowConsumer, Timeouts
 from .websocket.deflate import Deflate
 
-_TRANSPORTS = ("tcp", "ssl")
+# Processes of one worker: more than any machine has cores for.
+_MAX_COUNT = 1024
+
+# Exact as a float, and far below what overflows.
+_MAX_NUMBER = 1 << 53
+
+# Of a user and a group; -1 means "unchanged" to the system.
+_MAX_ACCOUNT = (1 << 32) - 2
+
+# What ends the path in a request's target.
+_BEYOND_PATH = frozenset(" ?#")
+
+# Characters: of what stands in each line of the log, in tables and in the names of processes.
+_MAX_NAME_SIZE = 64
 
 
 def _count(value: object) -> int:
     if not isinstance(value, int) or isinstance(value, bool) or value < 1:
         raise ConfigError(f"count={value!r} is no number of processes", "use 1 or more")
+    if value > _MAX_COUNT:
+        raise ConfigError("count is more processes than can be", f"use {_MAX_COUNT} or less")
     return value
 
 
-def _transport(value: object) -> str:
-    if value not in _TRANSPORTS:
-        raise ConfigError.unknown("transport", value, _TRANSPORTS)
-    return str(value)
+def _name(value: object) -> str:
+    if not isinstance(value, str) or not value.strip() or not value.isprintable():
+        raise ConfigError(
+            f"name={value!r} is not a name", "write a short text, such as name='chat'"
+        )
+    if len(value) > _MAX_NAME_SIZE:
+        raise ConfigError("name is too long", f"use {_MAX_NAME_SIZE} characters or less")
+    return value
+
+
+def _context(value: object) -> Mapping[str, Any] | None:
+    if value is not None and not isinstance(value, Mapping):
+        raise ConfigError(f"context={value!r} is no mapping", "write {'ssl': {'local_cert': …}}")
+    return value
+
+
+def _trusted_proxies(value: Iterable[str] | None) -> list[str] | None:
+    if value is None:
+        return None
+    # Imported here: only who names proxies needs it in the master.
+    from .net.forwarded import TrustedProxies
+
+    proxies = value if isinstance(value, str) else _strings("trusted_proxies", value)
+    TrustedProxies(proxies)
+    return list(proxies)
 
 
 def _listen(value: object) -> str:
@@ -74,7 +110,7 @@ def subprotocols(value: Iterable[str]) -> tuple[str, ...]:
 
 def _strings(name: str, value: Iterable[str]) -> list[str]:
     """Read a list of texts; one text alone would be a list of its letters."""
-    if isinstance(value, str) or not isinstance(value, Iterable):
+    if isinstance(value, (str, bytes, Mapping)) or not isinstance(value, Iterable):
         raise ConfigError(f"{name}={value!r} is no list", f"write {name}=['…']")
     strings = list(value)
     for string in strings:
@@ -84,15 +120,21 @@ def _strings(name: str, value: Iterable[str]) -> list[str]:
 
 
 def _path(value: object) -> str | None:
-    if value is not None and not (isinstance(value, str) and value.startswith("/")):
+    if value is None:
+        return None
+    if not (isinstance(value, str) and value.startswith("/")):
         raise ConfigError(f"health_path={value!r} is no path", "begin it with '/'")
+    if not value.isascii() or not value.isprintable() or not _BEYOND_PATH.isdisjoint(value):
+        raise ConfigError(
+            f"health_path={value!r} can be no request's path", "leave out spaces, '?' and '#'"
+        )
     return value
 
 
 def _slow_consumer(value: object) -> SlowConsumer:
     try:
         return SlowConsumer(value)
-    except ValueError:
+    except (ValueError, TypeError):
         names = [policy.value for policy in SlowConsumer]
         raise ConfigError.unknown("policy for slow consumers", value, names) from None
 
@@ -114,16 +156,15 @@ def _yes_or_no(name: str) -> Callable[[object], bool]:
     return check
 
 
-def _without_business(value: object) -> str:
-    if value not in {"wait", "refuse"}:
-        raise ConfigError.unknown("without_business", value, ["refuse", "wait"])
-    return str(value)
+def _one_of(name: str, *choices: str) -> Callable[[object], str]:
+    """Make the check of an option that is one of some words."""
 
+    def check(value: object) -> str:
+        if not isinstance(value, str) or value not in choices:
+            raise ConfigError.unknown(name, value, choices)
+        return value
 
-def _proxy_protocol(value: object) -> str:
-    if value not in {"off", "required"}:
-        raise ConfigError.unknown("proxy_protocol", value, ["off", "required"])
-    return str(value)
+    return check
 
 
 def _number(name: str, unit: str, *, is_whole: bool = True) -> Callable[[object], Any]:
@@ -138,6 +179,8 @@ def _number(name: str, unit: str, *, is_whole: bool = True) -> Callable[[object]
                 f"{name}={value!r} is no {'whole ' if is_whole else ''}positive number",
                 f"give it in {unit}, or leave it out",
             )
+        if value > _MAX_NUMBER:
+            raise ConfigError(f"{name} is more than it can be", f"give it in {unit}")
         return value
 
     return check
@@ -158,7 +201,11 @@ def _account(name: str) -> Callable[[object], Any]:
     """Make the check of a user's or group's name or number; whether it exists is seen later."""
 
     def check(value: object) -> Any:
-        if value is None or (isinstance(value, (str, int)) and value != "" and value is not True):
+        if value is None:
+            return value
+        if isinstance(value, str) and value and value.isprintable():
+            return value
+        if isinstance(value, int) and not isinstance(value, bool) and 0 <= value <= _MAX_ACCOUNT:
             return value
         raise ConfigError(f"{name}={value!r} is no name of a {name}", f"write {name}='www-data'")
 
@@ -200,18 +247,23 @@ def make_bus(value: str | Mapping[str, Any]) -> Bus:
 
 CHECKS: dict[str, Callable[[Any], Any]] = {
     "listen": _listen,
+    "context": _context,
+    "name": _name,
     "count": _count,
-    "transport": _transport,
+    "transport": _one_of("transport", "ssl", "tcp"),
     "limits": Limits.of,
     "timeouts": Timeouts.of,
+    "trusted_proxies": _trusted_proxies,
     "allowed_origins": origins,
     "subprotocols": subprotocols,
     "health_path": _path,
     "slow_consumer": _slow_consumer,
     "compression": _compression,
-    "proxy_protocol": _proxy_protocol,
+    "test_page": _yes_or_no("test_page"),
+    "proxy_protocol": _one_of("proxy_protocol", "off", "required"),
+    "restart_stalled": _yes_or_no("restart_stalled"),
     "reloadable": _yes_or_no("reloadable"),
-    "without_business": _without_business,
+    "without_business": _one_of("without_business", "refuse", "wait"),
     "drain_window": _given(_number("drain_window", "seconds", is_whole=False), "drain_window"),
     "max_crashes": _given(_number("max_crashes", "crashes"), "max_crashes"),
     "max_messages": _number("max_messages", "messages"),

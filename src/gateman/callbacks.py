@@ -60,7 +60,7 @@ def check(
         )
     if inspect.isgeneratorfunction(function) or inspect.isasyncgenfunction(function):
         raise ConfigError(
-            f"{name} would never run: {_label(function)} is a generator",
+            f"{name} would never run: {label(function)} is a generator",
             "take the yield out of it",
         )
     try:
@@ -71,7 +71,7 @@ def check(
         signature.bind(*parameters)
     except TypeError:
         raise ConfigError(
-            f"{name} is called with ({wanted}), but {_label(function)} takes {signature}",
+            f"{name} is called with ({wanted}), but {label(function)} takes {signature}",
             f"let it take ({wanted})",
         ) from None
 
@@ -122,7 +122,7 @@ def wrong_result(name: str, result: object, *, decides: bool) -> ConfigError | N
     )
 
 
-def _label(function: object) -> str:
+def label(function: object) -> str:
     """Name a function as a user would; a callable object by its type."""
     name = getattr(function, "__qualname__", type(function).__qualname__)
     short = str(name).rpartition("<locals>.")[2]

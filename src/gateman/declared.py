@@ -11,7 +11,7 @@ from collections.abc import Set as AbstractSet
 from typing import TYPE_CHECKING, Any, ClassVar, Generic, TypeVar, overload
 
 from . import attributes
-from .callbacks import check
+from .callbacks import check, label
 from .errors import ConfigError
 from .options import Timeouts
 from .timer import check_function, check_interval, timers
@@ -34,6 +34,12 @@ class _Registrar(Generic[S]):
             # With parentheses; Python's own words would not say what to write.
             raise ConfigError(
                 f"{self._name} was given no function", f"write @worker.{self._name} without ()"
+            )
+        known = self._worker.callbacks.get(self._name)
+        if known is not None and known is not function:
+            raise ConfigError(
+                f"{self._name} is declared already: {label(known)} would not be called any more",
+                f"call both from one function, or write worker.{self._name} = … to replace it",
             )
         self._worker.declare(self._name, function)
         return function

@@ -7,12 +7,19 @@ only where the field's type allows it.
 """
 
 import math
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, fields
 from enum import Enum
-from typing import Any, Self
+from typing import Any, NoReturn, Self, TypeVar
 
 from .errors import ConfigError
+
+# What is more is a mistake, and somewhere below an overflow: of the kernel's timers, which count
+# milliseconds in 31 bits, and of sizes in C.
+_MAX_SECONDS = 1_000_000
+_MAX_COUNT = 1 << 53
+
+C = TypeVar("C", bound=type)
 
 
 def option(default: Any, unit: str, reason: str) -> Any:
@@ -28,6 +35,68 @@ def option(default: Any, unit: str, reason: str) -> Any:
         The dataclass field.
     """
     return field(default=default, metadata={"unit": unit, "reason": reason})
+
+
+def fixed(owner: str, assignment: str) -> Callable[[C], C]:
+    """
+    Let instances of a frozen class say what to write in place of changing one of their options.
+
+    Args:
+        owner: How a sentence calls an instance, such as ``"limits"``.
+        assignment: What to write, with ``{name}`` and ``{value}`` for the option and its value.
+
+    Returns:
+        The decorator.
+    """
+
+    def decorate(kind: C) -> C:
+        def refuse(_self: object, name: str, value: object) -> NoReturn:
+            known = {declared.name for declared in fields(kind)}
+            if name not in known:
+                raise ConfigError.unknown(f"option of {owner}", name, known)
+            raise ConfigError(
+                f"{owner}.{name} cannot be changed by itself",
+                f"write {assignment.format(name=name, value=repr(value))}",
+            )
+
+        kind.__setattr__ = refuse  # type: ignore[assignment, method-assign]
+        return kind
+
+    return decorate
+
+
+def is_positive(value: object, most: float) -> bool:
+    """
+    Tell whether something is a number above 0.
+
+    Args:
+        value: What a user wrote.
+        most: The highest that is taken.
+
+    Returns:
+        Whether it is one; neither a bool nor what is not a number is.
+    """
+    is_number = isinstance(value, (int, float)) and not isinstance(value, bool)
+    return is_number and 0 < value <= most  # type: ignore[operator]
+
+
+def is_path(value: object) -> bool:
+    """
+    Tell whether a file may have such a path.
+
+    Args:
+        value: What a user wrote.
+
+    Returns:
+        Whether it is a path that can be given to the system.
+    """
+    if not isinstance(value, str) and not hasattr(type(value), "__fspath__"):
+        return False
+    try:
+        encoded = str(value).encode("utf-8", "surrogateescape")
+        return bool(encoded) and b"\0" not in encoded
+    except UnicodeEncodeError:
+        return False
 
 
 class _Numbers:
@@ -78,6 +147,12 @@ class _Numbers:
                     f"{kind}.{declared.name}={value!r} is no positive number",
                     f"give it in {declared.metadata['unit']}",
                 )
+            unit = declared.metadata["unit"]
+            highest = _MAX_SECONDS if unit == "seconds" else _MAX_COUNT
+            if value > highest:
+                raise ConfigError(
+                    f"{kind}.{declared.name} is more than it can be", f"use {highest} or less"
+                )
             if "int" in str(declared.type) and not isinstance(value, int):
                 raise ConfigError(
                     f"{kind}.{declared.name}={value!r} is no whole number",
@@ -85,6 +160,7 @@ class _Numbers:
                 )
 
 
+@fixed("limits", "worker.limits = {{'{name}': {value}}}")
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Limits(_Numbers):
     """What one peer, and all of them, may make a process hold."""
@@ -146,6 +222,7 @@ class Limits(_Numbers):
     )
 
 
+@fixed("timeouts", "worker.timeouts = {{'{name}': {value}}}")
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Timeouts(_Numbers):
     """How long anything may take; every wait has a deadline."""

@@ -9,12 +9,12 @@ Neither asyncio nor logging is loaded until a timer begins: the master can do wi
 """
 
 import inspect
-import math
 import os
 from collections.abc import Awaitable, Callable
 from typing import TYPE_CHECKING, Any
 
 from .errors import ConfigError
+from .options import is_positive
 
 if TYPE_CHECKING:
     import asyncio
@@ -23,6 +23,9 @@ if TYPE_CHECKING:
 
 # What the end of the process allows a function for its own end, once it was cancelled.
 _LAST_SECONDS = 1.0
+
+# An interval of 300 years overflows nothing.
+_MAX_SECONDS = 1e10
 
 
 class Timer:
@@ -376,8 +379,7 @@ def check_interval(seconds: object) -> None:
     Raises:
         ConfigError: It is no positive number.
     """
-    is_number = isinstance(seconds, (int, float)) and not isinstance(seconds, bool)
-    if not (is_number and 0 < seconds < math.inf):  # type: ignore[operator]
+    if not is_positive(seconds, _MAX_SECONDS):
         raise ConfigError(
             f"a timer of {seconds!r} seconds would never run", "give it a positive number"
         )

@@ -9,6 +9,7 @@ from collections.abc import Callable
 from typing import Any
 
 from ..errors import ConfigError
+from ..options import is_path, is_positive
 from .base import Bus, Cause, Gap, Receive
 from .subjects import Subject, subject
 
@@ -18,6 +19,9 @@ _REMEDY = (
     "write memory://, local:///path/to/socket, nats://host:4222?name=chat or"
     " tls://host:4222?name=chat"
 )
+
+# Exact as a float, and far below what overflows.
+_MAX_NUMBER = 1 << 53
 
 
 def open_bus(url: str, /, **options: object) -> Bus:
@@ -36,6 +40,8 @@ def open_bus(url: str, /, **options: object) -> Bus:
     Raises:
         ConfigError: No such bus, or no such option.
     """
+    if not isinstance(url, str):
+        raise ConfigError(f"the bus's URL is not a text but a {type(url).__name__}", _REMEDY)
     scheme, _, rest = url.partition("://")
     match scheme:
         case "memory":
@@ -56,12 +62,27 @@ def open_bus(url: str, /, **options: object) -> Bus:
 
 def _known(kind: Callable[..., Bus], options: dict[str, Any]) -> dict[str, Any]:
     """Refuse what a kind of bus does not take."""
-    known = [
-        one.name
+    known = {
+        one.name: one.default
         for one in inspect.signature(kind).parameters.values()
         if one.kind is one.KEYWORD_ONLY
-    ]
-    for name in options:
+    }
+    for name, value in options.items():
         if name not in known:
             raise ConfigError.unknown("option of this bus", name, known)
+        wanted = _wanted(known[name], value)
+        # The value may be a secret.
+        if wanted and not (name == "broker" and kind.__name__ == "MemoryBus"):
+            raise ConfigError(f"the bus's {name} cannot be a {type(value).__name__}", wanted)
     return options
+
+
+def _wanted(default: object, value: object) -> str:
+    """Tell what an option of a bus has to be, by its default; empty if the value is that."""
+    if isinstance(default, str):
+        return "" if isinstance(value, str) else "write a text"
+    if default is None:
+        return "" if value is None or is_path(value) else "write the path of a file"
+    if not is_positive(value, _MAX_NUMBER):
+        return "write a positive number"
+    return "" if isinstance(value, int) or isinstance(default, float) else "write a whole number"

@@ -17,13 +17,13 @@ Whatever does not arrive is in :attr:`Hub.counts`, by its cause.
 
 from collections import Counter
 from collections.abc import Callable, Iterable
-from math import inf
 from types import TracebackType
 from typing import Any, Final, Self, TypeVar
 
 from ..bus import Bus, Gap, open_bus
 from ..connection import LOGGED_IN_ELSEWHERE
 from ..errors import ConfigError, HubError
+from ..options import is_positive
 from ..websocket.close import check_close
 from ..websocket.encoding import as_payload
 from .asking import Asking
@@ -53,6 +53,9 @@ Names = str | Iterable[str]
 """One name, or several."""
 
 N = TypeVar("N", bound=str)
+
+# Of an answer; a mistake beyond.
+_MAX_SECONDS = 1_000_000
 
 
 class Hub(Asking):
@@ -191,6 +194,8 @@ class Hub(Asking):
 
     @on_gap.setter
     def on_gap(self, function: Callable[[Gap], object] | None) -> None:
+        if function is not None and not callable(function):
+            raise ConfigError(f"on_gap={function!r} is not a function", "give it one of (gap)")
         self._on_gap = function
         if self._station is not None:
             self._station.on_gap = function
@@ -202,7 +207,7 @@ class Hub(Asking):
 
     @answer_timeout.setter
     def answer_timeout(self, seconds: float) -> None:
-        if not 0 < seconds < inf:
+        if not is_positive(seconds, _MAX_SECONDS):
             raise ConfigError(f"answer_timeout={seconds!r} cannot work", "give it in seconds")
         self._answer_timeout = seconds
         if self._station is not None:

@@ -93,7 +93,7 @@ class TrustedProxies:
 
     __slots__ = ("_is_known", "_networks", "_trust_unix")
 
-    def __init__(self, cidrs: Iterable[str] = DEFAULT) -> None:
+    def __init__(self, cidrs: Iterable[str] | object = DEFAULT) -> None:
         """
         Read what a user wrote.
 
@@ -105,9 +105,10 @@ class TrustedProxies:
         Raises:
             ConfigError: One of them is neither, or has bits set beyond its prefix.
         """
-        if isinstance(cidrs, str):
+        if isinstance(cidrs, str) or not isinstance(cidrs, Iterable):
+            example = cidrs if isinstance(cidrs, str) else "10.0.0.0/8"
             raise ConfigError(
-                f"trusted_proxies={cidrs!r} is no list", f"write trusted_proxies=[{cidrs!r}]"
+                f"trusted_proxies={cidrs!r} is no list", f"write trusted_proxies=[{example!r}]"
             )
         entries = list(cidrs)
         self._trust_unix = UNIX in entries

@@ -42,6 +42,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from ..errors import ConfigError
+from ..options import is_path
 from .certificate import Pair
 
 _PAIR = ("local_cert", "local_pk", "passphrase")
@@ -142,6 +143,10 @@ class Options:
         for name, (truth, reason) in _FIXED.items():
             if options.flag(name, default=truth) is not truth:
                 raise options.refusal(name, f"cannot be {not truth}", f"leave it out, as {reason}")
+        options.flag("SNI_enabled")
+        for name in ("reneg_limit", "reneg_window"):
+            if not isinstance(options.get(name) or 0, int):
+                raise options.refusal(name, "is not a number", "leave it out: none is allowed")
         for name, (reason, remedy) in _REFUSED.items():
             if options.get(name) is not None:
                 raise options.refusal(name, f"cannot be honoured, as {reason}", remedy)
@@ -200,9 +205,9 @@ class Options:
         value = self._values.get(name)
         if value is None:
             return None
-        if not isinstance(value, (str, os.PathLike)) or not str(value):
+        if not is_path(value):
             raise self.refusal(name, "is no path", "write a file's path between quotes")
-        return self.folder / Path(value)
+        return self.folder / Path(str(value))
 
     def version(self, name: str, default: ssl.TLSVersion) -> ssl.TLSVersion:
         """Read an option that is a version of TLS."""

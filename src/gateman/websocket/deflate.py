@@ -15,7 +15,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from ..errors import ConfigError, ProtocolError
-from ..options import option
+from ..options import fixed, option
 from .close import CloseCode
 from .extensions import parse_extensions
 
@@ -39,6 +39,7 @@ _MAX_EXPANSION = 2
 _EXPANSION_FREE_SIZE = 1024  # bytes
 
 
+@fixed("compression", "worker.compression = Deflate({name}={value})")
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Deflate:
     """
