@@ -169,7 +169,9 @@ class Service:
 
     async def drain(self, code: int, reason: str, *, window: float) -> None:
         """
-        Accept no more, answer health checks with 503, and close the connections bit by bit.
+        Answer health checks with 503, refuse handshakes, and close the connections bit by bit.
+
+        It goes on accepting where it does, for those checks.
 
         Args:
             code: The close code for everybody.
@@ -183,8 +185,7 @@ class Service:
         """
         begun_at = self._loop.time()
         longest = max(window, self.settings.timeouts.handshake)
-        self._is_draining = True
-        self.accept([])
+        self._is_draining = self._admission.is_draining = True
         closed = 0
         while self._is_visited():
             elapsed = self._loop.time() - begun_at
@@ -201,11 +202,11 @@ class Service:
                 await asyncio.sleep(_DRAIN_STEP)
 
     def _is_visited(self) -> bool:
-        return bool(self._present) or self._is_arriving()
+        return any(not _is_late(one) for one in self._present) or self._is_arriving()
 
     def _is_arriving(self) -> bool:
-        return any(one.arriving_count for one in self._acceptors.values()) or any(
-            one.state is State.CONNECTING for one in self._present
+        return any(one.early_count for one in self._acceptors.values()) or any(
+            one.state is State.CONNECTING and not _is_late(one) for one in self._present
         )
 
     async def stop(self, code: int, reason: str) -> None:
@@ -426,6 +427,12 @@ class Service:
     def __str__(self) -> str:
         """Name it for a log line."""
         return self.settings.name
+
+
+def _is_late(connection: Connection) -> bool:
+    """Tell whether it arrived during the drain: it is a health check's, or is being refused."""
+    ticket = connection._ticket  # noqa: SLF001 - given by the handshake
+    return ticket is not None and ticket.is_late
 
 
 def _message_count(connection: Connection) -> int:

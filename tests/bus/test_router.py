@@ -239,6 +239,7 @@ def process(*arguments: str, pass_fds: tuple[int, ...] = ()) -> Iterator[subproc
     """Run a router as a program."""
     child = subprocess.Popen(
         [sys.executable, "-m", "gateman.bus.router", *arguments],
+        stdin=subprocess.PIPE,
         stderr=subprocess.PIPE,
         pass_fds=pass_fds,
     )
@@ -281,10 +282,10 @@ async def test_it_takes_a_socket_that_it_inherits(tmp_path: Path) -> None:
         waiting = asyncio.ensure_future(Client.connect(path))
         with process("--fd", str(fd), pass_fds=(fd,)) as second:
             client = await waiting
-            second.send_signal(signal.SIGINT)
+            for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGQUIT):
+                second.send_signal(number)
             said = await client.settle()
-            second.send_signal(signal.SIGTERM)
-            second.wait(PROCESS_TIMEOUT)
+            second.communicate(b"\n", PROCESS_TIMEOUT)
             client.close()
         exists = path.exists()
 
@@ -292,12 +293,12 @@ async def test_it_takes_a_socket_that_it_inherits(tmp_path: Path) -> None:
 
 
 def test_it_ends_with_the_process_that_started_it(tmp_path: Path) -> None:
-    """A parent that was killed leaves no router behind."""
+    """A parent that was killed leaves no router behind, when its processes have ended, too."""
     path = tmp_path / "bus.sock"
     script = (
-        "import os, subprocess, sys\n"
+        "import subprocess, sys\n"
         "child = subprocess.Popen([sys.executable, '-m', 'gateman.bus.router', '--fd',"
-        " sys.argv[1]], pass_fds=[int(sys.argv[1])])\n"
+        " sys.argv[1], '--patience', '60'], stdin=subprocess.PIPE, pass_fds=[int(sys.argv[1])])\n"
         "print(child.pid, flush=True)\n"
         "sys.stdin.read()\n"
     )
@@ -312,8 +313,16 @@ def test_it_ends_with_the_process_that_started_it(tmp_path: Path) -> None:
         assert parent.stdout is not None
         pid = int(parent.stdout.readline())
     asyncio.run(asyncio.wait_for(answered(path), PROCESS_TIMEOUT))
-    parent.kill()
-    parent.communicate()
+    with socket.socket(socket.AF_UNIX) as client:
+        client.settimeout(PROCESS_TIMEOUT)
+        client.connect(str(path))
+        assert client.recv(4096) == HELLO
+        parent.kill()
+        parent.communicate()
+        client.sendall(WIRE.ping)
+        said = b""
+        while not said.endswith(frame(Kind.PONG)):
+            said += client.recv(4096)
 
     async def gone() -> None:
         await eventually(lambda: not _is_alive(pid), within=PROCESS_TIMEOUT)

@@ -23,6 +23,7 @@ from gateman.master.channel import (
     Ready,
     Report,
     Reported,
+    Signalled,
     Stop,
     decode,
     from_master,
@@ -79,6 +80,7 @@ def test_a_message_is_one_line() -> None:
     [
         Ready(Policy(name="chat", count=2, max_memory=1)),
         Beat(REPORT),
+        Signalled(is_graceful=True),
         Reported(1, REPORT),
         Listed(2, [CONNECTION], 7),
     ],
@@ -89,7 +91,8 @@ def test_what_a_process_says_is_understood(message: FromProcess) -> None:
 
 
 @pytest.mark.parametrize(
-    "message", [Accept([0, 1]), Drain(), Stop(), AskReport(3), AskConnections(4, 1000)]
+    "message",
+    [Accept([0, 1]), Drain(keeps_accepting=True), Stop(), AskReport(3), AskConnections(4, 1000)],
 )
 def test_what_the_master_says_is_understood(message: FromMaster) -> None:
     """It arrives as it was."""

@@ -129,7 +129,7 @@ def test_what_is_due_depends_on_where_a_process_is_in_its_life() -> None:
 
     assert instants == [
         [None, None, 60.0],
-        [None, None, 30.0, SILENCE],
-        [None, None, 30.0],
+        [None, None, 30.0, None, SILENCE],
+        [None, None, 30.0, None],
         [7.0, 40.0],
     ]

@@ -19,6 +19,7 @@ from gateman.master.events import (
     Policy,
     Ready,
     Serving,
+    Signalled,
     Spawn,
     Spawned,
     SpawnFailed,
@@ -367,11 +368,74 @@ def test_graceful_stop() -> None:
     supervisor = serving(PAIR)
     play(
         supervisor,
-        (5, StopAsked(is_graceful=True), [Close(0), Drain(10), Drain(11)]),
+        (5, StopAsked(is_graceful=True), [_drain(10), _drain(11)]),
         (6, StopAsked(is_graceful=True), []),
-        (7, Exited(10, 0), []),
-        (8, StopAsked(is_graceful=False), [Stop(11)]),
+        (7, Exited(10, 0), [Accept(11, (1, 0))]),
+        (8, StopAsked(is_graceful=False), [Close(0), Stop(11)]),
         (9, Exited(11, 0), [Exit(0)]),
+    )
+
+
+def _drain(pid: int) -> Drain:
+    return Drain(pid, keeps_accepting=True)
+
+
+def test_a_worker_is_listened_for_until_its_last_process_has_drained() -> None:
+    """Health checks are answered for as long as anything of it is there."""
+    play(
+        serving(PAIR, CHAT),
+        (5, StopAsked(is_graceful=True), [_drain(10), _drain(11), _drain(12)]),
+        (6, Exited(12, 0), [Close(1)]),
+        (7, Exited(11, 0), [Accept(10, (0, 1))]),
+        (8, Exited(10, 0), [Exit(0), Close(0)]),
+    )
+
+
+def test_nobody_is_kept_waiting_for_a_worker_without_processes() -> None:
+    """A slot that waits for its next process has nobody to answer."""
+    play(
+        serving(),
+        (1, Exited(10, -9), [Spawn(A)]),
+        (1, Spawned(A, 11), []),
+        (2, Exited(11, -9), []),
+        (2.1, StopAsked(is_graceful=True), [Exit(0), Close(0)]),
+    )
+
+
+# Signals that processes get.
+
+
+def test_a_process_that_gets_a_signal_is_told_what_that_means() -> None:
+    """A moment later, as the master may have got it, too."""
+    play(
+        serving(PAIR),
+        (1, Signalled(10, is_graceful=False), []),
+        (1, Signalled(11, is_graceful=True), []),
+        (1.05, Tick(), []),
+        (1.11, Tick(), [Stop(10), Drain(11)]),
+        (2, Tick(), []),
+        (2, Exited(10, 0), [Spawn(A), Accept(11, (1, 0))]),
+    )
+
+
+def test_a_signal_is_waited_for() -> None:
+    """The master sleeps no longer than until the process is to be told."""
+    supervisor = serving()
+    supervisor.handle(Signalled(10, is_graceful=False), 1)
+
+    assert supervisor.next_at() == 1.1
+
+
+def test_what_the_whole_group_gets_ends_it_in_the_order_of_a_stop() -> None:
+    """Those that others need wait for them, though each got the signal."""
+    play(
+        serving(CHAT, replace(CHAT, ends_last=True)),
+        (5, Signalled(11, is_graceful=False), []),
+        (5, StopAsked(is_graceful=False), [Close(0), Close(1), Stop(10)]),
+        (5, Signalled(10, is_graceful=False), []),
+        (5.2, Tick(), []),
+        (6, Exited(10, 0), [Stop(11)]),
+        (7, Exited(11, 0), [Exit(0)]),
     )
 
 
@@ -379,7 +443,7 @@ def test_graceful_stop_is_bounded() -> None:
     """The deadline is hard."""
     play(
         serving(),
-        (5, StopAsked(is_graceful=True), [Close(0), Drain(10)]),
+        (5, StopAsked(is_graceful=True), [_drain(10)]),
         (26.9, Tick(), []),
         (27, Tick(), [Kill(10)]),
     )
@@ -391,7 +455,7 @@ def test_stop_while_starting() -> None:
         Supervisor([CHAT]),
         (0, Started(), [Spawn(A)]),
         (0, Spawned(A, 10), []),
-        (1, StopAsked(is_graceful=True), [Close(0), Stop(10)]),
+        (1, StopAsked(is_graceful=True), [Stop(10), Close(0)]),
         (2, Ready(10, CHAT), []),
         (3, Exited(10, -15), [Exit(0)]),
     )
@@ -419,14 +483,14 @@ def test_who_is_needed_to_the_end_is_told_last() -> None:
     )
     play(
         serving(*both),
-        (5, StopAsked(is_graceful=True), [Close(0), Close(1), Drain(10)]),
-        (6, StopAsked(is_graceful=False), [Stop(10)]),
+        (5, StopAsked(is_graceful=True), [_drain(10), Close(1)]),
+        (6, StopAsked(is_graceful=False), [Close(0), Stop(10)]),
         (7, Exited(10, 0), [Stop(11), Stop(12)]),
     )
     play(
         serving(*both),
-        (5, StopAsked(is_graceful=True), [Close(0), Close(1), Drain(10)]),
-        (7, Exited(10, 0), [Drain(11), Drain(12)]),
+        (5, StopAsked(is_graceful=True), [_drain(10), Close(1)]),
+        (7, Exited(10, 0), [Drain(11), Drain(12), Close(0)]),
         (8, StopAsked(is_graceful=False), [Stop(11), Stop(12)]),
         (20, Tick(), [Kill(11), Kill(12)]),
     )
@@ -436,7 +500,7 @@ def test_nobody_waits_for_others_that_are_not_there() -> None:
     """Those who would end last end at once when they are alone."""
     play(
         serving(replace(PAIR, ends_last=True)),
-        (5, StopAsked(is_graceful=True), [Close(0), Drain(10), Drain(11)]),
+        (5, StopAsked(is_graceful=True), [Drain(10), Drain(11), Close(0)]),
     )
 
 

@@ -331,7 +331,7 @@ def left(server: Server) -> dict[str, object]:
         "pinged": 0 if heartbeat is None else len(heartbeat),
         "counted": counts.count,
         "addresses": counts.address_count,
-        "arriving": sum(one.arriving_count for one in service._acceptors.values()),  # noqa: SLF001
+        "arriving": sum(one.early_count for one in service._acceptors.values()),  # noqa: SLF001
     }
 
 

@@ -16,8 +16,9 @@ from websockets.exceptions import ConnectionClosed
 
 from tests.support.certificates import Authority
 from tests.support.loop import on_loop
-from tests.support.master import BOTH, Master, echo, is_alive, master, open_to, until
-from tests.support.server import authority
+from tests.support.master import BOTH, Master, descendants, echo, is_alive, master, open_to, until
+from tests.support.raw import handshake
+from tests.support.server import TIMEOUT, authority
 from tests.support.visitors import Visitors, replaced
 
 RATE = 200  # clients per second
@@ -203,27 +204,43 @@ def test_a_drain_parts_from_clients_bit_by_bit(
 # Stopping gracefully.
 
 
-def test_health_checks_are_told_of_a_drain(tmp_path: Path) -> None:
-    """Who was connected before gets a 503; nobody else gets in, or waits in vain."""
-    with (
-        master(echo(options="drain_window=2.0, timeouts={'close': 1.0}"), tmp_path) as service,
-        socket.create_connection(("127.0.0.1", service.port)) as probe,
-        socket.create_connection(("127.0.0.1", service.port)) as visitor,
-    ):
-        # The process has accepted both when it has answered one of them.
-        visitor.sendall(b"GET /healthz HTTP/1.1\r\nHost: a\r\n\r\n")
-        assert visitor.recv(4096).startswith(b"HTTP/1.1 200 ")
-        service.signal(signal.SIGQUIT)
-        until(lambda: not _is_listened_on(service.port))
-        probe.sendall(b"GET /healthz HTTP/1.1\r\nHost: a\r\n\r\n")
-
-        assert probe.recv(4096).startswith(b"HTTP/1.1 503 ")
+@pytest.mark.parametrize(
+    "where", ["websocket://127.0.0.1:0", "websocket+unix://{folder}/chat.sock"]
+)
+def test_health_checks_are_told_of_a_drain(tmp_path: Path, where: str) -> None:
+    """They get 503 while anything of the worker is there; nobody else gets in, or waits in vain."""
+    options = "count=2, drain_window=8.0, timeouts={'close': 8.0}"
+    with master(echo(where.format(folder=tmp_path), options), tmp_path) as service:
+        address = ("127.0.0.1", service.port) if service.port else str(tmp_path / "chat.sock")
+        assert _status(address, HEALTH) == b"200"
+        with _connected(address) as client:
+            client.sendall(handshake())
+            assert client.recv(4096).startswith(b"HTTP/1.1 101 ")
+            service.signal(signal.SIGQUIT)
+            until(lambda: _status(address, HEALTH) == b"503")
+            # The process without a client has ended meanwhile, and the other answers for it.
+            until(lambda: len(descendants(service.pid)) == 2)
+            assert {_status(address, HEALTH) for _ in range(8)} == {b"503"}
+            assert _status(address, handshake()) == b"503"
+        # It ends with the last client.
         assert service.wait() == 0
 
 
-def _is_listened_on(port: int) -> bool:
-    with socket.socket() as probe:
-        return probe.connect_ex(("127.0.0.1", port)) == 0
+HEALTH = b"GET /healthz HTTP/1.1\r\nHost: a\r\n\r\n"
+
+
+def _connected(address: tuple[str, int] | str) -> socket.socket:
+    sock = socket.socket(socket.AF_UNIX if isinstance(address, str) else socket.AF_INET)
+    sock.settimeout(TIMEOUT)
+    sock.connect(address)
+    return sock
+
+
+def _status(address: tuple[str, int] | str, request: bytes) -> bytes:
+    """Ask, and give the status of the answer; each time over another connection."""
+    with _connected(address) as client:
+        client.sendall(request)
+        return client.recv(4096).split()[1]
 
 
 def test_a_graceful_stop_ends_when_nobody_is_left(tmp_path: Path) -> None:

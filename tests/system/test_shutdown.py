@@ -4,15 +4,17 @@ import os
 import signal
 import socket
 import time
-from contextlib import closing
+from collections import Counter
+from contextlib import ExitStack, closing, suppress
 from pathlib import Path
 
 import pytest
 from websockets.exceptions import ConnectionClosed
 from websockets.sync.client import connect
 
+from tests.support.master import descendants, master, until
 from tests.support.raw import CLOSE, TEXT, close_payload, frame, handshake
-from tests.support.server import child
+from tests.support.server import TIMEOUT, child
 
 SCRIPT = """\
 import asyncio
@@ -101,3 +103,78 @@ def test_start_that_does_not_end_can_be_stopped(number: signal.Signals, tmp_path
 
         assert process.wait() == os.EX_OK
         assert "Traceback" not in process.stderr
+
+
+# Gateways pass everything that a client says to a business process, which takes its time.
+GATEWAY = """\
+import asyncio
+from gateman import BusinessWorker, Gateway, Worker, hub
+
+gateway = Gateway("websocket://127.0.0.1:0", name="gateway", count=2, drain_window=2.0)
+business = BusinessWorker(name="business", count=2)
+
+@business.on_message
+async def answer(client_id, message):
+    await asyncio.sleep(1)
+    write(message)
+    hub.send_to_client(client_id, message)
+
+@business.on_close
+async def note(client_id, code, reason):
+    write(str(code))
+
+def write(line):
+    with open("journal", "a") as file:
+        print(line, file=file)
+
+Worker.run_all()
+"""
+
+
+@pytest.mark.parametrize(("number", "code"), [(signal.SIGTERM, 1001), (signal.SIGQUIT, 1012)])
+def test_a_signal_to_the_whole_group_is_a_stop_like_any(
+    tmp_path: Path, number: signal.Signals, code: int
+) -> None:
+    """Gateways end before business workers, which handle all; nobody misses the router."""
+    with master(GATEWAY, tmp_path, start_new_session=True) as service, ExitStack() as stack:
+        service.wait_for("business serves")
+        url = f"ws://127.0.0.1:{service.port}"
+        clients = [stack.enter_context(connect(url)) for _ in range(6)]
+        for client in clients:
+            client.send("hello")
+        # They are at the business processes when these have one of each.
+        until(lambda: "hello" in _journal(tmp_path))
+        for client in clients:
+            client.send("bye")
+        os.killpg(service.pid, number)
+        for client in clients:
+            with suppress(ConnectionClosed):
+                while True:
+                    client.recv(TIMEOUT)
+        assert service.wait() == 0
+
+    assert {client.close_code for client in clients} == {code}
+    assert Counter(_journal(tmp_path)) == {"hello": 6, "bye": 6, str(code): 6}
+    assert "ERROR" not in service.stderr
+
+
+def _journal(folder: Path) -> list[str]:
+    path = folder / "journal"
+    return path.read_text().split() if path.exists() else []
+
+
+@pytest.mark.parametrize("number", [signal.SIGHUP, signal.SIGINT, signal.SIGUSR1])
+def test_the_router_ends_by_no_signal(tmp_path: Path, number: signal.Signals) -> None:
+    """What a terminal sends to everybody is for the master."""
+    with master(GATEWAY, tmp_path) as service:
+        service.wait_for("business serves")
+        for pid in descendants(service.pid):
+            if b"--fd" in Path(f"/proc/{pid}/cmdline").read_bytes():
+                os.kill(pid, number)
+        with connect(f"ws://127.0.0.1:{service.port}") as client:
+            client.send("hello")
+            assert client.recv() == "hello"
+        service.signal(signal.SIGTERM)
+        assert service.wait() == 0
+
+    assert "router" not in service.stderr

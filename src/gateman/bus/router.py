@@ -2,7 +2,7 @@
 The router: one process that the processes of a machine connect to, and that passes messages on.
 
     python -m gateman.bus.router /path/to/socket
-    python -m gateman.bus.router --fd 3
+    python -m gateman.bus.router --fd 3 --patience 17
 
 Only processes of the same user, of root, and of those that ``--as`` names are served. It keeps
 nothing but who wants what. Who does not take its messages in time loses them, and is told how
@@ -11,6 +11,7 @@ many; the others do not notice.
 
 import argparse
 import asyncio
+import contextlib
 import logging
 import os
 import signal
@@ -29,8 +30,16 @@ from .router_wire import HEAD, HEAD_SIZE, HELLO, MAX_FRAME_SIZE, Frames, Kind, d
 
 _PONG = frame(Kind.PONG)
 
-# Seconds; how soon a router notices that the process that started it has gone.
-_PARENT_INTERVAL = 1.0
+# What a terminal or a service manager sends to a whole group. A router whose parent is asked to
+# end goes on until its processes have ended: they still have to tell each other something.
+_FOR_THE_PARENT = (
+    signal.SIGTERM,
+    signal.SIGINT,
+    signal.SIGHUP,
+    signal.SIGQUIT,
+    signal.SIGUSR1,
+    signal.SIGUSR2,
+)
 
 
 async def route(
@@ -47,7 +56,10 @@ async def route(
         uids: Whose processes are served, beside this process's user's and root's.
         max_pending_size: How much may wait for one process, in bytes.
     """
-    router = _Router(max_pending_size, {0, os.geteuid(), *uids})
+    await _serve(_Router(max_pending_size, {0, os.geteuid(), *uids}), listener)
+
+
+async def _serve(router: "_Router", listener: socket.socket) -> None:
     # Not create_unix_server: that would remove the path of whoever made the socket.
     server = await asyncio.get_running_loop().create_server(lambda: _Client(router), sock=listener)
     try:
@@ -65,6 +77,8 @@ class _Router:
         self.max_pending_size = max_pending_size
         self.uids = uids
         self.clients: set[_Client] = set()
+        self.emptied = asyncio.Event()
+        self.emptied.set()
         # Tuples: they are small, and read far more often than changed.
         self.interest: dict[bytes, tuple[_Client, ...]] = {}
         # Those for whom something waits to be written at the end of the turn.
@@ -90,6 +104,8 @@ class _Router:
         for subject in tuple(client.subjects):
             self.remove(subject, client)
         self.clients.discard(client)
+        if not self.clients:
+            self.emptied.set()
         self.due.discard(client)
 
     def flush(self) -> None:
@@ -126,6 +142,7 @@ class _Client(asyncio.Protocol):
         half = self._router.max_pending_size // 2
         self.transport.set_write_buffer_limits(half)
         self._router.clients.add(self)
+        self._router.emptied.clear()
         self.transport.write(HELLO)
 
     def connection_lost(self, exc: Exception | None) -> None:  # noqa: ARG002 - asyncio's signature
@@ -221,19 +238,35 @@ class _Client(asyncio.Protocol):
         self.transport.abort()
 
 
-async def _until_ended(
-    listener: socket.socket, parent: int | None, uids: Collection[int] = ()
-) -> None:
-    """Serve until a signal comes; of a parent that is served, its end counts as one."""
+async def _until_signal(listener: socket.socket) -> None:
+    """Serve until a signal comes."""
     loop = asyncio.get_running_loop()
-    routing = loop.create_task(route(listener, uids=uids))
-    loop.add_signal_handler(signal.SIGTERM, routing.cancel)
-    if parent is None:
-        loop.add_signal_handler(signal.SIGINT, routing.cancel)
-    while not routing.done():
-        await asyncio.wait([routing], timeout=None if parent is None else _PARENT_INTERVAL)
-        if parent is not None and os.getppid() != parent:
-            routing.cancel()
+    routing = loop.create_task(route(listener))
+    for number in (signal.SIGTERM, signal.SIGINT):
+        loop.add_signal_handler(number, routing.cancel)
+    await asyncio.wait([routing])
+
+
+async def _until_told(listener: socket.socket, uids: Collection[int], patience: float) -> None:
+    """Serve until the parent says that it is over; if it is gone, until its processes are."""
+    loop = asyncio.get_running_loop()
+    router = _Router(MAX_PENDING_SIZE, {0, os.geteuid(), *uids})
+    routing = loop.create_task(_serve(router, listener))
+    if not await _said(loop):
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(patience):
+                await router.emptied.wait()
+    routing.cancel()
+    await asyncio.wait([routing])
+
+
+async def _said(loop: asyncio.AbstractEventLoop) -> bool:
+    """Wait for a word of the parent's on standard input, or for the parent's end."""
+    said = asyncio.Event()
+    loop.add_reader(0, said.set)
+    await said.wait()
+    loop.remove_reader(0)
+    return bool(os.read(0, 1))
 
 
 def _identity(text: str) -> tuple[int, int]:
@@ -264,8 +297,15 @@ def main(arguments: Sequence[str] | None = None) -> int:
     where.add_argument(
         "--fd",
         type=int,
-        help="a listening unix socket, inherited from a parent; Ctrl-C is then the parent's"
-        " business, and the router ends when the parent does",
+        help="a listening unix socket, inherited from a parent; signals are then the parent's"
+        " business, which ends the router by a byte on its standard input",
+    )
+    parser.add_argument(
+        "--patience",
+        type=float,
+        default=0.0,
+        metavar="SECONDS",
+        help="with --fd: how long it outlives a parent that was killed, while it has clients",
     )
     parser.add_argument(
         "--as",
@@ -279,21 +319,22 @@ def main(arguments: Sequence[str] | None = None) -> int:
     options = parser.parse_args(arguments)
     logging.basicConfig(format="%(asctime)s pid:%(process)d %(levelname)s %(message)s")
     if options.fd is not None:
-        signal.signal(signal.SIGINT, signal.SIG_IGN)
+        for number in _FOR_THE_PARENT:
+            signal.signal(number, signal.SIG_IGN)
         listener = socket.socket(fileno=options.fd)
         listener.settimeout(0)
         if options.identities:
             # Not before: the interpreter and this package may be in a folder of root's.
             _become(*options.identities[0])
         uids = {uid for uid, _ in options.identities}
-        asyncio.run(_until_ended(listener, os.getppid(), uids))
+        asyncio.run(_until_told(listener, uids, options.patience))
         return ExitCode.STOPPED
     try:
         listener = unix.listen(options.path)
     except ConfigError as error:
         logger.error("%s", error)
         return error.exit_code
-    asyncio.run(_until_ended(listener, None))
+    asyncio.run(_until_signal(listener))
     options.path.unlink(missing_ok=True)
     return ExitCode.STOPPED
 

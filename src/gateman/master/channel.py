@@ -69,6 +69,12 @@ class Beat(Struct, tag_field="say", tag="beat"):
     report: Report
 
 
+class Signalled(Struct, tag_field="say", tag="signalled"):
+    """It got SIGTERM, or SIGQUIT to drain, and waits for what that means."""
+
+    is_graceful: bool
+
+
 class Reported(Struct, tag_field="say", tag="report"):
     """The answer to the :class:`AskReport` with this number."""
 
@@ -85,7 +91,7 @@ class Listed(Struct, tag_field="say", tag="connections"):
 
 
 Answer = Reported | Listed
-FromProcess = Ready | Beat | Answer
+FromProcess = Ready | Beat | Signalled | Answer
 
 
 # From the master.
@@ -98,7 +104,9 @@ class Accept(Struct, tag_field="do", tag="accept"):
 
 
 class Drain(Struct, tag_field="do", tag="drain"):
-    """Accept no more, drain, and end."""
+    """Drain, and end; go on accepting for health checks, or accept no more."""
+
+    keeps_accepting: bool = False
 
 
 class Stop(Struct, tag_field="do", tag="stop"):

@@ -1,8 +1,10 @@
 """
 A process of a master: serves one worker, says how it is, and does what it is told.
 
-It begins in :mod:`gateman.master.launch`, and ends when its master says so, by SIGTERM (at once) or
-SIGQUIT (by draining), and when its master is gone: then it drains, as nobody accepts with it.
+It begins in :mod:`gateman.master.launch`, and ends when its master says so, and when its master is
+gone: then it drains, as nobody accepts with it. A signal, SIGTERM (at once) or SIGQUIT (by
+draining), it passes on to its master: where the whole group got it, processes end in the master's
+order.
 """
 
 import asyncio
@@ -14,6 +16,7 @@ import sys
 import time
 import traceback
 from collections.abc import Callable, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any, NoReturn, assert_never, cast
 
@@ -163,6 +166,8 @@ class Child:
         self._service: process.AnyService | None = None
         self._told = asyncio.Event()
         self._must_stop = asyncio.Event()
+        self._keeps_accepting = False
+        self._has_asked = False
         self._task: asyncio.Task[Any] | None = None
         self._link: _Link | None = None
         self._renewal: Renewal | None = None
@@ -191,8 +196,8 @@ class Child:
         loop = asyncio.get_running_loop()
         self._task = asyncio.current_task()
         for number, do in (
-            (signal.SIGTERM, self._stop),
-            (signal.SIGQUIT, self._drain),
+            (signal.SIGTERM, partial(self._signalled, is_graceful=False)),
+            (signal.SIGQUIT, partial(self._signalled, is_graceful=True)),
             (signal.SIGHUP, self._renew),
             # Of Workerman's habit, meant for the master; so is SIGINT, which launch.py takes for
             # longer than a loop would.
@@ -213,8 +218,8 @@ class Child:
                 await self._told.wait()
                 # Another process may have begun in its place, and runs them from now on.
                 timers.retire()
-                service.accept([])
-                self._close_listeners()
+                if not self._keeps_accepting:
+                    self._accept_no_more(service)
                 if not self._must_stop.is_set():
                     await self._drain_until_stopped(service)
         finally:
@@ -273,9 +278,11 @@ class Child:
         """Do what the master says."""
         match message:
             case say.Accept(numbers):
-                if self._service is not None and not self._told.is_set():
+                is_accepting = self._keeps_accepting or not self._told.is_set()
+                if self._service is not None and is_accepting:
                     self._service.accept([sock for one in numbers for sock in self._slots[one]])
-            case say.Drain():
+            case say.Drain(keeps_accepting):
+                self._keeps_accepting = keeps_accepting and not self._told.is_set()
                 self._drain()
             case say.Stop():
                 self._stop()
@@ -297,7 +304,22 @@ class Child:
         """
         if not self._told.is_set():
             logger.error("%s: draining", reason)
+        # Another master may start, and needs the addresses.
+        self._keeps_accepting = False
+        if self._service is not None:
+            self._accept_no_more(self._service)
         self._drain()
+
+    def _signalled(self, *, is_graceful: bool) -> None:
+        """Ask the master what to do; for the second time, or while this starts, do it."""
+        is_asking = self._service is not None and not self._told.is_set() and not self._has_asked
+        if is_asking and self._link is not None and self._link.is_connected:
+            self._has_asked = True
+            self._link.send(say.Signalled(is_graceful))
+        elif is_graceful:
+            self._drain()
+        else:
+            self._stop()
 
     def _drain(self) -> None:
         if self._service is None and self._task is not None:
@@ -311,6 +333,10 @@ class Child:
     def _renew(self) -> None:
         if self._renewal is not None:
             self._renewal.reload()
+
+    def _accept_no_more(self, service: process.AnyService) -> None:
+        service.accept([])
+        self._close_listeners()
 
     def _close_listeners(self) -> None:
         """Give the listening sockets up; open here, they would take clients and let them hang."""
@@ -358,6 +384,11 @@ class _Link(asyncio.Protocol):
             self._child.orphaned(
                 "the master is gone" if error is None else f"the master cannot be heard ({error})"
             )
+
+    @property
+    def is_connected(self) -> bool:
+        """Whether the master hears."""
+        return self._transport is not None
 
     def close(self) -> None:
         """Say and hear no more."""

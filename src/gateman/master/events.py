@@ -140,6 +140,14 @@ class StopAsked:
 
 
 @dataclass(frozen=True, slots=True)
+class Signalled:
+    """A process that serves got SIGTERM, or SIGQUIT to drain; it waits for what it is told."""
+
+    pid: int
+    is_graceful: bool
+
+
+@dataclass(frozen=True, slots=True)
 class ReloadAsked:
     """
     Every slot is to get a new process; gently: a slot when the one before has drained.
@@ -166,6 +174,7 @@ Event = (
     | Inspected
     | Exited
     | StopAsked
+    | Signalled
     | ReloadAsked
     | Tick
 )
@@ -191,9 +200,14 @@ class Accept:
 
 @dataclass(frozen=True, slots=True)
 class Drain:
-    """Have a process accept no more, part from its connections bit by bit, and end."""
+    """
+    Have a process part from its connections bit by bit, and end.
+
+    It goes on accepting where nobody else does: health checks get 503 then, and are not refused.
+    """
 
     pid: int
+    keeps_accepting: bool = False
 
 
 @dataclass(frozen=True, slots=True)

@@ -202,8 +202,8 @@ class Master:
         match action:
             case events.Accept(_, numbers):
                 offspring.tell(channel.Accept(list(numbers)))
-            case events.Drain():
-                offspring.tell(channel.Drain())
+            case events.Drain(_, keeps_accepting):
+                offspring.tell(channel.Drain(keeps_accepting))
             case events.Stop():
                 offspring.tell(channel.Stop())
                 if not offspring.is_ready:
@@ -313,6 +313,8 @@ class Master:
             case channel.Beat(report):
                 offspring.report = report
                 self._feed(events.Beat(offspring.pid, report["messages"], report["memory"]))
+            case channel.Signalled(is_graceful):
+                self._feed(events.Signalled(offspring.pid, is_graceful))
             case Reported() | Listed():
                 question = self._questions.get(message.to)
                 if question is not None:

@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from enum import Enum
 
 from . import words
-from .events import Beat, Policy, Slot
+from .events import Beat, Drain, Policy, Slot, Stop
 
 # Crashes that are longer ago are forgiven.
 CRASH_WINDOW = 300.0  # seconds
@@ -50,6 +50,9 @@ class Process:
         heard_at: When it last gave a sign of life.
         is_silent: Whether that is too long ago for clients to wait for it.
         is_stopped: Whether it was found stopped, by SIGSTOP or a debugger.
+        keeps_accepting: Whether it accepts while it leaves.
+        obey_at: When it is told to do what a signal asked of it.
+        obeys: What that is.
     """
 
     def __init__(self, pid: int, policy: Policy, now: float, spread: float) -> None:
@@ -73,6 +76,9 @@ class Process:
         self.accepts: tuple[int, ...] = ()
         self.stall_at: float | None = None
         self.kill_at: float | None = None
+        self.keeps_accepting = False
+        self.obey_at: float | None = None
+        self.obeys: Drain | Stop | None = None
         self.verdict = ""
 
 
@@ -174,10 +180,18 @@ class Place:
             if process.state is State.STARTING:
                 instants.append(process.start_by)
             elif process.state is State.SERVING:
-                instants.append(process.stall_at)
+                instants += [process.stall_at, process.obey_at]
                 if not process.is_silent:
                     instants.append(process.heard_at + SILENCE)
         return instants
+
+    @property
+    def acceptor(self) -> Process | None:
+        """The process that is able to accept; ``None`` when there is none."""
+        one = self.current
+        if one is not None and one.state is State.SERVING and not one.is_silent:
+            return one
+        return next((one for one in self.leaving if one.keeps_accepting), None)
 
     def process(self, pid: int) -> Process:
         """
@@ -227,14 +241,10 @@ def share_out(places: Sequence[Place]) -> list[tuple[Process, tuple[int, ...]]]:
         places: The slots of one worker that have a listening socket each.
 
     Returns:
-        For every process that serves, the numbers of the slots that it accepts for, its own first.
+        For every process that accepts, the numbers of the slots that it does so for, its own first.
     """
     able = {
-        place.slot.number: place.current
-        for place in places
-        if place.current is not None
-        and place.current.state is State.SERVING
-        and not place.current.is_silent
+        place.slot.number: acceptor for place in places if (acceptor := place.acceptor) is not None
     }
     numbers = {number: [number] for number in able}
     orphans = [place.slot.number for place in places if place.slot.number not in able]

@@ -10,6 +10,7 @@ socket is then its user's, 0600. Where workers have several users it is everybod
 and the router refuses all who are neither root nor one of these.
 """
 
+import contextlib
 import subprocess
 import sys
 from collections.abc import Sequence
@@ -34,19 +35,23 @@ _STOP_TIMEOUT = 2.0  # seconds
 class Router:
     """A socket, and the process that serves it."""
 
-    def __init__(self, path: Path, identities: Sequence[Identity] = ()) -> None:
+    def __init__(
+        self, path: Path, identities: Sequence[Identity] = (), *, patience: float = 0.0
+    ) -> None:
         """
         Make the socket.
 
         Args:
             path: Where.
             identities: Who uses it, beside the master's own user; the router runs as the first.
+            patience: Seconds that processes need to end when their master was killed.
 
         Raises:
             ConfigError: There can be no socket.
         """
         self._path = path
         self._identities = identities
+        self._patience = patience
         # Nobody but the router of a killed master listens there: that would take the claim.
         path.unlink(missing_ok=True)
         mode = 0o666 if len({one.uid for one in identities}) > 1 else 0o600
@@ -81,9 +86,9 @@ class Router:
         try:
             with interrupts_held_back():
                 self._process = subprocess.Popen(  # noqa: S603 - ourselves
-                    _command(self._listener.fileno(), self._identities),
+                    _command(self._listener.fileno(), self._identities, self._patience),
                     pass_fds=(self._listener.fileno(),),
-                    stdin=subprocess.DEVNULL,
+                    stdin=subprocess.PIPE,
                 )
         except OSError as error:
             self._ended(now, f"cannot be started ({(error.strerror or str(error)).lower()})")
@@ -96,6 +101,7 @@ class Router:
             now: Monotonic seconds.
         """
         if self._process is not None and (code := self._process.poll()) is not None:
+            self._hang_up(self._process)
             self._process = None
             self._ended(now, f"ended with {code}")
 
@@ -103,13 +109,20 @@ class Router:
         """End the process, and leave nothing behind; nobody needs it any more."""
         self._listener.close()
         if self._process is not None:
-            self._process.terminate()
+            self._hang_up(self._process, b"\n")
             try:
                 self._process.wait(_STOP_TIMEOUT)
             except subprocess.TimeoutExpired:
                 self._process.kill()
                 self._process.wait()
         self._path.unlink(missing_ok=True)
+
+    def _hang_up(self, process: "subprocess.Popen[bytes]", word: bytes = b"") -> None:
+        # It ignores signals, which the whole group may get.
+        if process.stdin is not None:
+            with contextlib.suppress(BrokenPipeError):
+                process.stdin.write(word)
+                process.stdin.close()
 
     def _ended(self, now: float, how: str) -> None:
         if now - self._started_at > _STABLE_TIME:
@@ -139,10 +152,13 @@ def router_of(planned: Sequence[Planned], path: Path) -> Router | None:
     if not users:
         return None
     found = (one.identity for one in users)
-    return Router(path, list(dict.fromkeys(one for one in found if one is not None)))
+    identities = list(dict.fromkeys(one for one in found if one is not None))
+    # Business workers begin to drain when gateways have.
+    patience = 2 * max(one.policy.drain + one.policy.shutdown for one in users)
+    return Router(path, identities, patience=patience)
 
 
-def _command(fd: int, identities: Sequence[Identity]) -> list[str]:
+def _command(fd: int, identities: Sequence[Identity], patience: float) -> list[str]:
     root = str(Path(__file__).parents[2])
     # Not -m: the script may have found gateman by changing sys.path.
     code = (
@@ -152,4 +168,14 @@ def _command(fd: int, identities: Sequence[Identity]) -> list[str]:
     users = [f"--as={one.uid}:{one.gid}" for one in identities]
     options = interpreter_options(sys.orig_argv)
     # -P: a module of the working directory would run as the master's user, which may be root.
-    return [sys.executable, *options, "-P", "-c", code, "--fd", str(fd), *users]
+    return [
+        sys.executable,
+        *options,
+        "-P",
+        "-c",
+        code,
+        "--fd",
+        str(fd),
+        f"--patience={patience}",
+        *users,
+    ]

@@ -27,7 +27,16 @@ _SPREAD = 0.2
 # How a process ends that was told to: in order, by SIGTERM while it still started, by SIGKILL.
 _AS_TOLD = (0, -15, -9)
 
-_OF_A_PROCESS = (events.Ready, events.Beat, events.Inspected, events.Exited)
+_OF_A_PROCESS = (
+    events.Ready,
+    events.Beat,
+    events.Inspected,
+    events.Signalled,
+    events.Exited,
+)
+
+# A signal that every process of a group gets is for the master to act on, which has got it by then.
+_SIGNAL_PAUSE = 0.1  # seconds
 
 
 class Phase(Enum):
@@ -68,6 +77,7 @@ class Supervisor:
         self._reload: Reload | None = None
         self._has_begun = False
         self._is_graceful = False
+        self._closed: set[int] = set()
         # Told to end when all others have.
         self._last: list[Process] = []
         self._code = 0
@@ -88,8 +98,10 @@ class Supervisor:
         if isinstance(event, _OF_A_PROCESS) and event.pid not in self._by_pid:
             return []  # Its last words, read after it was reaped.
         self._note(event, now, jitter)
-        if self.phase is not Phase.STOPPING:
-            self._share_out()
+        self._share_out()
+        if self.phase is Phase.STOPPING:
+            self._close_deserted()
+        else:
             self._check_served()
         todo, self._todo = self._todo, []
         return todo
@@ -112,8 +124,8 @@ class Supervisor:
                 self._inspected(pid, now, is_stopped=is_stopped)
             case events.Exited():
                 self._exited(event, now, jitter)
-            case events.StopAsked(is_graceful):
-                self._stop(now, is_graceful=is_graceful)
+            case events.StopAsked() | events.Signalled():
+                self._told_to_end(event, now)
             case events.ReloadAsked(is_gentle, is_all):
                 self._reload_asked(is_gentle=is_gentle, is_all=is_all)
             case events.Tick():
@@ -311,14 +323,26 @@ class Supervisor:
                 process.verdict = f"did not serve within {words.duration(policy.start)}"
                 self._do(events.Kill(process.pid))
         elif process.state is State.SERVING:
+            if process.obey_at is not None and process.obeys is not None and now >= process.obey_at:
+                process.obey_at = None
+                self._do(process.obeys)
             if now >= process.heard_at + SILENCE:
                 process.is_silent = True
             if process.stall_at is not None and now >= process.stall_at:
                 process.stall_at = now + policy.stall
                 self._do(events.Inspect(process.pid))
 
+    def _told_to_end(self, event: events.StopAsked | events.Signalled, now: float) -> None:
+        if isinstance(event, events.StopAsked):
+            self._stop(now, is_graceful=event.is_graceful)
+            return
+        pid = event.pid
+        process = self._by_pid[pid].process(pid)
+        process.obey_at = now + _SIGNAL_PAUSE
+        process.obeys = events.Drain(pid) if event.is_graceful else events.Stop(pid)
+
     def _share_out(self) -> None:
-        """Let the processes that serve accept for the slots that have none."""
+        """Let the processes that accept do so for the slots that have none."""
         for worker, policy in enumerate(self._policies):
             if not policy.is_shared:
                 places = [place for place in self.places if place.slot.worker == worker]
@@ -391,10 +415,13 @@ class Supervisor:
         place.respawn_at = now + delay
         self._say("error", f"{sentence}; started again in {words.duration(delay)}")
 
-    def _drain(self, place: Place, process: Process, now: float) -> None:
+    def _drain(
+        self, place: Place, process: Process, now: float, *, keeps_accepting: bool = False
+    ) -> None:
         policy = process.policy
         self._leave(place, process, now + policy.drain + policy.shutdown + _GRACE)
-        self._do(events.Drain(process.pid))
+        process.keeps_accepting = keeps_accepting
+        self._do(events.Drain(process.pid, keeps_accepting))
 
     def _leave(self, place: Place, process: Process, kill_at: float | None) -> None:
         if process.state is not State.LEAVING:
@@ -410,9 +437,9 @@ class Supervisor:
         is_more_urgent = self._is_graceful and not is_graceful
         if self.phase is Phase.STOPPING and not is_more_urgent:
             return
-        if self.phase is not Phase.STOPPING:
+        if not is_graceful:
             for worker in range(len(self._policies)):
-                self._do(events.Close(worker))
+                self._close(worker)
         self.phase = Phase.STOPPING
         self._is_graceful = is_graceful
         if self._reload is not None:
@@ -426,13 +453,26 @@ class Supervisor:
                     self._leave(place, process, None)
                     self._last.append(process)
                 elif is_serving and is_graceful:
-                    self._drain(place, process, now)
+                    self._drain(place, process, now, keeps_accepting=True)
                 elif process not in self._last and not (is_graceful and process in place.leaving):
                     self._end(place, process, now)
         self._end_rest(now)
 
+    def _close_deserted(self) -> None:
+        """Listen no more where no process accepts."""
+        accepting = {place.slot.worker for place in self.places if place.acceptor is not None}
+        for worker in range(len(self._policies)):
+            if worker not in accepting:
+                self._close(worker)
+
+    def _close(self, worker: int) -> None:
+        if worker not in self._closed:
+            self._closed.add(worker)
+            self._do(events.Close(worker))
+
     def _end(self, place: Place, process: Process, now: float) -> None:
         self._leave(place, process, now + process.policy.shutdown + _GRACE)
+        process.keeps_accepting = False
         self._do(events.Stop(process.pid))
 
     def _end_rest(self, now: float) -> None:

@@ -64,9 +64,9 @@ class Acceptor:
             arrival.abort()
 
     @property
-    def arriving_count(self) -> int:
-        """Connections that have no transport yet."""
-        return len(self._arrivals)
+    def early_count(self) -> int:
+        """Connections that have no transport yet, and arrived before a drain."""
+        return sum(not arrival.is_late for arrival in self._arrivals)
 
     def _accept(self) -> None:
         for _ in range(_ACCEPTS_PER_TURN):

@@ -66,6 +66,14 @@ TOO_FAST = Refusal(
     "more clients connect than limits.max_handshakes_per_second allows",
 )
 
+DRAINING = Refusal(
+    "draining",
+    503,
+    "This server is shutting down; try again soon.",
+    1,
+    "",
+)
+
 
 class Ticket:
     """
@@ -73,9 +81,10 @@ class Ticket:
 
     Attributes:
         ip: The address that it also counts for; empty for none.
+        is_late: Whether it arrived while the process was draining.
     """
 
-    __slots__ = ("_admission", "_is_turned_away", "ip")
+    __slots__ = ("_admission", "_is_turned_away", "ip", "is_late")
 
     def __init__(self, admission: "Admission") -> None:
         """
@@ -87,6 +96,7 @@ class Ticket:
         self._admission: Admission | None = admission
         self._is_turned_away = False
         self.ip = ""
+        self.is_late = admission.is_draining
 
     def enter(self, ip: str) -> Refusal | None:
         """
@@ -117,6 +127,20 @@ class Ticket:
         """
         return None if self._admission is None else self._admission.begin_tls(now)
 
+    def shake(self, now: float) -> Refusal | None:
+        """
+        Count a WebSocket handshake.
+
+        Args:
+            now: Monotonic seconds.
+
+        Returns:
+            Why it is not done, or ``None``.
+        """
+        if self.is_late:
+            return DRAINING
+        return None if self._admission is None else self._admission.shake(now)
+
     def turn_away(self) -> bool:
         """
         Give its place up, while it is told why it may not stay.
@@ -144,6 +168,7 @@ class Admission:
 
     Attributes:
         count: TCP connections that are there.
+        is_draining: Whether connections that arrive from now on get no WebSocket.
     """
 
     __slots__ = (
@@ -155,6 +180,7 @@ class Admission:
         "_turned_away",
         "_window_at",
         "count",
+        "is_draining",
     )
 
     def __init__(self, limits: Limits, max_connections: int) -> None:
@@ -173,6 +199,7 @@ class Admission:
         self._window_at = 0.0
         self._turned_away = 0
         self.count = 0
+        self.is_draining = False
 
     def arrive(self) -> tuple[Ticket, Refusal | None]:
         """

@@ -161,6 +161,11 @@ class Arrival:
         # For how many bytes the kernel waits before it wakes us (SO_RCVLOWAT).
         self._low_water = 1
 
+    @property
+    def is_late(self) -> bool:
+        """Whether it arrived while the process was draining."""
+        return self._visitor.ticket.is_late
+
     def begin(self, refusal: Refusal | None) -> None:
         """
         Find out what the connection begins with.

@@ -275,7 +275,7 @@ class Handshake(asyncio.BufferedProtocol):
                 finding = http_1_0(self._connection.peer_ip)
                 door.wiring.events.noticed("upgrade_not_passed_on", str(finding))
             raise
-        if self._admitted(door.admission.shake(door.wiring.loop.time()), request):
+        if self._admitted(self._visitor.ticket.shake(door.wiring.loop.time()), request):
             request = self._check_origin(request)
             if self._admitted(self._identify(request), request):
                 self._ask(request)
