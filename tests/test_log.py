@@ -170,6 +170,22 @@ def test_lines_for_people() -> None:
     ]
 
 
+def test_what_names_neither_worker_nor_client_is_left_out() -> None:
+    """Of what is sent behind the end of a connection, on_close tells."""
+    behind = "\n".join(
+        f"logging.getLogger('aiofastnet').warning({line!r})"
+        for line in (
+            "SSL connection is closed",
+            "write() called after connection lost.",
+            "socket.send() raised exception.",
+        )
+    )
+
+    assert lines_of(f"{FLOOD.format('')}\n{behind}") == lines_of(FLOOD.format(""))
+    alone = FLOOD.format("").partition("logger.debug")[0] + behind
+    assert lines_of(alone) == []
+
+
 def test_an_application_s_own_logging_stays() -> None:
     """Nothing is added to it, but peers cannot flood it either."""
     settings = "logging.basicConfig(format='%(name)s %(message)s', level=logging.INFO)"

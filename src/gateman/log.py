@@ -141,6 +141,15 @@ def place(error: BaseException) -> str:
     return " ".join(dict.fromkeys((type(error).__name__, *(outside or lines)[:1], *lines[-1:])))
 
 
+# What aiofastnet writes when something is sent behind the end of a connection. It names neither the
+# worker nor the client, and `on_close` tells of the end.
+_BEHIND_THE_END = (
+    "SSL connection is closed",
+    "() called after connection lost.",
+    "socket.send() raised exception.",
+)
+
+
 class _OncePerInterval(logging.Filter):
     """Lets one warning, and one error, of another library through per interval."""
 
@@ -152,6 +161,8 @@ class _OncePerInterval(logging.Filter):
         """Tell whether a record is written; what is below a warning, somebody has asked for."""
         if record.levelno < logging.WARNING:
             return True
+        if record.getMessage().endswith(_BEHIND_THE_END):
+            return False
         return self._sampled.line(record.levelname, "", time.monotonic()) is not None
 
 

@@ -198,14 +198,15 @@ class Limits(_Numbers):
     max_connections: int | None = option(
         None,
         "connections",
-        "In one process; more get 503. None is what the limit on open files leaves (ulimit -n),"
-        " less 64 for everything else.",
+        "In one process; more get 503, or on a TLS port the end of the connection before TLS. None"
+        " is what the limit on open files leaves (ulimit -n), less 64 for everything else.",
     )
     max_connections_per_ip: int | None = option(
         1000,
         "connections",
-        "In one process, from one IPv4 address or one IPv6 /64; more get 429. A carrier's NAT may"
-        " hide hundreds of people. Proxies that are trusted count by their clients.",
+        "In one process, from one IPv4 address or one IPv6 /64; more get 429, or on a TLS port the"
+        " end of the connection before TLS. A carrier's NAT may hide hundreds of people. Proxies"
+        " that are trusted count by their clients, who get 429 in any case.",
     )
     max_handshakes_per_second: int | None = option(
         5000,
