@@ -57,15 +57,16 @@ def test_numbers_count_what_was_sent() -> None:
 def test_the_channel_that_is_not_used_is_forgotten() -> None:
     """What a sender remembers is bounded, and what it uses is what it remembers."""
     sent = c.Sent()
-    sent.add(ROOM, 1)
-    for number in range(c.MAX_SENT - 1):
+    for number in range(2 * c.MAX_SENT):
         sent.add(c.Channel(Scope.UIDS, str(number)), 1)
-    sent.add(ROOM, 1)
-    sent.add(c.Channel(Scope.UIDS, "one more"), 1)
+        if number % (c.MAX_SENT // 2) == 0:
+            sent.add(ROOM, 1)
+    last = c.Channel(Scope.UIDS, str(number))
 
-    assert sent.number(ROOM) == 2
+    assert sent.number(ROOM) == 4
     assert sent.number(c.Channel(Scope.UIDS, "0")) == 0
-    assert len(sent.latest(2 * c.MAX_SENT)) == c.MAX_SENT
+    assert sent.latest(1) == [(last, 1)]
+    assert c.MAX_SENT // 2 <= len(sent.latest(2 * c.MAX_SENT)) <= c.MAX_SENT + 1
 
 
 def test_what_comes_in_order_is_complete() -> None:
@@ -140,6 +141,31 @@ def test_what_nobody_is_in_any_more_is_forgotten() -> None:
     assert len(seen) == 1
     seen.forget_channel(ROOM)
     assert len(seen) == 0
+
+
+def test_leaving_costs_the_same_however_many_senders_there_were() -> None:
+    """Those that were not seen in a group are not looked at when its last client leaves."""
+
+    class Counted(str):
+        """A name that counts how often it is looked for."""
+
+        __slots__ = ()
+        looks = 0
+
+        def __hash__(self) -> int:
+            Counted.looks += 1
+            return super().__hash__()
+
+    seen = c.Seen()
+    for number in range(1000):
+        seen.messages(c.EVERYBODY, messages(0, source=NodeId(Counted(f"n{number}"))))
+    seen.messages(ROOM, messages(0))
+    Counted.looks = 0
+    seen.forget_channel(ROOM)
+
+    assert (Counted.looks, len(seen), len(seen.senders())) == (0, 1000, 1000)
+    seen.forget_source(NodeId("n7"))
+    assert (len(seen), len(seen.senders())) == (999, 999)
 
 
 def test_what_a_receiver_remembers_is_bounded() -> None:

@@ -94,6 +94,23 @@ def test_hearsay_is_believed_for_a_while() -> None:
     assert nodes.silent(TIME_TO_LIVE + 0.1) == [ANN]
 
 
+def test_who_has_no_clients_is_watched_and_not_named() -> None:
+    """Nobody is asked there, and its end is noticed, also if it only ever sent something."""
+    nodes = Nodes(ME)
+    nodes.hear(ANN, 0.0, has_clients=False)
+    nodes.suppose([ANN, BOB, ME], 1.0)
+
+    assert (nodes.names(), len(nodes), ANN in nodes) == ((), 0, False)
+    assert nodes.silent(1.0 + TIME_TO_LIVE) == [ANN]
+    assert nodes.told(ANN, 1.0 + TIME_TO_LIVE, is_there=True) == Verdict.BLOCKED
+    assert (nodes.names(), nodes.blocked()) == ((), ())
+    assert nodes.told(ANN, 1.0 + TIME_TO_LIVE, is_there=False) == Verdict.GONE
+    nodes.hear(BOB, 9.0)
+    assert nodes.names() == (BOB,)
+    nodes.hear_of([ANN], 9.0)
+    assert nodes.names() == (BOB, ANN)
+
+
 def test_who_comes_back_says_for_how_long_it_was_cut_off() -> None:
     """Who has just started has missed nothing, and of a stranger nobody knows."""
     nodes = Nodes(ME)

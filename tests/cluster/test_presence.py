@@ -31,6 +31,7 @@ class Process:
         is_connected: Whether its bus is there.
         there: The processes that are connected to it.
         gone: Those that have gone without a good-bye.
+        senders: Those of whom messages came.
         is_slow: Whether a test gives the bus's answers.
         asked: What the bus was asked.
     """
@@ -41,6 +42,7 @@ class Process:
         self.is_connected = True
         self.there: set[NodeId] = set()
         self.gone: list[NodeId] = []
+        self.senders: list[NodeId] = []
         self.is_slow = False
         self.asked: list[asyncio.Future[bool | None]] = []
 
@@ -53,6 +55,7 @@ class Process:
                 is_connected=lambda: self.is_connected,
                 ask=self.ask,
                 on_gone=self.gone.append,
+                senders=lambda: self.senders,
             )
 
         self.presence = clock.run_until_complete(make())
@@ -178,6 +181,21 @@ def test_a_process_that_is_silent_and_not_connected_is_gone(
         "the process eve is connected, but gives no sign of life: it is not asked about its"
         " clients",
     ]
+
+
+def test_the_end_of_those_without_clients_is_noticed_too(
+    clock: Clock, process: Process, caplog: pytest.LogCaptureFixture
+) -> None:
+    """A program that was killed, and one that only ever sent something; without a line."""
+    process.presence.start()
+    process.presence.take(hello(ANN, has_clients=False))
+    process.senders.append(BOB)
+    for _ in range(6):
+        clock.advance(HELLO_INTERVAL)
+    process.senders.clear()
+
+    assert (sorted(process.gone), caplog.messages) == ([ANN, BOB], [])
+    assert process.presence.nodes.names() == ()
 
 
 def test_a_process_that_was_stopped_judges_nobody_before_it_has_read(

@@ -7,16 +7,18 @@ knows how many it has missed. After a gap, senders tell how far they have come (
 that what was lost at the end is known too.
 """
 
-from collections import Counter, OrderedDict
+from collections import OrderedDict
+from collections.abc import Iterable
 from functools import lru_cache
-from itertools import islice
+from itertools import chain, islice
 from typing import NamedTuple
 
 from ..bus.subjects import Subject, subject
 from .envelope import Letters, Mark, Messages, Scope
 from .names import NodeId
 
-# Channels; a sender forgets the one that it has not used for longest, and begins anew there.
+# Channels, of which a sender remembers at least the half: one that it has not used for longer it
+# forgets, and begins anew there.
 MAX_SENT = 65536
 # Channels and senders; a receiver forgets the one of which it has heard nothing for longest.
 MAX_SEEN = 65536
@@ -92,13 +94,20 @@ def channel_of(scope: Scope, names: tuple[str, ...], node: NodeId) -> Channel:
 
 
 class Sent:
-    """How many messages this process has sent on each channel."""
+    """
+    How many messages this process has sent on each channel.
 
-    __slots__ = ("_numbers",)
+    It takes about 110 bytes for each, and at most 8 MB. What was used last is in a younger half;
+    when that is full, the older half is forgotten.
+    """
+
+    __slots__ = ("_older", "_younger")
 
     def __init__(self) -> None:
         """Begin with none."""
-        self._numbers: OrderedDict[Channel, int] = OrderedDict()
+        # By the letter of the scope and the name, as one text: half of what a channel takes.
+        self._younger: dict[str, int] = {}
+        self._older: dict[str, int] = {}
 
     def number(self, channel: Channel) -> int:
         """
@@ -110,7 +119,8 @@ class Sent:
         Returns:
             The number of the next message.
         """
-        return self._numbers.get(channel, 0)
+        key = _key(channel)
+        return self._younger.get(key) or self._older.get(key, 0)
 
     def add(self, channel: Channel, count: int) -> None:
         """
@@ -120,9 +130,11 @@ class Sent:
             channel: Where.
             count: How many.
         """
-        self._numbers[channel] = self._numbers.pop(channel, 0) + count
-        if len(self._numbers) > MAX_SENT:
-            self._numbers.popitem(last=False)
+        key = _key(channel)
+        number = self._younger.pop(key, 0) or self._older.pop(key, 0)
+        self._younger[key] = number + count
+        if len(self._younger) > MAX_SENT // 2:
+            self._older, self._younger = self._younger, {}
 
     def latest(self, count: int) -> list[tuple[Channel, int]]:
         """
@@ -134,22 +146,35 @@ class Sent:
         Returns:
             Channels and numbers.
         """
-        return list(islice(reversed(self._numbers.items()), count))
+        newest_first = chain(reversed(self._younger.items()), reversed(self._older.items()))
+        return [
+            (Channel(Scope(key[0]), key[1:]), number) for key, number in islice(newest_first, count)
+        ]
+
+
+def _key(channel: Channel) -> str:
+    return channel.scope.value + channel.name
 
 
 class Seen:
     """How far every sender has come on each channel, as far as this process knows."""
 
-    __slots__ = ("_expected", "_sources")
+    __slots__ = ("_channels", "_count", "_numbers")
 
     def __init__(self) -> None:
         """Begin with nothing seen."""
-        self._expected: OrderedDict[tuple[NodeId, Channel], int] = OrderedDict()
-        # On how many channels each has been seen: few processes, and many channels.
-        self._sources: Counter[NodeId] = Counter()
+        self._numbers: dict[NodeId, dict[Channel, int]] = {}
+        # Who was seen on each, for its end: most have one sender, and a set takes 216 bytes.
+        # The one of which nothing was heard for longest is the first.
+        self._channels: OrderedDict[Channel, NodeId | set[NodeId]] = OrderedDict()
+        self._count = 0
 
     def __len__(self) -> int:
-        return len(self._expected)
+        return self._count
+
+    def senders(self) -> tuple[NodeId, ...]:
+        """Name those of whom something was seen."""
+        return tuple(self._numbers)
 
     def messages(self, channel: Channel, messages: Messages | Letters) -> int:
         """
@@ -184,8 +209,12 @@ class Seen:
         Args:
             channel: Which.
         """
-        for source in tuple(self._sources):
-            self._forget((source, channel))
+        for source in _each(self._channels.pop(channel, None)):
+            numbers = self._numbers[source]
+            del numbers[channel]
+            self._count -= 1
+            if not numbers:
+                del self._numbers[source]
 
     def forget_source(self, source: NodeId) -> None:
         """
@@ -194,24 +223,44 @@ class Seen:
         Args:
             source: Which.
         """
-        if source in self._sources:
-            for key in [key for key in self._expected if key[0] == source]:
-                self._forget(key)
+        numbers = self._numbers.pop(source, {})
+        self._count -= len(numbers)
+        for channel in numbers:
+            seen = self._channels[channel]
+            if isinstance(seen, set) and len(seen) > 1:
+                seen.remove(source)
+            else:
+                del self._channels[channel]
 
     def _note(self, source: NodeId, channel: Channel, number: int, count: int) -> int:
-        key = (source, channel)
-        expected = self._expected.pop(key, None)
-        self._expected[key] = number + count
+        numbers = self._numbers.get(source)
+        if numbers is None:
+            numbers = self._numbers[source] = {}
+        expected = numbers.get(channel)
+        numbers[channel] = number + count
         if expected is None:
-            self._sources[source] += 1
-            if len(self._expected) > MAX_SEEN:
-                self._forget(next(iter(self._expected)))
+            self._add(source, channel)
             return 0
+        self._channels.move_to_end(channel)
         # A lower number: the sender had forgotten the channel, and begins anew.
         return max(0, number - expected)
 
-    def _forget(self, key: tuple[NodeId, Channel]) -> None:
-        if self._expected.pop(key, None) is not None:
-            self._sources[key[0]] -= 1
-            if not self._sources[key[0]]:
-                del self._sources[key[0]]
+    def _add(self, source: NodeId, channel: Channel) -> None:
+        seen = self._channels.get(channel)
+        if seen is None:
+            self._channels[channel] = source
+        else:
+            if isinstance(seen, set):
+                seen.add(source)
+            else:
+                self._channels[channel] = {seen, source}
+            self._channels.move_to_end(channel)
+        self._count += 1
+        if self._count > MAX_SEEN:
+            self.forget_channel(next(iter(self._channels)))
+
+
+def _each(seen: NodeId | set[NodeId] | None) -> Iterable[NodeId]:
+    if seen is None:
+        return ()
+    return seen if isinstance(seen, set) else (seen,)

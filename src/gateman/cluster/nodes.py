@@ -39,9 +39,14 @@ _MAX_MET = 4096
 
 
 class Nodes:
-    """The other processes that clients may be connected to."""
+    """
+    The other processes that clients may be connected to.
 
-    __slots__ = ("_blocked", "_doubts", "_heard_at", "_me", "_met_at")
+    Those without clients, business workers and programs beside a service, are watched too, so that
+    their end is noticed, but not named.
+    """
+
+    __slots__ = ("_beside", "_blocked", "_doubts", "_heard_at", "_me", "_met_at")
 
     def __init__(self, me: NodeId) -> None:
         """
@@ -52,6 +57,7 @@ class Nodes:
         """
         self._me = me
         self._heard_at: dict[NodeId, float] = {}
+        self._beside: set[NodeId] = set()
         # Those that are silent, though connected; and how often nobody knew whether they are.
         self._blocked: set[NodeId] = set()
         self._doubts: dict[NodeId, int] = {}
@@ -59,26 +65,28 @@ class Nodes:
         self._met_at: dict[NodeId, float] = {}
 
     def __len__(self) -> int:
-        return len(self._heard_at)
+        return len(self._heard_at) - len(self._beside)
 
     def __contains__(self, node: object) -> bool:
-        return node in self._heard_at
+        return node in self._heard_at and node not in self._beside
 
     def names(self) -> tuple[NodeId, ...]:
         """Name all that would answer."""
-        return tuple(node for node in self._heard_at if node not in self._blocked)
+        silent = self._blocked | self._beside
+        return tuple(node for node in self._heard_at if node not in silent)
 
     def blocked(self) -> tuple[NodeId, ...]:
         """Name those that would not answer, although they are there."""
-        return tuple(self._blocked)
+        return tuple(self._blocked - self._beside)
 
-    def hear(self, node: NodeId, now: float) -> bool:
+    def hear(self, node: NodeId, now: float, *, has_clients: bool = True) -> bool:
         """
         Take note of a sign of life.
 
         Args:
             node: Whose.
             now: Monotonic seconds.
+            has_clients: Whether clients may be connected to it.
 
         Returns:
             Whether it was not known before.
@@ -89,7 +97,23 @@ class Nodes:
         self._heard_at[node] = now
         self._blocked.discard(node)
         self._doubts.pop(node, None)
+        if has_clients:
+            self._beside.discard(node)
+        else:
+            self._beside.add(node)
         return is_new
+
+    def suppose(self, senders: Iterable[NodeId], now: float) -> None:
+        """
+        Watch those who send and have given no sign of life; they have to give one in time.
+
+        Args:
+            senders: Whom; those who are watched already among them.
+            now: Monotonic seconds.
+        """
+        for node in senders:
+            if node not in self._heard_at:
+                self.hear(node, now, has_clients=False)
 
     def meet(self, node: NodeId, now: float, *, is_new: bool) -> float:
         """
@@ -123,6 +147,7 @@ class Nodes:
         for node in nodes:
             if node != self._me:
                 self._heard_at.setdefault(node, now)
+                self._beside.discard(node)
 
     def forget(self, node: NodeId) -> bool:
         """
@@ -138,6 +163,7 @@ class Nodes:
         return self._drop(node)
 
     def _drop(self, node: NodeId) -> bool:
+        self._beside.discard(node)
         self._blocked.discard(node)
         self._doubts.pop(node, None)
         return self._heard_at.pop(node, None) is not None

@@ -1,7 +1,7 @@
 """Who else is there: the signs of life that a process gives and takes."""
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 
 from ..log import logger
 from .channels import EVERYBODY, Channel, node_channel
@@ -32,6 +32,7 @@ class Presence:
         is_connected: Callable[[], bool],
         ask: Ask,
         on_gone: Callable[[NodeId], object],
+        senders: Callable[[], Iterable[NodeId]] = tuple,
         hello_interval: float = HELLO_INTERVAL,
         discovery_time: float = DISCOVERY_TIME,
     ) -> None:
@@ -46,6 +47,7 @@ class Presence:
             is_connected: Tells whether the bus is there.
             ask: Asks the bus whether a process is connected.
             on_gone: Is told which process has gone without a good-bye.
+            senders: Names those of whom messages came.
             hello_interval: Seconds between two signs of life.
             discovery_time: How long the others have for their first, in seconds.
         """
@@ -56,6 +58,7 @@ class Presence:
         self._publish_marks = mark
         self._is_connected = is_connected
         self._on_gone = on_gone
+        self._senders = senders
         self._probes = Probes(ask, self._probed)
         self._loop = asyncio.get_running_loop()
         self._hello_interval = hello_interval
@@ -86,8 +89,7 @@ class Presence:
             hello: It.
         """
         now = self._loop.time()
-        if hello.has_clients:
-            self.nodes.hear(hello.source, now)
+        self.nodes.hear(hello.source, now, has_clients=hello.has_clients)
         self.nodes.hear_of(hello.nodes, now)
         if hello.is_new:
             self._say_hello(node_channel(hello.source), nodes=self.nodes.names())
@@ -148,14 +150,16 @@ class Presence:
         # Until the gap has been reported, nobody had the time to be heard.
         elif not self._is_away:
             self._say_hello(EVERYBODY)
+            self.nodes.suppose(self._senders(), self._loop.time())
             for node in self.nodes.silent(self._loop.time()):
                 self._probes.ask(node)
 
     def _probed(self, node: NodeId, is_there: bool | None) -> None:  # noqa: FBT001 - the bus's answer
         if self._is_away or not self._is_connected():
             return
+        has_clients = node in self.nodes
         verdict = self.nodes.told(node, self._loop.time(), is_there=is_there)
-        if verdict is not None:
+        if verdict is not None and has_clients:
             logger.warning("the process %s %s", node, verdict.value)
         if verdict is Verdict.GONE:
             self._on_gone(node)

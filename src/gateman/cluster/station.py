@@ -104,6 +104,7 @@ class Station:
         self.bus = bus
         self._loop = asyncio.get_running_loop()
         self.local = Local(Fanout(self._loop.call_soon))
+        self._seen = Seen()
         self.presence = Presence(
             self.node,
             has_clients=has_clients,
@@ -112,6 +113,7 @@ class Station:
             is_connected=lambda: self.is_connected,
             ask=asks(bus),
             on_gone=self._forget,
+            senders=self._seen.senders,
         )
         self.questions = Questions(
             self.node,
@@ -127,7 +129,6 @@ class Station:
         self._away = 0.0
         self._has_clients = has_clients
         self._needs_bus = needs_bus
-        self._seen = Seen()
         self._sampled = Sampled()
         self._post: Post | None = None
         self._tasks: set[asyncio.Task[None]] = set()
