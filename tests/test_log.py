@@ -22,6 +22,7 @@ from gateman.log import (
     json_line,
     legible,
     logger,
+    one_line,
     place,
     write_to_stderr,
 )
@@ -392,6 +393,11 @@ def test_a_file_that_cannot_be_written_to_is_a_mistake(tmp_path: Path) -> None:
         f"the log file {path} cannot be written to: No such file or directory: name a file in"
         " a folder that exists, and in which only this user, or root, writes."
     )
+
+
+def test_a_text_that_stays_in_its_line() -> None:
+    """It is safe for a terminal, and begins no line."""
+    assert one_line("a\nb\x1b[2J\x85c") == r"a\nb\x1b[2J\x85c"
 
 
 @needs_root

@@ -123,8 +123,8 @@ class NotRunning(CommandError):
 
     exit_code = ExitCode.NOT_RUNNING
 
-    def __init__(self, script: str) -> None:
-        super().__init__(f"{script} is not running")
+    def __init__(self, script: str, note: str = "") -> None:
+        super().__init__(f"{script} is not running" + (f": {note}" if note else ""))
         self.script = script
 
 

@@ -181,6 +181,11 @@ def legible(text: str) -> str:
     return _UNSAFE.sub(lambda found: found[0].encode("unicode_escape").decode(), masked)
 
 
+def one_line(text: str) -> str:
+    """Make a text safe as :func:`legible` does, and its line feeds too: it stays in its line."""
+    return legible(text).replace("\n", "\\n")
+
+
 class Text(logging.Formatter):
     """Writes lines for people."""
 

@@ -25,6 +25,15 @@ def test_a_table_without_bounds_has_all_columns() -> None:
     ]
 
 
+def test_no_cell_forges_a_row() -> None:
+    """A line feed in what a client is known as begins no line of the table."""
+    forged = {**ROWS[0], "comment": "ann\nchat  99999  1s  admin\r\x1b[1A"}
+
+    assert table(COLUMNS, [forged], None)[1:] == [
+        r"chat      5  12s  ann\nchat  99999  1s  admin\r\x1b[1A"
+    ]
+
+
 @pytest.mark.parametrize(
     ("width", "head"),
     [

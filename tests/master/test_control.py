@@ -16,11 +16,12 @@ import pytest
 
 from gateman.errors import CommandError, NotRunning
 from gateman.master.control import Control, Visitor, conversation
-from gateman.master.files import Claim
+from gateman.master.files import Claim, candidates
 from gateman.master.loop import turn
 from gateman.master.requests import GetStatus, Request, Stop, Stopping
 from gateman.master.script import Script
-from tests.support.master import ask_control, echo, master
+from tests.support.master import GATEMAN, ask_control, echo, master, run
+from tests.support.users import NOBODY, folder_of, needs_root, open_to_all
 
 ANOTHER_VERSION = "the answer is not one of this version's master: `restart` the service."
 ENVIRONMENT: dict[str, str] = {}
@@ -338,3 +339,49 @@ def test_a_real_master_lives_on(tmp_path: Path) -> None:
             * 3
         )
         assert service.status()["ok"]
+
+
+# Listens as another user in place of a master, and says yes to everything, in colours.
+POSES = """
+import os, socket, sys
+os.setgroups([]); os.setgid({nobody}); os.setuid({nobody})
+sock = socket.socket(socket.AF_UNIX)
+for path in sys.argv[1:]:
+    os.makedirs(os.path.dirname(path), exist_ok=True)
+    sock = socket.socket(socket.AF_UNIX)
+    sock.bind(path)
+    sock.listen()
+print("ready", flush=True)
+while True:
+    client, _ = sock.accept()
+    client.recv(4096)
+    client.sendall(b'{{"ok": true, "pid": 1, "bus": "local:///tmp/a\\\\u001b[2J"}}\\n')
+    client.close()
+"""
+
+
+@needs_root
+@pytest.mark.parametrize("place", ["common", "beside"])
+def test_another_user_is_not_taken_for_the_master(tmp_path: Path, place: str) -> None:
+    """Who may write to the folder may listen there: root's commands say that nothing runs."""
+    open_to_all(tmp_path)
+    temporary = folder_of(0, tmp_path / "tmp", 0o1777)
+    folder = temporary if place == "beside" else folder_of(0, tmp_path / "service")
+    script = folder / "server.py"
+    script.write_text(echo())
+    stem = next(candidates(script, {})).stem
+    where = temporary if place == "beside" else temporary / "gateman-0"
+    environment = {**os.environ, "TMPDIR": str(temporary)}
+    code = POSES.format(nobody=NOBODY)
+    command = [sys.executable, "-c", code, str(where / f"{stem}.sock")]
+    with subprocess.Popen(command, stdout=subprocess.PIPE) as stranger:
+        assert stranger.stdout is not None
+        stranger.stdout.readline()
+        words = [["stop", str(script)], ["push", "--all", "hi", "--service", str(script)]]
+        answers = [run([*GATEMAN, *one], tmp_path, environment) for one in words]
+        stranger.kill()
+
+    for answer in answers:
+        assert (answer.returncode, answer.stdout) == (3, "")
+        assert answer.stderr.startswith(f"gateman: {os.path.relpath(script, tmp_path)} is not runn")
+        assert ("belongs to another user (uid" in answer.stderr) == (place == "beside")

@@ -1,14 +1,18 @@
 """Where a master's files are, and who may be the master."""
 
 import os
+import shutil
 import socket
 import stat
+import sys
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
 from gateman.errors import AlreadyRunning, ConfigError
-from gateman.master.files import Claim, Files, candidates, control_sockets
+from gateman.master.files import Claim, Files, candidates, locate
+from tests.support.users import DAEMON, NOBODY, as_user, folder_of, needs_root, open_to_all
 
 
 def folders(script: Path, environment: dict[str, str]) -> list[Path]:
@@ -45,8 +49,8 @@ def test_the_masters_of_units_are_found(tmp_path: Path) -> None:
     claim = Claim.take(script, {"RUNTIME_DIRECTORY": str(units / "chat")})
     other = Claim.take(tmp_path / "other.py", {"RUNTIME_DIRECTORY": str(units / "chat")})
     with claim.listen(), other.listen():
-        found = control_sockets(script, {}, units=units)
-        found_elsewhere = control_sockets(script, {}, units=tmp_path / "none")
+        found = [one.control for one in locate(script, {}, units=units)]
+        found_elsewhere = locate(script, {}, units=tmp_path / "none")
     claim.release()
     other.release()
 
@@ -119,7 +123,7 @@ def test_files_are_their_owners_only(tmp_path: Path) -> None:
         modes = [stat.S_IMODE(path.stat().st_mode) for path in (folder, *folder.iterdir())]
 
         assert modes == [0o700, 0o600, 0o600]
-        assert control_sockets(script, {"RUNTIME_DIRECTORY": str(folder)}) == [claim.files.control]
+        assert locate(script, {"RUNTIME_DIRECTORY": str(folder)}) == [claim.files]
     claim.release()
 
 
@@ -189,3 +193,180 @@ def test_names() -> None:
 
     assert files.control == Path("/run/chat/server-12345678.sock")
     assert files.pid == Path("/run/chat/server-12345678.pid")
+
+
+# Links.
+
+
+def released(folder: Path, *names: str) -> Path:
+    """Make releases, and a link to the first of them; gives the script behind the link."""
+    for name in names:
+        (folder / "releases" / name).mkdir(parents=True)
+        (folder / "releases" / name / "server.py").write_text("")
+    (folder / "current").symlink_to(f"releases/{names[0]}")
+    return folder / "current" / "server.py"
+
+
+def test_a_new_release_behind_a_link_is_the_same_service(tmp_path: Path) -> None:
+    """Its master is found when the link leads to another folder, and no other one can start."""
+    script = released(tmp_path, "1", "2")
+    claim = Claim.take(script, {})
+    with claim.listen():
+        (tmp_path / "current").unlink()
+        (tmp_path / "current").symlink_to("releases/2")
+
+        assert claim.is_intact
+        assert locate(script, {}) == [claim.files]
+        with pytest.raises(AlreadyRunning):
+            Claim.take(script, {})
+    claim.release()
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["current", "releases"]
+
+
+def test_a_folder_that_goes_with_its_release_is_not_used(tmp_path: Path) -> None:
+    """Where nothing can be made beside the link, the one for everybody is next."""
+    script = released(tmp_path, "1")
+    (tmp_path / f"{next(candidates(script, {})).stem}.pid").mkdir()
+    claim = Claim.take(script, {})
+
+    assert claim.files.folder.name == f"gateman-{os.getuid()}"
+    claim.release()
+
+
+# Files that are removed.
+
+
+def test_what_was_removed_is_made_anew(tmp_path: Path) -> None:
+    """The pid file, the socket, or both: commands and other masters find it again."""
+    script = tmp_path / "server.py"
+    claim = Claim.take(script, {})
+    for names in (["pid"], ["control"], ["pid", "control"]):
+        with claim.listen():
+            assert claim.is_intact
+            for name in names:
+                getattr(claim.files, name).unlink()
+            assert not claim.is_intact
+            claim.renew()
+        with claim.listen():
+            assert claim.is_intact
+            assert claim.files.pid.read_text() == f"{os.getpid()}\n"
+            assert locate(script, {}) == [claim.files]
+            with pytest.raises(AlreadyRunning):
+                Claim.take(script, {})
+    claim.release()
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_folder_that_is_gone_is_replaced_by_the_next(tmp_path: Path) -> None:
+    """A session's folder goes with its end, and comes again with the next one."""
+    script, session = tmp_path / "script" / "server.py", tmp_path / "session"
+    script.parent.mkdir()
+    session.mkdir()
+    environment = {"XDG_RUNTIME_DIR": str(session)}
+    claim = Claim.take(script, environment)
+    assert claim.files.folder == session / "gateman"
+    shutil.rmtree(session)
+    claim.renew()
+
+    assert claim.files.folder == script.parent
+    assert not locate(script, environment)
+    with claim.listen():
+        assert locate(script, environment) == [claim.files]
+    claim.release()
+    assert list(script.parent.iterdir()) == []
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="only there a removed file is seen")
+def test_a_master_is_known_before_it_has_made_its_files_anew(tmp_path: Path) -> None:
+    """Another one that starts in that moment is told so, and leaves nothing in its way."""
+    script = tmp_path / "server.py"
+    claim = Claim.take(script, {})
+    claim.files.pid.unlink()
+    with pytest.raises(AlreadyRunning) as told:
+        Claim.take(script, {})
+    assert told.value.pid == os.getpid()
+    claim.renew()
+
+    assert claim.is_intact
+    claim.release()
+
+
+def test_only_its_own_files_are_removed(tmp_path: Path) -> None:
+    """At its end, what another one has made in their place stays."""
+    script = tmp_path / "server.py"
+    claim = Claim.take(script, {})
+    with claim.listen():
+        for path in (claim.files.control, claim.files.pid):
+            path.unlink()
+            path.write_text("words")
+        claim.release()
+
+    assert sorted(path.suffix for path in tmp_path.iterdir()) == [".pid", ".sock"]
+
+
+# Other users.
+
+
+@needs_root
+def test_whose_files_may_be_a_master_s(tmp_path: Path) -> None:
+    """Root's, those of the script's owners, and in a unit's folder those of the unit's user."""
+    script = folder_of(NOBODY, tmp_path / "service") / "server.py"
+    script.write_text("")
+    unit = folder_of(DAEMON, tmp_path / "unit")
+    of_unit, beside, common = candidates(script, {"RUNTIME_DIRECTORY": str(unit)})
+
+    assert of_unit.users == {0, NOBODY, DAEMON}
+    assert beside.users == {0, NOBODY}
+    assert common.users == {0}
+
+
+@needs_root
+def test_a_stranger_s_files_are_passed_over(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """In a folder such as /tmp: no master is seen in them, and one starts elsewhere."""
+    open_to_all(tmp_path)
+    folder = folder_of(0, tmp_path / "tmp", 0o1777)
+    monkeypatch.setattr("tempfile.tempdir", str(folder_of(0, tmp_path / "common", 0o1777)))
+    script = folder / "server.py"
+    for name in ("pid", "control", "bus"):
+        path = getattr(next(candidates(script, {})), name)
+        as_user(NOBODY, path.touch) if name == "pid" else as_user(NOBODY, _socket_at(path))
+
+        assert as_user(DAEMON, lambda: _folder_that_is_taken(script)) == f"gateman-{DAEMON}"
+        assert [one.name for one in folder.iterdir()] == [path.name]
+        path.unlink()
+
+
+def _folder_that_is_taken(script: Path) -> str:
+    claim = Claim.take(script, {})
+    with claim.listen():
+        name = claim.files.folder.name
+    claim.release()
+    return name
+
+
+def _socket_at(path: Path) -> Callable[[], None]:
+    return lambda: socket.socket(socket.AF_UNIX).bind(str(path))
+
+
+@needs_root
+def test_a_folder_for_everybody_that_a_stranger_made(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Commands do not look into it, nor into units that root has not made."""
+    open_to_all(tmp_path)
+    common = folder_of(0, tmp_path / "tmp", 0o1777)
+    monkeypatch.setattr("tempfile.tempdir", str(common))
+    script = tmp_path / "server.py"
+    *_, files = candidates(script, {})
+    folder_of(NOBODY, files.folder)
+    as_user(NOBODY, _socket_at(files.control))
+    units = folder_of(NOBODY, tmp_path / "units")
+    unit = folder_of(NOBODY, units / "chat")
+    as_user(NOBODY, _socket_at(unit / files.control.name))
+    assert files.control.is_socket()
+
+    assert locate(script, {}, units=units) == []
+    os.chown(units, 0, 0)
+    assert [one.folder for one in locate(script, {}, units=units)] == [unit]

@@ -4,6 +4,7 @@ import os
 import re
 import signal
 import socket
+import sys
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -13,6 +14,8 @@ from websockets.exceptions import ConnectionClosed
 
 from tests.support.master import (
     BOTH,
+    ask,
+    echo,
     is_alive,
     master,
     obedient,
@@ -181,6 +184,46 @@ def test_a_process_is_replaced_when_it_has_done_its_share(
                 client.recv()
         until(lambda: not is_alive(pid))
         assert [slot[1] for slot in slots(service)] == [0]
+
+
+# Its files.
+
+
+def test_files_that_were_removed_are_made_anew(tmp_path: Path) -> None:
+    """As `rsync --delete` does it: commands find the master, and no other one can start."""
+    with master(obedient("count=1, drain_window=0.1"), tmp_path) as service:
+        for path in (*tmp_path.glob("*.sock"), *tmp_path.glob("*.pid")):
+            path.unlink()
+        # Whether before or after they are made anew.
+        assert service.command("start").returncode == 5
+        service.wait_for("were removed: made anew in")
+
+        assert service.command("start").returncode == 5
+        assert service.command("reload").returncode == 0
+        assert service.command("stop").returncode == 0
+        assert service.wait() == 0
+    assert [path.name for path in tmp_path.iterdir()] == ["server.py"]
+
+
+def test_a_deployment_behind_a_link(tmp_path: Path) -> None:
+    """A command that is given as soon as the link leads to the next release finds the master."""
+    for name in ("1", "2"):
+        (tmp_path / "releases" / name).mkdir(parents=True)
+        script = echo(options="drain_window=0.1").replace("VERSION = 1", f"VERSION = {name}")
+        (tmp_path / "releases" / name / "server.py").write_text(script)
+    current = tmp_path / "current"
+    current.symlink_to("releases/1")
+    first = (current / "server.py").read_text()
+    command = [sys.executable, str(current / "server.py")]
+    with master(first, current, command=command, cwd=tmp_path) as service:
+        assert ask(service.port)[1] == "1"
+        current.unlink()
+        current.symlink_to("releases/2")
+
+        assert service.command("start").returncode == 5
+        assert service.command("reload").returncode == 0
+        assert ask(service.port)[1] == "2"
+        assert service.command("stop").returncode == 0
 
 
 # Being frugal.

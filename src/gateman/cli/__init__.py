@@ -12,6 +12,7 @@ import click
 
 from .. import __version__
 from ..errors import CommandError, ConfigError
+from ..log import legible
 
 # Each command is an attribute of a module here.
 _COMMANDS = {
@@ -80,5 +81,6 @@ def main() -> None:
     try:
         gateman(prog_name="gateman")
     except (ConfigError, CommandError) as error:
-        click.echo(f"gateman: {error}", err=True)
+        # A running master may have said it, in several lines; nobody else begins one.
+        click.echo(f"gateman: {legible(str(error))}", err=True)
         sys.exit(int(error.exit_code))

@@ -10,6 +10,7 @@ import click
 from ..attributes import make_bus
 from ..cluster.hub import Hub
 from ..errors import BusError, CommandError, ConfigError, HubError
+from ..log import one_line
 from ..master import control, requests
 from ..master.script import Script
 
@@ -24,7 +25,7 @@ def bus(script: str) -> None:
 
     What else that bus takes, and what is secret of it, is not printed.
     """
-    click.echo(make_bus(_bus_of(script)).url)
+    click.echo(one_line(make_bus(_bus_of(script)).url))
 
 
 def bus_options(command: Callable[..., None]) -> Callable[..., None]:

@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
-from ..log import legible
+from ..log import one_line
 
 Row = Mapping[str, Any]
 
@@ -60,7 +60,7 @@ def table(columns: Sequence[Column], rows: Sequence[Row], width: int | None) -> 
         columns that are always there are.
     """
     cells = {
-        column: [column.head, *(legible(column.show(row)) for row in rows)] for column in columns
+        column: [column.head, *(one_line(column.show(row)) for row in rows)] for column in columns
     }
     widths = {column: max(map(cells_of, texts)) for column, texts in cells.items()}
     chosen, gap = _choose(columns, widths, width)

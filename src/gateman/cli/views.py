@@ -8,7 +8,7 @@ from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
-from ..log import legible
+from ..log import one_line
 from .tables import Column, Line, number, size, span, table, total
 
 Answer = Mapping[str, Any]
@@ -86,7 +86,7 @@ def status_lines(answer: Answer, width: int | None) -> list[Line]:
 
 def _master_lines(master: Answer) -> Iterator[Line]:
     since = f"{master['state']} for {span(master['uptime'])}"
-    yield Line(legible(f"{master['script']}: {since}, pid {master['pid']}"))
+    yield Line(one_line(f"{master['script']}: {since}, pid {master['pid']}"))
 
 
 def _worker_lines(
@@ -147,7 +147,7 @@ def _notes(slots: Sequence[Answer]) -> Iterator[Line]:
             if (process.get("lag") or 0) >= _NOTABLE_LAG:
                 late = span(process["lag"])
                 text = f"{_name(slot)} (pid {process['pid']}): its event loop was late by {late}"
-                yield Line(legible(text), "warning")
+                yield Line(one_line(text), "warning")
     causes: dict[str, Counter[str]] = {}
     for slot in slots:
         for process in slot["processes"]:
@@ -156,7 +156,7 @@ def _notes(slots: Sequence[Answer]) -> Iterator[Line]:
         del counts["connections"]
         if counts:
             counted = ", ".join(f"{cause} {count}" for cause, count in counts.most_common())
-            yield Line(legible(f"{worker}: {counted}"))
+            yield Line(one_line(f"{worker}: {counted}"))
 
 
 def _note_exit(slot: Answer) -> Iterator[Line]:
@@ -167,10 +167,10 @@ def _note_exit(slot: Answer) -> Iterator[Line]:
     if slot["last_exit"]:
         parts.append(f"its last process {slot['last_exit']}")
     is_down = slot["state"] in {"waiting", "given_up"}
-    yield Line(legible(f"{_name(slot)}: {'; '.join(parts)}"), "bad" if is_down else "")
+    yield Line(one_line(f"{_name(slot)}: {'; '.join(parts)}"), "bad" if is_down else "")
     if is_down:
         for line in slot["last_lines"][-_MAX_LAST_LINES:]:
-            yield Line(f"    {legible(line)}")
+            yield Line(f"    {one_line(line)}")
 
 
 def _name(one: Answer) -> str:

@@ -8,6 +8,7 @@ import click
 
 from ..cluster.hub import Hub
 from ..errors import CommandError, Partial
+from ..log import one_line
 from .bus import bus_options, with_hub
 
 T = TypeVar("T")
@@ -55,4 +56,4 @@ def who(*, uid: str | None, group: str | None, bus: str | None, service: str | N
 
 def _print(clients: Iterable[str]) -> None:
     for client in sorted(clients):
-        click.echo(client)
+        click.echo(one_line(client))

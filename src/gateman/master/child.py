@@ -100,7 +100,7 @@ def run(workers: Sequence[Declared], assignment: Assignment, inherited: Inherite
     bus = _bus_of(worker, assignment)
     who = identity.find(worker.user, worker.group)
     if who is not None:
-        identity.assume(who)
+        identity.assume(who, os.environ)
     channel = inherited.channel
     channel.setblocking(False)
     child = Child(worker, inherited.slots)

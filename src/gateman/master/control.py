@@ -85,7 +85,7 @@ import msgspec
 from ..bus import unix
 from ..errors import CommandError, NotRunning
 from .channel import Lines, decode, line
-from .files import control_sockets
+from .files import locate
 from .requests import Outcome, Request, requests
 from .script import Script
 
@@ -139,6 +139,13 @@ class Control:
             self._visitors.add(
                 Visitor(sock, self._selector, self._handle, self._visitors.discard, now)
             )
+
+    def replace(self, sock: socket.socket) -> None:
+        """Take requests on another socket; conversations that have begun go on."""
+        self._selector.unregister(self._sock)
+        self._sock.close()
+        self._sock = sock
+        self._selector.register(sock, selectors.EVENT_READ, self._accept)
 
     def close(self) -> None:
         """End all conversations; who waits for the end of the master sees it now."""
@@ -312,18 +319,19 @@ class Conversation:
 
 def _connect(script: Script, environment: Mapping[str, str]) -> socket.socket:
     refused: Path | None = None
-    for path in control_sockets(script.path, environment):
-        sock = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+    stranger: unix.Stranger | None = None
+    for files in locate(script.path, environment):
         try:
-            with unix.reachable(path) as name:
-                sock.connect(name)
+            return unix.dial(files.control, files.users)
         except PermissionError:
-            sock.close()
-            refused = path
+            refused = files.control
+        except unix.Stranger as error:
+            stranger = error
         except OSError:
-            sock.close()  # A killed master left it.
-        else:
-            return sock
+            pass  # A killed master left it.
     if refused is not None:
         raise CommandError(f"this user may not connect to {refused}, where the master listens")
+    if stranger is not None:
+        note = f"{stranger.path} belongs to another user (uid {stranger.uid}), and was not asked"
+        raise NotRunning(str(script), note)
     raise NotRunning(str(script))

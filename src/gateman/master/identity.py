@@ -3,11 +3,21 @@
 import grp
 import os
 import pwd
-from collections.abc import Iterable
+from collections.abc import Iterable, MutableMapping
 from dataclasses import dataclass
 from pathlib import Path
 
 from ..errors import ConfigError
+
+
+# XDG Base Directory Specification: without them, folders below HOME are used.
+_FOLDERS = (
+    "XDG_CACHE_HOME",
+    "XDG_CONFIG_HOME",
+    "XDG_DATA_HOME",
+    "XDG_RUNTIME_DIR",
+    "XDG_STATE_HOME",
+)
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -19,11 +29,13 @@ class Identity:
         user: The user's name; its number where it has none.
         uid: The user's number.
         gid: The group's number.
+        home: The user's home; the root folder for a number without a name.
     """
 
     user: str
     uid: int
     gid: int
+    home: str = "/"
 
 
 def find(user: str | int | None, group: str | int | None) -> Identity | None:
@@ -40,12 +52,12 @@ def find(user: str | int | None, group: str | int | None) -> Identity | None:
     Raises:
         ConfigError: There is no such user or group, or this process may not become it.
     """
-    uid, gid, name = os.geteuid(), os.getegid(), ""
+    uid, gid = os.geteuid(), os.getegid()
+    account = _account(user if user is not None else uid)
     if user is not None:
-        entry = _look_up("user", user)
-        uid, gid, name = entry
+        uid, gid = account.uid, account.gid
     if group is not None:
-        gid = _look_up("group", group)[0]
+        gid = _group(group)
     if (uid, gid) == (os.geteuid(), os.getegid()):
         return None
     if os.geteuid() != 0:
@@ -54,32 +66,43 @@ def find(user: str | int | None, group: str | int | None) -> Identity | None:
             f"only root can start processes with {which}",
             "start the service as root, or leave it out and start the service as that user",
         )
-    return Identity(user=name or str(uid), uid=uid, gid=gid)
+    return Identity(user=account.user, uid=uid, gid=gid, home=account.home)
 
 
-def _look_up(kind: str, wanted: str | int) -> tuple[int, int, str]:
+def _account(wanted: str | int) -> Identity:
     is_number = isinstance(wanted, int) or wanted.isdigit()
     try:
-        if kind == "group":
-            group = grp.getgrgid(int(wanted)) if is_number else grp.getgrnam(str(wanted))
-            return group.gr_gid, group.gr_gid, group.gr_name
-        user = pwd.getpwuid(int(wanted)) if is_number else pwd.getpwnam(str(wanted))
-        return user.pw_uid, user.pw_gid, user.pw_name
+        found = pwd.getpwuid(int(wanted)) if is_number else pwd.getpwnam(str(wanted))
     except KeyError:
         if is_number:
             # Containers have numbers without a name.
-            return int(wanted), int(wanted), str(wanted)
-        raise ConfigError(
-            f"{kind}={wanted!r}: there is no such {kind}", "create it, or choose another"
-        ) from None
+            return Identity(user=str(wanted), uid=int(wanted), gid=int(wanted))
+        raise _missing("user", wanted) from None
+    return Identity(user=found.pw_name, uid=found.pw_uid, gid=found.pw_gid, home=found.pw_dir)
 
 
-def assume(identity: Identity) -> None:
+def _group(wanted: str | int) -> int:
+    if isinstance(wanted, int) or wanted.isdigit():
+        return int(wanted)
+    try:
+        return grp.getgrnam(wanted).gr_gid
+    except KeyError:
+        raise _missing("group", wanted) from None
+
+
+def _missing(kind: str, wanted: str | int) -> ConfigError:
+    return ConfigError(
+        f"{kind}={wanted!r}: there is no such {kind}", "create it, or choose another"
+    )
+
+
+def assume(identity: Identity, environment: MutableMapping[str, str]) -> None:
     """
-    Become someone else, for good.
+    Become another user, for good.
 
     Args:
         identity: Who.
+        environment: The environment; what it says of the user becomes true of the new one.
     """
     try:
         os.initgroups(identity.user, identity.gid)
@@ -87,6 +110,10 @@ def assume(identity: Identity) -> None:
         os.setgroups([identity.gid])
     os.setgid(identity.gid)
     os.setuid(identity.uid)
+    environment.update(HOME=identity.home, USER=identity.user, LOGNAME=identity.user)
+    # Folders of the user before, which this one may not, or must not, use.
+    for name in _FOLDERS:
+        environment.pop(name, None)
 
 
 def unreadable(files: Iterable[Path]) -> list[Path]:

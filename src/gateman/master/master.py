@@ -20,7 +20,7 @@ from dataclasses import replace
 from functools import partial
 from typing import Any, TypeVar, assert_never
 
-from ..errors import ConfigError, ExitCode
+from ..errors import AlreadyRunning, ConfigError, ExitCode
 from ..log import FORMAT_VARIABLE, LogFile, logger
 from . import channel, events, requests, status
 from .assignment import Assignment
@@ -43,6 +43,9 @@ from .waking import waking
 # How long commands wait for processes that may be stuck.
 _STATUS_PATIENCE = 0.06  # seconds
 _CONNECTIONS_PATIENCE = 2.0  # seconds
+
+# How often it looks whether its files are still there. Commands do not find it until then.
+_FILES_INTERVAL = 1.0  # seconds
 
 # Longer than this it does not sleep: what a process declares may be more than the system takes.
 _MAX_SLEEP = 3600.0  # seconds
@@ -105,6 +108,8 @@ class Master:
         self._notifier = Notifier(os.environ)
         self._alive_at = self._started_at
         self._has_terminal = _has_terminal()
+        self._files_due_at = self._started_at
+        self._is_lost = False
         self._code: int | None = None
 
     def run(self) -> ExitCode | int:
@@ -115,6 +120,7 @@ class Master:
             The exit code.
         """
         control = Control(self._claim.listen(), self._selector, self._asked)
+        self._files_due_at = time.monotonic() + _FILES_INTERVAL
         with waking(self._selector, self._signalled):
             if self._router is not None:
                 self._router.tick(time.monotonic())
@@ -124,6 +130,7 @@ class Master:
                 self._feed(events.Tick())
                 self._end_questions()
                 self._say_alive()
+                self._look_after_files(control)
                 if self._router is not None:
                     self._router.tick(time.monotonic())
         for listeners in self._listeners:
@@ -136,8 +143,9 @@ class Master:
         self._selector.close()
         return self._code
 
-    def _patience(self) -> float | None:
+    def _patience(self) -> float:
         instants = [question.due_at for question in self._questions.values()]
+        instants.append(self._files_due_at)
         if self._notifier.alive_interval is not None:
             instants.append(self._alive_at)
         if self._router is not None and self._router.due_at is not None:
@@ -145,9 +153,29 @@ class Master:
         next_at = self._supervisor.next_at()
         if next_at is not None:
             instants.append(next_at)
-        if not instants:
-            return None
         return min(max(min(instants) - time.monotonic(), 0), _MAX_SLEEP)
+
+    def _look_after_files(self, control: Control) -> None:
+        """Make anew what commands and processes find each other by, if somebody removed it."""
+        now = time.monotonic()
+        if now < self._files_due_at:
+            return
+        self._files_due_at = now + _FILES_INTERVAL
+        if self._claim.is_intact:
+            return
+        folder = self._claim.files.folder
+        try:
+            self._claim.renew()
+            control.replace(self._claim.listen())
+        except (AlreadyRunning, ConfigError) as error:
+            if not self._is_lost:
+                logger.error("files in %s were removed, and cannot be made anew: %s", folder, error)
+            self._is_lost = True
+            return
+        self._is_lost = False
+        logger.warning(
+            "files in %s were removed: made anew in %s", folder, self._claim.files.folder
+        )
 
     def _say_alive(self) -> None:
         now = time.monotonic()
