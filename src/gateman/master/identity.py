@@ -9,7 +9,6 @@ from pathlib import Path
 
 from ..errors import ConfigError
 
-
 # XDG Base Directory Specification: without them, folders below HOME are used.
 _FOLDERS = (
     "XDG_CACHE_HOME",
