@@ -1,6 +1,8 @@
 """The hub's verbs that do something, with clients at real sockets, alone and among others."""
 
 import asyncio
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -338,6 +340,63 @@ async def test_a_hub_that_does_not_run_says_so() -> None:
     await idle.stop()
     with pytest.raises(HubError):
         idle.send_to_all("x")
+
+
+OTHER_LOOP = (
+    "the hub belongs to an event loop that has ended, or to the process that forked this one:"
+    " connect another hub, or use SyncHub."
+)
+
+
+def test_a_hub_does_not_outlive_its_event_loop() -> None:
+    """What it would send on another one never leaves, so it is refused, and not counted."""
+    one = Hub()
+    asyncio.run(one.start(None))
+
+    async def use() -> None:
+        for verb, arguments in [("send_to_all", ("x",)), ("join_group", ("n-1", "room"))]:
+            with pytest.raises(HubError) as caught:
+                getattr(one, verb)(*arguments)
+            assert str(caught.value) == OTHER_LOOP
+        with pytest.raises(HubError, match="event loop that has ended"):
+            await one.count_clients()
+        await one.stop()
+        await one.start(None)
+        one.send_to_all("x")
+        await one.stop()
+
+    asyncio.run(use())
+
+
+FORKED = """
+import asyncio, os
+from gateman import Hub, HubError
+
+async def main():
+    hub = Hub()
+    await hub.start(None)
+    child = os.fork()
+    if not child:
+        try:
+            hub.send_to_all("x")
+        except HubError as error:
+            print(error, flush=True)
+        os._exit(0)
+    os.waitpid(child, 0)
+    hub.send_to_all("x")
+    await hub.stop()
+
+asyncio.run(main())
+"""
+
+
+def test_a_hub_is_not_its_child_s() -> None:
+    """A forked process that sends with it is told so."""
+    ended = subprocess.run(
+        [sys.executable, "-c", FORKED], capture_output=True, text=True, check=False, timeout=30
+    )
+
+    assert (ended.stdout, ended.stderr) == (f"{OTHER_LOOP}\n", "")
 
 
 @on_loop

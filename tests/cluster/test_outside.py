@@ -1,10 +1,13 @@
 """The hub for programs without an event loop: threads here, clients behind a bus."""
 
 import asyncio
+import contextlib
 import multiprocessing
 import os
 import socket
+import sys
 import threading
+import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -197,6 +200,90 @@ async def test_a_forked_process_connects_anew(url: str) -> None:
         client = await node.client(uid="42")
         assert await asyncio.to_thread(program) == 0
         assert await client.read_to(END) == ["parent", "child"]
+
+
+# Another thread sends all the time, so that it may hold a lock at the instant of the fork.
+FORKING = """
+import multiprocessing, sys, threading
+from gateman import SyncHub
+
+hub = SyncHub(sys.argv[1])
+over = threading.Event()
+
+def send():
+    while not over.is_set():
+        hub.send_to_uid("nobody", "x")
+
+def in_the_child():
+    hub.send_to_uid("42", "child")
+    hub.close()
+
+threads = [threading.Thread(target=send) for _ in range(3)]
+for thread in threads:
+    thread.start()
+context = multiprocessing.get_context("fork")
+children = [context.Process(target=in_the_child) for _ in range(12)]
+for child in children:
+    child.start()
+for child in children:
+    child.join(20)
+    child.kill()
+over.set()
+print([child.exitcode for child in children])
+"""
+
+
+@on_loop
+async def test_a_fork_while_another_thread_sends(url: str) -> None:
+    """No child waits for a thread that is not there."""
+    async with cluster(1, bus_of(url)) as [node]:
+        client = await node.client(uid="42")
+        program = await asyncio.create_subprocess_exec(
+            sys.executable,
+            "-W",
+            "ignore::DeprecationWarning",
+            "-c",
+            FORKING,
+            url,
+            stdout=asyncio.subprocess.PIPE,
+        )
+        out, _ = await program.communicate()
+        node.hub.send_to_uid("42", END)
+
+        assert out.decode() == f"{[0] * 12}\n"
+        assert await client.read_to(END) == ["child"] * 12
+
+
+def test_threads_share_an_attempt_to_connect() -> None:
+    """With a bus that hangs, none waits for longer than one attempt takes; the next is another."""
+    with (
+        TemporaryDirectory(prefix="gateman-") as folder,
+        socket.socket(socket.AF_UNIX) as listener,
+        ThreadPoolExecutor(THREADS) as threads,
+    ):
+        listener.bind(f"{folder}/silent.sock")
+        listener.listen()
+        with SyncHub(f"local://{folder}/silent.sock", connect_timeout=1.0) as hub:
+            all_begin = threading.Barrier(THREADS)
+
+            def send() -> None:
+                all_begin.wait(TIMEOUT)
+                hub.send_to_all("nobody hears")
+
+            begun_at = time.monotonic()
+            for waiting in [threads.submit(send) for _ in range(THREADS)]:
+                with pytest.raises(BusError, match="does not answer within 1 seconds"):
+                    waiting.result(TIMEOUT)
+            assert time.monotonic() - begun_at < 3
+            with pytest.raises(BusError, match="does not answer within 1 seconds"):
+                hub.send_to_all("nobody hears")
+        listener.settimeout(0)
+        attempts = 0
+        with contextlib.suppress(BlockingIOError):
+            while True:
+                listener.accept()[0].close()
+                attempts += 1
+        assert attempts == 2
 
 
 @pytest.mark.parametrize(

@@ -122,7 +122,7 @@ class Hub(Asking):
         Raises:
             BusError: The bus is not there and needed, or refuses us.
         """
-        if self._station is not None:
+        if self._station is not None and not self._station.is_over:
             raise HubError("the hub runs already")
         station = Station(bus, has_clients=has_clients, needs_bus=needs_bus, service=service)
         station.on_gap = self._on_gap
@@ -133,7 +133,7 @@ class Hub(Asking):
     async def stop(self) -> None:
         """Send what waits, and end; nothing happens if it does not run."""
         station, self._station = self._station, None
-        if station is not None:
+        if station is not None and not station.is_over:
             await station.stop()
 
     async def __aenter__(self) -> Self:
@@ -152,6 +152,11 @@ class Hub(Asking):
         """This process's place in the cluster, for those who make one of it."""
         if self._station is None:
             raise HubError("the hub does not run: it does from on_worker_start to on_worker_stop")
+        if self._station.is_over:
+            raise HubError(
+                "the hub belongs to an event loop that has ended, or to the process that forked"
+                " this one: connect another hub, or use SyncHub"
+            )
         return self._station
 
     @property

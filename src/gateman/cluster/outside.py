@@ -5,13 +5,12 @@ The hub for programs without an event loop: Django, Flask, Celery, a cron job.
         hub.send_to_uid("42", "your order is ready")
 
 It may be used by several threads. Its event loop runs in a thread of its own, which is started
-at the first use, and anew in a process that was forked since: a hub may be made before a server
-forks its workers.
+at the first use, and anew in a process that was forked since: a hub may be made, and in use, when a
+server forks its workers.
 """
 
 import asyncio
 import atexit
-import os
 import threading
 from collections.abc import Awaitable, Callable
 from concurrent.futures import CancelledError
@@ -19,6 +18,7 @@ from functools import partial, wraps
 from types import TracebackType
 from typing import Concatenate, ParamSpec, Self, TypeVar
 
+from .. import at_fork
 from ..bus import open_bus
 from ..errors import HubError
 from .hub import Hub
@@ -82,20 +82,29 @@ class SyncHub:
         Raises:
             ConfigError: The URL, the timeout or an option makes no sense.
         """
-        self._lock = threading.Lock()
         self._open_bus = partial(open_bus, url, **options)
         # So that a mistake in them is told here.
         self._open_bus()
         Hub().answer_timeout = answer_timeout
         self._answer_timeout = answer_timeout
         self._is_closed = False
-        self._pid = 0
+        self._begin()
+        at_fork.renew(self, SyncHub._begin_anew)
+        # A program may end right behind a message.
+        atexit.register(self.close)
+
+    def _begin(self) -> None:
+        self._lock = threading.Lock()
         self._loop: asyncio.AbstractEventLoop | None = None
         self._thread: threading.Thread | None = None
         self._hub: Hub | None = None
-        self._gate = asyncio.Lock()
-        # A program may end right behind a message.
-        atexit.register(self.close)
+        self._connecting: asyncio.Task[Hub] | None = None
+
+    def _begin_anew(self) -> None:
+        # In a forked child: another thread of the parent's may have held the lock, and the thread
+        # of the loop is not there. What was of the parent's is kept: it cannot be ended here.
+        self._of_parent = (self._loop, self._thread, self._hub, self._connecting)
+        self._begin()
 
     send_to_all = _plain(Hub.send_to_all)
     send_to_group = _plain(Hub.send_to_group)
@@ -135,7 +144,7 @@ class SyncHub:
             hub, loop, thread = self._hub, self._loop, self._thread
             self._hub = self._loop = self._thread = None
         atexit.unregister(self.close)
-        if self._pid == os.getpid() and loop is not None and thread is not None:
+        if loop is not None and thread is not None:
             if hub is not None:
                 asyncio.run_coroutine_threadsafe(hub.stop(), loop).result()
             loop.call_soon_threadsafe(loop.stop)
@@ -168,10 +177,7 @@ class SyncHub:
     def _running_loop(self) -> asyncio.AbstractEventLoop:
         if self._is_closed:
             raise _closed()
-        if self._loop is None or self._pid != os.getpid():
-            self._pid = os.getpid()
-            self._hub = None
-            self._gate = asyncio.Lock()
+        if self._loop is None:
             self._loop = asyncio.new_event_loop()
             self._thread = threading.Thread(
                 target=_serve, args=(self._loop,), name="gateman hub", daemon=True
@@ -180,17 +186,26 @@ class SyncHub:
         return self._loop
 
     async def _connected(self) -> Hub:
-        # On the loop's thread: whoever comes while it connects waits for it.
-        async with self._gate:
-            if self._hub is None:
-                hub = Hub()
-                hub.answer_timeout = self._answer_timeout
-                await hub.start(self._open_bus(), has_clients=False, needs_bus=True)
-                if self._is_closed:
-                    await hub.stop()
-                    raise _closed()
-                self._hub = hub
+        # On the loop's thread. All who wait share one attempt, and its failure: one after another,
+        # each would wait for a timeout of its own.
+        if self._hub is not None:
             return self._hub
+        if self._connecting is None:
+            self._connecting = asyncio.get_running_loop().create_task(self._connect())
+        return await asyncio.shield(self._connecting)
+
+    async def _connect(self) -> Hub:
+        try:
+            hub = Hub()
+            hub.answer_timeout = self._answer_timeout
+            await hub.start(self._open_bus(), has_clients=False, needs_bus=True)
+            if self._is_closed:
+                await hub.stop()
+                raise _closed()
+            self._hub = hub
+            return hub
+        finally:
+            self._connecting = None
 
 
 def _serve(loop: asyncio.AbstractEventLoop) -> None:

@@ -16,6 +16,7 @@ from typing import Any, assert_never
 
 from msgspec import structs
 
+from .. import at_fork
 from ..bus import Bus, Cause, Gap
 from ..errors import EnvelopeError, Unconfirmed, UnknownClient
 from ..log import Sampled, logger
@@ -103,6 +104,8 @@ class Station:
         self.tenant: Tenant | None = None
         self.bus = bus
         self._loop = asyncio.get_running_loop()
+        self._is_forked = False
+        at_fork.renew(self, Station._forked)
         self.local = Local(Fanout(self._loop.call_soon))
         self._seen = Seen()
         self.presence = Presence(
@@ -134,6 +137,14 @@ class Station:
         self._tasks: set[asyncio.Task[None]] = set()
 
     # Its life.
+
+    @property
+    def is_over(self) -> bool:
+        """Whether nothing that is sent can leave: its event loop has ended, or is the parent's."""
+        return self._is_forked or self._loop.is_closed()
+
+    def _forked(self) -> None:
+        self._is_forked = True
 
     async def start(self) -> None:
         """
