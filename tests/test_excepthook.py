@@ -51,7 +51,7 @@ def test_a_module_of_the_program_is_named(script: Path) -> None:
     """The innermost file that the user wrote is where the mistake is."""
     settings = script.with_name("gateman_settings.py")
     settings.write_text("from gateman import Limits\n\nLimits.of({'max_head_size': 0})\n")
-    script.write_text("import gateman_settings\n")
+    script.write_text("from gateman import Worker\nimport gateman_settings\n")
 
     assert run(script) == (78, f"{settings}:3: {WRONG}\n")
 
@@ -140,6 +140,40 @@ def test_a_mistake_that_is_caught_is_an_exception_like_any(script: Path) -> None
     )
 
     assert run(script) == (0, "")
+
+
+# Programs that are none of ours.
+
+
+@pytest.mark.parametrize(
+    "statement",
+    [
+        "import gateman",
+        "from gateman import SyncHub",
+        "from gateman import Connection, Hub, Timer, hub",
+        "import views",
+    ],
+)
+def test_a_program_that_declares_nothing_keeps_its_hook(script: Path, statement: str) -> None:
+    """Whatever of gateman it imports, and whatever modules of its own declare."""
+    script.with_name("views.py").write_text("from gateman import Worker, SyncHub\n")
+    script.write_text(
+        f"import sys\nsys.excepthook = hook = print\n{statement}\nassert sys.excepthook is hook"
+    )
+
+    assert run(script) == (0, "")
+
+
+def test_a_hook_that_was_there_is_handed_what_is_not_ours(script: Path) -> None:
+    """A program's own, such as one that reports failures, is still called."""
+    script.write_text(
+        "import sys\n"
+        "sys.excepthook = lambda kind, error, trace: sys.stderr.write(f'reported {error!r}\\n')\n"
+        "from gateman import Worker\n"
+        "1 / 0\n"
+    )
+
+    assert run(script) == (1, "reported ZeroDivisionError('division by zero')\n")
 
 
 # In this process.

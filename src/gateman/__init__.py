@@ -4,9 +4,10 @@ gateman: a WSS service in five lines, kept up under load, attack, reload and gro
     from gateman import Worker
 """
 
+import sys
+from types import FrameType
 from typing import TYPE_CHECKING, Any
 
-from . import excepthook as excepthook
 from .connection import Connection, Sent, State
 from .declared import Declared
 from .errors import (
@@ -21,12 +22,10 @@ from .errors import (
     Unconfirmed,
     UnknownClient,
 )
-from .options import Limits, SlowConsumer, Timeouts
+from .options import SlowConsumer
 from .request import Request
 from .timer import Timer
 from .websocket.close import CloseCode
-from .websocket.deflate import Deflate
-from .worker import Worker
 
 if TYPE_CHECKING:
     from .bus import Gap
@@ -35,6 +34,9 @@ if TYPE_CHECKING:
     from .gateway.business import BusinessWorker
     from .gateway.current import current
     from .gateway.gateway import Gateway
+    from .options import Limits, Timeouts
+    from .websocket.deflate import Deflate
+    from .worker import Worker
 
 __version__ = "0.1.0"
 
@@ -54,11 +56,26 @@ def __getattr__(name: str) -> Any:
     # Imported when they are asked for: who only declares a worker needs none of it.
     from importlib import import_module
 
+    if name in _DECLARING and _is_asked_by_program():
+        from . import excepthook
+
+        excepthook.install()
     for module, names in _LATER.items():
         if name in names:
             return getattr(import_module(module, __name__), name)
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
 
+
+def _is_asked_by_program() -> bool:
+    """Tell whether the program itself asks for a name; a module of another program's may, too."""
+    frame: FrameType | None = sys._getframe(2)  # noqa: SLF001 - `inspect` has the same, and costs 20 ms
+    while frame is not None and str(frame.f_globals.get("__name__")).startswith("importlib."):
+        frame = frame.f_back
+    return frame is not None and frame.f_globals.get("__name__") == "__main__"
+
+
+# A program that declares a service has its command line: there a mistake is one sentence.
+_DECLARING = {"BusinessWorker", "Deflate", "Gateway", "Limits", "Timeouts", "Worker"}
 
 _LATER = {
     ".bus": ("Gap",),
@@ -67,6 +84,9 @@ _LATER = {
     ".gateway.business": ("BusinessWorker",),
     ".gateway.current": ("current",),
     ".gateway.gateway": ("Gateway",),
+    ".options": ("Limits", "Timeouts"),
+    ".websocket.deflate": ("Deflate",),
+    ".worker": ("Worker",),
 }
 
 __all__ = [

@@ -1,4 +1,9 @@
-"""How an error of a command that nobody catches ends a program: one sentence, its exit code."""
+"""
+How an error of a command that nobody catches ends a program: one sentence, its exit code.
+
+Only a program that is a service's command line shows errors so: it asks for :func:`install`. One
+that merely imports gateman keeps the hook that it has.
+"""
 
 import sys
 from types import TracebackType
@@ -11,7 +16,7 @@ _NOT_THE_USERS = {__package__, "click", *sys.stdlib_module_names}
 
 def show(kind: type[BaseException], error: BaseException, trace: TracebackType | None) -> None:
     """
-    Show an uncaught exception; the value of ``sys.excepthook`` once gateman is imported.
+    Show an uncaught exception; the value of ``sys.excepthook`` once it is installed.
 
     Args:
         kind: Its class.
@@ -51,4 +56,11 @@ def _passes_us(trace: TracebackType | None) -> bool:
 
 
 _previous = sys.excepthook
-sys.excepthook = show
+
+
+def install() -> None:
+    """Show uncaught exceptions from now on; others are handed on to the hook that was there."""
+    global _previous  # noqa: PLW0603 - there is one hook
+    if sys.excepthook is not show:
+        _previous = sys.excepthook
+        sys.excepthook = show

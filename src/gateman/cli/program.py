@@ -5,6 +5,7 @@ from collections.abc import Sequence
 
 import click
 
+from .. import excepthook
 from ..declared import Declared
 from ..errors import ExitCode
 from ..master.script import Script
@@ -30,6 +31,7 @@ def run(workers: Sequence[Declared]) -> None:
         CommandError: The command cannot be carried out.
         SystemExit: The command is done; only ``start`` returns, once everything was stopped.
     """
+    excepthook.install()
     script = Script.of_program()
     words = sys.argv[1:]
     usage = _USAGE.format(script=script, commands="|".join(_COMMANDS))

@@ -20,7 +20,7 @@ if importlib.util.find_spec("gateman") is None:
     # The script has found it by changing sys.path, which would come too late here.
     sys.path.append(str(Path(__file__).parents[2]))
 
-from gateman import at_fork
+from gateman import at_fork, excepthook
 from gateman.errors import CommandError
 from gateman.master import child
 from gateman.master.assignment import Assignment
@@ -30,6 +30,7 @@ from gateman.master.spawn import STACK_SIGNAL
 
 def main() -> None:
     """Run the script up to its ``Worker.run_all()``, and serve there."""
+    excepthook.install()
     assignment = Assignment.take(os.environ)
     inherited = child.Inherited(assignment)
     at_fork.reset_signals({signal.SIGINT, STACK_SIGNAL})
