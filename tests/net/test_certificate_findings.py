@@ -7,7 +7,7 @@ import pytest
 
 from gateman.findings import Severity
 from gateman.net.certificate_chain import CertificateFacts, Chain
-from gateman.net.certificate_findings import judge, why_refused
+from gateman.net.certificate_findings import is_about_dates, judge, misplaced, why_refused
 
 NOW = datetime(2026, 6, 1, 12, 0, tzinfo=UTC).timestamp()
 DAY = 86_400
@@ -84,6 +84,13 @@ def test_soon_depends_on_the_life(life: float, left: float, *, is_soon: bool) ->
     leaf = replace(LEAF, starts_at=NOW - (life - left) * DAY, expires_at=NOW + left * DAY)
 
     assert found((leaf, GOOD[1])) == [("warning", "certificate-expires-soon")] * is_soon
+
+
+def test_some_findings_come_by_themselves() -> None:
+    """With time; the others are there from the start."""
+    findings = judge((replace(LEAF, names=()), GOOD[1]), now=NOW + 90 * DAY, name="it")
+
+    assert [is_about_dates(finding) for finding in findings] == [True, True, False]
 
 
 def test_others_of_the_chain_may_have_expired() -> None:
@@ -165,6 +172,23 @@ def test_one_that_cannot_be_read_is_a_warning() -> None:
         " get a new one"
     )
     assert found(()) == []
+
+
+@pytest.mark.parametrize(
+    ("asked", "is_for"),
+    [
+        ("a.test", True),
+        ("*.b.test", True),
+        ("c.b.test", True),
+        ("c.test", False),
+        ("b.test", False),
+    ],
+)
+def test_a_certificate_may_be_misplaced(asked: str, *, is_for: bool) -> None:
+    finding = misplaced(GOOD, asked=asked, name="it")
+
+    assert finding is None if is_for else finding is not None
+    assert misplaced((None,), asked=asked, name="it") is None
 
 
 # The chain.

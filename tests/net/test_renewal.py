@@ -130,3 +130,23 @@ def test_nothing_is_read_while_nothing_changes(folder: Path) -> None:
         renewal.look()
 
     assert contexts.select(None) is before
+
+
+def test_a_certificate_that_expires_is_told_each_day(
+    folder: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    """A service that runs for months hears of it before its clients do; of one process only."""
+    contexts = load(folder)
+    expires_at = contexts.certificates[0].expires_at
+    assert expires_at is not None
+    silent = Renewal("chat", contexts)
+    renewal = Renewal("chat", contexts, warns_of_dates=True)
+    for days in (20, 5, 4.9, 4, -1):
+        silent.look(expires_at - days * 86_400)
+        renewal.look(expires_at - days * 86_400)
+
+    assert [line.partition(": renew it")[0].rpartition(", ")[2] for line in caplog.messages] == [
+        "in 5 days",
+        "in 4 days",
+        "and clients refuse it",
+    ]

@@ -274,7 +274,9 @@ def test_without_fingerprint_everybody_may_stay(issued: Issued) -> None:
 def test_warnings_are_of_options_and_certificates(authority: Authority, tmp_path: Path) -> None:
     """Those of all names are there, and the server would start."""
     default = authority.issue(tmp_path)
-    old = authority.issue(tmp_path, stem="old", expires_at=datetime(2026, 1, 1, tzinfo=UTC))
+    old = authority.issue(
+        tmp_path, "a.test", stem="old", expires_at=datetime(2026, 1, 1, tzinfo=UTC)
+    )
     contexts = Contexts.load(
         options_of(
             default,
@@ -292,6 +294,51 @@ def test_warnings_are_of_options_and_certificates(authority: Authority, tmp_path
         f"ssl.SNI_server_certs['a.test'].local_cert names {old.certificate}, whose certificate has"
         " expired on 2026-01-01 00:00 UTC, and clients refuse it: renew it",
     )
+
+
+def test_a_certificate_under_a_name_that_it_is_not_for(issued: Issued) -> None:
+    """All who ask for that name would refuse it."""
+    pair = {"local_cert": issued.certificate, "local_pk": issued.key}
+    contexts = Contexts.load(options_of(issued, SNI_server_certs={"*.a.test": pair}), now=NOW)
+
+    assert contexts.warnings == (
+        f"ssl.SNI_server_certs['*.a.test'].local_cert names {issued.certificate}, whose certificate"
+        " is for localhost, and not for '*.a.test', so that clients refuse it: give the certificate"
+        " of that name",
+    )
+
+
+def test_dates_are_judged_as_time_goes_by(authority: Authority, tmp_path: Path) -> None:
+    """What was good when the files were read may be about to expire."""
+    issued = authority.issue(
+        tmp_path,
+        starts_at=datetime.fromtimestamp(NOW - 1, UTC),
+        expires_at=datetime.fromtimestamp(NOW + 90 * 86_400, UTC),
+    )
+    contexts = Contexts.load(options_of(issued), now=NOW)
+    sentences = [contexts.warnings_of_dates(now=NOW + days * 86_400) for days in (0, 75, 80, 91)]
+
+    assert contexts.warnings == ()
+    assert [[text.rpartition(": ")[2] for text in found] for found in sentences] == [
+        [],
+        [],
+        ["renew it, and see why its renewal did not"],
+        ["renew it"],
+    ]
+
+
+def test_one_that_is_not_valid_yet_is_served_unless_another_is(
+    authority: Authority, issued: Issued, tmp_path: Path
+) -> None:
+    """A clock may be wrong; but a renewal has time."""
+    later = datetime.fromtimestamp(NOW + 86_400, UTC)
+    contexts = Contexts.load(options_of(issued), now=NOW)
+    replace(issued, authority.issue(tmp_path, stem="new", starts_at=later))
+    with pytest.raises(ConfigError, match="whose certificate is valid only from"):
+        contexts.reload(now=NOW)
+
+    assert not contexts.is_refused
+    assert Contexts.load(options_of(issued), now=NOW).is_refused
 
 
 def test_a_good_server_has_no_warnings(issued: Issued) -> None:

@@ -236,7 +236,7 @@ class Child:
         self._link.vitals = vitals
         contexts = service.contexts
         if contexts is not None:
-            self._renewal = Renewal(str(service), contexts)
+            self._renewal = Renewal(str(service), contexts, warns_of_dates=self._worker.id == 0)
             loop.call_later(INTERVAL, self._look, self._renewal)
             if self._worker.id == 0:
                 self._warn(service)

@@ -32,6 +32,10 @@ _MIN_RSA_SIZE = 2048  # bits; section 6.1.5
 _CURVES = frozenset({"ECDSA P-256", "ECDSA P-384"})
 _WEAK_DIGESTS = frozenset({"md5", "sha1"})
 
+_DATE_CODES = frozenset(
+    {"certificate-expired", "certificate-expires-soon", "certificate-not-valid-yet"}
+)
+
 _NEW = "get a new one, with a key for ECDSA P-256 or RSA with 2048 bits or more, and SHA-256"
 
 
@@ -118,6 +122,32 @@ def why_refused(
     return None
 
 
+def misplaced(chain: Chain, *, asked: str, name: str) -> Finding | None:
+    """
+    Find out whether a certificate is shown to clients that ask for a name which it is not for.
+
+    Args:
+        chain: What is shown.
+        asked: The name that clients ask for; may start with ``*.``.
+        name: As :func:`judge` has it.
+    """
+    leaf = chain[0] if chain else None
+    if leaf is None or not leaf.names or is_named(asked.replace("*", "any", 1), leaf.names):
+        return None
+    return Finding(
+        code="certificate-name",
+        severity=Severity.WARNING,
+        problem=f"{name} is for {', '.join(leaf.names[:5])}, and not for {asked!r}, so that clients"
+        " refuse it",
+        fix="give the certificate of that name",
+    )
+
+
+def is_about_dates(finding: Finding) -> bool:
+    """Tell whether a finding comes by itself, as time goes by."""
+    return finding.code in _DATE_CODES
+
+
 def is_usable_key(facts: CertificateFacts) -> bool:
     """Tell whether browsers take a key of this type, and of this size."""
     kind, _, size = facts.key.partition(" ")
@@ -172,7 +202,7 @@ def _leaf(facts: CertificateFacts, which: str) -> Iterator[Finding]:
         yield Finding(
             code="certificate-key",
             severity=Severity.WARNING,
-            problem=f"{which} has a key of type {facts.key}, which browsers refuse",
+            problem=f"{which} has a key of type {facts.key}, which Chrome and most browsers refuse",
             fix=_NEW,
         )
     if facts.digest in _WEAK_DIGESTS:

@@ -10,6 +10,7 @@ from pathlib import Path
 
 from ..errors import ConfigError
 from ..log import logger
+from .certificate_findings import SECONDS_PER_DAY
 from .tls import Contexts
 
 INTERVAL = 3.0  # seconds
@@ -21,20 +22,33 @@ _Marks = tuple[tuple[int, int, int] | None, ...]
 class Renewal:
     """Watches the files of one worker's contexts."""
 
-    def __init__(self, name: str, contexts: Contexts) -> None:
+    def __init__(self, name: str, contexts: Contexts, *, warns_of_dates: bool = False) -> None:
         """
         Watch from now on.
 
         Args:
             name: The worker's, for the log.
             contexts: What to keep up to date.
+            warns_of_dates: Whether to say each day that a certificate is about to expire, or has.
         """
         self._name = name
         self._contexts = contexts
+        self._warns_of_dates = warns_of_dates
+        self._warned_at = time.time()
         self._seen = self._settled = _marks(contexts.files)
 
-    def look(self) -> None:
-        """Look at the files, and put them in service if they have changed and settled."""
+    def look(self, now: float | None = None) -> None:
+        """
+        Look at the files, and put them in service if they have changed and settled.
+
+        Args:
+            now: Wall-clock seconds since 1970; ``None`` for this moment.
+        """
+        now = time.time() if now is None else now
+        if self._warns_of_dates and now - self._warned_at >= SECONDS_PER_DAY:
+            self._warned_at = now
+            for warning in self._contexts.warnings_of_dates(now=now):
+                logger.warning("%s: %s", self._name, warning)
         marks = _marks(self._contexts.files)
         if marks != self._settled and marks == self._seen:
             self.reload()

@@ -15,7 +15,13 @@ from ..errors import ConfigError
 from ..findings import Finding, Severity
 from . import certificate, trust
 from .certificate import Pair, ServerCertificate
-from .certificate_findings import is_usable_key, why_refused
+from .certificate_findings import (
+    is_about_dates,
+    is_usable_key,
+    judge,
+    misplaced,
+    why_refused,
+)
 from .domain_names import wire_name
 from .ssl_context import make_context, notes, versions
 from .ssl_options import Options
@@ -199,6 +205,20 @@ class Contexts:
         """
         return trust.is_pinned(der, self._loaded.pins)
 
+    def warnings_of_dates(self, *, now: float) -> tuple[str, ...]:
+        """
+        Tell what has come to be wrong since the files were read: sentences without a full stop.
+
+        Args:
+            now: Wall-clock seconds since 1970.
+        """
+        return tuple(
+            str(finding)
+            for one in self.certificates
+            for finding in judge(one.chain, now=now, name=one.name)
+            if is_about_dates(finding)
+        )
+
     @property
     def certificates(self) -> tuple[ServerCertificate, ...]:
         """The certificates in service, ``local_cert`` first."""
@@ -240,7 +260,11 @@ def _load(values: Mapping[str, object], folder: Path, now: float) -> _Loaded:
     for name, pair in pairs.items():
         # OpenSSL first: only what it refuses is refused.
         context = make_context(options, pair)
-        served[name] = _Served(context=context, certificate=certificate.inspect(pair, now=now))
+        found = certificate.inspect(pair, now=now)
+        misplacement = misplaced(found.chain, asked=name, name=found.name) if name else None
+        if misplacement is not None:
+            found = replace(found, findings=(misplacement, *found.findings))
+        served[name] = _Served(context=context, certificate=found)
     files = [path for pair in pairs.values() for path in (pair.path, pair.key_path)]
     files += [path for name in ("cafile", "dh_param") if (path := options.path(name))]
     oldest, newest = versions(options)
