@@ -42,7 +42,7 @@ from pathlib import Path
 from gateman import BusinessWorker, Gateway, hub
 
 VERSION = 1
-COMMON = dict(bus={bus!r}, max_crashes=1000)
+COMMON = dict(bus={bus!r}, max_crashes=1000, drain_window={drain_window!r})
 LIMITS = {{"max_connections_per_ip": None}}
 Gateway("wss://127.0.0.1:0", {{"ssl": {ssl!r}}}, limits=LIMITS, count=2, **COMMON)
 business = BusinessWorker(count={count}, **COMMON)
@@ -78,7 +78,9 @@ Gateway.run_all()
 """
 
 
-def script(folder: Path, *, bus: str | None = None, count: int = 3) -> str:
+def script(
+    folder: Path, *, bus: str | None = None, count: int = 3, drain_window: float = 10.0
+) -> str:
     """
     Write a service of two gateways and some business workers.
 
@@ -86,11 +88,14 @@ def script(folder: Path, *, bus: str | None = None, count: int = 3) -> str:
         folder: Where its journals go.
         bus: The URL of its bus; ``None`` for that of its master.
         count: How many business workers.
+        drain_window: Of all.
 
     Returns:
         The script.
     """
-    return SCRIPT.format(folder=str(folder), bus=bus, ssl=ssl_options(), count=count)
+    return SCRIPT.format(
+        folder=str(folder), bus=bus, ssl=ssl_options(), count=count, drain_window=drain_window
+    )
 
 
 class Entry(NamedTuple):

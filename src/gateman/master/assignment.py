@@ -29,6 +29,8 @@ class Assignment:
         module: The name by which it is run with ``-m``; empty for a file.
         argv: The program's arguments, without its name.
         bus: The socket of the router between the processes; empty if there is none.
+        log: The descriptor that the master writes to; -1 if there is none.
+        kin: The descriptor that tells who ends first; see :mod:`.orphan`.
     """
 
     worker: int
@@ -41,6 +43,8 @@ class Assignment:
     module: str
     argv: list[str]
     bus: str = ""
+    log: int = -1
+    kin: int = -1
 
     @classmethod
     def take(cls, environment: MutableMapping[str, str]) -> Self:

@@ -2,9 +2,9 @@
 A process of a master: serves one worker, says how it is, and does what it is told.
 
 It begins in :mod:`gateman.master.launch`, and ends when its master says so, and when its master is
-gone: then it drains, as nobody accepts with it. A signal, SIGTERM (at once) or SIGQUIT (by
-draining), it passes on to its master: where the whole group got it, processes end in the master's
-order.
+gone: then it drains, as nobody accepts with it, a business worker when all gateways have. A signal,
+SIGTERM (at once) or SIGQUIT (by draining), it passes on to its master: where the whole group got
+it, processes end in the master's order.
 """
 
 import asyncio
@@ -36,6 +36,7 @@ from . import channel as say
 from . import identity
 from .assignment import Assignment
 from .channel import MAX_LINE_SIZE, FromMaster, FromProcess, Lines, decode, from_master, line
+from .orphan import Orphan, patience_of
 from .plan import listen_of, policy_of
 from .script import users_part
 from .vitals import Vitals
@@ -59,10 +60,12 @@ class Inherited:
     Attributes:
         channel: To the master.
         slots: The listening sockets of each of the worker's processes.
+        orphan: What it needs when the master is gone.
     """
 
     def __init__(self, assignment: Assignment) -> None:
         self.channel = _inherit(assignment.channel)
+        self.orphan = Orphan(assignment.log, assignment.kin)
         # Sockets of their own, one list for each process, or one list that all share.
         lists = {
             fds: [_inherit(fd) for fd in fds]
@@ -101,9 +104,10 @@ def run(workers: Sequence[Declared], assignment: Assignment, inherited: Inherite
     who = identity.find(worker.user, worker.group)
     if who is not None:
         identity.assume(who, os.environ)
+        inherited.orphan.lose_rights()
     channel = inherited.channel
     channel.setblocking(False)
-    child = Child(worker, inherited.slots)
+    child = Child(worker, inherited, patience_of(map(policy_of, workers)))
     try:
         with asyncio.Runner(loop_factory=process.new_event_loop) as runner:
             runner.run(child.serve(make, channel, bus, outline(workers, assignment.path)))
@@ -153,16 +157,20 @@ def _assigned(workers: Sequence[Declared], assignment: Assignment) -> Declared:
 class Child:
     """The event loop's side of a process."""
 
-    def __init__(self, worker: Declared, slots: dict[int, list[socket.socket]]) -> None:
+    def __init__(self, worker: Declared, inherited: Inherited, patience: float) -> None:
         """
         Prepare to serve.
 
         Args:
             worker: Which.
-            slots: The listening sockets of each of the worker's processes.
+            inherited: What the master has handed down.
+            patience: Seconds after which those that end first have ended, if the master is gone.
         """
         self._worker = worker
-        self._slots = slots
+        self._slots = inherited.slots
+        self._orphan = inherited.orphan
+        self._patience = patience
+        self._is_orphan = False
         self._service: process.AnyService | None = None
         self._told = asyncio.Event()
         self._must_stop = asyncio.Event()
@@ -225,6 +233,8 @@ class Child:
         finally:
             self._close_listeners()
             self._link.close()
+            if self._is_orphan:
+                logger.info("%s has ended, without a master", self._worker.name)
 
     def _begin(self, service: process.AnyService) -> None:
         """Tell the master that this process serves, and from now on each second that it lives."""
@@ -295,20 +305,29 @@ class Child:
             case _:
                 assert_never(message)
 
-    def orphaned(self, reason: str) -> None:
+    def orphaned(self, reason: str, *, is_alone: bool = False) -> None:
         """
         Drain: nobody says any more what to do.
 
         Args:
             reason: Why that is.
+            is_alone: Whether that is because the master is gone, and not for this process only.
         """
-        if not self._told.is_set():
-            logger.error("%s: draining", reason)
+        if is_alone:
+            self._is_orphan = True
+            self._orphan.speak()
         # Another master may start, and needs the addresses.
         self._keeps_accepting = False
         if self._service is not None:
             self._accept_no_more(self._service)
-        self._drain()
+        if self._told.is_set():
+            return
+        if is_alone and self._service is not None and policy_of(self._worker).ends_last:
+            logger.error("%s: draining when all gateways of this machine have ended", reason)
+            self._orphan.wait(self._drain, self._patience)
+        else:
+            logger.error("%s: draining", reason)
+            self._drain()
 
     def _signalled(self, *, is_graceful: bool) -> None:
         """Ask the master what to do; for the second time, or while this starts, do it."""
@@ -382,7 +401,8 @@ class _Link(asyncio.Protocol):
         if self._transport is not None:
             self._transport = None
             self._child.orphaned(
-                "the master is gone" if error is None else f"the master cannot be heard ({error})"
+                "the master is gone" if error is None else f"the master cannot be heard ({error})",
+                is_alone=True,
             )
 
     @property

@@ -47,6 +47,8 @@ _CONNECTIONS_PATIENCE = 2.0  # seconds
 # How often it looks whether its files are still there. Commands do not find it until then.
 _FILES_INTERVAL = 1.0  # seconds
 
+_STDERR = 2
+
 # Longer than this it does not sleep: what a process declares may be more than the system takes.
 _MAX_SLEEP = 3600.0  # seconds
 
@@ -105,6 +107,8 @@ class Master:
         self._questions: dict[int, AnyQuestion] = {}
         self._question_count = 0
         self._reloaders: list[Visitor] = []
+        # Of those that end first and those that end last: see :mod:`.orphan`.
+        self._kin = socket.socketpair()
         self._notifier = Notifier(os.environ)
         self._alive_at = self._started_at
         self._has_terminal = _has_terminal()
@@ -138,6 +142,8 @@ class Master:
         if self._router is not None:
             self._router.close()
         self._relay.close()
+        for sock in self._kin:
+            sock.close()
         self._claim.release()
         control.close()
         self._selector.close()
@@ -278,6 +284,7 @@ class Master:
         planned = self._planned[slot.worker]
         ours, theirs = socket.socketpair()
         ours.setblocking(False)
+        log = _copy_of_stderr()
         try:
             with theirs:
                 if not listeners.is_open:
@@ -293,6 +300,8 @@ class Master:
                     module=self._script.module,
                     argv=sys.argv[1:],
                     bus="" if self._router is None else str(self._router.path),
+                    log=log,
+                    kin=self._kin[planned.policy.ends_last].fileno(),
                 )
                 offspring = spawn(
                     assignment,
@@ -305,6 +314,9 @@ class Master:
             ours.close()
             reason = error.strerror or str(error) if isinstance(error, OSError) else str(error)
             return events.SpawnFailed(slot, reason.removesuffix(".").lower())
+        finally:
+            if log >= 0:
+                os.close(log)
         offspring.started_at = time.monotonic()
         self._offspring[offspring.pid] = offspring
         self._selector.register(ours, selectors.EVENT_READ, partial(self._heard, offspring))
@@ -512,3 +524,11 @@ def _has_terminal() -> bool:
     except OSError:
         return False
     return True
+
+
+def _copy_of_stderr() -> int:
+    """Copy where this process writes to; -1 if that is nowhere."""
+    try:
+        return os.dup(_STDERR)
+    except OSError:
+        return -1

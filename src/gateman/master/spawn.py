@@ -196,6 +196,7 @@ def spawn(
     read, write = os.pipe()
     os.set_blocking(read, False)
     fds = {assignment.channel, *(fd for fds in assignment.sockets for fd in fds)}
+    fds.update(fd for fd in (assignment.log, assignment.kin) if fd >= 0)
     try:
         with interrupts_held_back():
             process = subprocess.Popen(  # noqa: S603 - ourselves

@@ -1,0 +1,90 @@
+"""
+What a process does when its master was killed: it says so in the log, and ends in order.
+
+Processes write their log to the master, so each has a copy of where that writes. Those that others
+need to the end have one end of a pair of sockets, of which the master and all that end first have
+the other: when that is closed, the others have ended.
+"""
+
+import asyncio
+import os
+import socket
+import stat
+from collections.abc import Callable, Iterable
+from contextlib import suppress
+
+from .. import at_fork
+from .events import Policy
+
+_STDOUT, _STDERR = 1, 2
+
+
+# Seconds that processes have beyond their own deadlines.
+_GRACE = 2.0
+
+
+def patience_of(policies: Iterable[Policy]) -> float:
+    """Tell within how many seconds all processes that end first have ended."""
+    first = [policy for policy in policies if not policy.ends_last]
+    return max((policy.drain + policy.shutdown + _GRACE for policy in first), default=0.0)
+
+
+class Orphan:
+    """What a process has inherited for the case that its master is killed."""
+
+    def __init__(self, log: int, kin: int) -> None:
+        """
+        Take over what was inherited.
+
+        Args:
+            log: The descriptor that the master writes its log to; -1 for none.
+            kin: The descriptor of this process's end of the pair; -1 for none.
+        """
+        self._log = log
+        self._kin: socket.socket | None = None
+        if kin >= 0:
+            os.set_inheritable(kin, False)
+            self._kin = socket.socket(fileno=kin)
+            at_fork.give_up(self._kin)
+        if log >= 0:
+            os.set_inheritable(log, False)
+            at_fork.give_up_all(self, Orphan._descriptors)
+
+    def _descriptors(self) -> Iterable[int]:
+        return (self._log,)
+
+    def lose_rights(self) -> None:
+        """Give up a log file of root's: it could be emptied, where the master only appends."""
+        if self._log >= 0 and stat.S_ISREG(os.fstat(self._log).st_mode):
+            os.close(self._log)
+            self._log = -1
+
+    def speak(self) -> None:
+        """Write to the log directly: what read standard error so far is gone."""
+        with suppress(OSError):
+            log = self._log if self._log >= 0 else os.open(os.devnull, os.O_WRONLY | os.O_CLOEXEC)
+            # What a handler prints would fail where that went to the master, too.
+            if os.path.sameopenfile(_STDOUT, _STDERR):
+                os.dup2(log, _STDOUT)
+            os.dup2(log, _STDERR)
+
+    def wait(self, end: Callable[[], object], patience: float) -> None:
+        """
+        Wait until all processes that end first have ended.
+
+        Args:
+            end: Called then, or after so long.
+            patience: Seconds.
+        """
+        loop = asyncio.get_running_loop()
+        deadline = loop.call_later(patience, end)
+        kin = self._kin
+        if kin is None:
+            return
+
+        def ended() -> None:
+            loop.remove_reader(kin)
+            deadline.cancel()
+            end()
+
+        loop.add_reader(kin, ended)
