@@ -38,6 +38,7 @@ async def test_it_waits_until_all_that_end_first_have() -> None:
     other.close()
     await eventually(lambda: bool(ended))
     await turns(10)
+    orphan.close()
 
     assert ended == ["others"]
 
@@ -49,9 +50,11 @@ def test_it_does_not_wait_for_ever(*, has_kin: bool) -> None:
 
     async def wait() -> None:
         ended = asyncio.Event()
-        Orphan(-1, last.detach() if has_kin else -1).wait(ended.set, 0.01)
+        orphan = Orphan(-1, last.detach() if has_kin else -1)
+        orphan.wait(ended.set, 0.01)
         async with asyncio.timeout(10):
             await ended.wait()
+        orphan.close()
 
     with closing(first), closing(last):
         asyncio.run(wait())

@@ -235,6 +235,7 @@ class Child:
             self._link.close()
             if self._is_orphan:
                 logger.info("%s has ended, without a master", self._worker.name)
+            self._orphan.close()
 
     def _begin(self, service: process.AnyService) -> None:
         """Tell the master that this process serves, and from now on each second that it lives."""

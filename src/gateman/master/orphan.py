@@ -88,3 +88,9 @@ class Orphan:
             end()
 
         loop.add_reader(kin, ended)
+
+    def close(self) -> None:
+        """Show the others that this process has ended; nothing waits any more."""
+        if self._kin is not None:
+            asyncio.get_running_loop().remove_reader(self._kin)
+            self._kin.close()
