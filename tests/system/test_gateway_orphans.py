@@ -18,7 +18,7 @@ COUNT = 6
 WINDOW = 3.0  # seconds
 
 
-@pytest.mark.parametrize("is_nats", [True], ids=["nats"])
+@pytest.mark.parametrize("is_nats", [False, True], ids=["local", "nats"])
 def test_processes_without_a_master_end_in_order(tmp_path: Path, *, is_nats: bool) -> None:
     """What clients say is handled, each is told to be gone, and the log says what happens."""
     with ExitStack() as stack:
