@@ -54,6 +54,7 @@ class Caller:
             counts: Where what they raise is counted.
         """
         self._functions = functions
+        self._counts = counts
         self._faults = Faults(counts)
         self._async = {name for name, function in functions.items() if is_async(function)}
         self._mailboxes = Mailboxes(
@@ -238,7 +239,9 @@ class Caller:
                 self.failed(connection, mistake, name)
 
     def _refused(self, connection: Connection, error: Exception, then: Then) -> None:
-        if not isinstance(error, Refuse):
+        if isinstance(error, Refuse):
+            self._counts["refused_by_application"] += 1
+        else:
             self.failed(connection, error, _ASKING)
         then(error)
 

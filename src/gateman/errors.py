@@ -242,9 +242,9 @@ class Partial(HubError):
             that nobody can name, because the bus has been away since this process was started.
     """
 
-    def __init__(self, value: Any, missing: Iterable[str]) -> None:
+    def __init__(self, value: Any, missing: Iterable[str], problem: str = "no answer from") -> None:
         self.missing = tuple(missing)
-        super().__init__(f"no answer from {', '.join(self.missing)}")
+        super().__init__(f"{problem} {', '.join(self.missing)}")
         self.value = value
 
 
@@ -292,15 +292,24 @@ class HandshakeError(GatemanError):
 
     Attributes:
         status: The HTTP status to answer with.
-        text: The body of the answer: what is wrong, for the peer.
+        text: The body of the answer: what is wrong, for the peer, in words of ours alone.
         headers: More headers for the answer.
+        limit: The option that it is over, for the operator; empty for none.
     """
 
-    def __init__(self, status: int, text: str, headers: Mapping[str, str] | None = None) -> None:
+    def __init__(
+        self,
+        status: int,
+        text: str,
+        headers: Mapping[str, str] | None = None,
+        *,
+        limit: str = "",
+    ) -> None:
         super().__init__(status, text)
         self.status = status
         self.text = text
         self.headers: Mapping[str, str] = dict(headers or {})
+        self.limit = limit
 
     def __str__(self) -> str:
         return f"{self.status}: {self.text}"

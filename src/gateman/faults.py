@@ -31,7 +31,7 @@ class Faults:
         self._counts["callback_failed"] += 1
         # By place: one bug in a hot handler fills no disk, and hides no other bug.
         line = self._sampled.line(
-            place(error),
+            place(error) if error.__traceback__ else f"{name} {type(error).__name__}",
             f"{name} raised {type(error).__name__} for {whom}, which is closed for it"
             if error.__traceback__
             else f"{whom} is closed: {error}",

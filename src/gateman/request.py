@@ -244,7 +244,9 @@ def parse_request(head: bytes, *, max_header_count: int) -> Request:
     if not parsed.complete:
         raise HandshakeError(400, "The request head is malformed.")
     if len(parsed.lines) > max_header_count:
-        raise HandshakeError(431, f"More than {max_header_count} header fields.")
+        raise HandshakeError(
+            431, f"More than {max_header_count} header fields.", limit="limits.max_header_count"
+        )
     request = Request(bytes(head), method, target, version, parsed.fields())
     _check_framing(request)
     return request

@@ -325,11 +325,11 @@ class Service:
         if not self._present and self._emptied is not None and not self._emptied.done():
             self._emptied.set_result(None)
 
-    def noticed(self, cause: str, message: str) -> None:
+    def noticed(self, cause: str, message: str, detail: str = "") -> None:
         """Count a cause, and write its line unless one was written just now."""
         self.counts[cause] += 1
         if message:
-            line = self._sampled.line(cause, message, self._loop.time())
+            line = self._sampled.line(cause + detail, message, self._loop.time())
             if line is not None:
                 logger.warning("%s: %s", self, line)
 

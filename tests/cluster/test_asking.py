@@ -11,7 +11,7 @@ from gateman.bus import Bus, subject
 from gateman.bus.memory import Broker, MemoryBus
 from gateman.cluster.hub import Hub
 from gateman.cluster.names import ClientId
-from gateman.errors import ConfigError, Partial, UnknownClient
+from gateman.errors import ConfigError, EnvelopeError, Partial, UnknownClient
 
 from ..support.cluster import Client, Deaf, Node, alone, cluster
 from ..support.loop import eventually, on_loop
@@ -89,16 +89,17 @@ async def test_what_is_told_is_a_copy() -> None:
 
 @on_loop
 async def test_who_is_gone_is_told_from_who_never_was() -> None:
-    """Both are unknown; only being online is a question about them that has an answer."""
+    """Both are unknown; a client that is gone is not online, and has no uid any more."""
     async with cluster(2) as [one, other]:
         client = await other.client("room", uid="ann")
         await client.socket.close()
         await eventually(lambda: not other.hub.station.local.registry)
         for gone in (client.id, f"{one.hub.node}-99", "nowhere-1"):
             assert not await one.hub.is_online(gone)
-            for question in (one.hub.uid_of_client, one.hub.get_session):
+            for hub in (one.hub, other.hub):
+                assert await hub.uid_of_client(gone) is None
                 with pytest.raises(UnknownClient):
-                    await question(gone)
+                    await hub.get_session(gone)
         assert not await one.hub.is_uid_online("ann")
         assert await one.hub.groups() == set()
 
@@ -232,8 +233,13 @@ async def test_a_session_that_cannot_be_sent_is_missing() -> None:
             await one.hub.sessions_of_group("room")
         assert caught.value.value == {good.id: {}}
         assert caught.value.missing == (other.hub.node,)
-        with pytest.raises(Partial):
+        assert str(caught.value) == (
+            f"no answer, or a session that cannot be sent, from {other.hub.node}."
+        )
+        with pytest.raises(EnvelopeError):
             await one.hub.get_session(bad.id)
+        (line,) = other.server.lines()
+        assert "'socket' is of the type object" in line
 
 
 @on_loop

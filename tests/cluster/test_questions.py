@@ -28,7 +28,7 @@ from gateman.cluster.presence import Presence
 from gateman.cluster.probes import asks
 from gateman.cluster.questions import DEFAULT_TIMEOUT, UNKNOWN_NODE, Questions
 from gateman.cluster.replies import read, refusal
-from gateman.errors import Partial, Unconfirmed, UnknownClient
+from gateman.errors import EnvelopeError, Partial, Unconfirmed, UnknownClient
 
 from ..support.loop import MS, eventually, on_loop, turns
 from ..support.members import Engine, connection
@@ -49,12 +49,14 @@ class Process:
         presence: Who else there is.
         put: What it has published.
         refused: What it has refused.
+        warned: What it has written to the log.
         is_connected: Whether it has a bus.
     """
 
     def __init__(self, *others: NodeId) -> None:
         self.put: list[tuple[Channel, Envelope]] = []
         self.refused: list[str] = []
+        self.warned: list[str] = []
         self.is_connected = True
         self.local = Local(Fanout(asyncio.get_running_loop().call_soon))
         self.local.add(MINE, connection(1, Engine()))
@@ -75,6 +77,7 @@ class Process:
             put=lambda channel, envelope: self.put.append((channel, envelope)),
             is_connected=lambda: self.is_connected,
             refuse=lambda error: self.refused.append(error.problem),
+            warn=lambda _cause, line: self.warned.append(line),
         )
 
     async def ask(self, coroutine: Coroutine[Any, Any, Any]) -> "asyncio.Task[Any]":
@@ -168,9 +171,11 @@ async def test_a_session_that_cannot_be_sent_is_no_answer() -> None:
     task = await process.ask(process.questions.ask_node(What.SESSION, HERS))
     process.questions.calls.take(refusal(ANN, process.question.call, Problem.NOT_SENDABLE))
 
-    with pytest.raises(Partial) as raised:
+    with pytest.raises(EnvelopeError) as raised:
         await task
-    assert raised.value.missing == (ANN,)
+    assert str(raised.value) == (
+        f"the session of {HERS} cannot be sent to another process; the log of ann says why."
+    )
 
 
 @on_loop
@@ -414,12 +419,28 @@ async def test_an_unknown_client_is_answered_too() -> None:
 
 @on_loop
 async def test_a_session_that_cannot_be_sent_is_answered_too() -> None:
-    """With a refusal."""
+    """With a refusal; the process where it was set says which key it is."""
     process = Process()
-    process.local.registry.get(MINE).connection.session["socket"] = object()
-    process.questions.answer(Question(ANN, 7, What.SESSION, MINE), max_size=ROOMY)
+    process.local.registry.join(MINE, Group("room"))
+    session = process.local.registry.get(MINE).connection.session
+    asked = [Question(ANN, 7, What.SESSION, MINE), Question(ANN, 7, What.SESSIONS_OF_GROUP, "room")]
+    bad_ones: list[dict[Any, Any]] = [{"socket": object()}, {5: "five"}, {"long": "x" * ROOMY}]
+    for bad in bad_ones:
+        session.clear()
+        session.update(name="ann")
+        session.update(bad)
+        for question in asked:
+            process.questions.answer(question, max_size=ROOMY)
 
-    assert process.put == [(node_channel(ANN), refusal(ME, 7, Problem.NOT_SENDABLE))]
+    assert process.put == [(node_channel(ANN), refusal(ME, 7, Problem.NOT_SENDABLE))] * 6
+    begins = f"another process asked for the session of {MINE}, which cannot be sent: "
+    end = "; keep in a session what MessagePack can carry"
+    assert process.warned == [
+        *[f"{begins}'socket' is of the type object, or holds such a thing{end}"] * 2,
+        *[f"{begins}the key 5 is not a text{end}"] * 2,
+        f"the answer about {MINE} is more than the bus can carry",
+        "the answer about room is more than the bus can carry",
+    ]
 
 
 @on_loop

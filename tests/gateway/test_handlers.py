@@ -302,12 +302,21 @@ async def test_the_session_that_comes_with_an_event_is_the_newest() -> None:
 
 
 @pytest.mark.parametrize(
-    "session",
-    [{"x": object()}, {1: 2}, {"x": 1 << 70}, {"x": bytes(MAX_BATCH_SIZE)}, {"x": "\ud800"}],
-    ids=["an object", "a number as a key", "a big number", "too much", "no text"],
+    ("session", "problem"),
+    [
+        ({"x": object()}, "cannot be kept: 'x' is of the type object, or holds such a thing"),
+        ({"x": [object()]}, "cannot be kept: 'x' is of the type list, or holds such a thing"),
+        ({1: 2}, "cannot be kept: the key 1 is not a text"),
+        ({"x": 1 << 70}, "cannot be kept: 'x' is of the type int, or holds such a thing"),
+        ({"x": bytes(MAX_BATCH_SIZE)}, f"has more than {MAX_BATCH_SIZE} bytes"),
+        ({"x": "\ud800"}, "cannot be kept: 'x' is of the type str, or holds such a thing"),
+    ],
+    ids=["an object", "within a list", "a number as a key", "a big number", "too much", "no text"],
 )
-def test_a_session_that_cannot_travel_is_an_error(session: dict[Any, Any]) -> None:
-    """Its gateway keeps what it had."""
+def test_a_session_that_cannot_travel_is_an_error(
+    session: dict[Any, Any], problem: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Its gateway keeps what it had; the log says which key it is, and which handler left it."""
 
     @on_loop
     async def spoil() -> None:
@@ -318,6 +327,7 @@ def test_a_session_that_cannot_travel_is_an_error(session: dict[Any, Any]) -> No
         assert (office.closed, office.counts) == ([ANN], {"callback_failed": 1})
 
     spoil()
+    assert caplog.messages == [f"{ANN} is closed: after on_message, its session {problem}"]
 
 
 @on_loop

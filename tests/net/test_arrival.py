@@ -387,7 +387,7 @@ class Desk:
         self.transports: list[asyncio.BaseTransport] = []
         self.admission = Admission(Limits(), 10)
 
-    def noticed(self, cause: str, _message: str) -> None:
+    def noticed(self, cause: str, _message: str, _detail: str = "") -> None:
         """Take note."""
         self.noticed_causes.append(cause)
 

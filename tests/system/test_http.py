@@ -72,9 +72,16 @@ async def test_mistake_gets_a_good_answer(head: bytes, status: int, *, secure: b
         assert FIELDS.get(status, {}).items() <= found.headers.items()
         assert found.headers["content-type"] == "text/plain; charset=utf-8"
         assert journal.entries == [("on_connect",), GONE]
-        # What is most often a proxy's mistake is worth a line.
-        of_proxies = [MISTAKES[name][0] for name in ("HTTP/1.0 handshake", "no key")]
-        assert len(server.lines()) == (head in of_proxies)
+        lines = server.lines()
+        silent = ("POST", "PUT", "HTTP/2 preface", "plain", "other upgrade", "plain HTTP/1.0")
+        # Those of proxies say more.
+        of_proxies = ("HTTP/1.0 handshake", "no key")
+        assert len(lines) == (head not in [MISTAKES[name][0] for name in silent])
+        if lines and head not in [MISTAKES[name][0] for name in of_proxies]:
+            limits = {431: " (see limits.", 414: " (see limits.max_head_size): "}
+            begin = f"worker: a request from 127.0.0.1 was refused with {status}"
+            assert lines[0].startswith(begin + limits.get(status, ": "))
+            assert lines[0].endswith(f": {found.body.decode().rstrip()}")
 
 
 @pytest.mark.parametrize("line", ["Upgrade: websocket", "Connection: Upgrade"])

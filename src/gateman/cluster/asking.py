@@ -57,14 +57,16 @@ class Asking:
             client: Its id.
 
         Returns:
-            Its uid; ``None`` if it has none.
+            Its uid; ``None`` if it has none, or has left.
 
         Raises:
-            UnknownClient: There is no such client.
             Partial: Its process did not answer in time.
         """
         name = check_client_id(client)
-        answer: Uid | None = await self.station.questions.ask_node(What.UID_OF_CLIENT, name)
+        try:
+            answer: Uid | None = await self.station.questions.ask_node(What.UID_OF_CLIENT, name)
+        except UnknownClient:
+            return None
         return answer
 
     async def get_session(self, client: str) -> dict[str, Any]:
@@ -79,7 +81,9 @@ class Asking:
 
         Raises:
             UnknownClient: There is no such client.
-            Partial: Its process did not answer in time, or something in it cannot be sent.
+            Partial: Its process did not answer in time.
+            EnvelopeError: Something in it cannot be sent to this process; the log of its own says
+                which key it is.
         """
         name = check_client_id(client)
         answer: dict[str, Any] = await self.station.questions.ask_node(What.SESSION, name)
@@ -146,12 +150,15 @@ class Asking:
             Copies of them, by client id.
 
         Raises:
-            Partial: Somebody did not answer in time, or has a session that cannot be sent; its
-                ``value`` are those of the others.
+            Partial: Somebody did not answer in time, or has a session that cannot be sent, of
+                which its log says more; its ``value`` are those of the others.
         """
         what = What.SESSIONS_OF_GROUP
         values, missing = await self._ask(what, check_group(group))
-        return _complete({name: session for pairs in values for name, session in pairs}, missing)
+        found = {name: session for pairs in values for name, session in pairs}
+        if missing:
+            raise Partial(found, missing, "no answer, or a session that cannot be sent, from")
+        return found
 
     async def uids_of_group(self, group: str) -> set[Uid]:
         """

@@ -477,6 +477,26 @@ def check_session(session: dict[str, Any]) -> None:
         raise EnvelopeError(f"this cannot be sent to another process ({error})") from None
 
 
+def unsendable(session: dict[str, Any]) -> str:
+    """
+    Say what of a session cannot be sent, for whoever has put it there.
+
+    Args:
+        session: It.
+
+    Returns:
+        What it is; empty if there is nothing.
+    """
+    for key, value in session.items():
+        if not isinstance(key, str):
+            return f"the key {key!r:.100} is not a text"
+        try:
+            check_session({key: value})
+        except EnvelopeError:
+            return f"{key!r:.100} is of the type {type(value).__name__}, or holds such a thing"
+    return ""
+
+
 def decode_value(raw: Raw, kind: Any) -> Any:
     """
     Read what an :class:`Answer` holds.

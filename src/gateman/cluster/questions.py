@@ -10,7 +10,7 @@ from ..errors import EnvelopeError, Partial, Unconfirmed, UnknownClient
 from .calls import Call, Calls
 from .channels import EVERYBODY, Channel, node_channel
 from .deeds import Order
-from .envelope import Envelope, Problem, Question, What
+from .envelope import Envelope, Problem, Question, What, unsendable
 from .local import Local
 from .names import ClientId, NodeId, node_of
 from .presence import Presence
@@ -41,6 +41,7 @@ class Questions:
         put: Callable[[Channel, Envelope], None],
         is_connected: Callable[[], bool],
         refuse: Callable[[EnvelopeError], None],
+        warn: Callable[[str, str], None],
     ) -> None:
         """
         Begin with no questions.
@@ -52,6 +53,7 @@ class Questions:
             put: Publishes.
             is_connected: Tells whether the others can be reached.
             refuse: Takes note of an answer that makes no sense.
+            warn: Writes a line to the log, by its cause.
         """
         self.calls = Calls()
         self.timeout = DEFAULT_TIMEOUT
@@ -61,6 +63,7 @@ class Questions:
         self._put = put
         self._is_connected = is_connected
         self._refuse = refuse
+        self._warn = warn
 
     async def ask_node(self, what: What, client: ClientId) -> Any:
         """
@@ -75,6 +78,7 @@ class Questions:
 
         Raises:
             UnknownClient: The client is not there.
+            EnvelopeError: The answer cannot be sent.
             Partial: The process did not answer in time, or the bus is away.
         """
         node = node_of(client)
@@ -90,6 +94,11 @@ class Questions:
         await self._ask(call, node_channel(node), what, client, deadline)
         if call.problems.get(node) is Problem.UNKNOWN_CLIENT:
             raise UnknownClient(client)
+        if call.problems.get(node) is Problem.NOT_SENDABLE:
+            raise EnvelopeError(
+                f"the session of {client} cannot be sent to another process; the log of {node}"
+                " says why"
+            )
         if not (call.values or call.problems or call.missing):
             # The process has said good-bye meanwhile.
             raise UnknownClient(client)
@@ -189,8 +198,39 @@ class Questions:
         except UnknownClient:
             self._put(channel, refusal(self._node, question.call, Problem.UNKNOWN_CLIENT))
             return
-        for part in answers(self._node, question.call, value, max_size=max_size):
+        sessions = _sessions(question, value)
+        parts = answers(self._node, question.call, value, max_size=max_size)
+        if any(not isinstance(key, str) for _, session in sessions for key in session):
+            # It could be written, but not read.
+            parts = iter([refusal(self._node, question.call, Problem.NOT_SENDABLE)])
+        for part in parts:
+            if part.problem is Problem.NOT_SENDABLE:
+                self._complain(question, sessions)
             self._put(channel, part)
+
+    def _complain(self, question: Question, sessions: list[tuple[str, dict[Any, Any]]]) -> None:
+        """Say here, where sessions are set, what of one cannot be sent."""
+        line = f"the answer about {question.name} is more than the bus can carry"
+        for client, session in sessions:
+            problem = unsendable(session)
+            if problem:
+                line = (
+                    f"another process asked for the session of {client}, which cannot be sent:"
+                    f" {problem}; keep in a session what MessagePack can carry"
+                )
+                break
+        self._warn("unsendable_session", line)
 
     def _deadline(self) -> float:
         return asyncio.get_running_loop().time() + self.timeout
+
+
+def _sessions(question: Question, value: Any) -> list[tuple[str, dict[Any, Any]]]:
+    """Give the sessions that an answer is made of, by the client's id."""
+    match question.what:
+        case What.SESSION:
+            return [(question.name, value)]
+        case What.SESSIONS_OF_GROUP:
+            return list(value)
+        case _:
+            return []

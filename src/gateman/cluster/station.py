@@ -125,6 +125,7 @@ class Station:
             put=self._put,
             is_connected=lambda: self.is_connected,
             refuse=self._refuse,
+            warn=self._warn,
         )
         self.exclusive = ExclusiveLogins(self.node, self.local, announce=self._announce)
         self._service = service

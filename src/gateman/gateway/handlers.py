@@ -18,6 +18,7 @@ from typing import Any
 import msgspec
 
 from ..callbacks import Function, wrong_result
+from ..cluster.envelope import unsendable
 from ..cluster.names import ClientId
 from ..errors import Refuse
 from ..faults import Faults
@@ -116,13 +117,14 @@ class Guest:
         session, self._session = self._session, None
         if session is None:
             return None
-        keys: Iterable[object] = session
-        if not all(isinstance(key, str) for key in keys):
-            raise ValueError("its session cannot be kept: it has a key that is no text")
+        problem = ""
         try:
             saved = _encoder.encode(session) if session else b""
-        except (TypeError, OverflowError, RecursionError) as error:
-            raise ValueError(f"its session cannot be kept: {error}") from None
+        except (TypeError, ValueError, OverflowError, RecursionError):
+            problem = unsendable(session) or "it is nested too deeply"
+        keys: Iterable[object] = session
+        if problem or not all(isinstance(key, str) for key in keys):
+            raise ValueError(f"its session cannot be kept: {problem or unsendable(session)}")
         if len(saved) > MAX_BATCH_SIZE:
             raise ValueError(f"its session has more than {MAX_BATCH_SIZE} bytes")
         if saved == self.saved:
@@ -175,6 +177,7 @@ class Handlers:
         self.guests: dict[ClientId, Guest] = {}
         self.count = 0
         self._functions = functions
+        self._counts = counts
         self._faults = Faults(counts)
         self._close = close
         self._tasks: set[asyncio.Task[None]] = set()
@@ -371,7 +374,9 @@ class Handlers:
             session = guest.save()
         except ValueError as error:
             session = None
-            self._complain(guest, work, error)
+            # Without a traceback, which would be of lines of ours.
+            name = _NAMES.get(kind, "a handler")
+            self._complain(guest, work, ValueError(f"after {name}, {error}"))
         if kind is Connect and answer is None:
             answer = _WELCOME
         for part in guest.parts:
@@ -390,6 +395,7 @@ class Handlers:
         answer: Answer | None = None
         if kind is Connect and isinstance(error, Refuse):
             answer = _refusal(error)
+            self._counts["refused_by_application"] += answer is not None
         if answer is None:
             answer = _FAILED if kind is Connect else None
             self._complain(guest, work, error)

@@ -57,8 +57,12 @@ class Events(Protocol):
     def lost(self, connection: Connection) -> None:
         """The TCP connection is over: exactly once, after ``closed``."""
 
-    def noticed(self, cause: str, message: str) -> None:
-        """Something happened that an operator may want to know: counted, and logged sampled."""
+    def noticed(self, cause: str, message: str, detail: str = "") -> None:
+        """
+        Something happened that an operator may want to know: counted, and logged sampled.
+
+        Of one cause, each detail has a line of its own; both are words of ours.
+        """
 
 
 Answer = Callable[["Exception | None"], None]

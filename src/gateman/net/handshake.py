@@ -53,6 +53,10 @@ _OURS = {"upgrade", "sec-websocket-protocol"}
 # What may arrive behind the head while `on_websocket_connect` thinks; then reading pauses.
 _MAX_EARLY_SIZE = 64 << 10  # bytes
 
+# Of which an operator is told otherwise, or need not be told: of a page's origin, of what is no
+# handshake, of a proxy that speaks HTTP/1.0.
+_TOLD = frozenset({403, 405, 505})
+
 # What a message that waits for the 101 takes beside its bytes.
 _MESSAGE_COST = 96  # bytes
 
@@ -245,7 +249,11 @@ class Handshake(asyncio.BufferedProtocol):
             # RFC 9112, section 3: a target that is too long has a status of its own.
             is_line = received.find(b"\n", 0, limit) < 0
             status, what = (414, "line") if is_line else (431, "head")
-            error = HandshakeError(status, f"The request {what} is larger than {limit} bytes.")
+            error = HandshakeError(
+                status,
+                f"The request {what} is larger than {limit} bytes.",
+                limit="limits.max_head_size",
+            )
             self._refuse(error, bytes(received[:8]))
         elif end:
             head = bytes(received[:end])
@@ -473,11 +481,19 @@ class Handshake(asyncio.BufferedProtocol):
         if self._visitor.refusal is not None:
             answer = self._visitor.refusal
         else:
-            self._door.wiring.events.noticed(f"refused_{error.status}", "")
+            self._door.wiring.events.noticed(
+                f"refused_{error.status}", self._line_about(error), error.text
+            )
             answer = response.refused(error.status, error.text, error.headers)
         # What cannot be parsed still says how it begins, and so whether a body may follow.
         head_only = head.startswith(b"HEAD ")
         self._end(answer.encode(date=formatdate(usegmt=True), head_only=head_only))
+
+    def _line_about(self, error: HandshakeError) -> str:
+        if error.status in _TOLD or isinstance(error, LostFieldError):
+            return ""
+        limit = f" (see {error.limit})" if error.limit else ""
+        return f"a request from {self._peer()} was refused with {error.status}{limit}: {error.text}"
 
     def _end(self, answer: bytes) -> None:
         self._stage = _Stage.ENDING
