@@ -356,13 +356,18 @@ class Service:
 
     # Plain HTTP.
 
+    @property
+    def problem(self) -> str:
+        """Why a load balancer should send no client here; empty while this process serves."""
+        return "draining" if self._is_draining else ""
+
     def _answer_plain(self, request: Request) -> response.Response:
         path = request.path
         if request.method == "OPTIONS":
             # HAProxy's health checks ask so, unless they are told otherwise.
-            return replace(response.health(is_draining=self._is_draining), headers=ALLOW)
+            return replace(response.health(self.problem), headers=ALLOW)
         if path == self.settings.health_path:
-            return response.health(is_draining=self._is_draining)
+            return response.health(self.problem)
         if self._page and path == "/":
             return response.page(self._page)
         return response.upgrade_required()

@@ -2,7 +2,7 @@
 
 from gateman.cluster.names import ClientId, NodeId
 from gateman.gateway.actions import Keep, Probe, Reply, Resume, Say, Send, SetAside
-from gateman.gateway.dispatch import MAX_EVENTS, MAX_SIZE, MAX_TOTAL_SIZE
+from gateman.gateway.dispatch import DESERTED_AFTER, MAX_EVENTS, MAX_SIZE, MAX_TOTAL_SIZE
 from gateman.gateway.link import CROWD_COUNT, MAX_BATCH_SIZE, WINDOW
 from gateman.gateway.parcels import (
     EVENT_OVERHEAD,
@@ -471,6 +471,22 @@ def test_signs_of_life_and_questions() -> None:
     assert talk.take() == []
     talk.dispatch.tick(3.25)
     assert talk.take() == [Probe(A)]
+
+
+def test_a_gateway_without_business_processes_serves_nobody() -> None:
+    """Until the first is there, and a while after the last was; one that leaves is none."""
+    talk = Talk()
+    assert talk.dispatch.is_deserted(0.0)
+    talk.join(A)
+    assert not talk.dispatch.is_deserted(0.0)
+    talk.dispatch.tick(100.0)
+    talk.dispatch.heard(A, LEAVING, 100.0)
+    talk.dispatch.tick(101.0)
+
+    assert not talk.dispatch.is_deserted(100.0 + DESERTED_AFTER)
+    assert talk.dispatch.is_deserted(100.1 + DESERTED_AFTER)
+    talk.join(B)
+    assert not talk.dispatch.is_deserted(200.0)
 
 
 def test_a_bus_is_believed_after_a_while() -> None:

@@ -11,6 +11,7 @@ from gateman.cluster.names import ClientId
 from gateman.gateway.parcels import Begun, Done, Farewell, Offer, Result, Seek
 from tests.support.gateways import read, site
 from tests.support.loop import eventually, on_loop, turns
+from tests.support.raw import request
 
 GONE = (1001, "server is shutting down")
 
@@ -231,6 +232,25 @@ async def test_all_ends_are_handled_before_it_stops() -> None:
 
         assert sorted(there.journal.of("close")) == sorted((name, *GONE) for name in names)
         assert front.service.counts["events_lost"] == 0
+
+
+@on_loop
+async def test_health_checks_fail_without_business_workers() -> None:
+    """With the reason, until one is there; that the last is gone is forgiven for a while."""
+    async with site() as there:
+        front = await there.gateway()
+
+        async def check() -> tuple[int, bytes]:
+            answer = await front.server.ask(request("GET /healthz HTTP/1.0"))
+            return answer.status, answer.body
+
+        assert await check() == (503, b"no business worker is there\n")
+        business = await there.business()
+        await eventually(lambda: front.service._dispatch.has_business)  # noqa: SLF001
+        assert await check() == (200, b"ok\n")
+        await business.stop()
+        await eventually(lambda: not front.service._dispatch.has_business)  # noqa: SLF001
+        assert await check() == (200, b"ok\n")
 
 
 @on_loop

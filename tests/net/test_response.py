@@ -254,8 +254,8 @@ def test_refusals_say_why(status: int, text: str, expected: bytes) -> None:
 @pytest.mark.parametrize(
     ("answer", "status", "body", "more"),
     [
-        (response.health(is_draining=False), 200, b"ok\n", {}),
-        (response.health(is_draining=True), 503, b"draining\n", {}),
+        (response.health(), 200, b"ok\n", {}),
+        (response.health("draining"), 503, b"draining\n", {}),
         (
             response.upgrade_required(),
             426,

@@ -17,6 +17,8 @@ one by one, however long they take.
 :meth:`~Dispatch.take`. Every instant is in monotonic seconds.
 """
 
+from math import inf
+
 from ..cluster.names import ClientId, NodeId
 from .actions import Action, Keep, Probe, Reply, Resume, Say, Send, SetAside
 from .link import CROWD_SIZE, MAX_BATCH_SIZE, Client, Link, Pending
@@ -56,6 +58,10 @@ _PATIENCE = 2 * BEAT_INTERVAL
 # Of so many events that a process had when it died, each may have killed it. Of more, an operator's
 # `kill -9` would too easily meet one of them a second time.
 _FEW = 8
+
+# Seconds without a process that takes clients after which a gateway says that it serves nobody: one
+# that crashes is replaced sooner, and handshakes that come meanwhile wait for it.
+DESERTED_AFTER = 5.0
 
 _TOO_DANGEROUS = Answer(500, "internal error")
 
@@ -99,6 +105,7 @@ class Dispatch:
         # Those whose session is about to be kept: until then, theirs is not the newest.
         self._kept: set[Client] = set()
         self._beats_at = 0.0
+        self._had_business_at = -inf
         self._todo: list[Action] = []
 
     @property
@@ -113,6 +120,10 @@ class Dispatch:
     def has_business(self) -> bool:
         """Whether there is a business process that takes clients."""
         return self._choose() is not None
+
+    def is_deserted(self, now: float) -> bool:
+        """Tell whether no business process takes clients, for a while now."""
+        return not self.has_business and now > self._had_business_at + DESERTED_AFTER
 
     def take(self) -> list[Action]:
         """
@@ -508,6 +519,8 @@ class Dispatch:
         Args:
             now: When.
         """
+        if self.has_business:
+            self._had_business_at = now
         if now >= self._beats_at:
             self._beats_at = now + BEAT_INTERVAL
             self._signs.update(dict.fromkeys(self.links.values()))

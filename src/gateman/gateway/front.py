@@ -130,6 +130,12 @@ class GatewayService(Service):
             logger.error("%s: %d events of clients were not handled", self, left)
 
     @property
+    def problem(self) -> str:
+        """See :attr:`gateman.service.Service.problem`."""
+        is_deserted = self._dispatch.is_deserted(self._loop.time())
+        return super().problem or ("no business worker is there" if is_deserted else "")
+
+    @property
     def _waiting_count(self) -> int:
         return self._dispatch.pending_count + sum(map(len, self._backlogs.values()))
 

@@ -146,17 +146,17 @@ def refused(status: int, text: str, headers: Mapping[str, str]) -> Response:
     return Response(status, f"{body}\n".encode("utf-8", "replace"), headers=headers)
 
 
-def health(*, is_draining: bool) -> Response:
+def health(problem: str = "") -> Response:
     """
-    Answer a health check: 200 while serving, 503 while draining.
+    Answer a health check.
 
     Args:
-        is_draining: Whether the process is on its way out.
+        problem: Why no client should be sent here; empty if the process serves.
 
     Returns:
-        The answer.
+        200, or 503 with the problem.
     """
-    return Response(503, b"draining\n") if is_draining else Response(200, b"ok\n")
+    return Response(503, f"{problem}\n".encode()) if problem else Response(200, b"ok\n")
 
 
 def upgrade_required() -> Response:
