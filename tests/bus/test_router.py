@@ -16,7 +16,16 @@ import pytest
 
 from gateman.bus import unix
 from gateman.bus.router import main, route
-from gateman.bus.router_wire import HELLO, MAX_FRAME_SIZE, Kind, RouterWire, dropped, frame
+from gateman.bus.router_wire import (
+    ANOTHER,
+    HELLO,
+    MAX_FRAME_SIZE,
+    OVER,
+    Kind,
+    RouterWire,
+    dropped,
+    frame,
+)
 from gateman.bus.subjects import subject
 from gateman.bus.wire import Dropped, Event, Nobody, Sign
 
@@ -235,11 +244,13 @@ async def test_who_asks_and_never_reads_is_let_go(
 
 
 @contextmanager
-def process(*arguments: str, pass_fds: tuple[int, ...] = ()) -> Iterator[subprocess.Popen[bytes]]:
+def process(
+    *arguments: str, pass_fds: tuple[int, ...] = (), stdin: int = subprocess.DEVNULL
+) -> Iterator[subprocess.Popen[bytes]]:
     """Run a router as a program."""
     child = subprocess.Popen(
         [sys.executable, "-m", "gateman.bus.router", *arguments],
-        stdin=subprocess.PIPE,
+        stdin=stdin,
         stderr=subprocess.PIPE,
         pass_fds=pass_fds,
     )
@@ -273,32 +284,61 @@ async def test_a_signal_ends_it(tmp_path: Path, number: signal.Signals) -> None:
 async def test_it_takes_a_socket_that_it_inherits(tmp_path: Path) -> None:
     """Who connects while it is away waits for the next one, which the socket outlives."""
     path = tmp_path / "bus.sock"
-    with unix.listen(path) as listener:
-        fd = listener.fileno()
-        with process("--fd", str(fd), pass_fds=(fd,)) as first:
+    ours, theirs = socket.socketpair()
+    with ours, theirs, unix.listen(path) as listener:
+        fd, stdin = listener.fileno(), theirs.fileno()
+        with process("--fd", str(fd), pass_fds=(fd,), stdin=stdin) as first:
             await answered(path)
             first.kill()
             first.wait()
         waiting = asyncio.ensure_future(Client.connect(path))
-        with process("--fd", str(fd), pass_fds=(fd,)) as second:
+        with process("--fd", str(fd), pass_fds=(fd,), stdin=stdin) as second:
             client = await waiting
             for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGQUIT):
                 second.send_signal(number)
             said = await client.settle()
-            second.communicate(b"\n", PROCESS_TIMEOUT)
+            ours.send(OVER)
+            second.communicate(timeout=PROCESS_TIMEOUT)
             client.close()
         exists = path.exists()
 
     assert (said, second.returncode, exists) == ([], 0, True)
 
 
+@on_loop
+async def test_it_takes_another_socket_while_it_runs(tmp_path: Path) -> None:
+    """Those who connect to the first and those who connect to the second meet."""
+    paths = [tmp_path / "one.sock", tmp_path / "two.sock"]
+    ours, theirs = socket.socketpair()
+    with ours, theirs, unix.listen(paths[0]) as first, unix.listen(paths[1]) as second:
+        fd = first.fileno()
+        with process("--fd", str(fd), pass_fds=(fd,), stdin=theirs.fileno()) as child:
+            one = await Client.connect(paths[0])
+            socket.send_fds(ours, [ANOTHER], [second.fileno()])
+            two = await Client.connect(paths[1])
+            two.writer.write(WIRE.subscribe(ROOM))
+            await two.settle()
+            one.writer.write(WIRE.publish(ROOM, b"hello"))
+            await one.settle()
+            said = await two.settle()
+            one.close()
+            two.close()
+            ours.send(OVER)
+            child.communicate(timeout=PROCESS_TIMEOUT)
+
+    assert (said, child.returncode) == ([(ROOM, b"hello")], 0)
+
+
 def test_it_ends_with_the_process_that_started_it(tmp_path: Path) -> None:
     """A parent that was killed leaves no router behind, when its processes have ended, too."""
     path = tmp_path / "bus.sock"
     script = (
-        "import subprocess, sys\n"
+        "import socket, subprocess, sys\n"
+        "ours, theirs = socket.socketpair()\n"
         "child = subprocess.Popen([sys.executable, '-m', 'gateman.bus.router', '--fd',"
-        " sys.argv[1], '--patience', '60'], stdin=subprocess.PIPE, pass_fds=[int(sys.argv[1])])\n"
+        " sys.argv[1], '--patience', '60'], stdin=theirs.fileno(), stdout=subprocess.DEVNULL,"
+        " pass_fds=[int(sys.argv[1])])\n"
+        "theirs.close()\n"
         "print(child.pid, flush=True)\n"
         "sys.stdin.read()\n"
     )

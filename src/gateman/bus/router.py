@@ -26,7 +26,17 @@ from ..log import Sampled, logger
 from ..net.socket_files import peer_of
 from . import unix
 from .base import MAX_PENDING_SIZE
-from .router_wire import HEAD, HEAD_SIZE, HELLO, MAX_FRAME_SIZE, Frames, Kind, dropped, frame
+from .router_wire import (
+    ANOTHER,
+    HEAD,
+    HEAD_SIZE,
+    HELLO,
+    MAX_FRAME_SIZE,
+    Frames,
+    Kind,
+    dropped,
+    frame,
+)
 
 _PONG = frame(Kind.PONG)
 
@@ -247,26 +257,46 @@ async def _until_signal(listener: socket.socket) -> None:
     await asyncio.wait([routing])
 
 
-async def _until_told(listener: socket.socket, uids: Collection[int], patience: float) -> None:
+async def _until_told(
+    listeners: Sequence[socket.socket], uids: Collection[int], patience: float
+) -> None:
     """Serve until the parent says that it is over; if it is gone, until its processes are."""
     loop = asyncio.get_running_loop()
     router = _Router(MAX_PENDING_SIZE, {0, os.geteuid(), *uids})
-    routing = loop.create_task(_serve(router, listener))
-    if not await _said(loop):
+    routing = {loop.create_task(_serve(router, listener)) for listener in listeners}
+    with socket.socket(fileno=os.dup(0)) as parent:
+        parent.settimeout(0)
+        while True:
+            word, fds = await _said(loop, parent)
+            if word != ANOTHER:
+                break
+            routing |= {loop.create_task(_serve(router, _listener(fd))) for fd in fds}
+    if not word:
         with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(patience):
                 await router.emptied.wait()
-    routing.cancel()
-    await asyncio.wait([routing])
+    for task in routing:
+        task.cancel()
+    await asyncio.wait(routing)
 
 
-async def _said(loop: asyncio.AbstractEventLoop) -> bool:
-    """Wait for a word of the parent's on standard input, or for the parent's end."""
+async def _said(loop: asyncio.AbstractEventLoop, parent: socket.socket) -> tuple[bytes, list[int]]:
+    """Wait for a word of the parent's, with descriptors, or for its end, which is an empty one."""
     said = asyncio.Event()
-    loop.add_reader(0, said.set)
+    loop.add_reader(parent, said.set)
     await said.wait()
-    loop.remove_reader(0)
-    return bool(os.read(0, 1))
+    loop.remove_reader(parent)
+    try:
+        word, fds, _, _ = socket.recv_fds(parent, 1, 1)
+    except OSError:
+        return b"", []
+    return word, fds
+
+
+def _listener(fd: int) -> socket.socket:
+    listener = socket.socket(fileno=fd)
+    listener.settimeout(0)
+    return listener
 
 
 def _identity(text: str) -> tuple[int, int]:
@@ -296,9 +326,12 @@ def main(arguments: Sequence[str] | None = None) -> int:
     where.add_argument("path", nargs="?", type=Path, help="the socket to make")
     where.add_argument(
         "--fd",
+        dest="fds",
         type=int,
-        help="a listening unix socket, inherited from a parent; signals are then the parent's"
-        " business, which ends the router by a byte on its standard input",
+        action="append",
+        help="a listening unix socket, inherited from a parent; may be given again. Signals are"
+        " then the parent's business, and standard input is a socket by which it ends the router,"
+        " or hands it another listening socket",
     )
     parser.add_argument(
         "--patience",
@@ -318,16 +351,15 @@ def main(arguments: Sequence[str] | None = None) -> int:
     )
     options = parser.parse_args(arguments)
     logging.basicConfig(format="%(asctime)s pid:%(process)d %(levelname)s %(message)s")
-    if options.fd is not None:
+    if options.fds:
         for number in _FOR_THE_PARENT:
             signal.signal(number, signal.SIG_IGN)
-        listener = socket.socket(fileno=options.fd)
-        listener.settimeout(0)
+        listeners = [_listener(fd) for fd in options.fds]
         if options.identities:
             # Not before: the interpreter and this package may be in a folder of root's.
             _become(*options.identities[0])
         uids = {uid for uid, _ in options.identities}
-        asyncio.run(_until_told(listener, uids, options.patience))
+        asyncio.run(_until_told(listeners, uids, options.patience))
         return ExitCode.STOPPED
     try:
         listener = unix.listen(options.path)

@@ -32,6 +32,10 @@ VERSION = 2
 MAX_FRAME_SIZE = 2 * 1024 * 1024
 
 
+# What the parent of a router says to it: that it is over; that here is another listening socket.
+OVER, ANOTHER = b"\n", b"+"
+
+
 class Kind(IntEnum):
     """What a frame is."""
 

@@ -167,12 +167,18 @@ class Master:
         if now < self._files_due_at:
             return
         self._files_due_at = now + _FILES_INTERVAL
-        if self._claim.is_intact:
+        is_reachable = self._router is None or self._router.is_reachable
+        if self._claim.is_intact and is_reachable:
             return
         folder = self._claim.files.folder
         try:
-            self._claim.renew()
-            control.replace(self._claim.listen())
+            if not self._claim.is_intact:
+                self._claim.renew()
+                control.replace(self._claim.listen())
+            if self._router is not None and not (
+                self._router.is_reachable and self._router.path == self._claim.files.bus
+            ):
+                self._router.listen(self._claim.files.bus)
         except (AlreadyRunning, ConfigError) as error:
             if not self._is_lost:
                 logger.error("files in %s were removed, and cannot be made anew: %s", folder, error)

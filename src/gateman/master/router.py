@@ -11,13 +11,17 @@ and the router refuses all who are neither root nor one of these.
 """
 
 import contextlib
+import socket
 import subprocess
 import sys
+from collections import deque
 from collections.abc import Sequence
 from pathlib import Path
 
 from ..bus import unix
+from ..bus.router_wire import ANOTHER, OVER
 from ..log import logger
+from ..net.socket_files import is_at
 from .identity import Identity
 from .plan import Planned
 from .script import interpreter_options
@@ -30,6 +34,9 @@ _PAUSES = (0.0, 0.5, 2.0, 5.0)
 _STABLE_TIME = 60.0
 
 _STOP_TIMEOUT = 2.0  # seconds
+
+# Sockets whose paths were removed and that processes may still hold.
+_MAX_LISTENERS = 4
 
 
 class Router:
@@ -49,18 +56,43 @@ class Router:
         Raises:
             ConfigError: There can be no socket.
         """
-        self._path = path
         self._identities = identities
         self._patience = patience
-        # Nobody but the router of a killed master listens there: that would take the claim.
-        path.unlink(missing_ok=True)
-        mode = 0o666 if len({one.uid for one in identities}) > 1 else 0o600
-        owner = (identities[0].uid, identities[0].gid) if identities else None
-        self._listener = unix.listen(path, mode, owner)
+        self._listeners: deque[socket.socket] = deque()
         self._process: subprocess.Popen[bytes] | None = None
+        self._channel: socket.socket | None = None
         self._started_at = 0.0
         self._failures = 0
         self._due_at: float | None = 0.0
+        self.listen(path)
+
+    def listen(self, path: Path) -> None:
+        """
+        Make the socket at a path, where none is or this one's was removed.
+
+        Those who are connected stay; those who hold the socket of before can connect to that.
+
+        Raises:
+            ConfigError: There can be no socket.
+        """
+        # Nobody but the router of a killed master listens there: that would take the claim.
+        path.unlink(missing_ok=True)
+        mode = 0o666 if len({one.uid for one in self._identities}) > 1 else 0o600
+        owner = (self._identities[0].uid, self._identities[0].gid) if self._identities else None
+        listener = unix.listen(path, mode, owner)
+        self._path, self._found = path, path.lstat()
+        self._listeners.append(listener)
+        if len(self._listeners) > _MAX_LISTENERS:
+            self._listeners.popleft().close()
+        if self._channel is not None:
+            # If there is no room, or it has ended: the next router gets it.
+            with contextlib.suppress(OSError):
+                socket.send_fds(self._channel, [ANOTHER], [listener.fileno()])
+
+    @property
+    def is_reachable(self) -> bool:
+        """Whether the socket is where it was made."""
+        return is_at(self._path, self._found)
 
     @property
     def path(self) -> Path:
@@ -83,15 +115,21 @@ class Router:
             return
         self._due_at = None
         self._started_at = now
+        fds = [listener.fileno() for listener in self._listeners]
+        ours, theirs = socket.socketpair()
+        ours.setblocking(False)
         try:
-            with interrupts_held_back():
+            with theirs, interrupts_held_back():
                 self._process = subprocess.Popen(  # noqa: S603 - ourselves
-                    _command(self._listener.fileno(), self._identities, self._patience),
-                    pass_fds=(self._listener.fileno(),),
-                    stdin=subprocess.PIPE,
+                    _command(fds, self._identities, self._patience),
+                    pass_fds=fds,
+                    stdin=theirs.fileno(),
                 )
         except OSError as error:
+            ours.close()
             self._ended(now, f"cannot be started ({(error.strerror or str(error)).lower()})")
+        else:
+            self._channel = ours
 
     def reap(self, now: float) -> None:
         """
@@ -101,28 +139,30 @@ class Router:
             now: Monotonic seconds.
         """
         if self._process is not None and (code := self._process.poll()) is not None:
-            self._hang_up(self._process)
+            self._hang_up()
             self._process = None
             self._ended(now, f"ended with {code}")
 
     def close(self) -> None:
         """End the process, and leave nothing behind; nobody needs it any more."""
-        self._listener.close()
+        for listener in self._listeners:
+            listener.close()
         if self._process is not None:
-            self._hang_up(self._process, b"\n")
+            self._hang_up(OVER)
             try:
                 self._process.wait(_STOP_TIMEOUT)
             except subprocess.TimeoutExpired:
                 self._process.kill()
                 self._process.wait()
-        self._path.unlink(missing_ok=True)
+        if self.is_reachable:
+            self._path.unlink(missing_ok=True)
 
-    def _hang_up(self, process: "subprocess.Popen[bytes]", word: bytes = b"") -> None:
+    def _hang_up(self, word: bytes = b"") -> None:
         # It ignores signals, which the whole group may get.
-        if process.stdin is not None:
-            with contextlib.suppress(BrokenPipeError):
-                process.stdin.write(word)
-                process.stdin.close()
+        if self._channel is not None:
+            with self._channel, contextlib.suppress(OSError):
+                self._channel.send(word)
+            self._channel = None
 
     def _ended(self, now: float, how: str) -> None:
         if now - self._started_at > _STABLE_TIME:
@@ -158,7 +198,7 @@ def router_of(planned: Sequence[Planned], path: Path) -> Router | None:
     return Router(path, identities, patience=patience)
 
 
-def _command(fd: int, identities: Sequence[Identity], patience: float) -> list[str]:
+def _command(fds: Sequence[int], identities: Sequence[Identity], patience: float) -> list[str]:
     root = str(Path(__file__).parents[2])
     # Not -m: the script may have found gateman by changing sys.path.
     code = (
@@ -174,8 +214,7 @@ def _command(fd: int, identities: Sequence[Identity], patience: float) -> list[s
         "-P",
         "-c",
         code,
-        "--fd",
-        str(fd),
+        *(f"--fd={fd}" for fd in fds),
         f"--patience={patience}",
         *users,
     ]
