@@ -479,9 +479,8 @@ def test_a_gateway_without_business_processes_serves_nobody() -> None:
     assert talk.dispatch.is_deserted(0.0)
     talk.join(A)
     assert not talk.dispatch.is_deserted(0.0)
-    talk.dispatch.tick(100.0)
-    talk.dispatch.heard(A, LEAVING, 100.0)
-    talk.dispatch.tick(101.0)
+    talk.dispatch.heard(A, HELLO, 100.0)
+    talk.dispatch.heard(A, LEAVING, 101.0)
 
     assert not talk.dispatch.is_deserted(100.0 + DESERTED_AFTER)
     assert talk.dispatch.is_deserted(100.1 + DESERTED_AFTER)

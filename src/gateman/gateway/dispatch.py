@@ -340,7 +340,9 @@ class Dispatch:
                 self._settle(client)
             self._release_all()
         link.load = load
-        if is_leaving:
+        if not is_leaving:
+            self._had_business_at = now
+        else:
             if not link.is_leaving:
                 link.is_leaving = True
                 for client in [one for one in link.clients if not one.pending]:
@@ -519,8 +521,6 @@ class Dispatch:
         Args:
             now: When.
         """
-        if self.has_business:
-            self._had_business_at = now
         if now >= self._beats_at:
             self._beats_at = now + BEAT_INTERVAL
             self._signs.update(dict.fromkeys(self.links.values()))
