@@ -71,7 +71,10 @@ def _is_asked_by_program() -> bool:
     frame: FrameType | None = sys._getframe(2)  # noqa: SLF001 - `inspect` has the same, and costs 20 ms
     while frame is not None and str(frame.f_globals.get("__name__")).startswith("importlib."):
         frame = frame.f_back
-    return frame is not None and frame.f_globals.get("__name__") == "__main__"
+    return frame is not None and frame.f_globals.get("__name__") in {
+        "__main__",
+        "__mp_main__",
+    }
 
 
 # A program that declares a service has its command line: there a mistake is one sentence.

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, Generic, TypeVar, overload
 
 from . import attributes
 from .callbacks import check, label
+from .entry_point import check_call
 from .errors import ConfigError
 from .options import Timeouts
 from .timer import check_function, check_interval, timers
@@ -115,6 +116,7 @@ class Declared:
     signatures: ClassVar[Mapping[str, tuple[str, ...]]] = {}
     """The callbacks that it has, and what each is called with."""
     _declared: ClassVar[list["Declared"]] = []
+    _has_run: ClassVar[bool] = False
 
     def __init__(
         self,
@@ -244,14 +246,25 @@ class Declared:
         Do what the command line says: ``python server.py start`` and so on; see ``--help``.
 
         Without a command, run everything that was declared until SIGINT or SIGTERM. Returns when
-        all were stopped in order.
+        all were stopped in order. It is called once, in the main thread of the program, and not
+        while that is imported: put it under ``if __name__ == "__main__":`` where something else,
+        such as a test, imports the script.
 
         Raises:
-            ConfigError: Something declared cannot be; nothing listens then.
+            ConfigError: Something declared cannot be, or it is called elsewhere, or for the
+                second time; nothing listens then.
             SystemExit: It ended otherwise; the code is one of :class:`gateman.ExitCode`.
         """
         if cls.runner is None:
             raise RuntimeError(f"{cls.__name__} is to be imported from gateman")
+        name = f"{cls.__name__}.run_all()"
+        check_call(name)
+        if Declared._has_run:
+            raise ConfigError(
+                f"{name} was called a second time, and the first time ran all that was declared",
+                "call it once, at the end of the program",
+            )
+        Declared._has_run = True
         tell_apart(cls._declared)
         cls.runner(list(cls._declared))
 

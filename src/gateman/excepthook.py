@@ -5,7 +5,9 @@ Only a program that is a service's command line shows errors so: it asks for :fu
 that merely imports gateman keeps the hook that it has.
 """
 
+import contextlib
 import sys
+import threading
 from types import TracebackType
 
 from .errors import CommandError, ConfigError
@@ -58,9 +60,19 @@ def _passes_us(trace: TracebackType | None) -> bool:
 _previous = sys.excepthook
 
 
+def _in_thread(arguments: threading.ExceptHookArgs) -> None:
+    # It ends the thread, and not the program: the exit code is the main thread's.
+    with contextlib.suppress(SystemExit):
+        if isinstance(arguments.exc_value, (ConfigError, CommandError)):
+            show(arguments.exc_type, arguments.exc_value, arguments.exc_traceback)
+            return
+        threading.__excepthook__(arguments)
+
+
 def install() -> None:
     """Show uncaught exceptions from now on; others are handed on to the hook that was there."""
     global _previous  # noqa: PLW0603 - there is one hook
     if sys.excepthook is not show:
         _previous = sys.excepthook
         sys.excepthook = show
+        threading.excepthook = _in_thread

@@ -1,0 +1,144 @@
+"""Where ``run_all`` may be called: each place where it may not is told in one sentence."""
+
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from gateman import ConfigError, Worker
+from gateman.entry_point import check_call
+
+DECLARED = "from gateman import Worker\nworker = Worker('websocket://127.0.0.1:0')\n"
+GUARD = "write `if __name__ == '__main__':` above it, so that only the program itself runs it."
+PROCESS = (
+    "Worker.run_all() was called in a process that multiprocessing has started, which runs the"
+    f" program again: {GUARD}\n"
+)
+
+
+def run(folder: Path, script: str, *words: str) -> tuple[int, str]:
+    """Run a program; give its exit code and what it wrote to standard error."""
+    path = folder / "server.py"
+    path.write_text(script)
+    ended = subprocess.run(
+        [sys.executable, path, *words],
+        cwd=folder,
+        stdin=subprocess.DEVNULL,
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=30,
+    )
+    return ended.returncode, ended.stderr.replace(f"{path}:", "")
+
+
+@pytest.mark.parametrize("words", [(), ("start",), ("check",)])
+def test_in_an_event_loop(tmp_path: Path, words: tuple[str, ...]) -> None:
+    """Whatever is asked for; the line is named."""
+    script = (
+        f"{DECLARED}import asyncio\nasync def main():\n    Worker.run_all()\nasyncio.run(main())\n"
+    )
+
+    assert run(tmp_path, script, *words) == (
+        78,
+        "5: Worker.run_all() was called while an event loop runs: call it outside of async"
+        " functions: each process runs an event loop of its own.\n",
+    )
+
+
+def test_in_a_thread(tmp_path: Path) -> None:
+    """The thread ends, without a traceback."""
+    script = f"{DECLARED}import threading\nthreading.Thread(target=Worker.run_all).start()\n"
+
+    assert run(tmp_path, script) == (
+        0,
+        "Worker.run_all() was called in a thread: call it in the main thread, which gets the"
+        " signals.\n",
+    )
+
+
+def test_a_second_time(tmp_path: Path) -> None:
+    """Also by another class: there is one service in a program."""
+    script = (
+        "from gateman import BusinessWorker, Worker\n"
+        "Worker.runner = print\n"
+        "Worker.run_all()\n"
+        "BusinessWorker.run_all()\n"
+    )
+
+    assert run(tmp_path, script) == (
+        78,
+        "4: BusinessWorker.run_all() was called a second time, and the first time ran all that"
+        " was declared: call it once, at the end of the program.\n",
+    )
+
+
+@pytest.mark.parametrize("call", ["Worker.run_all()", "def main():\n    Worker.run_all()\nmain()"])
+def test_in_a_script_that_is_imported(tmp_path: Path, call: str) -> None:
+    """As a test does, which would wait for the end of the service."""
+    (tmp_path / "chat.py").write_text(f"{DECLARED}{call}\n")
+
+    code, errors = run(tmp_path, "from gateman import Worker\nimport chat\n")
+
+    place, _, sentence = errors.partition(": ")
+    assert code == 78
+    assert place.startswith(str(tmp_path / "chat.py"))
+    assert sentence == f"Worker.run_all() was called while 'chat' was imported: {GUARD}\n"
+
+
+def test_pytest_finds_the_sentence(tmp_path: Path) -> None:
+    """A test of a script that has no guard fails at once."""
+    (tmp_path / "chat.py").write_text(f"{DECLARED}Worker.run_all()\n")
+    (tmp_path / "test_chat.py").write_text("import chat\n")
+    ended = subprocess.run(
+        [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", "test_chat.py"],
+        cwd=tmp_path,
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=60,
+    )
+
+    assert ended.returncode == 2
+    assert "Worker.run_all() was called while 'chat' was imported" in ended.stdout
+
+
+@pytest.mark.parametrize("method", ["spawn", "forkserver", "fork"])
+def test_in_a_process_of_multiprocessing(tmp_path: Path, method: str) -> None:
+    """A script without a guard runs again in each process that it spawns."""
+    script = (
+        "import multiprocessing\n"
+        f"{DECLARED}"
+        f"context = multiprocessing.get_context({method!r})\n"
+        "if __name__ == '__main__':\n"
+        "    child = context.Process(target=Worker.run_all)\n"
+        "    child.start()\n"
+        "    child.join()\n"
+        "    raise SystemExit\n"
+        "Worker.run_all()\n"
+    )
+
+    code, errors = run(tmp_path, script)
+
+    assert code == 0
+    # A forked child shows what its target raises as Python does.
+    assert errors.endswith(PROCESS)
+    assert ("Traceback" in errors) == (method == "fork")
+
+
+def test_a_program_that_calls_a_function_of_a_module_is_fine(tmp_path: Path) -> None:
+    """As a console script does: nothing is being imported then."""
+    (tmp_path / "chat.py").write_text(f"{DECLARED}def main():\n    Worker.run_all()\n")
+    script = "from gateman import Worker\nimport chat\nWorker.runner = print\nchat.main()\n"
+
+    assert run(tmp_path, script) == (0, "")
+
+
+def test_the_error_is_one_to_catch() -> None:
+    """It is a ``ConfigError`` like any."""
+    source = "check_call('Worker.run_all()')"
+    code = compile(source, "chat.py", "exec")
+    with pytest.raises(ConfigError, match="while 'chat' was imported"):
+        exec(code, {"__name__": "chat", "check_call": check_call})  # noqa: S102 - as an import does
+    assert Worker.run_all.__doc__ is not None
