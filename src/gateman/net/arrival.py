@@ -12,7 +12,6 @@ import contextlib
 import select
 import socket
 import ssl
-import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
@@ -425,7 +424,7 @@ class Arrival:
         self._visitor.ticket.leave()
         contexts, name = self._entrance.contexts, self._visitor.server_name
         if contexts is not None:
-            self._entrance.events.noticed(*contexts.explain(error, name, now=time.time()))
+            self._entrance.events.noticed(*contexts.explain(error, name))
 
 
 class _PeerCheck(asyncio.Protocol):

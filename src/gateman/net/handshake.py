@@ -7,7 +7,6 @@ why, and then the end of the connection.
 """
 
 import asyncio
-import time
 from email.utils import formatdate
 from enum import Enum
 from http import HTTPStatus
@@ -539,7 +538,7 @@ class Handshake(asyncio.BufferedProtocol):
         is_client = not self._received and self._visitor.refusal is None
         if contexts is not None and is_client and not self._is_from_proxy():
             # OkHttp and Node look at a certificate only when TLS is done.
-            doubt = contexts.doubt(self._visitor.server_name, now=time.time())
+            doubt = contexts.doubt(self._visitor.server_name)
         cause, line = left_after_certificate(doubt)
         is_guess = doubt is not None and doubt.severity is Severity.NOTE
         if is_guess and not self._door.is_first(cause):

@@ -6,6 +6,7 @@ The acceptor reads the name in the ClientHello before TLS starts, and selects th
 """
 
 import ssl
+import time
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -149,14 +150,13 @@ class Contexts:
         label, _, parent = name.partition(".")
         return loaded.by_name.get(f"*.{parent}", loaded.default) if label else loaded.default
 
-    def explain(self, error: OSError, server_name: str | None, *, now: float) -> tuple[str, str]:
+    def explain(self, error: OSError, server_name: str | None) -> tuple[str, str]:
         """
         Say why a TLS handshake failed.
 
         Args:
             error: What the engine raised.
             server_name: The name that the client asked for; ``None`` if it asked for none.
-            now: Wall-clock seconds since 1970.
 
         Returns:
             The cause, for counters, and a line for the log; empty for what nobody can change.
@@ -166,18 +166,15 @@ class Contexts:
         if chain and chain[0] is not None and not is_usable_key(chain[0]):
             offer = replace(offer, key=chain[0].key)
         # Who does not trust the authority has not looked at the names.
-        doubt = self.doubt(server_name, now=now, is_about_trust=is_about_trust(error))
+        doubt = self.doubt(server_name, is_about_trust=is_about_trust(error))
         return explain(error, offer, doubt)
 
-    def doubt(
-        self, server_name: str | None, *, now: float, is_about_trust: bool = False
-    ) -> Finding | None:
+    def doubt(self, server_name: str | None, *, is_about_trust: bool = False) -> Finding | None:
         """
         Tell why a client may have refused the certificate that it was shown.
 
         Args:
             server_name: The name that the client asked for; ``None`` if it asked for none.
-            now: Wall-clock seconds since 1970.
             is_about_trust: Whether the names have nothing to do with it.
 
         Returns:
@@ -187,7 +184,7 @@ class Contexts:
         return why_refused(
             shown.chain,
             server_name=server_name,
-            now=now,
+            now=time.time(),
             name=shown.name,
             is_about_trust=is_about_trust,
         )
