@@ -12,6 +12,7 @@ from gateman.errors import ConfigError
 from gateman.net.tls import Contexts
 from tests.support.certificates import Authority, Issued
 from tests.support.handshakes import shake_hands
+from tests.support.made_certificates import ODD, odd
 
 NOW = datetime(2026, 6, 1, tzinfo=UTC).timestamp()
 VERSIONS = [ssl.TLSVersion.TLSv1_2, ssl.TLSVersion.TLSv1_3]
@@ -306,6 +307,21 @@ def test_a_certificate_under_a_name_that_it_is_not_for(issued: Issued) -> None:
         " is for localhost, and not for '*.a.test', so that clients refuse it: give the certificate"
         " of that name",
     )
+
+
+@pytest.mark.parametrize("name", ODD)
+def test_an_odd_certificate_is_served(name: str, tmp_path: Path) -> None:
+    """OpenSSL takes it, so a client gets it; where it says nothing of dates, none are told."""
+    path = tmp_path / "odd.pem"
+    path.write_bytes(b"".join(odd(name)))
+    contexts = Contexts.load({"local_cert": path}, now=datetime.now(UTC).timestamp())
+    client = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+    client.check_hostname = False
+    client.verify_mode = ssl.CERT_NONE
+
+    assert shake_hands(contexts.select(None), client).version == "TLSv1.3"
+    (certificate,) = contexts.certificates
+    assert (certificate.days_left(0.0) is None) is name.startswith("version")
 
 
 def test_dates_are_judged_as_time_goes_by(authority: Authority, tmp_path: Path) -> None:
