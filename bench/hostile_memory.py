@@ -34,6 +34,7 @@ CONSTANT = 768 << 10  # bytes
 
 VICTIM = Server(name="gateman", script="gateman_victim.py")
 HANGING = Server(name="gateman", script="gateman_victim.py", arguments=("--hang",))
+PAUSING = Server(name="gateman", script="gateman_victim.py", arguments=("--pause",))
 
 CONTINUATION, TEXT, BINARY = 0, 1, 2
 TIMEOUT = 10.0  # seconds
@@ -59,21 +60,35 @@ class Peer:
             port: The server's.
             secure: Whether to do TLS; nothing is verified.
         """
+        self._port, self._secure = port, secure
+        self._sock = self._connect()
+        self._sock.sendall(HANDSHAKE)
+        self._read_head()
+
+    def _connect(self) -> socket.socket:
         plain = socket.socket()
         # Small: what is unsent is to be the server's.
         plain.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
         plain.settimeout(TIMEOUT)
-        plain.connect(("127.0.0.1", port))
-        self._sock = plain
-        if secure:
-            context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
-            context.check_hostname = False
-            context.verify_mode = ssl.CERT_NONE
-            self._sock = context.wrap_socket(plain)
-        self._sock.sendall(HANDSHAKE)
+        plain.connect(("127.0.0.1", self._port))
+        if not self._secure:
+            return plain
+        context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+        context.check_hostname = False
+        context.verify_mode = ssl.CERT_NONE
+        return context.wrap_socket(plain)
+
+    def _read_head(self) -> None:
         head = b""
         while not head.endswith(b"\r\n\r\n"):
             head += self._sock.recv(1)
+
+    def again(self, data: bytes) -> None:
+        """Connect again, and send bytes in one piece with the handshake."""
+        self._sock.close()
+        self._sock = self._connect()
+        self._sock.sendall(HANDSHAKE + data)
+        self._read_head()
 
     def send(self, data: bytes) -> None:
         """Send bytes; the server has to take them."""
@@ -182,6 +197,31 @@ def compressed(peer: Peer) -> None:
     peer.send(frame(TEXT, b"push") + frame(BINARY, large, fin=False, rsv=4) + frame(0, b"")[:1])
 
 
+def bomb(size: int = MESSAGE - 2) -> bytes:
+    """Write a compressed frame of zeros: about a thousandth of its message."""
+    stream = zlib.compressobj(9, zlib.DEFLATED, -12)
+    packed = stream.compress(bytes(size)) + stream.flush(zlib.Z_SYNC_FLUSH)
+    return frame(BINARY, packed[:-4], rsv=4)
+
+
+BOMBS = bomb() * (MESSAGE // 4 // len(bomb()))
+
+
+def bombs(peer: Peer) -> None:
+    """Send 256 KiB of bombs of the largest size in one piece, and read nothing."""
+    peer.send(BOMBS)
+
+
+def bombs_behind_a_message(peer: Peer) -> None:
+    """The same in one piece with a message of 60 KB, for which the handler needs a while."""
+    peer.send(frame(BINARY, NOISE[:60_000]) + BOMBS)
+
+
+def bombs_behind_the_handshake(peer: Peer) -> None:
+    """Send bombs in one piece with the handshake."""
+    peer.again(BOMBS[: 60 << 10])
+
+
 def two_large(peer: Peer) -> None:
     """Send three of the largest messages, and most of a fourth."""
     peer.flood(frame(BINARY, NOISE) * 3 + frame(BINARY, NOISE[1:], size=MESSAGE))
@@ -222,6 +262,12 @@ ATTACKS = [
     Attack(act=compressed),
     Attack(act=many_small, server=HANGING),
     Attack(act=two_large, server=HANGING),
+    Attack(act=bombs),
+    Attack(act=bombs, server=HANGING),
+    Attack(act=bombs_behind_a_message, server=HANGING),
+    Attack(act=bombs_behind_a_message, server=PAUSING),
+    Attack(act=many_small, server=PAUSING),
+    Attack(act=bombs_behind_the_handshake, server=HANGING),
     # Python's own: a text with one character beyond the BMP takes 4 bytes for each.
     Attack(act=wide_text, server=HANGING, extra=3 * MESSAGE),
 ]
@@ -292,7 +338,8 @@ def main() -> None:
             name = attack.act.__name__.replace("_", " ")
             if arguments.only not in name:
                 continue
-            label = f"{scheme:5}{name}" + (" (hanging)" if attack.server is HANGING else "")
+            how = "".join(attack.server.arguments).replace("--", " ")
+            label = f"{scheme:5}{name}{how and f' ({how.strip()})'}"
             held = cost(attack, arguments.count, seconds, secure=scheme == "wss")
             promised = PROMISE + CONSTANT + attack.extra
             verdict = "" if held <= promised else "  BROKEN"

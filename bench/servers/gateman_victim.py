@@ -1,7 +1,8 @@
 """
 What hostile peers are let loose on: gateman with its default limits, and compression.
 
-It echoes; or it never comes to an end with a message; or it sends to whoever asked for it.
+It echoes; or it never comes to an end with a message; or it stops reading at the first; or it sends
+to those that asked for it.
 """
 
 import asyncio
@@ -37,16 +38,22 @@ async def hang(_connection: Connection, _message: str | bytes) -> None:
     await asyncio.Event().wait()
 
 
+def pause(connection: Connection, _message: str | bytes) -> None:
+    """Stop reading, for ever."""
+    connection.pause_recv()
+
+
 def main() -> None:
     """Read the arguments and serve."""
     parser = command_line.parser(__doc__)
     parser.add_argument("--hang", action="store_true")
+    parser.add_argument("--pause", action="store_true")
     arguments = parser.parse_args()
     worker = Worker(
         **command_line.listening(arguments),
         compression=Deflate(window_bits=15, context_takeover=True),
     )
-    worker.on_message = hang if arguments.hang else echo
+    worker.on_message = hang if arguments.hang else pause if arguments.pause else echo
     # Dropped messages and broken limits are what this is about.
     logging.getLogger("gateman").addHandler(logging.NullHandler())
     Worker.run_all()

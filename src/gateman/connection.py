@@ -150,6 +150,8 @@ PAUSED_BY_USER = 1
 PAUSED_BY_QUEUE = 2
 PAUSED_BY_PEER = 4
 PAUSED_BY_QUEUES = 8  # Of all clients together.
+PAUSED_BY_INFLATION = 16
+PAUSED_BY_HELD = 32
 
 
 class Connection:
@@ -335,7 +337,9 @@ class Connection:
         """
         Stop reading, so that TCP makes the client wait; pings are not answered either.
 
-        What has been read by then is still delivered.
+        No message is delivered until :meth:`resume_recv`, except those that already wait for an
+        ``async`` handler. What was read by then, at most one read of 256 KiB, stays as it came,
+        compressed if it was.
         """
         self._link.pause(PAUSED_BY_USER)
 

@@ -338,12 +338,19 @@ class ProtocolError(GatemanError):
     Attributes:
         close_code: What to close the connection with: 1002, 1007, 1008, 1009 or 1010.
         reason: The close reason; at most 123 bytes of UTF-8.
+        cause: A short name for counters and logs, such as ``"unmasked_frame"``.
+        limit: The option that sets the limit which the peer exceeded, such as
+            ``"limits.max_message_size"``; empty if it exceeded none.
     """
 
-    def __init__(self, close_code: int, reason: str) -> None:
+    def __init__(
+        self, close_code: int, reason: str, *, cause: str = "protocol_error", limit: str = ""
+    ) -> None:
         super().__init__(close_code, reason)
         self.close_code = close_code
         self.reason = reason
+        self.cause = cause
+        self.limit = limit
 
     def __str__(self) -> str:
         return f"{self.close_code}: {self.reason}"

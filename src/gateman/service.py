@@ -20,7 +20,7 @@ from .callbacks import Function
 from .caller import Caller
 from .cluster.here import Here
 from .connection import Connection, State
-from .errors import GatemanError
+from .errors import ProtocolError
 from .hooks import last_share, started, stopped
 from .log import Sampled, logger
 from .net import response
@@ -31,11 +31,13 @@ from .net.door import Door
 from .net.events import Answer, Wiring
 from .net.handshake import Handshake
 from .net.heartbeat import Heartbeat
+from .net.inflation import InflateTurns
 from .net.tls import Contexts
 from .net.traffic import traffic
 from .request import ALLOW, Request
 from .settings import Settings
 from .timer import check_function, check_interval, timers
+from .websocket.deflate import Deflate
 
 # For listening sockets, logs, and what the application opens itself.
 _RESERVED_DESCRIPTORS = 64
@@ -124,6 +126,9 @@ class Service:
             events=self,
             slow_consumer=settings.slow_consumer,
             compression=settings.compression,
+            inflate_turns=InflateTurns(
+                self._loop, (settings.compression or Deflate()).max_inflated_per_turn
+            ),
         )
         self._door = door = Door(
             wiring,
@@ -278,9 +283,13 @@ class Service:
         """Close for what ``on_message`` raised."""
         self._caller.failed(connection, error)
 
-    def peer_failed(self, connection: Connection, error: GatemanError) -> None:
-        """Count what the peer did wrong, and tell ``on_error``."""
-        self.counts["protocol_error"] += 1
+    def peer_failed(self, connection: Connection, error: ProtocolError) -> None:
+        """Count and log what the peer did wrong, and tell ``on_error``."""
+        limit = f"; {error.limit} sets the limit" if error.limit else ""
+        self.noticed(
+            error.cause,
+            f"{connection!r} is closed with {error.close_code}: {error.reason}{limit}",
+        )
         self._caller.call("on_error", connection, error)
 
     def dropped(self, connection: Connection, size: int) -> None:

@@ -24,7 +24,7 @@ from tests.support.server import Journal, serve
 
 both = pytest.mark.parametrize("secure", [False, True], ids=["ws", "wss"])
 
-BROKEN = "frame breaks RFC 6455"
+BROKEN = "a frame has a reserved opcode"
 
 
 def echo(connection: Connection, message: str | bytes) -> None:
@@ -138,74 +138,94 @@ async def test_flood_of_pings_is_not_answered_without_end(*, secure: bool) -> No
 # Frames that break the protocol.
 
 HUGE = "a message may have 1000 bytes"
-BAD = {
-    "not masked": (frame(TEXT, b"a", mask=None), 1002, BROKEN),
-    "RSV1": (frame(TEXT, b"a", rsv=4), 1002, "reserved bits without an extension"),
-    "RSV2": (frame(BINARY, b"a", rsv=2), 1002, "reserved bits without an extension"),
-    "RSV3": (frame(TEXT, b"a", rsv=1, fin=False), 1002, "reserved bits without an extension"),
-    "RSV on ping": (frame(PING, rsv=4), 1002, "reserved bits in a control frame"),
-    "RSV on pong": (frame(PONG, rsv=2), 1002, "reserved bits in a control frame"),
-    "RSV on close": (frame(CLOSE, rsv=1), 1002, "reserved bits in a control frame"),
-    **{f"opcode {code}": (frame(code), 1002, BROKEN) for code in (3, 7, 11, 15)},
-    "16-bit length of 125": (b"\x81\xfe\x00\x7d", 1002, BROKEN),
-    "64-bit length of 65535": (b"\x81\xff" + bytes(6) + b"\xff\xff", 1002, BROKEN),
+NO_EXTENSION = (1002, "reserved bits without an extension", "reserved_bits")
+CONTROL_BITS = (1002, "reserved bits in a control frame", "reserved_bits")
+RESERVED = (1002, BROKEN, "reserved_opcode")
+LENGTH = (
+    1002,
+    "the length of a frame is not in its shortest form, or has its highest bit set",
+    "bad_frame_length",
+)
+TOO_BIG = (1009, HUGE, "message_too_big")
+NOT_UTF8 = (1007, "the text is not UTF-8", "text_not_utf8")
+
+# What is sent; the close code, its reason, and the cause that is counted.
+BAD: dict[str, tuple[bytes, tuple[int, str, str]]] = {
+    "not masked": (
+        frame(TEXT, b"a", mask=None),
+        (1002, "a frame is not masked", "unmasked_frame"),
+    ),
+    "RSV1": (frame(TEXT, b"a", rsv=4), NO_EXTENSION),
+    "RSV2": (frame(BINARY, b"a", rsv=2), NO_EXTENSION),
+    "RSV3": (frame(TEXT, b"a", rsv=1, fin=False), NO_EXTENSION),
+    "RSV on ping": (frame(PING, rsv=4), CONTROL_BITS),
+    "RSV on pong": (frame(PONG, rsv=2), CONTROL_BITS),
+    "RSV on close": (frame(CLOSE, rsv=1), CONTROL_BITS),
+    **{f"opcode {code}": (frame(code), RESERVED) for code in (3, 7, 11, 15)},
+    "16-bit length of 125": (
+        b"\x81\xfe\x00\x7d",
+        (1002, "the length of a frame is not in its shortest form", "bad_frame_length"),
+    ),
+    "64-bit length of 65535": (b"\x81\xff" + bytes(6) + b"\xff\xff", LENGTH),
     # Ended every version of picows before 2.1.2 with SIGSEGV.
-    "63rd bit": (b"\x82\xff" + b"\xff" * 8 + bytes(4), 1002, BROKEN),
-    "only the 63rd bit": (b"\x82\xff\x80" + bytes(7) + bytes(4), 1002, BROKEN),
-    "62nd bit": (b"\x82\xff\x7f" + b"\xff" * 7 + bytes(4), 1009, "message is too big"),
-    "long ping": (frame(PING, bytes(126)), 1002, BROKEN),
-    "fragmented ping": (frame(PING, fin=False), 1002, BROKEN),
-    "continuation of nothing": (frame(CONTINUATION, b"a"), 1002, "continuation of no message"),
+    "63rd bit": (b"\x82\xff" + b"\xff" * 8 + bytes(4), LENGTH),
+    "only the 63rd bit": (b"\x82\xff\x80" + bytes(7) + bytes(4), LENGTH),
+    "62nd bit": (b"\x82\xff\x7f" + b"\xff" * 7 + bytes(4), TOO_BIG),
+    "long ping": (
+        frame(PING, bytes(126)),
+        (1002, "a control frame has more than 125 bytes", "bad_control_frame"),
+    ),
+    "fragmented ping": (
+        frame(PING, fin=False),
+        (1002, "a control frame is fragmented", "bad_control_frame"),
+    ),
+    "continuation of nothing": (
+        frame(CONTINUATION, b"a"),
+        (1002, "continuation of no message", "frames_out_of_order"),
+    ),
     "message in a message": (
         frame(TEXT, b"a", fin=False) + frame(TEXT, b"b"),
-        1002,
-        "new message inside another one",
+        (1002, "new message inside another one", "frames_out_of_order"),
     ),
-    "text": (frame(TEXT, b"\xff"), 1007, "text is not UTF-8"),
-    "surrogate": (frame(TEXT, b"\xed\xa0\x80"), 1007, "text is not UTF-8"),
-    "cut text": (frame(TEXT, b"\xc3"), 1007, "text is not UTF-8"),
-    "text that cannot go well": (frame(TEXT, b"\xf8", fin=False), 1007, "the text is not UTF-8"),
+    "text": (frame(TEXT, b"\xff"), NOT_UTF8),
+    "surrogate": (frame(TEXT, b"\xed\xa0\x80"), NOT_UTF8),
+    "cut text": (frame(TEXT, b"\xc3"), NOT_UTF8),
+    "text that cannot go well": (frame(TEXT, b"\xf8", fin=False), NOT_UTF8),
     "close reason": (
         frame(CLOSE, close_payload(1000) + b"\xff"),
-        1007,
-        "close reason is not UTF-8",
+        (1007, "the close reason is not UTF-8", "bad_close"),
     ),
-    "close of one byte": (frame(CLOSE, b"\x03"), 1002, BROKEN),
+    "close of one byte": (
+        frame(CLOSE, b"\x03"),
+        (1002, "a Close frame has one byte", "bad_close"),
+    ),
     **{
-        f"close code {code}": (frame(CLOSE, close_payload(code)), 1002, reason)
-        for code, reason in {
-            0: "invalid close code",
-            999: BROKEN,
-            1004: BROKEN,
-            1005: BROKEN,
-            1006: "invalid close code",
-            1015: BROKEN,
-            2999: BROKEN,
-            5000: "invalid close code",
-            65535: "invalid close code",
-        }.items()
+        f"close code {code}": (
+            frame(CLOSE, close_payload(code)),
+            (1002, "invalid close code", "bad_close"),
+        )
+        for code in (0, 999, 1004, 1005, 1006, 1015, 2999, 5000, 65535)
     },
-    "1001 bytes": (frame(BINARY, bytes(1001)), 1009, "message is too big"),
+    "1001 bytes": (frame(BINARY, bytes(1001)), TOO_BIG),
     "1001 bytes in two": (
         frame(BINARY, bytes(500), fin=False) + frame(CONTINUATION, bytes(501), fin=False),
-        1009,
-        HUGE,
+        TOO_BIG,
     ),
     "endless empty fragments": (
         frame(TEXT, fin=False) + frame(CONTINUATION, fin=False) * 200,
-        1008,
-        "too many empty fragments",
+        (1008, "too many empty fragments", "empty_fragments"),
     ),
 }
 
 
 @both
-@pytest.mark.parametrize(("data", "code", "reason"), BAD.values(), ids=list(BAD))
+@pytest.mark.parametrize(("data", "verdict"), BAD.values(), ids=list(BAD))
 @on_loop
 async def test_bad_frame_closes_with_a_reason_of_ours(
-    data: bytes, code: int, reason: str, *, secure: bool
+    data: bytes, verdict: tuple[int, str, str], *, secure: bool
 ) -> None:
-    """The peer reads why, and then the end; the application is told the same, once."""
+    """The peer reads why, and then the end; the application and the operator are told, once."""
+    code, reason, cause = verdict
     journal = Journal()
     limits = {"max_message_size": 1000}
     async with serve(secure=secure, limits=limits, **journal.callbacks()) as server:
@@ -218,8 +238,11 @@ async def test_bad_frame_closes_with_a_reason_of_ours(
             ("on_error", f"ProtocolError: {code}: {reason}"),
             ("on_close", code, reason),
         ]
-        assert server.service.counts["protocol_error"] == 1
-        assert server.lines() == []
+        assert server.service.counts == {"connections": 1, cause: 1}
+        limit = "; limits.max_message_size sets the limit" if code == 1009 else ""
+        assert [line.partition("> ")[2] for line in server.lines()] == [
+            f"is closed with {code}: {reason}{limit}"
+        ]
 
 
 @both
@@ -248,11 +271,11 @@ async def test_close_is_read_by_who_still_sends_a_huge_frame(size: int, *, secur
         client = await server.open()
         client.push(frame(BINARY, bytes(size)))
 
-        assert await client.read_close() == (1009, "message is too big")
+        assert await client.read_close() == (1009, HUGE)
         assert await client.read_end() == (b"", EOF)
         await client.close()
         await eventually(lambda: not server.service.present_count)
-        assert journal.of("on_close") == [(1009, "message is too big")]
+        assert journal.of("on_close") == [(1009, HUGE)]
 
 
 @on_loop
@@ -271,7 +294,7 @@ async def test_endless_sender_is_cut_off() -> None:
             await asyncio.sleep(0.005)
 
         assert 0.1 < loop.time() - begun_at < 2.0
-        assert journal.of("on_close") == [(1009, "message is too big")]
+        assert journal.of("on_close") == [(1009, "a message may have 9 bytes")]
 
 
 @both
@@ -350,6 +373,37 @@ async def test_close_of_the_peer_is_answered(
         assert await client.read_close() == echoed
         assert await client.read_end() == (b"", EOF)
         assert journal.entries[3:] == [("on_close", *told)]
+
+
+@pytest.mark.parametrize("code", [1002, 1003, 1007, 1009, 1010])
+@on_loop
+async def test_close_of_a_client_that_complains_is_logged(code: int) -> None:
+    """A client that says with its Close what is wrong with us is counted, and its reason told."""
+    async with serve() as server:
+        client = await server.open()
+        await client.send_close(code, "bad\nframe")
+        assert await client.read_end()
+
+        assert server.service.counts[f"client_closed_with_{code}"] == 1
+        (line,) = server.lines()
+        assert f"was closed by the client with {code} 'bad\\nframe'" in line
+
+
+@on_loop
+async def test_an_ordinary_close_is_not_logged() -> None:
+    """Nor is one with a code that a client answers ours with."""
+    journal = Journal()
+    async with serve(**journal.callbacks()) as server:
+        client = await server.open()
+        await client.send_close(1001, "")
+        await client.read_end()
+        other = await server.open()
+        journal.connections[1].close(1002, "ours")
+        assert await other.read_close() == (1002, "ours")
+        await other.send_close(1002, "ours")
+        await other.read_end()
+
+        assert server.lines() == []
 
 
 @both

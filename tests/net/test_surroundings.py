@@ -115,7 +115,7 @@ def test_end_is_not_picows_to_decide() -> None:
 
 
 def test_verdict_is_read_from_the_log() -> None:
-    """The error line of picows' parser carries the code; its text is not used."""
+    """The error line of picows' parser carries the code; a text that is not known is not told."""
     judge = Judge()
     transport = Transport()
     surroundings = Surroundings(judge, transport)

@@ -74,7 +74,7 @@ def test_status_looks_as_shown() -> None:
         send_fail=12,
         timers=2,
         lag=0.0004,
-        counts={"dropped_slow_peer": 12, "protocol_error": 3, "connections": 9},
+        counts={"dropped_slow_peer": 12, "unmasked_frame": 3, "connections": 9},
     )
     second = process(
         9020,

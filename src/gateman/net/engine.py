@@ -5,6 +5,8 @@ picows (:mod:`gateman.net.seat`) delivers frames that are each well-formed. The 
 here, by asking :mod:`gateman.websocket`:
 
 * Frames become messages: their order, their size in all, their UTF-8, reserved bits.
+* Frames that arrive though reading is paused are held as they are: picows delivers all that
+  one read has brought, and cannot be stopped.
 * The end for a frame that picows refuses, and the closing handshake, both ways, with a deadline.
 * Pings: picows' automatic pong is unbounded; here only the latest ping is answered.
 """
@@ -15,13 +17,23 @@ from typing import Any
 
 from picows import WSFrame, WSListener, WSMsgType, WSTransport
 
-from ..connection import GONE, PAUSED_BY_PEER, Connection, State, discard
+from ..connection import (
+    GONE,
+    PAUSED_BY_HELD,
+    PAUSED_BY_INFLATION,
+    PAUSED_BY_PEER,
+    Connection,
+    State,
+    discard,
+)
 from ..errors import ProtocolError
-from ..websocket.assembler import Assembler, check_control
+from ..websocket.assembler import Assembler, check_control, not_utf8, reserved_bits, too_big
 from ..websocket.close import CloseCode, parse_close
 from ..websocket.deflate import Agreement
 from ..websocket.encoding import Opcode, encode_frame
+from ..websocket.held_frames import HeldFrames
 from .events import Wiring
+from .inflation import Inflation
 from .linger import abort, linger
 from .outbox import Outbox
 from .seat import LARGE_SIZE, Seat, received_close
@@ -33,6 +45,20 @@ _BINARY = WSMsgType.BINARY
 _CONTINUATION = WSMsgType.CONTINUATION
 _PING = WSMsgType.PING
 _PONG = WSMsgType.PONG
+
+_CLOSE = int(Opcode.CLOSE)
+_RSV1 = 0b100
+
+# What a client says with its Close that is wrong with us.
+_COMPLAINTS = frozenset(
+    {
+        CloseCode.PROTOCOL_ERROR,
+        CloseCode.UNSUPPORTED_DATA,
+        CloseCode.INVALID_PAYLOAD_DATA,
+        CloseCode.MESSAGE_TOO_BIG,
+        CloseCode.MANDATORY_EXTENSION,
+    }
+)
 
 # Takes the place of a connection's that is not open.
 _NO_MORE = Assembler(1)
@@ -55,7 +81,8 @@ class Engine(WSListener):
         "_counted",
         "_deliver",
         "_has_pong",
-        "_is_compressed",
+        "_held",
+        "_inflation",
         "_is_corked",
         "_is_simple",
         "_left",
@@ -92,8 +119,10 @@ class Engine(WSListener):
         self._assembler = _NO_MORE
         # Whether a message in one frame is all that a frame can be about.
         self._is_simple = True
-        # Then picows lets frames pass that are larger than a message which is not compressed.
-        self._is_compressed = False
+        # `None` without compression.
+        self._inflation: Inflation | None = None
+        # What arrived while reading was paused; `None` for nothing.
+        self._held: HeldFrames | None = None
         # Whether what is sent is written with what is still to be read.
         self._is_corked = False
         self._surroundings: Any = Surroundings(self, transport)
@@ -138,12 +167,15 @@ class Engine(WSListener):
             paused: The reasons for which the connection is not to be read from, as a sum.
             messages: What the application has sent before; opcodes and payloads.
         """
-        max_message_size = max_frame_size = self._wiring.limits.max_message_size
+        wiring = self._wiring
+        max_message_size = max_frame_size = wiring.limits.max_message_size
         inflater = None
         if agreement is not None:
             headers = [*headers, ("Sec-WebSocket-Extensions", agreement.response)]
-            inflater = agreement.make_inflater()
-            self._is_compressed = True
+            self._inflation = Inflation(
+                agreement, wiring.loop, wiring.inflate_turns, self._inflate_again
+            )
+            inflater = self._inflation.inflater
             self._is_simple = False
             # A message that does not compress grows: by 5 bytes in 16 KiB, and a flush's 5.
             max_frame_size += max_frame_size // 8 + 1024
@@ -196,7 +228,7 @@ class Engine(WSListener):
                     else frame.get_payload_as_bytes()
                 )
             except UnicodeDecodeError:
-                self._fail(ProtocolError(CloseCode.INVALID_PAYLOAD_DATA, "text is not UTF-8"))
+                self._fail(not_utf8())
                 return
             self._left -= 1
             if self._left < 0 and not self._next_window():
@@ -224,7 +256,7 @@ class Engine(WSListener):
 
     def too_big(self) -> None:
         """Close for a frame that will make its message larger than it may be."""
-        self._fail(ProtocolError(CloseCode.MESSAGE_TOO_BIG, "message is too big"))
+        self._fail(too_big(self._wiring.limits.max_message_size))
 
     def peer_ended(self) -> None:
         """End without a Close, when what is unsent was sent, or nobody has read it in time."""
@@ -256,6 +288,8 @@ class Engine(WSListener):
         if close is not None:
             # A Close came first: what follows it is nobody's concern (section 5.5.1).
             self._peer_closed(close)
+        elif error.close_code == CloseCode.MESSAGE_TOO_BIG:
+            self.too_big()
         else:
             self._fail(error)
 
@@ -271,9 +305,15 @@ class Engine(WSListener):
         self._ws.send_close(code, reason)
         self._stop()
         self._wiring.events.closing(connection)
-        # The peer's Close has to be read, whatever had paused reading.
-        self._paused = 0
-        self._read_on()
+        # The peer's Close has to be read, whatever had paused reading; it may be held already.
+        self._assembler = _NO_MORE
+        self._is_simple = False
+        self._seat.unguard()
+        self._paused &= PAUSED_BY_HELD
+        if self._paused:
+            self._wiring.loop.call_soon(self._take_held)
+        else:
+            self._read_on()
         self._deadline(self._wiring.timeouts.close)
 
     def abort(self, code: int, reason: str) -> None:
@@ -283,6 +323,16 @@ class Engine(WSListener):
             self._stop()
             self._wiring.events.closing(self._connection)
         abort(self._transport)
+
+    def missed_pong(self, seconds: float) -> None:
+        """End the connection of a peer that has not answered a ping for so long."""
+        reason = f"no answer to a ping within {seconds:g} s"
+        self._wiring.events.noticed(
+            "missed_pong",
+            f"{self._connection!r} is ended: {reason} (timeouts.pong); the client, or the"
+            " network to it, is gone or too slow",
+        )
+        self.abort(CloseCode.ABNORMAL_CLOSURE, reason)
 
     def pause(self, reason: int) -> None:
         """Stop reading for one more reason; a closing handshake is read in any case."""
@@ -295,12 +345,75 @@ class Engine(WSListener):
 
     def resume(self, reason: int) -> None:
         """Take a reason back, and read when it was the last."""
+        if not self._paused & reason:
+            return
+        self._paused &= ~reason
+        if self._paused & ~PAUSED_BY_HELD:
+            return
+        self._has_pong |= reason != PAUSED_BY_PEER  # It may be among what waits.
         if self._paused:
-            self._paused &= ~reason
-            if not self._paused:
-                self._has_pong |= reason != PAUSED_BY_PEER  # It may be among what waits.
-                self._is_simple = not (self._is_compressed or self._assembler.in_message)
-                self._read_on()
+            # Not at once: a callback may be what calls this.
+            self._wiring.loop.call_soon(self._take_held)
+        else:
+            self._is_simple = not (self._inflation or self._assembler.in_message)
+            self._read_on()
+
+    def _inflate_again(self) -> None:
+        """Go on with a compressed frame that had to wait."""
+        self._paused &= ~PAUSED_BY_INFLATION
+        self._take_held()
+
+    def _hold(self, opcode: int, payload: bytes | memoryview, *, fin: bool, rsv: int) -> None:
+        """Keep a frame until reading goes on."""
+        held = self._held
+        if held is None:
+            held = self._held = HeldFrames()
+            self.pause(PAUSED_BY_HELD)
+        held.append(opcode, payload, fin=fin, rsv1=bool(rsv))
+
+    def _take_held(self) -> None:
+        """Take what is held as if it arrived now, until reading is paused again; then read on."""
+        held, connection = self._held, self._connection
+        while held and self._paused == PAUSED_BY_HELD and connection.state is not State.CLOSED:
+            try:
+                if self._has_to_wait(held.rsv):
+                    break
+                opcode, fin, rsv = held.opcode, held.fin, held.rsv
+                payload = held.pop()
+                if opcode == _CLOSE:
+                    self._held = None
+                    self._peer_closed(payload)
+                    return
+                message = self._take_data(opcode, payload, fin=fin, rsv=rsv)
+            except ProtocolError as error:
+                self._fail(error)
+                return
+            if message is not None:
+                if held:
+                    self.outbox.cork()
+                try:
+                    self._deliver(connection, message)
+                except Exception as error:  # noqa: BLE001 - an application's fault is its own
+                    self._wiring.events.handler_failed(connection, error)
+        self.outbox.uncork_soon()
+        if held is not None and not held and connection.state is not State.CLOSED:
+            self._nothing_held()
+
+    def _nothing_held(self) -> None:
+        self._held = None
+        self._paused &= ~PAUSED_BY_HELD
+        if self._assembler.in_message:
+            self._seat.limit(self._assembler.size)
+        else:
+            self._seat.unguard()
+        self._is_simple = not (
+            self._inflation
+            or self._paused
+            or self._assembler.in_message
+            or self._connection.state is not State.OPEN
+        )
+        if not self._paused:
+            self._read_on()
 
     def _read_on(self) -> None:
         """Read again, whether it was paused or not."""
@@ -363,7 +476,7 @@ class Engine(WSListener):
             return True
         if self._has_pong or self.message_count != self._count_at_ping:
             return True
-        if self._paused & ~PAUSED_BY_PEER:
+        if self._paused & ~(PAUSED_BY_PEER | PAUSED_BY_HELD):
             return True
         return self.outbox.has_progressed(self._progress_at_ping)
 
@@ -374,21 +487,35 @@ class Engine(WSListener):
         self._left -= 1
         if self._left < 0 and not self._next_window():
             return None
+        if self._held is not None and self._held.has_close:
+            # RFC 6455, section 5.5.1: what follows a Close is ignored.
+            return None
         rsv = frame.rsv1 << 2 | frame.rsv2 << 1 | frame.rsv3
         if kind is _TEXT or kind is _BINARY or kind is _CONTINUATION:
-            payload = frame.get_payload_as_memoryview()
-            message = self._assembler.feed(kind.value, bool(frame.fin), rsv, payload)
-            if frame.payload_size > LARGE_SIZE:
-                self._seat.widen()
-            if message is None:
-                self._others += 1
-                self._is_simple = False
-            return message
+            return self._data_frame(kind, rsv, frame)
+        self._control_frame(kind, rsv, frame)
+        return None
+
+    def _data_frame(self, kind: WSMsgType, rsv: int, frame: WSFrame) -> str | bytes | None:
+        if self._connection.state is not State.OPEN:
+            return None
+        if frame.payload_size > LARGE_SIZE:
+            self._seat.widen()
+        payload = frame.get_payload_as_memoryview()
+        fin = bool(frame.fin)
+        if not self._paused and not self._has_to_wait(rsv):
+            return self._take_data(kind.value, payload, fin=fin, rsv=rsv)
+        if rsv and (rsv != _RSV1 or self._inflation is None):
+            raise reserved_bits()
+        self._hold(kind.value, payload, fin=fin, rsv=rsv)
+        return None
+
+    def _control_frame(self, kind: WSMsgType, rsv: int, frame: WSFrame) -> None:
         self._others += 1
         check_control(rsv)
         if kind is _PING:
             if self._connection.state is not State.OPEN:
-                return None
+                return
             self.outbox.uncork()
             # RFC 6455, section 5.5.3: only the latest ping need be answered.
             if self.outbox.is_direct:
@@ -399,24 +526,56 @@ class Engine(WSListener):
             self._has_pong = True
             self._seat.narrow()
             self._give_back(frame)  # Once per ping interval: off the hot path.
-        else:
+        elif self._held is None:
             self._peer_closed(frame.get_payload_as_bytes())
-        return None
+        else:
+            # What came before it is still to be delivered.
+            self._hold(_CLOSE, frame.get_payload_as_bytes(), fin=True, rsv=0)
+
+    def _take_data(
+        self, opcode: int, payload: bytes | memoryview, *, fin: bool, rsv: int
+    ) -> str | bytes | None:
+        """Take a data frame; give the message, if it completes one."""
+        if self._connection.state is not State.OPEN:
+            return None
+        inflation, assembler = self._inflation, self._assembler
+        if inflation is None or not (rsv or assembler.is_inflating):
+            message = assembler.feed(opcode, fin, rsv, payload)
+        else:
+            message = inflation.feed(assembler, opcode, payload, fin=fin, rsv=rsv)
+        if message is None:
+            self._others += 1
+            self._is_simple = False
+        return message
+
+    def _has_to_wait(self, rsv: int) -> bool:
+        """Tell whether a frame has to wait, because enough was inflated; it pauses reading."""
+        inflation = self._inflation
+        if (
+            inflation is None
+            or not (rsv or self._assembler.is_inflating)
+            or self._connection.state is not State.OPEN
+            or not inflation.must_wait()
+        ):
+            return False
+        self.pause(PAUSED_BY_INFLATION)
+        return True
 
     def _settle(self, frame: WSFrame) -> None:
         """Hold no more than one message while it is incomplete, or waits to be handled."""
-        if self._connection.state is State.CLOSED:
+        if self._connection.state is not State.OPEN:
             return
         assembler = self._assembler
-        if not assembler.in_message:
+        is_guarded = assembler.in_message or self._held is not None
+        if not is_guarded:
             self._seat.unguard()
-            self._is_simple = not (self._is_compressed or self._paused)
+            self._is_simple = not (self._inflation or self._paused)
             if not self._paused:
                 return
         # Other frames are followed by one for which all of this is done.
         if frame.last_in_buffer:
             self._give_back(frame)
-            if assembler.in_message:
+            if is_guarded:
                 self._seat.guard(frame, assembler.size)
 
     def _give_back(self, frame: WSFrame) -> None:
@@ -432,6 +591,12 @@ class Engine(WSListener):
             self._fail(error)
             return
         if self._connection.state is State.OPEN:
+            if code in _COMPLAINTS:
+                self._wiring.events.noticed(
+                    f"client_closed_with_{code}",
+                    f"{self._connection!r} was closed by the client with {code} {reason!r}: it does"
+                    " not accept what it was sent, by the application or by a proxy on the way",
+                )
             # RFC 6455, section 5.5.1: the code is echoed. There is no empty Close with picows.
             echoed = CloseCode.NORMAL_CLOSURE if code == CloseCode.NO_STATUS_RECEIVED else code
             # A peer that asks much, closes, and then reads gets all its answers.
@@ -469,6 +634,8 @@ class Engine(WSListener):
         self.outbox.stop()
         self._deliver = discard
         self._pong = None
+        if self._inflation is not None:
+            self._inflation.stop()
 
     def _closed(self, code: int, reason: str) -> None:
         connection = self._connection
@@ -477,6 +644,7 @@ class Engine(WSListener):
             self._stop()
             # What is here of a message would stay for as long as the peer lingers.
             self._assembler = _NO_MORE
+            self._held = None
             self._is_simple = False
             self._seat = None
             self._wiring.events.closed(connection, code, reason)
@@ -497,7 +665,14 @@ class Engine(WSListener):
         now = self._wiring.loop.time()
         if now - self._window_at < 1.0:
             self._left = 0
-            self._fail(ProtocolError(CloseCode.POLICY_VIOLATION, "too many messages per second"))
+            self._fail(
+                ProtocolError(
+                    CloseCode.POLICY_VIOLATION,
+                    "too many messages per second",
+                    cause="message_flood",
+                    limit="limits.max_messages_per_second",
+                )
+            )
             return False
         self._window_at = now
         self._counted += limit

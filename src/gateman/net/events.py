@@ -10,9 +10,10 @@ from dataclasses import dataclass
 from typing import Protocol
 
 from ..connection import Connection
-from ..errors import GatemanError
+from ..errors import ProtocolError
 from ..options import Limits, SlowConsumer, Timeouts
 from ..websocket.deflate import Deflate
+from .inflation import InflateTurns
 
 Deliver = Callable[[Connection, str | bytes], object]
 
@@ -36,7 +37,7 @@ class Events(Protocol):
     def handler_failed(self, connection: Connection, error: Exception) -> None:
         """``deliver`` raised."""
 
-    def peer_failed(self, connection: Connection, error: GatemanError) -> None:
+    def peer_failed(self, connection: Connection, error: ProtocolError) -> None:
         """The peer broke the protocol or a limit; the connection is being closed for it."""
 
     def dropped(self, connection: Connection, size: int) -> None:
@@ -82,6 +83,7 @@ class Wiring:
         events: Whom to tell.
         slow_consumer: What happens to messages for a peer that does not read.
         compression: What permessage-deflate is negotiated with; ``None`` for never.
+        inflate_turns: What may be inflated in a turn of the loop.
     """
 
     loop: asyncio.AbstractEventLoop
@@ -90,3 +92,4 @@ class Wiring:
     events: Events
     slow_consumer: SlowConsumer
     compression: Deflate | None
+    inflate_turns: InflateTurns

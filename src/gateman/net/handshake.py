@@ -456,6 +456,15 @@ class Handshake(asyncio.BufferedProtocol):
                     "choose one of request.subprotocols",
                 )
             headers.append(("Sec-WebSocket-Protocol", connection.subprotocol))
+        elif request.subprotocols:
+            # The peer's words: escaped and cut.
+            offered = repr(", ".join(request.subprotocols))[1:-1][:200]
+            self._door.wiring.events.noticed(
+                "no_common_subprotocol",
+                f"{connection!r} offers the subprotocols {offered}, of which this worker speaks"
+                " none: browsers end such a connection; name one in subprotocols=, or set"
+                " connection.subprotocol in on_websocket_connect",
+            )
         for name, value in connection.response_headers.items():
             response.header_line(name, value)
             if name.lower() in _OURS:

@@ -25,8 +25,8 @@ class Pulse(Protocol):
     def is_alive(self) -> bool:
         """Whether a pong or a message arrived since the last ping."""
 
-    def abort(self, code: int, reason: str) -> None:
-        """End a dead peer's connection."""
+    def missed_pong(self, seconds: float) -> None:
+        """End the connection of a peer that has not answered for so long."""
 
 
 P = TypeVar("P", bound=Pulse)
@@ -195,7 +195,7 @@ class Heartbeat:
             pulse.ping_again()
             self._wait(pulse, waited)
         else:
-            pulse.abort(1006, f"no answer to a ping within {self._pong:g} s")
+            pulse.missed_pong(self._pong)
 
     def _ping(self, pulse: Pulse) -> None:
         pulse.ping()

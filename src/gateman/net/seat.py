@@ -181,9 +181,18 @@ class Seat:
             frame: The last frame that was delivered.
             held_size: Bytes of the message that are held already.
         """
-        guard = self._stand_guard()
-        guard.waiting_size = frame.tail_size
-        guard.limit = max(self._max_frame_size - held_size + _MAX_HEADER_SIZE, _MAX_CONTROL_SIZE)
+        self._stand_guard().waiting_size = frame.tail_size
+        self.limit(held_size)
+
+    def limit(self, held_size: int) -> None:
+        """
+        Let the guard know how much of the message is held by now.
+
+        Args:
+            held_size: Bytes of the message that are held already.
+        """
+        limit = max(self._max_frame_size - held_size + _MAX_HEADER_SIZE, _MAX_CONTROL_SIZE)
+        self._stand_guard().limit = limit
 
     def unguard(self) -> None:
         """Let picows read by itself again, or as much as it likes of a large message."""

@@ -14,12 +14,31 @@ from ..errors import ProtocolError
 from ..log import logger
 from ..websocket.close import CloseCode
 
-# Of what picows refuses.
-_REASONS = {
-    CloseCode.INTERNAL_ERROR: "internal error",
-    CloseCode.MESSAGE_TOO_BIG: "message is too big",
-    CloseCode.INVALID_PAYLOAD_DATA: "close reason is not UTF-8",
-}
+# How picows begins to say what is wrong with a frame; the close reason, and the cause to count.
+_REFUSED = (
+    ("Received frame with invalid opcode=", "a frame has a reserved opcode", "reserved_opcode"),
+    ("Received un-masked frame", "a frame is not masked", "unmasked_frame"),
+    ("Received fragmented control frame", "a control frame is fragmented", "bad_control_frame"),
+    (
+        "Received control frame with payload size",
+        "a control frame has more than 125 bytes",
+        "bad_control_frame",
+    ),
+    (
+        "Received frame with invalid 16-bit payload len",
+        "the length of a frame is not in its shortest form",
+        "bad_frame_length",
+    ),
+    (
+        "Received frame with invalid 64-bit payload len",
+        "the length of a frame is not in its shortest form, or has its highest bit set",
+        "bad_frame_length",
+    ),
+    ("Received frame with payload size exceeding", "a message is too large", "message_too_big"),
+    ("Received CLOSE with invalid close code size", "a Close frame has one byte", "bad_close"),
+    ("Received CLOSE with invalid close code", "invalid close code", "bad_close"),
+    ("Received CLOSE with invalid UTF-8 reason", "the close reason is not UTF-8", "bad_close"),
+)
 
 
 class Judged(Protocol):
@@ -103,16 +122,19 @@ class Surroundings:
 
     def error(self, _message: str, arguments: tuple[int, str]) -> None:
         """Tell the engine: picows' parser refused a frame, with this code and text."""
-        self._refused(CloseCode(arguments[0]))
+        code, text = arguments
+        reason, cause = next(
+            (words for beginning, *words in _REFUSED if text.startswith(beginning)),
+            ("frame breaks RFC 6455", "protocol_error"),
+        )
+        self._engine.parser_failed(ProtocolError(CloseCode(code), reason, cause=cause))
 
     def exception(self, message: str, *_args: object) -> None:
         """Log a fault of ours: what the application raises never gets here."""
         logger.exception("the frame engine failed: %s", message)
-        self._refused(CloseCode.INTERNAL_ERROR)
-
-    def _refused(self, code: CloseCode) -> None:
-        reason = _REASONS.get(code, "frame breaks RFC 6455")
-        self._engine.parser_failed(ProtocolError(code, reason))
+        self._engine.parser_failed(
+            ProtocolError(CloseCode.INTERNAL_ERROR, "internal error", cause="engine_failed")
+        )
 
 
 class _Socket:

@@ -48,7 +48,7 @@ def check_control(rsv: int) -> None:
         RFC 6455, section 5.2; RFC 7692, section 6.1.
     """
     if rsv:
-        raise ProtocolError(CloseCode.PROTOCOL_ERROR, "reserved bits in a control frame")
+        raise _reserved("reserved bits in a control frame")
 
 
 class _Partial:
@@ -98,6 +98,11 @@ class Assembler:
         self.in_message = False
 
     @property
+    def is_inflating(self) -> bool:
+        """Whether the message that has begun is compressed."""
+        return self._partial is not None and self._partial.inflater is not None
+
+    @property
     def size(self) -> int:
         """Bytes that are held of an incomplete message."""
         return 0 if self._partial is None else len(self._partial.buffer)
@@ -135,17 +140,15 @@ class Assembler:
         partial = self._partial
         if opcode == _CONTINUATION:
             if partial is None:
-                raise ProtocolError(CloseCode.PROTOCOL_ERROR, "continuation of no message")
+                raise _out_of_order("continuation of no message")
             if rsv:
-                raise ProtocolError(
-                    CloseCode.PROTOCOL_ERROR, "reserved bits on a continuation frame"
-                )
+                raise _reserved("reserved bits on a continuation frame")
         else:
             if partial is not None:
-                raise ProtocolError(CloseCode.PROTOCOL_ERROR, "new message inside another one")
+                raise _out_of_order("new message inside another one")
             inflater = self._inflater if rsv == _RSV1 else None
             if rsv and inflater is None:
-                raise ProtocolError(CloseCode.PROTOCOL_ERROR, "reserved bits without an extension")
+                raise reserved_bits()
             if fin:
                 return self._whole(opcode, inflater, payload)
             partial = self._partial = _Partial(inflater, is_text=opcode == _TEXT)
@@ -163,13 +166,13 @@ class Assembler:
         if inflater is not None:
             payload = inflater.inflate(payload, fin=True, max_length=self._max_message_size)
         elif len(payload) > self._max_message_size:
-            raise _too_big(self._max_message_size)
+            raise too_big(self._max_message_size)
         if opcode != _TEXT:
             return bytes(payload)
         try:
             return str(payload, "utf-8")
         except UnicodeDecodeError:
-            raise _not_utf8() from None
+            raise not_utf8() from None
 
     def _extend(
         self, partial: _Partial, payload: bytes | bytearray | memoryview, *, fin: bool
@@ -177,30 +180,54 @@ class Assembler:
         if not payload and not fin:
             partial.empty_count += 1
             if partial.empty_count > MAX_EMPTY_FRAGMENTS:
-                raise ProtocolError(CloseCode.POLICY_VIOLATION, "too many empty fragments")
+                raise ProtocolError(
+                    CloseCode.POLICY_VIOLATION, "too many empty fragments", cause="empty_fragments"
+                )
         left = self._max_message_size - len(partial.buffer)
         if partial.inflater is not None:
             payload = partial.inflater.inflate(payload, fin=fin, max_length=left)
         elif len(payload) > left:
-            raise _too_big(self._max_message_size)
+            raise too_big(self._max_message_size)
         if partial.is_text:
             data = partial.undecoded + payload if partial.undecoded else payload
             try:
                 # Fails on the first byte after which no text can follow, also in a cut character.
                 _, decoded_size = utf_8_decode(data, "strict", fin)
             except UnicodeDecodeError:
-                raise _not_utf8() from None
+                raise not_utf8() from None
             partial.undecoded = bytes(data[decoded_size:])
             # But for a surrogate's first two bytes it waits for the third, for the sake of
             # its "surrogatepass" mode.
             if partial.undecoded[:1] == b"\xed" and partial.undecoded[1:] >= b"\xa0":
-                raise _not_utf8()
+                raise not_utf8()
         partial.buffer += payload
 
 
-def _too_big(max_message_size: int) -> ProtocolError:
-    return ProtocolError(CloseCode.MESSAGE_TOO_BIG, f"a message may have {max_message_size} bytes")
+def too_big(max_message_size: int) -> ProtocolError:
+    """Make the error for a message that is larger than it may be."""
+    return ProtocolError(
+        CloseCode.MESSAGE_TOO_BIG,
+        f"a message may have {max_message_size} bytes",
+        cause="message_too_big",
+        limit="limits.max_message_size",
+    )
 
 
-def _not_utf8() -> ProtocolError:
-    return ProtocolError(CloseCode.INVALID_PAYLOAD_DATA, "the text is not UTF-8")
+def not_utf8() -> ProtocolError:
+    """Make the error for a text that is not UTF-8."""
+    return ProtocolError(
+        CloseCode.INVALID_PAYLOAD_DATA, "the text is not UTF-8", cause="text_not_utf8"
+    )
+
+
+def reserved_bits() -> ProtocolError:
+    """Make the error for a data frame with reserved bits that mean nothing."""
+    return _reserved("reserved bits without an extension")
+
+
+def _reserved(reason: str) -> ProtocolError:
+    return ProtocolError(CloseCode.PROTOCOL_ERROR, reason, cause="reserved_bits")
+
+
+def _out_of_order(reason: str) -> ProtocolError:
+    return ProtocolError(CloseCode.PROTOCOL_ERROR, reason, cause="frames_out_of_order")

@@ -82,12 +82,12 @@ def parse_close(payload: bytes | bytearray | memoryview) -> tuple[int, str]:
         return int(CloseCode.NO_STATUS_RECEIVED), ""
     code = int.from_bytes(payload[:2], "big")
     if len(payload) == 1 or code not in _RECEIVABLE:
-        raise ProtocolError(CloseCode.PROTOCOL_ERROR, "invalid close code")
+        raise ProtocolError(CloseCode.PROTOCOL_ERROR, "invalid close code", cause="bad_close")
     try:
         return code, str(payload[2:], "utf-8")
     except UnicodeDecodeError:
         raise ProtocolError(
-            CloseCode.INVALID_PAYLOAD_DATA, "the close reason is not UTF-8"
+            CloseCode.INVALID_PAYLOAD_DATA, "the close reason is not UTF-8", cause="bad_close"
         ) from None
 
 

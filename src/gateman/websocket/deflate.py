@@ -100,6 +100,33 @@ class Deflate:
         " leaves the bound to limits.max_message_size. Precedent: Apache's"
         " DeflateInflateRatioLimit, 200.",
     )
+    max_inflated_per_turn: int = option(
+        1 << 20,
+        "bytes",
+        "What all clients of a worker may have inflated in one turn of the event loop, with the"
+        " message that goes beyond it; what else has come waits for the next turn, and other"
+        " clients are served. zlib takes 1 ms for 1 MiB of zeros, 7 for 1 MiB of JSON. A client"
+        " that had less than 1 MiB inflated in the last second may use as much again.",
+    )
+    max_inflated_per_second: int = option(
+        16 << 20,
+        "bytes per second",
+        "What one client may have inflated; more is not read until there is room, so TCP makes"
+        " the client wait. 16 MiB of JSON take a tenth of a second. A client may use what it"
+        " is allowed in a second at once.",
+    )
+    flood_ratio: int | None = option(
+        100,
+        "bytes out per byte in",
+        "A client that stays at max_inflated_per_second for flood_seconds, with more than this"
+        " over that time, is closed with 1008. Data compresses to a third or a twentieth, bombs"
+        " to a thousandth. None never closes for it.",
+    )
+    flood_seconds: int = option(
+        10,
+        "seconds",
+        "How long a client may stay at max_inflated_per_second with more than flood_ratio.",
+    )
 
     def __post_init__(self) -> None:
         self._check("level", 1, 9)
@@ -112,6 +139,11 @@ class Deflate:
         self._check("min_size", 1, None)
         if self.max_ratio is not None:
             self._check("max_ratio", 1, None)
+        self._check("max_inflated_per_turn", 1, None)
+        self._check("max_inflated_per_second", 1, None)
+        if self.flood_ratio is not None:
+            self._check("flood_ratio", 1, None)
+        self._check("flood_seconds", 1, None)
 
     def _check(self, name: str, low: int, high: int | None) -> None:
         value = getattr(self, name)
@@ -243,6 +275,9 @@ class Inflater:
     """
     Decompress the messages of one client, within bounds.
 
+    Attributes:
+        inflated_size: Bytes that came out so far, also of messages that were refused.
+
     Cost:
         No zlib object before the first compressed message, nor between two without takeover.
         During a call, at most twice the output.
@@ -256,6 +291,7 @@ class Inflater:
         "_returned_size",
         "_stream",
         "_window_bits",
+        "inflated_size",
     )
 
     def __init__(
@@ -277,6 +313,7 @@ class Inflater:
         self._context_takeover = context_takeover
         self._max_ratio = max_ratio
         self._stream: zlib._Decompress | None = None
+        self.inflated_size = 0
         self._start_message()
 
     def _start_message(self) -> None:
@@ -308,18 +345,21 @@ class Inflater:
         Source:
             RFC 7692, sections 7.2.2 and 8.
         """
+        limit = "limits.max_message_size"
         self._received_size += len(payload)
         whole_size = self._returned_size + max_length
         if self._received_size > _MAX_EXPANSION * whole_size + _EXPANSION_FREE_SIZE:
-            raise _too_big("the compressed message does not end")
+            raise _too_big("the compressed message does not end", limit)
         if self._max_ratio is not None:
             allowed_size = max(_RATIO_FREE_SIZE, self._max_ratio * self._received_size)
-            max_length = min(max_length, allowed_size - self._returned_size)
-        data = self._run(payload, max_length)
+            allowed_size -= self._returned_size
+            if allowed_size < max_length:
+                max_length, limit = allowed_size, "Deflate.max_ratio"
+        data = self._run(payload, max_length, limit)
         # No stream: the message ended with a final block and without the empty block that
         # 7.2.1 asks for, as some encoders do. The tail belongs to that block.
         if fin and self._stream is not None:
-            data += self._run(_TAIL, max_length - len(data))
+            data += self._run(_TAIL, max_length - len(data), limit)
         if not fin:
             self._returned_size += len(data)
             return data
@@ -328,7 +368,7 @@ class Inflater:
             self._stream = None
         return data
 
-    def _run(self, payload: bytes | bytearray | memoryview, max_length: int) -> bytes:
+    def _run(self, payload: bytes | bytearray | memoryview, max_length: int, limit: str) -> bytes:
         data = b""
         while payload:
             if self._stream is None:
@@ -339,11 +379,10 @@ class Inflater:
                 # zlib takes for "no limit" (that was the hole of other servers).
                 chunk = self._stream.decompress(payload, left + 1)
             except zlib.error:
-                raise ProtocolError(
-                    CloseCode.PROTOCOL_ERROR, "the compressed data is corrupt"
-                ) from None
+                raise _corrupt("the compressed data is corrupt") from None
+            self.inflated_size += len(chunk)
             if len(chunk) > left:
-                raise _too_big("the message is too large when decompressed")
+                raise _too_big("the message is too large when decompressed", limit)
             data = data + chunk if data else chunk
             if not self._stream.eof:
                 break
@@ -353,12 +392,16 @@ class Inflater:
             self._stream = None
             self._final_block_count += 1
             if self._final_block_count > _MAX_FINAL_BLOCKS:
-                raise ProtocolError(CloseCode.PROTOCOL_ERROR, "too many final blocks")
+                raise _corrupt("too many final blocks")
         return data
 
 
-def _too_big(reason: str) -> ProtocolError:
-    return ProtocolError(CloseCode.MESSAGE_TOO_BIG, reason)
+def _corrupt(reason: str) -> ProtocolError:
+    return ProtocolError(CloseCode.PROTOCOL_ERROR, reason, cause="bad_compressed_data")
+
+
+def _too_big(reason: str, limit: str) -> ProtocolError:
+    return ProtocolError(CloseCode.MESSAGE_TOO_BIG, reason, cause="message_too_big", limit=limit)
 
 
 class Deflater:

@@ -1,0 +1,139 @@
+"""
+When compressed frames are inflated, so that one client's bombs do not stall all the others.
+
+Inflating is bounded in two ways: for each client by an
+:class:`~gateman.websocket.inflate_meter.InflateMeter`, and for all clients of a worker in
+each turn of the event loop by an :class:`InflateTurns`. A frame for which there is nothing
+left waits, compressed, and its connection is not read from meanwhile.
+"""
+
+import asyncio
+from collections import deque
+from collections.abc import Callable
+
+from ..websocket.assembler import Assembler
+from ..websocket.deflate import Agreement, Inflater
+from ..websocket.inflate_meter import InflateMeter
+
+
+class InflateTurns:
+    """What all clients of a worker may have inflated in one turn of the event loop."""
+
+    def __init__(self, loop: asyncio.AbstractEventLoop, size: int) -> None:
+        self._loop = loop
+        self._size = size
+        self._used = 0
+        self._waiting: deque[Callable[[], None]] = deque()
+        self._is_scheduled = False
+        self._is_serving = False
+
+    def spend(self, size: int) -> None:
+        """Count what was inflated, in bytes."""
+        self._used += size
+        self._schedule()
+
+    def admits(self, *, is_light: bool) -> bool:
+        """
+        Tell whether a client may have a frame inflated in this turn.
+
+        A client that has had little inflated lately does not wait behind those that had much.
+        """
+        if is_light:
+            return self._used < 2 * self._size
+        return self._used < self._size and (self._is_serving or not self._waiting)
+
+    def wait(self, proceed: Callable[[], None]) -> None:
+        """Call a function in the next turn in which there is something left for it."""
+        self._waiting.append(proceed)
+        self._schedule()
+
+    def _schedule(self) -> None:
+        if not self._is_scheduled:
+            self._is_scheduled = True
+            self._loop.call_soon(self._begin_turn)
+
+    def _begin_turn(self) -> None:
+        self._is_scheduled = False
+        self._used = 0
+        self._is_serving = True
+        try:
+            # Each may have to wait again, behind the others.
+            for _ in range(len(self._waiting)):
+                if self._used >= self._size:
+                    break
+                self._waiting.popleft()()
+        finally:
+            self._is_serving = False
+        if self._waiting:
+            self._schedule()
+
+
+class Inflation:
+    """
+    The inflater of one connection, and whether it may be used now.
+
+    Attributes:
+        inflater: It, for the connection's assembler.
+    """
+
+    __slots__ = ("_loop", "_meter", "_proceed", "_timer", "_turns", "inflater")
+
+    def __init__(
+        self,
+        agreement: Agreement,
+        loop: asyncio.AbstractEventLoop,
+        turns: InflateTurns,
+        proceed: Callable[[], None],
+    ) -> None:
+        """
+        Begin with the whole budget.
+
+        Args:
+            agreement: The compression that is agreed.
+            loop: The event loop.
+            turns: The worker's budget for each turn.
+            proceed: Called when a frame that had to wait may be inflated.
+        """
+        self.inflater: Inflater = agreement.make_inflater()
+        self._loop = loop
+        self._turns = turns
+        self._proceed: Callable[[], None] | None = proceed
+        self._meter = InflateMeter(agreement.options, loop.time())
+        self._timer: asyncio.TimerHandle | None = None
+
+    def must_wait(self) -> bool:
+        """
+        Tell whether the next frame has to wait; then ``proceed`` is called once, later.
+
+        Raises:
+            ProtocolError: The client floods (1008).
+        """
+        seconds = self._meter.delay(self._loop.time())
+        if seconds:
+            self._timer = self._loop.call_later(seconds, self._go_on)
+            return True
+        if self._turns.admits(is_light=self._meter.is_light):
+            return False
+        self._turns.wait(self._go_on)
+        return True
+
+    def feed(
+        self, assembler: Assembler, opcode: int, payload: bytes | memoryview, *, fin: bool, rsv: int
+    ) -> str | bytes | None:
+        """Give a compressed frame to the assembler of :attr:`inflater`, and count it."""
+        before = self.inflater.inflated_size
+        try:
+            return assembler.feed(opcode, fin, rsv, payload)
+        finally:
+            size = self.inflater.inflated_size - before
+            self._turns.spend(self._meter.spend(len(payload), size))
+
+    def stop(self) -> None:
+        """Call nothing any more."""
+        self._proceed = None
+        if self._timer is not None:
+            self._timer.cancel()
+
+    def _go_on(self) -> None:
+        if self._proceed is not None:
+            self._proceed()
