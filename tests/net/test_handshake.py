@@ -374,7 +374,7 @@ async def test_subprotocol_is_the_first_of_ours(offered: str, agreed: str | None
 
         assert found.headers.get("sec-websocket-protocol") == agreed
         assert journal.connections[0].subprotocol == agreed
-        assert server.service.counts["no_common_subprotocol"] == (agreed is None)
+        assert server.service.counts["no_common_subprotocol"] == (offered == "c")
         for line in server.lines():
             assert f"offers the subprotocols {offered}, of which this worker speaks none" in line
 

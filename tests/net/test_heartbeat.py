@@ -159,7 +159,7 @@ def test_a_process_that_was_stopped_reads_before_it_judges() -> None:
         heartbeat.stop()
 
     assert one.ended == []
-    assert pulse.ended == [pong]
+    assert other.ended == [4.0]
 
 
 @on_loop

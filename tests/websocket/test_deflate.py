@@ -321,6 +321,21 @@ def test_what_cannot_be_compressed_is_accepted_up_to_the_limit() -> None:
     assert whole(inflater, b"\0", left) == b""
 
 
+def test_work_is_counted() -> None:
+    """Bytes that come out, and zlib objects: a message can need sixteen of them for 32 bytes."""
+    inflater = Inflater()
+    seen = []
+    stream = zlib.compressobj(9, zlib.DEFLATED, -15)
+    zeros = (stream.compress(bytes(1000)) + stream.flush(zlib.Z_SYNC_FLUSH))[:-4]
+    final = zlib.compressobj(9, zlib.DEFLATED, -15).flush(zlib.Z_FINISH)
+    for payload in (zeros, zeros, final * 16):
+        before = inflater.work
+        inflater.inflate(payload, fin=True, max_length=1000)
+        seen.append(inflater.work - before)
+
+    assert seen == [512 + 1000, 1000, 15 * 512]
+
+
 def test_final_blocks_are_few() -> None:
     """Sixteen are allowed in a message; a megabyte of them costs no time."""
     block = HELLO_FINAL[:-1]

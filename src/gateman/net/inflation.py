@@ -121,12 +121,11 @@ class Inflation:
         self, assembler: Assembler, opcode: int, payload: bytes | memoryview, *, fin: bool, rsv: int
     ) -> str | bytes | None:
         """Give a compressed frame to the assembler of :attr:`inflater`, and count it."""
-        before = self.inflater.inflated_size
+        before = self.inflater.work
         try:
             return assembler.feed(opcode, fin, rsv, payload)
         finally:
-            size = self.inflater.inflated_size - before
-            self._turns.spend(self._meter.spend(len(payload), size))
+            self._turns.spend(self._meter.spend(len(payload), self.inflater.work - before))
 
     def stop(self) -> None:
         """Call nothing any more."""
