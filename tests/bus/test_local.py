@@ -167,7 +167,7 @@ import asyncio, os, socket, sys
 from gateman.bus.local import held_bus, local_bus
 from gateman.errors import BusError
 
-async def main(path, owner):
+async def main(path, owner, user):
     if owner:
         os.seteuid(int(owner))
         listener = socket.socket(socket.AF_UNIX)
@@ -175,9 +175,9 @@ async def main(path, owner):
         listener.listen()
         os.seteuid(0)
         os.chmod(path, 0o666)
-    os.setuid(65534)
+    os.setuid(int(user))
     try:
-        await local_bus(path).start()
+        await local_bus(path, connect_timeout=0.2 if user == "0" else 5.0).start()
     except BusError as error:
         print(error.problem)
 
@@ -185,10 +185,10 @@ asyncio.run(main(*sys.argv[1:]))
 """
 
 
-def as_nobody(path: Path, *, owner: str = "") -> str:
+def as_nobody(path: Path, *, owner: str = "", user: str = "65534") -> str:
     """Start a bus as another user; return what is wrong with that."""
     said = subprocess.run(
-        [sys.executable, "-c", NOBODY, str(path), owner],
+        [sys.executable, "-c", NOBODY, str(path), owner, user],
         capture_output=True,
         check=True,
         text=True,
@@ -221,6 +221,20 @@ def test_another_user_is_refused(open_folder: Path, mode: int, problem: str) -> 
         said = as_nobody(process.path)
 
     assert said == problem
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root can become somebody else")
+def test_root_sends_to_another_user_s_router_in_that_user_s_folder_only(open_folder: Path) -> None:
+    """Anybody can make a socket in a folder for all; the owner of a folder is who is meant."""
+    own = open_folder / "own"
+    own.mkdir()
+    os.chown(own, 65533, 65533)
+    said = [as_nobody(one / "bus.sock", owner="65533", user="0") for one in (own, open_folder)]
+
+    assert said == [
+        "its router does not answer within 0.2 seconds\n",
+        "its router belongs to another user (uid 65533)\n",
+    ]
 
 
 @pytest.mark.skipif(os.geteuid() != 0, reason="only root can become somebody else")

@@ -279,3 +279,35 @@ def test_business_workers_have_no_sockets() -> None:
 
     assert opened_once == (True, True, [[], [], []], [])
     assert (is_closed, listeners.is_open) == (True, True)
+
+
+# Unix sockets that are removed.
+
+
+def test_a_unix_socket_that_was_removed_is_made_anew(tmp_path: Path) -> None:
+    """For the processes to come; those that have copies of the old one keep it."""
+    path = tmp_path / "a.sock"
+    with opened(f"websocket+unix://{path}") as listeners, socket.socket(socket.AF_UNIX) as client:
+        old = os.dup(listeners.descriptors[0][0])
+        assert listeners.removed == ""
+        path.unlink()
+        assert listeners.removed == str(path)
+        listeners.renew()
+
+        assert listeners.removed == ""
+        assert listeners.is_shared
+        client.connect(str(path))
+        with socket.socket(fileno=old) as kept:
+            assert kept.getsockopt(socket.SOL_SOCKET, socket.SO_ACCEPTCONN)
+    assert not path.exists()
+
+
+def test_a_socket_of_another_program_stays(tmp_path: Path) -> None:
+    """It was made where ours had been; our end does not take it away."""
+    path = tmp_path / "a.sock"
+    with socket.socket(socket.AF_UNIX) as other:
+        with opened(f"websocket+unix://{path}"):
+            path.unlink()
+            other.bind(str(path))
+
+        assert path.is_socket()

@@ -194,6 +194,22 @@ def test_a_process_that_says_nothing_is_looked_at() -> None:
     )
 
 
+def test_a_process_s_own_policy_has_bounds() -> None:
+    """It may be an attacker's: neither does it fill the log, nor can it keep the master for ever."""
+    policy = replace(CHAT, stall=0.0, shutdown=1e12, drain=1e12)
+    supervisor = serving(policy)
+
+    assert supervisor.next_at() == 0.1
+    play(supervisor, (0.05, Tick(), []), (0.1, Tick(), [Inspect(10)]))
+    supervisor.handle(StopAsked(is_graceful=True), 1)
+    # 8 days, and what every process has beyond its own deadlines.
+    play(
+        supervisor,
+        (1 + 8 * 86400 + 1.9, Tick(), []),
+        (1 + 8 * 86400 + 2.1, Tick(), [Kill(10)]),
+    )
+
+
 def test_a_process_that_garbles_its_channel_has_its_time_to_drain() -> None:
     """It was told to, and can be told nothing more: its neighbour accepts for it, until it ends."""
     policy = replace(PAIR, drain=10.0, shutdown=5.0)

@@ -212,6 +212,22 @@ def test_processes_share_a_unix_socket(tmp_path: Path) -> None:
         assert not path.exists()
 
 
+def test_a_unix_socket_that_was_removed(tmp_path: Path) -> None:
+    """The log says so once, and a reload makes it anew; connected clients stay till then."""
+    path = tmp_path / "chat.sock"
+    script = echo(f"websocket+unix://{path}", "count=2, drain_window=0.2")
+    with master(script, tmp_path) as service, unix_connect(str(path)) as client:
+        path.unlink()
+        service.wait_for(f"{path} was removed: no client can connect until a `reload`")
+        client.send("hello")
+        assert str(client.recv()).endswith("hello")
+        assert service.command("reload").returncode == 0
+        with unix_connect(str(path)) as other:
+            other.send("hello")
+            assert int(str(other.recv()).split()[0]) in service.pids()
+        assert service.command("stop").returncode == 0
+
+
 def test_a_name_of_both_families(tmp_path: Path) -> None:
     """``localhost`` is listened on wherever it leads, at one port, by each process."""
     with master(echo("websocket://localhost:0"), tmp_path) as service:

@@ -51,7 +51,7 @@ class Policy:
         max_memory: Bytes of memory with which a process is replaced.
     """
 
-    name: str
+    name: Annotated[str, Meta(max_length=4096)]
     count: _Positive
     is_shared: bool = False
     start: _Seconds = 60.0

@@ -1,6 +1,7 @@
 """The listening sockets of one worker, which the master owns; business workers have none."""
 
 import contextlib
+import os
 import socket
 import time
 from collections.abc import Sequence
@@ -81,6 +82,26 @@ class Listeners:
     def is_open(self) -> bool:
         """Whether the worker is listened for."""
         return bool(self._slots)
+
+    @property
+    def removed(self) -> str:
+        """The path of its unix socket, if somebody has removed it; else empty."""
+        if self._is_passed or not self._slots or self._address is None or not self._address.path:
+            return ""
+        return "" if os.path.lexists(self._address.path) else self._address.path
+
+    def renew(self) -> None:
+        """
+        Make the unix socket that was removed anew, for the processes that are started from now on.
+
+        Raises:
+            ConfigError: It cannot be listened on, and why; what there was goes on.
+        """
+        old = self._slots
+        self.open()
+        for sock in old[0]:
+            # The processes that have copies go on with the clients that have found it.
+            sock.close()
 
     @property
     def is_shared(self) -> bool:

@@ -114,6 +114,7 @@ class Master:
         self._has_terminal = _has_terminal()
         self._files_due_at = self._started_at
         self._is_lost = False
+        self._removed: set[str] = set()
         self._code: int | None = None
 
     def run(self) -> ExitCode | int:
@@ -167,6 +168,10 @@ class Master:
         if now < self._files_due_at:
             return
         self._files_due_at = now + _FILES_INTERVAL
+        removed = {listeners.removed for listeners in self._listeners} - {""}
+        for path in sorted(removed - self._removed):
+            logger.warning("%s was removed: no client can connect until a `reload`", path)
+        self._removed = removed
         is_reachable = self._router is None or self._router.is_reachable
         if self._claim.is_intact and is_reachable:
             return
@@ -295,6 +300,8 @@ class Master:
             with theirs:
                 if not listeners.is_open:
                     listeners.open()
+                elif listeners.removed:
+                    listeners.renew()
                 assignment = Assignment(
                     worker=slot.worker,
                     worker_count=len(self._planned),

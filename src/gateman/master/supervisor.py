@@ -20,6 +20,11 @@ from .places import MAX_DELAY, SILENCE, Place, Process, Purpose, Reload, State, 
 # What a process has beyond its own deadlines before it is killed.
 _GRACE = 2.0  # seconds
 
+# A process brings its own policy, and may be an attacker's: these are the bounds of it.
+_MIN_STALL = 0.1  # seconds
+_MAX_DRAIN = 7 * 86400.0  # seconds
+_MAX_SHUTDOWN = 86400.0  # seconds
+
 # How much earlier than declared a process may be replaced, so that not all are at once.
 _SPREAD = 0.2
 
@@ -30,6 +35,7 @@ _AS_TOLD = (0, -15, -9)
 _OF_A_PROCESS = (
     events.Ready,
     events.Beat,
+    events.Garbled,
     events.Inspected,
     events.Signalled,
     events.Exited,
@@ -205,6 +211,13 @@ class Supervisor:
         process = place.process(pid)
         if process.state is not State.STARTING:
             return  # Told to stop meanwhile.
+        # What a process says of itself keeps neither the end of the master nor its log busy.
+        policy = replace(
+            policy,
+            stall=max(policy.stall, _MIN_STALL),
+            drain=min(policy.drain, _MAX_DRAIN),
+            shutdown=min(policy.shutdown, _MAX_SHUTDOWN),
+        )
         self._adopt(place.slot, policy)
         process.policy = policy
         process.state = State.SERVING

@@ -7,16 +7,20 @@ import socket
 import stat
 import sys
 from pathlib import Path
+from weakref import WeakKeyDictionary
 
 from ..errors import AddressInUse, ConfigError
 from ..listen import ListenAddress
-from .socket_files import give
+from .socket_files import give, is_at
 
 # Linux spreads connections over the sockets of one port; elsewhere the last one gets all.
 _SPREADS = sys.platform == "linux"
 
 # What binding an address says that this machine does not have, or of a family that it does not.
 _MISSING = {errno.EADDRNOTAVAIL, errno.EAFNOSUPPORT}
+
+# What is at the path of a unix socket that was made here.
+_made: "WeakKeyDictionary[socket.socket, os.stat_result]" = WeakKeyDictionary()
 
 # The kernel cuts it to net.core.somaxconn (4096 since Linux 5.4).
 _BACKLOG = 4096  # connections
@@ -215,6 +219,7 @@ def _bind_unix(address: ListenAddress, owner: tuple[int, int] | None) -> socket.
         sock.setblocking(False)
         if owner is not None:
             give(sock, path, *owner)
+        _made[sock] = Path(path).lstat()
     except ConfigError:
         sock.close()
         raise
@@ -263,10 +268,12 @@ def release(sockets: list[socket.socket]) -> None:
         if sock.fileno() < 0:
             continue
         path = sock.getsockname() if sock.family == socket.AF_UNIX else ""
+        # Another program may have made its own there meanwhile.
+        is_ours = bool(path) and is_at(Path(path), _made.get(sock))
         # A program that has a copy, whatever way it got one, does not keep clients waiting in it.
         with contextlib.suppress(OSError):
             sock.shutdown(socket.SHUT_RDWR)
         sock.close()
-        if path:
+        if is_ours:
             with contextlib.suppress(OSError):
                 Path(path).unlink()
