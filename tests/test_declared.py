@@ -49,6 +49,7 @@ def test_defaults() -> None:
         "id": 0,
         "callbacks": {},
         "schedule": [],
+        "event_handlers": [],
     }
 
 

@@ -292,11 +292,12 @@ DECLARED = frozenset(
         "id",
         "callbacks",
         "schedule",
+        "event_handlers",
     }
 )
 """What may be assigned to everything that is declared."""
 
-OWN = frozenset({"id", "callbacks", "schedule", "connections"})
+OWN = frozenset({"id", "callbacks", "schedule", "event_handlers", "connections"})
 """What gateman assigns itself, and nobody is told to."""
 
 NAMES = DECLARED | {

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, Generic, TypeVar, overload
 
 from . import attributes
 from .callbacks import check, label
+from .cluster.names import check_topic
 from .entry_point import check_call
 from .errors import ConfigError
 from .options import Timeouts
@@ -19,6 +20,9 @@ from .timer import check_function, check_interval, timers
 
 F = TypeVar("F", bound=Callable[..., Any])
 S = TypeVar("S", bound=Callable[..., Any])
+
+
+_EVENT_SIGNATURE = {"on_event": ("data",)}
 
 
 class _Registrar(Generic[S]):
@@ -107,6 +111,7 @@ class Declared:
         id: Which of its processes this is: 0 to ``count - 1``.
         callbacks: The functions that were declared, by name.
         schedule: What :meth:`every` declared: the interval in seconds, and the function.
+        event_handlers: What :meth:`on_event` declared: the topic, and the function.
     """
 
     runner: ClassVar[Callable[[list["Declared"]], None] | None] = None
@@ -162,6 +167,7 @@ class Declared:
             self._refuse(option)
         self.callbacks: dict[str, Callable[..., Any]] = {}
         self.schedule: list[tuple[float, Callable[[], Any]]] = []
+        self.event_handlers: list[tuple[str, Callable[[Any], Any]]] = []
         self.name = name
         self.count = count
         self.timeouts: Any = timeouts
@@ -236,6 +242,38 @@ class Declared:
         def declare(function: F) -> F:
             check_function(function)
             self.schedule.append((seconds, function))
+            return function
+
+        return declare
+
+    def on_event(self, topic: str | None = None) -> Callable[[F], F]:
+        """
+        Call a function for what any process tells with :meth:`gateman.Hub.send_event`.
+
+            @worker.on_event("prices")
+            async def update(prices): ...
+
+        It is called in each process of this worker, on all machines, from ``on_worker_start`` to
+        ``on_worker_stop``, in order for each sender. The next event waits until an ``async def``
+        is done: up to 1000 of them and 8 MiB, what is more is dropped and counted. What it raises
+        is logged and counted. A topic may have several functions, and a function several topics.
+
+        Args:
+            topic: 1 to 255 bytes of UTF-8.
+
+        Returns:
+            The decorator, for a function of ``(data)``, plain or ``async``.
+
+        Raises:
+            ConfigError: It cannot be a topic; by the decorator, the function takes something else.
+        """
+        if topic is None or callable(topic):
+            raise ConfigError("on_event was not told of what", "write @worker.on_event('prices')")
+        check_topic(topic)
+
+        def declare(function: F) -> F:
+            check("on_event", function, _EVENT_SIGNATURE)
+            self.event_handlers.append((topic, function))
             return function
 
         return declare

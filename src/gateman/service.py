@@ -18,6 +18,7 @@ from typing import Any
 
 from .callbacks import Function
 from .caller import Caller
+from .cluster.events import EventHandler
 from .cluster.here import Here
 from .connection import Connection, State
 from .errors import ProtocolError
@@ -89,6 +90,7 @@ class Service:
         self._emptied: asyncio.Future[None] | None = None
         self._acceptors: dict[socket.socket, Acceptor] = {}
         self._entrance: Entrance | None = None
+        self._event_handlers: list[EventHandler] = []
         self._door: Door | None = None
         self._here: Here | None = None
         self._past_messages = 0
@@ -117,6 +119,10 @@ class Service:
         self._here = here
         await started(self._functions, self._worker)
         self._caller.begin()
+        self._event_handlers = [
+            here.station.events.add(topic, function)
+            for topic, function in getattr(self._worker, "event_handlers", ())
+        ]
         settings = self.settings
         timeouts = settings.timeouts
         wiring = Wiring(
@@ -242,6 +248,9 @@ class Service:
         await self._caller.finish(clients_until - self._loop.time())
         if self._heartbeat is not None:
             self._heartbeat.stop()
+        if self._here is not None:
+            events = self._here.station.events
+            await events.remove(self._event_handlers, deadline=clients_until)
         await stopped(self._functions, self._worker, self, deadline)
 
     async def _wait_until_empty(self, seconds: float) -> None:

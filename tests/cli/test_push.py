@@ -1,5 +1,7 @@
 """``gateman push``, to a running service of two processes."""
 
+import os
+import signal
 import sys
 from pathlib import Path
 
@@ -37,14 +39,16 @@ def test_it_reaches_whom_it_names(tmp_path: Path) -> None:
             jazz.send("jazz")
             rock.send("rock")
             ids = [jazz.recv(), rock.recv()]
-            for words in [
-                ("--group", "jazz", "for jazz"),
-                ("--group", "jazz", "--group", "rock", "for both"),
-                ("--uid", "fan of rock", "for rock's fans"),
-                ("--client", str(ids[0]), "for one"),
-                ("--all", "for all"),
+            for words, printed in [
+                (("--group", "jazz", "for jazz"), "sent to 1 client\n"),
+                (("--group", "jazz", "--group", "rock", "for both"), "sent to 2 clients\n"),
+                (("--uid", "fan of rock", "for rock's fans"), "sent to 1 client\n"),
+                (("--client", str(ids[0]), "for one"), "sent to 1 client\n"),
+                (("--all", "for all"), "sent to 2 clients\n"),
+                (("--uid", "fan of folk", "x"), "sent to nobody: no such client is connected\n"),
+                (("--client", "nobody-1", "x"), "sent to nobody: no such client is connected\n"),
             ]:
-                assert push(service, *words) == (0, "", "")
+                assert push(service, *words) == (0, printed, "")
 
             assert [jazz.recv(timeout=5) for _ in range(4)] == [
                 "for jazz",
@@ -57,6 +61,18 @@ def test_it_reaches_whom_it_names(tmp_path: Path) -> None:
                 "for rock's fans",
                 "for all",
             ]
+
+
+def test_it_says_who_did_not_answer(tmp_path: Path) -> None:
+    """A process that is stuck may have more of them; the message is on its way."""
+    with master(ROOMS, tmp_path) as service:
+        stopped = service.pids()[0]
+        os.kill(stopped, signal.SIGSTOP)
+        code, printed, error = push(service, "--all", "text")
+        os.kill(stopped, signal.SIGCONT)
+
+        assert (code, error) == (0, "")
+        assert printed.startswith("sent to 0 clients at least: no answer from ")
 
 
 def test_it_reads_standard_input(tmp_path: Path) -> None:

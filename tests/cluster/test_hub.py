@@ -9,13 +9,13 @@ from typing import Any
 import pytest
 from websockets.exceptions import ConnectionClosed
 
-from gateman.bus import Cause, Gap
+from gateman.bus import Cause, Gap, subject
 from gateman.bus.local import local_bus
 from gateman.bus.memory import Broker, MemoryBus
 from gateman.bus.nats import nats_bus
 from gateman.bus.router_wire import HELLO
 from gateman.cluster.hub import Hub, hub
-from gateman.errors import BusError, ConfigError, EnvelopeError, HubError, UnknownClient
+from gateman.errors import BusError, ConfigError, EnvelopeError, HubError, Partial, UnknownClient
 
 from ..support.cluster import alone, cluster, node
 from ..support.loop import eventually, on_loop
@@ -110,6 +110,50 @@ async def test_a_message_to_a_client_is_for_it_alone() -> None:
         assert await there.read_to(END) == ["2", "3"]
         assert await third.read_to(END) == ["3"]
         assert (one.hub.counts["unknown_client"], other.hub.counts["unknown_client"]) == (1, 1)
+
+
+@on_loop
+async def test_whoever_sends_may_know_to_how_many() -> None:
+    """In all processes, without those who are excluded; each once, and nobody is a number too."""
+    async with cluster(2) as [one, other]:
+        here, there = await one.client("room", uid="42"), await other.client("room", uid="42")
+        third = await other.client("room", "hall", uid="7")
+        hub = one.hub
+        numbers = [
+            await hub.send_to_all("x"),
+            await hub.send_to_all("x", exclude=[here.id, third.id, "nobody-1"]),
+            await hub.send_to_uid("42", "x"),
+            await hub.send_to_uid("42", "x", exclude=there.id),
+            await hub.send_to_uid(["42", "7", "42"], "x"),
+            await hub.send_to_uid("nobody", "x"),
+            await hub.send_to_uid([], "x"),
+            await hub.send_to_group("room", "x"),
+            await hub.send_to_group(["room", "hall"], "x"),
+            await hub.send_to_group("empty", "x"),
+            await hub.send_to_client(here.id, "x"),
+            await hub.send_to_client(there.id, "x"),
+            await hub.send_to_client("nobody-1", "x"),
+            await hub.send_to_clients([here.id, there.id, third.id, f"{other.hub.node}-9"], "x"),
+            await hub.send_to_clients([], "x"),
+        ]
+        sending = hub.send_to_uid("42", "last")
+        assert await here.read_to("last") == ["x"] * 8
+        assert [await sending, await sending] == [2, 2]
+
+    assert numbers == [3, 1, 2, 1, 3, 0, 0, 3, 3, 0, 1, 1, 0, 3, 0]
+
+
+@on_loop
+async def test_whoever_does_not_answer_is_not_counted_for_nobody() -> None:
+    """The others' number is there, and the process that may have more is named."""
+    async with cluster(2) as [one, other]:
+        await one.client(uid="42")
+        assert other.bus is not None
+        other.bus.unsubscribe(subject("all"))
+        one.hub.answer_timeout = 0.1
+        with pytest.raises(Partial) as caught:
+            await one.hub.send_to_uid("42", "x")
+        assert (caught.value.value, caught.value.missing) == (1, (other.hub.node,))
 
 
 @on_loop

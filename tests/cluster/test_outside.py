@@ -74,16 +74,22 @@ async def test_a_program_without_a_loop_sends(url: str) -> None:
             hub.send_to_clients([client], "clients")
             hub.dissolve_group("room")
             hub.send_to_group("room", "nobody is there")
-            hub.send_to_client(client, END)
+            numbers.append(hub.send_to_uid("nobody", "x").result())
+            hub.send_event("prices", {"gold": 1})
+            numbers.append(hub.send_to_client(client, END).result())
 
+    numbers: list[int] = []
+    heard: list[object] = []
     async with cluster(1, bus_of(url)) as [node]:
         client = await node.client("room", uid="42")
+        node.hub.station.events.add("prices", heard.append)
         await asyncio.to_thread(program, client.id)
 
         messages = await client.read_to(END)
         assert sorted(map(str, messages)) == ["all", "b'group'", "client", "clients", "uid"]
         assert messages.index("client") < messages.index("clients")
         assert node.hub.nodes == ()
+        assert (numbers, heard) == ([0, 1], [{"gold": 1}])
 
 
 @on_loop

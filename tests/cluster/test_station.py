@@ -324,7 +324,7 @@ async def test_the_clients_of_a_process_that_ends_are_unknown() -> None:
         assert caught.value.client_id == client.id
 
 
-async def _wait_for(deed: Deed) -> None:
+async def _wait_for(deed: Deed[None]) -> None:
     await deed
 
 

@@ -26,6 +26,7 @@ from gateman import (
     Timeouts,
     Timer,
     Worker,
+    hub,
 )
 
 # Declaring.
@@ -68,6 +69,19 @@ async def prepare(started: Worker) -> None:
     """Open a pool."""
     assert_type(started.connections, dict[int, Connection])
     assert_type(started.id, int)
+
+
+@worker.on_event("prices")
+async def renew(prices: dict[str, float]) -> None:
+    """Take what another process tells."""
+    hub.send_event("seen", list(prices))
+    assert_type(await hub.send_to_uid("42", "x"), int)
+    assert_type(await hub.close_uid("42", 4003, "banned"), None)
+
+
+@worker.on_event(7)  # type: ignore[arg-type]
+def wrong(data: object) -> None:
+    """Take what cannot be."""
 
 
 @worker.on_connect

@@ -5,6 +5,7 @@ import sys
 import click
 
 from ..cluster.hub import Hub
+from ..errors import Partial
 from .bus import bus_options, with_hub
 
 
@@ -28,7 +29,7 @@ def push(
     """
     Send TEXT to clients of a running service; - reads it from standard input.
 
-    It reaches those who are connected now, at most once. Whether anybody is, tells `gateman who`.
+    It reaches those who are connected now, at most once, and prints how many they are.
     """
     if sum(map(bool, (is_all, groups, uids, clients))) != 1:
         raise click.UsageError("Say to whom: one of --all, --group, --uid and --client.")
@@ -36,12 +37,20 @@ def push(
 
     async def send(hub: Hub) -> None:
         if is_all:
-            hub.send_to_all(message)
+            sending = hub.send_to_all(message)
         elif groups:
-            hub.send_to_group(groups, message)
+            sending = hub.send_to_group(groups, message)
         elif uids:
-            hub.send_to_uid(uids, message)
+            sending = hub.send_to_uid(uids, message)
         else:
-            hub.send_to_clients(clients, message)
+            sending = hub.send_to_clients(clients, message)
+        try:
+            count, doubt = await sending, ""
+        except Partial as partial:
+            count, doubt = partial.value, f" at least: no answer from {', '.join(partial.missing)}"
+        if count or doubt:
+            click.echo(f"sent to {count} {'client' if count == 1 else 'clients'}{doubt}")
+        else:
+            click.echo("sent to nobody: no such client is connected")
 
     with_hub(bus, service, send)

@@ -39,7 +39,12 @@ class Channel(NamedTuple):
 
 EVERYBODY = Channel(Scope.ALL, "")
 
-_KINDS = {Scope.CLIENTS: "node", Scope.UIDS: "uid", Scope.GROUPS: "group"}
+_KINDS = {
+    Scope.CLIENTS: "node",
+    Scope.UIDS: "uid",
+    Scope.GROUPS: "group",
+    Scope.EVENTS: "event",
+}
 
 
 # Names come again and again, and an escape costs more than the rest of a publish.

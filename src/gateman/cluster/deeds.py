@@ -1,13 +1,15 @@
 """What is done at once, and may be awaited to know that it is in effect everywhere."""
 
 from collections.abc import Awaitable, Callable, Generator
-from typing import Any
+from typing import Any, Final, Generic, TypeVar
 
 from .envelope import ClientAction, Command
 from .names import NodeId
 
+T = TypeVar("T")
 
-class Deed:
+
+class Deed(Generic[T]):
     """
     Something that is done, or on its way, whether anybody awaits it or not.
 
@@ -16,24 +18,28 @@ class Deed:
 
     __slots__ = ("_wait",)
 
-    def __init__(self, wait: Callable[[], Awaitable[None]] | None = None) -> None:
+    def __init__(self, wait: Callable[[], Awaitable[T]]) -> None:
         """
         Make one.
 
         Args:
-            wait: Waits until it is in effect; ``None`` if it is. Called when somebody awaits.
+            wait: Waits until it is in effect, and tells what came of it. Called when somebody
+                awaits.
         """
         self._wait = wait
 
-    def __await__(self) -> Generator[Any, Any, None]:
-        if self._wait is not None:
-            yield from self._wait().__await__()
+    def __await__(self) -> Generator[Any, Any, T]:
+        return self._wait().__await__()
 
 
-DONE = Deed()
+async def _nothing() -> None:
+    pass
 
 
-def failed(error: Exception) -> Deed:
+DONE: Final = Deed(_nothing)
+
+
+def failed(error: Exception) -> Deed[None]:
     """
     Make one that cannot be.
 

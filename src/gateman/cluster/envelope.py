@@ -51,6 +51,8 @@ class Scope(StrEnum):
     """The clients of these users."""
     GROUPS = "g"
     """The clients in these groups."""
+    EVENTS = "e"
+    """The code that handles events of this topic; a payload is MessagePack."""
 
 
 class Item(Struct, frozen=True, array_like=True, forbid_unknown_fields=True):
@@ -277,10 +279,27 @@ class What(StrEnum):
     """Group → int."""
     COUNT_CLIENTS = "count_clients"
     """Nothing → int."""
+    COUNT_AUDIENCE = "count_audience"
+    """An audience → int."""
     UIDS = "uids"
     """Nothing → uids."""
     GROUPS = "groups"
     """Nothing → groups."""
+
+
+class Audience(Struct, frozen=True, array_like=True, forbid_unknown_fields=True):
+    """
+    Whom a message was for.
+
+    Attributes:
+        scope: Of what kind.
+        names: Which of those.
+        exclude: Who did not get it.
+    """
+
+    scope: Scope
+    names: tuple[Annotated[str, _Name], ...]
+    exclude: tuple[_Client, ...]
 
 
 class Question(Struct, frozen=True, array_like=True, forbid_unknown_fields=True, tag="q"):
@@ -292,12 +311,14 @@ class Question(Struct, frozen=True, array_like=True, forbid_unknown_fields=True,
         call: What the answer is to say.
         what: What is asked.
         name: About whom; empty where it is about everybody.
+        audience: Who is to be counted, for that question.
     """
 
     source: _Node
     call: _Count
     what: What
     name: Annotated[str, Meta(max_length=MAX_NAME_SIZE)]
+    audience: Audience | None = None
 
 
 class Problem(StrEnum):

@@ -24,7 +24,7 @@ class ExclusiveLogins:
     """
 
     def __init__(
-        self, node: NodeId, local: Local, *, announce: Callable[[Channel, Claims, str], Deed]
+        self, node: NodeId, local: Local, *, announce: Callable[[Channel, Claims, str], Deed[None]]
     ) -> None:
         """
         Begin with none.
@@ -41,7 +41,7 @@ class ExclusiveLogins:
         self._announce = announce
         self._loop = asyncio.get_running_loop()
 
-    def note(self, action: ClientAction) -> Deed:
+    def note(self, action: ClientAction) -> Deed[None]:
         """
         Take note of what was done with a client here; a login closes the others of its user.
 

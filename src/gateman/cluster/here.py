@@ -107,7 +107,7 @@ class Here:
         registry, client = self._station.local.registry, self.client_id(connection)
         return registry.uid_of(client) if client in registry else None
 
-    def join(self, connection: Connection, group: str) -> Deed:
+    def join(self, connection: Connection, group: str) -> Deed[None]:
         """
         Put a client into a group.
 
@@ -120,7 +120,7 @@ class Here:
         """
         return self._do(connection, Join(self.client_id(connection), check_group(group)))
 
-    def leave(self, connection: Connection, group: str) -> Deed:
+    def leave(self, connection: Connection, group: str) -> Deed[None]:
         """
         Take a client out of a group.
 
@@ -133,7 +133,9 @@ class Here:
         """
         return self._do(connection, Leave(self.client_id(connection), check_group(group)))
 
-    def bind(self, connection: Connection, uid: str, *, only: bool, code: int, reason: str) -> Deed:
+    def bind(
+        self, connection: Connection, uid: str, *, only: bool, code: int, reason: str
+    ) -> Deed[None]:
         """
         Say who a client is.
 
@@ -150,7 +152,7 @@ class Here:
         client = self.client_id(connection)
         return self._do(connection, binding(client, uid, only=only, code=code, reason=reason))
 
-    def unbind(self, connection: Connection) -> Deed:
+    def unbind(self, connection: Connection) -> Deed[None]:
         """
         Say that nobody knows who a client is.
 
@@ -191,7 +193,7 @@ class Here:
         if outbox is not None:
             self._station.local.fanout.settle(outbox)
 
-    def _do(self, connection: Connection, action: ClientAction) -> Deed:
+    def _do(self, connection: Connection, action: ClientAction) -> Deed[None]:
         if connection.state is State.CONNECTING:
             self._station.local.do_early(action)
             return DONE

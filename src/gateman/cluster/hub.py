@@ -17,6 +17,7 @@ Whatever does not arrive is in :attr:`Hub.counts`, by its cause.
 
 from collections import Counter
 from collections.abc import Callable, Iterable
+from functools import partial
 from types import TracebackType
 from typing import Any, Final, Self, TypeVar
 
@@ -29,6 +30,7 @@ from ..websocket.encoding import as_payload
 from .asking import Asking
 from .deeds import Deed
 from .envelope import (
+    Audience,
     Close,
     CloseUid,
     Dissolve,
@@ -39,9 +41,10 @@ from .envelope import (
     Unbind,
     UpdateSession,
     check_session,
+    encode_value,
 )
 from .here import binding
-from .names import ClientId, NodeId, check_client_id, check_group, check_uid
+from .names import ClientId, NodeId, check_client_id, check_group, check_topic, check_uid
 from .questions import DEFAULT_TIMEOUT
 from .services import Outline
 from .station import Station
@@ -179,11 +182,12 @@ class Hub(Asking):
         """
         How often each happened.
 
-        Messages of ours: ``published``, ``unsent`` (the bus did not take them: it was away, or
-        too much waited), ``uncertain`` (it took them, and then it was away). Of others:
+        Messages and events of ours: ``published``, ``unsent`` (the bus did not take them: it was
+        away, or too much waited), ``uncertain`` (it took them, and then it was away). Of others:
         ``received``, ``lost`` (they were sent, and have not arrived). Besides:
         ``unsent_commands`` (what other processes were to do), ``unknown_client``,
-        ``bad_envelope``, ``late_answer``, ``unsendable``, ``gaps``.
+        ``events_dropped`` (a handler was too slow), ``events_failed``, ``bad_envelope``,
+        ``late_answer``, ``unsendable``, ``gaps``.
         """
         return self.station.counts
 
@@ -220,18 +224,22 @@ class Hub(Asking):
 
     # Sending.
 
-    def send_to_all(self, message: Message, *, exclude: Names = ()) -> None:
+    # Each may be awaited, for the number of clients that it was for. Then all processes are asked.
+
+    def send_to_all(self, message: Message, *, exclude: Names = ()) -> Deed[int]:
         """
         Send a message to every client.
 
         Args:
             message: ``str`` goes out as text, anything bytes-like as binary.
             exclude: Client ids that do not get it, usually the sender's.
-        """
-        opcode, payload = as_payload(message)
-        self.station.send(Scope.ALL, (), opcode, payload, _clients(exclude))
 
-    def send_to_group(self, group: Names, message: Message, *, exclude: Names = ()) -> None:
+        Returns:
+            May be awaited: how many clients it was for; see :meth:`send_to_uid`.
+        """
+        return self._send(Scope.ALL, (), message, exclude)
+
+    def send_to_group(self, group: Names, message: Message, *, exclude: Names = ()) -> Deed[int]:
         """
         Send a message to the clients in a group.
 
@@ -240,16 +248,16 @@ class Hub(Asking):
             message: ``str`` goes out as text, anything bytes-like as binary.
             exclude: Client ids that do not get it, usually the sender's.
 
+        Returns:
+            May be awaited: how many clients it was for; see :meth:`send_to_uid`.
+
         Cost:
             One encoding, one write for each member here, and one message on the bus to the
             processes that have members. Several groups go to all processes, who choose.
         """
-        groups = _several(check_group, group)
-        if groups:
-            opcode, payload = as_payload(message)
-            self.station.send(Scope.GROUPS, groups, opcode, payload, _clients(exclude))
+        return self._send(Scope.GROUPS, _several(check_group, group), message, exclude)
 
-    def send_to_uid(self, uid: Names, message: Message, *, exclude: Names = ()) -> None:
+    def send_to_uid(self, uid: Names, message: Message, *, exclude: Names = ()) -> Deed[int]:
         """
         Send a message to all clients of a user.
 
@@ -257,37 +265,77 @@ class Hub(Asking):
             uid: One, or several.
             message: ``str`` goes out as text, anything bytes-like as binary.
             exclude: Client ids that do not get it.
-        """
-        uids = _several(check_uid, uid)
-        if uids:
-            opcode, payload = as_payload(message)
-            self.station.send(Scope.UIDS, uids, opcode, payload, _clients(exclude))
 
-    def send_to_client(self, client: str, message: Message) -> None:
+        Returns:
+            May be awaited: how many clients it was for, in all processes; 0 if nobody was there.
+            That they were there does not say that they have read it. Awaiting asks all
+            processes, and raises :class:`~gateman.errors.Partial` if one does not answer in time;
+            its ``value`` counts those of the others.
+        """
+        return self._send(Scope.UIDS, _several(check_uid, uid), message, exclude)
+
+    def send_to_client(self, client: str, message: Message) -> Deed[int]:
         """
         Send a message to one client; one that has gone is counted (``unknown_client``).
 
         Args:
             client: Its id.
             message: ``str`` goes out as text, anything bytes-like as binary.
-        """
-        opcode, payload = as_payload(message)
-        self.station.send_to_clients((check_client_id(client),), opcode, payload)
 
-    def send_to_clients(self, clients: Iterable[str], message: Message) -> None:
+        Returns:
+            May be awaited: 1, or 0 if it is not there; see :meth:`send_to_uid`.
+        """
+        return self._send_to_clients((check_client_id(client),), message)
+
+    def send_to_clients(self, clients: Iterable[str], message: Message) -> Deed[int]:
         """
         Send a message to several clients, once to each.
 
         Args:
             clients: Their ids.
             message: ``str`` goes out as text, anything bytes-like as binary.
+
+        Returns:
+            May be awaited: how many of them are there; see :meth:`send_to_uid`.
         """
+        return self._send_to_clients(_clients(clients), message)
+
+    def _send(
+        self, scope: Scope, names: tuple[str, ...], message: Message, exclude: Names
+    ) -> Deed[int]:
         opcode, payload = as_payload(message)
-        self.station.send_to_clients(_clients(clients), opcode, payload)
+        excluded = _clients(exclude)
+        if scope is Scope.ALL or names:
+            self.station.send(scope, names, opcode, payload, excluded)
+        return Deed(partial(self.station.count, Audience(scope, names, excluded)))
+
+    def _send_to_clients(self, clients: tuple[ClientId, ...], message: Message) -> Deed[int]:
+        self.station.send_to_clients(clients, *as_payload(message))
+        return Deed(partial(self.station.count, Audience(Scope.CLIENTS, clients, ())))
+
+    def send_event(self, topic: str, data: Any = None) -> None:
+        """
+        Tell the code of all processes something; never waits.
+
+        Every function that was declared with ``@worker.on_event(topic)`` gets it, in each process
+        of that worker, on all machines, in this one too. At most once, in order for each sender,
+        and counted as messages are.
+
+        Args:
+            topic: What it is about: 1 to 255 bytes of UTF-8.
+            data: What MessagePack can carry, see :meth:`set_session`; tuples and sets arrive as
+                lists.
+
+        Raises:
+            EnvelopeError: Something in the data cannot be sent.
+            HubError: It is more than the bus can carry, about 1 MiB; then nobody got it.
+        """
+        payload = bytes(encode_value(data))
+        self.station.send(Scope.EVENTS, (check_topic(topic),), 2, payload)
 
     def close_client(
         self, client: str, code: int = 1000, reason: str = "", message: Message | None = None
-    ) -> Deed:
+    ) -> Deed[None]:
         """
         Close a client's connection, with a closing handshake.
 
@@ -317,7 +365,7 @@ class Hub(Asking):
         message: Message | None = None,
         *,
         exclude: Names = (),
-    ) -> Deed:
+    ) -> Deed[None]:
         """
         Close all connections of a user, wherever they are, with a closing handshake.
 
@@ -352,7 +400,7 @@ class Hub(Asking):
         only: bool = False,
         code: int = LOGGED_IN_ELSEWHERE[0],
         reason: str = LOGGED_IN_ELSEWHERE[1],
-    ) -> Deed:
+    ) -> Deed[None]:
         """
         Say who a client is; another uid of it ends.
 
@@ -374,7 +422,7 @@ class Hub(Asking):
         name = check_client_id(client)
         return self.station.do(binding(name, uid, only=only, code=code, reason=reason))
 
-    def unbind_uid(self, client: str) -> Deed:
+    def unbind_uid(self, client: str) -> Deed[None]:
         """
         Say that nobody knows who a client is.
 
@@ -386,7 +434,7 @@ class Hub(Asking):
         """
         return self.station.do(Unbind(check_client_id(client)))
 
-    def join_group(self, client: str, group: str) -> Deed:
+    def join_group(self, client: str, group: str) -> Deed[None]:
         """
         Put a client into a group.
 
@@ -399,7 +447,7 @@ class Hub(Asking):
         """
         return self.station.do(Join(check_client_id(client), check_group(group)))
 
-    def leave_group(self, client: str, group: str) -> Deed:
+    def leave_group(self, client: str, group: str) -> Deed[None]:
         """
         Take a client out of a group.
 
@@ -412,7 +460,7 @@ class Hub(Asking):
         """
         return self.station.do(Leave(check_client_id(client), check_group(group)))
 
-    def dissolve_group(self, group: str) -> Deed:
+    def dissolve_group(self, group: str) -> Deed[None]:
         """
         Take everybody out of a group, wherever they are.
 
@@ -424,7 +472,7 @@ class Hub(Asking):
         """
         return self.station.do_everywhere(Dissolve(check_group(group)))
 
-    def set_session(self, client: str, session: dict[str, Any]) -> Deed:
+    def set_session(self, client: str, session: dict[str, Any]) -> Deed[None]:
         """
         Replace a client's session, which is ``connection.session`` where it is connected.
 
@@ -443,7 +491,7 @@ class Hub(Asking):
         check_session(session)
         return self.station.do(SetSession(check_client_id(client), session))
 
-    def update_session(self, client: str, /, **changes: Any) -> Deed:
+    def update_session(self, client: str, /, **changes: Any) -> Deed[None]:
         """
         Change some values of a client's session.
 

@@ -7,6 +7,7 @@ from ..connection import Connection
 from ..net.outbox import Outbox
 from .envelope import (
     Action,
+    Audience,
     Bind,
     BindOnly,
     ClientAction,
@@ -80,6 +81,8 @@ class Local:
             Scope.CLIENTS: self._member,
             # It has no name, but who knows what others send.
             Scope.ALL: lambda _name: self.registry.members(),
+            # They are for code, not for clients.
+            Scope.EVENTS: lambda _name: (),
         }
 
     def arrive(self, client: ClientId, connection: Connection) -> None:
@@ -195,6 +198,18 @@ class Local:
             client not in self.registry and client not in self._arriving for client in clients
         )
 
+    def count(self, audience: Audience) -> int:
+        """Count those here whom a message was for."""
+        if audience.scope is Scope.CLIENTS:
+            here = len(audience.names) - self.count_missing(audience.names)
+        else:
+            here = len(self._members(audience.scope, audience.names))
+        if here and audience.exclude:
+            members = self._members(audience.scope, audience.names)
+            excluded = set(map(self.registry.member, audience.exclude))
+            here = sum(member not in excluded for member in members)
+        return here
+
     def _members(self, scope: Scope, names: tuple[str, ...]) -> tuple[Outbox, ...]:
         if len(names) == 1:
             return self._members_of[scope](names[0])
@@ -250,13 +265,14 @@ class Local:
     def _connection(self, client: ClientId) -> Connection:
         return self.registry.get(client).connection
 
-    def tell(self, what: What, name: str) -> Any:
+    def tell(self, what: What, name: str, audience: Audience | None = None) -> Any:
         """
         Answer a question about those who are here.
 
         Args:
             what: Which.
             name: About whom.
+            audience: Who is to be counted, for that question.
 
         Returns:
             The answer; see :class:`~.envelope.What`.
@@ -264,6 +280,8 @@ class Local:
         Raises:
             UnknownClient: It is about a client that is not here.
         """
+        if what is What.COUNT_AUDIENCE:
+            return 0 if audience is None else self.count(audience)
         return _ANSWERS[what](self.registry, name)
 
 

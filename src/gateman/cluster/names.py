@@ -11,6 +11,8 @@ Uid = NewType("Uid", str)
 """The application's name for one of its users."""
 Group = NewType("Group", str)
 """The name of a set of connections."""
+Topic = NewType("Topic", str)
+"""What events are about."""
 NodeId = NewType("NodeId", str)
 """One process's name, new at each of its starts."""
 
@@ -54,6 +56,22 @@ def check_group(name: object) -> Group:
         ConfigError: It is not.
     """
     return Group(_check("group", name))
+
+
+def check_topic(name: object) -> Topic:
+    """
+    Check the topic of an event.
+
+    Args:
+        name: What a caller gave.
+
+    Returns:
+        It, if it is text of 1 to 255 bytes of UTF-8.
+
+    Raises:
+        ConfigError: It is not.
+    """
+    return Topic(_check("topic", name))
 
 
 def check_client_id(name: object) -> ClientId:

@@ -21,10 +21,34 @@ from typing import Concatenate, ParamSpec, Self, TypeVar
 from .. import at_fork
 from ..bus import open_bus
 from ..errors import HubError
+from .deeds import Deed
 from .hub import Hub
 
 P = ParamSpec("P")
 T = TypeVar("T")
+
+
+class Sending:
+    """A message that is on its way; :meth:`result` tells how many clients it was for."""
+
+    __slots__ = ("_deed", "_hub")
+
+    def __init__(self, hub: "SyncHub", deed: Deed[int]) -> None:
+        self._hub = hub
+        self._deed = deed
+
+    def result(self) -> int:
+        """
+        Ask how many clients it was for, in all processes; 0 if nobody was there.
+
+        Raises:
+            Partial: A process did not answer in time; its ``value`` is that of the others.
+        """
+
+        async def wait(_: Hub) -> int:
+            return await self._deed
+
+        return self._hub._run(wait)  # noqa: SLF001 - its own
 
 
 def _plain(verb: Callable[Concatenate[Hub, P], T]) -> "Callable[Concatenate[SyncHub, P], T]":
@@ -39,6 +63,19 @@ def _plain(verb: Callable[Concatenate[Hub, P], T]) -> "Callable[Concatenate[Sync
             return result
 
         return self._run(do)
+
+    return call
+
+
+def _sent(
+    verb: Callable[Concatenate[Hub, P], Deed[int]],
+) -> "Callable[Concatenate[SyncHub, P], Sending]":
+    """Make a verb of what sends to clients: whoever wants to know asks how many there were."""
+    plain = _plain(verb)
+
+    @wraps(verb)
+    def call(self: "SyncHub", /, *args: P.args, **kwargs: P.kwargs) -> Sending:
+        return Sending(self, plain(self, *args, **kwargs))
 
     return call
 
@@ -62,7 +99,9 @@ class SyncHub:
     """
     A :class:`~.hub.Hub` whose verbs block, and may be used by several threads.
 
-    What changes something at a client returns when it is in effect; sending returns at once.
+    What changes something at a client returns when it is in effect. Sending returns when the
+    message is on its way; what it returns has a method ``result()``, which waits for the number of
+    clients that the message was for. Events can be sent, and not received.
 
     Raises:
         BusError: From every verb: the bus is not there, or refuses us. The next one tries again.
@@ -106,11 +145,12 @@ class SyncHub:
         self._of_parent = (self._loop, self._thread, self._hub, self._connecting)
         self._begin()
 
-    send_to_all = _plain(Hub.send_to_all)
-    send_to_group = _plain(Hub.send_to_group)
-    send_to_uid = _plain(Hub.send_to_uid)
-    send_to_client = _plain(Hub.send_to_client)
-    send_to_clients = _plain(Hub.send_to_clients)
+    send_to_all = _sent(Hub.send_to_all)
+    send_to_group = _sent(Hub.send_to_group)
+    send_to_uid = _sent(Hub.send_to_uid)
+    send_to_client = _sent(Hub.send_to_client)
+    send_to_clients = _sent(Hub.send_to_clients)
+    send_event = _plain(Hub.send_event)
     dissolve_group = _awaited(Hub.dissolve_group)
     close_client = _awaited(Hub.close_client)
     close_uid = _awaited(Hub.close_uid)

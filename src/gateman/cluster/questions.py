@@ -10,7 +10,7 @@ from ..errors import EnvelopeError, Partial, Unconfirmed, UnknownClient
 from .calls import Call, Calls
 from .channels import EVERYBODY, Channel, node_channel
 from .deeds import Order
-from .envelope import Envelope, Problem, Question, What, unsendable
+from .envelope import Audience, Envelope, Problem, Question, What, unsendable
 from .local import Local
 from .names import ClientId, NodeId, node_of
 from .presence import Presence
@@ -91,7 +91,8 @@ class Questions:
         if node not in self._presence.nodes:
             raise UnknownClient(client)
         call = self.calls.begin([node])
-        await self._ask(call, node_channel(node), what, client, deadline)
+        question = Question(self._node, call.number, what, client)
+        await self._ask(call, node_channel(node), question, deadline)
         if call.problems.get(node) is Problem.UNKNOWN_CLIENT:
             raise UnknownClient(client)
         if call.problems.get(node) is Problem.NOT_SENDABLE:
@@ -142,6 +143,7 @@ class Questions:
         what: What,
         name: str,
         is_enough: Callable[[Raw], bool] | None = None,
+        audience: Audience | None = None,
     ) -> tuple[list[Any], Collection[NodeId]]:
         """
         Ask every process.
@@ -150,26 +152,26 @@ class Questions:
             what: What.
             name: About whom; may be empty.
             is_enough: Tells of one answer whether it says it all.
+            audience: Who is to be counted, for that question.
 
         Returns:
             The answers, this process's first, and who did not answer in time.
         """
-        values = [self._local.tell(what, name)]
+        values = [self._local.tell(what, name, audience)]
         deadline = self._deadline()
         await self._presence.discover(deadline)
         if not self._is_connected():
             return values, self._presence.nodes.names() or (UNKNOWN_NODE,)
         call = self.calls.begin(self._presence.nodes.names(), is_enough)
-        await self._ask(call, EVERYBODY, what, name, deadline)
+        question = Question(self._node, call.number, what, name, audience)
+        await self._ask(call, EVERYBODY, question, deadline)
         values += self._read(what, call)
         return values, (*call.missing, *call.problems)
 
-    async def _ask(
-        self, call: Call, channel: Channel, what: What, name: str, deadline: float
-    ) -> None:
+    async def _ask(self, call: Call, channel: Channel, question: Question, deadline: float) -> None:
         try:
             if call.missing:
-                self._put(channel, Question(self._node, call.number, what, name))
+                self._put(channel, question)
                 await call.wait(deadline)
         finally:
             self.calls.end(call)
@@ -194,7 +196,7 @@ class Questions:
         """
         channel = node_channel(question.source)
         try:
-            value = self._local.tell(question.what, question.name)
+            value = self._local.tell(question.what, question.name, question.audience)
         except UnknownClient:
             self._put(channel, refusal(self._node, question.call, Problem.UNKNOWN_CLIENT))
             return

@@ -25,6 +25,7 @@ KINDS: dict[What, Any] = {
     What.SESSIONS_OF_GROUP: list[tuple[ClientId, dict[str, Any]]],
     What.COUNT_GROUP: int,
     What.COUNT_CLIENTS: int,
+    What.COUNT_AUDIENCE: int,
     What.UIDS: list[Uid],
     What.GROUPS: list[Group],
 }

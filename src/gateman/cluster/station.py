@@ -18,12 +18,13 @@ from msgspec import structs
 
 from .. import at_fork
 from ..bus import Bus, Cause, Gap
-from ..errors import EnvelopeError, Unconfirmed, UnknownClient
+from ..errors import EnvelopeError, Partial, Unconfirmed, UnknownClient
 from ..log import Sampled, logger
 from .channels import EVERYBODY, Channel, Seen, channel_of, node_channel, subject_of
 from .deeds import DONE, Deed, Order, failed
 from .envelope import (
     Answer,
+    Audience,
     BindOnly,
     Bye,
     Claims,
@@ -47,6 +48,7 @@ from .envelope import (
     WideAction,
     decode,
 )
+from .events import Events
 from .exclusive import ExclusiveLogins
 from .fanout import Fanout
 from .interest import channel_of_topic, topic_of
@@ -78,6 +80,7 @@ class Station:
         presence: Who else there is.
         questions: What is asked about clients.
         exclusive: The logins of those who are to be the only one of their user.
+        events: What code here handles.
         on_gap: Called after each gap; ``None`` if nobody wants to know.
     """
 
@@ -128,6 +131,9 @@ class Station:
             warn=self._warn,
         )
         self.exclusive = ExclusiveLogins(self.node, self.local, announce=self._announce)
+        self.events = Events(
+            self.counts, subscribe=self._subscribe_topic, unsubscribe=self._unsubscribe_topic
+        )
         self._service = service
         self._services = Services(service)
         self._away = 0.0
@@ -228,6 +234,16 @@ class Station:
         assert self.bus is not None
         return self.bus.subscribe(subject_of(channel_of_topic(topic)), self._receive)
 
+    def _subscribe_topic(self, topic: str) -> None:
+        if self.bus is not None:
+            self.bus.subscribe(subject_of(Channel(Scope.EVENTS, topic)), self._receive)
+
+    def _unsubscribe_topic(self, topic: str) -> None:
+        channel = Channel(Scope.EVENTS, topic)
+        self._seen.forget_channel(channel)
+        if self.bus is not None:
+            self.bus.unsubscribe(subject_of(channel))
+
     # Sending.
 
     def send(
@@ -242,7 +258,7 @@ class Station:
         Send a message, here and everywhere.
 
         Args:
-            scope: Whom it is for; not clients.
+            scope: Whom it is for; not clients. Events have one name, their topic.
             names: Which of those.
             opcode: 1 for text, 2 for binary.
             payload: The message.
@@ -254,7 +270,10 @@ class Station:
         post = self._post
         if post is not None:
             post.check(payload, names, exclude)
-        self.local.send(scope, names, ((opcode, payload, exclude),))
+        if scope is Scope.EVENTS:
+            self.events.deliver(names[0], [payload])
+        else:
+            self.local.send(scope, names, ((opcode, payload, exclude),))
         if post is not None:
             item = Item(opcode == 1, payload, exclude)
             post.send(channel_of(scope, names, self.node), scope, names, item)
@@ -291,6 +310,25 @@ class Station:
                 item = Item(opcode == 1, payload)
                 post.send(node_channel(node), Scope.CLIENTS, tuple(there), item)
 
+    async def count(self, audience: Audience) -> int:
+        """
+        Count the clients that a message was for, behind that message.
+
+        Args:
+            audience: They.
+
+        Returns:
+            How many there were, in all processes.
+
+        Raises:
+            Partial: A process did not answer in time; its ``value`` is that of the others.
+        """
+        what = What.COUNT_AUDIENCE
+        values, missing = await self.questions.ask_all(what, "", audience=audience)
+        if missing:
+            raise Partial(sum(values), missing)
+        return sum(values)
+
     def send_parcel(self, node: NodeId | None, data: bytes) -> None:
         """
         Send something to another process's tenant, behind all that was sent to its clients.
@@ -304,7 +342,7 @@ class Station:
 
     # Doing.
 
-    def do_everywhere(self, action: WideAction) -> Deed:
+    def do_everywhere(self, action: WideAction) -> Deed[None]:
         """
         Do something with clients that have something in common, here and everywhere.
 
@@ -322,7 +360,7 @@ class Station:
                 channel, doubt = Channel(Scope.UIDS, uid), f"clients of {uid!r} may stay"
         return self._announce(channel, Command(self.node, 0, action), f"{doubt} there")
 
-    def _announce(self, channel: Channel, envelope: Envelope, doubt: str) -> Deed:
+    def _announce(self, channel: Channel, envelope: Envelope, doubt: str) -> Deed[None]:
         """Publish what is in effect everywhere when all have answered what is asked behind it."""
         if self._post is None:
             return DONE
@@ -338,7 +376,7 @@ class Station:
         if was_sent != [True]:
             raise Unconfirmed(f"the bus was away, and others were not told: {doubt}")
 
-    def do(self, action: ClientAction) -> Deed:
+    def do(self, action: ClientAction) -> Deed[None]:
         """
         Do something with a client, wherever it is.
 
@@ -362,7 +400,7 @@ class Station:
         self._post.put(node_channel(node), order.make)
         return Deed(partial(self.questions.confirm, node, order))
 
-    def _do_here(self, action: ClientAction) -> Deed:
+    def _do_here(self, action: ClientAction) -> Deed[None]:
         try:
             routed = self._follow(self.local.do(action))
         except UnknownClient as error:
@@ -377,12 +415,12 @@ class Station:
             return Deed(partial(self._wait_until_only, topic, routed, announced))
         return Deed(partial(self._wait_until_heard, topic, routed))
 
-    def _unknown(self, error: UnknownClient) -> Deed:
+    def _unknown(self, error: UnknownClient) -> Deed[None]:
         self._count("unknown_client")
         return failed(error)
 
     async def _wait_until_only(
-        self, topic: Topic, routed: list[Awaitable[None]], announced: Deed
+        self, topic: Topic, routed: list[Awaitable[None]], announced: Deed[None]
     ) -> None:
         await self._wait_until_routed(topic, routed)
         # Who has answered what follows the login, is behind the subscription too.
@@ -492,6 +530,11 @@ class Station:
         scope, names = messages.scope, messages.names
         channel = channel_of(scope, names, self.node)
         self._miss(messages.source, self._seen.messages(channel, messages))
+        if scope is Scope.EVENTS:
+            payloads = [item.payload for item in messages.items]
+            for topic in names:
+                self.events.deliver(topic, payloads)
+            return
         if scope is Scope.CLIENTS:
             missing = self.local.count_missing(names)
             self._count("unknown_client", missing * len(messages.items))
@@ -516,7 +559,7 @@ class Station:
         if command.call:
             self._spawn(self._answer_when_done(command, deed))
 
-    async def _answer_when_done(self, command: Command, deed: Deed) -> None:
+    async def _answer_when_done(self, command: Command, deed: Deed[None]) -> None:
         problem = Problem.NONE
         try:
             await deed

@@ -88,6 +88,18 @@ class Gateway(Worker):
         """
         raise _no_code(f"every({seconds})")
 
+    def on_event(self, topic: str | None = None) -> NoReturn:
+        """
+        Refuse a function for events.
+
+        Args:
+            topic: Their topic.
+
+        Raises:
+            ConfigError: Always.
+        """
+        raise _no_code(f"on_event({topic!r})")
+
 
 def _no_code(what: str) -> ConfigError:
     return ConfigError(

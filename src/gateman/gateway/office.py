@@ -15,6 +15,7 @@ from functools import partial
 from typing import Any
 
 from ..cluster.envelope import Close
+from ..cluster.events import EventHandler
 from ..cluster.here import Here
 from ..cluster.names import ClientId, NodeId, node_of
 from ..cluster.probes import Probes, asks
@@ -71,6 +72,7 @@ class BusinessService:
         self._has_left = False
         self._beats_at = 0.0
         self._timer: asyncio.TimerHandle | None = None
+        self._event_handlers: list[EventHandler] = []
         self._watch = Watch(0)
         self._probes = Probes(asks(None), self._probed)
 
@@ -83,6 +85,10 @@ class BusinessService:
         self._watch = Watch(patience("local:" if bus is None else bus.url))
         self._probes = Probes(asks(bus), self._probed)
         await started(self._worker.callbacks, self._worker)
+        self._event_handlers = [
+            here.station.events.add(topic, function)
+            for topic, function in self._worker.event_handlers
+        ]
         here.station.tenant = self
         self._tick()
 
@@ -112,9 +118,12 @@ class BusinessService:
         """See :meth:`gateman.process.AnyService.stop`."""
         shutdown = self._timeouts.shutdown
         deadline = self._loop.time() + shutdown
-        if self._station is not None and not self._has_left:
-            window = shutdown - last_share(self._worker.callbacks, shutdown)
-            await self.drain(code, reason, window=window)
+        window = shutdown - last_share(self._worker.callbacks, shutdown)
+        if self._station is not None:
+            if not self._has_left:
+                await self.drain(code, reason, window=window)
+            events_until = deadline - shutdown + window
+            await self._station.events.remove(self._event_handlers, deadline=events_until)
         await stopped(self._worker.callbacks, self._worker, self, deadline)
 
     def _is_finished(self) -> bool:

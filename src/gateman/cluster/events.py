@@ -1,0 +1,207 @@
+"""
+Events: what one process tells the code of others, by topic.
+
+Each handler has its events one by one and in order. They wait for it, up to a bound; those above
+it are dropped and counted, as a handler that is always too slow would fill the memory.
+"""
+
+import asyncio
+import inspect
+from collections import Counter, deque
+from collections.abc import Callable, Iterable
+from contextvars import copy_context
+from typing import Any
+
+import msgspec
+
+from ..log import Sampled, logger, place
+
+# What may wait for one handler: as many as Workerman's channel server queues of a topic, and
+# eight of the largest.
+MAX_WAITING = 1000
+MAX_WAITING_SIZE = 8 << 20  # bytes
+
+# How many a plain function handles before others have their turn of the loop.
+_MAX_IN_A_TURN = 64
+
+Function = Callable[[Any], Any]
+
+
+class EventHandler:
+    """
+    One function for one topic.
+
+    Attributes:
+        topic: Which.
+    """
+
+    __slots__ = (
+        "_context",
+        "_counts",
+        "_function",
+        "_is_due",
+        "_is_over",
+        "_loop",
+        "_sampled",
+        "_size",
+        "_task",
+        "_waiting",
+        "topic",
+    )
+
+    def __init__(
+        self, topic: str, function: Function, *, counts: Counter[str], sampled: Sampled
+    ) -> None:
+        """
+        Begin with nothing to handle; context variables are as they are now.
+
+        Args:
+            topic: Which.
+            function: Called with the data; plain or ``async``.
+            counts: ``events_dropped`` and ``events_failed`` are added to it.
+            sampled: Decides which lines are written.
+        """
+        self.topic = topic
+        self._function = function
+        self._counts = counts
+        self._sampled = sampled
+        self._context = copy_context()
+        self._loop = asyncio.get_running_loop()
+        self._waiting: deque[bytes] = deque()
+        self._size = 0
+        self._is_due = False
+        self._is_over = False
+        self._task: asyncio.Task[None] | None = None
+
+    def put(self, payload: bytes) -> None:
+        """Handle an event in a turn of the loop to come, or drop it if too much waits."""
+        size = self._size + len(payload)
+        if len(self._waiting) >= MAX_WAITING or size > MAX_WAITING_SIZE:
+            self._counts["events_dropped"] += 1
+            self._warn(
+                f"dropped {self.topic}",
+                f"events of the topic {self.topic!r} are dropped: {len(self._waiting)} wait already"
+                f" for {self._name}",
+            )
+            return
+        self._waiting.append(payload)
+        self._size = size
+        if not self._is_due and self._task is None:
+            self._is_due = True
+            self._loop.call_soon(self._handle, context=self._context)
+
+    async def finish(self, seconds: float) -> None:
+        """Let what runs end, cancel it if it does not, and handle nothing more."""
+        self._is_over = True
+        self._waiting.clear()
+        if self._task is not None:
+            _, running = await asyncio.wait([self._task], timeout=max(seconds, 0))
+            for task in running:
+                task.cancel()
+                # Bounded: one that catches its cancellation is left behind.
+                await asyncio.wait(running, timeout=1.0)
+
+    @property
+    def _name(self) -> str:
+        return getattr(self._function, "__qualname__", repr(self._function))
+
+    def _handle(self) -> None:
+        """Handle what waits, until a handler has to be awaited or others have their turn."""
+        self._is_due = False
+        for _ in range(_MAX_IN_A_TURN):
+            if not self._waiting:
+                return
+            result = self._call()
+            if inspect.isawaitable(result):
+                self._task = self._loop.create_task(self._finish_one(result))
+                return
+        self._is_due = True
+        self._loop.call_soon(self._handle, context=self._context)
+
+    def _call(self) -> Any:
+        payload = self._waiting.popleft()
+        self._size -= len(payload)
+        try:
+            # For each handler anew: what one changes is not what the next one gets.
+            return self._function(msgspec.msgpack.decode(payload))
+        except Exception as error:  # noqa: BLE001 - an application's fault is its own
+            self._failed(error)
+            return None
+
+    async def _finish_one(self, running: Any) -> None:
+        try:
+            await running
+        except Exception as error:  # noqa: BLE001 - an application's fault is its own
+            self._failed(error)
+        finally:
+            self._task = None
+            if self._waiting and not self._is_over:
+                self._is_due = True
+                self._loop.call_soon(self._handle, context=self._context)
+
+    def _failed(self, error: Exception) -> None:
+        self._counts["events_failed"] += 1
+        line = self._sampled.line(
+            place(error),
+            f"{self._name} raised {type(error).__name__} for an event of the topic {self.topic!r}",
+            self._loop.time(),
+        )
+        if line is not None:
+            logger.error(line, exc_info=error)
+
+    def _warn(self, cause: str, message: str) -> None:
+        line = self._sampled.line(cause, message, self._loop.time())
+        if line is not None:
+            logger.warning(line)
+
+
+class Events:
+    """The handlers of one process."""
+
+    def __init__(
+        self,
+        counts: Counter[str],
+        *,
+        subscribe: Callable[[str], object],
+        unsubscribe: Callable[[str], object],
+    ) -> None:
+        """
+        Begin with none.
+
+        Args:
+            counts: Where what becomes of events is counted.
+            subscribe: Called for a topic that has its first handler.
+            unsubscribe: Called for one that had its last.
+        """
+        self._counts = counts
+        self._subscribe = subscribe
+        self._unsubscribe = unsubscribe
+        self._sampled = Sampled()
+        self._handlers: dict[str, list[EventHandler]] = {}
+
+    def add(self, topic: str, function: Function) -> EventHandler:
+        """Handle the events of a topic from now on."""
+        handler = EventHandler(topic, function, counts=self._counts, sampled=self._sampled)
+        handlers = self._handlers.setdefault(topic, [])
+        handlers.append(handler)
+        if len(handlers) == 1:
+            self._subscribe(topic)
+        return handler
+
+    async def remove(self, handlers: Iterable[EventHandler], *, deadline: float) -> None:
+        """Handle nothing more with these, and wait for what runs, by the loop's clock."""
+        ending = list(handlers)
+        for handler in ending:
+            left = self._handlers[handler.topic]
+            left.remove(handler)
+            if not left:
+                del self._handlers[handler.topic]
+                self._unsubscribe(handler.topic)
+        seconds = deadline - asyncio.get_running_loop().time()
+        await asyncio.gather(*(handler.finish(seconds) for handler in ending))
+
+    def deliver(self, topic: str, payloads: Iterable[bytes]) -> None:
+        """Hand events to those who handle their topic here."""
+        for handler in self._handlers.get(topic, ()):
+            for payload in payloads:
+                handler.put(payload)
