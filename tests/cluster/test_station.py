@@ -16,7 +16,7 @@ from gateman.cluster import envelope as e
 from gateman.cluster.deeds import Deed
 from gateman.cluster.hub import Hub
 from gateman.cluster.names import ClientId, Group, NodeId
-from gateman.errors import HubError, Partial, Unconfirmed, UnknownClient
+from gateman.errors import EnvelopeError, HubError, Partial, Unconfirmed, UnknownClient
 
 from ..support.cluster import Deaf, alone, cluster
 from ..support.loop import eventually, on_loop
@@ -368,7 +368,7 @@ async def test_a_session_that_the_bus_cannot_carry_is_told() -> None:
         with pytest.raises(HubError, match="cannot go to other processes"):
             one.hub.update_session(client.id, picture=picture)
         await other.hub.set_session(client.id, {"picture": picture})
-        with pytest.raises(Partial):
+        with pytest.raises(EnvelopeError, match="cannot be sent to another process"):
             await one.hub.get_session(client.id)
 
         assert client.connection.session == {"picture": picture}
