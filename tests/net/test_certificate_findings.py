@@ -320,6 +320,11 @@ def test_a_private_authority_has_to_be_trusted() -> None:
         " or get a certificate from a public one"
     )
     assert reason(chain, "b.test", is_about_trust=True) == reason(chain, "a.test")
+    alone = (replace(ALONE, is_public=False),)
+    assert reason(alone, "a.test") == (
+        f"{reason(chain, 'a.test')}; if it is an intermediate one, append its certificate to the"
+        " file"
+    )
 
 
 def test_what_is_wrong_with_it_comes_first() -> None:

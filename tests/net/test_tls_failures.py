@@ -87,6 +87,10 @@ def test_the_versions_that_are_spoken_are_named(offer: Offer, expected: str) -> 
             "the client has no cipher in common with ssl.ciphers",
         ),
         (
+            Offer(options={"ciphers", "ecdh_curve", "local_cert"}),
+            "the client has no cipher in common with ssl.ciphers and ssl.ecdh_curve",
+        ),
+        (
             Offer(),
             "the client has no cipher, or no type of signature, in common with this server",
         ),

@@ -36,6 +36,8 @@ _DATE_CODES = frozenset(
     {"certificate-expired", "certificate-expires-soon", "certificate-not-valid-yet"}
 )
 
+_IF_INTERMEDIATE = "; if it is an intermediate one, append its certificate to the file"
+
 _NEW = "get a new one, with a key for ECDSA P-256 or RSA with 2048 bits or more, and SHA-256"
 
 
@@ -88,7 +90,8 @@ def why_refused(
     Returns:
         The reason; ``None`` if nothing is known to be wrong.
     """
-    for finding in judge(chain, now=now, name=name):
+    findings = judge(chain, now=now, name=name)
+    for finding in findings:
         if finding.severity is not Severity.NOTE and finding.code != "certificate-expires-soon":
             return finding
     leaf = chain[0] if chain else None
@@ -117,7 +120,8 @@ def why_refused(
             code="certificate-private",
             severity=Severity.NOTE,
             problem=f"{name} is from {leaf.issuer!r}, which is not a public authority",
-            fix="have the client trust that authority, or get a certificate from a public one",
+            fix="have the client trust that authority, or get a certificate from a public one"
+            + _IF_INTERMEDIATE * any(one.code == "chain-incomplete" for one in findings),
         )
     return None
 

@@ -236,7 +236,9 @@ class Handshake(asyncio.BufferedProtocol):
         if self._visitor.refusal is None and looks_like_proxy(received):
             # At once: behind a binary one, the end of a head may never come.
             self._door.wiring.events.noticed("unexpected_proxy_header", UNEXPECTED_PROXY_HEADER)
-            self._refuse(HandshakeError(400, "This server expects no PROXY header."), b"")
+            # Refused without another line, as this one says why.
+            answer = response.refused(400, "This server expects no PROXY header.", {})
+            self._end(answer.encode(date=formatdate(usegmt=True)))
             return
         if received[:1] in b"\r\n":
             # RFC 9112, section 2.2: an empty line before the request is ignored.

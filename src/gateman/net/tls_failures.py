@@ -122,8 +122,9 @@ def _advice(error: ssl.SSLError, reason: str, offer: Offer, doubt: Finding | Non
 
 
 def _signatures(offer: Offer) -> str:
-    if "ciphers" in offer.options:
-        return "the client has no cipher in common with ssl.ciphers"
+    set_by_user = [f"ssl.{name}" for name in ("ciphers", "ecdh_curve") if name in offer.options]
+    if set_by_user:
+        return f"the client has no cipher in common with {' and '.join(set_by_user)}"
     return "the client has no cipher, or no type of signature, in common with this server"
 
 
