@@ -4,13 +4,13 @@ A chat over wss with rooms and names, served by two processes that share their g
     make demo                          then open https://localhost:8282/
     PORT=9443 make demo                on another port
     ADDRESS=192.168.1.20 make demo     on this address of the machine, for a phone beside it
+    python examples/demo.py start -d   in the background; then status, reload and stop
 
 The certificate is for development: an authority of your own signs it, and the demo says how to
 make a browser trust that. The page is gateman's test page.
 """
 
 import os
-import sys
 from collections.abc import Awaitable
 from typing import TypeVar
 
@@ -18,7 +18,7 @@ from gateman import Connection, Partial, Worker, hub
 from gateman.ops.certificates import data_folder, development_certificate, trust_instructions
 
 ADDRESS = os.environ.get("ADDRESS", "localhost")
-PORT = sys.argv[1] if len(sys.argv) > 1 else os.environ.get("PORT", "8282")
+PORT = os.environ.get("PORT", "8282")
 
 T = TypeVar("T")
 

@@ -6,10 +6,16 @@ every test has a deadline: both are options in ``pyproject.toml``.
 """
 
 import os
+import signal
 from collections.abc import Generator
 
 import pytest
 from hypothesis import settings
+
+# A shell that runs the tests in the background has them ignore SIGINT, as nohup does with SIGHUP,
+# and each program that a test starts would, too.
+signal.signal(signal.SIGINT, signal.default_int_handler)
+signal.signal(signal.SIGHUP, signal.SIG_DFL)
 
 IS_CI = os.environ.get("CI") == "true"
 

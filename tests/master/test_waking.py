@@ -26,6 +26,22 @@ def test_signals_arrive_in_the_loop() -> None:
     assert told == [[signal.SIGUSR1, signal.SIGHUP]]
 
 
+def test_ctrl_c_that_is_ignored_stays_so() -> None:
+    """A service in the background of a script goes on when that is interrupted."""
+    told: list[int] = []
+    before = signal.signal(signal.SIGINT, signal.SIG_IGN)
+    try:
+        with selectors.DefaultSelector() as selector, waking(selector, told.extend):
+            for number in (signal.SIGINT, signal.SIGTERM):
+                os.kill(os.getpid(), number)
+            turn(selector, 10)
+        assert signal.getsignal(signal.SIGINT) == signal.SIG_IGN
+    finally:
+        signal.signal(signal.SIGINT, before)
+
+    assert told == [signal.SIGTERM]
+
+
 def test_everything_is_as_before() -> None:
     """Handlers, the wake-up descriptor and the selector are left as they were found."""
     before = [signal.getsignal(number) for number in (signal.SIGTERM, signal.SIGCHLD)]

@@ -218,6 +218,38 @@ def test_its_page_is_the_test_page(demo: Demo) -> None:
     assert "<title>gateman test page</title>" in page
 
 
+def test_it_has_the_commands_of_a_service(tmp_path: Path) -> None:
+    """What it says of itself, ``{start|stop|…}``, is true."""
+    environment = {
+        **os.environ,
+        "HOME": str(tmp_path),
+        "XDG_DATA_HOME": str(tmp_path),
+        "PORT": "0",
+    }
+    demo = tmp_path / "demo.py"
+    demo.write_text(DEMO.read_text())
+
+    def run(*words: str) -> subprocess.CompletedProcess[str]:
+        return subprocess.run(
+            [sys.executable, demo, *words],
+            env=environment,
+            stdin=subprocess.DEVNULL,
+            capture_output=True,
+            text=True,
+            check=False,
+            timeout=TIMEOUT,
+        )
+
+    started = run("start", "-d")
+    try:
+        assert started.returncode == 0, started.stderr
+        assert "chat/1" in run("status").stdout
+    finally:
+        stopped = run("stop")
+
+    assert (stopped.returncode, stopped.stdout) == (0, "stopped\n")
+
+
 def test_ctrl_c_stops_it(demo: Demo) -> None:
     """Ctrl-C closes the connections with 1001 and ends it in order, with no traceback."""
     with connect(f"wss://localhost:{demo.port}", ssl=demo.trust, proxy=None) as client:

@@ -1,8 +1,11 @@
 """The end of a program by a signal, whatever its clients and its callbacks do."""
 
+import fcntl
 import os
+import pty
 import signal
 import socket
+import termios
 import time
 from collections import Counter
 from contextlib import ExitStack, closing, suppress
@@ -178,3 +181,32 @@ def test_the_router_ends_by_no_signal(tmp_path: Path, number: signal.Signals) ->
         assert service.wait() == 0
 
     assert "router" not in service.stderr
+
+
+@pytest.mark.parametrize(("hangup", "ends"), [(signal.SIG_DFL, True), (signal.SIG_IGN, False)])
+def test_a_closed_terminal_ends_what_nohup_did_not_start(
+    tmp_path: Path, hangup: signal.Handlers, *, ends: bool
+) -> None:
+    """It is a stop in the foreground; with nohup the service goes on."""
+
+    def take_terminal() -> None:
+        fcntl.ioctl(terminal, termios.TIOCSCTTY)
+        signal.signal(signal.SIGHUP, hangup)
+
+    screen, terminal = pty.openpty()
+    script = 'from gateman import Worker\nWorker("websocket://127.0.0.1:0")\nWorker.run_all()\n'
+    with master(
+        script,
+        tmp_path,
+        start_new_session=True,
+        preexec_fn=take_terminal,
+        pass_fds=[terminal],
+    ) as service:
+        os.close(terminal)
+        os.close(screen)
+        if ends:
+            assert service.wait() == 0
+        else:
+            service.signal(signal.SIGHUP)
+            service.wait_for("re-reading certificates")
+            assert len(service.pids()) == 1

@@ -111,7 +111,8 @@ class Master:
         self._kin = socket.socketpair()
         self._notifier = Notifier(os.environ)
         self._alive_at = self._started_at
-        self._has_terminal = _has_terminal()
+        # nohup(1): it goes on when the terminal is closed.
+        self._has_terminal = signal.getsignal(signal.SIGHUP) != signal.SIG_IGN and _has_terminal()
         self._files_due_at = self._started_at
         self._is_lost = False
         self._removed: set[str] = set()

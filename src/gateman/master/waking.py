@@ -34,7 +34,13 @@ def waking(
     selector.register(read, selectors.EVENT_READ, lambda: signalled(dict.fromkeys(read.recv(4096))))
     # A full buffer has woken the loop already.
     before = signal.set_wakeup_fd(write.fileno(), warn_on_full_buffer=False)
-    handlers = {number: signal.signal(number, _only_wake) for number in _SIGNALS}
+    # A shell that starts a program in the background has it ignore Ctrl-C, which is for others.
+    heard = [
+        number
+        for number in _SIGNALS
+        if number != signal.SIGINT or signal.getsignal(number) != signal.SIG_IGN
+    ]
+    handlers = {number: signal.signal(number, _only_wake) for number in heard}
     try:
         yield
     finally:
