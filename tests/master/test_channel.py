@@ -29,6 +29,7 @@ from gateman.master.channel import (
     from_master,
     from_process,
     line,
+    read,
 )
 from gateman.master.events import Policy
 
@@ -119,7 +120,6 @@ GARBAGE = [
     b'{"say":"report","to":"1","report":null}',
     b'{"say":"connections","to":1,"connections":[{}],"total":1}',
     b'{"say":"connections","to":1,"connections":[],"total":-1}',
-    b'{"say":"drain"}',
     b'{"say":["beat"]}',
     POLICY % (b"0", b"1"),
     POLICY % (b"-1", b"1"),
@@ -138,14 +138,17 @@ GARBAGE = [
 def test_garbage_is_refused(garbage: bytes) -> None:
     """Whatever it is, one kind of error says so."""
     with pytest.raises(ValueError, match=r".+"):
-        decode(from_process, garbage)
+        read(from_process, [garbage])
 
 
 def test_what_a_newer_process_adds_is_passed_over() -> None:
     """A reload may load a newer version than the master's."""
     written = POLICY % (b'1,"new":[1]', b"1")
 
-    assert decode(from_process, written) == Ready(Policy(name="chat", count=1, stall=1.0))
+    assert read(from_process, [b'{"say":"new","more":[{}]}', written]) == [
+        Ready(Policy(name="chat", count=1, stall=1.0))
+    ]
+    assert read(from_master, [b'{"do":"new"}']) == []
 
 
 @pytest.mark.parametrize("end", [b"", b"\n"], ids=["open", "ended"])

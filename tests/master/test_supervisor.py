@@ -195,7 +195,7 @@ def test_a_process_that_says_nothing_is_looked_at() -> None:
 
 
 def test_a_process_s_own_policy_has_bounds() -> None:
-    """It may be an attacker's: neither does it fill the log, nor can it keep the master for ever."""
+    """It may be an attacker's: it neither fills the log nor keeps the master for ever."""
     policy = replace(CHAT, stall=0.0, shutdown=1e12, drain=1e12)
     supervisor = serving(policy)
 

@@ -9,7 +9,8 @@ The end of it is the end of the other side.
 """
 
 import json
-from typing import Annotated, Any, TypedDict, TypeVar
+from collections.abc import Iterable
+from typing import Annotated, Any, TypedDict, TypeVar, get_args
 
 import msgspec
 from msgspec import Meta, Struct
@@ -132,12 +133,22 @@ from_process: msgspec.json.Decoder[FromProcess] = msgspec.json.Decoder(FromProce
 from_master: msgspec.json.Decoder[FromMaster] = msgspec.json.Decoder(FromMaster)
 
 
+_KINDS = {one.__struct_config__.tag for one in (*get_args(FromProcess), *get_args(FromMaster))}
+
+
+class _Kind(Struct):
+    say: str = ""
+    do: str = ""
+
+
+_kinds = msgspec.json.Decoder(_Kind)
+
+
 class Lines:
     """Cuts received bytes into lines, in time that grows with their number only."""
 
     def __init__(self, max_size: int = MAX_LINE_SIZE) -> None:
-        self._unfinished: list[bytes] = []
-        self._size = 0
+        self._unfinished = bytearray()
         self._max_size = max_size
 
     def feed(self, data: bytes) -> list[bytes]:
@@ -152,12 +163,10 @@ class Lines:
         """
         *lines, rest = data.split(b"\n")
         if lines:
-            lines[0] = b"".join((*self._unfinished, lines[0]))
+            lines[0] = bytes(self._unfinished + lines[0])
             self._unfinished.clear()
-            self._size = 0
-        self._unfinished.append(rest)
-        self._size += len(rest)
-        if max(map(len, lines), default=0) > self._max_size or self._size > self._max_size:
+        self._unfinished += rest
+        if max(map(len, (self._unfinished, *lines))) > self._max_size:
             raise ValueError(f"a line has more than {self._max_size} bytes")
         return lines
 
@@ -173,6 +182,26 @@ def decode(decoder: "msgspec.json.Decoder[T]", data: bytes) -> T:
         return decoder.decode(data)
     except RecursionError:
         raise ValueError("a line is nested too deeply") from None
+
+
+def read(decoder: "msgspec.json.Decoder[T]", lines: Iterable[bytes]) -> list[T]:
+    """
+    Read lines of the channel.
+
+    A reload may load a newer version of gateman: what only that one says is left out.
+
+    Raises:
+        ValueError: One is not of what may be said.
+    """
+    messages: list[T] = []
+    for one in lines:
+        try:
+            messages.append(decode(decoder, one))
+        except msgspec.ValidationError:
+            kind = decode(_kinds, one)
+            if (kind.say or kind.do) in {"", *_KINDS}:
+                raise
+    return messages
 
 
 def line(message: Struct | dict[str, Any]) -> bytes:

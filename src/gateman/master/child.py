@@ -35,7 +35,7 @@ from ..timer import timers
 from . import channel as say
 from . import identity
 from .assignment import Assignment
-from .channel import MAX_LINE_SIZE, FromMaster, FromProcess, Lines, decode, from_master, line
+from .channel import MAX_LINE_SIZE, FromMaster, FromProcess, Lines, from_master, line, read
 from .orphan import Orphan, patience_of
 from .plan import listen_of, policy_of
 from .script import users_part
@@ -390,7 +390,7 @@ class _Link(asyncio.Protocol):
 
     def data_received(self, data: bytes) -> None:
         try:
-            messages = [decode(from_master, one) for one in self._lines.feed(data)]
+            messages = read(from_master, self._lines.feed(data))
         except ValueError:
             self.close()
             self._child.orphaned("something else than the master writes to its channel")

@@ -11,7 +11,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 
 from .assignment import Assignment
-from .channel import FromMaster, FromProcess, Lines, Report, decode, from_process, line
+from .channel import FromMaster, FromProcess, Lines, Report, from_process, line, read
 from .events import Slot
 from .script import interpreter_options
 
@@ -80,7 +80,7 @@ class Offspring:
             data = b""
         if not data:
             raise EOFError
-        return [decode(from_process, one) for one in self._received.feed(data)]
+        return read(from_process, self._received.feed(data))
 
     def tell(self, message: FromMaster) -> bool:
         """
