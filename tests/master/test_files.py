@@ -321,6 +321,19 @@ def test_whose_files_may_be_a_master_s(tmp_path: Path) -> None:
 
 
 @needs_root
+def test_the_session_of_another_user_is_not_used(tmp_path: Path) -> None:
+    """`su` leaves its variable; of one who owns the script it is used."""
+    script = folder_of(0, tmp_path / "service") / "server.py"
+    environment = {"XDG_RUNTIME_DIR": str(folder_of(NOBODY, tmp_path / "session", 0o700))}
+    before = folders(script, environment)[0]
+    script.write_text("")
+    os.chown(script, NOBODY, NOBODY)
+
+    assert before == script.parent
+    assert folders(script, environment)[0] == tmp_path / "session" / "gateman"
+
+
+@needs_root
 def test_a_stranger_s_files_are_passed_over(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

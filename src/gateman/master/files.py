@@ -104,9 +104,10 @@ def candidates(script: Path, environment: Mapping[str, str]) -> Iterator[Files]:
     runtime = environment.get("RUNTIME_DIRECTORY", "").partition(":")[0]
     if runtime:
         yield Files(Path(runtime), stem, users.union(_owners(Path(runtime))))
-    if environment.get("XDG_RUNTIME_DIR"):
-        own = Path(environment["XDG_RUNTIME_DIR"]) / "gateman"
-        yield Files(own, stem, users, is_private=True)
+    session = environment.get("XDG_RUNTIME_DIR")
+    # `su` leaves that of another user, who could exchange what is in it.
+    if session and users.issuperset(_owners(Path(session))):
+        yield Files(Path(session) / "gateman", stem, users, is_private=True)
     yield Files(folder, stem, users)
     common = Path(tempfile.gettempdir()) / f"gateman-{os.getuid()}"
     yield Files(common, stem, frozenset({os.geteuid()}), is_private=True)
