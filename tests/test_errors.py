@@ -22,6 +22,7 @@ from gateman.errors import (
     Refuse,
     Unconfirmed,
     UnknownClient,
+    WrongThread,
 )
 
 EVERY_ERROR = [
@@ -41,6 +42,12 @@ EVERY_ERROR = [
     (
         BusError.too_big("local", 2048, 1024),
         "the bus local: a payload of 2048 bytes is more than its limit of 1024 bytes.",
+    ),
+    (
+        WrongThread("hub.send_to_all"),
+        "hub.send_to_all was called from another thread than the event loop's: use"
+        " loop.call_soon_threadsafe(hub.send_to_all, …), or asyncio.run_coroutine_threadsafe for"
+        " what is awaited; in a callback, asyncio.get_running_loop() is the loop.",
     ),
     (HubError("this cannot be"), "this cannot be."),
     (

@@ -21,6 +21,7 @@ from .errors import (
     Refuse,
     Unconfirmed,
     UnknownClient,
+    WrongThread,
 )
 from .options import SlowConsumer
 from .request import Request
@@ -119,6 +120,7 @@ __all__ = [
     "Unconfirmed",
     "UnknownClient",
     "Worker",
+    "WrongThread",
     "current",
     "hub",
 ]

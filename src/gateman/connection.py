@@ -85,6 +85,9 @@ class Membership(Protocol):
     def client_id(self, connection: "Connection") -> str:
         """Name a client."""
 
+    def check_thread(self, verb: str) -> None:
+        """Raise ``WrongThread`` anywhere but in the event loop's thread."""
+
     def join(self, connection: "Connection", group: str) -> Awaitable[None]:
         """Put a client into a group."""
 
@@ -158,8 +161,9 @@ class Connection:
     """
     One client.
 
-    Not thread-safe: use it on the event loop it was made on. Hashable by identity, so
-    that it can be kept in sets. Attributes of the application's own go into ``session``.
+    It belongs to the thread of its event loop: what changes it raises
+    :class:`gateman.WrongThread` in any other. Hashable by identity, so that it can be kept in
+    sets. Attributes of the application's own go into ``session``.
 
     Attributes:
         id: A number, unique in this process, counting from 1.
@@ -275,6 +279,7 @@ class Connection:
             What became of it. :attr:`Sent.SENT` and :attr:`Sent.QUEUED` are true.
 
         Raises:
+            WrongThread: From another thread than the event loop's, as from all that changes it.
             TypeError: It is neither.
             ValueError: A ``str`` that has no UTF-8 form (lone surrogates).
 
@@ -284,16 +289,22 @@ class Connection:
         if collecting:
             return self._send_behind(message)
         kind = message.__class__
-        if kind is str:
-            self._wire(1, message)
-        elif kind is bytes:
-            self._wire(2, message)
-        else:
-            self._wire(*as_payload(message))
+        try:
+            if kind is str:
+                self._wire(1, message)
+            elif kind is bytes:
+                self._wire(2, message)
+            else:
+                self._wire(*as_payload(message))
+        except RuntimeError:
+            # picows looks at the thread, so that nobody else has to for most messages.
+            self._check_thread("send")
+            raise
         return self._fate
 
     def _send_behind(self, message: object) -> Sent:
         """Send while something is collected, that may be for this connection too."""
+        self._check_thread("send")
         opcode, payload = as_payload(message)
         membership = self._membership
         if membership is not None:
@@ -324,6 +335,7 @@ class Connection:
         Raises:
             ConfigError: The code or the reason cannot be sent.
         """
+        self._check_thread("close")
         check_close(code, reason)
         if message is not None:
             self.send(message)
@@ -331,6 +343,7 @@ class Connection:
 
     def destroy(self) -> None:
         """Cut the peer off at once: what is unsent is lost, and ``on_close`` gets 1006."""
+        self._check_thread("destroy")
         self._link.abort(1006, "")
 
     def pause_recv(self) -> None:
@@ -341,10 +354,12 @@ class Connection:
         ``async`` handler. What was read by then, at most one read of 256 KiB, stays as it came,
         compressed if it was.
         """
+        self._check_thread("pause_recv")
         self._link.pause(PAUSED_BY_USER)
 
     def resume_recv(self) -> None:
         """Read again."""
+        self._check_thread("resume_recv")
         self._link.resume(PAUSED_BY_USER)
 
     async def drain(self) -> None:
@@ -354,6 +369,7 @@ class Connection:
         Returns at once when nothing is waiting, and when the connection closes. Await it
         between large sends to never lose one to ``limits.max_send_buffer_size``.
         """
+        self._check_thread("drain")
         await self._link.drain()
 
     def after(self, seconds: float, function: Callable[..., Any], *args: Any) -> int:
@@ -380,6 +396,7 @@ class Connection:
         """
         if self._schedule is None:
             raise HubError("a connection has timers from its on_connect on")
+        self._check_thread("after")
         return self._schedule.after(self, seconds, function, args)
 
     # What the hub knows of it. All may be called from a plain function, or awaited: then they
@@ -405,6 +422,7 @@ class Connection:
         Raises:
             ConfigError: The name cannot be one.
         """
+        self._check_thread("join")
         return self._known.join(self, group)
 
     def leave(self, group: str) -> Awaitable[None]:
@@ -420,6 +438,7 @@ class Connection:
         Raises:
             ConfigError: The name cannot be one.
         """
+        self._check_thread("leave")
         return self._known.leave(self, group)
 
     def bind(
@@ -451,6 +470,7 @@ class Connection:
         Raises:
             ConfigError: The uid cannot be one, or the code or the reason cannot be sent.
         """
+        self._check_thread("bind")
         return self._known.bind(self, uid, only=only, code=code, reason=reason)
 
     def unbind(self) -> Awaitable[None]:
@@ -460,7 +480,13 @@ class Connection:
         Returns:
             May be awaited.
         """
+        self._check_thread("unbind")
         return self._known.unbind(self)
+
+    def _check_thread(self, verb: str) -> None:
+        """Raise ``WrongThread`` anywhere but in the event loop's thread."""
+        if self._membership is not None:
+            self._membership.check_thread(f"connection.{verb}")
 
     @property
     def _known(self) -> Membership:

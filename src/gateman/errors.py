@@ -8,6 +8,7 @@ Every error of gateman: an error carries what its handler needs, and its answer.
     │   ├── NotRunning         → exit code 3
     │   ├── LoadFailed         → exit code 4
     │   └── AlreadyRunning     → exit code 5
+    ├── WrongThread            something of the event loop was used from another thread
     ├── BusError               the bus is not there, refuses us, or cannot take what we send
     ├── HubError               the hub cannot do what was asked of it
     │   ├── UnknownClient      the client is gone, or never was
@@ -150,6 +151,26 @@ class AlreadyRunning(CommandError):
         super().__init__(f"{script} is running already{which}: `reload` gives it new code")
         self.script = script
         self.pid = pid
+
+
+class WrongThread(GatemanError, RuntimeError):
+    """
+    Something of the event loop was used from another thread.
+
+    Attributes:
+        verb: What was called, such as ``"connection.send"``.
+    """
+
+    def __init__(self, verb: str) -> None:
+        super().__init__(verb)
+        self.verb = verb
+
+    def __str__(self) -> str:
+        return (
+            f"{self.verb} was called from another thread than the event loop's: use"
+            f" loop.call_soon_threadsafe({self.verb}, …), or asyncio.run_coroutine_threadsafe for"
+            " what is awaited; in a callback, asyncio.get_running_loop() is the loop."
+        )
 
 
 class BusError(GatemanError):

@@ -11,9 +11,10 @@ Neither asyncio nor logging is loaded until a timer begins: the master can do wi
 import inspect
 import os
 from collections.abc import Awaitable, Callable
+from threading import get_ident
 from typing import TYPE_CHECKING, Any
 
-from .errors import ConfigError
+from .errors import ConfigError, WrongThread
 from .options import is_positive
 
 if TYPE_CHECKING:
@@ -68,6 +69,7 @@ class Timer:
 
         Raises:
             ConfigError: Never can it run so.
+            WrongThread: From another thread than the event loop's; so does :meth:`delete`.
         """
         return timers.add(seconds, function, args, is_persistent=persistent)
 
@@ -142,6 +144,7 @@ class Timers:
         self._is_started = False
         self._is_retired = False
         self._sampled: Sampled | None = None
+        self._thread = 0
 
     @property
     def count(self) -> int:
@@ -171,6 +174,7 @@ class Timers:
         Raises:
             ConfigError: Never can it run so.
         """
+        self._check_thread("Timer.add")
         check_interval(seconds)
         check_function(function, args)
         timer = _Scheduled(float(seconds), function, args, is_persistent=is_persistent, owner=None)
@@ -220,6 +224,10 @@ class Timers:
         self._last_id += 1
         return self._last_id
 
+    def _check_thread(self, verb: str) -> None:
+        if self._is_started and get_ident() != self._thread:
+            raise WrongThread(verb)
+
     def _add(self, timer: _Scheduled) -> int:
         timer_id = self.new_id()
         if self._is_started:
@@ -237,6 +245,7 @@ class Timers:
         Returns:
             Whether it was there.
         """
+        self._check_thread("Timer.delete")
         timer = self._remove(timer_id)
         if timer is None:
             return False
@@ -260,6 +269,7 @@ class Timers:
 
         self._sampled = Sampled()
         self._is_started = True
+        self._thread = get_ident()
         for timer_id, timer in self._scheduled.items():
             if timer.handle is None:
                 self._begin(timer_id, timer)

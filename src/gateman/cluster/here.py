@@ -52,6 +52,18 @@ class Here:
         """This process's place in the cluster."""
         return self._station
 
+    def check_thread(self, verb: str) -> None:
+        """
+        Check that something is called where it has to be.
+
+        Args:
+            verb: What is called.
+
+        Raises:
+            WrongThread: From another thread than the event loop's.
+        """
+        self._station.check_thread(verb)
+
     def arrive(self, connection: Connection) -> None:
         """
         Take note of a client whose handshake begins.

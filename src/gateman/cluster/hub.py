@@ -15,15 +15,17 @@ others over the bus, at most once. From one sender to one client everything arri
 Whatever does not arrive is in :attr:`Hub.counts`, by its cause.
 """
 
+import sys
 from collections import Counter
 from collections.abc import Callable, Iterable
 from functools import partial
-from types import TracebackType
+from threading import get_ident
+from types import FrameType, TracebackType
 from typing import Any, Final, Self, TypeVar
 
 from ..bus import Bus, Gap, open_bus
 from ..connection import LOGGED_IN_ELSEWHERE
-from ..errors import ConfigError, HubError
+from ..errors import ConfigError, HubError, WrongThread
 from ..options import is_positive
 from ..websocket.close import check_close
 from ..websocket.encoding import as_payload
@@ -71,6 +73,7 @@ class Hub(Asking):
 
     Raises:
         ConfigError: From every verb: a name that cannot be one.
+        WrongThread: From every verb: this is not the thread of the event loop.
         HubError: From every verb: the hub does not run; in a worker it does from
             ``on_worker_start`` to ``on_worker_stop``. And from those that send: the message is
             more than the bus can carry; then nobody got it.
@@ -153,6 +156,14 @@ class Hub(Asking):
     @property
     def station(self) -> Station:
         """This process's place in the cluster, for those who make one of it."""
+        station = self._running
+        if get_ident() != station.thread:
+            raise WrongThread(f"hub.{_verb(sys._getframe(1))}")  # noqa: SLF001 - as `inspect` does
+        return station
+
+    @property
+    def _running(self) -> Station:
+        """The same, for what may be read from any thread."""
         if self._station is None:
             raise HubError("the hub does not run: it does from on_worker_start to on_worker_stop")
         if self._station.is_over:
@@ -165,17 +176,17 @@ class Hub(Asking):
     @property
     def is_connected(self) -> bool:
         """Whether other processes can be reached; always true where there are none."""
-        return self.station.is_connected
+        return self._running.is_connected
 
     @property
     def node(self) -> NodeId:
         """This process's name, new at each start."""
-        return self.station.node
+        return self._running.node
 
     @property
     def nodes(self) -> tuple[NodeId, ...]:
         """The other processes, as far as they have given a sign of life."""
-        return self.station.presence.nodes.names()
+        return self._running.presence.nodes.names()
 
     @property
     def counts(self) -> Counter[str]:
@@ -189,7 +200,7 @@ class Hub(Asking):
         ``events_dropped`` (a handler was too slow), ``events_failed``, ``bad_envelope``,
         ``late_answer``, ``unsendable``, ``gaps``.
         """
-        return self.station.counts
+        return self._running.counts
 
     @property
     def on_gap(self) -> Callable[[Gap], object] | None:
@@ -508,6 +519,13 @@ class Hub(Asking):
         """
         check_session(changes)
         return self.station.do(UpdateSession(check_client_id(client), changes))
+
+
+def _verb(frame: FrameType | None) -> str:
+    """Find out which public method is being called."""
+    while frame is not None and frame.f_code.co_name.startswith("_"):
+        frame = frame.f_back
+    return "" if frame is None else frame.f_code.co_name
 
 
 def _several(check: Callable[[object], N], names: Names) -> tuple[N, ...]:

@@ -12,13 +12,14 @@ from collections import Counter
 from collections.abc import Awaitable, Callable, Coroutine
 from dataclasses import replace
 from functools import partial
+from threading import get_ident
 from typing import Any, assert_never
 
 from msgspec import structs
 
 from .. import at_fork
 from ..bus import Bus, Cause, Gap
-from ..errors import EnvelopeError, Partial, Unconfirmed, UnknownClient
+from ..errors import EnvelopeError, Partial, Unconfirmed, UnknownClient, WrongThread
 from ..log import Sampled, logger
 from .channels import EVERYBODY, Channel, Seen, channel_of, node_channel, subject_of
 from .deeds import DONE, Deed, Order, failed
@@ -75,6 +76,7 @@ class Station:
     Attributes:
         tenant: Who else speaks on its bus; ``None`` if nobody does.
         node: Its name.
+        thread: The event loop's.
         counts: How often each happened; see :attr:`gateman.cluster.hub.Hub.counts`.
         local: The clients here.
         presence: Who else there is.
@@ -107,6 +109,7 @@ class Station:
         self.tenant: Tenant | None = None
         self.bus = bus
         self._loop = asyncio.get_running_loop()
+        self.thread = get_ident()
         self._is_forked = False
         at_fork.renew(self, Station._forked)
         self.local = Local(Fanout(self._loop.call_soon))
@@ -152,6 +155,19 @@ class Station:
 
     def _forked(self) -> None:
         self._is_forked = True
+
+    def check_thread(self, verb: str) -> None:
+        """
+        Check that something is called where it has to be.
+
+        Args:
+            verb: What is called.
+
+        Raises:
+            WrongThread: From another thread than the event loop's.
+        """
+        if get_ident() != self.thread:
+            raise WrongThread(verb)
 
     async def start(self) -> None:
         """

@@ -6,11 +6,12 @@ All of them are called on the event loop, never raise, and return at once.
 
 import asyncio
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from threading import get_ident
 from typing import Protocol
 
 from ..connection import Connection
-from ..errors import ProtocolError
+from ..errors import ProtocolError, WrongThread
 from ..options import Limits, SlowConsumer, Timeouts
 from ..websocket.deflate import Deflate
 from .inflation import InflateTurns
@@ -84,6 +85,7 @@ class Wiring:
         slow_consumer: What happens to messages for a peer that does not read.
         compression: What permessage-deflate is negotiated with; ``None`` for never.
         inflate_turns: What may be inflated in a turn of the loop.
+        thread: The event loop's, in which it is made.
     """
 
     loop: asyncio.AbstractEventLoop
@@ -93,3 +95,9 @@ class Wiring:
     slow_consumer: SlowConsumer
     compression: Deflate | None
     inflate_turns: InflateTurns
+    thread: int = field(default_factory=get_ident)
+
+    def check_thread(self) -> None:
+        """Raise ``WrongThread`` for a message that is sent from another thread."""
+        if get_ident() != self.thread:
+            raise WrongThread("connection.send")

@@ -200,6 +200,7 @@ class Handshake(asyncio.BufferedProtocol):
 
     def _queue(self, opcode: int, payload: str | bytes) -> None:
         """Keep a message for the 101; the connection's way out until then."""
+        self._door.wiring.check_thread()
         connection = self._open_connection()
         data = payload.encode() if isinstance(payload, str) else payload
         limit = self._door.wiring.limits.max_send_buffer_size

@@ -327,6 +327,8 @@ class Outbox:
         self.connection._fate = _SENT  # noqa: SLF001
 
     def _send_deflated(self, opcode: int, payload: str | bytes) -> None:
+        # Before it is compressed: with context takeover, what was compressed has to be sent.
+        self._wiring.check_thread()
         data = payload.encode() if isinstance(payload, str) else payload
         deflated = self._deflate(data)
         if deflated is None:
@@ -341,18 +343,30 @@ class Outbox:
             self._write_corked((opcode, data))
             return
         corked = self._corked
-        assert corked is not None  # As this is the way.
-        frame = self.encode(opcode, data)
+        if corked is None:
+            # Called from another thread, which the way out refuses.
+            self.connection._wire(opcode, data)  # noqa: SLF001
+            return
+        if not corked:
+            # What is written at once would overtake it.
+            self.takes_frames = False
+            self.connection._fate = _QUEUED  # noqa: SLF001
+        if self._deflater is None:
+            frame = encode_frame(opcode, data)
+        else:
+            self._wiring.check_thread()  # As in `_send_deflated`.
+            frame = self.encode(opcode, data)
         corked.append(frame)
-        # What is written at once would overtake it.
-        self.takes_frames = False
-        self.connection._fate = _QUEUED  # noqa: SLF001
+        if self._corked is not corked:
+            # Written meanwhile, in the event loop's thread: this is another, and comes too late.
+            self._wiring.check_thread()
         self._corked_size += len(frame)
         if len(corked) >= _MAX_CORKED_COUNT or self._corked_size > _MAX_CORKED_SIZE:
             self._write_corked()
 
     def _write_corked(self, *behind: tuple[int, bytes]) -> None:
         """Write what is collected, and messages behind it; then collect again."""
+        self._wiring.check_thread()
         connection = self.connection
         self.uncork()
         for opcode, data in behind:
@@ -364,6 +378,7 @@ class Outbox:
 
     def _wait(self, opcode: int, payload: str | bytes) -> None:
         """Take a message while others are unsent; in place of the engine's ``send``."""
+        self._wiring.check_thread()
         data = payload.encode() if isinstance(payload, str) else payload
         # Before it is compressed: with context takeover, what was compressed has to be sent.
         fate = self._admit(len(data))
