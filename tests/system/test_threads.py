@@ -34,6 +34,8 @@ HUB: dict[str, Callable[[Hub, str], object]] = {
     "send_to_uid": lambda hub, _: hub.send_to_uid("ann", "no"),
     "send_to_client": lambda hub, client: hub.send_to_client(client, "no"),
     "send_to_clients": lambda hub, client: hub.send_to_clients([client], "no"),
+    "send_event": lambda hub, _: hub.send_event("topic", "no"),
+    "close_uid": lambda hub, _: hub.close_uid("ann"),
     "close_client": lambda hub, client: hub.close_client(client),
     "bind_uid": lambda hub, client: hub.bind_uid(client, "ann"),
     "unbind_uid": lambda hub, client: hub.unbind_uid(client),
