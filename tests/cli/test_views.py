@@ -16,6 +16,7 @@ KNOWN = {
     "timers": 2,
     "lag": 0.0004,
     "counts": {"connections": 20000, "dropped_slow_peer": 12},
+    "hub": {"received": 500, "lost": 3},
     "certificate_days": 61,
 }
 UNKNOWN: dict[str, Any] = dict.fromkeys(KNOWN)
@@ -78,12 +79,13 @@ def test_one_process_in_a_wide_terminal() -> None:
         "         0  idle",
         "",
         "chat: dropped_slow_peer 12",
+        "chat's hub: received 500, lost 3",
     ]
 
 
 def test_a_terminal_of_80_columns() -> None:
     """Workerman's columns, and for how long each process is up; the sum is below them."""
-    two = answer(slot(0, process(4194303)), slot(1, process(4194304, counts={})))
+    two = answer(slot(0, process(4194303)), slot(1, process(4194304, counts={}, hub={})))
 
     assert texts(status_lines(two, 80))[5:9] == [
         "name        pid memory connections messages  qps send_fail timers up status",
@@ -151,7 +153,7 @@ def test_what_is_not_running_is_said_in_words() -> None:
 def test_a_restarted_slot_has_a_note_without_lines() -> None:
     """It runs again: what its last process wrote is for JSON."""
     again = slot(
-        0, process(5, counts={}), restarts=1, last_exit="was killed", last_lines=["a line"]
+        0, process(5, counts={}, hub={}), restarts=1, last_exit="was killed", last_lines=["a line"]
     )
 
     assert status_lines(answer(again), None)[-1] == Line(
@@ -162,7 +164,11 @@ def test_a_restarted_slot_has_a_note_without_lines() -> None:
 def test_a_slot_that_is_renewed_has_two_rows() -> None:
     """Both processes are shown, and the slot's restarts are counted once."""
     renewed = slot(
-        0, process(5, counts={}), process(4, "draining", counts={}), restarts=3, last_exit="x"
+        0,
+        process(5, counts={}, hub={}),
+        process(4, "draining", counts={}, hub={}),
+        restarts=3,
+        last_exit="x",
     )
     lines = status_lines(answer(renewed), None)
 
@@ -176,7 +182,7 @@ def test_a_slot_that_is_renewed_has_two_rows() -> None:
 
 def test_what_needs_attention_stands_out() -> None:
     """A busy process, an event loop that is late, and a certificate that was not renewed."""
-    busy = answer(slot(0, process(5, "busy", lag=2.5, certificate_days=13, counts={})))
+    busy = answer(slot(0, process(5, "busy", lag=2.5, certificate_days=13, counts={}, hub={})))
     lines = status_lines(busy, None)
 
     assert [line for line in lines if line.style == "warning"] == [
@@ -204,7 +210,7 @@ def test_days_of_a_certificate(days: int, text: str) -> None:
 
 def test_without_tls_there_is_no_column_for_certificates() -> None:
     """What nobody has is not shown."""
-    plain = answer(slot(0, process(5, certificate_days=None, counts={})))
+    plain = answer(slot(0, process(5, certificate_days=None, counts={}, hub={})))
 
     assert texts(status_lines(plain, None))[:4] == [
         "/srv/chat/server.py: running for 3d, pid 4711",
@@ -217,8 +223,8 @@ def test_without_tls_there_is_no_column_for_certificates() -> None:
 def test_only_workers_with_tls_have_a_certificate() -> None:
     """Beside one that has, another one that has none shows a dash."""
     both = answer(
-        slot(0, process(5, counts={})),
-        slot(0, process(6, counts={}, certificate_days=None), worker="plain"),
+        slot(0, process(5, counts={}, hub={})),
+        slot(0, process(6, counts={}, hub={}, certificate_days=None), worker="plain"),
     )
     both["workers"].append({"name": "plain", "listen": "ws://127.0.0.1:1", "count": 1})
 

@@ -3,7 +3,16 @@
 import pytest
 
 from gateman.cluster.names import NodeId
-from gateman.gateway.signs import BEAT_INTERVAL, RETURN, STEP, Watch, patience
+from gateman.gateway.signs import (
+    BEAT_INTERVAL,
+    RETURN,
+    SILENCE_OF_BUSINESS,
+    SILENCE_OF_GATEWAY,
+    SILENCE_WITH_WORK,
+    STEP,
+    Watch,
+    patience,
+)
 
 
 @pytest.mark.parametrize(
@@ -69,6 +78,39 @@ def test_nobody_is_gone_while_others_may_find_back_to_the_bus() -> None:
     assert not watch.has_to_ask(ANN, 9.9 + RETURN, 2.0)
     assert watch.has_to_ask(ANN, 10.0 + RETURN, 2.0)
     assert watch.told(ANN, 11.0 + RETURN, is_there=False)
+
+
+# What docs/gateway.md promises: bus, silence after which the bus is asked, seconds.
+PROMISES = [
+    ("local:/bus", SILENCE_WITH_WORK, 0.5),
+    ("nats://a", SILENCE_WITH_WORK, 2.5),
+    ("local:/bus", SILENCE_OF_BUSINESS, 2.5),
+    ("nats://a", SILENCE_OF_BUSINESS, 4.0),
+    ("local:/bus", SILENCE_OF_GATEWAY, 1.5),
+    ("nats://a", SILENCE_OF_GATEWAY, 3.5),
+]
+
+
+@pytest.mark.parametrize(("url", "silence", "promised"), PROMISES)
+@pytest.mark.parametrize("is_away", [False, True], ids=["", "a server died"])
+def test_a_dead_process_is_missed_in_the_promised_time(
+    url: str, silence: float, promised: float, *, is_away: bool
+) -> None:
+    """It dies behind a sign of life, and it is looked at the worst of instants."""
+    watch = Watch(patience(url))
+    watch.heard(ANN, 0.0)
+    if is_away:
+        # By then connections have come back.
+        watch.returned(1.0)
+        promised = 8.0
+    steps = (step * STEP + 0.001 for step in range(1000))
+    missed_at = next(
+        now
+        for now in steps
+        if watch.has_to_ask(ANN, now, silence) and watch.told(ANN, now, is_there=False)
+    )
+
+    assert missed_at + STEP < promised + 0.1
 
 
 def test_who_is_forgotten_cannot_be_gone() -> None:

@@ -42,6 +42,7 @@ REPORT: Report = {
     "timers": 1,
     "lag": 0.001,
     "counts": {"refused_431": 2},
+    "hub": {"lost": 2},
     "certificate_days": None,
 }
 CONNECTION: ConnectionReport = {

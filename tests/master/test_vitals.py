@@ -3,6 +3,7 @@
 import mmap
 import re
 import resource
+from collections import Counter
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
@@ -36,6 +37,7 @@ async def test_a_process_that_has_just_begun() -> None:
             "timers": 0,
             "lag": 0.0,
             "counts": {},
+            "hub": {},
             "certificate_days": None,
         }
 
@@ -157,6 +159,17 @@ async def test_timers_and_what_they_skipped() -> None:
         assert vitals.report(0.0)["counts"] == {"dropped_slow_peer": 7, "timer_skipped": 3}
         assert vitals.report(0.0)["send_fail"] == 7
         assert "timer_skipped" not in server.service.counts
+
+
+@on_loop
+async def test_what_the_hub_counts_is_told() -> None:
+    """Such as what was lost on its way to the clients of this process."""
+    counts = Counter({"received": 5})
+    async with serve() as server:
+        vitals = Vitals(server.service, Timers(), counts)
+        counts["lost"] += 2
+
+        assert vitals.report(0.0)["hub"] == {"received": 5, "lost": 2}
 
 
 @on_loop

@@ -75,6 +75,7 @@ def test_status_looks_as_shown() -> None:
         timers=2,
         lag=0.0004,
         counts={"dropped_slow_peer": 12, "unmasked_frame": 3, "connections": 9},
+        hub={"published": 90210, "received": 90188, "lost": 2},
     )
     second = process(
         9020,

@@ -148,15 +148,18 @@ def _notes(slots: Sequence[Answer]) -> Iterator[Line]:
                 late = span(process["lag"])
                 text = f"{_name(slot)} (pid {process['pid']}): its event loop was late by {late}"
                 yield Line(one_line(text), "warning")
+    counters = (("counts", "{}"), ("hub", "{}'s hub"))
     causes: dict[str, Counter[str]] = {}
     for slot in slots:
         for process in slot["processes"]:
-            causes.setdefault(slot["worker"], Counter()).update(process.get("counts") or {})
-    for worker, counts in causes.items():
+            for name, title in counters:
+                counts = causes.setdefault(title.format(slot["worker"]), Counter())
+                counts.update(process.get(name) or {})
+    for title, counts in causes.items():
         del counts["connections"]
         if counts:
             counted = ", ".join(f"{cause} {count}" for cause, count in counts.most_common())
-            yield Line(one_line(f"{worker}: {counted}"))
+            yield Line(one_line(f"{title}: {counted}"))
 
 
 def _note_exit(slot: Answer) -> Iterator[Line]:

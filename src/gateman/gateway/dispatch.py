@@ -39,7 +39,7 @@ from .parcels import (
     Result,
     Seek,
 )
-from .signs import BEAT_INTERVAL, Watch
+from .signs import BEAT_INTERVAL, SILENCE_OF_BUSINESS, SILENCE_WITH_WORK, Watch
 
 # What waits of one client before it is not read from any more: its own share.
 MAX_EVENTS = 32
@@ -49,11 +49,6 @@ MAX_SIZE = 256 << 10  # bytes
 # of 5000 clients may have one message of 1 MiB, only this bounds the memory of a gateway whose
 # business side is slow or away.
 MAX_TOTAL_SIZE = 64 << 20  # bytes
-
-# Seconds of silence after which the bus is asked whether a process is still there: with something
-# on its way to it, and otherwise.
-_IMPATIENCE = 0.2
-_PATIENCE = 2 * BEAT_INTERVAL
 
 # Of so many events that a process had when it died, each may have killed it. Of more, an operator's
 # `kill -9` would too easily meet one of them a second time.
@@ -525,7 +520,7 @@ class Dispatch:
             self._beats_at = now + BEAT_INTERVAL
             self._signs.update(dict.fromkeys(self.links.values()))
         for link in self.links.values():
-            silence = _IMPATIENCE if link.is_waiting else _PATIENCE
+            silence = SILENCE_WITH_WORK if link.is_waiting else SILENCE_OF_BUSINESS
             if self._watch.has_to_ask(link.node, now, silence):
                 self._todo.append(Probe(link.node))
 

@@ -27,10 +27,7 @@ from .business import BusinessWorker
 from .handlers import Handlers, Work
 from .inbox import Inbox
 from .parcels import Begun, Events, Farewell, Offer, Parcel, Released, Result, Seek, decode, encode
-from .signs import BEAT_INTERVAL, STEP, Watch, patience
-
-# Seconds of silence after which the bus is asked whether a gateway is still there.
-_PATIENCE = 1.25 * BEAT_INTERVAL
+from .signs import BEAT_INTERVAL, SILENCE_OF_GATEWAY, STEP, Watch, patience
 
 # RFC 6455, section 7.1.5: no Close was received.
 _GONE = (1006, "the gateway is gone")
@@ -254,7 +251,7 @@ class BusinessService:
         for source, inbox in self._inboxes.items():
             if self._is_leaving:
                 self._forget_handed_over(source, inbox)
-            if self._watch.has_to_ask(source, now, _PATIENCE):
+            if self._watch.has_to_ask(source, now, SILENCE_OF_GATEWAY):
                 self._probes.ask(source)
         self.counts["clients"] = len(self._handlers.guests)
         if self._timer is not None:

@@ -8,6 +8,12 @@ BEAT_INTERVAL = 1.0
 # Seconds; how often it is looked whether somebody is silent.
 STEP = 0.25
 
+# Seconds of silence after which the bus is asked: for a business process with something on its way
+# to it, for one without, and for a gateway.
+SILENCE_WITH_WORK = 0.2
+SILENCE_OF_BUSINESS = 2 * BEAT_INTERVAL
+SILENCE_OF_GATEWAY = 1.25 * BEAT_INTERVAL
+
 # Seconds after the bus was away in which its word is not taken that somebody is gone: others
 # find back to it after pauses that grow and are random.
 RETURN = 5.0

@@ -37,6 +37,7 @@ class Report(TypedDict):
     timers: _Count
     lag: float
     counts: Annotated[dict[_Text, _Count], Meta(max_length=1024)]
+    hub: Annotated[dict[_Text, _Count], Meta(max_length=1024)]
     certificate_days: int | None
 
 

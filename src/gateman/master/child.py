@@ -24,6 +24,7 @@ from .. import at_fork, process
 from ..attributes import make_bus
 from ..bus import Bus
 from ..bus.local import held_bus
+from ..cluster.hub import hub
 from ..declared import Declared, outline
 from ..errors import BusError, ConfigError, ExitCode
 from ..gateway.assembly import service_maker
@@ -242,7 +243,7 @@ class Child:
         loop = asyncio.get_running_loop()
         if self._link is None:
             raise RuntimeError("a process serves before it has a channel")
-        vitals = Vitals(service, timers)
+        vitals = Vitals(service, timers, hub.counts)
         self._link.send(say.Ready(policy_of(self._worker)))
         self._link.vitals = vitals
         contexts = service.contexts

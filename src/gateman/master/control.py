@@ -39,8 +39,8 @@ Commands:
                 ``qps``, messages received per second lately; ``send_fail``, messages dropped;
                 ``timers``; ``lag``, by how many seconds its event loop was late, at worst in the
                 last seconds; ``counts``, how often each cause happened, with what was dropped
-                and refused among them; ``certificate_days``, until the first of its certificates
-                expires.
+                and refused among them; ``hub``, what its hub counts, with what was lost;
+                ``certificate_days``, until the first of its certificates expires.
 
     ``connections``
         ``limit`` may say how many of each process are listed, 1000 if not.

@@ -4,6 +4,7 @@ import resource
 import sys
 import time
 from collections import deque
+from collections.abc import Mapping
 from math import inf
 from pathlib import Path
 
@@ -28,14 +29,18 @@ SAMPLE_INTERVAL = 0.15
 class Vitals:
     """The numbers of one process."""
 
-    def __init__(self, service: AnyService, timers: Timers) -> None:
+    def __init__(
+        self, service: AnyService, timers: Timers, hub_counts: Mapping[str, int] | None = None
+    ) -> None:
         """
         Start counting.
 
         Args:
             service: Whom it serves.
             timers: The application's timers.
+            hub_counts: What the process's hub counts; see :attr:`gateman.Hub.counts`.
         """
+        self._hub_counts = {} if hub_counts is None else hub_counts
         self._service = service
         self._timers = timers
         # The worst of each of the last beats, and of the one that is going on.
@@ -101,6 +106,7 @@ class Vitals:
             "timers": self._timers.count,
             "lag": round(max(*self._lags, self._lateness(now)), 4),
             "counts": self._counts(),
+            "hub": dict(self._hub_counts),
             "certificate_days": self._certificate_days(),
         }
 
