@@ -2,7 +2,7 @@
 
 import pytest
 
-from gateman.net.pem import conversion, has_certificate, old_encryption, slip
+from gateman.net.pem import conversion, failure, has_certificate, old_encryption, slip
 
 CERTIFICATE = b"-----BEGIN CERTIFICATE-----\nAAAA\n-----END CERTIFICATE-----\n"
 
@@ -47,6 +47,19 @@ def test_a_certificate_begins_somewhere(data: bytes, *, is_there: bool) -> None:
 )
 def test_other_forms_are_told_apart(data: bytes, advice: str) -> None:
     assert conversion(data) == advice
+
+
+@pytest.mark.parametrize(
+    ("data", "problem"),
+    [
+        (b"hello", "which holds no certificate in PEM form"),
+        (CERTIFICATE.rstrip() + CERTIFICATE, "where a line break is missing between two blocks"),
+        (CERTIFICATE, "in which OpenSSL cannot read a certificate"),
+    ],
+)
+def test_a_failure_has_a_sentence(data: bytes, problem: str) -> None:
+    """Whatever OpenSSL says of it."""
+    assert failure(data)[0].startswith(problem)
 
 
 @pytest.mark.parametrize(

@@ -158,6 +158,21 @@ def test_a_missing_authority_is_named(tmp_path: Path) -> None:
     )
 
 
+def test_authorities_without_a_line_break_between_them_are_refused(
+    issued: Issued, tmp_path: Path
+) -> None:
+    """Put together with cat: both are there, and OpenSSL reads neither."""
+    pem = issued.authority.read_text().rstrip()
+    both = tmp_path / "both.pem"
+    both.write_text(f"{pem}{pem}\n")
+    line = pem.count("\n") + 1
+
+    assert refusal_of(verify_peer=True, cafile=both) == (
+        f"ssl.cafile names {both}, where a line break is missing between two blocks, in line"
+        f" {line}: begin each -----BEGIN on a line of its own."
+    )
+
+
 def test_a_file_without_authority_is_refused(issued: Issued) -> None:
     """A key in its place, for one."""
     assert refusal_of(verify_peer=True, cafile=issued.key) == (

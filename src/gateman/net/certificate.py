@@ -160,10 +160,8 @@ def load(context: ssl.SSLContext, pair: Pair) -> None:
     """
     data = read(pair.option, pair.path)
     if not pem.has_certificate(data):
-        raise ConfigError(
-            f"{pair.option} names {pair.path}, which holds no certificate in PEM form",
-            pem.conversion(data),
-        )
+        problem, remedy = pem.failure(data)
+        raise ConfigError(f"{pair.option} names {pair.path}, {problem}", remedy)
     if b"PRIVATE KEY-----" not in read(pair.key_option, pair.key_path):
         if pair.key_path == pair.path:
             raise ConfigError(

@@ -134,3 +134,21 @@ def old_encryption(data: bytes) -> str | None:
     except binascii.Error:
         return None
     return next((name for oid, name in _OLD_ALGORITHMS.items() if oid in head), None)
+
+
+def failure(data: bytes) -> tuple[str, str]:
+    """
+    Tell why OpenSSL finds no certificates in a file.
+
+    Args:
+        data: The file.
+
+    Returns:
+        What is wrong and what to do, without a full stop.
+    """
+    if not has_certificate(data):
+        return "which holds no certificate in PEM form", conversion(data)
+    return slip(data) or (
+        "in which OpenSSL cannot read a certificate",
+        "look at each with: openssl x509 -noout -in FILE",
+    )

@@ -11,7 +11,7 @@ import ssl
 from collections.abc import Mapping
 from pathlib import Path
 
-from . import certificate
+from . import certificate, pem
 from .ssl_options import Options
 
 # Algorithms of a fingerprint, and how many hex digits each has.
@@ -51,15 +51,12 @@ def demand_certificates(context: ssl.SSLContext, options: Options) -> None:
             "give cafile or capath, or leave it out: a browser has none to show",
         )
     if file is not None:
-        certificate.read("ssl.cafile", file)
+        data = certificate.read("ssl.cafile", file)
         try:
             context.load_verify_locations(cafile=file)
         except ssl.SSLError as error:
-            raise options.refusal(
-                "cafile",
-                f"names {file}, which holds no certificate in PEM form",
-                "one begins with -----BEGIN CERTIFICATE-----",
-            ) from error
+            problem, remedy = pem.failure(data)
+            raise options.refusal("cafile", f"names {file}, {problem}", remedy) from error
     if folder is not None:
         if not _is_hashed(folder):
             raise options.refusal(
