@@ -225,8 +225,8 @@ class Mailboxes:
             mailbox.connection._link.pause(PAUSED_BY_QUEUE)  # noqa: SLF001 - the row below's own
 
     def _read_on(self, mailbox: _Mailbox) -> None:
-        """Take the pause back, when little enough waits."""
-        if len(mailbox.letters) <= self._max_count and mailbox.size <= _MAX_WAITING_SIZE:
+        """Take the pause back, when half of what may wait does: to pause for each takes longer."""
+        if len(mailbox.letters) <= self._max_count // 2 and mailbox.size <= _MAX_WAITING_SIZE // 2:
             mailbox.is_paused = False
             mailbox.connection._link.resume(PAUSED_BY_QUEUE)  # noqa: SLF001
 

@@ -45,6 +45,7 @@ _BINARY = WSMsgType.BINARY
 _CONTINUATION = WSMsgType.CONTINUATION
 _PING = WSMsgType.PING
 _PONG = WSMsgType.PONG
+_OPEN = State.OPEN
 
 _CLOSE = int(Opcode.CLOSE)
 _RSV1 = 0b100
@@ -363,8 +364,16 @@ class Engine(WSListener):
         self._paused &= ~PAUSED_BY_INFLATION
         self._take_held()
 
-    def _hold(self, opcode: int, payload: bytes | memoryview, *, fin: bool, rsv: int) -> None:
+    def _hold(
+        self,
+        opcode: int,
+        payload: bytes | memoryview,
+        fin: bool,  # noqa: FBT001 - as in `_take_data`
+        rsv: int,
+    ) -> None:
         """Keep a frame until reading goes on."""
+        if rsv and (rsv != _RSV1 or self._inflation is None):
+            raise reserved_bits()
         held = self._held
         if held is None:
             held = self._held = HeldFrames()
@@ -384,7 +393,7 @@ class Engine(WSListener):
                     self._held = None
                     self._peer_closed(payload)
                     return
-                message = self._take_data(opcode, payload, fin=fin, rsv=rsv)
+                message = self._take_data(opcode, payload, fin, rsv)
             except ProtocolError as error:
                 self._fail(error)
                 return
@@ -492,22 +501,14 @@ class Engine(WSListener):
             return None
         rsv = frame.rsv1 << 2 | frame.rsv2 << 1 | frame.rsv3
         if kind is _TEXT or kind is _BINARY or kind is _CONTINUATION:
-            return self._data_frame(kind, rsv, frame)
-        self._control_frame(kind, rsv, frame)
-        return None
-
-    def _data_frame(self, kind: WSMsgType, rsv: int, frame: WSFrame) -> str | bytes | None:
-        if self._connection.state is not State.OPEN:
-            return None
-        if frame.payload_size > LARGE_SIZE:
-            self._seat.widen()
-        payload = frame.get_payload_as_memoryview()
-        fin = bool(frame.fin)
-        if not self._paused and not self._has_to_wait(rsv):
-            return self._take_data(kind.value, payload, fin=fin, rsv=rsv)
-        if rsv and (rsv != _RSV1 or self._inflation is None):
-            raise reserved_bits()
-        self._hold(kind.value, payload, fin=fin, rsv=rsv)
+            if frame.payload_size > LARGE_SIZE:
+                self._seat.widen()
+            payload, fin = frame.get_payload_as_memoryview(), bool(frame.fin)
+            if not self._paused and (self._inflation is None or not self._has_to_wait(rsv)):
+                return self._take_data(kind.value, payload, fin, rsv)
+            self._hold(kind.value, payload, fin, rsv)
+        else:
+            self._control_frame(kind, rsv, frame)
         return None
 
     def _control_frame(self, kind: WSMsgType, rsv: int, frame: WSFrame) -> None:
@@ -530,19 +531,23 @@ class Engine(WSListener):
             self._peer_closed(frame.get_payload_as_bytes())
         else:
             # What came before it is still to be delivered.
-            self._hold(_CLOSE, frame.get_payload_as_bytes(), fin=True, rsv=0)
+            self._hold(_CLOSE, frame.get_payload_as_bytes(), True, 0)
 
     def _take_data(
-        self, opcode: int, payload: bytes | memoryview, *, fin: bool, rsv: int
+        self,
+        opcode: int,
+        payload: bytes | memoryview,
+        fin: bool,  # noqa: FBT001 - a frame's fields, by position: some have one byte
+        rsv: int,
     ) -> str | bytes | None:
         """Take a data frame; give the message, if it completes one."""
-        if self._connection.state is not State.OPEN:
+        if self._connection.state is not _OPEN:
             return None
-        inflation, assembler = self._inflation, self._assembler
-        if inflation is None or not (rsv or assembler.is_inflating):
+        assembler = self._assembler
+        if self._inflation is None or not (rsv or assembler.is_inflating):
             message = assembler.feed(opcode, fin, rsv, payload)
         else:
-            message = inflation.feed(assembler, opcode, payload, fin=fin, rsv=rsv)
+            message = self._inflation.feed(assembler, opcode, payload, fin=fin, rsv=rsv)
         if message is None:
             self._others += 1
             self._is_simple = False
@@ -563,7 +568,7 @@ class Engine(WSListener):
 
     def _settle(self, frame: WSFrame) -> None:
         """Hold no more than one message while it is incomplete, or waits to be handled."""
-        if self._connection.state is not State.OPEN:
+        if self._connection.state is not _OPEN:
             return
         assembler = self._assembler
         is_guarded = assembler.in_message or self._held is not None
