@@ -98,8 +98,10 @@ def test_others_of_the_chain_may_have_expired() -> None:
     chain = (LEAF, replace(MIDDLE, issuers=(), expires_at=NOW - DAY))
 
     assert sentence(chain) == (
-        "it number 2 has expired on 2026-05-31 12:00 UTC, and clients refuse it: renew it"
+        "it number 2 has expired on 2026-05-31 12:00 UTC, and some clients refuse it: get the chain"
+        " anew from the authority"
     )
+    assert found(chain) == [("warning", "certificate-expired")]
 
 
 @pytest.mark.parametrize(

@@ -60,7 +60,7 @@ def judge(chain: Chain, *, now: float, name: str) -> list[Finding]:
         if facts is None:
             found.append(_unreadable(which, "the standard, so that it cannot be read"))
         else:
-            found += _dates(facts, now, which)
+            found += _dates(facts, now, which, is_own=place == 0)
             if place == 0:
                 found += _leaf(facts, which)
     found += _order(chain, name)
@@ -162,13 +162,15 @@ def _is_address(name: str) -> bool:
     return ":" in name or name.replace(".", "").isdigit()
 
 
-def _dates(facts: CertificateFacts, now: float, which: str) -> Iterator[Finding]:
+def _dates(facts: CertificateFacts, now: float, which: str, *, is_own: bool) -> Iterator[Finding]:
+    # Above the server's own, clients that know another way to a root take that.
+    severity = Severity.ERROR if is_own else Severity.WARNING
     left = facts.expires_at - now
     life = facts.expires_at - facts.starts_at
     if now < facts.starts_at:
         yield Finding(
             code="certificate-not-valid-yet",
-            severity=Severity.ERROR,
+            severity=severity,
             problem=f"{which} is valid only from {_minute(facts.starts_at)} on, and now it is"
             f" {_minute(now)}",
             fix="set this machine's clock, or take a certificate that is valid",
@@ -176,9 +178,10 @@ def _dates(facts: CertificateFacts, now: float, which: str) -> Iterator[Finding]
     elif left <= 0:
         yield Finding(
             code="certificate-expired",
-            severity=Severity.ERROR,
-            problem=f"{which} has expired on {_minute(facts.expires_at)}, and clients refuse it",
-            fix="renew it",
+            severity=severity,
+            problem=f"{which} has expired on {_minute(facts.expires_at)}, and"
+            f" {'clients' if is_own else 'some clients'} refuse it",
+            fix="renew it" if is_own else "get the chain anew from the authority",
         )
     elif left < min(_SOON * SECONDS_PER_DAY, life / _SOON_SHARE):
         days = int(left // SECONDS_PER_DAY)
