@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from gateman.hooks import started, stopped
+from gateman.hooks import place_of_start, started, stopped
 from tests.support.loop import on_loop
 
 
@@ -51,6 +51,30 @@ async def test_what_on_worker_start_raises_is_the_callers() -> None:
 
     with pytest.raises(LookupError):
         await started({"on_worker_start": fail}, "chat")
+
+
+@on_loop
+async def test_where_on_worker_start_waits_is_known() -> None:
+    """The innermost line of the user's; none before, behind, and where nothing is awaited."""
+    goes_on = asyncio.Event()
+    seen: list[str] = []
+
+    async def connect() -> None:
+        await asyncio.wait_for(goes_on.wait(), 60)
+
+    async def start(_worker: object) -> None:
+        await connect()
+
+    task = asyncio.create_task(started({"on_worker_start": start}, "chat"))
+    seen.append(place_of_start())
+    await asyncio.sleep(0)
+    seen.append(place_of_start())
+    goes_on.set()
+    await task
+    seen.append(place_of_start())
+    await started({"on_worker_start": lambda _: seen.append(place_of_start())}, "chat")
+
+    assert seen == ["", f"{__file__}:{connect.__code__.co_firstlineno + 1}", "", ""]
 
 
 @pytest.mark.parametrize(

@@ -2,7 +2,9 @@
 
 import asyncio
 import inspect
+import sysconfig
 from collections.abc import Mapping
+from typing import Any
 
 from .callbacks import Function
 from .log import logger
@@ -10,6 +12,11 @@ from .log import logger
 # Of the time that a process has to stop, on_worker_stop has at least this share: it comes last, and
 # what it closes is to be closed even if clients and handlers have taken all the time they may.
 _LAST_SHARE = 0.2
+
+# Python's folder, in which those of installed packages are, too.
+_NOT_THE_USERS = tuple(sysconfig.get_paths()[name] for name in ("stdlib", "purelib", "platlib"))
+
+_start: Any = None
 
 
 async def started(functions: Mapping[str, Function], worker: object) -> None:
@@ -20,7 +27,31 @@ async def started(functions: Mapping[str, Function], worker: object) -> None:
         functions: The callbacks by name.
         worker: Its argument.
     """
-    await _call(functions.get("on_worker_start"), worker)
+    function = functions.get("on_worker_start")
+    result = None if function is None else function(worker)
+    if inspect.isawaitable(result):
+        global _start  # noqa: PLW0603 - a process starts once
+        _start = result
+        try:
+            await result
+        finally:
+            _start = None
+
+
+def place_of_start() -> str:
+    """
+    Tell where ``on_worker_start`` waits.
+
+    Returns:
+        The file and line of the user's that awaits; empty if none does.
+    """
+    place, awaited = "", _start
+    while awaited is not None:
+        frame = getattr(awaited, "cr_frame", None) or getattr(awaited, "gi_frame", None)
+        if frame is not None and not frame.f_code.co_filename.startswith(_NOT_THE_USERS):
+            place = f"{frame.f_code.co_filename}:{frame.f_lineno}"
+        awaited = getattr(awaited, "cr_await", None) or getattr(awaited, "gi_yieldfrom", None)
+    return place
 
 
 def last_share(functions: Mapping[str, Function], seconds: float) -> float:

@@ -4,6 +4,8 @@ import signal
 import sys
 from pathlib import Path
 
+import pytest
+
 from tests.support.master import ask, echo, files_beside, master
 
 
@@ -77,3 +79,37 @@ def test_a_service_that_cannot_start(tmp_path: Path) -> None:
         assert "ZeroDivisionError" in service.stderr
         assert "gateman/" not in service.stderr
     assert files_beside(service.path) == []
+
+
+WAITS = """
+import asyncio, time
+from gateman import Worker
+
+worker = Worker("websocket://127.0.0.1:0", name="chat", timeouts={{"start": 4.0}})
+
+@worker.on_worker_start
+{start}
+
+Worker.run_all()
+"""
+
+
+@pytest.mark.parametrize(
+    ("start", "reason"),
+    [
+        (
+            "async def wait(worker):\n    await asyncio.sleep(60)",
+            "it waits for on_worker_start, at",
+        ),
+        ("def wait(worker):\n    time.sleep(60)", "its stack, logged above, shows why"),
+    ],
+)
+def test_a_start_without_an_end(tmp_path: Path, start: str, reason: str) -> None:
+    """Its process is killed, with the place where it waits or is stuck in the log."""
+    with master(WAITS.format(start=start), tmp_path, listens=False) as service:
+        line = service.wait_for(f"did not serve within 4.0 s: {reason}")
+        place = service.path.read_text().splitlines().index(start.splitlines()[-1]) + 1
+
+        assert f"{service.path}:{place}" in line or f'"{service.path}", line {place}' in (
+            service.stderr
+        )

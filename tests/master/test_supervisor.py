@@ -24,6 +24,7 @@ from gateman.master.events import (
     Spawned,
     SpawnFailed,
     Started,
+    Starting,
     Stop,
     StopAsked,
     Tick,
@@ -82,12 +83,49 @@ def test_a_process_that_does_not_get_to_serve_is_killed() -> None:
         (0, Started(), [Spawn(A)]),
         (0, Spawned(A, 10), []),
         (59, Tick(), []),
-        (60, Tick(), [Kill(10)]),
+        (60, Tick(), [DumpStack(10)]),
+        (60.4, Tick(), []),
+        (60.5, Tick(), [Kill(10)]),
         (61, Tick(), []),
         (61, Exited(10, -9), [Spawn(A)]),
     )
 
-    assert supervisor.places[0].last_exit == "did not serve within 60 s after 61 s"
+    assert supervisor.places[0].last_exit == (
+        "did not serve within 60 s: its stack, logged above, shows why"
+    )
+
+
+def test_what_a_process_waits_for_that_does_not_get_to_serve() -> None:
+    """It is told where it says so; one that has said it long ago is stuck."""
+    for said_at, verdict in [
+        (59, "it waits for on_worker_start, at chat.py:7"),
+        (50, "its stack, logged above, shows why"),
+    ]:
+        supervisor = Supervisor([CHAT])
+        supervisor.handle(Started(), 0)
+        supervisor.handle(Spawned(A, 10), 0)
+        supervisor.handle(Starting(10, "on_worker_start, at chat.py:7"), said_at)
+        done = [one for at in (60, 60.5) for one in supervisor.handle(Tick(), at)]
+        supervisor.handle(Exited(10, -9), 61)
+
+        assert done == ([Kill(10)] if said_at == 59 else [DumpStack(10), Kill(10)])
+        assert supervisor.places[0].last_exit == f"did not serve within 60 s: {verdict}"
+
+
+def test_a_process_that_serves_at_the_last_moment_is_kept() -> None:
+    """While its stack is written, nothing is decided."""
+    supervisor = Supervisor([CHAT])
+    play(
+        supervisor,
+        (0, Started(), [Spawn(A)]),
+        (0, Spawned(A, 10), []),
+        (60, Tick(), [DumpStack(10)]),
+        (60.2, Ready(10, CHAT), [Serving()]),
+        (61, Tick(), []),
+        (61, Exited(10, -9), [Spawn(A)]),
+    )
+
+    assert supervisor.places[0].last_exit == "was killed by SIGKILL after 61 s"
 
 
 def test_no_process_at_all() -> None:

@@ -65,6 +65,12 @@ class Ready(Struct, tag_field="say", tag="ready"):
     policy: Policy
 
 
+class Starting(Struct, tag_field="say", tag="starting"):
+    """It does not serve yet, and is not stuck: it waits for this; said each second."""
+
+    waits_for: Annotated[str, Meta(max_length=1024, pattern=r"\A[^\x00-\x1f\x7f-\x9f]*\Z")]
+
+
 class Beat(Struct, tag_field="say", tag="beat"):
     """It lives; said each second."""
 
@@ -93,7 +99,7 @@ class Listed(Struct, tag_field="say", tag="connections"):
 
 
 Answer = Reported | Listed
-FromProcess = Ready | Beat | Signalled | Answer
+FromProcess = Ready | Starting | Beat | Signalled | Answer
 
 
 # From the master.

@@ -30,6 +30,7 @@ from ..errors import BusError, ConfigError, ExitCode
 from ..gateway.assembly import service_maker
 from ..gateway.buses import check_buses
 from ..gateway.business import BusinessWorker
+from ..hooks import place_of_start
 from ..log import logger, write_to_stderr
 from ..net.renewal import INTERVAL, Renewal
 from ..timer import timers
@@ -43,6 +44,9 @@ from .script import users_part
 from .vitals import Vitals
 
 BEAT_INTERVAL = 1.0  # seconds
+
+# Most processes serve before.
+_FIRST_WORD = 0.2  # seconds
 
 # RFC 6455's registry: 1012, service restart; clients come back.
 _RESTART = (1012, "service restart")
@@ -217,6 +221,7 @@ class Child:
         own = self._slots[self._worker.id]
         _, self._link = await loop.connect_accepted_socket(lambda: _Link(self), channel)
         has_clients = not isinstance(self._worker, BusinessWorker)
+        loop.call_later(_FIRST_WORD, self._say_starting, "the bus" if bus is not None else "")
         try:
             async with process.serving(
                 [own], [make], bus=bus, has_clients=has_clients, declared=declared
@@ -237,6 +242,14 @@ class Child:
             if self._is_orphan:
                 logger.info("%s has ended, without a master", self._worker.name)
             self._orphan.close()
+
+    def _say_starting(self, first: str) -> None:
+        """Tell the master what the start waits for; one that is stuck says nothing."""
+        if self._service is None and self._link is not None:
+            place = place_of_start()
+            self._link.send(say.Starting(f"on_worker_start, at {place}" if place else first))
+            loop = asyncio.get_running_loop()
+            loop.call_later(BEAT_INTERVAL, self._say_starting, first)
 
     def _begin(self, service: process.AnyService) -> None:
         """Tell the master that this process serves, and from now on each second that it lives."""

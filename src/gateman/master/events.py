@@ -100,6 +100,14 @@ class Ready:
 
 
 @dataclass(frozen=True, slots=True)
+class Starting:
+    """A process that does not serve yet lives, and says what it waits for."""
+
+    pid: int
+    waits_for: str
+
+
+@dataclass(frozen=True, slots=True)
 class Beat:
     """A process lives: so many messages received, so many bytes of memory."""
 
@@ -169,6 +177,7 @@ Event = (
     | Spawned
     | SpawnFailed
     | Ready
+    | Starting
     | Beat
     | Garbled
     | Inspected

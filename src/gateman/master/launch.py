@@ -36,9 +36,9 @@ def main() -> None:
     at_fork.reset_signals({signal.SIGINT, STACK_SIGNAL})
     # The terminal's Ctrl-C is for the master, which tells us what to do.
     signal.signal(signal.SIGINT, lambda *_: None)
-    signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGINT})
     faulthandler.enable()
     faulthandler.register(STACK_SIGNAL, all_threads=False)
+    signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGINT, STACK_SIGNAL})
     script = Script(Path(assignment.path), assignment.module)
     try:
         script.run(assignment.argv, lambda workers: child.run(workers, assignment, inherited))

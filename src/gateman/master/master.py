@@ -364,6 +364,8 @@ class Master:
             case channel.Ready(policy):
                 offspring.is_ready = True
                 self._feed(events.Ready(offspring.pid, policy))
+            case channel.Starting(waits_for):
+                self._feed(events.Starting(offspring.pid, waits_for))
             case channel.Beat(report):
                 offspring.report = report
                 self._feed(events.Beat(offspring.pid, report["messages"], report["memory"]))

@@ -48,6 +48,7 @@ class Process:
         spawned_at: When it was started.
         ready_at: Since when it serves.
         heard_at: When it last gave a sign of life.
+        waits_for: What it said that it waits for, before it serves.
         is_silent: Whether that is too long ago for clients to wait for it.
         is_stopped: Whether it was found stopped, by SIGSTOP or a debugger.
         keeps_accepting: Whether it accepts while it leaves.
@@ -69,6 +70,7 @@ class Process:
         self.policy = policy
         self.state = State.STARTING
         self.spawned_at = self.ready_at = self.heard_at = now
+        self.waits_for = ""
         self.is_silent = False
         self.is_stopped = False
         self.spread = spread

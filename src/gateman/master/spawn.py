@@ -217,11 +217,11 @@ def spawn(
 @contextlib.contextmanager
 def interrupts_held_back() -> Iterator[None]:
     """
-    Block SIGINT while the body of a ``with`` runs, and for good in what is started there.
+    Block SIGINT and the stack signal in a ``with``, and for good in what is started there.
 
     Ctrl-C reaches the whole group: a process that is still importing would show a traceback.
     """
-    before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT, STACK_SIGNAL})
     try:
         yield
     finally:

@@ -34,12 +34,19 @@ _AS_TOLD = (0, -15, -9)
 
 _OF_A_PROCESS = (
     events.Ready,
+    events.Starting,
     events.Beat,
     events.Garbled,
     events.Inspected,
     events.Signalled,
     events.Exited,
 )
+
+# After so long, a process that said what it waits for is stuck in something else.
+_START_SILENCE = 2.5  # seconds
+
+# How long it takes a process to write its stack.
+_STACK_TIME = 0.5  # seconds
 
 # A signal that every process of a group gets is for the master to act on, which has got it by then.
 _SIGNAL_PAUSE = 0.1  # seconds
@@ -122,8 +129,8 @@ class Supervisor:
                 self._spawn_failed(slot, problem, now)
             case events.Ready(pid, policy):
                 self._ready(pid, policy, now)
-            case events.Beat():
-                self._beat(event, now)
+            case events.Beat() | events.Starting():
+                self._lives(event, now)
             case events.Garbled(pid):
                 self._garbled(pid, now)
             case events.Inspected(pid, is_stopped):
@@ -221,6 +228,7 @@ class Supervisor:
         self._adopt(place.slot, policy)
         process.policy = policy
         process.state = State.SERVING
+        process.verdict = ""
         process.ready_at = process.heard_at = now
         process.stall_at = now + policy.stall
         process.accepts = (place.slot.number,)
@@ -260,6 +268,14 @@ class Supervisor:
             self._do(events.Serving())
 
     # Living.
+
+    def _lives(self, event: events.Beat | events.Starting, now: float) -> None:
+        if isinstance(event, events.Beat):
+            self._beat(event, now)
+            return
+        process = self._by_pid[event.pid].process(event.pid)
+        process.heard_at = now
+        process.waits_for = event.waits_for
 
     def _beat(self, beat: events.Beat, now: float) -> None:
         place = self._by_pid[beat.pid]
@@ -332,9 +348,7 @@ class Supervisor:
             self._do(events.Kill(process.pid))
         elif process.state is State.STARTING:
             if process.start_by is not None and now >= process.start_by:
-                process.start_by = None
-                process.verdict = f"did not serve within {words.duration(policy.start)}"
-                self._do(events.Kill(process.pid))
+                self._give_up_start(process, now)
         elif process.state is State.SERVING:
             if process.obey_at is not None and process.obeys is not None and now >= process.obey_at:
                 process.obey_at = None
@@ -344,6 +358,20 @@ class Supervisor:
             if process.stall_at is not None and now >= process.stall_at:
                 process.stall_at = now + policy.stall
                 self._do(events.Inspect(process.pid))
+
+    def _give_up_start(self, process: Process, now: float) -> None:
+        """Kill what does not serve in time; one that says nothing shows its stack first."""
+        limit = words.duration(process.policy.start)
+        is_heard = process.waits_for and now < process.heard_at + _START_SILENCE
+        if not process.verdict and not is_heard:
+            process.verdict = f"did not serve within {limit}: its stack, logged above, shows why"
+            process.start_by = now + _STACK_TIME
+            self._do(events.DumpStack(process.pid))
+            return
+        process.start_by = None
+        if is_heard:
+            process.verdict = f"did not serve within {limit}: it waits for {process.waits_for}"
+        self._do(events.Kill(process.pid))
 
     def _told_to_end(self, event: events.StopAsked | events.Signalled, now: float) -> None:
         if isinstance(event, events.StopAsked):
@@ -380,7 +408,8 @@ class Supervisor:
                 self._continue_reload()
             return
         is_boot_failure = process.state is State.STARTING and words.is_policy(exited.status)
-        how = f"{how} after {words.duration(now - process.spawned_at)}"
+        if not process.verdict:
+            how = f"{how} after {words.duration(now - process.spawned_at)}"
         place.last_exit, place.last_lines = how, exited.lines
         sentence = f"{self.name(place.slot)} (pid {exited.pid}) {how}"
         if process is place.incoming:
