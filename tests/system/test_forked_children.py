@@ -2,11 +2,14 @@
 
 import os
 import signal
+import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 import pytest
+from websockets.exceptions import ConnectionClosed
+from websockets.sync.client import connect
 
 from tests.support.master import Master, master, open_to, plain, secure, until
 from tests.support.server import TIMEOUT
@@ -140,12 +143,7 @@ def test_what_a_child_does_is_its_own(service: Master, what: str) -> None:
 
 @pytest.mark.parametrize(
     ("way", "protect"),
-    [
-        ("multiprocessing", plain),
-        ("multiprocessing", secure),
-        ("os.fork", plain),
-        ("thread", plain),
-    ],
+    [("multiprocessing", secure), ("os.fork", plain), ("thread", plain)],
 )
 def test_what_a_child_that_outlives_its_process_keeps_open(
     tmp_path: Path, way: str, protect: Callable[[str], str]
@@ -158,8 +156,9 @@ def test_what_a_child_that_outlives_its_process_keeps_open(
             client.send(way)
             until(lambda: len(forked(service)) == 2)
             os.kill(pid, signal.SIGKILL)
-            for _ in client:
-                pass
+            with suppress(ConnectionClosed):
+                while True:
+                    client.recv(TIMEOUT)
             assert client.close_code == 1006
         # A listening socket of the child's would take half of these.
         for _ in range(5):
@@ -172,3 +171,36 @@ def test_what_a_child_that_outlives_its_process_keeps_open(
         with master(again, tmp_path):
             pass
         assert len(forked(service)) == 1
+
+
+BUSINESS = """
+import multiprocessing, os, time
+from gateman import BusinessWorker, Gateway, Worker, hub
+
+gateway = Gateway("websocket://127.0.0.1:0", name="gateway")
+business = BusinessWorker(name="business", count=2)
+context = multiprocessing.get_context("fork")
+
+@business.on_message
+def answer(client_id, message):
+    if message == "fork":
+        context.Process(target=time.sleep, args=(600,), daemon=True).start()
+    hub.send_to_client(client_id, str(os.getpid()))
+
+Worker.run_all()
+"""
+
+
+def test_a_business_process_is_missed_though_a_child_outlives_it(tmp_path: Path) -> None:
+    """Its connection to the bus ends with it, and another one takes over what it had."""
+    with master(BUSINESS, tmp_path) as service, ended_with_their_children(service):
+        service.wait_for("business serves")
+        with connect(f"ws://127.0.0.1:{service.port}") as client:
+            client.send("fork")
+            pid = int(client.recv(TIMEOUT))
+            os.kill(pid, signal.SIGKILL)
+            begun_at = time.monotonic()
+            client.send("who?")
+            assert int(client.recv(TIMEOUT)) != pid
+            # By silence alone, it would take 7 s and more.
+            assert time.monotonic() - begun_at < 5
