@@ -11,6 +11,7 @@ import threading
 from types import TracebackType
 
 from .errors import CommandError, ConfigError
+from .log import is_json, write_beside
 
 # Modules in which no user's mistake is: ours, and those below us, such as asyncio.
 _NOT_THE_USERS = {__package__, "click", *sys.stdlib_module_names}
@@ -30,7 +31,10 @@ def show(kind: type[BaseException], error: BaseException, trace: TracebackType |
         # Ctrl-C before the service has begun; Python itself ends with SIGINT.
         return
     if not isinstance(error, (ConfigError, CommandError)):
-        _previous(kind, error, trace)
+        if is_json() and isinstance(error, Exception):
+            write_beside(f"{kind.__name__}: {error}", error=error)
+        else:
+            _previous(kind, error, trace)
         return
     place = ""
     # A command's is about no line.
@@ -40,9 +44,7 @@ def show(kind: type[BaseException], error: BaseException, trace: TracebackType |
         if module.partition(".")[0] not in _NOT_THE_USERS:
             place = f"{trace.tb_frame.f_code.co_filename}:{trace.tb_lineno}: "
         trace = trace.tb_next
-    # Python has none where the shell closed it (2>&-).
-    if sys.stderr is not None:
-        sys.stderr.write(f"{place}{error}\n")
+    write_beside(f"{place}{error}")
     # At a prompt one goes on typing.
     if not (sys.flags.interactive or hasattr(sys, "ps1")):
         # CPython honours this from within a hook; to return would mean exit code 1.

@@ -241,6 +241,32 @@ def json_line(line: str, *, pid: int, worker: str, now: float) -> str:
     return _object(now, "INFO", pid=pid, worker=worker, message=line)
 
 
+def is_json() -> bool:
+    """Tell whether the environment asks for JSON."""
+    return os.environ.get(FORMAT_VARIABLE) == "json"
+
+
+def write_beside(text: str, *, level: str = "ERROR", error: BaseException | None = None) -> None:
+    """
+    Write what is no record of the log, such as a user's mistake, to standard error.
+
+    Args:
+        text: A sentence; where the log is JSON, the message of an object.
+        level: Its level there.
+        error: What it is about: its traceback comes first.
+    """
+    # Python has none where the shell closed it (2>&-).
+    if sys.stderr is None:
+        return
+    trace = "" if error is None else "".join(traceback.format_exception(error))
+    if is_json():
+        now = time.time()
+        text = _object(now, level, pid=os.getpid(), worker="", message=text, trace=legible(trace))
+        trace = ""
+    sys.stderr.write(f"{trace}{text}\n")
+    sys.stderr.flush()
+
+
 def _object(
     created: float, level: str, *, pid: int | None, worker: str, message: str, trace: str = ""
 ) -> str:

@@ -5,6 +5,8 @@ import json
 import os
 import signal
 import ssl
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -12,7 +14,7 @@ from websockets.asyncio.client import connect
 from websockets.exceptions import ConnectionClosed, InvalidStatus
 
 from tests.support.loop import on_loop
-from tests.support.master import echo, master, until
+from tests.support.master import GATEMAN, echo, master, until
 from tests.support.server import authority, ssl_options
 
 SECRET = "s3cr3t"
@@ -151,3 +153,46 @@ def test_a_log_file_that_cannot_be_written_to_is_a_mistake(tmp_path: Path) -> No
     assert code == 78
     assert "cannot be written to: No such file or directory" in service.stderr
     assert sorted(path.name for path in tmp_path.iterdir()) == ["server.py"]
+
+
+MISTAKES = {
+    "none": "",
+    "an option": "worker.count = 0",
+    "its own error": "raise LookupError('bug')",
+    "its start": "worker.on_worker_start = lambda worker: {}['x']",
+}
+
+
+@pytest.mark.parametrize("command", [[sys.executable], [*GATEMAN, "start"]], ids=["own", "ours"])
+@pytest.mark.parametrize("kind", MISTAKES)
+def test_all_that_is_written_is_json(kind: str, command: list[str], tmp_path: Path) -> None:
+    """Usage, mistakes and tracebacks, too, however the service is started; each is one line."""
+    script = tmp_path / "server.py"
+    script.write_text(
+        "from gateman import Worker\n"
+        "worker = Worker('websocket://127.0.0.1:0', max_crashes=1)\n"
+        f"{MISTAKES[kind]}\n"
+        "Worker.run_all()\n"
+    )
+    environment = {**os.environ, "GATEMAN_LOG_FORMAT": "json"}
+    with subprocess.Popen(
+        [*command, str(script)], stderr=subprocess.PIPE, text=True, env=environment, cwd=tmp_path
+    ) as process:
+        assert process.stderr is not None
+        lines = []
+        # Python gives up by itself in all cases but two.
+        for line in process.stderr:
+            lines.append(json.loads(line))
+            message = lines[-1]["message"]
+            is_last = ("every origin" if "start" in command else "usage: ") in message
+            if (kind == "none" and is_last) or "on_worker_start failed" in message:
+                process.terminate()
+
+    wanted = {
+        "none": "listens on",
+        "an option": "count=0 is no number of processes: use 1 or more.",
+        "its own error": "LookupError",
+        "its start": "on_worker_start failed",
+    }
+    assert any(wanted[kind] in line["message"] for line in lines)
+    assert ("traceback" in str(lines)) == (kind in {"its own error", "its start"})

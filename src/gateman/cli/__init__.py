@@ -12,7 +12,7 @@ import click
 
 from .. import __version__
 from ..errors import CommandError, ConfigError
-from ..log import legible
+from ..log import legible, write_beside
 
 # Each command is an attribute of a module here.
 _COMMANDS = {
@@ -82,5 +82,5 @@ def main() -> None:
         gateman(prog_name="gateman")
     except (ConfigError, CommandError) as error:
         # A running master may have said it, in several lines; nobody else begins one.
-        click.echo(f"gateman: {legible(str(error))}", err=True)
+        write_beside(f"gateman: {legible(str(error))}")
         sys.exit(int(error.exit_code))

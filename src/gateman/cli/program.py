@@ -8,6 +8,7 @@ import click
 from .. import excepthook
 from ..declared import Declared
 from ..errors import ExitCode
+from ..log import write_beside
 from ..master.script import Script
 from ..master.start import start
 from . import gateman
@@ -44,7 +45,7 @@ def run(workers: Sequence[Declared]) -> None:
     if words:
         _refuse_typo(words[0])
     # Once it serves: a mistake in what is declared stays one sentence.
-    code = start(workers, script, on_serving=lambda: click.echo(usage, err=True))
+    code = start(workers, script, on_serving=lambda: write_beside(usage, level="INFO"))
     if code:
         sys.exit(code)
 

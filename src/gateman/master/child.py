@@ -14,7 +14,6 @@ import signal
 import socket
 import sys
 import time
-import traceback
 from collections.abc import Callable, Sequence
 from functools import partial
 from pathlib import Path
@@ -123,9 +122,9 @@ def run(workers: Sequence[Declared], assignment: Assignment, inherited: Inherite
         cause = error.__cause__
         if isinstance(cause, ConfigError):
             raise cause from None
-        logger.error("%s: on_worker_start failed", error.service)
         if cause is not None:
-            traceback.print_exception(cause.with_traceback(users_part(cause.__traceback__)))
+            cause = cause.with_traceback(users_part(cause.__traceback__))
+        logger.error("%s: on_worker_start failed", error.service, exc_info=cause)
         sys.exit(int(ExitCode.CRASHED))
     except asyncio.CancelledError:
         pass  # It was told to end while it still started.

@@ -14,6 +14,7 @@ from typing import Self
 
 from ..declared import Declared
 from ..errors import ConfigError, GatemanError, LoadFailed
+from ..log import is_json, write_beside
 
 _OURS = str(Path(__file__).parents[1])
 
@@ -148,7 +149,10 @@ def failure(script: Script, error: Exception) -> LoadFailed:
         # None of it ran.
         reason = error.strerror if isinstance(error, OSError) else str(error)
         return LoadFailed(f"{script} cannot be read: {reason}")
-    traceback.print_exception(error.with_traceback(theirs))
+    if is_json():
+        write_beside(f"{script} could not be loaded", error=error.with_traceback(theirs))
+    else:
+        traceback.print_exception(error.with_traceback(theirs))
     return LoadFailed(f"{script} could not be loaded: {type(error).__name__}")
 
 
