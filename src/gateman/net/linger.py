@@ -73,5 +73,6 @@ def abort(transport: asyncio.Transport) -> None:
     Reading pauses first. If the abort happens while the transport reads, aiofastnet goes on reading
     a TLS socket until its buffer is full, and reports that as an error of ours.
     """
-    transport.pause_reading()
+    if not transport.is_closing():
+        transport.pause_reading()
     transport.abort()
