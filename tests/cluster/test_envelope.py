@@ -50,8 +50,8 @@ ENVELOPES: list[e.Envelope] = [
     answer(0, e.Problem.NONE, [1, "a"], is_last=True),
     answer(3, e.Problem.UNKNOWN_CLIENT, None, is_last=False),
     e.Hello(NODE, has_clients=True, is_new=False, was_away=True, nodes=(NodeId("n"), NodeId("m"))),
-    e.Hello(NODE, True, True, False, (), away=1.5, clock=7, service=("a.py",)),  # noqa: FBT003
-    e.Claims(NODE, [e.Claim(CLIENT, Uid("42"), 7, 4409, "elsewhere")]),
+    e.Hello(NODE, True, True, False, (), away=1.5, clock=7, claims=3, service=("a.py",)),  # noqa: FBT003
+    e.Claims(NODE, [e.Claim(CLIENT, Uid("42"), 7, 4409, "elsewhere")], 3),
     e.Bye(NODE),
     e.Parcel(NODE, b"theirs"),
     e.Letters(NODE, 3, [e.Letter(CLIENT, is_text=True, payload=b"one")]),

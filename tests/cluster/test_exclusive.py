@@ -181,6 +181,36 @@ async def test_a_process_that_lost_messages_hears_of_logins_again() -> None:
 
 
 @on_loop
+async def test_a_login_that_vanished_on_its_way_is_found_out() -> None:
+    """No bus has told of a gap: servers of a cluster had lost each other for a moment."""
+    broker = Broker()
+    buses: list[Deaf] = []
+
+    def make() -> Deaf:
+        buses.append(Deaf(broker=broker))
+        return buses[-1]
+
+    async with cluster(2, make) as [one, other]:
+        clients = [await one.client() for _ in range(2)]
+        later = [await other.client() for _ in range(2)]
+        for client, uid in zip(clients, ("ann", "bert"), strict=True):
+            await client.connection.bind(uid, only=True)
+        buses[0].is_deaf = True
+        later[0].connection.bind("ann", only=True)
+        await asyncio.sleep(0)
+        buses[0].is_deaf = False
+        await later[1].connection.bind("eve", only=True)
+        assert await is_gone(clients[0]) == ELSEWHERE
+        buses[0].is_deaf = True
+        later[1].connection.bind("bert", only=True)
+        await asyncio.sleep(0)
+        buses[0].is_deaf = False
+        # With the next sign of life.
+        assert await is_gone(clients[1]) == ELSEWHERE
+        assert await one.hub.client_ids_of_uid("bert") == [later[1].id]
+
+
+@on_loop
 async def test_a_process_that_was_cut_off_is_told_of_all_logins() -> None:
     """It is not new, and was never heard: two parts of a cluster have found each other."""
     broker = Broker()

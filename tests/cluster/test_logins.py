@@ -6,7 +6,7 @@ from collections import deque
 import pytest
 
 from gateman.cluster.envelope import BindOnly, Claim
-from gateman.cluster.logins import Logins, Verdict
+from gateman.cluster.logins import Heard, Logins, Verdict
 from gateman.cluster.names import ClientId, NodeId, Uid, client_id
 
 UID = Uid("42")
@@ -80,6 +80,33 @@ def test_what_may_not_have_been_heard_is_given_again() -> None:
     assert logins.since(15.1) == [made[2]]
     assert logins.since(float("-inf")) == [made[2], made[1]]
     assert len(logins) == 2
+
+
+def test_logins_that_were_not_heard_are_missed() -> None:
+    """By the next one, or by the next sign of life; and asked for once."""
+    heard, node = Heard(), NodeId("n")
+    strange = [heard.hear(node, 3, 0.0), node in heard]
+    heard.begin(node, 3, 0.0)
+
+    assert strange == [0.0, False]
+    assert [heard.hear(node, 4, 10.0), heard.told(node, 4, 11.0)] == [0.0, 0.0]
+    assert heard.hear(node, 6, 15.0) == 4.0
+    assert heard.told(node, 6, 16.0) == 0.0
+    assert heard.told(node, 8, 18.0) == 2.0
+    assert heard.told(node, 8, 19.0) == heard.hear(node, 9, 20.0) == 0.0
+    heard.forget(node)
+    heard.forget(node)
+    assert node not in heard
+
+
+def test_what_is_known_of_others_is_bounded() -> None:
+    """The one that came first is a stranger then."""
+    heard = Heard()
+    for number in range(5000):
+        heard.begin(NodeId(f"n{number}"), 0, 0.0)
+
+    assert sum(NodeId(f"n{number}") in heard for number in range(5000)) == 4096
+    assert NodeId("n4999") in heard
 
 
 @pytest.mark.parametrize("seed", range(50))

@@ -1,7 +1,5 @@
 """Signs of life, in a time that only goes where a test wants it."""
 
-from math import inf
-
 from gateman.cluster.names import NodeId
 from gateman.cluster.nodes import TIME_TO_LIVE, Nodes, Verdict
 
@@ -109,18 +107,6 @@ def test_who_has_no_clients_is_watched_and_not_named() -> None:
     assert nodes.names() == (BOB,)
     nodes.hear_of([ANN], 9.0)
     assert nodes.names() == (BOB, ANN)
-
-
-def test_who_comes_back_says_for_how_long_it_was_cut_off() -> None:
-    """Who has just started has missed nothing, and of a stranger nobody knows."""
-    nodes = Nodes(ME)
-
-    assert nodes.meet(ANN, 0.0, is_new=True) == 0.0
-    assert nodes.meet(ANN, TIME_TO_LIVE, is_new=False) == 0.0
-    assert nodes.meet(ANN, 100.0, is_new=False) == 100.0 - TIME_TO_LIVE
-    assert nodes.meet(BOB, 100.0, is_new=False) == inf
-    nodes.forget(ANN)
-    assert nodes.meet(ANN, 101.0, is_new=True) == 0.0
 
 
 def test_nobody_is_judged_for_a_silence_of_the_bus() -> None:

@@ -250,10 +250,18 @@ class Claim(Struct, frozen=True, array_like=True, forbid_unknown_fields=True):
 
 
 class Claims(Struct, frozen=True, array_like=True, forbid_unknown_fields=True, tag="w"):
-    """Exclusive logins at one process."""
+    """
+    Exclusive logins at one process.
+
+    Attributes:
+        source: Which.
+        claims: They.
+        number: How many logins it has said, with this one; 0 if it says some again.
+    """
 
     source: _Node
     claims: list[Claim]
+    number: _Count = 0
 
 
 class What(StrEnum):
@@ -365,6 +373,7 @@ class Hello(Struct, frozen=True, array_like=True, forbid_unknown_fields=True, ta
         nodes: Whom it knows.
         away: For how many seconds it may have heard nothing.
         clock: The highest stamp of a login that it knows.
+        claims: How many logins it has said.
         service: What service it is of; see :mod:`.services`.
     """
 
@@ -375,6 +384,7 @@ class Hello(Struct, frozen=True, array_like=True, forbid_unknown_fields=True, ta
     nodes: tuple[_Node, ...]
     away: Annotated[float, Meta(ge=0)] = 0.0
     clock: _Stamp = 0
+    claims: _Count = 0
     service: tuple[Annotated[str, _Name], ...] = ()
 
 

@@ -3,12 +3,13 @@
 import asyncio
 import time
 from collections.abc import Callable
+from math import inf
 
 from .channels import EVERYBODY, Channel, node_channel
 from .deeds import DONE, Deed
-from .envelope import Bind, BindOnly, Claim, Claims, ClientAction, Close, Unbind
+from .envelope import Bind, BindOnly, Claim, Claims, ClientAction, Close, Hello, Unbind
 from .local import Local
-from .logins import Logins
+from .logins import Heard, Logins
 from .names import ClientId, NodeId
 
 # Claims of one envelope: some 500 bytes each, at most.
@@ -21,10 +22,17 @@ class ExclusiveLogins:
 
     Attributes:
         logins: Which are the newest.
+        heard: What was heard of others.
+        count: How many logins here others were told of.
     """
 
     def __init__(
-        self, node: NodeId, local: Local, *, announce: Callable[[Channel, Claims, str], Deed[None]]
+        self,
+        node: NodeId,
+        local: Local,
+        *,
+        announce: Callable[[Channel, Claims, str], Deed[None]],
+        ask: Callable[[NodeId, float], None],
     ) -> None:
         """
         Begin with none.
@@ -34,8 +42,12 @@ class ExclusiveLogins:
             local: Its clients.
             announce: Publishes; gives what may be awaited until all have it. Its last argument
                 is what may not be so if they do not.
+            ask: Asks a process to say again what it has said in so many seconds.
         """
         self.logins = Logins()
+        self.heard = Heard()
+        self.count = 0
+        self._ask = ask
         self._node = node
         self._local = local
         self._announce = announce
@@ -58,11 +70,30 @@ class ExclusiveLogins:
         claim = self.logins.claim(action, wall_time=time.time(), now=self._loop.time())
         self._judge(claim)
         doubt = f"older clients of the uid {claim.uid!r} may still be connected there"
-        return self._announce(EVERYBODY, Claims(self._node, [claim]), doubt)
+        self.count += 1
+        return self._announce(EVERYBODY, Claims(self._node, [claim], self.count), doubt)
+
+    def meet(self, hello: Hello) -> None:
+        """Take what a sign of life says of the logins at its process."""
+        source, now = hello.source, self._loop.time()
+        self.logins.observe(hello.clock)
+        if source not in self.heard:
+            self.heard.begin(source, hello.claims, now)
+            if not hello.is_new:
+                # It was cut off from us, or we have just started and have nothing to say.
+                self.repeat(inf, node_channel(source))
+        elif seconds := self.heard.told(source, hello.claims, now):
+            self._ask(source, seconds)
+        if hello.away:
+            self.repeat(hello.away, node_channel(source))
 
     def take(self, claims: Claims) -> None:
         """Take the logins of another process, and answer with those here that are newer."""
         answers: list[Claim] = []
+        if claims.number and (
+            seconds := self.heard.hear(claims.source, claims.number, self._loop.time())
+        ):
+            self._ask(claims.source, seconds)
         for claim in claims.claims:
             self.logins.observe(claim.stamp)
             answer = self._judge(claim)

@@ -7,18 +7,23 @@ is ahead. So the later of two logins has the higher stamp, also if two machines'
 Of two logins at the same instant on two machines, one counts as higher, and all agree which.
 
 A process says its logins to all others. Who hears of a newer one closes its own; who hears of an
-older one answers with its own, because the two have crossed. What could not be heard, because the
-bus was away, is said again when it is back (:meth:`Logins.since`).
+older one answers with its own, because the two have crossed. Each says with its signs of life how
+many logins it has said; who has heard fewer asks for them again (:class:`Heard`), whatever has lost
+them: a bus that was away, or a cluster of servers that was split for a moment.
 """
 
 from collections.abc import Iterable
 from typing import NamedTuple
 
 from .envelope import BindOnly, Claim
-from .names import ClientId
+from .names import ClientId, NodeId
 
-# How much longer than the bus was away logins are said again: it was away before it was noticed.
+# How much longer than something was away logins are said again: it was away before it was noticed,
+# and a sign of life says nothing of what is under way.
 _MARGIN = 5.0  # seconds
+
+# Processes that are there or were; one that is forgotten is a stranger, to whom all is said.
+_MAX_HEARD = 4096
 
 
 class Verdict(NamedTuple):
@@ -94,6 +99,52 @@ class Logins:
                 break
             found.append(claim)
         return found
+
+
+class Heard:
+    """How many logins of each other process have been heard, and since when that may be too few."""
+
+    __slots__ = ("_of",)
+
+    def __init__(self) -> None:
+        self._of: dict[NodeId, tuple[int, float]] = {}
+
+    def __contains__(self, source: object) -> bool:
+        return source in self._of
+
+    def begin(self, source: NodeId, count: int, now: float) -> None:
+        """Take note of a process that was not known; older logins of it will hear of newer ones."""
+        if len(self._of) >= _MAX_HEARD:
+            del self._of[next(iter(self._of))]
+        self._of[source] = (count, now)
+
+    def told(self, source: NodeId, count: int, now: float) -> float:
+        """
+        Compare with what a process says that it has said.
+
+        Args:
+            source: Which; it is known.
+            count: How many logins that are.
+            now: Monotonic seconds.
+
+        Returns:
+            For how many seconds its logins have to be said again; 0 if all were heard.
+        """
+        heard, complete_at = self._of[source]
+        self._of[source] = (max(count, heard), now)
+        return now - complete_at if count > heard else 0.0
+
+    def hear(self, source: NodeId, number: int, now: float) -> float:
+        """Take note of a login by its number, as :meth:`told`; of a stranger nothing is missed."""
+        if source not in self._of:
+            return 0.0
+        missed = self.told(source, number - 1, now)
+        self.told(source, number, now)
+        return missed
+
+    def forget(self, source: NodeId) -> None:
+        """Forget a process that has ended."""
+        self._of.pop(source, None)
 
 
 def _order(claim: Claim) -> tuple[int, ClientId]:

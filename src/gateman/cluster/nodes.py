@@ -10,7 +10,6 @@ from each of the others whom that one knows, so that one answer tells it of all.
 
 from collections.abc import Iterable
 from enum import Enum
-from math import inf
 
 from .names import NodeId
 
@@ -34,10 +33,6 @@ class Verdict(Enum):
     GONE = "is gone"
 
 
-# Processes that are there or were; of one that is forgotten, more is said again than has to be.
-_MAX_MET = 4096
-
-
 class Nodes:
     """
     The other processes that clients may be connected to.
@@ -46,7 +41,7 @@ class Nodes:
     their end is noticed, but not named.
     """
 
-    __slots__ = ("_beside", "_blocked", "_doubts", "_heard_at", "_me", "_met_at")
+    __slots__ = ("_beside", "_blocked", "_doubts", "_heard_at", "_me")
 
     def __init__(self, me: NodeId) -> None:
         """
@@ -61,8 +56,6 @@ class Nodes:
         # Those that are silent, though connected; and how often nobody knew whether they are.
         self._blocked: set[NodeId] = set()
         self._doubts: dict[NodeId, int] = {}
-        # Kept beyond their end: who comes back was cut off, and for so long.
-        self._met_at: dict[NodeId, float] = {}
 
     def __len__(self) -> int:
         return len(self._heard_at) - len(self._beside)
@@ -115,27 +108,6 @@ class Nodes:
             if node not in self._heard_at:
                 self.hear(node, now, has_clients=False)
 
-    def meet(self, node: NodeId, now: float, *, is_new: bool) -> float:
-        """
-        Take note of a sign of life, and tell what its sender may have missed of us.
-
-        Args:
-            node: Whose; with clients or without.
-            now: Monotonic seconds.
-            is_new: Whether it says that it has just started.
-
-        Returns:
-            For how many seconds it was cut off from us, if it was; otherwise 0. Infinite for a
-            process that is not new, and was never heard.
-        """
-        met_at = self._met_at.pop(node, None)
-        self._met_at[node] = now
-        if len(self._met_at) > _MAX_MET:
-            del self._met_at[next(iter(self._met_at))]
-        if met_at is None:
-            return 0.0 if is_new else inf
-        return now - met_at if now - met_at > TIME_TO_LIVE else 0.0
-
     def hear_of(self, nodes: Iterable[NodeId], now: float) -> None:
         """
         Take note of those whom somebody else knows; they have to give a sign of life in time.
@@ -159,10 +131,6 @@ class Nodes:
         Returns:
             Whether it was known.
         """
-        self._met_at.pop(node, None)
-        return self._drop(node)
-
-    def _drop(self, node: NodeId) -> bool:
         self._beside.discard(node)
         self._blocked.discard(node)
         self._doubts.pop(node, None)
@@ -205,7 +173,7 @@ class Nodes:
             doubts = self._doubts[node] = self._doubts.get(node, 0) + 1
             is_there = doubts < _MAX_DOUBTS
         if not is_there:
-            self._drop(node)
+            self.forget(node)
             return Verdict.GONE
         if node in self._blocked:
             return None

@@ -133,7 +133,9 @@ class Station:
             refuse=self._refuse,
             warn=self._warn,
         )
-        self.exclusive = ExclusiveLogins(self.node, self.local, announce=self._announce)
+        self.exclusive = ExclusiveLogins(
+            self.node, self.local, announce=self._announce, ask=self._ask_for_logins
+        )
         self.events = Events(
             self.counts, subscribe=self._subscribe_topic, unsubscribe=self._unsubscribe_topic
         )
@@ -501,11 +503,8 @@ class Station:
 
     def _meet(self, sign: Hello | Bye) -> None:
         if isinstance(sign, Hello):
-            self.exclusive.logins.observe(sign.clock)
-            away = self.presence.nodes.meet(sign.source, self._loop.time(), is_new=sign.is_new)
             self.presence.take(sign)
-            if away or sign.away:
-                self.exclusive.repeat(max(away, sign.away), node_channel(sign.source))
+            self.exclusive.meet(sign)
             if self._services.meet(sign.service):
                 logger.warning(
                     "%s is on the bus %s too, as is %s: if these are two services, they reach each"
@@ -516,6 +515,7 @@ class Station:
                 )
         else:
             self.presence.nodes.forget(sign.source)
+            self.exclusive.heard.forget(sign.source)
             self._forget(sign.source)
 
     def _forget(self, node: NodeId) -> None:
@@ -622,12 +622,20 @@ class Station:
 
     # Odds of all of it.
 
+    def _ask_for_logins(self, node: NodeId, seconds: float) -> None:
+        hello = Hello(self.node, self._has_clients, is_new=False, was_away=False, nodes=())
+        self._say_hello(node_channel(node), structs.replace(hello, away=seconds))
+
     def _say_hello(self, channel: Channel, hello: Hello) -> None:
-        away = self._away if hello.was_away else 0.0
-        clock = self.exclusive.logins.clock
-        # Who is new tells all, and all tell who is new.
-        service = self._service if hello.is_new or channel != EVERYBODY else ()
-        self._put(channel, structs.replace(hello, away=away, clock=clock, service=service))
+        envelope = structs.replace(
+            hello,
+            away=self._away if hello.was_away else hello.away,
+            clock=self.exclusive.logins.clock,
+            claims=self.exclusive.count,
+            # Who is new tells all, and all tell who is new.
+            service=self._service if hello.is_new or channel != EVERYBODY else (),
+        )
+        self._put(channel, envelope)
 
     def _put(self, channel: Channel, envelope: Envelope) -> None:
         if self._post is not None:
