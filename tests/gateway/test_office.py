@@ -90,6 +90,35 @@ async def _stop_badly(case: str) -> None:
 
 
 @on_loop
+async def test_on_worker_stop_has_time_left_whatever_handlers_take() -> None:
+    """It closes what they use: a handler that does not end is cancelled before."""
+    async with site() as there:
+
+        async def never_end(_client_id: ClientId, _message: str) -> None:
+            there.journal.note("begins")
+            try:
+                await asyncio.Event().wait()
+            finally:
+                there.journal.note("cancelled")
+
+        async def stop(_worker: BusinessWorker) -> None:
+            await turns(3)
+            there.journal.note("stop")
+
+        front = await there.gateway(errors=["gateway: 2 events of clients were not handled"])
+        office = await there.business(
+            on_message=never_end, on_worker_stop=stop, timeouts={"shutdown": 1.0}
+        )
+        client = await front.client()
+        await client.send("go")
+        await there.journal.until("begins")
+        await office.stop()
+
+        kinds = [entry[0] for entry in there.journal.entries]
+        assert kinds[kinds.index("begins") :] == ["begins", "cancelled", "stop"]
+
+
+@on_loop
 async def test_it_has_no_connections() -> None:
     """What `status` and `connections` ask for is there, and empty."""
     async with site() as there:
