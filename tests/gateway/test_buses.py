@@ -98,6 +98,7 @@ def test_both_have_the_same_bus() -> None:
     """Written one way or the other."""
     here = "nats://127.0.0.1?name=chat"
     check_buses([gateway(here), business({"url": here})])
+    check_buses([gateway(here), business({"url": "nats://127.0.0.1", "name": "chat"})])
 
     assert refusal(gateway(here), business()) == (
         "'gateway' and 'business' have different buses, so that they would not find each other:"

@@ -32,7 +32,6 @@ from ..websocket.encoding import as_payload
 from .asking import Asking
 from .deeds import Deed
 from .envelope import (
-    Audience,
     Close,
     CloseUid,
     Dissolve,
@@ -318,11 +317,11 @@ class Hub(Asking):
         excluded = _clients(exclude)
         if scope is Scope.ALL or names:
             self.station.send(scope, names, opcode, payload, excluded)
-        return Deed(partial(self.station.count, Audience(scope, names, excluded)))
+        return Deed(partial(self.station.count, scope, names, excluded))
 
     def _send_to_clients(self, clients: tuple[ClientId, ...], message: Message) -> Deed[int]:
         self.station.send_to_clients(clients, *as_payload(message))
-        return Deed(partial(self.station.count, Audience(Scope.CLIENTS, clients, ())))
+        return Deed(partial(self.station.count, Scope.CLIENTS, clients, ()))
 
     def send_event(self, topic: str, data: Any = None) -> None:
         """

@@ -328,12 +328,16 @@ class Station:
                 item = Item(opcode == 1, payload)
                 post.send(node_channel(node), Scope.CLIENTS, tuple(there), item)
 
-    async def count(self, audience: Audience) -> int:
+    async def count(
+        self, scope: Scope, names: tuple[str, ...], exclude: tuple[ClientId, ...]
+    ) -> int:
         """
         Count the clients that a message was for, behind that message.
 
         Args:
-            audience: They.
+            scope: Whom it was for.
+            names: Which of those.
+            exclude: Who did not get it.
 
         Returns:
             How many there were, in all processes.
@@ -341,8 +345,8 @@ class Station:
         Raises:
             Partial: A process did not answer in time; its ``value`` is that of the others.
         """
-        what = What.COUNT_AUDIENCE
-        values, missing = await self.questions.ask_all(what, "", audience=audience)
+        audience = Audience(scope, names, exclude)
+        values, missing = await self.questions.ask_all(What.COUNT_AUDIENCE, "", audience=audience)
         if missing:
             raise Partial(sum(values), missing)
         return sum(values)

@@ -27,7 +27,7 @@ def check_buses(workers: Sequence[Declared]) -> None:
     found = [one for one in workers if isinstance(one, (Gateway, BusinessWorker))]
     for one in found:
         first = found[0]
-        if _options(one) != _options(first):
+        if _comparable(_options(one)) != _comparable(_options(first)):
             raise ConfigError(
                 f"{first.name!r} and {one.name!r} have different buses, so that they would not"
                 " find each other",
@@ -42,6 +42,12 @@ def _options(declared: Declared) -> dict[str, Any]:
     if isinstance(value, Mapping):
         return dict(value)
     return {} if value is None else {"url": value}
+
+
+def _comparable(options: Mapping[str, Any]) -> dict[str, Any]:
+    """Write the name of a NATS's service in one way, wherever it was given."""
+    url, mark, query = options.get("url", "").partition("?")
+    return {"name": query.removeprefix("name="), **options, "url": url} if mark else {**options}
 
 
 def _check(options: Mapping[str, Any]) -> None:
