@@ -66,7 +66,9 @@ class AnyService(Protocol):
             sockets: Listening sockets; they stay the caller's.
         """
 
-    async def drain(self, code: int, reason: str, *, window: float) -> None:
+    async def drain(
+        self, code: int, reason: str, *, window: float, may_stay: Callable[[], bool] = ...
+    ) -> None:
         """
         Take nothing new, and part from what is there bit by bit.
 
@@ -74,6 +76,7 @@ class AnyService(Protocol):
             code: The close code for everybody.
             reason: The close reason.
             window: Seconds over which.
+            may_stay: Asked each second behind the window, by a service that needs longer.
         """
 
     async def stop(self, code: int, reason: str) -> None:

@@ -178,7 +178,9 @@ class Service:
             else:
                 acceptor.stop()
 
-    async def drain(self, code: int, reason: str, *, window: float) -> None:
+    async def drain(
+        self, code: int, reason: str, *, window: float, may_stay: Callable[[], bool] = bool
+    ) -> None:
         """
         Answer health checks with 503, refuse handshakes, and close the connections bit by bit.
 
@@ -189,11 +191,13 @@ class Service:
             reason: The close reason.
             window: Seconds over which they are closed, evenly, so that their clients do not all
                 come back at once.
+            may_stay: Not asked.
 
         Guarantees:
             Whoever had been accepted still gets in, within ``timeouts.handshake``, before being
             closed. It ends when nobody is left; at the latest with the window and those handshakes.
         """
+        del may_stay
         begun_at = self._loop.time()
         longest = max(window, self.settings.timeouts.handshake)
         self._is_draining = self._admission.is_draining = True

@@ -266,6 +266,52 @@ async def test_a_handler_that_takes_too_long_is_cancelled() -> None:
         await front.stop()
 
 
+@pytest.mark.parametrize("may_stay", [True, False])
+def test_a_process_that_leaves_waits_for_a_bus_that_is_away(*, may_stay: bool) -> None:
+    """What it has handled is not handled again, unless its master does not grant it the time."""
+    on_loop(_leave_without_a_bus)(may_stay)
+
+
+async def _leave_without_a_bus(may_stay: bool) -> None:  # noqa: FBT001 - a case of the test above
+    may_end = asyncio.Event()
+    asked: list[bool] = []
+    async with site() as there:
+
+        async def hear(client_id: ClientId, message: str) -> None:
+            old.journal.note("message", client_id, message)
+            await may_end.wait()
+
+        def ask() -> bool:
+            asked.append(may_stay)
+            return may_stay
+
+        old = await there.business(on_message=hear)
+        front = await there.gateway()
+        client, name = await front.newcomer()
+        await front.settle()
+        await client.send("1")
+        await old.journal.until("message")
+        new = await there.business()
+        draining = asyncio.ensure_future(old.service.drain(*GONE, window=0.2, may_stay=ask))
+        await eventually(lambda: front.service._dispatch.links[old.hub.node].is_leaving)  # noqa: SLF001
+        there.broker.take_away()
+        may_end.set()
+        await eventually(lambda: bool(asked))
+        await turns(10)
+        assert draining.done() is not may_stay
+        there.broker.bring_back()
+        await draining
+        await old.stop()
+        await client.send("2")
+        await new.journal.until("message", name, "2")
+        await front.settle()
+
+        again = [] if may_stay else [(name, "1")]
+        assert old.journal.of("message") == [(name, "1")]
+        assert new.journal.of("message") == [*again, (name, "2")]
+        await front.stop()
+
+
 # What a gateway leaves.
 
 

@@ -18,6 +18,7 @@ from gateman.master.events import (
     Kill,
     Policy,
     Ready,
+    ReloadAsked,
     Serving,
     Signalled,
     Spawn,
@@ -25,10 +26,12 @@ from gateman.master.events import (
     SpawnFailed,
     Started,
     Starting,
+    Stays,
     Stop,
     StopAsked,
     Tick,
 )
+from gateman.master.places import MAX_STAY
 from gateman.master.supervisor import Phase, Supervisor
 from tests.support.supervision import CHAT, PAIR, A, B, play, said, serving
 
@@ -491,6 +494,33 @@ def test_what_the_whole_group_gets_ends_it_in_the_order_of_a_stop() -> None:
         (6, Exited(10, 0), [Stop(11)]),
         (7, Exited(11, 0), [Exit(0)]),
     )
+
+
+def test_a_process_that_drains_may_stay_longer() -> None:
+    """While it says each second that it has to, and no longer than ten minutes."""
+    supervisor = serving(CHAT)
+    supervisor.handle(ReloadAsked(is_gentle=False), 10)
+    supervisor.handle(Spawned(A, 11), 10)
+    assert Drain(10) in supervisor.handle(Ready(11, CHAT), 10)
+    window, rest = CHAT.drain, CHAT.shutdown + 2
+
+    killed_after = []
+    for waited in range(int(window), int(window + 2 * MAX_STAY)):
+        supervisor.handle(Stays(10), 10 + waited)
+        if Kill(10) in supervisor.handle(Tick(), 10 + waited):
+            killed_after.append(waited)
+    assert killed_after == [window + MAX_STAY + rest]
+
+
+def test_a_process_that_serves_or_has_to_stop_has_no_longer() -> None:
+    """Nobody waits for it then."""
+    supervisor = serving(CHAT)
+    supervisor.handle(Stays(10), 1)
+    assert supervisor.places[0].processes[0].kill_at is None
+    supervisor.handle(StopAsked(is_graceful=True), 2)
+    before = supervisor.places[0].processes[0].kill_at
+    supervisor.handle(Stays(10), 11)
+    assert supervisor.places[0].processes[0].kill_at == before
 
 
 def test_graceful_stop_is_bounded() -> None:

@@ -94,6 +94,11 @@ class Inbox:
         return self._has_all and self._heard >= self.received
 
     @property
+    def has_unheard(self) -> bool:
+        """Whether something was handled of which the gateway has not heard."""
+        return bool(self._results)
+
+    @property
     def _has_all(self) -> bool:
         return self._released is not None and self.received >= self._released.last
 

@@ -10,8 +10,9 @@ import asyncio
 import contextlib
 import socket
 from collections import Counter
-from collections.abc import Collection, Sequence
+from collections.abc import Callable, Collection, Sequence
 from functools import partial
+from math import inf
 from typing import Any
 
 from ..cluster.envelope import Close
@@ -27,7 +28,11 @@ from .business import BusinessWorker
 from .handlers import Handlers, Work
 from .inbox import Inbox
 from .parcels import Begun, Events, Farewell, Offer, Parcel, Released, Result, Seek, decode, encode
-from .signs import BEAT_INTERVAL, SILENCE_OF_GATEWAY, STEP, Watch, patience
+from .signs import BEAT_INTERVAL, RETURN, SILENCE_OF_GATEWAY, STEP, Watch, patience
+
+# Seconds that a process stays behind its window for a bus that is away: longer than a broker takes
+# to be started again; less than its master waits.
+_MAX_STAY = 600.0
 
 # RFC 6455, section 7.1.5: no Close was received.
 _GONE = (1006, "the gateway is gone")
@@ -67,6 +72,8 @@ class BusinessService:
         self._progress = asyncio.Event()
         self._is_leaving = False
         self._has_left = False
+        self._is_away = False
+        self._returned_at = -inf
         self._beats_at = 0.0
         self._timer: asyncio.TimerHandle | None = None
         self._event_handlers: list[EventHandler] = []
@@ -92,12 +99,15 @@ class BusinessService:
     def accept(self, _sockets: Collection[socket.socket]) -> None:
         """There is nothing to accept on."""
 
-    async def drain(self, _code: int, _reason: str, *, window: float) -> None:
+    async def drain(
+        self, _code: int, _reason: str, *, window: float, may_stay: Callable[[], bool] = bool
+    ) -> None:
         """
         Take no more events, and handle those that are here.
 
         Args:
             window: Seconds that this may take.
+            may_stay: See :meth:`gateman.process.AnyService.drain`.
         """
         deadline = self._loop.time() + window
         self._is_leaving = True
@@ -109,7 +119,37 @@ class BusinessService:
                     self._progress.clear()
                     await self._progress.wait()
         await self._handlers.finish(deadline - self._loop.time())
+        await self._stay_until_told(may_stay)
         self._leave()
+
+    async def _stay_until_told(self, may_stay: Callable[[], bool]) -> None:
+        """Wait for a bus that is away, or gateways would have others handle events once more."""
+        stays_until = self._loop.time() + _MAX_STAY
+        has_said = False
+        while self._is_cut_off() and self._loop.time() < stays_until and may_stay():
+            if not has_said:
+                logger.warning(
+                    "%s: the bus is away, and gateways do not know yet what was handled: this"
+                    " process stays until they do, for %g minutes at most",
+                    self,
+                    _MAX_STAY / 60,
+                )
+            has_said = True
+            self._progress.clear()
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout(BEAT_INTERVAL):
+                    await self._progress.wait()
+
+    def _is_cut_off(self) -> bool:
+        """Tell whether gateways have not heard what was done, because the bus is or was away."""
+        if not any(inbox.has_unheard for inbox in self._inboxes.values()):
+            return False
+        self._look_for_bus()
+        return self._is_away or self._loop.time() < self._returned_at + RETURN
+
+    def _look_for_bus(self) -> None:
+        if self._station is not None and not self._station.is_connected:
+            self._is_away = True
 
     async def stop(self, code: int, reason: str) -> None:
         """See :meth:`gateman.process.AnyService.stop`."""
@@ -161,7 +201,9 @@ class BusinessService:
 
     def returned(self) -> None:
         """See :meth:`gateman.cluster.tenant.Tenant.returned`."""
-        self._watch.returned(self._loop.time())
+        self._is_away = False
+        self._returned_at = self._loop.time()
+        self._watch.returned(self._returned_at)
         self._beats_at = 0.0
 
     def _take_events(self, source: NodeId, inbox: Inbox | None, events: Events, now: float) -> None:
@@ -242,6 +284,7 @@ class BusinessService:
 
     def _tick(self) -> None:
         now = self._loop.time()
+        self._look_for_bus()
         if now >= self._beats_at:
             self._beats_at = now + BEAT_INTERVAL
             self._say(None, self._offer())

@@ -83,6 +83,10 @@ class Signalled(Struct, tag_field="say", tag="signalled"):
     is_graceful: bool
 
 
+class Stays(Struct, tag_field="say", tag="stays"):
+    """It has drained, and cannot yet tell what it has done; said each second."""
+
+
 class Reported(Struct, tag_field="say", tag="report"):
     """The answer to the :class:`AskReport` with this number."""
 
@@ -99,7 +103,7 @@ class Listed(Struct, tag_field="say", tag="connections"):
 
 
 Answer = Reported | Listed
-FromProcess = Ready | Starting | Beat | Signalled | Answer
+FromProcess = Ready | Starting | Beat | Signalled | Stays | Answer
 
 
 # From the master.

@@ -379,13 +379,22 @@ class Child:
 
     async def _drain_until_stopped(self, service: process.AnyService) -> None:
         window = self._worker.drain_window
-        drain = asyncio.ensure_future(service.drain(*_RESTART, window=window))
+        drain = asyncio.ensure_future(
+            service.drain(*_RESTART, window=window, may_stay=self._may_stay)
+        )
         stop = asyncio.ensure_future(self._must_stop.wait())
         await asyncio.wait({drain, stop}, return_when=asyncio.FIRST_COMPLETED)
         for task in (drain, stop):
             task.cancel()
         with contextlib.suppress(asyncio.CancelledError):
             await drain
+
+    def _may_stay(self) -> bool:
+        """Tell the master, if there is one, that this process needs longer than its window."""
+        if self._link is None or not self._link.is_connected:
+            return False
+        self._link.send(say.Stays())
+        return True
 
 
 class _Link(asyncio.Protocol):

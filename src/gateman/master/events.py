@@ -156,6 +156,13 @@ class Signalled:
 
 
 @dataclass(frozen=True, slots=True)
+class Stays:
+    """A process that was to drain has, and needs longer to tell what it has done."""
+
+    pid: int
+
+
+@dataclass(frozen=True, slots=True)
 class ReloadAsked:
     """
     Every slot is to get a new process; gently: a slot when the one before has drained.
@@ -184,6 +191,7 @@ Event = (
     | Exited
     | StopAsked
     | Signalled
+    | Stays
     | ReloadAsked
     | Tick
 )

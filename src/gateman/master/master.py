@@ -369,6 +369,8 @@ class Master:
             case channel.Beat(report):
                 offspring.report = report
                 self._feed(events.Beat(offspring.pid, report["messages"], report["memory"]))
+            case channel.Stays():
+                self._feed(events.Stays(offspring.pid))
             case channel.Signalled(is_graceful):
                 self._feed(events.Signalled(offspring.pid, is_graceful))
             case Reported() | Listed():

@@ -21,6 +21,10 @@ SILENCE = 5.0  # seconds
 """After this, clients do not wait for a process any longer."""
 
 
+# Seconds that a process may stay behind its time to drain, while it cannot tell what it has done.
+MAX_STAY = 600.0
+
+
 class State(Enum):
     """Where a process is in its life; it only ever moves down this list."""
 
@@ -78,6 +82,7 @@ class Process:
         self.accepts: tuple[int, ...] = ()
         self.stall_at: float | None = None
         self.kill_at: float | None = None
+        self.stays_until = 0.0
         self.keeps_accepting = False
         self.obey_at: float | None = None
         self.obeys: Drain | Stop | None = None

@@ -15,7 +15,18 @@ from typing import assert_never
 
 from . import events, words
 from .events import Action, Event, Policy, Slot
-from .places import MAX_DELAY, SILENCE, Place, Process, Purpose, Reload, State, overdue, share_out
+from .places import (
+    MAX_DELAY,
+    MAX_STAY,
+    SILENCE,
+    Place,
+    Process,
+    Purpose,
+    Reload,
+    State,
+    overdue,
+    share_out,
+)
 
 # What a process has beyond its own deadlines before it is killed.
 _GRACE = 2.0  # seconds
@@ -39,6 +50,7 @@ _OF_A_PROCESS = (
     events.Garbled,
     events.Inspected,
     events.Signalled,
+    events.Stays,
     events.Exited,
 )
 
@@ -129,7 +141,7 @@ class Supervisor:
                 self._spawn_failed(slot, problem, now)
             case events.Ready(pid, policy):
                 self._ready(pid, policy, now)
-            case events.Beat() | events.Starting():
+            case events.Beat() | events.Starting() | events.Stays():
                 self._lives(event, now)
             case events.Garbled(pid):
                 self._garbled(pid, now)
@@ -269,17 +281,20 @@ class Supervisor:
 
     # Living.
 
-    def _lives(self, event: events.Beat | events.Starting, now: float) -> None:
-        if isinstance(event, events.Beat):
-            self._beat(event, now)
-            return
-        process = self._by_pid[event.pid].process(event.pid)
-        process.heard_at = now
-        process.waits_for = event.waits_for
+    def _lives(self, event: events.Beat | events.Starting | events.Stays, now: float) -> None:
+        place = self._by_pid[event.pid]
+        process = place.process(event.pid)
+        match event:
+            case events.Beat():
+                self._beat(place, process, event, now)
+            case events.Starting(_, waits_for):
+                process.heard_at = now
+                process.waits_for = waits_for
+            case events.Stays() if process.kill_at is not None and self.phase is not Phase.STOPPING:
+                latest = min(now, process.stays_until) + process.policy.shutdown + _GRACE
+                process.kill_at = max(process.kill_at, latest)
 
-    def _beat(self, beat: events.Beat, now: float) -> None:
-        place = self._by_pid[beat.pid]
-        process = place.process(beat.pid)
+    def _beat(self, place: Place, process: Process, beat: events.Beat, now: float) -> None:
         if process.is_stopped or now - process.heard_at >= process.policy.stall:
             silence = words.duration(now - process.heard_at)
             name = f"{self.name(place.slot)} (pid {beat.pid})"
@@ -463,6 +478,7 @@ class Supervisor:
         policy = process.policy
         self._leave(place, process, now + policy.drain + policy.shutdown + _GRACE)
         process.keeps_accepting = keeps_accepting
+        process.stays_until = now + policy.drain + MAX_STAY
         self._do(events.Drain(process.pid, keeps_accepting))
 
     def _leave(self, place: Place, process: Process, kill_at: float | None) -> None:
