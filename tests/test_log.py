@@ -398,6 +398,7 @@ def test_a_file_that_cannot_be_written_to_is_a_mistake(tmp_path: Path) -> None:
 def test_a_text_that_stays_in_its_line() -> None:
     """It is safe for a terminal, and begins no line."""
     assert one_line("a\nb\x1b[2J\x85c") == r"a\nb\x1b[2J\x85c"
+    assert one_line("nats://host?name=chat") == "nats://host?name=chat"
 
 
 @needs_root

@@ -177,13 +177,17 @@ def legible(text: str) -> str:
         It, with control characters escaped but for line feeds, and without the values of a
         query's parameters.
     """
-    masked = _QUERY_VALUE.sub(lambda found: found[1] or f"{found[2]}***", text)
-    return _UNSAFE.sub(lambda found: found[0].encode("unicode_escape").decode(), masked)
+    return escaped(_QUERY_VALUE.sub(lambda found: found[1] or f"{found[2]}***", text))
+
+
+def escaped(text: str) -> str:
+    """Make a text safe for a terminal: control characters are escaped but for line feeds."""
+    return _UNSAFE.sub(lambda found: found[0].encode("unicode_escape").decode(), text)
 
 
 def one_line(text: str) -> str:
-    """Make a text safe as :func:`legible` does, and its line feeds too: it stays in its line."""
-    return legible(text).replace("\n", "\\n")
+    """Make a text safe as :func:`escaped` does, and its line feeds too: it stays in its line."""
+    return escaped(text).replace("\n", "\\n")
 
 
 class Text(logging.Formatter):
@@ -263,7 +267,8 @@ def write_beside(text: str, *, level: str = "ERROR", error: BaseException | None
         now = time.time()
         text = _object(now, level, pid=os.getpid(), worker="", message=text, trace=legible(trace))
         trace = ""
-    sys.stderr.write(f"{trace}{text}\n")
+    # A running master, or a server of a bus, may have worded it.
+    sys.stderr.write(f"{trace}{escaped(text)}\n")
     sys.stderr.flush()
 
 

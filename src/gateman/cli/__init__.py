@@ -12,7 +12,7 @@ import click
 
 from .. import __version__
 from ..errors import CommandError, ConfigError
-from ..log import legible, write_beside
+from ..log import write_beside
 
 # Each command is an attribute of a module here.
 _COMMANDS = {
@@ -81,6 +81,5 @@ def main() -> None:
     try:
         gateman(prog_name="gateman")
     except (ConfigError, CommandError) as error:
-        # A running master may have said it, in several lines; nobody else begins one.
-        write_beside(f"gateman: {legible(str(error))}")
+        write_beside(f"gateman: {error}")
         sys.exit(int(error.exit_code))

@@ -14,7 +14,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 from ..errors import ExitCode
-from ..log import LogFile, legible
+from ..log import LogFile, escaped
 from ..safe_files import open_file
 
 # The one byte that says "serves"; exit codes are written as themselves, behind it or alone.
@@ -104,6 +104,6 @@ class Daemon:
         try:
             with os.fdopen(open_file(self._log_path, os.O_RDONLY), "rb") as log:
                 log.seek(max(self._log_size, log.seek(0, os.SEEK_END) - _TAIL_SIZE))
-                return legible(log.read().decode(errors="replace"))
+                return escaped(log.read().decode(errors="replace"))
         except OSError:
             return ""
