@@ -6,8 +6,8 @@ with the defaults of 1 MiB each. Every attack is made by some connections at onc
 process with all of them in the worst state that they can get to, less its PSS before, divided by
 their number. A fresh server for each figure.
 
-    python bench/hostile_memory.py             about 9 minutes
-    QUICK=1 python bench/hostile_memory.py     about 4 minutes
+    python bench/hostile_memory.py             about 13 minutes
+    QUICK=1 python bench/hostile_memory.py     about 6 minutes
 """
 
 import argparse

@@ -343,6 +343,9 @@ async def test_too_many_messages_per_second() -> None:
 
         assert await client.read_close() == (1008, "too many messages per second")
         assert len(journal.of("on_message")) == 100
+        assert server.service.counts["message_flood"] == 1
+        (line,) = server.lines()
+        assert line.endswith("; limits.max_messages_per_second sets the limit")
 
 
 # The closing handshake.

@@ -92,6 +92,21 @@ async def test_nothing_is_delivered_after_pause_recv(*, is_compressed: bool, sec
 
 @both
 @on_loop
+async def test_what_waits_is_no_more_than_one_read(*, secure: bool) -> None:
+    """256 KiB, and 32 KiB with TLS, less than it was on the wire; all else stays in the kernel."""
+    received: list[bytes | str] = []
+    async with serve(secure=secure, on_message=pausing(received)) as server:
+        client = await server.open()
+        client.push(frame(BINARY, FIRST) + frame(BINARY, bytes(100)) * 40_000)
+        await eventually(lambda: bool(received))
+        await turns(50)
+
+        assert received == [FIRST]
+        assert 0 < len(link_of(server)._held) < (32 if secure else 256) << 10  # noqa: SLF001
+
+
+@both
+@on_loop
 async def test_bombs_behind_a_message_that_is_being_handled(*, secure: bool) -> None:
     """For an async handler that needs a while, they stay compressed until it is their turn."""
     release = asyncio.Event()
