@@ -269,6 +269,25 @@ async def test_a_guard_counts_what_is_incomplete() -> None:
 
 
 @on_loop
+async def test_a_guard_hears_how_much_is_held_by_now() -> None:
+    """What it has counted stays counted; the limit is that of what the message may still get."""
+    async with seated(1000) as (listener, _, client):
+        listener.has_guard = True
+        await client.send(frame(BINARY, bytes(600), fin=False))
+        await eventually(lambda: len(listener.frames) == 1)
+        await client.send(frame(CONTINUATION, bytes(300), fin=False, size=1000))
+        await turns()
+        listener.seat.limit(200)
+        await client.send(bytes(814 - 308))
+        await turns()
+        assert listener.events == []
+        await client.send(b"x")
+        await eventually(lambda: listener.events != [])
+
+        assert listener.events == ["too_big"]
+
+
+@on_loop
 async def test_a_guard_lets_control_frames_pass() -> None:
     """When nothing more may come of a message, a control frame in pieces still may."""
     async with seated(1000) as (listener, _, client):

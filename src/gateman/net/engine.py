@@ -564,6 +564,12 @@ class Engine(WSListener):
         ):
             return False
         self.pause(PAUSED_BY_INFLATION)
+        if inflation.is_over:
+            self._wiring.events.noticed(
+                "inflate_limit",
+                f"{self._connection!r} sends more compressed data than"
+                " Deflate.max_inflated_per_second, and has to wait",
+            )
         return True
 
     def _settle(self, frame: WSFrame) -> None:

@@ -74,9 +74,10 @@ class Inflation:
 
     Attributes:
         inflater: It, for the connection's assembler.
+        is_over: Whether the last frame that had to wait waits for the client's own budget.
     """
 
-    __slots__ = ("_loop", "_meter", "_proceed", "_timer", "_turns", "inflater")
+    __slots__ = ("_loop", "_meter", "_proceed", "_timer", "_turns", "inflater", "is_over")
 
     def __init__(
         self,
@@ -100,6 +101,7 @@ class Inflation:
         self._proceed: Callable[[], None] | None = proceed
         self._meter = InflateMeter(agreement.options, loop.time())
         self._timer: asyncio.TimerHandle | None = None
+        self.is_over = False
 
     def must_wait(self) -> bool:
         """
@@ -109,7 +111,8 @@ class Inflation:
             ProtocolError: The client floods (1008).
         """
         seconds = self._meter.delay(self._loop.time())
-        if seconds:
+        self.is_over = seconds > 0
+        if self.is_over:
             self._timer = self._loop.call_later(seconds, self._go_on)
             return True
         if self._turns.admits(is_light=self._meter.is_light):
