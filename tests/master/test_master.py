@@ -105,7 +105,7 @@ def test_status_tells_how_processes_ended(tmp_path: Path, protect: Callable[[str
                 client.recv()
         until(lambda: slots(service) == [("running", 1, "ended with exit code 9")])
 
-        assert service.status()["slots"][0]["last_lines"] == ["about to exit"]
+        assert service.status()["slots"][0]["last_lines"][-1:] == ["about to exit"]
         with open_to(service) as client:
             client.send(f"kill {signal.SIGSEGV.value}")
         until(lambda: slots(service) == [("running", 2, "was killed by SIGSEGV")])
