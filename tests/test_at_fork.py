@@ -27,7 +27,7 @@ def in_child(check):
 def run(script: str) -> None:
     """Run a program of one thread: a fork beside the threads of a test would be warned of."""
     ended = subprocess.run(
-        [sys.executable, "-c", BEGINNING + script],
+        [sys.executable, "-W", "ignore::DeprecationWarning", "-c", BEGINNING + script],
         capture_output=True,
         text=True,
         timeout=30,
