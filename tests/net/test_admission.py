@@ -7,6 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from gateman.net.admission import (
+    DRAINING,
     OUT_OF_FILES,
     TOO_FAST,
     TOO_MANY,
@@ -305,3 +306,19 @@ def test_counts_are_exact_and_end_at_nothing(events: list[tuple[str, int, str]])
 
     assert (counts.count, counts.address_count) == (0, 0)
     arrive(counts, 4)
+
+
+def test_who_arrives_during_a_drain_gets_no_websocket() -> None:
+    """Those who were there before go on; what is counted for others is not."""
+    counts = Admission(Limits(), 10)
+    early, _ = counts.arrive()
+    counts.is_draining = True
+    late, refusal = counts.arrive()
+
+    assert refusal is None
+    assert (early.is_late, early.shake(0.0)) == (False, None)
+    assert (late.is_late, late.shake(0.0)) == (True, DRAINING)
+    assert (DRAINING.status, DRAINING.retry_after) == (503, 1)
+    early.leave()
+    late.leave()
+    assert (early.shake(0.0), late.shake(0.0), counts.count) == (None, DRAINING, 0)
