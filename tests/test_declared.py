@@ -7,7 +7,7 @@ from typing import Any, ClassVar
 import pytest
 
 from gateman import Worker
-from gateman.declared import Declared, add_timers, tell_apart
+from gateman.declared import Declared, add_timers, outline, tell_apart
 from gateman.errors import ConfigError
 from gateman.options import Timeouts
 from gateman.timer import timers
@@ -56,6 +56,24 @@ def test_defaults() -> None:
 def test_every_option_is_listed() -> None:
     """What it has after it was declared is what may be assigned."""
     assert set(vars(Clerk(name="clerk"))) == Clerk.options
+
+
+def test_what_a_script_declares_is_told_in_short() -> None:
+    """Kinds, names and functions, alike on every machine, and no more than a bus should carry."""
+
+    def read(letter: object) -> None: ...
+
+    clerk = Clerk(name="clerk")
+    clerk.declare("on_letter", read)
+    many = [Clerk(name="x" * 60) for _ in range(100)]
+
+    assert outline([clerk, Clerk(name="aide")], "/srv/releases/42/post.py") == (
+        "post.py",
+        "Clerk clerk read",
+        "Clerk aide",
+    )
+    assert outline([], "") == ("a program",)
+    assert sum(map(len, outline(many, "post.py"))) < 2000
 
 
 def test_unknown_names_are_refused_in_the_name_of_its_kind() -> None:

@@ -5,9 +5,9 @@ What everything that a script declares has: callbacks, a schedule, and how it is
 work between processes. Nothing here serves.
 """
 
-import os
 from collections.abc import Callable, Mapping, Sequence
 from collections.abc import Set as AbstractSet
+from pathlib import PurePath
 from typing import TYPE_CHECKING, Any, ClassVar, Generic, TypeVar, overload
 
 from . import attributes
@@ -322,7 +322,7 @@ def outline(declared: Sequence[Declared], script: str) -> tuple[str, ...]:
     Returns:
         The script's name, and a line for each of its workers: kind, name and functions.
     """
-    lines = [os.path.basename(script) or "a program"]  # noqa: PTH119 - no path is looked at
+    lines = [PurePath(script).name or "a program"]
     for one in declared:
         functions = [getattr(function, "__name__", "?") for function in one.callbacks.values()]
         lines.append(" ".join([type(one).__name__, one.name, *functions]))

@@ -133,6 +133,32 @@ async def test_who_takes_part_says_who_it_is(
     assert SECRET not in caplog.text + str(refused.value)
 
 
+SERVICE = """
+from gateman import Worker
+
+worker = Worker("websocket://127.0.0.1:0", bus={bus!r})
+
+@worker.on_message
+def {function}(connection, message): ...
+
+Worker.run_all()
+"""
+
+
+def test_two_services_of_one_name_are_told_of_each_other(tmp_path: Path) -> None:
+    """By accident, as in a script that was copied; two nodes of one service say nothing."""
+    with nats_server(tmp_path) as server, contextlib.ExitStack() as stack:
+        running = []
+        for name, function in (("chat", "talk"), ("chat-2", "talk"), ("billing", "pay")):
+            (tmp_path / name).mkdir()
+            script = SERVICE.format(bus=server.url, function=function)
+            running.append(stack.enter_context(master(script, tmp_path / name)))
+        for one, other in ((0, "pay"), (1, "pay"), (2, "talk")):
+            line = running[one].wait_for("these are two services")
+            assert f"(Worker worker {other}) is on the bus {server.url} too, as is" in line
+        assert [one.stderr.count("these are two services") for one in running] == [1, 1, 1]
+
+
 def test_nats_may_die_for_half_a_minute(tmp_path: Path) -> None:
     """Every message that was sent meanwhile is delivered, or counted, by its cause."""
     asyncio.run(_die_and_come_back(tmp_path, away=30.0))
