@@ -15,7 +15,7 @@ import pytest
 from websockets.exceptions import ConnectionClosed
 from websockets.sync.client import connect
 
-from tests.support.master import descendants, master, until
+from tests.support.master import descendants, is_alive, master, until
 from tests.support.raw import CLOSE, TEXT, close_payload, frame, handshake
 from tests.support.server import TIMEOUT, child
 
@@ -166,17 +166,21 @@ def _journal(folder: Path) -> list[str]:
     return path.read_text().split() if path.exists() else []
 
 
-@pytest.mark.parametrize("number", [signal.SIGHUP, signal.SIGINT, signal.SIGUSR1])
-def test_the_router_ends_by_no_signal(tmp_path: Path, number: signal.Signals) -> None:
-    """What a terminal sends to everybody is for the master."""
+def test_the_router_ends_by_no_signal(tmp_path: Path) -> None:
+    """What a terminal or a service manager sends to everybody is for the master."""
     with master(GATEWAY, tmp_path) as service:
         service.wait_for("business serves")
-        for pid in descendants(service.pid):
-            if b"--fd" in Path(f"/proc/{pid}/cmdline").read_bytes():
-                os.kill(pid, number)
+        [router] = [
+            pid
+            for pid in descendants(service.pid)
+            if b"--fd" in Path(f"/proc/{pid}/cmdline").read_bytes()
+        ]
+        for number in (signal.SIGHUP, signal.SIGINT, signal.SIGUSR1, signal.SIGTERM):
+            os.kill(router, number)
         with connect(f"ws://127.0.0.1:{service.port}") as client:
             client.send("hello")
-            assert client.recv() == "hello"
+            assert client.recv(TIMEOUT) == "hello"
+        assert is_alive(router)
         service.signal(signal.SIGTERM)
         assert service.wait() == 0
 
