@@ -227,6 +227,23 @@ async def test_nothing_is_inflated_after_our_close(*, secure: bool) -> None:
 
 @both
 @on_loop
+async def test_nothing_is_inflated_after_destroy(*, secure: bool) -> None:
+    """The engine delivers what it has read to the end; nobody wants it."""
+
+    def cut(connection: Connection, _message: bytes) -> None:
+        connection.destroy()
+
+    async with serve(secure=secure, on_message=cut, compression=Deflate()) as server:
+        client = await server.open(headers=(DEFLATE,))
+        with most_memory() as measured:
+            client.push(frame(BINARY, FIRST) + BOMB * 10)
+            await eventually(lambda: not server.service.present_count)
+
+        assert measured[0] < MIB
+
+
+@both
+@on_loop
 async def test_what_waits_is_judged_when_it_is_taken(*, secure: bool) -> None:
     """What is wrong about it ends the connection then, behind what was right."""
     received: list[bytes | str] = []

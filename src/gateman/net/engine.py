@@ -47,7 +47,6 @@ _PING = WSMsgType.PING
 _PONG = WSMsgType.PONG
 _OPEN = State.OPEN
 
-_CLOSE = int(Opcode.CLOSE)
 _RSV1 = 0b100
 
 # What a client says with its Close that is wrong with us.
@@ -383,17 +382,16 @@ class Engine(WSListener):
     def _take_held(self) -> None:
         """Take what is held as if it arrived now, until reading is paused again; then read on."""
         held, connection = self._held, self._connection
-        while held and self._paused == PAUSED_BY_HELD and connection.state is not State.CLOSED:
+        if held is None or connection.state is State.CLOSED:
+            return
+        if self._deliver is discard:
+            held.clear()
+        while held and self._paused == PAUSED_BY_HELD and self._deliver is not discard:
             try:
                 if self._has_to_wait(held.rsv):
                     break
                 opcode, fin, rsv = held.opcode, held.fin, held.rsv
-                payload = held.pop()
-                if opcode == _CLOSE:
-                    self._held = None
-                    self._peer_closed(payload)
-                    return
-                message = self._take_data(opcode, payload, fin, rsv)
+                message = self._take_data(opcode, held.pop(), fin, rsv)
             except ProtocolError as error:
                 self._fail(error)
                 return
@@ -405,8 +403,12 @@ class Engine(WSListener):
                 except Exception as error:  # noqa: BLE001 - an application's fault is its own
                     self._wiring.events.handler_failed(connection, error)
         self.outbox.uncork_soon()
-        if held is not None and not held and connection.state is not State.CLOSED:
+        if held or self._seat is None:
+            return
+        if held.close is None:
             self._nothing_held()
+        elif self._paused == PAUSED_BY_HELD:
+            self._peer_closed(held.close)
 
     def _nothing_held(self) -> None:
         self._held = None
@@ -496,7 +498,7 @@ class Engine(WSListener):
         self._left -= 1
         if self._left < 0 and not self._next_window():
             return None
-        if self._held is not None and self._held.has_close:
+        if self._held is not None and self._held.close is not None:
             # RFC 6455, section 5.5.1: what follows a Close is ignored.
             return None
         rsv = frame.rsv1 << 2 | frame.rsv2 << 1 | frame.rsv3
@@ -531,7 +533,7 @@ class Engine(WSListener):
             self._peer_closed(frame.get_payload_as_bytes())
         else:
             # What came before it is still to be delivered.
-            self._hold(_CLOSE, frame.get_payload_as_bytes(), True, 0)
+            self._held.close = frame.get_payload_as_bytes()
 
     def _take_data(
         self,
@@ -540,8 +542,8 @@ class Engine(WSListener):
         fin: bool,  # noqa: FBT001 - a frame's fields, by position: some have one byte
         rsv: int,
     ) -> str | bytes | None:
-        """Take a data frame; give the message, if it completes one."""
-        if self._connection.state is not _OPEN:
+        """Take a data frame; give the message, if it completes one and is wanted."""
+        if self._deliver is discard:
             return None
         assembler = self._assembler
         if self._inflation is None or not (rsv or assembler.is_inflating):
@@ -559,7 +561,7 @@ class Engine(WSListener):
         if (
             inflation is None
             or not (rsv or self._assembler.is_inflating)
-            or self._connection.state is not State.OPEN
+            or self._deliver is discard
             or not inflation.must_wait()
         ):
             return False

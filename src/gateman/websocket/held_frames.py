@@ -5,31 +5,30 @@ They are kept as the unmasked frames that they are, one behind the other in one 
 a frame never takes more memory than it had bytes on the wire.
 """
 
-from .encoding import Opcode, encode_frame
+from .encoding import encode_frame
 
 _FIN = 0x80
 
 
 class HeldFrames:
     """
-    A queue of frames; its length is the bytes that it holds.
+    A queue of data frames; its length is the bytes that it holds.
 
     Attributes:
-        has_close: Whether a Close is among them.
+        close: The payload of the Close that came behind them; ``None`` if none has come.
     """
 
-    __slots__ = ("_data", "has_close")
+    __slots__ = ("_data", "close")
 
     def __init__(self) -> None:
         self._data = bytearray()
-        self.has_close = False
+        self.close: bytes | None = None
 
     def __len__(self) -> int:
         return len(self._data)
 
     def append(self, opcode: int, payload: bytes | memoryview, *, fin: bool, rsv1: bool) -> None:
         """Copy a frame whose other reserved bits are not set."""
-        self.has_close |= opcode == Opcode.CLOSE
         self._data += encode_frame(opcode, payload, fin=fin, rsv1=rsv1)
 
     @property
@@ -59,3 +58,7 @@ class HeldFrames:
         # Costs no more than the bytes that go: a bytearray moves its beginning.
         del data[: start + size]
         return payload
+
+    def clear(self) -> None:
+        """Take all frames away."""
+        self._data.clear()
