@@ -62,9 +62,10 @@ def default(value: Any, unit: str, *, is_optional: bool) -> str:
     """Write a default as people do, and whether it can be switched off."""
     if value is None or isinstance(value, bool):
         return f"`{value}`"
-    size = next((size for size in SIZES if unit == "bytes" and value % size == 0), 1)
+    counts_bytes = unit in ("bytes", "bytes per second")
+    size = next((size for size in SIZES if counts_bytes and value % size == 0), 1)
     number = f"{value / size:_.12g}"
-    unit = SIZES.get(size, unit) if size > 1 else unit
+    unit = unit.replace("bytes", SIZES[size]) if size > 1 else unit
     return f"{number} {unit}{', or `None`' if is_optional else ''}"
 
 
