@@ -16,20 +16,22 @@ class Deed(Generic[T]):
     Awaited, it returns when it is in effect, or raises why it is not.
     """
 
-    __slots__ = ("_wait",)
+    __slots__ = ("_args", "_wait")
 
-    def __init__(self, wait: Callable[[], Awaitable[T]]) -> None:
+    def __init__(self, wait: Callable[..., Awaitable[T]], *args: Any) -> None:
         """
         Make one.
 
         Args:
             wait: Waits until it is in effect, and tells what came of it. Called when somebody
                 awaits.
+            args: Its arguments.
         """
         self._wait = wait
+        self._args = args
 
     def __await__(self) -> Generator[Any, Any, T]:
-        return self._wait().__await__()
+        return self._wait(*self._args).__await__()
 
 
 async def _nothing() -> None:

@@ -18,7 +18,6 @@ Whatever does not arrive is in :attr:`Hub.counts`, by its cause.
 import sys
 from collections import Counter
 from collections.abc import Callable, Iterable
-from functools import partial
 from threading import get_ident
 from types import FrameType, TracebackType
 from typing import Any, Final, Self, TypeVar
@@ -317,11 +316,11 @@ class Hub(Asking):
         excluded = _clients(exclude)
         if scope is Scope.ALL or names:
             self.station.send(scope, names, opcode, payload, excluded)
-        return Deed(partial(self.station.count, scope, names, excluded))
+        return Deed(self.station.count, scope, names, excluded)
 
     def _send_to_clients(self, clients: tuple[ClientId, ...], message: Message) -> Deed[int]:
         self.station.send_to_clients(clients, *as_payload(message))
-        return Deed(partial(self.station.count, Scope.CLIENTS, clients, ()))
+        return Deed(self.station.count, Scope.CLIENTS, clients, ())
 
     def send_event(self, topic: str, data: Any = None) -> None:
         """

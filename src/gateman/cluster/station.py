@@ -11,7 +11,6 @@ import secrets
 from collections import Counter
 from collections.abc import Awaitable, Callable, Coroutine
 from dataclasses import replace
-from functools import partial
 from threading import get_ident
 from typing import Any, assert_never
 
@@ -388,7 +387,7 @@ class Station:
             return DONE
         was_sent: list[bool] = []
         self._post.put(channel, lambda: envelope, was_sent.append)
-        return Deed(partial(self._wait_until_everywhere, was_sent, doubt))
+        return Deed(self._wait_until_everywhere, was_sent, doubt)
 
     async def _wait_until_everywhere(self, was_sent: list[bool], doubt: str) -> None:
         _, missing = await self.questions.ask_all(What.COUNT_CLIENTS, "")
@@ -420,7 +419,7 @@ class Station:
             self._post.check_command(Command(self.node, 0, action))
         order = Order(self.node, action)
         self._post.put(node_channel(node), order.make)
-        return Deed(partial(self.questions.confirm, node, order))
+        return Deed(self.questions.confirm, node, order)
 
     def _do_here(self, action: ClientAction) -> Deed[None]:
         try:
@@ -434,8 +433,8 @@ class Station:
         if topic is None or self.bus is None:
             return DONE
         if isinstance(action, BindOnly):
-            return Deed(partial(self._wait_until_only, topic, routed, announced))
-        return Deed(partial(self._wait_until_heard, topic, routed))
+            return Deed(self._wait_until_only, topic, routed, announced)
+        return Deed(self._wait_until_heard, topic, routed)
 
     def _unknown(self, error: UnknownClient) -> Deed[None]:
         self._count("unknown_client")
