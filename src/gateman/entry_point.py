@@ -5,7 +5,6 @@ Elsewhere it would hang without a word, as under a test runner that imports it, 
 error of signals, event loops or processes that does not say what to write.
 """
 
-import asyncio
 import sys
 import threading
 from types import FrameType
@@ -54,11 +53,9 @@ def _is_child_of_multiprocessing() -> bool:
 
 
 def _has_event_loop() -> bool:
-    try:
-        asyncio.get_running_loop()
-    except RuntimeError:
-        return False
-    return True
+    # Not imported here: a master needs none of it.
+    loaded = sys.modules.get("asyncio.events")
+    return loaded is not None and loaded._get_running_loop() is not None  # noqa: SLF001 - no error
 
 
 def _imported(frame: FrameType | None) -> str:
