@@ -22,7 +22,7 @@ rooms: defaultdict[str, set[Connection]] = defaultdict(set)
 
 @worker.on_websocket_connect
 async def log_in(connection: Connection, request: Request) -> None:
-    """Let in who has a token; a real one would ask a database, which is why this is async."""
+    """Accept a client that has a token; a real service would query a database here."""
     user = USERS.get(request.query.get("token", ""))
     if user is None:
         raise Refuse(401, "No such token.")

@@ -14,13 +14,13 @@ from gateman import HubError, SyncHub
 
 settings.configure(ALLOWED_HOSTS=["localhost", "127.0.0.1"], ROOT_URLCONF=__name__)
 
-# It connects with its first verb, in each process that a server may fork meanwhile.
+# The hub connects at the first call, separately in each process that the server forks.
 hub = SyncHub(os.environ["GATEMAN_BUS"])
 
 
 @require_POST
 def tell(request: HttpRequest, user: str, number: int) -> HttpResponse:
-    """Send to all devices of a user; whoever is not connected now does not hear of it later."""
+    """Send to the devices of a user that are connected now; others do not get it later."""
     hub.send_to_uid(user, f"Order {number} is ready.")
     return HttpResponse(status=204)
 
