@@ -54,6 +54,11 @@ def reset_signals(signals: Iterable[signal.Signals]) -> None:
     _signals.update(signals)
 
 
+def keep_signals(signals: Iterable[signal.Signals]) -> None:
+    """Have forked children treat these signals as their parent does, again."""
+    _signals.difference_update(signals)
+
+
 def renew(owner: T, do: Callable[[T], object]) -> None:
     """Have forked children call a function with an owner, if that still exists."""
     _reborn[owner] = do

@@ -11,7 +11,7 @@ import pytest
 from websockets.exceptions import ConnectionClosed
 from websockets.sync.client import connect
 
-from tests.support.master import Master, master, open_to, plain, secure, until
+from tests.support.master import Master, is_alive, master, open_to, plain, secure, until
 from tests.support.server import TIMEOUT
 
 # Handlers that fork. The children sleep, for longer than any test.
@@ -204,3 +204,51 @@ def test_a_business_process_is_missed_though_a_child_outlives_it(tmp_path: Path)
             assert int(client.recv(TIMEOUT)) != pid
             # By silence alone, it would take 7 s and more.
             assert time.monotonic() - begun_at < 5
+
+
+# A thread of the script's, in the master too, that forks when it is told to.
+IN_THE_MASTER = """
+import os, sys, threading, time
+from gateman import Worker
+
+worker = Worker("websocket://127.0.0.1:{port}", name="chat")
+
+def fork_later():
+    while not os.path.exists("go"):
+        time.sleep(0.02)
+    child = os.fork()
+    if not child:
+        # What reads the log of the service waits for the end of all who write it.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), 2)
+        time.sleep(600)
+        os._exit(0)
+    with open("child.part", "w") as file:
+        file.write(str(child))
+    os.rename("child.part", "child")
+
+if "launch.py" not in sys.orig_argv[1]:
+    threading.Thread(target=fork_later, daemon=True).start()
+
+Worker.run_all()
+"""
+
+
+def test_a_child_of_the_master_keeps_nothing_of_it(tmp_path: Path) -> None:
+    """Its signals do not stop the service, and another one starts while it is there."""
+    with master(IN_THE_MASTER.format(port=0), tmp_path) as service:
+        (tmp_path / "go").touch()
+        until((tmp_path / "child").exists)
+        child = int((tmp_path / "child").read_text())
+        try:
+            with open_to(service):
+                service.signal(signal.SIGKILL)
+                service.wait()
+            again = IN_THE_MASTER.format(port=service.port)
+            (tmp_path / "go").unlink()
+            with master(again, tmp_path):
+                assert is_alive(child)
+                os.kill(child, signal.SIGTERM)
+                until(lambda: not is_alive(child))
+        finally:
+            with suppress(ProcessLookupError):
+                os.kill(child, signal.SIGKILL)

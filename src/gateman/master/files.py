@@ -219,6 +219,10 @@ class Claim:
             raise AlreadyRunning(str(script), holder)
         return claim
 
+    def fileno(self) -> int:
+        """Give the descriptor of the pid file, which is locked for as long as it is open."""
+        return self._fd
+
     def write(self) -> None:
         """Write this process's id; a daemon does it again, under its own."""
         _write(self._fd)

@@ -20,6 +20,7 @@ from dataclasses import replace
 from functools import partial
 from typing import Any, TypeVar, assert_never
 
+from .. import at_fork
 from ..errors import AlreadyRunning, ConfigError, ExitCode
 from ..log import FORMAT_VARIABLE, LogFile, logger
 from . import channel, events, requests, status
@@ -43,6 +44,9 @@ from .waking import waking
 # How long commands wait for processes that may be stuck.
 _STATUS_PATIENCE = 0.06  # seconds
 _CONNECTIONS_PATIENCE = 2.0  # seconds
+
+# Watched while what was written finds no room; it is a child's own, too.
+_STDERR = 2
 
 # How often it looks whether its files are still there. Commands do not find it until then.
 _FILES_INTERVAL = 1.0  # seconds
@@ -117,6 +121,18 @@ class Master:
         self._is_lost = False
         self._removed: set[str] = set()
         self._code: int | None = None
+        # A thread that the script has started here may fork, too.
+        at_fork.give_up_all(self, Master._descriptors)
+
+    def _descriptors(self) -> list[int]:
+        if self._code is not None:
+            return []
+        found = [self._claim.fileno(), *(sock.fileno() for sock in self._kin)]
+        found += [fd for place in self._listeners for fds in place.descriptors for fd in fds]
+        found += [key.fd for key in self._selector.get_map().values() if key.fd != _STDERR]
+        if self._router is not None:
+            found += self._router.descriptors
+        return found
 
     def run(self) -> ExitCode | int:
         """

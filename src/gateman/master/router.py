@@ -100,6 +100,12 @@ class Router:
         return self._path
 
     @property
+    def descriptors(self) -> list[int]:
+        """The descriptors that the master has of it."""
+        files = [*self._listeners, *([] if self._channel is None else [self._channel])]
+        return [file.fileno() for file in files]
+
+    @property
     def due_at(self) -> float | None:
         """When :meth:`tick` has something to do, in monotonic seconds; ``None`` for never."""
         return self._due_at

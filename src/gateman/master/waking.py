@@ -6,6 +6,8 @@ import signal
 import socket
 from collections.abc import Callable, Iterable, Iterator
 
+from .. import at_fork
+
 _SIGNALS = (
     signal.SIGCHLD,
     signal.SIGHUP,
@@ -40,10 +42,12 @@ def waking(
         for number in _SIGNALS
         if number != signal.SIGINT or signal.getsignal(number) != signal.SIG_IGN
     ]
+    at_fork.reset_signals(heard)
     handlers = {number: signal.signal(number, _only_wake) for number in heard}
     try:
         yield
     finally:
+        at_fork.keep_signals(heard)
         for number, handler in handlers.items():
             signal.signal(number, signal.SIG_DFL if handler is None else handler)
         signal.set_wakeup_fd(before)
