@@ -158,6 +158,7 @@ class Chat:
         connection.send(memoryview(b"view"))
         connection.pause_recv()
         connection.resume_recv()
+        Timer.delete(connection.after(1.5, connection.close, 4401, "no login"))
 
     async def on_buffer_full(self, connection: Connection) -> None:
         """Cut off who is slow."""
