@@ -102,7 +102,7 @@ async def test_what_waits_is_no_more_than_one_read(*, secure: bool) -> None:
         await turns(50)
 
         assert received == [FIRST]
-        assert 0 < len(link_of(server)._held) < (32 if secure else 256) << 10  # noqa: SLF001
+        assert 0 < len(link_of(server)._held.data) < (32 if secure else 256) << 10  # noqa: SLF001
 
 
 @both

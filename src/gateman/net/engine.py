@@ -47,6 +47,7 @@ _PING = WSMsgType.PING
 _PONG = WSMsgType.PONG
 _OPEN = State.OPEN
 
+_FIN = 0x80
 _RSV1 = 0b100
 
 # What a client says with its Close that is wrong with us.
@@ -377,33 +378,35 @@ class Engine(WSListener):
         if held is None:
             held = self._held = HeldFrames()
             self.pause(PAUSED_BY_HELD)
-        held.append(opcode, payload, fin=fin, rsv1=bool(rsv))
+        held.append(opcode, payload, fin, rsv)
 
     def _take_held(self) -> None:
         """Take what is held as if it arrived now, until reading is paused again; then read on."""
         held, connection = self._held, self._connection
         if held is None or connection.state is State.CLOSED:
             return
+        data = held.data
         if self._deliver is discard:
-            held.clear()
-        while held and self._paused == PAUSED_BY_HELD and self._deliver is not discard:
+            data.clear()
+        while data and self._paused == PAUSED_BY_HELD and self._deliver is not discard:
+            first = data[0]
+            rsv = first >> 4 & 0b111
             try:
-                if self._has_to_wait(held.rsv):
+                if self._inflation is not None and self._has_to_wait(rsv):
                     break
-                opcode, fin, rsv = held.opcode, held.fin, held.rsv
-                message = self._take_data(opcode, held.pop(), fin, rsv)
+                message = self._take_data(first & 0x0F, held.pop(), first >= _FIN, rsv)
             except ProtocolError as error:
                 self._fail(error)
                 return
             if message is not None:
-                if held:
+                if data:
                     self.outbox.cork()
                 try:
                     self._deliver(connection, message)
                 except Exception as error:  # noqa: BLE001 - an application's fault is its own
                     self._wiring.events.handler_failed(connection, error)
         self.outbox.uncork_soon()
-        if held or self._seat is None:
+        if data or self._seat is None:
             return
         if held.close is None:
             self._nothing_held()
@@ -508,7 +511,10 @@ class Engine(WSListener):
             payload, fin = frame.get_payload_as_memoryview(), bool(frame.fin)
             if not self._paused and (self._inflation is None or not self._has_to_wait(rsv)):
                 return self._take_data(kind.value, payload, fin, rsv)
-            self._hold(kind.value, payload, fin, rsv)
+            if rsv or self._held is None:
+                self._hold(kind.value, payload, fin, rsv)
+            else:
+                self._held.append(kind.value, payload, fin, rsv)
         else:
             self._control_frame(kind, rsv, frame)
         return None

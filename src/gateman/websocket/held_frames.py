@@ -7,58 +7,42 @@ a frame never takes more memory than it had bytes on the wire.
 
 from .encoding import encode_frame
 
-_FIN = 0x80
-
 
 class HeldFrames:
     """
-    A queue of data frames; its length is the bytes that it holds.
+    A queue of data frames.
 
     Attributes:
+        data: The frames; its first byte is that of the first frame, its length what is held.
         close: The payload of the Close that came behind them; ``None`` if none has come.
     """
 
-    __slots__ = ("_data", "close")
+    __slots__ = ("close", "data")
 
     def __init__(self) -> None:
-        self._data = bytearray()
+        self.data = bytearray()
         self.close: bytes | None = None
 
-    def __len__(self) -> int:
-        return len(self._data)
-
-    def append(self, opcode: int, payload: bytes | memoryview, *, fin: bool, rsv1: bool) -> None:
-        """Copy a frame whose other reserved bits are not set."""
-        self._data += encode_frame(opcode, payload, fin=fin, rsv1=rsv1)
-
-    @property
-    def opcode(self) -> int:
-        """The first frame's opcode."""
-        return self._data[0] & 0x0F
-
-    @property
-    def rsv(self) -> int:
-        """The first frame's reserved bits: ``4 * rsv1``."""
-        return self._data[0] >> 4 & 0b111
-
-    @property
-    def fin(self) -> bool:
-        """Whether the first frame ends its message."""
-        return bool(self._data[0] & _FIN)
+    def append(
+        self,
+        opcode: int,
+        payload: bytes | memoryview,
+        fin: bool,  # noqa: FBT001 - by position: a peer can send 40 000 in one read
+        rsv: int,
+    ) -> None:
+        """Copy a frame; ``rsv`` is 0, or 4 for RSV1."""
+        self.data += encode_frame(opcode, payload, fin=fin, rsv1=rsv != 0)
 
     def pop(self) -> bytes:
         """Take the first frame away, and give its payload."""
-        data = self._data
+        data = self.data
         size, start = data[1], 2
         if size == 126:
             size, start = int.from_bytes(data[2:4]), 4
         elif size == 127:
             size, start = int.from_bytes(data[2:10]), 10
-        payload = bytes(memoryview(data)[start : start + size])
+        end = start + size
+        payload = bytes(memoryview(data)[start:end])
         # Costs no more than the bytes that go: a bytearray moves its beginning.
-        del data[: start + size]
+        del data[:end]
         return payload
-
-    def clear(self) -> None:
-        """Take all frames away."""
-        self._data.clear()
