@@ -1,16 +1,18 @@
 """What waits between gateways and business processes: how much, and what becomes of it."""
 
 import asyncio
+import zlib
 from collections import Counter
 
 import pytest
 
-from gateman import Limits
+from gateman import Deflate, Limits
 from gateman.cluster.hub import Hub
 from gateman.cluster.names import ClientId
 from gateman.gateway.dispatch import MAX_TOTAL_SIZE
 from tests.support.gateways import read, site
 from tests.support.loop import eventually, on_loop, turns
+from tests.support.raw import BINARY, frame, handshake
 
 
 @pytest.mark.parametrize(("count", "size"), [(1500, 4096), (20_000, 5)], ids=["large", "tiny"])
@@ -117,6 +119,36 @@ async def test_what_waits_of_all_clients_has_a_bound() -> None:
             name for _, name in clients
         )
         assert (dispatch.size, dispatch.is_full) == (0, False)
+        await front.stop()
+
+
+@on_loop
+async def test_what_is_compressed_waits_compressed() -> None:
+    """Behind a client's share: 256 KB of bombs would take 250 MiB in the gateway otherwise."""
+    may_go_on = asyncio.Event()
+
+    async def hear(_client_id: ClientId, _message: bytes) -> None:
+        await may_go_on.wait()
+
+    stream = zlib.compressobj(9, zlib.DEFLATED, -15)
+    packed = stream.compress(bytes(1 << 20)) + stream.flush(zlib.Z_SYNC_FLUSH)
+    bomb = frame(BINARY, packed[:-4], rsv=4)
+    extension = "Sec-WebSocket-Extensions: permessage-deflate; client_no_context_takeover"
+    async with site() as there:
+        await there.business(on_message=hear)
+        front = await there.gateway(compression=Deflate())
+        attacker = await front.server.connect()
+        await attacker.send(handshake(headers=(extension,)))
+        assert (await attacker.read_head()).status == 101
+        await attacker.send(bomb * ((256 << 10) // len(bomb)))
+        dispatch = front.service._dispatch  # noqa: SLF001
+        await eventually(lambda: dispatch.paused_count == 1)
+        await turns(100)
+
+        assert dispatch.size < 3 << 20
+        assert front.service.counts["connections"] == 1
+        await attacker.close()
+        may_go_on.set()
         await front.stop()
 
 
