@@ -8,6 +8,7 @@ whatever kills them; what clients saw is compared with it. The size is for a lap
 
 import asyncio
 import itertools
+import math
 import os
 import ssl
 import time
@@ -21,6 +22,7 @@ from typing import NamedTuple
 from picows import WSFrame, WSListener, WSMsgType, WSTransport, ws_connect
 
 from .loop import eventually
+from .master import Master
 from .server import ssl_options
 
 SIZE = int(os.environ.get("FLOCK", "40"))
@@ -36,6 +38,7 @@ _PARALLEL = 32
 PATIENCE = 20.0 + SIZE / 100  # seconds
 
 SCRIPT = """
+import asyncio
 import os
 import time
 from pathlib import Path
@@ -64,6 +67,8 @@ def handle(client_id, message):
         time.sleep(float(message.split()[1]))
         note("unblock", client_id)
         return
+    if message.startswith("slow"):
+        return asyncio.sleep(float(message.split()[1]))
     if message == "die":
         note("die", client_id)
         os._exit(1)
@@ -138,6 +143,7 @@ class Bird(WSListener):
         name: What its messages begin with.
         sent: How many it has sent.
         heard: How many answers it has got.
+        answered: Their numbers, in the order in which they came.
         client_id: Its id, once it was told.
         pid: Which business process has answered last.
         slowest: The longest that an answer has taken since somebody set this to 0; seconds.
@@ -149,6 +155,7 @@ class Bird(WSListener):
         super().__init__()
         self.name = name
         self.sent = self.heard = 0
+        self.answered: list[int] = []
         self.client_id = ""
         self.pid = 0
         self.slowest = 0.0
@@ -180,6 +187,7 @@ class Bird(WSListener):
         pid, _, message = text.partition(" ")
         self.pid = int(pid)
         self.heard += 1
+        self.answered.append(int(message.rpartition(":")[2]))
         self.slowest = max(self.slowest, time.monotonic() - self._sent_at.pop(message, 0.0))
 
     def send(self) -> None:
@@ -287,13 +295,18 @@ class Flock:
             await self.pause(0.2)
         return account
 
-    def account(self) -> Account:
-        """Compare what was sent with what was handled until now."""
+    def handled(self) -> dict[str, list[int]]:
+        """Tell which messages of each client were handled until now, in this order."""
         handled: dict[str, list[int]] = {}
         for entry in journal(self.folder):
             if entry.kind == "message":
                 name, _, number = entry.text.partition(":")
                 handled.setdefault(name, []).append(int(number))
+        return handled
+
+    def account(self) -> Account:
+        """Compare what was sent with what was handled until now."""
+        handled = self.handled()
         lost = disordered = repeated = 0
         for bird in self.birds:
             numbers = handled.get(bird.name, [])
@@ -328,3 +341,30 @@ async def flock(folder: Path, *ports: int, count: int = SIZE) -> AsyncIterator[F
         yield birds
     finally:
         await asyncio.gather(*(bird.leave() for bird in birds.all_there_were))
+
+
+@asynccontextmanager
+async def flying(birds: Flock) -> AsyncIterator[None]:
+    """Have all clients send, while the block runs and a while longer."""
+    task = asyncio.ensure_future(birds.fly(math.inf))
+    try:
+        yield
+        await birds.pause(SECONDS / 2)
+    finally:
+        task.cancel()
+        await asyncio.wait([task])
+
+
+def ports(running: Sequence[Master]) -> list[int]:
+    """Tell where the gateways listen."""
+    return [one.port for one in running]
+
+
+def pids(service: Master, name: str) -> list[int]:
+    """Tell the processes of a worker."""
+    return [
+        process["pid"]
+        for slot in service.status()["slots"]
+        if slot["worker"] == name
+        for process in slot["processes"]
+    ]

@@ -6,18 +6,28 @@ ARGS="-k gateway_survival"`` is the same with 5 000 clients, as far as the limit
 """
 
 import asyncio
-import math
 import os
 import signal
 from collections import Counter
-from collections.abc import AsyncIterator, Iterator, Sequence
-from contextlib import ExitStack, asynccontextmanager, contextmanager
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from ..support.flock import INTERVAL, SECONDS, SIZE, Account, Flock, flock, journal, script
+from ..support.flock import (
+    INTERVAL,
+    SECONDS,
+    SIZE,
+    Account,
+    flock,
+    flying,
+    journal,
+    pids,
+    ports,
+    script,
+)
 from ..support.master import Master, master
 from ..support.nats import nats_server
 
@@ -33,18 +43,6 @@ A_WHILE = 0.2 + 1.5 * INTERVAL  # seconds
 pytestmark = pytest.mark.timeout(120 + SIZE * SECONDS / 200)
 
 
-@asynccontextmanager
-async def flying(birds: Flock) -> AsyncIterator[None]:
-    """Have all clients send, while the block runs and a while longer."""
-    task = asyncio.ensure_future(birds.fly(math.inf))
-    try:
-        yield
-        await birds.pause(SECONDS / 2)
-    finally:
-        task.cancel()
-        await asyncio.wait([task])
-
-
 @contextmanager
 def services(folder: Path, node_count: int) -> Iterator[list[Master]]:
     """Run one master, or several that share a NATS."""
@@ -58,21 +56,6 @@ def services(folder: Path, node_count: int) -> Iterator[list[Master]]:
             one.wait_for("business serves, 3 processes")
             running.append(one)
         yield running
-
-
-def ports(running: Sequence[Master]) -> list[int]:
-    """Tell where the gateways listen."""
-    return [one.port for one in running]
-
-
-def pids(service: Master, name: str) -> list[int]:
-    """Tell the processes of a worker."""
-    return [
-        process["pid"]
-        for slot in service.status()["slots"]
-        if slot["worker"] == name
-        for process in slot["processes"]
-    ]
 
 
 @BUSES
