@@ -166,6 +166,25 @@ def test_a_process_that_leaves_gives_its_clients_away() -> None:
     ]
 
 
+def test_a_process_that_leaves_hears_of_each_client_that_another_takes_over() -> None:
+    """At once, also while it has others: if the gateway died, both would tell of an end."""
+    talk = Talk(A)
+    talk.come(ANN, BOB)
+    talk.say(ANN, b"1")
+    talk.say(BOB, b"2")
+    talk.join(B)
+    talk.take()
+    talk.dispatch.heard(A, LEAVING, 0)
+    talk.take()
+    talk.done(A, 5)
+
+    assert talk.homes() == {ANN: B, BOB: A}
+    assert talk.take() == [
+        Send(B, Events(2, 0, 1, [adopt(ANN)])),
+        Send(A, Events(1, 5, 7, [])),
+    ]
+
+
 def test_a_process_that_leaves_is_told_whether_another_takes_over() -> None:
     """Without one it has to tell of the ends of its clients; it hears when that changes."""
     talk = Talk(A)

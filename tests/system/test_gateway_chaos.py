@@ -15,12 +15,12 @@ from pathlib import Path
 
 import pytest
 
-from ..support.flock import Flock, flock, flying, journal, script
+from ..support.flock import Bird, Flock, flock, flying, journal, script
 from ..support.master import Master, descendants, master
 from ..support.nats import NatsServer, nats_server
 
 COUNT = 16
-WINDOW = 3.0  # seconds
+WINDOW = 6.0  # seconds
 SLOW = WINDOW - 1.0  # seconds
 # Longer than a silent process is believed to be there without a question.
 STOPPED = 7.5  # seconds
@@ -29,12 +29,18 @@ pytestmark = pytest.mark.timeout(180)
 
 
 class Chaos:
-    """What can happen to one service with many clients."""
+    """
+    What can happen to one service with many clients.
+
+    Attributes:
+        gone: The clients that were cut off.
+    """
 
     def __init__(self, service: Master, broker: NatsServer | None, birds: Flock) -> None:
         self._service = service
         self._broker = broker
         self._birds = birds
+        self.gone: list[Bird] = []
         self._random = random.Random(int(os.environ.get("CHAOS", "1")))  # noqa: S311 - no secret
 
     async def happen(self) -> None:
@@ -47,7 +53,17 @@ class Chaos:
         ]
         self._random.shuffle(actions)
         for action in actions:
-            await action()
+            async with flying(self._birds):
+                await action()
+            await self._come_again()
+
+    async def _come_again(self) -> None:
+        """Have others come for the clients that were cut off."""
+        birds = self._birds
+        gone = [bird for bird in birds.birds if bird.is_lost]
+        birds.birds = [bird for bird in birds.birds if not bird.is_lost]
+        self.gone += gone
+        await birds.come([self._service.port], len(gone))
 
     async def stop_a_gateway_and_reload(self) -> None:
         """Not while the broker dies, too: a stopped process that has lost it counts as dead."""
@@ -64,11 +80,20 @@ class Chaos:
         self._slow_down()
         done = await asyncio.to_thread(self._service.gateman, "reload", "--all")
         assert done.returncode == 0, done.stderr
+        await self._birds.until(lambda: all(bird.is_lost for bird in self._birds.birds))
 
     async def kill_a_gateway(self) -> None:
         """Kill one while business processes drain that have slow handlers of its clients."""
-        await self.reload()
-        os.kill(await self._a_gateway(), signal.SIGKILL)
+        victim = await self._a_gateway()
+        before = set(descendants(self._service.pid))
+        known = {bird.pid for bird in self._birds.birds}
+        self._service.signal(signal.SIGUSR1)
+        await self._birds.until(lambda: bool(set(descendants(self._service.pid)) - before))
+        self._slow_down()
+        # A client was handed over.
+        await self._birds.until(lambda: any(bird.pid not in known for bird in self._birds.birds))
+        os.kill(victim, signal.SIGKILL)
+        await asyncio.to_thread(self._service.wait_for, "INFO reloaded")
 
     async def stop_a_gateway(self) -> None:
         """Stop one for so long that it hears nobody, and nobody hears it."""
@@ -118,13 +143,9 @@ def test_nothing_is_lost_repeated_or_disordered(tmp_path: Path, *, is_nats: bool
 
 async def _live(folder: Path, service: Master, broker: NatsServer | None) -> None:
     async with flock(folder, service.port, count=COUNT) as birds:
-        async with flying(birds):
-            await Chaos(service, broker, birds).happen()
-        # What gateways part from goes bit by bit.
-        await birds.pause(WINDOW)
-        here = [bird for bird in birds.birds if not bird.is_lost]
-        gone = [bird for bird in birds.birds if bird.is_lost]
-        birds.birds = here
+        chaos = Chaos(service, broker, birds)
+        await chaos.happen()
+        gone = chaos.gone
         account = await birds.settle()
         await birds.until(lambda: len(ends(folder)) >= len(gone))
 
@@ -134,11 +155,11 @@ async def _live(folder: Path, service: Master, broker: NatsServer | None) -> Non
             numbers = handled.get(bird.name, [])
             # Of a connection that ends, the last messages may not have arrived.
             assert numbers == list(range(1, len(numbers) + 1)), bird.name
-        for bird in (*here, *gone):
+        for bird in birds.all_there_were:
             assert bird.answered == sorted(set(bird.answered)), bird.name
         assert ends(folder) == Counter(bird.client_id for bird in gone)
-        assert gone
-    await birds.until(lambda: len(ends(folder)) >= COUNT)
+        assert len(gone) > COUNT
+    await birds.until(lambda: len(ends(folder)) >= len(birds.all_there_were))
     assert ends(folder) == Counter(bird.client_id for bird in birds.all_there_were)
 
 

@@ -362,8 +362,8 @@ class Dispatch:
             if pending is not None:
                 self._finished(pending, result)
         self._touched[link] = None
-        if link.is_leaving and not link.pending:
-            # It waits to hear that we have heard.
+        if link.is_leaving:
+            # It waits to hear that we have heard, and that its clients are others' now.
             self._signs[link] = None
 
     def _finished(self, pending: Pending, result: Result) -> None:
