@@ -25,8 +25,8 @@ from itertools import repeat
 from gateman.bus.memory import MemoryBus
 from gateman.cluster.envelope import Bind, ClientAction, Join
 from gateman.cluster.names import ClientId, Group, NodeId, Uid, client_id
+from gateman.cluster.node import Node
 from gateman.cluster.registry import Registry
-from gateman.cluster.station import Station
 
 SHARED = 10  # clients in each group of the second kind
 
@@ -103,16 +103,16 @@ def measure_registry(count: int) -> None:
     tracemalloc.stop()
 
 
-async def measure_station(count: int) -> None:
+async def measure_node(count: int) -> None:
     """Measure the memory of a process's place in a cluster, its subscriptions included."""
     print(f"  with a bus, {count:,} clients")
-    station = Station(MemoryBus(), has_clients=True)
-    await station.start()
+    local_node = Node(MemoryBus(), has_clients=True)
+    await local_node.start()
     tracemalloc.start()
-    registry: Registry[object] = station.local.registry  # type: ignore[assignment]
+    registry: Registry[object] = local_node.local_clients.registry  # type: ignore[assignment]
     member = object()
     for number in range(count):
-        registry.add(client_id(station.node, number), member)
+        registry.add(client_id(local_node.id, number), member)
     before = allocated()
 
     def actions(number: int, client: ClientId) -> Iterable[ClientAction]:
@@ -121,10 +121,10 @@ async def measure_station(count: int) -> None:
 
     for number, client in enumerate(list(registry)):
         for action in actions(number, client):
-            station.do(action)
+            local_node.do(action)
     report("a uid and a group of one's own", allocated() - before, 2 * count)
     tracemalloc.stop()
-    await station.stop()
+    await local_node.stop()
 
 
 def main() -> None:
@@ -135,7 +135,7 @@ def main() -> None:
     measure_time(count)
     print("memory of a membership")
     measure_registry(count)
-    asyncio.run(measure_station(count))
+    asyncio.run(measure_node(count))
 
 
 if __name__ == "__main__":

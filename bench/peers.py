@@ -10,9 +10,9 @@ import importlib.metadata
 from collections.abc import Sequence
 from dataclasses import replace
 
-from subject import Server
+from subject import WORKER, Server
 
-GATEMAN = Server(name="gateman", script="gateman_echo.py", worker="launch.py", can_compress=True)
+GATEMAN = Server(name="gateman", script="gateman_echo.py", worker=WORKER, can_compress=True)
 GATEMAN_ASYNC = replace(GATEMAN, name="gateman async", arguments=("--async",))
 PICOWS = Server(name="bare picows", script="bare_picows.py")
 PICOWS_STR = replace(PICOWS, name="bare picows str", arguments=("--str",))

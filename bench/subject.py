@@ -10,6 +10,7 @@ import importlib.metadata
 import ipaddress
 import os
 import platform
+import re
 import socket
 import ssl
 import subprocess
@@ -27,6 +28,9 @@ from cryptography.hazmat.primitives.asymmetric import ec
 from generator import BUILD, HERE, Unmeasured
 
 START_TIMEOUT = 20.0  # seconds until a server must listen
+# What the command line of a process of gateman has in it; the second is how it was called before.
+WORKER = r"child_main\.py|launch\.py"
+
 STOP_TIMEOUT = 20.0  # seconds from SIGTERM to SIGKILL
 SETTLE_TIMEOUT = 3.0 if os.environ.get("QUICK") else 15.0  # seconds until memory stops moving
 
@@ -41,7 +45,7 @@ class Server:
         script: Its file in ``servers/``.
         arguments: What it is told besides port and certificate.
         package: The distribution that it is made of, if it may be missing.
-        worker: What the command lines of the processes that serve have in them, if those are
+        worker: What the command lines of the processes that serve match, if those are
             children of the process that was started; else gateman's are looked for, and it serves
             itself if there are none.
         load: Options of the generator that it needs, by name.
@@ -177,7 +181,7 @@ def _workers(pid: int, mark: str) -> list[int]:
     """Find the processes that serve under a master; beside them it may have others."""
     words = Path(f"/proc/{pid}/task/{pid}/children").read_text().split()
     commands = {int(word): Path(f"/proc/{word}/cmdline").read_text() for word in words}
-    return [child for child, command in commands.items() if mark in command]
+    return [child for child, command in commands.items() if re.search(mark, command)]
 
 
 def _wait_until_serving(
@@ -190,7 +194,7 @@ def _wait_until_serving(
             raise Unmeasured(f"it ended with {process.returncode}, and said: {said[-1]}")
         # Not by connecting: a connection that ends before TLS is a traceback in picows' log.
         if _is_listening(port):
-            pids = _workers(process.pid, server.worker or "launch.py")
+            pids = _workers(process.pid, server.worker or WORKER)
             if pids or not server.worker:
                 return pids or [process.pid]
         time.sleep(0.02)

@@ -14,7 +14,7 @@ import os
 from collections.abc import Awaitable
 from typing import TypeVar
 
-from gateman import Connection, Partial, Worker, hub
+from gateman import Connection, PartialResult, Worker, hub
 from gateman.ops.certificates import data_folder, development_certificate, trust_instructions
 
 ADDRESS = os.environ.get("ADDRESS", "localhost")
@@ -62,7 +62,7 @@ async def known(answer: Awaitable[T]) -> T:
     """Do without what a process that hangs would have answered: guests would wait for it."""
     try:
         return await answer
-    except Partial as partial:
+    except PartialResult as partial:
         return partial.value
 
 

@@ -8,7 +8,7 @@ Gateways hold the connections, and business workers run what is below. Change it
 and nobody is disconnected, and no line is lost.
 """
 
-from gateman import BusinessWorker, Gateway, Refuse, Request, current, hub
+from gateman import BusinessWorker, Gateway, Refuse, Request, current_client, hub
 
 USERS = {"secret-of-ann": "ann", "secret-of-bob": "bob"}
 
@@ -22,8 +22,8 @@ async def log_in(client_id: str, request: Request) -> None:
     user = USERS.get(request.query.get("token", ""))
     if user is None:
         raise Refuse(401, "No such token.")
-    current.session["user"] = user
-    current.session["room"] = request.path
+    current_client.session["user"] = user
+    current_client.session["room"] = request.path
     hub.bind_uid(client_id, user)
     hub.join_group(client_id, request.path)
 
@@ -31,7 +31,7 @@ async def log_in(client_id: str, request: Request) -> None:
 @chat.on_open
 async def welcome(client_id: str) -> None:
     """Say who is there."""
-    names = await hub.uids_of_group(current.session["room"])
+    names = await hub.uids_of_group(current_client.session["room"])
     hub.send_to_client(client_id, f"in this room: {', '.join(sorted(names))}")
 
 
@@ -47,7 +47,7 @@ def say(client_id: str, line: str | bytes) -> None:
     if isinstance(line, bytes):
         hub.close_client(client_id, 1003, "text only")
         return
-    session = current.session
+    session = current_client.session
     session["lines"] = session.get("lines", 0) + 1
     hub.send_to_group(session["room"], f"{session['user']} {session['lines']}: {line}")
 
@@ -55,7 +55,7 @@ def say(client_id: str, line: str | bytes) -> None:
 @chat.on_close
 def leave(client_id: str, code: int, reason: str) -> None:
     """Tell the room; its groups have forgotten the client already."""
-    hub.send_to_group(current.session["room"], f"{current.session['user']} has left")
+    hub.send_to_group(current_client.session["room"], f"{current_client.session['user']} has left")
 
 
 Gateway.run_all()

@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from gateman import ConfigError, Connection, Sent, State
+from gateman import ConfigError, Connection, SendResult, State
 from tests.support.loop import eventually, on_loop, turns
 from tests.support.raw import BINARY, CLOSE, EOF, TEXT, Frame, RawClient, frame
 from tests.support.server import Journal, serve
@@ -20,10 +20,10 @@ LIMIT = 200_000  # bytes
 PART = bytes(20_000)
 
 
-def fill(connection: Connection) -> list[Sent]:
+def fill(connection: Connection) -> list[SendResult]:
     """Send to a peer that does not read until a message is dropped; tell what became of each."""
-    fates: list[Sent] = []
-    while Sent.DROPPED not in fates:
+    fates: list[SendResult] = []
+    while SendResult.DROPPED not in fates:
         fates.append(connection.send(PART))
     return fates
 
@@ -60,7 +60,7 @@ async def test_type_of_a_message_is_its_kind(
         client = await server.open()
         fate = journal.connections[0].send(message)
 
-        assert (fate, bool(fate)) == (Sent.SENT, True)
+        assert (fate, bool(fate)) == (SendResult.SENT, True)
         assert await client.read_frame() == received
 
 
@@ -73,7 +73,7 @@ async def test_what_is_no_message_raises(*, is_waiting: bool) -> None:
         client = await server.open(receive_buffer=4096)
         (connection,) = journal.connections
         client.stop_reading()
-        while is_waiting and connection.send(PART) is Sent.SENT:
+        while is_waiting and connection.send(PART) is SendResult.SENT:
             pass
         with pytest.raises(TypeError, match="A message is str or bytes-like, not int"):
             connection.send(5)  # type: ignore[arg-type]
@@ -98,10 +98,18 @@ async def test_messages_are_queued_and_then_dropped(*, secure: bool) -> None:
         fates = fill(connection)
         fates += [connection.send(PART), connection.send(b"small")]
 
-        sent, queued = fates.count(Sent.SENT), fates.count(Sent.QUEUED)
-        order = [*[Sent.SENT] * sent, *[Sent.QUEUED] * (queued - 1), *[Sent.DROPPED] * 2]
-        assert fates == [*order, Sent.QUEUED]
-        assert (bool(Sent.QUEUED), bool(Sent.DROPPED), bool(Sent.CLOSED)) == (True, False, False)
+        sent, queued = fates.count(SendResult.SENT), fates.count(SendResult.QUEUED)
+        order = [
+            *[SendResult.SENT] * sent,
+            *[SendResult.QUEUED] * (queued - 1),
+            *[SendResult.DROPPED] * 2,
+        ]
+        assert fates == [*order, SendResult.QUEUED]
+        assert (bool(SendResult.QUEUED), bool(SendResult.DROPPED), bool(SendResult.CLOSED)) == (
+            True,
+            False,
+            False,
+        )
         assert 3 <= queued <= 11
         assert LIMIT / 2 <= connection.send_buffer_size <= LIMIT
         assert connection.dropped == server.service.counts["dropped_slow_peer"] == 2
@@ -114,7 +122,7 @@ async def test_messages_are_queued_and_then_dropped(*, secure: bool) -> None:
         await journal.until("on_buffer_drain")
         assert [len(found.payload) for found in frames] == [len(PART)] * (sent + queued - 1) + [5]
         assert connection.send_buffer_size == 0
-        assert connection.send("direct again") is Sent.SENT
+        assert connection.send("direct again") is SendResult.SENT
         assert journal.entries[3:] == [("on_buffer_full",), ("on_buffer_drain",)]
 
 
@@ -128,7 +136,7 @@ async def test_one_message_of_any_size_may_be_sent() -> None:
         (connection,) = journal.connections
         fate = connection.send(bytes(10_000_000))
 
-        assert fate is Sent.QUEUED
+        assert fate is SendResult.QUEUED
         assert await client.read_frame() == Frame(BINARY, bytes(10_000_000))
 
 
@@ -187,7 +195,7 @@ async def test_full_buffer_may_close_the_connection() -> None:
             client = await server.open(receive_buffer=4096)
             client.stop_reading()
             connection = journal.connections[-1]
-            while connection.send(PART) is not Sent.CLOSED:
+            while connection.send(PART) is not SendResult.CLOSED:
                 pass
             await journal.until("on_close", 1006, "", count=len(journal.connections))
             server.lines()
@@ -210,7 +218,7 @@ async def test_paused_client_is_not_read_from(*, secure: bool) -> None:
             await client.send_frame(TEXT, b"%d" % number)
             await turns()
         assert journal.of("on_message") == []
-        assert connection.send("still sending") is Sent.SENT
+        assert connection.send("still sending") is SendResult.SENT
         connection.resume_recv()
         connection.resume_recv()
         await journal.until("on_message", "4")
@@ -311,7 +319,7 @@ async def test_close_is_a_closing_handshake(*, secure: bool) -> None:
         connection.send(bytes(500_000))
         connection.close(4000, "bye", "last")
         states.append(connection.state)
-        assert connection.send("late") is Sent.CLOSED
+        assert connection.send("late") is SendResult.CLOSED
         connection.close(4001, "again")
 
         assert await client.recv() == bytes(500_000)
@@ -436,7 +444,7 @@ async def test_closed_connection_does_nothing(*, secure: bool) -> None:
         connection.resume_recv()
         await connection.drain()
 
-        assert connection.send("late") is Sent.CLOSED
+        assert connection.send("late") is SendResult.CLOSED
         assert (connection.send_buffer_size, connection.state) == (0, State.CLOSED)
         assert journal.of("on_close") == [(1006, "")]
 

@@ -10,9 +10,9 @@ from typing import Any
 import pytest
 
 from gateman.errors import ConfigError
-from gateman.net.ssl_options import Options
-from gateman.net.tls import Contexts
 from gateman.options import Limits, Timeouts
+from gateman.tls.contexts import TlsContexts
+from gateman.tls.ssl_options import Options
 
 from .support.certificates import Authority
 
@@ -91,7 +91,7 @@ def test_the_contexts_of_tls_can_be_used(tmp_path: Path, monkeypatch: pytest.Mon
     for block in python_blocks("tls.md")[1:]:
         names: dict[str, Any] = {}
         exec(block, names)  # noqa: S102 - what the page shows
-        contexts = Contexts.load(names["context"]["ssl"], now=time.time())
+        contexts = TlsContexts.load(names["context"]["ssl"], now=time.time())
         found.append([served.path.name for served in contexts.certificates])
 
     assert found == [

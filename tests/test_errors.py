@@ -9,6 +9,7 @@ from gateman.errors import (
     BusError,
     CommandError,
     ConfigError,
+    ConfirmTimeout,
     EnvelopeError,
     ExitCode,
     GatemanError,
@@ -16,11 +17,10 @@ from gateman.errors import (
     HubError,
     LoadFailed,
     NotRunning,
-    Partial,
+    PartialResult,
     PreambleError,
     ProtocolError,
     Refuse,
-    Unconfirmed,
     UnknownClient,
     WrongThread,
 )
@@ -56,8 +56,8 @@ EVERY_ERROR = [
         " 1024 bytes; nobody got it.",
     ),
     (UnknownClient("k3f9-42"), "there is no client k3f9-42."),
-    (Partial(3, ["k3f9", "m2x8"]), "no answer from k3f9, m2x8."),
-    (Unconfirmed("the bus is away"), "the bus is away."),
+    (PartialResult(3, ["k3f9", "m2x8"]), "no answer from k3f9, m2x8."),
+    (ConfirmTimeout("the bus is away"), "the bus is away."),
     (EnvelopeError("this is no envelope"), "this is no envelope."),
     (Refuse(), "refused with 403"),
     (Refuse(429, "too many", {"Retry-After": "5"}), "refused with 429"),
@@ -115,7 +115,7 @@ def test_errors_carry_what_their_handlers_need() -> None:
     )
     assert (handshake.status, handshake.text, handshake.headers) == (405, "no", {"Allow": "GET"})
     assert UnknownClient("k3f9-42").client_id == "k3f9-42"
-    assert (Partial(3, ["k3f9"]).value, Partial(3, ["k3f9"]).missing) == (3, ("k3f9",))
+    assert (PartialResult(3, ["k3f9"]).value, PartialResult(3, ["k3f9"]).missing) == (3, ("k3f9",))
     bus = BusError("local", "it is away")
     assert (bus.url, bus.problem) == ("local", "it is away")
     assert PreambleError("bad_proxy_header").cause == "bad_proxy_header"

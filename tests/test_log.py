@@ -17,13 +17,13 @@ from gateman.log import (
     SAMPLE_INTERVAL,
     Json,
     LogFile,
-    Sampled,
+    RateLimitedLogger,
     Text,
+    escape_control_characters,
     json_line,
-    legible,
     logger,
     one_line,
-    place,
+    source_location,
     write_to_stderr,
 )
 from tests.support.users import NOBODY, folder_of, needs_root
@@ -36,7 +36,7 @@ def test_the_logger_is_the_package_s() -> None:
 
 def test_one_line_per_cause_and_interval() -> None:
     """The first is written at once; the next tells how many were left out."""
-    sampled = Sampled(10.0)
+    sampled = RateLimitedLogger(10.0)
 
     assert [
         sampled.line("flood", f"line {now}", now) for now in (0.0, 0.0, 9.9, 10.0, 19.9, 20.0, 40.0)
@@ -53,7 +53,7 @@ def test_one_line_per_cause_and_interval() -> None:
 
 def test_causes_do_not_hide_each_other() -> None:
     """What floods the log silences itself only."""
-    sampled = Sampled()
+    sampled = RateLimitedLogger()
 
     assert [sampled.line(cause, cause, 0.0) for cause in ("a", "b", "a", "a", "b")] == [
         "a",
@@ -79,7 +79,7 @@ def test_a_place_is_a_line_of_the_program() -> None:
     for _ in range(2):
         with pytest.raises(ValueError, match=r"^$") as caught:
             _fail()
-        places.add(place(caught.value))
+        places.add(source_location(caught.value))
     with pytest.raises(ValueError, match=r"^$") as caught:
         _fail()
 
@@ -88,8 +88,8 @@ def test_a_place_is_a_line_of_the_program() -> None:
     assert re.fullmatch(
         rf"ValueError {re.escape(__file__)}:\d+ {re.escape(__file__)}:{line}", found
     )
-    assert place(caught.value) != found
-    assert place(KeyError("never raised")) == "KeyError"
+    assert source_location(caught.value) != found
+    assert source_location(KeyError("never raised")) == "KeyError"
 
 
 def test_a_group_has_the_place_of_what_is_in_it() -> None:
@@ -97,7 +97,9 @@ def test_a_group_has_the_place_of_what_is_in_it() -> None:
     with pytest.raises(ValueError, match=r"^$") as caught:
         _fail()
 
-    assert place(ExceptionGroup("tasks failed", [caught.value])) == place(caught.value)
+    assert source_location(ExceptionGroup("tasks failed", [caught.value])) == source_location(
+        caught.value
+    )
 
 
 @pytest.mark.parametrize("has_root", [False, True])
@@ -301,7 +303,7 @@ def test_nobody_can_forge_a_line() -> None:
 )
 def test_tokens_in_query_strings_are_masked(said: str, written: str) -> None:
     """A value of a parameter is not shown, wherever it stands; its name is."""
-    assert legible(said) == written
+    assert escape_control_characters(said) == written
     assert text("x", error=ValueError(said)) == f"4711 WARNING x\n    ValueError: {written}"
 
 

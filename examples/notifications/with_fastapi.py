@@ -7,7 +7,7 @@ from typing import Annotated
 
 from fastapi import FastAPI, HTTPException, Path, Request
 
-from gateman import Hub, Partial
+from gateman import Hub, PartialResult
 
 
 @asynccontextmanager
@@ -35,5 +35,5 @@ async def is_online(user: User, request: Request) -> bool:
     hub: Hub = request.app.state.hub
     try:
         return await hub.is_uid_online(user)
-    except Partial as partial:
+    except PartialResult as partial:
         raise HTTPException(503, str(partial)) from partial

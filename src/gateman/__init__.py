@@ -8,41 +8,41 @@ import sys
 from types import FrameType
 from typing import TYPE_CHECKING, Any
 
-from .connection import Connection, Sent, State
-from .declared import Declared
+from .config.base import BaseWorker
+from .connection import Connection, SendResult, State
 from .errors import (
     BusError,
     ConfigError,
+    ConfirmTimeout,
     ExitCode,
     GatemanError,
     HubError,
-    Partial,
+    PartialResult,
     ProtocolError,
     Refuse,
-    Unconfirmed,
     UnknownClient,
     WrongThread,
 )
 from .options import SlowConsumer
 from .request import Request
-from .timer import Timer
+from .runtime.timer import Timer
 from .websocket.close import CloseCode
 
 if TYPE_CHECKING:
     from .bus import Gap
     from .cluster.hub import Hub, hub
-    from .cluster.outside import SyncHub
+    from .cluster.sync_hub import SyncHub
+    from .config.worker import Worker
     from .gateway.business import BusinessWorker
-    from .gateway.current import current
+    from .gateway.current import current_client
     from .gateway.gateway import Gateway
     from .options import Limits, Timeouts
     from .websocket.deflate import Deflate
-    from .worker import Worker
 
 __version__ = "0.1.0"
 
 
-def _run_all(workers: list[Declared]) -> None:
+def _run_all(workers: list[BaseWorker]) -> None:
     """Do what the command line says with what was declared; ``Worker.run_all`` calls this."""
     # Imported here: a process that only serves never needs the commands.
     from .cli.program import run
@@ -50,7 +50,7 @@ def _run_all(workers: list[Declared]) -> None:
     run(workers)
 
 
-Declared.runner = _run_all
+BaseWorker.runner = _run_all
 
 
 def __getattr__(name: str) -> Any:
@@ -84,13 +84,13 @@ _DECLARING = {"BusinessWorker", "Deflate", "Gateway", "Limits", "Timeouts", "Wor
 _LATER = {
     ".bus": ("Gap",),
     ".cluster.hub": ("Hub", "hub"),
-    ".cluster.outside": ("SyncHub",),
+    ".cluster.sync_hub": ("SyncHub",),
     ".gateway.business": ("BusinessWorker",),
-    ".gateway.current": ("current",),
+    ".gateway.current": ("current_client",),
     ".gateway.gateway": ("Gateway",),
     ".options": ("Limits", "Timeouts"),
     ".websocket.deflate": ("Deflate",),
-    ".worker": ("Worker",),
+    ".config.worker": ("Worker",),
 }
 
 __all__ = [
@@ -98,6 +98,7 @@ __all__ = [
     "BusinessWorker",
     "CloseCode",
     "ConfigError",
+    "ConfirmTimeout",
     "Connection",
     "Deflate",
     "ExitCode",
@@ -107,20 +108,19 @@ __all__ = [
     "Hub",
     "HubError",
     "Limits",
-    "Partial",
+    "PartialResult",
     "ProtocolError",
     "Refuse",
     "Request",
-    "Sent",
+    "SendResult",
     "SlowConsumer",
     "State",
     "SyncHub",
     "Timeouts",
     "Timer",
-    "Unconfirmed",
     "UnknownClient",
     "Worker",
     "WrongThread",
-    "current",
+    "current_client",
     "hub",
 ]

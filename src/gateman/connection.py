@@ -1,8 +1,8 @@
 """
 What handlers hold: one client, from its TCP connection to the end of its WebSocket.
 
-A connection knows no socket and no engine. Below it is a :class:`Link`, which the handshake
-provides until the 101 and the engine from then on.
+A connection knows no socket and no engine. Below it is a :class:`ConnectionLink`, which the
+handshake provides until the 101 and the engine from then on.
 """
 
 from collections.abc import Awaitable, Callable
@@ -37,7 +37,7 @@ class State(Enum):
     """``on_close`` is due or done."""
 
 
-class Sent(Enum):
+class SendResult(Enum):
     """What became of a message that was given to ``send``."""
 
     SENT = "sent"
@@ -54,10 +54,10 @@ class Sent(Enum):
 
     def __bool__(self) -> bool:
         """Whether the message is on its way."""
-        return self is Sent.SENT or self is Sent.QUEUED
+        return self is SendResult.SENT or self is SendResult.QUEUED
 
 
-class Link(Protocol):
+class ConnectionLink(Protocol):
     """What a connection asks of the layer below it."""
 
     def close(self, code: int, reason: str) -> None:
@@ -146,7 +146,7 @@ class _Gone:
         pass
 
 
-GONE: Link = _Gone()
+GONE: ConnectionLink = _Gone()
 
 # Reasons to stop reading from a client; a bit each, so that they do not undo one another.
 PAUSED_BY_USER = 1
@@ -192,9 +192,9 @@ class Connection:
         "_has_begun",
         "_link",
         "_membership",
+        "_permit",
         "_schedule",
         "_session",
-        "_ticket",
         "_wire",
         "dropped",
         "id",
@@ -219,7 +219,7 @@ class Connection:
         self,
         number: int,
         worker: Any,
-        link: Link,
+        link: ConnectionLink,
         *,
         peer: tuple[str, int],
         remote: tuple[str, int],
@@ -251,7 +251,7 @@ class Connection:
         self.dropped = 0
         self.opened_at = 0.0
         # What counts it in; given back when the TCP connection is over.
-        self._ticket: Any = None
+        self._permit: Any = None
         self._session: dict[str, Any] | None = None
         # Whether a callback was called for it, or it was open: then it has an on_close.
         self._has_begun = False
@@ -261,9 +261,9 @@ class Connection:
         self._schedule: Schedule | None = None
         self._link = link
         self._wire: Any = discard
-        self._fate = Sent.CLOSED
+        self._fate = SendResult.CLOSED
 
-    def send(self, message: str | bytes | bytearray | memoryview) -> Sent:
+    def send(self, message: str | bytes | bytearray | memoryview) -> SendResult:
         """
         Send one message.
 
@@ -276,7 +276,7 @@ class Connection:
                 before this returns.
 
         Returns:
-            What became of it. :attr:`Sent.SENT` and :attr:`Sent.QUEUED` are true.
+            What became of it. :attr:`SendResult.SENT` and :attr:`SendResult.QUEUED` are true.
 
         Raises:
             WrongThread: From another thread than the event loop's, as from all that changes it.
@@ -302,14 +302,14 @@ class Connection:
             raise
         return self._fate
 
-    def _send_behind(self, message: object) -> Sent:
+    def _send_behind(self, message: object) -> SendResult:
         """Send while something is collected, that may be for this connection too."""
         self._check_thread("send")
         opcode, payload = as_payload(message)
         membership = self._membership
         if membership is not None:
-            if self._fate is not Sent.CLOSED and membership.put(self, opcode, payload):
-                return Sent.QUEUED
+            if self._fate is not SendResult.CLOSED and membership.put(self, opcode, payload):
+                return SendResult.QUEUED
             membership.settle(self)
         self._wire(opcode, payload)
         return self._fate

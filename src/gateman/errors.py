@@ -253,7 +253,7 @@ class UnknownClient(HubError):
         self.client_id = client_id
 
 
-class Partial(HubError):
+class PartialResult(HubError):
     """
     Some processes did not answer in time, so the answer may be more than this.
 
@@ -269,7 +269,7 @@ class Partial(HubError):
         self.value = value
 
 
-class Unconfirmed(HubError, TimeoutError):
+class ConfirmTimeout(HubError, TimeoutError):
     """
     What was asked for is under way, but nobody has confirmed in time that it is in effect.
 

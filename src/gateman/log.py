@@ -2,8 +2,9 @@
 What the operator reads: one logger, its two formats and its file.
 
 Hostile clients must not be able to fill a disk, so every line that a peer can cause goes
-through a :class:`Sampled`. No line carries a payload, and none can be forged: what a peer has said
-cannot begin a line, move a terminal's cursor, or show the value of a query's parameter.
+through a :class:`RateLimitedLogger`. No line carries a payload, and none can be forged: what a
+peer has said cannot begin a line, move a terminal's cursor, or show the value of a query's
+parameter.
 
 Formats:
     ``text``
@@ -74,7 +75,7 @@ _OBJECT = '{"time":'
 SAMPLE_INTERVAL = 10.0  # seconds
 
 
-class Sampled:
+class RateLimitedLogger:
     """
     Write at most one line per cause and interval, and say how many were left out.
 
@@ -117,9 +118,9 @@ class Sampled:
         return f"{message} (and {suppressed} more like it)" if suppressed else message
 
 
-def place(error: BaseException) -> str:
+def source_location(error: BaseException) -> str:
     """
-    Tell where an exception was raised, as a cause for :class:`Sampled`.
+    Tell where an exception was raised, as a cause for :class:`RateLimitedLogger`.
 
     Two places of an application often fail in one line of a library, so both are told: the
     application's outermost line, and the line that raised. More of the stack would make as many
@@ -155,7 +156,7 @@ class _OncePerInterval(logging.Filter):
 
     def __init__(self) -> None:
         super().__init__()
-        self._sampled = Sampled()
+        self._rate_limited = RateLimitedLogger()
 
     def filter(self, record: logging.LogRecord) -> bool:
         """Tell whether a record is written; what is below a warning, somebody has asked for."""
@@ -163,10 +164,10 @@ class _OncePerInterval(logging.Filter):
             return True
         if record.getMessage().endswith(_BEHIND_THE_END):
             return False
-        return self._sampled.line(record.levelname, "", time.monotonic()) is not None
+        return self._rate_limited.line(record.levelname, "", time.monotonic()) is not None
 
 
-def legible(text: str) -> str:
+def escape_control_characters(text: str) -> str:
     """
     Make a text safe to be read in a terminal and in a file.
 
@@ -196,7 +197,7 @@ class Text(logging.Formatter):
     def format(self, record: logging.LogRecord) -> str:
         """Write a record; only its first line begins without a space."""
         # Lines of it that are indented already stay where they are.
-        message = re.sub(r"\n(?! )", "\n    ", legible(record.getMessage()))
+        message = re.sub(r"\n(?! )", "\n    ", escape_control_characters(record.getMessage()))
         text = f"{self.formatTime(record)} pid:{record.process} {record.levelname} {message}"
         trace = _trace(record)
         return "\n    ".join((text, *trace.split("\n"))) if trace else text
@@ -265,7 +266,14 @@ def write_beside(text: str, *, level: str = "ERROR", error: BaseException | None
     trace = "" if error is None else "".join(traceback.format_exception(error))
     if is_json():
         now = time.time()
-        text = _object(now, level, pid=os.getpid(), worker="", message=text, trace=legible(trace))
+        text = _object(
+            now,
+            level,
+            pid=os.getpid(),
+            worker="",
+            message=text,
+            trace=escape_control_characters(trace),
+        )
         trace = ""
     # A running master, or a server of a bus, may have worded it.
     sys.stderr.write(f"{trace}{escaped(text)}\n")
@@ -281,7 +289,7 @@ def _object(
         "level": level.lower(),
         "pid": pid,
         "worker": worker or None,
-        "message": legible(message),
+        "message": escape_control_characters(message),
     }
     if trace:
         written["traceback"] = trace
@@ -295,7 +303,7 @@ def _trace(record: logging.LogRecord) -> str:
         parts.append(logging.Formatter().formatException(record.exc_info))
     if record.stack_info:
         parts.append(record.stack_info)
-    return legible("\n".join(parts))
+    return escape_control_characters("\n".join(parts))
 
 
 def write_to_stderr(environment: Mapping[str, str], worker: str = "") -> None:

@@ -1,7 +1,8 @@
 """
 What every bus has to keep while its broker is there: one suite, which runs on each of them.
 
-``test_memory.py``, ``test_local.py`` and ``test_nats.py`` run it with a broker of their kind.
+``test_memory.py``, ``test_local.py`` and ``test_nats.py`` run it with a broker of their
+kind.
 """
 
 import asyncio
@@ -334,8 +335,8 @@ class DeliveryContract(Contract):
 
             for start in range(0, len(subjects), 1000):
                 for one in subjects[start : start + 1000]:
-                    routed = there.subscribe(one, arrived.append)
-                await routed
+                    pending = there.subscribe(one, arrived.append)
+                await pending
             size = (_resident_size() - before) / len(subjects)
             for one in subjects[::1000]:
                 here.publish(one, b"hello")

@@ -228,7 +228,7 @@ class LossContract(Contract):
         took = asyncio.get_running_loop().time() - began_at
         early = bus.publish(ROOM, b"early")
         arrived: list[bytes] = []
-        routed = bus.subscribe(ROOM, arrived.append)
+        pending = bus.subscribe(ROOM, arrived.append)
         gaps: list[Gap] = []
         bus.on_gap = gaps.append
 
@@ -236,7 +236,7 @@ class LossContract(Contract):
         async with started(broker, 1) as (other,):
             await bus.start()
             await bus.start()
-            await routed
+            await pending
             other.publish(ROOM, b"hello")
             await eventually(lambda: bool(arrived) and bool(gaps))
         await bus.stop()
@@ -254,7 +254,7 @@ class LossContract(Contract):
         bus.on_gap = gaps.append
         arrived: list[bytes] = []
         broker.kill()
-        routed = bus.subscribe(ROOM, arrived.append)
+        pending = bus.subscribe(ROOM, arrived.append)
         began_at = time.time()
         await bus.start(patience=0.05)
         took = time.time() - began_at
@@ -263,7 +263,7 @@ class LossContract(Contract):
 
         broker.restart()
         async with started(broker, 1) as (other,):
-            await routed
+            await pending
             other.publish(ROOM, b"hello")
             await eventually(lambda: bool(arrived) and bool(gaps))
         await bus.stop()

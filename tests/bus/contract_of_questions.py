@@ -109,8 +109,8 @@ class QuestionContract(Contract):
         async with started(broker) as (here, there):
             names = [*HOSTILE, *map(str, range(2000))]
             for name in names[::2]:
-                routed = there.subscribe(subject("group", name), ignore)
-            await routed
+                pending = there.subscribe(subject("group", name), ignore)
+            await pending
 
             asked = [here.has_subscriber(subject("group", name)) for name in names]
             answers = [await one for one in asked]

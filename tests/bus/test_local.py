@@ -11,11 +11,11 @@ from pathlib import Path
 
 import pytest
 
-from gateman.bus import unix
+from gateman.bus import unix_socket
 from gateman.bus.base import MAX_PENDING_SIZE, Bus
 from gateman.bus.local import held_bus, local_bus
 from gateman.bus.router import route
-from gateman.bus.router_wire import Kind, frame
+from gateman.bus.router_wire import FrameKind, frame
 from gateman.errors import BusError, ConfigError
 
 from ..support.loop import eventually, on_loop
@@ -67,21 +67,21 @@ def test_a_path_is_absolute() -> None:
 async def test_a_held_bus_needs_no_path(tmp_path: Path) -> None:
     """A process that may no longer enter the socket's folder comes back to it all the same."""
     path = tmp_path / "bus.sock"
-    with unix.listen(path) as listener:
+    with unix_socket.listen(path) as listener:
         bus = held_bus(path)
         path.unlink()
         arrived: list[bytes] = []
-        routing = asyncio.ensure_future(route(listener.dup()))
+        subscriptions = asyncio.ensure_future(route(listener.dup()))
         await bus.start()
         await bus.subscribe(ROOM, arrived.append)
-        routing.cancel()
-        await asyncio.wait([routing])
+        subscriptions.cancel()
+        await asyncio.wait([subscriptions])
         await eventually(lambda: not bus.is_connected)
-        routing = asyncio.ensure_future(route(listener.dup()))
+        subscriptions = asyncio.ensure_future(route(listener.dup()))
         await bus.subscribe(ROOM, arrived.append)
         await bus.stop()
-        routing.cancel()
-        await asyncio.wait([routing])
+        subscriptions.cancel()
+        await asyncio.wait([subscriptions])
 
     assert bus.url == f"local://{path}"
     assert bus.counts["gaps"] == 1
@@ -103,9 +103,9 @@ async def test_a_socket_that_is_not_there(tmp_path: Path) -> None:
     [
         (b"", "its router has refused us"),
         (b"220 mail.example.org ESMTP\r\n", "what listens there is no router of gateman"),
-        (frame(Kind.PONG), "what listens there is no router of gateman"),
+        (frame(FrameKind.PONG), "what listens there is no router of gateman"),
         (
-            frame(Kind.HELLO, payload=b"gateman-bus 99"),
+            frame(FrameKind.HELLO, payload=b"gateman-bus 99"),
             "its router is of another version of gateman: restart the service",
         ),
     ],

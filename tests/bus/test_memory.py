@@ -5,7 +5,7 @@ from collections.abc import Iterator
 import pytest
 
 from gateman.bus.base import MAX_PENDING_SIZE, Bus
-from gateman.bus.memory import Broker, MemoryBus
+from gateman.bus.memory import MemoryBroker, MemoryBus
 
 from ..support.loop import eventually, on_loop
 from .contract import ROOM, DeliveryContract, labelled
@@ -15,7 +15,7 @@ from .contract_of_questions import QuestionContract
 
 class _Broker:
     def __init__(self) -> None:
-        self._broker = Broker()
+        self._broker = MemoryBroker()
 
     def bus(self, *, max_pending_size: int | None = None) -> Bus:
         return MemoryBus(broker=self._broker, max_pending_size=max_pending_size or MAX_PENDING_SIZE)

@@ -6,7 +6,7 @@ import pytest
 
 from gateman.bus.nats_wire import NatsWire, connect
 from gateman.bus.subjects import subject
-from gateman.bus.wire import Broken, Event, Hello, Nobody, Refused, Sign
+from gateman.bus.wire import Broken, BrokerEvent, BrokerHello, BrokerRefusal, Control, NoSubscribers
 
 ROOM = subject("group", "a b")
 
@@ -47,7 +47,7 @@ def test_connect_asks_for_no_echo_and_no_extras(*, has_headers: bool) -> None:
 @pytest.mark.parametrize(
     ("data", "events"),
     [
-        (b"PONG\r\nHTTP/1.1 400\r\n", [Sign.PONG, Broken("it does not speak NATS")]),
+        (b"PONG\r\nHTTP/1.1 400\r\n", [Control.PONG, Broken("it does not speak NATS")]),
         (b"\r\n", [Broken("it does not speak NATS")]),
         (b"INFO nonsense\r\n", [Broken("its INFO cannot be read")]),
         (b"INFO []\r\n", [Broken("its INFO cannot be read")]),
@@ -67,7 +67,7 @@ def test_connect_asks_for_no_echo_and_no_extras(*, has_headers: bool) -> None:
         (b"x" * (1 << 20) + b"y", [Broken("a line is too long")]),
     ],
 )
-def test_what_no_server_says_is_broken(data: bytes, events: list[Event]) -> None:
+def test_what_no_server_says_is_broken(data: bytes, events: list[BrokerEvent]) -> None:
     """Nothing is waited for that cannot come, and nothing is believed that makes no sense."""
     assert NatsWire().feed(data) == events
 
@@ -75,10 +75,10 @@ def test_what_no_server_says_is_broken(data: bytes, events: list[Event]) -> None
 def test_words_are_read_in_any_case() -> None:
     """The protocol allows it."""
     assert NatsWire().feed(b"ping\r\ninfo {}\r\n-err 'Stale Connection'\r\n-ERR\r\n") == [
-        Sign.PING,
-        Hello({}),
-        Refused("Stale Connection"),
-        Refused(""),
+        Control.PING,
+        BrokerHello({}),
+        BrokerRefusal("Stale Connection"),
+        BrokerRefusal(""),
     ]
 
 
@@ -103,7 +103,7 @@ def test_a_question_is_a_message_that_may_reach_nobody() -> None:
     assert first == (b"SUB =answers.* 1\r\n" + nowhere + b"HPUB group.a=20b =answers.1 " + QUESTION)
     assert second == nowhere + b"HPUB group.a=20b =answers.2 " + QUESTION
     assert third == b"HPUB group.a=20b =answers.3 " + QUESTION
-    assert (before, events, wire.can_tell) == (False, [Nobody(2)], True)
+    assert (before, events, wire.can_tell) == (False, [NoSubscribers(2)], True)
 
 
 def test_a_prefix_is_on_the_server_only() -> None:
@@ -124,7 +124,7 @@ def test_a_prefix_is_on_the_server_only() -> None:
     assert wire.feed(
         b"MSG gateman.chat.group.a 2 1\r\nx\r\nHMSG gateman.chat.group.b 2 0 1\r\ny\r\n"
         b"HMSG gateman.chat.=answers.7 1 16 16\r\nNATS/1.0 503\r\n\r\n\r\n"
-    ) == [("group.a", b"x"), ("group.b", b"y"), Nobody(7)]
+    ) == [("group.a", b"x"), ("group.b", b"y"), NoSubscribers(7)]
 
 
 def test_without_headers_nothing_is_asked() -> None:
@@ -143,12 +143,14 @@ def test_without_headers_nothing_is_asked() -> None:
         (b"HMSG =answers.1 1 16 16\r\nNATS/1.0 200\r\n\r\n\r\n", []),
         (b"HMSG =answers.1 1 0 0\r\n\r\n", []),
         *((denied(number), []) for number in (b"", b"x", b"\xb2", b"-1", b"1.1", b"9" * 19)),
-        (denied(b"9" * 18), [Nobody(10**18 - 1)]),
+        (denied(b"9" * 18), [NoSubscribers(10**18 - 1)]),
     ],
 )
-def test_heads_are_read_only_where_they_mean_something(data: bytes, events: list[Event]) -> None:
+def test_heads_are_read_only_where_they_mean_something(
+    data: bytes, events: list[BrokerEvent]
+) -> None:
     """Those of other clients are cut off, and a reader is not told of questions."""
-    assert NatsWire().feed(data + b"PING\r\n") == [*events, Sign.PING]
+    assert NatsWire().feed(data + b"PING\r\n") == [*events, Control.PING]
 
 
 def test_our_own_subscription_may_be_refused() -> None:
@@ -156,6 +158,6 @@ def test_our_own_subscription_may_be_refused() -> None:
     text = "Permissions Violation for Subscription to"
 
     assert NatsWire().feed(f"-ERR '{text} \"=answers.*\"'\r\n-ERR '{text} \"x\"'\r\n".encode()) == [
-        Refused(f'{text} "=answers.*"'),
-        Refused(f'{text} "x"', is_of_subscribing=True),
+        BrokerRefusal(f'{text} "=answers.*"'),
+        BrokerRefusal(f'{text} "x"', is_of_subscribing=True),
     ]

@@ -14,20 +14,20 @@ from pathlib import Path
 
 import pytest
 
-from gateman.bus import unix
+from gateman.bus import unix_socket
 from gateman.bus.router import main, route
 from gateman.bus.router_wire import (
     ANOTHER,
     HELLO,
     MAX_FRAME_SIZE,
     OVER,
-    Kind,
+    FrameKind,
     RouterWire,
     dropped,
     frame,
 )
 from gateman.bus.subjects import subject
-from gateman.bus.wire import Dropped, Event, Nobody, Sign
+from gateman.bus.wire import BrokerEvent, Control, Dropped, NoSubscribers
 
 from ..support.child import answers
 from ..support.loop import eventually, on_loop
@@ -46,7 +46,7 @@ class Client:
         self.reader = reader
         self.writer = writer
         self._wire = RouterWire()
-        self._events: list[Event] = []
+        self._events: list[BrokerEvent] = []
 
     @classmethod
     async def connect(cls, path: Path) -> "Client":
@@ -55,7 +55,7 @@ class Client:
         assert await client.reader.readexactly(len(HELLO)) == HELLO
         return client
 
-    async def event(self) -> Event | None:
+    async def event(self) -> BrokerEvent | None:
         """Read one event; ``None`` at the end."""
         while not self._events:
             data = await self.reader.read(65536)
@@ -64,11 +64,11 @@ class Client:
             self._events += self._wire.feed(data)
         return self._events.pop(0)
 
-    async def settle(self) -> list[Event]:
+    async def settle(self) -> list[BrokerEvent]:
         """Have everything that was written handled; return what came before the answer."""
         self.writer.write(self._wire.ping)
-        events: list[Event] = []
-        while (event := await self.event()) is not Sign.PONG:
+        events: list[BrokerEvent] = []
+        while (event := await self.event()) is not Control.PONG:
             assert event is not None
             events.append(event)
         return events
@@ -79,13 +79,13 @@ class Client:
 
 
 @asynccontextmanager
-async def routed(
+async def pending(
     tmp_path: Path, count: int, *, max_pending_size: int = 1_000_000
 ) -> AsyncIterator[list[Client]]:
     """Run a router in this process, with some clients."""
     path = tmp_path / "bus.sock"
-    listener = unix.listen(path)
-    routing = asyncio.ensure_future(route(listener, max_pending_size=max_pending_size))
+    listener = unix_socket.listen(path)
+    subscriptions = asyncio.ensure_future(route(listener, max_pending_size=max_pending_size))
     clients: list[Client] = []
     try:
         for _ in range(count):
@@ -94,14 +94,14 @@ async def routed(
     finally:
         for client in clients:
             client.close()
-        routing.cancel()
-        await asyncio.wait([routing])
+        subscriptions.cancel()
+        await asyncio.wait([subscriptions])
 
 
 @on_loop
 async def test_it_passes_on_what_is_wanted(tmp_path: Path) -> None:
     """To all others that subscribed, as it came."""
-    async with routed(tmp_path, 3) as (one, two, three):
+    async with pending(tmp_path, 3) as (one, two, three):
         for client in (one, two):
             client.writer.write(WIRE.subscribe(ROOM))
             await client.settle()
@@ -116,7 +116,7 @@ async def test_it_passes_on_what_is_wanted(tmp_path: Path) -> None:
 @on_loop
 async def test_who_leaves_is_forgotten(tmp_path: Path) -> None:
     """Unsubscribed or gone, somebody or nobody left: it is not written to."""
-    async with routed(tmp_path, 4) as (one, two, three, four):
+    async with pending(tmp_path, 4) as (one, two, three, four):
         for client in (two, three, four):
             client.writer.write(WIRE.subscribe(ROOM) + WIRE.subscribe(ROOM))
             await client.settle()
@@ -139,7 +139,7 @@ async def test_who_leaves_is_forgotten(tmp_path: Path) -> None:
 @on_loop
 async def test_who_asks_learns_that_nobody_is_there(tmp_path: Path) -> None:
     """In order with everything else; of others it says nothing, and they are told nothing."""
-    async with routed(tmp_path, 2) as (one, two):
+    async with pending(tmp_path, 2) as (one, two):
         one.writer.write(WIRE.ask(ROOM, 1) + WIRE.subscribe(ROOM) + WIRE.ask(ROOM, 2))
         alone = await one.settle()
         two.writer.write(WIRE.subscribe(ROOM))
@@ -149,14 +149,18 @@ async def test_who_asks_learns_that_nobody_is_there(tmp_path: Path) -> None:
         two.writer.write(WIRE.ask(ROOM, 5))
         other = await two.settle()
 
-    assert (alone, together, other) == ([Nobody(1), Nobody(2)], [], [Nobody(5)])
+    assert (alone, together, other) == (
+        [NoSubscribers(1), NoSubscribers(2)],
+        [],
+        [NoSubscribers(5)],
+    )
 
 
 @on_loop
 async def test_who_is_slow_loses_messages_and_is_told(tmp_path: Path) -> None:
     """The others get all of them, at their speed; then it goes on, in order."""
     began_at = time.time()
-    async with routed(tmp_path, 3) as (publisher, quick, slow):
+    async with pending(tmp_path, 3) as (publisher, quick, slow):
         for client in (quick, slow):
             client.writer.write(WIRE.subscribe(ROOM))
             await client.settle()
@@ -185,7 +189,7 @@ async def test_who_is_slow_loses_messages_and_is_told(tmp_path: Path) -> None:
 @on_loop
 async def test_a_message_bigger_than_the_bound_is_counted(tmp_path: Path) -> None:
     """It never fits, which the receiver learns at once."""
-    async with routed(tmp_path, 2, max_pending_size=1000) as (one, two):
+    async with pending(tmp_path, 2, max_pending_size=1000) as (one, two):
         two.writer.write(WIRE.subscribe(ROOM))
         await two.settle()
         one.writer.write(WIRE.publish(ROOM, bytes(2000)) + WIRE.publish(ROOM, b"fits"))
@@ -201,8 +205,8 @@ async def test_a_message_bigger_than_the_bound_is_counted(tmp_path: Path) -> Non
 @pytest.mark.parametrize(
     "data",
     [
-        frame(Kind.MESSAGE, b"x" * 10)[:2] + b"\xff" * 20,
-        frame(Kind.PONG),
+        frame(FrameKind.MESSAGE, b"x" * 10)[:2] + b"\xff" * 20,
+        frame(FrameKind.PONG),
         dropped(1, 1.0),
         b"\x09" + bytes(6),
         b"GET / HTTP/1.1\r\n\r\n",
@@ -214,7 +218,7 @@ async def test_who_sends_nonsense_is_let_go(
     tmp_path: Path, caplog: pytest.LogCaptureFixture, data: bytes
 ) -> None:
     """It is logged once, and the others stay."""
-    async with routed(tmp_path, 4) as (one, two, *wrong):
+    async with pending(tmp_path, 4) as (one, two, *wrong):
         one.writer.write(WIRE.subscribe(ROOM))
         await one.settle()
         for client in wrong:
@@ -234,7 +238,7 @@ async def test_who_asks_and_never_reads_is_let_go(
     tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     """Answers are not dropped, so they are bounded by the connection's end."""
-    async with routed(tmp_path, 1, max_pending_size=1000) as (client,):
+    async with pending(tmp_path, 1, max_pending_size=1000) as (client,):
         client.writer.transport.pause_reading()  # type: ignore[attr-defined]
         for _ in range(100):
             client.writer.write(WIRE.ping * 1000)
@@ -285,7 +289,7 @@ async def test_it_takes_a_socket_that_it_inherits(tmp_path: Path) -> None:
     """Who connects while it is away waits for the next one, which the socket outlives."""
     path = tmp_path / "bus.sock"
     ours, theirs = socket.socketpair()
-    with ours, theirs, unix.listen(path) as listener:
+    with ours, theirs, unix_socket.listen(path) as listener:
         fd, stdin = listener.fileno(), theirs.fileno()
         with process("--fd", str(fd), pass_fds=(fd,), stdin=stdin) as first:
             await answered(path)
@@ -310,7 +314,12 @@ async def test_it_takes_another_socket_while_it_runs(tmp_path: Path) -> None:
     """Those who connect to the first and those who connect to the second meet."""
     paths = [tmp_path / "one.sock", tmp_path / "two.sock"]
     ours, theirs = socket.socketpair()
-    with ours, theirs, unix.listen(paths[0]) as first, unix.listen(paths[1]) as second:
+    with (
+        ours,
+        theirs,
+        unix_socket.listen(paths[0]) as first,
+        unix_socket.listen(paths[1]) as second,
+    ):
         fd = first.fileno()
         with process("--fd", str(fd), pass_fds=(fd,), stdin=theirs.fileno()) as child:
             one = await Client.connect(paths[0])
@@ -342,7 +351,7 @@ def test_it_ends_with_the_process_that_started_it(tmp_path: Path) -> None:
         "print(child.pid, flush=True)\n"
         "sys.stdin.read()\n"
     )
-    with unix.listen(path) as listener:
+    with unix_socket.listen(path) as listener:
         fd = listener.fileno()
         parent = subprocess.Popen(
             [sys.executable, "-c", script, str(fd)],
@@ -361,7 +370,7 @@ def test_it_ends_with_the_process_that_started_it(tmp_path: Path) -> None:
         parent.communicate()
         client.sendall(WIRE.ping)
         said = b""
-        while not said.endswith(frame(Kind.PONG)):
+        while not said.endswith(frame(FrameKind.PONG)):
             said += client.recv(4096)
 
     async def gone() -> None:

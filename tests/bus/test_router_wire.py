@@ -4,9 +4,9 @@ import struct
 
 import pytest
 
-from gateman.bus.router_wire import HELLO, MAX_FRAME_SIZE, Kind, RouterWire, frame
+from gateman.bus.router_wire import HELLO, MAX_FRAME_SIZE, FrameKind, RouterWire, frame
 from gateman.bus.subjects import subject
-from gateman.bus.wire import Broken, Event
+from gateman.bus.wire import Broken, BrokerEvent
 
 
 def test_frames_are_written_as_documented() -> None:
@@ -34,16 +34,16 @@ def test_what_is_published_is_what_arrives() -> None:
 @pytest.mark.parametrize(
     ("data", "event"),
     [
-        (frame(Kind.DROPPED, payload=b"short"), Broken("a frame is of kind 6")),
-        (frame(Kind.NOBODY, payload=b"short"), Broken("a frame is of kind 9")),
-        (frame(Kind.ASK, b"x", bytes(8)), Broken("a frame is of kind 8")),
+        (frame(FrameKind.DROPPED, payload=b"short"), Broken("a frame is of kind 6")),
+        (frame(FrameKind.NOBODY, payload=b"short"), Broken("a frame is of kind 9")),
+        (frame(FrameKind.ASK, b"x", bytes(8)), Broken("a frame is of kind 8")),
         (struct.pack(">BHI", 99, 0, 0), Broken("a frame is of kind 99")),
         (struct.pack(">BHI", 1, 0, MAX_FRAME_SIZE + 1), Broken("a frame is too big")),
         (struct.pack(">BHI", 1, 1, MAX_FRAME_SIZE), Broken("a frame is too big")),
         (b"HTTP/1.1 400 Bad Request\r\n", Broken("a frame is too big")),
     ],
 )
-def test_what_no_router_says_is_broken(data: bytes, event: Event) -> None:
+def test_what_no_router_says_is_broken(data: bytes, event: BrokerEvent) -> None:
     """Nothing is waited for that cannot come."""
     assert RouterWire().feed(data) == [event]
 
@@ -52,4 +52,4 @@ def test_the_biggest_frame_is_read() -> None:
     """The limit is on subject and payload together."""
     payload = bytes(MAX_FRAME_SIZE - 1)
 
-    assert RouterWire().feed(frame(Kind.MESSAGE, b"x", payload)) == [("x", payload)]
+    assert RouterWire().feed(frame(FrameKind.MESSAGE, b"x", payload)) == [("x", payload)]

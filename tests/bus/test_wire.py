@@ -7,26 +7,35 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from gateman.bus.nats_wire import NatsWire
-from gateman.bus.router_wire import HELLO, Kind, RouterWire, dropped, frame
-from gateman.bus.wire import Broken, Dropped, Event, Hello, Nobody, Refused, Sign, Wire
+from gateman.bus.router_wire import HELLO, FrameKind, RouterWire, dropped, frame
+from gateman.bus.wire import (
+    Broken,
+    BrokerEvent,
+    BrokerHello,
+    BrokerRefusal,
+    Control,
+    Dropped,
+    NoSubscribers,
+    Wire,
+)
 
 ROUTER = (
     HELLO
-    + frame(Kind.MESSAGE, b"group.room", b"hello")
-    + frame(Kind.PONG)
-    + frame(Kind.MESSAGE, b"x", b"")
-    + frame(Kind.PING)
-    + frame(Kind.NOBODY, payload=bytes(6) + b"\1\2")
+    + frame(FrameKind.MESSAGE, b"group.room", b"hello")
+    + frame(FrameKind.PONG)
+    + frame(FrameKind.MESSAGE, b"x", b"")
+    + frame(FrameKind.PING)
+    + frame(FrameKind.NOBODY, payload=bytes(6) + b"\1\2")
     + dropped(7, 1.5)
 )
 
-ROUTER_EVENTS: list[Event] = [
-    Hello({"speaks": "gateman-bus 2"}),
+ROUTER_EVENTS: list[BrokerEvent] = [
+    BrokerHello({"speaks": "gateman-bus 2"}),
     ("group.room", b"hello"),
-    Sign.PONG,
+    Control.PONG,
     ("x", b""),
-    Sign.PING,
-    Nobody(258),
+    Control.PING,
+    NoSubscribers(258),
     Dropped(7, 1.5),
 ]
 
@@ -44,19 +53,19 @@ NATS = (
     b"-ERR 'Slow Consumer'\r\n"
 )
 
-NATS_EVENTS: list[Event] = [
-    Hello({"max_payload": 1048576, "auth_required": True}),
+NATS_EVENTS: list[BrokerEvent] = [
+    BrokerHello({"max_payload": 1048576, "auth_required": True}),
     ("group.room", b"hello"),
-    Sign.PONG,
+    Control.PONG,
     ("x", b""),
-    Sign.PING,
+    Control.PING,
     ("group.room", b"\r\nPING\r\n"),
-    Nobody(7),
+    NoSubscribers(7),
     ("group.room", b"hello"),
-    Refused("Slow Consumer"),
+    BrokerRefusal("Slow Consumer"),
 ]
 
-WIRES: list[tuple[Callable[[], Wire], bytes, list[Event]]] = [
+WIRES: list[tuple[Callable[[], Wire], bytes, list[BrokerEvent]]] = [
     (RouterWire, ROUTER, ROUTER_EVENTS),
     (NatsWire, NATS, NATS_EVENTS),
 ]
@@ -64,7 +73,7 @@ WIRES: list[tuple[Callable[[], Wire], bytes, list[Event]]] = [
 
 @pytest.mark.parametrize(("make", "data", "events"), WIRES)
 def test_it_is_read_in_one_piece(
-    make: Callable[[], Wire], data: bytes, events: list[Event]
+    make: Callable[[], Wire], data: bytes, events: list[BrokerEvent]
 ) -> None:
     """Everything that came in one read is one list."""
     assert make().feed(data) == events
@@ -72,7 +81,7 @@ def test_it_is_read_in_one_piece(
 
 @pytest.mark.parametrize(("make", "data", "events"), WIRES)
 def test_it_is_read_cut_at_every_byte(
-    make: Callable[[], Wire], data: bytes, events: list[Event]
+    make: Callable[[], Wire], data: bytes, events: list[BrokerEvent]
 ) -> None:
     """Two reads, at any place, give the same as one."""
     for cut in range(len(data) + 1):
@@ -84,11 +93,11 @@ def test_it_is_read_cut_at_every_byte(
 @pytest.mark.parametrize(("make", "data", "events"), WIRES)
 @pytest.mark.parametrize("size", [1, 2, 3, 7])
 def test_it_is_read_in_small_pieces(
-    make: Callable[[], Wire], data: bytes, events: list[Event], size: int
+    make: Callable[[], Wire], data: bytes, events: list[BrokerEvent], size: int
 ) -> None:
     """Many reads give the same as one."""
     wire = make()
-    read: list[Event] = []
+    read: list[BrokerEvent] = []
     for start in range(0, len(data), size):
         read += wire.feed(data[start : start + size])
 
@@ -125,11 +134,11 @@ def test_a_big_payload_in_many_pieces_is_read_in_little_time(make: Callable[[], 
     """A megabyte that comes in a thousand reads is put together once, not a thousand times."""
     payload = bytes(1 << 20)
     data = {
-        RouterWire: frame(Kind.MESSAGE, b"x", payload),
+        RouterWire: frame(FrameKind.MESSAGE, b"x", payload),
         NatsWire: b"MSG x 1 1048576\r\n" + payload + b"\r\n",
     }[make]  # type: ignore[index]
     wire = make()
-    read: list[Event] = []
+    read: list[BrokerEvent] = []
     for start in range(0, len(data), 1024):
         read += wire.feed(data[start : start + 1024])
 

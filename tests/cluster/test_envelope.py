@@ -15,13 +15,13 @@ NODE = NodeId("0a1b2c3d4e5f")
 CLIENT = ClientId("0a1b2c3d4e5f-7")
 MAX_SIZE = 1 << 20
 
-ACTIONS: list[e.Action] = [
+ACTIONS: list[e.HubAction] = [
     e.Join(CLIENT, Group("room")),
     e.Leave(CLIENT, Group("room")),
     e.Bind(CLIENT, Uid("42")),
     e.BindOnly(CLIENT, Uid("42"), 4409, "elsewhere"),
     e.Unbind(CLIENT),
-    e.Close(CLIENT, 4001, "bye"),
+    e.CloseClient(CLIENT, 4001, "bye"),
     e.SetSession(CLIENT, {"name": "Ann", "tags": ["a", 1, None, 1.5, b"\x00", {"x": True}]}),
     e.UpdateSession(CLIENT, {}),
     e.Dissolve(Group("room")),
@@ -29,32 +29,32 @@ ACTIONS: list[e.Action] = [
 ]
 
 
-def answer(part: int, problem: e.Problem, value: Any, *, is_last: bool) -> e.Answer:
+def answer(part: int, problem: e.Problem, value: Any, *, is_last: bool) -> e.QueryReply:
     """Make an answer."""
     raw = e.encode_value(value)
-    return e.Answer(NODE, 1, part=part, is_last=is_last, problem=problem, value=raw)
+    return e.QueryReply(NODE, 1, part=part, is_last=is_last, problem=problem, value=raw)
 
 
 ENVELOPES: list[e.Envelope] = [
-    e.Messages(NODE, 0, e.Scope.ALL, (), [e.Item(is_text=True, payload="grüße".encode())]),
+    e.Messages(NODE, 0, e.Target.ALL, (), [e.Item(is_text=True, payload="grüße".encode())]),
     e.Messages(
         NODE,
         7,
-        e.Scope.GROUPS,
+        e.Target.GROUPS,
         ("room", "*.>"),
         [e.Item(is_text=False, payload=b"\xff", exclude=(CLIENT,))] * 3,
     ),
-    e.Mark(NODE, 12, e.Scope.UIDS, ("42",)),
+    e.SequenceMark(NODE, 12, e.Target.UIDS, ("42",)),
     *(e.Command(NODE, number, action) for number, action in enumerate(ACTIONS)),
-    *(e.Question(NODE, 1, what, "room") for what in e.What),
+    *(e.QueryRequest(NODE, 1, query, "room") for query in e.Query),
     answer(0, e.Problem.NONE, [1, "a"], is_last=True),
     answer(3, e.Problem.UNKNOWN_CLIENT, None, is_last=False),
     e.Hello(NODE, has_clients=True, is_new=False, was_away=True, nodes=(NodeId("n"), NodeId("m"))),
     e.Hello(NODE, True, True, False, (), away=1.5, clock=7, claims=3, service=("a.py",)),  # noqa: FBT003
     e.Claims(NODE, [e.Claim(CLIENT, Uid("42"), 7, 4409, "elsewhere")], 3),
     e.Bye(NODE),
-    e.Parcel(NODE, b"theirs"),
-    e.Letters(NODE, 3, [e.Letter(CLIENT, is_text=True, payload=b"one")]),
+    e.ExtensionMessage(NODE, b"theirs"),
+    e.DirectMessages(NODE, 3, [e.DirectMessage(CLIENT, is_text=True, payload=b"one")]),
 ]
 
 
@@ -75,7 +75,7 @@ def test_what_is_written_is_read(envelope: e.Envelope) -> None:
 def test_every_kind_is_tried() -> None:
     """Whatever is added travels here too."""
     assert {type(one) for one in ENVELOPES} == set(get_args(e.Envelope))
-    assert {type(one) for one in ACTIONS} == set(get_args(e.Action))
+    assert {type(one) for one in ACTIONS} == set(get_args(e.HubAction))
 
 
 @pytest.mark.parametrize("envelope", ENVELOPES, ids=lambda one: type(one).__name__)

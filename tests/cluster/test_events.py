@@ -10,11 +10,11 @@ from typing import Any
 import pytest
 
 from gateman import BusinessWorker, Gateway, Worker
-from gateman.bus.memory import Broker, MemoryBus
+from gateman.bus.memory import MemoryBroker, MemoryBus
 from gateman.cluster.envelope import encode_value
 from gateman.cluster.events import MAX_WAITING, MAX_WAITING_SIZE, Events
 from gateman.cluster.hub import Hub
-from gateman.declared import Declared
+from gateman.config.base import BaseWorker
 from gateman.errors import ConfigError, EnvelopeError, HubError
 
 from ..support.cluster import Deaf, Node, cluster
@@ -183,14 +183,14 @@ def listen(nodes: list[Node], topic: str) -> list[list[Any]]:
     """Have every node take note of a topic."""
     heard: list[list[Any]] = [[] for _ in nodes]
     for node, notes in zip(nodes, heard, strict=True):
-        node.hub.station.events.add(topic, notes.append)
+        node.hub.local_node.events.add(topic, notes.append)
     return heard
 
 
 @on_loop
 async def test_events_reach_the_code_of_all_processes() -> None:
     """The sender's too, and from programs beside; with all that MessagePack carries."""
-    broker = Broker()
+    broker = MemoryBroker()
     async with cluster(2, lambda: MemoryBus(broker=broker)) as nodes:
         heard = listen(nodes, "prices")
         client = await nodes[1].client()
@@ -214,7 +214,7 @@ async def test_events_reach_the_code_of_all_processes() -> None:
 @on_loop
 async def test_events_that_are_lost_are_counted() -> None:
     """By who misses them, and by the sender if the bus does not take them."""
-    broker = Broker()
+    broker = MemoryBroker()
     buses: list[Deaf] = []
 
     def make() -> Deaf:
@@ -257,10 +257,10 @@ async def test_what_cannot_be_sent_is_told() -> None:
 @pytest.mark.parametrize(
     "make", [lambda: Worker("ws://127.0.0.1:0"), BusinessWorker], ids=["worker", "business"]
 )
-def test_a_function_is_declared_for_a_topic(make: Callable[[], Declared]) -> None:
+def test_a_function_is_declared_for_a_topic(make: Callable[[], BaseWorker]) -> None:
     """What cannot be one is told in a sentence."""
     worker: Any = make()
-    Declared._declared.remove(worker)  # noqa: SLF001 - `run_all` is for scripts
+    BaseWorker._declared.remove(worker)  # noqa: SLF001 - `run_all` is for scripts
 
     async def update(data: object) -> None: ...
 

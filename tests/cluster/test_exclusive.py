@@ -8,11 +8,11 @@ import pytest
 
 from gateman import Connection, Request
 from gateman.bus import subject
-from gateman.bus.memory import Broker, MemoryBus
+from gateman.bus.memory import MemoryBroker, MemoryBus
 from gateman.cluster.envelope import Claims, Envelope, Hello, decode, encode
 from gateman.cluster.hub import Hub
 from gateman.cluster.names import NodeId
-from gateman.errors import ConfigError, Unconfirmed
+from gateman.errors import ConfigError, ConfirmTimeout
 
 from ..support.cluster import Client, Deaf, Node, alone, cluster
 from ..support.loop import eventually, on_loop
@@ -38,7 +38,7 @@ async def survivor(nodes: list[Node], count: int, uid: str = "ann") -> Connectio
         ends = Counter((one.close_code, one.close_reason) for one in clients)
         assert ends == {OURS: count - 1, (None, None): 1}
         [left] = [one for node in nodes for one in node.server.worker.connections.values()]
-        assert await nodes[0].hub.client_ids_of_uid(uid) == [left.client_id]
+        assert await nodes[0].hub.clients_of_uid(uid) == [left.client_id]
         return left
 
 
@@ -81,14 +81,14 @@ async def test_a_login_that_is_awaited_is_in_effect_everywhere() -> None:
         await here.connection.bind("ann", only=True)
         assert await is_gone(plain) == ELSEWHERE
         await other.hub.bind_uid(there.id, "ann", only=True, code=OURS[0], reason=OURS[1])
-        assert await one.hub.client_ids_of_uid("ann") == [there.id]
+        assert await one.hub.clients_of_uid("ann") == [there.id]
         assert await is_gone(here) == OURS
         later = await one.client()
         await other.hub.bind_uid(later.id, "ann", only=True)
-        assert await one.hub.client_ids_of_uid("ann") == [later.id]
+        assert await one.hub.clients_of_uid("ann") == [later.id]
         assert await is_gone(there) == ELSEWHERE
         beside = await one.client(uid="ann")
-        assert set(await other.hub.client_ids_of_uid("ann")) == {later.id, beside.id}
+        assert set(await other.hub.clients_of_uid("ann")) == {later.id, beside.id}
         one.hub.send_to_uid("bert", "still here")
         assert await bert.read() == ["still here"]
 
@@ -103,7 +103,7 @@ async def test_who_logs_out_or_leaves_stands_in_nobody_s_way() -> None:
         await clients[0].connection.unbind()
         await clients[1].connection.bind("bert")
         clients[2].connection.close()
-        assert len(one.hub.station.exclusive.logins) == 0
+        assert len(one.hub.local_node.exclusive.logins) == 0
         for number in range(3):
             client = await other.client()
             await client.connection.bind(f"{number}", only=True)
@@ -127,14 +127,14 @@ async def test_what_cannot_be_is_told() -> None:
 @on_loop
 async def test_after_the_bus_was_away_the_newest_stays() -> None:
     """Both sides have logged somebody in meanwhile, and each is told of the other's."""
-    broker = Broker()
+    broker = MemoryBroker()
     async with cluster(2, lambda: MemoryBus(broker=broker)) as [one, other]:
         older, newer = await one.client(), await other.client()
         broker.take_away()
         older.connection.bind("ann", only=True)
         newer.connection.bind("ann", only=True)
         one.hub.answer_timeout = 0.1
-        with pytest.raises(Unconfirmed):
+        with pytest.raises(ConfirmTimeout):
             await older.connection.bind("eve", only=True)
         one.hub.answer_timeout = 3
         older.connection.bind("ann", only=True)
@@ -142,13 +142,13 @@ async def test_after_the_bus_was_away_the_newest_stays() -> None:
         assert len(one.server.worker.connections) == len(other.server.worker.connections) == 1
         broker.bring_back()
         assert await is_gone(older) == ELSEWHERE
-        assert await one.hub.client_ids_of_uid("ann") == [newer.id]
+        assert await one.hub.clients_of_uid("ann") == [newer.id]
 
 
 @on_loop
 async def test_a_process_that_lost_messages_hears_of_logins_again() -> None:
     """It was slow, so that the bus dropped what was for it."""
-    broker = Broker()
+    broker = MemoryBroker()
     buses: list[Deaf] = []
 
     def make() -> Deaf:
@@ -170,7 +170,7 @@ async def test_a_process_that_lost_messages_hears_of_logins_again() -> None:
 @on_loop
 async def test_a_login_that_vanished_on_its_way_is_found_out() -> None:
     """No bus has told of a gap: servers of a cluster had lost each other for a moment."""
-    broker = Broker()
+    broker = MemoryBroker()
     buses: list[Deaf] = []
 
     def make() -> Deaf:
@@ -194,13 +194,13 @@ async def test_a_login_that_vanished_on_its_way_is_found_out() -> None:
         buses[0].is_deaf = False
         # With the next sign of life.
         assert await is_gone(clients[1]) == ELSEWHERE
-        assert await one.hub.client_ids_of_uid("bert") == [later[1].id]
+        assert await one.hub.clients_of_uid("bert") == [later[1].id]
 
 
 @on_loop
 async def test_a_process_that_was_cut_off_is_told_of_all_logins() -> None:
     """It is not new, and was never heard: two parts of a cluster have found each other."""
-    broker = Broker()
+    broker = MemoryBroker()
     async with cluster(1, lambda: MemoryBus(broker=broker)) as [one]:
         client = await one.client()
         await client.connection.bind("ann", only=True)
@@ -226,20 +226,20 @@ async def test_a_user_s_connections_are_closed_everywhere() -> None:
         here, there = await one.client(uid="ann"), await other.client(uid="ann")
         bert, staying = await other.client(uid="bert"), await one.client(uid="ann")
         await one.hub.close_uid("ann", 4003, "banned", "bye", exclude=staying.id)
-        assert await one.hub.client_ids_of_uid("ann") == [staying.id]
+        assert await one.hub.clients_of_uid("ann") == [staying.id]
         for client in (here, there):
             assert await client.read() == ["bye"]
             assert await is_gone(client) == (4003, "banned")
         await one.hub.close_uid("nobody")
         other.hub.close_uid("ann")
         assert await is_gone(staying) == (1000, "")
-        assert await one.hub.client_ids_of_uid("bert") == [bert.id]
+        assert await one.hub.clients_of_uid("bert") == [bert.id]
 
 
 @on_loop
 async def test_what_is_done_everywhere_may_be_confirmed() -> None:
     """A process that hangs is named, and a bus that is away is told of."""
-    broker = Broker()
+    broker = MemoryBroker()
     buses: list[Deaf] = []
 
     def make() -> Deaf:
@@ -259,24 +259,24 @@ async def test_what_is_done_everywhere_may_be_confirmed() -> None:
                 "older clients of the uid 'ann' may still be connected there"
             ),
         }
-        for deed, doubt in doubts.items():
-            with pytest.raises(Unconfirmed) as caught:
-                await deed
+        for confirmation, doubt in doubts.items():
+            with pytest.raises(ConfirmTimeout) as caught:
+                await confirmation
             assert str(caught.value) == f"no answer from {other.hub.node}: {doubt}."
         broker.take_away()
-        deed = one.hub.close_uid("ann")
+        confirmation = one.hub.close_uid("ann")
         await asyncio.sleep(0)
         broker.bring_back()
         buses[1].is_deaf = False
-        with pytest.raises(Unconfirmed, match="the bus was away, and others were not told"):
-            await deed
+        with pytest.raises(ConfirmTimeout, match="the bus was away, and others were not told"):
+            await confirmation
         assert other.server.worker.connections[client.connection.id] is client.connection
 
 
 @on_loop
 async def test_two_services_that_meet_are_told(caplog: pytest.LogCaptureFixture) -> None:
     """Each of the other, once."""
-    broker = Broker()
+    broker = MemoryBroker()
     hubs = {name: MemoryBus(broker=broker) for name in ("chat", "billing")}
     async with contextlib.AsyncExitStack() as stack:
         for name, bus in hubs.items():

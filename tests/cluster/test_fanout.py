@@ -411,24 +411,24 @@ def test_everybody_gets_what_was_sent_in_its_order(
         if members[index].is_open:
             expected[index].append(b"1%b;" % payload)
 
-    for number, (kind, *what) in enumerate(steps):
+    for number, (kind, *query) in enumerate(steps):
         payload = b"%d" % number
         match kind:
             case "many":
-                indices, excluded = what
+                indices, excluded = query
                 turn.fanout.send(tuples[indices], 1, payload, [members[one] for one in excluded])
                 for index in set(indices) - excluded:
                     note(index, payload)
             case "one":
-                turn.send_directly(members[what[0]], payload)
-                note(what[0], payload)
+                turn.send_directly(members[query[0]], payload)
+                note(query[0], payload)
             case "settle":
-                turn.fanout.settle(members[what[0]])
+                turn.fanout.settle(members[query[0]])
             case "close":
-                turn.fanout.settle(members[what[0]])
-                members[what[0]].close()
+                turn.fanout.settle(members[query[0]])
+                members[query[0]].close()
             case "slow" | "quick":
-                one = members[what[0]]
+                one = members[query[0]]
                 one.takes_frames = one.is_open and kind == "quick"
             case _:
                 turn.end()

@@ -11,11 +11,18 @@ from websockets.exceptions import ConnectionClosed
 
 from gateman.bus import Cause, Gap, subject
 from gateman.bus.local import local_bus
-from gateman.bus.memory import Broker, MemoryBus
+from gateman.bus.memory import MemoryBroker, MemoryBus
 from gateman.bus.nats import nats_bus
 from gateman.bus.router_wire import HELLO
 from gateman.cluster.hub import Hub, hub
-from gateman.errors import BusError, ConfigError, EnvelopeError, HubError, Partial, UnknownClient
+from gateman.errors import (
+    BusError,
+    ConfigError,
+    EnvelopeError,
+    HubError,
+    PartialResult,
+    UnknownClient,
+)
 
 from ..support.cluster import alone, cluster, node
 from ..support.loop import eventually, on_loop
@@ -151,7 +158,7 @@ async def test_whoever_does_not_answer_is_not_counted_for_nobody() -> None:
         assert other.bus is not None
         other.bus.unsubscribe(subject("all"))
         one.hub.answer_timeout = 0.1
-        with pytest.raises(Partial) as caught:
+        with pytest.raises(PartialResult) as caught:
             await one.hub.send_to_uid("42", "x")
         assert (caught.value.value, caught.value.missing) == (1, (other.hub.node,))
 
@@ -201,7 +208,7 @@ async def test_anybody_may_close_a_client() -> None:
             await there.read()
         assert caught.value.rcvd is not None
         assert caught.value.rcvd.code == 4001
-        await eventually(lambda: not other.hub.station.local.registry)
+        await eventually(lambda: not other.hub.local_node.local_clients.registry)
         with pytest.raises(UnknownClient):
             await one.hub.close_client(there.id)
         with pytest.raises(ConfigError):
@@ -237,7 +244,7 @@ async def test_joining_need_not_be_awaited() -> None:
         client.connection.join("room")
         one.hub.send_to_group("room", "from here")
         assert await client.read() == ["from here"]
-        await eventually(lambda: "room" in one.hub.station.local.registry.groups())
+        await eventually(lambda: "room" in one.hub.local_node.local_clients.registry.groups())
         await client.connection.join("room")
         other.hub.send_to_group("room", "from there")
         assert await client.read() == ["from there"]
@@ -339,7 +346,7 @@ async def test_what_cannot_be_a_name_is_told_at_once() -> None:
 @on_loop
 async def test_a_message_that_the_bus_cannot_carry_is_sent_to_nobody() -> None:
     """Not to some: who sends is told, and may send less."""
-    broker = Broker()
+    broker = MemoryBroker()
     async with cluster(2, lambda: MemoryBus(broker=broker, max_payload_size=2000)) as [one, other]:
         here, there = [await one.client("room"), await other.client()]
         too_big = "a message of 2000 bytes cannot go to other"
@@ -446,7 +453,7 @@ def test_a_hub_is_not_its_child_s() -> None:
 @on_loop
 async def test_a_program_starts_with_its_bus_or_not_at_all() -> None:
     """Who cannot be reached is told at the start, and it may be tried again."""
-    broker = Broker()
+    broker = MemoryBroker()
     broker.take_away()
     lonely = Hub()
     with pytest.raises(BusError):
@@ -460,7 +467,7 @@ async def test_a_program_starts_with_its_bus_or_not_at_all() -> None:
 @on_loop
 async def test_a_process_of_a_service_starts_without_its_bus() -> None:
     """One without clients too: it is there when the bus is."""
-    broker = Broker()
+    broker = MemoryBroker()
     broker.take_away()
     patient = Hub()
     await patient.start(MemoryBus(broker=broker), has_clients=False)
@@ -475,7 +482,7 @@ async def test_a_process_of_a_service_starts_without_its_bus() -> None:
 @on_loop
 async def test_clients_are_served_before_the_bus_is_there() -> None:
     """Their process starts without it, and hears of the others when it comes."""
-    broker = Broker()
+    broker = MemoryBroker()
     broker.take_away()
     gaps: list[Gap] = []
     async with cluster(1, lambda: MemoryBus(broker=broker)) as [one]:
@@ -529,9 +536,9 @@ async def test_the_patience_for_answers_is_checked() -> None:
             patient.answer_timeout = seconds
     patient.answer_timeout = 7
     await patient.start(None)
-    assert patient.station.questions.timeout == 7
+    assert patient.local_node.query_client.timeout == 7
     patient.answer_timeout = 8
-    assert (patient.station.questions.timeout, patient.answer_timeout) == (8, 8)
+    assert (patient.local_node.query_client.timeout, patient.answer_timeout) == (8, 8)
     await patient.stop()
 
 

@@ -2,7 +2,7 @@
 
 import asyncio
 
-from gateman.bus.memory import Broker, MemoryBus
+from gateman.bus.memory import MemoryBroker, MemoryBus
 from gateman.cluster.channels import node_channel, subject_of
 from gateman.cluster.names import NodeId
 from gateman.cluster.probes import Probes, asks
@@ -15,7 +15,7 @@ class _Room:
     """A bus on which Ann is and Bob is not, and what was answered."""
 
     def __init__(self) -> None:
-        self.broker = Broker()
+        self.broker = MemoryBroker()
         self.bus = MemoryBus(broker=self.broker)
         self.ann = MemoryBus(broker=self.broker)
         self.answers: list[tuple[NodeId, bool | None]] = []

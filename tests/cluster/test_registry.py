@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, rule
 
 from gateman.cluster.names import ClientId, Group, Uid
-from gateman.cluster.registry import NO_CHANGE, Change, Kind, Registry, Topic
+from gateman.cluster.registry import NO_CHANGE, Change, Registry, Topic, TopicKind
 from gateman.errors import UnknownClient
 
 A, B, C = ClientId("n-1"), ClientId("n-2"), ClientId("n-3")
@@ -27,12 +27,12 @@ def registry(*clients: ClientId) -> Registry[str]:
 
 def group(name: Group) -> Topic:
     """Name a group's topic."""
-    return Topic(Kind.GROUP, name)
+    return Topic(TopicKind.GROUP, name)
 
 
 def uid(name: Uid) -> Topic:
     """Name a uid's topic."""
-    return Topic(Kind.UID, name)
+    return Topic(TopicKind.UID, name)
 
 
 def test_the_first_to_join_makes_a_group_interesting() -> None:

@@ -6,38 +6,38 @@ import pytest
 
 from gateman.cluster.names import ClientId, NodeId
 from gateman.gateway.actions import (
-    Action,
-    Keep,
+    DispatchAction,
+    Log,
     Probe,
+    Quarantine,
     Reply,
     Resume,
-    Say,
     Send,
-    SetAside,
+    StoreSession,
 )
-from gateman.gateway.parcels import Answer, Open, Seek
+from gateman.gateway.protocol import HandshakeAnswer, OpenEvent, Seek
 
 CLIENT = ClientId("gate-1")
-ACTIONS: list[Action] = [
+ACTIONS: list[DispatchAction] = [
     Send(None, Seek()),
     Resume(CLIENT),
-    Reply(CLIENT, Answer(0)),
-    Keep(CLIENT, b""),
+    Reply(CLIENT, HandshakeAnswer(0)),
+    StoreSession(CLIENT, b""),
     Probe(NodeId("b1")),
-    SetAside(CLIENT, Open(CLIENT)),
-    Say("warning", "text"),
+    Quarantine(CLIENT, OpenEvent(CLIENT)),
+    Log("warning", "text"),
 ]
 
 
 def test_actions_are_compared_by_content() -> None:
     """Each equals itself, and none another."""
-    assert {type(one) for one in ACTIONS} == set(get_args(Action))
+    assert {type(one) for one in ACTIONS} == set(get_args(DispatchAction))
     for place, action in enumerate(ACTIONS):
         assert [other == action for other in ACTIONS].index(True) == place
 
 
 @pytest.mark.parametrize("action", ACTIONS, ids=lambda one: type(one).__name__)
-def test_actions_do_not_change(action: Action) -> None:
+def test_actions_do_not_change(action: DispatchAction) -> None:
     """What was decided stays."""
     name = next(iter(type(action).__slots__))
     with pytest.raises(AttributeError):

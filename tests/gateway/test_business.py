@@ -5,7 +5,7 @@ from collections.abc import Iterator
 import pytest
 
 from gateman import BusinessWorker, ConfigError, Request
-from gateman.callbacks import BUSINESS_SIGNATURES
+from gateman.config.callbacks import BUSINESS_SIGNATURES
 
 
 @pytest.fixture(autouse=True)

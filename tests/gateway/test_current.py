@@ -6,15 +6,15 @@ import pytest
 
 from gateman.cluster.names import ClientId
 from gateman.errors import HubError
-from gateman.gateway.current import current, guest
-from gateman.gateway.handlers import Guest
+from gateman.gateway.current import current_client, current_context
+from gateman.gateway.event_runner import ClientContext
 
 
 @pytest.mark.parametrize("name", ["client_id", "remote_ip", "remote_port", "session"])
 def test_outside_a_handler_there_is_nobody(name: str) -> None:
     """A mistake is told, not guessed around."""
     with pytest.raises(HubError) as caught:
-        getattr(current, name)
+        getattr(current_client, name)
 
     assert str(caught.value) == (
         "`current` tells of a client while a handler of a business worker runs."
@@ -23,14 +23,19 @@ def test_outside_a_handler_there_is_nobody(name: str) -> None:
 
 def test_inside_it_is_the_client() -> None:
     """Its id, its address, and its session to change."""
-    ann = Guest(ClientId("gate-1"), "10.0.0.1", 5000)
+    ann = ClientContext(ClientId("gate-1"), "10.0.0.1", 5000)
 
     def look() -> tuple[object, ...]:
-        guest.set(ann)
-        current.session["name"] = "Ann"
-        return current.client_id, current.remote_ip, current.remote_port, current.session
+        current_context.set(ann)
+        current_client.session["name"] = "Ann"
+        return (
+            current_client.client_id,
+            current_client.remote_ip,
+            current_client.remote_port,
+            current_client.session,
+        )
 
     seen = copy_context().run(look)
 
     assert seen == ("gate-1", "10.0.0.1", 5000, {"name": "Ann"})
-    assert guest.get() is None
+    assert current_context.get() is None

@@ -1,26 +1,26 @@
 """Which process gets which client's events, and what happens when one is gone."""
 
 from gateman.cluster.names import ClientId, NodeId
-from gateman.gateway.actions import Keep, Probe, Reply, Resume, Say, Send, SetAside
+from gateman.gateway.actions import Log, Probe, Quarantine, Reply, Resume, Send, StoreSession
 from gateman.gateway.dispatch import DESERTED_AFTER, MAX_EVENTS, MAX_SIZE, MAX_TOTAL_SIZE
-from gateman.gateway.link import CROWD_COUNT, MAX_BATCH_SIZE, WINDOW
-from gateman.gateway.parcels import (
+from gateman.gateway.liveness import RETURN
+from gateman.gateway.protocol import (
     EVENT_OVERHEAD,
-    Answer,
     Begun,
-    Close,
-    Connect,
+    CloseEvent,
+    ConnectEvent,
     Done,
     Events,
     Farewell,
-    Message,
+    HandshakeAnswer,
+    MessageEvent,
     Offer,
-    Open,
+    OpenEvent,
     Released,
     Result,
     Seek,
 )
-from gateman.gateway.signs import RETURN
+from gateman.gateway.send_window import CROWD_COUNT, MAX_BATCH_SIZE, WINDOW
 from tests.support.dispatch import HELLO, IP, Talk, adopt, message
 
 A, B, C = NodeId("a"), NodeId("b"), NodeId("c")
@@ -71,15 +71,17 @@ def test_a_client_s_way_in() -> None:
     talk.take()
     dispatch = talk.dispatch
     dispatch.connect(ANN, IP, 1, b"GET")
-    assert talk.events() == [(A, [Connect(ANN, 0, b"", IP, 1, b"GET")])]
+    assert talk.events() == [(A, [ConnectEvent(ANN, 0, b"", IP, 1, b"GET")])]
 
-    talk.done(A, 1, answer=Answer(0))
-    assert talk.take() == [Reply(ANN, Answer(0))]
+    talk.done(A, 1, answer=HandshakeAnswer(0))
+    assert talk.take() == [Reply(ANN, HandshakeAnswer(0))]
 
     dispatch.open(ANN)
     talk.say(ANN, b"x")
     dispatch.close(ANN, 1001, "bye", b"")
-    assert talk.events() == [(A, [Open(ANN), message(ANN, b"x"), Close(ANN, 0, None, 1001, "bye")])]
+    assert talk.events() == [
+        (A, [OpenEvent(ANN), message(ANN, b"x"), CloseEvent(ANN, 0, None, 1001, "bye")])
+    ]
 
     talk.done(A, 2, 3, 4)
     assert (talk.take(), dispatch.clients, dispatch.pending_count) == ([], {}, 0)
@@ -89,12 +91,12 @@ def test_who_is_refused_is_forgotten() -> None:
     """What happens to it then is nobody's."""
     talk = Talk(A)
     talk.dispatch.connect(ANN, IP, 1, b"GET")
-    talk.done(A, 1, answer=Answer(403, "no"))
+    talk.done(A, 1, answer=HandshakeAnswer(403, "no"))
     talk.dispatch.open(ANN)
     talk.say(ANN, b"x")
     talk.dispatch.close(ANN, 1006, "", b"")
 
-    assert talk.take() == [Reply(ANN, Answer(403, "no"))]
+    assert talk.take() == [Reply(ANN, HandshakeAnswer(403, "no"))]
     assert talk.dispatch.clients == {}
 
 
@@ -117,8 +119,8 @@ def test_a_big_message_goes_in_pieces() -> None:
     talk.say(ANN, payload)
     pieces = [event for _, events in talk.events() for event in events]
 
-    assert [one.is_last for one in pieces if isinstance(one, Message)] == [False, False, True]
-    assert b"".join(one.payload for one in pieces if isinstance(one, Message)) == payload
+    assert [one.is_last for one in pieces if isinstance(one, MessageEvent)] == [False, False, True]
+    assert b"".join(one.payload for one in pieces if isinstance(one, MessageEvent)) == payload
 
 
 def test_what_waits_for_a_process_goes_to_the_first() -> None:
@@ -131,7 +133,7 @@ def test_what_waits_for_a_process_goes_to_the_first() -> None:
     talk.join(A)
     assert talk.dispatch.has_business
     assert talk.events() == [
-        (A, [Connect(ANN, 0, b"", IP, 1, b"GET"), Connect(BOB, 0, b"", IP, 1, b"GET")])
+        (A, [ConnectEvent(ANN, 0, b"", IP, 1, b"GET"), ConnectEvent(BOB, 0, b"", IP, 1, b"GET")])
     ]
 
 
@@ -212,7 +214,7 @@ def test_who_is_refused_by_one_that_leaves_has_no_end() -> None:
     talk.dispatch.heard(A, LEAVING, 0)
     talk.dispatch.close(ANN, 1006, "", b"")
     talk.join(B)
-    talk.done(A, 1, answer=Answer(403))
+    talk.done(A, 1, answer=HandshakeAnswer(403))
 
     assert talk.events() == []
     assert (talk.dispatch.clients, talk.dispatch.pending_count) == ({}, 0)
@@ -236,7 +238,7 @@ def test_a_stranger_that_leaves_gets_nobody() -> None:
     talk = Talk()
     talk.dispatch.heard(A, LEAVING, 0)
 
-    assert (talk.take(), talk.dispatch.links) == ([], {})
+    assert (talk.take(), talk.dispatch.windows) == ([], {})
 
 
 def test_what_one_has_when_it_says_good_bye_is_another_s() -> None:
@@ -275,11 +277,11 @@ def test_what_a_dead_process_had_is_sent_on_with_care() -> None:
     talk.come(ANN)
     talk.say(ANN, b"1", b"2")
     talk.dispatch.connect(BOB, IP, 1, b"GET")
-    assert talk.die(A) == [Say("warning", "the business process a is gone")]
+    assert talk.die(A) == [Log("warning", "the business process a is gone")]
     assert (talk.homes(), talk.dispatch.pending_count) == ({ANN: None, BOB: None}, 3)
 
     talk.join(B)
-    asked = Connect(BOB, 1, b"", IP, 1, b"GET")
+    asked = ConnectEvent(BOB, 1, b"", IP, 1, b"GET")
     assert talk.events() == [(B, [adopt(ANN), message(ANN, b"1", 1), message(ANN, b"2", 1), asked])]
     assert talk.dispatch.repeated_count == 3
 
@@ -293,7 +295,7 @@ def test_an_event_that_kills_twice_is_set_aside() -> None:
     talk.done(B, 1, 2)
     talk.begin(B, 3)
 
-    assert talk.die(B)[1:] == [SetAside(ANN, message(ANN, b"killer", 1))]
+    assert talk.die(B)[1:] == [Quarantine(ANN, message(ANN, b"killer", 1))]
     talk.join(C)
     assert talk.events() == [(C, [adopt(ANN), message(ANN, b"3", 1)])]
 
@@ -308,9 +310,9 @@ def test_one_of_many_is_not_blamed_for_the_first_death() -> None:
     talk.begin(B, 2)
     assert talk.die(B)[1:] == []
     talk.join(C)
-    assert [event.care for _, events in talk.events() for event in events] == [0, 2, *[1] * 8]
+    assert [event.suspicion for _, events in talk.events() for event in events] == [0, 2, *[1] * 8]
     talk.begin(C, 2)
-    assert talk.die(C)[1:] == [SetAside(ANN, message(ANN, b"0", 2))]
+    assert talk.die(C)[1:] == [Quarantine(ANN, message(ANN, b"0", 2))]
 
 
 def test_of_several_none_is_set_aside_until_it_was_alone() -> None:
@@ -325,10 +327,10 @@ def test_of_several_none_is_set_aside_until_it_was_alone() -> None:
     assert talk.die(B)[1:] == []
 
     talk.join(C)
-    cares = {event.client: event.care for _, events in talk.events() for event in events}
+    cares = {event.client: event.suspicion for _, events in talk.events() for event in events}
     assert cares == {ANN: 2, BOB: 2, CAT: 1}
     talk.begin(C, 4, 6)
-    assert talk.die(C)[1:] == [SetAside(BOB, message(BOB, b"x", 2))]
+    assert talk.die(C)[1:] == [Quarantine(BOB, message(BOB, b"x", 2))]
 
 
 def test_a_message_is_set_aside_with_all_its_pieces() -> None:
@@ -340,10 +342,10 @@ def test_a_message_is_set_aside_with_all_its_pieces() -> None:
     talk.join(B)
     talk.begin(B, 5)
 
-    assert talk.die(B)[1:] == [SetAside(ANN, message(ANN, b"2", 1))]
+    assert talk.die(B)[1:] == [Quarantine(ANN, message(ANN, b"2", 1))]
     talk.join(C)
     left = [event for _, events in talk.events() for event in events]
-    assert [one.payload[:1] for one in left if isinstance(one, Message)] == [b"1", b"1"]
+    assert [one.payload[:1] for one in left if isinstance(one, MessageEvent)] == [b"1", b"1"]
 
 
 def test_a_handshake_that_kills_is_refused() -> None:
@@ -354,9 +356,12 @@ def test_a_handshake_that_kills_is_refused() -> None:
     talk.join(B)
     talk.begin(B, 1)
     talk.dispatch.close(ANN, 1006, "", b"")
-    killer = Connect(ANN, 1, b"", IP, 1, b"GET")
+    killer = ConnectEvent(ANN, 1, b"", IP, 1, b"GET")
 
-    assert talk.die(B)[1:] == [SetAside(ANN, killer), Reply(ANN, Answer(500, "internal error"))]
+    assert talk.die(B)[1:] == [
+        Quarantine(ANN, killer),
+        Reply(ANN, HandshakeAnswer(500, "internal error")),
+    ]
     assert (talk.dispatch.clients, talk.dispatch.pending_count) == ({}, 0)
 
 
@@ -372,7 +377,7 @@ def test_a_session_travels_when_it_is_news() -> None:
     assert talk.events() == [(A, [message(ANN, b"1", session=b"s"), message(ANN, b"2")])]
 
     talk.done(A, 3, session=b"t")
-    assert talk.take() == [Keep(ANN, b"t")]
+    assert talk.take() == [StoreSession(ANN, b"t")]
     talk.say(ANN, b"3", session=b"t")
     assert talk.events() == [(A, [message(ANN, b"3")])]
 
@@ -386,7 +391,7 @@ def test_a_session_that_is_about_to_be_kept_is_the_newest() -> None:
     talk.say(ANN, b"2", session=b"")
 
     assert talk.take() == [
-        Keep(ANN, b"t"),
+        StoreSession(ANN, b"t"),
         Send(A, Events(1, 3, 4, [message(ANN, b"2")])),
     ]
 
@@ -435,13 +440,13 @@ def test_in_a_crowd_each_has_one() -> None:
     for name in names[2:]:
         talk.dispatch.connect(name, IP, 1, b"")
     talk.say(names[0], b"x")
-    last = talk.dispatch.links[A].last
+    last = talk.dispatch.windows[A].last
     assert talk.dispatch.clients[names[0]].is_paused
     talk.take()
 
     talk.dispatch.close(names[0], 1000, "", b"")
     assert talk.dispatch.paused_count == 0
-    while talk.dispatch.links[A].arrived <= last:
+    while talk.dispatch.windows[A].arrived <= last:
         talk.done(A)
     talk.done(A, last, last + 1)
     assert (names[0] in talk.dispatch.clients, talk.dispatch.paused_count) == (False, 0)
@@ -513,14 +518,14 @@ def test_a_bus_is_believed_after_a_while() -> None:
     dispatch = talk.dispatch
     for now, is_there in [(0, False), (1, True), (2, False), (3.4, False)]:
         dispatch.probed(A, now, is_there=is_there)
-        assert list(dispatch.links) == [A]
+        assert list(dispatch.windows) == [A]
     dispatch.heard(A, HELLO, 3.4)
     dispatch.probed(A, 3.5, is_there=False)
     dispatch.probed(A, 4.9, is_there=False)
-    assert list(dispatch.links) == [A]
+    assert list(dispatch.windows) == [A]
     dispatch.probed(A, 5.0, is_there=False)
     dispatch.probed(A, 5.0, is_there=False)
-    assert dispatch.links == {}
+    assert dispatch.windows == {}
 
 
 def test_a_bus_that_was_away_is_not_believed() -> None:
@@ -533,7 +538,7 @@ def test_a_bus_that_was_away_is_not_believed() -> None:
     assert talk.take() == [Send(None, Seek()), Send(A, Events(1, 0, 1, []))]
 
     talk.dispatch.probed(A, 10 + RETURN, is_there=False)
-    assert talk.dispatch.links == {}
+    assert talk.dispatch.windows == {}
 
 
 # What is late, or another's.
@@ -544,7 +549,7 @@ def test_a_window_opens_with_what_has_arrived() -> None:
     talk = Talk(A)
     names = [ClientId(f"gate-{number}") for number in range(2 * WINDOW // MAX_BATCH_SIZE)]
     talk.come(*names)
-    before = talk.dispatch.links[A].last
+    before = talk.dispatch.windows[A].last
     for name in names:
         talk.say(name, bytes(MAX_BATCH_SIZE))
     assert len(talk.events()) == WINDOW // MAX_BATCH_SIZE
@@ -560,7 +565,7 @@ def test_what_is_of_another_link_or_nobody_s_is_ignored() -> None:
     talk.say(ANN, b"x")
     talk.take()
     results = [Result(number) for number in range(9)]
-    for parcel in (
+    for packet in (
         Done(2, 9, has_gap=True, first=3, results=results),
         Done(1, 9**9, has_gap=False, first=3, results=[Result(9**9), Result(1)]),
         Begun(2, 3),
@@ -569,8 +574,8 @@ def test_what_is_of_another_link_or_nobody_s_is_ignored() -> None:
         Events(1, 0, 1, []),
         Released(1, 1, has_heir=True),
     ):
-        talk.dispatch.heard(A, parcel, 0)
-        talk.dispatch.heard(B, parcel, 0)
+        talk.dispatch.heard(A, packet, 0)
+        talk.dispatch.heard(B, packet, 0)
     talk.dispatch.probed(B, 0, is_there=False)
     talk.dispatch.open(BOB)
     talk.dispatch.close(BOB, 1000, "", b"")

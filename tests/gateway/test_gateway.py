@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 
 from gateman import ConfigError, Gateway, Limits, Worker
-from gateman.worker import settings_of
+from gateman.config.worker import settings_of
 
 
 @pytest.fixture(autouse=True)

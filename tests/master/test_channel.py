@@ -66,9 +66,9 @@ WRITTEN = b"".join(message + b"\n" for message in MESSAGES)
 @given(st.sets(st.integers(0, len(WRITTEN))))
 def test_pieces_may_be_cut_anywhere(cuts: set[int]) -> None:
     """Lines come out whole, in order, and each as soon as it is complete."""
-    places = [0, *sorted(cuts), len(WRITTEN)]
+    slot_states = [0, *sorted(cuts), len(WRITTEN)]
     lines = Lines()
-    read = [one for begin, end in pairwise(places) for one in lines.feed(WRITTEN[begin:end])]
+    read = [one for begin, end in pairwise(slot_states) for one in lines.feed(WRITTEN[begin:end])]
 
     assert read == MESSAGES
 

@@ -15,11 +15,11 @@ from typing import Any
 import pytest
 
 from gateman.errors import CommandError, NotRunning
-from gateman.master.control import Control, Visitor, conversation
-from gateman.master.files import Claim, candidates
-from gateman.master.loop import turn
+from gateman.master.control import Control, ControlClient, conversation
 from gateman.master.requests import GetStatus, Request, Stop, Stopping
+from gateman.master.runtime_files import RuntimeFiles, candidates
 from gateman.master.script import Script
+from gateman.master.selector_loop import turn
 from tests.support.master import GATEMAN, ask_control, echo, master, run
 from tests.support.users import NOBODY, folder_of, needs_root, open_to_all
 
@@ -39,13 +39,13 @@ class Answering:
 
     def __init__(self, folder: Path) -> None:
         self.script = Script(folder / "server.py")
-        self.asked: list[tuple[Request, Visitor]] = []
-        self._claim = Claim.take(self.script.path, ENVIRONMENT)
+        self.asked: list[tuple[Request, ControlClient]] = []
+        self._runtime_files = RuntimeFiles.take(self.script.path, ENVIRONMENT)
         self._selector = selectors.DefaultSelector()
         self._control = Control(
-            self._claim.listen(),
+            self._runtime_files.listen(),
             self._selector,
-            lambda request, visitor: self.asked.append((request, visitor)),
+            lambda request, client: self.asked.append((request, client)),
         )
 
     def turn(self, patience: float = 0) -> int:
@@ -60,12 +60,12 @@ class Answering:
         raise AssertionError("the loop never sleeps")
 
     @contextmanager
-    def visitor(self, said: bytes = b"") -> Iterator[socket.socket]:
+    def client(self, said: bytes = b"") -> Iterator[socket.socket]:
         """Connect, and say something."""
         with socket.socket(socket.AF_UNIX) as sock:
             sock.settimeout(10)
-            folder = os.open(self._claim.files.folder, os.O_PATH)
-            sock.connect(f"/proc/self/fd/{folder}/{self._claim.files.control.name}")
+            folder = os.open(self._runtime_files.files.folder, os.O_PATH)
+            sock.connect(f"/proc/self/fd/{folder}/{self._runtime_files.files.control.name}")
             os.close(folder)
             sock.sendall(said)
             self.settle()
@@ -73,7 +73,7 @@ class Answering:
 
     def close(self) -> None:
         """End it."""
-        self._claim.release()
+        self._runtime_files.release()
         self._control.close()
         self._selector.close()
 
@@ -91,8 +91,8 @@ def answering(tmp_path: Path) -> Iterator[Answering]:
 
 def test_a_request_is_handed_on_and_answered(answering: Answering) -> None:
     """The answer may come later; it says whether it is one of success."""
-    with answering.visitor(b'{"command": "status"}\n') as one:
-        with answering.visitor(b'{"command": "stop", "graceful": true}\n') as other:
+    with answering.client(b'{"command": "status"}\n') as one:
+        with answering.client(b'{"command": "stop", "graceful": true}\n') as other:
             (first, its), (second, others) = answering.asked
             others.answer(error="no.")
             its.answer(pid=7)
@@ -104,7 +104,7 @@ def test_a_request_is_handed_on_and_answered(answering: Answering) -> None:
 
 def test_a_request_may_come_in_pieces(answering: Answering) -> None:
     """Nothing is asked before its line has ended; behind it nothing is asked any more."""
-    with answering.visitor(b'{"comm') as sock:
+    with answering.client(b'{"comm') as sock:
         assert answering.asked == []
         sock.sendall(b'and": "status"}\n{"command": "stop"}\n')
         answering.settle()
@@ -127,9 +127,9 @@ def test_a_request_may_come_in_pieces(answering: Answering) -> None:
 )
 def test_nonsense_ends_the_conversation(answering: Answering, said: bytes) -> None:
     """It is no request, and gets no answer; others are heard as before."""
-    with answering.visitor(said) as sock:
+    with answering.client(said) as sock:
         assert read_to_end(sock) == b""
-    with answering.visitor(STATUS):
+    with answering.client(STATUS):
         assert [request for request, _ in answering.asked] == [GetStatus()]
 
 
@@ -149,7 +149,7 @@ def test_nonsense_ends_the_conversation(answering: Answering, said: bytes) -> No
 )
 def test_what_is_no_request_is_told_so(answering: Answering, said: bytes) -> None:
     """It is well-formed, and nothing that this master knows."""
-    with answering.visitor(said) as sock:
+    with answering.client(said) as sock:
         assert json.loads(sock.recv(200)) == {
             "ok": False,
             "error": "the running master does not know this command, or its arguments.",
@@ -170,22 +170,22 @@ def read_to_end(sock: socket.socket) -> bytes:
 
 def test_an_answer_to_who_has_left_is_no_answer(answering: Answering) -> None:
     """The command was interrupted; the master goes on."""
-    with answering.visitor(STATUS):
+    with answering.client(STATUS):
         pass
-    ((_, visitor),) = answering.asked
-    visitor.answer()
+    ((_, client),) = answering.asked
+    client.answer()
     answering.settle()
-    visitor.answer()
-    visitor.close()
+    client.answer()
+    client.close()
 
     assert answering.turn() == 0
 
 
 def test_a_long_answer_to_a_slow_reader(answering: Answering) -> None:
     """The master does not wait for it, nor is it woken by what the reader says meanwhile."""
-    with answering.visitor(STATUS) as sock:
-        ((_, visitor),) = answering.asked
-        visitor.answer(text="x" * (4 << 20))
+    with answering.client(STATUS) as sock:
+        ((_, client),) = answering.asked
+        client.answer(text="x" * (4 << 20))
         sock.sendall(b"{}\n")
         sock.shutdown(socket.SHUT_WR)
         answering.settle()
@@ -199,27 +199,27 @@ def test_a_long_answer_to_a_slow_reader(answering: Answering) -> None:
 
 def test_visitors_are_counted(answering: Answering) -> None:
     """Who is one too many is turned away; when one has left there is room again."""
-    with answering.visitor() as first:
-        visitors = [answering.visitor() for _ in range(31)]
-        for visitor in visitors:
-            visitor.__enter__()
-        with answering.visitor(b"") as refused:
+    with answering.client() as first:
+        clients = [answering.client() for _ in range(31)]
+        for client in clients:
+            client.__enter__()
+        with answering.client(b"") as refused:
             assert refused.recv(1) == b""
         first.close()
         answering.settle()
-        with answering.visitor(STATUS):
+        with answering.client(STATUS):
             assert len(answering.asked) == 1
-        for visitor in visitors:
-            visitor.__exit__(None, None, None)
+        for client in clients:
+            client.__exit__(None, None, None)
 
 
 def test_who_dawdles_is_known(answering: Answering) -> None:
     """Who has not asked in time may be turned away for others; who waits for an answer not."""
-    with answering.visitor(STATUS), answering.visitor():
+    with answering.client(STATUS), answering.client():
         ((_, asked),) = answering.asked
         ours, theirs = socket.socketpair()
         with selectors.DefaultSelector() as selector, theirs:
-            silent = Visitor(ours, selector, lambda *_: None, lambda _: None, now=100.0)
+            silent = ControlClient(ours, selector, lambda *_: None, lambda _: None, now=100.0)
 
             assert [silent.has_dawdled(now) for now in (109.0, 110.0, 110.1)] == [
                 False,
@@ -238,11 +238,11 @@ def test_nobody_is_there(tmp_path: Path) -> None:
     script = Script(tmp_path / "server.py")
     with pytest.raises(NotRunning), conversation(script, ENVIRONMENT):
         pass
-    claim = Claim.take(script.path, ENVIRONMENT)
-    claim.listen().close()
+    runtime_files = RuntimeFiles.take(script.path, ENVIRONMENT)
+    runtime_files.listen().close()
     with pytest.raises(NotRunning), conversation(script, ENVIRONMENT):
         pass
-    claim.release()
+    runtime_files.release()
 
 
 @contextmanager
@@ -361,16 +361,16 @@ while True:
 
 
 @needs_root
-@pytest.mark.parametrize("place", ["common", "beside"])
-def test_another_user_is_not_taken_for_the_master(tmp_path: Path, place: str) -> None:
+@pytest.mark.parametrize("slot_state", ["common", "beside"])
+def test_another_user_is_not_taken_for_the_master(tmp_path: Path, slot_state: str) -> None:
     """Who may write to the folder may listen there: root's commands say that nothing runs."""
     open_to_all(tmp_path)
     temporary = folder_of(0, tmp_path / "tmp", 0o1777)
-    folder = temporary if place == "beside" else folder_of(0, tmp_path / "service")
+    folder = temporary if slot_state == "beside" else folder_of(0, tmp_path / "service")
     script = folder / "server.py"
     script.write_text(echo())
     stem = next(candidates(script, {})).stem
-    where = temporary if place == "beside" else temporary / "gateman-0"
+    where = temporary if slot_state == "beside" else temporary / "gateman-0"
     environment = {**os.environ, "TMPDIR": str(temporary)}
     code = POSES.format(nobody=NOBODY)
     command = [sys.executable, "-c", code, str(where / f"{stem}.sock")]
@@ -384,4 +384,4 @@ def test_another_user_is_not_taken_for_the_master(tmp_path: Path, place: str) ->
     for answer in answers:
         assert (answer.returncode, answer.stdout) == (3, "")
         assert answer.stderr.startswith(f"gateman: {os.path.relpath(script, tmp_path)} is not runn")
-        assert ("belongs to another user (uid" in answer.stderr) == (place == "beside")
+        assert ("belongs to another user (uid" in answer.stderr) == (slot_state == "beside")

@@ -8,7 +8,9 @@ import pytest
 from gateman.master import events
 
 
-@pytest.mark.parametrize("kind", [*get_args(events.Event), *get_args(events.Action)])
+@pytest.mark.parametrize(
+    "kind", [*get_args(events.SupervisorEvent), *get_args(events.SupervisorAction)]
+)
 def test_they_cannot_be_changed(kind: type) -> None:
     """A table of them stays what it is, and they are compared by what they say."""
     names = [one.name for one in dataclasses.fields(kind)]

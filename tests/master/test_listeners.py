@@ -13,11 +13,11 @@ from typing import Any
 import pytest
 
 from gateman import BusinessWorker, ConfigError, Worker
+from gateman.config.worker import settings_of
 from gateman.errors import AddressInUse
-from gateman.master.identity import Identity
 from gateman.master.listeners import Listeners
 from gateman.master.plan import Planned, policy_of
-from gateman.worker import settings_of
+from gateman.master.privileges import Identity
 from tests.support.server import needs_ipv6, ssl_options
 
 NOBODY = Identity(user="nobody", uid=65534, gid=65534)

@@ -14,9 +14,9 @@ import pytest
 
 from gateman import Worker
 from gateman.bus.router_wire import HELLO
-from gateman.master import identity
-from gateman.master.identity import Identity
+from gateman.master import privileges
 from gateman.master.plan import plan
+from gateman.master.privileges import Identity
 from gateman.master.router import Router, router_of
 from tests.support.master import descendants, echo, is_alive, master, until
 
@@ -152,7 +152,7 @@ def test_a_service_serves_without_a_bus(tmp_path: Path) -> None:
 @needs_root
 def test_root_is_given_up(tmp_path: Path) -> None:
     """It becomes the workers' user, also where that user may not read this package."""
-    nobody = identity.find("nobody", None)
+    nobody = privileges.find("nobody", None)
     assert nobody is not None
     with made(tmp_path, nobody) as router:
         found = router.path.stat()
@@ -168,7 +168,7 @@ def test_root_is_given_up(tmp_path: Path) -> None:
 @needs_root
 def test_several_users_are_served_and_no_others(tmp_path: Path) -> None:
     """Everybody may connect to the socket, and the router looks at who it is."""
-    users = [identity.find(name, None) for name in ("nobody", "daemon")]
+    users = [privileges.find(name, None) for name in ("nobody", "daemon")]
     identities = [one for one in users if one is not None]
     # The folder of a test is root's.
     tmp_path.chmod(0o711)

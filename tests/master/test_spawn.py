@@ -13,12 +13,12 @@ import pytest
 from gateman.master.assignment import Assignment
 from gateman.master.channel import Accept, Listed, Stop
 from gateman.master.events import Slot
-from gateman.master.spawn import Offspring, spawn
+from gateman.master.spawn import ChildProcess, spawn
 from tests.support.master import until
 
 
 @contextmanager
-def process(folder: Path, script: str, *, has_terminal: bool = True) -> Iterator[Offspring]:
+def process(folder: Path, script: str, *, has_terminal: bool = True) -> Iterator[ChildProcess]:
     """Start a process that runs a script instead of serving, and end it in any case."""
     path = folder / "server.py"
     path.write_text(script)
@@ -36,43 +36,41 @@ def process(folder: Path, script: str, *, has_terminal: bool = True) -> Iterator
         argv=["start"],
     )
     with theirs:
-        offspring = spawn(
-            assignment, ours, dict(os.environ), label="chat/1", has_terminal=has_terminal
-        )
+        child = spawn(assignment, ours, dict(os.environ), label="chat/1", has_terminal=has_terminal)
     try:
-        yield offspring
+        yield child
     finally:
-        offspring.send_signal(signal.SIGKILL)
-        ended(offspring)
-        offspring.close()
+        child.send_signal(signal.SIGKILL)
+        ended(child)
+        child.close()
 
 
-def ended(offspring: Offspring) -> int:
+def ended(child: ChildProcess) -> int:
     """Wait for its end; gives how it ended."""
-    until(lambda: offspring.poll() is not None)
-    status = offspring.poll()
+    until(lambda: child.poll() is not None)
+    status = child.poll()
     assert status is not None
     return status
 
 
-def all_errors(offspring: Offspring) -> bytes:
+def all_errors(child: ChildProcess) -> bytes:
     """Read its standard error to the end."""
     read = b""
-    while offspring.errors >= 0:
-        select.select([offspring.errors], [], [], 10)
-        read += offspring.read_errors()
+    while child.errors >= 0:
+        select.select([child.errors], [], [], 10)
+        read += child.read_errors()
     return read
 
 
 def test_it_has_a_slot_and_a_name(tmp_path: Path) -> None:
     """``ps`` shows what it is."""
-    with process(tmp_path, "import time; time.sleep(1000)") as offspring:
-        shown = until(Path(f"/proc/{offspring.pid}/cmdline").read_bytes).split(b"\0")
+    with process(tmp_path, "import time; time.sleep(1000)") as child:
+        shown = until(Path(f"/proc/{child.pid}/cmdline").read_bytes).split(b"\0")
 
-        assert offspring.slot == Slot(0, 1)
-        assert shown[-3].endswith(b"gateman/master/launch.py")
+        assert child.slot == Slot(0, 1)
+        assert shown[-3].endswith(b"gateman/master/child_main.py")
         assert shown[-2] == b"chat/1"
-        assert offspring.poll() is None
+        assert child.poll() is None
 
 
 def test_its_last_lines_are_kept(tmp_path: Path) -> None:
@@ -83,13 +81,13 @@ def test_its_last_lines_are_kept(tmp_path: Path) -> None:
         "print('x' * 1000, file=sys.stderr)\n"
         "sys.stderr.write('no end')\nsys.stderr.flush()\nos._exit(7)\n"
     )
-    with process(tmp_path, script) as offspring:
-        written = all_errors(offspring)
+    with process(tmp_path, script) as child:
+        written = all_errors(child)
 
-        assert ended(offspring) == 7
+        assert ended(child) == 7
         assert written.startswith(b"line 0\nline 1\n")
         assert written.endswith(b"\nno end")
-        assert offspring.last_lines == (
+        assert child.last_lines == (
             *(f"line {number}" for number in range(61, 100)),
             "x" * 500,
             "no end",
@@ -121,20 +119,20 @@ def test_what_it_says_is_read_to_its_end(tmp_path: Path) -> None:
         "                      b'\"total\":3}\\n' % number)\n"
         "os._exit(0)\n"
     )
-    with process(tmp_path, script) as offspring:
-        ended(offspring)
+    with process(tmp_path, script) as child:
+        ended(child)
 
-        assert offspring.read() == [Listed(1, [], 3), Listed(2, [], 3)]
+        assert child.read() == [Listed(1, [], 3), Listed(2, [], 3)]
         with pytest.raises(EOFError):
-            offspring.read()
-        assert not offspring.tell(Stop())
+            child.read()
+        assert not child.tell(Stop())
 
 
 def test_a_process_that_does_not_read_takes_no_more(tmp_path: Path) -> None:
     """The master never waits for it."""
-    with process(tmp_path, "import time; time.sleep(1000)") as offspring:
+    with process(tmp_path, "import time; time.sleep(1000)") as child:
         told = 0
-        while offspring.tell(Accept(list(range(100)))):
+        while child.tell(Accept(list(range(100)))):
             told += 1
             assert told < 100_000
 
@@ -143,15 +141,15 @@ def test_a_process_that_does_not_read_takes_no_more(tmp_path: Path) -> None:
 
 def test_signals_and_being_stopped(tmp_path: Path) -> None:
     """A stopped process is told from one that works, and from one that has ended."""
-    with process(tmp_path, "import time; time.sleep(1000)") as offspring:
-        assert not offspring.is_stopped
-        offspring.send_signal(signal.SIGSTOP)
-        until(lambda: offspring.is_stopped)
-        offspring.send_signal(signal.SIGKILL)
+    with process(tmp_path, "import time; time.sleep(1000)") as child:
+        assert not child.is_stopped
+        child.send_signal(signal.SIGSTOP)
+        until(lambda: child.is_stopped)
+        child.send_signal(signal.SIGKILL)
 
-        assert ended(offspring) == -signal.SIGKILL
-        assert not offspring.is_stopped
-        offspring.send_signal(signal.SIGKILL)
+        assert ended(child) == -signal.SIGKILL
+        assert not child.is_stopped
+        child.send_signal(signal.SIGKILL)
 
 
 def test_no_process_to_be_had(tmp_path: Path) -> None:
@@ -189,11 +187,11 @@ def test_ctrl_c_while_it_starts_is_the_masters_business(tmp_path: Path) -> None:
         "print('here', flush=True)\n"
         "os._exit(0)\n"
     )
-    with process(tmp_path, script, has_terminal=False) as offspring:
-        offspring.send_signal(signal.SIGINT)
+    with process(tmp_path, script, has_terminal=False) as child:
+        child.send_signal(signal.SIGINT)
 
-        assert all_errors(offspring) == b"set()\nhere\n"
-        assert ended(offspring) == 0
+        assert all_errors(child) == b"set()\nhere\n"
+        assert ended(child) == 0
 
 
 def test_only_a_new_process_holds_interrupts_back(tmp_path: Path) -> None:

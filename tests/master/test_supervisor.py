@@ -7,7 +7,7 @@ import pytest
 from gateman.master.events import (
     Accept,
     Beat,
-    Close,
+    CloseSockets,
     Drain,
     DumpStack,
     Exit,
@@ -31,7 +31,7 @@ from gateman.master.events import (
     StopAsked,
     Tick,
 )
-from gateman.master.places import MAX_STAY
+from gateman.master.slots import MAX_STAY
 from gateman.master.supervisor import Phase, Supervisor
 from tests.support.supervision import CHAT, PAIR, A, B, play, said, serving
 
@@ -59,7 +59,7 @@ def test_a_process_that_cannot_start_ends_the_first_start(code: int) -> None:
         (0, Started(), [Spawn(A), Spawn(B)]),
         (0, Spawned(A, 10), []),
         (0, Spawned(B, 11), []),
-        (1, Exited(10, code), [Close(0), Stop(11)]),
+        (1, Exited(10, code), [CloseSockets(0), Stop(11)]),
         (2, Exited(11, -15), [Exit(code)]),
     )
 
@@ -93,7 +93,7 @@ def test_a_process_that_does_not_get_to_serve_is_killed() -> None:
         (61, Exited(10, -9), [Spawn(A)]),
     )
 
-    assert supervisor.places[0].last_exit == (
+    assert supervisor.slot_states[0].last_exit == (
         "did not serve within 60 s: its stack, logged above, shows why"
     )
 
@@ -112,7 +112,7 @@ def test_what_a_process_waits_for_that_does_not_get_to_serve() -> None:
         supervisor.handle(Exited(10, -9), 61)
 
         assert done == ([Kill(10)] if said_at == 59 else [DumpStack(10), Kill(10)])
-        assert supervisor.places[0].last_exit == f"did not serve within 60 s: {verdict}"
+        assert supervisor.slot_states[0].last_exit == f"did not serve within 60 s: {verdict}"
 
 
 def test_a_process_that_serves_at_the_last_moment_is_kept() -> None:
@@ -128,7 +128,7 @@ def test_a_process_that_serves_at_the_last_moment_is_kept() -> None:
         (61, Exited(10, -9), [Spawn(A)]),
     )
 
-    assert supervisor.places[0].last_exit == "was killed by SIGKILL after 61 s"
+    assert supervisor.slot_states[0].last_exit == "was killed by SIGKILL after 61 s"
 
 
 def test_no_process_at_all() -> None:
@@ -142,8 +142,8 @@ def test_no_process_at_all() -> None:
         (30, Tick(), [Spawn(A)]),
     )
 
-    assert supervisor.places[0].last_exit == "too many processes"
-    assert supervisor.places[0].restarts == 0
+    assert supervisor.slot_states[0].last_exit == "too many processes"
+    assert supervisor.slot_states[0].restarts == 0
 
 
 # Crashing.
@@ -166,15 +166,15 @@ def test_crashes_are_answered_ever_more_slowly_and_then_no_more() -> None:
         (5.0, Exited(13, 7), []),
         (7.0, Tick(), [Spawn(A)]),
         (7.0, Spawned(A, 14), []),
-        (8.0, Exited(14, 7, ("Traceback", "ValueError: no")), [Close(0)]),
+        (8.0, Exited(14, 7, ("Traceback", "ValueError: no")), [CloseSockets(0)]),
         (999.0, Tick(), []),
     )
-    place = supervisor.places[0]
+    slot_state = supervisor.slot_states[0]
 
-    assert place.is_given_up
-    assert place.restarts == 4
-    assert place.last_exit == "ended with exit code 7 after 1.0 s"
-    assert place.last_lines == ("Traceback", "ValueError: no")
+    assert slot_state.is_given_up
+    assert slot_state.restarts == 4
+    assert slot_state.last_exit == "ended with exit code 7 after 1.0 s"
+    assert slot_state.last_lines == ("Traceback", "ValueError: no")
     assert supervisor.next_at() is None
 
 
@@ -211,7 +211,7 @@ def test_a_given_up_slot_leaves_the_others_alone() -> None:
     play(
         supervisor,
         (1, Exited(10, -9), [Accept(11, (1, 0))]),
-        (2, Exited(11, -9), [Close(0)]),
+        (2, Exited(11, -9), [CloseSockets(0)]),
     )
 
 
@@ -277,7 +277,7 @@ def test_a_stalled_process_is_replaced_where_that_is_wanted() -> None:
         (31, Exited(10, -9), []),
     )
 
-    assert supervisor.places[0].restarts == 1
+    assert supervisor.slot_states[0].restarts == 1
 
 
 def test_a_stopped_process_is_not_dead() -> None:
@@ -323,7 +323,7 @@ def test_a_process_that_has_done_its_share_is_replaced(
         (now + 1, Ready(11, policy), [Drain(10)]),
         (now + 9, Exited(10, 0), []),
     )
-    assert supervisor.places[0].restarts == 0
+    assert supervisor.slot_states[0].restarts == 0
 
 
 def test_not_all_are_replaced_at_once() -> None:
@@ -377,7 +377,7 @@ def test_a_process_that_dies_while_it_is_replaced_is_replaced_once() -> None:
         (5, Ready(11, CHAT), []),
     )
 
-    assert supervisor.places[0].restarts == 1
+    assert supervisor.slot_states[0].restarts == 1
 
 
 def test_a_process_has_its_own_time_to_drain() -> None:
@@ -401,7 +401,7 @@ def test_stop() -> None:
     """Nobody is listened for, everybody is told, and the last to go ends the master."""
     play(
         serving(PAIR),
-        (5, StopAsked(is_graceful=False), [Close(0), Stop(10), Stop(11)]),
+        (5, StopAsked(is_graceful=False), [CloseSockets(0), Stop(10), Stop(11)]),
         (6, Exited(10, 0), []),
         (6, StopAsked(is_graceful=False), []),
         (7, Exited(11, 0), [Exit(0)]),
@@ -412,7 +412,7 @@ def test_stop_is_bounded() -> None:
     """Who does not end within ``timeouts.shutdown`` is killed, a little later."""
     play(
         serving(),
-        (5, StopAsked(is_graceful=False), [Close(0), Stop(10)]),
+        (5, StopAsked(is_graceful=False), [CloseSockets(0), Stop(10)]),
         (16.9, Tick(), []),
         (17, Tick(), [Kill(10)]),
         (18, Tick(), []),
@@ -428,7 +428,7 @@ def test_graceful_stop() -> None:
         (5, StopAsked(is_graceful=True), [_drain(10), _drain(11)]),
         (6, StopAsked(is_graceful=True), []),
         (7, Exited(10, 0), [Accept(11, (1, 0))]),
-        (8, StopAsked(is_graceful=False), [Close(0), Stop(11)]),
+        (8, StopAsked(is_graceful=False), [CloseSockets(0), Stop(11)]),
         (9, Exited(11, 0), [Exit(0)]),
     )
 
@@ -442,9 +442,9 @@ def test_a_worker_is_listened_for_until_its_last_process_has_drained() -> None:
     play(
         serving(PAIR, CHAT),
         (5, StopAsked(is_graceful=True), [_drain(10), _drain(11), _drain(12)]),
-        (6, Exited(12, 0), [Close(1)]),
+        (6, Exited(12, 0), [CloseSockets(1)]),
         (7, Exited(11, 0), [Accept(10, (0, 1))]),
-        (8, Exited(10, 0), [Exit(0), Close(0)]),
+        (8, Exited(10, 0), [Exit(0), CloseSockets(0)]),
     )
 
 
@@ -455,7 +455,7 @@ def test_nobody_is_kept_waiting_for_a_worker_without_processes() -> None:
         (1, Exited(10, -9), [Spawn(A)]),
         (1, Spawned(A, 11), []),
         (2, Exited(11, -9), []),
-        (2.1, StopAsked(is_graceful=True), [Exit(0), Close(0)]),
+        (2.1, StopAsked(is_graceful=True), [Exit(0), CloseSockets(0)]),
     )
 
 
@@ -488,7 +488,7 @@ def test_what_the_whole_group_gets_ends_it_in_the_order_of_a_stop() -> None:
     play(
         serving(CHAT, replace(CHAT, ends_last=True)),
         (5, Signalled(11, is_graceful=False), []),
-        (5, StopAsked(is_graceful=False), [Close(0), Close(1), Stop(10)]),
+        (5, StopAsked(is_graceful=False), [CloseSockets(0), CloseSockets(1), Stop(10)]),
         (5, Signalled(10, is_graceful=False), []),
         (5.2, Tick(), []),
         (6, Exited(10, 0), [Stop(11)]),
@@ -516,11 +516,11 @@ def test_a_process_that_serves_or_has_to_stop_has_no_longer() -> None:
     """Nobody waits for it then."""
     supervisor = serving(CHAT)
     supervisor.handle(Stays(10), 1)
-    assert supervisor.places[0].processes[0].kill_at is None
+    assert supervisor.slot_states[0].processes[0].kill_at is None
     supervisor.handle(StopAsked(is_graceful=True), 2)
-    before = supervisor.places[0].processes[0].kill_at
+    before = supervisor.slot_states[0].processes[0].kill_at
     supervisor.handle(Stays(10), 11)
-    assert supervisor.places[0].processes[0].kill_at == before
+    assert supervisor.slot_states[0].processes[0].kill_at == before
 
 
 def test_graceful_stop_is_bounded() -> None:
@@ -539,7 +539,7 @@ def test_stop_while_starting() -> None:
         Supervisor([CHAT]),
         (0, Started(), [Spawn(A)]),
         (0, Spawned(A, 10), []),
-        (1, StopAsked(is_graceful=True), [Stop(10), Close(0)]),
+        (1, StopAsked(is_graceful=True), [Stop(10), CloseSockets(0)]),
         (2, Ready(10, CHAT), []),
         (3, Exited(10, -15), [Exit(0)]),
     )
@@ -550,8 +550,8 @@ def test_stop_without_processes() -> None:
     supervisor = serving(replace(CHAT, max_crashes=1))
     play(
         supervisor,
-        (1, Exited(10, -9), [Close(0)]),
-        (2, StopAsked(is_graceful=False), [Close(0), Exit(0)]),
+        (1, Exited(10, -9), [CloseSockets(0)]),
+        (2, StopAsked(is_graceful=False), [CloseSockets(0), Exit(0)]),
     )
 
 
@@ -560,21 +560,21 @@ def test_who_is_needed_to_the_end_is_told_last() -> None:
     both = [CHAT, replace(PAIR, ends_last=True)]
     play(
         serving(*both),
-        (5, StopAsked(is_graceful=False), [Close(0), Close(1), Stop(10)]),
+        (5, StopAsked(is_graceful=False), [CloseSockets(0), CloseSockets(1), Stop(10)]),
         (6, Exited(12, -9), []),
         (7, Exited(10, 0), [Stop(11)]),
         (8, Exited(11, 0), [Exit(0)]),
     )
     play(
         serving(*both),
-        (5, StopAsked(is_graceful=True), [_drain(10), Close(1)]),
-        (6, StopAsked(is_graceful=False), [Close(0), Stop(10)]),
+        (5, StopAsked(is_graceful=True), [_drain(10), CloseSockets(1)]),
+        (6, StopAsked(is_graceful=False), [CloseSockets(0), Stop(10)]),
         (7, Exited(10, 0), [Stop(11), Stop(12)]),
     )
     play(
         serving(*both),
-        (5, StopAsked(is_graceful=True), [_drain(10), Close(1)]),
-        (7, Exited(10, 0), [Drain(11), Drain(12), Close(0)]),
+        (5, StopAsked(is_graceful=True), [_drain(10), CloseSockets(1)]),
+        (7, Exited(10, 0), [Drain(11), Drain(12), CloseSockets(0)]),
         (8, StopAsked(is_graceful=False), [Stop(11), Stop(12)]),
         (20, Tick(), [Kill(11), Kill(12)]),
     )
@@ -584,7 +584,7 @@ def test_nobody_waits_for_others_that_are_not_there() -> None:
     """Those who would end last end at once when they are alone."""
     play(
         serving(replace(PAIR, ends_last=True)),
-        (5, StopAsked(is_graceful=True), [Drain(10), Drain(11), Close(0)]),
+        (5, StopAsked(is_graceful=True), [Drain(10), Drain(11), CloseSockets(0)]),
     )
 
 

@@ -13,8 +13,8 @@ from gateman.net.admission import (
     TOO_MANY,
     TOO_MANY_FROM_HERE,
     Admission,
+    Permit,
     Refusal,
-    Ticket,
 )
 from gateman.options import Limits
 
@@ -31,20 +31,20 @@ def admission(
     return Admission(limits, max_connections)
 
 
-def arrive(counts: Admission, number: int = 1) -> list[Ticket]:
+def arrive(counts: Admission, number: int = 1) -> list[Permit]:
     """Let connections arrive that may stay."""
     arrived = [counts.arrive() for _ in range(number)]
     assert [refusal for _, refusal in arrived] == [None] * number
-    return [ticket for ticket, _ in arrived]
+    return [permit for permit, _ in arrived]
 
 
 def turn_away(counts: Admission) -> bool:
     """Let a connection arrive that may not stay; tells whether it is told so."""
-    ticket, refusal = counts.arrive()
+    permit, refusal = counts.arrive()
     assert refusal == TOO_MANY
-    if ticket.turn_away():
+    if permit.turn_away():
         return True
-    ticket.leave()
+    permit.leave()
     return False
 
 
@@ -87,11 +87,11 @@ def test_a_place_that_is_given_back_is_taken_again() -> None:
 def test_leaving_twice_is_leaving_once() -> None:
     """Whoever sees the end of a connection gives its ticket back; often several do."""
     counts = admission()
-    ticket, _other = arrive(counts, 2)
-    ticket.enter("192.0.2.1")
+    permit, _other = arrive(counts, 2)
+    permit.enter("192.0.2.1")
 
     for _ in range(3):
-        ticket.leave()
+        permit.leave()
 
     assert (counts.count, counts.address_count) == (1, 0)
 
@@ -112,7 +112,7 @@ def test_only_so_many_are_told_at_a_time() -> None:
     counts = admission(1)
     arrive(counts)
     told = [counts.arrive()[0] for _ in range(32)]
-    assert all(ticket.turn_away() for ticket in told)
+    assert all(permit.turn_away() for permit in told)
     assert (counts.count, turn_away(counts)) == (33, False)
 
     told[0].leave()
@@ -126,9 +126,9 @@ def test_one_address_cannot_take_all_places_by_being_refused() -> None:
     (counted,) = arrive(counts)
     counted.enter("192.0.2.1")
     for _ in range(20):
-        (ticket,) = arrive(counts)
-        assert ticket.enter("192.0.2.1") == TOO_MANY_FROM_HERE
-        assert ticket.turn_away()
+        (permit,) = arrive(counts)
+        assert permit.enter("192.0.2.1") == TOO_MANY_FROM_HERE
+        assert permit.turn_away()
 
     arrive(counts, 2)
     assert counts.arrive()[1] == TOO_MANY
@@ -164,7 +164,7 @@ def test_an_address_gets_its_place_back() -> None:
     """When a connection has left, another from there may stay."""
     counts = admission(per_ip=2)
     first, second, third = arrive(counts, 3)
-    assert [ticket.enter("2001:db8::1") for ticket in (first, second, third)] == [
+    assert [permit.enter("2001:db8::1") for permit in (first, second, third)] == [
         None,
         None,
         TOO_MANY_FROM_HERE,
@@ -179,11 +179,11 @@ def test_an_address_gets_its_place_back() -> None:
 def test_a_ticket_counts_for_one_address_only() -> None:
     """What TCP or a PROXY header said stays; a later word on the address changes nothing."""
     counts = admission(per_ip=1)
-    ticket, other = arrive(counts, 2)
-    ticket.enter("192.0.2.1")
+    permit, other = arrive(counts, 2)
+    permit.enter("192.0.2.1")
 
-    assert ticket.enter("192.0.2.2") is None
-    assert ticket.ip == "192.0.2.1"
+    assert permit.enter("192.0.2.2") is None
+    assert permit.ip == "192.0.2.1"
     assert other.enter("192.0.2.2") is None
 
 
@@ -202,10 +202,10 @@ def test_who_is_refused_counts_for_no_address() -> None:
 def test_who_has_left_counts_for_nobody() -> None:
     """An address that becomes known too late does not stay for ever."""
     counts = admission(per_ip=1)
-    (ticket,) = arrive(counts)
-    ticket.leave()
+    (permit,) = arrive(counts)
+    permit.leave()
 
-    assert (ticket.enter("192.0.2.1"), ticket.turn_away(), ticket.begin_tls(0.0)) == (
+    assert (permit.enter("192.0.2.1"), permit.turn_away(), permit.begin_tls(0.0)) == (
         None,
         False,
         None,
@@ -217,7 +217,7 @@ def test_no_cap_by_address() -> None:
     """``None`` turns it off; the count goes on."""
     counts = admission(per_ip=None)
 
-    assert {ticket.enter("192.0.2.1") for ticket in arrive(counts, 500)} == {None}
+    assert {permit.enter("192.0.2.1") for permit in arrive(counts, 500)} == {None}
     assert counts.address_count == 1
 
 
@@ -236,20 +236,20 @@ def test_a_second_has_so_many_handshakes() -> None:
 def test_no_cap_on_handshakes() -> None:
     """``None`` turns it off."""
     counts = admission(per_second=None)
-    (ticket,) = arrive(counts)
+    (permit,) = arrive(counts)
 
     assert {counts.shake(1.0) for _ in range(10_000)} == {None}
-    assert {ticket.begin_tls(1.0) for _ in range(10_000)} == {None}
+    assert {permit.begin_tls(1.0) for _ in range(10_000)} == {None}
 
 
 def test_some_more_tls_handshakes_are_done_so_that_they_learn_why() -> None:
     """TLS is refused 32 above the cap, in the same second, whatever became of the others."""
     counts = admission(per_second=3)
-    (ticket,) = arrive(counts)
+    (permit,) = arrive(counts)
 
-    assert [ticket.begin_tls(5.0) for _ in range(40)] == [None] * 35 + [TOO_FAST] * 5
+    assert [permit.begin_tls(5.0) for _ in range(40)] == [None] * 35 + [TOO_FAST] * 5
     assert [counts.shake(5.5) for _ in range(4)] == [None] * 3 + [TOO_FAST]
-    assert [ticket.begin_tls(6.0) for _ in range(40)] == [None] * 35 + [TOO_FAST] * 5
+    assert [permit.begin_tls(6.0) for _ in range(40)] == [None] * 35 + [TOO_FAST] * 5
 
 
 @pytest.mark.parametrize(
@@ -281,28 +281,28 @@ _EVENTS = st.lists(
 def test_counts_are_exact_and_end_at_nothing(events: list[tuple[str, int, str]]) -> None:
     """Whatever happens in whatever order, nobody is counted twice and nobody is left."""
     counts = admission(4, per_ip=2)
-    tickets: list[Ticket] = []
-    gone: set[Ticket] = set()
+    permits: list[Permit] = []
+    gone: set[Permit] = set()
     for kind, which, ip in events:
         if kind == "arrive":
-            tickets.append(counts.arrive()[0])
-        elif tickets:
-            ticket = tickets[which % len(tickets)]
+            permits.append(counts.arrive()[0])
+        elif permits:
+            permit = permits[which % len(permits)]
             match kind:
                 case "enter":
-                    ticket.enter(ip)
+                    permit.enter(ip)
                 case "turn_away":
-                    ticket.turn_away()
+                    permit.turn_away()
                 case "leave":
-                    ticket.leave()
-                    gone.add(ticket)
-        there = [ticket for ticket in tickets if ticket not in gone]
-        by_address = Counter(ticket.ip.replace("::2", "::1") for ticket in there if ticket.ip)
+                    permit.leave()
+                    gone.add(permit)
+        there = [permit for permit in permits if permit not in gone]
+        by_address = Counter(permit.ip.replace("::2", "::1") for permit in there if permit.ip)
         assert counts.count == len(there)
         assert counts.address_count == len(by_address)
         assert max(by_address.values(), default=0) <= 2
-    for ticket in tickets:
-        ticket.leave()
+    for permit in permits:
+        permit.leave()
 
     assert (counts.count, counts.address_count) == (0, 0)
     arrive(counts, 4)

@@ -5,7 +5,7 @@ from typing import Any
 
 import pytest
 
-from gateman import Sent
+from gateman import SendResult
 from gateman.net.heartbeat import Heartbeat, Wheel
 from tests.support.clock import Clock
 from tests.support.loop import eventually, leftovers, on_loop
@@ -59,7 +59,7 @@ def test_wheel_gives_what_is_due() -> None:
         wheel.tick()
         for ticks in (1, 5, 3, 3):
             wheel.add(Pulse(str(ticks)), ticks)
-        return [[pulse.name for pulse in wheel.tick()] for _ in range(7)]
+        return [[pingable.name for pingable in wheel.tick()] for _ in range(7)]
 
     assert asyncio.run(due()) == [["1"], [], ["3", "3"], [], ["5"], [], []]
 
@@ -79,14 +79,14 @@ async def test_wheel_bounds_what_is_asked_of_it() -> None:
 async def test_wheel_forgets_what_is_removed() -> None:
     """Also twice, and what it never had."""
     wheel: Wheel[Pulse] = Wheel(4)
-    pulse = Pulse()
-    wheel.remove(pulse)
-    wheel.add(pulse, 2)
+    pingable = Pulse()
+    wheel.remove(pingable)
+    wheel.add(pingable, 2)
     assert len(wheel) == 1
-    wheel.remove(pulse)
-    wheel.remove(pulse)
+    wheel.remove(pingable)
+    wheel.remove(pingable)
 
-    assert (len(wheel), pulse.slot) == (0, -1)
+    assert (len(wheel), pingable.slot) == (0, -1)
     assert [wheel.tick() for _ in range(4)] == [[]] * 4
 
 
@@ -94,11 +94,11 @@ async def test_wheel_forgets_what_is_removed() -> None:
 async def test_wheel_may_be_added_to_while_it_turns() -> None:
     """What is due may become due again."""
     wheel: Wheel[Pulse] = Wheel(3)
-    pulse = Pulse()
-    wheel.add(pulse, 1)
+    pingable = Pulse()
+    wheel.add(pingable, 1)
     for _ in range(5):
-        assert wheel.tick() == [pulse]
-        wheel.add(pulse, 1)
+        assert wheel.tick() == [pingable]
+        wheel.add(pingable, 1)
 
 
 # The clock.
@@ -110,16 +110,16 @@ async def test_ping_comes_every_interval(interval: float, pong: float) -> None:
     """Whatever the time for the answer is, shorter or longer."""
     loop = asyncio.get_running_loop()
     heartbeat = Heartbeat(loop, interval, pong)
-    pulse = Pulse()
+    pingable = Pulse()
     begun_at = loop.time()
-    heartbeat.add(pulse)
-    await eventually(lambda: len(pulse.pings) == 8)
-    heartbeat.remove(pulse)
+    heartbeat.add(pingable)
+    await eventually(lambda: len(pingable.pings) == 8)
+    heartbeat.remove(pingable)
     heartbeat.stop()
     tick = min(interval, pong) / 4
 
-    assert 7 * interval <= pulse.pings[-1] - begun_at + 8 * tick
-    assert pulse.pings[-1] - begun_at < 8 * (interval + 2 * tick) + 0.2
+    assert 7 * interval <= pingable.pings[-1] - begun_at + 8 * tick
+    assert pingable.pings[-1] - begun_at < 8 * (interval + 2 * tick) + 0.2
 
 
 @pytest.mark.parametrize(("interval", "pong"), [(0.04, 0.02), (0.02, 0.04), (0.02, 0.1)])
@@ -129,12 +129,12 @@ async def test_silent_peer_is_ended_after_pong(interval: float, pong: float) -> 
     loop = asyncio.get_running_loop()
     before = leftovers()
     heartbeat = Heartbeat(loop, interval, pong)
-    pulse = Pulse(answers=False)
-    heartbeat.add(pulse)
-    await pulse.over.wait()
-    waited = loop.time() - pulse.pings[0]
+    pingable = Pulse(answers=False)
+    heartbeat.add(pingable)
+    await pingable.over.wait()
+    waited = loop.time() - pingable.pings[0]
 
-    assert pulse.ended == [pong]
+    assert pingable.ended == [pong]
     assert pong <= waited < pong + 0.2
     assert len(heartbeat) == 0
     await eventually(lambda: leftovers() == before)
@@ -147,8 +147,8 @@ def test_a_process_that_was_stopped_reads_before_it_judges() -> None:
         assert isinstance(clock, Clock)
         heartbeat = Heartbeat(clock, 8.0, 4.0)
         one, other = Pulse(answers=False), Pulse(answers=False)
-        for pulse in (one, other):
-            heartbeat.add(pulse)
+        for pingable in (one, other):
+            heartbeat.add(pingable)
         clock.advance(12.5)
         assert len(one.pings) == len(other.pings) == 1
         clock.now += 60
@@ -168,12 +168,12 @@ async def test_one_timer_for_all_and_none_for_nobody() -> None:
     before = leftovers()
     heartbeat = Heartbeat(asyncio.get_running_loop(), 0.04, 0.04)
     pulses = [Pulse() for _ in range(1000)]
-    for pulse in pulses:
-        heartbeat.add(pulse)
+    for pingable in pulses:
+        heartbeat.add(pingable)
     assert (len(heartbeat), len(leftovers()) - len(before)) == (1000, 1)
-    await eventually(lambda: all(pulse.pings for pulse in pulses))
-    for pulse in pulses:
-        heartbeat.remove(pulse)
+    await eventually(lambda: all(pingable.pings for pingable in pulses))
+    for pingable in pulses:
+        heartbeat.remove(pingable)
     await eventually(lambda: leftovers() == before)
     heartbeat.add(pulses[0])
     await eventually(lambda: len(pulses[0].pings) == 2)
@@ -258,9 +258,9 @@ async def test_peer_that_reads_slowly_is_pinged_no_more_and_lives() -> None:
     async with serve(timeouts=QUICK, **journal.callbacks()) as server:
         client = await server.open(receive_buffer=65536)
         (connection,) = journal.connections
-        while connection.send(bytes(100_000)) is Sent.SENT:
+        while connection.send(bytes(100_000)) is SendResult.SENT:
             pass
-        assert connection.send(bytes(500_000)) is Sent.QUEUED
+        assert connection.send(bytes(500_000)) is SendResult.QUEUED
         ended_at = asyncio.get_running_loop().time() + 0.4
         while asyncio.get_running_loop().time() < ended_at and connection.send_buffer_size:
             await client.read(50_000)
@@ -276,7 +276,7 @@ async def test_peer_that_reads_nothing_is_dead() -> None:
     async with serve(timeouts=QUICK, **journal.callbacks()) as server:
         client = await server.open(receive_buffer=4096)
         client.stop_reading()
-        while journal.connections[0].send(bytes(100_000)) is not Sent.DROPPED:
+        while journal.connections[0].send(bytes(100_000)) is not SendResult.DROPPED:
             pass
         await journal.until(*DEAD)
         server.lines()

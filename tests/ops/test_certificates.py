@@ -15,13 +15,13 @@ import pytest
 from cryptography import x509
 
 from gateman.errors import ConfigError
-from gateman.net.tls import Contexts
 from gateman.ops.certificates import (
     DevelopmentCertificate,
     data_folder,
     development_certificate,
     trust_instructions,
 )
+from gateman.tls.contexts import TlsContexts
 from tests.support.certificates import Authority
 from tests.support.handshakes import shake_hands
 
@@ -90,7 +90,7 @@ def require_certutil() -> None:
 def test_a_client_that_trusts_the_authority_connects(tmp_path: Path, name: str) -> None:
     """By every name, strictly verified, with the files as they are."""
     made = make(tmp_path, "chat.test", "*.chat.test", "10.1.2.3")
-    contexts = Contexts.load(
+    contexts = TlsContexts.load(
         {"local_cert": str(made.certificate), "local_pk": str(made.key)}, now=NOW
     )
     client = ssl.create_default_context(cafile=made.authority)
@@ -234,7 +234,7 @@ def test_what_is_missing_is_made_anew(tmp_path: Path, lost: str) -> None:
     make(tmp_path)
     (tmp_path / lost).unlink()
     made = make(tmp_path)
-    context = Contexts.load(
+    context = TlsContexts.load(
         {"local_cert": str(made.certificate), "local_pk": str(made.key)}, now=NOW
     ).select(None)
 
@@ -251,7 +251,7 @@ def test_a_key_that_is_there_is_used(tmp_path: Path) -> None:
 
     assert made.key == issued.key
     assert made.key.read_bytes() == key
-    Contexts.load({"local_cert": str(made.certificate), "local_pk": str(made.key)}, now=NOW)
+    TlsContexts.load({"local_cert": str(made.certificate), "local_pk": str(made.key)}, now=NOW)
 
 
 # What the authority may sign for.

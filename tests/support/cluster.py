@@ -10,7 +10,7 @@ from websockets.asyncio.client import ClientConnection
 
 from gateman import Connection
 from gateman.bus import Bus
-from gateman.bus.memory import Broker, MemoryBus
+from gateman.bus.memory import MemoryBroker, MemoryBus
 from gateman.cluster.hub import Hub
 
 from .loop import eventually
@@ -120,7 +120,7 @@ async def cluster(
     Yields:
         The nodes, who know each other.
     """
-    broker = Broker()
+    broker = MemoryBroker()
     async with AsyncExitStack() as stack:
         nodes = []
         for _ in range(count):

@@ -1,16 +1,16 @@
 """A dispatch, and processes that say what a test tells them to."""
 
 from gateman.cluster.names import ClientId, NodeId
-from gateman.gateway.actions import Action, Send
+from gateman.gateway.actions import DispatchAction, Send
 from gateman.gateway.dispatch import Dispatch
-from gateman.gateway.parcels import (
-    Adopt,
-    Answer,
+from gateman.gateway.protocol import (
+    AdoptEvent,
     AnyEvent,
     Begun,
     Done,
     Events,
-    Message,
+    HandshakeAnswer,
+    MessageEvent,
     Offer,
     Result,
 )
@@ -36,13 +36,13 @@ class Talk:
         """Let clients come in, where somebody is there for them."""
         for client in clients:
             self.dispatch.connect(client, IP, 1, b"GET")
-            link = self.dispatch.clients[client].link
-            assert link is not None
+            window = self.dispatch.clients[client].window
+            assert window is not None
             self.take()
-            self.done(link.node, link.last, answer=Answer(0))
+            self.done(window.node, window.last, answer=HandshakeAnswer(0))
             self.dispatch.open(client)
             self.take()
-            self.done(link.node, link.last)
+            self.done(window.node, window.last)
 
     def say(self, client: ClientId, *payloads: bytes, session: bytes = b"") -> None:
         """Let a client send messages."""
@@ -51,54 +51,54 @@ class Talk:
 
     def done(self, node: NodeId, *numbers: int, **result: object) -> None:
         """Let a process have everything, and be done with some of it."""
-        link = self.dispatch.links[node]
+        window = self.dispatch.windows[node]
         self.take()
-        first = self._heard.get((node, link.epoch), 0) + 1
-        self._heard[node, link.epoch] = first - 1 + len(numbers)
+        first = self._heard.get((node, window.epoch), 0) + 1
+        self._heard[node, window.epoch] = first - 1 + len(numbers)
         results = [Result(number, **result) for number in numbers]  # type: ignore[arg-type]
-        done = Done(link.epoch, link.last, has_gap=False, first=first, results=results)
+        done = Done(window.epoch, window.last, has_gap=False, first=first, results=results)
         self.dispatch.heard(node, done, 0)
 
     def begin(self, node: NodeId, *numbers: int) -> None:
         """Let a process have everything, and begin with some of it."""
         self.done(node)
         for number in numbers:
-            self.dispatch.heard(node, Begun(self.dispatch.links[node].epoch, number), 0)
+            self.dispatch.heard(node, Begun(self.dispatch.windows[node].epoch, number), 0)
 
-    def die(self, node: NodeId) -> list[Action]:
+    def die(self, node: NodeId) -> list[DispatchAction]:
         """Let a process die; gives what is done but for what is sent."""
         self.take()
         self.dispatch.probed(node, 0, is_there=False)
         return [one for one in self.dispatch._todo if not isinstance(one, Send)]  # noqa: SLF001
 
-    def take(self) -> list[Action]:
+    def take(self) -> list[DispatchAction]:
         """Take what is to be done."""
         return self.dispatch.take()
 
     def events(self) -> list[tuple[NodeId, list[AnyEvent]]]:
         """Take what is sent to whom; only events."""
         return [
-            (action.node, action.parcel.items)
+            (action.node, action.packet.items)
             for action in self.take()
             if isinstance(action, Send)
             and action.node is not None
-            and isinstance(action.parcel, Events)
-            and action.parcel.items
+            and isinstance(action.packet, Events)
+            and action.packet.items
         ]
 
     def homes(self) -> dict[ClientId, NodeId | None]:
         """Tell whose each client is."""
         clients = self.dispatch.clients.items()
-        return {name: None if one.link is None else one.link.node for name, one in clients}
+        return {name: None if one.window is None else one.window.node for name, one in clients}
 
 
 def message(
-    client: ClientId, payload: bytes, care: int = 0, session: bytes | None = None
-) -> Message:
+    client: ClientId, payload: bytes, suspicion: int = 0, session: bytes | None = None
+) -> MessageEvent:
     """Make a message."""
-    return Message(client, care, session, is_text=False, payload=payload)
+    return MessageEvent(client, suspicion, session, is_text=False, payload=payload)
 
 
-def adopt(client: ClientId) -> Adopt:
+def adopt(client: ClientId) -> AdoptEvent:
     """Make what goes ahead of a client that moves."""
-    return Adopt(client, 0, b"", IP, 1)
+    return AdoptEvent(client, 0, b"", IP, 1)

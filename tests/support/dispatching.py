@@ -2,37 +2,37 @@
 Gateways and business processes on a bus that loses, delays and kills, without a loop or a clock.
 
 Gateways are :class:`~gateman.gateway.dispatch.Dispatch`, what a process has of them is an
-:class:`~gateman.gateway.inbox.Inbox`; what is between is bytes. A process handles an event by
-writing it down, and counts the messages of a client in its session.
+:class:`~gateman.gateway.receive_window.ReceiveWindow`; what is between is bytes. A process handles
+an event by writing it down, and counts the messages of a client in its session.
 """
 
 from collections import Counter, defaultdict, deque
 from dataclasses import dataclass, field
 
 from gateman.cluster.names import ClientId, NodeId, client_id, node_of
-from gateman.gateway.actions import Keep, Probe, Reply, Resume, Send, SetAside
+from gateman.gateway.actions import Probe, Quarantine, Reply, Resume, Send, StoreSession
 from gateman.gateway.dispatch import Dispatch
-from gateman.gateway.inbox import Inbox
-from gateman.gateway.parcels import (
-    Adopt,
-    Answer,
+from gateman.gateway.liveness import BEAT_INTERVAL, STEP
+from gateman.gateway.protocol import (
+    AdoptEvent,
     AnyEvent,
     Begun,
-    Close,
-    Connect,
+    CloseEvent,
+    ConnectEvent,
     Events,
     Farewell,
-    Message,
+    HandshakeAnswer,
+    MessageEvent,
     Offer,
-    Open,
-    Parcel,
+    OpenEvent,
+    Packet,
     Released,
     Result,
     Seek,
     decode,
     encode,
 )
-from gateman.gateway.signs import BEAT_INTERVAL, STEP
+from gateman.gateway.receive_window import ReceiveWindow
 
 # Seconds that the bus takes to notice that a process is dead.
 _NOTICE = 0.6
@@ -46,12 +46,12 @@ class _Guest:
     """What a process has of a client."""
 
     saved: bytes = b""
-    waiting: deque[tuple[Inbox, int, AnyEvent]] = field(default_factory=deque)
-    parts: list[tuple[Inbox, int, Message]] = field(default_factory=list)
+    waiting: deque[tuple[ReceiveWindow, int, AnyEvent]] = field(default_factory=deque)
+    parts: list[tuple[ReceiveWindow, int, MessageEvent]] = field(default_factory=list)
 
 
 class Process:
-    """A business process; see `gateman.gateway.office`."""
+    """A business process; see `gateman.gateway.business_service`."""
 
     def __init__(self, world: "World", node: NodeId) -> None:
         """
@@ -64,132 +64,141 @@ class Process:
         self.world = world
         self.node = node
         self.is_leaving = False
-        self.inboxes: dict[NodeId, Inbox] = {}
-        self.guests: dict[ClientId, _Guest] = {}
+        self.inboxes: dict[NodeId, ReceiveWindow] = {}
+        self.clients: dict[ClientId, _Guest] = {}
         self._beats_at = 0.0
 
-    def take(self, source: NodeId, parcel: Parcel) -> None:
+    def take(self, source: NodeId, packet: Packet) -> None:
         """Take what a gateway sends."""
-        inbox = self.inboxes.get(source)
-        match parcel:
+        receive_window = self.inboxes.get(source)
+        match packet:
             case Events():
-                if inbox is None or parcel.epoch > inbox.epoch:
+                if receive_window is None or packet.epoch > receive_window.epoch:
                     self.forget(source)
-                    inbox = self.inboxes[source] = Inbox(parcel.epoch)
-                elif parcel.epoch < inbox.epoch:
+                    receive_window = self.inboxes[source] = ReceiveWindow(packet.epoch)
+                elif packet.epoch < receive_window.epoch:
                     return
-                for number, event in inbox.take(parcel):
-                    self._queue(inbox, number, event)
-                self._say(source, inbox)
+                for number, event in receive_window.take(packet):
+                    self._queue(receive_window, number, event)
+                self._say(source, receive_window)
             case Seek():
                 self.world.send(self.node, source, self._offer())
-            case Released() if inbox is not None and inbox.epoch == parcel.epoch:
-                inbox.release(parcel)
+            case Released() if receive_window is not None and receive_window.epoch == packet.epoch:
+                receive_window.release(packet)
             case _:
                 pass
 
-    def _queue(self, inbox: Inbox, number: int, event: AnyEvent) -> None:
-        guest = self.guests.get(event.client)
-        if guest is None:
-            if not isinstance(event, (Adopt, Connect)):
-                inbox.done(Result(number))
+    def _queue(self, receive_window: ReceiveWindow, number: int, event: AnyEvent) -> None:
+        context = self.clients.get(event.client)
+        if context is None:
+            if not isinstance(event, (AdoptEvent, ConnectEvent)):
+                receive_window.done(Result(number))
                 return
-            guest = self.guests[event.client] = _Guest()
-        guest.waiting.append((inbox, number, event))
+            context = self.clients[event.client] = _Guest()
+        context.waiting.append((receive_window, number, event))
 
     def forget(self, source: NodeId) -> None:
         """Take a gateway for dead, or for a new one."""
         self.inboxes.pop(source, None)
         for name in self._clients_of(source):
-            del self.guests[name]
+            del self.clients[name]
 
     def lose(self, source: NodeId) -> None:
         """Tell of the end of the clients of a gateway that is dead."""
-        inbox = self.inboxes.pop(source, None)
-        for name in [] if inbox is None else inbox.handed_over(self._clients_of(source)):
-            del self.guests[name]
+        receive_window = self.inboxes.pop(source, None)
+        for name in (
+            [] if receive_window is None else receive_window.handed_over(self._clients_of(source))
+        ):
+            del self.clients[name]
         for name in self._clients_of(source):
             self.world.handled(self, name, "close")
-            del self.guests[name]
+            del self.clients[name]
 
     def _clients_of(self, source: NodeId) -> list[ClientId]:
-        return [name for name in self.guests if node_of(name) == source]
+        return [name for name in self.clients if node_of(name) == source]
 
     def work(self, count: int, *, is_said: bool) -> None:
         """Handle so many events, and tell, or not yet."""
-        for name in list(self.guests):
-            guest = self.guests.get(name)
-            while guest is not None and guest.waiting and count:
+        for name in list(self.clients):
+            context = self.clients.get(name)
+            while context is not None and context.waiting and count:
                 count -= 1
-                self._handle(name, guest, *guest.waiting.popleft())
+                self._handle(name, context, *context.waiting.popleft())
         if is_said:
-            for source, inbox in self.inboxes.items():
-                self._say(source, inbox)
+            for source, receive_window in self.inboxes.items():
+                self._say(source, receive_window)
 
     def _handle(
-        self, name: ClientId, guest: _Guest, inbox: Inbox, number: int, event: AnyEvent
+        self,
+        name: ClientId,
+        context: _Guest,
+        receive_window: ReceiveWindow,
+        number: int,
+        event: AnyEvent,
     ) -> None:
         if event.session is not None:
-            guest.saved = event.session
-        if isinstance(event, Message) and not event.is_last:
-            guest.parts.append((inbox, number, event))
+            context.saved = event.session
+        if isinstance(event, MessageEvent) and not event.is_last:
+            context.parts.append((receive_window, number, event))
             return
         source = node_of(name)
-        if event.care and source in self.inboxes:
+        if event.suspicion and source in self.inboxes:
             self._say(source, self.inboxes[source])
-            self.world.send(self.node, source, Begun(inbox.epoch, number))
+            self.world.send(self.node, source, Begun(receive_window.epoch, number))
         session: bytes | None = None
-        answer: Answer | None = None
+        answer: HandshakeAnswer | None = None
         match event:
-            case Message():
-                payload = b"".join([*(part.payload for _, _, part in guest.parts), event.payload])
+            case MessageEvent():
+                payload = b"".join([*(part.payload for _, _, part in context.parts), event.payload])
                 self.world.handled(self, name, int(payload))
-                session = guest.saved = b"%d" % (int(guest.saved or b"0") + 1)
-            case Connect():
+                session = context.saved = b"%d" % (int(context.saved or b"0") + 1)
+            case ConnectEvent():
                 self.world.handled(self, name, "connect")
-                answer = Answer(403 if name in self.world.refused else 0)
-            case Open():
+                answer = HandshakeAnswer(403 if name in self.world.refused else 0)
+            case OpenEvent():
                 self.world.handled(self, name, "open")
-            case Close():
+            case CloseEvent():
                 self.world.handled(self, name, "close")
-            case Adopt():
+            case AdoptEvent():
                 pass
-        for part_inbox, part_number, _ in guest.parts:
+        for part_inbox, part_number, _ in context.parts:
             part_inbox.done(Result(part_number))
-        guest.parts = []
-        if isinstance(event, Close) or (answer is not None and answer.status):
-            del self.guests[name]
-            for late_inbox, late_number, _ in guest.waiting:
+        context.parts = []
+        if isinstance(event, CloseEvent) or (answer is not None and answer.status):
+            del self.clients[name]
+            for late_inbox, late_number, _ in context.waiting:
                 late_inbox.done(Result(late_number))
-            guest.waiting.clear()
-        inbox.done(Result(number, session, answer))
+            context.waiting.clear()
+        receive_window.done(Result(number, session, answer))
 
     def tick(self) -> None:
         """Give signs of life, and leave when nothing is left to do."""
         if self.world.now >= self._beats_at:
             self._beats_at = self.world.now + BEAT_INTERVAL
-            for source in self.world.fronts:
+            for source in self.world.gateways:
                 self.world.send(self.node, source, self._offer())
-            for source, inbox in self.inboxes.items():
-                for done in inbox.sign():
+            for source, receive_window in self.inboxes.items():
+                for done in receive_window.sign():
                     self.world.send(self.node, source, done)
-        if self.is_leaving and all(inbox.is_idle for inbox in self.inboxes.values()):
-            for source, inbox in self.inboxes.items():
-                self._say(source, inbox)
-            for source in self.world.fronts:
+        if self.is_leaving and all(
+            receive_window.is_idle for receive_window in self.inboxes.values()
+        ):
+            for source, receive_window in self.inboxes.items():
+                self._say(source, receive_window)
+            for source in self.world.gateways:
                 self.world.send(self.node, source, Farewell())
             self.world.remove(self)
 
     def _offer(self) -> Offer:
-        return Offer(self.is_leaving, len(self.guests))
+        return Offer(self.is_leaving, len(self.clients))
 
-    def _say(self, source: NodeId, inbox: Inbox) -> None:
-        for done in inbox.report():
+    def _say(self, source: NodeId, receive_window: ReceiveWindow) -> None:
+        for done in receive_window.report():
             self.world.send(self.node, source, done)
 
 
-class Front:
-    """A gateway process; see `gateman.gateway.front`."""
+class GatewayNode:
+    """A gateway process; see `gateman.gateway.gateway_service`."""
 
     def __init__(self, world: "World", node: NodeId, patience: float) -> None:
         """
@@ -203,7 +212,7 @@ class Front:
         self.world = world
         self.node = node
         self.dispatch = Dispatch(patience=patience)
-        self.visitors: set[ClientId] = set()
+        self.pending: set[ClientId] = set()
         self.sessions: dict[ClientId, bytes] = {}
         self._count = 0
 
@@ -213,7 +222,7 @@ class Front:
         name = client_id(self.node, self._count)
         if is_refused:
             self.world.refused.add(name)
-        self.visitors.add(name)
+        self.pending.add(name)
         self.world.happened[name].append("connect")
         self.dispatch.connect(name, "10.0.0.1", 1, b"")
         self.act()
@@ -229,7 +238,7 @@ class Front:
 
     def close(self, name: ClientId) -> None:
         """Let a client go."""
-        self.visitors.discard(name)
+        self.pending.discard(name)
         self.world.final[name] = self.sessions.pop(name, b"")
         self.dispatch.close(name, 1000, "", self.world.final[name])
         if name in self.dispatch.clients:
@@ -239,9 +248,9 @@ class Front:
             assert name not in self.world.handlings
         self.act()
 
-    def take(self, source: NodeId, parcel: Parcel) -> None:
+    def take(self, source: NodeId, packet: Packet) -> None:
         """Take what a process sends."""
-        self.dispatch.heard(source, parcel, self.world.now)
+        self.dispatch.heard(source, packet, self.world.now)
         self.act()
 
     def act(self) -> None:
@@ -249,22 +258,22 @@ class Front:
         while actions := self.dispatch.take():
             for action in actions:
                 match action:
-                    case Send(node, parcel):
+                    case Send(node, packet):
                         for one in self.world.processes if node is None else [node]:
-                            self.world.send(self.node, one, parcel)
+                            self.world.send(self.node, one, packet)
                     case Probe(node):
                         is_there = self.world.has(node)
                         self.dispatch.probed(node, self.world.now, is_there=is_there)
                     case Resume(client):
                         assert not self.dispatch.clients[client].is_paused
-                    case Keep(client, session):
+                    case StoreSession(client, session):
                         (self.sessions if client in self.sessions else self.world.final)[client] = (
                             session
                         )
-                    case Reply(client, answer) if client in self.visitors:
+                    case Reply(client, answer) if client in self.pending:
                         self._replied(client, answer)
-                    case SetAside(client, event):
-                        self.world.set_aside(client, event)
+                    case Quarantine(client, event):
+                        self.world.quarantined(client, event)
                     case _:
                         pass
 
@@ -273,14 +282,14 @@ class Front:
         dispatch = self.dispatch
         numbers = [dispatch.pending_count, dispatch.paused_count, dispatch.size]
         numbers.append(dispatch._waiting_size)  # noqa: SLF001
-        for link in dispatch.links.values():
-            numbers += [len(link.clients), len(link.pending)]
-            numbers += [link._size, link._under_way, link._unhandled]  # noqa: SLF001
-        tables: list[object] = [*dispatch.clients, *dispatch._homeless]  # noqa: SLF001
+        for window in dispatch.windows.values():
+            numbers += [len(window.clients), len(window.pending)]
+            numbers += [window._size, window._under_way, window._unhandled]  # noqa: SLF001
+        tables: list[object] = [*dispatch.clients, *dispatch._unassigned]  # noqa: SLF001
         return [*tables, *filter(None, numbers)]
 
-    def _replied(self, client: ClientId, answer: Answer) -> None:
-        self.visitors.discard(client)
+    def _replied(self, client: ClientId, answer: HandshakeAnswer) -> None:
+        self.pending.discard(client)
         if not answer.status:
             self.sessions[client] = b""
             self.world.happened[client].append("open")
@@ -313,7 +322,7 @@ class World:
             patience: As a dispatch takes it.
         """
         self.now = 0.0
-        self.fronts: dict[NodeId, Front] = {}
+        self.gateways: dict[NodeId, GatewayNode] = {}
         self.processes: dict[NodeId, Process] = {}
         self.refused: set[ClientId] = set()
         self.happened: defaultdict[ClientId, list[int | str]] = defaultdict(list)
@@ -328,18 +337,18 @@ class World:
         self._count = 0
         for number in range(front_count):
             node = NodeId(f"g{number}")
-            self.fronts[node] = Front(self, node, patience)
-            self.fronts[node].dispatch.start()
+            self.gateways[node] = GatewayNode(self, node, patience)
+            self.gateways[node].dispatch.start()
 
     # The bus.
 
-    def send(self, source: NodeId, target: NodeId, parcel: Parcel) -> None:
+    def send(self, source: NodeId, target: NodeId, packet: Packet) -> None:
         """Send bytes, behind what is under way already; or lose them."""
         wire = (source, target)
         if self._losses[wire] > 0 and self.is_lossy:
             self._losses[wire] -= 1
         else:
-            self._wires.setdefault(wire, deque()).append(encode(parcel))
+            self._wires.setdefault(wire, deque()).append(encode(packet))
 
     def deliver(self, place: int, count: int) -> None:
         """Let arrive what was sent first between some two processes."""
@@ -348,7 +357,7 @@ class World:
             return
         source, target = wire = wires[place % len(wires)]
         queue = self._wires[wire]
-        there = self.fronts.get(target) or self.processes.get(target)
+        there = self.gateways.get(target) or self.processes.get(target)
         for _ in range(min(count, len(queue))):
             data = queue.popleft()
             if there is not None:
@@ -379,17 +388,17 @@ class World:
         del self.processes[process.node]
         self._dead_from[process.node] = self.now
 
-    def kill_front(self, front: Front) -> None:
+    def kill_front(self, gateway_node: GatewayNode) -> None:
         """End a gateway without a word; what it has said arrives, and then all know of it."""
-        del self.fronts[front.node]
+        del self.gateways[gateway_node.node]
         for (source, target), queue in self._wires.items():
-            if source == front.node:
+            if source == gateway_node.node:
                 while queue:
                     data = queue.popleft()
                     if target in self.processes:
                         self.processes[target].take(source, decode(data))
         for process in self.processes.values():
-            process.lose(front.node)
+            process.lose(gateway_node.node)
 
     def kill(self, process: Process) -> None:
         """End a business process without a word."""
@@ -397,22 +406,22 @@ class World:
         del self.processes[process.node]
         self._dead_from[process.node] = self.now + _NOTICE
 
-    def cut(self, process: Process, front: Front, *, from_here: bool) -> None:
+    def cut(self, process: Process, gateway_node: GatewayNode, *, from_here: bool) -> None:
         """Let one of the two believe that the other is gone."""
         self.unsteady.add(process.node)
         if from_here:
-            front.dispatch.probed(process.node, self.now - 2, is_there=False)
-            front.dispatch.probed(process.node, self.now, is_there=False)
-            front.act()
+            gateway_node.dispatch.probed(process.node, self.now - 2, is_there=False)
+            gateway_node.dispatch.probed(process.node, self.now, is_there=False)
+            gateway_node.act()
         else:
-            process.forget(front.node)
+            process.forget(gateway_node.node)
 
     def tick(self) -> None:
         """Let a step of time pass."""
         self.now += STEP
-        for front in self.fronts.values():
-            front.dispatch.tick(self.now)
-            front.act()
+        for gateway_node in self.gateways.values():
+            gateway_node.dispatch.tick(self.now)
+            gateway_node.act()
         for process in list(self.processes.values()):
             process.tick()
 
@@ -427,14 +436,14 @@ class World:
     def heal(self) -> None:
         """Let everybody go, and everything be done."""
         self.is_lossy = False
-        for front in self.fronts.values():
-            for name in [*front.sessions, *sorted(front.visitors)]:
-                front.close(name)
+        for gateway_node in self.gateways.values():
+            for name in [*gateway_node.sessions, *sorted(gateway_node.pending)]:
+                gateway_node.close(name)
         if all(process.is_leaving for process in self.processes.values()):
             self.join()
         for _ in range(_MAX_TURNS):
             self.run()
-            if not any(front.dispatch.clients for front in self.fronts.values()):
+            if not any(gateway_node.dispatch.clients for gateway_node in self.gateways.values()):
                 break
 
     # What is written down.
@@ -443,9 +452,9 @@ class World:
         """Write down that an event was handled."""
         self.handlings[client].append((what, process.node))
 
-    def set_aside(self, client: ClientId, event: AnyEvent) -> None:
+    def quarantined(self, client: ClientId, event: AnyEvent) -> None:
         """Write down that an event was set aside."""
         what: int | str = type(event).__name__.lower()
-        if isinstance(event, Message):
+        if isinstance(event, MessageEvent):
             what = int(event.payload)
         self.aside[client].append(what)

@@ -9,19 +9,19 @@ from typing import Any
 from websockets.asyncio.client import ClientConnection
 
 from gateman import BusinessWorker, Gateway, Worker
-from gateman.bus.memory import Broker
-from gateman.callbacks import BUSINESS_SIGNATURES
+from gateman.bus.memory import MemoryBroker
 from gateman.cluster.channels import node_channel, subject_of
-from gateman.cluster.envelope import Parcel as Envelope
+from gateman.cluster.envelope import ExtensionMessage as Envelope
 from gateman.cluster.envelope import encode as encode_envelope
 from gateman.cluster.hub import Hub
 from gateman.cluster.names import ClientId, NodeId
-from gateman.gateway.assembly import service_maker
-from gateman.gateway.front import GatewayService
-from gateman.gateway.office import BusinessService
-from gateman.gateway.parcels import Parcel, encode
-from gateman.process import serving
+from gateman.config.callbacks import BUSINESS_SIGNATURES
+from gateman.gateway.business_service import BusinessService
+from gateman.gateway.factory import service_maker
+from gateman.gateway.gateway_service import GatewayService
+from gateman.gateway.protocol import Packet, encode
 from gateman.request import Request
+from gateman.runtime.process import serving
 
 from .cluster import Deaf
 from .loop import eventually
@@ -31,7 +31,7 @@ _NOW = 1.8e9  # For certificates, of which there are none.
 
 
 @dataclass
-class Front:
+class GatewayNode:
     """
     A gateway process, as far as others know.
 
@@ -98,7 +98,7 @@ class Front:
 
 
 @dataclass
-class Office:
+class BusinessNode:
     """
     A business process.
 
@@ -135,7 +135,7 @@ class Site:
     """
 
     def __init__(self, stack: AsyncExitStack) -> None:
-        self.broker = Broker()
+        self.broker = MemoryBroker()
         self.hub = Hub()
         self.journal = Journal()
         self._stack = stack
@@ -148,7 +148,7 @@ class Site:
         timeouts: dict[str, float | None] | None = None,
         errors: Sequence[str] = (),
         **options: Any,
-    ) -> Front:
+    ) -> GatewayNode:
         """
         Start a gateway.
 
@@ -177,9 +177,9 @@ class Site:
         server = await stack.enter_async_context(
             serve_made(gateway, make, bus=bus, hub=hub, errors=errors)
         )
-        return Front(server, made[0], hub, bus, stack, self._clients)
+        return GatewayNode(server, made[0], hub, bus, stack, self._clients)
 
-    async def business(self, hub: Hub | None = None, **declared: Any) -> Office:
+    async def business(self, hub: Hub | None = None, **declared: Any) -> BusinessNode:
         """
         Start a business process, whose callbacks take note of what they are told by default.
 
@@ -207,7 +207,7 @@ class Site:
             serving([[]], [make], bus=bus, hub=hub, has_clients=False)
         )
         assert isinstance(service, BusinessService)
-        return Office(service, hub, bus, journal, stack)
+        return BusinessNode(service, hub, bus, journal, stack)
 
     def _callbacks(self, journal: Journal) -> dict[str, Callable[..., object]]:
         def note(kind: str, *args: object) -> None:
@@ -224,7 +224,7 @@ class Site:
             "on_close": lambda client_id, code, reason: note("close", client_id, code, reason),
         }
 
-    def forge(self, source: NodeId, target: NodeId, parcel: Parcel | bytes) -> None:
+    def forge(self, source: NodeId, target: NodeId, packet: Packet | bytes) -> None:
         """
         Send a process what another one has never sent.
 
@@ -233,8 +233,8 @@ class Site:
             target: Who gets it.
             parcel: What.
         """
-        data = parcel if isinstance(parcel, bytes) else encode(parcel)
-        bus = self.hub.station.bus
+        data = packet if isinstance(packet, bytes) else encode(packet)
+        bus = self.hub.local_node.bus
         assert bus is not None
         bus.publish(subject_of(node_channel(target)), encode_envelope(Envelope(source, data)))
 

@@ -9,7 +9,7 @@ import functools
 from collections.abc import Callable, Coroutine
 from typing import Any, ParamSpec
 
-from gateman.process import new_event_loop
+from gateman.runtime.process import new_event_loop
 
 DEADLINE = 20.0  # seconds: what a whole test may take on a loaded machine
 MS = 0.001  # seconds

@@ -45,7 +45,7 @@ class Engine:
     """
 
     def __init__(self) -> None:
-        self.outbox = WayOut()
+        self.send_buffer = WayOut()
         self.closed: list[tuple[int, str]] = []
 
     def close(self, code: int, reason: str) -> None:
@@ -87,5 +87,5 @@ def connection(number: int, engine: Engine, state: State = State.OPEN) -> Connec
         number, None, engine, peer=peer, remote=peer, local_address="", is_secure=False
     )
     made.state = state
-    engine.outbox.connection = made
+    engine.send_buffer.connection = made
     return made

@@ -29,13 +29,13 @@ from websockets.asyncio.client import connect as connect_client
 
 from gateman import Connection, Request, Worker
 from gateman.bus import Bus
-from gateman.callbacks import SIGNATURES
 from gateman.cluster.hub import Hub
+from gateman.config.callbacks import SIGNATURES
+from gateman.config.worker import service_maker
 from gateman.listen import ListenAddress
 from gateman.net import sockets
-from gateman.process import serving
-from gateman.service import Service
-from gateman.worker import service_maker
+from gateman.runtime.process import serving
+from gateman.runtime.worker_service import WorkerService
 
 from .certificates import Authority, Issued
 from .raw import ACCEPT, RawClient, Response, handshake
@@ -178,7 +178,7 @@ class Server:
     """
 
     def __init__(
-        self, worker: Worker, service: Service, address: tuple[str, int] | Path, log: _Log
+        self, worker: Worker, service: WorkerService, address: tuple[str, int] | Path, log: _Log
     ) -> None:
         self.worker = worker
         self.service = service
@@ -323,7 +323,7 @@ async def serve(
 @asynccontextmanager
 async def serve_made(
     worker: Worker,
-    make: Callable[[], Service],
+    make: Callable[[], WorkerService],
     *,
     bus: Bus | None = None,
     hub: Hub | None = None,

@@ -8,8 +8,8 @@ from typing import Any
 import pytest
 from hypothesis import settings
 
-from gateman import Connection, Sent
-from gateman.net.outbox import Outbox
+from gateman import Connection, SendResult
+from gateman.net.send_buffer import SendBuffer
 from tests.support.raw import (
     BINARY,
     RawClient,
@@ -38,11 +38,11 @@ def number_of(message: bytes) -> int:
     return int.from_bytes(message[:4])
 
 
-def outbox_of(connection: Connection) -> Outbox:
+def outbox_of(connection: Connection) -> SendBuffer:
     """Reach for the way out of a connection."""
     link: Any = connection._link  # noqa: SLF001
-    outbox: Outbox = link.outbox
-    return outbox
+    send_buffer: SendBuffer = link.send_buffer
+    return send_buffer
 
 
 def held_size(connection: Connection) -> int:
@@ -70,7 +70,7 @@ def block(connection: Connection) -> int:
     count = 0
     while True:
         count += 1
-        if connection.send(numbered(count)) is not Sent.SENT:
+        if connection.send(numbered(count)) is not SendResult.SENT:
             return count
 
 

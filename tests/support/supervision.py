@@ -1,6 +1,15 @@
 """Tables of events, instants and actions for the supervisor."""
 
-from gateman.master.events import Action, Event, Policy, Ready, Say, Slot, Spawned, Started
+from gateman.master.events import (
+    Log,
+    Policy,
+    Ready,
+    Slot,
+    Spawned,
+    Started,
+    SupervisorAction,
+    SupervisorEvent,
+)
 from gateman.master.supervisor import Supervisor
 
 CHAT = Policy(name="chat", count=1)
@@ -8,20 +17,20 @@ PAIR = Policy(name="chat", count=2)
 
 A, B = Slot(0, 0), Slot(0, 1)
 
-Row = tuple[float, Event, list[Action]]
+Row = tuple[float, SupervisorEvent, list[SupervisorAction]]
 
 
 def play(supervisor: Supervisor, *rows: Row) -> None:
     """Tell events at their instants, and compare what is to be done but for what is said."""
     for now, event, expected in rows:
-        done = [one for one in supervisor.handle(event, now) if not isinstance(one, Say)]
+        done = [one for one in supervisor.handle(event, now) if not isinstance(one, Log)]
 
         assert (now, event, done) == (now, event, expected)
 
 
-def said(supervisor: Supervisor, now: float, event: Event) -> list[str]:
+def said(supervisor: Supervisor, now: float, event: SupervisorEvent) -> list[str]:
     """Tell an event, and give what is said."""
-    return [one.text for one in supervisor.handle(event, now) if isinstance(one, Say)]
+    return [one.text for one in supervisor.handle(event, now) if isinstance(one, Log)]
 
 
 def serving(*policies: Policy) -> Supervisor:
@@ -34,9 +43,9 @@ def serving(*policies: Policy) -> Supervisor:
     declared = policies or (CHAT,)
     supervisor = Supervisor(list(declared))
     supervisor.handle(Started(), 0)
-    pids = range(10, 10 + len(supervisor.places))
-    for pid, place in zip(pids, supervisor.places, strict=True):
-        supervisor.handle(Spawned(place.slot, pid), 0)
-    for pid, place in zip(pids, supervisor.places, strict=True):
-        supervisor.handle(Ready(pid, declared[place.slot.worker]), 0)
+    pids = range(10, 10 + len(supervisor.slot_states))
+    for pid, slot_state in zip(pids, supervisor.slot_states, strict=True):
+        supervisor.handle(Spawned(slot_state.slot, pid), 0)
+    for pid, slot_state in zip(pids, supervisor.slot_states, strict=True):
+        supervisor.handle(Ready(pid, declared[slot_state.slot.worker]), 0)
     return supervisor

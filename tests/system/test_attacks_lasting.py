@@ -22,8 +22,8 @@ import pytest
 import gateman
 from gateman import Connection, Deflate, Limits, Request
 from gateman.errors import HandshakeError
-from gateman.net.arrival import Visitor
-from gateman.net.forwarded import TrustedProxies, client_address
+from gateman.http.client_address import TrustedProxies, client_address
+from gateman.net.accepted_socket import PeerInfo
 from gateman.net.handshake import Handshake
 from gateman.request import check_handshake, parse_request, tokens
 from gateman.websocket.deflate import negotiate
@@ -318,11 +318,11 @@ async def test_head_byte_by_byte_is_searched_once() -> None:
     """Bytes that were looked at are not looked at again with each that comes (CVE-2023-43669)."""
     size = 15_000
     async with serve_counted() as server:
-        door = server.service._door  # noqa: SLF001 - as the entrance has it
-        assert door is not None
-        ticket, _ = admission(server).arrive()
+        config = server.service._config  # noqa: SLF001 - as the entrance has it
+        assert config is not None
+        permit, _ = admission(server).arrive()
         loop = asyncio.get_running_loop()
-        front = Handshake(door, Visitor(loop.time() + 10, ticket))
+        front = Handshake(config, PeerInfo(loop.time() + 10, permit))
         front._received = buffer = Watched()  # noqa: SLF001 - what is counted
         front.connection_made(asyncio.Transport())
         for byte in request("GET / HTTP/1.1", "Host: a", "A: " + "b" * size)[:size]:

@@ -9,7 +9,7 @@ import tracemalloc
 
 import pytest
 
-from gateman import Connection, Sent
+from gateman import Connection, SendResult
 from tests.support.attacks import MIB, both, expect_failure, most_memory
 from tests.support.loop import eventually, on_loop, turns
 from tests.support.raw import (
@@ -205,11 +205,11 @@ async def test_flood_of_tiny_messages_for_an_async_handler(*, secure: bool) -> N
         with most_memory() as measured:
             client.push(attack)
             await turns(200)
-        waiting = server.service._caller._mailboxes._mailboxes  # noqa: SLF001
-        (mailbox,) = waiting.values()
+        waiting = server.service._callback_runner._queues._queues  # noqa: SLF001
+        (queue,) = waiting.values()
 
         # One read's worth: the attack itself is in the client's buffer.
-        assert len(mailbox.letters) < 45_000
+        assert len(queue.items) < 45_000
         assert measured[0] < len(attack) + 6 * MIB
         going_on.set()
         await eventually(lambda: len(received) == count)
@@ -266,7 +266,7 @@ async def test_slow_consumer_of_a_broadcast(policy: str, *, secure: bool) -> Non
         dropped = server.service.counts["dropped_slow_peer"]
         assert victim.dropped == dropped
         if policy == "close":
-            assert victim.send(b"") is Sent.CLOSED
+            assert victim.send(b"") is SendResult.CLOSED
             assert dropped == 1
             await journal.until("on_close", 1006)
         else:

@@ -21,8 +21,8 @@ from pathlib import Path
 import pytest
 
 from gateman import Connection, Deflate, Request
-from gateman.net.engine import Engine
 from gateman.net.handshake import Handshake
+from gateman.net.websocket_protocol import WebSocketProtocol
 from tests.support.loop import MS, eventually, on_loop, turns
 from tests.support.raw import (
     BINARY,
@@ -326,8 +326,8 @@ def left(server: Server) -> dict[str, object]:
     return {
         "present": service.present_count,
         "open": len(service.connections),
-        "mailboxes": len(service._caller._mailboxes._mailboxes),  # noqa: SLF001
-        "tasks of callbacks": len(service._caller._mailboxes._tasks),  # noqa: SLF001
+        "mailboxes": len(service._callback_runner._queues._queues),  # noqa: SLF001
+        "tasks of callbacks": len(service._callback_runner._queues._tasks),  # noqa: SLF001
         "pinged": 0 if heartbeat is None else len(heartbeat),
         "counted": counts.count,
         "addresses": counts.address_count,
@@ -338,7 +338,7 @@ def left(server: Server) -> dict[str, object]:
 def objects() -> dict[str, int]:
     """Count what a connection is made of, without what garbage collection would find."""
     gc.collect()
-    kinds = (Connection, Engine, Handshake)
+    kinds = (Connection, WebSocketProtocol, Handshake)
     found = gc.get_objects()
     return {kind.__name__: sum(isinstance(one, kind) for one in found) for kind in kinds}
 

@@ -11,7 +11,7 @@ from websockets.asyncio.client import connect
 from websockets.exceptions import InvalidStatus
 
 from gateman import Worker
-from gateman.callbacks import SIGNATURES
+from gateman.config.callbacks import SIGNATURES
 from tests.support.loop import on_loop
 from tests.support.server import authority, certificate, child
 

@@ -158,6 +158,6 @@ async def test_two_parts_of_a_cluster_agree_when_they_meet_again(tmp_path: Path)
         await relay.start()
         await eventually(lambda: not one.server.worker.connections, within=30)
 
-        assert await other.hub.client_ids_of_uid("ann") == [there.id]
+        assert await other.hub.clients_of_uid("ann") == [there.id]
         await eventually(lambda: here.socket.close_code == 4409)
         relay.cut()

@@ -108,7 +108,7 @@ def forked(service: Master) -> list[int]:
                 environment = (folder / "cwd").readlink()
             except OSError:
                 continue
-            if b"launch.py" in line and environment == service.path.parent:
+            if b"child_main.py" in line and environment == service.path.parent:
                 found.append(int(folder.name))
     return found
 
@@ -226,7 +226,7 @@ def fork_later():
         file.write(str(child))
     os.rename("child.part", "child")
 
-if "launch.py" not in sys.orig_argv[1]:
+if "child_main.py" not in sys.orig_argv[1]:
     threading.Thread(target=fork_later, daemon=True).start()
 
 Worker.run_all()

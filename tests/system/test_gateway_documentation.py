@@ -6,7 +6,7 @@ import re
 from pathlib import Path
 
 from gateman import BusinessWorker, Hub
-from gateman.callbacks import BUSINESS_SIGNATURES
+from gateman.config.callbacks import BUSINESS_SIGNATURES
 from gateman.gateway.current import Current
 
 ROOT = Path(__file__).parents[2]

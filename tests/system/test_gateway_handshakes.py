@@ -5,7 +5,7 @@ import asyncio
 import pytest
 from websockets.exceptions import ConnectionClosed, InvalidStatus
 
-from gateman import Refuse, Request, current
+from gateman import Refuse, Request, current_client
 from gateman.cluster.hub import Hub
 from gateman.cluster.names import ClientId
 from tests.support.gateways import read, site
@@ -24,25 +24,25 @@ async def test_the_101_waits_for_the_application() -> None:
     async with site() as there:
 
         async def connect(client_id: ClientId, request: Request) -> None:
-            office.journal.note("connect", client_id, request.path, request.query["a"])
+            business_node.journal.note("connect", client_id, request.path, request.query["a"])
             await may_enter.wait()
 
-        office = await there.business(on_connect=connect)
-        front = await there.gateway()
-        coming = asyncio.ensure_future(front.client("chat?a=1"))
-        await office.journal.until("connect")
+        business_node = await there.business(on_connect=connect)
+        gateway_node = await there.gateway()
+        coming = asyncio.ensure_future(gateway_node.client("chat?a=1"))
+        await business_node.journal.until("connect")
         assert not coming.done()
         may_enter.set()
         client = await coming
-        await office.journal.until("open")
+        await business_node.journal.until("open")
         await client.close()
-        await office.journal.until("close")
+        await business_node.journal.until("close")
 
-        [(name, path, value)] = office.journal.of("connect")
+        [(name, path, value)] = business_node.journal.of("connect")
         assert (path, value) == ("/chat", "1")
-        assert office.journal.of("open") == [(name,)]
-        assert office.journal.of("close") == [(name, 1000, "")]
-        assert front.service.counts["no_business"] == 0
+        assert business_node.journal.of("open") == [(name,)]
+        assert business_node.journal.of("close") == [(name, 1000, "")]
+        assert gateway_node.service.counts["no_business"] == 0
 
 
 @on_loop
@@ -53,17 +53,17 @@ async def test_a_refusal_is_the_answer() -> None:
         raise Refuse(401, "who are you?", {"X-Why": "unknown"})
 
     async with site() as there:
-        office = await there.business(on_connect=refuse)
-        front = await there.gateway()
+        business_node = await there.business(on_connect=refuse)
+        gateway_node = await there.gateway()
         with pytest.raises(InvalidStatus) as caught:
-            await front.client()
-        await eventually(lambda: not front.service.present_count)
+            await gateway_node.client()
+        await eventually(lambda: not gateway_node.service.present_count)
 
         response = caught.value.response
         assert (response.status_code, response.headers["X-Why"]) == (401, "unknown")
         assert response.body == b"who are you?\n"
-        assert office.journal.entries == []
-        assert office.service.counts["callback_failed"] == 0
+        assert business_node.journal.entries == []
+        assert business_node.service.counts["callback_failed"] == 0
 
 
 @on_loop
@@ -74,15 +74,15 @@ async def test_a_handler_that_fails_lets_nobody_in() -> None:
         raise LookupError("no such table")
 
     async with site() as there:
-        office = await there.business(on_connect=fail)
-        front = await there.gateway()
+        business_node = await there.business(on_connect=fail)
+        gateway_node = await there.gateway()
         with pytest.raises(InvalidStatus) as caught:
-            await front.client()
+            await gateway_node.client()
 
         assert caught.value.response.status_code == 500
         assert b"table" not in (caught.value.response.body or b"")
-        assert office.service.counts["callback_failed"] == 1
-        [line] = front.server.lines()
+        assert business_node.service.counts["callback_failed"] == 1
+        [line] = gateway_node.server.lines()
         assert line.startswith("on_connect raised LookupError")
 
 
@@ -96,15 +96,15 @@ async def test_who_logs_in_with_the_handshake_is_known_at_once() -> None:
         hub.join_group(client_id, "room")
         hub.join_group(client_id, "hall")
         hub.leave_group(client_id, "hall")
-        current.session["name"] = "Ann"
+        current_client.session["name"] = "Ann"
         await asyncio.sleep(0)
 
     async with site() as there:
         await there.business(hub, on_connect=connect)
-        front = await there.gateway()
-        client, name = await front.newcomer()
-        front.hub.send_to_group("hall", "1")
-        front.hub.send_to_group("room", "2")
+        gateway_node = await there.gateway()
+        client, name = await gateway_node.newcomer()
+        gateway_node.hub.send_to_group("hall", "1")
+        gateway_node.hub.send_to_group("room", "2")
         there.hub.send_to_uid("ann", "3")
 
         assert await read(client, 2) == ["2", "3"]
@@ -119,19 +119,19 @@ async def test_who_is_refused_is_nobody() -> None:
     def connect(client_id: ClientId, _request: Request) -> None:
         hub.bind_uid(client_id, "ann")
         hub.join_group(client_id, "room")
-        current.session["name"] = "Ann"
+        current_client.session["name"] = "Ann"
         raise Refuse
 
     async with site() as there:
         await there.business(hub, on_connect=connect)
-        front = await there.gateway()
+        gateway_node = await there.gateway()
         with pytest.raises(InvalidStatus):
-            await front.client()
-        await eventually(lambda: not front.service.present_count)
+            await gateway_node.client()
+        await eventually(lambda: not gateway_node.service.present_count)
 
         assert await there.hub.groups() == set()
         assert await there.hub.count_uids() == 0
-        assert front.hub.counts["unknown_client"] == 0
+        assert gateway_node.hub.counts["unknown_client"] == 0
 
 
 @on_loop
@@ -143,17 +143,17 @@ async def test_who_is_closed_in_its_handshake_is_closed_with_the_101() -> None:
         hub.close_client(client_id, 4001, "come later")
 
     async with site() as there:
-        office = await there.business(hub, on_connect=connect)
-        front = await there.gateway()
-        client = await front.client()
+        business_node = await there.business(hub, on_connect=connect)
+        gateway_node = await there.gateway()
+        client = await gateway_node.client()
         with pytest.raises(ConnectionClosed) as caught:
             await read(client)
-        await office.journal.until("close")
+        await business_node.journal.until("close")
 
         assert caught.value.rcvd is not None
         assert (caught.value.rcvd.code, caught.value.rcvd.reason) == (4001, "come later")
-        [[name]] = office.journal.of("open")
-        assert office.journal.of("close") == [(name, 4001, "come later")]
+        [[name]] = business_node.journal.of("open")
+        assert business_node.journal.of("close") == [(name, 4001, "come later")]
 
 
 # While nobody is there.
@@ -163,19 +163,19 @@ async def test_who_is_closed_in_its_handshake_is_closed_with_the_101() -> None:
 async def test_without_business_a_handshake_waits_and_gets_503() -> None:
     """Before its own time is over, so that the client is told something."""
     async with site() as there:
-        front = await there.gateway(timeouts={"handshake": 0.5})
+        gateway_node = await there.gateway(timeouts={"handshake": 0.5})
         begun_at = asyncio.get_running_loop().time()
         with pytest.raises(InvalidStatus) as caught:
-            await front.client()
+            await gateway_node.client()
         waited = asyncio.get_running_loop().time() - begun_at
-        await eventually(lambda: not front.service.present_count)
+        await eventually(lambda: not gateway_node.service.present_count)
 
         response = caught.value.response
         assert (response.status_code, response.headers["Retry-After"]) == (503, "1")
         assert waited >= 0.4
-        assert front.service.counts["no_business"] == 1
-        assert front.service.counts["handshake_timeout"] == 0
-        [line] = front.server.lines()
+        assert gateway_node.service.counts["no_business"] == 1
+        assert gateway_node.service.counts["handshake_timeout"] == 0
+        [line] = gateway_node.server.lines()
         assert line.endswith("was refused with 503: no business worker has answered")
 
 
@@ -183,52 +183,52 @@ async def test_without_business_a_handshake_waits_and_gets_503() -> None:
 async def test_without_business_a_handshake_may_be_refused_at_once() -> None:
     """As a load balancer in front likes it, that has other machines."""
     async with site() as there:
-        front = await there.gateway(without_business="refuse")
+        gateway_node = await there.gateway(without_business="refuse")
         with pytest.raises(InvalidStatus) as caught:
-            await front.client()
-        first = front.service.counts["no_business"]
+            await gateway_node.client()
+        first = gateway_node.service.counts["no_business"]
         await there.business()
-        await eventually(lambda: front.service._dispatch.has_business)  # noqa: SLF001
-        await front.client()
+        await eventually(lambda: gateway_node.service._dispatch.has_business)  # noqa: SLF001
+        await gateway_node.client()
 
         assert caught.value.response.status_code == 503
-        assert (first, front.service.counts["no_business"]) == (1, 1)
-        [line] = front.server.lines()
+        assert (first, gateway_node.service.counts["no_business"]) == (1, 1)
+        [line] = gateway_node.server.lines()
         assert line.endswith("was refused with 503: no business worker is there")
-        await front.stop()
+        await gateway_node.stop()
 
 
 @on_loop
 async def test_who_waits_is_let_in_when_somebody_comes() -> None:
     """The first business process finds whoever came before it."""
     async with site() as there:
-        front = await there.gateway()
-        coming = [asyncio.ensure_future(front.client()) for _ in range(3)]
-        await eventually(lambda: len(front.service._visitors) == 3)  # noqa: SLF001
+        gateway_node = await there.gateway()
+        coming = [asyncio.ensure_future(gateway_node.client()) for _ in range(3)]
+        await eventually(lambda: len(gateway_node.service._pending) == 3)  # noqa: SLF001
         await there.business()
         await asyncio.gather(*coming)
         await there.journal.until("open", count=3)
-        await front.stop()
+        await gateway_node.stop()
 
-        assert front.service.counts["no_business"] == 0
+        assert gateway_node.service.counts["no_business"] == 0
 
 
 @on_loop
 async def test_who_leaves_while_waiting_was_never_here() -> None:
     """No business process hears of a client that did not wait for the first one."""
     async with site() as there:
-        front = await there.gateway()
-        coming = asyncio.ensure_future(front.client())
-        await eventually(lambda: bool(front.service._visitors))  # noqa: SLF001
+        gateway_node = await there.gateway()
+        coming = asyncio.ensure_future(gateway_node.client())
+        await eventually(lambda: bool(gateway_node.service._pending))  # noqa: SLF001
         coming.cancel()
-        await eventually(lambda: not front.service.present_count)
+        await eventually(lambda: not gateway_node.service.present_count)
         await there.business()
-        await front.client()
+        await gateway_node.client()
         await there.journal.until("open")
 
         assert len(there.journal.of("connect")) == 1
-        assert front.service.counts["no_business"] == 0
-        await front.stop()
+        assert gateway_node.service.counts["no_business"] == 0
+        await gateway_node.stop()
 
 
 @on_loop
@@ -245,15 +245,15 @@ async def test_who_leaves_while_it_is_asked_for_has_an_end() -> None:
                 raise Refuse
 
         await there.business(on_connect=connect)
-        front = await there.gateway()
-        coming = [asyncio.ensure_future(front.client(path)) for path in ("", "no")]
+        gateway_node = await there.gateway()
+        coming = [asyncio.ensure_future(gateway_node.client(path)) for path in ("", "no")]
         await there.journal.until("connect", count=2)
         for one in coming:
             one.cancel()
-        await eventually(lambda: not front.service.present_count)
+        await eventually(lambda: not gateway_node.service.present_count)
         may_end.set()
         await there.journal.until("close")
-        await eventually(lambda: not front.service._dispatch.clients)  # noqa: SLF001
+        await eventually(lambda: not gateway_node.service._dispatch.clients)  # noqa: SLF001
 
         names = there.journal.of("connect")
         assert there.journal.of("ended") == names

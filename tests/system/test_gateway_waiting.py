@@ -39,24 +39,24 @@ async def _flood(said: list[str]) -> None:
 
     async with site() as there:
         await there.business(hub, on_message=hear)
-        front = await there.gateway()
-        [flooder, name], other = await front.newcomer(), await front.client()
+        gateway_node = await there.gateway()
+        [flooder, name], other = await gateway_node.newcomer(), await gateway_node.client()
         talking = asyncio.ensure_future(talk())
-        await eventually(lambda: front.service.counts["clients_paused"] == 1)
+        await eventually(lambda: gateway_node.service.counts["clients_paused"] == 1)
         for number in range(10):
             await other.send(f"{number}")
             assert await read(other) == [f"{number}"]
-        assert len(front.service._dispatch.clients[name].pending) == 32  # noqa: SLF001
+        assert len(gateway_node.service._dispatch.clients[name].pending) == 32  # noqa: SLF001
         # What was read with the last of them.
-        assert front.service.counts["events_waiting"] * len(said[0]) < 1 << 20
+        assert gateway_node.service.counts["events_waiting"] * len(said[0]) < 1 << 20
         may_go_on.set()
         await talking
         await there.journal.until("close", name, 4001, "enough")
-        await front.settle()
-        await eventually(lambda: not front.service.counts["events_waiting"])
+        await gateway_node.settle()
+        await eventually(lambda: not gateway_node.service.counts["events_waiting"])
 
         assert there.journal.of(name) == [(message,) for message in said]
-        assert front.service.counts["clients_paused"] == 0
+        assert gateway_node.service.counts["clients_paused"] == 0
 
 
 @on_loop
@@ -65,9 +65,9 @@ async def test_what_is_said_while_nobody_is_there_waits() -> None:
     said = [f"{number:08192}" for number in range(200)]
     async with site() as there:
         first = await there.business()
-        front = await there.gateway()
-        client, name = await front.newcomer()
-        await front.settle()
+        gateway_node = await there.gateway()
+        client, name = await gateway_node.newcomer()
+        await gateway_node.settle()
         await first.stop()
 
         async def talk() -> None:
@@ -76,17 +76,17 @@ async def test_what_is_said_while_nobody_is_there_waits() -> None:
             await client.close()
 
         talking = asyncio.ensure_future(talk())
-        await eventually(lambda: front.service.counts["clients_paused"] == 1)
+        await eventually(lambda: gateway_node.service.counts["clients_paused"] == 1)
         second = await there.business()
         await talking
         await second.journal.until("close")
-        await front.settle()
+        await gateway_node.settle()
 
         assert first.journal.of("message") == []
         assert second.journal.of("message") == [(name, message) for message in said]
         assert second.journal.of("close") == [(name, 1000, "")]
-        assert front.service.counts["events_repeated"] == 0
-        await front.stop()
+        assert gateway_node.service.counts["events_repeated"] == 0
+        await gateway_node.stop()
 
 
 @on_loop
@@ -99,12 +99,12 @@ async def test_what_waits_of_all_clients_has_a_bound() -> None:
             there.journal.note("message", client_id, len(message))
 
         first = await there.business(on_message=hear)
-        front = await there.gateway(limits=Limits(max_connections_per_ip=None))
-        clients = [await front.newcomer() for _ in range(count)]
-        await front.settle()
+        gateway_node = await there.gateway(limits=Limits(max_connections_per_ip=None))
+        clients = [await gateway_node.newcomer() for _ in range(count)]
+        await gateway_node.settle()
         await first.stop()
         talking = [asyncio.ensure_future(client.send(bytes(size))) for client, _ in clients]
-        dispatch = front.service._dispatch  # noqa: SLF001
+        dispatch = gateway_node.service._dispatch  # noqa: SLF001
         await eventually(lambda: dispatch.is_full)
         await turns(20)
         # Those that were read meanwhile have a message each in their parser.
@@ -112,14 +112,14 @@ async def test_what_waits_of_all_clients_has_a_bound() -> None:
         await there.business(on_message=hear)
         await asyncio.gather(*talking)
         await there.journal.until("message", count=count)
-        await front.settle()
+        await gateway_node.settle()
 
         assert {size for _, size in there.journal.of("message")} == {size}
         assert Counter(name for name, _ in there.journal.of("message")) == Counter(
             name for _, name in clients
         )
         assert (dispatch.size, dispatch.is_full) == (0, False)
-        await front.stop()
+        await gateway_node.stop()
 
 
 @on_loop
@@ -136,20 +136,20 @@ async def test_what_is_compressed_waits_compressed() -> None:
     extension = "Sec-WebSocket-Extensions: permessage-deflate; client_no_context_takeover"
     async with site() as there:
         await there.business(on_message=hear)
-        front = await there.gateway(compression=Deflate())
-        attacker = await front.server.connect()
+        gateway_node = await there.gateway(compression=Deflate())
+        attacker = await gateway_node.server.connect()
         await attacker.send(handshake(headers=(extension,)))
         assert (await attacker.read_head()).status == 101
         await attacker.send(bomb * ((256 << 10) // len(bomb)))
-        dispatch = front.service._dispatch  # noqa: SLF001
+        dispatch = gateway_node.service._dispatch  # noqa: SLF001
         await eventually(lambda: dispatch.paused_count == 1)
         await turns(100)
 
         assert dispatch.size < 3 << 20
-        assert front.service.counts["connections"] == 1
+        assert gateway_node.service.counts["connections"] == 1
         await attacker.close()
         may_go_on.set()
-        await front.stop()
+        await gateway_node.stop()
 
 
 @on_loop
@@ -164,9 +164,9 @@ async def test_what_is_said_while_the_bus_is_away_is_handled_once() -> None:
 
         await there.business(on_message=hear)
         await there.business(on_message=hear)
-        front = await there.gateway()
-        clients = [await front.newcomer() for _ in range(4)]
-        await front.settle()
+        gateway_node = await there.gateway()
+        clients = [await gateway_node.newcomer() for _ in range(4)]
+        await gateway_node.settle()
         for client, _ in clients:
             await client.send("0")
         await there.journal.until("message", count=4)
@@ -176,16 +176,16 @@ async def test_what_is_said_while_the_bus_is_away_is_handled_once() -> None:
             for number in range(1, 20):
                 await client.send(f"{number}")
             await client.close()
-        await eventually(lambda: front.pending_count == 4 * 21)
+        await eventually(lambda: gateway_node.pending_count == 4 * 21)
         there.broker.bring_back()
         await there.journal.until("close", count=4)
-        await front.settle()
+        await gateway_node.settle()
 
         for _, name in clients:
             heard = [entry[1] for entry in there.journal.of("message") if entry[0] == name]
             assert heard == [f"{number}" for number in range(20)]
         assert len(there.journal.of("close")) == 4
-        assert front.service.counts["events_repeated"] == 0
+        assert gateway_node.service.counts["events_repeated"] == 0
 
 
 @pytest.mark.parametrize("side", ["front", "office"])
@@ -196,22 +196,22 @@ def test_what_the_bus_loses_is_sent_again(side: str) -> None:
 
 async def _lose(side: str) -> None:
     async with site() as there:
-        office = await there.business()
-        front = await there.gateway()
-        client, name = await front.newcomer()
-        await front.settle()
-        bus = front.bus if side == "front" else office.bus
+        business_node = await there.business()
+        gateway_node = await there.gateway()
+        client, name = await gateway_node.newcomer()
+        await gateway_node.settle()
+        bus = gateway_node.bus if side == "front" else business_node.bus
         for number in range(30):
             bus.is_deaf = number % 3 == 1
             await client.send(f"{number}")
             await turns(10)
         bus.is_deaf = False
-        await front.settle()
+        await gateway_node.settle()
         await client.close()
         await there.journal.until("close")
 
         assert there.journal.of("message") == [(name, f"{number}") for number in range(30)]
-        assert front.service.counts["events_repeated"] == 0
+        assert gateway_node.service.counts["events_repeated"] == 0
 
 
 @on_loop
@@ -225,23 +225,25 @@ async def test_what_a_process_had_when_it_died_goes_to_another() -> None:
                 await asyncio.Event().wait()
 
         dead = await there.business(on_message=hear)
-        front = await there.gateway()
-        client, name = await front.newcomer()
-        await front.settle()
+        gateway_node = await there.gateway()
+        client, name = await gateway_node.newcomer()
+        await gateway_node.settle()
         await client.send("1")
         await there.journal.until("begun", name, "1")
-        await front.settle()
+        await gateway_node.settle()
         await client.send("2")
         await client.send("3")
         await there.journal.until("begun", name, "2")
         await dead.kill()
         heir = await there.business()
         await heir.journal.until("message", count=2)
-        await front.settle()
-        await eventually(lambda: front.service.counts["events_repeated"] == 2)
+        await gateway_node.settle()
+        await eventually(lambda: gateway_node.service.counts["events_repeated"] == 2)
 
         assert there.journal.of("begun") == [(name, "1"), (name, "2")]
         assert heir.journal.of("message") == [(name, "2"), (name, "3")]
-        assert list(front.service._dispatch.links) == [heir.hub.node]  # noqa: SLF001
-        assert front.server.lines() == [f"gateway: the business process {dead.hub.node} is gone"]
-        await front.stop()
+        assert list(gateway_node.service._dispatch.windows) == [heir.hub.node]  # noqa: SLF001
+        assert gateway_node.server.lines() == [
+            f"gateway: the business process {dead.hub.node} is gone"
+        ]
+        await gateway_node.stop()

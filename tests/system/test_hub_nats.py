@@ -9,9 +9,9 @@ from typing import Any
 import pytest
 
 from gateman import Hub, SyncHub
-from gateman.attributes import make_bus
 from gateman.bus import open_bus, subject
-from gateman.errors import BusError, Unconfirmed
+from gateman.config.schema import make_bus
+from gateman.errors import BusError, ConfirmTimeout
 
 from ..support.certificates import Authority
 from ..support.cluster import cluster, node
@@ -81,7 +81,7 @@ async def test_joining_is_in_effect_at_all_servers_when_it_returns(tmp_path: Pat
             one.hub.answer_timeout = 0.2
             deaf = others[0].hub.node
             buses[1].unsubscribe(subject("all"))
-            with pytest.raises(Unconfirmed) as caught:
+            with pytest.raises(ConfirmTimeout) as caught:
                 await client.connection.join("room")
         assert str(caught.value) == (
             f"no answer from {deaf}: what is sent there to the group 'room' may not come here yet."

@@ -22,15 +22,15 @@ from gateman import (
     Timer,
     Worker,
 )
-from gateman.attributes import OWN
 from gateman.bus import open_bus
 from gateman.bus.local import local_bus
 from gateman.bus.nats import nats_bus
-from gateman.callbacks import BUSINESS_SIGNATURES, SIGNATURES
-from gateman.declared import Declared
-from gateman.gateway.assembly import service_maker
-from gateman.net.ssl_options import _HONOURED
-from gateman.net.tls import Contexts
+from gateman.config.base import BaseWorker
+from gateman.config.callbacks import BUSINESS_SIGNATURES, SIGNATURES
+from gateman.config.schema import OWN
+from gateman.gateway.factory import service_maker
+from gateman.tls.contexts import TlsContexts
+from gateman.tls.ssl_options import _HONOURED
 from tests.support.loop import on_loop
 from tests.support.server import ssl_options
 
@@ -50,9 +50,9 @@ VALUES: list[object] = [
 @pytest.fixture(autouse=True)
 def _nothing_is_left_declared() -> Iterator[None]:
     """Take back what a test declares: `run_all` is for scripts."""
-    before = list(Declared._declared)  # noqa: SLF001
+    before = list(BaseWorker._declared)  # noqa: SLF001
     yield
-    Declared._declared[:] = before  # noqa: SLF001
+    BaseWorker._declared[:] = before  # noqa: SLF001
 
 
 def refusals(make: Callable[[Any], object]) -> list[str]:
@@ -66,7 +66,7 @@ def refusals(make: Callable[[Any], object]) -> list[str]:
     return found
 
 
-KINDS: list[tuple[type[Declared], dict[str, Any]]] = [
+KINDS: list[tuple[type[BaseWorker], dict[str, Any]]] = [
     (Worker, {"listen": "websocket://127.0.0.1:0"}),
     (Gateway, {"listen": "websocket://127.0.0.1:0"}),
     (BusinessWorker, {}),
@@ -78,7 +78,7 @@ KINDS: list[tuple[type[Declared], dict[str, Any]]] = [
     [(kind, needed, name) for kind, needed in KINDS for name in sorted(kind.options - OWN)],
 )
 def test_options_of_what_is_declared(
-    kind: type[Declared], needed: Mapping[str, Any], name: str
+    kind: type[BaseWorker], needed: Mapping[str, Any], name: str
 ) -> None:
     """As an argument and as an attribute, by the time at which it would be served."""
 
@@ -122,7 +122,7 @@ def test_tls(name: str) -> None:
     """Every option that PHP has."""
     good = ssl_options()
 
-    assert len(refusals(lambda value: Contexts.load({**good, name: value}, now=1.8e9))) > 10
+    assert len(refusals(lambda value: TlsContexts.load({**good, name: value}, now=1.8e9))) > 10
 
 
 BUSES: list[tuple[str, Callable[..., object]]] = [

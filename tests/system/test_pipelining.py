@@ -6,7 +6,7 @@ import struct
 
 import pytest
 
-from gateman import Connection, Deflate, Sent
+from gateman import Connection, Deflate, SendResult
 from gateman.cluster.hub import Hub
 from tests.support.loop import eventually, on_loop, turns
 from tests.support.raw import BINARY, CLOSE, PING, PONG, TEXT, Frame, close_payload, frame
@@ -31,7 +31,7 @@ def write_count(connection: Connection) -> int:
 @on_loop
 async def test_answers_are_written_together(*, is_async: bool, secure: bool) -> None:
     """And in order; a message that comes alone is answered at once."""
-    fates: list[Sent] = []
+    fates: list[SendResult] = []
 
     def echo(connection: Connection, message: str) -> None:
         fates.append(connection.send(message))
@@ -51,7 +51,7 @@ async def test_answers_are_written_together(*, is_async: bool, secure: bool) -> 
         await client.send_frame(TEXT, b"alone")
 
         assert await client.read_frame() == Frame(TEXT, b"alone")
-        assert (first, fates[-1]) == (Sent.QUEUED, Sent.SENT)
+        assert (first, fates[-1]) == (SendResult.QUEUED, SendResult.SENT)
         assert all(fates)
         assert together <= COUNT // 10
 
@@ -71,7 +71,7 @@ async def test_a_small_message_does_not_wait_for_the_one_before(*, secure: bool)
 @on_loop
 async def test_who_allows_little_to_wait_has_each_answer_written() -> None:
     """Each has to find its room, and so nothing is told to wait."""
-    fates: list[Sent] = []
+    fates: list[SendResult] = []
     limits = {"max_send_buffer_size": 10_000}
     async with serve(
         limits=limits, on_message=lambda connection, text: fates.append(connection.send(text))
@@ -81,7 +81,7 @@ async def test_who_allows_little_to_wait_has_each_answer_written() -> None:
         for _ in range(3):
             await client.read_frame()
 
-        assert fates == [Sent.SENT] * 3
+        assert fates == [SendResult.SENT] * 3
 
 
 @on_loop

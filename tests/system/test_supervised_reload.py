@@ -5,7 +5,7 @@ from dataclasses import replace
 from gateman.master.events import (
     Accept,
     Beat,
-    Close,
+    CloseSockets,
     Drain,
     Exit,
     Exited,
@@ -44,7 +44,7 @@ def test_reload() -> None:
         (9, Exited(11, 0), []),
     )
 
-    assert [place.current is not None for place in supervisor.places] == [True, True]
+    assert [slot_state.current is not None for slot_state in supervisor.slot_states] == [True, True]
 
 
 def test_gentle_reload() -> None:
@@ -146,7 +146,9 @@ def test_a_failed_reload_leaves_the_old_in_service() -> None:
     )
 
     assert not supervisor.is_reloading
-    assert [place.current.pid for place in supervisor.places if place.current] == [10, 11]
+    assert [
+        slot_state.current.pid for slot_state in supervisor.slot_states if slot_state.current
+    ] == [10, 11]
 
 
 def test_a_reload_that_fails_half_way_says_so() -> None:
@@ -187,7 +189,7 @@ def test_reload_revives_what_was_given_up() -> None:
         supervisor,
         (1, Exited(10, -9), [Spawn(A)]),
         (1, Spawned(A, 11), []),
-        (2, Exited(11, -9), [Close(0)]),
+        (2, Exited(11, -9), [CloseSockets(0)]),
         (5, ReloadAsked(is_gentle=False), [Spawn(A)]),
         (5, Spawned(A, 12), []),
         (6, Ready(12, CHAT), [Reloaded()]),
@@ -200,13 +202,13 @@ def test_a_revived_slot_that_crashes_fails_the_reload() -> None:
     supervisor = serving(replace(CHAT, max_crashes=1))
     play(
         supervisor,
-        (1, Exited(10, -9), [Close(0)]),
+        (1, Exited(10, -9), [CloseSockets(0)]),
         (5, ReloadAsked(is_gentle=False), [Spawn(A)]),
         (5, Spawned(A, 11), []),
         (
             6,
             Exited(11, -9),
-            [Close(0), Reloaded("chat/0 (pid 11) was killed by SIGKILL after 1.0 s")],
+            [CloseSockets(0), Reloaded("chat/0 (pid 11) was killed by SIGKILL after 1.0 s")],
         ),
     )
 
@@ -247,7 +249,7 @@ def test_stop_ends_a_reload() -> None:
         (
             2,
             StopAsked(is_graceful=False),
-            [Close(0), Reloaded("the master stops"), Stop(10), Stop(12), Stop(11)],
+            [CloseSockets(0), Reloaded("the master stops"), Stop(10), Stop(12), Stop(11)],
         ),
         (3, ReloadAsked(is_gentle=False), []),
         (3, Exited(10, 0), []),

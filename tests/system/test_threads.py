@@ -6,7 +6,7 @@ from collections.abc import Callable
 
 import pytest
 
-from gateman import Connection, Deflate, Hub, Request, Sent, Timer, WrongThread
+from gateman import Connection, Deflate, Hub, Request, SendResult, Timer, WrongThread
 from tests.support.cluster import alone
 from tests.support.loop import eventually, on_loop
 from tests.support.raw import CLOSE, TEXT, frame, handshake
@@ -111,7 +111,7 @@ async def test_send_says_so_whatever_way_a_message_would_go(state: str) -> None:
 
     def take(connection: Connection, message: str) -> None:
         if state == "slow":
-            while connection.send("x" * 100_000) is not Sent.DROPPED:
+            while connection.send("x" * 100_000) is not SendResult.DROPPED:
                 pass
         connection.send(message)
         if state == "collected for many":

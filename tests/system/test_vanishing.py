@@ -4,7 +4,7 @@ import asyncio
 
 import pytest
 
-from gateman import Connection, Request, Sent, State
+from gateman import Connection, Request, SendResult, State
 from tests.support.loop import eventually, on_loop, turns
 from tests.support.raw import EOF, TEXT, RawClient, frame, handshake
 from tests.support.server import Journal, serve
@@ -160,7 +160,7 @@ async def test_peer_vanishes_in_a_frame(sent: int, how: str, *, secure: bool) ->
         await eventually(lambda: not server.service.present_count)
 
         assert journal.entries[3:] == [("on_message", "whole"), GONE]
-        assert journal.connections[0].send("gone") is Sent.CLOSED
+        assert journal.connections[0].send("gone") is SendResult.CLOSED
         assert server.lines() == []
 
 
@@ -184,13 +184,13 @@ async def test_peer_ends_its_half_and_reads_nothing() -> None:
         client = await server.open(receive_buffer=4096)
         client.stop_reading()
         (connection,) = journal.connections
-        while connection.send(bytes(16384)) is Sent.SENT:
+        while connection.send(bytes(16384)) is SendResult.SENT:
             pass
         client.end()
         await journal.until("on_close")
 
         assert journal.of("on_close") == [(1006, "")]
-        assert (connection.state, connection.send("late")) == (State.CLOSED, Sent.CLOSED)
+        assert (connection.state, connection.send("late")) == (State.CLOSED, SendResult.CLOSED)
         await eventually(lambda: not server.service.present_count, within=1.0)
 
 

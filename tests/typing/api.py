@@ -20,7 +20,7 @@ from gateman import (
     ProtocolError,
     Refuse,
     Request,
-    Sent,
+    SendResult,
     SlowConsumer,
     State,
     Timeouts,
@@ -112,8 +112,8 @@ async def decide(connection: Connection, request: Request) -> None:
 def opened(connection: Connection) -> None:
     """Greet."""
     fate = connection.send("welcome")
-    assert_type(fate, Sent)
-    if fate is Sent.DROPPED or not fate:
+    assert_type(fate, SendResult)
+    if fate is SendResult.DROPPED or not fate:
         connection.close(CloseCode.TRY_AGAIN_LATER, "slow", message="goodbye")
 
 

@@ -6,12 +6,12 @@ from pathlib import Path
 
 from ..errors import BusError, ConfigError
 from ..net.socket_files import peer_of
-from . import unix
+from . import unix_socket
 from .base import MAX_PAYLOAD_SIZE, MAX_PENDING_SIZE
-from .link import CONNECT_TIMEOUT, Link
-from .remote import RemoteBus
+from .broker_bus import BrokerBus
+from .broker_connection import CONNECT_TIMEOUT, BrokerConnection
 from .router_wire import HELLO, RouterWire
-from .wire import Hello
+from .wire import BrokerHello
 
 
 def local_bus(
@@ -19,7 +19,7 @@ def local_bus(
     *,
     max_pending_size: int = MAX_PENDING_SIZE,
     connect_timeout: float = CONNECT_TIMEOUT,
-) -> RemoteBus:
+) -> BrokerBus:
     """
     Make the bus of a router.
 
@@ -38,11 +38,11 @@ def local_bus(
         raise ConfigError(
             f"the bus's URL local://{path} has no absolute path", "write local:///path/to/socket"
         )
-    router = _Router(Path(path), Path(path), connect_timeout)
-    return RemoteBus(router, max_pending_size=max_pending_size)
+    router = _RouterProtocol(Path(path), Path(path), connect_timeout)
+    return BrokerBus(router, max_pending_size=max_pending_size)
 
 
-def held_bus(path: Path) -> RemoteBus:
+def held_bus(path: Path) -> BrokerBus:
     """
     Make the bus of a router whose socket this process may reach now, and perhaps not later.
 
@@ -52,7 +52,7 @@ def held_bus(path: Path) -> RemoteBus:
     Returns:
         The bus, not started.
     """
-    return RemoteBus(_Router(path, unix.hold(path), CONNECT_TIMEOUT))
+    return BrokerBus(_RouterProtocol(path, unix_socket.hold(path), CONNECT_TIMEOUT))
 
 
 def _owner_for_root(path: Path) -> int | None:
@@ -60,8 +60,8 @@ def _owner_for_root(path: Path) -> int | None:
     return path.parent.stat().st_uid if os.geteuid() == 0 else None
 
 
-class _Router:
-    """The router behind a path; see :class:`~.remote.Dialect`."""
+class _RouterProtocol:
+    """The router behind a path; see :class:`~.broker_bus.BrokerProtocol`."""
 
     def __init__(self, path: Path, reach: Path, connect_timeout: float) -> None:
         self._path = path
@@ -72,34 +72,34 @@ class _Router:
     def url(self) -> str:
         return f"local://{self._path}"
 
-    async def dial(self) -> Link:
+    async def dial(self) -> BrokerConnection:
         try:
             async with asyncio.timeout(self._connect_timeout):
                 return await self._dial()
         except OSError as error:
             raise BusError(self.url, self._reason(error)) from None
 
-    async def _dial(self) -> Link:
-        sock = await unix.connect(self._reach)
+    async def _dial(self) -> BrokerConnection:
+        sock = await unix_socket.connect(self._reach)
         uid = peer_of(sock).uid
         if uid not in {None, 0, os.geteuid(), _owner_for_root(self._path)}:
             sock.close()
             raise BusError(self.url, f"its router belongs to another user (uid {uid})")
-        link = Link(RouterWire())
-        await asyncio.get_running_loop().create_unix_connection(lambda: link, sock=sock)
+        connection = BrokerConnection(RouterWire())
+        await asyncio.get_running_loop().create_unix_connection(lambda: connection, sock=sock)
         try:
-            await self._greet(link)
+            await self._greet(connection)
         except BaseException:
-            link.abort()
+            connection.abort()
             raise
-        link.max_payload_size = MAX_PAYLOAD_SIZE
-        return link
+        connection.max_payload_size = MAX_PAYLOAD_SIZE
+        return connection
 
-    async def _greet(self, link: Link) -> None:
-        match await link.next_event():
-            case Hello({"speaks": speaks}) if HELLO.endswith(speaks.encode()):
+    async def _greet(self, connection: BrokerConnection) -> None:
+        match await connection.next_event():
+            case BrokerHello({"speaks": speaks}) if HELLO.endswith(speaks.encode()):
                 return
-            case Hello({"speaks": speaks}) if speaks.startswith("gateman-bus"):
+            case BrokerHello({"speaks": speaks}) if speaks.startswith("gateman-bus"):
                 problem = "its router is of another version of gateman: restart the service"
             case None:
                 problem = "its router has refused us"

@@ -9,16 +9,16 @@ from weakref import WeakValueDictionary
 
 from ..errors import BusError
 from .base import MAX_PAYLOAD_SIZE, MAX_PENDING_SIZE, Bus, Gap, Receive
-from .losses import Losses
-from .questions import answered
-from .receivers import Receivers
-from .routing import Routing
+from .gaps import GapTracker
+from .handlers import MessageHandlers
+from .interest import answered
 from .subjects import Subject
+from .subscriptions import PendingSubscriptions
 
-_named: Final[WeakValueDictionary[str, "Broker"]] = WeakValueDictionary()
+_named: Final[WeakValueDictionary[str, "MemoryBroker"]] = WeakValueDictionary()
 
 
-class Broker:
+class MemoryBroker:
     """
     What several :class:`MemoryBus` on one event loop share.
 
@@ -31,7 +31,7 @@ class Broker:
         self._interest: dict[str, tuple[MemoryBus, ...]] = {}
 
     @classmethod
-    def named(cls, name: str) -> "Broker":
+    def named(cls, name: str) -> "MemoryBroker":
         """
         Find the broker of a name.
 
@@ -132,13 +132,13 @@ class Broker:
 
 
 class MemoryBus:
-    """The bus between those who share a :class:`Broker`; see :class:`~.base.Bus`."""
+    """The bus between those who share a :class:`MemoryBroker`; see :class:`~.base.Bus`."""
 
     def __init__(
         self,
         name: str = "",
         *,
-        broker: Broker | None = None,
+        broker: MemoryBroker | None = None,
         max_payload_size: int = MAX_PAYLOAD_SIZE,
         max_pending_size: int = MAX_PENDING_SIZE,
     ) -> None:
@@ -155,12 +155,12 @@ class MemoryBus:
         self.on_gap: Callable[[Gap], None] | None = None
         self.counts: Counter[str] = Counter()
         self._url = f"memory://{name}"
-        self._broker = broker or Broker.named(name)
+        self._broker = broker or MemoryBroker.named(name)
         self._max_payload_size = max_payload_size
         self._max_pending_size = max_pending_size
-        self._receivers = Receivers(self.counts)
-        self._losses = Losses(self.counts)
-        self._routing = Routing(self._url)
+        self._handlers = MessageHandlers(self.counts)
+        self._gaps = GapTracker(self.counts)
+        self._subscriptions = PendingSubscriptions(self._url)
         self._inbox: deque[tuple[str, bytes]] = deque()
         self._inbox_size = 0
         self._missed = 0
@@ -194,7 +194,7 @@ class MemoryBus:
         """See :meth:`.base.Bus.start`; there is nothing that takes time, and no wait."""
         if self._loop is not None:
             return
-        self._routing.check()
+        self._subscriptions.check()
         if patience is None and not self._broker.is_up:
             raise BusError(self._url, "nobody answers there")
         self._broker.join(self)
@@ -206,7 +206,7 @@ class MemoryBus:
 
     async def stop(self) -> None:
         """See :meth:`.base.Bus.stop`."""
-        self._routing.stop()
+        self._subscriptions.stop()
         self._broker.leave(self)
         self._inbox.clear()
         self._loop = None
@@ -216,7 +216,7 @@ class MemoryBus:
         if len(payload) > self._max_payload_size:
             raise BusError.too_big(self._url, len(payload), self._max_payload_size)
         if not self.is_connected:
-            self._losses.refused_away(time.time())
+            self._gaps.refused_away(time.time())
             return False
         self.counts["published"] += 1
         self._broker.route(self, subject, payload)
@@ -224,13 +224,13 @@ class MemoryBus:
 
     def subscribe(self, subject: Subject, receive: Receive) -> Awaitable[None]:
         """See :meth:`.base.Bus.subscribe`."""
-        self._receivers.add(subject, receive)
-        routed = self._routing.wait()
+        self._handlers.add(subject, receive)
+        pending = self._subscriptions.wait()
         if self.is_connected:
             self._broker.add_interest(subject, self)
-            self._routing.asked()
-            self._routing.confirmed()
-        return routed
+            self._subscriptions.asked()
+            self._subscriptions.confirmed()
+        return pending
 
     def has_subscriber(self, subject: Subject) -> Awaitable[bool | None]:
         """See :meth:`.base.Bus.has_subscriber`."""
@@ -240,12 +240,12 @@ class MemoryBus:
 
     def unsubscribe(self, subject: Subject) -> None:
         """See :meth:`.base.Bus.unsubscribe`."""
-        if self._receivers.remove(subject):
+        if self._handlers.remove(subject):
             self._broker.drop_interest(subject, self)
 
     def lose(self) -> None:
         """Take note that the broker has gone; called by it."""
-        self._losses.broken(time.time(), uncertain=0)
+        self._gaps.broken(time.time(), uncertain=0)
 
     def regain(self) -> None:
         """Take note that the broker is back; called by it."""
@@ -278,25 +278,25 @@ class MemoryBus:
         arrived, self._inbox = self._inbox, deque()
         self._inbox_size = 0
         for subject, payload in arrived:
-            self._receivers.deliver(subject, payload, now)
+            self._handlers.deliver(subject, payload, now)
         if self._missed:
             missed, since = self._missed, self._missed_since
             self._missed, self._missed_since = 0, 0.0
-            self._report(self._losses.dropped(since, time.time(), missed))
+            self._report(self._gaps.dropped(since, time.time(), missed))
 
     def _settle(self) -> None:
         if self.is_connected:
-            self._report(self._losses.restored(time.time()))
+            self._report(self._gaps.restored(time.time()))
 
     def _ask(self) -> None:
-        for subject in self._receivers:
+        for subject in self._handlers:
             self._broker.add_interest(subject, self)
-        self._routing.asked()
-        self._routing.confirmed()
+        self._subscriptions.asked()
+        self._subscriptions.confirmed()
 
     def _report(self, gap: Gap | None) -> None:
         if gap is not None:
-            self._receivers.report(gap, self.on_gap)
+            self._handlers.report(gap, self.on_gap)
 
 
 _: type[Bus] = MemoryBus

@@ -18,12 +18,12 @@ from pathlib import Path
 from ..errors import BusError, ConfigError
 from ..log import logger
 from .base import MAX_PAYLOAD_SIZE, MAX_PENDING_SIZE
+from .broker_bus import BrokerBus
+from .broker_connection import CONNECT_TIMEOUT, BrokerConnection
 from .credentials import Credentials
-from .link import CONNECT_TIMEOUT, Link
 from .nats_url import NatsUrl, Server, check_name
 from .nats_wire import NatsWire, connect
-from .remote import RemoteBus
-from .wire import Hello, Refused, Sign
+from .wire import BrokerHello, BrokerRefusal, Control
 
 PathLike = str | os.PathLike[str]
 
@@ -48,7 +48,7 @@ def nats_bus(
     key: PathLike | None = None,
     max_pending_size: int = MAX_PENDING_SIZE,
     connect_timeout: float = CONNECT_TIMEOUT,
-) -> RemoteBus:
+) -> BrokerBus:
     """
     Make the bus of a NATS server or cluster.
 
@@ -100,12 +100,12 @@ def nats_bus(
     )
     credentials.check()
     context = _context(ca, cert, key)
-    cluster = _Cluster(where, credentials, context, connect_timeout)
-    return RemoteBus(cluster, max_pending_size=max_pending_size)
+    cluster = _NatsProtocol(where, credentials, context, connect_timeout)
+    return BrokerBus(cluster, max_pending_size=max_pending_size)
 
 
-class _Cluster:
-    """The servers of a URL; see :class:`~.remote.Dialect`."""
+class _NatsProtocol:
+    """The servers of a URL; see :class:`~.broker_bus.BrokerProtocol`."""
 
     def __init__(
         self,
@@ -125,7 +125,7 @@ class _Cluster:
     def url(self) -> str:
         return str(self._where)
 
-    async def dial(self) -> Link:
+    async def dial(self) -> BrokerConnection:
         problems: list[str] = []
         for server in random.sample(self._where.servers, len(self._where.servers)):
             try:
@@ -138,27 +138,27 @@ class _Cluster:
             problems = [problems[0].partition(": ")[2]]
         raise BusError(self.url, "; ".join(problems))
 
-    async def _dial(self, server: Server) -> Link:
+    async def _dial(self, server: Server) -> BrokerConnection:
         loop = asyncio.get_running_loop()
         wire = NatsWire(self._prefix)
-        link = Link(wire)
+        connection = BrokerConnection(wire)
         try:
             async with asyncio.timeout(self._connect_timeout):
-                await loop.create_connection(lambda: link, server.host, server.port)
-                await self._greet(link, wire, server)
+                await loop.create_connection(lambda: connection, server.host, server.port)
+                await self._greet(connection, wire, server)
         except BaseException as error:
-            link.abort()
+            connection.abort()
             if isinstance(error, TimeoutError):
                 problem = f"it does not answer within {self._connect_timeout:g} seconds"
                 raise BusError(self.url, problem) from None
             if isinstance(error, (OSError, UnicodeError)):
                 raise BusError(self.url, _reason(error)) from None
             raise
-        return link
+        return connection
 
-    async def _greet(self, link: Link, wire: NatsWire, server: Server) -> None:
-        event = await link.next_event()
-        if not isinstance(event, Hello):
+    async def _greet(self, connection: BrokerConnection, wire: NatsWire, server: Server) -> None:
+        event = await connection.next_event()
+        if not isinstance(event, BrokerHello):
             raise BusError(self.url, "what listens there is no NATS server")
         about = event.about
         is_offered = bool(about.get("tls_required") or about.get("tls_available"))
@@ -167,20 +167,20 @@ class _Cluster:
         is_tls = self._where.is_tls or bool(about.get("tls_required"))
         if is_tls:
             # Whoever sits in between could put an answer here that we would take for the server's.
-            if link.has_more:
+            if connection.has_more:
                 raise BusError(self.url, "it goes on without TLS")
-            link.wire = wire = NatsWire(self._prefix)
-            await link.encrypt(self._context, server.host)
+            connection.wire = wire = NatsWire(self._prefix)
+            await connection.encrypt(self._context, server.host)
         if not server.is_here:
             self._warn(server, asks=bool(about.get("auth_required")), is_tls=is_tls)
         wire.has_headers = about.get("headers") is True
         answer = self._credentials.answer(str(about.get("nonce", "")))
-        link.write(connect(answer, has_headers=wire.has_headers) + wire.ping)
-        link.is_spread = bool(about.get("cluster"))
+        connection.write(connect(answer, has_headers=wire.has_headers) + wire.ping)
+        connection.is_spread = bool(about.get("cluster"))
         limit = about.get("max_payload")
-        link.max_payload_size = limit if isinstance(limit, int) else MAX_PAYLOAD_SIZE
-        while (event := await link.next_event()) is not Sign.PONG:
-            if isinstance(event, Refused):
+        connection.max_payload_size = limit if isinstance(limit, int) else MAX_PAYLOAD_SIZE
+        while (event := await connection.next_event()) is not Control.PONG:
+            if isinstance(event, BrokerRefusal):
                 raise BusError(self.url, f"it refuses us: {event.text}")
             if event is None:
                 raise BusError(self.url, "it has hung up")

@@ -27,7 +27,7 @@ import json
 from collections.abc import Mapping
 
 from .subjects import Subject
-from .wire import Broken, Event, Hello, Nobody, Refused, Sign
+from .wire import Broken, BrokerEvent, BrokerHello, BrokerRefusal, Control, NoSubscribers
 
 _LINE_END = b"\r\n"
 
@@ -137,7 +137,7 @@ class NatsWire:
             question = b"SUB %b* %d\r\n" % (self._answers, self._last_sid) + question
         return question
 
-    def feed(self, data: bytes) -> list[Event]:
+    def feed(self, data: bytes) -> list[BrokerEvent]:
         """See :meth:`.wire.Wire.feed`."""
         if self._rest:
             self._rest += data
@@ -146,7 +146,7 @@ class NatsWire:
                 return []
             data = bytes(self._rest)
             self._rest.clear()
-        events: list[Event] = []
+        events: list[BrokerEvent] = []
         start, skipped = 0, len(self._prefix)
         while (line_end := data.find(_LINE_END, start)) >= 0:
             if data.startswith(b"MSG ", start):
@@ -178,7 +178,7 @@ class NatsWire:
             self._keep(data, start, 0)
         return events
 
-    def _read(self, data: bytes, start: int, line_end: int) -> tuple[Event | None, int]:
+    def _read(self, data: bytes, start: int, line_end: int) -> tuple[BrokerEvent | None, int]:
         """Return what is said, if all of it is there, and where it ends."""
         stop = line_end + 2
         if not data.startswith(b"HMSG ", start):
@@ -192,13 +192,13 @@ class NatsWire:
             return None, end + 2
         return self._headed(words[1], data[stop:middle], data[middle:end]), end + 2
 
-    def _headed(self, subject: bytes, head: bytes, payload: bytes) -> Event | None:
+    def _headed(self, subject: bytes, head: bytes, payload: bytes) -> BrokerEvent | None:
         number = subject.removeprefix(self._answers)
         if number != subject:
             if not head.startswith(_NO_RESPONDERS) or not _is_number(number):
                 return None
             self.can_tell = True
-            return Nobody(int(number)) if int(number) else None
+            return NoSubscribers(int(number)) if int(number) else None
         if _QUESTION_NAME in head:
             return None
         return str(subject[len(self._prefix) :], "latin-1"), payload
@@ -240,13 +240,13 @@ def _is_number(word: bytes) -> bool:
     return word.isdigit() and len(word) <= _MAX_DIGITS
 
 
-def _line(line: bytes) -> Event | None:
+def _line(line: bytes) -> BrokerEvent | None:
     word, _, rest = line.partition(b" ")
     match word.upper():
         case b"PING":
-            return Sign.PING
+            return Control.PING
         case b"PONG":
-            return Sign.PONG
+            return Control.PONG
         case b"+OK":
             return None
         case b"-ERR":
@@ -257,15 +257,15 @@ def _line(line: bytes) -> Event | None:
             return Broken("it does not speak NATS")
 
 
-def _refused(rest: bytes) -> Event:
+def _refused(rest: bytes) -> BrokerEvent:
     text = rest.decode("utf-8", "replace").strip().strip("'")
     is_ours = _ANSWERS in rest
-    return Refused(text, is_of_subscribing=_OF_SUBSCRIBING in text.lower() and not is_ours)
+    return BrokerRefusal(text, is_of_subscribing=_OF_SUBSCRIBING in text.lower() and not is_ours)
 
 
-def _hello(text: bytes) -> Event:
+def _hello(text: bytes) -> BrokerEvent:
     try:
         about = json.loads(text)
     except (ValueError, RecursionError):
         about = None
-    return Hello(about) if isinstance(about, dict) else Broken("its INFO cannot be read")
+    return BrokerHello(about) if isinstance(about, dict) else Broken("its INFO cannot be read")

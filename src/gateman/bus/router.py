@@ -22,9 +22,9 @@ from pathlib import Path
 from typing import cast
 
 from ..errors import ConfigError, ExitCode
-from ..log import Sampled, logger
+from ..log import RateLimitedLogger, logger
 from ..net.socket_files import peer_of
-from . import unix
+from . import unix_socket
 from .base import MAX_PENDING_SIZE
 from .router_wire import (
     ANOTHER,
@@ -32,13 +32,13 @@ from .router_wire import (
     HEAD_SIZE,
     HELLO,
     MAX_FRAME_SIZE,
+    FrameKind,
     Frames,
-    Kind,
     dropped,
     frame,
 )
 
-_PONG = frame(Kind.PONG)
+_PONG = frame(FrameKind.PONG)
 
 # What a terminal or a service manager sends to a whole group. A router whose parent is asked to
 # end goes on until its processes have ended: they still have to tell each other something.
@@ -71,7 +71,9 @@ async def route(
 
 async def _serve(router: "_Router", listener: socket.socket) -> None:
     # Not create_unix_server: that would remove the path of whoever made the socket.
-    server = await asyncio.get_running_loop().create_server(lambda: _Client(router), sock=listener)
+    server = await asyncio.get_running_loop().create_server(
+        lambda: _RouterClient(router), sock=listener
+    )
     try:
         # Not serve_forever: since Python 3.12 it ends only when all clients have hung up.
         await asyncio.get_running_loop().create_future()
@@ -86,21 +88,21 @@ class _Router:
     def __init__(self, max_pending_size: int, uids: Collection[int]) -> None:
         self.max_pending_size = max_pending_size
         self.uids = uids
-        self.clients: set[_Client] = set()
+        self.clients: set[_RouterClient] = set()
         self.emptied = asyncio.Event()
         self.emptied.set()
         # Tuples: they are small, and read far more often than changed.
-        self.interest: dict[bytes, tuple[_Client, ...]] = {}
+        self.interest: dict[bytes, tuple[_RouterClient, ...]] = {}
         # Those for whom something waits to be written at the end of the turn.
-        self.due: set[_Client] = set()
-        self.sampled = Sampled()
+        self.due: set[_RouterClient] = set()
+        self.sampled = RateLimitedLogger()
 
-    def add(self, subject: bytes, client: "_Client") -> None:
+    def add(self, subject: bytes, client: "_RouterClient") -> None:
         if subject not in client.subjects:
             client.subjects.add(subject)
             self.interest[subject] = (*self.interest.get(subject, ()), client)
 
-    def remove(self, subject: bytes, client: "_Client") -> None:
+    def remove(self, subject: bytes, client: "_RouterClient") -> None:
         if subject not in client.subjects:
             return
         client.subjects.remove(subject)
@@ -110,7 +112,7 @@ class _Router:
         else:
             del self.interest[subject]
 
-    def forget(self, client: "_Client") -> None:
+    def forget(self, client: "_RouterClient") -> None:
         for subject in tuple(client.subjects):
             self.remove(subject, client)
         self.clients.discard(client)
@@ -128,7 +130,7 @@ class _Router:
             client.transport.abort()
 
 
-class _Client(asyncio.Protocol):
+class _RouterClient(asyncio.Protocol):
     """The connection of one process."""
 
     transport: asyncio.Transport
@@ -174,7 +176,7 @@ class _Client(asyncio.Protocol):
             if stop > end:
                 break
             subject = data[start + HEAD_SIZE : middle]
-            if kind == Kind.MESSAGE:
+            if kind == FrameKind.MESSAGE:
                 interested = interest.get(subject)
                 if interested is not None:
                     message = data[start:stop]
@@ -190,16 +192,16 @@ class _Client(asyncio.Protocol):
 
     def _obey(self, kind: int, subject: bytes, payload: bytes) -> bool:
         match kind:
-            case Kind.SUBSCRIBE:
+            case FrameKind.SUBSCRIBE:
                 self._router.add(subject, self)
-            case Kind.UNSUBSCRIBE:
+            case FrameKind.UNSUBSCRIBE:
                 self._router.remove(subject, self)
-            case Kind.PING:
+            case FrameKind.PING:
                 self._control(_PONG)
-            case Kind.ASK:
+            case FrameKind.ASK:
                 interested = self._router.interest.get(subject, ())
                 if all(client is self for client in interested):
-                    self._control(frame(Kind.NOBODY, payload=payload))
+                    self._control(frame(FrameKind.NOBODY, payload=payload))
             case _:
                 return False
         return True
@@ -251,10 +253,10 @@ class _Client(asyncio.Protocol):
 async def _until_signal(listener: socket.socket) -> None:
     """Serve until a signal comes."""
     loop = asyncio.get_running_loop()
-    routing = loop.create_task(route(listener))
+    subscriptions = loop.create_task(route(listener))
     for number in (signal.SIGTERM, signal.SIGINT):
-        loop.add_signal_handler(number, routing.cancel)
-    await asyncio.wait([routing])
+        loop.add_signal_handler(number, subscriptions.cancel)
+    await asyncio.wait([subscriptions])
 
 
 async def _until_told(
@@ -263,21 +265,21 @@ async def _until_told(
     """Serve until the parent says that it is over; if it is gone, until its processes are."""
     loop = asyncio.get_running_loop()
     router = _Router(MAX_PENDING_SIZE, {0, os.geteuid(), *uids})
-    routing = {loop.create_task(_serve(router, listener)) for listener in listeners}
+    subscriptions = {loop.create_task(_serve(router, listener)) for listener in listeners}
     with socket.socket(fileno=os.dup(0)) as parent:
         parent.settimeout(0)
         while True:
             word, fds = await _said(loop, parent)
             if word != ANOTHER:
                 break
-            routing |= {loop.create_task(_serve(router, _listener(fd))) for fd in fds}
+            subscriptions |= {loop.create_task(_serve(router, _listener(fd))) for fd in fds}
     if not word:
         with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(patience):
                 await router.emptied.wait()
-    for task in routing:
+    for task in subscriptions:
         task.cancel()
-    await asyncio.wait(routing)
+    await asyncio.wait(subscriptions)
 
 
 async def _said(loop: asyncio.AbstractEventLoop, parent: socket.socket) -> tuple[bytes, list[int]]:
@@ -362,7 +364,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         asyncio.run(_until_told(listeners, uids, options.patience))
         return ExitCode.STOPPED
     try:
-        listener = unix.listen(options.path)
+        listener = unix_socket.listen(options.path)
     except ConfigError as error:
         logger.error("%s", error)
         return error.exit_code

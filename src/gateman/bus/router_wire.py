@@ -17,7 +17,7 @@ import struct
 from enum import IntEnum
 
 from .subjects import Subject
-from .wire import Broken, Dropped, Event, Hello, Nobody, Sign
+from .wire import Broken, BrokerEvent, BrokerHello, Control, Dropped, NoSubscribers
 
 HEAD = struct.Struct(">BHI")
 HEAD_SIZE = HEAD.size
@@ -36,7 +36,7 @@ MAX_FRAME_SIZE = 2 * 1024 * 1024
 OVER, ANOTHER = b"\n", b"+"
 
 
-class Kind(IntEnum):
+class FrameKind(IntEnum):
     """What a frame is."""
 
     MESSAGE = 1
@@ -50,7 +50,7 @@ class Kind(IntEnum):
     NOBODY = 9
 
 
-def frame(kind: Kind, subject: bytes = b"", payload: bytes = b"") -> bytes:
+def frame(kind: FrameKind, subject: bytes = b"", payload: bytes = b"") -> bytes:
     """
     Write a frame.
 
@@ -65,7 +65,7 @@ def frame(kind: Kind, subject: bytes = b"", payload: bytes = b"") -> bytes:
     return HEAD.pack(kind, len(subject), len(payload)) + subject + payload
 
 
-HELLO = frame(Kind.HELLO, payload=b"gateman-bus %d" % VERSION)
+HELLO = frame(FrameKind.HELLO, payload=b"gateman-bus %d" % VERSION)
 
 
 def dropped(count: int, since: float) -> bytes:
@@ -79,7 +79,7 @@ def dropped(count: int, since: float) -> bytes:
     Returns:
         The frame.
     """
-    return frame(Kind.DROPPED, payload=_DROPPED.pack(count, since))
+    return frame(FrameKind.DROPPED, payload=_DROPPED.pack(count, since))
 
 
 class Frames:
@@ -133,8 +133,8 @@ class Frames:
 class RouterWire:
     """A process's side; see :class:`~.wire.Wire`."""
 
-    ping = frame(Kind.PING)
-    pong = frame(Kind.PONG)
+    ping = frame(FrameKind.PING)
+    pong = frame(FrameKind.PONG)
     can_tell = True
 
     def __init__(self) -> None:
@@ -143,24 +143,24 @@ class RouterWire:
     def publish(self, subject: Subject, payload: bytes) -> bytes:
         """See :meth:`.wire.Wire.publish`."""
         name = subject.encode("ascii")
-        return HEAD.pack(Kind.MESSAGE, len(name), len(payload)) + name + payload
+        return HEAD.pack(FrameKind.MESSAGE, len(name), len(payload)) + name + payload
 
     def subscribe(self, subject: Subject) -> bytes:
         """See :meth:`.wire.Wire.subscribe`."""
-        return frame(Kind.SUBSCRIBE, subject.encode("ascii"))
+        return frame(FrameKind.SUBSCRIBE, subject.encode("ascii"))
 
     def unsubscribe(self, subject: Subject) -> bytes:
         """See :meth:`.wire.Wire.unsubscribe`."""
-        return frame(Kind.UNSUBSCRIBE, subject.encode("ascii"))
+        return frame(FrameKind.UNSUBSCRIBE, subject.encode("ascii"))
 
     def ask(self, subject: Subject, number: int) -> bytes:
         """See :meth:`.wire.Wire.ask`."""
-        return frame(Kind.ASK, subject.encode("ascii"), _NUMBER.pack(number))
+        return frame(FrameKind.ASK, subject.encode("ascii"), _NUMBER.pack(number))
 
-    def feed(self, data: bytes) -> list[Event]:
+    def feed(self, data: bytes) -> list[BrokerEvent]:
         """See :meth:`.wire.Wire.feed`."""
         data = self._frames.feed(data)
-        events: list[Event] = []
+        events: list[BrokerEvent] = []
         start, end = 0, len(data)
         while end - start >= HEAD_SIZE:
             kind, subject_size, payload_size = HEAD.unpack_from(data, start)
@@ -171,7 +171,7 @@ class RouterWire:
             stop = middle + payload_size
             if stop > end:
                 break
-            if kind == Kind.MESSAGE:
+            if kind == FrameKind.MESSAGE:
                 subject = str(data[start + HEAD_SIZE : middle], "latin-1")
                 events.append((subject, data[middle:stop]))
             else:
@@ -181,15 +181,15 @@ class RouterWire:
         return events
 
 
-def _said(kind: int, payload: bytes) -> Event:
-    if kind == Kind.PONG:
-        return Sign.PONG
-    if kind == Kind.PING:
-        return Sign.PING
-    if kind == Kind.DROPPED and len(payload) == _DROPPED.size:
+def _said(kind: int, payload: bytes) -> BrokerEvent:
+    if kind == FrameKind.PONG:
+        return Control.PONG
+    if kind == FrameKind.PING:
+        return Control.PING
+    if kind == FrameKind.DROPPED and len(payload) == _DROPPED.size:
         return Dropped(*_DROPPED.unpack(payload))
-    if kind == Kind.NOBODY and len(payload) == _NUMBER.size:
-        return Nobody(*_NUMBER.unpack(payload))
-    if kind == Kind.HELLO:
-        return Hello({"speaks": payload.decode("latin-1")})
+    if kind == FrameKind.NOBODY and len(payload) == _NUMBER.size:
+        return NoSubscribers(*_NUMBER.unpack(payload))
+    if kind == FrameKind.HELLO:
+        return BrokerHello({"speaks": payload.decode("latin-1")})
     return Broken(f"a frame is of kind {kind}")

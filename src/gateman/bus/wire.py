@@ -11,11 +11,11 @@ from typing import Any, Protocol
 
 from .subjects import Subject
 
-Message = tuple[str, bytes]
+BrokerMessage = tuple[str, bytes]
 """A subject, and what was published to it."""
 
 
-class Sign(Enum):
+class Control(Enum):
     """What is said without more words."""
 
     PING = "ping"
@@ -25,7 +25,7 @@ class Sign(Enum):
 
 
 @dataclass(frozen=True, slots=True)
-class Hello:
+class BrokerHello:
     """
     What the broker says of itself.
 
@@ -37,7 +37,7 @@ class Hello:
 
 
 @dataclass(frozen=True, slots=True)
-class Refused:
+class BrokerRefusal:
     """
     The broker does not do what we asked for, and perhaps ends the connection.
 
@@ -65,7 +65,7 @@ class Dropped:
 
 
 @dataclass(frozen=True, slots=True)
-class Nobody:
+class NoSubscribers:
     """
     Nobody else subscribes to what we asked about.
 
@@ -88,7 +88,9 @@ class Broken:
     text: str
 
 
-Event = Message | Sign | Hello | Refused | Dropped | Nobody | Broken
+BrokerEvent = (
+    BrokerMessage | Control | BrokerHello | BrokerRefusal | Dropped | NoSubscribers | Broken
+)
 
 
 class Wire(Protocol):
@@ -98,8 +100,8 @@ class Wire(Protocol):
     Attributes:
         ping: Wants a pong.
         pong: The answer to a ping.
-        can_tell: Whether a question that was answered neither by :class:`Nobody` nor by
-            :class:`Refused` before the pong means that somebody subscribes.
+        can_tell: Whether a question that was answered neither by :class:`NoSubscribers` nor by
+            :class:`BrokerRefusal` before the pong means that somebody subscribes.
     """
 
     ping: bytes
@@ -118,5 +120,5 @@ class Wire(Protocol):
     def ask(self, subject: Subject, number: int) -> bytes:
         """Write a question, with a number above 0: does anybody else want a subject?"""
 
-    def feed(self, data: bytes) -> list[Event]:
+    def feed(self, data: bytes) -> list[BrokerEvent]:
         """Read what has come, cut anywhere."""

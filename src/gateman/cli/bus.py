@@ -7,8 +7,8 @@ from typing import Any
 
 import click
 
-from ..attributes import make_bus
 from ..cluster.hub import Hub
+from ..config.schema import make_bus
 from ..errors import BusError, CommandError, ConfigError, HubError
 from ..log import one_line
 from ..master import control, requests

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 import click
 
 from .. import excepthook
-from ..declared import Declared
+from ..config.base import BaseWorker
 from ..errors import ExitCode
 from ..log import write_beside
 from ..master.script import Script
@@ -20,7 +20,7 @@ _USAGE = (
 )
 
 
-def run(workers: Sequence[Declared]) -> None:
+def run(workers: Sequence[BaseWorker]) -> None:
     """
     Do what the program's command line says.
 
@@ -50,7 +50,7 @@ def run(workers: Sequence[Declared]) -> None:
         sys.exit(code)
 
 
-def _command(script: Script, words: Sequence[str], workers: Sequence[Declared]) -> None:
+def _command(script: Script, words: Sequence[str], workers: Sequence[BaseWorker]) -> None:
     # What follows -- is the program's own.
     rest = list(words[1 : words.index("--")] if "--" in words else words[1:])
     try:

@@ -5,7 +5,7 @@ import sys
 import click
 
 from ..cluster.hub import Hub
-from ..errors import Partial
+from ..errors import PartialResult
 from .bus import bus_options, with_hub
 
 
@@ -46,7 +46,7 @@ def push(
             sending = hub.send_to_clients(clients, message)
         try:
             count, doubt = await sending, ""
-        except Partial as partial:
+        except PartialResult as partial:
             count, doubt = partial.value, f" at least: no answer from {', '.join(partial.missing)}"
         if count or doubt:
             click.echo(f"sent to {count} {'client' if count == 1 else 'clients'}{doubt}")

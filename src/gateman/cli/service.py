@@ -11,7 +11,7 @@ from typing import Any
 
 import click
 
-from ..declared import Declared
+from ..config.base import BaseWorker
 from ..errors import CommandError, NotRunning
 from ..log import FORMAT_VARIABLE, FORMATS, QUIET_VARIABLE
 from ..master import control, requests
@@ -19,7 +19,7 @@ from ..master.daemon import Daemon
 from ..master.plan import plan
 from ..master.script import Script
 from ..master.start import start as start_master
-from ..net.tls import Contexts
+from ..tls.contexts import TlsContexts
 
 _SCRIPT = click.argument("script", metavar="SCRIPT")
 _GRACEFUL = click.option("-g", "--graceful", "is_graceful", is_flag=True)
@@ -51,10 +51,10 @@ _START_OPTIONS = (
     ),
 )
 
-Then = Callable[[Sequence[Declared], Script], None]
+Then = Callable[[Sequence[BaseWorker], Script], None]
 
 
-def with_workers(name: str, workers: Sequence[Declared] | None, then: Then) -> None:
+def with_workers(name: str, workers: Sequence[BaseWorker] | None, then: Then) -> None:
     """
     Do something with what a script declares.
 
@@ -86,7 +86,7 @@ def _with_start_options(command: Callable[..., None]) -> Callable[..., None]:
 
 
 def _start(
-    workers: Sequence[Declared],
+    workers: Sequence[BaseWorker],
     script: Script,
     *,
     log_format: str | None,
@@ -115,7 +115,7 @@ def _start(
 
 
 def _start_daemon(
-    workers: Sequence[Declared],
+    workers: Sequence[BaseWorker],
     script: Script,
     log_path: Path,
     begin_to_watch: Callable[[], None] | None,
@@ -138,7 +138,7 @@ def _start_daemon(
 @_SCRIPT
 @_with_start_options
 @click.pass_obj
-def start(workers: Sequence[Declared] | None, /, script: str, **how: Any) -> None:
+def start(workers: Sequence[BaseWorker] | None, /, script: str, **how: Any) -> None:
     """Serve what SCRIPT declares, until Ctrl-C or `stop`."""
     with_workers(script, workers, lambda declared, found: _start(declared, found, **how))
 
@@ -169,7 +169,7 @@ def _stop(script: Script, *, is_graceful: bool) -> None:
 @_with_start_options
 @click.pass_obj
 def restart(
-    workers: Sequence[Declared] | None, /, script: str, *, is_graceful: bool, **how: Any
+    workers: Sequence[BaseWorker] | None, /, script: str, *, is_graceful: bool, **how: Any
 ) -> None:
     """
     End the service if it runs, and start it.
@@ -178,7 +178,7 @@ def restart(
     disconnected. What SCRIPT declares is checked first.
     """
 
-    def stop_and_start(declared: Sequence[Declared], found: Script) -> None:
+    def stop_and_start(declared: Sequence[BaseWorker], found: Script) -> None:
         plan(declared, now=time.time())
         with contextlib.suppress(NotRunning):
             _stop(found, is_graceful=is_graceful)
@@ -208,14 +208,14 @@ def reload(script: str, *, is_gentle: bool, is_all: bool) -> None:
 @click.command()
 @_SCRIPT
 @click.pass_obj
-def check(workers: Sequence[Declared] | None, script: str) -> None:
+def check(workers: Sequence[BaseWorker] | None, script: str) -> None:
     """
     Load SCRIPT and check everything that it declares; nothing is bound.
 
     The exit code is 1 if clients refuse a certificate, such as one that has expired.
     """
 
-    def report(declared: Sequence[Declared], found: Script) -> None:
+    def report(declared: Sequence[BaseWorker], found: Script) -> None:
         now, is_refused = time.time(), False
         for planned in plan(declared, now=now):
             settings, contexts, does = planned.settings, None, "serve"
@@ -236,7 +236,7 @@ def check(workers: Sequence[Declared] | None, script: str) -> None:
     with_workers(script, workers, report)
 
 
-def _report_certificates(contexts: Contexts, now: float) -> None:
+def _report_certificates(contexts: TlsContexts, now: float) -> None:
     for certificate in contexts.certificates:
         days = certificate.days_left(now)
         left = "cannot be read" if days is None else f"{days} day{'s' * (days != 1)} left"

@@ -5,7 +5,7 @@ from collections.abc import Sequence
 
 import click
 
-from ..declared import Declared
+from ..config.base import BaseWorker
 from ..master.script import Script
 from ..ops.systemd import facts, remedy, unit, unreadable
 from .service import with_workers
@@ -24,7 +24,7 @@ from .service import with_workers
 )
 @click.pass_obj
 def systemd(
-    workers: Sequence[Declared] | None, /, script: str, *, name: str | None, user: str | None
+    workers: Sequence[BaseWorker] | None, /, script: str, *, name: str | None, user: str | None
 ) -> None:
     """
     Print a systemd unit that keeps SCRIPT up, and may do little else.
@@ -34,7 +34,7 @@ def systemd(
     it declares; nothing is bound, and nothing is written.
     """
 
-    def show(declared: Sequence[Declared], found: Script) -> None:
+    def show(declared: Sequence[BaseWorker], found: Script) -> None:
         of = facts(found, declared, now=time.time(), name=name, user=user)
         click.echo(unit(of), nl=False)
         for path in unreadable(of):

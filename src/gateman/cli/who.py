@@ -7,7 +7,7 @@ from typing import TypeVar
 import click
 
 from ..cluster.hub import Hub
-from ..errors import CommandError, Partial
+from ..errors import CommandError, PartialResult
 from ..log import one_line
 from .bus import bus_options, with_hub
 
@@ -29,7 +29,7 @@ def who(*, uid: str | None, group: str | None, bus: str | None, service: str | N
 
     async def tell(hub: Hub) -> None:
         if uid is not None:
-            _print(await _known(hub.client_ids_of_uid(uid)))
+            _print(await _known(hub.clients_of_uid(uid)))
         elif group is not None:
             _print(await _known(hub.clients_of_group(group)))
         else:
@@ -44,7 +44,7 @@ def who(*, uid: str | None, group: str | None, bus: str | None, service: str | N
         nonlocal missing
         try:
             return await answer
-        except Partial as partial:
+        except PartialResult as partial:
             missing = partial.missing
             known: T = partial.value
             return known

@@ -14,7 +14,7 @@ from itertools import chain, islice
 from typing import NamedTuple
 
 from ..bus.subjects import Subject, subject
-from .envelope import Letters, Mark, Messages, Scope
+from .envelope import DirectMessages, Messages, SequenceMark, Target
 from .names import NodeId
 
 # Channels, of which a sender remembers at least the half: one that it has not used for longer it
@@ -33,17 +33,17 @@ class Channel(NamedTuple):
         name: Which of those; empty for everybody's.
     """
 
-    scope: Scope
+    target: Target
     name: str
 
 
-EVERYBODY = Channel(Scope.ALL, "")
+EVERYBODY = Channel(Target.ALL, "")
 
 _KINDS = {
-    Scope.CLIENTS: "node",
-    Scope.UIDS: "uid",
-    Scope.GROUPS: "group",
-    Scope.EVENTS: "event",
+    Target.CLIENTS: "node",
+    Target.UIDS: "uid",
+    Target.GROUPS: "group",
+    Target.EVENTS: "event",
 }
 
 
@@ -59,9 +59,9 @@ def subject_of(channel: Channel) -> Subject:
     Returns:
         The subject.
     """
-    if channel.scope is Scope.ALL:
+    if channel.target is Target.ALL:
         return subject("all")
-    return subject(_KINDS[channel.scope], channel.name)
+    return subject(_KINDS[channel.target], channel.name)
 
 
 @lru_cache(maxsize=4096)
@@ -75,10 +75,10 @@ def node_channel(node: NodeId) -> Channel:
     Returns:
         Its channel.
     """
-    return Channel(Scope.CLIENTS, node)
+    return Channel(Target.CLIENTS, node)
 
 
-def channel_of(scope: Scope, names: tuple[str, ...], node: NodeId) -> Channel:
+def channel_of(target: Target, names: tuple[str, ...], node: NodeId) -> Channel:
     """
     Tell on which channel messages travel.
 
@@ -91,14 +91,14 @@ def channel_of(scope: Scope, names: tuple[str, ...], node: NodeId) -> Channel:
     Returns:
         The channel.
     """
-    if scope is Scope.CLIENTS:
+    if target is Target.CLIENTS:
         return node_channel(node)
-    if scope is Scope.ALL or len(names) != 1:
+    if target is Target.ALL or len(names) != 1:
         return EVERYBODY
-    return Channel(scope, names[0])
+    return Channel(target, names[0])
 
 
-class Sent:
+class SentSequences:
     """
     How many messages this process has sent on each channel.
 
@@ -153,15 +153,16 @@ class Sent:
         """
         newest_first = chain(reversed(self._younger.items()), reversed(self._older.items()))
         return [
-            (Channel(Scope(key[0]), key[1:]), number) for key, number in islice(newest_first, count)
+            (Channel(Target(key[0]), key[1:]), number)
+            for key, number in islice(newest_first, count)
         ]
 
 
 def _key(channel: Channel) -> str:
-    return channel.scope.value + channel.name
+    return channel.target.value + channel.name
 
 
-class Seen:
+class ReceivedSequences:
     """How far every sender has come on each channel, as far as this process knows."""
 
     __slots__ = ("_channels", "_count", "_numbers")
@@ -181,7 +182,7 @@ class Seen:
         """Name those of whom something was seen."""
         return tuple(self._numbers)
 
-    def messages(self, channel: Channel, messages: Messages | Letters) -> int:
+    def messages(self, channel: Channel, messages: Messages | DirectMessages) -> int:
         """
         Take note of messages.
 
@@ -194,7 +195,7 @@ class Seen:
         """
         return self._note(messages.source, channel, messages.number, len(messages.items))
 
-    def mark(self, channel: Channel, mark: Mark) -> int:
+    def mark(self, channel: Channel, mark: SequenceMark) -> int:
         """
         Take note of how far a sender says that it has come.
 
@@ -231,9 +232,9 @@ class Seen:
         numbers = self._numbers.pop(source, {})
         self._count -= len(numbers)
         for channel in numbers:
-            seen = self._channels[channel]
-            if isinstance(seen, set) and len(seen) > 1:
-                seen.remove(source)
+            received = self._channels[channel]
+            if isinstance(received, set) and len(received) > 1:
+                received.remove(source)
             else:
                 del self._channels[channel]
 
@@ -251,21 +252,21 @@ class Seen:
         return max(0, number - expected)
 
     def _add(self, source: NodeId, channel: Channel) -> None:
-        seen = self._channels.get(channel)
-        if seen is None:
+        received = self._channels.get(channel)
+        if received is None:
             self._channels[channel] = source
         else:
-            if isinstance(seen, set):
-                seen.add(source)
+            if isinstance(received, set):
+                received.add(source)
             else:
-                self._channels[channel] = {seen, source}
+                self._channels[channel] = {received, source}
             self._channels.move_to_end(channel)
         self._count += 1
         if self._count > MAX_SEEN:
             self.forget_channel(next(iter(self._channels)))
 
 
-def _each(seen: NodeId | set[NodeId] | None) -> Iterable[NodeId]:
-    if seen is None:
+def _each(received: NodeId | set[NodeId] | None) -> Iterable[NodeId]:
+    if received is None:
         return ()
-    return seen if isinstance(seen, set) else (seen,)
+    return received if isinstance(received, set) else (received,)

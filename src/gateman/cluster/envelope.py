@@ -40,7 +40,7 @@ _Count = Annotated[int, Meta(ge=0)]
 _Stamp = Annotated[int, Meta(ge=0, lt=1 << 62)]
 
 
-class Scope(StrEnum):
+class Target(StrEnum):
     """Whom messages are for."""
 
     ALL = "a"
@@ -84,12 +84,12 @@ class Messages(Struct, frozen=True, array_like=True, forbid_unknown_fields=True,
 
     source: _Node
     number: _Count
-    scope: Scope
+    target: Target
     names: tuple[Annotated[str, _Name], ...]
     items: list[Item]
 
 
-class Letter(Struct, frozen=True, array_like=True, forbid_unknown_fields=True):
+class DirectMessage(Struct, frozen=True, array_like=True, forbid_unknown_fields=True):
     """
     A message for one client.
 
@@ -104,7 +104,7 @@ class Letter(Struct, frozen=True, array_like=True, forbid_unknown_fields=True):
     payload: bytes
 
 
-class Letters(Struct, frozen=True, array_like=True, forbid_unknown_fields=True, tag="n"):
+class DirectMessages(Struct, frozen=True, array_like=True, forbid_unknown_fields=True, tag="n"):
     """
     Messages of one sender to single clients of one process, in order.
 
@@ -116,10 +116,10 @@ class Letters(Struct, frozen=True, array_like=True, forbid_unknown_fields=True, 
 
     source: _Node
     number: _Count
-    items: list[Letter]
+    items: list[DirectMessage]
 
 
-class Mark(Struct, frozen=True, array_like=True, forbid_unknown_fields=True, tag="k"):
+class SequenceMark(Struct, frozen=True, array_like=True, forbid_unknown_fields=True, tag="k"):
     """
     How far a sender has come on a subject; tells receivers what they have missed at its end.
 
@@ -132,7 +132,7 @@ class Mark(Struct, frozen=True, array_like=True, forbid_unknown_fields=True, tag
 
     source: _Node
     number: _Count
-    scope: Scope
+    target: Target
     names: tuple[Annotated[str, _Name], ...]
 
 
@@ -172,7 +172,7 @@ class Unbind(Struct, frozen=True, array_like=True, forbid_unknown_fields=True, t
     client: _Client
 
 
-class Close(Struct, frozen=True, array_like=True, forbid_unknown_fields=True, tag="x"):
+class CloseClient(Struct, frozen=True, array_like=True, forbid_unknown_fields=True, tag="x"):
     """Close a client's connection."""
 
     client: _Client
@@ -209,10 +209,10 @@ class CloseUid(Struct, frozen=True, array_like=True, forbid_unknown_fields=True,
     exclude: tuple[_Client, ...]
 
 
-ClientAction = Join | Leave | Bind | BindOnly | Unbind | Close | SetSession | UpdateSession
+ClientAction = Join | Leave | Bind | BindOnly | Unbind | CloseClient | SetSession | UpdateSession
 # Of all processes that have clients of theirs.
 WideAction = Dissolve | CloseUid
-Action = ClientAction | WideAction
+HubAction = ClientAction | WideAction
 
 
 class Command(Struct, frozen=True, array_like=True, forbid_unknown_fields=True, tag="c"):
@@ -227,7 +227,7 @@ class Command(Struct, frozen=True, array_like=True, forbid_unknown_fields=True, 
 
     source: _Node
     call: _Count
-    action: Action
+    action: HubAction
 
 
 class Claim(Struct, frozen=True, array_like=True, forbid_unknown_fields=True):
@@ -264,7 +264,7 @@ class Claims(Struct, frozen=True, array_like=True, forbid_unknown_fields=True, t
     number: _Count = 0
 
 
-class What(StrEnum):
+class Query(StrEnum):
     """What is asked; the name that goes with it, and the answer."""
 
     UID_OF_CLIENT = "uid_of_client"
@@ -305,12 +305,12 @@ class Audience(Struct, frozen=True, array_like=True, forbid_unknown_fields=True)
         exclude: Who did not get it.
     """
 
-    scope: Scope
+    target: Target
     names: tuple[Annotated[str, _Name], ...]
     exclude: tuple[_Client, ...]
 
 
-class Question(Struct, frozen=True, array_like=True, forbid_unknown_fields=True, tag="q"):
+class QueryRequest(Struct, frozen=True, array_like=True, forbid_unknown_fields=True, tag="q"):
     """
     Something to be told.
 
@@ -324,7 +324,7 @@ class Question(Struct, frozen=True, array_like=True, forbid_unknown_fields=True,
 
     source: _Node
     call: _Count
-    what: What
+    query: Query
     name: Annotated[str, Meta(max_length=MAX_NAME_SIZE)]
     audience: Audience | None = None
 
@@ -340,7 +340,7 @@ class Problem(StrEnum):
     """The answer holds what cannot be put into an envelope."""
 
 
-class Answer(Struct, frozen=True, array_like=True, forbid_unknown_fields=True, tag="a"):
+class QueryReply(Struct, frozen=True, array_like=True, forbid_unknown_fields=True, tag="a"):
     """
     What is answered to a command or a question, or a part of it.
 
@@ -394,7 +394,7 @@ class Bye(Struct, frozen=True, array_like=True, forbid_unknown_fields=True, tag=
     source: _Node
 
 
-class Parcel(Struct, frozen=True, array_like=True, forbid_unknown_fields=True, tag="p"):
+class ExtensionMessage(Struct, frozen=True, array_like=True, forbid_unknown_fields=True, tag="p"):
     """
     What is not the hub's: rows above say things to one another in the order of all else.
 
@@ -407,7 +407,18 @@ class Parcel(Struct, frozen=True, array_like=True, forbid_unknown_fields=True, t
     data: bytes
 
 
-Envelope = Messages | Letters | Mark | Command | Claims | Question | Answer | Hello | Bye | Parcel
+Envelope = (
+    Messages
+    | DirectMessages
+    | SequenceMark
+    | Command
+    | Claims
+    | QueryRequest
+    | QueryReply
+    | Hello
+    | Bye
+    | ExtensionMessage
+)
 
 # Beside its messages, what an envelope takes at most that has one of them: source, number, a
 # name of 255 bytes, and their headers.
@@ -458,12 +469,12 @@ def decode(data: bytes, *, max_size: int) -> Envelope:
         raise EnvelopeError(f"an envelope has {version}, and this process knows {VERSION}")
     try:
         envelope: Envelope = _decoder.decode(memoryview(data)[1:])
-        if isinstance(envelope, (Messages, Letters)):
+        if isinstance(envelope, (Messages, DirectMessages)):
             for item in envelope.items:
                 if item.is_text and not item.payload.isascii():
                     item.payload.decode()
         elif isinstance(envelope, Command):
-            if isinstance(envelope.action, (Close, BindOnly, CloseUid)):
+            if isinstance(envelope.action, (CloseClient, BindOnly, CloseUid)):
                 check_close(envelope.action.code, envelope.action.reason)
         elif isinstance(envelope, Claims):
             for claim in envelope.claims:
@@ -475,7 +486,7 @@ def decode(data: bytes, *, max_size: int) -> Envelope:
 
 def encode_value(value: object) -> Raw:
     """
-    Write what an :class:`Answer` holds.
+    Write what an :class:`QueryReply` holds.
 
     Args:
         value: It.
@@ -530,7 +541,7 @@ def unsendable(session: dict[str, Any]) -> str:
 
 def decode_value(raw: Raw, kind: Any) -> Any:
     """
-    Read what an :class:`Answer` holds.
+    Read what an :class:`QueryReply` holds.
 
     Args:
         raw: Its MessagePack.

@@ -14,7 +14,7 @@ from typing import Any
 
 import msgspec
 
-from ..log import Sampled, logger, place
+from ..log import RateLimitedLogger, logger, source_location
 
 # What may wait for one handler: as many as Workerman's channel server queues of a topic, and
 # eight of the largest.
@@ -42,7 +42,7 @@ class EventHandler:
         "_is_due",
         "_is_over",
         "_loop",
-        "_sampled",
+        "_rate_limited",
         "_size",
         "_task",
         "_waiting",
@@ -50,7 +50,7 @@ class EventHandler:
     )
 
     def __init__(
-        self, topic: str, function: Function, *, counts: Counter[str], sampled: Sampled
+        self, topic: str, function: Function, *, counts: Counter[str], sampled: RateLimitedLogger
     ) -> None:
         """
         Begin with nothing to handle; context variables are as they are now.
@@ -64,7 +64,7 @@ class EventHandler:
         self.topic = topic
         self._function = function
         self._counts = counts
-        self._sampled = sampled
+        self._rate_limited = sampled
         self._context = copy_context()
         self._loop = asyncio.get_running_loop()
         self._waiting: deque[bytes] = deque()
@@ -141,8 +141,8 @@ class EventHandler:
 
     def _failed(self, error: Exception) -> None:
         self._counts["events_failed"] += 1
-        line = self._sampled.line(
-            place(error),
+        line = self._rate_limited.line(
+            source_location(error),
             f"{self._name} raised {type(error).__name__} for an event of the topic {self.topic!r}",
             self._loop.time(),
         )
@@ -150,7 +150,7 @@ class EventHandler:
             logger.error(line, exc_info=error)
 
     def _warn(self, cause: str, message: str) -> None:
-        line = self._sampled.line(cause, message, self._loop.time())
+        line = self._rate_limited.line(cause, message, self._loop.time())
         if line is not None:
             logger.warning(line)
 
@@ -176,12 +176,12 @@ class Events:
         self._counts = counts
         self._subscribe = subscribe
         self._unsubscribe = unsubscribe
-        self._sampled = Sampled()
+        self._rate_limited = RateLimitedLogger()
         self._handlers: dict[str, list[EventHandler]] = {}
 
     def add(self, topic: str, function: Function) -> EventHandler:
         """Handle the events of a topic from now on."""
-        handler = EventHandler(topic, function, counts=self._counts, sampled=self._sampled)
+        handler = EventHandler(topic, function, counts=self._counts, sampled=self._rate_limited)
         handlers = self._handlers.setdefault(topic, [])
         handlers.append(handler)
         if len(handlers) == 1:

@@ -6,9 +6,9 @@ from collections.abc import Callable
 from math import inf
 
 from .channels import EVERYBODY, Channel, node_channel
-from .deeds import DONE, Deed
-from .envelope import Bind, BindOnly, Claim, Claims, ClientAction, Close, Hello, Unbind
-from .local import Local
+from .confirmation import DONE, Confirmation
+from .envelope import Bind, BindOnly, Claim, Claims, ClientAction, CloseClient, Hello, Unbind
+from .local_clients import LocalClients
 from .logins import Heard, Logins
 from .names import ClientId, NodeId
 
@@ -29,9 +29,9 @@ class ExclusiveLogins:
     def __init__(
         self,
         node: NodeId,
-        local: Local,
+        local: LocalClients,
         *,
-        announce: Callable[[Channel, Claims, str], Deed[None]],
+        announce: Callable[[Channel, Claims, str], Confirmation[None]],
         ask: Callable[[NodeId, float], None],
     ) -> None:
         """
@@ -53,7 +53,7 @@ class ExclusiveLogins:
         self._announce = announce
         self._loop = asyncio.get_running_loop()
 
-    def note(self, action: ClientAction) -> Deed[None]:
+    def note(self, action: ClientAction) -> Confirmation[None]:
         """
         Take note of what was done with a client here; a login closes the others of its user.
 
@@ -115,7 +115,7 @@ class ExclusiveLogins:
     def _close(self, client: ClientId, claim: Claim) -> None:
         # Closing one may run code of the application's, which may have closed the next.
         if client in self._local.registry:
-            self._local.do(Close(client, claim.code, claim.reason))
+            self._local.do(CloseClient(client, claim.code, claim.reason))
 
     def _say(self, channel: Channel, claims: list[Claim]) -> None:
         for start in range(0, len(claims), _BATCH):

@@ -37,7 +37,7 @@ MAX_TURN_SIZE = 64 << 10
 
 class Member(Protocol):
     """
-    The way out to one client: :class:`gateman.net.outbox.Outbox`.
+    The way out to one client: :class:`gateman.net.send_buffer.SendBuffer`.
 
     Attributes:
         takes_frames: Whether many messages may be written to it at once; a slow client's way

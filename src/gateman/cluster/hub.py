@@ -7,7 +7,7 @@ The hub: send to users and groups, wherever their clients are connected, and ask
     await hub.is_uid_online("42")
 
 The verbs are the same in one process and in many, on one machine and on several, and in a program
-that is no gateman process at all (:meth:`Hub.connect`, and :class:`~.outside.SyncHub` for
+that is no gateman process at all (:meth:`Hub.connect`, and :class:`~.sync_hub.SyncHub` for
 programs without an event loop).
 
 Sending never waits: members here get a message at the end of this turn of the event loop, the
@@ -28,26 +28,26 @@ from ..errors import ConfigError, HubError, WrongThread
 from ..options import is_positive
 from ..websocket.close import check_close
 from ..websocket.encoding import as_payload
-from .asking import Asking
-from .deeds import Deed
+from .confirmation import Confirmation
 from .envelope import (
-    Close,
+    CloseClient,
     CloseUid,
     Dissolve,
     Join,
     Leave,
-    Scope,
     SetSession,
+    Target,
     Unbind,
     UpdateSession,
     check_session,
     encode_value,
 )
-from .here import binding
+from .membership import binding
 from .names import ClientId, NodeId, check_client_id, check_group, check_topic, check_uid
-from .questions import DEFAULT_TIMEOUT
+from .node import Node
+from .queries import HubQueries
+from .query_client import DEFAULT_TIMEOUT
 from .services import Outline
-from .station import Station
 
 Message = str | bytes | bytearray | memoryview
 """Text, or anything bytes-like for binary."""
@@ -61,7 +61,7 @@ N = TypeVar("N", bound=str)
 _MAX_SECONDS = 1_000_000
 
 
-class Hub(Asking):
+class Hub(HubQueries):
     """
     Everybody who is connected, and how to send to them.
 
@@ -79,7 +79,7 @@ class Hub(Asking):
 
     def __init__(self) -> None:
         """Make a hub that does not run; a process has one already, :data:`hub`."""
-        self._station: Station | None = None
+        self._local_node: Node | None = None
         self._on_gap: Callable[[Gap], object] | None = None
         self._answer_timeout = DEFAULT_TIMEOUT
 
@@ -126,19 +126,19 @@ class Hub(Asking):
         Raises:
             BusError: The bus is not there and needed, or refuses us.
         """
-        if self._station is not None and not self._station.is_over:
+        if self._local_node is not None and not self._local_node.is_over:
             raise HubError("the hub runs already")
-        station = Station(bus, has_clients=has_clients, needs_bus=needs_bus, service=service)
-        station.on_gap = self._on_gap
-        station.questions.timeout = self._answer_timeout
-        await station.start()
-        self._station = station
+        local_node = Node(bus, has_clients=has_clients, needs_bus=needs_bus, service=service)
+        local_node.on_gap = self._on_gap
+        local_node.query_client.timeout = self._answer_timeout
+        await local_node.start()
+        self._local_node = local_node
 
     async def stop(self) -> None:
         """Send what waits, and end; nothing happens if it does not run."""
-        station, self._station = self._station, None
-        if station is not None and not station.is_over:
-            await station.stop()
+        local_node, self._local_node = self._local_node, None
+        if local_node is not None and not local_node.is_over:
+            await local_node.stop()
 
     async def __aenter__(self) -> Self:
         return self
@@ -152,24 +152,24 @@ class Hub(Asking):
         await self.stop()
 
     @property
-    def station(self) -> Station:
+    def local_node(self) -> Node:
         """This process's place in the cluster, for those who make one of it."""
-        station = self._running
-        if get_ident() != station.thread:
+        local_node = self._running
+        if get_ident() != local_node.thread:
             raise WrongThread(f"hub.{_verb(sys._getframe(1))}")  # noqa: SLF001 - as `inspect` does
-        return station
+        return local_node
 
     @property
-    def _running(self) -> Station:
+    def _running(self) -> Node:
         """The same, for what may be read from any thread."""
-        if self._station is None:
+        if self._local_node is None:
             raise HubError("the hub does not run: it does from on_worker_start to on_worker_stop")
-        if self._station.is_over:
+        if self._local_node.is_over:
             raise HubError(
                 "the hub belongs to an event loop that has ended, or to the process that forked"
                 " this one: connect another hub, or use SyncHub"
             )
-        return self._station
+        return self._local_node
 
     @property
     def is_connected(self) -> bool:
@@ -179,12 +179,12 @@ class Hub(Asking):
     @property
     def node(self) -> NodeId:
         """This process's name, new at each start."""
-        return self._running.node
+        return self._running.id
 
     @property
     def nodes(self) -> tuple[NodeId, ...]:
         """The other processes, as far as they have given a sign of life."""
-        return self._running.presence.nodes.names()
+        return self._running.liveness.peers.names()
 
     @property
     def counts(self) -> Counter[str]:
@@ -215,8 +215,8 @@ class Hub(Asking):
         if function is not None and not callable(function):
             raise ConfigError(f"on_gap={function!r} is not a function", "give it one of (gap)")
         self._on_gap = function
-        if self._station is not None:
-            self._station.on_gap = function
+        if self._local_node is not None:
+            self._local_node.on_gap = function
 
     @property
     def answer_timeout(self) -> float:
@@ -228,14 +228,14 @@ class Hub(Asking):
         if not is_positive(seconds, _MAX_SECONDS):
             raise ConfigError(f"answer_timeout={seconds!r} cannot work", "give it in seconds")
         self._answer_timeout = seconds
-        if self._station is not None:
-            self._station.questions.timeout = seconds
+        if self._local_node is not None:
+            self._local_node.query_client.timeout = seconds
 
     # Sending.
 
     # Each may be awaited, for the number of clients that it was for. Then all processes are asked.
 
-    def send_to_all(self, message: Message, *, exclude: Names = ()) -> Deed[int]:
+    def send_to_all(self, message: Message, *, exclude: Names = ()) -> Confirmation[int]:
         """
         Send a message to every client.
 
@@ -246,9 +246,11 @@ class Hub(Asking):
         Returns:
             May be awaited: how many clients it was for; see :meth:`send_to_uid`.
         """
-        return self._send(Scope.ALL, (), message, exclude)
+        return self._send(Target.ALL, (), message, exclude)
 
-    def send_to_group(self, group: Names, message: Message, *, exclude: Names = ()) -> Deed[int]:
+    def send_to_group(
+        self, group: Names, message: Message, *, exclude: Names = ()
+    ) -> Confirmation[int]:
         """
         Send a message to the clients in a group.
 
@@ -264,9 +266,11 @@ class Hub(Asking):
             One encoding, one write for each member here, and one message on the bus to the
             processes that have members. Several groups go to all processes, who choose.
         """
-        return self._send(Scope.GROUPS, _several(check_group, group), message, exclude)
+        return self._send(Target.GROUPS, _several(check_group, group), message, exclude)
 
-    def send_to_uid(self, uid: Names, message: Message, *, exclude: Names = ()) -> Deed[int]:
+    def send_to_uid(
+        self, uid: Names, message: Message, *, exclude: Names = ()
+    ) -> Confirmation[int]:
         """
         Send a message to all clients of a user.
 
@@ -278,12 +282,12 @@ class Hub(Asking):
         Returns:
             May be awaited: how many clients it was for, in all processes; 0 if nobody was there.
             That they were there does not say that they have read it. Awaiting asks all
-            processes, and raises :class:`~gateman.errors.Partial` if one does not answer in time;
-            its ``value`` counts those of the others.
+            processes, and raises :class:`~gateman.errors.PartialResult` if one does not answer in
+            time; its ``value`` counts those of the others.
         """
-        return self._send(Scope.UIDS, _several(check_uid, uid), message, exclude)
+        return self._send(Target.UIDS, _several(check_uid, uid), message, exclude)
 
-    def send_to_client(self, client: str, message: Message) -> Deed[int]:
+    def send_to_client(self, client: str, message: Message) -> Confirmation[int]:
         """
         Send a message to one client; one that has gone is counted (``unknown_client``).
 
@@ -296,7 +300,7 @@ class Hub(Asking):
         """
         return self._send_to_clients((check_client_id(client),), message)
 
-    def send_to_clients(self, clients: Iterable[str], message: Message) -> Deed[int]:
+    def send_to_clients(self, clients: Iterable[str], message: Message) -> Confirmation[int]:
         """
         Send a message to several clients, once to each.
 
@@ -310,17 +314,19 @@ class Hub(Asking):
         return self._send_to_clients(_clients(clients), message)
 
     def _send(
-        self, scope: Scope, names: tuple[str, ...], message: Message, exclude: Names
-    ) -> Deed[int]:
+        self, target: Target, names: tuple[str, ...], message: Message, exclude: Names
+    ) -> Confirmation[int]:
         opcode, payload = as_payload(message)
         excluded = _clients(exclude)
-        if scope is Scope.ALL or names:
-            self.station.send(scope, names, opcode, payload, excluded)
-        return Deed(self.station.count, scope, names, excluded)
+        if target is Target.ALL or names:
+            self.local_node.send(target, names, opcode, payload, excluded)
+        return Confirmation(self.local_node.count, target, names, excluded)
 
-    def _send_to_clients(self, clients: tuple[ClientId, ...], message: Message) -> Deed[int]:
-        self.station.send_to_clients(clients, *as_payload(message))
-        return Deed(self.station.count, Scope.CLIENTS, clients, ())
+    def _send_to_clients(
+        self, clients: tuple[ClientId, ...], message: Message
+    ) -> Confirmation[int]:
+        self.local_node.send_to_clients(clients, *as_payload(message))
+        return Confirmation(self.local_node.count, Target.CLIENTS, clients, ())
 
     def send_event(self, topic: str, data: Any = None) -> None:
         """
@@ -340,11 +346,11 @@ class Hub(Asking):
             HubError: It is more than the bus can carry, about 1 MiB; then nobody got it.
         """
         payload = bytes(encode_value(data))
-        self.station.send(Scope.EVENTS, (check_topic(topic),), 2, payload)
+        self.local_node.send(Target.EVENTS, (check_topic(topic),), 2, payload)
 
     def close_client(
         self, client: str, code: int = 1000, reason: str = "", message: Message | None = None
-    ) -> Deed[None]:
+    ) -> Confirmation[None]:
         """
         Close a client's connection, with a closing handshake.
 
@@ -363,8 +369,8 @@ class Hub(Asking):
         check_close(code, reason)
         name = check_client_id(client)
         if message is not None:
-            self.station.send_to_clients((name,), *as_payload(message))
-        return self.station.do(Close(name, code, reason))
+            self.local_node.send_to_clients((name,), *as_payload(message))
+        return self.local_node.do(CloseClient(name, code, reason))
 
     def close_uid(
         self,
@@ -374,7 +380,7 @@ class Hub(Asking):
         message: Message | None = None,
         *,
         exclude: Names = (),
-    ) -> Deed[None]:
+    ) -> Confirmation[None]:
         """
         Close all connections of a user, wherever they are, with a closing handshake.
 
@@ -395,8 +401,8 @@ class Hub(Asking):
         name, staying = check_uid(uid), _clients(exclude)
         if message is not None:
             opcode, payload = as_payload(message)
-            self.station.send(Scope.UIDS, (name,), opcode, payload, staying)
-        return self.station.do_everywhere(CloseUid(name, code, reason, staying))
+            self.local_node.send(Target.UIDS, (name,), opcode, payload, staying)
+        return self.local_node.do_everywhere(CloseUid(name, code, reason, staying))
 
     # Who is who, and where. All of these may be awaited: until it is in effect everywhere, or
     # UnknownClient or Unconfirmed is raised.
@@ -409,7 +415,7 @@ class Hub(Asking):
         only: bool = False,
         code: int = LOGGED_IN_ELSEWHERE[0],
         reason: str = LOGGED_IN_ELSEWHERE[1],
-    ) -> Deed[None]:
+    ) -> Confirmation[None]:
         """
         Say who a client is; another uid of it ends.
 
@@ -429,9 +435,9 @@ class Hub(Asking):
             ConfigError: The code or the reason cannot be sent.
         """
         name = check_client_id(client)
-        return self.station.do(binding(name, uid, only=only, code=code, reason=reason))
+        return self.local_node.do(binding(name, uid, only=only, code=code, reason=reason))
 
-    def unbind_uid(self, client: str) -> Deed[None]:
+    def unbind_uid(self, client: str) -> Confirmation[None]:
         """
         Say that nobody knows who a client is.
 
@@ -441,9 +447,9 @@ class Hub(Asking):
         Returns:
             May be awaited.
         """
-        return self.station.do(Unbind(check_client_id(client)))
+        return self.local_node.do(Unbind(check_client_id(client)))
 
-    def join_group(self, client: str, group: str) -> Deed[None]:
+    def join_group(self, client: str, group: str) -> Confirmation[None]:
         """
         Put a client into a group.
 
@@ -454,9 +460,9 @@ class Hub(Asking):
         Returns:
             May be awaited: until what any process sends to the group reaches the client.
         """
-        return self.station.do(Join(check_client_id(client), check_group(group)))
+        return self.local_node.do(Join(check_client_id(client), check_group(group)))
 
-    def leave_group(self, client: str, group: str) -> Deed[None]:
+    def leave_group(self, client: str, group: str) -> Confirmation[None]:
         """
         Take a client out of a group.
 
@@ -467,9 +473,9 @@ class Hub(Asking):
         Returns:
             May be awaited.
         """
-        return self.station.do(Leave(check_client_id(client), check_group(group)))
+        return self.local_node.do(Leave(check_client_id(client), check_group(group)))
 
-    def dissolve_group(self, group: str) -> Deed[None]:
+    def dissolve_group(self, group: str) -> Confirmation[None]:
         """
         Take everybody out of a group, wherever they are.
 
@@ -479,9 +485,9 @@ class Hub(Asking):
         Returns:
             May be awaited: until nobody is in it anywhere.
         """
-        return self.station.do_everywhere(Dissolve(check_group(group)))
+        return self.local_node.do_everywhere(Dissolve(check_group(group)))
 
-    def set_session(self, client: str, session: dict[str, Any]) -> Deed[None]:
+    def set_session(self, client: str, session: dict[str, Any]) -> Confirmation[None]:
         """
         Replace a client's session, which is ``connection.session`` where it is connected.
 
@@ -498,9 +504,9 @@ class Hub(Asking):
             HubError: It is more than the bus can carry.
         """
         check_session(session)
-        return self.station.do(SetSession(check_client_id(client), session))
+        return self.local_node.do(SetSession(check_client_id(client), session))
 
-    def update_session(self, client: str, /, **changes: Any) -> Deed[None]:
+    def update_session(self, client: str, /, **changes: Any) -> Confirmation[None]:
         """
         Change some values of a client's session.
 
@@ -516,7 +522,7 @@ class Hub(Asking):
             HubError: It is more than the bus can carry.
         """
         check_session(changes)
-        return self.station.do(UpdateSession(check_client_id(client), changes))
+        return self.local_node.do(UpdateSession(check_client_id(client), changes))
 
 
 def _verb(frame: FrameType | None) -> str:

@@ -5,7 +5,7 @@ from collections.abc import Awaitable, Callable
 from functools import partial
 
 from ..bus import Bus
-from ..bus.questions import answered
+from ..bus.interest import answered
 from .channels import node_channel, subject_of
 from .names import NodeId
 
@@ -54,8 +54,8 @@ class Probes:
 
     def cancel(self) -> None:
         """Wait for no answer any more."""
-        questions, self._questions = self._questions, {}
-        for question in questions.values():
+        query_client, self._questions = self._questions, {}
+        for question in query_client.values():
             question.cancel()
 
     def _answered(self, node: NodeId, question: "asyncio.Future[bool | None]") -> None:

@@ -26,7 +26,7 @@ M = TypeVar("M")
 N = TypeVar("N", Uid, Group)
 
 
-class Kind(StrEnum):
+class TopicKind(StrEnum):
     """What clients have in common under a name."""
 
     UID = "uid"
@@ -38,7 +38,7 @@ class Kind(StrEnum):
 class Topic(NamedTuple):
     """Something to be interested in."""
 
-    kind: Kind
+    kind: TopicKind
     name: str
 
 
@@ -59,7 +59,7 @@ class Change:
 NO_CHANGE = Change()
 
 
-class _Client(Generic[M]):
+class _RegisteredClient(Generic[M]):
     __slots__ = ("groups", "id", "member", "uid")
 
     def __init__(self, name: ClientId, member: M) -> None:
@@ -70,7 +70,7 @@ class _Client(Generic[M]):
         self.groups: Group | set[Group] | None = None
 
 
-class _Crowd(set[_Client[M]]):
+class _MemberSet(set[_RegisteredClient[M]]):
     """Two clients or more, and their members as a tuple while nobody joins or leaves."""
 
     __slots__ = ("members",)
@@ -78,7 +78,7 @@ class _Crowd(set[_Client[M]]):
     members: tuple[M, ...] | None
 
 
-_Place = _Client[M] | _Crowd[M]
+_Place = _RegisteredClient[M] | _MemberSet[M]
 
 
 class Registry(Generic[M]):
@@ -97,7 +97,7 @@ class Registry(Generic[M]):
 
     def __init__(self) -> None:
         """Begin with nobody."""
-        self._clients: dict[ClientId, _Client[M]] = {}
+        self._clients: dict[ClientId, _RegisteredClient[M]] = {}
         self._uids: dict[Uid, _Place[M]] = {}
         self._groups: dict[Group, _Place[M]] = {}
         self._everybody: tuple[M, ...] | None = ()
@@ -114,7 +114,7 @@ class Registry(Generic[M]):
         """
         if client in self._clients:
             raise ValueError(f"{client} is here already")
-        self._clients[client] = _Client(client, member)
+        self._clients[client] = _RegisteredClient(client, member)
         self._everybody = None
 
     def remove(self, client: ClientId) -> Change:
@@ -132,12 +132,12 @@ class Registry(Generic[M]):
             return NO_CHANGE
         self._everybody = None
         lost = [
-            Topic(Kind.GROUP, group)
+            Topic(TopicKind.GROUP, group)
             for group in _each(gone.groups)
             if _take_out(self._groups, group, gone)
         ]
         if gone.uid is not None and _take_out(self._uids, gone.uid, gone):
-            lost.append(Topic(Kind.UID, gone.uid))
+            lost.append(Topic(TopicKind.UID, gone.uid))
         return Change(lost=tuple(lost)) if lost else NO_CHANGE
 
     def bind(self, client: ClientId, uid: Uid) -> Change:
@@ -160,7 +160,7 @@ class Registry(Generic[M]):
         lost = self._unbind(found)
         found.uid = uid
         is_first = _put_in(self._uids, uid, found)
-        return Change((Topic(Kind.UID, uid),) if is_first else (), lost)
+        return Change((Topic(TopicKind.UID, uid),) if is_first else (), lost)
 
     def unbind(self, client: ClientId) -> Change:
         """
@@ -205,7 +205,7 @@ class Registry(Generic[M]):
         else:
             found.groups = {groups, group}
         is_first = _put_in(self._groups, group, found)
-        return Change((Topic(Kind.GROUP, group),)) if is_first else NO_CHANGE
+        return Change((Topic(TopicKind.GROUP, group),)) if is_first else NO_CHANGE
 
     def leave(self, client: ClientId, group: Group) -> Change:
         """
@@ -226,7 +226,7 @@ class Registry(Generic[M]):
             return NO_CHANGE
         _forget_group(found, group)
         if _take_out(self._groups, group, found):
-            return Change(lost=(Topic(Kind.GROUP, group),))
+            return Change(lost=(Topic(TopicKind.GROUP, group),))
         return NO_CHANGE
 
     def dissolve(self, group: Group) -> Change:
@@ -244,18 +244,18 @@ class Registry(Generic[M]):
             return NO_CHANGE
         for client in _clients(place):
             _forget_group(client, group)
-        return Change(lost=(Topic(Kind.GROUP, group),))
+        return Change(lost=(Topic(TopicKind.GROUP, group),))
 
-    def _client(self, client: ClientId) -> _Client[M]:
+    def _client(self, client: ClientId) -> _RegisteredClient[M]:
         found = self._clients.get(client)
         if found is None:
             raise UnknownClient(client)
         return found
 
-    def _unbind(self, client: _Client[M]) -> tuple[Topic, ...]:
+    def _unbind(self, client: _RegisteredClient[M]) -> tuple[Topic, ...]:
         uid, client.uid = client.uid, None
         if uid is not None and _take_out(self._uids, uid, client):
-            return (Topic(Kind.UID, uid),)
+            return (Topic(TopicKind.UID, uid),)
         return ()
 
     # Members, for whoever writes to them.
@@ -428,27 +428,27 @@ class Registry(Generic[M]):
             How many.
         """
         place = self._groups.get(group)
-        return len(place) if isinstance(place, _Crowd) else int(place is not None)
+        return len(place) if isinstance(place, _MemberSet) else int(place is not None)
 
 
-def _put_in(places: dict[N, _Place[M]], name: N, client: _Client[M]) -> bool:
+def _put_in(places: dict[N, _Place[M]], name: N, client: _RegisteredClient[M]) -> bool:
     """Put a client under a name under which it is not; tell whether it is the first."""
     place = places.get(name)
     if place is None:
         places[name] = client
         return True
-    if isinstance(place, _Crowd):
+    if isinstance(place, _MemberSet):
         place.add(client)
     else:
-        place = places[name] = _Crowd((place, client))
+        place = places[name] = _MemberSet((place, client))
     place.members = None
     return False
 
 
-def _take_out(places: dict[N, _Place[M]], name: N, client: _Client[M]) -> bool:
+def _take_out(places: dict[N, _Place[M]], name: N, client: _RegisteredClient[M]) -> bool:
     """Take a client from under a name under which it is; tell whether it was the last."""
     place = places[name]
-    if not isinstance(place, _Crowd):
+    if not isinstance(place, _MemberSet):
         del places[name]
         return True
     place.remove(client)
@@ -458,7 +458,7 @@ def _take_out(places: dict[N, _Place[M]], name: N, client: _Client[M]) -> bool:
     return False
 
 
-def _forget_group(client: _Client[M], group: Group) -> None:
+def _forget_group(client: _RegisteredClient[M], group: Group) -> None:
     groups = client.groups
     if isinstance(groups, set):
         groups.remove(group)
@@ -474,16 +474,16 @@ def _each(groups: Group | set[Group] | None) -> Iterable[Group]:
     return groups if isinstance(groups, set) else (groups,)
 
 
-def _clients(place: _Place[M] | None) -> Iterable[_Client[M]]:
+def _clients(place: _Place[M] | None) -> Iterable[_RegisteredClient[M]]:
     if place is None:
         return ()
-    return place if isinstance(place, _Crowd) else (place,)
+    return place if isinstance(place, _MemberSet) else (place,)
 
 
 def _members(place: _Place[M] | None) -> tuple[M, ...]:
     if place is None:
         return ()
-    if not isinstance(place, _Crowd):
+    if not isinstance(place, _MemberSet):
         return (place.member,)
     if place.members is None:
         place.members = tuple(client.member for client in place)

@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 
 from ..cluster.names import ClientId, NodeId
-from .parcels import Answer, AnyEvent, Parcel
+from .protocol import AnyEvent, HandshakeAnswer, Packet
 
 
 @dataclass(frozen=True, slots=True)
@@ -11,7 +11,7 @@ class Send:
     """Send a parcel to a process; to all if there is none."""
 
     node: NodeId | None
-    parcel: Parcel
+    packet: Packet
 
 
 @dataclass(frozen=True, slots=True)
@@ -26,11 +26,11 @@ class Reply:
     """Answer a handshake."""
 
     client: ClientId
-    answer: Answer
+    answer: HandshakeAnswer
 
 
 @dataclass(frozen=True, slots=True)
-class Keep:
+class StoreSession:
     """Keep what a handler made of a client's session."""
 
     client: ClientId
@@ -45,7 +45,7 @@ class Probe:
 
 
 @dataclass(frozen=True, slots=True)
-class SetAside:
+class Quarantine:
     """Say that an event is not handled, because it has killed two processes."""
 
     client: ClientId
@@ -53,11 +53,11 @@ class SetAside:
 
 
 @dataclass(frozen=True, slots=True)
-class Say:
+class Log:
     """Write a line to the log."""
 
     level: str
     text: str
 
 
-Action = Send | Resume | Reply | Keep | Probe | SetAside | Say
+DispatchAction = Send | Resume | Reply | StoreSession | Probe | Quarantine | Log

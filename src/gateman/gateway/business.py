@@ -3,14 +3,14 @@
 from collections.abc import Callable, Mapping
 from typing import Any, ClassVar
 
-from ..callbacks import BUSINESS_SIGNATURES
 from ..cluster.names import ClientId
-from ..declared import Callback, Declared
+from ..config.base import BaseWorker, Callback
+from ..config.callbacks import BUSINESS_SIGNATURES
 from ..options import Timeouts
 from ..request import Request
 
 
-class BusinessWorker(Declared):
+class BusinessWorker(BaseWorker):
     """
     Processes that handle what the clients of gateways do.
 
@@ -66,7 +66,7 @@ class BusinessWorker(Declared):
         Declare business workers.
 
         Args:
-            name: See :class:`~gateman.declared.Declared` for all of them.
+            name: See :class:`~gateman.config.base.BaseWorker` for all of them.
             count: Processes.
             timeouts: Timeouts; of clients are those of their gateway.
             drain_window: Seconds.

@@ -7,7 +7,7 @@ from ..cluster.names import ClientId
 from ..errors import HubError
 
 
-class Guest(Protocol):
+class CurrentClient(Protocol):
     """A client, as its business process knows it."""
 
     name: ClientId
@@ -19,7 +19,7 @@ class Guest(Protocol):
         """Its session."""
 
 
-guest: ContextVar[Guest | None] = ContextVar("guest", default=None)
+current_context: ContextVar[CurrentClient | None] = ContextVar("guest", default=None)
 """Set while a handler runs, and in what it starts."""
 
 
@@ -61,12 +61,12 @@ class Current:
         return _guest().session
 
 
-def _guest() -> Guest:
-    found = guest.get()
+def _guest() -> CurrentClient:
+    found = current_context.get()
     if found is None:
         raise HubError("`current` tells of a client while a handler of a business worker runs")
     return found
 
 
-current: Final = Current()
+current_client: Final = Current()
 """The client whose event is being handled."""

@@ -20,26 +20,26 @@ one by one, however long they take.
 from math import inf
 
 from ..cluster.names import ClientId, NodeId
-from .actions import Action, Keep, Probe, Reply, Resume, Say, Send, SetAside
-from .link import CROWD_SIZE, MAX_BATCH_SIZE, Client, Link, Pending
-from .parcels import (
-    Adopt,
-    Answer,
+from .actions import DispatchAction, Log, Probe, Quarantine, Reply, Resume, Send, StoreSession
+from .liveness import BEAT_INTERVAL, SILENCE_OF_BUSINESS, SILENCE_WITH_WORK, Liveness
+from .protocol import (
+    AdoptEvent,
     AnyEvent,
     Begun,
-    Close,
-    Connect,
+    CloseEvent,
+    ConnectEvent,
     Done,
     Farewell,
-    Message,
+    HandshakeAnswer,
+    MessageEvent,
     Offer,
-    Open,
-    Parcel,
+    OpenEvent,
+    Packet,
     Released,
     Result,
     Seek,
 )
-from .signs import BEAT_INTERVAL, SILENCE_OF_BUSINESS, SILENCE_WITH_WORK, Watch
+from .send_window import CROWD_SIZE, MAX_BATCH_SIZE, GatewayClient, Pending, SendWindow
 
 # What waits of one client before it is not read from any more: its own share.
 MAX_EVENTS = 32
@@ -58,7 +58,7 @@ _FEW = 8
 # that crashes is replaced sooner, and handshakes that come meanwhile wait for it.
 DESERTED_AFTER = 5.0
 
-_TOO_DANGEROUS = Answer(500, "internal error")
+_TOO_DANGEROUS = HandshakeAnswer(500, "internal error")
 
 
 class Dispatch:
@@ -82,33 +82,33 @@ class Dispatch:
             patience: For how many seconds the bus may say that a process is gone until it is
                 believed.
         """
-        self.clients: dict[ClientId, Client] = {}
-        self.links: dict[NodeId, Link] = {}
+        self.clients: dict[ClientId, GatewayClient] = {}
+        self.windows: dict[NodeId, SendWindow] = {}
         self.paused_count = 0
         self.size = 0
         self.is_full = False
         self.repeated_count = 0
-        self._watch = Watch(patience)
+        self._liveness = Liveness(patience)
         self._epoch = 0
         # Those who have no process, and what waits of theirs; in bytes.
-        self._homeless: dict[Client, None] = {}
+        self._unassigned: dict[GatewayClient, None] = {}
         self._waiting_size = 0
-        self._touched: dict[Link, None] = {}
+        self._touched: dict[SendWindow, None] = {}
         # Those that are told how far this gateway is, and those that there is nothing more for.
-        self._signs: dict[Link, None] = {}
-        self._releases: dict[Link, None] = {}
+        self._signs: dict[SendWindow, None] = {}
+        self._releases: dict[SendWindow, None] = {}
         # Those whose session is about to be kept: until then, theirs is not the newest.
-        self._kept: set[Client] = set()
+        self._kept: set[GatewayClient] = set()
         self._beats_at = 0.0
         self._had_business_at = -inf
-        self._todo: list[Action] = []
+        self._todo: list[DispatchAction] = []
 
     @property
     def pending_count(self) -> int:
         """How many events are not done."""
-        homes = [link.clients for link in self.links.values() if link.is_leaving]
-        waiting = sum(len(one.pending) for home in (*homes, self._homeless) for one in home)
-        taking = [link.pending for link in self.links.values() if not link.is_leaving]
+        homes = [window.clients for window in self.windows.values() if window.is_leaving]
+        waiting = sum(len(one.pending) for home in (*homes, self._unassigned) for one in home)
+        taking = [window.pending for window in self.windows.values() if not window.is_leaving]
         return waiting + sum(map(len, taking))
 
     @property
@@ -120,7 +120,7 @@ class Dispatch:
         """Tell whether no business process takes clients, for a while now."""
         return not self.has_business and now > self._had_business_at + DESERTED_AFTER
 
-    def take(self) -> list[Action]:
+    def take(self) -> list[DispatchAction]:
         """
         Give what is to be done.
 
@@ -131,15 +131,15 @@ class Dispatch:
         touched, self._touched = self._touched, {}
         # A process that leaves must not hear that a client is another's before that one does: if
         # this gateway died in between, nobody would tell the application of the client's end.
-        for link in sorted(touched, key=lambda link: link.is_leaving):
-            self._todo += [Send(link.node, events) for events in link.take()]
+        for window in sorted(touched, key=lambda window: window.is_leaving):
+            self._todo += [Send(window.node, events) for events in window.take()]
         releases, self._releases = self._releases, {}
         has_heir = self.has_business if releases else False
         self._todo += [
-            Send(link.node, Released(link.epoch, link.last, has_heir)) for link in releases
+            Send(window.node, Released(window.epoch, window.last, has_heir)) for window in releases
         ]
         signs, self._signs = self._signs, {}
-        self._todo += [Send(link.node, link.sign()) for link in signs]
+        self._todo += [Send(window.node, window.sign()) for window in signs]
         todo, self._todo = self._todo, []
         return todo
 
@@ -155,8 +155,8 @@ class Dispatch:
             remote_port: Its port.
             head: The head of its request.
         """
-        client = self.clients[name] = Client(name, remote_ip, remote_port)
-        self._happened(client, Connect(name, 0, None, remote_ip, remote_port, head))
+        client = self.clients[name] = GatewayClient(name, remote_ip, remote_port)
+        self._happened(client, ConnectEvent(name, 0, None, remote_ip, remote_port, head))
 
     def open(self, name: ClientId) -> None:
         """
@@ -167,7 +167,7 @@ class Dispatch:
         """
         client = self.clients.get(name)
         if client is not None:
-            self._happened(client, Open(name))
+            self._happened(client, OpenEvent(name))
 
     def message(self, name: ClientId, payload: bytes, session: bytes, *, is_text: bool) -> None:
         """
@@ -186,10 +186,10 @@ class Dispatch:
         start, end = 0, len(payload) - MAX_BATCH_SIZE
         while start < end:
             piece = payload[start : start + MAX_BATCH_SIZE]
-            self._happened(client, Message(name, 0, None, is_text, piece, is_last=False))
+            self._happened(client, MessageEvent(name, 0, None, is_text, piece, is_last=False))
             start += MAX_BATCH_SIZE
         self._happened(
-            client, Message(name, 0, None, is_text, payload[start:] if start else payload)
+            client, MessageEvent(name, 0, None, is_text, payload[start:] if start else payload)
         )
 
     def close(self, name: ClientId, code: int, reason: str, session: bytes) -> None:
@@ -210,13 +210,13 @@ class Dispatch:
             client.is_paused = False
             self.paused_count -= 1
         first = client.pending[0].event if client.pending else None
-        if client.link is None and type(first) is Connect and not first.care:
+        if client.window is None and type(first) is ConnectEvent and not first.suspicion:
             # Nobody has heard of it, and nobody needs to.
             self._waiting_size -= client.size
             self._resize(client, -client.size)
             self._remove(client)
             return
-        self._happened(client, Close(name, 0, None, code, reason))
+        self._happened(client, CloseEvent(name, 0, None, code, reason))
 
     def set_back(self, size: int) -> None:
         """Count bytes of clients that were read and are not told yet; fewer, if negative."""
@@ -226,76 +226,76 @@ class Dispatch:
         elif self.size <= MAX_TOTAL_SIZE // 2:
             self.is_full = False
 
-    def _resize(self, client: Client, size: int) -> None:
+    def _resize(self, client: GatewayClient, size: int) -> None:
         client.size += size
         self.set_back(size)
 
-    def _renew(self, client: Client, session: bytes) -> None:
+    def _renew(self, client: GatewayClient, session: bytes) -> None:
         if client not in self._kept:
             client.session = session
 
-    def _happened(self, client: Client, event: AnyEvent) -> None:
+    def _happened(self, client: GatewayClient, event: AnyEvent) -> None:
         pending = Pending(event, client)
         client.pending.append(pending)
         self._resize(client, pending.size)
         self._waiting_size += pending.size
-        link = client.link
-        if link is None or (link.is_leaving and not client.pending[0].number):
-            link = self._settle(client)
-        elif not link.is_leaving:
-            self._put(client, link, pending)
-        if type(event) is Close or client.is_paused:
+        window = client.window
+        if window is None or (window.is_leaving and not client.pending[0].number):
+            window = self._settle(client)
+        elif not window.is_leaving:
+            self._put(client, window, pending)
+        if type(event) is CloseEvent or client.is_paused:
             return
-        if self._is_too_much(client, link):
+        if self._is_too_much(client, window):
             client.is_paused = True
             self.paused_count += 1
 
-    def _is_too_much(self, client: Client, link: Link | None) -> bool:
-        is_crowded = self._waiting_size > CROWD_SIZE if link is None else link.is_crowded
+    def _is_too_much(self, client: GatewayClient, window: SendWindow | None) -> bool:
+        is_crowded = self._waiting_size > CROWD_SIZE if window is None else window.is_crowded
         return is_crowded or len(client.pending) >= MAX_EVENTS or client.size > MAX_SIZE
 
-    def _put(self, client: Client, link: Link, pending: Pending) -> None:
+    def _put(self, client: GatewayClient, window: SendWindow, pending: Pending) -> None:
         self._waiting_size -= pending.size
         event = pending.event
         if client.session != client.known:
             client.known = event.session = client.session
-        link.add(pending)
-        self._touched[link] = None
+        window.add(pending)
+        self._touched[window] = None
 
     # Who gets whom.
 
-    def _settle(self, client: Client) -> Link | None:
+    def _settle(self, client: GatewayClient) -> SendWindow | None:
         """Find a process for a client, and send there what waits; ``None`` if there is none."""
-        if client.link is not None:
-            del client.link.clients[client]
-        link = client.link = self._choose()
-        if link is None:
-            self._homeless[client] = None
+        if client.window is not None:
+            del client.window.clients[client]
+        window = client.window = self._choose()
+        if window is None:
+            self._unassigned[client] = None
             return None
-        self._homeless.pop(client, None)
-        link.clients[client] = None
+        self._unassigned.pop(client, None)
+        window.clients[client] = None
         client.known = None
-        if not (client.pending and type(client.pending[0].event) is Connect):
-            adopted = Adopt(client.name, 0, None, client.remote_ip, client.remote_port)
+        if not (client.pending and type(client.pending[0].event) is ConnectEvent):
+            adopted = AdoptEvent(client.name, 0, None, client.remote_ip, client.remote_port)
             client.pending.appendleft(Pending(adopted, client))
             self._resize(client, client.pending[0].size)
             self._waiting_size += client.pending[0].size
         for pending in client.pending:
             pending.event.session = None
-            self._put(client, link, pending)
-        return link
+            self._put(client, window, pending)
+        return window
 
-    def _choose(self) -> Link | None:
+    def _choose(self) -> SendWindow | None:
         """Find the process with the fewest clients."""
         return min(
-            (link for link in self.links.values() if not link.is_leaving),
-            key=lambda link: (len(link.clients), link.load, link.node),
+            (window for window in self.windows.values() if not window.is_leaving),
+            key=lambda window: (len(window.clients), window.load, window.node),
             default=None,
         )
 
     # What processes say.
 
-    def heard(self, node: NodeId, parcel: Parcel, now: float) -> None:
+    def heard(self, node: NodeId, packet: Packet, now: float) -> None:
         """
         Take what a process says.
 
@@ -304,67 +304,69 @@ class Dispatch:
             parcel: What.
             now: When.
         """
-        link = self.links.get(node)
-        if link is not None:
-            self._watch.heard(node, now)
-        match parcel:
+        window = self.windows.get(node)
+        if window is not None:
+            self._liveness.heard(node, now)
+        match packet:
             case Offer(is_leaving, load):
-                self._offered(node, link, load, now, is_leaving=is_leaving)
-            case Done() if link is not None and parcel.epoch == link.epoch:
-                self._done(link, parcel)
-            case Begun(epoch, number) if link is not None and epoch == link.epoch:
-                pending = link.pending.get(number)
+                self._offered(node, window, load, now, is_leaving=is_leaving)
+            case Done() if window is not None and packet.epoch == window.epoch:
+                self._done(window, packet)
+            case Begun(epoch, number) if window is not None and epoch == window.epoch:
+                pending = window.pending.get(number)
                 if pending is not None:
                     pending.has_begun = True
-            case Farewell() if link is not None:
-                self._lose(link)
+            case Farewell() if window is not None:
+                self._lose(window)
             case _:
                 pass  # Of another gateway, or late.
 
     def _offered(
-        self, node: NodeId, link: Link | None, load: int, now: float, *, is_leaving: bool
+        self, node: NodeId, window: SendWindow | None, load: int, now: float, *, is_leaving: bool
     ) -> None:
-        if link is None:
+        if window is None:
             if is_leaving:
                 return
             self._epoch += 1
-            link = self.links[node] = Link(node, self._epoch)
-            self._watch.heard(node, now)
-            self._signs[link] = None
-            for client in list(self._homeless):
+            window = self.windows[node] = SendWindow(node, self._epoch)
+            self._liveness.heard(node, now)
+            self._signs[window] = None
+            for client in list(self._unassigned):
                 self._settle(client)
             self._release_all()
-        link.load = load
+        window.load = load
         if not is_leaving:
             self._had_business_at = now
         else:
-            if not link.is_leaving:
-                link.is_leaving = True
-                for client in [one for one in link.clients if not one.pending]:
+            if not window.is_leaving:
+                window.is_leaving = True
+                for client in [one for one in window.clients if not one.pending]:
                     self._settle(client)
-            self._touched[link] = self._signs[link] = None
+            self._touched[window] = self._signs[window] = None
             self._release_all()
 
     def _release_all(self) -> None:
         """Tell all that leave, also of whether anybody takes over from them."""
-        self._releases.update((link, None) for link in self.links.values() if link.is_leaving)
+        self._releases.update(
+            (window, None) for window in self.windows.values() if window.is_leaving
+        )
 
-    def _done(self, link: Link, done: Done) -> None:
-        if done.received < link.arrived:
+    def _done(self, window: SendWindow, done: Done) -> None:
+        if done.received < window.arrived:
             # It has taken this gateway for dead, and begun anew: so do we, when it offers itself.
-            self._lose(link)
+            self._lose(window)
             return
-        link.received(done.received)
+        window.received(done.received)
         if done.has_gap:
-            link.rewind()
-        for result in link.heard(done):
-            pending = link.done(result.number)
+            window.rewind()
+        for result in window.heard(done):
+            pending = window.done(result.number)
             if pending is not None:
                 self._finished(pending, result)
-        self._touched[link] = None
-        if link.is_leaving:
+        self._touched[window] = None
+        if window.is_leaving:
             # It waits to hear that we have heard, and that its clients are others' now.
-            self._signs[link] = None
+            self._signs[window] = None
 
     def _finished(self, pending: Pending, result: Result) -> None:
         client = pending.client
@@ -375,15 +377,15 @@ class Dispatch:
         ):
             client.session = client.known = result.session
             self._kept.add(client)
-            self._todo.append(Keep(client.name, result.session))
+            self._todo.append(StoreSession(client.name, result.session))
         if result.answer is not None:
             self._answer(client, result.answer)
-        link = client.link
+        window = client.window
         has_here = bool(client.pending and client.pending[0].number)
-        if link is not None and link.is_leaving and not has_here and client in link.clients:
+        if window is not None and window.is_leaving and not has_here and client in window.clients:
             self._settle(client)
 
-    def _answer(self, client: Client, answer: Answer) -> None:
+    def _answer(self, client: GatewayClient, answer: HandshakeAnswer) -> None:
         self._todo.append(Reply(client.name, answer))
         if not answer.status:
             return
@@ -393,11 +395,11 @@ class Dispatch:
         if not client.pending:
             self._remove(client)
 
-    def _remove(self, client: Client) -> None:
+    def _remove(self, client: GatewayClient) -> None:
         self.clients.pop(client.name, None)
-        self._homeless.pop(client, None)
-        if client.link is not None:
-            client.link.clients.pop(client, None)
+        self._unassigned.pop(client, None)
+        if client.window is not None:
+            client.window.clients.pop(client, None)
 
     def _forget(self, pending: Pending) -> None:
         """Take an event from its client, which may be the last that there was of it."""
@@ -407,18 +409,18 @@ class Dispatch:
         else:
             client.pending.remove(pending)
         self._resize(client, -pending.size)
-        if type(pending.event) is Close:
+        if type(pending.event) is CloseEvent:
             self._remove(client)
         elif client.is_paused and self._is_little(client):
             client.is_paused = False
             self.paused_count -= 1
             self._todo.append(Resume(client.name))
 
-    def _is_little(self, client: Client) -> bool:
+    def _is_little(self, client: GatewayClient) -> bool:
         return not client.pending or not (
             len(client.pending) > MAX_EVENTS // 2
             or client.size > MAX_SIZE // 2
-            or self._is_too_much(client, client.link)
+            or self._is_too_much(client, client.window)
         )
 
     # When one is gone.
@@ -432,11 +434,11 @@ class Dispatch:
             now: When.
             is_there: Whether it is still connected to the bus.
         """
-        if self._watch.told(node, now, is_there=is_there):
-            link = self.links[node]
-            self._todo.append(Say("warning", f"the business process {node} is gone"))
-            self._suspect(link)
-            self._lose(link)
+        if self._liveness.told(node, now, is_there=is_there):
+            window = self.windows[node]
+            self._todo.append(Log("warning", f"the business process {node} is gone"))
+            self._suspect(window)
+            self._lose(window)
 
     def returned(self, now: float) -> None:
         """
@@ -445,63 +447,63 @@ class Dispatch:
         Args:
             now: When.
         """
-        self._watch.returned(now)
+        self._liveness.returned(now)
         self._todo.append(Send(None, Seek()))
 
-    def _suspect(self, link: Link) -> None:
+    def _suspect(self, window: SendWindow) -> None:
         """Set aside what has killed a process, if that is known, and be careful with the rest."""
-        begun = [pending for pending in link.pending.values() if pending.has_begun]
-        suspects = [pending for pending in begun if pending.event.care > 1] or begun
-        new = [pending for pending in link.pending.values() if not pending.event.care]
-        self.repeated_count += len(link.pending)
+        begun = [pending for pending in window.pending.values() if pending.has_begun]
+        suspects = [pending for pending in begun if pending.event.suspicion > 1] or begun
+        new = [pending for pending in window.pending.values() if not pending.event.suspicion]
+        self.repeated_count += len(window.pending)
         for pending in new:
-            pending.event.care = 1
+            pending.event.suspicion = 1
             pending.kill_count = int(len(new) <= _FEW)
         if len(suspects) == 1:
             suspects[0].kill_count += 1
             if suspects[0].kill_count > 1:
-                self._set_aside(suspects[0])
+                self._quarantine(suspects[0])
                 return
         for pending in suspects:
-            pending.event.care = 2
+            pending.event.suspicion = 2
 
-    def _set_aside(self, killer: Pending) -> None:
+    def _quarantine(self, killer: Pending) -> None:
         client, event = killer.client, killer.event
         # The pieces before it are the same message; who is not let in has no end.
         dropped: list[Pending] = []
         for pending in client.pending:
             if pending is killer:
                 break
-            if type(pending.event) is Message and not pending.event.is_last:
+            if type(pending.event) is MessageEvent and not pending.event.is_last:
                 dropped.append(pending)
             else:
                 dropped.clear()
-        for pending in list(client.pending) if type(event) is Connect else [*dropped, killer]:
+        for pending in list(client.pending) if type(event) is ConnectEvent else [*dropped, killer]:
             self._drop(pending)
-        self._todo.append(SetAside(client.name, event))
-        if type(event) is Connect:
+        self._todo.append(Quarantine(client.name, event))
+        if type(event) is ConnectEvent:
             self._answer(client, _TOO_DANGEROUS)
 
     def _drop(self, pending: Pending) -> None:
         if not pending.number:
             self._waiting_size -= pending.size
-        elif pending.client.link is not None:
-            pending.client.link.pending.pop(pending.number, None)
+        elif pending.client.window is not None:
+            pending.client.window.pending.pop(pending.number, None)
         self._forget(pending)
 
-    def _lose(self, link: Link) -> None:
+    def _lose(self, window: SendWindow) -> None:
         """Give what a process had to others."""
-        del self.links[link.node]
-        self._watch.forget(link.node)
+        del self.windows[window.node]
+        self._liveness.forget(window.node)
         for told in (self._touched, self._signs, self._releases):
-            told.pop(link, None)
+            told.pop(window, None)
         self._release_all()
-        for client in list(link.clients):
+        for client in list(window.clients):
             for pending in list(client.pending):
                 if pending.number:
                     pending.number = 0
                     self._waiting_size += pending.size
-                if type(pending.event) is Adopt:
+                if type(pending.event) is AdoptEvent:
                     client.pending.remove(pending)
                     self._resize(client, -pending.size)
                     self._waiting_size -= pending.size
@@ -518,11 +520,11 @@ class Dispatch:
         """
         if now >= self._beats_at:
             self._beats_at = now + BEAT_INTERVAL
-            self._signs.update(dict.fromkeys(self.links.values()))
-        for link in self.links.values():
-            silence = SILENCE_WITH_WORK if link.is_waiting else SILENCE_OF_BUSINESS
-            if self._watch.has_to_ask(link.node, now, silence):
-                self._todo.append(Probe(link.node))
+            self._signs.update(dict.fromkeys(self.windows.values()))
+        for window in self.windows.values():
+            silence = SILENCE_WITH_WORK if window.is_waiting else SILENCE_OF_BUSINESS
+            if self._liveness.has_to_ask(window.node, now, silence):
+                self._todo.append(Probe(window.node))
 
     def start(self) -> None:
         """Look for business processes."""

@@ -4,10 +4,10 @@ from collections.abc import Callable, Mapping
 from collections.abc import Set as AbstractSet
 from typing import Any, ClassVar, NoReturn
 
-from .. import attributes
+from ..config import schema
+from ..config.worker import Worker
 from ..errors import ConfigError
-from ..worker import Worker
-from .link import MAX_BATCH_SIZE
+from .send_window import MAX_BATCH_SIZE
 
 
 class Gateway(Worker):
@@ -24,7 +24,7 @@ class Gateway(Worker):
             ``"wait"``, until ``timeouts.handshake``, for one that comes; ``"refuse"`` with 503.
     """
 
-    options: ClassVar[AbstractSet[str]] = attributes.NAMES | {"without_business"}
+    options: ClassVar[AbstractSet[str]] = schema.NAMES | {"without_business"}
 
     def __init__(
         self,

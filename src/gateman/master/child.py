@@ -1,10 +1,10 @@
 """
 A process of a master: serves one worker, says how it is, and does what it is told.
 
-It begins in :mod:`gateman.master.launch`, and ends when its master says so, and when its master is
-gone: then it drains, as nobody accepts with it, a business worker when all gateways have. A signal,
-SIGTERM (at once) or SIGQUIT (by draining), it passes on to its master: where the whole group got
-it, processes end in the master's order.
+It begins in :mod:`gateman.master.child_main`, and ends when its master says so, and when its
+master is gone: then it drains, as nobody accepts with it, a business worker when all gateways
+have. A signal, SIGTERM (at once) or SIGQUIT (by draining), it passes on to its master: where the
+whole group got it, processes end in the master's order.
 """
 
 import asyncio
@@ -19,28 +19,29 @@ from functools import partial
 from pathlib import Path
 from typing import Any, NoReturn, assert_never, cast
 
-from .. import at_fork, process
-from ..attributes import make_bus
+from .. import at_fork
 from ..bus import Bus
 from ..bus.local import held_bus
 from ..cluster.hub import hub
-from ..declared import Declared, outline
+from ..config.base import BaseWorker, outline
+from ..config.schema import make_bus
 from ..errors import BusError, ConfigError, ExitCode
-from ..gateway.assembly import service_maker
-from ..gateway.buses import check_buses
+from ..gateway.bus_check import check_buses
 from ..gateway.business import BusinessWorker
-from ..hooks import place_of_start
+from ..gateway.factory import service_maker
 from ..log import logger, write_to_stderr
-from ..net.renewal import INTERVAL, Renewal
-from ..timer import timers
+from ..runtime import process
+from ..runtime.lifecycle import place_of_start
+from ..runtime.timer import timers
+from ..tls.reload import INTERVAL, CertificateReload
 from . import channel as say
-from . import identity
+from . import privileges
 from .assignment import Assignment
 from .channel import MAX_LINE_SIZE, FromMaster, FromProcess, Lines, from_master, line, read
 from .orphan import Orphan, patience_of
 from .plan import listen_of, policy_of
+from .process_stats import ProcessStats
 from .script import users_part
-from .vitals import Vitals
 
 BEAT_INTERVAL = 1.0  # seconds
 
@@ -85,7 +86,7 @@ def _inherit(fd: int) -> socket.socket:
     return sock
 
 
-def run(workers: Sequence[Declared], assignment: Assignment, inherited: Inherited) -> NoReturn:
+def run(workers: Sequence[BaseWorker], assignment: Assignment, inherited: Inherited) -> NoReturn:
     """
     Serve the worker that this process was assigned, until the end of the process.
 
@@ -105,9 +106,9 @@ def run(workers: Sequence[Declared], assignment: Assignment, inherited: Inherite
     make = service_maker(worker, now=time.time())
     process.allow_open_files()
     bus = _bus_of(worker, assignment)
-    who = identity.find(worker.user, worker.group)
+    who = privileges.find(worker.user, worker.group)
     if who is not None:
-        identity.assume(who, os.environ)
+        privileges.assume(who, os.environ)
         inherited.orphan.lose_rights()
     channel = inherited.channel
     channel.setblocking(False)
@@ -131,14 +132,14 @@ def run(workers: Sequence[Declared], assignment: Assignment, inherited: Inherite
     sys.exit(int(ExitCode.STOPPED))
 
 
-def _bus_of(worker: Declared, assignment: Assignment) -> Bus | None:
+def _bus_of(worker: BaseWorker, assignment: Assignment) -> Bus | None:
     """Make the bus, while this process may still reach the folder of the router's socket."""
     if worker.bus is not None:
         return make_bus(worker.bus)
     return held_bus(Path(assignment.bus)) if assignment.bus else None
 
 
-def _assigned(workers: Sequence[Declared], assignment: Assignment) -> Declared:
+def _assigned(workers: Sequence[BaseWorker], assignment: Assignment) -> BaseWorker:
     """Find the worker; a script that has changed too much for a reload is refused."""
     remedy = "`restart` makes the change"
     if len(workers) != assignment.worker_count:
@@ -161,7 +162,7 @@ def _assigned(workers: Sequence[Declared], assignment: Assignment) -> Declared:
 class Child:
     """The event loop's side of a process."""
 
-    def __init__(self, worker: Declared, inherited: Inherited, patience: float) -> None:
+    def __init__(self, worker: BaseWorker, inherited: Inherited, patience: float) -> None:
         """
         Prepare to serve.
 
@@ -181,8 +182,8 @@ class Child:
         self._keeps_accepting = False
         self._has_asked = False
         self._task: asyncio.Task[Any] | None = None
-        self._link: _Link | None = None
-        self._renewal: Renewal | None = None
+        self._link: _MasterLink | None = None
+        self._certificate_reload: CertificateReload | None = None
 
     async def serve(
         self,
@@ -211,14 +212,14 @@ class Child:
             (signal.SIGTERM, partial(self._signalled, is_graceful=False)),
             (signal.SIGQUIT, partial(self._signalled, is_graceful=True)),
             (signal.SIGHUP, self._renew),
-            # Of Workerman's habit, meant for the master; so is SIGINT, which launch.py takes for
-            # longer than a loop would.
+            # Of Workerman's habit, meant for the master; so is SIGINT, which child_main.py takes
+            # for longer than a loop would.
             (signal.SIGUSR1, _do_nothing),
         ):
             loop.add_signal_handler(number, do)
             at_fork.reset_signals({number})
         own = self._slots[self._worker.id]
-        _, self._link = await loop.connect_accepted_socket(lambda: _Link(self), channel)
+        _, self._link = await loop.connect_accepted_socket(lambda: _MasterLink(self), channel)
         has_clients = not isinstance(self._worker, BusinessWorker)
         loop.call_later(_FIRST_WORD, self._say_starting, "the bus" if bus is not None else "")
         try:
@@ -245,8 +246,10 @@ class Child:
     def _say_starting(self, first: str) -> None:
         """Tell the master what the start waits for; one that is stuck says nothing."""
         if self._service is None and self._link is not None:
-            place = place_of_start()
-            self._link.send(say.Starting(f"on_worker_start, at {place}" if place else first))
+            slot_state = place_of_start()
+            self._link.send(
+                say.Starting(f"on_worker_start, at {slot_state}" if slot_state else first)
+            )
             loop = asyncio.get_running_loop()
             loop.call_later(BEAT_INTERVAL, self._say_starting, first)
 
@@ -255,16 +258,18 @@ class Child:
         loop = asyncio.get_running_loop()
         if self._link is None:
             raise RuntimeError("a process serves before it has a channel")
-        vitals = Vitals(service, timers, hub.counts)
+        stats = ProcessStats(service, timers, hub.counts)
         self._link.send(say.Ready(policy_of(self._worker)))
-        self._link.vitals = vitals
+        self._link.stats = stats
         contexts = service.contexts
         if contexts is not None:
-            self._renewal = Renewal(str(service), contexts, warns_of_dates=self._worker.id == 0)
-            loop.call_later(INTERVAL, self._look, self._renewal)
+            self._certificate_reload = CertificateReload(
+                str(service), contexts, warns_of_dates=self._worker.id == 0
+            )
+            loop.call_later(INTERVAL, self._look, self._certificate_reload)
             if self._worker.id == 0:
                 self._warn(service)
-        self._sample(vitals, loop.time())
+        self._sample(stats, loop.time())
 
     def _warn(self, service: process.AnyService) -> None:
         contexts = service.contexts
@@ -274,7 +279,7 @@ class Child:
             logger.warning("%s: %s", service, warning)
         for note in contexts.notes:
             logger.info("%s: %s", service, note)
-        for path in identity.unreadable(contexts.files):
+        for path in privileges.unreadable(contexts.files):
             logger.warning(
                 "%s: user %s may not read %s: when it is renewed, `reload` takes it up",
                 service,
@@ -282,19 +287,19 @@ class Child:
                 path,
             )
 
-    def _sample(self, vitals: Vitals, beat_at: float) -> None:
+    def _sample(self, stats: ProcessStats, beat_at: float) -> None:
         """Look at the clock some times a second, and say at one of them that this lives."""
         loop = asyncio.get_running_loop()
         now = loop.time()
-        next_at = vitals.sample(now)
+        next_at = stats.sample(now)
         if now >= beat_at and self._link is not None:
-            self._link.send(say.Beat(vitals.beat(now)), is_urgent=False)
+            self._link.send(say.Beat(stats.beat(now)), is_urgent=False)
             beat_at = max(beat_at + BEAT_INTERVAL, now)
-        loop.call_at(next_at, self._sample, vitals, beat_at)
+        loop.call_at(next_at, self._sample, stats, beat_at)
 
-    def _look(self, renewal: Renewal) -> None:
-        renewal.look()
-        asyncio.get_running_loop().call_later(INTERVAL, self._look, renewal)
+    def _look(self, certificate_reload: CertificateReload) -> None:
+        certificate_reload.look()
+        asyncio.get_running_loop().call_later(INTERVAL, self._look, certificate_reload)
 
     # What it is told.
 
@@ -364,8 +369,8 @@ class Child:
         self._drain()
 
     def _renew(self) -> None:
-        if self._renewal is not None:
-            self._renewal.reload()
+        if self._certificate_reload is not None:
+            self._certificate_reload.reload()
 
     def _accept_no_more(self, service: process.AnyService) -> None:
         service.accept([])
@@ -397,14 +402,14 @@ class Child:
         return True
 
 
-class _Link(asyncio.Protocol):
+class _MasterLink(asyncio.Protocol):
     """The channel to the master."""
 
     def __init__(self, child: Child) -> None:
         self._child = child
         self._lines = Lines()
         self._transport: asyncio.Transport | None = None
-        self.vitals: Vitals | None = None
+        self.stats: ProcessStats | None = None
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         # uvloop's is none to `isinstance`.
@@ -441,9 +446,9 @@ class _Link(asyncio.Protocol):
 
     def answer(self, number: int) -> None:
         """Answer a question about how this process is."""
-        if self.vitals is not None:
+        if self.stats is not None:
             now = asyncio.get_running_loop().time()
-            self.send(say.Reported(number, self.vitals.report(now)))
+            self.send(say.Reported(number, self.stats.report(now)))
 
     def send(self, message: FromProcess, *, is_urgent: bool = True) -> None:
         """Send a message; what is not urgent only to a master that reads."""

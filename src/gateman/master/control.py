@@ -1,8 +1,9 @@
 r"""
 How commands talk to a running master: a unix socket, a line of JSON each way.
 
-A command connects to the control socket of its script (:mod:`gateman.master.files`), writes one
-request, and reads one answer. The socket is its owner's only (0600). A request is at most 4 KiB.
+A command connects to the control socket of its script (:mod:`gateman.master.runtime_files`),
+writes one request, and reads one answer. The socket is its owner's only (0600). A request is at
+most 4 KiB.
 
 Wire format:
     ::
@@ -82,11 +83,11 @@ from typing import Any, TypeVar
 
 import msgspec
 
-from ..bus import unix
+from ..bus import unix_socket
 from ..errors import CommandError, NotRunning
 from .channel import Lines, decode, line
-from .files import locate
 from .requests import Outcome, Request, requests
+from .runtime_files import locate
 from .script import Script
 
 T = TypeVar("T")
@@ -102,7 +103,7 @@ _PATIENCE = 10.0  # seconds
 # Larger than the lists of connections of all processes of a big machine.
 _MAX_ANSWER_SIZE = 1 << 30  # bytes
 
-Handle = Callable[[Request, "Visitor"], None]
+Handle = Callable[[Request, "ControlClient"], None]
 """Takes a request, and owes the visitor one answer, now or later."""
 
 
@@ -123,21 +124,21 @@ class Control:
         self._sock = sock
         self._selector = selector
         self._handle = handle
-        self._visitors: set[Visitor] = set()
+        self._clients: set[ControlClient] = set()
         selector.register(sock, selectors.EVENT_READ, self._accept)
 
     def _accept(self) -> None:
         with contextlib.suppress(OSError):
             sock, _ = self._sock.accept()
             now = time.monotonic()
-            for visitor in list(self._visitors):
-                if visitor.has_dawdled(now):
-                    visitor.close()
-            if len(self._visitors) >= _MAX_VISITORS:
+            for client in list(self._clients):
+                if client.has_dawdled(now):
+                    client.close()
+            if len(self._clients) >= _MAX_VISITORS:
                 sock.close()
                 return
-            self._visitors.add(
-                Visitor(sock, self._selector, self._handle, self._visitors.discard, now)
+            self._clients.add(
+                ControlClient(sock, self._selector, self._handle, self._clients.discard, now)
             )
 
     def replace(self, sock: socket.socket) -> None:
@@ -151,11 +152,11 @@ class Control:
         """End all conversations; who waits for the end of the master sees it now."""
         self._selector.unregister(self._sock)
         self._sock.close()
-        for visitor in list(self._visitors):
-            visitor.close()
+        for client in list(self._clients):
+            client.close()
 
 
-class Visitor:
+class ControlClient:
     """A command that is connected to the control socket."""
 
     def __init__(
@@ -163,7 +164,7 @@ class Visitor:
         sock: socket.socket,
         selector: selectors.BaseSelector,
         handle: Handle,
-        forget: Callable[["Visitor"], None],
+        forget: Callable[["ControlClient"], None],
         now: float,
     ) -> None:
         sock.setblocking(False)
@@ -319,13 +320,13 @@ class Conversation:
 
 def _connect(script: Script, environment: Mapping[str, str]) -> socket.socket:
     refused: Path | None = None
-    stranger: unix.Stranger | None = None
+    stranger: unix_socket.Stranger | None = None
     for files in locate(script.path, environment):
         try:
-            return unix.dial(files.control, files.users)
+            return unix_socket.dial(files.control, files.users)
         except PermissionError:
             refused = files.control
-        except unix.Stranger as error:
+        except unix_socket.Stranger as error:
             stranger = error
         except OSError:
             pass  # A killed master left it.

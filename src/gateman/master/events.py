@@ -179,7 +179,7 @@ class Tick:
     """Time has passed."""
 
 
-Event = (
+SupervisorEvent = (
     Started
     | Spawned
     | SpawnFailed
@@ -256,7 +256,7 @@ class DumpStack:
 
 
 @dataclass(frozen=True, slots=True)
-class Close:
+class CloseSockets:
     """
     Listen for a worker no more: clients are refused at once instead of waiting in vain.
 
@@ -267,7 +267,7 @@ class Close:
 
 
 @dataclass(frozen=True, slots=True)
-class Say:
+class Log:
     """Write a line to the log."""
 
     level: str
@@ -296,4 +296,4 @@ class Exit:
 Order = Accept | Drain | Stop | Kill | DumpStack
 """What a process is made to do."""
 
-Action = Spawn | Order | Inspect | Close | Say | Serving | Reloaded | Exit
+SupervisorAction = Spawn | Order | Inspect | CloseSockets | Log | Serving | Reloaded | Exit

@@ -8,7 +8,7 @@ from collections.abc import Sequence
 
 from ..errors import AddressInUse
 from ..listen import ListenAddress
-from ..net import activation
+from ..net import socket_activation
 from ..net import sockets as listening
 from .plan import Planned
 
@@ -54,7 +54,7 @@ class Listeners:
         if self._address is None:
             self._slots = [[]] * count
             return
-        found = activation.matching(self._address, list(passed))
+        found = socket_activation.matching(self._address, list(passed))
         if found:
             self._is_passed = True
             self._slots = [found] * count

@@ -26,20 +26,20 @@ from ..log import FORMAT_VARIABLE, LogFile, logger
 from . import channel, events, requests, status
 from .assignment import Assignment
 from .channel import FromProcess, Listed, Reported
-from .control import Control, Visitor
-from .events import Action, Event, Slot
-from .files import Claim
+from .child_requests import AnyQuestion, ChildRequest
+from .control import Control, ControlClient
+from .events import Slot, SupervisorAction, SupervisorEvent
 from .listeners import Listeners
-from .loop import turn
-from .notify import Notifier
 from .plan import Planned, listen_of
-from .questions import AnyQuestion, Question
-from .relay import Relay
 from .router import Router
+from .runtime_files import RuntimeFiles
 from .script import Script
-from .spawn import STACK_SIGNAL, Offspring, spawn
+from .sd_notify import Notifier
+from .selector_loop import turn
+from .signal_wakeup import waking
+from .spawn import STACK_SIGNAL, ChildProcess, spawn
+from .stderr_relay import StderrRelay
 from .supervisor import Supervisor
-from .waking import waking
 
 # How long commands wait for processes that may be stuck.
 _STATUS_PATIENCE = 0.06  # seconds
@@ -69,7 +69,7 @@ class Master:
         script: Script,
         planned: Sequence[Planned],
         listeners: Sequence[Listeners],
-        claim: Claim,
+        runtime_files: RuntimeFiles,
         *,
         router: Router | None = None,
         log_file: LogFile | None = None,
@@ -93,7 +93,7 @@ class Master:
         self._script = script
         self._planned = planned
         self._listeners = listeners
-        self._claim = claim
+        self._runtime_files = runtime_files
         self._router = router
         self._log_file = log_file
         self._is_detached = is_detached
@@ -101,16 +101,18 @@ class Master:
         self._started_at = time.monotonic()
         self._started_time = time.time()
         policies = [
-            replace(one.policy, is_shared=place.is_shared)
-            for one, place in zip(planned, listeners, strict=True)
+            replace(one.policy, is_shared=slot_state.is_shared)
+            for one, slot_state in zip(planned, listeners, strict=True)
         ]
         self._supervisor = Supervisor(policies)
         self._selector = selectors.DefaultSelector()
-        self._relay = Relay(self._selector, is_json=os.environ.get(FORMAT_VARIABLE) == "json")
-        self._offspring: dict[int, Offspring] = {}
+        self._stderr_relay = StderrRelay(
+            self._selector, is_json=os.environ.get(FORMAT_VARIABLE) == "json"
+        )
+        self._children: dict[int, ChildProcess] = {}
         self._questions: dict[int, AnyQuestion] = {}
         self._question_count = 0
-        self._reloaders: list[Visitor] = []
+        self._reloaders: list[ControlClient] = []
         # Of those that end first and those that end last: see :mod:`.orphan`.
         self._kin = socket.socketpair()
         self._notifier = Notifier(os.environ)
@@ -127,8 +129,10 @@ class Master:
     def _descriptors(self) -> list[int]:
         if self._code is not None:
             return []
-        found = [self._claim.fileno(), *(sock.fileno() for sock in self._kin)]
-        found += [fd for place in self._listeners for fds in place.descriptors for fd in fds]
+        found = [self._runtime_files.fileno(), *(sock.fileno() for sock in self._kin)]
+        found += [
+            fd for slot_state in self._listeners for fds in slot_state.descriptors for fd in fds
+        ]
         found += [key.fd for key in self._selector.get_map().values() if key.fd != _STDERR]
         if self._router is not None:
             found += self._router.descriptors
@@ -141,7 +145,7 @@ class Master:
         Returns:
             The exit code.
         """
-        control = Control(self._claim.listen(), self._selector, self._asked)
+        control = Control(self._runtime_files.listen(), self._selector, self._asked)
         self._files_due_at = time.monotonic() + _FILES_INTERVAL
         with waking(self._selector, self._signalled):
             if self._router is not None:
@@ -159,10 +163,10 @@ class Master:
             listeners.close()
         if self._router is not None:
             self._router.close()
-        self._relay.close()
+        self._stderr_relay.close()
         for sock in self._kin:
             sock.close()
-        self._claim.release()
+        self._runtime_files.release()
         control.close()
         self._selector.close()
         return self._code
@@ -190,17 +194,17 @@ class Master:
             logger.warning("%s was removed: no client can connect until a `reload`", path)
         self._removed = removed
         is_reachable = self._router is None or self._router.is_reachable
-        if self._claim.is_intact and is_reachable:
+        if self._runtime_files.is_intact and is_reachable:
             return
-        folder = self._claim.files.folder
+        folder = self._runtime_files.files.folder
         try:
-            if not self._claim.is_intact:
-                self._claim.renew()
-                control.replace(self._claim.listen())
+            if not self._runtime_files.is_intact:
+                self._runtime_files.renew()
+                control.replace(self._runtime_files.listen())
             if self._router is not None and not (
-                self._router.is_reachable and self._router.path == self._claim.files.bus
+                self._router.is_reachable and self._router.path == self._runtime_files.files.bus
             ):
-                self._router.listen(self._claim.files.bus)
+                self._router.listen(self._runtime_files.files.bus)
         except (AlreadyRunning, ConfigError) as error:
             if not self._is_lost:
                 logger.error("files in %s were removed, and cannot be made anew: %s", folder, error)
@@ -208,7 +212,7 @@ class Master:
             return
         self._is_lost = False
         logger.warning(
-            "files in %s were removed: made anew in %s", folder, self._claim.files.folder
+            "files in %s were removed: made anew in %s", folder, self._runtime_files.files.folder
         )
 
     def _say_alive(self) -> None:
@@ -219,7 +223,7 @@ class Master:
 
     # Telling the supervisor, and doing what it says.
 
-    def _feed(self, event: Event) -> None:
+    def _feed(self, event: SupervisorEvent) -> None:
         waiting = [event]
         while waiting:
             # The same event must not be told twice by what it causes.
@@ -227,14 +231,14 @@ class Master:
             for action in self._supervisor.handle(waiting.pop(0), time.monotonic(), jitter):
                 waiting += self._do(action)
 
-    def _do(self, action: Action) -> list[Event]:
+    def _do(self, action: SupervisorAction) -> list[SupervisorEvent]:
         """Do one thing; gives what is known to have happened by it."""
         match action:
             case events.Spawn(slot):
                 return [self._spawn(slot)]
             case events.Inspect(pid):
-                offspring = self._offspring.get(pid)
-                return [] if offspring is None else [events.Inspected(pid, offspring.is_stopped)]
+                child = self._children.get(pid)
+                return [] if child is None else [events.Inspected(pid, child.is_stopped)]
             case (
                 events.Accept()
                 | events.Drain()
@@ -243,9 +247,9 @@ class Master:
                 | events.DumpStack()
             ):
                 self._order(action)
-            case events.Close(worker):
+            case events.CloseSockets(worker):
                 self._listeners[worker].close()
-            case events.Say(level, text):
+            case events.Log(level, text):
                 logger.log(getattr(logging, level.upper()), "%s", text)
             case events.Serving():
                 self._serving()
@@ -258,23 +262,23 @@ class Master:
         return []
 
     def _order(self, action: events.Order) -> None:
-        offspring = self._offspring.get(action.pid)
-        if offspring is None:
+        child = self._children.get(action.pid)
+        if child is None:
             return
         match action:
             case events.Accept(_, numbers):
-                offspring.tell(channel.Accept(list(numbers)))
+                child.tell(channel.Accept(list(numbers)))
             case events.Drain(_, keeps_accepting):
-                offspring.tell(channel.Drain(keeps_accepting))
+                child.tell(channel.Drain(keeps_accepting))
             case events.Stop():
-                offspring.tell(channel.Stop())
-                if not offspring.is_ready:
+                child.tell(channel.Stop())
+                if not child.is_ready:
                     # It may be busy with loading the script, and read nothing for long.
-                    offspring.send_signal(signal.SIGTERM)
+                    child.send_signal(signal.SIGTERM)
             case events.Kill():
-                offspring.send_signal(signal.SIGKILL)
+                child.send_signal(signal.SIGKILL)
             case events.DumpStack():
-                offspring.send_signal(STACK_SIGNAL)
+                child.send_signal(STACK_SIGNAL)
             case _:
                 assert_never(action)
 
@@ -298,16 +302,16 @@ class Master:
 
     def _reloaded(self, problem: str) -> None:
         self._notifier.ready()
-        for visitor in self._reloaders:
+        for client in self._reloaders:
             if problem:
-                visitor.answer(error=problem)
+                client.answer(error=problem)
             else:
-                visitor.answer()
+                client.answer()
         self._reloaders.clear()
 
     # Processes.
 
-    def _spawn(self, slot: Slot) -> Event:
+    def _spawn(self, slot: Slot) -> SupervisorEvent:
         listeners = self._listeners[slot.worker]
         planned = self._planned[slot.worker]
         ours, theirs = socket.socketpair()
@@ -333,7 +337,7 @@ class Master:
                     log=log,
                     kin=self._kin[planned.policy.ends_last].fileno(),
                 )
-                offspring = spawn(
+                child = spawn(
                     assignment,
                     ours,
                     os.environ,
@@ -347,60 +351,60 @@ class Master:
         finally:
             if log >= 0:
                 os.close(log)
-        offspring.started_at = time.monotonic()
-        self._offspring[offspring.pid] = offspring
-        self._selector.register(ours, selectors.EVENT_READ, partial(self._heard, offspring))
-        self._relay.add(offspring, self._supervisor.name(slot))
-        return events.Spawned(slot, offspring.pid)
+        child.started_at = time.monotonic()
+        self._children[child.pid] = child
+        self._selector.register(ours, selectors.EVENT_READ, partial(self._heard, child))
+        self._stderr_relay.add(child, self._supervisor.name(slot))
+        return events.Spawned(slot, child.pid)
 
-    def _heard(self, offspring: Offspring) -> None:
+    def _heard(self, child: ChildProcess) -> None:
         try:
-            messages = offspring.read()
+            messages = child.read()
         except EOFError:
             # Its end is told by SIGCHLD; without a channel it drains, and is replaced.
-            self._close_channel(offspring)
+            self._close_channel(child)
             return
         except ValueError as error:
-            name = self._supervisor.name(offspring.slot)
-            logger.error("%s (pid %d) garbles its channel: %s", name, offspring.pid, error)
-            offspring.tell(channel.Drain())
-            self._close_channel(offspring)
-            self._feed(events.Garbled(offspring.pid))
+            name = self._supervisor.name(child.slot)
+            logger.error("%s (pid %d) garbles its channel: %s", name, child.pid, error)
+            child.tell(channel.Drain())
+            self._close_channel(child)
+            self._feed(events.Garbled(child.pid))
             return
         for message in messages:
-            self._said(offspring, message)
+            self._said(child, message)
 
-    def _close_channel(self, offspring: Offspring) -> None:
+    def _close_channel(self, child: ChildProcess) -> None:
         with contextlib.suppress(KeyError, ValueError):
-            self._selector.unregister(offspring.channel)
-        offspring.channel.close()
+            self._selector.unregister(child.channel)
+        child.channel.close()
 
-    def _said(self, offspring: Offspring, message: FromProcess) -> None:
+    def _said(self, child: ChildProcess, message: FromProcess) -> None:
         match message:
             case channel.Ready(policy):
-                offspring.is_ready = True
-                self._feed(events.Ready(offspring.pid, policy))
+                child.is_ready = True
+                self._feed(events.Ready(child.pid, policy))
             case channel.Starting(waits_for):
-                self._feed(events.Starting(offspring.pid, waits_for))
+                self._feed(events.Starting(child.pid, waits_for))
             case channel.Beat(report):
-                offspring.report = report
-                self._feed(events.Beat(offspring.pid, report["messages"], report["memory"]))
+                child.report = report
+                self._feed(events.Beat(child.pid, report["messages"], report["memory"]))
             case channel.Stays():
-                self._feed(events.Stays(offspring.pid))
+                self._feed(events.Stays(child.pid))
             case channel.Signalled(is_graceful):
-                self._feed(events.Signalled(offspring.pid, is_graceful))
+                self._feed(events.Signalled(child.pid, is_graceful))
             case Reported() | Listed():
                 question = self._questions.get(message.to)
                 if question is not None:
-                    question.answered(offspring.pid, message)
+                    question.answered(child.pid, message)
             case _:
                 assert_never(message)
 
     def _reap(self) -> None:
-        for offspring in list(self._offspring.values()):
-            code = offspring.poll()
+        for child in list(self._children.values()):
+            code = child.poll()
             if code is not None:
-                self._buried(offspring, code)
+                self._buried(child, code)
         if self._router is not None:
             self._router.reap(time.monotonic())
         if os.getpid() == 1:
@@ -409,17 +413,17 @@ class Master:
                 while os.waitpid(-1, os.WNOHANG)[0]:
                     pass
 
-    def _buried(self, offspring: Offspring, code: int) -> None:
-        self._relay.remove(offspring)
+    def _buried(self, child: ChildProcess, code: int) -> None:
+        self._stderr_relay.remove(child)
         with contextlib.suppress(EOFError, ValueError):
-            for message in offspring.read():
-                self._said(offspring, message)
-        self._close_channel(offspring)
-        del self._offspring[offspring.pid]
-        offspring.close()
+            for message in child.read():
+                self._said(child, message)
+        self._close_channel(child)
+        del self._children[child.pid]
+        child.close()
         for question in self._questions.values():
-            question.forget(offspring.pid)
-        self._feed(events.Exited(offspring.pid, code, offspring.last_lines))
+            question.forget(child.pid)
+        self._feed(events.Exited(child.pid, code, child.last_lines))
 
     # Signals.
 
@@ -457,42 +461,42 @@ class Master:
         if self._log_file is not None:
             self._log_file.reopen()
         logger.info("re-reading certificates")
-        for offspring in self._offspring.values():
-            if offspring.is_ready:
-                offspring.send_signal(signal.SIGHUP)
+        for child in self._children.values():
+            if child.is_ready:
+                child.send_signal(signal.SIGHUP)
 
     # Commands.
 
-    def _asked(self, request: requests.Request, visitor: Visitor) -> None:
+    def _asked(self, request: requests.Request, client: ControlClient) -> None:
         match request:
             case requests.GetStatus():
                 self._ask_all(
                     channel.AskReport,
                     Reported,
                     _STATUS_PATIENCE,
-                    partial(self._answer_status, visitor),
+                    partial(self._answer_status, client),
                 )
             case requests.ListConnections(limit):
                 self._ask_all(
                     partial(channel.AskConnections, limit=limit),
                     Listed,
                     _CONNECTIONS_PATIENCE,
-                    partial(self._answer_connections, visitor),
+                    partial(self._answer_connections, client),
                 )
             case requests.Stop(graceful):
-                visitor.answer(pid=os.getpid())
+                client.answer(pid=os.getpid())
                 self._stop(is_graceful=graceful)
             case requests.Reload(gently, is_all):
                 if self._supervisor.is_reloading:
-                    visitor.answer(error="a reload is going on already.")
+                    client.answer(error="a reload is going on already.")
                 else:
-                    self._reloaders.append(visitor)
+                    self._reloaders.append(client)
                     self._reload(is_gentle=gently, is_all=is_all)
             case requests.GetBus():
-                visitor.answer(bus=self._bus())
+                client.answer(bus=self._bus())
             case requests.HangUp():
                 self._hang_up()
-                visitor.answer()
+                client.answer()
             case _:
                 assert_never(request)
 
@@ -512,11 +516,9 @@ class Master:
         self._question_count += 1
         message = ask(self._question_count)
         asked = {
-            pid
-            for pid, offspring in self._offspring.items()
-            if offspring.is_ready and offspring.tell(message)
+            pid for pid, child in self._children.items() if child.is_ready and child.tell(message)
         }
-        self._questions[self._question_count] = Question(
+        self._questions[self._question_count] = ChildRequest(
             asked, time.monotonic() + patience, kind, then
         )
 
@@ -527,11 +529,11 @@ class Master:
                 del self._questions[number]
                 question.end()
 
-    def _answer_status(self, visitor: Visitor, answers: dict[int, Reported]) -> None:
-        visitor.answer(
+    def _answer_status(self, client: ControlClient, answers: dict[int, Reported]) -> None:
+        client.answer(
             **status.describe(
                 self._supervisor,
-                self._offspring,
+                self._children,
                 answers,
                 workers=[
                     status.describe_worker(planned, listeners)
@@ -547,8 +549,8 @@ class Master:
             )
         )
 
-    def _answer_connections(self, visitor: Visitor, answers: dict[int, Listed]) -> None:
-        visitor.answer(**status.connections(self._supervisor, self._offspring, answers))
+    def _answer_connections(self, client: ControlClient, answers: dict[int, Listed]) -> None:
+        client.answer(**status.connections(self._supervisor, self._children, answers))
 
 
 def _has_terminal() -> bool:

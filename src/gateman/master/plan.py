@@ -3,15 +3,15 @@
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from ..declared import Declared
+from ..config.base import BaseWorker
+from ..config.settings import WorkerSettings
+from ..config.worker import Worker, settings_of
 from ..errors import ConfigError
-from ..gateway.buses import check_buses
+from ..gateway.bus_check import check_buses
 from ..gateway.business import BusinessWorker
 from ..listen import ListenAddress
 from ..options import Timeouts
-from ..settings import Settings
-from ..worker import Worker, settings_of
-from . import identity
+from . import privileges
 from .events import Policy
 
 _EVERYWHERE = {"0.0.0.0", "::"}  # noqa: S104 - what users write, compared
@@ -29,13 +29,13 @@ class Planned:
         identity: Whom they run as; ``None`` for the master's own user.
     """
 
-    worker: Declared
-    settings: Settings | None
+    worker: BaseWorker
+    settings: WorkerSettings | None
     policy: Policy
-    identity: identity.Identity | None
+    identity: privileges.Identity | None
 
 
-def plan(workers: Sequence[Declared], *, now: float) -> list[Planned]:
+def plan(workers: Sequence[BaseWorker], *, now: float) -> list[Planned]:
     """
     Check everything that was declared; nothing is bound, and no event loop is made.
 
@@ -64,14 +64,14 @@ def plan(workers: Sequence[Declared], *, now: float) -> list[Planned]:
                 worker=worker,
                 settings=settings,
                 policy=policy_of(worker),
-                identity=identity.find(worker.user, worker.group),
+                identity=privileges.find(worker.user, worker.group),
             )
         )
     check_buses(workers)
     return planned
 
 
-def listen_of(worker: Declared) -> str:
+def listen_of(worker: BaseWorker) -> str:
     """
     Tell where a worker listens.
 
@@ -84,7 +84,7 @@ def listen_of(worker: Declared) -> str:
     return worker.listen if isinstance(worker, Worker) else ""
 
 
-def policy_of(worker: Declared) -> Policy:
+def policy_of(worker: BaseWorker) -> Policy:
     """
     Read how a worker's processes are to be supervised.
 

@@ -18,12 +18,12 @@ from collections import deque
 from collections.abc import Sequence
 from pathlib import Path
 
-from ..bus import unix
+from ..bus import unix_socket
 from ..bus.router_wire import ANOTHER, OVER
 from ..log import logger
 from ..net.socket_files import is_at
-from .identity import Identity
 from .plan import Planned
+from .privileges import Identity
 from .script import interpreter_options
 from .spawn import interrupts_held_back
 
@@ -79,7 +79,7 @@ class Router:
         path.unlink(missing_ok=True)
         mode = 0o666 if len({one.uid for one in self._identities}) > 1 else 0o600
         owner = (self._identities[0].uid, self._identities[0].gid) if self._identities else None
-        listener = unix.listen(path, mode, owner)
+        listener = unix_socket.listen(path, mode, owner)
         self._path, self._found = path, path.lstat()
         self._listeners.append(listener)
         if len(self._listeners) > _MAX_LISTENERS:

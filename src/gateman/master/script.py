@@ -12,7 +12,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import Self
 
-from ..declared import Declared
+from ..config.base import BaseWorker
 from ..errors import ConfigError, GatemanError, LoadFailed
 from ..log import is_json, write_beside
 
@@ -87,7 +87,7 @@ class Script:
             raise _missing(name, "there is no file and no module")
         return cls(_absolute(spec.origin), spec.name)
 
-    def run(self, argv: Sequence[str], runner: Callable[[list[Declared]], None]) -> None:
+    def run(self, argv: Sequence[str], runner: Callable[[list[BaseWorker]], None]) -> None:
         """
         Run it as ``python server.py ...`` would, up to what it declares.
 
@@ -101,12 +101,12 @@ class Script:
         """
         has_run = False
 
-        def run_all(workers: list[Declared]) -> None:
+        def run_all(workers: list[BaseWorker]) -> None:
             nonlocal has_run
             has_run = True
             runner(workers)
 
-        Declared.runner = run_all
+        BaseWorker.runner = run_all
         sys.argv = [str(self.path), *argv]
         if not sys.flags.safe_path:
             folder = Path.cwd() if self.module else self.path.resolve().parent
@@ -123,7 +123,7 @@ class Script:
                 raise
             raise failure(self, error) from error
         if not has_run:
-            Declared.run_all()
+            BaseWorker.run_all()
 
     def __str__(self) -> str:
         """Name it as a user would."""

@@ -15,7 +15,7 @@ from .channel import FromMaster, FromProcess, Lines, Report, from_process, line,
 from .events import Slot
 from .script import interpreter_options
 
-_LAUNCH = Path(__file__).with_name("launch.py")
+_LAUNCH = Path(__file__).with_name("child_main.py")
 
 # What is kept of standard error, for when the process has ended; what faulthandler writes fits.
 _MAX_LINES = 40
@@ -31,7 +31,7 @@ PIECE_SIZE = 4096  # bytes
 """What is read at once of a standard error; POSIX: a pipe that is ready takes it all."""
 
 
-class Offspring:
+class ChildProcess:
     """
     A process that the master has started.
 
@@ -173,7 +173,7 @@ def spawn(
     *,
     label: str,
     has_terminal: bool,
-) -> Offspring:
+) -> ChildProcess:
     """
     Start a fresh interpreter that runs the script.
 
@@ -211,7 +211,7 @@ def spawn(
         raise
     finally:
         os.close(write)
-    return Offspring(Slot(assignment.worker, assignment.number), process, channel, read)
+    return ChildProcess(Slot(assignment.worker, assignment.number), process, channel, read)
 
 
 @contextlib.contextmanager

@@ -5,19 +5,19 @@ import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
-from ..declared import Declared
+from ..config.base import BaseWorker
 from ..log import LogFile, write_to_stderr
-from ..net import activation
-from .files import Claim
+from ..net import socket_activation
 from .listeners import Listeners
 from .master import Master
 from .plan import plan
 from .router import Router, router_of
+from .runtime_files import RuntimeFiles
 from .script import Script
 
 
 def start(
-    workers: Sequence[Declared],
+    workers: Sequence[BaseWorker],
     script: Script,
     *,
     log_path: Path | None = None,
@@ -45,25 +45,25 @@ def start(
     """
     write_to_stderr(os.environ)
     planned = plan(workers, now=time.time())
-    claim = Claim.take(script.path, os.environ)
+    runtime_files = RuntimeFiles.take(script.path, os.environ)
     listeners: list[Listeners] = []
     router: Router | None = None
     try:
-        passed = activation.inherited(os.environ)
+        passed = socket_activation.inherited(os.environ)
         for one in planned:
             listeners.append(Listeners(one))
-            listeners[-1].open(passed, is_heir=claim.is_heir)
-        router = router_of(planned, claim.files.bus)
+            listeners[-1].open(passed, is_heir=runtime_files.is_heir)
+        router = router_of(planned, runtime_files.files.bus)
         if detach is not None:
             detach()
-            claim.write()
+            runtime_files.write()
         descriptors = (2,) if detach is None else (1, 2)
         log_file = None if log_path is None else LogFile(log_path, descriptors)
         master = Master(
             script,
             planned,
             listeners,
-            claim,
+            runtime_files,
             router=router,
             log_file=log_file,
             is_detached=detach is not None,
@@ -74,6 +74,6 @@ def start(
             one_of_them.close()
         if router is not None:
             router.close()
-        claim.release()
+        runtime_files.release()
         raise
     return master.run()

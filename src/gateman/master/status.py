@@ -6,9 +6,9 @@ from typing import Any
 from .channel import Listed, Report, Reported
 from .events import Slot
 from .listeners import Listeners
-from .places import Place, Process, State
 from .plan import Planned
-from .spawn import Offspring
+from .slots import Process, ProcessState, SlotState
+from .spawn import ChildProcess
 from .supervisor import Supervisor
 
 _Answers = Mapping[int, Reported]
@@ -16,7 +16,7 @@ _Answers = Mapping[int, Reported]
 
 def describe(
     supervisor: Supervisor,
-    offspring: Mapping[int, Offspring],
+    children: Mapping[int, ChildProcess],
     answers: _Answers,
     *,
     workers: Sequence[Mapping[str, Any]],
@@ -43,20 +43,20 @@ def describe(
         "workers": list(workers),
         "slots": [
             {
-                "worker": workers[place.slot.worker]["name"],
-                "listen": workers[place.slot.worker]["listen"],
-                "slot": place.slot.number,
-                "state": _state(place),
-                "respawn_in": _round(place.respawn_at, now),
-                "restarts": place.restarts,
-                "last_exit": place.last_exit or None,
-                "last_lines": list(place.last_lines),
+                "worker": workers[slot_state.slot.worker]["name"],
+                "listen": workers[slot_state.slot.worker]["listen"],
+                "slot": slot_state.slot.number,
+                "state": _state(slot_state),
+                "respawn_in": _round(slot_state.respawn_at, now),
+                "restarts": slot_state.restarts,
+                "last_exit": slot_state.last_exit or None,
+                "last_lines": list(slot_state.last_lines),
                 "processes": [
-                    _process(process, offspring.get(process.pid), answers, now)
-                    for process in place.processes
+                    _process(process, children.get(process.pid), answers, now)
+                    for process in slot_state.processes
                 ],
             }
-            for place in supervisor.places
+            for slot_state in supervisor.slot_states
         ],
     }
 
@@ -84,7 +84,7 @@ def describe_worker(planned: Planned, listeners: Listeners) -> dict[str, Any]:
 
 
 def connections(
-    supervisor: Supervisor, offspring: Mapping[int, Offspring], answers: Mapping[int, Listed]
+    supervisor: Supervisor, children: Mapping[int, ChildProcess], answers: Mapping[int, Listed]
 ) -> dict[str, Any]:
     """
     List the connections.
@@ -97,7 +97,7 @@ def connections(
     Returns:
         The answer to ``connections``; see :mod:`gateman.master.control`.
     """
-    slots = {one.pid: one.slot for one in offspring.values()}
+    slots = {one.pid: one.slot for one in children.values()}
     listed = [
         {
             "pid": pid,
@@ -111,7 +111,7 @@ def connections(
     return {
         "connections": listed,
         "total": sum(answer.total for answer in answers.values()),
-        "silent": sorted(pid for pid in offspring if pid not in answers),
+        "silent": sorted(pid for pid in children if pid not in answers),
     }
 
 
@@ -119,33 +119,33 @@ def _name(supervisor: Supervisor, slot: Slot | None) -> str:
     return "" if slot is None else supervisor.policy(slot).name
 
 
-def _state(place: Place) -> str:
-    if place.is_given_up:
+def _state(slot_state: SlotState) -> str:
+    if slot_state.is_given_up:
         return "given_up"
-    if place.current is None:
+    if slot_state.current is None:
         return "waiting"
-    return "starting" if place.current.state is State.STARTING else "running"
+    return "starting" if slot_state.current.state is ProcessState.STARTING else "running"
 
 
 def _process(
-    process: Process, offspring: Offspring | None, answers: _Answers, now: float
+    process: Process, children: ChildProcess | None, answers: _Answers, now: float
 ) -> dict[str, Any]:
     answer = answers.get(process.pid)
-    known = answer.report if answer is not None else offspring and offspring.report
+    known = answer.report if answer is not None else children and children.report
     return {
         "pid": process.pid,
-        "status": _status(process, offspring, has_answered=process.pid in answers),
+        "status": _status(process, children, has_answered=process.pid in answers),
         "uptime": round(now - process.spawned_at, 1),
         **(known or dict.fromkeys(Report.__annotations__)),
     }
 
 
-def _status(process: Process, offspring: Offspring | None, *, has_answered: bool) -> str:
-    if not has_answered and offspring is not None and offspring.is_stopped:
+def _status(process: Process, children: ChildProcess | None, *, has_answered: bool) -> str:
+    if not has_answered and children is not None and children.is_stopped:
         return "stopped"
-    if process.state is State.LEAVING:
+    if process.state is ProcessState.LEAVING:
         return "draining"
-    if process.state is State.STARTING:
+    if process.state is ProcessState.STARTING:
         return "starting"
     return "idle" if has_answered else "busy"
 

@@ -13,17 +13,17 @@ from dataclasses import replace
 from enum import Enum
 from typing import assert_never
 
-from . import events, words
-from .events import Action, Event, Policy, Slot
-from .places import (
+from . import events, formatting
+from .events import Policy, Slot, SupervisorAction, SupervisorEvent
+from .slots import (
     MAX_DELAY,
     MAX_STAY,
     SILENCE,
-    Place,
     Process,
+    ProcessState,
     Purpose,
     Reload,
-    State,
+    SlotState,
     overdue,
     share_out,
 )
@@ -93,12 +93,12 @@ class Supervisor:
         """
         self.phase = Phase.STARTING
         self._policies = list(policies)
-        self.places = [
-            Place(Slot(worker, number))
+        self.slot_states = [
+            SlotState(Slot(worker, number))
             for worker, policy in enumerate(policies)
             for number in range(policy.count)
         ]
-        self._by_pid: dict[int, Place] = {}
+        self._by_pid: dict[int, SlotState] = {}
         self._reload: Reload | None = None
         self._has_begun = False
         self._is_graceful = False
@@ -106,9 +106,11 @@ class Supervisor:
         # Told to end when all others have.
         self._last: list[Process] = []
         self._code = 0
-        self._todo: list[Action] = []
+        self._todo: list[SupervisorAction] = []
 
-    def handle(self, event: Event, now: float, jitter: float = 0.5) -> list[Action]:
+    def handle(
+        self, event: SupervisorEvent, now: float, jitter: float = 0.5
+    ) -> list[SupervisorAction]:
         """
         Take note of an event.
 
@@ -131,7 +133,7 @@ class Supervisor:
         todo, self._todo = self._todo, []
         return todo
 
-    def _note(self, event: Event, now: float, jitter: float) -> None:
+    def _note(self, event: SupervisorEvent, now: float, jitter: float) -> None:
         match event:
             case events.Started():
                 self._spawn_all()
@@ -165,7 +167,7 @@ class Supervisor:
         Returns:
             Monotonic seconds; ``None`` when nothing waits for time to pass.
         """
-        instants = (instant for place in self.places for instant in place.instants)
+        instants = (instant for slot_state in self.slot_states for instant in slot_state.instants)
         return min((instant for instant in instants if instant is not None), default=None)
 
     @property
@@ -200,35 +202,35 @@ class Supervisor:
     # Starting.
 
     def _spawn_all(self) -> None:
-        for place in self.places:
-            self._do(events.Spawn(place.slot))
+        for slot_state in self.slot_states:
+            self._do(events.Spawn(slot_state.slot))
 
     def _spawned(self, slot: Slot, pid: int, now: float, jitter: float) -> None:
-        place = self._place(slot)
+        slot_state = self._slot_state(slot)
         process = Process(pid, self._policies[slot.worker], now, 1 - _SPREAD * jitter)
-        self._by_pid[pid] = place
-        if place.current is None:
-            place.current = process
+        self._by_pid[pid] = slot_state
+        if slot_state.current is None:
+            slot_state.current = process
         else:
-            place.incoming = process
+            slot_state.incoming = process
 
     def _spawn_failed(self, slot: Slot, problem: str, now: float) -> None:
-        place = self._place(slot)
-        place.last_exit, place.last_lines = problem, ()
-        if place.current is None:
+        slot_state = self._slot_state(slot)
+        slot_state.last_exit, slot_state.last_lines = problem, ()
+        if slot_state.current is None:
             # The system's fault, no crash.
-            place.respawn_at = now + MAX_DELAY
+            slot_state.respawn_at = now + MAX_DELAY
         else:
-            place.recycle_at = now + MAX_DELAY
-        place.purpose = None
+            slot_state.recycle_at = now + MAX_DELAY
+        slot_state.purpose = None
         sentence = f"{self.name(slot)} cannot be started: {problem}"
         self._say("error", sentence)
-        self._fail_reload(place, sentence)
+        self._fail_reload(slot_state, sentence)
 
     def _ready(self, pid: int, policy: Policy, now: float) -> None:
-        place = self._by_pid[pid]
-        process = place.process(pid)
-        if process.state is not State.STARTING:
+        slot_state = self._by_pid[pid]
+        process = slot_state.process(pid)
+        if process.state is not ProcessState.STARTING:
             return  # Told to stop meanwhile.
         # What a process says of itself keeps neither the end of the master nor its log busy.
         policy = replace(
@@ -237,28 +239,28 @@ class Supervisor:
             drain=min(policy.drain, _MAX_DRAIN),
             shutdown=min(policy.shutdown, _MAX_SHUTDOWN),
         )
-        self._adopt(place.slot, policy)
+        self._adopt(slot_state.slot, policy)
         process.policy = policy
-        process.state = State.SERVING
+        process.state = ProcessState.SERVING
         process.verdict = ""
         process.ready_at = process.heard_at = now
         process.stall_at = now + policy.stall
-        process.accepts = (place.slot.number,)
-        place.has_served = True
+        process.accepts = (slot_state.slot.number,)
+        slot_state.has_served = True
         replaced: Process | None = None
-        if process is place.incoming:
-            replaced, place.current, place.incoming = place.current, process, None
+        if process is slot_state.incoming:
+            replaced, slot_state.current, slot_state.incoming = slot_state.current, process, None
         if replaced is not None:
-            if place.purpose is Purpose.STALL:
-                place.restarts += 1
+            if slot_state.purpose is Purpose.STALL:
+                slot_state.restarts += 1
                 replaced.verdict = "was stuck and replaced"
-                self._leave(place, replaced, None)
+                self._leave(slot_state, replaced, None)
                 self._do(events.Kill(replaced.pid))
             else:
-                self._drain(place, replaced, now)
-        place.purpose = None
+                self._drain(slot_state, replaced, now)
+        slot_state.purpose = None
         reload = self._reload
-        if reload is not None and reload.place is place:
+        if reload is not None and reload.slot_state is slot_state:
             if reload.is_gentle and replaced is not None:
                 reload.drains = replaced.pid
             else:
@@ -273,7 +275,9 @@ class Supervisor:
 
     def _check_served(self) -> None:
         """Tell once when every slot has got somewhere."""
-        is_settled = all(place.has_served or place.is_given_up for place in self.places)
+        is_settled = all(
+            slot_state.has_served or slot_state.is_given_up for slot_state in self.slot_states
+        )
         if is_settled and not self._has_begun:
             self._has_begun = True
             self.phase = Phase.RUNNING
@@ -282,11 +286,11 @@ class Supervisor:
     # Living.
 
     def _lives(self, event: events.Beat | events.Starting | events.Stays, now: float) -> None:
-        place = self._by_pid[event.pid]
-        process = place.process(event.pid)
+        slot_state = self._by_pid[event.pid]
+        process = slot_state.process(event.pid)
         match event:
             case events.Beat():
-                self._beat(place, process, event, now)
+                self._beat(slot_state, process, event, now)
             case events.Starting(_, waits_for):
                 process.heard_at = now
                 process.waits_for = waits_for
@@ -294,33 +298,35 @@ class Supervisor:
                 latest = min(now, process.stays_until) + process.policy.shutdown + _GRACE
                 process.kill_at = max(process.kill_at, latest)
 
-    def _beat(self, place: Place, process: Process, beat: events.Beat, now: float) -> None:
+    def _beat(self, slot_state: SlotState, process: Process, beat: events.Beat, now: float) -> None:
         if process.is_stopped or now - process.heard_at >= process.policy.stall:
-            silence = words.duration(now - process.heard_at)
-            name = f"{self.name(place.slot)} (pid {beat.pid})"
+            silence = formatting.duration(now - process.heard_at)
+            name = f"{self.name(slot_state.slot)} (pid {beat.pid})"
             self._say("info", f"{name} lives again after {silence}")
         process.heard_at = now
         process.is_silent = process.is_stopped = False
         process.stall_at = now + process.policy.stall
-        if process is place.current and process.state is State.SERVING:
-            self._consider_recycling(place, process, beat, now)
+        if process is slot_state.current and process.state is ProcessState.SERVING:
+            self._consider_recycling(slot_state, process, beat, now)
 
     def _consider_recycling(
-        self, place: Place, process: Process, beat: events.Beat, now: float
+        self, slot_state: SlotState, process: Process, beat: events.Beat, now: float
     ) -> None:
         reason = overdue(process, beat, now)
         is_quiet = not any(
             other.incoming or other.leaving
-            for other in self.places
-            if other.slot.worker == place.slot.worker
+            for other in self.slot_states
+            if other.slot.worker == slot_state.slot.worker
         )
-        if reason and is_quiet and self._reload is None and now >= place.recycle_at:
-            self._say("info", f"{self.name(place.slot)} (pid {beat.pid}) is replaced: {reason}")
-            self._replace(place, Purpose.RECYCLE)
+        if reason and is_quiet and self._reload is None and now >= slot_state.recycle_at:
+            self._say(
+                "info", f"{self.name(slot_state.slot)} (pid {beat.pid}) is replaced: {reason}"
+            )
+            self._replace(slot_state, Purpose.RECYCLE)
 
-    def _replace(self, place: Place, purpose: Purpose) -> None:
-        place.purpose = purpose
-        self._do(events.Spawn(place.slot))
+    def _replace(self, slot_state: SlotState, purpose: Purpose) -> None:
+        slot_state.purpose = purpose
+        self._do(events.Spawn(slot_state.slot))
 
     def _garbled(self, pid: int, now: float) -> None:
         process = self._by_pid[pid].process(pid)
@@ -332,10 +338,10 @@ class Supervisor:
             process.kill_at = now + policy.drain + policy.shutdown + _GRACE
 
     def _inspected(self, pid: int, now: float, *, is_stopped: bool) -> None:
-        place = self._by_pid[pid]
-        process = place.process(pid)
-        name = f"{self.name(place.slot)} (pid {pid})"
-        silence = words.duration(now - process.heard_at)
+        slot_state = self._by_pid[pid]
+        process = slot_state.process(pid)
+        name = f"{self.name(slot_state.slot)} (pid {pid})"
+        silence = formatting.duration(now - process.heard_at)
         if is_stopped:
             if not process.is_stopped:
                 process.is_stopped = True
@@ -343,28 +349,32 @@ class Supervisor:
             return
         self._say("warning", f"{name} is busy: it has been stuck in one callback for {silence}")
         self._do(events.DumpStack(pid))
-        if process.policy.restart_stalled and process is place.current and place.incoming is None:
-            self._replace(place, Purpose.STALL)
+        if (
+            process.policy.restart_stalled
+            and process is slot_state.current
+            and slot_state.incoming is None
+        ):
+            self._replace(slot_state, Purpose.STALL)
 
     def _tick(self, now: float) -> None:
-        for place in self.places:
-            if place.respawn_at is not None and now >= place.respawn_at:
-                place.respawn_at = None
-                self._do(events.Spawn(place.slot))
-            for process in place.processes:
-                self._look_after(place, process, now)
+        for slot_state in self.slot_states:
+            if slot_state.respawn_at is not None and now >= slot_state.respawn_at:
+                slot_state.respawn_at = None
+                self._do(events.Spawn(slot_state.slot))
+            for process in slot_state.processes:
+                self._look_after(slot_state, process, now)
 
-    def _look_after(self, place: Place, process: Process, now: float) -> None:
+    def _look_after(self, slot_state: SlotState, process: Process, now: float) -> None:
         policy = process.policy
         if process.kill_at is not None and now >= process.kill_at:
             process.kill_at = None
-            name = f"{self.name(place.slot)} (pid {process.pid})"
+            name = f"{self.name(slot_state.slot)} (pid {process.pid})"
             self._say("warning", f"{name} does not end: killed")
             self._do(events.Kill(process.pid))
-        elif process.state is State.STARTING:
+        elif process.state is ProcessState.STARTING:
             if process.start_by is not None and now >= process.start_by:
                 self._give_up_start(process, now)
-        elif process.state is State.SERVING:
+        elif process.state is ProcessState.SERVING:
             if process.obey_at is not None and process.obeys is not None and now >= process.obey_at:
                 process.obey_at = None
                 self._do(process.obeys)
@@ -376,7 +386,7 @@ class Supervisor:
 
     def _give_up_start(self, process: Process, now: float) -> None:
         """Kill what does not serve in time; one that says nothing shows its stack first."""
-        limit = words.duration(process.policy.start)
+        limit = formatting.duration(process.policy.start)
         is_heard = process.waits_for and now < process.heard_at + _START_SILENCE
         if not process.verdict and not is_heard:
             process.verdict = f"did not serve within {limit}: its stack, logged above, shows why"
@@ -401,8 +411,12 @@ class Supervisor:
         """Let the processes that accept do so for the slots that have none."""
         for worker, policy in enumerate(self._policies):
             if not policy.is_shared:
-                places = [place for place in self.places if place.slot.worker == worker]
-                for process, numbers in share_out(places):
+                slot_states = [
+                    slot_state
+                    for slot_state in self.slot_states
+                    if slot_state.slot.worker == worker
+                ]
+                for process, numbers in share_out(slot_states):
                     if numbers != process.accepts:
                         process.accepts = numbers
                         self._do(events.Accept(process.pid, numbers))
@@ -410,85 +424,89 @@ class Supervisor:
     # Ending.
 
     def _exited(self, exited: events.Exited, now: float, jitter: float) -> None:
-        place = self._by_pid.pop(exited.pid)
-        process = place.process(exited.pid)
-        how = process.verdict or words.ending(exited.status)
-        if process.state is State.LEAVING:
-            place.leaving.remove(process)
+        slot_state = self._by_pid.pop(exited.pid)
+        process = slot_state.process(exited.pid)
+        how = process.verdict or formatting.ending(exited.status)
+        if process.state is ProcessState.LEAVING:
+            slot_state.leaving.remove(process)
             if exited.status not in _AS_TOLD:
-                self._say("warning", f"{self.name(place.slot)} (pid {exited.pid}) {how}")
+                self._say("warning", f"{self.name(slot_state.slot)} (pid {exited.pid}) {how}")
             if self.phase is Phase.STOPPING:
                 self._end_rest(now)
             elif self._reload is not None and self._reload.drains == exited.pid:
                 self._continue_reload()
             return
-        is_boot_failure = process.state is State.STARTING and words.is_policy(exited.status)
+        is_boot_failure = process.state is ProcessState.STARTING and formatting.is_policy(
+            exited.status
+        )
         if not process.verdict:
-            how = f"{how} after {words.duration(now - process.spawned_at)}"
-        place.last_exit, place.last_lines = how, exited.lines
-        sentence = f"{self.name(place.slot)} (pid {exited.pid}) {how}"
-        if process is place.incoming:
-            place.incoming = None
-            place.purpose = None
-            place.recycle_at = now + MAX_DELAY
+            how = f"{how} after {formatting.duration(now - process.spawned_at)}"
+        slot_state.last_exit, slot_state.last_lines = how, exited.lines
+        sentence = f"{self.name(slot_state.slot)} (pid {exited.pid}) {how}"
+        if process is slot_state.incoming:
+            slot_state.incoming = None
+            slot_state.purpose = None
+            slot_state.recycle_at = now + MAX_DELAY
             self._say("error", f"{sentence}; the process that it was to replace stays")
         else:
-            place.current, place.incoming = place.incoming, None
-            if self.phase is Phase.STARTING and not place.has_served and is_boot_failure:
+            slot_state.current, slot_state.incoming = slot_state.incoming, None
+            if self.phase is Phase.STARTING and not slot_state.has_served and is_boot_failure:
                 self._say("error", sentence)
                 self._code = exited.status
                 self._stop(now, is_graceful=False)
                 return
-            if place.current is None:
-                self._crashed(place, sentence, now, jitter)
+            if slot_state.current is None:
+                self._crashed(slot_state, sentence, now, jitter)
             else:
                 self._say("error", f"{sentence}; its successor is starting already")
-                place.restarts += 1
-        if process.state is State.STARTING or place.current is None:
-            self._fail_reload(place, sentence)
+                slot_state.restarts += 1
+        if process.state is ProcessState.STARTING or slot_state.current is None:
+            self._fail_reload(slot_state, sentence)
 
-    def _crashed(self, place: Place, sentence: str, now: float, jitter: float) -> None:
-        count = place.crashes.add(now)
-        policy = self._policies[place.slot.worker]
+    def _crashed(self, slot_state: SlotState, sentence: str, now: float, jitter: float) -> None:
+        count = slot_state.crashes.add(now)
+        policy = self._policies[slot_state.slot.worker]
         if count >= policy.max_crashes:
-            place.is_given_up = True
+            slot_state.is_given_up = True
             self._say(
                 "error",
                 f"{sentence}; the slot is given up after {count} crashes within"
-                f" {words.duration(now - place.crashes.first_at)}: `reload` tries again."
-                f"{words.indented(place.last_lines)}",
+                f" {formatting.duration(now - slot_state.crashes.first_at)}: `reload` tries again."
+                f"{formatting.indented(slot_state.last_lines)}",
             )
             if all(
-                other.is_given_up for other in self.places if other.slot.worker == place.slot.worker
+                other.is_given_up
+                for other in self.slot_states
+                if other.slot.worker == slot_state.slot.worker
             ):
-                self._do(events.Close(place.slot.worker))
+                self._do(events.CloseSockets(slot_state.slot.worker))
             return
-        place.restarts += 1
+        slot_state.restarts += 1
         if count == 1:
             self._say("error", f"{sentence}; started again")
-            self._do(events.Spawn(place.slot))
+            self._do(events.Spawn(slot_state.slot))
             return
-        delay = place.crashes.delay(jitter)
-        place.respawn_at = now + delay
-        self._say("error", f"{sentence}; started again in {words.duration(delay)}")
+        delay = slot_state.crashes.delay(jitter)
+        slot_state.respawn_at = now + delay
+        self._say("error", f"{sentence}; started again in {formatting.duration(delay)}")
 
     def _drain(
-        self, place: Place, process: Process, now: float, *, keeps_accepting: bool = False
+        self, slot_state: SlotState, process: Process, now: float, *, keeps_accepting: bool = False
     ) -> None:
         policy = process.policy
-        self._leave(place, process, now + policy.drain + policy.shutdown + _GRACE)
+        self._leave(slot_state, process, now + policy.drain + policy.shutdown + _GRACE)
         process.keeps_accepting = keeps_accepting
         process.stays_until = now + policy.drain + MAX_STAY
         self._do(events.Drain(process.pid, keeps_accepting))
 
-    def _leave(self, place: Place, process: Process, kill_at: float | None) -> None:
-        if process.state is not State.LEAVING:
-            place.leaving.append(process)
-        if process is place.current:
-            place.current = None
-        if process is place.incoming:
-            place.incoming = None
-        process.state = State.LEAVING
+    def _leave(self, slot_state: SlotState, process: Process, kill_at: float | None) -> None:
+        if process.state is not ProcessState.LEAVING:
+            slot_state.leaving.append(process)
+        if process is slot_state.current:
+            slot_state.current = None
+        if process is slot_state.incoming:
+            slot_state.incoming = None
+        process.state = ProcessState.LEAVING
         process.kill_at = kill_at
 
     def _stop(self, now: float, *, is_graceful: bool) -> None:
@@ -503,22 +521,28 @@ class Supervisor:
         if self._reload is not None:
             self._reload = None
             self._do(events.Reloaded("the master stops"))
-        for place in self.places:
-            place.respawn_at = None
-            for process in place.processes:
-                is_serving = process.state is State.SERVING
+        for slot_state in self.slot_states:
+            slot_state.respawn_at = None
+            for process in slot_state.processes:
+                is_serving = process.state is ProcessState.SERVING
                 if is_serving and process.policy.ends_last:
-                    self._leave(place, process, None)
+                    self._leave(slot_state, process, None)
                     self._last.append(process)
                 elif is_serving and is_graceful:
-                    self._drain(place, process, now, keeps_accepting=True)
-                elif process not in self._last and not (is_graceful and process in place.leaving):
-                    self._end(place, process, now)
+                    self._drain(slot_state, process, now, keeps_accepting=True)
+                elif process not in self._last and not (
+                    is_graceful and process in slot_state.leaving
+                ):
+                    self._end(slot_state, process, now)
         self._end_rest(now)
 
     def _close_deserted(self) -> None:
         """Listen no more where no process accepts."""
-        accepting = {place.slot.worker for place in self.places if place.acceptor is not None}
+        accepting = {
+            slot_state.slot.worker
+            for slot_state in self.slot_states
+            if slot_state.acceptor is not None
+        }
         for worker in range(len(self._policies)):
             if worker not in accepting:
                 self._close(worker)
@@ -526,10 +550,10 @@ class Supervisor:
     def _close(self, worker: int) -> None:
         if worker not in self._closed:
             self._closed.add(worker)
-            self._do(events.Close(worker))
+            self._do(events.CloseSockets(worker))
 
-    def _end(self, place: Place, process: Process, now: float) -> None:
-        self._leave(place, process, now + process.policy.shutdown + _GRACE)
+    def _end(self, slot_state: SlotState, process: Process, now: float) -> None:
+        self._leave(slot_state, process, now + process.policy.shutdown + _GRACE)
         process.keeps_accepting = False
         self._do(events.Stop(process.pid))
 
@@ -537,11 +561,11 @@ class Supervisor:
         """Go on with stopping: end those that others needed, and then the master."""
         if not self._by_pid:
             self._do(events.Exit(self._code))
-        elif all(place.process(pid) in self._last for pid, place in self._by_pid.items()):
+        elif all(slot_state.process(pid) in self._last for pid, slot_state in self._by_pid.items()):
             self._last.clear()
-            for pid, place in self._by_pid.items():
+            for pid, slot_state in self._by_pid.items():
                 end = self._drain if self._is_graceful else self._end
-                end(place, place.process(pid), now)
+                end(slot_state, slot_state.process(pid), now)
 
     # Reloading.
 
@@ -550,17 +574,17 @@ class Supervisor:
             self._say("warning", f"not reloaded: {self.phase.value}, or reloading already")
             return
         # A slot that was given up has no process that could be left alone.
-        places = [
-            place
-            for place in self.places
-            if is_all or place.is_given_up or self._policies[place.slot.worker].reloadable
+        slot_states = [
+            slot_state
+            for slot_state in self.slot_states
+            if is_all or slot_state.is_given_up or self._policies[slot_state.slot.worker].reloadable
         ]
-        if not places:
+        if not slot_states:
             problem = "no worker is reloadable: `reload --all` renews all processes"
             self._say("warning", problem)
             self._do(events.Reloaded(problem))
             return
-        self._reload = Reload(places, is_gentle=is_gentle)
+        self._reload = Reload(slot_states, is_gentle=is_gentle)
         self._say("info", "reloading")
         self._continue_reload()
 
@@ -573,35 +597,35 @@ class Supervisor:
             self._say("info", "reloaded")
             self._do(events.Reloaded())
             return
-        place = reload.place = reload.waiting.popleft()
-        place.is_given_up = False
-        place.respawn_at = None
-        place.crashes.clear()
-        if place.incoming is not None:
+        slot_state = reload.slot_state = reload.waiting.popleft()
+        slot_state.is_given_up = False
+        slot_state.respawn_at = None
+        slot_state.crashes.clear()
+        if slot_state.incoming is not None:
             # It may have loaded the old code.
-            discarded = place.incoming
-            self._leave(place, discarded, None)
+            discarded = slot_state.incoming
+            self._leave(slot_state, discarded, None)
             self._do(events.Kill(discarded.pid))
-        self._replace(place, Purpose.RELOAD)
+        self._replace(slot_state, Purpose.RELOAD)
 
-    def _fail_reload(self, place: Place, sentence: str) -> None:
+    def _fail_reload(self, slot_state: SlotState, sentence: str) -> None:
         """End a reload whose present slot got no new process that serves."""
         reload = self._reload
-        if reload is None or reload.place is not place:
+        if reload is None or reload.slot_state is not slot_state:
             return
         self._reload = None
         done = reload.count - len(reload.waiting) - 1
         rest = f"; {done} of {reload.count} slots run the new code" if done else ""
         self._say("error", f"the reload failed{rest}")
-        self._do(events.Reloaded(f"{sentence}{rest}{words.indented(place.last_lines)}"))
+        self._do(events.Reloaded(f"{sentence}{rest}{formatting.indented(slot_state.last_lines)}"))
 
     # Finding.
 
-    def _place(self, slot: Slot) -> Place:
-        return next(place for place in self.places if place.slot == slot)
+    def _slot_state(self, slot: Slot) -> SlotState:
+        return next(slot_state for slot_state in self.slot_states if slot_state.slot == slot)
 
-    def _do(self, action: Action) -> None:
+    def _do(self, action: SupervisorAction) -> None:
         self._todo.append(action)
 
     def _say(self, level: str, text: str) -> None:
-        self._do(events.Say(level, text))
+        self._do(events.Log(level, text))

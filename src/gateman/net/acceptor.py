@@ -9,9 +9,9 @@ import asyncio
 import errno
 import socket
 
+from ..http.client_address import UNIX
+from .accepted_socket import AcceptConfig, AcceptedSocket
 from .admission import Admission
-from .arrival import Arrival, Entrance
-from .forwarded import UNIX
 
 # Connections taken from the queue before the others on the loop get their turn.
 _ACCEPTS_PER_TURN = 64
@@ -25,7 +25,9 @@ _OUT_OF_RESOURCES = {errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM}
 class Acceptor:
     """One listening socket, and the connections that have not got as far as a transport."""
 
-    def __init__(self, sock: socket.socket, entrance: Entrance, admission: Admission) -> None:
+    def __init__(
+        self, sock: socket.socket, accept_config: AcceptConfig, admission: Admission
+    ) -> None:
         """
         Prepare to accept; nothing is accepted before :meth:`start`.
 
@@ -35,12 +37,12 @@ class Acceptor:
             admission: Counts them.
         """
         self._sock = sock
-        self._entrance = entrance
+        self._accept_config = accept_config
         self._admission = admission
         self._loop = asyncio.get_running_loop()
         self._retry: asyncio.TimerHandle | None = None
         self._is_accepting = False
-        self._arrivals: set[Arrival] = set()
+        self._arrivals: set[AcceptedSocket] = set()
 
     def start(self) -> None:
         """Accept."""
@@ -83,14 +85,16 @@ class Acceptor:
             self._arrived(sock, address)
 
     def _arrived(self, sock: socket.socket, address: object) -> None:
-        ticket, refusal = self._admission.arrive()
-        arrival = Arrival(sock, client_of(address), ticket, self._entrance, self._arrivals.discard)
+        permit, refusal = self._admission.arrive()
+        arrival = AcceptedSocket(
+            sock, client_of(address), permit, self._accept_config, self._arrivals.discard
+        )
         self._arrivals.add(arrival)
         arrival.begin(refusal)
 
     def _pause(self, error: OSError) -> None:
         """Wait for descriptors: the socket stays readable, and would spin the loop."""
-        self._entrance.events.noticed(
+        self._accept_config.events.noticed(
             "out_of_descriptors",
             f"no connection can be accepted ({(error.strerror or '').lower()}): raise the limit"
             " on open files (ulimit -n, LimitNOFILE=)",

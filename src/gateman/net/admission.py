@@ -8,8 +8,8 @@ evenly over them.
 from collections import Counter
 from dataclasses import dataclass, replace
 
+from ..http.client_address import rate_key
 from ..options import Limits
-from .forwarded import rate_key
 
 # So many at a time, and handshakes per second, are told why they may not come in; the rest are
 # just closed. They take nobody's place meanwhile: descriptors for them are set aside.
@@ -75,7 +75,7 @@ DRAINING = Refusal(
 )
 
 
-class Ticket:
+class Permit:
     """
     One TCP connection that is counted in; exists once for each, and counts it out once.
 
@@ -201,7 +201,7 @@ class Admission:
         self.count = 0
         self.is_draining = False
 
-    def arrive(self) -> tuple[Ticket, Refusal | None]:
+    def arrive(self) -> tuple[Permit, Refusal | None]:
         """
         Count a TCP connection in, whether it may stay or not.
 
@@ -211,8 +211,8 @@ class Admission:
         self.count += 1
         is_full = self.count - self._turned_away > self._max_connections
         if not is_full:
-            return Ticket(self), None
-        return Ticket(self), OUT_OF_FILES if self._limits.max_connections is None else TOO_MANY
+            return Permit(self), None
+        return Permit(self), OUT_OF_FILES if self._limits.max_connections is None else TOO_MANY
 
     def turn_away(self) -> bool:
         """

@@ -12,9 +12,20 @@ from enum import Enum
 from http import HTTPStatus
 from typing import Any
 
-from ..connection import GONE, Connection, Sent, State, discard, join_address
+from ..connection import GONE, Connection, SendResult, State, discard, join_address
 from ..errors import ConfigError, HandshakeError, Refuse
 from ..findings import Severity
+from ..http import response
+from ..http.client_address import UNIX, client_address, forwarding_field
+from ..http.cross_origin import CREDENTIALS, explain, has_credentials, is_cross_origin
+from ..http.handshake_findings import (
+    http_1_0,
+    is_private,
+    lost_field,
+    tls_on_plain_port,
+    untrusted_forwarding,
+)
+from ..http.origins import is_allowed
 from ..request import (
     LostFieldError,
     Request,
@@ -24,27 +35,16 @@ from ..request import (
     wants_websocket,
     without_fields,
 )
+from ..tls.failures import left_after_certificate
 from ..websocket.deflate import Agreement, negotiate
 from ..websocket.extensions import parse_extensions
-from . import response
+from .accepted_socket import UNEXPECTED_PROXY_HEADER, PeerInfo
 from .acceptor import client_of
 from .admission import Refusal
-from .arrival import UNEXPECTED_PROXY_HEADER, Visitor
-from .cross_origin import CREDENTIALS, explain, has_credentials, is_cross_origin
-from .door import Door
-from .engine import Engine
-from .forwarded import UNIX, client_address, forwarding_field
-from .handshake_findings import (
-    http_1_0,
-    is_private,
-    lost_field,
-    tls_on_plain_port,
-    untrusted_forwarding,
-)
-from .linger import abort, linger
-from .origins import is_allowed
+from .handshake_config import HandshakeConfig
+from .lingering_close import abort, close_lingering
 from .preamble import TLS_ALERT, looks_like_proxy, looks_like_tls
-from .tls_failures import left_after_certificate
+from .websocket_protocol import WebSocketProtocol
 
 # RFC 6455, section 4.2.2: what the 101 says of itself.
 _OURS = {"upgrade", "sec-websocket-protocol"}
@@ -80,22 +80,22 @@ class Handshake(asyncio.BufferedProtocol):
 
     __slots__ = (
         "_agreement",
+        "_config",
         "_connection",
         "_deadline",
-        "_door",
         "_key",
         "_messages",
         "_messages_size",
         "_paused",
+        "_peer_info",
         "_received",
         "_searched",
         "_stage",
         "_transport",
         "_verdict",
-        "_visitor",
     )
 
-    def __init__(self, door: Door, visitor: Visitor) -> None:
+    def __init__(self, config: HandshakeConfig, peer_info: PeerInfo) -> None:
         """
         Wait for a request.
 
@@ -104,8 +104,8 @@ class Handshake(asyncio.BufferedProtocol):
             visitor: What is known of the connection. One that is refused is told so when
                 its request is there, and never becomes a connection of the worker.
         """
-        self._door = door
-        self._visitor = visitor
+        self._config = config
+        self._peer_info = peer_info
         self._deadline: asyncio.TimerHandle | None = None
         self._received = bytearray()
         self._searched = 0
@@ -125,24 +125,24 @@ class Handshake(asyncio.BufferedProtocol):
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         """Meet the peer: TCP is up and, on a TLS port, TLS too."""
         self._transport = transport
-        deadline_at = self._visitor.deadline_at
-        self._deadline = self._door.wiring.loop.call_at(deadline_at, self._expired)
-        if self._visitor.refusal is not None:
-            self._door.strangers.add(self)
+        deadline_at = self._peer_info.deadline_at
+        self._deadline = self._config.context.loop.call_at(deadline_at, self._expired)
+        if self._peer_info.refusal is not None:
+            self._config.rejected.add(self)
             return
         peer = client_of(transport.get_extra_info("peername"))
         self._connection = Connection(
-            self._door.next_id(),
-            self._door.worker,
+            self._config.next_id(),
+            self._config.worker,
             self,
             peer=peer,
-            remote=self._visitor.source or peer,
+            remote=self._peer_info.source or peer,
             local_address=_name(transport.get_extra_info("sockname")),
             is_secure=transport.get_extra_info("ssl_object") is not None,
         )
         self._connection._wire = self._queue  # noqa: SLF001 - as the engine does
-        self._connection._fate = Sent.QUEUED  # noqa: SLF001
-        self._door.wiring.events.connected(self._connection)
+        self._connection._fate = SendResult.QUEUED  # noqa: SLF001
+        self._config.context.events.connected(self._connection)
 
     def get_buffer(self, _sizehint: int) -> memoryview:
         """Give room to read into."""
@@ -200,14 +200,14 @@ class Handshake(asyncio.BufferedProtocol):
 
     def _queue(self, opcode: int, payload: str | bytes) -> None:
         """Keep a message for the 101; the connection's way out until then."""
-        self._door.wiring.check_thread()
+        self._config.context.check_thread()
         connection = self._open_connection()
         data = payload.encode() if isinstance(payload, str) else payload
-        limit = self._door.wiring.limits.max_send_buffer_size
+        limit = self._config.context.limits.max_send_buffer_size
         if self._messages_size + len(data) + _MESSAGE_COST > limit:
             connection.dropped += 1
-            connection._fate = Sent.DROPPED  # noqa: SLF001
-            self._door.wiring.events.noticed(
+            connection._fate = SendResult.DROPPED  # noqa: SLF001
+            self._config.context.events.noticed(
                 "dropped_early",
                 f"a message of {len(data)} bytes to {connection!r} was dropped: its handshake is"
                 " not done, and limits.max_send_buffer_size is waiting for it already",
@@ -215,7 +215,7 @@ class Handshake(asyncio.BufferedProtocol):
             return
         self._messages.append((opcode, data))
         self._messages_size += len(data) + _MESSAGE_COST
-        connection._fate = Sent.QUEUED  # noqa: SLF001
+        connection._fate = SendResult.QUEUED  # noqa: SLF001
 
     def _stop(self) -> None:
         """Take no more messages, and forget those that wait: there will be no 101."""
@@ -223,7 +223,7 @@ class Handshake(asyncio.BufferedProtocol):
         self._messages_size = 0
         if self._connection is not None and self._connection.state is State.CONNECTING:
             self._connection._wire = discard  # noqa: SLF001
-            self._connection._fate = Sent.CLOSED  # noqa: SLF001
+            self._connection._fate = SendResult.CLOSED  # noqa: SLF001
 
     # Reading and judging the head.
 
@@ -231,12 +231,12 @@ class Handshake(asyncio.BufferedProtocol):
         received = self._received
         if looks_like_tls(received):
             finding = tls_on_plain_port(self._peer(), is_proxy=self._is_from_proxy())
-            self._door.wiring.events.noticed("tls_on_plain_port", str(finding))
+            self._config.context.events.noticed("tls_on_plain_port", str(finding))
             self._end(TLS_ALERT)
             return
-        if self._visitor.refusal is None and looks_like_proxy(received):
+        if self._peer_info.refusal is None and looks_like_proxy(received):
             # At once: behind a binary one, the end of a head may never come.
-            self._door.wiring.events.noticed("unexpected_proxy_header", UNEXPECTED_PROXY_HEADER)
+            self._config.context.events.noticed("unexpected_proxy_header", UNEXPECTED_PROXY_HEADER)
             # Refused without another line, as this one says why.
             answer = response.refused(400, "This server expects no PROXY header.", {})
             self._end(answer.encode(date=formatdate(usegmt=True)))
@@ -244,7 +244,7 @@ class Handshake(asyncio.BufferedProtocol):
         if received[:1] in b"\r\n":
             # RFC 9112, section 2.2: an empty line before the request is ignored.
             received[:] = received.lstrip(b"\r\n")
-        limit = self._door.wiring.limits.max_head_size
+        limit = self._config.context.limits.max_head_size
         end = head_end(received, self._searched)
         self._searched = len(received)
         if (end or len(received)) > limit:
@@ -266,26 +266,26 @@ class Handshake(asyncio.BufferedProtocol):
                 self._refuse(error, head)
 
     def _judge(self, head: bytes) -> None:
-        door = self._door
-        request = parse_request(head, max_header_count=door.wiring.limits.max_header_count)
-        if self._visitor.refusal is not None or self._connection is None:
+        config = self._config
+        request = parse_request(head, max_header_count=config.context.limits.max_header_count)
+        if self._peer_info.refusal is not None or self._connection is None:
             raise HandshakeError(400, "")
         if not wants_websocket(request):
-            self._answer(request, door.answer_plain(request))
+            self._answer(request, config.answer_plain(request))
             return
         try:
             self._key = check_handshake(request)
             self._negotiate(request)
         except LostFieldError as error:
             finding = lost_field(error, self._connection.peer_ip)
-            door.wiring.events.noticed("upgrade_not_passed_on", str(finding))
+            config.context.events.noticed("upgrade_not_passed_on", str(finding))
             raise
         except HandshakeError as error:
             if error.status == HTTPStatus.HTTP_VERSION_NOT_SUPPORTED:
                 finding = http_1_0(self._connection.peer_ip)
-                door.wiring.events.noticed("upgrade_not_passed_on", str(finding))
+                config.context.events.noticed("upgrade_not_passed_on", str(finding))
             raise
-        if self._admitted(self._visitor.ticket.shake(door.wiring.loop.time()), request):
+        if self._admitted(self._peer_info.permit.shake(config.context.loop.time()), request):
             request = self._check_origin(request)
             if self._admitted(self._identify(request), request):
                 self._ask(request)
@@ -298,7 +298,7 @@ class Handshake(asyncio.BufferedProtocol):
         offers = request.headers.getall("Sec-WebSocket-Extensions", [])
         if not offers:
             return
-        compression = self._door.wiring.compression
+        compression = self._config.context.compression
         if compression is None:
             # RFC 6455, section 9.1: a header that breaks the grammar fails the handshake.
             parse_extensions(offers)
@@ -308,7 +308,7 @@ class Handshake(asyncio.BufferedProtocol):
     def _admitted(self, refusal: Refusal | None, request: Request) -> bool:
         if refusal is None:
             return True
-        self._door.wiring.events.noticed(refusal.cause, refusal.hint)
+        self._config.context.events.noticed(refusal.cause, refusal.hint)
         retry = {"Retry-After": str(refusal.retry_after)}
         self._answer(request, response.refused(refusal.status, refusal.text, retry))
         return False
@@ -319,42 +319,42 @@ class Handshake(asyncio.BufferedProtocol):
         connection.request = request
         ip = None if connection.remote_ip == UNIX else connection.remote_ip
         peer = (ip, connection.remote_port)
-        client = client_address(peer, request.headers, self._door.trusted_proxies)
+        client = client_address(peer, request.headers, self._config.trusted_proxies)
         if client.contradiction:
-            self._door.wiring.events.noticed(
+            self._config.context.events.noticed(
                 "contradictory_forwarding",
                 f"a handshake through the proxy {connection.peer_ip} names"
                 " different clients in X-Real-IP, X-Forwarded-For or Forwarded, so none is"
                 " believed: let the proxy set or remove each of them",
             )
         field = forwarding_field(request.headers)
-        if field and self._visitor.source is None and ip not in self._door.trusted_proxies:
+        if field and self._peer_info.source is None and ip not in self._config.trusted_proxies:
             self._hint_at_proxy(connection.peer_ip, field)
         # A trusted proxy's own connections count for no address, but whoever forges a
         # contradiction, to look like the proxy, does.
         is_proxy = client.ip == connection.remote_ip and not client.contradiction
         connection.remote_ip = client.ip
         connection.remote_port = client.port or 0
-        return None if is_proxy else self._visitor.ticket.enter(client.ip)
+        return None if is_proxy else self._peer_info.permit.enter(client.ip)
 
     def _hint_at_proxy(self, peer: str, field: str) -> None:
         """Say once that a proxy may be missing in ``trusted_proxies``: clients can forge fields."""
         kind = "private" if is_private(peer) else "public"
         # A client that forges one shall not use up the hint about a proxy.
-        is_first = self._door.is_first(f"untrusted_forwarding {kind}")
+        is_first = self._config.is_first(f"untrusted_forwarding {kind}")
         line = str(untrusted_forwarding(peer, field)) if is_first else ""
-        self._door.wiring.events.noticed("untrusted_forwarding", line)
+        self._config.context.events.noticed("untrusted_forwarding", line)
 
     def _check_origin(self, request: Request) -> Request:
         """Refuse a page that may not connect; of another, give what the application may see."""
-        allowed = self._door.allowed_origins
+        allowed = self._config.allowed_origins
         origin = request.origin
         # RFC 6455, section 10.2. No Origin means no browser, and no user's cookies to abuse.
         if origin is None or (allowed is not None and is_allowed(origin, allowed)):
             return request
         if allowed is None:
             return self._without_credentials(request)
-        self._door.wiring.events.noticed(
+        self._config.context.events.noticed(
             "origin_refused",
             f"a browser page of the origin {origin[:200]!r} was refused: add it to"
             " allowed_origins if it is yours",
@@ -365,13 +365,13 @@ class Handshake(asyncio.BufferedProtocol):
         """Take away what a browser sends in its user's name for a page of another host."""
         connection = self._open_connection()
         ip = None if connection.remote_ip == UNIX else connection.remote_ip
-        is_proxied = ip in self._door.trusted_proxies
+        is_proxied = ip in self._config.trusted_proxies
         if not is_cross_origin(request, is_proxied=is_proxied):
             return request
         tls = self._transport.get_extra_info("ssl_object")
         # Between a proxy and us it is the proxy's.
         if tls is not None and not is_proxied and tls.getpeercert(True) is not None:
-            self._door.wiring.events.noticed(
+            self._config.context.events.noticed(
                 "origin_refused",
                 "a browser page was refused, as a browser shows its user's certificate for every"
                 f" page: {explain(request, is_proxied=is_proxied)}",
@@ -379,7 +379,7 @@ class Handshake(asyncio.BufferedProtocol):
             raise HandshakeError(403, _REFUSED_PAGE)
         if not has_credentials(request):
             return request
-        self._door.wiring.events.noticed(
+        self._config.context.events.noticed(
             "credentials_withheld",
             "a browser page connects without the cookies and the HTTP authentication that the"
             f" browser sent: {explain(request, is_proxied=is_proxied)}",
@@ -391,10 +391,10 @@ class Handshake(asyncio.BufferedProtocol):
         connection = self._open_connection()
         offered = request.subprotocols
         connection.subprotocol = next(
-            (name for name in self._door.subprotocols if name in offered), None
+            (name for name in self._config.subprotocols if name in offered), None
         )
         self._stage = _Stage.ASKING
-        self._door.wiring.events.requested(connection, self._decided)
+        self._config.context.events.requested(connection, self._decided)
 
     def _decided(self, refusal: Exception | None) -> None:
         """Do what the application decided."""
@@ -411,7 +411,7 @@ class Handshake(asyncio.BufferedProtocol):
             try:
                 headers = self._response_headers(connection, request)
             except ConfigError as error:
-                self._door.wiring.events.noticed("bad_response_header", str(error))
+                self._config.context.events.noticed("bad_response_header", str(error))
                 refusal = error
         if refusal is not None:
             self._answer(request, response.refused(500, "", {}))
@@ -420,9 +420,9 @@ class Handshake(asyncio.BufferedProtocol):
         self._cancel_deadline()
         early = bytes(self._received)
         request.release()
-        connection._ticket = self._visitor.ticket  # noqa: SLF001 - the service counts it out
+        connection._permit = self._peer_info.permit  # noqa: SLF001 - the service counts it out
         try:
-            Engine(self._transport, connection, self._door.wiring).start(
+            WebSocketProtocol(self._transport, connection, self._config.context).start(
                 key=self._key,
                 headers=headers,
                 early=early,
@@ -438,7 +438,7 @@ class Handshake(asyncio.BufferedProtocol):
 
     def _upgrade_failed(self, error: Exception) -> None:
         """Take the connection back from an engine that did not start, and end it."""
-        self._door.wiring.loop.call_exception_handler(
+        self._config.context.loop.call_exception_handler(
             {"message": "a connection could not be given to the frame engine", "exception": error}
         )
         if self._open_connection().state is State.CONNECTING:
@@ -462,7 +462,7 @@ class Handshake(asyncio.BufferedProtocol):
         elif request.subprotocols:
             # The peer's words: escaped and cut.
             offered = repr(", ".join(request.subprotocols))[1:-1][:200]
-            self._door.wiring.events.noticed(
+            self._config.context.events.noticed(
                 "no_common_subprotocol",
                 f"{connection!r} offers the subprotocols {offered}, of which this worker speaks"
                 " none: browsers end such a connection; name one in subprotocols=, or set"
@@ -484,15 +484,15 @@ class Handshake(asyncio.BufferedProtocol):
         try:
             encoded = answer.encode(date=formatdate(usegmt=True), head_only=head_only)
         except ConfigError as error:
-            self._door.wiring.events.noticed("bad_response_header", str(error))
+            self._config.context.events.noticed("bad_response_header", str(error))
             encoded = response.refused(500, "", {}).encode(date=formatdate(usegmt=True))
         self._end(encoded)
 
     def _refuse(self, error: HandshakeError, head: bytes) -> None:
-        if self._visitor.refusal is not None:
-            answer = self._visitor.refusal
+        if self._peer_info.refusal is not None:
+            answer = self._peer_info.refusal
         else:
-            self._door.wiring.events.noticed(
+            self._config.context.events.noticed(
                 f"refused_{error.status}", self._line_about(error), error.text
             )
             answer = response.refused(error.status, error.text, error.headers)
@@ -512,14 +512,14 @@ class Handshake(asyncio.BufferedProtocol):
         self._stop()
         self._transport.write(answer)
         self._cancel_deadline()
-        wiring = self._door.wiring
-        self._deadline = wiring.loop.call_later(wiring.timeouts.close, self._transport.abort)
-        linger(self._transport, self._lost)
+        context = self._config.context
+        self._deadline = context.loop.call_later(context.timeouts.close, self._transport.abort)
+        close_lingering(self._transport, self._lost)
 
     def _expired(self) -> None:
         """Cut off who has not got through in time."""
         self._stage = _Stage.ENDING
-        self._door.wiring.events.noticed("handshake_timeout", "")
+        self._config.context.events.noticed("handshake_timeout", "")
         self._transport.abort()
 
     def _cancel_deadline(self) -> None:
@@ -533,30 +533,30 @@ class Handshake(asyncio.BufferedProtocol):
             self._left_early()
         self._stage = _Stage.ENDING
         connection = self._connection
-        self._visitor.ticket.leave()
-        self._door.strangers.discard(self)
+        self._peer_info.permit.leave()
+        self._config.rejected.discard(self)
         if connection is not None and connection.state is State.CONNECTING:
             self._stop()
             connection.state = State.CLOSED
-            self._door.wiring.events.closed(connection, *self._verdict)
-            self._door.wiring.events.lost(connection)
+            self._config.context.events.closed(connection, *self._verdict)
+            self._config.context.events.lost(connection)
             # It refers to this, and this to it.
             connection._link = GONE  # noqa: SLF001 - a link swaps itself
 
     def _left_early(self) -> None:
         """Take note of a peer that left without a request."""
-        contexts, doubt = self._door.contexts, None
+        contexts, doubt = self._config.contexts, None
         # Health checks of proxies leave like this, too.
-        is_client = not self._received and self._visitor.refusal is None
+        is_client = not self._received and self._peer_info.refusal is None
         if contexts is not None and is_client and not self._is_from_proxy():
             # OkHttp and Node look at a certificate only when TLS is done.
-            doubt = contexts.doubt(self._visitor.server_name)
+            doubt = contexts.doubt(self._peer_info.server_name)
         cause, line = left_after_certificate(doubt)
         is_guess = doubt is not None and doubt.severity is Severity.NOTE
-        if is_guess and not self._door.is_first(cause):
+        if is_guess and not self._config.is_first(cause):
             # Its authority may well be trusted.
             line = ""
-        self._door.wiring.events.noticed(cause, line)
+        self._config.context.events.noticed(cause, line)
 
     def _peer(self) -> str:
         return client_of(self._transport.get_extra_info("peername"))[0]
@@ -564,7 +564,7 @@ class Handshake(asyncio.BufferedProtocol):
     def _is_from_proxy(self) -> bool:
         """Tell whether the peer may be a proxy: its word on clients is believed."""
         peer = self._peer()
-        return (None if peer == UNIX else peer) in self._door.trusted_proxies
+        return (None if peer == UNIX else peer) in self._config.trusted_proxies
 
     def _open_connection(self) -> Connection:
         if self._connection is None:

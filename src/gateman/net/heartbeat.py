@@ -8,7 +8,7 @@ import asyncio
 from typing import Generic, Protocol, TypeVar
 
 
-class Pulse(Protocol):
+class Pingable(Protocol):
     """One connection, as the heartbeat sees it."""
 
     slot: int
@@ -29,7 +29,7 @@ class Pulse(Protocol):
         """End the connection of a peer that has not answered for so long."""
 
 
-P = TypeVar("P", bound=Pulse)
+P = TypeVar("P", bound=Pingable)
 
 # Seconds; a loop that is so late was blocked, or its process was stopped: answers may wait unread.
 _LATE = 1.0
@@ -55,7 +55,7 @@ class Wheel(Generic[P]):
         self._slots: list[set[P]] = [set() for _ in range(size)]
         self._at = 0
 
-    def add(self, pulse: P, ticks: int) -> None:
+    def add(self, pingable: P, ticks: int) -> None:
         """
         Make something due.
 
@@ -64,19 +64,19 @@ class Wheel(Generic[P]):
             ticks: After how many ticks, at least 1.
         """
         slot = (self._at + max(1, min(ticks, len(self._slots) - 1))) % len(self._slots)
-        pulse.slot = slot
-        self._slots[slot].add(pulse)
+        pingable.slot = slot
+        self._slots[slot].add(pingable)
 
-    def remove(self, pulse: P) -> None:
+    def remove(self, pingable: P) -> None:
         """
         Take something off the wheel; nothing happens when it is not on it.
 
         Args:
             pulse: What.
         """
-        if pulse.slot >= 0:
-            self._slots[pulse.slot].discard(pulse)
-            pulse.slot = -1
+        if pingable.slot >= 0:
+            self._slots[pingable.slot].discard(pingable)
+            pingable.slot = -1
 
     def tick(self) -> list[P]:
         """
@@ -88,8 +88,8 @@ class Wheel(Generic[P]):
         self._at = (self._at + 1) % len(self._slots)
         due = self._slots[self._at]
         self._slots[self._at] = set()
-        for pulse in due:
-            pulse.slot = -1
+        for pingable in due:
+            pingable.slot = -1
         return list(due)
 
     def __len__(self) -> int:
@@ -124,32 +124,32 @@ class Heartbeat:
         self._ping_ticks = round(interval / self._tick)
         # One more than asked for: the current tick has partly gone by already.
         self._pong_ticks = round(pong / self._tick) + 1
-        self._wheel: Wheel[Pulse] = Wheel(max(self._ping_ticks, self._pong_ticks) + 1)
+        self._wheel: Wheel[Pingable] = Wheel(max(self._ping_ticks, self._pong_ticks) + 1)
         self._timer: asyncio.TimerHandle | None = None
         self._next_at = 0.0
         self._was_late = False
 
-    def add(self, pulse: Pulse) -> None:
+    def add(self, pingable: Pingable) -> None:
         """
         Ping a connection from now on.
 
         Args:
             pulse: The connection.
         """
-        pulse.waited = -1
-        self._wheel.add(pulse, self._ping_ticks)
+        pingable.waited = -1
+        self._wheel.add(pingable, self._ping_ticks)
         if self._timer is None:
             self._next_at = self._loop.time() + self._tick
             self._timer = self._loop.call_at(self._next_at, self._turn)
 
-    def remove(self, pulse: Pulse) -> None:
+    def remove(self, pingable: Pingable) -> None:
         """
         Ping a connection no longer.
 
         Args:
             pulse: The connection; it need not have been added.
         """
-        self._wheel.remove(pulse)
+        self._wheel.remove(pingable)
 
     def stop(self) -> None:
         """End the timer."""
@@ -170,8 +170,8 @@ class Heartbeat:
             self._timer = self._loop.call_at(self._next_at, self._turn)
             return
         self._was_late = False
-        for pulse in self._wheel.tick():
-            self._beat(pulse)
+        for pingable in self._wheel.tick():
+            self._beat(pingable)
         if not len(self._wheel):
             self._timer = None
             return
@@ -180,29 +180,29 @@ class Heartbeat:
         self._next_at = max(self._next_at + self._tick, self._loop.time() + self._tick / 2)
         self._timer = self._loop.call_at(self._next_at, self._turn)
 
-    def _beat(self, pulse: Pulse) -> None:
-        waited = pulse.waited
+    def _beat(self, pingable: Pingable) -> None:
+        waited = pingable.waited
         if waited < 0:
-            self._ping(pulse)
-        elif pulse.is_alive():
+            self._ping(pingable)
+        elif pingable.is_alive():
             left = self._ping_ticks - waited
             if left > 0:
-                pulse.waited = -1
-                self._wheel.add(pulse, left)
+                pingable.waited = -1
+                self._wheel.add(pingable, left)
             else:
-                self._ping(pulse)
+                self._ping(pingable)
         elif waited < self._pong_ticks:
-            pulse.ping_again()
-            self._wait(pulse, waited)
+            pingable.ping_again()
+            self._wait(pingable, waited)
         else:
-            pulse.missed_pong(self._pong)
+            pingable.missed_pong(self._pong)
 
-    def _ping(self, pulse: Pulse) -> None:
-        pulse.ping()
-        self._wait(pulse, 0)
+    def _ping(self, pingable: Pingable) -> None:
+        pingable.ping()
+        self._wait(pingable, 0)
 
-    def _wait(self, pulse: Pulse, waited: int) -> None:
+    def _wait(self, pingable: Pingable, waited: int) -> None:
         """Look again when the next ping is due, or the answer to the first one."""
         ticks = min(self._ping_ticks, self._pong_ticks - waited)
-        pulse.waited = waited + ticks
-        self._wheel.add(pulse, ticks)
+        pingable.waited = waited + ticks
+        self._wheel.add(pingable, ticks)

@@ -45,7 +45,7 @@ from cryptography.hazmat.primitives.serialization import (
 from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
 
 from ..errors import ConfigError
-from ..net.domain_names import wire_name
+from ..tls.domain_names import wire_name
 
 AUTHORITY_NAME = "gateman development CA"
 """What the authority is called where it is trusted; marks certificates as ours."""

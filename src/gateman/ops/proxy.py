@@ -9,7 +9,7 @@ is written and no server is touched here.
 Both texts keep four promises, and the tests hold them against real servers:
 
 - what a client writes into ``X-Real-IP``, ``X-Forwarded-For`` or ``Forwarded`` never
-  reaches the worker, which believes its proxy (``net/forwarded.py``);
+  reaches the worker, which believes its proxy (``http/client_address.py``);
 - the upgrade is passed on only when the client asks for a WebSocket, and the tunnel opens
   only after the worker's 101, so plain requests get the worker's plain answers;
 - a connection that only the worker's pings keep alive is never cut by the proxy;

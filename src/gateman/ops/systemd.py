@@ -21,13 +21,13 @@ from dataclasses import dataclass
 from importlib.resources import files
 from pathlib import Path
 
-from ..declared import Declared
+from ..config.base import BaseWorker
+from ..config.settings import WorkerSettings
+from ..config.worker import Worker, settings_of
 from ..errors import ConfigError
-from ..master.files import UNITS
 from ..master.plan import policy_of
+from ..master.runtime_files import UNITS
 from ..master.script import Script
-from ..settings import Settings
-from ..worker import Worker, settings_of
 
 # systemd's own default for the hard limit; more may be refused in a container.
 _MANY_DESCRIPTORS = 524_288
@@ -88,7 +88,7 @@ class Facts:
 
 def facts(
     script: Script,
-    workers: Sequence[Declared],
+    workers: Sequence[BaseWorker],
     *,
     now: float,
     name: str | None = None,
@@ -158,7 +158,7 @@ def _owner(path: Path) -> str | None:
         return None
 
 
-def _tls_files(declared: Iterable[Settings]) -> list[Path]:
+def _tls_files(declared: Iterable[WorkerSettings]) -> list[Path]:
     return [
         Path(path).absolute()
         for settings in declared

@@ -1,0 +1,430 @@
+"""
+A bus whose broker is another process: what all of those have in common.
+
+The kind of broker is a :class:`BrokerProtocol`: how to reach it, and how to speak with it.
+Everything that :class:`~.base.Bus` promises is kept here, by these rules:
+
+* What is published or subscribed to in one turn of the event loop is written at its end, together.
+* A broker handles what we write in order, so its answer to a ping says that everything before has
+  reached it. A ping follows subscriptions at once, publishing within ``_PROBE_DELAY``, and silence
+  within ``_BEAT_INTERVAL``.
+* What is not followed by an answered ping when the connection ends is uncertain.
+"""
+
+import asyncio
+import contextlib
+import itertools
+import random
+import time
+from collections import Counter, deque
+from collections.abc import Awaitable, Callable
+from functools import partial
+from typing import NamedTuple, Protocol
+
+from ..errors import BusError
+from ..log import RateLimitedLogger, logger
+from .base import MAX_PAYLOAD_SIZE, MAX_PENDING_SIZE, Bus, Gap, Receive
+from .broker_connection import BrokerConnection
+from .gaps import GapTracker
+from .handlers import MessageHandlers
+from .interest import InterestQueries, answered
+from .subjects import Subject
+from .subscriptions import PendingSubscriptions
+from .wire import Broken, BrokerEvent, BrokerHello, BrokerRefusal, Control, Dropped, NoSubscribers
+
+# Seconds; how much of what was published is uncertain when the broker dies.
+_PROBE_DELAY = 0.05
+
+# Seconds; a turn of the loop that takes long counts as one, however long it takes.
+_BEAT_INTERVAL = 2.0
+_MAX_SILENT_BEATS = 5
+
+# Seconds; between the first, between any two attempts to connect: a random part of it, so that
+# many processes do not come back in step.
+_FIRST_PAUSE = 0.1
+_LONGEST_PAUSE = 2.0
+
+# Seconds; for what still waits when the bus is stopped.
+_DRAIN_TIMEOUT = 1.0
+
+
+class BrokerProtocol(Protocol):
+    """A kind of broker, and where it is."""
+
+    @property
+    def url(self) -> str:
+        """Which bus, without passwords and tokens."""
+
+    async def dial(self) -> BrokerConnection:
+        """
+        Connect, and exchange greetings.
+
+        Returns:
+            The connection; it is the caller's.
+
+        Raises:
+            BusError: Why it cannot be. Nothing is left open, also if the call is cancelled.
+        """
+
+
+class _Ping(NamedTuple):
+    """A ping that is not answered: what had been published, and when it was sent."""
+
+    published: int
+    sent_time: float
+
+
+class BrokerBus:
+    """The bus of a broker; see :class:`~.base.Bus`."""
+
+    def __init__(
+        self,
+        protocol: BrokerProtocol,
+        *,
+        max_pending_size: int = MAX_PENDING_SIZE,
+        beat_interval: float = _BEAT_INTERVAL,
+    ) -> None:
+        """
+        Make a bus; :meth:`start` connects it.
+
+        Args:
+            dialect: The broker.
+            max_pending_size: How much may wait to be sent, in bytes.
+            beat_interval: How long the broker may be silent before it is pinged, in seconds; after
+                five of them it is taken for dead.
+        """
+        self.on_gap: Callable[[Gap], None] | None = None
+        self.counts: Counter[str] = Counter()
+        self._protocol = protocol
+        self._max_pending_size = max_pending_size
+        self._beat_interval = beat_interval
+        self._max_payload_size = MAX_PAYLOAD_SIZE
+        self._handlers = MessageHandlers(self.counts)
+        self._gaps = GapTracker(self.counts)
+        self._subscriptions = PendingSubscriptions(protocol.url)
+        self._interest_queries = InterestQueries()
+        self._rate_limited = RateLimitedLogger()
+        self._connection: BrokerConnection | None = None
+        self._is_stopped = False
+        self._reconnecting: asyncio.Task[None] | None = None
+        self._drained: asyncio.Future[None] | None = None
+        # What waits for the end of this turn of the loop, and then in the transport; in bytes.
+        self._out: list[bytes] = []
+        self._out_size = 0
+        self._backlog = 0
+        self._is_flush_due = False
+        self._must_ping = False
+        self._pings: deque[_Ping] = deque()
+        # Messages on this connection.
+        self._published = 0
+        self._confirmed = 0
+        self._well_time = 0.0
+        self._reason = ""
+        self._refusal: BusError | None = None
+        self._silent_beats = 0
+        self._beat: asyncio.TimerHandle | None = None
+        self._probe: asyncio.TimerHandle | None = None
+
+    def __repr__(self) -> str:
+        return f"<{type(self).__name__} {self.url}>"
+
+    @property
+    def url(self) -> str:
+        """See :attr:`.base.Bus.url`."""
+        return self._protocol.url
+
+    @property
+    def is_connected(self) -> bool:
+        """See :attr:`.base.Bus.is_connected`."""
+        return self._connection is not None
+
+    @property
+    def max_payload_size(self) -> int:
+        """See :attr:`.base.Bus.max_payload_size`."""
+        return self._max_payload_size
+
+    @property
+    def is_spread(self) -> bool:
+        """See :attr:`.base.Bus.is_spread`."""
+        return self._connection is not None and self._connection.is_spread
+
+    async def start(self, *, patience: float | None = None) -> None:
+        """See :meth:`.base.Bus.start`."""
+        self._subscriptions.check()
+        if self._connection is not None or self._reconnecting is not None:
+            return
+        if patience is not None:
+            await self._begin(patience)
+        else:
+            connection = await self._protocol.dial()
+            if self._is_stopped:
+                connection.abort()
+                self._subscriptions.check()
+            self._open(connection)
+
+    async def _begin(self, patience: float) -> None:
+        since = time.time()
+        connecting = asyncio.get_running_loop().create_task(self._reconnect(is_first=True))
+        self._reconnecting = connecting
+        try:
+            await asyncio.wait([connecting], timeout=patience)
+        except BaseException:
+            connecting.cancel()
+            raise
+        if not connecting.done():
+            self._gaps.broken(since, 0)
+            self._log("dial", f"the bus {self.url} is not there yet: going on without it")
+
+    async def stop(self) -> None:
+        """See :meth:`.base.Bus.stop`."""
+        self._is_stopped = True
+        if self._reconnecting is not None:
+            self._reconnecting.cancel()
+            await asyncio.wait([self._reconnecting])
+        connection = self._connection
+        if connection is not None:
+            self._drained = asyncio.get_running_loop().create_future()
+            self._ask()
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout(_DRAIN_TIMEOUT):
+                    await self._drained
+            if self._connection is not None:
+                self._lose()
+            await connection.close(_DRAIN_TIMEOUT)
+        self._subscriptions.stop()
+
+    def publish(self, subject: Subject, payload: bytes) -> bool:
+        """See :meth:`.base.Bus.publish`."""
+        size = len(payload)
+        if size > self._max_payload_size:
+            raise BusError.too_big(self.url, size, self._max_payload_size)
+        if self._connection is None or self._is_stopped:
+            self._gaps.refused_away(time.time())
+            return False
+        if self._out_size + self._backlog + size > self._max_pending_size:
+            self._backlog = self._connection.backlog
+            if self._out_size + self._backlog + size > self._max_pending_size:
+                self._gaps.refused(time.time())
+                return False
+        self._put(self._connection.wire.publish(subject, payload))
+        self._published += 1
+        self.counts["published"] += 1
+        return True
+
+    def subscribe(self, subject: Subject, receive: Receive) -> Awaitable[None]:
+        """See :meth:`.base.Bus.subscribe`."""
+        is_new = self._handlers.add(subject, receive)
+        if self._connection is not None:
+            if is_new:
+                self._put(self._connection.wire.subscribe(subject))
+            self._ask()
+        return self._subscriptions.wait()
+
+    def has_subscriber(self, subject: Subject) -> Awaitable[bool | None]:
+        """See :meth:`.base.Bus.has_subscriber`."""
+        connection = self._connection
+        if connection is None or self._is_stopped:
+            return answered(has_subscriber=None)
+        if self._out_size + connection.backlog > self._max_pending_size:
+            return answered(has_subscriber=None)
+        number, answer = self._interest_queries.add()
+        self._put(connection.wire.ask(subject, number))
+        self._ask()
+        return answer
+
+    def unsubscribe(self, subject: Subject) -> None:
+        """See :meth:`.base.Bus.unsubscribe`."""
+        if self._handlers.remove(subject) and self._connection is not None:
+            self._put(self._connection.wire.unsubscribe(subject))
+
+    def _open(self, connection: BrokerConnection) -> None:
+        loop = asyncio.get_running_loop()
+        self._connection = connection
+        self._max_payload_size = connection.max_payload_size
+        self._published = self._confirmed = 0
+        self._well_time = time.time()
+        self._reason = "it has hung up"
+        self._silent_beats = 0
+        self._beat = loop.call_later(self._beat_interval, self._on_beat, connection)
+        connection.hand_over(
+            partial(self._take, connection),
+            on_lost=self._on_lost,
+            on_room=partial(self._on_room, connection),
+            room=self._max_pending_size // 2,
+        )
+        if self.is_connected:
+            self._subscribe_again(connection)
+
+    def _subscribe_again(self, connection: BrokerConnection) -> None:
+        for subject in self._handlers:
+            self._put(connection.wire.subscribe(subject))
+        self._ask()
+
+    def _put(self, data: bytes) -> None:
+        self._out.append(data)
+        self._out_size += len(data)
+        if not self._is_flush_due:
+            self._is_flush_due = True
+            asyncio.get_running_loop().call_soon(self._flush)
+
+    def _ask(self) -> None:
+        """Ping after what waits."""
+        self._must_ping = True
+        self._put(b"")
+
+    def _flush(self) -> None:
+        self._is_flush_due = False
+        connection = self._connection
+        if connection is None:
+            return
+        if self._must_ping:
+            self._must_ping = False
+            self._out.append(connection.wire.ping)
+            self._pings.append(_Ping(self._published, time.time()))
+            self._subscriptions.asked()
+            self._interest_queries.asked()
+        elif self._probe is None and self._published > self._confirmed:
+            self._arm_probe()
+        connection.write(b"".join(self._out))
+        self._out.clear()
+        self._out_size = 0
+        self._on_room(connection)
+
+    def _arm_probe(self) -> None:
+        self._probe = asyncio.get_running_loop().call_later(_PROBE_DELAY, self._on_probe)
+
+    def _on_probe(self) -> None:
+        self._probe = None
+        if self._published > self._confirmed and not self._pings:
+            self._ask()
+
+    def _on_room(self, connection: BrokerConnection) -> None:
+        self._backlog = connection.backlog
+        if self._gaps.is_full and self._backlog <= self._max_pending_size // 2:
+            self._report(self._gaps.relieved(time.time()))
+
+    def _on_beat(self, connection: BrokerConnection) -> None:
+        self._silent_beats += 1
+        if self._silent_beats > _MAX_SILENT_BEATS:
+            silence = _MAX_SILENT_BEATS * self._beat_interval
+            self._reason = f"it has said nothing for {silence:g} seconds"
+            connection.abort()
+            return
+        loop = asyncio.get_running_loop()
+        self._beat = loop.call_later(self._beat_interval, self._on_beat, connection)
+        if not self._pings:
+            self._ask()
+
+    def _take(self, connection: BrokerConnection, events: list[BrokerEvent]) -> None:
+        self._silent_beats = 0
+        now = asyncio.get_running_loop().time()
+        for event in events:
+            if type(event) is tuple:
+                self._handlers.deliver(event[0], event[1], now)
+            elif event is Control.PONG:
+                self._on_pong(connection)
+            elif event is Control.PING:
+                self._put(connection.wire.pong)
+            else:
+                self._on_word(connection, event)
+
+    def _on_pong(self, connection: BrokerConnection) -> None:
+        if not self._pings:
+            return
+        ping = self._pings.popleft()
+        self._confirmed = ping.published
+        self._well_time = ping.sent_time
+        self._subscriptions.confirmed(self._refusal)
+        self._interest_queries.confirmed(has_subscriber=True if connection.wire.can_tell else None)
+        self._refusal = None
+        if self._gaps.is_away:
+            self._report(self._gaps.restored(time.time()))
+        if self._confirmed < self._published and self._probe is None:
+            self._arm_probe()
+        if self._drained is not None and not self._pings and not self._drained.done():
+            self._drained.set_result(None)
+
+    def _on_word(self, connection: BrokerConnection, event: BrokerEvent) -> None:
+        match event:
+            case Dropped():
+                self._report(self._gaps.dropped(event.since, time.time(), event.count))
+            case NoSubscribers():
+                self._interest_queries.denied(event.number)
+            case BrokerRefusal():
+                self._on_refused(event)
+            case BrokerHello({"max_payload": int(size)}):
+                self._max_payload_size = size
+            case Broken():
+                self._reason = event.text
+                connection.abort()
+            case _:
+                pass
+
+    def _on_refused(self, event: BrokerRefusal) -> None:
+        self.counts["refused"] += 1
+        self._interest_queries.doubted()
+        self._reason = f"it refuses: {event.text}"
+        self._log("refused", f"the bus {self.url}: {self._reason}")
+        if event.is_of_subscribing:
+            # It comes before the answer to the ping that follows the subscription.
+            self._refusal = BusError(self.url, self._reason)
+
+    def _on_lost(self) -> None:
+        if self._connection is None:
+            return
+        self._lose()
+        if self._is_stopped:
+            return
+        self._log("lost", f"the bus {self.url} is away: {self._reason}")
+        self._reconnecting = asyncio.get_running_loop().create_task(self._reconnect())
+
+    def _lose(self) -> None:
+        """Forget the connection, and count what may be lost with it."""
+        self._connection = None
+        for timer in (self._beat, self._probe):
+            if timer is not None:
+                timer.cancel()
+        self._beat = self._probe = None
+        self._gaps.broken(self._well_time, self._published - self._confirmed)
+        self._out.clear()
+        self._out_size = self._backlog = 0
+        self._must_ping = False
+        self._refusal = None
+        self._pings.clear()
+        self._subscriptions.broken()
+        self._interest_queries.broken()
+        if self._drained is not None and not self._drained.done():
+            self._drained.set_result(None)
+
+    async def _reconnect(self, *, is_first: bool = False) -> None:
+        for attempt in itertools.count():
+            longest = min(_LONGEST_PAUSE, _FIRST_PAUSE * 2 ** min(attempt, 10))
+            if attempt or not is_first:
+                await asyncio.sleep(random.uniform(0, longest))  # noqa: S311 - no secret
+            try:
+                connection = await self._protocol.dial()
+            except BusError as error:
+                self._log("dial", f"the bus {self.url} is still away: {error.problem}")
+            else:
+                self._reconnecting = None
+                self._open(connection)
+                return
+
+    def _report(self, gap: Gap | None) -> None:
+        if gap is None:
+            return
+        missed = "unknown" if gap.missed is None else gap.missed
+        self._log(
+            f"gap {gap.cause}",
+            f"the bus {self.url}: {gap.cause} for {gap.until - gap.since:.1f} s:"
+            f" {gap.unsent} messages not sent, {gap.uncertain} uncertain, {missed} missed",
+        )
+        self._handlers.report(gap, self.on_gap)
+
+    def _log(self, cause: str, message: str) -> None:
+        line = self._rate_limited.line(cause, message, asyncio.get_running_loop().time())
+        if line is not None:
+            logger.warning(line)
+
+
+_: type[Bus] = BrokerBus

@@ -1,0 +1,94 @@
+"""Who in this process takes what comes; a failure of theirs ends with them."""
+
+from collections import Counter
+from collections.abc import Callable, Iterator
+
+from ..log import RateLimitedLogger, logger, source_location
+from .base import Gap, Receive
+from .subjects import Subject
+
+
+class MessageHandlers:
+    """The receiver of each subject, at most one; a failure of one is nobody else's."""
+
+    __slots__ = ("_by_subject", "_counts", "_rate_limited")
+
+    def __init__(self, counts: Counter[str]) -> None:
+        """
+        Start without receivers.
+
+        Args:
+            counts: What the bus counts; ``received`` and ``receiver_failed`` are added to it.
+        """
+        self._by_subject: dict[str, Receive] = {}
+        self._counts = counts
+        self._rate_limited = RateLimitedLogger()
+
+    def __iter__(self) -> Iterator[Subject]:
+        return map(Subject, tuple(self._by_subject))
+
+    def add(self, subject: Subject, receive: Receive) -> bool:
+        """
+        Give a subject its receiver.
+
+        Args:
+            subject: Which.
+            receive: Replaces the one before.
+
+        Returns:
+            Whether it had none before.
+        """
+        is_new = subject not in self._by_subject
+        self._by_subject[subject] = receive
+        return is_new
+
+    def remove(self, subject: Subject) -> bool:
+        """
+        Take a subject's receiver away.
+
+        Args:
+            subject: Which.
+
+        Returns:
+            Whether it had one.
+        """
+        return self._by_subject.pop(subject, None) is not None
+
+    def deliver(self, subject: str, payload: bytes, now: float) -> None:
+        """
+        Call a subject's receiver; one that has left meanwhile is no fault.
+
+        Args:
+            subject: Where it was published.
+            payload: What was.
+            now: Monotonic seconds, for the log.
+        """
+        receive = self._by_subject.get(subject)
+        if receive is None:
+            return
+        self._counts["received"] += 1
+        try:
+            receive(payload)
+        except Exception as error:  # noqa: BLE001 - the receiver's fault must not end the connection
+            self._counts["receiver_failed"] += 1
+            line = self._rate_limited.line(
+                source_location(error), "a receiver of the bus failed", now
+            )
+            if line is not None:
+                logger.exception(line)
+
+    def report(self, gap: Gap, on_gap: Callable[[Gap], None] | None) -> None:
+        """
+        Tell of a gap.
+
+        Args:
+            gap: Which.
+            on_gap: Whom; ``None`` for nobody.
+        """
+        if on_gap is None:
+            return
+        try:
+            on_gap(gap)
+        except Exception:  # noqa: BLE001 - as in deliver
+            self._counts["receiver_failed"] += 1
+            logger.exception("on_gap failed")

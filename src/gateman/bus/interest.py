@@ -1,0 +1,113 @@
+"""What :meth:`.base.Bus.has_subscriber` returns: what a broker says, or does not say."""
+
+import asyncio
+from collections import deque
+from functools import partial
+
+# Seconds; a broker of this machine answers within one millisecond, one that is far within some
+# hundred. What is asked is whether a process is alive, and who asks cannot wait for long.
+_ANSWER_TIMEOUT = 2.0
+
+
+class InterestQueries:
+    """
+    Which questions the broker has not answered yet, in the order in which it was asked.
+
+    It only says when nobody subscribes, and it handles a connection's commands in order; so the
+    answer to the ping that follows a question says that somebody does, if nothing else was said.
+    """
+
+    __slots__ = ("_asked", "_last_number", "_open", "_timeout")
+
+    def __init__(self, timeout: float = _ANSWER_TIMEOUT) -> None:
+        """
+        Start with nothing asked.
+
+        Args:
+            timeout: How long the broker may take, in seconds.
+        """
+        self._timeout = timeout
+        self._last_number = 0
+        self._open: dict[int, asyncio.Future[bool | None]] = {}
+        # For each ping the last question before it, and its deadline if there is one.
+        self._asked: deque[tuple[int, asyncio.TimerHandle | None]] = deque()
+
+    def add(self) -> tuple[int, asyncio.Future[bool | None]]:
+        """
+        Make a question.
+
+        Returns:
+            Its number, from 1 on and never used again, and what its answer will be.
+        """
+        self._last_number += 1
+        answer = self._open[self._last_number] = asyncio.get_running_loop().create_future()
+        return self._last_number, answer
+
+    def asked(self) -> None:
+        """Note that the broker was pinged after everything so far."""
+        deadline = None
+        if self._open:
+            loop = asyncio.get_running_loop()
+            give_up = partial(self._end, self._last_number, has_subscriber=None)
+            deadline = loop.call_later(self._timeout, give_up)
+        self._asked.append((self._last_number, deadline))
+
+    def denied(self, number: int) -> None:
+        """
+        Answer a question with ``False``: the broker says that nobody subscribes.
+
+        Args:
+            number: Whose; one that is answered already is ignored.
+        """
+        _answer(self._open.pop(number, None), has_subscriber=False)
+
+    def confirmed(self, *, has_subscriber: bool | None) -> None:
+        """
+        Answer what was asked before the oldest ping: the broker has said all that it will.
+
+        Args:
+            has_subscriber: What its silence means.
+        """
+        last, deadline = self._asked.popleft()
+        if deadline is not None:
+            deadline.cancel()
+        self._end(last, has_subscriber=has_subscriber)
+
+    def doubted(self) -> None:
+        """Answer what was asked with ``None``: the broker refused something, perhaps that."""
+        if self._asked:
+            self._end(self._asked[-1][0], has_subscriber=None)
+
+    def broken(self) -> None:
+        """Answer everything with ``None``: the connection has ended."""
+        for _, deadline in self._asked:
+            if deadline is not None:
+                deadline.cancel()
+        self._asked.clear()
+        self._end(self._last_number, has_subscriber=None)
+
+    def _end(self, last: int, *, has_subscriber: bool | None) -> None:
+        # They are in order: what is not reached was asked later.
+        while self._open and (number := next(iter(self._open))) <= last:
+            _answer(self._open.pop(number), has_subscriber=has_subscriber)
+
+
+def answered(*, has_subscriber: bool | None) -> asyncio.Future[bool | None]:
+    """
+    Make an answer that is there already.
+
+    Args:
+        has_subscriber: It.
+
+    Returns:
+        What may be awaited.
+    """
+    answer = asyncio.get_running_loop().create_future()
+    _answer(answer, has_subscriber=has_subscriber)
+    return answer
+
+
+def _answer(answer: asyncio.Future[bool | None] | None, *, has_subscriber: bool | None) -> None:
+    # Done is what its asker has cancelled.
+    if answer is not None and not answer.done():
+        answer.set_result(has_subscriber)

@@ -1,0 +1,137 @@
+"""What :meth:`.base.Bus.subscribe` returns: when a subscription has become effective."""
+
+import asyncio
+from collections import deque
+from collections.abc import Generator
+
+from ..errors import BusError
+
+
+class PendingSubscription:
+    """Something to await, by any number of tasks or by none: it ends once, well or badly."""
+
+    __slots__ = ("_error", "_is_done", "_waiters")
+
+    def __init__(self) -> None:
+        self._is_done = False
+        self._error: BusError | None = None
+        # Made only when somebody awaits: most subscriptions follow a client and nobody waits.
+        self._waiters: list[asyncio.Future[None]] = []
+
+    def __await__(self) -> Generator[object, None, None]:
+        if not self._is_done:
+            waiter = asyncio.get_running_loop().create_future()
+            self._waiters.append(waiter)
+            yield from waiter
+        if self._error is not None:
+            # Not the same object for all: each has a traceback of its own.
+            raise BusError(self._error.url, self._error.problem)
+
+    def end(self, error: BusError | None = None) -> None:
+        """
+        Let those who await go on.
+
+        Args:
+            error: What is raised in each of them; ``None`` if all is well.
+        """
+        self._is_done = True
+        self._error = error
+        for waiter in self._waiters:
+            if not waiter.done():
+                waiter.set_result(None)
+        self._waiters.clear()
+
+
+class PendingSubscriptions:
+    """
+    Which subscriptions the broker has not confirmed yet, in the order in which it was asked.
+
+    A broker handles a connection's commands in order; so it confirms many subscriptions with
+    one answer, and one :class:`PendingSubscription` stands for all that were asked for together.
+    """
+
+    __slots__ = ("_asked", "_stopped", "_unasked", "_url")
+
+    def __init__(self, url: str) -> None:
+        """
+        Start with nothing to wait for.
+
+        Args:
+            url: The bus's, for errors; without secrets.
+        """
+        self._url = url
+        self._unasked: PendingSubscription | None = None
+        self._asked: deque[PendingSubscription | None] = deque()
+        self._stopped: BusError | None = None
+
+    def check(self) -> None:
+        """
+        Make sure that the bus was not stopped.
+
+        Raises:
+            BusError: It was.
+        """
+        if self._stopped is not None:
+            raise BusError(self._url, self._stopped.problem)
+
+    def wait(self) -> PendingSubscription:
+        """Return what ends with the subscriptions that the broker is asked for next."""
+        if self._stopped is not None:
+            return _ended(self._stopped)
+        if self._unasked is None:
+            self._unasked = PendingSubscription()
+        return self._unasked
+
+    def asked(self) -> None:
+        """Note that the broker was asked to confirm everything so far."""
+        self._asked.append(self._unasked)
+        self._unasked = None
+
+    def confirmed(self, error: BusError | None = None) -> None:
+        """
+        End the oldest that was asked for.
+
+        Args:
+            error: Why some of it was refused, if it was.
+        """
+        oldest = self._asked.popleft()
+        if oldest is not None:
+            oldest.end(error)
+
+    def broken(self) -> None:
+        """Forget what was asked: everything has to be asked for again, and is waited for still."""
+        waiting = [one for one in (*self._asked, self._unasked) if one is not None]
+        self._asked.clear()
+        self._unasked = None
+        if waiting:
+            self._unasked = _CombinedSubscription(waiting)
+
+    def stop(self) -> None:
+        """Fail everything that waits, now and from now on."""
+        self._stopped = BusError(self._url, "it was stopped")
+        for one in (*self._asked, self._unasked):
+            if one is not None:
+                one.end(self._stopped)
+        self._asked.clear()
+        self._unasked = None
+
+
+class _CombinedSubscription(PendingSubscription):
+    """Several that end as one."""
+
+    __slots__ = ("_parts",)
+
+    def __init__(self, parts: list[PendingSubscription]) -> None:
+        super().__init__()
+        self._parts = parts
+
+    def end(self, error: BusError | None = None) -> None:
+        for part in self._parts:
+            part.end(error)
+        super().end(error)
+
+
+def _ended(error: BusError | None) -> PendingSubscription:
+    pending = PendingSubscription()
+    pending.end(error)
+    return pending

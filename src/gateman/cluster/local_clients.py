@@ -1,0 +1,309 @@
+"""What a process does and knows about the clients that are connected to it."""
+
+from collections.abc import Callable, Collection, Iterable
+from typing import Any, assert_never
+
+from ..connection import Connection
+from ..net.send_buffer import SendBuffer
+from .envelope import (
+    Audience,
+    Bind,
+    BindOnly,
+    ClientAction,
+    CloseClient,
+    CloseUid,
+    DirectMessage,
+    Dissolve,
+    HubAction,
+    Join,
+    Leave,
+    Query,
+    SetSession,
+    Target,
+    Unbind,
+    UpdateSession,
+)
+from .fanout import Fanout
+from .names import ClientId
+from .registry import NO_CHANGE, Change, Registry
+
+LocalMessage = tuple[int, bytes, Collection[ClientId]]
+"""1 for text or 2 for binary, the payload, and who does not get it."""
+
+
+def send_buffer_of(connection: Connection) -> SendBuffer | None:
+    """
+    Find the way out to a client.
+
+    Args:
+        connection: Its connection.
+
+    Returns:
+        It; ``None`` if it is not open any more, or not yet.
+    """
+    send_buffer: SendBuffer | None = getattr(connection._link, "send_buffer", None)  # noqa: SLF001
+    return send_buffer
+
+
+class _Arriving:
+    """A client whose handshake is not done, and what is to be done with it when it is."""
+
+    __slots__ = ("actions", "connection")
+
+    def __init__(self, connection: Connection) -> None:
+        self.connection = connection
+        self.actions: list[ClientAction] = []
+
+
+class LocalClients:
+    """
+    The clients here.
+
+    Attributes:
+        registry: Who they are.
+        fanout: How to write to many.
+    """
+
+    def __init__(self, fanout: Fanout) -> None:
+        """
+        Begin with nobody.
+
+        Args:
+            fanout: How to write to many.
+        """
+        self.registry: Registry[SendBuffer] = Registry()
+        self._arriving: dict[ClientId, _Arriving] = {}
+        self.fanout = fanout
+        # Not asked for one after the other: this is on the way of every message (bench/hub.py).
+        self._members_of: dict[Target, Callable[[Any], tuple[SendBuffer, ...]]] = {
+            Target.GROUPS: self.registry.members_of_group,
+            Target.UIDS: self.registry.members_of_uid,
+            Target.CLIENTS: self._member,
+            # It has no name, but who knows what others send.
+            Target.ALL: lambda _name: self.registry.members(),
+            # They are for code, not for clients.
+            Target.EVENTS: lambda _name: (),
+        }
+
+    def arrive(self, client: ClientId, connection: Connection) -> None:
+        """
+        Take note of a client that may soon be open.
+
+        Args:
+            client: Its id.
+            connection: Its connection.
+        """
+        self._arriving[client] = _Arriving(connection)
+
+    def leave(self, client: ClientId) -> None:
+        """
+        Forget a client that has arrived; nothing happens if it has been added since.
+
+        Args:
+            client: Its id.
+        """
+        self._arriving.pop(client, None)
+
+    def add(self, client: ClientId, connection: Connection) -> list[ClientAction]:
+        """
+        Take in a client.
+
+        Args:
+            client: Its id.
+            connection: Its connection; open.
+
+        Returns:
+            What is to be done with it now.
+        """
+        send_buffer = send_buffer_of(connection)
+        if send_buffer is not None:
+            self.registry.add(client, send_buffer)
+        arriving = self._arriving.pop(client, None)
+        return [] if arriving is None else arriving.actions
+
+    def do_early(self, action: ClientAction) -> bool:
+        """
+        Do something with a client as soon as it is open.
+
+        Args:
+            action: What.
+
+        Returns:
+            Whether its handshake is under way here.
+        """
+        arriving = self._arriving.get(action.client)
+        if arriving is not None:
+            arriving.actions.append(action)
+        return arriving is not None
+
+    def _send_early(self, client: str, opcode: int, payload: bytes) -> bool:
+        """Send a message that goes out behind the 101."""
+        arriving = self._arriving.get(ClientId(client))
+        if arriving is not None:
+            arriving.connection._wire(opcode, payload)  # noqa: SLF001 - as an outbox does
+        return arriving is not None
+
+    def send(
+        self, target: Target, names: tuple[str, ...], messages: Iterable[LocalMessage]
+    ) -> None:
+        """
+        Send messages to those who are here.
+
+        Args:
+            scope: Whom they are for.
+            names: Which of those.
+            messages: They, in order.
+        """
+        members = self._members(target, names)
+        if target is Target.CLIENTS and len(members) < len(names):
+            messages = tuple(messages)
+            for opcode, payload, _ in messages:
+                for name in names:
+                    self._send_early(name, opcode, payload)
+        if not members:
+            return
+        for opcode, payload, exclude in messages:
+            excluded: Collection[SendBuffer] = ()
+            if exclude:
+                found = map(self.registry.member, exclude)
+                excluded = {member for member in found if member is not None}
+            self.fanout.send(members, opcode, payload, excluded)
+
+    def deliver(self, message: DirectMessage) -> bool:
+        """
+        Send a message to one client.
+
+        Args:
+            letter: The message, and whom it is for.
+
+        Returns:
+            Whether the client is here.
+        """
+        opcode = 1 if message.is_text else 2
+        member = self.registry.member(message.client)
+        if member is None:
+            return self._send_early(message.client, opcode, message.payload)
+        self.fanout.send((member,), opcode, message.payload)
+        return True
+
+    def count_missing(self, clients: tuple[str, ...]) -> int:
+        """
+        Count those who are not here.
+
+        Args:
+            clients: Their ids.
+
+        Returns:
+            How many.
+        """
+        return sum(
+            client not in self.registry and client not in self._arriving for client in clients
+        )
+
+    def count(self, audience: Audience) -> int:
+        """Count those here whom a message was for."""
+        if audience.target is Target.CLIENTS:
+            here = len(audience.names) - self.count_missing(audience.names)
+        else:
+            here = len(self._members(audience.target, audience.names))
+        if here and audience.exclude:
+            members = self._members(audience.target, audience.names)
+            excluded = set(map(self.registry.member, audience.exclude))
+            here = sum(member not in excluded for member in members)
+        return here
+
+    def _members(self, target: Target, names: tuple[str, ...]) -> tuple[SendBuffer, ...]:
+        if len(names) == 1:
+            return self._members_of[target](names[0])
+        if target is Target.ALL:
+            return self.registry.members()
+        # Whoever is under several names gets the message once.
+        members_of = self._members_of[target]
+        return tuple(dict.fromkeys(one for name in names for one in members_of(name)))
+
+    def _member(self, client: ClientId) -> tuple[SendBuffer, ...]:
+        member = self.registry.member(client)
+        return () if member is None else (member,)
+
+    def do(self, action: HubAction) -> Change:
+        """
+        Do something with a client or a group.
+
+        Args:
+            action: What.
+
+        Returns:
+            What it means for others.
+
+        Raises:
+            UnknownClient: The client is not here.
+        """
+        registry = self.registry
+        match action:
+            case Join(client, group):
+                return registry.join(client, group)
+            case Leave(client, group):
+                return registry.leave(client, group)
+            case Bind(client, uid) | BindOnly(client, uid):
+                return registry.bind(client, uid)
+            case Unbind(client):
+                return registry.unbind(client)
+            case Dissolve(group):
+                return registry.dissolve(group)
+            case CloseClient(client, code, reason):
+                self._connection(client).close(code, reason)
+            case CloseUid(uid, code, reason, exclude):
+                for client in registry.clients_of_uid(uid):
+                    if client not in exclude:
+                        self._connection(client).close(code, reason)
+            case SetSession(client, session):
+                self._connection(client)._session = dict(session)  # noqa: SLF001
+            case UpdateSession(client, changes):
+                self._connection(client).session.update(changes)
+            case _:
+                assert_never(action)
+        return NO_CHANGE
+
+    def _connection(self, client: ClientId) -> Connection:
+        return self.registry.get(client).connection
+
+    def tell(self, query: Query, name: str, audience: Audience | None = None) -> Any:
+        """
+        Answer a question about those who are here.
+
+        Args:
+            what: Which.
+            name: About whom.
+            audience: Who is to be counted, for that question.
+
+        Returns:
+            The answer; see :class:`~.envelope.Query`.
+
+        Raises:
+            UnknownClient: It is about a client that is not here.
+        """
+        if query is Query.COUNT_AUDIENCE:
+            return 0 if audience is None else self.count(audience)
+        return _ANSWERS[query](self.registry, name)
+
+
+def _session(registry: Registry[SendBuffer], client: ClientId) -> dict[str, Any]:
+    return dict(registry.get(client).connection.session)
+
+
+_ANSWERS: dict[Query, Callable[[Registry[SendBuffer], Any], Any]] = {
+    Query.UID_OF_CLIENT: Registry.uid_of,
+    Query.IS_ONLINE: Registry.__contains__,
+    Query.SESSION: _session,
+    Query.IS_UID_ONLINE: Registry.has_uid,
+    Query.CLIENTS_OF_UID: Registry.clients_of_uid,
+    Query.CLIENTS_OF_GROUP: Registry.clients_of_group,
+    Query.UIDS_OF_GROUP: lambda registry, group: list(registry.uids_of_group(group)),
+    Query.SESSIONS_OF_GROUP: lambda registry, group: [
+        (client, _session(registry, client)) for client in registry.clients_of_group(group)
+    ],
+    Query.COUNT_GROUP: Registry.count_group,
+    Query.COUNT_CLIENTS: lambda registry, _: len(registry),
+    Query.UIDS: lambda registry, _: list(registry.uids()),
+    Query.GROUPS: lambda registry, _: list(registry.groups()),
+}

@@ -1,0 +1,668 @@
+"""
+One process's place in the cluster: its clients, its bus, and what goes between the two.
+
+Everything is done here first and published then, so that the clients of this process are served
+whatever becomes of the bus. :mod:`.hub` has the names for all of it.
+"""
+
+import asyncio
+import contextlib
+import secrets
+from collections import Counter
+from collections.abc import Awaitable, Callable, Coroutine
+from dataclasses import replace
+from threading import get_ident
+from typing import Any, assert_never
+
+from msgspec import structs
+
+from .. import at_fork
+from ..bus import Bus, Cause, Gap
+from ..errors import ConfirmTimeout, EnvelopeError, PartialResult, UnknownClient, WrongThread
+from ..log import RateLimitedLogger, logger
+from .channels import EVERYBODY, Channel, ReceivedSequences, channel_of, node_channel, subject_of
+from .confirmation import DONE, Confirmation, PendingCommand, failed
+from .envelope import (
+    Audience,
+    BindOnly,
+    Bye,
+    Claims,
+    ClientAction,
+    CloseUid,
+    Command,
+    DirectMessages,
+    Dissolve,
+    Envelope,
+    ExtensionMessage,
+    Hello,
+    Item,
+    Messages,
+    Problem,
+    Query,
+    QueryReply,
+    QueryRequest,
+    SequenceMark,
+    SetSession,
+    Target,
+    UpdateSession,
+    WideAction,
+    decode,
+)
+from .events import Events
+from .exclusive import ExclusiveLogins
+from .extension import NodeExtension
+from .fanout import Fanout
+from .local_clients import LocalClients
+from .names import ClientId, NodeId, node_of
+from .node_liveness import NodeLiveness
+from .probes import asks
+from .publisher import Publisher
+from .query_client import QueryClient
+from .query_replies import refusal
+from .registry import Change, Topic, TopicKind
+from .services import Outline, Services, label
+from .subscriptions import channel_of_topic, topic_of
+
+# Seconds for which a process that serves waits for its bus before it does without. A router that
+# was started together with it needs less; one that is stuck must not keep clients waiting.
+_PATIENCE = 0.3
+
+
+class Node:
+    """
+    One process's place in the cluster.
+
+    Attributes:
+        tenant: Who else speaks on its bus; ``None`` if nobody does.
+        id: Its name.
+        thread: The event loop's.
+        counts: How often each happened; see :attr:`gateman.cluster.hub.Hub.counts`.
+        local: The clients here.
+        presence: Who else there is.
+        questions: What is asked about clients.
+        exclusive: The logins of those who are to be the only one of their user.
+        events: What code here handles.
+        on_gap: Called after each gap; ``None`` if nobody wants to know.
+    """
+
+    def __init__(
+        self,
+        bus: Bus | None,
+        *,
+        has_clients: bool,
+        needs_bus: bool = False,
+        service: Outline = (),
+    ) -> None:
+        """
+        Make a place; :meth:`start` takes it.
+
+        Args:
+            bus: What connects it with others; ``None`` if it is alone. Not started.
+            has_clients: Whether clients connect to it; others only ask and send.
+            needs_bus: Whether it is of no use while the bus is not there.
+            service: What service it is of; empty for a program beside it.
+        """
+        self.id = NodeId(secrets.token_hex(6))
+        self.counts: Counter[str] = Counter()
+        self.on_gap: Callable[[Gap], object] | None = None
+        self.extension: NodeExtension | None = None
+        self.bus = bus
+        self._loop = asyncio.get_running_loop()
+        self.thread = get_ident()
+        self._is_forked = False
+        at_fork.renew(self, Node._forked)
+        self.local_clients = LocalClients(Fanout(self._loop.call_soon))
+        self._received = ReceivedSequences()
+        self.liveness = NodeLiveness(
+            self.id,
+            has_clients=has_clients,
+            say=self._say_hello,
+            mark=self._mark,
+            is_connected=lambda: self.is_connected,
+            ask=asks(bus),
+            on_gone=self._forget,
+            senders=self._received.senders,
+        )
+        self.query_client = QueryClient(
+            self.id,
+            self.local_clients,
+            self.liveness,
+            put=self._put,
+            is_connected=lambda: self.is_connected,
+            refuse=self._refuse,
+            warn=self._warn,
+        )
+        self.exclusive = ExclusiveLogins(
+            self.id, self.local_clients, announce=self._announce, ask=self._ask_for_logins
+        )
+        self.events = Events(
+            self.counts, subscribe=self._subscribe_topic, unsubscribe=self._unsubscribe_topic
+        )
+        self._service = service
+        self._services = Services(service)
+        self._away = 0.0
+        self._has_clients = has_clients
+        self._needs_bus = needs_bus
+        self._rate_limited = RateLimitedLogger()
+        self._publisher: Publisher | None = None
+        self._tasks: set[asyncio.Task[None]] = set()
+
+    # Its life.
+
+    @property
+    def is_over(self) -> bool:
+        """Whether nothing that is sent can leave: its event loop has ended, or is the parent's."""
+        return self._is_forked or self._loop.is_closed()
+
+    def _forked(self) -> None:
+        self._is_forked = True
+
+    def check_thread(self, verb: str) -> None:
+        """
+        Check that something is called where it has to be.
+
+        Args:
+            verb: What is called.
+
+        Raises:
+            WrongThread: From another thread than the event loop's.
+        """
+        if get_ident() != self.thread:
+            raise WrongThread(verb)
+
+    async def start(self) -> None:
+        """
+        Connect with the others; soon, or whenever it can be, unless the bus is needed.
+
+        Raises:
+            BusError: The bus is not there and needed, or refuses us.
+        """
+        bus = self.bus
+        if bus is None:
+            return
+        bus.on_gap = self._report
+        subscribing = [
+            bus.subscribe(subject_of(channel), self._receive)
+            for channel in (EVERYBODY, node_channel(self.id))
+        ]
+        patience = None if self._needs_bus else _PATIENCE
+        patient_until = None if patience is None else self._loop.time() + patience
+        try:
+            await bus.start(patience=patience)
+            # Clients here are served whether or not there is anybody else.
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout_at(patient_until if bus.is_connected else 0):
+                    for one in subscribing:
+                        await one
+        except BaseException:
+            # Told to end, or refused: nobody calls `stop`, and the bus may be connected by now.
+            await bus.stop()
+            raise
+        self._publisher = Publisher(
+            self.id,
+            bus.publish,
+            max_payload_size=lambda: bus.max_payload_size,
+            call_soon=self._loop.call_soon,
+            counts=self.counts,
+        )
+        self.liveness.start()
+
+    async def stop(self) -> None:
+        """Send what waits, say good-bye, and disconnect."""
+        self.liveness.stop()
+        for task in self._tasks:
+            task.cancel()
+        self.local_clients.fanout.flush()
+        publisher, self._publisher = self._publisher, None
+        if publisher is not None and self.bus is not None:
+            publisher.put(EVERYBODY, lambda: Bye(self.id))
+            publisher.flush()
+            await self.bus.stop()
+        self.query_client.pending_requests.end_all()
+
+    @property
+    def is_connected(self) -> bool:
+        """Whether the others can be reached; always true of one that is alone."""
+        return self.bus is None or self.bus.is_connected
+
+    # Interest.
+
+    def remove(self, client: ClientId) -> None:
+        """
+        Forget a client.
+
+        Args:
+            client: Which.
+        """
+        self.exclusive.logins.forget(client)
+        self._follow(self.local_clients.registry.remove(client))
+
+    def _follow(self, change: Change) -> list[Awaitable[None]]:
+        """Let the bus know what is of interest here; returns what it confirms it with."""
+        if self.bus is None:
+            return []
+        for topic in change.lost:
+            channel = channel_of_topic(topic)
+            self.bus.unsubscribe(subject_of(channel))
+            self._received.forget_channel(channel)
+        return [self._subscribe(topic) for topic in change.gained]
+
+    def _subscribe(self, topic: Topic) -> Awaitable[None]:
+        assert self.bus is not None
+        return self.bus.subscribe(subject_of(channel_of_topic(topic)), self._receive)
+
+    def _subscribe_topic(self, topic: str) -> None:
+        if self.bus is not None:
+            self.bus.subscribe(subject_of(Channel(Target.EVENTS, topic)), self._receive)
+
+    def _unsubscribe_topic(self, topic: str) -> None:
+        channel = Channel(Target.EVENTS, topic)
+        self._received.forget_channel(channel)
+        if self.bus is not None:
+            self.bus.unsubscribe(subject_of(channel))
+
+    # Sending.
+
+    def send(
+        self,
+        target: Target,
+        names: tuple[str, ...],
+        opcode: int,
+        payload: bytes,
+        exclude: tuple[ClientId, ...] = (),
+    ) -> None:
+        """
+        Send a message, here and everywhere.
+
+        Args:
+            scope: Whom it is for; not clients. Events have one name, their topic.
+            names: Which of those.
+            opcode: 1 for text, 2 for binary.
+            payload: The message.
+            exclude: Who does not get it.
+
+        Raises:
+            HubError: It is more than the bus can carry; then nobody got it.
+        """
+        publisher = self._publisher
+        if publisher is not None:
+            publisher.check(payload, names, exclude)
+        if target is Target.EVENTS:
+            self.events.deliver(names[0], [payload])
+        else:
+            self.local_clients.send(target, names, ((opcode, payload, exclude),))
+        if publisher is not None:
+            item = Item(opcode == 1, payload, exclude)
+            publisher.send(channel_of(target, names, self.id), target, names, item)
+
+    def send_to_clients(self, clients: tuple[ClientId, ...], opcode: int, payload: bytes) -> None:
+        """
+        Send a message to single clients, wherever they are.
+
+        Args:
+            clients: Which; each once.
+            opcode: 1 for text, 2 for binary.
+            payload: The message.
+
+        Raises:
+            HubError: It is more than the bus can carry; then nobody got it.
+        """
+        by_node: dict[NodeId, list[ClientId]] = {}
+        for client in clients:
+            by_node.setdefault(node_of(client), []).append(client)
+        here = tuple(by_node.pop(self.id, ()))
+        publisher = self._publisher
+        if publisher is not None:
+            for there in by_node.values():
+                publisher.check(payload, tuple(there), ())
+        if here:
+            self._count("unknown_client", self.local_clients.count_missing(here))
+            self.local_clients.send(Target.CLIENTS, here, ((opcode, payload, ()),))
+        for node, there in by_node.items():
+            if publisher is None or self.liveness.is_unknown(node):
+                self._count("unknown_client", len(there))
+            elif len(there) == 1:
+                publisher.send_direct(node_channel(node), there[0], opcode, payload)
+            else:
+                item = Item(opcode == 1, payload)
+                publisher.send(node_channel(node), Target.CLIENTS, tuple(there), item)
+
+    async def count(
+        self, target: Target, names: tuple[str, ...], exclude: tuple[ClientId, ...]
+    ) -> int:
+        """
+        Count the clients that a message was for, behind that message.
+
+        Args:
+            scope: Whom it was for.
+            names: Which of those.
+            exclude: Who did not get it.
+
+        Returns:
+            How many there were, in all processes.
+
+        Raises:
+            Partial: A process did not answer in time; its ``value`` is that of the others.
+        """
+        audience = Audience(target, names, exclude)
+        values, missing = await self.query_client.ask_all(
+            Query.COUNT_AUDIENCE, "", audience=audience
+        )
+        if missing:
+            raise PartialResult(sum(values), missing)
+        return sum(values)
+
+    def send_to_extension(self, node: NodeId | None, data: bytes) -> None:
+        """
+        Send something to another process's tenant, behind all that was sent to its clients.
+
+        Args:
+            node: Whose; ``None`` for everybody's.
+            data: What.
+        """
+        parcel = ExtensionMessage(self.id, data)
+        self._put(EVERYBODY if node is None else node_channel(node), parcel)
+
+    # Doing.
+
+    def do_everywhere(self, action: WideAction) -> Confirmation[None]:
+        """
+        Do something with clients that have something in common, here and everywhere.
+
+        Args:
+            action: What.
+
+        Returns:
+            What may be awaited to know that it is in effect everywhere.
+        """
+        self._follow(self.local_clients.do(action))
+        match action:
+            case Dissolve(group):
+                channel, doubt = Channel(Target.GROUPS, group), f"the group {group!r} may go on"
+            case CloseUid(uid):
+                channel, doubt = Channel(Target.UIDS, uid), f"clients of {uid!r} may stay"
+        return self._announce(channel, Command(self.id, 0, action), f"{doubt} there")
+
+    def _announce(self, channel: Channel, envelope: Envelope, doubt: str) -> Confirmation[None]:
+        """Publish what is in effect everywhere when all have answered what is asked behind it."""
+        if self._publisher is None:
+            return DONE
+        was_sent: list[bool] = []
+        self._publisher.put(channel, lambda: envelope, was_sent.append)
+        return Confirmation(self._wait_until_everywhere, was_sent, doubt)
+
+    async def _wait_until_everywhere(self, was_sent: list[bool], doubt: str) -> None:
+        _, missing = await self.query_client.ask_all(Query.COUNT_CLIENTS, "")
+        missing = (*missing, *self.liveness.peers.blocked())
+        if missing:
+            raise ConfirmTimeout(f"no answer from {', '.join(missing)}: {doubt}")
+        if was_sent != [True]:
+            raise ConfirmTimeout(f"the bus was away, and others were not told: {doubt}")
+
+    def do(self, action: ClientAction) -> Confirmation[None]:
+        """
+        Do something with a client, wherever it is.
+
+        Args:
+            action: What.
+
+        Returns:
+            What may be awaited to know that it is in effect everywhere.
+
+        Raises:
+            HubError: It is more than the bus can carry.
+        """
+        node = node_of(action.client)
+        if node == self.id:
+            return self._do_here(action)
+        if self._publisher is None or self.liveness.is_unknown(node):
+            return self._unknown(UnknownClient(action.client))
+        if isinstance(action, SetSession | UpdateSession):
+            self._publisher.check_command(Command(self.id, 0, action))
+        pending = PendingCommand(self.id, action)
+        self._publisher.put(node_channel(node), pending.make)
+        return Confirmation(self.query_client.confirm, node, pending)
+
+    def _do_here(self, action: ClientAction) -> Confirmation[None]:
+        try:
+            subscribing = self._follow(self.local_clients.do(action))
+        except UnknownClient as error:
+            if self.local_clients.do_early(action):
+                return DONE
+            return self._unknown(error)
+        announced = self.exclusive.note(action)
+        topic = topic_of(action)
+        if topic is None or self.bus is None:
+            return DONE
+        if isinstance(action, BindOnly):
+            return Confirmation(self._wait_until_only, topic, subscribing, announced)
+        return Confirmation(self._wait_until_heard, topic, subscribing)
+
+    def _unknown(self, error: UnknownClient) -> Confirmation[None]:
+        self._count("unknown_client")
+        return failed(error)
+
+    async def _wait_until_only(
+        self, topic: Topic, subscribing: list[Awaitable[None]], announced: Confirmation[None]
+    ) -> None:
+        await self._wait_until_subscribed(topic, subscribing)
+        # Who has answered what follows the login, is behind the subscription too.
+        await announced
+
+    async def _wait_until_subscribed(
+        self, topic: Topic, subscribing: list[Awaitable[None]]
+    ) -> None:
+        registry = self.local_clients.registry
+        names = registry.uids() if topic.kind is TopicKind.UID else registry.groups()
+        if not subscribing and topic.name in names:
+            # Somebody else was the first, perhaps just now.
+            subscribing = [self._subscribe(topic)]
+        try:
+            async with asyncio.timeout(self.query_client.timeout):
+                for one in subscribing:
+                    await one
+        except TimeoutError:
+            raise ConfirmTimeout(
+                f"the bus has not confirmed in {self.query_client.timeout:g} seconds that what is"
+                f" sent to the {topic.kind} {topic.name!r} elsewhere comes here"
+            ) from None
+
+    async def _wait_until_heard(self, topic: Topic, subscribing: list[Awaitable[None]]) -> None:
+        await self._wait_until_subscribed(topic, subscribing)
+        if self.bus is not None and self.bus.is_spread:
+            # A question follows the subscription from server to server: who answers, is behind it.
+            _, missing = await self.query_client.ask_all(Query.COUNT_CLIENTS, "")
+            if missing:
+                raise ConfirmTimeout(
+                    f"no answer from {', '.join(missing)}: what is sent there to the"
+                    f" {topic.kind} {topic.name!r} may not come here yet"
+                )
+
+    # What others say.
+
+    def _receive(self, payload: bytes) -> None:
+        if self.bus is None or self._publisher is None:
+            return
+        try:
+            envelope = decode(payload, max_size=self.bus.max_payload_size)
+        except EnvelopeError as error:
+            self._refuse(error)
+            return
+        match envelope:
+            case Messages() | DirectMessages() | SequenceMark():
+                self._deliver(envelope)
+            case Command():
+                self._obey(envelope)
+            case Claims():
+                self.exclusive.take(envelope)
+            case QueryRequest():
+                if self._has_clients:
+                    self.query_client.answer(envelope, max_size=self.bus.max_payload_size)
+            case QueryReply():
+                if not self.query_client.pending_requests.take(envelope):
+                    self._count("late_answer")
+            case ExtensionMessage(source, data):
+                self._hand_over(source, data)
+            case Hello() | Bye():
+                self._meet(envelope)
+            case _:
+                assert_never(envelope)
+
+    def _meet(self, sign: Hello | Bye) -> None:
+        if isinstance(sign, Hello):
+            self.liveness.take(sign)
+            self.exclusive.meet(sign)
+            if self._services.meet(sign.service):
+                logger.warning(
+                    "%s is on the bus %s too, as is %s: if these are two services, they reach each"
+                    " other's users; give each a name of its own in its bus's URL",
+                    label(sign.service),
+                    "" if self.bus is None else self.bus.url,
+                    label(self._service),
+                )
+        else:
+            self.liveness.peers.forget(sign.source)
+            self.exclusive.heard.forget(sign.source)
+            self._forget(sign.source)
+
+    def _forget(self, node: NodeId) -> None:
+        """Take note that a process has ended: it answers and sends no more."""
+        self.query_client.pending_requests.forget(node)
+        self._received.forget_source(node)
+
+    def _hand_over(self, source: NodeId, data: bytes) -> None:
+        if self.extension is not None:
+            try:
+                self.extension.take(source, data)
+            except EnvelopeError as error:
+                self._refuse(error)
+
+    def _deliver(self, messages: Messages | DirectMessages | SequenceMark) -> None:
+        if isinstance(messages, SequenceMark):
+            channel = channel_of(messages.target, messages.names, self.id)
+            self._miss(messages.source, self._received.mark(channel, messages))
+            return
+        self.counts["received"] += len(messages.items)
+        if isinstance(messages, DirectMessages):
+            channel = node_channel(self.id)
+            self._miss(messages.source, self._received.messages(channel, messages))
+            for message in messages.items:
+                if not self.local_clients.deliver(message):
+                    self._count("unknown_client")
+            return
+        target, names = messages.target, messages.names
+        channel = channel_of(target, names, self.id)
+        self._miss(messages.source, self._received.messages(channel, messages))
+        if target is Target.EVENTS:
+            payloads = [item.payload for item in messages.items]
+            for topic in names:
+                self.events.deliver(topic, payloads)
+            return
+        if target is Target.CLIENTS:
+            missing = self.local_clients.count_missing(names)
+            self._count("unknown_client", missing * len(messages.items))
+        self.local_clients.send(
+            target,
+            names,
+            [(1 if item.is_text else 2, item.payload, item.exclude) for item in messages.items],
+        )
+
+    def _miss(self, source: NodeId, count: int) -> None:
+        if count:
+            self.counts["lost"] += count
+            self._warn("lost", f"{count} messages of the process {source} did not arrive")
+
+    def _obey(self, command: Command) -> None:
+        # Not `do`: what is not for this process goes nowhere else from here.
+        action = command.action
+        if isinstance(action, WideAction):
+            self._follow(self.local_clients.do(action))
+            return
+        confirmation = self._do_here(action)
+        if command.call:
+            self._spawn(self._answer_when_done(command, confirmation))
+
+    async def _answer_when_done(self, command: Command, confirmation: Confirmation[None]) -> None:
+        problem = Problem.NONE
+        try:
+            await confirmation
+        except UnknownClient:
+            problem = Problem.UNKNOWN_CLIENT
+        except ConfirmTimeout:
+            return  # Whoever asked waits no longer either.
+        self._put(node_channel(command.source), refusal(self.id, command.call, problem))
+
+    # Gaps.
+
+    def _report(self, gap: Gap) -> None:
+        """Take note of a gap that is over, and find out what was lost in it."""
+        publisher = self._publisher
+        if publisher is None:
+            return
+        unsent, publisher.unsent = publisher.unsent, 0
+        gap = replace(gap, unsent=unsent, uncertain=publisher.uncertain(gap.uncertain))
+        self.counts["gaps"] += 1
+        self._count("uncertain", gap.uncertain)
+        seconds = max(gap.until - gap.since, 0.0)
+        self.exclusive.repeat(seconds, EVERYBODY)
+        if gap.cause is not Cause.FULL:
+            self._away = seconds
+            self.liveness.return_()
+            if self.extension is not None:
+                self.extension.returned()
+        if self.on_gap is not None:
+            self._call_on_gap(self.on_gap, gap)
+
+    def _call_on_gap(self, on_gap: Callable[[Gap], object], gap: Gap) -> None:
+        try:
+            result = on_gap(gap)
+        except Exception:  # noqa: BLE001 - an application's fault must not end the bus
+            logger.exception("on_gap failed")
+            return
+        if asyncio.iscoroutine(result):
+            self._spawn(result)
+
+    def _mark(self) -> None:
+        if self._publisher is not None:
+            self._publisher.flush()
+            self._publisher.mark()
+
+    # Odds of all of it.
+
+    def _ask_for_logins(self, node: NodeId, seconds: float) -> None:
+        hello = Hello(self.id, self._has_clients, is_new=False, was_away=False, nodes=())
+        self._say_hello(node_channel(node), structs.replace(hello, away=seconds))
+
+    def _say_hello(self, channel: Channel, hello: Hello) -> None:
+        envelope = structs.replace(
+            hello,
+            away=self._away if hello.was_away else hello.away,
+            clock=self.exclusive.logins.clock,
+            claims=self.exclusive.count,
+            # Who is new tells all, and all tell who is new.
+            service=self._service if hello.is_new or channel != EVERYBODY else (),
+        )
+        self._put(channel, envelope)
+
+    def _put(self, channel: Channel, envelope: Envelope) -> None:
+        if self._publisher is not None:
+            self._publisher.put(channel, lambda: envelope)
+
+    def _spawn(self, coroutine: Coroutine[Any, Any, None]) -> None:
+        task = self._loop.create_task(coroutine)
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
+
+    def _count(self, cause: str, number: int = 1) -> None:
+        # A cause that never happened is not in the counts.
+        if number:
+            self.counts[cause] += number
+
+    def _refuse(self, error: EnvelopeError) -> None:
+        self._count("bad_envelope")
+        self._warn("bad_envelope", f"a message of the bus is ignored: {error.problem}")
+
+    def _warn(self, cause: str, message: str) -> None:
+        line = self._rate_limited.line(cause, message, self._loop.time())
+        if line is not None:
+            logger.warning(line)

@@ -1,0 +1,167 @@
+"""Answers of other processes, while somebody waits for them."""
+
+import asyncio
+from collections.abc import Callable, Collection, Iterable
+
+from msgspec import Raw
+
+from .envelope import Problem, QueryReply
+from .names import NodeId
+
+# Parts of one process's answer: of 1 MiB each, more than any question needs.
+_MAX_PARTS = 1024
+
+
+class PendingRequest:
+    """
+    What is waited for.
+
+    Attributes:
+        number: What the answers say.
+        values: What has been answered, complete, by whom.
+        problems: What else was answered, by whom.
+        missing: Who has not answered yet.
+    """
+
+    __slots__ = ("_is_enough", "_over", "_parts", "missing", "number", "problems", "values")
+
+    def __init__(
+        self, number: int, nodes: Iterable[NodeId], is_enough: Callable[[Raw], bool] | None
+    ) -> None:
+        """
+        Wait for answers; :meth:`PendingRequests.begin` does.
+
+        Args:
+            number: The call's.
+            nodes: Whose answers.
+            is_enough: Tells whether one answer says it all.
+        """
+        self.number = number
+        self.missing = set(nodes)
+        self.values: dict[NodeId, list[Raw]] = {}
+        self.problems: dict[NodeId, Problem] = {}
+        self._is_enough = is_enough
+        self._parts: dict[NodeId, list[Raw]] = {}
+        self._over: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        self._end_if_complete()
+
+    def take(self, answer: QueryReply) -> bool:
+        """
+        Take an answer, or a part of one.
+
+        Args:
+            answer: It. That of a process that nobody had known is as good as any.
+
+        Returns:
+            Whether it is one that can be: parts come in order.
+        """
+        parts = self._parts.setdefault(answer.source, [])
+        if answer.part != len(parts) or answer.part >= _MAX_PARTS:
+            return False
+        # The bytes are the payload's; they are kept beyond it.
+        parts.append(answer.value.copy())
+        if answer.is_last:
+            self.missing.discard(answer.source)
+            if answer.problem is Problem.NONE:
+                self.values[answer.source] = parts
+            else:
+                self.problems[answer.source] = answer.problem
+            if self._is_enough is not None and any(map(self._is_enough, parts)):
+                self.missing.clear()
+            self._end_if_complete()
+        return True
+
+    def forget(self, node: NodeId) -> None:
+        """
+        Wait no more for a process that has ended, and with it all it could tell about.
+
+        Args:
+            node: Which.
+        """
+        self.missing.discard(node)
+        self._end_if_complete()
+
+    async def wait(self, deadline: float) -> None:
+        """
+        Wait for all answers, or the deadline.
+
+        Args:
+            deadline: The event loop's time.
+        """
+        timeout = deadline - asyncio.get_running_loop().time()
+        await asyncio.wait([self._over], timeout=max(timeout, 0))
+
+    def end(self) -> None:
+        """Wait no more."""
+        if not self._over.done():
+            self._over.set_result(None)
+
+    def _end_if_complete(self) -> None:
+        if not self.missing:
+            self.end()
+
+
+class PendingRequests:
+    """All that one process waits for."""
+
+    __slots__ = ("_number", "_requests")
+
+    def __init__(self) -> None:
+        """Begin with nothing."""
+        self._requests: dict[int, PendingRequest] = {}
+        self._number = 0
+
+    def begin(
+        self, nodes: Collection[NodeId], is_enough: Callable[[Raw], bool] | None = None
+    ) -> PendingRequest:
+        """
+        Wait for the answers to a question that is about to be asked.
+
+        Args:
+            nodes: Whose.
+            is_enough: Tells whether one answer says it all; ``None``: they are all wanted.
+
+        Returns:
+            The call; to be ended.
+        """
+        self._number += 1
+        call = self._requests[self._number] = PendingRequest(self._number, nodes, is_enough)
+        return call
+
+    def end(self, call: PendingRequest) -> None:
+        """
+        Wait no more for a call.
+
+        Args:
+            call: Which.
+        """
+        call.end()
+        self._requests.pop(call.number, None)
+
+    def take(self, answer: QueryReply) -> bool:
+        """
+        Take an answer.
+
+        Args:
+            answer: It.
+
+        Returns:
+            Whether somebody still waits for it.
+        """
+        call = self._requests.get(answer.call)
+        return call is not None and call.take(answer)
+
+    def forget(self, node: NodeId) -> None:
+        """
+        Wait no more for a process that has ended.
+
+        Args:
+            node: Which.
+        """
+        for call in list(self._requests.values()):
+            call.forget(node)
+
+    def end_all(self) -> None:
+        """Let all who wait go on, with what they have."""
+        for call in list(self._requests.values()):
+            self.end(call)

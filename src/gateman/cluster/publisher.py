@@ -1,0 +1,303 @@
+"""
+What a process publishes: collected for a turn of the loop, and sent in the order it was given.
+
+Messages that follow one another to the same clients travel together, in one envelope with one
+number. Everything to be published goes through here, so that a command never overtakes the
+message that was sent before it.
+"""
+
+from collections import Counter, deque
+from collections.abc import Callable, Collection
+from itertools import islice
+
+from ..bus.subjects import Subject
+from ..errors import BusError, EnvelopeError, HubError
+from .channels import Channel, SentSequences, subject_of
+from .envelope import (
+    OVERHEAD,
+    Command,
+    DirectMessage,
+    DirectMessages,
+    Envelope,
+    Item,
+    Messages,
+    SequenceMark,
+    Target,
+    encode,
+)
+from .names import ClientId, NodeId
+
+# bytes; then the turn is not waited for. Precedent: the fan-out's bound.
+_MAX_PENDING_SIZE = 64 << 10
+
+# What an item or a name of an envelope takes beside its bytes.
+_ITEM_OVERHEAD = 16  # bytes
+
+# What a letter takes beside its message: a client id of 64 characters, and headers.
+_LETTER_OVERHEAD = 80  # bytes
+
+# For how many channels a mark is sent after a gap: a message each, all at once.
+_MAX_MARKS = 1024
+
+# Payloads for which it is known how many messages were in them, for when a bus says that its last
+# few may be lost. A bus keeps 8 MiB, and what is smaller than this here is mostly one message.
+_MAX_REMEMBERED = 16384
+
+
+class _Batch:
+    """Messages to the same clients."""
+
+    __slots__ = ("channel", "items", "names", "size", "target")
+
+    def __init__(self, channel: Channel, target: Target, names: tuple[str, ...]) -> None:
+        self.channel = channel
+        self.target = target
+        self.names = names
+        self.items: list[Item] = []
+        self.size = 0
+
+    def envelope(self, node: NodeId, number: int) -> Messages:
+        return Messages(node, number, self.target, self.names, self.items)
+
+
+class _DirectBatch:
+    """Messages to single clients of one process."""
+
+    __slots__ = ("channel", "items", "size")
+
+    def __init__(self, channel: Channel) -> None:
+        self.channel = channel
+        self.items: list[DirectMessage] = []
+        self.size = 0
+
+    def envelope(self, node: NodeId, number: int) -> DirectMessages:
+        return DirectMessages(node, number, self.items)
+
+
+def _ignore(_: object) -> None:
+    """Stand in for somebody who does not want to know."""
+
+
+_Pending = _Batch | _DirectBatch | tuple[Channel, Callable[[], Envelope], Callable[[bool], object]]
+
+
+class Publisher:
+    """
+    Publishes on one bus.
+
+    Attributes:
+        unsent: Messages that the bus did not take since somebody set this to 0.
+    """
+
+    def __init__(
+        self,
+        node: NodeId,
+        publish: Callable[[Subject, bytes], bool],
+        *,
+        max_payload_size: Callable[[], int],
+        call_soon: Callable[[Callable[[], None]], object],
+        counts: Counter[str],
+    ) -> None:
+        """
+        Begin with nothing to publish.
+
+        Args:
+            node: Who publishes.
+            publish: The bus's.
+            max_payload_size: Tells the bus's, in bytes; another server may have another.
+            call_soon: The event loop's.
+            counts: ``published`` and ``unsent`` messages are added to it, ``unsent_commands``, and
+                what is ``unsendable``.
+        """
+        self.unsent = 0
+        self._node = node
+        self._publish = publish
+        self._max_payload_size = max_payload_size
+        self._call_soon = call_soon
+        self._counts = counts
+        self._sent_sequences = SentSequences()
+        self._pending: list[_Pending] = []
+        self._pending_size = 0
+        self._is_due = False
+        self._taken: deque[int] = deque(maxlen=_MAX_REMEMBERED)
+
+    def check(self, payload: bytes, names: tuple[str, ...], exclude: Collection[str]) -> None:
+        """
+        Check that a message can be published, before anybody gets it.
+
+        Args:
+            payload: The message.
+            names: Whom it is for.
+            exclude: Whom it is not for.
+
+        Raises:
+            HubError: It is too big.
+        """
+        limit = self._max_payload_size()
+        if self._size(payload, exclude) + _size_of(names) > limit - OVERHEAD:
+            raise HubError.too_big(len(payload), limit)
+
+    def check_command(self, command: Command) -> None:
+        """
+        Check that a command can be published, before anybody relies on it.
+
+        Args:
+            command: It.
+
+        Raises:
+            HubError: It is too big; a session may be.
+            EnvelopeError: Something in it cannot be sent.
+        """
+        size, limit = len(encode(command)), self._max_payload_size()
+        if size > limit:
+            raise HubError.too_big(size, limit)
+
+    def send(self, channel: Channel, target: Target, names: tuple[str, ...], item: Item) -> None:
+        """
+        Publish a message at the end of this turn.
+
+        Args:
+            channel: Where.
+            scope: Whom it is for.
+            names: Which of those.
+            item: The message; it was checked.
+        """
+        size = self._size(item.payload, item.exclude)
+        last = self._pending[-1] if self._pending else None
+        if not (
+            isinstance(last, _Batch)
+            and last.channel == channel
+            and last.target is target
+            and last.names == names
+            and last.size + size <= self._max_payload_size() - OVERHEAD
+        ):
+            last = _Batch(channel, target, names)
+            last.size = _size_of(names)
+            self._add(last)
+        last.items.append(item)
+        last.size += size
+        self._pending_size += size
+        if self._pending_size > _MAX_PENDING_SIZE:
+            self.flush()
+
+    def send_direct(self, channel: Channel, client: ClientId, opcode: int, payload: bytes) -> None:
+        """
+        Publish a message for one client at the end of this turn.
+
+        Args:
+            channel: Its process's.
+            client: Whom it is for.
+            opcode: 1 for text, 2 for binary.
+            payload: The message; it was checked.
+        """
+        size = len(payload) + _LETTER_OVERHEAD
+        last = self._pending[-1] if self._pending else None
+        if not (
+            isinstance(last, _DirectBatch)
+            and last.channel == channel
+            and last.size + size <= _MAX_PENDING_SIZE
+        ):
+            last = _DirectBatch(channel)
+            self._add(last)
+        last.items.append(DirectMessage(client, opcode == 1, payload))
+        last.size += size
+        self._pending_size += size
+        if self._pending_size > _MAX_PENDING_SIZE:
+            self.flush()
+
+    def put(
+        self,
+        channel: Channel,
+        make: Callable[[], Envelope],
+        on_sent: Callable[[bool], object] = _ignore,
+    ) -> None:
+        """
+        Publish something else at the end of this turn.
+
+        Args:
+            channel: Where.
+            make: Makes it, when it is its turn.
+            on_sent: Is told then whether the bus has taken it.
+        """
+        self._add((channel, make, on_sent))
+        if self._pending_size > _MAX_PENDING_SIZE:
+            self.flush()
+
+    def mark(self) -> None:
+        """Say how far this process has come on the channels that it has used last."""
+        for channel, number in self._sent_sequences.latest(_MAX_MARKS):
+            names = (channel.name,) if channel.target is not Target.ALL else ()
+            self._put(channel, SequenceMark(self._node, number, channel.target, names))
+
+    def flush(self) -> None:
+        """Publish everything now."""
+        self._is_due = False
+        self._pending_size = 0
+        pending, self._pending = self._pending, []
+        for one in pending:
+            if isinstance(one, (_Batch, _DirectBatch)):
+                self._flush_batch(one)
+            else:
+                self._flush_other(*one)
+
+    def uncertain(self, payload_count: int) -> int:
+        """
+        Tell how many messages the last few payloads had.
+
+        Args:
+            payload_count: How many payloads.
+
+        Returns:
+            How many messages; of those that are too long ago, one for each.
+        """
+        latest = list(islice(reversed(self._taken), payload_count))
+        return sum(latest) + payload_count - len(latest)
+
+    def _add(self, one: _Pending) -> None:
+        self._pending.append(one)
+        self._pending_size += _ITEM_OVERHEAD
+        if not self._is_due:
+            self._is_due = True
+            self._call_soon(self.flush)
+
+    def _flush_batch(self, batch: _Batch | _DirectBatch) -> None:
+        channel, count = batch.channel, len(batch.items)
+        if self._put(
+            channel, batch.envelope(self._node, self._sent_sequences.number(channel)), count
+        ):
+            self._sent_sequences.add(channel, count)
+            self._counts["published"] += count
+        else:
+            self.unsent += count
+            self._counts["unsent"] += count
+
+    def _flush_other(
+        self, channel: Channel, make: Callable[[], Envelope], on_sent: Callable[[bool], object]
+    ) -> None:
+        envelope = make()
+        was_taken = self._put(channel, envelope)
+        if not was_taken and isinstance(envelope, Command):
+            self._counts["unsent_commands"] += 1
+        on_sent(was_taken)
+
+    def _put(self, channel: Channel, envelope: Envelope, message_count: int = 0) -> bool:
+        try:
+            was_taken = self._publish(subject_of(channel), encode(envelope))
+        except (BusError, EnvelopeError):
+            # A session that cannot be sent was refused before; a limit may have shrunk since.
+            self._counts["unsendable"] += 1
+            return False
+        if was_taken:
+            self._taken.append(message_count)
+        return was_taken
+
+    def _size(self, payload: bytes, exclude: Collection[str]) -> int:
+        return len(payload) + _ITEM_OVERHEAD + _size_of(exclude)
+
+
+def _size_of(names: Collection[str] | Collection[ClientId]) -> int:
+    # Nearly every message excludes nobody.
+    if not names:
+        return 0
+    # Four bytes are the most that UTF-8 needs for a character.
+    return sum(4 * len(name) + _ITEM_OVERHEAD for name in names)

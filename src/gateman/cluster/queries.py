@@ -1,0 +1,262 @@
+"""What a hub is asked; see :mod:`.hub`."""
+
+from collections.abc import Collection
+from contextlib import suppress
+from typing import Any, TypeVar
+
+from msgspec import Raw
+
+from ..errors import EnvelopeError, PartialResult, UnknownClient
+from .envelope import Query
+from .names import ClientId, Group, NodeId, Uid, check_client_id, check_group, check_uid
+from .node import Node
+from .query_replies import read
+
+T = TypeVar("T")
+
+
+class HubQueries:
+    """
+    The questions of a :class:`~.hub.Hub`.
+
+    Each asks all processes that may have something to say, and takes at most
+    ``answer_timeout``. If somebody who might have changed the answer has not answered by then,
+    :class:`~gateman.errors.PartialResult` is raised: nobody gets a list that is silently short.
+    """
+
+    @property
+    def local_node(self) -> Node:
+        """This process's place in the cluster."""
+        raise NotImplementedError
+
+    async def is_online(self, client: str) -> bool:
+        """
+        Tell whether a client is connected.
+
+        Args:
+            client: Its id.
+
+        Returns:
+            Whether it is.
+
+        Raises:
+            Partial: Its process did not answer in time.
+        """
+        name = check_client_id(client)
+        try:
+            answer: bool = await self.local_node.query_client.ask_node(Query.IS_ONLINE, name)
+        except UnknownClient:
+            return False
+        return answer
+
+    async def uid_of_client(self, client: str) -> Uid | None:
+        """
+        Tell who a client is.
+
+        Args:
+            client: Its id.
+
+        Returns:
+            Its uid; ``None`` if it has none, or has left.
+
+        Raises:
+            Partial: Its process did not answer in time.
+        """
+        name = check_client_id(client)
+        try:
+            answer: Uid | None = await self.local_node.query_client.ask_node(
+                Query.UID_OF_CLIENT, name
+            )
+        except UnknownClient:
+            return None
+        return answer
+
+    async def get_session(self, client: str) -> dict[str, Any]:
+        """
+        Read a client's session.
+
+        Args:
+            client: Its id.
+
+        Returns:
+            A copy of it.
+
+        Raises:
+            UnknownClient: There is no such client.
+            Partial: Its process did not answer in time.
+            EnvelopeError: Something in it cannot be sent to this process; the log of its own says
+                which key it is.
+        """
+        name = check_client_id(client)
+        answer: dict[str, Any] = await self.local_node.query_client.ask_node(Query.SESSION, name)
+        return answer
+
+    async def is_uid_online(self, uid: str) -> bool:
+        """
+        Tell whether a user has a client.
+
+        Args:
+            uid: Who.
+
+        Returns:
+            Whether there is one; the first process that says so is enough.
+
+        Raises:
+            Partial: Nobody has said so, and somebody did not answer in time.
+        """
+        name = check_uid(uid)
+        if self.local_node.local_clients.registry.has_uid(name):
+            return True
+        ask = self.local_node.query_client.ask_all
+        values, missing = await ask(Query.IS_UID_ONLINE, name, _says_yes)
+        return any(values) or _complete(False, missing)  # noqa: FBT003 - an answer
+
+    async def clients_of_uid(self, uid: str) -> list[ClientId]:
+        """
+        Name the clients of a user.
+
+        Args:
+            uid: Who.
+
+        Returns:
+            Their ids, in no order.
+
+        Raises:
+            Partial: Somebody did not answer in time; its ``value`` are those of the others.
+        """
+        return await self._list(Query.CLIENTS_OF_UID, check_uid(uid))
+
+    async def clients_of_group(self, group: str) -> list[ClientId]:
+        """
+        Name the clients in a group.
+
+        Args:
+            group: Which.
+
+        Returns:
+            Their ids, in no order.
+
+        Raises:
+            Partial: Somebody did not answer in time; its ``value`` are those of the others.
+        """
+        return await self._list(Query.CLIENTS_OF_GROUP, check_group(group))
+
+    async def sessions_of_group(self, group: str) -> dict[ClientId, dict[str, Any]]:
+        """
+        Read the sessions of the clients in a group.
+
+        Args:
+            group: Which.
+
+        Returns:
+            Copies of them, by client id.
+
+        Raises:
+            Partial: Somebody did not answer in time, or has a session that cannot be sent, of
+                which its log says more; its ``value`` are those of the others.
+        """
+        query = Query.SESSIONS_OF_GROUP
+        values, missing = await self._ask(query, check_group(group))
+        found = {name: session for pairs in values for name, session in pairs}
+        if missing:
+            raise PartialResult(found, missing, "no answer, or a session that cannot be sent, from")
+        return found
+
+    async def uids_of_group(self, group: str) -> set[Uid]:
+        """
+        Name the users in a group; clients without a uid are nobody.
+
+        Args:
+            group: Which.
+
+        Returns:
+            Their uids.
+
+        Raises:
+            Partial: Somebody did not answer in time; its ``value`` are those of the others.
+        """
+        return await self._set(Query.UIDS_OF_GROUP, check_group(group))
+
+    async def groups(self) -> set[Group]:
+        """
+        Name all groups that have a client.
+
+        Returns:
+            Them.
+
+        Raises:
+            Partial: Somebody did not answer in time; its ``value`` are those of the others.
+        """
+        return await self._set(Query.GROUPS, "")
+
+    async def count_clients(self) -> int:
+        """
+        Count all clients.
+
+        Returns:
+            How many.
+
+        Raises:
+            Partial: Somebody did not answer in time; its ``value`` is that of the others.
+        """
+        return await self._sum(Query.COUNT_CLIENTS, "")
+
+    async def count_group(self, group: str) -> int:
+        """
+        Count the clients in a group.
+
+        Args:
+            group: Which.
+
+        Returns:
+            How many.
+
+        Raises:
+            Partial: Somebody did not answer in time; its ``value`` is that of the others.
+        """
+        return await self._sum(Query.COUNT_GROUP, check_group(group))
+
+    async def count_uids(self) -> int:
+        """
+        Count the users who have a client; one with clients in two processes counts once.
+
+        Returns:
+            How many.
+
+        Raises:
+            Partial: Somebody did not answer in time; its ``value`` is that of the others.
+
+        Cost:
+            Every process names all its uids.
+        """
+        values, missing = await self._ask(Query.UIDS, "")
+        return _complete(len(set[Uid]().union(*values)), missing)
+
+    async def _ask(self, query: Query, name: str) -> tuple[list[Any], Collection[NodeId]]:
+        return await self.local_node.query_client.ask_all(query, name)
+
+    async def _list(self, query: Query, name: str) -> list[Any]:
+        values, missing = await self._ask(query, name)
+        return _complete([one for value in values for one in value], missing)
+
+    async def _set(self, query: Query, name: str) -> set[Any]:
+        values, missing = await self._ask(query, name)
+        return _complete(set().union(*values), missing)
+
+    async def _sum(self, query: Query, name: str) -> int:
+        values, missing = await self._ask(query, name)
+        total: int = sum(values)
+        return _complete(total, missing)
+
+
+def _complete(value: T, missing: Collection[NodeId]) -> T:
+    if missing:
+        raise PartialResult(value, missing)
+    return value
+
+
+def _says_yes(raw: Raw) -> bool:
+    # What makes no sense is refused when all answers are read.
+    with suppress(EnvelopeError):
+        return any(read(Query.IS_UID_ONLINE, [raw]))
+    return False

@@ -1,0 +1,242 @@
+"""Questions about clients, wherever they are: who is asked, how long, and what the answers say."""
+
+import asyncio
+from collections.abc import Callable, Collection
+from typing import Any
+
+from msgspec import Raw
+
+from ..errors import ConfirmTimeout, EnvelopeError, PartialResult, UnknownClient
+from .channels import EVERYBODY, Channel, node_channel
+from .confirmation import PendingCommand
+from .envelope import Audience, Envelope, Problem, Query, QueryRequest, unsendable
+from .local_clients import LocalClients
+from .names import ClientId, NodeId, node_of
+from .node_liveness import NodeLiveness
+from .pending_requests import PendingRequest, PendingRequests
+from .query_replies import answers, read, refusal
+
+# Who could not be asked, when nobody knows who there is.
+UNKNOWN_NODE = NodeId("?")
+
+# Precedent: GatewayWorker's 5 s for any question. An answer takes milliseconds.
+DEFAULT_TIMEOUT = 3.0  # seconds
+
+
+class QueryClient:
+    """
+    What one process asks and is asked.
+
+    Attributes:
+        calls: What it waits for.
+        timeout: How long, in seconds.
+    """
+
+    def __init__(
+        self,
+        node: NodeId,
+        local_clients: LocalClients,
+        liveness: NodeLiveness,
+        *,
+        put: Callable[[Channel, Envelope], None],
+        is_connected: Callable[[], bool],
+        refuse: Callable[[EnvelopeError], None],
+        warn: Callable[[str, str], None],
+    ) -> None:
+        """
+        Begin with no questions.
+
+        Args:
+            node: Who this is.
+            local: The clients here.
+            presence: Who else there is.
+            put: Publishes.
+            is_connected: Tells whether the others can be reached.
+            refuse: Takes note of an answer that makes no sense.
+            warn: Writes a line to the log, by its cause.
+        """
+        self.pending_requests = PendingRequests()
+        self.timeout = DEFAULT_TIMEOUT
+        self._node = node
+        self._local_clients = local_clients
+        self._liveness = liveness
+        self._put = put
+        self._is_connected = is_connected
+        self._refuse = refuse
+        self._warn = warn
+
+    async def ask_node(self, query: Query, client: ClientId) -> Any:
+        """
+        Ask the process that a client is connected to.
+
+        Args:
+            what: What.
+            client: About whom.
+
+        Returns:
+            The answer.
+
+        Raises:
+            UnknownClient: The client is not there.
+            EnvelopeError: The answer cannot be sent.
+            Partial: The process did not answer in time, or the bus is away.
+        """
+        node = node_of(client)
+        if node == self._node:
+            return self._local_clients.tell(query, client)
+        deadline = self._deadline()
+        await self._liveness.discover(deadline)
+        if not self._is_connected():
+            raise PartialResult(None, [node])
+        if node not in self._liveness.peers:
+            raise UnknownClient(client)
+        call = self.pending_requests.begin([node])
+        question = QueryRequest(self._node, call.number, query, client)
+        await self._ask(call, node_channel(node), question, deadline)
+        if call.problems.get(node) is Problem.UNKNOWN_CLIENT:
+            raise UnknownClient(client)
+        if call.problems.get(node) is Problem.NOT_SENDABLE:
+            raise EnvelopeError(
+                f"the session of {client} cannot be sent to another process; the log of {node}"
+                " says why"
+            )
+        if not (call.values or call.problems or call.missing):
+            # The process has said good-bye meanwhile.
+            raise UnknownClient(client)
+        values = self._read(query, call)
+        if not values:
+            raise PartialResult(None, [node])
+        return values[0]
+
+    async def confirm(self, node: NodeId, pending: PendingCommand) -> None:
+        """
+        Wait until another process says that it has done something.
+
+        Args:
+            node: Which.
+            order: What; it is on its way already, or about to be.
+
+        Raises:
+            UnknownClient: The client is not there.
+            Unconfirmed: The process did not answer in time, or the bus is away.
+        """
+        client = pending.action.client
+        if not self._is_connected():
+            raise ConfirmTimeout(
+                f"the bus is away, and with it {node}, where {client} is connected"
+            )
+        call = self.pending_requests.begin([node])
+        pending.call = call.number
+        if pending.is_made:
+            # It is on its way without a call: the same again does nothing more.
+            self._put(node_channel(node), pending.make())
+        try:
+            await call.wait(self._deadline())
+        finally:
+            self.pending_requests.end(call)
+        if node in call.missing:
+            raise ConfirmTimeout(f"no answer from {node}, where {client} is connected")
+        if node not in call.values:
+            # It says that it has no such client, or has said good-bye.
+            raise UnknownClient(client)
+
+    async def ask_all(
+        self,
+        query: Query,
+        name: str,
+        is_enough: Callable[[Raw], bool] | None = None,
+        audience: Audience | None = None,
+    ) -> tuple[list[Any], Collection[NodeId]]:
+        """
+        Ask every process.
+
+        Args:
+            what: What.
+            name: About whom; may be empty.
+            is_enough: Tells of one answer whether it says it all.
+            audience: Who is to be counted, for that question.
+
+        Returns:
+            The answers, this process's first, and who did not answer in time.
+        """
+        values = [self._local_clients.tell(query, name, audience)]
+        deadline = self._deadline()
+        await self._liveness.discover(deadline)
+        if not self._is_connected():
+            return values, self._liveness.peers.names() or (UNKNOWN_NODE,)
+        call = self.pending_requests.begin(self._liveness.peers.names(), is_enough)
+        question = QueryRequest(self._node, call.number, query, name, audience)
+        await self._ask(call, EVERYBODY, question, deadline)
+        values += self._read(query, call)
+        return values, (*call.missing, *call.problems)
+
+    async def _ask(
+        self, call: PendingRequest, channel: Channel, question: QueryRequest, deadline: float
+    ) -> None:
+        try:
+            if call.missing:
+                self._put(channel, question)
+                await call.wait(deadline)
+        finally:
+            self.pending_requests.end(call)
+
+    def _read(self, query: Query, call: PendingRequest) -> list[Any]:
+        values: list[Any] = []
+        for node, parts in call.values.items():
+            try:
+                values += read(query, parts)
+            except EnvelopeError as error:
+                self._refuse(error)
+                call.missing.add(node)
+        return values
+
+    def answer(self, question: QueryRequest, *, max_size: int) -> None:
+        """
+        Answer a question about the clients here.
+
+        Args:
+            question: It.
+            max_size: Of a payload, in bytes.
+        """
+        channel = node_channel(question.source)
+        try:
+            value = self._local_clients.tell(question.query, question.name, question.audience)
+        except UnknownClient:
+            self._put(channel, refusal(self._node, question.call, Problem.UNKNOWN_CLIENT))
+            return
+        sessions = _sessions(question, value)
+        parts = answers(self._node, question.call, value, max_size=max_size)
+        if any(not isinstance(key, str) for _, session in sessions for key in session):
+            # It could be written, but not read.
+            parts = iter([refusal(self._node, question.call, Problem.NOT_SENDABLE)])
+        for part in parts:
+            if part.problem is Problem.NOT_SENDABLE:
+                self._complain(question, sessions)
+            self._put(channel, part)
+
+    def _complain(self, question: QueryRequest, sessions: list[tuple[str, dict[Any, Any]]]) -> None:
+        """Say here, where sessions are set, what of one cannot be sent."""
+        line = f"the answer about {question.name} is more than the bus can carry"
+        for client, session in sessions:
+            problem = unsendable(session)
+            if problem:
+                line = (
+                    f"another process asked for the session of {client}, which cannot be sent:"
+                    f" {problem}; keep in a session what MessagePack can carry"
+                )
+                break
+        self._warn("unsendable_session", line)
+
+    def _deadline(self) -> float:
+        return asyncio.get_running_loop().time() + self.timeout
+
+
+def _sessions(question: QueryRequest, value: Any) -> list[tuple[str, dict[Any, Any]]]:
+    """Give the sessions that an answer is made of, by the client's id."""
+    match question.query:
+        case Query.SESSION:
+            return [(question.name, value)]
+        case Query.SESSIONS_OF_GROUP:
+            return list(value)
+        case _:
+            return []

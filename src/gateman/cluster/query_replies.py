@@ -1,0 +1,99 @@
+"""Answers as envelopes: in parts that a bus can carry, and put together again. Pure."""
+
+from collections.abc import Iterable, Iterator
+from typing import Any, TypeVar
+
+from msgspec import Raw
+
+from ..errors import EnvelopeError
+from .envelope import OVERHEAD, Problem, Query, QueryReply, decode_value, encode_value
+from .names import ClientId, Group, NodeId, Uid
+
+T = TypeVar("T")
+
+_NOTHING = encode_value(None)
+
+# What one process answers to each question.
+KINDS: dict[Query, Any] = {
+    Query.UID_OF_CLIENT: Uid | None,
+    Query.IS_ONLINE: bool,
+    Query.SESSION: dict[str, Any],
+    Query.IS_UID_ONLINE: bool,
+    Query.CLIENTS_OF_UID: list[ClientId],
+    Query.CLIENTS_OF_GROUP: list[ClientId],
+    Query.UIDS_OF_GROUP: list[Uid],
+    Query.SESSIONS_OF_GROUP: list[tuple[ClientId, dict[str, Any]]],
+    Query.COUNT_GROUP: int,
+    Query.COUNT_CLIENTS: int,
+    Query.COUNT_AUDIENCE: int,
+    Query.UIDS: list[Uid],
+    Query.GROUPS: list[Group],
+}
+
+
+def answers(node: NodeId, call: int, value: object, *, max_size: int) -> Iterator[QueryReply]:
+    """
+    Make the envelopes of an answer.
+
+    Args:
+        node: Who answers.
+        call: What the question said.
+        value: The answer; a list may be long.
+        max_size: Of a payload, in bytes.
+
+    Yields:
+        At least one; if the answer cannot be sent, one that says so.
+    """
+    try:
+        parts = list(_parts(value, max_size - OVERHEAD))
+    except EnvelopeError:
+        yield refusal(node, call, Problem.NOT_SENDABLE)
+        return
+    for number, part in enumerate(parts):
+        is_last = number == len(parts) - 1
+        yield QueryReply(node, call, number, is_last, Problem.NONE, part)
+
+
+def refusal(node: NodeId, call: int, problem: Problem) -> QueryReply:
+    """
+    Make the envelope that says why there is no answer.
+
+    Args:
+        node: Who answers.
+        call: What the question said.
+        problem: Why.
+
+    Returns:
+        It.
+    """
+    return QueryReply(node, call, part=0, is_last=True, problem=problem, value=_NOTHING)
+
+
+def _parts(value: object, max_size: int) -> Iterator[Raw]:
+    raw = encode_value(value)
+    if len(bytes(raw)) <= max_size:
+        yield raw
+    elif isinstance(value, list) and len(value) > 1:
+        middle = len(value) // 2
+        yield from _parts(value[:middle], max_size)
+        yield from _parts(value[middle:], max_size)
+    else:
+        raise EnvelopeError("one thing alone is more than the bus can carry")
+
+
+def read(query: Query, values: Iterable[Raw]) -> Iterator[Any]:
+    """
+    Read answers.
+
+    Args:
+        what: What was asked.
+        values: What was answered.
+
+    Yields:
+        The answers, each of the type that it is to be.
+
+    Raises:
+        EnvelopeError: One is not.
+    """
+    for value in values:
+        yield decode_value(value, KINDS[query])

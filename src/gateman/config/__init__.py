@@ -1,0 +1,1 @@
+"""What a user declares: workers, their options and their callbacks, checked."""

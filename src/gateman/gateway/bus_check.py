@@ -1,0 +1,74 @@
+"""Which bus gateways and business workers may have: one for all, and none that is open to all."""
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+from urllib.parse import urlsplit
+
+from ..bus.nats_url import NatsUrl
+from ..config.base import BaseWorker
+from ..errors import ConfigError
+from .business import BusinessWorker
+from .gateway import Gateway
+
+# Any of them has a NATS server ask who we are; a certificate of ours does so too.
+_CREDENTIALS = ("user", "password", "token", "creds", "nkey", "cert")
+
+
+def check_buses(workers: Sequence[BaseWorker]) -> None:
+    """
+    Check the buses of all gateways and business workers of a script; others have what they want.
+
+    Args:
+        workers: What the script declares.
+
+    Raises:
+        ConfigError: They would not find each other, or strangers would find them.
+    """
+    found = [one for one in workers if isinstance(one, (Gateway, BusinessWorker))]
+    for one in found:
+        first = found[0]
+        if _comparable(_options(one)) != _comparable(_options(first)):
+            raise ConfigError(
+                f"{first.name!r} and {one.name!r} have different buses, so that they would not"
+                " find each other",
+                "give all gateways and business workers the same bus=, or none",
+            )
+    if found:
+        _check(_options(found[0]))
+
+
+def _options(declared: BaseWorker) -> dict[str, Any]:
+    value = declared.bus
+    if isinstance(value, Mapping):
+        return dict(value)
+    return {} if value is None else {"url": value}
+
+
+def _comparable(options: Mapping[str, Any]) -> dict[str, Any]:
+    """Write the name of a NATS's service in one way, wherever it was given."""
+    url, mark, query = options.get("url", "").partition("?")
+    return {"name": query.removeprefix("name="), **options, "url": url} if mark else {**options}
+
+
+def _check(options: Mapping[str, Any]) -> None:
+    url = options.get("url", "local://")
+    scheme = urlsplit(url).scheme
+    if scheme == "memory":
+        raise ConfigError(
+            "the bus memory:// ends with its process, so that gateways and business workers would"
+            " not find each other",
+            "leave bus= out for one machine, or write bus='nats://…?name=…' for several",
+        )
+    if scheme not in {"nats", "tls"} or any(map(options.get, _CREDENTIALS)):
+        return
+    where = NatsUrl.parse(url)
+    if where.user or where.password or where.token:
+        return
+    for server in where.servers:
+        if not server.is_here:
+            raise ConfigError(
+                f"the bus {where} has no credentials, and {server} is another machine: whoever"
+                " reaches it could act as any client",
+                "let it ask for a user and password, a token, an nkey or a certificate, and"
+                " write them into bus=",
+            )

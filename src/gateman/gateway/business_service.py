@@ -1,0 +1,328 @@
+"""
+A business worker at work: what gateways send it is handled, and they are told.
+
+It offers itself to all gateways each second. Whoever sends it events is answered with what was
+received and what is done (:mod:`.receive_window`). When it leaves, it says so, and handles what it
+has; when a gateway is gone, it handles the end of that gateway's clients.
+"""
+
+import asyncio
+import contextlib
+import socket
+from collections import Counter
+from collections.abc import Callable, Collection, Sequence
+from functools import partial
+from math import inf
+from typing import Any
+
+from ..cluster.envelope import CloseClient
+from ..cluster.events import EventHandler
+from ..cluster.membership import ConnectionMembership
+from ..cluster.names import ClientId, NodeId, node_of
+from ..cluster.node import Node
+from ..cluster.probes import Probes, asks
+from ..log import logger
+from ..options import Timeouts
+from ..runtime.lifecycle import last_share, started, stopped
+from .business import BusinessWorker
+from .event_runner import EventRunner, Work
+from .liveness import BEAT_INTERVAL, RETURN, SILENCE_OF_GATEWAY, STEP, Liveness, patience
+from .protocol import Begun, Events, Farewell, Offer, Packet, Released, Result, Seek, decode, encode
+from .receive_window import ReceiveWindow
+
+# Seconds that a process stays behind its window for a bus that is away: longer than a broker takes
+# to be started again; less than its master waits.
+_MAX_STAY = 600.0
+
+# RFC 6455, section 7.1.5: no Close was received.
+_GONE = (1006, "the gateway is gone")
+
+
+class BusinessService:
+    """
+    One process of a business worker; see :class:`~gateman.runtime.process.AnyService`.
+
+    Attributes:
+        counts: How often each cause that an operator may ask for has happened.
+        contexts: None: there is no TLS here.
+        present_count: None: there are no connections here.
+        dropped_count: None.
+    """
+
+    contexts = None
+    present_count = 0
+    dropped_count = 0
+
+    def __init__(self, worker: BusinessWorker, timeouts: Timeouts) -> None:
+        """
+        Prepare to serve.
+
+        Args:
+            worker: What was declared.
+            timeouts: Its timeouts.
+        """
+        self.counts: Counter[str] = Counter()
+        self._worker = worker
+        self._timeouts = timeouts
+        self._loop = asyncio.get_running_loop()
+        self._handlers = EventRunner(worker.callbacks, self.counts, self._close_failed)
+        self._local_node: Node | None = None
+        self._inboxes: dict[NodeId, ReceiveWindow] = {}
+        self._due: set[NodeId] = set()
+        self._progress = asyncio.Event()
+        self._is_leaving = False
+        self._has_left = False
+        self._is_away = False
+        self._returned_at = -inf
+        self._beats_at = 0.0
+        self._timer: asyncio.TimerHandle | None = None
+        self._event_handlers: list[EventHandler] = []
+        self._liveness = Liveness(0)
+        self._probes = Probes(asks(None), self._probed)
+
+    # Its life.
+
+    async def start(
+        self, _sockets: Sequence[socket.socket], membership: ConnectionMembership
+    ) -> None:
+        """See :meth:`gateman.runtime.process.AnyService.start`."""
+        self._local_node = membership.local_node
+        bus = membership.local_node.bus
+        self._liveness = Liveness(patience("local:" if bus is None else bus.url))
+        self._probes = Probes(asks(bus), self._probed)
+        await started(self._worker.callbacks, self._worker)
+        self._event_handlers = [
+            membership.local_node.events.add(topic, function)
+            for topic, function in self._worker.event_handlers
+        ]
+        membership.local_node.extension = self
+        self._tick()
+
+    def accept(self, _sockets: Collection[socket.socket]) -> None:
+        """There is nothing to accept on."""
+
+    async def drain(
+        self, _code: int, _reason: str, *, window: float, may_stay: Callable[[], bool] = bool
+    ) -> None:
+        """
+        Take no more events, and handle those that are here.
+
+        Args:
+            window: Seconds that this may take.
+            may_stay: See :meth:`gateman.runtime.process.AnyService.drain`.
+        """
+        deadline = self._loop.time() + window
+        self._is_leaving = True
+        self._beats_at = 0.0
+        self._tick()
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout_at(deadline):
+                while not self._is_finished():
+                    self._progress.clear()
+                    await self._progress.wait()
+        await self._handlers.finish(deadline - self._loop.time())
+        await self._stay_until_told(may_stay)
+        self._leave()
+
+    async def _stay_until_told(self, may_stay: Callable[[], bool]) -> None:
+        """Wait for a bus that is away, or gateways would have others handle events once more."""
+        stays_until = self._loop.time() + _MAX_STAY
+        has_said = False
+        while self._is_cut_off() and self._loop.time() < stays_until and may_stay():
+            if not has_said:
+                logger.warning(
+                    "%s: the bus is away, and gateways do not know yet what was handled: this"
+                    " process stays until they do, for %g minutes at most",
+                    self,
+                    _MAX_STAY / 60,
+                )
+            has_said = True
+            self._progress.clear()
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout(BEAT_INTERVAL):
+                    await self._progress.wait()
+
+    def _is_cut_off(self) -> bool:
+        """Tell whether gateways have not heard what was done, because the bus is or was away."""
+        if not any(receive_window.has_unheard for receive_window in self._inboxes.values()):
+            return False
+        self._look_for_bus()
+        return self._is_away or self._loop.time() < self._returned_at + RETURN
+
+    def _look_for_bus(self) -> None:
+        if self._local_node is not None and not self._local_node.is_connected:
+            self._is_away = True
+
+    async def stop(self, code: int, reason: str) -> None:
+        """See :meth:`gateman.runtime.process.AnyService.stop`."""
+        shutdown = self._timeouts.shutdown
+        deadline = self._loop.time() + shutdown
+        window = shutdown - last_share(self._worker.callbacks, shutdown)
+        if self._local_node is not None:
+            if not self._has_left:
+                await self.drain(code, reason, window=window)
+            events_until = deadline - shutdown + window
+            await self._local_node.events.remove(self._event_handlers, deadline=events_until)
+        await stopped(self._worker.callbacks, self._worker, self, deadline)
+
+    def _is_finished(self) -> bool:
+        return all(receive_window.is_idle for receive_window in self._inboxes.values())
+
+    def _leave(self) -> None:
+        self._has_left = True
+        self._flush()
+        self._say(None, Farewell())
+        if self._timer is not None:
+            self._timer.cancel()
+        self._probes.cancel()
+        if self._local_node is not None:
+            self._local_node.extension = None
+
+    # What gateways say; see cluster.extension.
+
+    def take(self, source: NodeId, data: bytes) -> None:
+        """See :meth:`gateman.cluster.extension.NodeExtension.take`."""
+        packet = decode(data)
+        now = self._loop.time()
+        receive_window = self._inboxes.get(source)
+        if receive_window is not None:
+            self._liveness.heard(source, now)
+        match packet:
+            case Events():
+                self._take_events(source, receive_window, packet, now)
+            case Seek():
+                self._say(source, self._offer())
+            case Released() if receive_window is not None and receive_window.epoch == packet.epoch:
+                receive_window.release(packet)
+                self._forget_handed_over(source, receive_window)
+                self._progress.set()
+            case Farewell() if receive_window is not None:
+                self._lose(source, receive_window)
+            case _:
+                pass  # Of another business process, or late.
+
+    def returned(self) -> None:
+        """See :meth:`gateman.cluster.extension.NodeExtension.returned`."""
+        self._is_away = False
+        self._returned_at = self._loop.time()
+        self._liveness.returned(self._returned_at)
+        self._beats_at = 0.0
+
+    def _take_events(
+        self, source: NodeId, receive_window: ReceiveWindow | None, events: Events, now: float
+    ) -> None:
+        if receive_window is None or events.epoch > receive_window.epoch:
+            if receive_window is not None:
+                # It had taken us for dead, and its clients are with others.
+                self._forget_clients(source)
+            receive_window = self._inboxes[source] = ReceiveWindow(events.epoch)
+            self._liveness.heard(source, now)
+        elif events.epoch < receive_window.epoch:
+            return
+        settle = partial(self._settle, source, receive_window)
+        announce = partial(self._announce, source, receive_window)
+        for number, event in receive_window.take(events):
+            if node_of(event.client) == source:
+                self._handlers.handle(Work(number, event, settle, announce))
+            else:
+                receive_window.done(Result(number))  # Of a client that cannot be the sender's.
+        self._touch(source)
+
+    def _clients_of(self, source: NodeId) -> list[ClientId]:
+        return [name for name in self._handlers.clients if node_of(name) == source]
+
+    def _forget_clients(self, source: NodeId) -> None:
+        for name in self._clients_of(source):
+            self._handlers.forget(name)
+
+    def _forget_handed_over(self, source: NodeId, receive_window: ReceiveWindow) -> None:
+        """Forget the clients that another process has by now, while this one leaves."""
+        for name in receive_window.handed_over(self._clients_of(source)):
+            self._handlers.forget(name)
+
+    def _lose(self, source: NodeId, receive_window: ReceiveWindow) -> None:
+        """Handle the end of the clients of a gateway that is gone."""
+        self._forget_handed_over(source, receive_window)
+        del self._inboxes[source]
+        self._liveness.forget(source)
+        self._progress.set()
+        for name in self._clients_of(source):
+            self._handlers.leave(name, *_GONE)
+
+    # What they are told.
+
+    def _settle(self, source: NodeId, receive_window: ReceiveWindow, result: Result) -> None:
+        receive_window.done(result)
+        self._touch(source)
+
+    def _announce(self, source: NodeId, receive_window: ReceiveWindow, number: int) -> None:
+        self._flush()
+        self._say(source, Begun(receive_window.epoch, number))
+
+    def _touch(self, source: NodeId) -> None:
+        self._progress.set()
+        if not self._due:
+            self._loop.call_soon(self._flush)
+        self._due.add(source)
+
+    def _flush(self) -> None:
+        due, self._due = self._due, set()
+        for source in due:
+            receive_window = self._inboxes.get(source)
+            if receive_window is not None:
+                for done in receive_window.report():
+                    self._say(source, done)
+
+    def _offer(self) -> Offer:
+        return Offer(self._is_leaving, len(self._handlers.clients))
+
+    def _say(self, node: NodeId | None, packet: Packet) -> None:
+        if self._local_node is not None:
+            self._local_node.send_to_extension(node, encode(packet))
+
+    def _close_failed(self, client: ClientId) -> None:
+        if self._local_node is not None:
+            self._local_node.do(CloseClient(client, 1011, "internal error"))
+
+    # Time.
+
+    def _tick(self) -> None:
+        now = self._loop.time()
+        self._look_for_bus()
+        if now >= self._beats_at:
+            self._beats_at = now + BEAT_INTERVAL
+            self._say(None, self._offer())
+            for source, receive_window in self._inboxes.items():
+                for done in receive_window.sign():
+                    self._say(source, done)
+        for source, receive_window in self._inboxes.items():
+            if self._is_leaving:
+                self._forget_handed_over(source, receive_window)
+            if self._liveness.has_to_ask(source, now, SILENCE_OF_GATEWAY):
+                self._probes.ask(source)
+        self.counts["clients"] = len(self._handlers.clients)
+        if self._timer is not None:
+            self._timer.cancel()
+        self._timer = self._loop.call_later(STEP, self._tick)
+
+    def _probed(self, source: NodeId, is_there: bool | None) -> None:  # noqa: FBT001 - the bus's answer
+        if is_there is None:
+            return
+        if self._liveness.told(source, self._loop.time(), is_there=is_there):
+            logger.warning("the gateway %s is gone", source)
+            self._lose(source, self._inboxes[source])
+
+    # For operators.
+
+    @property
+    def message_count(self) -> int:
+        """Events that were handled."""
+        return self._handlers.count
+
+    def describe(self, _limit: int) -> list[dict[str, Any]]:
+        """See :meth:`gateman.runtime.process.AnyService.describe`; there are none."""
+        return []
+
+    def __str__(self) -> str:
+        """Name it for a log line."""
+        return self._worker.name

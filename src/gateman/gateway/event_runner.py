@@ -1,0 +1,457 @@
+"""
+Runs a business worker's handlers: for each client one at a time and in order.
+
+A plain function runs at once, an ``async def`` in a task of its client. While that runs, what
+happens to this client waits behind it. What a handler raises is logged with its traceback and
+costs that client, no other.
+"""
+
+import asyncio
+import contextlib
+import inspect
+from collections import Counter, deque
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Mapping
+from dataclasses import dataclass
+from functools import partial
+from typing import Any
+
+import msgspec
+
+from ..cluster.envelope import unsendable
+from ..cluster.names import ClientId
+from ..config.callbacks import Function, wrong_result
+from ..errors import Refuse
+from ..request import parse_request
+from ..runtime.callback_errors import CallbackErrors
+from . import current
+from .protocol import (
+    AdoptEvent,
+    AnyEvent,
+    CloseEvent,
+    ConnectEvent,
+    HandshakeAnswer,
+    MessageEvent,
+    OpenEvent,
+    Result,
+)
+from .send_window import MAX_BATCH_SIZE
+
+_NAMES: dict[type, str] = {
+    ConnectEvent: "on_connect",
+    OpenEvent: "on_open",
+    MessageEvent: "on_message",
+    CloseEvent: "on_close",
+}
+
+# The gateway has counted them, by its own limit.
+_MAX_HEADER_COUNT = 1 << 16
+
+# What is said at the end of a turn is published in the next, and written at the end of that.
+_TURNS_UNTIL_SENT = 3
+
+# Seconds that an event which may kill this process holds back others of that kind; with care 2
+# there is no end to it, which everybody would feel where handlers are slow.
+_TURN = 1.0
+
+_WELCOME = HandshakeAnswer(0)
+_FAILED = HandshakeAnswer(500, "internal error")
+
+_encoder = msgspec.msgpack.Encoder()
+_decoder = msgspec.msgpack.Decoder(dict[str, Any])
+_answers = msgspec.msgpack.Decoder(HandshakeAnswer)
+
+Running = Awaitable[object]
+
+
+class ClientContext:
+    """
+    A client of a gateway whose events come here.
+
+    Attributes:
+        name: Its id.
+        remote_ip: Its address.
+        remote_port: Its port.
+        saved: Its session as its gateway has it, as MessagePack; empty if it has none.
+        waiting: What waits while a handler of it runs; ``None`` if none does.
+        parts: The pieces of a message that is not complete.
+    """
+
+    __slots__ = ("_session", "name", "parts", "remote_ip", "remote_port", "saved", "waiting")
+
+    def __init__(self, name: ClientId, remote_ip: str, remote_port: int) -> None:
+        """
+        Take in a client.
+
+        Args:
+            name: Its id.
+            remote_ip: Its address.
+            remote_port: Its port.
+        """
+        self.name = name
+        self.remote_ip = remote_ip
+        self.remote_port = remote_port
+        self.saved = b""
+        self.waiting: deque[Work] | None = None
+        self.parts: list[Work] = []
+        self._session: dict[str, Any] | None = None
+
+    @property
+    def session(self) -> dict[str, Any]:
+        """Its session."""
+        if self._session is None:
+            self._session = _decoder.decode(self.saved) if self.saved else {}
+        return self._session
+
+    def renew(self, saved: bytes) -> None:
+        """
+        Take the session that its gateway has sent.
+
+        Args:
+            saved: It, as MessagePack; empty if it has none.
+        """
+        self.saved = saved
+        # What a task of an earlier handler has looked at.
+        self._session = None
+
+    def save(self) -> bytes | None:
+        """
+        Look whether a handler has changed its session.
+
+        Returns:
+            The session, as MessagePack; ``None`` if it is as it was.
+
+        Raises:
+            ValueError: It holds what MessagePack cannot carry, or too much.
+        """
+        session, self._session = self._session, None
+        if session is None:
+            return None
+        problem = ""
+        try:
+            saved = _encoder.encode(session) if session else b""
+        except (TypeError, ValueError, OverflowError, RecursionError):
+            problem = unsendable(session) or "it is nested too deeply"
+        keys: Iterable[object] = session
+        if problem or not all(isinstance(key, str) for key in keys):
+            raise ValueError(f"its session cannot be kept: {problem or unsendable(session)}")
+        if len(saved) > MAX_BATCH_SIZE:
+            raise ValueError(f"its session has more than {MAX_BATCH_SIZE} bytes")
+        if saved == self.saved:
+            return None
+        self.saved = saved
+        return saved
+
+
+@dataclass(slots=True)
+class Work:
+    """
+    An event that is to be handled.
+
+    Attributes:
+        number: Its number on its link.
+        event: It.
+        settle: Is told what became of it.
+        announce: Is told that a handler begins with it, if it may kill the process.
+    """
+
+    number: int
+    event: AnyEvent
+    settle: Callable[[Result], None]
+    announce: Callable[[int], None]
+
+
+class EventRunner:
+    """
+    The handlers of one business process.
+
+    Attributes:
+        guests: The clients whose events come here.
+        count: How many events were handled.
+    """
+
+    def __init__(
+        self,
+        functions: Mapping[str, Function],
+        counts: Counter[str],
+        close: Callable[[ClientId], object],
+    ) -> None:
+        """
+        Take over what was declared.
+
+        Args:
+            functions: By name; checked.
+            counts: Where what they raise is counted.
+            close: Closes a client for what a handler of it raised.
+        """
+        self.clients: dict[ClientId, ClientContext] = {}
+        self.count = 0
+        self._functions = functions
+        self._counts = counts
+        self._callback_errors = CallbackErrors(counts)
+        self._close = close
+        self._tasks: set[asyncio.Task[None]] = set()
+        self._one_by_one = asyncio.Lock()
+        self._is_over = False
+
+    def handle(self, work: Work) -> None:
+        """
+        Handle an event, now or behind what waits.
+
+        Args:
+            work: It.
+        """
+        if self._is_over:
+            # It would overtake what is undone.
+            return
+        event = work.event
+        context = self.clients.get(event.client)
+        if context is None:
+            if not isinstance(event, (AdoptEvent, ConnectEvent)):
+                # It was refused, or is gone with its gateway.
+                work.settle(Result(work.number))
+                return
+            context = ClientContext(event.client, event.remote_ip, event.remote_port)
+            self.clients[event.client] = context
+        if context.waiting is not None:
+            context.waiting.append(work)
+        elif event.suspicion:
+            self._begin(context, work, None)
+        else:
+            running = self._call(context, work)
+            if running is not None:
+                self._begin(context, work, running)
+
+    def leave(self, name: ClientId, code: int, reason: str) -> None:
+        """
+        Handle the end of a client whose gateway is gone.
+
+        Args:
+            name: Which.
+            code: The close code.
+            reason: The close reason.
+        """
+        self.handle(Work(0, CloseEvent(name, 0, None, code, reason), _ignore, _ignore))
+
+    def forget(self, name: ClientId) -> None:
+        """
+        Forget a client that is another process's now, and what waits of it.
+
+        Args:
+            name: Which.
+        """
+        context = self.clients.pop(name, None)
+        if context is not None and context.waiting:
+            context.waiting.clear()
+
+    async def finish(self, timeout: float) -> None:  # noqa: ASYNC109 - a bound, not a scope
+        """
+        Let running handlers end, and cancel those that do not; what they had is not done then.
+
+        Args:
+            timeout: Seconds.
+        """
+        if self._tasks:
+            await asyncio.wait(self._tasks, timeout=max(timeout, 0))
+            self._is_over = True
+            # Some may have begun meanwhile.
+            running = list(self._tasks)
+            for task in running:
+                task.cancel()
+            if running:
+                # Bounded: a handler that catches its cancellation is left behind.
+                await asyncio.wait(running, timeout=1.0)
+
+    # One after the other.
+
+    def _begin(self, context: ClientContext, work: Work, running: Running | None) -> None:
+        waiting: deque[Work] = deque()
+        context.waiting = waiting
+        task = asyncio.get_running_loop().create_task(self._work(context, waiting, work, running))
+        self._tasks.add(task)
+        task.add_done_callback(partial(self._ended, context, waiting, work))
+        if inspect.iscoroutine(running):
+            # A task that is cancelled before its first step never comes to await it.
+            task.add_done_callback(lambda _task: running.close())
+
+    def _ended(
+        self, context: ClientContext, waiting: deque[Work], work: Work, task: "asyncio.Task[None]"
+    ) -> None:
+        self._tasks.discard(task)
+        if context.waiting is waiting and not self._is_over:
+            # The application has cancelled it before its first step.
+            context.waiting = None
+            self._failed(context, work, RuntimeError("it was cancelled"))
+            for late in waiting:
+                self.handle(late)
+
+    async def _work(
+        self, context: ClientContext, waiting: deque[Work], work: Work, running: Running | None
+    ) -> None:
+        """Handle an event that takes a while, and what comes behind it."""
+        current.current_context.set(context)
+        try:
+            await self._handle_one(context, work, running)
+            while waiting:
+                await self._handle_one(context, waiting.popleft(), None)
+        finally:
+            context.waiting = None
+
+    @contextlib.asynccontextmanager
+    async def _announced(self, work: Work) -> AsyncIterator[None]:
+        """Hold back other events that may kill this process, so that it is known which did."""
+        has_turn = contextlib.ExitStack()
+        await self._one_by_one.acquire()
+        has_turn.callback(self._one_by_one.release)
+        timer = asyncio.get_running_loop().call_later(_TURN, has_turn.close)
+        if work.event.suspicion > 1:
+            timer.cancel()
+        try:
+            # Its gateway has to know before it begins.
+            work.announce(work.number)
+            for _ in range(_TURNS_UNTIL_SENT):
+                await asyncio.sleep(0)
+            yield
+        finally:
+            timer.cancel()
+            has_turn.close()
+
+    async def _handle_one(
+        self, context: ClientContext, work: Work, running: Running | None
+    ) -> None:
+        is_careful = bool(work.event.suspicion) and not _is_piece(work.event)
+        try:
+            async with self._announced(work) if is_careful else contextlib.nullcontext():
+                if running is None:
+                    running = self._call(context, work)
+                result = None if running is None else await running
+        except asyncio.CancelledError as error:
+            if self._is_over:
+                raise
+            # By the application: this task, or what it awaits.
+            task = asyncio.current_task()
+            while task is not None and task.uncancel():
+                pass
+            failure = RuntimeError("it was cancelled")
+            failure.__cause__ = error
+            self._failed(context, work, failure)
+        except Exception as error:  # noqa: BLE001 - an application's fault is its own
+            self._failed(context, work, error)
+        else:
+            if running is not None:
+                self._returned(context, work, result)
+
+    # One.
+
+    def _call(self, context: ClientContext, work: Work) -> Running | None:
+        """Call the handler of an event; gives what is to be awaited until it is done."""
+        event = work.event
+        if event.session is not None:
+            context.renew(event.session)
+        if _is_piece(event):
+            context.parts.append(work)
+            return None
+        function = self._functions.get(_NAMES.get(type(event), ""))
+        if function is None:
+            self._done(context, work)
+            return None
+        token = current.current_context.set(context)
+        try:
+            result = function(context.name, *_arguments(context, event))
+        except Exception as error:  # noqa: BLE001 - an application's fault is its own
+            self._failed(context, work, error)
+        else:
+            # Mostly None, which `isawaitable` takes longest to see.
+            if result is not None and inspect.isawaitable(result):
+                return result
+            self._returned(context, work, result)
+        finally:
+            current.current_context.reset(token)
+        return None
+
+    def _returned(self, context: ClientContext, work: Work, result: object) -> None:
+        kind = type(work.event)
+        mistake = None
+        if result is not None and kind in {ConnectEvent, OpenEvent}:
+            mistake = wrong_result(_NAMES[kind], result, decides=kind is ConnectEvent)
+        if mistake is None:
+            self._done(context, work)
+        else:
+            self._failed(context, work, mistake)
+
+    def _done(
+        self, context: ClientContext, work: Work, answer: HandshakeAnswer | None = None
+    ) -> None:
+        self.count += 1
+        kind = type(work.event)
+        try:
+            session = context.save()
+        except ValueError as error:
+            session = None
+            # Without a traceback, which would be of lines of ours.
+            name = _NAMES.get(kind, "a handler")
+            self._complain(context, work, ValueError(f"after {name}, {error}"))
+        if kind is ConnectEvent and answer is None:
+            answer = _WELCOME
+        for part in context.parts:
+            part.settle(Result(part.number))
+        context.parts = []
+        if kind is CloseEvent or (answer is not None and answer.status):
+            self.clients.pop(context.name, None)
+            # Who was not let in has no end.
+            while context.waiting:
+                late = context.waiting.popleft()
+                late.settle(Result(late.number))
+        work.settle(Result(work.number, session, answer))
+
+    def _failed(self, context: ClientContext, work: Work, error: Exception) -> None:
+        kind = type(work.event)
+        answer: HandshakeAnswer | None = None
+        if kind is ConnectEvent and isinstance(error, Refuse):
+            answer = _refusal(error)
+            self._counts["refused_by_application"] += answer is not None
+        if answer is None:
+            answer = _FAILED if kind is ConnectEvent else None
+            self._complain(context, work, error)
+        self._done(context, work, answer)
+
+    def _complain(self, context: ClientContext, work: Work, error: Exception) -> None:
+        """Log what a handler did wrong, and close its client for it."""
+        kind = type(work.event)
+        self._callback_errors.take(_NAMES.get(kind, "a handler"), context.name, error)
+        if kind not in {CloseEvent, ConnectEvent}:
+            self._close(context.name)
+
+
+def _refusal(error: Refuse) -> HandshakeAnswer | None:
+    """Make an answer of a refusal; ``None`` if it is none that its gateway could read."""
+    try:
+        packed = _encoder.encode(HandshakeAnswer(error.status, error.text, dict(error.headers)))
+        return _answers.decode(packed) if len(packed) <= MAX_BATCH_SIZE else None
+    except (msgspec.MsgspecError, TypeError, ValueError):
+        return None
+
+
+def _is_piece(event: AnyEvent) -> bool:
+    """Tell whether more of the same message follows."""
+    return isinstance(event, MessageEvent) and not event.is_last
+
+
+def _arguments(context: ClientContext, event: AnyEvent) -> tuple[Any, ...]:
+    match event:
+        case MessageEvent():
+            payload = event.payload
+            if context.parts:
+                pieces = (part.event for part in context.parts)
+                whole = [one.payload for one in pieces if isinstance(one, MessageEvent)]
+                payload = b"".join([*whole, payload])
+            return (str(payload, "utf-8") if event.is_text else payload,)
+        case ConnectEvent():
+            return (parse_request(event.head, max_header_count=_MAX_HEADER_COUNT),)
+        case CloseEvent():
+            return (event.code, event.reason)
+        case _:
+            return ()
+
+
+def _ignore(_: object) -> None:
+    """Stand in for a gateway that is gone."""

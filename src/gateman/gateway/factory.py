@@ -1,0 +1,55 @@
+"""From what was declared to what serves it, by its kind."""
+
+from collections.abc import Callable
+
+from ..config import worker
+from ..config.base import BaseWorker, add_timers
+from ..config.worker import Worker, settings_of
+from ..options import Timeouts
+from ..runtime.process import AnyService
+from .business import BusinessWorker
+from .gateway import Gateway
+
+
+def service_maker(declared: BaseWorker, *, now: float) -> Callable[[], AnyService]:
+    """
+    Check everything that could not be checked one by one, and tell how to serve it.
+
+    Args:
+        declared: What was declared.
+        now: Wall-clock seconds since 1970, for the certificates.
+
+    Returns:
+        Makes its service; to be called on the event loop.
+
+    Raises:
+        ConfigError: Something declared cannot be.
+    """
+    match declared:
+        case Gateway():
+            return _gateway_maker(declared, now)
+        case Worker():
+            return worker.service_maker(declared, now=now)
+        case BusinessWorker():
+            return _business_maker(declared)
+        case _:
+            raise TypeError(f"nothing serves a {type(declared).__name__}")
+
+
+def _gateway_maker(gateway: Gateway, now: float) -> Callable[[], AnyService]:
+    from .gateway_service import GatewayService
+
+    settings = settings_of(gateway, now=now)
+    return lambda: GatewayService(settings, gateway, gateway.connections)
+
+
+def _business_maker(business: BusinessWorker) -> Callable[[], AnyService]:
+    from .business_service import BusinessService
+
+    timeouts = Timeouts.of(business.timeouts)
+
+    def make() -> AnyService:
+        add_timers(business)
+        return BusinessService(business, timeouts)
+
+    return make

@@ -1,0 +1,169 @@
+"""
+What a business process has got from one gateway, and what it has still to say about it. PURE.
+
+The bus may lose envelopes in both directions. Events are numbered, so what is missing is found out
+and asked for; what was said about events is said again until the gateway shows that it has heard.
+"""
+
+from collections import deque
+from collections.abc import Iterable, Iterator
+from itertools import islice
+
+from ..cluster.names import ClientId
+from .protocol import AnyEvent, Done, Events, Released, Result
+from .send_window import MAX_BATCH_SIZE, WINDOW, size_of
+
+# What a result takes beside what is in it.
+_OVERHEAD = 24  # bytes
+
+# When so much has come since it was said how far this process is, it is said again, so that the
+# gateway goes on while slow handlers have nothing to say.
+_MAX_UNSAID_SIZE = WINDOW // 4  # bytes
+
+
+class ReceiveWindow:
+    """
+    One link to one gateway.
+
+    Attributes:
+        epoch: Which of the gateway's links.
+        received: The number up to which all events have come.
+    """
+
+    def __init__(self, epoch: int) -> None:
+        """
+        Begin with nothing received.
+
+        Args:
+            epoch: Which of the gateway's links it is.
+        """
+        self.epoch = epoch
+        self.received = 0
+        self._released: Released | None = None
+        # Whose the events are that the gateway does not know to be done, by their numbers.
+        self._open: dict[int, ClientId] = {}
+        # What the gateway may not have heard yet: all but the first `heard` ones.
+        self._results: deque[Result] = deque()
+        self._heard = 0
+        # How many were said; and with the last sign of life, or before.
+        self._said = 0
+        self._signed = 0
+        self._is_behind = False
+        self._asked = -1
+        self._unsaid_size = 0
+
+    def take(self, packet: Events) -> Iterator[tuple[int, AnyEvent]]:
+        """
+        Take what a gateway sends.
+
+        Args:
+            parcel: It, of this link.
+
+        Yields:
+            The number of each event that is new, and the event; in order, and without holes.
+        """
+        while self._heard < min(packet.heard, self._said):
+            self._heard += 1
+            self._open.pop(self._results.popleft().number, None)
+        self._is_behind = packet.first > self.received + 1
+        if self._is_behind:
+            return
+        for number, event in enumerate(packet.items, packet.first):
+            if number > self.received:
+                self.received = number
+                self._open[number] = event.client
+                self._unsaid_size += size_of(event)
+                yield number, event
+
+    def done(self, result: Result) -> None:
+        """
+        Take note that an event was handled.
+
+        Args:
+            result: What became of it.
+        """
+        self._results.append(result)
+
+    def release(self, released: Released) -> None:
+        """Take note that no more events come: the gateway knows that this process leaves."""
+        self._released = released
+
+    @property
+    def is_idle(self) -> bool:
+        """Whether this process can go: all was handled, and the gateway has heard of it."""
+        return self._has_all and self._heard >= self.received
+
+    @property
+    def has_unheard(self) -> bool:
+        """Whether something was handled of which the gateway has not heard."""
+        return bool(self._results)
+
+    @property
+    def _has_all(self) -> bool:
+        return self._released is not None and self.received >= self._released.last
+
+    def handed_over(self, clients: Iterable[ClientId]) -> list[ClientId]:
+        """Tell which of the gateway's clients another process has by now."""
+        if self._released is None or not self._released.has_heir or not self._has_all:
+            return []
+        kept = set(self._open.values())
+        return [client for client in clients if client not in kept]
+
+    @property
+    def _done_count(self) -> int:
+        return self._heard + len(self._results)
+
+    def report(self) -> Iterator[Done]:
+        """
+        Say what is new.
+
+        Yields:
+            It, as parcels that a bus can carry; nothing if nothing is.
+        """
+        has_gap = self._is_behind and self._asked != self.received
+        is_much = self._unsaid_size > _MAX_UNSAID_SIZE
+        if self._said < self._done_count or has_gap or is_much:
+            yield from self._say(self._said, has_gap=has_gap)
+
+    def sign(self) -> Iterator[Done]:
+        """
+        Say how far this process is, and again what the gateway may not have heard.
+
+        Yields:
+            What is to be sent each second.
+        """
+        # There was a second to show that it was heard.
+        is_unheard = self._heard < self._signed
+        self._signed = self._done_count
+        yield from self._say(self._heard if is_unheard else self._said, has_gap=self._is_behind)
+
+    def _say(self, known: int, *, has_gap: bool) -> Iterator[Done]:
+        """Say all results but for so many."""
+        if has_gap:
+            # Once, and then each second: what is under way already would be sent again for each.
+            self._asked = self.received
+        self._unsaid_size = 0
+        results = list(islice(self._results, known - self._heard, None))
+        self._said = self._done_count
+        batch: list[Result] = []
+        size = 0
+        for result in results:
+            result_size = _size_of(result)
+            if batch and size + result_size > MAX_BATCH_SIZE:
+                yield Done(self.epoch, self.received, has_gap, known + 1, batch)
+                known += len(batch)
+                batch, size = [], 0
+            batch.append(result)
+            size += result_size
+        yield Done(self.epoch, self.received, has_gap, known + 1, batch)
+
+
+def _size_of(result: Result) -> int:
+    size = _OVERHEAD
+    if result.session is not None:
+        size += len(result.session)
+    if result.answer is not None:
+        # UTF-8 takes four bytes for a character at most.
+        size += 4 * len(result.answer.text)
+        size += sum(4 * len(text) for pair in result.answer.headers.items() for text in pair)
+    return size

@@ -1,0 +1,100 @@
+"""
+What a browser adds by itself to the handshake of a page of another site. PURE.
+
+A browser lets every page open a WebSocket to every server, and sends the user's cookies and HTTP
+authentication with the handshake. A service that takes those for the user's will is open to
+cross-site WebSocket hijacking. So where ``allowed_origins`` is not set, they are withheld from a
+page of another host.
+
+A page cannot choose ``Origin``, ``Host`` or ``X-Forwarded-Host``, so they can be compared. Ports
+and schemes are not compared: proxies change both, and cookies ignore ports as well.
+
+Source:
+    RFC 6455, section 10.2; CWE-1385.
+"""
+
+from ipaddress import ip_address
+from urllib.parse import urlsplit
+
+from ..request import Request
+from .client_address import forwarded_hosts
+
+CREDENTIALS = ("Cookie", "Authorization")
+"""The header fields that a browser adds by itself and that tell who the user is."""
+
+# Last labels of names that no public site has.
+_PRIVATE_DOMAINS = frozenset({"internal", "lan", "local", "localdomain", "localhost"})
+
+_PROXY_HINT = (
+    "; if the page is of this service's own site, the proxy in front replaces the Host: let it pass"
+    " that on (nginx: proxy_set_header Host $http_host; Apache: ProxyPreserveHost On)"
+)
+
+
+def is_cross_origin(request: Request, *, is_proxied: bool) -> bool:
+    """
+    Tell whether a page of another host opened this connection.
+
+    Args:
+        request: The handshake.
+        is_proxied: Whether a trusted proxy sent it: then the host that it forwards counts.
+
+    Returns:
+        False also for clients that send no ``Origin``: they are not browsers.
+    """
+    origin = request.origin
+    if origin is None:
+        return False
+    page = _host_of_origin(origin)
+    return page is None or page not in map(_name, _asked_hosts(request, is_proxied=is_proxied))
+
+
+def has_credentials(request: Request) -> bool:
+    """Tell whether the browser added something that could be withheld."""
+    return any(name in request.headers for name in CREDENTIALS)
+
+
+def explain(request: Request, *, is_proxied: bool) -> str:
+    """Write which page is of which other host, and what to do if it is the user's own."""
+    origin = request.origin or ""
+    host = request.headers.get("Host", "")
+    asked = ", ".join(_asked_hosts(request, is_proxied=is_proxied))
+    sentence = (
+        f"the page is of {origin[:200]!r} and the service of {asked[:200]!r}: add the page's origin"
+        " to allowed_origins if it is yours"
+    )
+    page = _host_of_origin(origin)
+    if page is None or _is_private(page):
+        return sentence
+    if not is_proxied and page in map(_name, forwarded_hosts(request.headers)):
+        return f"{sentence}, or the proxy that sent X-Forwarded-Host to trusted_proxies"
+    if is_proxied and asked == host and _is_private(_name(host)):
+        return sentence + _PROXY_HINT
+    return sentence
+
+
+def _asked_hosts(request: Request, *, is_proxied: bool) -> list[str]:
+    """Give the hosts that the browser may have asked for."""
+    forwarded = list(forwarded_hosts(request.headers)) if is_proxied else []
+    return forwarded or [request.headers.get("Host", "")]
+
+
+def _host_of_origin(origin: str) -> str | None:
+    try:
+        return (urlsplit(origin).hostname or "").removesuffix(".") or None
+    except ValueError:
+        return None
+
+
+def _name(host: str) -> str | None:
+    """Take the port off a Host field."""
+    return _host_of_origin(f"//{host}")
+
+
+def _is_private(name: str | None) -> bool:
+    if name is None:
+        return True
+    try:
+        return not ip_address(name).is_global
+    except ValueError:
+        return "." not in name or name.rpartition(".")[2] in _PRIVATE_DOMAINS

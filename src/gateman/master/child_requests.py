@@ -1,0 +1,61 @@
+"""Questions that a command has put to all processes, of which some may be stuck. PURE."""
+
+from collections.abc import Callable, Iterable
+from typing import Any, Generic, TypeVar
+
+from .channel import Answer, Listed, Reported
+
+A = TypeVar("A", Reported, Listed)
+
+
+class ChildRequest(Generic[A]):
+    """
+    One question.
+
+    Attributes:
+        answers: What was answered, by pid.
+        due_at: When no more is waited for, in monotonic seconds.
+    """
+
+    def __init__(
+        self,
+        pids: Iterable[int],
+        due_at: float,
+        kind: type[A],
+        then: Callable[[dict[int, A]], None],
+    ) -> None:
+        """
+        Note a question that was put.
+
+        Args:
+            pids: The processes that were asked.
+            due_at: Until when their answers are waited for.
+            kind: The class of an answer to it.
+            then: Takes the answers, by pid.
+        """
+        self.answers: dict[int, A] = {}
+        self.due_at = due_at
+        self._kind: type[A] = kind
+        self._then: Callable[[dict[int, A]], None] = then
+        self._silent = set(pids)
+
+    def answered(self, pid: int, answer: Answer) -> None:
+        """Take an answer; one of another kind, or of a process that was not asked, is none."""
+        if pid in self._silent and isinstance(answer, self._kind):
+            self.answers[pid] = answer
+            self._silent.discard(pid)
+
+    def forget(self, pid: int) -> None:
+        """Expect no answer of a process that has ended."""
+        self._silent.discard(pid)
+
+    def is_over(self, now: float) -> bool:
+        """Tell whether all have answered, or time is up."""
+        return not self._silent or now >= self.due_at
+
+    def end(self) -> None:
+        """Hand the answers on."""
+        self._then(self.answers)
+
+
+AnyQuestion = ChildRequest[Any]

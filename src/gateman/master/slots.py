@@ -1,0 +1,286 @@
+"""Slots and their processes, as the supervisor keeps them. PURE."""
+
+from collections import deque
+from collections.abc import Sequence
+from enum import Enum
+
+from . import formatting
+from .events import Beat, Drain, Policy, Slot, Stop
+
+# Crashes that are longer ago are forgiven.
+CRASH_WINDOW = 300.0  # seconds
+
+# The first crash costs no delay, the second half a second, each more twice as much.
+_FIRST_DELAY = 0.5  # seconds
+MAX_DELAY = 30.0  # seconds
+"""Between two attempts, at most: a client's own back-off is about as long."""
+
+
+# Processes say each second that they live.
+SILENCE = 5.0  # seconds
+"""After this, clients do not wait for a process any longer."""
+
+
+# Seconds that a process may stay behind its time to drain, while it cannot tell what it has done.
+MAX_STAY = 600.0
+
+
+class ProcessState(Enum):
+    """Where a process is in its life; it only ever moves down this list."""
+
+    STARTING = "starting"
+    SERVING = "serving"
+    LEAVING = "leaving"
+
+
+class Purpose(Enum):
+    """Why the process of a slot is replaced by another while it lives."""
+
+    RELOAD = "reload"
+    RECYCLE = "recycle"
+    STALL = "stall"
+
+
+class Process:
+    """
+    One process.
+
+    Attributes:
+        pid: Its id.
+        state: Where it is in its life.
+        policy: What its script declares; until it serves, what the last one did.
+        spawned_at: When it was started.
+        ready_at: Since when it serves.
+        heard_at: When it last gave a sign of life.
+        waits_for: What it said that it waits for, before it serves.
+        is_silent: Whether that is too long ago for clients to wait for it.
+        is_stopped: Whether it was found stopped, by SIGSTOP or a debugger.
+        keeps_accepting: Whether it accepts while it leaves.
+        obey_at: When it is told to do what a signal asked of it.
+        obeys: What that is.
+    """
+
+    def __init__(self, pid: int, policy: Policy, now: float, spread: float) -> None:
+        """
+        Note a process that was just started.
+
+        Args:
+            pid: Its id.
+            policy: Its worker's.
+            now: The instant.
+            spread: By how much its limits are lowered: 0.8 to 1.
+        """
+        self.pid = pid
+        self.policy = policy
+        self.state = ProcessState.STARTING
+        self.spawned_at = self.ready_at = self.heard_at = now
+        self.waits_for = ""
+        self.is_silent = False
+        self.is_stopped = False
+        self.spread = spread
+        self.start_by: float | None = now + policy.start
+        self.accepts: tuple[int, ...] = ()
+        self.stall_at: float | None = None
+        self.kill_at: float | None = None
+        self.stays_until = 0.0
+        self.keeps_accepting = False
+        self.obey_at: float | None = None
+        self.obeys: Drain | Stop | None = None
+        self.verdict = ""
+
+
+class Crashes:
+    """The crashes of a slot, as long as they count."""
+
+    def __init__(self) -> None:
+        self._instants: deque[float] = deque()
+
+    def add(self, now: float) -> int:
+        """
+        Note a crash.
+
+        Args:
+            now: The instant.
+
+        Returns:
+            How many there were within :data:`CRASH_WINDOW`, with this one.
+        """
+        self._instants.append(now)
+        while self._instants[0] <= now - CRASH_WINDOW:
+            self._instants.popleft()
+        return len(self._instants)
+
+    def delay(self, jitter: float) -> float:
+        """
+        Tell how long to wait after the crash that was noted last.
+
+        Args:
+            jitter: A random number from 0 to below 1.
+
+        Returns:
+            Seconds: 0 after the first, then 0.5, 1, 2, 4… up to 30, each plus or minus a quarter.
+        """
+        count = len(self._instants)
+        if count < 2:
+            return 0.0
+        return min(MAX_DELAY, _FIRST_DELAY * 2.0 ** (count - 2)) * (0.75 + 0.5 * jitter)
+
+    @property
+    def first_at(self) -> float:
+        """When the first of them was."""
+        return self._instants[0]
+
+    def clear(self) -> None:
+        """Forgive all."""
+        self._instants.clear()
+
+
+class SlotState:
+    """
+    A slot, and the processes in it.
+
+    Attributes:
+        slot: Which.
+        current: The process that serves, or is to serve; ``None`` when there is none.
+        incoming: The process that is to take its place.
+        leaving: Processes that are on their way out.
+        respawn_at: When the next process is started; ``None`` when none is due.
+        is_given_up: Whether no process is started any more.
+        has_served: Whether any process of it ever served.
+        restarts: How many processes were started in place of one that had ended.
+        last_exit: How the last process that failed ended, in words; empty for none.
+        last_lines: The last lines of its standard error.
+    """
+
+    def __init__(self, slot: Slot) -> None:
+        """
+        Make an empty slot.
+
+        Args:
+            slot: Which.
+        """
+        self.slot = slot
+        self.current: Process | None = None
+        self.incoming: Process | None = None
+        self.leaving: list[Process] = []
+        self.purpose: Purpose | None = None
+        self.respawn_at: float | None = None
+        self.recycle_at = 0.0
+        self.crashes = Crashes()
+        self.is_given_up = False
+        self.has_served = False
+        self.restarts = 0
+        self.last_exit = ""
+        self.last_lines: tuple[str, ...] = ()
+
+    @property
+    def processes(self) -> list[Process]:
+        """All of its processes, the serving one first."""
+        return [one for one in (self.current, self.incoming, *self.leaving) if one is not None]
+
+    @property
+    def instants(self) -> list[float | None]:
+        """When something of it is due, in monotonic seconds; ``None`` for what never is."""
+        instants = [self.respawn_at]
+        for process in self.processes:
+            instants.append(process.kill_at)
+            if process.state is ProcessState.STARTING:
+                instants.append(process.start_by)
+            elif process.state is ProcessState.SERVING:
+                instants += [process.stall_at, process.obey_at]
+                if not process.is_silent:
+                    instants.append(process.heard_at + SILENCE)
+        return instants
+
+    @property
+    def acceptor(self) -> Process | None:
+        """The process that is able to accept; ``None`` when there is none."""
+        one = self.current
+        if one is not None and one.state is ProcessState.SERVING and not one.is_silent:
+            return one
+        return next((one for one in self.leaving if one.keeps_accepting), None)
+
+    def process(self, pid: int) -> Process:
+        """
+        Find one of its processes.
+
+        Args:
+            pid: Its id.
+
+        Returns:
+            It.
+        """
+        return next(one for one in self.processes if one.pid == pid)
+
+
+class Reload:
+    """
+    A reload that is going on.
+
+    Attributes:
+        waiting: The slots that wait for their new process.
+        count: How many there were.
+        is_gentle: Whether a slot waits until the one before has drained.
+        place: The slot whose turn it is.
+        drains: The process that this one waits for.
+    """
+
+    def __init__(self, slot_states: Sequence[SlotState], *, is_gentle: bool) -> None:
+        """
+        Begin with the first slot.
+
+        Args:
+            places: The slots that get a new process.
+            is_gentle: Whether each waits until the one before has drained.
+        """
+        self.waiting = deque(slot_states)
+        self.count = len(slot_states)
+        self.is_gentle = is_gentle
+        self.slot_state: SlotState | None = None
+        self.drains: int | None = None
+
+
+def share_out(slot_states: Sequence[SlotState]) -> list[tuple[Process, tuple[int, ...]]]:
+    """
+    Choose who accepts for whom: each for itself, and for slots without a process that serves.
+
+    Args:
+        places: The slots of one worker that have a listening socket each.
+
+    Returns:
+        For every process that accepts, the numbers of the slots that it does so for, its own first.
+    """
+    able = {
+        slot_state.slot.number: acceptor
+        for slot_state in slot_states
+        if (acceptor := slot_state.acceptor) is not None
+    }
+    numbers = {number: [number] for number in able}
+    orphans = [
+        slot_state.slot.number for slot_state in slot_states if slot_state.slot.number not in able
+    ]
+    for index, orphan in enumerate(orphans if able else []):
+        numbers[list(able)[index % len(able)]].append(orphan)
+    return [(process, tuple(numbers[number])) for number, process in able.items()]
+
+
+def overdue(process: Process, beat: Beat, now: float) -> str:
+    """
+    Tell why a process that serves is to be replaced.
+
+    Args:
+        process: The process.
+        beat: What it just said of itself.
+        now: The instant.
+
+    Returns:
+        The reason as a sentence without a full stop; empty for none.
+    """
+    policy = process.policy
+    if policy.max_messages and beat.messages >= policy.max_messages * process.spread:
+        return f"it has received {beat.messages} messages"
+    if policy.max_memory and beat.memory >= policy.max_memory * process.spread:
+        return f"it holds {formatting.size(beat.memory)}"
+    if policy.max_lifetime and now - process.ready_at >= policy.max_lifetime * process.spread:
+        return f"it has served for {formatting.duration(now - process.ready_at)}"
+    return ""

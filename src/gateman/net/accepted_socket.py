@@ -1,0 +1,470 @@
+"""
+One TCP connection from accept to its transport.
+
+    accepted ─► PROXY header, if the worker requires one ─► ClientHello, on a TLS port ─► transport
+
+The first bytes are looked at while they stay in the socket, so that OpenSSL, or the front
+protocol, reads them itself. All of it has the one deadline that began at accept.
+"""
+
+import asyncio
+import contextlib
+import select
+import socket
+import ssl
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import aiofastnet
+from aiofastnet.selector_transport import (  # type: ignore[import-not-found] # without a stub
+    SelectorSocketTransport,
+)
+
+from .. import at_fork
+from ..errors import PreambleError
+from ..http.client_address import UNIX, TrustedProxies
+from ..http.response import Response, refused, wrong_scheme
+from ..tls.alert import LoopWithAlerts
+from ..tls.contexts import TlsContexts
+from .admission import Permit, Refusal
+from .connection_events import ConnectionEvents
+from .lingering_close import abort
+from .preamble import (
+    MAX_HELLO_SIZE,
+    MAX_PROXY_SIZE,
+    ClientHello,
+    NeedMore,
+    ProxyHeader,
+    looks_like_proxy,
+    read_proxy,
+    read_tls,
+)
+
+# Where the kernel cannot wait for bytes in our place.
+_PEEK_DELAY = 0.05  # seconds
+
+# aiofastnet's default is 256 KiB each way and connection, of which all that was ever touched
+# stays. Measured idle (bench/memory.py): 32 KiB costs less than the 16 KiB that are the least it
+# takes, and reads and writes two full TLS records at once (bench/echo.py --size 16384).
+_BIO_SIZE = 32 << 10  # bytes
+
+UNEXPECTED_PROXY_HEADER = (
+    "a connection begins with a PROXY header, and proxy_protocol='off': set it to 'required', or"
+    " let the proxy send none (HAProxy: no send-proxy)"
+)
+"""For the operator, who has set up one side only."""
+
+
+@dataclass(slots=True)
+class PeerInfo:
+    """
+    What is known of a connection when it gets its transport.
+
+    Attributes:
+        deadline_at: By when its handshake has to be done; on the loop's clock.
+        ticket: Its count.
+        source: The client's address and port from a PROXY header; ``None`` without one.
+        refusal: What it is to be told instead of being served.
+        server_name: The name that its ClientHello asks for; ``None`` if it asks for none.
+    """
+
+    deadline_at: float
+    permit: Permit
+    source: tuple[str, int] | None = None
+    refusal: Response | None = None
+    server_name: str | None = None
+
+
+ProtocolFactory = Callable[[PeerInfo], asyncio.BaseProtocol]
+"""Makes the protocol of a connection."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class AcceptConfig:
+    """
+    How those who arrive at one worker are received.
+
+    Attributes:
+        front: Makes the protocol of each connection.
+        events: Whom to tell what goes wrong.
+        contexts: The TLS contexts; ``None`` for a plain port.
+        trusted_proxies: From whom a PROXY header is taken.
+        requires_proxy: Whether every connection begins with a PROXY header.
+        handshake_timeout: Seconds from accept to the end of the WebSocket handshake.
+        close_timeout: Seconds that a peer has for the end of TLS.
+        user_timeout: Seconds after which the kernel gives up on a peer that acknowledges
+            nothing; ``None`` for the system's own patience of many minutes.
+    """
+
+    make_protocol: ProtocolFactory
+    events: ConnectionEvents
+    contexts: TlsContexts | None
+    trusted_proxies: TrustedProxies
+    requires_proxy: bool
+    handshake_timeout: float
+    close_timeout: float
+    user_timeout: float | None
+
+
+class AcceptedSocket:
+    """One connection that has no transport yet."""
+
+    __slots__ = (
+        "_accept_config",
+        "_done",
+        "_is_trusted",
+        "_loop",
+        "_low_water",
+        "_peeker",
+        "_peer",
+        "_peer_info",
+        "_sock",
+        "_task",
+        "_timer",
+        "_transport",
+    )
+
+    def __init__(
+        self,
+        sock: socket.socket,
+        peer: tuple[str, int],
+        permit: Permit,
+        accept_config: AcceptConfig,
+        done: Callable[["AcceptedSocket"], None],
+    ) -> None:
+        """
+        Receive a connection; :meth:`begin` goes on.
+
+        Args:
+            sock: The accepted socket, which is owned from now on.
+            peer: The other end's address and port; ``("unix", 0)`` on a unix socket.
+            ticket: Its count.
+            entrance: How it is received.
+            done: Called once, when it has its transport or is gone.
+        """
+        self._sock = sock
+        at_fork.give_up(sock)
+        self._peer = peer
+        self._accept_config = accept_config
+        self._done = done
+        # Whether nobody is known behind a proxy whose word on its clients is believed.
+        self._is_trusted = False
+        self._loop = asyncio.get_running_loop()
+        deadline_at = self._loop.time() + accept_config.handshake_timeout
+        self._peer_info = PeerInfo(deadline_at, permit)
+        self._timer: asyncio.TimerHandle | None = None
+        self._peeker: Callable[[], None] | None = None
+        self._task: asyncio.Task[None] | None = None
+        self._transport: Any = None
+        # For how many bytes the kernel waits before it wakes us (SO_RCVLOWAT).
+        self._low_water = 1
+
+    @property
+    def is_late(self) -> bool:
+        """Whether it arrived while the process was draining."""
+        return self._peer_info.permit.is_late
+
+    def begin(self, refusal: Refusal | None) -> None:
+        """
+        Find out what the connection begins with.
+
+        Args:
+            refusal: Why it may not stay, or ``None``.
+        """
+        sock = self._sock
+        sock.setblocking(False)
+        if refusal is not None:
+            self._turn_away(refusal)
+            return
+        # Absent on macOS, whose keepalive has to do.
+        option = getattr(socket, "TCP_USER_TIMEOUT", None)
+        timeout = self._accept_config.user_timeout
+        if option is not None and timeout is not None and not self._is_unix:
+            sock.setsockopt(socket.IPPROTO_TCP, option, int(timeout * 1000))
+        if not self._accept_config.requires_proxy:
+            self._identified(self._peer[0])
+            return
+        ip = None if self._is_unix else self._peer[0]
+        if ip not in self._accept_config.trusted_proxies:
+            self._accept_config.events.noticed(
+                "proxy_not_trusted",
+                f"{self._peer[0]} is no trusted proxy, and proxy_protocol='required': add it to"
+                " trusted_proxies if it is yours",
+            )
+            self._drop()
+            return
+        self._watch(self._peek_proxy)
+
+    def abort(self) -> None:
+        """End it."""
+        if self._transport is not None:
+            # Of one that has not begun, the front never hears.
+            self._transport.abort()
+            self._peer_info.permit.leave()
+        elif self._task is not None:
+            self._task.cancel()
+        else:
+            self._drop()
+
+    @property
+    def _is_unix(self) -> bool:
+        return self._peer[0] == UNIX
+
+    # Looking at the first bytes.
+
+    def _peek_proxy(self) -> None:
+        data = self._peek(MAX_PROXY_SIZE)
+        if data is None:
+            return
+        try:
+            header = read_proxy(data)
+        except PreambleError as error:
+            self._accept_config.events.noticed(
+                error.cause,
+                f"{self._peer[0]} sent no good PROXY header ({error}), and"
+                " proxy_protocol='required': let the proxy send it (HAProxy: send-proxy-v2), or"
+                " leave the option out",
+            )
+            self._unwatch()
+            self._drop()
+            return
+        if isinstance(header, NeedMore):
+            self._wait_for(header.size)
+            return
+        self._unwatch()
+        self._take(header)
+
+    def _take(self, header: ProxyHeader) -> None:
+        self._sock.recv(header.size)
+        self._peer_info.source = header.source
+        self._identified((header.source or self._peer)[0])
+
+    def _identified(self, ip: str) -> None:
+        """Go on with a connection of which TCP, or PROXY, says whose it is."""
+        self._is_trusted = (None if ip == UNIX else ip) in self._accept_config.trusted_proxies
+        # A trusted proxy's clients count at their handshake, when their address is known.
+        refusal = None if self._is_trusted else self._peer_info.permit.enter(ip)
+        if refusal is not None:
+            self._turn_away(refusal)
+        elif self._accept_config.contexts is None:
+            self._connect(None)
+        elif self._is_unix:
+            # A unix socket has no low-water mark; and who connects to one knows what it speaks.
+            self._connect(self._accept_config.contexts.select(None))
+        else:
+            self._watch(self._peek_tls)
+
+    def _peek_tls(self) -> None:
+        data = self._peek(MAX_HELLO_SIZE)
+        if data is None:
+            return
+        verdict = read_tls(data)
+        if isinstance(verdict, NeedMore):
+            self._wait_for(verdict.size)
+            return
+        self._unwatch()
+        if isinstance(verdict, ClientHello):
+            self._begin_tls(verdict)
+        elif verdict.is_http:
+            self._accept_config.events.noticed(
+                "plain_on_tls_port",
+                "a client spoke plain HTTP or ws:// to this TLS port: it must connect with wss://"
+                " (or https://); if a proxy in front does the TLS, leave out transport='ssl'",
+            )
+            self._peer_info.refusal = wrong_scheme()
+            self._connect(None)
+        else:
+            self._drop_garbage(data)
+
+    def _begin_tls(self, hello: ClientHello) -> None:
+        refusal = None
+        if not self._is_trusted:
+            refusal = self._peer_info.permit.begin_tls(self._loop.time())
+        if refusal is not None:
+            self._turn_away(refusal)
+        elif self._accept_config.contexts is not None:
+            self._peer_info.server_name = hello.server_name
+            self._connect(self._accept_config.contexts.select(hello.server_name))
+
+    def _drop_garbage(self, data: bytes) -> None:
+        if looks_like_proxy(data):
+            self._accept_config.events.noticed("unexpected_proxy_header", UNEXPECTED_PROXY_HEADER)
+        else:
+            self._accept_config.events.noticed("garbage_on_tls_port", "")
+        self._drop()
+
+    def _peek(self, size: int) -> bytes | None:
+        """Look at what has arrived; ``None`` when there is nothing to be done about it."""
+        try:
+            data = self._sock.recv(size, socket.MSG_PEEK)
+        except (BlockingIOError, InterruptedError):
+            return None
+        except OSError:
+            data = b""
+        if not data or (len(data) < self._low_water and _has_ended(self._sock)):
+            self._unwatch()
+            self._accept_config.events.noticed("left_early", "")
+            self._drop()
+            return None
+        return data
+
+    def _watch(self, peek: Callable[[], None]) -> None:
+        self._timer = self._loop.call_at(self._peer_info.deadline_at, self._expired)
+        self._peeker = peek
+        # By its number: asyncio looks for it first, and writes down whatever it does not find.
+        self._loop.add_reader(self._sock.fileno(), peek)
+
+    def _unwatch(self) -> None:
+        self._loop.remove_reader(self._sock.fileno())
+        if self._timer is not None:
+            self._timer.cancel()
+            self._timer = None
+        if self._low_water > 1:
+            self._set_low_water(1)
+
+    def _set_low_water(self, size: int) -> None:
+        # macOS: EINVAL once the peer is gone, which the next look at the socket will tell.
+        with contextlib.suppress(OSError):
+            self._sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVLOWAT, size)
+            self._low_water = size
+
+    def _wait_for(self, size: int) -> None:
+        """
+        Be woken when there are more bytes.
+
+        They stay in the socket, which stays readable: the low-water mark makes the kernel
+        wait for enough of them, or for the peer's end. It may also wake for less, when it is
+        short of memory, and on unix sockets it always does; then waiting would spin.
+        """
+        if size > self._low_water and not self._is_unix:
+            self._set_low_water(size)
+            return
+        self._loop.remove_reader(self._sock.fileno())
+        self._loop.call_later(_PEEK_DELAY, self._peek_again)
+
+    def _peek_again(self) -> None:
+        # Without a timer it is over: expired, or aborted.
+        if self._timer is not None and self._peeker is not None:
+            self._loop.add_reader(self._sock.fileno(), self._peeker)
+
+    def _expired(self) -> None:
+        self._unwatch()
+        self._accept_config.events.noticed("handshake_timeout", "")
+        self._drop()
+
+    # Ways out.
+
+    def _turn_away(self, refusal: Refusal) -> None:
+        self._accept_config.events.noticed(refusal.cause, refusal.hint)
+        # Under TLS it would cost a whole handshake to say so, which is what the attacker wants.
+        if self._accept_config.contexts is not None or not self._peer_info.permit.turn_away():
+            self._drop()
+            return
+        retry = {"Retry-After": str(refusal.retry_after)}
+        self._peer_info.refusal = refused(refusal.status, refusal.text, retry)
+        self._connect(None)
+
+    def _drop(self) -> None:
+        if self._timer is not None:
+            self._unwatch()
+        self._sock.close()
+        self._peer_info.permit.leave()
+        self._done(self)
+
+    def _connect(self, context: ssl.SSLContext | None) -> None:
+        if context is not None:
+            self._task = self._loop.create_task(self._begin(context))
+            self._task.add_done_callback(self._connected)
+            return
+        # What aiofastnet.connect_accepted_socket makes, too, but with a task and a future, which
+        # take as long as reading the request does (bench/handshakes.py).
+        try:
+            self._transport = SelectorSocketTransport(
+                self._loop, self._sock, self._accept_config.make_protocol(self._peer_info)
+            )
+        except OSError:
+            self._accept_config.events.noticed("left_early", "")
+            self._drop()
+        else:
+            # In the turn in which the front is told of it.
+            self._loop.call_soon(self._done, self)
+
+    def _connected(self, task: "asyncio.Task[None]") -> None:
+        if task.cancelled():
+            # Also before its first step, of which the coroutine never hears.
+            self._sock.close()
+            self._peer_info.permit.leave()
+        self._done(self)
+
+    async def _begin(self, context: ssl.SSLContext) -> None:
+        loop: Any = LoopWithAlerts(self._loop)
+        remaining = self._peer_info.deadline_at - self._loop.time()
+        try:
+            await aiofastnet.connect_accepted_socket(
+                loop,
+                lambda: _PeerCheck(self._accept_config, self._peer_info),
+                self._sock,
+                ssl=context,
+                ssl_handshake_timeout=max(remaining, 0.001),
+                ssl_shutdown_timeout=self._accept_config.close_timeout,
+                ssl_incoming_bio_size=_BIO_SIZE,
+                ssl_outgoing_bio_size=_BIO_SIZE,
+            )
+        except OSError as error:
+            self._failed(error)
+            return
+        except BaseException:
+            self._sock.close()
+            self._peer_info.permit.leave()
+            raise
+
+    def _failed(self, error: OSError) -> None:
+        self._sock.close()
+        self._peer_info.permit.leave()
+        contexts, name = self._accept_config.contexts, self._peer_info.server_name
+        if contexts is not None:
+            self._accept_config.events.noticed(*contexts.explain(error, name))
+
+
+class _PeerCheck(asyncio.Protocol):
+    """
+    Decides whether a peer may stay, when its TLS handshake is done; then the front takes over.
+
+    The only place for such a decision. A TLS 1.3 client may send application data together with
+    its certificate, and the transport reads on in the same turn of the loop: after the handshake
+    was awaited, that data has already been handled.
+    """
+
+    __slots__ = ("_accept_config", "_peer_info")
+
+    def __init__(self, accept_config: AcceptConfig, peer_info: PeerInfo) -> None:
+        self._accept_config = accept_config
+        self._peer_info = peer_info
+
+    def connection_made(self, transport: Any) -> None:
+        """Judge the peer; aiofastnet calls this before it reads any application data."""
+        contexts = self._accept_config.contexts
+        shown = transport.get_extra_info("ssl_object").getpeercert(True)
+        if contexts is None or contexts.check_peer(shown):
+            make_protocol = self._accept_config.make_protocol(self._peer_info)
+            transport.set_protocol(make_protocol)
+            make_protocol.connection_made(transport)
+            return
+        self._accept_config.events.noticed(
+            "peer_fingerprint",
+            "a client's certificate is not the one that ssl.peer_fingerprint names",
+        )
+        abort(transport)
+
+    def connection_lost(self, _exc: BaseException | None) -> None:
+        """Count out a peer that was refused: the front has never heard of it."""
+        self._peer_info.permit.leave()
+
+
+def _has_ended(sock: socket.socket) -> bool:
+    """Tell whether the peer has ended the connection, with bytes still to be read."""
+    poll = select.poll()
+    # POLLRDHUP is Linux's; elsewhere the deadline ends what is left over.
+    poll.register(sock, getattr(select, "POLLRDHUP", 0))
+    return bool(poll.poll(0))

@@ -1,0 +1,33 @@
+"""What the system has counted of a TCP connection; nothing is counted on the hot path for it."""
+
+import socket
+import struct
+
+# struct tcp_info of linux/tcp.h: tcpi_bytes_acked and tcpi_bytes_received, since Linux 4.1.
+_OFFSET = 120
+_FORMAT = "=QQ"
+
+
+def tcp_info(sock: socket.socket | None) -> tuple[int, int] | None:
+    """
+    Tell how many bytes a connection has carried.
+
+    Args:
+        sock: Its socket.
+
+    Returns:
+        Bytes received, and bytes sent that the other end has acknowledged, TLS included; ``None``
+        where the system does not count them.
+    """
+    option = getattr(socket, "TCP_INFO", None)
+    if sock is None or option is None or sock.family == socket.AF_UNIX:
+        return None
+    size = _OFFSET + struct.calcsize(_FORMAT)
+    try:
+        info = sock.getsockopt(socket.IPPROTO_TCP, option, size)
+    except OSError:
+        return None
+    if len(info) < size:
+        return None
+    sent, received = struct.unpack_from(_FORMAT, info, _OFFSET)
+    return received, sent

@@ -1,0 +1,1 @@
+"""One process at work: its services, the application's callbacks, timers, start and end."""

@@ -1,0 +1,98 @@
+"""``on_worker_start`` and ``on_worker_stop``, of all kinds of workers."""
+
+import asyncio
+import inspect
+import sysconfig
+from collections.abc import Mapping
+from typing import Any
+
+from ..config.callbacks import Function
+from ..log import logger
+
+# Of the time that a process has to stop, on_worker_stop has at least this share: it comes last, and
+# what it closes is to be closed even if clients and handlers have taken all the time they may.
+_LAST_SHARE = 0.2
+
+# Python's folder, in which those of installed packages are, too.
+_NOT_THE_USERS = tuple(sysconfig.get_paths()[name] for name in ("stdlib", "purelib", "platlib"))
+
+_start: Any = None
+
+
+async def started(functions: Mapping[str, Function], worker: object) -> None:
+    """
+    Call ``on_worker_start``; what it raises is raised.
+
+    Args:
+        functions: The callbacks by name.
+        worker: Its argument.
+    """
+    function = functions.get("on_worker_start")
+    result = None if function is None else function(worker)
+    if inspect.isawaitable(result):
+        global _start  # noqa: PLW0603 - a process starts once
+        _start = result
+        try:
+            await result
+        finally:
+            _start = None
+
+
+def place_of_start() -> str:
+    """
+    Tell where ``on_worker_start`` waits.
+
+    Returns:
+        The file and line of the user's that awaits; empty if none does.
+    """
+    place, awaited = "", _start
+    while awaited is not None:
+        frame = getattr(awaited, "cr_frame", None) or getattr(awaited, "gi_frame", None)
+        if frame is not None and not frame.f_code.co_filename.startswith(_NOT_THE_USERS):
+            place = f"{frame.f_code.co_filename}:{frame.f_lineno}"
+        awaited = getattr(awaited, "cr_await", None) or getattr(awaited, "gi_yieldfrom", None)
+    return place
+
+
+def last_share(functions: Mapping[str, Function], seconds: float) -> float:
+    """
+    Tell how much of the time to stop is kept for ``on_worker_stop``.
+
+    Args:
+        functions: The callbacks by name.
+        seconds: All of the time.
+
+    Returns:
+        Seconds; none if there is no such callback.
+    """
+    return seconds * _LAST_SHARE if "on_worker_stop" in functions else 0
+
+
+async def stopped(
+    functions: Mapping[str, Function], worker: object, name: object, deadline: float
+) -> None:
+    """
+    Call ``on_worker_stop``; what it raises is logged, as it does not keep a process from stopping.
+
+    Args:
+        functions: The callbacks by name.
+        worker: Its argument.
+        name: What the log calls it.
+        deadline: When it is cancelled; by the event loop's clock.
+    """
+    scope = asyncio.timeout_at(deadline)
+    try:
+        async with scope:
+            await _call(functions.get("on_worker_stop"), worker)
+    except Exception:  # noqa: BLE001 - an application's fault does not keep us from stopping
+        if scope.expired():
+            logger.error("%s: on_worker_stop took longer than timeouts.shutdown", name)
+        else:
+            logger.exception("%s: on_worker_stop failed", name)
+
+
+async def _call(function: Function | None, worker: object) -> None:
+    if function is not None:
+        result = function(worker)
+        if inspect.isawaitable(result):
+            await result

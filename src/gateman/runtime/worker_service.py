@@ -1,0 +1,481 @@
+"""
+One declared worker, served by this process: its sockets, its connections, its numbers.
+
+Implements the network layer's :class:`~gateman.net.connection_events.ConnectionEvents`.
+"""
+
+import asyncio
+import resource
+import socket
+import sys
+from collections import Counter
+from collections.abc import Callable, Collection, Sequence
+from dataclasses import replace
+from importlib import resources
+from itertools import islice
+from math import ceil
+from typing import Any
+
+from ..cluster.events import EventHandler
+from ..cluster.membership import ConnectionMembership
+from ..config.callbacks import Function
+from ..config.settings import WorkerSettings
+from ..connection import Connection, State
+from ..errors import ProtocolError
+from ..http import response
+from ..log import RateLimitedLogger, logger
+from ..net.accepted_socket import AcceptConfig
+from ..net.acceptor import Acceptor
+from ..net.admission import Admission
+from ..net.connection_events import ConnectionContext, Decide
+from ..net.handshake import Handshake
+from ..net.handshake_config import HandshakeConfig
+from ..net.heartbeat import Heartbeat
+from ..net.inflation import InflateTurns
+from ..net.tcp_info import tcp_info
+from ..request import ALLOW, Request
+from ..tls.contexts import TlsContexts
+from ..websocket.deflate import Deflate
+from .callback_runner import CallbackRunner
+from .lifecycle import last_share, started, stopped
+from .timer import check_function, check_interval, timers
+
+# For listening sockets, logs, and what the application opens itself.
+_RESERVED_DESCRIPTORS = 64
+
+# RFC 6455, section 7.4.1: policy violation.
+_NO_LOGIN = (1008, "no login in time")
+
+# How often a drain closes those that are due.
+_DRAIN_STEP = 0.05  # seconds
+
+
+class WorkerService:
+    """
+    A worker at work.
+
+    Attributes:
+        settings: What was declared.
+        connections: The open ones, by their id.
+        counts: How often each cause that an operator may ask for has happened.
+        deliver: Takes each message; see :class:`~gateman.net.connection_events.ConnectionEvents`.
+    """
+
+    def __init__(
+        self,
+        settings: WorkerSettings,
+        functions: dict[str, Function],
+        worker: object,
+        connections: dict[int, Connection],
+    ) -> None:
+        """
+        Prepare to serve.
+
+        Args:
+            settings: What was declared.
+            functions: The callbacks by name.
+            worker: What the callbacks get as worker.
+            connections: Is kept filled with the open connections, by their id.
+        """
+        self.settings = settings
+        self.connections = connections
+        self.counts: Counter[str] = Counter()
+        self._worker = worker
+        self._functions = functions
+        self._callback_runner = CallbackRunner(functions, settings.limits, self.counts)
+        self.deliver = self._callback_runner.deliver()
+        self._loop = asyncio.get_running_loop()
+        self._rate_limited = RateLimitedLogger()
+        self._present: set[Connection] = set()
+        self._emptied: asyncio.Future[None] | None = None
+        self._acceptors: dict[socket.socket, Acceptor] = {}
+        self._accept_config: AcceptConfig | None = None
+        self._event_handlers: list[EventHandler] = []
+        self._config: HandshakeConfig | None = None
+        self._membership: ConnectionMembership | None = None
+        self._past_messages = 0
+        self._admission = Admission(
+            settings.limits, settings.limits.max_connections or _descriptors_left()
+        )
+        self._is_draining = False
+        self._page = _test_page() if settings.has_test_page else b""
+        timeouts = settings.timeouts
+        self._heartbeat = (
+            Heartbeat(self._loop, timeouts.ping_interval, timeouts.pong)
+            if timeouts.ping_interval is not None
+            else None
+        )
+
+    # Starting and stopping.
+
+    async def start(
+        self, sockets: Sequence[socket.socket], membership: ConnectionMembership
+    ) -> None:
+        """
+        Run ``on_worker_start``, and then accept.
+
+        Args:
+            sockets: Listening sockets; they stay the caller's.
+            here: Is told of the clients, and asked by them.
+        """
+        self._membership = membership
+        await started(self._functions, self._worker)
+        self._callback_runner.begin()
+        self._event_handlers = [
+            membership.local_node.events.add(topic, function)
+            for topic, function in getattr(self._worker, "event_handlers", ())
+        ]
+        settings = self.settings
+        timeouts = settings.timeouts
+        context = ConnectionContext(
+            loop=self._loop,
+            limits=settings.limits,
+            timeouts=timeouts,
+            events=self,
+            slow_consumer=settings.slow_consumer,
+            compression=settings.compression,
+            inflate_turns=InflateTurns(
+                self._loop, (settings.compression or Deflate()).max_inflated_per_turn
+            ),
+        )
+        self._config = config = HandshakeConfig(
+            context,
+            self._worker,
+            admission=self._admission,
+            allowed_origins=settings.allowed_origins,
+            subprotocols=settings.subprotocols,
+            trusted_proxies=settings.trusted_proxies,
+            contexts=settings.contexts,
+            answer_plain=self._answer_plain,
+        )
+        ping_interval = timeouts.ping_interval
+        self._accept_config = AcceptConfig(
+            make_protocol=lambda visitor: Handshake(config, visitor),
+            events=self,
+            contexts=settings.contexts,
+            trusted_proxies=settings.trusted_proxies,
+            requires_proxy=settings.requires_proxy,
+            handshake_timeout=timeouts.handshake,
+            close_timeout=timeouts.close,
+            user_timeout=None if ping_interval is None else ping_interval + timeouts.pong,
+        )
+        self.accept(sockets)
+
+    def accept(self, sockets: Collection[socket.socket]) -> None:
+        """
+        Accept on exactly these sockets from now on; who is arriving through another goes on.
+
+        Args:
+            sockets: Listening sockets; they stay the caller's. None of them may be closed while it
+                is accepted on.
+        """
+        if self._accept_config is None:
+            raise RuntimeError(f"{self} was not started")
+        for sock in sockets:
+            if sock not in self._acceptors:
+                self._acceptors[sock] = Acceptor(sock, self._accept_config, self._admission)
+        for sock, acceptor in self._acceptors.items():
+            if sock in sockets:
+                acceptor.start()
+            else:
+                acceptor.stop()
+
+    async def drain(
+        self, code: int, reason: str, *, window: float, may_stay: Callable[[], bool] = bool
+    ) -> None:
+        """
+        Answer health checks with 503, refuse handshakes, and close the connections bit by bit.
+
+        It goes on accepting where it does, for those checks.
+
+        Args:
+            code: The close code for everybody.
+            reason: The close reason.
+            window: Seconds over which they are closed, evenly, so that their clients do not all
+                come back at once.
+            may_stay: Not asked.
+
+        Guarantees:
+            Whoever had been accepted still gets in, within ``timeouts.handshake``, before being
+            closed. It ends when nobody is left; at the latest with the window and those handshakes.
+        """
+        del may_stay
+        begun_at = self._loop.time()
+        longest = max(window, self.settings.timeouts.handshake)
+        self._is_draining = self._admission.is_draining = True
+        closed = 0
+        while self._is_visited():
+            elapsed = self._loop.time() - begun_at
+            is_open = [one for one in self.connections.values() if one.state is State.OPEN]
+            due = ceil((closed + len(is_open)) * min(elapsed / window, 1)) - closed
+            for connection in islice(is_open, max(due, 0)):
+                connection.close(code, reason)
+                closed += 1
+            if elapsed >= longest or (elapsed >= window and not self._is_arriving()):
+                break
+            if self._present:
+                await self._wait_until_empty(_DRAIN_STEP)
+            else:
+                await asyncio.sleep(_DRAIN_STEP)
+
+    def _is_visited(self) -> bool:
+        return any(not _is_late(one) for one in self._present) or self._is_arriving()
+
+    def _is_arriving(self) -> bool:
+        return any(one.early_count for one in self._acceptors.values()) or any(
+            one.state is State.CONNECTING and not _is_late(one) for one in self._present
+        )
+
+    async def stop(self, code: int, reason: str) -> None:
+        """
+        Stop accepting, close every connection, run ``on_worker_stop``, within ``shutdown``.
+
+        ``on_worker_stop`` comes behind every ``on_close``, so that it can close what they use.
+
+        Args:
+            code: The close code for everybody.
+            reason: The close reason.
+        """
+        shutdown = self.settings.timeouts.shutdown
+        deadline = self._loop.time() + shutdown
+        clients_until = deadline - last_share(self._functions, shutdown)
+        self._is_draining = True
+        for acceptor in self._acceptors.values():
+            acceptor.stop()
+            acceptor.abort_arrivals()
+        for connection in list(self._present):
+            connection.close(code, reason)
+        await self._wait_until_empty(clients_until - self._loop.time())
+        for connection in list(self._present):
+            connection.destroy()
+        for stranger in list(self._config.rejected if self._config is not None else ()):
+            stranger.close(code, reason)
+        await self._wait_until_empty(1.0)
+        await self._callback_runner.finish(clients_until - self._loop.time())
+        if self._heartbeat is not None:
+            self._heartbeat.stop()
+        if self._membership is not None:
+            events = self._membership.local_node.events
+            await events.remove(self._event_handlers, deadline=clients_until)
+        await stopped(self._functions, self._worker, self, deadline)
+
+    async def _wait_until_empty(self, seconds: float) -> None:
+        if self._present:
+            self._emptied = self._loop.create_future()
+            await asyncio.wait([self._emptied], timeout=max(seconds, 0))
+
+    # What the network layer reports.
+
+    def connected(self, connection: Connection) -> None:
+        """Count a connection, and tell ``on_connect``."""
+        self._present.add(connection)
+        self.counts["connections"] += 1
+        connection._membership = self._membership  # noqa: SLF001 - given here, as its ticket is
+        connection._schedule = self  # noqa: SLF001 - as above
+        if self._membership is not None:
+            self._membership.arrive(connection)
+        self._callback_runner.call("on_connect", connection)
+
+    def requested(self, connection: Connection, answer: Decide) -> None:
+        """Ask ``on_websocket_connect``."""
+        self._callback_runner.ask(connection, answer)
+
+    def opened(self, connection: Connection) -> None:
+        """Ping it from now on, and tell ``on_open``."""
+        self.connections[connection.id] = connection
+        connection.opened_at = self._loop.time()
+        connection._has_begun = True  # noqa: SLF001 - an open one has an end, in any case
+        if self._membership is not None:
+            self._membership.add(connection)
+        if self._heartbeat is not None:
+            self._heartbeat.add(connection._link)  # type: ignore[arg-type] # noqa: SLF001
+        login = self.settings.timeouts.login
+        if login is not None:
+            timers.add_for(connection, login, self._check_login, (connection,))
+        self._callback_runner.call("on_open", connection)
+
+    def handler_failed(self, connection: Connection, error: Exception) -> None:
+        """Close for what ``on_message`` raised."""
+        self._callback_runner.failed(connection, error)
+
+    def peer_failed(self, connection: Connection, error: ProtocolError) -> None:
+        """Count and log what the peer did wrong, and tell ``on_error``."""
+        limit = f"; {error.limit} sets the limit" if error.limit else ""
+        self.noticed(
+            error.cause,
+            f"{connection!r} is closed with {error.close_code}: {error.reason}{limit}",
+        )
+        self._callback_runner.call("on_error", connection, error)
+
+    def dropped(self, connection: Connection, size: int) -> None:
+        """Count a message that a slow peer lost."""
+        self.counts["dropped_slow_peer"] += 1
+        self.noticed(
+            "slow_peer",
+            f"a message of {size} bytes to {connection!r} was dropped: the client reads too"
+            " slowly, and limits.max_send_buffer_size is waiting for it already",
+        )
+
+    def buffer_full(self, connection: Connection) -> None:
+        """Tell ``on_buffer_full``."""
+        self._callback_runner.call("on_buffer_full", connection)
+
+    def buffer_drained(self, connection: Connection) -> None:
+        """Tell ``on_buffer_drain``."""
+        self._callback_runner.call("on_buffer_drain", connection)
+
+    def closing(self, connection: Connection) -> None:
+        """Deliver nothing more: neither of what waits for an async ``on_message``, nor to it."""
+        if self._membership is not None:
+            self._membership.remove(connection)
+        self._callback_runner.forget_messages(connection)
+
+    def closed(self, connection: Connection, code: int, reason: str) -> None:
+        """Forget an open connection, and tell ``on_close``."""
+        timers.end(connection)
+        if self._membership is not None:
+            self._membership.remove(connection)
+        if self.connections.pop(connection.id, None) is not None:
+            self._past_messages += _message_count(connection)
+            if self._heartbeat is not None:
+                self._heartbeat.remove(connection._link)  # type: ignore[arg-type] # noqa: SLF001
+        self._callback_runner.call("on_close", connection, code, reason)
+
+    def lost(self, connection: Connection) -> None:
+        """Forget a connection altogether."""
+        self._present.discard(connection)
+        if connection._permit is not None:  # noqa: SLF001 - given by the handshake, for this
+            connection._permit.leave()  # noqa: SLF001
+        if not self._present and self._emptied is not None and not self._emptied.done():
+            self._emptied.set_result(None)
+
+    def noticed(self, cause: str, message: str, detail: str = "") -> None:
+        """Count a cause, and write its line unless one was written just now."""
+        self.counts[cause] += 1
+        if message:
+            line = self._rate_limited.line(cause + detail, message, self._loop.time())
+            if line is not None:
+                logger.warning("%s: %s", self, line)
+
+    def after(
+        self,
+        connection: Connection,
+        seconds: float,
+        function: Callable[..., Any],
+        args: tuple[Any, ...],
+    ) -> int:
+        """See :meth:`gateman.Connection.after`."""
+        check_interval(seconds)
+        check_function(function, args)
+        if connection.state is State.CLOSED:
+            return timers.new_id()  # It has ended already.
+        return timers.add_for(connection, seconds, function, args)
+
+    def _check_login(self, connection: Connection) -> None:
+        if connection.state is State.OPEN and (
+            self._membership is None or self._membership.uid_of(connection) is None
+        ):
+            self.noticed("login_timeout", "")
+            connection.close(*_NO_LOGIN)
+
+    # Plain HTTP.
+
+    @property
+    def problem(self) -> str:
+        """Why a load balancer should send no client here; empty while this process serves."""
+        return "draining" if self._is_draining else ""
+
+    def _answer_plain(self, request: Request) -> response.Response:
+        path = request.path
+        if request.method == "OPTIONS":
+            # HAProxy's health checks ask so, unless they are told otherwise.
+            return replace(response.health(self.problem), headers=ALLOW)
+        if path == self.settings.health_path:
+            return response.health(self.problem)
+        if self._page and path == "/":
+            return response.page(self._page)
+        return response.upgrade_required()
+
+    @property
+    def contexts(self) -> TlsContexts | None:
+        """The TLS contexts; ``None`` for a plain port."""
+        return self.settings.contexts
+
+    @property
+    def present_count(self) -> int:
+        """Connections that have a transport, open or not."""
+        return len(self._present)
+
+    @property
+    def message_count(self) -> int:
+        """Messages received, over all connections that there ever were."""
+        return self._past_messages + sum(
+            _message_count(connection) for connection in self.connections.values()
+        )
+
+    @property
+    def dropped_count(self) -> int:
+        """Messages that were not sent, because their peer read too slowly."""
+        return self.counts["dropped_slow_peer"]
+
+    def describe(self, limit: int) -> list[dict[str, Any]]:
+        """
+        List connections for an operator.
+
+        Args:
+            limit: How many at most; who has been here longest comes first.
+
+        Returns:
+            For each what :mod:`gateman.master.control` says of it.
+        """
+        by_age = sorted(self._present, key=lambda connection: connection.id)
+        return [self._describe(connection) for connection in islice(by_age, limit)]
+
+    def _describe(self, connection: Connection) -> dict[str, Any]:
+        is_behind_proxy = connection.remote_ip != connection.peer_ip
+        described: dict[str, Any] = {
+            "id": connection.id,
+            "client": connection.remote_address,
+            "proxy": connection.peer_ip if is_behind_proxy else None,
+            "state": connection.state.value,
+            "unsent": connection.send_buffer_size,
+            "received": None,
+            "sent": None,
+            "messages": 0,
+            "age": None,
+            "uid": None if self._membership is None else self._membership.uid_of(connection),
+        }
+        if connection.id in self.connections:
+            described["messages"] = _message_count(connection)
+            described["age"] = round(self._loop.time() - connection.opened_at, 1)
+            counted = tcp_info(connection._link.socket)  # type: ignore[attr-defined] # noqa: SLF001
+            if counted is not None:
+                described["received"], described["sent"] = counted
+        return described
+
+    def __str__(self) -> str:
+        """Name it for a log line."""
+        return self.settings.name
+
+
+def _is_late(connection: Connection) -> bool:
+    """Tell whether it arrived during the drain: it is a health check's, or is being refused."""
+    permit = connection._permit  # noqa: SLF001 - given by the handshake
+    return permit is not None and permit.is_late
+
+
+def _message_count(connection: Connection) -> int:
+    """Ask the engine, which is the link of an open connection, and of nothing else."""
+    return int(connection._link.message_count)  # type: ignore[attr-defined] # noqa: SLF001
+
+
+def _test_page() -> bytes:
+    return resources.files("gateman").joinpath("pages/test.html").read_bytes()
+
+
+def _descriptors_left() -> int:
+    """How many connections the limit on open files leaves room for."""
+    limit, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
+    if limit == resource.RLIM_INFINITY:
+        return sys.maxsize
+    return max(limit - _RESERVED_DESCRIPTORS, 1)

@@ -1,0 +1,1 @@
+"""TLS: certificates, contexts, PHP's options, client certificates, and why a handshake failed."""

@@ -1,0 +1,300 @@
+"""
+The contexts that connections are accepted with: one for each name that has a certificate.
+
+The acceptor reads the name in the ClientHello before TLS starts, and selects the context.
+``sni_callback`` is never used: under aiofastnet it ends the process with a segmentation fault.
+"""
+
+import ssl
+import time
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Self
+
+from ..errors import ConfigError
+from ..findings import Finding, Severity
+from . import certificate, client_certificates
+from .certificate import Pair, ServerCertificate
+from .certificate_findings import (
+    is_about_dates,
+    is_usable_key,
+    judge,
+    misplaced,
+    why_refused,
+)
+from .domain_names import wire_name
+from .failures import Offer, explain, is_about_trust
+from .ssl_context import make_context, notes, versions
+from .ssl_options import Options
+
+_DEFAULT = ""  # no name that a client could ask for
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class _Served:
+    """What one name is served with."""
+
+    context: ssl.SSLContext
+    certificate: ServerCertificate
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class _Loaded:
+    """What one reading of the files gave; replaced as a whole, never in parts."""
+
+    default: _Served
+    by_name: Mapping[str, _Served]
+    pins: Mapping[str, str]
+    offer: Offer
+    files: tuple[Path, ...]
+    warnings: tuple[str, ...]
+
+    @property
+    def all(self) -> dict[str, _Served]:
+        return {_DEFAULT: self.default, **self.by_name}
+
+
+class TlsContexts:
+    """
+    The TLS of a server: a context for each name, and what was found in the files.
+
+    Made by :meth:`load`.
+
+    Guarantees:
+        A client resumes its session by ticket, under TLS 1.2 and 1.3, if it comes to the same
+        process and name, and no reload was between.
+    """
+
+    def __init__(self, options: Mapping[str, object], folder: Path, loaded: _Loaded) -> None:
+        self._options = options
+        self._folder = folder
+        self._loaded = loaded
+
+    @classmethod
+    def load(cls, options: Mapping[str, object], *, now: float) -> Self:
+        """
+        Read the certificates and make the contexts.
+
+        Args:
+            options: PHP's ``ssl`` options; :mod:`gateman.tls.ssl_options` lists them. Relative
+                paths start at the working directory of this moment, also at a reload.
+            now: Wall-clock seconds since 1970.
+
+        Returns:
+            The contexts; their ``warnings`` are for the operator.
+
+        Raises:
+            ConfigError: An option that is unknown or cannot be honoured; a file that is
+                missing, may not be read or is not PEM; a key that does not match or whose
+                passphrase is wrong or missing. What OpenSSL takes is served, with what is wrong
+                with it among the ``warnings``.
+        """
+        folder = Path.cwd()
+        loaded = _load(options, folder, now)
+        return cls(dict(options), folder, loaded)
+
+    def reload(self, *, now: float) -> None:
+        """
+        Read all files anew and put them in service together.
+
+        The contexts are new ones. A live one keeps a certificate for each type of key, so it
+        would serve the old beside a successor of another type; and it never forgets an authority.
+
+        Args:
+            now: Wall-clock seconds since 1970.
+
+        Raises:
+            ConfigError: As :meth:`load`; or a certificate is not valid yet, and the one that it
+                would replace is. Everything that was in service stays in service.
+
+        Guarantees:
+            Connections keep what they were accepted with; the next :meth:`select` has the new
+            files. Sessions from before do one full handshake.
+        """
+        loaded = _load(self._options, self._folder, now)
+        for name, served in loaded.all.items():
+            old = self._loaded.all.get(name)
+            if old is None or not old.certificate.is_valid(now):
+                continue
+            for finding in served.certificate.findings:
+                if finding.code == "certificate-not-valid-yet":
+                    raise ConfigError(finding.problem, finding.fix)
+        self._loaded = loaded
+
+    def select(self, server_name: str | None) -> ssl.SSLContext:
+        """
+        Choose the context for a ClientHello.
+
+        Args:
+            server_name: The name that the client asks for, as it is on the wire; ``None`` if it
+                asks for none.
+
+        Returns:
+            The context of exactly that name, else of the wildcard for its first label, else of
+            ``local_cert``.
+
+        Source:
+            RFC 6066, section 3; RFC 6125, section 6.4.3.
+        """
+        return self._serve(server_name).context
+
+    def _serve(self, server_name: str | None) -> _Served:
+        loaded = self._loaded
+        if server_name is None or not loaded.by_name:
+            return loaded.default
+        name = server_name.lower().removesuffix(".")
+        exact = loaded.by_name.get(name)
+        if exact is not None:
+            return exact
+        label, _, parent = name.partition(".")
+        return loaded.by_name.get(f"*.{parent}", loaded.default) if label else loaded.default
+
+    def explain(self, error: OSError, server_name: str | None) -> tuple[str, str]:
+        """
+        Say why a TLS handshake failed.
+
+        Args:
+            error: What the engine raised.
+            server_name: The name that the client asked for; ``None`` if it asked for none.
+
+        Returns:
+            The cause, for counters, and a line for the log; empty for what nobody can change.
+        """
+        offer = self._loaded.offer
+        chain = self._serve(server_name).certificate.chain
+        if chain and chain[0] is not None and not is_usable_key(chain[0]):
+            offer = replace(offer, key=chain[0].key)
+        # Who does not trust the authority has not looked at the names.
+        doubt = self.doubt(server_name, is_about_trust=is_about_trust(error))
+        return explain(error, offer, doubt)
+
+    def doubt(self, server_name: str | None, *, is_about_trust: bool = False) -> Finding | None:
+        """
+        Tell why a client may have refused the certificate that it was shown.
+
+        Args:
+            server_name: The name that the client asked for; ``None`` if it asked for none.
+            is_about_trust: Whether the names have nothing to do with it.
+
+        Returns:
+            What is wrong; ``None`` if nothing is known.
+        """
+        shown = self._serve(server_name).certificate
+        return why_refused(
+            shown.chain,
+            server_name=server_name,
+            now=time.time(),
+            name=shown.name,
+            is_about_trust=is_about_trust,
+        )
+
+    def check_peer(self, der: bytes | None) -> bool:
+        """
+        Tell whether a client may stay, once its handshake is done.
+
+        Args:
+            der: The certificate that the client showed, ``None`` if none. A resumed session has
+                it too.
+
+        Returns:
+            False if ``peer_fingerprint`` is set and is not that of the certificate.
+        """
+        return client_certificates.is_pinned(der, self._loaded.pins)
+
+    def warnings_of_dates(self, *, now: float) -> tuple[str, ...]:
+        """
+        Tell what has come to be wrong since the files were read: sentences without a full stop.
+
+        Args:
+            now: Wall-clock seconds since 1970.
+        """
+        return tuple(
+            str(finding)
+            for one in self.certificates
+            for finding in judge(one.chain, now=now, name=one.name)
+            if is_about_dates(finding)
+        )
+
+    @property
+    def certificates(self) -> tuple[ServerCertificate, ...]:
+        """The certificates in service, ``local_cert`` first."""
+        return tuple(served.certificate for served in self._loaded.all.values())
+
+    @property
+    def files(self) -> tuple[Path, ...]:
+        """The files that were read: absolute, links not followed. To be watched for a reload."""
+        return self._loaded.files
+
+    @property
+    def warnings(self) -> tuple[str, ...]:
+        """What is wrong, or will be: sentences without a full stop."""
+        return (*self._loaded.warnings, *self._sentences(Severity.ERROR, Severity.WARNING))
+
+    @property
+    def notes(self) -> tuple[str, ...]:
+        """What could be better: sentences without a full stop."""
+        return self._sentences(Severity.NOTE)
+
+    @property
+    def is_refused(self) -> bool:
+        """Whether clients refuse one of the certificates, whoever they are."""
+        return bool(self._sentences(Severity.ERROR))
+
+    def _sentences(self, *severities: Severity) -> tuple[str, ...]:
+        return tuple(
+            str(finding)
+            for certificate in self.certificates
+            for finding in certificate.findings
+            if finding.severity in severities
+        )
+
+
+def _load(values: Mapping[str, object], folder: Path, now: float) -> _Loaded:
+    options = Options.of_server(values, folder=folder)
+    pairs = {_DEFAULT: options.pair(), **_named_pairs(options)}
+    served: dict[str, _Served] = {}
+    for name, pair in pairs.items():
+        # OpenSSL first: only what it refuses is refused.
+        context = make_context(options, pair)
+        found = certificate.inspect(pair, now=now)
+        misplacement = misplaced(found.chain, asked=name, name=found.name) if name else None
+        if misplacement is not None:
+            found = replace(found, findings=(misplacement, *found.findings))
+        served[name] = _Served(context=context, certificate=found)
+    files = [path for pair in pairs.values() for path in (pair.path, pair.key_path)]
+    files += [path for name in ("cafile", "dh_param") if (path := options.path(name))]
+    oldest, newest = versions(options)
+    return _Loaded(
+        default=served[_DEFAULT],
+        by_name={name: one for name, one in served.items() if name != _DEFAULT},
+        pins=client_certificates.pins(options),
+        offer=Offer(oldest=oldest, newest=newest, options=options.given),
+        files=tuple(dict.fromkeys(files)),
+        warnings=tuple(notes(options)),
+    )
+
+
+def _named_pairs(options: Options) -> dict[str, Pair]:
+    values = options.get("SNI_server_certs")
+    if values is None or not options.flag("SNI_enabled", default=True):
+        return {}
+    if not isinstance(values, Mapping):
+        raise options.refusal(
+            "SNI_server_certs", "is no mapping of names to certificates", "write {'NAME': 'FILE'}"
+        )
+    pairs: dict[str, Pair] = {}
+    for name, value in values.items():
+        spelled = wire_name(name)
+        if spelled is None:
+            raise options.refusal(
+                f"SNI_server_certs[{name!r}]",
+                "is for no name that a client could ask for",
+                "write a domain as example.com, *.example.com or xn--mnchen-3ya.example",
+            )
+        if spelled in pairs:
+            raise options.refusal(
+                f"SNI_server_certs[{name!r}]", "is there twice", "keep one of them"
+            )
+        pairs[spelled] = Options.of_name(value, name=name, folder=options.folder).pair()
+    return pairs

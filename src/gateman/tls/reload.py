@@ -1,0 +1,82 @@
+"""
+Notices that certificate files have changed, and puts them in service.
+
+Only new connections get them. Files that do not fit together, as while the certificate is there
+already and its key is not yet, leave what is in service as it is.
+"""
+
+import time
+from pathlib import Path
+
+from ..errors import ConfigError
+from ..log import logger
+from .certificate_findings import SECONDS_PER_DAY
+from .contexts import TlsContexts
+
+INTERVAL = 3.0  # seconds
+"""Between two looks at the files. They are taken up when they were the same at two of them."""
+
+_Marks = tuple[tuple[int, int, int] | None, ...]
+
+
+class CertificateReload:
+    """Watches the files of one worker's contexts."""
+
+    def __init__(self, name: str, contexts: TlsContexts, *, warns_of_dates: bool = False) -> None:
+        """
+        Watch from now on.
+
+        Args:
+            name: The worker's, for the log.
+            contexts: What to keep up to date.
+            warns_of_dates: Whether to say each day that a certificate is about to expire, or has.
+        """
+        self._name = name
+        self._contexts = contexts
+        self._warns_of_dates = warns_of_dates
+        self._warned_at = time.time()
+        self._seen = self._settled = _marks(contexts.files)
+
+    def look(self, now: float | None = None) -> None:
+        """
+        Look at the files, and put them in service if they have changed and settled.
+
+        Args:
+            now: Wall-clock seconds since 1970; ``None`` for this moment.
+        """
+        now = time.time() if now is None else now
+        if self._warns_of_dates and now - self._warned_at >= SECONDS_PER_DAY:
+            self._warned_at = now
+            for warning in self._contexts.warnings_of_dates(now=now):
+                logger.warning("%s: %s", self._name, warning)
+        marks = _marks(self._contexts.files)
+        if marks != self._settled and marks == self._seen:
+            self.reload()
+        self._seen = marks
+
+    def reload(self) -> None:
+        """Put the files in service now; what is wrong with them is logged."""
+        # Before they are read: what changes meanwhile is looked at once more.
+        self._seen = self._settled = _marks(self._contexts.files)
+        try:
+            self._contexts.reload(now=time.time())
+        except ConfigError as error:
+            logger.error("%s: the old certificate stays in service: %s", self._name, error)
+            return
+        self._seen = self._settled = _marks(self._contexts.files)
+        logger.info("%s: the certificate files were read anew", self._name)
+        for warning in self._contexts.warnings:
+            logger.warning("%s: %s", self._name, warning)
+
+
+def _marks(files: tuple[Path, ...]) -> _Marks:
+    """Tell versions of files apart without reading them; links are followed."""
+    marks: list[tuple[int, int, int] | None] = []
+    for path in files:
+        try:
+            found = path.stat()
+        except OSError:
+            marks.append(None)
+        else:
+            marks.append((found.st_ino, found.st_mtime_ns, found.st_size))
+    return tuple(marks)

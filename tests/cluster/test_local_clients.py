@@ -1,0 +1,86 @@
+"""What a process does about the clients that are connected to it."""
+
+import pytest
+
+from gateman.cluster.envelope import CloseClient, Dissolve, Join, Query, Target, UpdateSession
+from gateman.cluster.local_clients import _ANSWERS
+from gateman.cluster.names import ClientId, Group
+from gateman.cluster.registry import Change, Topic, TopicKind
+from gateman.errors import UnknownClient
+
+from ..support.cluster import alone
+from ..support.loop import on_loop
+
+NOBODY = ClientId("n-1")
+
+
+def test_every_question_has_an_answer() -> None:
+    """What may be asked is answered by every process; an audience is counted here."""
+    assert set(_ANSWERS) | {Query.COUNT_AUDIENCE} == set(Query)
+
+
+@on_loop
+async def test_actions_tell_what_changed() -> None:
+    """Others route to us from the first client of a group to its last."""
+    async with alone() as node:
+        client = ClientId((await node.client()).id)
+        local_clients = node.hub.local_node.local_clients
+        room = Topic(TopicKind.GROUP, "room")
+
+        assert local_clients.do(Join(client, Group("room"))) == Change(gained=(room,))
+        assert local_clients.do(UpdateSession(client, {"level": 7})) == Change()
+        assert local_clients.do(Dissolve(Group("room"))) == Change(lost=(room,))
+        assert local_clients.tell(Query.SESSION, client) == {"level": 7}
+
+
+@on_loop
+async def test_nothing_is_done_to_who_is_not_here() -> None:
+    """An action or a question about somebody unknown is refused."""
+    async with alone() as node:
+        local_clients = node.hub.local_node.local_clients
+        for action in (CloseClient(NOBODY, 1000, ""), UpdateSession(NOBODY, {})):
+            with pytest.raises(UnknownClient):
+                local_clients.do(action)
+        for query in (Query.UID_OF_CLIENT, Query.SESSION):
+            with pytest.raises(UnknownClient):
+                local_clients.tell(query, NOBODY)
+        assert local_clients.tell(Query.IS_ONLINE, NOBODY) is False
+        assert local_clients.count_missing((NOBODY, NOBODY)) == 2
+
+
+@on_loop
+async def test_messages_to_nobody_cost_nothing() -> None:
+    """A scope without members here is left at once."""
+    async with alone() as node:
+        local_clients = node.hub.local_node.local_clients
+        for target, names in [
+            (Target.ALL, ()),
+            (Target.GROUPS, ("room",)),
+            (Target.UIDS, ("ann", "bob")),
+            (Target.CLIENTS, (NOBODY,)),
+        ]:
+            local_clients.send(target, names, [(1, b"x", ())])
+
+
+@on_loop
+async def test_everybody_is_everybody_by_any_name() -> None:
+    """What others send may have names where none belong."""
+    async with alone() as node:
+        client = await node.client()
+        local_clients = node.hub.local_node.local_clients
+        for names in ((), ("room",), ("room", "hall")):
+            local_clients.send(Target.ALL, names, [(1, b"x", ())])
+
+        assert await client.read(3) == ["x"] * 3
+
+
+@on_loop
+async def test_excluded_strangers_are_no_concern() -> None:
+    """Who is excluded may have gone, or be elsewhere."""
+    async with alone() as node:
+        client = await node.client("room")
+        node.hub.send_to_group("room", "1", exclude=[NOBODY])
+        node.hub.send_to_group("room", "2", exclude=[client.id])
+        node.hub.send_to_group("room", "3")
+
+        assert await client.read(2) == ["1", "3"]

@@ -1,0 +1,217 @@
+"""What everything that is declared has, on the smallest kind of it."""
+
+from collections.abc import Iterator
+from functools import partial
+from typing import Any, ClassVar
+
+import pytest
+
+from gateman import Worker
+from gateman.config.base import BaseWorker, add_timers, outline, tell_apart
+from gateman.errors import ConfigError
+from gateman.options import Timeouts
+from gateman.runtime.timer import timers
+from tests.support.loop import eventually, on_loop
+
+
+class Clerk(BaseWorker):
+    """One that has a single callback."""
+
+    signatures: ClassVar = {"on_letter": ("letter",)}
+
+
+@pytest.fixture(autouse=True)
+def _nothing_is_left_declared() -> Iterator[None]:
+    """Take back what a test declares: `run_all` is for scripts."""
+    before = list(BaseWorker._declared)  # noqa: SLF001
+    yield
+    BaseWorker._declared[:] = before  # noqa: SLF001
+
+
+def test_defaults() -> None:
+    """Nothing but a name has to be said."""
+    made = vars(Clerk(name="clerk"))
+
+    assert made == {
+        "name": "clerk",
+        "count": 1,
+        "timeouts": Timeouts(),
+        "drain_window": 10.0,
+        "restart_stalled": False,
+        "reloadable": True,
+        "max_crashes": 10,
+        "max_messages": None,
+        "max_lifetime": None,
+        "max_memory": None,
+        "user": None,
+        "group": None,
+        "bus": None,
+        "id": 0,
+        "callbacks": {},
+        "schedule": [],
+        "event_handlers": [],
+    }
+
+
+def test_every_option_is_listed() -> None:
+    """What it has after it was declared is what may be assigned."""
+    assert set(vars(Clerk(name="clerk"))) == Clerk.options
+
+
+def test_what_a_script_declares_is_told_in_short() -> None:
+    """Kinds, names and functions, alike on every machine, and no more than a bus should carry."""
+
+    def read(letter: object) -> None: ...
+
+    clerk = Clerk(name="clerk")
+    clerk.declare("on_letter", read)
+    many = [Clerk(name="x" * 60) for _ in range(100)]
+
+    assert outline([clerk, Clerk(name="aide")], "/srv/releases/42/post.py") == (
+        "post.py",
+        "Clerk clerk read",
+        "Clerk aide",
+    )
+    assert outline([], "") == ("a program",)
+    assert sum(map(len, outline(many, "post.py"))) < 2000
+
+
+def test_unknown_names_are_refused_in_the_name_of_its_kind() -> None:
+    """Passed or assigned, options and callbacks."""
+    made = Clerk(name="clerk")
+    with pytest.raises(ConfigError, match="'cuont' is no option of Clerk: did you mean 'count'"):
+        Clerk(name="clerk", cuont=2)
+    with pytest.raises(ConfigError, match="'on_leter' is no option of Clerk: did you mean 'on_le"):
+        made.on_leter = print
+
+
+def test_a_misspelt_callback_is_one_sentence() -> None:
+    """``@worker.on_leter`` is read before anything is declared with it."""
+    clerk: Any = Clerk(name="clerk")
+    with pytest.raises(ConfigError) as refused:
+        clerk.on_leter(print)
+    with pytest.raises(AttributeError):
+        clerk.leter(print)
+
+    assert str(refused.value) == ("'on_leter' is no callback of Clerk: did you mean 'on_letter'?")
+
+
+def test_decorators_with_and_without_parentheses() -> None:
+    """Whoever mixes the two forms up is told which one it is."""
+    made = Worker("websocket://127.0.0.1:0")
+    on_message: Any = made.on_message
+    every: Any = made.every
+    sentences = []
+    for mistake in (on_message, partial(every, print), every):
+        with pytest.raises(ConfigError) as caught:
+            mistake()
+        sentences.append(str(caught.value))
+
+    assert sentences == [
+        "on_message was given no function: write @worker.on_message without ().",
+        "every was not told how often: write @worker.every(60).",
+        "every was not told how often: write @worker.every(60).",
+    ]
+    assert (made.callbacks, made.schedule) == ({}, [])
+
+
+@pytest.mark.parametrize(
+    ("names", "told_apart"),
+    [
+        (["chat", "news"], ["chat", "news"]),
+        (["chat", "chat", "chat"], ["chat", "chat-2", "chat-3"]),
+        (["chat", "chat-2", "chat"], ["chat", "chat-2", "chat-3"]),
+        (["chat", "chat", "chat-2", "chat-2"], ["chat", "chat-3", "chat-2", "chat-2-2"]),
+    ],
+)
+def test_those_with_one_name_are_numbered(names: list[str], told_apart: list[str]) -> None:
+    """Whatever names there are, each is one's own afterwards, and stays it."""
+    made = [Clerk(name=name) for name in names]
+    tell_apart(made)
+    assert [one.name for one in made] == told_apart
+    tell_apart(made)
+    assert [one.name for one in made] == told_apart
+
+
+def test_callbacks_are_those_of_its_kind() -> None:
+    """Each is called with what its kind says."""
+    made = Clerk(name="clerk")
+    made.declare("on_letter", lambda letter: letter)
+    with pytest.raises(ConfigError, match=r"on_letter is called with \(letter\), but <lambda>"):
+        made.declare("on_letter", lambda: None)
+
+    assert list(made.callbacks) == ["on_letter"]
+
+
+def test_who_is_refused_is_not_declared() -> None:
+    """A mistake that is caught leaves nothing behind."""
+    before = list(BaseWorker._declared)  # noqa: SLF001
+    with pytest.raises(ConfigError):
+        Clerk(name="clerk", count=0)
+    made = Clerk(name="clerk")
+
+    assert BaseWorker._declared == [*before, made]  # noqa: SLF001
+
+
+def test_run_all_runs_every_kind() -> None:
+    """Whichever of them it is called on."""
+    ran: list[list[BaseWorker]] = []
+
+    class Chief(Clerk):
+        """Whose script is run in its own way."""
+
+    Chief.runner = ran.append
+    BaseWorker._declared.clear()  # noqa: SLF001
+    both = [Clerk(name="one"), BaseWorker(name="other")]
+    Chief.run_all()
+
+    assert ran == [both]
+
+
+def test_who_is_imported_past_gateman_cannot_run() -> None:
+    """Nobody has said yet what running means."""
+
+    class Early(Clerk):
+        """Of a program that has not imported gateman."""
+
+        runner = None
+
+    with pytest.raises(RuntimeError, match="Early is to be imported from gateman"):
+        Early.run_all()
+
+
+def test_a_second_decorator_is_a_mistake() -> None:
+    """One of two functions would never run; to replace one, an assignment says so."""
+    made = Worker("websocket://127.0.0.1:0")
+
+    def first(_worker: Worker) -> None:
+        """Be called."""
+
+    def second(_worker: Worker) -> None:
+        """Be called in its place."""
+
+    made.on_worker_start(first)
+    made.on_worker_start(first)
+    with pytest.raises(ConfigError) as caught:
+        made.on_worker_start(second)
+    assert str(caught.value) == (
+        "on_worker_start is declared already: first would not be called any more: call both from"
+        " one function, or write worker.on_worker_start = … to replace it."
+    )
+    made.on_worker_start = second
+    assert made.callbacks == {"on_worker_start": second}
+
+
+@on_loop
+async def test_schedule_becomes_timers() -> None:
+    """In the process that serves it, not in the one that declares it."""
+    made = Clerk(name="clerk")
+    runs: list[int] = []
+    made.every(0.01)(lambda: runs.append(1))
+    before = timers.count
+    add_timers(made)
+    timers.start()
+    await eventually(lambda: bool(runs))
+    await timers.stop()
+
+    assert (before, timers.count) == (0, 0)

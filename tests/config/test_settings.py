@@ -1,0 +1,150 @@
+"""What a declared worker comes to: everything checked, in the types that the service uses."""
+
+import inspect
+from collections.abc import Iterator
+from dataclasses import FrozenInstanceError, fields
+from pathlib import Path
+from typing import Any, get_type_hints
+
+import pytest
+
+from gateman import ConfigError, Worker
+from gateman.config.settings import WorkerSettings
+from gateman.config.worker import settings_of
+from gateman.listen import ListenAddress
+from gateman.options import Limits, SlowConsumer, Timeouts
+from gateman.tls.contexts import TlsContexts
+from gateman.websocket.deflate import Deflate
+from tests.support.server import ssl_options
+
+NOW = 1.8e9
+
+
+@pytest.fixture(autouse=True)
+def nothing_is_left() -> Iterator[None]:
+    """Forget the workers that a test declares."""
+    before = list(Worker._declared)  # noqa: SLF001 - scripts end before the next one begins
+    yield
+    Worker._declared[:] = before  # noqa: SLF001
+
+
+def settings(
+    listen: str = "websocket://127.0.0.1:8282",
+    context: dict[str, Any] | None = None,
+    **options: Any,
+) -> WorkerSettings:
+    """Declare a worker, and have it checked."""
+    return settings_of(Worker(listen, context, **options), now=NOW)
+
+
+def test_what_is_not_declared() -> None:
+    """Every default is there, so that nobody below needs to know one."""
+    found = settings()
+    trusted = found.trusted_proxies
+    others = {
+        field.name: getattr(found, field.name)
+        for field in fields(found)
+        if field.name != "trusted_proxies"
+    }
+
+    assert others == {
+        "name": "worker",
+        "listen": ListenAddress("127.0.0.1", 8282, "", is_secure=False),
+        "contexts": None,
+        "limits": Limits(),
+        "timeouts": Timeouts(),
+        "allowed_origins": None,
+        "subprotocols": (),
+        "health_path": "/healthz",
+        "has_test_page": False,
+        "slow_consumer": SlowConsumer.DROP_NEWEST,
+        "compression": None,
+        "requires_proxy": False,
+    }
+    assert [who in trusted for who in ("127.0.0.1", "::1", "192.0.2.1")] == [True, True, False]
+
+
+def test_what_is_declared() -> None:
+    """Each option arrives under its name, in one form whatever the user has written."""
+    compression = Deflate()
+    found = settings(
+        name="chat",
+        limits={"max_connections": 7},
+        timeouts={"stall": 3.0},
+        trusted_proxies=["192.0.2.0/24"],
+        allowed_origins=["https://Example.com"],
+        subprotocols=["chat.v2", "chat.v1"],
+        health_path=None,
+        test_page=True,
+        slow_consumer="close",
+        compression=compression,
+        proxy_protocol="required",
+    )
+
+    assert found.name == "chat"
+    assert found.limits == Limits(max_connections=7)
+    assert found.timeouts == Timeouts(stall=3.0)
+    assert [who in found.trusted_proxies for who in ("127.0.0.1", "192.0.2.1")] == [
+        False,
+        True,
+    ]
+    assert found.allowed_origins == frozenset({"https://example.com"})
+    assert found.subprotocols == ("chat.v2", "chat.v1")
+    assert found.health_path is None
+    assert found.has_test_page
+    assert found.slow_consumer is SlowConsumer.CLOSE
+    assert found.compression is compression
+    assert found.requires_proxy
+
+
+def test_a_certificate_is_read() -> None:
+    """Its contexts can accept at once."""
+    found = settings("wss://[::1]:443", {"ssl": ssl_options()})
+
+    assert isinstance(found.contexts, TlsContexts)
+    assert found.contexts.files == tuple(Path(str(path)) for path in ssl_options().values())
+    assert found.listen == ListenAddress("::1", 443, "", is_secure=True)
+
+
+def test_unix_sockets() -> None:
+    """The path is kept, and no host is made up for it."""
+    assert settings("websocket+unix:///run/chat.sock").listen == ListenAddress(
+        "", 0, "/run/chat.sock", is_secure=False
+    )
+
+
+@pytest.mark.parametrize(
+    ("listen", "context", "transport", "problem"),
+    [
+        ("wss://127.0.0.1:1", None, None, "has transport='ssl', but no certificate"),
+        ("wss://127.0.0.1:1", {"ssl": {}}, "tcp", "listens on wss://, but transport='tcp'"),
+        ("ws://127.0.0.1:1", {"ssl": {"local_cert": "x"}}, None, "has a certificate, but"),
+        ("ws://127.0.0.1:1", {"tls": {}}, None, "'tls' is no part of a worker's context"),
+        ("wss://127.0.0.1:1", {"ssl": {"local_cert": "/nowhere"}}, None, "/nowhere"),
+    ],
+)
+def test_what_does_not_go_together(
+    listen: str, context: dict[str, Any] | None, transport: str | None, problem: str
+) -> None:
+    """Options that are right one by one are compared before anything listens."""
+    with pytest.raises(ConfigError) as caught:
+        settings(listen, context, transport=transport)
+
+    assert problem in str(caught.value)
+
+
+def test_settings_are_constants() -> None:
+    """They are checked once; a change to a worker that serves would change nothing."""
+    found = settings()
+    with pytest.raises(FrozenInstanceError):
+        found.name = "other"  # type: ignore[misc]
+
+    assert found.name == "worker"
+
+
+def test_every_setting_is_documented() -> None:
+    """The class says what each of them is."""
+    # Python 3.13 keeps docstrings without their indentation, and getdoc takes it away before.
+    documented = inspect.getdoc(WorkerSettings) or ""
+    for name in get_type_hints(WorkerSettings):
+        assert f"\n    {name}: " in documented

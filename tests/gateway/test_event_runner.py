@@ -1,0 +1,540 @@
+"""Handlers: for each client one at a time and in order, and what they raise costs that client."""
+
+import asyncio
+import logging
+from collections import Counter
+from collections.abc import Callable
+from typing import Any
+
+import msgspec
+import pytest
+
+from gateman.cluster.names import ClientId
+from gateman.errors import HubError, Refuse
+from gateman.gateway.current import current_client
+from gateman.gateway.event_runner import EventRunner, Work
+from gateman.gateway.protocol import (
+    AdoptEvent,
+    AnyEvent,
+    CloseEvent,
+    ConnectEvent,
+    HandshakeAnswer,
+    MessageEvent,
+    OpenEvent,
+    Result,
+)
+from gateman.gateway.send_window import MAX_BATCH_SIZE
+from tests.support.loop import eventually, on_loop, turns
+
+ANN, BOB = ClientId("gate-1"), ClientId("gate-2")
+HEAD = b"GET /chat?a=1 HTTP/1.1\r\nHost: example.com\r\n\r\n"
+
+
+class RunnerHarness:
+    """Handlers, and what they say."""
+
+    def __init__(self, **functions: Callable[..., Any]) -> None:
+        self.counts: Counter[str] = Counter()
+        self.closed: list[ClientId] = []
+        self.results: list[Result] = []
+        self.said: list[object] = []
+        self.handlers = EventRunner(functions, self.counts, self.closed.append)
+        self._number = 0
+
+    def handle(self, *events: AnyEvent) -> None:
+        """Let events come; numbered from 1 on."""
+        for event in events:
+            self._number += 1
+            self.handlers.handle(Work(self._number, event, self._settle, self._announce))
+
+    def _settle(self, result: Result) -> None:
+        self.results.append(result)
+        self.said.append(result.number)
+
+    def _announce(self, number: int) -> None:
+        self.said.append(f"begins {number}")
+
+    async def until(self, count: int) -> list[int]:
+        """Wait until so many events are done; gives their numbers."""
+        await eventually(lambda: len(self.results) >= count)
+        return [result.number for result in self.results]
+
+
+def adopt(client: ClientId, session: bytes = b"") -> AdoptEvent:
+    """Make what a client begins with."""
+    return AdoptEvent(client, 0, session, "10.0.0.1", 5000)
+
+
+def text(client: ClientId, payload: str, suspicion: int = 0) -> MessageEvent:
+    """Make a message."""
+    return MessageEvent(client, suspicion, payload=payload.encode())
+
+
+def packed(value: object) -> bytes:
+    """Write a session."""
+    return msgspec.msgpack.encode(value)
+
+
+# Plain and async.
+
+
+@on_loop
+async def test_what_handlers_are_called_with() -> None:
+    """The client's id, and what happened."""
+    calls: list[tuple[object, ...]] = []
+    business_node = RunnerHarness(
+        on_connect=lambda client, request: calls.append((client, request.path)),
+        on_open=lambda *args: calls.append(args),
+        on_message=lambda *args: calls.append(args),
+        on_close=lambda *args: calls.append(args),
+    )
+    business_node.handle(
+        ConnectEvent(ANN, 0, b"", "10.0.0.1", 1, HEAD), OpenEvent(ANN), text(ANN, "grüße")
+    )
+    business_node.handle(
+        MessageEvent(ANN, is_text=False, payload=b"\xff"), CloseEvent(ANN, 0, None, 1001, "bye")
+    )
+
+    assert calls == [
+        (ANN, "/chat"),
+        (ANN,),
+        (ANN, "grüße"),
+        (ANN, b"\xff"),
+        (ANN, 1001, "bye"),
+    ]
+    assert business_node.results == [
+        Result(1, None, HandshakeAnswer(0)),
+        *map(Result, (2, 3, 4, 5)),
+    ]
+    assert (business_node.handlers.clients, business_node.handlers.count) == ({}, 5)
+
+
+@on_loop
+async def test_what_has_no_handler_is_done() -> None:
+    """Whoever wants in is let in."""
+    business_node = RunnerHarness()
+    business_node.handle(
+        ConnectEvent(ANN, 0, b"", "10.0.0.1", 1, HEAD),
+        OpenEvent(ANN),
+        text(ANN, "x"),
+        CloseEvent(ANN),
+    )
+
+    assert business_node.results == [Result(1, None, HandshakeAnswer(0)), *map(Result, (2, 3, 4))]
+
+
+@on_loop
+async def test_who_is_unknown_has_nothing_to_be_handled() -> None:
+    """It was refused, or is gone with its gateway."""
+    business_node = RunnerHarness(on_message=lambda *_args: pytest.fail("nobody is there"))
+    business_node.handle(text(ANN, "x"))
+
+    assert (business_node.results, business_node.handlers.count) == ([Result(1)], 0)
+
+
+@on_loop
+async def test_one_client_s_events_wait_for_each_other() -> None:
+    """While a coroutine runs; other clients do not wait."""
+    gate = asyncio.Event()
+    begun: list[tuple[ClientId, str]] = []
+
+    async def on_message(client: ClientId, message: str) -> None:
+        begun.append((client, message))
+        if client == ANN:
+            await gate.wait()
+
+    business_node = RunnerHarness(on_message=on_message)
+    business_node.handle(
+        adopt(ANN), adopt(BOB), text(ANN, "1"), text(ANN, "2"), text(BOB, "3"), OpenEvent(ANN)
+    )
+
+    assert await business_node.until(3) == [1, 2, 5]
+    assert begun == [(ANN, "1"), (BOB, "3")]
+    gate.set()
+    assert await business_node.until(6) == [1, 2, 5, 3, 4, 6]
+    assert begun[2:] == [(ANN, "2")]
+
+
+@on_loop
+async def test_pieces_are_one_message() -> None:
+    """They are done when it is; a character may be cut."""
+    got: list[str] = []
+    business_node = RunnerHarness(on_message=lambda _client, message: got.append(message))
+    whole = "grüße".encode()
+    for suspicion in (0, 1):
+        first = MessageEvent(ANN, suspicion, payload=whole[:3], is_last=False)
+        business_node.handle(adopt(ANN), first)
+        await turns(9)
+        assert len(business_node.results) == 1 + 3 * suspicion
+        business_node.handle(MessageEvent(ANN, suspicion, payload=whole[3:]))
+        await business_node.until(3 + 3 * suspicion)
+
+    assert got == ["grüße", "grüße"]
+    assert business_node.said == [1, 2, 3, 4, "begins 6", 5, 6]
+
+
+# What they raise.
+
+
+@pytest.mark.parametrize("is_async", [False, True])
+def test_what_a_handler_raises_costs_its_client(
+    is_async: bool,  # noqa: FBT001 - a parameter of the test
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    """It is closed, the event is done, and the log has one line for many."""
+
+    def plain(_client: ClientId, _message: str) -> None:
+        raise LookupError("no such room")
+
+    async def slow(_client: ClientId, _message: str) -> None:
+        raise LookupError("no such room")
+
+    @on_loop
+    async def fail() -> None:
+        business_node = RunnerHarness(on_message=slow if is_async else plain)
+        business_node.handle(adopt(ANN), text(ANN, "1"), text(ANN, "2"))
+
+        assert await business_node.until(3) == [1, 2, 3]
+        assert (business_node.closed, business_node.counts) == ([ANN, ANN], {"callback_failed": 2})
+
+    with caplog.at_level(logging.ERROR, "gateman"):
+        fail()
+
+    assert caplog.messages == ["on_message raised LookupError for gate-1, which is closed for it"]
+
+
+@pytest.mark.parametrize(
+    ("error", "answer"),
+    [
+        (Refuse(403, "no", {"X": "y"}), HandshakeAnswer(403, "no", {"X": "y"})),
+        (LookupError(), HandshakeAnswer(500, "internal error")),
+    ],
+)
+def test_who_is_refused_is_forgotten(error: Exception, answer: HandshakeAnswer) -> None:
+    """Its end, which waits behind, is not handled."""
+
+    async def on_connect(_client: ClientId, _request: object) -> None:
+        raise error
+
+    @on_loop
+    async def refuse() -> None:
+        business_node = RunnerHarness(
+            on_connect=on_connect, on_close=lambda *_args: pytest.fail("not in")
+        )
+        business_node.handle(ConnectEvent(ANN, 0, b"", "10.0.0.1", 1, HEAD), CloseEvent(ANN))
+        await business_node.until(2)
+
+        assert sorted(business_node.results, key=lambda one: one.number) == [
+            Result(1, None, answer),
+            Result(2),
+        ]
+        assert (business_node.handlers.clients, business_node.closed) == ({}, [])
+
+    refuse()
+
+
+# Sessions and `current`.
+
+
+@pytest.mark.parametrize("is_async", [False, True])
+@pytest.mark.parametrize("result", [False, 0, "no", Refuse(403)], ids=repr)
+@on_loop
+async def test_who_is_refused_by_what_a_handler_returns_is_not_let_in(
+    result: object, caplog: pytest.LogCaptureFixture, *, is_async: bool
+) -> None:
+    """A user of other libraries writes ``return False``; the log says what to write here."""
+
+    async def later() -> object:
+        await turns(1)
+        return result
+
+    business_node = RunnerHarness(on_connect=lambda *_: later() if is_async else result)
+    business_node.handle(ConnectEvent(ANN, 0, b"", "10.0.0.1", 1, HEAD))
+    await business_node.until(1)
+
+    assert business_node.results == [Result(1, None, HandshakeAnswer(500, "internal error"))]
+    assert business_node.handlers.clients == {}
+    returned = "False" if result is False else f"a {type(result).__name__}"
+    assert caplog.messages == [
+        f"{ANN} is closed: on_connect returned {returned}: raise Refuse(403) to refuse a client,"
+        " and return nothing to let it in."
+    ]
+
+
+@pytest.mark.parametrize("is_async", [False, True])
+@on_loop
+async def test_false_of_on_open_ends_the_client(*, is_async: bool) -> None:
+    """It may have been meant to."""
+
+    async def later() -> bool:
+        await turns(1)
+        return False
+
+    business_node = RunnerHarness(on_open=lambda _: later() if is_async else False)
+    business_node.handle(adopt(ANN), OpenEvent(ANN))
+    await business_node.until(2)
+
+    assert business_node.closed == [ANN]
+
+
+@on_loop
+async def test_a_session_is_told_when_it_was_changed() -> None:
+    """To what it is; empty when nothing is left in it."""
+    changes: list[Callable[[dict[str, Any]], object]] = [
+        lambda session: session.get("n"),
+        lambda session: session.update(n=2),
+        lambda session: session.update(n=2),
+        lambda session: session.clear(),
+    ]
+    business_node = RunnerHarness(
+        on_message=lambda _client, message: changes[int(message)](current_client.session)
+    )
+    business_node.handle(
+        adopt(ANN, packed({"n": 1})), *(text(ANN, str(number)) for number in range(4))
+    )
+
+    sessions = [result.session for result in business_node.results]
+    assert sessions == [None, None, packed({"n": 2}), None, b""]
+
+
+@on_loop
+async def test_the_session_that_comes_with_an_event_is_the_newest() -> None:
+    """Whatever a task of an earlier handler has looked at."""
+    seen: list[dict[str, Any]] = []
+    tasks: list[asyncio.Task[None]] = []
+
+    async def look() -> None:
+        await turns()
+        seen.append(dict(current_client.session))
+
+    def on_message(_client: ClientId, _message: str) -> None:
+        seen.append(dict(current_client.session))
+        tasks.append(asyncio.ensure_future(look()))
+
+    business_node = RunnerHarness(on_message=on_message)
+    business_node.handle(adopt(ANN, packed({"n": 1})), text(ANN, ""))
+    await tasks[0]
+    business_node.handle(MessageEvent(ANN, 0, packed({"n": 2})))
+    await tasks[1]
+
+    assert seen == [{"n": 1}, {"n": 1}, {"n": 2}, {"n": 2}]
+    assert [result.session for result in business_node.results] == [None, None, None]
+
+
+@pytest.mark.parametrize(
+    ("session", "problem"),
+    [
+        ({"x": object()}, "cannot be kept: 'x' is of the type object, or holds such a thing"),
+        ({"x": [object()]}, "cannot be kept: 'x' is of the type list, or holds such a thing"),
+        ({1: 2}, "cannot be kept: the key 1 is not a text"),
+        ({"x": 1 << 70}, "cannot be kept: 'x' is of the type int, or holds such a thing"),
+        ({"x": bytes(MAX_BATCH_SIZE)}, f"has more than {MAX_BATCH_SIZE} bytes"),
+        ({"x": "\ud800"}, "cannot be kept: 'x' is of the type str, or holds such a thing"),
+    ],
+    ids=["an object", "within a list", "a number as a key", "a big number", "too much", "no text"],
+)
+def test_a_session_that_cannot_travel_is_an_error(
+    session: dict[Any, Any], problem: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Its gateway keeps what it had; the log says which key it is, and which handler left it."""
+
+    @on_loop
+    async def spoil() -> None:
+        business_node = RunnerHarness(
+            on_message=lambda *_args: current_client.session.update(session)
+        )
+        business_node.handle(adopt(ANN), text(ANN, "x"))
+
+        assert business_node.results == [Result(1), Result(2)]
+        assert (business_node.closed, business_node.counts) == ([ANN], {"callback_failed": 1})
+
+    spoil()
+    assert caplog.messages == [f"{ANN} is closed: after on_message, its session {problem}"]
+
+
+@on_loop
+async def test_current_is_the_client_in_whatever_a_handler_starts() -> None:
+    """And nobody where none runs."""
+    seen: list[ClientId] = []
+    tasks: list[asyncio.Task[None]] = []
+
+    async def later() -> None:
+        await turns()
+        seen.append(current_client.client_id)
+
+    async def on_message(client: ClientId, _message: str) -> None:
+        assert current_client.client_id == client
+        await later()
+        tasks.append(asyncio.ensure_future(later()))
+
+    business_node = RunnerHarness(
+        on_message=on_message, on_open=lambda _client: seen.append(current_client.client_id)
+    )
+    business_node.handle(adopt(ANN), OpenEvent(ANN), adopt(BOB), text(ANN, "x"), text(BOB, "x"))
+    with pytest.raises(HubError):
+        _ = current_client.client_id
+    await business_node.until(5)
+    await asyncio.gather(*tasks)
+
+    assert seen == [ANN, ANN, BOB, ANN, BOB]
+
+
+# What may kill this process.
+
+
+@on_loop
+async def test_what_may_kill_is_announced() -> None:
+    """Some turns before it begins, so that the word is out."""
+    business_node = RunnerHarness(on_message=lambda *_args: business_node.said.append("handler"))
+    business_node.handle(adopt(ANN), text(ANN, "x", 1), text(ANN, "y"))
+    await turns(2)
+    assert business_node.said == [1, "begins 2"]
+
+    await business_node.until(3)
+    assert business_node.said == [1, "begins 2", "handler", 2, "handler", 3]
+
+
+@on_loop
+async def test_what_may_kill_is_handled_one_by_one() -> None:
+    """Whosever it is."""
+
+    async def on_message(_client: ClientId, _message: str) -> None:
+        await turns(5)
+
+    for suspicion in (1, 2):
+        business_node = RunnerHarness(on_message=on_message)
+        business_node.handle(
+            adopt(ANN), adopt(BOB), text(ANN, "x", suspicion), text(BOB, "x", suspicion)
+        )
+        await business_node.until(4)
+        assert business_node.said == [1, 2, "begins 3", 3, "begins 4", 4]
+
+
+@on_loop
+async def test_what_takes_long_lets_others_begin_unless_it_is_suspected_more() -> None:
+    """With care 1 for a second; with care 2 everybody waits for its end."""
+    may_end = asyncio.Event()
+
+    async def on_message(client: ClientId, _message: str) -> None:
+        if client == ANN:
+            await may_end.wait()
+
+    business_node = RunnerHarness(on_message=on_message)
+    business_node.handle(adopt(ANN), adopt(BOB), text(ANN, "x", 1), text(BOB, "x", 1))
+    await business_node.until(3)
+    assert business_node.said == [1, 2, "begins 3", "begins 4", 4]
+    business_node.handle(text(BOB, "x", 2))
+    await business_node.until(4)
+    business_node.handle(text(BOB, "x", 1))
+    await business_node.until(5)
+    may_end.set()
+    await business_node.until(6)
+    assert business_node.said[5:] == ["begins 5", 5, "begins 6", 6, 3]
+
+
+# Ends.
+
+
+@on_loop
+async def test_a_gateway_s_end_is_the_end_of_its_clients() -> None:
+    """Behind what they have sent."""
+    calls: list[tuple[object, ...]] = []
+    business_node = RunnerHarness(
+        on_message=lambda *args: calls.append(args), on_close=lambda *args: calls.append(args)
+    )
+    business_node.handle(adopt(ANN), text(ANN, "x"))
+    business_node.handlers.leave(ANN, 1006, "gone")
+    business_node.handlers.leave(ANN, 1006, "gone")
+
+    assert calls == [(ANN, "x"), (ANN, 1006, "gone")]
+
+
+@on_loop
+async def test_who_is_forgotten_has_nothing_that_waits() -> None:
+    """It is another process's now; only what runs goes on."""
+    gate = asyncio.Event()
+
+    async def on_message(_client: ClientId, _message: str) -> None:
+        await gate.wait()
+
+    business_node = RunnerHarness(on_message=on_message)
+    business_node.handle(adopt(ANN), text(ANN, "1"), text(ANN, "2"))
+    business_node.handlers.forget(ANN)
+    business_node.handlers.forget(BOB)
+    gate.set()
+
+    assert await business_node.until(2) == [1, 2]
+    assert business_node.handlers.clients == {}
+
+
+@on_loop
+async def test_what_does_not_end_in_time_is_undone() -> None:
+    """And so is all that waits behind it, or comes now; another process will handle it."""
+    begun: list[str] = []
+
+    async def on_message(_client: ClientId, message: str) -> None:
+        begun.append(message)
+        await asyncio.Event().wait()
+
+    business_node = RunnerHarness(on_message=on_message)
+    business_node.handle(adopt(ANN), adopt(BOB), text(ANN, "1"), text(ANN, "2"))
+    await turns()
+    # Cancelled before its first step.
+    business_node.handle(text(BOB, "3"))
+    await business_node.handlers.finish(0)
+    business_node.handle(text(ANN, "4"))
+
+    assert begun[:1] == ["1"]
+    assert [result.number for result in business_node.results] == [1, 2]
+
+
+@on_loop
+async def test_what_begins_while_others_end_is_cancelled_with_them() -> None:
+    """What came at the last moment would be handled here and elsewhere."""
+    business_node = RunnerHarness(on_message=lambda _client, _message: asyncio.sleep(30))
+    business_node.handle(adopt(ANN), adopt(BOB), text(ANN, "1"))
+    finishing = asyncio.ensure_future(business_node.handlers.finish(0.05))
+    await turns()
+    business_node.handle(text(BOB, "2"))
+    await finishing
+
+    assert [result.number for result in business_node.results] == [1, 2]
+
+
+@on_loop
+async def test_what_ends_in_time_is_done() -> None:
+    """Without anything to end, nobody waits."""
+
+    async def on_message(_client: ClientId, _message: str) -> None:
+        await turns(9)
+
+    business_node = RunnerHarness(on_message=on_message)
+    await business_node.handlers.finish(5)
+    business_node.handle(adopt(ANN), text(ANN, "1"))
+    await business_node.handlers.finish(5)
+
+    assert [result.number for result in business_node.results] == [1, 2]
+
+
+@pytest.mark.parametrize("turn_count", [0, 3])
+def test_an_application_that_cancels_everything_fails_in_what_runs(turn_count: int) -> None:
+    """Also before the first step of it; what waits behind it is handled."""
+    got: list[str] = []
+
+    async def on_message(_client: ClientId, message: str) -> None:
+        if message == "1":
+            await asyncio.Event().wait()
+        got.append(message)
+
+    @on_loop
+    async def cancel() -> None:
+        business_node = RunnerHarness(on_message=on_message)
+        business_node.handle(adopt(ANN), text(ANN, "1"), text(ANN, "2"))
+        await turns(turn_count)
+        for task in asyncio.all_tasks() - {asyncio.current_task()}:
+            task.cancel()
+
+        assert await business_node.until(3) == [1, 2, 3]
+        assert (got, business_node.closed) == (["2"], [ANN])
+
+    cancel()

@@ -1,0 +1,184 @@
+"""What is sent to one business process: numbers, windows, and what is forged."""
+
+from gateman.cluster.names import ClientId, NodeId
+from gateman.gateway.protocol import (
+    EVENT_OVERHEAD,
+    ConnectEvent,
+    Done,
+    Events,
+    MessageEvent,
+    OpenEvent,
+    Result,
+)
+from gateman.gateway.send_window import (
+    CROWD_COUNT,
+    CROWD_SIZE,
+    MAX_BATCH_SIZE,
+    MAX_UNHANDLED_SIZE,
+    WINDOW,
+    GatewayClient,
+    Pending,
+    SendWindow,
+)
+
+CLIENT = GatewayClient(ClientId("gate-1"), "10.0.0.1", 5000)
+
+
+def window(*sizes: int) -> SendWindow:
+    """Make a link with messages of these sizes."""
+    made = SendWindow(NodeId("b1"), 3)
+    for size in sizes:
+        made.add(Pending(MessageEvent(CLIENT.name, payload=bytes(size)), CLIENT))
+    return made
+
+
+def sent(made: SendWindow) -> list[tuple[int, int]]:
+    """Take what is to be sent: the first number of each parcel, and how many events it has."""
+    return [(events.first, len(events.items)) for events in made.take()]
+
+
+def done(first: int, *numbers: int) -> Done:
+    """Make a report of results."""
+    return Done(3, 0, has_gap=False, first=first, results=[Result(number) for number in numbers])
+
+
+def test_events_are_numbered_from_one_on() -> None:
+    """What is sent together travels together."""
+    made = window(1, 2)
+    first = next(made.take())
+
+    assert first == Events(3, 0, 1, [made.pending[1].event, made.pending[2].event])
+    assert (made.last, made.is_waiting, sent(made)) == (2, True, [])
+    assert made.sign() == Events(3, 0, 3, [])
+
+
+def test_what_an_event_takes() -> None:
+    """What is in it, what is around it, and on the way the session."""
+    head = Pending(ConnectEvent(CLIENT.name, head=bytes(100)), CLIENT)
+    opened = Pending(OpenEvent(CLIENT.name, session=bytes(1000)), CLIENT)
+    window().add(opened)
+
+    assert head.size == EVENT_OVERHEAD + 100
+    assert (opened.size, opened.weight) == (EVENT_OVERHEAD, EVENT_OVERHEAD + 1000)
+
+
+def test_a_parcel_has_room_for_so_much() -> None:
+    """One event is never too much; sessions take room, too."""
+    half = MAX_BATCH_SIZE // 2 - EVENT_OVERHEAD
+    made = window(half, half, 1, MAX_BATCH_SIZE, 1)
+
+    assert sent(made) == [(1, 2), (3, 1), (4, 1), (5, 1)]
+
+    made = window()
+    for _ in range(3):
+        made.add(Pending(OpenEvent(CLIENT.name, session=bytes(half)), CLIENT))
+    assert sent(made) == [(1, 2), (3, 1)]
+
+
+def test_a_window_is_on_the_way_and_no_more() -> None:
+    """The parcel that fills it is the last, until something has arrived."""
+    count = WINDOW // MAX_BATCH_SIZE
+    made = window(*[MAX_BATCH_SIZE] * 2 * count)
+
+    assert sent(made) == [(number, 1) for number in range(1, count + 1)]
+    assert sent(made) == []
+    made.received(2)
+    assert sent(made) == [(count + 1, 1), (count + 2, 1)]
+    made.received(count + 2)
+    assert sent(made) == [(number, 1) for number in range(count + 3, 2 * count + 1)]
+    made.received(2 * count)
+    assert not made.is_waiting
+
+
+def test_a_process_has_so_much_that_it_has_not_handled() -> None:
+    """What comes then waits until something is done; what was lost on its way does not."""
+    count = MAX_UNHANDLED_SIZE // MAX_BATCH_SIZE
+    made = window(*[MAX_BATCH_SIZE - EVENT_OVERHEAD] * (count + 2))
+    while sent(made):
+        made.received(made.last)
+    assert made.arrived == count
+
+    made.done(2)
+    assert sent(made) == [(count + 1, 1)]
+    made.rewind()
+    assert sent(made) == [(count + 1, 1)]
+    made.received(count + 1)
+    assert sent(made) == []
+    made.done(1)
+    assert sent(made) == [(count + 2, 1)]
+
+
+def test_what_has_not_arrived_is_sent_again() -> None:
+    """From the first that is missing on."""
+    made = window(1, 1, 1)
+    sent(made)
+    made.received(1)
+    made.rewind()
+
+    assert (made.is_waiting, made.sign().first) == (False, 2)
+    assert sent(made) == [(2, 2)]
+
+
+def test_what_was_sent_twice_may_arrive_at_once() -> None:
+    """That it has come is believed before it is sent again."""
+    made = window(1, 1, 1)
+    sent(made)
+    made.rewind()
+    made.received(2)
+
+    assert made.done(2) is not None
+    assert sent(made) == [(3, 1)]
+    made.received(3)
+    assert not made.is_waiting
+
+
+def test_events_are_done_in_any_order_and_once() -> None:
+    """What is known to be done is forgotten."""
+    made = window(1, 1, 1)
+    second = made.pending[2]
+    sent(made)
+    made.received(3)
+
+    assert made.done(2) is second
+    assert made.done(2) is None
+    assert list(made.pending) == [1, 3]
+
+
+def test_forged_numbers_do_nothing() -> None:
+    """Nobody is done with what was not sent, and nothing loops."""
+    made = window(1, 1)
+    made.received(9**99)
+    assert [made.done(number) for number in (0, 1, 2, 3, 9**99)] == [None] * 5
+
+    sent(made)
+    assert made.done(1) is None
+    made.received(9**99)
+    assert (made.arrived, made.done(3)) == (2, None)
+    made.received(0)
+    assert made.arrived == 2
+
+
+def test_results_are_heard_in_their_order() -> None:
+    """What follows a hole is heard when all of it is said again; what is known is left out."""
+    made = window()
+
+    assert made.heard(done(2, 7)) == []
+    assert made.heard(done(1, 5, 6)) == [Result(5), Result(6)]
+    assert made.heard(done(1, 5, 6, 7)) == [Result(7)]
+    assert made.heard(done(2, 6)) == []
+    assert made.heard(done(9**9, 8)) == []
+    assert made.heard(done(0, 4)) == []
+    assert made.sign().heard == 3
+
+
+def test_a_crowd_is_many_or_much() -> None:
+    """Then each client gets one event at a time."""
+    assert not window(*[0] * CROWD_COUNT).is_crowded
+    assert window(*[0] * (CROWD_COUNT + 1)).is_crowded
+
+    much = window(*[MAX_BATCH_SIZE] * (CROWD_SIZE // MAX_BATCH_SIZE))
+    assert much.is_crowded
+    sent(much)
+    much.received(much.last)
+    much.done(1)
+    assert not much.is_crowded

@@ -1,0 +1,72 @@
+"""A question is over when all have answered, have ended, or time is up."""
+
+from gateman.master.channel import Listed, Reported
+from gateman.master.child_requests import ChildRequest
+
+from .test_channel import REPORT
+
+ANSWER = Listed(1, [], 3)
+OTHER = Listed(1, [], 0)
+
+
+def ask(*pids: int) -> ChildRequest[Listed]:
+    """Put a question that is waited for until 10."""
+    return ChildRequest(pids, 10.0, Listed, lambda _: None)
+
+
+def test_all_have_answered() -> None:
+    """Then nobody waits any longer; what they said is kept by pid."""
+    question = ask(1, 2)
+    question.answered(2, ANSWER)
+
+    assert not question.is_over(5.0)
+
+    question.answered(1, OTHER)
+
+    assert question.is_over(5.0)
+    assert question.answers == {1: OTHER, 2: ANSWER}
+
+
+def test_time_is_up() -> None:
+    """A stuck process holds an answer up until the instant that was given, and no longer."""
+    question = ask(1, 2)
+    question.answered(1, ANSWER)
+
+    assert [question.is_over(now) for now in (9.9, 10.0, 11.0)] == [False, True, True]
+    assert question.answers == {1: ANSWER}
+
+
+def test_who_has_ended_is_not_waited_for() -> None:
+    """It may have ended before or after its answer; strangers are no matter."""
+    question = ask(1, 2)
+    question.answered(1, ANSWER)
+    for pid in (1, 2, 3):
+        question.forget(pid)
+
+    assert question.is_over(0.0)
+    assert question.answers == {1: ANSWER}
+
+
+def test_nobody_was_asked() -> None:
+    """Then there is nothing to wait for."""
+    assert ask().is_over(0.0)
+
+
+def test_who_asked_takes_it() -> None:
+    """The answers are what it gets."""
+    taken: list[dict[int, Listed]] = []
+    question = ChildRequest([1], 10.0, Listed, taken.append)
+    question.answered(1, ANSWER)
+    question.end()
+
+    assert taken == [{1: ANSWER}]
+
+
+def test_only_answers_to_it_are_taken() -> None:
+    """One of another kind is waited for in vain; one of a process that was not asked is nothing."""
+    question = ask(1)
+    question.answered(1, Reported(1, REPORT))
+    question.answered(2, ANSWER)
+
+    assert not question.is_over(5.0)
+    assert question.answers == {}

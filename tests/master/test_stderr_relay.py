@@ -1,0 +1,133 @@
+"""What processes write reaches the master's standard error, as it is or as JSON."""
+
+import json
+import subprocess
+import sys
+
+import pytest
+
+from gateman.master.stderr_relay import Objects
+
+# A master of nothing but a relay, of what a process writes that runs the second argument.
+BEGINNING = """
+import os, selectors, socket, subprocess, sys
+from gateman.master.events import Slot
+from gateman.master.selector_loop import turn
+from gateman.master.stderr_relay import Relay
+from gateman.master.spawn import Offspring
+
+selector = selectors.DefaultSelector()
+relay = Relay(selector, is_json=sys.argv[1] == "json")
+read, write = os.pipe()
+os.set_blocking(read, False)
+process = subprocess.Popen([sys.executable, "-c", sys.argv[2]], stderr=write)
+os.close(write)
+offspring = Offspring(Slot(0, 0), process, socket.socket(), read)
+relay.add(offspring, "chat/0")
+"""
+
+# Nobody reads what it writes until it says that it waits for that.
+WHILE_IT_RUNS = """
+waits = False
+while offspring.errors >= 0 or selector.get_map():
+    turn(selector, None)
+    if selector.get_map() and 2 in selector.get_map() and not waits:
+        waits = True
+        print("waits", flush=True)
+"""
+
+WHEN_IT_HAS_ENDED = """
+print("waits", flush=True)
+process.wait()
+"""
+
+END = """
+relay.remove(offspring)
+relay.remove(offspring)
+relay.close()
+process.wait()
+offspring.close()
+print(offspring.last_lines[-2:])
+"""
+
+MUCH = """
+import sys
+for _ in range(1024):
+    sys.stderr.write("x" * 1023 + "\\n")
+sys.stderr.write("end")
+"""
+LITTLE = "import sys; sys.stderr.write('first\\n' * 1000 + 'end')"
+
+
+def relayed(form: str, middle: str, writes: str) -> tuple[str, str]:
+    """Run a program; gives what it wrote to standard error, and what it printed."""
+    with subprocess.Popen(
+        [sys.executable, "-c", BEGINNING + middle + END, form, writes],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    ) as process:
+        assert process.stdout is not None
+        assert process.stdout.readline() == "waits\n"
+        printed, errors = process.communicate(timeout=20)
+    assert process.returncode == 0
+    return errors, printed
+
+
+def test_every_byte_is_relayed() -> None:
+    """However much there is, in order; the last lines are kept."""
+    errors, printed = relayed("text", WHILE_IT_RUNS, MUCH)
+
+    assert errors == ("x" * 1023 + "\n") * 1024 + "end"
+    assert printed == f"{('x' * 500, 'end')}\n"
+
+
+def test_every_line_becomes_an_object() -> None:
+    """Where the log is JSON, each line is one, and so is what has no end."""
+    errors, printed = relayed("json", WHILE_IT_RUNS, MUCH)
+    objects = [json.loads(line) for line in errors.splitlines()]
+
+    assert [one["message"] for one in objects] == ["x" * 1023] * 1024 + ["end"]
+    assert {one["worker"] for one in objects} == {"chat/0"}
+    assert printed == f"{('x' * 500, 'end')}\n"
+
+
+@pytest.mark.parametrize("form", ["text", "json"])
+def test_last_words_are_relayed(form: str) -> None:
+    """What is still in the pipe when a process has ended is not lost."""
+    errors, printed = relayed(form, WHEN_IT_HAS_ENDED, LITTLE)
+    lines = errors.splitlines()
+
+    assert [json.loads(line)["message"] if form == "json" else line for line in lines] == [
+        *["first"] * 1000,
+        "end",
+    ]
+    assert printed == "('first', 'end')\n"
+
+
+def test_pieces_may_be_cut_anywhere() -> None:
+    """Lines are put together from pieces; empty ones are left out."""
+    written = "einß\n\nzwei\ndrei".encode()
+
+    for cut in range(len(written) + 1):
+        objects = Objects(4711, "chat/0")
+        pieces = [objects.feed(written[:cut], 0.0), objects.feed(written[cut:], 0.0)]
+        lines = b"".join((*pieces, objects.end(0.0))).splitlines()
+
+        assert [json.loads(line)["message"] for line in lines] == ["einß", "zwei", "drei"]
+
+
+def test_lines_of_the_log_stay_as_they_are() -> None:
+    """What is an object already is not put into another."""
+    line = '{"time": "2023-11-14T22:13:20.250Z", "level": "info", "message": "up"}\n'
+
+    assert Objects(1, "chat/0").feed(line.encode(), 0.0).decode() == line
+
+
+@pytest.mark.parametrize("size", [64 << 10, (64 << 10) + 1])
+def test_a_line_without_an_end_is_bounded(size: int) -> None:
+    """A program that writes megabytes without a line feed is not kept in memory."""
+    objects = Objects(1, "chat/0")
+    written = objects.feed(b"x" * size, 0.0)
+
+    assert bool(written) == (size > 64 << 10)

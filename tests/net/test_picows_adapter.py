@@ -1,0 +1,441 @@
+"""
+picows on a transport, and what of it we rely on without being promised it.
+
+Each test has a real transport over a pair of sockets. That no byte is lost when a reader is
+replaced under a whole server is tested in ``tests/system/test_reading.py``.
+"""
+
+import asyncio
+import importlib.metadata
+import socket
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from hashlib import shake_128
+from typing import Any
+
+import aiofastnet
+import pytest
+from picows import WSFrame, WSListener, WSMsgType, WSTransport
+
+from gateman.errors import ProtocolError
+from gateman.net.picows_adapter import PicowsAdapter, ReadLimiter
+from gateman.net.picows_transport import PicowsTransport
+from tests.support.loop import eventually, on_loop, turns
+from tests.support.raw import (
+    ACCEPT,
+    BINARY,
+    CONTINUATION,
+    KEY,
+    PING,
+    PONG,
+    TEXT,
+    Frame,
+    RawClient,
+    frame,
+)
+from tests.support.server import serve
+
+SWOLLEN = 110_000  # bytes of a message that makes picows' buffer grow beyond what is kept
+NOISE = shake_128(b"noise").digest(1 << 18)
+ROOM = 1792  # bytes for which there is room in a new one: 2048 less 256
+
+
+class _Listener(WSListener):
+    """What sits on a seat: it notes everything, and does as it is told."""
+
+    def __init__(self) -> None:
+        self.adapter: Any = None
+        self.ws: Any = None
+        self.frames: list[tuple[int, bytes]] = []
+        self.codes: list[int] = []
+        self.gives_back: set[int] = set()
+        self.given_back: list[int] = []
+        self.has_guard = False
+        self.ended = 0
+        self.events: list[str] = []
+
+    def on_ws_connected(self, transport: WSTransport) -> None:
+        self.ws = transport
+
+    def on_ws_frame(self, _transport: WSTransport, frame: WSFrame) -> None:
+        number = len(self.frames)
+        self.frames.append((frame.msg_type.value, frame.get_payload_as_bytes()))
+        if number in self.gives_back and self.adapter.give_back(frame):
+            self.given_back.append(number)
+        if self.has_guard:
+            self.adapter.limit_next_frame(frame, sum(len(payload) for _, payload in self.frames))
+
+    def on_ws_disconnected(self, _transport: WSTransport) -> None:
+        self.events.append("disconnected")
+
+    def pause_writing(self) -> None:
+        self.events.append("pause_writing")
+
+    def resume_writing(self) -> None:
+        self.events.append("resume_writing")
+
+    def peer_ended(self) -> None:
+        self.events.append("peer_ended")
+
+    def too_big(self) -> None:
+        self.events.append("too_big")
+
+    def parser_failed(self, error: ProtocolError) -> None:
+        self.codes.append(error.close_code)
+
+
+class _Waiting(asyncio.Protocol):
+    """Has the transport before the seat."""
+
+
+@asynccontextmanager
+async def seated(
+    max_frame_size: int = 1 << 20,
+) -> AsyncIterator[tuple[_Listener, Any, RawClient]]:
+    """Put picows on one end of a pair of sockets, and give the listener, transport and client."""
+    ours, theirs = socket.socketpair()
+    theirs.settimeout(0)
+    loop = asyncio.get_running_loop()
+    transport, _ = await aiofastnet.connect_accepted_socket(loop, _Waiting, ours)
+    listener = _Listener()
+    adapter = PicowsAdapter(
+        listener, transport, PicowsTransport(listener, transport), max_frame_size=max_frame_size
+    )
+    listener.adapter = adapter
+    adapter.begin(KEY, [("X-More", "yes")])
+    client = RawClient(*await asyncio.open_connection(sock=theirs))
+    try:
+        yield listener, transport, client
+    finally:
+        transport.abort()
+        await client.close()
+        listener.adapter = None
+
+
+def room(transport: Any) -> int:
+    """Tell for how much picows has room now, guarded or not."""
+    reader = transport.get_protocol()
+    return len(getattr(reader, "picows", reader).get_buffer(-1))
+
+
+def receive_buffer(transport: Any) -> int:
+    """Tell for how much the kernel has room; it counts what it needs itself, so it doubles."""
+    sock = transport.get_extra_info("socket")
+    return int(sock.getsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF)) // 2
+
+
+# What we rely on.
+
+
+def test_the_engine_is_one_of_which_we_know_the_inside() -> None:
+    """The parts that are relied on were read in these versions; others have to be read again."""
+    assert importlib.metadata.version("picows").startswith("2.3.")
+    assert importlib.metadata.version("aiofastnet").startswith("1.2.")
+
+
+@on_loop
+async def test_the_101_has_the_key_and_the_headers() -> None:
+    """The handshake that picows is given is ours, its answer is for the peer's key."""
+    async with seated() as (_, transport, client):
+        answer = await client.read_head()
+
+        assert (answer.status, answer.headers["sec-websocket-accept"]) == (101, ACCEPT)
+        assert answer.headers["x-more"] == "yes"
+        assert room(transport) == ROOM
+
+
+@on_loop
+async def test_frames_come_as_they_were_sent() -> None:
+    """Bytes that are fed and bytes that are read make the same frames."""
+    async with seated() as (listener, _, client):
+        listener.adapter.feed(frame(TEXT, b"early") + frame(BINARY, bytes(5000))[:2500])
+        await client.send(frame(BINARY, bytes(5000))[2500:] + frame(PING, b"p"))
+        await eventually(lambda: len(listener.frames) == 3)
+
+        assert listener.frames == [(TEXT, b"early"), (BINARY, bytes(5000)), (PING, b"p")]
+
+
+@on_loop
+async def test_the_frame_that_crashed_older_engines() -> None:
+    """Before 2.1.2, picows died of these 14 bytes: a length whose highest bit is set."""
+    async with seated() as (listener, _, client):
+        await client.send(b"\x82\xff\xff" + bytes(7) + b"mask")
+        await eventually(lambda: bool(listener.codes))
+
+        assert listener.codes == [1002]
+
+
+@on_loop
+async def test_the_peers_end_is_told() -> None:
+    """What picows keeps to itself, its subclass does not."""
+    async with seated() as (listener, _, client):
+        client.end()
+        await eventually(lambda: "disconnected" in listener.events)
+
+        assert listener.events == ["peer_ended", "disconnected"]
+
+
+# Giving memory back.
+
+
+@on_loop
+async def test_a_small_buffer_is_kept() -> None:
+    """A new picows costs time; up to 64 KiB are not worth it."""
+    async with seated() as (listener, transport, client):
+        listener.gives_back = {0, 1}
+        await client.send(frame(BINARY, bytes(20_000)))
+        await eventually(lambda: len(listener.frames) == 1)
+
+        assert room(transport) > 20_000
+        assert listener.given_back == []
+
+
+@on_loop
+async def test_a_large_buffer_is_replaced_behind_the_last_frame() -> None:
+    """Behind another one there are bytes that are frames, and have to be delivered."""
+    async with seated() as (listener, transport, client):
+        first = listener.ws
+        listener.gives_back = {0, 1, 2}
+        listener.adapter.feed(frame(BINARY, bytes(SWOLLEN)) + frame(PING) * 2)
+
+        assert listener.given_back == [2]
+        assert listener.ws is not first
+        assert room(transport) == ROOM
+        await client.send(frame(TEXT, b"goes on"))
+        await eventually(lambda: len(listener.frames) == 4)
+        assert listener.frames[3] == (TEXT, b"goes on")
+
+
+@pytest.mark.parametrize("size", [0, 1, 2, 5, 6, 7, 13, 14, 130, 131, 1000, 1791, 1792, 30_000])
+@on_loop
+async def test_what_is_left_over_goes_into_the_new_buffer(size: int) -> None:
+    """Any beginning of the next frame: of its header, of its mask, of its payload."""
+    payload = NOISE[size : size + 40_000]
+    following = frame(BINARY, payload)
+    async with seated() as (listener, transport, client):
+        listener.gives_back = {0}
+        # In one piece: a transport that reads it in two finds nothing left over.
+        listener.adapter.feed(frame(BINARY, bytes(SWOLLEN)))
+        assert listener.given_back == [0]
+        listener.gives_back = {1}
+        grow = frame(BINARY, bytes(SWOLLEN))
+        listener.adapter.feed(grow[:-1])
+        buffer = transport.get_protocol().get_buffer(-1)
+        end = grow[-1:] + following[:size]
+        buffer[: len(end)] = end
+        transport.get_protocol().buffer_updated(len(end))
+
+        assert listener.given_back == [0, 1]
+        assert room(transport) <= max(ROOM, 3 * size)
+        await client.send(following[size:] + frame(TEXT, b"end"))
+        await eventually(lambda: len(listener.frames) == 4)
+        assert listener.frames[2:] == [(BINARY, payload), (TEXT, b"end")]
+
+
+@on_loop
+async def test_the_peer_sees_nothing_of_a_new_picows() -> None:
+    """The answer to the handshake that it is given goes nowhere, its frames do."""
+    async with seated() as (listener, _, client):
+        await client.read_head()
+        listener.gives_back = {0}
+        listener.adapter.feed(frame(BINARY, bytes(SWOLLEN)))
+        listener.ws.send(WSMsgType.BINARY, b"x" * 20)
+        listener.ws.send(WSMsgType.BINARY, bytes(20_000))
+
+        assert listener.given_back == [0]
+        assert await client.read_frame() == Frame(BINARY, b"x" * 20)
+        assert await client.read_frame() == Frame(BINARY, bytes(20_000))
+
+
+# The guard.
+
+
+@on_loop
+async def test_a_guard_counts_what_is_incomplete() -> None:
+    """As much as the message may still have, and a header, is waited for; one more is too big."""
+    async with seated(1000) as (listener, transport, client):
+        listener.has_guard = True
+        await client.send(frame(BINARY, bytes(600), fin=False))
+        await eventually(lambda: len(listener.frames) == 1)
+        assert isinstance(transport.get_protocol(), ReadLimiter)
+        await client.send(frame(CONTINUATION, bytes(414 - 8), fin=False, size=1000))
+        await client.send(b"")
+        await turns()
+        assert listener.events == []
+        await client.send(b"x")
+        await eventually(lambda: listener.events != [])
+
+        assert listener.events == ["too_big"]
+
+
+@on_loop
+async def test_a_guard_hears_how_much_is_held_by_now() -> None:
+    """What it has counted stays counted; the limit is that of what the message may still get."""
+    async with seated(1000) as (listener, _, client):
+        listener.has_guard = True
+        await client.send(frame(BINARY, bytes(600), fin=False))
+        await eventually(lambda: len(listener.frames) == 1)
+        await client.send(frame(CONTINUATION, bytes(300), fin=False, size=1000))
+        await turns()
+        listener.adapter.limit(200)
+        await client.send(bytes(814 - 308))
+        await turns()
+        assert listener.events == []
+        await client.send(b"x")
+        await eventually(lambda: listener.events != [])
+
+        assert listener.events == ["too_big"]
+
+
+@on_loop
+async def test_a_guard_lets_control_frames_pass() -> None:
+    """When nothing more may come of a message, a control frame in pieces still may."""
+    async with seated(1000) as (listener, _, client):
+        listener.has_guard = True
+        await client.send(frame(BINARY, bytes(1000), fin=False))
+        for byte in frame(PING, bytes(125)):
+            await client.send(bytes([byte]))
+        await eventually(lambda: len(listener.frames) == 2)
+
+        assert listener.events == []
+        assert listener.frames[1] == (PING, bytes(125))
+
+
+@on_loop
+async def test_a_guard_that_is_relieved_counts_no_more() -> None:
+    """Behind a message, frames are as large as any."""
+    async with seated() as (listener, transport, client):
+        listener.has_guard = True
+        await client.send(frame(BINARY, bytes(1000), fin=False))
+        await eventually(lambda: len(listener.frames) == 1)
+        listener.has_guard = False
+        listener.adapter.stop_limiting()
+        await client.send(frame(BINARY, bytes(1 << 20)))
+        await eventually(lambda: len(listener.frames) == 2)
+
+        assert not isinstance(transport.get_protocol(), ReadLimiter)
+        assert listener.events == []
+
+
+@on_loop
+async def test_a_guard_passes_on_what_else_happens() -> None:
+    """Back-pressure, the peer's end and the connection's."""
+    async with seated() as (listener, transport, client):
+        listener.has_guard = True
+        await client.send(frame(BINARY, b"", fin=False))
+        await eventually(lambda: len(listener.frames) == 1)
+        transport.set_write_buffer_limits(high=0)
+        client.stop_reading()
+        listener.ws.send(WSMsgType.BINARY, bytes(4 << 20))
+        assert listener.events == ["pause_writing"]
+        client.go_on_reading()
+        await client.read_head()
+        await client.read_frame()
+        await eventually(lambda: len(listener.events) == 2)
+        client.end()
+        await eventually(lambda: "disconnected" in listener.events)
+
+        assert listener.events == [
+            "pause_writing",
+            "resume_writing",
+            "peer_ended",
+            "disconnected",
+        ]
+
+
+@on_loop
+async def test_large_messages_are_read_in_pieces_and_the_kernel_takes_more_of_them() -> None:
+    """As much in one turn of the loop as before, however much the kernel and picows can hold."""
+    async with seated() as (listener, transport, client):
+        before = receive_buffer(transport)
+        listener.adapter.widen()
+        await client.send(frame(BINARY, NOISE))
+        await eventually(lambda: len(listener.frames) == 1)
+
+        assert listener.frames == [(BINARY, NOISE)]
+        assert before == 128 << 10
+        assert receive_buffer(transport) == 512 << 10
+        assert len(transport.get_protocol().get_buffer(-1)) == 128 << 10
+        assert room(transport) > 128 << 10
+
+
+@on_loop
+async def test_who_sends_no_large_messages_any_more_is_read_as_before() -> None:
+    """By picows itself; and the kernel takes no more than of anybody."""
+    async with seated() as (listener, transport, client):
+        listener.adapter.widen()
+        listener.adapter.narrow()
+        listener.adapter.narrow()
+        await client.send(frame(BINARY, NOISE))
+        await eventually(lambda: len(listener.frames) == 1)
+
+        assert receive_buffer(transport) == 128 << 10
+        assert not isinstance(transport.get_protocol(), ReadLimiter)
+
+
+@on_loop
+async def test_a_message_stays_guarded_when_large_ones_are_not_expected() -> None:
+    """What guards an incomplete message is another matter than how much is read at once."""
+    async with seated(max_frame_size=1000) as (listener, transport, client):
+        listener.has_guard = True
+        listener.adapter.widen()
+        await client.send(frame(BINARY, bytes(900), fin=False))
+        await eventually(lambda: len(listener.frames) == 1)
+        listener.adapter.narrow()
+        await client.send(frame(CONTINUATION, bytes(500))[:-1])
+        await eventually(lambda: listener.events == ["too_big"])
+
+        assert isinstance(transport.get_protocol(), ReadLimiter)
+
+
+@on_loop
+async def test_nothing_keeps_a_picows_that_was_replaced() -> None:
+    """
+    A guard that stands by kept the old one, and with it the buffer that was to be given back.
+
+    Seen as 20 MiB that twenty connections still held after their pongs.
+    """
+    async with seated() as (listener, transport, client):
+        listener.gives_back = {0}
+        listener.adapter.widen()
+        limit_next_frame = transport.get_protocol()
+        old = limit_next_frame.picows
+        listener.adapter.narrow()
+        await client.send(frame(BINARY, NOISE))
+        await eventually(lambda: listener.given_back == [0])
+
+        assert transport.get_protocol() is limit_next_frame.picows
+        assert limit_next_frame.picows is not old
+
+
+@on_loop
+async def test_a_new_picows_reads_large_messages_in_pieces_too() -> None:
+    """Its buffer grows like that of the old one."""
+    async with seated() as (listener, transport, client):
+        listener.gives_back = {0}
+        listener.adapter.widen()
+        await client.send(frame(BINARY, NOISE))
+        await client.send(frame(BINARY, NOISE))
+        await eventually(lambda: len(listener.frames) == 2)
+
+        assert listener.given_back == [0]
+        assert listener.frames == [(BINARY, NOISE)] * 2
+        assert len(transport.get_protocol().get_buffer(-1)) == 128 << 10
+
+
+@on_loop
+async def test_memory_of_a_burst_is_given_back_at_the_next_pong() -> None:
+    """A quiet connection holds a small buffer, whatever it once received."""
+    async with serve() as server:
+        client = await server.open()
+        (connection,) = server.worker.connections.values()
+        transport: Any = connection._link._transport  # type: ignore[attr-defined] # noqa: SLF001
+        await client.send(frame(BINARY, bytes(1 << 20)))
+        await client.send(frame(PING, b"1"))
+        assert await client.read_frame() == Frame(PONG, b"1")
+        assert room(transport) > 1 << 20
+
+        await client.send(frame(PONG) + frame(PING, b"2")[:3])
+        await eventually(lambda: room(transport) == ROOM - 3)
+        await client.send(frame(PING, b"2")[3:])
+        assert await client.read_frame() == Frame(PONG, b"2")
