@@ -7,10 +7,10 @@ from typing import Any, ClassVar
 import pytest
 
 from gateman import Worker
-from gateman.config.base import BaseWorker, add_timers, outline, tell_apart
+from gateman.config.base import BaseWorker, outline, tell_apart
 from gateman.errors import ConfigError
 from gateman.options import Timeouts
-from gateman.runtime.timer import timers
+from gateman.runtime.timer import add_timers, timers
 from tests.support.loop import eventually, on_loop
 
 
@@ -209,7 +209,7 @@ async def test_schedule_becomes_timers() -> None:
     runs: list[int] = []
     made.every(0.01)(lambda: runs.append(1))
     before = timers.count
-    add_timers(made)
+    add_timers(made.schedule)
     timers.start()
     await eventually(lambda: bool(runs))
     await timers.stop()

@@ -64,5 +64,5 @@ def test_a_gateway_is_checked_as_a_worker_is() -> None:
 
 def test_nothing_serves_what_is_of_no_kind() -> None:
     """There are three."""
-    with pytest.raises(TypeError, match="nothing serves a Declared"):
+    with pytest.raises(TypeError, match="nothing serves a BaseWorker"):
         service_maker(BaseWorker(name="what"), now=NOW)

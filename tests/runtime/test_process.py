@@ -14,12 +14,11 @@ import pytest
 from websockets.asyncio.client import connect
 
 from gateman import Worker
-from gateman.config.worker import service_maker
 from gateman.listen import ListenAddress
 from gateman.net import sockets
 from gateman.net.event_loop import EventLoop
 from gateman.runtime.process import StartFailed, new_event_loop, serving
-from gateman.runtime.worker_service import WorkerService
+from gateman.runtime.worker_service import WorkerService, service_maker
 from tests.support.loop import on_loop, turns
 from tests.support.server import Journal, serve
 

@@ -31,11 +31,10 @@ from gateman import Connection, Request, Worker
 from gateman.bus import Bus
 from gateman.cluster.hub import Hub
 from gateman.config.callbacks import SIGNATURES
-from gateman.config.worker import service_maker
 from gateman.listen import ListenAddress
 from gateman.net import sockets
 from gateman.runtime.process import serving
-from gateman.runtime.worker_service import WorkerService
+from gateman.runtime.worker_service import WorkerService, service_maker
 
 from .certificates import Authority, Issued
 from .raw import ACCEPT, RawClient, Response, handshake

@@ -14,9 +14,9 @@ from ..cluster.names import check_topic
 from ..entry_point import check_call
 from ..errors import ConfigError
 from ..options import Timeouts
-from ..runtime.timer import check_function, check_interval, timers
 from . import schema
 from .callbacks import check, label
+from .schedule import check_function, check_interval
 
 F = TypeVar("F", bound=Callable[..., Any])
 S = TypeVar("S", bound=Callable[..., Any])
@@ -344,14 +344,3 @@ def tell_apart(declared: Sequence[BaseWorker]) -> None:
             one.name = f"{name}-{number}"
             taken.add(one.name)
         seen.add(one.name)
-
-
-def add_timers(declared: BaseWorker) -> None:
-    """
-    Put what :meth:`BaseWorker.every` declared among the timers of this process.
-
-    Args:
-        declared: What this process serves.
-    """
-    for seconds, function in declared.schedule:
-        timers.add(seconds, function)

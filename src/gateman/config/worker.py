@@ -23,11 +23,10 @@ from ..options import Limits, SlowConsumer, Timeouts
 from ..request import Request
 from ..websocket.deflate import Deflate
 from . import schema
-from .base import BaseWorker, Callback, add_timers
+from .base import BaseWorker, Callback
 from .callbacks import SIGNATURES
 
 if TYPE_CHECKING:
-    from ..runtime.worker_service import WorkerService
     from ..tls.contexts import TlsContexts
     from .settings import WorkerSettings
 
@@ -190,31 +189,6 @@ class Worker(BaseWorker):
             bus=bus,
             **unknown,
         )
-
-
-def service_maker(worker: Worker, *, now: float) -> "Callable[[], WorkerService]":
-    """
-    Check everything that could not be checked one by one, and tell how to serve it.
-
-    Args:
-        worker: What was declared.
-        now: Wall-clock seconds since 1970, for the certificates.
-
-    Returns:
-        Makes the worker's service; to be called on the event loop.
-
-    Raises:
-        ConfigError: Something declared cannot be.
-    """
-    from ..runtime.worker_service import WorkerService
-
-    settings = settings_of(worker, now=now)
-
-    def make() -> WorkerService:
-        add_timers(worker)
-        return WorkerService(settings, worker.callbacks, worker, worker.connections)
-
-    return make
 
 
 def settings_of(worker: Worker, *, now: float) -> "WorkerSettings":

@@ -2,11 +2,11 @@
 
 from collections.abc import Callable
 
-from ..config import worker
-from ..config.base import BaseWorker, add_timers
+from ..config.base import BaseWorker
 from ..config.worker import Worker, settings_of
 from ..options import Timeouts
 from ..runtime.process import AnyService
+from ..runtime.timer import add_timers
 from .business import BusinessWorker
 from .gateway import Gateway
 
@@ -29,7 +29,9 @@ def service_maker(declared: BaseWorker, *, now: float) -> Callable[[], AnyServic
         case Gateway():
             return _gateway_maker(declared, now)
         case Worker():
-            return worker.service_maker(declared, now=now)
+            from ..runtime import worker_service
+
+            return worker_service.service_maker(declared, now=now)
         case BusinessWorker():
             return _business_maker(declared)
         case _:
@@ -49,7 +51,7 @@ def _business_maker(business: BusinessWorker) -> Callable[[], AnyService]:
     timeouts = Timeouts.of(business.timeouts)
 
     def make() -> AnyService:
-        add_timers(business)
+        add_timers(business.schedule)
         return BusinessService(business, timeouts)
 
     return make

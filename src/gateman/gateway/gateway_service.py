@@ -106,10 +106,7 @@ class GatewayService(WorkerService):
         await super().start(sockets, membership)
 
     async def stop(self, code: int, reason: str) -> None:
-        """
-        See :meth:`gateman.runtime.worker_service.WorkerService.stop`; the ends of clients are
-        handled, too.
-        """
+        """Stop as a worker does, and wait until the ends of its clients are handled."""
         deadline = self._loop.time() + self.settings.timeouts.shutdown
         await super().stop(code, reason)
         await self._wait_until_settled(max(deadline - self._loop.time(), _LAST_SECONDS))

@@ -10,12 +10,12 @@ Neither asyncio nor logging is loaded until a timer begins: the master can do wi
 
 import inspect
 import os
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Iterable
 from threading import get_ident
 from typing import TYPE_CHECKING, Any
 
-from ..errors import ConfigError, WrongThread
-from ..options import is_positive
+from ..config.schedule import check_function, check_interval
+from ..errors import WrongThread
 
 if TYPE_CHECKING:
     import asyncio
@@ -24,9 +24,6 @@ if TYPE_CHECKING:
 
 # What the end of the process allows a function for its own end, once it was cancelled.
 _LAST_SECONDS = 1.0
-
-# An interval of 300 years overflows nothing.
-_MAX_SECONDS = 1e10
 
 
 class Timer:
@@ -379,60 +376,10 @@ timers = Timers()
 """Those of this process."""
 
 
-def check_interval(seconds: object) -> None:
-    """
-    Check that a timer can have an interval.
-
-    Args:
-        seconds: What the user gave.
-
-    Raises:
-        ConfigError: It is no positive number.
-    """
-    if not is_positive(seconds, _MAX_SECONDS):
-        raise ConfigError(
-            f"a timer of {seconds!r} seconds would never run", "give it a positive number"
-        )
-
-
-def check_function(function: object, args: tuple[Any, ...] = ()) -> None:
-    """
-    Check that a timer can call a function.
-
-    Args:
-        function: What the user gave.
-        args: The arguments that it is to be called with.
-
-    Raises:
-        ConfigError: It is no function, takes other arguments, or would never run.
-    """
-    if inspect.iscoroutine(function):
-        name = function.__qualname__
-        function.close()
-        raise ConfigError(
-            f"a timer runs its function more than once, but {name}() is called already",
-            f"give it the function: Timer.add(seconds, {name})",
-        )
-    if not callable(function):
-        raise ConfigError(
-            f"a timer cannot call {function!r}", "give it a function, and its arguments after it"
-        )
-    if inspect.isgeneratorfunction(function) or inspect.isasyncgenfunction(function):
-        raise ConfigError(
-            f"a timer would never run {function!r}: it is a generator", "take the yield out of it"
-        )
-    try:
-        signature = inspect.signature(function)
-    except (TypeError, ValueError):
-        return  # Some built-in functions have none; they are tried.
-    try:
-        signature.bind(*args)
-    except TypeError:
-        given = ", ".join(map(repr, args)) or "nothing"
-        raise ConfigError(
-            f"a timer would call a function that takes {signature} with {given}",
-            "pass its arguments after it: Timer.add(seconds, function, 1, 2)",
-        ) from None
+def add_timers(schedule: Iterable[tuple[float, Callable[..., Any]]]) -> None:
+    """Start what :meth:`gateman.Worker.every` declared, in this process."""
+    for seconds, function in schedule:
+        timers.add(seconds, function)
 
 
 def following(planned_at: float, interval: float, now: float) -> tuple[float, int]:

@@ -19,7 +19,9 @@ from typing import Any
 from ..cluster.events import EventHandler
 from ..cluster.membership import ConnectionMembership
 from ..config.callbacks import Function
+from ..config.schedule import check_function, check_interval
 from ..config.settings import WorkerSettings
+from ..config.worker import Worker, settings_of
 from ..connection import Connection, State
 from ..errors import ProtocolError
 from ..http import response
@@ -38,7 +40,7 @@ from ..tls.contexts import TlsContexts
 from ..websocket.deflate import Deflate
 from .callback_runner import CallbackRunner
 from .lifecycle import last_share, started, stopped
-from .timer import check_function, check_interval, timers
+from .timer import add_timers, timers
 
 # For listening sockets, logs, and what the application opens itself.
 _RESERVED_DESCRIPTORS = 64
@@ -479,3 +481,14 @@ def _descriptors_left() -> int:
     if limit == resource.RLIM_INFINITY:
         return sys.maxsize
     return max(limit - _RESERVED_DESCRIPTORS, 1)
+
+
+def service_maker(worker: Worker, *, now: float) -> Callable[[], WorkerService]:
+    """Check what could not be checked option by option; the result makes the service."""
+    settings = settings_of(worker, now=now)
+
+    def make() -> WorkerService:
+        add_timers(worker.schedule)
+        return WorkerService(settings, worker.callbacks, worker, worker.connections)
+
+    return make

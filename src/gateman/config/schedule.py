@@ -1,0 +1,66 @@
+"""What a timer may be given: an interval and a function, checked when they are declared."""
+
+import inspect
+from typing import Any
+
+from ..errors import ConfigError
+from ..options import is_positive
+
+# An interval of 300 years overflows nothing.
+_MAX_SECONDS = 1e10
+
+
+def check_interval(seconds: object) -> None:
+    """
+    Check that a timer can have an interval.
+
+    Args:
+        seconds: What the user gave.
+
+    Raises:
+        ConfigError: It is no positive number.
+    """
+    if not is_positive(seconds, _MAX_SECONDS):
+        raise ConfigError(
+            f"a timer of {seconds!r} seconds would never run", "give it a positive number"
+        )
+
+
+def check_function(function: object, args: tuple[Any, ...] = ()) -> None:
+    """
+    Check that a timer can call a function.
+
+    Args:
+        function: What the user gave.
+        args: The arguments that it is to be called with.
+
+    Raises:
+        ConfigError: It is no function, takes other arguments, or would never run.
+    """
+    if inspect.iscoroutine(function):
+        name = function.__qualname__
+        function.close()
+        raise ConfigError(
+            f"a timer runs its function more than once, but {name}() is called already",
+            f"give it the function: Timer.add(seconds, {name})",
+        )
+    if not callable(function):
+        raise ConfigError(
+            f"a timer cannot call {function!r}", "give it a function, and its arguments after it"
+        )
+    if inspect.isgeneratorfunction(function) or inspect.isasyncgenfunction(function):
+        raise ConfigError(
+            f"a timer would never run {function!r}: it is a generator", "take the yield out of it"
+        )
+    try:
+        signature = inspect.signature(function)
+    except (TypeError, ValueError):
+        return  # Some built-in functions have none; they are tried.
+    try:
+        signature.bind(*args)
+    except TypeError:
+        given = ", ".join(map(repr, args)) or "nothing"
+        raise ConfigError(
+            f"a timer would call a function that takes {signature} with {given}",
+            "pass its arguments after it: Timer.add(seconds, function, 1, 2)",
+        ) from None
