@@ -21,9 +21,6 @@ def check_call(name: str) -> None:
     """
     Check that a service may be run by the code that asks for it.
 
-    Args:
-        name: What is called, for the message.
-
     Raises:
         ConfigError: It may not, and what to do.
     """

@@ -18,15 +18,7 @@ _NOT_THE_USERS = {__package__, "click", *sys.stdlib_module_names}
 
 
 def show(kind: type[BaseException], error: BaseException, trace: TracebackType | None) -> None:
-    """
-    Show an uncaught exception; the value of ``sys.excepthook`` once it is installed.
-
-    Args:
-        kind: Its class.
-        error: The exception.
-        trace: Where it comes from. The innermost line that is neither gateman's nor Python's
-            is where the user wrote what is wrong, and is named.
-    """
+    """Show an uncaught exception; the value of ``sys.excepthook`` once it is installed."""
     if isinstance(error, KeyboardInterrupt) and _passes_us(trace):
         # Ctrl-C before the service has begun; Python itself ends with SIGINT.
         return

@@ -60,12 +60,6 @@ class ListenAddress:
         """
         Read an address.
 
-        Args:
-            text: What the user wrote.
-
-        Returns:
-            The address.
-
         Raises:
             ConfigError: An unknown scheme, or an address that cannot be listened on.
         """

@@ -85,30 +85,13 @@ class RateLimitedLogger:
     __slots__ = ("_interval", "_suppressed", "_written_at")
 
     def __init__(self, interval: float = SAMPLE_INTERVAL) -> None:
-        """
-        Start with nothing written.
-
-        Args:
-            interval: Seconds between two lines of one cause.
-        """
         self._interval = interval
         # Bounded: causes are literals in our own code, never a peer's words.
         self._written_at: dict[str, float] = {}
         self._suppressed: dict[str, int] = {}
 
     def line(self, cause: str, message: str, now: float) -> str | None:
-        """
-        Decide what to write.
-
-        Args:
-            cause: What the line is about; a literal of our code.
-            message: The line.
-            now: Monotonic seconds.
-
-        Returns:
-            The line, with the number of those left out since the last; ``None`` to write
-            nothing.
-        """
+        """Decide what to write."""
         written_at = self._written_at.get(cause)
         if written_at is not None and now - written_at < self._interval:
             self._suppressed[cause] = self._suppressed.get(cause, 0) + 1
@@ -125,12 +108,6 @@ def source_location(error: BaseException) -> str:
     Two places of an application often fail in one line of a library, so both are told: the
     application's outermost line, and the line that raised. More of the stack would make as many
     causes as a peer can make the program take ways.
-
-    Args:
-        error: The exception; of a group, the first is what it is about.
-
-    Returns:
-        Its class, and both lines: as few as the program has pairs of lines.
     """
     while isinstance(error, BaseExceptionGroup):
         error = error.exceptions[0]
@@ -168,16 +145,7 @@ class _OncePerInterval(logging.Filter):
 
 
 def escape_control_characters(text: str) -> str:
-    """
-    Make a text safe to be read in a terminal and in a file.
-
-    Args:
-        text: Anything.
-
-    Returns:
-        It, with control characters escaped but for line feeds, and without the values of a
-        query's parameters.
-    """
+    """Make a text safe to be read in a terminal and in a file."""
     return escaped(_QUERY_VALUE.sub(lambda found: found[1] or f"{found[2]}***", text))
 
 
@@ -207,12 +175,6 @@ class Json(logging.Formatter):
     """Writes an object a line, for programs."""
 
     def __init__(self, worker: str = "") -> None:
-        """
-        Make a formatter.
-
-        Args:
-            worker: The slot that this process is in; empty for none.
-        """
         super().__init__()
         self._worker = worker
 
@@ -229,18 +191,7 @@ class Json(logging.Formatter):
 
 
 def json_line(line: str, *, pid: int, worker: str, now: float) -> str:
-    """
-    Make a line of the log of what a process wrote to standard error in any form.
-
-    Args:
-        line: What it wrote, without the line feed.
-        pid: The process.
-        worker: Its slot.
-        now: Wall-clock seconds since 1970.
-
-    Returns:
-        The line: as it is, if it is one of the log.
-    """
+    """Make a line of the log of what a process wrote to standard error in any form."""
     if line.startswith(_OBJECT):
         return line
     return _object(now, "INFO", pid=pid, worker=worker, message=line)
@@ -252,14 +203,7 @@ def is_json() -> bool:
 
 
 def write_beside(text: str, *, level: str = "ERROR", error: BaseException | None = None) -> None:
-    """
-    Write what is no record of the log, such as a user's mistake, to standard error.
-
-    Args:
-        text: A sentence; where the log is JSON, the message of an object.
-        level: Its level there.
-        error: What it is about: its traceback comes first.
-    """
+    """Write what is no record of the log, such as a user's mistake, to standard error."""
     # Python has none where the shell closed it (2>&-).
     if sys.stderr is None:
         return
@@ -310,10 +254,6 @@ def write_to_stderr(environment: Mapping[str, str], worker: str = "") -> None:
     """
     Write to standard error, unless the application has set up logging itself.
 
-    Args:
-        environment: The environment, with :data:`FORMAT_VARIABLE` and :data:`QUIET_VARIABLE`.
-        worker: The slot that this process is in; empty for none.
-
     Raises:
         ConfigError: There is no such format.
     """
@@ -340,10 +280,6 @@ class LogFile:
     def __init__(self, path: Path, descriptors: Sequence[int] = (2,)) -> None:
         """
         Send it there from now on.
-
-        Args:
-            path: The file; made if it is not there, and appended to.
-            descriptors: What goes there; with 1, standard output does too.
 
         Raises:
             ConfigError: It cannot be written to.

@@ -25,11 +25,6 @@ def open_file(path: Path, flags: int, mode: int = 0o600) -> int:
     In a folder that others may write to, it opens a regular file with one name only, which is
     root's, this user's or that of the folder's owner.
 
-    Args:
-        path: The file.
-        flags: As of :func:`os.open`.
-        mode: Of a file that is made, less the umask.
-
     Raises:
         OSError: It cannot be opened, or another user may have put it there.
     """

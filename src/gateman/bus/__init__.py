@@ -28,15 +28,6 @@ def open_bus(url: str, /, **options: object) -> Bus:
     """
     Make the bus that a URL names; its :meth:`~.base.Bus.start` connects it.
 
-    Args:
-        url: ``memory://``, ``local:///path/to/socket``, ``nats://host:port?name=NAME`` or
-            ``tls://host:port?name=NAME``; the last two with more servers after commas, and with
-            ``user:password@`` before a host.
-        options: What a bus of that kind takes beside its URL, such as ``token`` or ``ca`` for NATS.
-
-    Returns:
-        The bus, not started.
-
     Raises:
         ConfigError: No such bus, or no such option.
     """

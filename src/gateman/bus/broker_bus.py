@@ -59,9 +59,6 @@ class BrokerProtocol(Protocol):
         """
         Connect, and exchange greetings.
 
-        Returns:
-            The connection; it is the caller's.
-
         Raises:
             BusError: Why it cannot be. Nothing is left open, also if the call is cancelled.
         """
@@ -84,15 +81,6 @@ class BrokerBus:
         max_pending_size: int = MAX_PENDING_SIZE,
         beat_interval: float = _BEAT_INTERVAL,
     ) -> None:
-        """
-        Make a bus; :meth:`start` connects it.
-
-        Args:
-            dialect: The broker.
-            max_pending_size: How much may wait to be sent, in bytes.
-            beat_interval: How long the broker may be silent before it is pinged, in seconds; after
-                five of them it is taken for dead.
-        """
         self.on_gap: Callable[[Gap], None] | None = None
         self.counts: Counter[str] = Counter()
         self._protocol = protocol

@@ -61,10 +61,6 @@ class BrokerConnection(asyncio.Protocol):
         """
         Go on with TLS.
 
-        Args:
-            context: What is trusted.
-            host: Whose certificate it has to be.
-
         Raises:
             OSError: The server's certificate is not good, or it does not speak TLS.
         """
@@ -84,15 +80,7 @@ class BrokerConnection(asyncio.Protocol):
         on_room: Callable[[], None],
         room: int,
     ) -> None:
-        """
-        Let the bus read it from now on.
-
-        Args:
-            take: Called with what the broker says.
-            on_lost: Called when the connection has ended.
-            on_room: Called when much could not be written, and little is left of it.
-            room: Much, in bytes; little is a quarter.
-        """
+        """Let the bus read it from now on."""
         if self._transport is not None:
             self._transport.set_write_buffer_limits(room)
         self._take, self._on_lost, self._on_room = take, on_lost, on_room
@@ -114,12 +102,7 @@ class BrokerConnection(asyncio.Protocol):
             self._transport.write(data)
 
     async def close(self, within: float) -> None:
-        """
-        End the connection, and wait for its end.
-
-        Args:
-            within: Seconds for what is not written yet.
-        """
+        """End the connection, and wait for its end."""
         if self._transport is None:
             return
         self._transport.close()

@@ -74,12 +74,6 @@ class Credentials:
         """
         Make what the server has to know.
 
-        Args:
-            nonce: What it wants to see signed; empty if it wants nothing.
-
-        Returns:
-            Fields for the server; secret.
-
         Raises:
             ConfigError: The file cannot be read, or is no such file.
         """
@@ -103,16 +97,7 @@ class Credentials:
 
 
 def public_nkey(key: Ed25519PrivateKey, prefix: int = _USER_PREFIX) -> str:
-    """
-    Write a public key as NATS does.
-
-    Args:
-        key: The private one.
-        prefix: What it is the key of.
-
-    Returns:
-        56 letters and digits; the first says what it is the key of, ``U`` for a user.
-    """
+    """Write a public key as NATS does."""
     data = bytes([prefix]) + key.public_key().public_bytes(Encoding.Raw, PublicFormat.Raw)
     return base64.b32encode(data + _check_sum(data)).decode().rstrip("=")
 

@@ -13,13 +13,6 @@ class GapTracker:
     """
 
     def __init__(self, counts: Counter[str]) -> None:
-        """
-        Start with nothing lost.
-
-        Args:
-            counts: What the bus counts in all; ``unsent``, ``uncertain``, ``missed`` and ``gaps``
-                are added to it.
-        """
         self._counts = counts
         self._away_since: float | None = None
         self._full_since: float | None = None
@@ -37,13 +30,7 @@ class GapTracker:
         return self._full_since is not None
 
     def broken(self, since: float, uncertain: int) -> None:
-        """
-        Begin a gap, or add to the one that lasts, because the broker is away.
-
-        Args:
-            since: The last instant at which all was known to be well.
-            uncertain: How many accepted messages may not have reached the broker.
-        """
+        """Begin a gap, or add to the one that lasts, because the broker is away."""
         if self._away_since is None:
             self._away_since = since if self._full_since is None else min(since, self._full_since)
         self._full_since = None
@@ -51,68 +38,32 @@ class GapTracker:
         self._counts["uncertain"] += uncertain
 
     def refused(self, now: float) -> None:
-        """
-        Count a message that was not sent.
-
-        Args:
-            now: The time.
-        """
+        """Count a message that was not sent."""
         self._unsent += 1
         self._counts["unsent"] += 1
         if self._away_since is None and self._full_since is None:
             self._full_since = now
 
     def refused_away(self, now: float) -> None:
-        """
-        Count a message that was not sent because the broker is away, or was never there.
-
-        Args:
-            now: The time.
-        """
+        """Count a message that was not sent because the broker is away, or was never there."""
         if self._away_since is None:
             self.broken(now, 0)
         self.refused(now)
 
     def restored(self, now: float) -> Gap | None:
-        """
-        End the gap: the broker is back, and knows our subscriptions.
-
-        Args:
-            now: The time.
-
-        Returns:
-            The gap; ``None`` if there was none.
-        """
+        """End the gap: the broker is back, and knows our subscriptions."""
         if self._away_since is None:
             return None
         return self._close(Cause.DISCONNECTED, self._away_since, now, None)
 
     def relieved(self, now: float) -> Gap | None:
-        """
-        End the gap that began when more was published than could be sent: there is room again.
-
-        Args:
-            now: The time.
-
-        Returns:
-            The gap; ``None`` if there was none, or the broker is away.
-        """
+        """End the gap that began when the send buffer was full: it has room again."""
         if self._full_since is None:
             return None
         return self._close(Cause.FULL, self._full_since, now, 0)
 
     def dropped(self, since: float, now: float, missed: int | None) -> Gap:
-        """
-        Report messages for us that were dropped because we were slow.
-
-        Args:
-            since: When the first was dropped.
-            now: The time.
-            missed: How many; ``None`` if nobody knows.
-
-        Returns:
-            The gap. What we could not send is left for the gap that it belongs to.
-        """
+        """Report messages for us that were dropped because we were slow."""
         self._counts["missed"] += missed or 0
         self._counts["gaps"] += 1
         return Gap(cause=Cause.SLOW, since=since, until=now, unsent=0, uncertain=0, missed=missed)

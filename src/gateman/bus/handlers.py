@@ -14,12 +14,6 @@ class MessageHandlers:
     __slots__ = ("_by_subject", "_counts", "_rate_limited")
 
     def __init__(self, counts: Counter[str]) -> None:
-        """
-        Start without receivers.
-
-        Args:
-            counts: What the bus counts; ``received`` and ``receiver_failed`` are added to it.
-        """
         self._by_subject: dict[str, Receive] = {}
         self._counts = counts
         self._rate_limited = RateLimitedLogger()
@@ -28,41 +22,17 @@ class MessageHandlers:
         return map(Subject, tuple(self._by_subject))
 
     def add(self, subject: Subject, receive: Receive) -> bool:
-        """
-        Give a subject its receiver.
-
-        Args:
-            subject: Which.
-            receive: Replaces the one before.
-
-        Returns:
-            Whether it had none before.
-        """
+        """Give a subject its receiver."""
         is_new = subject not in self._by_subject
         self._by_subject[subject] = receive
         return is_new
 
     def remove(self, subject: Subject) -> bool:
-        """
-        Take a subject's receiver away.
-
-        Args:
-            subject: Which.
-
-        Returns:
-            Whether it had one.
-        """
+        """Take a subject's receiver away."""
         return self._by_subject.pop(subject, None) is not None
 
     def deliver(self, subject: str, payload: bytes, now: float) -> None:
-        """
-        Call a subject's receiver; one that has left meanwhile is no fault.
-
-        Args:
-            subject: Where it was published.
-            payload: What was.
-            now: Monotonic seconds, for the log.
-        """
+        """Call a subject's receiver; one that has left meanwhile is no fault."""
         receive = self._by_subject.get(subject)
         if receive is None:
             return
@@ -78,13 +48,7 @@ class MessageHandlers:
                 logger.exception(line)
 
     def report(self, gap: Gap, on_gap: Callable[[Gap], None] | None) -> None:
-        """
-        Tell of a gap.
-
-        Args:
-            gap: Which.
-            on_gap: Whom; ``None`` for nobody.
-        """
+        """Tell of a gap."""
         if on_gap is None:
             return
         try:

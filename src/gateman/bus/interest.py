@@ -20,12 +20,6 @@ class InterestQueries:
     __slots__ = ("_asked", "_last_number", "_open", "_timeout")
 
     def __init__(self, timeout: float = _ANSWER_TIMEOUT) -> None:
-        """
-        Start with nothing asked.
-
-        Args:
-            timeout: How long the broker may take, in seconds.
-        """
         self._timeout = timeout
         self._last_number = 0
         self._open: dict[int, asyncio.Future[bool | None]] = {}
@@ -33,12 +27,7 @@ class InterestQueries:
         self._asked: deque[tuple[int, asyncio.TimerHandle | None]] = deque()
 
     def add(self) -> tuple[int, asyncio.Future[bool | None]]:
-        """
-        Make a question.
-
-        Returns:
-            Its number, from 1 on and never used again, and what its answer will be.
-        """
+        """Make a question."""
         self._last_number += 1
         answer = self._open[self._last_number] = asyncio.get_running_loop().create_future()
         return self._last_number, answer
@@ -53,21 +42,11 @@ class InterestQueries:
         self._asked.append((self._last_number, deadline))
 
     def denied(self, number: int) -> None:
-        """
-        Answer a question with ``False``: the broker says that nobody subscribes.
-
-        Args:
-            number: Whose; one that is answered already is ignored.
-        """
+        """Answer a question with ``False``: the broker says that nobody subscribes."""
         _answer(self._open.pop(number, None), has_subscriber=False)
 
     def confirmed(self, *, has_subscriber: bool | None) -> None:
-        """
-        Answer what was asked before the oldest ping: the broker has said all that it will.
-
-        Args:
-            has_subscriber: What its silence means.
-        """
+        """Answer what was asked before the oldest ping: the broker has said all that it will."""
         last, deadline = self._asked.popleft()
         if deadline is not None:
             deadline.cancel()
@@ -93,15 +72,7 @@ class InterestQueries:
 
 
 def answered(*, has_subscriber: bool | None) -> asyncio.Future[bool | None]:
-    """
-    Make an answer that is there already.
-
-    Args:
-        has_subscriber: It.
-
-    Returns:
-        What may be awaited.
-    """
+    """Make an answer that is there already."""
     answer = asyncio.get_running_loop().create_future()
     _answer(answer, has_subscriber=has_subscriber)
     return answer

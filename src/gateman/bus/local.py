@@ -23,14 +23,6 @@ def local_bus(
     """
     Make the bus of a router.
 
-    Args:
-        path: The router's socket, absolute.
-        max_pending_size: How much may wait to be sent, in bytes.
-        connect_timeout: How long the router may take to greet us, in seconds.
-
-    Returns:
-        The bus, not started.
-
     Raises:
         ConfigError: The path is not absolute.
     """
@@ -43,15 +35,7 @@ def local_bus(
 
 
 def held_bus(path: Path) -> BrokerBus:
-    """
-    Make the bus of a router whose socket this process may reach now, and perhaps not later.
-
-    Args:
-        path: The router's socket, absolute; whoever listens there has to go on listening.
-
-    Returns:
-        The bus, not started.
-    """
+    """Make the bus of a router whose socket this process may reach now, and perhaps not later."""
     return BrokerBus(_RouterProtocol(path, unix_socket.hold(path), CONNECT_TIMEOUT))
 
 

@@ -32,15 +32,7 @@ class MemoryBroker:
 
     @classmethod
     def named(cls, name: str) -> "MemoryBroker":
-        """
-        Find the broker of a name.
-
-        Args:
-            name: Anything; empty for a broker that nobody else has.
-
-        Returns:
-            The broker, which exists as long as somebody holds it.
-        """
+        """Find the broker of a name."""
         if not name:
             return cls()
         broker = _named.get(name)
@@ -62,45 +54,23 @@ class MemoryBroker:
             bus.regain()
 
     def join(self, bus: "MemoryBus") -> None:
-        """
-        Take a bus in.
-
-        Args:
-            bus: Which; it stays until it leaves.
-        """
+        """Take a bus in."""
         self._buses[bus] = None
 
     def leave(self, bus: "MemoryBus") -> None:
-        """
-        Let a bus go, with its interest.
-
-        Args:
-            bus: Which.
-        """
+        """Let a bus go, with its interest."""
         self._buses.pop(bus, None)
         for subject in tuple(self._interest):
             self.drop_interest(subject, bus)
 
     def add_interest(self, subject: str, bus: "MemoryBus") -> None:
-        """
-        Route a subject to a bus.
-
-        Args:
-            subject: Which.
-            bus: To whom.
-        """
+        """Route a subject to a bus."""
         interested = self._interest.get(subject, ())
         if bus not in interested:
             self._interest[subject] = (*interested, bus)
 
     def drop_interest(self, subject: str, bus: "MemoryBus") -> None:
-        """
-        Route a subject to a bus no more.
-
-        Args:
-            subject: Which.
-            bus: To whom.
-        """
+        """Route a subject to a bus no more."""
         left = tuple(one for one in self._interest.get(subject, ()) if one is not bus)
         if left:
             self._interest[subject] = left
@@ -108,24 +78,11 @@ class MemoryBroker:
             self._interest.pop(subject, None)
 
     def has_interest(self, subject: str, *, besides: "MemoryBus") -> bool:
-        """
-        Tell whether anybody else wants a subject.
-
-        Args:
-            subject: Which.
-            besides: Who does not count.
-        """
+        """Tell whether anybody else wants a subject."""
         return any(bus is not besides for bus in self._interest.get(subject, ()))
 
     def route(self, publisher: "MemoryBus", subject: str, payload: bytes) -> None:
-        """
-        Hand a message to all who want it but its publisher.
-
-        Args:
-            publisher: Who sends it.
-            subject: Where to.
-            payload: What.
-        """
+        """Hand a message to all who want it but its publisher."""
         for bus in self._interest.get(subject, ()):
             if bus is not publisher:
                 bus.put(subject, payload)
@@ -142,16 +99,6 @@ class MemoryBus:
         max_payload_size: int = MAX_PAYLOAD_SIZE,
         max_pending_size: int = MAX_PENDING_SIZE,
     ) -> None:
-        """
-        Make a bus; :meth:`start` connects it.
-
-        Args:
-            name: The broker's, in this process; empty for a broker of its own.
-            broker: The broker itself, if it is there already.
-            max_payload_size: The largest payload, in bytes.
-            max_pending_size: How much may wait for this bus to take it, in bytes; what is more
-                is dropped.
-        """
         self.on_gap: Callable[[Gap], None] | None = None
         self.counts: Counter[str] = Counter()
         self._url = f"memory://{name}"
@@ -254,13 +201,7 @@ class MemoryBus:
         self._loop.call_soon(self._settle)
 
     def put(self, subject: str, payload: bytes) -> None:
-        """
-        Take a message; called by the broker. Receivers get it in the next turn of the loop.
-
-        Args:
-            subject: Where it was published.
-            payload: What was.
-        """
+        """Take a message; called by the broker. Receivers get it in the next turn of the loop."""
         assert self._loop is not None  # Who is not started has no interest.
         if self._inbox_size + len(payload) > self._max_pending_size:
             self._missed_since = self._missed_since or time.time()

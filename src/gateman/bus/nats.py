@@ -55,26 +55,6 @@ def nats_bus(
     Only the servers that the URL names are used, in random order; a lost connection goes on with
     the next one that answers.
 
-    Args:
-        url: ``nats://[user:password@]host[:port][,host[:port]…]?name=NAME``; with ``tls://``, a
-            server that offers no TLS is refused.
-        name: The service's, in place of the one in the URL; one of them has to be there. It is
-            in every subject (``gateman.NAME.…``), so that two services do not meet on one NATS.
-        user: In place of the one in the URL.
-        password: In place of the one in the URL.
-        token: In place of the one in the URL.
-        creds: A credentials file of ``nsc``.
-        nkey: A file with the seed of a user's nkey.
-        ca: A file with the authorities to trust with TLS; ``None`` for the system's. Like
-            ``cert``, it makes ``tls://`` of ``nats://``.
-        cert: A file with our own certificate, if the server wants one.
-        key: A file with its key, if it is not in the same file.
-        max_pending_size: How much may wait to be sent, in bytes.
-        connect_timeout: How long a server may take until it has accepted us, in seconds.
-
-    Returns:
-        The bus, not started.
-
     Raises:
         ConfigError: The URL makes no sense, or a file cannot be read or is not what it should be.
     """

@@ -85,12 +85,6 @@ class NatsUrl:
         """
         Read a URL.
 
-        Args:
-            url: As in the beginning of this module.
-
-        Returns:
-            What it says.
-
         Raises:
             ConfigError: It makes no sense.
         """

@@ -54,16 +54,7 @@ _OF_SUBSCRIBING = "permissions violation for subscription"
 
 
 def connect(options: Mapping[str, object], *, has_headers: bool) -> bytes:
-    """
-    Write what the server asks for in the beginning.
-
-    Args:
-        options: Who we are, as :mod:`.credentials` makes it.
-        has_headers: Whether the server says that it knows headers; else it hangs up on who asks.
-
-    Returns:
-        The line.
-    """
+    """Write what the server asks for in the beginning."""
     fixed = {
         "verbose": False,
         "pedantic": False,
@@ -90,12 +81,6 @@ class NatsWire:
     pong = b"PONG\r\n"
 
     def __init__(self, prefix: bytes = b"") -> None:
-        """
-        Begin with nothing read.
-
-        Args:
-            prefix: What every subject on the server begins with, its last dot included.
-        """
         self._prefix = prefix
         self._answers = prefix + _ANSWERS
         self.has_headers = False

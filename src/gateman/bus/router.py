@@ -58,14 +58,7 @@ async def route(
     uids: Collection[int] = (),
     max_pending_size: int = MAX_PENDING_SIZE,
 ) -> None:
-    """
-    Serve until cancelled.
-
-    Args:
-        listener: A listening unix socket; it is closed in the end, its path stays.
-        uids: Whose processes are served, beside this process's user's and root's.
-        max_pending_size: How much may wait for one process, in bytes.
-    """
+    """Serve until cancelled."""
     await _serve(_Router(max_pending_size, {0, os.geteuid(), *uids}), listener)
 
 
@@ -314,15 +307,7 @@ def _become(uid: int, gid: int) -> None:
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """
-    Run a router until a signal ends it.
-
-    Args:
-        arguments: The command line; ``None`` for the process's own.
-
-    Returns:
-        The exit code.
-    """
+    """Run a router until a signal ends it."""
     parser = argparse.ArgumentParser(prog="python -m gateman.bus.router")
     where = parser.add_mutually_exclusive_group(required=True)
     where.add_argument("path", nargs="?", type=Path, help="the socket to make")

@@ -51,17 +51,7 @@ class FrameKind(IntEnum):
 
 
 def frame(kind: FrameKind, subject: bytes = b"", payload: bytes = b"") -> bytes:
-    """
-    Write a frame.
-
-    Args:
-        kind: What it is.
-        subject: At most 65 535 bytes.
-        payload: At most 2 MiB, with the subject.
-
-    Returns:
-        The bytes.
-    """
+    """Write a frame."""
     return HEAD.pack(kind, len(subject), len(payload)) + subject + payload
 
 
@@ -69,16 +59,7 @@ HELLO = frame(FrameKind.HELLO, payload=b"gateman-bus %d" % VERSION)
 
 
 def dropped(count: int, since: float) -> bytes:
-    """
-    Write how many messages a process did not get because it was slow.
-
-    Args:
-        count: How many.
-        since: When the first was dropped, in seconds since 1970.
-
-    Returns:
-        The frame.
-    """
+    """Write how many messages a process did not get because it was slow."""
     return frame(FrameKind.DROPPED, payload=_DROPPED.pack(count, since))
 
 
@@ -92,15 +73,7 @@ class Frames:
         self._missing = 0
 
     def feed(self, data: bytes) -> bytes:
-        """
-        Add what has come.
-
-        Args:
-            data: Cut anywhere.
-
-        Returns:
-            What is to be cut now; empty if the first frame is not complete.
-        """
+        """Add what has come."""
         if not self._rest:
             return data
         # Joined once and not for every part: a big frame may come in many.
@@ -113,13 +86,7 @@ class Frames:
         return whole
 
     def keep(self, data: bytes, start: int) -> None:
-        """
-        Keep the beginning of a frame until the rest comes.
-
-        Args:
-            data: What :meth:`feed` returned.
-            start: Where that frame begins.
-        """
+        """Keep the beginning of a frame until the rest comes."""
         if start == len(data):
             return
         self._rest += memoryview(data)[start:]

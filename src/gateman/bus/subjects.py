@@ -29,30 +29,12 @@ _HASHED = "=h"
 
 
 def subject(*names: str) -> Subject:
-    """
-    Make a subject.
-
-    Args:
-        names: From the general to the particular, such as ``"group", "room 1"``; at least one.
-            Any text, of any length.
-
-    Returns:
-        The subject: a token for each name, with dots between them; at most 201 characters for
-        each name.
-    """
+    """Make a subject."""
     return Subject(".".join(map(escape, names)))
 
 
 def escape(name: str) -> str:
-    """
-    Make a token of a name.
-
-    Args:
-        name: Any text.
-
-    Returns:
-        The token: 1 to 200 characters, none of which means anything to a bus.
-    """
+    """Make a token of a name."""
     if _PLAIN.fullmatch(name):
         return name
     # A lone surrogate is no text, but the name of a group may still be made of one.
@@ -64,15 +46,7 @@ def escape(name: str) -> str:
 
 
 def unescape(escaped: str) -> str | None:
-    """
-    Read the name in a token.
-
-    Args:
-        escaped: What :func:`escape` returned.
-
-    Returns:
-        The name; ``None`` if only its hash is left.
-    """
+    """Read the name in a token."""
     if escaped.startswith(_HASHED):
         return None
     if escaped == "=":

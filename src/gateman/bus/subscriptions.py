@@ -28,12 +28,7 @@ class PendingSubscription:
             raise BusError(self._error.url, self._error.problem)
 
     def end(self, error: BusError | None = None) -> None:
-        """
-        Let those who await go on.
-
-        Args:
-            error: What is raised in each of them; ``None`` if all is well.
-        """
+        """Let those who await go on."""
         self._is_done = True
         self._error = error
         for waiter in self._waiters:
@@ -53,12 +48,6 @@ class PendingSubscriptions:
     __slots__ = ("_asked", "_stopped", "_unasked", "_url")
 
     def __init__(self, url: str) -> None:
-        """
-        Start with nothing to wait for.
-
-        Args:
-            url: The bus's, for errors; without secrets.
-        """
         self._url = url
         self._unasked: PendingSubscription | None = None
         self._asked: deque[PendingSubscription | None] = deque()
@@ -88,12 +77,7 @@ class PendingSubscriptions:
         self._unasked = None
 
     def confirmed(self, error: BusError | None = None) -> None:
-        """
-        End the oldest that was asked for.
-
-        Args:
-            error: Why some of it was refused, if it was.
-        """
+        """End the oldest that was asked for."""
         oldest = self._asked.popleft()
         if oldest is not None:
             oldest.end(error)

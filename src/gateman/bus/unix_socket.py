@@ -22,14 +22,6 @@ def listen(path: Path, mode: int = 0o600, owner: tuple[int, int] | None = None) 
     """
     Listen at a path, where a process that was killed may have left its socket.
 
-    Args:
-        path: Where; its folder exists.
-        mode: Who may connect; only this user unless given.
-        owner: The user and the group, as numbers, that it is given to.
-
-    Returns:
-        A listening, non-blocking socket.
-
     Raises:
         ConfigError: Somebody listens there, or it is not a place for a socket.
     """
@@ -56,12 +48,6 @@ async def connect(path: Path) -> socket.socket:
     """
     Connect to a path.
 
-    Args:
-        path: Where.
-
-    Returns:
-        A connected, non-blocking socket.
-
     Raises:
         OSError: Nobody listens there, or we may not connect.
         ConfigError: The path is too long.
@@ -81,15 +67,7 @@ async def connect(path: Path) -> socket.socket:
 
 
 def hold(path: Path) -> Path:
-    """
-    Keep a socket reachable, whatever this process may no longer do and whoever removes its path.
-
-    Args:
-        path: Where it is.
-
-    Returns:
-        Another path to it, for this process only; ``path`` where there is none.
-    """
+    """Keep a socket reachable after this process gives up rights, or its path is removed."""
     if sys.platform == "linux":
         # proc(5): it leads to the file itself, past the folders above it.
         with contextlib.suppress(OSError):
@@ -102,12 +80,6 @@ def hold(path: Path) -> Path:
 def reachable(path: Path) -> Iterator[str]:
     """
     Give a name for a unix socket that is short enough for the system.
-
-    Args:
-        path: Where it is, or is to be.
-
-    Yields:
-        A name, valid inside the block.
 
     Raises:
         ConfigError: The path is too long, and the system has no other name for it.
@@ -139,13 +111,6 @@ class Stranger(Exception):
 def dial(path: Path, users: Collection[int]) -> socket.socket:
     """
     Connect to a socket that one of some users has made, and serves.
-
-    Args:
-        path: Where; a link is not followed.
-        users: Their numbers.
-
-    Returns:
-        A connected, blocking socket.
 
     Raises:
         Stranger: It is another user's.

@@ -50,15 +50,7 @@ _KINDS = {
 # Names come again and again, and an escape costs more than the rest of a publish.
 @lru_cache(maxsize=4096)
 def subject_of(channel: Channel) -> Subject:
-    """
-    Name a channel's subject.
-
-    Args:
-        channel: It.
-
-    Returns:
-        The subject.
-    """
+    """Name a channel's subject."""
     if channel.target is Target.ALL:
         return subject("all")
     return subject(_KINDS[channel.target], channel.name)
@@ -66,31 +58,12 @@ def subject_of(channel: Channel) -> Subject:
 
 @lru_cache(maxsize=4096)
 def node_channel(node: NodeId) -> Channel:
-    """
-    Name the channel of one process.
-
-    Args:
-        node: It.
-
-    Returns:
-        Its channel.
-    """
+    """Name the channel of one process."""
     return Channel(Target.CLIENTS, node)
 
 
 def channel_of(target: Target, names: tuple[str, ...], node: NodeId) -> Channel:
-    """
-    Tell on which channel messages travel.
-
-    Args:
-        scope: Whom they are for.
-        names: Which of those. Messages for several go to everybody, who choose: whoever is in
-            two of them gets them once.
-        node: The process that the clients are of, where they are for clients.
-
-    Returns:
-        The channel.
-    """
+    """Tell on which channel messages travel."""
     if target is Target.CLIENTS:
         return node_channel(node)
     if target is Target.ALL or len(names) != 1:
@@ -109,32 +82,17 @@ class SentSequences:
     __slots__ = ("_older", "_younger")
 
     def __init__(self) -> None:
-        """Begin with none."""
         # By the letter of the scope and the name, as one text: half of what a channel takes.
         self._younger: dict[str, int] = {}
         self._older: dict[str, int] = {}
 
     def number(self, channel: Channel) -> int:
-        """
-        Tell how many there were.
-
-        Args:
-            channel: Where.
-
-        Returns:
-            The number of the next message.
-        """
+        """Tell how many there were."""
         key = _key(channel)
         return self._younger.get(key) or self._older.get(key, 0)
 
     def add(self, channel: Channel, count: int) -> None:
-        """
-        Count messages that the bus has taken.
-
-        Args:
-            channel: Where.
-            count: How many.
-        """
+        """Count messages that the bus has taken."""
         key = _key(channel)
         number = self._younger.pop(key, 0) or self._older.pop(key, 0)
         self._younger[key] = number + count
@@ -142,15 +100,7 @@ class SentSequences:
             self._older, self._younger = self._younger, {}
 
     def latest(self, count: int) -> list[tuple[Channel, int]]:
-        """
-        Tell how far this process has come on the channels that it has used last.
-
-        Args:
-            count: How many channels.
-
-        Returns:
-            Channels and numbers.
-        """
+        """Tell how far this process has come on the channels that it has used last."""
         newest_first = chain(reversed(self._younger.items()), reversed(self._older.items()))
         return [
             (Channel(Target(key[0]), key[1:]), number)
@@ -168,7 +118,6 @@ class ReceivedSequences:
     __slots__ = ("_channels", "_count", "_numbers")
 
     def __init__(self) -> None:
-        """Begin with nothing seen."""
         self._numbers: dict[NodeId, dict[Channel, int]] = {}
         # Who was seen on each, for its end: most have one sender, and a set takes 216 bytes.
         # The one of which nothing was heard for longest is the first.
@@ -183,38 +132,15 @@ class ReceivedSequences:
         return tuple(self._numbers)
 
     def messages(self, channel: Channel, messages: Messages | DirectMessages) -> int:
-        """
-        Take note of messages.
-
-        Args:
-            channel: Where they came.
-            messages: They.
-
-        Returns:
-            How many before them have not come.
-        """
+        """Take note of messages."""
         return self._note(messages.source, channel, messages.number, len(messages.items))
 
     def mark(self, channel: Channel, mark: SequenceMark) -> int:
-        """
-        Take note of how far a sender says that it has come.
-
-        Args:
-            channel: Where.
-            mark: What it says.
-
-        Returns:
-            How many of its messages have not come.
-        """
+        """Take note of how far a sender says that it has come."""
         return self._note(mark.source, channel, mark.number, 0)
 
     def forget_channel(self, channel: Channel) -> None:
-        """
-        Expect nothing on a channel that nothing more comes from.
-
-        Args:
-            channel: Which.
-        """
+        """Expect nothing on a channel that nothing more comes from."""
         for source in _each(self._channels.pop(channel, None)):
             numbers = self._numbers[source]
             del numbers[channel]
@@ -223,12 +149,7 @@ class ReceivedSequences:
                 del self._numbers[source]
 
     def forget_source(self, source: NodeId) -> None:
-        """
-        Expect nothing of a process that has ended.
-
-        Args:
-            source: Which.
-        """
+        """Expect nothing of a process that has ended."""
         numbers = self._numbers.pop(source, {})
         self._count -= len(numbers)
         for channel in numbers:

@@ -19,14 +19,6 @@ class Confirmation(Generic[T]):
     __slots__ = ("_args", "_wait")
 
     def __init__(self, wait: Callable[..., Awaitable[T]], *args: Any) -> None:
-        """
-        Make one.
-
-        Args:
-            wait: Waits until it is in effect, and tells what came of it. Called when somebody
-                awaits.
-            args: Its arguments.
-        """
         self._wait = wait
         self._args = args
 
@@ -42,15 +34,7 @@ DONE: Final = Confirmation(_nothing)
 
 
 def failed(error: Exception) -> Confirmation[None]:
-    """
-    Make one that cannot be.
-
-    Args:
-        error: What whoever awaits it gets.
-
-    Returns:
-        It.
-    """
+    """Make one that cannot be."""
 
     async def fail() -> None:
         raise error
@@ -71,13 +55,6 @@ class PendingCommand:
     __slots__ = ("_node", "action", "call", "is_made")
 
     def __init__(self, node: NodeId, action: ClientAction) -> None:
-        """
-        Make one.
-
-        Args:
-            node: Who wants it.
-            action: What is to be done.
-        """
         self._node = node
         self.action = action
         self.call = 0

@@ -433,12 +433,6 @@ def encode(envelope: Envelope) -> bytes:
     """
     Write an envelope.
 
-    Args:
-        envelope: It.
-
-    Returns:
-        Its bytes.
-
     Raises:
         EnvelopeError: A session in it holds what MessagePack cannot carry.
     """
@@ -451,13 +445,6 @@ def encode(envelope: Envelope) -> bytes:
 def decode(data: bytes, *, max_size: int) -> Envelope:
     """
     Read an envelope.
-
-    Args:
-        data: What has arrived, whoever sent it.
-        max_size: More is not looked at; bytes.
-
-    Returns:
-        The envelope; all of it is as its class says.
 
     Raises:
         EnvelopeError: It is too long, of another version, or malformed.
@@ -488,12 +475,6 @@ def encode_value(value: object) -> Raw:
     """
     Write what an :class:`QueryReply` holds.
 
-    Args:
-        value: It.
-
-    Returns:
-        Its MessagePack.
-
     Raises:
         EnvelopeError: It is nothing that MessagePack can carry.
     """
@@ -507,9 +488,6 @@ def check_session(session: dict[str, Any]) -> None:
     """
     Check that a session can be sent, and read again.
 
-    Args:
-        session: It, or a part of it.
-
     Raises:
         EnvelopeError: It is not what MessagePack can carry, or has keys that are no text.
     """
@@ -520,15 +498,7 @@ def check_session(session: dict[str, Any]) -> None:
 
 
 def unsendable(session: dict[str, Any]) -> str:
-    """
-    Say what of a session cannot be sent, for whoever has put it there.
-
-    Args:
-        session: It.
-
-    Returns:
-        What it is; empty if there is nothing.
-    """
+    """Say what of a session cannot be sent, for whoever has put it there."""
     for key, value in session.items():
         if not isinstance(key, str):
             return f"the key {key!r:.100} is not a text"
@@ -542,13 +512,6 @@ def unsendable(session: dict[str, Any]) -> str:
 def decode_value(raw: Raw, kind: Any) -> Any:
     """
     Read what an :class:`QueryReply` holds.
-
-    Args:
-        raw: Its MessagePack.
-        kind: Its type.
-
-    Returns:
-        It.
 
     Raises:
         EnvelopeError: It is of another type.

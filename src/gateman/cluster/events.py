@@ -52,15 +52,6 @@ class EventHandler:
     def __init__(
         self, topic: str, function: Function, *, counts: Counter[str], sampled: RateLimitedLogger
     ) -> None:
-        """
-        Begin with nothing to handle; context variables are as they are now.
-
-        Args:
-            topic: Which.
-            function: Called with the data; plain or ``async``.
-            counts: ``events_dropped`` and ``events_failed`` are added to it.
-            sampled: Decides which lines are written.
-        """
         self.topic = topic
         self._function = function
         self._counts = counts
@@ -165,14 +156,6 @@ class Events:
         subscribe: Callable[[str], object],
         unsubscribe: Callable[[str], object],
     ) -> None:
-        """
-        Begin with none.
-
-        Args:
-            counts: Where what becomes of events is counted.
-            subscribe: Called for a topic that has its first handler.
-            unsubscribe: Called for one that had its last.
-        """
         self._counts = counts
         self._subscribe = subscribe
         self._unsubscribe = unsubscribe

@@ -34,16 +34,6 @@ class ExclusiveLogins:
         announce: Callable[[Channel, Claims, str], Confirmation[None]],
         ask: Callable[[NodeId, float], None],
     ) -> None:
-        """
-        Begin with none.
-
-        Args:
-            node: This process.
-            local: Its clients.
-            announce: Publishes; gives what may be awaited until all have it. Its last argument
-                is what may not be so if they do not.
-            ask: Asks a process to say again what it has said in so many seconds.
-        """
         self.logins = Logins()
         self.heard = Heard()
         self.count = 0
@@ -54,15 +44,7 @@ class ExclusiveLogins:
         self._loop = asyncio.get_running_loop()
 
     def note(self, action: ClientAction) -> Confirmation[None]:
-        """
-        Take note of what was done with a client here; a login closes the others of its user.
-
-        Args:
-            action: What.
-
-        Returns:
-            May be awaited: until no older client of the user is open anywhere.
-        """
+        """Take note of what was done with a client here; a login closes the others of its user."""
         if isinstance(action, (Bind, Unbind)):
             self.logins.forget(action.client)
         if not isinstance(action, BindOnly):

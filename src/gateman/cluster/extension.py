@@ -12,10 +12,6 @@ class NodeExtension(Protocol):
         """
         Take what another process's tenant sent.
 
-        Args:
-            source: Who.
-            data: What.
-
         Raises:
             EnvelopeError: It is malformed.
         """

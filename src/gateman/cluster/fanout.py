@@ -64,12 +64,6 @@ class Fanout:
     __slots__ = ("_call_soon", "_is_due", "_turns")
 
     def __init__(self, call_soon: Callable[[Callable[[], None]], object]) -> None:
-        """
-        Begin with nothing to send.
-
-        Args:
-            call_soon: The event loop's.
-        """
         self._call_soon = call_soon
         self._is_due = False
         # The one that collects is the last. One that is being written is before it: what is sent
@@ -83,15 +77,7 @@ class Fanout:
         payload: bytes,
         exclude: Collection[Member] = (),
     ) -> None:
-        """
-        Send a message to many, at the end of this turn of the loop.
-
-        Args:
-            members: To whom; each once. For one set of members pass the same tuple each time.
-            opcode: 1 for text, 2 for binary.
-            payload: The message.
-            exclude: Who does not get it.
-        """
+        """Send a message to many, at the end of this turn of the loop."""
         turn = self._turn()
         if len(members) == 1:
             if members[0] not in exclude:
@@ -101,17 +87,7 @@ class Fanout:
         self._bound(turn)
 
     def put(self, member: Member, opcode: int, payload: bytes) -> bool:
-        """
-        Put a message to one member behind what waits.
-
-        Args:
-            member: To whom.
-            opcode: 1 for text, 2 for binary.
-            payload: The message.
-
-        Returns:
-            Whether it was; not if nothing waits.
-        """
+        """Put a message to one member behind what waits."""
         if not self._turns:
             return False
         turn = self._turn()
@@ -120,12 +96,7 @@ class Fanout:
         return True
 
     def settle(self, member: Member) -> None:
-        """
-        Write what waits for one member, before the turn ends.
-
-        Args:
-            member: Which.
-        """
+        """Write what waits for one member, before the turn ends."""
         for turn in self._turns:
             turn.settle(member)
 

@@ -32,15 +32,7 @@ LocalMessage = tuple[int, bytes, Collection[ClientId]]
 
 
 def send_buffer_of(connection: Connection) -> SendBuffer | None:
-    """
-    Find the way out to a client.
-
-    Args:
-        connection: Its connection.
-
-    Returns:
-        It; ``None`` if it is not open any more, or not yet.
-    """
+    """Find the way out to a client."""
     send_buffer: SendBuffer | None = getattr(connection._link, "send_buffer", None)  # noqa: SLF001
     return send_buffer
 
@@ -65,12 +57,6 @@ class LocalClients:
     """
 
     def __init__(self, fanout: Fanout) -> None:
-        """
-        Begin with nobody.
-
-        Args:
-            fanout: How to write to many.
-        """
         self.registry: Registry[SendBuffer] = Registry()
         self._arriving: dict[ClientId, _Arriving] = {}
         self.fanout = fanout
@@ -86,35 +72,15 @@ class LocalClients:
         }
 
     def arrive(self, client: ClientId, connection: Connection) -> None:
-        """
-        Take note of a client that may soon be open.
-
-        Args:
-            client: Its id.
-            connection: Its connection.
-        """
+        """Take note of a client that may soon be open."""
         self._arriving[client] = _Arriving(connection)
 
     def leave(self, client: ClientId) -> None:
-        """
-        Forget a client that has arrived; nothing happens if it has been added since.
-
-        Args:
-            client: Its id.
-        """
+        """Forget a client that has arrived; nothing happens if it has been added since."""
         self._arriving.pop(client, None)
 
     def add(self, client: ClientId, connection: Connection) -> list[ClientAction]:
-        """
-        Take in a client.
-
-        Args:
-            client: Its id.
-            connection: Its connection; open.
-
-        Returns:
-            What is to be done with it now.
-        """
+        """Take in a client."""
         send_buffer = send_buffer_of(connection)
         if send_buffer is not None:
             self.registry.add(client, send_buffer)
@@ -122,15 +88,7 @@ class LocalClients:
         return [] if arriving is None else arriving.actions
 
     def do_early(self, action: ClientAction) -> bool:
-        """
-        Do something with a client as soon as it is open.
-
-        Args:
-            action: What.
-
-        Returns:
-            Whether its handshake is under way here.
-        """
+        """Do something with a client as soon as it is open."""
         arriving = self._arriving.get(action.client)
         if arriving is not None:
             arriving.actions.append(action)
@@ -146,14 +104,7 @@ class LocalClients:
     def send(
         self, target: Target, names: tuple[str, ...], messages: Iterable[LocalMessage]
     ) -> None:
-        """
-        Send messages to those who are here.
-
-        Args:
-            scope: Whom they are for.
-            names: Which of those.
-            messages: They, in order.
-        """
+        """Send messages to those who are here."""
         members = self._members(target, names)
         if target is Target.CLIENTS and len(members) < len(names):
             messages = tuple(messages)
@@ -170,15 +121,7 @@ class LocalClients:
             self.fanout.send(members, opcode, payload, excluded)
 
     def deliver(self, message: DirectMessage) -> bool:
-        """
-        Send a message to one client.
-
-        Args:
-            letter: The message, and whom it is for.
-
-        Returns:
-            Whether the client is here.
-        """
+        """Send a message to one client."""
         opcode = 1 if message.is_text else 2
         member = self.registry.member(message.client)
         if member is None:
@@ -187,15 +130,7 @@ class LocalClients:
         return True
 
     def count_missing(self, clients: tuple[str, ...]) -> int:
-        """
-        Count those who are not here.
-
-        Args:
-            clients: Their ids.
-
-        Returns:
-            How many.
-        """
+        """Count those who are not here."""
         return sum(
             client not in self.registry and client not in self._arriving for client in clients
         )
@@ -228,12 +163,6 @@ class LocalClients:
     def do(self, action: HubAction) -> Change:
         """
         Do something with a client or a group.
-
-        Args:
-            action: What.
-
-        Returns:
-            What it means for others.
 
         Raises:
             UnknownClient: The client is not here.
@@ -270,14 +199,6 @@ class LocalClients:
     def tell(self, query: Query, name: str, audience: Audience | None = None) -> Any:
         """
         Answer a question about those who are here.
-
-        Args:
-            what: Which.
-            name: About whom.
-            audience: Who is to be counted, for that question.
-
-        Returns:
-            The answer; see :class:`~.envelope.Query`.
 
         Raises:
             UnknownClient: It is about a client that is not here.

@@ -69,16 +69,7 @@ class Logins:
         self._claims.pop(client, None)
 
     def judge(self, claim: Claim, clients: Iterable[ClientId]) -> Verdict:
-        """
-        Tell what another login of a user means.
-
-        Args:
-            claim: It.
-            clients: All clients of that user in this process.
-
-        Returns:
-            Clients that are bound without ``only`` are older than any login.
-        """
+        """Tell what another login of a user means."""
         losers: list[ClientId] = []
         newest: Claim | None = None
         for client in clients:
@@ -119,17 +110,7 @@ class Heard:
         self._of[source] = (count, now)
 
     def told(self, source: NodeId, count: int, now: float) -> float:
-        """
-        Compare with what a process says that it has said.
-
-        Args:
-            source: Which; it is known.
-            count: How many logins that are.
-            now: Monotonic seconds.
-
-        Returns:
-            For how many seconds its logins have to be said again; 0 if all were heard.
-        """
+        """Compare with what a process says that it has said."""
         heard, complete_at = self._of[source]
         self._of[source] = (max(count, heard), now)
         return now - complete_at if count > heard else 0.0

@@ -36,13 +36,6 @@ class ConnectionMembership:
     __slots__ = ("_local_node", "_offset")
 
     def __init__(self, local_node: Node, number: int = 0) -> None:
-        """
-        Begin without clients.
-
-        Args:
-            station: This process's place in the cluster.
-            number: Which of the services of this process they are of.
-        """
         self._local_node = local_node
         # Each service counts its connections from 1.
         self._offset = number * _MAX_CONNECTIONS
@@ -56,151 +49,63 @@ class ConnectionMembership:
         """
         Check that something is called where it has to be.
 
-        Args:
-            verb: What is called.
-
         Raises:
             WrongThread: From another thread than the event loop's.
         """
         self._local_node.check_thread(verb)
 
     def arrive(self, connection: Connection) -> None:
-        """
-        Take note of a client whose handshake begins.
-
-        Args:
-            connection: Its connection.
-        """
+        """Take note of a client whose handshake begins."""
         self._local_node.local_clients.arrive(self.client_id(connection), connection)
 
     def add(self, connection: Connection) -> None:
-        """
-        Take in a client that is open now.
-
-        Args:
-            connection: Its connection.
-        """
+        """Take in a client that is open now."""
         for action in self._local_node.local_clients.add(self.client_id(connection), connection):
             self._local_node.do(action)
 
     def remove(self, connection: Connection) -> None:
-        """
-        Forget a client; nothing happens if it was never taken in.
-
-        Args:
-            connection: Its connection.
-        """
+        """Forget a client; nothing happens if it was never taken in."""
         client = self.client_id(connection)
         self._local_node.local_clients.leave(client)
         self._local_node.remove(client)
 
     def client_id(self, connection: Connection) -> ClientId:
-        """
-        Name a client.
-
-        Args:
-            connection: Its connection.
-
-        Returns:
-            Its client id.
-        """
+        """Name a client."""
         return client_id(self._local_node.id, self._offset + connection.id)
 
     def uid_of(self, connection: Connection) -> str | None:
-        """
-        Tell who a client is.
-
-        Args:
-            connection: Its connection; open, as long as it has been neither closed nor lost.
-
-        Returns:
-            Its uid; ``None`` for nobody, or if it is not taken in.
-        """
+        """Tell who a client is."""
         registry, client = self._local_node.local_clients.registry, self.client_id(connection)
         return registry.uid_of(client) if client in registry else None
 
     def join(self, connection: Connection, group: str) -> Confirmation[None]:
-        """
-        Put a client into a group.
-
-        Args:
-            connection: Its connection.
-            group: Which.
-
-        Returns:
-            May be awaited.
-        """
+        """Put a client into a group."""
         return self._do(connection, Join(self.client_id(connection), check_group(group)))
 
     def leave(self, connection: Connection, group: str) -> Confirmation[None]:
-        """
-        Take a client out of a group.
-
-        Args:
-            connection: Its connection.
-            group: Which.
-
-        Returns:
-            May be awaited.
-        """
+        """Take a client out of a group."""
         return self._do(connection, Leave(self.client_id(connection), check_group(group)))
 
     def bind(
         self, connection: Connection, uid: str, *, only: bool, code: int, reason: str
     ) -> Confirmation[None]:
-        """
-        Say who a client is.
-
-        Args:
-            connection: Its connection.
-            uid: Who.
-            only: Whether it is to be the only one.
-            code: The close code for the others.
-            reason: The close reason for the others.
-
-        Returns:
-            May be awaited.
-        """
+        """Say who a client is."""
         client = self.client_id(connection)
         return self._do(connection, binding(client, uid, only=only, code=code, reason=reason))
 
     def unbind(self, connection: Connection) -> Confirmation[None]:
-        """
-        Say that nobody knows who a client is.
-
-        Args:
-            connection: Its connection.
-
-        Returns:
-            May be awaited.
-        """
+        """Say that nobody knows who a client is."""
         return self._do(connection, Unbind(self.client_id(connection)))
 
     def put(self, connection: Connection, opcode: int, payload: bytes) -> bool:
-        """
-        Put a message behind what is collected for many.
-
-        Args:
-            connection: To whom.
-            opcode: 1 for text, 2 for binary.
-            payload: The message.
-
-        Returns:
-            Whether it was; not if nothing is collected, nor for a peer that reads slowly: what
-            becomes of its message is to be told now.
-        """
+        """Put a message behind what is collected for many."""
         send_buffer = send_buffer_of(connection)
         if send_buffer is None or not send_buffer.is_direct:
             return False
         return self._local_node.local_clients.fanout.put(send_buffer, opcode, payload)
 
     def settle(self, connection: Connection) -> None:
-        """
-        Send what is collected for a client.
-
-        Args:
-            connection: Which.
-        """
+        """Send what is collected for a client."""
         send_buffer = send_buffer_of(connection)
         if send_buffer is not None:
             self._local_node.local_clients.fanout.settle(send_buffer)

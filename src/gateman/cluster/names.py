@@ -30,12 +30,6 @@ def check_uid(name: object) -> Uid:
     """
     Check a uid.
 
-    Args:
-        name: What a caller gave.
-
-    Returns:
-        It, if it is text of 1 to 255 bytes of UTF-8.
-
     Raises:
         ConfigError: It is not.
     """
@@ -45,12 +39,6 @@ def check_uid(name: object) -> Uid:
 def check_group(name: object) -> Group:
     """
     Check the name of a group.
-
-    Args:
-        name: What a caller gave.
-
-    Returns:
-        It, if it is text of 1 to 255 bytes of UTF-8.
 
     Raises:
         ConfigError: It is not.
@@ -62,12 +50,6 @@ def check_topic(name: object) -> Topic:
     """
     Check the topic of an event.
 
-    Args:
-        name: What a caller gave.
-
-    Returns:
-        It, if it is text of 1 to 255 bytes of UTF-8.
-
     Raises:
         ConfigError: It is not.
     """
@@ -77,12 +59,6 @@ def check_topic(name: object) -> Topic:
 def check_client_id(name: object) -> ClientId:
     """
     Check that something may be a client id; whether there is such a client is another question.
-
-    Args:
-        name: What a caller gave.
-
-    Returns:
-        It.
 
     Raises:
         ConfigError: No client can have this id.
@@ -95,29 +71,12 @@ def check_client_id(name: object) -> ClientId:
 
 
 def client_id(node: NodeId, number: int) -> ClientId:
-    """
-    Name a connection.
-
-    Args:
-        node: Its process.
-        number: Its number in that process.
-
-    Returns:
-        The client id.
-    """
+    """Name a connection."""
     return ClientId(f"{node}-{number}")
 
 
 def node_of(client: ClientId) -> NodeId:
-    """
-    Tell which process a client is connected to; its id says it, so nobody is asked.
-
-    Args:
-        client: The client.
-
-    Returns:
-        The process.
-    """
+    """Tell which process a client is connected to; its id says it, so nobody is asked."""
     return NodeId(client.partition("-")[0])
 
 

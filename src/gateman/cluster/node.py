@@ -93,15 +93,6 @@ class Node:
         needs_bus: bool = False,
         service: Outline = (),
     ) -> None:
-        """
-        Make a place; :meth:`start` takes it.
-
-        Args:
-            bus: What connects it with others; ``None`` if it is alone. Not started.
-            has_clients: Whether clients connect to it; others only ask and send.
-            needs_bus: Whether it is of no use while the bus is not there.
-            service: What service it is of; empty for a program beside it.
-        """
         self.id = NodeId(secrets.token_hex(6))
         self.counts: Counter[str] = Counter()
         self.on_gap: Callable[[Gap], object] | None = None
@@ -160,9 +151,6 @@ class Node:
     def check_thread(self, verb: str) -> None:
         """
         Check that something is called where it has to be.
-
-        Args:
-            verb: What is called.
 
         Raises:
             WrongThread: From another thread than the event loop's.
@@ -228,12 +216,7 @@ class Node:
     # Interest.
 
     def remove(self, client: ClientId) -> None:
-        """
-        Forget a client.
-
-        Args:
-            client: Which.
-        """
+        """Forget a client."""
         self.exclusive.logins.forget(client)
         self._follow(self.local_clients.registry.remove(client))
 
@@ -274,13 +257,6 @@ class Node:
         """
         Send a message, here and everywhere.
 
-        Args:
-            scope: Whom it is for; not clients. Events have one name, their topic.
-            names: Which of those.
-            opcode: 1 for text, 2 for binary.
-            payload: The message.
-            exclude: Who does not get it.
-
         Raises:
             HubError: It is more than the bus can carry; then nobody got it.
         """
@@ -298,11 +274,6 @@ class Node:
     def send_to_clients(self, clients: tuple[ClientId, ...], opcode: int, payload: bytes) -> None:
         """
         Send a message to single clients, wherever they are.
-
-        Args:
-            clients: Which; each once.
-            opcode: 1 for text, 2 for binary.
-            payload: The message.
 
         Raises:
             HubError: It is more than the bus can carry; then nobody got it.
@@ -333,14 +304,6 @@ class Node:
         """
         Count the clients that a message was for, behind that message.
 
-        Args:
-            scope: Whom it was for.
-            names: Which of those.
-            exclude: Who did not get it.
-
-        Returns:
-            How many there were, in all processes.
-
         Raises:
             Partial: A process did not answer in time; its ``value`` is that of the others.
         """
@@ -353,28 +316,14 @@ class Node:
         return sum(values)
 
     def send_to_extension(self, node: NodeId | None, data: bytes) -> None:
-        """
-        Send something to another process's tenant, behind all that was sent to its clients.
-
-        Args:
-            node: Whose; ``None`` for everybody's.
-            data: What.
-        """
+        """Send something to another process's tenant, behind all that was sent to its clients."""
         parcel = ExtensionMessage(self.id, data)
         self._put(EVERYBODY if node is None else node_channel(node), parcel)
 
     # Doing.
 
     def do_everywhere(self, action: WideAction) -> Confirmation[None]:
-        """
-        Do something with clients that have something in common, here and everywhere.
-
-        Args:
-            action: What.
-
-        Returns:
-            What may be awaited to know that it is in effect everywhere.
-        """
+        """Do something with clients that have something in common, here and everywhere."""
         self._follow(self.local_clients.do(action))
         match action:
             case Dissolve(group):
@@ -402,12 +351,6 @@ class Node:
     def do(self, action: ClientAction) -> Confirmation[None]:
         """
         Do something with a client, wherever it is.
-
-        Args:
-            action: What.
-
-        Returns:
-            What may be awaited to know that it is in effect everywhere.
 
         Raises:
             HubError: It is more than the bus can carry.

@@ -36,21 +36,6 @@ class NodeLiveness:
         hello_interval: float = HELLO_INTERVAL,
         discovery_time: float = DISCOVERY_TIME,
     ) -> None:
-        """
-        Begin with nobody known.
-
-        Args:
-            node: Who this is.
-            has_clients: Whether clients connect to it; others only ask and send.
-            say: Publishes.
-            mark: Publishes how far this process has come on its channels.
-            is_connected: Tells whether the bus is there.
-            ask: Asks the bus whether a process is connected.
-            on_gone: Is told which process has gone without a good-bye.
-            senders: Names those of whom messages came.
-            hello_interval: Seconds between two signs of life.
-            discovery_time: How long the others have for their first, in seconds.
-        """
         self.peers = Peers(node)
         self._node = node
         self._has_clients = has_clients
@@ -82,12 +67,7 @@ class NodeLiveness:
                 timer.cancel()
 
     def take(self, hello: Hello) -> None:
-        """
-        Take a sign of life.
-
-        Args:
-            hello: It.
-        """
+        """Take a sign of life."""
         now = self._loop.time()
         self.peers.hear(hello.source, now, has_clients=hello.has_clients)
         self.peers.hear_of(hello.nodes, now)
@@ -109,26 +89,13 @@ class NodeLiveness:
             self._marking = self._loop.call_later(_MARK_DELAY, self._mark)
 
     def is_unknown(self, node: NodeId) -> bool:
-        """
-        Tell that a process is not there; in the beginning and without the bus nobody can.
-
-        Args:
-            node: Which.
-
-        Returns:
-            Whether it is surely not.
-        """
+        """Tell that a process is not there; in the beginning and without the bus nobody can."""
         if node in self.peers or not self._is_connected():
             return False
         return self._loop.time() > self._discovered_at
 
     async def discover(self, deadline: float) -> None:
-        """
-        Wait until those who are there had the time to say so.
-
-        Args:
-            deadline: The event loop's time.
-        """
+        """Wait until those who are there had the time to say so."""
         delay = min(self._discovered_at, deadline) - self._loop.time()
         if delay > 0:
             await asyncio.sleep(delay)

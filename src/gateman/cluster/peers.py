@@ -44,12 +44,6 @@ class Peers:
     __slots__ = ("_beside", "_blocked", "_doubts", "_heard_at", "_me")
 
     def __init__(self, me: NodeId) -> None:
-        """
-        Begin with nobody.
-
-        Args:
-            me: Who is no other.
-        """
         self._me = me
         self._heard_at: dict[NodeId, float] = {}
         self._beside: set[NodeId] = set()
@@ -73,17 +67,7 @@ class Peers:
         return tuple(self._blocked - self._beside)
 
     def hear(self, node: NodeId, now: float, *, has_clients: bool = True) -> bool:
-        """
-        Take note of a sign of life.
-
-        Args:
-            node: Whose.
-            now: Monotonic seconds.
-            has_clients: Whether clients may be connected to it.
-
-        Returns:
-            Whether it was not known before.
-        """
+        """Take note of a sign of life."""
         if node == self._me:
             return False
         is_new = node not in self._heard_at
@@ -97,52 +81,27 @@ class Peers:
         return is_new
 
     def suppose(self, senders: Iterable[NodeId], now: float) -> None:
-        """
-        Watch those who send and have given no sign of life; they have to give one in time.
-
-        Args:
-            senders: Whom; those who are watched already among them.
-            now: Monotonic seconds.
-        """
+        """Watch those who send and have given no sign of life; they have to give one in time."""
         for node in senders:
             if node not in self._heard_at:
                 self.hear(node, now, has_clients=False)
 
     def hear_of(self, nodes: Iterable[NodeId], now: float) -> None:
-        """
-        Take note of those whom somebody else knows; they have to give a sign of life in time.
-
-        Args:
-            nodes: Whom.
-            now: Monotonic seconds.
-        """
+        """Take note of those whom somebody else knows; they have to give a sign of life in time."""
         for node in nodes:
             if node != self._me:
                 self._heard_at.setdefault(node, now)
                 self._beside.discard(node)
 
     def forget(self, node: NodeId) -> bool:
-        """
-        Take note that one has ended.
-
-        Args:
-            node: Which.
-
-        Returns:
-            Whether it was known.
-        """
+        """Take note that one has ended."""
         self._beside.discard(node)
         self._blocked.discard(node)
         self._doubts.pop(node, None)
         return self._heard_at.pop(node, None) is not None
 
     def excuse(self, now: float) -> None:
-        """
-        Give everybody time again, because the bus was away.
-
-        Args:
-            now: Monotonic seconds.
-        """
+        """Give everybody time again, because the bus was away."""
         for node in self._heard_at:
             self._heard_at[node] = now
         self._blocked.clear()
@@ -156,17 +115,7 @@ class Peers:
         return now - self._heard_at.get(node, now) > TIME_TO_LIVE
 
     def told(self, node: NodeId, now: float, *, is_there: bool | None) -> Verdict | None:
-        """
-        Take the bus's word about a process for which it was asked.
-
-        Args:
-            node: Which.
-            now: Monotonic seconds.
-            is_there: Whether it is connected; ``None`` if the bus does not know.
-
-        Returns:
-            What is news of it; ``None`` if nothing is, or it was heard meanwhile.
-        """
+        """Take the bus's word about a process for which it was asked."""
         if not self._is_silent(node, now):
             return None
         if is_there is None:

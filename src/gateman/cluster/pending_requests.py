@@ -28,14 +28,6 @@ class PendingRequest:
     def __init__(
         self, number: int, nodes: Iterable[NodeId], is_enough: Callable[[Raw], bool] | None
     ) -> None:
-        """
-        Wait for answers; :meth:`PendingRequests.begin` does.
-
-        Args:
-            number: The call's.
-            nodes: Whose answers.
-            is_enough: Tells whether one answer says it all.
-        """
         self.number = number
         self.missing = set(nodes)
         self.values: dict[NodeId, list[Raw]] = {}
@@ -46,15 +38,7 @@ class PendingRequest:
         self._end_if_complete()
 
     def take(self, answer: QueryReply) -> bool:
-        """
-        Take an answer, or a part of one.
-
-        Args:
-            answer: It. That of a process that nobody had known is as good as any.
-
-        Returns:
-            Whether it is one that can be: parts come in order.
-        """
+        """Take an answer, or a part of one."""
         parts = self._parts.setdefault(answer.source, [])
         if answer.part != len(parts) or answer.part >= _MAX_PARTS:
             return False
@@ -72,22 +56,12 @@ class PendingRequest:
         return True
 
     def forget(self, node: NodeId) -> None:
-        """
-        Wait no more for a process that has ended, and with it all it could tell about.
-
-        Args:
-            node: Which.
-        """
+        """Wait no more for a process that has ended, and with it all it could tell about."""
         self.missing.discard(node)
         self._end_if_complete()
 
     async def wait(self, deadline: float) -> None:
-        """
-        Wait for all answers, or the deadline.
-
-        Args:
-            deadline: The event loop's time.
-        """
+        """Wait for all answers, or the deadline."""
         timeout = deadline - asyncio.get_running_loop().time()
         await asyncio.wait([self._over], timeout=max(timeout, 0))
 
@@ -107,57 +81,29 @@ class PendingRequests:
     __slots__ = ("_number", "_requests")
 
     def __init__(self) -> None:
-        """Begin with nothing."""
         self._requests: dict[int, PendingRequest] = {}
         self._number = 0
 
     def begin(
         self, nodes: Collection[NodeId], is_enough: Callable[[Raw], bool] | None = None
     ) -> PendingRequest:
-        """
-        Wait for the answers to a question that is about to be asked.
-
-        Args:
-            nodes: Whose.
-            is_enough: Tells whether one answer says it all; ``None``: they are all wanted.
-
-        Returns:
-            The call; to be ended.
-        """
+        """Wait for the answers to a question that is about to be asked."""
         self._number += 1
         call = self._requests[self._number] = PendingRequest(self._number, nodes, is_enough)
         return call
 
     def end(self, call: PendingRequest) -> None:
-        """
-        Wait no more for a call.
-
-        Args:
-            call: Which.
-        """
+        """Wait no more for a call."""
         call.end()
         self._requests.pop(call.number, None)
 
     def take(self, answer: QueryReply) -> bool:
-        """
-        Take an answer.
-
-        Args:
-            answer: It.
-
-        Returns:
-            Whether somebody still waits for it.
-        """
+        """Take an answer."""
         call = self._requests.get(answer.call)
         return call is not None and call.take(answer)
 
     def forget(self, node: NodeId) -> None:
-        """
-        Wait no more for a process that has ended.
-
-        Args:
-            node: Which.
-        """
+        """Wait no more for a process that has ended."""
         for call in list(self._requests.values()):
             call.forget(node)
 

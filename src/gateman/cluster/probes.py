@@ -33,13 +33,6 @@ class Probes:
     """
 
     def __init__(self, ask: Ask, answer: Callable[[NodeId, bool | None], object]) -> None:
-        """
-        Begin with none.
-
-        Args:
-            ask: Asks the bus.
-            answer: Gets the process, and what the bus says.
-        """
         self._ask = ask
         self._answer = answer
         self._questions: dict[NodeId, asyncio.Future[bool | None]] = {}

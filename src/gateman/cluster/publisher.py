@@ -98,17 +98,6 @@ class Publisher:
         call_soon: Callable[[Callable[[], None]], object],
         counts: Counter[str],
     ) -> None:
-        """
-        Begin with nothing to publish.
-
-        Args:
-            node: Who publishes.
-            publish: The bus's.
-            max_payload_size: Tells the bus's, in bytes; another server may have another.
-            call_soon: The event loop's.
-            counts: ``published`` and ``unsent`` messages are added to it, ``unsent_commands``, and
-                what is ``unsendable``.
-        """
         self.unsent = 0
         self._node = node
         self._publish = publish
@@ -125,11 +114,6 @@ class Publisher:
         """
         Check that a message can be published, before anybody gets it.
 
-        Args:
-            payload: The message.
-            names: Whom it is for.
-            exclude: Whom it is not for.
-
         Raises:
             HubError: It is too big.
         """
@@ -141,9 +125,6 @@ class Publisher:
         """
         Check that a command can be published, before anybody relies on it.
 
-        Args:
-            command: It.
-
         Raises:
             HubError: It is too big; a session may be.
             EnvelopeError: Something in it cannot be sent.
@@ -153,15 +134,7 @@ class Publisher:
             raise HubError.too_big(size, limit)
 
     def send(self, channel: Channel, target: Target, names: tuple[str, ...], item: Item) -> None:
-        """
-        Publish a message at the end of this turn.
-
-        Args:
-            channel: Where.
-            scope: Whom it is for.
-            names: Which of those.
-            item: The message; it was checked.
-        """
+        """Publish a message at the end of this turn."""
         size = self._size(item.payload, item.exclude)
         last = self._pending[-1] if self._pending else None
         if not (
@@ -181,15 +154,7 @@ class Publisher:
             self.flush()
 
     def send_direct(self, channel: Channel, client: ClientId, opcode: int, payload: bytes) -> None:
-        """
-        Publish a message for one client at the end of this turn.
-
-        Args:
-            channel: Its process's.
-            client: Whom it is for.
-            opcode: 1 for text, 2 for binary.
-            payload: The message; it was checked.
-        """
+        """Publish a message for one client at the end of this turn."""
         size = len(payload) + _LETTER_OVERHEAD
         last = self._pending[-1] if self._pending else None
         if not (
@@ -211,14 +176,7 @@ class Publisher:
         make: Callable[[], Envelope],
         on_sent: Callable[[bool], object] = _ignore,
     ) -> None:
-        """
-        Publish something else at the end of this turn.
-
-        Args:
-            channel: Where.
-            make: Makes it, when it is its turn.
-            on_sent: Is told then whether the bus has taken it.
-        """
+        """Publish something else at the end of this turn."""
         self._add((channel, make, on_sent))
         if self._pending_size > _MAX_PENDING_SIZE:
             self.flush()
@@ -241,15 +199,7 @@ class Publisher:
                 self._flush_other(*one)
 
     def uncertain(self, payload_count: int) -> int:
-        """
-        Tell how many messages the last few payloads had.
-
-        Args:
-            payload_count: How many payloads.
-
-        Returns:
-            How many messages; of those that are too long ago, one for each.
-        """
+        """Tell how many messages the last few payloads had."""
         latest = list(islice(reversed(self._taken), payload_count))
         return sum(latest) + payload_count - len(latest)
 

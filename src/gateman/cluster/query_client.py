@@ -43,18 +43,6 @@ class QueryClient:
         refuse: Callable[[EnvelopeError], None],
         warn: Callable[[str, str], None],
     ) -> None:
-        """
-        Begin with no questions.
-
-        Args:
-            node: Who this is.
-            local: The clients here.
-            presence: Who else there is.
-            put: Publishes.
-            is_connected: Tells whether the others can be reached.
-            refuse: Takes note of an answer that makes no sense.
-            warn: Writes a line to the log, by its cause.
-        """
         self.pending_requests = PendingRequests()
         self.timeout = DEFAULT_TIMEOUT
         self._node = node
@@ -68,13 +56,6 @@ class QueryClient:
     async def ask_node(self, query: Query, client: ClientId) -> Any:
         """
         Ask the process that a client is connected to.
-
-        Args:
-            what: What.
-            client: About whom.
-
-        Returns:
-            The answer.
 
         Raises:
             UnknownClient: The client is not there.
@@ -112,10 +93,6 @@ class QueryClient:
         """
         Wait until another process says that it has done something.
 
-        Args:
-            node: Which.
-            order: What; it is on its way already, or about to be.
-
         Raises:
             UnknownClient: The client is not there.
             Unconfirmed: The process did not answer in time, or the bus is away.
@@ -147,18 +124,7 @@ class QueryClient:
         is_enough: Callable[[Raw], bool] | None = None,
         audience: Audience | None = None,
     ) -> tuple[list[Any], Collection[NodeId]]:
-        """
-        Ask every process.
-
-        Args:
-            what: What.
-            name: About whom; may be empty.
-            is_enough: Tells of one answer whether it says it all.
-            audience: Who is to be counted, for that question.
-
-        Returns:
-            The answers, this process's first, and who did not answer in time.
-        """
+        """Ask every process."""
         values = [self._local_clients.tell(query, name, audience)]
         deadline = self._deadline()
         await self._liveness.discover(deadline)
@@ -191,13 +157,7 @@ class QueryClient:
         return values
 
     def answer(self, question: QueryRequest, *, max_size: int) -> None:
-        """
-        Answer a question about the clients here.
-
-        Args:
-            question: It.
-            max_size: Of a payload, in bytes.
-        """
+        """Answer a question about the clients here."""
         channel = node_channel(question.source)
         try:
             value = self._local_clients.tell(question.query, question.name, question.audience)

@@ -32,18 +32,7 @@ KINDS: dict[Query, Any] = {
 
 
 def answers(node: NodeId, call: int, value: object, *, max_size: int) -> Iterator[QueryReply]:
-    """
-    Make the envelopes of an answer.
-
-    Args:
-        node: Who answers.
-        call: What the question said.
-        value: The answer; a list may be long.
-        max_size: Of a payload, in bytes.
-
-    Yields:
-        At least one; if the answer cannot be sent, one that says so.
-    """
+    """Make the envelopes of an answer."""
     try:
         parts = list(_parts(value, max_size - OVERHEAD))
     except EnvelopeError:
@@ -55,17 +44,7 @@ def answers(node: NodeId, call: int, value: object, *, max_size: int) -> Iterato
 
 
 def refusal(node: NodeId, call: int, problem: Problem) -> QueryReply:
-    """
-    Make the envelope that says why there is no answer.
-
-    Args:
-        node: Who answers.
-        call: What the question said.
-        problem: Why.
-
-    Returns:
-        It.
-    """
+    """Make the envelope that says why there is no answer."""
     return QueryReply(node, call, part=0, is_last=True, problem=problem, value=_NOTHING)
 
 
@@ -84,13 +63,6 @@ def _parts(value: object, max_size: int) -> Iterator[Raw]:
 def read(query: Query, values: Iterable[Raw]) -> Iterator[Any]:
     """
     Read answers.
-
-    Args:
-        what: What was asked.
-        values: What was answered.
-
-    Yields:
-        The answers, each of the type that it is to be.
 
     Raises:
         EnvelopeError: One is not.

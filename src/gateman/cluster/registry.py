@@ -96,7 +96,6 @@ class Registry(Generic[M]):
     __slots__ = ("_clients", "_everybody", "_groups", "_uids")
 
     def __init__(self) -> None:
-        """Begin with nobody."""
         self._clients: dict[ClientId, _RegisteredClient[M]] = {}
         self._uids: dict[Uid, _Place[M]] = {}
         self._groups: dict[Group, _Place[M]] = {}
@@ -105,28 +104,14 @@ class Registry(Generic[M]):
     # Changes.
 
     def add(self, client: ClientId, member: M) -> None:
-        """
-        Take in a client, without uid and groups.
-
-        Args:
-            client: Its id; not one that is here already.
-            member: What stands for it.
-        """
+        """Take in a client, without uid and groups."""
         if client in self._clients:
             raise ValueError(f"{client} is here already")
         self._clients[client] = _RegisteredClient(client, member)
         self._everybody = None
 
     def remove(self, client: ClientId) -> Change:
-        """
-        Forget a client, with its uid and its groups; nothing happens if it is not here.
-
-        Args:
-            client: Which.
-
-        Returns:
-            What had its last client.
-        """
+        """Forget a client, with its uid and its groups; nothing happens if it is not here."""
         gone = self._clients.pop(client, None)
         if gone is None:
             return NO_CHANGE
@@ -144,13 +129,6 @@ class Registry(Generic[M]):
         """
         Say who a client is; it has one uid at a time, so another one ends.
 
-        Args:
-            client: Which.
-            uid: Who.
-
-        Returns:
-            Whether the uid has its first client, and the one before had its last.
-
         Raises:
             UnknownClient: It is not here.
         """
@@ -166,12 +144,6 @@ class Registry(Generic[M]):
         """
         Say that nobody knows who a client is.
 
-        Args:
-            client: Which.
-
-        Returns:
-            Whether its uid had its last client.
-
         Raises:
             UnknownClient: It is not here.
         """
@@ -181,13 +153,6 @@ class Registry(Generic[M]):
     def join(self, client: ClientId, group: Group) -> Change:
         """
         Put a client into a group; nothing happens if it is in it.
-
-        Args:
-            client: Which.
-            group: Where.
-
-        Returns:
-            Whether the group has its first client.
 
         Raises:
             UnknownClient: It is not here.
@@ -211,13 +176,6 @@ class Registry(Generic[M]):
         """
         Take a client out of a group; nothing happens if it is not in it.
 
-        Args:
-            client: Which.
-            group: Which.
-
-        Returns:
-            Whether the group had its last client.
-
         Raises:
             UnknownClient: It is not here.
         """
@@ -230,15 +188,7 @@ class Registry(Generic[M]):
         return NO_CHANGE
 
     def dissolve(self, group: Group) -> Change:
-        """
-        Take everybody out of a group.
-
-        Args:
-            group: Which.
-
-        Returns:
-            Whether there was anybody.
-        """
+        """Take everybody out of a group."""
         place = self._groups.pop(group, None)
         if place is None:
             return NO_CHANGE
@@ -261,27 +211,13 @@ class Registry(Generic[M]):
     # Members, for whoever writes to them.
 
     def member(self, client: ClientId) -> M | None:
-        """
-        Find a client's member.
-
-        Args:
-            client: Which.
-
-        Returns:
-            It, or ``None`` if the client is not here.
-        """
+        """Find a client's member."""
         found = self._clients.get(client)
         return None if found is None else found.member
 
     def get(self, client: ClientId) -> M:
         """
         Find the member of a client that ought to be here.
-
-        Args:
-            client: Which.
-
-        Returns:
-            It.
 
         Raises:
             UnknownClient: It is not here.
@@ -295,27 +231,11 @@ class Registry(Generic[M]):
         return self._everybody
 
     def members_of_uid(self, uid: Uid) -> tuple[M, ...]:
-        """
-        Give those of a uid.
-
-        Args:
-            uid: Which.
-
-        Returns:
-            Them; of two and more the same object until it changes.
-        """
+        """Give those of a uid."""
         return _members(self._uids.get(uid))
 
     def members_of_group(self, group: Group) -> tuple[M, ...]:
-        """
-        Give those of a group.
-
-        Args:
-            group: Which.
-
-        Returns:
-            Them; of two and more the same object until it changes.
-        """
+        """Give those of a group."""
         return _members(self._groups.get(group))
 
     # Names, for whoever asks.
@@ -339,26 +259,12 @@ class Registry(Generic[M]):
         return self._groups.keys()
 
     def has_uid(self, uid: Uid) -> bool:
-        """
-        Tell whether a uid has a client here.
-
-        Args:
-            uid: Which.
-
-        Returns:
-            Whether it has.
-        """
+        """Tell whether a uid has a client here."""
         return uid in self._uids
 
     def uid_of(self, client: ClientId) -> Uid | None:
         """
         Tell who a client is.
-
-        Args:
-            client: Which.
-
-        Returns:
-            Its uid; ``None`` for none.
 
         Raises:
             UnknownClient: It is not here.
@@ -369,64 +275,26 @@ class Registry(Generic[M]):
         """
         Tell where a client is.
 
-        Args:
-            client: Which.
-
-        Returns:
-            Its groups.
-
         Raises:
             UnknownClient: It is not here.
         """
         return set(_each(self._client(client).groups))
 
     def clients_of_uid(self, uid: Uid) -> list[ClientId]:
-        """
-        Name the clients of a uid.
-
-        Args:
-            uid: Which.
-
-        Returns:
-            Their ids, in no order.
-        """
+        """Name the clients of a uid."""
         return [client.id for client in _clients(self._uids.get(uid))]
 
     def clients_of_group(self, group: Group) -> list[ClientId]:
-        """
-        Name the clients of a group.
-
-        Args:
-            group: Which.
-
-        Returns:
-            Their ids, in no order.
-        """
+        """Name the clients of a group."""
         return [client.id for client in _clients(self._groups.get(group))]
 
     def uids_of_group(self, group: Group) -> set[Uid]:
-        """
-        Name the users in a group; clients without a uid are nobody.
-
-        Args:
-            group: Which.
-
-        Returns:
-            Their uids.
-        """
+        """Name the users in a group; clients without a uid are nobody."""
         clients = _clients(self._groups.get(group))
         return {client.uid for client in clients if client.uid is not None}
 
     def count_group(self, group: Group) -> int:
-        """
-        Count the clients of a group.
-
-        Args:
-            group: Which.
-
-        Returns:
-            How many.
-        """
+        """Count the clients of a group."""
         place = self._groups.get(group)
         return len(place) if isinstance(place, _MemberSet) else int(place is not None)
 

@@ -6,28 +6,12 @@ from .registry import Topic, TopicKind
 
 
 def channel_of_topic(topic: Topic) -> Channel:
-    """
-    Name the channel on which messages for a uid or a group travel.
-
-    Args:
-        topic: The uid or group.
-
-    Returns:
-        Its channel.
-    """
+    """Name the channel on which messages for a uid or a group travel."""
     return Channel(Target.UIDS if topic.kind is TopicKind.UID else Target.GROUPS, topic.name)
 
 
 def topic_of(action: ClientAction) -> Topic | None:
-    """
-    Tell what others have to route here, for an action to be in effect.
-
-    Args:
-        action: What is done with a client of this process.
-
-    Returns:
-        The uid or group; ``None`` if nothing changes for others.
-    """
+    """Tell what others have to route here, for an action to be in effect."""
     match action:
         case Join(_, group):
             return Topic(TopicKind.GROUP, group)

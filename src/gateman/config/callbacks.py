@@ -44,11 +44,6 @@ def check(
     """
     Check that a callback can be called as it will be.
 
-    Args:
-        name: The callback's name, such as ``"on_message"``.
-        function: What the user gave.
-        signatures: The callbacks that there are, and what each is called with.
-
     Raises:
         ConfigError: It is no function, takes other arguments, or would never run.
     """
@@ -77,15 +72,7 @@ def check(
 
 
 def is_async(function: object) -> bool:
-    """
-    Tell whether calling a function gives something to await.
-
-    Args:
-        function: A function, method, ``functools.partial`` or callable object.
-
-    Returns:
-        Whether it is an ``async def``.
-    """
+    """Tell whether calling a function gives something to await."""
     while isinstance(function, partial):
         function = function.func
     # A decorator hides an `async def` behind a plain function; functools.wraps leaves a trace.
@@ -97,17 +84,7 @@ def is_async(function: object) -> bool:
 
 
 def wrong_result(name: str, result: object, *, decides: bool) -> ConfigError | None:
-    """
-    Judge what a callback returned; whoever means to refuse a client must not let it in.
-
-    Args:
-        name: The callback's name.
-        result: What it returned, awaited.
-        decides: Whether it is the one that may refuse; then only None and True let a client in.
-
-    Returns:
-        The mistake, or ``None``.
-    """
+    """Judge what a callback returned; whoever means to refuse a client must not let it in."""
     if result is None or (result is not False and not decides) or result is True:
         return None
     returned = "False" if result is False else f"a {type(result).__name__}"

@@ -14,9 +14,6 @@ def check_interval(seconds: object) -> None:
     """
     Check that a timer can have an interval.
 
-    Args:
-        seconds: What the user gave.
-
     Raises:
         ConfigError: It is no positive number.
     """
@@ -29,10 +26,6 @@ def check_interval(seconds: object) -> None:
 def check_function(function: object, args: tuple[Any, ...] = ()) -> None:
     """
     Check that a timer can call a function.
-
-    Args:
-        function: What the user gave.
-        args: The arguments that it is to be called with.
 
     Raises:
         ConfigError: It is no function, takes other arguments, or would never run.

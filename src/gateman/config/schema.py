@@ -71,12 +71,6 @@ def origins(value: Iterable[str] | None) -> frozenset[str] | None:
     """
     Read ``allowed_origins``.
 
-    Args:
-        value: What was assigned.
-
-    Returns:
-        Entries as :mod:`gateman.http.origins` has them; ``None`` for any.
-
     Raises:
         ConfigError: It is no list, or something in it is no origin.
     """
@@ -88,12 +82,6 @@ def origins(value: Iterable[str] | None) -> frozenset[str] | None:
 def subprotocols(value: Iterable[str]) -> tuple[str, ...]:
     """
     Read ``subprotocols``.
-
-    Args:
-        value: What was assigned.
-
-    Returns:
-        The names, in order of preference.
 
     Raises:
         ConfigError: It is no list of names.
@@ -224,12 +212,6 @@ def _bus(value: str | Mapping[str, Any] | None) -> str | Mapping[str, Any] | Non
 def make_bus(value: str | Mapping[str, Any]) -> Bus:
     """
     Make the bus that ``bus`` names.
-
-    Args:
-        value: A URL, or a mapping with a ``url`` and options of that kind of bus.
-
-    Returns:
-        The bus, not started.
 
     Raises:
         ConfigError: There is no such bus, or no such option.

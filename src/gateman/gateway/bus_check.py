@@ -18,9 +18,6 @@ def check_buses(workers: Sequence[BaseWorker]) -> None:
     """
     Check the buses of all gateways and business workers of a script; others have what they want.
 
-    Args:
-        workers: What the script declares.
-
     Raises:
         ConfigError: They would not find each other, or strangers would find them.
     """

@@ -54,13 +54,6 @@ class BusinessService:
     dropped_count = 0
 
     def __init__(self, worker: BusinessWorker, timeouts: Timeouts) -> None:
-        """
-        Prepare to serve.
-
-        Args:
-            worker: What was declared.
-            timeouts: Its timeouts.
-        """
         self.counts: Counter[str] = Counter()
         self._worker = worker
         self._timeouts = timeouts
@@ -104,13 +97,7 @@ class BusinessService:
     async def drain(
         self, _code: int, _reason: str, *, window: float, may_stay: Callable[[], bool] = bool
     ) -> None:
-        """
-        Take no more events, and handle those that are here.
-
-        Args:
-            window: Seconds that this may take.
-            may_stay: See :meth:`gateman.runtime.process.AnyService.drain`.
-        """
+        """Take no more events, and handle those that are here."""
         deadline = self._loop.time() + window
         self._is_leaving = True
         self._beats_at = 0.0

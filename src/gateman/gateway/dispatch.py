@@ -75,13 +75,6 @@ class Dispatch:
     """
 
     def __init__(self, *, patience: float) -> None:
-        """
-        Begin with nobody.
-
-        Args:
-            patience: For how many seconds the bus may say that a process is gone until it is
-                believed.
-        """
         self.clients: dict[ClientId, GatewayClient] = {}
         self.windows: dict[NodeId, SendWindow] = {}
         self.paused_count = 0
@@ -121,12 +114,7 @@ class Dispatch:
         return not self.has_business and now > self._had_business_at + DESERTED_AFTER
 
     def take(self) -> list[DispatchAction]:
-        """
-        Give what is to be done.
-
-        Returns:
-            It, in this order.
-        """
+        """Give what is to be done."""
         self._kept.clear()
         touched, self._touched = self._touched, {}
         # A process that leaves must not hear that a client is another's before that one does: if
@@ -146,39 +134,18 @@ class Dispatch:
     # What happens to clients.
 
     def connect(self, name: ClientId, remote_ip: str, remote_port: int, head: bytes) -> None:
-        """
-        A client wants in; :class:`Reply` follows.
-
-        Args:
-            name: Its id.
-            remote_ip: Its address.
-            remote_port: Its port.
-            head: The head of its request.
-        """
+        """A client wants in; :class:`Reply` follows."""
         client = self.clients[name] = GatewayClient(name, remote_ip, remote_port)
         self._happened(client, ConnectEvent(name, 0, None, remote_ip, remote_port, head))
 
     def open(self, name: ClientId) -> None:
-        """
-        A client was let in.
-
-        Args:
-            name: Its id.
-        """
+        """A client was let in."""
         client = self.clients.get(name)
         if client is not None:
             self._happened(client, OpenEvent(name))
 
     def message(self, name: ClientId, payload: bytes, session: bytes, *, is_text: bool) -> None:
-        """
-        A client sent a message.
-
-        Args:
-            name: Its id.
-            payload: The message; of a text, its UTF-8.
-            session: The client's session, as MessagePack; empty if it has none.
-            is_text: Whether it is text.
-        """
+        """A client sent a message."""
         client = self.clients.get(name)
         if client is None:
             return
@@ -193,15 +160,7 @@ class Dispatch:
         )
 
     def close(self, name: ClientId, code: int, reason: str, session: bytes) -> None:
-        """
-        A client is gone; nothing more happens to it.
-
-        Args:
-            name: Its id.
-            code: The close code.
-            reason: The close reason.
-            session: Its session, as MessagePack; empty if it has none.
-        """
+        """A client is gone; nothing more happens to it."""
         client = self.clients.get(name)
         if client is None:
             return
@@ -296,14 +255,7 @@ class Dispatch:
     # What processes say.
 
     def heard(self, node: NodeId, packet: Packet, now: float) -> None:
-        """
-        Take what a process says.
-
-        Args:
-            node: Which.
-            parcel: What.
-            now: When.
-        """
+        """Take what a process says."""
         window = self.windows.get(node)
         if window is not None:
             self._liveness.heard(node, now)
@@ -426,14 +378,7 @@ class Dispatch:
     # When one is gone.
 
     def probed(self, node: NodeId, now: float, *, is_there: bool) -> None:
-        """
-        Take what the bus says about a process that is silent.
-
-        Args:
-            node: Which.
-            now: When.
-            is_there: Whether it is still connected to the bus.
-        """
+        """Take what the bus says about a process that is silent."""
         if self._liveness.told(node, now, is_there=is_there):
             window = self.windows[node]
             self._todo.append(Log("warning", f"the business process {node} is gone"))
@@ -441,12 +386,7 @@ class Dispatch:
             self._lose(window)
 
     def returned(self, now: float) -> None:
-        """
-        The bus was away, and is back; others may not be.
-
-        Args:
-            now: When.
-        """
+        """The bus was away, and is back; others may not be."""
         self._liveness.returned(now)
         self._todo.append(Send(None, Seek()))
 
@@ -512,12 +452,7 @@ class Dispatch:
     # Time.
 
     def tick(self, now: float) -> None:
-        """
-        Give signs of life, and look for those of others; to be called a few times each second.
-
-        Args:
-            now: When.
-        """
+        """Send heartbeats and check those of others; called a few times each second."""
         if now >= self._beats_at:
             self._beats_at = now + BEAT_INTERVAL
             self._signs.update(dict.fromkeys(self.windows.values()))

@@ -79,14 +79,6 @@ class ClientContext:
     __slots__ = ("_session", "name", "parts", "remote_ip", "remote_port", "saved", "waiting")
 
     def __init__(self, name: ClientId, remote_ip: str, remote_port: int) -> None:
-        """
-        Take in a client.
-
-        Args:
-            name: Its id.
-            remote_ip: Its address.
-            remote_port: Its port.
-        """
         self.name = name
         self.remote_ip = remote_ip
         self.remote_port = remote_port
@@ -103,12 +95,7 @@ class ClientContext:
         return self._session
 
     def renew(self, saved: bytes) -> None:
-        """
-        Take the session that its gateway has sent.
-
-        Args:
-            saved: It, as MessagePack; empty if it has none.
-        """
+        """Take the session that its gateway has sent."""
         self.saved = saved
         # What a task of an earlier handler has looked at.
         self._session = None
@@ -116,9 +103,6 @@ class ClientContext:
     def save(self) -> bytes | None:
         """
         Look whether a handler has changed its session.
-
-        Returns:
-            The session, as MessagePack; ``None`` if it is as it was.
 
         Raises:
             ValueError: It holds what MessagePack cannot carry, or too much.
@@ -175,14 +159,6 @@ class EventRunner:
         counts: Counter[str],
         close: Callable[[ClientId], object],
     ) -> None:
-        """
-        Take over what was declared.
-
-        Args:
-            functions: By name; checked.
-            counts: Where what they raise is counted.
-            close: Closes a client for what a handler of it raised.
-        """
         self.clients: dict[ClientId, ClientContext] = {}
         self.count = 0
         self._functions = functions
@@ -194,12 +170,7 @@ class EventRunner:
         self._is_over = False
 
     def handle(self, work: Work) -> None:
-        """
-        Handle an event, now or behind what waits.
-
-        Args:
-            work: It.
-        """
+        """Handle an event, now or behind what waits."""
         if self._is_over:
             # It would overtake what is undone.
             return
@@ -222,34 +193,17 @@ class EventRunner:
                 self._begin(context, work, running)
 
     def leave(self, name: ClientId, code: int, reason: str) -> None:
-        """
-        Handle the end of a client whose gateway is gone.
-
-        Args:
-            name: Which.
-            code: The close code.
-            reason: The close reason.
-        """
+        """Handle the end of a client whose gateway is gone."""
         self.handle(Work(0, CloseEvent(name, 0, None, code, reason), _ignore, _ignore))
 
     def forget(self, name: ClientId) -> None:
-        """
-        Forget a client that is another process's now, and what waits of it.
-
-        Args:
-            name: Which.
-        """
+        """Forget a client that is another process's now, and what waits of it."""
         context = self.clients.pop(name, None)
         if context is not None and context.waiting:
             context.waiting.clear()
 
     async def finish(self, timeout: float) -> None:  # noqa: ASYNC109 - a bound, not a scope
-        """
-        Let running handlers end, and cancel those that do not; what they had is not done then.
-
-        Args:
-            timeout: Seconds.
-        """
+        """Let running handlers end; cancel those that do not, their events stay unhandled."""
         if self._tasks:
             await asyncio.wait(self._tasks, timeout=max(timeout, 0))
             self._is_over = True

@@ -15,13 +15,6 @@ def service_maker(declared: BaseWorker, *, now: float) -> Callable[[], AnyServic
     """
     Check everything that could not be checked one by one, and tell how to serve it.
 
-    Args:
-        declared: What was declared.
-        now: Wall-clock seconds since 1970, for the certificates.
-
-    Returns:
-        Makes its service; to be called on the event loop.
-
     Raises:
         ConfigError: Something declared cannot be.
     """

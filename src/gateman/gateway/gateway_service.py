@@ -67,14 +67,6 @@ class GatewayService(WorkerService):
     def __init__(
         self, settings: WorkerSettings, gateway: Gateway, connections: dict[int, Connection]
     ) -> None:
-        """
-        Prepare to serve.
-
-        Args:
-            settings: What was declared.
-            gateway: What was declared.
-            connections: Is kept filled with the open connections, by their id.
-        """
         super().__init__(settings, {}, gateway, connections)
         self.deliver = self._message
         self._can_wait = gateway.without_business == "wait"

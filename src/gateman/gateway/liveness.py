@@ -20,16 +20,7 @@ RETURN = 5.0
 
 
 def patience(url: str) -> float:
-    """
-    Tell for how long a bus may say that a process is gone until it is believed.
-
-    Args:
-        url: The bus's.
-
-    Returns:
-        Seconds. A process may lose one server of a cluster, and go on with another; the router
-        of a machine is lost by all at once.
-    """
+    """Tell for how long a bus may say that a process is gone until it is believed."""
     return 0.0 if url.startswith("local:") else 1.5
 
 
@@ -41,78 +32,35 @@ class Liveness:
     """
 
     def __init__(self, patience: float) -> None:
-        """
-        Begin with nobody.
-
-        Args:
-            patience: For how many seconds the bus may say that a process is gone until it is
-                believed; where processes find back to a broker one by one, more than 0.
-        """
         self._patience = patience
         self._heard_at: dict[NodeId, float] = {}
         self._missing_since: dict[NodeId, float] = {}
         self._believes_from = 0.0
 
     def heard(self, node: NodeId, now: float) -> None:
-        """
-        Take a sign of life, from one that is watched or will be.
-
-        Args:
-            node: Of which process.
-            now: When.
-        """
+        """Take a sign of life, from one that is watched or will be."""
         self._heard_at[node] = now
         if self._missing_since:
             self._missing_since.pop(node, None)
 
     def forget(self, node: NodeId) -> None:
-        """
-        Watch a process no more.
-
-        Args:
-            node: Which.
-        """
+        """Watch a process no more."""
         self._heard_at.pop(node, None)
         self._missing_since.pop(node, None)
 
     def returned(self, now: float) -> None:
-        """
-        The bus was away, and is back; others may not be.
-
-        Args:
-            now: When.
-        """
+        """The bus was away, and is back; others may not be."""
         self._believes_from = now + RETURN
         self._missing_since.clear()
 
     def has_to_ask(self, node: NodeId, now: float, silence: float) -> bool:
-        """
-        Tell whether the bus is to be asked for a process.
-
-        Args:
-            node: Which; it was heard.
-            now: When.
-            silence: For how many seconds it may be silent.
-
-        Returns:
-            Whether it was silent for longer, or is missing, and the bus would be believed.
-        """
+        """Tell whether the bus is to be asked for a process."""
         if now < self._believes_from:
             return False
         return node in self._missing_since or now - self._heard_at[node] > silence
 
     def told(self, node: NodeId, now: float, *, is_there: bool) -> bool:
-        """
-        Take the bus's word about a process.
-
-        Args:
-            node: Which.
-            now: When.
-            is_there: Whether it is still connected to the bus.
-
-        Returns:
-            Whether it is gone.
-        """
+        """Take the bus's word about a process."""
         if node not in self._heard_at or now < self._believes_from:
             return False
         if is_there:

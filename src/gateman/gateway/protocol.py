@@ -226,27 +226,13 @@ _decoder: msgspec.msgpack.Decoder[Packet] = msgspec.msgpack.Decoder(Packet)
 
 
 def encode(packet: Packet) -> bytes:
-    """
-    Write a parcel.
-
-    Args:
-        parcel: It.
-
-    Returns:
-        Its bytes.
-    """
+    """Write a parcel."""
     return _encoder.encode(packet)
 
 
 def decode(data: bytes) -> Packet:
     """
     Read a parcel.
-
-    Args:
-        data: What has arrived, whoever sent it.
-
-    Returns:
-        The parcel; all of it is as its class says.
 
     Raises:
         EnvelopeError: It is malformed.

@@ -31,12 +31,6 @@ class ReceiveWindow:
     """
 
     def __init__(self, epoch: int) -> None:
-        """
-        Begin with nothing received.
-
-        Args:
-            epoch: Which of the gateway's links it is.
-        """
         self.epoch = epoch
         self.received = 0
         self._released: Released | None = None
@@ -53,15 +47,7 @@ class ReceiveWindow:
         self._unsaid_size = 0
 
     def take(self, packet: Events) -> Iterator[tuple[int, AnyEvent]]:
-        """
-        Take what a gateway sends.
-
-        Args:
-            parcel: It, of this link.
-
-        Yields:
-            The number of each event that is new, and the event; in order, and without holes.
-        """
+        """Take what a gateway sends."""
         while self._heard < min(packet.heard, self._said):
             self._heard += 1
             self._open.pop(self._results.popleft().number, None)
@@ -76,12 +62,7 @@ class ReceiveWindow:
                 yield number, event
 
     def done(self, result: Result) -> None:
-        """
-        Take note that an event was handled.
-
-        Args:
-            result: What became of it.
-        """
+        """Take note that an event was handled."""
         self._results.append(result)
 
     def release(self, released: Released) -> None:
@@ -114,24 +95,14 @@ class ReceiveWindow:
         return self._heard + len(self._results)
 
     def report(self) -> Iterator[Done]:
-        """
-        Say what is new.
-
-        Yields:
-            It, as parcels that a bus can carry; nothing if nothing is.
-        """
+        """Say what is new."""
         has_gap = self._is_behind and self._asked != self.received
         is_much = self._unsaid_size > _MAX_UNSAID_SIZE
         if self._said < self._done_count or has_gap or is_much:
             yield from self._say(self._said, has_gap=has_gap)
 
     def sign(self) -> Iterator[Done]:
-        """
-        Say how far this process is, and again what the gateway may not have heard.
-
-        Yields:
-            What is to be sent each second.
-        """
+        """Say how far this process is, and again what the gateway may not have heard."""
         # There was a second to show that it was heard.
         is_unheard = self._heard < self._signed
         self._signed = self._done_count

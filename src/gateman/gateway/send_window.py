@@ -43,13 +43,6 @@ class Pending:
     __slots__ = ("client", "event", "has_begun", "kill_count", "number", "size", "weight")
 
     def __init__(self, event: AnyEvent, client: "GatewayClient") -> None:
-        """
-        Take note of an event.
-
-        Args:
-            event: It.
-            client: To whom it happened.
-        """
         self.event = event
         self.client = client
         self.size = self.weight = size_of(event)
@@ -59,15 +52,7 @@ class Pending:
 
 
 def size_of(event: AnyEvent) -> int:
-    """
-    Tell what an event takes, but for a session.
-
-    Args:
-        event: It.
-
-    Returns:
-        Bytes; more rather than less.
-    """
+    """Tell what an event takes, but for a session."""
     if isinstance(event, MessageEvent):
         return EVENT_OVERHEAD + len(event.payload)
     return EVENT_OVERHEAD + (len(event.head) if isinstance(event, ConnectEvent) else 0)
@@ -102,14 +87,6 @@ class GatewayClient:
     )
 
     def __init__(self, name: ClientId, remote_ip: str, remote_port: int) -> None:
-        """
-        Take in a client.
-
-        Args:
-            name: Its id.
-            remote_ip: Its address.
-            remote_port: Its port.
-        """
         self.name = name
         self.remote_ip = remote_ip
         self.remote_port = remote_port
@@ -136,13 +113,6 @@ class SendWindow:
     """
 
     def __init__(self, node: NodeId, epoch: int) -> None:
-        """
-        Begin with nothing sent.
-
-        Args:
-            node: The process.
-            epoch: Which link to it this is.
-        """
         self.node = node
         self.epoch = epoch
         self.clients: dict[GatewayClient, None] = {}
@@ -177,12 +147,7 @@ class SendWindow:
         return self._next - 1
 
     def add(self, pending: Pending) -> None:
-        """
-        Take an event, behind the others.
-
-        Args:
-            pending: It.
-        """
+        """Take an event, behind the others."""
         pending.number = self._next
         pending.weight = pending.size + len(pending.event.session or b"")
         pending.has_begun = False
@@ -191,12 +156,7 @@ class SendWindow:
         self._size += pending.size
 
     def received(self, number: int) -> None:
-        """
-        Take note of what has arrived.
-
-        Args:
-            number: All up to this one have.
-        """
+        """Take note of what has arrived."""
         # What is sent again may have come the first time.
         while self.arrived < min(number, self._tried):
             self.arrived += 1
@@ -205,30 +165,14 @@ class SendWindow:
         self._sent = max(self._sent, self.arrived)
 
     def heard(self, done: Done) -> list[Result]:
-        """
-        Tell what is new of what the process says.
-
-        Args:
-            done: It, of this link.
-
-        Returns:
-            The results that follow those that are known; none if some are missing before them.
-        """
+        """Tell what is new of what the process says."""
         known = self._heard + 1 - done.first
         fresh = done.results[known:] if known >= 0 else []
         self._heard += len(fresh)
         return fresh
 
     def done(self, number: int) -> Pending | None:
-        """
-        Forget an event.
-
-        Args:
-            number: Its number.
-
-        Returns:
-            It; ``None`` if it was done before, or cannot be.
-        """
+        """Forget an event."""
         pending = self.pending.pop(number, None) if number <= self.arrived else None
         if pending is not None:
             self._size -= pending.size
@@ -241,12 +185,7 @@ class SendWindow:
         self._under_way = 0
 
     def take(self) -> Iterator[Events]:
-        """
-        Give what is to be sent now.
-
-        Yields:
-            Envelopes with as many events as they have room for.
-        """
+        """Give what is to be sent now."""
         while (
             self._sent < self.last
             and self._under_way < WINDOW
@@ -268,10 +207,5 @@ class SendWindow:
             yield Events(self.epoch, self._heard, first, items)
 
     def sign(self) -> Events:
-        """
-        Make a sign of life, which tells the process what it should have.
-
-        Returns:
-            An envelope without events.
-        """
+        """Make a sign of life, which tells the process what it should have."""
         return Events(self.epoch, self._heard, self._sent + 1, [])

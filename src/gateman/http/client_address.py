@@ -97,11 +97,6 @@ class TrustedProxies:
         """
         Read what a user wrote.
 
-        Args:
-            cidrs: Addresses and networks such as ``"10.0.0.0/8"`` or ``"2001:db8::1"``;
-                ``"unix"`` for everybody who may connect to the unix socket. None at all: no
-                header is ever believed.
-
         Raises:
             ConfigError: One of them is neither, or has bits set beyond its prefix.
         """
@@ -117,13 +112,7 @@ class TrustedProxies:
         self._is_known = lru_cache(_KNOWN_COUNT)(self._look_up)
 
     def __contains__(self, ip: str | None) -> bool:
-        """
-        Whether this peer's word is believed.
-
-        Args:
-            ip: An address as a socket or a header tells it, with or without a zone; ``None`` is a
-                peer on a unix socket. Garbage is nobody whom we trust.
-        """
+        """Whether this peer's word is believed."""
         return self._trust_unix if ip is None else self._is_known(ip)
 
     def _look_up(self, ip: str) -> bool:
@@ -136,15 +125,6 @@ def client_address(
 ) -> ClientAddress:
     """
     Find the client's address.
-
-    Args:
-        peer: The address and port of the socket's peer, or those from its PROXY header; the
-            address is ``None`` on a unix socket and nowhere else.
-        headers: The request's header fields.
-        trusted: The proxies.
-
-    Returns:
-        The client. Never raises, whatever the headers contain.
 
     Cost:
         Linear in the size of the headers, at most 32 entries of each.
@@ -200,16 +180,7 @@ def forwarded_hosts(headers: MultiMapping[str]) -> Iterator[str]:
 
 @lru_cache(_KNOWN_COUNT)
 def rate_key(ip: str) -> str:
-    """
-    Name whom limits per client count as one.
-
-    Args:
-        ip: An address, as :class:`ClientAddress` has it.
-
-    Returns:
-        An IPv4 address itself; of an IPv6 address its /64 (``"2001:db8:0:1::/64"``), because that
-        is what one customer gets to choose addresses from; anything else (``"unix"``) as it is.
-    """
+    """Name whom limits per client count as one."""
     address = _parse(ip)
     if isinstance(address, IPv6Address):
         return str(IPv6Network((address, 64), strict=False))
@@ -242,17 +213,7 @@ def _network(entry: object) -> IPv4Network | IPv6Network:
 def _walk(
     nodes: Iterator[ClientAddress | None], own: ClientAddress, trusted: TrustedProxies
 ) -> ClientAddress | None:
-    """
-    Walk to the first address that is no trusted proxy.
-
-    Args:
-        nodes: What the header's elements tell, from the right; ``None`` for no address.
-        own: The peer: the last trusted address before the first element.
-        trusted: The proxies.
-
-    Returns:
-        The client by this header; ``None`` if it has no element.
-    """
+    """Walk to the first address that is no trusted proxy."""
     answer = None
     for node in islice(nodes, _MAX_ENTRY_COUNT):
         if node is None:
@@ -269,12 +230,6 @@ def _elements(lines: list[str]) -> Iterator[str]:
 
     From the right, and no further than is asked for: a client that writes an opening quote
     spoils its own element and not the one that the proxy appends.
-
-    Args:
-        lines: The values of all lines of that name.
-
-    Yields:
-        The elements, the last first; stripped, never empty (RFC 9110, section 5.6.1.2).
     """
     line = ",".join(lines)
     end = at = len(line)

@@ -32,16 +32,7 @@ _PROXY_HINT = (
 
 
 def is_cross_origin(request: Request, *, is_proxied: bool) -> bool:
-    """
-    Tell whether a page of another host opened this connection.
-
-    Args:
-        request: The handshake.
-        is_proxied: Whether a trusted proxy sent it: then the host that it forwards counts.
-
-    Returns:
-        False also for clients that send no ``Origin``: they are not browsers.
-    """
+    """Tell whether a page of another host opened this connection."""
     origin = request.origin
     if origin is None:
         return False

@@ -9,13 +9,7 @@ _PRINTED = "`gateman proxy nginx` and `gateman proxy apache` print configuration
 
 
 def lost_field(error: LostFieldError, peer: str) -> Finding:
-    """
-    Explain a handshake of which a part was lost on the way.
-
-    Args:
-        error: Which part.
-        peer: The address that it came from.
-    """
+    """Explain a handshake of which a part was lost on the way."""
     if error.is_http2:
         return Finding(
             code="client-http2",
@@ -52,13 +46,7 @@ def http_1_0(peer: str) -> Finding:
 
 
 def tls_on_plain_port(peer: str, *, is_proxy: bool) -> Finding:
-    """
-    Explain TLS that arrived at a plain port.
-
-    Args:
-        peer: The address that it came from.
-        is_proxy: Whether that may be a proxy: its word on clients is believed.
-    """
+    """Explain TLS that arrived at a plain port."""
     if is_proxy:
         return Finding(
             code="tls-on-plain-port",
@@ -77,13 +65,7 @@ def tls_on_plain_port(peer: str, *, is_proxy: bool) -> Finding:
 
 
 def untrusted_forwarding(peer: str, field: str) -> Finding:
-    """
-    Explain a header field about the client that is not believed.
-
-    Args:
-        peer: The address that it came from.
-        field: The field's name.
-    """
+    """Explain a header field about the client that is not believed."""
     return Finding(
         code="proxy-not-trusted",
         severity=Severity.NOTE,

@@ -35,12 +35,6 @@ def parse_origin(text: str) -> str:
     """
     Read one entry of ``allowed_origins``.
 
-    Args:
-        text: What the user wrote.
-
-    Returns:
-        The entry as browsers spell it: lower case, in A-labels, without the default port.
-
     Raises:
         ConfigError: No browser could send an origin that it matches.
     """
@@ -77,10 +71,6 @@ def parse_origin(text: str) -> str:
 def is_allowed(origin: str, allowed: AbstractSet[str]) -> bool:
     """
     Tell whether a page may connect.
-
-    Args:
-        origin: The ``Origin`` header, as it was sent.
-        allowed: What :func:`parse_origin` read.
 
     Cost:
         A lookup; with another for each label of the name.

@@ -56,13 +56,6 @@ class Response:
         """
         Write the answer as HTTP/1.1, which a client of HTTP/1.0 understands too.
 
-        Args:
-            date: The ``Date`` field's value (RFC 9110, section 6.6.1).
-            head_only: Leave the body out, for HEAD; its length is still announced.
-
-        Returns:
-            The bytes.
-
         Raises:
             ConfigError: A header field that the application chose would break the answer.
         """
@@ -88,28 +81,13 @@ class Response:
 
 
 def is_token(text: str) -> bool:
-    """
-    Tell whether a text is a token, as names of fields and of subprotocols are.
-
-    Args:
-        text: Any text.
-
-    Returns:
-        Whether it is one (RFC 9110, section 5.6.2).
-    """
+    """Tell whether a text is a token, as names of fields and of subprotocols are."""
     return bool(text) and _TOKEN.issuperset(text)
 
 
 def header_line(name: object, value: object) -> str:
     """
     Write one header field that the application chose, or refuse what would break the answer.
-
-    Args:
-        name: The field's name.
-        value: The field's value.
-
-    Returns:
-        ``"Name: value"``.
 
     Raises:
         ConfigError: The name is no token, or one of those that gateman sets; the value is no
@@ -131,41 +109,18 @@ def header_line(name: object, value: object) -> str:
 
 
 def refused(status: int, text: str, headers: Mapping[str, str]) -> Response:
-    """
-    Answer a handshake or a request that is not accepted.
-
-    Args:
-        status: The status code.
-        text: What to tell the peer.
-        headers: More fields.
-
-    Returns:
-        The answer.
-    """
+    """Answer a handshake or a request that is not accepted."""
     body = text or f"{status} {_phrase(status)}"
     return Response(status, f"{body}\n".encode("utf-8", "replace"), headers=headers)
 
 
 def health(problem: str = "") -> Response:
-    """
-    Answer a health check.
-
-    Args:
-        problem: Why no client should be sent here; empty if the process serves.
-
-    Returns:
-        200, or 503 with the problem.
-    """
+    """Answer a health check."""
     return Response(503, f"{problem}\n".encode()) if problem else Response(200, b"ok\n")
 
 
 def upgrade_required() -> Response:
-    """
-    Answer a plain request to a WebSocket port.
-
-    Returns:
-        A 426 that names the protocol (RFC 9110, section 15.5.22).
-    """
+    """Answer a plain request to a WebSocket port."""
     return Response(
         426,
         b"This is a WebSocket service: connect with a WebSocket client, such as a browser's"
@@ -175,12 +130,7 @@ def upgrade_required() -> Response:
 
 
 def wrong_scheme() -> Response:
-    """
-    Answer plain HTTP, or ws://, that arrived on a TLS port.
-
-    Returns:
-        A 400 that says how to connect.
-    """
+    """Answer plain HTTP, or ws://, that arrived on a TLS port."""
     return Response(
         400,
         b"This port speaks TLS: connect with wss:// (or https://) instead of ws:// (or http://).\n",
@@ -188,15 +138,7 @@ def wrong_scheme() -> Response:
 
 
 def page(html: bytes) -> Response:
-    """
-    Answer with a page that may run its own script and connect to WebSockets, nothing else.
-
-    Args:
-        html: The page.
-
-    Returns:
-        The answer.
-    """
+    """Answer with a page that may run its own script and connect to WebSockets, nothing else."""
     return Response(
         200,
         html,

@@ -51,22 +51,11 @@ class Assignment:
         """
         Take what the master has put into the environment.
 
-        Args:
-            environment: The environment.
-
-        Returns:
-            The assignment.
-
         Raises:
             KeyError: No master started this process.
         """
         return cls(**json.loads(environment.pop(_VARIABLE)))
 
     def put(self, environment: MutableMapping[str, str]) -> None:
-        """
-        Put it into the environment of a process that is to be started.
-
-        Args:
-            environment: A copy of the environment.
-        """
+        """Put it into the environment of a process that is to be started."""
         environment[_VARIABLE] = json.dumps(asdict(self), separators=(",", ":"))

@@ -166,9 +166,6 @@ class Lines:
         """
         Take bytes.
 
-        Returns:
-            The lines that are complete now, without their ends.
-
         Raises:
             ValueError: A line is too long.
         """

@@ -90,11 +90,6 @@ def run(workers: Sequence[BaseWorker], assignment: Assignment, inherited: Inheri
     """
     Serve the worker that this process was assigned, until the end of the process.
 
-    Args:
-        workers: All that the script declares.
-        assignment: What the master said.
-        inherited: What the master handed down.
-
     Raises:
         ConfigError: The worker cannot be served so; exit code 78.
         SystemExit: Otherwise.
@@ -163,14 +158,6 @@ class Child:
     """The event loop's side of a process."""
 
     def __init__(self, worker: BaseWorker, inherited: Inherited, patience: float) -> None:
-        """
-        Prepare to serve.
-
-        Args:
-            worker: Which.
-            inherited: What the master has handed down.
-            patience: Seconds after which those that end first have ended, if the master is gone.
-        """
         self._worker = worker
         self._slots = inherited.slots
         self._orphan = inherited.orphan
@@ -194,12 +181,6 @@ class Child:
     ) -> None:
         """
         Serve until told otherwise.
-
-        Args:
-            make: Makes the service.
-            channel: The connected, non-blocking socket to the master.
-            bus: What connects it with other processes; ``None`` if nothing does.
-            declared: What the script declares, for other services on the same bus.
 
         Raises:
             BusError: The bus is not there, or refuses us.
@@ -325,13 +306,7 @@ class Child:
                 assert_never(message)
 
     def orphaned(self, reason: str, *, is_alone: bool = False) -> None:
-        """
-        Drain: nobody says any more what to do.
-
-        Args:
-            reason: Why that is.
-            is_alone: Whether that is because the master is gone, and not for this process only.
-        """
+        """Drain: nobody says any more what to do."""
         if is_alone:
             self._is_orphan = True
             self._orphan.speak()
@@ -460,18 +435,7 @@ class _MasterLink(asyncio.Protocol):
 def describe(
     service: process.AnyService, number: int, limit: int, *, max_size: int = _MAX_ANSWER_SIZE
 ) -> say.Listed:
-    """
-    List a service's connections.
-
-    Args:
-        service: Whose.
-        number: The question's.
-        limit: How many at most.
-        max_size: Bytes of the answer; fewer are listed if it would be longer.
-
-    Returns:
-        The answer.
-    """
+    """List a service's connections."""
     connections = cast("list[say.ConnectionReport]", service.describe(limit))
     answer = say.Listed(number, connections, service.present_count)
     while answer.connections and len(line(answer)) > max_size:

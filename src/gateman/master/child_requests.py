@@ -24,15 +24,6 @@ class ChildRequest(Generic[A]):
         kind: type[A],
         then: Callable[[dict[int, A]], None],
     ) -> None:
-        """
-        Note a question that was put.
-
-        Args:
-            pids: The processes that were asked.
-            due_at: Until when their answers are waited for.
-            kind: The class of an answer to it.
-            then: Takes the answers, by pid.
-        """
         self.answers: dict[int, A] = {}
         self.due_at = due_at
         self._kind: type[A] = kind

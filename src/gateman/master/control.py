@@ -113,14 +113,6 @@ class Control:
     def __init__(
         self, sock: socket.socket, selector: selectors.BaseSelector, handle: Handle
     ) -> None:
-        """
-        Take requests from now on.
-
-        Args:
-            sock: The control socket, listening and non-blocking; the master's.
-            selector: The master's; what it finds ready is called.
-            handle: Takes the requests.
-        """
         self._sock = sock
         self._selector = selector
         self._handle = handle
@@ -183,12 +175,7 @@ class ControlClient:
         return self._ask_by is not None and now > self._ask_by
 
     def answer(self, **answer: Any) -> None:
-        """
-        Answer the request.
-
-        Args:
-            answer: See above; ``ok`` is true unless there is an ``error``.
-        """
+        """Answer the request."""
         if self._is_closed:
             return
         self._unsent += line({"ok": "error" not in answer, **answer})
@@ -256,13 +243,6 @@ def conversation(
     """
     Connect to the master of a script.
 
-    Args:
-        script: Whose.
-        environment: Where to look for it; this process's, if ``None``.
-
-    Yields:
-        The conversation.
-
     Raises:
         NotRunning: There is none.
         CommandError: There is one, and this user may not talk to it.
@@ -281,13 +261,6 @@ class Conversation:
     def ask(self, request: Request, kind: type[T]) -> T:
         """
         Send the request, and wait for the answer.
-
-        Args:
-            request: See :mod:`.requests`.
-            kind: The class of its answer.
-
-        Returns:
-            The answer.
 
         Raises:
             CommandError: The master says that it cannot be done, ended before it answered, or

@@ -31,9 +31,6 @@ class Daemon:
         """
         Prepare; nothing is forked yet.
 
-        Args:
-            log_path: Where the master writes from when it has detached.
-
         Raises:
             ConfigError: It cannot write there.
         """
@@ -67,15 +64,7 @@ class Daemon:
         self._tell(_SERVING)
 
     def run(self, master: Callable[[], int]) -> int:
-        """
-        Run the master, and see to it that the command learns its exit code.
-
-        Args:
-            master: Runs it; calls :meth:`detach` and :meth:`serves`.
-
-        Returns:
-            The exit code.
-        """
+        """Run the master, and see to it that the command learns its exit code."""
         code: int = ExitCode.CRASHED
         try:
             code = master()

@@ -20,15 +20,7 @@ _POLICY = {ExitCode.CRASHED, ExitCode.LOAD_FAILED, ExitCode.CONFIG}
 
 
 def ending(status: int) -> str:
-    """
-    Say how a process ended.
-
-    Args:
-        status: Its exit code, or minus the signal that killed it.
-
-    Returns:
-        A verb and what belongs to it: ``"was killed by SIGKILL"``.
-    """
+    """Say how a process ended."""
     if status >= 0:
         return _ENDINGS.get(status, f"ended with exit code {status}")  # type: ignore[call-overload, no-any-return]
     try:
@@ -39,28 +31,12 @@ def ending(status: int) -> str:
 
 
 def is_policy(status: int) -> bool:
-    """
-    Tell whether a process that never served said by its exit code that it never will.
-
-    Args:
-        status: Its exit code, or minus the signal that killed it.
-
-    Returns:
-        Whether the script, its configuration or ``on_worker_start`` failed.
-    """
+    """Tell whether a process that never served said by its exit code that it never will."""
     return status in _POLICY
 
 
 def duration(seconds: float) -> str:
-    """
-    Write a time span with two digits or so.
-
-    Args:
-        seconds: How long.
-
-    Returns:
-        ``"0.3 s"``, ``"12 s"``, ``"3 min"``, ``"5 h"`` or ``"8 days"``.
-    """
+    """Write a time span with two digits or so."""
     if seconds < 9.95:
         return f"{seconds:.1f} s"
     if seconds < 120:
@@ -73,26 +49,10 @@ def duration(seconds: float) -> str:
 
 
 def indented(lines: Iterable[str]) -> str:
-    """
-    Put lines below a sentence.
-
-    Args:
-        lines: Without their ends.
-
-    Returns:
-        What to add to the sentence: each begins with the end of the line before it.
-    """
+    """Put lines below a sentence."""
     return "".join(f"\n    {line}" for line in lines)
 
 
 def size(count: int) -> str:
-    """
-    Write an amount of memory.
-
-    Args:
-        count: Bytes.
-
-    Returns:
-        ``"12.3 MiB"``.
-    """
+    """Write an amount of memory."""
     return f"{count / (1 << 20):.1f} MiB"

@@ -26,12 +26,6 @@ class Listeners:
     """
 
     def __init__(self, planned: Planned) -> None:
-        """
-        Prepare; :meth:`open` listens.
-
-        Args:
-            planned: The worker.
-        """
         self._planned = planned
         self._settings = planned.settings
         self._address = None if self._settings is None else self._settings.listen
@@ -41,11 +35,6 @@ class Listeners:
     def open(self, passed: Sequence[socket.socket] = (), *, is_heir: bool = False) -> None:
         """
         Listen.
-
-        Args:
-            passed: The sockets that systemd gave us.
-            is_heir: Whether processes of a killed master may still be there; they are waited
-                for.
 
         Raises:
             ConfigError: It cannot be listened on, and why.

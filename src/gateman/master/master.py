@@ -76,20 +76,6 @@ class Master:
         is_detached: bool = False,
         on_serving: _ReadyCallback | None = None,
     ) -> None:
-        """
-        Prepare; :meth:`run` starts processes.
-
-        Args:
-            script: What processes run.
-            planned: What it declares.
-            listeners: Where its workers are listened for, in the same order; open.
-            claim: The right to be its master.
-            router: What connects its processes; ``None`` if nothing does.
-            log_file: Where standard error goes, if it is a file of ours.
-            is_detached: Whether there is no terminal, so that what processes print goes where
-                what they log goes.
-            on_serving: Called once, when everything serves or was given up.
-        """
         self._script = script
         self._planned = planned
         self._listeners = listeners
@@ -139,12 +125,7 @@ class Master:
         return found
 
     def run(self) -> ExitCode | int:
-        """
-        Start processes, and keep them up until told to end.
-
-        Returns:
-            The exit code.
-        """
+        """Start processes, and keep them up until told to end."""
         control = Control(self._runtime_files.listen(), self._selector, self._asked)
         self._files_due_at = time.monotonic() + _FILES_INTERVAL
         with waking(self._selector, self._signalled):

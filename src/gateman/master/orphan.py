@@ -33,13 +33,6 @@ class Orphan:
     """What a process has inherited for the case that its master is killed."""
 
     def __init__(self, log: int, kin: int) -> None:
-        """
-        Take over what was inherited.
-
-        Args:
-            log: The descriptor that the master writes its log to; -1 for none.
-            kin: The descriptor of this process's end of the pair; -1 for none.
-        """
         self._log = log
         self._kin: socket.socket | None = None
         if kin >= 0:
@@ -69,13 +62,7 @@ class Orphan:
             os.dup2(log, _STDERR)
 
     def wait(self, end: Callable[[], object], patience: float) -> None:
-        """
-        Wait until all processes that end first have ended.
-
-        Args:
-            end: Called then, or after so long.
-            patience: Seconds.
-        """
+        """Wait until all processes that end first have ended."""
         loop = asyncio.get_running_loop()
         deadline = loop.call_later(patience, end)
         kin = self._kin

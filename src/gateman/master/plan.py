@@ -39,13 +39,6 @@ def plan(workers: Sequence[BaseWorker], *, now: float) -> list[Planned]:
     """
     Check everything that was declared; nothing is bound, and no event loop is made.
 
-    Args:
-        workers: All that the script declares.
-        now: Wall-clock seconds since 1970, for the certificates.
-
-    Returns:
-        The workers, in their order.
-
     Raises:
         ConfigError: Something cannot be, two workers want the same address, or gateways and
             business workers would not find each other.
@@ -72,28 +65,12 @@ def plan(workers: Sequence[BaseWorker], *, now: float) -> list[Planned]:
 
 
 def listen_of(worker: BaseWorker) -> str:
-    """
-    Tell where a worker listens.
-
-    Args:
-        worker: What was declared.
-
-    Returns:
-        As it was written; empty for one that listens nowhere.
-    """
+    """Tell where a worker listens."""
     return worker.listen if isinstance(worker, Worker) else ""
 
 
 def policy_of(worker: BaseWorker) -> Policy:
-    """
-    Read how a worker's processes are to be supervised.
-
-    Args:
-        worker: What was declared.
-
-    Returns:
-        The policy. Whether sockets are shared is known only to who binds them.
-    """
+    """Read how a worker's processes are to be supervised."""
     timeouts = Timeouts.of(worker.timeouts)
     drain = worker.drain_window
     if isinstance(worker, Worker):

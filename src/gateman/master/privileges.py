@@ -41,13 +41,6 @@ def find(user: str | int | None, group: str | int | None) -> Identity | None:
     """
     Find out who a worker's processes are to run as.
 
-    Args:
-        user: A name or number; ``None`` for the master's own.
-        group: A name or number; ``None`` for the user's.
-
-    Returns:
-        The identity; ``None`` if it is the one that this process has.
-
     Raises:
         ConfigError: There is no such user or group, or this process may not become it.
     """
@@ -96,13 +89,7 @@ def _missing(kind: str, wanted: str | int) -> ConfigError:
 
 
 def assume(identity: Identity, environment: MutableMapping[str, str]) -> None:
-    """
-    Become another user, for good.
-
-    Args:
-        identity: Who.
-        environment: The environment; what it says of the user becomes true of the new one.
-    """
+    """Become another user, for good."""
     try:
         os.initgroups(identity.user, identity.gid)
     except (KeyError, OSError):
@@ -116,13 +103,5 @@ def assume(identity: Identity, environment: MutableMapping[str, str]) -> None:
 
 
 def unreadable(files: Iterable[Path]) -> list[Path]:
-    """
-    Find the files that this process may not read.
-
-    Args:
-        files: Which to try.
-
-    Returns:
-        Those that exist and may not be read.
-    """
+    """Find the files that this process may not read."""
     return [path for path in files if not os.access(path, os.R_OK)]

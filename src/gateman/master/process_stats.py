@@ -32,14 +32,6 @@ class ProcessStats:
     def __init__(
         self, service: AnyService, timers: Timers, hub_counts: Mapping[str, int] | None = None
     ) -> None:
-        """
-        Start counting.
-
-        Args:
-            service: Whom it serves.
-            timers: The application's timers.
-            hub_counts: What the process's hub counts; see :attr:`gateman.Hub.counts`.
-        """
         self._hub_counts = {} if hub_counts is None else hub_counts
         self._service = service
         self._timers = timers
@@ -50,15 +42,7 @@ class ProcessStats:
         self._counted: tuple[float, int] = (-inf, 0)
 
     def sample(self, now: float) -> float:
-        """
-        Take note of how late the event loop is with this, the next of its samples.
-
-        Args:
-            now: Monotonic seconds.
-
-        Returns:
-            When the next one is due.
-        """
+        """Take note of how late the event loop is with this, the next of its samples."""
         self._lags[-1] = max(self._lags[-1], self._lateness(now))
         self._due_at = now + SAMPLE_INTERVAL
         return self._due_at
@@ -67,15 +51,7 @@ class ProcessStats:
         return max(now - self._due_at, 0.0)
 
     def beat(self, now: float) -> Report:
-        """
-        Take note that a second has passed.
-
-        Args:
-            now: Monotonic seconds.
-
-        Returns:
-            As :meth:`report`.
-        """
+        """Take note that a second has passed."""
         self._count_messages(now)
         if not self._received or self._received[-1] != self._counted:
             self._received.append(self._counted)
@@ -87,15 +63,7 @@ class ProcessStats:
         return report
 
     def report(self, now: float) -> Report:
-        """
-        Tell how the process is.
-
-        Args:
-            now: Monotonic seconds; a sample that is overdue counts as a late one.
-
-        Returns:
-            What :mod:`gateman.master.control` says of a process.
-        """
+        """Tell how the process is."""
         service = self._service
         return {
             "memory": memory(),
@@ -141,12 +109,7 @@ class ProcessStats:
 
 
 def memory() -> int:
-    """
-    Tell how much memory this process has resident.
-
-    Returns:
-        Bytes; where the system does not say, the most that it ever had.
-    """
+    """Tell how much memory this process has resident."""
     try:
         pages = int(_STATM.read_text().split()[1])
     except OSError:

@@ -48,11 +48,6 @@ class Router:
         """
         Make the socket.
 
-        Args:
-            path: Where.
-            identities: Who uses it, beside the master's own user; the router runs as the first.
-            patience: Seconds that processes need to end when their master was killed.
-
         Raises:
             ConfigError: There can be no socket.
         """
@@ -111,12 +106,7 @@ class Router:
         return self._due_at
 
     def tick(self, now: float) -> None:
-        """
-        Start the process, if that is due.
-
-        Args:
-            now: Monotonic seconds.
-        """
+        """Start the process, if that is due."""
         if self._due_at is None or now < self._due_at:
             return
         self._due_at = None
@@ -138,12 +128,7 @@ class Router:
             self._channel = ours
 
     def reap(self, now: float) -> None:
-        """
-        Find out whether it has ended.
-
-        Args:
-            now: Monotonic seconds.
-        """
+        """Find out whether it has ended."""
         if self._process is not None and (code := self._process.poll()) is not None:
             self._hang_up()
             self._process = None
@@ -182,14 +167,6 @@ class Router:
 def router_of(planned: Sequence[Planned], path: Path) -> Router | None:
     """
     Make the router of a service, where it needs one.
-
-    Args:
-        planned: What is declared.
-        path: Where its socket is to be.
-
-    Returns:
-        It; ``None`` if all have been told of another bus. One process has it too: other programs
-        connect to it.
 
     Raises:
         ConfigError: There can be no socket.

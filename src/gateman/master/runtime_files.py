@@ -85,16 +85,7 @@ class RuntimePaths:
 
 
 def candidates(script: Path, environment: Mapping[str, str]) -> Iterator[RuntimePaths]:
-    """
-    List where the files of a script's master may be, in order of preference.
-
-    Args:
-        script: The script's absolute path.
-        environment: The environment.
-
-    Yields:
-        The files; their folders need not exist.
-    """
+    """List where the files of a script's master may be, in order of preference."""
     # Links are not followed: a new release behind the same link is the same service.
     digest = hashlib.sha256(os.fsencode(script)).hexdigest()[:8]
     stem = f"{script.stem}-{digest}"
@@ -130,17 +121,7 @@ def _owners(*paths: Path) -> Iterator[int]:
 def locate(
     script: Path, environment: Mapping[str, str], *, units: Path = UNITS
 ) -> list[RuntimePaths]:
-    """
-    Find the control sockets that a script's master may listen on.
-
-    Args:
-        script: The script's absolute path.
-        environment: The environment.
-        units: The folder with those of units.
-
-    Returns:
-        The files with those that exist, those of units first; a killed master may have left one.
-    """
+    """Find the control sockets that a script's master may listen on."""
     return [
         files
         for files in _everywhere(script, environment, units)
@@ -196,14 +177,6 @@ class RuntimeFiles:
         """
         Become the master of a script.
 
-        Args:
-            script: The script's absolute path.
-            environment: The environment.
-            units: The folder with those of units.
-
-        Returns:
-            The claim.
-
         Raises:
             AlreadyRunning: Another process is, in whichever of the folders.
             ConfigError: None of the folders can be written to.
@@ -256,9 +229,6 @@ class RuntimeFiles:
     def listen(self) -> socket.socket:
         """
         Make the control socket.
-
-        Returns:
-            A listening, non-blocking socket that only this user can connect to.
 
         Raises:
             ConfigError: There can be none.

@@ -37,9 +37,6 @@ class Script:
         """
         Find the program that this interpreter runs.
 
-        Returns:
-            The script.
-
         Raises:
             ConfigError: It cannot be run a second time.
         """
@@ -59,12 +56,6 @@ class Script:
     def find(cls, name: str) -> Self:
         """
         Find the program that a user names.
-
-        Args:
-            name: A file such as ``server.py``, or a module such as ``package.module``.
-
-        Returns:
-            The script.
 
         Raises:
             LoadFailed: There is no such file or module, it is a folder, or a package that it is
@@ -90,10 +81,6 @@ class Script:
     def run(self, argv: Sequence[str], runner: Callable[[list[BaseWorker]], None]) -> None:
         """
         Run it as ``python server.py ...`` would, up to what it declares.
-
-        Args:
-            argv: Its arguments.
-            runner: What its ``Worker.run_all()`` does; called at its end, if it has none.
 
         Raises:
             LoadFailed: It raised before that; its traceback has been written to standard error.
@@ -131,16 +118,7 @@ class Script:
 
 
 def failure(script: Script, error: Exception) -> LoadFailed:
-    """
-    Say why a script failed; what is more than one sentence goes to standard error.
-
-    Args:
-        script: Which.
-        error: What it raised.
-
-    Returns:
-        The error for the shell.
-    """
+    """Say why a script failed; what is more than one sentence goes to standard error."""
     # What `eval` refuses is in no file.
     if isinstance(error, SyntaxError) and error.filename and error.filename[0] != "<":
         return LoadFailed(f"{error.filename}:{error.lineno}: {error.msg}")
@@ -157,16 +135,7 @@ def failure(script: Script, error: Exception) -> LoadFailed:
 
 
 def users_part(trace: TracebackType | None) -> TracebackType | None:
-    """
-    Leave out of a traceback what called the user's code.
-
-    Args:
-        trace: A traceback.
-
-    Returns:
-        It, from the first line on that is neither gateman's nor Python's; all of it, if there
-        is no such line.
-    """
+    """Leave out of a traceback what called the user's code."""
     inner = trace
     while inner is not None:
         name = inner.tb_frame.f_code.co_filename
@@ -203,15 +172,7 @@ def _absolute(path: str) -> Path:
 
 
 def interpreter_options(words: Sequence[str]) -> list[str]:
-    """
-    Find what the interpreter itself was told, so that another one can be started alike.
-
-    Args:
-        words: ``sys.orig_argv``.
-
-    Returns:
-        The options before the program: ``["-X", "dev"]``.
-    """
+    """Find what the interpreter itself was told, so that another one can be started alike."""
     options: list[str] = []
     rest = iter(words[1:])
     for word in rest:

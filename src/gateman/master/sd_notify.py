@@ -22,12 +22,6 @@ class Notifier:
     """
 
     def __init__(self, environment: MutableMapping[str, str]) -> None:
-        """
-        Find systemd.
-
-        Args:
-            environment: The environment; the variables are removed, as they are for nobody else.
-        """
         self._path = environment.pop("NOTIFY_SOCKET", "")
         pid = environment.pop("WATCHDOG_PID", "") or str(os.getpid())
         microseconds = environment.pop("WATCHDOG_USEC", "")
@@ -52,12 +46,7 @@ class Notifier:
         self._send("WATCHDOG=1", patience=0.0)
 
     def status(self, text: str) -> None:
-        """
-        Say what ``systemctl status`` shows.
-
-        Args:
-            text: One line.
-        """
+        """Say what ``systemctl status`` shows."""
         self._send(f"STATUS={text}")
 
     def _send(self, note: str, *, patience: float = 1.0) -> None:

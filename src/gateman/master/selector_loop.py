@@ -10,13 +10,6 @@ def turn(selector: selectors.BaseSelector, patience: float | None) -> int:
     What one of the called unregisters is not called any more, though it was ready as well: the
     end of a process may be told in the same turn as the last that it wrote. What was registered
     anew has its turn next.
-
-    Args:
-        selector: What is waited for; the data of each key is called without arguments.
-        patience: How long to wait; seconds, ``None`` for as long as it takes.
-
-    Returns:
-        How many were ready.
     """
     # A master that was stopped by a signal wakes up with a timeout that is over, and nothing: what
     # has come meanwhile is read before anything is judged by its silence.

@@ -23,13 +23,7 @@ _SIGNALS = (
 def waking(
     selector: selectors.BaseSelector, signalled: Callable[[Iterable[int]], None]
 ) -> Iterator[None]:
-    """
-    Have signals wake the loop, inside a block.
-
-    Args:
-        selector: The loop's; what it finds ready is called.
-        signalled: Called from the loop, with the numbers of the signals that arrived, each once.
-    """
+    """Have signals wake the loop, inside a block."""
     read, write = socket.socketpair()
     read.setblocking(False)
     write.setblocking(False)

@@ -61,15 +61,6 @@ class Process:
     """
 
     def __init__(self, pid: int, policy: Policy, now: float, spread: float) -> None:
-        """
-        Note a process that was just started.
-
-        Args:
-            pid: Its id.
-            policy: Its worker's.
-            now: The instant.
-            spread: By how much its limits are lowered: 0.8 to 1.
-        """
         self.pid = pid
         self.policy = policy
         self.state = ProcessState.STARTING
@@ -96,30 +87,14 @@ class Crashes:
         self._instants: deque[float] = deque()
 
     def add(self, now: float) -> int:
-        """
-        Note a crash.
-
-        Args:
-            now: The instant.
-
-        Returns:
-            How many there were within :data:`CRASH_WINDOW`, with this one.
-        """
+        """Note a crash."""
         self._instants.append(now)
         while self._instants[0] <= now - CRASH_WINDOW:
             self._instants.popleft()
         return len(self._instants)
 
     def delay(self, jitter: float) -> float:
-        """
-        Tell how long to wait after the crash that was noted last.
-
-        Args:
-            jitter: A random number from 0 to below 1.
-
-        Returns:
-            Seconds: 0 after the first, then 0.5, 1, 2, 4… up to 30, each plus or minus a quarter.
-        """
+        """Tell how long to wait after the crash that was noted last."""
         count = len(self._instants)
         if count < 2:
             return 0.0
@@ -153,12 +128,6 @@ class SlotState:
     """
 
     def __init__(self, slot: Slot) -> None:
-        """
-        Make an empty slot.
-
-        Args:
-            slot: Which.
-        """
         self.slot = slot
         self.current: Process | None = None
         self.incoming: Process | None = None
@@ -201,15 +170,7 @@ class SlotState:
         return next((one for one in self.leaving if one.keeps_accepting), None)
 
     def process(self, pid: int) -> Process:
-        """
-        Find one of its processes.
-
-        Args:
-            pid: Its id.
-
-        Returns:
-            It.
-        """
+        """Find one of its processes."""
         return next(one for one in self.processes if one.pid == pid)
 
 
@@ -226,13 +187,6 @@ class Reload:
     """
 
     def __init__(self, slot_states: Sequence[SlotState], *, is_gentle: bool) -> None:
-        """
-        Begin with the first slot.
-
-        Args:
-            places: The slots that get a new process.
-            is_gentle: Whether each waits until the one before has drained.
-        """
         self.waiting = deque(slot_states)
         self.count = len(slot_states)
         self.is_gentle = is_gentle
@@ -241,15 +195,7 @@ class Reload:
 
 
 def share_out(slot_states: Sequence[SlotState]) -> list[tuple[Process, tuple[int, ...]]]:
-    """
-    Choose who accepts for whom: each for itself, and for slots without a process that serves.
-
-    Args:
-        places: The slots of one worker that have a listening socket each.
-
-    Returns:
-        For every process that accepts, the numbers of the slots that it does so for, its own first.
-    """
+    """Choose who accepts for whom: each for itself, and for slots without a process that serves."""
     able = {
         slot_state.slot.number: acceptor
         for slot_state in slot_states
@@ -265,17 +211,7 @@ def share_out(slot_states: Sequence[SlotState]) -> list[tuple[Process, tuple[int
 
 
 def overdue(process: Process, beat: Beat, now: float) -> str:
-    """
-    Tell why a process that serves is to be replaced.
-
-    Args:
-        process: The process.
-        beat: What it just said of itself.
-        now: The instant.
-
-    Returns:
-        The reason as a sentence without a full stop; empty for none.
-    """
+    """Tell why a process that serves is to be replaced."""
     policy = process.policy
     if policy.max_messages and beat.messages >= policy.max_messages * process.spread:
         return f"it has received {beat.messages} messages"

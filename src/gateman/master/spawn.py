@@ -65,9 +65,6 @@ class ChildProcess:
         """
         Read what it says.
 
-        Returns:
-            Messages; none if it has said nothing more that is complete.
-
         Raises:
             EOFError: It says nothing any more.
             ValueError: It speaks another language: something else writes to its channel.
@@ -83,12 +80,7 @@ class ChildProcess:
         return read(from_process, self._received.feed(data))
 
     def tell(self, message: FromMaster) -> bool:
-        """
-        Tell it something.
-
-        Returns:
-            Whether there was room for it; a process that is stuck for long takes no more.
-        """
+        """Tell it something."""
         try:
             self._untold = self._untold[self.channel.send(self._untold) :]
             if self._untold:
@@ -101,12 +93,7 @@ class ChildProcess:
         return True
 
     def read_errors(self) -> bytes:
-        """
-        Read a piece of its standard error, and keep its last lines.
-
-        Returns:
-            The piece; empty if there is none now, or if it has ended (:attr:`errors` tells).
-        """
+        """Read a piece of its standard error, and keep its last lines."""
         if self.errors < 0:
             return b""
         try:
@@ -129,23 +116,13 @@ class ChildProcess:
         return (*self._lines, rest) if rest else tuple(self._lines)
 
     def send_signal(self, number: signal.Signals) -> None:
-        """
-        Send a signal, unless it has ended.
-
-        Args:
-            number: Which.
-        """
+        """Send a signal, unless it has ended."""
         # The system forbids it once the process has become someone else and we are not root.
         with contextlib.suppress(PermissionError):
             self._process.send_signal(number)
 
     def poll(self) -> int | None:
-        """
-        Find out whether it has ended.
-
-        Returns:
-            Its exit code, or minus the signal that killed it; ``None`` while it lives.
-        """
+        """Find out whether it has ended."""
         return self._process.poll()
 
     @property
@@ -176,17 +153,6 @@ def spawn(
 ) -> ChildProcess:
     """
     Start a fresh interpreter that runs the script.
-
-    Args:
-        assignment: Its place.
-        channel: The master's end of the channel, non-blocking.
-        environment: What the process gets as its environment.
-        label: What ``ps`` shows.
-        has_terminal: Whether its standard output is the master's; otherwise it goes where its
-            standard error goes, through the master.
-
-    Returns:
-        The process.
 
     Raises:
         OSError: The system gives none.

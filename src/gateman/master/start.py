@@ -27,18 +27,6 @@ def start(
     """
     Be the master of a script, until told to end.
 
-    Args:
-        workers: All that the script declares.
-        script: The script.
-        log_path: The file that standard error goes to once everything is bound; ``None`` for where
-            it goes now.
-        detach: Called once everything is bound, to go on in a process without a terminal; ``None``
-            to stay in the foreground.
-        on_serving: Called once everything serves.
-
-    Returns:
-        The exit code.
-
     Raises:
         ConfigError: Something declared cannot be; nothing was started.
         AlreadyRunning: The script has a master.

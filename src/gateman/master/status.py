@@ -23,20 +23,7 @@ def describe(
     master: Mapping[str, Any],
     now: float,
 ) -> dict[str, Any]:
-    """
-    Say how everything is.
-
-    Args:
-        supervisor: Knows the slots.
-        offspring: The processes, by pid.
-        answers: What they said when they were asked just now; a busy one has not.
-        workers: What :func:`describe_worker` says of each.
-        master: What the master says of itself.
-        now: Monotonic seconds.
-
-    Returns:
-        The answer to ``status``; see :mod:`gateman.master.control`.
-    """
+    """Say how everything is."""
     state = "reloading" if supervisor.is_reloading else supervisor.phase.value
     return {
         "master": {**master, "state": state},
@@ -62,16 +49,7 @@ def describe(
 
 
 def describe_worker(planned: Planned, listeners: Listeners) -> dict[str, Any]:
-    """
-    Say what a worker is.
-
-    Args:
-        planned: What was declared.
-        listeners: Where it is listened for.
-
-    Returns:
-        One of ``workers``.
-    """
+    """Say what a worker is."""
     settings, declared = planned.settings, "-"
     if settings is not None:
         scheme = "ws" if settings.contexts is None else "wss"
@@ -86,17 +64,7 @@ def describe_worker(planned: Planned, listeners: Listeners) -> dict[str, Any]:
 def connections(
     supervisor: Supervisor, children: Mapping[int, ChildProcess], answers: Mapping[int, Listed]
 ) -> dict[str, Any]:
-    """
-    List the connections.
-
-    Args:
-        supervisor: Knows the slots.
-        offspring: The processes, by pid.
-        answers: What they said when they were asked.
-
-    Returns:
-        The answer to ``connections``; see :mod:`gateman.master.control`.
-    """
+    """List the connections."""
     slots = {one.pid: one.slot for one in children.values()}
     listed = [
         {

@@ -31,13 +31,6 @@ class StderrRelay:
     """The pipes of all processes."""
 
     def __init__(self, selector: selectors.BaseSelector, *, is_json: bool = False) -> None:
-        """
-        Start without processes.
-
-        Args:
-            selector: The master's; what it finds ready is called.
-            is_json: Whether the log is JSON.
-        """
         self._selector = selector
         self._is_json = is_json
         self._relayed: dict[ChildProcess, Objects | None] = {}
@@ -45,24 +38,13 @@ class StderrRelay:
         self._is_paused = False
 
     def add(self, child: ChildProcess, name: str) -> None:
-        """
-        Relay what a process writes from now on.
-
-        Args:
-            offspring: Which.
-            name: The slot that it is in, for the log.
-        """
+        """Relay what a process writes from now on."""
         self._relayed[child] = Objects(child.pid, name) if self._is_json else None
         if not self._is_paused:
             self._watch(child)
 
     def remove(self, child: ChildProcess) -> None:
-        """
-        Relay the last of a process that has ended.
-
-        Args:
-            offspring: Which.
-        """
+        """Relay the last of a process that has ended."""
         self._ignore(child)
         if child not in self._relayed:
             return
@@ -132,28 +114,12 @@ class Objects:
     """Makes a JSON log of what one process writes."""
 
     def __init__(self, pid: int, name: str) -> None:
-        """
-        Start with nothing written.
-
-        Args:
-            pid: The process.
-            name: The slot that it is in.
-        """
         self._pid = pid
         self._name = name
         self._unfinished = b""
 
     def feed(self, data: bytes, now: float) -> bytes:
-        """
-        Take a piece, cut wherever it may be.
-
-        Args:
-            data: What was written.
-            now: Wall-clock seconds since 1970.
-
-        Returns:
-            The lines that are complete now.
-        """
+        """Take a piece, cut wherever it may be."""
         *lines, self._unfinished = (self._unfinished + data).split(b"\n")
         if len(self._unfinished) > _MAX_LINE_SIZE:
             lines.append(self._unfinished)
@@ -161,15 +127,7 @@ class Objects:
         return b"".join(self._object(line, now) for line in lines if line)
 
     def end(self, now: float) -> bytes:
-        """
-        Take the end.
-
-        Args:
-            now: Wall-clock seconds since 1970.
-
-        Returns:
-            The line that was not complete; empty for none.
-        """
+        """Take the end."""
         return self.feed(b"\n", now)
 
     def _object(self, line: bytes, now: float) -> bytes:

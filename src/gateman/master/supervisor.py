@@ -85,12 +85,6 @@ class Supervisor:
     """
 
     def __init__(self, policies: list[Policy]) -> None:
-        """
-        Make a supervisor that was told nothing yet.
-
-        Args:
-            policies: What each worker declared.
-        """
         self.phase = Phase.STARTING
         self._policies = list(policies)
         self.slot_states = [
@@ -111,17 +105,7 @@ class Supervisor:
     def handle(
         self, event: SupervisorEvent, now: float, jitter: float = 0.5
     ) -> list[SupervisorAction]:
-        """
-        Take note of an event.
-
-        Args:
-            event: What happened.
-            now: When, in monotonic seconds; never less than before.
-            jitter: A random number from 0 to below 1.
-
-        Returns:
-            What to do, in this order.
-        """
+        """Take note of an event."""
         if isinstance(event, _OF_A_PROCESS) and event.pid not in self._by_pid:
             return []  # Its last words, read after it was reaped.
         self._note(event, now, jitter)
@@ -161,12 +145,7 @@ class Supervisor:
                 assert_never(event)
 
     def next_at(self) -> float | None:
-        """
-        Tell when the next ``Tick`` is due.
-
-        Returns:
-            Monotonic seconds; ``None`` when nothing waits for time to pass.
-        """
+        """Tell when the next ``Tick`` is due."""
         instants = (instant for slot_state in self.slot_states for instant in slot_state.instants)
         return min((instant for instant in instants if instant is not None), default=None)
 
@@ -176,27 +155,11 @@ class Supervisor:
         return self._reload is not None
 
     def policy(self, slot: Slot) -> Policy:
-        """
-        Give the newest policy of a slot's worker.
-
-        Args:
-            slot: Which.
-
-        Returns:
-            What its worker declared when a process last started to serve.
-        """
+        """Give the newest policy of a slot's worker."""
         return self._policies[slot.worker]
 
     def name(self, slot: Slot) -> str:
-        """
-        Name a slot for people.
-
-        Args:
-            slot: Which.
-
-        Returns:
-            ``"chat/0"``.
-        """
+        """Name a slot for people."""
         return f"{self._policies[slot.worker].name}/{slot.number}"
 
     # Starting.

@@ -133,16 +133,6 @@ class AcceptedSocket:
         accept_config: AcceptConfig,
         done: Callable[["AcceptedSocket"], None],
     ) -> None:
-        """
-        Receive a connection; :meth:`begin` goes on.
-
-        Args:
-            sock: The accepted socket, which is owned from now on.
-            peer: The other end's address and port; ``("unix", 0)`` on a unix socket.
-            ticket: Its count.
-            entrance: How it is received.
-            done: Called once, when it has its transport or is gone.
-        """
         self._sock = sock
         at_fork.give_up(sock)
         self._peer = peer
@@ -166,12 +156,7 @@ class AcceptedSocket:
         return self._peer_info.permit.is_late
 
     def begin(self, refusal: Refusal | None) -> None:
-        """
-        Find out what the connection begins with.
-
-        Args:
-            refusal: Why it may not stay, or ``None``.
-        """
+        """Find out what the connection begins with."""
         sock = self._sock
         sock.setblocking(False)
         if refusal is not None:

@@ -28,14 +28,6 @@ class Acceptor:
     def __init__(
         self, sock: socket.socket, accept_config: AcceptConfig, admission: Admission
     ) -> None:
-        """
-        Prepare to accept; nothing is accepted before :meth:`start`.
-
-        Args:
-            sock: A listening, non-blocking socket; it stays the caller's.
-            entrance: How connections are received.
-            admission: Counts them.
-        """
         self._sock = sock
         self._accept_config = accept_config
         self._admission = admission
@@ -104,16 +96,7 @@ class Acceptor:
 
 
 def client_of(address: object) -> tuple[str, int]:
-    """
-    Read an address as the socket module gives it.
-
-    Args:
-        address: What ``accept`` or ``getpeername`` returned.
-
-    Returns:
-        Address and port; an IPv4 client of a ``[::]`` listener is an IPv4 client, and
-        everybody on a unix socket is ``("unix", 0)``.
-    """
+    """Read an address as the socket module gives it."""
     if isinstance(address, tuple) and len(address) > 1:
         host = str(address[0])
         return host.removeprefix("::ffff:") if "." in host else host, int(address[1])

@@ -87,27 +87,13 @@ class Permit:
     __slots__ = ("_admission", "_is_turned_away", "ip", "is_late")
 
     def __init__(self, admission: "Admission") -> None:
-        """
-        Count it in; :meth:`Admission.arrive` does.
-
-        Args:
-            admission: The counts.
-        """
         self._admission: Admission | None = admission
         self._is_turned_away = False
         self.ip = ""
         self.is_late = admission.is_draining
 
     def enter(self, ip: str) -> Refusal | None:
-        """
-        Count it for an address, too.
-
-        Args:
-            ip: The client's address.
-
-        Returns:
-            Why it may not stay, or ``None``. Refused, it counts for no address.
-        """
+        """Count it for an address, too."""
         if self._admission is None or self.ip:
             return None
         refusal = self._admission.enter(ip)
@@ -116,38 +102,17 @@ class Permit:
         return refusal
 
     def begin_tls(self, now: float) -> Refusal | None:
-        """
-        Count a TLS handshake, which costs a thousand times what it costs to ask for one.
-
-        Args:
-            now: Monotonic seconds.
-
-        Returns:
-            Why it is not done, or ``None``.
-        """
+        """Count a TLS handshake, which costs a thousand times what it costs to ask for one."""
         return None if self._admission is None else self._admission.begin_tls(now)
 
     def shake(self, now: float) -> Refusal | None:
-        """
-        Count a WebSocket handshake.
-
-        Args:
-            now: Monotonic seconds.
-
-        Returns:
-            Why it is not done, or ``None``.
-        """
+        """Count a WebSocket handshake."""
         if self.is_late:
             return DRAINING
         return None if self._admission is None else self._admission.shake(now)
 
     def turn_away(self) -> bool:
-        """
-        Give its place up, while it is told why it may not stay.
-
-        Returns:
-            Whether it may be told: not when many others are being told already.
-        """
+        """Give its place up, while it is told why it may not stay."""
         if self._admission is None or not self._admission.turn_away():
             return False
         self._is_turned_away = True
@@ -184,13 +149,6 @@ class Admission:
     )
 
     def __init__(self, limits: Limits, max_connections: int) -> None:
-        """
-        Start with nobody.
-
-        Args:
-            limits: The caps.
-            max_connections: ``limits.max_connections``, or what the system allows.
-        """
         self._limits = limits
         self._max_connections = max_connections
         self._by_ip: Counter[str] = Counter()
@@ -202,12 +160,7 @@ class Admission:
         self.is_draining = False
 
     def arrive(self) -> tuple[Permit, Refusal | None]:
-        """
-        Count a TCP connection in, whether it may stay or not.
-
-        Returns:
-            Its ticket, and why it may not stay, or ``None``.
-        """
+        """Count a TCP connection in, whether it may stay or not."""
         self.count += 1
         is_full = self.count - self._turned_away > self._max_connections
         if not is_full:
@@ -215,25 +168,14 @@ class Admission:
         return Permit(self), OUT_OF_FILES if self._limits.max_connections is None else TOO_MANY
 
     def turn_away(self) -> bool:
-        """
-        Let a connection be told why it may not stay, without a place.
-
-        Returns:
-            Whether there is room for that.
-        """
+        """Let a connection be told why it may not stay, without a place."""
         if self._turned_away >= _MAX_TURNED_AWAY:
             return False
         self._turned_away += 1
         return True
 
     def leave(self, ip: str, *, was_turned_away: bool) -> None:
-        """
-        Count a TCP connection out.
-
-        Args:
-            ip: The address that it counted for; empty for none.
-            was_turned_away: Whether it had no place any more.
-        """
+        """Count a TCP connection out."""
         self.count -= 1
         self._turned_away -= was_turned_away
         if ip:
@@ -243,15 +185,7 @@ class Admission:
                 del self._by_ip[key]
 
     def enter(self, ip: str) -> Refusal | None:
-        """
-        Count a connection for an address.
-
-        Args:
-            ip: The client's address.
-
-        Returns:
-            Why it may not stay, or ``None``.
-        """
+        """Count a connection for an address."""
         limit = self._limits.max_connections_per_ip
         key = rate_key(ip)
         if limit is not None and self._by_ip[key] >= limit:
@@ -260,16 +194,7 @@ class Admission:
         return None
 
     def begin_tls(self, now: float) -> Refusal | None:
-        """
-        Count a TLS handshake that is about to begin.
-
-        Args:
-            now: Monotonic seconds.
-
-        Returns:
-            Why it is not done, or ``None``. A few more are done than handshakes are accepted,
-            so that some learn why: an answer needs TLS.
-        """
+        """Count a TLS handshake that is about to begin."""
         limit = self._limits.max_handshakes_per_second
         self._look_at_clock(now)
         self._tls_handshakes += 1
@@ -277,15 +202,7 @@ class Admission:
         return TOO_FAST if is_over else None
 
     def shake(self, now: float) -> Refusal | None:
-        """
-        Count a WebSocket handshake.
-
-        Args:
-            now: Monotonic seconds.
-
-        Returns:
-            Why it is not done, or ``None``.
-        """
+        """Count a WebSocket handshake."""
         limit = self._limits.max_handshakes_per_second
         self._look_at_clock(now)
         self._handshakes += 1

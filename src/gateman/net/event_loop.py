@@ -44,21 +44,13 @@ class EventLoop(asyncio.SelectorEventLoop):
     """asyncio's, but that readers are called at once."""
 
     def __init__(self) -> None:
-        """Make a loop; it does not run yet."""
         self._direct = _Selector(self._reader_failed)
         super().__init__(self._direct)
         # What a forked child does with its copy of the queue would be done to ours.
         at_fork.give_up_all(self._direct, _Selector.queues)
 
     def add_reader(self, fd: Any, callback: Callable[[Unpack[_Args]], Any], *args: *_Args) -> None:
-        """
-        Call a function whenever there is something to read.
-
-        Args:
-            fd: The socket, or its number.
-            callback: The function.
-            args: What it is called with.
-        """
+        """Call a function whenever there is something to read."""
         # In debug mode, asyncio tells of whatever takes long that it has called itself.
         if args or self.get_debug():
             super().add_reader(fd, callback, *args)

@@ -96,14 +96,6 @@ class Handshake(asyncio.BufferedProtocol):
     )
 
     def __init__(self, config: HandshakeConfig, peer_info: PeerInfo) -> None:
-        """
-        Wait for a request.
-
-        Args:
-            door: The worker's.
-            visitor: What is known of the connection. One that is refused is told so when
-                its request is there, and never becomes a connection of the worker.
-        """
         self._config = config
         self._peer_info = peer_info
         self._deadline: asyncio.TimerHandle | None = None

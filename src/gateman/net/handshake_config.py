@@ -53,18 +53,6 @@ class HandshakeConfig:
         contexts: TlsContexts | None,
         answer_plain: Callable[[Request], Response],
     ) -> None:
-        """
-        Declare it.
-
-        Args:
-            wiring: The worker's wiring.
-            worker: What ``connection.worker`` is.
-            admission: Counts who comes in.
-            allowed_origins: As :mod:`gateman.http.origins` reads them; ``None`` for any.
-            subprotocols: What the worker speaks, in its order of preference.
-            trusted_proxies: Whose word on the client's address is believed.
-            answer_plain: Answers a request that is no handshake.
-        """
         self.context = context
         self.worker = worker
         self.admission = admission
@@ -83,12 +71,7 @@ class HandshakeConfig:
         return self._last_id
 
     def is_first(self, cause: str) -> bool:
-        """
-        Tell whether a hint has not been given yet; one that peers can bring about for ever.
-
-        Args:
-            cause: What the hint is about; a literal of our code.
-        """
+        """Tell whether a hint has not been given yet; one that peers can bring about for ever."""
         is_first = cause not in self._told
         self._told.add(cause)
         return is_first

@@ -46,45 +46,23 @@ class Wheel(Generic[P]):
     __slots__ = ("_at", "_slots")
 
     def __init__(self, size: int) -> None:
-        """
-        Make an empty wheel.
-
-        Args:
-            size: Slots; nothing can be due more ticks ahead than ``size - 1``.
-        """
         self._slots: list[set[P]] = [set() for _ in range(size)]
         self._at = 0
 
     def add(self, pingable: P, ticks: int) -> None:
-        """
-        Make something due.
-
-        Args:
-            pulse: What; not on the wheel now.
-            ticks: After how many ticks, at least 1.
-        """
+        """Make something due."""
         slot = (self._at + max(1, min(ticks, len(self._slots) - 1))) % len(self._slots)
         pingable.slot = slot
         self._slots[slot].add(pingable)
 
     def remove(self, pingable: P) -> None:
-        """
-        Take something off the wheel; nothing happens when it is not on it.
-
-        Args:
-            pulse: What.
-        """
+        """Take something off the wheel; nothing happens when it is not on it."""
         if pingable.slot >= 0:
             self._slots[pingable.slot].discard(pingable)
             pingable.slot = -1
 
     def tick(self) -> list[P]:
-        """
-        Turn by one slot.
-
-        Returns:
-            What is due now; it is off the wheel.
-        """
+        """Turn by one slot."""
         self._at = (self._at + 1) % len(self._slots)
         due = self._slots[self._at]
         self._slots[self._at] = set()
@@ -110,14 +88,6 @@ class Heartbeat:
     """
 
     def __init__(self, loop: asyncio.AbstractEventLoop, interval: float, pong: float) -> None:
-        """
-        Start with nobody to ping.
-
-        Args:
-            loop: The event loop.
-            interval: Seconds between two pings to a connection.
-            pong: Seconds that a connection has to answer.
-        """
         self._loop = loop
         self._pong = pong
         self._tick = min(1.0, interval / 4, pong / 4)
@@ -130,12 +100,7 @@ class Heartbeat:
         self._was_late = False
 
     def add(self, pingable: Pingable) -> None:
-        """
-        Ping a connection from now on.
-
-        Args:
-            pulse: The connection.
-        """
+        """Ping a connection from now on."""
         pingable.waited = -1
         self._wheel.add(pingable, self._ping_ticks)
         if self._timer is None:
@@ -143,12 +108,7 @@ class Heartbeat:
             self._timer = self._loop.call_at(self._next_at, self._turn)
 
     def remove(self, pingable: Pingable) -> None:
-        """
-        Ping a connection no longer.
-
-        Args:
-            pulse: The connection; it need not have been added.
-        """
+        """Ping a connection no longer."""
         self._wheel.remove(pingable)
 
     def stop(self) -> None:

@@ -86,15 +86,6 @@ class Inflation:
         turns: InflateTurns,
         proceed: Callable[[], None],
     ) -> None:
-        """
-        Begin with the whole budget.
-
-        Args:
-            agreement: The compression that is agreed.
-            loop: The event loop.
-            turns: The worker's budget for each turn.
-            proceed: Called when a frame that had to wait may be inflated.
-        """
         self.inflater: Inflater = agreement.make_inflater()
         self._loop = loop
         self._turns = turns

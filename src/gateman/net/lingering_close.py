@@ -19,12 +19,6 @@ class LingeringClose(asyncio.BufferedProtocol):
     _void = memoryview(bytearray(64 << 10))
 
     def __init__(self, lost: Callable[[], None]) -> None:
-        """
-        Take over from a protocol that is done.
-
-        Args:
-            lost: Called without arguments when the connection is lost.
-        """
         self._lost = lost
 
     def get_buffer(self, _sizehint: int) -> memoryview:
@@ -48,10 +42,6 @@ def close_lingering(transport: asyncio.Transport, lost: Callable[[], None]) -> N
     End a connection so that the peer gets all that was written, and its end after it.
 
     The caller bounds how long this may take, and aborts the transport then.
-
-    Args:
-        transport: What to end; nothing more is to be written to it.
-        lost: Called without arguments when it has ended.
 
     Source:
         RFC 6455, section 7.1.1: the server ends the TCP connection first.

@@ -102,16 +102,6 @@ class PicowsAdapter:
         *,
         max_frame_size: int,
     ) -> None:
-        """
-        Prepare; picows takes the transport with :meth:`begin`.
-
-        Args:
-            listener: The ``WSListener``; gets ``on_ws_connected``, again for every new picows,
-                and the frames.
-            transport: The transport.
-            surroundings: What picows takes for its transport and its logger.
-            max_frame_size: Larger data frames close with 1009; bytes.
-        """
         self._listener = listener
         self._transport: Any = transport
         self._picows_transport = picows_transport
@@ -123,23 +113,12 @@ class PicowsAdapter:
         self._reader: Any = None
 
     def begin(self, key: str, headers: list[tuple[str, str]]) -> None:
-        """
-        Put picows on the transport, which sends the 101.
-
-        Args:
-            key: The handshake's key.
-            headers: More fields for the 101.
-        """
+        """Put picows on the transport, which sends the 101."""
         self._receive(_RECEIVE_BUFFER_SIZE)
         self._replace(key, headers)
 
     def feed(self, data: bytes) -> None:
-        """
-        Give bytes to picows as a transport would.
-
-        Args:
-            data: The bytes.
-        """
+        """Give bytes to picows as a transport would."""
         view = memoryview(data)
         # A frame in it may change the reader, or end the connection and take the transport away.
         while view and self._transport.get_protocol() is self._reader:
@@ -150,16 +129,7 @@ class PicowsAdapter:
             view = view[size:]
 
     def give_back(self, frame: WSFrame) -> bool:
-        """
-        Put a new picows in place of one whose read buffer has grown; called from ``on_ws_frame``.
-
-        Args:
-            frame: The frame that was delivered. Only behind the last one that has arrived can
-                picows be replaced; its payload is gone then.
-
-        Returns:
-            Whether there is a new one.
-        """
+        """Replace a picows whose read buffer has grown; called from ``on_ws_frame``."""
         if not frame.last_in_buffer:
             return False
         room = self._protocol.get_buffer(-1)
@@ -174,23 +144,12 @@ class PicowsAdapter:
         return True
 
     def limit_next_frame(self, frame: WSFrame, held_size: int) -> None:
-        """
-        Bound what is buffered of the next frame, behind the last one that is there.
-
-        Args:
-            frame: The last frame that was delivered.
-            held_size: Bytes of the message that are held already.
-        """
+        """Bound what is buffered of the next frame, behind the last one that is there."""
         self._place_limiter().waiting_size = frame.tail_size
         self.limit(held_size)
 
     def limit(self, held_size: int) -> None:
-        """
-        Let the guard know how much of the message is held by now.
-
-        Args:
-            held_size: Bytes of the message that are held already.
-        """
+        """Let the guard know how much of the message is held by now."""
         limit = max(self._max_frame_size - held_size + _MAX_HEADER_SIZE, _MAX_CONTROL_SIZE)
         self._place_limiter().limit = limit
 
@@ -280,15 +239,7 @@ class PicowsAdapter:
 
 
 def received_close(transport: Any) -> bytes | None:
-    """
-    Tell whether picows has parsed a Close, also one that it has not delivered.
-
-    Args:
-        transport: picows' own, its ``WSTransport``.
-
-    Returns:
-        The Close's payload; ``None`` if there was none.
-    """
+    """Tell whether picows has parsed a Close, also one that it has not delivered."""
     closing = transport.close_handshake
     if closing is None or closing.recv is None:
         return None
@@ -314,12 +265,6 @@ class ReadLimiter(asyncio.BufferedProtocol):
     __slots__ = ("_listener", "limit", "picows", "waiting_size")
 
     def __init__(self, listener: Listener) -> None:
-        """
-        Guard a connection; :meth:`PicowsAdapter.guard` says what.
-
-        Args:
-            listener: Is told when there is too much.
-        """
         self._listener = listener
         self.picows: Any = None
         self.waiting_size = 0

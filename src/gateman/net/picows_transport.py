@@ -59,25 +59,13 @@ class PicowsTransport:
     __slots__ = ("_engine", "_transport", "large_size", "write")
 
     def __init__(self, engine: ErrorListener, transport: Any) -> None:
-        """
-        Stand between picows and a transport.
-
-        Args:
-            engine: Is told verdicts.
-            transport: The transport.
-        """
         self._engine = engine
         self._transport = transport
         self.large_size = 0
         self.write = transport.write
 
     def writelines(self, parts: list[Any]) -> None:
-        """
-        Write a header and the message behind it: picows' way for messages above 8 KiB.
-
-        Args:
-            parts: The two. The transport keeps the whole message until its last byte is sent.
-        """
+        """Write a header and the message behind it: picows' way for messages above 8 KiB."""
         self.large_size = len(parts[1])
         try:
             self._transport.writelines(parts)

@@ -186,14 +186,6 @@ def read_tls(data: bytes) -> NeedMore | ClientHello | NotTLS:
     """
     Tell what a peer of a TLS port speaks, and whom it asks for.
 
-    Args:
-        data: The first bytes of the connection, as many as there are; may be empty.
-
-    Returns:
-        ``NotTLS`` from the first byte that TLS cannot have; of HTTP, once the method is there.
-        ``ClientHello`` once it is whole, or as soon as it is malformed or cannot end within
-        ``MAX_HELLO_SIZE`` and 64 records. Until then, ``NeedMore``.
-
     Source:
         RFC 8446, sections 4, 4.1.2 and 5.1; RFC 6066, section 3; RFC 7301, section 3.1.
     """
@@ -209,29 +201,12 @@ def read_tls(data: bytes) -> NeedMore | ClientHello | NotTLS:
 
 
 def looks_like_tls(data: bytes | bytearray) -> bool:
-    """
-    Tell whether a peer of a plain port speaks TLS.
-
-    Args:
-        data: The first bytes of the connection.
-
-    Returns:
-        Whether they are a handshake record's; ``False`` when there are fewer than two. No HTTP
-        request begins like that.
-    """
+    """Tell whether a peer of a plain port speaks TLS."""
     return data.startswith(_TLS_START)
 
 
 def looks_like_proxy(data: bytes | bytearray) -> bool:
-    """
-    Tell whether a connection begins with a PROXY header that nobody asked for.
-
-    Args:
-        data: The first bytes of the connection.
-
-    Returns:
-        Whether they are one's; ``False`` when they do not suffice to tell.
-    """
+    """Tell whether a connection begins with a PROXY header that nobody asked for."""
     return data.startswith((_V2_SIGNATURE, b"PROXY TCP4 ", b"PROXY TCP6 ", b"PROXY UNKNOWN"))
 
 
@@ -241,12 +216,6 @@ def read_proxy(data: bytes) -> NeedMore | ProxyHeader:
 
     TLVs are skipped, the checksum among them: TCP has one, and only trusted proxies are heard.
     IPv4-mapped addresses are given as IPv4.
-
-    Args:
-        data: The first bytes of the connection, as many as there are; may be empty.
-
-    Returns:
-        The header once it is whole, else ``NeedMore``.
 
     Raises:
         PreambleError: ``"no_proxy_header"`` as soon as the bytes are the beginning of none,
@@ -280,9 +249,6 @@ def _read_http(data: bytes) -> NeedMore | NotTLS:
 def _read_records(data: bytes) -> NeedMore | bytes:
     """
     Join the fragments of the ClientHello.
-
-    Returns:
-        The message without its header, or what must still come at the least.
 
     Raises:
         _MalformedError: It is no ClientHello, or none that ends within ``MAX_HELLO_SIZE``.

@@ -81,14 +81,6 @@ class SendBuffer:
     )
 
     def __init__(self, connection: Connection, transport: Any, context: ConnectionContext) -> None:
-        """
-        Prepare; nothing is sent before :meth:`open`.
-
-        Args:
-            connection: Whose.
-            transport: Where to.
-            wiring: Its worker's.
-        """
         self.connection = connection
         self._transport = transport
         self._context = context
@@ -110,13 +102,7 @@ class SendBuffer:
         self._emptied_count = 0
 
     def open(self, send: Any, deflater: Deflater | None) -> None:
-        """
-        Let messages out.
-
-        Args:
-            send: The engine's ``send(opcode, payload, fin, rsv1)``.
-            deflater: Compresses; ``None`` for a connection without.
-        """
+        """Let messages out."""
         self._send = send
         self._deflater = deflater
         self.key = () if deflater is None else deflater.shared_key
@@ -125,12 +111,7 @@ class SendBuffer:
         self._transport.set_write_buffer_limits(high=0)
 
     def reopen(self, send: Any) -> None:
-        """
-        Go on with another way out.
-
-        Args:
-            send: The engine's new ``send``.
-        """
+        """Go on with another way out."""
         self._send = send
         if not self._is_paused and self._corked is None:
             self._go_direct()
@@ -204,15 +185,7 @@ class SendBuffer:
         return self._emptied_count, taken, unsent_size > 0
 
     def has_progressed(self, mark: tuple[int, int, bool]) -> bool:
-        """
-        Tell whether the peer has taken anything of what it had not taken.
-
-        Args:
-            mark: An earlier :attr:`progress`.
-
-        Returns:
-            Whether it has. Where everything was taken both times, there was nothing to take.
-        """
+        """Tell whether the peer has taken anything of what it had not taken."""
         emptied_count, taken, is_unsent = self.progress
         if emptied_count > mark[0]:
             return True
@@ -230,51 +203,26 @@ class SendBuffer:
     # What those who send to many call.
 
     def encode(self, opcode: int, payload: bytes) -> bytes:
-        """
-        Make a frame, as it has to be for this connection and all of the same key.
-
-        Args:
-            opcode: 1 for text, 2 for binary.
-            payload: The message.
-
-        Returns:
-            The frame. Without a key, it has to be written next.
-        """
+        """Make a frame, as it has to be for this connection and all of the same key."""
         deflated = None if self._deflater is None else self._deflater.deflate(payload)
         if deflated is None:
             return encode_frame(opcode, payload)
         return encode_frame(opcode, deflated, rsv1=True)
 
     def write_frames(self, frames: bytes) -> None:
-        """
-        Write frames; only while :attr:`takes_frames`.
-
-        Args:
-            frames: Them, joined; the same object may be written to others.
-        """
+        """Write frames; only while :attr:`takes_frames`."""
         self._transport.write(frames)
         if self._is_paused:
             self._kept_size = max(self._kept_size, len(frames))
 
     def send(self, opcode: int, payload: bytes) -> None:
-        """
-        Send one message, in whatever way it is done now.
-
-        Args:
-            opcode: 1 for text, 2 for binary.
-            payload: The message.
-        """
+        """Send one message, in whatever way it is done now."""
         self.connection._wire(opcode, payload)  # noqa: SLF001
 
     # What the transport tells.
 
     def paused(self, large_size: int = 0) -> None:
-        """
-        Let messages wait: the kernel did not take everything.
-
-        Args:
-            large_size: The size of a message that the transport keeps whole; bytes.
-        """
+        """Let messages wait: the kernel did not take everything."""
         if self.connection.state is not State.OPEN:
             return
         self._is_paused = True
@@ -288,12 +236,7 @@ class SendBuffer:
         self._check()
 
     def resumed(self, first: bytes = b"") -> None:
-        """
-        Send what waited, and then directly again: the transport is empty.
-
-        Args:
-            first: Frames to send before it.
-        """
+        """Send what waited, and then directly again: the transport is empty."""
         connection = self.connection
         if connection.state is not State.OPEN:
             return

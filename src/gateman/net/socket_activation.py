@@ -17,15 +17,7 @@ _FIRST_FD = 3
 
 
 def inherited(environment: MutableMapping[str, str]) -> list[socket.socket]:
-    """
-    Take over the sockets that were passed to this process.
-
-    Args:
-        environment: The environment; the variables are removed, as they are for nobody else.
-
-    Returns:
-        Listening, non-blocking sockets that no child inherits; none if none was passed.
-    """
+    """Take over the sockets that were passed to this process."""
     pid = environment.pop("LISTEN_PID", "")
     count = environment.pop("LISTEN_FDS", "")
     environment.pop("LISTEN_FDNAMES", None)
@@ -46,13 +38,6 @@ def inherited(environment: MutableMapping[str, str]) -> list[socket.socket]:
 def matching(address: ListenAddress, passed: list[socket.socket]) -> list[socket.socket]:
     """
     Find the sockets that listen where a worker wants to.
-
-    Args:
-        address: Where the worker listens.
-        passed: What :func:`inherited` gave.
-
-    Returns:
-        Those of them; none unless they are all that the worker needs.
 
     Raises:
         ConfigError: The address names no address of this machine.

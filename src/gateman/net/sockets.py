@@ -30,14 +30,6 @@ def bind(address: ListenAddress, owner: tuple[int, int] | None = None) -> list[s
     """
     Listen.
 
-    Args:
-        address: Where. A name may stand for several addresses: all are listened on.
-        owner: The user and the group, as numbers, that a unix socket is given to; both may
-            connect to it then, and no others. ``None`` leaves it to this process's umask.
-
-    Returns:
-        Listening, non-blocking sockets, at least one. Whoever asked owns them.
-
     Raises:
         ConfigError: It cannot be listened on, and why.
     """
@@ -58,15 +50,6 @@ def bind_each(
 ) -> list[list[socket.socket]]:
     """
     Listen, for several processes.
-
-    Args:
-        address: Where.
-        count: How many processes.
-        owner: As for :func:`bind`.
-
-    Returns:
-        As :func:`bind`, for each process. Each has sockets of its own, among which the system
-        spreads connections; or all have the same ones, where it does not, and for unix sockets.
 
     Raises:
         ConfigError: It cannot be listened on, and why.
@@ -126,12 +109,6 @@ def _port_of(sockets: list[socket.socket]) -> int:
 def resolve(address: ListenAddress) -> list[tuple[int, str, int]]:
     """
     Find out what a TCP address stands for.
-
-    Args:
-        address: Where.
-
-    Returns:
-        Address family, IP address and port; several for a name such as ``localhost``.
 
     Raises:
         ConfigError: This machine has no such address.
@@ -258,12 +235,7 @@ def _remove_stale(path: str, address: ListenAddress) -> None:
 
 
 def release(sockets: list[socket.socket]) -> None:
-    """
-    Stop listening.
-
-    Args:
-        sockets: What :func:`bind` gave; a unix socket's path is removed too.
-    """
+    """Stop listening."""
     for sock in sockets:
         if sock.fileno() < 0:
             continue

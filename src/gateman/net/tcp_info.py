@@ -9,16 +9,7 @@ _FORMAT = "=QQ"
 
 
 def tcp_info(sock: socket.socket | None) -> tuple[int, int] | None:
-    """
-    Tell how many bytes a connection has carried.
-
-    Args:
-        sock: Its socket.
-
-    Returns:
-        Bytes received, and bytes sent that the other end has acknowledged, TLS included; ``None``
-        where the system does not count them.
-    """
+    """Tell how many bytes a connection has carried."""
     option = getattr(socket, "TCP_INFO", None)
     if sock is None or option is None or sock.family == socket.AF_UNIX:
         return None

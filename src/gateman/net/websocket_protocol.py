@@ -105,14 +105,6 @@ class WebSocketProtocol(WSListener):
     )
 
     def __init__(self, transport: Any, connection: Connection, context: ConnectionContext) -> None:
-        """
-        Make the engine of a connection; it takes the transport with :meth:`start`.
-
-        Args:
-            transport: The connection's transport.
-            connection: The connection.
-            wiring: Its worker's.
-        """
         self._transport = transport
         self._connection = connection
         self._context = context
@@ -157,17 +149,7 @@ class WebSocketProtocol(WSListener):
         paused: int,
         messages: Iterable[tuple[int, bytes]] = (),
     ) -> None:
-        """
-        Send the 101, and be the connection's link: ``OPEN``, or already closed again.
-
-        Args:
-            key: The handshake's ``Sec-WebSocket-Key``.
-            headers: More fields for the 101; already checked for line breaks.
-            early: What the peer sent behind its handshake.
-            agreement: The compression that is agreed; ``None`` for none.
-            paused: The reasons for which the connection is not to be read from, as a sum.
-            messages: What the application has sent before; opcodes and payloads.
-        """
+        """Send the 101, and be the connection's link: ``OPEN``, or already closed again."""
         context = self._context
         max_message_size = max_frame_size = context.limits.max_message_size
         inflater = None

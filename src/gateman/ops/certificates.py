@@ -105,13 +105,6 @@ def data_folder(environ: Mapping[str, str] = os.environ, platform: str = sys.pla
     """
     Tell where the authority is kept.
 
-    Args:
-        environ: The environment.
-        platform: As ``sys.platform``.
-
-    Returns:
-        The user's data folder for gateman; it may not exist.
-
     Source:
         XDG Base Directory Specification: a relative path counts as none.
     """
@@ -135,15 +128,6 @@ def development_certificate(
     name is missing, fewer than 30 days are left, or the authority is another. The authority is made
     anew if it may not sign for one of the names, or would end before the certificate.
 
-    Args:
-        domains: More names: domains, wildcards, addresses.
-        directory: Where ``server.pem`` and ``server.key`` are; ``None`` for the working directory.
-        data: Where the authority is; ``None`` for :func:`data_folder`.
-        now: Wall-clock seconds since 1970; ``None`` for this moment.
-
-    Returns:
-        Where the files are, absolute.
-
     Raises:
         ConfigError: A name that is none; a folder that cannot be written to; a ``server.pem``
             that is not ours, which is never replaced; a key that cannot be used; a link, or a file
@@ -166,15 +150,7 @@ def development_certificate(
 
 
 def trust_instructions(certificate: DevelopmentCertificate) -> str:
-    """
-    Tell how devices are made to trust the authority.
-
-    Args:
-        certificate: What :func:`development_certificate` returned.
-
-    Returns:
-        Text for people, whose indented lines are commands to be copied.
-    """
+    """Tell how devices are made to trust the authority."""
     template = Template(files(__package__).joinpath("trust.txt").read_text("utf-8"))
     return template.substitute(
         authority=shlex.quote(str(certificate.authority)),

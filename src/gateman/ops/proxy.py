@@ -128,14 +128,6 @@ def nginx(site: Site, *, version: str | None = None) -> str:
     """
     Write the configuration for Nginx.
 
-    Args:
-        site: What to serve.
-        version: The version of Nginx, such as ``"1.22.1"``; ``None`` for a text that every
-            version since 1.13 accepts (those from 1.25.1 on with a warning).
-
-    Returns:
-        A file for ``/etc/nginx/conf.d``, that is, for the inside of ``http { }``.
-
     Raises:
         ConfigError: ``version`` is none.
     """
@@ -167,15 +159,7 @@ def nginx(site: Site, *, version: str | None = None) -> str:
 
 
 def apache(site: Site) -> str:
-    """
-    Write the configuration for Apache 2.4.47 or later.
-
-    Args:
-        site: What to serve.
-
-    Returns:
-        A file for ``/etc/apache2/sites-available``, that is, for the server's own level.
-    """
+    """Write the configuration for Apache 2.4.47 or later."""
     # A port that two Listen lines name cannot be bound, and Debian's ports.conf names 443.
     listen = "" if site.listen == "443" else f"Listen {site.listen} https\n\n"
     backend = f"http://{site.upstream}{site.path}"
@@ -201,12 +185,7 @@ def apache(site: Site) -> str:
 
 
 def installed_nginx() -> str | None:
-    """
-    Ask the installed Nginx for its version.
-
-    Returns:
-        Such as ``"1.22.1"``, or ``None`` if there is none that answers.
-    """
+    """Ask the installed Nginx for its version."""
     # Debian keeps it where only root's PATH looks.
     program = shutil.which("nginx") or "/usr/sbin/nginx"
     try:

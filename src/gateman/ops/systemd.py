@@ -97,16 +97,6 @@ def facts(
     """
     Find out what a unit is made from.
 
-    Args:
-        script: What it runs.
-        workers: What that declares.
-        now: Wall-clock seconds since 1970, for the certificates.
-        name: The unit's name; by default the script's.
-        user: Whom it runs as; by default the script's owner, unless that is root.
-
-    Returns:
-        The facts.
-
     Raises:
         ConfigError: What is declared cannot be, or there is no such user.
     """
@@ -174,12 +164,6 @@ class _Template(string.Template):
 def unit(of: Facts) -> str:
     """
     Write the unit.
-
-    Args:
-        of: The facts.
-
-    Returns:
-        A file for ``/etc/systemd/system``.
 
     Raises:
         ConfigError: A name or path cannot stand in a unit.
@@ -292,15 +276,7 @@ def _checked(text: str) -> str:
 
 
 def unreadable(of: Facts) -> list[Path]:
-    """
-    Find the files that the service will not be able to read.
-
-    Args:
-        of: The facts.
-
-    Returns:
-        Those that the user of the unit may not read; none where that is root at first.
-    """
+    """Find the files that the service will not be able to read."""
     if of.changes_user:
         return []
     uid, groups = -1, set[int]()
@@ -330,16 +306,7 @@ def _has(path: Path, right: int, uid: int, groups: set[int]) -> bool:
 
 
 def remedy(of: Facts, path: Path) -> str:
-    """
-    Say what to do about a file that the service will not be able to read.
-
-    Args:
-        of: The facts.
-        path: The file.
-
-    Returns:
-        A sentence.
-    """
+    """Say what to do about a file that the service will not be able to read."""
     who = f"user {of.user}" if of.user is not None else "the user that systemd makes up"
     group = _group_name(path.resolve())
     through = f", add SupplementaryGroups={group} to the unit" if group else ""

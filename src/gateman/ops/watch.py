@@ -24,13 +24,6 @@ def watcher(script: Script) -> Callable[[], None]:
     """
     Prepare to watch.
 
-    Args:
-        script: What is reloaded. The folder that it imports from is watched, with those below it
-            but for virtual environments and caches.
-
-    Returns:
-        Begins to watch, and returns at once.
-
     Raises:
         ConfigError: What watches files is not installed.
     """
@@ -64,16 +57,7 @@ def _watch(script: Script, folder: Path) -> None:
 
 
 def named(paths: set[Path], folder: Path) -> str:
-    """
-    Name files for people.
-
-    Args:
-        paths: Absolute paths.
-        folder: A folder above them.
-
-    Returns:
-        ``"a.py, b/c.py"``, and how many more there are.
-    """
+    """Name files for people."""
     names = sorted(
         str(path.relative_to(folder) if path.is_relative_to(folder) else path) for path in paths
     )

@@ -10,24 +10,11 @@ class CallbackErrors:
     """Those of one worker in one process."""
 
     def __init__(self, counts: Counter[str]) -> None:
-        """
-        Begin with none.
-
-        Args:
-            counts: Where they are counted, as ``callback_failed``.
-        """
         self._counts = counts
         self._rate_limited = RateLimitedLogger()
 
     def take(self, name: str, whom: object, error: Exception) -> None:
-        """
-        Take note of one.
-
-        Args:
-            name: The callback's name.
-            whom: The client that it was called for, which is closed for it.
-            error: What it raised; without a traceback, what else it did wrong.
-        """
+        """Take note of one."""
         self._counts["callback_failed"] += 1
         # By place: one bug in a hot handler fills no disk, and hides no other bug.
         line = self._rate_limited.line(

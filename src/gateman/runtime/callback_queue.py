@@ -95,14 +95,6 @@ class CallbackQueues:
         is_owed: Callable[[QueuedItem], bool],
         max_count: int,
     ) -> None:
-        """
-        Begin with none.
-
-        Args:
-            handle: Does what a letter is about; raises nothing.
-            is_owed: Tells what is handled even when the process ends.
-            max_count: As many may wait before reading pauses.
-        """
         self.context: Context = copy_context()
         self._handle = handle
         self._is_owed = is_owed
@@ -117,13 +109,7 @@ class CallbackQueues:
         self._is_finishing = False
 
     def put(self, connection: Connection, item: QueuedItem) -> None:
-        """
-        Have something handled behind what waits.
-
-        Args:
-            connection: Whose it is.
-            letter: A message, or a callback with its arguments.
-        """
+        """Have something handled behind what waits."""
         queue = self._queues.get(connection)
         if queue is None:
             queue = self._queues[connection] = _CallbackQueue(connection)
@@ -140,51 +126,24 @@ class CallbackQueues:
                 queue.wake()
 
     def is_busy(self, connection: Connection) -> bool:
-        """
-        Tell whether something is being handled.
-
-        Args:
-            connection: For whom.
-
-        Returns:
-            Whether what happens now has to wait.
-        """
+        """Tell whether something is being handled."""
         queue = self._queues.get(connection)
         return queue is not None and queue.is_busy
 
     def keep(self, connection: Connection, is_wanted: Callable[[QueuedItem], bool]) -> None:
-        """
-        Throw away what else waits.
-
-        Args:
-            connection: For whom.
-            is_wanted: Tells what is kept.
-        """
+        """Throw away what else waits."""
         queue = self._queues.get(connection)
         if queue is not None:
             self._keep(queue, is_wanted)
 
     def dismiss(self, connection: Connection) -> None:
-        """
-        Let the task end, if nothing waits.
-
-        Args:
-            connection: Whose.
-        """
+        """Let the task end, if nothing waits."""
         queue = self._queues.get(connection)
         if queue is not None and not queue.is_busy:
             queue.wake()
 
     def cancelled(self, connection: Connection) -> bool:
-        """
-        Throw away all but what is owed, if somebody cancels the task; called from within it.
-
-        Args:
-            connection: Whose.
-
-        Returns:
-            Whether it was the task; not if what it awaits was cancelled.
-        """
+        """Throw away all but what is owed, if somebody cancels the task; called from within it."""
         queue = self._queues[connection]
         if not _is_being_cancelled(queue.task):
             return False
@@ -192,12 +151,7 @@ class CallbackQueues:
         return True
 
     async def finish(self, timeout: float) -> None:  # noqa: ASYNC109 - a bound, not a scope
-        """
-        Let what is being handled end, and cancel what does not.
-
-        Args:
-            timeout: Seconds.
-        """
+        """Let what is being handled end, and cancel what does not."""
         self._is_finishing = True
         if self._look is not None:
             self._look.cancel()

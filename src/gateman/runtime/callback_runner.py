@@ -45,14 +45,6 @@ class CallbackRunner:
     def __init__(
         self, functions: dict[str, Function], limits: Limits, counts: Counter[str]
     ) -> None:
-        """
-        Take over what was declared.
-
-        Args:
-            functions: By name; each was :func:`check`-ed.
-            limits: How much may wait for an async one.
-            counts: Where what they raise is counted.
-        """
         self._functions = functions
         self._counts = counts
         self._callback_errors = CallbackErrors(counts)
@@ -64,13 +56,7 @@ class CallbackRunner:
         )
 
     def deliver(self) -> Function:
-        """
-        Choose what takes messages.
-
-        Returns:
-            The user's own function where nothing can be before a message; otherwise one that
-            keeps the order.
-        """
+        """Choose what takes messages."""
         function = self._functions.get("on_message")
         if function is None:
             return _ignore
@@ -81,14 +67,7 @@ class CallbackRunner:
         return self._deliver_in_order
 
     def call(self, name: str, connection: Connection, *args: Any) -> None:
-        """
-        Call a connection's callback, now or behind what waits.
-
-        Args:
-            name: Which.
-            connection: Its first argument.
-            args: The others.
-        """
+        """Call a connection's callback, now or behind what waits."""
         if name == "on_close":
             self._queues.dismiss(connection)
             if not connection._has_begun:  # noqa: SLF001 - there for this
@@ -113,13 +92,7 @@ class CallbackRunner:
                     self._took(connection, name, result)
 
     def ask(self, connection: Connection, then: Then) -> None:
-        """
-        Call ``on_websocket_connect``, and tell what it decided.
-
-        Args:
-            connection: The connection, with its request.
-            then: Gets ``None``, the ``Refuse`` or what else was raised.
-        """
+        """Call ``on_websocket_connect``, and tell what it decided."""
         function = self._functions.get(_ASKING)
         if function is not None:
             connection._has_begun = True  # noqa: SLF001 - as above
@@ -146,14 +119,7 @@ class CallbackRunner:
         self._queues.context = copy_context()
 
     def failed(self, connection: Connection, error: Exception, name: str = "on_message") -> None:
-        """
-        Log what a callback raised, and close its connection with 1011.
-
-        Args:
-            connection: Whose callback it was.
-            error: What it raised.
-            name: The callback's name.
-        """
+        """Log what a callback raised, and close its connection with 1011."""
         self._callback_errors.take(name, connection, error)
         if name != "on_error":
             self.call("on_error", connection, error)
@@ -163,21 +129,11 @@ class CallbackRunner:
             connection.destroy()
 
     def forget_messages(self, connection: Connection) -> None:
-        """
-        Deliver nothing more of what waits: our side ends the connection.
-
-        Args:
-            connection: The connection.
-        """
+        """Deliver nothing more of what waits: our side ends the connection."""
         self._queues.keep(connection, lambda item: isinstance(item, tuple))
 
     async def finish(self, timeout: float) -> None:  # noqa: ASYNC109 - a bound, not a scope
-        """
-        Let running callbacks end, and cancel those that do not.
-
-        Args:
-            timeout: Seconds.
-        """
+        """Let running callbacks end, and cancel those that do not."""
         await self._queues.finish(timeout)
 
     # Keeping the order.

@@ -20,13 +20,7 @@ _start: Any = None
 
 
 async def started(functions: Mapping[str, Function], worker: object) -> None:
-    """
-    Call ``on_worker_start``; what it raises is raised.
-
-    Args:
-        functions: The callbacks by name.
-        worker: Its argument.
-    """
+    """Call ``on_worker_start``; what it raises is raised."""
     function = functions.get("on_worker_start")
     result = None if function is None else function(worker)
     if inspect.isawaitable(result):
@@ -39,12 +33,7 @@ async def started(functions: Mapping[str, Function], worker: object) -> None:
 
 
 def place_of_start() -> str:
-    """
-    Tell where ``on_worker_start`` waits.
-
-    Returns:
-        The file and line of the user's that awaits; empty if none does.
-    """
+    """Tell where ``on_worker_start`` waits."""
     place, awaited = "", _start
     while awaited is not None:
         frame = getattr(awaited, "cr_frame", None) or getattr(awaited, "gi_frame", None)
@@ -55,31 +44,14 @@ def place_of_start() -> str:
 
 
 def last_share(functions: Mapping[str, Function], seconds: float) -> float:
-    """
-    Tell how much of the time to stop is kept for ``on_worker_stop``.
-
-    Args:
-        functions: The callbacks by name.
-        seconds: All of the time.
-
-    Returns:
-        Seconds; none if there is no such callback.
-    """
+    """Tell how much of the time to stop is kept for ``on_worker_stop``."""
     return seconds * _LAST_SHARE if "on_worker_stop" in functions else 0
 
 
 async def stopped(
     functions: Mapping[str, Function], worker: object, name: object, deadline: float
 ) -> None:
-    """
-    Call ``on_worker_stop``; what it raises is logged, as it does not keep a process from stopping.
-
-    Args:
-        functions: The callbacks by name.
-        worker: Its argument.
-        name: What the log calls it.
-        deadline: When it is cancelled; by the event loop's clock.
-    """
+    """Call ``on_worker_stop``; an exception is logged and does not prevent the stop."""
     scope = asyncio.timeout_at(deadline)
     try:
         async with scope:

@@ -52,54 +52,21 @@ class AnyService(Protocol):
     async def start(
         self, sockets: Sequence[socket.socket], membership: ConnectionMembership
     ) -> None:
-        """
-        Run ``on_worker_start``, and then serve.
-
-        Args:
-            sockets: Listening sockets, if it has any; they stay the caller's.
-            here: The clients of this process, and its place in the cluster.
-        """
+        """Run ``on_worker_start``, and then serve."""
 
     def accept(self, sockets: Collection[socket.socket]) -> None:
-        """
-        Accept on exactly these sockets from now on.
-
-        Args:
-            sockets: Listening sockets; they stay the caller's.
-        """
+        """Accept on exactly these sockets from now on."""
 
     async def drain(
         self, code: int, reason: str, *, window: float, may_stay: Callable[[], bool] = ...
     ) -> None:
-        """
-        Take nothing new, and part from what is there bit by bit.
-
-        Args:
-            code: The close code for everybody.
-            reason: The close reason.
-            window: Seconds over which.
-            may_stay: Asked each second behind the window, by a service that needs longer.
-        """
+        """Take nothing new, and part from what is there bit by bit."""
 
     async def stop(self, code: int, reason: str) -> None:
-        """
-        Run ``on_worker_stop``, and end everything, within ``timeouts.shutdown``.
-
-        Args:
-            code: The close code for everybody.
-            reason: The close reason.
-        """
+        """Run ``on_worker_stop``, and end everything, within ``timeouts.shutdown``."""
 
     def describe(self, limit: int) -> list[dict[str, Any]]:
-        """
-        List connections for an operator.
-
-        Args:
-            limit: How many at most.
-
-        Returns:
-            For each what :mod:`gateman.master.control` says of it.
-        """
+        """List connections for an operator."""
 
     def __str__(self) -> str:
         """Name it for a log line."""
@@ -132,17 +99,6 @@ async def serving(
     Serve while the body of an ``async with`` runs, and stop in order behind it.
 
     The timers of the process begin when everything serves, and end first.
-
-    Args:
-        bound: For each worker, its listening sockets; they stay the caller's.
-        make: Makes each worker's service.
-        bus: What connects the hub with other processes; ``None`` if there are none.
-        hub: The hub; it runs from before the first ``on_worker_start`` to the end.
-        has_clients: Whether clients connect to this process.
-        declared: What its script declares; see :mod:`gateman.cluster.services`.
-
-    Yields:
-        The services.
 
     Raises:
         BusError: The bus is not there, or refuses us.
@@ -196,13 +152,7 @@ class _ExceptionLog:
 
 
 def new_event_loop() -> asyncio.AbstractEventLoop:
-    """
-    Make the event loop of a process.
-
-    Returns:
-        :class:`gateman.net.event_loop.EventLoop` where there is epoll; another one where the
-            program has set a policy that makes it.
-    """
+    """Make the event loop of a process."""
     loop = asyncio.new_event_loop()
     if type(loop) is not asyncio.SelectorEventLoop or not hasattr(selectors, "EpollSelector"):
         return loop

@@ -132,7 +132,6 @@ class Timers:
     """
 
     def __init__(self) -> None:
-        """Start without timers, and with nothing running."""
         self.skipped_count = 0
         self._last_id = 0
         self._scheduled: dict[int, _Scheduled] = {}
@@ -159,15 +158,6 @@ class Timers:
         """
         Add a timer; see :meth:`Timer.add`.
 
-        Args:
-            seconds: The interval.
-            function: What runs.
-            args: Its arguments.
-            is_persistent: Whether it runs more than once.
-
-        Returns:
-            Its id.
-
         Raises:
             ConfigError: Never can it run so.
         """
@@ -180,42 +170,19 @@ class Timers:
     def add_for(
         self, owner: object, seconds: float, function: Callable[..., Any], args: tuple[Any, ...]
     ) -> int:
-        """
-        Add a timer that runs once, unless its owner has ended by then; also while draining.
-
-        Args:
-            owner: Whose it is; see :meth:`end`.
-            seconds: How much later.
-            function: What runs; it was checked.
-            args: Its arguments.
-
-        Returns:
-            Its id.
-        """
+        """Add a timer that runs once, unless its owner has ended by then; also while draining."""
         timer = _Scheduled(float(seconds), function, args, is_persistent=False, owner=owner)
         timer_id = self._add(timer)
         self._owned.setdefault(owner, set()).add(timer_id)
         return timer_id
 
     def end(self, owner: object) -> None:
-        """
-        Delete all timers of an owner.
-
-        Args:
-            owner: Whose.
-        """
+        """Delete all timers of an owner."""
         for timer_id in self._owned.pop(owner, ()):
             self.delete(timer_id)
 
     def new_id(self) -> int:
-        """
-        Use up an id.
-
-        Returns:
-            One that no timer has, nor had. It may have been kept, in a session that outlives this
-            process, and must not be another timer's there: so each process begins somewhere else.
-            Exact as a number of JavaScript, too.
-        """
+        """Use up an id."""
         if not self._last_id:
             self._last_id = int.from_bytes(os.urandom(7), "big") >> 4
         self._last_id += 1
@@ -233,15 +200,7 @@ class Timers:
         return timer_id
 
     def delete(self, timer_id: int) -> bool:
-        """
-        Delete a timer; see :meth:`Timer.delete`.
-
-        Args:
-            timer_id: Its id.
-
-        Returns:
-            Whether it was there.
-        """
+        """Delete a timer; see :meth:`Timer.delete`."""
         self._check_thread("Timer.delete")
         timer = self._remove(timer_id)
         if timer is None:
@@ -383,17 +342,6 @@ def add_timers(schedule: Iterable[tuple[float, Callable[..., Any]]]) -> None:
 
 
 def following(planned_at: float, interval: float, now: float) -> tuple[float, int]:
-    """
-    Tell when the next run is due.
-
-    Args:
-        planned_at: When this one was.
-        interval: Between two runs.
-        now: When this one has ended.
-
-    Returns:
-        The first instant after ``now`` that is whole intervals after ``planned_at``, and how
-        many such instants have passed meanwhile.
-    """
+    """Tell when the next run is due."""
     passed = max(int((now - planned_at) // interval), 0)
     return planned_at + (passed + 1) * interval, passed

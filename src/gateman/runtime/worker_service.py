@@ -70,15 +70,6 @@ class WorkerService:
         worker: object,
         connections: dict[int, Connection],
     ) -> None:
-        """
-        Prepare to serve.
-
-        Args:
-            settings: What was declared.
-            functions: The callbacks by name.
-            worker: What the callbacks get as worker.
-            connections: Is kept filled with the open connections, by their id.
-        """
         self.settings = settings
         self.connections = connections
         self.counts: Counter[str] = Counter()
@@ -113,13 +104,7 @@ class WorkerService:
     async def start(
         self, sockets: Sequence[socket.socket], membership: ConnectionMembership
     ) -> None:
-        """
-        Run ``on_worker_start``, and then accept.
-
-        Args:
-            sockets: Listening sockets; they stay the caller's.
-            here: Is told of the clients, and asked by them.
-        """
+        """Run ``on_worker_start``, and then accept."""
         self._membership = membership
         await started(self._functions, self._worker)
         self._callback_runner.begin()
@@ -164,13 +149,7 @@ class WorkerService:
         self.accept(sockets)
 
     def accept(self, sockets: Collection[socket.socket]) -> None:
-        """
-        Accept on exactly these sockets from now on; who is arriving through another goes on.
-
-        Args:
-            sockets: Listening sockets; they stay the caller's. None of them may be closed while it
-                is accepted on.
-        """
+        """Accept on exactly these sockets from now on; who is arriving through another goes on."""
         if self._accept_config is None:
             raise RuntimeError(f"{self} was not started")
         for sock in sockets:
@@ -189,13 +168,6 @@ class WorkerService:
         Answer health checks with 503, refuse handshakes, and close the connections bit by bit.
 
         It goes on accepting where it does, for those checks.
-
-        Args:
-            code: The close code for everybody.
-            reason: The close reason.
-            window: Seconds over which they are closed, evenly, so that their clients do not all
-                come back at once.
-            may_stay: Not asked.
 
         Guarantees:
             Whoever had been accepted still gets in, within ``timeouts.handshake``, before being
@@ -233,10 +205,6 @@ class WorkerService:
         Stop accepting, close every connection, run ``on_worker_stop``, within ``shutdown``.
 
         ``on_worker_stop`` comes behind every ``on_close``, so that it can close what they use.
-
-        Args:
-            code: The close code for everybody.
-            reason: The close reason.
         """
         shutdown = self.settings.timeouts.shutdown
         deadline = self._loop.time() + shutdown
@@ -421,15 +389,7 @@ class WorkerService:
         return self.counts["dropped_slow_peer"]
 
     def describe(self, limit: int) -> list[dict[str, Any]]:
-        """
-        List connections for an operator.
-
-        Args:
-            limit: How many at most; who has been here longest comes first.
-
-        Returns:
-            For each what :mod:`gateman.master.control` says of it.
-        """
+        """List connections for an operator."""
         by_age = sorted(self._present, key=lambda connection: connection.id)
         return [self._describe(connection) for connection in islice(by_age, limit)]
 

@@ -19,12 +19,6 @@ class LoopWithAlerts:
     __slots__ = ("_loop", "_transport")
 
     def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
-        """
-        Stand between a loop and one transport.
-
-        Args:
-            loop: The loop; what is not defined here is its own.
-        """
         self._loop = loop
         self._transport: Any = None
 
@@ -33,23 +27,12 @@ class LoopWithAlerts:
         return getattr(self._loop, name)
 
     def add_reader(self, fd: int, read: Any) -> None:
-        """
-        Take note of the transport, whose method is to be called.
-
-        Args:
-            fd: The socket's descriptor.
-            read: The method.
-        """
+        """Take note of the transport, whose method is to be called."""
         self._transport = read.__self__
         self._loop.add_reader(fd, read)
 
     def remove_reader(self, fd: int) -> None:
-        """
-        Let an alert out, if this is the end of a handshake that has failed.
-
-        Args:
-            fd: The socket's descriptor.
-        """
+        """Let an alert out, if this is the end of a handshake that has failed."""
         self._loop.remove_reader(fd)
         transport, self._transport = self._transport, None
         # Without OpenSSL's own library, aiofastnet has TLS in another transport, which throws

@@ -78,15 +78,7 @@ class ServerCertificate:
         return first is not None and first.starts_at <= now < first.expires_at
 
     def days_left(self, now: float) -> int | None:
-        """
-        Tell for how many whole days the certificate is still valid.
-
-        Args:
-            now: Wall-clock seconds since 1970.
-
-        Returns:
-            Days; negative from the moment that it expires; ``None`` if it does not say.
-        """
+        """Tell for how many whole days the certificate is still valid."""
         expires_at = self.expires_at
         return None if expires_at is None else int((expires_at - now) // SECONDS_PER_DAY)
 
@@ -98,13 +90,6 @@ class _PassphraseMissing(Exception):
 def read(option: str, path: Path) -> bytes:
     """
     Read a file that an option names.
-
-    Args:
-        option: The option, for the sentence.
-        path: The file.
-
-    Returns:
-        Its bytes.
 
     Raises:
         ConfigError: There is none, it may not be read, or it is no file.
@@ -128,13 +113,6 @@ def inspect(pair: Pair, *, now: float) -> ServerCertificate:
     """
     Read what a certificate says of itself, and judge it.
 
-    Args:
-        pair: The certificate, which OpenSSL has taken; its key is not looked at.
-        now: Wall-clock seconds since 1970.
-
-    Returns:
-        The certificate, with what is wrong with it.
-
     Raises:
         ConfigError: The file cannot be read.
     """
@@ -148,10 +126,6 @@ def inspect(pair: Pair, *, now: float) -> ServerCertificate:
 def load(context: ssl.SSLContext, pair: Pair) -> None:
     """
     Load a certificate and its key into a context.
-
-    Args:
-        context: A context that is not in service yet: a failure leaves it half loaded.
-        pair: The files.
 
     Raises:
         ConfigError: A file cannot be read or is not PEM; the key's passphrase is wrong or missing,

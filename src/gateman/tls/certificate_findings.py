@@ -42,18 +42,7 @@ _NEW = "get a new one, with a key for ECDSA P-256 or RSA with 2048 bits or more,
 
 
 def judge(chain: Chain, *, now: float, name: str) -> list[Finding]:
-    """
-    Find what is wrong with certificates as a server shows them.
-
-    Args:
-        chain: Its own first.
-        now: Wall-clock seconds since 1970.
-        name: How a sentence about the first begins, such as ``"server.pem: the certificate"``; of
-            another, its number follows.
-
-    Returns:
-        What most clients refuse it for comes first.
-    """
+    """Find what is wrong with certificates as a server shows them."""
     found: list[Finding] = []
     for place, facts in enumerate(chain):
         which = name if place == 0 else f"{name} number {place + 1}"
@@ -76,20 +65,7 @@ def why_refused(
     name: str,
     is_about_trust: bool = False,
 ) -> Finding | None:
-    """
-    Tell why a client that was shown certificates has most likely refused them.
-
-    Args:
-        chain: What it was shown.
-        server_name: The name that it asked for, as it was on the wire; ``None`` if it asked for
-            none.
-        now: Wall-clock seconds since 1970.
-        name: As :func:`judge` has it.
-        is_about_trust: Whether the client has said that it is the authority, and not the name.
-
-    Returns:
-        The reason; ``None`` if nothing is known to be wrong.
-    """
+    """Tell why a client that was shown certificates has most likely refused them."""
     findings = judge(chain, now=now, name=name)
     for finding in findings:
         if finding.severity is not Severity.NOTE and finding.code != "certificate-expires-soon":
@@ -127,14 +103,7 @@ def why_refused(
 
 
 def misplaced(chain: Chain, *, asked: str, name: str) -> Finding | None:
-    """
-    Find out whether a certificate is shown to clients that ask for a name which it is not for.
-
-    Args:
-        chain: What is shown.
-        asked: The name that clients ask for; may start with ``*.``.
-        name: As :func:`judge` has it.
-    """
+    """Check that a certificate covers the names for which it is selected."""
     leaf = chain[0] if chain else None
     if leaf is None or not leaf.names or is_named(asked.replace("*", "any", 1), leaf.names):
         return None

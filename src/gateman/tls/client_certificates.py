@@ -26,10 +26,6 @@ def demand_certificates(context: ssl.SSLContext, options: Options) -> None:
     """
     Let only clients in that show a certificate of a trusted authority, if ``verify_peer`` says so.
 
-    Args:
-        context: A context that is not in service yet.
-        options: The options of the server.
-
     Raises:
         ConfigError: Nothing says whom to trust, or its files cannot be used; an exception for
             self-signed certificates is asked for.
@@ -72,13 +68,6 @@ def pins(options: Options) -> dict[str, str]:
     """
     Read which certificates alone are let in.
 
-    Args:
-        options: The options of the server.
-
-    Returns:
-        Algorithms, and the fingerprint by each in lower-case hex; all have to match. Empty for
-        no such condition.
-
     Raises:
         ConfigError: It is no fingerprint, or clients are not asked for certificates.
     """
@@ -105,16 +94,7 @@ def pins(options: Options) -> dict[str, str]:
 
 
 def is_pinned(der: bytes | None, pins: Mapping[str, str]) -> bool:
-    """
-    Tell whether a certificate is the one that is let in.
-
-    Args:
-        der: The certificate; ``None`` if the client showed none.
-        pins: As :func:`pins` read them.
-
-    Returns:
-        True also if there is no such condition.
-    """
+    """Tell whether a certificate is the one that is let in."""
     if not pins:
         return True
     if der is None:

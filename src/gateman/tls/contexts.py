@@ -76,14 +76,6 @@ class TlsContexts:
         """
         Read the certificates and make the contexts.
 
-        Args:
-            options: PHP's ``ssl`` options; :mod:`gateman.tls.ssl_options` lists them. Relative
-                paths start at the working directory of this moment, also at a reload.
-            now: Wall-clock seconds since 1970.
-
-        Returns:
-            The contexts; their ``warnings`` are for the operator.
-
         Raises:
             ConfigError: An option that is unknown or cannot be honoured; a file that is
                 missing, may not be read or is not PEM; a key that does not match or whose
@@ -100,9 +92,6 @@ class TlsContexts:
 
         The contexts are new ones. A live one keeps a certificate for each type of key, so it
         would serve the old beside a successor of another type; and it never forgets an authority.
-
-        Args:
-            now: Wall-clock seconds since 1970.
 
         Raises:
             ConfigError: As :meth:`load`; or a certificate is not valid yet, and the one that it
@@ -126,14 +115,6 @@ class TlsContexts:
         """
         Choose the context for a ClientHello.
 
-        Args:
-            server_name: The name that the client asks for, as it is on the wire; ``None`` if it
-                asks for none.
-
-        Returns:
-            The context of exactly that name, else of the wildcard for its first label, else of
-            ``local_cert``.
-
         Source:
             RFC 6066, section 3; RFC 6125, section 6.4.3.
         """
@@ -151,16 +132,7 @@ class TlsContexts:
         return loaded.by_name.get(f"*.{parent}", loaded.default) if label else loaded.default
 
     def explain(self, error: OSError, server_name: str | None) -> tuple[str, str]:
-        """
-        Say why a TLS handshake failed.
-
-        Args:
-            error: What the engine raised.
-            server_name: The name that the client asked for; ``None`` if it asked for none.
-
-        Returns:
-            The cause, for counters, and a line for the log; empty for what nobody can change.
-        """
+        """Say why a TLS handshake failed."""
         offer = self._loaded.offer
         chain = self._serve(server_name).certificate.chain
         if chain and chain[0] is not None and not is_usable_key(chain[0]):
@@ -170,16 +142,7 @@ class TlsContexts:
         return explain(error, offer, doubt)
 
     def doubt(self, server_name: str | None, *, is_about_trust: bool = False) -> Finding | None:
-        """
-        Tell why a client may have refused the certificate that it was shown.
-
-        Args:
-            server_name: The name that the client asked for; ``None`` if it asked for none.
-            is_about_trust: Whether the names have nothing to do with it.
-
-        Returns:
-            What is wrong; ``None`` if nothing is known.
-        """
+        """Tell why a client may have refused the certificate that it was shown."""
         shown = self._serve(server_name).certificate
         return why_refused(
             shown.chain,
@@ -190,25 +153,11 @@ class TlsContexts:
         )
 
     def check_peer(self, der: bytes | None) -> bool:
-        """
-        Tell whether a client may stay, once its handshake is done.
-
-        Args:
-            der: The certificate that the client showed, ``None`` if none. A resumed session has
-                it too.
-
-        Returns:
-            False if ``peer_fingerprint`` is set and is not that of the certificate.
-        """
+        """Tell whether a client may stay, once its handshake is done."""
         return client_certificates.is_pinned(der, self._loaded.pins)
 
     def warnings_of_dates(self, *, now: float) -> tuple[str, ...]:
-        """
-        Tell what has come to be wrong since the files were read: sentences without a full stop.
-
-        Args:
-            now: Wall-clock seconds since 1970.
-        """
+        """Warnings that became true since the files were read; sentences without a full stop."""
         return tuple(
             str(finding)
             for one in self.certificates

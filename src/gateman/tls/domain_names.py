@@ -13,13 +13,6 @@ def wire_name(name: object) -> str | None:
     """
     Spell a name as clients do: lower case, in A-labels, without a dot at its end.
 
-    Args:
-        name: A domain; its first label may be ``*``.
-
-    Returns:
-        The name on the wire, 1 to 253 bytes of ASCII; ``None`` if no client could ask for it, or
-        if browsers and Python spell it differently.
-
     Source:
         RFC 5890, section 2.3.2.1; RFC 6066, section 3.
     """
@@ -35,10 +28,6 @@ def wire_name(name: object) -> str | None:
 def is_named(name: str, certified: Iterable[str]) -> bool:
     """
     Tell whether a certificate is for a name.
-
-    Args:
-        name: What a client asks for, as it is on the wire.
-        certified: The certificate's names; ``*.`` stands for exactly one label.
 
     Source:
         RFC 9525, section 6.3.

@@ -59,19 +59,7 @@ def is_about_trust(error: OSError) -> bool:
 
 
 def explain(error: OSError, offer: Offer, doubt: Finding | None) -> tuple[str, str]:
-    """
-    Say why a TLS handshake failed.
-
-    Args:
-        error: What the engine raised.
-        offer: What the client could choose from.
-        doubt: Why a client may refuse the certificate; ``None`` if nothing is known.
-
-    Returns:
-        The cause, for counters, and a line for the log; empty for what nobody can change.
-        What has no advice shares one cause: OpenSSL knows hundreds of reasons, and a peer
-        may bring about one after the other.
-    """
+    """Say why a TLS handshake failed."""
     if isinstance(error, ConnectionAbortedError):
         return "handshake_timeout", ""
     if not isinstance(error, ssl.SSLError):
@@ -84,16 +72,7 @@ def explain(error: OSError, offer: Offer, doubt: Finding | None) -> tuple[str, s
 
 
 def left_after_certificate(doubt: Finding | None) -> tuple[str, str]:
-    """
-    Say why a client may have left once it was shown the certificate; most send no alert.
-
-    Args:
-        doubt: As :func:`explain` has it.
-
-    Returns:
-        The cause and a line; one that left early if nothing is known to be wrong: port scanners and
-        impatient browsers leave too.
-    """
+    """Say why a client may have left once it was shown the certificate; most send no alert."""
     if doubt is None:
         return "left_early", ""
     return "left_after_certificate", f"a client left when it was shown the certificate: {doubt}"

@@ -60,15 +60,7 @@ def has_certificate(data: bytes) -> bool:
 
 
 def conversion(data: bytes) -> str:
-    """
-    Tell what to do with a file that was given for a certificate and has none in PEM form.
-
-    Args:
-        data: The file.
-
-    Returns:
-        The advice, without a full stop.
-    """
+    """Tell what to do with a file that was given for a certificate and has none in PEM form."""
     if b"BEGIN CERTIFICATE REQUEST" in data or b"BEGIN NEW CERTIFICATE REQUEST" in data:
         return "it is a request; give the certificate that the authority made of it"
     if b"-----BEGIN PKCS7-----" in data:
@@ -83,15 +75,7 @@ def conversion(data: bytes) -> str:
 
 
 def slip(data: bytes) -> tuple[str, str] | None:
-    """
-    Find out why OpenSSL cannot read a file that has the right blocks.
-
-    Args:
-        data: The file.
-
-    Returns:
-        What is wrong and what to do, without a full stop; ``None`` if nothing is known.
-    """
+    """Find out why OpenSSL cannot read a file that has the right blocks."""
     glued = _GLUED.search(data)
     if glued is not None:
         line = data.count(b"\n", 0, glued.start()) + 1
@@ -112,12 +96,6 @@ def old_encryption(data: bytes) -> str | None:
     """
     Find out whether a key is encrypted in a way that OpenSSL 3 does not read by itself any more.
 
-    Args:
-        data: The file.
-
-    Returns:
-        What the encryption is called; ``None`` if OpenSSL 3 reads it.
-
     Source:
         https://docs.openssl.org/3.0/man7/OSSL_PROVIDER-legacy/
     """
@@ -137,15 +115,7 @@ def old_encryption(data: bytes) -> str | None:
 
 
 def failure(data: bytes) -> tuple[str, str]:
-    """
-    Tell why OpenSSL finds no certificates in a file.
-
-    Args:
-        data: The file.
-
-    Returns:
-        What is wrong and what to do, without a full stop.
-    """
+    """Tell why OpenSSL finds no certificates in a file."""
     if not has_certificate(data):
         return "which holds no certificate in PEM form", conversion(data)
     return slip(data) or (

@@ -23,14 +23,6 @@ class CertificateReload:
     """Watches the files of one worker's contexts."""
 
     def __init__(self, name: str, contexts: TlsContexts, *, warns_of_dates: bool = False) -> None:
-        """
-        Watch from now on.
-
-        Args:
-            name: The worker's, for the log.
-            contexts: What to keep up to date.
-            warns_of_dates: Whether to say each day that a certificate is about to expire, or has.
-        """
         self._name = name
         self._contexts = contexts
         self._warns_of_dates = warns_of_dates
@@ -38,12 +30,7 @@ class CertificateReload:
         self._seen = self._settled = _marks(contexts.files)
 
     def look(self, now: float | None = None) -> None:
-        """
-        Look at the files, and put them in service if they have changed and settled.
-
-        Args:
-            now: Wall-clock seconds since 1970; ``None`` for this moment.
-        """
+        """Look at the files, and put them in service if they have changed and settled."""
         now = time.time() if now is None else now
         if self._warns_of_dates and now - self._warned_at >= SECONDS_PER_DAY:
             self._warned_at = now

@@ -29,13 +29,6 @@ def make_context(options: Options, pair: Pair) -> ssl.SSLContext:
     """
     Make the context for one certificate.
 
-    Args:
-        options: The options of the server.
-        pair: The certificate and its key.
-
-    Returns:
-        A context for accepted connections.
-
     Raises:
         ConfigError: A value that cannot be honoured, or a file that cannot be loaded.
     """
@@ -57,15 +50,7 @@ def make_context(options: Options, pair: Pair) -> ssl.SSLContext:
 
 
 def notes(options: Options) -> list[str]:
-    """
-    Tell what an operator should know of options that are honoured all the same.
-
-    Args:
-        options: The options of the server.
-
-    Returns:
-        Sentences without a full stop.
-    """
+    """Tell what an operator should know of options that are honoured all the same."""
     sentences = [
         f"ssl.{name} is not used without ssl.verify_peer; the chain of the server's own"
         " certificate belongs into ssl.local_cert"
@@ -94,10 +79,6 @@ def name_sessions(context: ssl.SSLContext, library: str | None) -> None:
     refuses one that tries to. Python set the name until 3.12. Since 3.13 it does not, and offers no
     way to do so: the context's pointer is read where aiofastnet reads it, behind the object's head.
 
-    Args:
-        context: A context that is not in service yet.
-        library: Python's ``_ssl`` module as a file; ``None`` where it is a part of the program.
-
     Source:
         https://docs.openssl.org/3.0/man3/SSL_CTX_set_session_id_context/
     """
@@ -115,15 +96,7 @@ def name_sessions(context: ssl.SSLContext, library: str | None) -> None:
 
 
 def versions(options: Options) -> tuple[str, str]:
-    """
-    Tell which versions of TLS are spoken.
-
-    Args:
-        options: The options of the server.
-
-    Returns:
-        The oldest and the newest, such as ``"TLSv1.2"``.
-    """
+    """Tell which versions of TLS are spoken."""
     oldest = options.version("min_proto_version", ssl.TLSVersion.TLSv1_2)
     newest = options.version("max_proto_version", ssl.TLSVersion.TLSv1_3)
     return _SPELLED[oldest], _SPELLED[newest]

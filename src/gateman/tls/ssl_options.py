@@ -101,12 +101,6 @@ class Options:
 
     No sentence shows a value of free text: it may be a passphrase.
 
-    Args:
-        values: What the user wrote.
-        where: What it was written for, such as ``"ssl"``.
-        known: The names of the options that exist.
-        folder: Where relative paths start.
-
     Raises:
         ConfigError: It is no mapping, or has an unknown option.
     """
@@ -129,13 +123,6 @@ class Options:
         """
         Take the options of a server.
 
-        Args:
-            values: What the user wrote as ``ssl``.
-            folder: Where relative paths start.
-
-        Returns:
-            The options.
-
         Raises:
             ConfigError: As the constructor; or an option that cannot be honoured.
         """
@@ -156,14 +143,6 @@ class Options:
     def of_name(cls, value: object, *, name: str, folder: Path) -> "Options":
         """
         Take one value of ``SNI_server_certs``.
-
-        Args:
-            value: A path, or a mapping of ``local_cert``, ``local_pk`` and ``passphrase``.
-            name: The server's name that it is for.
-            folder: Where relative paths start.
-
-        Returns:
-            The options.
 
         Raises:
             ConfigError: As the constructor.

@@ -37,9 +37,6 @@ def check_control(rsv: int) -> None:
     """
     Check the reserved bits of a control frame.
 
-    Args:
-        rsv: ``4 * rsv1 + 2 * rsv2 + rsv3``.
-
     Raises:
         ProtocolError: A bit is set (1002): no extension that we know gives them a meaning
             on control frames.
@@ -85,13 +82,6 @@ class Assembler:
     __slots__ = ("_inflater", "_max_message_size", "_partial", "in_message")
 
     def __init__(self, max_message_size: int, inflater: Inflater | None = None) -> None:
-        """
-        Start between two messages.
-
-        Args:
-            max_message_size: Of one message, all its frames together, decompressed; bytes.
-            inflater: What permessage-deflate was agreed with; ``None`` if it was not.
-        """
         self._max_message_size = max_message_size
         self._inflater = inflater
         self._partial: _Partial | None = None
@@ -116,16 +106,6 @@ class Assembler:
     ) -> str | bytes | None:
         """
         Take one data frame.
-
-        Args:
-            opcode: 0, 1 or 2; the engine refuses the reserved ones.
-            fin: Whether the message ends with this frame.
-            rsv: ``4 * rsv1 + 2 * rsv2 + rsv3``.
-            payload: Unmasked; copied, so it may change after the call.
-
-        Returns:
-            The message if this frame completes it, ``str`` for text and ``bytes`` for
-            binary; else ``None``.
 
         Raises:
             ProtocolError: Reserved bits without an extension, a continuation of nothing, a

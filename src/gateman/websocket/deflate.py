@@ -207,15 +207,6 @@ def negotiate(offers: Sequence[str], options: Deflate) -> Agreement | None:
     """
     Choose the first offer of permessage-deflate that we can accept.
 
-    Args:
-        offers: The values of the request's ``Sec-WebSocket-Extensions`` header fields.
-        options: What the application asked for.
-
-    Returns:
-        The agreement, or ``None`` to go on without compression. An offer is declined for an
-        unknown or repeated parameter, a value that the RFC does not allow, and for
-        ``server_max_window_bits=8``, which zlib cannot keep to.
-
     Raises:
         HandshakeError: The header breaks the grammar (status 400) or is too long (431).
 
@@ -305,14 +296,6 @@ class Inflater:
         context_takeover: bool = True,
         max_ratio: int | None = None,
     ) -> None:
-        """
-        Start before the first message.
-
-        Args:
-            window_bits: The client's window, 8 to 15.
-            context_takeover: Whether a message may refer to those before it.
-            max_ratio: Bytes out per byte in, beyond a message's first MiB; ``None`` for any.
-        """
         self._window_bits = window_bits
         self._context_takeover = context_takeover
         self._max_ratio = max_ratio
@@ -330,15 +313,6 @@ class Inflater:
     ) -> bytes:
         """
         Decompress the payload of one frame of a compressed message.
-
-        Args:
-            payload: The frame's payload, unmasked.
-            fin: Whether the message ends with it.
-            max_length: What the rest of the message may have when decompressed, in bytes; 0
-                allows none.
-
-        Returns:
-            At most ``max_length`` bytes.
 
         Raises:
             ProtocolError: More than ``max_length`` bytes, or than the ratio allows, come out;
@@ -423,16 +397,6 @@ class Deflater:
     def __init__(
         self, *, level: int, window_bits: int, context_takeover: bool, min_size: int
     ) -> None:
-        """
-        Start before the first message.
-
-        Args:
-            level: zlib's, 1 to 9.
-            window_bits: 9 to 15.
-            context_takeover: Whether a message refers to those before it. If so, each
-                compressed message must be sent, in order.
-            min_size: Messages below it are not compressed; bytes, at least 1.
-        """
         self._level = level
         self._window_bits = window_bits
         self.context_takeover = context_takeover
@@ -449,13 +413,6 @@ class Deflater:
     def deflate(self, payload: bytes | bytearray | memoryview) -> bytes | None:
         """
         Compress one message.
-
-        Args:
-            payload: The whole message.
-
-        Returns:
-            The payload of one frame with RSV1 set; ``None`` to send the message as it is,
-            because it is small or, without takeover, because it would not get smaller.
 
         Source:
             RFC 7692, section 7.2.1.

@@ -49,15 +49,6 @@ def encode_frame(
     """
     Make one frame of a server.
 
-    Args:
-        opcode: 0, 1, 2, 8, 9 or 10.
-        payload: Bytes; at most 125 of them for opcodes from 8.
-        fin: Whether the message ends with this frame.
-        rsv1: Whether this is the first frame of a compressed message (RFC 7692, 6.1).
-
-    Returns:
-        The header, in its shortest form, and the payload.
-
     Source:
         RFC 6455, section 5.2.
     """
@@ -73,14 +64,6 @@ def encode_frame(
 def as_payload(message: object) -> tuple[int, bytes]:
     """
     Turn what an application sends into an opcode and bytes that nobody changes any more.
-
-    Args:
-        message: ``str`` for text; ``bytes``, ``bytearray``, ``memoryview`` or another
-            object with the buffer protocol for binary.
-
-    Returns:
-        Opcode 1 or 2, and the payload. ``bytes`` are returned as they are, all else is
-        copied.
 
     Raises:
         TypeError: Neither text nor bytes.

@@ -44,12 +44,6 @@ def parse_extensions(values: Sequence[str]) -> list[Extension]:
     """
     Read the ``Sec-WebSocket-Extensions`` header fields of a request.
 
-    Args:
-        values: One string per header field, in order; several fields are one list.
-
-    Returns:
-        What was offered, in the client's order of preference; empty if there is no field.
-
     Raises:
         HandshakeError: The fields break the grammar (status 400), or have more than 2048
             characters (431).
