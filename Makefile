@@ -13,10 +13,10 @@ demo: ## Serve a small chat over wss and say how to open it; Ctrl-C ends it
 	@scripts/setup-python run
 	@$(VENV)/python examples/demo.py
 
-test: ## Run all tests, with real nginx, Apache and browsers; ARGS="-k word" for some, PYTHON=3.13
+test: ## Run all tests, one per core at a time; ARGS="-k word" for some, PYTHON=3.13
 	@scripts/setup-system
 	@scripts/setup-python dev
-	$(VENV)/python -m pytest $(ARGS)
+	$(VENV)/python -m pytest --numprocesses auto --dist worksteal $(ARGS)
 
 fuzz: ## Run the property tests with ever new examples, for SECONDS=60
 	@scripts/setup-python dev

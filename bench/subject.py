@@ -11,7 +11,6 @@ import ipaddress
 import os
 import platform
 import re
-import socket
 import ssl
 import subprocess
 import sys
@@ -26,6 +25,10 @@ from cryptography import x509
 from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 from generator import BUILD, HERE, Unmeasured
+
+sys.path.insert(0, str(HERE.parent))
+
+from tests.support.ports import free_port
 
 START_TIMEOUT = 20.0  # seconds until a server must listen
 # What the command line of a process of gateman has in it; the second is how it was called before.
@@ -159,13 +162,6 @@ def certificate() -> Path:
         )
     )
     return path
-
-
-def free_port() -> int:
-    """Find a port of loopback that nobody listens on."""
-    with socket.create_server(("127.0.0.1", 0)) as probe:
-        port: int = probe.getsockname()[1]
-        return port
 
 
 def _is_listening(port: int) -> bool:

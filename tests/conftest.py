@@ -1,10 +1,12 @@
 """
-What holds for every test: where ``CI`` is ``true``, a skipped test is a failed one.
+Rules for every test: where ``CI`` is ``true``, a skipped test is a failed one.
 
 A laptop may lack Apache or a browser; there the test says what it misses. Warnings are errors and
-every test has a deadline: both are options in ``pyproject.toml``.
+every test has a deadline: both are options in ``pyproject.toml``. ``make test`` runs tests in
+parallel; one that is marked ``alone`` waits until no other runs, and the others wait for it.
 """
 
+import fcntl
 import os
 import signal
 from collections.abc import Generator
@@ -22,6 +24,30 @@ IS_CI = os.environ.get("CI") == "true"
 # pytest-timeout has the deadline, for a busy machine is slow; CI must not fail by chance.
 settings.register_profile("gateman", deadline=None, derandomize=IS_CI)
 settings.load_profile("gateman")
+
+# pytest-xdist sets the variable in the processes that it starts.
+IS_PARALLEL = "PYTEST_XDIST_WORKER" in os.environ
+
+# Locks of the processes that run tests in this checkout. A process holds QUEUE while it waits for
+# MACHINE, so that no later test overtakes one that is to run alone.
+QUEUE = os.open(__file__, os.O_RDONLY)
+MACHINE = os.open(os.path.dirname(__file__), os.O_RDONLY)  # noqa: PTH120 - a string suffices
+
+
+# Around pytest-timeout's, whose clock is not to run while a test waits for its turn.
+@pytest.hookimpl(wrapper=True, tryfirst=True)
+def pytest_runtest_protocol(item: pytest.Item) -> Generator[None, object, object]:
+    """Run a test that is marked ``alone`` while no other runs."""
+    if not IS_PARALLEL:
+        return (yield)
+    is_alone = item.get_closest_marker("alone") is not None
+    fcntl.flock(QUEUE, fcntl.LOCK_EX)
+    fcntl.flock(MACHINE, fcntl.LOCK_EX if is_alone else fcntl.LOCK_SH)
+    fcntl.flock(QUEUE, fcntl.LOCK_UN)
+    try:
+        return (yield)
+    finally:
+        fcntl.flock(MACHINE, fcntl.LOCK_UN)
 
 
 @pytest.hookimpl(wrapper=True)

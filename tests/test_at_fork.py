@@ -5,6 +5,8 @@ import sys
 
 import pytest
 
+from tests.support.deadlines import TIMEOUT
+
 BEGINNING = """
 import asyncio, os, signal, socket, sys, threading
 from gateman import at_fork
@@ -30,7 +32,7 @@ def run(script: str) -> None:
         [sys.executable, "-W", "ignore::DeprecationWarning", "-c", BEGINNING + script],
         capture_output=True,
         text=True,
-        timeout=30,
+        timeout=TIMEOUT,
         check=False,
     )
     assert (ended.returncode, ended.stderr) == (0, "")
@@ -107,7 +109,7 @@ async def main():
     loop.add_reader(ours, ready.set)
     in_child(lambda: loop.remove_reader(ours))
     theirs.sendall(b"x")
-    await asyncio.wait_for(ready.wait(), 10)
+    await asyncio.wait_for(ready.wait(), TIMEOUT)
     loop.remove_reader(ours)
 
 with asyncio.Runner(loop_factory=EventLoop) as runner:

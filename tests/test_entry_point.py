@@ -8,6 +8,7 @@ import pytest
 
 from gateman import ConfigError, Worker
 from gateman.entry_point import check_call
+from tests.support.deadlines import TIMEOUT
 
 DECLARED = "from gateman import Worker\nworker = Worker('websocket://127.0.0.1:0')\n"
 GUARD = "write `if __name__ == '__main__':` above it, so that only the program itself runs it."
@@ -28,7 +29,7 @@ def run(folder: Path, script: str, *words: str) -> tuple[int, str]:
         capture_output=True,
         text=True,
         check=False,
-        timeout=30,
+        timeout=TIMEOUT,
     )
     return ended.returncode, ended.stderr.replace(f"{path}:", "")
 

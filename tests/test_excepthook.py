@@ -10,6 +10,7 @@ import pytest
 
 from gateman import excepthook
 from gateman.errors import ConfigError
+from tests.support.deadlines import TIMEOUT
 
 WRONG = "limits.max_head_size=0 is no positive number: give it in bytes."
 
@@ -20,7 +21,7 @@ def run(*arguments: str | Path, stdin: str = "", closed: str = "") -> tuple[int,
     if closed:
         command = ["sh", "-c", f'exec "$@" {closed}', "sh", *command]
     ended = subprocess.run(
-        command, input=stdin, capture_output=True, text=True, check=False, timeout=30
+        command, input=stdin, capture_output=True, text=True, check=False, timeout=TIMEOUT
     )
     return ended.returncode, ended.stderr
 

@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 
 from gateman.safe_files import open_file
+from tests.support.deadlines import TIMEOUT
 from tests.support.users import DAEMON, NOBODY, folder_of, needs_root
 
 APPEND = os.O_WRONLY | os.O_CREAT | os.O_APPEND
@@ -55,7 +56,9 @@ def test_standard_output_has_a_path(name: str) -> None:
         "import os\nfrom pathlib import Path\nfrom gateman.safe_files import open_file\n"
         f"os.write(open_file(Path({name!r}), os.O_WRONLY | os.O_CREAT | os.O_APPEND), b'here')\n"
     )
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, check=True, timeout=20)
+    done = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, check=True, timeout=TIMEOUT
+    )
 
     assert done.stdout == b"here"
 

@@ -14,6 +14,7 @@ from gateman.bus.base import Bus
 from gateman.bus.subjects import Subject, subject
 
 from ..support.child import Child
+from ..support.deadlines import TIMEOUT
 from ..support.loop import eventually, on_loop, turns
 from .contract import HOSTILE, OTHER, ROOM, Broker, Contract, back, ignore, started
 
@@ -34,7 +35,7 @@ asyncio.run(main(sys.argv[1]))
 
 async def answered(bus: Bus, one: Subject, *, expected: bool) -> None:
     """Ask until the answer is so: a broker notices the end of a connection in its own time."""
-    async with asyncio.timeout(5):
+    async with asyncio.timeout(TIMEOUT):
         while await bus.has_subscriber(one) is not expected:
             await turns(1)
 

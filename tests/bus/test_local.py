@@ -18,6 +18,7 @@ from gateman.bus.router import route
 from gateman.bus.router_wire import FrameKind, frame
 from gateman.errors import BusError, ConfigError
 
+from ..support.deadlines import TIMEOUT
 from ..support.loop import eventually, on_loop
 from ..support.router import RouterProcess, router
 from .contract import ROOM, DeliveryContract, started
@@ -192,7 +193,7 @@ def as_nobody(path: Path, *, owner: str = "", user: str = "65534") -> str:
         capture_output=True,
         check=True,
         text=True,
-        timeout=20,
+        timeout=TIMEOUT,
     )
     return said.stdout
 

@@ -15,9 +15,10 @@ from gateman.bus.subjects import subject
 from gateman.errors import BusError, ConfigError
 
 from ..support.certificates import Authority
+from ..support.deadlines import TIMEOUT
 from ..support.loop import eventually, on_loop, turns
 from ..support.nats import NatsServer, Nkey, jwt_config, nats_cluster, nats_server
-from ..support.proxies import free_port
+from ..support.ports import free_port
 from .contract import OTHER, ROOM, DeliveryContract, ignore, labelled
 from .contract_of_losses import LossContract
 from .contract_of_questions import ProcessContract, QuestionContract
@@ -353,7 +354,7 @@ async def test_an_independent_client_understands_us(tmp_path: Path) -> None:
         await client.flush()
         await client.flush()
         bus.publish(OTHER, b"\r\nfrom here\r\n")
-        there = await subscription.next_msg(timeout=5)
+        there = await subscription.next_msg(timeout=TIMEOUT)
         await eventually(lambda: len(arrived) == 2)
         await client.close()
         await bus.stop()
@@ -493,7 +494,7 @@ async def test_whoever_is_too_slow_is_cut_off_and_told(tmp_path: Path) -> None:
 
 def flood(port: int, count: int, size: int) -> None:
     """Publish from outside, and wait until the server has dealt with it."""
-    with socket.create_connection(("127.0.0.1", port), timeout=10) as client:
+    with socket.create_connection(("127.0.0.1", port), timeout=TIMEOUT) as client:
         client.sendall(b'CONNECT {"verbose":false}\r\n')
         for _ in range(count):
             client.sendall(b"PUB gateman.test.%b %d\r\n%b\r\n" % (ROOM.encode(), size, bytes(size)))

@@ -30,13 +30,11 @@ from gateman.bus.subjects import subject
 from gateman.bus.wire import BrokerEvent, Control, Dropped, NoSubscribers
 
 from ..support.child import answers
+from ..support.deadlines import TIMEOUT
 from ..support.loop import eventually, on_loop
 
 ROOM = subject("room")
 WIRE = RouterWire()
-
-# Seconds; for a process to start or to end on a loaded machine.
-PROCESS_TIMEOUT = 20.0
 
 
 class Client:
@@ -267,7 +265,7 @@ def process(
 
 async def answered(path: Path) -> None:
     """Wait until a router greets."""
-    await eventually(lambda: answers(socket.AF_UNIX, str(path)), within=PROCESS_TIMEOUT)
+    await eventually(lambda: answers(socket.AF_UNIX, str(path)))
     (await Client.connect(path)).close()
 
 
@@ -279,7 +277,7 @@ async def test_a_signal_ends_it(tmp_path: Path, number: signal.Signals) -> None:
     with process(str(path)) as child:
         await answered(path)
         child.send_signal(number)
-        _, errors = child.communicate(timeout=PROCESS_TIMEOUT)
+        _, errors = child.communicate(timeout=TIMEOUT)
 
     assert (child.returncode, errors, path.exists()) == (0, b"", False)
 
@@ -302,7 +300,7 @@ async def test_it_takes_a_socket_that_it_inherits(tmp_path: Path) -> None:
                 second.send_signal(number)
             said = await client.settle()
             ours.send(OVER)
-            second.communicate(timeout=PROCESS_TIMEOUT)
+            second.communicate(timeout=TIMEOUT)
             client.close()
         exists = path.exists()
 
@@ -333,7 +331,7 @@ async def test_it_takes_another_socket_while_it_runs(tmp_path: Path) -> None:
             one.close()
             two.close()
             ours.send(OVER)
-            child.communicate(timeout=PROCESS_TIMEOUT)
+            child.communicate(timeout=TIMEOUT)
 
     assert (said, child.returncode) == ([(ROOM, b"hello")], 0)
 
@@ -361,9 +359,9 @@ def test_it_ends_with_the_process_that_started_it(tmp_path: Path) -> None:
         )
         assert parent.stdout is not None
         pid = int(parent.stdout.readline())
-    asyncio.run(asyncio.wait_for(answered(path), PROCESS_TIMEOUT))
+    asyncio.run(asyncio.wait_for(answered(path), TIMEOUT))
     with socket.socket(socket.AF_UNIX) as client:
-        client.settimeout(PROCESS_TIMEOUT)
+        client.settimeout(TIMEOUT)
         client.connect(str(path))
         assert client.recv(4096) == HELLO
         parent.kill()
@@ -374,7 +372,7 @@ def test_it_ends_with_the_process_that_started_it(tmp_path: Path) -> None:
             said += client.recv(4096)
 
     async def gone() -> None:
-        await eventually(lambda: not _is_alive(pid), within=PROCESS_TIMEOUT)
+        await eventually(lambda: not _is_alive(pid))
 
     asyncio.run(gone())
 
@@ -421,17 +419,17 @@ def test_other_users_are_refused() -> None:
 
 def _refused(path: Path, script: str) -> tuple[bytes, str]:
     with process(str(path)) as child:
-        asyncio.run(asyncio.wait_for(answered(path), PROCESS_TIMEOUT))
+        asyncio.run(asyncio.wait_for(answered(path), TIMEOUT))
         path.chmod(0o666)
         said = subprocess.run(
             [sys.executable, "-c", script, str(path)],
             capture_output=True,
             check=True,
             text=True,
-            timeout=PROCESS_TIMEOUT,
+            timeout=TIMEOUT,
         )
         child.terminate()
-        _, errors = child.communicate(timeout=PROCESS_TIMEOUT)
+        _, errors = child.communicate(timeout=TIMEOUT)
     return errors, said.stdout
 
 

@@ -12,6 +12,7 @@ from gateman.bus import unix_socket
 from gateman.errors import ConfigError
 from gateman.net.socket_files import peer_of
 
+from ..support.deadlines import TIMEOUT
 from ..support.loop import on_loop
 from ..support.users import NOBODY, as_user, folder_of, needs_root, open_to_all
 
@@ -148,7 +149,7 @@ def test_a_socket_of_ours_that_another_user_serves(tmp_path: Path) -> None:
     def serve() -> None:
         with unix_socket.listen(path) as sock:
             os.write(write, b"x")
-            sock.settimeout(20)
+            sock.settimeout(TIMEOUT)
             sock.accept()[0].close()
 
     pid = os.fork()

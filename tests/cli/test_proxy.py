@@ -12,6 +12,7 @@ from click.testing import CliRunner
 
 from gateman.cli import gateman
 from gateman.ops.proxy import Site, apache, installed_nginx, nginx
+from tests.support.deadlines import TIMEOUT
 
 PAGE = Path(__file__).parents[2] / "docs" / "proxy.md"
 
@@ -67,7 +68,7 @@ def test_a_mistake_is_one_sentence_and_exit_code_78(server: str) -> None:
         [sys.executable, "-m", "gateman", "proxy", server, "--domain", "a;b", *FILES],
         capture_output=True,
         text=True,
-        timeout=20,
+        timeout=TIMEOUT,
         check=False,
     )
 

@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 from websockets.sync.client import connect
 
+from tests.support.deadlines import TIMEOUT
 from tests.support.master import GATEMAN, Master, master, run
 
 ROOMS = """
@@ -50,13 +51,13 @@ def test_it_reaches_whom_it_names(tmp_path: Path) -> None:
             ]:
                 assert push(service, *words) == (0, printed, "")
 
-            assert [jazz.recv(timeout=5) for _ in range(4)] == [
+            assert [jazz.recv(timeout=TIMEOUT) for _ in range(4)] == [
                 "for jazz",
                 "for both",
                 "for one",
                 "for all",
             ]
-            assert [rock.recv(timeout=5) for _ in range(3)] == [
+            assert [rock.recv(timeout=TIMEOUT) for _ in range(3)] == [
                 "for both",
                 "for rock's fans",
                 "for all",
@@ -83,7 +84,7 @@ def test_it_reads_standard_input(tmp_path: Path) -> None:
         words = f"{sys.executable} -m gateman push --all - --service {service.path}"
 
         assert run(["sh", "-c", f"echo piped | {words}"], tmp_path).returncode == 0
-        assert client.recv(timeout=5) == "piped\n"
+        assert client.recv(timeout=TIMEOUT) == "piped\n"
 
 
 @pytest.mark.parametrize("words", [(), ("--all", "--uid", "42"), ("--group", "a", "--uid", "b")])

@@ -14,6 +14,7 @@ from pathlib import Path
 import pytest
 from websockets.sync.client import connect
 
+from tests.support.deadlines import TIMEOUT
 from tests.support.master import GATEMAN, Master, echo, master
 
 
@@ -60,7 +61,7 @@ def in_terminal(
             if frames and written.count(b"\x1b[J") >= frames:
                 process.send_signal(signal.SIGINT)
                 frames = 0
-        return written.decode(), process.wait(10)
+        return written.decode(), process.wait(TIMEOUT)
     finally:
         os.close(ours)
         process.kill()
@@ -138,7 +139,7 @@ def test_watching_ends_with_the_service(service: Master, tmp_path: Path) -> None
         first = json.loads(watching.stdout.readline())
         service.signal(signal.SIGTERM)
         service.wait()
-        _, errors = watching.communicate(timeout=10)
+        _, errors = watching.communicate(timeout=TIMEOUT)
 
     assert first["master"]["state"] == "running"
     assert (watching.returncode, errors) == (3, "gateman: server.py is not running.\n")
@@ -171,7 +172,7 @@ def test_watching_in_a_file_is_a_picture_after_the_other(service: Master, tmp_pa
         assert watching.stdout is not None
         lines = [watching.stdout.readline() for _ in range(11)]
         watching.send_signal(signal.SIGINT)
-        watching.communicate(timeout=10)
+        watching.communicate(timeout=TIMEOUT)
 
     assert lines[0].startswith(str(service.path))
     assert (lines[8].split()[0], lines[9], lines[10].split(":")[0]) == (

@@ -25,6 +25,7 @@ from gateman.errors import (
 )
 
 from ..support.cluster import alone, cluster, node
+from ..support.deadlines import TIMEOUT
 from ..support.loop import eventually, on_loop
 from ..support.nats import nats_server
 
@@ -444,7 +445,7 @@ asyncio.run(main())
 def test_a_hub_is_not_its_child_s() -> None:
     """A forked process that sends with it is told so."""
     ended = subprocess.run(
-        [sys.executable, "-c", FORKED], capture_output=True, text=True, check=False, timeout=30
+        [sys.executable, "-c", FORKED], capture_output=True, text=True, check=False, timeout=TIMEOUT
     )
 
     assert (ended.stdout, ended.stderr) == (f"{OTHER_LOOP}\n", "")

@@ -21,9 +21,9 @@ from gateman.cluster.sync_hub import SyncHub
 from gateman.errors import BusError, ConfigError, HubError, UnknownClient
 
 from ..support.cluster import cluster
+from ..support.deadlines import TIMEOUT
 from ..support.loop import on_loop
 from ..support.router import RouterProcess, router
-from ..support.server import TIMEOUT
 
 THREADS, EACH = 8, 25
 END = "end"

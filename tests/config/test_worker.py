@@ -16,6 +16,7 @@ import websockets.sync.client
 from gateman import ConfigError, Connection, Worker
 from gateman.config.worker import settings_of
 from tests.support.certificates import Authority, for_threads
+from tests.support.deadlines import TIMEOUT
 from tests.support.server import authority, certificate, child, ssl_options
 
 PLAIN = "websocket://127.0.0.1:0"
@@ -203,7 +204,7 @@ def test_five_lines_are_a_wss_service(tmp_path: Path) -> None:
     ):
         client.send("hello")
 
-        assert client.recv(timeout=10) == "ok"
+        assert client.recv(timeout=TIMEOUT) == "ok"
 
 
 def run(script: str, folder: Path) -> tuple[int, str]:
@@ -215,7 +216,7 @@ def run(script: str, folder: Path) -> tuple[int, str]:
         check=False,
         capture_output=True,
         text=True,
-        timeout=30,
+        timeout=TIMEOUT,
     )
     return ended.returncode, ended.stderr
 
@@ -271,7 +272,7 @@ def test_second_address_that_is_taken_leaves_the_first_alone(tmp_path: Path) -> 
 
         assert (code, "the port is in use by another program" in written) == (os.EX_CONFIG, True)
         with pytest.raises(ConnectionRefusedError):
-            socket.create_connection(("127.0.0.1", port), timeout=5)
+            socket.create_connection(("127.0.0.1", port), timeout=TIMEOUT)
 
 
 def test_expired_certificate_is_a_warning(tmp_path: Path) -> None:

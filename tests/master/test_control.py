@@ -20,6 +20,7 @@ from gateman.master.requests import GetStatus, Request, Stop, Stopping
 from gateman.master.runtime_files import RuntimeFiles, candidates
 from gateman.master.script import Script
 from gateman.master.selector_loop import turn
+from tests.support.deadlines import TIMEOUT
 from tests.support.master import GATEMAN, ask_control, echo, master, run
 from tests.support.users import NOBODY, folder_of, needs_root, open_to_all
 
@@ -63,7 +64,7 @@ class Answering:
     def client(self, said: bytes = b"") -> Iterator[socket.socket]:
         """Connect, and say something."""
         with socket.socket(socket.AF_UNIX) as sock:
-            sock.settimeout(10)
+            sock.settimeout(TIMEOUT)
             folder = os.open(self._runtime_files.files.folder, os.O_PATH)
             sock.connect(f"/proc/self/fd/{folder}/{self._runtime_files.files.control.name}")
             os.close(folder)
@@ -307,7 +308,7 @@ def test_another_user_may_not_ask(answering: Answering, tmp_path: Path) -> None:
         "    print(type(error).__name__, error)\n"
     )
     command = [sys.executable, "-c", code, str(answering.script.path)]
-    done = subprocess.run(command, capture_output=True, text=True, check=True, timeout=20)
+    done = subprocess.run(command, capture_output=True, text=True, check=True, timeout=TIMEOUT)
 
     (path,) = tmp_path.glob("*.sock")
     assert done.stdout == (

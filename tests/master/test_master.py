@@ -27,7 +27,7 @@ from tests.support.master import (
     slots,
     until,
 )
-from tests.support.proxies import free_port
+from tests.support.ports import free_port
 
 # Crashes.
 

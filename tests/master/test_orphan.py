@@ -12,6 +12,7 @@ import pytest
 
 from gateman.master.events import Policy
 from gateman.master.orphan import Orphan, patience_of
+from tests.support.deadlines import TIMEOUT
 from tests.support.loop import eventually, on_loop, turns
 
 
@@ -52,7 +53,7 @@ def test_it_does_not_wait_for_ever(*, has_kin: bool) -> None:
         ended = asyncio.Event()
         orphan = Orphan(-1, last.detach() if has_kin else -1)
         orphan.wait(ended.set, 0.01)
-        async with asyncio.timeout(10):
+        async with asyncio.timeout(TIMEOUT):
             await ended.wait()
         orphan.close()
 

@@ -10,6 +10,7 @@ import pytest
 
 from gateman import ConfigError
 from gateman.master.privileges import Identity, find, unreadable
+from tests.support.deadlines import TIMEOUT
 
 needs_root = pytest.mark.skipif(os.getuid() != 0, reason="only root may become somebody else")
 
@@ -57,7 +58,7 @@ def test_becoming_somebody_is_for_good() -> None:
         "except ConfigError as error:\\n    print(error)\\n"
     ).replace("\\n", "\n")
     done = subprocess.run(
-        [sys.executable, "-c", code], capture_output=True, text=True, check=True, timeout=20
+        [sys.executable, "-c", code], capture_output=True, text=True, check=True, timeout=TIMEOUT
     )
 
     assert done.stdout.splitlines() == [
@@ -95,7 +96,7 @@ def test_the_environment_is_the_new_user_s(user: str, home: str) -> None:
         capture_output=True,
         text=True,
         check=True,
-        timeout=20,
+        timeout=TIMEOUT,
         env=environment,
     )
 

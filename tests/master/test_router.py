@@ -18,6 +18,7 @@ from gateman.master import privileges
 from gateman.master.plan import plan
 from gateman.master.privileges import Identity
 from gateman.master.router import Router, router_of
+from tests.support.deadlines import TIMEOUT
 from tests.support.master import descendants, echo, is_alive, master, until
 
 needs_root = pytest.mark.skipif(os.getuid() != 0, reason="only root may become somebody else")
@@ -36,7 +37,7 @@ def made(folder: Path, *identities: Identity) -> Iterator[Router]:
 def greeting(path: Path) -> bytes:
     """Connect as a process does, and read what the router says first."""
     with socket.socket(socket.AF_UNIX) as sock:
-        sock.settimeout(20)
+        sock.settimeout(TIMEOUT)
         sock.connect(str(path))
         return sock.recv(100)
 
@@ -188,7 +189,7 @@ def _greeting_of(uid: int, router: Router) -> bytes:
         try:
             os.setuid(uid)
             with socket.socket(socket.AF_UNIX) as sock:
-                sock.settimeout(20)
+                sock.settimeout(TIMEOUT)
                 sock.connect(f"/proc/self/fd/{fd}")
                 os.write(write, sock.recv(100))
         finally:

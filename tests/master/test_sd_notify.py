@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 
 from gateman.master.sd_notify import Notifier
+from tests.support.deadlines import TIMEOUT
 from tests.support.master import echo, master, until
 
 
@@ -17,7 +18,7 @@ def systemd(tmp_path: Path) -> Iterator[socket.socket]:
     """The socket that systemd would listen on."""
     with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as sock:
         sock.bind(str(tmp_path / "notify"))
-        sock.settimeout(10)
+        sock.settimeout(TIMEOUT)
         yield sock
 
 

@@ -7,6 +7,7 @@ import sys
 import pytest
 
 from gateman.master.stderr_relay import Objects
+from tests.support.deadlines import TIMEOUT
 
 # A master of nothing but a relay, of what a process writes that runs the second argument.
 BEGINNING = """
@@ -69,7 +70,7 @@ def relayed(form: str, middle: str, writes: str) -> tuple[str, str]:
     ) as process:
         assert process.stdout is not None
         assert process.stdout.readline() == "waits\n"
-        printed, errors = process.communicate(timeout=20)
+        printed, errors = process.communicate(timeout=TIMEOUT)
     assert process.returncode == 0
     return errors, printed
 

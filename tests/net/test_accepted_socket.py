@@ -15,6 +15,7 @@ from gateman.net.accepted_socket import AcceptConfig, AcceptedSocket, PeerInfo
 from gateman.net.admission import TOO_MANY, Admission
 from gateman.options import Limits
 from tests.support.certificates import Issued
+from tests.support.deadlines import TIMEOUT
 from tests.support.loop import eventually, on_loop, turns
 from tests.support.preambles import (
     arriving,
@@ -191,7 +192,7 @@ async def test_hello_may_come_byte_by_byte() -> None:
     async with serve_counted(secure=True) as server:
         sock = await dial(server.address)
         sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-        async with asyncio.timeout(10):
+        async with asyncio.timeout(TIMEOUT):
             while True:
                 try:
                     tls.do_handshake()
@@ -319,7 +320,7 @@ class HastyClient:
         )
         answer = b""
         with (
-            socket.create_connection(self._address, timeout=10) as plain,
+            socket.create_connection(self._address, timeout=TIMEOUT) as plain,
             # The end may be a reset.
             contextlib.suppress(ConnectionError),
         ):

@@ -11,6 +11,7 @@ import pytest
 
 from gateman import Connection
 from tests.support.certificates import Authority
+from tests.support.deadlines import TIMEOUT
 from tests.support.loop import eventually, on_loop, turns
 from tests.support.raw import EOF, TEXT, Frame, RawClient, frame, handshake, request
 from tests.support.server import Journal, Server, authority, child, needs_ipv6, serve, ssl_options
@@ -144,7 +145,7 @@ def resume(port: int, context: ssl.SSLContext) -> list[bool | None]:
     resumed: list[bool | None] = []
     for _ in range(2):
         with (
-            socket.create_connection(("127.0.0.1", port), timeout=5) as plain,
+            socket.create_connection(("127.0.0.1", port), timeout=TIMEOUT) as plain,
             context.wrap_socket(plain, server_hostname="localhost", session=session) as secure,
         ):
             secure.sendall(handshake())
@@ -267,7 +268,7 @@ def test_process_survives_without_descriptors(tmp_path: Path) -> None:
         for client in clients[:50]:
             client.close()
         last = clients[-1]
-        last.settimeout(10)
+        last.settimeout(TIMEOUT)
         last.sendall(handshake())
 
         assert last.recv(1024).startswith(b"HTTP/1.1 101 ")

@@ -7,6 +7,7 @@ from gateman import Deflate
 from gateman.net.inflation import InflateTurns, Inflation
 from gateman.websocket.assembler import Assembler
 from gateman.websocket.deflate import negotiate
+from tests.support.deadlines import TIMEOUT
 from tests.support.loop import on_loop, turns
 
 
@@ -80,7 +81,7 @@ async def test_the_budget_of_a_client() -> None:
     before = inflation.must_wait()
     message = inflation.feed(assembler, 2, packed(300_000), fin=True, rsv=4)
     after = inflation.must_wait()
-    async with asyncio.timeout(5):
+    async with asyncio.timeout(TIMEOUT):
         while not told:
             await turns(1)
 

@@ -9,6 +9,7 @@ import pytest
 
 from gateman.listen import ListenAddress
 from gateman.net.socket_activation import inherited, matching
+from tests.support.deadlines import TIMEOUT
 
 # Prints what it inherits on the descriptors from 3 on, and what is left of the variables.
 SCRIPT = """
@@ -48,7 +49,7 @@ def test_sockets_are_taken_over(count: str, expected: str, *, is_for_us: bool) -
             capture_output=True,
             text=True,
             check=True,
-            timeout=20,
+            timeout=TIMEOUT,
         )
 
     assert done.stdout.splitlines() == [expected, "[]"]

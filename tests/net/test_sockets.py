@@ -11,6 +11,7 @@ import pytest
 from gateman.errors import AddressInUse, ConfigError
 from gateman.listen import ListenAddress
 from gateman.net import sockets
+from tests.support.deadlines import TIMEOUT
 from tests.support.server import needs_ipv6
 
 LOOPBACK = "websocket://127.0.0.1:0"
@@ -41,7 +42,7 @@ def test_socket_listens_and_does_not_block() -> None:
     with bound(LOOPBACK) as [listener]:
         with pytest.raises(BlockingIOError):
             listener.accept()
-        with closing(socket.create_connection(listener.getsockname(), timeout=5)):
+        with closing(socket.create_connection(listener.getsockname(), timeout=TIMEOUT)):
             accepted, _ = listener.accept()
             accepted.close()
 
@@ -51,10 +52,10 @@ def test_ipv6_takes_ipv4_too() -> None:
     """``[::]`` is everybody, whatever the system's default is; ``[::1]`` is IPv6 only."""
     with bound("websocket://[::]:0") as [listener]:
         port = listener.getsockname()[1]
-        socket.create_connection(("127.0.0.1", port), timeout=5).close()
-        socket.create_connection(("::1", port), timeout=5).close()
+        socket.create_connection(("127.0.0.1", port), timeout=TIMEOUT).close()
+        socket.create_connection(("::1", port), timeout=TIMEOUT).close()
     with bound("websocket://[::1]:0") as [listener], pytest.raises(ConnectionRefusedError):
-        socket.create_connection(("127.0.0.1", listener.getsockname()[1]), timeout=5)
+        socket.create_connection(("127.0.0.1", listener.getsockname()[1]), timeout=TIMEOUT)
 
 
 @needs_ipv6
@@ -82,7 +83,7 @@ def test_port_is_free_again_at_once() -> None:
     """A restart need not wait until old connections are forgotten."""
     with bound(LOOPBACK) as [listener]:
         address = listener.getsockname()
-        client = socket.create_connection(address, timeout=5)
+        client = socket.create_connection(address, timeout=TIMEOUT)
         accepted, _ = listener.accept()
         # Who ends first is the one who has to remember.
         accepted.close()
@@ -96,7 +97,7 @@ def test_processes_share_a_port() -> None:
     address = ListenAddress.parse(LOOPBACK)
     each = sockets.bind_each(address, 3)
     ports = {sock.getsockname()[1] for found in each for sock in found}
-    clients = [socket.create_connection(("127.0.0.1", *ports), timeout=5) for _ in range(30)]
+    clients = [socket.create_connection(("127.0.0.1", *ports), timeout=TIMEOUT) for _ in range(30)]
     taken = 0
     for listener in (sock for found in each for sock in found):
         while True:

@@ -6,13 +6,14 @@ from contextlib import closing
 import pytest
 
 from gateman.net.tcp_info import tcp_info
+from tests.support.deadlines import TIMEOUT
 
 
 def test_bytes_of_a_connection_are_counted() -> None:
     """Received, and acknowledged by the other end."""
     with (
         socket.create_server(("127.0.0.1", 0)) as listener,
-        closing(socket.create_connection(listener.getsockname(), timeout=5)) as client,
+        closing(socket.create_connection(listener.getsockname(), timeout=TIMEOUT)) as client,
     ):
         accepted, _ = listener.accept()
         with closing(accepted):

@@ -23,6 +23,7 @@ from gateman.ops.certificates import (
 )
 from gateman.tls.contexts import TlsContexts
 from tests.support.certificates import Authority
+from tests.support.deadlines import TIMEOUT
 from tests.support.handshakes import shake_hands
 
 NOBODY = pwd.getpwnam("nobody")
@@ -71,7 +72,7 @@ def run(command: str, **environ: str) -> str:
         env={**os.environ, **environ},
         stdin=subprocess.DEVNULL,
         text=True,
-        timeout=30,
+        timeout=TIMEOUT,
     )
     assert ended.returncode == 0, ended.stderr
     return ended.stdout

@@ -13,6 +13,7 @@ from gateman.errors import ConfigError
 from gateman.ops.proxy import Site, apache, installed_nginx, nginx
 from tests.support import proxies
 from tests.support.certificates import Authority
+from tests.support.deadlines import TIMEOUT
 
 SITE = Site(
     domain="example.com",
@@ -52,9 +53,7 @@ def made(tmp_path: Path) -> Site:
 
 def complaints(command: list[str]) -> str:
     """Let a server test its configuration; return what it says beside that all is well."""
-    tested = subprocess.run(
-        command, capture_output=True, text=True, timeout=proxies.START_TIMEOUT, check=False
-    )
+    tested = subprocess.run(command, capture_output=True, text=True, timeout=TIMEOUT, check=False)
     lines = (tested.stdout + tested.stderr).splitlines()
     well = re.compile(r"Syntax OK|nginx: (the )?configuration file .* (syntax is ok|is successful)")
     return "\n".join(line for line in lines if not well.fullmatch(line))

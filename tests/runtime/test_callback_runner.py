@@ -140,7 +140,7 @@ async def test_client_waits_for_an_async_handler(size: int, *, secure: bool) -> 
         gate.set()
         await sending
         expected = 16 * ((1 << 20) // (size + 10))
-        await eventually(lambda: count == expected, within=15)
+        await eventually(lambda: count == expected)
         # And it is read from again.
         await client.send_close()
         await journal.until("on_close", 1000)

@@ -15,10 +15,11 @@ from websockets.sync.client import connect
 
 from gateman import Timer
 from gateman.runtime.timer import Timers, following, timers
+from tests.support.deadlines import TIMEOUT
 from tests.support.loop import MS, eventually, on_loop, turns
 from tests.support.master import master, until
-from tests.support.proxies import free_port
-from tests.support.server import TIMEOUT, child, serve
+from tests.support.ports import free_port
+from tests.support.server import child, serve
 
 SCRIPT = """
 import os

@@ -7,8 +7,9 @@ import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
-START_TIMEOUT = 20.0  # seconds: a loaded machine with two cores
-STOP_TIMEOUT = 5.0  # seconds
+from .deadlines import TIMEOUT
+
+STOP_TIMEOUT = 5.0  # seconds until it is killed
 
 
 class Child:
@@ -49,7 +50,7 @@ class Child:
                 stderr=output,
                 start_new_session=True,
             )
-        deadline = time.monotonic() + START_TIMEOUT
+        deadline = time.monotonic() + TIMEOUT
         while not self._is_up():
             if self._process.poll() is not None or time.monotonic() > deadline:
                 said = self.log.read_text(errors="replace")[-2000:]
@@ -82,7 +83,7 @@ class Child:
             self._process.wait(STOP_TIMEOUT)
         except subprocess.TimeoutExpired:
             self._process.kill()
-            self._process.wait(STOP_TIMEOUT)
+            self._process.wait(TIMEOUT)
         self._process = None
 
 

@@ -13,8 +13,9 @@ from gateman.bus import Bus
 from gateman.bus.memory import MemoryBroker, MemoryBus
 from gateman.cluster.hub import Hub
 
+from .deadlines import TIMEOUT
 from .loop import eventually
-from .server import TIMEOUT, Server, serve
+from .server import Server, serve
 
 
 @dataclass

@@ -24,8 +24,9 @@ from gateman.request import Request
 from gateman.runtime.process import serving
 
 from .cluster import Deaf
+from .deadlines import TIMEOUT
 from .loop import eventually
-from .server import TIMEOUT, TIMEOUTS, Journal, Server, serve_made
+from .server import TIMEOUTS, Journal, Server, serve_made
 
 _NOW = 1.8e9  # For certificates, of which there are none.
 

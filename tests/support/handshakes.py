@@ -8,7 +8,7 @@ from typing import Any
 
 import aiofastnet
 
-TIMEOUT = 10.0  # seconds: loopback, on a loaded machine
+from .deadlines import TIMEOUT
 
 
 @dataclass(frozen=True, kw_only=True)

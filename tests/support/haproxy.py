@@ -16,9 +16,9 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from .certificates import Issued
-from .proxies import free_port, program, running
-
-TIMEOUT = 10.0  # seconds: a few health checks, on a loaded machine
+from .deadlines import TIMEOUT
+from .ports import free_port
+from .proxies import program, running
 
 _CONFIGURATION = """\
 global

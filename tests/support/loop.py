@@ -11,7 +11,8 @@ from typing import Any, ParamSpec
 
 from gateman.runtime.process import new_event_loop
 
-DEADLINE = 20.0  # seconds: what a whole test may take on a loaded machine
+from .deadlines import TEST_TIMEOUT, TIMEOUT
+
 MS = 0.001  # seconds
 
 P = ParamSpec("P")
@@ -37,7 +38,7 @@ def on_loop(test: Callable[P, Coroutine[Any, Any, None]]) -> Callable[P, None]:
 
 
 async def _run(test: Coroutine[Any, Any, None]) -> None:
-    async with asyncio.timeout(DEADLINE):
+    async with asyncio.timeout(TEST_TIMEOUT):
         await test
     await eventually(lambda: not leftovers())
     assert leftovers() == []
@@ -56,7 +57,7 @@ def leftovers() -> list[str]:
     return [repr(one) for one in (*tasks, *timers)]
 
 
-async def eventually(condition: Callable[[], bool], *, within: float = 5.0) -> None:
+async def eventually(condition: Callable[[], bool], *, within: float = TIMEOUT) -> None:
     """
     Give the loop turns until something is so; for what nobody announces.
 

@@ -22,7 +22,8 @@ import pytest
 from websockets.sync.client import ClientConnection, connect
 
 from .certificates import for_threads
-from .server import TIMEOUT, Child, authority, ssl_options
+from .deadlines import TIMEOUT
+from .server import Child, authority, ssl_options
 
 # Two workers' worth of a service: says who answers, and which code it runs.
 ECHO = """

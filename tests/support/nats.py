@@ -22,7 +22,8 @@ from cryptography.hazmat.primitives.serialization import (
 )
 
 from .child import Child, answers
-from .proxies import free_port, program
+from .ports import free_port
+from .proxies import program
 
 # The first byte of a public key, and the prefix in that of its seed.
 _USER, _ACCOUNT, _OPERATOR, _SEED = 20 << 3, 0, 14 << 3, 18 << 3

@@ -12,7 +12,8 @@ from contextlib import asynccontextmanager
 from ipaddress import ip_address
 from pathlib import Path
 
-from .raw import TIMEOUT, RawClient
+from .deadlines import TIMEOUT
+from .raw import RawClient
 from .server import Server
 
 V2_SIGNATURE = b"\r\n\r\n\x00\r\nQUIT\n"

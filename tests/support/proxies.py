@@ -27,8 +27,10 @@ import pytest
 
 from gateman.ops import proxy
 
-START_TIMEOUT = 20.0  # seconds: a loaded machine with two cores
-STOP_TIMEOUT = 2.0  # seconds
+from .deadlines import TIMEOUT
+from .ports import free_port
+
+STOP_TIMEOUT = 2.0  # seconds until it is killed
 
 APACHE_MODULES = Path("/usr/lib/apache2/modules")
 
@@ -216,13 +218,7 @@ def running(command: Sequence[str], *, port: int, log: Path) -> Iterator[None]:
         except subprocess.TimeoutExpired:
             # Apache waits long for open WebSockets.
             os.killpg(process.pid, signal.SIGKILL)
-            process.wait(STOP_TIMEOUT)
-
-
-def free_port() -> int:
-    """Return a loopback port that nobody listens on now."""
-    with socket.create_server(("127.0.0.1", 0)) as listener:
-        return int(listener.getsockname()[1])
+            process.wait(TIMEOUT)
 
 
 def program(name: str) -> str:
@@ -253,7 +249,7 @@ def _folder() -> Iterator[Path]:
 
 
 def _wait_until_listening(process: subprocess.Popen[bytes], port: int, log: Path) -> None:
-    deadline = time.monotonic() + START_TIMEOUT
+    deadline = time.monotonic() + TIMEOUT
     while True:
         try:
             socket.create_connection(("127.0.0.1", port), timeout=1).close()

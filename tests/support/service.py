@@ -13,7 +13,8 @@ from pathlib import Path
 
 import trustme
 
-from .proxies import free_port, running
+from .ports import free_port
+from .proxies import running
 
 DOMAIN = "example.test"
 """What the certificates of services are made for, beside ``localhost``."""

@@ -9,7 +9,7 @@ from typing import Any
 
 from websockets.asyncio.client import ClientConnection, connect
 
-from .server import TIMEOUT
+from .deadlines import TIMEOUT
 
 NODE = """
 import json

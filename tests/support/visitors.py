@@ -8,6 +8,8 @@ import time
 from dataclasses import dataclass, field
 from typing import Self
 
+from .deadlines import TIMEOUT
+
 _KEY = base64.b64encode(bytes(16)).decode()
 
 # A masked text frame with the word "hello"; a mask of zeros changes nothing.
@@ -16,8 +18,6 @@ _HELLO = b"\x81\x85\x00\x00\x00\x00hello"
 # Whoever comes while so many are there turns round: a machine that is busy with other things can do
 # less than is wanted here, and would fail for that.
 _MAX_PRESENT = 150
-
-PATIENCE = 10.0  # seconds: on a loaded machine; what hangs, hangs longer
 
 
 @dataclass
@@ -93,7 +93,7 @@ class Visitors:
     async def _visit(self) -> None:
         begun_at = time.monotonic()
         try:
-            async with asyncio.timeout(PATIENCE):
+            async with asyncio.timeout(TIMEOUT):
                 answer = await self._converse(begun_at)
         except (OSError, EOFError, TimeoutError, AssertionError) as error:
             waited = time.monotonic() - begun_at

@@ -12,6 +12,7 @@ from pathlib import Path
 import pytest
 
 from gateman import Connection
+from tests.support.deadlines import TIMEOUT
 from tests.support.loop import eventually, on_loop
 from tests.support.preambles import arriving, dial, v2
 from tests.support.raw import TEXT, Frame, RawClient, frame, handshake, request
@@ -240,7 +241,7 @@ Worker.run_all()
 def test_process_without_descriptors_waits(tmp_path: Path) -> None:
     """Row 17: it serves whom it has, says so once, uses no time, and goes on when it can."""
     with child(EXHAUSTED, tmp_path) as process:
-        good = socket.create_connection(("127.0.0.1", process.port), timeout=10)
+        good = socket.create_connection(("127.0.0.1", process.port), timeout=TIMEOUT)
         good.sendall(handshake())
         assert good.recv(1024).startswith(b"HTTP/1.1 101 ")
         crowd = [socket.create_connection(("127.0.0.1", process.port)) for _ in range(80)]
@@ -257,7 +258,7 @@ def test_process_without_descriptors_waits(tmp_path: Path) -> None:
         for sock in crowd[:70]:
             sock.close()
         last = crowd[-1]
-        last.settimeout(10)
+        last.settimeout(TIMEOUT)
         last.sendall(handshake())
         assert last.recv(1024).startswith(b"HTTP/1.1 101 ")
         for sock in (good, *crowd):
@@ -286,7 +287,7 @@ def test_limit_on_open_files_is_the_cap(tmp_path: Path) -> None:
         answers = []
         clients = []
         for _ in range(96 - 64 + 3):
-            client = socket.create_connection(("127.0.0.1", process.port), timeout=10)
+            client = socket.create_connection(("127.0.0.1", process.port), timeout=TIMEOUT)
             client.sendall(handshake())
             answers.append(client.recv(12))
             clients.append(client)

@@ -27,6 +27,7 @@ from gateman.net.accepted_socket import PeerInfo
 from gateman.net.handshake import Handshake
 from gateman.request import check_handshake, parse_request, tokens
 from gateman.websocket.deflate import negotiate
+from tests.support.deadlines import TIMEOUT
 from tests.support.loop import on_loop, turns
 from tests.support.preambles import arriving, v1, v2
 from tests.support.raw import KEY, TEXT, frame, handshake, request
@@ -195,12 +196,12 @@ def test_process_writes_a_line_per_cause(tmp_path: Path) -> None:
         stranger = ssl.create_default_context()
         for _ in range(20):
             with (
-                socket.create_connection(address, timeout=10) as plain,
+                socket.create_connection(address, timeout=TIMEOUT) as plain,
                 pytest.raises(ssl.SSLCertVerificationError),
             ):
                 stranger.wrap_socket(plain, server_hostname="localhost")
             for data in (b"\x16\x03\x01\x00\x05\x01\x00\x00\x01\x00", b"garbage", b"GET /\r\n\r\n"):
-                with socket.create_connection(address, timeout=10) as plain:
+                with socket.create_connection(address, timeout=TIMEOUT) as plain:
                     plain.sendall(data)
                     # The end may be a reset: not all of it was worth reading.
                     with contextlib.suppress(ConnectionError):

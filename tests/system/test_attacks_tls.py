@@ -13,6 +13,7 @@ from cryptography.hazmat.primitives.asymmetric import ec, ed25519
 
 from gateman import ConfigError, Connection
 from tests.support.certificates import Authority
+from tests.support.deadlines import TIMEOUT
 from tests.support.loop import eventually, on_loop
 from tests.support.made_certificates import PUBLIC, Made, make
 from tests.support.raw import TEXT, Frame, RawClient, handshake
@@ -141,7 +142,7 @@ async def test_clients_cannot_renegotiate() -> None:
         )
         await eventually(lambda: server.service.present_count == 1)
         # What s_client takes for "renegotiate".
-        output, _ = await asyncio.wait_for(process.communicate(b"R\n"), 10)
+        output, _ = await asyncio.wait_for(process.communicate(b"R\n"), TIMEOUT)
         await check_served(server)
 
         assert b"RENEGOTIATING" in output
@@ -322,7 +323,7 @@ async def test_a_key_that_clients_cannot_use_is_named(
         process = await asyncio.create_subprocess_exec(
             *command, stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
         )
-        await asyncio.wait_for(process.wait(), 10)
+        await asyncio.wait_for(process.wait(), TIMEOUT)
         await eventually(lambda: bool(server.service.counts))
         (line,) = server.lines()
 

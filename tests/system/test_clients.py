@@ -24,6 +24,8 @@ import trustme
 from gateman.ops import proxy
 from tests.support import proxies
 from tests.support.browser import Chromium
+from tests.support.deadlines import TIMEOUT
+from tests.support.ports import free_port
 from tests.support.service import DOMAIN, Service, serve
 
 ROOT = Path(__file__).parents[2]
@@ -34,7 +36,6 @@ WECHAT = ROOT / "tests" / "support" / "wechat.js"
 WRITTEN_ADDRESS = "wss://example.com/wss"
 # Debian's folder of packages for Node, where node-ws is.
 NODE_PATH = "/usr/share/nodejs"
-TIMEOUT = 30.0  # seconds: a client waits a second or two until it comes back
 
 # The first connection is closed as by a restart, the second for good.
 SERVER = """
@@ -186,7 +187,7 @@ def test_a_program_comes_back(name: str, service: Service) -> None:
 @pytest.mark.parametrize("name", ["client.py", "client.js"])
 def test_a_program_waits_for_its_server(name: str, authority: trustme.CA, tmp_path: Path) -> None:
     """It may be started before its server, and tries until that is there."""
-    port = proxies.free_port()
+    port = free_port()
     trusted = tmp_path / "trusted.pem"
     authority.cert_pem.write_to_path(trusted)
 

@@ -16,10 +16,10 @@ from websockets.sync.client import connect
 
 from tests.support.browser import Chromium
 from tests.support.certificates import for_threads
-from tests.support.proxies import free_port
+from tests.support.deadlines import TIMEOUT
+from tests.support.ports import free_port
 
 DEMO = Path(__file__).parents[2] / "examples" / "demo.py"
-TIMEOUT = 20.0  # seconds
 
 
 @dataclass(frozen=True, slots=True)

@@ -5,6 +5,7 @@ from pathlib import Path
 
 from websockets.asyncio.client import connect
 
+from ..support.deadlines import TIMEOUT
 from ..support.master import master
 
 SCRIPT = """
@@ -57,7 +58,7 @@ async def _tell(port: int) -> None:
     async with (
         connect(f"ws://127.0.0.1:{port}") as one,
         connect(f"ws://127.0.0.1:{port}") as other,
-        asyncio.timeout(10),
+        asyncio.timeout(TIMEOUT),
     ):
         for number in range(4):
             await one.send(str(number))

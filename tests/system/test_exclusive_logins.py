@@ -15,7 +15,7 @@ from ..support.cluster import node
 from ..support.loop import eventually, on_loop
 from ..support.master import master
 from ..support.nats import nats_cluster, nats_server
-from ..support.proxies import free_port
+from ..support.ports import free_port
 
 WORKER = """
 from gateman import Worker
@@ -81,7 +81,7 @@ async def _log_in(ports: Sequence[int], uid: str) -> None:
                 for number in range(LOGINS)
             )
         )
-        await eventually(lambda: sum(one.close_code is None for one in clients) <= 1, within=20)
+        await eventually(lambda: sum(one.close_code is None for one in clients) <= 1)
         [survivor] = [one for one in clients if one.close_code is None]
         # Whatever is still on its way to it, is before the answer.
         await (await survivor.ping())
@@ -147,7 +147,7 @@ async def test_two_parts_of_a_cluster_agree_when_they_meet_again(tmp_path: Path)
         )
         one = await stack.enter_async_context(node(open_bus(server.url)))
         other = await stack.enter_async_context(node(open_bus(other_server.url)))
-        await eventually(lambda: bool(one.hub.nodes and other.hub.nodes), within=20)
+        await eventually(lambda: bool(one.hub.nodes and other.hub.nodes))
         here, there = await one.client(), await other.client()
         await here.connection.bind("ann", only=True)
         relay.cut()
@@ -156,7 +156,7 @@ async def test_two_parts_of_a_cluster_agree_when_they_meet_again(tmp_path: Path)
         assert one.server.worker.connections
         assert one.hub.is_connected
         await relay.start()
-        await eventually(lambda: not one.server.worker.connections, within=30)
+        await eventually(lambda: not one.server.worker.connections)
 
         assert await other.hub.clients_of_uid("ann") == [there.id]
         await eventually(lambda: here.socket.close_code == 4409)

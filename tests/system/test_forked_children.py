@@ -11,8 +11,8 @@ import pytest
 from websockets.exceptions import ConnectionClosed
 from websockets.sync.client import connect
 
+from tests.support.deadlines import TIMEOUT
 from tests.support.master import Master, is_alive, master, open_to, plain, secure, until
-from tests.support.server import TIMEOUT
 
 # Handlers that fork. The children sleep, for longer than any test.
 FORKING = """

@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 from websockets.sync.client import connect
 
+from tests.support.deadlines import TIMEOUT
 from tests.support.master import Master, master
 from tests.support.nats import NatsServer, nats_server
 
@@ -77,7 +78,7 @@ def test_business_workers_come_and_go(tmp_path: Path, server: NatsServer) -> Non
             stopped = first[0].command("stop")
             assert (stopped.returncode, stopped.stdout) == (0, "stopped\n")
             client.send("again")
-            assert client.recv(timeout=20) == "second 2 again"
+            assert client.recv(timeout=TIMEOUT) == "second 2 again"
 
 
 def test_no_secret_is_in_a_log(tmp_path: Path, server: NatsServer) -> None:

@@ -38,7 +38,7 @@ async def _orphan(folder: Path, service: Master) -> None:
         for bird in birds.birds:
             bird.send()
         await birds.until(lambda: all(bird.is_lost for bird in birds.birds))
-        await eventually(lambda: not any(map(is_alive, processes)), within=20)
+        await eventually(lambda: not any(map(is_alive, processes)))
 
         assert birds.account() == Account()
         assert birds.lost == {1012: COUNT}

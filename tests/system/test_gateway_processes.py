@@ -10,8 +10,8 @@ from pathlib import Path
 import pytest
 from websockets.sync.client import connect
 
+from tests.support.deadlines import TIMEOUT
 from tests.support.master import GATEMAN, Master, master, run, until
-from tests.support.server import TIMEOUT
 
 SCRIPT = """
 from gateman import BusinessWorker, Gateway

@@ -12,6 +12,7 @@ from typing import Any
 import pytest
 
 from gateman import Connection
+from tests.support.deadlines import TIMEOUT
 from tests.support.haproxy import haproxy
 from tests.support.loop import eventually, on_loop
 from tests.support.preambles import dial
@@ -43,7 +44,7 @@ async def client_of(
 ) -> RawClient:
     """Connect through HAProxy."""
     sock = await dial(address, source=source)
-    async with asyncio.timeout(10):
+    async with asyncio.timeout(TIMEOUT):
         return RawClient(
             *await asyncio.open_connection(
                 sock=sock,

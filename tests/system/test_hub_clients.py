@@ -10,8 +10,8 @@ from websockets.extensions.permessage_deflate import ClientPerMessageDeflateFact
 from gateman import Connection, Deflate
 
 from ..support.cluster import alone
+from ..support.deadlines import TIMEOUT
 from ..support.loop import eventually, on_loop
-from ..support.server import TIMEOUT
 from ..support.slow import CHUNK_COST, LARGE, LIMIT, Reader, numbered, slow
 
 COUNT = 100

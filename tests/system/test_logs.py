@@ -13,6 +13,7 @@ import pytest
 from websockets.asyncio.client import connect
 from websockets.exceptions import ConnectionClosed, InvalidStatus
 
+from tests.support.deadlines import TIMEOUT
 from tests.support.loop import on_loop
 from tests.support.master import GATEMAN, echo, master, until
 from tests.support.server import authority, ssl_options
@@ -79,7 +80,7 @@ async def say(port: int, head: bytes, context: ssl.SSLContext | None) -> None:
         "127.0.0.1", port, ssl=context, server_hostname=name
     )
     writer.write(head)
-    await asyncio.wait_for(reader.read(), 10)
+    await asyncio.wait_for(reader.read(), TIMEOUT)
     writer.close()
 
 

@@ -15,10 +15,11 @@ from websockets.asyncio.client import connect
 from websockets.exceptions import ConnectionClosed
 
 from tests.support.certificates import Authority
+from tests.support.deadlines import TIMEOUT
 from tests.support.loop import on_loop
 from tests.support.master import BOTH, Master, descendants, echo, is_alive, master, open_to, until
 from tests.support.raw import handshake
-from tests.support.server import TIMEOUT, authority
+from tests.support.server import authority
 from tests.support.visitors import Visitors, replaced
 
 RATE = 200  # clients per second

@@ -15,6 +15,7 @@ import pytest
 from websockets.sync.client import connect, unix_connect
 
 from tests.support.certificates import Authority, for_threads
+from tests.support.deadlines import TIMEOUT
 from tests.support.master import BOTH, GATEMAN, Master, echo, master, open_to, run, until
 from tests.support.server import authority
 from tests.support.visitors import replaced
@@ -62,7 +63,7 @@ def test_sockets_of_systemd_are_served(
     # Nobody serves now, and who comes waits for somebody who does.
     with ExitStack() as stack:
         early = stack.enter_context(socket.create_connection(("127.0.0.1", port)))
-        early.settimeout(20)
+        early.settimeout(TIMEOUT)
         with master(script, tmp_path, command=command, pass_fds=fds, listens=False):
             if "wss://" in script:
                 tls = authority().trusting_client()
@@ -98,7 +99,7 @@ def test_processes_do_not_see_what_was_for_the_master(tmp_path: Path) -> None:
 def test_systemd_is_told(tmp_path: Path) -> None:
     """``Type=notify``: ready when everything serves, reloading, ready again, and stopping."""
     with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as notes:
-        notes.settimeout(20)
+        notes.settimeout(TIMEOUT)
         notes.bind(f"\0gateman-test-{os.getpid()}")
         environment = {"NOTIFY_SOCKET": f"@gateman-test-{os.getpid()}"}
         with master(echo(), tmp_path, environment=environment) as service:

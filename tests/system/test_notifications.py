@@ -11,11 +11,12 @@ import pytest
 from websockets.exceptions import InvalidStatus
 from websockets.sync.client import connect
 
+from tests.support.deadlines import TIMEOUT
 from tests.support.master import Master, master
-from tests.support.proxies import free_port, running
+from tests.support.ports import free_port
+from tests.support.proxies import running
 
 FOLDER = Path(__file__).parents[2] / "examples" / "notifications"
-TIMEOUT = 20.0  # seconds
 
 
 @pytest.fixture

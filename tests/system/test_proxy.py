@@ -27,9 +27,9 @@ from websockets.exceptions import ConnectionClosed, ConnectionClosedError
 from gateman.ops import proxy
 from tests.support import proxies
 from tests.support.certificates import Authority
+from tests.support.deadlines import TIMEOUT
+from tests.support.ports import free_port
 from tests.support.service import DOMAIN, serve
-
-WAIT = 20.0  # seconds: a loaded machine with two cores
 
 # Three workers: one as it comes, one that pings often on a unix socket, one that never does.
 SERVICE = """
@@ -72,7 +72,7 @@ T = TypeVar("T")
 
 def finish(conversation: Coroutine[Any, Any, T]) -> T:
     """Hold a conversation, with a deadline."""
-    return asyncio.run(asyncio.wait_for(conversation, WAIT))
+    return asyncio.run(asyncio.wait_for(conversation, TIMEOUT))
 
 
 @dataclass(frozen=True, slots=True)
@@ -135,7 +135,7 @@ class Front:
 
     def ask(self, *requests: str, source: str = "127.0.0.1") -> str:
         """Send requests at once, each without its empty line, and read to the end."""
-        raw = socket.create_connection(("127.0.0.1", self.port), WAIT, (source, 0))
+        raw = socket.create_connection(("127.0.0.1", self.port), TIMEOUT, (source, 0))
         with self.behind.trusting.wrap_socket(raw, server_hostname=DOMAIN) as tls:
             tls.sendall("".join(f"{request}\r\n\r\n" for request in requests).encode())
             received = b""
@@ -152,7 +152,7 @@ class Front:
             ["curl", "-sS", *found, *told, *options, f"https://{where}{path}"],
             capture_output=True,
             text=True,
-            timeout=WAIT,
+            timeout=TIMEOUT,
             check=True,
         )
         body, _, numbers = asked.stdout.rpartition("\n")
@@ -165,7 +165,7 @@ def behind(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Behind]:
     """Three workers, a certificate, and a folder for the rest of the site."""
     authority = Authority()
     issued = authority.issue(tmp_path_factory.mktemp("certificate"), DOMAIN)
-    silent = proxies.free_port()
+    silent = free_port()
     with tempfile.TemporaryDirectory(prefix="gateman-site-") as name:
         root = Path(name)
         root.chmod(0o755)
@@ -380,7 +380,7 @@ def test_the_worker_reads_what_the_proxy_wrote(run: Run, behind: Behind) -> None
             "\r\nConnection: close",
             source="127.0.0.7",
         )
-        line, *fields = heads.get(timeout=WAIT)
+        line, *fields = heads.get(timeout=TIMEOUT)
 
     about = re.compile(r"(?i)(host|forwarded|x-forwarded-(for|host|proto)|x-real-ip):")
     assert line == "GET /wss?a=%2F HTTP/1.1"
@@ -478,7 +478,7 @@ def test_no_other_protocol_is_passed_on(run: Run, behind: Behind) -> None:
             f"GET /wss HTTP/1.1\r\nHost: {DOMAIN}\r\nUpgrade: h2c\r\nHTTP2-Settings: AAMAAABk"
             "\r\nConnection: Upgrade, HTTP2-Settings, close",
         )
-        fields = heads.get(timeout=WAIT)
+        fields = heads.get(timeout=TIMEOUT)
 
     assert [
         field for field in fields if re.match(r"(?i)upgrade:|connection:.*upgrade", field)
@@ -487,7 +487,7 @@ def test_no_other_protocol_is_passed_on(run: Run, behind: Behind) -> None:
 
 def test_a_missing_worker_is_the_proxys_error(run: Run, behind: Behind) -> None:
     """While no worker listens, clients get an answer at once."""
-    with run(replace(behind.site, upstream=f"127.0.0.1:{proxies.free_port()}")) as port:
+    with run(replace(behind.site, upstream=f"127.0.0.1:{free_port()}")) as port:
         status = Front(port, behind).curl("/wss")[1]
 
     assert status in {"502", "503"}

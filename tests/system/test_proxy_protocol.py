@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 
 from gateman.net.preamble import MAX_PROXY_SIZE
+from tests.support.deadlines import TIMEOUT
 from tests.support.loop import on_loop, turns
 from tests.support.preambles import (
     LOCAL,
@@ -103,7 +104,7 @@ async def test_header_may_come_byte_by_byte(header: bytes, *, secure: bool) -> N
         for byte in header:
             sock.send(bytes([byte]))
             await turns(2)
-        async with asyncio.timeout(5):
+        async with asyncio.timeout(TIMEOUT):
             client = RawClient(
                 *await asyncio.open_connection(
                     sock=sock,

@@ -15,9 +15,9 @@ from websockets.exceptions import ConnectionClosedError
 from gateman.ops import proxy
 from tests.support import proxies
 from tests.support.certificates import Authority
+from tests.support.deadlines import TIMEOUT
+from tests.support.ports import free_port
 from tests.support.service import DOMAIN, serve
-
-WAIT = 20.0  # seconds: a loaded machine with two cores
 
 ECHO = """
 import sys
@@ -64,10 +64,10 @@ def test_a_reload_of_nginx_keeps_clients_for_the_printed_time(tmp_path: Path) ->
     """Row 60: without it, a client would keep an old process of Nginx as long as it likes."""
     authority = Authority()
     issued = authority.issue(tmp_path, DOMAIN)
-    port = proxies.free_port()
+    port = free_port()
 
     async def stay(url: str, reload: list[str]) -> list[str | bytes]:
-        async with asyncio.timeout(WAIT):
+        async with asyncio.timeout(TIMEOUT):
             trusting = authority.trusting_client()
             async with connect(url, ssl=trusting, host="127.0.0.1", proxy=None) as client:
                 heard = [await say(client, "before")]

@@ -10,6 +10,8 @@ from pathlib import Path
 
 import pytest
 
+from tests.support.deadlines import TIMEOUT
+
 ROOT = Path(__file__).parents[2]
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
 NAMED = [
@@ -27,7 +29,7 @@ def find(*arguments: str, **environ: str) -> tuple[int, list[str]]:
         capture_output=True,
         check=False,
         text=True,
-        timeout=30,
+        timeout=TIMEOUT,
     )
     return ended.returncode, ended.stdout.splitlines()
 
@@ -54,7 +56,9 @@ def test_this_one_is_found() -> None:
     """By its version, if it is one of those that are named."""
     mine = "{}.{}".format(*sys.version_info)
     code, (program,) = find(mine)
-    told = subprocess.run([program, "-V"], capture_output=True, check=True, text=True, timeout=30)
+    told = subprocess.run(
+        [program, "-V"], capture_output=True, check=True, text=True, timeout=TIMEOUT
+    )
 
     assert code == 0
     assert told.stdout.startswith(f"Python {mine}.")

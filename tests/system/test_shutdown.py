@@ -15,9 +15,10 @@ import pytest
 from websockets.exceptions import ConnectionClosed
 from websockets.sync.client import connect
 
+from tests.support.deadlines import TIMEOUT
 from tests.support.master import descendants, is_alive, master, until
 from tests.support.raw import CLOSE, TEXT, close_payload, frame, handshake
-from tests.support.server import TIMEOUT, child
+from tests.support.server import child
 
 SCRIPT = """\
 import asyncio
@@ -47,7 +48,7 @@ both = pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
 
 def opened(port: int) -> socket.socket:
     """Open a WebSocket by hand."""
-    client = socket.create_connection(("127.0.0.1", port), timeout=10)
+    client = socket.create_connection(("127.0.0.1", port), timeout=TIMEOUT)
     client.sendall(handshake())
     assert client.recv(1024).startswith(b"HTTP/1.1 101 ")
     return client
@@ -68,7 +69,7 @@ def test_clients_that_do_nothing_do_not_delay_the_end(
             code = process.wait()
             took = time.monotonic() - begun_at
             with pytest.raises(ConnectionClosed) as closed:
-                good.recv(timeout=10)
+                good.recv(timeout=TIMEOUT)
         with closing(silent), closing(deaf), closing(stuck):
             reason = close_payload(1001, "server is shutting down")
             assert silent.recv(1024) == bytes([0x80 | CLOSE, len(reason)]) + reason

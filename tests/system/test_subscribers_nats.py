@@ -10,6 +10,7 @@ from gateman.bus import open_bus, subject
 
 from ..bus.contract import OTHER, ROOM, ignore
 from ..bus.contract_of_questions import answered, subscriber
+from ..support.deadlines import TIMEOUT
 from ..support.loop import on_loop
 from ..support.nats import nats_cluster, nats_server
 
@@ -115,7 +116,7 @@ async def test_a_server_that_hangs_is_not_waited_for(tmp_path: Path) -> None:
         bus = open_bus(server.url)
         await bus.start()
         server.freeze()
-        async with asyncio.timeout(5):
+        async with asyncio.timeout(TIMEOUT):
             answers = [await bus.has_subscriber(ROOM)]
         server.thaw()
         await answered(bus, ROOM, expected=False)

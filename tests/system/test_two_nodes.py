@@ -10,12 +10,13 @@ from pathlib import Path
 import pytest
 from websockets.sync.client import connect
 
+from tests.support.deadlines import TIMEOUT
 from tests.support.loop import eventually, on_loop
 from tests.support.master import GATEMAN, descendants, is_alive, run
-from tests.support.proxies import free_port, program
+from tests.support.ports import free_port
+from tests.support.proxies import program
 
 SCRIPT = Path(__file__).parents[2] / "examples" / "two_nodes" / "cluster.py"
-TIMEOUT = 20.0  # seconds
 
 
 class Cluster:

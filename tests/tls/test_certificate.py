@@ -17,6 +17,7 @@ from gateman.findings import Severity
 from gateman.tls.certificate import Pair, ServerCertificate, inspect, load, read
 from gateman.tls.certificate_chain import CertificateFacts
 from tests.support.certificates import Authority, Issued
+from tests.support.deadlines import TIMEOUT
 from tests.support.made_certificates import ODD, make, odd
 
 NOW = datetime(2026, 6, 1, 12, 0, tzinfo=UTC).timestamp()
@@ -57,7 +58,7 @@ def failure_to_load(pair: Pair, ciphers: str = "DEFAULT") -> str:
 
 def openssl(command: str) -> None:
     """Run the program."""
-    subprocess.run(["openssl", *command.split()], capture_output=True, check=True, timeout=30)
+    subprocess.run(["openssl", *command.split()], capture_output=True, check=True, timeout=TIMEOUT)
 
 
 @contextmanager
@@ -423,7 +424,7 @@ def test_nobody_is_asked_for_a_passphrase(authority: Authority, tmp_path: Path) 
             stdout=theirs,
             stderr=subprocess.PIPE,
             start_new_session=True,
-            timeout=30,
+            timeout=TIMEOUT,
             check=False,
         )
     finally:
