@@ -1,5 +1,6 @@
 """Pages that say what the code says: their tables are generated, or held against it."""
 
+import pkgutil
 import re
 import subprocess
 import sys
@@ -184,3 +185,37 @@ def test_limits_are_told_as_they_are(options: str, name: str, told: str) -> None
     assert getattr({"limits": Limits(), "timeouts": Timeouts()}[options], name) == (
         int(number) * size
     )
+
+
+ARCHITECTURE = (DOCS / "architecture.md").read_text()
+
+
+def test_architecture_lists_the_packages() -> None:
+    """The layout is that of the package."""
+    _, layout = ARCHITECTURE.split("```\ngateman/\n")
+    listed = re.findall(r"(?m)^    ([\w.]+)", layout.partition("```")[0])
+    existing = [path.name for path in (ROOT / "src" / "gateman").iterdir()]
+
+    assert sorted(listed) == sorted(set(existing) - {"__pycache__"})
+
+
+def test_architecture_names_what_exists() -> None:
+    """Each module and class that the page names can be imported."""
+    modules = {path.stem for path in (ROOT / "src" / "gateman").iterdir()}
+    named = [
+        name
+        for name in re.findall(r"`(\w+(?:\.\w+)+)`", ARCHITECTURE)
+        if name.partition(".")[0] in modules and not name.endswith((".py", ".md"))
+    ]
+
+    assert len(named) > 60
+    for name in named:
+        assert pkgutil.resolve_name(f"gateman.{name}") is not None
+
+
+def test_steps_of_the_architecture_begin_with_a_module() -> None:
+    """Each step names who acts, or in which process."""
+    steps = re.findall(r"(?m)^\d\. (.*)$", ARCHITECTURE)
+
+    assert len(steps) > 30
+    assert [step for step in steps if not re.match(r"`\w+(\.\w+)+`", step)] == []

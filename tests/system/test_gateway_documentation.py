@@ -28,18 +28,18 @@ def test_what_it_calls_is_there() -> None:
     """Of the hub, of the client whose event is handled, and of business workers."""
     named = {
         whose: set(re.findall(rf"\b{whose}\.([a-z_]+)\b", PAGE)) - {"py", "md"}
-        for whose in ("hub", "current", "business")
+        for whose in ("hub", "current_client", "business")
     }
 
     assert named["hub"] - public(Hub) == set()
-    assert named["current"] == public(Current)
+    assert named["current_client"] == public(Current)
     assert named["business"] - public(BusinessWorker) == set()
 
 
 def test_every_count_is_there() -> None:
     """What ``status`` shows of gateways and business workers has a line."""
     package = ROOT / "src" / "gateman"
-    places = [package / "faults.py", *(package / "gateway").glob("*.py")]
+    places = [package / "runtime" / "callback_errors.py", *(package / "gateway").glob("*.py")]
     source = "".join(place.read_text() for place in places)
     counted = set(re.findall(r'counts\["([a-z_]+)"\]', source))
     counted |= set(re.findall(r'\("((?:events|clients)_[a-z]+)", ', source))

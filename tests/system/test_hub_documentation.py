@@ -11,7 +11,7 @@ from gateman.cli import _COMMANDS
 PAGE = (Path(__file__).parents[2] / "docs" / "hub.md").read_text()
 
 # What a service does for a hub, and nobody else has to.
-NOT_FOR_USERS = {"start", "stop", "station", "connect"}
+NOT_FOR_USERS = {"start", "stop", "local_node", "connect"}
 
 
 def public(kind: type) -> set[str]:
@@ -40,7 +40,7 @@ def test_nothing_else_is_there() -> None:
 
 def test_both_kinds_of_hub_have_the_same_verbs() -> None:
     """Threads can do what an event loop can, but for what is about the event loop."""
-    about_the_loop = {"connect", "start", "stop", "station"}
+    about_the_loop = {"connect", "start", "stop", "local_node"}
     of_a_process = {"node", "nodes", "counts", "is_connected", "on_gap", "answer_timeout"}
 
     assert public(Hub) - public(SyncHub) == about_the_loop | of_a_process
