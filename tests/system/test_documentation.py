@@ -111,14 +111,23 @@ async def test_rooms_keep_people_apart(tmp_path: Path) -> None:
     assert heard_elsewhere == "bob: alone"
 
 
+def anchors(page: Path) -> set[str]:
+    """List what the headings of a page are linked by."""
+    text = re.sub(r"(?ms)^ *```.*?^ *```$", "", page.read_text())
+    headings = re.findall(r"(?m)^#+ (.*)$", text)
+    return {re.sub(r"[^\w\- ]", "", heading.lower()).replace(" ", "-") for heading in headings}
+
+
 def test_links_lead_somewhere() -> None:
-    """No page of the documentation links to a file that is not there."""
-    pages = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *(ROOT / "docs").glob("*.md")]
-    missing = [
-        f"{page.name}: {link}"
-        for page in pages
-        for link in re.findall(r"\]\(([^):]+)\)", page.read_text())
-        if not (page.parent / link.partition("#")[0]).exists()
-    ]
+    """No page of the documentation links to a file or a heading that is not there."""
+    names = ("README.md", "CONTRIBUTING.md", "CHANGELOG.md", "bench/README.md")
+    pages = [*(ROOT / name for name in names), *(ROOT / "docs").glob("*.md")]
+    missing = []
+    for page in pages:
+        for link in re.findall(r"\]\(([^):]+)\)", page.read_text()):
+            name, _, anchor = link.partition("#")
+            target = page.parent / name if name else page
+            if not target.exists() or (anchor and anchor not in anchors(target)):
+                missing.append(f"{page.name}: {link}")
 
     assert missing == []
