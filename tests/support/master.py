@@ -83,19 +83,22 @@ class Master(Child):
         """
         return run([sys.executable, str(self.path), *words], self.path.parent, self._environment)
 
-    def gateman(self, word: str, *words: str) -> "subprocess.CompletedProcess[str]":
+    def gateman(
+        self, word: str, *words: str, timeout: float = TIMEOUT
+    ) -> "subprocess.CompletedProcess[str]":
         """
         Give a command about the script that does not run it: ``gateman WORD server.py WORDS``.
 
         Args:
             word: The command.
             words: Its options.
+            timeout: Seconds that it may take.
 
         Returns:
             What it printed, and its exit code.
         """
         command = [*GATEMAN, word, str(self.path), *words]
-        return run(command, self.path.parent, self._environment)
+        return run(command, self.path.parent, self._environment, timeout=timeout)
 
     def status(self) -> dict[str, Any]:
         """Ask for the status."""
@@ -117,7 +120,11 @@ GATEMAN = (sys.executable, "-m", "gateman")
 
 
 def run(
-    words: Sequence[str], folder: Path, environment: Mapping[str, str] | None = None
+    words: Sequence[str],
+    folder: Path,
+    environment: Mapping[str, str] | None = None,
+    *,
+    timeout: float = TIMEOUT,
 ) -> "subprocess.CompletedProcess[str]":
     """
     Run a command to its end.
@@ -126,6 +133,7 @@ def run(
         words: The command.
         folder: Where.
         environment: With which variables; this process's, if ``None``.
+        timeout: Seconds that it may take.
 
     Returns:
         What it printed, and its exit code.
@@ -137,7 +145,7 @@ def run(
         stdin=subprocess.DEVNULL,
         capture_output=True,
         text=True,
-        timeout=TIMEOUT,
+        timeout=timeout,
         check=False,
     )
 

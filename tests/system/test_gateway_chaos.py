@@ -15,7 +15,7 @@ from pathlib import Path
 
 import pytest
 
-from ..support.flock import Bird, Flock, flock, flying, journal, script
+from ..support.flock import PATIENCE, Bird, Flock, flock, flying, journal, script
 from ..support.master import Master, descendants, master
 from ..support.nats import NatsServer, nats_server
 
@@ -72,13 +72,13 @@ class Chaos:
     async def reload(self) -> None:
         """Renew the code, while some handlers take long."""
         self._slow_down()
-        done = await asyncio.to_thread(self._service.gateman, "reload")
+        done = await asyncio.to_thread(self._service.gateman, "reload", timeout=PATIENCE)
         assert done.returncode == 0, done.stderr
 
     async def reload_all(self) -> None:
         """Renew gateways, too: they part from their clients while business processes drain."""
         self._slow_down()
-        done = await asyncio.to_thread(self._service.gateman, "reload", "--all")
+        done = await asyncio.to_thread(self._service.gateman, "reload", "--all", timeout=PATIENCE)
         assert done.returncode == 0, done.stderr
         await self._birds.until(lambda: all(bird.is_lost for bird in self._birds.birds))
 
