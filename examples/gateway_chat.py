@@ -16,7 +16,7 @@ Gateway("websocket://127.0.0.1:8282", name="gate", count=2, limits={"max_message
 chat = BusinessWorker(name="chat", count=2)
 
 
-@chat.on_connect
+@chat.on_websocket_connect
 async def log_in(client_id: str, request: Request) -> None:
     """Let in who has a token; the handshake waits for this."""
     user = USERS.get(request.query.get("token", ""))

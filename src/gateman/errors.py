@@ -12,8 +12,8 @@ Every error of gateman: an error carries what its handler needs, and its answer.
     ├── BusError               the bus is not there, refuses us, or cannot take what we send
     ├── HubError               the hub cannot do what was asked of it
     │   ├── UnknownClient      the client is gone, or never was
-    │   ├── Partial            some processes did not answer in time
-    │   ├── Unconfirmed        what was asked may not be in effect yet
+    │   ├── PartialResult      some processes did not answer in time
+    │   ├── ConfirmTimeout     what was asked may not be in effect yet
     │   └── EnvelopeError      what came over the bus is nothing that we understand
     ├── Refuse                 raised by the application in ``on_websocket_connect``
     ├── HandshakeError         the peer's request cannot be a WebSocket handshake → HTTP status

@@ -28,7 +28,7 @@ def test_callbacks_get_client_ids() -> None:
     """By decorator and by assignment, plain and async."""
     made = BusinessWorker()
 
-    @made.on_connect
+    @made.on_websocket_connect
     async def decide(client_id: str, request: Request) -> None:
         """Let in."""
 
@@ -37,7 +37,7 @@ def test_callbacks_get_client_ids() -> None:
 
     made.on_message = answer
 
-    assert made.callbacks == {"on_connect": decide, "on_message": answer}
+    assert made.callbacks == {"on_websocket_connect": decide, "on_message": answer}
 
 
 def test_every_callback_may_be_declared() -> None:

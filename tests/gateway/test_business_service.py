@@ -191,7 +191,7 @@ async def _refuse(refusal: Refuse) -> None:
             raise refusal
 
     async with site() as there:
-        business_node = await there.business(on_connect=connect)
+        business_node = await there.business(on_websocket_connect=connect)
         gateway_node = await there.gateway()
         with pytest.raises(InvalidStatus) as caught:
             await gateway_node.client("no")
@@ -202,7 +202,7 @@ async def _refuse(refusal: Refuse) -> None:
         assert caught.value.response.status_code == 500
         assert business_node.service.counts["callback_failed"] == 1
         [line] = gateway_node.server.lines()
-        assert line.startswith("on_connect raised Refuse")
+        assert line.startswith("on_websocket_connect raised Refuse")
 
 
 # How it leaves.

@@ -83,7 +83,7 @@ async def test_what_handlers_are_called_with() -> None:
     """The client's id, and what happened."""
     calls: list[tuple[object, ...]] = []
     business_node = RunnerHarness(
-        on_connect=lambda client, request: calls.append((client, request.path)),
+        on_websocket_connect=lambda client, request: calls.append((client, request.path)),
         on_open=lambda *args: calls.append(args),
         on_message=lambda *args: calls.append(args),
         on_close=lambda *args: calls.append(args),
@@ -213,13 +213,13 @@ def test_what_a_handler_raises_costs_its_client(
 def test_who_is_refused_is_forgotten(error: Exception, answer: HandshakeAnswer) -> None:
     """Its end, which waits behind, is not handled."""
 
-    async def on_connect(_client: ClientId, _request: object) -> None:
+    async def on_websocket_connect(_client: ClientId, _request: object) -> None:
         raise error
 
     @on_loop
     async def refuse() -> None:
         business_node = RunnerHarness(
-            on_connect=on_connect, on_close=lambda *_args: pytest.fail("not in")
+            on_websocket_connect=on_websocket_connect, on_close=lambda *_args: pytest.fail("not in")
         )
         business_node.handle(ConnectEvent(ANN, 0, b"", "10.0.0.1", 1, HEAD), CloseEvent(ANN))
         await business_node.until(2)
@@ -248,7 +248,7 @@ async def test_who_is_refused_by_what_a_handler_returns_is_not_let_in(
         await turns(1)
         return result
 
-    business_node = RunnerHarness(on_connect=lambda *_: later() if is_async else result)
+    business_node = RunnerHarness(on_websocket_connect=lambda *_: later() if is_async else result)
     business_node.handle(ConnectEvent(ANN, 0, b"", "10.0.0.1", 1, HEAD))
     await business_node.until(1)
 
@@ -256,8 +256,8 @@ async def test_who_is_refused_by_what_a_handler_returns_is_not_let_in(
     assert business_node.handlers.clients == {}
     returned = "False" if result is False else f"a {type(result).__name__}"
     assert caplog.messages == [
-        f"{ANN} is closed: on_connect returned {returned}: raise Refuse(403) to refuse a client,"
-        " and return nothing to let it in."
+        f"{ANN} is closed: on_websocket_connect returned {returned}: raise Refuse(403) to refuse a"
+        " client, and return nothing to let it in."
     ]
 
 

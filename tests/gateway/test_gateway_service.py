@@ -45,7 +45,7 @@ async def test_messages_travel_whole() -> None:
 @pytest.mark.parametrize("is_async", [False, True])
 @on_loop
 async def test_a_client_may_be_greeted_before_it_is_in(*, is_async: bool) -> None:
-    """What `on_connect` sends goes out behind the 101, and before what `on_open` does."""
+    """What `on_websocket_connect` sends goes out behind the 101, and before what `on_open` does."""
     hubs: list[Hub] = []
 
     async with site() as there:
@@ -61,7 +61,7 @@ async def test_a_client_may_be_greeted_before_it_is_in(*, is_async: bool) -> Non
             await turns(3)
 
         business_node = await there.business(
-            on_connect=greet_later if is_async else greet,
+            on_websocket_connect=greet_later if is_async else greet,
             on_open=lambda client_id: hubs[0].send_to_client(client_id, "3"),
         )
         hubs.append(business_node.hub)
@@ -144,7 +144,7 @@ async def test_a_handler_knows_where_its_client_is() -> None:
         def opened(_client_id: ClientId) -> None:
             there.journal.note("open", current_client.client_id, current_client.remote_ip)
 
-        await there.business(on_connect=connect, on_open=opened)
+        await there.business(on_websocket_connect=connect, on_open=opened)
         gateway_node = await there.gateway(trusted_proxies=["127.0.0.1"])
         await gateway_node.client(additional_headers={"X-Forwarded-For": "2001:db8::7"})
         await there.journal.until("open")
@@ -356,7 +356,7 @@ async def test_a_session_that_cannot_be_read_is_not_kept() -> None:
         await there.hub.set_session(name, {"name": "Ann"})
         await client.send("1")
         await there.journal.until("message")
-        # What it has said so far: on_connect and on_open.
+        # What it has said so far: on_websocket_connect and on_open.
         forged = Done(1, 3, has_gap=False, first=3, results=[Result(3, session=b"\xc1")])
         there.forge(business_node.hub.node, gateway_node.node, forged)
         await eventually(lambda: gateway_node.service.counts["bad_session"] == 1)

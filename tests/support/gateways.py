@@ -219,7 +219,7 @@ class Site:
             note("connect", client_id, request.path)
 
         return {
-            "on_connect": connect,
+            "on_websocket_connect": connect,
             "on_open": lambda client_id: note("open", client_id),
             "on_message": lambda client_id, message: note("message", client_id, message),
             "on_close": lambda client_id, code, reason: note("close", client_id, code, reason),

@@ -35,7 +35,7 @@ from gateman import BusinessWorker, Gateway, hub
 Gateway("websocket://127.0.0.1:0", count=2)
 business = BusinessWorker(count=2)
 
-@business.on_connect
+@business.on_websocket_connect
 async def log_in(client_id, request):
     hub.bind_uid(client_id, request.query["uid"], only=True, code=4001, reason="another device")
 

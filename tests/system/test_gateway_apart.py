@@ -20,14 +20,14 @@ Gateway.run_all()
 """
 
 BUSINESS = """
-from gateman import BusinessWorker, current, hub
+from gateman import BusinessWorker, current_client, hub
 
 business = BusinessWorker(bus={bus!r})
 
 @business.on_message
 def answer(client_id, message):
-    current.session["count"] = current.session.get("count", 0) + 1
-    hub.send_to_client(client_id, f"{name} {{current.session['count']}} {{message}}")
+    current_client.session["count"] = current_client.session.get("count", 0) + 1
+    hub.send_to_client(client_id, f"{name} {{current_client.session['count']}} {{message}}")
 
 BusinessWorker.run_all()
 """

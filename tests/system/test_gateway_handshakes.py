@@ -19,7 +19,7 @@ GONE = (1001, "server is shutting down")
 
 @on_loop
 async def test_the_101_waits_for_the_application() -> None:
-    """However long `on_connect` takes, within the handshake's time."""
+    """However long `on_websocket_connect` takes, within the handshake's time."""
     may_enter = asyncio.Event()
     async with site() as there:
 
@@ -27,7 +27,7 @@ async def test_the_101_waits_for_the_application() -> None:
             business_node.journal.note("connect", client_id, request.path, request.query["a"])
             await may_enter.wait()
 
-        business_node = await there.business(on_connect=connect)
+        business_node = await there.business(on_websocket_connect=connect)
         gateway_node = await there.gateway()
         coming = asyncio.ensure_future(gateway_node.client("chat?a=1"))
         await business_node.journal.until("connect")
@@ -53,7 +53,7 @@ async def test_a_refusal_is_the_answer() -> None:
         raise Refuse(401, "who are you?", {"X-Why": "unknown"})
 
     async with site() as there:
-        business_node = await there.business(on_connect=refuse)
+        business_node = await there.business(on_websocket_connect=refuse)
         gateway_node = await there.gateway()
         with pytest.raises(InvalidStatus) as caught:
             await gateway_node.client()
@@ -74,7 +74,7 @@ async def test_a_handler_that_fails_lets_nobody_in() -> None:
         raise LookupError("no such table")
 
     async with site() as there:
-        business_node = await there.business(on_connect=fail)
+        business_node = await there.business(on_websocket_connect=fail)
         gateway_node = await there.gateway()
         with pytest.raises(InvalidStatus) as caught:
             await gateway_node.client()
@@ -83,7 +83,7 @@ async def test_a_handler_that_fails_lets_nobody_in() -> None:
         assert b"table" not in (caught.value.response.body or b"")
         assert business_node.service.counts["callback_failed"] == 1
         [line] = gateway_node.server.lines()
-        assert line.startswith("on_connect raised LookupError")
+        assert line.startswith("on_websocket_connect raised LookupError")
 
 
 @on_loop
@@ -100,7 +100,7 @@ async def test_who_logs_in_with_the_handshake_is_known_at_once() -> None:
         await asyncio.sleep(0)
 
     async with site() as there:
-        await there.business(hub, on_connect=connect)
+        await there.business(hub, on_websocket_connect=connect)
         gateway_node = await there.gateway()
         client, name = await gateway_node.newcomer()
         gateway_node.hub.send_to_group("hall", "1")
@@ -123,7 +123,7 @@ async def test_who_is_refused_is_nobody() -> None:
         raise Refuse
 
     async with site() as there:
-        await there.business(hub, on_connect=connect)
+        await there.business(hub, on_websocket_connect=connect)
         gateway_node = await there.gateway()
         with pytest.raises(InvalidStatus):
             await gateway_node.client()
@@ -143,7 +143,7 @@ async def test_who_is_closed_in_its_handshake_is_closed_with_the_101() -> None:
         hub.close_client(client_id, 4001, "come later")
 
     async with site() as there:
-        business_node = await there.business(hub, on_connect=connect)
+        business_node = await there.business(hub, on_websocket_connect=connect)
         gateway_node = await there.gateway()
         client = await gateway_node.client()
         with pytest.raises(ConnectionClosed) as caught:
@@ -233,7 +233,7 @@ async def test_who_leaves_while_waiting_was_never_here() -> None:
 
 @on_loop
 async def test_who_leaves_while_it_is_asked_for_has_an_end() -> None:
-    """`on_connect` had begun: what it has noted, `on_close` takes back; unless it refuses."""
+    """What `on_websocket_connect` has noted, `on_close` takes back; unless it refuses."""
     may_end = asyncio.Event()
     async with site() as there:
 
@@ -244,7 +244,7 @@ async def test_who_leaves_while_it_is_asked_for_has_an_end() -> None:
             if request.path == "/no":
                 raise Refuse
 
-        await there.business(on_connect=connect)
+        await there.business(on_websocket_connect=connect)
         gateway_node = await there.gateway()
         coming = [asyncio.ensure_future(gateway_node.client(path)) for path in ("", "no")]
         await there.journal.until("connect", count=2)

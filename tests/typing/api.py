@@ -199,7 +199,7 @@ def ready(started: BusinessWorker) -> None:
     assert_type(started.id, int)
 
 
-@business.on_connect
+@business.on_websocket_connect
 async def admit(client_id: str, request: Request) -> None:
     """Let in, or not."""
     if not request.query.get("token"):

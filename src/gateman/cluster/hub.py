@@ -405,7 +405,7 @@ class Hub(HubQueries):
         return self.local_node.do_everywhere(CloseUid(name, code, reason, staying))
 
     # Who is who, and where. All of these may be awaited: until it is in effect everywhere, or
-    # UnknownClient or Unconfirmed is raised.
+    # UnknownClient or ConfirmTimeout is raised.
 
     def bind_uid(
         self,

@@ -305,7 +305,7 @@ class Node:
         Count the clients that a message was for, behind that message.
 
         Raises:
-            Partial: A process did not answer in time; its ``value`` is that of the others.
+            PartialResult: A process did not answer in time; its ``value`` is that of the others.
         """
         audience = Audience(target, names, exclude)
         values, missing = await self.query_client.ask_all(

@@ -40,7 +40,7 @@ class HubQueries:
             Whether it is.
 
         Raises:
-            Partial: Its process did not answer in time.
+            PartialResult: Its process did not answer in time.
         """
         name = check_client_id(client)
         try:
@@ -60,7 +60,7 @@ class HubQueries:
             Its uid; ``None`` if it has none, or has left.
 
         Raises:
-            Partial: Its process did not answer in time.
+            PartialResult: Its process did not answer in time.
         """
         name = check_client_id(client)
         try:
@@ -83,7 +83,7 @@ class HubQueries:
 
         Raises:
             UnknownClient: There is no such client.
-            Partial: Its process did not answer in time.
+            PartialResult: Its process did not answer in time.
             EnvelopeError: Something in it cannot be sent to this process; the log of its own says
                 which key it is.
         """
@@ -102,7 +102,7 @@ class HubQueries:
             Whether there is one; the first process that says so is enough.
 
         Raises:
-            Partial: Nobody has said so, and somebody did not answer in time.
+            PartialResult: Nobody has said so, and somebody did not answer in time.
         """
         name = check_uid(uid)
         if self.local_node.local_clients.registry.has_uid(name):
@@ -122,7 +122,7 @@ class HubQueries:
             Their ids, in no order.
 
         Raises:
-            Partial: Somebody did not answer in time; its ``value`` are those of the others.
+            PartialResult: Somebody did not answer in time; its ``value`` are those of the others.
         """
         return await self._list(Query.CLIENTS_OF_UID, check_uid(uid))
 
@@ -137,7 +137,7 @@ class HubQueries:
             Their ids, in no order.
 
         Raises:
-            Partial: Somebody did not answer in time; its ``value`` are those of the others.
+            PartialResult: Somebody did not answer in time; its ``value`` are those of the others.
         """
         return await self._list(Query.CLIENTS_OF_GROUP, check_group(group))
 
@@ -152,7 +152,7 @@ class HubQueries:
             Copies of them, by client id.
 
         Raises:
-            Partial: Somebody did not answer in time, or has a session that cannot be sent, of
+            PartialResult: Somebody did not answer in time, or has a session that cannot be sent, of
                 which its log says more; its ``value`` are those of the others.
         """
         query = Query.SESSIONS_OF_GROUP
@@ -173,7 +173,7 @@ class HubQueries:
             Their uids.
 
         Raises:
-            Partial: Somebody did not answer in time; its ``value`` are those of the others.
+            PartialResult: Somebody did not answer in time; its ``value`` are those of the others.
         """
         return await self._set(Query.UIDS_OF_GROUP, check_group(group))
 
@@ -185,7 +185,7 @@ class HubQueries:
             Them.
 
         Raises:
-            Partial: Somebody did not answer in time; its ``value`` are those of the others.
+            PartialResult: Somebody did not answer in time; its ``value`` are those of the others.
         """
         return await self._set(Query.GROUPS, "")
 
@@ -197,7 +197,7 @@ class HubQueries:
             How many.
 
         Raises:
-            Partial: Somebody did not answer in time; its ``value`` is that of the others.
+            PartialResult: Somebody did not answer in time; its ``value`` is that of the others.
         """
         return await self._sum(Query.COUNT_CLIENTS, "")
 
@@ -212,7 +212,7 @@ class HubQueries:
             How many.
 
         Raises:
-            Partial: Somebody did not answer in time; its ``value`` is that of the others.
+            PartialResult: Somebody did not answer in time; its ``value`` is that of the others.
         """
         return await self._sum(Query.COUNT_GROUP, check_group(group))
 
@@ -224,7 +224,7 @@ class HubQueries:
             How many.
 
         Raises:
-            Partial: Somebody did not answer in time; its ``value`` is that of the others.
+            PartialResult: Somebody did not answer in time; its ``value`` is that of the others.
 
         Cost:
             Every process names all its uids.

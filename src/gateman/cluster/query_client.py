@@ -60,7 +60,7 @@ class QueryClient:
         Raises:
             UnknownClient: The client is not there.
             EnvelopeError: The answer cannot be sent.
-            Partial: The process did not answer in time, or the bus is away.
+            PartialResult: The process did not answer in time, or the bus is away.
         """
         node = node_of(client)
         if node == self._node:
@@ -95,7 +95,7 @@ class QueryClient:
 
         Raises:
             UnknownClient: The client is not there.
-            Unconfirmed: The process did not answer in time, or the bus is away.
+            ConfirmTimeout: The process did not answer in time, or the bus is away.
         """
         client = pending.action.client
         if not self._is_connected():

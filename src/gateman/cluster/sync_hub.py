@@ -42,7 +42,7 @@ class Sending:
         Ask how many clients it was for, in all processes; 0 if nobody was there.
 
         Raises:
-            Partial: A process did not answer in time; its ``value`` is that of the others.
+            PartialResult: A process did not answer in time; its ``value`` is that of the others.
         """
 
         async def wait(_: Hub) -> int:

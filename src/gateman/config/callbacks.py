@@ -29,7 +29,7 @@ SIGNATURES: dict[str, tuple[str, ...]] = {
 BUSINESS_SIGNATURES: dict[str, tuple[str, ...]] = {
     "on_worker_start": ("worker",),
     "on_worker_stop": ("worker",),
-    "on_connect": ("client_id", "request"),
+    "on_websocket_connect": ("client_id", "request"),
     "on_open": ("client_id",),
     "on_message": ("client_id", "message"),
     "on_close": ("client_id", "code", "reason"),

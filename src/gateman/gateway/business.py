@@ -34,7 +34,7 @@ class BusinessWorker(BaseWorker):
     """``(worker)``: the process is up, and has no events yet."""
     on_worker_stop: Callback[Callable[["BusinessWorker"], Any]] = Callback()
     """``(worker)``: it stops, and has no more events."""
-    on_connect: Callback[Callable[[ClientId, Request], Any]] = Callback()
+    on_websocket_connect: Callback[Callable[[ClientId, Request], Any]] = Callback()
     """``(client_id, request)``: the request is there and nothing answered yet. ``raise
     Refuse(403, "text")`` to refuse."""
     on_open: Callback[Callable[[ClientId], Any]] = Callback()

@@ -19,7 +19,7 @@ class CurrentClient(Protocol):
         """Its session."""
 
 
-current_context: ContextVar[CurrentClient | None] = ContextVar("guest", default=None)
+current_context: ContextVar[CurrentClient | None] = ContextVar("current_client", default=None)
 """Set while a handler runs, and in what it starts."""
 
 
@@ -29,7 +29,7 @@ class Current:
 
         @business.on_message
         def count(client_id, message):
-            current.session["count"] = current.session.get("count", 0) + 1
+            current_client.session["count"] = current_client.session.get("count", 0) + 1
 
     Raises:
         HubError: From everything: no handler runs here.

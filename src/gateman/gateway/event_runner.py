@@ -37,7 +37,7 @@ from .protocol import (
 from .send_window import MAX_BATCH_SIZE
 
 _NAMES: dict[type, str] = {
-    ConnectEvent: "on_connect",
+    ConnectEvent: "on_websocket_connect",
     OpenEvent: "on_open",
     MessageEvent: "on_message",
     CloseEvent: "on_close",
