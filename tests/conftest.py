@@ -9,10 +9,12 @@ parallel; one that is marked ``alone`` waits until no other runs, and the others
 import fcntl
 import os
 import signal
-from collections.abc import Generator
+from collections.abc import Generator, Iterator
 
 import pytest
 from hypothesis import settings
+
+from gateman.config.base import BaseWorker
 
 # A shell that runs the tests in the background has them ignore SIGINT, as nohup does with SIGHUP,
 # and each program that a test starts would, too.
@@ -48,6 +50,15 @@ def pytest_runtest_protocol(item: pytest.Item) -> Generator[None, object, object
         return (yield)
     finally:
         fcntl.flock(MACHINE, fcntl.LOCK_UN)
+
+
+@pytest.fixture(autouse=True)
+def declared() -> Iterator[list[BaseWorker]]:
+    """What is declared so far; what a test declares is forgotten after it."""
+    workers = BaseWorker._declared  # noqa: SLF001
+    before = list(workers)
+    yield workers
+    workers[:] = before
 
 
 @pytest.hookimpl(wrapper=True)

@@ -260,7 +260,6 @@ async def test_what_cannot_be_sent_is_told() -> None:
 def test_a_function_is_declared_for_a_topic(make: Callable[[], BaseWorker]) -> None:
     """What cannot be one is told in a sentence."""
     worker: Any = make()
-    BaseWorker._declared.remove(worker)  # noqa: SLF001 - `run_all` is for scripts
 
     async def update(data: object) -> None: ...
 
@@ -281,6 +280,5 @@ def test_a_function_is_declared_for_a_topic(make: Callable[[], BaseWorker]) -> N
 def test_a_gateway_runs_no_code() -> None:
     """So it handles no events either."""
     gateway = Gateway("ws://127.0.0.1:0")
-    Gateway._declared.remove(gateway)  # noqa: SLF001 - `run_all` is for scripts
     with pytest.raises(ConfigError, match="a Gateway runs no application code"):
         gateway.on_event("prices")

@@ -1,6 +1,7 @@
 """What everything that is declared has, on the smallest kind of it."""
 
-from collections.abc import Iterator
+import subprocess
+import sys
 from functools import partial
 from typing import Any, ClassVar
 
@@ -11,6 +12,7 @@ from gateman.config.base import BaseWorker, outline, tell_apart
 from gateman.errors import ConfigError
 from gateman.options import Timeouts
 from gateman.runtime.timer import add_timers, timers
+from tests.support.deadlines import TIMEOUT
 from tests.support.loop import eventually, on_loop
 
 
@@ -18,14 +20,6 @@ class Clerk(BaseWorker):
     """One that has a single callback."""
 
     signatures: ClassVar = {"on_letter": ("letter",)}
-
-
-@pytest.fixture(autouse=True)
-def _nothing_is_left_declared() -> Iterator[None]:
-    """Take back what a test declares: `run_all` is for scripts."""
-    before = list(BaseWorker._declared)  # noqa: SLF001
-    yield
-    BaseWorker._declared[:] = before  # noqa: SLF001
 
 
 def test_defaults() -> None:
@@ -143,29 +137,36 @@ def test_callbacks_are_those_of_its_kind() -> None:
     assert list(made.callbacks) == ["on_letter"]
 
 
-def test_who_is_refused_is_not_declared() -> None:
+def test_a_refused_worker_is_not_declared(declared: list[BaseWorker]) -> None:
     """A mistake that is caught leaves nothing behind."""
-    before = list(BaseWorker._declared)  # noqa: SLF001
+    before = list(declared)
     with pytest.raises(ConfigError):
         Clerk(name="clerk", count=0)
     made = Clerk(name="clerk")
 
-    assert BaseWorker._declared == [*before, made]  # noqa: SLF001
+    assert declared == [*before, made]
+
+
+SCRIPT = """
+from gateman.config.base import BaseWorker
+
+class Chief(BaseWorker):
+    def runner(workers):
+        print(*((type(one).__name__, one.name) for one in workers))
+
+Chief(name="one"), BaseWorker(name="other")
+Chief.run_all()
+"""
 
 
 def test_run_all_runs_every_kind() -> None:
     """Whichever of them it is called on."""
-    ran: list[list[BaseWorker]] = []
+    # It is for the program itself, and not for what is imported, as a test is.
+    ran = subprocess.run(
+        [sys.executable, "-c", SCRIPT], capture_output=True, check=True, text=True, timeout=TIMEOUT
+    )
 
-    class Chief(Clerk):
-        """Whose script is run in its own way."""
-
-    Chief.runner = ran.append
-    BaseWorker._declared.clear()  # noqa: SLF001
-    both = [Clerk(name="one"), BaseWorker(name="other")]
-    Chief.run_all()
-
-    assert ran == [both]
+    assert ran.stdout == "('Chief', 'one') ('BaseWorker', 'other')\n"
 
 
 def test_who_is_imported_past_gateman_cannot_run() -> None:

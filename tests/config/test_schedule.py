@@ -62,7 +62,6 @@ def test_what_cannot_run_is_refused() -> None:
 def test_every_refuses_what_timers_refuse() -> None:
     """The decorator looks at the interval before the function, and at the function."""
     worker = Worker("websocket://127.0.0.1:0")
-    Worker._declared.remove(worker)  # noqa: SLF001 - `run_all` is for scripts
 
     with pytest.raises(ConfigError, match="positive"):
         worker.every(0)

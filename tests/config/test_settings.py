@@ -1,7 +1,6 @@
 """What a declared worker comes to: everything checked, in the types that the service uses."""
 
 import inspect
-from collections.abc import Iterator
 from dataclasses import FrozenInstanceError, fields
 from pathlib import Path
 from typing import Any, get_type_hints
@@ -18,14 +17,6 @@ from gateman.websocket.deflate import Deflate
 from tests.support.server import ssl_options
 
 NOW = 1.8e9
-
-
-@pytest.fixture(autouse=True)
-def nothing_is_left() -> Iterator[None]:
-    """Forget the workers that a test declares."""
-    before = list(Worker._declared)  # noqa: SLF001 - scripts end before the next one begins
-    yield
-    Worker._declared[:] = before  # noqa: SLF001
 
 
 def settings(

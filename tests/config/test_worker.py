@@ -14,6 +14,7 @@ import pytest
 import websockets.sync.client
 
 from gateman import ConfigError, Connection, Worker
+from gateman.config.base import BaseWorker
 from gateman.config.worker import settings_of
 from tests.support.certificates import Authority, for_threads
 from tests.support.deadlines import TIMEOUT
@@ -23,10 +24,8 @@ PLAIN = "websocket://127.0.0.1:0"
 
 
 def worker(listen: str = PLAIN, *args: Any, **options: Any) -> Worker:
-    """Declare one, and leave it out of what ``run_all`` would run."""
-    made = Worker(listen, *args, **options)
-    Worker._declared.remove(made)  # noqa: SLF001
-    return made
+    """Declare one."""
+    return Worker(listen, *args, **options)
 
 
 def refusal(made: Worker) -> str:
@@ -123,13 +122,13 @@ def test_everything_may_be_assigned_until_it_runs() -> None:
     assert settings.allowed_origins == frozenset(["https://example.com"])
 
 
-def test_worker_that_is_refused_is_not_declared() -> None:
+def test_worker_that_is_refused_is_not_declared(declared: list[BaseWorker]) -> None:
     """A mistake that is caught leaves nothing behind."""
-    before = list(Worker._declared)  # noqa: SLF001
+    before = list(declared)
     with pytest.raises(ConfigError):
         Worker("websocket://nowhere")
 
-    assert Worker._declared == before  # noqa: SLF001
+    assert declared == before
 
 
 # What does not fit together.

@@ -1,6 +1,6 @@
 """Which buses gateways and business workers may have, and the sentences for the others."""
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from typing import Any
 
 import pytest
@@ -11,14 +11,6 @@ from gateman.gateway.bus_check import check_buses
 Bus = str | Mapping[str, Any] | None
 
 AFAR = "nats://10.0.0.7:4222?name=chat"
-
-
-@pytest.fixture(autouse=True)
-def _nothing_is_left_declared() -> Iterator[None]:
-    """Take back what a test declares: `run_all` is for scripts."""
-    before = list(Worker._declared)  # noqa: SLF001
-    yield
-    Worker._declared[:] = before  # noqa: SLF001
 
 
 def gateway(bus: Bus = None) -> Gateway:

@@ -1,19 +1,9 @@
 """Business workers as they are declared."""
 
-from collections.abc import Iterator
-
 import pytest
 
 from gateman import BusinessWorker, ConfigError, Request
 from gateman.config.callbacks import BUSINESS_SIGNATURES
-
-
-@pytest.fixture(autouse=True)
-def _nothing_is_left_declared() -> Iterator[None]:
-    """Take back what a test declares: `run_all` is for scripts."""
-    before = list(BusinessWorker._declared)  # noqa: SLF001
-    yield
-    BusinessWorker._declared[:] = before  # noqa: SLF001
 
 
 def test_defaults() -> None:

@@ -1,7 +1,5 @@
 """What serves what was declared, by its kind."""
 
-from collections.abc import Iterator
-
 import pytest
 
 from gateman import BusinessWorker, ConfigError, Gateway, Worker
@@ -14,14 +12,6 @@ from gateman.runtime.worker_service import WorkerService
 from tests.support.loop import on_loop
 
 NOW = 1.8e9
-
-
-@pytest.fixture(autouse=True)
-def _nothing_is_left_declared() -> Iterator[None]:
-    """Take back what a test declares: `run_all` is for scripts."""
-    before = list(Worker._declared)  # noqa: SLF001
-    yield
-    Worker._declared[:] = before  # noqa: SLF001
 
 
 @on_loop

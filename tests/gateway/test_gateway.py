@@ -1,20 +1,11 @@
 """A gateway as it is declared: a worker without code."""
 
-from collections.abc import Iterator
 from typing import Any
 
 import pytest
 
-from gateman import ConfigError, Gateway, Limits, Worker
+from gateman import ConfigError, Gateway, Limits
 from gateman.config.worker import settings_of
-
-
-@pytest.fixture(autouse=True)
-def _nothing_is_left_declared() -> Iterator[None]:
-    """Take back what a test declares: `run_all` is for scripts."""
-    before = list(Worker._declared)  # noqa: SLF001
-    yield
-    Worker._declared[:] = before  # noqa: SLF001
 
 
 def gateway(**options: Any) -> Gateway:

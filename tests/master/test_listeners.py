@@ -35,7 +35,6 @@ def planned(
 ) -> Planned:
     """Declare a worker and check it."""
     worker = Worker(listen, context, count=count)
-    Worker._declared.remove(worker)  # noqa: SLF001 - `run_all` is for scripts
     settings = settings_of(worker, now=1.8e9)
     return Planned(worker=worker, settings=settings, policy=policy_of(worker), identity=identity)
 
@@ -43,7 +42,6 @@ def planned(
 def listens_nowhere(count: int) -> Planned:
     """Declare business workers and check them."""
     worker = BusinessWorker(count=count)
-    Worker._declared.remove(worker)  # noqa: SLF001 - `run_all` is for scripts
     return Planned(worker=worker, settings=None, policy=policy_of(worker), identity=None)
 
 

@@ -1,6 +1,5 @@
 """What all declared workers come to."""
 
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -10,14 +9,6 @@ from gateman.master.events import Policy
 from gateman.master.plan import listen_of, plan
 
 NOW = 1.8e9
-
-
-@pytest.fixture(autouse=True)
-def nothing_is_left() -> Iterator[None]:
-    """Forget the workers that a test declares."""
-    before = list(Worker._declared)  # noqa: SLF001 - scripts end before the next one begins
-    yield
-    Worker._declared[:] = before  # noqa: SLF001
 
 
 def test_nothing_declared() -> None:

@@ -7,7 +7,6 @@ import shutil
 import subprocess
 import sys
 import tempfile
-from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 
@@ -32,12 +31,9 @@ FACTS = Facts(
 
 
 @pytest.fixture
-def worker() -> Iterator[Worker]:
+def worker() -> Worker:
     """A worker that nothing but the test knows."""
-    made = Worker("websocket://127.0.0.1:8282")
-    yield made
-
-    Worker._declared.remove(made)  # noqa: SLF001 - `run_all` is for scripts
+    return Worker("websocket://127.0.0.1:8282")
 
 
 def settings(text: str) -> dict[str, str]:
@@ -180,7 +176,6 @@ def test_nothing_can_be_smuggled_in(wrong: dict[str, object], sentence: str) -> 
 def test_facts_are_those_of_all_workers(tmp_path: Path, worker: Worker) -> None:
     """The ports and sockets of each, the longest deadlines, and what is read."""
     other = Worker("websocket+unix:///run/chat/chat.sock", name="other")
-    Worker._declared.remove(other)  # noqa: SLF001 - `run_all` is for scripts
     worker.transport = "ssl"
     worker.context = {"ssl": ssl_options()}
     worker.timeouts = {"shutdown": 30}
@@ -200,7 +195,6 @@ def test_facts_are_those_of_all_workers(tmp_path: Path, worker: Worker) -> None:
 def test_business_workers_count_by_their_deadlines(tmp_path: Path, worker: Worker) -> None:
     """They end after the others; alone, they need as many descriptors as they may have."""
     business = BusinessWorker(timeouts={"start": 90, "shutdown": 30})
-    Worker._declared.remove(business)  # noqa: SLF001 - `run_all` is for scripts
     worker.limits = {"max_connections": 5000}
     path = tmp_path / "server.py"
     path.touch()

@@ -24,9 +24,8 @@ from tests.support.server import Journal, serve
 
 
 def worker(**declared: Any) -> Worker:
-    """Declare one, and leave it out of what ``run_all`` would run."""
+    """Declare one."""
     made = Worker("websocket://127.0.0.1:0", timeouts={"ping_interval": None, "shutdown": 1.0})
-    Worker._declared.remove(made)  # noqa: SLF001
     for name, value in declared.items():
         setattr(made, name, value)
     return made

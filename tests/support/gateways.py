@@ -8,7 +8,7 @@ from typing import Any
 
 from websockets.asyncio.client import ClientConnection
 
-from gateman import BusinessWorker, Gateway, Worker
+from gateman import BusinessWorker, Gateway
 from gateman.bus.memory import MemoryBroker
 from gateman.cluster.channels import node_channel, subject_of
 from gateman.cluster.envelope import ExtensionMessage as Envelope
@@ -162,7 +162,6 @@ class Site:
             It; it stops with the test, before the business processes that were started before it.
         """
         gateway = Gateway("websocket://127.0.0.1:0", timeouts={**TIMEOUTS, **(timeouts or {})})
-        Worker._declared.remove(gateway)  # noqa: SLF001 - `run_all` is for scripts
         for name, value in options.items():
             setattr(gateway, name, value)
         bus, hub = Deaf(broker=self.broker), Hub()
@@ -197,7 +196,6 @@ class Site:
             **{name: declared[name] for name in declared if name not in BUSINESS_SIGNATURES},
         }
         business = BusinessWorker(**options)
-        BusinessWorker._declared.remove(business)  # noqa: SLF001 - as above
         for name, function in {**self._callbacks(journal), **declared}.items():
             if name in BUSINESS_SIGNATURES:
                 setattr(business, name, function)

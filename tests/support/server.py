@@ -309,7 +309,6 @@ async def serve(
         timeouts={**TIMEOUTS, **(timeouts or {})},
         **options,
     )
-    Worker._declared.remove(worker)  # noqa: SLF001 - `run_all` is for scripts
     for name in SIGNATURES:
         if name in declared:
             setattr(worker, name, declared[name])

@@ -3,7 +3,7 @@
 import asyncio
 import inspect
 import math
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import fields
 from functools import partial
 from typing import Any
@@ -45,14 +45,6 @@ VALUES: list[object] = [
     *([], ["x"], [5], [None], [[]], (), {}, {"x": 1}, {5: 5}, range(3), {1}),
     *(Odd(), Odd, print),
 ]
-
-
-@pytest.fixture(autouse=True)
-def _nothing_is_left_declared() -> Iterator[None]:
-    """Take back what a test declares: `run_all` is for scripts."""
-    before = list(BaseWorker._declared)  # noqa: SLF001
-    yield
-    BaseWorker._declared[:] = before  # noqa: SLF001
 
 
 def refusals(make: Callable[[Any], object]) -> list[str]:
