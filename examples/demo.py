@@ -1,5 +1,5 @@
 """
-A chat over wss with rooms and names, served by two processes that share their guests.
+A chat over wss with rooms and names, served by two processes with common rooms.
 
     make demo                          then open https://localhost:8282/
     PORT=9443 make demo                on another port
@@ -39,7 +39,7 @@ worker.test_page = True
 
 @worker.on_worker_start
 def explain(started: Worker) -> None:
-    """Tell people what to do now; one process does, and it is told once."""
+    """Print what to do now, once, in one process."""
     if started.id == 0:
         print(trust_instructions(certificate))
         print("Until then the browser warns, which you may accept for this page. For a phone, run")
@@ -50,16 +50,16 @@ def explain(started: Worker) -> None:
 
 @worker.on_open
 async def welcome(connection: Connection) -> None:
-    """Give whoever comes a name, and a room."""
+    """Give a new client a name, and a room."""
     guest = connection.session
-    # A client id ends in its number, and the process' name is random: together they are short.
+    # A client id ends in its number, and the name of a process is random: together they are short.
     guest["name"] = f"guest-{connection.client_id[8:]}"
     connection.send(f"Welcome, {guest['name']}! {HELP}")
     await enter(connection, LOBBY)
 
 
 async def known(answer: Awaitable[T]) -> T:
-    """Do without what a process that hangs would have answered: guests would wait for it."""
+    """Use the answers without those of a process that hangs: clients would wait for it."""
     try:
         return await answer
     except PartialResult as partial:
@@ -67,7 +67,7 @@ async def known(answer: Awaitable[T]) -> T:
 
 
 async def enter(connection: Connection, room: str) -> None:
-    """Move somebody into a room, and tell those who are there."""
+    """Move a client into a room, and tell its members."""
     guest = connection.session
     guest["room"] = room
     await connection.join(room)
@@ -77,7 +77,7 @@ async def enter(connection: Connection, room: str) -> None:
 
 @worker.on_message
 async def take(connection: Connection, message: str | bytes) -> None:
-    """Do what somebody wants, or pass on what somebody writes; bytes as they are."""
+    """Execute a command, or pass on a line; bytes unchanged."""
     guest = connection.session
     if isinstance(message, bytes):
         hub.send_to_group(guest["room"], message)
@@ -106,7 +106,7 @@ async def take(connection: Connection, message: str | bytes) -> None:
 
 @worker.on_close
 def part(connection: Connection, code: int, reason: str) -> None:
-    """Say who left; who never got in is no guest."""
+    """Tell the room who left; a client that was refused was in no room."""
     guest = connection.session
     if "room" in guest:
         why = f"{code}{reason and f', {reason}'}"

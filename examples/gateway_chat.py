@@ -1,11 +1,11 @@
 """
 A chat whose code can be changed while people chat: ws://localhost:8282/ROOM?token=TOKEN.
 
-Gateways hold the connections, and business workers run what is below. Change it, then
+Gateways hold the connections, and business workers run the code below. Change it, then
 
     gateman reload examples/gateway_chat.py
 
-and nobody is disconnected, and no line is lost.
+and no client is disconnected, and no line is lost.
 """
 
 from gateman import BusinessWorker, Gateway, Refuse, Request, current_client, hub
@@ -18,7 +18,7 @@ chat = BusinessWorker(name="chat", count=2)
 
 @chat.on_websocket_connect
 async def log_in(client_id: str, request: Request) -> None:
-    """Let in who has a token; the handshake waits for this."""
+    """Accept a client that has a token; the handshake waits for this."""
     user = USERS.get(request.query.get("token", ""))
     if user is None:
         raise Refuse(401, "No such token.")
@@ -30,7 +30,7 @@ async def log_in(client_id: str, request: Request) -> None:
 
 @chat.on_open
 async def welcome(client_id: str) -> None:
-    """Say who is there."""
+    """Send the names of the users in the room."""
     names = await hub.uids_of_group(current_client.session["room"])
     hub.send_to_client(client_id, f"in this room: {', '.join(sorted(names))}")
 
@@ -41,8 +41,8 @@ def say(client_id: str, line: str | bytes) -> None:
     Tell the room.
 
     A line is handled again if a process dies before it is known that it was handled. The session
-    goes back together with that, so the line has the same number then: whoever reads leaves out
-    what they have seen.
+    goes back together with that, so the line has the same number then: the reader ignores
+    a line that it has seen.
     """
     if isinstance(line, bytes):
         hub.close_client(client_id, 1003, "text only")
@@ -54,7 +54,7 @@ def say(client_id: str, line: str | bytes) -> None:
 
 @chat.on_close
 def leave(client_id: str, code: int, reason: str) -> None:
-    """Tell the room; its groups have forgotten the client already."""
+    """Tell the room; the client is no longer a member."""
     hub.send_to_group(current_client.session["room"], f"{current_client.session['user']} has left")
 
 

@@ -1,8 +1,8 @@
 """
 A chat with rooms and a login: wss://localhost:8282/ROOM?token=TOKEN.
 
-Who has no token is refused before there is a WebSocket; who writes too long a line is told why
-the connection ends.
+A client without a token is refused before the WebSocket opens. A client that sends too long a line
+gets the reason when its connection is closed.
 """
 
 from collections import defaultdict
@@ -32,13 +32,13 @@ async def log_in(connection: Connection, request: Request) -> None:
 
 @worker.on_open
 def join(connection: Connection) -> None:
-    """Put everybody into the room that the address names."""
+    """Add the client to the room that the address names."""
     rooms[connection.session["room"]].add(connection)
 
 
 @worker.on_message
 def say(connection: Connection, message: str | bytes) -> None:
-    """Tell the room."""
+    """Send the line to everybody in the room."""
     if isinstance(message, bytes):
         connection.close(1003, "text only")
         return
@@ -48,7 +48,7 @@ def say(connection: Connection, message: str | bytes) -> None:
 
 @worker.on_close
 def leave(connection: Connection, code: int, reason: str) -> None:
-    """Forget who left, and rooms that nobody is in; who was refused was in none."""
+    """Remove the client, and its room if it is empty; a refused client was in no room."""
     room = connection.session.get("room")
     rooms[room].discard(connection)
     if not rooms[room]:

@@ -1,4 +1,4 @@
-"""The same for use behind Nginx or Apache, which do the TLS: see docs/proxy.md."""
+"""The same service behind Nginx or Apache, which do the TLS: see docs/proxy.md."""
 
 from gateman import Worker
 

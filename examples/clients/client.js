@@ -1,12 +1,12 @@
-// Talk to a WSS service, and come back when the connection is lost.
+// Talk to a WSS service, and reconnect when the connection is lost.
 //   npm install ws
 //   node client.js wss://example.com/wss
 "use strict";
 const WebSocket = require("ws");
 
 const MIN_DELAY = 500, MAX_DELAY = 30000; // milliseconds
-const MAX_SILENCE = 60000; // The server pings every 25 s: after this long without, it is gone.
-const FINAL = [1000, 1008]; // Closed on purpose: do not come back.
+const MAX_SILENCE = 60000; // The server pings every 25 s: after this time without a ping, it is gone.
+const FINAL = [1000, 1008]; // Closed on purpose: do not reconnect.
 let delay = MIN_DELAY;
 
 function connect(address) {
@@ -31,7 +31,7 @@ function connect(address) {
     clearTimeout(watchdog);
     console.log("closed", code);
     if (FINAL.includes(code)) return;
-    // Full jitter: clients that lost one server together come back one by one.
+    // Full jitter: clients that lost one server together do not reconnect at once.
     setTimeout(connect, Math.random() * delay, address);
     delay = Math.min(2 * delay, MAX_DELAY);
   });

@@ -1,5 +1,5 @@
 """
-Talk to a WSS service, and come back when the connection is lost.
+Talk to a WSS service, and reconnect when the connection is lost.
 
     pip install websockets
     python client.py wss://example.com/wss
@@ -13,11 +13,11 @@ from websockets.asyncio.client import connect
 from websockets.exceptions import ConnectionClosed, WebSocketException
 
 MIN_DELAY, MAX_DELAY = 0.5, 30.0  # seconds
-FINAL = {1000, 1008}  # Closed on purpose: do not come back.
+FINAL = {1000, 1008}  # Closed on purpose: do not reconnect.
 
 
 async def talk(address: str) -> None:
-    """Say hello and print what comes, until the server closes with a final code."""
+    """Say hello and print each message, until the server closes with a final code."""
     delay = MIN_DELAY
     while True:
         try:
@@ -33,7 +33,7 @@ async def talk(address: str) -> None:
                 return
         except (OSError, WebSocketException) as error:
             print("failed:", error, flush=True)
-        # Full jitter: clients that lost one server together come back one by one.
+        # Full jitter: clients that lost one server together do not reconnect at once.
         await asyncio.sleep(random.uniform(0, delay))  # noqa: S311
         delay = min(2 * delay, MAX_DELAY)
 

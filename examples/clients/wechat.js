@@ -1,12 +1,12 @@
 // pages/chat/chat.js of a mini program.
 const ADDRESS = "wss://example.com/wss";
 const MIN_DELAY = 500, MAX_DELAY = 30000; // milliseconds
-const FINAL = [1000, 1008]; // Closed on purpose: do not come back.
+const FINAL = [1000, 1008]; // Closed on purpose: do not reconnect.
 
 Page({
   data: { state: "closed", messages: [] },
 
-  // In the background, the platform cuts the connection: it is made anew each time the page shows.
+  // In the background, the platform ends the connection: onShow opens it again.
   onShow() {
     this.delay = MIN_DELAY;
     this.connect();
@@ -32,7 +32,7 @@ Page({
       task.send({ data: "tom" });
     });
     task.onMessage(({ data }) => {
-      if (this.task !== task) return; // It comes while the page is leaving.
+      if (this.task !== task) return; // The page is closing.
       this.delay = MIN_DELAY;
       // A string, or an ArrayBuffer for a binary message.
       this.setData({ messages: [...this.data.messages, data].slice(-100) });
@@ -47,7 +47,7 @@ Page({
     this.task = null;
     this.setData({ state });
     if (FINAL.includes(code)) return;
-    // Full jitter: clients that lost one server together come back one by one.
+    // Full jitter: clients that lost one server together do not reconnect at once.
     this.timer = setTimeout(() => this.connect(), Math.random() * this.delay);
     this.delay = Math.min(2 * this.delay, MAX_DELAY);
   },

@@ -27,7 +27,7 @@ def tell(request: HttpRequest, user: str, number: int) -> HttpResponse:
 
 @require_GET
 def is_online(request: HttpRequest, user: str) -> JsonResponse:
-    """Tell whether a user would hear of it."""
+    """Tell whether the user is connected."""
     try:
         return JsonResponse(hub.is_uid_online(user), safe=False)
     except HubError as error:

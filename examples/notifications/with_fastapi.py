@@ -1,4 +1,4 @@
-"""A web application with an event loop: FastAPI, and a hub that is connected while it runs."""
+"""A web application with an event loop: FastAPI, with a hub that is connected while it runs."""
 
 import os
 from collections.abc import AsyncIterator
@@ -12,7 +12,7 @@ from gateman import Hub, PartialResult
 
 @asynccontextmanager
 async def connected(application: FastAPI) -> AsyncIterator[None]:
-    """Reach the service's hub, from the application's start to its end."""
+    """Connect to the service's hub, from the application's start to its end."""
     async with await Hub.connect(os.environ["GATEMAN_BUS"]) as hub:
         application.state.hub = hub
         yield
@@ -24,14 +24,14 @@ User = Annotated[str, Path(max_length=50)]
 
 @application.post("/users/{user}/orders/{number}/ready", status_code=204)
 async def tell(user: User, number: int, request: Request) -> None:
-    """Send to all devices of a user; whoever is not connected now does not hear of it later."""
+    """Send to the devices of a user that are connected now; others do not get it later."""
     hub: Hub = request.app.state.hub
     hub.send_to_uid(user, f"Order {number} is ready.")
 
 
 @application.get("/users/{user}/online")
 async def is_online(user: User, request: Request) -> bool:
-    """Tell whether a user would hear of it."""
+    """Tell whether the user is connected."""
     hub: Hub = request.app.state.hub
     try:
         return await hub.is_uid_online(user)

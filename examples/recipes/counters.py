@@ -1,4 +1,4 @@
-"""Counters that all processes of a machine share, in a file of SQLite."""
+"""Counters that all processes of a machine share, in an SQLite file."""
 
 import functools
 import sqlite3
@@ -16,7 +16,7 @@ def database():
 
 
 def add(name, number=1):
-    # One statement: no other process comes between reading and writing.
+    # One statement: no other process can write between the read and the write.
     [row] = (
         database()
         .execute(

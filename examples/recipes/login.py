@@ -1,4 +1,4 @@
-"""A login by token, which runs out: the page is told 4401, and gets a new one."""
+"""A login by a token that expires: the page gets 4401, and fetches a new token."""
 
 import base64
 import hashlib
@@ -18,7 +18,7 @@ def signature(text):
 
 
 def make_token(uid, seconds):
-    """For the program that checks the password, which has the same key."""
+    """Used by the program that checks the password and has the same key."""
     text = f"{uid}.{int(time.time() + seconds)}"
     return f"{text}.{signature(text)}"
 

@@ -1,4 +1,4 @@
-"""Messages for users who are not there: kept until a client says that it has them."""
+"""Messages for users who are offline: stored until a client acknowledges them."""
 
 import functools
 import json
@@ -22,7 +22,7 @@ def packed(number, text):
 
 
 def send(uid, text):
-    # Kept first: what is sent may not arrive.
+    # Stored first: the message that is sent may not arrive.
     row = database().execute("INSERT INTO messages (uid, text) VALUES (?, ?)", (uid, text))
     hub.send_to_uid(uid, packed(row.lastrowid, text))
 

@@ -1,4 +1,4 @@
-"""An outgoing connection: one process follows a feed, and all clients get what it says."""
+"""An outgoing connection: one process follows a feed, and all clients get its messages."""
 
 import asyncio
 import logging
@@ -24,7 +24,7 @@ async def follow():
 
 @feed.on_worker_start
 def begin(feed):
-    # Kept in a list: asyncio forgets a task that nobody holds.
+    # In a list: asyncio keeps only weak references to tasks.
     tasks.append(asyncio.create_task(follow()))
 
 

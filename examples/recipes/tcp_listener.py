@@ -1,4 +1,4 @@
-"""A plain TCP listener beside a worker: what devices send there goes to all clients."""
+"""A plain TCP listener beside a worker: all clients get what devices send to it."""
 
 import asyncio
 
@@ -16,7 +16,7 @@ async def talk(reader, writer):
 
 @worker.on_worker_start
 async def listen(worker):
-    # reuse_port: each process listens on the port, also the new one of a reload beside the old.
+    # reuse_port: each process listens on the port, and during a reload the new one beside the old.
     listeners.append(await asyncio.start_server(talk, "127.0.0.1", 9000, reuse_port=True))
 
 

@@ -24,10 +24,10 @@ NODE = Path(__file__).with_name("node.py")
 def running(
     words: Sequence[str], port: int, environment: Mapping[str, str] = os.environ
 ) -> Iterator[subprocess.Popen[bytes]]:
-    """Run a program from when it listens to the end of the block."""
+    """Run a program until the end of the block; it listens when the block begins."""
     if listens(port):
         sys.exit(f"Somebody listens on port {port} already: see --help.")
-    # A session of its own: Ctrl-C is for this script, which ends one after the other.
+    # A session of its own: Ctrl-C goes to this script only, which ends the programs in order.
     process = subprocess.Popen(words, env=environment, start_new_session=True)
     try:
         while process.poll() is None and not listens(port):
@@ -41,20 +41,20 @@ def running(
 
 
 def listens(port: int) -> bool:
-    """Tell whether somebody does."""
+    """Tell whether a program listens on the port."""
     with suppress(OSError), socket.create_connection(("127.0.0.1", port), timeout=1):
         return True
     return False
 
 
 def node(name: str, port: int, bus: str, folder: str) -> dict[str, str]:
-    """Describe a node; on a machine of its own, it would need no folder of its own."""
+    """Describe a node; on a separate machine it would not need a separate folder."""
     own = {"NAME": name, "PORT": f"{port}", "BUS": bus, "RUNTIME_DIRECTORY": f"{folder}/{name}"}
     return {**os.environ, **own}
 
 
 def main() -> None:
-    """Start everything, say what to do with it, and end everything."""
+    """Start everything, print what to do, and end everything."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--nats", type=int, default=4222)
     parser.add_argument("--nodes", type=int, nargs=2, default=[8282, 8283])

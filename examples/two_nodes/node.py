@@ -17,14 +17,14 @@ worker = Worker(
 
 @worker.on_open
 async def welcome(connection: Connection) -> None:
-    """Let whoever comes hear of everybody, wherever they are connected."""
+    """Add a new client to the group of all."""
     await connection.join("everybody")
     connection.send(f"This is {NAME}, process {os.getpid()}.")
 
 
 @worker.on_message
 def tell(connection: Connection, message: str | bytes) -> None:
-    """Pass on what somebody writes, over NATS where it has to be."""
+    """Pass a line on, over NATS if a member is on the other node."""
     hub.send_to_group("everybody", f"{NAME}: {message!r}")
 
 
