@@ -1,7 +1,7 @@
 """
-Buses: they move bytes by subject, between the processes of a service and between machines.
+Buses: they carry bytes by subject, between the processes of a service and between machines.
 
-:mod:`.base` says what every bus promises, and :func:`open_bus` makes one of a URL.
+:mod:`.base` documents what every bus guarantees; :func:`open_bus` makes one from a URL.
 """
 
 import inspect
@@ -25,12 +25,7 @@ _MAX_NUMBER = 1 << 53
 
 
 def open_bus(url: str, /, **options: object) -> Bus:
-    """
-    Make the bus that a URL names; its :meth:`~.base.Bus.start` connects it.
-
-    Raises:
-        ConfigError: No such bus, or no such option.
-    """
+    """Make the bus of a URL, without connecting it; raises ConfigError for a bad URL or option."""
     if not isinstance(url, str):
         raise ConfigError(f"the bus's URL is not a text but a {type(url).__name__}", _REMEDY)
     scheme, _, rest = url.partition("://")
@@ -52,7 +47,7 @@ def open_bus(url: str, /, **options: object) -> Bus:
 
 
 def _known(kind: Callable[..., Bus], options: dict[str, Any]) -> dict[str, Any]:
-    """Refuse what a kind of bus does not take."""
+    """Refuse options that this kind of bus does not have."""
     known = {
         one.name: one.default
         for one in inspect.signature(kind).parameters.values()
@@ -69,7 +64,7 @@ def _known(kind: Callable[..., Bus], options: dict[str, Any]) -> dict[str, Any]:
 
 
 def _wanted(default: object, value: object) -> str:
-    """Tell what an option of a bus has to be, by its default; empty if the value is that."""
+    """Say what value an option needs, judged by its default; empty if the value is good."""
     if isinstance(default, str):
         return "" if isinstance(value, str) else "write a text"
     if default is None:

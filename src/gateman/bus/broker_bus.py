@@ -1,14 +1,14 @@
 """
-A bus whose broker is another process: what all of those have in common.
+A bus with a broker in another process: what NATS and the router have in common.
 
-The kind of broker is a :class:`BrokerProtocol`: how to reach it, and how to speak with it.
-Everything that :class:`~.base.Bus` promises is kept here, by these rules:
+A :class:`BrokerProtocol` knows how to reach one kind of broker, and how to speak with it.
+Everything that :class:`~.base.Bus` guarantees is implemented here, by these rules:
 
 * What is published or subscribed to in one turn of the event loop is written at its end, together.
-* A broker handles what we write in order, so its answer to a ping says that everything before has
-  reached it. A ping follows subscriptions at once, publishing within ``_PROBE_DELAY``, and silence
-  within ``_BEAT_INTERVAL``.
-* What is not followed by an answered ping when the connection ends is uncertain.
+* A broker handles what we write in order, so its answer to a ping confirms that it has received
+  everything before. A ping follows subscriptions at once, publishing within ``_PROBE_DELAY``, and
+  silence within ``_BEAT_INTERVAL``.
+* Messages that are not followed by an answered ping when the connection ends are uncertain.
 """
 
 import asyncio
@@ -49,23 +49,23 @@ _DRAIN_TIMEOUT = 1.0
 
 
 class BrokerProtocol(Protocol):
-    """A kind of broker, and where it is."""
+    """A kind of broker, and its address."""
 
     @property
     def url(self) -> str:
-        """Which bus, without passwords and tokens."""
+        """The URL, without passwords and tokens."""
 
     async def dial(self) -> BrokerConnection:
         """
         Connect, and exchange greetings.
 
-        Raises:
-            BusError: Why it cannot be. Nothing is left open, also if the call is cancelled.
+        Raises a BusError if that fails. No connection is left open then, nor when the call is
+        cancelled.
         """
 
 
 class _Ping(NamedTuple):
-    """A ping that is not answered: what had been published, and when it was sent."""
+    """A ping without an answer yet: how much had been published when it was sent."""
 
     published: int
     sent_time: float
@@ -118,26 +118,21 @@ class BrokerBus:
 
     @property
     def url(self) -> str:
-        """See :attr:`.base.Bus.url`."""
         return self._protocol.url
 
     @property
     def is_connected(self) -> bool:
-        """See :attr:`.base.Bus.is_connected`."""
         return self._connection is not None
 
     @property
     def max_payload_size(self) -> int:
-        """See :attr:`.base.Bus.max_payload_size`."""
         return self._max_payload_size
 
     @property
     def is_spread(self) -> bool:
-        """See :attr:`.base.Bus.is_spread`."""
         return self._connection is not None and self._connection.is_spread
 
     async def start(self, *, patience: float | None = None) -> None:
-        """See :meth:`.base.Bus.start`."""
         self._subscriptions.check()
         if self._connection is not None or self._reconnecting is not None:
             return
@@ -164,7 +159,6 @@ class BrokerBus:
             self._log("dial", f"the bus {self.url} is not there yet: going on without it")
 
     async def stop(self) -> None:
-        """See :meth:`.base.Bus.stop`."""
         self._is_stopped = True
         if self._reconnecting is not None:
             self._reconnecting.cancel()
@@ -182,7 +176,6 @@ class BrokerBus:
         self._subscriptions.stop()
 
     def publish(self, subject: Subject, payload: bytes) -> bool:
-        """See :meth:`.base.Bus.publish`."""
         size = len(payload)
         if size > self._max_payload_size:
             raise BusError.too_big(self.url, size, self._max_payload_size)
@@ -200,7 +193,6 @@ class BrokerBus:
         return True
 
     def subscribe(self, subject: Subject, receive: Receive) -> Awaitable[None]:
-        """See :meth:`.base.Bus.subscribe`."""
         is_new = self._handlers.add(subject, receive)
         if self._connection is not None:
             if is_new:
@@ -209,7 +201,6 @@ class BrokerBus:
         return self._subscriptions.wait()
 
     def has_subscriber(self, subject: Subject) -> Awaitable[bool | None]:
-        """See :meth:`.base.Bus.has_subscriber`."""
         connection = self._connection
         if connection is None or self._is_stopped:
             return answered(has_subscriber=None)
@@ -221,7 +212,6 @@ class BrokerBus:
         return answer
 
     def unsubscribe(self, subject: Subject) -> None:
-        """See :meth:`.base.Bus.unsubscribe`."""
         if self._handlers.remove(subject) and self._connection is not None:
             self._put(self._connection.wire.unsubscribe(subject))
 
@@ -256,7 +246,7 @@ class BrokerBus:
             asyncio.get_running_loop().call_soon(self._flush)
 
     def _ask(self) -> None:
-        """Ping after what waits."""
+        """Send a ping after everything that is pending."""
         self._must_ping = True
         self._put(b"")
 
@@ -367,7 +357,7 @@ class BrokerBus:
         self._reconnecting = asyncio.get_running_loop().create_task(self._reconnect())
 
     def _lose(self) -> None:
-        """Forget the connection, and count what may be lost with it."""
+        """Drop the connection, and count what may be lost with it."""
         self._connection = None
         for timer in (self._beat, self._probe):
             if timer is not None:

@@ -1,4 +1,4 @@
-"""One connection to a broker: bytes in and out, and its end."""
+"""One connection to a broker."""
 
 import asyncio
 import contextlib
@@ -18,13 +18,8 @@ class BrokerConnection(asyncio.Protocol):
     """
     One connection to a broker, over any transport.
 
-    At first whoever connects reads it, an event at a time, with :meth:`next_event`;
-    then :meth:`hand_over` gives it to the bus.
-
-    Attributes:
-        wire: How its bytes are written and read.
-        max_payload_size: What the broker takes, in bytes.
-        is_spread: Whether the broker is one of several.
+    During the greeting, :meth:`next_event` returns one event at a time; then :meth:`hand_over`
+    passes all further events to the bus. ``max_payload_size`` is in bytes.
     """
 
     def __init__(self, wire: Wire) -> None:
@@ -40,30 +35,24 @@ class BrokerConnection(asyncio.Protocol):
 
     @property
     def backlog(self) -> int:
-        """How many bytes the system has not taken yet."""
+        """Bytes in the transport's write buffer."""
         return 0 if self._transport is None else self._transport.get_write_buffer_size()
 
     @property
     def is_gone(self) -> bool:
-        """Whether the connection has ended."""
         return self._gone.is_set()
 
     @property
     def has_more(self) -> bool:
-        """Whether :meth:`next_event` has something to return already."""
+        """Whether :meth:`next_event` returns without waiting."""
         return not self._early.empty()
 
     async def next_event(self) -> BrokerEvent | None:
-        """Return what the broker says next, before the handover; ``None`` if it has hung up."""
+        """Wait for an event of the greeting; ``None`` if the broker has closed."""
         return None if self.is_gone and not self.has_more else await self._early.get()
 
     async def encrypt(self, context: ssl.SSLContext, host: str) -> None:
-        """
-        Go on with TLS.
-
-        Raises:
-            OSError: The server's certificate is not good, or it does not speak TLS.
-        """
+        """Start TLS; raises OSError if the certificate is bad or the peer speaks no TLS."""
         if self._transport is None:
             raise ConnectionResetError
         loop = asyncio.get_running_loop()
@@ -80,7 +69,7 @@ class BrokerConnection(asyncio.Protocol):
         on_room: Callable[[], None],
         room: int,
     ) -> None:
-        """Let the bus read it from now on."""
+        """Pass all further events to the bus."""
         if self._transport is not None:
             self._transport.set_write_buffer_limits(room)
         self._take, self._on_lost, self._on_room = take, on_lost, on_room
@@ -92,17 +81,16 @@ class BrokerConnection(asyncio.Protocol):
             on_lost()
 
     def fileno(self) -> int:
-        """Give the descriptor of the connection; -1 once it has ended."""
+        """Get the descriptor of the socket; -1 after the connection has ended."""
         sock = None if self._transport is None else self._transport.get_extra_info("socket")
         return -1 if sock is None else int(sock.fileno())
 
     def write(self, data: bytes) -> None:
-        """Write bytes; none are lost while the connection lasts."""
         if self._transport is not None:
             self._transport.write(data)
 
     async def close(self, within: float) -> None:
-        """End the connection, and wait for its end."""
+        """Close the connection, and wait for its end for some seconds."""
         if self._transport is None:
             return
         self._transport.close()
@@ -112,17 +100,14 @@ class BrokerConnection(asyncio.Protocol):
         self.abort()
 
     def abort(self) -> None:
-        """End the connection at once."""
         if self._transport is not None:
             self._transport.abort()
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        """Take the transport; called by asyncio."""
         self._transport = cast("asyncio.Transport", transport)
         at_fork.give_up(self)
 
     def data_received(self, data: bytes) -> None:
-        """Read; called by asyncio."""
         if self._transport is None or self._transport.is_closing():
             return
         events = self.wire.feed(data)
@@ -133,12 +118,10 @@ class BrokerConnection(asyncio.Protocol):
                 self._early.put_nowait(event)
 
     def resume_writing(self) -> None:
-        """Say that there is room again; called by asyncio."""
         if self._on_room is not None:
             self._on_room()
 
     def connection_lost(self, exc: Exception | None) -> None:  # noqa: ARG002 - asyncio's signature
-        """Say that it has ended; called by asyncio."""
         # A transport that has ended cannot be asked for anything, not even to end.
         self._transport = None
         self._gone.set()

@@ -1,8 +1,8 @@
 """
-Who we are to a NATS server: a user with a password, a token, an nkey, or a credentials file.
+The login at a NATS server: a user with a password, a token, an nkey, or a credentials file.
 
-Secrets stay in the files they are in, and are read anew for each connection, so that they can be
-changed under a running service. None is in a ``repr``, an error or a log.
+Secrets stay in their files, which are read again for each connection, so they can be
+changed while a service runs. No secret is in a ``repr``, an error or a log.
 
 Source:
     https://docs.nats.io/running-a-nats-service/configuration/securing_nats/auth_intro
@@ -31,16 +31,7 @@ _SEED = re.compile(r"-+BEGIN USER NKEY SEED-+\s+(\S+)\s+-+END USER NKEY SEED-+")
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Credentials:
-    """
-    One way to say who we are, or none.
-
-    Attributes:
-        user: Goes with a password.
-        password: Goes with a user.
-        token: What the server knows as a token.
-        creds: A file with a JWT and its seed, as ``nsc`` makes it.
-        nkey: A file with a seed, as ``nk -gen user`` makes it.
-    """
+    """At most one way to log in: user and password, token, credentials file, or nkey file."""
 
     user: str = ""
     password: str = field(default="", repr=False)
@@ -58,25 +49,15 @@ class Credentials:
 
     @property
     def has_secret(self) -> bool:
-        """Whether what is sent to the server would do for anybody who reads it on its way."""
+        """Whether the login contains a secret that can be used again if it is read."""
         return bool(self.password or self.token)
 
     def check(self) -> None:
-        """
-        Read the file, if it is one.
-
-        Raises:
-            ConfigError: It cannot be read, or is no such file.
-        """
+        """Read the file, if there is one; raises ConfigError."""
         self.answer("")
 
     def answer(self, nonce: str) -> dict[str, str]:
-        """
-        Make what the server has to know.
-
-        Raises:
-            ConfigError: The file cannot be read, or is no such file.
-        """
+        """Make the login fields of CONNECT; raises ConfigError for a bad file."""
         if self.creds is not None:
             text = _read(self.creds)
             jwt, seed = _JWT.search(text), _SEED.search(text)
@@ -97,7 +78,7 @@ class Credentials:
 
 
 def public_nkey(key: Ed25519PrivateKey, prefix: int = _USER_PREFIX) -> str:
-    """Write a public key as NATS does."""
+    """Encode a public key as NATS does."""
     data = bytes([prefix]) + key.public_key().public_bytes(Encoding.Raw, PublicFormat.Raw)
     return base64.b32encode(data + _check_sum(data)).decode().rstrip("=")
 

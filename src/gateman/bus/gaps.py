@@ -1,4 +1,4 @@
-"""What a bus has lost: counted as it happens, and reported as gaps. Pure."""
+"""Counts the messages that a bus has lost, and reports them as gaps. Pure."""
 
 from collections import Counter
 
@@ -7,7 +7,7 @@ from .base import Cause, Gap
 
 class GapTracker:
     """
-    Counts what is lost between an instant when all was well and the next.
+    Counts lost messages between two instants at which nothing was lost.
 
     Times are seconds since 1970, as in :class:`~.base.Gap`.
     """
@@ -21,16 +21,16 @@ class GapTracker:
 
     @property
     def is_away(self) -> bool:
-        """Whether the broker was last said to be away."""
+        """Whether the broker is away."""
         return self._away_since is not None
 
     @property
     def is_full(self) -> bool:
-        """Whether messages were refused although the broker is there, and no gap told of it."""
+        """Whether messages were refused because too many were pending, in an open gap."""
         return self._full_since is not None
 
     def broken(self, since: float, uncertain: int) -> None:
-        """Begin a gap, or add to the one that lasts, because the broker is away."""
+        """Begin a gap, or extend the current one, because the broker is away."""
         if self._away_since is None:
             self._away_since = since if self._full_since is None else min(since, self._full_since)
         self._full_since = None
@@ -45,7 +45,7 @@ class GapTracker:
             self._full_since = now
 
     def refused_away(self, now: float) -> None:
-        """Count a message that was not sent because the broker is away, or was never there."""
+        """Count a message that was not sent because the broker is away."""
         if self._away_since is None:
             self.broken(now, 0)
         self.refused(now)
@@ -57,13 +57,13 @@ class GapTracker:
         return self._close(Cause.DISCONNECTED, self._away_since, now, None)
 
     def relieved(self, now: float) -> Gap | None:
-        """End the gap that began when the send buffer was full: it has room again."""
+        """End the gap of a full buffer: it has room again."""
         if self._full_since is None:
             return None
         return self._close(Cause.FULL, self._full_since, now, 0)
 
     def dropped(self, since: float, now: float, missed: int | None) -> Gap:
-        """Report messages for us that were dropped because we were slow."""
+        """Report messages for this process that the broker dropped because it was slow."""
         self._counts["missed"] += missed or 0
         self._counts["gaps"] += 1
         return Gap(cause=Cause.SLOW, since=since, until=now, unsent=0, uncertain=0, missed=missed)

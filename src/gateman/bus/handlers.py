@@ -1,4 +1,4 @@
-"""Who in this process takes what comes; a failure of theirs ends with them."""
+"""The functions of this process that receive messages of the bus; their errors are logged."""
 
 from collections import Counter
 from collections.abc import Callable, Iterator
@@ -9,7 +9,7 @@ from .subjects import Subject
 
 
 class MessageHandlers:
-    """The receiver of each subject, at most one; a failure of one is nobody else's."""
+    """The handler of each subject, at most one; an error in one does not affect others."""
 
     __slots__ = ("_by_subject", "_counts", "_rate_limited")
 
@@ -22,17 +22,17 @@ class MessageHandlers:
         return map(Subject, tuple(self._by_subject))
 
     def add(self, subject: Subject, receive: Receive) -> bool:
-        """Give a subject its receiver."""
+        """Set the handler of a subject; return whether it had none."""
         is_new = subject not in self._by_subject
         self._by_subject[subject] = receive
         return is_new
 
     def remove(self, subject: Subject) -> bool:
-        """Take a subject's receiver away."""
+        """Remove the handler of a subject; return whether it had one."""
         return self._by_subject.pop(subject, None) is not None
 
     def deliver(self, subject: str, payload: bytes, now: float) -> None:
-        """Call a subject's receiver; one that has left meanwhile is no fault."""
+        """Call the handler of a subject; it may have been removed meanwhile."""
         receive = self._by_subject.get(subject)
         if receive is None:
             return
@@ -48,7 +48,6 @@ class MessageHandlers:
                 logger.exception(line)
 
     def report(self, gap: Gap, on_gap: Callable[[Gap], None] | None) -> None:
-        """Tell of a gap."""
         if on_gap is None:
             return
         try:

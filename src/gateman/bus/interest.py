@@ -1,4 +1,4 @@
-"""What :meth:`.base.Bus.has_subscriber` returns: what a broker says, or does not say."""
+"""The answers that :meth:`.base.Bus.has_subscriber` returns."""
 
 import asyncio
 from collections import deque
@@ -11,10 +11,10 @@ _ANSWER_TIMEOUT = 2.0
 
 class InterestQueries:
     """
-    Which questions the broker has not answered yet, in the order in which it was asked.
+    The queries that the broker has not answered yet, in the order in which they were sent.
 
-    It only says when nobody subscribes, and it handles a connection's commands in order; so the
-    answer to the ping that follows a question says that somebody does, if nothing else was said.
+    A broker only answers a query if there is no subscriber, and it handles commands in order. So
+    when it answers the ping that follows a query, and has said nothing else, there is a subscriber.
     """
 
     __slots__ = ("_asked", "_last_number", "_open", "_timeout")
@@ -27,13 +27,13 @@ class InterestQueries:
         self._asked: deque[tuple[int, asyncio.TimerHandle | None]] = deque()
 
     def add(self) -> tuple[int, asyncio.Future[bool | None]]:
-        """Make a question."""
+        """Make a query; return its number and its answer."""
         self._last_number += 1
         answer = self._open[self._last_number] = asyncio.get_running_loop().create_future()
         return self._last_number, answer
 
     def asked(self) -> None:
-        """Note that the broker was pinged after everything so far."""
+        """Note that a ping was sent after all queries so far."""
         deadline = None
         if self._open:
             loop = asyncio.get_running_loop()
@@ -42,23 +42,23 @@ class InterestQueries:
         self._asked.append((self._last_number, deadline))
 
     def denied(self, number: int) -> None:
-        """Answer a question with ``False``: the broker says that nobody subscribes."""
+        """Answer a query with ``False``: the broker knows no subscriber."""
         _answer(self._open.pop(number, None), has_subscriber=False)
 
     def confirmed(self, *, has_subscriber: bool | None) -> None:
-        """Answer what was asked before the oldest ping: the broker has said all that it will."""
+        """Answer the queries before the oldest ping, which the broker has answered."""
         last, deadline = self._asked.popleft()
         if deadline is not None:
             deadline.cancel()
         self._end(last, has_subscriber=has_subscriber)
 
     def doubted(self) -> None:
-        """Answer what was asked with ``None``: the broker refused something, perhaps that."""
+        """Answer all sent queries with ``None``: the broker refused something."""
         if self._asked:
             self._end(self._asked[-1][0], has_subscriber=None)
 
     def broken(self) -> None:
-        """Answer everything with ``None``: the connection has ended."""
+        """Answer all queries with ``None``: the connection has ended."""
         for _, deadline in self._asked:
             if deadline is not None:
                 deadline.cancel()
@@ -72,7 +72,7 @@ class InterestQueries:
 
 
 def answered(*, has_subscriber: bool | None) -> asyncio.Future[bool | None]:
-    """Make an answer that is there already."""
+    """Make an answer that is known already."""
     answer = asyncio.get_running_loop().create_future()
     _answer(answer, has_subscriber=has_subscriber)
     return answer

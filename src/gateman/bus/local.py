@@ -20,12 +20,7 @@ def local_bus(
     max_pending_size: int = MAX_PENDING_SIZE,
     connect_timeout: float = CONNECT_TIMEOUT,
 ) -> BrokerBus:
-    """
-    Make the bus of a router.
-
-    Raises:
-        ConfigError: The path is not absolute.
-    """
+    """Make the bus of a router, at an absolute path."""
     if not path.startswith("/"):
         raise ConfigError(
             f"the bus's URL local://{path} has no absolute path", "write local:///path/to/socket"
@@ -35,17 +30,17 @@ def local_bus(
 
 
 def held_bus(path: Path) -> BrokerBus:
-    """Make the bus of a router whose socket this process may reach now, and perhaps not later."""
+    """Make the bus of a router whose socket this process may not be able to reach later."""
     return BrokerBus(_RouterProtocol(path, unix_socket.hold(path), CONNECT_TIMEOUT))
 
 
 def _owner_for_root(path: Path) -> int | None:
-    """Root may be asked to send to another user's router: to one in that user's own folder."""
+    """Get the user whose router root may use: the owner of the folder of the socket."""
     return path.parent.stat().st_uid if os.geteuid() == 0 else None
 
 
 class _RouterProtocol:
-    """The router behind a path; see :class:`~.broker_bus.BrokerProtocol`."""
+    """The router at a path; see :class:`~.broker_bus.BrokerProtocol`."""
 
     def __init__(self, path: Path, reach: Path, connect_timeout: float) -> None:
         self._path = path

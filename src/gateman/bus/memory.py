@@ -1,4 +1,4 @@
-"""A bus within one process: what a service with one process uses, and tests of several nodes."""
+"""A bus within one process, for a service with one process and for tests of several nodes."""
 
 import asyncio
 import time
@@ -20,9 +20,9 @@ _named: Final[WeakValueDictionary[str, "MemoryBroker"]] = WeakValueDictionary()
 
 class MemoryBroker:
     """
-    What several :class:`MemoryBus` on one event loop share.
+    The broker that several :class:`MemoryBus` on one event loop share.
 
-    It can be taken away and brought back, so that what a program does then can be tried.
+    It can be stopped and started, so that a program can be tested with an outage.
     """
 
     def __init__(self) -> None:
@@ -32,7 +32,7 @@ class MemoryBroker:
 
     @classmethod
     def named(cls, name: str) -> "MemoryBroker":
-        """Find the broker of a name."""
+        """Get the broker of a name."""
         if not name:
             return cls()
         broker = _named.get(name)
@@ -41,36 +41,33 @@ class MemoryBroker:
         return broker
 
     def take_away(self) -> None:
-        """Break all connections; what was published before still arrives."""
+        """Disconnect all buses; what was published before still arrives."""
         self.is_up = False
         self._interest.clear()
         for bus in tuple(self._buses):
             bus.lose()
 
     def bring_back(self) -> None:
-        """Connect everybody again."""
+        """Connect all buses again."""
         self.is_up = True
         for bus in tuple(self._buses):
             bus.regain()
 
     def join(self, bus: "MemoryBus") -> None:
-        """Take a bus in."""
         self._buses[bus] = None
 
     def leave(self, bus: "MemoryBus") -> None:
-        """Let a bus go, with its interest."""
+        """Remove a bus and its subscriptions."""
         self._buses.pop(bus, None)
         for subject in tuple(self._interest):
             self.drop_interest(subject, bus)
 
     def add_interest(self, subject: str, bus: "MemoryBus") -> None:
-        """Route a subject to a bus."""
         interested = self._interest.get(subject, ())
         if bus not in interested:
             self._interest[subject] = (*interested, bus)
 
     def drop_interest(self, subject: str, bus: "MemoryBus") -> None:
-        """Route a subject to a bus no more."""
         left = tuple(one for one in self._interest.get(subject, ()) if one is not bus)
         if left:
             self._interest[subject] = left
@@ -78,18 +75,18 @@ class MemoryBroker:
             self._interest.pop(subject, None)
 
     def has_interest(self, subject: str, *, besides: "MemoryBus") -> bool:
-        """Tell whether anybody else wants a subject."""
+        """Whether another bus subscribes to a subject."""
         return any(bus is not besides for bus in self._interest.get(subject, ()))
 
     def route(self, publisher: "MemoryBus", subject: str, payload: bytes) -> None:
-        """Hand a message to all who want it but its publisher."""
+        """Pass a message to all subscribers except its publisher."""
         for bus in self._interest.get(subject, ()):
             if bus is not publisher:
                 bus.put(subject, payload)
 
 
 class MemoryBus:
-    """The bus between those who share a :class:`MemoryBroker`; see :class:`~.base.Bus`."""
+    """A bus between the users of one :class:`MemoryBroker`; see :class:`~.base.Bus`."""
 
     def __init__(
         self,
@@ -119,26 +116,22 @@ class MemoryBus:
 
     @property
     def url(self) -> str:
-        """``memory://`` and the name."""
         return self._url
 
     @property
     def is_connected(self) -> bool:
-        """Whether it is started and the broker is up."""
         return self._loop is not None and self._broker.is_up
 
     @property
     def max_payload_size(self) -> int:
-        """The largest payload, in bytes."""
         return self._max_payload_size
 
     @property
     def is_spread(self) -> bool:
-        """Never: everybody has the same broker."""
         return False
 
     async def start(self, *, patience: float | None = None) -> None:
-        """See :meth:`.base.Bus.start`; there is nothing that takes time, and no wait."""
+        """Connect; this takes no time, and never waits."""
         if self._loop is not None:
             return
         self._subscriptions.check()
@@ -152,14 +145,12 @@ class MemoryBus:
             self.lose()
 
     async def stop(self) -> None:
-        """See :meth:`.base.Bus.stop`."""
         self._subscriptions.stop()
         self._broker.leave(self)
         self._inbox.clear()
         self._loop = None
 
     def publish(self, subject: Subject, payload: bytes) -> bool:
-        """See :meth:`.base.Bus.publish`."""
         if len(payload) > self._max_payload_size:
             raise BusError.too_big(self._url, len(payload), self._max_payload_size)
         if not self.is_connected:
@@ -170,7 +161,6 @@ class MemoryBus:
         return True
 
     def subscribe(self, subject: Subject, receive: Receive) -> Awaitable[None]:
-        """See :meth:`.base.Bus.subscribe`."""
         self._handlers.add(subject, receive)
         pending = self._subscriptions.wait()
         if self.is_connected:
@@ -180,28 +170,26 @@ class MemoryBus:
         return pending
 
     def has_subscriber(self, subject: Subject) -> Awaitable[bool | None]:
-        """See :meth:`.base.Bus.has_subscriber`."""
         if not self.is_connected:
             return answered(has_subscriber=None)
         return answered(has_subscriber=self._broker.has_interest(subject, besides=self))
 
     def unsubscribe(self, subject: Subject) -> None:
-        """See :meth:`.base.Bus.unsubscribe`."""
         if self._handlers.remove(subject):
             self._broker.drop_interest(subject, self)
 
     def lose(self) -> None:
-        """Take note that the broker has gone; called by it."""
+        """Handle the end of the broker; called by it."""
         self._gaps.broken(time.time(), uncertain=0)
 
     def regain(self) -> None:
-        """Take note that the broker is back; called by it."""
+        """Handle the return of the broker; called by it."""
         self._ask()
         assert self._loop is not None
         self._loop.call_soon(self._settle)
 
     def put(self, subject: str, payload: bytes) -> None:
-        """Take a message; called by the broker. Receivers get it in the next turn of the loop."""
+        """Queue a message for the next turn of the loop; called by the broker."""
         assert self._loop is not None  # Who is not started has no interest.
         if self._inbox_size + len(payload) > self._max_pending_size:
             self._missed_since = self._missed_since or time.time()

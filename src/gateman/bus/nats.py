@@ -1,9 +1,9 @@
 """
 The bus between machines: NATS, its core without JetStream.
 
-We speak its protocol ourselves (:mod:`.nats_wire`): the promises of :class:`~.base.Bus` need to
-know what has reached the server, and a hub has a subscription for each group and uid (nats-py 2.16
-keeps 5 KiB and a task for each, and its ``flush()`` may overtake the subscription before it).
+We implement its protocol ourselves (:mod:`.nats_wire`): the guarantees of :class:`~.base.Bus`
+depend on what has reached the server, and a hub has a subscription for each group and uid (nats-py
+2.16 uses 5 KiB and a task for each, and its ``flush()`` may overtake the subscription before it).
 """
 
 import asyncio
@@ -52,11 +52,8 @@ def nats_bus(
     """
     Make the bus of a NATS server or cluster.
 
-    Only the servers that the URL names are used, in random order; a lost connection goes on with
-    the next one that answers.
-
-    Raises:
-        ConfigError: The URL makes no sense, or a file cannot be read or is not what it should be.
+    Only the servers that the URL names are used, in random order; after a lost connection, the
+    first of them that answers is used.
     """
     where = NatsUrl.parse(url)
     where = replace(
@@ -166,7 +163,7 @@ class _NatsProtocol:
                 raise BusError(self.url, "it has hung up")
 
     def _warn(self, server: Server, *, asks: bool, is_tls: bool) -> None:
-        """Say, once for each, what is not safe about a server on another machine."""
+        """Warn once about each security risk of a server on another machine."""
         if not asks:
             self._warn_once(
                 f"{server} asks nobody who they are, so whoever reaches it can send to every client"

@@ -1,14 +1,14 @@
 """
-Where NATS is and who we are, as a URL says it. Pure.
+The servers of NATS and the login, read from a URL. Pure.
 
     nats://host                                     port 4222
-    nats://user:password@host:4222                  % escapes what a URL cannot hold
+    nats://user:password@host:4222                  % escapes special characters
     nats://token@host
     nats://one:4222,two:4222,three:4222             several servers of a cluster
-    tls://host                                      TLS, and nothing without it
-    nats://host?name=chat                           which of the services that use this NATS
+    tls://host                                      TLS is required
+    nats://host?name=chat                           the service, if several use this NATS
 
-Whatever is wrong with it is said without the URL itself: there is a password in it.
+Error messages do not quote the URL: it may contain a password.
 """
 
 import ipaddress
@@ -30,20 +30,14 @@ _NAME = re.compile(r"[A-Za-z0-9_-]{1,64}", re.ASCII)
 
 @dataclass(frozen=True, slots=True)
 class Server:
-    """
-    One server.
-
-    Attributes:
-        host: Name or address.
-        port: 1 to 65535.
-    """
+    """The address of one server."""
 
     host: str
     port: int
 
     @property
     def is_here(self) -> bool:
-        """Whether it is this machine by its address, so that others do not reach it."""
+        """Whether the address is a loopback address, which other machines cannot reach."""
         try:
             return ipaddress.ip_address(self.host).is_loopback
         except ValueError:
@@ -55,17 +49,7 @@ class Server:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class NatsUrl:
-    """
-    What a URL says.
-
-    Attributes:
-        servers: At least one.
-        is_tls: Whether it must be TLS.
-        user: Empty if there is none.
-        password: Empty if there is none.
-        token: Empty if there is none.
-        name: The service's; empty if there is none.
-    """
+    """A parsed URL; parts that it lacks are empty."""
 
     servers: tuple[Server, ...]
     is_tls: bool
@@ -75,19 +59,14 @@ class NatsUrl:
     name: str = ""
 
     def __str__(self) -> str:
-        """Give the URL without secrets."""
+        """Format the URL without secrets."""
         scheme = "tls" if self.is_tls else "nats"
         query = f"?name={self.name}" if self.name else ""
         return f"{scheme}://{','.join(map(str, self.servers))}{query}"
 
     @classmethod
     def parse(cls, url: str) -> "NatsUrl":
-        """
-        Read a URL.
-
-        Raises:
-            ConfigError: It makes no sense.
-        """
+        """Parse a URL; raises ConfigError."""
         scheme, separator, rest = url.partition("://")
         if scheme not in {"nats", "tls"} or not separator:
             raise ConfigError("the bus's URL is none of NATS", _REMEDY)
@@ -115,7 +94,7 @@ class NatsUrl:
 
 
 def check_name(name: object) -> str:
-    """Check the name under which a service uses a NATS."""
+    """Check the name under which a service uses NATS."""
     if isinstance(name, str) and _NAME.fullmatch(name):
         return name
     raise ConfigError(

@@ -54,7 +54,7 @@ _OF_SUBSCRIBING = "permissions violation for subscription"
 
 
 def connect(options: Mapping[str, object], *, has_headers: bool) -> bytes:
-    """Write what the server asks for in the beginning."""
+    """Write the CONNECT that answers the server's INFO."""
     fixed = {
         "verbose": False,
         "pedantic": False,
@@ -70,12 +70,7 @@ def connect(options: Mapping[str, object], *, has_headers: bool) -> bytes:
 
 
 class NatsWire:
-    """
-    A client's side; see :class:`~.wire.Wire`.
-
-    Attributes:
-        has_headers: Whether the server knows headers; nothing can be asked without them.
-    """
+    """The client's side of a connection; see :class:`~.wire.Wire`. Queries need headers."""
 
     ping = b"PING\r\n"
     pong = b"PONG\r\n"
@@ -92,22 +87,19 @@ class NatsWire:
         self._missing = 0
 
     def publish(self, subject: Subject, payload: bytes) -> bytes:
-        """See :meth:`.wire.Wire.publish`."""
         name = subject.encode("ascii")
         return b"PUB %b%b %d\r\n%b\r\n" % (self._prefix, name, len(payload), payload)
 
     def subscribe(self, subject: Subject) -> bytes:
-        """See :meth:`.wire.Wire.subscribe`."""
         self._last_sid += 1
         self._sids[subject] = self._last_sid
         return b"SUB %b%b %d\r\n" % (self._prefix, subject.encode("ascii"), self._last_sid)
 
     def unsubscribe(self, subject: Subject) -> bytes:
-        """See :meth:`.wire.Wire.unsubscribe`."""
         return b"UNSUB %d\r\n" % self._sids.pop(subject)
 
     def ask(self, subject: Subject, number: int) -> bytes:
-        """See :meth:`.wire.Wire.ask`; nothing is written if the server knows no headers."""
+        """See :meth:`.wire.Wire.ask`; writes nothing if the server has no headers."""
         if not self.has_headers:
             return b""
         question = self._question(subject.encode("ascii"), number)
@@ -123,7 +115,6 @@ class NatsWire:
         return question
 
     def feed(self, data: bytes) -> list[BrokerEvent]:
-        """See :meth:`.wire.Wire.feed`."""
         if self._rest:
             self._rest += data
             self._missing -= len(data)
@@ -164,7 +155,7 @@ class NatsWire:
         return events
 
     def _read(self, data: bytes, start: int, line_end: int) -> tuple[BrokerEvent | None, int]:
-        """Return what is said, if all of it is there, and where it ends."""
+        """Return the event of a line, if it is complete, and where it ends."""
         stop = line_end + 2
         if not data.startswith(b"HMSG ", start):
             return _line(data[start:line_end]), stop
@@ -214,7 +205,7 @@ def _size(words: list[bytes]) -> int | None:
 
 
 def _sizes(words: list[bytes]) -> tuple[int, int] | None:
-    """Return the size of the head, and that of head and payload."""
+    """Get the size of the head, and that of head and payload."""
     whole = _size(words[:-2] + words[-1:])
     if whole is None or not _is_number(words[-2]) or int(words[-2]) > whole:
         return None

@@ -1,12 +1,12 @@
 """
-The router: one process that the processes of a machine connect to, and that passes messages on.
+The router: one process that the processes of a machine connect to, and that forwards messages.
 
     python -m gateman.bus.router /path/to/socket
     python -m gateman.bus.router --fd 3 --patience 17
 
-Only processes of the same user, of root, and of those that ``--as`` names are served. It keeps
-nothing but who wants what. Who does not take its messages in time loses them, and is told how
-many; the others do not notice.
+It serves only processes of the same user, of root, and of users given with ``--as``. It stores
+nothing but subscriptions. A process that reads too slowly loses messages, and is told how many; the
+others are not affected.
 """
 
 import argparse
@@ -58,7 +58,6 @@ async def route(
     uids: Collection[int] = (),
     max_pending_size: int = MAX_PENDING_SIZE,
 ) -> None:
-    """Serve until cancelled."""
     await _serve(_Router(max_pending_size, {0, os.geteuid(), *uids}), listener)
 
 
@@ -76,7 +75,7 @@ async def _serve(router: "_Router", listener: socket.socket) -> None:
 
 
 class _Router:
-    """Who wants what."""
+    """The clients and their subscriptions."""
 
     def __init__(self, max_pending_size: int, uids: Collection[int]) -> None:
         self.max_pending_size = max_pending_size
@@ -203,7 +202,7 @@ class _RouterClient(asyncio.Protocol):
         self.flush()
 
     def put(self, message: bytes) -> None:
-        """Send a message, or drop it if too much waits."""
+        """Queue a message, or drop it if too much is pending."""
         size = self._pending_size + len(message)
         if self._dropped or size > self._router.max_pending_size:
             # Until half has been taken: one gap of many messages, not many of one each.
@@ -216,7 +215,7 @@ class _RouterClient(asyncio.Protocol):
         self._router.due.add(self)
 
     def flush(self) -> None:
-        """Write what waits."""
+        """Write what is pending."""
         if self.transport.is_closing():
             return
         if self._out:
@@ -244,7 +243,7 @@ class _RouterClient(asyncio.Protocol):
 
 
 async def _until_signal(listener: socket.socket) -> None:
-    """Serve until a signal comes."""
+    """Serve until a signal arrives."""
     loop = asyncio.get_running_loop()
     subscriptions = loop.create_task(route(listener))
     for number in (signal.SIGTERM, signal.SIGINT):
@@ -255,7 +254,7 @@ async def _until_signal(listener: socket.socket) -> None:
 async def _until_told(
     listeners: Sequence[socket.socket], uids: Collection[int], patience: float
 ) -> None:
-    """Serve until the parent says that it is over; if it is gone, until its processes are."""
+    """Serve until the parent says stop; if the parent dies, until its processes have ended."""
     loop = asyncio.get_running_loop()
     router = _Router(MAX_PENDING_SIZE, {0, os.geteuid(), *uids})
     subscriptions = {loop.create_task(_serve(router, listener)) for listener in listeners}
@@ -276,7 +275,7 @@ async def _until_told(
 
 
 async def _said(loop: asyncio.AbstractEventLoop, parent: socket.socket) -> tuple[bytes, list[int]]:
-    """Wait for a word of the parent's, with descriptors, or for its end, which is an empty one."""
+    """Wait for a command of the parent, with descriptors; an empty one means that it has ended."""
     said = asyncio.Event()
     loop.add_reader(parent, said.set)
     await said.wait()
@@ -307,7 +306,6 @@ def _become(uid: int, gid: int) -> None:
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Run a router until a signal ends it."""
     parser = argparse.ArgumentParser(prog="python -m gateman.bus.router")
     where = parser.add_mutually_exclusive_group(required=True)
     where.add_argument("path", nargs="?", type=Path, help="the socket to make")

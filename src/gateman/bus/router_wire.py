@@ -6,11 +6,11 @@ Wire format:
 
         kind(1) · size of the subject(2) · size of the payload(4) · subject · payload
 
-    Numbers are big-endian. The router passes a message on as it came, without looking at its
-    payload. It begins with a hello, whose payload says what speaks and in which version.
+    Numbers are big-endian. The router forwards a message unchanged, without reading its
+    payload. It begins with a hello, whose payload names the protocol and its version.
 
-    A question (``ASK``) names a subject. If nobody else subscribes to it, the router returns the
-    payload of the question (``NOBODY``), and otherwise it says nothing.
+    A query (``ASK``) names a subject. If no other process subscribes to it, the router returns the
+    payload of the query (``NOBODY``); otherwise it does not answer.
 """
 
 import struct
@@ -37,8 +37,6 @@ OVER, ANOTHER = b"\n", b"+"
 
 
 class FrameKind(IntEnum):
-    """What a frame is."""
-
     MESSAGE = 1
     SUBSCRIBE = 2
     UNSUBSCRIBE = 3
@@ -51,7 +49,6 @@ class FrameKind(IntEnum):
 
 
 def frame(kind: FrameKind, subject: bytes = b"", payload: bytes = b"") -> bytes:
-    """Write a frame."""
     return HEAD.pack(kind, len(subject), len(payload)) + subject + payload
 
 
@@ -59,12 +56,12 @@ HELLO = frame(FrameKind.HELLO, payload=b"gateman-bus %d" % VERSION)
 
 
 def dropped(count: int, since: float) -> bytes:
-    """Write how many messages a process did not get because it was slow."""
+    """Write how many messages a process lost because it was slow."""
     return frame(FrameKind.DROPPED, payload=_DROPPED.pack(count, since))
 
 
 class Frames:
-    """Cuts what comes into whole frames."""
+    """Splits received bytes into complete frames."""
 
     __slots__ = ("_missing", "_rest")
 
@@ -73,7 +70,7 @@ class Frames:
         self._missing = 0
 
     def feed(self, data: bytes) -> bytes:
-        """Add what has come."""
+        """Return the received bytes, preceded by the kept ones."""
         if not self._rest:
             return data
         # Joined once and not for every part: a big frame may come in many.
@@ -86,7 +83,7 @@ class Frames:
         return whole
 
     def keep(self, data: bytes, start: int) -> None:
-        """Keep the beginning of a frame until the rest comes."""
+        """Keep the beginning of a frame until the rest arrives."""
         if start == len(data):
             return
         self._rest += memoryview(data)[start:]
@@ -98,7 +95,7 @@ class Frames:
 
 
 class RouterWire:
-    """A process's side; see :class:`~.wire.Wire`."""
+    """A process's side of the connection; see :class:`~.wire.Wire`."""
 
     ping = frame(FrameKind.PING)
     pong = frame(FrameKind.PONG)
@@ -108,24 +105,19 @@ class RouterWire:
         self._frames = Frames()
 
     def publish(self, subject: Subject, payload: bytes) -> bytes:
-        """See :meth:`.wire.Wire.publish`."""
         name = subject.encode("ascii")
         return HEAD.pack(FrameKind.MESSAGE, len(name), len(payload)) + name + payload
 
     def subscribe(self, subject: Subject) -> bytes:
-        """See :meth:`.wire.Wire.subscribe`."""
         return frame(FrameKind.SUBSCRIBE, subject.encode("ascii"))
 
     def unsubscribe(self, subject: Subject) -> bytes:
-        """See :meth:`.wire.Wire.unsubscribe`."""
         return frame(FrameKind.UNSUBSCRIBE, subject.encode("ascii"))
 
     def ask(self, subject: Subject, number: int) -> bytes:
-        """See :meth:`.wire.Wire.ask`."""
         return frame(FrameKind.ASK, subject.encode("ascii"), _NUMBER.pack(number))
 
     def feed(self, data: bytes) -> list[BrokerEvent]:
-        """See :meth:`.wire.Wire.feed`."""
         data = self._frames.feed(data)
         events: list[BrokerEvent] = []
         start, end = 0, len(data)

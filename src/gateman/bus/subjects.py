@@ -1,15 +1,15 @@
 """
 Subjects of a bus, made from names that users and clients choose. Pure.
 
-A name can hold anything; in a subject of NATS, dots, blanks, ``*`` and ``>`` have a meaning, and a
-line end would begin a new command. So names become tokens:
+A name can contain anything; in a NATS subject, dots, blanks, ``*`` and ``>`` have a meaning, and a
+line end would begin a new command. So each name becomes a token:
 
-    room-1      →  room-1           letters, digits, - and _ stand for themselves
-    a.b *       →  a=2Eb=20=2A      anything else is the hexadecimal of its UTF-8, byte by byte
+    room-1      →  room-1           letters, digits, - and _ are kept
+    a.b *       →  a=2Eb=20=2A      any other character becomes its UTF-8 in hexadecimal
     (empty)     →  =
     (long)      →  =h4f3c…          the hash of a name whose token would be too long
 
-Different names have different tokens, and all but the hashed can be read back.
+Different names have different tokens, and all but the hashed can be decoded.
 """
 
 import hashlib
@@ -29,12 +29,11 @@ _HASHED = "=h"
 
 
 def subject(*names: str) -> Subject:
-    """Make a subject."""
     return Subject(".".join(map(escape, names)))
 
 
 def escape(name: str) -> str:
-    """Make a token of a name."""
+    """Make the token of a name."""
     if _PLAIN.fullmatch(name):
         return name
     # A lone surrogate is no text, but the name of a group may still be made of one.
@@ -46,7 +45,7 @@ def escape(name: str) -> str:
 
 
 def unescape(escaped: str) -> str | None:
-    """Read the name in a token."""
+    """Decode a token; ``None`` if it is a hash."""
     if escaped.startswith(_HASHED):
         return None
     if escaped == "=":

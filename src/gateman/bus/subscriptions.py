@@ -1,4 +1,4 @@
-"""What :meth:`.base.Bus.subscribe` returns: when a subscription has become effective."""
+"""What :meth:`.base.Bus.subscribe` returns: the confirmation of a subscription."""
 
 import asyncio
 from collections import deque
@@ -8,7 +8,7 @@ from ..errors import BusError
 
 
 class PendingSubscription:
-    """Something to await, by any number of tasks or by none: it ends once, well or badly."""
+    """A confirmation that any number of tasks may await; it succeeds or fails once."""
 
     __slots__ = ("_error", "_is_done", "_waiters")
 
@@ -28,7 +28,6 @@ class PendingSubscription:
             raise BusError(self._error.url, self._error.problem)
 
     def end(self, error: BusError | None = None) -> None:
-        """Let those who await go on."""
         self._is_done = True
         self._error = error
         for waiter in self._waiters:
@@ -39,10 +38,10 @@ class PendingSubscription:
 
 class PendingSubscriptions:
     """
-    Which subscriptions the broker has not confirmed yet, in the order in which it was asked.
+    The subscriptions that the broker has not confirmed yet, in the order in which they were sent.
 
-    A broker handles a connection's commands in order; so it confirms many subscriptions with
-    one answer, and one :class:`PendingSubscription` stands for all that were asked for together.
+    A broker handles the commands of a connection in order, so it confirms many subscriptions with
+    one answer, and one :class:`PendingSubscription` is shared by all that were sent together.
     """
 
     __slots__ = ("_asked", "_stopped", "_unasked", "_url")
@@ -54,17 +53,12 @@ class PendingSubscriptions:
         self._stopped: BusError | None = None
 
     def check(self) -> None:
-        """
-        Make sure that the bus was not stopped.
-
-        Raises:
-            BusError: It was.
-        """
+        """Raise BusError if the bus was stopped."""
         if self._stopped is not None:
             raise BusError(self._url, self._stopped.problem)
 
     def wait(self) -> PendingSubscription:
-        """Return what ends with the subscriptions that the broker is asked for next."""
+        """Get the confirmation of the subscriptions that are sent next."""
         if self._stopped is not None:
             return _ended(self._stopped)
         if self._unasked is None:
@@ -77,13 +71,13 @@ class PendingSubscriptions:
         self._unasked = None
 
     def confirmed(self, error: BusError | None = None) -> None:
-        """End the oldest that was asked for."""
+        """End the oldest confirmation that was asked for."""
         oldest = self._asked.popleft()
         if oldest is not None:
             oldest.end(error)
 
     def broken(self) -> None:
-        """Forget what was asked: everything has to be asked for again, and is waited for still."""
+        """Merge all confirmations into one: all subscriptions are sent again."""
         waiting = [one for one in (*self._asked, self._unasked) if one is not None]
         self._asked.clear()
         self._unasked = None
@@ -91,7 +85,7 @@ class PendingSubscriptions:
             self._unasked = _CombinedSubscription(waiting)
 
     def stop(self) -> None:
-        """Fail everything that waits, now and from now on."""
+        """Fail all confirmations, now and from now on."""
         self._stopped = BusError(self._url, "it was stopped")
         for one in (*self._asked, self._unasked):
             if one is not None:
@@ -101,7 +95,7 @@ class PendingSubscriptions:
 
 
 class _CombinedSubscription(PendingSubscription):
-    """Several that end as one."""
+    """Several confirmations that end together."""
 
     __slots__ = ("_parts",)
 

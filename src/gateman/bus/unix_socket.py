@@ -19,12 +19,7 @@ _BACKLOG = 512  # connections
 
 
 def listen(path: Path, mode: int = 0o600, owner: tuple[int, int] | None = None) -> socket.socket:
-    """
-    Listen at a path, where a process that was killed may have left its socket.
-
-    Raises:
-        ConfigError: Somebody listens there, or it is not a place for a socket.
-    """
+    """Listen at a path, after removing the socket of a process that was killed."""
     _remove_stale(path)
     sock = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
     sock.settimeout(0)
@@ -45,13 +40,7 @@ def listen(path: Path, mode: int = 0o600, owner: tuple[int, int] | None = None) 
 
 
 async def connect(path: Path) -> socket.socket:
-    """
-    Connect to a path.
-
-    Raises:
-        OSError: Nobody listens there, or we may not connect.
-        ConfigError: The path is too long.
-    """
+    """Connect to a path; raises OSError, or ConfigError if the path is too long."""
     # Here, because commands that only look for a socket have no event loop, and start quickly.
     import asyncio
 
@@ -67,7 +56,7 @@ async def connect(path: Path) -> socket.socket:
 
 
 def hold(path: Path) -> Path:
-    """Keep a socket reachable after this process gives up rights, or its path is removed."""
+    """Keep a socket reachable after this process drops privileges, or its path is removed."""
     if sys.platform == "linux":
         # proc(5): it leads to the file itself, past the folders above it.
         with contextlib.suppress(OSError):
@@ -78,12 +67,7 @@ def hold(path: Path) -> Path:
 
 @contextlib.contextmanager
 def reachable(path: Path) -> Iterator[str]:
-    """
-    Give a name for a unix socket that is short enough for the system.
-
-    Raises:
-        ConfigError: The path is too long, and the system has no other name for it.
-    """
+    """Give a path for a unix socket that is short enough for the system; raises ConfigError."""
     if len(os.fsencode(path)) <= _MAX_PATH_SIZE:
         yield str(path)
         return
@@ -100,7 +84,7 @@ def reachable(path: Path) -> Iterator[str]:
 
 
 class Stranger(Exception):
-    """A socket belongs to, or is served by, a user whom nobody expected there."""
+    """A socket that belongs to, or is served by, an unexpected user."""
 
     def __init__(self, path: Path, uid: int) -> None:
         super().__init__(path, uid)
@@ -109,13 +93,7 @@ class Stranger(Exception):
 
 
 def dial(path: Path, users: Collection[int]) -> socket.socket:
-    """
-    Connect to a socket that one of some users has made, and serves.
-
-    Raises:
-        Stranger: It is another user's.
-        OSError: There is no socket, or nobody listens, or we may not connect.
-    """
+    """Connect to a socket that one of some users owns and serves; raises OSError or Stranger."""
     with _held(path) as (name, found):
         if not stat.S_ISSOCK(found.st_mode):
             raise FileNotFoundError(errno.ENOENT, "there is no socket", str(path))
@@ -136,7 +114,7 @@ def dial(path: Path, users: Collection[int]) -> socket.socket:
 
 @contextlib.contextmanager
 def _held(path: Path) -> Iterator[tuple[str, os.stat_result]]:
-    """Give a name for a file that nobody can replace meanwhile, and what it is."""
+    """Open a file, so that no other process can replace it; give its path and status."""
     if sys.platform != "linux":
         with reachable(path) as name:
             yield name, path.lstat()

@@ -1,5 +1,5 @@
 """
-What a broker and we say to each other, however it is written. Pure.
+What a broker and a process say to each other, independent of the format. Pure.
 
 A :class:`Wire` writes and reads the bytes of one connection; :mod:`.router_wire` is that of our own
 router, :mod:`.nats_wire` that of NATS.
@@ -16,7 +16,7 @@ BrokerMessage = tuple[str, bytes]
 
 
 class Control(Enum):
-    """What is said without more words."""
+    """Events without data."""
 
     PING = "ping"
     """Answer with a pong."""
@@ -26,25 +26,14 @@ class Control(Enum):
 
 @dataclass(frozen=True, slots=True)
 class BrokerHello:
-    """
-    What the broker says of itself.
-
-    Attributes:
-        about: By name, as it says it.
-    """
+    """What the broker says about itself."""
 
     about: dict[str, Any]
 
 
 @dataclass(frozen=True, slots=True)
 class BrokerRefusal:
-    """
-    The broker does not do what we asked for, and perhaps ends the connection.
-
-    Attributes:
-        text: Why; it may hold subjects, but no secrets.
-        is_of_subscribing: Whether it was a subscription of the bus that is not done.
-    """
+    """The broker refused a command, and may close; its text contains no secrets."""
 
     text: str
     is_of_subscribing: bool = False
@@ -52,13 +41,7 @@ class BrokerRefusal:
 
 @dataclass(frozen=True, slots=True)
 class Dropped:
-    """
-    The broker had messages for us that we did not take in time.
-
-    Attributes:
-        count: How many it dropped.
-        since: When the first was, in seconds since 1970.
-    """
+    """The broker dropped messages for us, the first of them at ``since`` (seconds since 1970)."""
 
     count: int
     since: float
@@ -66,24 +49,14 @@ class Dropped:
 
 @dataclass(frozen=True, slots=True)
 class NoSubscribers:
-    """
-    Nobody else subscribes to what we asked about.
-
-    Attributes:
-        number: The question's.
-    """
+    """The answer to a query: no other process subscribes."""
 
     number: int
 
 
 @dataclass(frozen=True, slots=True)
 class Broken:
-    """
-    What came is nothing that a broker says; nothing after it is read.
-
-    Attributes:
-        text: What is wrong.
-    """
+    """The broker broke the protocol; nothing after this is read."""
 
     text: str
 
@@ -97,11 +70,8 @@ class Wire(Protocol):
     """
     The bytes of one connection to a broker.
 
-    Attributes:
-        ping: Wants a pong.
-        pong: The answer to a ping.
-        can_tell: Whether a question that was answered neither by :class:`NoSubscribers` nor by
-            :class:`BrokerRefusal` before the pong means that somebody subscribes.
+    ``can_tell`` says whether a query means "somebody subscribes" if neither :class:`NoSubscribers`
+    nor :class:`BrokerRefusal` answered it before the pong.
     """
 
     ping: bytes
@@ -112,13 +82,13 @@ class Wire(Protocol):
         """Write a message."""
 
     def subscribe(self, subject: Subject) -> bytes:
-        """Write that we want a subject, once for each."""
+        """Write a subscription; each subject once."""
 
     def unsubscribe(self, subject: Subject) -> bytes:
         """Write that we want a subject no more."""
 
     def ask(self, subject: Subject, number: int) -> bytes:
-        """Write a question, with a number above 0: does anybody else want a subject?"""
+        """Write a query, with a number above 0: does another process subscribe?"""
 
     def feed(self, data: bytes) -> list[BrokerEvent]:
-        """Read what has come, cut anywhere."""
+        """Read bytes, cut anywhere."""

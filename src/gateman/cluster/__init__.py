@@ -1,5 +1,5 @@
 """
-The hub: who is connected where, as whom, in which groups, and how to send to them.
+The hub: clients, users and groups of all processes, sending to them, and queries about them.
 
 ``from gateman import hub`` gives this process's :class:`~.hub.Hub`.
 """

@@ -1,10 +1,10 @@
 """
-On which subject of the bus a message goes, and how it is told that some have not arrived. Pure.
+Channels: the bus subject of each message, and sequence numbers that reveal lost messages. Pure.
 
-A channel is what messages are numbered on: everybody's, a process's, a uid's or a group's. A
-sender numbers what it sends on each; a receiver that finds a number higher than it expected
-knows how many it has missed. After a gap, senders tell how far they have come (a *mark*), so
-that what was lost at the end is known too.
+Messages are numbered per channel: that of all nodes, of one node, of a uid or of a group. A sender
+numbers what it sends on each channel; a receiver that finds a higher number than expected knows how
+many messages it has missed. After a gap, senders publish their current numbers (a *mark*), so that
+messages lost at the end are noticed too.
 """
 
 from collections import OrderedDict
@@ -25,13 +25,7 @@ MAX_SEEN = 65536
 
 
 class Channel(NamedTuple):
-    """
-    What messages are numbered on.
-
-    Attributes:
-        scope: Of what kind it is; that of clients is their process's.
-        name: Which of those; empty for everybody's.
-    """
+    """What messages are numbered on; its name is that of a node, uid, group or topic."""
 
     target: Target
     name: str
@@ -50,7 +44,6 @@ _KINDS = {
 # Names come again and again, and an escape costs more than the rest of a publish.
 @lru_cache(maxsize=4096)
 def subject_of(channel: Channel) -> Subject:
-    """Name a channel's subject."""
     if channel.target is Target.ALL:
         return subject("all")
     return subject(_KINDS[channel.target], channel.name)
@@ -58,12 +51,12 @@ def subject_of(channel: Channel) -> Subject:
 
 @lru_cache(maxsize=4096)
 def node_channel(node: NodeId) -> Channel:
-    """Name the channel of one process."""
+    """Get the channel of one node."""
     return Channel(Target.CLIENTS, node)
 
 
 def channel_of(target: Target, names: tuple[str, ...], node: NodeId) -> Channel:
-    """Tell on which channel messages travel."""
+    """Get the channel that carries messages to a target."""
     if target is Target.CLIENTS:
         return node_channel(node)
     if target is Target.ALL or len(names) != 1:
@@ -75,8 +68,8 @@ class SentSequences:
     """
     How many messages this process has sent on each channel.
 
-    It takes about 110 bytes for each, and at most 8 MB. What was used last is in a younger half;
-    when that is full, the older half is forgotten.
+    An entry takes about 110 bytes; all of them at most 8 MB. There are two generations: entries
+    that are used move to the younger; when that is full, the older one is dropped.
     """
 
     __slots__ = ("_older", "_younger")
@@ -87,12 +80,12 @@ class SentSequences:
         self._older: dict[str, int] = {}
 
     def number(self, channel: Channel) -> int:
-        """Tell how many there were."""
+        """Get how many messages were sent on a channel."""
         key = _key(channel)
         return self._younger.get(key) or self._older.get(key, 0)
 
     def add(self, channel: Channel, count: int) -> None:
-        """Count messages that the bus has taken."""
+        """Count messages that the bus has accepted."""
         key = _key(channel)
         number = self._younger.pop(key, 0) or self._older.pop(key, 0)
         self._younger[key] = number + count
@@ -100,7 +93,7 @@ class SentSequences:
             self._older, self._younger = self._younger, {}
 
     def latest(self, count: int) -> list[tuple[Channel, int]]:
-        """Tell how far this process has come on the channels that it has used last."""
+        """Get the numbers of the channels that were used last."""
         newest_first = chain(reversed(self._younger.items()), reversed(self._older.items()))
         return [
             (Channel(Target(key[0]), key[1:]), number)
@@ -113,7 +106,7 @@ def _key(channel: Channel) -> str:
 
 
 class ReceivedSequences:
-    """How far every sender has come on each channel, as far as this process knows."""
+    """The last sequence number received from each sender on each channel."""
 
     __slots__ = ("_channels", "_count", "_numbers")
 
@@ -128,19 +121,18 @@ class ReceivedSequences:
         return self._count
 
     def senders(self) -> tuple[NodeId, ...]:
-        """Name those of whom something was seen."""
         return tuple(self._numbers)
 
     def messages(self, channel: Channel, messages: Messages | DirectMessages) -> int:
-        """Take note of messages."""
+        """Note messages; return how many before them were missed."""
         return self._note(messages.source, channel, messages.number, len(messages.items))
 
     def mark(self, channel: Channel, mark: SequenceMark) -> int:
-        """Take note of how far a sender says that it has come."""
+        """Note a sequence mark; return how many messages before it were missed."""
         return self._note(mark.source, channel, mark.number, 0)
 
     def forget_channel(self, channel: Channel) -> None:
-        """Expect nothing on a channel that nothing more comes from."""
+        """Forget a channel that this process no longer subscribes to."""
         for source in _each(self._channels.pop(channel, None)):
             numbers = self._numbers[source]
             del numbers[channel]
@@ -149,7 +141,7 @@ class ReceivedSequences:
                 del self._numbers[source]
 
     def forget_source(self, source: NodeId) -> None:
-        """Expect nothing of a process that has ended."""
+        """Forget a node that has ended."""
         numbers = self._numbers.pop(source, {})
         self._count -= len(numbers)
         for channel in numbers:

@@ -1,4 +1,4 @@
-"""What is done at once, and may be awaited to know that it is in effect everywhere."""
+"""Actions that take effect immediately, and can be awaited until they are in effect everywhere."""
 
 from collections.abc import Awaitable, Callable, Generator
 from typing import Any, Final, Generic, TypeVar
@@ -11,9 +11,9 @@ T = TypeVar("T")
 
 class Confirmation(Generic[T]):
     """
-    Something that is done, or on its way, whether anybody awaits it or not.
+    An action that was started, whether it is awaited or not.
 
-    Awaited, it returns when it is in effect, or raises why it is not.
+    Awaiting it returns when the action is in effect, or raises the reason why it is not.
     """
 
     __slots__ = ("_args", "_wait")
@@ -34,7 +34,7 @@ DONE: Final = Confirmation(_nothing)
 
 
 def failed(error: Exception) -> Confirmation[None]:
-    """Make one that cannot be."""
+    """Make a confirmation that raises an error."""
 
     async def fail() -> None:
         raise error
@@ -43,14 +43,7 @@ def failed(error: Exception) -> Confirmation[None]:
 
 
 class PendingCommand:
-    """
-    A command to another process, until it is sent.
-
-    Attributes:
-        action: What is to be done.
-        call: What the answer is to say; 0 while nobody waits for one.
-        is_made: Whether it is on its way, as it was then.
-    """
+    """A command to another node, until it is published; its request id is 0 if nobody waits."""
 
     __slots__ = ("_node", "action", "call", "is_made")
 
@@ -61,6 +54,6 @@ class PendingCommand:
         self.is_made = False
 
     def make(self) -> Command:
-        """Make the command of it, as it is now."""
+        """Make the command from the current state."""
         self.is_made = True
         return Command(self._node, self.call, self.action)

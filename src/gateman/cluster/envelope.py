@@ -1,13 +1,13 @@
 """
-What processes say to one another, as bytes. Pure.
+Envelopes: the messages between processes, as bytes. Pure.
 
 Wire format:
-    byte 0: the version · MessagePack of an array: a tag that tells the kind, then the fields
+    byte 0: the version · MessagePack of an array: a tag for the kind, then the fields
     of one of the classes here, in their order.
 
-What arrives is checked in full before anybody acts on it: kind, number and type of the fields,
-lengths, UTF-8. A version that we do not know is refused: fields mean something only together
-with it. Nothing is ever unpickled.
+Received envelopes are checked completely before they are used: kind, number and type of the fields,
+lengths, UTF-8. An unknown version is refused, because the meaning of the fields depends
+on it. Nothing is ever unpickled.
 """
 
 from enum import StrEnum
@@ -41,7 +41,7 @@ _Stamp = Annotated[int, Meta(ge=0, lt=1 << 62)]
 
 
 class Target(StrEnum):
-    """Whom messages are for."""
+    """The kind of recipients of a message."""
 
     ALL = "a"
     """Everybody; without names."""
@@ -56,14 +56,7 @@ class Target(StrEnum):
 
 
 class Item(Struct, frozen=True, array_like=True, forbid_unknown_fields=True):
-    """
-    One message.
-
-    Attributes:
-        is_text: Whether it is text, or bytes.
-        payload: It; of a text, its UTF-8.
-        exclude: Who does not get it.
-    """
+    """One message; the payload of a text is UTF-8."""
 
     is_text: bool
     payload: bytes
@@ -71,16 +64,7 @@ class Item(Struct, frozen=True, array_like=True, forbid_unknown_fields=True):
 
 
 class Messages(Struct, frozen=True, array_like=True, forbid_unknown_fields=True, tag="m"):
-    """
-    Messages of one sender to the same clients, in order.
-
-    Attributes:
-        source: Who sends.
-        number: How many messages the sender had sent on this subject before these.
-        scope: Whom they are for.
-        names: Which of those.
-        items: The messages.
-    """
+    """Messages of one sender to the same clients; ``number`` counts those before on the channel."""
 
     source: _Node
     number: _Count
@@ -90,14 +74,7 @@ class Messages(Struct, frozen=True, array_like=True, forbid_unknown_fields=True,
 
 
 class DirectMessage(Struct, frozen=True, array_like=True, forbid_unknown_fields=True):
-    """
-    A message for one client.
-
-    Attributes:
-        client: Whom it is for.
-        is_text: Whether it is text, or bytes.
-        payload: It; of a text, its UTF-8.
-    """
+    """A message for one client; the payload of a text is UTF-8."""
 
     client: _Client
     is_text: bool
@@ -105,14 +82,7 @@ class DirectMessage(Struct, frozen=True, array_like=True, forbid_unknown_fields=
 
 
 class DirectMessages(Struct, frozen=True, array_like=True, forbid_unknown_fields=True, tag="n"):
-    """
-    Messages of one sender to single clients of one process, in order.
-
-    Attributes:
-        source: Who sends.
-        number: How many messages the sender had sent on this subject before these.
-        items: The messages.
-    """
+    """Messages to single clients of a node; ``number`` counts those before on the channel."""
 
     source: _Node
     number: _Count
@@ -120,15 +90,7 @@ class DirectMessages(Struct, frozen=True, array_like=True, forbid_unknown_fields
 
 
 class SequenceMark(Struct, frozen=True, array_like=True, forbid_unknown_fields=True, tag="k"):
-    """
-    How far a sender has come on a subject; tells receivers what they have missed at its end.
-
-    Attributes:
-        source: Who sends.
-        number: How many messages it has sent on this subject.
-        scope: What the subject is of.
-        names: Its name; none for everybody's.
-    """
+    """How many messages a sender has sent on a channel; reveals losses at its end."""
 
     source: _Node
     number: _Count
@@ -137,28 +99,22 @@ class SequenceMark(Struct, frozen=True, array_like=True, forbid_unknown_fields=T
 
 
 class Join(Struct, frozen=True, array_like=True, forbid_unknown_fields=True, tag="j"):
-    """Put a client into a group."""
-
     client: _Client
     group: _Group
 
 
 class Leave(Struct, frozen=True, array_like=True, forbid_unknown_fields=True, tag="l"):
-    """Take a client out of a group."""
-
     client: _Client
     group: _Group
 
 
 class Bind(Struct, frozen=True, array_like=True, forbid_unknown_fields=True, tag="b"):
-    """Say who a client is."""
-
     client: _Client
     uid: _Uid
 
 
 class BindOnly(Struct, frozen=True, array_like=True, forbid_unknown_fields=True, tag="o"):
-    """Say who a client is, and close all other clients of that user."""
+    """Bind a client to a uid, and close all other clients of that user."""
 
     client: _Client
     uid: _Uid
@@ -167,41 +123,33 @@ class BindOnly(Struct, frozen=True, array_like=True, forbid_unknown_fields=True,
 
 
 class Unbind(Struct, frozen=True, array_like=True, forbid_unknown_fields=True, tag="u"):
-    """Say that nobody knows who a client is."""
-
     client: _Client
 
 
 class CloseClient(Struct, frozen=True, array_like=True, forbid_unknown_fields=True, tag="x"):
-    """Close a client's connection."""
-
     client: _Client
     code: int
     reason: str
 
 
 class SetSession(Struct, frozen=True, array_like=True, forbid_unknown_fields=True, tag="s"):
-    """Replace a client's session."""
-
     client: _Client
     session: dict[str, Any]
 
 
 class UpdateSession(Struct, frozen=True, array_like=True, forbid_unknown_fields=True, tag="t"):
-    """Change some of a client's session."""
-
     client: _Client
     changes: dict[str, Any]
 
 
 class Dissolve(Struct, frozen=True, array_like=True, forbid_unknown_fields=True, tag="d"):
-    """Take everybody out of a group."""
+    """Remove all clients from a group."""
 
     group: _Group
 
 
 class CloseUid(Struct, frozen=True, array_like=True, forbid_unknown_fields=True, tag="z"):
-    """Close the connections of a user, but for those that are excluded."""
+    """Close the connections of a user, except the excluded ones."""
 
     uid: _Uid
     code: int
@@ -216,14 +164,7 @@ HubAction = ClientAction | WideAction
 
 
 class Command(Struct, frozen=True, array_like=True, forbid_unknown_fields=True, tag="c"):
-    """
-    Something to be done.
-
-    Attributes:
-        source: Who wants it.
-        call: What the answer is to say; 0 for no answer.
-        action: What.
-    """
+    """An action for another node; the id of its answer is 0 if none is wanted."""
 
     source: _Node
     call: _Count
@@ -231,16 +172,7 @@ class Command(Struct, frozen=True, array_like=True, forbid_unknown_fields=True, 
 
 
 class Claim(Struct, frozen=True, array_like=True, forbid_unknown_fields=True):
-    """
-    A client that is to be the only one of its user; see :mod:`.logins`.
-
-    Attributes:
-        client: Which.
-        uid: The user.
-        stamp: The highest of a user's is the newest login.
-        code: The close code for the others.
-        reason: The close reason for the others.
-    """
+    """A login that closes the user's other clients; see :mod:`.logins`. The highest stamp wins."""
 
     client: _Client
     uid: _Uid
@@ -250,14 +182,7 @@ class Claim(Struct, frozen=True, array_like=True, forbid_unknown_fields=True):
 
 
 class Claims(Struct, frozen=True, array_like=True, forbid_unknown_fields=True, tag="w"):
-    """
-    Exclusive logins at one process.
-
-    Attributes:
-        source: Which.
-        claims: They.
-        number: How many logins it has said, with this one; 0 if it says some again.
-    """
+    """Exclusive logins of a node; ``number`` counts those announced, 0 in a repetition."""
 
     source: _Node
     claims: list[Claim]
@@ -265,7 +190,7 @@ class Claims(Struct, frozen=True, array_like=True, forbid_unknown_fields=True, t
 
 
 class Query(StrEnum):
-    """What is asked; the name that goes with it, and the answer."""
+    """What is asked; each documents its argument and its answer."""
 
     UID_OF_CLIENT = "uid_of_client"
     """Client id → uid or ``None``."""
@@ -296,14 +221,7 @@ class Query(StrEnum):
 
 
 class Audience(Struct, frozen=True, array_like=True, forbid_unknown_fields=True):
-    """
-    Whom a message was for.
-
-    Attributes:
-        scope: Of what kind.
-        names: Which of those.
-        exclude: Who did not get it.
-    """
+    """The recipients of a message."""
 
     target: Target
     names: tuple[Annotated[str, _Name], ...]
@@ -311,16 +229,7 @@ class Audience(Struct, frozen=True, array_like=True, forbid_unknown_fields=True)
 
 
 class QueryRequest(Struct, frozen=True, array_like=True, forbid_unknown_fields=True, tag="q"):
-    """
-    Something to be told.
-
-    Attributes:
-        source: Who asks.
-        call: What the answer is to say.
-        what: What is asked.
-        name: About whom; empty where it is about everybody.
-        audience: Who is to be counted, for that question.
-    """
+    """A query; its ``name`` is empty where it is about all clients."""
 
     source: _Node
     call: _Count
@@ -330,7 +239,7 @@ class QueryRequest(Struct, frozen=True, array_like=True, forbid_unknown_fields=T
 
 
 class Problem(StrEnum):
-    """Why something cannot be done or told."""
+    """Why a command or a query failed."""
 
     NONE = ""
     """It was."""
@@ -341,17 +250,7 @@ class Problem(StrEnum):
 
 
 class QueryReply(Struct, frozen=True, array_like=True, forbid_unknown_fields=True, tag="a"):
-    """
-    What is answered to a command or a question, or a part of it.
-
-    Attributes:
-        source: Who answers.
-        call: What the question said.
-        part: Which part it is, from 0.
-        is_last: Whether no part follows.
-        problem: Why there is no answer.
-        value: The answer; what it is, the question tells.
-    """
+    """An answer, or one part of it, counted from 0."""
 
     source: _Node
     call: _Count
@@ -363,18 +262,11 @@ class QueryReply(Struct, frozen=True, array_like=True, forbid_unknown_fields=Tru
 
 class Hello(Struct, frozen=True, array_like=True, forbid_unknown_fields=True, tag="h"):
     """
-    A sign of life.
+    A sign that a node is alive.
 
-    Attributes:
-        source: Whose.
-        has_clients: Whether clients may be connected to it: others only ask and send.
-        is_new: Whether it wants a sign of life from everybody, because it knows nobody yet.
-        was_away: Whether it wants to know what it has missed.
-        nodes: Whom it knows.
-        away: For how many seconds it may have heard nothing.
-        clock: The highest stamp of a login that it knows.
-        claims: How many logins it has said.
-        service: What service it is of; see :mod:`.services`.
+    ``is_new`` asks all nodes for a hello, ``was_away`` for sequence marks, and ``away`` for the
+    logins of so many seconds. ``clock`` is the highest stamp of a login that the node knows, and
+    ``claims`` counts the logins that it has announced.
     """
 
     source: _Node
@@ -389,19 +281,13 @@ class Hello(Struct, frozen=True, array_like=True, forbid_unknown_fields=True, ta
 
 
 class Bye(Struct, frozen=True, array_like=True, forbid_unknown_fields=True, tag="y"):
-    """The last sign of life."""
+    """The last message of a node."""
 
     source: _Node
 
 
 class ExtensionMessage(Struct, frozen=True, array_like=True, forbid_unknown_fields=True, tag="p"):
-    """
-    What is not the hub's: rows above say things to one another in the order of all else.
-
-    Attributes:
-        source: Who sends.
-        data: Theirs to read.
-    """
+    """A message of a higher layer, in order with all other envelopes."""
 
     source: _Node
     data: bytes
@@ -430,12 +316,7 @@ _VERSION_BYTE = bytes([VERSION])
 
 
 def encode(envelope: Envelope) -> bytes:
-    """
-    Write an envelope.
-
-    Raises:
-        EnvelopeError: A session in it holds what MessagePack cannot carry.
-    """
+    """Encode an envelope; raises EnvelopeError for a session that MessagePack cannot carry."""
     try:
         return _VERSION_BYTE + _encoder.encode(envelope)
     except (TypeError, ValueError, OverflowError, RecursionError) as error:
@@ -443,12 +324,7 @@ def encode(envelope: Envelope) -> bytes:
 
 
 def decode(data: bytes, *, max_size: int) -> Envelope:
-    """
-    Read an envelope.
-
-    Raises:
-        EnvelopeError: It is too long, of another version, or malformed.
-    """
+    """Decode an envelope; raises EnvelopeError if its size, form or version is wrong."""
     if len(data) > max_size:
         raise EnvelopeError(f"an envelope of {len(data)} bytes is longer than {max_size} bytes")
     if data[:1] != _VERSION_BYTE:
@@ -472,12 +348,7 @@ def decode(data: bytes, *, max_size: int) -> Envelope:
 
 
 def encode_value(value: object) -> Raw:
-    """
-    Write what an :class:`QueryReply` holds.
-
-    Raises:
-        EnvelopeError: It is nothing that MessagePack can carry.
-    """
+    """Encode the value of a :class:`QueryReply`; raises EnvelopeError."""
     try:
         return Raw(_encoder.encode(value))
     except (TypeError, ValueError, OverflowError, RecursionError) as error:
@@ -485,12 +356,7 @@ def encode_value(value: object) -> Raw:
 
 
 def check_session(session: dict[str, Any]) -> None:
-    """
-    Check that a session can be sent, and read again.
-
-    Raises:
-        EnvelopeError: It is not what MessagePack can carry, or has keys that are no text.
-    """
+    """Raise EnvelopeError if a session cannot be encoded and decoded again."""
     try:
         msgspec.msgpack.decode(encode_value(session), type=dict[str, Any])
     except (msgspec.MsgspecError, ValueError, TypeError, RecursionError) as error:
@@ -498,7 +364,7 @@ def check_session(session: dict[str, Any]) -> None:
 
 
 def unsendable(session: dict[str, Any]) -> str:
-    """Say what of a session cannot be sent, for whoever has put it there."""
+    """Name the key of a session that cannot be sent."""
     for key, value in session.items():
         if not isinstance(key, str):
             return f"the key {key!r:.100} is not a text"
@@ -510,12 +376,7 @@ def unsendable(session: dict[str, Any]) -> str:
 
 
 def decode_value(raw: Raw, kind: Any) -> Any:
-    """
-    Read what an :class:`QueryReply` holds.
-
-    Raises:
-        EnvelopeError: It is of another type.
-    """
+    """Decode the value of a :class:`QueryReply`; raises EnvelopeError for another type."""
     try:
         return msgspec.msgpack.decode(raw, type=kind)
     except (msgspec.MsgspecError, ValueError, RecursionError) as error:

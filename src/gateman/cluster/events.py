@@ -1,8 +1,8 @@
 """
-Events: what one process tells the code of others, by topic.
+Events: messages from one process to the code of all processes, by topic.
 
-Each handler has its events one by one and in order. They wait for it, up to a bound; those above
-it are dropped and counted, as a handler that is always too slow would fill the memory.
+Each handler gets its events one at a time and in order. Its queue is bounded; when it is full,
+events are dropped and counted, because a handler that is always too slow would fill the memory.
 """
 
 import asyncio
@@ -28,12 +28,7 @@ Function = Callable[[Any], Any]
 
 
 class EventHandler:
-    """
-    One function for one topic.
-
-    Attributes:
-        topic: Which.
-    """
+    """One function for one topic, and the events that wait for it."""
 
     __slots__ = (
         "_context",
@@ -65,7 +60,7 @@ class EventHandler:
         self._task: asyncio.Task[None] | None = None
 
     def put(self, payload: bytes) -> None:
-        """Handle an event in a turn of the loop to come, or drop it if too much waits."""
+        """Queue an event, or drop it if the queue is full."""
         size = self._size + len(payload)
         if len(self._waiting) >= MAX_WAITING or size > MAX_WAITING_SIZE:
             self._counts["events_dropped"] += 1
@@ -82,7 +77,7 @@ class EventHandler:
             self._loop.call_soon(self._handle, context=self._context)
 
     async def finish(self, seconds: float) -> None:
-        """Let what runs end, cancel it if it does not, and handle nothing more."""
+        """Handle no more events; cancel the running one if it does not end in time."""
         self._is_over = True
         self._waiting.clear()
         if self._task is not None:
@@ -97,7 +92,7 @@ class EventHandler:
         return getattr(self._function, "__qualname__", repr(self._function))
 
     def _handle(self) -> None:
-        """Handle what waits, until a handler has to be awaited or others have their turn."""
+        """Handle queued events until one has to be awaited, or for a bounded number."""
         self._is_due = False
         for _ in range(_MAX_IN_A_TURN):
             if not self._waiting:
@@ -147,7 +142,7 @@ class EventHandler:
 
 
 class Events:
-    """The handlers of one process."""
+    """The event handlers of one process."""
 
     def __init__(
         self,
@@ -163,7 +158,6 @@ class Events:
         self._handlers: dict[str, list[EventHandler]] = {}
 
     def add(self, topic: str, function: Function) -> EventHandler:
-        """Handle the events of a topic from now on."""
         handler = EventHandler(topic, function, counts=self._counts, sampled=self._rate_limited)
         handlers = self._handlers.setdefault(topic, [])
         handlers.append(handler)
@@ -172,7 +166,7 @@ class Events:
         return handler
 
     async def remove(self, handlers: Iterable[EventHandler], *, deadline: float) -> None:
-        """Handle nothing more with these, and wait for what runs, by the loop's clock."""
+        """Remove handlers and wait for the running ones, until a deadline of the loop's clock."""
         ending = list(handlers)
         for handler in ending:
             left = self._handlers[handler.topic]
@@ -184,7 +178,7 @@ class Events:
         await asyncio.gather(*(handler.finish(seconds) for handler in ending))
 
     def deliver(self, topic: str, payloads: Iterable[bytes]) -> None:
-        """Hand events to those who handle their topic here."""
+        """Queue events at all local handlers of a topic."""
         for handler in self._handlers.get(topic, ()):
             for payload in payloads:
                 handler.put(payload)

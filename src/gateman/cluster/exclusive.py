@@ -1,4 +1,4 @@
-"""Exclusive logins at work: what they do to the clients here, and what other processes hear."""
+"""Exclusive logins: applies them to the local clients, and announces them to other nodes."""
 
 import asyncio
 import time
@@ -17,14 +17,7 @@ _BATCH = 64
 
 
 class ExclusiveLogins:
-    """
-    Those of one process.
-
-    Attributes:
-        logins: Which are the newest.
-        heard: What was heard of others.
-        count: How many logins here others were told of.
-    """
+    """The exclusive logins of one node."""
 
     def __init__(
         self,
@@ -44,7 +37,7 @@ class ExclusiveLogins:
         self._loop = asyncio.get_running_loop()
 
     def note(self, action: ClientAction) -> Confirmation[None]:
-        """Take note of what was done with a client here; a login closes the others of its user."""
+        """Note an action on a local client; a login closes the user's other clients."""
         if isinstance(action, (Bind, Unbind)):
             self.logins.forget(action.client)
         if not isinstance(action, BindOnly):
@@ -56,7 +49,7 @@ class ExclusiveLogins:
         return self._announce(EVERYBODY, Claims(self._node, [claim], self.count), doubt)
 
     def meet(self, hello: Hello) -> None:
-        """Take what a sign of life says of the logins at its process."""
+        """Handle what a hello says about the logins of its node."""
         source, now = hello.source, self._loop.time()
         self.logins.observe(hello.clock)
         if source not in self.heard:
@@ -70,7 +63,7 @@ class ExclusiveLogins:
             self.repeat(hello.away, node_channel(source))
 
     def take(self, claims: Claims) -> None:
-        """Take the logins of another process, and answer with those here that are newer."""
+        """Handle the logins of another node; answer with local ones that are newer."""
         answers: list[Claim] = []
         if claims.number and (
             seconds := self.heard.hear(claims.source, claims.number, self._loop.time())
@@ -84,7 +77,7 @@ class ExclusiveLogins:
         self._say(node_channel(claims.source), answers)
 
     def repeat(self, seconds: float, channel: Channel) -> None:
-        """Say again what may not have been heard for so many seconds."""
+        """Publish again the logins that may have been missed in the last seconds."""
         self._say(channel, self.logins.since(self._loop.time() - seconds))
 
     def _judge(self, claim: Claim) -> Claim | None:

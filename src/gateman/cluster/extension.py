@@ -1,4 +1,4 @@
-"""Who speaks on a process's bus beside its hub: gateways and business workers."""
+"""The interface of what a higher layer adds to a node: gateways and business workers."""
 
 from typing import Protocol
 
@@ -6,15 +6,10 @@ from .names import NodeId
 
 
 class NodeExtension(Protocol):
-    """What a row above does on the bus beside the hub."""
+    """A higher layer that sends and receives its own messages on the bus of a node."""
 
     def take(self, source: NodeId, data: bytes) -> None:
-        """
-        Take what another process's tenant sent.
-
-        Raises:
-            EnvelopeError: It is malformed.
-        """
+        """Handle a message of another node's extension; raise EnvelopeError if it is malformed."""
 
     def returned(self) -> None:
-        """Take note that the bus was away, and is back."""
+        """Handle the return of the bus."""

@@ -1,21 +1,20 @@
 """
-One message to many: encoded once, and written once per member and turn of the event loop.
+Fan-out: encodes a message once for all members, and writes once per member and turn of the loop.
 
-    send(members, a) ─► run: a b c     a run is what the same members are sent in a turn
+    send(members, a) ─► run: a b c     a run: what the same members are sent in one turn
     send(members, b)
     send(others, x)  ─► run: x
-    send(members, c)                   x came between b and c: whoever is in both gets a b x c
+    send(members, c)                   x came between b and c: a member of both gets a b x c
 
-Messages are only taken note of until the turn ends. Then every member is written to once: mostly
-what all the others get, which is encoded and joined once, and is the same bytes object for all. So
-a turn in which a thousand clients write to all costs a thousand small steps and a thousand writes,
-and not a million of either. Nothing is done for a member before: to touch each of 5000 in memory
-twice, once for each half, takes longer than to encrypt for it (``bench/fanout.py``).
+Messages are only recorded until the turn ends. Then every member is written to once: usually
+the same frames for all members, encoded and joined once, as one shared bytes object. So
+a turn in which a thousand clients send to all costs a thousand small steps and a thousand writes,
+and not a million of either. Members are not touched before that: touching each of 5000 in memory
+twice, once for each half, takes longer than encrypting for it (``bench/fanout.py``).
 
-While anything waits here, what the application sends to a single member is put behind it
-(:data:`gateman.connection.collecting`), so that everything comes out in the order in which it was
-sent. Slow members are no concern of this module: their outbox takes what is theirs by its own
-rules, message by message.
+While messages are pending here, what the application sends to a single member is queued behind them
+(:data:`gateman.connection.collecting`), so that everything leaves in the order in which it was
+sent. Slow members are handled by their send buffers, message by message.
 """
 
 from bisect import bisect_left
@@ -36,14 +35,7 @@ MAX_TURN_SIZE = 64 << 10
 
 
 class Member(Protocol):
-    """
-    The way out to one client: :class:`gateman.net.send_buffer.SendBuffer`.
-
-    Attributes:
-        takes_frames: Whether many messages may be written to it at once; a slow client's way
-            out has to see each of them.
-        key: Equal for those whose frames are equal; ``None`` if nobody's are.
-    """
+    """The send buffer of one client; see :class:`gateman.net.send_buffer.SendBuffer`."""
 
     takes_frames: bool
     key: Key | None
@@ -59,7 +51,7 @@ class Member(Protocol):
 
 
 class Fanout:
-    """Collects what is to be sent in this turn of the loop."""
+    """Collects the messages of this turn of the loop."""
 
     __slots__ = ("_call_soon", "_is_due", "_turns")
 
@@ -77,7 +69,7 @@ class Fanout:
         payload: bytes,
         exclude: Collection[Member] = (),
     ) -> None:
-        """Send a message to many, at the end of this turn of the loop."""
+        """Send a message to many members, at the end of this turn of the loop."""
         turn = self._turn()
         if len(members) == 1:
             if members[0] not in exclude:
@@ -87,7 +79,7 @@ class Fanout:
         self._bound(turn)
 
     def put(self, member: Member, opcode: int, payload: bytes) -> bool:
-        """Put a message to one member behind what waits."""
+        """Queue a message to one member behind pending ones; return whether there are any."""
         if not self._turns:
             return False
         turn = self._turn()
@@ -96,7 +88,7 @@ class Fanout:
         return True
 
     def settle(self, member: Member) -> None:
-        """Write what waits for one member, before the turn ends."""
+        """Write the pending messages of one member now."""
         for turn in self._turns:
             turn.settle(member)
 
@@ -128,7 +120,7 @@ class Fanout:
 
 
 class _Messages:
-    """Messages in order, and the frames that they make."""
+    """Messages in order, and their encoded frames."""
 
     __slots__ = ("_joined", "messages", "numbers")
 
@@ -140,7 +132,7 @@ class _Messages:
         self._joined: dict[Key, tuple[bytes, list[int]]] = {}
 
     def frames(self, start: int, end: int, member: Member) -> bytes:
-        """Give some as frames, joined."""
+        """Encode and join a range of the messages."""
         key = member.key
         if key is None:
             return b"".join([member.encode(*message) for message in self.messages[start:end]])
@@ -173,7 +165,6 @@ class _Run(_Messages):
         self._known: frozenset[Member] | None = None
 
     def has(self, member: Member) -> bool:
-        """Tell whether somebody is a member."""
         if self._known is None:
             self._known = frozenset(self.members)
         return member in self._known
@@ -183,12 +174,7 @@ _Piece = tuple[_Messages, int, int]
 
 
 class _Turn:
-    """
-    What is sent in one turn of the loop.
-
-    Attributes:
-        size: What is kept, in bytes.
-    """
+    """What is sent in one turn of the loop; ``size`` is in bytes."""
 
     __slots__ = ("_count", "_own", "_rest", "_runs", "_settled", "size")
 
@@ -231,7 +217,7 @@ class _Turn:
         self.size += len(payload) + _HEADER_SIZE
 
     def settle(self, member: Member) -> None:
-        """Write what waits for one member, if that has not been done."""
+        """Write what is pending for one member, unless that was done before."""
         if self._rest is None or member in copy(self._rest):
             runs = [run for run in self._runs.values() if run.has(member)]
             pieces = list(self._pieces(member, runs))
@@ -239,7 +225,7 @@ class _Turn:
             _write(member, pieces)
 
     def write(self) -> None:
-        """Write what waits for everybody."""
+        """Write what is pending for all members."""
         runs = list(self._runs.values())
         if len(runs) == 1:
             self._write_run(runs[0])
@@ -247,7 +233,7 @@ class _Turn:
             self._write_runs(runs)
 
     def _write_run(self, run: _Run) -> None:
-        """Write where all that went to many went to the same."""
+        """Write when all messages to several members went to the same members."""
         count = len(run.messages)
         own, settled, skipped = self._own, self._settled, run.skipped
         key: Key | None = None
@@ -280,14 +266,14 @@ class _Turn:
         self._write_own(of.__contains__)
 
     def _write_own(self, is_written: Callable[[Member], bool]) -> None:
-        """Write to those who were sent nothing but what was for them alone."""
+        """Write to members that were only sent messages of their own."""
         if self._own:
             self._rest = iter([member for member in self._own if not is_written(member)])
             for member in self._rest:
                 _write(member, self._pieces(member, []))
 
     def _pieces(self, member: Member, runs: list[_Run]) -> Iterator[_Piece]:
-        """Put together what one member gets, in the order in which it was sent."""
+        """Merge what one member gets, in the order in which it was sent."""
         sources: list[_Messages] = [*runs]
         if (own := self._own.get(member)) is not None:
             sources.append(own)
@@ -302,7 +288,7 @@ class _Turn:
 
 
 def _interleaved(sources: Iterable[_Messages], first: int) -> Iterator[_Piece]:
-    """Merge messages by their numbers, from one number on, in pieces as long as can be."""
+    """Merge messages by their numbers, from one number on, in the longest possible pieces."""
     heads = [(source, bisect_left(source.numbers, first)) for source in sources]
     heads = [head for head in heads if head[1] < len(head[0].numbers)]
     while heads:

@@ -1,4 +1,4 @@
-"""What a process does and knows about the clients that are connected to it."""
+"""The clients connected to this process: sending, actions, and queries about them."""
 
 from collections.abc import Callable, Collection, Iterable
 from typing import Any, assert_never
@@ -32,13 +32,12 @@ LocalMessage = tuple[int, bytes, Collection[ClientId]]
 
 
 def send_buffer_of(connection: Connection) -> SendBuffer | None:
-    """Find the way out to a client."""
     send_buffer: SendBuffer | None = getattr(connection._link, "send_buffer", None)  # noqa: SLF001
     return send_buffer
 
 
 class _Arriving:
-    """A client whose handshake is not done, and what is to be done with it when it is."""
+    """A client whose handshake is not done, and the actions that wait for its end."""
 
     __slots__ = ("actions", "connection")
 
@@ -48,13 +47,7 @@ class _Arriving:
 
 
 class LocalClients:
-    """
-    The clients here.
-
-    Attributes:
-        registry: Who they are.
-        fanout: How to write to many.
-    """
+    """The clients connected to this process, with their registry and their fan-out."""
 
     def __init__(self, fanout: Fanout) -> None:
         self.registry: Registry[SendBuffer] = Registry()
@@ -72,15 +65,15 @@ class LocalClients:
         }
 
     def arrive(self, client: ClientId, connection: Connection) -> None:
-        """Take note of a client that may soon be open."""
+        """Register a client whose handshake begins."""
         self._arriving[client] = _Arriving(connection)
 
     def leave(self, client: ClientId) -> None:
-        """Forget a client that has arrived; nothing happens if it has been added since."""
+        """Forget a client whose handshake failed; does nothing if it was added since."""
         self._arriving.pop(client, None)
 
     def add(self, client: ClientId, connection: Connection) -> list[ClientAction]:
-        """Take in a client."""
+        """Add a client; return the actions that waited for its handshake."""
         send_buffer = send_buffer_of(connection)
         if send_buffer is not None:
             self.registry.add(client, send_buffer)
@@ -88,14 +81,14 @@ class LocalClients:
         return [] if arriving is None else arriving.actions
 
     def do_early(self, action: ClientAction) -> bool:
-        """Do something with a client as soon as it is open."""
+        """Queue an action until the handshake is done; return whether one is in progress."""
         arriving = self._arriving.get(action.client)
         if arriving is not None:
             arriving.actions.append(action)
         return arriving is not None
 
     def _send_early(self, client: str, opcode: int, payload: bytes) -> bool:
-        """Send a message that goes out behind the 101."""
+        """Send a message that leaves after the response to the handshake."""
         arriving = self._arriving.get(ClientId(client))
         if arriving is not None:
             arriving.connection._wire(opcode, payload)  # noqa: SLF001 - as an outbox does
@@ -104,7 +97,7 @@ class LocalClients:
     def send(
         self, target: Target, names: tuple[str, ...], messages: Iterable[LocalMessage]
     ) -> None:
-        """Send messages to those who are here."""
+        """Send messages to the local clients of a target."""
         members = self._members(target, names)
         if target is Target.CLIENTS and len(members) < len(names):
             messages = tuple(messages)
@@ -121,7 +114,7 @@ class LocalClients:
             self.fanout.send(members, opcode, payload, excluded)
 
     def deliver(self, message: DirectMessage) -> bool:
-        """Send a message to one client."""
+        """Send a message to one client; return whether it is connected here."""
         opcode = 1 if message.is_text else 2
         member = self.registry.member(message.client)
         if member is None:
@@ -130,13 +123,13 @@ class LocalClients:
         return True
 
     def count_missing(self, clients: tuple[str, ...]) -> int:
-        """Count those who are not here."""
+        """Count the clients that are not connected here."""
         return sum(
             client not in self.registry and client not in self._arriving for client in clients
         )
 
     def count(self, audience: Audience) -> int:
-        """Count those here whom a message was for."""
+        """Count the local recipients of a message."""
         if audience.target is Target.CLIENTS:
             here = len(audience.names) - self.count_missing(audience.names)
         else:
@@ -161,12 +154,7 @@ class LocalClients:
         return () if member is None else (member,)
 
     def do(self, action: HubAction) -> Change:
-        """
-        Do something with a client or a group.
-
-        Raises:
-            UnknownClient: The client is not here.
-        """
+        """Execute an action on a client, a uid or a group; raises UnknownClient."""
         registry = self.registry
         match action:
             case Join(client, group):
@@ -197,12 +185,7 @@ class LocalClients:
         return self.registry.get(client).connection
 
     def tell(self, query: Query, name: str, audience: Audience | None = None) -> Any:
-        """
-        Answer a question about those who are here.
-
-        Raises:
-            UnknownClient: It is about a client that is not here.
-        """
+        """Answer a query about local clients; raises UnknownClient."""
         if query is Query.COUNT_AUDIENCE:
             return 0 if audience is None else self.count(audience)
         return _ANSWERS[query](self.registry, name)

@@ -1,15 +1,16 @@
 """
-Exclusive logins: which client of a user is the newest, so that exactly one stays. Pure.
+Exclusive logins: which client of a user logged in last, so that only that one stays. Pure.
 
-Each has a *stamp*, which is higher than those of all logins that its process has heard of: a hybrid
-logical clock, which goes with the wall clock where it can, and ahead of it where another process
-is ahead. So the later of two logins has the higher stamp, also if two machines' clocks differ.
-Of two logins at the same instant on two machines, one counts as higher, and all agree which.
+Each login has a *stamp*, higher than those of all logins that its node knows of: a hybrid logical
+clock, which follows the wall clock where it can, and runs ahead of it where another node is ahead.
+So the later of two logins has the higher stamp, even if the clocks of two machines differ. Of two
+logins at the same instant on two machines, all nodes choose the same one.
 
-A process says its logins to all others. Who hears of a newer one closes its own; who hears of an
-older one answers with its own, because the two have crossed. Each says with its signs of life how
-many logins it has said; who has heard fewer asks for them again (:class:`Heard`), whatever has lost
-them: a bus that was away, or a cluster of servers that was split for a moment.
+A node announces its logins to all others. A node that receives a newer login closes its own client;
+a node that receives an older one answers with its own, because the two have crossed. Each hello
+says how many logins its node has announced; a node that has received fewer requests them again
+(:class:`ReceivedLogins`), whatever caused the loss: a bus that was away, or a cluster of servers
+that was partitioned.
 """
 
 from collections.abc import Iterable
@@ -27,20 +28,14 @@ _MAX_HEARD = 4096
 
 
 class Verdict(NamedTuple):
-    """
-    What a login of another process means for the clients of this one.
-
-    Attributes:
-        losers: Those of the same user that have to go.
-        answer: The login of this process that is newer; ``None`` if there is none.
-    """
+    """The local clients that a login elsewhere closes, and a newer local login if there is one."""
 
     losers: list[ClientId]
     answer: Claim | None
 
 
 class Logins:
-    """The exclusive logins of this process's clients."""
+    """The exclusive logins of this node's clients."""
 
     __slots__ = ("_claims", "clock")
 
@@ -53,7 +48,7 @@ class Logins:
         return len(self._claims)
 
     def claim(self, login: BindOnly, *, wall_time: float, now: float) -> Claim:
-        """Take note of a login: seconds since 1970 for its stamp, monotonic ones for its age."""
+        """Register a login; ``wall_time`` is seconds since 1970, ``now`` is monotonic seconds."""
         self.clock = max(self.clock + 1, int(wall_time * 1e6))
         made = Claim(login.client, login.uid, self.clock, login.code, login.reason)
         self._claims.pop(login.client, None)
@@ -61,15 +56,15 @@ class Logins:
         return made
 
     def observe(self, stamp: int) -> None:
-        """Take note of how far another process's clock is."""
+        """Advance the clock to that of another node."""
         self.clock = max(self.clock, stamp)
 
     def forget(self, client: ClientId) -> None:
-        """End a login: its client is gone, or is somebody else now."""
+        """End a login: its client has disconnected, or was bound to another uid."""
         self._claims.pop(client, None)
 
     def judge(self, claim: Claim, clients: Iterable[ClientId]) -> Verdict:
-        """Tell what another login of a user means."""
+        """Compare a login with the logins of clients of the same user."""
         losers: list[ClientId] = []
         newest: Claim | None = None
         for client in clients:
@@ -83,7 +78,7 @@ class Logins:
         return Verdict(losers, newest)
 
     def since(self, instant: float) -> list[Claim]:
-        """Give the logins that somebody may not have heard who was away since then."""
+        """List the logins that a node may have missed that was away since an instant."""
         found: list[Claim] = []
         for claim, made_at in reversed(self._claims.values()):
             if made_at < instant - _MARGIN:
@@ -93,7 +88,7 @@ class Logins:
 
 
 class Heard:
-    """How many logins of each other process have been heard, and since when that may be too few."""
+    """How many logins of each other node were received, and since when some may be missing."""
 
     __slots__ = ("_of",)
 
@@ -104,19 +99,19 @@ class Heard:
         return source in self._of
 
     def begin(self, source: NodeId, count: int, now: float) -> None:
-        """Take note of a process that was not known; older logins of it will hear of newer ones."""
+        """Register a new node; its older logins matter only when they conflict with newer ones."""
         if len(self._of) >= _MAX_HEARD:
             del self._of[next(iter(self._of))]
         self._of[source] = (count, now)
 
     def told(self, source: NodeId, count: int, now: float) -> float:
-        """Compare with what a process says that it has said."""
+        """Compare with the announced count; return for how many seconds logins may be missing."""
         heard, complete_at = self._of[source]
         self._of[source] = (max(count, heard), now)
         return now - complete_at if count > heard else 0.0
 
     def hear(self, source: NodeId, number: int, now: float) -> float:
-        """Take note of a login by its number, as :meth:`told`; of a stranger nothing is missed."""
+        """Note a login by its number, as :meth:`told`; nothing is missing of an unknown node."""
         if source not in self._of:
             return 0.0
         missed = self.told(source, number - 1, now)
@@ -124,7 +119,7 @@ class Heard:
         return missed
 
     def forget(self, source: NodeId) -> None:
-        """Forget a process that has ended."""
+        """Forget a node that has ended."""
         self._of.pop(source, None)
 
 

@@ -1,4 +1,4 @@
-"""The clients of this process: what its services tell the hub of them, and they ask of it."""
+"""The hub as seen from the connections of this process."""
 
 from ..connection import Connection, State
 from ..websocket.close import check_close
@@ -13,12 +13,7 @@ _MAX_CONNECTIONS = 1 << 40
 
 
 def binding(client: ClientId, uid: str, *, only: bool, code: int, reason: str) -> ClientAction:
-    """
-    Make what says who a client is.
-
-    Raises:
-        ConfigError: The uid, the code or the reason cannot be.
-    """
+    """Make the action that binds a client to a uid, after checking its arguments."""
     if not only:
         return Bind(client, check_uid(uid))
     check_close(code, reason)
@@ -29,8 +24,8 @@ class ConnectionMembership:
     """
     The hub, for connections; see :class:`gateman.connection.Membership`.
 
-    A client that is put into a group in ``on_websocket_connect`` is in it from the moment at
-    which it is connected, and never if it is refused.
+    A client that joins a group in ``on_websocket_connect`` is a member from the moment its
+    handshake completes, and never if the handshake is refused.
     """
 
     __slots__ = ("_local_node", "_offset")
@@ -42,70 +37,58 @@ class ConnectionMembership:
 
     @property
     def local_node(self) -> Node:
-        """This process's place in the cluster."""
         return self._local_node
 
     def check_thread(self, verb: str) -> None:
-        """
-        Check that something is called where it has to be.
-
-        Raises:
-            WrongThread: From another thread than the event loop's.
-        """
+        """Raise :class:`WrongThread` outside the thread of the event loop."""
         self._local_node.check_thread(verb)
 
     def arrive(self, connection: Connection) -> None:
-        """Take note of a client whose handshake begins."""
+        """Register a client whose handshake begins."""
         self._local_node.local_clients.arrive(self.client_id(connection), connection)
 
     def add(self, connection: Connection) -> None:
-        """Take in a client that is open now."""
+        """Add a client whose handshake is done."""
         for action in self._local_node.local_clients.add(self.client_id(connection), connection):
             self._local_node.do(action)
 
     def remove(self, connection: Connection) -> None:
-        """Forget a client; nothing happens if it was never taken in."""
+        """Remove a client; does nothing if it was never added."""
         client = self.client_id(connection)
         self._local_node.local_clients.leave(client)
         self._local_node.remove(client)
 
     def client_id(self, connection: Connection) -> ClientId:
-        """Name a client."""
         return client_id(self._local_node.id, self._offset + connection.id)
 
     def uid_of(self, connection: Connection) -> str | None:
-        """Tell who a client is."""
         registry, client = self._local_node.local_clients.registry, self.client_id(connection)
         return registry.uid_of(client) if client in registry else None
 
     def join(self, connection: Connection, group: str) -> Confirmation[None]:
-        """Put a client into a group."""
         return self._do(connection, Join(self.client_id(connection), check_group(group)))
 
     def leave(self, connection: Connection, group: str) -> Confirmation[None]:
-        """Take a client out of a group."""
         return self._do(connection, Leave(self.client_id(connection), check_group(group)))
 
     def bind(
         self, connection: Connection, uid: str, *, only: bool, code: int, reason: str
     ) -> Confirmation[None]:
-        """Say who a client is."""
         client = self.client_id(connection)
         return self._do(connection, binding(client, uid, only=only, code=code, reason=reason))
 
     def unbind(self, connection: Connection) -> Confirmation[None]:
-        """Say that nobody knows who a client is."""
         return self._do(connection, Unbind(self.client_id(connection)))
 
     def put(self, connection: Connection, opcode: int, payload: bytes) -> bool:
-        """Put a message behind what is collected for many."""
+        """Queue a message behind the pending fan-out; return whether there is one."""
         send_buffer = send_buffer_of(connection)
         if send_buffer is None or not send_buffer.is_direct:
             return False
         return self._local_node.local_clients.fanout.put(send_buffer, opcode, payload)
 
     def settle(self, connection: Connection) -> None:
-        """Send what is collected for a client."""
+        """Write the pending fan-out messages of one client now."""
         send_buffer = send_buffer_of(connection)
         if send_buffer is not None:
             self._local_node.local_clients.fanout.settle(send_buffer)

@@ -1,4 +1,4 @@
-"""What clients, users and groups are called. Pure."""
+"""Names of clients, users, groups, topics and nodes. Pure."""
 
 import re
 from typing import NewType
@@ -27,42 +27,19 @@ _CLIENT = re.compile(r"[A-Za-z0-9]{1,32}-[0-9]{1,31}", re.ASCII)
 
 
 def check_uid(name: object) -> Uid:
-    """
-    Check a uid.
-
-    Raises:
-        ConfigError: It is not.
-    """
     return Uid(_check("uid", name))
 
 
 def check_group(name: object) -> Group:
-    """
-    Check the name of a group.
-
-    Raises:
-        ConfigError: It is not.
-    """
     return Group(_check("group", name))
 
 
 def check_topic(name: object) -> Topic:
-    """
-    Check the topic of an event.
-
-    Raises:
-        ConfigError: It is not.
-    """
     return Topic(_check("topic", name))
 
 
 def check_client_id(name: object) -> ClientId:
-    """
-    Check that something may be a client id; whether there is such a client is another question.
-
-    Raises:
-        ConfigError: No client can have this id.
-    """
+    """Check the form of a client id; whether such a client exists is not checked."""
     if isinstance(name, str) and _CLIENT.fullmatch(name):
         return ClientId(name)
     raise ConfigError(
@@ -71,12 +48,11 @@ def check_client_id(name: object) -> ClientId:
 
 
 def client_id(node: NodeId, number: int) -> ClientId:
-    """Name a connection."""
     return ClientId(f"{node}-{number}")
 
 
 def node_of(client: ClientId) -> NodeId:
-    """Tell which process a client is connected to; its id says it, so nobody is asked."""
+    """Get the node that a client is connected to, which is a part of its id."""
     return NodeId(client.partition("-")[0])
 
 

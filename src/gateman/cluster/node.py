@@ -1,8 +1,8 @@
 """
-One process's place in the cluster: its clients, its bus, and what goes between the two.
+A node: the clients connected to this process, and its connection to the bus.
 
-Everything is done here first and published then, so that the clients of this process are served
-whatever becomes of the bus. :mod:`.hub` has the names for all of it.
+Every action takes effect in this process first and is published after that, so local clients are
+served even while the bus is away. :mod:`.hub` has the public names.
 """
 
 import asyncio
@@ -69,21 +69,7 @@ _PATIENCE = 0.3
 
 
 class Node:
-    """
-    One process's place in the cluster.
-
-    Attributes:
-        tenant: Who else speaks on its bus; ``None`` if nobody does.
-        id: Its name.
-        thread: The event loop's.
-        counts: How often each happened; see :attr:`gateman.cluster.hub.Hub.counts`.
-        local: The clients here.
-        presence: Who else there is.
-        questions: What is asked about clients.
-        exclusive: The logins of those who are to be the only one of their user.
-        events: What code here handles.
-        on_gap: Called after each gap; ``None`` if nobody wants to know.
-    """
+    """A node: the clients connected to this process, and its connection to the bus."""
 
     def __init__(
         self,
@@ -142,29 +128,19 @@ class Node:
 
     @property
     def is_over(self) -> bool:
-        """Whether nothing that is sent can leave: its event loop has ended, or is the parent's."""
+        """Whether the event loop has closed, or belongs to the parent of this forked process."""
         return self._is_forked or self._loop.is_closed()
 
     def _forked(self) -> None:
         self._is_forked = True
 
     def check_thread(self, verb: str) -> None:
-        """
-        Check that something is called where it has to be.
-
-        Raises:
-            WrongThread: From another thread than the event loop's.
-        """
+        """Raise :class:`WrongThread` outside the thread of the event loop."""
         if get_ident() != self.thread:
             raise WrongThread(verb)
 
     async def start(self) -> None:
-        """
-        Connect with the others; soon, or whenever it can be, unless the bus is needed.
-
-        Raises:
-            BusError: The bus is not there and needed, or refuses us.
-        """
+        """Connect to the bus; without ``needs_bus``, return while it is away and keep trying."""
         bus = self.bus
         if bus is None:
             return
@@ -196,7 +172,7 @@ class Node:
         self.liveness.start()
 
     async def stop(self) -> None:
-        """Send what waits, say good-bye, and disconnect."""
+        """Send what is pending, say goodbye to the other nodes, and disconnect."""
         self.liveness.stop()
         for task in self._tasks:
             task.cancel()
@@ -210,18 +186,17 @@ class Node:
 
     @property
     def is_connected(self) -> bool:
-        """Whether the others can be reached; always true of one that is alone."""
+        """Whether other nodes can be reached; always true without a bus."""
         return self.bus is None or self.bus.is_connected
 
     # Interest.
 
     def remove(self, client: ClientId) -> None:
-        """Forget a client."""
         self.exclusive.logins.forget(client)
         self._follow(self.local_clients.registry.remove(client))
 
     def _follow(self, change: Change) -> list[Awaitable[None]]:
-        """Let the bus know what is of interest here; returns what it confirms it with."""
+        """Update the bus subscriptions; return what confirms the new ones."""
         if self.bus is None:
             return []
         for topic in change.lost:
@@ -254,12 +229,7 @@ class Node:
         payload: bytes,
         exclude: tuple[ClientId, ...] = (),
     ) -> None:
-        """
-        Send a message, here and everywhere.
-
-        Raises:
-            HubError: It is more than the bus can carry; then nobody got it.
-        """
+        """Send to clients of all nodes; if the message is too big for the bus, nobody gets it."""
         publisher = self._publisher
         if publisher is not None:
             publisher.check(payload, names, exclude)
@@ -272,12 +242,7 @@ class Node:
             publisher.send(channel_of(target, names, self.id), target, names, item)
 
     def send_to_clients(self, clients: tuple[ClientId, ...], opcode: int, payload: bytes) -> None:
-        """
-        Send a message to single clients, wherever they are.
-
-        Raises:
-            HubError: It is more than the bus can carry; then nobody got it.
-        """
+        """Send to clients by id; if the message is too big for the bus, nobody gets it."""
         by_node: dict[NodeId, list[ClientId]] = {}
         for client in clients:
             by_node.setdefault(node_of(client), []).append(client)
@@ -301,12 +266,7 @@ class Node:
     async def count(
         self, target: Target, names: tuple[str, ...], exclude: tuple[ClientId, ...]
     ) -> int:
-        """
-        Count the clients that a message was for, behind that message.
-
-        Raises:
-            PartialResult: A process did not answer in time; its ``value`` is that of the others.
-        """
+        """Count the recipients of a message, with a query that follows that message on the bus."""
         audience = Audience(target, names, exclude)
         values, missing = await self.query_client.ask_all(
             Query.COUNT_AUDIENCE, "", audience=audience
@@ -316,14 +276,14 @@ class Node:
         return sum(values)
 
     def send_to_extension(self, node: NodeId | None, data: bytes) -> None:
-        """Send something to another process's tenant, behind all that was sent to its clients."""
+        """Send to the extension of one node or all, after what was sent to their clients."""
         parcel = ExtensionMessage(self.id, data)
         self._put(EVERYBODY if node is None else node_channel(node), parcel)
 
     # Doing.
 
     def do_everywhere(self, action: WideAction) -> Confirmation[None]:
-        """Do something with clients that have something in common, here and everywhere."""
+        """Execute an action on a group or a uid in all nodes."""
         self._follow(self.local_clients.do(action))
         match action:
             case Dissolve(group):
@@ -333,7 +293,7 @@ class Node:
         return self._announce(channel, Command(self.id, 0, action), f"{doubt} there")
 
     def _announce(self, channel: Channel, envelope: Envelope, doubt: str) -> Confirmation[None]:
-        """Publish what is in effect everywhere when all have answered what is asked behind it."""
+        """Publish; when awaited, wait until all nodes have answered a query that follows it."""
         if self._publisher is None:
             return DONE
         was_sent: list[bool] = []
@@ -349,12 +309,7 @@ class Node:
             raise ConfirmTimeout(f"the bus was away, and others were not told: {doubt}")
 
     def do(self, action: ClientAction) -> Confirmation[None]:
-        """
-        Do something with a client, wherever it is.
-
-        Raises:
-            HubError: It is more than the bus can carry.
-        """
+        """Execute an action on one client, on whichever node it is connected."""
         node = node_of(action.client)
         if node == self.id:
             return self._do_here(action)
@@ -469,7 +424,7 @@ class Node:
             self._forget(sign.source)
 
     def _forget(self, node: NodeId) -> None:
-        """Take note that a process has ended: it answers and sends no more."""
+        """Stop waiting for answers and messages of a node that has ended."""
         self.query_client.pending_requests.forget(node)
         self._received.forget_source(node)
 
@@ -538,7 +493,7 @@ class Node:
     # Gaps.
 
     def _report(self, gap: Gap) -> None:
-        """Take note of a gap that is over, and find out what was lost in it."""
+        """Note a gap of the bus that is over, and have the nodes find out what was lost in it."""
         publisher = self._publisher
         if publisher is None:
             return

@@ -1,4 +1,4 @@
-"""Who else is there: the signs of life that a process gives and takes."""
+"""Liveness of nodes: the hellos that a node sends and receives."""
 
 import asyncio
 from collections.abc import Callable, Iterable
@@ -15,12 +15,7 @@ _MARK_DELAY = 0.2  # seconds
 
 
 class NodeLiveness:
-    """
-    One process's, and what it knows of the others'.
-
-    Attributes:
-        peers: The other processes that have clients.
-    """
+    """Sends the hellos of this node, and watches those of the others."""
 
     def __init__(
         self,
@@ -54,20 +49,19 @@ class NodeLiveness:
         self._marking: asyncio.TimerHandle | None = None
 
     def start(self) -> None:
-        """Say hello, now and in intervals; the bus is there."""
+        """Send a hello now and at intervals; the bus is connected."""
         self._discovered_at = self._loop.time() + self._discovery_time
         self._say_hello(EVERYBODY, is_new=True)
         self._beat = self._loop.call_later(self._hello_interval, self._keep_beating)
 
     def stop(self) -> None:
-        """Say nothing more."""
         self._probes.cancel()
         for timer in (self._beat, self._marking):
             if timer is not None:
                 timer.cancel()
 
     def take(self, hello: Hello) -> None:
-        """Take a sign of life."""
+        """Handle the hello of another node."""
         now = self._loop.time()
         self.peers.hear(hello.source, now, has_clients=hello.has_clients)
         self.peers.hear_of(hello.nodes, now)
@@ -77,25 +71,25 @@ class NodeLiveness:
             self.mark_soon()
 
     def return_(self) -> None:
-        """Take note that the bus was away, and is back."""
+        """Handle the return of the bus."""
         self._is_away = False
         self.peers.excuse(self._loop.time())
         self._say_hello(EVERYBODY, is_new=True, was_away=True)
         self.mark_soon()
 
     def mark_soon(self) -> None:
-        """Publish the marks, once for all who want them now."""
+        """Publish the sequence marks, once for all nodes that want them now."""
         if self._marking is None:
             self._marking = self._loop.call_later(_MARK_DELAY, self._mark)
 
     def is_unknown(self, node: NodeId) -> bool:
-        """Tell that a process is not there; in the beginning and without the bus nobody can."""
+        """Whether a node does not exist; never during discovery or without the bus."""
         if node in self.peers or not self._is_connected():
             return False
         return self._loop.time() > self._discovered_at
 
     async def discover(self, deadline: float) -> None:
-        """Wait until those who are there had the time to say so."""
+        """Wait until the other nodes had the time to send their hellos."""
         delay = min(self._discovered_at, deadline) - self._loop.time()
         if delay > 0:
             await asyncio.sleep(delay)

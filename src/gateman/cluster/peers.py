@@ -1,11 +1,11 @@
 """
-Which other processes there are, by their signs of life. Pure.
+The other nodes, as known from their hellos. Pure.
 
-Each process says hello when it starts, and then in intervals. A process that has said nothing for
-a while is *silent*: it may be dead, or blocked, or this process may not have read what it said. So
-the bus is asked: only a process that is not connected any more is forgotten; one that is gets no
-questions until it is heard again. No process is judged while the bus is away. A new process hears
-from each of the others whom that one knows, so that one answer tells it of all.
+Each node sends a hello when it starts, and then at intervals. A node that has sent nothing for a
+while is *silent*: it may be dead or blocked, or this process may not have read its messages yet. So
+the bus is asked: a node that is no longer connected is forgotten; one that is connected gets no
+queries until it is heard from again. No node is judged while the bus is away. Each node tells a new
+one which nodes it knows, so one answer tells the new node about all of them.
 """
 
 from collections.abc import Iterable
@@ -27,7 +27,7 @@ _MAX_DOUBTS = 3
 
 
 class Verdict(Enum):
-    """What is news of a silent process."""
+    """What was found out about a silent node."""
 
     BLOCKED = "is connected, but gives no sign of life: it is not asked about its clients"
     GONE = "is gone"
@@ -35,10 +35,10 @@ class Verdict(Enum):
 
 class Peers:
     """
-    The other processes that clients may be connected to.
+    The other nodes that clients may be connected to.
 
-    Those without clients, business workers and programs beside a service, are watched too, so that
-    their end is noticed, but not named.
+    Nodes without clients (business workers, and programs that connect to the hub) are watched too,
+    so that their end is noticed, but they are not listed.
     """
 
     __slots__ = ("_beside", "_blocked", "_doubts", "_heard_at", "_me")
@@ -58,16 +58,16 @@ class Peers:
         return node in self._heard_at and node not in self._beside
 
     def names(self) -> tuple[NodeId, ...]:
-        """Name all that would answer."""
+        """List the nodes that answer queries."""
         silent = self._blocked | self._beside
         return tuple(node for node in self._heard_at if node not in silent)
 
     def blocked(self) -> tuple[NodeId, ...]:
-        """Name those that would not answer, although they are there."""
+        """List the nodes that are connected but silent."""
         return tuple(self._blocked - self._beside)
 
     def hear(self, node: NodeId, now: float, *, has_clients: bool = True) -> bool:
-        """Take note of a sign of life."""
+        """Note that a node was heard from; return whether it is new."""
         if node == self._me:
             return False
         is_new = node not in self._heard_at
@@ -81,41 +81,41 @@ class Peers:
         return is_new
 
     def suppose(self, senders: Iterable[NodeId], now: float) -> None:
-        """Watch those who send and have given no sign of life; they have to give one in time."""
+        """Watch nodes that send but have sent no hello yet; they have to send one in time."""
         for node in senders:
             if node not in self._heard_at:
                 self.hear(node, now, has_clients=False)
 
     def hear_of(self, nodes: Iterable[NodeId], now: float) -> None:
-        """Take note of those whom somebody else knows; they have to give a sign of life in time."""
+        """Note nodes that another node knows; they have to send a hello in time."""
         for node in nodes:
             if node != self._me:
                 self._heard_at.setdefault(node, now)
                 self._beside.discard(node)
 
     def forget(self, node: NodeId) -> bool:
-        """Take note that one has ended."""
+        """Forget a node that has ended; return whether it was known."""
         self._beside.discard(node)
         self._blocked.discard(node)
         self._doubts.pop(node, None)
         return self._heard_at.pop(node, None) is not None
 
     def excuse(self, now: float) -> None:
-        """Give everybody time again, because the bus was away."""
+        """Restart the timeout of every node, because the bus was away."""
         for node in self._heard_at:
             self._heard_at[node] = now
         self._blocked.clear()
         self._doubts.clear()
 
     def silent(self, now: float) -> list[NodeId]:
-        """Tell for which processes the bus is to be asked: they have said nothing for too long."""
+        """List the nodes that have been silent for too long; the bus is to be asked about them."""
         return [node for node in self._heard_at if self._is_silent(node, now)]
 
     def _is_silent(self, node: NodeId, now: float) -> bool:
         return now - self._heard_at.get(node, now) > TIME_TO_LIVE
 
     def told(self, node: NodeId, now: float, *, is_there: bool | None) -> Verdict | None:
-        """Take the bus's word about a process for which it was asked."""
+        """Note what the bus says about a node that it was asked about."""
         if not self._is_silent(node, now):
             return None
         if is_there is None:

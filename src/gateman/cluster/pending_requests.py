@@ -1,4 +1,4 @@
-"""Answers of other processes, while somebody waits for them."""
+"""Requests to other nodes that wait for their answers."""
 
 import asyncio
 from collections.abc import Callable, Collection, Iterable
@@ -13,15 +13,7 @@ _MAX_PARTS = 1024
 
 
 class PendingRequest:
-    """
-    What is waited for.
-
-    Attributes:
-        number: What the answers say.
-        values: What has been answered, complete, by whom.
-        problems: What else was answered, by whom.
-        missing: Who has not answered yet.
-    """
+    """The answers to one request, and the nodes that have not answered yet."""
 
     __slots__ = ("_is_enough", "_over", "_parts", "missing", "number", "problems", "values")
 
@@ -38,7 +30,7 @@ class PendingRequest:
         self._end_if_complete()
 
     def take(self, answer: QueryReply) -> bool:
-        """Take an answer, or a part of one."""
+        """Add an answer, or a part of one; return whether it was expected."""
         parts = self._parts.setdefault(answer.source, [])
         if answer.part != len(parts) or answer.part >= _MAX_PARTS:
             return False
@@ -56,17 +48,17 @@ class PendingRequest:
         return True
 
     def forget(self, node: NodeId) -> None:
-        """Wait no more for a process that has ended, and with it all it could tell about."""
+        """Stop waiting for a node that has ended."""
         self.missing.discard(node)
         self._end_if_complete()
 
     async def wait(self, deadline: float) -> None:
-        """Wait for all answers, or the deadline."""
+        """Wait for all answers, or until the deadline."""
         timeout = deadline - asyncio.get_running_loop().time()
         await asyncio.wait([self._over], timeout=max(timeout, 0))
 
     def end(self) -> None:
-        """Wait no more."""
+        """Stop waiting."""
         if not self._over.done():
             self._over.set_result(None)
 
@@ -76,7 +68,7 @@ class PendingRequest:
 
 
 class PendingRequests:
-    """All that one process waits for."""
+    """All requests of one process that wait for answers."""
 
     __slots__ = ("_number", "_requests")
 
@@ -87,27 +79,26 @@ class PendingRequests:
     def begin(
         self, nodes: Collection[NodeId], is_enough: Callable[[Raw], bool] | None = None
     ) -> PendingRequest:
-        """Wait for the answers to a question that is about to be asked."""
+        """Register a request that is about to be sent."""
         self._number += 1
         call = self._requests[self._number] = PendingRequest(self._number, nodes, is_enough)
         return call
 
     def end(self, call: PendingRequest) -> None:
-        """Wait no more for a call."""
         call.end()
         self._requests.pop(call.number, None)
 
     def take(self, answer: QueryReply) -> bool:
-        """Take an answer."""
+        """Pass an answer to its request; return whether it was expected."""
         call = self._requests.get(answer.call)
         return call is not None and call.take(answer)
 
     def forget(self, node: NodeId) -> None:
-        """Wait no more for a process that has ended."""
+        """Stop waiting for a node that has ended."""
         for call in list(self._requests.values()):
             call.forget(node)
 
     def end_all(self) -> None:
-        """Let all who wait go on, with what they have."""
+        """End all requests with the answers that they have."""
         for call in list(self._requests.values()):
             self.end(call)

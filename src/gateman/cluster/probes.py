@@ -1,4 +1,4 @@
-"""Asks the bus whether processes that are silent are still connected to it."""
+"""Asks the bus whether silent nodes are still connected to it."""
 
 import asyncio
 from collections.abc import Awaitable, Callable
@@ -14,7 +14,7 @@ Ask = Callable[[NodeId], Awaitable[bool | None]]
 
 
 def asks(bus: Bus | None) -> Ask:
-    """Make what asks a bus; without one nobody can tell."""
+    """Make a function that asks the bus; without a bus it answers ``None``."""
 
     def ask(node: NodeId) -> Awaitable[bool | None]:
         if bus is None:
@@ -26,10 +26,10 @@ def asks(bus: Bus | None) -> Ask:
 
 class Probes:
     """
-    The questions of one process that are not answered yet: one for each process at most.
+    The pending probes of one process, at most one for each node.
 
-    The answer comes behind everything that the bus has for this process. So one that was stopped
-    has read the signs of life of others before it believes that they gave none.
+    The answer arrives after everything that the bus has for this process. So a process that was
+    stopped reads the hellos of the others before it can conclude that they sent none.
     """
 
     def __init__(self, ask: Ask, answer: Callable[[NodeId, bool | None], object]) -> None:
@@ -38,7 +38,7 @@ class Probes:
         self._questions: dict[NodeId, asyncio.Future[bool | None]] = {}
 
     def ask(self, node: NodeId) -> None:
-        """Ask for a process, unless that was done already."""
+        """Ask about a node, unless a probe of it is pending."""
         if node in self._questions:
             return
         question = asyncio.ensure_future(self._ask(node))
@@ -46,7 +46,6 @@ class Probes:
         question.add_done_callback(partial(self._answered, node))
 
     def cancel(self) -> None:
-        """Wait for no answer any more."""
         query_client, self._questions = self._questions, {}
         for question in query_client.values():
             question.cancel()

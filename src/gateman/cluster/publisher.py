@@ -1,9 +1,9 @@
 """
-What a process publishes: collected for a turn of the loop, and sent in the order it was given.
+Collects what a node publishes in a turn of the event loop, and publishes it in order.
 
-Messages that follow one another to the same clients travel together, in one envelope with one
-number. Everything to be published goes through here, so that a command never overtakes the
-message that was sent before it.
+Consecutive messages to the same clients share one envelope with one sequence number. Everything
+that a node publishes passes through here, so a command never overtakes a message that was sent
+before it.
 """
 
 from collections import Counter, deque
@@ -61,7 +61,7 @@ class _Batch:
 
 
 class _DirectBatch:
-    """Messages to single clients of one process."""
+    """Messages to single clients of one node."""
 
     __slots__ = ("channel", "items", "size")
 
@@ -82,12 +82,7 @@ _Pending = _Batch | _DirectBatch | tuple[Channel, Callable[[], Envelope], Callab
 
 
 class Publisher:
-    """
-    Publishes on one bus.
-
-    Attributes:
-        unsent: Messages that the bus did not take since somebody set this to 0.
-    """
+    """Publishes on one bus."""
 
     def __init__(
         self,
@@ -111,24 +106,13 @@ class Publisher:
         self._taken: deque[int] = deque(maxlen=_MAX_REMEMBERED)
 
     def check(self, payload: bytes, names: tuple[str, ...], exclude: Collection[str]) -> None:
-        """
-        Check that a message can be published, before anybody gets it.
-
-        Raises:
-            HubError: It is too big.
-        """
+        """Raise :class:`HubError` if a message is too big for the bus."""
         limit = self._max_payload_size()
         if self._size(payload, exclude) + _size_of(names) > limit - OVERHEAD:
             raise HubError.too_big(len(payload), limit)
 
     def check_command(self, command: Command) -> None:
-        """
-        Check that a command can be published, before anybody relies on it.
-
-        Raises:
-            HubError: It is too big; a session may be.
-            EnvelopeError: Something in it cannot be sent.
-        """
+        """Raise if a command is too big for the bus, or cannot be encoded."""
         size, limit = len(encode(command)), self._max_payload_size()
         if size > limit:
             raise HubError.too_big(size, limit)
@@ -176,13 +160,13 @@ class Publisher:
         make: Callable[[], Envelope],
         on_sent: Callable[[bool], object] = _ignore,
     ) -> None:
-        """Publish something else at the end of this turn."""
+        """Publish an envelope of another kind at the end of this turn."""
         self._add((channel, make, on_sent))
         if self._pending_size > _MAX_PENDING_SIZE:
             self.flush()
 
     def mark(self) -> None:
-        """Say how far this process has come on the channels that it has used last."""
+        """Publish the sequence numbers of the channels that were used last."""
         for channel, number in self._sent_sequences.latest(_MAX_MARKS):
             names = (channel.name,) if channel.target is not Target.ALL else ()
             self._put(channel, SequenceMark(self._node, number, channel.target, names))
@@ -199,7 +183,7 @@ class Publisher:
                 self._flush_other(*one)
 
     def uncertain(self, payload_count: int) -> int:
-        """Tell how many messages the last few payloads had."""
+        """Count the messages in the last few payloads."""
         latest = list(islice(reversed(self._taken), payload_count))
         return sum(latest) + payload_count - len(latest)
 

@@ -1,4 +1,4 @@
-"""Questions about clients, wherever they are: who is asked, how long, and what the answers say."""
+"""Queries about clients of all nodes: whom to ask, how long to wait, and reading the answers."""
 
 import asyncio
 from collections.abc import Callable, Collection
@@ -24,13 +24,7 @@ DEFAULT_TIMEOUT = 3.0  # seconds
 
 
 class QueryClient:
-    """
-    What one process asks and is asked.
-
-    Attributes:
-        calls: What it waits for.
-        timeout: How long, in seconds.
-    """
+    """The queries that a node sends and answers; ``timeout`` is in seconds."""
 
     def __init__(
         self,
@@ -54,14 +48,7 @@ class QueryClient:
         self._warn = warn
 
     async def ask_node(self, query: Query, client: ClientId) -> Any:
-        """
-        Ask the process that a client is connected to.
-
-        Raises:
-            UnknownClient: The client is not there.
-            EnvelopeError: The answer cannot be sent.
-            PartialResult: The process did not answer in time, or the bus is away.
-        """
+        """Ask the node that a client is connected to."""
         node = node_of(client)
         if node == self._node:
             return self._local_clients.tell(query, client)
@@ -90,13 +77,7 @@ class QueryClient:
         return values[0]
 
     async def confirm(self, node: NodeId, pending: PendingCommand) -> None:
-        """
-        Wait until another process says that it has done something.
-
-        Raises:
-            UnknownClient: The client is not there.
-            ConfirmTimeout: The process did not answer in time, or the bus is away.
-        """
+        """Wait until another node confirms that it has executed a command."""
         client = pending.action.client
         if not self._is_connected():
             raise ConfirmTimeout(
@@ -124,7 +105,7 @@ class QueryClient:
         is_enough: Callable[[Raw], bool] | None = None,
         audience: Audience | None = None,
     ) -> tuple[list[Any], Collection[NodeId]]:
-        """Ask every process."""
+        """Ask every node; return the values, and the nodes that did not answer."""
         values = [self._local_clients.tell(query, name, audience)]
         deadline = self._deadline()
         await self._liveness.discover(deadline)
@@ -157,7 +138,7 @@ class QueryClient:
         return values
 
     def answer(self, question: QueryRequest, *, max_size: int) -> None:
-        """Answer a question about the clients here."""
+        """Answer a query about the local clients."""
         channel = node_channel(question.source)
         try:
             value = self._local_clients.tell(question.query, question.name, question.audience)
@@ -175,7 +156,7 @@ class QueryClient:
             self._put(channel, part)
 
     def _complain(self, question: QueryRequest, sessions: list[tuple[str, dict[Any, Any]]]) -> None:
-        """Say here, where sessions are set, what of one cannot be sent."""
+        """Log, on the node where the session was set, what in it cannot be sent."""
         line = f"the answer about {question.name} is more than the bus can carry"
         for client, session in sessions:
             problem = unsendable(session)
@@ -192,7 +173,7 @@ class QueryClient:
 
 
 def _sessions(question: QueryRequest, value: Any) -> list[tuple[str, dict[Any, Any]]]:
-    """Give the sessions that an answer is made of, by the client's id."""
+    """Get the sessions that an answer consists of, by client id."""
     match question.query:
         case Query.SESSION:
             return [(question.name, value)]

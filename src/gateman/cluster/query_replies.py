@@ -1,4 +1,4 @@
-"""Answers as envelopes: in parts that a bus can carry, and put together again. Pure."""
+"""Answers to queries, split into envelopes that the bus can carry, and read again. Pure."""
 
 from collections.abc import Iterable, Iterator
 from typing import Any, TypeVar
@@ -44,7 +44,7 @@ def answers(node: NodeId, call: int, value: object, *, max_size: int) -> Iterato
 
 
 def refusal(node: NodeId, call: int, problem: Problem) -> QueryReply:
-    """Make the envelope that says why there is no answer."""
+    """Make the envelope of an answer without a value."""
     return QueryReply(node, call, part=0, is_last=True, problem=problem, value=_NOTHING)
 
 
@@ -61,11 +61,6 @@ def _parts(value: object, max_size: int) -> Iterator[Raw]:
 
 
 def read(query: Query, values: Iterable[Raw]) -> Iterator[Any]:
-    """
-    Read answers.
-
-    Raises:
-        EnvelopeError: One is not.
-    """
+    """Decode the parts of an answer; raises EnvelopeError."""
     for value in values:
         yield decode_value(value, KINDS[query])

@@ -1,16 +1,15 @@
 """
-Who is connected here, as whom, and in which groups. Pure.
+The registry: the clients connected to this process, their uids and their groups. Pure.
 
     client id ──► client ──► uid, groups
     uid, group ──► client, or a set of clients
 
-The hub of every process has one. What others route to this process follows from it: each change
-returns the topics that now have a first client here, and those whose last has gone.
+The hub of every process has one. What other processes must route here follows from it: each change
+returns the topics that now have a first local client, and those whose last client has left.
 
-A client that is alone under its uid or in its group is stored itself, and a set is made for the
-second: most uids have one connection, and a set takes 216 bytes (``bench/hub.py``). Whoever
-writes to many gets them as a tuple, which is made once for all messages until somebody joins
-or leaves.
+The only client of a uid or a group is stored directly, and a set is made for the second one: most
+uids have one connection, and a set takes 216 bytes (``bench/hub.py``). The members of a group are
+returned as a tuple, which is cached until a client joins or leaves.
 """
 
 from collections.abc import Iterable, Iterator
@@ -27,7 +26,7 @@ N = TypeVar("N", Uid, Group)
 
 
 class TopicKind(StrEnum):
-    """What clients have in common under a name."""
+    """What clients share under a name."""
 
     UID = "uid"
     """Who they are."""
@@ -36,7 +35,7 @@ class TopicKind(StrEnum):
 
 
 class Topic(NamedTuple):
-    """Something to be interested in."""
+    """A uid or a group, as something that a node subscribes to."""
 
     kind: TopicKind
     name: str
@@ -44,13 +43,7 @@ class Topic(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class Change:
-    """
-    What a change of the registry means for others.
-
-    Attributes:
-        gained: What has its first client here now.
-        lost: What had its last.
-    """
+    """The topics that gained their first local client, and those that lost their last."""
 
     gained: tuple[Topic, ...] = ()
     lost: tuple[Topic, ...] = ()
@@ -71,7 +64,7 @@ class _RegisteredClient(Generic[M]):
 
 
 class _MemberSet(set[_RegisteredClient[M]]):
-    """Two clients or more, and their members as a tuple while nobody joins or leaves."""
+    """Two clients or more, with a tuple of their members that is cached until one changes."""
 
     __slots__ = ("members",)
 
@@ -85,12 +78,11 @@ class Registry(Generic[M]):
     """
     The clients of one process.
 
-    A *member* is whatever stands for a client where messages are written; nothing is asked of it
-    but to be itself.
+    A *member* is the object that messages to a client are written to; the registry only stores it.
 
     Cost:
-        Every change takes the same time however many there are; leaving everything, the time of
-        as many changes as the client had groups. 100 000 memberships: ``bench/hub.py``.
+        Every change takes constant time; removing a client takes as many steps as it has
+        groups. 100 000 memberships: ``bench/hub.py``.
     """
 
     __slots__ = ("_clients", "_everybody", "_groups", "_uids")
@@ -104,14 +96,13 @@ class Registry(Generic[M]):
     # Changes.
 
     def add(self, client: ClientId, member: M) -> None:
-        """Take in a client, without uid and groups."""
         if client in self._clients:
             raise ValueError(f"{client} is here already")
         self._clients[client] = _RegisteredClient(client, member)
         self._everybody = None
 
     def remove(self, client: ClientId) -> Change:
-        """Forget a client, with its uid and its groups; nothing happens if it is not here."""
+        """Remove a client with its uid and groups; does nothing if it is not registered."""
         gone = self._clients.pop(client, None)
         if gone is None:
             return NO_CHANGE
@@ -126,12 +117,7 @@ class Registry(Generic[M]):
         return Change(lost=tuple(lost)) if lost else NO_CHANGE
 
     def bind(self, client: ClientId, uid: Uid) -> Change:
-        """
-        Say who a client is; it has one uid at a time, so another one ends.
-
-        Raises:
-            UnknownClient: It is not here.
-        """
+        """Bind a client to a uid; a client has one uid at a time."""
         found = self._client(client)
         if found.uid == uid:
             return NO_CHANGE
@@ -141,22 +127,10 @@ class Registry(Generic[M]):
         return Change((Topic(TopicKind.UID, uid),) if is_first else (), lost)
 
     def unbind(self, client: ClientId) -> Change:
-        """
-        Say that nobody knows who a client is.
-
-        Raises:
-            UnknownClient: It is not here.
-        """
         lost = self._unbind(self._client(client))
         return Change(lost=lost) if lost else NO_CHANGE
 
     def join(self, client: ClientId, group: Group) -> Change:
-        """
-        Put a client into a group; nothing happens if it is in it.
-
-        Raises:
-            UnknownClient: It is not here.
-        """
         found = self._client(client)
         groups = found.groups
         if groups is None:
@@ -173,12 +147,6 @@ class Registry(Generic[M]):
         return Change((Topic(TopicKind.GROUP, group),)) if is_first else NO_CHANGE
 
     def leave(self, client: ClientId, group: Group) -> Change:
-        """
-        Take a client out of a group; nothing happens if it is not in it.
-
-        Raises:
-            UnknownClient: It is not here.
-        """
         found = self._client(client)
         if group not in _each(found.groups):
             return NO_CHANGE
@@ -188,7 +156,6 @@ class Registry(Generic[M]):
         return NO_CHANGE
 
     def dissolve(self, group: Group) -> Change:
-        """Take everybody out of a group."""
         place = self._groups.pop(group, None)
         if place is None:
             return NO_CHANGE
@@ -211,31 +178,23 @@ class Registry(Generic[M]):
     # Members, for whoever writes to them.
 
     def member(self, client: ClientId) -> M | None:
-        """Find a client's member."""
         found = self._clients.get(client)
         return None if found is None else found.member
 
     def get(self, client: ClientId) -> M:
-        """
-        Find the member of a client that ought to be here.
-
-        Raises:
-            UnknownClient: It is not here.
-        """
+        """Get the member of a client; raises UnknownClient."""
         return self._client(client).member
 
     def members(self) -> tuple[M, ...]:
-        """Give everybody's; the same object until somebody comes or goes."""
+        """Get all members; the same object until a client is added or removed."""
         if self._everybody is None:
             self._everybody = tuple(client.member for client in self._clients.values())
         return self._everybody
 
     def members_of_uid(self, uid: Uid) -> tuple[M, ...]:
-        """Give those of a uid."""
         return _members(self._uids.get(uid))
 
     def members_of_group(self, group: Group) -> tuple[M, ...]:
-        """Give those of a group."""
         return _members(self._groups.get(group))
 
     # Names, for whoever asks.
@@ -247,60 +206,43 @@ class Registry(Generic[M]):
         return client in self._clients
 
     def __iter__(self) -> Iterator[ClientId]:
-        """Go through the ids of all clients."""
         return iter(self._clients)
 
     def uids(self) -> AbstractSet[Uid]:
-        """Give every uid that has a client here."""
+        """Get every uid that has a local client."""
         return self._uids.keys()
 
     def groups(self) -> AbstractSet[Group]:
-        """Give every group that has a client here."""
+        """Get every group that has a local client."""
         return self._groups.keys()
 
     def has_uid(self, uid: Uid) -> bool:
-        """Tell whether a uid has a client here."""
         return uid in self._uids
 
     def uid_of(self, client: ClientId) -> Uid | None:
-        """
-        Tell who a client is.
-
-        Raises:
-            UnknownClient: It is not here.
-        """
         return self._client(client).uid
 
     def groups_of(self, client: ClientId) -> set[Group]:
-        """
-        Tell where a client is.
-
-        Raises:
-            UnknownClient: It is not here.
-        """
         return set(_each(self._client(client).groups))
 
     def clients_of_uid(self, uid: Uid) -> list[ClientId]:
-        """Name the clients of a uid."""
         return [client.id for client in _clients(self._uids.get(uid))]
 
     def clients_of_group(self, group: Group) -> list[ClientId]:
-        """Name the clients of a group."""
         return [client.id for client in _clients(self._groups.get(group))]
 
     def uids_of_group(self, group: Group) -> set[Uid]:
-        """Name the users in a group; clients without a uid are nobody."""
+        """Get the users in a group; clients without a uid are left out."""
         clients = _clients(self._groups.get(group))
         return {client.uid for client in clients if client.uid is not None}
 
     def count_group(self, group: Group) -> int:
-        """Count the clients of a group."""
         place = self._groups.get(group)
         return len(place) if isinstance(place, _MemberSet) else int(place is not None)
 
 
 def _put_in(places: dict[N, _Place[M]], name: N, client: _RegisteredClient[M]) -> bool:
-    """Put a client under a name under which it is not; tell whether it is the first."""
+    """Add a client under a name; return whether it is the first."""
     place = places.get(name)
     if place is None:
         places[name] = client
@@ -314,7 +256,7 @@ def _put_in(places: dict[N, _Place[M]], name: N, client: _RegisteredClient[M]) -
 
 
 def _take_out(places: dict[N, _Place[M]], name: N, client: _RegisteredClient[M]) -> bool:
-    """Take a client from under a name under which it is; tell whether it was the last."""
+    """Remove a client from under a name; return whether it was the last."""
     place = places[name]
     if not isinstance(place, _MemberSet):
         del places[name]

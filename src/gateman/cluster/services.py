@@ -1,10 +1,10 @@
 """
-Whether two services meet on one bus, which is seldom meant. Pure.
+Detects that two services share one bus, which is rarely intended. Pure.
 
-Each process says what its script declares: the script's name, and for each worker its kind, its
-name and its functions. All processes of one service say the same, on all machines. Two that say
-something else are two services, or parts of one: gateways and business workers may be in scripts
-of their own.
+Each process announces what its script declares: the script's name, and for each worker its kind,
+its name and its functions. All processes of one service announce the same, on all machines. Two
+different announcements mean two services, or parts of one: gateways and business workers may be in
+scripts of their own.
 """
 
 from collections.abc import Sequence
@@ -17,7 +17,7 @@ Outline = tuple[str, ...]
 
 
 class Services:
-    """What services there are on the bus, as far as this process was told."""
+    """The services that this process knows of on the bus."""
 
     __slots__ = ("_known", "_own")
 
@@ -26,7 +26,7 @@ class Services:
         self._known: set[Outline] = {own}
 
     def meet(self, other: Outline) -> bool:
-        """Tell whether this is the first sign of a service that is likely not ours."""
+        """Whether this is the first announcement of a service that is probably a different one."""
         if not self._own or not other or other in self._known or len(self._known) > _MAX_TOLD:
             return False
         self._known.add(other)
@@ -34,7 +34,7 @@ class Services:
 
 
 def label(service: Outline) -> str:
-    """Name a service for a log line."""
+    """Format a service for a log line."""
     return f"{service[0]} ({'; '.join(service[1:])})"
 
 

@@ -1,4 +1,4 @@
-"""What a process wants to get from the bus, because of who is connected to it. Pure."""
+"""Which channels a node subscribes to for its local clients. Pure."""
 
 from .channels import Channel
 from .envelope import Bind, BindOnly, ClientAction, Join, Target
@@ -6,12 +6,12 @@ from .registry import Topic, TopicKind
 
 
 def channel_of_topic(topic: Topic) -> Channel:
-    """Name the channel on which messages for a uid or a group travel."""
+    """Get the channel that carries messages for a uid or a group."""
     return Channel(Target.UIDS if topic.kind is TopicKind.UID else Target.GROUPS, topic.name)
 
 
 def topic_of(action: ClientAction) -> Topic | None:
-    """Tell what others have to route here, for an action to be in effect."""
+    """Get the topic that the bus must route here before an action is in effect."""
     match action:
         case Join(_, group):
             return Topic(TopicKind.GROUP, group)
