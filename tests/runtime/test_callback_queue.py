@@ -16,7 +16,7 @@ from tests.support.server import Journal, serve
 def tasks_of_handlers() -> list[asyncio.Task[object]]:
     """Find the tasks in which callbacks run, or have run just now."""
     tasks: set[asyncio.Task[object]] = asyncio.all_tasks()
-    return [task for task in tasks if "Mailboxes" in repr(task.get_coro())]
+    return [task for task in tasks if "CallbackQueues" in repr(task.get_coro())]
 
 
 @on_loop

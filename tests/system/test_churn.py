@@ -326,7 +326,7 @@ def left(server: Server) -> dict[str, object]:
     return {
         "present": service.present_count,
         "open": len(service.connections),
-        "mailboxes": len(service._callback_runner._queues._queues),  # noqa: SLF001
+        "callback queues": len(service._callback_runner._queues._queues),  # noqa: SLF001
         "tasks of callbacks": len(service._callback_runner._queues._tasks),  # noqa: SLF001
         "pinged": 0 if heartbeat is None else len(heartbeat),
         "counted": counts.count,

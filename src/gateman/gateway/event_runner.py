@@ -23,6 +23,12 @@ from ..config.callbacks import Function, wrong_result
 from ..errors import Refuse
 from ..request import parse_request
 from ..runtime.callback_errors import CallbackErrors
+from ..runtime.callback_tasks import (
+    CallbackTasks,
+    Task,
+    cancellation_error,
+    take_back_cancellation,
+)
 from . import current
 from .protocol import (
     AdoptEvent,
@@ -165,7 +171,7 @@ class EventRunner:
         self._counts = counts
         self._callback_errors = CallbackErrors(counts)
         self._close = close
-        self._tasks: set[asyncio.Task[None]] = set()
+        self._tasks = CallbackTasks()
         self._one_by_one = asyncio.Lock()
         self._is_over = False
 
@@ -205,32 +211,22 @@ class EventRunner:
     async def finish(self, timeout: float) -> None:  # noqa: ASYNC109 - a bound, not a scope
         """Let running handlers end; cancel those that do not, their events stay unhandled."""
         if self._tasks:
-            await asyncio.wait(self._tasks, timeout=max(timeout, 0))
+            await self._tasks.wait(timeout)
             self._is_over = True
-            # Some may have begun meanwhile.
-            running = list(self._tasks)
-            for task in running:
-                task.cancel()
-            if running:
-                # Bounded: a handler that catches its cancellation is left behind.
-                await asyncio.wait(running, timeout=1.0)
+            await self._tasks.cancel()
 
     # One after the other.
 
     def _begin(self, context: ClientContext, work: Work, running: Running | None) -> None:
         waiting: deque[Work] = deque()
         context.waiting = waiting
-        task = asyncio.get_running_loop().create_task(self._work(context, waiting, work, running))
-        self._tasks.add(task)
-        task.add_done_callback(partial(self._ended, context, waiting, work))
-        if inspect.iscoroutine(running):
-            # A task that is cancelled before its first step never comes to await it.
-            task.add_done_callback(lambda _task: running.close())
+        self._tasks.start(
+            self._work(context, waiting, work, running),
+            awaits=running,
+            ended=partial(self._ended, context, waiting, work),
+        )
 
-    def _ended(
-        self, context: ClientContext, waiting: deque[Work], work: Work, task: "asyncio.Task[None]"
-    ) -> None:
-        self._tasks.discard(task)
+    def _ended(self, context: ClientContext, waiting: deque[Work], work: Work, _task: Task) -> None:
         if context.waiting is waiting and not self._is_over:
             # The application has cancelled it before its first step.
             context.waiting = None
@@ -282,12 +278,8 @@ class EventRunner:
             if self._is_over:
                 raise
             # By the application: this task, or what it awaits.
-            task = asyncio.current_task()
-            while task is not None and task.uncancel():
-                pass
-            failure = RuntimeError("it was cancelled")
-            failure.__cause__ = error
-            self._failed(context, work, failure)
+            take_back_cancellation(asyncio.current_task())
+            self._failed(context, work, cancellation_error(error, "it was cancelled"))
         except Exception as error:  # noqa: BLE001 - an application's fault is its own
             self._failed(context, work, error)
         else:

@@ -19,6 +19,7 @@ from typing import Any
 
 from ..config.callbacks import Function
 from ..connection import PAUSED_BY_QUEUE, Connection, State
+from .callback_tasks import CallbackTasks, Task, take_back_cancellation
 
 Then = Callable[[Exception | None], None]
 
@@ -68,7 +69,7 @@ class _CallbackQueue:
         self.size = 0
         self.is_paused = False
         self.is_busy = False
-        self.task: asyncio.Task[None] | None = None
+        self.task: Task | None = None
         self.rest: asyncio.Future[None] | None = None
         self.resting: set[_CallbackQueue] = set()
 
@@ -101,7 +102,7 @@ class CallbackQueues:
         self._max_count = max_count
         self._loop = asyncio.get_running_loop()
         self._queues: dict[Connection, _CallbackQueue] = {}
-        self._tasks: set[asyncio.Task[None]] = set()
+        self._tasks = CallbackTasks()
         # Those that came to rest since the last look at them, and those that did before.
         self._resting: set[_CallbackQueue] = set()
         self._long_resting: set[_CallbackQueue] = set()
@@ -145,7 +146,7 @@ class CallbackQueues:
     def cancelled(self, connection: Connection) -> bool:
         """Throw away all but what is owed, if somebody cancels the task; called from within it."""
         queue = self._queues[connection]
-        if not _is_being_cancelled(queue.task):
+        if not take_back_cancellation(queue.task):
             return False
         self._keep(queue, self._is_owed)
         return True
@@ -157,19 +158,8 @@ class CallbackQueues:
             self._look.cancel()
         for queue in [*self._long_resting, *self._resting]:
             queue.wake()
-        await self._wait(timeout)
-        for task in self._tasks:
-            task.cancel()
-        # Bounded: a callback that catches its cancellation is left behind.
-        await self._wait(1.0)
-
-    async def _wait(self, seconds: float) -> None:
-        until = self._loop.time() + seconds
-        # Again, for a task that takes the place of one that never began.
-        while self._tasks:
-            await asyncio.wait(self._tasks, timeout=max(until - self._loop.time(), 0))
-            if self._loop.time() >= until:
-                break
+        await self._tasks.wait(timeout)
+        await self._tasks.cancel()
 
     # What waits.
 
@@ -202,12 +192,11 @@ class CallbackQueues:
         context = connection._context  # noqa: SLF001 - there for this
         if context is None:
             context = connection._context = self.context.copy()  # noqa: SLF001
-        queue.task = self._loop.create_task(self._work(queue), context=context)
-        self._tasks.add(queue.task)
-        queue.task.add_done_callback(partial(self._ended, queue))
+        queue.task = self._tasks.start(
+            self._work(queue), ended=partial(self._ended, queue), context=context
+        )
 
-    def _ended(self, queue: _CallbackQueue, task: "asyncio.Task[None]") -> None:
-        self._tasks.discard(task)
+    def _ended(self, queue: _CallbackQueue, _task: Task) -> None:
         if self._queues.get(queue.connection) is queue:
             # It was cancelled before its first step, of which a coroutine never hears.
             self._keep(queue, self._is_owed)
@@ -244,7 +233,7 @@ class CallbackQueues:
         if queue.connection.state is not State.OPEN or self._is_finishing:
             return False
         # A callback may have caught what was to end it; that is not to end the next one.
-        _is_being_cancelled(queue.task)
+        take_back_cancellation(queue.task)
         queue.resting = self._resting
         self._resting.add(queue)
         if self._look is None:
@@ -258,12 +247,3 @@ class CallbackQueues:
         self._look = None
         if self._long_resting:
             self._look = self._loop.call_later(_REST_INTERVAL, self._end_long_rests)
-
-
-def _is_being_cancelled(task: "asyncio.Task[None] | None") -> bool:
-    """Tell, and take back, that somebody cancels this task; not what it awaits."""
-    if task is None or not task.cancelling():
-        return False
-    while task.uncancel():
-        pass
-    return True

@@ -22,6 +22,7 @@ from ..errors import Refuse
 from ..options import Limits
 from .callback_errors import CallbackErrors
 from .callback_queue import CallbackQueues, QueuedItem, Then
+from .callback_tasks import cancellation_error
 
 # What happens to a connection before or between its messages: if one of these is async,
 # messages may have to wait for it.
@@ -158,9 +159,7 @@ class CallbackRunner:
         except asyncio.CancelledError as error:
             # If the process ends, nothing is owed to a connection but its on_close.
             if not self._queues.cancelled(connection):
-                failure = RuntimeError("what it awaited was cancelled")
-                failure.__cause__ = error
-                self._raised(connection, failure, name, then)
+                self._raised(connection, cancellation_error(error), name, then)
         except Exception as error:  # noqa: BLE001 - an application's fault is its own
             self._raised(connection, error, name, then)
         else:

@@ -21,9 +21,7 @@ if TYPE_CHECKING:
     import asyncio
 
     from ..log import RateLimitedLogger
-
-# What the end of the process allows a function for its own end, once it was cancelled.
-_LAST_SECONDS = 1.0
+    from .callback_tasks import CallbackTasks
 
 
 class Timer:
@@ -136,7 +134,7 @@ class Timers:
         self._last_id = 0
         self._scheduled: dict[int, _Scheduled] = {}
         self._owned: dict[object, set[int]] = {}
-        self._tasks: set[asyncio.Task[None]] = set()
+        self._tasks: CallbackTasks | None = None
         self._is_started = False
         self._is_retired = False
         self._rate_limited: RateLimitedLogger | None = None
@@ -222,8 +220,11 @@ class Timers:
         """Begin to count the seconds, on the loop that runs."""
         # Imported here: see the module.
         from ..log import RateLimitedLogger
+        from .callback_tasks import CallbackTasks
 
         self._rate_limited = RateLimitedLogger()
+        if self._tasks is None:
+            self._tasks = CallbackTasks()
         self._is_started = True
         self._thread = get_ident()
         for timer_id, timer in self._scheduled.items():
@@ -239,16 +240,11 @@ class Timers:
 
     async def stop(self) -> None:
         """Forget all timers, and cancel what runs of them."""
-        import asyncio
-
         self._is_started = self._is_retired = False
         for timer_id in list(self._scheduled):
             self.delete(timer_id)
-        for task in self._tasks:
-            task.cancel()
-        if self._tasks:
-            # Bounded: a function that catches its cancellation is left behind.
-            await asyncio.wait(self._tasks, timeout=_LAST_SECONDS)
+        if self._tasks is not None:
+            await self._tasks.cancel()
 
     def _begin(self, timer_id: int, timer: _Scheduled) -> None:
         import asyncio
@@ -274,32 +270,25 @@ class Timers:
             timer.handle = loop.call_at(timer.planned_at, self._due, timer_id, timer)
 
     def _run(self, timer: _Scheduled) -> None:
-        import asyncio
-
         try:
             result = timer.function(*timer.args)
         except Exception as error:  # noqa: BLE001 - an application's fault is its own
             self._failed(timer, error)
             return
-        if inspect.isawaitable(result):
-            timer.task = asyncio.get_running_loop().create_task(self._finish(timer, result))
-            self._tasks.add(timer.task)
-            timer.task.add_done_callback(self._tasks.discard)
-            if inspect.iscoroutine(result):
-                # A task that is cancelled before its first step never comes to await it.
-                timer.task.add_done_callback(lambda _task: result.close())
+        if self._tasks is not None and inspect.isawaitable(result):
+            timer.task = self._tasks.start(self._finish(timer, result), awaits=result)
 
     async def _finish(self, timer: _Scheduled, running: Awaitable[object]) -> None:
         import asyncio
+
+        from .callback_tasks import cancellation_error
 
         try:
             await running
         except asyncio.CancelledError as error:
             if timer.task is None or timer.task.cancelling():
                 raise
-            failure = RuntimeError("what it awaited was cancelled")
-            failure.__cause__ = error
-            self._failed(timer, failure)
+            self._failed(timer, cancellation_error(error))
         except Exception as error:  # noqa: BLE001 - an application's fault is its own
             self._failed(timer, error)
         finally:
