@@ -133,7 +133,7 @@ class Request:
         self._headers = None
 
     def __repr__(self) -> str:
-        # Without the query: it often carries a token (attacks.md, row 59).
+        # Without the query: it often carries a token (docs/conformance.md, row 59).
         return f"<Request {self.method} {self.path!r}>"
 
 
@@ -239,7 +239,7 @@ def parse_request(head: bytes, *, max_header_count: int) -> Request:
     try:
         parsed = _parse(head)
     except httptools.HttpParserError:
-        # Its text quotes the peer's bytes: it is not sent back (attacks.md, row 13).
+        # Its text quotes the peer's bytes: it is not sent back (docs/conformance.md, row 13).
         raise HandshakeError(400, "The request head is malformed.") from None
     if not parsed.complete:
         raise HandshakeError(400, "The request head is malformed.")

@@ -1,8 +1,8 @@
 """
 Accepts connections from one listening socket.
 
-The accept loop is ours because the engine's spins when descriptors run out (engine.md, 5),
-and because on a TLS port the first bytes are looked at before TLS begins (``arrival``).
+gateman accepts itself, because aiofastnet's accept loop spins when descriptors run out, and because
+:mod:`.accepted_socket` reads the first bytes of a TLS port before TLS begins.
 """
 
 import asyncio

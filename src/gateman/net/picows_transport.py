@@ -131,7 +131,7 @@ class _Socket:
 
     picows sets two without asking, and reads four for a log that nobody reads. The one of them
     that lasts, TCP_NODELAY, aiofastnet has set. On a unix socket they would raise, and the first
-    byte then dereference a transport that was never made (engine.md, 3).
+    byte then dereference a transport that was never made (docs/decisions.md, upstream).
     """
 
     __slots__ = ("_fd",)

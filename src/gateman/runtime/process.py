@@ -129,7 +129,7 @@ class _ExceptionLog:
     The loop's exception handler: one line per place and interval, whatever peers do.
 
     aiofastnet reports a peer that vanishes in its TLS handshake through it, with a class in
-    place of an exception, of which asyncio's own handler makes 35 lines each (engine.md).
+    place of an exception, of which asyncio's own handler makes 35 lines each.
     """
 
     def __init__(self) -> None:
