@@ -219,3 +219,14 @@ def test_steps_of_the_architecture_begin_with_a_module() -> None:
 
     assert len(steps) > 30
     assert [step for step in steps if not re.match(r"`\w+(\.\w+)+`", step)] == []
+
+
+def test_messages_that_pages_quote_are_written() -> None:
+    """Somebody who searches a page for a line of the log finds it."""
+    _, table = (DOCS / "proxy.md").read_text().split("## Troubleshooting")
+    quoted = [text.partition(" '")[0] for text in re.findall(r'"([a-z][^"]+ [^"]+)"', table)]
+    quoted += re.findall(r"get 503 with `([^`]+)`", (DOCS / "gateway.md").read_text())
+    source = "".join(path.read_text() for path in (ROOT / "src" / "gateman").rglob("*.py"))
+
+    assert len(quoted) >= 4
+    assert [text for text in quoted if text not in source and "its address" not in text] == []
