@@ -491,7 +491,7 @@ async def test_lost_connection_is_freed_at_once(*, secure: bool) -> None:
             opened, refused = await server.open(), await server.connect()
             await journal.until("on_connect", count=2)
             # Of the open one also its link: the engine.
-            links = [journal.connections[0]._link]  # noqa: SLF001
+            links = [journal.connections[0].link]
             references: list[weakref.ref[Any]] = [
                 weakref.ref(one) for one in (*journal.connections, *links)
             ]

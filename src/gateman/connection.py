@@ -1,11 +1,11 @@
 """
 What handlers hold: one client, from its TCP connection to the end of its WebSocket.
 
-A connection knows no socket and no engine. Below it is a :class:`ConnectionLink`, which the
-handshake provides until the 101 and the engine from then on.
+A connection does not know its socket. Below it is a :class:`ConnectionLink`: the handshake until
+the 101, then the WebSocket protocol.
 """
 
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Sized
 from contextvars import Context
 from enum import Enum
 from typing import Any, Protocol
@@ -14,11 +14,6 @@ from .errors import HubError
 from .request import Request
 from .websocket.close import check_close
 from .websocket.encoding import as_payload
-
-collecting: set[object] = set()
-"""Those who collect, until the end of this turn of the loop, what goes to many connections. While
-there are any, what is sent to one of these has to go behind it; see ``gateman.cluster.fanout``."""
-
 
 LOGGED_IN_ELSEWHERE = (4409, "logged in elsewhere")
 """The code and the reason with which an exclusive login closes older ones, by default."""
@@ -81,6 +76,10 @@ class ConnectionLink(Protocol):
 
 class Membership(Protocol):
     """What a connection asks of the hub; see :class:`gateman.Hub`."""
+
+    @property
+    def fanout_turns(self) -> Sized:
+        """Empty unless messages to many connections are collected, to be written soon."""
 
     def client_id(self, connection: "Connection") -> str:
         """Name a client."""
@@ -187,33 +186,37 @@ class Connection:
 
     __slots__ = (
         "__weakref__",
-        "_context",
-        "_fate",
-        "_has_begun",
-        "_link",
+        "_fanout_turns",
         "_membership",
-        "_permit",
         "_schedule",
-        "_session",
-        "_wire",
+        "callback_context",
         "dropped",
         "id",
         "is_secure",
+        "link",
         "local_address",
+        "needs_on_close",
         "opened_at",
         "peer_ip",
+        "permit",
         "remote_ip",
         "remote_port",
         "request",
         "response_headers",
         "state",
+        "stored_session",
         "subprotocol",
+        "transmit",
+        "transmit_result",
         "worker",
     )
 
-    # `_wire(opcode, payload)` is where a message goes, and `_fate` what to answer then. The
-    # link swaps both as the connection moves on (open, queueing, closed), so that `send` has
-    # no case to tell: the hot path pays one call (bench/echo.py).
+    # For gateman's own modules, and not part of the public API: the attributes below that the
+    # docstring does not list, `attach` and `flush_fanout`.
+    #
+    # `transmit(opcode, payload)` sends a message, and `transmit_result` is what `send` returns
+    # then. The link replaces both when the state changes (open, waiting, closed), so that `send`
+    # tests nothing: the hot path pays one call (bench/echo.py).
 
     def __init__(
         self,
@@ -250,18 +253,26 @@ class Connection:
         self.response_headers: dict[str, str] = {}
         self.dropped = 0
         self.opened_at = 0.0
-        # What counts it in; given back when the TCP connection is over.
-        self._permit: Any = None
-        self._session: dict[str, Any] | None = None
-        # Whether a callback was called for it, or it was open: then it has an on_close.
-        self._has_begun = False
-        # That of its async callbacks; made for the first.
-        self._context: Context | None = None
+        # Counts it for the limits on connections; left when the TCP connection is over.
+        self.permit: Any = None
+        self.stored_session: dict[str, Any] | None = None
+        # Whether a callback was called for it, or it was open.
+        self.needs_on_close = False
+        # Of its async callbacks; made for the first of them.
+        self.callback_context: Context | None = None
         self._membership: Membership | None = None
+        self._fanout_turns: Sized = ()
         self._schedule: Schedule | None = None
-        self._link = link
-        self._wire: Any = discard
-        self._fate = SendResult.CLOSED
+        self.link = link
+        self.transmit: Any = discard
+        self.transmit_result = SendResult.CLOSED
+
+    def attach(self, membership: Membership | None, schedule: Schedule) -> None:
+        """Give it the hub and the timers of its process, before its first callback."""
+        self._membership = membership
+        self._schedule = schedule
+        if membership is not None:
+            self._fanout_turns = membership.fanout_turns
 
     def send(self, message: str | bytes | bytearray | memoryview) -> SendResult:
         """
@@ -286,21 +297,21 @@ class Connection:
         Guarantees:
             Messages to one connection arrive in the order of their ``send`` calls.
         """
-        if collecting:
+        if self._fanout_turns:
             return self._send_behind(message)
         kind = message.__class__
         try:
             if kind is str:
-                self._wire(1, message)
+                self.transmit(1, message)
             elif kind is bytes:
-                self._wire(2, message)
+                self.transmit(2, message)
             else:
-                self._wire(*as_payload(message))
+                self.transmit(*as_payload(message))
         except RuntimeError:
             # picows looks at the thread, so that nobody else has to for most messages.
             self._check_thread("send")
             raise
-        return self._fate
+        return self.transmit_result
 
     def _send_behind(self, message: object) -> SendResult:
         """Send while something is collected, that may be for this connection too."""
@@ -308,15 +319,16 @@ class Connection:
         opcode, payload = as_payload(message)
         membership = self._membership
         if membership is not None:
-            if self._fate is not SendResult.CLOSED and membership.put(self, opcode, payload):
+            is_open = self.transmit_result is not SendResult.CLOSED
+            if is_open and membership.put(self, opcode, payload):
                 return SendResult.QUEUED
             membership.settle(self)
-        self._wire(opcode, payload)
-        return self._fate
+        self.transmit(opcode, payload)
+        return self.transmit_result
 
-    def _settle(self) -> None:
+    def flush_fanout(self) -> None:
         """Send what is collected for it, before something that has to come behind it."""
-        if collecting and self._membership is not None:
+        if self._fanout_turns and self._membership is not None:
             self._membership.settle(self)
 
     def close(self, code: int = 1000, reason: str = "", message: str | bytes | None = None) -> None:
@@ -339,12 +351,12 @@ class Connection:
         check_close(code, reason)
         if message is not None:
             self.send(message)
-        self._link.close(code, reason)
+        self.link.close(code, reason)
 
     def destroy(self) -> None:
         """Cut the peer off at once: what is unsent is lost, and ``on_close`` gets 1006."""
         self._check_thread("destroy")
-        self._link.abort(1006, "")
+        self.link.abort(1006, "")
 
     def pause_recv(self) -> None:
         """
@@ -355,12 +367,12 @@ class Connection:
         compressed if it was.
         """
         self._check_thread("pause_recv")
-        self._link.pause(PAUSED_BY_USER)
+        self.link.pause(PAUSED_BY_USER)
 
     def resume_recv(self) -> None:
         """Read again."""
         self._check_thread("resume_recv")
-        self._link.resume(PAUSED_BY_USER)
+        self.link.resume(PAUSED_BY_USER)
 
     async def drain(self) -> None:
         """
@@ -370,7 +382,7 @@ class Connection:
         between large sends to never lose one to ``limits.max_send_buffer_size``.
         """
         self._check_thread("drain")
-        await self._link.drain()
+        await self.link.drain()
 
     def after(self, seconds: float, function: Callable[..., Any], *args: Any) -> int:
         """
@@ -497,14 +509,14 @@ class Connection:
     @property
     def send_buffer_size(self) -> int:
         """Bytes that wait in this process because the peer reads slowly."""
-        return self._link.unsent_size()
+        return self.link.unsent_size()
 
     @property
     def session(self) -> dict[str, Any]:
         """The application's own data about this client; empty at first."""
-        if self._session is None:
-            self._session = {}
-        return self._session
+        if self.stored_session is None:
+            self.stored_session = {}
+        return self.stored_session
 
     @property
     def remote_address(self) -> str:

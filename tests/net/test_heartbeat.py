@@ -305,7 +305,7 @@ async def test_client_that_was_paused_just_now_is_not_dead() -> None:
     async with serve(timeouts={"ping_interval": None}, **journal.callbacks()) as server:
         client = await server.open()
         (connection,) = journal.connections
-        link: Any = connection._link  # noqa: SLF001 - whom the heartbeat asks
+        link: Any = connection.link
         connection.pause_recv()
         link.ping()
         connection.resume_recv()

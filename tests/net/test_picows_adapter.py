@@ -429,7 +429,7 @@ async def test_memory_of_a_burst_is_given_back_at_the_next_pong() -> None:
     async with serve() as server:
         client = await server.open()
         (connection,) = server.worker.connections.values()
-        transport: Any = connection._link._transport  # type: ignore[attr-defined] # noqa: SLF001
+        transport: Any = connection.link._transport  # type: ignore[attr-defined] # noqa: SLF001
         await client.send(frame(BINARY, bytes(1 << 20)))
         await client.send(frame(PING, b"1"))
         assert await client.read_frame() == Frame(PONG, b"1")

@@ -40,7 +40,7 @@ def number_of(message: bytes) -> int:
 
 def outbox_of(connection: Connection) -> SendBuffer:
     """Reach for the way out of a connection."""
-    link: Any = connection._link  # noqa: SLF001
+    link: Any = connection.link
     send_buffer: SendBuffer = link.send_buffer
     return send_buffer
 
@@ -60,7 +60,7 @@ async def slow(
     (number,) = set(server.worker.connections) - known
     connection = server.worker.connections[number]
     # The kernel would take MiB before anything has to wait here.
-    link: Any = connection._link  # noqa: SLF001
+    link: Any = connection.link
     link._transport.get_extra_info("socket").setsockopt(SOL_SOCKET, SO_SNDBUF, 32 << 10)  # noqa: SLF001
     return connection, client
 

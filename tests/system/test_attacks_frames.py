@@ -233,7 +233,7 @@ async def test_fragments_cost_their_bytes() -> None:
     async with serve_counted(limits=limits, **journal.callbacks()) as server:
         client = await server.open()
         (connection,) = journal.connections
-        engine: Any = connection._link  # noqa: SLF001
+        engine: Any = connection.link
         with most_memory() as measured:
             client.push(attack)
             await eventually(lambda: engine._assembler.size == 200_000)  # noqa: SLF001

@@ -48,7 +48,7 @@ BOMB = packed(bytes(MIB))
 def link_of(server: Server) -> Any:
     """Reach for the engine of the only connection."""
     (connection,) = server.worker.connections.values()
-    return connection._link  # noqa: SLF001
+    return connection.link
 
 
 def pausing(received: list[bytes | str]) -> Callable[[Connection, bytes | str], None]:

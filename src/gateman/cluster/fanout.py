@@ -13,7 +13,7 @@ and not a million of either. Members are not touched before that: touching each 
 twice, once for each half, takes longer than encrypting for it (``bench/fanout.py``).
 
 While messages are pending here, what the application sends to a single member is queued behind them
-(:data:`gateman.connection.collecting`), so that everything leaves in the order in which it was
+(:attr:`Fanout.turns`), so that everything leaves in the order in which it was
 sent. Slow members are handled by their send buffers, message by message.
 """
 
@@ -21,8 +21,6 @@ from bisect import bisect_left
 from collections.abc import Callable, Collection, Iterable, Iterator
 from copy import copy
 from typing import Protocol
-
-from ..connection import collecting
 
 Key = tuple[int, ...]
 """Equal for all members whose frames are equal."""
@@ -51,16 +49,21 @@ class Member(Protocol):
 
 
 class Fanout:
-    """Collects the messages of this turn of the loop."""
+    """
+    Collects the messages of this turn of the loop.
 
-    __slots__ = ("_call_soon", "_is_due", "_turns")
+    Attributes:
+        turns: The messages collected; always the same list, whose emptiness connections test.
+    """
+
+    __slots__ = ("_call_soon", "_is_due", "turns")
 
     def __init__(self, call_soon: Callable[[Callable[[], None]], object]) -> None:
         self._call_soon = call_soon
         self._is_due = False
         # The one that collects is the last. One that is being written is before it: what is sent
         # from within, because somebody's buffer is full, belongs behind it.
-        self._turns: list[_Turn] = []
+        self.turns: list[_Turn] = []
 
     def send(
         self,
@@ -80,7 +83,7 @@ class Fanout:
 
     def put(self, member: Member, opcode: int, payload: bytes) -> bool:
         """Queue a message to one member behind pending ones; return whether there are any."""
-        if not self._turns:
+        if not self.turns:
             return False
         turn = self._turn()
         turn.add_own(member, opcode, payload)
@@ -89,7 +92,7 @@ class Fanout:
 
     def settle(self, member: Member) -> None:
         """Write the pending messages of one member now."""
-        for turn in self._turns:
+        for turn in self.turns:
             turn.settle(member)
 
     def flush(self) -> None:
@@ -97,25 +100,22 @@ class Fanout:
         if not self._is_due:
             return
         self._is_due = False
-        turn = self._turns[-1]
+        turn = self.turns[-1]
         try:
             turn.write()
         finally:
-            self._turns.remove(turn)
-            if not self._turns:
-                collecting.discard(self)
+            self.turns.remove(turn)
 
     def _turn(self) -> "_Turn":
         if not self._is_due:
             self._is_due = True
-            self._turns.append(_Turn())
-            collecting.add(self)
+            self.turns.append(_Turn())
             self._call_soon(self.flush)
-        return self._turns[-1]
+        return self.turns[-1]
 
     def _bound(self, turn: "_Turn") -> None:
         # Not from within: what is being written comes first.
-        if turn.size > MAX_TURN_SIZE and turn is self._turns[0]:
+        if turn.size > MAX_TURN_SIZE and turn is self.turns[0]:
             self.flush()
 
 

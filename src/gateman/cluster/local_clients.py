@@ -32,7 +32,7 @@ LocalMessage = tuple[int, bytes, Collection[ClientId]]
 
 
 def send_buffer_of(connection: Connection) -> SendBuffer | None:
-    send_buffer: SendBuffer | None = getattr(connection._link, "send_buffer", None)  # noqa: SLF001
+    send_buffer: SendBuffer | None = getattr(connection.link, "send_buffer", None)
     return send_buffer
 
 
@@ -91,7 +91,7 @@ class LocalClients:
         """Send a message that leaves after the response to the handshake."""
         arriving = self._arriving.get(ClientId(client))
         if arriving is not None:
-            arriving.connection._wire(opcode, payload)  # noqa: SLF001 - as an outbox does
+            arriving.connection.transmit(opcode, payload)
         return arriving is not None
 
     def send(
@@ -174,7 +174,7 @@ class LocalClients:
                     if client not in exclude:
                         self._connection(client).close(code, reason)
             case SetSession(client, session):
-                self._connection(client)._session = dict(session)  # noqa: SLF001
+                self._connection(client).stored_session = dict(session)
             case UpdateSession(client, changes):
                 self._connection(client).session.update(changes)
             case _:

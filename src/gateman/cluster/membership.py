@@ -1,5 +1,7 @@
 """The hub as seen from the connections of this process."""
 
+from collections.abc import Sized
+
 from ..connection import Connection, State
 from ..websocket.close import check_close
 from .confirmation import DONE, Confirmation
@@ -38,6 +40,11 @@ class ConnectionMembership:
     @property
     def local_node(self) -> Node:
         return self._local_node
+
+    @property
+    def fanout_turns(self) -> Sized:
+        """Empty unless the fan-out has collected messages."""
+        return self._local_node.local_clients.fanout.turns
 
     def check_thread(self, verb: str) -> None:
         """Raise :class:`WrongThread` outside the thread of the event loop."""

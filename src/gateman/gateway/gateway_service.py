@@ -166,7 +166,7 @@ class GatewayService(WorkerService):
         self._names[name] = connection
         self._dispatch.open(name)
         if self._is_full:
-            connection._link.pause(PAUSED_BY_QUEUES)  # noqa: SLF001 - the row below's own
+            connection.link.pause(PAUSED_BY_QUEUES)
         self._pause_if_due(connection, self._dispatch.clients.get(name))
         self._touch()
 
@@ -183,14 +183,14 @@ class GatewayService(WorkerService):
 
     def _pause_if_due(self, connection: Connection, client: GatewayClient | None) -> None:
         if client is not None and client.is_paused:
-            connection._link.pause(PAUSED_BY_QUEUE)  # noqa: SLF001 - the row below's own
+            connection.link.pause(PAUSED_BY_QUEUE)
         if self._is_full is not self._dispatch.is_full:
             self._pause_all(is_full=self._dispatch.is_full)
 
     def _pause_all(self, *, is_full: bool) -> None:
         self._is_full = is_full
         for connection in list(self._names.values()):
-            window = connection._link  # noqa: SLF001 - the row below's own
+            window = connection.link
             (window.pause if is_full else window.resume)(PAUSED_BY_QUEUES)
 
     def _say(self, connection: Connection, name: ClientId, message: str | bytes) -> None:
@@ -219,7 +219,7 @@ class GatewayService(WorkerService):
         self._touch()
 
     def _session_of(self, connection: Connection) -> bytes:
-        session = connection._session  # noqa: SLF001 - an empty one need not be made
+        session = connection.stored_session
         encoded = _encoder.encode(session) if session else b""
         if len(encoded) <= MAX_BATCH_SIZE:
             return encoded
@@ -298,7 +298,7 @@ class GatewayService(WorkerService):
         if not backlog:
             self._backlogs.pop(name, None)
         if connection.state is State.OPEN and not client.is_paused:
-            connection._link.resume(PAUSED_BY_QUEUE)  # noqa: SLF001 - as above
+            connection.link.resume(PAUSED_BY_QUEUE)
 
     def _keep(self, name: ClientId, session: bytes) -> None:
         connection = self._names.get(name)
@@ -311,7 +311,7 @@ class GatewayService(WorkerService):
         except (msgspec.MsgspecError, ValueError, RecursionError):
             self.noticed("bad_session", f"what was said to be the session of {name} is none")
             return
-        connection._session = decoded  # noqa: SLF001 - the row below's own
+        connection.stored_session = decoded
 
     def _reply(self, name: ClientId, answer: protocol.HandshakeAnswer) -> None:
         pending = self._pending.pop(name, None)

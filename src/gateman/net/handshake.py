@@ -132,8 +132,8 @@ class Handshake(asyncio.BufferedProtocol):
             local_address=_name(transport.get_extra_info("sockname")),
             is_secure=transport.get_extra_info("ssl_object") is not None,
         )
-        self._connection._wire = self._queue  # noqa: SLF001 - as the engine does
-        self._connection._fate = SendResult.QUEUED  # noqa: SLF001
+        self._connection.transmit = self._queue
+        self._connection.transmit_result = SendResult.QUEUED
         self._config.context.events.connected(self._connection)
 
     def get_buffer(self, _sizehint: int) -> memoryview:
@@ -198,7 +198,7 @@ class Handshake(asyncio.BufferedProtocol):
         limit = self._config.context.limits.max_send_buffer_size
         if self._messages_size + len(data) + _MESSAGE_COST > limit:
             connection.dropped += 1
-            connection._fate = SendResult.DROPPED  # noqa: SLF001
+            connection.transmit_result = SendResult.DROPPED
             self._config.context.events.noticed(
                 "dropped_early",
                 f"a message of {len(data)} bytes to {connection!r} was dropped: its handshake is"
@@ -207,15 +207,15 @@ class Handshake(asyncio.BufferedProtocol):
             return
         self._messages.append((opcode, data))
         self._messages_size += len(data) + _MESSAGE_COST
-        connection._fate = SendResult.QUEUED  # noqa: SLF001
+        connection.transmit_result = SendResult.QUEUED
 
     def _stop(self) -> None:
         """Take no more messages, and forget those that wait: there will be no 101."""
         self._messages = []
         self._messages_size = 0
         if self._connection is not None and self._connection.state is State.CONNECTING:
-            self._connection._wire = discard  # noqa: SLF001
-            self._connection._fate = SendResult.CLOSED  # noqa: SLF001
+            self._connection.transmit = discard
+            self._connection.transmit_result = SendResult.CLOSED
 
     # Reading and judging the head.
 
@@ -412,7 +412,7 @@ class Handshake(asyncio.BufferedProtocol):
         self._cancel_deadline()
         early = bytes(self._received)
         request.release()
-        connection._permit = self._peer_info.permit  # noqa: SLF001 - the service counts it out
+        connection.permit = self._peer_info.permit
         try:
             WebSocketProtocol(self._transport, connection, self._config.context).start(
                 key=self._key,
@@ -533,7 +533,7 @@ class Handshake(asyncio.BufferedProtocol):
             self._config.context.events.closed(connection, *self._verdict)
             self._config.context.events.lost(connection)
             # It refers to this, and this to it.
-            connection._link = GONE  # noqa: SLF001 - a link swaps itself
+            connection.link = GONE
 
     def _left_early(self) -> None:
         """Take note of a peer that left without a request."""

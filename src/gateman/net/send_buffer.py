@@ -126,8 +126,8 @@ class SendBuffer:
         if self._corked is None and self.takes_frames:
             self._corked = []
             self._corked_size = 0
-            self.connection._wire = self._collect  # noqa: SLF001 - as in `open`
-            self.connection._fate = _QUEUED  # noqa: SLF001
+            self.connection.transmit = self._collect
+            self.connection.transmit_result = _QUEUED
 
     def uncork(self) -> None:
         """Write what is collected, and let each message go by itself again."""
@@ -148,8 +148,8 @@ class SendBuffer:
     def stop(self) -> None:
         """Let nothing out any more, and forget what waits."""
         self._corked = None
-        self.connection._wire = discard  # noqa: SLF001 - the row above's hot path
-        self.connection._fate = SendResult.CLOSED  # noqa: SLF001
+        self.connection.transmit = discard
+        self.connection.transmit_result = SendResult.CLOSED
         self.takes_frames = False
         self._chunks = None
         self._waiting_size = 0
@@ -158,7 +158,7 @@ class SendBuffer:
 
     def flush(self) -> None:
         """Hand all that waits to the transport, so that a Close can follow it."""
-        self.connection._settle()  # noqa: SLF001
+        self.connection.flush_fanout()
         self.uncork()
         while self._chunks:
             self._transport.write(self._chunks.popleft())
@@ -193,7 +193,7 @@ class SendBuffer:
 
     async def drain(self) -> None:
         """Wait until nothing is unsent, or the connection is no longer open."""
-        self.connection._settle()  # noqa: SLF001
+        self.connection.flush_fanout()
         self.uncork()
         while self.connection.state is State.OPEN and self._is_paused:
             if self._drained is None:
@@ -217,7 +217,7 @@ class SendBuffer:
 
     def send(self, opcode: int, payload: bytes) -> None:
         """Send one message, in whatever way it is done now."""
-        self.connection._wire(opcode, payload)  # noqa: SLF001
+        self.connection.transmit(opcode, payload)
 
     # What the transport tells.
 
@@ -231,8 +231,8 @@ class SendBuffer:
             self._append(frame)
         self._kept_size = max(large_size, int(self._transport.get_write_buffer_size()))
         self.takes_frames = False
-        self.connection._wire = self._wait  # noqa: SLF001
-        self.connection._fate = _QUEUED  # noqa: SLF001
+        self.connection.transmit = self._wait
+        self.connection.transmit_result = _QUEUED
         self._check()
 
     def resumed(self, first: bytes = b"") -> None:
@@ -254,7 +254,7 @@ class SendBuffer:
         if not self.is_direct or self._send is None:
             return
         self._go_direct()
-        connection._link.resume(PAUSED_BY_PEER)  # noqa: SLF001
+        connection.link.resume(PAUSED_BY_PEER)
         self._wake()
         if self._is_full:
             self._is_full = False
@@ -264,10 +264,8 @@ class SendBuffer:
 
     def _go_direct(self) -> None:
         self.takes_frames = self._context.limits.max_send_buffer_size >= _MIN_JOINED_SIZE
-        self.connection._wire = (  # noqa: SLF001
-            self._send if self._deflater is None else self._send_deflated
-        )
-        self.connection._fate = _SENT  # noqa: SLF001
+        self.connection.transmit = self._send if self._deflater is None else self._send_deflated
+        self.connection.transmit_result = _SENT
 
     def _send_deflated(self, opcode: int, payload: str | bytes) -> None:
         # Before it is compressed: with context takeover, what was compressed has to be sent.
@@ -288,12 +286,12 @@ class SendBuffer:
         corked = self._corked
         if corked is None:
             # Called from another thread, which the way out refuses.
-            self.connection._wire(opcode, data)  # noqa: SLF001
+            self.connection.transmit(opcode, data)
             return
         if not corked:
             # What is written at once would overtake it.
             self.takes_frames = False
-            self.connection._fate = _QUEUED  # noqa: SLF001
+            self.connection.transmit_result = _QUEUED
         if self._deflater is None:
             frame = encode_frame(opcode, data)
         else:
@@ -313,11 +311,11 @@ class SendBuffer:
         connection = self.connection
         self.uncork()
         for opcode, data in behind:
-            connection._wire(opcode, data)  # noqa: SLF001
-        fate = connection._fate  # noqa: SLF001
+            connection.transmit(opcode, data)
+        fate = connection.transmit_result
         self.cork()
         # Of the last message, which may have gone out; of the next it is told when it is taken.
-        connection._fate = fate  # noqa: SLF001
+        connection.transmit_result = fate
 
     def _wait(self, opcode: int, payload: str | bytes) -> None:
         """Take a message while others are unsent; in place of the engine's ``send``."""
@@ -327,7 +325,7 @@ class SendBuffer:
         fate = self._admit(len(data))
         if fate is _QUEUED:
             self._append(self.encode(opcode, data))
-        self.connection._fate = fate  # noqa: SLF001
+        self.connection.transmit_result = fate
         self._check(is_full=fate is not _QUEUED)
 
     def _deflate(self, data: bytes) -> bytes | None:
@@ -363,7 +361,7 @@ class SendBuffer:
         if self._context.slow_consumer is SlowConsumer.CLOSE:
             self._count_dropped(size)
             # The Close waits behind what is unsent, and the peer is cut off at its deadline.
-            self.connection._link.close(1013, "client reads too slowly")  # noqa: SLF001
+            self.connection.link.close(1013, "client reads too slowly")
             return SendResult.CLOSED
         # All that wait are not worth one that has no room even so.
         if self._drops_oldest and self._kept_size + size <= limit:
@@ -391,13 +389,13 @@ class SendBuffer:
             return
         held_size = self._held_size
         if held_size >= _PAUSE_READING_SIZE:
-            connection._link.pause(PAUSED_BY_PEER)  # noqa: SLF001
+            connection.link.pause(PAUSED_BY_PEER)
         if is_full or held_size >= self._context.limits.max_send_buffer_size:
-            fate = connection._fate  # noqa: SLF001
+            fate = connection.transmit_result
             self._full()
             # The application may have sent more, closed or destroyed it, from within.
             if self._send is not None:
-                connection._fate = fate  # noqa: SLF001
+                connection.transmit_result = fate
 
     def _full(self) -> None:
         if not self._is_full:

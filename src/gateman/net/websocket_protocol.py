@@ -168,7 +168,7 @@ class WebSocketProtocol(WSListener):
             self, self._transport, self._picows_transport, max_frame_size=max_frame_size
         )
         self._adapter.begin(key, headers)
-        connection._link = self  # noqa: SLF001 - the engine is the link
+        connection.link = self
         if connection.state is State.CONNECTING:
             connection.state = State.OPEN
             deflater = None if agreement is None else agreement.make_deflater()
@@ -660,7 +660,7 @@ class WebSocketProtocol(WSListener):
         self._context.events.lost(self._connection)
         # All of these refer to this: what is not cut here waits for the garbage collector.
         self._ws = self._picows_transport = None
-        self._connection._link = GONE  # noqa: SLF001
+        self._connection.link = GONE
 
     def _next_window(self) -> bool:
         """Look at the clock: as many messages as a second may have, in how long?"""

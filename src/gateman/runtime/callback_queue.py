@@ -166,13 +166,13 @@ class CallbackQueues:
     def _pause(self, queue: _CallbackQueue) -> None:
         if not queue.is_paused:
             queue.is_paused = True
-            queue.connection._link.pause(PAUSED_BY_QUEUE)  # noqa: SLF001 - the row below's own
+            queue.connection.link.pause(PAUSED_BY_QUEUE)
 
     def _read_on(self, queue: _CallbackQueue) -> None:
         """Take the pause back, when half of what may wait does: to pause for each takes longer."""
         if len(queue.items) <= self._max_count // 2 and queue.size <= _MAX_WAITING_SIZE // 2:
             queue.is_paused = False
-            queue.connection._link.resume(PAUSED_BY_QUEUE)  # noqa: SLF001
+            queue.connection.link.resume(PAUSED_BY_QUEUE)
 
     def _keep(self, queue: _CallbackQueue, is_wanted: Callable[[QueuedItem], bool]) -> None:
         items = list(queue.items)
@@ -189,9 +189,9 @@ class CallbackQueues:
 
     def _begin(self, queue: _CallbackQueue) -> None:
         connection = queue.connection
-        context = connection._context  # noqa: SLF001 - there for this
+        context = connection.callback_context
         if context is None:
-            context = connection._context = self.context.copy()  # noqa: SLF001
+            context = connection.callback_context = self.context.copy()
         queue.task = self._tasks.start(
             self._work(queue), ended=partial(self._ended, queue), context=context
         )

@@ -71,13 +71,13 @@ class CallbackRunner:
         """Call a connection's callback, now or behind what waits."""
         if name == "on_close":
             self._queues.dismiss(connection)
-            if not connection._has_begun:  # noqa: SLF001 - there for this
+            if not connection.needs_on_close:
                 # A health check, or who was refused before anybody was asked.
                 return
         function = self._functions.get(name)
         if function is None:
             return
-        connection._has_begun = True  # noqa: SLF001
+        connection.needs_on_close = True
         if name in self._async or self._queues.is_busy(connection):
             self._queues.put(connection, (name, function, (connection, *args), None))
         else:
@@ -96,7 +96,7 @@ class CallbackRunner:
         """Call ``on_websocket_connect``, and tell what it decided."""
         function = self._functions.get(_ASKING)
         if function is not None:
-            connection._has_begun = True  # noqa: SLF001 - as above
+            connection.needs_on_close = True
             args = (connection, connection.request)
             if _ASKING in self._async or self._queues.is_busy(connection):
                 self._queues.put(connection, (_ASKING, function, args, then))

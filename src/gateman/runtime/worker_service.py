@@ -240,8 +240,7 @@ class WorkerService:
         """Count a connection, and tell ``on_connect``."""
         self._present.add(connection)
         self.counts["connections"] += 1
-        connection._membership = self._membership  # noqa: SLF001 - given here, as its ticket is
-        connection._schedule = self  # noqa: SLF001 - as above
+        connection.attach(self._membership, self)
         if self._membership is not None:
             self._membership.arrive(connection)
         self._callback_runner.call("on_connect", connection)
@@ -254,11 +253,11 @@ class WorkerService:
         """Ping it from now on, and tell ``on_open``."""
         self.connections[connection.id] = connection
         connection.opened_at = self._loop.time()
-        connection._has_begun = True  # noqa: SLF001 - an open one has an end, in any case
+        connection.needs_on_close = True
         if self._membership is not None:
             self._membership.add(connection)
         if self._heartbeat is not None:
-            self._heartbeat.add(connection._link)  # type: ignore[arg-type] # noqa: SLF001
+            self._heartbeat.add(connection.link)  # type: ignore[arg-type]
         login = self.settings.timeouts.login
         if login is not None:
             timers.add_for(connection, login, self._check_login, (connection,))
@@ -308,14 +307,14 @@ class WorkerService:
         if self.connections.pop(connection.id, None) is not None:
             self._past_messages += _message_count(connection)
             if self._heartbeat is not None:
-                self._heartbeat.remove(connection._link)  # type: ignore[arg-type] # noqa: SLF001
+                self._heartbeat.remove(connection.link)  # type: ignore[arg-type]
         self._callback_runner.call("on_close", connection, code, reason)
 
     def lost(self, connection: Connection) -> None:
         """Forget a connection altogether."""
         self._present.discard(connection)
-        if connection._permit is not None:  # noqa: SLF001 - given by the handshake, for this
-            connection._permit.leave()  # noqa: SLF001
+        if connection.permit is not None:
+            connection.permit.leave()
         if not self._present and self._emptied is not None and not self._emptied.done():
             self._emptied.set_result(None)
 
@@ -410,7 +409,7 @@ class WorkerService:
         if connection.id in self.connections:
             described["messages"] = _message_count(connection)
             described["age"] = round(self._loop.time() - connection.opened_at, 1)
-            counted = tcp_info(connection._link.socket)  # type: ignore[attr-defined] # noqa: SLF001
+            counted = tcp_info(connection.link.socket)  # type: ignore[attr-defined]
             if counted is not None:
                 described["received"], described["sent"] = counted
         return described
@@ -422,13 +421,13 @@ class WorkerService:
 
 def _is_late(connection: Connection) -> bool:
     """Tell whether it arrived during the drain: it is a health check's, or is being refused."""
-    permit = connection._permit  # noqa: SLF001 - given by the handshake
+    permit = connection.permit
     return permit is not None and permit.is_late
 
 
 def _message_count(connection: Connection) -> int:
     """Ask the engine, which is the link of an open connection, and of nothing else."""
-    return int(connection._link.message_count)  # type: ignore[attr-defined] # noqa: SLF001
+    return int(connection.link.message_count)  # type: ignore[attr-defined]
 
 
 def _test_page() -> bytes:
