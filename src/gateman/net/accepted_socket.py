@@ -16,20 +16,14 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
-import aiofastnet
-from aiofastnet.selector_transport import (  # type: ignore[import-not-found] # without a stub
-    SelectorSocketTransport,
-)
-
 from .. import at_fork
 from ..errors import PreambleError
 from ..http.client_address import UNIX, TrustedProxies
 from ..http.response import Response, refused, wrong_scheme
-from ..tls.alert import LoopWithAlerts
 from ..tls.contexts import TlsContexts
 from .admission import Permit, Refusal
+from .aiofastnet_adapter import abort, make_tls_transport, make_transport
 from .connection_events import ConnectionEvents
-from .lingering_close import abort
 from .preamble import (
     MAX_HELLO_SIZE,
     MAX_PROXY_SIZE,
@@ -43,11 +37,6 @@ from .preamble import (
 
 # Where the kernel cannot wait for bytes in our place.
 _PEEK_DELAY = 0.05  # seconds
-
-# aiofastnet's default is 256 KiB each way and connection, of which all that was ever touched
-# stays. Measured idle (bench/memory.py): 32 KiB costs less than the 16 KiB that are the least it
-# takes, and reads and writes two full TLS records at once (bench/echo.py --size 16384).
-_BIO_SIZE = 32 << 10  # bytes
 
 UNEXPECTED_PROXY_HEADER = (
     "a connection begins with a PROXY header, and proxy_protocol='off': set it to 'required', or"
@@ -362,12 +351,9 @@ class AcceptedSocket:
             self._task = self._loop.create_task(self._begin(context))
             self._task.add_done_callback(self._connected)
             return
-        # What aiofastnet.connect_accepted_socket makes, too, but with a task and a future, which
-        # take as long as reading the request does (bench/handshakes.py).
+        protocol = self._accept_config.make_protocol(self._peer_info)
         try:
-            self._transport = SelectorSocketTransport(
-                self._loop, self._sock, self._accept_config.make_protocol(self._peer_info)
-            )
+            self._transport = make_transport(self._loop, self._sock, protocol)
         except OSError:
             self._accept_config.events.noticed("left_early", "")
             self._drop()
@@ -383,18 +369,15 @@ class AcceptedSocket:
         self._done(self)
 
     async def _begin(self, context: ssl.SSLContext) -> None:
-        loop: Any = LoopWithAlerts(self._loop)
         remaining = self._peer_info.deadline_at - self._loop.time()
         try:
-            await aiofastnet.connect_accepted_socket(
-                loop,
-                lambda: _PeerCheck(self._accept_config, self._peer_info),
+            await make_tls_transport(
+                self._loop,
                 self._sock,
-                ssl=context,
-                ssl_handshake_timeout=max(remaining, 0.001),
-                ssl_shutdown_timeout=self._accept_config.close_timeout,
-                ssl_incoming_bio_size=_BIO_SIZE,
-                ssl_outgoing_bio_size=_BIO_SIZE,
+                lambda: _PeerCheck(self._accept_config, self._peer_info),
+                context,
+                handshake_timeout=max(remaining, 0.001),
+                shutdown_timeout=self._accept_config.close_timeout,
             )
         except OSError as error:
             self._failed(error)

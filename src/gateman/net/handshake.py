@@ -41,8 +41,9 @@ from ..websocket.extensions import parse_extensions
 from .accepted_socket import UNEXPECTED_PROXY_HEADER, PeerInfo
 from .acceptor import client_of
 from .admission import Refusal
+from .aiofastnet_adapter import abort
 from .handshake_config import HandshakeConfig
-from .lingering_close import abort, close_lingering
+from .lingering_close import close_lingering
 from .preamble import TLS_ALERT, looks_like_proxy, looks_like_tls
 from .websocket_protocol import WebSocketProtocol
 

@@ -1,4 +1,4 @@
-"""How a connection ends: so that its peer still reads what was written, or at once."""
+"""The end of a connection whose peer still reads what was written."""
 
 import asyncio
 from collections.abc import Callable
@@ -54,15 +54,3 @@ def close_lingering(transport: asyncio.Transport, lost: Callable[[], None]) -> N
     else:
         # TLS: this flushes, sends close_notify and reads on until the peer's.
         transport.close()
-
-
-def abort(transport: asyncio.Transport) -> None:
-    """
-    End a connection at once.
-
-    Reading pauses first. If the abort happens while the transport reads, aiofastnet goes on reading
-    a TLS socket until its buffer is full, and reports that as an error of ours.
-    """
-    if not transport.is_closing():
-        transport.pause_reading()
-    transport.abort()

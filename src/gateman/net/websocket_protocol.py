@@ -32,9 +32,10 @@ from ..websocket.close import CloseCode, parse_close
 from ..websocket.deflate import Agreement
 from ..websocket.encoding import Opcode, encode_frame
 from ..websocket.held_frames import HeldFrames
+from .aiofastnet_adapter import abort, resume_tls_reading
 from .connection_events import ConnectionContext
 from .inflation import Inflation
-from .lingering_close import abort, close_lingering
+from .lingering_close import close_lingering
 from .picows_adapter import LARGE_SIZE, PicowsAdapter, received_close
 from .picows_transport import PicowsTransport
 from .send_buffer import SendBuffer
@@ -421,15 +422,8 @@ class WebSocketProtocol(WSListener):
             self._transport.resume_reading()
 
     def _read_on_tls(self) -> None:
-        """
-        Read again, first what is deciphered or waits to be.
-
-        aiofastnet asks the socket first. Nothing there, and it waits although it has data; no room
-        in its buffer, and it takes the 0 bytes that it could read for the peer's end.
-        """
         if not self._paused and self._connection.state is not State.CLOSED:
-            self._transport.resume_reading()
-            self._transport._retry_ssl_read()  # noqa: SLF001 - tests fail when it changes
+            resume_tls_reading(self._transport)
 
     def unsent_size(self) -> int:
         """Bytes that wait for the peer."""

@@ -10,7 +10,7 @@ from typing import Any
 import aiofastnet
 import pytest
 
-from gateman.tls.alert import LoopWithAlerts
+from gateman.net.aiofastnet_adapter import LoopWithAlerts
 from tests.support.loop import eventually, on_loop
 from tests.support.preambles import arriving
 from tests.support.server import authority, certificate, serve, ssl_options
