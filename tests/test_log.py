@@ -69,6 +69,25 @@ def test_causes_do_not_hide_each_other() -> None:
     ]
 
 
+def test_levels_and_traceback_of_what_is_written_once(caplog: pytest.LogCaptureFixture) -> None:
+    """A warning has none; an error has one if something was raised."""
+    rate_limited = RateLimitedLogger()
+    error = ValueError("no number")
+    for now in (0.0, 1.0):
+        rate_limited.warning("slow", "too slow", now)
+        rate_limited.error("it failed", error, now)
+        rate_limited.error("it was refused", "refused", now)
+
+    assert [
+        (record.levelname, record.getMessage(), record.exc_info and record.exc_info[1])
+        for record in caplog.records
+    ] == [
+        ("WARNING", "too slow", None),
+        ("ERROR", "it failed", error),
+        ("ERROR", "it was refused", None),
+    ]
+
+
 def _fail() -> None:
     raise ValueError
 

@@ -79,7 +79,7 @@ class RateLimitedLogger:
     """
     Write at most one line per cause and interval, and say how many were left out.
 
-    Time is passed in, so that it can be tested by equality.
+    The caller passes the time in, in seconds.
     """
 
     __slots__ = ("_interval", "_suppressed", "_written_at")
@@ -99,6 +99,19 @@ class RateLimitedLogger:
         self._written_at[cause] = now
         suppressed = self._suppressed.pop(cause, 0)
         return f"{message} (and {suppressed} more like it)" if suppressed else message
+
+    def warning(self, cause: str, message: str, now: float) -> None:
+        line = self.line(cause, message, now)
+        if line is not None:
+            logger.warning(line)
+
+    def error(self, message: str, error: BaseException | str, now: float) -> None:
+        """Write an exception with its traceback, or an error of which only the cause is known."""
+        raised = error if isinstance(error, BaseException) else None
+        cause = str(error) if raised is None else source_location(raised)
+        line = self.line(cause, message, now)
+        if line is not None:
+            logger.error(line, exc_info=raised)
 
 
 def source_location(error: BaseException) -> str:

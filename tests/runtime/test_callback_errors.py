@@ -23,11 +23,11 @@ def _raised(*, other: bool = False) -> Exception:
 async def test_one_line_for_each_place(caplog: pytest.LogCaptureFixture) -> None:
     """However often a callback fails there, and for whom; each is counted."""
     counts: Counter[str] = Counter()
-    faults = CallbackErrors(counts)
+    errors = CallbackErrors(counts)
     with caplog.at_level(logging.ERROR, "gateman"):
         for client in ("ann", "bob", "cid"):
-            faults.take("on_message", client, _raised())
-        faults.take("on_open", "ann", _raised(other=True))
+            errors.add("on_message", client, _raised())
+        errors.add("on_open", "ann", _raised(other=True))
 
     assert [record.getMessage() for record in caplog.records] == [
         "on_message raised ValueError for ann, which is closed for it",

@@ -22,7 +22,7 @@ from functools import partial
 from typing import NamedTuple, Protocol
 
 from ..errors import BusError
-from ..log import RateLimitedLogger, logger
+from ..log import RateLimitedLogger
 from .base import MAX_PAYLOAD_SIZE, MAX_PENDING_SIZE, Bus, Gap, Receive
 from .broker_connection import BrokerConnection
 from .gaps import GapTracker
@@ -400,9 +400,7 @@ class BrokerBus:
         self._handlers.report(gap, self.on_gap)
 
     def _log(self, cause: str, message: str) -> None:
-        line = self._rate_limited.line(cause, message, asyncio.get_running_loop().time())
-        if line is not None:
-            logger.warning(line)
+        self._rate_limited.warning(cause, message, asyncio.get_running_loop().time())
 
 
 _: type[Bus] = BrokerBus

@@ -3,7 +3,7 @@
 from collections import Counter
 from collections.abc import Callable, Iterator
 
-from ..log import RateLimitedLogger, logger, source_location
+from ..log import RateLimitedLogger, logger
 from .base import Gap, Receive
 from .subjects import Subject
 
@@ -41,11 +41,7 @@ class MessageHandlers:
             receive(payload)
         except Exception as error:  # noqa: BLE001 - the receiver's fault must not end the connection
             self._counts["receiver_failed"] += 1
-            line = self._rate_limited.line(
-                source_location(error), "a receiver of the bus failed", now
-            )
-            if line is not None:
-                logger.exception(line)
+            self._rate_limited.error("a receiver of the bus failed", error, now)
 
     def report(self, gap: Gap, on_gap: Callable[[Gap], None] | None) -> None:
         if on_gap is None:

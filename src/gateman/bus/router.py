@@ -87,7 +87,7 @@ class _Router:
         self.interest: dict[bytes, tuple[_RouterClient, ...]] = {}
         # Those for whom something waits to be written at the end of the turn.
         self.due: set[_RouterClient] = set()
-        self.sampled = RateLimitedLogger()
+        self.rate_limited = RateLimitedLogger()
 
     def add(self, subject: bytes, client: "_RouterClient") -> None:
         if subject not in client.subjects:
@@ -236,9 +236,7 @@ class _RouterClient(asyncio.Protocol):
 
     def _refuse(self, whom: str) -> None:
         now = asyncio.get_running_loop().time()
-        line = self._router.sampled.line(whom.partition("(")[0], f"the router refused {whom}", now)
-        if line is not None:
-            logger.warning(line)
+        self._router.rate_limited.warning(whom.partition("(")[0], f"the router refused {whom}", now)
         self.transport.abort()
 
 

@@ -14,7 +14,7 @@ from typing import Any
 
 import msgspec
 
-from ..log import RateLimitedLogger, logger, source_location
+from ..log import RateLimitedLogger
 
 # What may wait for one handler: as many as Workerman's channel server queues of a topic, and
 # eight of the largest.
@@ -64,10 +64,11 @@ class EventHandler:
         size = self._size + len(payload)
         if len(self._waiting) >= MAX_WAITING or size > MAX_WAITING_SIZE:
             self._counts["events_dropped"] += 1
-            self._warn(
+            self._rate_limited.warning(
                 f"dropped {self.topic}",
                 f"events of the topic {self.topic!r} are dropped: {len(self._waiting)} wait already"
                 f" for {self._name}",
+                self._loop.time(),
             )
             return
         self._waiting.append(payload)
@@ -127,18 +128,11 @@ class EventHandler:
 
     def _failed(self, error: Exception) -> None:
         self._counts["events_failed"] += 1
-        line = self._rate_limited.line(
-            source_location(error),
+        self._rate_limited.error(
             f"{self._name} raised {type(error).__name__} for an event of the topic {self.topic!r}",
+            error,
             self._loop.time(),
         )
-        if line is not None:
-            logger.error(line, exc_info=error)
-
-    def _warn(self, cause: str, message: str) -> None:
-        line = self._rate_limited.line(cause, message, self._loop.time())
-        if line is not None:
-            logger.warning(line)
 
 
 class Events:

@@ -561,6 +561,4 @@ class Node:
         self._warn("bad_envelope", f"a message of the bus is ignored: {error.problem}")
 
     def _warn(self, cause: str, message: str) -> None:
-        line = self._rate_limited.line(cause, message, self._loop.time())
-        if line is not None:
-            logger.warning(line)
+        self._rate_limited.warning(cause, message, self._loop.time())

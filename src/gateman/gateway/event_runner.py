@@ -363,7 +363,7 @@ class EventRunner:
     def _complain(self, context: ClientContext, work: Work, error: Exception) -> None:
         """Log what a handler did wrong, and close its client for it."""
         kind = type(work.event)
-        self._callback_errors.take(_NAMES.get(kind, "a handler"), context.name, error)
+        self._callback_errors.add(_NAMES.get(kind, "a handler"), context.name, error)
         if kind not in {CloseEvent, ConnectEvent}:
             self._close(context.name)
 

@@ -3,7 +3,7 @@
 import asyncio
 from collections import Counter
 
-from ..log import RateLimitedLogger, logger, source_location
+from ..log import RateLimitedLogger
 
 
 class CallbackErrors:
@@ -13,16 +13,14 @@ class CallbackErrors:
         self._counts = counts
         self._rate_limited = RateLimitedLogger()
 
-    def take(self, name: str, whom: object, error: Exception) -> None:
-        """Take note of one."""
+    def add(self, name: str, client: object, error: Exception) -> None:
         self._counts["callback_failed"] += 1
         # By place: one bug in a hot handler fills no disk, and hides no other bug.
-        line = self._rate_limited.line(
-            source_location(error) if error.__traceback__ else f"{name} {type(error).__name__}",
-            f"{name} raised {type(error).__name__} for {whom}, which is closed for it"
-            if error.__traceback__
-            else f"{whom} is closed: {error}",
-            asyncio.get_running_loop().time(),
-        )
-        if line is not None:
-            logger.error(line, exc_info=error if error.__traceback__ else None)
+        now = asyncio.get_running_loop().time()
+        kind = type(error).__name__
+        if error.__traceback__:
+            self._rate_limited.error(
+                f"{name} raised {kind} for {client}, which is closed for it", error, now
+            )
+        else:
+            self._rate_limited.error(f"{client} is closed: {error}", f"{name} {kind}", now)

@@ -121,7 +121,7 @@ class CallbackRunner:
 
     def failed(self, connection: Connection, error: Exception, name: str = "on_message") -> None:
         """Log what a callback raised, and close its connection with 1011."""
-        self._callback_errors.take(name, connection, error)
+        self._callback_errors.add(name, connection, error)
         if name != "on_error":
             self.call("on_error", connection, error)
         if connection.state is State.OPEN:

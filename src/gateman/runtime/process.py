@@ -14,7 +14,7 @@ from ..cluster.hub import Hub
 from ..cluster.hub import hub as process_hub
 from ..cluster.membership import ConnectionMembership
 from ..cluster.services import Outline
-from ..log import RateLimitedLogger, logger, source_location
+from ..log import RateLimitedLogger
 from ..tls.contexts import TlsContexts
 from .timer import timers
 from .worker_service import WorkerService
@@ -145,10 +145,8 @@ class _ExceptionLog:
         error = exception if isinstance(exception, BaseException) else None
         message = str(context.get("message", "an error on the event loop"))
         # asyncio's go on with a callback's arguments, which are others each time.
-        cause = message.partition("(")[0] if error is None else source_location(error)
-        line = self._rate_limited.line(cause, message, loop.time())
-        if line is not None:
-            logger.error(line, exc_info=error)
+        cause = message.partition("(")[0] if error is None else error
+        self._rate_limited.error(message, cause, loop.time())
 
 
 def new_event_loop() -> asyncio.AbstractEventLoop:

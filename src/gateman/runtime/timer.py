@@ -295,29 +295,22 @@ class Timers:
             timer.task = None
 
     def _failed(self, timer: _Scheduled, error: Exception) -> None:
-        from ..log import source_location
-
-        self._write(source_location(error), f"{timer} raised {type(error).__name__}", error)
-
-    def _skip(self, timer: _Scheduled, count: int) -> None:
-        self.skipped_count += count
-        self._write(
-            str(timer),
-            f"{timer} cannot run every {timer.interval:g} s: it, or a callback, takes longer",
-        )
-
-    def _write(self, cause: str, message: str, error: Exception | None = None) -> None:
         import asyncio
 
-        from ..log import logger
+        if self._rate_limited is not None:
+            now = asyncio.get_running_loop().time()
+            self._rate_limited.error(f"{timer} raised {type(error).__name__}", error, now)
 
-        if self._rate_limited is None:
-            return
-        line = self._rate_limited.line(cause, message, asyncio.get_running_loop().time())
-        if line is not None and error is not None:
-            logger.error(line, exc_info=error)
-        elif line is not None:
-            logger.warning(line)
+    def _skip(self, timer: _Scheduled, count: int) -> None:
+        import asyncio
+
+        self.skipped_count += count
+        if self._rate_limited is not None:
+            self._rate_limited.warning(
+                str(timer),
+                f"{timer} cannot run every {timer.interval:g} s: it, or a callback, takes longer",
+                asyncio.get_running_loop().time(),
+            )
 
 
 timers = Timers()

@@ -25,7 +25,7 @@ from ..config.worker import Worker, settings_of
 from ..connection import Connection, State
 from ..errors import ProtocolError
 from ..http import response
-from ..log import RateLimitedLogger, logger
+from ..log import RateLimitedLogger
 from ..net.accepted_socket import AcceptConfig
 from ..net.acceptor import Acceptor
 from ..net.admission import Admission
@@ -322,9 +322,7 @@ class WorkerService:
         """Count a cause, and write its line unless one was written just now."""
         self.counts[cause] += 1
         if message:
-            line = self._rate_limited.line(cause + detail, message, self._loop.time())
-            if line is not None:
-                logger.warning("%s: %s", self, line)
+            self._rate_limited.warning(cause + detail, f"{self}: {message}", self._loop.time())
 
     def after(
         self,
