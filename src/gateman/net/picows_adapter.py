@@ -1,81 +1,224 @@
 """
-How picows gets a connection: its parser is put on the transport, and given a handshake.
+picows on one transport: the adapter through which everything else uses it.
 
-picows parses handshakes itself, and refuses some that are good (Firefox's). By now ours is
-accepted, so it is replayed in a form that picows accepts; it then sends the 101.
+picows refuses some good handshakes (Firefox's), so gateman does the handshake and then replays it
+in a form that picows accepts; picows sends the 101. Its read buffer only grows, and it looks at one
+frame at a time. The adapter bounds the memory that a client could make it hold: it replaces a
+picows whose buffer has grown, and while a message is incomplete a :class:`ReadLimiter` counts the
+bytes of the next frame. picows reports a frame that it refuses only to its logger, and then closes
+the transport; :class:`PicowsTransport` takes the place of both, and leaves the end to the listener.
 
-Its read buffer only grows, and it looks at one frame at a time. What that would let a peer make
-us hold is bounded here: a picows whose buffer has grown is replaced by a new one, and while a
-message is incomplete a :class:`ReadLimiter` counts what is buffered of the next frame.
+The version is pinned. No other module uses what picows does not document. It is relied on, and
+fails, when it changes, in ``tests/net/test_picows_adapter.py``:
 
-Semi-internal parts that are relied on: the positional constructor of ``WSProtocol``, its
-``connection_made``, ``get_buffer``, ``buffer_updated`` and ``eof_received``, and that what is not
-parsed yet lies in front of what ``get_buffer`` gives. The version is pinned, and
-``tests/net/test_picows_adapter.py`` fails when they change.
+* the positional constructor of ``WSProtocol``;
+* ``connection_made``, ``get_buffer``, ``buffer_updated`` and ``eof_received``, called directly;
+* bytes that are not parsed yet lie before the buffer that ``get_buffer`` returns;
+* the texts with which the parser refuses a frame, given to the logger's ``error``;
+* the methods of the transport and of its socket that picows calls;
+* ``close_handshake`` knows a Close that was parsed and not delivered.
 """
 
 import asyncio
 import socket
-from contextlib import nullcontext, suppress
+from collections.abc import Iterator
+from contextlib import contextmanager, nullcontext, suppress
 from typing import Any, Protocol
 
 from picows import WSAutoPingStrategy, WSFrame, WSUpgradeResponse
 from picows.common import WSUpgradeResponseWithListener
 from picows.picows import WSProtocol  # type: ignore[attr-defined] # not in its stub
 
-from .picows_transport import PicowsTransport
+from ..errors import ProtocolError
+from ..log import logger
+from ..websocket.close import CloseCode
 
-# For a handshake that nobody but picows sees.
+# For a handshake that only picows sees.
 _NO_KEY = "AAAAAAAAAAAAAAAAAAAAAA=="
 
-# picows allocates this for every connection and doubles it as messages need (its minimum).
+# picows allocates this for every connection and doubles it for larger messages (its minimum).
 _READ_BUFFER_SIZE = 2048  # bytes
 
-# The kernel keeps twice as much, and one read without TLS gives all of it. As much as the transport
-# reads in one turn; by default it would be tens of MiB, all of which picows would make room for.
+# The kernel holds twice as much, and one read without TLS returns all of it: as much as the
+# transport reads in one turn. By default it is tens of MiB, and picows allocates room for all.
 _RECEIVE_BUFFER_SIZE = 128 << 10  # bytes
 
 LARGE_SIZE = 64 << 10
-"""Bytes above which a frame is large: half of what the kernel holds for those that send none."""
+"""Bytes above which a frame is large: half of the kernel's receive buffer by default."""
 
-# For a client that sends large frames, and is read from in pieces. With less, it and we wake one
-# another for each piece: half as many messages of 1 MiB (bench/echo.py); with more, as many.
+# For a client that sends large frames, which are read in pieces. With less, each piece wakes both
+# processes: half as many messages of 1 MiB (bench/echo.py); with more, as many.
 _WIDE_BUFFER_SIZE = 512 << 10  # bytes
 
 # Two of them are what the transport reads in one turn.
 _PIECE_SIZE = 128 << 10  # bytes
 
-# A read buffer that has grown beyond this is worth the 30 µs of a new picows.
+# Above this, replacing picows and its read buffer is worth the 30 µs.
 _SWOLLEN_SIZE = 64 << 10  # bytes
 
-# RFC 6455, section 5.2: a client's header of a frame has at most so many; a control frame has
-# at most 125 behind 6.
+# RFC 6455, section 5.2: the largest header of a client's frame, and the largest control frame
+# (a header of 6 bytes and 125 bytes).
 _MAX_HEADER_SIZE = 14  # bytes
 _MAX_CONTROL_SIZE = 131  # bytes
 
 _NO_LIMIT = 1 << 62  # bytes
 
-# glibc's own, above which it always maps (mallopt(3), M_MMAP_THRESHOLD).
+# glibc's largest M_MMAP_THRESHOLD; above it, glibc maps every allocation (mallopt(3)).
 _MAX_MAPPED_SIZE = 32 << 20  # bytes
 
 
+# How the text begins with which picows refuses a frame; the close reason, and the cause to count.
+_PARSER_ERRORS = (
+    ("Received frame with invalid opcode=", "a frame has a reserved opcode", "reserved_opcode"),
+    ("Received un-masked frame", "a frame is not masked", "unmasked_frame"),
+    ("Received fragmented control frame", "a control frame is fragmented", "bad_control_frame"),
+    (
+        "Received control frame with payload size",
+        "a control frame has more than 125 bytes",
+        "bad_control_frame",
+    ),
+    (
+        "Received frame with invalid 16-bit payload len",
+        "the length of a frame is not in its shortest form",
+        "bad_frame_length",
+    ),
+    (
+        "Received frame with invalid 64-bit payload len",
+        "the length of a frame is not in its shortest form, or has its highest bit set",
+        "bad_frame_length",
+    ),
+    ("Received frame with payload size exceeding", "a message is too large", "message_too_big"),
+    ("Received CLOSE with invalid close code size", "a Close frame has one byte", "bad_close"),
+    ("Received CLOSE with invalid close code", "invalid close code", "bad_close"),
+    ("Received CLOSE with invalid UTF-8 reason", "the close reason is not UTF-8", "bad_close"),
+)
+
+
 class Listener(Protocol):
-    """What the engine is, beside a ``WSListener``."""
+    """What the adapter calls on the WebSocket protocol, beside the methods of ``WSListener``."""
 
     def peer_ended(self) -> None:
-        """Take note that the peer has ended its half of the TCP connection."""
+        """The peer has ended its half of the TCP connection."""
 
     def too_big(self) -> None:
-        """Close for a message that will be larger than it may be."""
+        """The message will be larger than it may be."""
+
+    def parser_failed(self, error: ProtocolError) -> None:
+        """Picows refused a frame; the error has the close code that picows would send."""
+
+
+class PicowsTransport:
+    """
+    What picows uses as its transport and as its logger.
+
+    It passes data on, ignores picows' close, and reports a parser error to the listener.
+
+    Attributes:
+        large_size: While a large message is being written, its size in bytes, else 0.
+    """
+
+    __slots__ = ("_listener", "_transport", "large_size", "write")
+
+    def __init__(self, listener: Listener, transport: Any) -> None:
+        self._listener = listener
+        self._transport = transport
+        self.large_size = 0
+        self.write = transport.write
+
+    def writelines(self, parts: list[Any]) -> None:
+        """Write a header and the message behind it: picows' way for messages above 8 KiB."""
+        self.large_size = len(parts[1])
+        try:
+            self._transport.writelines(parts)
+        finally:
+            self.large_size = 0
+
+    @property
+    def get_write_buffer_size(self) -> Any:
+        return self._transport.get_write_buffer_size
+
+    def get_extra_info(self, name: str, default: Any = None) -> Any:
+        """Return the transport's information, with a socket that has no TCP options."""
+        value = self._transport.get_extra_info(name, default)
+        return _Socket(value.fileno()) if name == "socket" else value
+
+    @contextmanager
+    def muted(self) -> Iterator[None]:
+        """Discard what picows writes: its answer to a handshake that only picows sees."""
+        write, self.write = self.write, _discard
+        try:
+            yield
+        finally:
+            self.write = write
+
+    def close(self) -> None:
+        """Ignore it: the listener has ended the connection in ``parser_failed``."""
+
+    def abort(self) -> None:
+        """Ignore it: picows calls this only in ``disconnect(graceful=False)``, not used here."""
+
+    # The logger: only what picows logs at ERROR matters.
+
+    def isEnabledFor(self, _level: int) -> bool:  # noqa: N802 - logging's name
+        """Save picows the work of lines that are not logged."""
+        return False
+
+    def debug(self, *_args: object) -> None:
+        """Ignore it."""
+
+    info = warning = log = debug
+
+    def error(self, _message: str, arguments: tuple[int, str]) -> None:
+        """Report a frame that picows' parser refused, with its close code and text."""
+        code, text = arguments
+        reason, cause = next(
+            (words for beginning, *words in _PARSER_ERRORS if text.startswith(beginning)),
+            ("frame breaks RFC 6455", "protocol_error"),
+        )
+        self._listener.parser_failed(ProtocolError(CloseCode(code), reason, cause=cause))
+
+    def exception(self, message: str, *_args: object) -> None:
+        """Log a fault of gateman: what the application raises is caught before."""
+        logger.exception("the frame engine failed: %s", message)
+        self._listener.parser_failed(
+            ProtocolError(CloseCode.INTERNAL_ERROR, "internal error", cause="engine_failed")
+        )
+
+
+class _Socket:
+    """
+    A socket without TCP options.
+
+    picows sets two of them, and reads four for a log line. aiofastnet has set TCP_NODELAY already.
+    On a unix socket they raise, and picows then crashes at the first byte (docs/decisions.md).
+    """
+
+    __slots__ = ("_fd",)
+
+    def __init__(self, fd: int) -> None:
+        self._fd = fd
+
+    def fileno(self) -> int:
+        return self._fd
+
+    def setsockopt(self, *_args: object) -> None:
+        """Ignore TCP_NODELAY and TCP_QUICKACK."""
+
+    def getsockopt(self, *_args: object) -> int:
+        return 0
+
+
+def _discard(_data: object) -> None:
+    pass
 
 
 class PicowsProtocol(WSProtocol):  # type: ignore[misc] # not in picows' stub
-    """picows' protocol, which tells its listener of the one event that picows keeps to itself."""
+    """picows' protocol, which also reports the peer's EOF to its listener."""
 
     __slots__ = ()
 
     def eof_received(self) -> bool:
-        """Tell it; then the transport sends what is unsent, for as long as that may take."""
+        """Report the EOF; the transport then closes when it has sent everything."""
         self.listener.peer_ended()
         return False
 
@@ -109,18 +252,18 @@ class PicowsAdapter:
         self._protocol: Any = None
         self._read_limiter: ReadLimiter | None = None
         self._is_wide = False
-        # What the transport reads into: picows, or its guard.
+        # The transport's protocol: picows, or the limiter.
         self._reader: Any = None
 
     def begin(self, key: str, headers: list[tuple[str, str]]) -> None:
-        """Put picows on the transport, which sends the 101."""
-        self._receive(_RECEIVE_BUFFER_SIZE)
-        self._replace(key, headers)
+        """Make picows the transport's protocol; it sends the 101."""
+        self._set_receive_buffer(_RECEIVE_BUFFER_SIZE)
+        self._install(key, headers)
 
     def feed(self, data: bytes) -> None:
-        """Give bytes to picows as a transport would."""
+        """Pass bytes to picows as the transport does."""
         view = memoryview(data)
-        # A frame in it may change the reader, or end the connection and take the transport away.
+        # A frame in it may replace the reader, or end the connection.
         while view and self._transport.get_protocol() is self._reader:
             buffer = self._reader.get_buffer(-1)
             size = min(len(buffer), len(view))
@@ -136,71 +279,71 @@ class PicowsAdapter:
         if len(room) + frame.payload_size + frame.tail_size <= _SWOLLEN_SIZE:
             return False
         tail = _in_front_of(room, frame.tail_size)
-        self._replace(None, [])
-        # Not through the guard, which has counted it.
+        self._install(None, [])
+        # Directly: the limiter has counted these bytes already.
         self.feed(tail)
         if self._is_wide:
-            self._place_limiter()
+            self._install_limiter()
         return True
 
     def limit_next_frame(self, frame: WSFrame, held_size: int) -> None:
-        """Bound what is buffered of the next frame, behind the last one that is there."""
-        self._place_limiter().waiting_size = frame.tail_size
+        """Bound the bytes of the next frame, of which ``frame.tail_size`` are buffered."""
+        self._install_limiter().waiting_size = frame.tail_size
         self.limit(held_size)
 
     def limit(self, held_size: int) -> None:
-        """Let the guard know how much of the message is held by now."""
+        """Bound the bytes of the next frame of a message of which ``held_size`` bytes are held."""
         limit = max(self._max_frame_size - held_size + _MAX_HEADER_SIZE, _MAX_CONTROL_SIZE)
-        self._place_limiter().limit = limit
+        self._install_limiter().limit = limit
 
     def stop_limiting(self) -> None:
-        """Let picows read by itself again, or as much as it likes of a large message."""
+        """Let picows read without a limit again."""
         if self._read_limiter is not None:
             self._read_limiter.limit = _NO_LIMIT
         if not self._is_wide:
-            self._read_into(self._protocol)
+            self._set_reader(self._protocol)
 
     def widen(self) -> None:
-        """Let the kernel take more at a time, of a client that sends large messages."""
+        """Enlarge the kernel's receive buffer, for a client that sends large messages."""
         if self._is_wide:
             return
         self._is_wide = True
-        self._place_limiter()
-        self._receive(_WIDE_BUFFER_SIZE)
-        # What glibc has once mapped and freed, it takes from its heap, and gives back only twice as
-        # much: else every large message is new pages, at half the speed. Nothing of it is touched.
+        self._install_limiter()
+        self._set_receive_buffer(_WIDE_BUFFER_SIZE)
+        # Freeing a mapped block raises glibc's threshold: later blocks of that size come from the
+        # heap. Else each large message takes new pages, at half the speed. No page is touched here.
         bytes(min(2 * self._max_frame_size, _MAX_MAPPED_SIZE))
 
     def narrow(self) -> None:
-        """Have the kernel take less again; large messages may still come."""
+        """Reduce the kernel's receive buffer again; large messages may still come."""
         if self._is_wide:
             self._is_wide = False
-            self._receive(_RECEIVE_BUFFER_SIZE)
+            self._set_receive_buffer(_RECEIVE_BUFFER_SIZE)
             if self._read_limiter is not None and self._read_limiter.limit == _NO_LIMIT:
-                self._read_into(self._protocol)
+                self._set_reader(self._protocol)
 
-    def _place_limiter(self) -> "ReadLimiter":
+    def _install_limiter(self) -> "ReadLimiter":
         if self._read_limiter is None:
             self._read_limiter = ReadLimiter(self._listener)
         self._read_limiter.picows = self._protocol
-        self._read_into(self._read_limiter)
+        self._set_reader(self._read_limiter)
         return self._read_limiter
 
-    def _receive(self, size: int) -> None:
-        """Say what the kernel may take before we do; with TLS, that is never read at once."""
+    def _set_receive_buffer(self, size: int) -> None:
+        """Bound what one read returns; with TLS, OpenSSL's buffer does."""
         if self._transport.get_extra_info("ssl_object") is None:
             sock = self._transport.get_extra_info("socket")
-            # macOS: EINVAL once the peer is gone, which the next read will tell.
+            # macOS: EINVAL once the peer is gone, which the next read reports.
             with suppress(OSError):
                 sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, size)
 
-    def _read_into(self, reader: Any) -> None:
+    def _set_reader(self, reader: Any) -> None:
         if self._reader is not reader:
             self._reader = reader
             self._transport.set_protocol(reader)
 
-    def _replace(self, key: str | None, headers: list[tuple[str, str]]) -> None:
-        """Put a new picows on the transport, with a key in view of the peer, else hidden."""
+    def _install(self, key: str | None, headers: list[tuple[str, str]]) -> None:
+        """Install a new picows; it sends its 101 to the peer only if there is a key."""
         listener = self._listener
         protocol = self._protocol = PicowsProtocol(
             None,  # host and port, of clients
@@ -222,16 +365,16 @@ class PicowsAdapter:
             _READ_BUFFER_SIZE,
         )
         if self._read_limiter is not None:
-            # Also where it stands by: it would keep the old one, and its memory.
+            # Also while it does not read: it would keep the old one alive, and its memory.
             self._read_limiter.picows = protocol
-        self._read_into(protocol)
+        self._set_reader(protocol)
         protocol.connection_made(self._picows_transport)
         handshake = (
             b"GET / HTTP/1.1\r\nHost: gateman\r\nUpgrade: websocket\r\nConnection: upgrade\r\n"
             b"Sec-WebSocket-Version: 13\r\nSec-WebSocket-Key: %b\r\n\r\n"
             % (key or _NO_KEY).encode("ascii")
         )
-        # Not around `connection_made`, where picows keeps hold of the way its frames go out.
+        # Not around `connection_made`, where picows stores the transport's `write`.
         with self._picows_transport.muted() if key is None else nullcontext():
             self.feed(handshake)
         if protocol.listener is not listener:
@@ -239,7 +382,7 @@ class PicowsAdapter:
 
 
 def received_close(transport: Any) -> bytes | None:
-    """Tell whether picows has parsed a Close, also one that it has not delivered."""
+    """Return the payload of a Close that picows has parsed, even if it has not delivered it."""
     closing = transport.close_handshake
     if closing is None or closing.recv is None:
         return None
@@ -250,16 +393,16 @@ def received_close(transport: Any) -> bytes | None:
 
 class ReadLimiter(asyncio.BufferedProtocol):
     """
-    Stands between a transport and picows while a message is incomplete, and where large ones come.
+    Reads for picows while a message is incomplete, or while the client sends large messages.
 
-    picows refuses a frame that is larger than a whole message may be; what is held of the message
-    already, it does not know. So a peer could make us hold that twice. And it makes room for all
-    that the kernel has, of however many messages.
+    picows refuses a frame that is larger than a message may be, but does not know how much of the
+    message is held already: a client could make gateman hold twice the limit. picows also
+    allocates room for everything that the kernel holds.
 
     Attributes:
-        picows: Where everything goes.
-        waiting_size: Bytes that picows holds of frames that are incomplete.
-        limit: As many of them may be; a frame that has more is larger than the message may get.
+        picows: Receives everything.
+        waiting_size: Bytes of incomplete frames that picows holds.
+        limit: The most bytes that they may be; with more, the message would be too big.
     """
 
     __slots__ = ("_listener", "limit", "picows", "waiting_size")
@@ -271,30 +414,25 @@ class ReadLimiter(asyncio.BufferedProtocol):
         self.limit = _NO_LIMIT
 
     def get_buffer(self, sizehint: int) -> Any:
-        """Give a piece of picows' buffer."""
         return self.picows.get_buffer(sizehint)[:_PIECE_SIZE]
 
     def buffer_updated(self, nbytes: int) -> None:
-        """Let picows parse; its listener tells how much it has left over, if it finds a frame."""
+        """Let picows parse; if a frame is complete, its listener resets ``waiting_size``."""
         self.waiting_size += nbytes
         self.picows.buffer_updated(nbytes)
         if self.waiting_size > self.limit:
             self._listener.too_big()
 
     def eof_received(self) -> bool:
-        """Tell picows."""
         return bool(self.picows.eof_received())
 
     def pause_writing(self) -> None:
-        """Tell picows."""
         self.picows.pause_writing()
 
     def resume_writing(self) -> None:
-        """Tell picows."""
         self.picows.resume_writing()
 
     def connection_lost(self, exc: BaseException | None) -> None:
-        """Tell picows."""
         self.picows.connection_lost(exc)
 
 
@@ -302,7 +440,7 @@ def _in_front_of(view: memoryview, size: int) -> bytes:
     """Copy the bytes that lie in memory before a view of a part of a buffer."""
     if not size:
         return b""
-    # Imported here: it costs 4 ms and 250 KiB, and hardly anything gets here.
+    # Imported here: it costs 4 ms and 250 KiB, and is rarely needed.
     import ctypes
 
     address = ctypes.addressof(ctypes.c_char.from_buffer(view))

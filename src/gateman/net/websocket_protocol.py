@@ -36,8 +36,7 @@ from .aiofastnet_adapter import abort, resume_tls_reading
 from .connection_events import ConnectionContext
 from .inflation import Inflation
 from .lingering_close import close_lingering
-from .picows_adapter import LARGE_SIZE, PicowsAdapter, received_close
-from .picows_transport import PicowsTransport
+from .picows_adapter import LARGE_SIZE, PicowsAdapter, PicowsTransport, received_close
 from .send_buffer import SendBuffer
 
 # Held in locals of the module: an attribute of an enum class costs 40 ns, one here 10.
