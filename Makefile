@@ -27,6 +27,7 @@ check: ## Check format, style, types and layers
 	$(VENV)/ruff format --check .
 	$(VENV)/ruff check .
 	$(VENV)/mypy
+	$(VENV)/basedpyright --pythonpath $(VENV)/python
 	$(VENV)/lint-imports --no-logo
 
 bench: ## Measure gateman beside what you would pick instead; QUICK=1 is under three minutes

@@ -13,11 +13,13 @@ import inspect
 import re
 import sys
 from collections.abc import Iterable
-from dataclasses import fields
+from dataclasses import MISSING, fields
 from enum import Enum
 from pathlib import Path
 from typing import Any
 
+from gateman import BusinessWorker, Gateway, Worker
+from gateman.config.base import BaseWorker
 from gateman.errors import ExitCode
 from gateman.options import Limits, SlowConsumer, Timeouts
 from gateman.websocket.deflate import Deflate
@@ -56,6 +58,55 @@ def numbers(kind: type[Any]) -> str:
             for option in fields(kind)
         ),
     )
+
+
+KINDS: tuple[type[BaseWorker], ...] = (Worker, Gateway, BusinessWorker)
+
+
+def of_workers() -> str:
+    """Write the options of each kind of worker, those of all kinds first."""
+    names = dict.fromkeys(name for kind in KINDS for name in kind.options)
+    by_kinds = sorted(names, key=lambda name: -len(having(name)))
+    return table(
+        ("name", "of", "default", "what it is"),
+        (
+            (
+                f"`{name}`",
+                "all" if having(name) == KINDS else ", ".join(one.__name__ for one in having(name)),
+                defaults(name),
+                having(name)[0].options[name].reason,
+            )
+            for name in by_kinds
+        ),
+    )
+
+
+def having(name: str) -> tuple[type[BaseWorker], ...]:
+    """Tell which kinds of worker have an option."""
+    return tuple(kind for kind in KINDS if name in kind.options)
+
+
+def defaults(name: str) -> str:
+    """Write an option's default, and those of the kinds that have another one."""
+    first, *others = [(kind.__name__, kind.options[name]) for kind in having(name)]
+    written = [value(first[1].default, first[1].unit)]
+    for kind, option in others:
+        if option.default != first[1].default:
+            written.append(f"{kind}: {value(option.default, option.unit)}")
+    return "; ".join(written)
+
+
+def value(given: Any, unit: str) -> str:
+    """Write the default of a worker's option."""
+    if given is MISSING:
+        return ""
+    if given is None and unit:
+        return f"`None`, or {unit}"
+    if isinstance(given, Enum):
+        given = given.value
+    if isinstance(given, (str, tuple)):
+        return f"`{given!r}`".replace("'", '"')
+    return default(given, unit, is_optional=False)
 
 
 def default(value: Any, unit: str, *, is_optional: bool) -> str:
@@ -103,6 +154,7 @@ def cell(text: str) -> str:
 
 
 TABLES = {
+    "workers": of_workers,
     "limits": lambda: numbers(Limits),
     "timeouts": lambda: numbers(Timeouts),
     "deflate": lambda: numbers(Deflate),

@@ -12,7 +12,7 @@ from gateman import excepthook
 from gateman.errors import ConfigError
 from tests.support.deadlines import TIMEOUT
 
-WRONG = "limits.max_head_size=0 is no positive number: give it in bytes."
+WRONG = "limits.max_head_size=0 is not a positive number: give it in bytes."
 
 
 def run(*arguments: str | Path, stdin: str = "", closed: str = "") -> tuple[int, str]:

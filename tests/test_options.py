@@ -25,7 +25,7 @@ def refusal_of(kind: type[Limits | Timeouts], value: object) -> str:
 def test_every_option_says_what_it_counts_and_why(kind: type[Limits | Timeouts]) -> None:
     """The reference page is made of this."""
     for declared in fields(kind):
-        assert set(declared.metadata) == {"unit", "reason"}
+        assert set(declared.metadata) == {"unit", "reason", "check"}
         assert declared.metadata["unit"]
         assert declared.metadata["reason"].endswith(".")
 
@@ -88,30 +88,30 @@ def test_none_is_off_where_the_type_says_so(
     if NoneType in get_args(hint):
         assert getattr(kind.of({name: None}), name) is None
     else:
-        assert f".{name}=None is no positive number: " in refusal_of(kind, {name: None})
+        assert f".{name}=None is not a positive number: " in refusal_of(kind, {name: None})
 
 
 @pytest.mark.parametrize("value", [0, -1, 0.0, float("nan"), float("inf"), True, "10", [], 1j])
 def test_what_is_no_positive_number(value: object) -> None:
     """Nothing waits for ever, not even for infinity; PHP's texts are not numbers."""
     assert refusal_of(Timeouts, {"close": value}) == (
-        f"timeouts.close={value!r} is no positive number: give it in seconds."
+        f"timeouts.close={value!r} is not a positive number: give it in seconds."
     )
     assert refusal_of(Limits, {"max_head_size": value}) == (
-        f"limits.max_head_size={value!r} is no positive number: give it in bytes."
+        f"limits.max_head_size={value!r} is not a positive number: give it in bytes."
     )
 
 
 @pytest.mark.parametrize("name", ["max_message_size", "max_connections"])
 def test_limits_are_whole_numbers(name: str) -> None:
     """There is no half a byte, and no half a connection."""
-    assert refusal_of(Limits, {name: 1.5}).startswith(f"limits.{name}=1.5 is no whole number: ")
+    assert refusal_of(Limits, {name: 1.5}).startswith(f"limits.{name}=1.5 is not a whole number: ")
 
 
 def test_the_unit_is_told() -> None:
     """A user who was wrong about the number may have been wrong about what it counts."""
     assert refusal_of(Limits, {"max_header_count": None}) == (
-        "limits.max_header_count=None is no positive number: give it in fields."
+        "limits.max_header_count=None is not a positive number: give it in fields."
     )
 
 
@@ -120,7 +120,9 @@ def test_the_constructor_refuses_too() -> None:
     with pytest.raises(ConfigError) as caught:
         Timeouts(shutdown=0)
 
-    assert str(caught.value) == ("timeouts.shutdown=0 is no positive number: give it in seconds.")
+    assert str(caught.value) == (
+        "timeouts.shutdown=0 is not a positive number: give it in seconds."
+    )
 
 
 @pytest.mark.parametrize(

@@ -8,7 +8,7 @@ only where the field's type allows it.
 
 import math
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field, fields
+from dataclasses import MISSING, dataclass, field, fields
 from enum import Enum
 from typing import Any, NoReturn, Self, TypeVar
 
@@ -22,19 +22,30 @@ _MAX_COUNT = 1 << 53
 C = TypeVar("C", bound=type)
 
 
-def option(default: Any, unit: str, reason: str) -> Any:
+def option(
+    default: Any = MISSING,
+    unit: str = "",
+    reason: str = "",
+    *,
+    check: Callable[[Any, Any], Any] | None = None,
+    kw_only: bool = True,
+) -> Any:
     """
-    Declare a number that a user may set.
+    Declare an option that a user may set: a field of a dataclass, or of a worker.
 
     Args:
-        default: Its default value.
+        default: Its default value; an option without one has to be given.
         unit: What it counts: ``"bytes"``, ``"seconds"``, ``"connections"``…
         reason: What it does and why the default is what it is.
-
-    Returns:
-        The dataclass field.
+        check: Takes a :class:`gateman.config.schema.Option` and a value, returns what is kept of
+            the value, or raises :class:`ConfigError`. A dataclass checks its options itself.
+        kw_only: Whether it can be given by its name only.
     """
-    return field(default=default, metadata={"unit": unit, "reason": reason})
+    return field(
+        default=default,
+        kw_only=kw_only,
+        metadata={"unit": unit, "reason": reason, "check": check},
+    )
 
 
 def fixed(owner: str, assignment: str) -> Callable[[C], C]:
@@ -144,7 +155,7 @@ class _Numbers:
             is_number = isinstance(value, (int, float)) and not isinstance(value, bool)
             if not is_number or not 0 < value < math.inf:
                 raise ConfigError(
-                    f"{kind}.{declared.name}={value!r} is no positive number",
+                    f"{kind}.{declared.name}={value!r} is not a positive number",
                     f"give it in {declared.metadata['unit']}",
                 )
             unit = declared.metadata["unit"]
@@ -155,7 +166,7 @@ class _Numbers:
                 )
             if "int" in str(declared.type) and not isinstance(value, int):
                 raise ConfigError(
-                    f"{kind}.{declared.name}={value!r} is no whole number",
+                    f"{kind}.{declared.name}={value!r} is not a whole number",
                     f"give it in {declared.metadata['unit']}",
                 )
 

@@ -49,7 +49,7 @@ def test_defaults() -> None:
 
 def test_every_option_is_listed() -> None:
     """What it has after it was declared is what may be assigned."""
-    assert set(vars(Clerk(name="clerk"))) == Clerk.options
+    assert set(vars(Clerk(name="clerk"))) == set(Clerk.options) | Clerk.state
 
 
 def test_what_a_script_declares_is_told_in_short() -> None:
@@ -74,7 +74,7 @@ def test_unknown_names_are_refused_in_the_name_of_its_kind() -> None:
     """Passed or assigned, options and callbacks."""
     made = Clerk(name="clerk")
     with pytest.raises(ConfigError, match="'cuont' is no option of Clerk: did you mean 'count'"):
-        Clerk(name="clerk", cuont=2)
+        Clerk(name="clerk", cuont=2)  # type: ignore[call-arg]
     with pytest.raises(ConfigError, match="'on_leter' is no option of Clerk: did you mean 'on_le"):
         made.on_leter = print
 

@@ -66,7 +66,7 @@ def test_every_refuses_what_timers_refuse() -> None:
     with pytest.raises(ConfigError, match="positive"):
         worker.every(0)
     with pytest.raises(ConfigError, match="takes"):
-        worker.every(1)(lambda _worker: None)
+        worker.every(1)(lambda _worker: None)  # type: ignore[type-var]
     assert worker.schedule == []
 
 

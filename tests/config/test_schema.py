@@ -1,10 +1,13 @@
 """What may be assigned to a worker, and the sentence for everything else."""
 
+from inspect import signature
+from typing import Any
+
 import pytest
 
-from gateman import ConfigError, Deflate, Limits, SlowConsumer, Timeouts, Worker
-from gateman.config.schema import CHECKS, NAMES
-from gateman.gateway.gateway import Gateway
+from gateman import ConfigError, Deflate, Gateway, Limits, SlowConsumer, Timeouts, Worker
+from gateman.config.schema import Configurable
+from gateman.options import option
 
 # A value that is taken, and what is read back.
 GOOD: list[tuple[str, object, object]] = [
@@ -46,58 +49,62 @@ BAD: list[tuple[str, object, str]] = [
     ),
     ("listen", "wsss://a:1", "'wsss' is no scheme to listen on: did you mean 'wss'?"),
     ("listen", 8282, "8282 is no address to listen on: write websocket://0.0.0.0:8282."),
-    ("count", 0, "count=0 is no number of processes: use 1 or more."),
+    ("count", 0, "count=0 is not a number of processes: use 1 or more."),
     ("count", 10**30, "count is more processes than can be: use 1024 or less."),
-    ("context", 5, "context=5 is no mapping: write {'ssl': {'local_cert': …}}."),
+    ("context", 5, "context=5 is not a mapping: write {'ssl': {'local_cert': …}}."),
     ("name", 5, "name=5 is not a name: write a short text, such as name='chat'."),
     ("name", "a\nb", "name='a\\nb' is not a name"),
     ("name", "a" * 65, "name is too long: use 64 characters or less."),
     ("trusted_proxies", ["10.0.0.0/8", "nginx"], "'nginx' in trusted_proxies"),
     ("trusted_proxies", "127.0.0.1", "trusted_proxies='127.0.0.1' is no list: write"),
-    ("trusted_proxies", 5, "trusted_proxies=5 is no list: write trusted_proxies=['…']."),
-    ("trusted_proxies", [5], "5 in trusted_proxies is no text"),
-    ("trusted_proxies", {"a": 1}, "trusted_proxies={'a': 1} is no list"),
+    ("trusted_proxies", 5, "trusted_proxies=5 is not a list: write trusted_proxies=['…']."),
+    ("trusted_proxies", [5], "5 in trusted_proxies is not a text"),
+    ("trusted_proxies", {"a": 1}, "trusted_proxies={'a': 1} is not a list"),
     ("restart_stalled", "no", "restart_stalled='no' is neither True nor False"),
     ("test_page", "no", "test_page='no' is neither True nor False: write one of them."),
-    ("health_path", "/up?a", "health_path='/up?a' can be no request's path: leave out"),
+    ("health_path", "/up?a", "health_path='/up?a' cannot be the path of a request: leave out"),
     ("proxy_protocol", [], "[] is no proxy_protocol: there are off, required."),
     ("slow_consumer", [], "[] is no policy for slow consumers"),
-    ("user", False, "user=False is no name of a user"),
-    ("group", -1, "group=-1 is no name of a group"),
+    ("user", False, "user=False is not the name of a user"),
+    ("group", -1, "group=-1 is not the name of a group"),
     ("max_lifetime", 10**400, "max_lifetime is more than it can be: give it in seconds."),
     ("limits", {"max_head_size": 10**400}, "limits.max_head_size is more than it can be: use"),
     ("timeouts", {"close": 10**7}, "timeouts.close is more than it can be: use 1000000 or less."),
-    ("count", True, "count=True is no number of processes"),
-    ("count", "4", "count='4' is no number of processes"),
+    ("count", True, "count=True is not a number of processes"),
+    ("count", "4", "count='4' is not a number of processes"),
     ("transport", "tls", "'tls' is no transport: there are ssl, tcp."),
     ("limits", {"max_head": 5}, "'max_head' is no option of limits: did you mean 'max_head_size'?"),
     ("limits", 5, "limits=5 is neither Limits nor a mapping"),
-    ("timeouts", {"close": "5"}, "timeouts.close='5' is no positive number: give it in seconds."),
-    ("allowed_origins", "https://a.example", "allowed_origins='https://a.example' is no list"),
+    (
+        "timeouts",
+        {"close": "5"},
+        "timeouts.close='5' is not a positive number: give it in seconds.",
+    ),
+    ("allowed_origins", "https://a.example", "allowed_origins='https://a.example' is not a list"),
     ("allowed_origins", ["a.example"], "'a.example' in allowed_origins is no origin"),
     ("allowed_origins", ["https://a.example/chat"], "'https://a.example/chat' in allowed_origins"),
-    ("allowed_origins", 5, "allowed_origins=5 is no list"),
-    ("allowed_origins", [5], "5 in allowed_origins is no text"),
-    ("subprotocols", "chat", "subprotocols='chat' is no list: write subprotocols=['…']."),
-    ("subprotocols", 5, "subprotocols=5 is no list"),
+    ("allowed_origins", 5, "allowed_origins=5 is not a list"),
+    ("allowed_origins", [5], "5 in allowed_origins is not a text"),
+    ("subprotocols", "chat", "subprotocols='chat' is not a list: write subprotocols=['…']."),
+    ("subprotocols", 5, "subprotocols=5 is not a list"),
     (
         "subprotocols",
         ["a b"],
-        "'a b' in subprotocols is no name that a client could send: use letters",
+        "'a b' in subprotocols is not a name that a client could send: use letters",
     ),
-    ("subprotocols", [b"chat"], "b'chat' in subprotocols is no text"),
-    ("health_path", "healthz", "health_path='healthz' is no path: begin it with '/'."),
+    ("subprotocols", [b"chat"], "b'chat' in subprotocols is not a text"),
+    ("health_path", "healthz", "health_path='healthz' is not a path: begin it with '/'."),
     ("slow_consumer", "drop", "'drop' is no policy for slow consumers"),
-    ("compression", True, "compression=True is no Deflate: write compression=Deflate()."),
+    ("compression", True, "compression=True is not a Deflate: write compression=Deflate()."),
     ("proxy_protocol", "on", "'on' is no proxy_protocol"),
     ("reloadable", 1, "reloadable=1 is neither True nor False: write one of them."),
     ("drain_window", None, "drain_window has to have a value: leave it out for its default."),
-    ("drain_window", float("inf"), "drain_window=inf is no positive number"),
-    ("max_crashes", 1.5, "max_crashes=1.5 is no whole positive number: give it in crashes"),
-    ("max_messages", -1, "max_messages=-1 is no whole positive number"),
-    ("max_memory", "1G", "max_memory='1G' is no whole positive number: give it in bytes"),
-    ("user", "", "user='' is no name of a user"),
-    ("group", True, "group=True is no name of a group"),
+    ("drain_window", float("inf"), "drain_window=inf is not a positive number"),
+    ("max_crashes", 1.5, "max_crashes=1.5 is not a whole positive number: give it in crashes"),
+    ("max_messages", -1, "max_messages=-1 is not a whole positive number"),
+    ("max_memory", "1G", "max_memory='1G' is not a whole positive number: give it in bytes"),
+    ("user", "", "user='' is not the name of a user"),
+    ("group", True, "group=True is not the name of a group"),
 ]
 
 
@@ -138,11 +145,44 @@ def test_compression_is_an_object_of_its_own() -> None:
     assert worker(compression=deflate).compression is deflate
 
 
-def test_every_check_is_of_an_option() -> None:
-    """A check for a name that nobody can assign would be a typo."""
-    assert sorted(set(CHECKS) - Gateway.options) == []
+def test_attributes_are_options_and_state() -> None:
+    made = worker()
+
+    assert set(vars(made)) == set(made.options) | made.state
 
 
-def test_every_option_is_listed() -> None:
-    """What a worker has after it was declared is what may be assigned."""
-    assert set(vars(worker())) == NAMES
+def test_an_option_without_a_check_or_a_reason_cannot_be_declared() -> None:
+    for declared in (option(default=1, reason="Why."), option(default=1, check=print)):
+        with pytest.raises(TypeError, match="'size' has to be declared with a check and a reason"):
+            type("Sized", (Configurable,), {"__annotations__": {"size": int}, "size": declared})
+
+
+def test_an_option_that_is_declared_again_keeps_the_rest() -> None:
+    (inherited, declared) = (kind.options["reloadable"] for kind in (Worker, Gateway))
+
+    assert (inherited.default, declared.default) == (True, False)
+    assert (declared.check, declared.reason) == (inherited.check, inherited.reason)
+
+
+def test_the_signature_is_that_of_the_options() -> None:
+    parameters = signature(Worker).parameters
+    by_position = [name for name, one in parameters.items() if one.kind is not one.KEYWORD_ONLY]
+
+    assert by_position == ["listen", "context"]
+    assert set(parameters) == set(Worker.options)
+    assert str(parameters["max_lifetime"]) == "max_lifetime: float | None = None"
+    assert str(parameters["slow_consumer"]).startswith("slow_consumer: str | gateman.options.Slow")
+
+
+def test_a_call_that_python_would_refuse_is_a_type_error() -> None:
+    make: Any = Worker
+    sentences = []
+    for arguments in ((), ("ws://127.0.0.1:1", None, "chat")):
+        with pytest.raises(TypeError) as caught:
+            make(*arguments)
+        sentences.append(str(caught.value))
+
+    assert sentences == [
+        "Worker: missing a required argument: 'listen'",
+        "Worker: too many positional arguments",
+    ]

@@ -76,7 +76,7 @@ def test_callback_with_other_arguments_is_refused() -> None:
     made = worker()
     with pytest.raises(ConfigError) as caught:
 
-        @made.on_message
+        @made.on_message  # type: ignore[arg-type]
         def answer(message: str) -> None:
             """Take too little."""
 
@@ -92,7 +92,7 @@ def test_callback_with_other_arguments_is_refused() -> None:
 def test_unknown_option_has_the_nearest_name() -> None:
     """Passed or assigned, a typo is no option that does nothing."""
     with pytest.raises(ConfigError, match="'transprot' is no option of Worker: did you mean 'tra"):
-        Worker(PLAIN, transprot="ssl")
+        Worker(PLAIN, transprot="ssl")  # type: ignore[call-arg]
     made = worker()
     with pytest.raises(ConfigError, match="'on_mesage' is no option of Worker: did you mean 'on_m"):
         made.on_mesage = take

@@ -11,7 +11,7 @@ def test_defaults() -> None:
     made = BusinessWorker()
 
     assert (made.name, made.count, made.reloadable) == ("business", 1, True)
-    assert set(vars(made)) == BusinessWorker.options
+    assert set(vars(made)) == set(BusinessWorker.options) | BusinessWorker.state
 
 
 def test_callbacks_get_client_ids() -> None:
@@ -51,7 +51,7 @@ def test_callbacks_of_a_worker_are_refused() -> None:
 def test_it_listens_nowhere() -> None:
     """What is of the network is no option of it."""
     with pytest.raises(ConfigError, match="'limits' is no option of BusinessWorker") as refused:
-        BusinessWorker(limits={})
+        BusinessWorker(limits={})  # type: ignore[call-arg]
 
     assert {"id", "callbacks", "schedule"}.isdisjoint(str(refused.value).split(", "))
 

@@ -20,7 +20,7 @@ def test_it_is_a_worker_with_other_defaults() -> None:
 
     assert (made.name, made.reloadable, made.without_business) == ("gateway", False, "wait")
     assert (made.count, settings.limits) == (2, Limits(max_head_size=4096))
-    assert set(vars(made)) == Gateway.options
+    assert set(vars(made)) == set(Gateway.options) | Gateway.state
 
 
 def test_it_runs_no_code() -> None:

@@ -10,7 +10,7 @@ import pytest
 
 from gateman import Hub, SyncHub
 from gateman.bus import open_bus, subject
-from gateman.config.schema import make_bus
+from gateman.config.checks import make_bus
 from gateman.errors import BusError, ConfirmTimeout
 
 from ..support.certificates import Authority

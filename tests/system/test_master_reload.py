@@ -114,7 +114,7 @@ BROKEN = {
     "configuration": (
         echo(options="count=2, timeouts={'close': -1}"),
         "refused its configuration",
-        "timeouts.close=-1 is no positive number",
+        "timeouts.close=-1 is not a positive number",
     ),
     "address": (
         echo("websocket://127.0.0.1:7000"),

@@ -27,7 +27,6 @@ from gateman.bus.local import local_bus
 from gateman.bus.nats import nats_bus
 from gateman.config.base import BaseWorker
 from gateman.config.callbacks import BUSINESS_SIGNATURES, SIGNATURES
-from gateman.config.schema import OWN
 from gateman.gateway.factory import service_maker
 from gateman.tls.contexts import TlsContexts
 from gateman.tls.ssl_options import _HONOURED
@@ -67,7 +66,7 @@ KINDS: list[tuple[type[BaseWorker], dict[str, Any]]] = [
 
 @pytest.mark.parametrize(
     ("kind", "needed", "name"),
-    [(kind, needed, name) for kind, needed in KINDS for name in sorted(kind.options - OWN)],
+    [(kind, needed, name) for kind, needed in KINDS for name in sorted(kind.options)],
 )
 def test_options_of_what_is_declared(
     kind: type[BaseWorker], needed: Mapping[str, Any], name: str

@@ -59,6 +59,16 @@ worker.health_path = "/up"
 Worker(8282)  # type: ignore[arg-type]
 Worker("ws://a:1", None, "chat")  # type: ignore[call-arg]
 Worker("ws://a:1", count="4")  # type: ignore[arg-type]
+Worker("ws://a:1", cuont=3)  # type: ignore[call-arg]
+Worker("ws://a:1", on_message=print)  # type: ignore[call-arg]
+Worker("ws://a:1", slow_consumer=5)  # type: ignore[arg-type]
+worker.limits = 5  # type: ignore[assignment]
+worker.count = None  # type: ignore[assignment]
+assert_type(worker.limits, Limits)
+assert_type(worker.timeouts, Timeouts)
+assert_type(worker.slow_consumer, SlowConsumer)
+assert_type(worker.transport, str)
+assert_type(worker.max_lifetime, float | None)
 
 
 # Callbacks, by decorator: plain or async, with or without annotations of their own.
@@ -82,6 +92,11 @@ async def renew(prices: dict[str, float]) -> None:
 @worker.on_event(7)  # type: ignore[arg-type]
 def wrong(data: object) -> None:
     """Take what cannot be."""
+
+
+@worker.on_event("prices")  # type: ignore[type-var]
+def takes_nothing() -> None:
+    """Take too little."""
 
 
 @worker.on_connect
@@ -139,8 +154,28 @@ def failed(_connection: Connection, error: Exception) -> None:
         assert_type(error.close_code, int)
 
 
-# What is decorated stays what it was.
+# What is decorated can be called as before.
 assert_type(closed(worker.connections[1], 1000, ""), None)
+
+
+@worker.on_message  # type: ignore[arg-type]
+def too_little(connection: Connection) -> None:
+    """Take no message."""
+
+
+@worker.on_close  # type: ignore[arg-type]
+async def too_much(connection: Connection, code: int, reason: str, more: int) -> None:
+    """Take what no close has."""
+
+
+@worker.on_websocket_connect  # type: ignore[arg-type]
+def other_types(connection: Request, request: Connection) -> None:
+    """Take them in the wrong order."""
+
+
+@worker.every(60)  # type: ignore[type-var]
+def every_with_arguments(started: Worker) -> None:
+    """Take what no timer gives."""
 
 
 # Callbacks, by assignment.
@@ -191,6 +226,8 @@ business = BusinessWorker(name="chat", count=4, timeouts={"shutdown": 5}, max_me
 
 Gateway()  # type: ignore[call-arg]
 BusinessWorker("chat")  # type: ignore[call-arg]
+BusinessWorker(limits=Limits())  # type: ignore[call-arg]
+Gateway("ws://a:1", without_busines="wait")  # type: ignore[call-arg]
 
 
 @business.on_worker_start
@@ -213,6 +250,13 @@ def handle(client_id: str, message: str | bytes) -> None:
 
 business.on_close = lambda _client_id, _code, _reason: None
 business.on_open = lambda: None  # type: ignore[assignment]
+
+
+@business.on_message  # type: ignore[arg-type]
+def of_a_worker(connection: Connection, message: str) -> None:
+    """Take the connection, which another process has."""
+
+
 business.every(1)(tidy_up)
 BusinessWorker.run_all()
 

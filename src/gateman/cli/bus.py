@@ -8,7 +8,7 @@ from typing import Any
 import click
 
 from ..cluster.hub import Hub
-from ..config.schema import make_bus
+from ..config.checks import make_bus
 from ..errors import BusError, CommandError, ConfigError, HubError
 from ..log import one_line
 from ..master import control, requests

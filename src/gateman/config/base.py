@@ -6,26 +6,30 @@ its work between processes. Nothing here serves.
 """
 
 from collections.abc import Callable, Mapping, Sequence
-from collections.abc import Set as AbstractSet
 from pathlib import PurePath
-from typing import TYPE_CHECKING, Any, ClassVar, Generic, TypeVar, overload
+from typing import TYPE_CHECKING, Any, ClassVar, Generic, ParamSpec, TypeVar, overload
 
 from ..cluster.names import check_topic
 from ..entry_point import check_call
 from ..errors import ConfigError
-from ..options import Timeouts
-from . import schema
+from ..options import Timeouts, option
+from . import checks
 from .callbacks import check, label
 from .schedule import check_function, check_interval
+from .schema import Configurable, Converted
 
-F = TypeVar("F", bound=Callable[..., Any])
-S = TypeVar("S", bound=Callable[..., Any])
+P = ParamSpec("P")
+R = TypeVar("R")
+Scheduled = TypeVar("Scheduled", bound=Callable[[], Any])
+OfEvent = TypeVar("OfEvent", bound=Callable[[Any], Any])
 
+# What a decorator is given by ``@worker.on_message()``; for type checkers it is never left out.
+_NOTHING: Any = None
 
 _EVENT_SIGNATURE = {"on_event": ("data",)}
 
 
-class _Registrar(Generic[S]):
+class _Registrar(Generic[P]):
     """What ``worker.on_message`` is when it is read: a decorator."""
 
     __slots__ = ("_name", "_worker")
@@ -34,7 +38,7 @@ class _Registrar(Generic[S]):
         self._worker = worker
         self._name = name
 
-    def __call__(self, function: F = None) -> F:  # type: ignore[assignment] # see below
+    def __call__(self, function: Callable[P, R] = _NOTHING) -> Callable[P, R]:
         if function is None:
             # With parentheses; Python's own words would not say what to write.
             raise ConfigError(
@@ -50,27 +54,30 @@ class _Registrar(Generic[S]):
         return function
 
     @property
-    def function(self) -> S | None:
+    def function(self) -> Callable[P, Any] | None:
         """The callback that was declared, or ``None``."""
-        return self._worker.callbacks.get(self._name)  # type: ignore[return-value]
+        return self._worker.callbacks.get(self._name)
 
 
-class Callback(Generic[S]):
-    """A callback of a worker: declared by decorating a function, or by assigning one."""
+class Callback(Generic[P]):
+    """
+    A callback of a worker: declared by decorating a function, or by assigning one.
+
+    It has no annotation where it is declared: type checkers would take it for an option.
+    """
 
     def __set_name__(self, owner: type, name: str) -> None:
-        """Learn the callback's name."""
         self._name = name
 
     @overload
-    def __get__(self, worker: None, owner: type) -> "Callback[S]": ...
+    def __get__(self, worker: None, owner: type) -> "Callback[P]": ...
     @overload
-    def __get__(self, worker: "BaseWorker", owner: type) -> _Registrar[S]: ...
-    def __get__(self, worker: "BaseWorker | None", owner: type) -> "Callback[S] | _Registrar[S]":
+    def __get__(self, worker: "BaseWorker", owner: type) -> _Registrar[P]: ...
+    def __get__(self, worker: "BaseWorker | None", owner: type) -> "Callback[P] | _Registrar[P]":
         """Give the decorator."""
         return self if worker is None else _Registrar(worker, self._name)
 
-    def __set__(self, worker: "BaseWorker", function: S | None) -> None:
+    def __set__(self, worker: "BaseWorker", function: Callable[P, Any] | None) -> None:
         """Declare a function, or with ``None`` no longer one."""
         if function is None:
             worker.callbacks.pop(self._name, None)
@@ -78,36 +85,11 @@ class Callback(Generic[S]):
             worker.declare(self._name, function)
 
 
-class BaseWorker:
+class BaseWorker(Configurable):
     """
     One thing that a script declares: processes that do the same.
 
-    Every argument is an attribute too, and may be assigned until ``run_all``.
-
     Attributes:
-        name: For people: in logs and in ``status``. Where several have one name, ``run_all``
-            calls the second one ``chat-2``, and so on.
-        count: How many processes serve it.
-        timeouts: See :class:`gateman.Timeouts`; a mapping of some of them will do.
-        drain_window: Seconds over which a process that drains (``stop -g``, ``reload``) parts from
-            its work.
-        restart_stalled: Whether a process that was stuck for ``timeouts.stall`` is replaced; its
-            connections end then.
-        reloadable: Whether ``reload`` renews its processes; ``reload --all`` always does.
-        max_crashes: How many crashes within five minutes end a slot, until ``reload``.
-        max_messages: How many messages a process receives before another one takes its place;
-            ``None`` for no such limit. It drains then. Up to a fifth earlier, so that not all
-            leave at once; the same goes for the next two.
-        max_lifetime: How many seconds it serves.
-        max_memory: How many bytes of memory it has resident.
-        user: Whom the processes run as, by name or number, once the master listens and they have
-            read their keys. The master has to run as root.
-        group: As which group; by default the user's.
-        bus: What connects the hubs of its processes with each other and with those of other
-            machines: a URL such as ``"nats://host:4222?name=chat"``, or a mapping of ``url`` and
-            options.
-            By default those of this script are connected, and commands such as ``gateman push``
-            with them.
         id: Which of its processes this is: 0 to ``count - 1``.
         callbacks: The functions that were declared, by name.
         schedule: What :meth:`every` declared: the interval in seconds, and the function.
@@ -116,72 +98,95 @@ class BaseWorker:
 
     runner: ClassVar[Callable[[list["BaseWorker"]], None] | None] = None
     """What :meth:`run_all` calls with all that were declared. Rows above this one set it."""
-    options: ClassVar[AbstractSet[str]] = schema.DECLARED
-    """What may be assigned, beside callbacks."""
-    signatures: ClassVar[Mapping[str, tuple[str, ...]]] = {}
-    """The callbacks that it has, and what each is called with."""
+    state = frozenset({"id", "callbacks", "schedule", "event_handlers"})
     _declared: ClassVar[list["BaseWorker"]] = []
     _has_run: ClassVar[bool] = False
 
-    def __init__(
-        self,
-        *,
-        name: str,
-        count: int = 1,
-        timeouts: Timeouts | Mapping[str, Any] | None = None,
-        drain_window: float = 10.0,
-        restart_stalled: bool = False,
-        reloadable: bool = True,
-        max_crashes: int = 10,
-        max_messages: int | None = None,
-        max_lifetime: float | None = None,
-        max_memory: int | None = None,
-        user: str | int | None = None,
-        group: str | int | None = None,
-        bus: str | Mapping[str, Any] | None = None,
-        **unknown: Any,
-    ) -> None:
-        """
-        Declare it, as the last step of a class that has set its own options.
+    name: str = option(
+        check=checks.name,
+        reason="The name in logs and in ``status``. If several workers have one name, ``run_all``"
+        " calls the second one ``chat-2``, and so on.",
+    )
+    count: int = option(
+        default=1, unit="processes", check=checks.count, reason="How many processes serve it."
+    )
+    timeouts: Converted[Timeouts | Mapping[str, Any] | None, Timeouts] = option(
+        default=None,
+        check=checks.timeouts,
+        reason="``Timeouts``, or a mapping of some of them.",
+    )
+    drain_window: float = option(
+        default=10.0,
+        unit="seconds",
+        check=checks.number,
+        reason="How long a process that drains (``stop -g``, ``reload``) takes to close its"
+        " connections, so that their clients do not all reconnect at once. A business worker's"
+        " handlers have this time to end.",
+    )
+    restart_stalled: bool = option(
+        default=False,
+        check=checks.yes_or_no,
+        reason="Whether a process that does not respond for ``timeouts.stall`` is replaced; its"
+        " connections end then.",
+    )
+    reloadable: bool = option(
+        default=True,
+        check=checks.yes_or_no,
+        reason="Whether ``reload`` replaces its processes; ``reload --all`` always does.",
+    )
+    max_crashes: int = option(
+        default=10,
+        unit="crashes",
+        check=checks.whole_number,
+        reason="After so many within five minutes, a process is not started again until"
+        " ``reload``.",
+    )
+    max_messages: int | None = option(
+        default=None,
+        unit="messages",
+        check=checks.whole_number,
+        reason="A process that has received so many is replaced, and drains; a business worker"
+        " counts events. It happens up to a fifth earlier, so that processes are not replaced all"
+        " at once; the same goes for the next two. ``None`` is no limit.",
+    )
+    max_lifetime: float | None = option(
+        default=None,
+        unit="seconds",
+        check=checks.number,
+        reason="A process that has served so long is replaced. ``None`` is no limit.",
+    )
+    max_memory: int | None = option(
+        default=None,
+        unit="bytes",
+        check=checks.whole_number,
+        reason="A process with more resident memory is replaced. ``None`` is no limit.",
+    )
+    user: str | int | None = option(
+        default=None,
+        check=checks.account,
+        reason="The user, by name or number, that the processes switch to after the master has"
+        " bound the ports and they have read their keys. The master has to run as root.",
+    )
+    group: str | int | None = option(
+        default=None,
+        check=checks.account,
+        reason="The group that they switch to; ``None`` is the user's.",
+    )
+    bus: str | Mapping[str, Any] | None = option(
+        default=None,
+        check=checks.bus,
+        reason="The bus that connects the hubs of all processes and machines: a URL such as"
+        ' ``"nats://host:4222?name=chat"``, or a mapping with ``url`` and options. ``None`` is a'
+        " router that the master runs, for the processes of this script and for commands such as"
+        " ``gateman push``.",
+    )
 
-        Args:
-            name: See the attributes for all of them.
-            count: Processes.
-            timeouts: Timeouts.
-            drain_window: Seconds.
-            restart_stalled: Whether to.
-            reloadable: Whether it is.
-            max_crashes: Crashes.
-            max_messages: Messages.
-            max_lifetime: Seconds.
-            max_memory: Bytes.
-            user: User.
-            group: Group.
-            bus: URL.
-            unknown: Always a mistake.
-
-        Raises:
-            ConfigError: Something of it cannot be.
-        """
-        for option in unknown:
-            self._refuse(option)
+    def _configure(self, values: dict[str, Any]) -> None:
+        self.id = 0
         self.callbacks: dict[str, Callable[..., Any]] = {}
         self.schedule: list[tuple[float, Callable[[], Any]]] = []
         self.event_handlers: list[tuple[str, Callable[[Any], Any]]] = []
-        self.name = name
-        self.count = count
-        self.timeouts: Any = timeouts
-        self.drain_window = drain_window
-        self.restart_stalled = restart_stalled
-        self.reloadable = reloadable
-        self.max_crashes = max_crashes
-        self.max_messages = max_messages
-        self.max_lifetime = max_lifetime
-        self.max_memory = max_memory
-        self.user = user
-        self.group = group
-        self.bus = bus
-        self.id = 0
+        super()._configure(values)
         self._declared.append(self)
 
     if not TYPE_CHECKING:  # Type checkers know the names, and would take any other for one.
@@ -192,16 +197,6 @@ class BaseWorker:
                 kind = f"callback of {type(self).__name__}"
                 raise ConfigError.unknown(kind, name, self.signatures)
             raise AttributeError(f"{type(self).__name__!r} object has no attribute {name!r}")
-
-    def __setattr__(self, name: str, value: Any) -> None:
-        """Assign an option or a callback; a name that is neither is a mistake."""
-        if name not in self.options and name not in self.signatures:
-            self._refuse(name)
-        super().__setattr__(name, schema.CHECKS[name](value) if name in schema.CHECKS else value)
-
-    def _refuse(self, option: str) -> None:
-        known = (set(self.options) | set(self.signatures)) - schema.OWN
-        raise ConfigError.unknown(f"option of {type(self).__name__}", option, known)
 
     def declare(self, name: str, function: Callable[..., Any]) -> None:
         """
@@ -217,7 +212,7 @@ class BaseWorker:
         check(name, function, self.signatures)
         self.callbacks[name] = function
 
-    def every(self, seconds: float | None = None) -> Callable[[F], F]:
+    def every(self, seconds: float | None = None) -> Callable[[Scheduled], Scheduled]:
         """
         Run a function every so many seconds, in each process of this worker.
 
@@ -231,20 +226,20 @@ class BaseWorker:
             The decorator, for a function without arguments, plain or ``async``.
 
         Raises:
-            ConfigError: It is no positive number; by the decorator, that is no such function.
+            ConfigError: It is not a positive number; by the decorator, that is no such function.
         """
         if seconds is None or callable(seconds):
             raise ConfigError("every was not told how often", "write @worker.every(60)")
         check_interval(seconds)
 
-        def declare(function: F) -> F:
+        def declare(function: Scheduled) -> Scheduled:
             check_function(function)
             self.schedule.append((seconds, function))
             return function
 
         return declare
 
-    def on_event(self, topic: str | None = None) -> Callable[[F], F]:
+    def on_event(self, topic: str | None = None) -> Callable[[OfEvent], OfEvent]:
         """
         Call a function for what any process tells with :meth:`gateman.Hub.send_event`.
 
@@ -269,7 +264,7 @@ class BaseWorker:
             raise ConfigError("on_event was not told of what", "write @worker.on_event('prices')")
         check_topic(topic)
 
-        def declare(function: F) -> F:
+        def declare(function: OfEvent) -> OfEvent:
             check("on_event", function, _EVENT_SIGNATURE)
             self.event_handlers.append((topic, function))
             return function

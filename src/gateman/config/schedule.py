@@ -15,7 +15,7 @@ def check_interval(seconds: object) -> None:
     Check that a timer can have an interval.
 
     Raises:
-        ConfigError: It is no positive number.
+        ConfigError: It is not a positive number.
     """
     if not is_positive(seconds, _MAX_SECONDS):
         raise ConfigError(

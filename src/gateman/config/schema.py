@@ -1,300 +1,138 @@
-"""What may be assigned to a worker: the names of its options, and what each of them takes."""
+"""
+What declares the options of a worker, each once.
 
-from collections.abc import Callable, Iterable, Mapping
-from typing import Any
+A class below :class:`Configurable` has its options as fields, made by
+:func:`gateman.options.option`. Its constructor, its checks and ``docs/options.md`` come from
+them, and type checkers know the constructor's signature.
+"""
 
-from ..bus import Bus, open_bus
+from collections.abc import Callable, Mapping
+from collections.abc import Set as AbstractSet
+from dataclasses import MISSING, Field, dataclass
+from inspect import Parameter, Signature, get_annotations
+from typing import TYPE_CHECKING, Any, ClassVar, Generic, TypeVar, dataclass_transform, get_args
+
 from ..errors import ConfigError
-from ..http.origins import parse_origin
-from ..http.response import is_token
-from ..listen import ListenAddress
-from ..options import Limits, SlowConsumer, Timeouts
-from ..websocket.deflate import Deflate
+from ..options import option
 
-# Processes of one worker: more than any machine has cores for.
-_MAX_COUNT = 1024
-
-# Exact as a float, and far below what overflows.
-_MAX_NUMBER = 1 << 53
-
-# Of a user and a group; -1 means "unchanged" to the system.
-_MAX_ACCOUNT = (1 << 32) - 2
-
-# What ends the path in a request's target.
-_BEYOND_PATH = frozenset(" ?#")
-
-# Characters: of what stands in each line of the log, in tables and in the names of processes.
-_MAX_NAME_SIZE = 64
+_Given = TypeVar("_Given")
+_Kept = TypeVar("_Kept")
 
 
-def _count(value: object) -> int:
-    if not isinstance(value, int) or isinstance(value, bool) or value < 1:
-        raise ConfigError(f"count={value!r} is no number of processes", "use 1 or more")
-    if value > _MAX_COUNT:
-        raise ConfigError("count is more processes than can be", f"use {_MAX_COUNT} or less")
-    return value
+class Converted(Generic[_Given, _Kept]):
+    """The type of an option that takes one type, and keeps another."""
+
+    if TYPE_CHECKING:
+
+        def __get__(self, instance: object, owner: type) -> _Kept: ...
+        def __set__(self, instance: object, value: _Given) -> None: ...
 
 
-def _name(value: object) -> str:
-    if not isinstance(value, str) or not value.strip() or not value.isprintable():
-        raise ConfigError(
-            f"name={value!r} is not a name", "write a short text, such as name='chat'"
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Option:
+    """
+    One option of a worker.
+
+    Attributes:
+        type: What may be given, as an annotation.
+        default: ``MISSING`` if it has to be given.
+        check: Returns what is kept of a value, or raises :class:`ConfigError`.
+    """
+
+    name: str
+    type: Any
+    default: Any
+    unit: str
+    reason: str
+    check: Callable[["Option", Any], Any]
+    kw_only: bool
+
+    @property
+    def parameter(self) -> Parameter:
+        """Its place in the constructor's signature."""
+        return Parameter(
+            self.name,
+            Parameter.KEYWORD_ONLY if self.kw_only else Parameter.POSITIONAL_OR_KEYWORD,
+            default=Parameter.empty if self.default is MISSING else self.default,
+            annotation=self.type,
         )
-    if len(value) > _MAX_NAME_SIZE:
-        raise ConfigError("name is too long", f"use {_MAX_NAME_SIZE} characters or less")
-    return value
 
 
-def _context(value: object) -> Mapping[str, Any] | None:
-    if value is not None and not isinstance(value, Mapping):
-        raise ConfigError(f"context={value!r} is no mapping", "write {'ssl': {'local_cert': …}}")
-    return value
-
-
-def _trusted_proxies(value: Iterable[str] | None) -> list[str] | None:
-    if value is None:
-        return None
-    # Imported here: only who names proxies needs it in the master.
-    from ..http.client_address import TrustedProxies
-
-    proxies = value if isinstance(value, str) else _strings("trusted_proxies", value)
-    TrustedProxies(proxies)
-    return list(proxies)
-
-
-def _listen(value: object) -> str:
-    ListenAddress.parse(value)
-    return str(value)
-
-
-def origins(value: Iterable[str] | None) -> frozenset[str] | None:
+@dataclass_transform(kw_only_default=True, eq_default=False, field_specifiers=(option,))
+class Configurable:
     """
-    Read ``allowed_origins``.
+    Has options.
 
-    Raises:
-        ConfigError: It is no list, or something in it is no origin.
+    A subclass that declares an option again says only what is different.
+
+    Attributes:
+        options: The options, by name.
+        state: The other attributes that can be assigned; they are not for users.
+        signatures: The callbacks, and the names of the arguments that each is called with.
     """
-    if value is None:
-        return None
-    return frozenset(map(parse_origin, _strings("allowed_origins", value)))
+
+    options: ClassVar[Mapping[str, Option]] = {}
+    state: ClassVar[AbstractSet[str]] = frozenset()
+    signatures: ClassVar[Mapping[str, tuple[str, ...]]] = {}
+
+    def __init_subclass__(cls) -> None:
+        super().__init_subclass__()
+        types = get_annotations(cls)
+        options = dict(cls.options)
+        for name, declared in list(vars(cls).items()):
+            if isinstance(declared, Field):
+                options[name] = _option(name, types[name], declared, options.get(name))
+                delattr(cls, name)
+        cls.options = options
+        # Those by position come first, as Python demands.
+        ordered = sorted(options.values(), key=lambda one: one.kw_only)
+        cls.__signature__ = Signature([one.parameter for one in ordered])  # type: ignore[attr-defined]
+
+    if not TYPE_CHECKING:  # Type checkers make the signature from the options.
+
+        def __init__(self, *positional: Any, **named: Any) -> None:
+            for name in named:
+                if name not in self.options:
+                    self._refuse(name)
+            try:
+                given = self.__signature__.bind(*positional, **named)
+            except TypeError as error:
+                raise TypeError(f"{type(self).__name__}: {error}") from None
+            given.apply_defaults()
+            self._configure(given.arguments)
+
+    def _configure(self, values: dict[str, Any]) -> None:
+        """Assign every option."""
+        for name, value in values.items():
+            setattr(self, name, value)
+
+    def __setattr__(self, name: str, value: Any) -> None:
+        """Assign an option or a callback; any other name is a mistake."""
+        if name in self.options:
+            one = self.options[name]
+            value = one.check(one, value)
+        elif name not in self.state and name not in self.signatures:
+            self._refuse(name)
+        super().__setattr__(name, value)
+
+    def _refuse(self, name: str) -> None:
+        known = {*self.options, *self.signatures}
+        raise ConfigError.unknown(f"option of {type(self).__name__}", name, known)
 
 
-def subprotocols(value: Iterable[str]) -> tuple[str, ...]:
-    """
-    Read ``subprotocols``.
-
-    Raises:
-        ConfigError: It is no list of names.
-    """
-    names = tuple(_strings("subprotocols", value))
-    for name in names:
-        if not is_token(name):
-            raise ConfigError(
-                f"{name!r} in subprotocols is no name that a client could send",
-                "use letters, digits, '.' and '-', such as 'chat.v1'",
-            )
-    return names
-
-
-def _strings(name: str, value: Iterable[str]) -> list[str]:
-    """Read a list of texts; one text alone would be a list of its letters."""
-    if isinstance(value, (str, bytes, Mapping)) or not isinstance(value, Iterable):
-        raise ConfigError(f"{name}={value!r} is no list", f"write {name}=['…']")
-    strings = list(value)
-    for string in strings:
-        if not isinstance(string, str):
-            raise ConfigError(f"{string!r} in {name} is no text", f"write {name}=['…']")
-    return strings
-
-
-def _path(value: object) -> str | None:
-    if value is None:
-        return None
-    if not (isinstance(value, str) and value.startswith("/")):
-        raise ConfigError(f"health_path={value!r} is no path", "begin it with '/'")
-    if not value.isascii() or not value.isprintable() or not _BEYOND_PATH.isdisjoint(value):
-        raise ConfigError(
-            f"health_path={value!r} can be no request's path", "leave out spaces, '?' and '#'"
-        )
-    return value
-
-
-def _slow_consumer(value: object) -> SlowConsumer:
-    try:
-        return SlowConsumer(value)
-    except (ValueError, TypeError):
-        names = [policy.value for policy in SlowConsumer]
-        raise ConfigError.unknown("policy for slow consumers", value, names) from None
-
-
-def _compression(value: object) -> Deflate | None:
-    if value is None or isinstance(value, Deflate):
-        return value
-    raise ConfigError(f"compression={value!r} is no Deflate", "write compression=Deflate()")
-
-
-def _yes_or_no(name: str) -> Callable[[object], bool]:
-    """Make the check of an option that is on or off."""
-
-    def check(value: object) -> bool:
-        if not isinstance(value, bool):
-            raise ConfigError(f"{name}={value!r} is neither True nor False", "write one of them")
-        return value
-
-    return check
-
-
-def _one_of(name: str, *choices: str) -> Callable[[object], str]:
-    """Make the check of an option that is one of some words."""
-
-    def check(value: object) -> str:
-        if not isinstance(value, str) or value not in choices:
-            raise ConfigError.unknown(name, value, choices)
-        return value
-
-    return check
-
-
-def _number(name: str, unit: str, *, is_whole: bool = True) -> Callable[[object], Any]:
-    """Make the check of an option that is a positive number, or ``None`` for never."""
-
-    def check(value: object) -> Any:
-        if value is None:
-            return None
-        kinds = (int,) if is_whole else (int, float)
-        if isinstance(value, bool) or not isinstance(value, kinds) or not 0 < value < float("inf"):
-            raise ConfigError(
-                f"{name}={value!r} is no {'whole ' if is_whole else ''}positive number",
-                f"give it in {unit}, or leave it out",
-            )
-        if value > _MAX_NUMBER:
-            raise ConfigError(f"{name} is more than it can be", f"give it in {unit}")
-        return value
-
-    return check
-
-
-def _given(check: Callable[[object], Any], name: str) -> Callable[[object], Any]:
-    """Make a check that refuses ``None``."""
-
-    def checked(value: object) -> Any:
-        if value is None:
-            raise ConfigError(f"{name} has to have a value", "leave it out for its default")
-        return check(value)
-
-    return checked
-
-
-def _account(name: str) -> Callable[[object], Any]:
-    """Make the check of a user's or group's name or number; whether it exists is seen later."""
-
-    def check(value: object) -> Any:
-        if value is None:
-            return value
-        if isinstance(value, str) and value and value.isprintable():
-            return value
-        if isinstance(value, int) and not isinstance(value, bool) and 0 <= value <= _MAX_ACCOUNT:
-            return value
-        raise ConfigError(f"{name}={value!r} is no name of a {name}", f"write {name}='www-data'")
-
-    return check
-
-
-def _bus(value: str | Mapping[str, Any] | None) -> str | Mapping[str, Any] | None:
-    if value is None:
-        return None
-    if not isinstance(value, (str, Mapping)):
-        raise ConfigError(f"bus={value!r} is no URL", "write bus='nats://host:4222?name=chat'")
-    make_bus(value)
-    return value
-
-
-def make_bus(value: str | Mapping[str, Any]) -> Bus:
-    """
-    Make the bus that ``bus`` names.
-
-    Raises:
-        ConfigError: There is no such bus, or no such option.
-    """
-    if isinstance(value, str):
-        return open_bus(value)
-    options = dict(value)
-    url = options.pop("url", None)
-    if not isinstance(url, str):
-        raise ConfigError(
-            "bus has no URL", "write bus={'url': 'nats://host:4222', 'name': 'chat', …}"
-        )
-    return open_bus(url, **options)
-
-
-CHECKS: dict[str, Callable[[Any], Any]] = {
-    "listen": _listen,
-    "context": _context,
-    "name": _name,
-    "count": _count,
-    "transport": _one_of("transport", "ssl", "tcp"),
-    "limits": Limits.of,
-    "timeouts": Timeouts.of,
-    "trusted_proxies": _trusted_proxies,
-    "allowed_origins": origins,
-    "subprotocols": subprotocols,
-    "health_path": _path,
-    "slow_consumer": _slow_consumer,
-    "compression": _compression,
-    "test_page": _yes_or_no("test_page"),
-    "proxy_protocol": _one_of("proxy_protocol", "off", "required"),
-    "restart_stalled": _yes_or_no("restart_stalled"),
-    "reloadable": _yes_or_no("reloadable"),
-    "without_business": _one_of("without_business", "refuse", "wait"),
-    "drain_window": _given(_number("drain_window", "seconds", is_whole=False), "drain_window"),
-    "max_crashes": _given(_number("max_crashes", "crashes"), "max_crashes"),
-    "max_messages": _number("max_messages", "messages"),
-    "max_lifetime": _number("max_lifetime", "seconds", is_whole=False),
-    "max_memory": _number("max_memory", "bytes"),
-    "user": _account("user"),
-    "group": _account("group"),
-    "bus": _bus,
-}
-
-DECLARED = frozenset(
-    {
-        "name",
-        "count",
-        "timeouts",
-        "drain_window",
-        "restart_stalled",
-        "reloadable",
-        "max_crashes",
-        "max_messages",
-        "max_lifetime",
-        "max_memory",
-        "user",
-        "group",
-        "bus",
-        "id",
-        "callbacks",
-        "schedule",
-        "event_handlers",
-    }
-)
-"""What may be assigned to everything that is declared."""
-
-OWN = frozenset({"id", "callbacks", "schedule", "event_handlers", "connections"})
-"""What gateman assigns itself, and nobody is told to."""
-
-NAMES = DECLARED | {
-    "listen",
-    "context",
-    "transport",
-    "limits",
-    "trusted_proxies",
-    "allowed_origins",
-    "subprotocols",
-    "health_path",
-    "test_page",
-    "slow_consumer",
-    "compression",
-    "proxy_protocol",
-    "connections",
-}
-"""What may be assigned to a worker."""
+def _option(name: str, hint: Any, declared: "Field[Any]", inherited: Option | None) -> Option:
+    said = declared.metadata
+    check = said["check"] or (inherited and inherited.check)
+    reason = said["reason"] or (inherited and inherited.reason)
+    if not check or not reason:
+        raise TypeError(f"the option {name!r} has to be declared with a check and a reason")
+    is_converted = getattr(hint, "__origin__", None) is Converted
+    return Option(
+        name=name,
+        type=get_args(hint)[0] if is_converted else hint,
+        default=declared.default,
+        unit=said["unit"] or (inherited.unit if inherited else ""),
+        reason=reason,
+        check=check,
+        kw_only=bool(declared.kw_only),
+    )

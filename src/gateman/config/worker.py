@@ -12,19 +12,19 @@ What a user declares: a service, its address, its options and its callbacks.
 Nothing here listens or serves; :func:`Worker.run_all` hands what was declared to the process.
 """
 
-from collections.abc import Callable, Iterable, Mapping
-from collections.abc import Set as AbstractSet
+from collections.abc import Iterable, Mapping
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from ..connection import Connection
 from ..errors import ConfigError
 from ..listen import ListenAddress
-from ..options import Limits, SlowConsumer, Timeouts
+from ..options import Limits, SlowConsumer, option
 from ..request import Request
 from ..websocket.deflate import Deflate
-from . import schema
+from . import checks
 from .base import BaseWorker, Callback
 from .callbacks import SIGNATURES
+from .schema import Converted
 
 if TYPE_CHECKING:
     from ..tls.contexts import TlsContexts
@@ -39,156 +39,117 @@ class Worker(BaseWorker):
     plain function or ``async def``; see :mod:`gateman.runtime.callback_runner` for the order in
     which they run.
 
-    Beside the attributes of everything that is :class:`~gateman.config.base.BaseWorker`:
-
     Attributes:
-        listen: The address; see :mod:`gateman.listen`.
-        context: ``{"ssl": {...}}``: PHP's option names, see :mod:`gateman.tls.contexts`.
-        transport: ``"tcp"``, or ``"ssl"`` for TLS in this server.
-        limits: See :class:`gateman.Limits`; a mapping of some of them will do.
-        trusted_proxies: Addresses and networks whose ``X-Real-IP``, ``X-Forwarded-For`` and
-            ``Forwarded`` are believed; ``"unix"`` for clients of a unix socket. By default
-            this machine.
-        allowed_origins: The origins whose pages may connect, such as
-            ``["https://example.com"]``, with ``*.`` for every subdomain and ``:*`` for every port;
-            ``None`` for any. Clients that send no ``Origin`` are no browsers and always may (RFC
-            6455, section 10.2).
-        subprotocols: What the service speaks; the first that a client offers too is chosen.
-        health_path: Answers health checks; ``None`` for nowhere.
-        test_page: Whether ``/`` is a page to try the service with, in a browser.
-        slow_consumer: What happens to messages for a client that does not read:
-            ``"drop_newest"``, ``"drop_oldest"`` or ``"close"``; see
-            :class:`gateman.SlowConsumer`.
-        compression: ``Deflate()`` to negotiate permessage-deflate; ``None`` for never.
-        proxy_protocol: ``"required"`` when the proxy in front sends PROXY headers (v1 or v2);
-            only ``trusted_proxies`` may then connect.
-        drain_window: Seconds over which a process that drains (``stop -g``, ``reload``) closes its
-            connections, so that their clients do not all come back at once.
         connections: The open connections of this process, by their id.
     """
 
-    options: ClassVar[AbstractSet[str]] = schema.NAMES
     signatures: ClassVar[Mapping[str, tuple[str, ...]]] = SIGNATURES
+    state = BaseWorker.state | {"connections"}
 
-    on_worker_start: Callback[Callable[["Worker"], Any]] = Callback()
+    listen: str = option(
+        kw_only=False,
+        check=checks.listen,
+        reason="The address: ``websocket://HOST:PORT``, ``websocket://[::]:PORT`` (IPv4 too) or"
+        " ``websocket+unix:///path.sock``. ``ws://`` is the same as ``websocket://``; ``wss://`` is"
+        ' the same with ``transport="ssl"``.',
+    )
+    context: Mapping[str, Mapping[str, Any]] | None = option(
+        default=None,
+        kw_only=False,
+        check=checks.context,
+        reason='``{"ssl": {...}}``, with PHP\'s names of the options of TLS.',
+    )
+    name: str = option(default="worker")
+    transport: Converted[str | None, str] = option(
+        default=None,
+        check=checks.one_of("ssl", "tcp"),
+        reason='``"tcp"``, or ``"ssl"`` for TLS in this server; ``None`` is what the scheme of'
+        " ``listen`` says.",
+    )
+    limits: Converted[Limits | Mapping[str, Any] | None, Limits] = option(
+        default=None, check=checks.limits, reason="``Limits``, or a mapping of some of them."
+    )
+    trusted_proxies: Converted[Iterable[str] | None, list[str] | None] = option(
+        default=None,
+        check=checks.trusted_proxies,
+        reason="Addresses and networks whose ``X-Real-IP``, ``X-Forwarded-For`` and ``Forwarded``"
+        ' are used; ``"unix"`` for clients of a unix socket. ``None`` is this machine; ``[]``'
+        " trusts no peer.",
+    )
+    allowed_origins: Converted[Iterable[str] | None, frozenset[str] | None] = option(
+        default=None,
+        check=checks.allowed_origins,
+        reason='The origins whose pages may connect: ``"https://example.com"``, every subdomain'
+        ' with ``"https://*.example.com"``, every port with ``"http://localhost:*"``; other'
+        " origins get 403. ``None`` is any, but pages of other hosts connect without the user's"
+        " cookies. A client that sends no ``Origin`` is not a browser and may always connect (RFC"
+        " 6455, section 10.2).",
+    )
+    subprotocols: Converted[Iterable[str], tuple[str, ...]] = option(
+        default=(),
+        check=checks.subprotocols,
+        reason="In your order of preference; the first one that the client also offers is"
+        " selected.",
+    )
+    health_path: str | None = option(
+        default="/healthz",
+        check=checks.path,
+        reason="The path of health checks: 200 while serving, 503 while draining; a gateway also"
+        " answers 503 without business workers. ``None`` disables it.",
+    )
+    test_page: bool = option(
+        default=False,
+        check=checks.yes_or_no,
+        reason="Whether ``/`` is a page to try the service with, in a browser.",
+    )
+    slow_consumer: Converted[str | SlowConsumer, SlowConsumer] = option(
+        default=SlowConsumer.DROP_NEWEST,
+        check=checks.slow_consumer,
+        reason="What happens to messages when ``limits.max_send_buffer_size`` is unsent for a"
+        ' client: ``"drop_newest"``, ``"drop_oldest"`` or ``"close"`` (1013).',
+    )
+    compression: Deflate | None = option(
+        default=None,
+        check=checks.compression,
+        reason="``Deflate()`` negotiates permessage-deflate; ``None`` never does.",
+    )
+    proxy_protocol: str = option(
+        default="off",
+        check=checks.one_of("off", "required"),
+        reason='``"required"``: connections begin with a PROXY header (v1 or v2), and only'
+        " ``trusted_proxies`` may connect.",
+    )
+
+    on_worker_start = Callback[["Worker"]]()
     """``(worker)``: the process is up and does not listen yet."""
-    on_worker_stop: Callback[Callable[["Worker"], Any]] = Callback()
+    on_worker_stop = Callback[["Worker"]]()
     """``(worker)``: it stops, behind the ``on_close`` of every client: close here what they use."""
-    on_connect: Callback[Callable[[Connection], Any]] = Callback()
+    on_connect = Callback[[Connection]]()
     """``(connection)``: TCP is up and, with TLS, its handshake done."""
-    on_websocket_connect: Callback[Callable[[Connection, Request], Any]] = Callback()
+    on_websocket_connect = Callback[[Connection, Request]]()
     """``(connection, request)``: the request is there and nothing answered yet. ``raise
     Refuse(403, "text")`` to refuse; ``connection.response_headers`` and
     ``connection.subprotocol`` may be set."""
-    on_open: Callback[Callable[[Connection], Any]] = Callback()
+    on_open = Callback[[Connection]]()
     """``(connection)``: the 101 is sent."""
-    on_message: Callback[Callable[[Connection, Any], Any]] = Callback()
+    on_message = Callback[[Connection, Any]]()
     """``(connection, message)``: ``str`` for text, ``bytes`` for binary."""
-    on_close: Callback[Callable[[Connection, int, str], Any]] = Callback()
+    on_close = Callback[[Connection, int, str]]()
     """``(connection, code, reason)``: exactly once for each that was open, or reached a callback
     that is declared; 1006 when the peer vanished, or never got as far as a WebSocket."""
-    on_error: Callback[Callable[[Connection, Exception], Any]] = Callback()
+    on_error = Callback[[Connection, Exception]]()
     """``(connection, error)``: the peer broke the protocol, or a callback raised; the
     connection is being closed for it."""
-    on_buffer_full: Callback[Callable[[Connection], Any]] = Callback()
+    on_buffer_full = Callback[[Connection]]()
     """``(connection)``: as much is unsent as may be; what is sent now is dropped."""
-    on_buffer_drain: Callback[Callable[[Connection], Any]] = Callback()
+    on_buffer_drain = Callback[[Connection]]()
     """``(connection)``: all of it was sent, after ``on_buffer_full``."""
 
-    def __init__(
-        self,
-        listen: str,
-        context: Mapping[str, Mapping[str, Any]] | None = None,
-        *,
-        name: str = "worker",
-        count: int = 1,
-        transport: str | None = None,
-        limits: Limits | Mapping[str, Any] | None = None,
-        timeouts: Timeouts | Mapping[str, Any] | None = None,
-        trusted_proxies: Iterable[str] | None = None,
-        allowed_origins: Iterable[str] | None = None,
-        subprotocols: Iterable[str] = (),
-        health_path: str | None = "/healthz",
-        test_page: bool = False,
-        slow_consumer: str | SlowConsumer = SlowConsumer.DROP_NEWEST,
-        compression: Deflate | None = None,
-        proxy_protocol: str = "off",
-        drain_window: float = 10.0,
-        restart_stalled: bool = False,
-        reloadable: bool = True,
-        max_crashes: int = 10,
-        max_messages: int | None = None,
-        max_lifetime: float | None = None,
-        max_memory: int | None = None,
-        user: str | int | None = None,
-        group: str | int | None = None,
-        bus: str | Mapping[str, Any] | None = None,
-        **unknown: Any,
-    ) -> None:
-        """
-        Declare a service; :meth:`run_all` runs it.
-
-        Args:
-            listen: See the attributes for all of them.
-            context: ``{"ssl": {...}}``.
-            name: For people.
-            count: Processes.
-            transport: ``"tcp"`` or ``"ssl"``; ``None`` is what the scheme of ``listen`` says.
-            limits: Limits.
-            timeouts: Timeouts.
-            trusted_proxies: ``None`` is this machine; ``[]`` is nobody.
-            allowed_origins: Origins.
-            subprotocols: Subprotocols.
-            health_path: Path.
-            test_page: Whether to serve it.
-            slow_consumer: Policy.
-            compression: Compression.
-            proxy_protocol: ``"off"`` or ``"required"``.
-            drain_window: Seconds.
-            restart_stalled: Whether to.
-            reloadable: Whether it is.
-            max_crashes: Crashes.
-            max_messages: Messages.
-            max_lifetime: Seconds.
-            max_memory: Bytes.
-            user: User.
-            group: Group.
-            bus: URL.
-            unknown: Always a mistake.
-
-        Raises:
-            ConfigError: Something of it cannot be.
-        """
-        self.listen = listen
-        self.context = context
-        is_secure = ListenAddress.parse(listen).is_secure
-        self.transport = transport or ("ssl" if is_secure else "tcp")
-        self.limits: Any = limits
-        self.trusted_proxies = trusted_proxies
-        self.allowed_origins = allowed_origins
-        self.subprotocols = subprotocols
-        self.health_path = health_path
-        self.test_page = test_page
-        self.slow_consumer = slow_consumer
-        self.compression = compression
-        self.proxy_protocol = proxy_protocol
+    def _configure(self, values: dict[str, Any]) -> None:
+        is_secure = ListenAddress.parse(values["listen"]).is_secure
+        values["transport"] = values["transport"] or ("ssl" if is_secure else "tcp")
         self.connections: dict[int, Connection] = {}
-        super().__init__(
-            name=name,
-            count=count,
-            timeouts=timeouts,
-            drain_window=drain_window,
-            restart_stalled=restart_stalled,
-            reloadable=reloadable,
-            max_crashes=max_crashes,
-            max_messages=max_messages,
-            max_lifetime=max_lifetime,
-            max_memory=max_memory,
-            user=user,
-            group=group,
-            bus=bus,
-            **unknown,
-        )
+        super()._configure(values)
 
 
 def settings_of(worker: Worker, *, now: float) -> "WorkerSettings":
@@ -212,16 +173,16 @@ def settings_of(worker: Worker, *, now: float) -> "WorkerSettings":
         name=worker.name,
         listen=ListenAddress.parse(worker.listen),
         contexts=_contexts(worker, now),
-        limits=Limits.of(worker.limits),
-        timeouts=Timeouts.of(worker.timeouts),
+        limits=worker.limits,
+        timeouts=worker.timeouts,
         trusted_proxies=TrustedProxies(
             DEFAULT if worker.trusted_proxies is None else worker.trusted_proxies
         ),
-        allowed_origins=schema.origins(worker.allowed_origins),
-        subprotocols=schema.subprotocols(worker.subprotocols),
+        allowed_origins=worker.allowed_origins,
+        subprotocols=worker.subprotocols,
         health_path=worker.health_path,
         has_test_page=worker.test_page,
-        slow_consumer=SlowConsumer(worker.slow_consumer),
+        slow_consumer=worker.slow_consumer,
         compression=worker.compression,
         requires_proxy=worker.proxy_protocol == "required",
     )
@@ -230,9 +191,7 @@ def settings_of(worker: Worker, *, now: float) -> "WorkerSettings":
 def _contexts(worker: Worker, now: float) -> "TlsContexts | None":
     from ..tls.contexts import TlsContexts
 
-    context: Any = worker.context or {}
-    if not isinstance(context, Mapping):
-        raise ConfigError(f"context={context!r} is no mapping", "write {'ssl': {'local_cert': …}}")
+    context: Mapping[str, Any] = worker.context or {}
     for kind in context:
         if kind != "ssl":
             raise ConfigError.unknown("part of a worker's context", kind, ["ssl"])

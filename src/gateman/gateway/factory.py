@@ -4,7 +4,6 @@ from collections.abc import Callable
 
 from ..config.base import BaseWorker
 from ..config.worker import Worker, settings_of
-from ..options import Timeouts
 from ..runtime.process import AnyService
 from ..runtime.timer import add_timers
 from .business import BusinessWorker
@@ -41,10 +40,8 @@ def _gateway_maker(gateway: Gateway, now: float) -> Callable[[], AnyService]:
 def _business_maker(business: BusinessWorker) -> Callable[[], AnyService]:
     from .business_service import BusinessService
 
-    timeouts = Timeouts.of(business.timeouts)
-
     def make() -> AnyService:
         add_timers(business.schedule)
-        return BusinessService(business, timeouts)
+        return BusinessService(business, business.timeouts)
 
     return make

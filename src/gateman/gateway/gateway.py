@@ -1,12 +1,12 @@
 """A gateway, as it is declared: it holds connections, and runs none of the application's code."""
 
-from collections.abc import Callable, Mapping
-from collections.abc import Set as AbstractSet
-from typing import Any, ClassVar, NoReturn
+from collections.abc import Callable
+from typing import Any, NoReturn
 
-from ..config import schema
+from ..config import checks
 from ..config.worker import Worker
 from ..errors import ConfigError
+from ..options import option
 from .send_window import MAX_BATCH_SIZE
 
 
@@ -18,40 +18,16 @@ class Gateway(Worker):
 
     It takes all of a worker's options. ``reload`` leaves its processes alone, as there is no code
     of the application's in them; ``reload --all`` does not.
-
-    Attributes:
-        without_business: What happens to a handshake while no business worker is there:
-            ``"wait"``, until ``timeouts.handshake``, for one that comes; ``"refuse"`` with 503.
     """
 
-    options: ClassVar[AbstractSet[str]] = schema.NAMES | {"without_business"}
-
-    def __init__(
-        self,
-        listen: str,
-        context: Mapping[str, Mapping[str, Any]] | None = None,
-        *,
-        name: str = "gateway",
-        without_business: str = "wait",
-        reloadable: bool = False,
-        **options: Any,
-    ) -> None:
-        """
-        Declare a gateway.
-
-        Args:
-            listen: The address; see :mod:`gateman.listen`.
-            context: ``{"ssl": {...}}``.
-            name: For people.
-            without_business: ``"wait"`` or ``"refuse"``.
-            reloadable: Whether ``reload`` renews its processes.
-            options: What else a :class:`~gateman.Worker` takes.
-
-        Raises:
-            ConfigError: Something of it cannot be.
-        """
-        self.without_business = without_business
-        super().__init__(listen, context, name=name, reloadable=reloadable, **options)
+    name: str = option(default="gateway")
+    reloadable: bool = option(default=False)
+    without_business: str = option(
+        default="wait",
+        check=checks.one_of("refuse", "wait"),
+        reason='What happens to a handshake while there is no business worker: ``"wait"`` for one'
+        ' until ``timeouts.handshake``, or ``"refuse"`` with 503.',
+    )
 
     def __setattr__(self, name: str, value: Any) -> None:
         """Assign an option, of which some have narrower bounds than a worker's."""

@@ -24,7 +24,7 @@ from ..bus import Bus
 from ..bus.local import held_bus
 from ..cluster.hub import hub
 from ..config.base import BaseWorker, outline
-from ..config.schema import make_bus
+from ..config.checks import make_bus
 from ..errors import BusError, ConfigError, ExitCode
 from ..gateway.bus_check import check_buses
 from ..gateway.business import BusinessWorker

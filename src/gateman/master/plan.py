@@ -10,7 +10,6 @@ from ..errors import ConfigError
 from ..gateway.bus_check import check_buses
 from ..gateway.business import BusinessWorker
 from ..listen import ListenAddress
-from ..options import Timeouts
 from . import privileges
 from .events import Policy
 
@@ -71,7 +70,7 @@ def listen_of(worker: BaseWorker) -> str:
 
 def policy_of(worker: BaseWorker) -> Policy:
     """Read how a worker's processes are to be supervised."""
-    timeouts = Timeouts.of(worker.timeouts)
+    timeouts = worker.timeouts
     drain = worker.drain_window
     if isinstance(worker, Worker):
         # Who is arriving has the time that a handshake may take.

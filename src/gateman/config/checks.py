@@ -1,0 +1,215 @@
+"""
+The checks of a worker's options.
+
+Each takes the option and what a user gave, and returns what is kept of it. What is wrong is a
+:class:`ConfigError` whose sentence names the option.
+"""
+
+from collections.abc import Callable, Iterable, Mapping
+from typing import Any
+
+from ..bus import Bus, open_bus
+from ..errors import ConfigError
+from ..http.origins import parse_origin
+from ..http.response import is_token
+from ..listen import ListenAddress
+from ..options import Limits, SlowConsumer, Timeouts
+from ..websocket.deflate import Deflate
+from .schema import Option
+
+# Processes of one worker: more than any machine has cores for.
+_MAX_COUNT = 1024
+
+# Exact as a float, and far below what overflows.
+_MAX_NUMBER = 1 << 53
+
+# Of a user and a group; -1 means "unchanged" to the system.
+_MAX_ACCOUNT = (1 << 32) - 2
+
+# What ends the path in a request's target.
+_BEYOND_PATH = frozenset(" ?#")
+
+# Characters: of what stands in each line of the log, in tables and in the names of processes.
+_MAX_NAME_SIZE = 64
+
+
+def count(_option: Option, value: object) -> int:
+    if not isinstance(value, int) or isinstance(value, bool) or value < 1:
+        raise ConfigError(f"count={value!r} is not a number of processes", "use 1 or more")
+    if value > _MAX_COUNT:
+        raise ConfigError("count is more processes than can be", f"use {_MAX_COUNT} or less")
+    return value
+
+
+def name(_option: Option, value: object) -> str:
+    if not isinstance(value, str) or not value.strip() or not value.isprintable():
+        raise ConfigError(
+            f"name={value!r} is not a name", "write a short text, such as name='chat'"
+        )
+    if len(value) > _MAX_NAME_SIZE:
+        raise ConfigError("name is too long", f"use {_MAX_NAME_SIZE} characters or less")
+    return value
+
+
+def context(_option: Option, value: object) -> Mapping[str, Any] | None:
+    if value is not None and not isinstance(value, Mapping):
+        raise ConfigError(f"context={value!r} is not a mapping", "write {'ssl': {'local_cert': …}}")
+    return value
+
+
+def listen(_option: Option, value: object) -> str:
+    ListenAddress.parse(value)
+    return str(value)
+
+
+def limits(_option: Option, value: Any) -> Limits:
+    return Limits.of(value)
+
+
+def timeouts(_option: Option, value: Any) -> Timeouts:
+    return Timeouts.of(value)
+
+
+def trusted_proxies(option: Option, value: Any) -> list[str] | None:
+    if value is None:
+        return None
+    # Imported here: the master needs it only if a worker names its proxies.
+    from ..http.client_address import TrustedProxies
+
+    proxies = value if isinstance(value, str) else _strings(option.name, value)
+    TrustedProxies(proxies)
+    return list(proxies)
+
+
+def allowed_origins(option: Option, value: Any) -> frozenset[str] | None:
+    return None if value is None else frozenset(map(parse_origin, _strings(option.name, value)))
+
+
+def subprotocols(option: Option, value: Any) -> tuple[str, ...]:
+    names = tuple(_strings(option.name, value))
+    for one in names:
+        if not is_token(one):
+            raise ConfigError(
+                f"{one!r} in subprotocols is not a name that a client could send",
+                "use letters, digits, '.' and '-', such as 'chat.v1'",
+            )
+    return names
+
+
+def _strings(option: str, value: object) -> list[str]:
+    """Read a list of texts; one text alone would be a list of its letters."""
+    if isinstance(value, (str, bytes, Mapping)) or not isinstance(value, Iterable):
+        raise ConfigError(f"{option}={value!r} is not a list", f"write {option}=['…']")
+    strings = list(value)
+    for string in strings:
+        if not isinstance(string, str):
+            raise ConfigError(f"{string!r} in {option} is not a text", f"write {option}=['…']")
+    return strings
+
+
+def path(option: Option, value: object) -> str | None:
+    if value is None:
+        return None
+    if not (isinstance(value, str) and value.startswith("/")):
+        raise ConfigError(f"{option.name}={value!r} is not a path", "begin it with '/'")
+    if not value.isascii() or not value.isprintable() or not _BEYOND_PATH.isdisjoint(value):
+        raise ConfigError(
+            f"{option.name}={value!r} cannot be the path of a request",
+            "leave out spaces, '?' and '#'",
+        )
+    return value
+
+
+def slow_consumer(_option: Option, value: object) -> SlowConsumer:
+    try:
+        return SlowConsumer(value)
+    except (ValueError, TypeError):
+        names = [policy.value for policy in SlowConsumer]
+        raise ConfigError.unknown("policy for slow consumers", value, names) from None
+
+
+def compression(_option: Option, value: object) -> Deflate | None:
+    if value is None or isinstance(value, Deflate):
+        return value
+    raise ConfigError(f"compression={value!r} is not a Deflate", "write compression=Deflate()")
+
+
+def yes_or_no(option: Option, value: object) -> bool:
+    if not isinstance(value, bool):
+        raise ConfigError(f"{option.name}={value!r} is neither True nor False", "write one of them")
+    return value
+
+
+def one_of(*choices: str) -> Callable[[Option, object], str]:
+    def check(option: Option, value: object) -> str:
+        if not isinstance(value, str) or value not in choices:
+            raise ConfigError.unknown(option.name, value, choices)
+        return value
+
+    return check
+
+
+def whole_number(option: Option, value: object) -> Any:
+    return _number(option, value, "whole positive", int)
+
+
+def number(option: Option, value: object) -> Any:
+    return _number(option, value, "positive", int, float)
+
+
+def _number(option: Option, value: object, kind: str, *types: type) -> Any:
+    """Check a positive number; ``None`` is allowed where it is the default."""
+    if value is None and option.default is None:
+        return None
+    if value is None:
+        raise ConfigError(f"{option.name} has to have a value", "leave it out for its default")
+    is_number = isinstance(value, types) and not isinstance(value, bool)
+    if not is_number or not 0 < value < float("inf"):  # type: ignore[operator]
+        raise ConfigError(
+            f"{option.name}={value!r} is not a {kind} number",
+            f"give it in {option.unit}, or leave it out",
+        )
+    if value > _MAX_NUMBER:  # type: ignore[operator]
+        raise ConfigError(f"{option.name} is more than it can be", f"give it in {option.unit}")
+    return value
+
+
+def account(option: Option, value: object) -> str | int | None:
+    """Check the name or number of a user or group; whether it exists is seen when it is used."""
+    if value is None:
+        return None
+    if isinstance(value, str) and value and value.isprintable():
+        return value
+    if isinstance(value, int) and not isinstance(value, bool) and 0 <= value <= _MAX_ACCOUNT:
+        return value
+    raise ConfigError(
+        f"{option.name}={value!r} is not the name of a {option.name}",
+        f"write {option.name}='www-data'",
+    )
+
+
+def bus(_option: Option, value: Any) -> str | Mapping[str, Any] | None:
+    if value is None:
+        return None
+    if not isinstance(value, (str, Mapping)):
+        raise ConfigError(f"bus={value!r} is not a URL", "write bus='nats://host:4222?name=chat'")
+    make_bus(value)
+    return value
+
+
+def make_bus(value: str | Mapping[str, Any]) -> Bus:
+    """
+    Make the bus that the option ``bus`` describes.
+
+    Raises:
+        ConfigError: There is no such bus, or no such option.
+    """
+    if isinstance(value, str):
+        return open_bus(value)
+    options = dict(value)
+    url = options.pop("url", None)
+    if not isinstance(url, str):
+        raise ConfigError(
+            "bus has no URL", "write bus={'url': 'nats://host:4222', 'name': 'chat', …}"
+        )
+    return open_bus(url, **options)
