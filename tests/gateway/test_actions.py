@@ -15,11 +15,11 @@ from gateman.gateway.actions import (
     Send,
     StoreSession,
 )
-from gateman.gateway.protocol import HandshakeAnswer, OpenEvent, Seek
+from gateman.gateway.protocol import Discover, HandshakeAnswer, OpenEvent
 
 CLIENT = ClientId("gate-1")
 ACTIONS: list[DispatchAction] = [
-    Send(None, Seek()),
+    Send(None, Discover()),
     Resume(CLIENT),
     Reply(CLIENT, HandshakeAnswer(0)),
     StoreSession(CLIENT, b""),

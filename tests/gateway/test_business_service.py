@@ -12,12 +12,12 @@ from gateman.cluster.names import ClientId, NodeId, client_id
 from gateman.gateway.protocol import (
     AdoptEvent,
     CloseEvent,
+    Discover,
     Events,
-    Farewell,
+    Leave,
     MessageEvent,
     Offer,
     Released,
-    Seek,
 )
 from gateman.runtime.process import StartFailed
 from tests.support.gateways import BusinessNode, Site, read, site
@@ -346,8 +346,8 @@ async def test_who_was_with_a_gateway_that_died_has_an_end() -> None:
         assert sorted(there.journal.of("close")) == sorted(
             (one, 1006, "the gateway is gone") for one in names
         )
-        assert list(business_node.service._inboxes) == [gateway_node.node]  # noqa: SLF001
-        assert list(business_node.service._handlers.clients) == [name]  # noqa: SLF001
+        assert list(business_node.service._windows) == [gateway_node.node]  # noqa: SLF001
+        assert list(business_node.service._runner.clients) == [name]  # noqa: SLF001
 
 
 @pytest.mark.parametrize("how", ["killed", "stopped"])
@@ -374,7 +374,7 @@ async def _end_while_one_leaves(how: str) -> None:
         await there.journal.until("message")
         new = await there.business()
         draining = asyncio.ensure_future(old.service.drain(*GONE, window=5.0))
-        await eventually(lambda: idle_name in new.service._handlers.clients)  # noqa: SLF001
+        await eventually(lambda: idle_name in new.service._runner.clients)  # noqa: SLF001
         await (gateway_node.kill() if how == "killed" else gateway_node.stop())
         await new.journal.until("close", idle_name)
         may_end.set()
@@ -398,7 +398,7 @@ async def test_a_gateway_that_was_taken_for_dead_begins_anew() -> None:
         await gateway_node.settle()
         # As if the bus had said that it is gone.
         service = business_node.service
-        service._lose(gateway_node.node, service._inboxes[gateway_node.node])  # noqa: SLF001
+        service._remove_gateway(gateway_node.node, service._windows[gateway_node.node])  # noqa: SLF001
         await client.send("2")
         await there.journal.until("message", name, "2")
         await client.send("3")
@@ -410,7 +410,7 @@ async def test_a_gateway_that_was_taken_for_dead_begins_anew() -> None:
             ("message", name, "2"),
             ("message", name, "3"),
         ]
-        assert list(business_node.service._handlers.clients) == [name]  # noqa: SLF001
+        assert list(business_node.service._runner.clients) == [name]  # noqa: SLF001
 
 
 # What others say.
@@ -444,10 +444,10 @@ async def test_what_is_malformed_is_ignored_and_counted() -> None:
         for data in (b"", b"\xc1", b"junk" * 1000, b"\x92\xa1e\x01"):
             say(data)
         for packet in (
-            Farewell(),
-            Released(1, 1, has_heir=True),
+            Leave(),
+            Released(1, 1, has_successor=True),
             Offer(is_leaving=False, load=0),
-            Seek(),
+            Discover(),
         ):
             say(packet)
         await turns(10)
@@ -465,7 +465,7 @@ async def test_what_is_of_an_earlier_link_is_ignored() -> None:
         say(events(2, 1, AdoptEvent(ANN), text(ANN, "1")))
         say(events(1, 1, AdoptEvent(BOB), text(BOB, "?")))
         say(events(1, 3, text(ANN, "?")))
-        say(Released(1, 3, has_heir=True))
+        say(Released(1, 3, has_successor=True))
         say(events(2, 2, text(ANN, "again"), text(ANN, "2")))
         say(events(2, 5, text(ANN, "behind a hole")))
         say(events(3, 1, AdoptEvent(BOB), text(BOB, "3"), text(ANN, "nobody's")))
@@ -477,7 +477,7 @@ async def test_what_is_of_an_earlier_link_is_ignored() -> None:
             ("message", ANN, "2"),
             ("message", BOB, "3"),
         ]
-        assert list(business_node.service._handlers.clients) == [BOB]  # noqa: SLF001
+        assert list(business_node.service._runner.clients) == [BOB]  # noqa: SLF001
 
 
 @on_loop
@@ -489,7 +489,7 @@ async def test_nobody_speaks_for_the_clients_of_others() -> None:
         await there.journal.until("message")
 
         assert there.journal.entries == [("message", ANN, "1")]
-        assert business_node.service._inboxes[GATE].received == 4  # noqa: SLF001
+        assert business_node.service._windows[GATE].received == 4  # noqa: SLF001
 
 
 @on_loop
@@ -502,8 +502,8 @@ async def test_a_gateway_that_says_good_bye_is_gone_at_once() -> None:
             )
         )
         await there.journal.until("close", BOB)
-        say(Farewell())
+        say(Leave())
         await there.journal.until("close", ANN)
 
         assert there.journal.of("close") == [(BOB, 1000, ""), (ANN, 1006, "the gateway is gone")]
-        assert business_node.service._inboxes == {}  # noqa: SLF001
+        assert business_node.service._windows == {}  # noqa: SLF001

@@ -2,26 +2,26 @@
 
 from gateman.cluster.names import ClientId, NodeId
 from gateman.gateway.actions import Log, Probe, Quarantine, Reply, Resume, Send, StoreSession
-from gateman.gateway.dispatch import DESERTED_AFTER, MAX_EVENTS, MAX_SIZE, MAX_TOTAL_SIZE
-from gateman.gateway.liveness import RETURN
+from gateman.gateway.dispatch import MAX_EVENTS, MAX_SIZE, MAX_TOTAL_SIZE, UNSERVED_AFTER
+from gateman.gateway.liveness import RECONNECT_GRACE
 from gateman.gateway.protocol import (
     EVENT_OVERHEAD,
     Begun,
     CloseEvent,
     ConnectEvent,
+    Discover,
     Done,
     Events,
-    Farewell,
     HandshakeAnswer,
+    Leave,
     MessageEvent,
     Offer,
     OpenEvent,
     Released,
     Result,
-    Seek,
 )
-from gateman.gateway.send_window import CROWD_COUNT, MAX_BATCH_SIZE, WINDOW
-from tests.support.dispatch import HELLO, IP, Talk, adopt, message
+from gateman.gateway.send_window import CONGESTED_COUNT, MAX_BATCH_SIZE, WINDOW
+from tests.support.dispatch_driver import HELLO, IP, Talk, adopt, message
 
 A, B, C = NodeId("a"), NodeId("b"), NodeId("c")
 ANN, BOB, CAT = ClientId("gate-1"), ClientId("gate-2"), ClientId("gate-3")
@@ -37,7 +37,7 @@ def test_it_looks_for_processes_and_says_good_bye() -> None:
     talk.dispatch.start()
     talk.dispatch.stop()
 
-    assert talk.take() == [Send(None, Seek()), Send(None, Farewell())]
+    assert talk.take() == [Send(None, Discover()), Send(None, Leave())]
 
 
 def test_a_process_that_offers_itself_is_told_its_link() -> None:
@@ -48,7 +48,7 @@ def test_a_process_that_offers_itself_is_told_its_link() -> None:
     talk.join(A)
     assert talk.take() == []
 
-    talk.dispatch.heard(A, Farewell(), 0)
+    talk.dispatch.receive(A, Leave(), 0)
     talk.join(A)
     assert talk.take() == [Send(A, Events(2, 0, 1, []))]
 
@@ -56,7 +56,7 @@ def test_a_process_that_offers_itself_is_told_its_link() -> None:
 def test_clients_go_to_who_has_the_fewest_and_stay() -> None:
     """By this gateway's count, then by that of all gateways."""
     talk = Talk(A, B)
-    talk.dispatch.heard(A, Offer(is_leaving=False, load=5), 0)
+    talk.dispatch.receive(A, Offer(is_leaving=False, load=5), 0)
     talk.come(ANN, BOB, CAT)
     talk.join(C)
     talk.say(ANN, b"x")
@@ -152,12 +152,12 @@ def test_a_process_that_leaves_gives_its_clients_away() -> None:
     talk.say(BOB, b"1")
     talk.join(B)
     talk.take()
-    talk.dispatch.heard(A, LEAVING, 0)
+    talk.dispatch.receive(A, LEAVING, 0)
     talk.say(BOB, b"2")
 
     assert talk.take() == [
         Send(B, Events(2, 0, 1, [adopt(ANN)])),
-        Send(A, Released(1, 5, has_heir=True)),
+        Send(A, Released(1, 5, has_successor=True)),
         Send(A, Events(1, 4, 6, [])),
     ]
     assert (talk.homes(), talk.dispatch.pending_count) == ({ANN: B, BOB: A}, 3)
@@ -176,7 +176,7 @@ def test_a_process_that_leaves_hears_of_each_client_that_another_takes_over() ->
     talk.say(BOB, b"2")
     talk.join(B)
     talk.take()
-    talk.dispatch.heard(A, LEAVING, 0)
+    talk.dispatch.receive(A, LEAVING, 0)
     talk.take()
     talk.done(A, 5)
 
@@ -192,9 +192,11 @@ def test_a_process_that_leaves_is_told_whether_another_takes_over() -> None:
     talk = Talk(A)
     talk.come(ANN)
     talk.take()
-    without, with_one = (Send(A, Released(1, 2, has_heir=has_heir)) for has_heir in (False, True))
+    without, with_one = (
+        Send(A, Released(1, 2, has_successor=has_successor)) for has_successor in (False, True)
+    )
 
-    talk.dispatch.heard(A, LEAVING, 0)
+    talk.dispatch.receive(A, LEAVING, 0)
     assert talk.take() == [without, Send(A, Events(1, 2, 3, []))]
     talk.join(B)
     assert talk.take() == [
@@ -211,7 +213,7 @@ def test_who_is_refused_by_one_that_leaves_has_no_end() -> None:
     talk = Talk(A)
     talk.dispatch.connect(ANN, IP, 1, b"GET")
     talk.take()
-    talk.dispatch.heard(A, LEAVING, 0)
+    talk.dispatch.receive(A, LEAVING, 0)
     talk.dispatch.close(ANN, 1006, "", b"")
     talk.join(B)
     talk.done(A, 1, answer=HandshakeAnswer(403))
@@ -225,7 +227,7 @@ def test_what_waits_for_one_that_leaves_goes_on_when_it_dies() -> None:
     talk = Talk(A)
     talk.come(ANN)
     talk.say(ANN, b"1")
-    talk.dispatch.heard(A, LEAVING, 0)
+    talk.dispatch.receive(A, LEAVING, 0)
     talk.say(ANN, b"2")
     talk.join(B)
     talk.die(A)
@@ -236,7 +238,7 @@ def test_what_waits_for_one_that_leaves_goes_on_when_it_dies() -> None:
 def test_a_stranger_that_leaves_gets_nobody() -> None:
     """It would give them away again."""
     talk = Talk()
-    talk.dispatch.heard(A, LEAVING, 0)
+    talk.dispatch.receive(A, LEAVING, 0)
 
     assert (talk.take(), talk.dispatch.windows) == ([], {})
 
@@ -249,7 +251,7 @@ def test_what_one_has_when_it_says_good_bye_is_another_s() -> None:
     talk.done(A, 3)
     talk.join(B)
     talk.take()
-    talk.dispatch.heard(A, Farewell(), 0)
+    talk.dispatch.receive(A, Leave(), 0)
 
     assert talk.events() == [(B, [adopt(ANN), message(ANN, b"2")])]
     assert talk.dispatch.repeated_count == 0
@@ -261,7 +263,7 @@ def test_who_has_forgotten_this_gateway_begins_anew() -> None:
     talk.come(ANN)
     talk.say(ANN, b"1")
     talk.take()
-    talk.dispatch.heard(A, Done(1, 0, has_gap=True, first=1, results=[]), 0)
+    talk.dispatch.receive(A, Done(1, 0, has_gap=True, first=1, results=[]), 0)
     assert (talk.homes(), talk.take()) == ({ANN: None}, [])
 
     talk.join(A)
@@ -435,7 +437,7 @@ def test_a_client_that_floods_is_paused_until_half_of_it_is_done() -> None:
 def test_in_a_crowd_each_has_one() -> None:
     """Whoever sends is paused until that is done."""
     talk = Talk(A)
-    names = [ClientId(f"gate-{number}") for number in range(CROWD_COUNT + 2)]
+    names = [ClientId(f"gate-{number}") for number in range(CONGESTED_COUNT + 2)]
     talk.come(*names[:2])
     for name in names[2:]:
         talk.dispatch.connect(name, IP, 1, b"")
@@ -446,7 +448,7 @@ def test_in_a_crowd_each_has_one() -> None:
 
     talk.dispatch.close(names[0], 1000, "", b"")
     assert talk.dispatch.paused_count == 0
-    while talk.dispatch.windows[A].arrived <= last:
+    while talk.dispatch.windows[A].acknowledged <= last:
         talk.done(A)
     talk.done(A, last, last + 1)
     assert (names[0] in talk.dispatch.clients, talk.dispatch.paused_count) == (False, 0)
@@ -460,13 +462,13 @@ def test_of_all_clients_together_so_much_waits() -> None:
     talk.say(ANN, bytes(100))
     assert talk.dispatch.size == EVENT_OVERHEAD + 100
 
-    talk.dispatch.set_back(MAX_TOTAL_SIZE - talk.dispatch.size)
+    talk.dispatch.count_backlog(MAX_TOTAL_SIZE - talk.dispatch.size)
     assert not talk.dispatch.is_full
-    talk.dispatch.set_back(1)
+    talk.dispatch.count_backlog(1)
     assert talk.dispatch.is_full
-    talk.dispatch.set_back(-MAX_TOTAL_SIZE // 2)
+    talk.dispatch.count_backlog(-MAX_TOTAL_SIZE // 2)
     assert talk.dispatch.is_full
-    talk.dispatch.set_back(-1)
+    talk.dispatch.count_backlog(-1)
     assert not talk.dispatch.is_full
 
 
@@ -488,7 +490,7 @@ def test_signs_of_life_and_questions() -> None:
         talk.dispatch.tick(now)
         assert talk.take() == actions
 
-    talk.dispatch.heard(A, HELLO, 3.0)
+    talk.dispatch.receive(A, HELLO, 3.0)
     talk.dispatch.connect(ANN, IP, 1, b"")
     talk.take()
     talk.dispatch.tick(3.1)
@@ -500,31 +502,31 @@ def test_signs_of_life_and_questions() -> None:
 def test_a_gateway_without_business_processes_serves_nobody() -> None:
     """Until the first is there, and a while after the last was; one that leaves is none."""
     talk = Talk()
-    assert talk.dispatch.is_deserted(0.0)
+    assert talk.dispatch.is_unserved(0.0)
     talk.join(A)
-    assert not talk.dispatch.is_deserted(0.0)
-    talk.dispatch.heard(A, HELLO, 100.0)
-    talk.dispatch.heard(A, LEAVING, 101.0)
+    assert not talk.dispatch.is_unserved(0.0)
+    talk.dispatch.receive(A, HELLO, 100.0)
+    talk.dispatch.receive(A, LEAVING, 101.0)
 
-    assert not talk.dispatch.is_deserted(100.0 + DESERTED_AFTER)
-    assert talk.dispatch.is_deserted(100.1 + DESERTED_AFTER)
+    assert not talk.dispatch.is_unserved(100.0 + UNSERVED_AFTER)
+    assert talk.dispatch.is_unserved(100.1 + UNSERVED_AFTER)
     talk.join(B)
-    assert not talk.dispatch.is_deserted(200.0)
+    assert not talk.dispatch.is_unserved(200.0)
 
 
 def test_a_bus_is_believed_after_a_while() -> None:
     """If it says so for so long, and the process nothing."""
-    talk = Talk(A, patience=1.5)
+    talk = Talk(A, grace_period=1.5)
     dispatch = talk.dispatch
-    for now, is_there in [(0, False), (1, True), (2, False), (3.4, False)]:
-        dispatch.probed(A, now, is_there=is_there)
+    for now, is_connected in [(0, False), (1, True), (2, False), (3.4, False)]:
+        dispatch.probed(A, now, is_connected=is_connected)
         assert list(dispatch.windows) == [A]
-    dispatch.heard(A, HELLO, 3.4)
-    dispatch.probed(A, 3.5, is_there=False)
-    dispatch.probed(A, 4.9, is_there=False)
+    dispatch.receive(A, HELLO, 3.4)
+    dispatch.probed(A, 3.5, is_connected=False)
+    dispatch.probed(A, 4.9, is_connected=False)
     assert list(dispatch.windows) == [A]
-    dispatch.probed(A, 5.0, is_there=False)
-    dispatch.probed(A, 5.0, is_there=False)
+    dispatch.probed(A, 5.0, is_connected=False)
+    dispatch.probed(A, 5.0, is_connected=False)
     assert dispatch.windows == {}
 
 
@@ -533,11 +535,11 @@ def test_a_bus_that_was_away_is_not_believed() -> None:
     talk = Talk(A)
     talk.take()
     talk.dispatch.returned(10)
-    talk.dispatch.probed(A, 10, is_there=False)
-    talk.dispatch.tick(9 + RETURN)
-    assert talk.take() == [Send(None, Seek()), Send(A, Events(1, 0, 1, []))]
+    talk.dispatch.probed(A, 10, is_connected=False)
+    talk.dispatch.tick(9 + RECONNECT_GRACE)
+    assert talk.take() == [Send(None, Discover()), Send(A, Events(1, 0, 1, []))]
 
-    talk.dispatch.probed(A, 10 + RETURN, is_there=False)
+    talk.dispatch.probed(A, 10 + RECONNECT_GRACE, is_connected=False)
     assert talk.dispatch.windows == {}
 
 
@@ -554,7 +556,7 @@ def test_a_window_opens_with_what_has_arrived() -> None:
         talk.say(name, bytes(MAX_BATCH_SIZE))
     assert len(talk.events()) == WINDOW // MAX_BATCH_SIZE
 
-    talk.dispatch.heard(A, Done(1, before + 1, has_gap=True, first=1, results=[]), 0)
+    talk.dispatch.receive(A, Done(1, before + 1, has_gap=True, first=1, results=[]), 0)
     assert talk.events()[0] == (A, [message(names[1], bytes(MAX_BATCH_SIZE))])
 
 
@@ -570,13 +572,13 @@ def test_what_is_of_another_link_or_nobody_s_is_ignored() -> None:
         Done(1, 9**9, has_gap=False, first=3, results=[Result(9**9), Result(1)]),
         Begun(2, 3),
         Begun(1, 9**9),
-        Seek(),
+        Discover(),
         Events(1, 0, 1, []),
-        Released(1, 1, has_heir=True),
+        Released(1, 1, has_successor=True),
     ):
-        talk.dispatch.heard(A, packet, 0)
-        talk.dispatch.heard(B, packet, 0)
-    talk.dispatch.probed(B, 0, is_there=False)
+        talk.dispatch.receive(A, packet, 0)
+        talk.dispatch.receive(B, packet, 0)
+    talk.dispatch.probed(B, 0, is_connected=False)
     talk.dispatch.open(BOB)
     talk.dispatch.close(BOB, 1000, "", b"")
 

@@ -8,7 +8,7 @@ from websockets.exceptions import ConnectionClosed
 from gateman import Request, current_client
 from gateman.cluster.hub import Hub
 from gateman.cluster.names import ClientId
-from gateman.gateway.protocol import Begun, Done, Farewell, Offer, Result, Seek
+from gateman.gateway.protocol import Begun, Discover, Done, Leave, Offer, Result
 from tests.support.gateways import read, site
 from tests.support.loop import eventually, on_loop, turns
 from tests.support.raw import request
@@ -326,9 +326,9 @@ async def test_what_is_of_another_link_is_ignored() -> None:
                 Done(epoch, 3, has_gap=False, first=1, results=[Result(1), Result(2)]),
             )
             there.forge(source, gateway_node.node, Begun(epoch, 3))
-        there.forge(there.hub.node, gateway_node.node, Farewell())
+        there.forge(there.hub.node, gateway_node.node, Leave())
         there.forge(there.hub.node, gateway_node.node, Offer(is_leaving=True, load=0))
-        there.forge(there.hub.node, gateway_node.node, Seek())
+        there.forge(there.hub.node, gateway_node.node, Discover())
         await turns(10)
         pending_count = gateway_node.pending_count
         may_go_on.set()

@@ -5,13 +5,13 @@ import pytest
 from gateman.cluster.names import NodeId
 from gateman.gateway.liveness import (
     BEAT_INTERVAL,
-    RETURN,
+    RECONNECT_GRACE,
     SILENCE_OF_BUSINESS,
     SILENCE_OF_GATEWAY,
     SILENCE_WITH_WORK,
-    STEP,
+    TICK_INTERVAL,
     Liveness,
-    patience,
+    grace_period,
 )
 
 
@@ -25,12 +25,12 @@ from gateman.gateway.liveness import (
 )
 def test_a_bus_of_many_servers_is_not_believed_at_once(url: str, seconds: float) -> None:
     """A process that has lost one server finds another; a machine has one router."""
-    assert patience(url) == seconds
+    assert grace_period(url) == seconds
 
 
 def test_it_is_looked_more_often_than_signs_come() -> None:
     """So that a silence is noticed soon after it is one."""
-    assert STEP < BEAT_INTERVAL
+    assert TICK_INTERVAL < BEAT_INTERVAL
 
 
 # Who is still there.
@@ -44,40 +44,52 @@ def test_who_is_silent_is_asked_for() -> None:
     liveness.heard(ANN, 1.0)
     liveness.heard(BOB, 2.0)
 
-    asked = [(node, liveness.has_to_ask(node, 3.5, 2.0)) for node in (ANN, BOB)]
+    asked = [(node, liveness.should_probe(node, 3.5, 2.0)) for node in (ANN, BOB)]
     liveness.heard(ANN, 3.5)
 
     assert asked == [(ANN, True), (BOB, False)]
-    assert not liveness.has_to_ask(ANN, 5.5, 2.0)
-    assert liveness.has_to_ask(ANN, 5.5, 1.5)
+    assert not liveness.should_probe(ANN, 5.5, 2.0)
+    assert liveness.should_probe(ANN, 5.5, 1.5)
 
 
 def test_the_bus_is_believed_when_it_says_so_for_long_enough() -> None:
     """Meanwhile it is asked again and again; it may change its mind, and the process may speak."""
     liveness = Liveness(1.5)
     liveness.heard(ANN, 0.0)
-    told = [liveness.told(ANN, 3.0, is_there=False), liveness.told(ANN, 4.4, is_there=False)]
-    is_asked = liveness.has_to_ask(ANN, 4.4, 100.0)
-    told += [liveness.told(ANN, 4.5, is_there=True), liveness.told(ANN, 5.0, is_there=False)]
+    told = [
+        liveness.probed(ANN, 3.0, is_connected=False),
+        liveness.probed(ANN, 4.4, is_connected=False),
+    ]
+    is_asked = liveness.should_probe(ANN, 4.4, 100.0)
+    told += [
+        liveness.probed(ANN, 4.5, is_connected=True),
+        liveness.probed(ANN, 5.0, is_connected=False),
+    ]
     liveness.heard(ANN, 6.0)
-    told += [liveness.told(ANN, 6.5, is_there=False), liveness.told(ANN, 7.9, is_there=False)]
+    told += [
+        liveness.probed(ANN, 6.5, is_connected=False),
+        liveness.probed(ANN, 7.9, is_connected=False),
+    ]
 
     assert (told, is_asked) == ([False] * 6, True)
-    assert liveness.told(ANN, 8.0, is_there=False)
+    assert liveness.probed(ANN, 8.0, is_connected=False)
 
 
 def test_nobody_is_gone_while_others_may_find_back_to_the_bus() -> None:
     """Neither is it asked; what it said before it was away counts no more."""
     liveness = Liveness(1.0)
     liveness.heard(ANN, 0.0)
-    liveness.told(ANN, 9.0, is_there=False)
+    liveness.probed(ANN, 9.0, is_connected=False)
     liveness.returned(10.0)
-    told = [liveness.told(ANN, now, is_there=False) for now in (10.0, 9.9 + RETURN, 10.0 + RETURN)]
+    told = [
+        liveness.probed(ANN, now, is_connected=False)
+        for now in (10.0, 9.9 + RECONNECT_GRACE, 10.0 + RECONNECT_GRACE)
+    ]
 
     assert told == [False] * 3
-    assert not liveness.has_to_ask(ANN, 9.9 + RETURN, 2.0)
-    assert liveness.has_to_ask(ANN, 10.0 + RETURN, 2.0)
-    assert liveness.told(ANN, 11.0 + RETURN, is_there=False)
+    assert not liveness.should_probe(ANN, 9.9 + RECONNECT_GRACE, 2.0)
+    assert liveness.should_probe(ANN, 10.0 + RECONNECT_GRACE, 2.0)
+    assert liveness.probed(ANN, 11.0 + RECONNECT_GRACE, is_connected=False)
 
 
 # What docs/gateway.md promises: bus, silence after which the bus is asked, seconds.
@@ -97,20 +109,21 @@ def test_a_dead_process_is_missed_in_the_promised_time(
     url: str, silence: float, promised: float, *, is_away: bool
 ) -> None:
     """It dies behind a sign of life, and it is looked at the worst of instants."""
-    liveness = Liveness(patience(url))
+    liveness = Liveness(grace_period(url))
     liveness.heard(ANN, 0.0)
     if is_away:
         # By then connections have come back.
         liveness.returned(1.0)
         promised = 8.0
-    steps = (step * STEP + 0.001 for step in range(1000))
+    steps = (step * TICK_INTERVAL + 0.001 for step in range(1000))
     missed_at = next(
         now
         for now in steps
-        if liveness.has_to_ask(ANN, now, silence) and liveness.told(ANN, now, is_there=False)
+        if liveness.should_probe(ANN, now, silence)
+        and liveness.probed(ANN, now, is_connected=False)
     )
 
-    assert missed_at + STEP < promised + 0.1
+    assert missed_at + TICK_INTERVAL < promised + 0.1
 
 
 def test_who_is_forgotten_cannot_be_gone() -> None:
@@ -119,4 +132,4 @@ def test_who_is_forgotten_cannot_be_gone() -> None:
     liveness.heard(ANN, 0.0)
     liveness.forget(ANN)
 
-    assert not liveness.told(ANN, 9.0, is_there=False)
+    assert not liveness.probed(ANN, 9.0, is_connected=False)

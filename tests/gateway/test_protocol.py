@@ -24,7 +24,7 @@ EVENTS: list[p.AnyEvent] = [
 
 PARCELS: list[p.Packet] = [
     p.Offer(is_leaving=True, load=7),
-    p.Seek(),
+    p.Discover(),
     p.Events(3, 2, 17, EVENTS),
     p.Events(1, 0, 1, []),
     p.Done(
@@ -39,8 +39,8 @@ PARCELS: list[p.Packet] = [
         ],
     ),
     p.Begun(3, 17),
-    p.Released(3, 17, has_heir=True),
-    p.Farewell(),
+    p.Released(3, 17, has_successor=True),
+    p.Leave(),
 ]
 
 

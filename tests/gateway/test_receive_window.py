@@ -19,7 +19,7 @@ from gateman.gateway.protocol import (
 )
 from gateman.gateway.receive_window import ReceiveWindow
 from gateman.gateway.send_window import MAX_BATCH_SIZE, WINDOW
-from tests.support.dispatching import GatewayNode, World
+from tests.support.gateway_simulation import GatewayNode, World
 
 ANN, BOB, EVE = (ClientId(f"gate-{number}") for number in range(3))
 
@@ -39,7 +39,7 @@ def events(first: int, last: int, *, heard: int = 0) -> Events:
 
 def take(receive_window: ReceiveWindow, packet: Events) -> list[tuple[int, AnyEvent]]:
     """Let a parcel arrive."""
-    return list(receive_window.take(packet))
+    return list(receive_window.accept(packet))
 
 
 def done(receive_window: ReceiveWindow, *numbers: int) -> None:
@@ -75,9 +75,9 @@ def test_what_is_missing_is_asked_for_once_and_then_with_each_sign() -> None:
     assert list(receive_window.report()) == say(0, 1, has_gap=True)
     assert take(receive_window, events(5, 5)) == []
     assert list(receive_window.report()) == []
-    assert list(receive_window.sign()) == say(0, 1, has_gap=True)
+    assert list(receive_window.heartbeat()) == say(0, 1, has_gap=True)
     assert [number for number, _ in take(receive_window, events(1, 5))] == [1, 2, 3, 4, 5]
-    assert list(receive_window.sign()) == say(5, 1)
+    assert list(receive_window.heartbeat()) == say(5, 1)
 
 
 def test_a_sign_of_life_shows_that_the_last_parcel_is_missing() -> None:
@@ -114,13 +114,13 @@ def test_results_are_said_once_and_again_until_they_are_heard() -> None:
 
     assert list(receive_window.report()) == say(3, 1, 2, 1)
     assert list(receive_window.report()) == []
-    assert list(receive_window.sign()) == say(3, 3)
+    assert list(receive_window.heartbeat()) == say(3, 3)
     done(receive_window, 3)
-    assert list(receive_window.sign()) == say(3, 1, 2, 1, 3)
+    assert list(receive_window.heartbeat()) == say(3, 1, 2, 1, 3)
     take(receive_window, events(4, 3, heard=2))
-    assert list(receive_window.sign()) == say(3, 3, 3)
+    assert list(receive_window.heartbeat()) == say(3, 3, 3)
     take(receive_window, events(4, 3, heard=3))
-    assert list(receive_window.sign()) == say(3, 4)
+    assert list(receive_window.heartbeat()) == say(3, 4)
 
 
 def test_one_slow_handler_keeps_no_other_result() -> None:
@@ -129,10 +129,10 @@ def test_one_slow_handler_keeps_no_other_result() -> None:
     take(receive_window, events(1, 1000))
     done(receive_window, *range(2, 1001))
     list(receive_window.report())
-    list(receive_window.sign())
+    list(receive_window.heartbeat())
     take(receive_window, events(1001, 1000, heard=999))
 
-    assert list(receive_window.sign()) == say(1000, 1000)
+    assert list(receive_window.heartbeat()) == say(1000, 1000)
     assert not receive_window._results  # noqa: SLF001 - what is kept is the point
 
 
@@ -177,7 +177,7 @@ def test_a_process_can_go_when_everything_was_handled_and_heard() -> None:
     receive_window = ReceiveWindow(1)
     assert not receive_window.is_idle
 
-    receive_window.release(Released(1, 1, has_heir=True))
+    receive_window.release(Released(1, 1, has_successor=True))
     assert not receive_window.is_idle
 
     take(receive_window, events(1, 1))
@@ -190,7 +190,7 @@ def test_a_process_can_go_when_everything_was_handled_and_heard() -> None:
     take(receive_window, events(2, 0, heard=1))
     assert receive_window.is_idle
 
-    receive_window.release(Released(1, 2, has_heir=True))
+    receive_window.release(Released(1, 2, has_successor=True))
     assert not receive_window.is_idle
 
 
@@ -198,7 +198,7 @@ def test_a_client_is_another_s_when_its_gateway_knows_that_its_last_event_was_ha
     """Until then, and without another process, this one has to tell of its end."""
     receive_window = ReceiveWindow(1)
     take(receive_window, Events(1, 0, 1, [OpenEvent(ANN), OpenEvent(BOB)]))
-    released = Released(1, 2, has_heir=True)
+    released = Released(1, 2, has_successor=True)
 
     def handed_over() -> list[ClientId]:
         return receive_window.handed_over([ANN, BOB, EVE])
@@ -210,10 +210,10 @@ def test_a_client_is_another_s_when_its_gateway_knows_that_its_last_event_was_ha
     assert handed_over() == [EVE]
     take(receive_window, events(3, 0, heard=1))
     assert handed_over() == [BOB, EVE]
-    receive_window.release(Released(1, 2, has_heir=False))
+    receive_window.release(Released(1, 2, has_successor=False))
     assert handed_over() == []
     # Of what has not come, nobody knows whose it is.
-    receive_window.release(Released(1, 3, has_heir=True))
+    receive_window.release(Released(1, 3, has_successor=True))
     assert handed_over() == []
 
 

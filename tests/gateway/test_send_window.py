@@ -11,8 +11,8 @@ from gateman.gateway.protocol import (
     Result,
 )
 from gateman.gateway.send_window import (
-    CROWD_COUNT,
-    CROWD_SIZE,
+    CONGESTED_COUNT,
+    CONGESTED_SIZE,
     MAX_BATCH_SIZE,
     MAX_UNHANDLED_SIZE,
     WINDOW,
@@ -33,8 +33,8 @@ def window(*sizes: int) -> SendWindow:
 
 
 def sent(made: SendWindow) -> list[tuple[int, int]]:
-    """Take what is to be sent: the first number of each parcel, and how many events it has."""
-    return [(events.first, len(events.items)) for events in made.take()]
+    """Take what is to be sent: the first number of each batch, and how many events it has."""
+    return [(events.first, len(events.items)) for events in made.batches()]
 
 
 def done(first: int, *numbers: int) -> Done:
@@ -45,11 +45,11 @@ def done(first: int, *numbers: int) -> Done:
 def test_events_are_numbered_from_one_on() -> None:
     """What is sent together travels together."""
     made = window(1, 2)
-    first = next(made.take())
+    first = next(made.batches())
 
     assert first == Events(3, 0, 1, [made.pending[1].event, made.pending[2].event])
     assert (made.last, made.is_waiting, sent(made)) == (2, True, [])
-    assert made.sign() == Events(3, 0, 3, [])
+    assert made.heartbeat() == Events(3, 0, 3, [])
 
 
 def test_what_an_event_takes() -> None:
@@ -62,7 +62,7 @@ def test_what_an_event_takes() -> None:
     assert (opened.size, opened.weight) == (EVENT_OVERHEAD, EVENT_OVERHEAD + 1000)
 
 
-def test_a_parcel_has_room_for_so_much() -> None:
+def test_a_batch_has_room_for_so_much() -> None:
     """One event is never too much; sessions take room, too."""
     half = MAX_BATCH_SIZE // 2 - EVENT_OVERHEAD
     made = window(half, half, 1, MAX_BATCH_SIZE, 1)
@@ -76,17 +76,17 @@ def test_a_parcel_has_room_for_so_much() -> None:
 
 
 def test_a_window_is_on_the_way_and_no_more() -> None:
-    """The parcel that fills it is the last, until something has arrived."""
+    """The batch that fills it is the last, until something has arrived."""
     count = WINDOW // MAX_BATCH_SIZE
     made = window(*[MAX_BATCH_SIZE] * 2 * count)
 
     assert sent(made) == [(number, 1) for number in range(1, count + 1)]
     assert sent(made) == []
-    made.received(2)
+    made.acknowledge(2)
     assert sent(made) == [(count + 1, 1), (count + 2, 1)]
-    made.received(count + 2)
+    made.acknowledge(count + 2)
     assert sent(made) == [(number, 1) for number in range(count + 3, 2 * count + 1)]
-    made.received(2 * count)
+    made.acknowledge(2 * count)
     assert not made.is_waiting
 
 
@@ -95,16 +95,16 @@ def test_a_process_has_so_much_that_it_has_not_handled() -> None:
     count = MAX_UNHANDLED_SIZE // MAX_BATCH_SIZE
     made = window(*[MAX_BATCH_SIZE - EVENT_OVERHEAD] * (count + 2))
     while sent(made):
-        made.received(made.last)
-    assert made.arrived == count
+        made.acknowledge(made.last)
+    assert made.acknowledged == count
 
-    made.done(2)
+    made.remove(2)
     assert sent(made) == [(count + 1, 1)]
     made.rewind()
     assert sent(made) == [(count + 1, 1)]
-    made.received(count + 1)
+    made.acknowledge(count + 1)
     assert sent(made) == []
-    made.done(1)
+    made.remove(1)
     assert sent(made) == [(count + 2, 1)]
 
 
@@ -112,10 +112,10 @@ def test_what_has_not_arrived_is_sent_again() -> None:
     """From the first that is missing on."""
     made = window(1, 1, 1)
     sent(made)
-    made.received(1)
+    made.acknowledge(1)
     made.rewind()
 
-    assert (made.is_waiting, made.sign().first) == (False, 2)
+    assert (made.is_waiting, made.heartbeat().first) == (False, 2)
     assert sent(made) == [(2, 2)]
 
 
@@ -124,11 +124,11 @@ def test_what_was_sent_twice_may_arrive_at_once() -> None:
     made = window(1, 1, 1)
     sent(made)
     made.rewind()
-    made.received(2)
+    made.acknowledge(2)
 
-    assert made.done(2) is not None
+    assert made.remove(2) is not None
     assert sent(made) == [(3, 1)]
-    made.received(3)
+    made.acknowledge(3)
     assert not made.is_waiting
 
 
@@ -137,48 +137,48 @@ def test_events_are_done_in_any_order_and_once() -> None:
     made = window(1, 1, 1)
     second = made.pending[2]
     sent(made)
-    made.received(3)
+    made.acknowledge(3)
 
-    assert made.done(2) is second
-    assert made.done(2) is None
+    assert made.remove(2) is second
+    assert made.remove(2) is None
     assert list(made.pending) == [1, 3]
 
 
 def test_forged_numbers_do_nothing() -> None:
     """Nobody is done with what was not sent, and nothing loops."""
     made = window(1, 1)
-    made.received(9**99)
-    assert [made.done(number) for number in (0, 1, 2, 3, 9**99)] == [None] * 5
+    made.acknowledge(9**99)
+    assert [made.remove(number) for number in (0, 1, 2, 3, 9**99)] == [None] * 5
 
     sent(made)
-    assert made.done(1) is None
-    made.received(9**99)
-    assert (made.arrived, made.done(3)) == (2, None)
-    made.received(0)
-    assert made.arrived == 2
+    assert made.remove(1) is None
+    made.acknowledge(9**99)
+    assert (made.acknowledged, made.remove(3)) == (2, None)
+    made.acknowledge(0)
+    assert made.acknowledged == 2
 
 
 def test_results_are_heard_in_their_order() -> None:
     """What follows a hole is heard when all of it is said again; what is known is left out."""
     made = window()
 
-    assert made.heard(done(2, 7)) == []
-    assert made.heard(done(1, 5, 6)) == [Result(5), Result(6)]
-    assert made.heard(done(1, 5, 6, 7)) == [Result(7)]
-    assert made.heard(done(2, 6)) == []
-    assert made.heard(done(9**9, 8)) == []
-    assert made.heard(done(0, 4)) == []
-    assert made.sign().heard == 3
+    assert made.new_results(done(2, 7)) == []
+    assert made.new_results(done(1, 5, 6)) == [Result(5), Result(6)]
+    assert made.new_results(done(1, 5, 6, 7)) == [Result(7)]
+    assert made.new_results(done(2, 6)) == []
+    assert made.new_results(done(9**9, 8)) == []
+    assert made.new_results(done(0, 4)) == []
+    assert made.heartbeat().result_count == 3
 
 
 def test_a_crowd_is_many_or_much() -> None:
     """Then each client gets one event at a time."""
-    assert not window(*[0] * CROWD_COUNT).is_crowded
-    assert window(*[0] * (CROWD_COUNT + 1)).is_crowded
+    assert not window(*[0] * CONGESTED_COUNT).is_congested
+    assert window(*[0] * (CONGESTED_COUNT + 1)).is_congested
 
-    much = window(*[MAX_BATCH_SIZE] * (CROWD_SIZE // MAX_BATCH_SIZE))
-    assert much.is_crowded
+    much = window(*[MAX_BATCH_SIZE] * (CONGESTED_SIZE // MAX_BATCH_SIZE))
+    assert much.is_congested
     sent(much)
-    much.received(much.last)
-    much.done(1)
-    assert not much.is_crowded
+    much.acknowledge(much.last)
+    much.remove(1)
+    assert not much.is_congested

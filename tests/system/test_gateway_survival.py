@@ -177,7 +177,7 @@ async def _die(folder: Path, service: Master) -> None:
         assert (account.lost, account.disordered, birds.lost) == (0, 0, Counter())
         assert deaths(folder) == 2
         status = await asyncio.to_thread(service.status)
-        assert counts(status)["events_set_aside"] == 1
+        assert counts(status)["events_quarantined"] == 1
         assert sum(slot["restarts"] for slot in status["slots"]) == 2
 
 

@@ -26,16 +26,34 @@ from ..options import Timeouts
 from ..runtime.lifecycle import last_share, started, stopped
 from .business import BusinessWorker
 from .event_runner import EventRunner, Work
-from .liveness import BEAT_INTERVAL, RETURN, SILENCE_OF_GATEWAY, STEP, Liveness, patience
-from .protocol import Begun, Events, Farewell, Offer, Packet, Released, Result, Seek, decode, encode
+from .liveness import (
+    BEAT_INTERVAL,
+    RECONNECT_GRACE,
+    SILENCE_OF_GATEWAY,
+    TICK_INTERVAL,
+    Liveness,
+    grace_period,
+)
+from .protocol import (
+    Begun,
+    Discover,
+    Events,
+    Leave,
+    Offer,
+    Packet,
+    Released,
+    Result,
+    decode,
+    encode,
+)
 from .receive_window import ReceiveWindow
 
 # Seconds that a process stays behind its window for a bus that is away: longer than a broker takes
 # to be started again; less than its master waits.
-_MAX_STAY = 600.0
+_MAX_BUS_WAIT = 600.0
 
 # RFC 6455, section 7.1.5: no Close was received.
-_GONE = (1006, "the gateway is gone")
+_GATEWAY_GONE = (1006, "the gateway is gone")
 
 
 class BusinessService:
@@ -58,16 +76,16 @@ class BusinessService:
         self._worker = worker
         self._timeouts = timeouts
         self._loop = asyncio.get_running_loop()
-        self._handlers = EventRunner(worker.callbacks, self.counts, self._close_failed)
+        self._runner = EventRunner(worker.callbacks, self.counts, self._close_failed)
         self._local_node: Node | None = None
-        self._inboxes: dict[NodeId, ReceiveWindow] = {}
-        self._due: set[NodeId] = set()
+        self._windows: dict[NodeId, ReceiveWindow] = {}
+        self._reports_due: set[NodeId] = set()
         self._progress = asyncio.Event()
         self._is_leaving = False
         self._has_left = False
-        self._is_away = False
+        self._is_bus_down = False
         self._returned_at = -inf
-        self._beats_at = 0.0
+        self._next_beat_at = 0.0
         self._timer: asyncio.TimerHandle | None = None
         self._event_handlers: list[EventHandler] = []
         self._liveness = Liveness(0)
@@ -81,7 +99,7 @@ class BusinessService:
         """See :meth:`gateman.runtime.process.AnyService.start`."""
         self._local_node = membership.local_node
         bus = membership.local_node.bus
-        self._liveness = Liveness(patience("local:" if bus is None else bus.url))
+        self._liveness = Liveness(grace_period("local:" if bus is None else bus.url))
         self._probes = Probes(asks(bus), self._probed)
         await started(self._worker.callbacks, self._worker)
         self._event_handlers = [
@@ -100,45 +118,45 @@ class BusinessService:
         """Take no more events, and handle those that are here."""
         deadline = self._loop.time() + window
         self._is_leaving = True
-        self._beats_at = 0.0
+        self._next_beat_at = 0.0
         self._tick()
         with contextlib.suppress(TimeoutError):
             async with asyncio.timeout_at(deadline):
                 while not self._is_finished():
                     self._progress.clear()
                     await self._progress.wait()
-        await self._handlers.finish(deadline - self._loop.time())
-        await self._stay_until_told(may_stay)
-        self._leave()
+        await self._runner.finish(deadline - self._loop.time())
+        await self._wait_for_bus(may_stay)
+        self._sign_off()
 
-    async def _stay_until_told(self, may_stay: Callable[[], bool]) -> None:
+    async def _wait_for_bus(self, may_stay: Callable[[], bool]) -> None:
         """Wait for a bus that is away, or gateways would have others handle events once more."""
-        stays_until = self._loop.time() + _MAX_STAY
-        has_said = False
-        while self._is_cut_off() and self._loop.time() < stays_until and may_stay():
-            if not has_said:
+        stays_until = self._loop.time() + _MAX_BUS_WAIT
+        has_logged = False
+        while self._has_unacknowledged() and self._loop.time() < stays_until and may_stay():
+            if not has_logged:
                 logger.warning(
                     "%s: the bus is away, and gateways do not know yet what was handled: this"
                     " process stays until they do, for %g minutes at most",
                     self,
-                    _MAX_STAY / 60,
+                    _MAX_BUS_WAIT / 60,
                 )
-            has_said = True
+            has_logged = True
             self._progress.clear()
             with contextlib.suppress(TimeoutError):
                 async with asyncio.timeout(BEAT_INTERVAL):
                     await self._progress.wait()
 
-    def _is_cut_off(self) -> bool:
+    def _has_unacknowledged(self) -> bool:
         """Tell whether gateways have not heard what was done, because the bus is or was away."""
-        if not any(receive_window.has_unheard for receive_window in self._inboxes.values()):
+        if not any(receive_window.has_unacknowledged for receive_window in self._windows.values()):
             return False
-        self._look_for_bus()
-        return self._is_away or self._loop.time() < self._returned_at + RETURN
+        self._check_bus()
+        return self._is_bus_down or self._loop.time() < self._returned_at + RECONNECT_GRACE
 
-    def _look_for_bus(self) -> None:
+    def _check_bus(self) -> None:
         if self._local_node is not None and not self._local_node.is_connected:
-            self._is_away = True
+            self._is_bus_down = True
 
     async def stop(self, code: int, reason: str) -> None:
         """See :meth:`gateman.runtime.process.AnyService.stop`."""
@@ -153,12 +171,12 @@ class BusinessService:
         await stopped(self._worker.callbacks, self._worker, self, deadline)
 
     def _is_finished(self) -> bool:
-        return all(receive_window.is_idle for receive_window in self._inboxes.values())
+        return all(receive_window.is_idle for receive_window in self._windows.values())
 
-    def _leave(self) -> None:
+    def _sign_off(self) -> None:
         self._has_left = True
-        self._flush()
-        self._say(None, Farewell())
+        self._flush_reports()
+        self._send(None, Leave())
         if self._timer is not None:
             self._timer.cancel()
         self._probes.cancel()
@@ -171,29 +189,29 @@ class BusinessService:
         """See :meth:`gateman.cluster.extension.NodeExtension.take`."""
         packet = decode(data)
         now = self._loop.time()
-        receive_window = self._inboxes.get(source)
+        receive_window = self._windows.get(source)
         if receive_window is not None:
             self._liveness.heard(source, now)
         match packet:
             case Events():
                 self._take_events(source, receive_window, packet, now)
-            case Seek():
-                self._say(source, self._offer())
+            case Discover():
+                self._send(source, self._offer())
             case Released() if receive_window is not None and receive_window.epoch == packet.epoch:
                 receive_window.release(packet)
                 self._forget_handed_over(source, receive_window)
                 self._progress.set()
-            case Farewell() if receive_window is not None:
-                self._lose(source, receive_window)
+            case Leave() if receive_window is not None:
+                self._remove_gateway(source, receive_window)
             case _:
                 pass  # Of another business process, or late.
 
     def returned(self) -> None:
         """See :meth:`gateman.cluster.extension.NodeExtension.returned`."""
-        self._is_away = False
+        self._is_bus_down = False
         self._returned_at = self._loop.time()
         self._liveness.returned(self._returned_at)
-        self._beats_at = 0.0
+        self._next_beat_at = 0.0
 
     def _take_events(
         self, source: NodeId, receive_window: ReceiveWindow | None, events: Events, now: float
@@ -202,68 +220,68 @@ class BusinessService:
             if receive_window is not None:
                 # It had taken us for dead, and its clients are with others.
                 self._forget_clients(source)
-            receive_window = self._inboxes[source] = ReceiveWindow(events.epoch)
+            receive_window = self._windows[source] = ReceiveWindow(events.epoch)
             self._liveness.heard(source, now)
         elif events.epoch < receive_window.epoch:
             return
-        settle = partial(self._settle, source, receive_window)
+        complete = partial(self._complete, source, receive_window)
         announce = partial(self._announce, source, receive_window)
-        for number, event in receive_window.take(events):
+        for number, event in receive_window.accept(events):
             if node_of(event.client) == source:
-                self._handlers.handle(Work(number, event, settle, announce))
+                self._runner.handle(Work(number, event, complete, announce))
             else:
                 receive_window.done(Result(number))  # Of a client that cannot be the sender's.
-        self._touch(source)
+        self._schedule_report(source)
 
     def _clients_of(self, source: NodeId) -> list[ClientId]:
-        return [name for name in self._handlers.clients if node_of(name) == source]
+        return [name for name in self._runner.clients if node_of(name) == source]
 
     def _forget_clients(self, source: NodeId) -> None:
         for name in self._clients_of(source):
-            self._handlers.forget(name)
+            self._runner.forget(name)
 
     def _forget_handed_over(self, source: NodeId, receive_window: ReceiveWindow) -> None:
         """Forget the clients that another process has by now, while this one leaves."""
         for name in receive_window.handed_over(self._clients_of(source)):
-            self._handlers.forget(name)
+            self._runner.forget(name)
 
-    def _lose(self, source: NodeId, receive_window: ReceiveWindow) -> None:
+    def _remove_gateway(self, source: NodeId, receive_window: ReceiveWindow) -> None:
         """Handle the end of the clients of a gateway that is gone."""
         self._forget_handed_over(source, receive_window)
-        del self._inboxes[source]
+        del self._windows[source]
         self._liveness.forget(source)
         self._progress.set()
         for name in self._clients_of(source):
-            self._handlers.leave(name, *_GONE)
+            self._runner.leave(name, *_GATEWAY_GONE)
 
     # What they are told.
 
-    def _settle(self, source: NodeId, receive_window: ReceiveWindow, result: Result) -> None:
+    def _complete(self, source: NodeId, receive_window: ReceiveWindow, result: Result) -> None:
         receive_window.done(result)
-        self._touch(source)
+        self._schedule_report(source)
 
     def _announce(self, source: NodeId, receive_window: ReceiveWindow, number: int) -> None:
-        self._flush()
-        self._say(source, Begun(receive_window.epoch, number))
+        self._flush_reports()
+        self._send(source, Begun(receive_window.epoch, number))
 
-    def _touch(self, source: NodeId) -> None:
+    def _schedule_report(self, source: NodeId) -> None:
         self._progress.set()
-        if not self._due:
-            self._loop.call_soon(self._flush)
-        self._due.add(source)
+        if not self._reports_due:
+            self._loop.call_soon(self._flush_reports)
+        self._reports_due.add(source)
 
-    def _flush(self) -> None:
-        due, self._due = self._due, set()
+    def _flush_reports(self) -> None:
+        due, self._reports_due = self._reports_due, set()
         for source in due:
-            receive_window = self._inboxes.get(source)
+            receive_window = self._windows.get(source)
             if receive_window is not None:
                 for done in receive_window.report():
-                    self._say(source, done)
+                    self._send(source, done)
 
     def _offer(self) -> Offer:
-        return Offer(self._is_leaving, len(self._handlers.clients))
+        return Offer(self._is_leaving, len(self._runner.clients))
 
-    def _say(self, node: NodeId | None, packet: Packet) -> None:
+    def _send(self, node: NodeId | None, packet: Packet) -> None:
         if self._local_node is not None:
             self._local_node.send_to_extension(node, encode(packet))
 
@@ -275,36 +293,36 @@ class BusinessService:
 
     def _tick(self) -> None:
         now = self._loop.time()
-        self._look_for_bus()
-        if now >= self._beats_at:
-            self._beats_at = now + BEAT_INTERVAL
-            self._say(None, self._offer())
-            for source, receive_window in self._inboxes.items():
-                for done in receive_window.sign():
-                    self._say(source, done)
-        for source, receive_window in self._inboxes.items():
+        self._check_bus()
+        if now >= self._next_beat_at:
+            self._next_beat_at = now + BEAT_INTERVAL
+            self._send(None, self._offer())
+            for source, receive_window in self._windows.items():
+                for done in receive_window.heartbeat():
+                    self._send(source, done)
+        for source, receive_window in self._windows.items():
             if self._is_leaving:
                 self._forget_handed_over(source, receive_window)
-            if self._liveness.has_to_ask(source, now, SILENCE_OF_GATEWAY):
+            if self._liveness.should_probe(source, now, SILENCE_OF_GATEWAY):
                 self._probes.ask(source)
-        self.counts["clients"] = len(self._handlers.clients)
+        self.counts["clients"] = len(self._runner.clients)
         if self._timer is not None:
             self._timer.cancel()
-        self._timer = self._loop.call_later(STEP, self._tick)
+        self._timer = self._loop.call_later(TICK_INTERVAL, self._tick)
 
-    def _probed(self, source: NodeId, is_there: bool | None) -> None:  # noqa: FBT001 - the bus's answer
-        if is_there is None:
+    def _probed(self, source: NodeId, is_connected: bool | None) -> None:  # noqa: FBT001 - the bus's answer
+        if is_connected is None:
             return
-        if self._liveness.told(source, self._loop.time(), is_there=is_there):
+        if self._liveness.probed(source, self._loop.time(), is_connected=is_connected):
             logger.warning("the gateway %s is gone", source)
-            self._lose(source, self._inboxes[source])
+            self._remove_gateway(source, self._windows[source])
 
     # For operators.
 
     @property
     def message_count(self) -> int:
         """Events that were handled."""
-        return self._handlers.count
+        return self._runner.count
 
     def describe(self, _limit: int) -> list[dict[str, Any]]:
         """See :meth:`gateman.runtime.process.AnyService.describe`; there are none."""

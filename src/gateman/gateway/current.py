@@ -38,17 +38,17 @@ class Current:
     @property
     def client_id(self) -> ClientId:
         """Its client id."""
-        return _guest().name
+        return _current().name
 
     @property
     def remote_ip(self) -> str:
         """Its address; behind a trusted proxy the one that the proxy names."""
-        return _guest().remote_ip
+        return _current().remote_ip
 
     @property
     def remote_port(self) -> int:
         """Its port; 0 when it is not known."""
-        return _guest().remote_port
+        return _current().remote_port
 
     @property
     def session(self) -> dict[str, Any]:
@@ -58,10 +58,10 @@ class Current:
         It is kept at its gateway and travels with its events. What a handler changes goes
         back when the handler has ended; it may hold what MessagePack carries.
         """
-        return _guest().session
+        return _current().session
 
 
-def _guest() -> CurrentClient:
+def _current() -> CurrentClient:
     found = current_context.get()
     if found is None:
         raise HubError("`current` tells of a client while a handler of a business worker runs")

@@ -14,7 +14,7 @@ the process had. If it had begun with several, as they take long, those get care
 one by one, however long they take.
 
 :class:`Dispatch` is told what happened and what time it is, and collects what to do until
-:meth:`~Dispatch.take`. Every instant is in monotonic seconds.
+:meth:`~Dispatch.take_actions`. Every instant is in monotonic seconds.
 """
 
 from math import inf
@@ -28,18 +28,18 @@ from .protocol import (
     Begun,
     CloseEvent,
     ConnectEvent,
+    Discover,
     Done,
-    Farewell,
     HandshakeAnswer,
+    Leave,
     MessageEvent,
     Offer,
     OpenEvent,
     Packet,
     Released,
     Result,
-    Seek,
 )
-from .send_window import CROWD_SIZE, MAX_BATCH_SIZE, GatewayClient, Pending, SendWindow
+from .send_window import CONGESTED_SIZE, MAX_BATCH_SIZE, GatewayClient, Pending, SendWindow
 
 # What waits of one client before it is not read from any more: its own share.
 MAX_EVENTS = 32
@@ -52,13 +52,13 @@ MAX_TOTAL_SIZE = 64 << 20  # bytes
 
 # Of so many events that a process had when it died, each may have killed it. Of more, an operator's
 # `kill -9` would too easily meet one of them a second time.
-_FEW = 8
+_MAX_SUSPECTS = 8
 
 # Seconds without a process that takes clients after which a gateway says that it serves nobody: one
 # that crashes is replaced sooner, and handshakes that come meanwhile wait for it.
-DESERTED_AFTER = 5.0
+UNSERVED_AFTER = 5.0
 
-_TOO_DANGEROUS = HandshakeAnswer(500, "internal error")
+_QUARANTINED = HandshakeAnswer(500, "internal error")
 
 
 class Dispatch:
@@ -74,27 +74,27 @@ class Dispatch:
         repeated_count: How many events were sent a second time, because a process had died.
     """
 
-    def __init__(self, *, patience: float) -> None:
+    def __init__(self, *, grace_period: float) -> None:
         self.clients: dict[ClientId, GatewayClient] = {}
         self.windows: dict[NodeId, SendWindow] = {}
         self.paused_count = 0
         self.size = 0
         self.is_full = False
         self.repeated_count = 0
-        self._liveness = Liveness(patience)
+        self._liveness = Liveness(grace_period)
         self._epoch = 0
         # Those who have no process, and what waits of theirs; in bytes.
         self._unassigned: dict[GatewayClient, None] = {}
         self._waiting_size = 0
-        self._touched: dict[SendWindow, None] = {}
+        self._unsent: dict[SendWindow, None] = {}
         # Those that are told how far this gateway is, and those that there is nothing more for.
-        self._signs: dict[SendWindow, None] = {}
-        self._releases: dict[SendWindow, None] = {}
+        self._beats_due: dict[SendWindow, None] = {}
+        self._releases_due: dict[SendWindow, None] = {}
         # Those whose session is about to be kept: until then, theirs is not the newest.
-        self._kept: set[GatewayClient] = set()
-        self._beats_at = 0.0
+        self._stored: set[GatewayClient] = set()
+        self._next_beat_at = 0.0
         self._had_business_at = -inf
-        self._todo: list[DispatchAction] = []
+        self._actions: list[DispatchAction] = []
 
     @property
     def pending_count(self) -> int:
@@ -107,28 +107,29 @@ class Dispatch:
     @property
     def has_business(self) -> bool:
         """Whether there is a business process that takes clients."""
-        return self._choose() is not None
+        return self._least_loaded() is not None
 
-    def is_deserted(self, now: float) -> bool:
+    def is_unserved(self, now: float) -> bool:
         """Tell whether no business process takes clients, for a while now."""
-        return not self.has_business and now > self._had_business_at + DESERTED_AFTER
+        return not self.has_business and now > self._had_business_at + UNSERVED_AFTER
 
-    def take(self) -> list[DispatchAction]:
+    def take_actions(self) -> list[DispatchAction]:
         """Give what is to be done."""
-        self._kept.clear()
-        touched, self._touched = self._touched, {}
+        self._stored.clear()
+        touched, self._unsent = self._unsent, {}
         # A process that leaves must not hear that a client is another's before that one does: if
         # this gateway died in between, nobody would tell the application of the client's end.
         for window in sorted(touched, key=lambda window: window.is_leaving):
-            self._todo += [Send(window.node, events) for events in window.take()]
-        releases, self._releases = self._releases, {}
-        has_heir = self.has_business if releases else False
-        self._todo += [
-            Send(window.node, Released(window.epoch, window.last, has_heir)) for window in releases
+            self._actions += [Send(window.node, events) for events in window.batches()]
+        releases, self._releases_due = self._releases_due, {}
+        has_successor = self.has_business if releases else False
+        self._actions += [
+            Send(window.node, Released(window.epoch, window.last, has_successor))
+            for window in releases
         ]
-        signs, self._signs = self._signs, {}
-        self._todo += [Send(window.node, window.sign()) for window in signs]
-        todo, self._todo = self._todo, []
+        signs, self._beats_due = self._beats_due, {}
+        self._actions += [Send(window.node, window.heartbeat()) for window in signs]
+        todo, self._actions = self._actions, []
         return todo
 
     # What happens to clients.
@@ -136,26 +137,26 @@ class Dispatch:
     def connect(self, name: ClientId, remote_ip: str, remote_port: int, head: bytes) -> None:
         """A client wants in; :class:`Reply` follows."""
         client = self.clients[name] = GatewayClient(name, remote_ip, remote_port)
-        self._happened(client, ConnectEvent(name, 0, None, remote_ip, remote_port, head))
+        self._add_event(client, ConnectEvent(name, 0, None, remote_ip, remote_port, head))
 
     def open(self, name: ClientId) -> None:
         """A client was let in."""
         client = self.clients.get(name)
         if client is not None:
-            self._happened(client, OpenEvent(name))
+            self._add_event(client, OpenEvent(name))
 
     def message(self, name: ClientId, payload: bytes, session: bytes, *, is_text: bool) -> None:
         """A client sent a message."""
         client = self.clients.get(name)
         if client is None:
             return
-        self._renew(client, session)
+        self._set_session(client, session)
         start, end = 0, len(payload) - MAX_BATCH_SIZE
         while start < end:
             piece = payload[start : start + MAX_BATCH_SIZE]
-            self._happened(client, MessageEvent(name, 0, None, is_text, piece, is_last=False))
+            self._add_event(client, MessageEvent(name, 0, None, is_text, piece, is_last=False))
             start += MAX_BATCH_SIZE
-        self._happened(
+        self._add_event(
             client, MessageEvent(name, 0, None, is_text, payload[start:] if start else payload)
         )
 
@@ -164,7 +165,7 @@ class Dispatch:
         client = self.clients.get(name)
         if client is None:
             return
-        self._renew(client, session)
+        self._set_session(client, session)
         if client.is_paused:
             client.is_paused = False
             self.paused_count -= 1
@@ -173,11 +174,11 @@ class Dispatch:
             # Nobody has heard of it, and nobody needs to.
             self._waiting_size -= client.size
             self._resize(client, -client.size)
-            self._remove(client)
+            self._remove_client(client)
             return
-        self._happened(client, CloseEvent(name, 0, None, code, reason))
+        self._add_event(client, CloseEvent(name, 0, None, code, reason))
 
-    def set_back(self, size: int) -> None:
+    def count_backlog(self, size: int) -> None:
         """Count bytes of clients that were read and are not told yet; fewer, if negative."""
         self.size += size
         if self.size > MAX_TOTAL_SIZE:
@@ -187,53 +188,55 @@ class Dispatch:
 
     def _resize(self, client: GatewayClient, size: int) -> None:
         client.size += size
-        self.set_back(size)
+        self.count_backlog(size)
 
-    def _renew(self, client: GatewayClient, session: bytes) -> None:
-        if client not in self._kept:
+    def _set_session(self, client: GatewayClient, session: bytes) -> None:
+        if client not in self._stored:
             client.session = session
 
-    def _happened(self, client: GatewayClient, event: AnyEvent) -> None:
+    def _add_event(self, client: GatewayClient, event: AnyEvent) -> None:
         pending = Pending(event, client)
         client.pending.append(pending)
         self._resize(client, pending.size)
         self._waiting_size += pending.size
         window = client.window
         if window is None or (window.is_leaving and not client.pending[0].number):
-            window = self._settle(client)
+            window = self._assign(client)
         elif not window.is_leaving:
-            self._put(client, window, pending)
+            self._send(client, window, pending)
         if type(event) is CloseEvent or client.is_paused:
             return
-        if self._is_too_much(client, window):
+        if self._exceeds_limits(client, window):
             client.is_paused = True
             self.paused_count += 1
 
-    def _is_too_much(self, client: GatewayClient, window: SendWindow | None) -> bool:
-        is_crowded = self._waiting_size > CROWD_SIZE if window is None else window.is_crowded
-        return is_crowded or len(client.pending) >= MAX_EVENTS or client.size > MAX_SIZE
+    def _exceeds_limits(self, client: GatewayClient, window: SendWindow | None) -> bool:
+        is_congested = (
+            self._waiting_size > CONGESTED_SIZE if window is None else window.is_congested
+        )
+        return is_congested or len(client.pending) >= MAX_EVENTS or client.size > MAX_SIZE
 
-    def _put(self, client: GatewayClient, window: SendWindow, pending: Pending) -> None:
+    def _send(self, client: GatewayClient, window: SendWindow, pending: Pending) -> None:
         self._waiting_size -= pending.size
         event = pending.event
-        if client.session != client.known:
-            client.known = event.session = client.session
+        if client.session != client.known_session:
+            client.known_session = event.session = client.session
         window.add(pending)
-        self._touched[window] = None
+        self._unsent[window] = None
 
     # Who gets whom.
 
-    def _settle(self, client: GatewayClient) -> SendWindow | None:
+    def _assign(self, client: GatewayClient) -> SendWindow | None:
         """Find a process for a client, and send there what waits; ``None`` if there is none."""
         if client.window is not None:
             del client.window.clients[client]
-        window = client.window = self._choose()
+        window = client.window = self._least_loaded()
         if window is None:
             self._unassigned[client] = None
             return None
         self._unassigned.pop(client, None)
         window.clients[client] = None
-        client.known = None
+        client.known_session = None
         if not (client.pending and type(client.pending[0].event) is ConnectEvent):
             adopted = AdoptEvent(client.name, 0, None, client.remote_ip, client.remote_port)
             client.pending.appendleft(Pending(adopted, client))
@@ -241,10 +244,10 @@ class Dispatch:
             self._waiting_size += client.pending[0].size
         for pending in client.pending:
             pending.event.session = None
-            self._put(client, window, pending)
+            self._send(client, window, pending)
         return window
 
-    def _choose(self) -> SendWindow | None:
+    def _least_loaded(self) -> SendWindow | None:
         """Find the process with the fewest clients."""
         return min(
             (window for window in self.windows.values() if not window.is_leaving),
@@ -254,26 +257,26 @@ class Dispatch:
 
     # What processes say.
 
-    def heard(self, node: NodeId, packet: Packet, now: float) -> None:
+    def receive(self, node: NodeId, packet: Packet, now: float) -> None:
         """Take what a process says."""
         window = self.windows.get(node)
         if window is not None:
             self._liveness.heard(node, now)
         match packet:
             case Offer(is_leaving, load):
-                self._offered(node, window, load, now, is_leaving=is_leaving)
+                self._take_offer(node, window, load, now, is_leaving=is_leaving)
             case Done() if window is not None and packet.epoch == window.epoch:
-                self._done(window, packet)
+                self._take_done(window, packet)
             case Begun(epoch, number) if window is not None and epoch == window.epoch:
                 pending = window.pending.get(number)
                 if pending is not None:
                     pending.has_begun = True
-            case Farewell() if window is not None:
-                self._lose(window)
+            case Leave() if window is not None:
+                self._remove_process(window)
             case _:
                 pass  # Of another gateway, or late.
 
-    def _offered(
+    def _take_offer(
         self, node: NodeId, window: SendWindow | None, load: int, now: float, *, is_leaving: bool
     ) -> None:
         if window is None:
@@ -282,9 +285,9 @@ class Dispatch:
             self._epoch += 1
             window = self.windows[node] = SendWindow(node, self._epoch)
             self._liveness.heard(node, now)
-            self._signs[window] = None
+            self._beats_due[window] = None
             for client in list(self._unassigned):
-                self._settle(client)
+                self._assign(client)
             self._release_all()
         window.load = load
         if not is_leaving:
@@ -293,67 +296,67 @@ class Dispatch:
             if not window.is_leaving:
                 window.is_leaving = True
                 for client in [one for one in window.clients if not one.pending]:
-                    self._settle(client)
-            self._touched[window] = self._signs[window] = None
+                    self._assign(client)
+            self._unsent[window] = self._beats_due[window] = None
             self._release_all()
 
     def _release_all(self) -> None:
         """Tell all that leave, also of whether anybody takes over from them."""
-        self._releases.update(
+        self._releases_due.update(
             (window, None) for window in self.windows.values() if window.is_leaving
         )
 
-    def _done(self, window: SendWindow, done: Done) -> None:
-        if done.received < window.arrived:
+    def _take_done(self, window: SendWindow, done: Done) -> None:
+        if done.received < window.acknowledged:
             # It has taken this gateway for dead, and begun anew: so do we, when it offers itself.
-            self._lose(window)
+            self._remove_process(window)
             return
-        window.received(done.received)
+        window.acknowledge(done.received)
         if done.has_gap:
             window.rewind()
-        for result in window.heard(done):
-            pending = window.done(result.number)
+        for result in window.new_results(done):
+            pending = window.remove(result.number)
             if pending is not None:
-                self._finished(pending, result)
-        self._touched[window] = None
+                self._event_done(pending, result)
+        self._unsent[window] = None
         if window.is_leaving:
             # It waits to hear that we have heard, and that its clients are others' now.
-            self._signs[window] = None
+            self._beats_due[window] = None
 
-    def _finished(self, pending: Pending, result: Result) -> None:
+    def _event_done(self, pending: Pending, result: Result) -> None:
         client = pending.client
-        self._forget(pending)
+        self._remove_event(pending)
         # One that was set meanwhile, and sent, is what the process has now.
         if result.session is not None and not any(
             one.event.session is not None for one in client.pending
         ):
-            client.session = client.known = result.session
-            self._kept.add(client)
-            self._todo.append(StoreSession(client.name, result.session))
+            client.session = client.known_session = result.session
+            self._stored.add(client)
+            self._actions.append(StoreSession(client.name, result.session))
         if result.answer is not None:
-            self._answer(client, result.answer)
+            self._answer_handshake(client, result.answer)
         window = client.window
-        has_here = bool(client.pending and client.pending[0].number)
-        if window is not None and window.is_leaving and not has_here and client in window.clients:
-            self._settle(client)
+        has_sent = bool(client.pending and client.pending[0].number)
+        if window is not None and window.is_leaving and not has_sent and client in window.clients:
+            self._assign(client)
 
-    def _answer(self, client: GatewayClient, answer: HandshakeAnswer) -> None:
-        self._todo.append(Reply(client.name, answer))
+    def _answer_handshake(self, client: GatewayClient, answer: HandshakeAnswer) -> None:
+        self._actions.append(Reply(client.name, answer))
         if not answer.status:
             return
         # Who was not let in has no end; a process that has got it nevertheless knows that.
         for pending in [one for one in client.pending if not one.number]:
-            self._drop(pending)
+            self._drop_event(pending)
         if not client.pending:
-            self._remove(client)
+            self._remove_client(client)
 
-    def _remove(self, client: GatewayClient) -> None:
+    def _remove_client(self, client: GatewayClient) -> None:
         self.clients.pop(client.name, None)
         self._unassigned.pop(client, None)
         if client.window is not None:
             client.window.clients.pop(client, None)
 
-    def _forget(self, pending: Pending) -> None:
+    def _remove_event(self, pending: Pending) -> None:
         """Take an event from its client, which may be the last that there was of it."""
         client = pending.client
         if client.pending[0] is pending:
@@ -362,33 +365,33 @@ class Dispatch:
             client.pending.remove(pending)
         self._resize(client, -pending.size)
         if type(pending.event) is CloseEvent:
-            self._remove(client)
-        elif client.is_paused and self._is_little(client):
+            self._remove_client(client)
+        elif client.is_paused and self._is_below_half(client):
             client.is_paused = False
             self.paused_count -= 1
-            self._todo.append(Resume(client.name))
+            self._actions.append(Resume(client.name))
 
-    def _is_little(self, client: GatewayClient) -> bool:
+    def _is_below_half(self, client: GatewayClient) -> bool:
         return not client.pending or not (
             len(client.pending) > MAX_EVENTS // 2
             or client.size > MAX_SIZE // 2
-            or self._is_too_much(client, client.window)
+            or self._exceeds_limits(client, client.window)
         )
 
     # When one is gone.
 
-    def probed(self, node: NodeId, now: float, *, is_there: bool) -> None:
+    def probed(self, node: NodeId, now: float, *, is_connected: bool) -> None:
         """Take what the bus says about a process that is silent."""
-        if self._liveness.told(node, now, is_there=is_there):
+        if self._liveness.probed(node, now, is_connected=is_connected):
             window = self.windows[node]
-            self._todo.append(Log("warning", f"the business process {node} is gone"))
+            self._actions.append(Log("warning", f"the business process {node} is gone"))
             self._suspect(window)
-            self._lose(window)
+            self._remove_process(window)
 
     def returned(self, now: float) -> None:
         """The bus was away, and is back; others may not be."""
         self._liveness.returned(now)
-        self._todo.append(Send(None, Seek()))
+        self._actions.append(Send(None, Discover()))
 
     def _suspect(self, window: SendWindow) -> None:
         """Set aside what has killed a process, if that is known, and be careful with the rest."""
@@ -398,7 +401,7 @@ class Dispatch:
         self.repeated_count += len(window.pending)
         for pending in new:
             pending.event.suspicion = 1
-            pending.kill_count = int(len(new) <= _FEW)
+            pending.kill_count = int(len(new) <= _MAX_SUSPECTS)
         if len(suspects) == 1:
             suspects[0].kill_count += 1
             if suspects[0].kill_count > 1:
@@ -419,23 +422,23 @@ class Dispatch:
             else:
                 dropped.clear()
         for pending in list(client.pending) if type(event) is ConnectEvent else [*dropped, killer]:
-            self._drop(pending)
-        self._todo.append(Quarantine(client.name, event))
+            self._drop_event(pending)
+        self._actions.append(Quarantine(client.name, event))
         if type(event) is ConnectEvent:
-            self._answer(client, _TOO_DANGEROUS)
+            self._answer_handshake(client, _QUARANTINED)
 
-    def _drop(self, pending: Pending) -> None:
+    def _drop_event(self, pending: Pending) -> None:
         if not pending.number:
             self._waiting_size -= pending.size
         elif pending.client.window is not None:
             pending.client.window.pending.pop(pending.number, None)
-        self._forget(pending)
+        self._remove_event(pending)
 
-    def _lose(self, window: SendWindow) -> None:
+    def _remove_process(self, window: SendWindow) -> None:
         """Give what a process had to others."""
         del self.windows[window.node]
         self._liveness.forget(window.node)
-        for told in (self._touched, self._signs, self._releases):
+        for told in (self._unsent, self._beats_due, self._releases_due):
             told.pop(window, None)
         self._release_all()
         for client in list(window.clients):
@@ -447,24 +450,24 @@ class Dispatch:
                     client.pending.remove(pending)
                     self._resize(client, -pending.size)
                     self._waiting_size -= pending.size
-            self._settle(client)
+            self._assign(client)
 
     # Time.
 
     def tick(self, now: float) -> None:
         """Send heartbeats and check those of others; called a few times each second."""
-        if now >= self._beats_at:
-            self._beats_at = now + BEAT_INTERVAL
-            self._signs.update(dict.fromkeys(self.windows.values()))
+        if now >= self._next_beat_at:
+            self._next_beat_at = now + BEAT_INTERVAL
+            self._beats_due.update(dict.fromkeys(self.windows.values()))
         for window in self.windows.values():
             silence = SILENCE_WITH_WORK if window.is_waiting else SILENCE_OF_BUSINESS
-            if self._liveness.has_to_ask(window.node, now, silence):
-                self._todo.append(Probe(window.node))
+            if self._liveness.should_probe(window.node, now, silence):
+                self._actions.append(Probe(window.node))
 
     def start(self) -> None:
         """Look for business processes."""
-        self._todo.append(Send(None, Seek()))
+        self._actions.append(Send(None, Discover()))
 
     def stop(self) -> None:
         """Say that this gateway is gone; what is not done is not done."""
-        self._todo.append(Send(None, Farewell()))
+        self._actions.append(Send(None, Leave()))

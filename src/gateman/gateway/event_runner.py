@@ -140,13 +140,13 @@ class Work:
     Attributes:
         number: Its number on its link.
         event: It.
-        settle: Is told what became of it.
+        complete: Is told what became of it.
         announce: Is told that a handler begins with it, if it may kill the process.
     """
 
     number: int
     event: AnyEvent
-    settle: Callable[[Result], None]
+    complete: Callable[[Result], None]
     announce: Callable[[int], None]
 
 
@@ -185,7 +185,7 @@ class EventRunner:
         if context is None:
             if not isinstance(event, (AdoptEvent, ConnectEvent)):
                 # It was refused, or is gone with its gateway.
-                work.settle(Result(work.number))
+                work.complete(Result(work.number))
                 return
             context = ClientContext(event.client, event.remote_ip, event.remote_port)
             self.clients[event.client] = context
@@ -339,15 +339,15 @@ class EventRunner:
         if kind is ConnectEvent and answer is None:
             answer = _WELCOME
         for part in context.parts:
-            part.settle(Result(part.number))
+            part.complete(Result(part.number))
         context.parts = []
         if kind is CloseEvent or (answer is not None and answer.status):
             self.clients.pop(context.name, None)
             # Who was not let in has no end.
             while context.waiting:
                 late = context.waiting.popleft()
-                late.settle(Result(late.number))
-        work.settle(Result(work.number, session, answer))
+                late.complete(Result(late.number))
+        work.complete(Result(work.number, session, answer))
 
     def _failed(self, context: ClientContext, work: Work, error: Exception) -> None:
         kind = type(work.event)

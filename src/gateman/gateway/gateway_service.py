@@ -26,25 +26,25 @@ from . import protocol
 from .actions import DispatchAction, Log, Probe, Quarantine, Reply, Resume, Send, StoreSession
 from .dispatch import Dispatch
 from .gateway import Gateway
-from .liveness import STEP, patience
+from .liveness import TICK_INTERVAL, grace_period
 from .protocol import EVENT_OVERHEAD
 from .send_window import MAX_BATCH_SIZE, GatewayClient
 
 # Of the time that a handshake has in all, this much may be spent on its answer: then there is time
 # left to say that nobody was there.
-_SHARE_OF_HANDSHAKE = 0.8
+_HANDSHAKE_SHARE = 0.8
 
 # Seconds that processes have at least, when this one stops, to handle the ends of its clients;
 # within what its master grants it beyond its own deadline.
-_LAST_SECONDS = 0.5
+_MIN_SHUTDOWN_TIME = 0.5
 
-_NOBODY = Refuse(503, "no business worker is there", {"Retry-After": "1"})
+_NO_BUSINESS = Refuse(503, "no business worker is there", {"Retry-After": "1"})
 
 _encoder = msgspec.msgpack.Encoder()
 _decoder = msgspec.msgpack.Decoder(dict[str, Any])
 
 
-_Backlogged = str | bytes | tuple[int, str]
+_BacklogEntry = str | bytes | tuple[int, str]
 """A message, or the code and the reason of the end."""
 
 
@@ -68,18 +68,18 @@ class GatewayService(WorkerService):
         self, settings: WorkerSettings, gateway: Gateway, connections: dict[int, Connection]
     ) -> None:
         super().__init__(settings, {}, gateway, connections)
-        self.deliver = self._message
+        self.deliver = self._received
         self._can_wait = gateway.without_business == "wait"
-        self._dispatch = Dispatch(patience=0)
+        self._dispatch = Dispatch(grace_period=0)
         self._local_node: Node | None = None
-        self._names: dict[ClientId, Connection] = {}
+        self._connections_by_id: dict[ClientId, Connection] = {}
         self._pending: dict[ClientId, _PendingHandshake] = {}
         # What was read behind a client's share: of tiny messages, 50 000 may come in one read.
-        self._backlogs: dict[ClientId, deque[_Backlogged]] = {}
+        self._backlogs: dict[ClientId, deque[_BacklogEntry]] = {}
         self._is_full = False
-        self._is_due = False
+        self._is_scheduled = False
         self._timer: asyncio.TimerHandle | None = None
-        self._settled: asyncio.Event = asyncio.Event()
+        self._progress: asyncio.Event = asyncio.Event()
         self._probes = Probes(asks(None), self._probed)
 
     # Its life.
@@ -90,7 +90,7 @@ class GatewayService(WorkerService):
         """See :meth:`gateman.runtime.worker_service.WorkerService.start`."""
         self._local_node = membership.local_node
         bus = membership.local_node.bus
-        self._dispatch = Dispatch(patience=patience("local:" if bus is None else bus.url))
+        self._dispatch = Dispatch(grace_period=grace_period("local:" if bus is None else bus.url))
         self._probes = Probes(asks(bus), self._probed)
         membership.local_node.extension = self
         self._dispatch.start()
@@ -101,9 +101,9 @@ class GatewayService(WorkerService):
         """Stop as a worker does, and wait until the ends of its clients are handled."""
         deadline = self._loop.time() + self.settings.timeouts.shutdown
         await super().stop(code, reason)
-        await self._wait_until_settled(max(deadline - self._loop.time(), _LAST_SECONDS))
+        await self._wait_until_settled(max(deadline - self._loop.time(), _MIN_SHUTDOWN_TIME))
         self._dispatch.stop()
-        self._act()
+        self._run_actions()
         if self._timer is not None:
             self._timer.cancel()
         self._probes.cancel()
@@ -114,8 +114,8 @@ class GatewayService(WorkerService):
         try:
             async with asyncio.timeout(seconds):
                 while self._waiting_count and self._dispatch.windows:
-                    self._settled.clear()
-                    await self._settled.wait()
+                    self._progress.clear()
+                    await self._progress.wait()
         except TimeoutError:
             pass
         left = self._waiting_count
@@ -126,8 +126,8 @@ class GatewayService(WorkerService):
     @property
     def problem(self) -> str:
         """See :attr:`gateman.runtime.worker_service.WorkerService.problem`."""
-        is_deserted = self._dispatch.is_deserted(self._loop.time())
-        return super().problem or ("no business worker is there" if is_deserted else "")
+        is_unserved = self._dispatch.is_unserved(self._loop.time())
+        return super().problem or ("no business worker is there" if is_unserved else "")
 
     @property
     def _waiting_count(self) -> int:
@@ -139,45 +139,45 @@ class GatewayService(WorkerService):
         """Ask a business process."""
         request = connection.request
         if request is None or (not self._can_wait and not self._dispatch.has_business):
-            self._nobody(connection, answer, "is there")
+            self._refuse_unserved(connection, answer, "is there")
             return
         name = ClientId(connection.client_id)
-        seconds = self.settings.timeouts.handshake * _SHARE_OF_HANDSHAKE
-        deadline = self._loop.call_later(seconds, self._expired, name)
+        seconds = self.settings.timeouts.handshake * _HANDSHAKE_SHARE
+        deadline = self._loop.call_later(seconds, self._handshake_timed_out, name)
         self._pending[name] = _PendingHandshake(connection, answer, deadline)
         self._dispatch.connect(name, connection.remote_ip, connection.remote_port, request.head)
-        self._touch()
+        self._schedule()
 
-    def _expired(self, name: ClientId) -> None:
+    def _handshake_timed_out(self, name: ClientId) -> None:
         pending = self._pending.pop(name, None)
         if pending is not None:
-            self._nobody(pending.connection, pending.answer, "has answered")
+            self._refuse_unserved(pending.connection, pending.answer, "has answered")
 
-    def _nobody(self, connection: Connection, answer: Decide, what: str) -> None:
+    def _refuse_unserved(self, connection: Connection, answer: Decide, what: str) -> None:
         self.noticed(
             "no_business", f"{connection!r} was refused with 503: no business worker {what}"
         )
-        answer(_NOBODY)
+        answer(_NO_BUSINESS)
 
     def opened(self, connection: Connection) -> None:
         """Tell its business process."""
         super().opened(connection)
         name = ClientId(connection.client_id)
-        self._names[name] = connection
+        self._connections_by_id[name] = connection
         self._dispatch.open(name)
         if self._is_full:
             connection.link.pause(PAUSED_BY_QUEUES)
         self._pause_if_due(connection, self._dispatch.clients.get(name))
-        self._touch()
+        self._schedule()
 
-    def _message(self, connection: Connection, message: str | bytes) -> None:
+    def _received(self, connection: Connection, message: str | bytes) -> None:
         name = ClientId(connection.client_id)
         client = self._dispatch.clients.get(name)
         if name in self._backlogs or (client is not None and client.is_paused):
             self._backlogs.setdefault(name, deque()).append(message)
-            self._dispatch.set_back(EVENT_OVERHEAD + len(message))
+            self._dispatch.count_backlog(EVENT_OVERHEAD + len(message))
         else:
-            self._say(connection, name, message)
+            self._dispatch_message(connection, name, message)
         # At once: what is compressed may become a thousand times as much in one turn of the loop.
         self._pause_if_due(connection, client)
 
@@ -189,16 +189,18 @@ class GatewayService(WorkerService):
 
     def _pause_all(self, *, is_full: bool) -> None:
         self._is_full = is_full
-        for connection in list(self._names.values()):
-            window = connection.link
-            (window.pause if is_full else window.resume)(PAUSED_BY_QUEUES)
+        for connection in list(self._connections_by_id.values()):
+            link = connection.link
+            (link.pause if is_full else link.resume)(PAUSED_BY_QUEUES)
 
-    def _say(self, connection: Connection, name: ClientId, message: str | bytes) -> None:
+    def _dispatch_message(
+        self, connection: Connection, name: ClientId, message: str | bytes
+    ) -> None:
         is_text = message.__class__ is str
         payload = message.encode() if isinstance(message, str) else message
         self._dispatch.message(name, payload, self._session_of(connection), is_text=is_text)
-        if not self._is_due:
-            self._touch()
+        if not self._is_scheduled:
+            self._schedule()
 
     def closed(self, connection: Connection, code: int, reason: str) -> None:
         """Tell its business process."""
@@ -211,12 +213,14 @@ class GatewayService(WorkerService):
         if backlog is not None:
             backlog.append((code, reason))
         else:
-            self._end(connection, name, code, reason)
+            self._dispatch_close(connection, name, code, reason)
 
-    def _end(self, connection: Connection, name: ClientId, code: int, reason: str) -> None:
-        self._names.pop(name, None)
+    def _dispatch_close(
+        self, connection: Connection, name: ClientId, code: int, reason: str
+    ) -> None:
+        self._connections_by_id.pop(name, None)
         self._dispatch.close(name, code, reason, self._session_of(connection))
-        self._touch()
+        self._schedule()
 
     def _session_of(self, connection: Connection) -> bytes:
         session = connection.stored_session
@@ -238,31 +242,31 @@ class GatewayService(WorkerService):
 
     def take(self, source: NodeId, data: bytes) -> None:
         """See :meth:`gateman.cluster.extension.NodeExtension.take`."""
-        self._dispatch.heard(source, protocol.decode(data), self._loop.time())
-        self._settled.set()
-        self._touch()
+        self._dispatch.receive(source, protocol.decode(data), self._loop.time())
+        self._progress.set()
+        self._schedule()
 
     def returned(self) -> None:
         """See :meth:`gateman.cluster.extension.NodeExtension.returned`."""
         self._dispatch.returned(self._loop.time())
-        self._touch()
+        self._schedule()
 
     # What is to be done.
 
-    def _touch(self) -> None:
-        if not self._is_due:
-            self._is_due = True
+    def _schedule(self) -> None:
+        if not self._is_scheduled:
+            self._is_scheduled = True
             # A turn later: what else has come by then travels with it, and under load that is much.
-            self._loop.call_soon(self._loop.call_soon, self._act)
+            self._loop.call_soon(self._loop.call_soon, self._run_actions)
 
-    def _act(self) -> None:
-        self._is_due = False
-        for action in self._dispatch.take():
-            self._do(action)
+    def _run_actions(self) -> None:
+        self._is_scheduled = False
+        for action in self._dispatch.take_actions():
+            self._run_action(action)
         if self._is_full and not self._dispatch.is_full:
             self._pause_all(is_full=False)
 
-    def _do(self, action: DispatchAction) -> None:
+    def _run_action(self, action: DispatchAction) -> None:
         match action:
             case Send(node, packet):
                 if self._local_node is not None:
@@ -270,7 +274,7 @@ class GatewayService(WorkerService):
             case Resume(name):
                 self._resume(name)
             case StoreSession(name, session):
-                self._keep(name, session)
+                self._store_session(name, session)
             case Reply(name, answer):
                 self._reply(name, answer)
             case Probe(node):
@@ -284,24 +288,24 @@ class GatewayService(WorkerService):
 
     def _resume(self, name: ClientId) -> None:
         """Take from a client what was read already, and read on if that is not too much."""
-        connection, client = self._names.get(name), self._dispatch.clients.get(name)
+        connection, client = self._connections_by_id.get(name), self._dispatch.clients.get(name)
         if connection is None or client is None:
             return
         backlog = self._backlogs.get(name)
         while backlog and not client.is_paused:
             entry = backlog.popleft()
             if isinstance(entry, tuple):
-                self._end(connection, name, *entry)
+                self._dispatch_close(connection, name, *entry)
             else:
-                self._dispatch.set_back(-EVENT_OVERHEAD - len(entry))
-                self._say(connection, name, entry)
+                self._dispatch.count_backlog(-EVENT_OVERHEAD - len(entry))
+                self._dispatch_message(connection, name, entry)
         if not backlog:
             self._backlogs.pop(name, None)
         if connection.state is State.OPEN and not client.is_paused:
             connection.link.resume(PAUSED_BY_QUEUE)
 
-    def _keep(self, name: ClientId, session: bytes) -> None:
-        connection = self._names.get(name)
+    def _store_session(self, name: ClientId, session: bytes) -> None:
+        connection = self._connections_by_id.get(name)
         if name in self._pending:
             connection = self._pending[name].connection
         if connection is None:
@@ -320,7 +324,7 @@ class GatewayService(WorkerService):
             pending.answer(_refusal(answer))
 
     def _quarantine(self, action: Quarantine) -> None:
-        self.counts["events_set_aside"] += 1
+        self.counts["events_quarantined"] += 1
         kind = type(action.event).__name__
         logger.error(
             "%s: a %s of the client %s is set aside: two business processes have died with it",
@@ -342,13 +346,13 @@ class GatewayService(WorkerService):
             # What never happened is not in the counts.
             if value or name in self.counts:
                 self.counts[name] = value
-        self._act()
-        self._timer = self._loop.call_later(STEP, self._tick)
+        self._run_actions()
+        self._timer = self._loop.call_later(TICK_INTERVAL, self._tick)
 
-    def _probed(self, node: NodeId, is_there: bool | None) -> None:  # noqa: FBT001 - the bus's answer
-        if is_there is not None:
-            self._dispatch.probed(node, self._loop.time(), is_there=is_there)
-            self._touch()
+    def _probed(self, node: NodeId, is_connected: bool | None) -> None:  # noqa: FBT001 - the bus's answer
+        if is_connected is not None:
+            self._dispatch.probed(node, self._loop.time(), is_connected=is_connected)
+            self._schedule()
 
 
 def _refusal(answer: protocol.HandshakeAnswer) -> Exception | None:

@@ -6,7 +6,7 @@ from ..cluster.names import NodeId
 BEAT_INTERVAL = 1.0
 
 # Seconds; how often it is looked whether somebody is silent.
-STEP = 0.25
+TICK_INTERVAL = 0.25
 
 # Seconds of silence after which the bus is asked: for a business process with something on its way
 # to it, for one without, and for a gateway.
@@ -16,10 +16,10 @@ SILENCE_OF_GATEWAY = 1.25 * BEAT_INTERVAL
 
 # Seconds after the bus was away in which its word is not taken that somebody is gone: others
 # find back to it after pauses that grow and are random.
-RETURN = 5.0
+RECONNECT_GRACE = 5.0
 
 
-def patience(url: str) -> float:
+def grace_period(url: str) -> float:
     """Tell for how long a bus may say that a process is gone until it is believed."""
     return 0.0 if url.startswith("local:") else 1.5
 
@@ -31,8 +31,8 @@ class Liveness:
     Who is silent may be blocked, and so the bus is asked. Every instant is in monotonic seconds.
     """
 
-    def __init__(self, patience: float) -> None:
-        self._patience = patience
+    def __init__(self, grace_period: float) -> None:
+        self._patience = grace_period
         self._heard_at: dict[NodeId, float] = {}
         self._missing_since: dict[NodeId, float] = {}
         self._believes_from = 0.0
@@ -50,20 +50,20 @@ class Liveness:
 
     def returned(self, now: float) -> None:
         """The bus was away, and is back; others may not be."""
-        self._believes_from = now + RETURN
+        self._believes_from = now + RECONNECT_GRACE
         self._missing_since.clear()
 
-    def has_to_ask(self, node: NodeId, now: float, silence: float) -> bool:
+    def should_probe(self, node: NodeId, now: float, silence: float) -> bool:
         """Tell whether the bus is to be asked for a process."""
         if now < self._believes_from:
             return False
         return node in self._missing_since or now - self._heard_at[node] > silence
 
-    def told(self, node: NodeId, now: float, *, is_there: bool) -> bool:
+    def probed(self, node: NodeId, now: float, *, is_connected: bool) -> bool:
         """Take the bus's word about a process."""
         if node not in self._heard_at or now < self._believes_from:
             return False
-        if is_there:
+        if is_connected:
             self._missing_since.pop(node, None)
             return False
         return now - self._missing_since.setdefault(node, now) >= self._patience

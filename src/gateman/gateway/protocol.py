@@ -115,7 +115,7 @@ class Offer(Struct, frozen=True, array_like=True, forbid_unknown_fields=True, ta
     load: _Count
 
 
-class Seek(Struct, frozen=True, array_like=True, forbid_unknown_fields=True, tag="s"):
+class Discover(Struct, frozen=True, array_like=True, forbid_unknown_fields=True, tag="s"):
     """A gateway that has just started, to all business processes: who is here?"""
 
 
@@ -125,13 +125,13 @@ class Events(Struct, frozen=True, array_like=True, forbid_unknown_fields=True, t
 
     Attributes:
         epoch: Which of the gateway's links to the process; numbers begin anew in each.
-        heard: How many of the process's results have come; they need not be said again.
+        result_count: How many of the process's results have come; they need not be said again.
         first: The number of the first event, or of the next if there are none.
         items: The events.
     """
 
     epoch: _Count
-    heard: _Count
+    result_count: _Count
     first: _Count
     items: list[AnyEvent]
 
@@ -206,20 +206,20 @@ class Released(Struct, frozen=True, array_like=True, forbid_unknown_fields=True,
     Attributes:
         epoch: Of which link.
         last: The number of the last event.
-        has_heir: Whether another process takes over each client as soon as the gateway knows that
+        has_successor: Whether another process takes over each client when the gateway knows that
             its last event was handled. The process keeps its clients without one.
     """
 
     epoch: _Count
     last: _Count
-    has_heir: bool
+    has_successor: bool
 
 
-class Farewell(Struct, frozen=True, array_like=True, forbid_unknown_fields=True, tag="f"):
+class Leave(Struct, frozen=True, array_like=True, forbid_unknown_fields=True, tag="f"):
     """Either side, to all: I am gone, in order. What is not done is nobody's any more."""
 
 
-Packet = Offer | Seek | Events | Done | Begun | Released | Farewell
+Packet = Offer | Discover | Events | Done | Begun | Released | Leave
 
 _encoder = msgspec.msgpack.Encoder()
 _decoder: msgspec.msgpack.Decoder[Packet] = msgspec.msgpack.Decoder(Packet)

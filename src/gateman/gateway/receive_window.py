@@ -18,7 +18,7 @@ _OVERHEAD = 24  # bytes
 
 # When so much has come since it was said how far this process is, it is said again, so that the
 # gateway goes on while slow handlers have nothing to say.
-_MAX_UNSAID_SIZE = WINDOW // 4  # bytes
+_MAX_UNREPORTED_SIZE = WINDOW // 4  # bytes
 
 
 class ReceiveWindow:
@@ -38,27 +38,27 @@ class ReceiveWindow:
         self._open: dict[int, ClientId] = {}
         # What the gateway may not have heard yet: all but the first `heard` ones.
         self._results: deque[Result] = deque()
-        self._heard = 0
+        self._acknowledged = 0
         # How many were said; and with the last sign of life, or before.
-        self._said = 0
-        self._signed = 0
-        self._is_behind = False
-        self._asked = -1
-        self._unsaid_size = 0
+        self._reported = 0
+        self._reported_at_beat = 0
+        self._has_gap = False
+        self._gap_reported_at = -1
+        self._unreported_size = 0
 
-    def take(self, packet: Events) -> Iterator[tuple[int, AnyEvent]]:
+    def accept(self, packet: Events) -> Iterator[tuple[int, AnyEvent]]:
         """Take what a gateway sends."""
-        while self._heard < min(packet.heard, self._said):
-            self._heard += 1
+        while self._acknowledged < min(packet.result_count, self._reported):
+            self._acknowledged += 1
             self._open.pop(self._results.popleft().number, None)
-        self._is_behind = packet.first > self.received + 1
-        if self._is_behind:
+        self._has_gap = packet.first > self.received + 1
+        if self._has_gap:
             return
         for number, event in enumerate(packet.items, packet.first):
             if number > self.received:
                 self.received = number
                 self._open[number] = event.client
-                self._unsaid_size += size_of(event)
+                self._unreported_size += size_of(event)
                 yield number, event
 
     def done(self, result: Result) -> None:
@@ -72,10 +72,10 @@ class ReceiveWindow:
     @property
     def is_idle(self) -> bool:
         """Whether this process can go: all was handled, and the gateway has heard of it."""
-        return self._has_all and self._heard >= self.received
+        return self._has_all and self._acknowledged >= self.received
 
     @property
-    def has_unheard(self) -> bool:
+    def has_unacknowledged(self) -> bool:
         """Whether something was handled of which the gateway has not heard."""
         return bool(self._results)
 
@@ -85,37 +85,39 @@ class ReceiveWindow:
 
     def handed_over(self, clients: Iterable[ClientId]) -> list[ClientId]:
         """Tell which of the gateway's clients another process has by now."""
-        if self._released is None or not self._released.has_heir or not self._has_all:
+        if self._released is None or not self._released.has_successor or not self._has_all:
             return []
         kept = set(self._open.values())
         return [client for client in clients if client not in kept]
 
     @property
     def _done_count(self) -> int:
-        return self._heard + len(self._results)
+        return self._acknowledged + len(self._results)
 
     def report(self) -> Iterator[Done]:
         """Say what is new."""
-        has_gap = self._is_behind and self._asked != self.received
-        is_much = self._unsaid_size > _MAX_UNSAID_SIZE
-        if self._said < self._done_count or has_gap or is_much:
-            yield from self._say(self._said, has_gap=has_gap)
+        has_gap = self._has_gap and self._gap_reported_at != self.received
+        is_much = self._unreported_size > _MAX_UNREPORTED_SIZE
+        if self._reported < self._done_count or has_gap or is_much:
+            yield from self._report_from(self._reported, has_gap=has_gap)
 
-    def sign(self) -> Iterator[Done]:
+    def heartbeat(self) -> Iterator[Done]:
         """Say how far this process is, and again what the gateway may not have heard."""
         # There was a second to show that it was heard.
-        is_unheard = self._heard < self._signed
-        self._signed = self._done_count
-        yield from self._say(self._heard if is_unheard else self._said, has_gap=self._is_behind)
+        is_unacknowledged = self._acknowledged < self._reported_at_beat
+        self._reported_at_beat = self._done_count
+        yield from self._report_from(
+            self._acknowledged if is_unacknowledged else self._reported, has_gap=self._has_gap
+        )
 
-    def _say(self, known: int, *, has_gap: bool) -> Iterator[Done]:
+    def _report_from(self, known: int, *, has_gap: bool) -> Iterator[Done]:
         """Say all results but for so many."""
         if has_gap:
             # Once, and then each second: what is under way already would be sent again for each.
-            self._asked = self.received
-        self._unsaid_size = 0
-        results = list(islice(self._results, known - self._heard, None))
-        self._said = self._done_count
+            self._gap_reported_at = self.received
+        self._unreported_size = 0
+        results = list(islice(self._results, known - self._acknowledged, None))
+        self._reported = self._done_count
         batch: list[Result] = []
         size = 0
         for result in results:

@@ -22,8 +22,8 @@ MAX_BATCH_SIZE = 256 << 10
 MAX_UNHANDLED_SIZE = 16 << 20
 
 # bytes, and events, that may be with one process before each client gets one at a time.
-CROWD_SIZE = 4 << 20
-CROWD_COUNT = 8192
+CONGESTED_SIZE = 4 << 20
+CONGESTED_COUNT = 8192
 
 
 class Pending:
@@ -76,7 +76,7 @@ class GatewayClient:
 
     __slots__ = (
         "is_paused",
-        "known",
+        "known_session",
         "name",
         "pending",
         "remote_ip",
@@ -95,7 +95,7 @@ class GatewayClient:
         self.size = 0
         self.is_paused = False
         self.session = b""
-        self.known: bytes | None = None
+        self.known_session: bytes | None = None
 
 
 class SendWindow:
@@ -122,24 +122,24 @@ class SendWindow:
         self._size = 0
         self._next = 1
         # What has the numbers from `arrived` + 1 to `sent` is on its way; up to `tried` all was.
-        self.arrived = 0
+        self.acknowledged = 0
         self._sent = 0
-        self._tried = 0
-        self._under_way = 0
+        self._highest_sent = 0
+        self._in_flight_size = 0
         # Bytes of those that were sent and are not done.
-        self._unhandled = 0
+        self._unhandled_size = 0
         # Of its results.
-        self._heard = 0
+        self._result_count = 0
 
     @property
-    def is_crowded(self) -> bool:
+    def is_congested(self) -> bool:
         """Whether so much is with it that each client gets one event at a time."""
-        return self._size > CROWD_SIZE or len(self.pending) > CROWD_COUNT
+        return self._size > CONGESTED_SIZE or len(self.pending) > CONGESTED_COUNT
 
     @property
     def is_waiting(self) -> bool:
         """Whether something was sent of which it is not known that it has arrived."""
-        return self._sent > self.arrived
+        return self._sent > self.acknowledged
 
     @property
     def last(self) -> int:
@@ -155,41 +155,41 @@ class SendWindow:
         self._next += 1
         self._size += pending.size
 
-    def received(self, number: int) -> None:
+    def acknowledge(self, number: int) -> None:
         """Take note of what has arrived."""
         # What is sent again may have come the first time.
-        while self.arrived < min(number, self._tried):
-            self.arrived += 1
-            if self.arrived <= self._sent:
-                self._under_way -= self.pending[self.arrived].weight
-        self._sent = max(self._sent, self.arrived)
+        while self.acknowledged < min(number, self._highest_sent):
+            self.acknowledged += 1
+            if self.acknowledged <= self._sent:
+                self._in_flight_size -= self.pending[self.acknowledged].weight
+        self._sent = max(self._sent, self.acknowledged)
 
-    def heard(self, done: Done) -> list[Result]:
+    def new_results(self, done: Done) -> list[Result]:
         """Tell what is new of what the process says."""
-        known = self._heard + 1 - done.first
+        known = self._result_count + 1 - done.first
         fresh = done.results[known:] if known >= 0 else []
-        self._heard += len(fresh)
+        self._result_count += len(fresh)
         return fresh
 
-    def done(self, number: int) -> Pending | None:
+    def remove(self, number: int) -> Pending | None:
         """Forget an event."""
-        pending = self.pending.pop(number, None) if number <= self.arrived else None
+        pending = self.pending.pop(number, None) if number <= self.acknowledged else None
         if pending is not None:
             self._size -= pending.size
-            self._unhandled -= pending.size
+            self._unhandled_size -= pending.size
         return pending
 
     def rewind(self) -> None:
         """Send again what has not arrived."""
-        self._sent = self.arrived
-        self._under_way = 0
+        self._sent = self.acknowledged
+        self._in_flight_size = 0
 
-    def take(self) -> Iterator[Events]:
+    def batches(self) -> Iterator[Events]:
         """Give what is to be sent now."""
         while (
             self._sent < self.last
-            and self._under_way < WINDOW
-            and (self._sent < self._tried or self._unhandled < MAX_UNHANDLED_SIZE)
+            and self._in_flight_size < WINDOW
+            and (self._sent < self._highest_sent or self._unhandled_size < MAX_UNHANDLED_SIZE)
         ):
             first, size = self._sent + 1, 0
             items: list[AnyEvent] = []
@@ -200,12 +200,12 @@ class SendWindow:
                 self._sent += 1
                 items.append(pending.event)
                 size += pending.weight
-                if self._sent > self._tried:
-                    self._unhandled += pending.size
-            self._tried = max(self._tried, self._sent)
-            self._under_way += size
-            yield Events(self.epoch, self._heard, first, items)
+                if self._sent > self._highest_sent:
+                    self._unhandled_size += pending.size
+            self._highest_sent = max(self._highest_sent, self._sent)
+            self._in_flight_size += size
+            yield Events(self.epoch, self._result_count, first, items)
 
-    def sign(self) -> Events:
+    def heartbeat(self) -> Events:
         """Make a sign of life, which tells the process what it should have."""
-        return Events(self.epoch, self._heard, self._sent + 1, [])
+        return Events(self.epoch, self._result_count, self._sent + 1, [])

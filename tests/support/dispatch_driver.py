@@ -22,15 +22,15 @@ HELLO = Offer(is_leaving=False, load=0)
 class Talk:
     """A dispatch, and processes that do what a test says."""
 
-    def __init__(self, *nodes: NodeId, patience: float = 0) -> None:
-        self.dispatch = Dispatch(patience=patience)
+    def __init__(self, *nodes: NodeId, grace_period: float = 0) -> None:
+        self.dispatch = Dispatch(grace_period=grace_period)
         self._heard: dict[tuple[NodeId, int], int] = {}
         self.join(*nodes)
 
     def join(self, *nodes: NodeId) -> None:
         """Let processes come; what they are sent is left to the next look."""
         for node in nodes:
-            self.dispatch.heard(node, HELLO, 0)
+            self.dispatch.receive(node, HELLO, 0)
 
     def come(self, *clients: ClientId) -> None:
         """Let clients come in, where somebody is there for them."""
@@ -57,23 +57,23 @@ class Talk:
         self._heard[node, window.epoch] = first - 1 + len(numbers)
         results = [Result(number, **result) for number in numbers]  # type: ignore[arg-type]
         done = Done(window.epoch, window.last, has_gap=False, first=first, results=results)
-        self.dispatch.heard(node, done, 0)
+        self.dispatch.receive(node, done, 0)
 
     def begin(self, node: NodeId, *numbers: int) -> None:
         """Let a process have everything, and begin with some of it."""
         self.done(node)
         for number in numbers:
-            self.dispatch.heard(node, Begun(self.dispatch.windows[node].epoch, number), 0)
+            self.dispatch.receive(node, Begun(self.dispatch.windows[node].epoch, number), 0)
 
     def die(self, node: NodeId) -> list[DispatchAction]:
         """Let a process die; gives what is done but for what is sent."""
         self.take()
-        self.dispatch.probed(node, 0, is_there=False)
-        return [one for one in self.dispatch._todo if not isinstance(one, Send)]  # noqa: SLF001
+        self.dispatch.probed(node, 0, is_connected=False)
+        return [one for one in self.dispatch._actions if not isinstance(one, Send)]  # noqa: SLF001
 
     def take(self) -> list[DispatchAction]:
         """Take what is to be done."""
-        return self.dispatch.take()
+        return self.dispatch.take_actions()
 
     def events(self) -> list[tuple[NodeId, list[AnyEvent]]]:
         """Take what is sent to whom; only events."""

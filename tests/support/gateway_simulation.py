@@ -12,23 +12,23 @@ from dataclasses import dataclass, field
 from gateman.cluster.names import ClientId, NodeId, client_id, node_of
 from gateman.gateway.actions import Probe, Quarantine, Reply, Resume, Send, StoreSession
 from gateman.gateway.dispatch import Dispatch
-from gateman.gateway.liveness import BEAT_INTERVAL, STEP
+from gateman.gateway.liveness import BEAT_INTERVAL, TICK_INTERVAL
 from gateman.gateway.protocol import (
     AdoptEvent,
     AnyEvent,
     Begun,
     CloseEvent,
     ConnectEvent,
+    Discover,
     Events,
-    Farewell,
     HandshakeAnswer,
+    Leave,
     MessageEvent,
     Offer,
     OpenEvent,
     Packet,
     Released,
     Result,
-    Seek,
     decode,
     encode,
 )
@@ -37,7 +37,7 @@ from gateman.gateway.receive_window import ReceiveWindow
 # Seconds that the bus takes to notice that a process is dead.
 _NOTICE = 0.6
 
-# How often it is looked whether everything is done: each turn is a `STEP`.
+# How often it is looked whether everything is done: each turn is a `TICK_INTERVAL`.
 _MAX_TURNS = 200
 
 
@@ -66,7 +66,7 @@ class Process:
         self.is_leaving = False
         self.inboxes: dict[NodeId, ReceiveWindow] = {}
         self.clients: dict[ClientId, _Guest] = {}
-        self._beats_at = 0.0
+        self._next_beat_at = 0.0
 
     def take(self, source: NodeId, packet: Packet) -> None:
         """Take what a gateway sends."""
@@ -78,10 +78,10 @@ class Process:
                     receive_window = self.inboxes[source] = ReceiveWindow(packet.epoch)
                 elif packet.epoch < receive_window.epoch:
                     return
-                for number, event in receive_window.take(packet):
+                for number, event in receive_window.accept(packet):
                     self._queue(receive_window, number, event)
                 self._say(source, receive_window)
-            case Seek():
+            case Discover():
                 self.world.send(self.node, source, self._offer())
             case Released() if receive_window is not None and receive_window.epoch == packet.epoch:
                 receive_window.release(packet)
@@ -173,12 +173,12 @@ class Process:
 
     def tick(self) -> None:
         """Give signs of life, and leave when nothing is left to do."""
-        if self.world.now >= self._beats_at:
-            self._beats_at = self.world.now + BEAT_INTERVAL
+        if self.world.now >= self._next_beat_at:
+            self._next_beat_at = self.world.now + BEAT_INTERVAL
             for source in self.world.gateways:
                 self.world.send(self.node, source, self._offer())
             for source, receive_window in self.inboxes.items():
-                for done in receive_window.sign():
+                for done in receive_window.heartbeat():
                     self.world.send(self.node, source, done)
         if self.is_leaving and all(
             receive_window.is_idle for receive_window in self.inboxes.values()
@@ -186,7 +186,7 @@ class Process:
             for source, receive_window in self.inboxes.items():
                 self._say(source, receive_window)
             for source in self.world.gateways:
-                self.world.send(self.node, source, Farewell())
+                self.world.send(self.node, source, Leave())
             self.world.remove(self)
 
     def _offer(self) -> Offer:
@@ -200,18 +200,18 @@ class Process:
 class GatewayNode:
     """A gateway process; see `gateman.gateway.gateway_service`."""
 
-    def __init__(self, world: "World", node: NodeId, patience: float) -> None:
+    def __init__(self, world: "World", node: NodeId, grace_period: float) -> None:
         """
         Begin with nobody.
 
         Args:
             world: Where it is.
             node: Its name.
-            patience: As the dispatch takes it.
+            grace_period: As the dispatch takes it.
         """
         self.world = world
         self.node = node
-        self.dispatch = Dispatch(patience=patience)
+        self.dispatch = Dispatch(grace_period=grace_period)
         self.pending: set[ClientId] = set()
         self.sessions: dict[ClientId, bytes] = {}
         self._count = 0
@@ -250,20 +250,20 @@ class GatewayNode:
 
     def take(self, source: NodeId, packet: Packet) -> None:
         """Take what a process sends."""
-        self.dispatch.heard(source, packet, self.world.now)
+        self.dispatch.receive(source, packet, self.world.now)
         self.act()
 
     def act(self) -> None:
         """Do what the dispatch says."""
-        while actions := self.dispatch.take():
+        while actions := self.dispatch.take_actions():
             for action in actions:
                 match action:
                     case Send(node, packet):
                         for one in self.world.processes if node is None else [node]:
                             self.world.send(self.node, one, packet)
                     case Probe(node):
-                        is_there = self.world.has(node)
-                        self.dispatch.probed(node, self.world.now, is_there=is_there)
+                        is_connected = self.world.has(node)
+                        self.dispatch.probed(node, self.world.now, is_connected=is_connected)
                     case Resume(client):
                         assert not self.dispatch.clients[client].is_paused
                     case StoreSession(client, session):
@@ -284,7 +284,7 @@ class GatewayNode:
         numbers.append(dispatch._waiting_size)  # noqa: SLF001
         for window in dispatch.windows.values():
             numbers += [len(window.clients), len(window.pending)]
-            numbers += [window._size, window._under_way, window._unhandled]  # noqa: SLF001
+            numbers += [window._size, window._in_flight_size, window._unhandled_size]  # noqa: SLF001
         tables: list[object] = [*dispatch.clients, *dispatch._unassigned]  # noqa: SLF001
         return [*tables, *filter(None, numbers)]
 
@@ -313,13 +313,13 @@ class World:
         is_lossy: Whether the bus still loses what it is told to.
     """
 
-    def __init__(self, front_count: int, patience: float) -> None:
+    def __init__(self, front_count: int, grace_period: float) -> None:
         """
         Begin with gateways only.
 
         Args:
             front_count: How many gateways.
-            patience: As a dispatch takes it.
+            grace_period: As a dispatch takes it.
         """
         self.now = 0.0
         self.gateways: dict[NodeId, GatewayNode] = {}
@@ -337,7 +337,7 @@ class World:
         self._count = 0
         for number in range(front_count):
             node = NodeId(f"g{number}")
-            self.gateways[node] = GatewayNode(self, node, patience)
+            self.gateways[node] = GatewayNode(self, node, grace_period)
             self.gateways[node].dispatch.start()
 
     # The bus.
@@ -410,15 +410,15 @@ class World:
         """Let one of the two believe that the other is gone."""
         self.unsteady.add(process.node)
         if from_here:
-            gateway_node.dispatch.probed(process.node, self.now - 2, is_there=False)
-            gateway_node.dispatch.probed(process.node, self.now, is_there=False)
+            gateway_node.dispatch.probed(process.node, self.now - 2, is_connected=False)
+            gateway_node.dispatch.probed(process.node, self.now, is_connected=False)
             gateway_node.act()
         else:
             process.forget(gateway_node.node)
 
     def tick(self) -> None:
         """Let a step of time pass."""
-        self.now += STEP
+        self.now += TICK_INTERVAL
         for gateway_node in self.gateways.values():
             gateway_node.dispatch.tick(self.now)
             gateway_node.act()
