@@ -1,10 +1,10 @@
 """
-Where things are and who may import whom; the layers themselves are declared in ``pyproject.toml``.
+What readers rely on: every module is tested, tests are found by package, imports point down.
 
-A module's tests are where its name says, in ``tests/a/test_b.py`` for ``gateman/a/b.py``. What is
-true of several modules together is in ``tests/system`` or in one of ``OF_THE_WHOLE``.
+The layers themselves are declared in ``pyproject.toml``.
 """
 
+import ast
 import re
 import subprocess
 import sys
@@ -15,41 +15,37 @@ ROOT = Path(__file__).parent.parent
 PACKAGE = ROOT / "src" / "gateman"
 TESTS = ROOT / "tests"
 
-OF_THE_WHOLE = {
-    "test_architecture.py",
-    "test_conftest.py",
-    "test_docs.py",
-    "test_examples.py",
-    "test_exports.py",
-}
+OF_SEVERAL_PACKAGES = {"fuzz", "support", "system", "typing"}
 
 DRAWERS = {"common", "helpers", "misc", "shared", "tools", "util", "utils"}
 
 
-def test_every_module_has_its_tests() -> None:
-    """A module's tests are in the file that its own name gives."""
-    expected = {
-        str(path.relative_to(PACKAGE).with_name(f"test_{path.name}"))
+def test_every_module_is_tested() -> None:
+    """A test imports it, or is named after it, where it runs in a process of its own."""
+    imported = {
+        name
+        for path in TESTS.rglob("*.py")
+        for node in ast.walk(ast.parse(path.read_text()))
+        if isinstance(node, ast.ImportFrom)
+        for name in (node.module or "", *(f"{node.module}.{one.name}" for one in node.names))
+    }
+    named = {path.name for path in TESTS.rglob("test_*.py")}
+    modules = {
+        ".".join(path.relative_to(PACKAGE.parent).with_suffix("").parts)
         for path in PACKAGE.rglob("*.py")
-        if not path.name.startswith("__")
-    }
-    actual = {str(path.relative_to(TESTS)) for path in TESTS.rglob("test_*.py")}
-
-    assert sorted(expected - actual) == []
-
-
-def test_every_test_file_has_its_module() -> None:
-    """A test file is named after a module, or is of the whole."""
-    orphans = {
-        str(path.relative_to(TESTS))
-        for path in TESTS.rglob("test_*.py")
-        if path.parent.name not in {"fuzz", "support", "system"}
-        and not (
-            PACKAGE / path.relative_to(TESTS).with_name(path.name.removeprefix("test_"))
-        ).exists()
+        if not path.name.startswith("__") and f"test_{path.name}" not in named
     }
 
-    assert sorted(orphans - OF_THE_WHOLE) == []
+    assert sorted(modules - imported) == []
+
+
+def test_tests_are_in_the_folder_of_their_package() -> None:
+    """Their files are named after behaviour; the folders are those of the packages."""
+    packages = {path.parent.name for path in PACKAGE.glob("*/__init__.py")}
+    folders = {path.parent.name for path in TESTS.glob("*/*.py")}
+
+    assert sorted(folders - packages - OF_SEVERAL_PACKAGES) == []
+    assert sorted(packages - folders) == []
 
 
 def test_no_module_is_a_drawer() -> None:
