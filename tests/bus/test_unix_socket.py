@@ -156,11 +156,11 @@ def test_a_socket_of_ours_that_another_user_serves(tmp_path: Path) -> None:
     if pid == 0:
         as_user(NOBODY, serve)
         os._exit(0)
-    os.read(read, 1)
+    os.close(write)
+    assert os.read(read, 1) == b"x"
     os.chown(path, 0, 0)
     with pytest.raises(unix_socket.Stranger) as told:
         unix_socket.dial(path, {0})
     assert told.value.uid == NOBODY
     os.waitpid(pid, 0)
     os.close(read)
-    os.close(write)

@@ -14,7 +14,7 @@ from gateman.errors import ConfigError
 from gateman.listen import ListenAddress
 from gateman.net import sockets
 from gateman.net.socket_files import give, is_at, peer_of
-from tests.support.users import NOBODY, folder_of, needs_root
+from tests.support.users import NOBODY, folder_of, needs_root, open_to_all
 
 
 @pytest.fixture
@@ -108,8 +108,7 @@ def test_a_race_for_the_socket_is_not_won(tmp_path: Path) -> None:
     precious = tmp_path / "precious"
     precious.write_text("words")
     precious.chmod(0o600)
-    for one in (tmp_path, *tmp_path.parents[:2]):
-        one.chmod(0o711)
+    open_to_all(tmp_path)
     path = folder_of(NOBODY, tmp_path / "run") / "a.sock"
     address = ListenAddress("", 0, str(path), is_secure=False)
     code = REPLACES.format(nobody=NOBODY)
