@@ -35,7 +35,7 @@ def test_other_urls_are_refused(url: str) -> None:
         open_bus(url)
 
     assert str(caught.value) == (
-        "the bus's URL is of no kind that there is: write memory://, local:///path/to/socket,"
+        "the bus's URL is of an unknown kind: write memory://, local:///path/to/socket,"
         " nats://host:4222?name=chat or tls://host:4222?name=chat."
     )
 

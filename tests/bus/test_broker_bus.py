@@ -310,7 +310,7 @@ async def test_it_is_tried_again_until_it_is_back(
         await eventually(lambda: bool(gaps))
 
     assert caplog.messages[:2] == [
-        "the bus test://broker is away: it has hung up",
+        "the bus test://broker is away: it closed the connection",
         "the bus test://broker is still away: it is not there",
     ]
 

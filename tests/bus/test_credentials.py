@@ -79,7 +79,7 @@ def test_there_is_one_way_to_say_it(options: dict[str, object]) -> None:
     with pytest.raises(ConfigError) as caught:
         Credentials(**options)  # type: ignore[arg-type]
 
-    assert caught.value.problem == "the bus is told several ways to say who we are"
+    assert caught.value.problem == "the bus has several logins"
 
 
 def test_a_file_that_cannot_be_read_is_named(tmp_path: Path) -> None:
@@ -112,7 +112,10 @@ def test_only_a_users_seed_will_do(tmp_path: Path, kind: int) -> None:
     with pytest.raises(ConfigError) as caught:
         Credentials(nkey=path).check()
 
-    assert str(caught.value) == f"{path} holds no seed of a user's nkey: it begins with SU."
+    assert (
+        str(caught.value)
+        == f"{path} does not contain the seed of a user's nkey: it begins with SU."
+    )
 
 
 def test_a_seed_with_a_slip_is_refused(tmp_path: Path) -> None:

@@ -45,7 +45,7 @@ class _Broker:
 class TestLocal(DeliveryContract, LossContract, QuestionContract, ProcessContract):
     """The contract, kept with a router that is killed and started again."""
 
-    TEXT_OF_ABSENCE = "nobody listens there: is the service running?"
+    TEXT_OF_ABSENCE = "nothing listens there: is the service running?"
 
     @pytest.fixture
     def broker(self, tmp_path: Path) -> Iterator[_Broker]:
@@ -95,7 +95,7 @@ async def test_a_socket_that_is_not_there(tmp_path: Path) -> None:
         await local_bus(f"{tmp_path}/bus.sock").start()
 
     assert str(caught.value) == (
-        f"the bus local://{tmp_path}/bus.sock: there is no such socket: is the service running?"
+        f"the bus local://{tmp_path}/bus.sock: the socket does not exist: is the service running?"
     )
 
 
@@ -103,8 +103,8 @@ async def test_a_socket_that_is_not_there(tmp_path: Path) -> None:
     ("greeting", "problem"),
     [
         (b"", "its router has refused us"),
-        (b"220 mail.example.org ESMTP\r\n", "what listens there is no router of gateman"),
-        (frame(FrameKind.PONG), "what listens there is no router of gateman"),
+        (b"220 mail.example.org ESMTP\r\n", "what listens there is not a gateman router"),
+        (frame(FrameKind.PONG), "what listens there is not a gateman router"),
         (
             frame(FrameKind.HELLO, payload=b"gateman-bus 99"),
             "its router is of another version of gateman: restart the service",

@@ -30,7 +30,7 @@ class _Broker:
 class TestMemory(DeliveryContract, LossContract, QuestionContract):
     """The contract, kept without another process."""
 
-    TEXT_OF_ABSENCE = "nobody answers there"
+    TEXT_OF_ABSENCE = "nothing answers there"
 
     @pytest.fixture
     def broker(self) -> Iterator[_Broker]:

@@ -228,7 +228,7 @@ async def test_who_sends_nonsense_is_let_go(
         said = await one.settle()
 
     assert said == [("room", b"hello")]
-    assert caplog.messages == ["the router refused a process that sends what is no frame"]
+    assert caplog.messages == ["the router refused a process that sends an invalid frame"]
 
 
 @on_loop

@@ -72,7 +72,7 @@ def test_what_cannot_be_reached_is_one_sentence(tmp_path: Path) -> None:
             "gateman: the bus nats://127.0.0.1:1?name=test: ",
         ),
         (["--bus", "local:///nobody/here"], 1, "gateman: the bus local:///nobody/here: "),
-        (["--bus", "redis://127.0.0.1"], 78, "gateman: the bus's URL is of no kind that there is"),
+        (["--bus", "redis://127.0.0.1"], 78, "gateman: the bus's URL is of an unknown kind"),
     ]
     for words, code, error in cases:
         done = run([*GATEMAN, "who", *words], tmp_path)

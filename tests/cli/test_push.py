@@ -104,5 +104,5 @@ def test_names_that_cannot_be_are_told(tmp_path: Path) -> None:
         assert push(service, "--client", "ann", "text") == (
             78,
             "",
-            "gateman: 'ann' is no client id: take it from connection.client_id, as it is.\n",
+            "gateman: 'ann' is not a client id: take it from connection.client_id, as it is.\n",
         )

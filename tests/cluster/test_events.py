@@ -268,7 +268,7 @@ def test_a_function_is_declared_for_a_topic(make: Callable[[], BaseWorker]) -> N
     for wrong, said in (
         (lambda: worker.on_event(update), "on_event was not told of what: write @worker.on_event("),
         (worker.on_event, "on_event was not told of what"),
-        (lambda: worker.on_event(7), "the topic 7 is no text"),
+        (lambda: worker.on_event(7), "the topic 7 is not text"),
         (lambda: worker.on_event("x")(lambda: None), "on_event is called with (data), but "),
         (lambda: worker.on_event("x")(None), "on_event=None is no"),
     ):

@@ -25,9 +25,9 @@ def test_any_text_of_255_bytes_is_a_name(name: str) -> None:
 
 BAD = [
     ("", "a group cannot be empty: give it a name of 1 to 255 bytes."),
-    (42, "the group 42 is no text: write str(42)."),
-    (None, "the group None is no text: write str(None)."),
-    (b"room", "the group b'room' is no text: write str(b'room')."),
+    (42, "the group 42 is not text: write str(42)."),
+    (None, "the group None is not text: write str(None)."),
+    (b"room", "the group b'room' is not text: write str(b'room')."),
     (
         "a" * 256,
         f"the group '{'a' * 36}... has 256 bytes: use a name of at most 255, such as a hash of"
@@ -59,7 +59,7 @@ def test_a_uid_is_called_a_uid() -> None:
     with pytest.raises(ConfigError) as caught:
         check_uid(7)
 
-    assert str(caught.value) == "the uid 7 is no text: write str(7)."
+    assert str(caught.value) == "the uid 7 is not text: write str(7)."
 
 
 def test_a_client_id_tells_its_process() -> None:
@@ -86,5 +86,5 @@ def test_what_no_client_can_be_called(name: object) -> None:
 
     shown = repr(name) if len(repr(name)) <= 40 else f"{repr(name)[:37]}..."
     assert str(caught.value) == (
-        f"{shown} is no client id: take it from connection.client_id, as it is."
+        f"{shown} is not a client id: take it from connection.client_id, as it is."
     )

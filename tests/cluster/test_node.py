@@ -284,7 +284,7 @@ async def test_who_waits_in_vain_is_told() -> None:
             await client.connection.join("room")
         assert str(caught.value) == (
             "the bus has not confirmed in 0.05 seconds that what is sent to the group 'room'"
-            " elsewhere comes here."
+            " elsewhere arrives here."
         )
         one.hub.send_to_group("room", "1")
         assert await client.read() == ["1"]

@@ -178,8 +178,7 @@ def test_a_process_that_is_silent_and_not_connected_is_gone(
     assert not process.liveness.is_unknown(EVE)
     assert [record.getMessage() for record in caplog.records] == [
         "the process ann is gone",
-        "the process eve is connected, but gives no sign of life: it is not asked about its"
-        " clients",
+        "the process eve is connected, but sends no hello: it is not asked about its clients",
     ]
 
 

@@ -121,7 +121,7 @@ def test_nothing_is_done_to_unknown_clients(verb: str, names: list[str]) -> None
 
 def test_an_id_is_given_once() -> None:
     """Two clients under one id would be a fault of ours."""
-    with pytest.raises(ValueError, match="n-1 is here already"):
+    with pytest.raises(ValueError, match="n-1 is already registered"):
         registry(A).add(A, "again")
 
 

@@ -48,10 +48,10 @@ def bus_of(url: str) -> Callable[[], Bus]:
 
 
 def verbs(kind: type) -> set[str]:
-    """Name what a hub can do, but for its life."""
-    life = {"connect", "start", "stop", "close", "station", "nodes", "node"}
-    life |= {"is_connected", "counts", "on_gap", "answer_timeout"}
-    return {name for name in dir(kind) if not name.startswith("_")} - life
+    """List the public verbs of a hub, without those of its lifecycle."""
+    lifecycle = {"connect", "start", "stop", "close", "local_node", "nodes", "node"}
+    lifecycle |= {"is_connected", "counts", "on_gap", "answer_timeout"}
+    return {name for name in dir(kind) if not name.startswith("_")} - lifecycle
 
 
 def test_it_has_the_verbs_of_a_hub() -> None:

@@ -43,7 +43,7 @@ def open_bus(url: str, /, **options: object) -> Bus:
 
             return nats_bus(url, **_known(nats_bus, options))
         case _:
-            raise ConfigError("the bus's URL is of no kind that there is", _REMEDY)
+            raise ConfigError("the bus's URL is of an unknown kind", _REMEDY)
 
 
 def _known(kind: Callable[..., Bus], options: dict[str, Any]) -> dict[str, Any]:

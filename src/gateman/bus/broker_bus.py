@@ -35,16 +35,16 @@ from .wire import Broken, BrokerEvent, BrokerHello, BrokerRefusal, Control, Drop
 # Seconds; how much of what was published is uncertain when the broker dies.
 _PROBE_DELAY = 0.05
 
-# Seconds; a turn of the loop that takes long counts as one, however long it takes.
+# Seconds; a blocked loop counts as one beat, however long it is blocked.
 _BEAT_INTERVAL = 2.0
 _MAX_SILENT_BEATS = 5
 
-# Seconds; between the first, between any two attempts to connect: a random part of it, so that
-# many processes do not come back in step.
+# Seconds between attempts to connect, of which a random part is taken, so that
+# processes do not reconnect in step.
 _FIRST_PAUSE = 0.1
 _LONGEST_PAUSE = 2.0
 
-# Seconds; for what still waits when the bus is stopped.
+# Seconds to send what is pending when the bus is stopped.
 _DRAIN_TIMEOUT = 1.0
 
 
@@ -96,14 +96,14 @@ class BrokerBus:
         self._is_stopped = False
         self._reconnecting: asyncio.Task[None] | None = None
         self._drained: asyncio.Future[None] | None = None
-        # What waits for the end of this turn of the loop, and then in the transport; in bytes.
+        # Pending until the end of this turn, and its size in bytes; then the transport's backlog.
         self._out: list[bytes] = []
         self._out_size = 0
         self._backlog = 0
         self._is_flush_due = False
         self._must_ping = False
         self._pings: deque[_Ping] = deque()
-        # Messages on this connection.
+        # Messages published on this connection, and those that a pong has confirmed.
         self._published = 0
         self._confirmed = 0
         self._well_time = 0.0
@@ -156,7 +156,7 @@ class BrokerBus:
             raise
         if not connecting.done():
             self._gaps.broken(since, 0)
-            self._log("dial", f"the bus {self.url} is not there yet: going on without it")
+            self._log("dial", f"the bus {self.url} cannot be reached yet: continuing without it")
 
     async def stop(self) -> None:
         self._is_stopped = True
@@ -221,7 +221,7 @@ class BrokerBus:
         self._max_payload_size = connection.max_payload_size
         self._published = self._confirmed = 0
         self._well_time = time.time()
-        self._reason = "it has hung up"
+        self._reason = "it closed the connection"
         self._silent_beats = 0
         self._beat = loop.call_later(self._beat_interval, self._on_beat, connection)
         connection.hand_over(
@@ -285,7 +285,7 @@ class BrokerBus:
         self._silent_beats += 1
         if self._silent_beats > _MAX_SILENT_BEATS:
             silence = _MAX_SILENT_BEATS * self._beat_interval
-            self._reason = f"it has said nothing for {silence:g} seconds"
+            self._reason = f"it has sent nothing for {silence:g} seconds"
             connection.abort()
             return
         loop = asyncio.get_running_loop()

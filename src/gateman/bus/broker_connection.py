@@ -122,7 +122,7 @@ class BrokerConnection(asyncio.Protocol):
             self._on_room()
 
     def connection_lost(self, exc: Exception | None) -> None:  # noqa: ARG002 - asyncio's signature
-        # A transport that has ended cannot be asked for anything, not even to end.
+        # A closed transport must not be used, not even to abort it.
         self._transport = None
         self._gone.set()
         self._early.put_nowait(None)

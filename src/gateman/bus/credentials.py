@@ -43,7 +43,7 @@ class Credentials:
         given = [self.user or self.password, self.token, self.creds, self.nkey]
         if sum(map(bool, given)) > 1:
             raise ConfigError(
-                "the bus is told several ways to say who we are",
+                "the bus has several logins",
                 "give a user and password, or token=, or creds=, or nkey=",
             )
 
@@ -63,7 +63,7 @@ class Credentials:
             jwt, seed = _JWT.search(text), _SEED.search(text)
             if jwt is None or seed is None:
                 raise ConfigError(
-                    f"{self.creds} is no credentials file of NATS",
+                    f"{self.creds} is not a credentials file of NATS",
                     "`nsc generate creds` makes one, with a JWT and an nkey seed",
                 )
             return {"jwt": jwt[1], "sig": _sign(_key(seed[1], self.creds), nonce)}
@@ -96,7 +96,7 @@ def _key(seed: str, path: Path) -> Ed25519PrivateKey:
         and data[-2:] == _check_sum(data[:-2])
     )
     if not is_seed:
-        raise ConfigError(f"{path} holds no seed of a user's nkey", "it begins with SU")
+        raise ConfigError(f"{path} does not contain the seed of a user's nkey", "it begins with SU")
     return Ed25519PrivateKey.from_private_bytes(data[2:-2])
 
 
@@ -118,5 +118,5 @@ def _read(path: Path) -> str:
     try:
         return path.read_text()
     except (OSError, UnicodeDecodeError) as error:
-        reason = error.strerror if isinstance(error, OSError) else "it is no text"
+        reason = error.strerror if isinstance(error, OSError) else "it is not text"
         raise ConfigError(f"{path} cannot be read", (reason or "").lower()) from None

@@ -4,8 +4,8 @@ import asyncio
 from collections import deque
 from functools import partial
 
-# Seconds; a broker of this machine answers within one millisecond, one that is far within some
-# hundred. What is asked is whether a process is alive, and who asks cannot wait for long.
+# Seconds; a broker on this machine answers within one millisecond, a remote one within some
+# hundred. Queries find out whether a process is alive, which cannot wait longer.
 _ANSWER_TIMEOUT = 2.0
 
 
@@ -23,7 +23,7 @@ class InterestQueries:
         self._timeout = timeout
         self._last_number = 0
         self._open: dict[int, asyncio.Future[bool | None]] = {}
-        # For each ping the last question before it, and its deadline if there is one.
+        # For each ping the last query before it, and its deadline if there is one.
         self._asked: deque[tuple[int, asyncio.TimerHandle | None]] = deque()
 
     def add(self) -> tuple[int, asyncio.Future[bool | None]]:
@@ -66,7 +66,7 @@ class InterestQueries:
         self._end(self._last_number, has_subscriber=None)
 
     def _end(self, last: int, *, has_subscriber: bool | None) -> None:
-        # They are in order: what is not reached was asked later.
+        # The dict is ordered: the remaining queries are newer.
         while self._open and (number := next(iter(self._open))) <= last:
             _answer(self._open.pop(number), has_subscriber=has_subscriber)
 
@@ -79,6 +79,6 @@ def answered(*, has_subscriber: bool | None) -> asyncio.Future[bool | None]:
 
 
 def _answer(answer: asyncio.Future[bool | None] | None, *, has_subscriber: bool | None) -> None:
-    # Done is what its asker has cancelled.
+    # The caller may have cancelled it.
     if answer is not None and not answer.done():
         answer.set_result(has_subscriber)

@@ -83,7 +83,7 @@ class _RouterProtocol:
             case None:
                 problem = "its router has refused us"
             case _:
-                problem = "what listens there is no router of gateman"
+                problem = "what listens there is not a gateman router"
         raise BusError(self.url, problem)
 
     def _reason(self, error: OSError) -> str:
@@ -91,9 +91,9 @@ class _RouterProtocol:
             case TimeoutError():
                 return f"its router does not answer within {self._connect_timeout:g} seconds"
             case FileNotFoundError():
-                return "there is no such socket: is the service running?"
+                return "the socket does not exist: is the service running?"
             case ConnectionRefusedError():
-                return "nobody listens there: is the service running?"
+                return "nothing listens there: is the service running?"
             case PermissionError():
                 return "this user may not connect to it"
             case _:

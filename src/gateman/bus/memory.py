@@ -136,7 +136,7 @@ class MemoryBus:
             return
         self._subscriptions.check()
         if patience is None and not self._broker.is_up:
-            raise BusError(self._url, "nobody answers there")
+            raise BusError(self._url, "nothing answers there")
         self._broker.join(self)
         self._loop = asyncio.get_running_loop()
         if self._broker.is_up:
@@ -190,7 +190,7 @@ class MemoryBus:
 
     def put(self, subject: str, payload: bytes) -> None:
         """Queue a message for the next turn of the loop; called by the broker."""
-        assert self._loop is not None  # Who is not started has no interest.
+        assert self._loop is not None  # A bus that is not started has no subscriptions.
         if self._inbox_size + len(payload) > self._max_pending_size:
             self._missed_since = self._missed_since or time.time()
             self._missed += 1

@@ -28,9 +28,9 @@ from .wire import BrokerHello, BrokerRefusal, Control
 PathLike = str | os.PathLike[str]
 
 _REASONS = {
-    ConnectionRefusedError: "nobody listens there",
-    ConnectionError: "it has hung up",
-    socket.gaierror: "there is no such host",
+    ConnectionRefusedError: "nothing listens there",
+    ConnectionError: "it closed the connection",
+    socket.gaierror: "the host is unknown",
 }
 
 
@@ -59,7 +59,7 @@ def nats_bus(
     where = replace(
         where,
         name=check_name(name) if name else where.name,
-        # A server, or who stands before it, could ask for a password without TLS otherwise.
+        # Otherwise a server, or a man in the middle, could request a password without TLS.
         is_tls=where.is_tls or ca is not None or cert is not None,
     )
     if not where.name:
@@ -136,14 +136,14 @@ class _NatsProtocol:
     async def _greet(self, connection: BrokerConnection, wire: NatsWire, server: Server) -> None:
         event = await connection.next_event()
         if not isinstance(event, BrokerHello):
-            raise BusError(self.url, "what listens there is no NATS server")
+            raise BusError(self.url, "what listens there is not a NATS server")
         about = event.about
         is_offered = bool(about.get("tls_required") or about.get("tls_available"))
         if self._where.is_tls and not is_offered:
             raise BusError(self.url, "it offers no TLS, which tls://, ca= or cert= asks for")
         is_tls = self._where.is_tls or bool(about.get("tls_required"))
         if is_tls:
-            # Whoever sits in between could put an answer here that we would take for the server's.
+            # A man in the middle could inject an answer before TLS starts.
             if connection.has_more:
                 raise BusError(self.url, "it goes on without TLS")
             connection.wire = wire = NatsWire(self._prefix)
@@ -160,13 +160,13 @@ class _NatsProtocol:
             if isinstance(event, BrokerRefusal):
                 raise BusError(self.url, f"it refuses us: {event.text}")
             if event is None:
-                raise BusError(self.url, "it has hung up")
+                raise BusError(self.url, "it closed the connection")
 
     def _warn(self, server: Server, *, asks: bool, is_tls: bool) -> None:
         """Warn once about each security risk of a server on another machine."""
         if not asks:
             self._warn_once(
-                f"{server} asks nobody who they are, so whoever reaches it can send to every client"
+                f"{server} requires no login, so anyone who reaches it can send to every client"
             )
         if self._credentials.has_secret and not is_tls:
             self._warn_once(
@@ -205,12 +205,12 @@ def _load(what: str, load: Callable[[], None]) -> None:
 
 def _reason(error: OSError | UnicodeError) -> str:
     if isinstance(error, UnicodeError):
-        # What the codec for names says of a part that is empty or longer than 63 letters.
-        return "there is no such host"
+        # The idna codec raises it for a label that is empty or longer than 63 letters.
+        return "the host is unknown"
     if isinstance(error, ssl.SSLCertVerificationError):
         return f"its certificate is not trusted: {error.verify_message}"
     if isinstance(error, ssl.SSLError):
-        return f"TLS failed: {error.reason or 'it has hung up'}"
+        return f"TLS failed: {error.reason or 'it closed the connection'}"
     for kind, reason in _REASONS.items():
         if isinstance(error, kind):
             return reason

@@ -24,7 +24,7 @@ _REMEDY = (
     "write nats://[user:password@]host[:port][,host[:port]…]?name=chat, or tls:// in its place"
 )
 
-# It is a token of every subject, and people write it into the permissions of a NATS server.
+# The name is a token of every subject, and is used in the permissions of a NATS server.
 _NAME = re.compile(r"[A-Za-z0-9_-]{1,64}", re.ASCII)
 
 
@@ -69,14 +69,14 @@ class NatsUrl:
         """Parse a URL; raises ConfigError."""
         scheme, separator, rest = url.partition("://")
         if scheme not in {"nats", "tls"} or not separator:
-            raise ConfigError("the bus's URL is none of NATS", _REMEDY)
+            raise ConfigError("the bus's URL is not one of NATS", _REMEDY)
         before, at, place = rest.rpartition("@")
         place, _, query = place.partition("?")
         name = _name_in(query)
         servers: list[Server] = []
         found: set[tuple[str, str | None]] = set()
         for part in f"{before}{at}{place}".split(","):
-            # A whole URL for each server is how other clients are configured.
+            # Other NATS clients accept a whole URL for each server.
             userinfo, at, place = part.removeprefix(f"{scheme}://").rpartition("@")
             servers.append(_server(place))
             if at:
@@ -121,5 +121,5 @@ def _server(place: str) -> Server:
         host = port = None
     is_odd = host is None or place != place.strip() or any(mark in place for mark in "/?# \t\r\n")
     if host is None or is_odd or port == 0:
-        raise ConfigError("the bus's URL names a server that makes no sense", _REMEDY)
+        raise ConfigError("the bus's URL has an invalid server", _REMEDY)
     return Server(host, port or _PORT)

@@ -15,8 +15,8 @@ Wire format:
         HMSG <subject> <sid> [reply] <head's size> <whole size>\r\n<head><payload>\r\n      ←
         -ERR '<text>'\r\n                           ←
 
-    A question is a message of a head alone, which those who get it recognise and throw away. If
-    nobody gets it, the server sends a head with the status 503 to its reply subject.
+    A query is a message with headers and no payload, which its receivers recognise and discard. If
+    there is no receiver, the server sends headers with the status 503 to its reply subject.
 
 Source:
     https://docs.nats.io/reference/reference-protocols/nats-protocol
@@ -37,11 +37,11 @@ _MAX_LINE_SIZE = 1024 * 1024
 # bytes; NATS refuses to be configured for more.
 _MAX_PAYLOAD_SIZE = 64 * 1024 * 1024
 
-# A question's number is the longest; one a microsecond would need centuries for so many.
+# The number of a query is the longest; it grows by far less than one a microsecond.
 _MAX_DIGITS = 18
 
-# Where it is said that nobody subscribes. It is the same for all of us: the server says it to the
-# connection that asked, and to no other. No name makes these tokens.
+# The reply subject of queries. All processes use the same: the server sends a 503 only to the
+# connection that asked. No escaped name equals these tokens.
 _ANSWERS = b"=answers."
 _NOWHERE = b"=nowhere"
 
@@ -49,7 +49,7 @@ _QUESTION = b"NATS/1.0\r\nGateman-Question: 1\r\n\r\n"
 _QUESTION_NAME = b"\r\nGateman-Question:"
 _NO_RESPONDERS = b"NATS/1.0 503"
 
-# How it begins to say that we may not subscribe; the connection stays.
+# The beginning of the error for a subscription without permission; the connection stays open.
 _OF_SUBSCRIBING = "permissions violation for subscription"
 
 
@@ -105,8 +105,8 @@ class NatsWire:
         question = self._question(subject.encode("ascii"), number)
         if self.can_tell:
             return question
-        # Silence means somebody only if we have once heard that nobody is where nobody can be:
-        # our subscription may be refused, and who subscribes to everything is everywhere.
+        # No answer means a subscriber only after a query for a subject that has none was answered:
+        # our reply subscription may be refused, and a wildcard subscriber matches everything.
         question = self._question(_NOWHERE, 0) + question
         if not self._is_listening:
             self._is_listening = True
@@ -130,7 +130,7 @@ class NatsWire:
                 words = data[start:line_end].split()
                 size = _size(words)
                 if size is None:
-                    events.append(Broken("a message has no size that makes sense"))
+                    events.append(Broken("a message has an invalid size"))
                     return events
                 payload_end = stop + size
                 if payload_end + 2 > len(data):
@@ -162,7 +162,7 @@ class NatsWire:
         words = data[start:line_end].split()
         sizes = _sizes(words)
         if sizes is None:
-            return Broken("a message has no sizes that make sense"), stop
+            return Broken("a message has invalid sizes"), stop
         middle, end = stop + sizes[0], stop + sizes[1]
         if end + 2 > len(data):
             return None, end + 2
@@ -197,7 +197,7 @@ class NatsWire:
 
 
 def _size(words: list[bytes]) -> int | None:
-    # Four words, or five with a subject for replies, which we have no use for.
+    # Four words, or five with a reply subject, which is not used.
     if len(words) in {4, 5} and words[-1].isdigit() and len(words[-1]) <= 8:
         size = int(words[-1])
         return size if size <= _MAX_PAYLOAD_SIZE else None

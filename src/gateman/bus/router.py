@@ -40,9 +40,9 @@ from .router_wire import (
 
 _PONG = frame(FrameKind.PONG)
 
-# What a terminal or a service manager sends to a whole group. A router whose parent is asked to
-# end goes on until its processes have ended: they still have to tell each other something.
-_FOR_THE_PARENT = (
+# Signals that a terminal or a service manager sends to the whole process group. The router of a
+# master that is stopping runs until its processes have ended: they still send messages.
+_PARENT_SIGNALS = (
     signal.SIGTERM,
     signal.SIGINT,
     signal.SIGHUP,
@@ -62,7 +62,7 @@ async def route(
 
 
 async def _serve(router: "_Router", listener: socket.socket) -> None:
-    # Not create_unix_server: that would remove the path of whoever made the socket.
+    # Not create_unix_server, which would remove the path of the socket.
     server = await asyncio.get_running_loop().create_server(
         lambda: _RouterClient(router), sock=listener
     )
@@ -83,9 +83,9 @@ class _Router:
         self.clients: set[_RouterClient] = set()
         self.emptied = asyncio.Event()
         self.emptied.set()
-        # Tuples: they are small, and read far more often than changed.
+        # Tuples: they are small, and read far more often than they are changed.
         self.interest: dict[bytes, tuple[_RouterClient, ...]] = {}
-        # Those for whom something waits to be written at the end of the turn.
+        # Clients with data to be written at the end of the turn.
         self.due: set[_RouterClient] = set()
         self.rate_limited = RateLimitedLogger()
 
@@ -132,7 +132,7 @@ class _RouterClient(asyncio.Protocol):
         self._router = router
         self._frames = Frames()
         self._out: list[bytes] = []
-        # Bytes in ``_out`` and, when it was last looked, in the transport.
+        # Bytes in ``_out``, and in the transport at the last flush.
         self._pending_size = 0
         self._dropped = 0
         self._dropped_since = 0.0
@@ -161,7 +161,7 @@ class _RouterClient(asyncio.Protocol):
         while end - start >= HEAD_SIZE:
             kind, subject_size, payload_size = HEAD.unpack_from(data, start)
             if subject_size + payload_size > MAX_FRAME_SIZE:
-                self._refuse("a process that sends what is no frame")
+                self._refuse("a process that sends an invalid frame")
                 return
             middle = start + HEAD_SIZE + subject_size
             stop = middle + payload_size
@@ -176,7 +176,7 @@ class _RouterClient(asyncio.Protocol):
                         if client is not self:
                             client.put(message)
             elif not self._obey(kind, subject, data[middle:stop]):
-                self._refuse("a process that sends what is no frame")
+                self._refuse("a process that sends an invalid frame")
                 return
             start = stop
         self._frames.keep(data, start)
@@ -205,7 +205,7 @@ class _RouterClient(asyncio.Protocol):
         """Queue a message, or drop it if too much is pending."""
         size = self._pending_size + len(message)
         if self._dropped or size > self._router.max_pending_size:
-            # Until half has been taken: one gap of many messages, not many of one each.
+            # Until half is read: one gap of many messages, and not many gaps of one.
             self._dropped_since = self._dropped_since or time.time()
             self._dropped += 1
             self._router.due.add(self)
@@ -227,7 +227,7 @@ class _RouterClient(asyncio.Protocol):
             self._dropped, self._dropped_since = 0, 0.0
 
     def _control(self, data: bytes) -> None:
-        # Not dropped, hence bounded otherwise: who pings and never reads is let go.
+        # Control frames are not dropped, so a client that pings and never reads is disconnected.
         self._out.append(data)
         self._pending_size += len(data)
         self._router.due.add(self)
@@ -297,7 +297,7 @@ def _identity(text: str) -> tuple[int, int]:
 
 
 def _become(uid: int, gid: int) -> None:
-    # Nothing that it does takes a supplementary group.
+    # The router needs no supplementary group.
     os.setgroups([])
     os.setgid(gid)
     os.setuid(uid)
@@ -330,16 +330,16 @@ def main(arguments: Sequence[str] | None = None) -> int:
         action="append",
         default=[],
         metavar="UID:GID",
-        help="whom it becomes, if root starts it; given again, who is served too",
+        help="the user to switch to, if root starts it; given again, another user to serve",
     )
     options = parser.parse_args(arguments)
     logging.basicConfig(format="%(asctime)s pid:%(process)d %(levelname)s %(message)s")
     if options.fds:
-        for number in _FOR_THE_PARENT:
+        for number in _PARENT_SIGNALS:
             signal.signal(number, signal.SIG_IGN)
         listeners = [_listener(fd) for fd in options.fds]
         if options.identities:
-            # Not before: the interpreter and this package may be in a folder of root's.
+            # Only now: the interpreter and this package may be in a folder that only root can read.
             _become(*options.identities[0])
         uids = {uid for uid, _ in options.identities}
         asyncio.run(_until_told(listeners, uids, options.patience))

@@ -26,13 +26,12 @@ _DROPPED = struct.Struct(">Qd")
 _NUMBER = struct.Struct(">Q")
 
 VERSION = 2
-"""Changes when a router of before and a process of now would not understand each other."""
+"""Changes with every incompatible change of this protocol."""
 
-# bytes; what cannot be a frame is not waited for. Above every bus's max_payload_size.
+# bytes; a bigger frame is invalid. Above every bus's max_payload_size.
 MAX_FRAME_SIZE = 2 * 1024 * 1024
 
-
-# What the parent of a router says to it: that it is over; that here is another listening socket.
+# Commands of the parent: stop; serve the listening socket that comes with this byte.
 OVER, ANOTHER = b"\n", b"+"
 
 
@@ -73,7 +72,7 @@ class Frames:
         """Return the received bytes, preceded by the kept ones."""
         if not self._rest:
             return data
-        # Joined once and not for every part: a big frame may come in many.
+        # Joined once and not for every part: a big frame may arrive in many.
         self._rest += data
         self._missing -= len(data)
         if self._missing > 0:

@@ -36,7 +36,7 @@ def escape(name: str) -> str:
     """Make the token of a name."""
     if _PLAIN.fullmatch(name):
         return name
-    # A lone surrogate is no text, but the name of a group may still be made of one.
+    # A str may contain a lone surrogate, which UTF-8 alone cannot encode.
     data = name.encode("utf-8", "surrogatepass")
     escaped = _UNSAFE_BYTE.sub(lambda match: b"=%02X" % match[0][0], data).decode("ascii")
     if len(escaped) > MAX_TOKEN_LENGTH:

@@ -15,7 +15,7 @@ class PendingSubscription:
     def __init__(self) -> None:
         self._is_done = False
         self._error: BusError | None = None
-        # Made only when somebody awaits: most subscriptions follow a client and nobody waits.
+        # Created only when a task awaits: most subscriptions are never awaited.
         self._waiters: list[asyncio.Future[None]] = []
 
     def __await__(self) -> Generator[object, None, None]:
@@ -24,7 +24,7 @@ class PendingSubscription:
             self._waiters.append(waiter)
             yield from waiter
         if self._error is not None:
-            # Not the same object for all: each has a traceback of its own.
+            # A new exception for each task, with a traceback of its own.
             raise BusError(self._error.url, self._error.problem)
 
     def end(self, error: BusError | None = None) -> None:

@@ -23,7 +23,7 @@ def listen(path: Path, mode: int = 0o600, owner: tuple[int, int] | None = None) 
     _remove_stale(path)
     sock = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
     sock.settimeout(0)
-    # Its mode is right from the start: to change that of a path is to trust its folder.
+    # The mode is right from the start: changing it afterwards would trust the folder.
     old = os.umask(0o777 & ~mode)
     try:
         with reachable(path) as name:
@@ -41,7 +41,7 @@ def listen(path: Path, mode: int = 0o600, owner: tuple[int, int] | None = None) 
 
 async def connect(path: Path) -> socket.socket:
     """Connect to a path; raises OSError, or ConfigError if the path is too long."""
-    # Here, because commands that only look for a socket have no event loop, and start quickly.
+    # Imported here: commands that only look for a socket need no event loop, and start faster.
     import asyncio
 
     sock = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
@@ -103,7 +103,7 @@ def dial(path: Path, users: Collection[int]) -> socket.socket:
         try:
             sock.connect(name)
             uid = peer_of(sock).uid
-            # Its file may have been moved there from elsewhere: the one who answers counts.
+            # The file may have been moved here from elsewhere: the user of the listener counts.
             if uid is not None and uid not in users:
                 raise Stranger(path, uid)
         except BaseException:

@@ -17,10 +17,10 @@ from ..bus.subjects import Subject, subject
 from .envelope import DirectMessages, Messages, SequenceMark, Target
 from .names import NodeId
 
-# Channels, of which a sender remembers at least the half: one that it has not used for longer it
-# forgets, and begins anew there.
+# Channels that a sender remembers, at least half of it: numbers of the least recently used ones
+# are dropped, and start again.
 MAX_SENT = 65536
-# Channels and senders; a receiver forgets the one of which it has heard nothing for longest.
+# Pairs of channel and sender; a receiver drops the least recently used channel.
 MAX_SEEN = 65536
 
 
@@ -41,7 +41,7 @@ _KINDS = {
 }
 
 
-# Names come again and again, and an escape costs more than the rest of a publish.
+# Names recur, and escaping one costs more than the rest of a publish.
 @lru_cache(maxsize=4096)
 def subject_of(channel: Channel) -> Subject:
     if channel.target is Target.ALL:
@@ -75,7 +75,7 @@ class SentSequences:
     __slots__ = ("_older", "_younger")
 
     def __init__(self) -> None:
-        # By the letter of the scope and the name, as one text: half of what a channel takes.
+        # Keyed by the target's letter and the name as one string: half the memory of a Channel.
         self._younger: dict[str, int] = {}
         self._older: dict[str, int] = {}
 
@@ -112,8 +112,8 @@ class ReceivedSequences:
 
     def __init__(self) -> None:
         self._numbers: dict[NodeId, dict[Channel, int]] = {}
-        # Who was seen on each, for its end: most have one sender, and a set takes 216 bytes.
-        # The one of which nothing was heard for longest is the first.
+        # The senders on each channel: most have one, and a set takes 216 bytes. Ordered by last
+        # use.
         self._channels: OrderedDict[Channel, NodeId | set[NodeId]] = OrderedDict()
         self._count = 0
 
@@ -161,7 +161,7 @@ class ReceivedSequences:
             self._add(source, channel)
             return 0
         self._channels.move_to_end(channel)
-        # A lower number: the sender had forgotten the channel, and begins anew.
+        # A lower number: the sender had dropped the channel, and starts again.
         return max(0, number - expected)
 
     def _add(self, source: NodeId, channel: Channel) -> None:

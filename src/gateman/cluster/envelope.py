@@ -36,7 +36,7 @@ _Client = Annotated[ClientId, Meta(min_length=3, max_length=MAX_CLIENT_LENGTH)]
 _Group = Annotated[Group, _Name]
 _Uid = Annotated[Uid, _Name]
 _Count = Annotated[int, Meta(ge=0)]
-# Microseconds, ahead of the clock by one for each login at most.
+# Microseconds since 1970; at most one ahead of the clock for each login.
 _Stamp = Annotated[int, Meta(ge=0, lt=1 << 62)]
 
 
@@ -44,7 +44,7 @@ class Target(StrEnum):
     """The kind of recipients of a message."""
 
     ALL = "a"
-    """Everybody; without names."""
+    """All clients; without names."""
     CLIENTS = "c"
     """The clients with these ids."""
     UIDS = "u"
@@ -158,7 +158,7 @@ class CloseUid(Struct, frozen=True, array_like=True, forbid_unknown_fields=True,
 
 
 ClientAction = Join | Leave | Bind | BindOnly | Unbind | CloseClient | SetSession | UpdateSession
-# Of all processes that have clients of theirs.
+# Actions that all nodes with clients execute.
 WideAction = Dissolve | CloseUid
 HubAction = ClientAction | WideAction
 
@@ -306,7 +306,7 @@ Envelope = (
     | ExtensionMessage
 )
 
-# Beside its messages, what an envelope takes at most that has one of them: source, number, a
+# The most that an envelope of one message takes beside its payload: source, number, a
 # name of 255 bytes, and their headers.
 OVERHEAD = 512  # bytes
 

@@ -16,12 +16,12 @@ import msgspec
 
 from ..log import RateLimitedLogger
 
-# What may wait for one handler: as many as Workerman's channel server queues of a topic, and
+# The queue of one handler: as many events as Workerman's channel server queues per topic, and
 # eight of the largest.
 MAX_WAITING = 1000
 MAX_WAITING_SIZE = 8 << 20  # bytes
 
-# How many a plain function handles before others have their turn of the loop.
+# Events that a plain function handles in one turn of the loop.
 _MAX_IN_A_TURN = 64
 
 Function = Callable[[Any], Any]
@@ -109,16 +109,16 @@ class EventHandler:
         payload = self._waiting.popleft()
         self._size -= len(payload)
         try:
-            # For each handler anew: what one changes is not what the next one gets.
+            # Decoded for each handler: one must not see the changes of another.
             return self._function(msgspec.msgpack.decode(payload))
-        except Exception as error:  # noqa: BLE001 - an application's fault is its own
+        except Exception as error:  # noqa: BLE001 - an error of the application must not end the hub
             self._failed(error)
             return None
 
     async def _finish_one(self, running: Any) -> None:
         try:
             await running
-        except Exception as error:  # noqa: BLE001 - an application's fault is its own
+        except Exception as error:  # noqa: BLE001 - an error of the application must not end the hub
             self._failed(error)
         finally:
             self._task = None

@@ -12,7 +12,7 @@ from .local_clients import LocalClients
 from .logins import Heard, Logins
 from .names import ClientId, NodeId
 
-# Claims of one envelope: some 500 bytes each, at most.
+# Claims per envelope, of at most about 500 bytes each.
 _BATCH = 64
 
 
@@ -55,7 +55,7 @@ class ExclusiveLogins:
         if source not in self.heard:
             self.heard.begin(source, hello.claims, now)
             if not hello.is_new:
-                # It was cut off from us, or we have just started and have nothing to say.
+                # It was disconnected from us; or we have just started, and have no logins.
                 self.repeat(inf, node_channel(source))
         elif seconds := self.heard.told(source, hello.claims, now):
             self._ask(source, seconds)
@@ -88,7 +88,7 @@ class ExclusiveLogins:
         return answer
 
     def _close(self, client: ClientId, claim: Claim) -> None:
-        # Closing one may run code of the application's, which may have closed the next.
+        # Closing a client may run application code, which may have closed the next one.
         if client in self._local.registry:
             self._local.do(CloseClient(client, claim.code, claim.reason))
 

@@ -27,8 +27,8 @@ Key = tuple[int, ...]
 
 _HEADER_SIZE = 10  # bytes; the largest of a server's frames
 
-# bytes; then the turn is not waited for. Under the default of limits.max_send_buffer_size, so that
-# a quick member loses nothing of it.
+# bytes; above this size a turn is flushed at once. Below the default of
+# limits.max_send_buffer_size, so that a fast member loses nothing.
 MAX_TURN_SIZE = 64 << 10
 
 
@@ -61,8 +61,8 @@ class Fanout:
     def __init__(self, call_soon: Callable[[Callable[[], None]], object]) -> None:
         self._call_soon = call_soon
         self._is_due = False
-        # The one that collects is the last. One that is being written is before it: what is sent
-        # from within, because somebody's buffer is full, belongs behind it.
+        # The last one collects messages. One that is being written is before it: messages that a
+        # callback sends meanwhile (on_buffer_full) belong behind it.
         self.turns: list[_Turn] = []
 
     def send(
@@ -114,7 +114,7 @@ class Fanout:
         return self.turns[-1]
 
     def _bound(self, turn: "_Turn") -> None:
-        # Not from within: what is being written comes first.
+        # Not while another turn is being written, which comes first.
         if turn.size > MAX_TURN_SIZE and turn is self.turns[0]:
             self.flush()
 
@@ -126,9 +126,9 @@ class _Messages:
 
     def __init__(self) -> None:
         self.messages: list[tuple[int, bytes]] = []
-        # Of each message: how many there were before it in the whole turn.
+        # For each message, the number of messages before it in the whole turn.
         self.numbers: list[int] = []
-        # By key: the frames joined, and where each of them begins.
+        # By key: the joined frames, and the offset of each.
         self._joined: dict[Key, tuple[bytes, list[int]]] = {}
 
     def frames(self, start: int, end: int, member: Member) -> bytes:
@@ -139,7 +139,7 @@ class _Messages:
         joined, places = self._joined.get(key, (b"", ()))
         if len(places) != len(self.messages) + 1:
             joined, places = self._join(key, member)
-        # The whole is the same object for everybody.
+        # A slice of everything is the same object for all members.
         return joined[places[start] : places[end]]
 
     def _join(self, key: Key, member: Member) -> tuple[bytes, list[int]]:
@@ -158,9 +158,9 @@ class _Run(_Messages):
 
     def __init__(self, members: tuple[Member, ...]) -> None:
         super().__init__()
-        # Not only to be read: while it is here, nothing else has its identity.
+        # Keeps the tuple alive, because its id is the key of the run.
         self.members = members
-        # Where those who are excluded are not to be sent what the others are.
+        # For each excluded member, the indexes of the messages that it does not get.
         self.skipped: dict[Member, list[int]] = {}
         self._known: frozenset[Member] | None = None
 
@@ -183,11 +183,11 @@ class _Turn:
         self._count = 0
         # By the identity of the tuple of members, which the run keeps alive.
         self._runs: dict[int, _Run] = {}
-        # What one member is sent alone.
+        # Messages to single members.
         self._own: dict[Member, _Messages] = {}
-        # Who has been written to before the end, and how many messages there were by then.
+        # Members that were written to early, and the number of messages until then.
         self._settled: dict[Member, int] = {}
-        # Who is still to be written to, once that has begun.
+        # The members that are still to be written to, once writing has begun.
         self._rest: Iterator[Member] | None = None
 
     def add(

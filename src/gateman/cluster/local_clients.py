@@ -53,14 +53,14 @@ class LocalClients:
         self.registry: Registry[SendBuffer] = Registry()
         self._arriving: dict[ClientId, _Arriving] = {}
         self.fanout = fanout
-        # Not asked for one after the other: this is on the way of every message (bench/hub.py).
+        # A table and no chain of conditions: every message is looked up here (bench/hub.py).
         self._members_of: dict[Target, Callable[[Any], tuple[SendBuffer, ...]]] = {
             Target.GROUPS: self.registry.members_of_group,
             Target.UIDS: self.registry.members_of_uid,
             Target.CLIENTS: self._member,
-            # It has no name, but who knows what others send.
+            # It has no name, but another node may send one.
             Target.ALL: lambda _name: self.registry.members(),
-            # They are for code, not for clients.
+            # Events are for code, not for clients.
             Target.EVENTS: lambda _name: (),
         }
 
@@ -145,7 +145,7 @@ class LocalClients:
             return self._members_of[target](names[0])
         if target is Target.ALL:
             return self.registry.members()
-        # Whoever is under several names gets the message once.
+        # A client with several of the names gets the message once.
         members_of = self._members_of[target]
         return tuple(dict.fromkeys(one for name in names for one in members_of(name)))
 

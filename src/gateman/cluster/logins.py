@@ -19,11 +19,11 @@ from typing import NamedTuple
 from .envelope import BindOnly, Claim
 from .names import ClientId, NodeId
 
-# How much longer than something was away logins are said again: it was away before it was noticed,
-# and a sign of life says nothing of what is under way.
+# Logins are published again for longer than an outage lasted: it began before it was noticed,
+# and a hello does not cover what is in transit.
 _MARGIN = 5.0  # seconds
 
-# Processes that are there or were; one that is forgotten is a stranger, to whom all is said.
+# Nodes, including ended ones; a node that was dropped counts as new, and gets all logins.
 _MAX_HEARD = 4096
 
 
@@ -41,7 +41,7 @@ class Logins:
 
     def __init__(self) -> None:
         self.clock = 0
-        # The newest last, with the instant of each.
+        # Newest last, each with its monotonic time.
         self._claims: dict[ClientId, tuple[Claim, float]] = {}
 
     def __len__(self) -> int:

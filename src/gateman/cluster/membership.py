@@ -10,7 +10,7 @@ from .local_clients import send_buffer_of
 from .names import ClientId, check_group, check_uid, client_id
 from .node import Node
 
-# Of one service, from its start to its end: a million a second, for twelve days.
+# Connections of one service from start to end: a million per second, for twelve days.
 _MAX_CONNECTIONS = 1 << 40
 
 

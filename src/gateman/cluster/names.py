@@ -43,7 +43,7 @@ def check_client_id(name: object) -> ClientId:
     if isinstance(name, str) and _CLIENT.fullmatch(name):
         return ClientId(name)
     raise ConfigError(
-        f"{_shortened(name)} is no client id", "take it from connection.client_id, as it is"
+        f"{_shortened(name)} is not a client id", "take it from connection.client_id, as it is"
     )
 
 
@@ -57,12 +57,12 @@ def node_of(client: ClientId) -> NodeId:
 
 
 def _check(kind: str, name: object) -> str:
-    # The common case first: this is on the way of every message (bench/hub.py).
+    # The common case first: every message is checked here (bench/hub.py).
     if name.__class__ is str and name.isascii() and 0 < len(name) <= MAX_NAME_SIZE:
         return name
     if not isinstance(name, str):
         raise ConfigError(
-            f"the {kind} {_shortened(name)} is no text", f"write str({_shortened(name)})"
+            f"the {kind} {_shortened(name)} is not text", f"write str({_shortened(name)})"
         )
     try:
         size = len(name.encode())

@@ -63,9 +63,9 @@ from .registry import Change, Topic, TopicKind
 from .services import Outline, Services, label
 from .subscriptions import channel_of_topic, topic_of
 
-# Seconds for which a process that serves waits for its bus before it does without. A router that
+# Seconds that a process with clients waits for its bus before it continues without. A router that
 # was started together with it needs less; one that is stuck must not keep clients waiting.
-_PATIENCE = 0.3
+_START_TIMEOUT = 0.3
 
 
 class Node:
@@ -124,8 +124,6 @@ class Node:
         self._publisher: Publisher | None = None
         self._tasks: set[asyncio.Task[None]] = set()
 
-    # Its life.
-
     @property
     def is_over(self) -> bool:
         """Whether the event loop has closed, or belongs to the parent of this forked process."""
@@ -149,17 +147,17 @@ class Node:
             bus.subscribe(subject_of(channel), self._receive)
             for channel in (EVERYBODY, node_channel(self.id))
         ]
-        patience = None if self._needs_bus else _PATIENCE
+        patience = None if self._needs_bus else _START_TIMEOUT
         patient_until = None if patience is None else self._loop.time() + patience
         try:
             await bus.start(patience=patience)
-            # Clients here are served whether or not there is anybody else.
+            # Local clients are served whether or not the bus is connected.
             with contextlib.suppress(TimeoutError):
                 async with asyncio.timeout_at(patient_until if bus.is_connected else 0):
                     for one in subscribing:
                         await one
         except BaseException:
-            # Told to end, or refused: nobody calls `stop`, and the bus may be connected by now.
+            # Cancelled or refused: the caller does not call `stop`, and the bus may be connected.
             await bus.stop()
             raise
         self._publisher = Publisher(
@@ -189,8 +187,6 @@ class Node:
         """Whether other nodes can be reached; always true without a bus."""
         return self.bus is None or self.bus.is_connected
 
-    # Interest.
-
     def remove(self, client: ClientId) -> None:
         self.exclusive.logins.forget(client)
         self._follow(self.local_clients.registry.remove(client))
@@ -218,8 +214,6 @@ class Node:
         self._received.forget_channel(channel)
         if self.bus is not None:
             self.bus.unsubscribe(subject_of(channel))
-
-    # Sending.
 
     def send(
         self,
@@ -277,10 +271,8 @@ class Node:
 
     def send_to_extension(self, node: NodeId | None, data: bytes) -> None:
         """Send to the extension of one node or all, after what was sent to their clients."""
-        parcel = ExtensionMessage(self.id, data)
-        self._put(EVERYBODY if node is None else node_channel(node), parcel)
-
-    # Doing.
+        channel = EVERYBODY if node is None else node_channel(node)
+        self._put(channel, ExtensionMessage(self.id, data))
 
     def do_everywhere(self, action: WideAction) -> Confirmation[None]:
         """Execute an action on a group or a uid in all nodes."""
@@ -344,7 +336,7 @@ class Node:
         self, topic: Topic, subscribing: list[Awaitable[None]], announced: Confirmation[None]
     ) -> None:
         await self._wait_until_subscribed(topic, subscribing)
-        # Who has answered what follows the login, is behind the subscription too.
+        # A node that has answered a query behind the login has also handled the subscription.
         await announced
 
     async def _wait_until_subscribed(
@@ -353,7 +345,7 @@ class Node:
         registry = self.local_clients.registry
         names = registry.uids() if topic.kind is TopicKind.UID else registry.groups()
         if not subscribing and topic.name in names:
-            # Somebody else was the first, perhaps just now.
+            # Another client was the first; its subscription may not be confirmed yet.
             subscribing = [self._subscribe(topic)]
         try:
             async with asyncio.timeout(self.query_client.timeout):
@@ -362,21 +354,19 @@ class Node:
         except TimeoutError:
             raise ConfirmTimeout(
                 f"the bus has not confirmed in {self.query_client.timeout:g} seconds that what is"
-                f" sent to the {topic.kind} {topic.name!r} elsewhere comes here"
+                f" sent to the {topic.kind} {topic.name!r} elsewhere arrives here"
             ) from None
 
     async def _wait_until_heard(self, topic: Topic, subscribing: list[Awaitable[None]]) -> None:
         await self._wait_until_subscribed(topic, subscribing)
         if self.bus is not None and self.bus.is_spread:
-            # A question follows the subscription from server to server: who answers, is behind it.
+            # A query follows the subscription from server to server, so its answer confirms both.
             _, missing = await self.query_client.ask_all(Query.COUNT_CLIENTS, "")
             if missing:
                 raise ConfirmTimeout(
                     f"no answer from {', '.join(missing)}: what is sent there to the"
-                    f" {topic.kind} {topic.name!r} may not come here yet"
+                    f" {topic.kind} {topic.name!r} may not arrive here yet"
                 )
-
-    # What others say.
 
     def _receive(self, payload: bytes) -> None:
         if self.bus is None or self._publisher is None:
@@ -471,7 +461,7 @@ class Node:
             self._warn("lost", f"{count} messages of the process {source} did not arrive")
 
     def _obey(self, command: Command) -> None:
-        # Not `do`: what is not for this process goes nowhere else from here.
+        # Not `do`, which would forward an action on a client of another node.
         action = command.action
         if isinstance(action, WideAction):
             self._follow(self.local_clients.do(action))
@@ -487,10 +477,8 @@ class Node:
         except UnknownClient:
             problem = Problem.UNKNOWN_CLIENT
         except ConfirmTimeout:
-            return  # Whoever asked waits no longer either.
+            return  # The other node has given up by now, too.
         self._put(node_channel(command.source), refusal(self.id, command.call, problem))
-
-    # Gaps.
 
     def _report(self, gap: Gap) -> None:
         """Note a gap of the bus that is over, and have the nodes find out what was lost in it."""
@@ -525,8 +513,6 @@ class Node:
             self._publisher.flush()
             self._publisher.mark()
 
-    # Odds of all of it.
-
     def _ask_for_logins(self, node: NodeId, seconds: float) -> None:
         hello = Hello(self.id, self._has_clients, is_new=False, was_away=False, nodes=())
         self._say_hello(node_channel(node), structs.replace(hello, away=seconds))
@@ -537,7 +523,7 @@ class Node:
             away=self._away if hello.was_away else hello.away,
             clock=self.exclusive.logins.clock,
             claims=self.exclusive.count,
-            # Who is new tells all, and all tell who is new.
+            # A new node announces its service to all, and each of them answers it.
             service=self._service if hello.is_new or channel != EVERYBODY else (),
         )
         self._put(channel, envelope)
@@ -552,7 +538,7 @@ class Node:
         task.add_done_callback(self._tasks.discard)
 
     def _count(self, cause: str, number: int = 1) -> None:
-        # A cause that never happened is not in the counts.
+        # The counter lists only causes that have happened.
         if number:
             self.counts[cause] += number
 

@@ -10,7 +10,7 @@ from .names import NodeId
 from .peers import DISCOVERY_TIME, HELLO_INTERVAL, Peers, Verdict
 from .probes import Ask, Probes
 
-# How long the marks that a gap asks for wait for others who had the same gap.
+# How long sequence marks are delayed after a gap, so that all nodes with the same gap get them.
 _MARK_DELAY = 0.2  # seconds
 
 
@@ -108,7 +108,7 @@ class NodeLiveness:
         self._beat = self._loop.call_later(self._hello_interval, self._keep_beating)
         if not self._is_connected():
             self._is_away = True
-        # Until the gap has been reported, nobody had the time to be heard.
+        # Before the gap is reported, no node had the time to send a hello.
         elif not self._is_away:
             self._say_hello(EVERYBODY)
             self.peers.suppose(self._senders(), self._loop.time())

@@ -13,23 +13,23 @@ from enum import Enum
 
 from .names import NodeId
 
-# Three signs of life may be lost, or late because a process is busy.
+# Three hellos may be lost, or late because a process is busy.
 HELLO_INTERVAL = 2.0  # seconds
 TIME_TO_LIVE = 7.0  # seconds
 
-# How long a process waits for the first answers before it believes that it knows everybody: a
+# How long a node waits for the first answers before it assumes that it knows all nodes: a
 # round trip to another continent, and a busy process there.
 DISCOVERY_TIME = 0.5  # seconds
 
-# So often the bus may not know whether a silent process is connected, until silence decides. It is
-# asked with each of our own signs of life, and in between what has come is read.
+# After so many answers of the bus that it does not know whether a silent node is connected, the
+# node counts as gone. The bus is asked with each of our hellos, so messages are read in between.
 _MAX_DOUBTS = 3
 
 
 class Verdict(Enum):
     """What was found out about a silent node."""
 
-    BLOCKED = "is connected, but gives no sign of life: it is not asked about its clients"
+    BLOCKED = "is connected, but sends no hello: it is not asked about its clients"
     GONE = "is gone"
 
 
@@ -47,7 +47,7 @@ class Peers:
         self._me = me
         self._heard_at: dict[NodeId, float] = {}
         self._beside: set[NodeId] = set()
-        # Those that are silent, though connected; and how often nobody knew whether they are.
+        # Silent nodes that are connected; and how often the bus did not know whether one is.
         self._blocked: set[NodeId] = set()
         self._doubts: dict[NodeId, int] = {}
 

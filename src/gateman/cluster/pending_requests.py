@@ -8,7 +8,7 @@ from msgspec import Raw
 from .envelope import Problem, QueryReply
 from .names import NodeId
 
-# Parts of one process's answer: of 1 MiB each, more than any question needs.
+# Parts of one node's answer: of 1 MiB each, more than any query needs.
 _MAX_PARTS = 1024
 
 
@@ -34,7 +34,7 @@ class PendingRequest:
         parts = self._parts.setdefault(answer.source, [])
         if answer.part != len(parts) or answer.part >= _MAX_PARTS:
             return False
-        # The bytes are the payload's; they are kept beyond it.
+        # The value is a view of the payload, which is not kept.
         parts.append(answer.value.copy())
         if answer.is_last:
             self.missing.discard(answer.source)

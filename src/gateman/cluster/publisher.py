@@ -27,20 +27,20 @@ from .envelope import (
 )
 from .names import ClientId, NodeId
 
-# bytes; then the turn is not waited for. Precedent: the fan-out's bound.
+# bytes; above this, publishing does not wait for the end of the turn. Precedent: the fan-out.
 _MAX_PENDING_SIZE = 64 << 10
 
 # What an item or a name of an envelope takes beside its bytes.
 _ITEM_OVERHEAD = 16  # bytes
 
-# What a letter takes beside its message: a client id of 64 characters, and headers.
-_LETTER_OVERHEAD = 80  # bytes
+# What a direct message takes beside its payload: a client id of 64 characters, and headers.
+_DIRECT_OVERHEAD = 80  # bytes
 
 # For how many channels a mark is sent after a gap: a message each, all at once.
 _MAX_MARKS = 1024
 
-# Payloads for which it is known how many messages were in them, for when a bus says that its last
-# few may be lost. A bus keeps 8 MiB, and what is smaller than this here is mostly one message.
+# Payloads whose message counts are remembered, because the bus reports losses in payloads. A bus
+# keeps 8 MiB, and a payload is rarely smaller than 512 bytes unless it is a single message.
 _MAX_REMEMBERED = 16384
 
 
@@ -139,7 +139,7 @@ class Publisher:
 
     def send_direct(self, channel: Channel, client: ClientId, opcode: int, payload: bytes) -> None:
         """Publish a message for one client at the end of this turn."""
-        size = len(payload) + _LETTER_OVERHEAD
+        size = len(payload) + _DIRECT_OVERHEAD
         last = self._pending[-1] if self._pending else None
         if not (
             isinstance(last, _DirectBatch)
@@ -218,7 +218,7 @@ class Publisher:
         try:
             was_taken = self._publish(subject_of(channel), encode(envelope))
         except (BusError, EnvelopeError):
-            # A session that cannot be sent was refused before; a limit may have shrunk since.
+            # `check` has passed, but the bus may have reconnected with a lower limit since.
             self._counts["unsendable"] += 1
             return False
         if was_taken:
@@ -230,8 +230,8 @@ class Publisher:
 
 
 def _size_of(names: Collection[str] | Collection[ClientId]) -> int:
-    # Nearly every message excludes nobody.
+    # Nearly all messages exclude no client.
     if not names:
         return 0
-    # Four bytes are the most that UTF-8 needs for a character.
+    # UTF-8 needs at most four bytes for a character.
     return sum(4 * len(name) + _ITEM_OVERHEAD for name in names)

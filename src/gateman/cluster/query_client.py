@@ -16,7 +16,7 @@ from .node_liveness import NodeLiveness
 from .pending_requests import PendingRequest, PendingRequests
 from .query_replies import answers, read, refusal
 
-# Who could not be asked, when nobody knows who there is.
+# Named as missing when the bus is away and no other node is known.
 UNKNOWN_NODE = NodeId("?")
 
 # Precedent: GatewayWorker's 5 s for any question. An answer takes milliseconds.
@@ -69,7 +69,7 @@ class QueryClient:
                 " says why"
             )
         if not (call.values or call.problems or call.missing):
-            # The process has said good-bye meanwhile.
+            # The node has sent its goodbye meanwhile.
             raise UnknownClient(client)
         values = self._read(query, call)
         if not values:
@@ -86,7 +86,7 @@ class QueryClient:
         call = self.pending_requests.begin([node])
         pending.call = call.number
         if pending.is_made:
-            # It is on its way without a call: the same again does nothing more.
+            # It was published without a request id; to execute it twice changes nothing.
             self._put(node_channel(node), pending.make())
         try:
             await call.wait(self._deadline())
@@ -95,7 +95,7 @@ class QueryClient:
         if node in call.missing:
             raise ConfirmTimeout(f"no answer from {node}, where {client} is connected")
         if node not in call.values:
-            # It says that it has no such client, or has said good-bye.
+            # The node does not know the client, or has sent its goodbye.
             raise UnknownClient(client)
 
     async def ask_all(
@@ -148,7 +148,7 @@ class QueryClient:
         sessions = _sessions(question, value)
         parts = answers(self._node, question.call, value, max_size=max_size)
         if any(not isinstance(key, str) for _, session in sessions for key in session):
-            # It could be written, but not read.
+            # It can be encoded, but not decoded.
             parts = iter([refusal(self._node, question.call, Problem.NOT_SENDABLE)])
         for part in parts:
             if part.problem is Problem.NOT_SENDABLE:

@@ -13,7 +13,7 @@ T = TypeVar("T")
 
 _NOTHING = encode_value(None)
 
-# What one process answers to each question.
+# The type of one node's answer to each query.
 KINDS: dict[Query, Any] = {
     Query.UID_OF_CLIENT: Uid | None,
     Query.IS_ONLINE: bool,

@@ -59,7 +59,7 @@ class _RegisteredClient(Generic[M]):
         self.id = name
         self.member = member
         self.uid: Uid | None = None
-        # As the groups' own values: nothing, the one group itself, or a set.
+        # None, the only group itself, or a set of them.
         self.groups: Group | set[Group] | None = None
 
 
@@ -93,11 +93,9 @@ class Registry(Generic[M]):
         self._groups: dict[Group, _Place[M]] = {}
         self._everybody: tuple[M, ...] | None = ()
 
-    # Changes.
-
     def add(self, client: ClientId, member: M) -> None:
         if client in self._clients:
-            raise ValueError(f"{client} is here already")
+            raise ValueError(f"{client} is already registered")
         self._clients[client] = _RegisteredClient(client, member)
         self._everybody = None
 
@@ -175,8 +173,6 @@ class Registry(Generic[M]):
             return (Topic(TopicKind.UID, uid),)
         return ()
 
-    # Members, for whoever writes to them.
-
     def member(self, client: ClientId) -> M | None:
         found = self._clients.get(client)
         return None if found is None else found.member
@@ -196,8 +192,6 @@ class Registry(Generic[M]):
 
     def members_of_group(self, group: Group) -> tuple[M, ...]:
         return _members(self._groups.get(group))
-
-    # Names, for whoever asks.
 
     def __len__(self) -> int:
         return len(self._clients)

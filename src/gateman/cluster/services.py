@@ -9,7 +9,7 @@ scripts of their own.
 
 from collections.abc import Sequence
 
-# Different scripts; each is told of once.
+# Different scripts; each is reported once.
 _MAX_TOLD = 64
 
 Outline = tuple[str, ...]
