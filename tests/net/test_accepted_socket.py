@@ -403,7 +403,7 @@ class Desk:
     async def arrival(
         self, *, user_timeout: float | None = None
     ) -> tuple[AcceptedSocket, socket.socket]:
-        """Let a connection arrive over TCP; gives our end's socket, too."""
+        """Let a connection admit over TCP; gives our end's socket, too."""
         accept_config = AcceptConfig(
             make_protocol=self.make_protocol,
             events=self,  # type: ignore[arg-type] # only what is noticed
@@ -417,7 +417,7 @@ class Desk:
         with socket.create_server(("127.0.0.1", 0)) as listener:
             self.client = await dial(listener.getsockname())
             sock, peer = listener.accept()
-        permit, _ = self.admission.arrive()
+        permit, _ = self.admission.admit()
         return AcceptedSocket(sock, peer, permit, accept_config, self.done.append), sock
 
 
@@ -463,7 +463,7 @@ async def test_kernel_gives_up_on_a_peer_that_acknowledges_nothing() -> None:
 async def test_only_so_many_are_told_that_there_is_no_room() -> None:
     """The rest is closed without a transport."""
     desk = Desk()
-    told = [desk.admission.arrive()[0].turn_away() for _ in range(32)]
+    told = [desk.admission.admit()[0].reject() for _ in range(32)]
     arrival, sock = await desk.arrival()
 
     arrival.begin(TOO_MANY)

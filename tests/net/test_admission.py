@@ -11,7 +11,7 @@ from gateman.net.admission import (
     OUT_OF_FILES,
     TOO_FAST,
     TOO_MANY,
-    TOO_MANY_FROM_HERE,
+    TOO_MANY_FROM_ADDRESS,
     Admission,
     Permit,
     Refusal,
@@ -31,20 +31,20 @@ def admission(
     return Admission(limits, max_connections)
 
 
-def arrive(counts: Admission, number: int = 1) -> list[Permit]:
-    """Let connections arrive that may stay."""
-    arrived = [counts.arrive() for _ in range(number)]
+def admit(counts: Admission, number: int = 1) -> list[Permit]:
+    """Let connections admit that may stay."""
+    arrived = [counts.admit() for _ in range(number)]
     assert [refusal for _, refusal in arrived] == [None] * number
     return [permit for permit, _ in arrived]
 
 
-def turn_away(counts: Admission) -> bool:
-    """Let a connection arrive that may not stay; tells whether it is told so."""
-    permit, refusal = counts.arrive()
+def reject(counts: Admission) -> bool:
+    """Let a connection admit that may not stay; tells whether it is told so."""
+    permit, refusal = counts.admit()
     assert refusal == TOO_MANY
-    if permit.turn_away():
+    if permit.reject():
         return True
-    permit.leave()
+    permit.release()
     return False
 
 
@@ -54,17 +54,17 @@ def turn_away(counts: Admission) -> bool:
 def test_as_many_as_allowed_may_stay() -> None:
     """The cap itself is within it."""
     counts = admission(3)
-    arrive(counts, 3)
+    admit(counts, 3)
 
-    assert counts.arrive()[1] == TOO_MANY
+    assert counts.admit()[1] == TOO_MANY
     assert counts.count == 4
 
 
 def test_a_limit_that_nobody_set_is_not_blamed() -> None:
     """What the limit on open files leaves room for is raised elsewhere."""
     counts = Admission(Limits(), 1)
-    arrive(counts)
-    refusal = counts.arrive()[1]
+    admit(counts)
+    refusal = counts.admit()[1]
 
     assert refusal == OUT_OF_FILES
     assert (refusal.status, refusal.text) == (503, TOO_MANY.text)
@@ -75,23 +75,23 @@ def test_a_limit_that_nobody_set_is_not_blamed() -> None:
 def test_a_place_that_is_given_back_is_taken_again() -> None:
     """As soon as somebody has left, the next may stay."""
     counts = admission(2)
-    first, _second = arrive(counts, 2)
-    turn_away(counts)
+    first, _second = admit(counts, 2)
+    reject(counts)
 
-    first.leave()
+    first.release()
 
-    arrive(counts, 1)
-    assert turn_away(counts)
+    admit(counts, 1)
+    assert reject(counts)
 
 
 def test_leaving_twice_is_leaving_once() -> None:
     """Whoever sees the end of a connection gives its ticket back; often several do."""
     counts = admission()
-    permit, _other = arrive(counts, 2)
-    permit.enter("192.0.2.1")
+    permit, _other = admit(counts, 2)
+    permit.count_address("192.0.2.1")
 
     for _ in range(3):
-        permit.leave()
+        permit.release()
 
     assert (counts.count, counts.address_count) == (1, 0)
 
@@ -99,39 +99,39 @@ def test_leaving_twice_is_leaving_once() -> None:
 def test_those_who_are_told_take_nobody_s_place() -> None:
     """However many are being told that there is no room, room that comes free is free."""
     counts = admission(1)
-    (seated,) = arrive(counts)
-    assert [turn_away(counts) for _ in range(40)] == [True] * 32 + [False] * 8
+    (seated,) = admit(counts)
+    assert [reject(counts) for _ in range(40)] == [True] * 32 + [False] * 8
 
-    seated.leave()
+    seated.release()
 
-    arrive(counts)
+    admit(counts)
 
 
 def test_only_so_many_are_told_at_a_time() -> None:
     """The descriptors that answers need are bounded too, and come free again."""
     counts = admission(1)
-    arrive(counts)
-    told = [counts.arrive()[0] for _ in range(32)]
-    assert all(permit.turn_away() for permit in told)
-    assert (counts.count, turn_away(counts)) == (33, False)
+    admit(counts)
+    told = [counts.admit()[0] for _ in range(32)]
+    assert all(permit.reject() for permit in told)
+    assert (counts.count, reject(counts)) == (33, False)
 
-    told[0].leave()
+    told[0].release()
 
-    assert (turn_away(counts), turn_away(counts)) == (True, False)
+    assert (reject(counts), reject(counts)) == (True, False)
 
 
 def test_one_address_cannot_take_all_places_by_being_refused() -> None:
     """Who is over its address's cap keeps no place while it is told so."""
     counts = admission(3, per_ip=1)
-    (counted,) = arrive(counts)
-    counted.enter("192.0.2.1")
+    (counted,) = admit(counts)
+    counted.count_address("192.0.2.1")
     for _ in range(20):
-        (permit,) = arrive(counts)
-        assert permit.enter("192.0.2.1") == TOO_MANY_FROM_HERE
-        assert permit.turn_away()
+        (permit,) = admit(counts)
+        assert permit.count_address("192.0.2.1") == TOO_MANY_FROM_ADDRESS
+        assert permit.reject()
 
-    arrive(counts, 2)
-    assert counts.arrive()[1] == TOO_MANY
+    admit(counts, 2)
+    assert counts.admit()[1] == TOO_MANY
 
 
 # One address.
@@ -153,59 +153,63 @@ def test_one_address_cannot_take_all_places_by_being_refused() -> None:
 def test_addresses_of_one_customer_are_one(one: str, other: str, *, are_one: bool) -> None:
     """IPv4 counts by its address, however it is written, and IPv6 by its /64."""
     counts = admission(per_ip=1)
-    first, second = arrive(counts, 2)
+    first, second = admit(counts, 2)
 
-    assert first.enter(one) is None
-    assert second.enter(other) == (TOO_MANY_FROM_HERE if are_one else None)
+    assert first.count_address(one) is None
+    assert second.count_address(other) == (TOO_MANY_FROM_ADDRESS if are_one else None)
     assert counts.address_count == (1 if are_one else 2)
 
 
 def test_an_address_gets_its_place_back() -> None:
     """When a connection has left, another from there may stay."""
     counts = admission(per_ip=2)
-    first, second, third = arrive(counts, 3)
-    assert [permit.enter("2001:db8::1") for permit in (first, second, third)] == [
+    first, second, third = admit(counts, 3)
+    assert [permit.count_address("2001:db8::1") for permit in (first, second, third)] == [
         None,
         None,
-        TOO_MANY_FROM_HERE,
+        TOO_MANY_FROM_ADDRESS,
     ]
 
-    second.leave()
+    second.release()
 
-    (fourth,) = arrive(counts)
-    assert fourth.enter("2001:db8::2") is None
+    (fourth,) = admit(counts)
+    assert fourth.count_address("2001:db8::2") is None
 
 
 def test_a_ticket_counts_for_one_address_only() -> None:
     """What TCP or a PROXY header said stays; a later word on the address changes nothing."""
     counts = admission(per_ip=1)
-    permit, other = arrive(counts, 2)
-    permit.enter("192.0.2.1")
+    permit, other = admit(counts, 2)
+    permit.count_address("192.0.2.1")
 
-    assert permit.enter("192.0.2.2") is None
+    assert permit.count_address("192.0.2.2") is None
     assert permit.ip == "192.0.2.1"
-    assert other.enter("192.0.2.2") is None
+    assert other.count_address("192.0.2.2") is None
 
 
 def test_who_is_refused_counts_for_no_address() -> None:
     """Its leaving gives back nothing that it never had."""
     counts = admission(per_ip=1)
-    first, second, third = arrive(counts, 3)
-    first.enter("192.0.2.1")
-    second.enter("192.0.2.1")
+    first, second, third = admit(counts, 3)
+    first.count_address("192.0.2.1")
+    second.count_address("192.0.2.1")
 
-    second.leave()
+    second.release()
 
-    assert third.enter("192.0.2.1") == TOO_MANY_FROM_HERE
+    assert third.count_address("192.0.2.1") == TOO_MANY_FROM_ADDRESS
 
 
 def test_who_has_left_counts_for_nobody() -> None:
     """An address that becomes known too late does not stay for ever."""
     counts = admission(per_ip=1)
-    (permit,) = arrive(counts)
-    permit.leave()
+    (permit,) = admit(counts)
+    permit.release()
 
-    assert (permit.enter("192.0.2.1"), permit.turn_away(), permit.begin_tls(0.0)) == (
+    assert (
+        permit.count_address("192.0.2.1"),
+        permit.reject(),
+        permit.count_tls_handshake(0.0),
+    ) == (
         None,
         False,
         None,
@@ -217,7 +221,7 @@ def test_no_cap_by_address() -> None:
     """``None`` turns it off; the count goes on."""
     counts = admission(per_ip=None)
 
-    assert {permit.enter("192.0.2.1") for permit in arrive(counts, 500)} == {None}
+    assert {permit.count_address("192.0.2.1") for permit in admit(counts, 500)} == {None}
     assert counts.address_count == 1
 
 
@@ -228,35 +232,35 @@ def test_a_second_has_so_many_handshakes() -> None:
     """What is over is refused, and the next second begins afresh."""
     counts = admission(per_second=3)
 
-    assert [counts.shake(10.0 + n / 10) for n in range(5)] == [None] * 3 + [TOO_FAST] * 2
-    assert counts.shake(10.999) == TOO_FAST
-    assert [counts.shake(11.0) for _ in range(4)] == [None] * 3 + [TOO_FAST]
+    assert [counts.count_handshake(10.0 + n / 10) for n in range(5)] == [None] * 3 + [TOO_FAST] * 2
+    assert counts.count_handshake(10.999) == TOO_FAST
+    assert [counts.count_handshake(11.0) for _ in range(4)] == [None] * 3 + [TOO_FAST]
 
 
 def test_no_cap_on_handshakes() -> None:
     """``None`` turns it off."""
     counts = admission(per_second=None)
-    (permit,) = arrive(counts)
+    (permit,) = admit(counts)
 
-    assert {counts.shake(1.0) for _ in range(10_000)} == {None}
-    assert {permit.begin_tls(1.0) for _ in range(10_000)} == {None}
+    assert {counts.count_handshake(1.0) for _ in range(10_000)} == {None}
+    assert {permit.count_tls_handshake(1.0) for _ in range(10_000)} == {None}
 
 
 def test_some_more_tls_handshakes_are_done_so_that_they_learn_why() -> None:
     """TLS is refused 32 above the cap, in the same second, whatever became of the others."""
     counts = admission(per_second=3)
-    (permit,) = arrive(counts)
+    (permit,) = admit(counts)
 
-    assert [permit.begin_tls(5.0) for _ in range(40)] == [None] * 35 + [TOO_FAST] * 5
-    assert [counts.shake(5.5) for _ in range(4)] == [None] * 3 + [TOO_FAST]
-    assert [permit.begin_tls(6.0) for _ in range(40)] == [None] * 35 + [TOO_FAST] * 5
+    assert [permit.count_tls_handshake(5.0) for _ in range(40)] == [None] * 35 + [TOO_FAST] * 5
+    assert [counts.count_handshake(5.5) for _ in range(4)] == [None] * 3 + [TOO_FAST]
+    assert [permit.count_tls_handshake(6.0) for _ in range(40)] == [None] * 35 + [TOO_FAST] * 5
 
 
 @pytest.mark.parametrize(
     ("refusal", "expected"),
     [
         (TOO_MANY, ("max_connections", 503, 30)),
-        (TOO_MANY_FROM_HERE, ("max_connections_per_ip", 429, 30)),
+        (TOO_MANY_FROM_ADDRESS, ("max_connections_per_ip", 429, 30)),
         (TOO_FAST, ("max_handshakes_per_second", 503, 1)),
     ],
 )
@@ -270,7 +274,7 @@ def test_refusal_names_the_setting(refusal: Refusal, expected: tuple[str, int, i
 
 _EVENTS = st.lists(
     st.tuples(
-        st.sampled_from(["arrive", "enter", "turn_away", "leave"]),
+        st.sampled_from(["admit", "count_address", "reject", "release"]),
         st.integers(0, 20),
         st.sampled_from(["192.0.2.1", "192.0.2.2", "2001:db8::1", "2001:db8::2", "unix"]),
     )
@@ -284,17 +288,17 @@ def test_counts_are_exact_and_end_at_nothing(events: list[tuple[str, int, str]])
     permits: list[Permit] = []
     gone: set[Permit] = set()
     for kind, which, ip in events:
-        if kind == "arrive":
-            permits.append(counts.arrive()[0])
+        if kind == "admit":
+            permits.append(counts.admit()[0])
         elif permits:
             permit = permits[which % len(permits)]
             match kind:
-                case "enter":
-                    permit.enter(ip)
-                case "turn_away":
-                    permit.turn_away()
-                case "leave":
-                    permit.leave()
+                case "count_address":
+                    permit.count_address(ip)
+                case "reject":
+                    permit.reject()
+                case "release":
+                    permit.release()
                     gone.add(permit)
         there = [permit for permit in permits if permit not in gone]
         by_address = Counter(permit.ip.replace("::2", "::1") for permit in there if permit.ip)
@@ -302,23 +306,27 @@ def test_counts_are_exact_and_end_at_nothing(events: list[tuple[str, int, str]])
         assert counts.address_count == len(by_address)
         assert max(by_address.values(), default=0) <= 2
     for permit in permits:
-        permit.leave()
+        permit.release()
 
     assert (counts.count, counts.address_count) == (0, 0)
-    arrive(counts, 4)
+    admit(counts, 4)
 
 
 def test_who_arrives_during_a_drain_gets_no_websocket() -> None:
     """Those who were there before go on; what is counted for others is not."""
     counts = Admission(Limits(), 10)
-    early, _ = counts.arrive()
+    early, _ = counts.admit()
     counts.is_draining = True
-    late, refusal = counts.arrive()
+    late, refusal = counts.admit()
 
     assert refusal is None
-    assert (early.is_late, early.shake(0.0)) == (False, None)
-    assert (late.is_late, late.shake(0.0)) == (True, DRAINING)
+    assert (early.is_late, early.count_handshake(0.0)) == (False, None)
+    assert (late.is_late, late.count_handshake(0.0)) == (True, DRAINING)
     assert (DRAINING.status, DRAINING.retry_after) == (503, 1)
-    early.leave()
-    late.leave()
-    assert (early.shake(0.0), late.shake(0.0), counts.count) == (None, DRAINING, 0)
+    early.release()
+    late.release()
+    assert (early.count_handshake(0.0), late.count_handshake(0.0), counts.count) == (
+        None,
+        DRAINING,
+        0,
+    )

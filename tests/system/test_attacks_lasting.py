@@ -320,7 +320,7 @@ async def test_head_byte_by_byte_is_searched_once() -> None:
     async with serve_counted() as server:
         config = server.service._config  # noqa: SLF001 - as the entrance has it
         assert config is not None
-        permit, _ = admission(server).arrive()
+        permit, _ = admission(server).admit()
         loop = asyncio.get_running_loop()
         front = Handshake(config, PeerInfo(loop.time() + 10, permit))
         front._received = buffer = Watched()  # noqa: SLF001 - what is counted

@@ -233,7 +233,7 @@ async def test_haproxy_that_sends_no_header_is_refused(*, secure: bool) -> None:
 
         assert verdict.startswith("DOWN ")
         (line,) = server.lines()
-        assert "127.0.0.1 sent no good PROXY header (no proxy header)" in line
+        assert "127.0.0.1 did not send a valid PROXY header (no proxy header)" in line
 
 
 # Caps.

@@ -167,7 +167,7 @@ async def test_wrong_header_ends_the_connection(data: bytes, cause: str, *, secu
 
         assert server.service.counts == {cause: 3}
         assert only_line(server) == (
-            f"worker: 127.0.0.1 sent no good PROXY header ({cause.replace('_', ' ')}), and"
+            f"worker: 127.0.0.1 did not send a valid PROXY header ({cause.replace('_', ' ')}), and"
             " proxy_protocol='required': let the proxy send it (HAProxy: send-proxy-v2), or leave"
             " the option out"
         )
@@ -177,7 +177,7 @@ async def test_wrong_header_ends_the_connection(data: bytes, cause: str, *, secu
 @both
 @on_loop
 async def test_header_of_a_stranger_is_not_read(*, secure: bool) -> None:
-    """Who is no trusted proxy has no say, even with a good header."""
+    """The PROXY header of a peer that is not a trusted proxy is ignored."""
     journal = Journal()
     async with serve_counted(
         secure=secure,
@@ -191,7 +191,7 @@ async def test_header_of_a_stranger_is_not_read(*, secure: bool) -> None:
 
         assert server.service.counts == {"proxy_not_trusted": 3}
         assert only_line(server) == (
-            "worker: 127.0.0.1 is no trusted proxy, and proxy_protocol='required': add it to"
+            "worker: 127.0.0.1 is not a trusted proxy, and proxy_protocol='required': add it to"
             " trusted_proxies if it is yours"
         )
         assert journal.entries == []

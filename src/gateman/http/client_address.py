@@ -8,7 +8,7 @@ Who the client is when proxies stand before it. PURE: header lines in, an addres
 
 Headers are believed only from a peer that is a trusted proxy, and lists are walked from the
 right, because each proxy appends the address that it saw itself and can vouch for nothing
-further left: the first address that is no trusted proxy is the client. An element that does not
+further left: the first address that is not a trusted proxy is the client. An element that does not
 tell an address (``unknown``, an obfuscated name, garbage) ends the walk, and the last trusted
 address before it stands for the client.
 
@@ -213,7 +213,7 @@ def _network(entry: object) -> IPv4Network | IPv6Network:
 def _walk(
     nodes: Iterator[ClientAddress | None], own: ClientAddress, trusted: TrustedProxies
 ) -> ClientAddress | None:
-    """Walk to the first address that is no trusted proxy."""
+    """Walk to the first address that is not a trusted proxy."""
     answer = None
     for node in islice(nodes, _MAX_ENTRY_COUNT):
         if node is None:

@@ -3,8 +3,8 @@ One TCP connection from accept to its transport.
 
     accepted ─► PROXY header, if the worker requires one ─► ClientHello, on a TLS port ─► transport
 
-The first bytes are looked at while they stay in the socket, so that OpenSSL, or the front
-protocol, reads them itself. All of it has the one deadline that began at accept.
+The first bytes are peeked at and stay in the socket, so that OpenSSL, or the handshake's protocol,
+reads them itself. One deadline, which begins at accept, bounds all of it.
 """
 
 import asyncio
@@ -35,14 +35,14 @@ from .preamble import (
     read_tls,
 )
 
-# Where the kernel cannot wait for bytes in our place.
+# Between two looks at the socket, where SO_RCVLOWAT does not help.
 _PEEK_DELAY = 0.05  # seconds
 
 UNEXPECTED_PROXY_HEADER = (
     "a connection begins with a PROXY header, and proxy_protocol='off': set it to 'required', or"
     " let the proxy send none (HAProxy: no send-proxy)"
 )
-"""For the operator, who has set up one side only."""
+"""Logged; the operator has configured one side only."""
 
 
 @dataclass(slots=True)
@@ -51,10 +51,10 @@ class PeerInfo:
     What is known of a connection when it gets its transport.
 
     Attributes:
-        deadline_at: By when its handshake has to be done; on the loop's clock.
-        ticket: Its count.
+        deadline_at: When its handshake has to be done; by the loop's clock.
+        permit: Counts it for the limits on connections.
         source: The client's address and port from a PROXY header; ``None`` without one.
-        refusal: What it is to be told instead of being served.
+        refusal: The answer to its request if it is rejected.
         server_name: The name that its ClientHello asks for; ``None`` if it asks for none.
     """
 
@@ -66,24 +66,24 @@ class PeerInfo:
 
 
 ProtocolFactory = Callable[[PeerInfo], asyncio.BaseProtocol]
-"""Makes the protocol of a connection."""
+"""Makes the protocol of a connection: the handshake."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class AcceptConfig:
     """
-    How those who arrive at one worker are received.
+    How one worker accepts connections.
 
     Attributes:
-        front: Makes the protocol of each connection.
-        events: Whom to tell what goes wrong.
+        make_protocol: Makes the protocol of each connection.
+        events: Receives what goes wrong.
         contexts: The TLS contexts; ``None`` for a plain port.
-        trusted_proxies: From whom a PROXY header is taken.
+        trusted_proxies: The peers whose PROXY header is believed.
         requires_proxy: Whether every connection begins with a PROXY header.
         handshake_timeout: Seconds from accept to the end of the WebSocket handshake.
         close_timeout: Seconds that a peer has for the end of TLS.
         user_timeout: Seconds after which the kernel gives up on a peer that acknowledges
-            nothing; ``None`` for the system's own patience of many minutes.
+            nothing; ``None`` for the system's default of many minutes.
     """
 
     make_protocol: ProtocolFactory
@@ -97,7 +97,7 @@ class AcceptConfig:
 
 
 class AcceptedSocket:
-    """One connection that has no transport yet."""
+    """One accepted connection that has no transport yet."""
 
     __slots__ = (
         "_accept_config",
@@ -127,7 +127,7 @@ class AcceptedSocket:
         self._peer = peer
         self._accept_config = accept_config
         self._done = done
-        # Whether nobody is known behind a proxy whose word on its clients is believed.
+        # Whether the peer is a trusted proxy whose client is not known yet.
         self._is_trusted = False
         self._loop = asyncio.get_running_loop()
         deadline_at = self._loop.time() + accept_config.handshake_timeout
@@ -136,22 +136,22 @@ class AcceptedSocket:
         self._peeker: Callable[[], None] | None = None
         self._task: asyncio.Task[None] | None = None
         self._transport: Any = None
-        # For how many bytes the kernel waits before it wakes us (SO_RCVLOWAT).
+        # SO_RCVLOWAT: the socket becomes readable when it holds so many bytes.
         self._low_water = 1
 
     @property
     def is_late(self) -> bool:
-        """Whether it arrived while the process was draining."""
+        """Whether it was accepted while the process drained."""
         return self._peer_info.permit.is_late
 
     def begin(self, refusal: Refusal | None) -> None:
-        """Find out what the connection begins with."""
+        """Look at the first bytes of the connection, or reject it."""
         sock = self._sock
         sock.setblocking(False)
         if refusal is not None:
-            self._turn_away(refusal)
+            self._reject(refusal)
             return
-        # Absent on macOS, whose keepalive has to do.
+        # macOS does not have it; keepalive ends such connections there.
         option = getattr(socket, "TCP_USER_TIMEOUT", None)
         timeout = self._accept_config.user_timeout
         if option is not None and timeout is not None and not self._is_unix:
@@ -163,7 +163,7 @@ class AcceptedSocket:
         if ip not in self._accept_config.trusted_proxies:
             self._accept_config.events.noticed(
                 "proxy_not_trusted",
-                f"{self._peer[0]} is no trusted proxy, and proxy_protocol='required': add it to"
+                f"{self._peer[0]} is not a trusted proxy, and proxy_protocol='required': add it to"
                 " trusted_proxies if it is yours",
             )
             self._drop()
@@ -171,11 +171,10 @@ class AcceptedSocket:
         self._watch(self._peek_proxy)
 
     def abort(self) -> None:
-        """End it."""
         if self._transport is not None:
-            # Of one that has not begun, the front never hears.
+            # Its protocol may not have been called yet, and then is not called.
             self._transport.abort()
-            self._peer_info.permit.leave()
+            self._peer_info.permit.release()
         elif self._task is not None:
             self._task.cancel()
         else:
@@ -185,7 +184,7 @@ class AcceptedSocket:
     def _is_unix(self) -> bool:
         return self._peer[0] == UNIX
 
-    # Looking at the first bytes.
+    # Peeking at the first bytes.
 
     def _peek_proxy(self) -> None:
         data = self._peek(MAX_PROXY_SIZE)
@@ -196,9 +195,9 @@ class AcceptedSocket:
         except PreambleError as error:
             self._accept_config.events.noticed(
                 error.cause,
-                f"{self._peer[0]} sent no good PROXY header ({error}), and"
+                f"{self._peer[0]} did not send a valid PROXY header ({error}), and"
                 " proxy_protocol='required': let the proxy send it (HAProxy: send-proxy-v2), or"
-                " leave the option out",
+                " release the option out",
             )
             self._unwatch()
             self._drop()
@@ -207,24 +206,24 @@ class AcceptedSocket:
             self._wait_for(header.size)
             return
         self._unwatch()
-        self._take(header)
+        self._consume(header)
 
-    def _take(self, header: ProxyHeader) -> None:
+    def _consume(self, header: ProxyHeader) -> None:
         self._sock.recv(header.size)
         self._peer_info.source = header.source
         self._identified((header.source or self._peer)[0])
 
     def _identified(self, ip: str) -> None:
-        """Go on with a connection of which TCP, or PROXY, says whose it is."""
+        """Continue when the address is known, from TCP or the PROXY header."""
         self._is_trusted = (None if ip == UNIX else ip) in self._accept_config.trusted_proxies
         # A trusted proxy's clients count at their handshake, when their address is known.
-        refusal = None if self._is_trusted else self._peer_info.permit.enter(ip)
+        refusal = None if self._is_trusted else self._peer_info.permit.count_address(ip)
         if refusal is not None:
-            self._turn_away(refusal)
+            self._reject(refusal)
         elif self._accept_config.contexts is None:
             self._connect(None)
         elif self._is_unix:
-            # A unix socket has no low-water mark; and who connects to one knows what it speaks.
+            # A unix socket has no low-water mark, and its clients know that it speaks TLS.
             self._connect(self._accept_config.contexts.select(None))
         else:
             self._watch(self._peek_tls)
@@ -244,7 +243,7 @@ class AcceptedSocket:
             self._accept_config.events.noticed(
                 "plain_on_tls_port",
                 "a client spoke plain HTTP or ws:// to this TLS port: it must connect with wss://"
-                " (or https://); if a proxy in front does the TLS, leave out transport='ssl'",
+                " (or https://); if a proxy in front does the TLS, release out transport='ssl'",
             )
             self._peer_info.refusal = wrong_scheme()
             self._connect(None)
@@ -254,9 +253,9 @@ class AcceptedSocket:
     def _begin_tls(self, hello: ClientHello) -> None:
         refusal = None
         if not self._is_trusted:
-            refusal = self._peer_info.permit.begin_tls(self._loop.time())
+            refusal = self._peer_info.permit.count_tls_handshake(self._loop.time())
         if refusal is not None:
-            self._turn_away(refusal)
+            self._reject(refusal)
         elif self._accept_config.contexts is not None:
             self._peer_info.server_name = hello.server_name
             self._connect(self._accept_config.contexts.select(hello.server_name))
@@ -269,7 +268,7 @@ class AcceptedSocket:
         self._drop()
 
     def _peek(self, size: int) -> bytes | None:
-        """Look at what has arrived; ``None`` when there is nothing to be done about it."""
+        """Peek at the received bytes; ``None`` if there are none, or the peer has left."""
         try:
             data = self._sock.recv(size, socket.MSG_PEEK)
         except (BlockingIOError, InterruptedError):
@@ -305,11 +304,11 @@ class AcceptedSocket:
 
     def _wait_for(self, size: int) -> None:
         """
-        Be woken when there are more bytes.
+        Look again when the socket holds so many bytes.
 
-        They stay in the socket, which stays readable: the low-water mark makes the kernel
-        wait for enough of them, or for the peer's end. It may also wake for less, when it is
-        short of memory, and on unix sockets it always does; then waiting would spin.
+        The bytes stay in the socket, which would stay readable: the low-water mark makes the
+        kernel wait for enough of them, or for EOF. On unix sockets, and if the kernel is short of
+        memory, it reports fewer; then a timer prevents that the loop spins.
         """
         if size > self._low_water and not self._is_unix:
             self._set_low_water(size)
@@ -318,7 +317,7 @@ class AcceptedSocket:
         self._loop.call_later(_PEEK_DELAY, self._peek_again)
 
     def _peek_again(self) -> None:
-        # Without a timer it is over: expired, or aborted.
+        # Without a timer it has expired or was aborted.
         if self._timer is not None and self._peeker is not None:
             self._loop.add_reader(self._sock.fileno(), self._peeker)
 
@@ -327,12 +326,12 @@ class AcceptedSocket:
         self._accept_config.events.noticed("handshake_timeout", "")
         self._drop()
 
-    # Ways out.
+    # Rejecting, dropping, connecting.
 
-    def _turn_away(self, refusal: Refusal) -> None:
+    def _reject(self, refusal: Refusal) -> None:
         self._accept_config.events.noticed(refusal.cause, refusal.hint)
-        # Under TLS it would cost a whole handshake to say so, which is what the attacker wants.
-        if self._accept_config.contexts is not None or not self._peer_info.permit.turn_away():
+        # With TLS an answer costs a whole handshake, which is what an attacker wants.
+        if self._accept_config.contexts is not None or not self._peer_info.permit.reject():
             self._drop()
             return
         retry = {"Retry-After": str(refusal.retry_after)}
@@ -343,7 +342,7 @@ class AcceptedSocket:
         if self._timer is not None:
             self._unwatch()
         self._sock.close()
-        self._peer_info.permit.leave()
+        self._peer_info.permit.release()
         self._done(self)
 
     def _connect(self, context: ssl.SSLContext | None) -> None:
@@ -358,14 +357,14 @@ class AcceptedSocket:
             self._accept_config.events.noticed("left_early", "")
             self._drop()
         else:
-            # In the turn in which the front is told of it.
+            # In the iteration in which the protocol's `connection_made` runs.
             self._loop.call_soon(self._done, self)
 
     def _connected(self, task: "asyncio.Task[None]") -> None:
         if task.cancelled():
-            # Also before its first step, of which the coroutine never hears.
+            # If it was cancelled before its first step, the coroutine did not run at all.
             self._sock.close()
-            self._peer_info.permit.leave()
+            self._peer_info.permit.release()
         self._done(self)
 
     async def _begin(self, context: ssl.SSLContext) -> None:
@@ -384,12 +383,12 @@ class AcceptedSocket:
             return
         except BaseException:
             self._sock.close()
-            self._peer_info.permit.leave()
+            self._peer_info.permit.release()
             raise
 
     def _failed(self, error: OSError) -> None:
         self._sock.close()
-        self._peer_info.permit.leave()
+        self._peer_info.permit.release()
         contexts, name = self._accept_config.contexts, self._peer_info.server_name
         if contexts is not None:
             self._accept_config.events.noticed(*contexts.explain(error, name))
@@ -397,11 +396,11 @@ class AcceptedSocket:
 
 class _PeerCheck(asyncio.Protocol):
     """
-    Decides whether a peer may stay, when its TLS handshake is done; then the front takes over.
+    Checks the client's certificate when the TLS handshake is done; then the next protocol follows.
 
-    The only place for such a decision. A TLS 1.3 client may send application data together with
-    its certificate, and the transport reads on in the same turn of the loop: after the handshake
-    was awaited, that data has already been handled.
+    It has to happen here. A TLS 1.3 client may send application data together with its
+    certificate, and the transport continues to read in the same iteration: code that awaits the
+    handshake runs after that data was processed.
     """
 
     __slots__ = ("_accept_config", "_peer_info")
@@ -411,13 +410,13 @@ class _PeerCheck(asyncio.Protocol):
         self._peer_info = peer_info
 
     def connection_made(self, transport: Any) -> None:
-        """Judge the peer; aiofastnet calls this before it reads any application data."""
+        """Check the peer; aiofastnet calls this before it reads any application data."""
         contexts = self._accept_config.contexts
         shown = transport.get_extra_info("ssl_object").getpeercert(True)
         if contexts is None or contexts.check_peer(shown):
-            make_protocol = self._accept_config.make_protocol(self._peer_info)
-            transport.set_protocol(make_protocol)
-            make_protocol.connection_made(transport)
+            protocol: Any = self._accept_config.make_protocol(self._peer_info)
+            transport.set_protocol(protocol)
+            protocol.connection_made(transport)
             return
         self._accept_config.events.noticed(
             "peer_fingerprint",
@@ -426,13 +425,13 @@ class _PeerCheck(asyncio.Protocol):
         abort(transport)
 
     def connection_lost(self, _exc: BaseException | None) -> None:
-        """Count out a peer that was refused: the front has never heard of it."""
-        self._peer_info.permit.leave()
+        """Release the permit of a peer that was refused."""
+        self._peer_info.permit.release()
 
 
 def _has_ended(sock: socket.socket) -> bool:
-    """Tell whether the peer has ended the connection, with bytes still to be read."""
+    """Return whether the peer has sent EOF; there may be unread bytes before it."""
     poll = select.poll()
-    # POLLRDHUP is Linux's; elsewhere the deadline ends what is left over.
+    # POLLRDHUP is Linux's; elsewhere the deadline ends such a connection.
     poll.register(sock, getattr(select, "POLLRDHUP", 0))
     return bool(poll.poll(0))

@@ -13,17 +13,17 @@ from ..http.client_address import UNIX
 from .accepted_socket import AcceptConfig, AcceptedSocket
 from .admission import Admission
 
-# Connections taken from the queue before the others on the loop get their turn.
+# Connections accepted in one iteration of the event loop.
 _ACCEPTS_PER_TURN = 64
 
-# asyncio's own ACCEPT_RETRY_DELAY: out of descriptors, wait for some to be given back.
+# As asyncio's ACCEPT_RETRY_DELAY: how long to wait when there are no free descriptors.
 _RETRY_DELAY = 1.0  # seconds
 
 _OUT_OF_RESOURCES = {errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM}
 
 
 class Acceptor:
-    """One listening socket, and the connections that have not got as far as a transport."""
+    """One listening socket, and its connections that have no transport yet."""
 
     def __init__(
         self, sock: socket.socket, accept_config: AcceptConfig, admission: Admission
@@ -34,17 +34,16 @@ class Acceptor:
         self._loop = asyncio.get_running_loop()
         self._retry: asyncio.TimerHandle | None = None
         self._is_accepting = False
-        self._arrivals: set[AcceptedSocket] = set()
+        self._early: set[AcceptedSocket] = set()
 
     def start(self) -> None:
-        """Accept."""
         self._retry = None
         if not self._is_accepting:
             self._is_accepting = True
             self._loop.add_reader(self._sock, self._accept)
 
     def stop(self) -> None:
-        """Accept no more; connections that are arriving are let go on."""
+        """Stop accepting; connections accepted before continue."""
         if self._is_accepting:
             self._is_accepting = False
             self._loop.remove_reader(self._sock)
@@ -52,15 +51,15 @@ class Acceptor:
             self._retry.cancel()
             self._retry = None
 
-    def abort_arrivals(self) -> None:
+    def abort_early(self) -> None:
         """End the connections that have no transport yet."""
-        for arrival in list(self._arrivals):
-            arrival.abort()
+        for accepted in list(self._early):
+            accepted.abort()
 
     @property
     def early_count(self) -> int:
-        """Connections that have no transport yet, and arrived before a drain."""
-        return sum(not arrival.is_late for arrival in self._arrivals)
+        """Connections that have no transport yet, and were accepted before a drain."""
+        return sum(not accepted.is_late for accepted in self._early)
 
     def _accept(self) -> None:
         for _ in range(_ACCEPTS_PER_TURN):
@@ -74,18 +73,18 @@ class Acceptor:
                     return
                 # accept(2): errors that were pending on the new connection, which is gone.
                 continue
-            self._arrived(sock, address)
+            self._add(sock, address)
 
-    def _arrived(self, sock: socket.socket, address: object) -> None:
-        permit, refusal = self._admission.arrive()
-        arrival = AcceptedSocket(
-            sock, client_of(address), permit, self._accept_config, self._arrivals.discard
+    def _add(self, sock: socket.socket, address: object) -> None:
+        permit, refusal = self._admission.admit()
+        accepted = AcceptedSocket(
+            sock, client_of(address), permit, self._accept_config, self._early.discard
         )
-        self._arrivals.add(arrival)
-        arrival.begin(refusal)
+        self._early.add(accepted)
+        accepted.begin(refusal)
 
     def _pause(self, error: OSError) -> None:
-        """Wait for descriptors: the socket stays readable, and would spin the loop."""
+        """Stop accepting for a while: the socket stays readable, and the loop would spin."""
         self._accept_config.events.noticed(
             "out_of_descriptors",
             f"no connection can be accepted ({(error.strerror or '').lower()}): raise the limit"
@@ -96,7 +95,7 @@ class Acceptor:
 
 
 def client_of(address: object) -> tuple[str, int]:
-    """Read an address as the socket module gives it."""
+    """Return the host and port of a socket's address; IPv4-mapped addresses as IPv4."""
     if isinstance(address, tuple) and len(address) > 1:
         host = str(address[0])
         return host.removeprefix("::ffff:") if "." in host else host, int(address[1])

@@ -1,8 +1,8 @@
 """
-Who may come in: caps on connections, by address and in all, and on handshakes. PURE.
+Limits on connections, in all and by address, and on handshakes per second. PURE.
 
-Counted per process: the processes of a worker share nothing, and the kernel spreads clients
-evenly over them.
+Each process counts its own: the processes of a worker share nothing, and the kernel distributes
+clients evenly over them.
 """
 
 from collections import Counter
@@ -11,22 +11,22 @@ from dataclasses import dataclass, replace
 from ..http.client_address import rate_key
 from ..options import Limits
 
-# So many at a time, and handshakes per second, are told why they may not come in; the rest are
-# just closed. They take nobody's place meanwhile: descriptors for them are set aside.
-_MAX_TURNED_AWAY = 32  # connections
+# As many rejected connections at a time, and handshakes per second above the limit, get an answer
+# that says why; the others are closed without one. They have descriptors reserved for them.
+_MAX_REJECTED = 32  # connections
 
 
 @dataclass(frozen=True, slots=True)
 class Refusal:
     """
-    Why somebody may not come in.
+    Why a connection or a handshake is rejected.
 
     Attributes:
         cause: For counters; a literal of our code.
         status: The HTTP status to answer with.
         text: The body of the answer.
-        retry_after: Seconds after which it may be tried again.
-        hint: For the operator.
+        retry_after: Seconds after which the client may try again.
+        hint: What the log tells the operator.
     """
 
     cause: str
@@ -50,7 +50,7 @@ OUT_OF_FILES = replace(
     hint="as many connections are open as the limit on open files leaves room for: raise it"
     " (ulimit -n, LimitNOFILE=)",
 )
-TOO_MANY_FROM_HERE = Refusal(
+TOO_MANY_FROM_ADDRESS = Refusal(
     "max_connections_per_ip",
     429,
     "Your address has as many connections as this server takes from one.",
@@ -77,63 +77,63 @@ DRAINING = Refusal(
 
 class Permit:
     """
-    One TCP connection that is counted in; exists once for each, and counts it out once.
+    One counted TCP connection, until :meth:`release`.
 
     Attributes:
-        ip: The address that it also counts for; empty for none.
-        is_late: Whether it arrived while the process was draining.
+        ip: The address for which it counts; empty for none.
+        is_late: Whether it was accepted while the process drained.
     """
 
-    __slots__ = ("_admission", "_is_turned_away", "ip", "is_late")
+    __slots__ = ("_admission", "_is_rejected", "ip", "is_late")
 
     def __init__(self, admission: "Admission") -> None:
         self._admission: Admission | None = admission
-        self._is_turned_away = False
+        self._is_rejected = False
         self.ip = ""
         self.is_late = admission.is_draining
 
-    def enter(self, ip: str) -> Refusal | None:
-        """Count it for an address, too."""
+    def count_address(self, ip: str) -> Refusal | None:
+        """Count the connection for an address, too."""
         if self._admission is None or self.ip:
             return None
-        refusal = self._admission.enter(ip)
+        refusal = self._admission.count_address(ip)
         if refusal is None:
             self.ip = ip
         return refusal
 
-    def begin_tls(self, now: float) -> Refusal | None:
-        """Count a TLS handshake, which costs a thousand times what it costs to ask for one."""
-        return None if self._admission is None else self._admission.begin_tls(now)
+    def count_tls_handshake(self, now: float) -> Refusal | None:
+        """Count a TLS handshake; it costs the server a thousand times what the client pays."""
+        return None if self._admission is None else self._admission.count_tls_handshake(now)
 
-    def shake(self, now: float) -> Refusal | None:
+    def count_handshake(self, now: float) -> Refusal | None:
         """Count a WebSocket handshake."""
         if self.is_late:
             return DRAINING
-        return None if self._admission is None else self._admission.shake(now)
+        return None if self._admission is None else self._admission.count_handshake(now)
 
-    def turn_away(self) -> bool:
-        """Give its place up, while it is told why it may not stay."""
-        if self._admission is None or not self._admission.turn_away():
+    def reject(self) -> bool:
+        """Stop counting it for the limit while it gets an answer; false if too many do."""
+        if self._admission is None or not self._admission.reject():
             return False
-        self._is_turned_away = True
+        self._is_rejected = True
         return True
 
-    def leave(self) -> None:
-        """Count it out; again does nothing."""
+    def release(self) -> None:
+        """Stop counting the connection; a second call does nothing."""
         admission, self._admission = self._admission, None
         if admission is not None:
-            admission.leave(self.ip, was_turned_away=self._is_turned_away)
+            admission.release(self.ip, was_rejected=self._is_rejected)
 
 
 class Admission:
     """
-    The counts behind the caps.
+    The counters behind the limits.
 
-    Memory is bounded by ``max_connections``: an address without a connection is forgotten.
+    Memory is bounded by ``max_connections``: addresses without connections are removed.
 
     Attributes:
-        count: TCP connections that are there.
-        is_draining: Whether connections that arrive from now on get no WebSocket.
+        count: Open TCP connections.
+        is_draining: Whether connections that admit from now on get no WebSocket.
     """
 
     __slots__ = (
@@ -141,8 +141,8 @@ class Admission:
         "_handshakes",
         "_limits",
         "_max_connections",
+        "_rejected",
         "_tls_handshakes",
-        "_turned_away",
         "_window_at",
         "count",
         "is_draining",
@@ -155,66 +155,66 @@ class Admission:
         self._handshakes = 0
         self._tls_handshakes = 0
         self._window_at = 0.0
-        self._turned_away = 0
+        self._rejected = 0
         self.count = 0
         self.is_draining = False
 
-    def arrive(self) -> tuple[Permit, Refusal | None]:
-        """Count a TCP connection in, whether it may stay or not."""
+    def admit(self) -> tuple[Permit, Refusal | None]:
+        """Count a TCP connection, whether it may stay or not."""
         self.count += 1
-        is_full = self.count - self._turned_away > self._max_connections
+        is_full = self.count - self._rejected > self._max_connections
         if not is_full:
             return Permit(self), None
         return Permit(self), OUT_OF_FILES if self._limits.max_connections is None else TOO_MANY
 
-    def turn_away(self) -> bool:
-        """Let a connection be told why it may not stay, without a place."""
-        if self._turned_away >= _MAX_TURNED_AWAY:
+    def reject(self) -> bool:
+        """See :meth:`Permit.reject`."""
+        if self._rejected >= _MAX_REJECTED:
             return False
-        self._turned_away += 1
+        self._rejected += 1
         return True
 
-    def leave(self, ip: str, *, was_turned_away: bool) -> None:
-        """Count a TCP connection out."""
+    def release(self, ip: str, *, was_rejected: bool) -> None:
+        """See :meth:`Permit.release`."""
         self.count -= 1
-        self._turned_away -= was_turned_away
+        self._rejected -= was_rejected
         if ip:
             key = rate_key(ip)
             self._by_ip[key] -= 1
             if self._by_ip[key] <= 0:
                 del self._by_ip[key]
 
-    def enter(self, ip: str) -> Refusal | None:
-        """Count a connection for an address."""
+    def count_address(self, ip: str) -> Refusal | None:
+        """See :meth:`Permit.count_address`."""
         limit = self._limits.max_connections_per_ip
         key = rate_key(ip)
         if limit is not None and self._by_ip[key] >= limit:
-            return TOO_MANY_FROM_HERE
+            return TOO_MANY_FROM_ADDRESS
         self._by_ip[key] += 1
         return None
 
-    def begin_tls(self, now: float) -> Refusal | None:
-        """Count a TLS handshake that is about to begin."""
+    def count_tls_handshake(self, now: float) -> Refusal | None:
+        """See :meth:`Permit.count_tls_handshake`."""
         limit = self._limits.max_handshakes_per_second
-        self._look_at_clock(now)
+        self._update_window(now)
         self._tls_handshakes += 1
-        is_over = limit is not None and self._tls_handshakes > limit + _MAX_TURNED_AWAY
+        is_over = limit is not None and self._tls_handshakes > limit + _MAX_REJECTED
         return TOO_FAST if is_over else None
 
-    def shake(self, now: float) -> Refusal | None:
+    def count_handshake(self, now: float) -> Refusal | None:
         """Count a WebSocket handshake."""
         limit = self._limits.max_handshakes_per_second
-        self._look_at_clock(now)
+        self._update_window(now)
         self._handshakes += 1
         return TOO_FAST if limit is not None and self._handshakes > limit else None
 
-    def _look_at_clock(self, now: float) -> None:
-        """Begin a new second when the last is over."""
+    def _update_window(self, now: float) -> None:
+        """Reset the counts of handshakes when a second is over."""
         if now - self._window_at >= 1.0:
             self._window_at = now
             self._handshakes = self._tls_handshakes = 0
 
     @property
     def address_count(self) -> int:
-        """Addresses that are remembered."""
+        """Addresses that have connections."""
         return len(self._by_ip)

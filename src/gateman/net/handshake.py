@@ -278,7 +278,9 @@ class Handshake(asyncio.BufferedProtocol):
                 finding = http_1_0(self._connection.peer_ip)
                 config.context.events.noticed("upgrade_not_passed_on", str(finding))
             raise
-        if self._admitted(self._peer_info.permit.shake(config.context.loop.time()), request):
+        if self._admitted(
+            self._peer_info.permit.count_handshake(config.context.loop.time()), request
+        ):
             request = self._check_origin(request)
             if self._admitted(self._identify(request), request):
                 self._ask(request)
@@ -328,7 +330,7 @@ class Handshake(asyncio.BufferedProtocol):
         is_proxy = client.ip == connection.remote_ip and not client.contradiction
         connection.remote_ip = client.ip
         connection.remote_port = client.port or 0
-        return None if is_proxy else self._peer_info.permit.enter(client.ip)
+        return None if is_proxy else self._peer_info.permit.count_address(client.ip)
 
     def _hint_at_proxy(self, peer: str, field: str) -> None:
         """Say once that a proxy may be missing in ``trusted_proxies``: clients can forge fields."""
@@ -466,7 +468,7 @@ class Handshake(asyncio.BufferedProtocol):
             if name.lower() in _OURS:
                 raise ConfigError(
                     f"the header field {name!r} of the 101 is the handshake's own",
-                    "set connection.subprotocol for a subprotocol, and leave the others alone",
+                    "set connection.subprotocol for a subprotocol, and release the others alone",
                 )
         return headers
 
@@ -526,7 +528,7 @@ class Handshake(asyncio.BufferedProtocol):
             self._left_early()
         self._stage = _Stage.ENDING
         connection = self._connection
-        self._peer_info.permit.leave()
+        self._peer_info.permit.release()
         self._config.rejected.discard(self)
         if connection is not None and connection.state is State.CONNECTING:
             self._stop()
@@ -539,7 +541,7 @@ class Handshake(asyncio.BufferedProtocol):
     def _left_early(self) -> None:
         """Take note of a peer that left without a request."""
         contexts, doubt = self._config.contexts, None
-        # Health checks of proxies leave like this, too.
+        # Health checks of proxies release like this, too.
         is_client = not self._received and self._peer_info.refusal is None
         if contexts is not None and is_client and not self._is_from_proxy():
             # OkHttp and Node look at a certificate only when TLS is done.

@@ -212,7 +212,7 @@ class WorkerService:
         self._is_draining = True
         for acceptor in self._acceptors.values():
             acceptor.stop()
-            acceptor.abort_arrivals()
+            acceptor.abort_early()
         for connection in list(self._present):
             connection.close(code, reason)
         await self._wait_until_empty(clients_until - self._loop.time())
@@ -314,7 +314,7 @@ class WorkerService:
         """Forget a connection altogether."""
         self._present.discard(connection)
         if connection.permit is not None:
-            connection.permit.leave()
+            connection.permit.release()
         if not self._present and self._emptied is not None and not self._emptied.done():
             self._emptied.set_result(None)
 
