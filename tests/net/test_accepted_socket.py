@@ -403,7 +403,7 @@ class Desk:
     async def arrival(
         self, *, user_timeout: float | None = None
     ) -> tuple[AcceptedSocket, socket.socket]:
-        """Let a connection admit over TCP; gives our end's socket, too."""
+        """Accept a TCP connection; return the server's socket, too."""
         accept_config = AcceptConfig(
             make_protocol=self.make_protocol,
             events=self,  # type: ignore[arg-type] # only what is noticed

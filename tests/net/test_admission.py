@@ -32,14 +32,14 @@ def admission(
 
 
 def admit(counts: Admission, number: int = 1) -> list[Permit]:
-    """Let connections admit that may stay."""
+    """Admit connections that may stay."""
     arrived = [counts.admit() for _ in range(number)]
     assert [refusal for _, refusal in arrived] == [None] * number
     return [permit for permit, _ in arrived]
 
 
 def reject(counts: Admission) -> bool:
-    """Let a connection admit that may not stay; tells whether it is told so."""
+    """Reject a connection; return whether it gets an answer."""
     permit, refusal = counts.admit()
     assert refusal == TOO_MANY
     if permit.reject():

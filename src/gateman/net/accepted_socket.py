@@ -197,7 +197,7 @@ class AcceptedSocket:
                 error.cause,
                 f"{self._peer[0]} did not send a valid PROXY header ({error}), and"
                 " proxy_protocol='required': let the proxy send it (HAProxy: send-proxy-v2), or"
-                " release the option out",
+                " leave the option out",
             )
             self._unwatch()
             self._drop()
@@ -243,7 +243,7 @@ class AcceptedSocket:
             self._accept_config.events.noticed(
                 "plain_on_tls_port",
                 "a client spoke plain HTTP or ws:// to this TLS port: it must connect with wss://"
-                " (or https://); if a proxy in front does the TLS, release out transport='ssl'",
+                " (or https://); if a proxy in front does the TLS, leave out transport='ssl'",
             )
             self._peer_info.refusal = wrong_scheme()
             self._connect(None)

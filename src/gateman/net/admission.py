@@ -133,7 +133,7 @@ class Admission:
 
     Attributes:
         count: Open TCP connections.
-        is_draining: Whether connections that admit from now on get no WebSocket.
+        is_draining: Whether connections accepted from now on get no WebSocket.
     """
 
     __slots__ = (

@@ -468,7 +468,7 @@ class Handshake(asyncio.BufferedProtocol):
             if name.lower() in _OURS:
                 raise ConfigError(
                     f"the header field {name!r} of the 101 is the handshake's own",
-                    "set connection.subprotocol for a subprotocol, and release the others alone",
+                    "set connection.subprotocol for a subprotocol, and leave the others alone",
                 )
         return headers
 
@@ -541,7 +541,7 @@ class Handshake(asyncio.BufferedProtocol):
     def _left_early(self) -> None:
         """Take note of a peer that left without a request."""
         contexts, doubt = self._config.contexts, None
-        # Health checks of proxies release like this, too.
+        # Health checks of proxies leave like this, too.
         is_client = not self._received and self._peer_info.refusal is None
         if contexts is not None and is_client and not self._is_from_proxy():
             # OkHttp and Node look at a certificate only when TLS is done.
