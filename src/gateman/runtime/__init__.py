@@ -1,1 +1,1 @@
-"""One process at work: its services, the application's callbacks, timers, start and end."""
+"""One process at work: event loop, services, callbacks, timers, start and stop."""

@@ -1,4 +1,4 @@
-"""What the application's callbacks raise: counted, and logged with its traceback."""
+"""Counts what the application's callbacks raise, and logs it with its traceback."""
 
 import asyncio
 from collections import Counter
@@ -7,7 +7,7 @@ from ..log import RateLimitedLogger
 
 
 class CallbackErrors:
-    """Those of one worker in one process."""
+    """The errors of one worker in one process."""
 
     def __init__(self, counts: Counter[str]) -> None:
         self._counts = counts
@@ -15,7 +15,7 @@ class CallbackErrors:
 
     def add(self, name: str, client: object, error: Exception) -> None:
         self._counts["callback_failed"] += 1
-        # By place: one bug in a hot handler fills no disk, and hides no other bug.
+        # One line for each place: a bug in a busy handler neither fills the disk nor hides another.
         now = asyncio.get_running_loop().time()
         kind = type(error).__name__
         if error.__traceback__:

@@ -1,12 +1,10 @@
 """
-What waits for an async callback, for each connection, and the tasks in which such callbacks run.
+The queue of each connection that has async callbacks, and the task that works it off, in order.
 
-One thing at a time is handled for a connection, in order; reading pauses when too much waits.
-
-A task outlives what it was made for by half a second: a busy connection has one task, not one for
-each message, which would take as long as all the rest of an echo (``bench/echo.py``); an idle one
-has none. For the application there is no difference, since the context is not the task's but the
-connection's: a context variable that a callback sets is there in the next one.
+Reading from the client pauses when too much waits. An idle task lives for up to half a second: a
+new one for each message would take as long as all the rest of an echo (``bench/echo.py``). The
+application sees no difference, since all tasks of a connection run in its context: a context
+variable that one callback sets has that value in the next.
 """
 
 import asyncio
@@ -24,43 +22,40 @@ from .callback_tasks import CallbackTasks, Task, take_back_cancellation
 Then = Callable[[Exception | None], None]
 
 Call = tuple[str, Function, tuple[Any, ...], Then | None]
-"""A callback's name, what to call, its arguments, and who asks what came of it."""
+"""A callback's name, the function, its arguments, and what is called with its decision."""
 
 QueuedItem = str | bytes | Call
-"""A message is its own letter: a peer can send 40 000 empty ones in one read."""
+"""A message has no object around it: a peer can send 40 000 empty ones in one read."""
 
-# A connection is not read from while its messages take more than this, the one that is being
-# handled among them: then what it holds is this or one message, and not many.
+# Reading pauses while a connection's messages take more than this, with the one that is being
+# handled: so it holds this much or one message.
 _MAX_WAITING_SIZE = 64 << 10  # bytes
 
-# A task that has nothing to do ends after one to two of these. It takes 2 KiB.
-_REST_INTERVAL = 0.25  # seconds
+# An idle task ends after one to two of these. It takes 2 KiB.
+_IDLE_INTERVAL = 0.25  # seconds
 
 
 class _CallbackQueue:
     """
-    What waits for one connection.
+    The queue of one connection.
 
     Attributes:
-        connection: Whose.
-        letters: What waits.
-        size: Its bytes of memory; what is being handled is among it.
-        is_paused: Whether reading is, because there is too much.
-        is_busy: Whether there is anything, what is being handled included.
-        task: Handles it.
-        rest: What the task waits for when there is nothing; while it works, the last one.
-        resting: Those that have come to rest about when this one did.
+        size: Bytes of memory of the items, with the one that is being handled.
+        is_paused: Whether reading from the client is paused.
+        is_busy: Whether an item waits or is being handled.
+        wakeup: What the idle task awaits; while it works, the last one.
+        idle: The set of :class:`CallbackQueues` that has it while it is idle.
     """
 
     __slots__ = (
         "connection",
+        "idle",
         "is_busy",
         "is_paused",
         "items",
-        "rest",
-        "resting",
         "size",
         "task",
+        "wakeup",
     )
 
     def __init__(self, connection: Connection) -> None:
@@ -70,47 +65,45 @@ class _CallbackQueue:
         self.is_paused = False
         self.is_busy = False
         self.task: Task | None = None
-        self.rest: asyncio.Future[None] | None = None
-        self.resting: set[_CallbackQueue] = set()
+        self.wakeup: asyncio.Future[None] | None = None
+        self.idle: set[_CallbackQueue] = set()
 
     def wake(self) -> None:
-        """Let the task see what there is; with nothing, it ends."""
-        self.resting.discard(self)
-        # It is done where somebody cancels the task.
-        if self.rest is not None and not self.rest.done():
-            self.rest.set_result(None)
+        """Let the idle task go on; without items, it ends."""
+        self.idle.discard(self)
+        # It is done if the task was cancelled.
+        if self.wakeup is not None and not self.wakeup.done():
+            self.wakeup.set_result(None)
 
 
 class CallbackQueues:
     """
-    Those of one worker in one process.
+    The queues of one worker in one process.
 
     Attributes:
-        context: What the contexts of connections begin as.
+        context: Is copied for the context of each connection.
     """
 
     def __init__(
         self,
         handle: Callable[[Connection, QueuedItem], Awaitable[None]],
         *,
-        is_owed: Callable[[QueuedItem], bool],
         max_count: int,
     ) -> None:
         self.context: Context = copy_context()
         self._handle = handle
-        self._is_owed = is_owed
         self._max_count = max_count
         self._loop = asyncio.get_running_loop()
         self._queues: dict[Connection, _CallbackQueue] = {}
         self._tasks = CallbackTasks()
-        # Those that came to rest since the last look at them, and those that did before.
-        self._resting: set[_CallbackQueue] = set()
-        self._long_resting: set[_CallbackQueue] = set()
-        self._look: asyncio.TimerHandle | None = None
+        # The queues that became idle in this interval, and in the one before.
+        self._idle: set[_CallbackQueue] = set()
+        self._long_idle: set[_CallbackQueue] = set()
+        self._idle_timer: asyncio.TimerHandle | None = None
         self._is_finishing = False
 
     def put(self, connection: Connection, item: QueuedItem) -> None:
-        """Have something handled behind what waits."""
+        """Handle an item after all that wait."""
         queue = self._queues.get(connection)
         if queue is None:
             queue = self._queues[connection] = _CallbackQueue(connection)
@@ -121,55 +114,53 @@ class CallbackQueues:
             self._pause(queue)
         if not queue.is_busy:
             queue.is_busy = True
-            if queue.rest is None:
+            if queue.wakeup is None:
                 self._begin(queue)
             else:
                 queue.wake()
 
     def is_busy(self, connection: Connection) -> bool:
-        """Tell whether something is being handled."""
+        """Tell whether an item waits or is being handled."""
         queue = self._queues.get(connection)
         return queue is not None and queue.is_busy
 
-    def keep(self, connection: Connection, is_wanted: Callable[[QueuedItem], bool]) -> None:
-        """Throw away what else waits."""
+    def drop_messages(self, connection: Connection) -> None:
+        """Drop the messages that wait, and keep the calls."""
         queue = self._queues.get(connection)
         if queue is not None:
-            self._keep(queue, is_wanted)
+            self._keep(queue, lambda item: isinstance(item, tuple))
 
     def dismiss(self, connection: Connection) -> None:
-        """Let the task end, if nothing waits."""
+        """End the task if it is idle."""
         queue = self._queues.get(connection)
         if queue is not None and not queue.is_busy:
             queue.wake()
 
     def cancelled(self, connection: Connection) -> bool:
-        """Throw away all but what is owed, if somebody cancels the task; called from within it."""
+        """If the running task itself is cancelled, drop all but ``on_close``, and return true."""
         queue = self._queues[connection]
         if not take_back_cancellation(queue.task):
             return False
-        self._keep(queue, self._is_owed)
+        self._keep(queue, _is_on_close)
         return True
 
     async def finish(self, timeout: float) -> None:  # noqa: ASYNC109 - a bound, not a scope
-        """Let what is being handled end, and cancel what does not."""
+        """Wait for the callbacks that run, and cancel those that take longer."""
         self._is_finishing = True
-        if self._look is not None:
-            self._look.cancel()
-        for queue in [*self._long_resting, *self._resting]:
+        if self._idle_timer is not None:
+            self._idle_timer.cancel()
+        for queue in [*self._long_idle, *self._idle]:
             queue.wake()
         await self._tasks.wait(timeout)
         await self._tasks.cancel()
-
-    # What waits.
 
     def _pause(self, queue: _CallbackQueue) -> None:
         if not queue.is_paused:
             queue.is_paused = True
             queue.connection.link.pause(PAUSED_BY_QUEUE)
 
-    def _read_on(self, queue: _CallbackQueue) -> None:
-        """Take the pause back, when half of what may wait does: to pause for each takes longer."""
+    def _resume_if_due(self, queue: _CallbackQueue) -> None:
+        """Resume reading when half of the limit waits: a pause for each message takes longer."""
         if len(queue.items) <= self._max_count // 2 and queue.size <= _MAX_WAITING_SIZE // 2:
             queue.is_paused = False
             queue.connection.link.resume(PAUSED_BY_QUEUE)
@@ -183,9 +174,7 @@ class CallbackQueues:
             else:
                 queue.size -= getsizeof(item)
         if queue.is_paused:
-            self._read_on(queue)
-
-    # The tasks.
+            self._resume_if_due(queue)
 
     def _begin(self, queue: _CallbackQueue) -> None:
         connection = queue.connection
@@ -198,8 +187,8 @@ class CallbackQueues:
 
     def _ended(self, queue: _CallbackQueue, _task: Task) -> None:
         if self._queues.get(queue.connection) is queue:
-            # It was cancelled before its first step, of which a coroutine never hears.
-            self._keep(queue, self._is_owed)
+            # It was cancelled before its first step, so that `_work` did not run.
+            self._keep(queue, _is_on_close)
             if queue.items:
                 self._begin(queue)
             else:
@@ -211,39 +200,43 @@ class CallbackQueues:
             while items:
                 item = items.popleft()
                 await self._handle(connection, item)
-                # Most are alone, and need not be weighed again.
+                # Most items are alone, and their size need not be computed again.
                 queue.size = queue.size - getsizeof(item) if items else 0
-                # It may be large, and the task rests.
+                # It may be large, and the task becomes idle.
                 del item
                 if queue.is_paused:
-                    self._read_on(queue)
-                if not items and self._may_rest(queue):
-                    queue.rest = self._loop.create_future()
+                    self._resume_if_due(queue)
+                if not items and self._may_idle(queue):
+                    queue.wakeup = self._loop.create_future()
                     try:
-                        await queue.rest
+                        await queue.wakeup
                     except asyncio.CancelledError:
-                        queue.resting.discard(queue)
+                        queue.idle.discard(queue)
                         self.cancelled(connection)
         finally:
             del self._queues[connection]
 
-    def _may_rest(self, queue: _CallbackQueue) -> bool:
-        """Take note that a task has nothing to do; at its connection's end, it has to end too."""
+    def _may_idle(self, queue: _CallbackQueue) -> bool:
+        """Count a task as idle; false if it has to end, as its connection or the process does."""
         queue.is_busy = False
         if queue.connection.state is not State.OPEN or self._is_finishing:
             return False
-        # A callback may have caught what was to end it; that is not to end the next one.
+        # A callback may have caught its cancellation, which must not end the next callback.
         take_back_cancellation(queue.task)
-        queue.resting = self._resting
-        self._resting.add(queue)
-        if self._look is None:
-            self._look = self._loop.call_later(_REST_INTERVAL, self._end_long_rests)
+        queue.idle = self._idle
+        self._idle.add(queue)
+        if self._idle_timer is None:
+            self._idle_timer = self._loop.call_later(_IDLE_INTERVAL, self._end_long_idle)
         return True
 
-    def _end_long_rests(self) -> None:
-        for queue in list(self._long_resting):
+    def _end_long_idle(self) -> None:
+        for queue in list(self._long_idle):
             queue.wake()
-        self._resting, self._long_resting = self._long_resting, self._resting
-        self._look = None
-        if self._long_resting:
-            self._look = self._loop.call_later(_REST_INTERVAL, self._end_long_rests)
+        self._idle, self._long_idle = self._long_idle, self._idle
+        self._idle_timer = None
+        if self._long_idle:
+            self._idle_timer = self._loop.call_later(_IDLE_INTERVAL, self._end_long_idle)
+
+
+def _is_on_close(item: QueuedItem) -> bool:
+    return isinstance(item, tuple) and item[0] == "on_close"
