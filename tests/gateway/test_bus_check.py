@@ -76,8 +76,9 @@ def test_the_sentence_names_the_server() -> None:
     """And says what may be done about it."""
     assert refusal(gateway("nats://127.0.0.1,10.0.0.7?name=chat")) == (
         "the bus nats://127.0.0.1:4222,10.0.0.7:4222?name=chat has no credentials, and"
-        " 10.0.0.7:4222 is another machine: whoever reaches it could act as any client: let it"
-        " ask for a user and password, a token, an nkey or a certificate, and write them into bus=."
+        " 10.0.0.7:4222 is another machine: any program that reaches it could act as any client:"
+        " let the server require a user and password, a token, an nkey or a certificate, and write"
+        " them into bus=."
     )
 
 
@@ -93,14 +94,14 @@ def test_both_have_the_same_bus() -> None:
     check_buses([gateway(here), business({"url": "nats://127.0.0.1", "name": "chat"})])
 
     assert refusal(gateway(here), business()) == (
-        "'gateway' and 'business' have different buses, so that they would not find each other:"
-        " give all gateways and business workers the same bus=, or none."
+        "'gateway' and 'business' have different buses and would not find each other: give"
+        " all gateways and business workers the same bus=, or none."
     )
 
 
 def test_memory_connects_no_processes() -> None:
     """It is for one process, and these are never one."""
     assert refusal(business("memory://")).startswith(
-        "the bus memory:// ends with its process, so that gateways and business workers would not"
-        " find each other: leave bus= out"
+        "the bus memory:// ends with its process: gateways and business workers would not find"
+        " each other: leave bus= out"
     )

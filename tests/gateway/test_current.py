@@ -17,7 +17,7 @@ def test_outside_a_handler_there_is_nobody(name: str) -> None:
         getattr(current_client, name)
 
     assert str(caught.value) == (
-        "`current` tells of a client while a handler of a business worker runs."
+        "current_client is only set while a handler of a business worker runs."
     )
 
 

@@ -246,7 +246,7 @@ async def test_health_checks_fail_without_business_workers() -> None:
             answer = await gateway_node.server.ask(request("GET /healthz HTTP/1.0"))
             return answer.status, answer.body
 
-        assert await check() == (503, b"no business worker is there\n")
+        assert await check() == (503, b"no business worker is available\n")
         business = await there.business()
         await eventually(lambda: gateway_node.service._dispatch.has_business)  # noqa: SLF001
         assert await check() == (200, b"ok\n")

@@ -58,7 +58,7 @@ def test_every_kind_is_tried() -> None:
 
 @pytest.mark.parametrize("packet", PARCELS, ids=lambda one: type(one).__name__)
 def test_a_part_is_refused(packet: p.Packet) -> None:
-    """A parcel that was cut anywhere is none."""
+    """A packet that was cut anywhere is none."""
     data = p.encode(packet)
     for size in range(len(data)):
         with pytest.raises(EnvelopeError):
@@ -112,7 +112,9 @@ def test_what_is_forged_is_refused(value: Any) -> None:
     with pytest.raises(EnvelopeError) as caught:
         p.decode(msgspec.msgpack.encode(value))
 
-    assert str(caught.value).startswith("a gateway's parcel is malformed (")
+    assert str(caught.value).startswith(
+        "a packet between gateway and business worker is malformed ("
+    )
 
 
 def test_depth_is_bounded() -> None:
@@ -122,7 +124,7 @@ def test_depth_is_bounded() -> None:
 
 
 @given(st.binary(max_size=200))
-def test_any_bytes_are_a_parcel_or_refused(data: bytes) -> None:
+def test_any_bytes_are_a_packet_or_refused(data: bytes) -> None:
     """Nothing else is ever raised."""
     try:
         p.decode(data)
@@ -131,8 +133,8 @@ def test_any_bytes_are_a_parcel_or_refused(data: bytes) -> None:
 
 
 @given(st.sampled_from(PARCELS), st.data())
-def test_a_changed_byte_is_a_parcel_or_refused(packet: p.Packet, data: st.DataObject) -> None:
-    """A damaged parcel means something that can be, or nothing."""
+def test_a_changed_byte_is_a_packet_or_refused(packet: p.Packet, data: st.DataObject) -> None:
+    """A damaged packet means something that can be, or nothing."""
     encoded = bytearray(p.encode(packet))
     place = data.draw(st.integers(0, len(encoded) - 1))
     encoded[place] = data.draw(st.integers(0, 255))

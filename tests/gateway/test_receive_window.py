@@ -33,12 +33,12 @@ def event(number: int) -> OpenEvent:
 
 
 def events(first: int, last: int, *, heard: int = 0) -> Events:
-    """Make a parcel of the events with these numbers."""
+    """Make a packet of the events with these numbers."""
     return Events(1, heard, first, [event(number) for number in range(first, last + 1)])
 
 
 def take(receive_window: ReceiveWindow, packet: Events) -> list[tuple[int, AnyEvent]]:
-    """Let a parcel arrive."""
+    """Let a packet arrive."""
     return list(receive_window.accept(packet))
 
 
@@ -68,7 +68,7 @@ def test_each_event_comes_once_and_in_order() -> None:
 
 
 def test_what_is_missing_is_asked_for_once_and_then_with_each_sign() -> None:
-    """What comes behind a hole waits at the gateway, which is not asked for each parcel of it."""
+    """What comes behind a hole waits at the gateway, which is not asked for each packet of it."""
     receive_window = ReceiveWindow(1)
 
     assert take(receive_window, events(3, 4)) == []
@@ -80,8 +80,8 @@ def test_what_is_missing_is_asked_for_once_and_then_with_each_sign() -> None:
     assert list(receive_window.heartbeat()) == say(5, 1)
 
 
-def test_a_sign_of_life_shows_that_the_last_parcel_is_missing() -> None:
-    """An empty parcel has the number of the next event."""
+def test_a_sign_of_life_shows_that_the_last_packet_is_missing() -> None:
+    """An empty packet has the number of the next event."""
     receive_window = ReceiveWindow(1)
     take(receive_window, events(1, 2))
     take(receive_window, events(5, 4))
@@ -148,7 +148,7 @@ def test_much_that_came_is_said_though_nothing_is_done() -> None:
     assert list(receive_window.report()) == []
 
 
-def test_a_report_is_cut_into_parcels_that_a_bus_takes() -> None:
+def test_a_report_is_cut_into_packets_that_a_bus_takes() -> None:
     """Sessions and answers may be big."""
     receive_window = ReceiveWindow(1)
     take(receive_window, events(1, 4))

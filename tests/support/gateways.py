@@ -230,7 +230,7 @@ class Site:
         Args:
             source: Who is said to send it.
             target: Who gets it.
-            parcel: What.
+            packet: What.
         """
         data = packet if isinstance(packet, bytes) else encode(packet)
         bus = self.hub.local_node.bus

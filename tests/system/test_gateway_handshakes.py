@@ -194,7 +194,7 @@ async def test_without_business_a_handshake_may_be_refused_at_once() -> None:
         assert caught.value.response.status_code == 503
         assert (first, gateway_node.service.counts["no_business"]) == (1, 1)
         [line] = gateway_node.server.lines()
-        assert line.endswith("was refused with 503: no business worker is there")
+        assert line.endswith("was refused with 503: no business worker is available")
         await gateway_node.stop()
 
 

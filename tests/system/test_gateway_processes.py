@@ -184,7 +184,7 @@ MISTAKES = {
     ),
     "buses": (
         "Gateway('websocket://127.0.0.1:0', bus='nats://127.0.0.1?name=test')\nBusinessWorker()",
-        "'gateway' and 'business' have different buses, so that they would not find each other:"
+        "'gateway' and 'business' have different buses and would not find each other:"
         " give all gateways and business workers the same bus=, or none.",
     ),
     "strangers": (

@@ -1,5 +1,5 @@
 """
-Gateways and business workers: connections in one process, the application's code in another.
+Gateways and business workers: connections in one process, application code in another.
 
-So that code is reloaded, or crashes, and no client notices.
+So a reload or a crash of the code does not disconnect clients.
 """

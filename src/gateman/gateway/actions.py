@@ -1,4 +1,4 @@
-"""What a gateway's dispatch decides; the shell around it does it. PURE."""
+"""The decisions of a gateway's dispatch, which the gateway service carries out. PURE."""
 
 from dataclasses import dataclass
 
@@ -8,7 +8,7 @@ from .protocol import AnyEvent, HandshakeAnswer, Packet
 
 @dataclass(frozen=True, slots=True)
 class Send:
-    """Send a parcel to a process; to all if there is none."""
+    """Send a packet to a business process; to all of them if ``node`` is ``None``."""
 
     node: NodeId | None
     packet: Packet
@@ -16,22 +16,20 @@ class Send:
 
 @dataclass(frozen=True, slots=True)
 class Resume:
-    """Read from a client again; that it is not to be read from is told at once."""
+    """Read from a client again. There is no Pause: ``GatewayClient.is_paused`` is set at once."""
 
     client: ClientId
 
 
 @dataclass(frozen=True, slots=True)
 class Reply:
-    """Answer a handshake."""
-
     client: ClientId
     answer: HandshakeAnswer
 
 
 @dataclass(frozen=True, slots=True)
 class StoreSession:
-    """Keep what a handler made of a client's session."""
+    """Store the session that a handler has changed."""
 
     client: ClientId
     session: bytes
@@ -39,14 +37,14 @@ class StoreSession:
 
 @dataclass(frozen=True, slots=True)
 class Probe:
-    """Ask the bus whether a process is still there, and tell :meth:`Dispatch.probed`."""
+    """Ask the bus whether a process is connected; the answer goes to :meth:`Dispatch.probed`."""
 
     node: NodeId
 
 
 @dataclass(frozen=True, slots=True)
 class Quarantine:
-    """Say that an event is not handled, because it has killed two processes."""
+    """Log and count an event that is not handled because it has killed two processes."""
 
     client: ClientId
     event: AnyEvent
@@ -54,8 +52,6 @@ class Quarantine:
 
 @dataclass(frozen=True, slots=True)
 class Log:
-    """Write a line to the log."""
-
     level: str
     text: str
 

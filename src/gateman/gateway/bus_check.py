@@ -1,4 +1,4 @@
-"""Which bus gateways and business workers may have: one for all, and none that is open to all."""
+"""Checks that gateways and business workers share one bus, and that it is not open to others."""
 
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -10,23 +10,23 @@ from ..errors import ConfigError
 from .business import BusinessWorker
 from .gateway import Gateway
 
-# Any of them has a NATS server ask who we are; a certificate of ours does so too.
+# With any of these options the NATS server authenticates its clients.
 _CREDENTIALS = ("user", "password", "token", "creds", "nkey", "cert")
 
 
 def check_buses(workers: Sequence[BaseWorker]) -> None:
     """
-    Check the buses of all gateways and business workers of a script; others have what they want.
+    Check the buses of all gateways and business workers of a script, and no other workers.
 
     Raises:
-        ConfigError: They would not find each other, or strangers would find them.
+        ConfigError: The buses differ, or anyone on the network could use the bus.
     """
     found = [one for one in workers if isinstance(one, (Gateway, BusinessWorker))]
     for one in found:
         first = found[0]
         if _comparable(_options(one)) != _comparable(_options(first)):
             raise ConfigError(
-                f"{first.name!r} and {one.name!r} have different buses, so that they would not"
+                f"{first.name!r} and {one.name!r} have different buses and would not"
                 " find each other",
                 "give all gateways and business workers the same bus=, or none",
             )
@@ -42,7 +42,7 @@ def _options(declared: BaseWorker) -> dict[str, Any]:
 
 
 def _comparable(options: Mapping[str, Any]) -> dict[str, Any]:
-    """Write the name of a NATS's service in one way, wherever it was given."""
+    """Return the options with the service's name as an option, as it may also be in the URL."""
     url, mark, query = options.get("url", "").partition("?")
     return {"name": query.removeprefix("name="), **options, "url": url} if mark else {**options}
 
@@ -52,8 +52,8 @@ def _check(options: Mapping[str, Any]) -> None:
     scheme = urlsplit(url).scheme
     if scheme == "memory":
         raise ConfigError(
-            "the bus memory:// ends with its process, so that gateways and business workers would"
-            " not find each other",
+            "the bus memory:// ends with its process: gateways and business workers would not find"
+            " each other",
             "leave bus= out for one machine, or write bus='nats://…?name=…' for several",
         )
     if scheme not in {"nats", "tls"} or any(map(options.get, _CREDENTIALS)):
@@ -64,8 +64,8 @@ def _check(options: Mapping[str, Any]) -> None:
     for server in where.servers:
         if not server.is_here:
             raise ConfigError(
-                f"the bus {where} has no credentials, and {server} is another machine: whoever"
-                " reaches it could act as any client",
-                "let it ask for a user and password, a token, an nkey or a certificate, and"
-                " write them into bus=",
+                f"the bus {where} has no credentials, and {server} is another machine: any"
+                " program that reaches it could act as any client",
+                "let the server require a user and password, a token, an nkey or a certificate,"
+                " and write them into bus=",
             )

@@ -1,4 +1,4 @@
-"""A business worker, as it is declared: it runs the application's code, and holds no connection."""
+"""The declaration of a business worker, which runs application code and holds no connections."""
 
 from collections.abc import Mapping
 from typing import Any, ClassVar
@@ -12,7 +12,7 @@ from ..request import Request
 
 class BusinessWorker(BaseWorker):
     """
-    Processes that handle what the clients of gateways do.
+    Processes that run the callbacks for the clients of gateways.
 
         business = BusinessWorker(count=4)
 
@@ -20,12 +20,17 @@ class BusinessWorker(BaseWorker):
         async def answer(client_id, message):
             hub.send_to_client(client_id, message)
 
-    A client is named by its client id; everything about it goes through :data:`gateman.hub`, and
-    :data:`gateman.current` tells whose event is being handled. A callback may be a plain function
-    or ``async def``. The events of one client are handled one after the other.
+    Callbacks get a client id instead of a connection: use :data:`gateman.hub` to send, close and
+    group, and :data:`gateman.current_client` for the client of the running callback. A callback is
+    a plain function or an ``async def``. An exception closes its client with 1011.
 
-    ``drain_window`` is how many seconds the handlers that run have to end when its process is
-    renewed, and ``max_messages`` counts events.
+    ``drain_window`` is the time in seconds that running callbacks have to end when their process
+    is replaced. ``max_messages`` counts events.
+
+    Guarantees:
+        The events of one client are handled one by one, in order, and at least once; more than
+        once only if a process died or was cut off while it had the event. ``on_close`` runs once
+        per client that was not refused.
     """
 
     signatures: ClassVar[Mapping[str, tuple[str, ...]]] = BUSINESS_SIGNATURES
@@ -33,15 +38,15 @@ class BusinessWorker(BaseWorker):
     name: str = option(default="business")
 
     on_worker_start = Callback[["BusinessWorker"]]()
-    """``(worker)``: the process is up, and has no events yet."""
+    """``(worker)``: the process has started and has no clients yet."""
     on_worker_stop = Callback[["BusinessWorker"]]()
-    """``(worker)``: it stops, and has no more events."""
+    """``(worker)``: the process stops; all its events are handled."""
     on_websocket_connect = Callback[[ClientId, Request]]()
-    """``(client_id, request)``: the request is there and nothing answered yet. ``raise
-    Refuse(403, "text")`` to refuse."""
+    """``(client_id, request)``: a client asks to connect; the 101 follows. ``raise Refuse(403,
+    "text")`` to refuse."""
     on_open = Callback[[ClientId]]()
-    """``(client_id)``: the 101 is sent."""
+    """``(client_id)``: the gateway has sent the 101."""
     on_message = Callback[[ClientId, Any]]()
     """``(client_id, message)``: ``str`` for text, ``bytes`` for binary."""
     on_close = Callback[[ClientId, int, str]]()
-    """``(client_id, code, reason)``: it is gone; also when its gateway is."""
+    """``(client_id, code, reason)``: the client is gone; code 1006 if its gateway died."""

@@ -1,9 +1,9 @@
 """
-A business worker at work: what gateways send it is handled, and they are told.
+A business process: it runs callbacks for the events that gateways send, and acknowledges them.
 
-It offers itself to all gateways each second. Whoever sends it events is answered with what was
-received and what is done (:mod:`.receive_window`). When it leaves, it says so, and handles what it
-has; when a gateway is gone, it handles the end of that gateway's clients.
+It offers itself to all gateways each second, and reports to each which events it has received and
+handled (:mod:`.receive_window`). A leaving process handles the events that it has. When a gateway
+is gone, the process runs ``on_close`` for that gateway's clients.
 """
 
 import asyncio
@@ -48,8 +48,8 @@ from .protocol import (
 )
 from .receive_window import ReceiveWindow
 
-# Seconds that a process stays behind its window for a bus that is away: longer than a broker takes
-# to be started again; less than its master waits.
+# Seconds that a leaving process waits for a bus that is away: longer than a broker takes to
+# restart, less than the master waits.
 _MAX_BUS_WAIT = 600.0
 
 # RFC 6455, section 7.1.5: no Close was received.
@@ -60,11 +60,7 @@ class BusinessService:
     """
     One process of a business worker; see :class:`~gateman.runtime.process.AnyService`.
 
-    Attributes:
-        counts: How often each cause that an operator may ask for has happened.
-        contexts: None: there is no TLS here.
-        present_count: None: there are no connections here.
-        dropped_count: None.
+    It has no TLS contexts and no connections.
     """
 
     contexts = None
@@ -91,12 +87,10 @@ class BusinessService:
         self._liveness = Liveness(0)
         self._probes = Probes(asks(None), self._probed)
 
-    # Its life.
-
     async def start(
         self, _sockets: Sequence[socket.socket], membership: ConnectionMembership
     ) -> None:
-        """See :meth:`gateman.runtime.process.AnyService.start`."""
+        """Run ``on_worker_start``, then offer this process to gateways."""
         self._local_node = membership.local_node
         bus = membership.local_node.bus
         self._liveness = Liveness(grace_period("local:" if bus is None else bus.url))
@@ -110,12 +104,12 @@ class BusinessService:
         self._tick()
 
     def accept(self, _sockets: Collection[socket.socket]) -> None:
-        """There is nothing to accept on."""
+        """Do nothing: a business process has no listening sockets."""
 
     async def drain(
         self, _code: int, _reason: str, *, window: float, may_stay: Callable[[], bool] = bool
     ) -> None:
-        """Take no more events, and handle those that are here."""
+        """Take no more events, and handle those that this process has."""
         deadline = self._loop.time() + window
         self._is_leaving = True
         self._next_beat_at = 0.0
@@ -130,14 +124,14 @@ class BusinessService:
         self._sign_off()
 
     async def _wait_for_bus(self, may_stay: Callable[[], bool]) -> None:
-        """Wait for a bus that is away, or gateways would have others handle events once more."""
+        """Wait for a bus that is away: otherwise other processes would handle events again."""
         stays_until = self._loop.time() + _MAX_BUS_WAIT
         has_logged = False
         while self._has_unacknowledged() and self._loop.time() < stays_until and may_stay():
             if not has_logged:
                 logger.warning(
-                    "%s: the bus is away, and gateways do not know yet what was handled: this"
-                    " process stays until they do, for %g minutes at most",
+                    "%s: the bus is away, and gateways do not know which events are handled:"
+                    " this process waits until they do, for %g minutes at most",
                     self,
                     _MAX_BUS_WAIT / 60,
                 )
@@ -148,7 +142,7 @@ class BusinessService:
                     await self._progress.wait()
 
     def _has_unacknowledged(self) -> bool:
-        """Tell whether gateways have not heard what was done, because the bus is or was away."""
+        """Tell whether results are not acknowledged because the bus is or was away."""
         if not any(receive_window.has_unacknowledged for receive_window in self._windows.values()):
             return False
         self._check_bus()
@@ -159,7 +153,7 @@ class BusinessService:
             self._is_bus_down = True
 
     async def stop(self, code: int, reason: str) -> None:
-        """See :meth:`gateman.runtime.process.AnyService.stop`."""
+        """Drain within the shutdown time, then run ``on_worker_stop``."""
         shutdown = self._timeouts.shutdown
         deadline = self._loop.time() + shutdown
         window = shutdown - last_share(self._worker.callbacks, shutdown)
@@ -183,10 +177,10 @@ class BusinessService:
         if self._local_node is not None:
             self._local_node.extension = None
 
-    # What gateways say; see cluster.extension.
+    # cluster.extension
 
     def take(self, source: NodeId, data: bytes) -> None:
-        """See :meth:`gateman.cluster.extension.NodeExtension.take`."""
+        """Take a packet of a gateway."""
         packet = decode(data)
         now = self._loop.time()
         receive_window = self._windows.get(source)
@@ -204,10 +198,10 @@ class BusinessService:
             case Leave() if receive_window is not None:
                 self._remove_gateway(source, receive_window)
             case _:
-                pass  # Of another business process, or late.
+                pass  # For another business process, or of an earlier epoch.
 
     def returned(self) -> None:
-        """See :meth:`gateman.cluster.extension.NodeExtension.returned`."""
+        """Take note that the bus was away, and is back."""
         self._is_bus_down = False
         self._returned_at = self._loop.time()
         self._liveness.returned(self._returned_at)
@@ -218,8 +212,8 @@ class BusinessService:
     ) -> None:
         if receive_window is None or events.epoch > receive_window.epoch:
             if receive_window is not None:
-                # It had taken us for dead, and its clients are with others.
-                self._forget_clients(source)
+                # The gateway took this process for dead and gave its clients to other processes.
+                self._forget_clients_of(source)
             receive_window = self._windows[source] = ReceiveWindow(events.epoch)
             self._liveness.heard(source, now)
         elif events.epoch < receive_window.epoch:
@@ -230,31 +224,29 @@ class BusinessService:
             if node_of(event.client) == source:
                 self._runner.handle(Work(number, event, complete, announce))
             else:
-                receive_window.done(Result(number))  # Of a client that cannot be the sender's.
+                receive_window.done(Result(number))  # Forged: the client is not the sender's.
         self._schedule_report(source)
 
     def _clients_of(self, source: NodeId) -> list[ClientId]:
         return [name for name in self._runner.clients if node_of(name) == source]
 
-    def _forget_clients(self, source: NodeId) -> None:
+    def _forget_clients_of(self, source: NodeId) -> None:
         for name in self._clients_of(source):
             self._runner.forget(name)
 
     def _forget_handed_over(self, source: NodeId, receive_window: ReceiveWindow) -> None:
-        """Forget the clients that another process has by now, while this one leaves."""
+        """Forget the clients that another process has taken over from this leaving one."""
         for name in receive_window.handed_over(self._clients_of(source)):
             self._runner.forget(name)
 
     def _remove_gateway(self, source: NodeId, receive_window: ReceiveWindow) -> None:
-        """Handle the end of the clients of a gateway that is gone."""
+        """Run ``on_close`` for the clients of a gateway that is gone."""
         self._forget_handed_over(source, receive_window)
         del self._windows[source]
         self._liveness.forget(source)
         self._progress.set()
         for name in self._clients_of(source):
             self._runner.leave(name, *_GATEWAY_GONE)
-
-    # What they are told.
 
     def _complete(self, source: NodeId, receive_window: ReceiveWindow, result: Result) -> None:
         receive_window.done(result)
@@ -289,8 +281,6 @@ class BusinessService:
         if self._local_node is not None:
             self._local_node.do(CloseClient(client, 1011, "internal error"))
 
-    # Time.
-
     def _tick(self) -> None:
         now = self._loop.time()
         self._check_bus()
@@ -317,17 +307,14 @@ class BusinessService:
             logger.warning("the gateway %s is gone", source)
             self._remove_gateway(source, self._windows[source])
 
-    # For operators.
-
     @property
     def message_count(self) -> int:
-        """Events that were handled."""
+        """The number of handled events."""
         return self._runner.count
 
     def describe(self, _limit: int) -> list[dict[str, Any]]:
-        """See :meth:`gateman.runtime.process.AnyService.describe`; there are none."""
+        """Return nothing: there are no connections to describe."""
         return []
 
     def __str__(self) -> str:
-        """Name it for a log line."""
         return self._worker.name

@@ -1,4 +1,4 @@
-"""Whose event a business worker's handler is handling: :data:`current`."""
+"""The client whose event a business worker's handler handles: :data:`current_client`."""
 
 from contextvars import ContextVar
 from typing import Any, Final, Protocol
@@ -8,65 +8,67 @@ from ..errors import HubError
 
 
 class CurrentClient(Protocol):
-    """A client, as its business process knows it."""
+    """A client, as its business process knows it; public through :class:`Current`."""
 
     name: ClientId
     remote_ip: str
     remote_port: int
 
     @property
-    def session(self) -> dict[str, Any]:
-        """Its session."""
+    def session(self) -> dict[str, Any]: ...
 
 
 current_context: ContextVar[CurrentClient | None] = ContextVar("current_client", default=None)
-"""Set while a handler runs, and in what it starts."""
+"""Set while a handler runs, and in the tasks and threads that it starts."""
 
 
 class Current:
     """
-    The client whose event is being handled, in a handler of a business worker.
+    The client whose event the running handler of a business worker handles.
+
+    It also works in tasks that a handler creates and in :func:`asyncio.to_thread`.
 
         @business.on_message
         def count(client_id, message):
             current_client.session["count"] = current_client.session.get("count", 0) + 1
 
     Raises:
-        HubError: From everything: no handler runs here.
+        HubError: From every attribute, if no handler of a business worker runs.
     """
 
     @property
     def client_id(self) -> ClientId:
-        """Its client id."""
-        return _current().name
+        """The client id, as all methods of :data:`gateman.hub` take it."""
+        return _running_context().name
 
     @property
     def remote_ip(self) -> str:
-        """Its address; behind a trusted proxy the one that the proxy names."""
-        return _current().remote_ip
+        """The client's IP address; behind a trusted proxy the address that the proxy names."""
+        return _running_context().remote_ip
 
     @property
     def remote_port(self) -> int:
-        """Its port; 0 when it is not known."""
-        return _current().remote_port
+        """The client's TCP port; 0 if it is not known."""
+        return _running_context().remote_port
 
     @property
     def session(self) -> dict[str, Any]:
         """
-        The application's own data about it, empty at first.
+        The application's own data about the client; empty at first.
 
-        It is kept at its gateway and travels with its events. What a handler changes goes
-        back when the handler has ended; it may hold what MessagePack carries.
+        The gateway stores it and sends it with each event. What a handler has changed returns to
+        the gateway when the handler has ended, with at most 256 KiB. Keys are ``str``; values are
+        what MessagePack can encode. Anything else is logged and closes the client with 1011.
         """
-        return _current().session
+        return _running_context().session
 
 
-def _current() -> CurrentClient:
+def _running_context() -> CurrentClient:
     found = current_context.get()
     if found is None:
-        raise HubError("`current` tells of a client while a handler of a business worker runs")
+        raise HubError("current_client is only set while a handler of a business worker runs")
     return found
 
 
 current_client: Final = Current()
-"""The client whose event is being handled."""
+"""The client whose event the running handler handles; see :class:`Current`."""

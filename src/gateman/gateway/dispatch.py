@@ -1,20 +1,20 @@
 """
-Which business process gets which client's events, and what happens when one is gone. PURE.
+Decides which business process gets which client's events, and what happens if it ends. PURE.
 
-A client's events go to one process, in the order in which they happened: the one with the fewest
-clients when the client came. They are kept until that process has handled them. When it leaves
-or dies, its clients, and what it has not handled, go to others, in order: so every event is
-handled at least once, and more than once only if a process died, or was cut off, with it.
+All events of a client go, in order, to the process that had the fewest clients when the client
+connected. The gateway keeps an event until that process has handled it. When a process leaves or
+dies, its clients and its unhandled events go to other processes: so every event is handled at
+least once, and more than once only if a process died or was cut off while it had the event.
 
-An event that kills whoever handles it must not kill them all. What a process had when it died is
-sent on with *care* 1: a process says when it begins with it, and does not begin with others of that
-kind meanwhile. If it dies with just one such event begun, that one has killed it. What has killed
-two is set aside: not handled, logged and counted; the first time counts if it was one of a few that
-the process had. If it had begun with several, as they take long, those get care 2, and are handled
-one by one, however long they take.
+An event that crashes its process must not crash them all. Unhandled events of a dead process are
+sent again with *suspicion* 1: a process reports when it begins such an event, and begins no other
+suspected event meanwhile. If it dies with exactly one of them begun, that event has killed it. An
+event that has killed two processes is quarantined: not handled, but logged and counted. The first
+death counts if the process had few events. If a process had begun several, because they take long,
+these get suspicion 2 and are handled one by one, without a time limit.
 
-:class:`Dispatch` is told what happened and what time it is, and collects what to do until
-:meth:`~Dispatch.take_actions`. Every instant is in monotonic seconds.
+:class:`Dispatch` collects its decisions until :meth:`~Dispatch.take_actions`. Every instant is in
+monotonic seconds.
 """
 
 from math import inf
@@ -41,21 +41,20 @@ from .protocol import (
 )
 from .send_window import CONGESTED_SIZE, MAX_BATCH_SIZE, GatewayClient, Pending, SendWindow
 
-# What waits of one client before it is not read from any more: its own share.
+# Above one of these limits a gateway stops reading from a client until half of its events are done.
 MAX_EVENTS = 32
 MAX_SIZE = 256 << 10  # bytes
 
-# What waits of all clients before none is read from any more, until half of it is done. Where each
-# of 5000 clients may have one message of 1 MiB, only this bounds the memory of a gateway whose
-# business side is slow or away.
+# Above this size of all clients' events, a gateway reads from no client until half of it is done.
+# If each of 5000 clients sends a message of 1 MiB, only this limit bounds the gateway's memory.
 MAX_TOTAL_SIZE = 64 << 20  # bytes
 
-# Of so many events that a process had when it died, each may have killed it. Of more, an operator's
-# `kill -9` would too easily meet one of them a second time.
+# If a process had more events when it died, none of them is blamed: an operator's second `kill -9`
+# would too easily meet the same event.
 _MAX_SUSPECTS = 8
 
-# Seconds without a process that takes clients after which a gateway says that it serves nobody: one
-# that crashes is replaced sooner, and handshakes that come meanwhile wait for it.
+# Seconds without a business process after which a gateway reports a problem. A process that crashed
+# is replaced sooner, and handshakes wait for its replacement.
 UNSERVED_AFTER = 5.0
 
 _QUARANTINED = HandshakeAnswer(500, "internal error")
@@ -66,12 +65,11 @@ class Dispatch:
     The clients of a gateway process, and the business processes for them.
 
     Attributes:
-        clients: By their id.
-        links: The business processes that are there.
-        paused_count: How many clients are not read from, because of what waits of them.
-        size: What waits of all clients, in bytes.
-        is_full: Whether that is so much that no client is to be read from.
-        repeated_count: How many events were sent a second time, because a process had died.
+        windows: The business processes that are available.
+        paused_count: Clients that are not read from because of their own events.
+        size: Bytes of all clients' events that are not handled.
+        is_full: Whether ``size`` is so large that the gateway reads from no client.
+        repeated_count: Events that were sent again because a process had died.
     """
 
     def __init__(self, *, grace_period: float) -> None:
@@ -83,14 +81,14 @@ class Dispatch:
         self.repeated_count = 0
         self._liveness = Liveness(grace_period)
         self._epoch = 0
-        # Those who have no process, and what waits of theirs; in bytes.
+        # Clients without a process, and the bytes of all events that are not in a window.
         self._unassigned: dict[GatewayClient, None] = {}
         self._waiting_size = 0
         self._unsent: dict[SendWindow, None] = {}
-        # Those that are told how far this gateway is, and those that there is nothing more for.
+        # Processes that are due a heartbeat, or a `Released`.
         self._beats_due: dict[SendWindow, None] = {}
         self._releases_due: dict[SendWindow, None] = {}
-        # Those whose session is about to be kept: until then, theirs is not the newest.
+        # Clients with a StoreSession that is not carried out yet: the caller's copy is older.
         self._stored: set[GatewayClient] = set()
         self._next_beat_at = 0.0
         self._had_business_at = -inf
@@ -98,27 +96,29 @@ class Dispatch:
 
     @property
     def pending_count(self) -> int:
-        """How many events are not done."""
-        homes = [window.clients for window in self.windows.values() if window.is_leaving]
-        waiting = sum(len(one.pending) for home in (*homes, self._unassigned) for one in home)
+        """How many events are not handled."""
+        leaving = [window.clients for window in self.windows.values() if window.is_leaving]
+        waiting = sum(
+            len(one.pending) for clients in (*leaving, self._unassigned) for one in clients
+        )
         taking = [window.pending for window in self.windows.values() if not window.is_leaving]
         return waiting + sum(map(len, taking))
 
     @property
     def has_business(self) -> bool:
-        """Whether there is a business process that takes clients."""
+        """Whether a business process takes new clients."""
         return self._least_loaded() is not None
 
     def is_unserved(self, now: float) -> bool:
-        """Tell whether no business process takes clients, for a while now."""
+        """Tell whether no business process has taken clients for ``UNSERVED_AFTER`` seconds."""
         return not self.has_business and now > self._had_business_at + UNSERVED_AFTER
 
     def take_actions(self) -> list[DispatchAction]:
-        """Give what is to be done."""
+        """Return the decisions that were made since the last call, in order."""
         self._stored.clear()
         touched, self._unsent = self._unsent, {}
-        # A process that leaves must not hear that a client is another's before that one does: if
-        # this gateway died in between, nobody would tell the application of the client's end.
+        # The new process of a client must hear of it before the leaving process gives it up: if
+        # this gateway died in between, no process would run the client's on_close.
         for window in sorted(touched, key=lambda window: window.is_leaving):
             self._actions += [Send(window.node, events) for events in window.batches()]
         releases, self._releases_due = self._releases_due, {}
@@ -127,26 +127,24 @@ class Dispatch:
             Send(window.node, Released(window.epoch, window.last, has_successor))
             for window in releases
         ]
-        signs, self._beats_due = self._beats_due, {}
-        self._actions += [Send(window.node, window.heartbeat()) for window in signs]
+        beats, self._beats_due = self._beats_due, {}
+        self._actions += [Send(window.node, window.heartbeat()) for window in beats]
         todo, self._actions = self._actions, []
         return todo
 
-    # What happens to clients.
-
     def connect(self, name: ClientId, remote_ip: str, remote_port: int, head: bytes) -> None:
-        """A client wants in; :class:`Reply` follows."""
+        """Take a handshake; :class:`Reply` follows."""
         client = self.clients[name] = GatewayClient(name, remote_ip, remote_port)
         self._add_event(client, ConnectEvent(name, 0, None, remote_ip, remote_port, head))
 
     def open(self, name: ClientId) -> None:
-        """A client was let in."""
+        """Take note that the 101 was sent."""
         client = self.clients.get(name)
         if client is not None:
             self._add_event(client, OpenEvent(name))
 
     def message(self, name: ClientId, payload: bytes, session: bytes, *, is_text: bool) -> None:
-        """A client sent a message."""
+        """Take a client's message, with its session as MessagePack."""
         client = self.clients.get(name)
         if client is None:
             return
@@ -161,7 +159,7 @@ class Dispatch:
         )
 
     def close(self, name: ClientId, code: int, reason: str, session: bytes) -> None:
-        """A client is gone; nothing more happens to it."""
+        """Take a client's last event."""
         client = self.clients.get(name)
         if client is None:
             return
@@ -171,7 +169,7 @@ class Dispatch:
             self.paused_count -= 1
         first = client.pending[0].event if client.pending else None
         if client.window is None and type(first) is ConnectEvent and not first.suspicion:
-            # Nobody has heard of it, and nobody needs to.
+            # No process has heard of this client.
             self._waiting_size -= client.size
             self._resize(client, -client.size)
             self._remove_client(client)
@@ -179,7 +177,7 @@ class Dispatch:
         self._add_event(client, CloseEvent(name, 0, None, code, reason))
 
     def count_backlog(self, size: int) -> None:
-        """Count bytes of clients that were read and are not told yet; fewer, if negative."""
+        """Add the bytes of messages that wait outside of this dispatch; negative to subtract."""
         self.size += size
         if self.size > MAX_TOTAL_SIZE:
             self.is_full = True
@@ -224,10 +222,8 @@ class Dispatch:
         window.add(pending)
         self._unsent[window] = None
 
-    # Who gets whom.
-
     def _assign(self, client: GatewayClient) -> SendWindow | None:
-        """Find a process for a client, and send there what waits; ``None`` if there is none."""
+        """Choose a process for a client and send it the client's events."""
         if client.window is not None:
             del client.window.clients[client]
         window = client.window = self._least_loaded()
@@ -248,17 +244,14 @@ class Dispatch:
         return window
 
     def _least_loaded(self) -> SendWindow | None:
-        """Find the process with the fewest clients."""
         return min(
             (window for window in self.windows.values() if not window.is_leaving),
             key=lambda window: (len(window.clients), window.load, window.node),
             default=None,
         )
 
-    # What processes say.
-
     def receive(self, node: NodeId, packet: Packet, now: float) -> None:
-        """Take what a process says."""
+        """Take a packet of a business process."""
         window = self.windows.get(node)
         if window is not None:
             self._liveness.heard(node, now)
@@ -274,7 +267,7 @@ class Dispatch:
             case Leave() if window is not None:
                 self._remove_process(window)
             case _:
-                pass  # Of another gateway, or late.
+                pass  # For another gateway, or of an earlier epoch.
 
     def _take_offer(
         self, node: NodeId, window: SendWindow | None, load: int, now: float, *, is_leaving: bool
@@ -301,14 +294,15 @@ class Dispatch:
             self._release_all()
 
     def _release_all(self) -> None:
-        """Tell all that leave, also of whether anybody takes over from them."""
+        """Send ``Released`` to all leaving processes: ``has_successor`` may have changed."""
         self._releases_due.update(
             (window, None) for window in self.windows.values() if window.is_leaving
         )
 
     def _take_done(self, window: SendWindow, done: Done) -> None:
         if done.received < window.acknowledged:
-            # It has taken this gateway for dead, and begun anew: so do we, when it offers itself.
+            # The process took this gateway for dead and started again from 0. Its next Offer opens
+            # a new window.
             self._remove_process(window)
             return
         window.acknowledge(done.received)
@@ -320,13 +314,13 @@ class Dispatch:
                 self._event_done(pending, result)
         self._unsent[window] = None
         if window.is_leaving:
-            # It waits to hear that we have heard, and that its clients are others' now.
+            # A leaving process waits for this acknowledgement and for the move of its clients.
             self._beats_due[window] = None
 
     def _event_done(self, pending: Pending, result: Result) -> None:
         client = pending.client
         self._remove_event(pending)
-        # One that was set meanwhile, and sent, is what the process has now.
+        # A newer session that is on its way to the process wins.
         if result.session is not None and not any(
             one.event.session is not None for one in client.pending
         ):
@@ -344,7 +338,7 @@ class Dispatch:
         self._actions.append(Reply(client.name, answer))
         if not answer.status:
             return
-        # Who was not let in has no end; a process that has got it nevertheless knows that.
+        # A refused client gets no on_close; a process drops its events that were sent already.
         for pending in [one for one in client.pending if not one.number]:
             self._drop_event(pending)
         if not client.pending:
@@ -357,7 +351,7 @@ class Dispatch:
             client.window.clients.pop(client, None)
 
     def _remove_event(self, pending: Pending) -> None:
-        """Take an event from its client, which may be the last that there was of it."""
+        """Remove an event from its client, and the client if this was its end."""
         client = pending.client
         if client.pending[0] is pending:
             client.pending.popleft()
@@ -378,10 +372,8 @@ class Dispatch:
             or self._exceeds_limits(client, client.window)
         )
 
-    # When one is gone.
-
     def probed(self, node: NodeId, now: float, *, is_connected: bool) -> None:
-        """Take what the bus says about a process that is silent."""
+        """Take the bus's answer to a :class:`Probe`."""
         if self._liveness.probed(node, now, is_connected=is_connected):
             window = self.windows[node]
             self._actions.append(Log("warning", f"the business process {node} is gone"))
@@ -389,12 +381,12 @@ class Dispatch:
             self._remove_process(window)
 
     def returned(self, now: float) -> None:
-        """The bus was away, and is back; others may not be."""
+        """Take note that this process has reconnected to the bus; others may not have."""
         self._liveness.returned(now)
         self._actions.append(Send(None, Discover()))
 
     def _suspect(self, window: SendWindow) -> None:
-        """Set aside what has killed a process, if that is known, and be careful with the rest."""
+        """Raise the suspicion of a dead process's events; quarantine one that killed twice."""
         begun = [pending for pending in window.pending.values() if pending.has_begun]
         suspects = [pending for pending in begun if pending.event.suspicion > 1] or begun
         new = [pending for pending in window.pending.values() if not pending.event.suspicion]
@@ -412,7 +404,7 @@ class Dispatch:
 
     def _quarantine(self, killer: Pending) -> None:
         client, event = killer.client, killer.event
-        # The pieces before it are the same message; who is not let in has no end.
+        # The pieces before it belong to the same message. A refused client has no other events.
         dropped: list[Pending] = []
         for pending in client.pending:
             if pending is killer:
@@ -435,11 +427,11 @@ class Dispatch:
         self._remove_event(pending)
 
     def _remove_process(self, window: SendWindow) -> None:
-        """Give what a process had to others."""
+        """Move a process's clients and unhandled events to other processes."""
         del self.windows[window.node]
         self._liveness.forget(window.node)
-        for told in (self._unsent, self._beats_due, self._releases_due):
-            told.pop(window, None)
+        for windows in (self._unsent, self._beats_due, self._releases_due):
+            windows.pop(window, None)
         self._release_all()
         for client in list(window.clients):
             for pending in list(client.pending):
@@ -452,10 +444,8 @@ class Dispatch:
                     self._waiting_size -= pending.size
             self._assign(client)
 
-    # Time.
-
     def tick(self, now: float) -> None:
-        """Send heartbeats and check those of others; called a few times each second."""
+        """Send heartbeats and check those of others; call it each ``TICK_INTERVAL``."""
         if now >= self._next_beat_at:
             self._next_beat_at = now + BEAT_INTERVAL
             self._beats_due.update(dict.fromkeys(self.windows.values()))
@@ -465,9 +455,9 @@ class Dispatch:
                 self._actions.append(Probe(window.node))
 
     def start(self) -> None:
-        """Look for business processes."""
+        """Ask which business processes there are."""
         self._actions.append(Send(None, Discover()))
 
     def stop(self) -> None:
-        """Say that this gateway is gone; what is not done is not done."""
+        """Announce that this gateway ends; unhandled events are lost."""
         self._actions.append(Send(None, Leave()))

@@ -1,9 +1,8 @@
 """
 Runs a business worker's handlers: for each client one at a time and in order.
 
-A plain function runs at once, an ``async def`` in a task of its client. While that runs, what
-happens to this client waits behind it. What a handler raises is logged with its traceback and
-costs that client, no other.
+A plain function runs at once, an ``async def`` in a task of its client, whose later events wait
+until the task ends. An exception of a handler is logged with its traceback and closes that client.
 """
 
 import asyncio
@@ -49,14 +48,14 @@ _NAMES: dict[type, str] = {
     CloseEvent: "on_close",
 }
 
-# The gateway has counted them, by its own limit.
+# The gateway has applied its own limit already.
 _MAX_HEADER_COUNT = 1 << 16
 
-# What is said at the end of a turn is published in the next, and written at the end of that.
+# A packet is queued in one turn of the loop, published in the next, and written at its end.
 _TURNS_UNTIL_SENT = 3
 
-# Seconds that an event which may kill this process holds back others of that kind; with care 2
-# there is no end to it, which everybody would feel where handlers are slow.
+# Seconds for which an event of suspicion 1 holds back other suspected events. Suspicion 2 has no
+# limit; for all suspected events that would be too slow where handlers are slow.
 _TURN = 1.0
 
 _WELCOME = HandshakeAnswer(0)
@@ -71,14 +70,11 @@ Running = Awaitable[object]
 
 class ClientContext:
     """
-    A client of a gateway whose events come here.
+    A client whose events go to this process.
 
     Attributes:
-        name: Its id.
-        remote_ip: Its address.
-        remote_port: Its port.
-        saved: Its session as its gateway has it, as MessagePack; empty if it has none.
-        waiting: What waits while a handler of it runs; ``None`` if none does.
+        saved: The session that the gateway has, as MessagePack; empty for an empty session.
+        waiting: Events that wait while a handler runs; ``None`` if no handler runs.
         parts: The pieces of a message that is not complete.
     """
 
@@ -101,17 +97,17 @@ class ClientContext:
         return self._session
 
     def renew(self, saved: bytes) -> None:
-        """Take the session that its gateway has sent."""
+        """Take the session that the gateway has sent."""
         self.saved = saved
-        # What a task of an earlier handler has looked at.
+        # A task of an earlier handler may have decoded the old one.
         self._session = None
 
     def save(self) -> bytes | None:
         """
-        Look whether a handler has changed its session.
+        Return the encoded session if a handler has changed it.
 
         Raises:
-            ValueError: It holds what MessagePack cannot carry, or too much.
+            ValueError: The session is too large, or MessagePack cannot encode it.
         """
         session, self._session = self._session, None
         if session is None:
@@ -135,13 +131,12 @@ class ClientContext:
 @dataclass(slots=True)
 class Work:
     """
-    An event that is to be handled.
+    An event to handle.
 
     Attributes:
-        number: Its number on its link.
-        event: It.
-        complete: Is told what became of it.
-        announce: Is told that a handler begins with it, if it may kill the process.
+        number: Its number in its receive window.
+        complete: Called with the event's result.
+        announce: Called with ``number`` before a handler begins a suspected event.
     """
 
     number: int
@@ -155,7 +150,7 @@ class EventRunner:
     The handlers of one business process.
 
     Attributes:
-        guests: The clients whose events come here.
+        clients: The clients whose events go to this process.
         count: How many events were handled.
     """
 
@@ -176,15 +171,15 @@ class EventRunner:
         self._is_over = False
 
     def handle(self, work: Work) -> None:
-        """Handle an event, now or behind what waits."""
+        """Handle an event at once, or queue it behind the client's earlier events."""
         if self._is_over:
-            # It would overtake what is undone.
+            # It would overtake events that were cancelled.
             return
         event = work.event
         context = self.clients.get(event.client)
         if context is None:
             if not isinstance(event, (AdoptEvent, ConnectEvent)):
-                # It was refused, or is gone with its gateway.
+                # The client was refused, or its gateway is gone.
                 work.complete(Result(work.number))
                 return
             context = ClientContext(event.client, event.remote_ip, event.remote_port)
@@ -199,23 +194,21 @@ class EventRunner:
                 self._begin(context, work, running)
 
     def leave(self, name: ClientId, code: int, reason: str) -> None:
-        """Handle the end of a client whose gateway is gone."""
+        """Run ``on_close`` for a client whose gateway is gone."""
         self.handle(Work(0, CloseEvent(name, 0, None, code, reason), _ignore, _ignore))
 
     def forget(self, name: ClientId) -> None:
-        """Forget a client that is another process's now, and what waits of it."""
+        """Forget a client that another process has taken over, and its waiting events."""
         context = self.clients.pop(name, None)
         if context is not None and context.waiting:
             context.waiting.clear()
 
     async def finish(self, timeout: float) -> None:  # noqa: ASYNC109 - a bound, not a scope
-        """Let running handlers end; cancel those that do not, their events stay unhandled."""
+        """Wait for running handlers; cancel the rest, whose events stay unhandled."""
         if self._tasks:
             await self._tasks.wait(timeout)
             self._is_over = True
             await self._tasks.cancel()
-
-    # One after the other.
 
     def _begin(self, context: ClientContext, work: Work, running: Running | None) -> None:
         waiting: deque[Work] = deque()
@@ -237,7 +230,7 @@ class EventRunner:
     async def _work(
         self, context: ClientContext, waiting: deque[Work], work: Work, running: Running | None
     ) -> None:
-        """Handle an event that takes a while, and what comes behind it."""
+        """Handle an event and the client's events that arrive meanwhile."""
         current.current_context.set(context)
         try:
             await self._handle_one(context, work, running)
@@ -248,7 +241,7 @@ class EventRunner:
 
     @contextlib.asynccontextmanager
     async def _announced(self, work: Work) -> AsyncIterator[None]:
-        """Hold back other events that may kill this process, so that it is known which did."""
+        """Hold back other suspected events, so that it is known which one kills this process."""
         has_turn = contextlib.ExitStack()
         await self._one_by_one.acquire()
         has_turn.callback(self._one_by_one.release)
@@ -256,7 +249,7 @@ class EventRunner:
         if work.event.suspicion > 1:
             timer.cancel()
         try:
-            # Its gateway has to know before it begins.
+            # The gateway must know of it before the handler begins.
             work.announce(work.number)
             for _ in range(_TURNS_UNTIL_SENT):
                 await asyncio.sleep(0)
@@ -277,7 +270,7 @@ class EventRunner:
         except asyncio.CancelledError as error:
             if self._is_over:
                 raise
-            # By the application: this task, or what it awaits.
+            # The application has cancelled this task, or what it awaits.
             take_back_cancellation(asyncio.current_task())
             self._failed(context, work, cancellation_error(error, "it was cancelled"))
         except Exception as error:  # noqa: BLE001 - an application's fault is its own
@@ -286,10 +279,8 @@ class EventRunner:
             if running is not None:
                 self._returned(context, work, result)
 
-    # One.
-
     def _call(self, context: ClientContext, work: Work) -> Running | None:
-        """Call the handler of an event; gives what is to be awaited until it is done."""
+        """Call the handler of an event; return its awaitable if it has not ended."""
         event = work.event
         if event.session is not None:
             context.renew(event.session)
@@ -306,7 +297,7 @@ class EventRunner:
         except Exception as error:  # noqa: BLE001 - an application's fault is its own
             self._failed(context, work, error)
         else:
-            # Mostly None, which `isawaitable` takes longest to see.
+            # Mostly None, for which `isawaitable` is slowest.
             if result is not None and inspect.isawaitable(result):
                 return result
             self._returned(context, work, result)
@@ -333,7 +324,7 @@ class EventRunner:
             session = context.save()
         except ValueError as error:
             session = None
-            # Without a traceback, which would be of lines of ours.
+            # Without a traceback, which would show no line of the application.
             name = _NAMES.get(kind, "a handler")
             self._complain(context, work, ValueError(f"after {name}, {error}"))
         if kind is ConnectEvent and answer is None:
@@ -343,7 +334,7 @@ class EventRunner:
         context.parts = []
         if kind is CloseEvent or (answer is not None and answer.status):
             self.clients.pop(context.name, None)
-            # Who was not let in has no end.
+            # A refused client gets no on_close.
             while context.waiting:
                 late = context.waiting.popleft()
                 late.complete(Result(late.number))
@@ -361,7 +352,7 @@ class EventRunner:
         self._done(context, work, answer)
 
     def _complain(self, context: ClientContext, work: Work, error: Exception) -> None:
-        """Log what a handler did wrong, and close its client for it."""
+        """Log a handler's error, and close its client."""
         kind = type(work.event)
         self._callback_errors.add(_NAMES.get(kind, "a handler"), context.name, error)
         if kind not in {CloseEvent, ConnectEvent}:
@@ -369,7 +360,7 @@ class EventRunner:
 
 
 def _refusal(error: Refuse) -> HandshakeAnswer | None:
-    """Make an answer of a refusal; ``None`` if it is none that its gateway could read."""
+    """Make the answer of a refusal; ``None`` if the gateway could not decode it."""
     try:
         packed = _encoder.encode(HandshakeAnswer(error.status, error.text, dict(error.headers)))
         return _answers.decode(packed) if len(packed) <= MAX_BATCH_SIZE else None
@@ -378,7 +369,7 @@ def _refusal(error: Refuse) -> HandshakeAnswer | None:
 
 
 def _is_piece(event: AnyEvent) -> bool:
-    """Tell whether more of the same message follows."""
+    """Tell whether more pieces of the same message follow."""
     return isinstance(event, MessageEvent) and not event.is_last
 
 
@@ -400,4 +391,4 @@ def _arguments(context: ClientContext, event: AnyEvent) -> tuple[Any, ...]:
 
 
 def _ignore(_: object) -> None:
-    """Stand in for a gateway that is gone."""
+    """Replace the callbacks of a gateway that is gone."""

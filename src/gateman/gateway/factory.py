@@ -1,4 +1,4 @@
-"""From what was declared to what serves it, by its kind."""
+"""Makes the service of a declared worker, gateway or business worker."""
 
 from collections.abc import Callable
 
@@ -12,36 +12,28 @@ from .gateway import Gateway
 
 def service_maker(declared: BaseWorker, *, now: float) -> Callable[[], AnyService]:
     """
-    Check everything that could not be checked one by one, and tell how to serve it.
+    Check the options together, and return a function that makes the service.
 
     Raises:
-        ConfigError: Something declared cannot be.
+        ConfigError: Two options contradict each other, or a file is not valid.
     """
     match declared:
         case Gateway():
-            return _gateway_maker(declared, now)
+            from .gateway_service import GatewayService
+
+            settings = settings_of(declared, now=now)
+            return lambda: GatewayService(settings, declared, declared.connections)
         case Worker():
             from ..runtime import worker_service
 
             return worker_service.service_maker(declared, now=now)
         case BusinessWorker():
-            return _business_maker(declared)
+            from .business_service import BusinessService
+
+            def make() -> AnyService:
+                add_timers(declared.schedule)
+                return BusinessService(declared, declared.timeouts)
+
+            return make
         case _:
             raise TypeError(f"nothing serves a {type(declared).__name__}")
-
-
-def _gateway_maker(gateway: Gateway, now: float) -> Callable[[], AnyService]:
-    from .gateway_service import GatewayService
-
-    settings = settings_of(gateway, now=now)
-    return lambda: GatewayService(settings, gateway, gateway.connections)
-
-
-def _business_maker(business: BusinessWorker) -> Callable[[], AnyService]:
-    from .business_service import BusinessService
-
-    def make() -> AnyService:
-        add_timers(business.schedule)
-        return BusinessService(business, business.timeouts)
-
-    return make

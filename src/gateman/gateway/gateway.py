@@ -1,4 +1,4 @@
-"""A gateway, as it is declared: it holds connections, and runs none of the application's code."""
+"""The declaration of a gateway, which holds connections and runs no application code."""
 
 from collections.abc import Callable
 from typing import Any, NoReturn
@@ -12,12 +12,13 @@ from .send_window import MAX_BATCH_SIZE
 
 class Gateway(Worker):
     """
-    Processes that hold the clients' connections, while business workers do what they ask for.
+    Processes that hold the clients' connections while business workers run the callbacks.
 
         Gateway("websocket://0.0.0.0:8282", count=2)
 
-    It takes all of a worker's options. ``reload`` leaves its processes alone, as there is no code
-    of the application's in them; ``reload --all`` does not.
+    A gateway has all options of a :class:`~gateman.Worker`, and no callbacks, timers or functions
+    for events. Its processes contain no application code, so ``reload`` does not replace them
+    unless ``reloadable`` is true; ``reload --all`` does.
     """
 
     name: str = option(default="gateway")
@@ -30,7 +31,12 @@ class Gateway(Worker):
     )
 
     def __setattr__(self, name: str, value: Any) -> None:
-        """Assign an option, of which some have narrower bounds than a worker's."""
+        """
+        Assign an option.
+
+        Raises:
+            ConfigError: The value is not valid; ``limits.max_head_size`` is at most 256 KiB here.
+        """
         super().__setattr__(name, value)
         if name == "limits" and self.limits.max_head_size > MAX_BATCH_SIZE:
             raise ConfigError(
@@ -41,11 +47,11 @@ class Gateway(Worker):
 
     def declare(self, name: str, function: Callable[..., Any]) -> NoReturn:
         """
-        Refuse a callback.
+        Refuse a callback: a gateway runs no application code.
 
         Args:
             name: Such as ``"on_message"``.
-            function: It.
+            function: The callback.
 
         Raises:
             ConfigError: Always.
@@ -54,10 +60,10 @@ class Gateway(Worker):
 
     def every(self, seconds: float | None = None) -> NoReturn:
         """
-        Refuse a timer.
+        Refuse a timer: a gateway runs no application code.
 
         Args:
-            seconds: Its interval.
+            seconds: The interval.
 
         Raises:
             ConfigError: Always.
@@ -66,10 +72,10 @@ class Gateway(Worker):
 
     def on_event(self, topic: str | None = None) -> NoReturn:
         """
-        Refuse a function for events.
+        Refuse a function for events: a gateway runs no application code.
 
         Args:
-            topic: Their topic.
+            topic: The topic of the events.
 
         Raises:
             ConfigError: Always.

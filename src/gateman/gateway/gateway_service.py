@@ -1,7 +1,7 @@
 """
-A gateway at work: the connections are a worker's, what happens to them is a business process's.
+A gateway process: it holds connections like a worker, and sends their events to business workers.
 
-What to do is decided by :class:`~.dispatch.Dispatch`; this is the shell around it.
+:class:`~.dispatch.Dispatch` decides; this module carries out its actions.
 """
 
 import asyncio
@@ -30,22 +30,21 @@ from .liveness import TICK_INTERVAL, grace_period
 from .protocol import EVENT_OVERHEAD
 from .send_window import MAX_BATCH_SIZE, GatewayClient
 
-# Of the time that a handshake has in all, this much may be spent on its answer: then there is time
-# left to say that nobody was there.
+# The share of `timeouts.handshake` in which a business process must answer; then a 503 is sent.
 _HANDSHAKE_SHARE = 0.8
 
-# Seconds that processes have at least, when this one stops, to handle the ends of its clients;
-# within what its master grants it beyond its own deadline.
+# The least seconds that business processes have for on_close of all clients at shutdown: less than
+# the master allows beyond `timeouts.shutdown`.
 _MIN_SHUTDOWN_TIME = 0.5
 
-_NO_BUSINESS = Refuse(503, "no business worker is there", {"Retry-After": "1"})
+_NO_BUSINESS = Refuse(503, "no business worker is available", {"Retry-After": "1"})
 
 _encoder = msgspec.msgpack.Encoder()
 _decoder = msgspec.msgpack.Decoder(dict[str, Any])
 
 
 _BacklogEntry = str | bytes | tuple[int, str]
-"""A message, or the code and the reason of the end."""
+"""A message, or the code and reason of the close."""
 
 
 class _PendingHandshake:
@@ -74,7 +73,7 @@ class GatewayService(WorkerService):
         self._local_node: Node | None = None
         self._connections_by_id: dict[ClientId, Connection] = {}
         self._pending: dict[ClientId, _PendingHandshake] = {}
-        # What was read behind a client's share: of tiny messages, 50 000 may come in one read.
+        # Messages above a client's limit that were read already: one read may hold 50 000 of them.
         self._backlogs: dict[ClientId, deque[_BacklogEntry]] = {}
         self._is_full = False
         self._is_scheduled = False
@@ -82,12 +81,10 @@ class GatewayService(WorkerService):
         self._progress: asyncio.Event = asyncio.Event()
         self._probes = Probes(asks(None), self._probed)
 
-    # Its life.
-
     async def start(
         self, sockets: Sequence[socket.socket], membership: ConnectionMembership
     ) -> None:
-        """See :meth:`gateman.runtime.worker_service.WorkerService.start`."""
+        """Start like a worker, and join the business workers on the bus."""
         self._local_node = membership.local_node
         bus = membership.local_node.bus
         self._dispatch = Dispatch(grace_period=grace_period("local:" if bus is None else bus.url))
@@ -98,7 +95,7 @@ class GatewayService(WorkerService):
         await super().start(sockets, membership)
 
     async def stop(self, code: int, reason: str) -> None:
-        """Stop as a worker does, and wait until the ends of its clients are handled."""
+        """Stop like a worker, and wait until ``on_close`` of all clients is handled."""
         deadline = self._loop.time() + self.settings.timeouts.shutdown
         await super().stop(code, reason)
         await self._wait_until_settled(max(deadline - self._loop.time(), _MIN_SHUTDOWN_TIME))
@@ -125,21 +122,21 @@ class GatewayService(WorkerService):
 
     @property
     def problem(self) -> str:
-        """See :attr:`gateman.runtime.worker_service.WorkerService.problem`."""
+        """As of a worker, or that no business worker is available."""
         is_unserved = self._dispatch.is_unserved(self._loop.time())
-        return super().problem or ("no business worker is there" if is_unserved else "")
+        return super().problem or ("no business worker is available" if is_unserved else "")
 
     @property
     def _waiting_count(self) -> int:
         return self._dispatch.pending_count + sum(map(len, self._backlogs.values()))
 
-    # What happens to clients; see net.connection_events.
+    # net.connection_events
 
     def requested(self, connection: Connection, answer: Decide) -> None:
-        """Ask a business process."""
+        """Ask a business process whether to accept the client."""
         request = connection.request
         if request is None or (not self._can_wait and not self._dispatch.has_business):
-            self._refuse_unserved(connection, answer, "is there")
+            self._refuse_unserved(connection, answer, "is available")
             return
         name = ClientId(connection.client_id)
         seconds = self.settings.timeouts.handshake * _HANDSHAKE_SHARE
@@ -160,7 +157,7 @@ class GatewayService(WorkerService):
         answer(_NO_BUSINESS)
 
     def opened(self, connection: Connection) -> None:
-        """Tell its business process."""
+        """Send the event to the client's business process."""
         super().opened(connection)
         name = ClientId(connection.client_id)
         self._connections_by_id[name] = connection
@@ -178,7 +175,7 @@ class GatewayService(WorkerService):
             self._dispatch.count_backlog(EVENT_OVERHEAD + len(message))
         else:
             self._dispatch_message(connection, name, message)
-        # At once: what is compressed may become a thousand times as much in one turn of the loop.
+        # At once: one turn of the loop may inflate compressed messages a thousandfold.
         self._pause_if_due(connection, client)
 
     def _pause_if_due(self, connection: Connection, client: GatewayClient | None) -> None:
@@ -203,7 +200,7 @@ class GatewayService(WorkerService):
             self._schedule()
 
     def closed(self, connection: Connection, code: int, reason: str) -> None:
-        """Tell its business process."""
+        """Send the event to the client's business process."""
         super().closed(connection, code, reason)
         name = ClientId(connection.client_id)
         pending = self._pending.pop(name, None)
@@ -227,36 +224,34 @@ class GatewayService(WorkerService):
         encoded = _encoder.encode(session) if session else b""
         if len(encoded) <= MAX_BATCH_SIZE:
             return encoded
-        # An event with it would stay in the way of all that go to the same process.
+        # An event that is larger than the bus carries would block its window for ever.
         if connection.state is State.OPEN:
             self.noticed(
                 "session_too_big",
-                f"the session of {connection!r} was set to more than {MAX_BATCH_SIZE} bytes, and"
-                " the client is closed for it: keep less in a session",
+                f"the session of {connection!r} is larger than {MAX_BATCH_SIZE} bytes, so the"
+                " client is closed with 1011: store less in a session",
             )
             connection.close(1011, "internal error")
         client = self._dispatch.clients.get(ClientId(connection.client_id))
         return b"" if client is None else client.session
 
-    # What business processes say; see cluster.extension.
+    # cluster.extension
 
     def take(self, source: NodeId, data: bytes) -> None:
-        """See :meth:`gateman.cluster.extension.NodeExtension.take`."""
+        """Take a packet of a business process."""
         self._dispatch.receive(source, protocol.decode(data), self._loop.time())
         self._progress.set()
         self._schedule()
 
     def returned(self) -> None:
-        """See :meth:`gateman.cluster.extension.NodeExtension.returned`."""
+        """Take note that the bus was away, and is back."""
         self._dispatch.returned(self._loop.time())
         self._schedule()
-
-    # What is to be done.
 
     def _schedule(self) -> None:
         if not self._is_scheduled:
             self._is_scheduled = True
-            # A turn later: what else has come by then travels with it, and under load that is much.
+            # Two turns later: under load, many more events share the batch by then.
             self._loop.call_soon(self._loop.call_soon, self._run_actions)
 
     def _run_actions(self) -> None:
@@ -287,7 +282,7 @@ class GatewayService(WorkerService):
                 assert_never(action)
 
     def _resume(self, name: ClientId) -> None:
-        """Take from a client what was read already, and read on if that is not too much."""
+        """Dispatch a client's backlog up to its limit, and read from it again below the limit."""
         connection, client = self._connections_by_id.get(name), self._dispatch.clients.get(name)
         if connection is None or client is None:
             return
@@ -313,7 +308,9 @@ class GatewayService(WorkerService):
         try:
             decoded = _decoder.decode(session) if session else None
         except (msgspec.MsgspecError, ValueError, RecursionError):
-            self.noticed("bad_session", f"what was said to be the session of {name} is none")
+            self.noticed(
+                "bad_session", f"a business worker sent a session of {name} that is not valid"
+            )
             return
         connection.stored_session = decoded
 
@@ -327,13 +324,12 @@ class GatewayService(WorkerService):
         self.counts["events_quarantined"] += 1
         kind = type(action.event).__name__
         logger.error(
-            "%s: a %s of the client %s is set aside: two business processes have died with it",
+            "%s: a %s of the client %s is quarantined: two business processes have died while they"
+            " had it",
             self,
             kind,
             action.client,
         )
-
-    # Time.
 
     def _tick(self) -> None:
         dispatch = self._dispatch
@@ -343,7 +339,7 @@ class GatewayService(WorkerService):
             ("clients_paused", dispatch.paused_count),
             ("events_repeated", dispatch.repeated_count),
         ):
-            # What never happened is not in the counts.
+            # Counters appear in `status` when they are first above zero.
             if value or name in self.counts:
                 self.counts[name] = value
         self._run_actions()

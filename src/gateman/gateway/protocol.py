@@ -1,10 +1,9 @@
 """
-What gateways and business workers say to one another, as bytes. PURE.
+The packets between gateways and business workers, as MessagePack. PURE.
 
-A gateway numbers the events that it sends to a business process, from 1 on; the process says which
-have come (*received*) and which were handled (*done*), and numbers what it says of them, too.
-Everything else is for what goes wrong: the bus may lose what is sent, so both say each second how
-far they are, and what is missing is sent again.
+A gateway numbers the events for a business process from 1 on. The process reports which events it
+has received and the results of those that it has handled; results are numbered, too. The bus may
+lose packets, so both sides send their numbers each second, and missing packets are sent again.
 """
 
 from typing import Annotated
@@ -18,20 +17,18 @@ from ..errors import EnvelopeError
 _Count = Annotated[int, Meta(ge=0)]
 _Client = Annotated[ClientId, Meta(min_length=3, max_length=64)]
 
-# What an event takes beside its payload, at most: a client id, addresses, and their headers.
+# Most bytes of an event beside its payload: a client id, addresses, MessagePack headers.
 EVENT_OVERHEAD = 256  # bytes
 
 
 class Event(Struct, array_like=True, forbid_unknown_fields=True):
     """
-    Something that happened to a client; a gateway changes the last two when it sends it again.
+    An event of a client; the gateway changes ``suspicion`` and ``session`` to send it again.
 
     Attributes:
-        client: To whom.
-        care: 0; 1 if a process has died that had it, 2 if it may have killed one. See
+        suspicion: 1 if a process that had it has died, 2 if it may have killed one; else 0. See
             :mod:`.dispatch`.
-        session: The client's session, as MessagePack; ``None`` if it is as this process has
-            it already.
+        session: The client's session, as MessagePack; ``None`` if the process has it already.
     """
 
     client: _Client
@@ -40,13 +37,7 @@ class Event(Struct, array_like=True, forbid_unknown_fields=True):
 
 
 class AdoptEvent(Event, tag="a"):
-    """
-    It is this process's from now on; nothing happened.
-
-    Attributes:
-        remote_ip: The client's address.
-        remote_port: The client's port; 0 if nobody knows it.
-    """
+    """The process takes over the client; ``remote_port`` is 0 if it is not known."""
 
     remote_ip: str = ""
     remote_port: _Count = 0
@@ -54,12 +45,10 @@ class AdoptEvent(Event, tag="a"):
 
 class ConnectEvent(Event, tag="c"):
     """
-    It wants to open a WebSocket; an answer is waited for.
+    A handshake; the gateway waits for a :class:`HandshakeAnswer`.
 
     Attributes:
-        remote_ip: The client's address.
-        remote_port: The client's port; 0 if nobody knows it.
-        head: The head of its request, as received.
+        head: The head of the request, as received.
     """
 
     remote_ip: str = ""
@@ -73,11 +62,10 @@ class OpenEvent(Event, tag="o"):
 
 class MessageEvent(Event, tag="m"):
     """
-    It sent a message, or a piece of one that is too big for one envelope.
+    A message, or a piece of one that is larger than a packet.
 
     Attributes:
-        is_text: Whether it is text, or bytes.
-        payload: It; of a text, its UTF-8, which may be cut anywhere.
+        payload: Of a text, its UTF-8; a piece may end within a character.
         is_last: Whether no piece follows.
     """
 
@@ -87,13 +75,7 @@ class MessageEvent(Event, tag="m"):
 
 
 class CloseEvent(Event, tag="x"):
-    """
-    It is gone.
-
-    Attributes:
-        code: The close code.
-        reason: The close reason.
-    """
+    """The connection is closed."""
 
     code: Annotated[int, Meta(ge=1000, le=4999)] = 1006
     reason: Annotated[str, Meta(max_length=123)] = ""
@@ -104,11 +86,11 @@ AnyEvent = AdoptEvent | ConnectEvent | OpenEvent | MessageEvent | CloseEvent
 
 class Offer(Struct, frozen=True, array_like=True, forbid_unknown_fields=True, tag="o"):
     """
-    A business process, to all gateways: I am here; each second.
+    A business process offers itself to all gateways, each second.
 
     Attributes:
-        is_leaving: Whether it takes no more events.
-        load: How many clients it has, of all gateways.
+        is_leaving: Whether the process takes no new clients.
+        load: How many clients of all gateways it has.
     """
 
     is_leaving: bool
@@ -116,18 +98,17 @@ class Offer(Struct, frozen=True, array_like=True, forbid_unknown_fields=True, ta
 
 
 class Discover(Struct, frozen=True, array_like=True, forbid_unknown_fields=True, tag="s"):
-    """A gateway that has just started, to all business processes: who is here?"""
+    """A gateway that has just started asks all business processes for an :class:`Offer`."""
 
 
 class Events(Struct, frozen=True, array_like=True, forbid_unknown_fields=True, tag="e"):
     """
-    A gateway to a business process; without events each second, as a sign of life.
+    A gateway to a business process: events; each second also without events, as a heartbeat.
 
     Attributes:
-        epoch: Which of the gateway's links to the process; numbers begin anew in each.
-        result_count: How many of the process's results have come; they need not be said again.
-        first: The number of the first event, or of the next if there are none.
-        items: The events.
+        epoch: Numbers begin at 1 in each epoch.
+        result_count: How many of the process's results the gateway has received.
+        first: The number of the first event, or of the next event if there is none.
     """
 
     epoch: _Count
@@ -137,14 +118,7 @@ class Events(Struct, frozen=True, array_like=True, forbid_unknown_fields=True, t
 
 
 class HandshakeAnswer(Struct, frozen=True, array_like=True, forbid_unknown_fields=True):
-    """
-    What became of a :class:`ConnectEvent`.
-
-    Attributes:
-        status: 0 to let the client in; the status of the refusal otherwise.
-        text: The refusal's text.
-        headers: The refusal's header fields.
-    """
+    """The answer to a :class:`ConnectEvent`; ``status`` is 0 to accept the client."""
 
     status: _Count
     text: str = ""
@@ -153,12 +127,12 @@ class HandshakeAnswer(Struct, frozen=True, array_like=True, forbid_unknown_field
 
 class Result(Struct, frozen=True, array_like=True, forbid_unknown_fields=True):
     """
-    What became of an event.
+    The result of an event.
 
     Attributes:
-        number: Which.
+        number: The event's number.
         session: The client's session, as MessagePack, if a handler has changed it.
-        answer: What was said to a handshake.
+        answer: For a :class:`ConnectEvent`.
     """
 
     number: _Count
@@ -168,15 +142,13 @@ class Result(Struct, frozen=True, array_like=True, forbid_unknown_fields=True):
 
 class Done(Struct, frozen=True, array_like=True, forbid_unknown_fields=True, tag="d"):
     """
-    A business process to a gateway, when something was done, and each second.
+    A business process to a gateway: a report of handled events, and each second.
 
     Attributes:
-        epoch: Of which link.
-        received: The number up to which all events have come.
-        has_gap: Whether later ones have come, so that some are missing.
-        first: The place of the first result among all of this link, from 1 on; or of the next
-            if there are none.
-        results: Of events that were handled, in the order in which that ended.
+        received: The process has received all events up to this number.
+        has_gap: Whether it has received later events, so that some are missing.
+        first: The number of the first result, or of the next result if there is none.
+        results: In the order in which the events' handlers ended.
     """
 
     epoch: _Count
@@ -187,13 +159,7 @@ class Done(Struct, frozen=True, array_like=True, forbid_unknown_fields=True, tag
 
 
 class Begun(Struct, frozen=True, array_like=True, forbid_unknown_fields=True, tag="b"):
-    """
-    A business process to a gateway: a handler begins with an event that may kill it.
-
-    Attributes:
-        epoch: Of which link.
-        number: The event.
-    """
+    """A business process to a gateway: a handler begins an event that may crash the process."""
 
     epoch: _Count
     number: _Count
@@ -201,10 +167,9 @@ class Begun(Struct, frozen=True, array_like=True, forbid_unknown_fields=True, ta
 
 class Released(Struct, frozen=True, array_like=True, forbid_unknown_fields=True, tag="r"):
     """
-    A gateway to a process that leaves: there is nothing more for it.
+    A gateway to a leaving process: no more events follow.
 
     Attributes:
-        epoch: Of which link.
         last: The number of the last event.
         has_successor: Whether another process takes over each client when the gateway knows that
             its last event was handled. The process keeps its clients without one.
@@ -216,7 +181,7 @@ class Released(Struct, frozen=True, array_like=True, forbid_unknown_fields=True,
 
 
 class Leave(Struct, frozen=True, array_like=True, forbid_unknown_fields=True, tag="f"):
-    """Either side, to all: I am gone, in order. What is not done is nobody's any more."""
+    """Either side, to all: the process ends in order. Its unhandled events are dropped."""
 
 
 Packet = Offer | Discover | Events | Done | Begun | Released | Leave
@@ -226,18 +191,14 @@ _decoder: msgspec.msgpack.Decoder[Packet] = msgspec.msgpack.Decoder(Packet)
 
 
 def encode(packet: Packet) -> bytes:
-    """Write a parcel."""
     return _encoder.encode(packet)
 
 
 def decode(data: bytes) -> Packet:
-    """
-    Read a parcel.
-
-    Raises:
-        EnvelopeError: It is malformed.
-    """
+    """Decode a packet; :class:`~gateman.errors.EnvelopeError` if it is malformed."""
     try:
         return _decoder.decode(data)
     except (msgspec.MsgspecError, ValueError, RecursionError) as error:
-        raise EnvelopeError(f"a gateway's parcel is malformed ({error})") from None
+        raise EnvelopeError(
+            f"a packet between gateway and business worker is malformed ({error})"
+        ) from None

@@ -1,8 +1,8 @@
 """
-What a business process has got from one gateway, and what it has still to say about it. PURE.
+The events that a business process has received from one gateway, and the results to report. PURE.
 
-The bus may lose envelopes in both directions. Events are numbered, so what is missing is found out
-and asked for; what was said about events is said again until the gateway shows that it has heard.
+The bus may lose packets in both directions. Events are numbered, so a gap is noticed and reported.
+Results are reported again until the gateway has acknowledged them.
 """
 
 from collections import deque
@@ -13,33 +13,31 @@ from ..cluster.names import ClientId
 from .protocol import AnyEvent, Done, Events, Released, Result
 from .send_window import MAX_BATCH_SIZE, WINDOW, size_of
 
-# What a result takes beside what is in it.
 _OVERHEAD = 24  # bytes
 
-# When so much has come since it was said how far this process is, it is said again, so that the
-# gateway goes on while slow handlers have nothing to say.
+# After so many received bytes a report is sent without results, so that the gateway continues to
+# send while handlers are slow.
 _MAX_UNREPORTED_SIZE = WINDOW // 4  # bytes
 
 
 class ReceiveWindow:
     """
-    One link to one gateway.
+    The counterpart of a gateway's :class:`~.send_window.SendWindow`.
 
     Attributes:
-        epoch: Which of the gateway's links.
-        received: The number up to which all events have come.
+        received: All events up to this number have been received.
     """
 
     def __init__(self, epoch: int) -> None:
         self.epoch = epoch
         self.received = 0
         self._released: Released | None = None
-        # Whose the events are that the gateway does not know to be done, by their numbers.
+        # Clients of the events whose results are not acknowledged, by the events' numbers.
         self._open: dict[int, ClientId] = {}
-        # What the gateway may not have heard yet: all but the first `heard` ones.
+        # Results that are not acknowledged: all but the first `_acknowledged` ones.
         self._results: deque[Result] = deque()
         self._acknowledged = 0
-        # How many were said; and with the last sign of life, or before.
+        # Results that were reported; and that existed at the last heartbeat.
         self._reported = 0
         self._reported_at_beat = 0
         self._has_gap = False
@@ -47,7 +45,7 @@ class ReceiveWindow:
         self._unreported_size = 0
 
     def accept(self, packet: Events) -> Iterator[tuple[int, AnyEvent]]:
-        """Take what a gateway sends."""
+        """Take a packet, and yield its new events with their numbers."""
         while self._acknowledged < min(packet.result_count, self._reported):
             self._acknowledged += 1
             self._open.pop(self._results.popleft().number, None)
@@ -62,21 +60,21 @@ class ReceiveWindow:
                 yield number, event
 
     def done(self, result: Result) -> None:
-        """Take note that an event was handled."""
+        """Add a result to the next report."""
         self._results.append(result)
 
     def release(self, released: Released) -> None:
-        """Take note that no more events come: the gateway knows that this process leaves."""
+        """Take note that the gateway sends no more events, as this process leaves."""
         self._released = released
 
     @property
     def is_idle(self) -> bool:
-        """Whether this process can go: all was handled, and the gateway has heard of it."""
+        """Whether every event is handled and acknowledged, so that this process may end."""
         return self._has_all and self._acknowledged >= self.received
 
     @property
     def has_unacknowledged(self) -> bool:
-        """Whether something was handled of which the gateway has not heard."""
+        """Whether the gateway has not acknowledged a result."""
         return bool(self._results)
 
     @property
@@ -84,7 +82,7 @@ class ReceiveWindow:
         return self._released is not None and self.received >= self._released.last
 
     def handed_over(self, clients: Iterable[ClientId]) -> list[ClientId]:
-        """Tell which of the gateway's clients another process has by now."""
+        """Return which of the gateway's clients another process has taken over."""
         if self._released is None or not self._released.has_successor or not self._has_all:
             return []
         kept = set(self._open.values())
@@ -95,15 +93,15 @@ class ReceiveWindow:
         return self._acknowledged + len(self._results)
 
     def report(self) -> Iterator[Done]:
-        """Say what is new."""
+        """Yield reports if there is something new."""
         has_gap = self._has_gap and self._gap_reported_at != self.received
         is_much = self._unreported_size > _MAX_UNREPORTED_SIZE
         if self._reported < self._done_count or has_gap or is_much:
             yield from self._report_from(self._reported, has_gap=has_gap)
 
     def heartbeat(self) -> Iterator[Done]:
-        """Say how far this process is, and again what the gateway may not have heard."""
-        # There was a second to show that it was heard.
+        """Yield reports in any case, with results that were not acknowledged for a second."""
+        # The gateway had a second to acknowledge them.
         is_unacknowledged = self._acknowledged < self._reported_at_beat
         self._reported_at_beat = self._done_count
         yield from self._report_from(
@@ -111,9 +109,9 @@ class ReceiveWindow:
         )
 
     def _report_from(self, known: int, *, has_gap: bool) -> Iterator[Done]:
-        """Say all results but for so many."""
+        """Yield reports of all results after the first ``known`` ones."""
         if has_gap:
-            # Once, and then each second: what is under way already would be sent again for each.
+            # Only once, and with each heartbeat: each report makes the gateway send again.
             self._gap_reported_at = self.received
         self._unreported_size = 0
         results = list(islice(self._results, known - self._acknowledged, None))

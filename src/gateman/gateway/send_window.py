@@ -1,9 +1,9 @@
 """
-What a gateway has sent to one business process, and what came of it. PURE.
+The events that a gateway sends to one business process, until they are handled. PURE.
 
-Events are kept until the process says that they are done. The bus may lose what is sent: then the
-process says how far it got, and it is sent again from there. No more than a window of bytes is on
-its way at once, so that a bus with bounded queues is not asked for more than it takes.
+The bus may lose packets: then the process reports the last event that it has received, and the
+gateway sends again from there. At most a window of bytes is in flight, because the queues of a bus
+are bounded.
 """
 
 from collections import deque
@@ -12,31 +12,29 @@ from collections.abc import Iterator
 from ..cluster.names import ClientId, NodeId
 from .protocol import EVENT_OVERHEAD, AnyEvent, ConnectEvent, Done, Events, MessageEvent, Result
 
-# bytes on the way to one process that are not known to have arrived, of the 8 MiB that a bus keeps.
+# Bytes in flight to one process; a bus keeps 8 MiB.
 WINDOW = 1 << 20
 
-# bytes of payload in one envelope, and in one event; NATS takes a megabyte in all.
+# Bytes of events in one packet, and of one event; a NATS message has at most 1 MiB.
 MAX_BATCH_SIZE = 256 << 10
 
-# bytes of events that a process may have that it has not handled; it has as much of each gateway.
+# Bytes of unhandled events that a process may have of each gateway.
 MAX_UNHANDLED_SIZE = 16 << 20
 
-# bytes, and events, that may be with one process before each client gets one at a time.
+# Bytes and events of one process above which each of its clients gets one event at a time.
 CONGESTED_SIZE = 4 << 20
 CONGESTED_COUNT = 8192
 
 
 class Pending:
     """
-    An event that is not done yet.
+    An event that is not handled yet.
 
     Attributes:
-        event: It.
-        client: To whom it happened.
-        size: What it takes, in bytes.
-        weight: What it takes on the way, with the session that goes with it; in bytes.
-        number: Its number on its client's link; 0 while it waits for one.
-        has_begun: Whether the process that has it said that a handler begins with it.
+        size: Bytes in memory, without a session.
+        weight: Bytes in a packet, with the session that goes with it.
+        number: Its number in the window of its client's process; 0 while it is in no window.
+        has_begun: Whether the process has reported that a handler begins it.
         kill_count: How many processes it has killed, as far as is known.
     """
 
@@ -52,7 +50,7 @@ class Pending:
 
 
 def size_of(event: AnyEvent) -> int:
-    """Tell what an event takes, but for a session."""
+    """Return the bytes of an event without its session."""
     if isinstance(event, MessageEvent):
         return EVENT_OVERHEAD + len(event.payload)
     return EVENT_OVERHEAD + (len(event.head) if isinstance(event, ConnectEvent) else 0)
@@ -63,15 +61,12 @@ class GatewayClient:
     One client of this gateway.
 
     Attributes:
-        name: Its id.
-        remote_ip: Its address.
-        remote_port: Its port.
-        link: Whose it is; ``None`` if nobody is there.
-        pending: What is not done yet, in order; what is on the link comes first.
-        size: What that takes, in bytes.
-        is_paused: Whether it is not read from.
+        window: The window of its business process; ``None`` if there is no process.
+        pending: Its unhandled events, in order; those in the window come first.
+        size: Bytes of ``pending``.
+        is_paused: Whether the gateway does not read from it.
         session: Its session, as MessagePack.
-        known: What its process takes its session for; ``None`` if it knows none.
+        known_session: The session that its process has; ``None`` if the process has none.
     """
 
     __slots__ = (
@@ -100,16 +95,15 @@ class GatewayClient:
 
 class SendWindow:
     """
-    One business process, for as long as it is there.
+    The numbered events for one business process, for as long as it lives.
 
     Attributes:
-        node: The process.
-        epoch: Which link to it this is.
-        clients: Whose events go there, each with its place in the order of coming.
-        pending: What it has not done yet, by number; in order.
-        arrived: The number up to which it has all events.
-        load: How many clients it says that it has, of all gateways.
-        is_leaving: Whether it takes no more.
+        epoch: Distinguishes this window from earlier ones of the gateway.
+        clients: Ordered set of the clients whose events go there.
+        pending: Unhandled events by number, in order.
+        acknowledged: The process has received all events up to this number.
+        load: How many clients of all gateways the process has reported.
+        is_leaving: Whether the process takes no new clients.
     """
 
     def __init__(self, node: NodeId, epoch: int) -> None:
@@ -121,24 +115,24 @@ class SendWindow:
         self.is_leaving = False
         self._size = 0
         self._next = 1
-        # What has the numbers from `arrived` + 1 to `sent` is on its way; up to `tried` all was.
+        # Events from `acknowledged` + 1 to `_sent` are in flight. `_sent` goes back in `rewind`,
+        # `_highest_sent` does not.
         self.acknowledged = 0
         self._sent = 0
         self._highest_sent = 0
         self._in_flight_size = 0
-        # Bytes of those that were sent and are not done.
+        # Bytes of events that were sent and are not handled.
         self._unhandled_size = 0
-        # Of its results.
         self._result_count = 0
 
     @property
     def is_congested(self) -> bool:
-        """Whether so much is with it that each client gets one event at a time."""
+        """Whether each client of this process gets one event at a time."""
         return self._size > CONGESTED_SIZE or len(self.pending) > CONGESTED_COUNT
 
     @property
     def is_waiting(self) -> bool:
-        """Whether something was sent of which it is not known that it has arrived."""
+        """Whether a sent event is not acknowledged."""
         return self._sent > self.acknowledged
 
     @property
@@ -147,7 +141,7 @@ class SendWindow:
         return self._next - 1
 
     def add(self, pending: Pending) -> None:
-        """Take an event, behind the others."""
+        """Append an event."""
         pending.number = self._next
         pending.weight = pending.size + len(pending.event.session or b"")
         pending.has_begun = False
@@ -156,8 +150,8 @@ class SendWindow:
         self._size += pending.size
 
     def acknowledge(self, number: int) -> None:
-        """Take note of what has arrived."""
-        # What is sent again may have come the first time.
+        """Take note that the process has received all events up to ``number``."""
+        # After `rewind`, an acknowledgement of the first sending may still come.
         while self.acknowledged < min(number, self._highest_sent):
             self.acknowledged += 1
             if self.acknowledged <= self._sent:
@@ -165,14 +159,14 @@ class SendWindow:
         self._sent = max(self._sent, self.acknowledged)
 
     def new_results(self, done: Done) -> list[Result]:
-        """Tell what is new of what the process says."""
+        """Return the results in ``done`` that were not in an earlier report."""
         known = self._result_count + 1 - done.first
         fresh = done.results[known:] if known >= 0 else []
         self._result_count += len(fresh)
         return fresh
 
     def remove(self, number: int) -> Pending | None:
-        """Forget an event."""
+        """Remove a handled event; ``None`` if it is not in this window."""
         pending = self.pending.pop(number, None) if number <= self.acknowledged else None
         if pending is not None:
             self._size -= pending.size
@@ -180,12 +174,12 @@ class SendWindow:
         return pending
 
     def rewind(self) -> None:
-        """Send again what has not arrived."""
+        """Send all unacknowledged events again with the next batches."""
         self._sent = self.acknowledged
         self._in_flight_size = 0
 
     def batches(self) -> Iterator[Events]:
-        """Give what is to be sent now."""
+        """Yield what may be sent now."""
         while (
             self._sent < self.last
             and self._in_flight_size < WINDOW
@@ -207,5 +201,5 @@ class SendWindow:
             yield Events(self.epoch, self._result_count, first, items)
 
     def heartbeat(self) -> Events:
-        """Make a sign of life, which tells the process what it should have."""
+        """Return a packet without events, which shows the process whether it has a gap."""
         return Events(self.epoch, self._result_count, self._sent + 1, [])
