@@ -443,7 +443,7 @@ async def test_questions_of_one_turn_share_a_ping(tmp_path: Path) -> None:
         asked = [bus.has_subscriber(ROOM), bus.has_subscriber(ROOM)]
         there.say(
             frame(FrameKind.PONG)
-            + frame(FrameKind.NOBODY, payload=bytes(7) + b"\2")
+            + frame(FrameKind.NO_SUBSCRIBERS, payload=bytes(7) + b"\2")
             + frame(FrameKind.PONG)
         )
         answers = [await one for one in asked]

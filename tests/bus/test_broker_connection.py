@@ -44,7 +44,9 @@ class _Bus:
         self.said: list[BrokerEvent] = []
         self.lost = 0
         self.rooms = 0
-        connection.hand_over(self.said.extend, on_lost=self._lost, on_room=self._room, room=room)
+        connection.hand_over(
+            self.said.extend, on_lost=self._lost, on_writable=self._room, room=room
+        )
 
     def _lost(self) -> None:
         self.lost += 1

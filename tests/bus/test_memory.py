@@ -21,10 +21,10 @@ class _Broker:
         return MemoryBus(broker=self._broker, max_pending_size=max_pending_size or MAX_PENDING_SIZE)
 
     def kill(self) -> None:
-        self._broker.take_away()
+        self._broker.go_down()
 
     def restart(self) -> None:
-        self._broker.bring_back()
+        self._broker.come_up()
 
 
 class TestMemory(DeliveryContract, LossContract, QuestionContract):

@@ -95,7 +95,7 @@ def test_a_question_is_a_message_that_may_reach_nobody() -> None:
     wire = NatsWire()
     wire.has_headers = True
     first, second = wire.ask(ROOM, 1), wire.ask(ROOM, 2)
-    before = wire.can_tell
+    before = wire.can_confirm
     events = wire.feed(denied(b"0") + denied(b"2"))
     third = wire.ask(ROOM, 3)
 
@@ -103,7 +103,7 @@ def test_a_question_is_a_message_that_may_reach_nobody() -> None:
     assert first == (b"SUB =answers.* 1\r\n" + nowhere + b"HPUB group.a=20b =answers.1 " + QUESTION)
     assert second == nowhere + b"HPUB group.a=20b =answers.2 " + QUESTION
     assert third == b"HPUB group.a=20b =answers.3 " + QUESTION
-    assert (before, events, wire.can_tell) == (False, [NoSubscribers(2)], True)
+    assert (before, events, wire.can_confirm) == (False, [NoSubscribers(2)], True)
 
 
 def test_a_prefix_is_on_the_server_only() -> None:
@@ -131,7 +131,7 @@ def test_without_headers_nothing_is_asked() -> None:
     """A server that does not know them would end the connection."""
     wire = NatsWire()
 
-    assert (wire.ask(ROOM, 1), wire.can_tell) == (b"", False)
+    assert (wire.ask(ROOM, 1), wire.can_confirm) == (b"", False)
 
 
 @pytest.mark.parametrize(

@@ -17,10 +17,10 @@ import pytest
 from gateman.bus import unix_socket
 from gateman.bus.router import main, route
 from gateman.bus.router_wire import (
-    ANOTHER,
+    ADD_LISTENER,
     HELLO,
     MAX_FRAME_SIZE,
-    OVER,
+    STOP,
     FrameKind,
     RouterWire,
     dropped,
@@ -299,7 +299,7 @@ async def test_it_takes_a_socket_that_it_inherits(tmp_path: Path) -> None:
             for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGQUIT):
                 second.send_signal(number)
             said = await client.settle()
-            ours.send(OVER)
+            ours.send(STOP)
             second.communicate(timeout=TIMEOUT)
             client.close()
         exists = path.exists()
@@ -321,7 +321,7 @@ async def test_it_takes_another_socket_while_it_runs(tmp_path: Path) -> None:
         fd = first.fileno()
         with process("--fd", str(fd), pass_fds=(fd,), stdin=theirs.fileno()) as child:
             one = await Client.connect(paths[0])
-            socket.send_fds(ours, [ANOTHER], [second.fileno()])
+            socket.send_fds(ours, [ADD_LISTENER], [second.fileno()])
             two = await Client.connect(paths[1])
             two.writer.write(WIRE.subscribe(ROOM))
             await two.settle()
@@ -330,7 +330,7 @@ async def test_it_takes_another_socket_while_it_runs(tmp_path: Path) -> None:
             said = await two.settle()
             one.close()
             two.close()
-            ours.send(OVER)
+            ours.send(STOP)
             child.communicate(timeout=TIMEOUT)
 
     assert (said, child.returncode) == ([(ROOM, b"hello")], 0)

@@ -35,8 +35,8 @@ def test_what_is_published_is_what_arrives() -> None:
     ("data", "event"),
     [
         (frame(FrameKind.DROPPED, payload=b"short"), Broken("a frame is of kind 6")),
-        (frame(FrameKind.NOBODY, payload=b"short"), Broken("a frame is of kind 9")),
-        (frame(FrameKind.ASK, b"x", bytes(8)), Broken("a frame is of kind 8")),
+        (frame(FrameKind.NO_SUBSCRIBERS, payload=b"short"), Broken("a frame is of kind 9")),
+        (frame(FrameKind.QUERY, b"x", bytes(8)), Broken("a frame is of kind 8")),
         (struct.pack(">BHI", 99, 0, 0), Broken("a frame is of kind 99")),
         (struct.pack(">BHI", 1, 0, MAX_FRAME_SIZE + 1), Broken("a frame is too big")),
         (struct.pack(">BHI", 1, 1, MAX_FRAME_SIZE), Broken("a frame is too big")),

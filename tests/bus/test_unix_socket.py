@@ -128,7 +128,7 @@ def test_only_the_sockets_of_some_users_are_connected_to(tmp_path: Path) -> None
     with unix_socket.listen(path) as listener:
         unix_socket.dial(path, {os.geteuid()}).close()
         listener.accept()[0].close()
-        with pytest.raises(unix_socket.Stranger):
+        with pytest.raises(unix_socket.UnexpectedOwner):
             unix_socket.dial(path, {os.geteuid() + 1})
         (tmp_path / "link").symlink_to(path)
         (tmp_path / "file").write_text("")
@@ -159,7 +159,7 @@ def test_a_socket_of_ours_that_another_user_serves(tmp_path: Path) -> None:
     os.close(write)
     assert os.read(read, 1) == b"x"
     os.chown(path, 0, 0)
-    with pytest.raises(unix_socket.Stranger) as told:
+    with pytest.raises(unix_socket.UnexpectedOwner) as told:
         unix_socket.dial(path, {0})
     assert told.value.uid == NOBODY
     os.waitpid(pid, 0)

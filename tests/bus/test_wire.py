@@ -25,7 +25,7 @@ ROUTER = (
     + frame(FrameKind.PONG)
     + frame(FrameKind.MESSAGE, b"x", b"")
     + frame(FrameKind.PING)
-    + frame(FrameKind.NOBODY, payload=bytes(6) + b"\1\2")
+    + frame(FrameKind.NO_SUBSCRIBERS, payload=bytes(6) + b"\1\2")
     + dropped(7, 1.5)
 )
 

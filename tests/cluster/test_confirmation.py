@@ -46,7 +46,7 @@ def test_an_order_asks_for_an_answer_if_somebody_waits() -> None:
     action = Unbind(ClientId("n-1"))
     pending = PendingCommand(NodeId("me"), action)
     assert not pending.is_made
-    pending.call = 7
+    pending.request_id = 7
 
     assert pending.make() == Command(NodeId("me"), 7, action)
     assert pending.is_made

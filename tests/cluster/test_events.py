@@ -230,11 +230,11 @@ async def test_events_that_are_lost_are_counted() -> None:
         await eventually(lambda: len(heard[1]) == 2)
         assert heard == [[0, 1, 2, 3], [0, 3]]
         assert nodes[1].hub.counts["lost"] == 2
-        broker.take_away()
+        broker.go_down()
         nodes[0].hub.send_event("prices", 4)
         await eventually(lambda: nodes[0].hub.counts["unsent"] == 1)
         await eventually(lambda: heard[0][-1] == 4)
-        broker.bring_back()
+        broker.come_up()
 
 
 @on_loop

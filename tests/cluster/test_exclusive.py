@@ -130,7 +130,7 @@ async def test_after_the_bus_was_away_the_newest_stays() -> None:
     broker = MemoryBroker()
     async with cluster(2, lambda: MemoryBus(broker=broker)) as [one, other]:
         older, newer = await one.client(), await other.client()
-        broker.take_away()
+        broker.go_down()
         older.connection.bind("ann", only=True)
         newer.connection.bind("ann", only=True)
         one.hub.answer_timeout = 0.1
@@ -140,7 +140,7 @@ async def test_after_the_bus_was_away_the_newest_stays() -> None:
         older.connection.bind("ann", only=True)
         newer.connection.bind("ann", only=True)
         assert len(one.server.worker.connections) == len(other.server.worker.connections) == 1
-        broker.bring_back()
+        broker.come_up()
         assert await is_gone(older) == ELSEWHERE
         assert await one.hub.clients_of_uid("ann") == [newer.id]
 
@@ -162,8 +162,8 @@ async def test_a_process_that_lost_messages_hears_of_logins_again() -> None:
         newer.connection.bind("ann", only=True)
         await asyncio.sleep(0)
         buses[0].is_deaf = False
-        broker.take_away()
-        broker.bring_back()
+        broker.go_down()
+        broker.come_up()
         assert await is_gone(older) == ELSEWHERE
 
 
@@ -263,10 +263,10 @@ async def test_what_is_done_everywhere_may_be_confirmed() -> None:
             with pytest.raises(ConfirmTimeout) as caught:
                 await confirmation
             assert str(caught.value) == f"no answer from {other.hub.node}: {doubt}."
-        broker.take_away()
+        broker.go_down()
         confirmation = one.hub.close_uid("ann")
         await asyncio.sleep(0)
-        broker.bring_back()
+        broker.come_up()
         buses[1].is_deaf = False
         with pytest.raises(ConfirmTimeout, match="the bus was away, and others were not told"):
             await confirmation

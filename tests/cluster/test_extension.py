@@ -96,10 +96,10 @@ async def test_it_is_told_that_the_bus_was_away() -> None:
     """Once, when it is back."""
     broker = MemoryBroker()
     [(one, lodger)] = await hubs(broker, 1)
-    broker.take_away()
+    broker.go_down()
     await turns()
     before = lodger.return_count
-    broker.bring_back()
+    broker.come_up()
     await eventually(lambda: lodger.return_count == 1)
 
     assert before == 0

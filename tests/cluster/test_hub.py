@@ -455,11 +455,11 @@ def test_a_hub_is_not_its_child_s() -> None:
 async def test_a_program_starts_with_its_bus_or_not_at_all() -> None:
     """Who cannot be reached is told at the start, and it may be tried again."""
     broker = MemoryBroker()
-    broker.take_away()
+    broker.go_down()
     lonely = Hub()
     with pytest.raises(BusError):
         await lonely.start(MemoryBus(broker=broker), has_clients=False, needs_bus=True)
-    broker.bring_back()
+    broker.come_up()
     await lonely.start(MemoryBus(broker=broker), has_clients=False, needs_bus=True)
     assert lonely.is_connected
     await lonely.stop()
@@ -469,11 +469,11 @@ async def test_a_program_starts_with_its_bus_or_not_at_all() -> None:
 async def test_a_process_of_a_service_starts_without_its_bus() -> None:
     """One without clients too: it is there when the bus is."""
     broker = MemoryBroker()
-    broker.take_away()
+    broker.go_down()
     patient = Hub()
     await patient.start(MemoryBus(broker=broker), has_clients=False)
     before = patient.is_connected
-    broker.bring_back()
+    broker.come_up()
     await eventually(lambda: patient.is_connected)
 
     assert not before
@@ -484,7 +484,7 @@ async def test_a_process_of_a_service_starts_without_its_bus() -> None:
 async def test_clients_are_served_before_the_bus_is_there() -> None:
     """Their process starts without it, and hears of the others when it comes."""
     broker = MemoryBroker()
-    broker.take_away()
+    broker.go_down()
     gaps: list[Gap] = []
     async with cluster(1, lambda: MemoryBus(broker=broker)) as [one]:
         one.hub.on_gap = gaps.append
@@ -493,7 +493,7 @@ async def test_clients_are_served_before_the_bus_is_there() -> None:
         one.hub.send_to_group("room", "here")
         assert await client.read() == ["here"]
         assert not one.hub.is_connected
-        broker.bring_back()
+        broker.come_up()
         async with node(MemoryBus(broker=broker)) as other:
             await eventually(lambda: one.hub.nodes == (other.hub.node,))
             other.hub.send_to_group("room", "there")

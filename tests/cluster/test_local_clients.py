@@ -30,7 +30,7 @@ async def test_actions_tell_what_changed() -> None:
         assert local_clients.do(Join(client, Group("room"))) == Change(gained=(room,))
         assert local_clients.do(UpdateSession(client, {"level": 7})) == Change()
         assert local_clients.do(Dissolve(Group("room"))) == Change(lost=(room,))
-        assert local_clients.tell(Query.SESSION, client) == {"level": 7}
+        assert local_clients.answer(Query.SESSION, client) == {"level": 7}
 
 
 @on_loop
@@ -43,8 +43,8 @@ async def test_nothing_is_done_to_who_is_not_here() -> None:
                 local_clients.do(action)
         for query in (Query.UID_OF_CLIENT, Query.SESSION):
             with pytest.raises(UnknownClient):
-                local_clients.tell(query, NOBODY)
-        assert local_clients.tell(Query.IS_ONLINE, NOBODY) is False
+                local_clients.answer(query, NOBODY)
+        assert local_clients.answer(Query.IS_ONLINE, NOBODY) is False
         assert local_clients.count_missing((NOBODY, NOBODY)) == 2
 
 

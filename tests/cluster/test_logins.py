@@ -6,7 +6,7 @@ from collections import deque
 import pytest
 
 from gateman.cluster.envelope import BindOnly, Claim
-from gateman.cluster.logins import Heard, Logins, Verdict
+from gateman.cluster.logins import LoginConflict, Logins, ReceivedLogins
 from gateman.cluster.names import ClientId, NodeId, Uid, client_id
 
 UID = Uid("42")
@@ -40,9 +40,9 @@ def test_of_two_logins_the_newer_one_stays() -> None:
     here, there = Logins(), Logins()
     older, newer = claim(here, ANN, 1.0), claim(there, BOB, 2.0)
 
-    assert here.judge(newer, [ANN]) == Verdict([ANN], None)
-    assert there.judge(older, [BOB]) == Verdict([], newer)
-    assert here.judge(newer, []) == Verdict([], None)
+    assert here.resolve(newer, [ANN]) == LoginConflict([ANN], None)
+    assert there.resolve(older, [BOB]) == LoginConflict([], newer)
+    assert here.resolve(newer, []) == LoginConflict([], None)
 
 
 def test_of_two_at_once_all_agree_which_stays() -> None:
@@ -51,8 +51,8 @@ def test_of_two_at_once_all_agree_which_stays() -> None:
     one, other = claim(here, ANN), claim(there, BOB)
 
     assert one.stamp == other.stamp
-    assert here.judge(other, [ANN]) == Verdict([ANN], None)
-    assert there.judge(one, [BOB]) == Verdict([], other)
+    assert here.resolve(other, [ANN]) == LoginConflict([ANN], None)
+    assert there.resolve(one, [BOB]) == LoginConflict([], other)
 
 
 def test_who_is_not_alone_is_older_than_any_login() -> None:
@@ -62,8 +62,8 @@ def test_who_is_not_alone_is_older_than_any_login() -> None:
     logins.forget(ANN)
     newest = claim(logins, EVE, 10.0)
 
-    assert logins.judge(newest, [ANN, BOB, EVE]) == Verdict([ANN, BOB], None)
-    assert logins.judge(Claim(ClientId("x-1"), UID, 5, 4409, ""), [ANN, EVE]) == Verdict(
+    assert logins.resolve(newest, [ANN, BOB, EVE]) == LoginConflict([ANN, BOB], None)
+    assert logins.resolve(Claim(ClientId("x-1"), UID, 5, 4409, ""), [ANN, EVE]) == LoginConflict(
         [ANN], newest
     )
 
@@ -84,16 +84,16 @@ def test_what_may_not_have_been_heard_is_given_again() -> None:
 
 def test_logins_that_were_not_heard_are_missed() -> None:
     """By the next one, or by the next sign of life; and asked for once."""
-    heard, node = Heard(), NodeId("n")
-    strange = [heard.hear(node, 3, 0.0), node in heard]
+    heard, node = ReceivedLogins(), NodeId("n")
+    strange = [heard.received(node, 3, 0.0), node in heard]
     heard.begin(node, 3, 0.0)
 
     assert strange == [0.0, False]
-    assert [heard.hear(node, 4, 10.0), heard.told(node, 4, 11.0)] == [0.0, 0.0]
-    assert heard.hear(node, 6, 15.0) == 4.0
-    assert heard.told(node, 6, 16.0) == 0.0
-    assert heard.told(node, 8, 18.0) == 2.0
-    assert heard.told(node, 8, 19.0) == heard.hear(node, 9, 20.0) == 0.0
+    assert [heard.received(node, 4, 10.0), heard.reported(node, 4, 11.0)] == [0.0, 0.0]
+    assert heard.received(node, 6, 15.0) == 4.0
+    assert heard.reported(node, 6, 16.0) == 0.0
+    assert heard.reported(node, 8, 18.0) == 2.0
+    assert heard.reported(node, 8, 19.0) == heard.received(node, 9, 20.0) == 0.0
     heard.forget(node)
     heard.forget(node)
     assert node not in heard
@@ -101,7 +101,7 @@ def test_logins_that_were_not_heard_are_missed() -> None:
 
 def test_what_is_known_of_others_is_bounded() -> None:
     """The one that came first is a stranger then."""
-    heard = Heard()
+    heard = ReceivedLogins()
     for number in range(5000):
         heard.begin(NodeId(f"n{number}"), 0, 0.0)
 
@@ -123,7 +123,7 @@ def test_exactly_one_survives_whatever_crosses(seed: int) -> None:
     coming = [(dice.choice(nodes), number) for number in range(15)]
 
     def judge(node: NodeId, one: Claim) -> Claim | None:
-        verdict = logins[node].judge(one, there[node])
+        verdict = logins[node].resolve(one, there[node])
         for loser in verdict.losers:
             there[node].remove(loser)
             logins[node].forget(loser)

@@ -45,14 +45,14 @@ async def test_clients_here_are_served_while_the_bus_is_away() -> None:
         here, there = [await one.client("room"), await other.client("room")]
         one.hub.send_to_group("room", "1")
         await there.read()
-        broker.take_away()
+        broker.go_down()
         assert not one.hub.is_connected
         for number in range(3):
             one.hub.send_to_group("room", f"away {number}")
         assert await here.read(4) == ["1", "away 0", "away 1", "away 2"]
         newcomer = await one.client()
         newcomer.connection.join("hall")
-        broker.bring_back()
+        broker.come_up()
         other.hub.send_to_group("hall", "back")
         one.hub.send_to_group("room", END)
 
@@ -111,8 +111,8 @@ async def test_what_was_lost_at_the_end_is_counted_after_a_gap() -> None:
         await asyncio.sleep(0)
         buses[1].is_deaf = False
         assert other.hub.counts["lost"] == 0
-        broker.take_away()
-        broker.bring_back()
+        broker.go_down()
+        broker.come_up()
         await eventually(lambda: other.hub.counts["lost"] == 12)
 
         assert (one.hub.counts["gaps"], other.hub.counts["gaps"]) == (1, 1)
@@ -174,12 +174,12 @@ async def test_on_gap_may_be_async_and_may_fail() -> None:
     async with cluster(1, lambda: MemoryBus(broker=broker)) as [one]:
         one.hub.on_gap = note
         assert one.hub.on_gap is note
-        broker.take_away()
-        broker.bring_back()
+        broker.go_down()
+        broker.come_up()
         await eventually(lambda: causes == ["disconnected"])
         one.hub.on_gap = fail
-        broker.take_away()
-        broker.bring_back()
+        broker.go_down()
+        broker.come_up()
         await eventually(lambda: one.hub.counts["gaps"] == 2)
         assert one.server.lines(logging.ERROR) == ["on_gap failed <- RuntimeError('on_gap')"]
 
@@ -335,7 +335,7 @@ async def test_without_the_bus_nobody_waits_for_others() -> None:
     async with cluster(2, lambda: MemoryBus(broker=broker)) as [one, other]:
         client = await other.client()
         one.hub.answer_timeout = 60
-        broker.take_away()
+        broker.go_down()
         one.hub.leave_group(client.id, "room")
         one.hub.dissolve_group("room")
         with pytest.raises(ConfirmTimeout) as unconfirmed:
@@ -346,7 +346,7 @@ async def test_without_the_bus_nobody_waits_for_others() -> None:
             await one.hub.is_online("nowhere-1")
         one.hub.send_to_client("nowhere-1", "x")
         await eventually(lambda: one.hub.counts["unsent"] == 1)
-        broker.bring_back()
+        broker.come_up()
 
         assert str(unconfirmed.value) == (
             f"the bus is away, and with it {other.hub.node}, where {client.id} is connected."

@@ -50,8 +50,8 @@ class Process:
             return NodeLiveness(
                 ME,
                 has_clients=has_clients,
-                say=lambda channel, hello: self.said.append((channel, hello)),
-                mark=self.mark,
+                send=lambda channel, hello: self.said.append((channel, hello)),
+                publish_marks=self.mark,
                 is_connected=lambda: self.is_connected,
                 ask=self.ask,
                 on_gone=self.gone.append,
@@ -137,22 +137,22 @@ def test_one_that_never_started_can_be_stopped(process: Process) -> None:
 
 def test_a_new_process_is_told_of_everybody(process: Process) -> None:
     """By one answer for it alone; a process that is not new gets none."""
-    process.liveness.take(hello(ANN))
+    process.liveness.on_hello(hello(ANN))
     assert process.heard() == []
-    process.liveness.take(hello(BOB, is_new=True))
+    process.liveness.on_hello(hello(BOB, is_new=True))
     assert process.heard() == [(node_channel(BOB), hello(ME, ANN, BOB))]
 
 
 def test_one_answer_tells_of_all(process: Process) -> None:
     """Whom somebody else knows is known, but oneself."""
-    process.liveness.take(hello(ANN, BOB, ME))
+    process.liveness.on_hello(hello(ANN, BOB, ME))
     assert process.liveness.peers.names() == (ANN, BOB)
 
 
 def test_who_has_no_clients_is_nobody_to_ask(clock: Clock) -> None:
     """It is answered, and says of itself that it has none, but is in nobody's list."""
     guest = Process(clock, has_clients=False)
-    guest.liveness.take(hello(ANN, has_clients=False, is_new=True))
+    guest.liveness.on_hello(hello(ANN, has_clients=False, is_new=True))
 
     assert guest.liveness.peers.names() == ()
     assert guest.heard() == [(node_channel(ANN), hello(has_clients=False))]
@@ -163,12 +163,12 @@ def test_a_process_that_is_silent_and_not_connected_is_gone(
 ) -> None:
     """After its time, with a line in the log that names it; others stay."""
     process.liveness.start()
-    process.liveness.take(hello(ANN))
-    process.liveness.take(hello(EVE))
+    process.liveness.on_hello(hello(ANN))
+    process.liveness.on_hello(hello(EVE))
     process.there.add(EVE)
     for _ in range(4):
         clock.advance(HELLO_INTERVAL)
-        process.liveness.take(hello(BOB))
+        process.liveness.on_hello(hello(BOB))
     assert clock.time() > 1000 + TIME_TO_LIVE
     with caplog.at_level(logging.WARNING):
         clock.advance(STEP * 2)
@@ -187,7 +187,7 @@ def test_the_end_of_those_without_clients_is_noticed_too(
 ) -> None:
     """A program that was killed, and one that only ever sent something; without a line."""
     process.liveness.start()
-    process.liveness.take(hello(ANN, has_clients=False))
+    process.liveness.on_hello(hello(ANN, has_clients=False))
     process.senders.append(BOB)
     for _ in range(6):
         clock.advance(HELLO_INTERVAL)
@@ -202,12 +202,12 @@ def test_a_process_that_was_stopped_judges_nobody_before_it_has_read(
 ) -> None:
     """What others have said meanwhile comes before the bus's answer."""
     process.liveness.start()
-    process.liveness.take(hello(ANN))
+    process.liveness.on_hello(hello(ANN))
     process.is_slow = True
     clock.advance(2 * TIME_TO_LIVE)
     assert len(process.asked) == 1
     assert not process.liveness.is_unknown(ANN)
-    process.liveness.take(hello(ANN))
+    process.liveness.on_hello(hello(ANN))
     process.asked[0].set_result(False)
     clock.run_until_complete(turns())
 
@@ -217,17 +217,17 @@ def test_a_process_that_was_stopped_judges_nobody_before_it_has_read(
 def test_an_answer_of_a_bus_that_is_away_is_none(clock: Clock, process: Process) -> None:
     """It was given before."""
     process.liveness.start()
-    process.liveness.take(hello(ANN))
+    process.liveness.on_hello(hello(ANN))
     clock.advance(4 * HELLO_INTERVAL - STEP)
     process.is_connected = False
-    process.liveness._probed(ANN, is_there=False)  # noqa: SLF001
+    process.liveness._on_probed(ANN, is_connected=False)  # noqa: SLF001
     assert process.liveness.peers.names() == (ANN,)
 
 
 def test_nobody_is_judged_while_the_bus_is_away(clock: Clock, process: Process) -> None:
     """Nothing is said then either; and who was known has a whole life's time again."""
     process.liveness.start()
-    process.liveness.take(hello(ANN))
+    process.liveness.on_hello(hello(ANN))
     process.heard()
     process.is_connected = False
     clock.advance(3 * TIME_TO_LIVE)
@@ -236,7 +236,7 @@ def test_nobody_is_judged_while_the_bus_is_away(clock: Clock, process: Process) 
     process.is_connected = True
     clock.advance(2 * HELLO_INTERVAL)
     assert (process.heard(), process.liveness.peers.names()) == ([], (ANN,))
-    process.liveness.return_()
+    process.liveness.on_bus_restored()
     clock.advance(TIME_TO_LIVE - STEP)
     assert process.liveness.peers.names() == (ANN,)
     clock.advance(HELLO_INTERVAL + STEP)
@@ -245,7 +245,7 @@ def test_nobody_is_judged_while_the_bus_is_away(clock: Clock, process: Process) 
 
 def test_whoever_returns_asks_for_everything(clock: Clock, process: Process) -> None:
     """For signs of life and for marks, and publishes its own marks a little later, once."""
-    process.liveness.return_()
+    process.liveness.on_bus_restored()
     assert process.heard() == [(EVERYBODY, hello(is_new=True, was_away=True))]
     assert process.marks == 0
     clock.advance(MARK_DELAY + STEP)
@@ -254,13 +254,13 @@ def test_whoever_returns_asks_for_everything(clock: Clock, process: Process) -> 
 
 def test_those_who_were_away_at_once_get_marks_once(clock: Clock, process: Process) -> None:
     """And again, who comes back later."""
-    process.liveness.return_()
+    process.liveness.on_bus_restored()
     clock.advance(MARK_DELAY / 2)
     for node in (ANN, BOB):
-        process.liveness.take(hello(node, was_away=True))
+        process.liveness.on_hello(hello(node, was_away=True))
     clock.advance(MARK_DELAY)
     assert process.marks == 1
-    process.liveness.take(hello(ANN, was_away=True))
+    process.liveness.on_hello(hello(ANN, was_away=True))
     clock.advance(MARK_DELAY + STEP)
     assert process.marks == 2
 
@@ -268,7 +268,7 @@ def test_those_who_were_away_at_once_get_marks_once(clock: Clock, process: Proce
 def test_in_the_beginning_nobody_is_unknown(clock: Clock, process: Process) -> None:
     """Until those who are there had the time to say so; nor while nobody can be heard."""
     process.liveness.start()
-    process.liveness.take(hello(ANN))
+    process.liveness.on_hello(hello(ANN))
     assert not process.liveness.is_unknown(BOB)
     clock.advance(DISCOVERY_TIME + STEP)
     assert process.liveness.is_unknown(BOB)

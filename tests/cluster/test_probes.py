@@ -47,10 +47,10 @@ async def test_a_bus_that_is_away_does_not_know() -> None:
     """When it is back, it can be asked again."""
     room = _Room()
     await room.enter()
-    room.broker.take_away()
+    room.broker.go_down()
     room.probes.ask(ANN)
     await turns(5)
-    room.broker.bring_back()
+    room.broker.come_up()
     room.probes.ask(ANN)
     await eventually(lambda: len(room.answers) > 1)
 

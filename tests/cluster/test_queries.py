@@ -187,10 +187,10 @@ async def test_while_the_bus_is_away_the_others_are_missing() -> None:
     async with cluster(2, lambda: MemoryBus(broker=broker)) as [one, other]:
         clients = [await node.client("room") for node in (one, other)]
         await one.hub.count_clients()
-        broker.take_away()
+        broker.go_down()
         with pytest.raises(PartialResult) as caught:
             await one.hub.clients_of_group("room")
-        broker.bring_back()
+        broker.come_up()
 
         assert (caught.value.value, caught.value.missing) == ([clients[0].id], (other.hub.node,))
         assert await one.hub.count_group("room") == 2
@@ -202,10 +202,10 @@ async def test_whom_nobody_knows_nobody_can_name() -> None:
     broker = MemoryBroker()
     lonely = Hub()
     await lonely.start(MemoryBus(broker=broker))
-    broker.take_away()
+    broker.go_down()
     with pytest.raises(PartialResult) as caught:
         await lonely.count_clients()
-    broker.bring_back()
+    broker.come_up()
     await lonely.stop()
 
     assert (caught.value.value, caught.value.missing) == (0, ("?",))
@@ -258,7 +258,7 @@ async def test_an_answer_that_makes_no_sense_is_no_answer() -> None:
         if isinstance(question, QueryRequest):
             raw = value("many")
             lie = QueryReply(
-                me, question.call, part=0, is_last=True, problem=Problem.NONE, value=raw
+                me, question.request_id, part=0, is_last=True, problem=Problem.NONE, value=raw
             )
             liar.publish(subject("node", question.source), encode(lie))
 

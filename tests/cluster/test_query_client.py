@@ -63,20 +63,20 @@ class Process:
         self.liveness = NodeLiveness(
             ME,
             has_clients=True,
-            say=lambda channel, hello: self.put.append((channel, hello)),
-            mark=lambda: None,
+            send=lambda channel, hello: self.put.append((channel, hello)),
+            publish_marks=lambda: None,
             is_connected=lambda: self.is_connected,
             ask=asks(None),
             on_gone=lambda _node: None,
         )
-        self.liveness.peers.hear_of(others, 0.0)
+        self.liveness.peers.heard_of(others, 0.0)
         self.query_client = QueryClient(
             ME,
             self.local_clients,
             self.liveness,
-            put=lambda channel, envelope: self.put.append((channel, envelope)),
+            publish=lambda channel, envelope: self.put.append((channel, envelope)),
             is_connected=lambda: self.is_connected,
-            refuse=lambda error: self.refused.append(error.problem),
+            reject=lambda error: self.refused.append(error.problem),
             warn=lambda _cause, line: self.warned.append(line),
         )
 
@@ -94,9 +94,11 @@ class Process:
         assert isinstance(question, QueryRequest)
         return question
 
-    def hear(self, source: NodeId, value: Any, *, part: int = 0, is_last: bool = True) -> bool:
+    def heard_from(
+        self, source: NodeId, value: Any, *, part: int = 0, is_last: bool = True
+    ) -> bool:
         """Let another process answer that question."""
-        call = self.question.call
+        call = self.question.request_id
         answer = QueryReply(source, call, part, is_last, Problem.NONE, encode_value(value))
         return self.query_client.pending_requests.take(answer)
 
@@ -125,7 +127,7 @@ async def test_only_the_process_of_a_client_is_asked_about_it() -> None:
     task = await process.ask(process.query_client.ask_node(Query.UID_OF_CLIENT, HERS))
 
     assert process.put == [(node_channel(ANN), QueryRequest(ME, 1, Query.UID_OF_CLIENT, HERS))]
-    assert process.hear(ANN, "42")
+    assert process.heard_from(ANN, "42")
     assert await task == "42"
 
 
@@ -146,7 +148,7 @@ async def test_a_process_may_not_know_its_client_any_more() -> None:
     process = Process(ANN)
     task = await process.ask(process.query_client.ask_node(Query.SESSION, HERS))
     assert process.query_client.pending_requests.take(
-        refusal(ANN, process.question.call, Problem.UNKNOWN_CLIENT)
+        refusal(ANN, process.question.request_id, Problem.UNKNOWN_CLIENT)
     )
 
     with pytest.raises(UnknownClient, match="there is no client ann-1"):
@@ -163,7 +165,7 @@ async def test_a_process_that_does_not_answer_is_named() -> None:
 
     assert (raised.value.value, raised.value.missing) == (None, (ANN,))
     assert str(raised.value) == "no answer from ann."
-    assert not process.hear(ANN, {})
+    assert not process.heard_from(ANN, {})
 
 
 @on_loop
@@ -172,7 +174,7 @@ async def test_a_session_that_cannot_be_sent_is_no_answer() -> None:
     process = Process(ANN)
     task = await process.ask(process.query_client.ask_node(Query.SESSION, HERS))
     process.query_client.pending_requests.take(
-        refusal(ANN, process.question.call, Problem.NOT_SENDABLE)
+        refusal(ANN, process.question.request_id, Problem.NOT_SENDABLE)
     )
 
     with pytest.raises(EnvelopeError) as raised:
@@ -187,7 +189,7 @@ async def test_an_answer_of_another_kind_is_refused() -> None:
     """It is noted, and its sender counts as one that did not answer."""
     process = Process(ANN)
     task = await process.ask(process.query_client.ask_node(Query.SESSION, HERS))
-    process.hear(ANN, "no session")
+    process.heard_from(ANN, "no session")
 
     with pytest.raises(PartialResult) as raised:
         await task
@@ -279,10 +281,10 @@ async def test_all_are_asked_with_one_message() -> None:
     task = await process.ask(process.query_client.ask_all(Query.COUNT_CLIENTS, ""))
 
     assert process.put == [(EVERYBODY, QueryRequest(ME, 1, Query.COUNT_CLIENTS, ""))]
-    process.hear(BOB, 20)
+    process.heard_from(BOB, 20)
     await turns()
     assert not task.done()
-    process.hear(ANN, 300)
+    process.heard_from(ANN, 300)
     assert await task == ([1, 20, 300], ())
 
 
@@ -301,7 +303,7 @@ async def test_those_who_are_silent_are_named() -> None:
     process = Process(ANN, BOB)
     process.query_client.timeout = SOON
     task = await process.ask(process.query_client.ask_all(Query.COUNT_CLIENTS, ""))
-    process.hear(ANN, 20)
+    process.heard_from(ANN, 20)
 
     assert await task == ([1, 20], (BOB,))
 
@@ -312,9 +314,9 @@ async def test_those_who_cannot_tell_are_named() -> None:
     process = Process(ANN, BOB)
     task = await process.ask(process.query_client.ask_all(Query.COUNT_CLIENTS, ""))
     process.query_client.pending_requests.take(
-        refusal(ANN, process.question.call, Problem.NOT_SENDABLE)
+        refusal(ANN, process.question.request_id, Problem.NOT_SENDABLE)
     )
-    process.hear(BOB, "many")
+    process.heard_from(BOB, "many")
 
     values, missing = await task
     assert (values, sorted(missing)) == ([1], [ANN, BOB])
@@ -327,7 +329,7 @@ async def test_half_an_answer_is_none() -> None:
     process = Process(ANN)
     process.query_client.timeout = SOON
     task = await process.ask(process.query_client.ask_all(Query.GROUPS, ""))
-    process.hear(ANN, ["room"], is_last=False)
+    process.heard_from(ANN, ["room"], is_last=False)
 
     assert await task == ([[]], (ANN,))
 
@@ -340,10 +342,10 @@ async def test_one_answer_may_be_enough() -> None:
         Query.IS_UID_ONLINE, "42", lambda raw: msgspec.msgpack.decode(raw) is True
     )
     task = await process.ask(ask)
-    process.hear(ANN, value=False)
+    process.heard_from(ANN, value=False)
     await turns()
     assert not task.done()
-    process.hear(BOB, value=True)
+    process.heard_from(BOB, value=True)
 
     assert await task == ([False, False, True], ())
 
@@ -368,9 +370,9 @@ async def test_the_first_question_waits_until_the_others_are_known() -> None:
         process.query_client.ask_all(Query.COUNT_CLIENTS, "")
     )
     await turns()
-    process.liveness.take(Hello(ANN, has_clients=True, is_new=False, was_away=False, nodes=()))
+    process.liveness.on_hello(Hello(ANN, has_clients=True, is_new=False, was_away=False, nodes=()))
     await eventually(lambda: isinstance(process.put[-1][1], QueryRequest))
-    process.hear(ANN, 20)
+    process.heard_from(ANN, 20)
 
     assert await task == ([1, 20], ())
     process.liveness.stop()
@@ -399,7 +401,7 @@ async def test_whoever_gives_up_is_forgotten() -> None:
     with pytest.raises(asyncio.CancelledError):
         await task
 
-    assert not process.hear(ANN, 20)
+    assert not process.heard_from(ANN, 20)
     assert process.query_client.timeout == DEFAULT_TIMEOUT
 
 

@@ -40,7 +40,7 @@ def test_a_refusal_says_why() -> None:
     """It is one part that holds nothing."""
     said = refusal(ME, 7, Problem.UNKNOWN_CLIENT)
 
-    assert (said.source, said.call, said.is_last, said.problem) == (
+    assert (said.source, said.request_id, said.is_last, said.problem) == (
         ME,
         7,
         True,

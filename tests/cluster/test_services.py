@@ -11,7 +11,7 @@ BUSINESS = ("business.py", "BusinessWorker business answer")
 def met(own: Outline, *others: Outline) -> list[bool]:
     """Meet others; tells which are told of."""
     services = Services(own)
-    return [services.meet(other) for other in others]
+    return [services.detect_other(other) for other in others]
 
 
 def test_another_service_is_told_of_once() -> None:

@@ -305,12 +305,12 @@ async def _leave_without_a_bus(may_stay: bool) -> None:  # noqa: FBT001 - a case
         new = await there.business()
         draining = asyncio.ensure_future(old.service.drain(*GONE, window=0.2, may_stay=ask))
         await eventually(lambda: gateway_node.service._dispatch.windows[old.hub.node].is_leaving)  # noqa: SLF001
-        there.broker.take_away()
+        there.broker.go_down()
         may_end.set()
         await eventually(lambda: bool(asked))
         await turns(10)
         assert draining.done() is not may_stay
-        there.broker.bring_back()
+        there.broker.come_up()
         await draining
         await old.stop()
         await client.send("2")

@@ -170,14 +170,14 @@ async def test_what_is_said_while_the_bus_is_away_is_handled_once() -> None:
         for client, _ in clients:
             await client.send("0")
         await there.journal.until("message", count=4)
-        there.broker.take_away()
+        there.broker.go_down()
         may_go_on.set()
         for client, _ in clients:
             for number in range(1, 20):
                 await client.send(f"{number}")
             await client.close()
         await eventually(lambda: gateway_node.pending_count == 4 * 21)
-        there.broker.bring_back()
+        there.broker.come_up()
         await there.journal.until("close", count=4)
         await gateway_node.settle()
 

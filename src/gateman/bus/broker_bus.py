@@ -97,8 +97,8 @@ class BrokerBus:
         self._reconnecting: asyncio.Task[None] | None = None
         self._drained: asyncio.Future[None] | None = None
         # Pending until the end of this turn, and its size in bytes; then the transport's backlog.
-        self._out: list[bytes] = []
-        self._out_size = 0
+        self._pending: list[bytes] = []
+        self._pending_size = 0
         self._backlog = 0
         self._is_flush_due = False
         self._must_ping = False
@@ -106,12 +106,12 @@ class BrokerBus:
         # Messages published on this connection, and those that a pong has confirmed.
         self._published = 0
         self._confirmed = 0
-        self._well_time = 0.0
+        self._last_good_time = 0.0
         self._reason = ""
         self._refusal: BusError | None = None
         self._silent_beats = 0
-        self._beat: asyncio.TimerHandle | None = None
-        self._probe: asyncio.TimerHandle | None = None
+        self._heartbeat_timer: asyncio.TimerHandle | None = None
+        self._probe_timer: asyncio.TimerHandle | None = None
 
     def __repr__(self) -> str:
         return f"<{type(self).__name__} {self.url}>"
@@ -137,7 +137,7 @@ class BrokerBus:
         if self._connection is not None or self._reconnecting is not None:
             return
         if patience is not None:
-            await self._begin(patience)
+            await self._start_with_patience(patience)
         else:
             connection = await self._protocol.dial()
             if self._is_stopped:
@@ -145,7 +145,7 @@ class BrokerBus:
                 self._subscriptions.check()
             self._open(connection)
 
-    async def _begin(self, patience: float) -> None:
+    async def _start_with_patience(self, patience: float) -> None:
         since = time.time()
         connecting = asyncio.get_running_loop().create_task(self._reconnect(is_first=True))
         self._reconnecting = connecting
@@ -166,12 +166,12 @@ class BrokerBus:
         connection = self._connection
         if connection is not None:
             self._drained = asyncio.get_running_loop().create_future()
-            self._ask()
+            self._ping_after_pending()
             with contextlib.suppress(TimeoutError):
                 async with asyncio.timeout(_DRAIN_TIMEOUT):
                     await self._drained
             if self._connection is not None:
-                self._lose()
+                self._drop_connection()
             await connection.close(_DRAIN_TIMEOUT)
         self._subscriptions.stop()
 
@@ -182,12 +182,12 @@ class BrokerBus:
         if self._connection is None or self._is_stopped:
             self._gaps.refused_away(time.time())
             return False
-        if self._out_size + self._backlog + size > self._max_pending_size:
+        if self._pending_size + self._backlog + size > self._max_pending_size:
             self._backlog = self._connection.backlog
-            if self._out_size + self._backlog + size > self._max_pending_size:
+            if self._pending_size + self._backlog + size > self._max_pending_size:
                 self._gaps.refused(time.time())
                 return False
-        self._put(self._connection.wire.publish(subject, payload))
+        self._queue(self._connection.wire.publish(subject, payload))
         self._published += 1
         self.counts["published"] += 1
         return True
@@ -196,38 +196,38 @@ class BrokerBus:
         is_new = self._handlers.add(subject, receive)
         if self._connection is not None:
             if is_new:
-                self._put(self._connection.wire.subscribe(subject))
-            self._ask()
+                self._queue(self._connection.wire.subscribe(subject))
+            self._ping_after_pending()
         return self._subscriptions.wait()
 
     def has_subscriber(self, subject: Subject) -> Awaitable[bool | None]:
         connection = self._connection
         if connection is None or self._is_stopped:
             return answered(has_subscriber=None)
-        if self._out_size + connection.backlog > self._max_pending_size:
+        if self._pending_size + connection.backlog > self._max_pending_size:
             return answered(has_subscriber=None)
         number, answer = self._interest_queries.add()
-        self._put(connection.wire.ask(subject, number))
-        self._ask()
+        self._queue(connection.wire.ask(subject, number))
+        self._ping_after_pending()
         return answer
 
     def unsubscribe(self, subject: Subject) -> None:
         if self._handlers.remove(subject) and self._connection is not None:
-            self._put(self._connection.wire.unsubscribe(subject))
+            self._queue(self._connection.wire.unsubscribe(subject))
 
     def _open(self, connection: BrokerConnection) -> None:
         loop = asyncio.get_running_loop()
         self._connection = connection
         self._max_payload_size = connection.max_payload_size
         self._published = self._confirmed = 0
-        self._well_time = time.time()
+        self._last_good_time = time.time()
         self._reason = "it closed the connection"
         self._silent_beats = 0
-        self._beat = loop.call_later(self._beat_interval, self._on_beat, connection)
+        self._heartbeat_timer = loop.call_later(self._beat_interval, self._on_heartbeat, connection)
         connection.hand_over(
-            partial(self._take, connection),
+            partial(self._on_events, connection),
             on_lost=self._on_lost,
-            on_room=partial(self._on_room, connection),
+            on_writable=partial(self._on_writable, connection),
             room=self._max_pending_size // 2,
         )
         if self.is_connected:
@@ -235,20 +235,20 @@ class BrokerBus:
 
     def _subscribe_again(self, connection: BrokerConnection) -> None:
         for subject in self._handlers:
-            self._put(connection.wire.subscribe(subject))
-        self._ask()
+            self._queue(connection.wire.subscribe(subject))
+        self._ping_after_pending()
 
-    def _put(self, data: bytes) -> None:
-        self._out.append(data)
-        self._out_size += len(data)
+    def _queue(self, data: bytes) -> None:
+        self._pending.append(data)
+        self._pending_size += len(data)
         if not self._is_flush_due:
             self._is_flush_due = True
             asyncio.get_running_loop().call_soon(self._flush)
 
-    def _ask(self) -> None:
+    def _ping_after_pending(self) -> None:
         """Send a ping after everything that is pending."""
         self._must_ping = True
-        self._put(b"")
+        self._queue(b"")
 
     def _flush(self) -> None:
         self._is_flush_due = False
@@ -257,31 +257,31 @@ class BrokerBus:
             return
         if self._must_ping:
             self._must_ping = False
-            self._out.append(connection.wire.ping)
+            self._pending.append(connection.wire.ping)
             self._pings.append(_Ping(self._published, time.time()))
             self._subscriptions.asked()
             self._interest_queries.asked()
-        elif self._probe is None and self._published > self._confirmed:
-            self._arm_probe()
-        connection.write(b"".join(self._out))
-        self._out.clear()
-        self._out_size = 0
-        self._on_room(connection)
+        elif self._probe_timer is None and self._published > self._confirmed:
+            self._start_probe_timer()
+        connection.write(b"".join(self._pending))
+        self._pending.clear()
+        self._pending_size = 0
+        self._on_writable(connection)
 
-    def _arm_probe(self) -> None:
-        self._probe = asyncio.get_running_loop().call_later(_PROBE_DELAY, self._on_probe)
+    def _start_probe_timer(self) -> None:
+        self._probe_timer = asyncio.get_running_loop().call_later(_PROBE_DELAY, self._on_probe)
 
     def _on_probe(self) -> None:
-        self._probe = None
+        self._probe_timer = None
         if self._published > self._confirmed and not self._pings:
-            self._ask()
+            self._ping_after_pending()
 
-    def _on_room(self, connection: BrokerConnection) -> None:
+    def _on_writable(self, connection: BrokerConnection) -> None:
         self._backlog = connection.backlog
         if self._gaps.is_full and self._backlog <= self._max_pending_size // 2:
             self._report(self._gaps.relieved(time.time()))
 
-    def _on_beat(self, connection: BrokerConnection) -> None:
+    def _on_heartbeat(self, connection: BrokerConnection) -> None:
         self._silent_beats += 1
         if self._silent_beats > _MAX_SILENT_BEATS:
             silence = _MAX_SILENT_BEATS * self._beat_interval
@@ -289,11 +289,11 @@ class BrokerBus:
             connection.abort()
             return
         loop = asyncio.get_running_loop()
-        self._beat = loop.call_later(self._beat_interval, self._on_beat, connection)
+        self._heartbeat_timer = loop.call_later(self._beat_interval, self._on_heartbeat, connection)
         if not self._pings:
-            self._ask()
+            self._ping_after_pending()
 
-    def _take(self, connection: BrokerConnection, events: list[BrokerEvent]) -> None:
+    def _on_events(self, connection: BrokerConnection, events: list[BrokerEvent]) -> None:
         self._silent_beats = 0
         now = asyncio.get_running_loop().time()
         for event in events:
@@ -302,27 +302,29 @@ class BrokerBus:
             elif event is Control.PONG:
                 self._on_pong(connection)
             elif event is Control.PING:
-                self._put(connection.wire.pong)
+                self._queue(connection.wire.pong)
             else:
-                self._on_word(connection, event)
+                self._on_control(connection, event)
 
     def _on_pong(self, connection: BrokerConnection) -> None:
         if not self._pings:
             return
         ping = self._pings.popleft()
         self._confirmed = ping.published
-        self._well_time = ping.sent_time
+        self._last_good_time = ping.sent_time
         self._subscriptions.confirmed(self._refusal)
-        self._interest_queries.confirmed(has_subscriber=True if connection.wire.can_tell else None)
+        self._interest_queries.confirmed(
+            has_subscriber=True if connection.wire.can_confirm else None
+        )
         self._refusal = None
         if self._gaps.is_away:
             self._report(self._gaps.restored(time.time()))
-        if self._confirmed < self._published and self._probe is None:
-            self._arm_probe()
+        if self._confirmed < self._published and self._probe_timer is None:
+            self._start_probe_timer()
         if self._drained is not None and not self._pings and not self._drained.done():
             self._drained.set_result(None)
 
-    def _on_word(self, connection: BrokerConnection, event: BrokerEvent) -> None:
+    def _on_control(self, connection: BrokerConnection, event: BrokerEvent) -> None:
         match event:
             case Dropped():
                 self._report(self._gaps.dropped(event.since, time.time(), event.count))
@@ -350,22 +352,22 @@ class BrokerBus:
     def _on_lost(self) -> None:
         if self._connection is None:
             return
-        self._lose()
+        self._drop_connection()
         if self._is_stopped:
             return
         self._log("lost", f"the bus {self.url} is away: {self._reason}")
         self._reconnecting = asyncio.get_running_loop().create_task(self._reconnect())
 
-    def _lose(self) -> None:
+    def _drop_connection(self) -> None:
         """Drop the connection, and count what may be lost with it."""
         self._connection = None
-        for timer in (self._beat, self._probe):
+        for timer in (self._heartbeat_timer, self._probe_timer):
             if timer is not None:
                 timer.cancel()
-        self._beat = self._probe = None
-        self._gaps.broken(self._well_time, self._published - self._confirmed)
-        self._out.clear()
-        self._out_size = self._backlog = 0
+        self._heartbeat_timer = self._probe_timer = None
+        self._gaps.broken(self._last_good_time, self._published - self._confirmed)
+        self._pending.clear()
+        self._pending_size = self._backlog = 0
         self._must_ping = False
         self._refusal = None
         self._pings.clear()

@@ -30,7 +30,7 @@ class BrokerConnection(asyncio.Protocol):
         self._early: asyncio.Queue[BrokerEvent | None] = asyncio.Queue()
         self._take: Callable[[list[BrokerEvent]], None] | None = None
         self._on_lost: Callable[[], None] | None = None
-        self._on_room: Callable[[], None] | None = None
+        self._on_writable: Callable[[], None] | None = None
         self._gone = asyncio.Event()
 
     @property
@@ -66,13 +66,13 @@ class BrokerConnection(asyncio.Protocol):
         take: Callable[[list[BrokerEvent]], None],
         *,
         on_lost: Callable[[], None],
-        on_room: Callable[[], None],
+        on_writable: Callable[[], None],
         room: int,
     ) -> None:
         """Pass all further events to the bus."""
         if self._transport is not None:
             self._transport.set_write_buffer_limits(room)
-        self._take, self._on_lost, self._on_room = take, on_lost, on_room
+        self._take, self._on_lost, self._on_writable = take, on_lost, on_writable
         while self.has_more:
             event = self._early.get_nowait()
             if event is not None:
@@ -118,8 +118,8 @@ class BrokerConnection(asyncio.Protocol):
                 self._early.put_nowait(event)
 
     def resume_writing(self) -> None:
-        if self._on_room is not None:
-            self._on_room()
+        if self._on_writable is not None:
+            self._on_writable()
 
     def connection_lost(self, exc: Exception | None) -> None:  # noqa: ARG002 - asyncio's signature
         # A closed transport must not be used, not even to abort it.

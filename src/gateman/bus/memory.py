@@ -40,18 +40,18 @@ class MemoryBroker:
             broker = _named[name] = cls()
         return broker
 
-    def take_away(self) -> None:
+    def go_down(self) -> None:
         """Disconnect all buses; what was published before still arrives."""
         self.is_up = False
         self._interest.clear()
         for bus in tuple(self._buses):
-            bus.lose()
+            bus.on_broker_down()
 
-    def bring_back(self) -> None:
+    def come_up(self) -> None:
         """Connect all buses again."""
         self.is_up = True
         for bus in tuple(self._buses):
-            bus.regain()
+            bus.on_broker_up()
 
     def join(self, bus: "MemoryBus") -> None:
         self._buses[bus] = None
@@ -140,9 +140,9 @@ class MemoryBus:
         self._broker.join(self)
         self._loop = asyncio.get_running_loop()
         if self._broker.is_up:
-            self.regain()
+            self.on_broker_up()
         else:
-            self.lose()
+            self.on_broker_down()
 
     async def stop(self) -> None:
         self._subscriptions.stop()
@@ -178,11 +178,11 @@ class MemoryBus:
         if self._handlers.remove(subject):
             self._broker.drop_interest(subject, self)
 
-    def lose(self) -> None:
+    def on_broker_down(self) -> None:
         """Handle the end of the broker; called by it."""
         self._gaps.broken(time.time(), uncertain=0)
 
-    def regain(self) -> None:
+    def on_broker_up(self) -> None:
         """Handle the return of the broker; called by it."""
         self._ask()
         assert self._loop is not None

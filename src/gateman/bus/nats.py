@@ -55,30 +55,30 @@ def nats_bus(
     Only the servers that the URL names are used, in random order; after a lost connection, the
     first of them that answers is used.
     """
-    where = NatsUrl.parse(url)
-    where = replace(
-        where,
-        name=check_name(name) if name else where.name,
+    parsed = NatsUrl.parse(url)
+    parsed = replace(
+        parsed,
+        name=check_name(name) if name else parsed.name,
         # Otherwise a server, or a man in the middle, could request a password without TLS.
-        is_tls=where.is_tls or ca is not None or cert is not None,
+        is_tls=parsed.is_tls or ca is not None or cert is not None,
     )
-    if not where.name:
+    if not parsed.name:
         raise ConfigError(
-            f"the bus {where} has no name, by which the services that use one NATS are told apart",
+            f"the bus {parsed} has no name, by which the services that use one NATS are told apart",
             "put ?name=chat behind its URL, or write bus={'url': …, 'name': 'chat'}: the same name"
             " in all scripts of one service, and another one for each other service",
         )
     credentials = Credentials(
-        user=user or where.user,
-        password=password or where.password,
-        token=token or where.token,
+        user=user or parsed.user,
+        password=password or parsed.password,
+        token=token or parsed.token,
         creds=None if creds is None else Path(creds),
         nkey=None if nkey is None else Path(nkey),
     )
     credentials.check()
     context = _context(ca, cert, key)
-    cluster = _NatsProtocol(where, credentials, context, connect_timeout)
-    return BrokerBus(cluster, max_pending_size=max_pending_size)
+    protocol = _NatsProtocol(parsed, credentials, context, connect_timeout)
+    return BrokerBus(protocol, max_pending_size=max_pending_size)
 
 
 class _NatsProtocol:
@@ -86,25 +86,25 @@ class _NatsProtocol:
 
     def __init__(
         self,
-        where: NatsUrl,
+        parsed: NatsUrl,
         credentials: Credentials,
         context: ssl.SSLContext,
         connect_timeout: float,
     ) -> None:
-        self._where = where
+        self._url = parsed
         self._credentials = credentials
         self._context = context
         self._connect_timeout = connect_timeout
-        self._prefix = f"gateman.{where.name}.".encode("ascii")
+        self._prefix = f"gateman.{parsed.name}.".encode("ascii")
         self._warned: set[str] = set()
 
     @property
     def url(self) -> str:
-        return str(self._where)
+        return str(self._url)
 
     async def dial(self) -> BrokerConnection:
         problems: list[str] = []
-        for server in random.sample(self._where.servers, len(self._where.servers)):
+        for server in random.sample(self._url.servers, len(self._url.servers)):
             try:
                 return await self._dial(server)
             except BusError as error:
@@ -137,11 +137,11 @@ class _NatsProtocol:
         event = await connection.next_event()
         if not isinstance(event, BrokerHello):
             raise BusError(self.url, "what listens there is not a NATS server")
-        about = event.about
-        is_offered = bool(about.get("tls_required") or about.get("tls_available"))
-        if self._where.is_tls and not is_offered:
+        info = event.info
+        is_offered = bool(info.get("tls_required") or info.get("tls_available"))
+        if self._url.is_tls and not is_offered:
             raise BusError(self.url, "it offers no TLS, which tls://, ca= or cert= asks for")
-        is_tls = self._where.is_tls or bool(about.get("tls_required"))
+        is_tls = self._url.is_tls or bool(info.get("tls_required"))
         if is_tls:
             # A man in the middle could inject an answer before TLS starts.
             if connection.has_more:
@@ -149,12 +149,12 @@ class _NatsProtocol:
             connection.wire = wire = NatsWire(self._prefix)
             await connection.encrypt(self._context, server.host)
         if not server.is_here:
-            self._warn(server, asks=bool(about.get("auth_required")), is_tls=is_tls)
-        wire.has_headers = about.get("headers") is True
-        answer = self._credentials.answer(str(about.get("nonce", "")))
+            self._warn(server, asks=bool(info.get("auth_required")), is_tls=is_tls)
+        wire.has_headers = info.get("headers") is True
+        answer = self._credentials.answer(str(info.get("nonce", "")))
         connection.write(connect(answer, has_headers=wire.has_headers) + wire.ping)
-        connection.is_spread = bool(about.get("cluster"))
-        limit = about.get("max_payload")
+        connection.is_spread = bool(info.get("cluster"))
+        limit = info.get("max_payload")
         connection.max_payload_size = limit if isinstance(limit, int) else MAX_PAYLOAD_SIZE
         while (event := await connection.next_event()) is not Control.PONG:
             if isinstance(event, BrokerRefusal):

@@ -79,7 +79,7 @@ class NatsWire:
         self._prefix = prefix
         self._answers = prefix + _ANSWERS
         self.has_headers = False
-        self.can_tell = False
+        self.can_confirm = False
         self._is_listening = False
         self._sids: dict[str, int] = {}
         self._last_sid = 0
@@ -103,7 +103,7 @@ class NatsWire:
         if not self.has_headers:
             return b""
         question = self._question(subject.encode("ascii"), number)
-        if self.can_tell:
+        if self.can_confirm:
             return question
         # No answer means a subscriber only after a query for a subject that has none was answered:
         # our reply subscription may be refused, and a wildcard subscriber matches everything.
@@ -173,7 +173,7 @@ class NatsWire:
         if number != subject:
             if not head.startswith(_NO_RESPONDERS) or not _is_number(number):
                 return None
-            self.can_tell = True
+            self.can_confirm = True
             return NoSubscribers(int(number)) if int(number) else None
         if _QUESTION_NAME in head:
             return None
@@ -241,7 +241,7 @@ def _refused(rest: bytes) -> BrokerEvent:
 
 def _hello(text: bytes) -> BrokerEvent:
     try:
-        about = json.loads(text)
+        info = json.loads(text)
     except (ValueError, RecursionError):
-        about = None
-    return BrokerHello(about) if isinstance(about, dict) else Broken("its INFO cannot be read")
+        info = None
+    return BrokerHello(info) if isinstance(info, dict) else Broken("its INFO cannot be read")

@@ -27,7 +27,7 @@ from ..net.socket_files import peer_of
 from . import unix_socket
 from .base import MAX_PENDING_SIZE
 from .router_wire import (
-    ANOTHER,
+    ADD_LISTENER,
     HEAD,
     HEAD_SIZE,
     HELLO,
@@ -81,8 +81,8 @@ class _Router:
         self.max_pending_size = max_pending_size
         self.uids = uids
         self.clients: set[_RouterClient] = set()
-        self.emptied = asyncio.Event()
-        self.emptied.set()
+        self.no_clients = asyncio.Event()
+        self.no_clients.set()
         # Tuples: they are small, and read far more often than they are changed.
         self.interest: dict[bytes, tuple[_RouterClient, ...]] = {}
         # Clients with data to be written at the end of the turn.
@@ -109,7 +109,7 @@ class _Router:
             self.remove(subject, client)
         self.clients.discard(client)
         if not self.clients:
-            self.emptied.set()
+            self.no_clients.set()
         self.due.discard(client)
 
     def flush(self) -> None:
@@ -141,12 +141,12 @@ class _RouterClient(asyncio.Protocol):
         self.transport = cast("asyncio.Transport", transport)
         uid = peer_of(transport.get_extra_info("socket")).uid
         if uid is not None and uid not in self._router.uids:
-            self._refuse(f"a process of another user (uid {uid})")
+            self._disconnect(f"a process of another user (uid {uid})")
             return
         half = self._router.max_pending_size // 2
         self.transport.set_write_buffer_limits(half)
         self._router.clients.add(self)
-        self._router.emptied.clear()
+        self._router.no_clients.clear()
         self.transport.write(HELLO)
 
     def connection_lost(self, exc: Exception | None) -> None:  # noqa: ARG002 - asyncio's signature
@@ -161,7 +161,7 @@ class _RouterClient(asyncio.Protocol):
         while end - start >= HEAD_SIZE:
             kind, subject_size, payload_size = HEAD.unpack_from(data, start)
             if subject_size + payload_size > MAX_FRAME_SIZE:
-                self._refuse("a process that sends an invalid frame")
+                self._disconnect("a process that sends an invalid frame")
                 return
             middle = start + HEAD_SIZE + subject_size
             stop = middle + payload_size
@@ -175,25 +175,25 @@ class _RouterClient(asyncio.Protocol):
                     for client in interested:
                         if client is not self:
                             client.put(message)
-            elif not self._obey(kind, subject, data[middle:stop]):
-                self._refuse("a process that sends an invalid frame")
+            elif not self._on_control(kind, subject, data[middle:stop]):
+                self._disconnect("a process that sends an invalid frame")
                 return
             start = stop
         self._frames.keep(data, start)
         router.flush()
 
-    def _obey(self, kind: int, subject: bytes, payload: bytes) -> bool:
+    def _on_control(self, kind: int, subject: bytes, payload: bytes) -> bool:
         match kind:
             case FrameKind.SUBSCRIBE:
                 self._router.add(subject, self)
             case FrameKind.UNSUBSCRIBE:
                 self._router.remove(subject, self)
             case FrameKind.PING:
-                self._control(_PONG)
-            case FrameKind.ASK:
+                self._send_control(_PONG)
+            case FrameKind.QUERY:
                 interested = self._router.interest.get(subject, ())
                 if all(client is self for client in interested):
-                    self._control(frame(FrameKind.NOBODY, payload=payload))
+                    self._send_control(frame(FrameKind.NO_SUBSCRIBERS, payload=payload))
             case _:
                 return False
         return True
@@ -226,63 +226,65 @@ class _RouterClient(asyncio.Protocol):
             self.transport.write(dropped(self._dropped, self._dropped_since))
             self._dropped, self._dropped_since = 0, 0.0
 
-    def _control(self, data: bytes) -> None:
+    def _send_control(self, data: bytes) -> None:
         # Control frames are not dropped, so a client that pings and never reads is disconnected.
         self._out.append(data)
         self._pending_size += len(data)
         self._router.due.add(self)
         if self._pending_size > 2 * self._router.max_pending_size:
-            self._refuse("a process that does not read")
+            self._disconnect("a process that does not read")
 
-    def _refuse(self, whom: str) -> None:
+    def _disconnect(self, whom: str) -> None:
         now = asyncio.get_running_loop().time()
         self._router.rate_limited.warning(whom.partition("(")[0], f"the router refused {whom}", now)
         self.transport.abort()
 
 
-async def _until_signal(listener: socket.socket) -> None:
+async def _serve_until_signal(listener: socket.socket) -> None:
     """Serve until a signal arrives."""
     loop = asyncio.get_running_loop()
-    subscriptions = loop.create_task(route(listener))
+    serving = loop.create_task(route(listener))
     for number in (signal.SIGTERM, signal.SIGINT):
-        loop.add_signal_handler(number, subscriptions.cancel)
-    await asyncio.wait([subscriptions])
+        loop.add_signal_handler(number, serving.cancel)
+    await asyncio.wait([serving])
 
 
-async def _until_told(
+async def _serve_for_parent(
     listeners: Sequence[socket.socket], uids: Collection[int], patience: float
 ) -> None:
     """Serve until the parent says stop; if the parent dies, until its processes have ended."""
     loop = asyncio.get_running_loop()
     router = _Router(MAX_PENDING_SIZE, {0, os.geteuid(), *uids})
-    subscriptions = {loop.create_task(_serve(router, listener)) for listener in listeners}
+    serving = {loop.create_task(_serve(router, listener)) for listener in listeners}
     with socket.socket(fileno=os.dup(0)) as parent:
         parent.settimeout(0)
         while True:
-            word, fds = await _said(loop, parent)
-            if word != ANOTHER:
+            command, fds = await _next_command(loop, parent)
+            if command != ADD_LISTENER:
                 break
-            subscriptions |= {loop.create_task(_serve(router, _listener(fd))) for fd in fds}
-    if not word:
+            serving |= {loop.create_task(_serve(router, _listener(fd))) for fd in fds}
+    if not command:
         with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(patience):
-                await router.emptied.wait()
-    for task in subscriptions:
+                await router.no_clients.wait()
+    for task in serving:
         task.cancel()
-    await asyncio.wait(subscriptions)
+    await asyncio.wait(serving)
 
 
-async def _said(loop: asyncio.AbstractEventLoop, parent: socket.socket) -> tuple[bytes, list[int]]:
+async def _next_command(
+    loop: asyncio.AbstractEventLoop, parent: socket.socket
+) -> tuple[bytes, list[int]]:
     """Wait for a command of the parent, with descriptors; an empty one means that it has ended."""
     said = asyncio.Event()
     loop.add_reader(parent, said.set)
     await said.wait()
     loop.remove_reader(parent)
     try:
-        word, fds, _, _ = socket.recv_fds(parent, 1, 1)
+        command, fds, _, _ = socket.recv_fds(parent, 1, 1)
     except OSError:
         return b"", []
-    return word, fds
+    return command, fds
 
 
 def _listener(fd: int) -> socket.socket:
@@ -296,7 +298,7 @@ def _identity(text: str) -> tuple[int, int]:
     return int(uid), int(gid)
 
 
-def _become(uid: int, gid: int) -> None:
+def _switch_user(uid: int, gid: int) -> None:
     # The router needs no supplementary group.
     os.setgroups([])
     os.setgid(gid)
@@ -340,16 +342,16 @@ def main(arguments: Sequence[str] | None = None) -> int:
         listeners = [_listener(fd) for fd in options.fds]
         if options.identities:
             # Only now: the interpreter and this package may be in a folder that only root can read.
-            _become(*options.identities[0])
+            _switch_user(*options.identities[0])
         uids = {uid for uid, _ in options.identities}
-        asyncio.run(_until_told(listeners, uids, options.patience))
+        asyncio.run(_serve_for_parent(listeners, uids, options.patience))
         return ExitCode.STOPPED
     try:
         listener = unix_socket.listen(options.path)
     except ConfigError as error:
         logger.error("%s", error)
         return error.exit_code
-    asyncio.run(_until_signal(listener))
+    asyncio.run(_serve_until_signal(listener))
     options.path.unlink(missing_ok=True)
     return ExitCode.STOPPED
 

@@ -9,8 +9,8 @@ Wire format:
     Numbers are big-endian. The router forwards a message unchanged, without reading its
     payload. It begins with a hello, whose payload names the protocol and its version.
 
-    A query (``ASK``) names a subject. If no other process subscribes to it, the router returns the
-    payload of the query (``NOBODY``); otherwise it does not answer.
+    A ``QUERY`` names a subject. If no other process subscribes to it, the router returns the
+    payload of the query in a ``NO_SUBSCRIBERS``; otherwise it does not answer.
 """
 
 import struct
@@ -32,7 +32,7 @@ VERSION = 2
 MAX_FRAME_SIZE = 2 * 1024 * 1024
 
 # Commands of the parent: stop; serve the listening socket that comes with this byte.
-OVER, ANOTHER = b"\n", b"+"
+STOP, ADD_LISTENER = b"\n", b"+"
 
 
 class FrameKind(IntEnum):
@@ -43,8 +43,8 @@ class FrameKind(IntEnum):
     PONG = 5
     DROPPED = 6
     HELLO = 7
-    ASK = 8
-    NOBODY = 9
+    QUERY = 8
+    NO_SUBSCRIBERS = 9
 
 
 def frame(kind: FrameKind, subject: bytes = b"", payload: bytes = b"") -> bytes:
@@ -98,7 +98,7 @@ class RouterWire:
 
     ping = frame(FrameKind.PING)
     pong = frame(FrameKind.PONG)
-    can_tell = True
+    can_confirm = True
 
     def __init__(self) -> None:
         self._frames = Frames()
@@ -114,7 +114,7 @@ class RouterWire:
         return frame(FrameKind.UNSUBSCRIBE, subject.encode("ascii"))
 
     def ask(self, subject: Subject, number: int) -> bytes:
-        return frame(FrameKind.ASK, subject.encode("ascii"), _NUMBER.pack(number))
+        return frame(FrameKind.QUERY, subject.encode("ascii"), _NUMBER.pack(number))
 
     def feed(self, data: bytes) -> list[BrokerEvent]:
         data = self._frames.feed(data)
@@ -133,20 +133,20 @@ class RouterWire:
                 subject = str(data[start + HEAD_SIZE : middle], "latin-1")
                 events.append((subject, data[middle:stop]))
             else:
-                events.append(_said(kind, data[middle:stop]))
+                events.append(_event(kind, data[middle:stop]))
             start = stop
         self._frames.keep(data, start)
         return events
 
 
-def _said(kind: int, payload: bytes) -> BrokerEvent:
+def _event(kind: int, payload: bytes) -> BrokerEvent:
     if kind == FrameKind.PONG:
         return Control.PONG
     if kind == FrameKind.PING:
         return Control.PING
     if kind == FrameKind.DROPPED and len(payload) == _DROPPED.size:
         return Dropped(*_DROPPED.unpack(payload))
-    if kind == FrameKind.NOBODY and len(payload) == _NUMBER.size:
+    if kind == FrameKind.NO_SUBSCRIBERS and len(payload) == _NUMBER.size:
         return NoSubscribers(*_NUMBER.unpack(payload))
     if kind == FrameKind.HELLO:
         return BrokerHello({"speaks": payload.decode("latin-1")})

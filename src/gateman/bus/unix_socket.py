@@ -83,7 +83,7 @@ def reachable(path: Path) -> Iterator[str]:
         os.close(fd)
 
 
-class Stranger(Exception):
+class UnexpectedOwner(Exception):
     """A socket that belongs to, or is served by, an unexpected user."""
 
     def __init__(self, path: Path, uid: int) -> None:
@@ -93,19 +93,19 @@ class Stranger(Exception):
 
 
 def dial(path: Path, users: Collection[int]) -> socket.socket:
-    """Connect to a socket that one of some users owns and serves; raises OSError or Stranger."""
+    """Connect to a socket of one of some users; raises OSError or UnexpectedOwner."""
     with _held(path) as (name, found):
         if not stat.S_ISSOCK(found.st_mode):
             raise FileNotFoundError(errno.ENOENT, "there is no socket", str(path))
         if found.st_uid not in users:
-            raise Stranger(path, found.st_uid)
+            raise UnexpectedOwner(path, found.st_uid)
         sock = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
         try:
             sock.connect(name)
             uid = peer_of(sock).uid
             # The file may have been moved here from elsewhere: the user of the listener counts.
             if uid is not None and uid not in users:
-                raise Stranger(path, uid)
+                raise UnexpectedOwner(path, uid)
         except BaseException:
             sock.close()
             raise

@@ -28,7 +28,7 @@ class Control(Enum):
 class BrokerHello:
     """What the broker says about itself."""
 
-    about: dict[str, Any]
+    info: dict[str, Any]
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,13 +70,13 @@ class Wire(Protocol):
     """
     The bytes of one connection to a broker.
 
-    ``can_tell`` says whether a query means "somebody subscribes" if neither :class:`NoSubscribers`
-    nor :class:`BrokerRefusal` answered it before the pong.
+    ``can_confirm``: a query that neither :class:`NoSubscribers` nor :class:`BrokerRefusal` answers
+    before the pong means that another process subscribes.
     """
 
     ping: bytes
     pong: bytes
-    can_tell: bool
+    can_confirm: bool
 
     def publish(self, subject: Subject, payload: bytes) -> bytes:
         """Write a message."""

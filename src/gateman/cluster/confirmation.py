@@ -45,15 +45,15 @@ def failed(error: Exception) -> Confirmation[None]:
 class PendingCommand:
     """A command to another node, until it is published; its request id is 0 if nobody waits."""
 
-    __slots__ = ("_node", "action", "call", "is_made")
+    __slots__ = ("_node", "action", "is_made", "request_id")
 
     def __init__(self, node: NodeId, action: ClientAction) -> None:
         self._node = node
         self.action = action
-        self.call = 0
+        self.request_id = 0
         self.is_made = False
 
     def make(self) -> Command:
         """Make the command from the current state."""
         self.is_made = True
-        return Command(self._node, self.call, self.action)
+        return Command(self._node, self.request_id, self.action)

@@ -167,7 +167,7 @@ class Command(Struct, frozen=True, array_like=True, forbid_unknown_fields=True, 
     """An action for another node; the id of its answer is 0 if none is wanted."""
 
     source: _Node
-    call: _Count
+    request_id: _Count
     action: HubAction
 
 
@@ -232,7 +232,7 @@ class QueryRequest(Struct, frozen=True, array_like=True, forbid_unknown_fields=T
     """A query; its ``name`` is empty where it is about all clients."""
 
     source: _Node
-    call: _Count
+    request_id: _Count
     query: Query
     name: Annotated[str, Meta(max_length=MAX_NAME_SIZE)]
     audience: Audience | None = None
@@ -253,7 +253,7 @@ class QueryReply(Struct, frozen=True, array_like=True, forbid_unknown_fields=Tru
     """An answer, or one part of it, counted from 0."""
 
     source: _Node
-    call: _Count
+    request_id: _Count
     part: _Count
     is_last: bool
     problem: Problem

@@ -45,12 +45,17 @@ class EventHandler:
     )
 
     def __init__(
-        self, topic: str, function: Function, *, counts: Counter[str], sampled: RateLimitedLogger
+        self,
+        topic: str,
+        function: Function,
+        *,
+        counts: Counter[str],
+        rate_limited: RateLimitedLogger,
     ) -> None:
         self.topic = topic
         self._function = function
         self._counts = counts
-        self._rate_limited = sampled
+        self._rate_limited = rate_limited
         self._context = copy_context()
         self._loop = asyncio.get_running_loop()
         self._waiting: deque[bytes] = deque()
@@ -152,7 +157,9 @@ class Events:
         self._handlers: dict[str, list[EventHandler]] = {}
 
     def add(self, topic: str, function: Function) -> EventHandler:
-        handler = EventHandler(topic, function, counts=self._counts, sampled=self._rate_limited)
+        handler = EventHandler(
+            topic, function, counts=self._counts, rate_limited=self._rate_limited
+        )
         handlers = self._handlers.setdefault(topic, [])
         handlers.append(handler)
         if len(handlers) == 1:

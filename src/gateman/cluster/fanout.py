@@ -79,7 +79,7 @@ class Fanout:
                 turn.add_own(members[0], opcode, payload)
         elif members:
             turn.add(members, opcode, payload, exclude)
-        self._bound(turn)
+        self._flush_if_full(turn)
 
     def put(self, member: Member, opcode: int, payload: bytes) -> bool:
         """Queue a message to one member behind pending ones; return whether there are any."""
@@ -87,7 +87,7 @@ class Fanout:
             return False
         turn = self._turn()
         turn.add_own(member, opcode, payload)
-        self._bound(turn)
+        self._flush_if_full(turn)
         return True
 
     def settle(self, member: Member) -> None:
@@ -113,7 +113,7 @@ class Fanout:
             self._call_soon(self.flush)
         return self.turns[-1]
 
-    def _bound(self, turn: "_Turn") -> None:
+    def _flush_if_full(self, turn: "_Turn") -> None:
         # Not while another turn is being written, which comes first.
         if turn.size > MAX_TURN_SIZE and turn is self.turns[0]:
             self.flush()
@@ -136,18 +136,18 @@ class _Messages:
         key = member.key
         if key is None:
             return b"".join([member.encode(*message) for message in self.messages[start:end]])
-        joined, places = self._joined.get(key, (b"", ()))
-        if len(places) != len(self.messages) + 1:
-            joined, places = self._join(key, member)
+        joined, offsets = self._joined.get(key, (b"", ()))
+        if len(offsets) != len(self.messages) + 1:
+            joined, offsets = self._join(key, member)
         # A slice of everything is the same object for all members.
-        return joined[places[start] : places[end]]
+        return joined[offsets[start] : offsets[end]]
 
     def _join(self, key: Key, member: Member) -> tuple[bytes, list[int]]:
         frames = [member.encode(*message) for message in self.messages]
-        places = [0]
+        offsets = [0]
         for frame in frames:
-            places.append(places[-1] + len(frame))
-        self._joined[key] = made = b"".join(frames), places
+            offsets.append(offsets[-1] + len(frame))
+        self._joined[key] = made = b"".join(frames), offsets
         return made
 
 
@@ -256,14 +256,14 @@ class _Turn:
         self._write_own(run.has)
 
     def _write_runs(self, runs: Iterable[_Run]) -> None:
-        of: dict[Member, list[_Run]] = {}
+        runs_of_member: dict[Member, list[_Run]] = {}
         for run in runs:
             for member in run.members:
-                of.setdefault(member, []).append(run)
-        self._rest = iter(list(of))
+                runs_of_member.setdefault(member, []).append(run)
+        self._rest = iter(list(runs_of_member))
         for member in self._rest:
-            _write(member, self._pieces(member, of[member]))
-        self._write_own(of.__contains__)
+            _write(member, self._pieces(member, runs_of_member[member]))
+        self._write_own(runs_of_member.__contains__)
 
     def _write_own(self, is_written: Callable[[Member], bool]) -> None:
         """Write to members that were only sent messages of their own."""

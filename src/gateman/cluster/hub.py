@@ -126,7 +126,7 @@ class Hub(HubQueries):
         Raises:
             BusError: The bus is not there and needed, or refuses us.
         """
-        if self._local_node is not None and not self._local_node.is_over:
+        if self._local_node is not None and not self._local_node.is_closed:
             raise HubError("the hub runs already")
         local_node = Node(bus, has_clients=has_clients, needs_bus=needs_bus, service=service)
         local_node.on_gap = self._on_gap
@@ -137,7 +137,7 @@ class Hub(HubQueries):
     async def stop(self) -> None:
         """Send what waits, and end; nothing happens if it does not run."""
         local_node, self._local_node = self._local_node, None
-        if local_node is not None and not local_node.is_over:
+        if local_node is not None and not local_node.is_closed:
             await local_node.stop()
 
     async def __aenter__(self) -> Self:
@@ -164,7 +164,7 @@ class Hub(HubQueries):
         """The same, for what may be read from any thread."""
         if self._local_node is None:
             raise HubError("the hub does not run: it does from on_worker_start to on_worker_stop")
-        if self._local_node.is_over:
+        if self._local_node.is_closed:
             raise HubError(
                 "the hub belongs to an event loop that has ended, or to the process that forked"
                 " this one: connect another hub, or use SyncHub"

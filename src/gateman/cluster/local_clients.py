@@ -36,7 +36,7 @@ def send_buffer_of(connection: Connection) -> SendBuffer | None:
     return send_buffer
 
 
-class _Arriving:
+class _ConnectingClient:
     """A client whose handshake is not done, and the actions that wait for its end."""
 
     __slots__ = ("actions", "connection")
@@ -51,7 +51,7 @@ class LocalClients:
 
     def __init__(self, fanout: Fanout) -> None:
         self.registry: Registry[SendBuffer] = Registry()
-        self._arriving: dict[ClientId, _Arriving] = {}
+        self._connecting: dict[ClientId, _ConnectingClient] = {}
         self.fanout = fanout
         # A table and no chain of conditions: every message is looked up here (bench/hub.py).
         self._members_of: dict[Target, Callable[[Any], tuple[SendBuffer, ...]]] = {
@@ -64,35 +64,35 @@ class LocalClients:
             Target.EVENTS: lambda _name: (),
         }
 
-    def arrive(self, client: ClientId, connection: Connection) -> None:
+    def add_connecting(self, client: ClientId, connection: Connection) -> None:
         """Register a client whose handshake begins."""
-        self._arriving[client] = _Arriving(connection)
+        self._connecting[client] = _ConnectingClient(connection)
 
-    def leave(self, client: ClientId) -> None:
+    def remove_connecting(self, client: ClientId) -> None:
         """Forget a client whose handshake failed; does nothing if it was added since."""
-        self._arriving.pop(client, None)
+        self._connecting.pop(client, None)
 
     def add(self, client: ClientId, connection: Connection) -> list[ClientAction]:
         """Add a client; return the actions that waited for its handshake."""
         send_buffer = send_buffer_of(connection)
         if send_buffer is not None:
             self.registry.add(client, send_buffer)
-        arriving = self._arriving.pop(client, None)
-        return [] if arriving is None else arriving.actions
+        connecting = self._connecting.pop(client, None)
+        return [] if connecting is None else connecting.actions
 
     def do_early(self, action: ClientAction) -> bool:
         """Queue an action until the handshake is done; return whether one is in progress."""
-        arriving = self._arriving.get(action.client)
-        if arriving is not None:
-            arriving.actions.append(action)
-        return arriving is not None
+        connecting = self._connecting.get(action.client)
+        if connecting is not None:
+            connecting.actions.append(action)
+        return connecting is not None
 
     def _send_early(self, client: str, opcode: int, payload: bytes) -> bool:
         """Send a message that leaves after the response to the handshake."""
-        arriving = self._arriving.get(ClientId(client))
-        if arriving is not None:
-            arriving.connection.transmit(opcode, payload)
-        return arriving is not None
+        connecting = self._connecting.get(ClientId(client))
+        if connecting is not None:
+            connecting.connection.transmit(opcode, payload)
+        return connecting is not None
 
     def send(
         self, target: Target, names: tuple[str, ...], messages: Iterable[LocalMessage]
@@ -125,7 +125,7 @@ class LocalClients:
     def count_missing(self, clients: tuple[str, ...]) -> int:
         """Count the clients that are not connected here."""
         return sum(
-            client not in self.registry and client not in self._arriving for client in clients
+            client not in self.registry and client not in self._connecting for client in clients
         )
 
     def count(self, audience: Audience) -> int:
@@ -184,7 +184,7 @@ class LocalClients:
     def _connection(self, client: ClientId) -> Connection:
         return self.registry.get(client).connection
 
-    def tell(self, query: Query, name: str, audience: Audience | None = None) -> Any:
+    def answer(self, query: Query, name: str, audience: Audience | None = None) -> Any:
         """Answer a query about local clients; raises UnknownClient."""
         if query is Query.COUNT_AUDIENCE:
             return 0 if audience is None else self.count(audience)

@@ -27,7 +27,7 @@ _MARGIN = 5.0  # seconds
 _MAX_HEARD = 4096
 
 
-class Verdict(NamedTuple):
+class LoginConflict(NamedTuple):
     """The local clients that a login elsewhere closes, and a newer local login if there is one."""
 
     losers: list[ClientId]
@@ -63,7 +63,7 @@ class Logins:
         """End a login: its client has disconnected, or was bound to another uid."""
         self._claims.pop(client, None)
 
-    def judge(self, claim: Claim, clients: Iterable[ClientId]) -> Verdict:
+    def resolve(self, claim: Claim, clients: Iterable[ClientId]) -> LoginConflict:
         """Compare a login with the logins of clients of the same user."""
         losers: list[ClientId] = []
         newest: Claim | None = None
@@ -75,7 +75,7 @@ class Logins:
                 losers.append(client)
             elif newest is None or _order(newest) < _order(own):
                 newest = own
-        return Verdict(losers, newest)
+        return LoginConflict(losers, newest)
 
     def since(self, instant: float) -> list[Claim]:
         """List the logins that a node may have missed that was away since an instant."""
@@ -87,40 +87,40 @@ class Logins:
         return found
 
 
-class Heard:
+class ReceivedLogins:
     """How many logins of each other node were received, and since when some may be missing."""
 
-    __slots__ = ("_of",)
+    __slots__ = ("_by_node",)
 
     def __init__(self) -> None:
-        self._of: dict[NodeId, tuple[int, float]] = {}
+        self._by_node: dict[NodeId, tuple[int, float]] = {}
 
     def __contains__(self, source: object) -> bool:
-        return source in self._of
+        return source in self._by_node
 
     def begin(self, source: NodeId, count: int, now: float) -> None:
         """Register a new node; its older logins matter only when they conflict with newer ones."""
-        if len(self._of) >= _MAX_HEARD:
-            del self._of[next(iter(self._of))]
-        self._of[source] = (count, now)
+        if len(self._by_node) >= _MAX_HEARD:
+            del self._by_node[next(iter(self._by_node))]
+        self._by_node[source] = (count, now)
 
-    def told(self, source: NodeId, count: int, now: float) -> float:
+    def reported(self, source: NodeId, count: int, now: float) -> float:
         """Compare with the announced count; return for how many seconds logins may be missing."""
-        heard, complete_at = self._of[source]
-        self._of[source] = (max(count, heard), now)
+        heard, complete_at = self._by_node[source]
+        self._by_node[source] = (max(count, heard), now)
         return now - complete_at if count > heard else 0.0
 
-    def hear(self, source: NodeId, number: int, now: float) -> float:
-        """Note a login by its number, as :meth:`told`; nothing is missing of an unknown node."""
-        if source not in self._of:
+    def received(self, source: NodeId, number: int, now: float) -> float:
+        """Note a login by its number, as :meth:`reported`; 0 for an unknown node."""
+        if source not in self._by_node:
             return 0.0
-        missed = self.told(source, number - 1, now)
-        self.told(source, number, now)
+        missed = self.reported(source, number - 1, now)
+        self.reported(source, number, now)
         return missed
 
     def forget(self, source: NodeId) -> None:
         """Forget a node that has ended."""
-        self._of.pop(source, None)
+        self._by_node.pop(source, None)
 
 
 def _order(claim: Claim) -> tuple[int, ClientId]:

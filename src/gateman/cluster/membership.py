@@ -52,7 +52,7 @@ class ConnectionMembership:
 
     def arrive(self, connection: Connection) -> None:
         """Register a client whose handshake begins."""
-        self._local_node.local_clients.arrive(self.client_id(connection), connection)
+        self._local_node.local_clients.add_connecting(self.client_id(connection), connection)
 
     def add(self, connection: Connection) -> None:
         """Add a client whose handshake is done."""
@@ -62,7 +62,7 @@ class ConnectionMembership:
     def remove(self, connection: Connection) -> None:
         """Remove a client; does nothing if it was never added."""
         client = self.client_id(connection)
-        self._local_node.local_clients.leave(client)
+        self._local_node.local_clients.remove_connecting(client)
         self._local_node.remove(client)
 
     def client_id(self, connection: Connection) -> ClientId:

@@ -87,14 +87,14 @@ class Node:
         self._loop = asyncio.get_running_loop()
         self.thread = get_ident()
         self._is_forked = False
-        at_fork.renew(self, Node._forked)
+        at_fork.renew(self, Node._on_fork)
         self.local_clients = LocalClients(Fanout(self._loop.call_soon))
         self._received = ReceivedSequences()
         self.liveness = NodeLiveness(
             self.id,
             has_clients=has_clients,
-            say=self._say_hello,
-            mark=self._mark,
+            send=self._say_hello,
+            publish_marks=self._publish_marks,
             is_connected=lambda: self.is_connected,
             ask=asks(bus),
             on_gone=self._forget,
@@ -104,20 +104,23 @@ class Node:
             self.id,
             self.local_clients,
             self.liveness,
-            put=self._put,
+            publish=self._publish,
             is_connected=lambda: self.is_connected,
-            refuse=self._refuse,
+            reject=self._reject,
             warn=self._warn,
         )
         self.exclusive = ExclusiveLogins(
-            self.id, self.local_clients, announce=self._announce, ask=self._ask_for_logins
+            self.id,
+            self.local_clients,
+            publish=self._publish_and_confirm,
+            request_logins=self._request_logins,
         )
         self.events = Events(
             self.counts, subscribe=self._subscribe_topic, unsubscribe=self._unsubscribe_topic
         )
         self._service = service
         self._services = Services(service)
-        self._away = 0.0
+        self._away_seconds = 0.0
         self._has_clients = has_clients
         self._needs_bus = needs_bus
         self._rate_limited = RateLimitedLogger()
@@ -125,11 +128,11 @@ class Node:
         self._tasks: set[asyncio.Task[None]] = set()
 
     @property
-    def is_over(self) -> bool:
+    def is_closed(self) -> bool:
         """Whether the event loop has closed, or belongs to the parent of this forked process."""
         return self._is_forked or self._loop.is_closed()
 
-    def _forked(self) -> None:
+    def _on_fork(self) -> None:
         self._is_forked = True
 
     def check_thread(self, verb: str) -> None:
@@ -142,7 +145,7 @@ class Node:
         bus = self.bus
         if bus is None:
             return
-        bus.on_gap = self._report
+        bus.on_gap = self._on_bus_gap
         subscribing = [
             bus.subscribe(subject_of(channel), self._receive)
             for channel in (EVERYBODY, node_channel(self.id))
@@ -189,9 +192,9 @@ class Node:
 
     def remove(self, client: ClientId) -> None:
         self.exclusive.logins.forget(client)
-        self._follow(self.local_clients.registry.remove(client))
+        self._update_subscriptions(self.local_clients.registry.remove(client))
 
-    def _follow(self, change: Change) -> list[Awaitable[None]]:
+    def _update_subscriptions(self, change: Change) -> list[Awaitable[None]]:
         """Update the bus subscriptions; return what confirms the new ones."""
         if self.bus is None:
             return []
@@ -240,22 +243,22 @@ class Node:
         by_node: dict[NodeId, list[ClientId]] = {}
         for client in clients:
             by_node.setdefault(node_of(client), []).append(client)
-        here = tuple(by_node.pop(self.id, ()))
+        local = tuple(by_node.pop(self.id, ()))
         publisher = self._publisher
         if publisher is not None:
-            for there in by_node.values():
-                publisher.check(payload, tuple(there), ())
-        if here:
-            self._count("unknown_client", self.local_clients.count_missing(here))
-            self.local_clients.send(Target.CLIENTS, here, ((opcode, payload, ()),))
-        for node, there in by_node.items():
+            for remote in by_node.values():
+                publisher.check(payload, tuple(remote), ())
+        if local:
+            self._count("unknown_client", self.local_clients.count_missing(local))
+            self.local_clients.send(Target.CLIENTS, local, ((opcode, payload, ()),))
+        for node, remote in by_node.items():
             if publisher is None or self.liveness.is_unknown(node):
-                self._count("unknown_client", len(there))
-            elif len(there) == 1:
-                publisher.send_direct(node_channel(node), there[0], opcode, payload)
+                self._count("unknown_client", len(remote))
+            elif len(remote) == 1:
+                publisher.send_direct(node_channel(node), remote[0], opcode, payload)
             else:
                 item = Item(opcode == 1, payload)
-                publisher.send(node_channel(node), Target.CLIENTS, tuple(there), item)
+                publisher.send(node_channel(node), Target.CLIENTS, tuple(remote), item)
 
     async def count(
         self, target: Target, names: tuple[str, ...], exclude: tuple[ClientId, ...]
@@ -272,67 +275,74 @@ class Node:
     def send_to_extension(self, node: NodeId | None, data: bytes) -> None:
         """Send to the extension of one node or all, after what was sent to their clients."""
         channel = EVERYBODY if node is None else node_channel(node)
-        self._put(channel, ExtensionMessage(self.id, data))
+        self._publish(channel, ExtensionMessage(self.id, data))
 
     def do_everywhere(self, action: WideAction) -> Confirmation[None]:
         """Execute an action on a group or a uid in all nodes."""
-        self._follow(self.local_clients.do(action))
+        self._update_subscriptions(self.local_clients.do(action))
         match action:
             case Dissolve(group):
-                channel, doubt = Channel(Target.GROUPS, group), f"the group {group!r} may go on"
+                channel, consequence = (
+                    Channel(Target.GROUPS, group),
+                    f"the group {group!r} may go on",
+                )
             case CloseUid(uid):
-                channel, doubt = Channel(Target.UIDS, uid), f"clients of {uid!r} may stay"
-        return self._announce(channel, Command(self.id, 0, action), f"{doubt} there")
+                channel, consequence = Channel(Target.UIDS, uid), f"clients of {uid!r} may stay"
+        return self._publish_and_confirm(
+            channel, Command(self.id, 0, action), f"{consequence} there"
+        )
 
-    def _announce(self, channel: Channel, envelope: Envelope, doubt: str) -> Confirmation[None]:
+    def _publish_and_confirm(
+        self, channel: Channel, envelope: Envelope, consequence: str
+    ) -> Confirmation[None]:
         """Publish; when awaited, wait until all nodes have answered a query that follows it."""
         if self._publisher is None:
             return DONE
-        was_sent: list[bool] = []
-        self._publisher.put(channel, lambda: envelope, was_sent.append)
-        return Confirmation(self._wait_until_everywhere, was_sent, doubt)
+        sent: list[bool] = []
+        self._publisher.put(channel, lambda: envelope, sent.append)
+        return Confirmation(self._wait_until_everywhere, sent, consequence)
 
-    async def _wait_until_everywhere(self, was_sent: list[bool], doubt: str) -> None:
+    async def _wait_until_everywhere(self, sent: list[bool], consequence: str) -> None:
         _, missing = await self.query_client.ask_all(Query.COUNT_CLIENTS, "")
         missing = (*missing, *self.liveness.peers.blocked())
         if missing:
-            raise ConfirmTimeout(f"no answer from {', '.join(missing)}: {doubt}")
-        if was_sent != [True]:
-            raise ConfirmTimeout(f"the bus was away, and others were not told: {doubt}")
+            raise ConfirmTimeout(f"no answer from {', '.join(missing)}: {consequence}")
+        if sent != [True]:
+            raise ConfirmTimeout(f"the bus was away, and others were not told: {consequence}")
 
     def do(self, action: ClientAction) -> Confirmation[None]:
         """Execute an action on one client, on whichever node it is connected."""
         node = node_of(action.client)
         if node == self.id:
-            return self._do_here(action)
+            return self._do_locally(action)
         if self._publisher is None or self.liveness.is_unknown(node):
-            return self._unknown(UnknownClient(action.client))
+            return self._fail_unknown_client(UnknownClient(action.client))
         if isinstance(action, SetSession | UpdateSession):
             self._publisher.check_command(Command(self.id, 0, action))
         pending = PendingCommand(self.id, action)
         self._publisher.put(node_channel(node), pending.make)
         return Confirmation(self.query_client.confirm, node, pending)
 
-    def _do_here(self, action: ClientAction) -> Confirmation[None]:
+    def _do_locally(self, action: ClientAction) -> Confirmation[None]:
         try:
-            subscribing = self._follow(self.local_clients.do(action))
+            subscribing = self._update_subscriptions(self.local_clients.do(action))
         except UnknownClient as error:
             if self.local_clients.do_early(action):
                 return DONE
-            return self._unknown(error)
-        announced = self.exclusive.note(action)
+            return self._fail_unknown_client(error)
+        announced = self.exclusive.on_action(action)
         topic = topic_of(action)
         if topic is None or self.bus is None:
             return DONE
         if isinstance(action, BindOnly):
-            return Confirmation(self._wait_until_only, topic, subscribing, announced)
-        return Confirmation(self._wait_until_heard, topic, subscribing)
+            return Confirmation(self._wait_until_exclusive, topic, subscribing, announced)
+        return Confirmation(self._wait_until_routed, topic, subscribing)
 
-    def _unknown(self, error: UnknownClient) -> Confirmation[None]:
+    def _fail_unknown_client(self, error: UnknownClient) -> Confirmation[None]:
         self._count("unknown_client")
         return failed(error)
 
-    async def _wait_until_only(
+    async def _wait_until_exclusive(
         self, topic: Topic, subscribing: list[Awaitable[None]], announced: Confirmation[None]
     ) -> None:
         await self._wait_until_subscribed(topic, subscribing)
@@ -357,7 +367,7 @@ class Node:
                 f" sent to the {topic.kind} {topic.name!r} elsewhere arrives here"
             ) from None
 
-    async def _wait_until_heard(self, topic: Topic, subscribing: list[Awaitable[None]]) -> None:
+    async def _wait_until_routed(self, topic: Topic, subscribing: list[Awaitable[None]]) -> None:
         await self._wait_until_subscribed(topic, subscribing)
         if self.bus is not None and self.bus.is_spread:
             # A query follows the subscription from server to server, so its answer confirms both.
@@ -374,15 +384,15 @@ class Node:
         try:
             envelope = decode(payload, max_size=self.bus.max_payload_size)
         except EnvelopeError as error:
-            self._refuse(error)
+            self._reject(error)
             return
         match envelope:
             case Messages() | DirectMessages() | SequenceMark():
                 self._deliver(envelope)
             case Command():
-                self._obey(envelope)
+                self._execute(envelope)
             case Claims():
-                self.exclusive.take(envelope)
+                self.exclusive.on_claims(envelope)
             case QueryRequest():
                 if self._has_clients:
                     self.query_client.answer(envelope, max_size=self.bus.max_payload_size)
@@ -390,57 +400,57 @@ class Node:
                 if not self.query_client.pending_requests.take(envelope):
                     self._count("late_answer")
             case ExtensionMessage(source, data):
-                self._hand_over(source, data)
+                self._pass_to_extension(source, data)
             case Hello() | Bye():
-                self._meet(envelope)
+                self._on_liveness(envelope)
             case _:
                 assert_never(envelope)
 
-    def _meet(self, sign: Hello | Bye) -> None:
-        if isinstance(sign, Hello):
-            self.liveness.take(sign)
-            self.exclusive.meet(sign)
-            if self._services.meet(sign.service):
+    def _on_liveness(self, message: Hello | Bye) -> None:
+        if isinstance(message, Hello):
+            self.liveness.on_hello(message)
+            self.exclusive.on_hello(message)
+            if self._services.detect_other(message.service):
                 logger.warning(
                     "%s is on the bus %s too, as is %s: if these are two services, they reach each"
                     " other's users; give each a name of its own in its bus's URL",
-                    label(sign.service),
+                    label(message.service),
                     "" if self.bus is None else self.bus.url,
                     label(self._service),
                 )
         else:
-            self.liveness.peers.forget(sign.source)
-            self.exclusive.heard.forget(sign.source)
-            self._forget(sign.source)
+            self.liveness.peers.forget(message.source)
+            self.exclusive.received.forget(message.source)
+            self._forget(message.source)
 
     def _forget(self, node: NodeId) -> None:
         """Stop waiting for answers and messages of a node that has ended."""
         self.query_client.pending_requests.forget(node)
         self._received.forget_source(node)
 
-    def _hand_over(self, source: NodeId, data: bytes) -> None:
+    def _pass_to_extension(self, source: NodeId, data: bytes) -> None:
         if self.extension is not None:
             try:
                 self.extension.take(source, data)
             except EnvelopeError as error:
-                self._refuse(error)
+                self._reject(error)
 
     def _deliver(self, messages: Messages | DirectMessages | SequenceMark) -> None:
         if isinstance(messages, SequenceMark):
             channel = channel_of(messages.target, messages.names, self.id)
-            self._miss(messages.source, self._received.mark(channel, messages))
+            self._count_lost(messages.source, self._received.mark(channel, messages))
             return
         self.counts["received"] += len(messages.items)
         if isinstance(messages, DirectMessages):
             channel = node_channel(self.id)
-            self._miss(messages.source, self._received.messages(channel, messages))
+            self._count_lost(messages.source, self._received.messages(channel, messages))
             for message in messages.items:
                 if not self.local_clients.deliver(message):
                     self._count("unknown_client")
             return
         target, names = messages.target, messages.names
         channel = channel_of(target, names, self.id)
-        self._miss(messages.source, self._received.messages(channel, messages))
+        self._count_lost(messages.source, self._received.messages(channel, messages))
         if target is Target.EVENTS:
             payloads = [item.payload for item in messages.items]
             for topic in names:
@@ -455,19 +465,19 @@ class Node:
             [(1 if item.is_text else 2, item.payload, item.exclude) for item in messages.items],
         )
 
-    def _miss(self, source: NodeId, count: int) -> None:
+    def _count_lost(self, source: NodeId, count: int) -> None:
         if count:
             self.counts["lost"] += count
             self._warn("lost", f"{count} messages of the process {source} did not arrive")
 
-    def _obey(self, command: Command) -> None:
+    def _execute(self, command: Command) -> None:
         # Not `do`, which would forward an action on a client of another node.
         action = command.action
         if isinstance(action, WideAction):
-            self._follow(self.local_clients.do(action))
+            self._update_subscriptions(self.local_clients.do(action))
             return
-        confirmation = self._do_here(action)
-        if command.call:
+        confirmation = self._do_locally(action)
+        if command.request_id:
             self._spawn(self._answer_when_done(command, confirmation))
 
     async def _answer_when_done(self, command: Command, confirmation: Confirmation[None]) -> None:
@@ -478,9 +488,9 @@ class Node:
             problem = Problem.UNKNOWN_CLIENT
         except ConfirmTimeout:
             return  # The other node has given up by now, too.
-        self._put(node_channel(command.source), refusal(self.id, command.call, problem))
+        self._publish(node_channel(command.source), refusal(self.id, command.request_id, problem))
 
-    def _report(self, gap: Gap) -> None:
+    def _on_bus_gap(self, gap: Gap) -> None:
         """Note a gap of the bus that is over, and have the nodes find out what was lost in it."""
         publisher = self._publisher
         if publisher is None:
@@ -490,10 +500,10 @@ class Node:
         self.counts["gaps"] += 1
         self._count("uncertain", gap.uncertain)
         seconds = max(gap.until - gap.since, 0.0)
-        self.exclusive.repeat(seconds, EVERYBODY)
+        self.exclusive.republish(seconds, EVERYBODY)
         if gap.cause is not Cause.FULL:
-            self._away = seconds
-            self.liveness.return_()
+            self._away_seconds = seconds
+            self.liveness.on_bus_restored()
             if self.extension is not None:
                 self.extension.returned()
         if self.on_gap is not None:
@@ -508,27 +518,27 @@ class Node:
         if asyncio.iscoroutine(result):
             self._spawn(result)
 
-    def _mark(self) -> None:
+    def _publish_marks(self) -> None:
         if self._publisher is not None:
             self._publisher.flush()
             self._publisher.mark()
 
-    def _ask_for_logins(self, node: NodeId, seconds: float) -> None:
+    def _request_logins(self, node: NodeId, seconds: float) -> None:
         hello = Hello(self.id, self._has_clients, is_new=False, was_away=False, nodes=())
         self._say_hello(node_channel(node), structs.replace(hello, away=seconds))
 
     def _say_hello(self, channel: Channel, hello: Hello) -> None:
         envelope = structs.replace(
             hello,
-            away=self._away if hello.was_away else hello.away,
+            away=self._away_seconds if hello.was_away else hello.away,
             clock=self.exclusive.logins.clock,
             claims=self.exclusive.count,
             # A new node announces its service to all, and each of them answers it.
             service=self._service if hello.is_new or channel != EVERYBODY else (),
         )
-        self._put(channel, envelope)
+        self._publish(channel, envelope)
 
-    def _put(self, channel: Channel, envelope: Envelope) -> None:
+    def _publish(self, channel: Channel, envelope: Envelope) -> None:
         if self._publisher is not None:
             self._publisher.put(channel, lambda: envelope)
 
@@ -542,7 +552,7 @@ class Node:
         if number:
             self.counts[cause] += number
 
-    def _refuse(self, error: EnvelopeError) -> None:
+    def _reject(self, error: EnvelopeError) -> None:
         self._count("bad_envelope")
         self._warn("bad_envelope", f"a message of the bus is ignored: {error.problem}")
 

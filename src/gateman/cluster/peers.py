@@ -26,7 +26,7 @@ DISCOVERY_TIME = 0.5  # seconds
 _MAX_DOUBTS = 3
 
 
-class Verdict(Enum):
+class PeerState(Enum):
     """What was found out about a silent node."""
 
     BLOCKED = "is connected, but sends no hello: it is not asked about its clients"
@@ -41,66 +41,66 @@ class Peers:
     so that their end is noticed, but they are not listed.
     """
 
-    __slots__ = ("_beside", "_blocked", "_doubts", "_heard_at", "_me")
+    __slots__ = ("_blocked", "_doubts", "_heard_at", "_own_id", "_without_clients")
 
-    def __init__(self, me: NodeId) -> None:
-        self._me = me
+    def __init__(self, own_id: NodeId) -> None:
+        self._own_id = own_id
         self._heard_at: dict[NodeId, float] = {}
-        self._beside: set[NodeId] = set()
+        self._without_clients: set[NodeId] = set()
         # Silent nodes that are connected; and how often the bus did not know whether one is.
         self._blocked: set[NodeId] = set()
         self._doubts: dict[NodeId, int] = {}
 
     def __len__(self) -> int:
-        return len(self._heard_at) - len(self._beside)
+        return len(self._heard_at) - len(self._without_clients)
 
     def __contains__(self, node: object) -> bool:
-        return node in self._heard_at and node not in self._beside
+        return node in self._heard_at and node not in self._without_clients
 
     def names(self) -> tuple[NodeId, ...]:
         """List the nodes that answer queries."""
-        silent = self._blocked | self._beside
+        silent = self._blocked | self._without_clients
         return tuple(node for node in self._heard_at if node not in silent)
 
     def blocked(self) -> tuple[NodeId, ...]:
         """List the nodes that are connected but silent."""
-        return tuple(self._blocked - self._beside)
+        return tuple(self._blocked - self._without_clients)
 
-    def hear(self, node: NodeId, now: float, *, has_clients: bool = True) -> bool:
+    def heard_from(self, node: NodeId, now: float, *, has_clients: bool = True) -> bool:
         """Note that a node was heard from; return whether it is new."""
-        if node == self._me:
+        if node == self._own_id:
             return False
         is_new = node not in self._heard_at
         self._heard_at[node] = now
         self._blocked.discard(node)
         self._doubts.pop(node, None)
         if has_clients:
-            self._beside.discard(node)
+            self._without_clients.discard(node)
         else:
-            self._beside.add(node)
+            self._without_clients.add(node)
         return is_new
 
-    def suppose(self, senders: Iterable[NodeId], now: float) -> None:
+    def watch_senders(self, senders: Iterable[NodeId], now: float) -> None:
         """Watch nodes that send but have sent no hello yet; they have to send one in time."""
         for node in senders:
             if node not in self._heard_at:
-                self.hear(node, now, has_clients=False)
+                self.heard_from(node, now, has_clients=False)
 
-    def hear_of(self, nodes: Iterable[NodeId], now: float) -> None:
+    def heard_of(self, nodes: Iterable[NodeId], now: float) -> None:
         """Note nodes that another node knows; they have to send a hello in time."""
         for node in nodes:
-            if node != self._me:
+            if node != self._own_id:
                 self._heard_at.setdefault(node, now)
-                self._beside.discard(node)
+                self._without_clients.discard(node)
 
     def forget(self, node: NodeId) -> bool:
         """Forget a node that has ended; return whether it was known."""
-        self._beside.discard(node)
+        self._without_clients.discard(node)
         self._blocked.discard(node)
         self._doubts.pop(node, None)
         return self._heard_at.pop(node, None) is not None
 
-    def excuse(self, now: float) -> None:
+    def restart_timeouts(self, now: float) -> None:
         """Restart the timeout of every node, because the bus was away."""
         for node in self._heard_at:
             self._heard_at[node] = now
@@ -114,17 +114,17 @@ class Peers:
     def _is_silent(self, node: NodeId, now: float) -> bool:
         return now - self._heard_at.get(node, now) > TIME_TO_LIVE
 
-    def told(self, node: NodeId, now: float, *, is_there: bool | None) -> Verdict | None:
+    def on_probe(self, node: NodeId, now: float, *, is_connected: bool | None) -> PeerState | None:
         """Note what the bus says about a node that it was asked about."""
         if not self._is_silent(node, now):
             return None
-        if is_there is None:
+        if is_connected is None:
             doubts = self._doubts[node] = self._doubts.get(node, 0) + 1
-            is_there = doubts < _MAX_DOUBTS
-        if not is_there:
+            is_connected = doubts < _MAX_DOUBTS
+        if not is_connected:
             self.forget(node)
-            return Verdict.GONE
+            return PeerState.GONE
         if node in self._blocked:
             return None
         self._blocked.add(node)
-        return Verdict.BLOCKED
+        return PeerState.BLOCKED

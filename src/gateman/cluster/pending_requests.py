@@ -81,24 +81,24 @@ class PendingRequests:
     ) -> PendingRequest:
         """Register a request that is about to be sent."""
         self._number += 1
-        call = self._requests[self._number] = PendingRequest(self._number, nodes, is_enough)
-        return call
+        request = self._requests[self._number] = PendingRequest(self._number, nodes, is_enough)
+        return request
 
-    def end(self, call: PendingRequest) -> None:
-        call.end()
-        self._requests.pop(call.number, None)
+    def end(self, request: PendingRequest) -> None:
+        request.end()
+        self._requests.pop(request.number, None)
 
     def take(self, answer: QueryReply) -> bool:
         """Pass an answer to its request; return whether it was expected."""
-        call = self._requests.get(answer.call)
-        return call is not None and call.take(answer)
+        request = self._requests.get(answer.request_id)
+        return request is not None and request.take(answer)
 
     def forget(self, node: NodeId) -> None:
         """Stop waiting for a node that has ended."""
-        for call in list(self._requests.values()):
-            call.forget(node)
+        for request in list(self._requests.values()):
+            request.forget(node)
 
     def end_all(self) -> None:
         """End all requests with the answers that they have."""
-        for call in list(self._requests.values()):
-            self.end(call)
+        for request in list(self._requests.values()):
+            self.end(request)

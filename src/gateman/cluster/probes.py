@@ -35,23 +35,23 @@ class Probes:
     def __init__(self, ask: Ask, answer: Callable[[NodeId, bool | None], object]) -> None:
         self._ask = ask
         self._answer = answer
-        self._questions: dict[NodeId, asyncio.Future[bool | None]] = {}
+        self._pending: dict[NodeId, asyncio.Future[bool | None]] = {}
 
     def ask(self, node: NodeId) -> None:
         """Ask about a node, unless a probe of it is pending."""
-        if node in self._questions:
+        if node in self._pending:
             return
-        question = asyncio.ensure_future(self._ask(node))
-        self._questions[node] = question
-        question.add_done_callback(partial(self._answered, node))
+        probe = asyncio.ensure_future(self._ask(node))
+        self._pending[node] = probe
+        probe.add_done_callback(partial(self._answered, node))
 
     def cancel(self) -> None:
-        query_client, self._questions = self._questions, {}
-        for question in query_client.values():
-            question.cancel()
+        pending, self._pending = self._pending, {}
+        for probe in pending.values():
+            probe.cancel()
 
-    def _answered(self, node: NodeId, question: "asyncio.Future[bool | None]") -> None:
-        if self._questions.get(node) is not question:
+    def _answered(self, node: NodeId, probe: "asyncio.Future[bool | None]") -> None:
+        if self._pending.get(node) is not probe:
             return
-        del self._questions[node]
-        self._answer(node, None if question.cancelled() else question.result())
+        del self._pending[node]
+        self._answer(node, None if probe.cancelled() else probe.result())

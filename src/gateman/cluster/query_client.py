@@ -19,7 +19,7 @@ from .query_replies import answers, read, refusal
 # Named as missing when the bus is away and no other node is known.
 UNKNOWN_NODE = NodeId("?")
 
-# Precedent: GatewayWorker's 5 s for any question. An answer takes milliseconds.
+# Precedent: GatewayWorker's 5 s for any request. An answer takes milliseconds.
 DEFAULT_TIMEOUT = 3.0  # seconds
 
 
@@ -32,9 +32,9 @@ class QueryClient:
         local_clients: LocalClients,
         liveness: NodeLiveness,
         *,
-        put: Callable[[Channel, Envelope], None],
+        publish: Callable[[Channel, Envelope], None],
         is_connected: Callable[[], bool],
-        refuse: Callable[[EnvelopeError], None],
+        reject: Callable[[EnvelopeError], None],
         warn: Callable[[str, str], None],
     ) -> None:
         self.pending_requests = PendingRequests()
@@ -42,59 +42,59 @@ class QueryClient:
         self._node = node
         self._local_clients = local_clients
         self._liveness = liveness
-        self._put = put
+        self._publish = publish
         self._is_connected = is_connected
-        self._refuse = refuse
+        self._reject = reject
         self._warn = warn
 
     async def ask_node(self, query: Query, client: ClientId) -> Any:
         """Ask the node that a client is connected to."""
         node = node_of(client)
         if node == self._node:
-            return self._local_clients.tell(query, client)
+            return self._local_clients.answer(query, client)
         deadline = self._deadline()
         await self._liveness.discover(deadline)
         if not self._is_connected():
             raise PartialResult(None, [node])
         if node not in self._liveness.peers:
             raise UnknownClient(client)
-        call = self.pending_requests.begin([node])
-        question = QueryRequest(self._node, call.number, query, client)
-        await self._ask(call, node_channel(node), question, deadline)
-        if call.problems.get(node) is Problem.UNKNOWN_CLIENT:
+        pending = self.pending_requests.begin([node])
+        request = QueryRequest(self._node, pending.number, query, client)
+        await self._ask(pending, node_channel(node), request, deadline)
+        if pending.problems.get(node) is Problem.UNKNOWN_CLIENT:
             raise UnknownClient(client)
-        if call.problems.get(node) is Problem.NOT_SENDABLE:
+        if pending.problems.get(node) is Problem.NOT_SENDABLE:
             raise EnvelopeError(
                 f"the session of {client} cannot be sent to another process; the log of {node}"
                 " says why"
             )
-        if not (call.values or call.problems or call.missing):
+        if not (pending.values or pending.problems or pending.missing):
             # The node has sent its goodbye meanwhile.
             raise UnknownClient(client)
-        values = self._read(query, call)
+        values = self._read(query, pending)
         if not values:
             raise PartialResult(None, [node])
         return values[0]
 
-    async def confirm(self, node: NodeId, pending: PendingCommand) -> None:
+    async def confirm(self, node: NodeId, command: PendingCommand) -> None:
         """Wait until another node confirms that it has executed a command."""
-        client = pending.action.client
+        client = command.action.client
         if not self._is_connected():
             raise ConfirmTimeout(
                 f"the bus is away, and with it {node}, where {client} is connected"
             )
-        call = self.pending_requests.begin([node])
-        pending.call = call.number
-        if pending.is_made:
+        pending = self.pending_requests.begin([node])
+        command.request_id = pending.number
+        if command.is_made:
             # It was published without a request id; to execute it twice changes nothing.
-            self._put(node_channel(node), pending.make())
+            self._publish(node_channel(node), command.make())
         try:
-            await call.wait(self._deadline())
+            await pending.wait(self._deadline())
         finally:
-            self.pending_requests.end(call)
-        if node in call.missing:
+            self.pending_requests.end(pending)
+        if node in pending.missing:
             raise ConfirmTimeout(f"no answer from {node}, where {client} is connected")
-        if node not in call.values:
+        if node not in pending.values:
             # The node does not know the client, or has sent its goodbye.
             raise UnknownClient(client)
 
@@ -106,58 +106,60 @@ class QueryClient:
         audience: Audience | None = None,
     ) -> tuple[list[Any], Collection[NodeId]]:
         """Ask every node; return the values, and the nodes that did not answer."""
-        values = [self._local_clients.tell(query, name, audience)]
+        values = [self._local_clients.answer(query, name, audience)]
         deadline = self._deadline()
         await self._liveness.discover(deadline)
         if not self._is_connected():
             return values, self._liveness.peers.names() or (UNKNOWN_NODE,)
-        call = self.pending_requests.begin(self._liveness.peers.names(), is_enough)
-        question = QueryRequest(self._node, call.number, query, name, audience)
-        await self._ask(call, EVERYBODY, question, deadline)
-        values += self._read(query, call)
-        return values, (*call.missing, *call.problems)
+        pending = self.pending_requests.begin(self._liveness.peers.names(), is_enough)
+        request = QueryRequest(self._node, pending.number, query, name, audience)
+        await self._ask(pending, EVERYBODY, request, deadline)
+        values += self._read(query, pending)
+        return values, (*pending.missing, *pending.problems)
 
     async def _ask(
-        self, call: PendingRequest, channel: Channel, question: QueryRequest, deadline: float
+        self, pending: PendingRequest, channel: Channel, request: QueryRequest, deadline: float
     ) -> None:
         try:
-            if call.missing:
-                self._put(channel, question)
-                await call.wait(deadline)
+            if pending.missing:
+                self._publish(channel, request)
+                await pending.wait(deadline)
         finally:
-            self.pending_requests.end(call)
+            self.pending_requests.end(pending)
 
-    def _read(self, query: Query, call: PendingRequest) -> list[Any]:
+    def _read(self, query: Query, pending: PendingRequest) -> list[Any]:
         values: list[Any] = []
-        for node, parts in call.values.items():
+        for node, parts in pending.values.items():
             try:
                 values += read(query, parts)
             except EnvelopeError as error:
-                self._refuse(error)
-                call.missing.add(node)
+                self._reject(error)
+                pending.missing.add(node)
         return values
 
-    def answer(self, question: QueryRequest, *, max_size: int) -> None:
+    def answer(self, request: QueryRequest, *, max_size: int) -> None:
         """Answer a query about the local clients."""
-        channel = node_channel(question.source)
+        channel = node_channel(request.source)
         try:
-            value = self._local_clients.tell(question.query, question.name, question.audience)
+            value = self._local_clients.answer(request.query, request.name, request.audience)
         except UnknownClient:
-            self._put(channel, refusal(self._node, question.call, Problem.UNKNOWN_CLIENT))
+            self._publish(channel, refusal(self._node, request.request_id, Problem.UNKNOWN_CLIENT))
             return
-        sessions = _sessions(question, value)
-        parts = answers(self._node, question.call, value, max_size=max_size)
+        sessions = _sessions(request, value)
+        parts = answers(self._node, request.request_id, value, max_size=max_size)
         if any(not isinstance(key, str) for _, session in sessions for key in session):
             # It can be encoded, but not decoded.
-            parts = iter([refusal(self._node, question.call, Problem.NOT_SENDABLE)])
+            parts = iter([refusal(self._node, request.request_id, Problem.NOT_SENDABLE)])
         for part in parts:
             if part.problem is Problem.NOT_SENDABLE:
-                self._complain(question, sessions)
-            self._put(channel, part)
+                self._log_unsendable(request, sessions)
+            self._publish(channel, part)
 
-    def _complain(self, question: QueryRequest, sessions: list[tuple[str, dict[Any, Any]]]) -> None:
+    def _log_unsendable(
+        self, request: QueryRequest, sessions: list[tuple[str, dict[Any, Any]]]
+    ) -> None:
         """Log, on the node where the session was set, what in it cannot be sent."""
-        line = f"the answer about {question.name} is more than the bus can carry"
+        line = f"the answer about {request.name} is more than the bus can carry"
         for client, session in sessions:
             problem = unsendable(session)
             if problem:
@@ -172,11 +174,11 @@ class QueryClient:
         return asyncio.get_running_loop().time() + self.timeout
 
 
-def _sessions(question: QueryRequest, value: Any) -> list[tuple[str, dict[Any, Any]]]:
+def _sessions(request: QueryRequest, value: Any) -> list[tuple[str, dict[Any, Any]]]:
     """Get the sessions that an answer consists of, by client id."""
-    match question.query:
+    match request.query:
         case Query.SESSION:
-            return [(question.name, value)]
+            return [(request.name, value)]
         case Query.SESSIONS_OF_GROUP:
             return list(value)
         case _:

@@ -31,21 +31,21 @@ KINDS: dict[Query, Any] = {
 }
 
 
-def answers(node: NodeId, call: int, value: object, *, max_size: int) -> Iterator[QueryReply]:
+def answers(node: NodeId, request_id: int, value: object, *, max_size: int) -> Iterator[QueryReply]:
     """Make the envelopes of an answer."""
     try:
         parts = list(_parts(value, max_size - OVERHEAD))
     except EnvelopeError:
-        yield refusal(node, call, Problem.NOT_SENDABLE)
+        yield refusal(node, request_id, Problem.NOT_SENDABLE)
         return
     for number, part in enumerate(parts):
         is_last = number == len(parts) - 1
-        yield QueryReply(node, call, number, is_last, Problem.NONE, part)
+        yield QueryReply(node, request_id, number, is_last, Problem.NONE, part)
 
 
-def refusal(node: NodeId, call: int, problem: Problem) -> QueryReply:
+def refusal(node: NodeId, request_id: int, problem: Problem) -> QueryReply:
     """Make the envelope of an answer without a value."""
-    return QueryReply(node, call, part=0, is_last=True, problem=problem, value=_NOTHING)
+    return QueryReply(node, request_id, part=0, is_last=True, problem=problem, value=_NOTHING)
 
 
 def _parts(value: object, max_size: int) -> Iterator[Raw]:

@@ -71,7 +71,7 @@ class _MemberSet(set[_RegisteredClient[M]]):
     members: tuple[M, ...] | None
 
 
-_Place = _RegisteredClient[M] | _MemberSet[M]
+_Entry = _RegisteredClient[M] | _MemberSet[M]
 
 
 class Registry(Generic[M]):
@@ -85,32 +85,32 @@ class Registry(Generic[M]):
         groups. 100 000 memberships: ``bench/hub.py``.
     """
 
-    __slots__ = ("_clients", "_everybody", "_groups", "_uids")
+    __slots__ = ("_all_members", "_clients", "_groups", "_uids")
 
     def __init__(self) -> None:
         self._clients: dict[ClientId, _RegisteredClient[M]] = {}
-        self._uids: dict[Uid, _Place[M]] = {}
-        self._groups: dict[Group, _Place[M]] = {}
-        self._everybody: tuple[M, ...] | None = ()
+        self._uids: dict[Uid, _Entry[M]] = {}
+        self._groups: dict[Group, _Entry[M]] = {}
+        self._all_members: tuple[M, ...] | None = ()
 
     def add(self, client: ClientId, member: M) -> None:
         if client in self._clients:
             raise ValueError(f"{client} is already registered")
         self._clients[client] = _RegisteredClient(client, member)
-        self._everybody = None
+        self._all_members = None
 
     def remove(self, client: ClientId) -> Change:
         """Remove a client with its uid and groups; does nothing if it is not registered."""
         gone = self._clients.pop(client, None)
         if gone is None:
             return NO_CHANGE
-        self._everybody = None
+        self._all_members = None
         lost = [
             Topic(TopicKind.GROUP, group)
             for group in _each(gone.groups)
-            if _take_out(self._groups, group, gone)
+            if _remove_from(self._groups, group, gone)
         ]
-        if gone.uid is not None and _take_out(self._uids, gone.uid, gone):
+        if gone.uid is not None and _remove_from(self._uids, gone.uid, gone):
             lost.append(Topic(TopicKind.UID, gone.uid))
         return Change(lost=tuple(lost)) if lost else NO_CHANGE
 
@@ -121,7 +121,7 @@ class Registry(Generic[M]):
             return NO_CHANGE
         lost = self._unbind(found)
         found.uid = uid
-        is_first = _put_in(self._uids, uid, found)
+        is_first = _add_to(self._uids, uid, found)
         return Change((Topic(TopicKind.UID, uid),) if is_first else (), lost)
 
     def unbind(self, client: ClientId) -> Change:
@@ -141,7 +141,7 @@ class Registry(Generic[M]):
             return NO_CHANGE
         else:
             found.groups = {groups, group}
-        is_first = _put_in(self._groups, group, found)
+        is_first = _add_to(self._groups, group, found)
         return Change((Topic(TopicKind.GROUP, group),)) if is_first else NO_CHANGE
 
     def leave(self, client: ClientId, group: Group) -> Change:
@@ -149,15 +149,15 @@ class Registry(Generic[M]):
         if group not in _each(found.groups):
             return NO_CHANGE
         _forget_group(found, group)
-        if _take_out(self._groups, group, found):
+        if _remove_from(self._groups, group, found):
             return Change(lost=(Topic(TopicKind.GROUP, group),))
         return NO_CHANGE
 
     def dissolve(self, group: Group) -> Change:
-        place = self._groups.pop(group, None)
-        if place is None:
+        entry = self._groups.pop(group, None)
+        if entry is None:
             return NO_CHANGE
-        for client in _clients(place):
+        for client in _clients(entry):
             _forget_group(client, group)
         return Change(lost=(Topic(TopicKind.GROUP, group),))
 
@@ -169,7 +169,7 @@ class Registry(Generic[M]):
 
     def _unbind(self, client: _RegisteredClient[M]) -> tuple[Topic, ...]:
         uid, client.uid = client.uid, None
-        if uid is not None and _take_out(self._uids, uid, client):
+        if uid is not None and _remove_from(self._uids, uid, client):
             return (Topic(TopicKind.UID, uid),)
         return ()
 
@@ -183,9 +183,9 @@ class Registry(Generic[M]):
 
     def members(self) -> tuple[M, ...]:
         """Get all members; the same object until a client is added or removed."""
-        if self._everybody is None:
-            self._everybody = tuple(client.member for client in self._clients.values())
-        return self._everybody
+        if self._all_members is None:
+            self._all_members = tuple(client.member for client in self._clients.values())
+        return self._all_members
 
     def members_of_uid(self, uid: Uid) -> tuple[M, ...]:
         return _members(self._uids.get(uid))
@@ -231,34 +231,34 @@ class Registry(Generic[M]):
         return {client.uid for client in clients if client.uid is not None}
 
     def count_group(self, group: Group) -> int:
-        place = self._groups.get(group)
-        return len(place) if isinstance(place, _MemberSet) else int(place is not None)
+        entry = self._groups.get(group)
+        return len(entry) if isinstance(entry, _MemberSet) else int(entry is not None)
 
 
-def _put_in(places: dict[N, _Place[M]], name: N, client: _RegisteredClient[M]) -> bool:
+def _add_to(index: dict[N, _Entry[M]], name: N, client: _RegisteredClient[M]) -> bool:
     """Add a client under a name; return whether it is the first."""
-    place = places.get(name)
-    if place is None:
-        places[name] = client
+    entry = index.get(name)
+    if entry is None:
+        index[name] = client
         return True
-    if isinstance(place, _MemberSet):
-        place.add(client)
+    if isinstance(entry, _MemberSet):
+        entry.add(client)
     else:
-        place = places[name] = _MemberSet((place, client))
-    place.members = None
+        entry = index[name] = _MemberSet((entry, client))
+    entry.members = None
     return False
 
 
-def _take_out(places: dict[N, _Place[M]], name: N, client: _RegisteredClient[M]) -> bool:
+def _remove_from(index: dict[N, _Entry[M]], name: N, client: _RegisteredClient[M]) -> bool:
     """Remove a client from under a name; return whether it was the last."""
-    place = places[name]
-    if not isinstance(place, _MemberSet):
-        del places[name]
+    entry = index[name]
+    if not isinstance(entry, _MemberSet):
+        del index[name]
         return True
-    place.remove(client)
-    place.members = None
-    if len(place) == 1:
-        places[name] = place.pop()
+    entry.remove(client)
+    entry.members = None
+    if len(entry) == 1:
+        index[name] = entry.pop()
     return False
 
 
@@ -278,17 +278,17 @@ def _each(groups: Group | set[Group] | None) -> Iterable[Group]:
     return groups if isinstance(groups, set) else (groups,)
 
 
-def _clients(place: _Place[M] | None) -> Iterable[_RegisteredClient[M]]:
-    if place is None:
+def _clients(entry: _Entry[M] | None) -> Iterable[_RegisteredClient[M]]:
+    if entry is None:
         return ()
-    return place if isinstance(place, _MemberSet) else (place,)
+    return entry if isinstance(entry, _MemberSet) else (entry,)
 
 
-def _members(place: _Place[M] | None) -> tuple[M, ...]:
-    if place is None:
+def _members(entry: _Entry[M] | None) -> tuple[M, ...]:
+    if entry is None:
         return ()
-    if not isinstance(place, _MemberSet):
-        return (place.member,)
-    if place.members is None:
-        place.members = tuple(client.member for client in place)
-    return place.members
+    if not isinstance(entry, _MemberSet):
+        return (entry.member,)
+    if entry.members is None:
+        entry.members = tuple(client.member for client in entry)
+    return entry.members

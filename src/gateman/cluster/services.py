@@ -25,7 +25,7 @@ class Services:
         self._own = own
         self._known: set[Outline] = {own}
 
-    def meet(self, other: Outline) -> bool:
+    def detect_other(self, other: Outline) -> bool:
         """Whether this is the first announcement of a service that is probably a different one."""
         if not self._own or not other or other in self._known or len(self._known) > _MAX_TOLD:
             return False

@@ -31,11 +31,15 @@ T = TypeVar("T")
 class Sending:
     """A message that is on its way; :meth:`result` tells how many clients it was for."""
 
-    __slots__ = ("_deed", "_hub")
+    __slots__ = ("_confirmation", "_run")
 
-    def __init__(self, hub: "SyncHub", confirmation: Confirmation[int]) -> None:
-        self._hub = hub
-        self._deed = confirmation
+    def __init__(
+        self,
+        run: Callable[[Callable[[Hub], Awaitable[int]]], int],
+        confirmation: Confirmation[int],
+    ) -> None:
+        self._run = run
+        self._confirmation = confirmation
 
     def result(self) -> int:
         """
@@ -46,9 +50,9 @@ class Sending:
         """
 
         async def wait(_: Hub) -> int:
-            return await self._deed
+            return await self._confirmation
 
-        return self._hub._run(wait)  # noqa: SLF001 - its own
+        return self._run(wait)
 
 
 def _plain(verb: Callable[Concatenate[Hub, P], T]) -> "Callable[Concatenate[SyncHub, P], T]":
@@ -75,7 +79,7 @@ def _sent(
 
     @wraps(verb)
     def call(self: "SyncHub", /, *args: P.args, **kwargs: P.kwargs) -> Sending:
-        return Sending(self, plain(self, *args, **kwargs))
+        return Sending(self._run, plain(self, *args, **kwargs))
 
     return call
 

@@ -293,13 +293,13 @@ class Conversation:
 
 def _connect(script: Script, environment: Mapping[str, str]) -> socket.socket:
     refused: Path | None = None
-    stranger: unix_socket.Stranger | None = None
+    stranger: unix_socket.UnexpectedOwner | None = None
     for files in locate(script.path, environment):
         try:
             return unix_socket.dial(files.control, files.users)
         except PermissionError:
             refused = files.control
-        except unix_socket.Stranger as error:
+        except unix_socket.UnexpectedOwner as error:
             stranger = error
         except OSError:
             pass  # A killed master left it.

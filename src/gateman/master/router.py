@@ -19,7 +19,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from ..bus import unix_socket
-from ..bus.router_wire import ANOTHER, OVER
+from ..bus.router_wire import ADD_LISTENER, STOP
 from ..log import logger
 from ..net.socket_files import is_at
 from .plan import Planned
@@ -82,7 +82,7 @@ class Router:
         if self._channel is not None:
             # If there is no room, or it has ended: the next router gets it.
             with contextlib.suppress(OSError):
-                socket.send_fds(self._channel, [ANOTHER], [listener.fileno()])
+                socket.send_fds(self._channel, [ADD_LISTENER], [listener.fileno()])
 
     @property
     def is_reachable(self) -> bool:
@@ -139,7 +139,7 @@ class Router:
         for listener in self._listeners:
             listener.close()
         if self._process is not None:
-            self._hang_up(OVER)
+            self._hang_up(STOP)
             try:
                 self._process.wait(_STOP_TIMEOUT)
             except subprocess.TimeoutExpired:
