@@ -196,7 +196,7 @@ async def test_a_process_that_drains_begins_no_run() -> None:
     own.add(60 * MS, runs, ("never",))
     owned = own.add_for("ann", 20 * MS, runs, ("of ann",))
     await begun.until(1)
-    own.retire()
+    own.drain()
     late = own.add(MS, runs, ("too late",))
     counts = own.count, own.delete(late), late == owned + 1
     may_end.set()

@@ -212,7 +212,7 @@ class Child:
                 self._begin(service)
                 await self._told.wait()
                 # Another process may have begun in its place, and runs them from now on.
-                timers.retire()
+                timers.drain()
                 if not self._keeps_accepting:
                     self._accept_no_more(service)
                 if not self._must_stop.is_set():

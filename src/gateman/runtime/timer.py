@@ -1,11 +1,9 @@
 """
-Functions that run later, once or again and again: :class:`Timer`.
+Functions that run later, once or repeatedly: :class:`Timer`.
 
-The timers of a process begin when it serves, and end when it stops. A script is run by its master
-too, which serves nobody, so a timer that is added outside of all functions runs in each process
-and not in the master.
-
-Neither asyncio nor logging is loaded until a timer begins: the master can do without.
+The timers of a process start when it serves, and end when it stops. The master runs the script too
+but serves no clients, so a timer that is added at module level runs in each process and not in the
+master. This module loads neither asyncio nor logging before that start: the master needs neither.
 """
 
 import inspect
@@ -26,24 +24,23 @@ if TYPE_CHECKING:
 
 class Timer:
     """
-    Runs a function every so many seconds, in this process.
+    Runs functions later or repeatedly, in this process.
 
         Timer.add(60, tidy_up)
         Timer.add(2.5, connection.send, "still there?", persistent=False)
 
     Guarantees:
-        The first run is one interval after :meth:`add`, or after the process began to serve, and
-        the others are whole intervals after that: neither a slow run nor a late one moves those
-        that follow. What took too long is not made up for: runs that fall into it are left out,
-        and counted. A function never runs twice at once. What it raises is logged, and the next
-        run comes all the same.
+        The first run is one interval after :meth:`add`, or after the process began to serve. The
+        others follow at whole intervals after that: a slow or late run does not move them. Runs
+        that are due while another takes too long are left out and counted. The runs of one timer
+        never overlap. If a run raises, the error is logged and the timer continues.
 
-        From the moment at which a process drains, because another one takes its place or because
-        it stops, no run begins any more; what still runs is cancelled when it stops. So what is
-        done by one process of a worker only (``if worker.id == 0``) is never done by two.
+        No run begins after a process starts to drain, because another one replaces it or because
+        it stops. A run that has begun is cancelled when the process stops. So a job of one process
+        of a worker (``if worker.id == 0``) is never done by two.
 
-        A timer keeps its function and its arguments, a connection among them, until it is
-        deleted; :meth:`gateman.Connection.after` is for what ends with a connection.
+        A timer keeps its function and its arguments, for example a connection, until it is
+        deleted. Use :meth:`gateman.Connection.after` for a timer that ends with a connection.
     """
 
     @staticmethod
@@ -54,24 +51,24 @@ class Timer:
         Run a function later.
 
         Args:
-            seconds: How much later, and between two runs.
-            function: A plain function, for which everybody waits, or an ``async def``.
+            seconds: Until the first run, and between two runs; more than 0.
+            function: An ``async def``, or a plain function, which blocks the event loop.
             args: Its arguments.
-            persistent: Whether it runs until it is deleted; otherwise once.
+            persistent: Run until :meth:`delete`; otherwise once.
 
         Returns:
-            The timer's id: 1 or more, and never used again, by no process.
+            The timer's id: 1 or more, unique among all processes.
 
         Raises:
-            ConfigError: Never can it run so.
-            WrongThread: From another thread than the event loop's; so does :meth:`delete`.
+            ConfigError: The interval or the function cannot be used.
+            WrongThread: The caller is not in the thread of the event loop.
         """
         return timers.add(seconds, function, args, is_persistent=persistent)
 
     @staticmethod
     def delete(timer_id: int) -> bool:
         """
-        Run a timer's function no more. What runs of it just now goes on to its end.
+        Delete a timer. A run that has begun continues to its end.
 
         Args:
             timer_id: What :meth:`add` returned.
@@ -115,7 +112,7 @@ class _Scheduled:
         self.task: asyncio.Task[None] | None = None
 
     def __str__(self) -> str:
-        """Name it for a log line; as few names as the program has functions."""
+        """Name it for a log line, by its function, so that there are few different lines."""
         function = self.function
         name = getattr(function, "__qualname__", type(function).__qualname__)
         return f"the timer of {str(name).rpartition('<locals>.')[2]}"
@@ -126,7 +123,7 @@ class Timers:
     The timers of a process.
 
     Attributes:
-        skipped_count: Runs that were left out, as the one before or something else took too long.
+        skipped_count: Runs that were left out because another or a callback took too long.
     """
 
     def __init__(self) -> None:
@@ -134,15 +131,17 @@ class Timers:
         self._last_id = 0
         self._scheduled: dict[int, _Scheduled] = {}
         self._owned: dict[object, set[int]] = {}
-        self._tasks: CallbackTasks | None = None
         self._is_started = False
-        self._is_retired = False
-        self._rate_limited: RateLimitedLogger | None = None
+        self._is_draining = False
         self._thread = 0
+        # Set by `start`.
+        self._loop: asyncio.AbstractEventLoop
+        self._tasks: CallbackTasks
+        self._rate_limited: RateLimitedLogger
 
     @property
     def count(self) -> int:
-        """How many timers there are, without those that have an owner."""
+        """The number of timers that have no owner."""
         return len(self._scheduled) - sum(map(len, self._owned.values()))
 
     def add(
@@ -153,22 +152,17 @@ class Timers:
         *,
         is_persistent: bool = True,
     ) -> int:
-        """
-        Add a timer; see :meth:`Timer.add`.
-
-        Raises:
-            ConfigError: Never can it run so.
-        """
+        """See :meth:`Timer.add`."""
         self._check_thread("Timer.add")
         check_interval(seconds)
         check_function(function, args)
         timer = _Scheduled(float(seconds), function, args, is_persistent=is_persistent, owner=None)
-        return self.new_id() if self._is_retired else self._add(timer)
+        return self.new_id() if self._is_draining else self._add(timer)
 
     def add_for(
         self, owner: object, seconds: float, function: Callable[..., Any], args: tuple[Any, ...]
     ) -> int:
-        """Add a timer that runs once, unless its owner has ended by then; also while draining."""
+        """Run a function once, also while draining, unless :meth:`end` is called for the owner."""
         timer = _Scheduled(float(seconds), function, args, is_persistent=False, owner=owner)
         timer_id = self._add(timer)
         self._owned.setdefault(owner, set()).add(timer_id)
@@ -180,7 +174,6 @@ class Timers:
             self.delete(timer_id)
 
     def new_id(self) -> int:
-        """Use up an id."""
         if not self._last_id:
             self._last_id = int.from_bytes(os.urandom(7), "big") >> 4
         self._last_id += 1
@@ -198,7 +191,7 @@ class Timers:
         return timer_id
 
     def delete(self, timer_id: int) -> bool:
-        """Delete a timer; see :meth:`Timer.delete`."""
+        """See :meth:`Timer.delete`."""
         self._check_thread("Timer.delete")
         timer = self._remove(timer_id)
         if timer is None:
@@ -217,46 +210,43 @@ class Timers:
         return timer
 
     def start(self) -> None:
-        """Begin to count the seconds, on the loop that runs."""
+        """Start all timers on the running event loop."""
         # Imported here: see the module.
+        import asyncio
+
         from ..log import RateLimitedLogger
         from .callback_tasks import CallbackTasks
 
+        self._loop = asyncio.get_running_loop()
+        self._tasks = CallbackTasks()
         self._rate_limited = RateLimitedLogger()
-        if self._tasks is None:
-            self._tasks = CallbackTasks()
         self._is_started = True
         self._thread = get_ident()
         for timer_id, timer in self._scheduled.items():
             if timer.handle is None:
                 self._begin(timer_id, timer)
 
-    def retire(self) -> None:
-        """Begin no run any more, but for timers that have an owner: this process drains."""
-        self._is_retired = True
+    def drain(self) -> None:
+        """Delete all timers that have no owner, and accept no more of them."""
+        self._is_draining = True
         for timer_id, timer in list(self._scheduled.items()):
             if timer.owner is None:
                 self.delete(timer_id)
 
     async def stop(self) -> None:
-        """Forget all timers, and cancel what runs of them."""
-        self._is_started = self._is_retired = False
+        """Delete all timers, and cancel the runs that have begun."""
+        was_started, self._is_started = self._is_started, False
+        self._is_draining = False
         for timer_id in list(self._scheduled):
             self.delete(timer_id)
-        if self._tasks is not None:
+        if was_started:
             await self._tasks.cancel()
 
     def _begin(self, timer_id: int, timer: _Scheduled) -> None:
-        import asyncio
-
-        loop = asyncio.get_running_loop()
-        timer.planned_at = loop.time() + timer.interval
-        timer.handle = loop.call_at(timer.planned_at, self._due, timer_id, timer)
+        timer.planned_at = self._loop.time() + timer.interval
+        timer.handle = self._loop.call_at(timer.planned_at, self._due, timer_id, timer)
 
     def _due(self, timer_id: int, timer: _Scheduled) -> None:
-        import asyncio
-
-        loop = asyncio.get_running_loop()
         if not timer.is_persistent:
             self._remove(timer_id)
         if timer.task is not None:
@@ -264,18 +254,19 @@ class Timers:
         else:
             self._run(timer)
         if self._scheduled.get(timer_id) is timer:
-            timer.planned_at, skipped = following(timer.planned_at, timer.interval, loop.time())
+            now = self._loop.time()
+            timer.planned_at, skipped = following(timer.planned_at, timer.interval, now)
             if skipped:
                 self._skip(timer, skipped)
-            timer.handle = loop.call_at(timer.planned_at, self._due, timer_id, timer)
+            timer.handle = self._loop.call_at(timer.planned_at, self._due, timer_id, timer)
 
     def _run(self, timer: _Scheduled) -> None:
         try:
             result = timer.function(*timer.args)
-        except Exception as error:  # noqa: BLE001 - an application's fault is its own
+        except Exception as error:  # noqa: BLE001 - an application's error ends no more
             self._failed(timer, error)
             return
-        if self._tasks is not None and inspect.isawaitable(result):
+        if inspect.isawaitable(result):
             timer.task = self._tasks.start(self._finish(timer, result), awaits=result)
 
     async def _finish(self, timer: _Scheduled, running: Awaitable[object]) -> None:
@@ -289,41 +280,35 @@ class Timers:
             if timer.task is None or timer.task.cancelling():
                 raise
             self._failed(timer, cancellation_error(error))
-        except Exception as error:  # noqa: BLE001 - an application's fault is its own
+        except Exception as error:  # noqa: BLE001 - an application's error ends no more
             self._failed(timer, error)
         finally:
             timer.task = None
 
     def _failed(self, timer: _Scheduled, error: Exception) -> None:
-        import asyncio
-
-        if self._rate_limited is not None:
-            now = asyncio.get_running_loop().time()
-            self._rate_limited.error(f"{timer} raised {type(error).__name__}", error, now)
+        message = f"{timer} raised {type(error).__name__}"
+        self._rate_limited.error(message, error, self._loop.time())
 
     def _skip(self, timer: _Scheduled, count: int) -> None:
-        import asyncio
-
         self.skipped_count += count
-        if self._rate_limited is not None:
-            self._rate_limited.warning(
-                str(timer),
-                f"{timer} cannot run every {timer.interval:g} s: it, or a callback, takes longer",
-                asyncio.get_running_loop().time(),
-            )
+        self._rate_limited.warning(
+            str(timer),
+            f"{timer} cannot run every {timer.interval:g} s: it, or a callback, takes longer",
+            self._loop.time(),
+        )
 
 
 timers = Timers()
-"""Those of this process."""
+"""The timers of this process."""
 
 
 def add_timers(schedule: Iterable[tuple[float, Callable[..., Any]]]) -> None:
-    """Start what :meth:`gateman.Worker.every` declared, in this process."""
+    """Add the timers that :meth:`gateman.Worker.every` has declared."""
     for seconds, function in schedule:
         timers.add(seconds, function)
 
 
 def following(planned_at: float, interval: float, now: float) -> tuple[float, int]:
-    """Tell when the next run is due."""
+    """Return when the next run is due, and how many were missed."""
     passed = max(int((now - planned_at) // interval), 0)
     return planned_at + (passed + 1) * interval, passed
