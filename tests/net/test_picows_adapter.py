@@ -42,16 +42,16 @@ ROOM = 1792  # bytes for which there is room in a new one: 2048 less 256
 
 
 class _Listener(WSListener):
-    """What sits on a seat: it notes everything, and does as it is told."""
+    """Records every call, and uses the adapter as its attributes say."""
 
     def __init__(self) -> None:
         self.adapter: Any = None
         self.ws: Any = None
         self.frames: list[tuple[int, bytes]] = []
         self.codes: list[int] = []
-        self.gives_back: set[int] = set()
-        self.given_back: list[int] = []
-        self.has_guard = False
+        self.releases: set[int] = set()
+        self.released: list[int] = []
+        self.has_limiter = False
         self.ended = 0
         self.events: list[str] = []
 
@@ -61,9 +61,9 @@ class _Listener(WSListener):
     def on_ws_frame(self, _transport: WSTransport, frame: WSFrame) -> None:
         number = len(self.frames)
         self.frames.append((frame.msg_type.value, frame.get_payload_as_bytes()))
-        if number in self.gives_back and self.adapter.give_back(frame):
-            self.given_back.append(number)
-        if self.has_guard:
+        if number in self.releases and self.adapter.release_buffer(frame):
+            self.released.append(number)
+        if self.has_limiter:
             self.adapter.limit_next_frame(frame, sum(len(payload) for _, payload in self.frames))
 
     def on_ws_disconnected(self, _transport: WSTransport) -> None:
@@ -90,7 +90,7 @@ class _Waiting(asyncio.Protocol):
 
 
 @asynccontextmanager
-async def seated(
+async def adapter_on(
     max_frame_size: int = 1 << 20,
 ) -> AsyncIterator[tuple[_Listener, Any, RawClient]]:
     """Put picows on one end of a pair of sockets, and give the listener, transport and client."""
@@ -137,7 +137,7 @@ def test_the_engine_is_one_of_which_we_know_the_inside() -> None:
 @on_loop
 async def test_the_101_has_the_key_and_the_headers() -> None:
     """The handshake that picows is given is ours, its answer is for the peer's key."""
-    async with seated() as (_, transport, client):
+    async with adapter_on() as (_, transport, client):
         answer = await client.read_head()
 
         assert (answer.status, answer.headers["sec-websocket-accept"]) == (101, ACCEPT)
@@ -148,7 +148,7 @@ async def test_the_101_has_the_key_and_the_headers() -> None:
 @on_loop
 async def test_frames_come_as_they_were_sent() -> None:
     """Bytes that are fed and bytes that are read make the same frames."""
-    async with seated() as (listener, _, client):
+    async with adapter_on() as (listener, _, client):
         listener.adapter.feed(frame(TEXT, b"early") + frame(BINARY, bytes(5000))[:2500])
         await client.send(frame(BINARY, bytes(5000))[2500:] + frame(PING, b"p"))
         await eventually(lambda: len(listener.frames) == 3)
@@ -159,7 +159,7 @@ async def test_frames_come_as_they_were_sent() -> None:
 @on_loop
 async def test_the_frame_that_crashed_older_engines() -> None:
     """Before 2.1.2, picows died of these 14 bytes: a length whose highest bit is set."""
-    async with seated() as (listener, _, client):
+    async with adapter_on() as (listener, _, client):
         await client.send(b"\x82\xff\xff" + bytes(7) + b"mask")
         await eventually(lambda: bool(listener.codes))
 
@@ -169,7 +169,7 @@ async def test_the_frame_that_crashed_older_engines() -> None:
 @on_loop
 async def test_the_peers_end_is_told() -> None:
     """What picows keeps to itself, its subclass does not."""
-    async with seated() as (listener, _, client):
+    async with adapter_on() as (listener, _, client):
         client.end()
         await eventually(lambda: "disconnected" in listener.events)
 
@@ -182,24 +182,24 @@ async def test_the_peers_end_is_told() -> None:
 @on_loop
 async def test_a_small_buffer_is_kept() -> None:
     """A new picows costs time; up to 64 KiB are not worth it."""
-    async with seated() as (listener, transport, client):
-        listener.gives_back = {0, 1}
+    async with adapter_on() as (listener, transport, client):
+        listener.releases = {0, 1}
         await client.send(frame(BINARY, bytes(20_000)))
         await eventually(lambda: len(listener.frames) == 1)
 
         assert room(transport) > 20_000
-        assert listener.given_back == []
+        assert listener.released == []
 
 
 @on_loop
 async def test_a_large_buffer_is_replaced_behind_the_last_frame() -> None:
     """Behind another one there are bytes that are frames, and have to be delivered."""
-    async with seated() as (listener, transport, client):
+    async with adapter_on() as (listener, transport, client):
         first = listener.ws
-        listener.gives_back = {0, 1, 2}
+        listener.releases = {0, 1, 2}
         listener.adapter.feed(frame(BINARY, bytes(SWOLLEN)) + frame(PING) * 2)
 
-        assert listener.given_back == [2]
+        assert listener.released == [2]
         assert listener.ws is not first
         assert room(transport) == ROOM
         await client.send(frame(TEXT, b"goes on"))
@@ -213,12 +213,12 @@ async def test_what_is_left_over_goes_into_the_new_buffer(size: int) -> None:
     """Any beginning of the next frame: of its header, of its mask, of its payload."""
     payload = NOISE[size : size + 40_000]
     following = frame(BINARY, payload)
-    async with seated() as (listener, transport, client):
-        listener.gives_back = {0}
+    async with adapter_on() as (listener, transport, client):
+        listener.releases = {0}
         # In one piece: a transport that reads it in two finds nothing left over.
         listener.adapter.feed(frame(BINARY, bytes(SWOLLEN)))
-        assert listener.given_back == [0]
-        listener.gives_back = {1}
+        assert listener.released == [0]
+        listener.releases = {1}
         grow = frame(BINARY, bytes(SWOLLEN))
         listener.adapter.feed(grow[:-1])
         buffer = transport.get_protocol().get_buffer(-1)
@@ -226,7 +226,7 @@ async def test_what_is_left_over_goes_into_the_new_buffer(size: int) -> None:
         buffer[: len(end)] = end
         transport.get_protocol().buffer_updated(len(end))
 
-        assert listener.given_back == [0, 1]
+        assert listener.released == [0, 1]
         assert room(transport) <= max(ROOM, 3 * size)
         await client.send(following[size:] + frame(TEXT, b"end"))
         await eventually(lambda: len(listener.frames) == 4)
@@ -236,14 +236,14 @@ async def test_what_is_left_over_goes_into_the_new_buffer(size: int) -> None:
 @on_loop
 async def test_the_peer_sees_nothing_of_a_new_picows() -> None:
     """The answer to the handshake that it is given goes nowhere, its frames do."""
-    async with seated() as (listener, _, client):
+    async with adapter_on() as (listener, _, client):
         await client.read_head()
-        listener.gives_back = {0}
+        listener.releases = {0}
         listener.adapter.feed(frame(BINARY, bytes(SWOLLEN)))
         listener.ws.send(WSMsgType.BINARY, b"x" * 20)
         listener.ws.send(WSMsgType.BINARY, bytes(20_000))
 
-        assert listener.given_back == [0]
+        assert listener.released == [0]
         assert await client.read_frame() == Frame(BINARY, b"x" * 20)
         assert await client.read_frame() == Frame(BINARY, bytes(20_000))
 
@@ -254,8 +254,8 @@ async def test_the_peer_sees_nothing_of_a_new_picows() -> None:
 @on_loop
 async def test_a_guard_counts_what_is_incomplete() -> None:
     """As much as the message may still have, and a header, is waited for; one more is too big."""
-    async with seated(1000) as (listener, transport, client):
-        listener.has_guard = True
+    async with adapter_on(1000) as (listener, transport, client):
+        listener.has_limiter = True
         await client.send(frame(BINARY, bytes(600), fin=False))
         await eventually(lambda: len(listener.frames) == 1)
         assert isinstance(transport.get_protocol(), ReadLimiter)
@@ -272,8 +272,8 @@ async def test_a_guard_counts_what_is_incomplete() -> None:
 @on_loop
 async def test_a_guard_hears_how_much_is_held_by_now() -> None:
     """What it has counted stays counted; the limit is that of what the message may still get."""
-    async with seated(1000) as (listener, _, client):
-        listener.has_guard = True
+    async with adapter_on(1000) as (listener, _, client):
+        listener.has_limiter = True
         await client.send(frame(BINARY, bytes(600), fin=False))
         await eventually(lambda: len(listener.frames) == 1)
         await client.send(frame(CONTINUATION, bytes(300), fin=False, size=1000))
@@ -291,8 +291,8 @@ async def test_a_guard_hears_how_much_is_held_by_now() -> None:
 @on_loop
 async def test_a_guard_lets_control_frames_pass() -> None:
     """When nothing more may come of a message, a control frame in pieces still may."""
-    async with seated(1000) as (listener, _, client):
-        listener.has_guard = True
+    async with adapter_on(1000) as (listener, _, client):
+        listener.has_limiter = True
         await client.send(frame(BINARY, bytes(1000), fin=False))
         for byte in frame(PING, bytes(125)):
             await client.send(bytes([byte]))
@@ -305,11 +305,11 @@ async def test_a_guard_lets_control_frames_pass() -> None:
 @on_loop
 async def test_a_guard_that_is_relieved_counts_no_more() -> None:
     """Behind a message, frames are as large as any."""
-    async with seated() as (listener, transport, client):
-        listener.has_guard = True
+    async with adapter_on() as (listener, transport, client):
+        listener.has_limiter = True
         await client.send(frame(BINARY, bytes(1000), fin=False))
         await eventually(lambda: len(listener.frames) == 1)
-        listener.has_guard = False
+        listener.has_limiter = False
         listener.adapter.stop_limiting()
         await client.send(frame(BINARY, bytes(1 << 20)))
         await eventually(lambda: len(listener.frames) == 2)
@@ -321,8 +321,8 @@ async def test_a_guard_that_is_relieved_counts_no_more() -> None:
 @on_loop
 async def test_a_guard_passes_on_what_else_happens() -> None:
     """Back-pressure, the peer's end and the connection's."""
-    async with seated() as (listener, transport, client):
-        listener.has_guard = True
+    async with adapter_on() as (listener, transport, client):
+        listener.has_limiter = True
         await client.send(frame(BINARY, b"", fin=False))
         await eventually(lambda: len(listener.frames) == 1)
         transport.set_write_buffer_limits(high=0)
@@ -347,7 +347,7 @@ async def test_a_guard_passes_on_what_else_happens() -> None:
 @on_loop
 async def test_large_messages_are_read_in_pieces_and_the_kernel_takes_more_of_them() -> None:
     """As much in one turn of the loop as before, however much the kernel and picows can hold."""
-    async with seated() as (listener, transport, client):
+    async with adapter_on() as (listener, transport, client):
         before = receive_buffer(transport)
         listener.adapter.widen()
         await client.send(frame(BINARY, NOISE))
@@ -363,7 +363,7 @@ async def test_large_messages_are_read_in_pieces_and_the_kernel_takes_more_of_th
 @on_loop
 async def test_who_sends_no_large_messages_any_more_is_read_as_before() -> None:
     """By picows itself; and the kernel takes no more than of anybody."""
-    async with seated() as (listener, transport, client):
+    async with adapter_on() as (listener, transport, client):
         listener.adapter.widen()
         listener.adapter.narrow()
         listener.adapter.narrow()
@@ -377,8 +377,8 @@ async def test_who_sends_no_large_messages_any_more_is_read_as_before() -> None:
 @on_loop
 async def test_a_message_stays_guarded_when_large_ones_are_not_expected() -> None:
     """What guards an incomplete message is another matter than how much is read at once."""
-    async with seated(max_frame_size=1000) as (listener, transport, client):
-        listener.has_guard = True
+    async with adapter_on(max_frame_size=1000) as (listener, transport, client):
+        listener.has_limiter = True
         listener.adapter.widen()
         await client.send(frame(BINARY, bytes(900), fin=False))
         await eventually(lambda: len(listener.frames) == 1)
@@ -396,14 +396,14 @@ async def test_nothing_keeps_a_picows_that_was_replaced() -> None:
 
     Seen as 20 MiB that twenty connections still held after their pongs.
     """
-    async with seated() as (listener, transport, client):
-        listener.gives_back = {0}
+    async with adapter_on() as (listener, transport, client):
+        listener.releases = {0}
         listener.adapter.widen()
         limit_next_frame = transport.get_protocol()
         old = limit_next_frame.picows
         listener.adapter.narrow()
         await client.send(frame(BINARY, NOISE))
-        await eventually(lambda: listener.given_back == [0])
+        await eventually(lambda: listener.released == [0])
 
         assert transport.get_protocol() is limit_next_frame.picows
         assert limit_next_frame.picows is not old
@@ -412,14 +412,14 @@ async def test_nothing_keeps_a_picows_that_was_replaced() -> None:
 @on_loop
 async def test_a_new_picows_reads_large_messages_in_pieces_too() -> None:
     """Its buffer grows like that of the old one."""
-    async with seated() as (listener, transport, client):
-        listener.gives_back = {0}
+    async with adapter_on() as (listener, transport, client):
+        listener.releases = {0}
         listener.adapter.widen()
         await client.send(frame(BINARY, NOISE))
         await client.send(frame(BINARY, NOISE))
         await eventually(lambda: len(listener.frames) == 2)
 
-        assert listener.given_back == [0]
+        assert listener.released == [0]
         assert listener.frames == [(BINARY, NOISE)] * 2
         assert len(transport.get_protocol().get_buffer(-1)) == 128 << 10
 

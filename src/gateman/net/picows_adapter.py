@@ -271,7 +271,7 @@ class PicowsAdapter:
             self._reader.buffer_updated(size)
             view = view[size:]
 
-    def give_back(self, frame: WSFrame) -> bool:
+    def release_buffer(self, frame: WSFrame) -> bool:
         """Replace a picows whose read buffer has grown; called from ``on_ws_frame``."""
         if not frame.last_in_buffer:
             return False

@@ -1,14 +1,14 @@
 """
-One open WebSocket: frames in, frames out, and its end.
+One open WebSocket: received frames, sent frames, and the closing handshake.
 
-picows (:mod:`gateman.net.picows_adapter`) delivers frames that are each well-formed. The rest is
-done here, by asking :mod:`gateman.websocket`:
+picows (:mod:`gateman.net.picows_adapter`) delivers frames that are each well-formed. This module
+does the rest, with :mod:`gateman.websocket`:
 
-* Frames become messages: their order, their size in all, their UTF-8, reserved bits.
-* Frames that arrive though reading is paused are held as they are: picows delivers all that
-  one read has brought, and cannot be stopped.
-* The end for a frame that picows refuses, and the closing handshake, both ways, with a deadline.
-* Pings: picows' automatic pong is unbounded; here only the latest ping is answered.
+* It assembles messages, and checks the order of frames, size, UTF-8 and reserved bits.
+* It holds frames that arrive while reading is paused: picows delivers all frames of one read, and
+  cannot be stopped.
+* It closes for a frame that picows refuses, and does the closing handshake with a deadline.
+* It answers only the latest ping: picows' automatic pong is unbounded.
 """
 
 import asyncio
@@ -39,7 +39,7 @@ from .lingering_close import close_lingering
 from .picows_adapter import LARGE_SIZE, PicowsAdapter, PicowsTransport, received_close
 from .send_buffer import SendBuffer
 
-# Held in locals of the module: an attribute of an enum class costs 40 ns, one here 10.
+# Globals of the module: an attribute of an enum class costs 40 ns, a global 10.
 _TEXT = WSMsgType.TEXT
 _BINARY = WSMsgType.BINARY
 _CONTINUATION = WSMsgType.CONTINUATION
@@ -50,8 +50,8 @@ _OPEN = State.OPEN
 _FIN = 0x80
 _RSV1 = 0b100
 
-# What a client says with its Close that is wrong with us.
-_COMPLAINTS = frozenset(
+# Close codes with which a client says that it was sent something wrong.
+_CLIENT_COMPLAINTS = frozenset(
     {
         CloseCode.PROTOCOL_ERROR,
         CloseCode.UNSUPPORTED_DATA,
@@ -61,18 +61,18 @@ _COMPLAINTS = frozenset(
     }
 )
 
-# Takes the place of a connection's that is not open.
-_NO_MORE = Assembler(1)
+# The assembler of connections that are not open.
+_UNUSED_ASSEMBLER = Assembler(1)
 
 
 class WebSocketProtocol(WSListener):
     """
-    One open WebSocket: frames in, frames out. The link of an open connection.
+    The link of an open connection.
 
     Attributes:
-        outbox: The way out.
-        slot: The heartbeat's note.
-        waited: The heartbeat's note.
+        send_buffer: Sends the connection's messages.
+        slot: Belongs to the heartbeat.
+        waited: Belongs to the heartbeat.
     """
 
     __slots__ = (
@@ -83,20 +83,20 @@ class WebSocketProtocol(WSListener):
         "_count_at_ping",
         "_counted",
         "_deliver",
+        "_end_info",
+        "_frames_without_message",
         "_has_pong",
         "_held",
         "_inflation",
         "_is_corked",
         "_is_simple",
-        "_left",
-        "_others",
+        "_messages_left",
         "_paused",
         "_picows_transport",
         "_pong",
         "_progress_at_ping",
         "_timer",
         "_transport",
-        "_verdict",
         "_window_at",
         "_ws",
         "send_buffer",
@@ -109,14 +109,14 @@ class WebSocketProtocol(WSListener):
         self._connection = connection
         self._context = context
         self._deliver: Any = context.events.deliver
-        self._assembler = _NO_MORE
-        # Whether a message in one frame is all that a frame can be about.
+        self._assembler = _UNUSED_ASSEMBLER
+        # Whether the next frame may be a whole message: no fragments, compression or pause.
         self._is_simple = True
         # `None` without compression.
         self._inflation: Inflation | None = None
-        # What arrived while reading was paused; `None` for nothing.
+        # Frames that arrived while reading was paused; `None` for none.
         self._held: HeldFrames | None = None
-        # Whether what is sent is written with what is still to be read.
+        # Whether the send buffer is corked until the last frame of this read.
         self._is_corked = False
         self._picows_transport: Any = PicowsTransport(self, transport)
         self._adapter: Any = None
@@ -125,14 +125,14 @@ class WebSocketProtocol(WSListener):
         self._paused = 0
         self._pong: bytes | None = None
         self._timer: asyncio.TimerHandle | None = None
-        self._verdict: tuple[int, str] = (CloseCode.ABNORMAL_CLOSURE, "")
-        # Messages are counted down to the next look at the clock, so that the rate limit and
-        # the counter cost the hot path one subtraction.
-        self._left = context.limits.max_messages_per_second
+        self._end_info: tuple[int, str] = (CloseCode.ABNORMAL_CLOSURE, "")
+        # The messages left until the clock is read again, so that the rate limit and the counter
+        # cost the hot path one subtraction.
+        self._messages_left = context.limits.max_messages_per_second
         self._window_at = context.loop.time()
         self._counted = 0
-        # Control frames and fragments, which count there and are no messages.
-        self._others = 0
+        # Control frames and fragments: they count for the rate limit, and are not messages.
+        self._frames_without_message = 0
         self._has_pong = False
         self._count_at_ping = 0
         self._progress_at_ping = (0, 0, False)
@@ -149,7 +149,7 @@ class WebSocketProtocol(WSListener):
         paused: int,
         messages: Iterable[tuple[int, bytes]] = (),
     ) -> None:
-        """Send the 101, and be the connection's link: ``OPEN``, or already closed again."""
+        """Send the 101 and become the connection's link; it is then ``OPEN``, or closed again."""
         context = self._context
         max_message_size = max_frame_size = context.limits.max_message_size
         inflater = None
@@ -181,22 +181,21 @@ class WebSocketProtocol(WSListener):
         if early and self._adapter is not None:
             self._adapter.feed(early)
         if not self._paused:
-            self._read_on()
+            self._resume_reading()
 
     # What picows calls.
 
     def on_ws_connected(self, transport: WSTransport) -> None:
-        """Take note of the engine's transport."""
         self._ws = transport
-        # 3 KiB per connection that nobody reads again.
+        # 3 KiB per connection that is not read again.
         self._ws.request.headers = self._ws.response.headers = None
 
     def on_ws_frame(self, _transport: WSTransport, frame: WSFrame) -> None:
         """
-        Deliver a message, or do what another frame asks for.
+        Deliver a message, or handle another frame.
 
-        A whole message in one frame, the common case, is checked by the conditions here instead of
-        the assembler. While there is a frame behind it, answers wait to be written together.
+        The common case, a whole message in one frame, is checked here instead of in the assembler.
+        While more frames of the same read follow, answers are collected and written together.
         """
         kind = frame.msg_type
         message: str | bytes | None = None
@@ -215,14 +214,14 @@ class WebSocketProtocol(WSListener):
             except UnicodeDecodeError:
                 self._fail(not_utf8())
                 return
-            self._left -= 1
-            if self._left < 0 and not self._next_window():
+            self._messages_left -= 1
+            if self._messages_left < 0 and not self._next_window():
                 return
             if frame.payload_size > LARGE_SIZE:
                 self._adapter.widen()
         elif self._connection.state is not State.CLOSED:
             try:
-                message = self._other_frame(kind, frame)
+                message = self._handle_frame(kind, frame)
             except ProtocolError as error:
                 self._fail(error)
         if message is not None:
@@ -237,28 +236,27 @@ class WebSocketProtocol(WSListener):
             self._is_corked = False
             self.send_buffer.uncork_soon()
         if not self._is_simple:
-            self._settle(frame)
+            self._bound_buffering(frame)
 
     def too_big(self) -> None:
-        """Close for a frame that will make its message larger than it may be."""
+        """Close with 1009."""
         self._fail(too_big(self._context.limits.max_message_size))
 
     def peer_ended(self) -> None:
-        """End without a Close, when what is unsent was sent, or nobody has read it in time."""
+        """End without a Close: after everything is sent, or after ``timeouts.close``."""
         self.send_buffer.uncork()
-        self._closed(*self._verdict)
-        self._deadline(self._context.timeouts.close)
+        self._report_closed(*self._end_info)
+        self._abort_after(self._context.timeouts.close)
 
     def on_ws_disconnected(self, _transport: WSTransport) -> None:
-        """End with the TCP connection, when no Close was exchanged."""
-        self._lost()
+        self._connection_lost()
 
     def pause_writing(self) -> None:
-        """Tell the outbox: the kernel did not take everything."""
+        """Called when the kernel did not take everything."""
         self.send_buffer.paused(self._picows_transport.large_size)
 
     def resume_writing(self) -> None:
-        """Tell the outbox: everything was sent."""
+        """Called when the transport has sent everything."""
         pong, self._pong = self._pong, None
         self.send_buffer.resumed(b"" if pong is None else encode_frame(Opcode.PONG, pong))
 
@@ -266,12 +264,12 @@ class WebSocketProtocol(WSListener):
         """
         Close for a frame that picows refused, with the code that picows would send.
 
-        Called from within picows' parser, which looks one frame ahead: a legal frame before the
-        bad one may not have been delivered yet, and is not (RFC 6455, section 7.1.7).
+        Called by picows' parser, which is one frame ahead: a legal frame directly before the bad
+        one may not have been delivered yet, and is not delivered (RFC 6455, section 7.1.7).
         """
         close = None if self._ws is None else received_close(self._ws)
         if close is not None:
-            # A Close came first: what follows it is nobody's concern (section 5.5.1).
+            # A Close came first: frames after it are ignored (section 5.5.1).
             self._peer_closed(close)
         elif error.close_code == CloseCode.MESSAGE_TOO_BIG:
             self.too_big()
@@ -290,27 +288,27 @@ class WebSocketProtocol(WSListener):
         self._ws.send_close(code, reason)
         self._stop()
         self._context.events.closing(connection)
-        # The peer's Close has to be read, whatever had paused reading; it may be held already.
-        self._assembler = _NO_MORE
+        # The peer's Close has to be read, even if reading was paused; it may be held already.
+        self._assembler = _UNUSED_ASSEMBLER
         self._is_simple = False
         self._adapter.stop_limiting()
         self._paused &= PAUSED_BY_HELD
         if self._paused:
-            self._context.loop.call_soon(self._take_held)
+            self._context.loop.call_soon(self._process_held)
         else:
-            self._read_on()
-        self._deadline(self._context.timeouts.close)
+            self._resume_reading()
+        self._abort_after(self._context.timeouts.close)
 
     def abort(self, code: int, reason: str) -> None:
         """End the TCP connection at once."""
         if self._connection.state is not State.CLOSED:
-            self._verdict = (code, reason)
+            self._end_info = (code, reason)
             self._stop()
             self._context.events.closing(self._connection)
         abort(self._transport)
 
     def missed_pong(self, seconds: float) -> None:
-        """End the connection of a peer that has not answered a ping for so long."""
+        """End the connection of a peer that has not answered a ping for ``seconds``."""
         reason = f"no answer to a ping within {seconds:g} s"
         self._context.events.noticed(
             "missed_pong",
@@ -320,7 +318,7 @@ class WebSocketProtocol(WSListener):
         self.abort(CloseCode.ABNORMAL_CLOSURE, reason)
 
     def pause(self, reason: int) -> None:
-        """Stop reading for one more reason; a closing handshake is read in any case."""
+        """Stop reading for one more reason; has no effect during the closing handshake."""
         if self._connection.state is not State.OPEN:
             return
         if not self._paused:
@@ -329,33 +327,33 @@ class WebSocketProtocol(WSListener):
         self._is_simple = False
 
     def resume(self, reason: int) -> None:
-        """Take a reason back, and read when it was the last."""
+        """Remove a reason to pause, and resume reading after the last."""
         if not self._paused & reason:
             return
         self._paused &= ~reason
         if self._paused & ~PAUSED_BY_HELD:
             return
-        self._has_pong |= reason != PAUSED_BY_PEER  # It may be among what waits.
+        self._has_pong |= reason != PAUSED_BY_PEER  # The pong may be among the unread bytes.
         if self._paused:
-            # Not at once: a callback may be what calls this.
-            self._context.loop.call_soon(self._take_held)
+            # Not at once: a callback may have called this.
+            self._context.loop.call_soon(self._process_held)
         else:
             self._is_simple = not (self._inflation or self._assembler.in_message)
-            self._read_on()
+            self._resume_reading()
 
     def _inflate_again(self) -> None:
-        """Go on with a compressed frame that had to wait."""
+        """Continue with a compressed frame that had to wait."""
         self._paused &= ~PAUSED_BY_INFLATION
-        self._take_held()
+        self._process_held()
 
     def _hold(
         self,
         opcode: int,
         payload: bytes | memoryview,
-        fin: bool,  # noqa: FBT001 - as in `_take_data`
+        fin: bool,  # noqa: FBT001 - as in `_feed_data`
         rsv: int,
     ) -> None:
-        """Keep a frame until reading goes on."""
+        """Hold a frame until reading resumes."""
         if rsv and (rsv != _RSV1 or self._inflation is None):
             raise reserved_bits()
         held = self._held
@@ -364,8 +362,8 @@ class WebSocketProtocol(WSListener):
             self.pause(PAUSED_BY_HELD)
         held.append(opcode, payload, fin, rsv)
 
-    def _take_held(self) -> None:
-        """Take what is held as if it arrived now, until reading is paused again; then read on."""
+    def _process_held(self) -> None:
+        """Handle the held frames until reading is paused again; after the last, resume reading."""
         held, connection = self._held, self._connection
         if held is None or connection.state is State.CLOSED:
             return
@@ -376,9 +374,9 @@ class WebSocketProtocol(WSListener):
             first = data[0]
             rsv = first >> 4 & 0b111
             try:
-                if self._inflation is not None and self._has_to_wait(rsv):
+                if self._inflation is not None and self._must_wait(rsv):
                     break
-                message = self._take_data(first & 0x0F, held.pop(), first >= _FIN, rsv)
+                message = self._feed_data(first & 0x0F, held.pop(), first >= _FIN, rsv)
             except ProtocolError as error:
                 self._fail(error)
                 return
@@ -393,11 +391,11 @@ class WebSocketProtocol(WSListener):
         if data or self._adapter is None:
             return
         if held.close is None:
-            self._nothing_held()
+            self._finish_held()
         elif self._paused == PAUSED_BY_HELD:
             self._peer_closed(held.close)
 
-    def _nothing_held(self) -> None:
+    def _finish_held(self) -> None:
         self._held = None
         self._paused &= ~PAUSED_BY_HELD
         if self._assembler.in_message:
@@ -411,16 +409,15 @@ class WebSocketProtocol(WSListener):
             or self._connection.state is not State.OPEN
         )
         if not self._paused:
-            self._read_on()
+            self._resume_reading()
 
-    def _read_on(self) -> None:
-        """Read again, whether it was paused or not."""
+    def _resume_reading(self) -> None:
         if self._connection.is_secure:
-            self._context.loop.call_soon(self._read_on_tls)
+            self._context.loop.call_soon(self._resume_tls_reading)
         else:
             self._transport.resume_reading()
 
-    def _read_on_tls(self) -> None:
+    def _resume_tls_reading(self) -> None:
         if not self._paused and self._connection.state is not State.CLOSED:
             resume_tls_reading(self._transport)
 
@@ -440,8 +437,8 @@ class WebSocketProtocol(WSListener):
     @property
     def message_count(self) -> int:
         """Messages received."""
-        taken = self._context.limits.max_messages_per_second - self._left
-        return self._counted + taken - self._others
+        taken = self._context.limits.max_messages_per_second - self._messages_left
+        return self._counted + taken - self._frames_without_message
 
     def ping(self) -> None:
         """Send a ping, unless the peer has not even read what was sent before."""
@@ -471,12 +468,12 @@ class WebSocketProtocol(WSListener):
             return True
         return self.send_buffer.has_progressed(self._progress_at_ping)
 
-    # How frames other than whole messages are taken.
+    # Frames that are not whole messages.
 
-    def _other_frame(self, kind: WSMsgType, frame: WSFrame) -> str | bytes | None:
-        """Take a frame; give the message, if it completes one."""
-        self._left -= 1
-        if self._left < 0 and not self._next_window():
+    def _handle_frame(self, kind: WSMsgType, frame: WSFrame) -> str | bytes | None:
+        """Handle a frame; return the message, if it completes one."""
+        self._messages_left -= 1
+        if self._messages_left < 0 and not self._next_window():
             return None
         if self._held is not None and self._held.close is not None:
             # RFC 6455, section 5.5.1: what follows a Close is ignored.
@@ -486,18 +483,18 @@ class WebSocketProtocol(WSListener):
             if frame.payload_size > LARGE_SIZE:
                 self._adapter.widen()
             payload, fin = frame.get_payload_as_memoryview(), bool(frame.fin)
-            if not self._paused and (self._inflation is None or not self._has_to_wait(rsv)):
-                return self._take_data(kind.value, payload, fin, rsv)
+            if not self._paused and (self._inflation is None or not self._must_wait(rsv)):
+                return self._feed_data(kind.value, payload, fin, rsv)
             if rsv or self._held is None:
                 self._hold(kind.value, payload, fin, rsv)
             else:
                 self._held.append(kind.value, payload, fin, rsv)
         else:
-            self._control_frame(kind, rsv, frame)
+            self._handle_control_frame(kind, rsv, frame)
         return None
 
-    def _control_frame(self, kind: WSMsgType, rsv: int, frame: WSFrame) -> None:
-        self._others += 1
+    def _handle_control_frame(self, kind: WSMsgType, rsv: int, frame: WSFrame) -> None:
+        self._frames_without_message += 1
         check_control(rsv)
         if kind is _PING:
             if self._connection.state is not State.OPEN:
@@ -511,21 +508,21 @@ class WebSocketProtocol(WSListener):
         elif kind is _PONG:
             self._has_pong = True
             self._adapter.narrow()
-            self._give_back(frame)  # Once per ping interval: off the hot path.
+            self._release_buffer(frame)  # Once per ping interval: off the hot path.
         elif self._held is None:
             self._peer_closed(frame.get_payload_as_bytes())
         else:
-            # What came before it is still to be delivered.
+            # The frames before it are still to be delivered.
             self._held.close = frame.get_payload_as_bytes()
 
-    def _take_data(
+    def _feed_data(
         self,
         opcode: int,
         payload: bytes | memoryview,
         fin: bool,  # noqa: FBT001 - a frame's fields, by position: some have one byte
         rsv: int,
     ) -> str | bytes | None:
-        """Take a data frame; give the message, if it completes one and is wanted."""
+        """Feed the assembler; return the message, if the frame completes one."""
         if self._deliver is discard:
             return None
         assembler = self._assembler
@@ -534,12 +531,12 @@ class WebSocketProtocol(WSListener):
         else:
             message = self._inflation.feed(assembler, opcode, payload, fin=fin, rsv=rsv)
         if message is None:
-            self._others += 1
+            self._frames_without_message += 1
             self._is_simple = False
         return message
 
-    def _has_to_wait(self, rsv: int) -> bool:
-        """Tell whether a frame has to wait, because enough was inflated; it pauses reading."""
+    def _must_wait(self, rsv: int) -> bool:
+        """Return whether a frame waits because its client's budget is spent; pause reading then."""
         inflation = self._inflation
         if (
             inflation is None
@@ -557,51 +554,51 @@ class WebSocketProtocol(WSListener):
             )
         return True
 
-    def _settle(self, frame: WSFrame) -> None:
-        """Hold no more than one message while it is incomplete, or waits to be handled."""
+    def _bound_buffering(self, frame: WSFrame) -> None:
+        """Bound the buffered bytes of an incomplete message, and of frames that are held."""
         if self._connection.state is not _OPEN:
             return
         assembler = self._assembler
-        is_guarded = assembler.in_message or self._held is not None
-        if not is_guarded:
+        is_limited = assembler.in_message or self._held is not None
+        if not is_limited:
             self._adapter.stop_limiting()
             self._is_simple = not (self._inflation or self._paused)
             if not self._paused:
                 return
-        # Other frames are followed by one for which all of this is done.
+        # For the others, this happens at the last frame of the read.
         if frame.last_in_buffer:
-            self._give_back(frame)
-            if is_guarded:
+            self._release_buffer(frame)
+            if is_limited:
                 self._adapter.limit_next_frame(frame, assembler.size)
 
-    def _give_back(self, frame: WSFrame) -> None:
-        """Give the memory of a read buffer back that has grown, now that its frame is done."""
-        if self._adapter.give_back(frame):
+    def _release_buffer(self, frame: WSFrame) -> None:
+        """Release a read buffer that has grown, now that its frame is handled."""
+        if self._adapter.release_buffer(frame):
             self.send_buffer.reopen(self._ws.send)
 
     def _peer_closed(self, payload: bytes) -> None:
-        """Answer the peer's Close, if it is not the answer to ours, and end the connection."""
+        """Answer the peer's Close, unless it answers ours, and end the connection."""
         try:
             code, reason = parse_close(payload)
         except ProtocolError as error:
             self._fail(error)
             return
         if self._connection.state is State.OPEN:
-            if code in _COMPLAINTS:
+            if code in _CLIENT_COMPLAINTS:
                 self._context.events.noticed(
                     f"client_closed_with_{code}",
                     f"{self._connection!r} was closed by the client with {code} {reason!r}: it does"
                     " not accept what it was sent, by the application or by a proxy on the way",
                 )
-            # RFC 6455, section 5.5.1: the code is echoed. There is no empty Close with picows.
+            # RFC 6455, section 5.5.1: the code is echoed. picows cannot send an empty Close.
             echoed = CloseCode.NORMAL_CLOSURE if code == CloseCode.NO_STATUS_RECEIVED else code
-            # A peer that asks much, closes, and then reads gets all its answers.
+            # A client that sends many requests, a Close, and then reads gets all answers.
             self.send_buffer.flush()
             self._ws.send_close(echoed, reason)
-        self._closed(code, reason)
+        self._report_closed(code, reason)
         self._end()
 
-    # How it ends.
+    # The end.
 
     def _fail(self, error: ProtocolError) -> None:
         """Fail the WebSocket connection (RFC 6455, section 7.1.7)."""
@@ -613,54 +610,54 @@ class WebSocketProtocol(WSListener):
         self._ws.send_close(error.close_code, error.reason)
         self._stop()
         self._context.events.peer_failed(connection, error)
-        self._closed(error.close_code, error.reason)
+        self._report_closed(error.close_code, error.reason)
         self._end()
 
     def _end(self) -> None:
-        self._deadline(self._context.timeouts.close)
-        close_lingering(self._transport, self._lost)
+        self._abort_after(self._context.timeouts.close)
+        close_lingering(self._transport, self._connection_lost)
 
-    def _deadline(self, seconds: float) -> None:
+    def _abort_after(self, seconds: float) -> None:
         if self._timer is not None:
             self._timer.cancel()
         self._timer = self._context.loop.call_later(seconds, self._transport.abort)
 
     def _stop(self) -> None:
-        """Let nothing more through, in either direction."""
+        """Stop sending and delivering."""
         self.send_buffer.stop()
         self._deliver = discard
         self._pong = None
         if self._inflation is not None:
             self._inflation.stop()
 
-    def _closed(self, code: int, reason: str) -> None:
+    def _report_closed(self, code: int, reason: str) -> None:
         connection = self._connection
         if connection.state is not State.CLOSED:
             connection.state = State.CLOSED
             self._stop()
-            # What is here of a message would stay for as long as the peer lingers.
-            self._assembler = _NO_MORE
+            # The parts of a message would stay in memory until the TCP connection ends.
+            self._assembler = _UNUSED_ASSEMBLER
             self._held = None
             self._is_simple = False
             self._adapter = None
             self._context.events.closed(connection, code, reason)
 
-    def _lost(self) -> None:
+    def _connection_lost(self) -> None:
         if self._timer is not None:
             self._timer.cancel()
             self._timer = None
-        self._closed(*self._verdict)
+        self._report_closed(*self._end_info)
         self._context.events.lost(self._connection)
-        # All of these refer to this: what is not cut here waits for the garbage collector.
+        # They refer to this object: without this, only the garbage collector frees them.
         self._ws = self._picows_transport = None
         self._connection.link = GONE
 
     def _next_window(self) -> bool:
-        """Look at the clock: as many messages as a second may have, in how long?"""
+        """Begin a new second of the rate limit, or close if the last second is not over."""
         limit = self._context.limits.max_messages_per_second
         now = self._context.loop.time()
         if now - self._window_at < 1.0:
-            self._left = 0
+            self._messages_left = 0
             self._fail(
                 ProtocolError(
                     CloseCode.POLICY_VIOLATION,
@@ -672,5 +669,5 @@ class WebSocketProtocol(WSListener):
             return False
         self._window_at = now
         self._counted += limit
-        self._left += limit
+        self._messages_left += limit
         return True
