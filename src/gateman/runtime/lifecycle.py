@@ -1,4 +1,4 @@
-"""``on_worker_start`` and ``on_worker_stop``, of all kinds of workers."""
+"""Calls ``on_worker_start`` and ``on_worker_stop``, of all kinds of workers."""
 
 import asyncio
 import inspect
@@ -9,18 +9,18 @@ from typing import Any
 from ..config.callbacks import Function
 from ..log import logger
 
-# Of the time that a process has to stop, on_worker_stop has at least this share: it comes last, and
-# what it closes is to be closed even if clients and handlers have taken all the time they may.
+# The least share of timeouts.shutdown for on_worker_stop. It runs last, and must be able to close
+# its resources even if clients and handlers have used all the rest.
 _LAST_SHARE = 0.2
 
-# Python's folder, in which those of installed packages are, too.
+# Python's own folders, and those of installed packages.
 _NOT_THE_USERS = tuple(sysconfig.get_paths()[name] for name in ("stdlib", "purelib", "platlib"))
 
 _start: Any = None
 
 
 async def started(functions: Mapping[str, Function], worker: object) -> None:
-    """Call ``on_worker_start``; what it raises is raised."""
+    """Call ``on_worker_start``, and let its exceptions pass."""
     function = functions.get("on_worker_start")
     result = None if function is None else function(worker)
     if inspect.isawaitable(result):
@@ -33,7 +33,7 @@ async def started(functions: Mapping[str, Function], worker: object) -> None:
 
 
 def place_of_start() -> str:
-    """Tell where ``on_worker_start`` waits."""
+    """Return the application's line at which ``on_worker_start`` waits; empty if it does not."""
     place, awaited = "", _start
     while awaited is not None:
         frame = getattr(awaited, "cr_frame", None) or getattr(awaited, "gi_frame", None)
@@ -44,27 +44,23 @@ def place_of_start() -> str:
 
 
 def last_share(functions: Mapping[str, Function], seconds: float) -> float:
-    """Tell how much of the time to stop is kept for ``on_worker_stop``."""
+    """Return how many of the seconds to stop are reserved for ``on_worker_stop``."""
     return seconds * _LAST_SHARE if "on_worker_stop" in functions else 0
 
 
 async def stopped(
     functions: Mapping[str, Function], worker: object, name: object, deadline: float
 ) -> None:
-    """Call ``on_worker_stop``; an exception is logged and does not prevent the stop."""
+    """Call ``on_worker_stop``; an exception or a timeout is logged and stops nothing."""
+    function = functions.get("on_worker_stop")
     scope = asyncio.timeout_at(deadline)
     try:
         async with scope:
-            await _call(functions.get("on_worker_stop"), worker)
-    except Exception:  # noqa: BLE001 - an application's fault does not keep us from stopping
+            result = None if function is None else function(worker)
+            if inspect.isawaitable(result):
+                await result
+    except Exception:  # noqa: BLE001 - an application's error does not prevent the stop
         if scope.expired():
             logger.error("%s: on_worker_stop took longer than timeouts.shutdown", name)
         else:
             logger.exception("%s: on_worker_stop failed", name)
-
-
-async def _call(function: Function | None, worker: object) -> None:
-    if function is not None:
-        result = function(worker)
-        if inspect.isawaitable(result):
-            await result

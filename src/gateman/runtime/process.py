@@ -1,4 +1,4 @@
-"""One process that serves: what its event loop needs, from the start to the end."""
+"""Serves declared workers in one process: start, stop, event loop and its exception handler."""
 
 import asyncio
 import contextlib
@@ -22,32 +22,32 @@ from .worker_service import WorkerService
 # RFC 6455, section 7.4.1: an endpoint is going away.
 _GOING_AWAY = (1001, "server is shutting down")
 
-# What asyncio names where a task or a callback has failed, and transports do not.
+# Keys that asyncio sets when a task or a callback fails, and never for a transport.
 _APPLICATIONS = frozenset({"future", "task", "handle", "asyncgen"})
 
 
 class AnyService(Protocol):
-    """One declared worker, of whatever kind, served by this process."""
+    """Serves one declared worker, of any kind, in this process."""
 
     @property
     def counts(self) -> Counter[str]:
-        """How often each cause that an operator may ask for has happened."""
+        """How often each cause in ``gateman status`` has happened."""
 
     @property
     def contexts(self) -> TlsContexts | None:
-        """Its TLS contexts; ``None`` if it has none."""
+        """``None`` without TLS."""
 
     @property
     def present_count(self) -> int:
-        """Connections that it holds."""
+        """Connections that have a transport, open or not."""
 
     @property
     def message_count(self) -> int:
-        """Messages received, over all connections that there ever were."""
+        """Messages received by all connections since the start."""
 
     @property
     def dropped_count(self) -> int:
-        """Messages that were not sent, because their peer read too slowly."""
+        """Messages that were dropped because their peer reads too slowly."""
 
     async def start(
         self, sockets: Sequence[socket.socket], membership: ConnectionMembership
@@ -60,10 +60,10 @@ class AnyService(Protocol):
     async def drain(
         self, code: int, reason: str, *, window: float, may_stay: Callable[[], bool] = ...
     ) -> None:
-        """Take nothing new, and part from what is there bit by bit."""
+        """Refuse new clients, and close the connections in steps."""
 
     async def stop(self, code: int, reason: str) -> None:
-        """Run ``on_worker_stop``, and end everything, within ``timeouts.shutdown``."""
+        """Close everything and run ``on_worker_stop``, within ``timeouts.shutdown``."""
 
     def describe(self, limit: int) -> list[dict[str, Any]]:
         """List connections for an operator."""
@@ -96,13 +96,13 @@ async def serving(
     declared: Outline = (),
 ) -> AsyncIterator[list[_S]]:
     """
-    Serve while the body of an ``async with`` runs, and stop in order behind it.
+    Serve while the body of an ``async with`` runs.
 
-    The timers of the process begin when everything serves, and end first.
+    The timers of the process start after all services and stop before them.
 
     Raises:
-        BusError: The bus is not there, or refuses us.
-        StartFailed: An ``on_worker_start`` raised; nothing is served then.
+        BusError: The bus cannot be reached, or refuses this process.
+        StartFailed: An ``on_worker_start`` raised.
     """
     loop = asyncio.get_running_loop()
     loop.set_exception_handler(_ExceptionLog())
@@ -126,10 +126,10 @@ async def serving(
 
 class _ExceptionLog:
     """
-    The loop's exception handler: one line per place and interval, whatever peers do.
+    The loop's exception handler: one line per source location and interval.
 
-    aiofastnet reports a peer that vanishes in its TLS handshake through it, with a class in
-    place of an exception, of which asyncio's own handler makes 35 lines each.
+    aiofastnet calls it with a class in place of an exception for each peer that disappears during
+    its TLS handshake. asyncio's own handler writes 35 lines for each.
     """
 
     def __init__(self) -> None:
@@ -144,18 +144,17 @@ class _ExceptionLog:
             return
         error = exception if isinstance(exception, BaseException) else None
         message = str(context.get("message", "an error on the event loop"))
-        # asyncio's go on with a callback's arguments, which are others each time.
+        # asyncio's messages end with a callback's arguments, which differ each time.
         cause = message.partition("(")[0] if error is None else error
         self._rate_limited.error(message, cause, loop.time())
 
 
 def new_event_loop() -> asyncio.AbstractEventLoop:
-    """Make the event loop of a process."""
     loop = asyncio.new_event_loop()
     if type(loop) is not asyncio.SelectorEventLoop or not hasattr(selectors, "EpollSelector"):
         return loop
     loop.close()
-    # Not before: without epoll it cannot be imported.
+    # Imported here: it cannot be imported where there is no epoll.
     from ..net.event_loop import EventLoop
 
     return EventLoop()
@@ -164,6 +163,6 @@ def new_event_loop() -> asyncio.AbstractEventLoop:
 def allow_open_files() -> None:
     """Use the hard limit on open files; the soft one, often 1024, is for select()."""
     _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
-    # macOS refuses what its kern.maxfilesperproc does not allow; then it stays as it was.
+    # macOS refuses more than its kern.maxfilesperproc; the limit does not change then.
     with contextlib.suppress(ValueError, OSError):
         resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))

@@ -1,7 +1,7 @@
 """
-One declared worker, served by this process: its sockets, its connections, its numbers.
+Serves one declared worker in this process: its sockets, connections, callbacks and counters.
 
-Implements the network layer's :class:`~gateman.net.connection_events.ConnectionEvents`.
+The network layer reports to it through :class:`~gateman.net.connection_events.ConnectionEvents`.
 """
 
 import asyncio
@@ -42,24 +42,23 @@ from .callback_runner import CallbackRunner
 from .lifecycle import last_share, started, stopped
 from .timer import add_timers, timers
 
-# For listening sockets, logs, and what the application opens itself.
+# For listening sockets, logs, and files that the application opens.
 _RESERVED_DESCRIPTORS = 64
 
 # RFC 6455, section 7.4.1: policy violation.
 _NO_LOGIN = (1008, "no login in time")
 
-# How often a drain closes those that are due.
+# How often a drain closes the connections that are due.
 _DRAIN_STEP = 0.05  # seconds
 
 
 class WorkerService:
     """
-    A worker at work.
+    Serves one worker.
 
     Attributes:
-        settings: What was declared.
-        connections: The open ones, by their id.
-        counts: How often each cause that an operator may ask for has happened.
+        connections: The open connections, by their id.
+        counts: How often each cause in ``gateman status`` has happened.
         deliver: Takes each message; see :class:`~gateman.net.connection_events.ConnectionEvents`.
     """
 
@@ -98,8 +97,6 @@ class WorkerService:
             if timeouts.ping_interval is not None
             else None
         )
-
-    # Starting and stopping.
 
     async def start(
         self, sockets: Sequence[socket.socket], membership: ConnectionMembership
@@ -149,7 +146,11 @@ class WorkerService:
         self.accept(sockets)
 
     def accept(self, sockets: Collection[socket.socket]) -> None:
-        """Accept on exactly these sockets from now on; who is arriving through another goes on."""
+        """
+        Accept on exactly these sockets from now on.
+
+        Connections already accepted on other sockets continue.
+        """
         if self._accept_config is None:
             raise RuntimeError(f"{self} was not started")
         for sock in sockets:
@@ -165,20 +166,21 @@ class WorkerService:
         self, code: int, reason: str, *, window: float, may_stay: Callable[[], bool] = bool
     ) -> None:
         """
-        Answer health checks with 503, refuse handshakes, and close the connections bit by bit.
+        Answer health checks with 503, refuse handshakes, and close the connections in steps.
 
-        It goes on accepting where it does, for those checks.
+        The sockets continue to accept, for those checks.
 
         Guarantees:
-            Whoever had been accepted still gets in, within ``timeouts.handshake``, before being
-            closed. It ends when nobody is left; at the latest with the window and those handshakes.
+            A client that was accepted before may finish its handshake within
+            ``timeouts.handshake``, and is closed then. The drain ends when no connection is left,
+            at the latest after ``window`` and those handshakes.
         """
         del may_stay
         begun_at = self._loop.time()
         longest = max(window, self.settings.timeouts.handshake)
         self._is_draining = self._admission.is_draining = True
         closed = 0
-        while self._is_visited():
+        while self._has_clients():
             elapsed = self._loop.time() - begun_at
             is_open = [one for one in self.connections.values() if one.state is State.OPEN]
             due = ceil((closed + len(is_open)) * min(elapsed / window, 1)) - closed
@@ -192,7 +194,7 @@ class WorkerService:
             else:
                 await asyncio.sleep(_DRAIN_STEP)
 
-    def _is_visited(self) -> bool:
+    def _has_clients(self) -> bool:
         return any(not _is_late(one) for one in self._present) or self._is_arriving()
 
     def _is_arriving(self) -> bool:
@@ -202,9 +204,10 @@ class WorkerService:
 
     async def stop(self, code: int, reason: str) -> None:
         """
-        Stop accepting, close every connection, run ``on_worker_stop``, within ``shutdown``.
+        Stop accepting, close all connections, and run ``on_worker_stop``.
 
-        ``on_worker_stop`` comes behind every ``on_close``, so that it can close what they use.
+        All within ``timeouts.shutdown``. ``on_worker_stop`` runs after every ``on_close``, so that
+        it can close what those use.
         """
         shutdown = self.settings.timeouts.shutdown
         deadline = self._loop.time() + shutdown
@@ -218,8 +221,8 @@ class WorkerService:
         await self._wait_until_empty(clients_until - self._loop.time())
         for connection in list(self._present):
             connection.destroy()
-        for stranger in list(self._config.rejected if self._config is not None else ()):
-            stranger.close(code, reason)
+        for rejected in list(self._config.rejected if self._config is not None else ()):
+            rejected.close(code, reason)
         await self._wait_until_empty(1.0)
         await self._callback_runner.finish(clients_until - self._loop.time())
         if self._heartbeat is not None:
@@ -234,10 +237,10 @@ class WorkerService:
             self._emptied = self._loop.create_future()
             await asyncio.wait([self._emptied], timeout=max(seconds, 0))
 
-    # What the network layer reports.
+    # Reports of the network layer.
 
     def connected(self, connection: Connection) -> None:
-        """Count a connection, and tell ``on_connect``."""
+        """Count a connection, and call ``on_connect``."""
         self._present.add(connection)
         self.counts["connections"] += 1
         connection.attach(self._membership, self)
@@ -246,11 +249,11 @@ class WorkerService:
         self._callback_runner.call("on_connect", connection)
 
     def requested(self, connection: Connection, answer: Decide) -> None:
-        """Ask ``on_websocket_connect``."""
+        """Call ``on_websocket_connect``."""
         self._callback_runner.ask(connection, answer)
 
     def opened(self, connection: Connection) -> None:
-        """Ping it from now on, and tell ``on_open``."""
+        """Start the heartbeat, and call ``on_open``."""
         self.connections[connection.id] = connection
         connection.opened_at = self._loop.time()
         connection.needs_on_close = True
@@ -264,11 +267,11 @@ class WorkerService:
         self._callback_runner.call("on_open", connection)
 
     def handler_failed(self, connection: Connection, error: Exception) -> None:
-        """Close for what ``on_message`` raised."""
+        """Close a connection for which ``on_message`` has raised."""
         self._callback_runner.failed(connection, error)
 
     def peer_failed(self, connection: Connection, error: ProtocolError) -> None:
-        """Count and log what the peer did wrong, and tell ``on_error``."""
+        """Count and log the peer's error, and call ``on_error``."""
         limit = f"; {error.limit} sets the limit" if error.limit else ""
         self.noticed(
             error.cause,
@@ -277,7 +280,7 @@ class WorkerService:
         self._callback_runner.call("on_error", connection, error)
 
     def dropped(self, connection: Connection, size: int) -> None:
-        """Count a message that a slow peer lost."""
+        """Count a message that was dropped for a slow peer."""
         self.counts["dropped_slow_peer"] += 1
         self.noticed(
             "slow_peer",
@@ -286,21 +289,19 @@ class WorkerService:
         )
 
     def buffer_full(self, connection: Connection) -> None:
-        """Tell ``on_buffer_full``."""
         self._callback_runner.call("on_buffer_full", connection)
 
     def buffer_drained(self, connection: Connection) -> None:
-        """Tell ``on_buffer_drain``."""
         self._callback_runner.call("on_buffer_drain", connection)
 
     def closing(self, connection: Connection) -> None:
-        """Deliver nothing more: neither of what waits for an async ``on_message``, nor to it."""
+        """Deliver no more messages, not even those that wait for an async ``on_message``."""
         if self._membership is not None:
             self._membership.remove(connection)
         self._callback_runner.forget_messages(connection)
 
     def closed(self, connection: Connection, code: int, reason: str) -> None:
-        """Forget an open connection, and tell ``on_close``."""
+        """Remove an open connection, and call ``on_close``."""
         timers.end(connection)
         if self._membership is not None:
             self._membership.remove(connection)
@@ -311,7 +312,7 @@ class WorkerService:
         self._callback_runner.call("on_close", connection, code, reason)
 
     def lost(self, connection: Connection) -> None:
-        """Forget a connection altogether."""
+        """Remove a connection that has no transport any more."""
         self._present.discard(connection)
         if connection.permit is not None:
             connection.permit.release()
@@ -319,7 +320,7 @@ class WorkerService:
             self._emptied.set_result(None)
 
     def noticed(self, cause: str, message: str, detail: str = "") -> None:
-        """Count a cause, and write its line unless one was written just now."""
+        """Count a cause, and log its message at a limited rate."""
         self.counts[cause] += 1
         if message:
             self._rate_limited.warning(cause + detail, f"{self}: {message}", self._loop.time())
@@ -335,7 +336,7 @@ class WorkerService:
         check_interval(seconds)
         check_function(function, args)
         if connection.state is State.CLOSED:
-            return timers.new_id()  # It has ended already.
+            return timers.new_id()
         return timers.add_for(connection, seconds, function, args)
 
     def _check_login(self, connection: Connection) -> None:
@@ -345,17 +346,15 @@ class WorkerService:
             self.noticed("login_timeout", "")
             connection.close(*_NO_LOGIN)
 
-    # Plain HTTP.
-
     @property
     def problem(self) -> str:
-        """Why a load balancer should send no client here; empty while this process serves."""
+        """Why load balancers should send no clients here; empty while this process serves."""
         return "draining" if self._is_draining else ""
 
     def _answer_plain(self, request: Request) -> response.Response:
         path = request.path
         if request.method == "OPTIONS":
-            # HAProxy's health checks ask so, unless they are told otherwise.
+            # The default method of HAProxy's health checks.
             return replace(response.health(self.problem), headers=ALLOW)
         if path == self.settings.health_path:
             return response.health(self.problem)
@@ -365,7 +364,6 @@ class WorkerService:
 
     @property
     def contexts(self) -> TlsContexts | None:
-        """The TLS contexts; ``None`` for a plain port."""
         return self.settings.contexts
 
     @property
@@ -375,14 +373,14 @@ class WorkerService:
 
     @property
     def message_count(self) -> int:
-        """Messages received, over all connections that there ever were."""
+        """Messages received by all connections since the start."""
         return self._past_messages + sum(
             _message_count(connection) for connection in self.connections.values()
         )
 
     @property
     def dropped_count(self) -> int:
-        """Messages that were not sent, because their peer read too slowly."""
+        """Messages that were dropped because their peer reads too slowly."""
         return self.counts["dropped_slow_peer"]
 
     def describe(self, limit: int) -> list[dict[str, Any]]:
@@ -418,13 +416,13 @@ class WorkerService:
 
 
 def _is_late(connection: Connection) -> bool:
-    """Tell whether it arrived during the drain: it is a health check's, or is being refused."""
+    """Tell whether it was accepted during the drain, for a health check or to be refused."""
     permit = connection.permit
     return permit is not None and permit.is_late
 
 
 def _message_count(connection: Connection) -> int:
-    """Ask the engine, which is the link of an open connection, and of nothing else."""
+    """Count the messages of an open connection, whose link is a ``WebSocketProtocol``."""
     return int(connection.link.message_count)  # type: ignore[attr-defined]
 
 
@@ -433,7 +431,7 @@ def _test_page() -> bytes:
 
 
 def _descriptors_left() -> int:
-    """How many connections the limit on open files leaves room for."""
+    """Count the connections for which the limit on open files leaves room."""
     limit, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
     if limit == resource.RLIM_INFINITY:
         return sys.maxsize
@@ -441,7 +439,7 @@ def _descriptors_left() -> int:
 
 
 def service_maker(worker: Worker, *, now: float) -> Callable[[], WorkerService]:
-    """Check what could not be checked option by option; the result makes the service."""
+    """Check the worker's options together, and return a function that makes its service."""
     settings = settings_of(worker, now=now)
 
     def make() -> WorkerService:
