@@ -1,14 +1,14 @@
 """
-What a forked child gives up: the sockets, the event loop and the signal handlers of its parent.
+Takes the sockets, the event loop and the signal handlers of the parent from a forked child.
 
-A child that ``multiprocessing`` or ``os.fork`` makes has a copy of every descriptor. While it keeps
-a listening socket, the port stays in use and clients wait in a backlog that nobody reads; while it
-keeps a connection, the peer does not learn that the parent has ended. asyncio's wake-up descriptor
-would even take the child's signals to the parent. Programs that are started by ``exec`` inherit
+A child of ``multiprocessing`` or ``os.fork`` has a copy of every descriptor. While it holds a
+listening socket, the port stays in use and clients wait in a backlog that no process accepts from.
+While it holds a connection, the peer does not learn that the parent has ended. asyncio's wake-up
+descriptor would pass the child's signals to the parent. A program started with ``exec`` inherits
 none of this, as every descriptor is closed on exec.
 
-In the child each descriptor is replaced by a dead socket, not closed: objects of the parent still
-hold its number, and would otherwise use whatever the child opens next.
+In the child, each descriptor is replaced by a dead socket, and not closed: objects of the parent
+still hold its number, and would otherwise use the next file that the child opens.
 """
 
 import faulthandler
@@ -23,10 +23,8 @@ from typing import Any, Protocol, TypeVar
 
 
 class HasFileno(Protocol):
-    """A file or a socket."""
-
     def fileno(self) -> int:
-        """Give the descriptor; negative once it is closed."""
+        """Return the descriptor; negative once it is closed."""
 
 
 T = TypeVar("T")
@@ -35,49 +33,49 @@ _owners: "weakref.WeakKeyDictionary[Any, Callable[[Any], Iterable[int]]]" = (
     weakref.WeakKeyDictionary()
 )
 _signals: set[signal.Signals] = set()
-_reborn: "weakref.WeakKeyDictionary[Any, Callable[[Any], object]]" = weakref.WeakKeyDictionary()
+_renewed: "weakref.WeakKeyDictionary[Any, Callable[[Any], object]]" = weakref.WeakKeyDictionary()
 _mask = threading.local()
 
 
 def give_up(file: HasFileno) -> None:
-    """Have forked children give up a file or socket, for as long as it is open."""
+    """Have forked children give up a file or socket while it is open."""
     _owners[file] = _descriptor
 
 
 def give_up_all(owner: T, descriptors: Callable[[T], Iterable[int]]) -> None:
-    """Have forked children give up the descriptors that an owner has then."""
+    """Have forked children give up the descriptors that an owner has at the fork."""
     _owners[owner] = descriptors
 
 
 def reset_signals(signals: Iterable[signal.Signals]) -> None:
-    """Have forked children treat these signals as a new program does."""
+    """Have forked children reset these signals to what a new program has."""
     _signals.update(signals)
 
 
 def keep_signals(signals: Iterable[signal.Signals]) -> None:
-    """Have forked children treat these signals as their parent does, again."""
+    """Undo :func:`reset_signals`."""
     _signals.difference_update(signals)
 
 
 def renew(owner: T, do: Callable[[T], object]) -> None:
-    """Have forked children call a function with an owner, if that still exists."""
-    _reborn[owner] = do
+    """Have forked children call a function with its owner, if that still exists."""
+    _renewed[owner] = do
 
 
 def _descriptor(file: HasFileno) -> Iterable[int]:
     return (file.fileno(),)
 
 
-def _hold_back() -> None:
-    # A signal that the child gets before its handlers are reset would reach the parent.
+def _block_signals() -> None:
+    # The parent would get a signal that the child receives before its handlers are reset.
     _mask.before = signal.pthread_sigmask(signal.SIG_BLOCK, _signals)
 
 
-def _let_go() -> None:
+def _unblock_signals() -> None:
     signal.pthread_sigmask(signal.SIG_SETMASK, _mask.before)
 
 
-def _begin_anew() -> None:
+def _clean_up_child() -> None:
     if _signals:
         signal.set_wakeup_fd(-1)
     for number in _signals:
@@ -89,13 +87,15 @@ def _begin_anew() -> None:
         dead, other = socket.socketpair()
         other.close()
         for fd in descriptors:
-            # Its number may belong to nobody any more.
+            # The descriptor may be closed by now.
             with suppress(OSError):
                 os.dup2(dead.fileno(), fd, inheritable=False)
         dead.close()
-    for owner, do in list(_reborn.items()):
+    for owner, do in list(_renewed.items()):
         do(owner)
-    _let_go()
+    _unblock_signals()
 
 
-os.register_at_fork(before=_hold_back, after_in_parent=_let_go, after_in_child=_begin_anew)
+os.register_at_fork(
+    before=_block_signals, after_in_parent=_unblock_signals, after_in_child=_clean_up_child
+)

@@ -1,8 +1,7 @@
 """
-What can be wrong with a service: a stable code, a sentence and the fix. PURE.
+Findings: what is wrong with a service, with a stable code and a fix. PURE.
 
-A finding is made from what was seen, by a function that does no I/O; the start, `check` and the log
-only print it.
+Functions without I/O make them; the start, ``gateman check`` and the log print them.
 """
 
 from dataclasses import dataclass
@@ -10,25 +9,22 @@ from enum import Enum
 
 
 class Severity(Enum):
-    """How much a finding matters."""
-
     NOTE = "note"
-    """It works, and could be better; or it is wrong under a condition that only a person knows."""
+    """It works but could be better, or it is wrong under a condition that gateman cannot see."""
     WARNING = "warning"
     """Some clients are refused, or will be."""
     ERROR = "error"
-    """Every client that checks is refused."""
+    """No client that checks can connect."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Finding:
     """
-    One thing that is wrong.
+    One problem.
 
     Attributes:
-        code: Its name, which does not change, such as ``"certificate-expired"``.
-        severity: How much it matters.
-        problem: What is wrong, where, and for whom; without a full stop.
+        code: A name that never changes, such as ``"certificate-expired"``.
+        problem: What is wrong, where, and for which clients; without a full stop.
         fix: What to do about it; without a full stop.
     """
 

@@ -1,8 +1,8 @@
 """
-Opening files where another user may have put a link in their place.
+Opens files in folders where another user may have replaced them with a link.
 
-A service that root starts writes in folders that are sometimes another user's. A link there would
-lead what root writes wherever that user likes.
+A service that root starts may write into another user's folder. With a link there, that user could
+make root write to any file.
 """
 
 import errno
@@ -11,19 +11,19 @@ import stat
 from collections import deque
 from pathlib import Path, PurePath
 
-# Linux needs no right to read a folder in order to pass through it; elsewhere there is no O_PATH.
+# With O_PATH, which only Linux has, a path may lead through folders that this user cannot read.
 _PASS = getattr(os, "O_PATH", os.O_RDONLY) | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
 
-# As many as Linux follows.
+# The limit of Linux.
 _MAX_LINKS = 40
 
 
 def open_file(path: Path, flags: int, mode: int = 0o600) -> int:
     """
-    Open a file, following only links that nobody but root and this user can have made.
+    Open a file, and follow only links that root or this user has made.
 
-    In a folder that others may write to, it opens a regular file with one name only, which is
-    root's, this user's or that of the folder's owner.
+    In a folder to which others may write, the file must be a regular file with one name, owned by
+    root, this user or the owner of the folder.
 
     Raises:
         OSError: It cannot be opened, or another user may have put it there.
@@ -54,16 +54,16 @@ def open_file(path: Path, flags: int, mode: int = 0o600) -> int:
 
 
 def _target(folder: int, name: str, path: Path) -> PurePath | None:
-    """Read a link; ``None`` for what is not one."""
+    """Read a link; ``None`` if it is not a link."""
     try:
         found = os.stat(name, dir_fd=folder, follow_symlinks=False)
     except FileNotFoundError:
         return None
     if not stat.S_ISLNK(found.st_mode):
         return None
-    here = os.fstat(folder)
-    # In a sticky folder, such as /tmp, only its owner can replace a link.
-    is_safe = _is_ours(here) and (not _is_shared(here) or here.st_mode & stat.S_ISVTX)
+    holder = os.fstat(folder)
+    # In a sticky folder, such as /tmp, only the owner of a link can replace it.
+    is_safe = _is_ours(holder) and (not _is_shared(holder) or holder.st_mode & stat.S_ISVTX)
     if not is_safe or not _is_ours(found):
         raise PermissionError(
             errno.ELOOP, "another user may have made a link on its path", str(path)
@@ -78,15 +78,15 @@ def _change(folder: int, name: str) -> int:
 
 
 def _open_last(folder: int, name: str, flags: int, mode: int) -> int:
-    # O_NONBLOCK: a pipe that nobody reads would keep us.
+    # O_NONBLOCK: opening a pipe without a reader would block.
     safe = os.O_NOFOLLOW | os.O_CLOEXEC | os.O_NOCTTY | os.O_NONBLOCK
     fd = os.open(name, flags | safe, mode, dir_fd=folder)
     try:
-        found, here = os.fstat(fd), os.fstat(folder)
-        if not _is_ours(here) or _is_shared(here):
-            owners = {0, os.geteuid(), here.st_uid}
-            is_one = stat.S_ISREG(found.st_mode) and found.st_nlink == 1
-            if not is_one or found.st_uid not in owners:
+        found, holder = os.fstat(fd), os.fstat(folder)
+        if not _is_ours(holder) or _is_shared(holder):
+            owners = {0, os.geteuid(), holder.st_uid}
+            has_one_name = stat.S_ISREG(found.st_mode) and found.st_nlink == 1
+            if not has_one_name or found.st_uid not in owners:
                 raise PermissionError(errno.EPERM, "another user may have put it there", name)
         os.set_blocking(fd, True)
     except BaseException:
@@ -96,7 +96,7 @@ def _open_last(folder: int, name: str, flags: int, mode: int) -> int:
 
 
 def _is_own_descriptor(folder: int, name: str) -> bool:
-    """Whether it is such as /proc/self/fd/1, where /dev/stdout leads: no text of it is a path."""
+    """Tell a link such as /proc/self/fd/1, the target of /dev/stdout; its text is not a path."""
     try:
         return name.isdigit() and os.fstat(folder).st_dev == Path("/proc/self").stat().st_dev
     except OSError:
@@ -108,6 +108,6 @@ def _is_ours(found: os.stat_result) -> bool:
 
 
 def _is_shared(found: os.stat_result) -> bool:
-    """Whether others may write there; the members of this user's own group are not others."""
-    is_of_others = found.st_gid not in {0, os.getegid()}
-    return bool(found.st_mode & (0o022 if is_of_others else 0o002))
+    """Tell whether others than this user and its own group may write there."""
+    has_other_group = found.st_gid not in {0, os.getegid()}
+    return bool(found.st_mode & (0o022 if has_other_group else 0o002))
