@@ -25,7 +25,7 @@ def test_the_command_serves_the_same(tmp_path: Path, target: str, ending: str) -
     script = echo().replace("Worker.run_all()\n", ending)
     with master(script, tmp_path, command=[*GATEMAN, "start", target]) as service:
         assert ask(service.port)[1:] == ["1", "hello"]
-        stopped = run([*GATEMAN, "stop", target], tmp_path, service._environment)  # noqa: SLF001
+        stopped = run([*GATEMAN, "stop", target], tmp_path, service.environment)
 
         assert (stopped.returncode, stopped.stdout, stopped.stderr) == (0, "stopped\n", "")
         assert service.wait() == 0

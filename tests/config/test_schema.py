@@ -12,7 +12,6 @@ from gateman.options import option
 
 def test_attributes_are_options_and_state() -> None:
     made = Worker("websocket://127.0.0.1:0")
-    Worker._declared.remove(made)  # noqa: SLF001
 
     assert set(vars(made)) == set(made.options) | made.state
 

@@ -44,7 +44,7 @@ async def test_it_begins_and_ends_with_the_application() -> None:
 
         gateway_node = await there.gateway()
         coming = asyncio.ensure_future(gateway_node.client())
-        await eventually(lambda: bool(gateway_node.service._pending))  # noqa: SLF001
+        await eventually(lambda: bool(gateway_node.handshake_count))
         business_node = await there.business(
             name="chat", on_worker_start=start, on_worker_stop=stop
         )
@@ -73,7 +73,7 @@ async def test_an_application_that_does_not_start_serves_nobody() -> None:
             await there.business(on_worker_start=fail)
         await turns(10)
 
-        assert gateway_node.service._dispatch.windows == {}  # noqa: SLF001
+        assert gateway_node.dispatch.windows == {}
 
 
 @pytest.mark.parametrize("case", ["slow", "wrong"])
@@ -228,7 +228,7 @@ async def test_its_clients_go_on_elsewhere_while_it_leaves() -> None:
         await old.journal.until("message")
         new = await there.business()
         draining = asyncio.ensure_future(old.service.drain(*GONE, window=5.0))
-        await eventually(lambda: gateway_node.service._dispatch.windows[old.hub.node].is_leaving)  # noqa: SLF001
+        await eventually(lambda: gateway_node.dispatch.windows[old.hub.node].is_leaving)
         await idle.send("3")
         await new.journal.until("message", other, "3")
         await busy.send("4")
@@ -304,7 +304,7 @@ async def _leave_without_a_bus(may_stay: bool) -> None:  # noqa: FBT001 - a case
         await old.journal.until("message")
         new = await there.business()
         draining = asyncio.ensure_future(old.service.drain(*GONE, window=0.2, may_stay=ask))
-        await eventually(lambda: gateway_node.service._dispatch.windows[old.hub.node].is_leaving)  # noqa: SLF001
+        await eventually(lambda: gateway_node.dispatch.windows[old.hub.node].is_leaving)
         there.broker.go_down()
         may_end.set()
         await eventually(lambda: bool(asked))
@@ -346,8 +346,8 @@ async def test_who_was_with_a_gateway_that_died_has_an_end() -> None:
         assert sorted(there.journal.of("close")) == sorted(
             (one, 1006, "the gateway is gone") for one in names
         )
-        assert list(business_node.service._windows) == [gateway_node.node]  # noqa: SLF001
-        assert list(business_node.service._runner.clients) == [name]  # noqa: SLF001
+        assert list(business_node.windows) == [gateway_node.node]
+        assert list(business_node.clients) == [name]
 
 
 @pytest.mark.parametrize("how", ["killed", "stopped"])
@@ -374,7 +374,7 @@ async def _end_while_one_leaves(how: str) -> None:
         await there.journal.until("message")
         new = await there.business()
         draining = asyncio.ensure_future(old.service.drain(*GONE, window=5.0))
-        await eventually(lambda: idle_name in new.service._runner.clients)  # noqa: SLF001
+        await eventually(lambda: idle_name in new.clients)
         await (gateway_node.kill() if how == "killed" else gateway_node.stop())
         await new.journal.until("close", idle_name)
         may_end.set()
@@ -410,7 +410,7 @@ async def test_a_gateway_that_was_taken_for_dead_begins_anew() -> None:
             ("message", name, "2"),
             ("message", name, "3"),
         ]
-        assert list(business_node.service._runner.clients) == [name]  # noqa: SLF001
+        assert list(business_node.clients) == [name]
 
 
 # What others say.
@@ -477,7 +477,7 @@ async def test_what_is_of_an_earlier_link_is_ignored() -> None:
             ("message", ANN, "2"),
             ("message", BOB, "3"),
         ]
-        assert list(business_node.service._runner.clients) == [BOB]  # noqa: SLF001
+        assert list(business_node.clients) == [BOB]
 
 
 @on_loop
@@ -489,7 +489,7 @@ async def test_nobody_speaks_for_the_clients_of_others() -> None:
         await there.journal.until("message")
 
         assert there.journal.entries == [("message", ANN, "1")]
-        assert business_node.service._windows[GATE].received == 4  # noqa: SLF001
+        assert business_node.windows[GATE].received == 4
 
 
 @on_loop
@@ -506,4 +506,4 @@ async def test_a_gateway_that_says_good_bye_is_gone_at_once() -> None:
         await there.journal.until("close", ANN)
 
         assert there.journal.of("close") == [(BOB, 1000, ""), (ANN, 1006, "the gateway is gone")]
-        assert business_node.service._windows == {}  # noqa: SLF001
+        assert business_node.windows == {}

@@ -248,10 +248,10 @@ async def test_health_checks_fail_without_business_workers() -> None:
 
         assert await check() == (503, b"no business worker is available\n")
         business = await there.business()
-        await eventually(lambda: gateway_node.service._dispatch.has_business)  # noqa: SLF001
+        await eventually(lambda: gateway_node.dispatch.has_business)
         assert await check() == (200, b"ok\n")
         await business.stop()
-        await eventually(lambda: not gateway_node.service._dispatch.has_business)  # noqa: SLF001
+        await eventually(lambda: not gateway_node.dispatch.has_business)
         assert await check() == (200, b"ok\n")
 
 
@@ -335,7 +335,7 @@ async def test_what_is_of_another_link_is_ignored() -> None:
         await gateway_node.settle()
 
         assert pending_count == 1
-        assert list(gateway_node.service._dispatch.windows) == [business_node.hub.node]  # noqa: SLF001
+        assert list(gateway_node.dispatch.windows) == [business_node.hub.node]
         assert len(there.journal.of("message")) == 1
 
 

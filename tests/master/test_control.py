@@ -43,7 +43,7 @@ class Answering:
         self.asked: list[tuple[Request, ControlClient]] = []
         self._runtime_files = RuntimeFiles.take(self.script.path, ENVIRONMENT)
         self._selector = selectors.DefaultSelector()
-        self._control = Control(
+        self.control = Control(
             self._runtime_files.listen(),
             self._selector,
             lambda request, client: self.asked.append((request, client)),
@@ -75,7 +75,7 @@ class Answering:
     def close(self) -> None:
         """End it."""
         self._runtime_files.release()
-        self._control.close()
+        self.control.close()
         self._selector.close()
 
 
@@ -255,7 +255,7 @@ def served(answering: Answering, answer: dict[str, Any] | None) -> Iterator[None
             answering.turn(10)
         if answer is not None:
             answering.asked[0][1].answer(**answer)
-        answering._control.close()  # noqa: SLF001 - the master's end, without that of its claim
+        answering.control.close()
 
     thread = threading.Thread(target=serve)
     thread.start()

@@ -3,7 +3,7 @@
 from tests.support.loop import eventually, on_loop
 from tests.support.preambles import dial
 from tests.support.server import Journal
-from tests.support.tickets import admission, serve_counted
+from tests.support.tickets import admission, handshake_config, serve_counted
 
 
 @on_loop
@@ -25,8 +25,7 @@ async def test_strangers_are_known_until_they_leave() -> None:
     """Who is turned away is no connection of the worker, and still ends with it."""
     journal = Journal()
     async with serve_counted(limits={"max_connections": 1}, **journal.callbacks()) as server:
-        config = server.service._config  # noqa: SLF001 - what no application sees
-        assert config is not None
+        config = handshake_config(server)
         await server.open()
         rejected = [await dial(server.address) for _ in range(3)]
         await eventually(lambda: len(config.rejected) == 3)

@@ -17,9 +17,12 @@ from gateman.cluster.hub import Hub
 from gateman.cluster.names import ClientId, NodeId
 from gateman.config.callbacks import BUSINESS_SIGNATURES
 from gateman.gateway.business_service import BusinessService
+from gateman.gateway.dispatch import Dispatch
+from gateman.gateway.event_runner import ClientContext
 from gateman.gateway.factory import service_maker
 from gateman.gateway.gateway_service import GatewayService
 from gateman.gateway.protocol import Packet, encode
+from gateman.gateway.receive_window import ReceiveWindow
 from gateman.request import Request
 from gateman.runtime.process import serving
 
@@ -81,6 +84,16 @@ class GatewayNode:
         return client, ClientId(self.service.connections[number].client_id)
 
     @property
+    def dispatch(self) -> Dispatch:
+        """Its assignment of clients to business processes."""
+        return self.service._dispatch  # noqa: SLF001
+
+    @property
+    def handshake_count(self) -> int:
+        """How many clients wait for the answer to their handshake."""
+        return len(self.service._pending)  # noqa: SLF001
+
+    @property
     def pending_count(self) -> int:
         """How many events of its clients are not done."""
         return self.service._waiting_count  # noqa: SLF001
@@ -115,6 +128,16 @@ class BusinessNode:
     bus: Deaf
     journal: Journal
     _stack: AsyncExitStack
+
+    @property
+    def windows(self) -> dict[NodeId, ReceiveWindow]:
+        """What it receives of each gateway."""
+        return self.service._windows  # noqa: SLF001
+
+    @property
+    def clients(self) -> dict[ClientId, ClientContext]:
+        """The clients that are assigned to it."""
+        return self.service._runner.clients  # noqa: SLF001
 
     async def stop(self) -> None:
         """Let it leave and stop, in order."""

@@ -69,7 +69,7 @@ class Master(Child):
     ) -> None:
         super().__init__(process)
         self.path = path
-        self._environment = environment
+        self.environment = environment
 
     def command(self, *words: str) -> "subprocess.CompletedProcess[str]":
         """
@@ -81,7 +81,7 @@ class Master(Child):
         Returns:
             What it printed, and its exit code.
         """
-        return run([sys.executable, str(self.path), *words], self.path.parent, self._environment)
+        return run([sys.executable, str(self.path), *words], self.path.parent, self.environment)
 
     def gateman(
         self, word: str, *words: str, timeout: float = TIMEOUT
@@ -98,7 +98,7 @@ class Master(Child):
             What it printed, and its exit code.
         """
         command = [*GATEMAN, word, str(self.path), *words]
-        return run(command, self.path.parent, self._environment, timeout=timeout)
+        return run(command, self.path.parent, self.environment, timeout=timeout)
 
     def status(self) -> dict[str, Any]:
         """Ask for the status."""

@@ -182,7 +182,7 @@ class Server:
         self.service = service
         self.address = address
         self._log = log
-        self._closing = AsyncExitStack()
+        self.closing = AsyncExitStack()
 
     @property
     def tls(self) -> ssl.SSLContext | None:
@@ -214,7 +214,7 @@ class Server:
         client = await RawClient.connect(
             self.address, tls=self.tls if tls else None, receive_buffer=receive_buffer
         )
-        self._closing.push_async_callback(client.close)
+        self.closing.push_async_callback(client.close)
         return client
 
     async def open(
@@ -349,7 +349,7 @@ async def serve_made(
             name = bound[0].getsockname()
             address = (_loopback(name[0]), name[1]) if isinstance(name, tuple) else Path(name)
             server = Server(worker, service, address, log)
-            async with server._closing:  # noqa: SLF001
+            async with server.closing:
                 yield server
     finally:
         sockets.release(bound)

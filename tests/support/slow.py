@@ -61,7 +61,7 @@ async def slow(
     connection = server.worker.connections[number]
     # The kernel would take MiB before anything has to wait here.
     link: Any = connection.link
-    link._transport.get_extra_info("socket").setsockopt(SOL_SOCKET, SO_SNDBUF, 32 << 10)  # noqa: SLF001
+    link.socket.setsockopt(SOL_SOCKET, SO_SNDBUF, 32 << 10)
     return connection, client
 
 

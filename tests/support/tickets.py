@@ -2,9 +2,10 @@
 
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
-from typing import Any
+from typing import Any, NamedTuple
 
 from gateman.net.admission import Admission
+from gateman.net.handshake_config import HandshakeConfig
 
 from .loop import eventually
 from .server import Server, serve
@@ -21,6 +22,29 @@ def admission(server: Server) -> Admission:
         Its counts.
     """
     return server.service._admission  # noqa: SLF001 - what no operator needs to see
+
+
+def handshake_config(server: Server) -> HandshakeConfig:
+    """Give what the handshakes of a server share."""
+    config = server.service._config  # noqa: SLF001 - as above
+    assert config is not None
+    return config
+
+
+class Waiting(NamedTuple):
+    """What waits for callbacks that run."""
+
+    connections: int
+    tasks: int
+    messages: int
+
+
+def waiting(server: Server) -> Waiting:
+    """Count what waits for callbacks."""
+    queues = server.service._callback_runner._queues  # noqa: SLF001 - as above
+    by_connection, tasks = queues._queues, queues._tasks  # noqa: SLF001 - as above
+    messages = sum(len(queue.items) for queue in by_connection.values())
+    return Waiting(len(by_connection), len(tasks), messages)
 
 
 @asynccontextmanager

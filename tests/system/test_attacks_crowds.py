@@ -40,7 +40,7 @@ async def status_of(server: Server, *lines: str, source: str | None = None) -> i
     client = RawClient(
         *await asyncio.open_connection(sock=await dial(server.address, source=source))
     )
-    server._closing.push_async_callback(client.close)  # noqa: SLF001 - as its own clients
+    server.closing.push_async_callback(client.close)
     await client.send(handshake(headers=lines))
     return (await client.read_head()).status
 

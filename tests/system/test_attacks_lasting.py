@@ -32,7 +32,7 @@ from tests.support.loop import on_loop, turns
 from tests.support.preambles import arriving, v1, v2
 from tests.support.raw import KEY, TEXT, frame, handshake, request
 from tests.support.server import Journal, child, ssl_options
-from tests.support.tickets import admission, serve_counted
+from tests.support.tickets import admission, handshake_config, serve_counted
 
 both = pytest.mark.parametrize("secure", [False, True], ids=["ws", "wss"])
 
@@ -318,8 +318,7 @@ async def test_head_byte_by_byte_is_searched_once() -> None:
     """Bytes that were looked at are not looked at again with each that comes (CVE-2023-43669)."""
     size = 15_000
     async with serve_counted() as server:
-        config = server.service._config  # noqa: SLF001 - as the entrance has it
-        assert config is not None
+        config = handshake_config(server)
         permit, _ = admission(server).admit()
         loop = asyncio.get_running_loop()
         front = Handshake(config, PeerInfo(loop.time() + 10, permit))

@@ -36,7 +36,7 @@ from tests.support.raw import (
     handshake,
 )
 from tests.support.server import Server
-from tests.support.tickets import admission, serve_counted
+from tests.support.tickets import admission, serve_counted, waiting
 
 ROUNDS = {False: 80, True: 30}  # lives of every kind, without and with TLS
 AT_ONCE = 60  # connections
@@ -326,8 +326,8 @@ def left(server: Server) -> dict[str, object]:
     return {
         "present": service.present_count,
         "open": len(service.connections),
-        "callback queues": len(service._callback_runner._queues._queues),  # noqa: SLF001
-        "tasks of callbacks": len(service._callback_runner._queues._tasks),  # noqa: SLF001
+        "callback queues": waiting(server).connections,
+        "tasks of callbacks": waiting(server).tasks,
         "pinged": 0 if heartbeat is None else len(heartbeat),
         "counted": counts.count,
         "addresses": counts.address_count,

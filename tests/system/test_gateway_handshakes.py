@@ -188,7 +188,7 @@ async def test_without_business_a_handshake_may_be_refused_at_once() -> None:
             await gateway_node.client()
         first = gateway_node.service.counts["no_business"]
         await there.business()
-        await eventually(lambda: gateway_node.service._dispatch.has_business)  # noqa: SLF001
+        await eventually(lambda: gateway_node.dispatch.has_business)
         await gateway_node.client()
 
         assert caught.value.response.status_code == 503
@@ -204,7 +204,7 @@ async def test_who_waits_is_let_in_when_somebody_comes() -> None:
     async with site() as there:
         gateway_node = await there.gateway()
         coming = [asyncio.ensure_future(gateway_node.client()) for _ in range(3)]
-        await eventually(lambda: len(gateway_node.service._pending) == 3)  # noqa: SLF001
+        await eventually(lambda: gateway_node.handshake_count == 3)
         await there.business()
         await asyncio.gather(*coming)
         await there.journal.until("open", count=3)
@@ -219,7 +219,7 @@ async def test_who_leaves_while_waiting_was_never_here() -> None:
     async with site() as there:
         gateway_node = await there.gateway()
         coming = asyncio.ensure_future(gateway_node.client())
-        await eventually(lambda: bool(gateway_node.service._pending))  # noqa: SLF001
+        await eventually(lambda: bool(gateway_node.handshake_count))
         coming.cancel()
         await eventually(lambda: not gateway_node.service.present_count)
         await there.business()
@@ -253,7 +253,7 @@ async def test_who_leaves_while_it_is_asked_for_has_an_end() -> None:
         await eventually(lambda: not gateway_node.service.present_count)
         may_end.set()
         await there.journal.until("close")
-        await eventually(lambda: not gateway_node.service._dispatch.clients)  # noqa: SLF001
+        await eventually(lambda: not gateway_node.dispatch.clients)
 
         names = there.journal.of("connect")
         assert there.journal.of("ended") == names

@@ -46,7 +46,7 @@ async def _flood(said: list[str]) -> None:
         for number in range(10):
             await other.send(f"{number}")
             assert await read(other) == [f"{number}"]
-        assert len(gateway_node.service._dispatch.clients[name].pending) == 32  # noqa: SLF001
+        assert len(gateway_node.dispatch.clients[name].pending) == 32
         # What was read with the last of them.
         assert gateway_node.service.counts["events_waiting"] * len(said[0]) < 1 << 20
         may_go_on.set()
@@ -104,7 +104,7 @@ async def test_what_waits_of_all_clients_has_a_bound() -> None:
         await gateway_node.settle()
         await first.stop()
         talking = [asyncio.ensure_future(client.send(bytes(size))) for client, _ in clients]
-        dispatch = gateway_node.service._dispatch  # noqa: SLF001
+        dispatch = gateway_node.dispatch
         await eventually(lambda: dispatch.is_full)
         await turns(20)
         # Those that were read meanwhile have a message each in their parser.
@@ -141,7 +141,7 @@ async def test_what_is_compressed_waits_compressed() -> None:
         await attacker.send(handshake(headers=(extension,)))
         assert (await attacker.read_head()).status == 101
         await attacker.send(bomb * ((256 << 10) // len(bomb)))
-        dispatch = gateway_node.service._dispatch  # noqa: SLF001
+        dispatch = gateway_node.dispatch
         await eventually(lambda: dispatch.paused_count == 1)
         await turns(100)
 
@@ -242,7 +242,7 @@ async def test_what_a_process_had_when_it_died_goes_to_another() -> None:
 
         assert there.journal.of("begun") == [(name, "1"), (name, "2")]
         assert heir.journal.of("message") == [(name, "2"), (name, "3")]
-        assert list(gateway_node.service._dispatch.windows) == [heir.hub.node]  # noqa: SLF001
+        assert list(gateway_node.dispatch.windows) == [heir.hub.node]
         assert gateway_node.server.lines() == [
             f"gateway: the business process {dead.hub.node} is gone"
         ]
