@@ -302,7 +302,7 @@ async def test_pause_just_before_the_close_of_the_peer(*, secure: bool) -> None:
         assert await client.read_close() == (1000, "")
         assert await client.read_end() == (b"", EOF)
         await client.close()
-        await eventually(lambda: not server.service.present_count, within=1.0)
+        await eventually(lambda: not server.service.present_count, within=5.0)
 
 
 # Closing.

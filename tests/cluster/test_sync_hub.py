@@ -280,7 +280,8 @@ def test_threads_share_an_attempt_to_connect() -> None:
             for waiting in [threads.submit(send) for _ in range(THREADS)]:
                 with pytest.raises(BusError, match="does not answer within 1 seconds"):
                     waiting.result(TIMEOUT)
-            assert time.monotonic() - begun_at < 3
+            # One after the other, they would take eight.
+            assert time.monotonic() - begun_at < 6
             with pytest.raises(BusError, match="does not answer within 1 seconds"):
                 hub.send_to_all("nobody hears")
         listener.settimeout(0)

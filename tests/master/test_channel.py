@@ -189,8 +189,8 @@ def test_a_line_in_many_pieces_takes_no_longer() -> None:
     """A process that sends a long line a byte at a time keeps the master no longer than another."""
     lines = Lines()
     lines.feed(b"x" * (MAX_LINE_SIZE - 100_000))
-    started_at = time.monotonic()
+    started_at = time.process_time()
     for _ in range(50_000):
         lines.feed(b"x")
 
-    assert time.monotonic() - started_at < 5
+    assert time.process_time() - started_at < 5

@@ -6,6 +6,7 @@ import signal
 import time
 from pathlib import Path
 
+import pytest
 from websockets.sync.client import connect
 
 from tests.support.master import ask_control, echo, master, until
@@ -88,6 +89,7 @@ def test_a_long_callback_is_seen_in_the_next_status(tmp_path: Path) -> None:
         assert 0.1 < process["lag"] < 5
 
 
+@pytest.mark.alone
 def test_status_does_not_wait_for_a_stuck_process(tmp_path: Path) -> None:
     """It is busy; the others answer, all within 100 ms."""
     script = echo().replace(

@@ -191,6 +191,7 @@ Worker.run_all()
 """
 
 
+@pytest.mark.alone
 def test_a_business_process_is_missed_though_a_child_outlives_it(tmp_path: Path) -> None:
     """Its connection to the bus ends with it, and another one takes over what it had."""
     with master(BUSINESS, tmp_path) as service, ended_with_their_children(service):

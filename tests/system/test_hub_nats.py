@@ -84,7 +84,8 @@ async def test_joining_is_in_effect_at_all_servers_when_it_returns(tmp_path: Pat
             with pytest.raises(ConfirmTimeout) as caught:
                 await client.connection.join("room")
         assert str(caught.value) == (
-            f"no answer from {deaf}: what is sent there to the group 'room' may not arrive here yet."
+            f"no answer from {deaf}: what is sent there to the group 'room' may not arrive here"
+            " yet."
         )
 
 

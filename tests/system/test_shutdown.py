@@ -76,7 +76,8 @@ def test_clients_that_do_nothing_do_not_delay_the_end(
 
     assert closed.value.rcvd is not None
     assert closed.value.rcvd.code == 1001
-    assert (code, took < 5.0) == (os.EX_OK, True)
+    # Long before the closing handshakes end.
+    assert (code, took < 20.0) == (os.EX_OK, True)
     assert sorted((tmp_path / "closed").read_text().split()) == ["1001", "1006", "1006", "1006"]
     assert "Traceback" not in process.stderr
 

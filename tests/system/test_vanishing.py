@@ -191,7 +191,7 @@ async def test_peer_ends_its_half_and_reads_nothing() -> None:
 
         assert journal.of("on_close") == [(1006, "")]
         assert (connection.state, connection.send("late")) == (State.CLOSED, SendResult.CLOSED)
-        await eventually(lambda: not server.service.present_count, within=1.0)
+        await eventually(lambda: not server.service.present_count)
 
 
 @both
