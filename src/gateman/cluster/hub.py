@@ -6,20 +6,20 @@ The hub: send to users and groups, wherever their clients are connected, and ask
     hub.send_to_uid("42", "your order is ready")
     await hub.is_uid_online("42")
 
-The verbs are the same in one process and in many, on one machine and on several, and in a program
-that is no gateman process at all (:meth:`Hub.connect`, and :class:`~.sync_hub.SyncHub` for
+The methods are the same in one process and in many, on one machine and on several, and in a program
+that is not a gateman process (:meth:`Hub.connect`, and :class:`~.sync_hub.SyncHub` for
 programs without an event loop).
 
-Sending never waits: members here get a message at the end of this turn of the event loop, the
-others over the bus, at most once. From one sender to one client everything arrives in order.
-Whatever does not arrive is in :attr:`Hub.counts`, by its cause.
+Sending never waits: clients of this process get a message at the end of this turn of the event
+loop, others over the bus, at most once. Messages from one sender to one client arrive in order.
+Losses are counted in :attr:`Hub.counts`, by their cause.
 """
 
-import sys
+import inspect
 from collections import Counter
 from collections.abc import Callable, Iterable
 from threading import get_ident
-from types import FrameType, TracebackType
+from types import TracebackType
 from typing import Any, Final, Self, TypeVar
 
 from ..bus import Bus, Gap, open_bus
@@ -57,24 +57,24 @@ Names = str | Iterable[str]
 
 N = TypeVar("N", bound=str)
 
-# Of an answer; a mistake beyond.
+# Seconds to wait for an answer; more is a mistake.
 _MAX_SECONDS = 1_000_000
 
 
 class Hub(HubQueries):
     """
-    Everybody who is connected, and how to send to them.
+    Sends to clients, users and groups, wherever they are connected, and asks about them.
 
-    A *client id* names one connection (``connection.client_id``); a *uid* is the application's
-    name for a user, of whom a client is at most one, and a user may have many clients; a *group*
-    has any clients. Uids and groups are text of 1 to 255 bytes of UTF-8.
+    A *client id* names one connection (``connection.client_id``). A *uid* is the application's name
+    for a user: a client has at most one, and a user may have many clients. A *group* is a set of
+    clients. Uids and groups are text of 1 to 255 bytes of UTF-8.
 
     Raises:
-        ConfigError: From every verb: a name that cannot be one.
-        WrongThread: From every verb: this is not the thread of the event loop.
-        HubError: From every verb: the hub does not run; in a worker it does from
-            ``on_worker_start`` to ``on_worker_stop``. And from those that send: the message is
-            more than the bus can carry; then nobody got it.
+        ConfigError: From every method: a name is invalid.
+        WrongThread: From every method: this is not the thread of the event loop.
+        HubError: From every method: the hub does not run; in a worker it runs from
+            ``on_worker_start`` to ``on_worker_stop``. From those that send: the message is too
+            big for the bus; no client got it.
     """
 
     def __init__(self) -> None:
@@ -83,28 +83,26 @@ class Hub(HubQueries):
         self._on_gap: Callable[[Gap], object] | None = None
         self._answer_timeout = DEFAULT_TIMEOUT
 
-    # Its life.
-
     @classmethod
     async def connect(cls, url: str, **options: object) -> Self:
         """
-        Take part from a program that has no clients of its own.
+        Connect to the hub from a program that has no clients.
 
         Args:
-            url: Of the bus: ``local:///path/to/socket`` or ``nats://host:4222?name=chat``, as the
-                service has it.
-            options: What that bus takes beside its URL.
+            url: URL of the bus that the service uses: ``local:///path/to/socket`` or
+                ``nats://host:4222?name=chat``.
+            options: Options of that bus.
 
         Returns:
-            The hub; to be stopped, or used in ``async with``.
+            The hub; stop it, or use it in ``async with``.
 
         Raises:
-            ConfigError: The URL makes no sense.
-            BusError: The bus is not there, or refuses us.
+            ConfigError: The URL or an option is invalid.
+            BusError: The bus cannot be reached, or refuses the connection.
         """
-        made = cls()
-        await made.start(open_bus(url, **options), has_clients=False, needs_bus=True)
-        return made
+        hub = cls()
+        await hub.start(open_bus(url, **options), has_clients=False, needs_bus=True)
+        return hub
 
     async def start(
         self,
@@ -115,16 +113,16 @@ class Hub(HubQueries):
         service: Outline = (),
     ) -> None:
         """
-        Run, on this event loop; a process of a worker does it by itself.
+        Run on this event loop; a worker process does this itself.
 
         Args:
-            bus: What connects it with others; ``None`` if there are none. Not started.
+            bus: The bus to other processes, not started; ``None`` if there are none.
             has_clients: Whether clients connect to this process.
-            needs_bus: Whether it fails while the bus is not there; otherwise it goes on trying.
-            service: What service it is of; see :mod:`.services`.
+            needs_bus: Whether to fail if the bus cannot be reached; otherwise it keeps trying.
+            service: What the service's script declares; see :mod:`.services`.
 
         Raises:
-            BusError: The bus is not there and needed, or refuses us.
+            BusError: The bus is needed and cannot be reached, or refuses the connection.
         """
         if self._local_node is not None and not self._local_node.is_closed:
             raise HubError("the hub runs already")
@@ -135,7 +133,7 @@ class Hub(HubQueries):
         self._local_node = local_node
 
     async def stop(self) -> None:
-        """Send what waits, and end; nothing happens if it does not run."""
+        """Send what is pending, and stop; does nothing if the hub does not run."""
         local_node, self._local_node = self._local_node, None
         if local_node is not None and not local_node.is_closed:
             await local_node.stop()
@@ -153,15 +151,15 @@ class Hub(HubQueries):
 
     @property
     def local_node(self) -> Node:
-        """This process's place in the cluster, for those who make one of it."""
+        """The node of this process, for code on the thread of its event loop."""
         local_node = self._running
         if get_ident() != local_node.thread:
-            raise WrongThread(f"hub.{_verb(sys._getframe(1))}")  # noqa: SLF001 - as `inspect` does
+            raise WrongThread(f"hub.{_called_method()}")
         return local_node
 
     @property
     def _running(self) -> Node:
-        """The same, for what may be read from any thread."""
+        """The node of this process, for what may be read from any thread."""
         if self._local_node is None:
             raise HubError("the hub does not run: it does from on_worker_start to on_worker_stop")
         if self._local_node.is_closed:
@@ -173,30 +171,30 @@ class Hub(HubQueries):
 
     @property
     def is_connected(self) -> bool:
-        """Whether other processes can be reached; always true where there are none."""
+        """Whether other processes can be reached; always true without a bus."""
         return self._running.is_connected
 
     @property
     def node(self) -> NodeId:
-        """This process's name, new at each start."""
+        """The id of this process, new at each start."""
         return self._running.id
 
     @property
     def nodes(self) -> tuple[NodeId, ...]:
-        """The other processes, as far as they have given a sign of life."""
+        """The ids of the other processes with clients that were heard from."""
         return self._running.liveness.peers.names()
 
     @property
     def counts(self) -> Counter[str]:
         """
-        How often each happened.
+        Counters by name.
 
-        Messages and events of ours: ``published``, ``unsent`` (the bus did not take them: it was
-        away, or too much waited), ``uncertain`` (it took them, and then it was away). Of others:
-        ``received``, ``lost`` (they were sent, and have not arrived). Besides:
-        ``unsent_commands`` (what other processes were to do), ``unknown_client``,
-        ``events_dropped`` (a handler was too slow), ``events_failed``, ``bad_envelope``,
-        ``late_answer``, ``unsendable``, ``gaps``.
+        Messages and events of this process: ``published``, ``unsent`` (the bus did not accept them:
+        it was away, or too much was pending), ``uncertain`` (it accepted them, and was away after
+        that). Of others: ``received``, ``lost`` (they were sent, and did not arrive). Also:
+        ``unsent_commands`` (actions for other processes), ``unknown_client``, ``events_dropped`` (a
+        handler was too slow), ``events_failed``, ``bad_envelope``, ``late_answer``, ``unsendable``,
+        ``gaps``.
         """
         return self._running.counts
 
@@ -205,8 +203,8 @@ class Hub(HubQueries):
         """
         Called with a :class:`~gateman.bus.Gap` when the bus was away, or lost something.
 
-        It says since when, and how many messages of ours were not sent. It may be a plain
-        function or ``async def``.
+        The gap says since when, and how many messages of this process were not sent. The function
+        may be plain or ``async def``.
         """
         return self._on_gap
 
@@ -220,7 +218,7 @@ class Hub(HubQueries):
 
     @property
     def answer_timeout(self) -> float:
-        """How long others may take to answer or to confirm, in seconds; 3 by default."""
+        """Seconds that other processes may take to answer or to confirm; 3 by default."""
         return self._answer_timeout
 
     @answer_timeout.setter
@@ -231,20 +229,16 @@ class Hub(HubQueries):
         if self._local_node is not None:
             self._local_node.query_client.timeout = seconds
 
-    # Sending.
-
-    # Each may be awaited, for the number of clients that it was for. Then all processes are asked.
-
     def send_to_all(self, message: Message, *, exclude: Names = ()) -> Confirmation[int]:
         """
         Send a message to every client.
 
         Args:
             message: ``str`` goes out as text, anything bytes-like as binary.
-            exclude: Client ids that do not get it, usually the sender's.
+            exclude: Client ids that do not get it, usually the sender.
 
         Returns:
-            May be awaited: how many clients it was for; see :meth:`send_to_uid`.
+            May be awaited: the number of clients it was sent to; see :meth:`send_to_uid`.
         """
         return self._send(Target.ALL, (), message, exclude)
 
@@ -257,14 +251,14 @@ class Hub(HubQueries):
         Args:
             group: One, or several; a client in two of them gets it once.
             message: ``str`` goes out as text, anything bytes-like as binary.
-            exclude: Client ids that do not get it, usually the sender's.
+            exclude: Client ids that do not get it, usually the sender.
 
         Returns:
-            May be awaited: how many clients it was for; see :meth:`send_to_uid`.
+            May be awaited: the number of clients it was sent to; see :meth:`send_to_uid`.
 
         Cost:
             One encoding, one write for each member here, and one message on the bus to the
-            processes that have members. Several groups go to all processes, who choose.
+            processes that have members. A message to several groups goes to all processes.
         """
         return self._send(Target.GROUPS, _several(check_group, group), message, exclude)
 
@@ -280,23 +274,23 @@ class Hub(HubQueries):
             exclude: Client ids that do not get it.
 
         Returns:
-            May be awaited: how many clients it was for, in all processes; 0 if nobody was there.
-            That they were there does not say that they have read it. Awaiting asks all
+            May be awaited: the number of clients in all processes that it was sent to. It does not
+            say whether they have read it. Awaiting asks all
             processes, and raises :class:`~gateman.errors.PartialResult` if one does not answer in
-            time; its ``value`` counts those of the others.
+            time; its ``value`` counts the clients of the others.
         """
         return self._send(Target.UIDS, _several(check_uid, uid), message, exclude)
 
     def send_to_client(self, client: str, message: Message) -> Confirmation[int]:
         """
-        Send a message to one client; one that has gone is counted (``unknown_client``).
+        Send a message to one client; if it has disconnected, ``unknown_client`` is counted.
 
         Args:
             client: Its id.
             message: ``str`` goes out as text, anything bytes-like as binary.
 
         Returns:
-            May be awaited: 1, or 0 if it is not there; see :meth:`send_to_uid`.
+            May be awaited: 1, or 0 if it is not connected; see :meth:`send_to_uid`.
         """
         return self._send_to_clients((check_client_id(client),), message)
 
@@ -309,7 +303,7 @@ class Hub(HubQueries):
             message: ``str`` goes out as text, anything bytes-like as binary.
 
         Returns:
-            May be awaited: how many of them are there; see :meth:`send_to_uid`.
+            May be awaited: how many of them are connected; see :meth:`send_to_uid`.
         """
         return self._send_to_clients(_clients(clients), message)
 
@@ -330,20 +324,20 @@ class Hub(HubQueries):
 
     def send_event(self, topic: str, data: Any = None) -> None:
         """
-        Tell the code of all processes something; never waits.
+        Send an event to the code of all processes; never waits.
 
-        Every function that was declared with ``@worker.on_event(topic)`` gets it, in each process
-        of that worker, on all machines, in this one too. At most once, in order for each sender,
-        and counted as messages are.
+        It calls every function declared with ``@worker.on_event(topic)``, in each process of that
+        worker, on all machines, including this process. At most once, in order for each sender, and
+        counted like messages.
 
         Args:
-            topic: What it is about: 1 to 255 bytes of UTF-8.
-            data: What MessagePack can carry, see :meth:`set_session`; tuples and sets arrive as
-                lists.
+            topic: 1 to 255 bytes of UTF-8. data: Values that MessagePack can encode, see
+            :meth:`set_session`; tuples and sets arrive
+                as lists.
 
         Raises:
-            EnvelopeError: Something in the data cannot be sent.
-            HubError: It is more than the bus can carry, about 1 MiB; then nobody got it.
+            EnvelopeError: A value cannot be encoded.
+            HubError: It is too big for the bus (about 1 MiB); no process got it.
         """
         payload = bytes(encode_value(data))
         self.local_node.send(Target.EVENTS, (check_topic(topic),), 2, payload)
@@ -361,10 +355,10 @@ class Hub(HubQueries):
             message: A last message.
 
         Returns:
-            May be awaited: until its process has begun to close it.
+            May be awaited: returns when its process has begun to close it.
 
         Raises:
-            ConfigError: The code or the reason cannot be sent.
+            ConfigError: The code or the reason is invalid.
         """
         check_close(code, reason)
         name = check_client_id(client)
@@ -385,17 +379,17 @@ class Hub(HubQueries):
         Close all connections of a user, wherever they are, with a closing handshake.
 
         Args:
-            uid: Who.
+            uid: The user's id.
             code: The close code; see :meth:`gateman.Connection.close`.
             reason: For the clients; at most 123 bytes of UTF-8.
             message: A last message.
-            exclude: Client ids that stay.
+            exclude: Client ids that stay connected.
 
         Returns:
-            May be awaited: until every process has begun to close them.
+            May be awaited: returns when every process has begun to close them.
 
         Raises:
-            ConfigError: The code or the reason cannot be sent.
+            ConfigError: The code or the reason is invalid.
         """
         check_close(code, reason)
         name, staying = check_uid(uid), _clients(exclude)
@@ -403,9 +397,6 @@ class Hub(HubQueries):
             opcode, payload = as_payload(message)
             self.local_node.send(Target.UIDS, (name,), opcode, payload, staying)
         return self.local_node.do_everywhere(CloseUid(name, code, reason, staying))
-
-    # Who is who, and where. All of these may be awaited: until it is in effect everywhere, or
-    # UnknownClient or ConfirmTimeout is raised.
 
     def bind_uid(
         self,
@@ -417,35 +408,35 @@ class Hub(HubQueries):
         reason: str = LOGGED_IN_ELSEWHERE[1],
     ) -> Confirmation[None]:
         """
-        Say who a client is; another uid of it ends.
+        Bind a client to a uid, which replaces its previous one.
 
         Args:
             client: Its id.
-            uid: Who.
+            uid: The user's id.
             only: Close all other clients of this user, in all processes; see
                 :meth:`gateman.Connection.bind`.
             code: The close code for the others.
             reason: The close reason for the others.
 
         Returns:
-            May be awaited: until what any process sends to the uid reaches the client, and with
-            ``only`` until every process has closed the others.
+            May be awaited: returns when messages of any process to the uid reach the client, and
+            with ``only`` when every process has closed the others.
 
         Raises:
-            ConfigError: The code or the reason cannot be sent.
+            ConfigError: The code or the reason is invalid.
         """
         name = check_client_id(client)
         return self.local_node.do(binding(name, uid, only=only, code=code, reason=reason))
 
     def unbind_uid(self, client: str) -> Confirmation[None]:
         """
-        Say that nobody knows who a client is.
+        Remove the uid of a client.
 
         Args:
             client: Its id.
 
         Returns:
-            May be awaited.
+            May be awaited: returns when it is in effect.
         """
         return self.local_node.do(Unbind(check_client_id(client)))
 
@@ -455,35 +446,35 @@ class Hub(HubQueries):
 
         Args:
             client: Its id.
-            group: Which.
+            group: The group's name.
 
         Returns:
-            May be awaited: until what any process sends to the group reaches the client.
+            May be awaited: returns when messages of any process to the group reach the client.
         """
         return self.local_node.do(Join(check_client_id(client), check_group(group)))
 
     def leave_group(self, client: str, group: str) -> Confirmation[None]:
         """
-        Take a client out of a group.
+        Remove a client from a group.
 
         Args:
             client: Its id.
-            group: Which.
+            group: The group's name.
 
         Returns:
-            May be awaited.
+            May be awaited: returns when it is in effect.
         """
         return self.local_node.do(Leave(check_client_id(client), check_group(group)))
 
     def dissolve_group(self, group: str) -> Confirmation[None]:
         """
-        Take everybody out of a group, wherever they are.
+        Remove all clients from a group, in all processes.
 
         Args:
-            group: Which.
+            group: The group's name.
 
         Returns:
-            May be awaited: until nobody is in it anywhere.
+            May be awaited: returns when no process has clients in it.
         """
         return self.local_node.do_everywhere(Dissolve(check_group(group)))
 
@@ -492,16 +483,16 @@ class Hub(HubQueries):
         Replace a client's session, which is ``connection.session`` where it is connected.
 
         Args:
-            client: Its id.
-            session: What MessagePack can carry: None, bool, int, float, str, bytes, datetime,
-                lists, and dictionaries with text as keys, of these.
+            client: Its id. session: Values that MessagePack can encode: None, bool, int, float,
+            str, bytes, datetime,
+                and lists and dictionaries (with str as keys) of these.
 
         Returns:
-            May be awaited.
+            May be awaited: returns when it is in effect.
 
         Raises:
-            EnvelopeError: Something in it cannot be sent.
-            HubError: It is more than the bus can carry.
+            EnvelopeError: A value cannot be encoded.
+            HubError: It is too big for the bus.
         """
         check_session(session)
         return self.local_node.do(SetSession(check_client_id(client), session))
@@ -512,31 +503,32 @@ class Hub(HubQueries):
 
         Args:
             client: Its id.
-            changes: By key; what MessagePack can carry.
+            changes: New values by key, as for :meth:`set_session`.
 
         Returns:
-            May be awaited.
+            May be awaited: returns when it is in effect.
 
         Raises:
-            EnvelopeError: Something in it cannot be sent.
-            HubError: It is more than the bus can carry.
+            EnvelopeError: A value cannot be encoded.
+            HubError: It is too big for the bus.
         """
         check_session(changes)
         return self.local_node.do(UpdateSession(check_client_id(client), changes))
 
 
-def _verb(frame: FrameType | None) -> str:
-    """Find out which public method is being called."""
-    while frame is not None and frame.f_code.co_name.startswith("_"):
+def _called_method() -> str:
+    """Find the name of the public method that is being called."""
+    frame = inspect.currentframe()
+    while frame is not None and (name := frame.f_code.co_name).startswith(("_", "local_node")):
         frame = frame.f_back
-    return "" if frame is None else frame.f_code.co_name
+    return "" if frame is None else name
 
 
 def _several(check: Callable[[object], N], names: Names) -> tuple[N, ...]:
-    """Check names; one alone is no list of its letters."""
+    """Check one name or several; a string is one name, and not an iterable of its letters."""
     if isinstance(names, (str, bytes)) or not isinstance(names, Iterable):
         return (check(names),)
-    # As a dictionary: each once, in order.
+    # A dictionary keeps each name once, in order.
     return tuple(dict.fromkeys(map(check, names)))
 
 
@@ -545,4 +537,4 @@ def _clients(names: Names) -> tuple[ClientId, ...]:
 
 
 hub: Final = Hub()
-"""This process's."""
+"""The hub of this process."""

@@ -1,4 +1,4 @@
-"""What a hub is asked; see :mod:`.hub`."""
+"""The query methods of the hub."""
 
 from collections.abc import Collection
 from contextlib import suppress
@@ -17,27 +17,27 @@ T = TypeVar("T")
 
 class HubQueries:
     """
-    The questions of a :class:`~.hub.Hub`.
+    The queries of a :class:`~.hub.Hub`.
 
-    Each asks all processes that may have something to say, and takes at most
-    ``answer_timeout``. If somebody who might have changed the answer has not answered by then,
-    :class:`~gateman.errors.PartialResult` is raised: nobody gets a list that is silently short.
+    Each asks all processes that could contribute, and takes at most ``answer_timeout``. If a
+    process whose answer matters has not answered by then, :class:`~gateman.errors.PartialResult` is
+    raised, so a list is never silently incomplete.
     """
 
     @property
     def local_node(self) -> Node:
-        """This process's place in the cluster."""
+        """The node of this process."""
         raise NotImplementedError
 
     async def is_online(self, client: str) -> bool:
         """
-        Tell whether a client is connected.
+        Check whether a client is connected.
 
         Args:
             client: Its id.
 
         Returns:
-            Whether it is.
+            ``True`` if it is connected.
 
         Raises:
             PartialResult: Its process did not answer in time.
@@ -51,13 +51,13 @@ class HubQueries:
 
     async def uid_of_client(self, client: str) -> Uid | None:
         """
-        Tell who a client is.
+        Get the uid of a client.
 
         Args:
             client: Its id.
 
         Returns:
-            Its uid; ``None`` if it has none, or has left.
+            Its uid; ``None`` if it has none, or has disconnected.
 
         Raises:
             PartialResult: Its process did not answer in time.
@@ -82,10 +82,10 @@ class HubQueries:
             A copy of it.
 
         Raises:
-            UnknownClient: There is no such client.
+            UnknownClient: The client is not connected.
             PartialResult: Its process did not answer in time.
-            EnvelopeError: Something in it cannot be sent to this process; the log of its own says
-                which key it is.
+            EnvelopeError: A value in it cannot be encoded; the log of the client's process names
+                the key.
         """
         name = check_client_id(client)
         answer: dict[str, Any] = await self.local_node.query_client.ask_node(Query.SESSION, name)
@@ -93,16 +93,16 @@ class HubQueries:
 
     async def is_uid_online(self, uid: str) -> bool:
         """
-        Tell whether a user has a client.
+        Check whether a user has a client.
 
         Args:
-            uid: Who.
+            uid: The user's id.
 
         Returns:
-            Whether there is one; the first process that says so is enough.
+            ``True`` as soon as one process has such a client.
 
         Raises:
-            PartialResult: Nobody has said so, and somebody did not answer in time.
+            PartialResult: No process has one, and a process did not answer in time.
         """
         name = check_uid(uid)
         if self.local_node.local_clients.registry.has_uid(name):
@@ -113,31 +113,33 @@ class HubQueries:
 
     async def clients_of_uid(self, uid: str) -> list[ClientId]:
         """
-        Name the clients of a user.
+        List the clients of a user.
 
         Args:
-            uid: Who.
+            uid: The user's id.
 
         Returns:
             Their ids, in no order.
 
         Raises:
-            PartialResult: Somebody did not answer in time; its ``value`` are those of the others.
+            PartialResult: A process did not answer in time; its ``value`` is the result of the
+            others.
         """
         return await self._list(Query.CLIENTS_OF_UID, check_uid(uid))
 
     async def clients_of_group(self, group: str) -> list[ClientId]:
         """
-        Name the clients in a group.
+        List the clients in a group.
 
         Args:
-            group: Which.
+            group: The group's name.
 
         Returns:
             Their ids, in no order.
 
         Raises:
-            PartialResult: Somebody did not answer in time; its ``value`` are those of the others.
+            PartialResult: A process did not answer in time; its ``value`` is the result of the
+            others.
         """
         return await self._list(Query.CLIENTS_OF_GROUP, check_group(group))
 
@@ -146,14 +148,15 @@ class HubQueries:
         Read the sessions of the clients in a group.
 
         Args:
-            group: Which.
+            group: The group's name.
 
         Returns:
             Copies of them, by client id.
 
         Raises:
-            PartialResult: Somebody did not answer in time, or has a session that cannot be sent, of
-                which its log says more; its ``value`` are those of the others.
+            PartialResult: A process did not answer in time, or has a session that cannot be encoded
+            (its
+                log names the key); its ``value`` holds those of the others.
         """
         query = Query.SESSIONS_OF_GROUP
         values, missing = await self._ask(query, check_group(group))
@@ -164,28 +167,30 @@ class HubQueries:
 
     async def uids_of_group(self, group: str) -> set[Uid]:
         """
-        Name the users in a group; clients without a uid are nobody.
+        List the users in a group; clients without a uid are left out.
 
         Args:
-            group: Which.
+            group: The group's name.
 
         Returns:
             Their uids.
 
         Raises:
-            PartialResult: Somebody did not answer in time; its ``value`` are those of the others.
+            PartialResult: A process did not answer in time; its ``value`` is the result of the
+            others.
         """
         return await self._set(Query.UIDS_OF_GROUP, check_group(group))
 
     async def groups(self) -> set[Group]:
         """
-        Name all groups that have a client.
+        List all groups that have a client.
 
         Returns:
-            Them.
+            Their names.
 
         Raises:
-            PartialResult: Somebody did not answer in time; its ``value`` are those of the others.
+            PartialResult: A process did not answer in time; its ``value`` is the result of the
+            others.
         """
         return await self._set(Query.GROUPS, "")
 
@@ -194,10 +199,10 @@ class HubQueries:
         Count all clients.
 
         Returns:
-            How many.
+            The number in all processes.
 
         Raises:
-            PartialResult: Somebody did not answer in time; its ``value`` is that of the others.
+            PartialResult: A process did not answer in time; its ``value`` is that of the others.
         """
         return await self._sum(Query.COUNT_CLIENTS, "")
 
@@ -206,28 +211,28 @@ class HubQueries:
         Count the clients in a group.
 
         Args:
-            group: Which.
+            group: The group's name.
 
         Returns:
-            How many.
+            The number in all processes.
 
         Raises:
-            PartialResult: Somebody did not answer in time; its ``value`` is that of the others.
+            PartialResult: A process did not answer in time; its ``value`` is that of the others.
         """
         return await self._sum(Query.COUNT_GROUP, check_group(group))
 
     async def count_uids(self) -> int:
         """
-        Count the users who have a client; one with clients in two processes counts once.
+        Count the users that have a client; a user with clients in two processes counts once.
 
         Returns:
-            How many.
+            The number in all processes.
 
         Raises:
-            PartialResult: Somebody did not answer in time; its ``value`` is that of the others.
+            PartialResult: A process did not answer in time; its ``value`` is that of the others.
 
         Cost:
-            Every process names all its uids.
+            Every process sends all its uids.
         """
         values, missing = await self._ask(Query.UIDS, "")
         return _complete(len(set[Uid]().union(*values)), missing)
@@ -256,7 +261,7 @@ def _complete(value: T, missing: Collection[NodeId]) -> T:
 
 
 def _says_yes(raw: Raw) -> bool:
-    # What makes no sense is refused when all answers are read.
+    # A malformed answer is rejected when all answers are read.
     with suppress(EnvelopeError):
         return any(read(Query.IS_UID_ONLINE, [raw]))
     return False

@@ -4,9 +4,9 @@ The hub for programs without an event loop: Django, Flask, Celery, a cron job.
     with SyncHub("nats://127.0.0.1:4222?name=chat") as hub:
         hub.send_to_uid("42", "your order is ready")
 
-It may be used by several threads. Its event loop runs in a thread of its own, which is started
-at the first use, and anew in a process that was forked since: a hub may be made, and in use, when a
-server forks its workers.
+Several threads may share it. Its event loop runs in a thread of its own, which starts at the
+first use, and again in a forked process: a hub may exist, and be in use, when a server forks its
+workers.
 """
 
 import asyncio
@@ -29,7 +29,7 @@ T = TypeVar("T")
 
 
 class Sending:
-    """A message that is on its way; :meth:`result` tells how many clients it was for."""
+    """A message that was sent; :meth:`result` counts the clients that it was sent to."""
 
     __slots__ = ("_confirmation", "_run")
 
@@ -43,7 +43,7 @@ class Sending:
 
     def result(self) -> int:
         """
-        Ask how many clients it was for, in all processes; 0 if nobody was there.
+        Ask all processes how many clients it was sent to.
 
         Raises:
             PartialResult: A process did not answer in time; its ``value`` is that of the others.
@@ -56,13 +56,13 @@ class Sending:
 
 
 def _plain(verb: Callable[Concatenate[Hub, P], T]) -> "Callable[Concatenate[SyncHub, P], T]":
-    """Make a verb of what sends: it returns when the message is on its way."""
+    """Wrap a method that sends: it returns when the message is published."""
 
     @wraps(verb)
     def call(self: "SyncHub", /, *args: P.args, **kwargs: P.kwargs) -> T:
         async def do(hub: Hub) -> T:
             result = verb(hub, *args, **kwargs)
-            # What was sent is published at the end of this turn.
+            # Messages are published at the end of this turn.
             await asyncio.sleep(0)
             return result
 
@@ -74,7 +74,7 @@ def _plain(verb: Callable[Concatenate[Hub, P], T]) -> "Callable[Concatenate[Sync
 def _sent(
     verb: Callable[Concatenate[Hub, P], Confirmation[int]],
 ) -> "Callable[Concatenate[SyncHub, P], Sending]":
-    """Make a verb of what sends to clients: whoever wants to know asks how many there were."""
+    """Wrap a method that sends to clients: its result can count them."""
     plain = _plain(verb)
 
     @wraps(verb)
@@ -87,7 +87,7 @@ def _sent(
 def _awaited(
     verb: Callable[Concatenate[Hub, P], Awaitable[T]],
 ) -> "Callable[Concatenate[SyncHub, P], T]":
-    """Make a verb of what is awaited: it returns when it is in effect, or answered."""
+    """Wrap an awaitable method: it returns when that is in effect, or answered."""
 
     @wraps(verb)
     def call(self: "SyncHub", /, *args: P.args, **kwargs: P.kwargs) -> T:
@@ -101,53 +101,54 @@ def _awaited(
 
 class SyncHub:
     """
-    A :class:`~.hub.Hub` whose verbs block, and may be used by several threads.
+    A :class:`~.hub.Hub` whose methods block, and that several threads may share.
 
-    What changes something at a client returns when it is in effect. Sending returns when the
-    message is on its way; what it returns has a method ``result()``, which waits for the number of
-    clients that the message was for. Events can be sent, and not received.
+    Methods that change something return when it is in effect. Sending returns when the
+    message is published; the method ``result()`` of what it returns waits for the number of
+    clients that the message was sent to. Events can be sent, but not received.
 
     Raises:
-        BusError: From every verb: the bus is not there, or refuses us. The next one tries again.
-        HubError: It is closed. And all that :class:`~.hub.Hub` raises.
+        BusError: From every method: the bus cannot be reached, or refuses the connection. The next
+            call tries again.
+        HubError: The hub is closed; and all other errors of :class:`~.hub.Hub`.
     """
 
     def __init__(self, url: str, *, answer_timeout: float = 3.0, **options: object) -> None:
         """
-        Make one; the first verb connects it.
+        Make a hub; the first call of a method connects it.
 
         Args:
-            url: Of the bus: ``local:///path/to/socket`` or ``nats://host:4222?name=chat``, as the
-                service has it.
-            answer_timeout: How long an answer may take, in seconds.
-            options: What that bus takes beside its URL.
+            url: URL of the bus that the service uses: ``local:///path/to/socket`` or
+                ``nats://host:4222?name=chat``.
+            answer_timeout: Seconds that an answer may take.
+            options: Options of that bus.
 
         Raises:
-            ConfigError: The URL, the timeout or an option makes no sense.
+            ConfigError: The URL, the timeout or an option is invalid.
         """
         self._open_bus = partial(open_bus, url, **options)
-        # So that a mistake in them is told here.
+        # Reports a mistake in the URL or the options here.
         self._open_bus()
         Hub().answer_timeout = answer_timeout
         self._answer_timeout = answer_timeout
         self._is_closed = False
-        self._begin()
-        at_fork.renew(self, SyncHub._begin_anew)
-        # A program may end right behind a message.
+        self._reset()
+        at_fork.renew(self, SyncHub._on_fork)
+        # A program may exit right after sending a message.
         atexit.register(self.close)
 
-    def _begin(self) -> None:
+    def _reset(self) -> None:
         self._lock = threading.Lock()
         self._loop: asyncio.AbstractEventLoop | None = None
         self._thread: threading.Thread | None = None
         self._hub: Hub | None = None
         self._connecting: asyncio.Task[Hub] | None = None
 
-    def _begin_anew(self) -> None:
-        # In a forked child: another thread of the parent's may have held the lock, and the thread
-        # of the loop is not there. What was of the parent's is kept: it cannot be ended here.
+    def _on_fork(self) -> None:
+        # In a forked child: another thread of the parent may have held the lock, and the thread of
+        # the loop does not exist. The parent's objects are kept: they cannot be closed here.
         self._of_parent = (self._loop, self._thread, self._hub, self._connecting)
-        self._begin()
+        self._reset()
 
     send_to_all = _sent(Hub.send_to_all)
     send_to_group = _sent(Hub.send_to_group)
@@ -179,9 +180,9 @@ class SyncHub:
 
     def close(self) -> None:
         """
-        Send what waits, within a second, and end; nothing happens if it is closed.
+        Send what is pending, within a second, and close; does nothing if it is closed.
 
-        Threads that wait for an answer get an error.
+        Threads that wait for an answer get a HubError.
         """
         with self._lock:
             self._is_closed = True
@@ -209,7 +210,7 @@ class SyncHub:
         async def run() -> T:
             return await do(await self._connected())
 
-        # Locked, so that the loop is not closed before it knows of this.
+        # The lock keeps the loop open until it has this task.
         with self._lock:
             loop = self._running_loop()
             waiting = asyncio.run_coroutine_threadsafe(run(), loop)
@@ -230,8 +231,8 @@ class SyncHub:
         return self._loop
 
     async def _connected(self) -> Hub:
-        # On the loop's thread. All who wait share one attempt, and its failure: one after another,
-        # each would wait for a timeout of its own.
+        # Runs on the thread of the loop. All waiting threads share one attempt and its failure;
+        # separate attempts would each wait for a timeout.
         if self._hub is not None:
             return self._hub
         if self._connecting is None:
@@ -255,7 +256,7 @@ class SyncHub:
 def _serve(loop: asyncio.AbstractEventLoop) -> None:
     try:
         loop.run_forever()
-        # Whoever still waits hears that it is over.
+        # Threads that still wait get an error.
         tasks = asyncio.all_tasks(loop)
         for task in tasks:
             task.cancel()
