@@ -109,7 +109,7 @@ async def main():
     loop.add_reader(ours, ready.set)
     in_child(lambda: loop.remove_reader(ours))
     theirs.sendall(b"x")
-    await asyncio.wait_for(ready.wait(), TIMEOUT)
+    await asyncio.wait_for(ready.wait(), 30)
     loop.remove_reader(ours)
 
 with asyncio.Runner(loop_factory=EventLoop) as runner:

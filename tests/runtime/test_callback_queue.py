@@ -21,7 +21,7 @@ def tasks_of_handlers() -> list[asyncio.Task[object]]:
 
 @on_loop
 async def test_busy_connection_keeps_its_task() -> None:
-    """What comes soon after finds the same one; it ends by itself when nothing does."""
+    """Messages that follow soon run in the same task; an idle task ends by itself."""
     journal = Journal()
 
     async def take(connection: Connection, message: str) -> None:
@@ -70,8 +70,8 @@ async def test_task_ends_with_its_connection(*, is_async: bool) -> None:
 
 
 @on_loop
-async def test_task_at_rest_holds_no_message() -> None:
-    """Only a connection that is being served costs the memory of what is handled."""
+async def test_idle_task_holds_no_message() -> None:
+    """An idle connection does not keep its last message in memory."""
     seen: list[bytes] = []
 
     async def take(connection: Connection, message: bytes) -> None:
@@ -93,7 +93,7 @@ PLACE: contextvars.ContextVar[str] = contextvars.ContextVar("PLACE", default="no
 
 @on_loop
 async def test_context_is_the_connections_own() -> None:
-    """A context variable lasts as long as the connection, and is no other one's."""
+    """A context variable lasts as long as the connection, and is not set for others."""
 
     async def start(_worker: object) -> None:
         PLACE.set("here")
@@ -144,7 +144,7 @@ async def test_handlers_have_a_task_of_their_own_to_cancel() -> None:
 
 @on_loop
 async def test_task_cancelled_before_it_began_costs_no_on_close() -> None:
-    """What it was to do is not done, but what comes behind it is."""
+    """Its callback does not run, and later ones do."""
     journal = Journal()
 
     def take(connection: Connection, _message: str) -> None:
@@ -169,10 +169,10 @@ async def test_task_cancelled_before_it_began_costs_no_on_close() -> None:
         server.lines()
 
 
-@pytest.mark.parametrize("is_at_rest", [False, True], ids=["working", "at rest"])
+@pytest.mark.parametrize("is_idle", [False, True], ids=["working", "at rest"])
 @on_loop
-async def test_task_that_others_cancel_is_followed_by_another(*, is_at_rest: bool) -> None:
-    """What waits then is lost, as at the end; what comes later is read and handled."""
+async def test_task_that_others_cancel_is_followed_by_another(*, is_idle: bool) -> None:
+    """Waiting messages are lost, as at the end; later ones are read and handled."""
     journal = Journal()
     gate = asyncio.Event()
 
@@ -186,7 +186,7 @@ async def test_task_that_others_cancel_is_followed_by_another(*, is_at_rest: boo
         # So large that reading pauses while they wait.
         await client.send(frame(TEXT, b"a" * 50_000) + frame(TEXT, b"b" * 50_000))
         await journal.until("on_message", "a")
-        if is_at_rest:
+        if is_idle:
             gate.set()
             await journal.until("done", "b")
             await turns()
@@ -196,5 +196,5 @@ async def test_task_that_others_cancel_is_followed_by_another(*, is_at_rest: boo
         gate.set()
         await client.send_frame(TEXT, b"c")
         await journal.until("done", "c")
-        expected = ["a", "b", "c"] if is_at_rest else ["c"]
+        expected = ["a", "b", "c"] if is_idle else ["c"]
         assert journal.of("done") == [(message,) for message in expected]

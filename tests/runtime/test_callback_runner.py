@@ -42,7 +42,7 @@ def asynchronous(journal: Journal, name: str) -> Callable[..., Any]:
 )
 @on_loop
 async def test_callbacks_come_in_order(names: set[str], *, secure: bool) -> None:
-    """Whichever of them are async: one after the other, each whole, for one connection."""
+    """For one connection, one callback ends before the next begins, whichever are async."""
     journal = Journal()
     callbacks = journal.callbacks(**{name: asynchronous(journal, name) for name in names})
     async with serve(secure=secure, **callbacks) as server:
@@ -203,7 +203,7 @@ async def test_messages_before_the_close_of_the_peer_are_handled(*, secure: bool
 @pytest.mark.parametrize("how", ["close", "destroy", "raise"])
 @on_loop
 async def test_messages_behind_our_end_are_not_handled(how: str, *, secure: bool) -> None:
-    """From close(), destroy() or an exception on, what waits is thrown away."""
+    """After close(), destroy() or an exception, waiting messages are dropped."""
     journal = Journal()
 
     async def take(connection: Connection, message: str) -> None:
@@ -332,7 +332,7 @@ async def later(result: object) -> object:
 @pytest.mark.parametrize("kind", ["plain", "async", "hidden async", "task"])
 @pytest.mark.parametrize("result", [False, 0, "no", Refuse(403)], ids=repr)
 @on_loop
-async def test_who_is_refused_by_what_a_callback_returns_is_not_let_in(
+async def test_client_is_refused_if_the_callback_returns_anything(
     result: object, kind: str
 ) -> None:
     """A user of other libraries writes ``return False``; the log says what to write here."""
@@ -377,7 +377,7 @@ async def test_nothing_and_true_let_a_client_in(result: object, *, is_async: boo
 @pytest.mark.parametrize("is_async", [False, True])
 @pytest.mark.parametrize("name", ["on_connect", "on_open"])
 @on_loop
-async def test_false_of_a_callback_that_refuses_nobody_ends_the_connection(
+async def test_false_of_a_callback_that_cannot_refuse_ends_the_connection(
     name: str, *, is_async: bool
 ) -> None:
     """It may have been meant to."""
@@ -530,7 +530,7 @@ async def test_callbacks_may_be_few(callbacks: dict[str, Any]) -> None:
 @pytest.mark.parametrize("is_async", [False, True], ids=["plain", "async"])
 @on_loop
 async def test_stuck_handler_is_cancelled_at_the_end(*, is_async: bool) -> None:
-    """on_close is told all the same, what else waits is not."""
+    """on_close is called all the same, other waiting callbacks are not."""
     journal = Journal()
 
     async def stick(_connection: Connection, message: str) -> None:

@@ -99,7 +99,7 @@ async def test_workers_are_served_side_by_side() -> None:
 
 @on_loop
 async def test_worker_that_cannot_start_stops_the_others() -> None:
-    """Nothing is left half served, and the error tells whose fault it was."""
+    """No service is left half started, and the error names the service that failed."""
     journal = Journal()
 
     def fail(_worker: Worker) -> None:
@@ -176,7 +176,7 @@ async def test_peers_that_vanish_are_no_faults() -> None:
 
 @on_loop
 async def test_tasks_of_handlers_fail_in_one_line_for_each_place() -> None:
-    """Also with an error of a connection, as that is no client's; a bug hides no other."""
+    """Also for a connection error that is not a client's; one bug does not hide another."""
 
     async def lose() -> None:
         raise ConnectionResetError("the database is gone")

@@ -93,7 +93,7 @@ def _nothing_left() -> Iterator[None]:
 def test_the_next_run_is_whole_intervals_after_the_last(
     now: float, expected: tuple[float, int]
 ) -> None:
-    """Neither a late run nor a long one moves the following; what has passed is counted."""
+    """A late or long run does not move the next ones; missed runs are counted."""
     assert following(10.0, 2.0, now) == expected
 
 
@@ -152,7 +152,7 @@ async def test_one_that_is_not_persistent_runs_once() -> None:
 
 @on_loop
 async def test_ids_are_never_used_again() -> None:
-    """An id is true, so ``if timer_id`` works, and an old one deletes nobody else's timer."""
+    """An id is true, so ``if timer_id`` works, and an old id deletes no other timer."""
     own, runs = Timers(), Runs()
     first = own.add(1, runs)
     own.start()
@@ -183,7 +183,7 @@ def test_ids_of_processes_differ() -> None:
 
 @on_loop
 async def test_a_process_that_drains_begins_no_run() -> None:
-    """Another one has taken its place; what runs goes on to its end."""
+    """Another process has replaced it; a run that has begun continues to its end."""
     own, runs, begun, may_end = Timers(), Runs(), Runs(), asyncio.Event()
     own.start()
 
@@ -389,7 +389,7 @@ async def test_stop_cancels_what_runs() -> None:
 
 @on_loop
 async def test_stop_closes_what_has_not_begun() -> None:
-    """A run whose first step was still to come ends without one, and without a warning."""
+    """A run that had not made its first step ends without a warning."""
     own, begun = Timers(), Runs()
     own.start()
     coroutines: list[Coroutine[None, None, None]] = []

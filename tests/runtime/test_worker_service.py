@@ -80,7 +80,7 @@ async def test_open_connections_are_found_by_their_id(*, secure: bool) -> None:
 @both
 @on_loop
 async def test_everybody_is_told_when_it_stops(*, secure: bool) -> None:
-    """Open connections get 1001, those in their handshake just end; nobody new comes in."""
+    """Open connections get 1001, handshakes are aborted, and no new client is accepted."""
     journal = Journal()
     async with serve(secure=secure, **journal.callbacks()) as server:
         well_behaved = [await server.client() for _ in range(3)]
@@ -124,8 +124,8 @@ async def test_clients_that_do_not_answer_do_not_delay_the_end(*, secure: bool) 
 
 
 @on_loop
-async def test_strangers_are_ended_with_the_rest() -> None:
-    """Who was told 400 on a TLS port, and stays, is no connection, and is cut off as well."""
+async def test_rejected_clients_are_closed_at_the_stop() -> None:
+    """A client that got 400 on a TLS port and stays is not a connection, but is closed too."""
     async with serve(secure=True, timeouts={"close": 30.0}) as server:
         stranger = await server.connect(tls=False)
         await stranger.send(request("GET / HTTP/1.1", "Host: a"))
@@ -143,7 +143,7 @@ async def test_strangers_are_ended_with_the_rest() -> None:
 @pytest.mark.parametrize("is_async", [False, True], ids=["plain", "async"])
 @on_loop
 async def test_worker_stops_behind_the_end_of_every_client(*, is_async: bool) -> None:
-    """What on_close uses is closed in on_worker_stop; so also if an on_close takes its time."""
+    """on_worker_stop may close what on_close uses, even if an on_close is slow."""
     journal = Journal()
 
     async def close_later(_connection: Connection, code: int, _reason: str) -> None:
@@ -171,7 +171,7 @@ async def test_worker_stops_behind_the_end_of_every_client(*, is_async: bool) ->
 
 @on_loop
 async def test_end_of_a_worker_has_time_left_whatever_clients_and_handlers_take() -> None:
-    """Of what is cancelled, too, the end comes before it."""
+    """Cancelled callbacks end before it, too."""
     journal = Journal()
 
     async def never_ends(_connection: Connection) -> None:
@@ -238,7 +238,7 @@ async def test_a_function_runs_later_unless_its_connection_is_closed(*, secure: 
 
 @on_loop
 async def test_what_a_connection_cannot_wait_for_is_a_mistake() -> None:
-    """As with other timers; and what its function raises costs nobody."""
+    """As with other timers; an exception of its function closes no connection."""
     refused: list[str] = []
 
     def fail() -> None:
@@ -265,8 +265,8 @@ async def test_what_a_connection_cannot_wait_for_is_a_mistake() -> None:
 
 
 @on_loop
-async def test_who_does_not_log_in_in_time_is_closed() -> None:
-    """Whoever has a uid by then stays; of others it is counted."""
+async def test_client_without_a_login_in_time_is_closed() -> None:
+    """A client with a uid stays; the others are counted."""
 
     def log_in(connection: Connection, _message: str) -> None:
         connection.bind("ann")
@@ -305,10 +305,10 @@ async def test_who_does_not_log_in_in_time_is_closed() -> None:
     ids=lambda value: "+".join(sorted(value)) if isinstance(value, set) else None,
 )
 @on_loop
-async def test_only_who_has_met_a_callback_has_an_end(
+async def test_on_close_runs_only_after_another_callback(
     declared: set[str], expected: list[str]
 ) -> None:
-    """A health check, what is no handshake, and an origin that may not connect have none."""
+    """A health check, a bad handshake and a refused origin have no on_close."""
     journal = Journal()
 
     def refuse(_connection: Connection, _request: Request) -> None:
@@ -329,7 +329,7 @@ async def test_only_who_has_met_a_callback_has_an_end(
 
 
 @on_loop
-async def test_who_was_open_has_an_end_without_any_other_callback() -> None:
+async def test_open_connection_has_an_on_close_without_any_other_callback() -> None:
     """It is a WebSocket that is over."""
     journal = Journal()
     async with serve(on_close=lambda _, code, reason: journal.note(code, reason)) as server:
@@ -340,7 +340,7 @@ async def test_who_was_open_has_an_end_without_any_other_callback() -> None:
 
 @on_loop
 async def test_failing_end_of_a_worker_ends_it_all_the_same() -> None:
-    """What on_worker_stop raises is logged."""
+    """An exception of on_worker_stop is logged."""
 
     def stop(_worker: Worker) -> None:
         raise RuntimeError("bug")
@@ -356,7 +356,7 @@ async def test_failing_end_of_a_worker_ends_it_all_the_same() -> None:
 
 @on_loop
 async def test_endless_end_of_a_worker_is_bounded() -> None:
-    """on_worker_stop has what is left of ``timeouts.shutdown``; the clients are gone by then."""
+    """on_worker_stop has the rest of ``timeouts.shutdown``, after all clients are closed."""
 
     async def stop(_worker: Worker) -> None:
         await asyncio.Event().wait()
@@ -372,7 +372,7 @@ async def test_endless_end_of_a_worker_is_bounded() -> None:
 
 @on_loop
 async def test_drain_closes_bit_by_bit() -> None:
-    """Health checks are told at once, clients over the window; then nobody is open any more."""
+    """Health checks fail at once, and clients are closed over the window, until none is open."""
     journal = Journal()
     async with serve(**journal.callbacks()) as server:
         early = await server.connect()
@@ -394,7 +394,7 @@ async def test_drain_closes_bit_by_bit() -> None:
 
 
 @on_loop
-async def test_who_arrives_during_a_drain_does_not_delay_its_end() -> None:
+async def test_client_that_connects_during_a_drain_does_not_delay_its_end() -> None:
     """They may ask how the service is, and are no reason to go on; handshakes get 503."""
     async with serve() as server:
         client = await server.client()
