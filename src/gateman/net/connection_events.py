@@ -1,7 +1,7 @@
 """
-What the network layer reports, and to whom: the interface that the row above implements.
+The events of connections, which a service implements, and what all connections of a worker share.
 
-All of them are called on the event loop, never raise, and return at once.
+All methods run in the event loop's thread, do not raise, and return at once.
 """
 
 import asyncio
@@ -20,17 +20,17 @@ Deliver = Callable[[Connection, str | bytes], object]
 
 
 class ConnectionEvents(Protocol):
-    """The life of connections, in the order in which it happens."""
+    """Called in this order for each connection."""
 
     deliver: Deliver
-    """Takes each message. Called on the hot path, hence a bare callable; the only one that may
-    raise, and then ``handler_failed`` is told."""
+    """Handles each message. An attribute, as it is called on the hot path. It may raise; then
+    ``handler_failed`` is called."""
 
     def connected(self, connection: Connection) -> None:
         """TCP is up and, with TLS, its handshake done."""
 
     def requested(self, connection: Connection, answer: "Decide") -> None:
-        """A good handshake arrived; ``answer`` is owed once, now or later."""
+        """A valid handshake arrived; ``answer`` has to be called once, now or later."""
 
     def opened(self, connection: Connection) -> None:
         """The 101 is sent."""
@@ -42,16 +42,16 @@ class ConnectionEvents(Protocol):
         """The peer broke the protocol or a limit; the connection is being closed for it."""
 
     def dropped(self, connection: Connection, size: int) -> None:
-        """A message of ``size`` bytes was thrown away because the peer reads too slowly."""
+        """A message of ``size`` bytes was dropped because the client reads too slowly."""
 
     def buffer_full(self, connection: Connection) -> None:
-        """As much is unsent as may be; the next message is dropped."""
+        """The send buffer is full; the next message is dropped."""
 
     def buffer_drained(self, connection: Connection) -> None:
-        """Everything was sent again, after ``buffer_full``."""
+        """Everything is sent, after ``buffer_full``."""
 
     def closing(self, connection: Connection) -> None:
-        """Our side began to end it: messages that were delivered and wait are not wanted."""
+        """The server has begun to close: queued messages of the client are not handled."""
 
     def closed(self, connection: Connection, code: int, reason: str) -> None:
         """The WebSocket is over: exactly once for every ``connected``."""
@@ -61,31 +61,31 @@ class ConnectionEvents(Protocol):
 
     def noticed(self, cause: str, message: str, detail: str = "") -> None:
         """
-        Something happened that an operator may want to know: counted, and logged sampled.
+        Count an event of interest to the operator, and log it, rate-limited.
 
-        Of one cause, each detail has a line of its own; both are words of ours.
+        Each ``detail`` of a cause is limited separately. Clients cannot choose either.
         """
 
 
 Decide = Callable[["Exception | None"], None]
-"""Takes ``None`` to accept a handshake, or why it is not: ``Refuse``, or any other exception
-for a generic 500."""
+"""Called with ``None`` to accept a handshake, with ``Refuse``, or with another exception for a
+generic 500."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ConnectionContext:
     """
-    What all connections of one worker share; one object, so that each holds one reference.
+    What all connections of one worker share.
 
     Attributes:
         loop: The event loop.
         limits: The worker's limits.
         timeouts: The worker's timeouts.
-        events: Whom to tell.
+        events: Receives the events.
         slow_consumer: What happens to messages for a peer that does not read.
-        compression: What permessage-deflate is negotiated with; ``None`` for never.
-        inflate_turns: What may be inflated in a turn of the loop.
-        thread: The event loop's, in which it is made.
+        compression: The options of permessage-deflate; ``None`` to never negotiate it.
+        inflate_turns: Bounds what is inflated in one iteration of the event loop.
+        thread: The event loop's thread, in which the context is made.
     """
 
     loop: asyncio.AbstractEventLoop

@@ -1,9 +1,9 @@
 """
-The front of every connection: reads the request head, answers it, or hands it to the engine.
+The handshake: reads the request head, answers it, or starts the WebSocket protocol.
 
-A connection is here from the end of TLS to the 101. The deadline for all of it began at
-accept and is never extended by a byte that arrives. What is refused gets an answer that says
-why, and then the end of the connection.
+This is a connection's protocol from the end of TLS to the 101. Its deadline began at accept, and
+received bytes do not extend it. A refused request gets an answer that says why; then the
+connection ends.
 """
 
 import asyncio
@@ -47,17 +47,17 @@ from .lingering_close import close_lingering
 from .preamble import TLS_ALERT, looks_like_proxy, looks_like_tls
 from .websocket_protocol import WebSocketProtocol
 
-# RFC 6455, section 4.2.2: what the 101 says of itself.
-_OURS = {"upgrade", "sec-websocket-protocol"}
+# RFC 6455, section 4.2.2: header fields of the 101 that the handshake itself sets.
+_RESERVED_HEADERS = {"upgrade", "sec-websocket-protocol"}
 
-# What may arrive behind the head while `on_websocket_connect` thinks; then reading pauses.
+# What may arrive after the head while `on_websocket_connect` runs; then reading pauses.
 _MAX_EARLY_SIZE = 64 << 10  # bytes
 
-# Of which an operator is told otherwise, or need not be told: of a page's origin, of what is no
-# handshake, of a proxy that speaks HTTP/1.0.
-_TOLD = frozenset({403, 405, 505})
+# These have a log line of their own, or need none: a page's origin, a request that is not a
+# handshake, a proxy that speaks HTTP/1.0.
+_NOT_LOGGED = frozenset({403, 405, 505})
 
-# What a message that waits for the 101 takes beside its bytes.
+# The cost of a message that waits for the 101, beside its bytes.
 _MESSAGE_COST = 96  # bytes
 
 
@@ -67,16 +67,16 @@ _REFUSED_PAGE = "Pages of this origin may not connect."
 class _Stage(Enum):
     READING = "reading"
     """The head is not complete."""
-    ASKING = "asking"
+    DECIDING = "asking"
     """The application decides."""
     ENDING = "ending"
-    """An answer was sent, it was aborted, or the engine has the connection."""
+    """An answer was sent, it was aborted, or the WebSocket protocol has the connection."""
 
 
 class Handshake(asyncio.BufferedProtocol):
     """One connection until its 101; its link until then."""
 
-    # Shared by all: what is read is copied out before anything else is read.
+    # Shared by all connections: each read is copied before the next one.
     _scratch = memoryview(bytearray(16 << 10))
 
     __slots__ = (
@@ -84,6 +84,7 @@ class Handshake(asyncio.BufferedProtocol):
         "_config",
         "_connection",
         "_deadline",
+        "_end_info",
         "_key",
         "_messages",
         "_messages_size",
@@ -93,7 +94,6 @@ class Handshake(asyncio.BufferedProtocol):
         "_searched",
         "_stage",
         "_transport",
-        "_verdict",
     )
 
     def __init__(self, config: HandshakeConfig, peer_info: PeerInfo) -> None:
@@ -106,17 +106,17 @@ class Handshake(asyncio.BufferedProtocol):
         self._paused = 0
         self._key = ""
         self._agreement: Agreement | None = None
-        # What the application sends before the 101.
+        # Messages that the application sends before the 101.
         self._messages: list[tuple[int, bytes]] = []
         self._messages_size = 0
-        self._verdict: tuple[int, str] = (1006, "")
+        self._end_info: tuple[int, str] = (1006, "")
         self._transport: Any = None
         self._connection: Connection | None = None
 
     # What the transport calls.
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        """Meet the peer: TCP is up and, on a TLS port, TLS too."""
+        """Make the connection: TCP is up and, on a TLS port, TLS too."""
         self._transport = transport
         deadline_at = self._peer_info.deadline_at
         self._deadline = self._config.context.loop.call_at(deadline_at, self._expired)
@@ -130,7 +130,7 @@ class Handshake(asyncio.BufferedProtocol):
             self,
             peer=peer,
             remote=self._peer_info.source or peer,
-            local_address=_name(transport.get_extra_info("sockname")),
+            local_address=_format_address(transport.get_extra_info("sockname")),
             is_secure=transport.get_extra_info("ssl_object") is not None,
         )
         self._connection.transmit = self._queue
@@ -138,11 +138,10 @@ class Handshake(asyncio.BufferedProtocol):
         self._config.context.events.connected(self._connection)
 
     def get_buffer(self, _sizehint: int) -> memoryview:
-        """Give room to read into."""
         return self._scratch
 
     def buffer_updated(self, nbytes: int) -> None:
-        """Take what was read: a part of the head, or early frames behind it."""
+        """Called with a part of the head, or with early frames after it."""
         self._received += self._scratch[:nbytes]
         if self._stage is _Stage.READING:
             self._read_head()
@@ -150,18 +149,18 @@ class Handshake(asyncio.BufferedProtocol):
             self._transport.pause_reading()
 
     def eof_received(self) -> bool:
-        """End it: who closes before the answer does not want one."""
+        """End it: a client that closes before the answer does not want one."""
         return False
 
     def pause_writing(self) -> None:
         """Answers are small: they wait in the transport."""
 
     def resume_writing(self) -> None:
-        """Nothing had stopped."""
+        """Nothing was paused."""
 
     def connection_lost(self, _exc: BaseException | None) -> None:
-        """Report the end of a peer that never was answered."""
-        self._lost()
+        """Report the end of a connection without an answer."""
+        self._connection_lost()
 
     # What the connection calls, before it is open.
 
@@ -171,17 +170,17 @@ class Handshake(asyncio.BufferedProtocol):
 
     def abort(self, code: int, reason: str) -> None:
         """End the TCP connection at once."""
-        self._verdict = (code, reason)
+        self._end_info = (code, reason)
         self._stage = _Stage.ENDING
         self._stop()
         abort(self._transport)
 
     def pause(self, reason: int) -> None:
-        """Take note for the engine: the request has to be read in any case."""
+        """Pause after the 101; the request is read in any case."""
         self._paused |= reason
 
     def resume(self, reason: int) -> None:
-        """Take a reason back."""
+        """Remove a reason to pause."""
         self._paused &= ~reason
 
     def unsent_size(self) -> int:
@@ -189,12 +188,12 @@ class Handshake(asyncio.BufferedProtocol):
         return self._messages_size + int(self._transport.get_write_buffer_size())
 
     async def drain(self) -> None:
-        """Wait for nothing: what is sent waits for the 101, which may wait for the caller."""
+        """Return at once: messages wait for the 101, which may wait for the caller."""
 
     def _queue(self, opcode: int, payload: str | bytes) -> None:
-        """Keep a message for the 101; the connection's way out until then."""
+        """Keep a message until the 101; the connection's ``transmit`` until then."""
         self._config.context.check_thread()
-        connection = self._open_connection()
+        connection = self._require_connection()
         data = payload.encode() if isinstance(payload, str) else payload
         limit = self._config.context.limits.max_send_buffer_size
         if self._messages_size + len(data) + _MESSAGE_COST > limit:
@@ -211,26 +210,26 @@ class Handshake(asyncio.BufferedProtocol):
         connection.transmit_result = SendResult.QUEUED
 
     def _stop(self) -> None:
-        """Take no more messages, and forget those that wait: there will be no 101."""
+        """Discard messages, now and later: there will be no 101."""
         self._messages = []
         self._messages_size = 0
         if self._connection is not None and self._connection.state is State.CONNECTING:
             self._connection.transmit = discard
             self._connection.transmit_result = SendResult.CLOSED
 
-    # Reading and judging the head.
+    # Reading and checking the head.
 
     def _read_head(self) -> None:
         received = self._received
         if looks_like_tls(received):
-            finding = tls_on_plain_port(self._peer(), is_proxy=self._is_from_proxy())
+            finding = tls_on_plain_port(self._peer_ip(), is_proxy=self._is_from_proxy())
             self._config.context.events.noticed("tls_on_plain_port", str(finding))
             self._end(TLS_ALERT)
             return
         if self._peer_info.refusal is None and looks_like_proxy(received):
-            # At once: behind a binary one, the end of a head may never come.
+            # At once: after a binary one, the end of a head may never come.
             self._config.context.events.noticed("unexpected_proxy_header", UNEXPECTED_PROXY_HEADER)
-            # Refused without another line, as this one says why.
+            # Without a second log line: this one says why.
             answer = response.refused(400, "This server expects no PROXY header.", {})
             self._end(answer.encode(date=formatdate(usegmt=True)))
             return
@@ -254,11 +253,11 @@ class Handshake(asyncio.BufferedProtocol):
             head = bytes(received[:end])
             del received[:end]
             try:
-                self._judge(head)
+                self._check_head(head)
             except HandshakeError as error:
                 self._refuse(error, head)
 
-    def _judge(self, head: bytes) -> None:
+    def _check_head(self, head: bytes) -> None:
         config = self._config
         request = parse_request(head, max_header_count=config.context.limits.max_header_count)
         if self._peer_info.refusal is not None or self._connection is None:
@@ -283,13 +282,13 @@ class Handshake(asyncio.BufferedProtocol):
         ):
             request = self._check_origin(request)
             if self._admitted(self._identify(request), request):
-                self._ask(request)
+                self._request_decision(request)
 
     def _negotiate(self, request: Request) -> None:
-        """Agree on compression, if the worker wants it; what is malformed is 400 either way."""
+        """Negotiate compression, if the worker has it; a malformed offer is 400 either way."""
         if not all(map(response.is_token, request.subprotocols)):
             # RFC 6455, section 4.2.1. It would also have to stand in the answer.
-            raise HandshakeError(400, "Sec-WebSocket-Protocol is no list of tokens.")
+            raise HandshakeError(400, "Sec-WebSocket-Protocol is not a list of tokens.")
         offers = request.headers.getall("Sec-WebSocket-Extensions", [])
         if not offers:
             return
@@ -309,8 +308,8 @@ class Handshake(asyncio.BufferedProtocol):
         return False
 
     def _identify(self, request: Request) -> Refusal | None:
-        """Find out who the client is, if a trusted proxy brought it, and count it for that."""
-        connection = self._open_connection()
+        """Set the client's address, which a trusted proxy may name, and count it for that."""
+        connection = self._require_connection()
         connection.request = request
         ip = None if connection.remote_ip == UNIX else connection.remote_ip
         peer = (ip, connection.remote_port)
@@ -325,23 +324,23 @@ class Handshake(asyncio.BufferedProtocol):
         field = forwarding_field(request.headers)
         if field and self._peer_info.source is None and ip not in self._config.trusted_proxies:
             self._hint_at_proxy(connection.peer_ip, field)
-        # A trusted proxy's own connections count for no address, but whoever forges a
-        # contradiction, to look like the proxy, does.
+        # A trusted proxy's own connections count for no address. A client that forges a
+        # contradiction, to look like the proxy, counts.
         is_proxy = client.ip == connection.remote_ip and not client.contradiction
         connection.remote_ip = client.ip
         connection.remote_port = client.port or 0
         return None if is_proxy else self._peer_info.permit.count_address(client.ip)
 
     def _hint_at_proxy(self, peer: str, field: str) -> None:
-        """Say once that a proxy may be missing in ``trusted_proxies``: clients can forge fields."""
+        """Log once that a proxy may be missing in ``trusted_proxies``: clients can forge fields."""
         kind = "private" if is_private(peer) else "public"
-        # A client that forges one shall not use up the hint about a proxy.
+        # By kind: a public client that forges a field does not use up the hint on a proxy.
         is_first = self._config.is_first(f"untrusted_forwarding {kind}")
         line = str(untrusted_forwarding(peer, field)) if is_first else ""
         self._config.context.events.noticed("untrusted_forwarding", line)
 
     def _check_origin(self, request: Request) -> Request:
-        """Refuse a page that may not connect; of another, give what the application may see."""
+        """Refuse a page that may not connect; else return what the application may see."""
         allowed = self._config.allowed_origins
         origin = request.origin
         # RFC 6455, section 10.2. No Origin means no browser, and no user's cookies to abuse.
@@ -357,14 +356,14 @@ class Handshake(asyncio.BufferedProtocol):
         raise HandshakeError(403, _REFUSED_PAGE)
 
     def _without_credentials(self, request: Request) -> Request:
-        """Take away what a browser sends in its user's name for a page of another host."""
-        connection = self._open_connection()
+        """Remove what a browser sends in its user's name for a page of another host."""
+        connection = self._require_connection()
         ip = None if connection.remote_ip == UNIX else connection.remote_ip
         is_proxied = ip in self._config.trusted_proxies
         if not is_cross_origin(request, is_proxied=is_proxied):
             return request
         tls = self._transport.get_extra_info("ssl_object")
-        # Between a proxy and us it is the proxy's.
+        # Behind a proxy, it is the proxy's certificate.
         if tls is not None and not is_proxied and tls.getpeercert(True) is not None:
             self._config.context.events.noticed(
                 "origin_refused",
@@ -381,20 +380,20 @@ class Handshake(asyncio.BufferedProtocol):
         )
         return without_fields(request, CREDENTIALS)
 
-    def _ask(self, request: Request) -> None:
-        """Let the application decide."""
-        connection = self._open_connection()
+    def _request_decision(self, request: Request) -> None:
+        """Call ``on_websocket_connect``."""
+        connection = self._require_connection()
         offered = request.subprotocols
         connection.subprotocol = next(
             (name for name in self._config.subprotocols if name in offered), None
         )
-        self._stage = _Stage.ASKING
+        self._stage = _Stage.DECIDING
         self._config.context.events.requested(connection, self._decided)
 
     def _decided(self, refusal: Exception | None) -> None:
-        """Do what the application decided."""
-        connection = self._open_connection()
-        if self._stage is not _Stage.ASKING or self._transport.is_closing():
+        """Answer as the application has decided."""
+        connection = self._require_connection()
+        if self._stage is not _Stage.DECIDING or self._transport.is_closing():
             return
         request = connection.request
         if request is None:
@@ -427,17 +426,17 @@ class Handshake(asyncio.BufferedProtocol):
             )
         except Exception as error:  # noqa: BLE001 - a fault of ours costs this connection only
             self._upgrade_failed(error)
-        # The engine has it all; what is still referred to from here would keep it alive.
+        # The WebSocket protocol has them; references from here would keep them alive.
         self._received.clear()
         self._messages = []
 
     def _upgrade_failed(self, error: Exception) -> None:
-        """Take the connection back from an engine that did not start, and end it."""
+        """End a connection whose WebSocket protocol did not start."""
         self._config.context.loop.call_exception_handler(
             {"message": "a connection could not be given to the frame engine", "exception": error}
         )
-        if self._open_connection().state is State.CONNECTING:
-            # Half made, the engine would not report the end.
+        if self._require_connection().state is State.CONNECTING:
+            # A protocol that was not started would not report the end.
             self._transport.set_protocol(self)
         abort(self._transport)
 
@@ -446,7 +445,7 @@ class Handshake(asyncio.BufferedProtocol):
         if connection.subprotocol is not None:
             if connection.subprotocol not in request.subprotocols:
                 # RFC 6455, section 4.2.2: a client must fail on one that it did not offer.
-                # Escaped and cut: these are the peer's words, and become a line of the log.
+                # Escaped and cut: the client chose them, and they are logged.
                 offered = repr(", ".join(request.subprotocols) or "none")[1:-1]
                 raise ConfigError(
                     f"subprotocol {connection.subprotocol!r} was chosen, but the client offers"
@@ -455,7 +454,7 @@ class Handshake(asyncio.BufferedProtocol):
                 )
             headers.append(("Sec-WebSocket-Protocol", connection.subprotocol))
         elif request.subprotocols:
-            # The peer's words: escaped and cut.
+            # Escaped and cut: the client chose them, and they are logged.
             offered = repr(", ".join(request.subprotocols))[1:-1][:200]
             self._config.context.events.noticed(
                 "no_common_subprotocol",
@@ -465,7 +464,7 @@ class Handshake(asyncio.BufferedProtocol):
             )
         for name, value in connection.response_headers.items():
             response.header_line(name, value)
-            if name.lower() in _OURS:
+            if name.lower() in _RESERVED_HEADERS:
                 raise ConfigError(
                     f"the header field {name!r} of the 101 is the handshake's own",
                     "set connection.subprotocol for a subprotocol, and leave the others alone",
@@ -488,18 +487,20 @@ class Handshake(asyncio.BufferedProtocol):
             answer = self._peer_info.refusal
         else:
             self._config.context.events.noticed(
-                f"refused_{error.status}", self._line_about(error), error.text
+                f"refused_{error.status}", self._log_line(error), error.text
             )
             answer = response.refused(error.status, error.text, error.headers)
-        # What cannot be parsed still says how it begins, and so whether a body may follow.
+        # Also of a head that cannot be parsed, the start says whether a body may follow.
         head_only = head.startswith(b"HEAD ")
         self._end(answer.encode(date=formatdate(usegmt=True), head_only=head_only))
 
-    def _line_about(self, error: HandshakeError) -> str:
-        if error.status in _TOLD or isinstance(error, LostFieldError):
+    def _log_line(self, error: HandshakeError) -> str:
+        if error.status in _NOT_LOGGED or isinstance(error, LostFieldError):
             return ""
         limit = f" (see {error.limit})" if error.limit else ""
-        return f"a request from {self._peer()} was refused with {error.status}{limit}: {error.text}"
+        return (
+            f"a request from {self._peer_ip()} was refused with {error.status}{limit}: {error.text}"
+        )
 
     def _end(self, answer: bytes) -> None:
         self._stage = _Stage.ENDING
@@ -509,10 +510,10 @@ class Handshake(asyncio.BufferedProtocol):
         self._cancel_deadline()
         context = self._config.context
         self._deadline = context.loop.call_later(context.timeouts.close, self._transport.abort)
-        close_lingering(self._transport, self._lost)
+        close_lingering(self._transport, self._connection_lost)
 
     def _expired(self) -> None:
-        """Cut off who has not got through in time."""
+        """Abort a connection whose handshake is not done in time."""
         self._stage = _Stage.ENDING
         self._config.context.events.noticed("handshake_timeout", "")
         self._transport.abort()
@@ -522,10 +523,10 @@ class Handshake(asyncio.BufferedProtocol):
             self._deadline.cancel()
             self._deadline = None
 
-    def _lost(self) -> None:
+    def _connection_lost(self) -> None:
         self._cancel_deadline()
         if self._stage is _Stage.READING:
-            self._left_early()
+            self._note_early_end()
         self._stage = _Stage.ENDING
         connection = self._connection
         self._peer_info.permit.release()
@@ -533,42 +534,40 @@ class Handshake(asyncio.BufferedProtocol):
         if connection is not None and connection.state is State.CONNECTING:
             self._stop()
             connection.state = State.CLOSED
-            self._config.context.events.closed(connection, *self._verdict)
+            self._config.context.events.closed(connection, *self._end_info)
             self._config.context.events.lost(connection)
-            # It refers to this, and this to it.
+            # They refer to each other.
             connection.link = GONE
 
-    def _left_early(self) -> None:
-        """Take note of a peer that left without a request."""
+    def _note_early_end(self) -> None:
+        """Report a client that left without a request."""
         contexts, doubt = self._config.contexts, None
-        # Health checks of proxies leave like this, too.
+        # Health checks of proxies do the same.
         is_client = not self._received and self._peer_info.refusal is None
         if contexts is not None and is_client and not self._is_from_proxy():
-            # OkHttp and Node look at a certificate only when TLS is done.
+            # OkHttp and Node check the certificate only after the TLS handshake.
             doubt = contexts.doubt(self._peer_info.server_name)
         cause, line = left_after_certificate(doubt)
-        is_guess = doubt is not None and doubt.severity is Severity.NOTE
-        if is_guess and not self._config.is_first(cause):
-            # Its authority may well be trusted.
+        is_note = doubt is not None and doubt.severity is Severity.NOTE
+        if is_note and not self._config.is_first(cause):
+            # The client may trust the certificate's authority.
             line = ""
         self._config.context.events.noticed(cause, line)
 
-    def _peer(self) -> str:
+    def _peer_ip(self) -> str:
         return client_of(self._transport.get_extra_info("peername"))[0]
 
     def _is_from_proxy(self) -> bool:
-        """Tell whether the peer may be a proxy: its word on clients is believed."""
-        peer = self._peer()
+        peer = self._peer_ip()
         return (None if peer == UNIX else peer) in self._config.trusted_proxies
 
-    def _open_connection(self) -> Connection:
+    def _require_connection(self) -> Connection:
         if self._connection is None:
             raise RuntimeError("plain HTTP on a TLS port has no connection")
         return self._connection
 
 
-def _name(address: object) -> str:
-    """Write our own end as a person would."""
+def _format_address(address: object) -> str:
     if isinstance(address, tuple):
         return join_address(*client_of(address))
     return address if isinstance(address, str) else ""

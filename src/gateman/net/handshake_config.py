@@ -13,23 +13,23 @@ from .connection_events import ConnectionContext
 
 class HandshakeConfig:
     """
-    How one worker treats those who knock; shared by all its connections.
+    The configuration of one worker's handshakes.
 
     Attributes:
-        wiring: The worker's wiring.
-        worker: What ``connection.worker`` is.
-        admission: Counts who comes in.
+        context: What its connections share, too.
+        worker: The value of ``connection.worker``.
+        admission: Counts connections and handshakes.
         allowed_origins: As :mod:`gateman.http.origins` reads them; ``None`` for any.
-        subprotocols: What the worker speaks, in its order of preference.
-        trusted_proxies: Whose word on the client's address is believed.
+        subprotocols: The worker's subprotocols, in its order of preference.
+        trusted_proxies: The proxies that are believed about the client's address.
         contexts: The TLS contexts; ``None`` for a plain port.
-        answer_plain: Answers a request that is no handshake.
-        strangers: Those who are told that they may not come in, and are still there.
+        answer_plain: Answers a request that is not a WebSocket handshake.
+        rejected: Connections that are rejected and get an answer that says so.
     """
 
     __slots__ = (
         "_last_id",
-        "_told",
+        "_noticed_causes",
         "admission",
         "allowed_origins",
         "answer_plain",
@@ -63,15 +63,14 @@ class HandshakeConfig:
         self.answer_plain = answer_plain
         self.rejected: set[ConnectionLink] = set()
         self._last_id = 0
-        self._told: set[str] = set()
+        self._noticed_causes: set[str] = set()
 
     def next_id(self) -> int:
-        """Number the next connection."""
         self._last_id += 1
         return self._last_id
 
     def is_first(self, cause: str) -> bool:
-        """Tell whether a hint has not been given yet; one that peers can bring about for ever."""
-        is_first = cause not in self._told
-        self._told.add(cause)
+        """Return whether this is the first call for ``cause``: clients could repeat it for ever."""
+        is_first = cause not in self._noticed_causes
+        self._noticed_causes.add(cause)
         return is_first

@@ -1,7 +1,7 @@
 """
-Pings from one timer per worker, however many connections: a wheel of slots.
+Pings all connections of a worker from one timer, with a timer wheel.
 
-:class:`Wheel` is the decision, without a clock; :class:`Heartbeat` turns it.
+:class:`Wheel` decides, without a clock; :class:`Heartbeat` has the clock.
 """
 
 import asyncio
@@ -12,32 +12,32 @@ class Pingable(Protocol):
     """One connection, as the heartbeat sees it."""
 
     slot: int
-    """The wheel's own note of where the connection is; -1 when it is not on the wheel."""
+    """The connection's slot on the wheel; -1 if it is not on the wheel."""
     waited: int
-    """For how many ticks a ping will have waited for its answer when this is due; -1 for none."""
+    """Ticks that a ping will have waited for its answer when this is due; -1 for none."""
 
     def ping(self) -> None:
-        """Send a ping; signs of life from before it do not count any more."""
+        """Send a ping; :meth:`is_alive` is about the time since then."""
 
     def ping_again(self) -> None:
-        """Send one more while the first is not answered: for proxies, which cut what is idle."""
+        """Send another while the first is not answered: proxies end idle connections."""
 
     def is_alive(self) -> bool:
         """Whether a pong or a message arrived since the last ping."""
 
     def missed_pong(self, seconds: float) -> None:
-        """End the connection of a peer that has not answered for so long."""
+        """End the connection: no answer for ``seconds``."""
 
 
 P = TypeVar("P", bound=Pingable)
 
-# Seconds; a loop that is so late was blocked, or its process was stopped: answers may wait unread.
+# Seconds; a loop that is later was blocked, or its process was stopped: there may be unread pongs.
 _LATE = 1.0
 
 
 class Wheel(Generic[P]):
     """
-    Things that are due some ticks from now.
+    Connections that are due in a number of ticks.
 
     Cost:
         O(1) to add and to remove; a tick costs only what is due.
@@ -50,19 +50,19 @@ class Wheel(Generic[P]):
         self._at = 0
 
     def add(self, pingable: P, ticks: int) -> None:
-        """Make something due."""
+        """Make a connection due in so many ticks."""
         slot = (self._at + max(1, min(ticks, len(self._slots) - 1))) % len(self._slots)
         pingable.slot = slot
         self._slots[slot].add(pingable)
 
     def remove(self, pingable: P) -> None:
-        """Take something off the wheel; nothing happens when it is not on it."""
+        """Remove a connection, if it is on the wheel."""
         if pingable.slot >= 0:
             self._slots[pingable.slot].discard(pingable)
             pingable.slot = -1
 
     def tick(self) -> list[P]:
-        """Turn by one slot."""
+        """Advance by one slot; return the connections that are due."""
         self._at = (self._at + 1) % len(self._slots)
         due = self._slots[self._at]
         self._slots[self._at] = set()
@@ -71,7 +71,6 @@ class Wheel(Generic[P]):
         return list(due)
 
     def __len__(self) -> int:
-        """How many things are on it."""
         return sum(len(slot) for slot in self._slots)
 
 
@@ -100,7 +99,6 @@ class Heartbeat:
         self._was_late = False
 
     def add(self, pingable: Pingable) -> None:
-        """Ping a connection from now on."""
         pingable.waited = -1
         self._wheel.add(pingable, self._ping_ticks)
         if self._timer is None:
@@ -108,23 +106,20 @@ class Heartbeat:
             self._timer = self._loop.call_at(self._next_at, self._turn)
 
     def remove(self, pingable: Pingable) -> None:
-        """Ping a connection no longer."""
         self._wheel.remove(pingable)
 
     def stop(self) -> None:
-        """End the timer."""
         if self._timer is not None:
             self._timer.cancel()
             self._timer = None
 
     def __len__(self) -> int:
-        """How many connections are pinged."""
         return len(self._wheel)
 
     def _turn(self) -> None:
         now = self._loop.time()
         if now > self._next_at + _LATE and not self._was_late:
-            # Answers that have come meanwhile are read first; once, as it may be late each time.
+            # Read the pongs that came meanwhile first; once, as the loop may be late each time.
             self._was_late = True
             self._next_at = now + self._tick
             self._timer = self._loop.call_at(self._next_at, self._turn)
@@ -135,8 +130,8 @@ class Heartbeat:
         if not len(self._wheel):
             self._timer = None
             return
-        # From the instant that was planned, so that delays do not add up; but a loop that
-        # was blocked does not catch up turns: peers would have no time to answer.
+        # From the planned instant, so that delays do not add up. A loop that was blocked does not
+        # catch up: clients would have no time to answer.
         self._next_at = max(self._next_at + self._tick, self._loop.time() + self._tick / 2)
         self._timer = self._loop.call_at(self._next_at, self._turn)
 
@@ -162,7 +157,7 @@ class Heartbeat:
         self._wait(pingable, 0)
 
     def _wait(self, pingable: Pingable, waited: int) -> None:
-        """Look again when the next ping is due, or the answer to the first one."""
+        """Add it for when the next ping is due, or the answer to the first one."""
         ticks = min(self._ping_ticks, self._pong_ticks - waited)
         pingable.waited = waited + ticks
         self._wheel.add(pingable, ticks)

@@ -1,10 +1,9 @@
 """
-When compressed frames are inflated, so that one client's bombs do not stall all the others.
+Schedules the inflating of compressed frames, so that one client cannot stall all others.
 
-Inflating is bounded in two ways: for each client by an
-:class:`~gateman.websocket.inflate_meter.InflateMeter`, and for all clients of a worker in
-each turn of the event loop by an :class:`InflateTurns`. A frame for which there is nothing
-left waits, compressed, and its connection is not read from meanwhile.
+Two budgets bound it: an :class:`~gateman.websocket.inflate_meter.InflateMeter` for each client, and
+an :class:`InflateTurns` for all clients of a worker in one iteration of the event loop. A frame
+that exceeds one waits, compressed, and its connection is not read from meanwhile.
 """
 
 import asyncio
@@ -17,7 +16,7 @@ from ..websocket.inflate_meter import InflateMeter
 
 
 class InflateTurns:
-    """What all clients of a worker may have inflated in one turn of the event loop."""
+    """The budget of all clients of a worker in one iteration of the event loop."""
 
     def __init__(self, loop: asyncio.AbstractEventLoop, size: int) -> None:
         self._loop = loop
@@ -34,16 +33,16 @@ class InflateTurns:
 
     def admits(self, *, is_light: bool) -> bool:
         """
-        Tell whether a client may have a frame inflated in this turn.
+        Return whether a frame may be inflated now.
 
-        A client that has had little inflated lately does not wait behind those that had much.
+        A light client, with little inflated lately, does not wait behind heavy ones.
         """
         if is_light:
             return self._used < 2 * self._size
         return self._used < self._size and (self._is_serving or not self._waiting)
 
     def wait(self, proceed: Callable[[], None]) -> None:
-        """Call a function in the next turn in which there is something left for it."""
+        """Call a function in the next iteration that has budget left for it."""
         self._waiting.append(proceed)
         self._schedule()
 
@@ -57,7 +56,7 @@ class InflateTurns:
         self._used = 0
         self._is_serving = True
         try:
-            # Each may have to wait again, behind the others.
+            # Each may call `wait` again, and then is last.
             for _ in range(len(self._waiting)):
                 if self._used >= self._size:
                     break
@@ -70,11 +69,11 @@ class InflateTurns:
 
 class Inflation:
     """
-    The inflater of one connection, and whether it may be used now.
+    The inflater of one connection, and its budgets.
 
     Attributes:
-        inflater: It, for the connection's assembler.
-        is_over: Whether the last frame that had to wait waits for the client's own budget.
+        inflater: For the connection's assembler.
+        is_over: Whether the last frame that had to wait exceeded the client's own budget.
     """
 
     __slots__ = ("_loop", "_meter", "_proceed", "_timer", "_turns", "inflater", "is_over")
@@ -96,7 +95,7 @@ class Inflation:
 
     def must_wait(self) -> bool:
         """
-        Tell whether the next frame has to wait; then ``proceed`` is called once, later.
+        Return whether the next frame has to wait; then ``proceed`` is called once, later.
 
         Raises:
             ProtocolError: The client floods (1008).
@@ -104,17 +103,17 @@ class Inflation:
         seconds = self._meter.delay(self._loop.time())
         self.is_over = seconds > 0
         if self.is_over:
-            self._timer = self._loop.call_later(seconds, self._go_on)
+            self._timer = self._loop.call_later(seconds, self._continue)
             return True
         if self._turns.admits(is_light=self._meter.is_light):
             return False
-        self._turns.wait(self._go_on)
+        self._turns.wait(self._continue)
         return True
 
     def feed(
         self, assembler: Assembler, opcode: int, payload: bytes | memoryview, *, fin: bool, rsv: int
     ) -> str | bytes | None:
-        """Give a compressed frame to the assembler of :attr:`inflater`, and count it."""
+        """Feed a compressed frame to the assembler, and count it."""
         before = self.inflater.work
         try:
             return assembler.feed(opcode, fin, rsv, payload)
@@ -122,11 +121,11 @@ class Inflation:
             self._turns.spend(self._meter.spend(len(payload), self.inflater.work - before))
 
     def stop(self) -> None:
-        """Call nothing any more."""
+        """Do not call ``proceed`` any more."""
         self._proceed = None
         if self._timer is not None:
             self._timer.cancel()
 
-    def _go_on(self) -> None:
+    def _continue(self) -> None:
         if self._proceed is not None:
             self._proceed()

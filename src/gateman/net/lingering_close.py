@@ -6,51 +6,48 @@ from collections.abc import Callable
 
 class LingeringClose(asyncio.BufferedProtocol):
     """
-    Read into the void until the peer ends the connection.
+    Reads and discards until the peer ends the connection.
 
-    Closing a socket that holds unread data resets the connection, and a reset takes with it
-    what the peer has not read yet: the Close frame, or the HTTP answer, that says what was
-    wrong (RFC 9112, section 9.6).
+    Closing a socket with unread data resets the connection, and the peer then loses what it has
+    not read yet: the Close frame, or the HTTP answer (RFC 9112, section 9.6).
     """
 
     __slots__ = ("_lost",)
 
-    # Shared by all: what is in it is never looked at.
-    _void = memoryview(bytearray(64 << 10))
+    # Shared by all: its content is not used.
+    _discarded = memoryview(bytearray(64 << 10))
 
     def __init__(self, lost: Callable[[], None]) -> None:
         self._lost = lost
 
     def get_buffer(self, _sizehint: int) -> memoryview:
-        """Give room for bytes that nobody wants."""
-        return self._void
+        return self._discarded
 
     def buffer_updated(self, _nbytes: int) -> None:
-        """Forget them."""
+        """Discard them."""
 
     def eof_received(self) -> bool:
-        """End the connection: the peer has read everything that it wanted to."""
+        """End the connection: the peer has ended its half."""
         return False
 
     def connection_lost(self, _exc: BaseException | None) -> None:
-        """Report the end."""
         self._lost()
 
 
 def close_lingering(transport: asyncio.Transport, lost: Callable[[], None]) -> None:
     """
-    End a connection so that the peer gets all that was written, and its end after it.
+    End a connection so that the peer gets everything that was written, and then EOF.
 
-    The caller bounds how long this may take, and aborts the transport then.
+    The caller bounds how long this may take, and then aborts the transport.
 
     Source:
         RFC 6455, section 7.1.1: the server ends the TCP connection first.
     """
     transport.set_protocol(LingeringClose(lost))
-    # The peer's end has to be read, whatever had paused reading; TLS cannot resume once closing.
+    # The peer's EOF has to be read, even if reading was paused; TLS cannot resume once closing.
     transport.resume_reading()
     if transport.can_write_eof():
         transport.write_eof()
     else:
-        # TLS: this flushes, sends close_notify and reads on until the peer's.
+        # TLS: this flushes, sends close_notify and reads until the peer's.
         transport.close()
