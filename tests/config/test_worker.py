@@ -163,7 +163,7 @@ def test_scheme_of_tls_with_the_transport_of_none() -> None:
     ("context", "sentence"),
     [
         ({"tls": {}}, "'tls' is no part of a worker's context: there are ssl."),
-        ({"ssl": "server.pem"}, "ssl is no mapping of options but of type str"),
+        ({"ssl": "server.pem"}, "ssl is not a mapping of options but of type str"),
         (
             {"ssl": {"local_crt": "a"}},
             "'local_crt' is no option of ssl: did you mean 'local_cert'?",
@@ -237,7 +237,10 @@ MISTAKES = {
         "Worker.run_all()",
         "b.key",
     ),
-    "address": ("Worker('ws://192.0.2.1:8282')\nWorker.run_all()", "is no address of this machine"),
+    "address": (
+        "Worker('ws://192.0.2.1:8282')\nWorker.run_all()",
+        "is not an address of this machine",
+    ),
 }
 
 

@@ -95,7 +95,7 @@ def test_nobody_may_be_trusted(peer: str | None) -> None:
 
 
 NO_ADDRESS = (
-    "{!r} in trusted_proxies is no address and no network:"
+    "{!r} in trusted_proxies is neither an address nor a network:"
     " write one such as '10.0.0.0/8', or 'unix' (names are not looked up)."
 )
 BEYOND_PREFIX = "{!r} in trusted_proxies has bits set beyond its prefix: did you mean {!r}?"
@@ -120,7 +120,7 @@ BEYOND_PREFIX = "{!r} in trusted_proxies has bits set beyond its prefix: did you
         ),
         (
             "10.0.0.0/8",
-            "trusted_proxies='10.0.0.0/8' is no list: write trusted_proxies=['10.0.0.0/8'].",
+            "trusted_proxies='10.0.0.0/8' is not a list: write trusted_proxies=['10.0.0.0/8'].",
         ),
     ],
 )

@@ -37,18 +37,18 @@ def test_an_entry_is_spelled_as_browsers_do(written: str, read: str) -> None:
 @pytest.mark.parametrize(
     ("written", "sentence"),
     [
-        ("example.com", "is no origin: write scheme and host, such as 'https://example.com'."),
+        ("example.com", "is not an origin: write scheme and host, such as 'https://example.com'."),
         (
             "https://example.com/chat",
-            "is no origin: write scheme and host, such as 'https://example.com'.",
+            "is not an origin: write scheme and host, such as 'https://example.com'.",
         ),
         (
             "http://example.com:8000?x",
-            "is no origin: write scheme and host, such as 'http://example.com:8000'.",
+            "is not an origin: write scheme and host, such as 'http://example.com:8000'.",
         ),
         (
             "https://user@example.com",
-            "is no origin that a browser could send: write one host, such as"
+            "is not an origin that a browser could send: write one host, such as"
             " 'https://example.com', or all below a domain: 'https://*.example.com'.",
         ),
         (
@@ -61,13 +61,13 @@ def test_an_entry_is_spelled_as_browsers_do(written: str, read: str) -> None:
         ),
         ("*", "allows every page: leave allowed_origins out for that."),
         ("https://example.com:65536", "has a port that does not exist: use 1 to 65535."),
-        ("https://[::1", "is no origin: write scheme and host, such as 'https://example.com'."),
-        ("", "is no origin: write scheme and host, such as 'https://example.com'."),
-        ("https://", "is no origin: write scheme and host, such as 'https://example.com'."),
+        ("https://[::1", "is not an origin: write scheme and host, such as 'https://example.com'."),
+        ("", "is not an origin: write scheme and host, such as 'https://example.com'."),
+        ("https://", "is not an origin: write scheme and host, such as 'https://example.com'."),
         *(
             (
                 written,
-                "is no origin that a browser could send: write one host, such as"
+                "is not an origin that a browser could send: write one host, such as"
                 " 'https://example.com', or all below a domain: 'https://*.example.com'.",
             )
             for written in (

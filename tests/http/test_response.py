@@ -199,7 +199,7 @@ def test_fields_that_are_fine(name: str, value: str) -> None:
 def test_names_that_are_none(name: object) -> None:
     """A name is a token (RFC 9110, section 5.1)."""
     assert refusal_of(name, "x") == (
-        f"{name!r} is no name of a header field: use letters, digits and '-'."
+        f"{name!r} is not a header field's name: use letters, digits and '-'."
     )
 
 
@@ -228,7 +228,7 @@ def test_values_with_control_characters(value: str) -> None:
 def test_values_that_are_no_text(value: object) -> None:
     """A number is to be written as text; half a character cannot be sent."""
     assert refusal_of("Retry-After", value) == (
-        "the value of the header field 'Retry-After' is no text: make it a str."
+        "the value of the header field 'Retry-After' is not text: make it a str."
     )
 
 

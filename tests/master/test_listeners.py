@@ -181,7 +181,7 @@ def test_what_is_in_the_way_of_a_unix_socket_stays(tmp_path: Path) -> None:
     """A file that is no socket is somebody's; a socket that a killed master left is not."""
     path = tmp_path / "chat.sock"
     path.write_text("precious")
-    with pytest.raises(ConfigError, match="a file that is no socket is there: remove it"):
+    with pytest.raises(ConfigError, match="a file that is not a socket is there: remove it"):
         Listeners(planned(f"websocket+unix://{path}")).open()
     assert path.read_text() == "precious"
 
@@ -228,7 +228,7 @@ def test_the_heir_of_a_killed_master_waits_for_its_processes() -> None:
 
 def test_other_mistakes_are_not_waited_for() -> None:
     """An address that this machine does not have never comes."""
-    with pytest.raises(ConfigError, match=r"'192\.0\.2\.1' is no address of this machine"):
+    with pytest.raises(ConfigError, match=r"'192\.0\.2\.1' is not an address of this machine"):
         # Documentation's own (RFC 5737): nobody has it.
         Listeners(planned("websocket://192.0.2.1:0")).open(is_heir=True)
 

@@ -144,7 +144,7 @@ def test_port_in_use() -> None:
 def test_address_of_another_machine(host: str) -> None:
     """Whether it cannot be bound or not even be found."""
     assert refusal(f"websocket://{host}:8282") == (
-        f"websocket://{host}:8282: '{host.strip('[]')}' is no address of this machine: use"
+        f"websocket://{host}:8282: '{host.strip('[]')}' is not an address of this machine: use"
         " 0.0.0.0 or [::] for every interface, 127.0.0.1 for this machine only."
     )
 
@@ -219,7 +219,7 @@ def test_file_is_not_replaced(tmp_path: Path) -> None:
     path.write_text("mine")
 
     assert refusal(f"websocket+unix://{path}") == (
-        f"websocket+unix://{path}: a file that is no socket is there: remove it."
+        f"websocket+unix://{path}: a file that is not a socket is there: remove it."
     )
     assert path.read_text() == "mine"
 

@@ -366,7 +366,7 @@ async def test_subprotocols_that_are_no_tokens_are_refused(offered: bytes, *, se
         assert answer.status == 400
         assert answer.body == b"Sec-WebSocket-Protocol is not a list of tokens.\n"
         assert server.lines() == [
-            "worker: a request from 127.0.0.1 was refused with 400: Sec-WebSocket-Protocol is no"
+            "worker: a request from 127.0.0.1 was refused with 400: Sec-WebSocket-Protocol is not a"
             " list of tokens."
         ]
 

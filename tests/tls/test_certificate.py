@@ -412,9 +412,9 @@ def test_nobody_is_asked_for_a_passphrase(authority: Authority, tmp_path: Path) 
         "import fcntl, sys, termios, time\n"
         # The terminal becomes that of the session, /dev/tty.
         "fcntl.ioctl(0, termios.TIOCSCTTY, 0)\n"
-        "from gateman.tls.contexts import Contexts\n"
+        "from gateman.tls.contexts import TlsContexts\n"
         "options = dict(zip(('local_cert', 'local_pk'), sys.argv[1:]))\n"
-        "Contexts.load(options, now=time.time())\n"
+        "TlsContexts.load(options, now=time.time())\n"
     )
     ours, theirs = pty.openpty()
     try:

@@ -187,7 +187,7 @@ def test_a_folder_that_is_not_hashed_is_refused(tmp_path: Path, name: str) -> No
     (tmp_path / "ca.pem").touch()
 
     assert refusal_of(verify_peer=True, capath=tmp_path / name) == (
-        f"ssl.capath names {tmp_path / name}, which is no folder of hashed certificates that can"
+        f"ssl.capath names {tmp_path / name}, which is not a folder of hashed certificates that can"
         " be read: make it one with: openssl rehash FOLDER."
     )
 
@@ -242,7 +242,7 @@ def test_what_is_no_fingerprint_is_refused(fingerprint: object) -> None:
         pins(options_with(fingerprint))
 
     assert str(caught.value) == (
-        "ssl.peer_fingerprint is no fingerprint: write 32, 40 or 64 hex digits (md5, sha1,"
+        "ssl.peer_fingerprint is not a fingerprint: write 32, 40 or 64 hex digits (md5, sha1,"
         " sha256), or {'sha256': '…'}."
     )
 

@@ -159,7 +159,7 @@ def test_a_name_that_is_there_twice_is_refused(issued: Issued) -> None:
 def test_names_must_be_a_mapping(issued: Issued) -> None:
     """A list of files does not say for whom."""
     assert refusal_of(options_of(issued, SNI_server_certs=["a.pem"])) == (
-        "ssl.SNI_server_certs is no mapping of names to certificates: write {'NAME': 'FILE'}."
+        "ssl.SNI_server_certs is not a mapping of names to certificates: write {'NAME': 'FILE'}."
     )
 
 

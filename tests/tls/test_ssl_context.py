@@ -227,7 +227,7 @@ def test_the_security_level_keeps_python_s_ciphers(issued: Issued) -> None:
 def test_what_is_no_security_level_is_refused(issued: Issued, level: object) -> None:
     """OpenSSL has six."""
     assert refusal_of(issued, security_level=level) == (
-        "ssl.security_level is no level of OpenSSL: write 0 to 5."
+        "ssl.security_level is not a level of OpenSSL: write 0 to 5."
     )
 
 

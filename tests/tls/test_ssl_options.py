@@ -33,7 +33,7 @@ def refusal_of(values: object) -> str:
 def test_options_must_be_a_mapping() -> None:
     """A path in place of the options is refused, and not shown."""
     assert refusal_of("server.pem") == (
-        "ssl is no mapping of options but of type str: write {'local_cert': …}."
+        "ssl is not a mapping of options but of type str: write {'local_cert': …}."
     )
 
 
@@ -77,7 +77,7 @@ def test_text_must_be_text() -> None:
     with pytest.raises(ConfigError) as caught:
         options_of(passphrase=1234).text("passphrase")
 
-    assert str(caught.value) == "ssl.passphrase is no text: put it between quotes."
+    assert str(caught.value) == "ssl.passphrase is not text: put it between quotes."
 
 
 @pytest.mark.parametrize("value", [5, "", b"server.pem"])
@@ -86,7 +86,7 @@ def test_a_path_must_be_one(value: object) -> None:
     with pytest.raises(ConfigError) as caught:
         options_of(local_pk=value).path("local_pk")
 
-    assert str(caught.value) == ("ssl.local_pk is no path: write a file's path between quotes.")
+    assert str(caught.value) == ("ssl.local_pk is not a path: write a file's path between quotes.")
 
 
 @pytest.mark.parametrize(
@@ -115,7 +115,7 @@ def test_what_is_no_version_is_refused(value: object) -> None:
         options_of(min_proto_version=value).version("min_proto_version", ssl.TLSVersion.TLSv1_2)
 
     assert str(caught.value) == (
-        "ssl.min_proto_version is no version of TLS that OpenSSL has: write TLSv1.2 or TLSv1.3."
+        "ssl.min_proto_version is not a version of TLS that OpenSSL has: write TLSv1.2 or TLSv1.3."
     )
 
 

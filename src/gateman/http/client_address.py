@@ -20,7 +20,7 @@ let the clients behind some proxies choose their address. So the headers that ar
 must name the same client; if not, the answer is the peer itself, marked as a contradiction for
 the caller to log, and the cure is to let the proxy set or delete all three. X-Real-IP names one
 hop and no list: where that is a trusted proxy, it says nothing about who stands behind it, and
-is no contradiction to a header that does.
+is not a contradiction to a header that does.
 """
 
 import re
@@ -103,7 +103,7 @@ class TrustedProxies:
         if isinstance(cidrs, str) or not isinstance(cidrs, Iterable):
             example = cidrs if isinstance(cidrs, str) else "10.0.0.0/8"
             raise ConfigError(
-                f"trusted_proxies={cidrs!r} is no list", f"write trusted_proxies=[{example!r}]"
+                f"trusted_proxies={cidrs!r} is not a list", f"write trusted_proxies=[{example!r}]"
             )
         entries = list(cidrs)
         self._trust_unix = UNIX in entries
@@ -193,7 +193,7 @@ def _network(entry: object) -> IPv4Network | IPv6Network:
         network = ip_network(str(entry), strict=False)
     except ValueError:
         raise ConfigError(
-            f"{entry!r} in trusted_proxies is no address and no network",
+            f"{entry!r} in trusted_proxies is neither an address nor a network",
             "write one such as '10.0.0.0/8', or 'unix' (names are not looked up)",
         ) from None
     try:

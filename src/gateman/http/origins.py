@@ -48,7 +48,7 @@ def parse_origin(text: str) -> str:
         found = _ADDRESS.match(text)
         if found is not None:
             example = f"{(found[1] or 'https').lower()}://{found[2]}"
-        raise _refusal(text, "is no origin", f"write scheme and host, such as {example!r}")
+        raise _refusal(text, "is not an origin", f"write scheme and host, such as {example!r}")
     scheme, host, port = match[1].lower(), match[2], match[3]
     if scheme in {"ws", "wss"}:
         page = f"http{scheme[2:]}{text[len(scheme) :]}"
@@ -59,7 +59,7 @@ def parse_origin(text: str) -> str:
     if spelled is None:
         raise _refusal(
             text,
-            "is no origin that a browser could send",
+            "is not an origin that a browser could send",
             "write one host, such as 'https://example.com', or all below a domain:"
             " 'https://*.example.com'",
         )

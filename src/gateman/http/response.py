@@ -90,16 +90,16 @@ def header_line(name: object, value: object) -> str:
     Write one header field that the application chose, or refuse what would break the answer.
 
     Raises:
-        ConfigError: The name is no token, or one of those that gateman sets; the value is no
+        ConfigError: The name is not a token, or one of those that gateman sets; the value is not
             text, or holds CR, LF, NUL or another control character (RFC 9110, section 5.5).
     """
     # Applications are not always typed: {"Retry-After": 5} is a natural mistake.
     if not isinstance(name, str) or not is_token(name):
-        raise ConfigError(f"{name!r} is no name of a header field", "use letters, digits and '-'")
+        raise ConfigError(f"{name!r} is not a header field's name", "use letters, digits and '-'")
     if name.lower() in _OURS:
         raise ConfigError(f"the header field {name!r} is gateman's own", "leave it out")
     if not isinstance(value, str) or not _is_encodable(value):
-        raise ConfigError(f"the value of the header field {name!r} is no text", "make it a str")
+        raise ConfigError(f"the value of the header field {name!r} is not text", "make it a str")
     if any((ord(char) < 0x20 and char != "\t") or ord(char) == 0x7F for char in value):
         raise ConfigError(
             f"the value of the header field {name!r} holds a control character",

@@ -153,7 +153,7 @@ class ProxyHeader:
 
 
 class _MalformedError(Exception):
-    """The bytes are no ClientHello; OpenSSL will say why."""
+    """The bytes are not a ClientHello; OpenSSL will say why."""
 
 
 class _Reader:
@@ -251,7 +251,7 @@ def _read_records(data: bytes) -> NeedMore | bytes:
     Join the fragments of the ClientHello.
 
     Raises:
-        _MalformedError: It is no ClientHello, or none that ends within ``MAX_HELLO_SIZE``.
+        _MalformedError: It is not a ClientHello, or does not end within ``MAX_HELLO_SIZE``.
     """
     message = bytearray()
     needed = 4  # bytes of the message: of its header, then of all
@@ -357,7 +357,7 @@ def _read_proxy_v1(data: bytes) -> NeedMore | ProxyHeader:
 
 
 def _text_ip(text: bytes, kind: type[IPv4Address | IPv6Address]) -> str:
-    # A zone is no part of the format, though Python reads it.
+    # A zone is not part of the format, though Python reads it.
     if b"%" not in text:
         with contextlib.suppress(AddressValueError, UnicodeDecodeError):
             return _ip(kind(text.decode("ascii")))

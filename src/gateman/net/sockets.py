@@ -122,7 +122,7 @@ def resolve(address: ListenAddress) -> list[tuple[int, str, int]]:
         )
     except (OSError, UnicodeError):
         raise ConfigError(
-            f"{address}: {address.host!r} is no address of this machine",
+            f"{address}: {address.host!r} is not an address of this machine",
             "use 0.0.0.0 or [::] for every interface, 127.0.0.1 for this machine only",
         ) from None
     seen = dict.fromkeys((int(family), str(where[0]), int(where[1])) for family, *_, where in found)
@@ -174,7 +174,7 @@ def _refused(error: OSError, address: ListenAddress) -> ConfigError:
         )
     if error.errno == errno.EADDRNOTAVAIL:
         return ConfigError(
-            f"{address}: {address.host!r} is no address of this machine",
+            f"{address}: {address.host!r} is not an address of this machine",
             "use 0.0.0.0 or [::] for every interface, 127.0.0.1 for this machine only",
         )
     return ConfigError(f"{address} cannot be listened on", (error.strerror or "").lower())
@@ -219,7 +219,7 @@ def _remove_stale(path: str, address: ListenAddress) -> None:
     """Remove the socket that a killed process left; never one that somebody serves."""
     with contextlib.suppress(FileNotFoundError):
         if not stat.S_ISSOCK(Path(path).lstat().st_mode):
-            raise ConfigError(f"{address}: a file that is no socket is there", "remove it")
+            raise ConfigError(f"{address}: a file that is not a socket is there", "remove it")
         with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as probe:
             probe.settimeout(1.0)
             # A full queue takes as long as it takes: then somebody listens, too.

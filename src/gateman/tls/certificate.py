@@ -92,7 +92,7 @@ def read(option: str, path: Path) -> bytes:
     Read a file that an option names.
 
     Raises:
-        ConfigError: There is none, it may not be read, or it is no file.
+        ConfigError: There is none, it may not be read, or it is not a file.
     """
     try:
         return path.read_bytes()

@@ -57,7 +57,7 @@ def demand_certificates(context: ssl.SSLContext, options: Options) -> None:
         if not _is_hashed(folder):
             raise options.refusal(
                 "capath",
-                f"names {folder}, which is no folder of hashed certificates that can be read",
+                f"names {folder}, which is not a folder of hashed certificates that can be read",
                 "make it one with: openssl rehash FOLDER",
             )
         context.load_verify_locations(capath=folder)
@@ -69,7 +69,7 @@ def pins(options: Options) -> dict[str, str]:
     Read which certificates alone are let in.
 
     Raises:
-        ConfigError: It is no fingerprint, or clients are not asked for certificates.
+        ConfigError: It is not a fingerprint, or clients are not asked for certificates.
     """
     value = options.get("peer_fingerprint")
     if value is None:
@@ -87,7 +87,7 @@ def pins(options: Options) -> dict[str, str]:
     if not found or any(len(digits) != _DIGITS.get(name) for name, digits in found.items()):
         raise options.refusal(
             "peer_fingerprint",
-            "is no fingerprint",
+            "is not a fingerprint",
             "write 32, 40 or 64 hex digits (md5, sha1, sha256), or {'sha256': '…'}",
         )
     return found

@@ -230,7 +230,9 @@ def _named_pairs(options: Options) -> dict[str, Pair]:
         return {}
     if not isinstance(values, Mapping):
         raise options.refusal(
-            "SNI_server_certs", "is no mapping of names to certificates", "write {'NAME': 'FILE'}"
+            "SNI_server_certs",
+            "is not a mapping of names to certificates",
+            "write {'NAME': 'FILE'}",
         )
     pairs: dict[str, Pair] = {}
     for name, value in values.items():

@@ -122,7 +122,7 @@ def _set_versions(context: ssl.SSLContext, options: Options) -> None:
 def _set_ciphers(context: ssl.SSLContext, options: Options) -> None:
     level = options.get("security_level")
     if level is not None and (not isinstance(level, int) or level not in range(6)):
-        raise options.refusal("security_level", "is no level of OpenSSL", "write 0 to 5")
+        raise options.refusal("security_level", "is not a level of OpenSSL", "write 0 to 5")
     is_old = options.version("min_proto_version", ssl.TLSVersion.TLSv1_2) < ssl.TLSVersion.TLSv1_2
     ciphers = options.text("ciphers")
     if ciphers is None and is_old:

@@ -102,13 +102,13 @@ class Options:
     No sentence shows a value of free text: it may be a passphrase.
 
     Raises:
-        ConfigError: It is no mapping, or has an unknown option.
+        ConfigError: It is not a mapping, or has an unknown option.
     """
 
     def __init__(self, values: object, *, where: str, known: Sequence[str], folder: Path) -> None:
         if not isinstance(values, Mapping):
             raise ConfigError(
-                f"{where} is no mapping of options but of type {type(values).__name__}",
+                f"{where} is not a mapping of options but of type {type(values).__name__}",
                 f"write {{'{known[0]}': …}}",
             )
         for name in values:
@@ -176,7 +176,7 @@ class Options:
         """Read an option that is text; ``None`` if left out."""
         value = self._values.get(name)
         if value is not None and not isinstance(value, str):
-            raise self.refusal(name, "is no text", "put it between quotes")
+            raise self.refusal(name, "is not text", "put it between quotes")
         return value
 
     def path(self, name: str) -> Path | None:
@@ -185,7 +185,7 @@ class Options:
         if value is None:
             return None
         if not is_path(value):
-            raise self.refusal(name, "is no path", "write a file's path between quotes")
+            raise self.refusal(name, "is not a path", "write a file's path between quotes")
         return self.folder / Path(str(value))
 
     def version(self, name: str, default: ssl.TLSVersion) -> ssl.TLSVersion:
@@ -196,7 +196,7 @@ class Options:
         version = _VERSIONS.get(value) if isinstance(value, (int, str)) else None
         if version is None:
             raise self.refusal(
-                name, "is no version of TLS that OpenSSL has", "write TLSv1.2 or TLSv1.3"
+                name, "is not a version of TLS that OpenSSL has", "write TLSv1.2 or TLSv1.3"
             )
         return version
 
