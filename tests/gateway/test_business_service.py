@@ -137,7 +137,7 @@ async def test_it_has_no_connections() -> None:
         service.accept([])
 
         assert service.describe(10) == []
-        assert (service.present_count, service.dropped_count) == (0, 0)
+        assert (service.present_count, service.counts["dropped_slow_peer"]) == (0, 0)
         assert service.contexts is None
         assert service.counts == {"clients": 0}
 

@@ -65,7 +65,6 @@ class BusinessService:
 
     contexts = None
     present_count = 0
-    dropped_count = 0
 
     def __init__(self, worker: BusinessWorker, timeouts: Timeouts) -> None:
         self.counts: Counter[str] = Counter()

@@ -70,7 +70,7 @@ class ProcessStats:
             "connections": service.present_count,
             "messages": self._count_messages(now),
             "qps": self._rate(),
-            "send_fail": service.dropped_count,
+            "send_fail": service.counts["dropped_slow_peer"],
             "timers": self._timers.count,
             "lag": round(max(*self._lags, self._lateness(now)), 4),
             "counts": self._counts(),

@@ -45,10 +45,6 @@ class AnyService(Protocol):
     def message_count(self) -> int:
         """Messages received by all connections since the start."""
 
-    @property
-    def dropped_count(self) -> int:
-        """Messages that were dropped because their peer reads too slowly."""
-
     async def start(
         self, sockets: Sequence[socket.socket], membership: ConnectionMembership
     ) -> None:

@@ -378,11 +378,6 @@ class WorkerService:
             _message_count(connection) for connection in self.connections.values()
         )
 
-    @property
-    def dropped_count(self) -> int:
-        """Messages that were dropped because their peer reads too slowly."""
-        return self.counts["dropped_slow_peer"]
-
     def describe(self, limit: int) -> list[dict[str, Any]]:
         """List connections for an operator."""
         by_age = sorted(self._present, key=lambda connection: connection.id)
