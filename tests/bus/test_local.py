@@ -22,8 +22,8 @@ from ..support.deadlines import TIMEOUT
 from ..support.loop import eventually, on_loop
 from ..support.router import RouterProcess, router
 from .contract import ROOM, DeliveryContract, started
-from .contract_of_losses import LossContract
-from .contract_of_questions import ProcessContract, QuestionContract
+from .contract_of_gaps import LossContract
+from .contract_of_queries import ProcessContract, QuestionContract
 
 
 class _Broker:

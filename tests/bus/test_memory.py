@@ -9,8 +9,8 @@ from gateman.bus.memory import MemoryBroker, MemoryBus
 
 from ..support.loop import eventually, on_loop
 from .contract import ROOM, DeliveryContract, labelled
-from .contract_of_losses import LossContract
-from .contract_of_questions import QuestionContract
+from .contract_of_gaps import LossContract
+from .contract_of_queries import QuestionContract
 
 
 class _Broker:

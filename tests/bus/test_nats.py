@@ -20,8 +20,8 @@ from ..support.loop import eventually, on_loop, turns
 from ..support.nats import NatsServer, Nkey, jwt_config, nats_cluster, nats_server
 from ..support.ports import free_port
 from .contract import OTHER, ROOM, DeliveryContract, ignore, labelled
-from .contract_of_losses import LossContract
-from .contract_of_questions import ProcessContract, QuestionContract
+from .contract_of_gaps import LossContract
+from .contract_of_queries import ProcessContract, QuestionContract
 
 
 class _Broker:

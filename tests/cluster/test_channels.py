@@ -28,7 +28,7 @@ def test_subjects() -> None:
     assert c.subject_of(c.Channel(Target.GROUPS, "a b.>")) == "group.a=20b=2E=3E"
 
 
-def test_messages_travel_to_those_who_may_want_them() -> None:
+def test_messages_use_the_narrowest_channel() -> None:
     """One name goes to those who are interested, several go to all, who choose."""
     assert c.channel_of(Target.ALL, (), ME) == c.EVERYBODY
     assert c.channel_of(Target.GROUPS, ("room",), ME) == ROOM
@@ -69,7 +69,7 @@ def test_the_channel_that_is_not_used_is_forgotten() -> None:
     assert c.MAX_SENT // 2 <= len(sent.latest(2 * c.MAX_SENT)) <= c.MAX_SENT + 1
 
 
-def test_what_comes_in_order_is_complete() -> None:
+def test_nothing_is_missing_of_consecutive_messages() -> None:
     """Nothing is missing between messages whose numbers follow one another."""
     received = c.ReceivedSequences()
 
@@ -78,7 +78,7 @@ def test_what_comes_in_order_is_complete() -> None:
     assert received.messages(ROOM, messages(13)) == 0
 
 
-def test_who_comes_late_has_missed_nothing() -> None:
+def test_a_late_subscriber_has_missed_nothing() -> None:
     """The first message tells where a receiver begins."""
     assert c.ReceivedSequences().messages(ROOM, messages(1000)) == 0
 
@@ -92,7 +92,7 @@ def test_a_gap_is_counted_once() -> None:
     assert received.messages(ROOM, messages(6)) == 0
 
 
-def test_a_mark_tells_what_is_missing_at_the_end() -> None:
+def test_a_mark_reveals_losses_at_the_end() -> None:
     """Nothing has to follow a lost message for it to be counted."""
     received = c.ReceivedSequences()
     received.messages(ROOM, messages(0))
@@ -112,7 +112,7 @@ def test_a_sender_that_begins_anew_has_lost_nothing() -> None:
     assert received.messages(ROOM, messages(2)) == 1
 
 
-def test_senders_and_channels_are_told_apart() -> None:
+def test_sequences_are_kept_per_sender_and_channel() -> None:
     """Each sender numbers each of its channels."""
     received = c.ReceivedSequences()
     received.messages(ROOM, messages(0))
@@ -123,7 +123,7 @@ def test_senders_and_channels_are_told_apart() -> None:
     assert received.messages(ROOM, messages(1)) == 0
 
 
-def test_what_nobody_is_in_any_more_is_forgotten() -> None:
+def test_a_channel_without_subscription_is_forgotten() -> None:
     """Who comes back to a group begins anew, and so does a process that ended."""
     received = c.ReceivedSequences()
     received.messages(ROOM, messages(0))
@@ -143,7 +143,7 @@ def test_what_nobody_is_in_any_more_is_forgotten() -> None:
     assert len(received) == 0
 
 
-def test_leaving_costs_the_same_however_many_senders_there_were() -> None:
+def test_forgetting_a_channel_takes_constant_time() -> None:
     """Those that were not seen in a group are not looked at when its last client leaves."""
 
     class Counted(str):
@@ -168,7 +168,7 @@ def test_leaving_costs_the_same_however_many_senders_there_were() -> None:
     assert (len(received), len(received.senders())) == (999, 999)
 
 
-def test_what_a_receiver_remembers_is_bounded() -> None:
+def test_received_sequences_are_bounded() -> None:
     """Of whom it has heard nothing for longest, it forgets."""
     received = c.ReceivedSequences()
     received.messages(ROOM, messages(0))

@@ -11,14 +11,14 @@ from ..support.loop import on_loop
 
 
 @on_loop
-async def test_what_is_done_need_not_be_waited_for() -> None:
+async def test_a_confirmation_need_not_be_awaited() -> None:
     """It may be awaited as often as somebody likes."""
     await DONE
     await DONE
 
 
 @on_loop
-async def test_waiting_begins_when_somebody_awaits() -> None:
+async def test_waiting_begins_with_the_await() -> None:
     """Who does not await causes no work."""
     waits = 0
 
@@ -33,7 +33,7 @@ async def test_waiting_begins_when_somebody_awaits() -> None:
 
 
 @on_loop
-async def test_a_failure_is_for_those_who_await() -> None:
+async def test_a_failure_is_raised_by_the_await() -> None:
     """Others are not bothered, and nothing is logged."""
     confirmation = failed(UnknownClient("n-1"))
 
@@ -41,7 +41,7 @@ async def test_a_failure_is_for_those_who_await() -> None:
         await confirmation
 
 
-def test_an_order_asks_for_an_answer_if_somebody_waits() -> None:
+def test_a_command_requests_an_answer_if_it_is_awaited() -> None:
     """It is made when it is sent, and somebody may have come to wait by then."""
     action = Unbind(ClientId("n-1"))
     pending = PendingCommand(NodeId("me"), action)

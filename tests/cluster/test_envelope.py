@@ -64,7 +64,7 @@ def plain(envelope: e.Envelope) -> Any:
 
 
 @pytest.mark.parametrize("envelope", ENVELOPES, ids=lambda one: type(one).__name__)
-def test_what_is_written_is_read(envelope: e.Envelope) -> None:
+def test_envelopes_are_decoded_as_they_were_encoded(envelope: e.Envelope) -> None:
     """Every kind arrives as it was sent."""
     read = e.decode(e.encode(envelope), max_size=MAX_SIZE)
 
@@ -148,7 +148,7 @@ FORGED: list[Any] = [
 
 
 @pytest.mark.parametrize("value", FORGED, ids=repr)
-def test_what_is_forged_is_refused(value: Any) -> None:
+def test_forged_envelopes_are_refused(value: Any) -> None:
     """Kind, number, type, length and UTF-8 of everything are checked before anybody acts."""
     data = bytes([e.VERSION]) + msgspec.msgpack.encode(value)
     with pytest.raises(EnvelopeError) as caught:
@@ -192,7 +192,7 @@ def test_a_changed_byte_is_an_envelope_or_refused(
 
 
 @pytest.mark.parametrize("value", [object(), {1: object()}, "\ud800", 1 << 70])
-def test_what_cannot_travel_is_refused_here(value: Any) -> None:
+def test_values_that_cannot_be_encoded_are_refused(value: Any) -> None:
     """A session with a socket in it is noticed where it is set."""
     with pytest.raises(EnvelopeError, match=r"^this cannot be sent to another process \("):
         e.encode_value(value)
@@ -200,7 +200,7 @@ def test_what_cannot_travel_is_refused_here(value: Any) -> None:
         e.encode(e.Command(NODE, 0, e.SetSession(CLIENT, {"key": value})))
 
 
-def test_values_are_read_as_what_they_ought_to_be() -> None:
+def test_values_are_decoded_with_their_type() -> None:
     """An answer of another type is none."""
     raw = e.encode_value(["a", "b"])
 

@@ -75,7 +75,7 @@ async def test_each_function_gets_each_event_of_its_topic() -> None:
 
 
 @on_loop
-async def test_what_comes_while_one_is_handled_waits() -> None:
+async def test_events_wait_while_one_is_handled() -> None:
     """An async function has one at a time, in order; what it raises is its own."""
     listener = Listener()
     gate = asyncio.Event()
@@ -98,7 +98,9 @@ async def test_what_comes_while_one_is_handled_waits() -> None:
 
 
 @on_loop
-async def test_what_is_too_much_is_dropped_and_counted(caplog: pytest.LogCaptureFixture) -> None:
+async def test_events_above_the_bound_are_dropped_and_counted(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
     """A bound in events and one in bytes, for each function; one line says which."""
     listener = Listener()
 
@@ -166,7 +168,7 @@ NAME: ContextVar[str] = ContextVar("NAME", default="nobody")
 
 
 @on_loop
-async def test_what_on_worker_start_has_set_is_there() -> None:
+async def test_handlers_see_what_on_worker_start_has_set() -> None:
     """As in other callbacks."""
     listener = Listener()
     token = NAME.set("a pool")
@@ -238,7 +240,7 @@ async def test_events_that_are_lost_are_counted() -> None:
 
 
 @on_loop
-async def test_what_cannot_be_sent_is_told() -> None:
+async def test_data_that_cannot_be_encoded_is_refused() -> None:
     """Topics, data and sizes; then nobody gets it."""
     async with cluster(2) as nodes:
         heard = listen(nodes, "prices")

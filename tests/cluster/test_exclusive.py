@@ -94,7 +94,7 @@ async def test_a_login_that_is_awaited_is_in_effect_everywhere() -> None:
 
 
 @on_loop
-async def test_who_logs_out_or_leaves_stands_in_nobody_s_way() -> None:
+async def test_a_login_ends_when_its_client_unbinds_or_disconnects() -> None:
     """Their login is forgotten, and with it what is remembered of them."""
     async with cluster(2) as [one, other]:
         clients = [await one.client() for _ in range(3)]
@@ -111,7 +111,7 @@ async def test_who_logs_out_or_leaves_stands_in_nobody_s_way() -> None:
 
 
 @on_loop
-async def test_what_cannot_be_is_told() -> None:
+async def test_invalid_arguments_are_refused() -> None:
     """Codes that no server may send, and reasons that are too long."""
     async with alone() as node:
         connection = (await node.client()).connection
@@ -198,7 +198,7 @@ async def test_a_login_that_vanished_on_its_way_is_found_out() -> None:
 
 
 @on_loop
-async def test_a_process_that_was_cut_off_is_told_of_all_logins() -> None:
+async def test_a_process_that_was_disconnected_gets_all_logins() -> None:
     """It is not new, and was never heard: two parts of a cluster have found each other."""
     broker = MemoryBroker()
     async with cluster(1, lambda: MemoryBus(broker=broker)) as [one]:
@@ -237,7 +237,7 @@ async def test_a_user_s_connections_are_closed_everywhere() -> None:
 
 
 @on_loop
-async def test_what_is_done_everywhere_may_be_confirmed() -> None:
+async def test_actions_on_all_nodes_can_be_confirmed() -> None:
     """A process that hangs is named, and a bus that is away is told of."""
     broker = MemoryBroker()
     buses: list[Deaf] = []
@@ -274,7 +274,7 @@ async def test_what_is_done_everywhere_may_be_confirmed() -> None:
 
 
 @on_loop
-async def test_two_services_that_meet_are_told(caplog: pytest.LogCaptureFixture) -> None:
+async def test_two_services_on_one_bus_are_reported(caplog: pytest.LogCaptureFixture) -> None:
     """Each of the other, once."""
     broker = MemoryBroker()
     hubs = {name: MemoryBus(broker=broker) for name in ("chat", "billing")}

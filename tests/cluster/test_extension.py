@@ -49,7 +49,7 @@ async def hubs(broker: MemoryBroker, count: int) -> list[tuple[Hub, Lodger]]:
 
 
 @on_loop
-async def test_what_is_for_all_comes_to_all_others() -> None:
+async def test_a_message_to_all_reaches_all_other_extensions() -> None:
     """And what is for one to that one only, in order."""
     [(one, lodger), (other, other_lodger), (third, third_lodger)] = await hubs(MemoryBroker(), 3)
     one.local_node.send_to_extension(None, b"1")
@@ -65,7 +65,7 @@ async def test_what_is_for_all_comes_to_all_others() -> None:
 
 
 @on_loop
-async def test_what_it_cannot_read_is_counted() -> None:
+async def test_malformed_messages_are_counted() -> None:
     """As everything that is malformed; what follows is taken."""
     [(one, _), (other, lodger)] = await hubs(MemoryBroker(), 2)
     for data in (b"junk", b"1"):
@@ -78,7 +78,7 @@ async def test_what_it_cannot_read_is_counted() -> None:
 
 
 @on_loop
-async def test_without_one_parcels_are_nobody_s() -> None:
+async def test_without_an_extension_its_messages_are_ignored() -> None:
     """Most processes on a bus have none, and it is no fault of anybody."""
     [(one, _), (other, lodger)] = await hubs(MemoryBroker(), 2)
     other.local_node.extension = None
@@ -92,7 +92,7 @@ async def test_without_one_parcels_are_nobody_s() -> None:
 
 
 @on_loop
-async def test_it_is_told_that_the_bus_was_away() -> None:
+async def test_the_extension_learns_that_the_bus_was_away() -> None:
     """Once, when it is back."""
     broker = MemoryBroker()
     [(one, lodger)] = await hubs(broker, 1)

@@ -119,7 +119,7 @@ def test_turns_do_not_mix() -> None:
     assert [member.writes for member in members] == [[b"1a;1b;", b"2c;"]] * 2
 
 
-def test_a_direct_message_comes_where_it_was_sent() -> None:
+def test_a_direct_message_keeps_its_place() -> None:
     """What the application sends to one client stays between what went to all."""
     turn, members = crowd(2)
     ann, bob = members
@@ -134,7 +134,7 @@ def test_a_direct_message_comes_where_it_was_sent() -> None:
     assert bob.writes == [b"1a;1b;"]
 
 
-def test_strangers_are_written_to_as_well() -> None:
+def test_direct_messages_reach_clients_that_are_not_members() -> None:
     """Who is in no group has its direct messages with the end of the turn, in their order."""
     turn, members = crowd(2)
     stranger = Notebook()
@@ -180,7 +180,7 @@ def test_one_member_needs_no_run() -> None:
     assert members[0].writes == [b"1a;1c;"]
 
 
-def test_nobody_gets_nothing() -> None:
+def test_no_members_get_no_message() -> None:
     """A group that is empty by now is no error."""
     turn = Turn()
     turn.fanout.send((), 1, b"a")
@@ -284,7 +284,7 @@ def test_one_may_be_written_to_before_the_others() -> None:
     assert (early.writes, other.writes) == ([b"1a;1b;1c;", b"1d;"], [b"1a;1b;1d;"])
 
 
-def test_what_a_write_causes_comes_after_it() -> None:
+def test_messages_sent_during_a_write_follow_it() -> None:
     """A callback that sends to many while many are being written to keeps everybody's order."""
     turn, members = crowd(3)
     members[0].on_write = lambda: turn.fanout.send(members, 1, b"late")
@@ -296,7 +296,7 @@ def test_what_a_write_causes_comes_after_it() -> None:
     assert [member.writes for member in members] == [[b"1a;", b"1late;"]] * 3
 
 
-def test_a_direct_message_from_within_comes_after_what_is_being_written() -> None:
+def test_a_direct_message_sent_during_a_write_follows_it() -> None:
     """Also to those whose turn has not come yet."""
     turn, members = crowd(3)
 
@@ -312,7 +312,7 @@ def test_a_direct_message_from_within_comes_after_what_is_being_written() -> Non
     assert [b"".join(member.writes) for member in members] == [b"1a;1late;"] * 3
 
 
-def test_closing_from_within_takes_what_is_due_along() -> None:
+def test_closing_during_a_write_sends_pending_messages_first() -> None:
     """Whoever is closed while others are written to gets everything once before its end."""
     turn, members = crowd(4)
     first, second, third, _ = members
@@ -397,7 +397,7 @@ step = st.one_of(
     st.lists(step, max_size=40),
     st.lists(st.sampled_from([(), (1,), None]), min_size=MANY, max_size=MANY),
 )
-def test_everybody_gets_what_was_sent_in_its_order(
+def test_all_members_get_messages_in_order(
     steps: list[tuple[Any, ...]], keys: list[Key | None]
 ) -> None:
     """However messages, ends of turns, closings and slowness follow one another."""

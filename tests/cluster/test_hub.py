@@ -69,7 +69,7 @@ async def test_a_message_to_a_group_is_for_its_members() -> None:
 
 
 @on_loop
-async def test_who_is_in_two_groups_gets_one_message() -> None:
+async def test_a_member_of_two_groups_gets_one_message() -> None:
     """Here and elsewhere; and no groups are nobody."""
     async with cluster(2) as [one, other]:
         clients = [await node.client("room", "hall") for node in (one, other)]
@@ -121,7 +121,7 @@ async def test_a_message_to_a_client_is_for_it_alone() -> None:
 
 
 @on_loop
-async def test_whoever_sends_may_know_to_how_many() -> None:
+async def test_sending_can_return_the_number_of_clients() -> None:
     """In all processes, without those who are excluded; each once, and nobody is a number too."""
     async with cluster(2) as [one, other]:
         here, there = await one.client("room", uid="42"), await other.client("room", uid="42")
@@ -152,7 +152,7 @@ async def test_whoever_sends_may_know_to_how_many() -> None:
 
 
 @on_loop
-async def test_whoever_does_not_answer_is_not_counted_for_nobody() -> None:
+async def test_a_process_that_does_not_answer_makes_the_count_partial() -> None:
     """The others' number is there, and the process that may have more is named."""
     async with cluster(2) as [one, other]:
         await one.client(uid="42")
@@ -181,7 +181,7 @@ async def test_a_direct_message_comes_behind_those_of_the_hub() -> None:
 
 
 @on_loop
-async def test_what_was_sent_before_a_close_arrives_before_it() -> None:
+async def test_messages_before_a_close_arrive_before_it() -> None:
     """The Close waits for what the hub collects."""
     async with alone() as node:
         client = await node.client("room")
@@ -252,7 +252,7 @@ async def test_joining_need_not_be_awaited() -> None:
 
 
 @on_loop
-async def test_who_joins_second_waits_for_what_the_first_asked_for() -> None:
+async def test_a_second_join_waits_for_the_first_subscription() -> None:
     """Nobody is told that it is in effect before it is."""
     async with cluster(2) as [one, other]:
         first, second = [await one.client(), await one.client()]
@@ -297,7 +297,7 @@ async def test_a_session_is_the_connection_s() -> None:
 
 
 @on_loop
-async def test_unknown_clients_are_told_to_who_waits() -> None:
+async def test_awaiting_raises_for_unknown_clients() -> None:
     """And counted for who does not."""
     async with cluster(2) as [one, other]:
         await one.hub.count_clients()  # By then every node is known.
@@ -332,7 +332,7 @@ BAD: list[tuple[str, tuple[Any, ...]]] = [
 
 
 @on_loop
-async def test_what_cannot_be_a_name_is_told_at_once() -> None:
+async def test_invalid_names_are_refused_at_once() -> None:
     """No verb sends anything anywhere then."""
     async with alone() as node:
         for verb, arguments in BAD:
@@ -345,7 +345,7 @@ async def test_what_cannot_be_a_name_is_told_at_once() -> None:
 
 
 @on_loop
-async def test_a_message_that_the_bus_cannot_carry_is_sent_to_nobody() -> None:
+async def test_a_message_too_big_for_the_bus_is_sent_to_no_client() -> None:
     """Not to some: who sends is told, and may send less."""
     broker = MemoryBroker()
     async with cluster(2, lambda: MemoryBus(broker=broker, max_payload_size=2000)) as [one, other]:
@@ -365,7 +365,7 @@ async def test_a_message_that_the_bus_cannot_carry_is_sent_to_nobody() -> None:
 
 
 @on_loop
-async def test_alone_there_is_no_such_limit() -> None:
+async def test_without_a_bus_there_is_no_such_limit() -> None:
     """What goes nowhere else is only limited by what clients take."""
     async with alone() as node:
         client = await node.client()
@@ -481,7 +481,7 @@ async def test_a_process_of_a_service_starts_without_its_bus() -> None:
 
 
 @on_loop
-async def test_clients_are_served_before_the_bus_is_there() -> None:
+async def test_clients_are_served_before_the_bus_is_connected() -> None:
     """Their process starts without it, and hears of the others when it comes."""
     broker = MemoryBroker()
     broker.go_down()
@@ -519,7 +519,7 @@ async def test_a_program_takes_part_without_clients() -> None:
 
 
 @on_loop
-async def test_bad_urls_are_told_at_once() -> None:
+async def test_invalid_urls_are_refused_at_once() -> None:
     """Nothing is connected anywhere."""
     for url in ("", "redis://host", "nats://", "local://relative"):
         with pytest.raises(ConfigError):
@@ -551,7 +551,7 @@ def test_a_process_has_one_hub() -> None:
 
 
 @on_loop
-async def test_who_is_told_to_end_while_it_starts_leaves_no_connection(tmp_path: Path) -> None:
+async def test_a_start_that_is_cancelled_leaves_no_connection(tmp_path: Path) -> None:
     """
     It has connected, and waits for its first subscriptions.
 
@@ -580,7 +580,7 @@ async def test_who_is_told_to_end_while_it_starts_leaves_no_connection(tmp_path:
 
 
 @on_loop
-async def test_who_is_refused_leaves_no_connection(tmp_path: Path) -> None:
+async def test_a_start_that_is_refused_leaves_no_connection(tmp_path: Path) -> None:
     """Whatever it wants to hear: a program that tries again would collect connections."""
     config = (
         'authorization { default_permissions: {subscribe: "nothing"},'

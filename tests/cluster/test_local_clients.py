@@ -20,7 +20,7 @@ def test_every_question_has_an_answer() -> None:
 
 
 @on_loop
-async def test_actions_tell_what_changed() -> None:
+async def test_actions_return_what_changed() -> None:
     """Others route to us from the first client of a group to its last."""
     async with alone() as node:
         client = ClientId((await node.client()).id)
@@ -34,7 +34,7 @@ async def test_actions_tell_what_changed() -> None:
 
 
 @on_loop
-async def test_nothing_is_done_to_who_is_not_here() -> None:
+async def test_actions_on_unknown_clients_fail() -> None:
     """An action or a question about somebody unknown is refused."""
     async with alone() as node:
         local_clients = node.hub.local_node.local_clients
@@ -49,7 +49,7 @@ async def test_nothing_is_done_to_who_is_not_here() -> None:
 
 
 @on_loop
-async def test_messages_to_nobody_cost_nothing() -> None:
+async def test_messages_to_a_target_without_clients_do_nothing() -> None:
     """A scope without members here is left at once."""
     async with alone() as node:
         local_clients = node.hub.local_node.local_clients
@@ -75,7 +75,7 @@ async def test_everybody_is_everybody_by_any_name() -> None:
 
 
 @on_loop
-async def test_excluded_strangers_are_no_concern() -> None:
+async def test_unknown_excluded_clients_are_ignored() -> None:
     """Who is excluded may have gone, or be elsewhere."""
     async with alone() as node:
         client = await node.client("room")

@@ -55,7 +55,7 @@ def test_of_two_at_once_all_agree_which_stays() -> None:
     assert there.resolve(one, [BOB]) == LoginConflict([], other)
 
 
-def test_who_is_not_alone_is_older_than_any_login() -> None:
+def test_a_client_without_exclusive_login_is_older_than_any_login() -> None:
     """A client that was bound without ``only``, or is somebody else's by now."""
     logins = Logins()
     claim(logins, ANN, 9.0)
@@ -68,7 +68,7 @@ def test_who_is_not_alone_is_older_than_any_login() -> None:
     )
 
 
-def test_what_may_not_have_been_heard_is_given_again() -> None:
+def test_logins_that_may_have_been_missed_are_returned_again() -> None:
     """With some seconds more, as a break is noticed late; the newest first."""
     logins = Logins()
     made = [claim(logins, client, at) for client, at in ((ANN, 0.0), (BOB, 10.0), (EVE, 20.0))]
@@ -99,7 +99,7 @@ def test_logins_that_were_not_heard_are_missed() -> None:
     assert node not in heard
 
 
-def test_what_is_known_of_others_is_bounded() -> None:
+def test_received_logins_are_bounded() -> None:
     """The one that came first is a stranger then."""
     heard = ReceivedLogins()
     for number in range(5000):
@@ -110,7 +110,7 @@ def test_what_is_known_of_others_is_bounded() -> None:
 
 
 @pytest.mark.parametrize("seed", range(50))
-def test_exactly_one_survives_whatever_crosses(seed: int) -> None:
+def test_exactly_one_client_stays_in_any_order_of_messages(seed: int) -> None:
     """Processes with clocks that differ, and messages that take any time, in order by pairs."""
     dice = random.Random(seed)  # noqa: S311 - no secret
     nodes = [NodeId(f"n{number}") for number in range(5)]

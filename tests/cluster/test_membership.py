@@ -39,7 +39,7 @@ async def test_a_connection_has_the_hub_s_verbs() -> None:
 
 
 @on_loop
-async def test_who_logs_in_with_the_handshake_is_known_with_the_first_message() -> None:
+async def test_a_uid_bound_in_the_handshake_is_known_at_the_first_message() -> None:
     """A uid and groups may be given before there is a WebSocket."""
 
     async def log_in(connection: Connection, request: Request) -> None:
@@ -60,9 +60,7 @@ async def test_who_logs_in_with_the_handshake_is_known_with_the_first_message() 
 
 @both
 @on_loop
-async def test_what_is_sent_to_a_client_on_its_way_in_goes_out_behind_the_101(
-    *, secure: bool
-) -> None:
+async def test_messages_during_the_handshake_follow_the_101(*, secure: bool) -> None:
     """By its connection and by the hub, of its own process and of others; in order."""
     gate = asyncio.Event()
     arrived: asyncio.Future[Connection] = asyncio.get_running_loop().create_future()
@@ -99,7 +97,7 @@ async def test_what_is_sent_to_a_client_on_its_way_in_goes_out_behind_the_101(
 
 
 @on_loop
-async def test_what_is_sent_to_a_client_that_is_refused_is_thrown_away() -> None:
+async def test_messages_to_a_refused_client_are_discarded() -> None:
     """The answer of the handshake is all that it gets."""
     fates: list[SendResult] = []
     kept: list[Connection] = []
@@ -122,7 +120,7 @@ async def test_what_is_sent_to_a_client_that_is_refused_is_thrown_away() -> None
 
 
 @on_loop
-async def test_what_waits_for_the_101_is_bounded() -> None:
+async def test_messages_that_wait_for_the_101_are_bounded() -> None:
     """By what may wait for any client; what is dropped is counted, and written once."""
     fates: list[SendResult] = []
 
@@ -146,7 +144,7 @@ async def test_what_waits_for_the_101_is_bounded() -> None:
 
 
 @on_loop
-async def test_who_is_refused_is_nobody() -> None:
+async def test_a_refused_client_is_not_registered() -> None:
     """What was asked for in a handshake that failed is forgotten."""
 
     def refuse(connection: Connection, _: Request) -> None:
@@ -162,7 +160,7 @@ async def test_who_is_refused_is_nobody() -> None:
 
 
 @on_loop
-async def test_who_closes_is_gone_with_the_close() -> None:
+async def test_a_closing_client_is_removed_at_once() -> None:
     """Our own Close ends it at once, the peer's when it comes, and on_close finds it gone."""
     found: list[tuple[str, int]] = []
 

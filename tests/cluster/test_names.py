@@ -46,7 +46,7 @@ BAD = [
 
 
 @pytest.mark.parametrize(("name", "sentence"), BAD)
-def test_what_is_no_name_gets_one_sentence(name: object, sentence: str) -> None:
+def test_invalid_names_are_refused_with_one_sentence(name: object, sentence: str) -> None:
     """A caller learns what is wrong with a name, and what to do."""
     with pytest.raises(ConfigError) as caught:
         check_group(name)
@@ -79,7 +79,7 @@ def test_a_client_id_tells_its_process() -> None:
         *("ü-1", "\ud800-1", "a.b-1", "a b-1", f"{'a' * 33}-1", f"{'a' * 28}-{'1' * 36}"),
     ],
 )
-def test_what_no_client_can_be_called(name: object) -> None:
+def test_invalid_client_ids_are_refused(name: object) -> None:
     """A uid or a number in place of a client id is noticed at once."""
     with pytest.raises(ConfigError) as caught:
         check_client_id(name)

@@ -36,7 +36,7 @@ def two(broker: MemoryBroker) -> tuple[list[Deaf], Any]:
 
 
 @on_loop
-async def test_clients_here_are_served_while_the_bus_is_away() -> None:
+async def test_local_clients_are_served_while_the_bus_is_away() -> None:
     """What the others do not get is counted, and told when the bus is back."""
     broker = MemoryBroker()
     gaps: list[Gap] = []
@@ -67,7 +67,7 @@ async def test_clients_here_are_served_while_the_bus_is_away() -> None:
 
 
 @on_loop
-async def test_what_did_not_arrive_is_counted_by_who_misses_it() -> None:
+async def test_lost_messages_are_counted_by_their_receiver() -> None:
     """By the next message of that sender on that channel."""
     buses, make = two(MemoryBroker())
     async with cluster(2, make) as [one, other]:
@@ -92,7 +92,7 @@ async def test_what_did_not_arrive_is_counted_by_who_misses_it() -> None:
 
 
 @on_loop
-async def test_what_was_lost_at_the_end_is_counted_after_a_gap() -> None:
+async def test_losses_at_the_end_are_counted_after_a_gap() -> None:
     """Whoever was away asks, and every sender says how far it has come."""
     broker = MemoryBroker()
     buses, make = two(broker)
@@ -120,7 +120,7 @@ async def test_what_was_lost_at_the_end_is_counted_after_a_gap() -> None:
 
 
 @on_loop
-async def test_who_comes_back_to_a_group_has_missed_nothing() -> None:
+async def test_a_node_that_subscribes_again_has_missed_nothing() -> None:
     """What was sent while nobody here was in it, was not for here."""
     async with cluster(2) as [one, other]:
         client = await other.client("room")
@@ -138,7 +138,7 @@ async def test_who_comes_back_to_a_group_has_missed_nothing() -> None:
 
 
 @on_loop
-async def test_who_comes_back_has_missed_nothing_of_programs_either() -> None:
+async def test_a_node_that_subscribes_again_has_missed_nothing_of_programs() -> None:
     """Those without clients send as well, and nobody counts them among the processes."""
     broker = MemoryBroker()
     async with cluster(1, lambda: MemoryBus(broker=broker)) as [one]:
@@ -185,7 +185,7 @@ async def test_on_gap_may_be_async_and_may_fail() -> None:
 
 
 @on_loop
-async def test_a_slow_process_is_told_and_finds_out_how_much_it_missed() -> None:
+async def test_a_slow_process_learns_how_much_it_missed() -> None:
     """The bus drops what it does not take, and the senders know how many there were."""
     broker = MemoryBroker()
     gaps: list[Gap] = []
@@ -274,7 +274,7 @@ class Unconfirming(MemoryBus):
 
 
 @on_loop
-async def test_who_waits_in_vain_is_told() -> None:
+async def test_awaiting_a_subscription_times_out() -> None:
     """After a while: it is done here, but nobody knows about the others."""
     broker = MemoryBroker()
     async with cluster(1, lambda: Unconfirming(broker=broker)) as [one]:
@@ -329,7 +329,7 @@ async def _wait_for(confirmation: Confirmation[None]) -> None:
 
 
 @on_loop
-async def test_without_the_bus_nobody_waits_for_others() -> None:
+async def test_awaiting_fails_at_once_while_the_bus_is_away() -> None:
     """What they were to do is counted, and whoever wants to know is told at once."""
     broker = MemoryBroker()
     async with cluster(2, lambda: MemoryBus(broker=broker)) as [one, other]:
@@ -357,7 +357,7 @@ async def test_without_the_bus_nobody_waits_for_others() -> None:
 
 
 @on_loop
-async def test_a_session_that_the_bus_cannot_carry_is_told() -> None:
+async def test_a_session_too_big_for_the_bus_is_refused() -> None:
     """Where the client is connected, there is no such limit."""
     broker = MemoryBroker()
     async with cluster(2, lambda: MemoryBus(broker=broker, max_payload_size=2000)) as [one, other]:
@@ -404,7 +404,7 @@ async def test_the_end_says_goodbye() -> None:
 
 
 @on_loop
-async def test_what_was_sent_last_is_sent_before_the_end() -> None:
+async def test_pending_messages_are_sent_before_stop() -> None:
     """A hub that stops behind a message still sends it."""
     broker = MemoryBroker()
     async with cluster(1, lambda: MemoryBus(broker=broker)) as [one]:
@@ -438,7 +438,7 @@ async def test_late_answers_are_counted() -> None:
 
 
 @on_loop
-async def test_without_a_bus_there_is_nothing_to_publish() -> None:
+async def test_a_node_without_a_bus_publishes_nothing() -> None:
     """A single process pays for none of it."""
     async with alone() as node:
         client = await node.client("room", uid="ann")

@@ -9,7 +9,7 @@ import pytest
 from gateman.bus import open_bus, subject
 
 from ..bus.contract import OTHER, ROOM, ignore
-from ..bus.contract_of_questions import answered, subscriber
+from ..bus.contract_of_queries import answered, subscriber
 from ..support.deadlines import TIMEOUT
 from ..support.loop import on_loop
 from ..support.nats import nats_cluster, nats_server
