@@ -1,5 +1,5 @@
 """
-Who the client is when proxies stand before it. PURE: header lines in, an address out.
+The client's address behind proxies. PURE: header lines in, an address out.
 
     client ── proxy A ── proxy B ── worker        X-Forwarded-For: client, A
                                                   Forwarded: for=client, for=A
@@ -74,7 +74,7 @@ _Address = IPv4Address | IPv6Address
 @dataclass(frozen=True, slots=True)
 class ClientAddress:
     """
-    Who is at the other end.
+    The address of a client.
 
     Attributes:
         ip: The address: IPv4 also where it came mapped into IPv6, no zone; ``"unix"`` for a
@@ -89,7 +89,7 @@ class ClientAddress:
 
 
 class TrustedProxies:
-    """The peers whose word about the client's address is believed."""
+    """The peers that are believed about the client's address."""
 
     __slots__ = ("_is_known", "_networks", "_trust_unix")
 
@@ -112,7 +112,7 @@ class TrustedProxies:
         self._is_known = lru_cache(_KNOWN_COUNT)(self._look_up)
 
     def __contains__(self, ip: str | None) -> bool:
-        """Whether this peer's word is believed."""
+        """Whether this peer is a trusted proxy."""
         return self._trust_unix if ip is None else self._is_known(ip)
 
     def _look_up(self, ip: str) -> bool:
@@ -180,7 +180,7 @@ def forwarded_hosts(headers: MultiMapping[str]) -> Iterator[str]:
 
 @lru_cache(_KNOWN_COUNT)
 def rate_key(ip: str) -> str:
-    """Name whom limits per client count as one."""
+    """Return what limits per address count as one client: an IPv4 address, or an IPv6 /64."""
     address = _parse(ip)
     if isinstance(address, IPv6Address):
         return str(IPv6Network((address, 64), strict=False))
@@ -253,7 +253,6 @@ def _bare_node(text: str) -> ClientAddress | None:
 
 
 def _forwarded_node(element: str) -> ClientAddress | None:
-    """Read the ``for`` of an element of Forwarded."""
     node = (_parameters(element) or {}).get("for")
     return None if node is None else _node(node)
 
@@ -292,7 +291,7 @@ def _node(text: str) -> ClientAddress | None:
 
 
 def _parse(ip: str) -> _Address | None:
-    """Read an address in the form in which two of them can be compared."""
+    """Parse an address, without its zone, and IPv4-mapped ones as IPv4."""
     if len(ip) > _MAX_ADDRESS_SIZE:
         return None
     try:

@@ -1,5 +1,5 @@
 """
-What a browser adds by itself to the handshake of a page of another site. PURE.
+Detects handshakes of pages of other sites, and the credentials in them. PURE.
 
 A browser lets every page open a WebSocket to every server, and sends the user's cookies and HTTP
 authentication with the handshake. A service that takes those for the user's will is open to
@@ -32,7 +32,7 @@ _PROXY_HINT = (
 
 
 def is_cross_origin(request: Request, *, is_proxied: bool) -> bool:
-    """Tell whether a page of another host opened this connection."""
+    """Return whether a page of another host opens this connection."""
     origin = request.origin
     if origin is None:
         return False
@@ -41,12 +41,12 @@ def is_cross_origin(request: Request, *, is_proxied: bool) -> bool:
 
 
 def has_credentials(request: Request) -> bool:
-    """Tell whether the browser added something that could be withheld."""
+    """Return whether the browser added something that could be withheld."""
     return any(name in request.headers for name in CREDENTIALS)
 
 
 def explain(request: Request, *, is_proxied: bool) -> str:
-    """Write which page is of which other host, and what to do if it is the user's own."""
+    """Explain to the operator which page connects from which other host."""
     origin = request.origin or ""
     host = request.headers.get("Host", "")
     asked = ", ".join(_asked_hosts(request, is_proxied=is_proxied))
@@ -78,7 +78,7 @@ def _host_of_origin(origin: str) -> str | None:
 
 
 def _name(host: str) -> str | None:
-    """Take the port off a Host field."""
+    """Return the host of a Host field, without the port."""
     return _host_of_origin(f"//{host}")
 
 

@@ -1,4 +1,4 @@
-"""What a handshake that fails tells about the proxy or the client that sent it. PURE."""
+"""Explains failed handshakes by what the proxy or the client has done. PURE."""
 
 from ipaddress import ip_address
 
@@ -36,7 +36,6 @@ def lost_field(error: LostFieldError, peer: str) -> Finding:
 
 
 def http_1_0(peer: str) -> Finding:
-    """Explain a handshake that arrived as HTTP/1.0."""
     return Finding(
         code="upgrade-http-1-0",
         severity=Severity.WARNING,
@@ -46,7 +45,6 @@ def http_1_0(peer: str) -> Finding:
 
 
 def tls_on_plain_port(peer: str, *, is_proxy: bool) -> Finding:
-    """Explain TLS that arrived at a plain port."""
     if is_proxy:
         return Finding(
             code="tls-on-plain-port",
@@ -76,7 +74,7 @@ def untrusted_forwarding(peer: str, field: str) -> Finding:
 
 
 def is_private(ip: str) -> bool:
-    """Tell whether an address is of a network where proxies are more likely than clients."""
+    """Return whether an address is of a network where proxies are more likely than clients."""
     try:
         return ip_address(ip).is_private
     except ValueError:

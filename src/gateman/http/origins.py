@@ -70,7 +70,7 @@ def parse_origin(text: str) -> str:
 
 def is_allowed(origin: str, allowed: AbstractSet[str]) -> bool:
     """
-    Tell whether a page may connect.
+    Return whether a page may connect.
 
     Cost:
         A lookup; with another for each label of the name.

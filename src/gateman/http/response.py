@@ -81,7 +81,7 @@ class Response:
 
 
 def is_token(text: str) -> bool:
-    """Tell whether a text is a token, as names of fields and of subprotocols are."""
+    """Return whether a text is a token, as names of fields and of subprotocols are."""
     return bool(text) and _TOKEN.issuperset(text)
 
 
@@ -115,7 +115,6 @@ def refused(status: int, text: str, headers: Mapping[str, str]) -> Response:
 
 
 def health(problem: str = "") -> Response:
-    """Answer a health check."""
     return Response(503, f"{problem}\n".encode()) if problem else Response(200, b"ok\n")
 
 

@@ -52,7 +52,6 @@ class Acceptor:
             self._retry = None
 
     def abort_early(self) -> None:
-        """End the connections that have no transport yet."""
         for accepted in list(self._early):
             accepted.abort()
 

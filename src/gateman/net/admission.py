@@ -106,7 +106,6 @@ class Permit:
         return None if self._admission is None else self._admission.count_tls_handshake(now)
 
     def count_handshake(self, now: float) -> Refusal | None:
-        """Count a WebSocket handshake."""
         if self.is_late:
             return DRAINING
         return None if self._admission is None else self._admission.count_handshake(now)
@@ -168,14 +167,12 @@ class Admission:
         return Permit(self), OUT_OF_FILES if self._limits.max_connections is None else TOO_MANY
 
     def reject(self) -> bool:
-        """See :meth:`Permit.reject`."""
         if self._rejected >= _MAX_REJECTED:
             return False
         self._rejected += 1
         return True
 
     def release(self, ip: str, *, was_rejected: bool) -> None:
-        """See :meth:`Permit.release`."""
         self.count -= 1
         self._rejected -= was_rejected
         if ip:
@@ -185,7 +182,6 @@ class Admission:
                 del self._by_ip[key]
 
     def count_address(self, ip: str) -> Refusal | None:
-        """See :meth:`Permit.count_address`."""
         limit = self._limits.max_connections_per_ip
         key = rate_key(ip)
         if limit is not None and self._by_ip[key] >= limit:
@@ -194,7 +190,6 @@ class Admission:
         return None
 
     def count_tls_handshake(self, now: float) -> Refusal | None:
-        """See :meth:`Permit.count_tls_handshake`."""
         limit = self._limits.max_handshakes_per_second
         self._update_window(now)
         self._tls_handshakes += 1
@@ -202,19 +197,16 @@ class Admission:
         return TOO_FAST if is_over else None
 
     def count_handshake(self, now: float) -> Refusal | None:
-        """Count a WebSocket handshake."""
         limit = self._limits.max_handshakes_per_second
         self._update_window(now)
         self._handshakes += 1
         return TOO_FAST if limit is not None and self._handshakes > limit else None
 
     def _update_window(self, now: float) -> None:
-        """Reset the counts of handshakes when a second is over."""
         if now - self._window_at >= 1.0:
             self._window_at = now
             self._handshakes = self._tls_handshakes = 0
 
     @property
     def address_count(self) -> int:
-        """Addresses that have connections."""
         return len(self._by_ip)

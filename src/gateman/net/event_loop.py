@@ -1,21 +1,21 @@
 """
-The event loop of a process: asyncio's own, with a shorter way from a socket to whoever reads it.
+The event loop of a process: asyncio's own, with a shorter path from a socket to its reader.
 
-    asyncio   epoll tells of all that are ready ─► a note of each ─► a queue ─► each is called
-    here      epoll tells of some that are ready ─► each is called
+    asyncio   epoll returns all ready sockets ─► a handle of each ─► a queue ─► each is called
+    here      epoll returns some ready sockets ─► each is called
 
-The notes and the queue take a tenth of an echo (bench/echo.py). With thousands of sockets, what was
-looked at for the last note is out of the processor's caches when its turn comes, in the kernel as
-well as here, and so many notes set off the garbage collector. The kernel keeps those that are ready
-in a queue, and puts behind it whomever it has told of, so that nobody waits for longer.
+The handles and the queue take a tenth of an echo (bench/echo.py). With thousands of sockets, the
+data of a socket has left the processor's caches before its handle runs, and so many handles trigger
+the garbage collector. The kernel keeps ready sockets in a queue, and moves those that it has
+returned to its end, so that no socket waits longer.
 
-What reads is called before what ``call_soon`` has queued, and otherwise as asyncio does it: in a
-context of its own, and never after ``remove_reader``. All else is left to asyncio: what writes,
-sockets that have failed, and everything in debug mode. Linux only, as is epoll.
+Readers run before the callbacks of ``call_soon``, and otherwise as in asyncio: in their own
+context, and never after ``remove_reader``. asyncio handles the rest: writers, sockets that have
+failed, and everything in debug mode. Linux only, as is epoll.
 
-Semi-internal parts that are relied on: transports call ``add_reader``, and not what is below it;
-the first half of what asyncio registers for a socket is the same for as long as its reader is.
-``tests/net/test_event_loop.py`` fails when they change.
+Relied on in asyncio, and tested by ``tests/net/test_event_loop.py``: transports call
+``add_reader``, and nothing below it; the first half of the data that asyncio registers for a socket
+stays the same object while its reader does.
 """
 
 import asyncio
@@ -41,7 +41,7 @@ _Reader = tuple[Context, Callable[[], object]]
 
 
 class EventLoop(asyncio.SelectorEventLoop):
-    """asyncio's, but that readers are called at once."""
+    """asyncio's event loop, which calls readers directly from the selector."""
 
     def __init__(self) -> None:
         self._direct = _Selector(self._reader_failed)
@@ -50,8 +50,8 @@ class EventLoop(asyncio.SelectorEventLoop):
         at_fork.give_up_all(self._direct, _Selector.queues)
 
     def add_reader(self, fd: Any, callback: Callable[[Unpack[_Args]], Any], *args: *_Args) -> None:
-        """Call a function whenever there is something to read."""
-        # In debug mode, asyncio tells of whatever takes long that it has called itself.
+        """Call a function whenever the descriptor is readable."""
+        # In debug mode, asyncio logs slow callbacks, but only those that it calls itself.
         if args or self.get_debug():
             super().add_reader(fd, callback, *args)
             return
@@ -62,19 +62,19 @@ class EventLoop(asyncio.SelectorEventLoop):
         self._direct.read_by(fd, (context, read))
 
     def _reader_failed(self, callback: Callable[[], object], error: BaseException) -> None:
-        # In asyncio's words, for those who look for them.
+        # The text is asyncio's, so that log searches find it.
         self.call_exception_handler(
             {"message": f"Exception in callback {callback!r}", "exception": error}
         )
 
 
 class _Selector(EpollSelector):
-    """Calls who reads, and tells of everything else that is ready."""
+    """Calls readers, and returns everything else that is ready."""
 
     def __init__(self, failed: Callable[[Callable[[], object], BaseException], None]) -> None:
         super().__init__()
         self._failed = failed
-        # Another way to the kernel's queue: that of the class above is private.
+        # A second descriptor of the same epoll: the base class keeps its own private.
         self._queue = select.epoll.fromfd(os.dup(self.fileno()))
         # By descriptor. A list, and no object that makes the call: each is one more that has left
         # the caches since the last time.
@@ -85,7 +85,7 @@ class _Selector(EpollSelector):
         self._fresh: dict[int, _Reader | None] = {}
 
     def read_by(self, fileobj: Any, reader: _Reader) -> None:
-        """Call a reader, for as long as what asyncio has just registered for it stays."""
+        """Call a reader, until asyncio replaces the handle that it has just registered."""
         key = self.get_key(fileobj)
         self._handles[key.fd] = key.data[0]
         self._fresh[key.fd] = reader
@@ -136,13 +136,12 @@ class _Selector(EpollSelector):
                 continue
             key = self.get_map().get(fd)
             if key is not None and fd not in fresh:
-                # Errors and hang-ups are for whoever reads or writes to find out.
+                # Errors and hang-ups are found by the reader or the writer.
                 events = (EVENT_READ if event & ~_OUT else 0) | (EVENT_WRITE if event & ~_IN else 0)
                 ready.append((key, events & key.events))
         return ready
 
     def queues(self) -> list[int]:
-        """List the descriptors of the kernel's queue."""
         return [] if self._queue.closed else [self._queue.fileno(), self.fileno()]
 
     def close(self) -> None:

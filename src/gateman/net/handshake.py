@@ -169,7 +169,6 @@ class Handshake(asyncio.BufferedProtocol):
         self.abort(1006, "")
 
     def abort(self, code: int, reason: str) -> None:
-        """End the TCP connection at once."""
         self._end_info = (code, reason)
         self._stage = _Stage.ENDING
         self._stop()
@@ -180,7 +179,6 @@ class Handshake(asyncio.BufferedProtocol):
         self._paused |= reason
 
     def resume(self, reason: int) -> None:
-        """Remove a reason to pause."""
         self._paused &= ~reason
 
     def unsent_size(self) -> int:
@@ -381,7 +379,6 @@ class Handshake(asyncio.BufferedProtocol):
         return without_fields(request, CREDENTIALS)
 
     def _request_decision(self, request: Request) -> None:
-        """Call ``on_websocket_connect``."""
         connection = self._require_connection()
         offered = request.subprotocols
         connection.subprotocol = next(
@@ -391,7 +388,6 @@ class Handshake(asyncio.BufferedProtocol):
         self._config.context.events.requested(connection, self._decided)
 
     def _decided(self, refusal: Exception | None) -> None:
-        """Answer as the application has decided."""
         connection = self._require_connection()
         if self._stage is not _Stage.DECIDING or self._transport.is_closing():
             return
@@ -513,7 +509,6 @@ class Handshake(asyncio.BufferedProtocol):
         close_lingering(self._transport, self._connection_lost)
 
     def _expired(self) -> None:
-        """Abort a connection whose handshake is not done in time."""
         self._stage = _Stage.ENDING
         self._config.context.events.noticed("handshake_timeout", "")
         self._transport.abort()

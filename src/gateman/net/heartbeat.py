@@ -56,7 +56,6 @@ class Wheel(Generic[P]):
         self._slots[slot].add(pingable)
 
     def remove(self, pingable: P) -> None:
-        """Remove a connection, if it is on the wheel."""
         if pingable.slot >= 0:
             self._slots[pingable.slot].discard(pingable)
             pingable.slot = -1

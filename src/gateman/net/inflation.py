@@ -27,7 +27,6 @@ class InflateTurns:
         self._is_serving = False
 
     def spend(self, size: int) -> None:
-        """Count what was inflated, in bytes."""
         self._used += size
         self._schedule()
 

@@ -224,8 +224,6 @@ class PicowsProtocol(WSProtocol):  # type: ignore[misc] # not in picows' stub
 
 
 class PicowsAdapter:
-    """picows on one transport."""
-
     __slots__ = (
         "_is_wide",
         "_listener",

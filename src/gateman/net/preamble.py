@@ -1,5 +1,5 @@
 r"""
-What the first bytes of a TCP connection are, decided on peeked bytes. PURE; nothing is consumed.
+Parses the peeked first bytes of a TCP connection. PURE; nothing is consumed.
 
 A connection may begin with a PROXY header, and then with a TLS handshake or an HTTP request:
 
@@ -184,7 +184,7 @@ class _Reader:
 
 def read_tls(data: bytes) -> NeedMore | ClientHello | NotTLS:
     """
-    Tell what a peer of a TLS port speaks, and whom it asks for.
+    Tell what a client of a TLS port speaks, and which server name it asks for.
 
     Source:
         RFC 8446, sections 4, 4.1.2 and 5.1; RFC 6066, section 3; RFC 7301, section 3.1.
@@ -201,12 +201,12 @@ def read_tls(data: bytes) -> NeedMore | ClientHello | NotTLS:
 
 
 def looks_like_tls(data: bytes | bytearray) -> bool:
-    """Tell whether a peer of a plain port speaks TLS."""
+    """Return whether a peer of a plain port speaks TLS."""
     return data.startswith(_TLS_START)
 
 
 def looks_like_proxy(data: bytes | bytearray) -> bool:
-    """Tell whether a connection begins with a PROXY header that nobody asked for."""
+    """Return whether a connection begins with an unexpected PROXY header."""
     return data.startswith((_V2_SIGNATURE, b"PROXY TCP4 ", b"PROXY TCP6 ", b"PROXY UNKNOWN"))
 
 
@@ -235,7 +235,7 @@ def read_proxy(data: bytes) -> NeedMore | ProxyHeader:
 
 
 def _begins(data: bytes, signature: bytes) -> bool:
-    """Whether the data begins with the signature, or may once more of it is there."""
+    """Return whether the data begins with the signature, or with a part of it."""
     return signature.startswith(data[: len(signature)])
 
 
@@ -282,7 +282,7 @@ def _read_records(data: bytes) -> NeedMore | bytes:
 
 
 def _read_hello(message: bytes) -> ClientHello:
-    """Read a ClientHello that is there as a whole, without its header."""
+    """Read a complete ClientHello, without its header."""
     hello = _Reader(message)
     hello.take(2 + 32)  # the legacy version and the random
     hello.vector(1)  # the session

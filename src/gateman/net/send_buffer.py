@@ -171,7 +171,6 @@ class SendBuffer:
 
     @property
     def unsent_size(self) -> int:
-        """Bytes that are not sent yet."""
         return self._waiting_size + int(self._transport.get_write_buffer_size())
 
     @property

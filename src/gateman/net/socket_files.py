@@ -71,7 +71,7 @@ def _replaced(path: str) -> OSError:
 
 
 def is_at(path: Path, found: os.stat_result | None) -> bool:
-    """Tell whether a path leads to a file that was seen before, and not to another."""
+    """Return whether a path leads to a file that was seen before, and not to another."""
     try:
         return found is not None and os.path.samestat(path.lstat(), found)
     except OSError:

@@ -216,7 +216,7 @@ def _bind_unix(address: ListenAddress, owner: tuple[int, int] | None) -> socket.
 
 
 def _remove_stale(path: str, address: ListenAddress) -> None:
-    """Remove the socket that a killed process left; never one that somebody serves."""
+    """Remove the socket that a killed process left, and never one on which a process listens."""
     with contextlib.suppress(FileNotFoundError):
         if not stat.S_ISSOCK(Path(path).lstat().st_mode):
             raise ConfigError(f"{address}: a file that is not a socket is there", "remove it")
@@ -235,7 +235,6 @@ def _remove_stale(path: str, address: ListenAddress) -> None:
 
 
 def release(sockets: list[socket.socket]) -> None:
-    """Stop listening."""
     for sock in sockets:
         if sock.fileno() < 0:
             continue

@@ -9,7 +9,7 @@ _FORMAT = "=QQ"
 
 
 def tcp_info(sock: socket.socket | None) -> tuple[int, int] | None:
-    """Tell how many bytes a connection has carried."""
+    """Return the bytes received and sent on a connection, as the system counts them."""
     option = getattr(socket, "TCP_INFO", None)
     if sock is None or option is None or sock.family == socket.AF_UNIX:
         return None

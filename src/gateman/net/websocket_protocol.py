@@ -239,7 +239,6 @@ class WebSocketProtocol(WSListener):
             self._bound_buffering(frame)
 
     def too_big(self) -> None:
-        """Close with 1009."""
         self._fail(too_big(self._context.limits.max_message_size))
 
     def peer_ended(self) -> None:
@@ -300,7 +299,6 @@ class WebSocketProtocol(WSListener):
         self._abort_after(self._context.timeouts.close)
 
     def abort(self, code: int, reason: str) -> None:
-        """End the TCP connection at once."""
         if self._connection.state is not State.CLOSED:
             self._end_info = (code, reason)
             self._stop()
@@ -342,7 +340,6 @@ class WebSocketProtocol(WSListener):
             self._resume_reading()
 
     def _inflate_again(self) -> None:
-        """Continue with a compressed frame that had to wait."""
         self._paused &= ~PAUSED_BY_INFLATION
         self._process_held()
 
@@ -353,7 +350,6 @@ class WebSocketProtocol(WSListener):
         fin: bool,  # noqa: FBT001 - as in `_feed_data`
         rsv: int,
     ) -> None:
-        """Hold a frame until reading resumes."""
         if rsv and (rsv != _RSV1 or self._inflation is None):
             raise reserved_bits()
         held = self._held
@@ -422,11 +418,9 @@ class WebSocketProtocol(WSListener):
             resume_tls_reading(self._transport)
 
     def unsent_size(self) -> int:
-        """Bytes that wait for the peer."""
         return 0 if self._ws is None else self.send_buffer.unsent_size
 
     async def drain(self) -> None:
-        """Wait until nothing is unsent or the connection is over."""
         await self.send_buffer.drain()
 
     @property
@@ -436,7 +430,6 @@ class WebSocketProtocol(WSListener):
 
     @property
     def message_count(self) -> int:
-        """Messages received."""
         taken = self._context.limits.max_messages_per_second - self._messages_left
         return self._counted + taken - self._frames_without_message
 
@@ -454,7 +447,7 @@ class WebSocketProtocol(WSListener):
 
     def is_alive(self) -> bool:
         """
-        Tell whether the peer has given a sign of life since the last ping.
+        Return whether the peer has given a sign of life since the last ping.
 
         A pong cannot arrive while we do not read: then a peer lives that reads, and one that
         the application has paused is given the benefit of the doubt.
@@ -623,7 +616,6 @@ class WebSocketProtocol(WSListener):
         self._timer = self._context.loop.call_later(seconds, self._transport.abort)
 
     def _stop(self) -> None:
-        """Stop sending and delivering."""
         self.send_buffer.stop()
         self._deliver = discard
         self._pong = None

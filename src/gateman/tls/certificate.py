@@ -59,26 +59,24 @@ class ServerCertificate:
 
     @property
     def domains(self) -> tuple[str, ...]:
-        """The names and addresses that it is for."""
         return self.chain[0].names if self.chain and self.chain[0] is not None else ()
 
     @property
     def expires_at(self) -> float | None:
-        """Until when it is valid; wall-clock seconds since 1970; ``None`` if it does not say."""
+        """When it expires; seconds since 1970, or ``None`` if it cannot be read."""
         return self.chain[0].expires_at if self.chain and self.chain[0] is not None else None
 
     @property
     def name(self) -> str:
-        """How a sentence about it begins."""
         return _name(self.option, self.path)
 
     def is_valid(self, now: float) -> bool:
-        """Tell whether clients take its dates."""
+        """Return whether it is valid now."""
         first = self.chain[0] if self.chain else None
         return first is not None and first.starts_at <= now < first.expires_at
 
     def days_left(self, now: float) -> int | None:
-        """Tell for how many whole days the certificate is still valid."""
+        """Return the whole days for which the certificate is still valid."""
         expires_at = self.expires_at
         return None if expires_at is None else int((expires_at - now) // SECONDS_PER_DAY)
 

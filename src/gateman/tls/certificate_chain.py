@@ -80,7 +80,6 @@ Chain = tuple[CertificateFacts | None, ...]
 
 
 def read_chain(pem: bytes) -> Chain:
-    """Read all certificates of a file."""
     # Imported here: 70 ms and 5 MB, which a server without TLS need not pay.
     from cryptography import x509
 

@@ -42,7 +42,7 @@ _NEW = "get a new one, with a key for ECDSA P-256 or RSA with 2048 bits or more,
 
 
 def judge(chain: Chain, *, now: float, name: str) -> list[Finding]:
-    """Find what is wrong with certificates as a server shows them."""
+    """Find what is wrong with the certificates that a server shows."""
     found: list[Finding] = []
     for place, facts in enumerate(chain):
         which = name if place == 0 else f"{name} number {place + 1}"
@@ -117,12 +117,12 @@ def misplaced(chain: Chain, *, asked: str, name: str) -> Finding | None:
 
 
 def is_about_dates(finding: Finding) -> bool:
-    """Tell whether a finding comes by itself, as time goes by."""
+    """Return whether a finding depends on the date."""
     return finding.code in _DATE_CODES
 
 
 def is_usable_key(facts: CertificateFacts) -> bool:
-    """Tell whether browsers take a key of this type, and of this size."""
+    """Return whether browsers accept a key of this type and size."""
     kind, _, size = facts.key.partition(" ")
     return facts.key in _CURVES or (kind == "RSA" and int(size) >= _MIN_RSA_SIZE)
 

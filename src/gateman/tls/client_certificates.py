@@ -1,5 +1,5 @@
 """
-Which clients may come in by their certificate: those of an authority, or a single one.
+Client certificates: which authorities, or which single certificates, are accepted.
 
 Source:
     RFC 8446, section 4.4.2.4; PHP's ``verify_peer``, ``cafile``, ``capath``, ``peer_fingerprint``.
@@ -24,11 +24,11 @@ _HASHED = re.compile(r"[0-9a-f]{8}\.[0-9]+")  # how openssl rehash names its lin
 
 def demand_certificates(context: ssl.SSLContext, options: Options) -> None:
     """
-    Let only clients in that show a certificate of a trusted authority, if ``verify_peer`` says so.
+    Demand a client certificate of a trusted authority, if ``verify_peer`` says so.
 
     Raises:
-        ConfigError: Nothing says whom to trust, or its files cannot be used; an exception for
-            self-signed certificates is asked for.
+        ConfigError: No authority is declared, or its files cannot be used; ``allow_self_signed``
+            is set, too.
     """
     is_lenient = options.flag("allow_self_signed")
     if not options.flag("verify_peer"):
@@ -66,7 +66,7 @@ def demand_certificates(context: ssl.SSLContext, options: Options) -> None:
 
 def pins(options: Options) -> dict[str, str]:
     """
-    Read which certificates alone are let in.
+    Read the fingerprints of the only certificates that are accepted.
 
     Raises:
         ConfigError: It is not a fingerprint, or clients are not asked for certificates.
@@ -94,7 +94,7 @@ def pins(options: Options) -> dict[str, str]:
 
 
 def is_pinned(der: bytes | None, pins: Mapping[str, str]) -> bool:
-    """Tell whether a certificate is the one that is let in."""
+    """Return whether a certificate has a pinned fingerprint."""
     if not pins:
         return True
     if der is None:
@@ -106,7 +106,7 @@ def is_pinned(der: bytes | None, pins: Mapping[str, str]) -> bool:
 
 
 def _is_hashed(folder: Path) -> bool:
-    # OpenSSL looks into it at each handshake, and would tell nobody what is wrong with it.
+    # OpenSSL reads it at each handshake, and does not report what is wrong with it.
     try:
         return any(_HASHED.fullmatch(item.name) for item in folder.iterdir())
     except OSError:

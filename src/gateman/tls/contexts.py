@@ -1,5 +1,5 @@
 """
-The contexts that connections are accepted with: one for each name that has a certificate.
+The TLS contexts of a server: one for each name that has a certificate.
 
 The acceptor reads the name in the ClientHello before TLS starts, and selects the context.
 ``sni_callback`` is never used: under aiofastnet it ends the process with a segmentation fault.
@@ -33,7 +33,7 @@ _DEFAULT = ""  # no name that a client could ask for
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class _Served:
-    """What one name is served with."""
+    """The context and the certificate of one name."""
 
     context: ssl.SSLContext
     certificate: ServerCertificate
@@ -41,7 +41,7 @@ class _Served:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class _Loaded:
-    """What one reading of the files gave; replaced as a whole, never in parts."""
+    """The result of reading the files once; always replaced as a whole."""
 
     default: _Served
     by_name: Mapping[str, _Served]
@@ -132,17 +132,16 @@ class TlsContexts:
         return loaded.by_name.get(f"*.{parent}", loaded.default) if label else loaded.default
 
     def explain(self, error: OSError, server_name: str | None) -> tuple[str, str]:
-        """Say why a TLS handshake failed."""
         offer = self._loaded.offer
         chain = self._serve(server_name).certificate.chain
         if chain and chain[0] is not None and not is_usable_key(chain[0]):
             offer = replace(offer, key=chain[0].key)
-        # Who does not trust the authority has not looked at the names.
+        # A client that does not trust the authority has not compared the names.
         doubt = self.doubt(server_name, is_about_trust=is_about_trust(error))
         return explain(error, offer, doubt)
 
     def doubt(self, server_name: str | None, *, is_about_trust: bool = False) -> Finding | None:
-        """Tell why a client may have refused the certificate that it was shown."""
+        """Return why a client may have refused its certificate."""
         shown = self._serve(server_name).certificate
         return why_refused(
             shown.chain,
@@ -153,7 +152,7 @@ class TlsContexts:
         )
 
     def check_peer(self, der: bytes | None) -> bool:
-        """Tell whether a client may stay, once its handshake is done."""
+        """Return whether a client's certificate is accepted, after its TLS handshake."""
         return client_certificates.is_pinned(der, self._loaded.pins)
 
     def warnings_of_dates(self, *, now: float) -> tuple[str, ...]:
@@ -177,17 +176,17 @@ class TlsContexts:
 
     @property
     def warnings(self) -> tuple[str, ...]:
-        """What is wrong, or will be: sentences without a full stop."""
+        """Problems, now or soon: sentences without a full stop."""
         return (*self._loaded.warnings, *self._sentences(Severity.ERROR, Severity.WARNING))
 
     @property
     def notes(self) -> tuple[str, ...]:
-        """What could be better: sentences without a full stop."""
+        """Possible improvements: sentences without a full stop."""
         return self._sentences(Severity.NOTE)
 
     @property
     def is_refused(self) -> bool:
-        """Whether clients refuse one of the certificates, whoever they are."""
+        """Whether all clients refuse one of the certificates."""
         return bool(self._sentences(Severity.ERROR))
 
     def _sentences(self, *severities: Severity) -> tuple[str, ...]:

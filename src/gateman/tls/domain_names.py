@@ -27,7 +27,7 @@ def wire_name(name: object) -> str | None:
 
 def is_named(name: str, certified: Iterable[str]) -> bool:
     """
-    Tell whether a certificate is for a name.
+    Return whether a certificate is for a name.
 
     Source:
         RFC 9525, section 6.3.

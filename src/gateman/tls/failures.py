@@ -1,4 +1,4 @@
-"""Why a TLS handshake failed, and what an operator does about it."""
+"""Explains to the operator why a TLS handshake failed."""
 
 import ssl
 from collections.abc import Set as AbstractSet
@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 from ..findings import Finding
 
-# What a client says of the certificate, by what OpenSSL calls it.
+# Alerts about the certificate, by OpenSSL's names.
 _ALERTS = {
     "TLSV1_ALERT_UNKNOWN_CA": "does not trust the authority of the certificate",
     "SSLV3_ALERT_CERTIFICATE_UNKNOWN": "does not accept the certificate",
@@ -15,7 +15,7 @@ _ALERTS = {
     "SSLV3_ALERT_CERTIFICATE_REVOKED": "says that the certificate was revoked",
     "SSLV3_ALERT_CERTIFICATE_EXPIRED": "says that the certificate has expired",
 }
-# What is the matter when nothing is known to be wrong with the certificate.
+# The likely cause when nothing is known to be wrong with the certificate.
 _CAUSES = {
     "TLSV1_ALERT_UNKNOWN_CA": "its list of authorities is too old, or something between it and this"
     " server shows another certificate",
@@ -54,12 +54,11 @@ class Offer:
 
 
 def is_about_trust(error: OSError) -> bool:
-    """Tell whether the client says that it is the authority which it does not accept."""
+    """Return whether the client's alert says that it does not trust the authority."""
     return isinstance(error, ssl.SSLError) and error.reason == "TLSV1_ALERT_UNKNOWN_CA"
 
 
 def explain(error: OSError, offer: Offer, doubt: Finding | None) -> tuple[str, str]:
-    """Say why a TLS handshake failed."""
     if isinstance(error, ConnectionAbortedError):
         return "handshake_timeout", ""
     if not isinstance(error, ssl.SSLError):
@@ -72,7 +71,7 @@ def explain(error: OSError, offer: Offer, doubt: Finding | None) -> tuple[str, s
 
 
 def left_after_certificate(doubt: Finding | None) -> tuple[str, str]:
-    """Say why a client may have left once it was shown the certificate; most send no alert."""
+    """Explain a client that disconnects when it is shown the certificate; most send no alert."""
     if doubt is None:
         return "left_early", ""
     return "left_after_certificate", f"a client left when it was shown the certificate: {doubt}"

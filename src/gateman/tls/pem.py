@@ -55,7 +55,7 @@ _OLD_ALGORITHMS = {
 
 
 def has_certificate(data: bytes) -> bool:
-    """Tell whether a certificate begins in a file."""
+    """Return whether a certificate begins in a file."""
     return _CERTIFICATE.search(data) is not None
 
 

@@ -1,8 +1,8 @@
 """
-Notices that certificate files have changed, and puts them in service.
+Reloads certificate files that have changed.
 
-Only new connections get them. Files that do not fit together, as while the certificate is there
-already and its key is not yet, leave what is in service as it is.
+Only new connections get them. While the files do not match, such as a new certificate with the old
+key, the certificates in service stay.
 """
 
 import time
@@ -14,14 +14,12 @@ from .certificate_findings import SECONDS_PER_DAY
 from .contexts import TlsContexts
 
 INTERVAL = 3.0  # seconds
-"""Between two looks at the files. They are taken up when they were the same at two of them."""
+"""Between two checks. Files are reloaded when two checks in a row have found the same."""
 
 _Marks = tuple[tuple[int, int, int] | None, ...]
 
 
 class CertificateReload:
-    """Watches the files of one worker's contexts."""
-
     def __init__(self, name: str, contexts: TlsContexts, *, warns_of_dates: bool = False) -> None:
         self._name = name
         self._contexts = contexts
@@ -30,7 +28,7 @@ class CertificateReload:
         self._seen = self._settled = _marks(contexts.files)
 
     def look(self, now: float | None = None) -> None:
-        """Look at the files, and put them in service if they have changed and settled."""
+        """Reload the files if they have changed, and not since the last call."""
         now = time.time() if now is None else now
         if self._warns_of_dates and now - self._warned_at >= SECONDS_PER_DAY:
             self._warned_at = now
@@ -42,7 +40,7 @@ class CertificateReload:
         self._seen = marks
 
     def reload(self) -> None:
-        """Put the files in service now; what is wrong with them is logged."""
+        """Reload the files now; log what is wrong with them."""
         # Before they are read: what changes meanwhile is looked at once more.
         self._seen = self._settled = _marks(self._contexts.files)
         try:
@@ -57,7 +55,7 @@ class CertificateReload:
 
 
 def _marks(files: tuple[Path, ...]) -> _Marks:
-    """Tell versions of files apart without reading them; links are followed."""
+    """Return what changes with each version of the files; links are followed."""
     marks: list[tuple[int, int, int] | None] = []
     for path in files:
         try:

@@ -157,7 +157,6 @@ class Options:
 
     @property
     def given(self) -> frozenset[str]:
-        """The names of the options that are set."""
         return frozenset(self._values)
 
     def get(self, name: str) -> object:
@@ -189,7 +188,6 @@ class Options:
         return self.folder / Path(str(value))
 
     def version(self, name: str, default: ssl.TLSVersion) -> ssl.TLSVersion:
-        """Read an option that is a version of TLS."""
         value = self._values.get(name)
         if value is None:
             return default
@@ -201,7 +199,6 @@ class Options:
         return version
 
     def pair(self) -> Pair:
-        """Read where a certificate and its key are."""
         path = self.path("local_cert")
         if path is None:
             raise ConfigError(
