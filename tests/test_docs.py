@@ -103,7 +103,7 @@ def test_the_contexts_of_tls_can_be_used(tmp_path: Path, monkeypatch: pytest.Mon
 
 def test_every_tls_option_is_in_one_table() -> None:
     """No option is missing, and none is invented."""
-    known = refusal_of({"?": True}).removeprefix("'?' is no option of ssl: there are ")
+    known = refusal_of({"?": True}).removeprefix("'?' is not an option of ssl: there are ")
     named = ssl_table("what it does") + ssl_table("because") + ssl_table("instead")
 
     assert sorted(named) == known.removesuffix(".").split(", ")

@@ -150,10 +150,10 @@ def test_what_is_no_refusal(status: int) -> None:
 @pytest.mark.parametrize(
     ("name", "expected"),
     [
-        ("colour", "'colour' is no part: did you mean 'color'?"),
-        ("COLOR", "'COLOR' is no part: there are blue, color, red."),
-        ("", "'' is no part: there are blue, color, red."),
-        (None, "None is no part: there are blue, color, red."),
+        ("colour", "'colour' is not a part: did you mean 'color'?"),
+        ("COLOR", "'COLOR' is not a part: there are blue, color, red."),
+        ("", "'' is not a part: there are blue, color, red."),
+        (None, "None is not a part: there are blue, color, red."),
     ],
 )
 def test_unknown_names_are_answered(name: object, expected: str) -> None:

@@ -85,7 +85,7 @@ def test_addresses(text: str, expected: ListenAddress, shown: str | None) -> Non
             )
         ),
         *(
-            (f"{scheme}://a:1", f"{scheme!r} is no scheme to listen on: did you mean {right!r}?")
+            (f"{scheme}://a:1", f"{scheme!r} is not a scheme to listen on: did you mean {right!r}?")
             for scheme, right in (
                 ("websockets", "websocket"),
                 ("WebSocket", "websocket"),
@@ -95,7 +95,7 @@ def test_addresses(text: str, expected: ListenAddress, shown: str | None) -> Non
         ),
         (
             "ftp://a:1",
-            "'ftp' is no scheme to listen on: there are websocket, websocket+unix, ws, wss.",
+            "'ftp' is not a scheme to listen on: there are websocket, websocket+unix, ws, wss.",
         ),
         *(
             (f"websocket://{rest}", f"'websocket://{rest}' names no port: {EXAMPLE}")

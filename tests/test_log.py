@@ -361,7 +361,7 @@ def test_the_environment_names_the_format() -> None:
 
     assert json.loads(written("json"))["message"] == "up"
     assert written("").endswith("INFO up\n")
-    with pytest.raises(ConfigError, match=r"^.jsonl. is no log format: did you mean .json.\?$"):
+    with pytest.raises(ConfigError, match=r"^.jsonl. is not a log format: did you mean .json.\?$"):
         write_to_stderr({FORMAT_VARIABLE: "jsonl"})
 
 

@@ -42,7 +42,7 @@ def test_options_are_small_and_fixed(kind: type[Limits | Timeouts]) -> None:
     assert str(caught.value) == (
         f"{owner}.{name} cannot be changed by itself: write worker.{owner} = {{'{name}': 1}}."
     )
-    with pytest.raises(ConfigError, match=f"'nonsense' is no option of {owner}: "):
+    with pytest.raises(ConfigError, match=f"'nonsense' is not an option of {owner}: "):
         setattr(options, "nonsense", 1)  # noqa: B010 - no type checker is to know it
 
 
@@ -136,7 +136,7 @@ def test_the_constructor_refuses_too() -> None:
 )
 def test_unknown_names(kind: type[Limits | Timeouts], name: object, expected: str) -> None:
     """A slip of the pen is answered with the right name, anything else with all of them."""
-    assert refusal_of(kind, {name: 1}) == f"{name!r} is no {expected}"
+    assert refusal_of(kind, {name: 1}) == f"{name!r} is not an {expected}"
 
 
 @pytest.mark.parametrize("value", [5, "", "max_message_size=5", [], [("pong", 5)], Limits])

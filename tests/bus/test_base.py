@@ -50,10 +50,10 @@ def test_options_are_passed_on(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("url", "option", "message"),
     [
-        ("memory://", "token", "'token' is no option of this bus"),
+        ("memory://", "token", "'token' is not an option of this bus"),
         ("local:///bus", "max_pending", "did you mean 'max_pending_size'?"),
         ("nats://one", "passwort", "did you mean 'password'?"),
-        ("nats://one", "url", "'url' is no option of this bus"),
+        ("nats://one", "url", "'url' is not an option of this bus"),
     ],
 )
 def test_unknown_options_are_refused(url: str, option: str, message: str) -> None:

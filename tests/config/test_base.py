@@ -73,9 +73,13 @@ def test_what_a_script_declares_is_told_in_short() -> None:
 def test_unknown_names_are_refused_in_the_name_of_its_kind() -> None:
     """Passed or assigned, options and callbacks."""
     made = Clerk(name="clerk")
-    with pytest.raises(ConfigError, match="'cuont' is no option of Clerk: did you mean 'count'"):
+    with pytest.raises(
+        ConfigError, match="'cuont' is not an option of Clerk: did you mean 'count'"
+    ):
         Clerk(name="clerk", cuont=2)  # type: ignore[call-arg]
-    with pytest.raises(ConfigError, match="'on_leter' is no option of Clerk: did you mean 'on_le"):
+    with pytest.raises(
+        ConfigError, match="'on_leter' is not an option of Clerk: did you mean 'on_le"
+    ):
         made.on_leter = print
 
 
@@ -87,7 +91,9 @@ def test_a_misspelt_callback_is_one_sentence() -> None:
     with pytest.raises(AttributeError):
         clerk.leter(print)
 
-    assert str(refused.value) == ("'on_leter' is no callback of Clerk: did you mean 'on_letter'?")
+    assert str(refused.value) == (
+        "'on_leter' is not a callback of Clerk: did you mean 'on_letter'?"
+    )
 
 
 def test_decorators_with_and_without_parentheses() -> None:

@@ -110,7 +110,7 @@ def test_unix_sockets() -> None:
         ("wss://127.0.0.1:1", None, None, "has transport='ssl', but no certificate"),
         ("wss://127.0.0.1:1", {"ssl": {}}, "tcp", "listens on wss://, but transport='tcp'"),
         ("ws://127.0.0.1:1", {"ssl": {"local_cert": "x"}}, None, "has a certificate, but"),
-        ("ws://127.0.0.1:1", {"tls": {}}, None, "'tls' is no part of a worker's context"),
+        ("ws://127.0.0.1:1", {"tls": {}}, None, "'tls' is not a part of a worker's context"),
         ("wss://127.0.0.1:1", {"ssl": {"local_cert": "/nowhere"}}, None, "/nowhere"),
     ],
 )

@@ -90,11 +90,15 @@ def test_callback_with_other_arguments_is_refused() -> None:
 
 
 def test_unknown_option_has_the_nearest_name() -> None:
-    """Passed or assigned, a typo is no option that does nothing."""
-    with pytest.raises(ConfigError, match="'transprot' is no option of Worker: did you mean 'tra"):
+    """Passed or assigned, a typo is not an option that does nothing."""
+    with pytest.raises(
+        ConfigError, match="'transprot' is not an option of Worker: did you mean 'tra"
+    ):
         Worker(PLAIN, transprot="ssl")  # type: ignore[call-arg]
     made = worker()
-    with pytest.raises(ConfigError, match="'on_mesage' is no option of Worker: did you mean 'on_m"):
+    with pytest.raises(
+        ConfigError, match="'on_mesage' is not an option of Worker: did you mean 'on_m"
+    ):
         made.on_mesage = take
 
 
@@ -162,11 +166,11 @@ def test_scheme_of_tls_with_the_transport_of_none() -> None:
 @pytest.mark.parametrize(
     ("context", "sentence"),
     [
-        ({"tls": {}}, "'tls' is no part of a worker's context: there are ssl."),
+        ({"tls": {}}, "'tls' is not a part of a worker's context: there are ssl."),
         ({"ssl": "server.pem"}, "ssl is not a mapping of options but of type str"),
         (
             {"ssl": {"local_crt": "a"}},
-            "'local_crt' is no option of ssl: did you mean 'local_cert'?",
+            "'local_crt' is not an option of ssl: did you mean 'local_cert'?",
         ),
     ],
 )
@@ -222,8 +226,11 @@ def run(script: str, folder: Path) -> tuple[int, str]:
 
 MISTAKES = {
     "no worker": ("Worker.run_all()", "no worker is declared: write Worker("),
-    "scheme": ("Worker('htp://0.0.0.0:8282')", "'htp' is no scheme to listen on"),
-    "option": ("Worker('ws://127.0.0.1:0', cuont=4)", "'cuont' is no option of Worker: did you"),
+    "scheme": ("Worker('htp://0.0.0.0:8282')", "'htp' is not a scheme to listen on"),
+    "option": (
+        "Worker('ws://127.0.0.1:0', cuont=4)",
+        "'cuont' is not an option of Worker: did you",
+    ),
     "arguments": (
         "worker = Worker('ws://127.0.0.1:0')\nworker.on_message = lambda message: None",
         "on_message is called with (connection, message), but",

@@ -44,13 +44,13 @@ def test_callbacks_of_a_worker_are_refused() -> None:
     made = BusinessWorker()
     with pytest.raises(ConfigError, match=r"on_open is called with \(client_id\), but <lambda>"):
         made.on_open = lambda: None  # type: ignore[assignment]
-    with pytest.raises(ConfigError, match="'on_buffer_full' is no option of BusinessWorker"):
+    with pytest.raises(ConfigError, match="'on_buffer_full' is not an option of BusinessWorker"):
         made.on_buffer_full = print
 
 
 def test_it_listens_nowhere() -> None:
-    """What is of the network is no option of it."""
-    with pytest.raises(ConfigError, match="'limits' is no option of BusinessWorker") as refused:
+    """What is of the network is not an option of it."""
+    with pytest.raises(ConfigError, match="'limits' is not an option of BusinessWorker") as refused:
         BusinessWorker(limits={})  # type: ignore[call-arg]
 
     assert {"id", "callbacks", "schedule"}.isdisjoint(str(refused.value).split(", "))

@@ -47,9 +47,13 @@ def test_it_runs_no_code() -> None:
 
 def test_policy_without_business_is_one_of_two() -> None:
     """And who misspells an option is told whose it is not."""
-    with pytest.raises(ConfigError, match=r"'waiting' is no without_business: did you mean 'wait'"):
+    with pytest.raises(
+        ConfigError, match=r"'waiting' is not a value of without_business: did you mean 'wait'"
+    ):
         gateway(without_business="waiting")
-    with pytest.raises(ConfigError, match="'cuont' is no option of Gateway: did you mean 'count'"):
+    with pytest.raises(
+        ConfigError, match="'cuont' is not an option of Gateway: did you mean 'count'"
+    ):
         gateway(cuont=2)
 
 

@@ -40,7 +40,7 @@ def test_options_must_be_a_mapping() -> None:
 def test_an_unknown_option_is_refused_with_the_nearest() -> None:
     """A slip of the pen is answered with the right name."""
     assert refusal_of({"local_certt": "x"}) == (
-        "'local_certt' is no option of ssl: did you mean 'local_cert'?"
+        "'local_certt' is not an option of ssl: did you mean 'local_cert'?"
     )
 
 
@@ -165,7 +165,7 @@ def test_a_name_has_no_other_options() -> None:
         Options.of_name({"ciphers": "x"}, name="a.test", folder=FOLDER)
 
     assert str(caught.value) == (
-        "'ciphers' is no option of ssl.SNI_server_certs['a.test']:"
+        "'ciphers' is not an option of ssl.SNI_server_certs['a.test']:"
         " there are local_cert, local_pk, passphrase."
     )
 

@@ -143,7 +143,7 @@ def yes_or_no(option: Option, value: object) -> bool:
 def one_of(*choices: str) -> Callable[[Option, object], str]:
     def check(option: Option, value: object) -> str:
         if not isinstance(value, str) or value not in choices:
-            raise ConfigError.unknown(option.name, value, choices)
+            raise ConfigError.unknown(f"value of {option.name}", value, choices)
         return value
 
     return check

@@ -1,7 +1,7 @@
 """What the declared workers come to, all of them together, before anything listens."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 
 from ..config.base import BaseWorker
 from ..config.settings import WorkerSettings
@@ -12,6 +12,8 @@ from ..gateway.business import BusinessWorker
 from ..listen import ListenAddress
 from . import privileges
 from .events import Policy
+
+_POLICY_FIELDS = frozenset(field.name for field in fields(Policy))
 
 _EVERYWHERE = {"0.0.0.0", "::"}  # noqa: S104 - what users write, compared
 
@@ -75,21 +77,16 @@ def policy_of(worker: BaseWorker) -> Policy:
     if isinstance(worker, Worker):
         # Who is arriving has the time that a handshake may take.
         drain = max(drain, timeouts.handshake)
+    # The options that a policy has under the same name.
+    shared = {name: getattr(worker, name) for name in worker.options.keys() & _POLICY_FIELDS}
     return Policy(
-        name=worker.name,
-        count=worker.count,
+        **shared,
         start=timeouts.start,
         stall=timeouts.stall,
         shutdown=timeouts.shutdown,
         drain=drain,
         # When gateways part from their clients, the application hears of it.
         ends_last=isinstance(worker, BusinessWorker),
-        reloadable=worker.reloadable,
-        restart_stalled=bool(worker.restart_stalled),
-        max_crashes=worker.max_crashes,
-        max_messages=worker.max_messages,
-        max_lifetime=worker.max_lifetime,
-        max_memory=worker.max_memory,
     )
 
 
