@@ -391,10 +391,10 @@ async def test_nothing_is_left_of_thousands(
     ) as server:
         # Until allocators have what this many at once need.
         await live(server, lives, rounds // 2)
-        assert objects() == {"Connection": 0, "Engine": 0, "Handshake": 0}
+        assert objects() == {"Connection": 0, "WebSocketProtocol": 0, "Handshake": 0}
         before = descriptors(), sys.getallocatedblocks(), memory()
         await live(server, lives, rounds)
-        assert objects() == {"Connection": 0, "Engine": 0, "Handshake": 0}
+        assert objects() == {"Connection": 0, "WebSocketProtocol": 0, "Handshake": 0}
         behind = descriptors(), sys.getallocatedblocks(), memory()
 
         assert left(server) == dict.fromkeys(left(server), 0)
