@@ -375,7 +375,7 @@ async def test_peer_that_does_not_read_is_cut_off(*, secure: bool) -> None:
         (5000, "", "close code 5000 may not"),
         ("1000", "", "close code '1000' may not"),
         (1000, "ü" * 62, "the close reason has 124 bytes of UTF-8"),
-        (1000, 5, "close reason 5 is no str"),
+        (1000, 5, "close reason 5 is not a str"),
     ],
 )
 @on_loop

@@ -53,7 +53,7 @@ EVERY_ERROR = [
     (
         HubError.too_big(2048, 1024),
         "a message of 2048 bytes cannot go to other processes, for which the bus has a limit of"
-        " 1024 bytes; nobody got it.",
+        " 1024 bytes; no client got it.",
     ),
     (UnknownClient("k3f9-42"), "there is no client k3f9-42."),
     (PartialResult(3, ["k3f9", "m2x8"]), "no answer from k3f9, m2x8."),
@@ -144,7 +144,9 @@ def test_what_is_no_refusal(status: int) -> None:
     with pytest.raises(ConfigError) as caught:
         Refuse(status)
 
-    assert str(caught.value) == (f"Refuse({status!r}) is no refusal: use a status from 300 to 599.")
+    assert str(caught.value) == (
+        f"Refuse({status!r}) is not a refusal: use a status from 300 to 599."
+    )
 
 
 @pytest.mark.parametrize(

@@ -8,8 +8,8 @@ from gateman.errors import ConfigError
 from gateman.listen import ListenAddress
 
 EXAMPLE = "write websocket://0.0.0.0:8282."
-IPV6 = "is no IPv6 address: write websocket://[::]:8282."
-PORT = "is no port: use 1 to 65535."
+IPV6 = "is not an IPv6 address: write websocket://[::]:8282."
+PORT = "is not a port: use 1 to 65535."
 PATH = (
     "has a path, but a worker takes every path: leave it out, and look at request.path in"
     " on_websocket_connect."
@@ -54,7 +54,7 @@ def test_addresses(text: str, expected: ListenAddress, shown: str | None) -> Non
     ("text", "expected"),
     [
         *(
-            (text, f"{text!r} is no address to listen on: {EXAMPLE}")
+            (text, f"{text!r} is not an address to listen on: {EXAMPLE}")
             for text in ("", "8282", "0.0.0.0:8282", "websocket:a:1", None, 8282, b"ws://a:1")
         ),
         *(
@@ -111,7 +111,7 @@ def test_addresses(text: str, expected: ListenAddress, shown: str | None) -> Non
         ),
         ("ws://:1", f"'ws://:1' names no host: {EXAMPLE}"),
         *(
-            (f"ws://{host}:1", f"{f'ws://{host}:1'!r}: {host!r} is no host: {EXAMPLE}")
+            (f"ws://{host}:1", f"{f'ws://{host}:1'!r}: {host!r} is not a host: {EXAMPLE}")
             for host in ("*", "a b", "me@a", "[]x", "a\n", "a\0", "a,b", "'")
         ),
         *(

@@ -99,7 +99,7 @@ class Membership(Protocol):
         """Say who a client is."""
 
     def unbind(self, connection: "Connection") -> Awaitable[None]:
-        """Say that nobody knows who a client is."""
+        """Take the uid from a client."""
 
     def put(self, connection: "Connection", opcode: int, payload: bytes) -> bool:
         """Put a message behind what is collected; ``False`` if nothing is, or a peer is slow."""
@@ -171,7 +171,7 @@ class Connection:
         remote_ip: The client's address: behind a trusted proxy the one that the proxy
             names, otherwise ``peer_ip``.
         remote_port: The client's port; 0 when it is not known.
-        peer_ip: Who is at the other end of the TCP connection: the client or the proxy;
+        peer_ip: The other end of the TCP connection: the client or the proxy;
             ``"unix"`` on a unix socket.
         local_address: Our end: ``"127.0.0.1:8282"``, ``"[::1]:8282"`` or a path.
         is_secure: Whether this process did the TLS. Behind a proxy that did it, this is
@@ -308,7 +308,7 @@ class Connection:
             else:
                 self.transmit(*as_payload(message))
         except RuntimeError:
-            # picows looks at the thread, so that nobody else has to for most messages.
+            # picows looks at the thread, so for most messages nothing else has to.
             self._check_thread("send")
             raise
         return self.transmit_result
@@ -487,7 +487,7 @@ class Connection:
 
     def unbind(self) -> Awaitable[None]:
         """
-        Say that nobody knows who it is.
+        Take its uid from it.
 
         Returns:
             May be awaited.

@@ -78,7 +78,7 @@ class ConfigError(GatemanError, ValueError):
     @classmethod
     def unknown(cls, kind: str, name: object, known: Iterable[str]) -> "ConfigError":
         """
-        Build the error for a name that nobody declared, with the nearest that exists.
+        Build the error for an unknown name, with the nearest known one.
 
         Args:
             kind: What the name would be, such as ``"option of limits"``.
@@ -237,7 +237,7 @@ class HubError(GatemanError):
         """
         return cls(
             f"a message of {size} bytes cannot go to other processes, for which the bus has a"
-            f" limit of {max_size} bytes; nobody got it"
+            f" limit of {max_size} bytes; no client got it"
         )
 
 
@@ -261,7 +261,7 @@ class PartialResult(HubError):
     Attributes:
         value: What the others said, put together.
         missing: The processes that did not answer: their node ids; ``"?"`` stands for those
-            that nobody can name, because the bus has been away since this process was started.
+            that cannot be named, because the bus has been away since this process was started.
     """
 
     def __init__(self, value: Any, missing: Iterable[str], problem: str = "no answer from") -> None:
@@ -272,7 +272,7 @@ class PartialResult(HubError):
 
 class ConfirmTimeout(HubError, TimeoutError):
     """
-    What was asked for is under way, but nobody has confirmed in time that it is in effect.
+    What was asked for is under way, but no process has confirmed in time that it is in effect.
 
     Joining and binding of a client of this process need not be repeated: what is done here is
     known everywhere as soon as the bus is back. What another process was to do may be lost.
@@ -297,7 +297,9 @@ class Refuse(GatemanError):
         self, status: int = 403, text: str = "", headers: Mapping[str, str] | None = None
     ) -> None:
         if status not in range(300, 600):
-            raise ConfigError(f"Refuse({status!r}) is no refusal", "use a status from 300 to 599")
+            raise ConfigError(
+                f"Refuse({status!r}) is not a refusal", "use a status from 300 to 599"
+            )
         super().__init__(status, text)
         # Of an HTTPStatus, and of 403.0.
         self.status = int(status)

@@ -64,10 +64,10 @@ class ListenAddress:
             ConfigError: An unknown scheme, or an address that cannot be listened on.
         """
         if not isinstance(text, str):
-            raise ConfigError(f"{text!r} is no address to listen on", _EXAMPLE)
+            raise ConfigError(f"{text!r} is not an address to listen on", _EXAMPLE)
         scheme, separator, rest = text.partition("://")
         if not separator:
-            raise ConfigError(f"{text!r} is no address to listen on", _EXAMPLE)
+            raise ConfigError(f"{text!r} is not an address to listen on", _EXAMPLE)
         if scheme not in _SCHEMES:
             if scheme in _MEANT:
                 meant = f"{_MEANT[scheme]}{rest}"
@@ -108,7 +108,7 @@ def _host_and_port(text: str, rest: str) -> tuple[str, int]:
         raise ConfigError(f"{text!r} names no port", _EXAMPLE)
     # int() refuses more than 4300 digits with an error of its own.
     if not (port.isascii() and port.isdigit() and len(port) <= 5 and int(port) <= _MAX_PORT):
-        raise ConfigError(f"{text!r}: {port!r} is no port", "use 1 to 65535")
+        raise ConfigError(f"{text!r}: {port!r} is not a port", "use 1 to 65535")
     if host.startswith("[") and host.endswith("]"):
         return _ipv6(text, host[1:-1]), int(port)
     if ":" in host:
@@ -119,7 +119,7 @@ def _host_and_port(text: str, rest: str) -> tuple[str, int]:
     if not host:
         raise ConfigError(f"{text!r} names no host", _EXAMPLE)
     if not _HOST.fullmatch(host):
-        raise ConfigError(f"{text!r}: {host!r} is no host", _EXAMPLE)
+        raise ConfigError(f"{text!r}: {host!r} is not a host", _EXAMPLE)
     return host, int(port)
 
 
@@ -128,5 +128,5 @@ def _ipv6(text: str, address: str) -> str:
         return str(IPv6Address(address))
     except ValueError:
         raise ConfigError(
-            f"{text!r}: {address!r} is no IPv6 address", "write websocket://[::]:8282"
+            f"{text!r}: {address!r} is not an IPv6 address", "write websocket://[::]:8282"
         ) from None

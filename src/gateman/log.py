@@ -68,7 +68,7 @@ _QUERY_VALUE = re.compile(
 # Where frames of our own are.
 _PACKAGE = str(Path(__file__).parent) + os.sep
 
-# What a process writes itself to standard error, in the other format, is no object yet.
+# What a process writes itself to standard error, in the other format, is not an object yet.
 _OBJECT = '{"time":'
 
 # One line per cause and ten seconds: an operator sees it, a flood costs 6 lines a minute.
@@ -216,7 +216,7 @@ def is_json() -> bool:
 
 
 def write_beside(text: str, *, level: str = "ERROR", error: BaseException | None = None) -> None:
-    """Write what is no record of the log, such as a user's mistake, to standard error."""
+    """Write what is not a record of the log, such as a user's mistake, to standard error."""
     # Python has none where the shell closed it (2>&-).
     if sys.stderr is None:
         return

@@ -128,7 +128,7 @@ class _Numbers:
             The options.
 
         Raises:
-            ConfigError: An unknown name, or a value that is no such number.
+            ConfigError: An unknown name, or a value that is not such a number.
         """
         if value is None:
             return cls()

@@ -249,7 +249,7 @@ async def test_data_that_cannot_be_encoded_is_refused() -> None:
             hub.send_event("", 1)
         with pytest.raises(EnvelopeError):
             hub.send_event("prices", object())
-        with pytest.raises(HubError, match="nobody got it"):
+        with pytest.raises(HubError, match="no client got it"):
             hub.send_event("prices", bytes(1 << 20))
         await turns()
 

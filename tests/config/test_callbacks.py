@@ -148,7 +148,11 @@ ELSEWHERE = "raise Refuse(403) in the callback that gets the request."
     [
         (None, "", ""),
         (True, "", ""),
-        (False, f"f returned False: {IN}", f"f returned False, which refuses nobody: {ELSEWHERE}"),
+        (
+            False,
+            f"f returned False: {IN}",
+            f"f returned False, which refuses no client: {ELSEWHERE}",
+        ),
         (0, f"f returned a int: {IN}", ""),
         ("", f"f returned a str: {IN}", ""),
         (403, f"f returned a int: {IN}", ""),
@@ -190,8 +194,8 @@ GIVE = "give it a function of (connection, message)."
         (generator, f"{NEVER} generator is a generator: {NO_YIELD}"),
         (async_generator, f"{NEVER} async_generator is a generator: {NO_YIELD}"),
         (partial(generator), f"{NEVER} a partial is a generator: {NO_YIELD}"),
-        ("answer", f"on_message='answer' is no function: {GIVE}"),
-        (None, f"on_message=None is no function: {GIVE}"),
+        ("answer", f"on_message='answer' is not a function: {GIVE}"),
+        (None, f"on_message=None is not a function: {GIVE}"),
     ],
 )
 def test_what_cannot_be_a_callback(function: object, expected: str) -> None:

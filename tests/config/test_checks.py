@@ -43,7 +43,7 @@ BAD: list[tuple[str, object, str]] = [
         "'http://a:1' is not the address of a WebSocket service: write websocket://a:1.",
     ),
     ("listen", "wsss://a:1", "'wsss' is not a scheme to listen on: did you mean 'wss'?"),
-    ("listen", 8282, "8282 is no address to listen on: write websocket://0.0.0.0:8282."),
+    ("listen", 8282, "8282 is not an address to listen on: write websocket://0.0.0.0:8282."),
     ("count", 0, "count=0 is not a number of processes: use 1 or more."),
     ("count", 10**30, "count is more processes than can be: use 1024 or less."),
     ("context", 5, "context=5 is not a mapping: write {'ssl': {'local_cert': …}}."),

@@ -39,6 +39,14 @@ def test_the_signature_is_that_of_the_options() -> None:
     assert str(parameters["slow_consumer"]).startswith("slow_consumer: str | gateman.options.Slow")
 
 
+def test_the_docstring_tells_every_option() -> None:
+    told = str(Gateway.__doc__)
+
+    assert [
+        name for name, one in Gateway.options.items() if f"{name}: {one.reason}" not in told
+    ] == []
+
+
 def test_a_call_that_python_would_refuse_is_a_type_error() -> None:
     make: Any = Worker
     sentences = []

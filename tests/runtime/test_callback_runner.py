@@ -392,7 +392,7 @@ async def test_false_of_a_callback_that_cannot_refuse_ends_the_connection(
         await journal.until("on_close")
 
         assert server.lines()[0].endswith(
-            f" is closed: {name} returned False, which refuses nobody: raise Refuse(403) in the"
+            f" is closed: {name} returned False, which refuses no client: raise Refuse(403) in the"
             " callback that gets the request."
         )
 

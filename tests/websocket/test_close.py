@@ -132,7 +132,7 @@ def test_reasons_that_fit_may_be_sent(reason: str) -> None:
                 " 4000 to 4999."
             ),
         ),
-        (1000, b"bye", "close reason b'bye' is no str: write it as text."),
+        (1000, b"bye", "close reason b'bye' is not a str: write it as text."),
         (
             1000,
             "\ud800",

@@ -226,7 +226,7 @@ class BaseWorker(Configurable):
             The decorator, for a function without arguments, plain or ``async``.
 
         Raises:
-            ConfigError: It is not a positive number; by the decorator, that is no such function.
+            ConfigError: It is not a positive number, or the function takes arguments.
         """
         if seconds is None or callable(seconds):
             raise ConfigError("every was not told how often", "write @worker.every(60)")

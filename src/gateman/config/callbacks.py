@@ -45,13 +45,13 @@ def check(
     Check that a callback can be called as it will be.
 
     Raises:
-        ConfigError: It is no function, takes other arguments, or would never run.
+        ConfigError: It is not a function, takes other arguments, or would never run.
     """
     parameters = signatures[name]
     wanted = ", ".join(parameters)
     if not callable(function):
         raise ConfigError(
-            f"{name}={function!r} is no function", f"give it a function of ({wanted})"
+            f"{name}={function!r} is not a function", f"give it a function of ({wanted})"
         )
     if inspect.isgeneratorfunction(function) or inspect.isasyncgenfunction(function):
         raise ConfigError(
@@ -84,7 +84,7 @@ def is_async(function: object) -> bool:
 
 
 def wrong_result(name: str, result: object, *, decides: bool) -> ConfigError | None:
-    """Judge what a callback returned; whoever means to refuse a client must not let it in."""
+    """Judge what a callback returned; one that means to refuse a client must not let it in."""
     if result is None or (result is not False and not decides) or result is True:
         return None
     returned = "False" if result is False else f"a {type(result).__name__}"
@@ -94,7 +94,7 @@ def wrong_result(name: str, result: object, *, decides: bool) -> ConfigError | N
             "raise Refuse(403) to refuse a client, and return nothing to let it in",
         )
     return ConfigError(
-        f"{name} returned {returned}, which refuses nobody",
+        f"{name} returned {returned}, which refuses no client",
         "raise Refuse(403) in the callback that gets the request",
     )
 

@@ -28,7 +28,7 @@ def check_function(function: object, args: tuple[Any, ...] = ()) -> None:
     Check that a timer can call a function.
 
     Raises:
-        ConfigError: It is no function, takes other arguments, or would never run.
+        ConfigError: It is not a function, takes other arguments, or would never run.
     """
     if inspect.iscoroutine(function):
         name = function.__qualname__

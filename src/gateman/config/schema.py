@@ -9,7 +9,7 @@ them, and type checkers know the constructor's signature.
 from collections.abc import Callable, Mapping
 from collections.abc import Set as AbstractSet
 from dataclasses import MISSING, Field, dataclass
-from inspect import Parameter, Signature, get_annotations
+from inspect import Parameter, Signature, cleandoc, get_annotations
 from typing import TYPE_CHECKING, Any, ClassVar, Generic, TypeVar, dataclass_transform, get_args
 
 from ..errors import ConfigError
@@ -76,6 +76,7 @@ class Configurable:
     signatures: ClassVar[Mapping[str, tuple[str, ...]]] = {}
 
     def __init_subclass__(cls) -> None:
+        """Collect the options; the class's docstring and signature get them."""
         super().__init_subclass__()
         types = get_annotations(cls)
         options = dict(cls.options)
@@ -84,6 +85,8 @@ class Configurable:
                 options[name] = _option(name, types[name], declared, options.get(name))
                 delattr(cls, name)
         cls.options = options
+        described = "\n".join(f"    {one.name}: {one.reason}" for one in options.values())
+        cls.__doc__ = f"{cleandoc(cls.__doc__ or cls.__name__)}\n\nOptions:\n{described}"
         # Those by position come first, as Python demands.
         ordered = sorted(options.values(), key=lambda one: one.kw_only)
         cls.__signature__ = Signature([one.parameter for one in ordered])  # type: ignore[attr-defined]

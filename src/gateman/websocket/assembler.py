@@ -110,7 +110,7 @@ class Assembler:
         Raises:
             ProtocolError: Reserved bits without an extension, a continuation of nothing, a
                 new message inside another, compressed data that is corrupt (1002). Text that
-                is no UTF-8, as soon as no continuation can make it so (1007). More than 128
+                is not UTF-8, as soon as no continuation can make it so (1007). More than 128
                 empty frames in a message (1008). A message beyond ``max_message_size``,
                 before its last frame is buffered, or beyond the ratio (1009).
 

@@ -36,7 +36,7 @@ class CloseCode(IntEnum):
     ABNORMAL_CLOSURE = 1006
     """Never sent: the connection ended without a Close frame."""
     INVALID_PAYLOAD_DATA = 1007
-    """A message that is not what its type says, such as text that is no UTF-8."""
+    """A message that is not what its type says, such as text that is not UTF-8."""
     POLICY_VIOLATION = 1008
     """The peer broke a rule that no other code names."""
     MESSAGE_TOO_BIG = 1009
@@ -73,7 +73,7 @@ def parse_close(payload: bytes | bytearray | memoryview) -> tuple[int, str]:
 
     Raises:
         ProtocolError: A payload of one byte, or a code that may not be on the wire: 0-999,
-            1004-1006, 1015-2999 and 5000 up (1002). A reason that is no UTF-8 (1007).
+            1004-1006, 1015-2999 and 5000 up (1002). A reason that is not UTF-8 (1007).
 
     Source:
         RFC 6455, sections 5.5.1, 7.1.5, 7.1.6 and 7.4.
@@ -112,7 +112,7 @@ def check_close(code: object, reason: object) -> None:
             "use 1000, or one of your own from 4000 to 4999",
         )
     if not isinstance(reason, str):
-        raise ConfigError(f"close reason {reason!r} is no str", "write it as text")
+        raise ConfigError(f"close reason {reason!r} is not a str", "write it as text")
     try:
         size = len(reason.encode())
     except UnicodeEncodeError:

@@ -1,5 +1,5 @@
 """
-Messages to frames: for whoever encodes once and writes to many.
+Messages to frames: encoded once, written to many connections.
 
 Wire format:
     byte 0: FIN RSV1-3 opcode(4) · byte 1: MASK(0) length(7) · 2 bytes of length if those
@@ -63,7 +63,7 @@ def encode_frame(
 
 def as_payload(message: object) -> tuple[int, bytes]:
     """
-    Turn what an application sends into an opcode and bytes that nobody changes any more.
+    Turn what an application sends into an opcode and bytes that no longer change.
 
     Raises:
         TypeError: Neither text nor bytes.
