@@ -246,12 +246,12 @@ async def test_failed_handshakes_are_one_line_each_way() -> None:
 
     def distrust(port: int) -> None:
         # Not asyncio's TLS, which leaves without a word.
-        stranger = ssl.create_default_context()
+        untrusting = ssl.create_default_context()
         with (
             socket.create_connection(("127.0.0.1", port)) as plain,
             pytest.raises(ssl.SSLCertVerificationError),
         ):
-            stranger.wrap_socket(plain, server_hostname="localhost")
+            untrusting.wrap_socket(plain, server_hostname="localhost")
 
     async with serve_counted(secure=True) as server:
         for _ in range(3):
@@ -383,7 +383,7 @@ async def test_client_of_another_certificate_is_not_heard(
 # Arrivals by themselves.
 
 
-class Desk:
+class RecordingListener:
     """What an arrival needs, and what came of it."""
 
     def __init__(self) -> None:
@@ -432,42 +432,42 @@ class _Front(asyncio.Protocol):
 @on_loop
 async def test_arrival_that_is_aborted_at_once_leaves_nothing() -> None:
     """Before its task has run a single step."""
-    desk = Desk()
-    arrival, sock = await desk.arrival()
+    listener = RecordingListener()
+    arrival, sock = await listener.arrival()
 
     arrival.begin(None)
     arrival.abort()
-    await eventually(lambda: bool(desk.done))
+    await eventually(lambda: bool(listener.done))
 
-    assert (sock.fileno(), desk.admission.count, desk.done) == (-1, 0, [arrival])
-    desk.client.close()
+    assert (sock.fileno(), listener.admission.count, listener.done) == (-1, 0, [arrival])
+    listener.client.close()
 
 
 @on_loop
 async def test_kernel_gives_up_on_a_peer_that_acknowledges_nothing() -> None:
     """The socket has the time that a ping and its pong have."""
-    desk = Desk()
-    arrival, sock = await desk.arrival(user_timeout=45.0)
+    listener = RecordingListener()
+    arrival, sock = await listener.arrival(user_timeout=45.0)
 
     arrival.begin(None)
-    await eventually(lambda: bool(desk.transports))
+    await eventually(lambda: bool(listener.transports))
 
     assert sock.getsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT) == 45_000
-    assert desk.done == [arrival]
-    desk.transports[0].abort()  # type: ignore[attr-defined]
-    desk.client.close()
+    assert listener.done == [arrival]
+    listener.transports[0].abort()  # type: ignore[attr-defined]
+    listener.client.close()
     await turns()
 
 
 @on_loop
 async def test_only_so_many_are_told_that_there_is_no_room() -> None:
     """The rest is closed without a transport."""
-    desk = Desk()
-    told = [desk.admission.admit()[0].reject() for _ in range(32)]
-    arrival, sock = await desk.arrival()
+    listener = RecordingListener()
+    told = [listener.admission.admit()[0].reject() for _ in range(32)]
+    arrival, sock = await listener.arrival()
 
     arrival.begin(TOO_MANY)
 
-    assert (told, sock.fileno(), desk.done) == ([True] * 32, -1, [arrival])
-    assert desk.noticed_causes == ["max_connections"]
-    desk.client.close()
+    assert (told, sock.fileno(), listener.done) == ([True] * 32, -1, [arrival])
+    assert listener.noticed_causes == ["max_connections"]
+    listener.client.close()

@@ -99,10 +99,10 @@ def test_leaving_twice_is_leaving_once() -> None:
 def test_those_who_are_told_take_nobody_s_place() -> None:
     """However many are being told that there is no room, room that comes free is free."""
     counts = admission(1)
-    (seated,) = admit(counts)
+    (admitted,) = admit(counts)
     assert [reject(counts) for _ in range(40)] == [True] * 32 + [False] * 8
 
-    seated.release()
+    admitted.release()
 
     admit(counts)
 

@@ -86,7 +86,7 @@ class _Listener(WSListener):
 
 
 class _Waiting(asyncio.Protocol):
-    """Has the transport before the seat."""
+    """Has the transport before picows."""
 
 
 @asynccontextmanager
@@ -114,7 +114,7 @@ async def adapter_on(
 
 
 def room(transport: Any) -> int:
-    """Tell for how much picows has room now, guarded or not."""
+    """Tell for how much picows has room now, limited or not."""
     reader = transport.get_protocol()
     return len(getattr(reader, "picows", reader).get_buffer(-1))
 
@@ -128,7 +128,7 @@ def receive_buffer(transport: Any) -> int:
 # What we rely on.
 
 
-def test_the_engine_is_one_of_which_we_know_the_inside() -> None:
+def test_the_version_of_picows_is_one_that_was_checked() -> None:
     """The parts that are relied on were read in these versions; others have to be read again."""
     assert importlib.metadata.version("picows").startswith("2.3.")
     assert importlib.metadata.version("aiofastnet").startswith("1.2.")
@@ -157,7 +157,7 @@ async def test_frames_come_as_they_were_sent() -> None:
 
 
 @on_loop
-async def test_the_frame_that_crashed_older_engines() -> None:
+async def test_the_frame_that_crashed_older_versions_of_picows() -> None:
     """Before 2.1.2, picows died of these 14 bytes: a length whose highest bit is set."""
     async with adapter_on() as (listener, _, client):
         await client.send(b"\x82\xff\xff" + bytes(7) + b"mask")
@@ -248,11 +248,11 @@ async def test_the_peer_sees_nothing_of_a_new_picows() -> None:
         assert await client.read_frame() == Frame(BINARY, bytes(20_000))
 
 
-# The guard.
+# The limiter.
 
 
 @on_loop
-async def test_a_guard_counts_what_is_incomplete() -> None:
+async def test_a_limiter_counts_what_is_incomplete() -> None:
     """As much as the message may still have, and a header, is waited for; one more is too big."""
     async with adapter_on(1000) as (listener, transport, client):
         listener.has_limiter = True
@@ -270,7 +270,7 @@ async def test_a_guard_counts_what_is_incomplete() -> None:
 
 
 @on_loop
-async def test_a_guard_hears_how_much_is_held_by_now() -> None:
+async def test_a_limiter_hears_how_much_is_held_by_now() -> None:
     """What it has counted stays counted; the limit is that of what the message may still get."""
     async with adapter_on(1000) as (listener, _, client):
         listener.has_limiter = True
@@ -289,7 +289,7 @@ async def test_a_guard_hears_how_much_is_held_by_now() -> None:
 
 
 @on_loop
-async def test_a_guard_lets_control_frames_pass() -> None:
+async def test_a_limiter_lets_control_frames_pass() -> None:
     """When nothing more may come of a message, a control frame in pieces still may."""
     async with adapter_on(1000) as (listener, _, client):
         listener.has_limiter = True
@@ -303,7 +303,7 @@ async def test_a_guard_lets_control_frames_pass() -> None:
 
 
 @on_loop
-async def test_a_guard_that_is_relieved_counts_no_more() -> None:
+async def test_a_limiter_that_is_relieved_counts_no_more() -> None:
     """Behind a message, frames are as large as any."""
     async with adapter_on() as (listener, transport, client):
         listener.has_limiter = True
@@ -319,7 +319,7 @@ async def test_a_guard_that_is_relieved_counts_no_more() -> None:
 
 
 @on_loop
-async def test_a_guard_passes_on_what_else_happens() -> None:
+async def test_a_limiter_passes_on_what_else_happens() -> None:
     """Back-pressure, the peer's end and the connection's."""
     async with adapter_on() as (listener, transport, client):
         listener.has_limiter = True
@@ -375,8 +375,8 @@ async def test_who_sends_no_large_messages_any_more_is_read_as_before() -> None:
 
 
 @on_loop
-async def test_a_message_stays_guarded_when_large_ones_are_not_expected() -> None:
-    """What guards an incomplete message is another matter than how much is read at once."""
+async def test_a_message_stays_limited_when_large_ones_are_not_expected() -> None:
+    """What limits an incomplete message is another matter than how much is read at once."""
     async with adapter_on(max_frame_size=1000) as (listener, transport, client):
         listener.has_limiter = True
         listener.adapter.widen()
@@ -392,7 +392,7 @@ async def test_a_message_stays_guarded_when_large_ones_are_not_expected() -> Non
 @on_loop
 async def test_nothing_keeps_a_picows_that_was_replaced() -> None:
     """
-    A guard that stands by kept the old one, and with it the buffer that was to be given back.
+    A limiter that stands by kept the old one, and with it the buffer that was to be given back.
 
     Seen as 20 MiB that twenty connections still held after their pongs.
     """
@@ -540,7 +540,7 @@ def test_socket_has_no_tcp_options(family: int) -> None:
 
 
 def test_end_is_not_picows_to_decide() -> None:
-    """It closes 10 ms after a verdict; by then the engine has done it properly."""
+    """Picows closes 10 ms after an error; the protocol has ended the connection by then."""
     transport = RecordingTransport()
     picows_transport = PicowsTransport(ErrorRecorder(), transport)
     picows_transport.close()
@@ -582,6 +582,6 @@ def test_fault_of_ours_is_logged_and_ends_the_connection(
     assert recorder.codes == [CloseCode.INTERNAL_ERROR]
     assert recorder.reasons == ["internal error"]
     (record,) = caplog.records
-    assert record.getMessage() == ("the frame engine failed: Unhandled exception from on_ws_frame")
+    assert record.getMessage() == ("picows failed: Unhandled exception from on_ws_frame")
     assert record.exc_info is not None
     assert isinstance(record.exc_info[1], LookupError)

@@ -387,4 +387,4 @@ async def test_engine_that_does_not_start_is_one_connection_s_fault() -> None:
         await journal.until("on_close", 1006, "", count=2)
         assert journal.of("on_open") == []
         (line,) = server.lines()
-        assert line.startswith("a connection could not be given to the frame engine <- Overflow")
+        assert line.startswith("a connection could not be given to picows <- Overflow")

@@ -47,7 +47,7 @@ DEFAULT = ("127.0.0.0/8", "::1", "unix")
 UNIX = "unix"
 """What stands for the address of a peer on a unix socket, which has none."""
 
-# Nobody has as many proxies in a row; what is further left is not looked at.
+# More proxies in a row than any service has; elements further left are ignored.
 _MAX_ENTRY_COUNT = 32
 _NAMES = ("X-Forwarded-For", "Forwarded", "X-Real-IP")
 

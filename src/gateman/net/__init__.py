@@ -1,7 +1,7 @@
 """
-From the listening socket to the frame: the only part of gateman that touches the network.
+From a listening socket to an open WebSocket.
 
-In the order in which a byte passes them: ``sockets``, ``acceptor``, ``preamble``, ``tls``,
-``handshake`` (with ``forwarded`` and ``response``), ``engine`` (with ``surroundings``),
-``heartbeat``, ``linger``. ``events`` is what they report to the rows above.
+In the order of a connection: ``sockets``, ``acceptor`` with ``admission``, ``accepted_socket`` with
+``preamble``, ``handshake``, ``websocket_protocol`` with ``send_buffer``, ``lingering_close``.
+picows, aiofastnet and asyncio's event loop are each used through one adapter.
 """

@@ -429,7 +429,7 @@ class Handshake(asyncio.BufferedProtocol):
     def _upgrade_failed(self, error: Exception) -> None:
         """End a connection whose WebSocket protocol did not start."""
         self._config.context.loop.call_exception_handler(
-            {"message": "a connection could not be given to the frame engine", "exception": error}
+            {"message": "a connection could not be given to picows", "exception": error}
         )
         if self._require_connection().state is State.CONNECTING:
             # A protocol that was not started would not report the end.

@@ -179,7 +179,7 @@ class PicowsTransport:
 
     def exception(self, message: str, *_args: object) -> None:
         """Log a fault of gateman: what the application raises is caught before."""
-        logger.exception("the frame engine failed: %s", message)
+        logger.exception("picows failed: %s", message)
         self._listener.parser_failed(
             ProtocolError(CloseCode.INTERNAL_ERROR, "internal error", cause="engine_failed")
         )

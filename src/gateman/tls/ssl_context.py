@@ -112,7 +112,7 @@ def _set_versions(context: ssl.SSLContext, options: Options) -> None:
             "swap them, or lower min_proto_version too",
         )
     with warnings.catch_warnings():
-        # Whoever asks for a forbidden version gets our own warning.
+        # A forbidden version gets gateman's own warning.
         warnings.simplefilter("ignore", DeprecationWarning)
         context.minimum_version = oldest
         if options.get("max_proto_version") is not None:

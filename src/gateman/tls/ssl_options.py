@@ -166,7 +166,7 @@ class Options:
     def flag(self, name: str, *, default: bool = False) -> bool:
         """Read an option that is true or false; 0 and 1 are taken too."""
         value = self._values.get(name, default)
-        # PHP takes "no" for true; a door must not open by that.
+        # PHP takes "no" for true; a security option must not be read that way.
         if not isinstance(value, int) or value not in {0, 1}:
             raise self.refusal(name, "is neither True nor False", "write one of them")
         return bool(value)
