@@ -133,17 +133,7 @@ class Crowd:
 
 
 def measure(subject: Subject, case: Case, *, seconds: float) -> Crowd:
-    """
-    Let a crowd talk.
-
-    Args:
-        subject: The server.
-        case: What is measured.
-        seconds: For how long.
-
-    Returns:
-        What came of it; every message arrived where it was to.
-    """
+    """Let a crowd talk."""
     words = [str(build(CROWD)), f"--port={subject.port}", f"--core={cores()[1]}"]
     words += [f"--clients={case.clients}", f"--senders={case.senders}", f"--depth={case.depth}"]
     words += [f"--duration={seconds}", *(f"--watch={pid}" for pid in subject.pids)]

@@ -64,16 +64,7 @@ class Ratio:
 
 
 def ratio(values: Sequence[float], base: Sequence[float]) -> Ratio | None:
-    """
-    Compare what two servers did in the same turns.
-
-    Args:
-        values: Of the one.
-        base: Of the other, which is 1.
-
-    Returns:
-        Nothing where they have no turn in common.
-    """
+    """Compare what two servers did in the same turns."""
     ratios = [one / other for one, other in zip(values, base, strict=False) if other]
     if not ratios:
         return None

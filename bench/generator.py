@@ -102,12 +102,6 @@ def build(source: Path = SOURCE) -> Path:
     """
     Compile a generator, if its source is newer than the binary.
 
-    Args:
-        source: A file in C, or a folder of them.
-
-    Returns:
-        The binary.
-
     Raises:
         MissingTool: No compiler, or no headers of OpenSSL or zlib.
     """
@@ -144,15 +138,7 @@ Option = float | bool | str | Sequence[int]
 
 
 def command(port: int, *, secure: bool, **options: Option) -> list[str]:
-    """
-    Write the generator's command line.
-
-    Args:
-        port: Where the server listens on loopback.
-        secure: Whether it speaks wss.
-        options: As ``load --help`` lists them, with underscores; ``True`` is a bare flag, and a
-            sequence is an option that is given several times.
-    """
+    """Write the generator's command line."""
     words = [str(build()), f"--port={port}"]
     if secure:
         words.append("--tls")
@@ -170,11 +156,6 @@ def command(port: int, *, secure: bool, **options: Option) -> list[str]:
 def run(port: int, *, secure: bool, **options: Option) -> Load:
     """
     Run the generator to its end.
-
-    Args:
-        port: Where the server listens on loopback.
-        secure: Whether it speaks wss.
-        options: See :func:`command`.
 
     Raises:
         Unmeasured: It could not measure, or an echo was wrong.
@@ -198,13 +179,6 @@ def idle_connections(
 ) -> Iterator[None]:
     """
     Hold connections open, from a process of their own.
-
-    Args:
-        port: Where the server listens on loopback.
-        count: How many.
-        secure: Whether it speaks wss.
-        touch: Whether each echoes one message first.
-        options: See :func:`command`.
 
     Raises:
         Unmeasured: They could not be opened.

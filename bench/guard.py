@@ -70,15 +70,7 @@ def install(source: Path, to: Path) -> None:
 
 
 def install_base(revision: str) -> Path:
-    """
-    Check out a revision and install it; both stay for the next time.
-
-    Args:
-        revision: As git knows it.
-
-    Returns:
-        The folder that has ``tree`` and ``installed`` in it.
-    """
+    """Check out a revision and install it; both stay for the next time."""
     commit = git("rev-parse", "--verify", f"{revision}^{{commit}}")
     if not commit:
         sys.exit(f"git knows no revision {revision}: name one with BASE=")
@@ -110,13 +102,7 @@ def paired(base: Path, server: Server) -> tuple[Server, Server]:
 
 
 def is_regression(ratios: Sequence[float], *, tolerance: float) -> bool:
-    """
-    Tell whether ratios say clearly that something became worse.
-
-    Args:
-        ratios: This tree's figures to the base's, of each turn.
-        tolerance: What the median may be: below 1 for what should be much, else above.
-    """
+    """Tell whether ratios say clearly that something became worse."""
     if tolerance < 1:
         beyond, wrong = statistics.median(ratios) < tolerance, [one < 1 for one in ratios]
     else:

@@ -53,13 +53,7 @@ class Peer:
     """One hostile connection, open."""
 
     def __init__(self, port: int, *, secure: bool) -> None:
-        """
-        Connect and shake hands.
-
-        Args:
-            port: The server's.
-            secure: Whether to do TLS; nothing is verified.
-        """
+        """Connect and shake hands."""
         self._port, self._secure = port, secure
         self._sock = self._connect()
         self._sock.sendall(HANDSHAKE)
@@ -109,19 +103,7 @@ class Peer:
 def frame(
     opcode: int, payload: bytes, *, fin: bool = True, rsv: int = 0, size: int | None = None
 ) -> bytes:
-    """
-    Write a client's frame; masked with zeros, which cost no time.
-
-    Args:
-        opcode: 0 to 2.
-        payload: Its payload, or the beginning of it.
-        fin: Whether the message ends with it.
-        rsv: The reserved bits.
-        size: The length to declare; ``None`` for the payload's.
-
-    Returns:
-        The bytes.
-    """
+    """Write a client's frame; masked with zeros, which cost no time."""
     first, size = fin << 7 | rsv << 4 | opcode, len(payload) if size is None else size
     if size < 126:
         head = struct.pack("!BB", first, 0x80 | size)
@@ -274,16 +256,7 @@ ATTACKS = [
 
 
 def peak(subject: Subject, seconds: float) -> int:
-    """
-    Watch the memory for a while.
-
-    Args:
-        subject: The server.
-        seconds: How long.
-
-    Returns:
-        The most that was held whenever it was looked at; bytes.
-    """
+    """Watch the memory for a while."""
     until = time.monotonic() + seconds
     most = 0
     while time.monotonic() < until:
@@ -293,18 +266,7 @@ def peak(subject: Subject, seconds: float) -> int:
 
 
 def cost(attack: Attack, count: int, seconds: float, *, secure: bool) -> float:
-    """
-    Measure one attack.
-
-    Args:
-        attack: Which.
-        count: By how many peers at once.
-        seconds: For how long they are watched.
-        secure: Whether they are wss.
-
-    Returns:
-        Bytes of PSS per peer.
-    """
+    """Measure one attack."""
     with running(attack.server, secure=secure) as subject:
         warm = Peer(subject.port, secure=secure)
         warm.send(frame(BINARY, b"warm"))

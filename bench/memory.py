@@ -29,15 +29,6 @@ def idle_cost(server: Server, count: int, *, secure: bool, touch: bool) -> float
     """
     Measure one server.
 
-    Args:
-        server: Which.
-        count: Idle connections.
-        secure: Whether they are wss.
-        touch: Whether each has echoed a message.
-
-    Returns:
-        KiB of PSS per connection.
-
     Raises:
         Unmeasured: It did not start, or did not take so many connections.
     """

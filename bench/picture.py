@@ -20,16 +20,7 @@ def _is_drawn(row: dict[str, Figure]) -> bool:
 
 
 def draw(figures: Sequence[Figure], path: Path) -> str:
-    """
-    Draw bars with their spread.
-
-    Args:
-        figures: All that was recorded.
-        path: Where the PNG goes.
-
-    Returns:
-        What there is to say: where it is, or why there is none.
-    """
+    """Draw bars with their spread."""
     try:
         import matplotlib as mpl
     except ImportError:

@@ -82,27 +82,14 @@ class Subject:
     pids: tuple[int, ...] = ()
 
     def pss(self) -> int:
-        """
-        Read what the process holds in memory, its share of shared pages included.
-
-        Returns:
-            Bytes.
-        """
+        """Read what the process holds in memory, its share of shared pages included."""
         for line in Path(f"/proc/{self.pid}/smaps_rollup").read_text().splitlines():
             if line.startswith("Pss:"):
                 return int(line.split()[1]) * 1024
         raise RuntimeError("smaps_rollup has no Pss line")
 
     def settled_pss(self, *, timeout: float = SETTLE_TIMEOUT) -> int:
-        """
-        Read the memory when it has stopped moving.
-
-        Args:
-            timeout: Seconds after which the last reading has to do.
-
-        Returns:
-            Bytes.
-        """
+        """Read the memory when it has stopped moving."""
         until = time.monotonic() + timeout
         readings = [self.pss()]
         while time.monotonic() < until:
@@ -114,23 +101,13 @@ class Subject:
 
 
 def cores() -> tuple[int, int]:
-    """
-    Choose the server's core and the generator's.
-
-    Returns:
-        Two cores of those that this process may use; the same twice where there is one.
-    """
+    """Choose the server's core and the generator's."""
     usable = sorted(os.sched_getaffinity(0))
     return usable[0], usable[-1]
 
 
 def certificate() -> Path:
-    """
-    Make the servers' certificate once: ECDSA P-256, self-signed, nobody verifies it.
-
-    Returns:
-        A PEM file with certificate and key.
-    """
+    """Make the servers' certificate once: ECDSA P-256, self-signed, nobody verifies it."""
     path = BUILD / "certificate.pem"
     now = dt.datetime.now(dt.UTC)
     if path.exists():
@@ -201,13 +178,6 @@ def _wait_until_serving(
 def running(server: Server, *, secure: bool) -> Iterator[Subject]:
     """
     Start a server on its core, and end it.
-
-    Args:
-        server: Which.
-        secure: Whether it serves wss.
-
-    Yields:
-        The running server; it listens.
 
     Raises:
         Unmeasured: It did not start.

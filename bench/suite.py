@@ -43,16 +43,7 @@ QUICK_QUESTIONS = tuple(name for name in QUESTIONS if name != "hub")
 
 
 def ask(name: str, record: Path) -> str:
-    """
-    Run a question to its end.
-
-    Args:
-        name: Of its file.
-        record: Where it records.
-
-    Returns:
-        What it printed.
-    """
+    """Run a question to its end."""
     began = time.monotonic()
     print(f"{name:14}", end="", file=sys.stderr, flush=True)
     try:

@@ -56,15 +56,7 @@ def _cell(figure: Figure | None, row: dict[str, Figure]) -> str:
 
 
 def form(figures: Sequence[Figure]) -> str:
-    """
-    Write the table.
-
-    Args:
-        figures: All that was recorded.
-
-    Returns:
-        Lines, with what could not be measured below.
-    """
+    """Write the table."""
     table = rows(figures)
     labels = {key: f"  {key[1]}, {SHORT.get(key[2], key[2])}" for key in table}
     first = max([len(label) for label in labels.values()] + [0]) + 1

@@ -77,12 +77,7 @@ GOOD_HEAD = (
 
 
 def run(answer: Answer, head: bytes = GOOD_HEAD, **options: Option) -> tuple[dict[str, float], str]:
-    """
-    Let the generator talk to a server of our own for a moment.
-
-    Returns:
-        Its figures, empty where it could not measure, and what it wrote on standard error.
-    """
+    """Let the generator talk to a server of our own for a moment."""
     with socket.create_server(("127.0.0.1", 0)) as listener:
         thread = threading.Thread(target=_quietly, args=(listener, head, answer), daemon=True)
         thread.start()

@@ -91,19 +91,7 @@ def take_turns(
     turns: int,
     prepare: Callable[..., None] = warm,
 ) -> Turns[Case, Result]:
-    """
-    Measure every server in every case.
-
-    Args:
-        servers: Who.
-        cases: In what.
-        measure: Does it once; raises Unmeasured where it cannot, which ends it for that server and
-            case.
-        secure: Whether they serve wss.
-        starts: How often they are started.
-        turns: How often each is measured per start.
-        prepare: What each gets after its start.
-    """
+    """Measure every server in every case."""
     turn: Turns[Case, Result] = Turns()
     for _ in range(starts):
         with ExitStack() as stack:
@@ -175,19 +163,7 @@ def report(
     form: str = ",.0f",
     base: str = "gateman",
 ) -> None:
-    """
-    Print what servers achieved in a case, as figures and as ratios, and record it.
-
-    Args:
-        question: Whose file it is.
-        case: What was asked.
-        values: One per turn.
-        unit: Of the values.
-        failures: Who could not be measured, and why.
-        is_less_better: Whether small values are good ones.
-        form: Of a value, as ``format`` takes it.
-        base: Whose ratio is 1; empty where the values say more than ratios of them.
-    """
+    """Print what servers achieved in a case, as figures and as ratios, and record it."""
     figures = [
         Figure(
             question=question,
@@ -224,17 +200,7 @@ def report_loads(
     *,
     is_less_better: bool = False,
 ) -> None:
-    """
-    Report loads of one case in several units.
-
-    Args:
-        question: Whose file it is.
-        case: What was asked, for the table.
-        turns: What was measured.
-        of: The case.
-        ways: How to read a load, by unit.
-        is_less_better: Whether small values are good ones.
-    """
+    """Report loads of one case in several units."""
     loads = turns.of(of)
     for unit, read in ways.items():
         report(

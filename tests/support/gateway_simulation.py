@@ -54,13 +54,6 @@ class Process:
     """A business process; see `gateman.gateway.business_service`."""
 
     def __init__(self, world: "World", node: NodeId) -> None:
-        """
-        Begin with nothing.
-
-        Args:
-            world: Where it is.
-            node: Its name.
-        """
         self.world = world
         self.node = node
         self.is_leaving = False
@@ -201,14 +194,6 @@ class GatewayNode:
     """A gateway process; see `gateman.gateway.gateway_service`."""
 
     def __init__(self, world: "World", node: NodeId, grace_period: float) -> None:
-        """
-        Begin with nobody.
-
-        Args:
-            world: Where it is.
-            node: Its name.
-            grace_period: As the dispatch takes it.
-        """
         self.world = world
         self.node = node
         self.dispatch = Dispatch(grace_period=grace_period)
@@ -314,13 +299,6 @@ class World:
     """
 
     def __init__(self, front_count: int, grace_period: float) -> None:
-        """
-        Begin with gateways only.
-
-        Args:
-            front_count: How many gateways.
-            grace_period: As a dispatch takes it.
-        """
         self.now = 0.0
         self.gateways: dict[NodeId, GatewayNode] = {}
         self.processes: dict[NodeId, Process] = {}

@@ -59,25 +59,11 @@ class GatewayNode:
         return self.hub.node
 
     async def client(self, path: str = "", **options: Any) -> ClientConnection:
-        """
-        Connect a client, which stays longer than any server.
-
-        Args:
-            path: Behind the first slash.
-            options: As a client takes them.
-
-        Returns:
-            The client, with its handshake done.
-        """
+        """Connect a client, which stays longer than any server."""
         return await self._clients.enter_async_context(self.server.client(path, **options))
 
     async def newcomer(self) -> tuple[ClientConnection, ClientId]:
-        """
-        Connect a client, and find out who it is.
-
-        Returns:
-            The client, and its id.
-        """
+        """Connect a client, and find out who it is."""
         before = set(self.service.connections)
         client = await self.client()
         [number] = set(self.service.connections) - before
@@ -173,17 +159,7 @@ class Site:
         errors: Sequence[str] = (),
         **options: Any,
     ) -> GatewayNode:
-        """
-        Start a gateway.
-
-        Args:
-            timeouts: In place of the short ones that tests have.
-            errors: What is logged at ERROR to its end, by whomever.
-            options: More of its options.
-
-        Returns:
-            It; it stops with the test, before the business processes that were started before it.
-        """
+        """Start a gateway."""
         gateway = Gateway("websocket://127.0.0.1:0", timeouts={**TIMEOUTS, **(timeouts or {})})
         for name, value in options.items():
             setattr(gateway, name, value)
@@ -203,16 +179,7 @@ class Site:
         return GatewayNode(server, made[0], hub, bus, stack, self._clients)
 
     async def business(self, hub: Hub | None = None, **declared: Any) -> BusinessNode:
-        """
-        Start a business process, whose callbacks take note of what they are told by default.
-
-        Args:
-            hub: Its hub, for callbacks that need it.
-            declared: Options and callbacks.
-
-        Returns:
-            It; it stops with the test, and before what was started before it.
-        """
+        """Start a business process, whose callbacks take note of what they are told by default."""
         journal = Journal()
         options = {
             "timeouts": {"shutdown": 0.5},
@@ -247,14 +214,7 @@ class Site:
         }
 
     def forge(self, source: NodeId, target: NodeId, packet: Packet | bytes) -> None:
-        """
-        Send a process what another one has never sent.
-
-        Args:
-            source: Who is said to send it.
-            target: Who gets it.
-            packet: What.
-        """
+        """Send a process what another one has never sent."""
         data = packet if isinstance(packet, bytes) else encode(packet)
         bus = self.hub.local_node.bus
         assert bus is not None
@@ -263,12 +223,7 @@ class Site:
 
 @asynccontextmanager
 async def site() -> AsyncIterator[Site]:
-    """
-    Have a bus for gateways and business workers, which end with the block.
-
-    Yields:
-        Where they are started; who was started last is stopped first.
-    """
+    """Have a bus for gateways and business workers, which end with the block."""
     async with AsyncExitStack() as stack:
         made = Site(stack)
         await made.hub.start(Deaf(broker=made.broker), has_clients=False)
@@ -277,15 +232,6 @@ async def site() -> AsyncIterator[Site]:
 
 
 async def read(client: ClientConnection, count: int = 1) -> list[str | bytes]:
-    """
-    Read messages.
-
-    Args:
-        client: Whose.
-        count: How many.
-
-    Returns:
-        They, in order.
-    """
+    """Read messages."""
     async with asyncio.timeout(TIMEOUT):
         return [await client.recv() for _ in range(count)]

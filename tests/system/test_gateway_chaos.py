@@ -15,7 +15,15 @@ from pathlib import Path
 
 import pytest
 
-from ..support.flock import PATIENCE, Bird, Flock, flock, flying, journal, script
+from ..support.client_fleet import (
+    DEADLINE,
+    ClientFleet,
+    NumberedClient,
+    client_fleet,
+    journal,
+    script,
+    sending,
+)
 from ..support.master import Master, descendants, master
 from ..support.nats import NatsServer, nats_server
 
@@ -36,11 +44,11 @@ class Chaos:
         gone: The clients that were cut off.
     """
 
-    def __init__(self, service: Master, broker: NatsServer | None, birds: Flock) -> None:
+    def __init__(self, service: Master, broker: NatsServer | None, fleet: ClientFleet) -> None:
         self._service = service
         self._broker = broker
-        self._birds = birds
-        self.gone: list[Bird] = []
+        self._fleet = fleet
+        self.gone: list[NumberedClient] = []
         self._random = random.Random(int(os.environ.get("CHAOS", "1")))  # noqa: S311 - no secret
 
     async def happen(self) -> None:
@@ -53,17 +61,17 @@ class Chaos:
         ]
         self._random.shuffle(actions)
         for action in actions:
-            async with flying(self._birds):
+            async with sending(self._fleet):
                 await action()
-            await self._come_again()
+            await self._replace_lost_clients()
 
-    async def _come_again(self) -> None:
-        """Have others come for the clients that were cut off."""
-        birds = self._birds
-        gone = [bird for bird in birds.birds if bird.is_lost]
-        birds.birds = [bird for bird in birds.birds if not bird.is_lost]
+    async def _replace_lost_clients(self) -> None:
+        """Replace the clients that were disconnected."""
+        fleet = self._fleet
+        gone = [client for client in fleet.clients if client.is_lost]
+        fleet.clients = [client for client in fleet.clients if not client.is_lost]
         self.gone += gone
-        await birds.come([self._service.port], len(gone))
+        await fleet.connect([self._service.port], len(gone))
 
     async def stop_a_gateway_and_reload(self) -> None:
         """Not while the broker dies, too: a stopped process that has lost it counts as dead."""
@@ -72,26 +80,28 @@ class Chaos:
     async def reload(self) -> None:
         """Renew the code, while some handlers take long."""
         self._slow_down()
-        done = await asyncio.to_thread(self._service.gateman, "reload", timeout=PATIENCE)
+        done = await asyncio.to_thread(self._service.gateman, "reload", timeout=DEADLINE)
         assert done.returncode == 0, done.stderr
 
     async def reload_all(self) -> None:
-        """Renew gateways, too: they part from their clients while business processes drain."""
+        """Renew gateways, too: their clients are disconnected while business processes drain."""
         self._slow_down()
-        done = await asyncio.to_thread(self._service.gateman, "reload", "--all", timeout=PATIENCE)
+        done = await asyncio.to_thread(self._service.gateman, "reload", "--all", timeout=DEADLINE)
         assert done.returncode == 0, done.stderr
-        await self._birds.until(lambda: all(bird.is_lost for bird in self._birds.birds))
+        await self._fleet.until(lambda: all(client.is_lost for client in self._fleet.clients))
 
     async def kill_a_gateway(self) -> None:
         """Kill one while business processes drain that have slow handlers of its clients."""
         victim = await self._a_gateway()
         before = set(descendants(self._service.pid))
-        known = {bird.pid for bird in self._birds.birds}
+        known = {client.pid for client in self._fleet.clients}
         self._service.signal(signal.SIGUSR1)
-        await self._birds.until(lambda: bool(set(descendants(self._service.pid)) - before))
+        await self._fleet.until(lambda: bool(set(descendants(self._service.pid)) - before))
         self._slow_down()
         # A client was handed over.
-        await self._birds.until(lambda: any(bird.pid not in known for bird in self._birds.birds))
+        await self._fleet.until(
+            lambda: any(client.pid not in known for client in self._fleet.clients)
+        )
         os.kill(victim, signal.SIGKILL)
         await asyncio.to_thread(self._service.wait_for, "INFO reloaded")
 
@@ -99,7 +109,7 @@ class Chaos:
         """Stop one for so long that it hears nobody, and nobody hears it."""
         victim = await self._a_gateway()
         os.kill(victim, signal.SIGSTOP)
-        await self._birds.pause(STOPPED)
+        await self._fleet.pause(STOPPED)
         os.kill(victim, signal.SIGCONT)
 
     async def kill_the_broker(self) -> None:
@@ -110,7 +120,7 @@ class Chaos:
             os.kill(router, signal.SIGKILL)
         else:
             self._broker.kill()
-            await self._birds.pause(1.0)
+            await self._fleet.pause(1.0)
             await asyncio.to_thread(self._broker.start)
 
     async def _a_gateway(self) -> int:
@@ -124,9 +134,9 @@ class Chaos:
         return self._random.choice(processes)
 
     def _slow_down(self) -> None:
-        for bird in self._birds.birds[::3]:
-            if not bird.is_lost:
-                bird.say(f"slow {SLOW}")
+        for client in self._fleet.clients[::3]:
+            if not client.is_lost:
+                client.say(f"slow {SLOW}")
 
 
 @pytest.mark.parametrize("is_nats", [False, True], ids=["local", "nats"])
@@ -142,25 +152,25 @@ def test_nothing_is_lost_repeated_or_disordered(tmp_path: Path, *, is_nats: bool
 
 
 async def _live(folder: Path, service: Master, broker: NatsServer | None) -> None:
-    async with flock(folder, service.port, count=COUNT) as birds:
-        chaos = Chaos(service, broker, birds)
+    async with client_fleet(folder, service.port, count=COUNT) as fleet:
+        chaos = Chaos(service, broker, fleet)
         await chaos.happen()
         gone = chaos.gone
-        account = await birds.settle()
-        await birds.until(lambda: len(ends(folder)) >= len(gone))
+        account = await fleet.settle()
+        await fleet.until(lambda: len(ends(folder)) >= len(gone))
 
         assert (account.lost, account.disordered, account.repeated) == (0, 0, 0)
-        handled = birds.handled()
-        for bird in gone:
-            numbers = handled.get(bird.name, [])
+        handled = fleet.handled()
+        for client in gone:
+            numbers = handled.get(client.name, [])
             # Of a connection that ends, the last messages may not have arrived.
-            assert numbers == list(range(1, len(numbers) + 1)), bird.name
-        for bird in birds.all_there_were:
-            assert bird.answered == sorted(set(bird.answered)), bird.name
-        assert ends(folder) == Counter(bird.client_id for bird in gone)
+            assert numbers == list(range(1, len(numbers) + 1)), client.name
+        for client in fleet.all_clients:
+            assert client.answered == sorted(set(client.answered)), client.name
+        assert ends(folder) == Counter(client.client_id for client in gone)
         assert len(gone) > COUNT
-    await birds.until(lambda: len(ends(folder)) >= len(birds.all_there_were))
-    assert ends(folder) == Counter(bird.client_id for bird in birds.all_there_were)
+    await fleet.until(lambda: len(ends(folder)) >= len(fleet.all_clients))
+    assert ends(folder) == Counter(client.client_id for client in fleet.all_clients)
 
 
 def ends(folder: Path) -> Counter[str]:

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from ..support.flock import Account, flock, journal, script
+from ..support.client_fleet import Account, client_fleet, journal, script
 from ..support.loop import eventually
 from ..support.master import Master, descendants, is_alive, master
 from ..support.nats import nats_server
@@ -31,19 +31,19 @@ def test_processes_without_a_master_end_in_order(tmp_path: Path, *, is_nats: boo
 async def _orphan(folder: Path, service: Master) -> None:
     service.wait_for("business serves, 3 processes")
     processes = descendants(service.pid)
-    async with flock(folder, service.port, count=COUNT) as birds:
+    async with client_fleet(folder, service.port, count=COUNT) as fleet:
         os.kill(service.pid, signal.SIGKILL)
-        await birds.until(lambda: service.stderr.count("the master is gone: draining\n") == 2)
-        await birds.pause(0.2)
-        for bird in birds.birds:
-            bird.send()
-        await birds.until(lambda: all(bird.is_lost for bird in birds.birds))
+        await fleet.until(lambda: service.stderr.count("the master is gone: draining\n") == 2)
+        await fleet.pause(0.2)
+        for client in fleet.clients:
+            client.send()
+        await fleet.until(lambda: all(client.is_lost for client in fleet.clients))
         await eventually(lambda: not any(map(is_alive, processes)))
 
-        assert birds.account() == Account()
-        assert birds.lost == {1012: COUNT}
+        assert fleet.account() == Account()
+        assert fleet.lost == {1012: COUNT}
         ends = sorted(entry.client_id for entry in journal(folder) if entry.kind == "close")
-        assert ends == sorted(bird.client_id for bird in birds.birds)
+        assert ends == sorted(client.client_id for client in fleet.clients)
     said = service.stderr
     assert said.count("the master is gone: draining\n") == 2
     assert said.count("gateway has ended, without a master") == 2

@@ -1,7 +1,7 @@
 """
 Gateways with many clients, while their business workers are renewed, killed and blocked.
 
-Over the bus of one master, and over NATS with two. ``FLOCK=5000 FLOCK_SECONDS=20 make test
+Over the bus of one master, and over NATS with two. ``FLEET=5000 FLEET_SECONDS=20 make test
 ARGS="-k gateway_survival"`` is the same with 5 000 clients, as far as the limit on open files goes.
 """
 
@@ -16,17 +16,17 @@ from typing import Any
 
 import pytest
 
-from ..support.flock import (
+from ..support.client_fleet import (
     INTERVAL,
     SECONDS,
     SIZE,
     Account,
-    flock,
-    flying,
+    client_fleet,
     journal,
     pids,
     ports,
     script,
+    sending,
 )
 from ..support.master import Master, master
 from ..support.nats import nats_server
@@ -66,38 +66,38 @@ def test_reloads_drop_nobody_and_lose_nothing(tmp_path: Path, node_count: int) -
 
 
 async def _reload(folder: Path, running: list[Master]) -> None:
-    async with flock(folder, *ports(running)) as birds:
-        async with flying(birds):
+    async with client_fleet(folder, *ports(running)) as fleet:
+        async with sending(fleet):
             for number in range(RELOADS):
                 service = running[number % len(running)]
                 reloaded = await asyncio.to_thread(service.gateman, "reload")
                 assert (reloaded.returncode, reloaded.stdout) == (0, "reloaded\n")
 
-        assert await birds.settle() == Account()
-        assert birds.lost == Counter()
+        assert await fleet.settle() == Account()
+        assert fleet.lost == Counter()
 
 
 @BUSES
 def test_killed_processes_lose_nothing(tmp_path: Path, node_count: int) -> None:
-    """Every message is handled in order; some again, as nobody knows how far the dead had come."""
+    """Every message is handled in order; some twice, as the dead process reported no result."""
     with services(tmp_path, node_count) as running:
         asyncio.run(_kill(tmp_path, running))
 
 
 async def _kill(folder: Path, running: list[Master]) -> None:
-    async with flock(folder, *ports(running)) as birds:
+    async with client_fleet(folder, *ports(running)) as fleet:
         killed = 0
-        async with flying(birds):
+        async with sending(fleet):
             for number in range(KILLS):
                 service = running[number % len(running)]
                 victims = await asyncio.to_thread(pids, service, "business")
                 if victims:  # Those that die again and again are started again later and later.
                     os.kill(victims[number % len(victims)], signal.SIGKILL)
                     killed += 1
-                await birds.pause(0.7)
-        account = await birds.settle()
+                await fleet.pause(0.7)
+        account = await fleet.settle()
 
-        assert (account.lost, account.disordered, birds.lost) == (0, 0, Counter())
+        assert (account.lost, account.disordered, fleet.lost) == (0, 0, Counter())
         assert killed >= KILLS // 2
 
 
@@ -109,20 +109,24 @@ def test_a_blocked_process_delays_its_own_clients_only(tmp_path: Path, node_coun
 
 
 async def _block(folder: Path, running: list[Master]) -> None:
-    async with flock(folder, *ports(running)) as birds:
-        await birds.fly(A_WHILE)
-        await birds.until(lambda: all(bird.pid for bird in birds.birds))
-        blocker = birds.birds[0]
+    async with client_fleet(folder, *ports(running)) as fleet:
+        await fleet.send_messages(A_WHILE)
+        await fleet.until(lambda: all(client.pid for client in fleet.clients))
+        blocker = fleet.clients[0]
         blocker.say("block 10")
-        await birds.until(lambda: "block" in kinds(folder))
-        others = [bird for bird in birds.birds if bird.pid != blocker.pid]
-        heard = {bird.name: bird.heard for bird in others}
-        async with flying(birds):
-            await birds.until(lambda: all(bird.heard >= heard[bird.name] + 3 for bird in others))
+        await fleet.until(lambda: "block" in kinds(folder))
+        others = [client for client in fleet.clients if client.pid != blocker.pid]
+        answer_count = {client.name: client.answer_count for client in others}
+        async with sending(fleet):
+            await fleet.until(
+                lambda: all(
+                    client.answer_count >= answer_count[client.name] + 3 for client in others
+                )
+            )
             assert others
             assert "unblock" not in kinds(folder)
-        assert await birds.settle() == Account()
-        assert (birds.lost, "unblock" in kinds(folder)) == (Counter(), True)
+        assert await fleet.settle() == Account()
+        assert (fleet.lost, "unblock" in kinds(folder)) == (Counter(), True)
 
 
 def kinds(folder: Path) -> set[str]:
@@ -132,28 +136,28 @@ def kinds(folder: Path) -> set[str]:
 
 @BUSES
 def test_a_killed_gateway_is_told_for_each_of_its_clients(tmp_path: Path, node_count: int) -> None:
-    """They are closed once each, may come again at once, and nobody else notices."""
+    """Each is closed once and may reconnect at once; other clients notice nothing."""
     with services(tmp_path, node_count) as running:
         asyncio.run(_kill_gateway(tmp_path, running))
 
 
 async def _kill_gateway(folder: Path, running: list[Master]) -> None:
-    async with flock(folder, *ports(running)) as birds:
-        await birds.fly(A_WHILE)
-        await birds.settle()
+    async with client_fleet(folder, *ports(running)) as fleet:
+        await fleet.send_messages(A_WHILE)
+        await fleet.settle()
         victim = (await asyncio.to_thread(pids, running[0], "gateway"))[0]
-        async with flying(birds):
+        async with sending(fleet):
             os.kill(victim, signal.SIGKILL)
-        gone = {bird.client_id for bird in birds.birds if bird.is_lost}
-        await birds.until(lambda: len(closed(folder)) >= len(gone))
+        gone = {client.client_id for client in fleet.clients if client.is_lost}
+        await fleet.until(lambda: len(closed(folder)) >= len(gone))
         assert sorted(closed(folder)) == sorted((client_id, "1006") for client_id in gone)
-        assert 0 < len(gone) < len(birds.birds)
+        assert 0 < len(gone) < len(fleet.clients)
 
-        birds.birds = [bird for bird in birds.birds if not bird.is_lost]
-        await birds.come(ports(running), len(gone))
-        await birds.fly(A_WHILE)
-        assert await birds.settle() == Account()
-        assert birds.lost == Counter()
+        fleet.clients = [client for client in fleet.clients if not client.is_lost]
+        await fleet.connect(ports(running), len(gone))
+        await fleet.send_messages(A_WHILE)
+        assert await fleet.settle() == Account()
+        assert fleet.lost == Counter()
 
 
 def closed(folder: Path) -> list[tuple[str, str]]:
@@ -168,13 +172,13 @@ def test_a_deadly_message_is_set_aside(tmp_path: Path) -> None:
 
 
 async def _die(folder: Path, service: Master) -> None:
-    async with flock(folder, service.port, count=8) as birds:
-        birds.birds[0].say("die")
-        await birds.until(lambda: deaths(folder) == 2)
-        await birds.fly(A_WHILE)
+    async with client_fleet(folder, service.port, count=8) as fleet:
+        fleet.clients[0].say("die")
+        await fleet.until(lambda: deaths(folder) == 2)
+        await fleet.send_messages(A_WHILE)
 
-        account = await birds.settle()
-        assert (account.lost, account.disordered, birds.lost) == (0, 0, Counter())
+        account = await fleet.settle()
+        assert (account.lost, account.disordered, fleet.lost) == (0, 0, Counter())
         assert deaths(folder) == 2
         status = await asyncio.to_thread(service.status)
         assert counts(status)["events_quarantined"] == 1

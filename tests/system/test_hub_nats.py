@@ -18,7 +18,7 @@ from ..support.cluster import cluster, node
 from ..support.loop import eventually, on_loop
 from ..support.master import master
 from ..support.nats import jwt_config, nats_cluster, nats_server
-from ..support.talkers import account, fall_silent, script, talk, talkers
+from ..support.node_clients import account, node_clients, script, send_numbers, until_quiet
 
 END = "end"
 
@@ -174,15 +174,15 @@ async def _die_and_come_back(folder: Path, *, away: float) -> None:
             master(node_script, folder / "one") as one,
             master(node_script, folder / "other") as other,
         ):
-            async with talkers(one.port, other.port) as both:
-                await talk(both, 1.0)
+            async with node_clients(one.port, other.port) as both:
+                await send_numbers(both, 1.0)
                 server.kill()
-                await talk(both, away)
+                await send_numbers(both, away)
                 await asyncio.to_thread(server.start)
                 while not all([(await one.ask())["gaps"] for one in both]):
-                    await talk(both, 0.1)
-                await talk(both, 1.0)
-                await fall_silent(both)
+                    await send_numbers(both, 0.1)
+                await send_numbers(both, 1.0)
+                await until_quiet(both)
                 for state in await account(both):
                     [[cause, seconds, unsent]] = state["gaps"]
                     assert cause == "disconnected"

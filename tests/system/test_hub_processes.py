@@ -6,7 +6,7 @@ import signal
 from pathlib import Path
 
 from ..support.master import descendants, master
-from ..support.talkers import account, fall_silent, script, talk, talkers
+from ..support.node_clients import account, node_clients, script, send_numbers, until_quiet
 
 TWO = script("count=2")
 
@@ -18,9 +18,9 @@ def test_processes_hear_each_other(tmp_path: Path) -> None:
 
 async def _talk(folder: Path) -> None:
     with master(TWO, folder) as service:
-        async with talkers(service.port, service.port) as both:
-            await talk(both, 0.5)
-            await fall_silent(both)
+        async with node_clients(service.port, service.port) as both:
+            await send_numbers(both, 0.5)
+            await until_quiet(both)
             for state in await account(both):
                 assert state["gaps"] == []
                 assert "lost" not in state["counts"]
@@ -35,13 +35,13 @@ def test_a_router_may_die(tmp_path: Path) -> None:
 async def _lose_the_router(folder: Path) -> None:
     with master(TWO, folder) as service:
         [router] = set(descendants(service.pid)) - set(service.pids())
-        async with talkers(service.port, service.port) as both:
-            await talk(both, 0.5)
+        async with node_clients(service.port, service.port) as both:
+            await send_numbers(both, 0.5)
             os.kill(router, signal.SIGKILL)
             while not all([(await one.ask())["gaps"] for one in both]):
-                await talk(both, 0.05)
-            await talk(both, 0.5)
-            await fall_silent(both)
+                await send_numbers(both, 0.05)
+            await send_numbers(both, 0.5)
+            await until_quiet(both)
             for state in await account(both):
                 assert [cause for cause, _, _ in state["gaps"]] == ["disconnected"]
         assert "the router of the bus ended with -9: another one follows" in service.stderr

@@ -1,9 +1,9 @@
 """
 Many clients of a gateway that send numbered messages, and the account of what became of each.
 
-Business processes write a line for each event that they handle, at once, so that it is there
-whatever kills them; what clients saw is compared with it. The size is for a laptop: with
-``FLOCK=5000 FLOCK_SECONDS=20`` in the environment, it is that of a service.
+Business processes write a line for each event at once, so that it survives their death; it is
+compared with what the clients received. The default size is for a laptop; set ``FLEET=5000
+FLEET_SECONDS=20`` in the environment for the size of a service.
 """
 
 import asyncio
@@ -25,8 +25,8 @@ from .loop import eventually
 from .master import Master
 from .server import ssl_options
 
-SIZE = int(os.environ.get("FLOCK", "40"))
-SECONDS = float(os.environ.get("FLOCK_SECONDS", "3"))
+SIZE = int(os.environ.get("FLEET", "40"))
+SECONDS = float(os.environ.get("FLEET_SECONDS", "3"))
 
 # Between two messages of one client; of a thousand and more, all together send 5 000 each second.
 INTERVAL = max(0.1, SIZE / 5000)  # seconds
@@ -34,8 +34,8 @@ INTERVAL = max(0.1, SIZE / 5000)  # seconds
 # Handshakes at once.
 _PARALLEL = 32
 
-# For what has to become so, on a loaded machine.
-PATIENCE = 20.0 + SIZE / 100  # seconds
+# For a condition to become true on a loaded machine.
+DEADLINE = 20.0 + SIZE / 100  # seconds
 
 SCRIPT = """
 import asyncio
@@ -86,18 +86,7 @@ Gateway.run_all()
 def script(
     folder: Path, *, bus: str | None = None, count: int = 3, drain_window: float = 10.0
 ) -> str:
-    """
-    Write a service of two gateways and some business workers.
-
-    Args:
-        folder: Where its journals go.
-        bus: The URL of its bus; ``None`` for that of its master.
-        count: How many business workers.
-        drain_window: Of all.
-
-    Returns:
-        The script.
-    """
+    """Write a service of two gateways and some business workers."""
     return SCRIPT.format(
         folder=str(folder), bus=bus, ssl=ssl_options(), count=count, drain_window=drain_window
     )
@@ -122,7 +111,7 @@ def journal(folder: Path) -> list[Entry]:
 @dataclass(frozen=True, slots=True)
 class Account:
     """
-    What became of the messages of a flock.
+    The fate of the messages of a fleet.
 
     Attributes:
         lost: How many were never handled.
@@ -135,18 +124,18 @@ class Account:
     repeated: int = 0
 
 
-class Bird(WSListener):
+class NumberedClient(WSListener):
     """
     A client that sends numbered messages.
 
     Attributes:
         name: What its messages begin with.
         sent: How many it has sent.
-        heard: How many answers it has got.
+        answer_count: How many answers it has got.
         answered: Their numbers, in the order in which they came.
         client_id: Its id, once it was told.
         pid: Which business process has answered last.
-        slowest: The longest that an answer has taken since somebody set this to 0; seconds.
+        longest_answer: The longest that an answer has taken since somebody set this to 0; seconds.
         is_lost: Whether its connection ended, though nobody wanted that.
         close_code: With which close code; 1006 if there was none.
     """
@@ -154,11 +143,11 @@ class Bird(WSListener):
     def __init__(self, name: str) -> None:
         super().__init__()
         self.name = name
-        self.sent = self.heard = 0
+        self.sent = self.answer_count = 0
         self.answered: list[int] = []
         self.client_id = ""
         self.pid = 0
-        self.slowest = 0.0
+        self.longest_answer = 0.0
         self.is_lost = False
         self.close_code = 1006
         self.transport: WSTransport | None = None
@@ -174,21 +163,23 @@ class Bird(WSListener):
             self.close_code = int(frame.get_close_code().value)
             transport.disconnect()
         elif frame.msg_type == WSMsgType.TEXT:
-            self._hear(frame.get_payload_as_utf8_text())
+            self._received(frame.get_payload_as_utf8_text())
 
     def on_ws_disconnected(self, _transport: WSTransport) -> None:
         """Take note that the connection has ended."""
         self.is_lost = self.transport is not None
 
-    def _hear(self, text: str) -> None:
+    def _received(self, text: str) -> None:
         if not self.client_id:
             self.client_id = text
             return
         pid, _, message = text.partition(" ")
         self.pid = int(pid)
-        self.heard += 1
+        self.answer_count += 1
         self.answered.append(int(message.rpartition(":")[2]))
-        self.slowest = max(self.slowest, time.monotonic() - self._sent_at.pop(message, 0.0))
+        self.longest_answer = max(
+            self.longest_answer, time.monotonic() - self._sent_at.pop(message, 0.0)
+        )
 
     def send(self) -> None:
         """Send the next message; not on a connection that is lost."""
@@ -212,85 +203,64 @@ class Bird(WSListener):
 
 
 @dataclass(slots=True)
-class Flock:
+class ClientFleet:
     """
     Many clients.
 
     Attributes:
         folder: Where the journals are.
-        birds: The clients.
-        all_there_were: Those that were taken out of them, too.
+        clients: The connected clients.
+        all_clients: Those that were taken out of them, too.
     """
 
     folder: Path
-    birds: list[Bird] = field(default_factory=list)
-    all_there_were: list[Bird] = field(default_factory=list)
+    clients: list[NumberedClient] = field(default_factory=list)
+    all_clients: list[NumberedClient] = field(default_factory=list)
 
-    async def come(self, ports: Sequence[int], count: int = SIZE) -> None:
-        """
-        Connect more clients, and wait until each was told its id.
-
-        Args:
-            ports: Where to; in turns.
-            count: How many.
-        """
+    async def connect(self, ports: Sequence[int], count: int = SIZE) -> None:
+        """Connect more clients, and wait until each was told its id."""
         free = asyncio.Semaphore(_PARALLEL)
         tls = ssl.create_default_context()
         tls.check_hostname = False
         tls.verify_mode = ssl.CERT_NONE
 
         async def connect(number: int) -> None:
-            bird = Bird(f"bird{first + number}")
+            client = NumberedClient(f"client{first + number}")
             url = f"wss://127.0.0.1:{ports[number % len(ports)]}/"
             async with free:
-                await ws_connect(lambda: bird, url, ssl_context=tls)
-            arrived.append(bird)
+                await ws_connect(lambda: client, url, ssl_context=tls)
+            arrived.append(client)
 
-        arrived: list[Bird] = []
-        first = len(self.all_there_were)
+        arrived: list[NumberedClient] = []
+        first = len(self.all_clients)
         await asyncio.gather(*(connect(number) for number in range(count)))
-        self.birds += arrived
-        self.all_there_were += arrived
-        await self.until(lambda: all(bird.client_id for bird in arrived))
+        self.clients += arrived
+        self.all_clients += arrived
+        await self.until(lambda: all(client.client_id for client in arrived))
 
-    async def fly(self, seconds: float) -> None:
-        """
-        Have each client send a message each ``INTERVAL``.
-
-        Args:
-            seconds: For how long.
-        """
+    async def send_messages(self, seconds: float) -> None:
+        """Have each client send a message each ``INTERVAL``."""
         loop = asyncio.get_running_loop()
         begun_at = loop.time()
         sent = 0
         while (elapsed := loop.time() - begun_at) < seconds:
-            due = int(elapsed / INTERVAL * len(self.birds))
+            due = int(elapsed / INTERVAL * len(self.clients))
             for number in range(sent, due):
-                self.birds[number % len(self.birds)].send()
+                self.clients[number % len(self.clients)].send()
             sent = due
             await asyncio.sleep(0.005)
 
     async def pause(self, seconds: float) -> None:
-        """
-        Let what goes on go on: clients fly, processes do as they do.
-
-        Args:
-            seconds: For how long.
-        """
+        """Wait; unlike ``sleep``, this is a part of a scenario."""
         await asyncio.sleep(seconds)
 
     async def until(self, condition: Callable[[], bool]) -> None:
         """Give others time until something is so."""
-        await eventually(condition, within=PATIENCE)
+        await eventually(condition, within=DEADLINE)
 
     async def settle(self) -> Account:
-        """
-        Wait until everything that was sent was handled, or nothing changes any more.
-
-        Returns:
-            What became of it.
-        """
-        deadline = time.monotonic() + PATIENCE
+        """Wait until everything that was sent was handled, or nothing changes any more."""
+        deadline = time.monotonic() + DEADLINE
         while (account := self.account()).lost and time.monotonic() < deadline:
             await self.pause(0.2)
         return account
@@ -308,10 +278,10 @@ class Flock:
         """Compare what was sent with what was handled until now."""
         handled = self.handled()
         lost = disordered = repeated = 0
-        for bird in self.birds:
-            numbers = handled.get(bird.name, [])
+        for client in self.clients:
+            numbers = handled.get(client.name, [])
             firsts = list(dict.fromkeys(numbers))
-            lost += len(set(range(1, bird.sent + 1)) - set(firsts))
+            lost += len(set(range(1, client.sent + 1)) - set(firsts))
             disordered += sum(one > next_ for one, next_ in itertools.pairwise(firsts))
             repeated += len(numbers) - len(firsts)
         return Account(lost, disordered, repeated)
@@ -319,37 +289,27 @@ class Flock:
     @property
     def lost(self) -> Counter[int]:
         """How many clients' connections ended, by the close code."""
-        return Counter(bird.close_code for bird in self.birds if bird.is_lost)
+        return Counter(client.close_code for client in self.clients if client.is_lost)
 
 
 @asynccontextmanager
-async def flock(folder: Path, *ports: int, count: int = SIZE) -> AsyncIterator[Flock]:
-    """
-    Have clients come, and leave in the end.
-
-    Args:
-        folder: Where the journals are.
-        ports: Of the gateways.
-        count: How many clients.
-
-    Yields:
-        The flock.
-    """
-    birds = Flock(folder)
-    await birds.come(ports, count)
+async def client_fleet(folder: Path, *ports: int, count: int = SIZE) -> AsyncIterator[ClientFleet]:
+    """Connect clients, and disconnect them in the end."""
+    fleet = ClientFleet(folder)
+    await fleet.connect(ports, count)
     try:
-        yield birds
+        yield fleet
     finally:
-        await asyncio.gather(*(bird.leave() for bird in birds.all_there_were))
+        await asyncio.gather(*(client.leave() for client in fleet.all_clients))
 
 
 @asynccontextmanager
-async def flying(birds: Flock) -> AsyncIterator[None]:
+async def sending(fleet: ClientFleet) -> AsyncIterator[None]:
     """Have all clients send, while the block runs and a while longer."""
-    task = asyncio.ensure_future(birds.fly(math.inf))
+    task = asyncio.ensure_future(fleet.send_messages(math.inf))
     try:
         yield
-        await birds.pause(SECONDS / 2)
+        await fleet.pause(SECONDS / 2)
     finally:
         task.cancel()
         await asyncio.wait([task])

@@ -1,4 +1,4 @@
-"""Real processes of a cluster that talk, and the account of what became of every message."""
+"""Clients of several nodes that send numbers, and the account of every message."""
 
 import asyncio
 import contextlib
@@ -40,7 +40,7 @@ Worker.run_all()
 """
 
 
-class Talker:
+class NodeClient:
     """
     A client of one node that talks, and takes note of what it hears.
 
@@ -90,50 +90,26 @@ class Talker:
 
 
 def script(options: str) -> str:
-    """
-    Write the script of a node, whose clients are all in one room.
-
-    Args:
-        options: Of its worker.
-
-    Returns:
-        The script.
-    """
+    """Write the script of a node, whose clients are all in one room."""
     return NODE.format(options=options)
 
 
-async def talker(port: int) -> Talker:
-    """
-    Connect a client.
-
-    Args:
-        port: Of the service.
-
-    Returns:
-        The client.
-    """
+async def connect_to_node(port: int) -> NodeClient:
+    """Connect a client."""
     socket = await connect(f"ws://127.0.0.1:{port}")
-    return Talker(socket, str(await socket.recv()))
+    return NodeClient(socket, str(await socket.recv()))
 
 
 @asynccontextmanager
-async def talkers(*ports: int) -> AsyncIterator[list[Talker]]:
-    """
-    Connect a client to each of several nodes, who know each other.
-
-    Args:
-        ports: Of their services; the same twice for two processes of one.
-
-    Yields:
-        The clients, each of a node of its own.
-    """
+async def node_clients(*ports: int) -> AsyncIterator[list[NodeClient]]:
+    """Connect a client to each of several nodes, who know each other."""
     async with contextlib.AsyncExitStack() as stack:
-        made: list[Talker] = []
+        made: list[NodeClient] = []
         for port in ports:
-            one = await talker(port)
+            one = await connect_to_node(port)
             while one.node in {other.node for other in made}:
                 await one.end()
-                one = await talker(port)
+                one = await connect_to_node(port)
             stack.push_async_callback(one.end)
             made.append(one)
         while not all(state["nodes"] for state in [await one.ask() for one in made]):
@@ -141,14 +117,8 @@ async def talkers(*ports: int) -> AsyncIterator[list[Talker]]:
         yield made
 
 
-async def talk(both: Sequence[Talker], seconds: float) -> None:
-    """
-    Let them talk.
-
-    Args:
-        both: They.
-        seconds: For how long.
-    """
+async def send_numbers(both: Sequence[NodeClient], seconds: float) -> None:
+    """Let each client send numbers for some seconds."""
     loop = asyncio.get_running_loop()
     until = loop.time() + seconds
     while loop.time() < until:
@@ -157,29 +127,16 @@ async def talk(both: Sequence[Talker], seconds: float) -> None:
         await asyncio.sleep(0.001)
 
 
-async def fall_silent(both: Sequence[Talker]) -> None:
-    """
-    Wait until nothing more is heard.
-
-    Args:
-        both: They.
-    """
+async def until_quiet(both: Sequence[NodeClient]) -> None:
+    """Wait until nothing more is heard."""
     before = -1
     while (heard := sum(len(numbers) for one in both for numbers in one.heard.values())) != before:
         before = heard
         await asyncio.sleep(0.5)
 
 
-async def account(both: Sequence[Talker]) -> list[dict[str, Any]]:
-    """
-    Check that every message that either sent was heard, or is counted by its cause.
-
-    Args:
-        both: They.
-
-    Returns:
-        What their nodes say of themselves.
-    """
+async def account(both: Sequence[NodeClient]) -> list[dict[str, Any]]:
+    """Check that every message that either sent was heard, or is counted by its cause."""
     states = [await one.ask() for one in both]
     for one, peer, state, peer_state in zip(
         both, reversed(both), states, reversed(states), strict=True
