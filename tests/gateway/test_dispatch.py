@@ -288,7 +288,7 @@ def test_what_a_dead_process_had_is_sent_on_with_care() -> None:
     assert talk.dispatch.repeated_count == 3
 
 
-def test_an_event_that_kills_twice_is_set_aside() -> None:
+def test_an_event_that_kills_twice_is_quarantined() -> None:
     """The only one with which the second had begun; the others go on."""
     talk = Talk(A, B)
     talk.come(ANN)
@@ -317,7 +317,7 @@ def test_one_of_many_is_not_blamed_for_the_first_death() -> None:
     assert talk.die(C)[1:] == [Quarantine(ANN, message(ANN, b"0", 2))]
 
 
-def test_of_several_none_is_set_aside_until_it_was_alone() -> None:
+def test_of_several_none_is_quarantined_until_it_was_alone() -> None:
     """They are handled one by one; what was not begun is no suspect."""
     talk = Talk(A)
     talk.come(ANN, BOB, CAT)
@@ -335,7 +335,7 @@ def test_of_several_none_is_set_aside_until_it_was_alone() -> None:
     assert talk.die(C)[1:] == [Quarantine(BOB, message(BOB, b"x", 2))]
 
 
-def test_a_message_is_set_aside_with_all_its_pieces() -> None:
+def test_a_message_is_quarantined_with_all_its_pieces() -> None:
     """And no other that has pieces, too."""
     talk = Talk(A)
     talk.come(ANN)

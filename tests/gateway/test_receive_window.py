@@ -312,10 +312,10 @@ def check(world: World) -> None:
     """Heal everything, and compare what was handled with what has happened."""
     world.heal()
     for client, happened in world.happened.items():
-        aside, handlings = world.aside[client], world.handlings[client]
+        quarantined, handlings = world.quarantine[client], world.handlings[client]
         # Who was refused has no end; it may get one from a process that was told of that only.
-        vague = {*aside, "close"} if client in world.refused else {*aside}
-        if "connect" in aside:
+        vague = {*quarantined, "close"} if client in world.refused else {*quarantined}
+        if "connect" in quarantined:
             vague.update(happened)
         due = [what for what in happened if what not in vague]
         firsts = list(dict.fromkeys(what for what, _ in handlings))
@@ -335,7 +335,7 @@ def test_everything_is_handled_exactly_once(world: World, script: list[Any]) -> 
     play(world, script)
     check(world)
 
-    assert not any(world.aside.values())
+    assert not any(world.quarantine.values())
 
 
 @settings(max_examples=EXAMPLES)
@@ -351,7 +351,7 @@ def test_each_client_of_a_gateway_that_dies_has_one_end(
     victim = list(world.gateways.values())[place % len(world.gateways)]
     # Without any business process there is nobody to tell.
     homes = {name: client.window for name, client in victim.dispatch.clients.items()}
-    world.kill_front(victim)
+    world.kill_gateway(victim)
 
     for client, handlings in world.handlings.items():
         if node_of(client) == victim.node and client not in world.refused:
@@ -362,8 +362,8 @@ def test_each_client_of_a_gateway_that_dies_has_one_end(
 @settings(max_examples=EXAMPLES)
 @given(worlds, st.lists(st.one_of(steps, steps, steps, steps, accidents), min_size=10, max_size=60))
 def test_everything_is_handled_when_processes_die(world: World, script: list[Any]) -> None:
-    """In order; more than once only by who was killed or cut off; or it is set aside."""
+    """In order; more than once only by a process that died or was cut off; or quarantined."""
     play(world, script)
     check(world)
 
-    assert len(world.unsteady) > 1 or not any(world.aside.values())
+    assert len(world.unsteady) > 1 or not any(world.quarantine.values())

@@ -287,18 +287,18 @@ class World:
 
     Attributes:
         now: Seconds.
-        fronts: The gateways.
+        gateways: The gateways.
         processes: The business processes that live.
         refused: Clients that are not let in.
         happened: What happened to each client, in order.
         handlings: By client: what was handled, where; in order.
         final: The session that each client ended with.
-        aside: By client, what was set aside.
+        quarantine: By client, what was quarantined.
         unsteady: Processes that were killed or cut off.
         is_lossy: Whether the bus still loses what it is told to.
     """
 
-    def __init__(self, front_count: int, grace_period: float) -> None:
+    def __init__(self, gateway_count: int, grace_period: float) -> None:
         self.now = 0.0
         self.gateways: dict[NodeId, GatewayNode] = {}
         self.processes: dict[NodeId, Process] = {}
@@ -306,14 +306,14 @@ class World:
         self.happened: defaultdict[ClientId, list[int | str]] = defaultdict(list)
         self.handlings: defaultdict[ClientId, list[tuple[int | str, NodeId]]] = defaultdict(list)
         self.final: dict[ClientId, bytes] = {}
-        self.aside: defaultdict[ClientId, list[int | str]] = defaultdict(list)
+        self.quarantine: defaultdict[ClientId, list[int | str]] = defaultdict(list)
         self.unsteady: set[NodeId] = set()
         self.is_lossy = True
         self._wires: dict[tuple[NodeId, NodeId], deque[bytes]] = {}
         self._losses: Counter[tuple[NodeId, NodeId]] = Counter()
         self._dead_from: dict[NodeId, float] = {}
         self._count = 0
-        for number in range(front_count):
+        for number in range(gateway_count):
             node = NodeId(f"g{number}")
             self.gateways[node] = GatewayNode(self, node, grace_period)
             self.gateways[node].dispatch.start()
@@ -366,7 +366,7 @@ class World:
         del self.processes[process.node]
         self._dead_from[process.node] = self.now
 
-    def kill_front(self, gateway_node: GatewayNode) -> None:
+    def kill_gateway(self, gateway_node: GatewayNode) -> None:
         """End a gateway without a word; what it has said arrives, and then all know of it."""
         del self.gateways[gateway_node.node]
         for (source, target), queue in self._wires.items():
@@ -431,8 +431,8 @@ class World:
         self.handlings[client].append((what, process.node))
 
     def quarantined(self, client: ClientId, event: AnyEvent) -> None:
-        """Write down that an event was set aside."""
+        """Write down that an event was quarantined."""
         what: int | str = type(event).__name__.lower()
         if isinstance(event, MessageEvent):
             what = int(event.payload)
-        self.aside[client].append(what)
+        self.quarantine[client].append(what)

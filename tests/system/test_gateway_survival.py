@@ -165,7 +165,7 @@ def closed(folder: Path) -> list[tuple[str, str]]:
     return [(entry.client_id, entry.text) for entry in journal(folder) if entry.kind == "close"]
 
 
-def test_a_deadly_message_is_set_aside(tmp_path: Path) -> None:
+def test_a_deadly_message_is_quarantined(tmp_path: Path) -> None:
     """It kills two processes and not a third; what its client sends behind it is handled."""
     with services(tmp_path, 1) as running:
         asyncio.run(_die(tmp_path, running[0]))
