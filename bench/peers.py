@@ -58,19 +58,19 @@ def is_installed(server: Server) -> bool:
 
 
 def add_option(parser: argparse.ArgumentParser, default: Sequence[Server] = EVERYBODY) -> None:
-    """Let the user say who is measured: ``--servers NAME…``."""
+    """Add the option ``--servers NAME…`` to a parser."""
     parser.add_argument(
         "--servers",
         nargs="+",
         metavar="NAME",
         choices=[server.name for server in ALL],
         default=[server.name for server in default],
-        help="who is measured, of: " + ", ".join(server.name for server in ALL),
+        help="the servers to measure, of: " + ", ".join(server.name for server in ALL),
     )
 
 
 def chosen(names: Sequence[str]) -> list[Server]:
-    """Pick the servers of these names that are installed, and say who is not."""
+    """Return the installed servers of these names, and print which are missing."""
     servers = [server for server in ALL if server.name in names]
     for server in servers:
         if not is_installed(server):

@@ -11,7 +11,7 @@ async def join(connection: Connection) -> None:
 
 
 def tell(_: Connection, message: str) -> None:
-    """Pass on what somebody says, to all, also to whoever said it."""
+    """Send each message to all clients, including its sender."""
     hub.send_to_group("crowd", message)
 
 

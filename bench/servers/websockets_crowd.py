@@ -12,7 +12,7 @@ crowd: set[ServerConnection] = set()
 
 
 async def handle(connection: ServerConnection) -> None:
-    """Pass on what somebody says, to all, also to whoever said it."""
+    """Send each message to all clients, including its sender."""
     crowd.add(connection)
     try:
         with contextlib.suppress(ConnectionClosed):
