@@ -97,6 +97,34 @@ async def test_events_wait_while_one_is_handled() -> None:
     assert listener.counts == {"events_failed": 1}
 
 
+@pytest.mark.parametrize("has_begun", [False, True], ids=["before its first step", "later"])
+@on_loop
+async def test_a_handler_that_is_cancelled_goes_on_with_the_next_event(*, has_begun: bool) -> None:
+    """Whoever cancels its task, or what it awaits: that event has failed, and no other."""
+    listener = Listener()
+    never: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+
+    async def hear(data: Any) -> None:
+        if data == 1:
+            await never
+        listener.heard.append(data)
+
+    handler = listener.events.add("prices", hear)
+    before = asyncio.all_tasks()
+    listener.tell(1, 2)
+    await eventually(lambda: asyncio.all_tasks() > before)
+    if has_begun:
+        await turns()
+        never.cancel()
+    else:
+        (task,) = asyncio.all_tasks() - before
+        task.cancel()
+    await eventually(lambda: bool(listener.heard))
+
+    assert (listener.heard, listener.counts["events_failed"]) == ([2], 1)
+    await listener.events.remove([handler], deadline=end())
+
+
 @on_loop
 async def test_events_above_the_bound_are_dropped_and_counted(
     caplog: pytest.LogCaptureFixture,

@@ -10,6 +10,7 @@ import inspect
 from collections import Counter, deque
 from collections.abc import Callable, Iterable
 from contextvars import copy_context
+from functools import partial
 from typing import Any
 
 import msgspec
@@ -106,6 +107,7 @@ class EventHandler:
             result = self._call()
             if inspect.isawaitable(result):
                 self._task = self._loop.create_task(self._finish_one(result))
+                self._task.add_done_callback(partial(self._ended, result))
                 return
         self._is_due = True
         self._loop.call_soon(self._handle, context=self._context)
@@ -123,13 +125,25 @@ class EventHandler:
     async def _finish_one(self, running: Any) -> None:
         try:
             await running
+        except asyncio.CancelledError as error:
+            if self._is_over:
+                raise
+            self._failed(_cancelled(error))
         except Exception as error:  # noqa: BLE001 - an error of the application must not end the hub
             self._failed(error)
-        finally:
-            self._task = None
-            if self._waiting and not self._is_over:
-                self._is_due = True
-                self._loop.call_soon(self._handle, context=self._context)
+
+    def _ended(self, running: Any, task: asyncio.Task[None]) -> None:
+        if inspect.iscoroutine(running):
+            running.close()
+        self._task = None
+        if self._is_over:
+            return
+        if task.cancelled():
+            # The application has cancelled the task before its first step.
+            self._failed(_cancelled(None))
+        if self._waiting:
+            self._is_due = True
+            self._loop.call_soon(self._handle, context=self._context)
 
     def _failed(self, error: Exception) -> None:
         self._counts["events_failed"] += 1
@@ -138,6 +152,13 @@ class EventHandler:
             error,
             self._loop.time(),
         )
+
+
+def _cancelled(cause: BaseException | None) -> RuntimeError:
+    """Make a handler's error of a cancellation by the application."""
+    error = RuntimeError("it was cancelled")
+    error.__cause__ = cause
+    return error
 
 
 class Events:
