@@ -293,8 +293,8 @@ def test_a_conversation(tmp_path: Path, answer: dict[str, Any] | None, expected:
 @pytest.mark.skipif(os.geteuid() != 0, reason="only root can become somebody else")
 def test_another_user_may_not_ask(answering: Answering, tmp_path: Path) -> None:
     """The system refuses the connection, and the command says so."""
-    for folder in (tmp_path, *tmp_path.parents[:2]):
-        folder.chmod(0o755)
+    open_to_all(tmp_path)
+    tmp_path.chmod(0o755)
     code = (
         "import os, sys\n"
         "from pathlib import Path\n"
