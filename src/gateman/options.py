@@ -77,30 +77,13 @@ def fixed(owner: str, assignment: str) -> Callable[[C], C]:
 
 
 def is_positive(value: object, most: float) -> bool:
-    """
-    Tell whether something is a number above 0.
-
-    Args:
-        value: What a user wrote.
-        most: The highest that is taken.
-
-    Returns:
-        Whether it is one; neither a bool nor what is not a number is.
-    """
+    """Tell whether a value is a number above 0, and not above ``most``; a bool is not a number."""
     is_number = isinstance(value, (int, float)) and not isinstance(value, bool)
     return is_number and 0 < value <= most  # type: ignore[operator]
 
 
 def is_path(value: object) -> bool:
-    """
-    Tell whether a file may have such a path.
-
-    Args:
-        value: What a user wrote.
-
-    Returns:
-        Whether it is a path that can be given to the system.
-    """
+    """Tell whether a value is a path that the system would take."""
     if not isinstance(value, str) and not hasattr(type(value), "__fspath__"):
         return False
     try:
