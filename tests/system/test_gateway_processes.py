@@ -84,7 +84,7 @@ BROKEN = {
     ),
     "bus": (
         SCRIPT.replace("count=2", "count=2, bus='nats://10.0.0.7?name=test'"),
-        "whoever reaches it could act as any client",
+        "any program that reaches it could act as any client",
     ),
 }
 
@@ -190,7 +190,7 @@ MISTAKES = {
     "strangers": (
         "BusinessWorker(bus='nats://10.0.0.7?name=test')",
         "the bus nats://10.0.0.7:4222?name=test has no credentials, and 10.0.0.7:4222 is another"
-        " machine: whoever reaches it could act as any client: let it ask for a user and"
+        " machine: any program that reaches it could act as any client: let it ask for a user and"
         " password, a token, an nkey or a certificate, and write them into bus=.",
     ),
 }
