@@ -11,20 +11,20 @@ from hypothesis import strategies as st
 from gateman.master.channel import (
     MAX_LINE_SIZE,
     Accept,
-    AskConnections,
-    AskReport,
-    Beat,
     ConnectionReport,
+    ConnectionsAnswer,
     Drain,
     FromMaster,
     FromProcess,
+    GetConnections,
+    GetReport,
+    Heartbeat,
     Lines,
-    Listed,
     Ready,
     Report,
-    Reported,
+    ReportAnswer,
     Signalled,
-    Stays,
+    StillDraining,
     Stop,
     decode,
     from_master,
@@ -82,11 +82,11 @@ def test_a_message_is_one_line() -> None:
     "message",
     [
         Ready(Policy(name="chat", count=2, max_memory=1)),
-        Beat(REPORT),
+        Heartbeat(REPORT),
         Signalled(is_graceful=True),
-        Stays(),
-        Reported(1, REPORT),
-        Listed(2, [CONNECTION], 7),
+        StillDraining(),
+        ReportAnswer(1, REPORT),
+        ConnectionsAnswer(2, [CONNECTION], 7),
     ],
 )
 def test_what_a_process_says_is_understood(message: FromProcess) -> None:
@@ -96,7 +96,7 @@ def test_what_a_process_says_is_understood(message: FromProcess) -> None:
 
 @pytest.mark.parametrize(
     "message",
-    [Accept([0, 1]), Drain(keeps_accepting=True), Stop(), AskReport(3), AskConnections(4, 1000)],
+    [Accept([0, 1]), Drain(keeps_accepting=True), Stop(), GetReport(3), GetConnections(4, 1000)],
 )
 def test_what_the_master_says_is_understood(message: FromMaster) -> None:
     """It arrives as it was."""
@@ -168,7 +168,7 @@ def test_a_line_is_bounded(end: bytes) -> None:
 
 def test_a_long_list_of_connections_fits() -> None:
     """One of the size that a process may send, over a real socket pair."""
-    written = line(Listed(1, [CONNECTION] * 40_000, 40_000))
+    written = line(ConnectionsAnswer(1, [CONNECTION] * 40_000, 40_000))
     left = written
     ours, theirs = socket.socketpair()
     lines = Lines()

@@ -15,8 +15,8 @@ from typing import Any
 import pytest
 
 from gateman.errors import CommandError, NotRunning
-from gateman.master.control import Control, ControlClient, conversation
-from gateman.master.requests import GetStatus, Request, Stop, Stopping
+from gateman.master.control import ControlClient, ControlServer, connect_to_master
+from gateman.master.control_requests import GetStatus, Request, Stop, StopAnswer
 from gateman.master.runtime_files import RuntimeFiles, candidates
 from gateman.master.script import Script
 from gateman.master.selector_loop import turn
@@ -43,7 +43,7 @@ class Answering:
         self.asked: list[tuple[Request, ControlClient]] = []
         self._runtime_files = RuntimeFiles.take(self.script.path, ENVIRONMENT)
         self._selector = selectors.DefaultSelector()
-        self.control = Control(
+        self.control = ControlServer(
             self._runtime_files.listen(),
             self._selector,
             lambda request, client: self.asked.append((request, client)),
@@ -222,13 +222,13 @@ def test_who_dawdles_is_known(answering: Answering) -> None:
         with selectors.DefaultSelector() as selector, theirs:
             silent = ControlClient(ours, selector, lambda *_: None, lambda _: None, now=100.0)
 
-            assert [silent.has_dawdled(now) for now in (109.0, 110.0, 110.1)] == [
+            assert [silent.is_overdue(now) for now in (109.0, 110.0, 110.1)] == [
                 False,
                 False,
                 True,
             ]
             silent.close()
-        assert not asked.has_dawdled(1e12)
+        assert not asked.is_overdue(1e12)
 
 
 # The command's side.
@@ -237,11 +237,11 @@ def test_who_dawdles_is_known(answering: Answering) -> None:
 def test_nobody_is_there(tmp_path: Path) -> None:
     """Without a socket, and with one that a killed master left."""
     script = Script(tmp_path / "server.py")
-    with pytest.raises(NotRunning), conversation(script, ENVIRONMENT):
+    with pytest.raises(NotRunning), connect_to_master(script, ENVIRONMENT):
         pass
     runtime_files = RuntimeFiles.take(script.path, ENVIRONMENT)
     runtime_files.listen().close()
-    with pytest.raises(NotRunning), conversation(script, ENVIRONMENT):
+    with pytest.raises(NotRunning), connect_to_master(script, ENVIRONMENT):
         pass
     runtime_files.release()
 
@@ -278,9 +278,9 @@ def served(answering: Answering, answer: dict[str, Any] | None) -> Iterator[None
 def test_a_conversation(tmp_path: Path, answer: dict[str, Any] | None, expected: object) -> None:
     """An answer, one that is a refusal, and none; and then the end is waited for."""
     answering = Answering(tmp_path)
-    with served(answering, answer), conversation(answering.script, ENVIRONMENT) as conversing:
+    with served(answering, answer), connect_to_master(answering.script, ENVIRONMENT) as conversing:
         try:
-            found: object = conversing.ask(Stop(graceful=True), Stopping)
+            found: object = conversing.ask(Stop(graceful=True), StopAnswer)
         except CommandError as error:
             found = str(error)
         conversing.wait_for_end()

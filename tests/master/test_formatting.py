@@ -7,7 +7,7 @@ from gateman.master import formatting
 
 
 @pytest.mark.parametrize(
-    ("status", "ending"),
+    ("status", "expected"),
     [
         (0, "ended by itself"),
         (1, "ended with exit code 1"),
@@ -21,13 +21,13 @@ from gateman.master import formatting
         (-63, "was killed by signal 63"),
     ],
 )
-def test_ending(status: int, ending: str) -> None:
+def test_ending(status: int, expected: str) -> None:
     """A verb for every exit code and signal, those without a name too."""
-    assert formatting.ending(status) == ending
+    assert formatting.exit_description(status) == expected
 
 
 @pytest.mark.parametrize(
-    ("status", "is_policy"),
+    ("status", "is_final"),
     [
         (ExitCode.STOPPED, False),
         (ExitCode.CRASHED, True),
@@ -39,9 +39,9 @@ def test_ending(status: int, ending: str) -> None:
         (-1, False),
     ],
 )
-def test_which_exit_codes_say_that_it_never_will(status: int, *, is_policy: bool) -> None:
+def test_which_exit_codes_say_that_it_never_will(status: int, *, is_final: bool) -> None:
     """The three that follow from what the user wrote; a signal is never one."""
-    assert formatting.is_policy(status) is is_policy
+    assert formatting.is_final(status) is is_final
 
 
 @pytest.mark.parametrize(

@@ -16,7 +16,7 @@ from gateman import BusinessWorker, ConfigError, Worker
 from gateman.config.worker import settings_of
 from gateman.errors import AddressInUse
 from gateman.master.listeners import Listeners
-from gateman.master.plan import Planned, policy_of
+from gateman.master.plan import WorkerPlan, policy_of
 from gateman.master.privileges import Identity
 from tests.support.server import needs_ipv6, ssl_options
 
@@ -32,17 +32,17 @@ def planned(
     identity: Identity | None = None,
     context: dict[str, Any] | None = None,
     count: int = 2,
-) -> Planned:
+) -> WorkerPlan:
     """Declare a worker and check it."""
     worker = Worker(listen, context, count=count)
     settings = settings_of(worker, now=1.8e9)
-    return Planned(worker=worker, settings=settings, policy=policy_of(worker), identity=identity)
+    return WorkerPlan(worker=worker, settings=settings, policy=policy_of(worker), identity=identity)
 
 
-def listens_nowhere(count: int) -> Planned:
+def listens_nowhere(count: int) -> WorkerPlan:
     """Declare business workers and check them."""
     worker = BusinessWorker(count=count)
-    return Planned(worker=worker, settings=None, policy=policy_of(worker), identity=None)
+    return WorkerPlan(worker=worker, settings=None, policy=policy_of(worker), identity=None)
 
 
 @contextmanager
@@ -230,7 +230,7 @@ def test_other_mistakes_are_not_waited_for() -> None:
     """An address that this machine does not have never comes."""
     with pytest.raises(ConfigError, match=r"'192\.0\.2\.1' is not an address of this machine"):
         # Documentation's own (RFC 5737): nobody has it.
-        Listeners(planned("websocket://192.0.2.1:0")).open(is_heir=True)
+        Listeners(planned("websocket://192.0.2.1:0")).open(is_takeover=True)
 
 
 # What systemd made.

@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from gateman.master.events import Policy
-from gateman.master.orphan import Orphan, patience_of
+from gateman.master.orphan import Orphan, max_shutdown_time
 from tests.support.deadlines import TIMEOUT
 from tests.support.loop import eventually, on_loop, turns
 
@@ -21,8 +21,8 @@ def test_those_that_end_first_have_so_long() -> None:
     first = Policy(name="gateway", count=1, drain=3, shutdown=4)
     last = Policy(name="business", count=1, drain=30, shutdown=40, ends_last=True)
 
-    assert patience_of([first, last]) == 9
-    assert patience_of([last]) == patience_of([]) == 0
+    assert max_shutdown_time([first, last]) == 9
+    assert max_shutdown_time([last]) == max_shutdown_time([]) == 0
 
 
 @on_loop
@@ -44,14 +44,14 @@ async def test_it_waits_until_all_that_end_first_have() -> None:
     assert ended == ["others"]
 
 
-@pytest.mark.parametrize("has_kin", [True, False])
-def test_it_does_not_wait_for_ever(*, has_kin: bool) -> None:
+@pytest.mark.parametrize("has_liveness_fd", [True, False])
+def test_it_does_not_wait_for_ever(*, has_liveness_fd: bool) -> None:
     """Who has the other end may be a stranger."""
     first, last = socket.socketpair()
 
     async def wait() -> None:
         ended = asyncio.Event()
-        orphan = Orphan(-1, last.detach() if has_kin else -1)
+        orphan = Orphan(-1, last.detach() if has_liveness_fd else -1)
         orphan.wait(ended.set, 0.01)
         async with asyncio.timeout(TIMEOUT):
             await ended.wait()
@@ -107,7 +107,7 @@ def test_a_log_that_is_no_file_stays_its_own() -> None:
     """There is nothing in it that could be emptied."""
     read, write = os.pipe()
     orphan = Orphan(write, -1)
-    orphan.lose_rights()
+    orphan.drop_root_log()
     assert os.fstat(write)
     os.close(read)
     os.close(write)

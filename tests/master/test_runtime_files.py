@@ -98,7 +98,7 @@ def test_one_has_the_claim(tmp_path: Path) -> None:
     runtime_files.release()
     assert list(tmp_path.iterdir()) == []
     again = RuntimeFiles.take(script, {})
-    assert not again.is_heir
+    assert not again.is_takeover
     again.release()
 
 
@@ -109,7 +109,7 @@ def test_the_claim_of_the_dead_is_free(tmp_path: Path) -> None:
     pid_file.write_text("1\n")
     runtime_files = RuntimeFiles.take(script, {})
 
-    assert runtime_files.is_heir
+    assert runtime_files.is_takeover
     assert pid_file.read_text() == f"{os.getpid()}\n"
     runtime_files.release()
 

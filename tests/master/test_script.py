@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from gateman.errors import LoadFailed
-from gateman.master.script import Script, failure, interpreter_options, users_part
+from gateman.master.script import Script, failure, interpreter_options, user_traceback
 
 # Finds the script that the first argument names, runs it with the others, and says what it saw.
 RUNNER = """
@@ -249,8 +249,8 @@ def test_a_traceback_without_their_code_is_whole() -> None:
         ours = error.__traceback__.tb_next if error.__traceback__ is not None else None
     assert ours is not None
 
-    assert users_part(ours) is ours
-    assert users_part(None) is None
+    assert user_traceback(ours) is ours
+    assert user_traceback(None) is None
 
 
 def test_what_cannot_be_read_at_all(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:

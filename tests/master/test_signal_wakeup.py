@@ -6,7 +6,7 @@ import signal
 from collections.abc import Iterable
 
 from gateman.master.selector_loop import turn
-from gateman.master.signal_wakeup import waking
+from gateman.master.signal_wakeup import wake_on_signals
 
 
 def test_signals_arrive_in_the_loop() -> None:
@@ -16,7 +16,7 @@ def test_signals_arrive_in_the_loop() -> None:
     def signalled(numbers: Iterable[int]) -> None:
         told.append(list(numbers))
 
-    with selectors.DefaultSelector() as selector, waking(selector, signalled):
+    with selectors.DefaultSelector() as selector, wake_on_signals(selector, signalled):
         for number in (signal.SIGUSR1, signal.SIGHUP, signal.SIGUSR1):
             os.kill(os.getpid(), number)
 
@@ -31,7 +31,7 @@ def test_ctrl_c_that_is_ignored_stays_so() -> None:
     told: list[int] = []
     before = signal.signal(signal.SIGINT, signal.SIG_IGN)
     try:
-        with selectors.DefaultSelector() as selector, waking(selector, told.extend):
+        with selectors.DefaultSelector() as selector, wake_on_signals(selector, told.extend):
             for number in (signal.SIGINT, signal.SIGTERM):
                 os.kill(os.getpid(), number)
             turn(selector, 10)
@@ -46,7 +46,7 @@ def test_everything_is_as_before() -> None:
     """Handlers, the wake-up descriptor and the selector are left as they were found."""
     before = [signal.getsignal(number) for number in (signal.SIGTERM, signal.SIGCHLD)]
     with selectors.DefaultSelector() as selector:
-        with waking(selector, lambda _: None):
+        with wake_on_signals(selector, lambda _: None):
             pass
         descriptor = signal.set_wakeup_fd(-1)
 

@@ -4,35 +4,35 @@ from dataclasses import replace
 
 import pytest
 
-from gateman.master.events import Beat, Policy, Slot
+from gateman.master.events import Heartbeat, Policy, SlotId
 from gateman.master.slots import (
-    SILENCE,
+    SILENCE_LIMIT,
     Crashes,
     Process,
     ProcessState,
-    SlotState,
-    overdue,
-    share_out,
+    Slot,
+    assign_acceptors,
+    recycle_reason,
 )
 
 POLICY = Policy(name="chat", count=1)
 
 
-def slot_states(*pids: int | None) -> list[SlotState]:
+def make_slots(*pids: int | None) -> list[Slot]:
     """Make the slots of a worker; a pid stands for a process that serves."""
-    made: list[SlotState] = []
+    made: list[Slot] = []
     for number, pid in enumerate(pids):
-        slot_state = SlotState(Slot(0, number))
+        slot = Slot(SlotId(0, number))
         if pid is not None:
-            slot_state.current = Process(pid, POLICY, 0.0, 1.0)
-            slot_state.current.state = ProcessState.SERVING
-        made.append(slot_state)
+            slot.current = Process(pid, POLICY, 0.0, 1.0)
+            slot.current.state = ProcessState.SERVING
+        made.append(slot)
     return made
 
 
-def shares(slots: list[SlotState]) -> dict[int, tuple[int, ...]]:
+def shares(slots: list[Slot]) -> dict[int, tuple[int, ...]]:
     """Tell who accepts for which slots."""
-    return {process.pid: numbers for process, numbers in share_out(slots)}
+    return {process.pid: numbers for process, numbers in assign_acceptors(slots)}
 
 
 @pytest.mark.parametrize(
@@ -49,12 +49,12 @@ def test_processes_share_what_has_none(
     pids: list[int | None], expected: dict[int, tuple[int, ...]]
 ) -> None:
     """Each accepts for itself first; slots without a process are dealt out in turn."""
-    assert shares(slot_states(*pids)) == expected
+    assert shares(make_slots(*pids)) == expected
 
 
 def test_who_is_silent_or_starts_serves_nobody() -> None:
     """Only a process that answers is one to go to."""
-    slots = slot_states(10, 11, 12)
+    slots = make_slots(10, 11, 12)
     assert slots[0].current is not None
     assert slots[1].current is not None
     slots[0].current.is_silent = True
@@ -97,47 +97,47 @@ def test_old_crashes_are_forgiven() -> None:
 @pytest.mark.parametrize(
     ("policy", "beat", "now", "reason"),
     [
-        (POLICY, Beat(10, 1 << 40, 1 << 40), 1e9, ""),
-        (replace(POLICY, max_messages=100), Beat(10, 89, 0), 0, ""),
-        (replace(POLICY, max_messages=100), Beat(10, 90, 0), 0, "it has received 90 messages"),
-        (replace(POLICY, max_memory=100 << 20), Beat(10, 0, 89 << 20), 0, ""),
-        (replace(POLICY, max_memory=100 << 20), Beat(10, 0, 90 << 20), 0, "it holds 90.0 MiB"),
-        (replace(POLICY, max_lifetime=100.0), Beat(10, 0, 0), 89, ""),
-        (replace(POLICY, max_lifetime=100.0), Beat(10, 0, 0), 90, "it has served for 90 s"),
+        (POLICY, Heartbeat(10, 1 << 40, 1 << 40), 1e9, ""),
+        (replace(POLICY, max_messages=100), Heartbeat(10, 89, 0), 0, ""),
+        (replace(POLICY, max_messages=100), Heartbeat(10, 90, 0), 0, "it has received 90 messages"),
+        (replace(POLICY, max_memory=100 << 20), Heartbeat(10, 0, 89 << 20), 0, ""),
+        (replace(POLICY, max_memory=100 << 20), Heartbeat(10, 0, 90 << 20), 0, "it holds 90.0 MiB"),
+        (replace(POLICY, max_lifetime=100.0), Heartbeat(10, 0, 0), 89, ""),
+        (replace(POLICY, max_lifetime=100.0), Heartbeat(10, 0, 0), 90, "it has served for 90 s"),
     ],
 )
-def test_a_share_is_done(policy: Policy, beat: Beat, now: float, reason: str) -> None:
+def test_a_share_is_done(policy: Policy, beat: Heartbeat, now: float, reason: str) -> None:
     """Each limit counts, lowered by the spread of the process."""
-    assert overdue(Process(10, policy, 0.0, 0.9), beat, now) == reason
+    assert recycle_reason(Process(10, policy, 0.0, 0.9), beat, now) == reason
 
 
 def test_a_slot_finds_its_processes() -> None:
     """The one that serves comes first."""
-    (slot_state,) = slot_states(10)
-    slot_state.incoming = Process(11, POLICY, 0.0, 1.0)
-    slot_state.leaving = [Process(12, POLICY, 0.0, 1.0)]
+    (slot,) = make_slots(10)
+    slot.incoming = Process(11, POLICY, 0.0, 1.0)
+    slot.leaving = [Process(12, POLICY, 0.0, 1.0)]
 
-    assert [process.pid for process in slot_state.processes] == [10, 11, 12]
-    assert slot_state.process(11) is slot_state.incoming
+    assert [process.pid for process in slot.processes] == [10, 11, 12]
+    assert slot.process(11) is slot.incoming
 
 
 def test_what_is_due_depends_on_where_a_process_is_in_its_life() -> None:
     """To have begun to serve; to say that it lives; to have ended."""
-    (slot_state,) = slot_states(10)
-    current = slot_state.current
+    (slot,) = make_slots(10)
+    current = slot.current
     assert current is not None
     current.state = ProcessState.STARTING
-    instants = [slot_state.instants]
+    deadlines = [slot.deadlines]
     current.state, current.stall_at = ProcessState.SERVING, 30.0
-    instants.append(slot_state.instants)
+    deadlines.append(slot.deadlines)
     current.is_silent = True
-    instants.append(slot_state.instants)
-    current.state, current.kill_at, slot_state.respawn_at = ProcessState.LEAVING, 40.0, 7.0
-    instants.append(slot_state.instants)
+    deadlines.append(slot.deadlines)
+    current.state, current.kill_at, slot.respawn_at = ProcessState.LEAVING, 40.0, 7.0
+    deadlines.append(slot.deadlines)
 
-    assert instants == [
+    assert deadlines == [
         [None, None, 60.0],
-        [None, None, 30.0, None, SILENCE],
+        [None, None, 30.0, None, SILENCE_LIMIT],
         [None, None, 30.0, None],
         [7.0, 40.0],
     ]

@@ -11,8 +11,8 @@ from pathlib import Path
 import pytest
 
 from gateman.master.assignment import Assignment
-from gateman.master.channel import Accept, Listed, Stop
-from gateman.master.events import Slot
+from gateman.master.channel import Accept, ConnectionsAnswer, Stop
+from gateman.master.events import SlotId
 from gateman.master.spawn import ChildProcess, spawn
 from tests.support.master import until
 
@@ -58,7 +58,7 @@ def all_errors(child: ChildProcess) -> bytes:
     read = b""
     while child.errors >= 0:
         select.select([child.errors], [], [], 10)
-        read += child.read_errors()
+        read += child.read_stderr()
     return read
 
 
@@ -67,7 +67,7 @@ def test_it_has_a_slot_and_a_name(tmp_path: Path) -> None:
     with process(tmp_path, "import time; time.sleep(1000)") as child:
         shown = until(Path(f"/proc/{child.pid}/cmdline").read_bytes).split(b"\0")
 
-        assert child.slot == Slot(0, 1)
+        assert child.slot_id == SlotId(0, 1)
         assert shown[-3].endswith(b"gateman/master/child_main.py")
         assert shown[-2] == b"chat/1"
         assert child.poll() is None
@@ -122,7 +122,7 @@ def test_what_it_says_is_read_to_its_end(tmp_path: Path) -> None:
     with process(tmp_path, script) as child:
         ended(child)
 
-        assert child.read() == [Listed(1, [], 3), Listed(2, [], 3)]
+        assert child.read() == [ConnectionsAnswer(1, [], 3), ConnectionsAnswer(2, [], 3)]
         with pytest.raises(EOFError):
             child.read()
         assert not child.tell(Stop())

@@ -6,7 +6,7 @@ import sys
 
 import pytest
 
-from gateman.master.stderr_relay import Objects
+from gateman.master.stderr_relay import JsonLines
 from tests.support.deadlines import TIMEOUT
 
 # A master of nothing but a relay, of what a process writes that runs the second argument.
@@ -111,7 +111,7 @@ def test_pieces_may_be_cut_anywhere() -> None:
     written = "einß\n\nzwei\ndrei".encode()
 
     for cut in range(len(written) + 1):
-        objects = Objects(4711, "chat/0")
+        objects = JsonLines(4711, "chat/0")
         pieces = [objects.feed(written[:cut], 0.0), objects.feed(written[cut:], 0.0)]
         lines = b"".join((*pieces, objects.end(0.0))).splitlines()
 
@@ -122,13 +122,13 @@ def test_lines_of_the_log_stay_as_they_are() -> None:
     """What is an object already is not put into another."""
     line = '{"time": "2023-11-14T22:13:20.250Z", "level": "info", "message": "up"}\n'
 
-    assert Objects(1, "chat/0").feed(line.encode(), 0.0).decode() == line
+    assert JsonLines(1, "chat/0").feed(line.encode(), 0.0).decode() == line
 
 
 @pytest.mark.parametrize("size", [64 << 10, (64 << 10) + 1])
 def test_a_line_without_an_end_is_bounded(size: int) -> None:
     """A program that writes megabytes without a line feed is not kept in memory."""
-    objects = Objects(1, "chat/0")
+    objects = JsonLines(1, "chat/0")
     written = objects.feed(b"x" * size, 0.0)
 
     assert bool(written) == (size > 64 << 10)

@@ -6,19 +6,19 @@ import pytest
 
 from gateman.master.events import (
     Accept,
-    Beat,
+    ChannelBroken,
     CloseSockets,
     Drain,
     DumpStack,
     Exit,
     Exited,
-    Garbled,
+    Heartbeat,
     Inspect,
     Inspected,
     Kill,
     Policy,
     Ready,
-    ReloadAsked,
+    ReloadRequested,
     Serving,
     Signalled,
     Spawn,
@@ -26,12 +26,12 @@ from gateman.master.events import (
     SpawnFailed,
     Started,
     Starting,
-    Stays,
+    StillDraining,
     Stop,
-    StopAsked,
+    StopRequested,
     Tick,
 )
-from gateman.master.slots import MAX_STAY
+from gateman.master.slots import MAX_DRAIN_EXTENSION
 from gateman.master.supervisor import Phase, Supervisor
 from tests.support.supervision import CHAT, PAIR, A, B, play, said, serving
 
@@ -93,14 +93,14 @@ def test_a_process_that_does_not_get_to_serve_is_killed() -> None:
         (61, Exited(10, -9), [Spawn(A)]),
     )
 
-    assert supervisor.slot_states[0].last_exit == (
+    assert supervisor.slots[0].last_exit == (
         "did not serve within 60 s: its stack, logged above, shows why"
     )
 
 
 def test_what_a_process_waits_for_that_does_not_get_to_serve() -> None:
     """It is told where it says so; one that has said it long ago is stuck."""
-    for said_at, verdict in [
+    for said_at, exit_reason in [
         (59, "it waits for on_worker_start, at chat.py:7"),
         (50, "its stack, logged above, shows why"),
     ]:
@@ -112,7 +112,7 @@ def test_what_a_process_waits_for_that_does_not_get_to_serve() -> None:
         supervisor.handle(Exited(10, -9), 61)
 
         assert done == ([Kill(10)] if said_at == 59 else [DumpStack(10), Kill(10)])
-        assert supervisor.slot_states[0].last_exit == f"did not serve within 60 s: {verdict}"
+        assert supervisor.slots[0].last_exit == f"did not serve within 60 s: {exit_reason}"
 
 
 def test_a_process_that_serves_at_the_last_moment_is_kept() -> None:
@@ -128,7 +128,7 @@ def test_a_process_that_serves_at_the_last_moment_is_kept() -> None:
         (61, Exited(10, -9), [Spawn(A)]),
     )
 
-    assert supervisor.slot_states[0].last_exit == "was killed by SIGKILL after 61 s"
+    assert supervisor.slots[0].last_exit == "was killed by SIGKILL after 61 s"
 
 
 def test_no_process_at_all() -> None:
@@ -142,8 +142,8 @@ def test_no_process_at_all() -> None:
         (30, Tick(), [Spawn(A)]),
     )
 
-    assert supervisor.slot_states[0].last_exit == "too many processes"
-    assert supervisor.slot_states[0].restarts == 0
+    assert supervisor.slots[0].last_exit == "too many processes"
+    assert supervisor.slots[0].restarts == 0
 
 
 # Crashing.
@@ -169,12 +169,12 @@ def test_crashes_are_answered_ever_more_slowly_and_then_no_more() -> None:
         (8.0, Exited(14, 7, ("Traceback", "ValueError: no")), [CloseSockets(0)]),
         (999.0, Tick(), []),
     )
-    slot_state = supervisor.slot_states[0]
+    slot = supervisor.slots[0]
 
-    assert slot_state.is_given_up
-    assert slot_state.restarts == 4
-    assert slot_state.last_exit == "ended with exit code 7 after 1.0 s"
-    assert slot_state.last_lines == ("Traceback", "ValueError: no")
+    assert slot.is_given_up
+    assert slot.restarts == 4
+    assert slot.last_exit == "ended with exit code 7 after 1.0 s"
+    assert slot.last_lines == ("Traceback", "ValueError: no")
     assert supervisor.next_at() is None
 
 
@@ -221,17 +221,17 @@ def test_a_given_up_slot_leaves_the_others_alone() -> None:
 def test_a_process_that_says_nothing_is_looked_at() -> None:
     """After 5 s clients go elsewhere; after ``stall`` its stack is wanted; and it may come back."""
     supervisor = serving(PAIR)
-    supervisor.handle(Beat(10, 0, 0), 10)
+    supervisor.handle(Heartbeat(10, 0, 0), 10)
     play(
         supervisor,
-        (9, Beat(11, 0, 0), []),
+        (9, Heartbeat(11, 0, 0), []),
         (14, Tick(), [Accept(10, (0, 1))]),
-        (14, Beat(10, 0, 0), []),
-        (38, Beat(10, 0, 0), []),
+        (14, Heartbeat(10, 0, 0), []),
+        (38, Heartbeat(10, 0, 0), []),
         (39, Tick(), [Inspect(11)]),
         (39, Inspected(11, is_stopped=False), [DumpStack(11)]),
-        (42, Beat(10, 0, 0), []),
-        (43, Beat(11, 0, 0), [Accept(10, (0,))]),
+        (42, Heartbeat(10, 0, 0), []),
+        (43, Heartbeat(11, 0, 0), [Accept(10, (0,))]),
     )
 
 
@@ -242,7 +242,7 @@ def test_a_process_s_own_policy_has_bounds() -> None:
 
     assert supervisor.next_at() == 0.1
     play(supervisor, (0.05, Tick(), []), (0.1, Tick(), [Inspect(10)]))
-    supervisor.handle(StopAsked(is_graceful=True), 1)
+    supervisor.handle(StopRequested(is_graceful=True), 1)
     # 8 days, and what every process has beyond its own deadlines.
     play(
         supervisor,
@@ -256,8 +256,8 @@ def test_a_process_that_garbles_its_channel_has_its_time_to_drain() -> None:
     policy = replace(PAIR, drain=10.0, shutdown=5.0)
     play(
         serving(policy),
-        (1, Garbled(10), [Accept(11, (1, 0))]),
-        (15, Beat(11, 0, 0), []),
+        (1, ChannelBroken(10), [Accept(11, (1, 0))]),
+        (15, Heartbeat(11, 0, 0), []),
         (16.9, Tick(), []),
         (18, Tick(), [Kill(10)]),
         (18, Exited(10, -9), [Spawn(A)]),
@@ -277,7 +277,7 @@ def test_a_stalled_process_is_replaced_where_that_is_wanted() -> None:
         (31, Exited(10, -9), []),
     )
 
-    assert supervisor.slot_states[0].restarts == 1
+    assert supervisor.slots[0].restarts == 1
 
 
 def test_a_stopped_process_is_not_dead() -> None:
@@ -292,7 +292,7 @@ def test_a_stopped_process_is_not_dead() -> None:
     play(supervisor, (60, Tick(), [Inspect(10)]))
 
     assert said(supervisor, 60, Inspected(10, is_stopped=True)) == []
-    assert said(supervisor, 75, Beat(10, 0, 0)) == ["chat/0 (pid 10) lives again after 75 s"]
+    assert said(supervisor, 75, Heartbeat(10, 0, 0)) == ["chat/0 (pid 10) lives again after 75 s"]
 
 
 # Replacing.
@@ -301,15 +301,15 @@ def test_a_stopped_process_is_not_dead() -> None:
 @pytest.mark.parametrize(
     ("policy", "beat", "now", "reason"),
     [
-        (replace(CHAT, max_messages=100), Beat(10, 90, 0), 5, "it has received 90 messages"),
-        (replace(CHAT, max_memory=100 << 20), Beat(10, 0, 90 << 20), 5, "it holds 90.0 MiB"),
-        (replace(CHAT, max_lifetime=100.0), Beat(10, 0, 0), 90, "it has served for 90 s"),
+        (replace(CHAT, max_messages=100), Heartbeat(10, 90, 0), 5, "it has received 90 messages"),
+        (replace(CHAT, max_memory=100 << 20), Heartbeat(10, 0, 90 << 20), 5, "it holds 90.0 MiB"),
+        (replace(CHAT, max_lifetime=100.0), Heartbeat(10, 0, 0), 90, "it has served for 90 s"),
     ],
 )
 def test_a_process_that_has_done_its_share_is_replaced(
-    policy: Policy, beat: Beat, now: float, reason: str
+    policy: Policy, beat: Heartbeat, now: float, reason: str
 ) -> None:
-    """Another one takes over, and only then it drains; half the spread before the limit."""
+    """Another one takes over, and only then it drains; within the random spread."""
     supervisor = serving(policy)
     earlier = replace(beat, messages=beat.messages - 1, memory=beat.memory - 1)
     play(supervisor, (now - 1, earlier, []))
@@ -323,7 +323,7 @@ def test_a_process_that_has_done_its_share_is_replaced(
         (now + 1, Ready(11, policy), [Drain(10)]),
         (now + 9, Exited(10, 0), []),
     )
-    assert supervisor.slot_states[0].restarts == 0
+    assert supervisor.slots[0].restarts == 0
 
 
 def test_not_all_are_replaced_at_once() -> None:
@@ -332,13 +332,13 @@ def test_not_all_are_replaced_at_once() -> None:
     supervisor = serving(policy)
     play(
         supervisor,
-        (3, Beat(10, 100, 0), [Spawn(A)]),
+        (3, Heartbeat(10, 100, 0), [Spawn(A)]),
         (3, Spawned(A, 12), []),
-        (3, Beat(11, 100, 0), []),
+        (3, Heartbeat(11, 100, 0), []),
         (4, Ready(12, policy), [Drain(10)]),
-        (4, Beat(11, 100, 0), []),
+        (4, Heartbeat(11, 100, 0), []),
         (5, Exited(10, 0), []),
-        (6, Beat(11, 100, 0), [Spawn(B)]),
+        (6, Heartbeat(11, 100, 0), [Spawn(B)]),
     )
 
 
@@ -350,7 +350,7 @@ def test_limits_are_spread(jitter: float, count: int) -> None:
     supervisor.handle(Started(), 0)
     supervisor.handle(Spawned(A, 10), 0, jitter)
     supervisor.handle(Ready(10, policy), 0)
-    play(supervisor, (1, Beat(10, count - 1, 0), []), (2, Beat(10, count, 0), [Spawn(A)]))
+    play(supervisor, (1, Heartbeat(10, count - 1, 0), []), (2, Heartbeat(10, count, 0), [Spawn(A)]))
 
 
 def test_a_successor_that_fails_is_tried_again_later() -> None:
@@ -358,11 +358,11 @@ def test_a_successor_that_fails_is_tried_again_later() -> None:
     supervisor = serving(replace(CHAT, max_messages=100))
     play(
         supervisor,
-        (3, Beat(10, 100, 0), [Spawn(A)]),
+        (3, Heartbeat(10, 100, 0), [Spawn(A)]),
         (3, Spawned(A, 11), []),
         (4, Exited(11, 1), []),
-        (5, Beat(10, 100, 0), []),
-        (34, Beat(10, 100, 0), [Spawn(A)]),
+        (5, Heartbeat(10, 100, 0), []),
+        (34, Heartbeat(10, 100, 0), [Spawn(A)]),
     )
 
 
@@ -371,13 +371,13 @@ def test_a_process_that_dies_while_it_is_replaced_is_replaced_once() -> None:
     supervisor = serving(replace(CHAT, max_messages=100))
     play(
         supervisor,
-        (3, Beat(10, 100, 0), [Spawn(A)]),
+        (3, Heartbeat(10, 100, 0), [Spawn(A)]),
         (3, Spawned(A, 11), []),
         (4, Exited(10, -11), []),
         (5, Ready(11, CHAT), []),
     )
 
-    assert supervisor.slot_states[0].restarts == 1
+    assert supervisor.slots[0].restarts == 1
 
 
 def test_a_process_has_its_own_time_to_drain() -> None:
@@ -386,11 +386,11 @@ def test_a_process_has_its_own_time_to_drain() -> None:
     supervisor = serving(patient)
     play(
         supervisor,
-        (3, Beat(10, 100, 0), [Spawn(A)]),
+        (3, Heartbeat(10, 100, 0), [Spawn(A)]),
         (3, Spawned(A, 11), []),
         (4, Ready(11, CHAT), [Drain(10)]),
     )
-    supervisor.handle(Beat(11, 0, 0), 114)
+    supervisor.handle(Heartbeat(11, 0, 0), 114)
     play(supervisor, (115.9, Tick(), []), (116, Tick(), [Kill(10)]))
 
 
@@ -401,9 +401,9 @@ def test_stop() -> None:
     """Nobody is listened for, everybody is told, and the last to go ends the master."""
     play(
         serving(PAIR),
-        (5, StopAsked(is_graceful=False), [CloseSockets(0), Stop(10), Stop(11)]),
+        (5, StopRequested(is_graceful=False), [CloseSockets(0), Stop(10), Stop(11)]),
         (6, Exited(10, 0), []),
-        (6, StopAsked(is_graceful=False), []),
+        (6, StopRequested(is_graceful=False), []),
         (7, Exited(11, 0), [Exit(0)]),
     )
 
@@ -412,7 +412,7 @@ def test_stop_is_bounded() -> None:
     """Who does not end within ``timeouts.shutdown`` is killed, a little later."""
     play(
         serving(),
-        (5, StopAsked(is_graceful=False), [CloseSockets(0), Stop(10)]),
+        (5, StopRequested(is_graceful=False), [CloseSockets(0), Stop(10)]),
         (16.9, Tick(), []),
         (17, Tick(), [Kill(10)]),
         (18, Tick(), []),
@@ -425,10 +425,10 @@ def test_graceful_stop() -> None:
     supervisor = serving(PAIR)
     play(
         supervisor,
-        (5, StopAsked(is_graceful=True), [_drain(10), _drain(11)]),
-        (6, StopAsked(is_graceful=True), []),
+        (5, StopRequested(is_graceful=True), [_drain(10), _drain(11)]),
+        (6, StopRequested(is_graceful=True), []),
         (7, Exited(10, 0), [Accept(11, (1, 0))]),
-        (8, StopAsked(is_graceful=False), [CloseSockets(0), Stop(11)]),
+        (8, StopRequested(is_graceful=False), [CloseSockets(0), Stop(11)]),
         (9, Exited(11, 0), [Exit(0)]),
     )
 
@@ -441,7 +441,7 @@ def test_a_worker_is_listened_for_until_its_last_process_has_drained() -> None:
     """Health checks are answered for as long as anything of it is there."""
     play(
         serving(PAIR, CHAT),
-        (5, StopAsked(is_graceful=True), [_drain(10), _drain(11), _drain(12)]),
+        (5, StopRequested(is_graceful=True), [_drain(10), _drain(11), _drain(12)]),
         (6, Exited(12, 0), [CloseSockets(1)]),
         (7, Exited(11, 0), [Accept(10, (0, 1))]),
         (8, Exited(10, 0), [Exit(0), CloseSockets(0)]),
@@ -455,7 +455,7 @@ def test_nobody_is_kept_waiting_for_a_worker_without_processes() -> None:
         (1, Exited(10, -9), [Spawn(A)]),
         (1, Spawned(A, 11), []),
         (2, Exited(11, -9), []),
-        (2.1, StopAsked(is_graceful=True), [Exit(0), CloseSockets(0)]),
+        (2.1, StopRequested(is_graceful=True), [Exit(0), CloseSockets(0)]),
     )
 
 
@@ -488,7 +488,7 @@ def test_what_the_whole_group_gets_ends_it_in_the_order_of_a_stop() -> None:
     play(
         serving(CHAT, replace(CHAT, ends_last=True)),
         (5, Signalled(11, is_graceful=False), []),
-        (5, StopAsked(is_graceful=False), [CloseSockets(0), CloseSockets(1), Stop(10)]),
+        (5, StopRequested(is_graceful=False), [CloseSockets(0), CloseSockets(1), Stop(10)]),
         (5, Signalled(10, is_graceful=False), []),
         (5.2, Tick(), []),
         (6, Exited(10, 0), [Stop(11)]),
@@ -499,35 +499,35 @@ def test_what_the_whole_group_gets_ends_it_in_the_order_of_a_stop() -> None:
 def test_a_process_that_drains_may_stay_longer() -> None:
     """While it says each second that it has to, and no longer than ten minutes."""
     supervisor = serving(CHAT)
-    supervisor.handle(ReloadAsked(is_gentle=False), 10)
+    supervisor.handle(ReloadRequested(is_gentle=False), 10)
     supervisor.handle(Spawned(A, 11), 10)
     assert Drain(10) in supervisor.handle(Ready(11, CHAT), 10)
     window, rest = CHAT.drain, CHAT.shutdown + 2
 
     killed_after = []
-    for waited in range(int(window), int(window + 2 * MAX_STAY)):
-        supervisor.handle(Stays(10), 10 + waited)
+    for waited in range(int(window), int(window + 2 * MAX_DRAIN_EXTENSION)):
+        supervisor.handle(StillDraining(10), 10 + waited)
         if Kill(10) in supervisor.handle(Tick(), 10 + waited):
             killed_after.append(waited)
-    assert killed_after == [window + MAX_STAY + rest]
+    assert killed_after == [window + MAX_DRAIN_EXTENSION + rest]
 
 
 def test_a_process_that_serves_or_has_to_stop_has_no_longer() -> None:
     """Nobody waits for it then."""
     supervisor = serving(CHAT)
-    supervisor.handle(Stays(10), 1)
-    assert supervisor.slot_states[0].processes[0].kill_at is None
-    supervisor.handle(StopAsked(is_graceful=True), 2)
-    before = supervisor.slot_states[0].processes[0].kill_at
-    supervisor.handle(Stays(10), 11)
-    assert supervisor.slot_states[0].processes[0].kill_at == before
+    supervisor.handle(StillDraining(10), 1)
+    assert supervisor.slots[0].processes[0].kill_at is None
+    supervisor.handle(StopRequested(is_graceful=True), 2)
+    before = supervisor.slots[0].processes[0].kill_at
+    supervisor.handle(StillDraining(10), 11)
+    assert supervisor.slots[0].processes[0].kill_at == before
 
 
 def test_graceful_stop_is_bounded() -> None:
     """The deadline is hard."""
     play(
         serving(),
-        (5, StopAsked(is_graceful=True), [_drain(10)]),
+        (5, StopRequested(is_graceful=True), [_drain(10)]),
         (26.9, Tick(), []),
         (27, Tick(), [Kill(10)]),
     )
@@ -539,7 +539,7 @@ def test_stop_while_starting() -> None:
         Supervisor([CHAT]),
         (0, Started(), [Spawn(A)]),
         (0, Spawned(A, 10), []),
-        (1, StopAsked(is_graceful=True), [Stop(10), CloseSockets(0)]),
+        (1, StopRequested(is_graceful=True), [Stop(10), CloseSockets(0)]),
         (2, Ready(10, CHAT), []),
         (3, Exited(10, -15), [Exit(0)]),
     )
@@ -551,7 +551,7 @@ def test_stop_without_processes() -> None:
     play(
         supervisor,
         (1, Exited(10, -9), [CloseSockets(0)]),
-        (2, StopAsked(is_graceful=False), [CloseSockets(0), Exit(0)]),
+        (2, StopRequested(is_graceful=False), [CloseSockets(0), Exit(0)]),
     )
 
 
@@ -560,22 +560,22 @@ def test_who_is_needed_to_the_end_is_told_last() -> None:
     both = [CHAT, replace(PAIR, ends_last=True)]
     play(
         serving(*both),
-        (5, StopAsked(is_graceful=False), [CloseSockets(0), CloseSockets(1), Stop(10)]),
+        (5, StopRequested(is_graceful=False), [CloseSockets(0), CloseSockets(1), Stop(10)]),
         (6, Exited(12, -9), []),
         (7, Exited(10, 0), [Stop(11)]),
         (8, Exited(11, 0), [Exit(0)]),
     )
     play(
         serving(*both),
-        (5, StopAsked(is_graceful=True), [_drain(10), CloseSockets(1)]),
-        (6, StopAsked(is_graceful=False), [CloseSockets(0), Stop(10)]),
+        (5, StopRequested(is_graceful=True), [_drain(10), CloseSockets(1)]),
+        (6, StopRequested(is_graceful=False), [CloseSockets(0), Stop(10)]),
         (7, Exited(10, 0), [Stop(11), Stop(12)]),
     )
     play(
         serving(*both),
-        (5, StopAsked(is_graceful=True), [_drain(10), CloseSockets(1)]),
+        (5, StopRequested(is_graceful=True), [_drain(10), CloseSockets(1)]),
         (7, Exited(10, 0), [Drain(11), Drain(12), CloseSockets(0)]),
-        (8, StopAsked(is_graceful=False), [Stop(11), Stop(12)]),
+        (8, StopRequested(is_graceful=False), [Stop(11), Stop(12)]),
         (20, Tick(), [Kill(11), Kill(12)]),
     )
 
@@ -584,7 +584,7 @@ def test_nobody_waits_for_others_that_are_not_there() -> None:
     """Those who would end last end at once when they are alone."""
     play(
         serving(replace(PAIR, ends_last=True)),
-        (5, StopAsked(is_graceful=True), [Drain(10), Drain(11), CloseSockets(0)]),
+        (5, StopRequested(is_graceful=True), [Drain(10), Drain(11), CloseSockets(0)]),
     )
 
 
@@ -596,7 +596,7 @@ def test_nothing_is_due_but_signs_of_life() -> None:
     supervisor = serving()
 
     assert supervisor.next_at() == 5
-    supervisor.handle(Beat(10, 0, 0), 1)
+    supervisor.handle(Heartbeat(10, 0, 0), 1)
 
     assert supervisor.next_at() == 6
 
@@ -608,7 +608,7 @@ def test_what_the_dead_have_said_is_ignored() -> None:
 
     play(
         supervisor,
-        (1, Beat(10, 1, 1), []),
+        (1, Heartbeat(10, 1, 1), []),
         (1, Ready(10, CHAT), []),
         (1, Inspected(10, is_stopped=True), []),
         (1, Exited(10, 0), []),
@@ -618,6 +618,6 @@ def test_what_the_dead_have_said_is_ignored() -> None:
 def test_how_a_draining_process_ends_is_said_if_it_is_not_as_told() -> None:
     """A crash on the way out is nobody's loss, but it is a crash."""
     supervisor = serving()
-    supervisor.handle(StopAsked(is_graceful=True), 1)
+    supervisor.handle(StopRequested(is_graceful=True), 1)
 
     assert said(supervisor, 2, Exited(10, -11)) == ["chat/0 (pid 10) was killed by SIGSEGV"]

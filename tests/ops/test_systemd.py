@@ -14,13 +14,13 @@ import pytest
 
 from gateman import BusinessWorker, ConfigError, Worker
 from gateman.master.script import Script
-from gateman.ops.systemd import Facts, facts, remedy, unit, unreadable
+from gateman.ops.systemd import UnitSettings, facts, remedy, unit, unreadable
 from tests.support.server import certificate, ssl_options
 
 NOW = 1_790_000_000.0  # seconds since 1970
 
 PYTHON = Path("/opt/chat/bin/python")
-FACTS = Facts(
+FACTS = UnitSettings(
     name="chat",
     program="/opt/chat/server.py",
     python=PYTHON,

@@ -4,7 +4,7 @@ from gateman.master.events import (
     Log,
     Policy,
     Ready,
-    Slot,
+    SlotId,
     Spawned,
     Started,
     SupervisorAction,
@@ -15,7 +15,7 @@ from gateman.master.supervisor import Supervisor
 CHAT = Policy(name="chat", count=1)
 PAIR = Policy(name="chat", count=2)
 
-A, B = Slot(0, 0), Slot(0, 1)
+A, B = SlotId(0, 0), SlotId(0, 1)
 
 Row = tuple[float, SupervisorEvent, list[SupervisorAction]]
 
@@ -43,9 +43,9 @@ def serving(*policies: Policy) -> Supervisor:
     declared = policies or (CHAT,)
     supervisor = Supervisor(list(declared))
     supervisor.handle(Started(), 0)
-    pids = range(10, 10 + len(supervisor.slot_states))
-    for pid, slot_state in zip(pids, supervisor.slot_states, strict=True):
-        supervisor.handle(Spawned(slot_state.slot, pid), 0)
-    for pid, slot_state in zip(pids, supervisor.slot_states, strict=True):
-        supervisor.handle(Ready(pid, declared[slot_state.slot.worker]), 0)
+    pids = range(10, 10 + len(supervisor.slots))
+    for pid, slot in zip(pids, supervisor.slots, strict=True):
+        supervisor.handle(Spawned(slot.id, pid), 0)
+    for pid, slot in zip(pids, supervisor.slots, strict=True):
+        supervisor.handle(Ready(pid, declared[slot.id.worker]), 0)
     return supervisor

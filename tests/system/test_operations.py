@@ -17,7 +17,7 @@ from gateman.cli import gateman
 from gateman.cli.views import status_lines
 from gateman.errors import ExitCode
 from gateman.log import Json
-from gateman.ops.systemd import Facts, unit
+from gateman.ops.systemd import UnitSettings, unit
 from tests.support.master import echo, master, run
 
 PAGE = (Path(__file__).parents[2] / "docs" / "operations.md").read_text()
@@ -141,7 +141,7 @@ def test_the_socket_unit_fits_the_service(tmp_path: Path) -> None:
     if analyze is None:
         pytest.skip("systemd-analyze is not installed")
     socket = block("ini")
-    facts = Facts(
+    facts = UnitSettings(
         name="chat", program="/srv/server.py", python=Path(sys.executable), folder=Path("/")
     )
     (tmp_path / "chat.socket").write_text(socket)

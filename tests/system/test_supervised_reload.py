@@ -4,23 +4,23 @@ from dataclasses import replace
 
 from gateman.master.events import (
     Accept,
-    Beat,
     CloseSockets,
     Drain,
     Exit,
     Exited,
+    Heartbeat,
     Inspect,
     Kill,
     Policy,
     Ready,
-    ReloadAsked,
     Reloaded,
-    Slot,
+    ReloadRequested,
+    SlotId,
     Spawn,
     Spawned,
     SpawnFailed,
     Stop,
-    StopAsked,
+    StopRequested,
     Tick,
 )
 from gateman.master.supervisor import Supervisor
@@ -35,7 +35,7 @@ def test_reload() -> None:
     supervisor = serving(PAIR)
     play(
         supervisor,
-        (1, ReloadAsked(is_gentle=False), [Spawn(A)]),
+        (1, ReloadRequested(is_gentle=False), [Spawn(A)]),
         (1, Spawned(A, 12), []),
         (2, Ready(12, PAIR), [Drain(10), Spawn(B)]),
         (2, Spawned(B, 13), []),
@@ -44,7 +44,7 @@ def test_reload() -> None:
         (9, Exited(11, 0), []),
     )
 
-    assert [slot_state.current is not None for slot_state in supervisor.slot_states] == [True, True]
+    assert [slot.current is not None for slot in supervisor.slots] == [True, True]
 
 
 def test_gentle_reload() -> None:
@@ -52,7 +52,7 @@ def test_gentle_reload() -> None:
     supervisor = serving(PAIR)
     play(
         supervisor,
-        (1, ReloadAsked(is_gentle=True), [Spawn(A)]),
+        (1, ReloadRequested(is_gentle=True), [Spawn(A)]),
         (1, Spawned(A, 12), []),
         (2, Ready(12, PAIR), [Drain(10)]),
         (8, Exited(10, 0), [Spawn(B)]),
@@ -71,10 +71,10 @@ def test_a_reload_leaves_alone_what_is_not_reloadable() -> None:
     """Business workers are renewed, and the gateway keeps its clients."""
     play(
         mixed(),
-        (1, ReloadAsked(is_gentle=False), [Spawn(Slot(1, 0))]),
-        (1, Spawned(Slot(1, 0), 13), []),
-        (2, Ready(13, BUSINESS), [Drain(11), Spawn(Slot(1, 1))]),
-        (2, Spawned(Slot(1, 1), 14), []),
+        (1, ReloadRequested(is_gentle=False), [Spawn(SlotId(1, 0))]),
+        (1, Spawned(SlotId(1, 0), 13), []),
+        (2, Ready(13, BUSINESS), [Drain(11), Spawn(SlotId(1, 1))]),
+        (2, Spawned(SlotId(1, 1), 14), []),
         (3, Ready(14, BUSINESS), [Drain(12), Reloaded()]),
     )
 
@@ -83,12 +83,12 @@ def test_a_reload_of_all_leaves_nobody_alone() -> None:
     """The gateway drains as a worker does."""
     play(
         mixed(),
-        (1, ReloadAsked(is_gentle=False, is_all=True), [Spawn(Slot(0, 0))]),
-        (1, Spawned(Slot(0, 0), 13), []),
-        (2, Ready(13, GATEWAY), [Drain(10), Spawn(Slot(1, 0))]),
-        (2, Spawned(Slot(1, 0), 14), []),
-        (3, Ready(14, BUSINESS), [Drain(11), Spawn(Slot(1, 1))]),
-        (3, Spawned(Slot(1, 1), 15), []),
+        (1, ReloadRequested(is_gentle=False, is_all=True), [Spawn(SlotId(0, 0))]),
+        (1, Spawned(SlotId(0, 0), 13), []),
+        (2, Ready(13, GATEWAY), [Drain(10), Spawn(SlotId(1, 0))]),
+        (2, Spawned(SlotId(1, 0), 14), []),
+        (3, Ready(14, BUSINESS), [Drain(11), Spawn(SlotId(1, 1))]),
+        (3, Spawned(SlotId(1, 1), 15), []),
         (4, Ready(15, BUSINESS), [Drain(12), Reloaded()]),
     )
 
@@ -97,10 +97,10 @@ def test_a_reload_of_nothing_is_a_mistake() -> None:
     """Who asks for one is told what would do it."""
     problem = "no worker is reloadable: `reload --all` renews all processes"
     supervisor = serving(replace(GATEWAY, count=2))
-    play(supervisor, (1, ReloadAsked(is_gentle=False), [Reloaded(problem)]))
+    play(supervisor, (1, ReloadRequested(is_gentle=False), [Reloaded(problem)]))
 
     assert not supervisor.is_reloading
-    assert said(supervisor, 2, ReloadAsked(is_gentle=True)) == [problem]
+    assert said(supervisor, 2, ReloadRequested(is_gentle=True)) == [problem]
 
 
 def test_a_slot_that_was_given_up_is_tried_again_whatever_it_is() -> None:
@@ -109,7 +109,7 @@ def test_a_slot_that_was_given_up_is_tried_again_whatever_it_is() -> None:
     play(
         serving(fragile),
         (1, Exited(10, 1), [Accept(11, (1, 0))]),
-        (2, ReloadAsked(is_gentle=False), [Spawn(A)]),
+        (2, ReloadRequested(is_gentle=False), [Spawn(A)]),
         (2, Spawned(A, 12), []),
         (3, Ready(12, fragile), [Reloaded(), Accept(11, (1,))]),
     )
@@ -120,12 +120,12 @@ def test_what_is_reloadable_is_what_the_newest_code_says() -> None:
     fixed = replace(CHAT, reloadable=False)
     play(
         serving(CHAT),
-        (1, ReloadAsked(is_gentle=False), [Spawn(A)]),
+        (1, ReloadRequested(is_gentle=False), [Spawn(A)]),
         (1, Spawned(A, 11), []),
         (2, Ready(11, fixed), [Drain(10), Reloaded()]),
         (
             3,
-            ReloadAsked(is_gentle=False),
+            ReloadRequested(is_gentle=False),
             [Reloaded("no worker is reloadable: `reload --all` renews all processes")],
         ),
     )
@@ -136,7 +136,7 @@ def test_a_failed_reload_leaves_the_old_in_service() -> None:
     supervisor = serving(PAIR)
     play(
         supervisor,
-        (1, ReloadAsked(is_gentle=False), [Spawn(A)]),
+        (1, ReloadRequested(is_gentle=False), [Spawn(A)]),
         (1, Spawned(A, 12), []),
         (
             2,
@@ -146,16 +146,14 @@ def test_a_failed_reload_leaves_the_old_in_service() -> None:
     )
 
     assert not supervisor.is_reloading
-    assert [
-        slot_state.current.pid for slot_state in supervisor.slot_states if slot_state.current
-    ] == [10, 11]
+    assert [slot.current.pid for slot in supervisor.slots if slot.current] == [10, 11]
 
 
 def test_a_reload_that_fails_half_way_says_so() -> None:
     """Which version runs where is not left to guess."""
     play(
         serving(PAIR),
-        (1, ReloadAsked(is_gentle=False), [Spawn(A)]),
+        (1, ReloadRequested(is_gentle=False), [Spawn(A)]),
         (1, Spawned(A, 12), []),
         (2, Ready(12, PAIR), [Drain(10), Spawn(B)]),
         (2, Spawned(B, 13), []),
@@ -176,7 +174,7 @@ def test_a_reload_that_gets_no_process_fails() -> None:
     """What the system says is told."""
     play(
         serving(),
-        (1, ReloadAsked(is_gentle=False), [Spawn(A)]),
+        (1, ReloadRequested(is_gentle=False), [Spawn(A)]),
         (1, SpawnFailed(A, "no memory"), [Reloaded("chat/0 cannot be started: no memory")]),
         (31, Tick(), [Inspect(10)]),
     )
@@ -190,7 +188,7 @@ def test_reload_revives_what_was_given_up() -> None:
         (1, Exited(10, -9), [Spawn(A)]),
         (1, Spawned(A, 11), []),
         (2, Exited(11, -9), [CloseSockets(0)]),
-        (5, ReloadAsked(is_gentle=False), [Spawn(A)]),
+        (5, ReloadRequested(is_gentle=False), [Spawn(A)]),
         (5, Spawned(A, 12), []),
         (6, Ready(12, CHAT), [Reloaded()]),
         (7, Exited(12, -9), [Spawn(A)]),
@@ -203,7 +201,7 @@ def test_a_revived_slot_that_crashes_fails_the_reload() -> None:
     play(
         supervisor,
         (1, Exited(10, -9), [CloseSockets(0)]),
-        (5, ReloadAsked(is_gentle=False), [Spawn(A)]),
+        (5, ReloadRequested(is_gentle=False), [Spawn(A)]),
         (5, Spawned(A, 11), []),
         (
             6,
@@ -219,9 +217,9 @@ def test_reload_discards_a_process_that_may_have_the_old_code() -> None:
     supervisor = serving(policy)
     play(
         supervisor,
-        (3, Beat(10, 100, 0), [Spawn(A)]),
+        (3, Heartbeat(10, 100, 0), [Spawn(A)]),
         (3, Spawned(A, 11), []),
-        (4, ReloadAsked(is_gentle=False), [Kill(11), Spawn(A)]),
+        (4, ReloadRequested(is_gentle=False), [Kill(11), Spawn(A)]),
         (4, Spawned(A, 12), []),
         (4, Exited(11, -9), []),
         (5, Ready(12, policy), [Drain(10), Reloaded()]),
@@ -233,9 +231,9 @@ def test_one_reload_at_a_time() -> None:
     supervisor = serving()
     play(
         supervisor,
-        (1, ReloadAsked(is_gentle=False), [Spawn(A)]),
+        (1, ReloadRequested(is_gentle=False), [Spawn(A)]),
         (1, Spawned(A, 11), []),
-        (2, ReloadAsked(is_gentle=True), []),
+        (2, ReloadRequested(is_gentle=True), []),
         (3, Ready(11, CHAT), [Drain(10), Reloaded()]),
     )
 
@@ -244,14 +242,14 @@ def test_stop_ends_a_reload() -> None:
     """Who waits for the reload is told, and nothing new is started."""
     play(
         serving(PAIR),
-        (1, ReloadAsked(is_gentle=False), [Spawn(A)]),
+        (1, ReloadRequested(is_gentle=False), [Spawn(A)]),
         (1, Spawned(A, 12), []),
         (
             2,
-            StopAsked(is_graceful=False),
+            StopRequested(is_graceful=False),
             [CloseSockets(0), Reloaded("the master stops"), Stop(10), Stop(12), Stop(11)],
         ),
-        (3, ReloadAsked(is_gentle=False), []),
+        (3, ReloadRequested(is_gentle=False), []),
         (3, Exited(10, 0), []),
         (3, Exited(11, 0), []),
         (3, Exited(12, -15), [Exit(0)]),
@@ -263,7 +261,7 @@ def test_a_crash_in_a_reload_is_answered_by_it() -> None:
     supervisor = serving()
     play(
         supervisor,
-        (1, ReloadAsked(is_gentle=False), [Spawn(A)]),
+        (1, ReloadRequested(is_gentle=False), [Spawn(A)]),
         (1, Spawned(A, 11), []),
         (2, Exited(10, -9), []),
         (3, Ready(11, CHAT), [Reloaded()]),
@@ -273,7 +271,7 @@ def test_a_crash_in_a_reload_is_answered_by_it() -> None:
 def test_new_code_brings_its_own_policy() -> None:
     """The limits are those of the script that runs; the number of slots is the master's."""
     supervisor = serving(PAIR)
-    supervisor.handle(ReloadAsked(is_gentle=False), 1)
+    supervisor.handle(ReloadRequested(is_gentle=False), 1)
     supervisor.handle(Spawned(A, 12), 1)
     supervisor.handle(Ready(12, Policy(name="talk", count=7, shutdown=3)), 2)
 
@@ -283,7 +281,7 @@ def test_new_code_brings_its_own_policy() -> None:
 def test_more_processes_take_a_restart() -> None:
     """A reload keeps the slots that there are, and says so once."""
     supervisor = serving(PAIR)
-    supervisor.handle(ReloadAsked(is_gentle=False), 1)
+    supervisor.handle(ReloadRequested(is_gentle=False), 1)
     supervisor.handle(Spawned(A, 12), 1)
 
     assert said(supervisor, 2, Ready(12, replace(PAIR, count=4))) == [

@@ -11,7 +11,7 @@ from ..cluster.hub import Hub
 from ..config.checks import make_bus
 from ..errors import BusError, CommandError, ConfigError, HubError
 from ..log import one_line
-from ..master import control, requests
+from ..master import control, control_requests
 from ..master.script import Script
 
 _VARIABLE = "GATEMAN_BUS"
@@ -88,8 +88,8 @@ def with_hub(bus: str | None, service: str | None, do: Callable[[Hub], Awaitable
 
 
 def _bus_of(service: str) -> str | Mapping[str, Any]:
-    with control.conversation(Script.find(service)) as master:
-        found = master.ask(requests.GetBus(), requests.Bus)["bus"]
+    with control.connect_to_master(Script.find(service)) as master:
+        found = master.ask(control_requests.GetBus(), control_requests.Bus)["bus"]
     if not found or found == "memory://":
         raise CommandError(f"{service} runs without a bus")
     return found

@@ -14,7 +14,7 @@ import click
 from ..config.base import BaseWorker
 from ..errors import CommandError, NotRunning
 from ..log import FORMAT_VARIABLE, FORMATS, QUIET_VARIABLE
-from ..master import control, requests
+from ..master import control, control_requests
 from ..master.daemon import Daemon
 from ..master.plan import plan
 from ..master.script import Script
@@ -158,8 +158,8 @@ def stop(script: str, *, is_graceful: bool) -> None:
 
 
 def _stop(script: Script, *, is_graceful: bool) -> None:
-    with control.conversation(script) as master:
-        master.ask(requests.Stop(is_graceful), requests.Stopping)
+    with control.connect_to_master(script) as master:
+        master.ask(control_requests.Stop(is_graceful), control_requests.StopAnswer)
         master.wait_for_end()
 
 
@@ -200,8 +200,8 @@ def reload(script: str, *, is_gentle: bool, is_all: bool) -> None:
     process fails, the old one stays, and this says why. Gateways, and others that are declared with
     reloadable=False, are left alone without --all.
     """
-    with control.conversation(Script.find(script)) as master:
-        master.ask(requests.Reload(is_gentle, is_all), requests.Outcome)
+    with control.connect_to_master(Script.find(script)) as master:
+        master.ask(control_requests.Reload(is_gentle, is_all), control_requests.ControlAnswer)
     click.echo("reloaded")
 
 

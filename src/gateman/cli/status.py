@@ -9,7 +9,7 @@ from typing import Any, TypeVar
 
 import click
 
-from ..master import control, requests
+from ..master import control, control_requests
 from ..master.script import Script
 from .tables import Line
 from .views import connection_lines, status_lines
@@ -50,12 +50,12 @@ def status(script: str, *, is_watching: bool, is_json: bool) -> None:
     """
     found = Script.find(script)
     if not is_watching:
-        answer = _ask(found, requests.GetStatus(), requests.Status)
+        answer = _ask(found, control_requests.GetStatus(), control_requests.Status)
         _print_json(answer, indent=2) if is_json else _print(status_lines(answer, _width()))
         return
     try:
         while True:
-            answer = _ask(found, requests.GetStatus(), requests.Status)
+            answer = _ask(found, control_requests.GetStatus(), control_requests.Status)
             if is_json:
                 _print_json(answer)
             else:
@@ -82,15 +82,17 @@ def connections(script: str, *, is_json: bool, limit: int) -> None:
     unsent is what waits in the process for a client that reads too slowly; received and sent are
     bytes on the wire, with TLS, where the system counts them.
     """
-    answer = _ask(Script.find(script), requests.ListConnections(limit), requests.Connections)
+    answer = _ask(
+        Script.find(script), control_requests.ListConnections(limit), control_requests.Connections
+    )
     if is_json:
         _print_json(answer, indent=2)
     else:
         _print(connection_lines(answer, _width()))
 
 
-def _ask(script: Script, request: requests.Request, kind: type[T]) -> T:
-    with control.conversation(script) as master:
+def _ask(script: Script, request: control_requests.Request, kind: type[T]) -> T:
+    with control.connect_to_master(script) as master:
         return master.ask(request, kind)
 
 

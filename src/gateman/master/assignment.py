@@ -30,7 +30,7 @@ class Assignment:
         argv: The program's arguments, without its name.
         bus: The socket of the router between the processes; empty if there is none.
         log: The descriptor that the master writes to; -1 if there is none.
-        kin: The descriptor that tells who ends first; see :mod:`.orphan`.
+        liveness_fd: The descriptor that tells who ends first; see :mod:`.orphan`.
     """
 
     worker: int
@@ -44,7 +44,7 @@ class Assignment:
     argv: list[str]
     bus: str = ""
     log: int = -1
-    kin: int = -1
+    liveness_fd: int = -1
 
     @classmethod
     def take(cls, environment: MutableMapping[str, str]) -> Self:

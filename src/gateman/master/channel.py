@@ -3,7 +3,7 @@ What the master and a process say to each other: a line of JSON at a time, over 
 
 The classes here are all that may be said, in either direction; what arrives is checked in full
 before anybody acts on it. A process that has given up root may be an attacker's by now, and its
-master is root's. The control socket speaks in lines too (:mod:`.requests`).
+master is root's. The control socket speaks in lines too (:mod:`.control_requests`).
 
 The end of it is the end of the other side.
 """
@@ -71,7 +71,7 @@ class Starting(Struct, tag_field="say", tag="starting"):
     waits_for: Annotated[str, Meta(max_length=1024, pattern=r"\A[^\x00-\x1f\x7f-\x9f]*\Z")]
 
 
-class Beat(Struct, tag_field="say", tag="beat"):
+class Heartbeat(Struct, tag_field="say", tag="beat"):
     """It lives; said each second."""
 
     report: Report
@@ -83,27 +83,27 @@ class Signalled(Struct, tag_field="say", tag="signalled"):
     is_graceful: bool
 
 
-class Stays(Struct, tag_field="say", tag="stays"):
+class StillDraining(Struct, tag_field="say", tag="stays"):
     """It has drained, and cannot yet tell what it has done; said each second."""
 
 
-class Reported(Struct, tag_field="say", tag="report"):
-    """The answer to the :class:`AskReport` with this number."""
+class ReportAnswer(Struct, tag_field="say", tag="report"):
+    """The answer to the :class:`GetReport` with this number."""
 
     to: int
     report: Report
 
 
-class Listed(Struct, tag_field="say", tag="connections"):
-    """The answer to the :class:`AskConnections` with this number."""
+class ConnectionsAnswer(Struct, tag_field="say", tag="connections"):
+    """The answer to the :class:`GetConnections` with this number."""
 
     to: int
     connections: list[ConnectionReport]
     total: _Count
 
 
-Answer = Reported | Listed
-FromProcess = Ready | Starting | Beat | Signalled | Stays | Answer
+Answer = ReportAnswer | ConnectionsAnswer
+FromProcess = Ready | Starting | Heartbeat | Signalled | StillDraining | Answer
 
 
 # From the master.
@@ -125,20 +125,20 @@ class Stop(Struct, tag_field="do", tag="stop"):
     """Close everything, and end."""
 
 
-class AskReport(Struct, tag_field="do", tag="report"):
-    """Answer :class:`Reported`."""
+class GetReport(Struct, tag_field="do", tag="report"):
+    """Answer :class:`ReportAnswer`."""
 
     number: int
 
 
-class AskConnections(Struct, tag_field="do", tag="list"):
-    """Answer :class:`Listed`."""
+class GetConnections(Struct, tag_field="do", tag="list"):
+    """Answer :class:`ConnectionsAnswer`."""
 
     number: int
     limit: Annotated[int, Meta(ge=1)]
 
 
-FromMaster = Accept | Drain | Stop | AskReport | AskConnections
+FromMaster = Accept | Drain | Stop | GetReport | GetConnections
 
 from_process: msgspec.json.Decoder[FromProcess] = msgspec.json.Decoder(FromProcess)
 from_master: msgspec.json.Decoder[FromMaster] = msgspec.json.Decoder(FromMaster)

@@ -38,10 +38,10 @@ from . import channel as say
 from . import privileges
 from .assignment import Assignment
 from .channel import MAX_LINE_SIZE, FromMaster, FromProcess, Lines, from_master, line, read
-from .orphan import Orphan, patience_of
+from .orphan import Orphan, max_shutdown_time
 from .plan import listen_of, policy_of
 from .process_stats import ProcessStats
-from .script import users_part
+from .script import user_traceback
 
 BEAT_INTERVAL = 1.0  # seconds
 
@@ -58,7 +58,7 @@ _MAX_UNSENT = 64 << 10  # bytes
 _MAX_ANSWER_SIZE = MAX_LINE_SIZE - 1024  # bytes
 
 
-class Inherited:
+class InheritedSockets:
     """
     The sockets that the master has handed down.
 
@@ -70,7 +70,7 @@ class Inherited:
 
     def __init__(self, assignment: Assignment) -> None:
         self.channel = _inherit(assignment.channel)
-        self.orphan = Orphan(assignment.log, assignment.kin)
+        self.orphan = Orphan(assignment.log, assignment.liveness_fd)
         # Sockets of their own, one list for each process, or one list that all share.
         lists = {
             fds: [_inherit(fd) for fd in fds]
@@ -86,7 +86,9 @@ def _inherit(fd: int) -> socket.socket:
     return sock
 
 
-def run(workers: Sequence[BaseWorker], assignment: Assignment, inherited: Inherited) -> NoReturn:
+def run(
+    workers: Sequence[BaseWorker], assignment: Assignment, inherited: InheritedSockets
+) -> NoReturn:
     """
     Serve the worker that this process was assigned, until the end of the process.
 
@@ -104,10 +106,10 @@ def run(workers: Sequence[BaseWorker], assignment: Assignment, inherited: Inheri
     who = privileges.find(worker.user, worker.group)
     if who is not None:
         privileges.assume(who, os.environ)
-        inherited.orphan.lose_rights()
+        inherited.orphan.drop_root_log()
     channel = inherited.channel
     channel.setblocking(False)
-    child = Child(worker, inherited, patience_of(map(policy_of, workers)))
+    child = Child(worker, inherited, max_shutdown_time(map(policy_of, workers)))
     try:
         with asyncio.Runner(loop_factory=process.new_event_loop) as runner:
             runner.run(child.serve(make, channel, bus, outline(workers, assignment.path)))
@@ -119,7 +121,7 @@ def run(workers: Sequence[BaseWorker], assignment: Assignment, inherited: Inheri
         if isinstance(cause, ConfigError):
             raise cause from None
         if cause is not None:
-            cause = cause.with_traceback(users_part(cause.__traceback__))
+            cause = cause.with_traceback(user_traceback(cause.__traceback__))
         logger.error("%s: on_worker_start failed", error.service, exc_info=cause)
         sys.exit(int(ExitCode.CRASHED))
     except asyncio.CancelledError:
@@ -157,7 +159,7 @@ def _assigned(workers: Sequence[BaseWorker], assignment: Assignment) -> BaseWork
 class Child:
     """The event loop's side of a process."""
 
-    def __init__(self, worker: BaseWorker, inherited: Inherited, patience: float) -> None:
+    def __init__(self, worker: BaseWorker, inherited: InheritedSockets, patience: float) -> None:
         self._worker = worker
         self._slots = inherited.slots
         self._orphan = inherited.orphan
@@ -169,7 +171,7 @@ class Child:
         self._keeps_accepting = False
         self._has_asked = False
         self._task: asyncio.Task[Any] | None = None
-        self._link: _MasterLink | None = None
+        self._link: _MasterConnection | None = None
         self._certificate_reload: CertificateReload | None = None
 
     async def serve(
@@ -200,7 +202,7 @@ class Child:
             loop.add_signal_handler(number, do)
             at_fork.reset_signals({number})
         own = self._slots[self._worker.id]
-        _, self._link = await loop.connect_accepted_socket(lambda: _MasterLink(self), channel)
+        _, self._link = await loop.connect_accepted_socket(lambda: _MasterConnection(self), channel)
         has_clients = not isinstance(self._worker, BusinessWorker)
         loop.call_later(_FIRST_WORD, self._say_starting, "the bus" if bus is not None else "")
         try:
@@ -274,7 +276,7 @@ class Child:
         now = loop.time()
         next_at = stats.sample(now)
         if now >= beat_at and self._link is not None:
-            self._link.send(say.Beat(stats.beat(now)), is_urgent=False)
+            self._link.send(say.Heartbeat(stats.beat(now)), is_urgent=False)
             beat_at = max(beat_at + BEAT_INTERVAL, now)
         loop.call_at(next_at, self._sample, stats, beat_at)
 
@@ -296,10 +298,10 @@ class Child:
                 self._drain()
             case say.Stop():
                 self._stop()
-            case say.AskReport(number):
+            case say.GetReport(number):
                 if self._link is not None:
                     self._link.answer(number)
-            case say.AskConnections(number, limit):
+            case say.GetConnections(number, limit):
                 if self._link is not None and self._service is not None:
                     self._link.send(describe(self._service, number, limit))
             case _:
@@ -309,7 +311,7 @@ class Child:
         """Drain: nobody says any more what to do."""
         if is_alone:
             self._is_orphan = True
-            self._orphan.speak()
+            self._orphan.redirect_output()
         # Another master may start, and needs the addresses.
         self._keeps_accepting = False
         if self._service is not None:
@@ -373,11 +375,11 @@ class Child:
         """Tell the master, if there is one, that this process needs longer than its window."""
         if self._link is None or not self._link.is_connected:
             return False
-        self._link.send(say.Stays())
+        self._link.send(say.StillDraining())
         return True
 
 
-class _MasterLink(asyncio.Protocol):
+class _MasterConnection(asyncio.Protocol):
     """The channel to the master."""
 
     def __init__(self, child: Child) -> None:
@@ -423,7 +425,7 @@ class _MasterLink(asyncio.Protocol):
         """Answer a question about how this process is."""
         if self.stats is not None:
             now = asyncio.get_running_loop().time()
-            self.send(say.Reported(number, self.stats.report(now)))
+            self.send(say.ReportAnswer(number, self.stats.report(now)))
 
     def send(self, message: FromProcess, *, is_urgent: bool = True) -> None:
         """Send a message; what is not urgent only to a master that reads."""
@@ -434,10 +436,10 @@ class _MasterLink(asyncio.Protocol):
 
 def describe(
     service: process.AnyService, number: int, limit: int, *, max_size: int = _MAX_ANSWER_SIZE
-) -> say.Listed:
+) -> say.ConnectionsAnswer:
     """List a service's connections."""
     connections = cast("list[say.ConnectionReport]", service.describe(limit))
-    answer = say.Listed(number, connections, service.present_count)
+    answer = say.ConnectionsAnswer(number, connections, service.present_count)
     while answer.connections and len(line(answer)) > max_size:
         answer.connections = answer.connections[: len(answer.connections) // 2]
     return answer

@@ -33,7 +33,7 @@ def main() -> None:
     """Run the script up to its ``Worker.run_all()``, and serve there."""
     excepthook.install()
     assignment = Assignment.take(os.environ)
-    inherited = child.Inherited(assignment)
+    inherited = child.InheritedSockets(assignment)
     at_fork.reset_signals({signal.SIGINT, STACK_SIGNAL})
     # The terminal's Ctrl-C is for the master, which tells us what to do.
     signal.signal(signal.SIGINT, lambda *_: None)

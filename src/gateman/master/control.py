@@ -69,7 +69,7 @@ Commands:
     ``hangup``
         Re-read certificates and reopen logs, as SIGHUP does.
 
-The same as classes: :mod:`.requests`.
+The same as classes: :mod:`.control_requests`.
 """
 
 import contextlib
@@ -86,7 +86,7 @@ import msgspec
 from ..bus import unix_socket
 from ..errors import CommandError, NotRunning
 from .channel import Lines, decode, line
-from .requests import Outcome, Request, requests
+from .control_requests import ControlAnswer, Request, requests
 from .runtime_files import locate
 from .script import Script
 
@@ -95,7 +95,7 @@ T = TypeVar("T")
 _MAX_REQUEST_SIZE = 4 << 10  # bytes
 
 # Who has connected and not asked yet, or is being answered.
-_MAX_VISITORS = 32
+_MAX_CLIENTS = 32
 
 # How long a visitor may take to ask.
 _PATIENCE = 10.0  # seconds
@@ -107,7 +107,7 @@ Handle = Callable[[Request, "ControlClient"], None]
 """Takes a request, and owes the visitor one answer, now or later."""
 
 
-class Control:
+class ControlServer:
     """The master's side: takes requests, hands them on, and sends the answers."""
 
     def __init__(
@@ -124,9 +124,9 @@ class Control:
             sock, _ = self._sock.accept()
             now = time.monotonic()
             for client in list(self._clients):
-                if client.has_dawdled(now):
+                if client.is_overdue(now):
                     client.close()
-            if len(self._clients) >= _MAX_VISITORS:
+            if len(self._clients) >= _MAX_CLIENTS:
                 sock.close()
                 return
             self._clients.add(
@@ -164,15 +164,15 @@ class ControlClient:
         self._selector = selector
         self._handle = handle
         self._forget = forget
-        self._ask_by: float | None = now + _PATIENCE
+        self._request_deadline: float | None = now + _PATIENCE
         self._received = Lines(_MAX_REQUEST_SIZE)
         self._unsent = b""
         self._is_closed = False
         selector.register(sock, selectors.EVENT_READ, self._read)
 
-    def has_dawdled(self, now: float) -> bool:
+    def is_overdue(self, now: float) -> bool:
         """Tell whether it has had the time to ask, and has not."""
-        return self._ask_by is not None and now > self._ask_by
+        return self._request_deadline is not None and now > self._request_deadline
 
     def answer(self, **answer: Any) -> None:
         """Answer the request."""
@@ -193,8 +193,8 @@ class ControlClient:
         if not data:
             self.close()
             return
-        if lines and self._ask_by is not None:
-            self._ask_by = None
+        if lines and self._request_deadline is not None:
+            self._request_deadline = None
             self._asked(lines[0])
 
     def _asked(self, data: bytes) -> None:
@@ -233,13 +233,13 @@ class ControlClient:
 
 # The command's side.
 
-_outcomes: msgspec.json.Decoder[Outcome] = msgspec.json.Decoder(Outcome)
+_control_answers: msgspec.json.Decoder[ControlAnswer] = msgspec.json.Decoder(ControlAnswer)
 
 
 @contextlib.contextmanager
-def conversation(
+def connect_to_master(
     script: Script, environment: Mapping[str, str] | None = None
-) -> Iterator["Conversation"]:
+) -> Iterator["ControlConnection"]:
     """
     Connect to the master of a script.
 
@@ -249,10 +249,10 @@ def conversation(
     """
     sock = _connect(script, os.environ if environment is None else environment)
     with sock, sock.makefile("rwb") as file:
-        yield Conversation(file)
+        yield ControlConnection(file)
 
 
-class Conversation:
+class ControlConnection:
     """One request and its answer."""
 
     def __init__(self, file: Any) -> None:
@@ -275,7 +275,7 @@ class Conversation:
         if not received.endswith(b"\n"):
             raise CommandError("the master ended before it answered")
         try:
-            outcome = decode(_outcomes, received)
+            outcome = decode(_control_answers, received)
             if outcome["ok"]:
                 return decode(msgspec.json.Decoder(kind), received)
         except ValueError:

@@ -14,7 +14,7 @@ _Seconds = Annotated[float, Meta(ge=0, le=1e12)]
 _Positive = Annotated[int, Meta(ge=1)]
 
 
-class Slot(NamedTuple):
+class SlotId(NamedTuple):
     """
     A numbered place for a process.
 
@@ -79,7 +79,7 @@ class Started:
 class Spawned:
     """The process that ``Spawn`` asked for exists."""
 
-    slot: Slot
+    slot_id: SlotId
     pid: int
 
 
@@ -87,7 +87,7 @@ class Spawned:
 class SpawnFailed:
     """The system gave no process; ``problem`` says why."""
 
-    slot: Slot
+    slot_id: SlotId
     problem: str
 
 
@@ -108,7 +108,7 @@ class Starting:
 
 
 @dataclass(frozen=True, slots=True)
-class Beat:
+class Heartbeat:
     """A process lives: so many messages received, so many bytes of memory."""
 
     pid: int
@@ -117,7 +117,7 @@ class Beat:
 
 
 @dataclass(frozen=True, slots=True)
-class Garbled:
+class ChannelBroken:
     """A process writes to its channel what is not a message: it is told to drain, and no more."""
 
     pid: int
@@ -141,7 +141,7 @@ class Exited:
 
 
 @dataclass(frozen=True, slots=True)
-class StopAsked:
+class StopRequested:
     """Everything is to end: at once, or by draining."""
 
     is_graceful: bool
@@ -156,14 +156,14 @@ class Signalled:
 
 
 @dataclass(frozen=True, slots=True)
-class Stays:
+class StillDraining:
     """A process that was to drain has, and needs longer to tell what it has done."""
 
     pid: int
 
 
 @dataclass(frozen=True, slots=True)
-class ReloadAsked:
+class ReloadRequested:
     """
     Every slot is to get a new process; gently: a slot when the one before has drained.
 
@@ -185,14 +185,14 @@ SupervisorEvent = (
     | SpawnFailed
     | Ready
     | Starting
-    | Beat
-    | Garbled
+    | Heartbeat
+    | ChannelBroken
     | Inspected
     | Exited
-    | StopAsked
+    | StopRequested
     | Signalled
-    | Stays
-    | ReloadAsked
+    | StillDraining
+    | ReloadRequested
     | Tick
 )
 
@@ -204,7 +204,7 @@ SupervisorEvent = (
 class Spawn:
     """Start a process in a slot, and tell ``Spawned`` or ``SpawnFailed`` at once."""
 
-    slot: Slot
+    slot_id: SlotId
 
 
 @dataclass(frozen=True, slots=True)
@@ -293,7 +293,7 @@ class Exit:
     code: int
 
 
-Order = Accept | Drain | Stop | Kill | DumpStack
+ProcessCommand = Accept | Drain | Stop | Kill | DumpStack
 """What a process is made to do."""
 
-SupervisorAction = Spawn | Order | Inspect | CloseSockets | Log | Serving | Reloaded | Exit
+SupervisorAction = Spawn | ProcessCommand | Inspect | CloseSockets | Log | Serving | Reloaded | Exit

@@ -19,7 +19,7 @@ _ENDINGS = {
 _POLICY = {ExitCode.CRASHED, ExitCode.LOAD_FAILED, ExitCode.CONFIG}
 
 
-def ending(status: int) -> str:
+def exit_description(status: int) -> str:
     """Say how a process ended."""
     if status >= 0:
         return _ENDINGS.get(status, f"ended with exit code {status}")  # type: ignore[call-overload, no-any-return]
@@ -30,7 +30,7 @@ def ending(status: int) -> str:
     return f"was killed by {name}"
 
 
-def is_policy(status: int) -> bool:
+def is_final(status: int) -> bool:
     """Tell whether a process that never served said by its exit code that it never will."""
     return status in _POLICY
 

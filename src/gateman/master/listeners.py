@@ -10,11 +10,11 @@ from ..errors import AddressInUse
 from ..listen import ListenAddress
 from ..net import socket_activation
 from ..net import sockets as listening
-from .plan import Planned
+from .plan import WorkerPlan
 
 # Processes of a killed master let go of their sockets as soon as they notice.
-_HEIR_PATIENCE = 3.0  # seconds
-_HEIR_STEP = 0.02  # seconds
+_TAKEOVER_TIMEOUT = 3.0  # seconds
+_TAKEOVER_INTERVAL = 0.02  # seconds
 
 
 class Listeners:
@@ -25,21 +25,21 @@ class Listeners:
         is_open: Whether the worker is listened for.
     """
 
-    def __init__(self, planned: Planned) -> None:
-        self._planned = planned
+    def __init__(self, planned: WorkerPlan) -> None:
+        self._plans = planned
         self._settings = planned.settings
         self._address = None if self._settings is None else self._settings.listen
         self._slots: list[list[socket.socket]] = []
         self._is_passed = False
 
-    def open(self, passed: Sequence[socket.socket] = (), *, is_heir: bool = False) -> None:
+    def open(self, passed: Sequence[socket.socket] = (), *, is_takeover: bool = False) -> None:
         """
         Listen.
 
         Raises:
             ConfigError: It cannot be listened on, and why.
         """
-        count = self._planned.policy.count
+        count = self._plans.policy.count
         if self._address is None:
             self._slots = [[]] * count
             return
@@ -48,9 +48,9 @@ class Listeners:
             self._is_passed = True
             self._slots = [found] * count
             return
-        who = self._planned.identity
+        who = self._plans.identity
         owner = None if who is None else (who.uid, who.gid)
-        patient_until = time.monotonic() + (_HEIR_PATIENCE if is_heir else 0)
+        patient_until = time.monotonic() + (_TAKEOVER_TIMEOUT if is_takeover else 0)
         while True:
             try:
                 self._slots = listening.bind_each(self._address, count, owner)
@@ -58,7 +58,7 @@ class Listeners:
             except AddressInUse:
                 if time.monotonic() >= patient_until:
                     raise
-                time.sleep(_HEIR_STEP)
+                time.sleep(_TAKEOVER_INTERVAL)
         self._settle(self._address)
 
     def _settle(self, address: ListenAddress) -> None:

@@ -23,20 +23,20 @@ from typing import Any, TypeVar, assert_never
 from .. import at_fork
 from ..errors import AlreadyRunning, ConfigError, ExitCode
 from ..log import FORMAT_VARIABLE, LogFile, logger
-from . import channel, events, requests, status
+from . import channel, control_requests, events, status
 from .assignment import Assignment
-from .channel import FromProcess, Listed, Reported
-from .child_requests import AnyQuestion, ChildRequest
-from .control import Control, ControlClient
-from .events import Slot, SupervisorAction, SupervisorEvent
+from .channel import ConnectionsAnswer, FromProcess, ReportAnswer
+from .child_queries import AnyChildQuery, ChildQuery
+from .control import ControlClient, ControlServer
+from .events import SlotId, SupervisorAction, SupervisorEvent
 from .listeners import Listeners
-from .plan import Planned, listen_of
-from .router import Router
+from .plan import WorkerPlan, listen_of
+from .router_process import RouterProcess
 from .runtime_files import RuntimeFiles
 from .script import Script
 from .sd_notify import Notifier
 from .selector_loop import turn
-from .signal_wakeup import waking
+from .signal_wakeup import wake_on_signals
 from .spawn import STACK_SIGNAL, ChildProcess, spawn
 from .stderr_relay import StderrRelay
 from .supervisor import Supervisor
@@ -56,7 +56,7 @@ _STDERR = 2
 # Longer than this it does not sleep: what a process declares may be more than the system takes.
 _MAX_SLEEP = 3600.0  # seconds
 
-A = TypeVar("A", Reported, Listed)
+A = TypeVar("A", ReportAnswer, ConnectionsAnswer)
 
 _ReadyCallback = Callable[[], None]
 
@@ -67,17 +67,17 @@ class Master:
     def __init__(
         self,
         script: Script,
-        planned: Sequence[Planned],
+        planned: Sequence[WorkerPlan],
         listeners: Sequence[Listeners],
         runtime_files: RuntimeFiles,
         *,
-        router: Router | None = None,
+        router: RouterProcess | None = None,
         log_file: LogFile | None = None,
         is_detached: bool = False,
         on_serving: _ReadyCallback | None = None,
     ) -> None:
         self._script = script
-        self._planned = planned
+        self._plans = planned
         self._listeners = listeners
         self._runtime_files = runtime_files
         self._router = router
@@ -87,8 +87,8 @@ class Master:
         self._started_at = time.monotonic()
         self._started_time = time.time()
         policies = [
-            replace(one.policy, is_shared=slot_state.is_shared)
-            for one, slot_state in zip(planned, listeners, strict=True)
+            replace(one.policy, is_shared=slot.is_shared)
+            for one, slot in zip(planned, listeners, strict=True)
         ]
         self._supervisor = Supervisor(policies)
         self._selector = selectors.DefaultSelector()
@@ -96,11 +96,11 @@ class Master:
             self._selector, is_json=os.environ.get(FORMAT_VARIABLE) == "json"
         )
         self._children: dict[int, ChildProcess] = {}
-        self._questions: dict[int, AnyQuestion] = {}
+        self._questions: dict[int, AnyChildQuery] = {}
         self._question_count = 0
         self._reloaders: list[ControlClient] = []
         # Of those that end first and those that end last: see :mod:`.orphan`.
-        self._kin = socket.socketpair()
+        self._liveness_sockets = socket.socketpair()
         self._notifier = Notifier(os.environ)
         self._alive_at = self._started_at
         # nohup(1): it goes on when the terminal is closed.
@@ -115,10 +115,8 @@ class Master:
     def _descriptors(self) -> list[int]:
         if self._code is not None:
             return []
-        found = [self._runtime_files.fileno(), *(sock.fileno() for sock in self._kin)]
-        found += [
-            fd for slot_state in self._listeners for fds in slot_state.descriptors for fd in fds
-        ]
+        found = [self._runtime_files.fileno(), *(sock.fileno() for sock in self._liveness_sockets)]
+        found += [fd for slot in self._listeners for fds in slot.descriptors for fd in fds]
         found += [key.fd for key in self._selector.get_map().values() if key.fd != _STDERR]
         if self._router is not None:
             found += self._router.descriptors
@@ -126,9 +124,9 @@ class Master:
 
     def run(self) -> ExitCode | int:
         """Start processes, and keep them up until told to end."""
-        control = Control(self._runtime_files.listen(), self._selector, self._asked)
+        control = ControlServer(self._runtime_files.listen(), self._selector, self._asked)
         self._files_due_at = time.monotonic() + _FILES_INTERVAL
-        with waking(self._selector, self._signalled):
+        with wake_on_signals(self._selector, self._signalled):
             if self._router is not None:
                 self._router.tick(time.monotonic())
             self._feed(events.Started())
@@ -145,7 +143,7 @@ class Master:
         if self._router is not None:
             self._router.close()
         self._stderr_relay.close()
-        for sock in self._kin:
+        for sock in self._liveness_sockets:
             sock.close()
         self._runtime_files.release()
         control.close()
@@ -153,18 +151,18 @@ class Master:
         return self._code
 
     def _patience(self) -> float:
-        instants = [question.due_at for question in self._questions.values()]
-        instants.append(self._files_due_at)
+        deadlines = [question.due_at for question in self._questions.values()]
+        deadlines.append(self._files_due_at)
         if self._notifier.alive_interval is not None:
-            instants.append(self._alive_at)
+            deadlines.append(self._alive_at)
         if self._router is not None and self._router.due_at is not None:
-            instants.append(self._router.due_at)
+            deadlines.append(self._router.due_at)
         next_at = self._supervisor.next_at()
         if next_at is not None:
-            instants.append(next_at)
-        return min(max(min(instants) - time.monotonic(), 0), _MAX_SLEEP)
+            deadlines.append(next_at)
+        return min(max(min(deadlines) - time.monotonic(), 0), _MAX_SLEEP)
 
-    def _look_after_files(self, control: Control) -> None:
+    def _look_after_files(self, control: ControlServer) -> None:
         """Make anew what commands and processes find each other by, if somebody removed it."""
         now = time.monotonic()
         if now < self._files_due_at:
@@ -215,8 +213,8 @@ class Master:
     def _do(self, action: SupervisorAction) -> list[SupervisorEvent]:
         """Do one thing; gives what is known to have happened by it."""
         match action:
-            case events.Spawn(slot):
-                return [self._spawn(slot)]
+            case events.Spawn(slot_id):
+                return [self._spawn(slot_id)]
             case events.Inspect(pid):
                 child = self._children.get(pid)
                 return [] if child is None else [events.Inspected(pid, child.is_stopped)]
@@ -242,7 +240,7 @@ class Master:
                 assert_never(action)
         return []
 
-    def _order(self, action: events.Order) -> None:
+    def _order(self, action: events.ProcessCommand) -> None:
         child = self._children.get(action.pid)
         if child is None:
             return
@@ -264,7 +262,7 @@ class Master:
                 assert_never(action)
 
     def _serving(self) -> None:
-        for planned, listeners in zip(self._planned, self._listeners, strict=True):
+        for planned, listeners in zip(self._plans, self._listeners, strict=True):
             policy = planned.policy
             for url in listeners.urls:
                 logger.info("%s listens on %s", policy.name, url)
@@ -292,9 +290,9 @@ class Master:
 
     # Processes.
 
-    def _spawn(self, slot: Slot) -> SupervisorEvent:
-        listeners = self._listeners[slot.worker]
-        planned = self._planned[slot.worker]
+    def _spawn(self, slot_id: SlotId) -> SupervisorEvent:
+        listeners = self._listeners[slot_id.worker]
+        planned = self._plans[slot_id.worker]
         ours, theirs = socket.socketpair()
         ours.setblocking(False)
         log = _copy_of_stderr()
@@ -305,9 +303,9 @@ class Master:
                 elif listeners.removed:
                     listeners.renew()
                 assignment = Assignment(
-                    worker=slot.worker,
-                    worker_count=len(self._planned),
-                    number=slot.number,
+                    worker=slot_id.worker,
+                    worker_count=len(self._plans),
+                    number=slot_id.number,
                     listen=listen_of(planned.worker),
                     channel=theirs.fileno(),
                     sockets=listeners.descriptors,
@@ -316,27 +314,27 @@ class Master:
                     argv=sys.argv[1:],
                     bus="" if self._router is None else str(self._router.path),
                     log=log,
-                    kin=self._kin[planned.policy.ends_last].fileno(),
+                    liveness_fd=self._liveness_sockets[planned.policy.ends_last].fileno(),
                 )
                 child = spawn(
                     assignment,
                     ours,
                     os.environ,
-                    label=f"{self._script} {self._supervisor.name(slot)}",
+                    label=f"{self._script} {self._supervisor.name(slot_id)}",
                     has_terminal=not self._is_detached,
                 )
         except (OSError, ConfigError) as error:
             ours.close()
             reason = error.strerror or str(error) if isinstance(error, OSError) else str(error)
-            return events.SpawnFailed(slot, reason.removesuffix(".").lower())
+            return events.SpawnFailed(slot_id, reason.removesuffix(".").lower())
         finally:
             if log >= 0:
                 os.close(log)
         child.started_at = time.monotonic()
         self._children[child.pid] = child
         self._selector.register(ours, selectors.EVENT_READ, partial(self._heard, child))
-        self._stderr_relay.add(child, self._supervisor.name(slot))
-        return events.Spawned(slot, child.pid)
+        self._stderr_relay.add(child, self._supervisor.name(slot_id))
+        return events.Spawned(slot_id, child.pid)
 
     def _heard(self, child: ChildProcess) -> None:
         try:
@@ -346,11 +344,11 @@ class Master:
             self._close_channel(child)
             return
         except ValueError as error:
-            name = self._supervisor.name(child.slot)
+            name = self._supervisor.name(child.slot_id)
             logger.error("%s (pid %d) garbles its channel: %s", name, child.pid, error)
             child.tell(channel.Drain())
             self._close_channel(child)
-            self._feed(events.Garbled(child.pid))
+            self._feed(events.ChannelBroken(child.pid))
             return
         for message in messages:
             self._said(child, message)
@@ -367,14 +365,14 @@ class Master:
                 self._feed(events.Ready(child.pid, policy))
             case channel.Starting(waits_for):
                 self._feed(events.Starting(child.pid, waits_for))
-            case channel.Beat(report):
+            case channel.Heartbeat(report):
                 child.report = report
-                self._feed(events.Beat(child.pid, report["messages"], report["memory"]))
-            case channel.Stays():
-                self._feed(events.Stays(child.pid))
+                self._feed(events.Heartbeat(child.pid, report["messages"], report["memory"]))
+            case channel.StillDraining():
+                self._feed(events.StillDraining(child.pid))
             case channel.Signalled(is_graceful):
                 self._feed(events.Signalled(child.pid, is_graceful))
-            case Reported() | Listed():
+            case ReportAnswer() | ConnectionsAnswer():
                 question = self._questions.get(message.to)
                 if question is not None:
                     question.answered(child.pid, message)
@@ -431,11 +429,11 @@ class Master:
     def _stop(self, *, is_graceful: bool) -> None:
         self._notifier.stopping()
         logger.info("draining, then stopping" if is_graceful else "stopping")
-        self._feed(events.StopAsked(is_graceful))
+        self._feed(events.StopRequested(is_graceful))
 
     def _reload(self, *, is_gentle: bool, is_all: bool = False) -> None:
         self._notifier.reloading()
-        self._feed(events.ReloadAsked(is_gentle, is_all))
+        self._feed(events.ReloadRequested(is_gentle, is_all))
 
     def _hang_up(self) -> None:
         """Re-read certificates, and reopen logs."""
@@ -448,34 +446,34 @@ class Master:
 
     # Commands.
 
-    def _asked(self, request: requests.Request, client: ControlClient) -> None:
+    def _asked(self, request: control_requests.Request, client: ControlClient) -> None:
         match request:
-            case requests.GetStatus():
+            case control_requests.GetStatus():
                 self._ask_all(
-                    channel.AskReport,
-                    Reported,
+                    channel.GetReport,
+                    ReportAnswer,
                     _STATUS_PATIENCE,
                     partial(self._answer_status, client),
                 )
-            case requests.ListConnections(limit):
+            case control_requests.ListConnections(limit):
                 self._ask_all(
-                    partial(channel.AskConnections, limit=limit),
-                    Listed,
+                    partial(channel.GetConnections, limit=limit),
+                    ConnectionsAnswer,
                     _CONNECTIONS_PATIENCE,
                     partial(self._answer_connections, client),
                 )
-            case requests.Stop(graceful):
+            case control_requests.Stop(graceful):
                 client.answer(pid=os.getpid())
                 self._stop(is_graceful=graceful)
-            case requests.Reload(gently, is_all):
+            case control_requests.Reload(gently, is_all):
                 if self._supervisor.is_reloading:
                     client.answer(error="a reload is going on already.")
                 else:
                     self._reloaders.append(client)
                     self._reload(is_gentle=gently, is_all=is_all)
-            case requests.GetBus():
+            case control_requests.GetBus():
                 client.answer(bus=self._bus())
-            case requests.HangUp():
+            case control_requests.HangUp():
                 self._hang_up()
                 client.answer()
             case _:
@@ -485,7 +483,7 @@ class Master:
         """The bus by which the hubs of the processes are reached; ``None`` if there is none."""
         if self._router is not None:
             return f"local://{self._router.path}"
-        return next((one.worker.bus for one in self._planned if one.worker.bus is not None), None)
+        return next((one.worker.bus for one in self._plans if one.worker.bus is not None), None)
 
     def _ask_all(
         self,
@@ -499,7 +497,7 @@ class Master:
         asked = {
             pid for pid, child in self._children.items() if child.is_ready and child.tell(message)
         }
-        self._questions[self._question_count] = ChildRequest(
+        self._questions[self._question_count] = ChildQuery(
             asked, time.monotonic() + patience, kind, then
         )
 
@@ -510,7 +508,7 @@ class Master:
                 del self._questions[number]
                 question.end()
 
-    def _answer_status(self, client: ControlClient, answers: dict[int, Reported]) -> None:
+    def _answer_status(self, client: ControlClient, answers: dict[int, ReportAnswer]) -> None:
         client.answer(
             **status.describe(
                 self._supervisor,
@@ -518,7 +516,7 @@ class Master:
                 answers,
                 workers=[
                     status.describe_worker(planned, listeners)
-                    for planned, listeners in zip(self._planned, self._listeners, strict=True)
+                    for planned, listeners in zip(self._plans, self._listeners, strict=True)
                 ],
                 master={
                     "pid": os.getpid(),
@@ -530,7 +528,9 @@ class Master:
             )
         )
 
-    def _answer_connections(self, client: ControlClient, answers: dict[int, Listed]) -> None:
+    def _answer_connections(
+        self, client: ControlClient, answers: dict[int, ConnectionsAnswer]
+    ) -> None:
         client.answer(**status.connections(self._supervisor, self._children, answers))
 
 

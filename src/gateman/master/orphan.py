@@ -23,7 +23,7 @@ _STDOUT, _STDERR = 1, 2
 _GRACE = 2.0
 
 
-def patience_of(policies: Iterable[Policy]) -> float:
+def max_shutdown_time(policies: Iterable[Policy]) -> float:
     """Tell within how many seconds all processes that end first have ended."""
     first = [policy for policy in policies if not policy.ends_last]
     return max((policy.drain + policy.shutdown + _GRACE for policy in first), default=0.0)
@@ -32,13 +32,13 @@ def patience_of(policies: Iterable[Policy]) -> float:
 class Orphan:
     """What a process has inherited for the case that its master is killed."""
 
-    def __init__(self, log: int, kin: int) -> None:
+    def __init__(self, log: int, liveness_fd: int) -> None:
         self._log = log
-        self._kin: socket.socket | None = None
-        if kin >= 0:
-            os.set_inheritable(kin, False)
-            self._kin = socket.socket(fileno=kin)
-            at_fork.give_up(self._kin)
+        self._liveness_sockets: socket.socket | None = None
+        if liveness_fd >= 0:
+            os.set_inheritable(liveness_fd, False)
+            self._liveness_sockets = socket.socket(fileno=liveness_fd)
+            at_fork.give_up(self._liveness_sockets)
         if log >= 0:
             os.set_inheritable(log, False)
             at_fork.give_up_all(self, Orphan._descriptors)
@@ -46,13 +46,13 @@ class Orphan:
     def _descriptors(self) -> Iterable[int]:
         return (self._log,)
 
-    def lose_rights(self) -> None:
+    def drop_root_log(self) -> None:
         """Give up a log file of root's: it could be emptied, where the master only appends."""
         if self._log >= 0 and stat.S_ISREG(os.fstat(self._log).st_mode):
             os.close(self._log)
             self._log = -1
 
-    def speak(self) -> None:
+    def redirect_output(self) -> None:
         """Write to the log directly: what read standard error so far is gone."""
         with suppress(OSError):
             log = self._log if self._log >= 0 else os.open(os.devnull, os.O_WRONLY | os.O_CLOEXEC)
@@ -65,19 +65,19 @@ class Orphan:
         """Wait until all processes that end first have ended."""
         loop = asyncio.get_running_loop()
         deadline = loop.call_later(patience, end)
-        kin = self._kin
-        if kin is None:
+        liveness_fd = self._liveness_sockets
+        if liveness_fd is None:
             return
 
         def ended() -> None:
-            loop.remove_reader(kin)
+            loop.remove_reader(liveness_fd)
             deadline.cancel()
             end()
 
-        loop.add_reader(kin, ended)
+        loop.add_reader(liveness_fd, ended)
 
     def close(self) -> None:
         """Show the others that this process has ended; nothing waits any more."""
-        if self._kin is not None:
-            asyncio.get_running_loop().remove_reader(self._kin)
-            self._kin.close()
+        if self._liveness_sockets is not None:
+            asyncio.get_running_loop().remove_reader(self._liveness_sockets)
+            self._liveness_sockets.close()

@@ -19,7 +19,7 @@ _EVERYWHERE = {"0.0.0.0", "::"}  # noqa: S104 - what users write, compared
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class Planned:
+class WorkerPlan:
     """
     One worker, checked.
 
@@ -36,7 +36,7 @@ class Planned:
     identity: privileges.Identity | None
 
 
-def plan(workers: Sequence[BaseWorker], *, now: float) -> list[Planned]:
+def plan(workers: Sequence[BaseWorker], *, now: float) -> list[WorkerPlan]:
     """
     Check everything that was declared; nothing is bound, and no event loop is made.
 
@@ -46,7 +46,7 @@ def plan(workers: Sequence[BaseWorker], *, now: float) -> list[Planned]:
     """
     if not workers:
         raise ConfigError("no worker is declared", 'write Worker("websocket://0.0.0.0:8282")')
-    planned: list[Planned] = []
+    planned: list[WorkerPlan] = []
     addresses: list[ListenAddress] = []
     for worker in workers:
         settings = settings_of(worker, now=now) if isinstance(worker, Worker) else None
@@ -54,7 +54,7 @@ def plan(workers: Sequence[BaseWorker], *, now: float) -> list[Planned]:
             _check_address(settings.listen, addresses)
             addresses.append(settings.listen)
         planned.append(
-            Planned(
+            WorkerPlan(
                 worker=worker,
                 settings=settings,
                 policy=policy_of(worker),

@@ -124,12 +124,12 @@ def locate(
     """Find the control sockets that a script's master may listen on."""
     return [
         files
-        for files in _everywhere(script, environment, units)
+        for files in _all_locations(script, environment, units)
         if files.is_safe and _is_socket(files.control)
     ]
 
 
-def _everywhere(script: Path, environment: Mapping[str, str], units: Path) -> list[RuntimePaths]:
+def _all_locations(script: Path, environment: Mapping[str, str], units: Path) -> list[RuntimePaths]:
     found = list(candidates(script, environment))
     stem, users = found[0].stem, found[0].users
     runtime = {found[0].folder} if environment.get("RUNTIME_DIRECTORY") else set()
@@ -158,15 +158,15 @@ class RuntimeFiles:
 
     Attributes:
         files: The files.
-        is_heir: Whether a master that was killed had it before.
+        is_takeover: Whether a master that was killed had it before.
     """
 
     def __init__(
-        self, script: Path, environment: Mapping[str, str], held: "_Held", units: Path
+        self, script: Path, environment: Mapping[str, str], locked: "_LockedPidFile", units: Path
     ) -> None:
-        self.files = held.files
-        self.is_heir = held.is_heir
-        self._fd = held.fd
+        self.files = locked.files
+        self.is_takeover = locked.is_takeover
+        self._fd = locked.fd
         self._script = script
         self._environment = dict(environment)
         self._units = units
@@ -181,17 +181,17 @@ class RuntimeFiles:
             AlreadyRunning: Another process is, in whichever of the folders.
             ConfigError: None of the folders can be written to.
         """
-        runtime_files = cls(script, environment, _hold(script, environment), units)
+        runtime_files = cls(script, environment, _lock_pid_file(script, environment), units)
         # Elsewhere, as a unit's or with another environment. Of two that start at once
         # at least one sees the other, as each holds its own file by now.
-        for other in _everywhere(script, environment, units):
+        for other in _all_locations(script, environment, units):
             holder = None if other.pid == runtime_files.files.pid else _owner(other)
             if holder is not None:
                 runtime_files.release()
                 raise AlreadyRunning(str(script), holder)
         if (
-            not runtime_files.is_heir
-            and (holder := _holder_of_removed(runtime_files.files)) is not None
+            not runtime_files.is_takeover
+            and (holder := _holder_of_removed_file(runtime_files.files)) is not None
         ):
             runtime_files.release()
             raise AlreadyRunning(str(script), holder)
@@ -221,10 +221,10 @@ class RuntimeFiles:
         """
         if is_at(self.files.pid, os.fstat(self._fd)):
             return
-        held = _hold(self._script, self._environment)
+        locked = _lock_pid_file(self._script, self._environment)
         self._remove_control()
         os.close(self._fd)
-        self.files, self._fd = held.files, held.fd
+        self.files, self._fd = locked.files, locked.fd
 
     def listen(self) -> socket.socket:
         """
@@ -252,21 +252,21 @@ class RuntimeFiles:
 
 
 @dataclass(frozen=True, slots=True)
-class _Held:
+class _LockedPidFile:
     """A pid file that this process has locked."""
 
     files: RuntimePaths
     fd: int
-    is_heir: bool
+    is_takeover: bool
 
 
-def _hold(script: Path, environment: Mapping[str, str]) -> _Held:
+def _lock_pid_file(script: Path, environment: Mapping[str, str]) -> _LockedPidFile:
     """Lock the pid file in the first folder that has room for a master's files."""
     for files in candidates(script, environment):
         fd = _open(files)
         if fd is None:
             continue
-        is_heir = os.fstat(fd).st_size > 0
+        is_takeover = os.fstat(fd).st_size > 0
         try:
             fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except OSError:
@@ -276,7 +276,7 @@ def _hold(script: Path, environment: Mapping[str, str]) -> _Held:
         # Under the lock: what a killed master left is removed, what is another's stays.
         if all(map(_clear, (files.control, files.bus))):
             _write(fd)
-            return _Held(files, fd, is_heir)
+            return _LockedPidFile(files, fd, is_takeover)
         files.pid.unlink(missing_ok=True)
         os.close(fd)
     raise ConfigError(
@@ -309,7 +309,7 @@ def _open(files: RuntimePaths) -> int | None:
             fd = os.open(files.pid, flags, 0o600)
             found = os.fstat(fd)
             if is_at(files.pid, found):
-                if _is_one_of_theirs(found, files.users):
+                if _is_plain_file_of(found, files.users):
                     return fd
                 os.close(fd)
                 return None
@@ -318,7 +318,7 @@ def _open(files: RuntimePaths) -> int | None:
     return None
 
 
-def _is_one_of_theirs(found: os.stat_result, users: Iterable[int]) -> bool:
+def _is_plain_file_of(found: os.stat_result, users: Iterable[int]) -> bool:
     """Whether it is a plain file of one of some users, and no other name of another file."""
     return stat.S_ISREG(found.st_mode) and found.st_uid in users and found.st_nlink == 1
 
@@ -337,7 +337,7 @@ def _owner(files: RuntimePaths) -> int | None:
     except OSError:
         return None
     try:
-        if _is_one_of_theirs(os.fstat(fd), files.users):
+        if _is_plain_file_of(os.fstat(fd), files.users):
             fcntl.flock(fd, fcntl.LOCK_SH | fcntl.LOCK_NB)
     except BlockingIOError:
         return _pid_in(fd)
@@ -346,7 +346,7 @@ def _owner(files: RuntimePaths) -> int | None:
     return None
 
 
-def _holder_of_removed(files: RuntimePaths) -> int | None:
+def _holder_of_removed_file(files: RuntimePaths) -> int | None:
     """
     Find a master whose pid file was removed, and which has not made another one yet.
 

@@ -16,7 +16,7 @@ from ..config.base import BaseWorker
 from ..errors import ConfigError, GatemanError, LoadFailed
 from ..log import is_json, write_beside
 
-_OURS = str(Path(__file__).parents[1])
+_PACKAGE = str(Path(__file__).parents[1])
 
 
 @dataclass(frozen=True, slots=True)
@@ -122,7 +122,7 @@ def failure(script: Script, error: Exception) -> LoadFailed:
     # What `eval` refuses is in no file.
     if isinstance(error, SyntaxError) and error.filename and error.filename[0] != "<":
         return LoadFailed(f"{error.filename}:{error.lineno}: {error.msg}")
-    theirs = users_part(error.__traceback__)
+    theirs = user_traceback(error.__traceback__)
     if theirs is error.__traceback__:
         # None of it ran.
         reason = error.strerror if isinstance(error, OSError) else str(error)
@@ -134,12 +134,12 @@ def failure(script: Script, error: Exception) -> LoadFailed:
     return LoadFailed(f"{script} could not be loaded: {type(error).__name__}")
 
 
-def users_part(trace: TracebackType | None) -> TracebackType | None:
+def user_traceback(trace: TracebackType | None) -> TracebackType | None:
     """Leave out of a traceback what called the user's code."""
     inner = trace
     while inner is not None:
         name = inner.tb_frame.f_code.co_filename
-        if not name.startswith((_OURS, "<frozen ", runpy.__file__)):
+        if not name.startswith((_PACKAGE, "<frozen ", runpy.__file__)):
             return inner
         inner = inner.tb_next
     return trace

@@ -20,7 +20,7 @@ _SIGNALS = (
 
 
 @contextlib.contextmanager
-def waking(
+def wake_on_signals(
     selector: selectors.BaseSelector, signalled: Callable[[Iterable[int]], None]
 ) -> Iterator[None]:
     """Have signals wake the loop, inside a block."""

@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from enum import Enum
 
 from . import formatting
-from .events import Beat, Drain, Policy, Slot, Stop
+from .events import Drain, Heartbeat, Policy, SlotId, Stop
 
 # Crashes that are longer ago are forgiven.
 CRASH_WINDOW = 300.0  # seconds
@@ -17,12 +17,12 @@ MAX_DELAY = 30.0  # seconds
 
 
 # Processes say each second that they live.
-SILENCE = 5.0  # seconds
+SILENCE_LIMIT = 5.0  # seconds
 """After this, clients do not wait for a process any longer."""
 
 
 # Seconds that a process may stay behind its time to drain, while it cannot tell what it has done.
-MAX_STAY = 600.0
+MAX_DRAIN_EXTENSION = 600.0
 
 
 class ProcessState(Enum):
@@ -51,33 +51,33 @@ class Process:
         policy: What its script declares; until it serves, what the last one did.
         spawned_at: When it was started.
         ready_at: Since when it serves.
-        heard_at: When it last gave a sign of life.
+        last_heard_at: When it last gave a sign of life.
         waits_for: What it said that it waits for, before it serves.
         is_silent: Whether that is too long ago for clients to wait for it.
         is_stopped: Whether it was found stopped, by SIGSTOP or a debugger.
         keeps_accepting: Whether it accepts while it leaves.
-        obey_at: When it is told to do what a signal asked of it.
-        obeys: What that is.
+        command_at: When it is told to do what a signal asked of it.
+        pending_command: What that is.
     """
 
-    def __init__(self, pid: int, policy: Policy, now: float, spread: float) -> None:
+    def __init__(self, pid: int, policy: Policy, now: float, recycle_factor: float) -> None:
         self.pid = pid
         self.policy = policy
         self.state = ProcessState.STARTING
-        self.spawned_at = self.ready_at = self.heard_at = now
+        self.spawned_at = self.ready_at = self.last_heard_at = now
         self.waits_for = ""
         self.is_silent = False
         self.is_stopped = False
-        self.spread = spread
+        self.recycle_factor = recycle_factor
         self.start_by: float | None = now + policy.start
-        self.accepts: tuple[int, ...] = ()
+        self.accepts_for: tuple[int, ...] = ()
         self.stall_at: float | None = None
         self.kill_at: float | None = None
-        self.stays_until = 0.0
+        self.drain_limit_at = 0.0
         self.keeps_accepting = False
-        self.obey_at: float | None = None
-        self.obeys: Drain | Stop | None = None
-        self.verdict = ""
+        self.command_at: float | None = None
+        self.pending_command: Drain | Stop | None = None
+        self.exit_reason = ""
 
 
 class Crashes:
@@ -110,12 +110,12 @@ class Crashes:
         self._instants.clear()
 
 
-class SlotState:
+class Slot:
     """
     A slot, and the processes in it.
 
     Attributes:
-        slot: Which.
+        id: Which.
         current: The process that serves, or is to serve; ``None`` when there is none.
         incoming: The process that is to take its place.
         leaving: Processes that are on their way out.
@@ -127,8 +127,8 @@ class SlotState:
         last_lines: The last lines of its standard error.
     """
 
-    def __init__(self, slot: Slot) -> None:
-        self.slot = slot
+    def __init__(self, slot_id: SlotId) -> None:
+        self.id = slot_id
         self.current: Process | None = None
         self.incoming: Process | None = None
         self.leaving: list[Process] = []
@@ -148,18 +148,18 @@ class SlotState:
         return [one for one in (self.current, self.incoming, *self.leaving) if one is not None]
 
     @property
-    def instants(self) -> list[float | None]:
+    def deadlines(self) -> list[float | None]:
         """When something of it is due, in monotonic seconds; ``None`` for what never is."""
-        instants = [self.respawn_at]
+        deadlines = [self.respawn_at]
         for process in self.processes:
-            instants.append(process.kill_at)
+            deadlines.append(process.kill_at)
             if process.state is ProcessState.STARTING:
-                instants.append(process.start_by)
+                deadlines.append(process.start_by)
             elif process.state is ProcessState.SERVING:
-                instants += [process.stall_at, process.obey_at]
+                deadlines += [process.stall_at, process.command_at]
                 if not process.is_silent:
-                    instants.append(process.heard_at + SILENCE)
-        return instants
+                    deadlines.append(process.last_heard_at + SILENCE_LIMIT)
+        return deadlines
 
     @property
     def acceptor(self) -> Process | None:
@@ -186,37 +186,34 @@ class Reload:
         drains: The process that this one waits for.
     """
 
-    def __init__(self, slot_states: Sequence[SlotState], *, is_gentle: bool) -> None:
-        self.waiting = deque(slot_states)
-        self.count = len(slot_states)
+    def __init__(self, slots: Sequence[Slot], *, is_gentle: bool) -> None:
+        self.waiting = deque(slots)
+        self.count = len(slots)
         self.is_gentle = is_gentle
-        self.slot_state: SlotState | None = None
+        self.slot: Slot | None = None
         self.drains: int | None = None
 
 
-def share_out(slot_states: Sequence[SlotState]) -> list[tuple[Process, tuple[int, ...]]]:
+def assign_acceptors(slots: Sequence[Slot]) -> list[tuple[Process, tuple[int, ...]]]:
     """Choose who accepts for whom: each for itself, and for slots without a process that serves."""
-    able = {
-        slot_state.slot.number: acceptor
-        for slot_state in slot_states
-        if (acceptor := slot_state.acceptor) is not None
-    }
+    able = {slot.id.number: acceptor for slot in slots if (acceptor := slot.acceptor) is not None}
     numbers = {number: [number] for number in able}
-    orphans = [
-        slot_state.slot.number for slot_state in slot_states if slot_state.slot.number not in able
-    ]
+    orphans = [slot.id.number for slot in slots if slot.id.number not in able]
     for index, orphan in enumerate(orphans if able else []):
         numbers[list(able)[index % len(able)]].append(orphan)
     return [(process, tuple(numbers[number])) for number, process in able.items()]
 
 
-def overdue(process: Process, beat: Beat, now: float) -> str:
+def recycle_reason(process: Process, beat: Heartbeat, now: float) -> str:
     """Tell why a process that serves is to be replaced."""
     policy = process.policy
-    if policy.max_messages and beat.messages >= policy.max_messages * process.spread:
+    if policy.max_messages and beat.messages >= policy.max_messages * process.recycle_factor:
         return f"it has received {beat.messages} messages"
-    if policy.max_memory and beat.memory >= policy.max_memory * process.spread:
+    if policy.max_memory and beat.memory >= policy.max_memory * process.recycle_factor:
         return f"it holds {formatting.size(beat.memory)}"
-    if policy.max_lifetime and now - process.ready_at >= policy.max_lifetime * process.spread:
+    if (
+        policy.max_lifetime
+        and now - process.ready_at >= policy.max_lifetime * process.recycle_factor
+    ):
         return f"it has served for {formatting.duration(now - process.ready_at)}"
     return ""

@@ -12,10 +12,10 @@ from pathlib import Path
 
 from .assignment import Assignment
 from .channel import FromMaster, FromProcess, Lines, Report, from_process, line, read
-from .events import Slot
+from .events import SlotId
 from .script import interpreter_options
 
-_LAUNCH = Path(__file__).with_name("child_main.py")
+_CHILD_MAIN = Path(__file__).with_name("child_main.py")
 
 # What is kept of standard error, for when the process has ended; what faulthandler writes fits.
 _MAX_LINES = 40
@@ -36,7 +36,7 @@ class ChildProcess:
     A process that the master has started.
 
     Attributes:
-        slot: Its place.
+        slot_id: Its place.
         pid: Its id.
         started_at: When, in monotonic seconds.
         channel: The socket to it, non-blocking.
@@ -46,9 +46,13 @@ class ChildProcess:
     """
 
     def __init__(
-        self, slot: Slot, process: "subprocess.Popen[bytes]", channel: socket.socket, errors: int
+        self,
+        slot_id: SlotId,
+        process: "subprocess.Popen[bytes]",
+        channel: socket.socket,
+        errors: int,
     ) -> None:
-        self.slot = slot
+        self.slot_id = slot_id
         self.pid = process.pid
         self.channel = channel
         self.errors = errors
@@ -57,7 +61,7 @@ class ChildProcess:
         self.is_ready = False
         self._process = process
         self._received = Lines()
-        self._untold = b""
+        self._unsent = b""
         self._lines: deque[str] = deque(maxlen=_MAX_LINES)
         self._unfinished = b""
 
@@ -82,17 +86,17 @@ class ChildProcess:
     def tell(self, message: FromMaster) -> bool:
         """Tell it something."""
         try:
-            self._untold = self._untold[self.channel.send(self._untold) :]
-            if self._untold:
+            self._unsent = self._unsent[self.channel.send(self._unsent) :]
+            if self._unsent:
                 return False
             data = line(message)
             # A part would spoil the next line; the rest goes before it.
-            self._untold = data[self.channel.send(data) :]
+            self._unsent = data[self.channel.send(data) :]
         except OSError:
             return False
         return True
 
-    def read_errors(self) -> bytes:
+    def read_stderr(self) -> bytes:
         """Read a piece of its standard error, and keep its last lines."""
         if self.errors < 0:
             return b""
@@ -162,9 +166,9 @@ def spawn(
     read, write = os.pipe()
     os.set_blocking(read, False)
     fds = {assignment.channel, *(fd for fds in assignment.sockets for fd in fds)}
-    fds.update(fd for fd in (assignment.log, assignment.kin) if fd >= 0)
+    fds.update(fd for fd in (assignment.log, assignment.liveness_fd) if fd >= 0)
     try:
-        with interrupts_held_back():
+        with signals_blocked():
             process = subprocess.Popen(  # noqa: S603 - ourselves
                 _command(label),
                 env=complete,
@@ -177,11 +181,11 @@ def spawn(
         raise
     finally:
         os.close(write)
-    return ChildProcess(Slot(assignment.worker, assignment.number), process, channel, read)
+    return ChildProcess(SlotId(assignment.worker, assignment.number), process, channel, read)
 
 
 @contextlib.contextmanager
-def interrupts_held_back() -> Iterator[None]:
+def signals_blocked() -> Iterator[None]:
     """
     Block SIGINT and the stack signal in a ``with``, and for good in what is started there.
 
@@ -195,4 +199,4 @@ def interrupts_held_back() -> Iterator[None]:
 
 
 def _command(label: str) -> Sequence[str]:
-    return [sys.executable, *interpreter_options(sys.orig_argv), str(_LAUNCH), label]
+    return [sys.executable, *interpreter_options(sys.orig_argv), str(_CHILD_MAIN), label]

@@ -11,7 +11,7 @@ from ..net import socket_activation
 from .listeners import Listeners
 from .master import Master
 from .plan import plan
-from .router import Router, router_of
+from .router_process import RouterProcess, router_for
 from .runtime_files import RuntimeFiles
 from .script import Script
 
@@ -35,13 +35,13 @@ def start(
     planned = plan(workers, now=time.time())
     runtime_files = RuntimeFiles.take(script.path, os.environ)
     listeners: list[Listeners] = []
-    router: Router | None = None
+    router: RouterProcess | None = None
     try:
         passed = socket_activation.inherited(os.environ)
         for one in planned:
             listeners.append(Listeners(one))
-            listeners[-1].open(passed, is_heir=runtime_files.is_heir)
-        router = router_of(planned, runtime_files.files.bus)
+            listeners[-1].open(passed, is_takeover=runtime_files.is_takeover)
+        router = router_for(planned, runtime_files.files.bus)
         if detach is not None:
             detach()
             runtime_files.write()

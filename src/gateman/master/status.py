@@ -3,15 +3,15 @@
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from .channel import Listed, Report, Reported
-from .events import Slot
+from .channel import ConnectionsAnswer, Report, ReportAnswer
+from .events import SlotId
 from .listeners import Listeners
-from .plan import Planned
-from .slots import Process, ProcessState, SlotState
+from .plan import WorkerPlan
+from .slots import Process, ProcessState, Slot
 from .spawn import ChildProcess
 from .supervisor import Supervisor
 
-_Answers = Mapping[int, Reported]
+_Answers = Mapping[int, ReportAnswer]
 
 
 def describe(
@@ -30,25 +30,25 @@ def describe(
         "workers": list(workers),
         "slots": [
             {
-                "worker": workers[slot_state.slot.worker]["name"],
-                "listen": workers[slot_state.slot.worker]["listen"],
-                "slot": slot_state.slot.number,
-                "state": _state(slot_state),
-                "respawn_in": _round(slot_state.respawn_at, now),
-                "restarts": slot_state.restarts,
-                "last_exit": slot_state.last_exit or None,
-                "last_lines": list(slot_state.last_lines),
+                "worker": workers[slot.id.worker]["name"],
+                "listen": workers[slot.id.worker]["listen"],
+                "slot": slot.id.number,
+                "state": _state(slot),
+                "respawn_in": _round(slot.respawn_at, now),
+                "restarts": slot.restarts,
+                "last_exit": slot.last_exit or None,
+                "last_lines": list(slot.last_lines),
                 "processes": [
                     _process(process, children.get(process.pid), answers, now)
-                    for process in slot_state.processes
+                    for process in slot.processes
                 ],
             }
-            for slot_state in supervisor.slot_states
+            for slot in supervisor.slots
         ],
     }
 
 
-def describe_worker(planned: Planned, listeners: Listeners) -> dict[str, Any]:
+def describe_worker(planned: WorkerPlan, listeners: Listeners) -> dict[str, Any]:
     """Say what a worker is."""
     settings, declared = planned.settings, "-"
     if settings is not None:
@@ -62,10 +62,12 @@ def describe_worker(planned: Planned, listeners: Listeners) -> dict[str, Any]:
 
 
 def connections(
-    supervisor: Supervisor, children: Mapping[int, ChildProcess], answers: Mapping[int, Listed]
+    supervisor: Supervisor,
+    children: Mapping[int, ChildProcess],
+    answers: Mapping[int, ConnectionsAnswer],
 ) -> dict[str, Any]:
     """List the connections."""
-    slots = {one.pid: one.slot for one in children.values()}
+    slots = {one.pid: one.slot_id for one in children.values()}
     listed = [
         {
             "pid": pid,
@@ -83,16 +85,16 @@ def connections(
     }
 
 
-def _name(supervisor: Supervisor, slot: Slot | None) -> str:
-    return "" if slot is None else supervisor.policy(slot).name
+def _name(supervisor: Supervisor, slot_id: SlotId | None) -> str:
+    return "" if slot_id is None else supervisor.policy(slot_id).name
 
 
-def _state(slot_state: SlotState) -> str:
-    if slot_state.is_given_up:
+def _state(slot: Slot) -> str:
+    if slot.is_given_up:
         return "given_up"
-    if slot_state.current is None:
+    if slot.current is None:
         return "waiting"
-    return "starting" if slot_state.current.state is ProcessState.STARTING else "running"
+    return "starting" if slot.current.state is ProcessState.STARTING else "running"
 
 
 def _process(

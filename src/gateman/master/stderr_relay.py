@@ -33,13 +33,13 @@ class StderrRelay:
     def __init__(self, selector: selectors.BaseSelector, *, is_json: bool = False) -> None:
         self._selector = selector
         self._is_json = is_json
-        self._relayed: dict[ChildProcess, Objects | None] = {}
+        self._relayed: dict[ChildProcess, JsonLines | None] = {}
         self._unsent = b""
         self._is_paused = False
 
     def add(self, child: ChildProcess, name: str) -> None:
         """Relay what a process writes from now on."""
-        self._relayed[child] = Objects(child.pid, name) if self._is_json else None
+        self._relayed[child] = JsonLines(child.pid, name) if self._is_json else None
         if not self._is_paused:
             self._watch(child)
 
@@ -72,7 +72,7 @@ class StderrRelay:
 
     def _copy(self, child: ChildProcess) -> bool:
         """Relay a piece; tell whether there was one."""
-        data = child.read_errors()
+        data = child.read_stderr()
         objects = self._relayed[child]
         self._send(data if objects is None else objects.feed(data, time.time()))
         return bool(data)
@@ -110,7 +110,7 @@ class StderrRelay:
             self._selector.unregister(child.errors)
 
 
-class Objects:
+class JsonLines:
     """Makes a JSON log of what one process writes."""
 
     def __init__(self, pid: int, name: str) -> None:

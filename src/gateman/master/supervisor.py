@@ -14,18 +14,18 @@ from enum import Enum
 from typing import assert_never
 
 from . import events, formatting
-from .events import Policy, Slot, SupervisorAction, SupervisorEvent
+from .events import Policy, SlotId, SupervisorAction, SupervisorEvent
 from .slots import (
     MAX_DELAY,
-    MAX_STAY,
-    SILENCE,
+    MAX_DRAIN_EXTENSION,
+    SILENCE_LIMIT,
     Process,
     ProcessState,
     Purpose,
     Reload,
-    SlotState,
-    overdue,
-    share_out,
+    Slot,
+    assign_acceptors,
+    recycle_reason,
 )
 
 # What a process has beyond its own deadlines before it is killed.
@@ -46,11 +46,11 @@ _AS_TOLD = (0, -15, -9)
 _OF_A_PROCESS = (
     events.Ready,
     events.Starting,
-    events.Beat,
-    events.Garbled,
+    events.Heartbeat,
+    events.ChannelBroken,
     events.Inspected,
     events.Signalled,
-    events.Stays,
+    events.StillDraining,
     events.Exited,
 )
 
@@ -87,12 +87,12 @@ class Supervisor:
     def __init__(self, policies: list[Policy]) -> None:
         self.phase = Phase.STARTING
         self._policies = list(policies)
-        self.slot_states = [
-            SlotState(Slot(worker, number))
+        self.slots = [
+            Slot(SlotId(worker, number))
             for worker, policy in enumerate(policies)
             for number in range(policy.count)
         ]
-        self._by_pid: dict[int, SlotState] = {}
+        self._by_pid: dict[int, Slot] = {}
         self._reload: Reload | None = None
         self._has_begun = False
         self._is_graceful = False
@@ -109,7 +109,7 @@ class Supervisor:
         if isinstance(event, _OF_A_PROCESS) and event.pid not in self._by_pid:
             return []  # Its last words, read after it was reaped.
         self._note(event, now, jitter)
-        self._share_out()
+        self._assign_acceptors()
         if self.phase is Phase.STOPPING:
             self._close_deserted()
         else:
@@ -121,23 +121,23 @@ class Supervisor:
         match event:
             case events.Started():
                 self._spawn_all()
-            case events.Spawned(slot, pid):
-                self._spawned(slot, pid, now, jitter)
-            case events.SpawnFailed(slot, problem):
-                self._spawn_failed(slot, problem, now)
+            case events.Spawned(slot_id, pid):
+                self._spawned(slot_id, pid, now, jitter)
+            case events.SpawnFailed(slot_id, problem):
+                self._spawn_failed(slot_id, problem, now)
             case events.Ready(pid, policy):
                 self._ready(pid, policy, now)
-            case events.Beat() | events.Starting() | events.Stays():
+            case events.Heartbeat() | events.Starting() | events.StillDraining():
                 self._lives(event, now)
-            case events.Garbled(pid):
+            case events.ChannelBroken(pid):
                 self._garbled(pid, now)
             case events.Inspected(pid, is_stopped):
                 self._inspected(pid, now, is_stopped=is_stopped)
             case events.Exited():
                 self._exited(event, now, jitter)
-            case events.StopAsked() | events.Signalled():
+            case events.StopRequested() | events.Signalled():
                 self._told_to_end(event, now)
-            case events.ReloadAsked(is_gentle, is_all):
+            case events.ReloadRequested(is_gentle, is_all):
                 self._reload_asked(is_gentle=is_gentle, is_all=is_all)
             case events.Tick():
                 self._tick(now)
@@ -146,53 +146,53 @@ class Supervisor:
 
     def next_at(self) -> float | None:
         """Tell when the next ``Tick`` is due."""
-        instants = (instant for slot_state in self.slot_states for instant in slot_state.instants)
-        return min((instant for instant in instants if instant is not None), default=None)
+        deadlines = (instant for slot in self.slots for instant in slot.deadlines)
+        return min((instant for instant in deadlines if instant is not None), default=None)
 
     @property
     def is_reloading(self) -> bool:
         """Whether a reload is going on."""
         return self._reload is not None
 
-    def policy(self, slot: Slot) -> Policy:
+    def policy(self, slot_id: SlotId) -> Policy:
         """Give the newest policy of a slot's worker."""
-        return self._policies[slot.worker]
+        return self._policies[slot_id.worker]
 
-    def name(self, slot: Slot) -> str:
+    def name(self, slot_id: SlotId) -> str:
         """Name a slot for people."""
-        return f"{self._policies[slot.worker].name}/{slot.number}"
+        return f"{self._policies[slot_id.worker].name}/{slot_id.number}"
 
     # Starting.
 
     def _spawn_all(self) -> None:
-        for slot_state in self.slot_states:
-            self._do(events.Spawn(slot_state.slot))
+        for slot in self.slots:
+            self._do(events.Spawn(slot.id))
 
-    def _spawned(self, slot: Slot, pid: int, now: float, jitter: float) -> None:
-        slot_state = self._slot_state(slot)
-        process = Process(pid, self._policies[slot.worker], now, 1 - _SPREAD * jitter)
-        self._by_pid[pid] = slot_state
-        if slot_state.current is None:
-            slot_state.current = process
+    def _spawned(self, slot_id: SlotId, pid: int, now: float, jitter: float) -> None:
+        slot = self._find_slot(slot_id)
+        process = Process(pid, self._policies[slot_id.worker], now, 1 - _SPREAD * jitter)
+        self._by_pid[pid] = slot
+        if slot.current is None:
+            slot.current = process
         else:
-            slot_state.incoming = process
+            slot.incoming = process
 
-    def _spawn_failed(self, slot: Slot, problem: str, now: float) -> None:
-        slot_state = self._slot_state(slot)
-        slot_state.last_exit, slot_state.last_lines = problem, ()
-        if slot_state.current is None:
+    def _spawn_failed(self, slot_id: SlotId, problem: str, now: float) -> None:
+        slot = self._find_slot(slot_id)
+        slot.last_exit, slot.last_lines = problem, ()
+        if slot.current is None:
             # The system's fault, no crash.
-            slot_state.respawn_at = now + MAX_DELAY
+            slot.respawn_at = now + MAX_DELAY
         else:
-            slot_state.recycle_at = now + MAX_DELAY
-        slot_state.purpose = None
-        sentence = f"{self.name(slot)} cannot be started: {problem}"
+            slot.recycle_at = now + MAX_DELAY
+        slot.purpose = None
+        sentence = f"{self.name(slot_id)} cannot be started: {problem}"
         self._say("error", sentence)
-        self._fail_reload(slot_state, sentence)
+        self._fail_reload(slot, sentence)
 
     def _ready(self, pid: int, policy: Policy, now: float) -> None:
-        slot_state = self._by_pid[pid]
-        process = slot_state.process(pid)
+        slot = self._by_pid[pid]
+        process = slot.process(pid)
         if process.state is not ProcessState.STARTING:
             return  # Told to stop meanwhile.
         # What a process says of itself keeps neither the end of the master nor its log busy.
@@ -202,45 +202,43 @@ class Supervisor:
             drain=min(policy.drain, _MAX_DRAIN),
             shutdown=min(policy.shutdown, _MAX_SHUTDOWN),
         )
-        self._adopt(slot_state.slot, policy)
+        self._adopt(slot.id, policy)
         process.policy = policy
         process.state = ProcessState.SERVING
-        process.verdict = ""
-        process.ready_at = process.heard_at = now
+        process.exit_reason = ""
+        process.ready_at = process.last_heard_at = now
         process.stall_at = now + policy.stall
-        process.accepts = (slot_state.slot.number,)
-        slot_state.has_served = True
+        process.accepts_for = (slot.id.number,)
+        slot.has_served = True
         replaced: Process | None = None
-        if process is slot_state.incoming:
-            replaced, slot_state.current, slot_state.incoming = slot_state.current, process, None
+        if process is slot.incoming:
+            replaced, slot.current, slot.incoming = slot.current, process, None
         if replaced is not None:
-            if slot_state.purpose is Purpose.STALL:
-                slot_state.restarts += 1
-                replaced.verdict = "was stuck and replaced"
-                self._leave(slot_state, replaced, None)
+            if slot.purpose is Purpose.STALL:
+                slot.restarts += 1
+                replaced.exit_reason = "was stuck and replaced"
+                self._leave(slot, replaced, None)
                 self._do(events.Kill(replaced.pid))
             else:
-                self._drain(slot_state, replaced, now)
-        slot_state.purpose = None
+                self._drain(slot, replaced, now)
+        slot.purpose = None
         reload = self._reload
-        if reload is not None and reload.slot_state is slot_state:
+        if reload is not None and reload.slot is slot:
             if reload.is_gentle and replaced is not None:
                 reload.drains = replaced.pid
             else:
                 self._continue_reload()
 
-    def _adopt(self, slot: Slot, policy: Policy) -> None:
+    def _adopt(self, slot_id: SlotId, policy: Policy) -> None:
         """Supervise as the newest script says."""
-        old = self._policies[slot.worker]
-        if policy.count != old.count and slot.number == 0:
+        old = self._policies[slot_id.worker]
+        if policy.count != old.count and slot_id.number == 0:
             self._say("warning", f"{old.name}: count={policy.count} takes a `restart`")
-        self._policies[slot.worker] = replace(policy, count=old.count, is_shared=old.is_shared)
+        self._policies[slot_id.worker] = replace(policy, count=old.count, is_shared=old.is_shared)
 
     def _check_served(self) -> None:
         """Tell once when every slot has got somewhere."""
-        is_settled = all(
-            slot_state.has_served or slot_state.is_given_up for slot_state in self.slot_states
-        )
+        is_settled = all(slot.has_served or slot.is_given_up for slot in self.slots)
         if is_settled and not self._has_begun:
             self._has_begun = True
             self.phase = Phase.RUNNING
@@ -248,48 +246,50 @@ class Supervisor:
 
     # Living.
 
-    def _lives(self, event: events.Beat | events.Starting | events.Stays, now: float) -> None:
-        slot_state = self._by_pid[event.pid]
-        process = slot_state.process(event.pid)
+    def _lives(
+        self, event: events.Heartbeat | events.Starting | events.StillDraining, now: float
+    ) -> None:
+        slot = self._by_pid[event.pid]
+        process = slot.process(event.pid)
         match event:
-            case events.Beat():
-                self._beat(slot_state, process, event, now)
+            case events.Heartbeat():
+                self._beat(slot, process, event, now)
             case events.Starting(_, waits_for):
-                process.heard_at = now
+                process.last_heard_at = now
                 process.waits_for = waits_for
-            case events.Stays() if process.kill_at is not None and self.phase is not Phase.STOPPING:
-                latest = min(now, process.stays_until) + process.policy.shutdown + _GRACE
+            case events.StillDraining() if (
+                process.kill_at is not None and self.phase is not Phase.STOPPING
+            ):
+                latest = min(now, process.drain_limit_at) + process.policy.shutdown + _GRACE
                 process.kill_at = max(process.kill_at, latest)
 
-    def _beat(self, slot_state: SlotState, process: Process, beat: events.Beat, now: float) -> None:
-        if process.is_stopped or now - process.heard_at >= process.policy.stall:
-            silence = formatting.duration(now - process.heard_at)
-            name = f"{self.name(slot_state.slot)} (pid {beat.pid})"
+    def _beat(self, slot: Slot, process: Process, beat: events.Heartbeat, now: float) -> None:
+        if process.is_stopped or now - process.last_heard_at >= process.policy.stall:
+            silence = formatting.duration(now - process.last_heard_at)
+            name = f"{self.name(slot.id)} (pid {beat.pid})"
             self._say("info", f"{name} lives again after {silence}")
-        process.heard_at = now
+        process.last_heard_at = now
         process.is_silent = process.is_stopped = False
         process.stall_at = now + process.policy.stall
-        if process is slot_state.current and process.state is ProcessState.SERVING:
-            self._consider_recycling(slot_state, process, beat, now)
+        if process is slot.current and process.state is ProcessState.SERVING:
+            self._consider_recycling(slot, process, beat, now)
 
     def _consider_recycling(
-        self, slot_state: SlotState, process: Process, beat: events.Beat, now: float
+        self, slot: Slot, process: Process, beat: events.Heartbeat, now: float
     ) -> None:
-        reason = overdue(process, beat, now)
+        reason = recycle_reason(process, beat, now)
         is_quiet = not any(
             other.incoming or other.leaving
-            for other in self.slot_states
-            if other.slot.worker == slot_state.slot.worker
+            for other in self.slots
+            if other.id.worker == slot.id.worker
         )
-        if reason and is_quiet and self._reload is None and now >= slot_state.recycle_at:
-            self._say(
-                "info", f"{self.name(slot_state.slot)} (pid {beat.pid}) is replaced: {reason}"
-            )
-            self._replace(slot_state, Purpose.RECYCLE)
+        if reason and is_quiet and self._reload is None and now >= slot.recycle_at:
+            self._say("info", f"{self.name(slot.id)} (pid {beat.pid}) is replaced: {reason}")
+            self._replace(slot, Purpose.RECYCLE)
 
-    def _replace(self, slot_state: SlotState, purpose: Purpose) -> None:
-        slot_state.purpose = purpose
-        self._do(events.Spawn(slot_state.slot))
+    def _replace(self, slot: Slot, purpose: Purpose) -> None:
+        slot.purpose = purpose
+        self._do(events.Spawn(slot.id))
 
     def _garbled(self, pid: int, now: float) -> None:
         process = self._by_pid[pid].process(pid)
@@ -301,10 +301,10 @@ class Supervisor:
             process.kill_at = now + policy.drain + policy.shutdown + _GRACE
 
     def _inspected(self, pid: int, now: float, *, is_stopped: bool) -> None:
-        slot_state = self._by_pid[pid]
-        process = slot_state.process(pid)
-        name = f"{self.name(slot_state.slot)} (pid {pid})"
-        silence = formatting.duration(now - process.heard_at)
+        slot = self._by_pid[pid]
+        process = slot.process(pid)
+        name = f"{self.name(slot.id)} (pid {pid})"
+        silence = formatting.duration(now - process.last_heard_at)
         if is_stopped:
             if not process.is_stopped:
                 process.is_stopped = True
@@ -312,36 +312,36 @@ class Supervisor:
             return
         self._say("warning", f"{name} is busy: it has been stuck in one callback for {silence}")
         self._do(events.DumpStack(pid))
-        if (
-            process.policy.restart_stalled
-            and process is slot_state.current
-            and slot_state.incoming is None
-        ):
-            self._replace(slot_state, Purpose.STALL)
+        if process.policy.restart_stalled and process is slot.current and slot.incoming is None:
+            self._replace(slot, Purpose.STALL)
 
     def _tick(self, now: float) -> None:
-        for slot_state in self.slot_states:
-            if slot_state.respawn_at is not None and now >= slot_state.respawn_at:
-                slot_state.respawn_at = None
-                self._do(events.Spawn(slot_state.slot))
-            for process in slot_state.processes:
-                self._look_after(slot_state, process, now)
+        for slot in self.slots:
+            if slot.respawn_at is not None and now >= slot.respawn_at:
+                slot.respawn_at = None
+                self._do(events.Spawn(slot.id))
+            for process in slot.processes:
+                self._look_after(slot, process, now)
 
-    def _look_after(self, slot_state: SlotState, process: Process, now: float) -> None:
+    def _look_after(self, slot: Slot, process: Process, now: float) -> None:
         policy = process.policy
         if process.kill_at is not None and now >= process.kill_at:
             process.kill_at = None
-            name = f"{self.name(slot_state.slot)} (pid {process.pid})"
+            name = f"{self.name(slot.id)} (pid {process.pid})"
             self._say("warning", f"{name} does not end: killed")
             self._do(events.Kill(process.pid))
         elif process.state is ProcessState.STARTING:
             if process.start_by is not None and now >= process.start_by:
                 self._give_up_start(process, now)
         elif process.state is ProcessState.SERVING:
-            if process.obey_at is not None and process.obeys is not None and now >= process.obey_at:
-                process.obey_at = None
-                self._do(process.obeys)
-            if now >= process.heard_at + SILENCE:
+            if (
+                process.command_at is not None
+                and process.pending_command is not None
+                and now >= process.command_at
+            ):
+                process.command_at = None
+                self._do(process.pending_command)
+            if now >= process.last_heard_at + SILENCE_LIMIT:
                 process.is_silent = True
             if process.stall_at is not None and now >= process.stall_at:
                 process.stall_at = now + policy.stall
@@ -350,125 +350,119 @@ class Supervisor:
     def _give_up_start(self, process: Process, now: float) -> None:
         """Kill what does not serve in time; one that says nothing shows its stack first."""
         limit = formatting.duration(process.policy.start)
-        is_heard = process.waits_for and now < process.heard_at + _START_SILENCE
-        if not process.verdict and not is_heard:
-            process.verdict = f"did not serve within {limit}: its stack, logged above, shows why"
+        is_heard = process.waits_for and now < process.last_heard_at + _START_SILENCE
+        if not process.exit_reason and not is_heard:
+            process.exit_reason = (
+                f"did not serve within {limit}: its stack, logged above, shows why"
+            )
             process.start_by = now + _STACK_TIME
             self._do(events.DumpStack(process.pid))
             return
         process.start_by = None
         if is_heard:
-            process.verdict = f"did not serve within {limit}: it waits for {process.waits_for}"
+            process.exit_reason = f"did not serve within {limit}: it waits for {process.waits_for}"
         self._do(events.Kill(process.pid))
 
-    def _told_to_end(self, event: events.StopAsked | events.Signalled, now: float) -> None:
-        if isinstance(event, events.StopAsked):
+    def _told_to_end(self, event: events.StopRequested | events.Signalled, now: float) -> None:
+        if isinstance(event, events.StopRequested):
             self._stop(now, is_graceful=event.is_graceful)
             return
         pid = event.pid
         process = self._by_pid[pid].process(pid)
-        process.obey_at = now + _SIGNAL_PAUSE
-        process.obeys = events.Drain(pid) if event.is_graceful else events.Stop(pid)
+        process.command_at = now + _SIGNAL_PAUSE
+        process.pending_command = events.Drain(pid) if event.is_graceful else events.Stop(pid)
 
-    def _share_out(self) -> None:
+    def _assign_acceptors(self) -> None:
         """Let the processes that accept do so for the slots that have none."""
         for worker, policy in enumerate(self._policies):
             if not policy.is_shared:
-                slot_states = [
-                    slot_state
-                    for slot_state in self.slot_states
-                    if slot_state.slot.worker == worker
-                ]
-                for process, numbers in share_out(slot_states):
-                    if numbers != process.accepts:
-                        process.accepts = numbers
+                slots = [slot for slot in self.slots if slot.id.worker == worker]
+                for process, numbers in assign_acceptors(slots):
+                    if numbers != process.accepts_for:
+                        process.accepts_for = numbers
                         self._do(events.Accept(process.pid, numbers))
 
     # Ending.
 
     def _exited(self, exited: events.Exited, now: float, jitter: float) -> None:
-        slot_state = self._by_pid.pop(exited.pid)
-        process = slot_state.process(exited.pid)
-        how = process.verdict or formatting.ending(exited.status)
+        slot = self._by_pid.pop(exited.pid)
+        process = slot.process(exited.pid)
+        how = process.exit_reason or formatting.exit_description(exited.status)
         if process.state is ProcessState.LEAVING:
-            slot_state.leaving.remove(process)
+            slot.leaving.remove(process)
             if exited.status not in _AS_TOLD:
-                self._say("warning", f"{self.name(slot_state.slot)} (pid {exited.pid}) {how}")
+                self._say("warning", f"{self.name(slot.id)} (pid {exited.pid}) {how}")
             if self.phase is Phase.STOPPING:
                 self._end_rest(now)
             elif self._reload is not None and self._reload.drains == exited.pid:
                 self._continue_reload()
             return
-        is_boot_failure = process.state is ProcessState.STARTING and formatting.is_policy(
+        is_boot_failure = process.state is ProcessState.STARTING and formatting.is_final(
             exited.status
         )
-        if not process.verdict:
+        if not process.exit_reason:
             how = f"{how} after {formatting.duration(now - process.spawned_at)}"
-        slot_state.last_exit, slot_state.last_lines = how, exited.lines
-        sentence = f"{self.name(slot_state.slot)} (pid {exited.pid}) {how}"
-        if process is slot_state.incoming:
-            slot_state.incoming = None
-            slot_state.purpose = None
-            slot_state.recycle_at = now + MAX_DELAY
+        slot.last_exit, slot.last_lines = how, exited.lines
+        sentence = f"{self.name(slot.id)} (pid {exited.pid}) {how}"
+        if process is slot.incoming:
+            slot.incoming = None
+            slot.purpose = None
+            slot.recycle_at = now + MAX_DELAY
             self._say("error", f"{sentence}; the process that it was to replace stays")
         else:
-            slot_state.current, slot_state.incoming = slot_state.incoming, None
-            if self.phase is Phase.STARTING and not slot_state.has_served and is_boot_failure:
+            slot.current, slot.incoming = slot.incoming, None
+            if self.phase is Phase.STARTING and not slot.has_served and is_boot_failure:
                 self._say("error", sentence)
                 self._code = exited.status
                 self._stop(now, is_graceful=False)
                 return
-            if slot_state.current is None:
-                self._crashed(slot_state, sentence, now, jitter)
+            if slot.current is None:
+                self._crashed(slot, sentence, now, jitter)
             else:
                 self._say("error", f"{sentence}; its successor is starting already")
-                slot_state.restarts += 1
-        if process.state is ProcessState.STARTING or slot_state.current is None:
-            self._fail_reload(slot_state, sentence)
+                slot.restarts += 1
+        if process.state is ProcessState.STARTING or slot.current is None:
+            self._fail_reload(slot, sentence)
 
-    def _crashed(self, slot_state: SlotState, sentence: str, now: float, jitter: float) -> None:
-        count = slot_state.crashes.add(now)
-        policy = self._policies[slot_state.slot.worker]
+    def _crashed(self, slot: Slot, sentence: str, now: float, jitter: float) -> None:
+        count = slot.crashes.add(now)
+        policy = self._policies[slot.id.worker]
         if count >= policy.max_crashes:
-            slot_state.is_given_up = True
+            slot.is_given_up = True
             self._say(
                 "error",
                 f"{sentence}; the slot is given up after {count} crashes within"
-                f" {formatting.duration(now - slot_state.crashes.first_at)}: `reload` tries again."
-                f"{formatting.indented(slot_state.last_lines)}",
+                f" {formatting.duration(now - slot.crashes.first_at)}: `reload` tries again."
+                f"{formatting.indented(slot.last_lines)}",
             )
-            if all(
-                other.is_given_up
-                for other in self.slot_states
-                if other.slot.worker == slot_state.slot.worker
-            ):
-                self._do(events.CloseSockets(slot_state.slot.worker))
+            if all(other.is_given_up for other in self.slots if other.id.worker == slot.id.worker):
+                self._do(events.CloseSockets(slot.id.worker))
             return
-        slot_state.restarts += 1
+        slot.restarts += 1
         if count == 1:
             self._say("error", f"{sentence}; started again")
-            self._do(events.Spawn(slot_state.slot))
+            self._do(events.Spawn(slot.id))
             return
-        delay = slot_state.crashes.delay(jitter)
-        slot_state.respawn_at = now + delay
+        delay = slot.crashes.delay(jitter)
+        slot.respawn_at = now + delay
         self._say("error", f"{sentence}; started again in {formatting.duration(delay)}")
 
     def _drain(
-        self, slot_state: SlotState, process: Process, now: float, *, keeps_accepting: bool = False
+        self, slot: Slot, process: Process, now: float, *, keeps_accepting: bool = False
     ) -> None:
         policy = process.policy
-        self._leave(slot_state, process, now + policy.drain + policy.shutdown + _GRACE)
+        self._leave(slot, process, now + policy.drain + policy.shutdown + _GRACE)
         process.keeps_accepting = keeps_accepting
-        process.stays_until = now + policy.drain + MAX_STAY
+        process.drain_limit_at = now + policy.drain + MAX_DRAIN_EXTENSION
         self._do(events.Drain(process.pid, keeps_accepting))
 
-    def _leave(self, slot_state: SlotState, process: Process, kill_at: float | None) -> None:
+    def _leave(self, slot: Slot, process: Process, kill_at: float | None) -> None:
         if process.state is not ProcessState.LEAVING:
-            slot_state.leaving.append(process)
-        if process is slot_state.current:
-            slot_state.current = None
-        if process is slot_state.incoming:
-            slot_state.incoming = None
+            slot.leaving.append(process)
+        if process is slot.current:
+            slot.current = None
+        if process is slot.incoming:
+            slot.incoming = None
         process.state = ProcessState.LEAVING
         process.kill_at = kill_at
 
@@ -484,28 +478,22 @@ class Supervisor:
         if self._reload is not None:
             self._reload = None
             self._do(events.Reloaded("the master stops"))
-        for slot_state in self.slot_states:
-            slot_state.respawn_at = None
-            for process in slot_state.processes:
+        for slot in self.slots:
+            slot.respawn_at = None
+            for process in slot.processes:
                 is_serving = process.state is ProcessState.SERVING
                 if is_serving and process.policy.ends_last:
-                    self._leave(slot_state, process, None)
+                    self._leave(slot, process, None)
                     self._last.append(process)
                 elif is_serving and is_graceful:
-                    self._drain(slot_state, process, now, keeps_accepting=True)
-                elif process not in self._last and not (
-                    is_graceful and process in slot_state.leaving
-                ):
-                    self._end(slot_state, process, now)
+                    self._drain(slot, process, now, keeps_accepting=True)
+                elif process not in self._last and not (is_graceful and process in slot.leaving):
+                    self._end(slot, process, now)
         self._end_rest(now)
 
     def _close_deserted(self) -> None:
         """Listen no more where no process accepts."""
-        accepting = {
-            slot_state.slot.worker
-            for slot_state in self.slot_states
-            if slot_state.acceptor is not None
-        }
+        accepting = {slot.id.worker for slot in self.slots if slot.acceptor is not None}
         for worker in range(len(self._policies)):
             if worker not in accepting:
                 self._close(worker)
@@ -515,8 +503,8 @@ class Supervisor:
             self._closed.add(worker)
             self._do(events.CloseSockets(worker))
 
-    def _end(self, slot_state: SlotState, process: Process, now: float) -> None:
-        self._leave(slot_state, process, now + process.policy.shutdown + _GRACE)
+    def _end(self, slot: Slot, process: Process, now: float) -> None:
+        self._leave(slot, process, now + process.policy.shutdown + _GRACE)
         process.keeps_accepting = False
         self._do(events.Stop(process.pid))
 
@@ -524,11 +512,11 @@ class Supervisor:
         """Go on with stopping: end those that others needed, and then the master."""
         if not self._by_pid:
             self._do(events.Exit(self._code))
-        elif all(slot_state.process(pid) in self._last for pid, slot_state in self._by_pid.items()):
+        elif all(slot.process(pid) in self._last for pid, slot in self._by_pid.items()):
             self._last.clear()
-            for pid, slot_state in self._by_pid.items():
+            for pid, slot in self._by_pid.items():
                 end = self._drain if self._is_graceful else self._end
-                end(slot_state, slot_state.process(pid), now)
+                end(slot, slot.process(pid), now)
 
     # Reloading.
 
@@ -537,17 +525,17 @@ class Supervisor:
             self._say("warning", f"not reloaded: {self.phase.value}, or reloading already")
             return
         # A slot that was given up has no process that could be left alone.
-        slot_states = [
-            slot_state
-            for slot_state in self.slot_states
-            if is_all or slot_state.is_given_up or self._policies[slot_state.slot.worker].reloadable
+        slots = [
+            slot
+            for slot in self.slots
+            if is_all or slot.is_given_up or self._policies[slot.id.worker].reloadable
         ]
-        if not slot_states:
+        if not slots:
             problem = "no worker is reloadable: `reload --all` renews all processes"
             self._say("warning", problem)
             self._do(events.Reloaded(problem))
             return
-        self._reload = Reload(slot_states, is_gentle=is_gentle)
+        self._reload = Reload(slots, is_gentle=is_gentle)
         self._say("info", "reloading")
         self._continue_reload()
 
@@ -560,32 +548,32 @@ class Supervisor:
             self._say("info", "reloaded")
             self._do(events.Reloaded())
             return
-        slot_state = reload.slot_state = reload.waiting.popleft()
-        slot_state.is_given_up = False
-        slot_state.respawn_at = None
-        slot_state.crashes.clear()
-        if slot_state.incoming is not None:
+        slot = reload.slot = reload.waiting.popleft()
+        slot.is_given_up = False
+        slot.respawn_at = None
+        slot.crashes.clear()
+        if slot.incoming is not None:
             # It may have loaded the old code.
-            discarded = slot_state.incoming
-            self._leave(slot_state, discarded, None)
+            discarded = slot.incoming
+            self._leave(slot, discarded, None)
             self._do(events.Kill(discarded.pid))
-        self._replace(slot_state, Purpose.RELOAD)
+        self._replace(slot, Purpose.RELOAD)
 
-    def _fail_reload(self, slot_state: SlotState, sentence: str) -> None:
+    def _fail_reload(self, slot: Slot, sentence: str) -> None:
         """End a reload whose present slot got no new process that serves."""
         reload = self._reload
-        if reload is None or reload.slot_state is not slot_state:
+        if reload is None or reload.slot is not slot:
             return
         self._reload = None
         done = reload.count - len(reload.waiting) - 1
         rest = f"; {done} of {reload.count} slots run the new code" if done else ""
         self._say("error", f"the reload failed{rest}")
-        self._do(events.Reloaded(f"{sentence}{rest}{formatting.indented(slot_state.last_lines)}"))
+        self._do(events.Reloaded(f"{sentence}{rest}{formatting.indented(slot.last_lines)}"))
 
     # Finding.
 
-    def _slot_state(self, slot: Slot) -> SlotState:
-        return next(slot_state for slot_state in self.slot_states if slot_state.slot == slot)
+    def _find_slot(self, slot_id: SlotId) -> Slot:
+        return next(slot for slot in self.slots if slot.id == slot_id)
 
     def _do(self, action: SupervisorAction) -> None:
         self._todo.append(action)

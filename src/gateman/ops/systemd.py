@@ -30,13 +30,13 @@ from ..master.runtime_files import UNITS
 from ..master.script import Script
 
 # systemd's own default for the hard limit; more may be refused in a container.
-_MANY_DESCRIPTORS = 524_288
+_DEFAULT_DESCRIPTORS = 524_288
 
 # Beside its connections: sockets, logs, pipes, and what the application opens.
 _OTHER_DESCRIPTORS = 1024
 
 # On top of the worker's own deadlines: loading the script, and the master's last steps.
-_SLACK = 15  # seconds
+_EXTRA_TIME = 15  # seconds
 
 # linux/include/net/sock.h: only who may CAP_NET_BIND_SERVICE binds below.
 _FIRST_FREE_PORT = 1024
@@ -51,7 +51,7 @@ _NAME = re.compile(r"[A-Za-z0-9_.-]{1,64}")
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class Facts:
+class UnitSettings:
     """
     What a unit is made from.
 
@@ -93,7 +93,7 @@ def facts(
     now: float,
     name: str | None = None,
     user: str | None = None,
-) -> Facts:
+) -> UnitSettings:
     """
     Find out what a unit is made from.
 
@@ -106,7 +106,7 @@ def facts(
     policies = [policy_of(worker) for worker in workers]
     python = Path(sys.executable)
     limits = [settings.limits.max_connections for settings in declared]
-    return Facts(
+    return UnitSettings(
         name=name or _name_of(script),
         program=script.module.removesuffix(".__main__") or str(script.path),
         python=python,
@@ -161,7 +161,7 @@ class _Template(string.Template):
     delimiter = "@"
 
 
-def unit(of: Facts) -> str:
+def unit(of: UnitSettings) -> str:
     """
     Write the unit.
 
@@ -181,19 +181,19 @@ def unit(of: Facts) -> str:
         reload=_command(*gateman, "reload", of.program),
         status=" ".join(("sudo", *gateman, "status", of.program)),
         folder=_checked(str(of.folder)).replace("%", "%%"),
-        start_timeout=round(of.start) + _SLACK,
-        stop_timeout=round(of.shutdown) + _SLACK,
-        descriptors=_MANY_DESCRIPTORS
+        start_timeout=round(of.start) + _EXTRA_TIME,
+        stop_timeout=round(of.shutdown) + _EXTRA_TIME,
+        descriptors=_DEFAULT_DESCRIPTORS
         if of.max_connections is None
         else of.max_connections + _OTHER_DESCRIPTORS,
         identity=_identity(of),
         capabilities=_capabilities(of),
         umask=_umask(of),
-        places=_places(of),
+        places=_file_access(of),
     )
 
 
-def _identity(of: Facts) -> str:
+def _identity(of: UnitSettings) -> str:
     if of.changes_user:
         return (
             "# The master is root, and its processes are whom the worker's `user` names.\n"
@@ -207,7 +207,7 @@ def _identity(of: Facts) -> str:
     )
 
 
-def _capabilities(of: Facts) -> str:
+def _capabilities(of: UnitSettings) -> str:
     has_low_port = any(0 < port < _FIRST_FREE_PORT for port in of.ports)
     bind = ("CAP_NET_BIND_SERVICE",) if has_low_port else ()
     if of.changes_user:
@@ -219,7 +219,7 @@ def _capabilities(of: Facts) -> str:
     return text
 
 
-def _umask(of: Facts) -> str:
+def _umask(of: UnitSettings) -> str:
     if not of.sockets:
         return "UMask=0077\n"
     return (
@@ -229,7 +229,7 @@ def _umask(of: Facts) -> str:
     )
 
 
-def _places(of: Facts) -> str:
+def _file_access(of: UnitSettings) -> str:
     """Write what of the machine's files is there; what it reads has to be."""
     read = [path for one in (*of.files, of.folder) for path in (one, one.resolve())]
     home = "read-only" if any(_is_below(path, _HOMES) for path in read) else "yes"
@@ -275,7 +275,7 @@ def _checked(text: str) -> str:
     return text
 
 
-def unreadable(of: Facts) -> list[Path]:
+def unreadable(of: UnitSettings) -> list[Path]:
     """Find the files that the service will not be able to read."""
     if of.changes_user:
         return []
@@ -305,7 +305,7 @@ def _has(path: Path, right: int, uid: int, groups: set[int]) -> bool:
     return bool(found.st_mode & right)
 
 
-def remedy(of: Facts, path: Path) -> str:
+def remedy(of: UnitSettings, path: Path) -> str:
     """Say what to do about a file that the service will not be able to read."""
     who = f"user {of.user}" if of.user is not None else "the user that systemd makes up"
     group = _group_name(path.resolve())

@@ -11,7 +11,7 @@ from pathlib import Path
 
 from ..errors import CommandError, ConfigError, NotRunning
 from ..log import logger
-from ..master import control, requests
+from ..master import control, control_requests
 from ..master.script import Script
 
 # An editor writes a file in several steps, and `git checkout` many files.
@@ -48,8 +48,8 @@ def _watch(script: Script, folder: Path) -> None:
     ):
         logger.info("%s changed", named({Path(path) for _, path in changes}, folder))
         try:
-            with control.conversation(script) as master:
-                master.ask(requests.Reload(), requests.Outcome)
+            with control.connect_to_master(script) as master:
+                master.ask(control_requests.Reload(), control_requests.ControlAnswer)
         except NotRunning:
             return
         except CommandError:

@@ -1,17 +1,17 @@
 """A question is over when all have answered, have ended, or time is up."""
 
-from gateman.master.channel import Listed, Reported
-from gateman.master.child_requests import ChildRequest
+from gateman.master.channel import ConnectionsAnswer, ReportAnswer
+from gateman.master.child_queries import ChildQuery
 
 from .test_channel import REPORT
 
-ANSWER = Listed(1, [], 3)
-OTHER = Listed(1, [], 0)
+ANSWER = ConnectionsAnswer(1, [], 3)
+OTHER = ConnectionsAnswer(1, [], 0)
 
 
-def ask(*pids: int) -> ChildRequest[Listed]:
+def ask(*pids: int) -> ChildQuery[ConnectionsAnswer]:
     """Put a question that is waited for until 10."""
-    return ChildRequest(pids, 10.0, Listed, lambda _: None)
+    return ChildQuery(pids, 10.0, ConnectionsAnswer, lambda _: None)
 
 
 def test_all_have_answered() -> None:
@@ -54,8 +54,8 @@ def test_nobody_was_asked() -> None:
 
 def test_who_asked_takes_it() -> None:
     """The answers are what it gets."""
-    taken: list[dict[int, Listed]] = []
-    question = ChildRequest([1], 10.0, Listed, taken.append)
+    taken: list[dict[int, ConnectionsAnswer]] = []
+    question = ChildQuery([1], 10.0, ConnectionsAnswer, taken.append)
     question.answered(1, ANSWER)
     question.end()
 
@@ -65,7 +65,7 @@ def test_who_asked_takes_it() -> None:
 def test_only_answers_to_it_are_taken() -> None:
     """One of another kind is waited for in vain; one of a process that was not asked is nothing."""
     question = ask(1)
-    question.answered(1, Reported(1, REPORT))
+    question.answered(1, ReportAnswer(1, REPORT))
     question.answered(2, ANSWER)
 
     assert not question.is_over(5.0)

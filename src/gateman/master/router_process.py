@@ -22,13 +22,13 @@ from ..bus import unix_socket
 from ..bus.router_wire import ADD_LISTENER, STOP
 from ..log import logger
 from ..net.socket_files import is_at
-from .plan import Planned
+from .plan import WorkerPlan
 from .privileges import Identity
 from .script import interpreter_options
-from .spawn import interrupts_held_back
+from .spawn import signals_blocked
 
 # Seconds until a router that has ended is replaced: at once, and then not in a loop.
-_PAUSES = (0.0, 0.5, 2.0, 5.0)
+_RESTART_DELAYS = (0.0, 0.5, 2.0, 5.0)
 
 # Seconds; a router that has run for so long has not failed because of what it began with.
 _STABLE_TIME = 60.0
@@ -39,7 +39,7 @@ _STOP_TIMEOUT = 2.0  # seconds
 _MAX_LISTENERS = 4
 
 
-class Router:
+class RouterProcess:
     """A socket, and the process that serves it."""
 
     def __init__(
@@ -115,7 +115,7 @@ class Router:
         ours, theirs = socket.socketpair()
         ours.setblocking(False)
         try:
-            with theirs, interrupts_held_back():
+            with theirs, signals_blocked():
                 self._process = subprocess.Popen(  # noqa: S603 - ourselves
                     _command(fds, self._identities, self._patience),
                     pass_fds=fds,
@@ -158,13 +158,13 @@ class Router:
     def _ended(self, now: float, how: str) -> None:
         if now - self._started_at > _STABLE_TIME:
             self._failures = 0
-        pause = _PAUSES[min(self._failures, len(_PAUSES) - 1)]
+        pause = _RESTART_DELAYS[min(self._failures, len(_RESTART_DELAYS) - 1)]
         self._failures += 1
         self._due_at = now + pause
         logger.error("the router of the bus %s: another one follows in %g seconds", how, pause)
 
 
-def router_of(planned: Sequence[Planned], path: Path) -> Router | None:
+def router_for(planned: Sequence[WorkerPlan], path: Path) -> RouterProcess | None:
     """
     Make the router of a service, where it needs one.
 
@@ -178,7 +178,7 @@ def router_of(planned: Sequence[Planned], path: Path) -> Router | None:
     identities = list(dict.fromkeys(one for one in found if one is not None))
     # Business workers begin to drain when gateways have.
     patience = 2 * max(one.policy.drain + one.policy.shutdown for one in users)
-    return Router(path, identities, patience=patience)
+    return RouterProcess(path, identities, patience=patience)
 
 
 def _command(fds: Sequence[int], identities: Sequence[Identity], patience: float) -> list[str]:

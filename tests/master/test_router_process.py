@@ -1,4 +1,4 @@
-"""Tests of :mod:`gateman.master.router`."""
+"""Tests of :mod:`gateman.master.router_process`."""
 
 import os
 import pwd
@@ -17,7 +17,7 @@ from gateman.bus.router_wire import HELLO
 from gateman.master import privileges
 from gateman.master.plan import plan
 from gateman.master.privileges import Identity
-from gateman.master.router import Router, router_of
+from gateman.master.router_process import RouterProcess, router_for
 from tests.support.deadlines import TIMEOUT
 from tests.support.master import descendants, echo, is_alive, master, until
 
@@ -25,9 +25,9 @@ needs_root = pytest.mark.skipif(os.getuid() != 0, reason="only root may become s
 
 
 @contextmanager
-def made(folder: Path, *identities: Identity) -> Iterator[Router]:
+def made(folder: Path, *identities: Identity) -> Iterator[RouterProcess]:
     """Make a router, and end it behind the block."""
-    router = Router(folder / "a.bus", identities)
+    router = RouterProcess(folder / "a.bus", identities)
     try:
         yield router
     finally:
@@ -42,7 +42,7 @@ def greeting(path: Path) -> bytes:
         return sock.recv(100)
 
 
-def process_of(router: Router) -> int:
+def process_of(router: RouterProcess) -> int:
     """Find the process of the only router that this process has."""
     assert router.due_at is None
     (pid,) = (pid for pid in descendants(os.getpid()) if "--fd" in command_of(pid))
@@ -89,7 +89,7 @@ def test_one_that_was_killed_is_replaced_and_not_in_a_loop(tmp_path: Path) -> No
             assert router.due_at is None
 
 
-def _reaped_at(router: Router) -> float | None:
+def _reaped_at(router: RouterProcess) -> float | None:
     now = time.monotonic()
     router.reap(now)
     return now if router.due_at is not None else None
@@ -180,7 +180,7 @@ def test_several_users_are_served_and_no_others(tmp_path: Path) -> None:
             assert _greeting_of(pwd.getpwnam(name).pw_uid, router) == answer
 
 
-def _greeting_of(uid: int, router: Router) -> bytes:
+def _greeting_of(uid: int, router: RouterProcess) -> bytes:
     """Be greeted as somebody else, who can reach the socket whatever is above it."""
     read, write = os.pipe()
     fd = os.open(router.path, os.O_PATH)
@@ -205,7 +205,7 @@ def test_a_service_that_names_its_bus_has_no_router(tmp_path: Path) -> None:
     """Not even a socket."""
     worker = Worker("websocket://127.0.0.1:0", count=2, bus="nats://127.0.0.1:1?name=test")
 
-    assert router_of(plan([worker], now=time.time()), tmp_path / "a.bus") is None
+    assert router_for(plan([worker], now=time.time()), tmp_path / "a.bus") is None
     assert list(tmp_path.iterdir()) == []
 
 
@@ -213,6 +213,6 @@ def test_one_process_has_a_router(tmp_path: Path) -> None:
     """Programs beside the service connect to it."""
     worker = Worker("websocket://127.0.0.1:0", count=1)
 
-    router = router_of(plan([worker], now=time.time()), tmp_path / "a.bus")
+    router = router_for(plan([worker], now=time.time()), tmp_path / "a.bus")
     assert router is not None
     router.close()

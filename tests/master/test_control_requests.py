@@ -4,19 +4,19 @@ import msgspec
 import pytest
 
 from gateman.master.channel import decode, line
-from gateman.master.requests import (
+from gateman.master.control_requests import (
     Bus,
     Connections,
+    ControlAnswer,
     GetBus,
     GetStatus,
     HangUp,
     ListConnections,
-    Outcome,
     Reload,
     Request,
     Status,
     Stop,
-    Stopping,
+    StopAnswer,
     requests,
 )
 
@@ -64,8 +64,8 @@ def test_what_a_request_leaves_out() -> None:
 @pytest.mark.parametrize(
     ("kind", "answer"),
     [
-        (Outcome, {}),
-        (Stopping, {"pid": 7}),
+        (ControlAnswer, {}),
+        (StopAnswer, {"pid": 7}),
         (Bus, {"bus": None}),
         (Bus, {"bus": "local:///a.bus"}),
         (Bus, {"bus": {"url": "nats://a", "name": "chat"}}),

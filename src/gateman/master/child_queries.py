@@ -3,12 +3,12 @@
 from collections.abc import Callable, Iterable
 from typing import Any, Generic, TypeVar
 
-from .channel import Answer, Listed, Reported
+from .channel import Answer, ConnectionsAnswer, ReportAnswer
 
-A = TypeVar("A", Reported, Listed)
+A = TypeVar("A", ReportAnswer, ConnectionsAnswer)
 
 
-class ChildRequest(Generic[A]):
+class ChildQuery(Generic[A]):
     """
     One question.
 
@@ -49,4 +49,4 @@ class ChildRequest(Generic[A]):
         self._then(self.answers)
 
 
-AnyQuestion = ChildRequest[Any]
+AnyChildQuery = ChildQuery[Any]

@@ -57,20 +57,20 @@ requests: msgspec.json.Decoder[Request] = msgspec.json.Decoder(Request)
 # Answers.
 
 
-class Outcome(TypedDict):
+class ControlAnswer(TypedDict):
     """The part that all answers have; they have an ``error`` where ``ok`` is false."""
 
     ok: bool
     error: NotRequired[str]
 
 
-class Stopping(Outcome):
+class StopAnswer(ControlAnswer):
     """The answer to :class:`Stop`."""
 
     pid: int
 
 
-class Bus(Outcome):
+class Bus(ControlAnswer):
     """The answer to :class:`GetBus`."""
 
     bus: str | dict[str, Any] | None
@@ -84,7 +84,7 @@ class Connection(ConnectionReport):
     slot: int | None
 
 
-class Connections(Outcome):
+class Connections(ControlAnswer):
     """The answer to :class:`ListConnections`."""
 
     connections: list[Connection]
@@ -141,7 +141,7 @@ class SlotStatus(TypedDict):
     processes: list[ProcessStatus]
 
 
-class Status(Outcome):
+class Status(ControlAnswer):
     """The answer to :class:`GetStatus`."""
 
     master: MasterStatus
