@@ -17,47 +17,47 @@ def ask(*pids: int) -> ChildQuery[ConnectionsAnswer]:
 def test_all_have_answered() -> None:
     """Then nobody waits any longer; what they said is kept by pid."""
     question = ask(1, 2)
-    question.answered(2, ANSWER)
+    question.add_answer(2, ANSWER)
 
-    assert not question.is_over(5.0)
+    assert not question.is_done(5.0)
 
-    question.answered(1, OTHER)
+    question.add_answer(1, OTHER)
 
-    assert question.is_over(5.0)
+    assert question.is_done(5.0)
     assert question.answers == {1: OTHER, 2: ANSWER}
 
 
 def test_time_is_up() -> None:
     """A stuck process holds an answer up until the instant that was given, and no longer."""
     question = ask(1, 2)
-    question.answered(1, ANSWER)
+    question.add_answer(1, ANSWER)
 
-    assert [question.is_over(now) for now in (9.9, 10.0, 11.0)] == [False, True, True]
+    assert [question.is_done(now) for now in (9.9, 10.0, 11.0)] == [False, True, True]
     assert question.answers == {1: ANSWER}
 
 
 def test_who_has_ended_is_not_waited_for() -> None:
     """It may have ended before or after its answer; strangers are no matter."""
     question = ask(1, 2)
-    question.answered(1, ANSWER)
+    question.add_answer(1, ANSWER)
     for pid in (1, 2, 3):
         question.forget(pid)
 
-    assert question.is_over(0.0)
+    assert question.is_done(0.0)
     assert question.answers == {1: ANSWER}
 
 
 def test_nobody_was_asked() -> None:
     """Then there is nothing to wait for."""
-    assert ask().is_over(0.0)
+    assert ask().is_done(0.0)
 
 
 def test_who_asked_takes_it() -> None:
     """The answers are what it gets."""
     taken: list[dict[int, ConnectionsAnswer]] = []
     question = ChildQuery([1], 10.0, ConnectionsAnswer, taken.append)
-    question.answered(1, ANSWER)
-    question.end()
+    question.add_answer(1, ANSWER)
+    question.finish()
 
     assert taken == [{1: ANSWER}]
 
@@ -65,8 +65,8 @@ def test_who_asked_takes_it() -> None:
 def test_only_answers_to_it_are_taken() -> None:
     """One of another kind is waited for in vain; one of a process that was not asked is nothing."""
     question = ask(1)
-    question.answered(1, ReportAnswer(1, REPORT))
-    question.answered(2, ANSWER)
+    question.add_answer(1, ReportAnswer(1, REPORT))
+    question.add_answer(2, ANSWER)
 
-    assert not question.is_over(5.0)
+    assert not question.is_done(5.0)
     assert question.answers == {}

@@ -19,7 +19,7 @@ from gateman.master.control import ControlClient, ControlServer, connect_to_mast
 from gateman.master.control_requests import GetStatus, Request, Stop, StopAnswer
 from gateman.master.runtime_files import RuntimeFiles, candidates
 from gateman.master.script import Script
-from gateman.master.selector_loop import turn
+from gateman.master.selector_loop import run_once
 from tests.support.deadlines import TIMEOUT
 from tests.support.master import GATEMAN, ask_control, echo, master, run
 from tests.support.users import NOBODY, folder_of, needs_root, open_to_all
@@ -49,14 +49,14 @@ class Answering:
             lambda request, client: self.asked.append((request, client)),
         )
 
-    def turn(self, patience: float = 0) -> int:
+    def run_once(self, patience: float = 0) -> int:
         """Do what is ready; gives how much it was."""
-        return turn(self._selector, patience)
+        return run_once(self._selector, patience)
 
     def settle(self) -> None:
         """Do what is ready until nothing is."""
         for _ in range(1000):
-            if not self.turn():
+            if not self.run_once():
                 return
         raise AssertionError("the loop never sleeps")
 
@@ -179,7 +179,7 @@ def test_an_answer_to_who_has_left_is_no_answer(answering: Answering) -> None:
     client.answer()
     client.close()
 
-    assert answering.turn() == 0
+    assert answering.run_once() == 0
 
 
 def test_a_long_answer_to_a_slow_reader(answering: Answering) -> None:
@@ -252,7 +252,7 @@ def served(answering: Answering, answer: dict[str, Any] | None) -> Iterator[None
 
     def serve() -> None:
         while not answering.asked:
-            answering.turn(10)
+            answering.run_once(10)
         if answer is not None:
             answering.asked[0][1].answer(**answer)
         answering.control.close()
@@ -280,7 +280,7 @@ def test_a_conversation(tmp_path: Path, answer: dict[str, Any] | None, expected:
     answering = Answering(tmp_path)
     with served(answering, answer), connect_to_master(answering.script, ENVIRONMENT) as conversing:
         try:
-            found: object = conversing.ask(Stop(graceful=True), StopAnswer)
+            found: object = conversing.request(Stop(graceful=True), StopAnswer)
         except CommandError as error:
             found = str(error)
         conversing.wait_for_end()
@@ -362,16 +362,16 @@ while True:
 
 
 @needs_root
-@pytest.mark.parametrize("slot_state", ["common", "beside"])
-def test_another_user_is_not_taken_for_the_master(tmp_path: Path, slot_state: str) -> None:
+@pytest.mark.parametrize("location", ["common", "beside"])
+def test_another_user_is_not_taken_for_the_master(tmp_path: Path, location: str) -> None:
     """Who may write to the folder may listen there: root's commands say that nothing runs."""
     open_to_all(tmp_path)
     temporary = folder_of(0, tmp_path / "tmp", 0o1777)
-    folder = temporary if slot_state == "beside" else folder_of(0, tmp_path / "service")
+    folder = temporary if location == "beside" else folder_of(0, tmp_path / "service")
     script = folder / "server.py"
     script.write_text(echo())
     stem = next(candidates(script, {})).stem
-    where = temporary if slot_state == "beside" else temporary / "gateman-0"
+    where = temporary if location == "beside" else temporary / "gateman-0"
     environment = {**os.environ, "TMPDIR": str(temporary)}
     code = POSES.format(nobody=NOBODY)
     command = [sys.executable, "-c", code, str(where / f"{stem}.sock")]
@@ -385,4 +385,4 @@ def test_another_user_is_not_taken_for_the_master(tmp_path: Path, slot_state: st
     for answer in answers:
         assert (answer.returncode, answer.stdout) == (3, "")
         assert answer.stderr.startswith(f"gateman: {os.path.relpath(script, tmp_path)} is not runn")
-        assert ("belongs to another user (uid" in answer.stderr) == (slot_state == "beside")
+        assert ("belongs to another user (uid" in answer.stderr) == (location == "beside")

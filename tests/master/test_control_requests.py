@@ -5,16 +5,16 @@ import pytest
 
 from gateman.master.channel import decode, line
 from gateman.master.control_requests import (
-    Bus,
-    Connections,
+    BusAnswer,
     ControlAnswer,
     GetBus,
     GetStatus,
     HangUp,
+    ListAnswer,
     ListConnections,
     Reload,
     Request,
-    Status,
+    StatusAnswer,
     Stop,
     StopAnswer,
     requests,
@@ -66,11 +66,11 @@ def test_what_a_request_leaves_out() -> None:
     [
         (ControlAnswer, {}),
         (StopAnswer, {"pid": 7}),
-        (Bus, {"bus": None}),
-        (Bus, {"bus": "local:///a.bus"}),
-        (Bus, {"bus": {"url": "nats://a", "name": "chat"}}),
-        (Connections, {"connections": [LISTED], "total": 1, "silent": [8]}),
-        (Status, {"master": MASTER, "workers": [], "slots": [SLOT]}),
+        (BusAnswer, {"bus": None}),
+        (BusAnswer, {"bus": "local:///a.bus"}),
+        (BusAnswer, {"bus": {"url": "nats://a", "name": "chat"}}),
+        (ListAnswer, {"connections": [LISTED], "total": 1, "silent": [8]}),
+        (StatusAnswer, {"master": MASTER, "workers": [], "slots": [SLOT]}),
     ],
 )
 def test_answers_are_understood(kind: type, answer: dict[str, object]) -> None:

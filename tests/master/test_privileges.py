@@ -51,8 +51,8 @@ def test_becoming_somebody_is_for_good() -> None:
     """User, group and all other groups are given up; and who is not root cannot become anybody."""
     code = (
         "import os\\nfrom gateman import ConfigError\\n"
-        "from gateman.master.privileges import assume, find, unreadable\\n"
-        "assume(find(54321, 54322), os.environ)\\n"
+        "from gateman.master.privileges import switch_to, find, unreadable\\n"
+        "switch_to(find(54321, 54322), os.environ)\\n"
         "print(os.getresuid(), os.getresgid(), os.getgroups())\\n"
         "try:\\n    find('nobody', None)\\n"
         "except ConfigError as error:\\n    print(error)\\n"
@@ -84,8 +84,8 @@ def test_the_environment_is_the_new_user_s(user: str, home: str) -> None:
     """What a library keeps in its user's home is neither read from root's nor written there."""
     code = (
         "import os, sys\n"
-        "from gateman.master.privileges import assume, find\n"
-        "assume(find(sys.argv[1], None), os.environ)\n"
+        "from gateman.master.privileges import switch_to, find\n"
+        "switch_to(find(sys.argv[1], None), os.environ)\n"
         "print(os.environ['HOME'], os.environ['USER'], os.environ['LOGNAME'],\n"
         "      os.path.expanduser('~'), [name for name in os.environ if name[:4] == 'XDG_'])\n"
     )

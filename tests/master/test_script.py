@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from gateman.errors import LoadFailed
-from gateman.master.script import Script, failure, interpreter_options, user_traceback
+from gateman.master.script import Script, interpreter_options, load_failure, user_traceback
 
 # Finds the script that the first argument names, runs it with the others, and says what it saw.
 RUNNER = """
@@ -260,7 +260,7 @@ def test_what_cannot_be_read_at_all(folder: Path, capsys: pytest.CaptureFixture[
         Script.find("picture").run([], print)
     error = PermissionError(13, "Permission denied")
 
-    assert str(failure(Script(folder / "secret.py"), error)) == (
+    assert str(load_failure(Script(folder / "secret.py"), error)) == (
         "secret.py cannot be read: Permission denied."
     )
     assert capsys.readouterr().err == ""

@@ -13,7 +13,7 @@ from functools import partial
 
 import pytest
 
-from gateman.master.selector_loop import turn
+from gateman.master.selector_loop import run_once
 
 
 @contextmanager
@@ -36,14 +36,14 @@ def test_all_that_is_ready_is_called() -> None:
         for fd in fds:
             selector.register(fd, selectors.EVENT_READ, partial(called.append, fd))
 
-        assert turn(selector, 10) == 2
+        assert run_once(selector, 10) == 2
     assert sorted(called) == sorted(fds)
 
 
 def test_nothing_is_called_when_nothing_is_ready() -> None:
     """The patience ends the wait."""
     with selectors.DefaultSelector() as selector:
-        assert turn(selector, 0) == 0
+        assert run_once(selector, 0) == 0
 
 
 class _Stopped(selectors.DefaultSelector):
@@ -64,7 +64,7 @@ def test_what_came_while_the_process_was_stopped_is_called() -> None:
     os.write(write, b"x")
     with _Stopped() as selector:
         selector.register(read, selectors.EVENT_READ, partial(called.append, "read"))
-        assert turn(selector, 10) == 1
+        assert run_once(selector, 10) == 1
     os.close(read)
     os.close(write)
     assert called == ["read"]
@@ -95,8 +95,8 @@ def test_what_is_not_wanted_any_more_is_not_called(
         for fd in fds:
             selector.register(fd, selectors.EVENT_READ, partial(call, fd))
 
-        assert turn(selector, 10) == 2
+        assert run_once(selector, 10) == 2
         assert len(called) == 1
-        turn(selector, 10)
+        run_once(selector, 10)
 
     assert len(set(called)) == called_in_all

@@ -5,7 +5,7 @@ import selectors
 import signal
 from collections.abc import Iterable
 
-from gateman.master.selector_loop import turn
+from gateman.master.selector_loop import run_once
 from gateman.master.signal_wakeup import wake_on_signals
 
 
@@ -21,7 +21,7 @@ def test_signals_arrive_in_the_loop() -> None:
             os.kill(os.getpid(), number)
 
         assert told == []
-        turn(selector, 10)
+        run_once(selector, 10)
 
     assert told == [[signal.SIGUSR1, signal.SIGHUP]]
 
@@ -34,7 +34,7 @@ def test_ctrl_c_that_is_ignored_stays_so() -> None:
         with selectors.DefaultSelector() as selector, wake_on_signals(selector, told.extend):
             for number in (signal.SIGINT, signal.SIGTERM):
                 os.kill(os.getpid(), number)
-            turn(selector, 10)
+            run_once(selector, 10)
         assert signal.getsignal(signal.SIGINT) == signal.SIG_IGN
     finally:
         signal.signal(signal.SIGINT, before)

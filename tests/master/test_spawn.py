@@ -56,8 +56,8 @@ def ended(child: ChildProcess) -> int:
 def all_errors(child: ChildProcess) -> bytes:
     """Read its standard error to the end."""
     read = b""
-    while child.errors >= 0:
-        select.select([child.errors], [], [], 10)
+    while child.stderr_fd >= 0:
+        select.select([child.stderr_fd], [], [], 10)
         read += child.read_stderr()
     return read
 
@@ -100,11 +100,11 @@ def test_where_it_prints(
 ) -> None:
     """To the master's standard output, or where its standard error goes when there is none."""
     with process(tmp_path, "import os; os.write(1, b'hello')", has_terminal=has_terminal) as one:
-        errors = all_errors(one)
+        stderr_fd = all_errors(one)
         ended(one)
     printed = capfd.readouterr().out
 
-    assert (printed, b"hello" in errors) == (("hello", False) if has_terminal else ("", True))
+    assert (printed, b"hello" in stderr_fd) == (("hello", False) if has_terminal else ("", True))
 
 
 def test_what_it_says_is_read_to_its_end(tmp_path: Path) -> None:
@@ -125,14 +125,14 @@ def test_what_it_says_is_read_to_its_end(tmp_path: Path) -> None:
         assert child.read() == [ConnectionsAnswer(1, [], 3), ConnectionsAnswer(2, [], 3)]
         with pytest.raises(EOFError):
             child.read()
-        assert not child.tell(Stop())
+        assert not child.send(Stop())
 
 
 def test_a_process_that_does_not_read_takes_no_more(tmp_path: Path) -> None:
     """The master never waits for it."""
     with process(tmp_path, "import time; time.sleep(1000)") as child:
         told = 0
-        while child.tell(Accept(list(range(100)))):
+        while child.send(Accept(list(range(100)))):
             told += 1
             assert told < 100_000
 

@@ -70,23 +70,23 @@ def relayed(form: str, middle: str, writes: str) -> tuple[str, str]:
     ) as process:
         assert process.stdout is not None
         assert process.stdout.readline() == "waits\n"
-        printed, errors = process.communicate(timeout=TIMEOUT)
+        printed, stderr_fd = process.communicate(timeout=TIMEOUT)
     assert process.returncode == 0
-    return errors, printed
+    return stderr_fd, printed
 
 
 def test_every_byte_is_relayed() -> None:
     """However much there is, in order; the last lines are kept."""
-    errors, printed = relayed("text", WHILE_IT_RUNS, MUCH)
+    stderr_fd, printed = relayed("text", WHILE_IT_RUNS, MUCH)
 
-    assert errors == ("x" * 1023 + "\n") * 1024 + "end"
+    assert stderr_fd == ("x" * 1023 + "\n") * 1024 + "end"
     assert printed == f"{('x' * 500, 'end')}\n"
 
 
 def test_every_line_becomes_an_object() -> None:
     """Where the log is JSON, each line is one, and so is what has no end."""
-    errors, printed = relayed("json", WHILE_IT_RUNS, MUCH)
-    objects = [json.loads(line) for line in errors.splitlines()]
+    stderr_fd, printed = relayed("json", WHILE_IT_RUNS, MUCH)
+    objects = [json.loads(line) for line in stderr_fd.splitlines()]
 
     assert [one["message"] for one in objects] == ["x" * 1023] * 1024 + ["end"]
     assert {one["worker"] for one in objects} == {"chat/0"}
@@ -96,8 +96,8 @@ def test_every_line_becomes_an_object() -> None:
 @pytest.mark.parametrize("form", ["text", "json"])
 def test_last_words_are_relayed(form: str) -> None:
     """What is still in the pipe when a process has ended is not lost."""
-    errors, printed = relayed(form, WHEN_IT_HAS_ENDED, LITTLE)
-    lines = errors.splitlines()
+    stderr_fd, printed = relayed(form, WHEN_IT_HAS_ENDED, LITTLE)
+    lines = stderr_fd.splitlines()
 
     assert [json.loads(line)["message"] if form == "json" else line for line in lines] == [
         *["first"] * 1000,

@@ -14,7 +14,7 @@ import pytest
 
 from gateman import BusinessWorker, ConfigError, Worker
 from gateman.master.script import Script
-from gateman.ops.systemd import UnitSettings, facts, remedy, unit, unreadable
+from gateman.ops.systemd import UnitSettings, remedy, unit, unit_settings, unreadable
 from tests.support.server import certificate, ssl_options
 
 NOW = 1_790_000_000.0  # seconds since 1970
@@ -183,7 +183,7 @@ def test_facts_are_those_of_all_workers(tmp_path: Path, worker: Worker) -> None:
     other.timeouts = {"start": 90}
     path = tmp_path / "my server.py"
     path.touch()
-    found = facts(Script(path), [worker, other], now=NOW)
+    found = unit_settings(Script(path), [worker, other], now=NOW)
 
     assert (found.name, found.program) == ("my-server", str(path))
     assert (found.ports, found.sockets) == ((8282,), (Path("/run/chat/chat.sock"),))
@@ -198,8 +198,8 @@ def test_business_workers_count_by_their_deadlines(tmp_path: Path, worker: Worke
     worker.limits = {"max_connections": 5000}
     path = tmp_path / "server.py"
     path.touch()
-    both = facts(Script(path), [worker, business], now=NOW)
-    alone = facts(Script(path), [business], now=NOW)
+    both = unit_settings(Script(path), [worker, business], now=NOW)
+    alone = unit_settings(Script(path), [business], now=NOW)
 
     assert (both.ports, both.start, both.shutdown, both.max_connections) == ((8282,), 90, 40, 5000)
     assert (alone.ports, alone.start, alone.shutdown, alone.max_connections) == ((), 90, 30, None)
@@ -210,7 +210,7 @@ def test_a_module_goes_by_its_name(tmp_path: Path, worker: Worker) -> None:
     path = tmp_path / "__main__.py"
     path.touch()
     worker.limits = {"max_connections": 5000}
-    found = facts(Script(path, "site.chat.__main__"), [worker], now=NOW)
+    found = unit_settings(Script(path, "site.chat.__main__"), [worker], now=NOW)
 
     assert (found.name, found.program, found.max_connections) == ("chat", "site.chat", 5000)
 
@@ -221,10 +221,12 @@ def test_the_user_is_the_script_s_owner(tmp_path: Path, worker: Worker) -> None:
     path.touch()
     owner = pwd.getpwuid(os.getuid()).pw_name
 
-    assert facts(Script(path), [worker], now=NOW).user == (None if owner == "root" else owner)
-    assert facts(Script(path), [worker], now=NOW, user="nobody").user == "nobody"
+    assert unit_settings(Script(path), [worker], now=NOW).user == (
+        None if owner == "root" else owner
+    )
+    assert unit_settings(Script(path), [worker], now=NOW, user="nobody").user == "nobody"
     with pytest.raises(ConfigError) as refused:
-        facts(Script(path), [worker], now=NOW, user="nobody-at-all")
+        unit_settings(Script(path), [worker], now=NOW, user="nobody-at-all")
     assert str(refused.value) == (
         "there is no user 'nobody-at-all': create it: useradd --system nobody-at-all."
     )
@@ -236,13 +238,13 @@ def test_a_worker_s_user_needs_root(tmp_path: Path, worker: Worker) -> None:
     path.touch()
     worker.user = "nobody"
 
-    assert facts(Script(path), [worker], now=NOW).changes_user
+    assert unit_settings(Script(path), [worker], now=NOW).changes_user
 
 
 def test_a_script_without_workers_has_no_unit(tmp_path: Path) -> None:
     """That is said as at a start."""
     with pytest.raises(ConfigError, match="no worker is declared"):
-        facts(Script(tmp_path / "server.py"), [], now=NOW)
+        unit_settings(Script(tmp_path / "server.py"), [], now=NOW)
 
 
 def test_files_that_it_cannot_read_are_found() -> None:

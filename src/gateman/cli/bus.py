@@ -89,7 +89,7 @@ def with_hub(bus: str | None, service: str | None, do: Callable[[Hub], Awaitable
 
 def _bus_of(service: str) -> str | Mapping[str, Any]:
     with control.connect_to_master(Script.find(service)) as master:
-        found = master.ask(control_requests.GetBus(), control_requests.Bus)["bus"]
+        found = master.request(control_requests.GetBus(), control_requests.BusAnswer)["bus"]
     if not found or found == "memory://":
         raise CommandError(f"{service} runs without a bus")
     return found

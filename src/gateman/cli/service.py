@@ -122,14 +122,14 @@ def _start_daemon(
 ) -> int:
     daemon = Daemon(log_path)
 
-    def serves() -> None:
-        daemon.serves()
+    def on_serving() -> None:
+        daemon.report_serving()
         if begin_to_watch is not None:
             begin_to_watch()
 
     return daemon.run(
         lambda: start_master(
-            workers, script, log_path=log_path, detach=daemon.detach, on_serving=serves
+            workers, script, log_path=log_path, detach=daemon.detach, on_serving=on_serving
         )
     )
 
@@ -159,7 +159,7 @@ def stop(script: str, *, is_graceful: bool) -> None:
 
 def _stop(script: Script, *, is_graceful: bool) -> None:
     with control.connect_to_master(script) as master:
-        master.ask(control_requests.Stop(is_graceful), control_requests.StopAnswer)
+        master.request(control_requests.Stop(is_graceful), control_requests.StopAnswer)
         master.wait_for_end()
 
 
@@ -201,7 +201,7 @@ def reload(script: str, *, is_gentle: bool, is_all: bool) -> None:
     reloadable=False, are left alone without --all.
     """
     with control.connect_to_master(Script.find(script)) as master:
-        master.ask(control_requests.Reload(is_gentle, is_all), control_requests.ControlAnswer)
+        master.request(control_requests.Reload(is_gentle, is_all), control_requests.ControlAnswer)
     click.echo("reloaded")
 
 

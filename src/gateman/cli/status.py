@@ -50,12 +50,12 @@ def status(script: str, *, is_watching: bool, is_json: bool) -> None:
     """
     found = Script.find(script)
     if not is_watching:
-        answer = _ask(found, control_requests.GetStatus(), control_requests.Status)
+        answer = _ask(found, control_requests.GetStatus(), control_requests.StatusAnswer)
         _print_json(answer, indent=2) if is_json else _print(status_lines(answer, _width()))
         return
     try:
         while True:
-            answer = _ask(found, control_requests.GetStatus(), control_requests.Status)
+            answer = _ask(found, control_requests.GetStatus(), control_requests.StatusAnswer)
             if is_json:
                 _print_json(answer)
             else:
@@ -83,7 +83,7 @@ def connections(script: str, *, is_json: bool, limit: int) -> None:
     bytes on the wire, with TLS, where the system counts them.
     """
     answer = _ask(
-        Script.find(script), control_requests.ListConnections(limit), control_requests.Connections
+        Script.find(script), control_requests.ListConnections(limit), control_requests.ListAnswer
     )
     if is_json:
         _print_json(answer, indent=2)
@@ -93,7 +93,7 @@ def connections(script: str, *, is_json: bool, limit: int) -> None:
 
 def _ask(script: Script, request: control_requests.Request, kind: type[T]) -> T:
     with control.connect_to_master(script) as master:
-        return master.ask(request, kind)
+        return master.request(request, kind)
 
 
 def _width() -> int | None:

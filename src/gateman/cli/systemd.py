@@ -7,7 +7,7 @@ import click
 
 from ..config.base import BaseWorker
 from ..master.script import Script
-from ..ops.systemd import facts, remedy, unit, unreadable
+from ..ops.systemd import remedy, unit, unit_settings, unreadable
 from .service import with_workers
 
 
@@ -35,9 +35,9 @@ def systemd(
     """
 
     def show(declared: Sequence[BaseWorker], found: Script) -> None:
-        of = facts(found, declared, now=time.time(), name=name, user=user)
-        click.echo(unit(of), nl=False)
-        for path in unreadable(of):
-            click.echo(f"warning: {remedy(of, path)}", err=True)
+        settings = unit_settings(found, declared, now=time.time(), name=name, user=user)
+        click.echo(unit(settings), nl=False)
+        for path in unreadable(settings):
+            click.echo(f"warning: {remedy(settings, path)}", err=True)
 
     with_workers(script, workers, show)

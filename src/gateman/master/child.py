@@ -34,8 +34,7 @@ from ..runtime import process
 from ..runtime.lifecycle import place_of_start
 from ..runtime.timer import timers
 from ..tls.reload import INTERVAL, CertificateReload
-from . import channel as say
-from . import privileges
+from . import channel, privileges
 from .assignment import Assignment
 from .channel import MAX_LINE_SIZE, FromMaster, FromProcess, Lines, from_master, line, read
 from .orphan import Orphan, max_shutdown_time
@@ -46,10 +45,10 @@ from .script import user_traceback
 BEAT_INTERVAL = 1.0  # seconds
 
 # Most processes serve before.
-_FIRST_WORD = 0.2  # seconds
+_FIRST_START_REPORT = 0.2  # seconds
 
 # RFC 6455's registry: 1012, service restart; clients come back.
-_RESTART = (1012, "service restart")
+_CLOSE_SERVICE_RESTART = (1012, "service restart")
 
 # A master that reads nothing any more needs no more beats.
 _MAX_UNSENT = 64 << 10  # bytes
@@ -76,7 +75,7 @@ class InheritedSockets:
             fds: [_inherit(fd) for fd in fds]
             for fds in dict.fromkeys(map(tuple, assignment.sockets))
         }
-        self.slots = {number: lists[tuple(fds)] for number, fds in enumerate(assignment.sockets)}
+        self.sockets = {number: lists[tuple(fds)] for number, fds in enumerate(assignment.sockets)}
 
 
 def _inherit(fd: int) -> socket.socket:
@@ -103,16 +102,15 @@ def run(
     make = service_maker(worker, now=time.time())
     process.allow_open_files()
     bus = _bus_of(worker, assignment)
-    who = privileges.find(worker.user, worker.group)
-    if who is not None:
-        privileges.assume(who, os.environ)
+    identity = privileges.find(worker.user, worker.group)
+    if identity is not None:
+        privileges.switch_to(identity, os.environ)
         inherited.orphan.drop_root_log()
-    channel = inherited.channel
-    channel.setblocking(False)
-    child = Child(worker, inherited, max_shutdown_time(map(policy_of, workers)))
+    inherited.channel.setblocking(False)
+    child = ChildRuntime(worker, inherited, max_shutdown_time(map(policy_of, workers)))
     try:
         with asyncio.Runner(loop_factory=process.new_event_loop) as runner:
-            runner.run(child.serve(make, channel, bus, outline(workers, assignment.path)))
+            runner.run(child.serve(make, inherited.channel, bus, outline(workers, assignment.path)))
     except BusError as error:
         logger.error("%s", error)
         sys.exit(int(ExitCode.CRASHED))
@@ -156,28 +154,30 @@ def _assigned(workers: Sequence[BaseWorker], assignment: Assignment) -> BaseWork
     return worker
 
 
-class Child:
+class ChildRuntime:
     """The event loop's side of a process."""
 
-    def __init__(self, worker: BaseWorker, inherited: InheritedSockets, patience: float) -> None:
+    def __init__(
+        self, worker: BaseWorker, inherited: InheritedSockets, gateway_timeout: float
+    ) -> None:
         self._worker = worker
-        self._slots = inherited.slots
+        self._sockets = inherited.sockets
         self._orphan = inherited.orphan
-        self._patience = patience
+        self._gateway_timeout = gateway_timeout
         self._is_orphan = False
         self._service: process.AnyService | None = None
-        self._told = asyncio.Event()
+        self._must_drain = asyncio.Event()
         self._must_stop = asyncio.Event()
         self._keeps_accepting = False
-        self._has_asked = False
+        self._has_reported_signal = False
         self._task: asyncio.Task[Any] | None = None
-        self._link: _MasterConnection | None = None
+        self._master: _MasterConnection | None = None
         self._certificate_reload: CertificateReload | None = None
 
     async def serve(
         self,
         make: Callable[[], process.AnyService],
-        channel: socket.socket,
+        sock: socket.socket,
         bus: Bus | None = None,
         declared: tuple[str, ...] = (),
     ) -> None:
@@ -194,67 +194,69 @@ class Child:
         for number, do in (
             (signal.SIGTERM, partial(self._signalled, is_graceful=False)),
             (signal.SIGQUIT, partial(self._signalled, is_graceful=True)),
-            (signal.SIGHUP, self._renew),
+            (signal.SIGHUP, self._reload_certificates),
             # Of Workerman's habit, meant for the master; so is SIGINT, which child_main.py takes
             # for longer than a loop would.
             (signal.SIGUSR1, _do_nothing),
         ):
             loop.add_signal_handler(number, do)
             at_fork.reset_signals({number})
-        own = self._slots[self._worker.id]
-        _, self._link = await loop.connect_accepted_socket(lambda: _MasterConnection(self), channel)
+        own = self._sockets[self._worker.id]
+        _, self._master = await loop.connect_accepted_socket(lambda: _MasterConnection(self), sock)
         has_clients = not isinstance(self._worker, BusinessWorker)
-        loop.call_later(_FIRST_WORD, self._say_starting, "the bus" if bus is not None else "")
+        loop.call_later(
+            _FIRST_START_REPORT, self._report_starting, "the bus" if bus is not None else ""
+        )
         try:
             async with process.serving(
                 [own], [make], bus=bus, has_clients=has_clients, declared=declared
             ) as served:
                 [service] = served
                 self._service = service
-                self._begin(service)
-                await self._told.wait()
+                self._start_reporting(service)
+                await self._must_drain.wait()
                 # Another process may have begun in its place, and runs them from now on.
                 timers.drain()
                 if not self._keeps_accepting:
-                    self._accept_no_more(service)
+                    self._stop_accepting(service)
                 if not self._must_stop.is_set():
                     await self._drain_until_stopped(service)
         finally:
             self._close_listeners()
-            self._link.close()
+            self._master.close()
             if self._is_orphan:
                 logger.info("%s has ended, without a master", self._worker.name)
             self._orphan.close()
 
-    def _say_starting(self, first: str) -> None:
+    def _report_starting(self, first: str) -> None:
         """Tell the master what the start waits for; one that is stuck says nothing."""
-        if self._service is None and self._link is not None:
-            slot_state = place_of_start()
-            self._link.send(
-                say.Starting(f"on_worker_start, at {slot_state}" if slot_state else first)
+        if self._service is None and self._master is not None:
+            location = place_of_start()
+            self._master.send(
+                channel.Starting(f"on_worker_start, at {location}" if location else first)
             )
             loop = asyncio.get_running_loop()
-            loop.call_later(BEAT_INTERVAL, self._say_starting, first)
+            loop.call_later(BEAT_INTERVAL, self._report_starting, first)
 
-    def _begin(self, service: process.AnyService) -> None:
+    def _start_reporting(self, service: process.AnyService) -> None:
         """Tell the master that this process serves, and from now on each second that it lives."""
         loop = asyncio.get_running_loop()
-        if self._link is None:
+        if self._master is None:
             raise RuntimeError("a process serves before it has a channel")
         stats = ProcessStats(service, timers, hub.counts)
-        self._link.send(say.Ready(policy_of(self._worker)))
-        self._link.stats = stats
+        self._master.send(channel.Ready(policy_of(self._worker)))
+        self._master.stats = stats
         contexts = service.contexts
         if contexts is not None:
             self._certificate_reload = CertificateReload(
                 str(service), contexts, warns_of_dates=self._worker.id == 0
             )
-            loop.call_later(INTERVAL, self._look, self._certificate_reload)
+            loop.call_later(INTERVAL, self._check_certificates, self._certificate_reload)
             if self._worker.id == 0:
-                self._warn(service)
-        self._sample(stats, loop.time())
+                self._log_certificate_warnings(service)
+        self._sample_stats(stats, loop.time())
 
-    def _warn(self, service: process.AnyService) -> None:
+    def _log_certificate_warnings(self, service: process.AnyService) -> None:
         contexts = service.contexts
         if contexts is None:
             return
@@ -270,67 +272,73 @@ class Child:
                 path,
             )
 
-    def _sample(self, stats: ProcessStats, beat_at: float) -> None:
+    def _sample_stats(self, stats: ProcessStats, beat_at: float) -> None:
         """Look at the clock some times a second, and say at one of them that this lives."""
         loop = asyncio.get_running_loop()
         now = loop.time()
         next_at = stats.sample(now)
-        if now >= beat_at and self._link is not None:
-            self._link.send(say.Heartbeat(stats.beat(now)), is_urgent=False)
+        if now >= beat_at and self._master is not None:
+            self._master.send(channel.Heartbeat(stats.beat(now)), is_urgent=False)
             beat_at = max(beat_at + BEAT_INTERVAL, now)
-        loop.call_at(next_at, self._sample, stats, beat_at)
+        loop.call_at(next_at, self._sample_stats, stats, beat_at)
 
-    def _look(self, certificate_reload: CertificateReload) -> None:
+    def _check_certificates(self, certificate_reload: CertificateReload) -> None:
         certificate_reload.look()
-        asyncio.get_running_loop().call_later(INTERVAL, self._look, certificate_reload)
+        asyncio.get_running_loop().call_later(
+            INTERVAL, self._check_certificates, certificate_reload
+        )
 
     # What it is told.
 
-    def told(self, message: FromMaster) -> None:
+    def handle(self, message: FromMaster) -> None:
         """Do what the master says."""
         match message:
-            case say.Accept(numbers):
-                is_accepting = self._keeps_accepting or not self._told.is_set()
+            case channel.Accept(numbers):
+                is_accepting = self._keeps_accepting or not self._must_drain.is_set()
                 if self._service is not None and is_accepting:
-                    self._service.accept([sock for one in numbers for sock in self._slots[one]])
-            case say.Drain(keeps_accepting):
-                self._keeps_accepting = keeps_accepting and not self._told.is_set()
+                    self._service.accept([sock for one in numbers for sock in self._sockets[one]])
+            case channel.Drain(keeps_accepting):
+                self._keeps_accepting = keeps_accepting and not self._must_drain.is_set()
                 self._drain()
-            case say.Stop():
+            case channel.Stop():
                 self._stop()
-            case say.GetReport(number):
-                if self._link is not None:
-                    self._link.answer(number)
-            case say.GetConnections(number, limit):
-                if self._link is not None and self._service is not None:
-                    self._link.send(describe(self._service, number, limit))
+            case channel.GetReport(number):
+                if self._master is not None:
+                    self._master.answer(number)
+            case channel.GetConnections(number, limit):
+                if self._master is not None and self._service is not None:
+                    self._master.send(describe(self._service, number, limit))
             case _:
                 assert_never(message)
 
-    def orphaned(self, reason: str, *, is_alone: bool = False) -> None:
+    def master_lost(self, reason: str, *, is_master_gone: bool = False) -> None:
         """Drain: nobody says any more what to do."""
-        if is_alone:
+        if is_master_gone:
             self._is_orphan = True
             self._orphan.redirect_output()
         # Another master may start, and needs the addresses.
         self._keeps_accepting = False
         if self._service is not None:
-            self._accept_no_more(self._service)
-        if self._told.is_set():
+            self._stop_accepting(self._service)
+        if self._must_drain.is_set():
             return
-        if is_alone and self._service is not None and policy_of(self._worker).ends_last:
+        if is_master_gone and self._service is not None and policy_of(self._worker).ends_last:
             logger.error("%s: draining when all gateways of this machine have ended", reason)
-            self._orphan.wait(self._drain, self._patience)
+            self._orphan.wait(self._drain, self._gateway_timeout)
         else:
             logger.error("%s: draining", reason)
             self._drain()
 
     def _signalled(self, *, is_graceful: bool) -> None:
         """Ask the master what to do; for the second time, or while this starts, do it."""
-        is_asking = self._service is not None and not self._told.is_set() and not self._has_asked
-        if is_asking and self._link is not None and self._link.is_connected:
-            self._has_asked = True
-            self._link.send(say.Signalled(is_graceful))
+        is_asking = (
+            self._service is not None
+            and not self._must_drain.is_set()
+            and not self._has_reported_signal
+        )
+        if is_asking and self._master is not None and self._master.is_connected:
+            self._has_reported_signal = True
+            self._master.send(channel.Signalled(is_graceful))
         elif is_graceful:
             self._drain()
         else:
@@ -339,30 +347,30 @@ class Child:
     def _drain(self) -> None:
         if self._service is None and self._task is not None:
             self._task.cancel()
-        self._told.set()
+        self._must_drain.set()
 
     def _stop(self) -> None:
         self._must_stop.set()
         self._drain()
 
-    def _renew(self) -> None:
+    def _reload_certificates(self) -> None:
         if self._certificate_reload is not None:
             self._certificate_reload.reload()
 
-    def _accept_no_more(self, service: process.AnyService) -> None:
+    def _stop_accepting(self, service: process.AnyService) -> None:
         service.accept([])
         self._close_listeners()
 
     def _close_listeners(self) -> None:
         """Give the listening sockets up; open here, they would take clients and let them hang."""
-        for sockets in self._slots.values():
+        for sockets in self._sockets.values():
             for sock in sockets:
                 sock.close()
 
     async def _drain_until_stopped(self, service: process.AnyService) -> None:
         window = self._worker.drain_window
         drain = asyncio.ensure_future(
-            service.drain(*_RESTART, window=window, may_stay=self._may_stay)
+            service.drain(*_CLOSE_SERVICE_RESTART, window=window, may_stay=self._extend_drain)
         )
         stop = asyncio.ensure_future(self._must_stop.wait())
         await asyncio.wait({drain, stop}, return_when=asyncio.FIRST_COMPLETED)
@@ -371,18 +379,18 @@ class Child:
         with contextlib.suppress(asyncio.CancelledError):
             await drain
 
-    def _may_stay(self) -> bool:
+    def _extend_drain(self) -> bool:
         """Tell the master, if there is one, that this process needs longer than its window."""
-        if self._link is None or not self._link.is_connected:
+        if self._master is None or not self._master.is_connected:
             return False
-        self._link.send(say.StillDraining())
+        self._master.send(channel.StillDraining())
         return True
 
 
 class _MasterConnection(asyncio.Protocol):
     """The channel to the master."""
 
-    def __init__(self, child: Child) -> None:
+    def __init__(self, child: ChildRuntime) -> None:
         self._child = child
         self._lines = Lines()
         self._transport: asyncio.Transport | None = None
@@ -397,17 +405,17 @@ class _MasterConnection(asyncio.Protocol):
             messages = read(from_master, self._lines.feed(data))
         except ValueError:
             self.close()
-            self._child.orphaned("something else than the master writes to its channel")
+            self._child.master_lost("something else than the master writes to its channel")
             return
         for message in messages:
-            self._child.told(message)
+            self._child.handle(message)
 
     def connection_lost(self, error: Exception | None) -> None:
         if self._transport is not None:
             self._transport = None
-            self._child.orphaned(
+            self._child.master_lost(
                 "the master is gone" if error is None else f"the master cannot be heard ({error})",
-                is_alone=True,
+                is_master_gone=True,
             )
 
     @property
@@ -425,7 +433,7 @@ class _MasterConnection(asyncio.Protocol):
         """Answer a question about how this process is."""
         if self.stats is not None:
             now = asyncio.get_running_loop().time()
-            self.send(say.ReportAnswer(number, self.stats.report(now)))
+            self.send(channel.ReportAnswer(number, self.stats.report(now)))
 
     def send(self, message: FromProcess, *, is_urgent: bool = True) -> None:
         """Send a message; what is not urgent only to a master that reads."""
@@ -436,10 +444,10 @@ class _MasterConnection(asyncio.Protocol):
 
 def describe(
     service: process.AnyService, number: int, limit: int, *, max_size: int = _MAX_ANSWER_SIZE
-) -> say.ConnectionsAnswer:
+) -> channel.ConnectionsAnswer:
     """List a service's connections."""
-    connections = cast("list[say.ConnectionReport]", service.describe(limit))
-    answer = say.ConnectionsAnswer(number, connections, service.present_count)
+    connections = cast("list[channel.ConnectionReport]", service.describe(limit))
+    answer = channel.ConnectionsAnswer(number, connections, service.present_count)
     while answer.connections and len(line(answer)) > max_size:
         answer.connections = answer.connections[: len(answer.connections) // 2]
     return answer

@@ -22,31 +22,31 @@ class ChildQuery(Generic[A]):
         pids: Iterable[int],
         due_at: float,
         kind: type[A],
-        then: Callable[[dict[int, A]], None],
+        on_answers: Callable[[dict[int, A]], None],
     ) -> None:
         self.answers: dict[int, A] = {}
         self.due_at = due_at
         self._kind: type[A] = kind
-        self._then: Callable[[dict[int, A]], None] = then
-        self._silent = set(pids)
+        self._on_answers: Callable[[dict[int, A]], None] = on_answers
+        self._unanswered = set(pids)
 
-    def answered(self, pid: int, answer: Answer) -> None:
+    def add_answer(self, pid: int, answer: Answer) -> None:
         """Take an answer; one of another kind, or of a process that was not asked, is none."""
-        if pid in self._silent and isinstance(answer, self._kind):
+        if pid in self._unanswered and isinstance(answer, self._kind):
             self.answers[pid] = answer
-            self._silent.discard(pid)
+            self._unanswered.discard(pid)
 
     def forget(self, pid: int) -> None:
         """Expect no answer of a process that has ended."""
-        self._silent.discard(pid)
+        self._unanswered.discard(pid)
 
-    def is_over(self, now: float) -> bool:
+    def is_done(self, now: float) -> bool:
         """Tell whether all have answered, or time is up."""
-        return not self._silent or now >= self.due_at
+        return not self._unanswered or now >= self.due_at
 
-    def end(self) -> None:
+    def finish(self) -> None:
         """Hand the answers on."""
-        self._then(self.answers)
+        self._on_answers(self.answers)
 
 
 AnyChildQuery = ChildQuery[Any]

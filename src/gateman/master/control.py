@@ -98,7 +98,7 @@ _MAX_REQUEST_SIZE = 4 << 10  # bytes
 _MAX_CLIENTS = 32
 
 # How long a visitor may take to ask.
-_PATIENCE = 10.0  # seconds
+_REQUEST_TIMEOUT = 10.0  # seconds
 
 # Larger than the lists of connections of all processes of a big machine.
 _MAX_ANSWER_SIZE = 1 << 30  # bytes
@@ -164,7 +164,7 @@ class ControlClient:
         self._selector = selector
         self._handle = handle
         self._forget = forget
-        self._request_deadline: float | None = now + _PATIENCE
+        self._request_deadline: float | None = now + _REQUEST_TIMEOUT
         self._received = Lines(_MAX_REQUEST_SIZE)
         self._unsent = b""
         self._is_closed = False
@@ -195,9 +195,9 @@ class ControlClient:
             return
         if lines and self._request_deadline is not None:
             self._request_deadline = None
-            self._asked(lines[0])
+            self._handle_request(lines[0])
 
-    def _asked(self, data: bytes) -> None:
+    def _handle_request(self, data: bytes) -> None:
         try:
             request = decode(requests, data)
         except msgspec.ValidationError:
@@ -258,7 +258,7 @@ class ControlConnection:
     def __init__(self, file: Any) -> None:
         self._file = file
 
-    def ask(self, request: Request, kind: type[T]) -> T:
+    def request(self, message: Request, kind: type[T]) -> T:
         """
         Send the request, and wait for the answer.
 
@@ -267,7 +267,7 @@ class ControlConnection:
                 answers something else.
         """
         try:
-            self._file.write(line(request))
+            self._file.write(line(message))
             self._file.flush()
             received = self._file.readline(_MAX_ANSWER_SIZE)
         except OSError:
@@ -293,19 +293,19 @@ class ControlConnection:
 
 def _connect(script: Script, environment: Mapping[str, str]) -> socket.socket:
     refused: Path | None = None
-    stranger: unix_socket.UnexpectedOwner | None = None
+    foreign: unix_socket.UnexpectedOwner | None = None
     for files in locate(script.path, environment):
         try:
             return unix_socket.dial(files.control, files.users)
         except PermissionError:
             refused = files.control
         except unix_socket.UnexpectedOwner as error:
-            stranger = error
+            foreign = error
         except OSError:
             pass  # A killed master left it.
     if refused is not None:
         raise CommandError(f"this user may not connect to {refused}, where the master listens")
-    if stranger is not None:
-        note = f"{stranger.path} belongs to another user (uid {stranger.uid}), and was not asked"
+    if foreign is not None:
+        note = f"{foreign.path} belongs to another user (uid {foreign.uid}), and was not asked"
         raise NotRunning(str(script), note)
     raise NotRunning(str(script))

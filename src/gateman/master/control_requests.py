@@ -70,30 +70,30 @@ class StopAnswer(ControlAnswer):
     pid: int
 
 
-class Bus(ControlAnswer):
+class BusAnswer(ControlAnswer):
     """The answer to :class:`GetBus`."""
 
     bus: str | dict[str, Any] | None
 
 
-class Connection(ConnectionReport):
-    """One line of :class:`Connections`."""
+class ListedConnection(ConnectionReport):
+    """One line of :class:`ListAnswer`."""
 
     pid: int
     worker: str
     slot: int | None
 
 
-class Connections(ControlAnswer):
+class ListAnswer(ControlAnswer):
     """The answer to :class:`ListConnections`."""
 
-    connections: list[Connection]
+    connections: list[ListedConnection]
     total: int
     silent: list[int]
 
 
 class MasterStatus(TypedDict):
-    """Part of :class:`Status`."""
+    """Part of :class:`StatusAnswer`."""
 
     pid: int
     script: str
@@ -103,7 +103,7 @@ class MasterStatus(TypedDict):
 
 
 class WorkerStatus(TypedDict):
-    """Part of :class:`Status`."""
+    """Part of :class:`StatusAnswer`."""
 
     name: str
     listen: str
@@ -111,7 +111,7 @@ class WorkerStatus(TypedDict):
 
 
 class ProcessStatus(TypedDict):
-    """Part of :class:`Status`."""
+    """Part of :class:`StatusAnswer`."""
 
     pid: int
     status: str
@@ -128,7 +128,7 @@ class ProcessStatus(TypedDict):
 
 
 class SlotStatus(TypedDict):
-    """Part of :class:`Status`."""
+    """Part of :class:`StatusAnswer`."""
 
     worker: str
     listen: str
@@ -141,7 +141,7 @@ class SlotStatus(TypedDict):
     processes: list[ProcessStatus]
 
 
-class Status(ControlAnswer):
+class StatusAnswer(ControlAnswer):
     """The answer to :class:`GetStatus`."""
 
     master: MasterStatus

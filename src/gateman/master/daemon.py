@@ -48,7 +48,7 @@ class Daemon:
         if os.fork():
             os.close(self._writer)
             # Nothing is unwound here: what is open belongs to the daemon now, and stays.
-            os._exit(self._outcome())
+            os._exit(self._wait_for_outcome())
         os.setsid()
         if os.fork():
             # Not the session's leader any more, so that no terminal can become the daemon's.
@@ -59,9 +59,9 @@ class Daemon:
         os.dup2(null, 0)
         os.close(null)
 
-    def serves(self) -> None:
+    def report_serving(self) -> None:
         """Let the command end: everything serves."""
-        self._tell(_SERVING)
+        self._send_byte(_SERVING)
 
     def run(self, master: Callable[[], int]) -> int:
         """Run the master, and see to it that the command learns its exit code."""
@@ -70,23 +70,23 @@ class Daemon:
             code = master()
         finally:
             if self._is_detached:
-                self._tell(bytes((code,)))
+                self._send_byte(bytes((code,)))
         return code
 
-    def _tell(self, word: bytes) -> None:
+    def _send_byte(self, byte: bytes) -> None:
         if self._writer >= 0:
-            os.write(self._writer, word)
+            os.write(self._writer, byte)
             os.close(self._writer)
             self._writer = -1
 
-    def _outcome(self) -> int:
+    def _wait_for_outcome(self) -> int:
         """Wait until it serves or has ended; gives the command's exit code."""
-        word = os.read(self._reader, 1)
-        if word == _SERVING:
+        byte = os.read(self._reader, 1)
+        if byte == _SERVING:
             return int(ExitCode.STOPPED)
         sys.stderr.write(f"{self._tail()}not started; {self._log_path} has this too\n")
         sys.stderr.flush()
-        return word[0] if word else int(ExitCode.CRASHED)
+        return byte[0] if byte else int(ExitCode.CRASHED)
 
     def _tail(self) -> str:
         """Give what the daemon wrote, or the end of it."""

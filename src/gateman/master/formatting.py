@@ -9,20 +9,20 @@ from signal import Signals
 
 from ..errors import ExitCode
 
-_ENDINGS = {
+_DESCRIPTIONS = {
     ExitCode.STOPPED: "ended by itself",
     ExitCode.CRASHED: "ended with exit code 1",
     ExitCode.LOAD_FAILED: "could not load the script",
     ExitCode.CONFIG: "refused its configuration",
 }
 
-_POLICY = {ExitCode.CRASHED, ExitCode.LOAD_FAILED, ExitCode.CONFIG}
+_FINAL = {ExitCode.CRASHED, ExitCode.LOAD_FAILED, ExitCode.CONFIG}
 
 
 def exit_description(status: int) -> str:
     """Say how a process ended."""
     if status >= 0:
-        return _ENDINGS.get(status, f"ended with exit code {status}")  # type: ignore[call-overload, no-any-return]
+        return _DESCRIPTIONS.get(status, f"ended with exit code {status}")  # type: ignore[call-overload, no-any-return]
     try:
         name = Signals(-status).name
     except ValueError:
@@ -32,7 +32,7 @@ def exit_description(status: int) -> str:
 
 def is_final(status: int) -> bool:
     """Tell whether a process that never served said by its exit code that it never will."""
-    return status in _POLICY
+    return status in _FINAL
 
 
 def duration(seconds: float) -> str:

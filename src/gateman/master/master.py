@@ -35,15 +35,15 @@ from .router_process import RouterProcess
 from .runtime_files import RuntimeFiles
 from .script import Script
 from .sd_notify import Notifier
-from .selector_loop import turn
+from .selector_loop import run_once
 from .signal_wakeup import wake_on_signals
 from .spawn import STACK_SIGNAL, ChildProcess, spawn
 from .stderr_relay import StderrRelay
 from .supervisor import Supervisor
 
 # How long commands wait for processes that may be stuck.
-_STATUS_PATIENCE = 0.06  # seconds
-_CONNECTIONS_PATIENCE = 2.0  # seconds
+_STATUS_TIMEOUT = 0.06  # seconds
+_CONNECTIONS_TIMEOUT = 2.0  # seconds
 
 # Watched while what was written finds no room; it is a child's own, too.
 _STDERR = 2
@@ -96,24 +96,24 @@ class Master:
             self._selector, is_json=os.environ.get(FORMAT_VARIABLE) == "json"
         )
         self._children: dict[int, ChildProcess] = {}
-        self._questions: dict[int, AnyChildQuery] = {}
-        self._question_count = 0
-        self._reloaders: list[ControlClient] = []
+        self._queries: dict[int, AnyChildQuery] = {}
+        self._query_count = 0
+        self._reload_clients: list[ControlClient] = []
         # Of those that end first and those that end last: see :mod:`.orphan`.
         self._liveness_sockets = socket.socketpair()
         self._notifier = Notifier(os.environ)
-        self._alive_at = self._started_at
+        self._watchdog_at = self._started_at
         # nohup(1): it goes on when the terminal is closed.
         self._has_terminal = signal.getsignal(signal.SIGHUP) != signal.SIG_IGN and _has_terminal()
         self._files_due_at = self._started_at
-        self._is_lost = False
-        self._removed: set[str] = set()
-        self._code: int | None = None
+        self._is_recovery_failing = False
+        self._removed_sockets: set[str] = set()
+        self._exit_code: int | None = None
         # A thread that the script has started here may fork, too.
         at_fork.give_up_all(self, Master._descriptors)
 
     def _descriptors(self) -> list[int]:
-        if self._code is not None:
+        if self._exit_code is not None:
             return []
         found = [self._runtime_files.fileno(), *(sock.fileno() for sock in self._liveness_sockets)]
         found += [fd for slot in self._listeners for fds in slot.descriptors for fd in fds]
@@ -124,18 +124,18 @@ class Master:
 
     def run(self) -> ExitCode | int:
         """Start processes, and keep them up until told to end."""
-        control = ControlServer(self._runtime_files.listen(), self._selector, self._asked)
+        control = ControlServer(self._runtime_files.listen(), self._selector, self._handle_request)
         self._files_due_at = time.monotonic() + _FILES_INTERVAL
-        with wake_on_signals(self._selector, self._signalled):
+        with wake_on_signals(self._selector, self._handle_signals):
             if self._router is not None:
                 self._router.tick(time.monotonic())
-            self._feed(events.Started())
-            while self._code is None:
-                turn(self._selector, self._patience())
-                self._feed(events.Tick())
-                self._end_questions()
-                self._say_alive()
-                self._look_after_files(control)
+            self._handle_event(events.Started())
+            while self._exit_code is None:
+                run_once(self._selector, self._select_timeout())
+                self._handle_event(events.Tick())
+                self._finish_queries()
+                self._notify_watchdog()
+                self._restore_files(control)
                 if self._router is not None:
                     self._router.tick(time.monotonic())
         for listeners in self._listeners:
@@ -148,13 +148,13 @@ class Master:
         self._runtime_files.release()
         control.close()
         self._selector.close()
-        return self._code
+        return self._exit_code
 
-    def _patience(self) -> float:
-        deadlines = [question.due_at for question in self._questions.values()]
+    def _select_timeout(self) -> float:
+        deadlines = [query.due_at for query in self._queries.values()]
         deadlines.append(self._files_due_at)
         if self._notifier.alive_interval is not None:
-            deadlines.append(self._alive_at)
+            deadlines.append(self._watchdog_at)
         if self._router is not None and self._router.due_at is not None:
             deadlines.append(self._router.due_at)
         next_at = self._supervisor.next_at()
@@ -162,16 +162,16 @@ class Master:
             deadlines.append(next_at)
         return min(max(min(deadlines) - time.monotonic(), 0), _MAX_SLEEP)
 
-    def _look_after_files(self, control: ControlServer) -> None:
+    def _restore_files(self, control: ControlServer) -> None:
         """Make anew what commands and processes find each other by, if somebody removed it."""
         now = time.monotonic()
         if now < self._files_due_at:
             return
         self._files_due_at = now + _FILES_INTERVAL
         removed = {listeners.removed for listeners in self._listeners} - {""}
-        for path in sorted(removed - self._removed):
+        for path in sorted(removed - self._removed_sockets):
             logger.warning("%s was removed: no client can connect until a `reload`", path)
-        self._removed = removed
+        self._removed_sockets = removed
         is_reachable = self._router is None or self._router.is_reachable
         if self._runtime_files.is_intact and is_reachable:
             return
@@ -185,32 +185,32 @@ class Master:
             ):
                 self._router.listen(self._runtime_files.files.bus)
         except (AlreadyRunning, ConfigError) as error:
-            if not self._is_lost:
+            if not self._is_recovery_failing:
                 logger.error("files in %s were removed, and cannot be made anew: %s", folder, error)
-            self._is_lost = True
+            self._is_recovery_failing = True
             return
-        self._is_lost = False
+        self._is_recovery_failing = False
         logger.warning(
             "files in %s were removed: made anew in %s", folder, self._runtime_files.files.folder
         )
 
-    def _say_alive(self) -> None:
+    def _notify_watchdog(self) -> None:
         now = time.monotonic()
-        if self._notifier.alive_interval is not None and now >= self._alive_at:
+        if self._notifier.alive_interval is not None and now >= self._watchdog_at:
             self._notifier.alive()
-            self._alive_at = now + self._notifier.alive_interval
+            self._watchdog_at = now + self._notifier.alive_interval
 
     # Telling the supervisor, and doing what it says.
 
-    def _feed(self, event: SupervisorEvent) -> None:
+    def _handle_event(self, event: SupervisorEvent) -> None:
         waiting = [event]
         while waiting:
             # The same event must not be told twice by what it causes.
             jitter = random.random()  # noqa: S311 - spreads load, hides nothing
             for action in self._supervisor.handle(waiting.pop(0), time.monotonic(), jitter):
-                waiting += self._do(action)
+                waiting += self._execute(action)
 
-    def _do(self, action: SupervisorAction) -> list[SupervisorEvent]:
+    def _execute(self, action: SupervisorAction) -> list[SupervisorEvent]:
         """Do one thing; gives what is known to have happened by it."""
         match action:
             case events.Spawn(slot_id):
@@ -225,32 +225,32 @@ class Master:
                 | events.Kill()
                 | events.DumpStack()
             ):
-                self._order(action)
+                self._send_command(action)
             case events.CloseSockets(worker):
                 self._listeners[worker].close()
             case events.Log(level, text):
                 logger.log(getattr(logging, level.upper()), "%s", text)
             case events.Serving():
-                self._serving()
+                self._all_serving()
             case events.Reloaded(problem):
-                self._reloaded(problem)
+                self._reload_finished(problem)
             case events.Exit(code):
-                self._code = code
+                self._exit_code = code
             case _:
                 assert_never(action)
         return []
 
-    def _order(self, action: events.ProcessCommand) -> None:
+    def _send_command(self, action: events.ProcessCommand) -> None:
         child = self._children.get(action.pid)
         if child is None:
             return
         match action:
             case events.Accept(_, numbers):
-                child.tell(channel.Accept(list(numbers)))
+                child.send(channel.Accept(list(numbers)))
             case events.Drain(_, keeps_accepting):
-                child.tell(channel.Drain(keeps_accepting))
+                child.send(channel.Drain(keeps_accepting))
             case events.Stop():
-                child.tell(channel.Stop())
+                child.send(channel.Stop())
                 if not child.is_ready:
                     # It may be busy with loading the script, and read nothing for long.
                     child.send_signal(signal.SIGTERM)
@@ -261,7 +261,7 @@ class Master:
             case _:
                 assert_never(action)
 
-    def _serving(self) -> None:
+    def _all_serving(self) -> None:
         for planned, listeners in zip(self._plans, self._listeners, strict=True):
             policy = planned.policy
             for url in listeners.urls:
@@ -279,25 +279,25 @@ class Master:
         if self._on_serving is not None:
             self._on_serving()
 
-    def _reloaded(self, problem: str) -> None:
+    def _reload_finished(self, problem: str) -> None:
         self._notifier.ready()
-        for client in self._reloaders:
+        for client in self._reload_clients:
             if problem:
                 client.answer(error=problem)
             else:
                 client.answer()
-        self._reloaders.clear()
+        self._reload_clients.clear()
 
     # Processes.
 
     def _spawn(self, slot_id: SlotId) -> SupervisorEvent:
         listeners = self._listeners[slot_id.worker]
         planned = self._plans[slot_id.worker]
-        ours, theirs = socket.socketpair()
-        ours.setblocking(False)
+        our_end, their_end = socket.socketpair()
+        our_end.setblocking(False)
         log = _copy_of_stderr()
         try:
-            with theirs:
+            with their_end:
                 if not listeners.is_open:
                     listeners.open()
                 elif listeners.removed:
@@ -307,7 +307,7 @@ class Master:
                     worker_count=len(self._plans),
                     number=slot_id.number,
                     listen=listen_of(planned.worker),
-                    channel=theirs.fileno(),
+                    channel=their_end.fileno(),
                     sockets=listeners.descriptors,
                     path=str(self._script.path),
                     module=self._script.module,
@@ -318,13 +318,13 @@ class Master:
                 )
                 child = spawn(
                     assignment,
-                    ours,
+                    our_end,
                     os.environ,
                     label=f"{self._script} {self._supervisor.name(slot_id)}",
                     has_terminal=not self._is_detached,
                 )
         except (OSError, ConfigError) as error:
-            ours.close()
+            our_end.close()
             reason = error.strerror or str(error) if isinstance(error, OSError) else str(error)
             return events.SpawnFailed(slot_id, reason.removesuffix(".").lower())
         finally:
@@ -332,11 +332,11 @@ class Master:
                 os.close(log)
         child.started_at = time.monotonic()
         self._children[child.pid] = child
-        self._selector.register(ours, selectors.EVENT_READ, partial(self._heard, child))
+        self._selector.register(our_end, selectors.EVENT_READ, partial(self._read_channel, child))
         self._stderr_relay.add(child, self._supervisor.name(slot_id))
         return events.Spawned(slot_id, child.pid)
 
-    def _heard(self, child: ChildProcess) -> None:
+    def _read_channel(self, child: ChildProcess) -> None:
         try:
             messages = child.read()
         except EOFError:
@@ -346,36 +346,38 @@ class Master:
         except ValueError as error:
             name = self._supervisor.name(child.slot_id)
             logger.error("%s (pid %d) garbles its channel: %s", name, child.pid, error)
-            child.tell(channel.Drain())
+            child.send(channel.Drain())
             self._close_channel(child)
-            self._feed(events.ChannelBroken(child.pid))
+            self._handle_event(events.ChannelBroken(child.pid))
             return
         for message in messages:
-            self._said(child, message)
+            self._handle_message(child, message)
 
     def _close_channel(self, child: ChildProcess) -> None:
         with contextlib.suppress(KeyError, ValueError):
             self._selector.unregister(child.channel)
         child.channel.close()
 
-    def _said(self, child: ChildProcess, message: FromProcess) -> None:
+    def _handle_message(self, child: ChildProcess, message: FromProcess) -> None:
         match message:
             case channel.Ready(policy):
                 child.is_ready = True
-                self._feed(events.Ready(child.pid, policy))
+                self._handle_event(events.Ready(child.pid, policy))
             case channel.Starting(waits_for):
-                self._feed(events.Starting(child.pid, waits_for))
+                self._handle_event(events.Starting(child.pid, waits_for))
             case channel.Heartbeat(report):
                 child.report = report
-                self._feed(events.Heartbeat(child.pid, report["messages"], report["memory"]))
+                self._handle_event(
+                    events.Heartbeat(child.pid, report["messages"], report["memory"])
+                )
             case channel.StillDraining():
-                self._feed(events.StillDraining(child.pid))
+                self._handle_event(events.StillDraining(child.pid))
             case channel.Signalled(is_graceful):
-                self._feed(events.Signalled(child.pid, is_graceful))
+                self._handle_event(events.Signalled(child.pid, is_graceful))
             case ReportAnswer() | ConnectionsAnswer():
-                question = self._questions.get(message.to)
-                if question is not None:
-                    question.answered(child.pid, message)
+                query = self._queries.get(message.to)
+                if query is not None:
+                    query.add_answer(child.pid, message)
             case _:
                 assert_never(message)
 
@@ -383,7 +385,7 @@ class Master:
         for child in list(self._children.values()):
             code = child.poll()
             if code is not None:
-                self._buried(child, code)
+                self._child_exited(child, code)
         if self._router is not None:
             self._router.reap(time.monotonic())
         if os.getpid() == 1:
@@ -392,21 +394,21 @@ class Master:
                 while os.waitpid(-1, os.WNOHANG)[0]:
                     pass
 
-    def _buried(self, child: ChildProcess, code: int) -> None:
+    def _child_exited(self, child: ChildProcess, code: int) -> None:
         self._stderr_relay.remove(child)
         with contextlib.suppress(EOFError, ValueError):
             for message in child.read():
-                self._said(child, message)
+                self._handle_message(child, message)
         self._close_channel(child)
         del self._children[child.pid]
         child.close()
-        for question in self._questions.values():
-            question.forget(child.pid)
-        self._feed(events.Exited(child.pid, code, child.last_lines))
+        for query in self._queries.values():
+            query.forget(child.pid)
+        self._handle_event(events.Exited(child.pid, code, child.last_lines))
 
     # Signals.
 
-    def _signalled(self, numbers: Iterable[int]) -> None:
+    def _handle_signals(self, numbers: Iterable[int]) -> None:
         for number in numbers:
             match signal.Signals(number):
                 case signal.SIGCHLD:
@@ -429,11 +431,11 @@ class Master:
     def _stop(self, *, is_graceful: bool) -> None:
         self._notifier.stopping()
         logger.info("draining, then stopping" if is_graceful else "stopping")
-        self._feed(events.StopRequested(is_graceful))
+        self._handle_event(events.StopRequested(is_graceful))
 
     def _reload(self, *, is_gentle: bool, is_all: bool = False) -> None:
         self._notifier.reloading()
-        self._feed(events.ReloadRequested(is_gentle, is_all))
+        self._handle_event(events.ReloadRequested(is_gentle, is_all))
 
     def _hang_up(self) -> None:
         """Re-read certificates, and reopen logs."""
@@ -446,20 +448,20 @@ class Master:
 
     # Commands.
 
-    def _asked(self, request: control_requests.Request, client: ControlClient) -> None:
+    def _handle_request(self, request: control_requests.Request, client: ControlClient) -> None:
         match request:
             case control_requests.GetStatus():
-                self._ask_all(
+                self._query_children(
                     channel.GetReport,
                     ReportAnswer,
-                    _STATUS_PATIENCE,
+                    _STATUS_TIMEOUT,
                     partial(self._answer_status, client),
                 )
             case control_requests.ListConnections(limit):
-                self._ask_all(
+                self._query_children(
                     partial(channel.GetConnections, limit=limit),
                     ConnectionsAnswer,
-                    _CONNECTIONS_PATIENCE,
+                    _CONNECTIONS_TIMEOUT,
                     partial(self._answer_connections, client),
                 )
             case control_requests.Stop(graceful):
@@ -469,44 +471,44 @@ class Master:
                 if self._supervisor.is_reloading:
                     client.answer(error="a reload is going on already.")
                 else:
-                    self._reloaders.append(client)
+                    self._reload_clients.append(client)
                     self._reload(is_gentle=gently, is_all=is_all)
             case control_requests.GetBus():
-                client.answer(bus=self._bus())
+                client.answer(bus=self._bus_url())
             case control_requests.HangUp():
                 self._hang_up()
                 client.answer()
             case _:
                 assert_never(request)
 
-    def _bus(self) -> Any:
+    def _bus_url(self) -> Any:
         """The bus by which the hubs of the processes are reached; ``None`` if there is none."""
         if self._router is not None:
             return f"local://{self._router.path}"
         return next((one.worker.bus for one in self._plans if one.worker.bus is not None), None)
 
-    def _ask_all(
+    def _query_children(
         self,
-        ask: Callable[[int], channel.FromMaster],
+        make_message: Callable[[int], channel.FromMaster],
         kind: type[A],
-        patience: float,
-        then: Callable[[dict[int, A]], None],
+        timeout: float,
+        on_answers: Callable[[dict[int, A]], None],
     ) -> None:
-        self._question_count += 1
-        message = ask(self._question_count)
+        self._query_count += 1
+        message = make_message(self._query_count)
         asked = {
-            pid for pid, child in self._children.items() if child.is_ready and child.tell(message)
+            pid for pid, child in self._children.items() if child.is_ready and child.send(message)
         }
-        self._questions[self._question_count] = ChildQuery(
-            asked, time.monotonic() + patience, kind, then
+        self._queries[self._query_count] = ChildQuery(
+            asked, time.monotonic() + timeout, kind, on_answers
         )
 
-    def _end_questions(self) -> None:
+    def _finish_queries(self) -> None:
         now = time.monotonic()
-        for number, question in list(self._questions.items()):
-            if question.is_over(now):
-                del self._questions[number]
-                question.end()
+        for number, query in list(self._queries.items()):
+            if query.is_done(now):
+                del self._queries[number]
+                query.finish()
 
     def _answer_status(self, client: ControlClient, answers: dict[int, ReportAnswer]) -> None:
         client.answer(

@@ -61,20 +61,20 @@ class Orphan:
                 os.dup2(log, _STDOUT)
             os.dup2(log, _STDERR)
 
-    def wait(self, end: Callable[[], object], patience: float) -> None:
+    def wait(self, callback: Callable[[], object], timeout: float) -> None:
         """Wait until all processes that end first have ended."""
         loop = asyncio.get_running_loop()
-        deadline = loop.call_later(patience, end)
+        deadline = loop.call_later(timeout, callback)
         liveness_fd = self._liveness_sockets
         if liveness_fd is None:
             return
 
-        def ended() -> None:
+        def others_ended() -> None:
             loop.remove_reader(liveness_fd)
             deadline.cancel()
-            end()
+            callback()
 
-        loop.add_reader(liveness_fd, ended)
+        loop.add_reader(liveness_fd, others_ended)
 
     def close(self) -> None:
         """Show the others that this process has ended; nothing waits any more."""

@@ -88,7 +88,7 @@ def _missing(kind: str, wanted: str | int) -> ConfigError:
     )
 
 
-def assume(identity: Identity, environment: MutableMapping[str, str]) -> None:
+def switch_to(identity: Identity, environment: MutableMapping[str, str]) -> None:
     """Become another user, for good."""
     try:
         os.initgroups(identity.user, identity.gid)

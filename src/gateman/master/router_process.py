@@ -43,7 +43,7 @@ class RouterProcess:
     """A socket, and the process that serves it."""
 
     def __init__(
-        self, path: Path, identities: Sequence[Identity] = (), *, patience: float = 0.0
+        self, path: Path, identities: Sequence[Identity] = (), *, max_drain_time: float = 0.0
     ) -> None:
         """
         Make the socket.
@@ -52,7 +52,7 @@ class RouterProcess:
             ConfigError: There can be no socket.
         """
         self._identities = identities
-        self._patience = patience
+        self._max_drain_time = max_drain_time
         self._listeners: deque[socket.socket] = deque()
         self._process: subprocess.Popen[bytes] | None = None
         self._channel: socket.socket | None = None
@@ -75,7 +75,7 @@ class RouterProcess:
         mode = 0o666 if len({one.uid for one in self._identities}) > 1 else 0o600
         owner = (self._identities[0].uid, self._identities[0].gid) if self._identities else None
         listener = unix_socket.listen(path, mode, owner)
-        self._path, self._found = path, path.lstat()
+        self._path, self._status = path, path.lstat()
         self._listeners.append(listener)
         if len(self._listeners) > _MAX_LISTENERS:
             self._listeners.popleft().close()
@@ -87,7 +87,7 @@ class RouterProcess:
     @property
     def is_reachable(self) -> bool:
         """Whether the socket is where it was made."""
-        return is_at(self._path, self._found)
+        return is_at(self._path, self._status)
 
     @property
     def path(self) -> Path:
@@ -112,34 +112,36 @@ class RouterProcess:
         self._due_at = None
         self._started_at = now
         fds = [listener.fileno() for listener in self._listeners]
-        ours, theirs = socket.socketpair()
-        ours.setblocking(False)
+        our_end, their_end = socket.socketpair()
+        our_end.setblocking(False)
         try:
-            with theirs, signals_blocked():
+            with their_end, signals_blocked():
                 self._process = subprocess.Popen(  # noqa: S603 - ourselves
-                    _command(fds, self._identities, self._patience),
+                    _command(fds, self._identities, self._max_drain_time),
                     pass_fds=fds,
-                    stdin=theirs.fileno(),
+                    stdin=their_end.fileno(),
                 )
         except OSError as error:
-            ours.close()
-            self._ended(now, f"cannot be started ({(error.strerror or str(error)).lower()})")
+            our_end.close()
+            self._schedule_restart(
+                now, f"cannot be started ({(error.strerror or str(error)).lower()})"
+            )
         else:
-            self._channel = ours
+            self._channel = our_end
 
     def reap(self, now: float) -> None:
         """Find out whether it has ended."""
         if self._process is not None and (code := self._process.poll()) is not None:
-            self._hang_up()
+            self._close_channel()
             self._process = None
-            self._ended(now, f"ended with {code}")
+            self._schedule_restart(now, f"ended with {code}")
 
     def close(self) -> None:
         """End the process, and leave nothing behind; nobody needs it any more."""
         for listener in self._listeners:
             listener.close()
         if self._process is not None:
-            self._hang_up(STOP)
+            self._close_channel(STOP)
             try:
                 self._process.wait(_STOP_TIMEOUT)
             except subprocess.TimeoutExpired:
@@ -148,14 +150,14 @@ class RouterProcess:
         if self.is_reachable:
             self._path.unlink(missing_ok=True)
 
-    def _hang_up(self, word: bytes = b"") -> None:
+    def _close_channel(self, word: bytes = b"") -> None:
         # It ignores signals, which the whole group may get.
         if self._channel is not None:
             with self._channel, contextlib.suppress(OSError):
                 self._channel.send(word)
             self._channel = None
 
-    def _ended(self, now: float, how: str) -> None:
+    def _schedule_restart(self, now: float, how: str) -> None:
         if now - self._started_at > _STABLE_TIME:
             self._failures = 0
         pause = _RESTART_DELAYS[min(self._failures, len(_RESTART_DELAYS) - 1)]
@@ -177,11 +179,13 @@ def router_for(planned: Sequence[WorkerPlan], path: Path) -> RouterProcess | Non
     found = (one.identity for one in users)
     identities = list(dict.fromkeys(one for one in found if one is not None))
     # Business workers begin to drain when gateways have.
-    patience = 2 * max(one.policy.drain + one.policy.shutdown for one in users)
-    return RouterProcess(path, identities, patience=patience)
+    max_drain_time = 2 * max(one.policy.drain + one.policy.shutdown for one in users)
+    return RouterProcess(path, identities, max_drain_time=max_drain_time)
 
 
-def _command(fds: Sequence[int], identities: Sequence[Identity], patience: float) -> list[str]:
+def _command(
+    fds: Sequence[int], identities: Sequence[Identity], max_drain_time: float
+) -> list[str]:
     root = str(Path(__file__).parents[2])
     # Not -m: the script may have found gateman by changing sys.path.
     code = (
@@ -198,6 +202,6 @@ def _command(fds: Sequence[int], identities: Sequence[Identity], patience: float
         "-c",
         code,
         *(f"--fd={fd}" for fd in fds),
-        f"--patience={patience}",
+        f"--patience={max_drain_time}",
         *users,
     ]

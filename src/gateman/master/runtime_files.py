@@ -185,7 +185,7 @@ class RuntimeFiles:
         # Elsewhere, as a unit's or with another environment. Of two that start at once
         # at least one sees the other, as each holds its own file by now.
         for other in _all_locations(script, environment, units):
-            holder = None if other.pid == runtime_files.files.pid else _owner(other)
+            holder = None if other.pid == runtime_files.files.pid else _holder(other)
             if holder is not None:
                 runtime_files.release()
                 raise AlreadyRunning(str(script), holder)
@@ -203,7 +203,7 @@ class RuntimeFiles:
 
     def write(self) -> None:
         """Write this process's id; a daemon does it again, under its own."""
-        _write(self._fd)
+        _write_pid(self._fd)
 
     @property
     def is_intact(self) -> bool:
@@ -234,7 +234,7 @@ class RuntimeFiles:
             ConfigError: There can be none.
         """
         # Nobody listens there: that would take the claim.
-        _clear(self.files.control)
+        _remove_socket(self.files.control)
         sock = unix_socket.listen(self.files.control)
         self._control = self.files.control.lstat()
         return sock
@@ -263,7 +263,7 @@ class _LockedPidFile:
 def _lock_pid_file(script: Path, environment: Mapping[str, str]) -> _LockedPidFile:
     """Lock the pid file in the first folder that has room for a master's files."""
     for files in candidates(script, environment):
-        fd = _open(files)
+        fd = _open_pid_file(files)
         if fd is None:
             continue
         is_takeover = os.fstat(fd).st_size > 0
@@ -274,8 +274,8 @@ def _lock_pid_file(script: Path, environment: Mapping[str, str]) -> _LockedPidFi
             os.close(fd)
             raise AlreadyRunning(str(script), owner) from None
         # Under the lock: what a killed master left is removed, what is another's stays.
-        if all(map(_clear, (files.control, files.bus))):
-            _write(fd)
+        if all(map(_remove_socket, (files.control, files.bus))):
+            _write_pid(fd)
             return _LockedPidFile(files, fd, is_takeover)
         files.pid.unlink(missing_ok=True)
         os.close(fd)
@@ -285,7 +285,7 @@ def _lock_pid_file(script: Path, environment: Mapping[str, str]) -> _LockedPidFi
     )
 
 
-def _clear(path: Path) -> bool:
+def _remove_socket(path: Path) -> bool:
     """Remove a socket; gives whether there is room for another one."""
     try:
         if not stat.S_ISSOCK(path.lstat().st_mode):
@@ -298,7 +298,7 @@ def _clear(path: Path) -> bool:
     return True
 
 
-def _open(files: RuntimePaths) -> int | None:
+def _open_pid_file(files: RuntimePaths) -> int | None:
     """Open the pid file, in a folder that is made if it is ours to make."""
     with contextlib.suppress(OSError):
         files.folder.mkdir(mode=0o700, exist_ok=True)
@@ -323,12 +323,12 @@ def _is_plain_file_of(found: os.stat_result, users: Iterable[int]) -> bool:
     return stat.S_ISREG(found.st_mode) and found.st_uid in users and found.st_nlink == 1
 
 
-def _write(fd: int) -> None:
+def _write_pid(fd: int) -> None:
     os.ftruncate(fd, 0)
     os.pwrite(fd, f"{os.getpid()}\n".encode(), 0)
 
 
-def _owner(files: RuntimePaths) -> int | None:
+def _holder(files: RuntimePaths) -> int | None:
     """Tell which master has files; 0 if one has and its id is not known, ``None`` if none has."""
     if not files.is_safe:
         return None

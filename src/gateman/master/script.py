@@ -70,7 +70,7 @@ class Script:
         try:
             spec = _find_spec(name)
         except Exception as error:
-            raise failure(cls(Path.cwd(), name), error) from error
+            raise load_failure(cls(Path.cwd(), name), error) from error
         finally:
             if not sys.flags.safe_path:
                 del sys.path[0]
@@ -108,7 +108,7 @@ class Script:
         except Exception as error:
             if has_run:
                 raise
-            raise failure(self, error) from error
+            raise load_failure(self, error) from error
         if not has_run:
             BaseWorker.run_all()
 
@@ -117,7 +117,7 @@ class Script:
         return self.module or os.path.relpath(self.path)
 
 
-def failure(script: Script, error: Exception) -> LoadFailed:
+def load_failure(script: Script, error: Exception) -> LoadFailed:
     """Say why a script failed; what is more than one sentence goes to standard error."""
     # What `eval` refuses is in no file.
     if isinstance(error, SyntaxError) and error.filename and error.filename[0] != "<":

@@ -3,7 +3,7 @@
 import selectors
 
 
-def turn(selector: selectors.BaseSelector, patience: float | None) -> int:
+def run_once(selector: selectors.BaseSelector, patience: float | None) -> int:
     """
     Wait until something is ready, and call what it was registered with.
 

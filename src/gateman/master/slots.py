@@ -33,7 +33,7 @@ class ProcessState(Enum):
     LEAVING = "leaving"
 
 
-class Purpose(Enum):
+class ReplacementReason(Enum):
     """Why the process of a slot is replaced by another while it lives."""
 
     RELOAD = "reload"
@@ -84,18 +84,18 @@ class Crashes:
     """The crashes of a slot, as long as they count."""
 
     def __init__(self) -> None:
-        self._instants: deque[float] = deque()
+        self._times: deque[float] = deque()
 
     def add(self, now: float) -> int:
         """Note a crash."""
-        self._instants.append(now)
-        while self._instants[0] <= now - CRASH_WINDOW:
-            self._instants.popleft()
-        return len(self._instants)
+        self._times.append(now)
+        while self._times[0] <= now - CRASH_WINDOW:
+            self._times.popleft()
+        return len(self._times)
 
     def delay(self, jitter: float) -> float:
         """Tell how long to wait after the crash that was noted last."""
-        count = len(self._instants)
+        count = len(self._times)
         if count < 2:
             return 0.0
         return min(MAX_DELAY, _FIRST_DELAY * 2.0 ** (count - 2)) * (0.75 + 0.5 * jitter)
@@ -103,11 +103,11 @@ class Crashes:
     @property
     def first_at(self) -> float:
         """When the first of them was."""
-        return self._instants[0]
+        return self._times[0]
 
     def clear(self) -> None:
         """Forgive all."""
-        self._instants.clear()
+        self._times.clear()
 
 
 class Slot:
@@ -132,7 +132,7 @@ class Slot:
         self.current: Process | None = None
         self.incoming: Process | None = None
         self.leaving: list[Process] = []
-        self.purpose: Purpose | None = None
+        self.replacement_reason: ReplacementReason | None = None
         self.respawn_at: float | None = None
         self.recycle_at = 0.0
         self.crashes = Crashes()
@@ -183,7 +183,7 @@ class Reload:
         count: How many there were.
         is_gentle: Whether a slot waits until the one before has drained.
         place: The slot whose turn it is.
-        drains: The process that this one waits for.
+        draining_pid: The process that this one waits for.
     """
 
     def __init__(self, slots: Sequence[Slot], *, is_gentle: bool) -> None:
@@ -191,17 +191,19 @@ class Reload:
         self.count = len(slots)
         self.is_gentle = is_gentle
         self.slot: Slot | None = None
-        self.drains: int | None = None
+        self.draining_pid: int | None = None
 
 
 def assign_acceptors(slots: Sequence[Slot]) -> list[tuple[Process, tuple[int, ...]]]:
     """Choose who accepts for whom: each for itself, and for slots without a process that serves."""
-    able = {slot.id.number: acceptor for slot in slots if (acceptor := slot.acceptor) is not None}
-    numbers = {number: [number] for number in able}
-    orphans = [slot.id.number for slot in slots if slot.id.number not in able]
-    for index, orphan in enumerate(orphans if able else []):
-        numbers[list(able)[index % len(able)]].append(orphan)
-    return [(process, tuple(numbers[number])) for number, process in able.items()]
+    acceptors = {
+        slot.id.number: acceptor for slot in slots if (acceptor := slot.acceptor) is not None
+    }
+    numbers = {number: [number] for number in acceptors}
+    unserved = [slot.id.number for slot in slots if slot.id.number not in acceptors]
+    for index, unserved_number in enumerate(unserved if acceptors else []):
+        numbers[list(acceptors)[index % len(acceptors)]].append(unserved_number)
+    return [(process, tuple(numbers[number])) for number, process in acceptors.items()]
 
 
 def recycle_reason(process: Process, beat: Heartbeat, now: float) -> str:

@@ -40,7 +40,7 @@ class ChildProcess:
         pid: Its id.
         started_at: When, in monotonic seconds.
         channel: The socket to it, non-blocking.
-        errors: The end to read of the pipe that is its standard error; -1 once that has ended.
+        stderr_fd: The end to read of the pipe that is its standard error; -1 once that has ended.
         report: What it last said of itself; ``None`` until it has.
         is_ready: Whether it has said that it serves.
     """
@@ -50,12 +50,12 @@ class ChildProcess:
         slot_id: SlotId,
         process: "subprocess.Popen[bytes]",
         channel: socket.socket,
-        errors: int,
+        stderr_fd: int,
     ) -> None:
         self.slot_id = slot_id
         self.pid = process.pid
         self.channel = channel
-        self.errors = errors
+        self.stderr_fd = stderr_fd
         self.started_at = 0.0
         self.report: Report | None = None
         self.is_ready = False
@@ -83,7 +83,7 @@ class ChildProcess:
             raise EOFError
         return read(from_process, self._received.feed(data))
 
-    def tell(self, message: FromMaster) -> bool:
+    def send(self, message: FromMaster) -> bool:
         """Tell it something."""
         try:
             self._unsent = self._unsent[self.channel.send(self._unsent) :]
@@ -98,15 +98,15 @@ class ChildProcess:
 
     def read_stderr(self) -> bytes:
         """Read a piece of its standard error, and keep its last lines."""
-        if self.errors < 0:
+        if self.stderr_fd < 0:
             return b""
         try:
-            data = os.read(self.errors, PIECE_SIZE)
+            data = os.read(self.stderr_fd, PIECE_SIZE)
         except BlockingIOError:
             return b""
         if not data:
-            os.close(self.errors)
-            self.errors = -1
+            os.close(self.stderr_fd)
+            self.stderr_fd = -1
         *lines, rest = (self._unfinished + data).split(b"\n")
         self._unfinished = rest[-_MAX_LINE_LENGTH:]
         for one in lines:
@@ -142,9 +142,9 @@ class ChildProcess:
     def close(self) -> None:
         """Give back what the master holds of it."""
         self.channel.close()
-        if self.errors >= 0:
-            os.close(self.errors)
-            self.errors = -1
+        if self.stderr_fd >= 0:
+            os.close(self.stderr_fd)
+            self.stderr_fd = -1
 
 
 def spawn(

@@ -39,7 +39,7 @@ def describe(
                 "last_exit": slot.last_exit or None,
                 "last_lines": list(slot.last_lines),
                 "processes": [
-                    _process(process, children.get(process.pid), answers, now)
+                    _describe_process(process, children.get(process.pid), answers, now)
                     for process in slot.processes
                 ],
             }
@@ -97,7 +97,7 @@ def _state(slot: Slot) -> str:
     return "starting" if slot.current.state is ProcessState.STARTING else "running"
 
 
-def _process(
+def _describe_process(
     process: Process, children: ChildProcess | None, answers: _Answers, now: float
 ) -> dict[str, Any]:
     answer = answers.get(process.pid)

@@ -58,9 +58,9 @@ class StderrRelay:
         self._flush(_LAST_PATIENCE)
 
     def _ready(self, child: ChildProcess) -> None:
-        fd = child.errors
+        fd = child.stderr_fd
         self._copy(child)
-        if child.errors < 0:
+        if child.stderr_fd < 0:
             with contextlib.suppress(KeyError):
                 self._selector.unregister(fd)
             self._end(child)
@@ -103,11 +103,11 @@ class StderrRelay:
                 self._watch(child)
 
     def _watch(self, child: ChildProcess) -> None:
-        self._selector.register(child.errors, selectors.EVENT_READ, partial(self._ready, child))
+        self._selector.register(child.stderr_fd, selectors.EVENT_READ, partial(self._ready, child))
 
     def _ignore(self, child: ChildProcess) -> None:
         with contextlib.suppress(KeyError, ValueError):
-            self._selector.unregister(child.errors)
+            self._selector.unregister(child.stderr_fd)
 
 
 class JsonLines:

@@ -21,8 +21,8 @@ from .slots import (
     SILENCE_LIMIT,
     Process,
     ProcessState,
-    Purpose,
     Reload,
+    ReplacementReason,
     Slot,
     assign_acceptors,
     recycle_reason,
@@ -37,13 +37,13 @@ _MAX_DRAIN = 7 * 86400.0  # seconds
 _MAX_SHUTDOWN = 86400.0  # seconds
 
 # How much earlier than declared a process may be replaced, so that not all are at once.
-_SPREAD = 0.2
+_RECYCLE_SPREAD = 0.2
 
 
 # How a process ends that was told to: in order, by SIGTERM while it still started, by SIGKILL.
-_AS_TOLD = (0, -15, -9)
+_ORDERLY_EXITS = (0, -15, -9)
 
-_OF_A_PROCESS = (
+_PROCESS_EVENTS = (
     events.Ready,
     events.Starting,
     events.Heartbeat,
@@ -94,30 +94,30 @@ class Supervisor:
         ]
         self._by_pid: dict[int, Slot] = {}
         self._reload: Reload | None = None
-        self._has_begun = False
+        self._has_reported_serving = False
         self._is_graceful = False
-        self._closed: set[int] = set()
+        self._closed_workers: set[int] = set()
         # Told to end when all others have.
-        self._last: list[Process] = []
-        self._code = 0
-        self._todo: list[SupervisorAction] = []
+        self._ending_last: list[Process] = []
+        self._exit_code = 0
+        self._actions: list[SupervisorAction] = []
 
     def handle(
         self, event: SupervisorEvent, now: float, jitter: float = 0.5
     ) -> list[SupervisorAction]:
         """Take note of an event."""
-        if isinstance(event, _OF_A_PROCESS) and event.pid not in self._by_pid:
+        if isinstance(event, _PROCESS_EVENTS) and event.pid not in self._by_pid:
             return []  # Its last words, read after it was reaped.
-        self._note(event, now, jitter)
+        self._dispatch(event, now, jitter)
         self._assign_acceptors()
         if self.phase is Phase.STOPPING:
-            self._close_deserted()
+            self._close_unserved_sockets()
         else:
-            self._check_served()
-        todo, self._todo = self._todo, []
-        return todo
+            self._check_all_served()
+        actions, self._actions = self._actions, []
+        return actions
 
-    def _note(self, event: SupervisorEvent, now: float, jitter: float) -> None:
+    def _dispatch(self, event: SupervisorEvent, now: float, jitter: float) -> None:
         match event:
             case events.Started():
                 self._spawn_all()
@@ -128,17 +128,17 @@ class Supervisor:
             case events.Ready(pid, policy):
                 self._ready(pid, policy, now)
             case events.Heartbeat() | events.Starting() | events.StillDraining():
-                self._lives(event, now)
+                self._note_alive(event, now)
             case events.ChannelBroken(pid):
-                self._garbled(pid, now)
+                self._channel_broken(pid, now)
             case events.Inspected(pid, is_stopped):
                 self._inspected(pid, now, is_stopped=is_stopped)
             case events.Exited():
                 self._exited(event, now, jitter)
             case events.StopRequested() | events.Signalled():
-                self._told_to_end(event, now)
+                self._end_requested(event, now)
             case events.ReloadRequested(is_gentle, is_all):
-                self._reload_asked(is_gentle=is_gentle, is_all=is_all)
+                self._start_reload(is_gentle=is_gentle, is_all=is_all)
             case events.Tick():
                 self._tick(now)
             case _:
@@ -166,11 +166,11 @@ class Supervisor:
 
     def _spawn_all(self) -> None:
         for slot in self.slots:
-            self._do(events.Spawn(slot.id))
+            self._emit(events.Spawn(slot.id))
 
     def _spawned(self, slot_id: SlotId, pid: int, now: float, jitter: float) -> None:
         slot = self._find_slot(slot_id)
-        process = Process(pid, self._policies[slot_id.worker], now, 1 - _SPREAD * jitter)
+        process = Process(pid, self._policies[slot_id.worker], now, 1 - _RECYCLE_SPREAD * jitter)
         self._by_pid[pid] = slot
         if slot.current is None:
             slot.current = process
@@ -185,10 +185,10 @@ class Supervisor:
             slot.respawn_at = now + MAX_DELAY
         else:
             slot.recycle_at = now + MAX_DELAY
-        slot.purpose = None
-        sentence = f"{self.name(slot_id)} cannot be started: {problem}"
-        self._say("error", sentence)
-        self._fail_reload(slot, sentence)
+        slot.replacement_reason = None
+        description = f"{self.name(slot_id)} cannot be started: {problem}"
+        self._log("error", description)
+        self._fail_reload(slot, description)
 
     def _ready(self, pid: int, policy: Policy, now: float) -> None:
         slot = self._by_pid[pid]
@@ -202,7 +202,7 @@ class Supervisor:
             drain=min(policy.drain, _MAX_DRAIN),
             shutdown=min(policy.shutdown, _MAX_SHUTDOWN),
         )
-        self._adopt(slot.id, policy)
+        self._adopt_policy(slot.id, policy)
         process.policy = policy
         process.state = ProcessState.SERVING
         process.exit_reason = ""
@@ -214,46 +214,46 @@ class Supervisor:
         if process is slot.incoming:
             replaced, slot.current, slot.incoming = slot.current, process, None
         if replaced is not None:
-            if slot.purpose is Purpose.STALL:
+            if slot.replacement_reason is ReplacementReason.STALL:
                 slot.restarts += 1
                 replaced.exit_reason = "was stuck and replaced"
-                self._leave(slot, replaced, None)
-                self._do(events.Kill(replaced.pid))
+                self._mark_leaving(slot, replaced, None)
+                self._emit(events.Kill(replaced.pid))
             else:
                 self._drain(slot, replaced, now)
-        slot.purpose = None
+        slot.replacement_reason = None
         reload = self._reload
         if reload is not None and reload.slot is slot:
             if reload.is_gentle and replaced is not None:
-                reload.drains = replaced.pid
+                reload.draining_pid = replaced.pid
             else:
                 self._continue_reload()
 
-    def _adopt(self, slot_id: SlotId, policy: Policy) -> None:
+    def _adopt_policy(self, slot_id: SlotId, policy: Policy) -> None:
         """Supervise as the newest script says."""
         old = self._policies[slot_id.worker]
         if policy.count != old.count and slot_id.number == 0:
-            self._say("warning", f"{old.name}: count={policy.count} takes a `restart`")
+            self._log("warning", f"{old.name}: count={policy.count} takes a `restart`")
         self._policies[slot_id.worker] = replace(policy, count=old.count, is_shared=old.is_shared)
 
-    def _check_served(self) -> None:
+    def _check_all_served(self) -> None:
         """Tell once when every slot has got somewhere."""
         is_settled = all(slot.has_served or slot.is_given_up for slot in self.slots)
-        if is_settled and not self._has_begun:
-            self._has_begun = True
+        if is_settled and not self._has_reported_serving:
+            self._has_reported_serving = True
             self.phase = Phase.RUNNING
-            self._do(events.Serving())
+            self._emit(events.Serving())
 
     # Living.
 
-    def _lives(
+    def _note_alive(
         self, event: events.Heartbeat | events.Starting | events.StillDraining, now: float
     ) -> None:
         slot = self._by_pid[event.pid]
         process = slot.process(event.pid)
         match event:
             case events.Heartbeat():
-                self._beat(slot, process, event, now)
+                self._heartbeat(slot, process, event, now)
             case events.Starting(_, waits_for):
                 process.last_heard_at = now
                 process.waits_for = waits_for
@@ -263,18 +263,18 @@ class Supervisor:
                 latest = min(now, process.drain_limit_at) + process.policy.shutdown + _GRACE
                 process.kill_at = max(process.kill_at, latest)
 
-    def _beat(self, slot: Slot, process: Process, beat: events.Heartbeat, now: float) -> None:
+    def _heartbeat(self, slot: Slot, process: Process, beat: events.Heartbeat, now: float) -> None:
         if process.is_stopped or now - process.last_heard_at >= process.policy.stall:
             silence = formatting.duration(now - process.last_heard_at)
             name = f"{self.name(slot.id)} (pid {beat.pid})"
-            self._say("info", f"{name} lives again after {silence}")
+            self._log("info", f"{name} lives again after {silence}")
         process.last_heard_at = now
         process.is_silent = process.is_stopped = False
         process.stall_at = now + process.policy.stall
         if process is slot.current and process.state is ProcessState.SERVING:
-            self._consider_recycling(slot, process, beat, now)
+            self._recycle_if_due(slot, process, beat, now)
 
-    def _consider_recycling(
+    def _recycle_if_due(
         self, slot: Slot, process: Process, beat: events.Heartbeat, now: float
     ) -> None:
         reason = recycle_reason(process, beat, now)
@@ -284,14 +284,14 @@ class Supervisor:
             if other.id.worker == slot.id.worker
         )
         if reason and is_quiet and self._reload is None and now >= slot.recycle_at:
-            self._say("info", f"{self.name(slot.id)} (pid {beat.pid}) is replaced: {reason}")
-            self._replace(slot, Purpose.RECYCLE)
+            self._log("info", f"{self.name(slot.id)} (pid {beat.pid}) is replaced: {reason}")
+            self._replace(slot, ReplacementReason.RECYCLE)
 
-    def _replace(self, slot: Slot, purpose: Purpose) -> None:
-        slot.purpose = purpose
-        self._do(events.Spawn(slot.id))
+    def _replace(self, slot: Slot, replacement_reason: ReplacementReason) -> None:
+        slot.replacement_reason = replacement_reason
+        self._emit(events.Spawn(slot.id))
 
-    def _garbled(self, pid: int, now: float) -> None:
+    def _channel_broken(self, pid: int, now: float) -> None:
         process = self._by_pid[pid].process(pid)
         process.is_silent = True
         process.stall_at = None
@@ -308,31 +308,31 @@ class Supervisor:
         if is_stopped:
             if not process.is_stopped:
                 process.is_stopped = True
-                self._say("warning", f"{name} was stopped by a signal {silence} ago")
+                self._log("warning", f"{name} was stopped by a signal {silence} ago")
             return
-        self._say("warning", f"{name} is busy: it has been stuck in one callback for {silence}")
-        self._do(events.DumpStack(pid))
+        self._log("warning", f"{name} is busy: it has been stuck in one callback for {silence}")
+        self._emit(events.DumpStack(pid))
         if process.policy.restart_stalled and process is slot.current and slot.incoming is None:
-            self._replace(slot, Purpose.STALL)
+            self._replace(slot, ReplacementReason.STALL)
 
     def _tick(self, now: float) -> None:
         for slot in self.slots:
             if slot.respawn_at is not None and now >= slot.respawn_at:
                 slot.respawn_at = None
-                self._do(events.Spawn(slot.id))
+                self._emit(events.Spawn(slot.id))
             for process in slot.processes:
-                self._look_after(slot, process, now)
+                self._check_process(slot, process, now)
 
-    def _look_after(self, slot: Slot, process: Process, now: float) -> None:
+    def _check_process(self, slot: Slot, process: Process, now: float) -> None:
         policy = process.policy
         if process.kill_at is not None and now >= process.kill_at:
             process.kill_at = None
             name = f"{self.name(slot.id)} (pid {process.pid})"
-            self._say("warning", f"{name} does not end: killed")
-            self._do(events.Kill(process.pid))
+            self._log("warning", f"{name} does not end: killed")
+            self._emit(events.Kill(process.pid))
         elif process.state is ProcessState.STARTING:
             if process.start_by is not None and now >= process.start_by:
-                self._give_up_start(process, now)
+                self._start_timed_out(process, now)
         elif process.state is ProcessState.SERVING:
             if (
                 process.command_at is not None
@@ -340,14 +340,14 @@ class Supervisor:
                 and now >= process.command_at
             ):
                 process.command_at = None
-                self._do(process.pending_command)
+                self._emit(process.pending_command)
             if now >= process.last_heard_at + SILENCE_LIMIT:
                 process.is_silent = True
             if process.stall_at is not None and now >= process.stall_at:
                 process.stall_at = now + policy.stall
-                self._do(events.Inspect(process.pid))
+                self._emit(events.Inspect(process.pid))
 
-    def _give_up_start(self, process: Process, now: float) -> None:
+    def _start_timed_out(self, process: Process, now: float) -> None:
         """Kill what does not serve in time; one that says nothing shows its stack first."""
         limit = formatting.duration(process.policy.start)
         is_heard = process.waits_for and now < process.last_heard_at + _START_SILENCE
@@ -356,14 +356,14 @@ class Supervisor:
                 f"did not serve within {limit}: its stack, logged above, shows why"
             )
             process.start_by = now + _STACK_TIME
-            self._do(events.DumpStack(process.pid))
+            self._emit(events.DumpStack(process.pid))
             return
         process.start_by = None
         if is_heard:
             process.exit_reason = f"did not serve within {limit}: it waits for {process.waits_for}"
-        self._do(events.Kill(process.pid))
+        self._emit(events.Kill(process.pid))
 
-    def _told_to_end(self, event: events.StopRequested | events.Signalled, now: float) -> None:
+    def _end_requested(self, event: events.StopRequested | events.Signalled, now: float) -> None:
         if isinstance(event, events.StopRequested):
             self._stop(now, is_graceful=event.is_graceful)
             return
@@ -380,7 +380,7 @@ class Supervisor:
                 for process, numbers in assign_acceptors(slots):
                     if numbers != process.accepts_for:
                         process.accepts_for = numbers
-                        self._do(events.Accept(process.pid, numbers))
+                        self._emit(events.Accept(process.pid, numbers))
 
     # Ending.
 
@@ -390,11 +390,11 @@ class Supervisor:
         how = process.exit_reason or formatting.exit_description(exited.status)
         if process.state is ProcessState.LEAVING:
             slot.leaving.remove(process)
-            if exited.status not in _AS_TOLD:
-                self._say("warning", f"{self.name(slot.id)} (pid {exited.pid}) {how}")
+            if exited.status not in _ORDERLY_EXITS:
+                self._log("warning", f"{self.name(slot.id)} (pid {exited.pid}) {how}")
             if self.phase is Phase.STOPPING:
-                self._end_rest(now)
-            elif self._reload is not None and self._reload.drains == exited.pid:
+                self._continue_stopping(now)
+            elif self._reload is not None and self._reload.draining_pid == exited.pid:
                 self._continue_reload()
             return
         is_boot_failure = process.state is ProcessState.STARTING and formatting.is_final(
@@ -403,60 +403,60 @@ class Supervisor:
         if not process.exit_reason:
             how = f"{how} after {formatting.duration(now - process.spawned_at)}"
         slot.last_exit, slot.last_lines = how, exited.lines
-        sentence = f"{self.name(slot.id)} (pid {exited.pid}) {how}"
+        description = f"{self.name(slot.id)} (pid {exited.pid}) {how}"
         if process is slot.incoming:
             slot.incoming = None
-            slot.purpose = None
+            slot.replacement_reason = None
             slot.recycle_at = now + MAX_DELAY
-            self._say("error", f"{sentence}; the process that it was to replace stays")
+            self._log("error", f"{description}; the process that it was to replace stays")
         else:
             slot.current, slot.incoming = slot.incoming, None
             if self.phase is Phase.STARTING and not slot.has_served and is_boot_failure:
-                self._say("error", sentence)
-                self._code = exited.status
+                self._log("error", description)
+                self._exit_code = exited.status
                 self._stop(now, is_graceful=False)
                 return
             if slot.current is None:
-                self._crashed(slot, sentence, now, jitter)
+                self._crashed(slot, description, now, jitter)
             else:
-                self._say("error", f"{sentence}; its successor is starting already")
+                self._log("error", f"{description}; its successor is starting already")
                 slot.restarts += 1
         if process.state is ProcessState.STARTING or slot.current is None:
-            self._fail_reload(slot, sentence)
+            self._fail_reload(slot, description)
 
-    def _crashed(self, slot: Slot, sentence: str, now: float, jitter: float) -> None:
+    def _crashed(self, slot: Slot, description: str, now: float, jitter: float) -> None:
         count = slot.crashes.add(now)
         policy = self._policies[slot.id.worker]
         if count >= policy.max_crashes:
             slot.is_given_up = True
-            self._say(
+            self._log(
                 "error",
-                f"{sentence}; the slot is given up after {count} crashes within"
+                f"{description}; the slot is given up after {count} crashes within"
                 f" {formatting.duration(now - slot.crashes.first_at)}: `reload` tries again."
                 f"{formatting.indented(slot.last_lines)}",
             )
             if all(other.is_given_up for other in self.slots if other.id.worker == slot.id.worker):
-                self._do(events.CloseSockets(slot.id.worker))
+                self._emit(events.CloseSockets(slot.id.worker))
             return
         slot.restarts += 1
         if count == 1:
-            self._say("error", f"{sentence}; started again")
-            self._do(events.Spawn(slot.id))
+            self._log("error", f"{description}; started again")
+            self._emit(events.Spawn(slot.id))
             return
         delay = slot.crashes.delay(jitter)
         slot.respawn_at = now + delay
-        self._say("error", f"{sentence}; started again in {formatting.duration(delay)}")
+        self._log("error", f"{description}; started again in {formatting.duration(delay)}")
 
     def _drain(
         self, slot: Slot, process: Process, now: float, *, keeps_accepting: bool = False
     ) -> None:
         policy = process.policy
-        self._leave(slot, process, now + policy.drain + policy.shutdown + _GRACE)
+        self._mark_leaving(slot, process, now + policy.drain + policy.shutdown + _GRACE)
         process.keeps_accepting = keeps_accepting
         process.drain_limit_at = now + policy.drain + MAX_DRAIN_EXTENSION
-        self._do(events.Drain(process.pid, keeps_accepting))
+        self._emit(events.Drain(process.pid, keeps_accepting))
 
-    def _leave(self, slot: Slot, process: Process, kill_at: float | None) -> None:
+    def _mark_leaving(self, slot: Slot, process: Process, kill_at: float | None) -> None:
         if process.state is not ProcessState.LEAVING:
             slot.leaving.append(process)
         if process is slot.current:
@@ -472,57 +472,59 @@ class Supervisor:
             return
         if not is_graceful:
             for worker in range(len(self._policies)):
-                self._close(worker)
+                self._close_sockets(worker)
         self.phase = Phase.STOPPING
         self._is_graceful = is_graceful
         if self._reload is not None:
             self._reload = None
-            self._do(events.Reloaded("the master stops"))
+            self._emit(events.Reloaded("the master stops"))
         for slot in self.slots:
             slot.respawn_at = None
             for process in slot.processes:
                 is_serving = process.state is ProcessState.SERVING
                 if is_serving and process.policy.ends_last:
-                    self._leave(slot, process, None)
-                    self._last.append(process)
+                    self._mark_leaving(slot, process, None)
+                    self._ending_last.append(process)
                 elif is_serving and is_graceful:
                     self._drain(slot, process, now, keeps_accepting=True)
-                elif process not in self._last and not (is_graceful and process in slot.leaving):
-                    self._end(slot, process, now)
-        self._end_rest(now)
+                elif process not in self._ending_last and not (
+                    is_graceful and process in slot.leaving
+                ):
+                    self._stop_process(slot, process, now)
+        self._continue_stopping(now)
 
-    def _close_deserted(self) -> None:
+    def _close_unserved_sockets(self) -> None:
         """Listen no more where no process accepts."""
         accepting = {slot.id.worker for slot in self.slots if slot.acceptor is not None}
         for worker in range(len(self._policies)):
             if worker not in accepting:
-                self._close(worker)
+                self._close_sockets(worker)
 
-    def _close(self, worker: int) -> None:
-        if worker not in self._closed:
-            self._closed.add(worker)
-            self._do(events.CloseSockets(worker))
+    def _close_sockets(self, worker: int) -> None:
+        if worker not in self._closed_workers:
+            self._closed_workers.add(worker)
+            self._emit(events.CloseSockets(worker))
 
-    def _end(self, slot: Slot, process: Process, now: float) -> None:
-        self._leave(slot, process, now + process.policy.shutdown + _GRACE)
+    def _stop_process(self, slot: Slot, process: Process, now: float) -> None:
+        self._mark_leaving(slot, process, now + process.policy.shutdown + _GRACE)
         process.keeps_accepting = False
-        self._do(events.Stop(process.pid))
+        self._emit(events.Stop(process.pid))
 
-    def _end_rest(self, now: float) -> None:
+    def _continue_stopping(self, now: float) -> None:
         """Go on with stopping: end those that others needed, and then the master."""
         if not self._by_pid:
-            self._do(events.Exit(self._code))
-        elif all(slot.process(pid) in self._last for pid, slot in self._by_pid.items()):
-            self._last.clear()
+            self._emit(events.Exit(self._exit_code))
+        elif all(slot.process(pid) in self._ending_last for pid, slot in self._by_pid.items()):
+            self._ending_last.clear()
             for pid, slot in self._by_pid.items():
-                end = self._drain if self._is_graceful else self._end
+                end = self._drain if self._is_graceful else self._stop_process
                 end(slot, slot.process(pid), now)
 
     # Reloading.
 
-    def _reload_asked(self, *, is_gentle: bool, is_all: bool) -> None:
+    def _start_reload(self, *, is_gentle: bool, is_all: bool) -> None:
         if self.phase is Phase.STOPPING or self._reload is not None:
-            self._say("warning", f"not reloaded: {self.phase.value}, or reloading already")
+            self._log("warning", f"not reloaded: {self.phase.value}, or reloading already")
             return
         # A slot that was given up has no process that could be left alone.
         slots = [
@@ -532,21 +534,21 @@ class Supervisor:
         ]
         if not slots:
             problem = "no worker is reloadable: `reload --all` renews all processes"
-            self._say("warning", problem)
-            self._do(events.Reloaded(problem))
+            self._log("warning", problem)
+            self._emit(events.Reloaded(problem))
             return
         self._reload = Reload(slots, is_gentle=is_gentle)
-        self._say("info", "reloading")
+        self._log("info", "reloading")
         self._continue_reload()
 
     def _continue_reload(self) -> None:
         if (reload := self._reload) is None:
             return
-        reload.drains = None
+        reload.draining_pid = None
         if not reload.waiting:
             self._reload = None
-            self._say("info", "reloaded")
-            self._do(events.Reloaded())
+            self._log("info", "reloaded")
+            self._emit(events.Reloaded())
             return
         slot = reload.slot = reload.waiting.popleft()
         slot.is_given_up = False
@@ -555,11 +557,11 @@ class Supervisor:
         if slot.incoming is not None:
             # It may have loaded the old code.
             discarded = slot.incoming
-            self._leave(slot, discarded, None)
-            self._do(events.Kill(discarded.pid))
-        self._replace(slot, Purpose.RELOAD)
+            self._mark_leaving(slot, discarded, None)
+            self._emit(events.Kill(discarded.pid))
+        self._replace(slot, ReplacementReason.RELOAD)
 
-    def _fail_reload(self, slot: Slot, sentence: str) -> None:
+    def _fail_reload(self, slot: Slot, description: str) -> None:
         """End a reload whose present slot got no new process that serves."""
         reload = self._reload
         if reload is None or reload.slot is not slot:
@@ -567,16 +569,16 @@ class Supervisor:
         self._reload = None
         done = reload.count - len(reload.waiting) - 1
         rest = f"; {done} of {reload.count} slots run the new code" if done else ""
-        self._say("error", f"the reload failed{rest}")
-        self._do(events.Reloaded(f"{sentence}{rest}{formatting.indented(slot.last_lines)}"))
+        self._log("error", f"the reload failed{rest}")
+        self._emit(events.Reloaded(f"{description}{rest}{formatting.indented(slot.last_lines)}"))
 
     # Finding.
 
     def _find_slot(self, slot_id: SlotId) -> Slot:
         return next(slot for slot in self.slots if slot.id == slot_id)
 
-    def _do(self, action: SupervisorAction) -> None:
-        self._todo.append(action)
+    def _emit(self, action: SupervisorAction) -> None:
+        self._actions.append(action)
 
-    def _say(self, level: str, text: str) -> None:
-        self._do(events.Log(level, text))
+    def _log(self, level: str, text: str) -> None:
+        self._emit(events.Log(level, text))

@@ -150,7 +150,7 @@ def nginx(site: Site, *, version: str | None = None) -> str:
             f"\n    # The rest of the site.\n    location / {{\n        root {site.root};\n    }}\n"
         )
     return _template("nginx.conf").substitute(
-        _words(site),
+        _placeholders(site),
         listen=listen + http2,
         location=location,
         backend=f"http://{site.upstream}",
@@ -176,7 +176,7 @@ def apache(site: Site) -> str:
             "    </Directory>\n"
         )
     return _template("apache.conf").substitute(
-        _words(site),
+        _placeholders(site),
         listen=listen,
         address=site.listen if ":" in site.listen else f"*:{site.listen}",
         backend=backend,
@@ -278,15 +278,15 @@ def _is_address(text: str, version: int) -> bool:
         return False
 
 
-def _words(site: Site) -> dict[str, str]:
+def _placeholders(site: Site) -> dict[str, str]:
     """Return what both texts say about a site."""
     if site.upstream.startswith("unix:"):
         file = site.upstream.removeprefix("unix:")
         worker = f"websocket+unix://{file}"
-        door = f"and this server's user may write to {file}"
+        access_note = f"and this server's user may write to {file}"
     else:
         worker = f"websocket://{site.upstream}"
-        door = "the worker's own port is not"
+        access_note = "the worker's own port is not"
     return {
         "domain": site.domain,
         "url": site.url,
@@ -295,7 +295,7 @@ def _words(site: Site) -> dict[str, str]:
         "certificate": site.certificate,
         "key": site.key,
         "worker": worker,
-        "door": door,
+        "access_note": access_note,
         "timeout": str(site.timeout),
         "ping_interval": f"{site.ping_interval:g}",
         "ciphers": _CIPHERS,

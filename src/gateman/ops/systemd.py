@@ -1,7 +1,7 @@
 """
 The systemd unit of a service, made from what its script declares.
 
-:func:`facts` finds out what there is to know, and :func:`unit` is a pure function from that to the
+:func:`unit_settings` finds out what there is to know, and :func:`unit` is a pure function from that to the
 whole text, of which ``systemd.service`` beside this module is the template. Nothing is written,
 and systemd is not asked.
 
@@ -86,7 +86,7 @@ class UnitSettings:
     max_connections: int | None = None
 
 
-def facts(
+def unit_settings(
     script: Script,
     workers: Sequence[BaseWorker],
     *,
@@ -161,66 +161,66 @@ class _Template(string.Template):
     delimiter = "@"
 
 
-def unit(of: UnitSettings) -> str:
+def unit(settings: UnitSettings) -> str:
     """
     Write the unit.
 
     Raises:
         ConfigError: A name or path cannot stand in a unit.
     """
-    if not _NAME.fullmatch(of.name):
+    if not _NAME.fullmatch(settings.name):
         raise ConfigError(
-            f"{of.name!r} is no name for a unit", "use letters, digits, '-', '_' and '.'"
+            f"{settings.name!r} is no name for a unit", "use letters, digits, '-', '_' and '.'"
         )
-    gateman = (str(of.python), "-m", "gateman")
+    gateman = (str(settings.python), "-m", "gateman")
     template = files(__package__).joinpath("systemd.service").read_text("utf-8")
     return _Template(template).substitute(
-        name=of.name,
-        program=_checked(of.program),
-        start=_command(*gateman, "start", of.program),
-        reload=_command(*gateman, "reload", of.program),
-        status=" ".join(("sudo", *gateman, "status", of.program)),
-        folder=_checked(str(of.folder)).replace("%", "%%"),
-        start_timeout=round(of.start) + _EXTRA_TIME,
-        stop_timeout=round(of.shutdown) + _EXTRA_TIME,
+        name=settings.name,
+        program=_checked(settings.program),
+        start=_command(*gateman, "start", settings.program),
+        reload=_command(*gateman, "reload", settings.program),
+        status=" ".join(("sudo", *gateman, "status", settings.program)),
+        folder=_checked(str(settings.folder)).replace("%", "%%"),
+        start_timeout=round(settings.start) + _EXTRA_TIME,
+        stop_timeout=round(settings.shutdown) + _EXTRA_TIME,
         descriptors=_DEFAULT_DESCRIPTORS
-        if of.max_connections is None
-        else of.max_connections + _OTHER_DESCRIPTORS,
-        identity=_identity(of),
-        capabilities=_capabilities(of),
-        umask=_umask(of),
-        places=_file_access(of),
+        if settings.max_connections is None
+        else settings.max_connections + _OTHER_DESCRIPTORS,
+        identity=_identity(settings),
+        capabilities=_capabilities(settings),
+        umask=_umask(settings),
+        file_access=_file_access(settings),
     )
 
 
-def _identity(of: UnitSettings) -> str:
-    if of.changes_user:
+def _identity(settings: UnitSettings) -> str:
+    if settings.changes_user:
         return (
             "# The master is root, and its processes are whom the worker's `user` names.\n"
             "User=root\n"
         )
-    if of.user is not None:
-        return f"User={of.user}\n"
+    if settings.user is not None:
+        return f"User={settings.user}\n"
     return (
         "# A user of its own, which systemd makes up; it reads what everybody may read.\n"
         "DynamicUser=yes\n"
     )
 
 
-def _capabilities(of: UnitSettings) -> str:
-    has_low_port = any(0 < port < _FIRST_FREE_PORT for port in of.ports)
+def _capabilities(settings: UnitSettings) -> str:
+    has_low_port = any(0 < port < _FIRST_FREE_PORT for port in settings.ports)
     bind = ("CAP_NET_BIND_SERVICE",) if has_low_port else ()
-    if of.changes_user:
+    if settings.changes_user:
         return f"CapabilityBoundingSet={' '.join((*_CHANGE_USER, *bind))}\n"
     text = f"CapabilityBoundingSet={' '.join(bind)}\n"
     if bind:
-        ports = ", ".join(str(port) for port in of.ports if 0 < port < _FIRST_FREE_PORT)
+        ports = ", ".join(str(port) for port in settings.ports if 0 < port < _FIRST_FREE_PORT)
         text = f"# For port {ports}.\n{text}AmbientCapabilities={' '.join(bind)}\n"
     return text
 
 
-def _umask(of: UnitSettings) -> str:
-    if not of.sockets:
+def _umask(settings: UnitSettings) -> str:
+    if not settings.sockets:
         return "UMask=0077\n"
     return (
         "# The proxy connects to the unix socket by a group that both are in: name it.\n"
@@ -229,19 +229,19 @@ def _umask(of: UnitSettings) -> str:
     )
 
 
-def _file_access(of: UnitSettings) -> str:
+def _file_access(settings: UnitSettings) -> str:
     """Write what of the machine's files is there; what it reads has to be."""
-    read = [path for one in (*of.files, of.folder) for path in (one, one.resolve())]
+    read = [path for one in (*settings.files, settings.folder) for path in (one, one.resolve())]
     home = "read-only" if any(_is_below(path, _HOMES) for path in read) else "yes"
     text = f"ProtectHome={home}\n"
-    if any(_is_below(path, _TEMPORARY) for path in (*read, *of.sockets)):
+    if any(_is_below(path, _TEMPORARY) for path in (*read, *settings.sockets)):
         text += "# Something that it needs is in a folder for temporary files.\nPrivateTmp=no\n"
     else:
         text += "PrivateTmp=yes\n"
-    if not of.changes_user:
+    if not settings.changes_user:
         text += "ProtectProc=invisible\n"
-    own = UNITS / of.name
-    folders = {path.parent for path in of.sockets} - {own}
+    own = UNITS / settings.name
+    folders = {path.parent for path in settings.sockets} - {own}
     if folders:
         text += (
             f"# For its unix sockets; in {own} they would need no line of their own.\n"
@@ -275,16 +275,16 @@ def _checked(text: str) -> str:
     return text
 
 
-def unreadable(of: UnitSettings) -> list[Path]:
+def unreadable(settings: UnitSettings) -> list[Path]:
     """Find the files that the service will not be able to read."""
-    if of.changes_user:
+    if settings.changes_user:
         return []
     uid, groups = -1, set[int]()
-    if of.user is not None:
-        account = pwd.getpwnam(of.user)
+    if settings.user is not None:
+        account = pwd.getpwnam(settings.user)
         uid = account.pw_uid
-        groups = set(os.getgrouplist(of.user, account.pw_gid))
-    return [path for path in of.files if not _may_read(path.resolve(), uid, groups)]
+        groups = set(os.getgrouplist(settings.user, account.pw_gid))
+    return [path for path in settings.files if not _may_read(path.resolve(), uid, groups)]
 
 
 def _may_read(path: Path, uid: int, groups: set[int]) -> bool:
@@ -305,9 +305,9 @@ def _has(path: Path, right: int, uid: int, groups: set[int]) -> bool:
     return bool(found.st_mode & right)
 
 
-def remedy(of: UnitSettings, path: Path) -> str:
+def remedy(settings: UnitSettings, path: Path) -> str:
     """Say what to do about a file that the service will not be able to read."""
-    who = f"user {of.user}" if of.user is not None else "the user that systemd makes up"
+    who = f"user {settings.user}" if settings.user is not None else "the user that systemd makes up"
     group = _group_name(path.resolve())
     through = f", add SupplementaryGroups={group} to the unit" if group else ""
     return (
