@@ -124,7 +124,7 @@ def test_a_stuck_process_is_reported(tmp_path: Path) -> None:
         client.send("stall 6")
         service.wait_for(f"(pid {pid}) is busy")
         service.wait_for("here_it_is_stuck")
-        until(lambda: f"(pid {pid}) lives again" in service.stderr)
+        until(lambda: f"(pid {pid}) responds again" in service.stderr)
 
         assert pid_of(client) == pid
         assert slots(service) == [("running", 0, None)]
@@ -156,7 +156,7 @@ def test_a_stopped_process_is_not_dead(tmp_path: Path, protect: Callable[[str], 
 
         assert [one["status"] for one in service.processes()] == ["stopped"]
         os.kill(pid, signal.SIGCONT)
-        service.wait_for("lives again")
+        service.wait_for("responds again")
         assert pid_of(client) == pid
         assert service.pids() == [pid]
 

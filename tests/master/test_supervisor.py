@@ -292,7 +292,9 @@ def test_a_stopped_process_is_not_dead() -> None:
     play(supervisor, (60, Tick(), [Inspect(10)]))
 
     assert said(supervisor, 60, Inspected(10, is_stopped=True)) == []
-    assert said(supervisor, 75, Heartbeat(10, 0, 0)) == ["chat/0 (pid 10) lives again after 75 s"]
+    assert said(supervisor, 75, Heartbeat(10, 0, 0)) == [
+        "chat/0 (pid 10) responds again after 75 s"
+    ]
 
 
 # Replacing.

@@ -285,7 +285,7 @@ def test_more_processes_take_a_restart() -> None:
     supervisor.handle(Spawned(A, 12), 1)
 
     assert said(supervisor, 2, Ready(12, replace(PAIR, count=4))) == [
-        "chat: count=4 takes a `restart`"
+        "chat: count=4 needs a `restart`"
     ]
     supervisor.handle(Spawned(B, 13), 2)
     assert said(supervisor, 3, Ready(13, replace(PAIR, count=4))) == ["reloaded"]

@@ -29,15 +29,7 @@ def bus(script: str) -> None:
 
 
 def bus_options(command: Callable[..., None]) -> Callable[..., None]:
-    """
-    Give a command the options that say which service it is about.
-
-    Args:
-        command: It; gets ``bus`` and ``service``.
-
-    Returns:
-        It, with them.
-    """
+    """Give a command the options that say which service it is about."""
     for option in (
         click.option(
             "--service",
@@ -58,11 +50,6 @@ def bus_options(command: Callable[..., None]) -> Callable[..., None]:
 def with_hub(bus: str | None, service: str | None, do: Callable[[Hub], Awaitable[None]]) -> None:
     """
     Do something with the hub of a service.
-
-    Args:
-        bus: The URL of its bus, if it was said.
-        service: Its script, if it was said.
-        do: What.
 
     Raises:
         ConfigError: Nobody said which service, or no bus can be so.

@@ -24,9 +24,6 @@ def run(workers: Sequence[BaseWorker]) -> None:
     """
     Do what the program's command line says.
 
-    Args:
-        workers: All that the program declares.
-
     Raises:
         ConfigError: What it declares cannot be.
         CommandError: The command cannot be carried out.

@@ -58,11 +58,6 @@ def with_workers(name: str, workers: Sequence[BaseWorker] | None, then: Then) ->
     """
     Do something with what a script declares.
 
-    Args:
-        name: The script: a file, or a module.
-        workers: What it has declared, if it is running already and this is its ``run_all``.
-        then: What to do, in place of its ``run_all``.
-
     Raises:
         LoadFailed: The script is not there, or failed.
         ConfigError: What it declares cannot be.

@@ -15,14 +15,7 @@ Row = Mapping[str, Any]
 
 
 class Line(NamedTuple):
-    """
-    One line for a terminal.
-
-    Attributes:
-        text: What it says.
-        style: How it looks where there are colours: ``"head"``, ``"bad"``, ``"warning"``,
-            ``"changing"``, or ``""``.
-    """
+    """One line for a terminal."""
 
     text: str
     style: str = ""
@@ -30,15 +23,7 @@ class Line(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class Column:
-    """
-    A column.
-
-    Attributes:
-        head: Its title.
-        show: Writes a row's cell.
-        rank: 0 if it is always there; otherwise those with the highest go first when it is tight.
-        is_left: Whether it is words, which begin below one another.
-    """
+    """A column."""
 
     head: str
     show: Callable[[Row], str]
@@ -47,18 +32,7 @@ class Column:
 
 
 def table(columns: Sequence[Column], rows: Sequence[Row], width: int | None) -> list[str]:
-    """
-    Lay a table out.
-
-    Args:
-        columns: What there may be, from left to right.
-        rows: What is shown.
-        width: Cells of the terminal; ``None`` for as many as it takes.
-
-    Returns:
-        The line of titles, and a line for each row. They are wider than ``width`` only if the
-        columns that are always there are.
-    """
+    """Lay a table out."""
     cells = {
         column: [column.head, *(one_line(column.show(row)) for row in rows)] for column in columns
     }
@@ -90,15 +64,7 @@ def _pad(text: str, width: int, *, is_left: bool) -> str:
 
 
 def cells_of(text: str) -> int:
-    """
-    Tell how wide a text is in a terminal.
-
-    Args:
-        text: Without control characters.
-
-    Returns:
-        Cells: two for a Chinese character, none for an accent that is put on another one.
-    """
+    """Tell how wide a text is in a terminal."""
     return sum(
         0 if unicodedata.combining(letter) else 1 + (unicodedata.east_asian_width(letter) in "WF")
         for letter in text
@@ -106,30 +72,14 @@ def cells_of(text: str) -> int:
 
 
 def size(count: float | None) -> str:
-    """
-    Write an amount of memory.
-
-    Args:
-        count: Bytes; ``None`` if it is not known.
-
-    Returns:
-        At most six letters: ``"512"``, ``"31.4M"``, ``"-"``.
-    """
+    """Write an amount of memory."""
     if count is None:
         return "-"
     return _scaled(count, 1024, "KMGT", exact_below=1024)
 
 
 def number(count: float | None) -> str:
-    """
-    Write how many.
-
-    Args:
-        count: How many; ``None`` if it is not known.
-
-    Returns:
-        At most eight letters: ``"12034"``, ``"0.4"``, ``"123.4M"``, ``"-"``.
-    """
+    """Write how many."""
     if count is None:
         return "-"
     if 0 < count < 10 and count != int(count):
@@ -149,15 +99,7 @@ def _scaled(count: float, step: int, units: str, *, exact_below: int) -> str:
 
 
 def span(seconds: float | None) -> str:
-    """
-    Write a time span.
-
-    Args:
-        seconds: How long; ``None`` if it is not known.
-
-    Returns:
-        At most five letters: ``"0.2ms"``, ``"12ms"``, ``"3s"``, ``"47h"``, ``"365d"``, ``"-"``.
-    """
+    """Write a time span."""
     if seconds is None:
         return "-"
     for limit, unit, text in (
@@ -175,15 +117,6 @@ def span(seconds: float | None) -> str:
 
 
 def total(rows: Iterable[Row], name: str) -> float | None:
-    """
-    Add a column up.
-
-    Args:
-        rows: The rows.
-        name: The column's key.
-
-    Returns:
-        The sum of what is known; ``None`` if nothing is.
-    """
+    """Add a column up."""
     known = [row[name] for row in rows if row.get(name) is not None]
     return sum(known) if known else None

@@ -56,16 +56,7 @@ _WORKER_COLUMNS = (
 
 
 def status_lines(answer: Answer, width: int | None) -> list[Line]:
-    """
-    Show how a service is.
-
-    Args:
-        answer: What the master said.
-        width: Cells of the terminal; ``None`` for as many as it takes.
-
-    Returns:
-        The lines: the master, its workers, their processes, and what is worth a sentence.
-    """
+    """Show how a service is."""
     master, slots = answer["master"], answer["slots"]
     rows = [row for slot in slots for row in _rows_of(slot)]
     shown = [*rows, _summary(rows)] if len(rows) > 1 else rows
@@ -197,16 +188,7 @@ _CONNECTION_COLUMNS = (
 
 
 def connection_lines(answer: Answer, width: int | None) -> list[Line]:
-    """
-    List connections.
-
-    Args:
-        answer: What the master said.
-        width: Cells of the terminal; ``None`` for as many as it takes.
-
-    Returns:
-        The lines: the connections, how many there are, and who did not answer.
-    """
+    """List connections."""
     rows = answer["connections"]
     lines = []
     if rows:

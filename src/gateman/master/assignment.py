@@ -15,23 +15,7 @@ _VARIABLE = "GATEMAN_PROCESS"
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Assignment:
-    """
-    One process's place.
-
-    Attributes:
-        worker: Which of the declared workers, from 0.
-        worker_count: How many workers the master has.
-        number: Which of its processes, from 0.
-        listen: Where the master listens for it, as the worker's ``listen`` is written.
-        channel: The descriptor of the channel to the master.
-        sockets: The descriptors of the listening sockets, for each process of the worker.
-        path: The script.
-        module: The name by which it is run with ``-m``; empty for a file.
-        argv: The program's arguments, without its name.
-        bus: The socket of the router between the processes; empty if there is none.
-        log: The descriptor that the master writes to; -1 if there is none.
-        liveness_fd: The descriptor that tells who ends first; see :mod:`.orphan`.
-    """
+    """One process's place."""
 
     worker: int
     worker_count: int

@@ -1,11 +1,9 @@
 """
-What the master and a process say to each other: a line of JSON at a time, over a socket pair. PURE.
+Messages between the master and a process: lines of JSON over a socket pair. PURE.
 
-The classes here are all that may be said, in either direction; what arrives is checked in full
-before anybody acts on it. A process that has given up root may be an attacker's by now, and its
-master is root's. The control socket speaks in lines too (:mod:`.control_requests`).
-
-The end of it is the end of the other side.
+The classes here are all messages of both directions. The receiver validates each message completely
+before it acts: a process that gave up root may be compromised, and its master may run as root.
+The control socket uses the same lines (:mod:`.control_requests`).
 """
 
 import json
@@ -27,7 +25,7 @@ _Text = Annotated[str, Meta(max_length=1024)]
 
 
 class Report(TypedDict):
-    """How a process is; see :mod:`gateman.master.control`."""
+    """The state of a process; see :mod:`gateman.master.control`."""
 
     memory: _Count
     connections: _Count
@@ -42,7 +40,7 @@ class Report(TypedDict):
 
 
 class ConnectionReport(TypedDict):
-    """How a connection is; see :mod:`gateman.master.control`."""
+    """The state of a connection; see :mod:`gateman.master.control`."""
 
     id: int
     client: _Text
@@ -60,43 +58,39 @@ class ConnectionReport(TypedDict):
 
 
 class Ready(Struct, tag_field="say", tag="ready"):
-    """It serves, as the script that it has loaded declares it."""
+    """The process serves, with the policy of the script that it has loaded."""
 
     policy: Policy
 
 
 class Starting(Struct, tag_field="say", tag="starting"):
-    """It does not serve yet, and is not stuck: it waits for this; said each second."""
+    """The process does not serve yet, and is not stuck; sent each second."""
 
     waits_for: Annotated[str, Meta(max_length=1024, pattern=r"\A[^\x00-\x1f\x7f-\x9f]*\Z")]
 
 
 class Heartbeat(Struct, tag_field="say", tag="beat"):
-    """It lives; said each second."""
+    """Sent each second."""
 
     report: Report
 
 
 class Signalled(Struct, tag_field="say", tag="signalled"):
-    """It got SIGTERM, or SIGQUIT to drain, and waits for what that means."""
+    """The process got SIGTERM, or SIGQUIT to drain, and waits for the master's decision."""
 
     is_graceful: bool
 
 
 class StillDraining(Struct, tag_field="say", tag="stays"):
-    """It has drained, and cannot yet tell what it has done; said each second."""
+    """The process has drained, and cannot deliver its results yet; sent each second."""
 
 
 class ReportAnswer(Struct, tag_field="say", tag="report"):
-    """The answer to the :class:`GetReport` with this number."""
-
     to: int
     report: Report
 
 
 class ConnectionsAnswer(Struct, tag_field="say", tag="connections"):
-    """The answer to the :class:`GetConnections` with this number."""
-
     to: int
     connections: list[ConnectionReport]
     total: _Count
@@ -110,30 +104,26 @@ FromProcess = Ready | Starting | Heartbeat | Signalled | StillDraining | Answer
 
 
 class Accept(Struct, tag_field="do", tag="accept"):
-    """Accept for these slots of the worker, and no others."""
+    """Accept for exactly these slots of the worker."""
 
     numbers: list[int]
 
 
 class Drain(Struct, tag_field="do", tag="drain"):
-    """Drain, and end; go on accepting for health checks, or accept no more."""
+    """Drain and end; ``keeps_accepting`` serves health checks meanwhile."""
 
     keeps_accepting: bool = False
 
 
 class Stop(Struct, tag_field="do", tag="stop"):
-    """Close everything, and end."""
+    """Close everything and end."""
 
 
 class GetReport(Struct, tag_field="do", tag="report"):
-    """Answer :class:`ReportAnswer`."""
-
     number: int
 
 
 class GetConnections(Struct, tag_field="do", tag="list"):
-    """Answer :class:`ConnectionsAnswer`."""
-
     number: int
     limit: Annotated[int, Meta(ge=1)]
 
@@ -156,7 +146,7 @@ _kinds = msgspec.json.Decoder(_Kind)
 
 
 class Lines:
-    """Cuts received bytes into lines, in time that grows with their number only."""
+    """Splits received bytes into lines, in linear time."""
 
     def __init__(self, max_size: int = MAX_LINE_SIZE) -> None:
         self._unfinished = bytearray()
@@ -164,7 +154,7 @@ class Lines:
 
     def feed(self, data: bytes) -> list[bytes]:
         """
-        Take bytes.
+        Return the lines that are complete now.
 
         Raises:
             ValueError: A line is too long.
@@ -181,10 +171,10 @@ class Lines:
 
 def decode(decoder: "msgspec.json.Decoder[T]", data: bytes) -> T:
     """
-    Read a line that another process wrote.
+    Decode a line from another process.
 
     Raises:
-        ValueError: It is not one of what may be said.
+        ValueError: It is not a valid message.
     """
     try:
         return decoder.decode(data)
@@ -194,12 +184,12 @@ def decode(decoder: "msgspec.json.Decoder[T]", data: bytes) -> T:
 
 def read(decoder: "msgspec.json.Decoder[T]", lines: Iterable[bytes]) -> list[T]:
     """
-    Read lines of the channel.
+    Decode lines of the channel.
 
-    A reload may load a newer version of gateman: what only that one says is left out.
+    A reload may load a newer version of gateman; messages that only that version knows are skipped.
 
     Raises:
-        ValueError: One is not of what may be said.
+        ValueError: A line is not a valid message.
     """
     messages: list[T] = []
     for one in lines:
@@ -213,6 +203,6 @@ def read(decoder: "msgspec.json.Decoder[T]", lines: Iterable[bytes]) -> list[T]:
 
 
 def line(message: Struct | dict[str, Any]) -> bytes:
-    """Write a message; in its texts, what UTF-8 cannot carry becomes a question mark."""
+    """Encode a message; characters that UTF-8 cannot encode become question marks."""
     text = json.dumps(msgspec.to_builtins(message), ensure_ascii=False, separators=(",", ":"))
     return text.encode(errors="replace") + b"\n"

@@ -58,14 +58,7 @@ _MAX_ANSWER_SIZE = MAX_LINE_SIZE - 1024  # bytes
 
 
 class InheritedSockets:
-    """
-    The sockets that the master has handed down.
-
-    Attributes:
-        channel: To the master.
-        slots: The listening sockets of each of the worker's processes.
-        orphan: What it needs when the master is gone.
-    """
+    """The sockets that the master has handed down."""
 
     def __init__(self, assignment: Assignment) -> None:
         self.channel = _inherit(assignment.channel)

@@ -1,4 +1,4 @@
-"""Questions that a command has put to all processes, of which some may be stuck. PURE."""
+"""Queries that the master sends to all children for a command; some children may be stuck. PURE."""
 
 from collections.abc import Callable, Iterable
 from typing import Any, Generic, TypeVar
@@ -9,14 +9,6 @@ A = TypeVar("A", ReportAnswer, ConnectionsAnswer)
 
 
 class ChildQuery(Generic[A]):
-    """
-    One question.
-
-    Attributes:
-        answers: What was answered, by pid.
-        due_at: When no more is waited for, in monotonic seconds.
-    """
-
     def __init__(
         self,
         pids: Iterable[int],
@@ -31,21 +23,19 @@ class ChildQuery(Generic[A]):
         self._unanswered = set(pids)
 
     def add_answer(self, pid: int, answer: Answer) -> None:
-        """Take an answer; one of another kind, or of a process that was not asked, is none."""
+        """Take an answer; ignore one of another kind, or from a process that was not asked."""
         if pid in self._unanswered and isinstance(answer, self._kind):
             self.answers[pid] = answer
             self._unanswered.discard(pid)
 
     def forget(self, pid: int) -> None:
-        """Expect no answer of a process that has ended."""
+        """Expect no answer from a process that has ended."""
         self._unanswered.discard(pid)
 
     def is_done(self, now: float) -> bool:
-        """Tell whether all have answered, or time is up."""
         return not self._unanswered or now >= self.due_at
 
     def finish(self) -> None:
-        """Hand the answers on."""
         self._on_answers(self.answers)
 
 

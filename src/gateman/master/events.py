@@ -1,7 +1,7 @@
 """
-What the supervisor is told, and what it answers. PURE.
+The supervisor's events and actions. PURE.
 
-Every instant is in monotonic seconds, every process is known by its pid.
+Times are in monotonic seconds. A process is identified by its pid.
 """
 
 from dataclasses import dataclass
@@ -9,46 +9,23 @@ from typing import Annotated, NamedTuple
 
 from msgspec import Meta
 
-# A process says its policy itself: what cannot be supervised is refused when it is read.
+# A process sends its own policy: values that cannot be supervised are refused when it is read.
 _Seconds = Annotated[float, Meta(ge=0, le=1e12)]
 _Positive = Annotated[int, Meta(ge=1)]
 
 
 class SlotId(NamedTuple):
-    """
-    A numbered place for a process.
-
-    Attributes:
-        worker: Which of the declared workers, from 0.
-        number: Which of its processes, from 0.
-    """
-
-    worker: int
-    number: int
+    worker: int  # index of the declared worker, from 0
+    number: int  # of the process, from 0
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Policy:
     """
-    What a worker declared about its processes. See :class:`gateman.Worker` for the options.
+    How a worker's processes are supervised; :class:`gateman.Worker` explains the options.
 
-    Attributes:
-        name: For people.
-        count: How many slots it has.
-        is_shared: Whether its slots share one listening socket.
-        start: Seconds that a process has until it serves.
-        stall: Seconds without a sign of life after which a process counts as busy.
-        shutdown: Seconds that a process has to stop.
-        drain: Seconds that a process has to drain before it stops.
-        ends_last: Whether its processes stop only when all that are not so have: others need them
-            to the end.
-        reloadable: Whether a reload that is not one of all renews its processes.
-        restart_stalled: Whether a busy process is replaced.
-        max_crashes: How many crashes in :data:`gateman.master.supervisor.CRASH_WINDOW` end the
-            slot.
-        max_messages: How many messages a process receives before it is replaced.
-        max_lifetime: Seconds that a process serves before it is replaced.
-        max_memory: Bytes of memory with which a process is replaced.
+    Durations are in seconds, ``max_memory`` is in bytes. Processes with ``ends_last`` stop when all
+    others have stopped, which need them until then.
     """
 
     name: Annotated[str, Meta(max_length=4096)]
@@ -67,12 +44,12 @@ class Policy:
     max_memory: _Positive | None = None
 
 
-# What happens.
+# Events.
 
 
 @dataclass(frozen=True, slots=True)
 class Started:
-    """The master starts: every slot gets its first process."""
+    """The master starts; every slot gets its first process."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -85,7 +62,7 @@ class Spawned:
 
 @dataclass(frozen=True, slots=True)
 class SpawnFailed:
-    """The system gave no process; ``problem`` says why."""
+    """The system could not start a process."""
 
     slot_id: SlotId
     problem: str
@@ -93,7 +70,7 @@ class SpawnFailed:
 
 @dataclass(frozen=True, slots=True)
 class Ready:
-    """A process serves. Its script is newer than the master's, so it brings its own policy."""
+    """A process serves. Its script may be newer than the master's, so it sends its own policy."""
 
     pid: int
     policy: Policy
@@ -101,7 +78,7 @@ class Ready:
 
 @dataclass(frozen=True, slots=True)
 class Starting:
-    """A process that does not serve yet lives, and says what it waits for."""
+    """A process that does not serve yet reports what it waits for."""
 
     pid: int
     waits_for: str
@@ -109,23 +86,21 @@ class Starting:
 
 @dataclass(frozen=True, slots=True)
 class Heartbeat:
-    """A process lives: so many messages received, so many bytes of memory."""
-
     pid: int
-    messages: int
-    memory: int
+    messages: int  # received so far
+    memory: int  # bytes
 
 
 @dataclass(frozen=True, slots=True)
 class ChannelBroken:
-    """A process writes to its channel what is not a message: it is told to drain, and no more."""
+    """A process wrote something else than messages to its channel; the master told it to drain."""
 
     pid: int
 
 
 @dataclass(frozen=True, slots=True)
 class Inspected:
-    """What ``Inspect`` found: whether a silent process is stopped, by SIGSTOP or a debugger."""
+    """The result of ``Inspect``: whether SIGSTOP or a debugger stopped the process."""
 
     pid: int
     is_stopped: bool
@@ -133,23 +108,21 @@ class Inspected:
 
 @dataclass(frozen=True, slots=True)
 class Exited:
-    """A process ended: its exit code, or minus the signal; the last lines of its stderr."""
-
     pid: int
-    status: int
-    lines: tuple[str, ...] = ()
+    status: int  # exit code, or minus the signal
+    lines: tuple[str, ...] = ()  # the last ones of its standard error
 
 
 @dataclass(frozen=True, slots=True)
 class StopRequested:
-    """Everything is to end: at once, or by draining."""
+    """Stop the service: at once, or by draining."""
 
     is_graceful: bool
 
 
 @dataclass(frozen=True, slots=True)
 class Signalled:
-    """A process that serves got SIGTERM, or SIGQUIT to drain; it waits for what it is told."""
+    """A serving process got SIGTERM, or SIGQUIT to drain; it waits for the master's decision."""
 
     pid: int
     is_graceful: bool
@@ -157,7 +130,7 @@ class Signalled:
 
 @dataclass(frozen=True, slots=True)
 class StillDraining:
-    """A process that was to drain has, and needs longer to tell what it has done."""
+    """A process has drained, and needs longer to deliver its results."""
 
     pid: int
 
@@ -165,9 +138,9 @@ class StillDraining:
 @dataclass(frozen=True, slots=True)
 class ReloadRequested:
     """
-    Every slot is to get a new process; gently: a slot when the one before has drained.
+    Replace the process of every slot; gently: each slot after the previous one has drained.
 
-    Unless it is of all, workers that are not ``reloadable`` keep theirs.
+    Without ``is_all``, workers that are not ``reloadable`` keep their processes.
     """
 
     is_gentle: bool
@@ -197,19 +170,19 @@ SupervisorEvent = (
 )
 
 
-# What to do.
+# Actions.
 
 
 @dataclass(frozen=True, slots=True)
 class Spawn:
-    """Start a process in a slot, and tell ``Spawned`` or ``SpawnFailed`` at once."""
+    """Start a process in a slot, and report ``Spawned`` or ``SpawnFailed`` at once."""
 
     slot_id: SlotId
 
 
 @dataclass(frozen=True, slots=True)
 class Accept:
-    """Have a process accept for exactly these slots of its worker."""
+    """A process accepts for exactly these slots of its worker."""
 
     pid: int
     numbers: tuple[int, ...]
@@ -218,9 +191,9 @@ class Accept:
 @dataclass(frozen=True, slots=True)
 class Drain:
     """
-    Have a process part from its connections bit by bit, and end.
+    A process closes its connections over time, and ends.
 
-    It goes on accepting where nobody else does: health checks get 503 then, and are not refused.
+    It keeps accepting if no other process does, so that health checks get 503 and are not refused.
     """
 
     pid: int
@@ -229,7 +202,7 @@ class Drain:
 
 @dataclass(frozen=True, slots=True)
 class Stop:
-    """Have a process close everything and end."""
+    """A process closes everything and ends."""
 
     pid: int
 
@@ -243,14 +216,14 @@ class Kill:
 
 @dataclass(frozen=True, slots=True)
 class Inspect:
-    """Find out whether a process is stopped, and tell ``Inspected`` at once."""
+    """Find out whether a process is stopped by a signal, and report ``Inspected`` at once."""
 
     pid: int
 
 
 @dataclass(frozen=True, slots=True)
 class DumpStack:
-    """Have the stack of a process's main thread written to the log."""
+    """Write the stack of a process's main thread to the log."""
 
     pid: int
 
@@ -258,7 +231,7 @@ class DumpStack:
 @dataclass(frozen=True, slots=True)
 class CloseSockets:
     """
-    Listen for a worker no more: clients are refused at once instead of waiting in vain.
+    Stop listening for a worker: the system refuses clients at once, they do not wait in vain.
 
     ``Spawn`` listens again.
     """
@@ -268,32 +241,29 @@ class CloseSockets:
 
 @dataclass(frozen=True, slots=True)
 class Log:
-    """Write a line to the log."""
-
     level: str
     text: str
 
 
 @dataclass(frozen=True, slots=True)
 class Serving:
-    """Every slot has served, or was given up: what ``start`` began is done."""
+    """Every slot has served or was given up: the start is complete."""
 
 
 @dataclass(frozen=True, slots=True)
 class Reloaded:
-    """What ``ReloadAsked`` began is over; ``problem`` is why it failed, or empty."""
+    """A reload is complete; ``problem`` is empty, or says why it failed."""
 
     problem: str = ""
 
 
 @dataclass(frozen=True, slots=True)
 class Exit:
-    """The master ends, with this code; no process is left."""
+    """No process is left; the master ends with this code."""
 
     code: int
 
 
 ProcessCommand = Accept | Drain | Stop | Kill | DumpStack
-"""What a process is made to do."""
 
 SupervisorAction = Spawn | ProcessCommand | Inspect | CloseSockets | Log | Serving | Reloaded | Exit

@@ -18,12 +18,7 @@ _TAKEOVER_INTERVAL = 0.02  # seconds
 
 
 class Listeners:
-    """
-    The sockets of one worker.
-
-    Attributes:
-        is_open: Whether the worker is listened for.
-    """
+    """The sockets of one worker."""
 
     def __init__(self, planned: WorkerPlan) -> None:
         self._plans = planned

@@ -20,15 +20,7 @@ _EVERYWHERE = {"0.0.0.0", "::"}  # noqa: S104 - what users write, compared
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class WorkerPlan:
-    """
-    One worker, checked.
-
-    Attributes:
-        worker: What was declared.
-        settings: What its service would be made from; ``None`` if it listens nowhere.
-        policy: How its processes are supervised.
-        identity: Whom they run as; ``None`` for the master's own user.
-    """
+    """One worker, checked."""
 
     worker: BaseWorker
     settings: WorkerSettings | None

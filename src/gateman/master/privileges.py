@@ -21,15 +21,7 @@ _FOLDERS = (
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Identity:
-    """
-    A user and a group.
-
-    Attributes:
-        user: The user's name; its number where it has none.
-        uid: The user's number.
-        gid: The group's number.
-        home: The user's home; the root folder for a number without a name.
-    """
+    """A user and a group."""
 
     user: str
     uid: int

@@ -41,15 +41,7 @@ UNITS = Path("/run/gateman")
 
 @dataclass(frozen=True, slots=True)
 class RuntimePaths:
-    """
-    The files of one master.
-
-    Attributes:
-        folder: Where they are.
-        stem: What their names begin with.
-        users: Whose they may be, as numbers.
-        is_private: Whether the folder has to be one of these users, with nobody else writing there.
-    """
+    """The files of one master."""
 
     folder: Path
     stem: str
@@ -153,13 +145,7 @@ def _is_socket(path: Path) -> bool:
 
 
 class RuntimeFiles:
-    """
-    The right to be a script's master, until :meth:`release` or the end of the process.
-
-    Attributes:
-        files: The files.
-        is_takeover: Whether a master that was killed had it before.
-    """
+    """The right to be a script's master, until :meth:`release` or the end of the process."""
 
     def __init__(
         self, script: Path, environment: Mapping[str, str], locked: "_LockedPidFile", units: Path

@@ -21,13 +21,7 @@ _PACKAGE = str(Path(__file__).parents[1])
 
 @dataclass(frozen=True, slots=True)
 class Script:
-    """
-    A program.
-
-    Attributes:
-        path: Its file, absolute. Links are not followed, so that a reload follows them.
-        module: The name by which it is run with ``python -m``; empty for a file.
-    """
+    """A program."""
 
     path: Path
     module: str = ""

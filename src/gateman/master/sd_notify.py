@@ -14,12 +14,7 @@ from collections.abc import MutableMapping
 
 
 class Notifier:
-    """
-    Where notes go; nowhere, if systemd did not start the service.
-
-    Attributes:
-        alive_interval: How often :meth:`alive` is to be called, in seconds; ``None`` for never.
-    """
+    """Where notes go; nowhere, if systemd did not start the service."""
 
     def __init__(self, environment: MutableMapping[str, str]) -> None:
         self._path = environment.pop("NOTIFY_SOCKET", "")

@@ -7,26 +7,24 @@ from enum import Enum
 from . import formatting
 from .events import Drain, Heartbeat, Policy, SlotId, Stop
 
-# Crashes that are longer ago are forgiven.
+# Older crashes do not count.
 CRASH_WINDOW = 300.0  # seconds
 
-# The first crash costs no delay, the second half a second, each more twice as much.
+# No delay after the first crash; after the second this one, doubled for each more.
 _FIRST_DELAY = 0.5  # seconds
 MAX_DELAY = 30.0  # seconds
-"""Between two attempts, at most: a client's own back-off is about as long."""
+"""A client's own back-off is about as long."""
 
-
-# Processes say each second that they live.
+# Processes send a heartbeat each second.
 SILENCE_LIMIT = 5.0  # seconds
-"""After this, clients do not wait for a process any longer."""
+"""After this without a heartbeat, other processes accept for a process."""
 
-
-# Seconds that a process may stay behind its time to drain, while it cannot tell what it has done.
-MAX_DRAIN_EXTENSION = 600.0
+# A draining process may wait this much longer to deliver its results.
+MAX_DRAIN_EXTENSION = 600.0  # seconds
 
 
 class ProcessState(Enum):
-    """Where a process is in its life; it only ever moves down this list."""
+    """A process moves down this list only."""
 
     STARTING = "starting"
     SERVING = "serving"
@@ -34,7 +32,7 @@ class ProcessState(Enum):
 
 
 class ReplacementReason(Enum):
-    """Why the process of a slot is replaced by another while it lives."""
+    """Why a living process is replaced."""
 
     RELOAD = "reload"
     RECYCLE = "recycle"
@@ -42,23 +40,7 @@ class ReplacementReason(Enum):
 
 
 class Process:
-    """
-    One process.
-
-    Attributes:
-        pid: Its id.
-        state: Where it is in its life.
-        policy: What its script declares; until it serves, what the last one did.
-        spawned_at: When it was started.
-        ready_at: Since when it serves.
-        last_heard_at: When it last gave a sign of life.
-        waits_for: What it said that it waits for, before it serves.
-        is_silent: Whether that is too long ago for clients to wait for it.
-        is_stopped: Whether it was found stopped, by SIGSTOP or a debugger.
-        keeps_accepting: Whether it accepts while it leaves.
-        command_at: When it is told to do what a signal asked of it.
-        pending_command: What that is.
-    """
+    """What the supervisor knows of one process; times are in monotonic seconds."""
 
     def __init__(self, pid: int, policy: Policy, now: float, recycle_factor: float) -> None:
         self.pid = pid
@@ -81,20 +63,20 @@ class Process:
 
 
 class Crashes:
-    """The crashes of a slot, as long as they count."""
+    """The recent crashes of a slot."""
 
     def __init__(self) -> None:
         self._times: deque[float] = deque()
 
     def add(self, now: float) -> int:
-        """Note a crash."""
+        """Record a crash; return how many count now."""
         self._times.append(now)
         while self._times[0] <= now - CRASH_WINDOW:
             self._times.popleft()
         return len(self._times)
 
     def delay(self, jitter: float) -> float:
-        """Tell how long to wait after the crash that was noted last."""
+        """Return how long to wait after the latest crash, in seconds."""
         count = len(self._times)
         if count < 2:
             return 0.0
@@ -102,30 +84,14 @@ class Crashes:
 
     @property
     def first_at(self) -> float:
-        """When the first of them was."""
         return self._times[0]
 
     def clear(self) -> None:
-        """Forgive all."""
         self._times.clear()
 
 
 class Slot:
-    """
-    A slot, and the processes in it.
-
-    Attributes:
-        id: Which.
-        current: The process that serves, or is to serve; ``None`` when there is none.
-        incoming: The process that is to take its place.
-        leaving: Processes that are on their way out.
-        respawn_at: When the next process is started; ``None`` when none is due.
-        is_given_up: Whether no process is started any more.
-        has_served: Whether any process of it ever served.
-        restarts: How many processes were started in place of one that had ended.
-        last_exit: How the last process that failed ended, in words; empty for none.
-        last_lines: The last lines of its standard error.
-    """
+    """A numbered place for a process, and the processes in it."""
 
     def __init__(self, slot_id: SlotId) -> None:
         self.id = slot_id
@@ -144,12 +110,12 @@ class Slot:
 
     @property
     def processes(self) -> list[Process]:
-        """All of its processes, the serving one first."""
+        """The current process first."""
         return [one for one in (self.current, self.incoming, *self.leaving) if one is not None]
 
     @property
     def deadlines(self) -> list[float | None]:
-        """When something of it is due, in monotonic seconds; ``None`` for what never is."""
+        """When something is due in this slot, in monotonic seconds; ``None`` for never."""
         deadlines = [self.respawn_at]
         for process in self.processes:
             deadlines.append(process.kill_at)
@@ -163,29 +129,17 @@ class Slot:
 
     @property
     def acceptor(self) -> Process | None:
-        """The process that is able to accept; ``None`` when there is none."""
+        """The process that can accept connections, if there is one."""
         one = self.current
         if one is not None and one.state is ProcessState.SERVING and not one.is_silent:
             return one
         return next((one for one in self.leaving if one.keeps_accepting), None)
 
     def process(self, pid: int) -> Process:
-        """Find one of its processes."""
         return next(one for one in self.processes if one.pid == pid)
 
 
 class Reload:
-    """
-    A reload that is going on.
-
-    Attributes:
-        waiting: The slots that wait for their new process.
-        count: How many there were.
-        is_gentle: Whether a slot waits until the one before has drained.
-        place: The slot whose turn it is.
-        draining_pid: The process that this one waits for.
-    """
-
     def __init__(self, slots: Sequence[Slot], *, is_gentle: bool) -> None:
         self.waiting = deque(slots)
         self.count = len(slots)
@@ -195,7 +149,7 @@ class Reload:
 
 
 def assign_acceptors(slots: Sequence[Slot]) -> list[tuple[Process, tuple[int, ...]]]:
-    """Choose who accepts for whom: each for itself, and for slots without a process that serves."""
+    """Choose for which slots each process accepts: its own, and a share of those without one."""
     acceptors = {
         slot.id.number: acceptor for slot in slots if (acceptor := slot.acceptor) is not None
     }
@@ -207,7 +161,7 @@ def assign_acceptors(slots: Sequence[Slot]) -> list[tuple[Process, tuple[int, ..
 
 
 def recycle_reason(process: Process, beat: Heartbeat, now: float) -> str:
-    """Tell why a process that serves is to be replaced."""
+    """Return why a process is due for replacement, or an empty text."""
     policy = process.policy
     if policy.max_messages and beat.messages >= policy.max_messages * process.recycle_factor:
         return f"it has received {beat.messages} messages"

@@ -32,18 +32,7 @@ PIECE_SIZE = 4096  # bytes
 
 
 class ChildProcess:
-    """
-    A process that the master has started.
-
-    Attributes:
-        slot_id: Its place.
-        pid: Its id.
-        started_at: When, in monotonic seconds.
-        channel: The socket to it, non-blocking.
-        stderr_fd: The end to read of the pipe that is its standard error; -1 once that has ended.
-        report: What it last said of itself; ``None`` until it has.
-        is_ready: Whether it has said that it serves.
-    """
+    """A process that the master has started."""
 
     def __init__(
         self,

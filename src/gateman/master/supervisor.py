@@ -1,12 +1,9 @@
 """
 When to start, replace, stop and give up processes. PURE.
 
-:class:`Supervisor` is told what happened, and when, and answers what to do; the master does it. It
-reads no clock and sends no signal, so its tests are tables of (event, instant) and actions.
-
-A slot has at most one process that serves. While that is being replaced, a second one starts; once
-it serves, the first one leaves. A slot without a serving process has its listening socket
-served by its neighbours.
+:class:`Supervisor` takes events with their time, and returns actions that the master executes. A
+slot has at most one serving process. During a replacement a second process starts; once it serves,
+the first one drains. Other processes of the worker accept for a slot without a serving process.
 """
 
 from dataclasses import replace
@@ -28,19 +25,18 @@ from .slots import (
     recycle_reason,
 )
 
-# What a process has beyond its own deadlines before it is killed.
+# A process is killed this long after its own deadlines.
 _GRACE = 2.0  # seconds
 
-# A process brings its own policy, and may be an attacker's: these are the bounds of it.
+# A process declares its own policy and may be compromised, so the master bounds it.
 _MIN_STALL = 0.1  # seconds
 _MAX_DRAIN = 7 * 86400.0  # seconds
 _MAX_SHUTDOWN = 86400.0  # seconds
 
-# How much earlier than declared a process may be replaced, so that not all are at once.
+# A process is recycled up to this fraction early, so that not all are replaced at once.
 _RECYCLE_SPREAD = 0.2
 
-
-# How a process ends that was told to: in order, by SIGTERM while it still started, by SIGKILL.
+# Exit statuses of a process that was told to end: orderly, SIGTERM while starting, SIGKILL.
 _ORDERLY_EXITS = (0, -15, -9)
 
 _PROCESS_EVENTS = (
@@ -54,21 +50,21 @@ _PROCESS_EVENTS = (
     events.Exited,
 )
 
-# After so long, a process that said what it waits for is stuck in something else.
+# A starting process that reported what it waits for, and then nothing for this long, is stuck.
 _START_SILENCE = 2.5  # seconds
 
-# How long it takes a process to write its stack.
+# Time to write the stack before the kill.
 _STACK_TIME = 0.5  # seconds
 
-# A signal that every process of a group gets is for the master to act on, which has got it by then.
+# If the whole process group got the signal, the master has received it too by then, and decides.
 _SIGNAL_PAUSE = 0.1  # seconds
 
 
 class Phase(Enum):
-    """Where the master is in its life; it only ever moves down this list."""
+    """The master moves down this list only."""
 
     STARTING = "starting"
-    """Not every slot has served yet; a process that fails to load ends everything."""
+    """Some slot has not served yet; a process that fails to load ends the master."""
     RUNNING = "running"
     """Processes that end are replaced."""
     STOPPING = "stopping"
@@ -76,14 +72,6 @@ class Phase(Enum):
 
 
 class Supervisor:
-    """
-    The policy of a master.
-
-    Attributes:
-        phase: Where the master is in its life.
-        places: The slots, in order.
-    """
-
     def __init__(self, policies: list[Policy]) -> None:
         self.phase = Phase.STARTING
         self._policies = list(policies)
@@ -97,7 +85,7 @@ class Supervisor:
         self._has_reported_serving = False
         self._is_graceful = False
         self._closed_workers: set[int] = set()
-        # Told to end when all others have.
+        # Processes that stop after all others.
         self._ending_last: list[Process] = []
         self._exit_code = 0
         self._actions: list[SupervisorAction] = []
@@ -105,9 +93,9 @@ class Supervisor:
     def handle(
         self, event: SupervisorEvent, now: float, jitter: float = 0.5
     ) -> list[SupervisorAction]:
-        """Take note of an event."""
+        """Take an event; ``jitter`` is between 0 and 1."""
         if isinstance(event, _PROCESS_EVENTS) and event.pid not in self._by_pid:
-            return []  # Its last words, read after it was reaped.
+            return []  # Read from the channel after the process was reaped.
         self._dispatch(event, now, jitter)
         self._assign_acceptors()
         if self.phase is Phase.STOPPING:
@@ -145,21 +133,18 @@ class Supervisor:
                 assert_never(event)
 
     def next_at(self) -> float | None:
-        """Tell when the next ``Tick`` is due."""
-        deadlines = (instant for slot in self.slots for instant in slot.deadlines)
-        return min((instant for instant in deadlines if instant is not None), default=None)
+        """Return when the next ``Tick`` is due."""
+        deadlines = (due_at for slot in self.slots for due_at in slot.deadlines)
+        return min((due_at for due_at in deadlines if due_at is not None), default=None)
 
     @property
     def is_reloading(self) -> bool:
-        """Whether a reload is going on."""
         return self._reload is not None
 
     def policy(self, slot_id: SlotId) -> Policy:
-        """Give the newest policy of a slot's worker."""
         return self._policies[slot_id.worker]
 
     def name(self, slot_id: SlotId) -> str:
-        """Name a slot for people."""
         return f"{self._policies[slot_id.worker].name}/{slot_id.number}"
 
     # Starting.
@@ -181,7 +166,7 @@ class Supervisor:
         slot = self._find_slot(slot_id)
         slot.last_exit, slot.last_lines = problem, ()
         if slot.current is None:
-            # The system's fault, no crash.
+            # The system failed, not the script: this does not count as a crash.
             slot.respawn_at = now + MAX_DELAY
         else:
             slot.recycle_at = now + MAX_DELAY
@@ -194,8 +179,8 @@ class Supervisor:
         slot = self._by_pid[pid]
         process = slot.process(pid)
         if process.state is not ProcessState.STARTING:
-            return  # Told to stop meanwhile.
-        # What a process says of itself keeps neither the end of the master nor its log busy.
+            return  # It was told to stop in the meantime.
+        # A process cannot delay the master's end for ever, or flood its log.
         policy = replace(
             policy,
             stall=max(policy.stall, _MIN_STALL),
@@ -230,14 +215,13 @@ class Supervisor:
                 self._continue_reload()
 
     def _adopt_policy(self, slot_id: SlotId, policy: Policy) -> None:
-        """Supervise as the newest script says."""
         old = self._policies[slot_id.worker]
         if policy.count != old.count and slot_id.number == 0:
-            self._log("warning", f"{old.name}: count={policy.count} takes a `restart`")
+            self._log("warning", f"{old.name}: count={policy.count} needs a `restart`")
         self._policies[slot_id.worker] = replace(policy, count=old.count, is_shared=old.is_shared)
 
     def _check_all_served(self) -> None:
-        """Tell once when every slot has got somewhere."""
+        """Report once that every slot has served or was given up."""
         is_settled = all(slot.has_served or slot.is_given_up for slot in self.slots)
         if is_settled and not self._has_reported_serving:
             self._has_reported_serving = True
@@ -267,7 +251,7 @@ class Supervisor:
         if process.is_stopped or now - process.last_heard_at >= process.policy.stall:
             silence = formatting.duration(now - process.last_heard_at)
             name = f"{self.name(slot.id)} (pid {beat.pid})"
-            self._log("info", f"{name} lives again after {silence}")
+            self._log("info", f"{name} responds again after {silence}")
         process.last_heard_at = now
         process.is_silent = process.is_stopped = False
         process.stall_at = now + process.policy.stall
@@ -296,7 +280,7 @@ class Supervisor:
         process.is_silent = True
         process.stall_at = None
         if process.kill_at is None:
-            # It was told to drain; nothing else can be asked of it, and it may not obey.
+            # The master told it to drain and can send nothing else; it may not comply.
             policy = process.policy
             process.kill_at = now + policy.drain + policy.shutdown + _GRACE
 
@@ -348,7 +332,7 @@ class Supervisor:
                 self._emit(events.Inspect(process.pid))
 
     def _start_timed_out(self, process: Process, now: float) -> None:
-        """Kill what does not serve in time; one that says nothing shows its stack first."""
+        """Kill a process that is late to serve; dump its stack first if it reports nothing."""
         limit = formatting.duration(process.policy.start)
         is_heard = process.waits_for and now < process.last_heard_at + _START_SILENCE
         if not process.exit_reason and not is_heard:
@@ -373,7 +357,7 @@ class Supervisor:
         process.pending_command = events.Drain(pid) if event.is_graceful else events.Stop(pid)
 
     def _assign_acceptors(self) -> None:
-        """Let the processes that accept do so for the slots that have none."""
+        """Have serving processes accept for the slots that have none."""
         for worker, policy in enumerate(self._policies):
             if not policy.is_shared:
                 slots = [slot for slot in self.slots if slot.id.worker == worker]
@@ -408,7 +392,7 @@ class Supervisor:
             slot.incoming = None
             slot.replacement_reason = None
             slot.recycle_at = now + MAX_DELAY
-            self._log("error", f"{description}; the process that it was to replace stays")
+            self._log("error", f"{description}; the process that it should replace stays")
         else:
             slot.current, slot.incoming = slot.incoming, None
             if self.phase is Phase.STARTING and not slot.has_served and is_boot_failure:
@@ -482,19 +466,18 @@ class Supervisor:
             slot.respawn_at = None
             for process in slot.processes:
                 is_serving = process.state is ProcessState.SERVING
+                is_draining = is_graceful and process in slot.leaving
                 if is_serving and process.policy.ends_last:
                     self._mark_leaving(slot, process, None)
                     self._ending_last.append(process)
                 elif is_serving and is_graceful:
                     self._drain(slot, process, now, keeps_accepting=True)
-                elif process not in self._ending_last and not (
-                    is_graceful and process in slot.leaving
-                ):
+                elif process not in self._ending_last and not is_draining:
                     self._stop_process(slot, process, now)
         self._continue_stopping(now)
 
     def _close_unserved_sockets(self) -> None:
-        """Listen no more where no process accepts."""
+        """Close the listening sockets of workers without an accepting process."""
         accepting = {slot.id.worker for slot in self.slots if slot.acceptor is not None}
         for worker in range(len(self._policies)):
             if worker not in accepting:
@@ -511,7 +494,7 @@ class Supervisor:
         self._emit(events.Stop(process.pid))
 
     def _continue_stopping(self, now: float) -> None:
-        """Go on with stopping: end those that others needed, and then the master."""
+        """Stop the processes that end last once they are alone; then the master exits."""
         if not self._by_pid:
             self._emit(events.Exit(self._exit_code))
         elif all(slot.process(pid) in self._ending_last for pid, slot in self._by_pid.items()):
@@ -526,7 +509,7 @@ class Supervisor:
         if self.phase is Phase.STOPPING or self._reload is not None:
             self._log("warning", f"not reloaded: {self.phase.value}, or reloading already")
             return
-        # A slot that was given up has no process that could be left alone.
+        # A slot that was given up has no process to keep, so it is always renewed.
         slots = [
             slot
             for slot in self.slots
@@ -562,7 +545,7 @@ class Supervisor:
         self._replace(slot, ReplacementReason.RELOAD)
 
     def _fail_reload(self, slot: Slot, description: str) -> None:
-        """End a reload whose present slot got no new process that serves."""
+        """End the reload if it was this slot's turn."""
         reload = self._reload
         if reload is None or reload.slot is not slot:
             return
@@ -571,8 +554,6 @@ class Supervisor:
         rest = f"; {done} of {reload.count} slots run the new code" if done else ""
         self._log("error", f"the reload failed{rest}")
         self._emit(events.Reloaded(f"{description}{rest}{formatting.indented(slot.last_lines)}"))
-
-    # Finding.
 
     def _find_slot(self, slot_id: SlotId) -> Slot:
         return next(slot for slot in self.slots if slot.id == slot_id)

@@ -70,19 +70,7 @@ _PRIVATE = (
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class DevelopmentCertificate:
-    """
-    A certificate, its key, and the authority that signed it.
-
-    Attributes:
-        certificate: The certificate and the authority's, PEM.
-        key: The key, PEM, not encrypted.
-        authority: The authority's certificate, PEM: what devices have to trust.
-        authority_key: The authority's key.
-        domains: The names and addresses that the certificate is for.
-        expires_at: Until when it is valid; wall-clock seconds since 1970.
-        is_new: Whether it was made now; else it was found, and is good.
-        is_authority_new: Whether the authority was made now, so that no device trusts it yet.
-    """
+    """A certificate, its key, and the authority that signed it."""
 
     certificate: Path
     key: Path

@@ -57,17 +57,6 @@ class Site:
     """
     What a proxy serves: one domain, and one path of it that leads to a worker.
 
-    Attributes:
-        domain: The domain that the certificate names, such as ``"example.com"``.
-        upstream: Where the worker listens: ``"127.0.0.1:8282"``, ``"worker.lan:8282"``,
-            ``"[::1]:8282"`` or ``"unix:/run/gateman.sock"``.
-        certificate: The certificate file, its chain included; absolute.
-        key: The private key's file; absolute.
-        path: The path of the WebSocket; what lies below it goes to the worker too.
-        listen: The port, or ``ADDRESS:PORT`` to listen on one address only.
-        root: The folder of the rest of the site; absolute.
-        ping_interval: The worker's ``timeouts.ping_interval``, in seconds.
-
     Raises:
         ConfigError: A value is no such thing, or has a character that could end the place
             in the configuration that it is written to.

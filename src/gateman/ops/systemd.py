@@ -52,25 +52,7 @@ _NAME = re.compile(r"[A-Za-z0-9_.-]{1,64}")
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class UnitSettings:
-    """
-    What a unit is made from.
-
-    Attributes:
-        name: The unit's name, without ``.service``.
-        program: The script's path, or the module's name.
-        python: The interpreter.
-        folder: The working directory.
-        user: Whom it runs as; ``None`` for a user that systemd makes up.
-        changes_user: Whether a worker has ``user`` or ``group``, so that the master has to be root.
-        ports: The ports that are listened on.
-        sockets: The unix sockets that are listened on.
-        files: What it reads: the script, the interpreter, certificates and keys.
-        start: The largest ``timeouts.start``, in seconds.
-        shutdown: What a stop may take, in seconds: the largest ``timeouts.shutdown``, and after it
-            that of business workers.
-        max_connections: The largest ``limits.max_connections``; ``None`` where that is what the
-            limit on descriptors leaves.
-    """
+    """What a unit is made from."""
 
     name: str
     program: str
