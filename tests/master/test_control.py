@@ -299,11 +299,11 @@ def test_another_user_may_not_ask(answering: Answering, tmp_path: Path) -> None:
         "import os, sys\n"
         "from pathlib import Path\n"
         "from gateman.errors import CommandError\n"
-        "from gateman.master.control import conversation\n"
+        "from gateman.master.control import connect_to_master\n"
         "from gateman.master.script import Script\n"
         "os.setgroups([])\nos.setgid(65534)\nos.setuid(65534)\n"
         "try:\n"
-        "    with conversation(Script(Path(sys.argv[1])), {}):\n        pass\n"
+        "    with connect_to_master(Script(Path(sys.argv[1])), {}):\n        pass\n"
         "except CommandError as error:\n"
         "    print(type(error).__name__, error)\n"
     )

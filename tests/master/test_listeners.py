@@ -210,7 +210,7 @@ def test_the_heir_of_a_killed_master_waits_for_its_processes() -> None:
     """They let go of the port when they notice; the new master has it then."""
     other = socket.create_server(("127.0.0.1", 0))
     listeners = Listeners(planned(f"websocket://127.0.0.1:{other.getsockname()[1]}"))
-    opening = threading.Thread(target=listeners.open, kwargs={"is_heir": True})
+    opening = threading.Thread(target=listeners.open, kwargs={"is_takeover": True})
     opening.start()
     try:
         # It waits: a port that is in use would have ended it otherwise.

@@ -67,8 +67,8 @@ from gateman.master.orphan import Orphan
 
 orphan = Orphan(int(sys.argv[1]), -1)
 if sys.argv[2] == "stranger":
-    orphan.lose_rights()
-orphan.speak()
+    orphan.drop_root_log()
+orphan.redirect_output()
 print("printed", flush=True)
 print("logged", file=sys.stderr, flush=True)
 """

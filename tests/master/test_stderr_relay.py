@@ -12,26 +12,26 @@ from tests.support.deadlines import TIMEOUT
 # A master of nothing but a relay, of what a process writes that runs the second argument.
 BEGINNING = """
 import os, selectors, socket, subprocess, sys
-from gateman.master.events import Slot
-from gateman.master.selector_loop import turn
-from gateman.master.stderr_relay import Relay
-from gateman.master.spawn import Offspring
+from gateman.master.events import SlotId
+from gateman.master.selector_loop import run_once
+from gateman.master.stderr_relay import StderrRelay
+from gateman.master.spawn import ChildProcess
 
 selector = selectors.DefaultSelector()
-relay = Relay(selector, is_json=sys.argv[1] == "json")
+relay = StderrRelay(selector, is_json=sys.argv[1] == "json")
 read, write = os.pipe()
 os.set_blocking(read, False)
 process = subprocess.Popen([sys.executable, "-c", sys.argv[2]], stderr=write)
 os.close(write)
-offspring = Offspring(Slot(0, 0), process, socket.socket(), read)
-relay.add(offspring, "chat/0")
+child = ChildProcess(SlotId(0, 0), process, socket.socket(), read)
+relay.add(child, "chat/0")
 """
 
 # Nobody reads what it writes until it says that it waits for that.
 WHILE_IT_RUNS = """
 waits = False
-while offspring.errors >= 0 or selector.get_map():
-    turn(selector, None)
+while child.stderr_fd >= 0 or selector.get_map():
+    run_once(selector, None)
     if selector.get_map() and 2 in selector.get_map() and not waits:
         waits = True
         print("waits", flush=True)
@@ -43,12 +43,12 @@ process.wait()
 """
 
 END = """
-relay.remove(offspring)
-relay.remove(offspring)
+relay.remove(child)
+relay.remove(child)
 relay.close()
 process.wait()
-offspring.close()
-print(offspring.last_lines[-2:])
+child.close()
+print(child.last_lines[-2:])
 """
 
 MUCH = """
@@ -70,23 +70,23 @@ def relayed(form: str, middle: str, writes: str) -> tuple[str, str]:
     ) as process:
         assert process.stdout is not None
         assert process.stdout.readline() == "waits\n"
-        printed, stderr_fd = process.communicate(timeout=TIMEOUT)
+        printed, errors = process.communicate(timeout=TIMEOUT)
     assert process.returncode == 0
-    return stderr_fd, printed
+    return errors, printed
 
 
 def test_every_byte_is_relayed() -> None:
     """However much there is, in order; the last lines are kept."""
-    stderr_fd, printed = relayed("text", WHILE_IT_RUNS, MUCH)
+    errors, printed = relayed("text", WHILE_IT_RUNS, MUCH)
 
-    assert stderr_fd == ("x" * 1023 + "\n") * 1024 + "end"
+    assert errors == ("x" * 1023 + "\n") * 1024 + "end"
     assert printed == f"{('x' * 500, 'end')}\n"
 
 
 def test_every_line_becomes_an_object() -> None:
     """Where the log is JSON, each line is one, and so is what has no end."""
-    stderr_fd, printed = relayed("json", WHILE_IT_RUNS, MUCH)
-    objects = [json.loads(line) for line in stderr_fd.splitlines()]
+    errors, printed = relayed("json", WHILE_IT_RUNS, MUCH)
+    objects = [json.loads(line) for line in errors.splitlines()]
 
     assert [one["message"] for one in objects] == ["x" * 1023] * 1024 + ["end"]
     assert {one["worker"] for one in objects} == {"chat/0"}
@@ -96,8 +96,8 @@ def test_every_line_becomes_an_object() -> None:
 @pytest.mark.parametrize("form", ["text", "json"])
 def test_last_words_are_relayed(form: str) -> None:
     """What is still in the pipe when a process has ended is not lost."""
-    stderr_fd, printed = relayed(form, WHEN_IT_HAS_ENDED, LITTLE)
-    lines = stderr_fd.splitlines()
+    errors, printed = relayed(form, WHEN_IT_HAS_ENDED, LITTLE)
+    lines = errors.splitlines()
 
     assert [json.loads(line)["message"] if form == "json" else line for line in lines] == [
         *["first"] * 1000,

@@ -1,9 +1,8 @@
 """
 The systemd unit of a service, made from what its script declares.
 
-:func:`unit_settings` finds out what there is to know, and :func:`unit` is a pure function from that to the
-whole text, of which ``systemd.service`` beside this module is the template. Nothing is written,
-and systemd is not asked.
+:func:`unit_settings` collects the facts; :func:`unit` is a pure function from them to the text of
+the unit. The template is ``systemd.service``. Nothing is written, and systemd is not asked.
 
 Source:
     systemd.service(5), systemd.exec(5); the quoting is that of systemd.syntax(7).
