@@ -192,7 +192,7 @@ def test_a_script_may_change_its_arguments(tmp_path: Path) -> None:
         ("import nothing\n", "LoadFailed server.py could not be loaded: ModuleNotFoundError."),
         (
             "from gateman import Worker\nWorker('http://x:1')\n",
-            "ConfigError 'http://x:1': gateman does not speak http: write websocket://0.0.0.0:8282.",
+            "ConfigError 'http://x:1' is not the address of a WebSocket service: write websocket://x:1.",
         ),
     ],
 )
