@@ -190,8 +190,8 @@ MISTAKES = {
     "strangers": (
         "BusinessWorker(bus='nats://10.0.0.7?name=test')",
         "the bus nats://10.0.0.7:4222?name=test has no credentials, and 10.0.0.7:4222 is another"
-        " machine: any program that reaches it could act as any client: let it ask for a user and"
-        " password, a token, an nkey or a certificate, and write them into bus=.",
+        " machine: any program that reaches it could act as any client: let the server require"
+        " a user and password, a token, an nkey or a certificate, and write them into bus=.",
     ),
 }
 
