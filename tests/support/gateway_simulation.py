@@ -265,12 +265,12 @@ class GatewayNode:
     def left(self) -> list[object]:
         """Tell what the dispatch still has of clients; nothing, when they are gone."""
         dispatch = self.dispatch
-        numbers = [dispatch.pending_count, dispatch.paused_count, dispatch.size]
-        numbers.append(dispatch._waiting_size)  # noqa: SLF001
+        waiting_size, unassigned = dispatch._waiting_size, dispatch._unassigned  # noqa: SLF001
+        numbers = [dispatch.pending_count, dispatch.paused_count, dispatch.size, waiting_size]
         for window in dispatch.windows.values():
             numbers += [len(window.clients), len(window.pending)]
             numbers += [window._size, window._in_flight_size, window._unhandled_size]  # noqa: SLF001
-        tables: list[object] = [*dispatch.clients, *dispatch._unassigned]  # noqa: SLF001
+        tables: list[object] = [*dispatch.clients, *unassigned]
         return [*tables, *filter(None, numbers)]
 
     def _replied(self, client: ClientId, answer: HandshakeAnswer) -> None:

@@ -10,6 +10,7 @@ from hypothesis import settings
 
 from gateman import Connection, SendResult
 from gateman.net.send_buffer import SendBuffer
+from gateman.websocket.assembler import Assembler
 from tests.support.raw import (
     BINARY,
     RawClient,
@@ -45,9 +46,22 @@ def outbox_of(connection: Connection) -> SendBuffer:
     return send_buffer
 
 
+def assembler_of(connection: Connection) -> Assembler:
+    """Reach for the message that a connection receives."""
+    link: Any = connection.link
+    assembler: Assembler = link._assembler  # noqa: SLF001
+    return assembler
+
+
+def held(connection: Connection) -> tuple[int, list[int]]:
+    """Tell how many bytes the send buffer holds, and the size of each object that has them."""
+    made = outbox_of(connection)
+    return made._held_size, [*map(len, made._chunks or ())]  # noqa: SLF001
+
+
 def held_size(connection: Connection) -> int:
-    """Tell what the outbox holds."""
-    return outbox_of(connection)._held_size  # noqa: SLF001
+    """Tell how many bytes the send buffer holds."""
+    return held(connection)[0]
 
 
 async def slow(

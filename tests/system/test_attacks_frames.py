@@ -7,7 +7,6 @@ client and server are in one process, so what the client sends is made before th
 
 import zlib
 from itertools import product
-from typing import Any
 
 import pytest
 
@@ -27,6 +26,7 @@ from tests.support.raw import (
     handshake,
 )
 from tests.support.server import Journal
+from tests.support.slow import assembler_of
 from tests.support.tickets import serve_counted
 
 
@@ -233,10 +233,9 @@ async def test_fragments_cost_their_bytes() -> None:
     async with serve_counted(limits=limits, **journal.callbacks()) as server:
         client = await server.open()
         (connection,) = journal.connections
-        engine: Any = connection.link
         with most_memory() as measured:
             client.push(attack)
-            await eventually(lambda: engine._assembler.size == 200_000)  # noqa: SLF001
+            await eventually(lambda: assembler_of(connection).size == 200_000)
 
         assert measured[0] < 3 * MIB + len(attack)
 

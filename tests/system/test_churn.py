@@ -321,7 +321,7 @@ async def on_close(connection: Connection, _code: int, _reason: str) -> None:
 def left(server: Server) -> dict[str, object]:
     """Find everything that would be more than nothing if connections were left."""
     service = server.service
-    heartbeat = service._heartbeat  # noqa: SLF001
+    heartbeat, acceptors = service._heartbeat, service._acceptors  # noqa: SLF001
     counts = admission(server)
     return {
         "present": service.present_count,
@@ -331,7 +331,7 @@ def left(server: Server) -> dict[str, object]:
         "pinged": 0 if heartbeat is None else len(heartbeat),
         "counted": counts.count,
         "addresses": counts.address_count,
-        "arriving": sum(one.early_count for one in service._acceptors.values()),  # noqa: SLF001
+        "arriving": sum(one.early_count for one in acceptors.values()),
     }
 
 

@@ -29,6 +29,7 @@ from tests.support.raw import (
     handshake,
 )
 from tests.support.server import Journal, Server, serve
+from tests.support.slow import assembler_of
 
 FIRST = bytes(60_000)
 
@@ -210,9 +211,8 @@ async def test_nothing_is_inflated_after_our_close(*, secure: bool) -> None:
     journal = Journal()
     async with serve(secure=secure, compression=Deflate(), **journal.callbacks()) as server:
         client = await server.open(headers=(DEFLATE,))
-        engine = link_of(server)
         await client.send(frame(TEXT, b"begun", fin=False))
-        await eventually(lambda: engine._assembler.in_message)  # noqa: SLF001
+        await eventually(lambda: assembler_of(journal.connections[0]).in_message)
         journal.connections[0].close(4000, "enough")
         assert await client.read_close() == (4000, "enough")
         with most_memory() as measured:
