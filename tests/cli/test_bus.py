@@ -56,7 +56,7 @@ def test_somebody_has_to_say_it(tmp_path: Path) -> None:
     assert (done.returncode, done.stdout, done.stderr) == (
         78,
         "",
-        "gateman: nobody said which service this is about: write --service server.py or --bus"
+        "gateman: no service is named: write --service server.py or --bus"
         " nats://host:4222?name=chat.\n",
     )
 

@@ -60,7 +60,7 @@ def test_a_mistake_is_left_to_the_command_line() -> None:
     error = run("dev", "--domain", "a b").exception
 
     assert isinstance(error, ConfigError)
-    assert str(error).startswith("'a b' is no name that a certificate can be for: ")
+    assert str(error).startswith("'a b' is not a name for a certificate: ")
 
 
 @pytest.mark.parametrize("arguments", [["--help"], ["dev", "--help"]])

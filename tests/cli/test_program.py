@@ -73,4 +73,4 @@ def test_a_word_that_is_nearly_a_command(tmp_path: Path) -> None:
     """A typo does not start a service."""
     with master(echo(), tmp_path, "relaod", listens=False) as service:
         assert service.wait() == 2
-        assert service.stderr == "'relaod' is no command: did you mean 'reload'?"
+        assert service.stderr == "'relaod' is not a command: did you mean 'reload'?"

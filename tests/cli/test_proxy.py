@@ -75,7 +75,7 @@ def test_a_mistake_is_one_sentence_and_exit_code_78(server: str) -> None:
     assert (asked.returncode, asked.stdout, asked.stderr) == (
         78,
         "",
-        "gateman: 'a;b' is no domain: write it as in example.com.\n",
+        "gateman: 'a;b' is not a domain: write it as in example.com.\n",
     )
 
 

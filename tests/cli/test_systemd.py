@@ -52,5 +52,5 @@ def test_a_mistake_is_one_sentence(tmp_path: Path) -> None:
     assert (ended.returncode, ended.stdout, ended.stderr) == (
         78,
         "",
-        "gateman: 'my chat' is no name for a unit: use letters, digits, '-', '_' and '.'.\n",
+        "gateman: 'my chat' is not a name for a unit: use letters, digits, '-', '_' and '.'.\n",
     )

@@ -143,7 +143,7 @@ def test_a_program_without_a_file_is_refused(tmp_path: Path) -> None:
     """It could not be run a second time."""
     _, errors = python(tmp_path, "-c", PROGRAM)
 
-    assert "Worker.run_all() was called in a program that is no file" in errors
+    assert "Worker.run_all() was called in a program that is not a file" in errors
 
 
 # Running it.

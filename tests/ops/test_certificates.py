@@ -154,7 +154,7 @@ def test_the_names_asked_for_come_first(tmp_path: Path) -> None:
 def test_what_is_no_name_is_refused(tmp_path: Path, name: str) -> None:
     """Before anything is written."""
     assert refusal_of(tmp_path, name) == (
-        f"{name!r} is no name that a certificate can be for:"
+        f"{name!r} is not a name for a certificate:"
         " write a domain, such as chat.test or *.chat.test, or an IP address."
     )
     assert list(tmp_path.iterdir()) == []
@@ -353,7 +353,7 @@ def test_a_key_that_cannot_be_used_is_never_replaced(
     before = key.read_bytes()
 
     assert refusal_of(tmp_path) == (
-        f"{key} holds no key that is readable without passphrase: move it away."
+        f"{key} does not hold a key that is readable without a passphrase: move it away."
     )
     assert key.read_bytes() == before
 

@@ -151,7 +151,7 @@ def test_what_is_no_version_is_refused(version: str) -> None:
         nginx(SITE, version=version)
 
     assert str(refused.value) == (
-        f"{version!r} is no version of nginx: write it as in 1.22 or 1.27.3."
+        f"{version!r} is not a version of nginx: write it as in 1.22 or 1.27.3."
     )
 
 
@@ -279,15 +279,15 @@ def test_nothing_breaks_out_of_its_place(field: str, strange: str) -> None:
 @pytest.mark.parametrize(
     ("wrong", "sentence"),
     [
-        ({"domain": "example..com"}, "'example..com' is no domain: write it as in example.com."),
+        ({"domain": "example..com"}, "'example..com' is not a domain: write it as in example.com."),
         (
             {"domain": "https://example.com"},
-            "'https://example.com' is no domain: write it as in example.com.",
+            "'https://example.com' is not a domain: write it as in example.com.",
         ),
-        ({"domain": "a" * 64}, f"{'a' * 64!r} is no domain: write it as in example.com."),
+        ({"domain": "a" * 64}, f"{'a' * 64!r} is not a domain: write it as in example.com."),
         (
             {"domain": "192.0.2.1"},
-            "'192.0.2.1' is no domain but an address: certificates belong to domains: name one.",
+            "'192.0.2.1' is an address, not a domain: certificates belong to domains: name one.",
         ),
         (
             {"domain": "müller.example"},
@@ -296,8 +296,8 @@ def test_nothing_breaks_out_of_its_place(field: str, strange: str) -> None:
         *(
             (
                 {"upstream": upstream},
-                f"{upstream!r} is nowhere that a worker listens: write 127.0.0.1:8282, [::1]:8282"
-                " or unix:/run/gateman.sock.",
+                f"{upstream!r} is not an address that a worker listens on: write"
+                " 127.0.0.1:8282, [::1]:8282 or unix:/run/gateman.sock.",
             )
             for upstream in (
                 "8282",
@@ -314,7 +314,7 @@ def test_nothing_breaks_out_of_its_place(field: str, strange: str) -> None:
         ),
         (
             {"upstream": "unix:gateman.sock"},
-            "the unix socket 'gateman.sock' is no absolute path: begin it with a slash.",
+            "the unix socket 'gateman.sock' is not an absolute path: begin it with a slash.",
         ),
         (
             {"upstream": "unix:/run/a:b.sock"},
@@ -323,7 +323,7 @@ def test_nothing_breaks_out_of_its_place(field: str, strange: str) -> None:
         ),
         (
             {"certificate": "server.pem"},
-            "the certificate 'server.pem' is no absolute path: begin it with a slash.",
+            "the certificate 'server.pem' is not an absolute path: begin it with a slash.",
         ),
         (
             {"key": "/etc/my key.pem"},
@@ -333,7 +333,7 @@ def test_nothing_breaks_out_of_its_place(field: str, strange: str) -> None:
         *(
             (
                 {"path": path},
-                f"{path!r} is no path for a WebSocket: begin it with a slash and use letters,"
+                f"{path!r} is not a path for a WebSocket: begin it with a slash and use letters,"
                 " digits and . _ ~ -, as in /wss.",
             )
             for path in ("", "wss", "//", "/a//b", "/./wss", "/wss/..", "/wss?room=1", "/ä", "/%41")
@@ -341,7 +341,7 @@ def test_nothing_breaks_out_of_its_place(field: str, strange: str) -> None:
         *(
             (
                 {"listen": listen},
-                f"{listen!r} is no port to listen on: write 443, 192.0.2.1:443 or"
+                f"{listen!r} is not a port to listen on: write 443, 192.0.2.1:443 or"
                 " [2001:db8::1]:443.",
             )
             for listen in ("", "0", "https", "65536", "+443", "::1:443", "example.com:443", ":443")

@@ -157,8 +157,8 @@ def test_words_are_quoted_as_systemd_reads_them() -> None:
 @pytest.mark.parametrize(
     ("wrong", "sentence"),
     [
-        ({"name": "my chat"}, "'my chat' is no name for a unit"),
-        ({"name": "a/b"}, "'a/b' is no name for a unit"),
+        ({"name": "my chat"}, "'my chat' is not a name for a unit"),
+        ({"name": "a/b"}, "'a/b' is not a name for a unit"),
         ({"program": "/opt/a\nUser=root"}, "has characters that cannot stand in a unit"),
         ({"folder": Path("/opt/a\nUser=root")}, "has characters that cannot stand in a unit"),
         ({"sockets": (Path("/opt/\x01/a.sock"),)}, "has characters that cannot stand in a unit"),

@@ -58,7 +58,7 @@ def with_hub(bus: str | None, service: str | None, do: Callable[[Hub], Awaitable
     value = bus or (service and _bus_of(service)) or os.environ.get(_VARIABLE)
     if not value:
         raise ConfigError(
-            "nobody said which service this is about",
+            "no service is named",
             "write --service server.py or --bus nats://host:4222?name=chat",
         )
 

@@ -64,5 +64,5 @@ def _refuse_typo(word: str) -> None:
 
     near = get_close_matches(word, _COMMANDS, n=1, cutoff=0.8)
     if near:
-        click.echo(f"{word!r} is no command: did you mean {near[0]!r}?", err=True)
+        click.echo(f"{word!r} is not a command: did you mean {near[0]!r}?", err=True)
         sys.exit(int(ExitCode.USAGE))

@@ -41,7 +41,7 @@ class Script:
         file = getattr(main, "__file__", None)
         if file is None or not Path(file).is_file():
             raise ConfigError(
-                "Worker.run_all() was called in a program that is no file",
+                "Worker.run_all() was called in a program that is not a file",
                 "write it to a file such as server.py, and run that",
             )
         return cls(_absolute(file))

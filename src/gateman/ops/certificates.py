@@ -154,7 +154,7 @@ def _names(domains: Iterable[str]) -> list[str]:
         name = _address(domain) or wire_name(domain)
         if name is None:
             raise ConfigError(
-                f"{domain!r} is no name that a certificate can be for",
+                f"{domain!r} is not a name for a certificate",
                 "write a domain, such as chat.test or *.chat.test, or an IP address",
             )
         names.append(name)
@@ -282,7 +282,7 @@ def _key(path: Path) -> _Key | None:
         key = load_pem_private_key(pem, None)
     except (ValueError, TypeError) as error:
         raise ConfigError(
-            f"{path} holds no key that is readable without passphrase", "move it away"
+            f"{path} does not hold a key that is readable without a passphrase", "move it away"
         ) from error
     if not isinstance(key, _Key):
         raise ConfigError(f"{path} holds a key that no browser knows", "move it away")

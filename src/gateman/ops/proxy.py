@@ -189,7 +189,7 @@ def installed_nginx() -> str | None:
 
 def _version(text: str) -> tuple[int, ...]:
     if re.fullmatch(r"[0-9]{1,4}(\.[0-9]{1,4}){1,2}", text) is None:
-        raise ConfigError(f"{text!r} is no version of nginx", "write it as in 1.22 or 1.27.3")
+        raise ConfigError(f"{text!r} is not a version of nginx", "write it as in 1.22 or 1.27.3")
     return tuple(int(number) for number in text.split("."))
 
 
@@ -200,10 +200,10 @@ def _check_domain(domain: str) -> None:
         )
     labels = domain.split(".")
     if len(domain) > 253 or not all(_LABEL.fullmatch(label) for label in labels):
-        raise ConfigError(f"{domain!r} is no domain", "write it as in example.com")
+        raise ConfigError(f"{domain!r} is not a domain", "write it as in example.com")
     if labels[-1].isdigit():
         raise ConfigError(
-            f"{domain!r} is no domain but an address", "certificates belong to domains: name one"
+            f"{domain!r} is an address, not a domain", "certificates belong to domains: name one"
         )
 
 
@@ -219,7 +219,7 @@ def _check_upstream(upstream: str) -> None:
         is_host = all(_LABEL.fullmatch(label) for label in host.split("."))
     if not is_host or not _is_port(port):
         raise ConfigError(
-            f"{upstream!r} is nowhere that a worker listens",
+            f"{upstream!r} is not an address that a worker listens on",
             "write 127.0.0.1:8282, [::1]:8282 or unix:/run/gateman.sock",
         )
 
@@ -231,7 +231,8 @@ def _check_listen(listen: str) -> None:
         is_host = _is_address(host[1:-1], 6)
     if not is_host or not _is_port(port):
         raise ConfigError(
-            f"{listen!r} is no port to listen on", "write 443, 192.0.2.1:443 or [2001:db8::1]:443"
+            f"{listen!r} is not a port to listen on",
+            "write 443, 192.0.2.1:443 or [2001:db8::1]:443",
         )
 
 
@@ -240,14 +241,14 @@ def _check_path(path: str) -> None:
     # A proxy resolves dots before it compares: such a path would never be found.
     if path[:1] != "/" or not _PATH.fullmatch(path) or "." in segments or ".." in segments:
         raise ConfigError(
-            f"{path!r} is no path for a WebSocket",
+            f"{path!r} is not a path for a WebSocket",
             "begin it with a slash and use letters, digits and . _ ~ -, as in /wss",
         )
 
 
 def _check_file(kind: str, name: str) -> None:
     if not name.startswith("/"):
-        raise ConfigError(f"the {kind} {name!r} is no absolute path", "begin it with a slash")
+        raise ConfigError(f"the {kind} {name!r} is not an absolute path", "begin it with a slash")
     strange = next((c for c in name if not c.isalnum() and c not in _FILE_PUNCTUATION), None)
     if strange is not None:
         raise ConfigError(

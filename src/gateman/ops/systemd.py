@@ -151,7 +151,7 @@ def unit(settings: UnitSettings) -> str:
     """
     if not _NAME.fullmatch(settings.name):
         raise ConfigError(
-            f"{settings.name!r} is no name for a unit", "use letters, digits, '-', '_' and '.'"
+            f"{settings.name!r} is not a name for a unit", "use letters, digits, '-', '_' and '.'"
         )
     gateman = (str(settings.python), "-m", "gateman")
     template = files(__package__).joinpath("systemd.service").read_text("utf-8")
