@@ -20,9 +20,9 @@ from tests.support.master import GATEMAN, ask, echo, files_beside, is_alive, mas
     ids=["file", "module"],
 )
 @pytest.mark.parametrize("ending", ["Worker.run_all()\n", ""], ids=["run_all", "declares only"])
-def test_the_command_serves_the_same(tmp_path: Path, target: str, exit_description: str) -> None:
+def test_the_command_serves_the_same(tmp_path: Path, target: str, ending: str) -> None:
     """``gateman start`` takes a file or a module, and needs no ``run_all`` in it."""
-    script = echo().replace("Worker.run_all()\n", exit_description)
+    script = echo().replace("Worker.run_all()\n", ending)
     with master(script, tmp_path, command=[*GATEMAN, "start", target]) as service:
         assert ask(service.port)[1:] == ["1", "hello"]
         stopped = run([*GATEMAN, "stop", target], tmp_path, service.environment)

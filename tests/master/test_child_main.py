@@ -51,7 +51,7 @@ def test_a_wrong_configuration_that_is_seen_late(tmp_path: Path) -> None:
     number = script.splitlines().index("    worker.max_crashes = 0") + 1
     with master(script, tmp_path, listens=False) as service:
         assert service.wait() == 78
-        assert f"{service.path}:{number}: max_crashes=0 is no whole positive number" in (
+        assert f"{service.path}:{number}: max_crashes=0 is not a whole positive number" in (
             service.stderr
         )
         assert "Traceback" not in service.stderr
@@ -65,7 +65,9 @@ def test_a_mistake_behind_run_all_is_a_sentence_too(tmp_path: Path) -> None:
 
         assert service.wait() == 78
         last = service.stderr.splitlines()[-1]
-        assert last.startswith(f"{service.path}:{len(script.splitlines())}: count=0 is no number")
+        assert last.startswith(
+            f"{service.path}:{len(script.splitlines())}: count=0 is not a number"
+        )
         assert "Traceback" not in service.stderr
 
 

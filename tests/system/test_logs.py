@@ -191,7 +191,7 @@ def test_all_that_is_written_is_json(kind: str, command: list[str], tmp_path: Pa
 
     wanted = {
         "none": "listens on",
-        "an option": "count=0 is no number of processes: use 1 or more.",
+        "an option": "count=0 is not a number of processes: use 1 or more.",
         "its own error": "LookupError",
         "its start": "on_worker_start failed",
     }
