@@ -232,7 +232,7 @@ class Timeouts(_Numbers):
         None,
         "seconds",
         "From the 101 until somebody says who the client is (bind); one without a uid is closed"
-        " with 1008 then. With a gateway it survives a reload of the code. None is no deadline.",
+        " with 1008 then. With a gateway it survives a reload of the code. None means no deadline.",
     )
     ping_interval: float | None = option(
         25.0,

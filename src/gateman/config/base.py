@@ -147,19 +147,19 @@ class BaseWorker(Configurable):
         check=checks.whole_number,
         reason="A process that has received so many is replaced, and drains; a business worker"
         " counts events. It happens up to a fifth earlier, so that processes are not replaced all"
-        " at once; the same goes for the next two. ``None`` is no limit.",
+        " at once; the same goes for the next two. ``None`` means no limit.",
     )
     max_lifetime: float | None = option(
         default=None,
         unit="seconds",
         check=checks.number,
-        reason="A process that has served so long is replaced. ``None`` is no limit.",
+        reason="A process that has served so long is replaced. ``None`` means no limit.",
     )
     max_memory: int | None = option(
         default=None,
         unit="bytes",
         check=checks.whole_number,
-        reason="A process with more resident memory is replaced. ``None`` is no limit.",
+        reason="A process with more resident memory is replaced. ``None`` means no limit.",
     )
     user: str | int | None = option(
         default=None,
