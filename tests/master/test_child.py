@@ -213,3 +213,42 @@ def test_a_process_closes_what_it_opened(tmp_path: Path, protect: Callable[[str]
         assert service.wait() == 1
         assert "ZeroDivisionError" in service.stderr
         assert "ResourceWarning" not in service.stderr
+
+
+STARTS_FOR_LONG = """
+import asyncio, os
+from pathlib import Path
+from gateman import Worker
+
+worker = Worker("websocket://127.0.0.1:0", count=1)
+
+@worker.on_worker_start
+async def start(worker):
+    Path("starting").write_text(str(os.getpid()))
+    try:
+        await asyncio.Event().wait()
+    finally:
+        Path("leaving").touch()
+        while not Path("may-leave").exists():
+            await asyncio.sleep(0.01)
+        Path("left").touch()
+
+Worker.run_all()
+"""
+
+
+def test_a_start_that_is_stopped_twice_cleans_up(tmp_path: Path) -> None:
+    """SIGTERM after the master's order, or SIGTERM twice: the first one cancels, the second not."""
+    command = [sys.executable, "-X", "dev", "server.py"]
+    with master(STARTS_FOR_LONG, tmp_path, command=command, listens=False) as service:
+        until((tmp_path / "starting").exists)
+        pid = int(until((tmp_path / "starting").read_text))
+        service.signal(signal.SIGTERM)
+        until((tmp_path / "leaving").exists)
+        for _ in range(3):
+            os.kill(pid, signal.SIGTERM)
+        (tmp_path / "may-leave").touch()
+
+        assert service.wait() == 0
+        assert (tmp_path / "left").exists()
+        assert "ResourceWarning" not in service.stderr

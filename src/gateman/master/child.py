@@ -338,7 +338,8 @@ class ChildRuntime:
             self._stop()
 
     def _drain(self) -> None:
-        if self._service is None and self._task is not None:
+        # Once: cancelled again, it could not close what it opened.
+        if self._service is None and self._task is not None and not self._must_drain.is_set():
             self._task.cancel()
         self._must_drain.set()
 

@@ -83,6 +83,7 @@ class Script:
         has_run = False
 
         def run_all(workers: list[BaseWorker]) -> None:
+            """Do what the master or its process is to do with what was declared."""
             nonlocal has_run
             has_run = True
             runner(workers)
