@@ -164,7 +164,7 @@ def test_a_certificate_that_openssl_takes_is_never_refused(name: str, tmp_path: 
     load(ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER), pair_of(path))
     found = inspect(pair_of(path), now=datetime.now(UTC).timestamp())
 
-    malformed = [one for one in found.findings if one.code == "certificate-malformed"]
+    malformed = [one for one in found.findings if one.code == "CERTIFICATE_MALFORMED"]
     assert [one.severity for one in malformed] == (
         [] if name == "a negative serial number" else [Severity.WARNING]
     )

@@ -5,7 +5,6 @@ from datetime import UTC, datetime, timedelta
 
 import pytest
 
-from gateman.findings import Severity
 from gateman.tls.certificate_chain import CertificateFacts, Chain
 from gateman.tls.certificate_findings import is_about_dates, judge, misplaced, why_refused
 
@@ -83,7 +82,7 @@ def test_soon_depends_on_the_life(life: float, left: float, *, is_soon: bool) ->
     """Certificates of six days are renewed every three."""
     leaf = replace(LEAF, starts_at=NOW - (life - left) * DAY, expires_at=NOW + left * DAY)
 
-    assert found((leaf, GOOD[1])) == [("warning", "certificate-expires-soon")] * is_soon
+    assert found((leaf, GOOD[1])) == [("warning", "CERTIFICATE_EXPIRES_SOON")] * is_soon
 
 
 def test_some_findings_come_by_themselves() -> None:
@@ -101,7 +100,7 @@ def test_others_of_the_chain_may_have_expired() -> None:
         "it number 2 has expired on 2026-05-31 12:00 UTC, and some clients refuse it: get the chain"
         " anew from the authority"
     )
-    assert found(chain) == [("warning", "certificate-expired")]
+    assert found(chain) == [("warning", "CERTIFICATE_EXPIRED")]
 
 
 @pytest.mark.parametrize(
@@ -144,23 +143,23 @@ def test_a_public_certificate_may_not_last_too_long(
 @pytest.mark.parametrize(
     ("change", "expected"),
     [
-        ({"names": ()}, [("error", "certificate-without-names")]),
+        ({"names": ()}, [("cause", "CERTIFICATE_WITHOUT_NAMES")]),
         (
             {"names": (), "unreadable": ("its names",)},
-            [("warning", "certificate-malformed")],
+            [("warning", "CERTIFICATE_MALFORMED")],
         ),
         ({"key": "RSA 2048"}, []),
         ({"key": "RSA 4096"}, []),
-        ({"key": "RSA 1024"}, [("warning", "certificate-key")]),
-        ({"key": "RSA-PSS 2048"}, [("warning", "certificate-key")]),
-        ({"key": "DSA 2048"}, [("warning", "certificate-key")]),
+        ({"key": "RSA 1024"}, [("warning", "CERTIFICATE_KEY")]),
+        ({"key": "RSA-PSS 2048"}, [("warning", "CERTIFICATE_KEY")]),
+        ({"key": "DSA 2048"}, [("warning", "CERTIFICATE_KEY")]),
         ({"key": "ECDSA P-384"}, []),
-        ({"key": "ECDSA P-521"}, [("warning", "certificate-key")]),
-        ({"key": "ECDSA secp256k1"}, [("warning", "certificate-key")]),
-        ({"key": "Ed25519"}, [("warning", "certificate-key")]),
-        ({"key": "a type that is not known"}, [("warning", "certificate-key")]),
-        ({"digest": "sha1"}, [("warning", "certificate-digest")]),
-        ({"is_for_servers": False}, [("warning", "certificate-usage")]),
+        ({"key": "ECDSA P-521"}, [("warning", "CERTIFICATE_KEY")]),
+        ({"key": "ECDSA secp256k1"}, [("warning", "CERTIFICATE_KEY")]),
+        ({"key": "Ed25519"}, [("warning", "CERTIFICATE_KEY")]),
+        ({"key": "a type that is not known"}, [("warning", "CERTIFICATE_KEY")]),
+        ({"digest": "sha1"}, [("warning", "CERTIFICATE_DIGEST")]),
+        ({"is_for_servers": False}, [("warning", "CERTIFICATE_USAGE")]),
     ],
 )
 def test_the_certificate_itself_is_looked_at(
@@ -200,13 +199,13 @@ def test_a_certificate_may_be_misplaced(asked: str, *, is_for: bool) -> None:
 @pytest.mark.parametrize(
     ("chain", "expected"),
     [
-        pytest.param((ALONE,), [("warning", "chain-incomplete")], id="leaf alone"),
+        pytest.param((ALONE,), [("warning", "CHAIN_INCOMPLETE")], id="leaf alone"),
         pytest.param(
             (replace(ALONE, is_public=False),),
-            [("note", "chain-incomplete")],
+            [("note", "CHAIN_INCOMPLETE")],
             id="leaf of a private authority alone",
         ),
-        pytest.param((LEAF, MIDDLE, ROOT), [("note", "chain-root")], id="with the root"),
+        pytest.param((LEAF, MIDDLE, ROOT), [("note", "CHAIN_ROOT")], id="with the root"),
         pytest.param(
             (replace(LEAF, is_public=False), replace(ROOT, issuers=(1,))),
             [],
@@ -218,7 +217,7 @@ def test_a_certificate_may_be_misplaced(asked: str, *, is_for: bool) -> None:
                 replace(ROOT, issuers=(1,)),
                 replace(MIDDLE, issuers=(1,)),
             ),
-            [("warning", "chain-order"), ("note", "chain-root")],
+            [("warning", "CHAIN_ORDER"), ("note", "CHAIN_ROOT")],
             id="root before the middle",
         ),
         pytest.param(
@@ -227,28 +226,28 @@ def test_a_certificate_may_be_misplaced(asked: str, *, is_for: bool) -> None:
                 replace(MIDDLE, issuers=()),
                 replace(MIDDLE, issuers=(1,)),
             ),
-            [("warning", "chain-order")],
+            [("warning", "CHAIN_ORDER")],
             id="swapped",
         ),
         pytest.param(
             (replace(LEAF, issuers=()), MIDDLE),
-            [("warning", "chain-incomplete"), ("warning", "chain-foreign")],
+            [("warning", "CHAIN_INCOMPLETE"), ("warning", "CHAIN_FOREIGN")],
             id="the middle of another one",
         ),
         pytest.param(
-            (*GOOD, replace(LEAF, issuers=())), [("note", "chain-foreign")], id="another behind it"
+            (*GOOD, replace(LEAF, issuers=())), [("note", "CHAIN_FOREIGN")], id="another behind it"
         ),
         pytest.param(
             (replace(LEAF, issuers=(0,), is_public=False),),
-            [("warning", "certificate-self-signed")],
+            [("warning", "CERTIFICATE_SELF_SIGNED")],
             id="self-signed",
         ),
         pytest.param(
             (ALONE, None),
             [
-                ("warning", "certificate-malformed"),
-                ("warning", "chain-incomplete"),
-                ("warning", "chain-foreign"),
+                ("warning", "CERTIFICATE_MALFORMED"),
+                ("warning", "CHAIN_INCOMPLETE"),
+                ("warning", "CHAIN_FOREIGN"),
             ],
             id="a middle that cannot be read",
         ),
@@ -337,4 +336,3 @@ def test_what_is_wrong_with_it_comes_first() -> None:
     assert "has expired on" in (reason(expired, "b.test") or "")
     assert reason(soon, "a.test") is None
     assert reason((), "a.test") is None
-    assert [one.value for one in Severity] == ["note", "warning", "error"]

@@ -4,14 +4,22 @@ import ssl
 
 import pytest
 
-from gateman.findings import Finding, Severity
+from gateman.findings import Finding, Severity, Stage
 from gateman.tls.failures import Offer, explain, is_about_trust, left_after_certificate
 
 DOUBT = Finding(
-    code="certificate-expired", severity=Severity.ERROR, problem="it has expired", fix="renew it"
+    code="CERTIFICATE_EXPIRED",
+    stage=Stage.CERTIFICATE,
+    severity=Severity.CAUSE,
+    problem="it has expired",
+    fix="renew it",
 )
 OTHER_DOUBT = Finding(
-    code="certificate-name", severity=Severity.WARNING, problem="it is for a", fix="ask for a"
+    code="CERTIFICATE_NAME",
+    stage=Stage.CERTIFICATE,
+    severity=Severity.WARNING,
+    problem="it is for a",
+    fix="ask for a",
 )
 
 

@@ -2,7 +2,7 @@
 
 from ipaddress import ip_address
 
-from ..findings import Finding, Severity
+from ..findings import Finding, Severity, Stage
 from ..request import LostFieldError
 
 _PRINTED = "`gateman proxy nginx` and `gateman proxy apache` print configurations that do"
@@ -12,7 +12,8 @@ def lost_field(error: LostFieldError, peer: str) -> Finding:
     """Explain a handshake of which a part was lost on the way."""
     if error.is_http2:
         return Finding(
-            code="client-http2",
+            code="CLIENT_HTTP2",
+            stage=Stage.UPGRADE,
             severity=Severity.WARNING,
             problem=f"a handshake from {peer} came to the proxy over HTTP/2 or 3, which has no"
             " upgrade that could be passed on",
@@ -20,14 +21,16 @@ def lost_field(error: LostFieldError, peer: str) -> Finding:
         )
     if error.field.startswith("Sec-"):
         return Finding(
-            code="handshake-field-lost",
+            code="HANDSHAKE_FIELD_LOST",
+            stage=Stage.UPGRADE,
             severity=Severity.WARNING,
             problem=f"a handshake from {peer} arrived without '{error.field}'",
             fix="let the proxy or firewall in front pass all fields on that begin with"
             " Sec-WebSocket-; a client that sends none is not a WebSocket client",
         )
     return Finding(
-        code="upgrade-lost",
+        code="UPGRADE_LOST",
+        stage=Stage.UPGRADE,
         severity=Severity.WARNING,
         problem=f"a handshake from {peer} arrived without '{error.field}'",
         fix=f"the proxy in front must pass the upgrade on; {_PRINTED}. Was it curl, over HTTP/2?"
@@ -37,7 +40,8 @@ def lost_field(error: LostFieldError, peer: str) -> Finding:
 
 def http_1_0(peer: str) -> Finding:
     return Finding(
-        code="upgrade-http-1-0",
+        code="UPGRADE_HTTP_1_0",
+        stage=Stage.UPGRADE,
         severity=Severity.WARNING,
         problem=f"a handshake from {peer} arrived as HTTP/1.0",
         fix=f"the proxy in front must speak HTTP/1.1 (nginx: proxy_http_version 1.1); {_PRINTED}",
@@ -47,7 +51,8 @@ def http_1_0(peer: str) -> Finding:
 def tls_on_plain_port(peer: str, *, is_proxy: bool) -> Finding:
     if is_proxy:
         return Finding(
-            code="tls-on-plain-port",
+            code="TLS_ON_PLAIN_PORT",
+            stage=Stage.UPGRADE,
             severity=Severity.WARNING,
             problem=f"{peer} spoke TLS to this plain port",
             fix="if that is a proxy, have it speak plain HTTP (nginx: proxy_pass http://, not"
@@ -55,7 +60,8 @@ def tls_on_plain_port(peer: str, *, is_proxy: bool) -> Finding:
             " or give the worker a certificate and transport='ssl'",
         )
     return Finding(
-        code="tls-on-plain-port",
+        code="TLS_ON_PLAIN_PORT",
+        stage=Stage.UPGRADE,
         severity=Severity.WARNING,
         problem="a client spoke TLS (wss:// or https://) to this plain port",
         fix="give the worker a certificate and transport='ssl', or connect with ws://",
@@ -65,7 +71,8 @@ def tls_on_plain_port(peer: str, *, is_proxy: bool) -> Finding:
 def untrusted_forwarding(peer: str, field: str) -> Finding:
     """Explain a header field about the client that is not believed."""
     return Finding(
-        code="proxy-not-trusted",
+        code="PROXY_NOT_TRUSTED",
+        stage=Stage.UPGRADE,
         severity=Severity.NOTE,
         problem=f"a handshake from {peer} has {field}, which is not believed",
         fix="if that address is a proxy of yours, add it to trusted_proxies; if it is a client,"

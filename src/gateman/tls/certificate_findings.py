@@ -9,7 +9,7 @@ Source:
 from collections.abc import Iterator
 from datetime import UTC, datetime
 
-from ..findings import Finding, Severity
+from ..findings import Finding, Severity, Stage
 from .certificate_chain import CertificateFacts, Chain
 from .domain_names import is_named
 
@@ -33,7 +33,7 @@ _CURVES = frozenset({"ECDSA P-256", "ECDSA P-384"})
 _WEAK_DIGESTS = frozenset({"md5", "sha1"})
 
 _DATE_CODES = frozenset(
-    {"certificate-expired", "certificate-expires-soon", "certificate-not-valid-yet"}
+    {"CERTIFICATE_EXPIRED", "CERTIFICATE_EXPIRES_SOON", "CERTIFICATE_NOT_VALID_YET"}
 )
 
 _IF_INTERMEDIATE = "; if it is an intermediate one, append its certificate to the file"
@@ -53,7 +53,7 @@ def judge(chain: Chain, *, now: float, name: str) -> list[Finding]:
             if place == 0:
                 found += _leaf(facts, which)
     found += _order(chain, name)
-    ranks = {Severity.ERROR: 0, Severity.WARNING: 1, Severity.NOTE: 2}
+    ranks = {Severity.CAUSE: 0, Severity.WARNING: 1, Severity.NOTE: 2}
     return sorted(found, key=lambda finding: ranks[finding.severity])
 
 
@@ -68,7 +68,7 @@ def why_refused(
     """Tell why a client that was shown certificates has most likely refused them."""
     findings = judge(chain, now=now, name=name)
     for finding in findings:
-        if finding.severity is not Severity.NOTE and finding.code != "certificate-expires-soon":
+        if finding.severity is not Severity.NOTE and finding.code != "CERTIFICATE_EXPIRES_SOON":
             return finding
     leaf = chain[0] if chain else None
     if leaf is None:
@@ -78,14 +78,16 @@ def why_refused(
         pass
     elif server_name is not None and not is_named(server_name, leaf.names):
         return Finding(
-            code="certificate-name",
+            code="CERTIFICATE_NAME",
+            stage=Stage.CERTIFICATE,
             severity=Severity.WARNING,
             problem=f"the client asked for {server_name!r}, and {name} is for {certified}",
             fix="connect by a name that it is for, or give one for this name in SNI_server_certs",
         )
     elif server_name is None and not any(_is_address(one) for one in leaf.names):
         return Finding(
-            code="certificate-name",
+            code="CERTIFICATE_NAME",
+            stage=Stage.CERTIFICATE,
             severity=Severity.WARNING,
             problem=f"the client named no domain, as one that connects by an IP address does, and"
             f" {name} is for {certified}",
@@ -93,11 +95,12 @@ def why_refused(
         )
     if not leaf.is_public:
         return Finding(
-            code="certificate-private",
+            code="CERTIFICATE_PRIVATE",
+            stage=Stage.CERTIFICATE,
             severity=Severity.NOTE,
             problem=f"{name} is from {leaf.issuer!r}, which is not a public authority",
             fix="have the client trust that authority, or get a certificate from a public one"
-            + _IF_INTERMEDIATE * any(one.code == "chain-incomplete" for one in findings),
+            + _IF_INTERMEDIATE * any(one.code == "CHAIN_INCOMPLETE" for one in findings),
         )
     return None
 
@@ -108,7 +111,8 @@ def misplaced(chain: Chain, *, asked: str, name: str) -> Finding | None:
     if leaf is None or not leaf.names or is_named(asked.replace("*", "any", 1), leaf.names):
         return None
     return Finding(
-        code="certificate-name",
+        code="CERTIFICATE_NAME",
+        stage=Stage.CERTIFICATE,
         severity=Severity.WARNING,
         problem=f"{name} is for {', '.join(leaf.names[:5])}, and not for {asked!r}, so that clients"
         " refuse it",
@@ -133,12 +137,13 @@ def _is_address(name: str) -> bool:
 
 def _dates(facts: CertificateFacts, now: float, which: str, *, is_own: bool) -> Iterator[Finding]:
     # Above the server's own, clients that know another way to a root take that.
-    severity = Severity.ERROR if is_own else Severity.WARNING
+    severity = Severity.CAUSE if is_own else Severity.WARNING
     left = facts.expires_at - now
     life = facts.expires_at - facts.starts_at
     if now < facts.starts_at:
         yield Finding(
-            code="certificate-not-valid-yet",
+            code="CERTIFICATE_NOT_VALID_YET",
+            stage=Stage.CERTIFICATE,
             severity=severity,
             problem=f"{which} is valid only from {_minute(facts.starts_at)} on, and now it is"
             f" {_minute(now)}",
@@ -146,7 +151,8 @@ def _dates(facts: CertificateFacts, now: float, which: str, *, is_own: bool) -> 
         )
     elif left <= 0:
         yield Finding(
-            code="certificate-expired",
+            code="CERTIFICATE_EXPIRED",
+            stage=Stage.CERTIFICATE,
             severity=severity,
             problem=f"{which} has expired on {_minute(facts.expires_at)}, and"
             f" {'clients' if is_own else 'some clients'} refuse it",
@@ -155,7 +161,8 @@ def _dates(facts: CertificateFacts, now: float, which: str, *, is_own: bool) -> 
     elif left < min(_SOON * SECONDS_PER_DAY, life / _SOON_SHARE):
         days = int(left // SECONDS_PER_DAY)
         yield Finding(
-            code="certificate-expires-soon",
+            code="CERTIFICATE_EXPIRES_SOON",
+            stage=Stage.CERTIFICATE,
             severity=Severity.WARNING,
             problem=f"{which} expires on {_minute(facts.expires_at)}, in {days}"
             f" day{'s' * (days != 1)}",
@@ -168,29 +175,33 @@ def _leaf(facts: CertificateFacts, which: str) -> Iterator[Finding]:
         yield _unreadable(which, f"the standard in {part}")
     if not facts.names and not facts.unreadable:
         yield Finding(
-            code="certificate-without-names",
-            severity=Severity.ERROR,
+            code="CERTIFICATE_WITHOUT_NAMES",
+            stage=Stage.CERTIFICATE,
+            severity=Severity.CAUSE,
             problem=f"{which} names no domain and no address (subjectAltName), and clients refuse"
             " it, as they no longer read its common name",
             fix="get one that names the domain",
         )
     if not is_usable_key(facts):
         yield Finding(
-            code="certificate-key",
+            code="CERTIFICATE_KEY",
+            stage=Stage.CERTIFICATE,
             severity=Severity.WARNING,
             problem=f"{which} has a key of type {facts.key}, which Chrome and most browsers refuse",
             fix=_NEW,
         )
     if facts.digest in _WEAK_DIGESTS:
         yield Finding(
-            code="certificate-digest",
+            code="CERTIFICATE_DIGEST",
+            stage=Stage.CERTIFICATE,
             severity=Severity.WARNING,
             problem=f"{which} is signed with {facts.digest.upper()}, which clients refuse",
             fix=_NEW,
         )
     if not facts.is_for_servers:
         yield Finding(
-            code="certificate-usage",
+            code="CERTIFICATE_USAGE",
+            stage=Stage.CERTIFICATE,
             severity=Severity.WARNING,
             problem=f"{which} is not for servers by its extended key usage, and clients refuse it",
             fix="get one for servers (serverAuth)",
@@ -199,7 +210,8 @@ def _leaf(facts: CertificateFacts, which: str) -> Iterator[Finding]:
     days = (facts.expires_at - facts.starts_at) / SECONDS_PER_DAY
     if facts.is_public and days > longest:
         yield Finding(
-            code="certificate-life",
+            code="CERTIFICATE_LIFE",
+            stage=Stage.CERTIFICATE,
             severity=Severity.WARNING,
             problem=f"{which} lasts {days:.0f} days, and browsers take {longest} of a public"
             " authority",
@@ -222,7 +234,8 @@ def _order(chain: Chain, name: str) -> Iterator[Finding]:
     is_rooted = path[-1] in top.issuers
     if is_rooted and len(path) == 1:
         yield Finding(
-            code="certificate-self-signed",
+            code="CERTIFICATE_SELF_SIGNED",
+            stage=Stage.CERTIFICATE,
             severity=Severity.WARNING,
             problem=f"{name} is signed by itself, and clients refuse it unless they were told to"
             " trust it",
@@ -236,7 +249,8 @@ def _order(chain: Chain, name: str) -> Iterator[Finding]:
         numbers = ", ".join(map(str, foreign[:5])) + (", …" if len(foreign) > 5 else "")
         is_wrong = len(path) == 1 and not is_rooted
         yield Finding(
-            code="chain-foreign",
+            code="CHAIN_FOREIGN",
+            stage=Stage.CERTIFICATE,
             severity=Severity.WARNING if is_wrong else Severity.NOTE,
             problem=f"{name} is followed by others that have not signed it (number {numbers})",
             fix="keep only those that lead from it to its root",
@@ -244,7 +258,8 @@ def _order(chain: Chain, name: str) -> Iterator[Finding]:
     if path != sorted(path):
         numbers = ", ".join(str(place + 1) for place in path)
         yield Finding(
-            code="chain-order",
+            code="CHAIN_ORDER",
+            stage=Stage.CERTIFICATE,
             severity=Severity.WARNING,
             problem=f"{name} is followed by its chain in the wrong order, which some refuse",
             fix=f"put them in this order: number {numbers}",
@@ -252,7 +267,8 @@ def _order(chain: Chain, name: str) -> Iterator[Finding]:
     # Of a private authority, it shows that nothing is missing.
     if is_rooted and len(path) > 1 and (leaf.is_public or len(path) > 2):
         yield Finding(
-            code="chain-root",
+            code="CHAIN_ROOT",
+            stage=Stage.CERTIFICATE,
             severity=Severity.NOTE,
             problem=f"{name} is followed by its root (number {path[-1] + 1}), which clients have"
             " already, and which each handshake sends in vain",
@@ -263,14 +279,16 @@ def _order(chain: Chain, name: str) -> Iterator[Finding]:
 def _without_issuer(leaf: CertificateFacts, name: str) -> Finding:
     if leaf.is_public:
         return Finding(
-            code="chain-incomplete",
+            code="CHAIN_INCOMPLETE",
+            stage=Stage.CERTIFICATE,
             severity=Severity.WARNING,
             problem=f"{name} is from {leaf.issuer!r}, whose own certificate is not in the file, and"
             " phones, WeChat and programs refuse what browsers complete by themselves",
             fix="append it; of Let's Encrypt's files, take fullchain.pem and not cert.pem",
         )
     return Finding(
-        code="chain-incomplete",
+        code="CHAIN_INCOMPLETE",
+        stage=Stage.CERTIFICATE,
         severity=Severity.NOTE,
         problem=f"{name} is from {leaf.issuer!r}, whose own certificate is not in the file",
         fix="append it, unless it is a root that your clients were told to trust",
@@ -279,7 +297,8 @@ def _without_issuer(leaf: CertificateFacts, name: str) -> Finding:
 
 def _unreadable(which: str, what: str) -> Finding:
     return Finding(
-        code="certificate-malformed",
+        code="CERTIFICATE_MALFORMED",
+        stage=Stage.CERTIFICATE,
         severity=Severity.WARNING,
         problem=f"{which} breaks {what}, and clients that are strict refuse it",
         fix="get a new one",

@@ -107,7 +107,7 @@ class TlsContexts:
             if old is None or not old.certificate.is_valid(now):
                 continue
             for finding in served.certificate.findings:
-                if finding.code == "certificate-not-valid-yet":
+                if finding.code == "CERTIFICATE_NOT_VALID_YET":
                     raise ConfigError(finding.problem, finding.fix)
         self._loaded = loaded
 
@@ -177,7 +177,7 @@ class TlsContexts:
     @property
     def warnings(self) -> tuple[str, ...]:
         """Problems, now or soon: sentences without a full stop."""
-        return (*self._loaded.warnings, *self._sentences(Severity.ERROR, Severity.WARNING))
+        return (*self._loaded.warnings, *self._sentences(Severity.CAUSE, Severity.WARNING))
 
     @property
     def notes(self) -> tuple[str, ...]:
@@ -187,7 +187,7 @@ class TlsContexts:
     @property
     def is_refused(self) -> bool:
         """Whether all clients refuse one of the certificates."""
-        return bool(self._sentences(Severity.ERROR))
+        return bool(self._sentences(Severity.CAUSE))
 
     def _sentences(self, *severities: Severity) -> tuple[str, ...]:
         return tuple(

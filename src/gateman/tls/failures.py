@@ -22,7 +22,7 @@ _CAUSES = {
     "SSLV3_ALERT_CERTIFICATE_REVOKED": "get a new one",
     "SSLV3_ALERT_CERTIFICATE_EXPIRED": "its clock is wrong, or it does not know the root",
 }
-_ABOUT_DATES = frozenset({"certificate-expired", "certificate-not-valid-yet"})
+_ABOUT_DATES = frozenset({"CERTIFICATE_EXPIRED", "CERTIFICATE_NOT_VALID_YET"})
 
 _VERSIONS = frozenset({"UNSUPPORTED_PROTOCOL", "UNKNOWN_PROTOCOL", "TLSV1_ALERT_PROTOCOL_VERSION"})
 _SIGNATURES = frozenset(

@@ -1,0 +1,88 @@
+"""What all findings amount to. PURE."""
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from enum import Enum
+
+from ..findings import Finding, Severity
+from .rows import Row
+
+
+class State(Enum):
+    HEALTHY = "healthy"
+    CAUSE = "cause"
+    UNDECIDED = "undecided"
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Verdict:
+    """
+    What a look amounts to.
+
+    Attributes:
+        causes: What keeps clients out; what a client meets first comes first.
+        undecided: Of what several causes remain.
+        warnings: What keeps no client out yet; then what could be better.
+        agreed: What a connection that opened agreed on, such as ``{"TLS": "1.3"}``.
+        ruled_out: What was looked at and is well, a sentence each.
+    """
+
+    state: State
+    target: str
+    causes: tuple[Finding, ...]
+    undecided: tuple[Finding, ...]
+    warnings: tuple[Finding, ...]
+    rows: tuple[Row, ...]
+    agreed: dict[str, str]
+    ruled_out: tuple[str, ...] = ()
+
+    def exit_code(self, *, is_strict: bool) -> int:
+        match self.state:
+            case State.CAUSE:
+                return 1
+            case State.UNDECIDED:
+                return 3
+            case _:
+                return 1 if is_strict and self.warnings else 0
+
+
+def conclude(
+    target: str,
+    findings: Iterable[Finding],
+    rows: Iterable[Row],
+    agreed: dict[str, str],
+    *,
+    is_open: bool,
+    ruled_out: Iterable[str] = (),
+) -> Verdict:
+    """
+    Sort findings, and tell which of three states they are.
+
+    Args:
+        is_open: Whether a connection opened, or nothing was to be opened.
+    """
+    found = sorted(dict.fromkeys(findings), key=lambda one: one.stage)
+    causes = tuple(one for one in found if one.severity is Severity.CAUSE)
+    undecided = tuple(one for one in found if one.severity is Severity.UNDECIDED)
+    warnings = tuple(
+        one
+        for severity in (Severity.WARNING, Severity.NOTE)
+        for one in found
+        if one.severity is severity
+    )
+    if causes:
+        state = State.CAUSE
+    elif undecided or not is_open:
+        state = State.UNDECIDED
+    else:
+        state = State.HEALTHY
+    return Verdict(
+        state=state,
+        target=target,
+        causes=causes,
+        undecided=undecided,
+        warnings=warnings,
+        rows=tuple(rows),
+        agreed=agreed,
+        ruled_out=tuple(ruled_out),
+    )

@@ -1,9 +1,0 @@
-"""A finding, as a person reads it."""
-
-from gateman.findings import Finding, Severity
-
-
-def test_a_finding_is_one_sentence() -> None:
-    finding = Finding(code="a-b", severity=Severity.NOTE, problem="it is so", fix="do that")
-
-    assert str(finding) == "it is so: do that"
