@@ -43,6 +43,7 @@ class Settings:
         message_size: Bytes of a message to send; 0 for none.
         connections: How many to open at the same time; 0 for none.
         page: The URL of the page that opens the WebSocket.
+        proxy_config: The file of a proxy on this machine, where it cannot be found by itself.
     """
 
     timeout: float = DEFAULT_TIMEOUT
@@ -55,3 +56,4 @@ class Settings:
     message_size: int = 0
     connections: int = 0
     page: str | None = None
+    proxy_config: Path | None = None

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from enum import Enum
 
 from ..findings import Finding, Severity
-from .rows import Row
+from .rows import Outcome, Row
 
 
 class State(Enum):
@@ -24,7 +24,7 @@ class Verdict:
         undecided: Of what several causes remain.
         warnings: What keeps no client out yet; then what could be better.
         agreed: What a connection that opened agreed on, such as ``{"TLS": "1.3"}``.
-        ruled_out: What was looked at and is well, a sentence each.
+        ruled_out: The probes that found nothing wrong.
     """
 
     state: State
@@ -53,7 +53,6 @@ def conclude(
     agreed: dict[str, str],
     *,
     is_open: bool,
-    ruled_out: Iterable[str] = (),
 ) -> Verdict:
     """
     Sort findings, and tell which of three states they are.
@@ -70,6 +69,7 @@ def conclude(
         for one in found
         if one.severity is severity
     )
+    seen = tuple(rows)
     if causes:
         state = State.CAUSE
     elif undecided or not is_open:
@@ -82,7 +82,14 @@ def conclude(
         causes=causes,
         undecided=undecided,
         warnings=warnings,
-        rows=tuple(rows),
+        rows=seen,
         agreed=agreed,
-        ruled_out=tuple(ruled_out),
+        ruled_out=_ruled_out(seen),
     )
+
+
+def _ruled_out(rows: Iterable[Row]) -> tuple[str, ...]:
+    outcomes: dict[str, set[Outcome]] = {}
+    for row in rows:
+        outcomes.setdefault(row.probe, set()).add(row.outcome)
+    return tuple(probe for probe, seen in outcomes.items() if seen == {Outcome.OK})

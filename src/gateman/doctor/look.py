@@ -1,0 +1,28 @@
+"""A look at a service: all parts of the way in order, and the verdict."""
+
+from collections.abc import Callable, Sequence
+
+from ..config.base import BaseWorker
+from ..errors import GatemanError
+from ..master.script import Script
+from .target import Settings
+from .verdict import Verdict
+
+
+class UsageMistake(GatemanError):
+    """What was asked for makes no sense; the sentence says what to give instead."""
+
+
+async def look(
+    url: str | None,
+    settings: Settings,
+    inside: tuple[Sequence[BaseWorker], Script] | None,
+    progress: Callable[[str], None],
+) -> Verdict:
+    """
+    Look at a URL, a service, or both.
+
+    Raises:
+        UsageMistake: The URL is not that of a WebSocket.
+    """
+    raise NotImplementedError
