@@ -20,7 +20,9 @@ from typing import Any
 
 from gateman import BusinessWorker, Gateway, Worker
 from gateman.config.base import BaseWorker
+from gateman.doctor.explanation import section
 from gateman.errors import ExitCode
+from gateman.findings.catalogue import CATALOGUE
 from gateman.options import Limits, SlowConsumer, Timeouts
 from gateman.websocket.deflate import Deflate
 
@@ -38,9 +40,9 @@ def main() -> None:
             (folder / page.name).write_text(SECTION.sub(filled, text))
 
 
-def filled(section: re.Match[str]) -> str:
+def filled(place: re.Match[str]) -> str:
     """Write a section anew."""
-    return f"{section[1]}\n{TABLES[section[2]]()}\n{section[3]}"
+    return f"{place[1]}\n{TABLES[place[2]]()}\n{place[3]}"
 
 
 def numbers(kind: type[Any]) -> str:
@@ -160,6 +162,7 @@ TABLES = {
     "deflate": lambda: numbers(Deflate),
     "slow-consumer": lambda: members(SlowConsumer, head="value"),
     "exit-codes": lambda: members(ExitCode, head="code"),
+    "findings": lambda: "\n\n".join(map(section, CATALOGUE.values())),
 }
 
 if __name__ == "__main__":
