@@ -5,7 +5,8 @@ import contextlib
 
 import pytest
 
-from gateman.doctor.stream import opened
+from gateman.doctor.stream import follow, opened
+from gateman.doctor.target import Route
 from tests.support.loop import on_loop
 
 
@@ -36,3 +37,18 @@ async def test_a_refused_connection() -> None:
     with pytest.raises(ConnectionRefusedError):
         async with opened("127.0.0.1", port):
             pass
+
+
+@on_loop
+async def test_a_route_without_tls() -> None:
+    async def serve(_: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        writer.write(b"hello")
+        await writer.drain()
+        writer.close()
+
+    server = await asyncio.start_server(serve, "127.0.0.1", 0)
+    async with server:
+        port = server.sockets[0].getsockname()[1]
+        route = Route(address="127.0.0.1", port=port, is_tls=False)
+        async with follow(route) as (reader, _):
+            assert await asyncio.wait_for(reader.read(5), 5) == b"hello"

@@ -30,6 +30,23 @@ class Target:
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
+class Route:
+    """
+    A way to the service on which the next probe can send HTTP.
+
+    Attributes:
+        address: An IP address.
+        is_tls: Whether TLS comes first; the certificate may be faulty, so it is not verified.
+        server_name: What SNI says; ``None`` for an address.
+    """
+
+    address: str
+    port: int
+    is_tls: bool
+    server_name: str | None = None
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
 class Settings:
     """
     How to look.
