@@ -9,6 +9,7 @@ parallel; one that is marked ``alone`` waits until no other runs, and the others
 import fcntl
 import os
 import signal
+import sys
 from collections.abc import Generator, Iterator
 
 import pytest
@@ -20,6 +21,10 @@ from gateman.config.base import BaseWorker
 # and each program that a test starts would, too.
 signal.signal(signal.SIGINT, signal.default_int_handler)
 signal.signal(signal.SIGHUP, signal.SIG_DFL)
+
+# Without compiled files, each program that a test starts compiles gateman again: half of its start.
+os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
+sys.dont_write_bytecode = False
 
 IS_CI = os.environ.get("CI") == "true"
 
