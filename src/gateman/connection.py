@@ -67,11 +67,53 @@ class ConnectionLink(Protocol):
     def resume(self, reason: int) -> None:
         """Take one reason to pause back."""
 
+    @property
+    def message_count(self) -> int:
+        """Messages received."""
+
+    @property
+    def socket(self) -> Any:
+        """The socket, to be asked and not used; ``None`` when it is closed."""
+
+
+class MessageSender(Protocol):
+    """
+    What a connection and the hub ask of :class:`gateman.net.send_buffer.SendBuffer`.
+
+    Attributes:
+        connection: Set by the connection.
+        dropped: How many messages were dropped.
+        takes_frames: Whether ``write_frames`` may be called.
+        key: Equal for clients that share frames; ``None`` for a client that shares none.
+    """
+
+    connection: "Connection"
+    dropped: int
+    takes_frames: bool
+    key: tuple[int, ...] | None
+
+    def send(self, opcode: int, payload: str | bytes) -> SendResult:
+        """Send one message, and return what became of it."""
+
+    def encode(self, opcode: int, payload: bytes) -> bytes:
+        """Make a frame."""
+
+    def write_frames(self, frames: bytes) -> None:
+        """Write frames that were made for this client."""
+
+    @property
+    def is_direct(self) -> bool:
+        """Whether the connection is open, and its client not slow."""
+
+    @property
     def unsent_size(self) -> int:
-        """Bytes that wait in this process for the peer."""
+        """Bytes that wait in this process for the client."""
 
     async def drain(self) -> None:
         """Wait until nothing is unsent, or the connection is closed."""
+
+    def detach(self) -> None:
+        """Release the connection."""
 
 
 class Membership(Protocol):
@@ -138,11 +180,8 @@ class _Gone:
     def resume(self, _reason: int) -> None:
         pass
 
-    def unsent_size(self) -> int:
-        return 0
-
-    async def drain(self) -> None:
-        pass
+    message_count = 0
+    socket = None
 
 
 GONE: ConnectionLink = _Gone()
@@ -180,7 +219,6 @@ class Connection:
         subprotocol: What was agreed, or ``None``. ``on_websocket_connect`` may set it to
             one of ``request.subprotocols``.
         response_headers: Header fields for the 101, for ``on_websocket_connect`` to fill.
-        dropped: How many messages were dropped because the peer reads too slowly.
         opened_at: When the 101 was sent, by the event loop's clock; 0 before that.
     """
 
@@ -190,7 +228,6 @@ class Connection:
         "_membership",
         "_schedule",
         "callback_context",
-        "dropped",
         "id",
         "is_secure",
         "link",
@@ -203,26 +240,22 @@ class Connection:
         "remote_port",
         "request",
         "response_headers",
+        "send_buffer",
         "state",
         "stored_session",
         "subprotocol",
-        "transmit",
-        "transmit_result",
         "worker",
     )
 
     # For gateman's own modules, and not part of the public API: the attributes below that the
-    # docstring does not list, `attach` and `flush_fanout`.
-    #
-    # `transmit(opcode, payload)` sends a message, and `transmit_result` is what `send` returns
-    # then. The link replaces both when the state changes (open, waiting, closed), so that `send`
-    # tests nothing: the hot path pays one call (bench/echo.py).
+    # docstring does not list, `attach`, `detach` and `flush_fanout`.
 
     def __init__(
         self,
         number: int,
         worker: Any,
         link: ConnectionLink,
+        send_buffer: MessageSender,
         *,
         peer: tuple[str, int],
         remote: tuple[str, int],
@@ -236,6 +269,7 @@ class Connection:
             number: Its id.
             worker: Its worker.
             link: The layer below.
+            send_buffer: Takes its messages.
             peer: The other end's address and port; ``("unix", 0)`` on a unix socket.
             remote: The client's, if a PROXY header told; otherwise the same.
             local_address: Our end.
@@ -251,7 +285,6 @@ class Connection:
         self.state = State.CONNECTING
         self.subprotocol: str | None = None
         self.response_headers: dict[str, str] = {}
-        self.dropped = 0
         self.opened_at = 0.0
         # Counts it for the limits on connections; left when the TCP connection is over.
         self.permit: Any = None
@@ -264,8 +297,8 @@ class Connection:
         self._fanout_turns: Sized = ()
         self._schedule: Schedule | None = None
         self.link = link
-        self.transmit: Any = discard
-        self.transmit_result = SendResult.CLOSED
+        self.send_buffer = send_buffer
+        send_buffer.connection = self
 
     def attach(self, membership: Membership | None, schedule: Schedule) -> None:
         """Give it the hub and the timers of its process, before its first callback."""
@@ -273,6 +306,11 @@ class Connection:
         self._schedule = schedule
         if membership is not None:
             self._fanout_turns = membership.fanout_turns
+
+    def detach(self) -> None:
+        """Release what is below it: its TCP connection is over."""
+        self.link = GONE
+        self.send_buffer.detach()
 
     def send(self, message: str | bytes | bytearray | memoryview) -> SendResult:
         """
@@ -299,19 +337,11 @@ class Connection:
         """
         if self._fanout_turns:
             return self._send_behind(message)
-        kind = message.__class__
-        try:
-            if kind is str:
-                self.transmit(1, message)
-            elif kind is bytes:
-                self.transmit(2, message)
-            else:
-                self.transmit(*as_payload(message))
-        except RuntimeError:
-            # picows looks at the thread, so for most messages nothing else has to.
-            self._check_thread("send")
-            raise
-        return self.transmit_result
+        if message.__class__ is str:
+            return self.send_buffer.send(1, message)
+        if message.__class__ is bytes:
+            return self.send_buffer.send(2, message)
+        return self.send_buffer.send(*as_payload(message))
 
     def _send_behind(self, message: object) -> SendResult:
         """Send while something is collected, that may be for this connection too."""
@@ -319,12 +349,10 @@ class Connection:
         opcode, payload = as_payload(message)
         membership = self._membership
         if membership is not None:
-            is_open = self.transmit_result is not SendResult.CLOSED
-            if is_open and membership.put(self, opcode, payload):
+            if membership.put(self, opcode, payload):
                 return SendResult.QUEUED
             membership.settle(self)
-        self.transmit(opcode, payload)
-        return self.transmit_result
+        return self.send_buffer.send(opcode, payload)
 
     def flush_fanout(self) -> None:
         """Send what is collected for it, before something that has to come behind it."""
@@ -382,7 +410,7 @@ class Connection:
         between large sends to never lose one to ``limits.max_send_buffer_size``.
         """
         self._check_thread("drain")
-        await self.link.drain()
+        await self.send_buffer.drain()
 
     def after(self, seconds: float, function: Callable[..., Any], *args: Any) -> int:
         """
@@ -509,7 +537,12 @@ class Connection:
     @property
     def send_buffer_size(self) -> int:
         """Bytes that wait in this process because the peer reads slowly."""
-        return self.link.unsent_size()
+        return self.send_buffer.unsent_size
+
+    @property
+    def dropped(self) -> int:
+        """How many messages were dropped because the peer reads too slowly."""
+        return self.send_buffer.dropped
 
     @property
     def session(self) -> dict[str, Any]:
@@ -541,7 +574,3 @@ def join_address(host: str, port: int) -> str:
     """
     bracketed = f"[{host}]" if ":" in host else host
     return f"{bracketed}:{port}" if port else bracketed
-
-
-def discard(_opcode: int, _payload: object) -> None:
-    """Where messages go before a connection is open and after it is closed."""

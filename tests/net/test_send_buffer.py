@@ -1,8 +1,12 @@
 """What becomes of messages for a peer that reads slowly, or not at all."""
 
+from types import SimpleNamespace
+from typing import Any
+
 import pytest
 
-from gateman import Connection, Deflate, SendResult, State
+from gateman import Connection, Deflate, Limits, Request, SendResult, State
+from gateman.net.send_buffer import TRANSITIONS, SendBuffer, SendState
 from tests.support.loop import eventually, on_loop, turns
 from tests.support.raw import (
     BINARY,
@@ -26,6 +30,7 @@ from tests.support.slow import (
     held_size,
     number_of,
     numbered,
+    outbox_of,
     slow,
 )
 
@@ -267,7 +272,6 @@ async def test_application_is_told_of_full_and_empty(*, secure: bool) -> None:
         connection, client = await slow(server)
         told: list[tuple[object, ...]] = []
         for _ in range(2):
-            connection.dropped = 0
             count = fill(connection)
             assert connection.send(numbered(0)) is SendResult.DROPPED
             told += [("on_buffer_full",)]
@@ -355,3 +359,61 @@ async def test_what_was_compressed_in_context_is_sent(*, secure: bool) -> None:
         assert received == kept
         assert connection.dropped == len(sent) - len(kept) > 0
         server.lines()
+
+
+# The states.
+
+
+def test_a_send_buffer_goes_only_where_the_table_says() -> None:
+    """To a state that follows the present one, and nowhere from the end."""
+    context: Any = SimpleNamespace(limits=Limits(), loop=None)
+    for state, following in TRANSITIONS.items():
+        for other in SendState:
+            send_buffer = SendBuffer(None, context)
+            send_buffer.state = state
+            if other in following:
+                send_buffer._enter(other)  # noqa: SLF001
+                assert send_buffer.state is other
+            else:
+                with pytest.raises(RuntimeError, match="a send buffer cannot go from"):
+                    send_buffer._enter(other)  # noqa: SLF001
+    assert set(TRANSITIONS) == set(SendState)
+    assert not TRANSITIONS[SendState.CLOSED]
+
+
+@both
+@on_loop
+async def test_a_connection_goes_through_every_state(*, secure: bool) -> None:
+    """And ``send`` returns what the state does with a message."""
+    seen: list[tuple[SendState, SendResult, SendState]] = []
+
+    def note(connection: Connection, message: str | bytes = b"") -> None:
+        before = outbox_of(connection).state
+        result = connection.send(message or b"0")
+        seen.append((before, result, outbox_of(connection).state))
+
+    def enter(connection: Connection, _request: Request) -> None:
+        note(connection)
+
+    async with serve(secure=secure, on_websocket_connect=enter, on_message=note) as server:
+        connection, client = await slow(server)
+        client.go_on_reading()
+        # Two frames in one read: the answer to the first is collected.
+        client.push(frame(TEXT, b"1") + frame(TEXT, b"2"))
+        await eventually(lambda: len(seen) == 3)
+        note(connection)
+        client.stop_reading()
+        block(connection)
+        note(connection)
+        connection.destroy()
+        note(connection)
+
+        states, results = SendState, SendResult
+        assert seen == [
+            (states.EARLY, results.QUEUED, states.EARLY),
+            (states.CORKED, results.QUEUED, states.COLLECTING),
+            (states.COLLECTING, results.QUEUED, states.COLLECTING),
+            (states.DIRECT, results.SENT, states.DIRECT),
+            (states.WAITING, results.QUEUED, states.WAITING),
+            (states.CLOSED, results.CLOSED, states.CLOSED),
+        ]

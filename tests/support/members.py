@@ -1,7 +1,7 @@
 """Clients without a network: connections that a process's part of the hub can hold."""
 
 from gateman.cluster.fanout import Key
-from gateman.connection import Connection, State
+from gateman.connection import Connection, SendResult, State
 
 
 class WayOut:
@@ -19,6 +19,7 @@ class WayOut:
 
     def __init__(self) -> None:
         self.messages: list[tuple[int, bytes]] = []
+        self.dropped = 0
         self.takes_frames = False
         self.key: Key | None = None
 
@@ -30,9 +31,26 @@ class WayOut:
         """Write none: there are none."""
         raise NotImplementedError
 
-    def send(self, opcode: int, payload: bytes) -> None:
+    def send(self, opcode: int, payload: str | bytes) -> SendResult:
         """Take note of what goes out."""
-        self.messages.append((opcode, payload))
+        self.messages.append((opcode, payload.encode() if isinstance(payload, str) else payload))
+        return SendResult.SENT
+
+    @property
+    def is_direct(self) -> bool:
+        """Tell that the client reads."""
+        return True
+
+    @property
+    def unsent_size(self) -> int:
+        """Tell that nothing waits."""
+        return 0
+
+    async def drain(self) -> None:
+        """Wait for nothing."""
+
+    def detach(self) -> None:
+        """Keep the connection: tests look at it."""
 
 
 class Engine:
@@ -62,12 +80,8 @@ class Engine:
     def resume(self, reason: int) -> None:
         """Nothing comes from here."""
 
-    def unsent_size(self) -> int:
-        """Tell that nothing waits."""
-        return 0
-
-    async def drain(self) -> None:
-        """Wait for nothing."""
+    message_count = 0
+    socket = None
 
 
 def connection(number: int, engine: Engine, state: State = State.OPEN) -> Connection:
@@ -84,8 +98,14 @@ def connection(number: int, engine: Engine, state: State = State.OPEN) -> Connec
     """
     peer = ("127.0.0.1", 50000)
     made = Connection(
-        number, None, engine, peer=peer, remote=peer, local_address="", is_secure=False
+        number,
+        None,
+        engine,
+        engine.send_buffer,
+        peer=peer,
+        remote=peer,
+        local_address="",
+        is_secure=False,
     )
     made.state = state
-    engine.send_buffer.connection = made
     return made

@@ -41,9 +41,8 @@ def number_of(message: bytes) -> int:
 
 def outbox_of(connection: Connection) -> SendBuffer:
     """Reach for the way out of a connection."""
-    link: Any = connection.link
-    send_buffer: SendBuffer = link.send_buffer
-    return send_buffer
+    assert isinstance(connection.send_buffer, SendBuffer)
+    return connection.send_buffer
 
 
 def assembler_of(connection: Connection) -> Assembler:
@@ -90,8 +89,9 @@ def block(connection: Connection) -> int:
 
 def fill(connection: Connection) -> int:
     """Send until a message is dropped; tell how many were not."""
+    dropped = connection.dropped
     count = block(connection)
-    while connection.dropped == 0:
+    while connection.dropped == dropped:
         count += 1
         connection.send(numbered(count))
     return count - 1

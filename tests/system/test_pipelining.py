@@ -21,7 +21,7 @@ _SEGMENTS = struct.Struct("=156xI")
 
 def write_count(connection: Connection) -> int:
     """Tell how often something was written; what is small goes out as a segment each time."""
-    sock: socket.socket = connection.link.socket  # type: ignore[attr-defined]
+    sock: socket.socket = connection.link.socket
     info = sock.getsockopt(socket.IPPROTO_TCP, socket.TCP_INFO, _SEGMENTS.size)
     return int(_SEGMENTS.unpack(info)[0])
 
@@ -63,7 +63,7 @@ async def test_a_small_message_does_not_wait_for_the_one_before(*, secure: bool)
     async with serve(secure=secure) as server:
         await server.open()
         (connection,) = server.worker.connections.values()
-        sock: socket.socket = connection.link.socket  # type: ignore[attr-defined]
+        sock: socket.socket = connection.link.socket
 
         assert sock.getsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY)
 

@@ -44,7 +44,7 @@ class Member(Protocol):
     def write_frames(self, frames: bytes) -> None:
         """Write frames that were made for it."""
 
-    def send(self, opcode: int, payload: bytes) -> None:
+    def send(self, opcode: int, payload: bytes) -> object:
         """Send one message, whatever becomes of it."""
 
 

@@ -3,8 +3,7 @@
 from collections.abc import Callable, Collection, Iterable
 from typing import Any, assert_never
 
-from ..connection import Connection
-from ..net.send_buffer import SendBuffer
+from ..connection import Connection, MessageSender
 from .envelope import (
     Audience,
     Bind,
@@ -31,11 +30,6 @@ LocalMessage = tuple[int, bytes, Collection[ClientId]]
 """1 for text or 2 for binary, the payload, and who does not get it."""
 
 
-def send_buffer_of(connection: Connection) -> SendBuffer | None:
-    send_buffer: SendBuffer | None = getattr(connection.link, "send_buffer", None)
-    return send_buffer
-
-
 class _ConnectingClient:
     """A client whose handshake is not done, and the actions that wait for its end."""
 
@@ -50,11 +44,11 @@ class LocalClients:
     """The clients connected to this process, with their registry and their fan-out."""
 
     def __init__(self, fanout: Fanout) -> None:
-        self.registry: Registry[SendBuffer] = Registry()
+        self.registry: Registry[MessageSender] = Registry()
         self._connecting: dict[ClientId, _ConnectingClient] = {}
         self.fanout = fanout
         # A table and no chain of conditions: every message is looked up here (bench/hub.py).
-        self._members_of: dict[Target, Callable[[Any], tuple[SendBuffer, ...]]] = {
+        self._members_of: dict[Target, Callable[[Any], tuple[MessageSender, ...]]] = {
             Target.GROUPS: self.registry.members_of_group,
             Target.UIDS: self.registry.members_of_uid,
             Target.CLIENTS: self._member,
@@ -74,9 +68,7 @@ class LocalClients:
 
     def add(self, client: ClientId, connection: Connection) -> list[ClientAction]:
         """Add a client; return the actions that waited for its handshake."""
-        send_buffer = send_buffer_of(connection)
-        if send_buffer is not None:
-            self.registry.add(client, send_buffer)
+        self.registry.add(client, connection.send_buffer)
         connecting = self._connecting.pop(client, None)
         return [] if connecting is None else connecting.actions
 
@@ -91,7 +83,7 @@ class LocalClients:
         """Send a message that leaves after the response to the handshake."""
         connecting = self._connecting.get(ClientId(client))
         if connecting is not None:
-            connecting.connection.transmit(opcode, payload)
+            connecting.connection.send_buffer.send(opcode, payload)
         return connecting is not None
 
     def send(
@@ -107,7 +99,7 @@ class LocalClients:
         if not members:
             return
         for opcode, payload, exclude in messages:
-            excluded: Collection[SendBuffer] = ()
+            excluded: Collection[MessageSender] = ()
             if exclude:
                 found = map(self.registry.member, exclude)
                 excluded = {member for member in found if member is not None}
@@ -140,7 +132,7 @@ class LocalClients:
             here = sum(member not in excluded for member in members)
         return here
 
-    def _members(self, target: Target, names: tuple[str, ...]) -> tuple[SendBuffer, ...]:
+    def _members(self, target: Target, names: tuple[str, ...]) -> tuple[MessageSender, ...]:
         if len(names) == 1:
             return self._members_of[target](names[0])
         if target is Target.ALL:
@@ -149,7 +141,7 @@ class LocalClients:
         members_of = self._members_of[target]
         return tuple(dict.fromkeys(one for name in names for one in members_of(name)))
 
-    def _member(self, client: ClientId) -> tuple[SendBuffer, ...]:
+    def _member(self, client: ClientId) -> tuple[MessageSender, ...]:
         member = self.registry.member(client)
         return () if member is None else (member,)
 
@@ -191,11 +183,11 @@ class LocalClients:
         return _ANSWERS[query](self.registry, name)
 
 
-def _session(registry: Registry[SendBuffer], client: ClientId) -> dict[str, Any]:
+def _session(registry: Registry[MessageSender], client: ClientId) -> dict[str, Any]:
     return dict(registry.get(client).connection.session)
 
 
-_ANSWERS: dict[Query, Callable[[Registry[SendBuffer], Any], Any]] = {
+_ANSWERS: dict[Query, Callable[[Registry[MessageSender], Any], Any]] = {
     Query.UID_OF_CLIENT: Registry.uid_of,
     Query.IS_ONLINE: Registry.__contains__,
     Query.SESSION: _session,

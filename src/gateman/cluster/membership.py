@@ -6,7 +6,6 @@ from ..connection import Connection, State
 from ..websocket.close import check_close
 from .confirmation import DONE, Confirmation
 from .envelope import Bind, BindOnly, ClientAction, Join, Leave, Unbind
-from .local_clients import send_buffer_of
 from .names import ClientId, check_group, check_uid, client_id
 from .node import Node
 
@@ -89,16 +88,14 @@ class ConnectionMembership:
 
     def put(self, connection: Connection, opcode: int, payload: bytes) -> bool:
         """Queue a message behind the pending fan-out; return whether there is one."""
-        send_buffer = send_buffer_of(connection)
-        if send_buffer is None or not send_buffer.is_direct:
-            return False
-        return self._local_node.local_clients.fanout.put(send_buffer, opcode, payload)
+        send_buffer = connection.send_buffer
+        return send_buffer.is_direct and self._local_node.local_clients.fanout.put(
+            send_buffer, opcode, payload
+        )
 
     def settle(self, connection: Connection) -> None:
         """Write the pending fan-out messages of one client now."""
-        send_buffer = send_buffer_of(connection)
-        if send_buffer is not None:
-            self._local_node.local_clients.fanout.settle(send_buffer)
+        self._local_node.local_clients.fanout.settle(connection.send_buffer)
 
     def _do(self, connection: Connection, action: ClientAction) -> Confirmation[None]:
         if connection.state is State.CONNECTING:

@@ -12,7 +12,7 @@ from enum import Enum
 from http import HTTPStatus
 from typing import Any
 
-from ..connection import GONE, Connection, SendResult, State, discard, join_address
+from ..connection import Connection, State, join_address
 from ..errors import ConfigError, HandshakeError, Refuse
 from ..findings import Severity
 from ..http import response
@@ -45,6 +45,7 @@ from .aiofastnet_adapter import abort
 from .handshake_config import HandshakeConfig
 from .lingering_close import close_lingering
 from .preamble import TLS_ALERT, looks_like_proxy, looks_like_tls
+from .send_buffer import SendBuffer
 from .websocket_protocol import WebSocketProtocol
 
 # RFC 6455, section 4.2.2: header fields of the 101 that the handshake itself sets.
@@ -56,9 +57,6 @@ _MAX_EARLY_SIZE = 64 << 10  # bytes
 # These have a log line of their own, or need none: a page's origin, a request that is not a
 # handshake, a proxy that speaks HTTP/1.0.
 _NOT_LOGGED = frozenset({403, 405, 505})
-
-# The cost of a message that waits for the 101, beside its bytes.
-_MESSAGE_COST = 96  # bytes
 
 
 _REFUSED_PAGE = "Pages of this origin may not connect."
@@ -86,12 +84,11 @@ class Handshake(asyncio.BufferedProtocol):
         "_deadline",
         "_end_info",
         "_key",
-        "_messages",
-        "_messages_size",
         "_paused",
         "_peer_info",
         "_received",
         "_searched",
+        "_send_buffer",
         "_stage",
         "_transport",
     )
@@ -106,12 +103,10 @@ class Handshake(asyncio.BufferedProtocol):
         self._paused = 0
         self._key = ""
         self._agreement: Agreement | None = None
-        # Messages that the application sends before the 101.
-        self._messages: list[tuple[int, bytes]] = []
-        self._messages_size = 0
         self._end_info: tuple[int, str] = (1006, "")
         self._transport: Any = None
         self._connection: Connection | None = None
+        self._send_buffer: Any = None
 
     # What the transport calls.
 
@@ -124,17 +119,17 @@ class Handshake(asyncio.BufferedProtocol):
             self._config.rejected.add(self)
             return
         peer = client_of(transport.get_extra_info("peername"))
+        self._send_buffer = SendBuffer(transport, self._config.context)
         self._connection = Connection(
             self._config.next_id(),
             self._config.worker,
             self,
+            self._send_buffer,
             peer=peer,
             remote=self._peer_info.source or peer,
             local_address=_format_address(transport.get_extra_info("sockname")),
             is_secure=transport.get_extra_info("ssl_object") is not None,
         )
-        self._connection.transmit = self._queue
-        self._connection.transmit_result = SendResult.QUEUED
         self._config.context.events.connected(self._connection)
 
     def get_buffer(self, _sizehint: int) -> memoryview:
@@ -181,39 +176,16 @@ class Handshake(asyncio.BufferedProtocol):
     def resume(self, reason: int) -> None:
         self._paused &= ~reason
 
-    def unsent_size(self) -> int:
-        """Bytes of an answer that wait for the peer, and of messages that wait for the 101."""
-        return self._messages_size + int(self._transport.get_write_buffer_size())
+    message_count = 0
 
-    async def drain(self) -> None:
-        """Return at once: messages wait for the 101, which may wait for the caller."""
-
-    def _queue(self, opcode: int, payload: str | bytes) -> None:
-        """Keep a message until the 101; the connection's ``transmit`` until then."""
-        self._config.context.check_thread()
-        connection = self._require_connection()
-        data = payload.encode() if isinstance(payload, str) else payload
-        limit = self._config.context.limits.max_send_buffer_size
-        if self._messages_size + len(data) + _MESSAGE_COST > limit:
-            connection.dropped += 1
-            connection.transmit_result = SendResult.DROPPED
-            self._config.context.events.noticed(
-                "dropped_early",
-                f"a message of {len(data)} bytes to {connection!r} was dropped: its handshake is"
-                " not done, and limits.max_send_buffer_size is waiting for it already",
-            )
-            return
-        self._messages.append((opcode, data))
-        self._messages_size += len(data) + _MESSAGE_COST
-        connection.transmit_result = SendResult.QUEUED
+    @property
+    def socket(self) -> Any:
+        return self._transport.get_extra_info("socket")
 
     def _stop(self) -> None:
         """Discard messages, now and later: there will be no 101."""
-        self._messages = []
-        self._messages_size = 0
         if self._connection is not None and self._connection.state is State.CONNECTING:
-            self._connection.transmit = discard
-            self._connection.transmit_result = SendResult.CLOSED
+            self._send_buffer.close()
 
     # Reading and checking the head.
 
@@ -412,19 +384,19 @@ class Handshake(asyncio.BufferedProtocol):
         request.release()
         connection.permit = self._peer_info.permit
         try:
-            WebSocketProtocol(self._transport, connection, self._config.context).start(
+            WebSocketProtocol(
+                self._transport, connection, self._send_buffer, self._config.context
+            ).start(
                 key=self._key,
                 headers=headers,
                 early=early,
                 agreement=self._agreement,
                 paused=self._paused,
-                messages=self._messages,
             )
         except Exception as error:  # noqa: BLE001 - a fault of ours costs this connection only
             self._upgrade_failed(error)
         # The WebSocket protocol has them; references from here would keep them alive.
         self._received.clear()
-        self._messages = []
 
     def _upgrade_failed(self, error: Exception) -> None:
         """End a connection whose WebSocket protocol did not start."""
@@ -532,7 +504,7 @@ class Handshake(asyncio.BufferedProtocol):
             self._config.context.events.closed(connection, *self._end_info)
             self._config.context.events.lost(connection)
             # They refer to each other.
-            connection.link = GONE
+            connection.detach()
 
     def _note_early_end(self) -> None:
         """Report a client that left without a request."""

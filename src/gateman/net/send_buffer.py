@@ -1,21 +1,28 @@
 """
-Sends messages at once while the client reads; queues them, up to a limit, while it does not.
+The way out of a connection: what becomes of each message that is sent to its client.
 
-A message goes directly to the transport as long as the kernel takes everything. Then frames are
-queued here, joined to chunks, and each chunk is written when the transport is empty again. Joined,
-so that 100 000 small messages cost their bytes, and not a Python object each; queued here, because
-a transport cannot drop what it has taken; in chunks, because it keeps all of a write until the last
-byte is sent.
+:meth:`SendBuffer.send` decides it, by the state of the connection, and returns it:
 
-The fan-out writes the frames of one iteration of the event loop here at once. Answers to messages
-of one read are collected too (corked), until the last of those messages is handled.
+    EARLY       kept until the 101
+    DIRECT      written at once: the kernel takes everything
+    CORKED      the next small message is collected; nothing is collected yet
+    COLLECTING  collected with those before it, to be written together
+    WAITING     queued, up to a limit: the client reads slowly
+    CLOSED      discarded
+
+Queued frames are joined to chunks, and each chunk is written when the transport is empty again.
+Joined, so that 100 000 small messages cost their bytes, and not a Python object each; queued here,
+because a transport cannot drop what it has taken; in chunks, because it keeps all of a write until
+the last byte is sent. Corked are the answers to the messages of one read, until the last of those
+messages is handled. The fan-out writes the frames of one iteration of the event loop here at once.
 """
 
 import asyncio
 from collections import deque
+from enum import Enum
 from typing import Any
 
-from ..connection import PAUSED_BY_PEER, Connection, SendResult, State, discard
+from ..connection import PAUSED_BY_PEER, Connection, SendResult, State
 from ..options import SlowConsumer
 from ..websocket.deflate import Deflater
 from ..websocket.encoding import encode_frame
@@ -47,74 +54,165 @@ _MAX_CORKED_SIZE = _MIN_JOINED_SIZE - _MAX_COPIED_SIZE - 1024  # bytes
 # The cost of a chunk beside its bytes; with drop_oldest, each frame is a chunk.
 _CHUNK_COST = 96  # bytes
 
+# The cost of a message that is kept until the 101, beside its bytes.
+_EARLY_COST = 96  # bytes
+
+
+class SendState(Enum):
+    """What a send buffer does with the next message."""
+
+    EARLY = "early"
+    DIRECT = "direct"
+    CORKED = "corked"
+    COLLECTING = "collecting"
+    WAITING = "waiting"
+    CLOSED = "closed"
+
+    # Members are compared by identity; the hash of an enum is a Python function.
+    __hash__ = object.__hash__
+
+
+# Globals of the module: an attribute of an enum class costs 40 ns, a global 10.
+_EARLY = SendState.EARLY
+_DIRECT = SendState.DIRECT
+_CORKED = SendState.CORKED
+_COLLECTING = SendState.COLLECTING
+_WAITING = SendState.WAITING
+_CLOSED = SendState.CLOSED
+
+TRANSITIONS = {
+    _EARLY: {_DIRECT, _CLOSED},  # the 101 is sent
+    _DIRECT: {_CORKED, _WAITING, _CLOSED},  # more frames of the same read; the kernel is full
+    _CORKED: {_DIRECT, _COLLECTING, _WAITING, _CLOSED},  # the last frame; a first message
+    _COLLECTING: {_DIRECT, _WAITING, _CLOSED},  # written
+    _WAITING: {_DIRECT, _CLOSED},  # the transport is empty
+    _CLOSED: set[SendState](),
+}
+"""The states that may follow each state."""
+
+_RESULTS = {
+    _DIRECT: SendResult.SENT,
+    _WAITING: SendResult.QUEUED,
+    _CLOSED: SendResult.CLOSED,
+}
+"""What has become of a message that was written, by the state to which the write has led."""
+
+_DIRECT_STATES = {_DIRECT, _CORKED, _COLLECTING}
+
 _SENT = SendResult.SENT
 _QUEUED = SendResult.QUEUED
 
 
 class SendBuffer:
     """
-    Sends the messages of one open connection.
+    Sends the messages of one connection.
 
     Attributes:
         connection: The connection.
+        state: What happens to the next message.
+        dropped: How many messages were dropped.
         takes_frames: Whether :meth:`write_frames` may be called.
         key: Equal for connections that share frames; ``None`` if this one shares none.
     """
 
     __slots__ = (
         "_chunks",
+        "_collected",
+        "_collected_size",
         "_context",
-        "_corked",
-        "_corked_size",
         "_deflater",
         "_drained",
+        "_early",
         "_emptied_count",
         "_is_full",
         "_is_paused",
         "_kept_size",
-        "_send",
+        "_picows_send",
         "_transport",
         "_waiting_size",
+        "_write",
         "connection",
+        "dropped",
         "key",
+        "state",
         "takes_frames",
     )
 
-    def __init__(self, connection: Connection, transport: Any, context: ConnectionContext) -> None:
-        self.connection = connection
+    connection: Connection
+
+    def __init__(self, transport: Any, context: ConnectionContext) -> None:
+        self.state = _EARLY
+        self.dropped = 0
         self._transport = transport
         self._context = context
-        self._send: Any = None
+        self._picows_send: Any = None
+        # Writes one message: picows' `send`, or `_write_deflated`.
+        self._write: Any = None
         self._deflater: Deflater | None = None
         self.takes_frames = False
         self.key: tuple[int, ...] | None = ()
         self._drained: asyncio.Future[None] | None = None
         self._is_full = False
+        # Whether the transport has bytes that the kernel has not taken.
         self._is_paused = False
-        # Frames to be written together; `None` while each is written by itself.
-        self._corked: list[bytes] | None = None
-        self._corked_size = 0
+        # Messages that were sent before the 101.
+        self._early: list[tuple[int, bytes]] | None = None
+        # Frames to be written together.
+        self._collected: list[bytes] | None = None
+        self._collected_size = 0
         # Made when the first message has to wait: most connections never need it.
         self._chunks: deque[bytes | bytearray] | None = None
+        # Bytes of the messages that wait here.
         self._waiting_size = 0
         # Bytes that the transport keeps, sent or not, until it is empty.
         self._kept_size = 0
         self._emptied_count = 0
 
+    def _enter(self, state: SendState) -> None:
+        if state not in TRANSITIONS[self.state]:
+            raise RuntimeError(f"a send buffer cannot go from {self.state} to {state}")
+        self.state = state
+        # With frames collected, a write would overtake them.
+        self.takes_frames = (
+            state is _DIRECT or state is _CORKED
+        ) and self._context.limits.max_send_buffer_size >= _MIN_JOINED_SIZE
+
+    def send(self, opcode: int, payload: str | bytes) -> SendResult:
+        """Send one message, and return what became of it."""
+        state = self.state
+        if state is _DIRECT:
+            try:
+                self._write(opcode, payload)
+            except RuntimeError:
+                # picows checks the thread, so that nothing else has to.
+                self._context.check_thread()
+                raise
+            # Mostly the same: the transport calls `paused` if the kernel did not take everything.
+            return _SENT if self.state is _DIRECT else _RESULTS[self.state]
+        if state is _COLLECTING or state is _CORKED:
+            return self._collect(opcode, payload)
+        if state is _CLOSED:
+            return SendResult.CLOSED
+        self._context.check_thread()
+        data = payload.encode() if isinstance(payload, str) else payload
+        return self._enqueue(opcode, data) if state is _WAITING else self._keep_early(opcode, data)
+
     def open(self, send: Any, deflater: Deflater | None) -> None:
-        """Start sending, after the 101."""
-        self._send = send
+        """Start sending with picows' ``send``, after the 101."""
         self._deflater = deflater
         self.key = () if deflater is None else deflater.shared_key
-        self._set_direct()
+        self.reopen(send)
+        early, self._early, self._waiting_size = self._early, None, 0
+        self._enter(_DIRECT)
         # `pause_writing` reports any byte that is not taken, so that `send` need not ask.
         self._transport.set_write_buffer_limits(high=0)
+        for opcode, payload in early or ():
+            self.send(opcode, payload)
 
     def reopen(self, send: Any) -> None:
         """Continue with the ``send`` of a new picows."""
-        self._send = send
-        if not self._is_paused and self._corked is None:
-            self._set_direct()
+        self._picows_send = send
+        self._write = send if self._deflater is None else self._write_deflated
 
     def cork(self) -> None:
         """
@@ -123,54 +221,59 @@ class SendBuffer:
         For answers to the messages of one read: a write costs as much as all else that a short
         message needs (bench/echo.py).
         """
-        if self._corked is None and self.takes_frames:
-            self._corked = []
-            self._corked_size = 0
-            self.connection.transmit = self._cork_message
-            self.connection.transmit_result = _QUEUED
+        if self.state is _DIRECT and self.takes_frames:
+            self._enter(_CORKED)
 
     def uncork(self) -> None:
         """Write the collected messages; the next ones are written one by one."""
-        if self._corked is None:
-            return
-        frames, self._corked = self._corked, None
-        self._set_direct()
-        if frames:
-            self.write_frames(b"".join(frames))
+        if self.state is _CORKED:
+            self._enter(_DIRECT)
+        elif self.state is _COLLECTING:
+            frames, self._collected = self._collected, None
+            self._enter(_DIRECT)
+            self.write_frames(b"".join(frames or ()))
 
     def uncork_soon(self) -> None:
         """Uncork, or in the next iteration if there is nothing yet: a callback may be ``async``."""
-        if self._corked:
-            self.uncork()
-        elif self._corked is not None:
+        if self.state is _CORKED:
             self._context.loop.call_soon(self.uncork)
+        else:
+            self.uncork()
 
-    def stop(self) -> None:
-        """Stop sending, and discard the queue."""
-        self._corked = None
-        self.connection.transmit = discard
-        self.connection.transmit_result = SendResult.CLOSED
-        self.takes_frames = False
-        self._chunks = None
+    def close(self) -> None:
+        """Discard what waits, and all later messages."""
+        if self.state is not _CLOSED:
+            self._enter(_CLOSED)
+        self._early = self._collected = self._chunks = None
         self._waiting_size = 0
-        self._send = self._deflater = None
+        self._picows_send = self._write = self._deflater = None
         self._wake_drain()
 
-    def flush(self) -> None:
-        """Write the whole queue to the transport, so that a Close can follow."""
+    def finish(self) -> None:
+        """Give everything that waits to the transport, so that a Close can follow, and close."""
         self.connection.flush_fanout()
         self.uncork()
-        while self._chunks:
-            self._transport.write(self._chunks.popleft())
-        self._waiting_size = 0
+        chunks = self._chunks or ()
+        self.close()
+        for chunk in chunks:
+            self._transport.write(chunk)
+
+    def detach(self) -> None:
+        """Release the connection, which refers to this object, and its transport."""
+        self.close()
+        del self.connection
+        self._transport = None
 
     @property
     def is_direct(self) -> bool:
-        """Whether nothing is queued."""
-        return not self._is_paused
+        """Whether the connection is open, and its client not slow."""
+        return self.state in _DIRECT_STATES
 
     @property
     def unsent_size(self) -> int:
+        """Bytes that wait in this process for the client."""
+        if self._transport is None:
+            return 0
         return self._waiting_size + int(self._transport.get_write_buffer_size())
 
     @property
@@ -191,10 +294,12 @@ class SendBuffer:
         return (is_unsent or mark[2]) and taken > mark[1]
 
     async def drain(self) -> None:
-        """Wait until nothing is unsent, or the connection is no longer open."""
+        """Wait until nothing is unsent; return at once if the connection is not open."""
+        if self.state is _EARLY or self.state is _CLOSED:
+            return
         self.connection.flush_fanout()
         self.uncork()
-        while self.connection.state is State.OPEN and self._is_paused:
+        while self.state is _WAITING:
             if self._drained is None:
                 self._drained = self._context.loop.create_future()
             await asyncio.shield(self._drained)
@@ -214,117 +319,119 @@ class SendBuffer:
         if self._is_paused:
             self._kept_size = max(self._kept_size, len(frames))
 
-    def send(self, opcode: int, payload: bytes) -> None:
-        """Send one message as ``connection.send`` does."""
-        self.connection.transmit(opcode, payload)
-
     # Called when the transport pauses and resumes writing.
 
     def paused(self, large_size: int = 0) -> None:
         """Queue messages from now on: the kernel did not take everything."""
-        if self.connection.state is not State.OPEN:
+        if self.state is _EARLY or self.state is _CLOSED:
             return
         self._is_paused = True
-        corked, self._corked = self._corked, None
-        for frame in corked or ():
+        collected, self._collected = self._collected, None
+        if self.state is not _WAITING:
+            self._enter(_WAITING)
+        for frame in collected or ():
             self._append(frame)
         self._kept_size = max(large_size, int(self._transport.get_write_buffer_size()))
-        self.takes_frames = False
-        self.connection.transmit = self._enqueue
-        self.connection.transmit_result = _QUEUED
         self._check_fullness()
 
     def resumed(self, first: bytes = b"") -> None:
         """Write ``first`` and the queue, then messages directly: the transport is empty."""
-        connection = self.connection
-        if connection.state is not State.OPEN:
+        if self.state is not _WAITING:
             return
+        connection = self.connection
         self._emptied_count += 1
         self._is_paused = False
         self._kept_size = 0
         if first:
             self._transport.write(first)
         # Each write may call `paused` again.
-        while self._chunks and self.is_direct:
+        while self._chunks and self._may_resume():
             chunk = self._chunks.popleft()
             self._waiting_size -= len(chunk) + _CHUNK_COST
             self._transport.write(chunk)
             self._kept_size = max(self._kept_size, len(chunk)) if self._is_paused else 0
-        if not self.is_direct or self._send is None:
+        if not self._may_resume():
             return
-        self._set_direct()
+        self._enter(_DIRECT)
         connection.link.resume(PAUSED_BY_PEER)
         self._wake_drain()
         if self._is_full:
             self._is_full = False
             self._context.events.buffer_drained(connection)
 
-    # The values of `connection.transmit`, by state: direct (picows' `send`, or `_send_deflated`),
-    # corked, queued.
+    def _may_resume(self) -> bool:
+        """Return whether the transport is empty, and no callback has closed the connection."""
+        return self.state is _WAITING and not self._is_paused
 
-    def _set_direct(self) -> None:
-        self.takes_frames = self._context.limits.max_send_buffer_size >= _MIN_JOINED_SIZE
-        self.connection.transmit = self._send if self._deflater is None else self._send_deflated
-        self.connection.transmit_result = _SENT
+    # What `send` does, by state.
 
-    def _send_deflated(self, opcode: int, payload: str | bytes) -> None:
+    def _keep_early(self, opcode: int, data: bytes) -> SendResult:
+        size = len(data) + _EARLY_COST
+        if self._waiting_size + size > self._context.limits.max_send_buffer_size:
+            self.dropped += 1
+            self._context.events.noticed(
+                "dropped_early",
+                f"a message of {len(data)} bytes to {self.connection!r} was dropped: its handshake"
+                " is not done, and limits.max_send_buffer_size is waiting for it already",
+            )
+            return SendResult.DROPPED
+        if self._early is None:
+            self._early = []
+        self._early.append((opcode, data))
+        self._waiting_size += size
+        return _QUEUED
+
+    def _write_deflated(self, opcode: int, payload: str | bytes) -> None:
         # First: with context takeover, a message that is compressed has to be sent.
         self._context.check_thread()
         data = payload.encode() if isinstance(payload, str) else payload
         deflated = self._deflate(data)
         if deflated is None:
-            self._send(opcode, data)
+            self._picows_send(opcode, data)
         else:
-            self._send(opcode, deflated, True, True)
+            self._picows_send(opcode, deflated, True, True)
 
-    def _cork_message(self, opcode: int, payload: str | bytes) -> None:
+    def _collect(self, opcode: int, payload: str | bytes) -> SendResult:
         data = payload.encode() if isinstance(payload, str) else payload
         if len(data) > _MAX_COPIED_SIZE:
-            self._write_corked((opcode, data))
-            return
-        corked = self._corked
-        if corked is None:
-            # Called from another thread, which `transmit` refuses.
-            self.connection.transmit(opcode, data)
-            return
-        if not corked:
-            # A direct write would overtake it.
-            self.takes_frames = False
-            self.connection.transmit_result = _QUEUED
+            return self._write_collected((opcode, data))
+        collected = self._collected
+        if collected is None:
+            # Also if the event loop's thread has written them meanwhile: this is another thread.
+            self._context.check_thread()
+            collected = self._collected = []
+            self._collected_size = 0
+            self._enter(_COLLECTING)
         if self._deflater is None:
             frame = encode_frame(opcode, data)
         else:
-            self._context.check_thread()  # As in `_send_deflated`.
+            self._context.check_thread()  # As in `_write_deflated`.
             frame = self.encode(opcode, data)
-        corked.append(frame)
-        if self._corked is not corked:
-            # The event loop's thread has uncorked meanwhile: this is another thread.
+        collected.append(frame)
+        if self._collected is not collected:
             self._context.check_thread()
-        self._corked_size += len(frame)
-        if len(corked) >= _MAX_CORKED_COUNT or self._corked_size > _MAX_CORKED_SIZE:
-            self._write_corked()
+        self._collected_size += len(frame)
+        if len(collected) >= _MAX_CORKED_COUNT or self._collected_size > _MAX_CORKED_SIZE:
+            return self._write_collected()
+        return _QUEUED
 
-    def _write_corked(self, *behind: tuple[int, bytes]) -> None:
-        """Write the collected messages and ``behind``, then cork again."""
+    def _write_collected(self, *behind: tuple[int, bytes]) -> SendResult:
+        """Write the collected messages and ``behind``, then cork again; return the last result."""
         self._context.check_thread()
-        connection = self.connection
         self.uncork()
+        result = _RESULTS[self.state]
         for opcode, data in behind:
-            connection.transmit(opcode, data)
-        result = connection.transmit_result
+            result = self.send(opcode, data)
         self.cork()
-        # The result of the last message, which may have been sent; the next message sets its own.
-        connection.transmit_result = result
+        return result
 
-    def _enqueue(self, opcode: int, payload: str | bytes) -> None:
-        self._context.check_thread()
-        data = payload.encode() if isinstance(payload, str) else payload
-        # First: with context takeover, a message that is compressed has to be sent.
+    def _enqueue(self, opcode: int, data: bytes) -> SendResult:
         result = self._admit(len(data))
         if result is _QUEUED:
             self._append(self.encode(opcode, data))
-        self.connection.transmit_result = result
         self._check_fullness(is_full=result is not _QUEUED)
+        # In `on_buffer_full`, the application may have closed it.
+        return SendResult.CLOSED if self.state is _CLOSED else result
 
     def _deflate(self, data: bytes) -> bytes | None:
         return None if self._deflater is None else self._deflater.deflate(data)
@@ -377,7 +484,7 @@ class SendBuffer:
         return self._waiting_size + self._kept_size
 
     def _count_dropped(self, size: int) -> None:
-        self.connection.dropped += 1
+        self.dropped += 1
         self._context.events.dropped(self.connection, size)
 
     def _check_fullness(self, *, is_full: bool = False) -> None:
@@ -388,17 +495,10 @@ class SendBuffer:
         held_size = self._held_size
         if held_size >= _PAUSE_READING_SIZE:
             connection.link.pause(PAUSED_BY_PEER)
-        if is_full or held_size >= self._context.limits.max_send_buffer_size:
-            result = connection.transmit_result
-            self._report_full()
-            # In the callback, the application may have sent more, closed or destroyed it.
-            if self._send is not None:
-                connection.transmit_result = result
-
-    def _report_full(self) -> None:
-        if not self._is_full:
+        is_full = is_full or held_size >= self._context.limits.max_send_buffer_size
+        if is_full and not self._is_full:
             self._is_full = True
-            self._context.events.buffer_full(self.connection)
+            self._context.events.buffer_full(connection)
 
     def _wake_drain(self) -> None:
         if self._drained is not None:

@@ -12,19 +12,16 @@ does the rest, with :mod:`gateman.websocket`:
 """
 
 import asyncio
-from collections.abc import Iterable
 from typing import Any
 
 from picows import WSFrame, WSListener, WSMsgType, WSTransport
 
 from ..connection import (
-    GONE,
     PAUSED_BY_HELD,
     PAUSED_BY_INFLATION,
     PAUSED_BY_PEER,
     Connection,
     State,
-    discard,
 )
 from ..errors import ProtocolError
 from ..websocket.assembler import Assembler, check_control, not_utf8, reserved_bits, too_big
@@ -60,6 +57,11 @@ _CLIENT_COMPLAINTS = frozenset(
         CloseCode.MANDATORY_EXTENSION,
     }
 )
+
+
+def _discard(_connection: Connection, _message: str | bytes) -> None:
+    """Receives the messages of connections that are not open."""
+
 
 # The assembler of connections that are not open.
 _UNUSED_ASSEMBLER = Assembler(1)
@@ -104,7 +106,13 @@ class WebSocketProtocol(WSListener):
         "waited",
     )
 
-    def __init__(self, transport: Any, connection: Connection, context: ConnectionContext) -> None:
+    def __init__(
+        self,
+        transport: Any,
+        connection: Connection,
+        send_buffer: SendBuffer,
+        context: ConnectionContext,
+    ) -> None:
         self._transport = transport
         self._connection = connection
         self._context = context
@@ -120,7 +128,7 @@ class WebSocketProtocol(WSListener):
         self._is_corked = False
         self._picows_transport: Any = PicowsTransport(self, transport)
         self._adapter: Any = None
-        self.send_buffer = SendBuffer(connection, transport, context)
+        self.send_buffer = send_buffer
         self._ws: Any = None
         self._paused = 0
         self._pong: bytes | None = None
@@ -147,7 +155,6 @@ class WebSocketProtocol(WSListener):
         early: bytes,
         agreement: Agreement | None,
         paused: int,
-        messages: Iterable[tuple[int, bytes]] = (),
     ) -> None:
         """Send the 101 and become the connection's link; it is then ``OPEN``, or closed again."""
         context = self._context
@@ -173,11 +180,11 @@ class WebSocketProtocol(WSListener):
             connection.state = State.OPEN
             deflater = None if agreement is None else agreement.make_deflater()
             self.send_buffer.open(self._ws.send, deflater)
-            for opcode, payload in messages:
-                self.send_buffer.send(opcode, payload)
             if paused:
                 self.pause(paused)
-            self._context.events.opened(connection)
+            if context.heartbeat is not None:
+                context.heartbeat.add(self)
+            context.events.opened(connection)
         if early and self._adapter is not None:
             self._adapter.feed(early)
         if not self._paused:
@@ -283,7 +290,7 @@ class WebSocketProtocol(WSListener):
         if connection.state is not State.OPEN or self._transport.is_closing():
             return
         connection.state = State.CLOSING
-        self.send_buffer.flush()
+        self.send_buffer.finish()
         self._ws.send_close(code, reason)
         self._stop()
         self._context.events.closing(connection)
@@ -364,9 +371,9 @@ class WebSocketProtocol(WSListener):
         if held is None or connection.state is State.CLOSED:
             return
         data = held.data
-        if self._deliver is discard:
+        if self._deliver is _discard:
             data.clear()
-        while data and self._paused == PAUSED_BY_HELD and self._deliver is not discard:
+        while data and self._paused == PAUSED_BY_HELD and self._deliver is not _discard:
             first = data[0]
             rsv = first >> 4 & 0b111
             try:
@@ -417,12 +424,6 @@ class WebSocketProtocol(WSListener):
         if not self._paused and self._connection.state is not State.CLOSED:
             resume_tls_reading(self._transport)
 
-    def unsent_size(self) -> int:
-        return 0 if self._ws is None else self.send_buffer.unsent_size
-
-    async def drain(self) -> None:
-        await self.send_buffer.drain()
-
     @property
     def socket(self) -> Any:
         """The connection's socket, to be asked and not used."""
@@ -442,7 +443,7 @@ class WebSocketProtocol(WSListener):
 
     def ping_again(self) -> None:
         """Send a ping, and go on waiting for an answer to the last one."""
-        if self._connection.state is State.OPEN and not self.unsent_size():
+        if self._connection.state is State.OPEN and not self.send_buffer.unsent_size:
             self._ws.send_ping()
 
     def is_alive(self) -> bool:
@@ -516,7 +517,7 @@ class WebSocketProtocol(WSListener):
         rsv: int,
     ) -> str | bytes | None:
         """Feed the assembler; return the message, if the frame completes one."""
-        if self._deliver is discard:
+        if self._deliver is _discard:
             return None
         assembler = self._assembler
         if self._inflation is None or not (rsv or assembler.is_inflating):
@@ -534,7 +535,7 @@ class WebSocketProtocol(WSListener):
         if (
             inflation is None
             or not (rsv or self._assembler.is_inflating)
-            or self._deliver is discard
+            or self._deliver is _discard
             or not inflation.must_wait()
         ):
             return False
@@ -586,7 +587,7 @@ class WebSocketProtocol(WSListener):
             # RFC 6455, section 5.5.1: the code is echoed. picows cannot send an empty Close.
             echoed = CloseCode.NORMAL_CLOSURE if code == CloseCode.NO_STATUS_RECEIVED else code
             # A client that sends many requests, a Close, and then reads gets all answers.
-            self.send_buffer.flush()
+            self.send_buffer.finish()
             self._ws.send_close(echoed, reason)
         self._report_closed(code, reason)
         self._end()
@@ -598,7 +599,7 @@ class WebSocketProtocol(WSListener):
         connection = self._connection
         if connection.state is State.CLOSED:
             return
-        self.send_buffer.flush()
+        self.send_buffer.finish()
         # Also while closing: picows then knows that it must not send one itself.
         self._ws.send_close(error.close_code, error.reason)
         self._stop()
@@ -616,8 +617,8 @@ class WebSocketProtocol(WSListener):
         self._timer = self._context.loop.call_later(seconds, self._transport.abort)
 
     def _stop(self) -> None:
-        self.send_buffer.stop()
-        self._deliver = discard
+        self.send_buffer.close()
+        self._deliver = _discard
         self._pong = None
         if self._inflation is not None:
             self._inflation.stop()
@@ -632,6 +633,8 @@ class WebSocketProtocol(WSListener):
             self._held = None
             self._is_simple = False
             self._adapter = None
+            if self._context.heartbeat is not None:
+                self._context.heartbeat.remove(self)
             self._context.events.closed(connection, code, reason)
 
     def _connection_lost(self) -> None:
@@ -642,7 +645,7 @@ class WebSocketProtocol(WSListener):
         self._context.events.lost(self._connection)
         # They refer to this object: without this, only the garbage collector frees them.
         self._ws = self._picows_transport = None
-        self._connection.link = GONE
+        self._connection.detach()
 
     def _next_window(self) -> bool:
         """Begin a new second of the rate limit, or close if the last second is not over."""

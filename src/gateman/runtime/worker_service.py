@@ -118,6 +118,7 @@ class WorkerService:
             events=self,
             slow_consumer=settings.slow_consumer,
             compression=settings.compression,
+            heartbeat=self._heartbeat,
             inflate_turns=InflateTurns(
                 self._loop, (settings.compression or Deflate()).max_inflated_per_turn
             ),
@@ -253,14 +254,12 @@ class WorkerService:
         self._callback_runner.ask(connection, answer)
 
     def opened(self, connection: Connection) -> None:
-        """Start the heartbeat, and call ``on_open``."""
+        """Call ``on_open``, and wait for a login."""
         self.connections[connection.id] = connection
         connection.opened_at = self._loop.time()
         connection.needs_on_close = True
         if self._membership is not None:
             self._membership.add(connection)
-        if self._heartbeat is not None:
-            self._heartbeat.add(connection.link)  # type: ignore[arg-type]
         login = self.settings.timeouts.login
         if login is not None:
             timers.add_for(connection, login, self._check_login, (connection,))
@@ -306,9 +305,7 @@ class WorkerService:
         if self._membership is not None:
             self._membership.remove(connection)
         if self.connections.pop(connection.id, None) is not None:
-            self._past_messages += _message_count(connection)
-            if self._heartbeat is not None:
-                self._heartbeat.remove(connection.link)  # type: ignore[arg-type]
+            self._past_messages += connection.link.message_count
         self._callback_runner.call("on_close", connection, code, reason)
 
     def lost(self, connection: Connection) -> None:
@@ -375,7 +372,7 @@ class WorkerService:
     def message_count(self) -> int:
         """Messages received by all connections since the start."""
         return self._past_messages + sum(
-            _message_count(connection) for connection in self.connections.values()
+            connection.link.message_count for connection in self.connections.values()
         )
 
     def describe(self, limit: int) -> list[dict[str, Any]]:
@@ -398,9 +395,9 @@ class WorkerService:
             "uid": None if self._membership is None else self._membership.uid_of(connection),
         }
         if connection.id in self.connections:
-            described["messages"] = _message_count(connection)
+            described["messages"] = connection.link.message_count
             described["age"] = round(self._loop.time() - connection.opened_at, 1)
-            counted = tcp_info(connection.link.socket)  # type: ignore[attr-defined]
+            counted = tcp_info(connection.link.socket)
             if counted is not None:
                 described["received"], described["sent"] = counted
         return described
@@ -414,11 +411,6 @@ def _is_late(connection: Connection) -> bool:
     """Tell whether it was accepted during the drain, for a health check or to be refused."""
     permit = connection.permit
     return permit is not None and permit.is_late
-
-
-def _message_count(connection: Connection) -> int:
-    """Count the messages of an open connection, whose link is a ``WebSocketProtocol``."""
-    return int(connection.link.message_count)  # type: ignore[attr-defined]
 
 
 def _test_page() -> bytes:
