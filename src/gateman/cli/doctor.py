@@ -10,7 +10,7 @@ from typing import Any
 import click
 
 from ..config.base import BaseWorker
-from ..doctor.target import DEFAULT_TIMEOUT, Settings
+from ..doctor.target import DEFAULT_TIMEOUT, Settings, UsageMistake
 from ..master.script import Script
 from .service import with_workers
 
@@ -163,7 +163,7 @@ def _look(
     is_strict: bool,
 ) -> None:
     # Imported here: --help and --explain can do without.
-    from ..doctor.look import UsageMistake, look
+    from ..doctor.look import look
     from ..doctor.report import as_json, as_lines
 
     progress = _progress()

@@ -3,14 +3,9 @@
 from collections.abc import Callable, Sequence
 
 from ..config.base import BaseWorker
-from ..errors import GatemanError
 from ..master.script import Script
 from .target import Settings
 from .verdict import Verdict
-
-
-class UsageMistake(GatemanError):
-    """What was asked for makes no sense; the sentence says what to give instead."""
 
 
 async def look(

@@ -1,5 +1,568 @@
 """Kinds of findings about URL, name resolution, TCP and TLS versions. PURE."""
 
-from . import Declaration
+from . import Client, Declaration, Severity, Software, Stage
 
-DECLARATIONS: tuple[Declaration, ...] = ()
+_PROXY_WEBSOCKET = {
+    Software.NGINX: "listen {port} ssl; with ssl_certificate and ssl_certificate_key, in the server"
+    " block of {host}; or connect to ws://{authority}",
+    Software.APACHE: "SSLEngine on, SSLCertificateFile and SSLCertificateKeyFile, in the"
+    " <VirtualHost *:{port}> of {host}; or connect to ws://{authority}",
+    Software.HAPROXY: "bind :{port} ssl crt FILE, in the frontend; or connect to ws://{authority}",
+    Software.CADDY: "name the site https://{host}:{port} in the Caddyfile, without http://; or"
+    " connect to ws://{authority}",
+    Software.GATEMAN: 'worker.transport = "ssl" with local_cert and local_pk; or connect to'
+    " ws://{authority}",
+}
+
+# The URL.
+
+URL_SPACES = Declaration(
+    code="URL_SPACES",
+    stage=Stage.URL,
+    severity=Severity.CAUSE,
+    problem="the URL has spaces or line breaks in it or around it, which browsers remove or encode"
+    " and other clients refuse",
+    fix="remove them where the client's configuration has the URL; write %20 for a space that"
+    " belongs to the path",
+    fails_for=frozenset({Client.JAVA, Client.PYTHON}),
+    decided="By the URL as it was given.",
+)
+
+URL_FRAGMENT = Declaration(
+    code="URL_FRAGMENT",
+    stage=Stage.URL,
+    severity=Severity.CAUSE,
+    problem="the URL has a fragment (#…), which the URL of a WebSocket must not have",
+    fix="remove it; write %23 for a number sign that belongs to the path",
+    fails_for=frozenset({Client.NODE, Client.PYTHON}),
+    decided="By the URL as it was given (RFC 6455, section 3).",
+    details="Browsers refused such a URL with a SyntaxError until 2024; newer ones ignore the"
+    " fragment.",
+)
+
+URL_USER_INFO = Declaration(
+    code="URL_USER_INFO",
+    stage=Stage.URL,
+    severity=Severity.WARNING,
+    problem="the URL has a user name or a password in it, which some clients send and others"
+    " leave out",
+    fix="send it in a header or in the first message",
+    decided="By the URL as it was given.",
+)
+
+PORT_BLOCKED = Declaration(
+    code="PORT_BLOCKED",
+    stage=Stage.URL,
+    severity=Severity.CAUSE,
+    problem="browsers never connect to port {port}, which they keep for another protocol",
+    fix="listen on another port, such as 443 or 8443",
+    fails_for=frozenset({Client.BROWSERS}),
+    decided="By the list of bad ports of the Fetch standard.",
+)
+
+URL_PLAIN = Declaration(
+    code="URL_PLAIN",
+    stage=Stage.URL,
+    severity=Severity.WARNING,
+    problem="ws:// is not encrypted: pages on https:// may not open it, and neither may WeChat mini"
+    " programs",
+    fix="serve wss://{host}, with a certificate for that name",
+    fails_for=frozenset({Client.WECHAT}),
+    decided="The scheme is ws, and the host is not on a private network.",
+)
+
+URL_ADDRESS = Declaration(
+    code="URL_ADDRESS",
+    stage=Stage.URL,
+    severity=Severity.WARNING,
+    problem="the URL has an IP address where WeChat mini programs need a domain, and few"
+    " certificates are for addresses",
+    fix="connect by a domain that the certificate is for, and register it with WeChat",
+    fails_for=frozenset({Client.WECHAT}),
+    decided="The host is an IP address that is not on a private network.",
+)
+
+# The name.
+
+NAME_UNKNOWN = Declaration(
+    code="NAME_UNKNOWN",
+    stage=Stage.NAME,
+    severity=Severity.CAUSE,
+    problem="the name {host} does not exist in the DNS",
+    fix="look for a typing error; else add an A record for {host} where its domain is managed, and"
+    " see that the domain has not expired: dig {host}",
+    decided="The system's resolver says that there is no such name, for A and AAAA.",
+)
+
+NAME_WITHOUT_ADDRESS = Declaration(
+    code="NAME_WITHOUT_ADDRESS",
+    stage=Stage.NAME,
+    severity=Severity.CAUSE,
+    problem="the name {host} exists and has no address",
+    fix="add an A record for {host} where its domain is managed: dig {host} A",
+    decided="The resolver knows the name, and has neither A nor AAAA for it.",
+)
+
+NAME_TIMEOUT = Declaration(
+    code="NAME_TIMEOUT",
+    stage=Stage.NAME,
+    severity=Severity.UNDECIDED,
+    problem="the resolver of this machine gives no answer for {host}",
+    fix="ask another resolver with dig @1.1.1.1 {host}: if it answers, the resolver of this machine"
+    " is faulty (/etc/resolv.conf), else the name servers of the domain are",
+    decided="Neither A nor AAAA was answered in time, or the resolver reports a failure.",
+    details="A name server that does not answer, a delegation to one that no longer exists, DNSSEC"
+    " signatures that have expired and a machine without a network all look like this.",
+)
+
+NAME_QUERY_UNANSWERED = Declaration(
+    code="NAME_QUERY_UNANSWERED",
+    stage=Stage.NAME,
+    severity=Severity.WARNING,
+    problem="the question for the {family} records of {host} is not answered, while the other is,"
+    " so that clients wait some seconds before they connect",
+    fix="have the name servers of the domain answer it, with an empty answer if there is none:"
+    " dig {host} {family}",
+    decided="One of the questions for A and AAAA was answered with addresses; the other was not"
+    " answered in time.",
+)
+
+ADDRESS_PRIVATE = Declaration(
+    code="ADDRESS_PRIVATE",
+    stage=Stage.NAME,
+    severity=Severity.WARNING,
+    problem="{host} leads to {addresses}, which {reach}",
+    fix="set the A record to the server's public address; /etc/hosts of this machine may say more",
+    decided="The name is one of the public DNS, and an address of it is not. It is a cause if no"
+    " connection opens to that address from here.",
+)
+
+IPV6_ONLY = Declaration(
+    code="IPV6_ONLY",
+    stage=Stage.NAME,
+    severity=Severity.WARNING,
+    problem="{host} has IPv6 addresses only, which a client without IPv6 cannot reach",
+    fix="add an A record with an IPv4 address",
+    decided="The name has AAAA records and no A record. It is a cause if this machine itself has no"
+    " way to IPv6 addresses.",
+)
+
+# TCP.
+
+TCP_REFUSED = Declaration(
+    code="TCP_REFUSED",
+    stage=Stage.TCP,
+    severity=Severity.CAUSE,
+    problem="{addresses} refuses connections to port {port}: nothing listens there",
+    fix="start the service, let it listen on 0.0.0.0 (not on 127.0.0.1) and on this port; on the"
+    " server look with: ss -ltnp 'sport = :{port}'",
+    decided="TCP is answered with a reset at once. A firewall that drops would give no answer; one"
+    " that rejects mostly sends an ICMP message (TCP_REJECTED), and can be set to send a reset.",
+)
+
+LISTENS_ON_LOOPBACK = Declaration(
+    code="LISTENS_ON_LOOPBACK",
+    stage=Stage.TCP,
+    severity=Severity.CAUSE,
+    problem="port {port} is open on {loopback} and refused on {addresses}: the service listens for"
+    " its own machine only",
+    fix="let it listen on 0.0.0.0 (or on {addresses}) and not on {loopback}, or put a proxy before"
+    " it",
+    fixes={
+        Software.GATEMAN: 'Worker("websocket://0.0.0.0:{port}") in place of {loopback}',
+    },
+    decided="The address belongs to this machine; the port is refused on it and open on loopback.",
+)
+
+TCP_DROPPED = Declaration(
+    code="TCP_DROPPED",
+    stage=Stage.TCP,
+    severity=Severity.CAUSE,
+    problem="{addresses} does not answer on port {port}: a firewall drops the packets, or the"
+    " address is not the server's",
+    fix="allow TCP port {port} in the server's firewall and in the cloud's security group, and"
+    " compare the address with the server's own: ip address",
+    decided="No answer to TCP within the deadline, where a closed port would answer with a reset.",
+    details="Typical rules: `ufw allow PORT/tcp`, `firewall-cmd --add-port=PORT/tcp"
+    " --permanent`, and an inbound rule of the security group. A machine that is switched off"
+    " looks the same.",
+)
+
+TCP_REJECTED = Declaration(
+    code="TCP_REJECTED",
+    stage=Stage.TCP,
+    severity=Severity.CAUSE,
+    problem="connections to {addresses} port {port} are rejected on the way ({reason}): a firewall"
+    " forbids it, or a router knows no way to the address",
+    fix="allow TCP port {port} in the firewall (the rule that says REJECT), and compare the address"
+    " with the server's own: ip address",
+    decided="The answer is an ICMP message (administratively prohibited, host or network"
+    " unreachable), and this machine itself has a route.",
+)
+
+TCP_FAILED = Declaration(
+    code="TCP_FAILED",
+    stage=Stage.TCP,
+    severity=Severity.UNDECIDED,
+    problem="this machine cannot connect to {addresses} port {port} ({reason})",
+    fix="try from another machine; if it works there, a firewall or a limit of this machine is the"
+    " cause",
+    decided="The system reports an error that is neither a refusal, nor a timeout, nor an ICMP"
+    " message.",
+)
+
+NO_ROUTE = Declaration(
+    code="NO_ROUTE",
+    stage=Stage.TCP,
+    severity=Severity.UNDECIDED,
+    problem="this machine has no route to {addresses}, so nothing can be said of the server",
+    fix="look from a machine with a network: ip route get {addresses}",
+    decided="The system knows no route; no packet was sent.",
+)
+
+IPV6_DEAD = Declaration(
+    code="IPV6_DEAD",
+    stage=Stage.TCP,
+    severity=Severity.CAUSE,
+    problem="the IPv6 address {addresses} of {host} leads nowhere (port {port} {reason}), while"
+    " IPv4 works: clients that prefer IPv6 fail or wait",
+    fix="let the service listen on [::] as well and open port {port} for IPv6 in the firewall, or"
+    " remove the AAAA record",
+    fixes={
+        Software.NGINX: "listen [::]:{port} ssl; beside listen {port} ssl; and port {port} open for"
+        " IPv6 in the firewall; or remove the AAAA record",
+        Software.APACHE: "Listen [::]:{port} beside Listen {port}, and port {port} open for IPv6 in"
+        " the firewall; or remove the AAAA record",
+        Software.HAPROXY: "bind :::{port} v4v6, and port {port} open for IPv6 in the firewall; or"
+        " remove the AAAA record",
+        Software.GATEMAN: "listen on [::]:{port}, which takes IPv4 as well, and open port {port}"
+        " for IPv6 in the firewall; or remove the AAAA record",
+    },
+    fails_for=frozenset({Client.NODE, Client.PYTHON, Client.ANDROID, Client.WECHAT}),
+    decided="An AAAA record is refused, rejected or dropped where an A record of the same name is"
+    " open, and this machine has IPv6.",
+    details="Browsers and iOS try IPv4 a quarter of a second later (RFC 8305). Others try one"
+    " address after the other: where packets are dropped, they time out before they come to the"
+    " one that works. Node before 20 and programs with an old OkHttp take the first address only.",
+)
+
+ADDRESS_DEAD = Declaration(
+    code="ADDRESS_DEAD",
+    stage=Stage.TCP,
+    severity=Severity.CAUSE,
+    problem="of the addresses of {host}, {addresses} leads nowhere (port {port} {reason}), while"
+    " {alive} works: some of the clients fail",
+    fix="start the service on that machine, or remove its address from the DNS",
+    decided="The same port is open on one address of the name, and refused, rejected or dropped on"
+    " another of the same kind.",
+)
+
+CDN_PORT = Declaration(
+    code="CDN_PORT",
+    stage=Stage.TCP,
+    severity=Severity.CAUSE,
+    problem="{addresses} belongs to Cloudflare, which does not pass port {port}",
+    fix="use 443 (or 2053, 2083, 2087, 2096, 8443; for ws:// 80, 8080, 8880, 2052, 2082, 2086,"
+    " 2095), or set the record to `DNS only`",
+    decided="The address is in one of Cloudflare's ranges, the port is none that it passes, and no"
+    " connection opens.",
+)
+
+# TLS.
+
+TLS_ON_PLAIN_PORT = Declaration(
+    code="TLS_ON_PLAIN_PORT",
+    stage=Stage.TLS,
+    severity=Severity.CAUSE,
+    problem="port {port} of {addresses} speaks plain HTTP, and wss:// needs TLS",
+    fix="turn TLS on for this port, or connect to the port that has it; ws://{authority} is the URL"
+    " of this one",
+    fixes=_PROXY_WEBSOCKET,
+    decided="A ClientHello is not answered with TLS, and a plain HTTP request is answered with"
+    " HTTP.",
+)
+
+PLAIN_ON_TLS_PORT = Declaration(
+    code="PLAIN_ON_TLS_PORT",
+    stage=Stage.TLS,
+    severity=Severity.CAUSE,
+    problem="port {port} of {addresses} speaks TLS, and ws:// is plain",
+    fix="connect to wss://{authority}",
+    decided="A plain HTTP request is not answered as one (a TLS alert, a 400 that speaks of HTTPS,"
+    " or nothing), and a TLS handshake succeeds on the same port.",
+)
+
+OTHER_PROTOCOL = Declaration(
+    code="OTHER_PROTOCOL",
+    stage=Stage.TLS,
+    severity=Severity.CAUSE,
+    problem="port {port} of {addresses} speaks {protocol}, which is not a web server's",
+    fix="connect to the port of the web server; on the server look with: ss -ltnp",
+    decided="By the first bytes that the server sends, by itself or in answer to a ClientHello.",
+)
+
+SERVER_SILENT = Declaration(
+    code="SERVER_SILENT",
+    stage=Stage.TLS,
+    severity=Severity.CAUSE,
+    problem="port {port} of {addresses} accepts connections and then says nothing, neither to TLS"
+    " nor to plain HTTP: the process behind it hangs, or is not a web server",
+    fix="on the server, see which process it is (ss -ltnp 'sport = :{port}') and what it waits for;"
+    " restart it",
+    fixes={Software.GATEMAN: "see with gateman status which callback blocks; restart it"},
+    decided="TCP opens, and no byte comes within the deadline, whether TLS, plain HTTP or a PROXY"
+    " header is sent.",
+    details="The kernel accepts connections for a process that is stopped, or whose event loop is"
+    " blocked, until its queue is full.",
+)
+
+TLS_CLOSED = Declaration(
+    code="TLS_CLOSED",
+    stage=Stage.TLS,
+    severity=Severity.UNDECIDED,
+    problem="port {port} of {addresses} {how} the connection before TLS begins",
+    fix="on the server: gateman doctor server.py wss://{authority}; else read the log of what"
+    " listens on port {port} at the time of this look",
+    decided="TCP opens, and the server ends it without a byte; neither plain HTTP, nor a PROXY"
+    " header, nor a hello without the name changes that.",
+    details="What remains: a list of allowed addresses, a proxy in TCP mode whose server is down, a"
+    " limit on connections, a device in between that cuts TLS.",
+)
+
+PROXY_HEADER_EXPECTED = Declaration(
+    code="PROXY_HEADER_EXPECTED",
+    stage=Stage.PROXY,
+    severity=Severity.CAUSE,
+    problem="port {port} of {addresses} expects a PROXY header from a load balancer before anything"
+    " else, and clients send none",
+    fix="turn the PROXY protocol off for this port, or on in the load balancer before it",
+    fixes={
+        Software.NGINX: "remove proxy_protocol from listen {port}, or send it from the load"
+        " balancer",
+        Software.HAPROXY: "remove accept-proxy from bind :{port}, or add send-proxy to the load"
+        " balancer before it",
+        Software.APACHE: "RemoteIPProxyProtocol Off, or send it from the load balancer",
+        Software.GATEMAN: "set trusted_proxies to the load balancer, and connect through it",
+    },
+    decided="The server ends a connection without a byte, and answers when `PROXY UNKNOWN` is sent"
+    " first.",
+)
+
+SNI_CUT = Declaration(
+    code="SNI_CUT",
+    stage=Stage.TLS,
+    severity=Severity.CAUSE,
+    problem="connections that ask for {host} are cut before TLS begins, while those that name no"
+    " domain are not",
+    fix="configure this name on the server, or find what filters names on the way; in mainland"
+    " China the provider cuts domains without an ICP filing",
+    decided="A ClientHello with the name ends in a reset, a close or silence; without a name the"
+    " handshake succeeds.",
+)
+
+SNI_UNKNOWN = Declaration(
+    code="SNI_UNKNOWN",
+    stage=Stage.TLS,
+    severity=Severity.CAUSE,
+    problem="the server at {addresses} has no certificate for {host}, and refuses the name (TLS"
+    " alert {alert})",
+    fix="add the name, with its certificate, to the server's configuration",
+    fixes={
+        Software.NGINX: "server_name {host}; in the server block with its ssl_certificate, in place"
+        " of the block with ssl_reject_handshake",
+        Software.APACHE: "ServerName or ServerAlias {host} in the <VirtualHost> with its"
+        " SSLCertificateFile",
+        Software.HAPROXY: "add a certificate for {host} to bind … ssl crt (or remove strict-sni)",
+        Software.CADDY: "name the site {host} in the Caddyfile; if it is there, its certificate"
+        " could not be had: see Caddy's log",
+    },
+    decided="The alert is unrecognized_name, or it is another and the handshake succeeds when no"
+    " name is asked for. Go's servers, Caddy among them, say internal_error.",
+)
+
+TLS_OLD = Declaration(
+    code="TLS_OLD",
+    stage=Stage.TLS,
+    severity=Severity.CAUSE,
+    problem="the server at {addresses} speaks no TLS above {version}, and clients need 1.2",
+    fix="allow TLS 1.2 and 1.3, with a newer OpenSSL if it has none",
+    fixes={
+        Software.NGINX: "ssl_protocols TLSv1.2 TLSv1.3;",
+        Software.APACHE: "SSLProtocol -all +TLSv1.2 +TLSv1.3",
+        Software.HAPROXY: "ssl-default-bind-options ssl-min-ver TLSv1.2",
+        Software.GATEMAN: 'remove max_proto_version, or set it to "TLSv1.3"',
+    },
+    decided="TLS 1.2 and 1.3 are refused, an older version is agreed on.",
+)
+
+TLS_13_ONLY = Declaration(
+    code="TLS_13_ONLY",
+    stage=Stage.TLS,
+    severity=Severity.CAUSE,
+    problem="the server at {addresses} speaks TLS 1.3 only, which older phones and programs do not"
+    " have",
+    fix="allow TLS 1.2 as well",
+    fixes={
+        Software.NGINX: "ssl_protocols TLSv1.2 TLSv1.3;",
+        Software.APACHE: "SSLProtocol -all +TLSv1.2 +TLSv1.3",
+        Software.CADDY: "protocols tls1.2 tls1.3 in the tls block",
+        Software.HAPROXY: "ssl-default-bind-options ssl-min-ver TLSv1.2",
+        Software.CLOUDFLARE: "set the minimum TLS version to 1.2",
+        Software.GATEMAN: 'remove min_proto_version, or set it to "TLSv1.2"',
+    },
+    fails_for=frozenset({Client.ANDROID, Client.JAVA, Client.WECHAT}),
+    decided="TLS 1.3 is agreed on, and TLS 1.2 alone is refused.",
+    details="Without TLS 1.3: Android before 10, Java 8 before update 261, WeChat on such phones,"
+    " Python with an OpenSSL before 1.1.1, iOS before 12.2.",
+)
+
+TLS_CIPHERS = Declaration(
+    code="TLS_CIPHERS",
+    stage=Stage.TLS,
+    severity=Severity.CAUSE,
+    problem="the server at {addresses} offers only ciphers, keys or signatures that clients"
+    " refuse ({detail})",
+    fix="remove the list of ciphers from its configuration, and use a certificate with an ECDSA"
+    " P-256 or RSA 2048 key",
+    fixes={
+        Software.NGINX: "remove ssl_ciphers (and ssl_ecdh_curve), or set ssl_ciphers"
+        " HIGH:!aNULL:!MD5;",
+        Software.APACHE: "SSLCipherSuite HIGH:!aNULL:!MD5",
+        Software.HAPROXY: "remove ssl-default-bind-ciphers and ciphers from the bind line",
+        Software.GATEMAN: "remove ssl.ciphers and ssl.ecdh_curve",
+    },
+    decided="The handshake fails with what clients offer, and succeeds when everything that OpenSSL"
+    " still knows is offered.",
+)
+
+TLS_ALERT = Declaration(
+    code="TLS_ALERT",
+    stage=Stage.TLS,
+    severity=Severity.UNDECIDED,
+    problem="the server at {addresses} refuses the TLS handshake ({alert})",
+    fix="read the server's error log at the time of this look; openssl s_client -connect"
+    " {address} -servername {host} shows the same",
+    decided="An alert, whatever version, ciphers, name and protocol are offered.",
+)
+
+TLS_FAILED = Declaration(
+    code="TLS_FAILED",
+    stage=Stage.TLS,
+    severity=Severity.UNDECIDED,
+    problem="the TLS handshake with {addresses} fails ({reason})",
+    fix="read the server's error log at the time of this look; openssl s_client -connect"
+    " {address} -servername {host} shows the same",
+    decided="The server answers in TLS, and its messages are not accepted here.",
+)
+
+CLIENT_CERTIFICATE_REQUIRED = Declaration(
+    code="CLIENT_CERTIFICATE_REQUIRED",
+    stage=Stage.TLS,
+    severity=Severity.CAUSE,
+    problem="the server at {addresses} lets in only clients that show a certificate of their own",
+    fix="turn the verification of clients off, or give the clients certificates; behind Cloudflare"
+    " this is `Authenticated Origin Pulls`",
+    fixes={
+        Software.NGINX: "ssl_verify_client off;",
+        Software.APACHE: "SSLVerifyClient none",
+        Software.CADDY: "remove client_auth from tls",
+        Software.HAPROXY: "remove verify required from the bind line",
+        Software.GATEMAN: "remove verify_peer and cafile from the ssl options",
+    },
+    decided="The server asks for a certificate, and refuses the client that has none: with an alert"
+    " or with a 400 that says so.",
+)
+
+CLIENT_CERTIFICATE_ASKED = Declaration(
+    code="CLIENT_CERTIFICATE_ASKED",
+    stage=Stage.TLS,
+    severity=Severity.WARNING,
+    problem="the server at {addresses} asks clients for a certificate of their own, so that some"
+    " browsers show a dialogue",
+    fix="turn the verification of clients off, if the application does not need it",
+    fixes={
+        Software.NGINX: "ssl_verify_client off;",
+        Software.APACHE: "SSLVerifyClient none",
+        Software.CADDY: "remove client_auth from tls",
+        Software.HAPROXY: "remove verify optional from the bind line",
+    },
+    decided="The server asks for a certificate, and goes on without one.",
+)
+
+ALPN_REFUSED = Declaration(
+    code="ALPN_REFUSED",
+    stage=Stage.TLS,
+    severity=Severity.CAUSE,
+    problem="the server at {addresses} refuses clients that offer http/1.1 by ALPN, and speaks"
+    " {protocol} instead",
+    fix="offer http/1.1 as well: WebSocket clients need it",
+    fixes={
+        Software.HAPROXY: "alpn h2,http/1.1 on the bind line",
+        Software.CADDY: "protocols h1 h2 in the servers block of the global options",
+        Software.GATEMAN: "remove ssl.alpn_protocols",
+    },
+    decided="A handshake that offers http/1.1 ends in the alert no_application_protocol, or h2 is"
+    " selected; one that offers something else succeeds.",
+)
+
+TLS_TWICE = Declaration(
+    code="TLS_TWICE",
+    stage=Stage.PROXY,
+    severity=Severity.CAUSE,
+    problem="behind the TLS of port {port}, the server at {addresses} expects TLS once more: a"
+    " proxy already ends it",
+    fix="let one of both do TLS: turn it off in the service behind the proxy, or have the proxy"
+    " connect to the service by https",
+    fixes={
+        Software.NGINX: "proxy_pass https://… in place of http://…, or proxy_ssl on; in a stream"
+        " block",
+        Software.APACHE: "SSLProxyEngine on, and wss:// or https:// in ProxyPass",
+        Software.CADDY: "reverse_proxy https://…",
+        Software.HAPROXY: "add ssl verify none to the server line",
+        Software.GATEMAN: 'remove worker.transport = "ssl": behind a proxy the worker speaks plain'
+        " WebSocket",
+    },
+    decided="After the TLS handshake, plain HTTP is answered with a TLS alert or a 400 that speaks"
+    " of HTTPS, or a second handshake inside the first succeeds.",
+)
+
+DECLARATIONS: tuple[Declaration, ...] = (
+    URL_SPACES,
+    URL_FRAGMENT,
+    URL_USER_INFO,
+    PORT_BLOCKED,
+    URL_PLAIN,
+    URL_ADDRESS,
+    NAME_UNKNOWN,
+    NAME_WITHOUT_ADDRESS,
+    NAME_TIMEOUT,
+    NAME_QUERY_UNANSWERED,
+    ADDRESS_PRIVATE,
+    IPV6_ONLY,
+    TCP_REFUSED,
+    LISTENS_ON_LOOPBACK,
+    TCP_DROPPED,
+    TCP_REJECTED,
+    TCP_FAILED,
+    NO_ROUTE,
+    IPV6_DEAD,
+    ADDRESS_DEAD,
+    CDN_PORT,
+    TLS_ON_PLAIN_PORT,
+    PLAIN_ON_TLS_PORT,
+    OTHER_PROTOCOL,
+    SERVER_SILENT,
+    TLS_CLOSED,
+    PROXY_HEADER_EXPECTED,
+    SNI_CUT,
+    SNI_UNKNOWN,
+    TLS_OLD,
+    TLS_13_ONLY,
+    TLS_CIPHERS,
+    TLS_ALERT,
+    TLS_FAILED,
+    CLIENT_CERTIFICATE_REQUIRED,
+    CLIENT_CERTIFICATE_ASKED,
+    ALPN_REFUSED,
+    TLS_TWICE,
+)
