@@ -92,11 +92,11 @@ UPGRADE_HTTP_1_0 = Declaration(
     },
     decided="The service answers 505, or 426 as Envoy does; the doctor sent HTTP/1.1",
 )
-TLS_ON_PLAIN_PORT = Declaration(
-    code="TLS_ON_PLAIN_PORT",
+PEER_SPOKE_TLS = Declaration(
+    code="PEER_SPOKE_TLS",
     stage=Stage.TLS,
     severity=Severity.CAUSE,
-    problem="{client} spoke TLS (wss:// or https://) to a port that is plain",
+    problem="{client} spoke TLS (wss:// or https://) to this plain port",
     fix="give the worker a certificate and transport='ssl', or connect with ws://; a proxy must"
     " speak plain HTTP to it (nginx: proxy_pass http://, not https://; HAProxy: a server line"
     " without ssl)",
@@ -108,35 +108,14 @@ TLS_ON_PLAIN_PORT = Declaration(
     },
     decided="The first bytes of the connection are a ClientHello, and the port speaks HTTP",
 )
-PLAIN_ON_TLS_PORT = Declaration(
-    code="PLAIN_ON_TLS_PORT",
+PEER_SPOKE_PLAIN = Declaration(
+    code="PEER_SPOKE_PLAIN",
     stage=Stage.TLS,
     severity=Severity.CAUSE,
-    problem="{client} spoke plain HTTP or ws:// to a port that speaks TLS",
+    problem="{client} spoke plain HTTP or ws:// to this TLS port",
     fix="connect with wss:// (or https://); if a proxy in front does the TLS, leave out"
     " transport='ssl'",
     decided="The server says so in its answer, or sends a TLS alert",
-)
-DOUBLE_TLS = Declaration(
-    code="DOUBLE_TLS",
-    stage=Stage.PROXY,
-    severity=Severity.CAUSE,
-    problem="the proxy ends TLS and speaks plain HTTP to the service, which expects TLS on its"
-    " port",
-    fix="do TLS once: leave out transport='ssl' and \"ssl\" in the worker behind the proxy, or let"
-    " the proxy speak TLS to it",
-    fixes={
-        Software.NGINX: "leave out transport='ssl' in the worker, or write `proxy_pass https://` in"
-        " place of http://",
-        Software.APACHE: "leave out transport='ssl' in the worker, or write `ProxyPass … https://`"
-        " with `SSLProxyEngine on`",
-        Software.HAPROXY: "leave out transport='ssl' in the worker, or write `ssl verify required"
-        " ca-file FILE` at the end of the server line",
-        Software.CADDY: "leave out transport='ssl' in the worker, or write `reverse_proxy"
-        " https://…`",
-    },
-    decided="Inside TLS, the answer says that a plain request came to a TLS port, or is a TLS"
-    " alert",
 )
 PROXY_HEADER_UNEXPECTED = Declaration(
     code="PROXY_HEADER_UNEXPECTED",
@@ -153,22 +132,6 @@ PROXY_HEADER_UNEXPECTED = Declaration(
         " in the target group's attributes",
     },
     decided="The service says so in its answer; its first bytes were a PROXY header",
-)
-PROXY_HEADER_MISSING = Declaration(
-    code="PROXY_HEADER_MISSING",
-    stage=Stage.PROXY,
-    severity=Severity.CAUSE,
-    problem="the server expects a PROXY header at the begin of each connection, which clients do"
-    " not send",
-    fix="have clients connect to the proxy in front of it, or leave out proxy_protocol='required'",
-    fixes={
-        Software.NGINX: "remove proxy_protocol from the listen line, or let the load balancer in"
-        " front send the header",
-        Software.HAPROXY: "remove accept-proxy from the bind line, or let the load balancer in"
-        " front"
-        " send the header",
-    },
-    decided="Requests get no answer, and the same request behind a PROXY header gets one",
 )
 PATH_NOT_FOUND = Declaration(
     code="PATH_NOT_FOUND",
@@ -415,19 +378,6 @@ HOST_UNKNOWN = Declaration(
         Software.CADDY: "write the name as the address of the site",
     },
     decided="421, or the page of a CDN that says that it does not know the host",
-)
-CLIENT_CERTIFICATE_REQUIRED = Declaration(
-    code="CLIENT_CERTIFICATE_REQUIRED",
-    stage=Stage.UPGRADE,
-    severity=Severity.CAUSE,
-    problem="{server} asks for a certificate of the client, and answers {status} without one",
-    fix="switch the demand off for the path of the WebSocket, or give clients a certificate",
-    fixes={
-        Software.NGINX: "write `ssl_verify_client off`, or `optional` and decide by"
-        " $ssl_client_verify in the locations that need it",
-        Software.APACHE: "write `SSLVerifyClient none`",
-    },
-    decided="400 or 403 with nginx's words 'No required SSL certificate was sent'",
 )
 HEAD_TOO_LARGE = Declaration(
     code="HEAD_TOO_LARGE",
