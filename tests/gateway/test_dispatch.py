@@ -92,8 +92,8 @@ def test_who_is_refused_is_forgotten() -> None:
     talk = Talk(A)
     talk.dispatch.connect(ANN, IP, 1, b"GET")
     talk.done(A, 1, answer=HandshakeAnswer(403, "no"))
+    assert talk.dispatch.clients == {}
     talk.dispatch.open(ANN)
-    talk.say(ANN, b"x")
     talk.dispatch.close(ANN, 1006, "", b"")
 
     assert talk.take() == [Reply(ANN, HandshakeAnswer(403, "no"))]

@@ -3,6 +3,7 @@
 from gateman.cluster.names import ClientId, NodeId
 from gateman.gateway.protocol import (
     EVENT_OVERHEAD,
+    AnyEvent,
     ConnectEvent,
     Done,
     Events,
@@ -19,16 +20,22 @@ from gateman.gateway.send_window import (
     GatewayClient,
     Pending,
     SendWindow,
+    size_of,
 )
 
 CLIENT = GatewayClient(ClientId("gate-1"), "10.0.0.1", 5000)
+
+
+def pending(event: AnyEvent) -> Pending:
+    """Make an event that is not handled."""
+    return Pending(event, CLIENT, size_of(event))
 
 
 def window(*sizes: int) -> SendWindow:
     """Make a link with messages of these sizes."""
     made = SendWindow(NodeId("b1"), 3)
     for size in sizes:
-        made.add(Pending(MessageEvent(CLIENT.name, payload=bytes(size)), CLIENT))
+        made.add(pending(MessageEvent(CLIENT.name, payload=bytes(size))))
     return made
 
 
@@ -54,12 +61,12 @@ def test_events_are_numbered_from_one_on() -> None:
 
 def test_what_an_event_takes() -> None:
     """What is in it, what is around it, and on the way the session."""
-    head = Pending(ConnectEvent(CLIENT.name, head=bytes(100)), CLIENT)
-    opened = Pending(OpenEvent(CLIENT.name, session=bytes(1000)), CLIENT)
+    head = pending(ConnectEvent(CLIENT.name, head=bytes(100)))
+    opened = pending(OpenEvent(CLIENT.name, session=bytes(1000)))
     window().add(opened)
 
     assert head.size == EVENT_OVERHEAD + 100
-    assert (opened.size, opened.weight) == (EVENT_OVERHEAD, EVENT_OVERHEAD + 1000)
+    assert (opened.size, opened.end) == (EVENT_OVERHEAD, EVENT_OVERHEAD + 1000)
 
 
 def test_a_batch_has_room_for_so_much() -> None:
@@ -71,7 +78,7 @@ def test_a_batch_has_room_for_so_much() -> None:
 
     made = window()
     for _ in range(3):
-        made.add(Pending(OpenEvent(CLIENT.name, session=bytes(half)), CLIENT))
+        made.add(pending(OpenEvent(CLIENT.name, session=bytes(half))))
     assert sent(made) == [(1, 2), (3, 1)]
 
 

@@ -46,8 +46,10 @@ class Talk:
 
     def say(self, client: ClientId, *payloads: bytes, session: bytes = b"") -> None:
         """Let a client send messages."""
+        gateway_client = self.dispatch.clients[client]
         for payload in payloads:
-            self.dispatch.message(client, payload, session, is_text=False)
+            self.dispatch.set_session(gateway_client, session)
+            self.dispatch.message(gateway_client, payload, is_text=False)
 
     def done(self, node: NodeId, *numbers: int, **result: object) -> None:
         """Let a process have everything, and be done with some of it."""

@@ -218,7 +218,9 @@ class GatewayNode:
             number = len(self.world.happened[name])
             self.world.happened[name].append(number)
             payload = b"%*d" % (size, number)
-            self.dispatch.message(name, payload, self.sessions[name], is_text=True)
+            client = self.dispatch.clients[name]
+            self.dispatch.set_session(client, self.sessions[name])
+            self.dispatch.message(client, payload, is_text=True)
             self.act()
 
     def close(self, name: ClientId) -> None:
@@ -269,7 +271,8 @@ class GatewayNode:
         numbers = [dispatch.pending_count, dispatch.paused_count, dispatch.size, waiting_size]
         for window in dispatch.windows.values():
             numbers += [len(window.clients), len(window.pending)]
-            numbers += [window._size, window._in_flight_size, window._unhandled_size]  # noqa: SLF001
+            in_flight_size = window._sent_end - window._acknowledged_end  # noqa: SLF001
+            numbers += [window._size, in_flight_size, window._unhandled_size]  # noqa: SLF001
         tables: list[object] = [*dispatch.clients, *unassigned]
         return [*tables, *filter(None, numbers)]
 

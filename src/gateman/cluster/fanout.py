@@ -73,21 +73,26 @@ class Fanout:
         exclude: Collection[Member] = (),
     ) -> None:
         """Send a message to many members, at the end of this turn of the loop."""
-        turn = self._turn()
         if len(members) == 1:
             if members[0] not in exclude:
-                turn.add_own(members[0], opcode, payload)
+                self.send_one(members[0], opcode, payload)
         elif members:
+            turn = self._turn()
             turn.add(members, opcode, payload, exclude)
-        self._flush_if_full(turn)
+            self._flush_if_full(turn)
+
+    def send_one(self, member: Member, opcode: int, payload: bytes) -> None:
+        """Send a message to one member, at the end of this turn of the loop."""
+        turn = self.turns[-1] if self._is_due else self._turn()
+        turn.add_own(member, opcode, payload)
+        if turn.size > MAX_TURN_SIZE:
+            self._flush_if_full(turn)
 
     def put(self, member: Member, opcode: int, payload: bytes) -> bool:
         """Queue a message to one member behind pending ones; return whether there are any."""
         if not self.turns:
             return False
-        turn = self._turn()
-        turn.add_own(member, opcode, payload)
-        self._flush_if_full(turn)
+        self.send_one(member, opcode, payload)
         return True
 
     def settle(self, member: Member) -> None:
@@ -128,15 +133,24 @@ class _Messages:
         self.messages: list[tuple[int, bytes]] = []
         # For each message, the number of messages before it in the whole turn.
         self.numbers: list[int] = []
-        # By key: the joined frames, and the offset of each.
-        self._joined: dict[Key, tuple[bytes, list[int]]] = {}
+        # By key: the joined frames, and the offset of each; made when frames are shared.
+        self._joined: dict[Key, tuple[bytes, list[int]]] | None = None
+
+    def write_all(self, member: Member) -> None:
+        """Write all messages to one member that shares them with no other."""
+        messages = self.messages
+        if len(messages) > 1 and member.takes_frames:
+            member.write_frames(b"".join([member.encode(*message) for message in messages]))
+        else:
+            for message in messages:
+                member.send(*message)
 
     def frames(self, start: int, end: int, member: Member) -> bytes:
         """Encode and join a range of the messages."""
         key = member.key
         if key is None:
             return b"".join([member.encode(*message) for message in self.messages[start:end]])
-        joined, offsets = self._joined.get(key, (b"", ()))
+        joined, offsets = (self._joined or {}).get(key, (b"", ()))
         if len(offsets) != len(self.messages) + 1:
             joined, offsets = self._join(key, member)
         # A slice of everything is the same object for all members.
@@ -147,6 +161,8 @@ class _Messages:
         offsets = [0]
         for frame in frames:
             offsets.append(offsets[-1] + len(frame))
+        if self._joined is None:
+            self._joined = {}
         self._joined[key] = made = b"".join(frames), offsets
         return made
 
@@ -208,7 +224,11 @@ class _Turn:
         own = self._own.get(member)
         if own is None:
             own = self._own[member] = _Messages()
-        self._append(own, opcode, payload)
+        # As `_append`, inlined: this is the way of every answer of a business worker.
+        own.messages.append((opcode, payload))
+        own.numbers.append(self._count)
+        self._count += 1
+        self.size += len(payload) + _HEADER_SIZE
 
     def _append(self, to: _Messages, opcode: int, payload: bytes) -> None:
         to.messages.append((opcode, payload))
@@ -270,7 +290,10 @@ class _Turn:
         if self._own:
             self._rest = iter([member for member in self._own if not is_written(member)])
             for member in self._rest:
-                _write(member, self._pieces(member, []))
+                if member in self._settled:
+                    _write(member, self._pieces(member, []))
+                else:
+                    self._own[member].write_all(member)
 
     def _pieces(self, member: Member, runs: list[_Run]) -> Iterator[_Piece]:
         """Merge what one member gets, in the order in which it was sent."""

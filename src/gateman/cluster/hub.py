@@ -152,7 +152,9 @@ class Hub(HubQueries):
     @property
     def local_node(self) -> Node:
         """The node of this process, for code on the thread of its event loop."""
-        local_node = self._running
+        local_node = self._local_node
+        if local_node is None or local_node.is_closed:
+            local_node = self._running
         if get_ident() != local_node.thread:
             raise WrongThread(f"hub.{_called_method()}")
         return local_node
@@ -292,7 +294,10 @@ class Hub(HubQueries):
         Returns:
             May be awaited: 1, or 0 if it is not connected; see :meth:`send_to_uid`.
         """
-        return self._send_to_clients((check_client_id(client),), message)
+        client_id = check_client_id(client)
+        local_node = self.local_node
+        local_node.send_to_client(client_id, *as_payload(message))
+        return Confirmation(local_node.count, Target.CLIENTS, (client_id,), ())
 
     def send_to_clients(self, clients: Iterable[str], message: Message) -> Confirmation[int]:
         """
@@ -305,22 +310,20 @@ class Hub(HubQueries):
         Returns:
             May be awaited: how many of them are connected; see :meth:`send_to_uid`.
         """
-        return self._send_to_clients(_clients(clients), message)
+        client_ids = _clients(clients)
+        local_node = self.local_node
+        local_node.send_to_clients(client_ids, *as_payload(message))
+        return Confirmation(local_node.count, Target.CLIENTS, client_ids, ())
 
     def _send(
         self, target: Target, names: tuple[str, ...], message: Message, exclude: Names
     ) -> Confirmation[int]:
         opcode, payload = as_payload(message)
         excluded = _clients(exclude)
+        local_node = self.local_node
         if target is Target.ALL or names:
-            self.local_node.send(target, names, opcode, payload, excluded)
-        return Confirmation(self.local_node.count, target, names, excluded)
-
-    def _send_to_clients(
-        self, clients: tuple[ClientId, ...], message: Message
-    ) -> Confirmation[int]:
-        self.local_node.send_to_clients(clients, *as_payload(message))
-        return Confirmation(self.local_node.count, Target.CLIENTS, clients, ())
+            local_node.send(target, names, opcode, payload, excluded)
+        return Confirmation(local_node.count, target, names, excluded)
 
     def send_event(self, topic: str, data: Any = None) -> None:
         """

@@ -105,14 +105,18 @@ class LocalClients:
                 excluded = {member for member in found if member is not None}
             self.fanout.send(members, opcode, payload, excluded)
 
-    def deliver(self, message: DirectMessage) -> bool:
-        """Send a message to one client; return whether it is connected here."""
-        opcode = 1 if message.is_text else 2
-        member = self.registry.member(message.client)
-        if member is None:
-            return self._send_early(message.client, opcode, message.payload)
-        self.fanout.send((member,), opcode, message.payload)
-        return True
+    def deliver(self, messages: Iterable[DirectMessage]) -> int:
+        """Send messages to single clients; return how many are for clients not connected here."""
+        find, send = self.registry.member, self.fanout.send_one
+        unknown = 0
+        for message in messages:
+            member = find(message.client)
+            opcode = 1 if message.is_text else 2
+            if member is not None:
+                send(member, opcode, message.payload)
+            elif not self._send_early(message.client, opcode, message.payload):
+                unknown += 1
+        return unknown
 
     def count_missing(self, clients: tuple[str, ...]) -> int:
         """Count the clients that are not connected here."""

@@ -238,6 +238,14 @@ class Node:
             item = Item(opcode == 1, payload, exclude)
             publisher.send(channel_of(target, names, self.id), target, names, item)
 
+    def send_to_client(self, client: ClientId, opcode: int, payload: bytes) -> None:
+        """Send to a client by id; if the message is too big for the bus, it is not sent."""
+        node, publisher = node_of(client), self._publisher
+        if publisher is None or node == self.id or self.liveness.is_unknown(node):
+            self.send_to_clients((client,), opcode, payload)
+        else:
+            publisher.send_direct(node, client, opcode, payload)
+
     def send_to_clients(self, clients: tuple[ClientId, ...], opcode: int, payload: bytes) -> None:
         """Send to clients by id; if the message is too big for the bus, nobody gets it."""
         by_node: dict[NodeId, list[ClientId]] = {}
@@ -255,7 +263,7 @@ class Node:
             if publisher is None or self.liveness.is_unknown(node):
                 self._count("unknown_client", len(remote))
             elif len(remote) == 1:
-                publisher.send_direct(node_channel(node), remote[0], opcode, payload)
+                publisher.send_direct(node, remote[0], opcode, payload)
             else:
                 item = Item(opcode == 1, payload)
                 publisher.send(node_channel(node), Target.CLIENTS, tuple(remote), item)
@@ -444,9 +452,7 @@ class Node:
         if isinstance(messages, DirectMessages):
             channel = node_channel(self.id)
             self._count_lost(messages.source, self._received.messages(channel, messages))
-            for message in messages.items:
-                if not self.local_clients.deliver(message):
-                    self._count("unknown_client")
+            self._count("unknown_client", self.local_clients.deliver(messages.items))
             return
         target, names = messages.target, messages.names
         channel = channel_of(target, names, self.id)

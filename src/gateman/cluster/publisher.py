@@ -12,7 +12,7 @@ from itertools import islice
 
 from ..bus.subjects import Subject
 from ..errors import BusError, EnvelopeError, HubError
-from .channels import Channel, SentSequences, subject_of
+from .channels import Channel, SentSequences, node_channel, subject_of
 from .envelope import (
     OVERHEAD,
     Command,
@@ -61,14 +61,15 @@ class _Batch:
 
 
 class _DirectBatch:
-    """Messages to single clients of one node."""
+    """Messages to single clients of one node; ``room`` is in bytes."""
 
-    __slots__ = ("channel", "items", "size")
+    __slots__ = ("channel", "items", "receiver", "room")
 
-    def __init__(self, channel: Channel) -> None:
-        self.channel = channel
+    def __init__(self, receiver: NodeId, room: int) -> None:
+        self.receiver = receiver
+        self.channel = node_channel(receiver)
         self.items: list[DirectMessage] = []
-        self.size = 0
+        self.room = room
 
     def envelope(self, node: NodeId, number: int) -> DirectMessages:
         return DirectMessages(node, number, self.items)
@@ -137,19 +138,16 @@ class Publisher:
         if self._pending_size > _MAX_PENDING_SIZE:
             self.flush()
 
-    def send_direct(self, channel: Channel, client: ClientId, opcode: int, payload: bytes) -> None:
-        """Publish a message for one client at the end of this turn."""
+    def send_direct(self, node: NodeId, client: ClientId, opcode: int, payload: bytes) -> None:
+        """Publish a message for one client of a node at the end of this turn; HubError as check."""
         size = len(payload) + _DIRECT_OVERHEAD
         last = self._pending[-1] if self._pending else None
-        if not (
-            isinstance(last, _DirectBatch)
-            and last.channel == channel
-            and last.size + size <= _MAX_PENDING_SIZE
-        ):
-            last = _DirectBatch(channel)
+        if last.__class__ is not _DirectBatch or last.receiver != node or last.room < size:
+            self.check(payload, (client,), ())
+            last = _DirectBatch(node, min(_MAX_PENDING_SIZE, self._max_payload_size() - OVERHEAD))
             self._add(last)
         last.items.append(DirectMessage(client, opcode == 1, payload))
-        last.size += size
+        last.room -= size
         self._pending_size += size
         if self._pending_size > _MAX_PENDING_SIZE:
             self.flush()

@@ -25,7 +25,7 @@ from ..log import logger
 from ..options import Timeouts
 from ..runtime.lifecycle import last_share, started, stopped
 from .business import BusinessWorker
-from .event_runner import EventRunner, Work
+from .event_runner import EventRunner
 from .liveness import (
     BEAT_INTERVAL,
     RECONNECT_GRACE,
@@ -219,11 +219,12 @@ class BusinessService:
             return
         complete = partial(self._complete, source, receive_window)
         announce = partial(self._announce, source, receive_window)
+        handle, prefix = self._runner.handle_event, f"{source}-"
         for number, event in receive_window.accept(events):
-            if node_of(event.client) == source:
-                self._runner.handle(Work(number, event, complete, announce))
-            else:
+            if not event.client.startswith(prefix):
                 receive_window.done(Result(number))  # Forged: the client is not the sender's.
+            elif handle(number, event, complete, announce):
+                receive_window.handled(number)
         self._schedule_report(source)
 
     def _clients_of(self, source: NodeId) -> list[ClientId]:

@@ -39,7 +39,14 @@ from .protocol import (
     Released,
     Result,
 )
-from .send_window import CONGESTED_SIZE, MAX_BATCH_SIZE, GatewayClient, Pending, SendWindow
+from .send_window import (
+    CONGESTED_SIZE,
+    MAX_BATCH_SIZE,
+    GatewayClient,
+    Pending,
+    SendWindow,
+    size_of,
+)
 
 # Above one of these limits a gateway stops reading from a client until half of its events are done.
 MAX_EVENTS = 32
@@ -143,27 +150,19 @@ class Dispatch:
         if client is not None:
             self._add_event(client, OpenEvent(name))
 
-    def message(self, name: ClientId, payload: bytes, session: bytes, *, is_text: bool) -> None:
-        """Take a client's message, with its session as MessagePack."""
-        client = self.clients.get(name)
-        if client is None:
-            return
-        self._set_session(client, session)
-        start, end = 0, len(payload) - MAX_BATCH_SIZE
-        while start < end:
-            piece = payload[start : start + MAX_BATCH_SIZE]
-            self._add_event(client, MessageEvent(name, 0, None, is_text, piece, is_last=False))
-            start += MAX_BATCH_SIZE
-        self._add_event(
-            client, MessageEvent(name, 0, None, is_text, payload[start:] if start else payload)
-        )
+    def message(self, client: GatewayClient, payload: bytes, *, is_text: bool) -> None:
+        """Take a client's message."""
+        while len(payload) > MAX_BATCH_SIZE:
+            piece, payload = payload[:MAX_BATCH_SIZE], payload[MAX_BATCH_SIZE:]
+            self._add_event(client, MessageEvent(client.name, 0, None, is_text, piece, False))
+        self._add_event(client, MessageEvent(client.name, 0, None, is_text, payload))
 
     def close(self, name: ClientId, code: int, reason: str, session: bytes) -> None:
         """Take a client's last event."""
         client = self.clients.get(name)
         if client is None:
             return
-        self._set_session(client, session)
+        self.set_session(client, session)
         if client.is_paused:
             client.is_paused = False
             self.paused_count -= 1
@@ -188,21 +187,28 @@ class Dispatch:
         client.size += size
         self.count_backlog(size)
 
-    def _set_session(self, client: GatewayClient, session: bytes) -> None:
+    def set_session(self, client: GatewayClient, session: bytes) -> None:
+        """Take a client's session, as MessagePack; it goes with the next event."""
         if client not in self._stored:
             client.session = session
 
     def _add_event(self, client: GatewayClient, event: AnyEvent) -> None:
-        pending = Pending(event, client)
+        size = size_of(event)
+        pending = Pending(event, client, size)
         client.pending.append(pending)
-        self._resize(client, pending.size)
-        self._waiting_size += pending.size
+        # As `_resize`, inlined: every message passes here.
+        client.size += size
+        self.size += size
+        if self.size > MAX_TOTAL_SIZE:
+            self.is_full = True
         window = client.window
-        if window is None or (window.is_leaving and not client.pending[0].number):
-            window = self._assign(client)
-        elif not window.is_leaving:
+        if window is None or window.is_leaving:
+            self._waiting_size += size
+            if not client.pending[0].number:
+                window = self._assign(client)
+        else:
             self._send(client, window, pending)
-        if type(event) is CloseEvent or client.is_paused:
+        if client.is_paused or type(event) is CloseEvent:
             return
         if self._exceeds_limits(client, window):
             client.is_paused = True
@@ -215,10 +221,8 @@ class Dispatch:
         return is_congested or len(client.pending) >= MAX_EVENTS or client.size > MAX_SIZE
 
     def _send(self, client: GatewayClient, window: SendWindow, pending: Pending) -> None:
-        self._waiting_size -= pending.size
-        event = pending.event
         if client.session != client.known_session:
-            client.known_session = event.session = client.session
+            client.known_session = pending.event.session = client.session
         window.add(pending)
         self._unsent[window] = None
 
@@ -235,11 +239,12 @@ class Dispatch:
         client.known_session = None
         if not (client.pending and type(client.pending[0].event) is ConnectEvent):
             adopted = AdoptEvent(client.name, 0, None, client.remote_ip, client.remote_port)
-            client.pending.appendleft(Pending(adopted, client))
+            client.pending.appendleft(Pending(adopted, client, size_of(adopted)))
             self._resize(client, client.pending[0].size)
             self._waiting_size += client.pending[0].size
         for pending in client.pending:
             pending.event.session = None
+            self._waiting_size -= pending.size
             self._send(client, window, pending)
         return window
 
@@ -309,9 +314,11 @@ class Dispatch:
         if done.has_gap:
             window.rewind()
         for result in window.new_results(done):
-            pending = window.remove(result.number)
-            if pending is not None:
-                self._event_done(pending, result)
+            end = min(result.number + result.count, window.acknowledged + 1)
+            for number in range(result.number, end):
+                pending = window.remove(number)
+                if pending is not None:
+                    self._event_done(pending, result)
         self._unsent[window] = None
         if window.is_leaving:
             # A leaving process waits for this acknowledgement and for the move of its clients.
@@ -330,9 +337,10 @@ class Dispatch:
         if result.answer is not None:
             self._answer_handshake(client, result.answer)
         window = client.window
-        has_sent = bool(client.pending and client.pending[0].number)
-        if window is not None and window.is_leaving and not has_sent and client in window.clients:
-            self._assign(client)
+        if window is not None and window.is_leaving and client in window.clients:
+            has_sent = bool(client.pending and client.pending[0].number)
+            if not has_sent:
+                self._assign(client)
 
     def _answer_handshake(self, client: GatewayClient, answer: HandshakeAnswer) -> None:
         self._actions.append(Reply(client.name, answer))
@@ -357,7 +365,11 @@ class Dispatch:
             client.pending.popleft()
         else:
             client.pending.remove(pending)
-        self._resize(client, -pending.size)
+        # As `_resize`, inlined: every message passes here.
+        client.size -= pending.size
+        self.size -= pending.size
+        if self.is_full and self.size <= MAX_TOTAL_SIZE // 2:
+            self.is_full = False
         if type(pending.event) is CloseEvent:
             self._remove_client(client)
         elif client.is_paused and self._is_below_half(client):

@@ -76,9 +76,10 @@ class ClientContext:
         saved: The session that the gateway has, as MessagePack; empty for an empty session.
         waiting: Events that wait while a handler runs; ``None`` if no handler runs.
         parts: The pieces of a message that is not complete.
+        used_session: The session, if a handler has used it since :meth:`save`.
     """
 
-    __slots__ = ("_session", "name", "parts", "remote_ip", "remote_port", "saved", "waiting")
+    __slots__ = ("name", "parts", "remote_ip", "remote_port", "saved", "used_session", "waiting")
 
     def __init__(self, name: ClientId, remote_ip: str, remote_port: int) -> None:
         self.name = name
@@ -87,20 +88,20 @@ class ClientContext:
         self.saved = b""
         self.waiting: deque[Work] | None = None
         self.parts: list[Work] = []
-        self._session: dict[str, Any] | None = None
+        self.used_session: dict[str, Any] | None = None
 
     @property
     def session(self) -> dict[str, Any]:
         """Its session."""
-        if self._session is None:
-            self._session = _decoder.decode(self.saved) if self.saved else {}
-        return self._session
+        if self.used_session is None:
+            self.used_session = _decoder.decode(self.saved) if self.saved else {}
+        return self.used_session
 
     def renew(self, saved: bytes) -> None:
         """Take the session that the gateway has sent."""
         self.saved = saved
         # A task of an earlier handler may have decoded the old one.
-        self._session = None
+        self.used_session = None
 
     def save(self) -> bytes | None:
         """
@@ -109,7 +110,7 @@ class ClientContext:
         Raises:
             ValueError: The session is too large, or MessagePack cannot encode it.
         """
-        session, self._session = self._session, None
+        session, self.used_session = self.used_session, None
         if session is None:
             return None
         problem = ""
@@ -192,6 +193,55 @@ class EventRunner:
             running = self._call(context, work)
             if running is not None:
                 self._begin(context, work, running)
+
+    def handle_event(
+        self,
+        number: int,
+        event: AnyEvent,
+        complete: Callable[[Result], None],
+        announce: Callable[[int], None],
+    ) -> bool:
+        """
+        Handle an event like :meth:`handle`, without a :class:`Work` for most messages.
+
+        Returns:
+            Whether it is handled with an empty result, which ``complete`` is not called with.
+        """
+        context = self.clients.get(event.client)
+        if (
+            context is None
+            or context.waiting is not None
+            or context.parts
+            or type(event) is not MessageEvent
+            or event.suspicion
+            or not event.is_last
+            or self._is_over
+        ):
+            self.handle(Work(number, event, complete, announce))
+            return False
+        if event.session is not None:
+            context.renew(event.session)
+        function = self._functions.get("on_message")
+        result: object = None
+        if function is not None:
+            token = current.current_context.set(context)
+            try:
+                payload = event.payload
+                result = function(context.name, str(payload, "utf-8") if event.is_text else payload)
+            except Exception as error:  # noqa: BLE001 - an application's fault is its own
+                self._failed(context, Work(number, event, complete, announce), error)
+                return False
+            finally:
+                current.current_context.reset(token)
+        if result is None and context.used_session is None:
+            self.count += 1
+            return True
+        work = Work(number, event, complete, announce)
+        if result is not None and inspect.isawaitable(result):
+            self._begin(context, work, result)
+        else:
+            self._returned(context, work, result)
+        return False
 
     def leave(self, name: ClientId, code: int, reason: str) -> None:
         """Run ``on_close`` for a client whose gateway is gone."""

@@ -72,6 +72,8 @@ class GatewayService(WorkerService):
         self._dispatch = Dispatch(grace_period=0)
         self._local_node: Node | None = None
         self._connections_by_id: dict[ClientId, Connection] = {}
+        # The same connections' clients: every message is looked up here.
+        self._clients: dict[Connection, GatewayClient] = {}
         self._pending: dict[ClientId, _PendingHandshake] = {}
         # Messages above a client's limit that were read already: one read may hold 50 000 of them.
         self._backlogs: dict[ClientId, deque[_BacklogEntry]] = {}
@@ -164,22 +166,27 @@ class GatewayService(WorkerService):
         self._dispatch.open(name)
         if self._is_full:
             connection.link.pause(PAUSED_BY_QUEUES)
-        self._pause_if_due(connection, self._dispatch.clients.get(name))
+        client = self._dispatch.clients.get(name)
+        if client is not None:
+            self._clients[connection] = client
+            self._pause_if_due(connection, client)
         self._schedule()
 
     def _received(self, connection: Connection, message: str | bytes) -> None:
-        name = ClientId(connection.client_id)
-        client = self._dispatch.clients.get(name)
-        if name in self._backlogs or (client is not None and client.is_paused):
-            self._backlogs.setdefault(name, deque()).append(message)
+        client = self._clients.get(connection)
+        if client is None:
+            return
+        if client.is_paused or (self._backlogs and client.name in self._backlogs):
+            self._backlogs.setdefault(client.name, deque()).append(message)
             self._dispatch.count_backlog(EVENT_OVERHEAD + len(message))
         else:
-            self._dispatch_message(connection, name, message)
+            self._dispatch_message(connection, client, message)
         # At once: one turn of the loop may inflate compressed messages a thousandfold.
-        self._pause_if_due(connection, client)
+        if client.is_paused or self._is_full is not self._dispatch.is_full:
+            self._pause_if_due(connection, client)
 
-    def _pause_if_due(self, connection: Connection, client: GatewayClient | None) -> None:
-        if client is not None and client.is_paused:
+    def _pause_if_due(self, connection: Connection, client: GatewayClient) -> None:
+        if client.is_paused:
             connection.link.pause(PAUSED_BY_QUEUE)
         if self._is_full is not self._dispatch.is_full:
             self._pause_all(is_full=self._dispatch.is_full)
@@ -191,11 +198,14 @@ class GatewayService(WorkerService):
             (link.pause if is_full else link.resume)(PAUSED_BY_QUEUES)
 
     def _dispatch_message(
-        self, connection: Connection, name: ClientId, message: str | bytes
+        self, connection: Connection, client: GatewayClient, message: str | bytes
     ) -> None:
-        is_text = message.__class__ is str
-        payload = message.encode() if isinstance(message, str) else message
-        self._dispatch.message(name, payload, self._session_of(connection), is_text=is_text)
+        if connection.stored_session or client.session:
+            self._dispatch.set_session(client, self._session_of(connection))
+        if isinstance(message, str):
+            self._dispatch.message(client, message.encode(), is_text=True)
+        else:
+            self._dispatch.message(client, message, is_text=False)
         if not self._is_scheduled:
             self._schedule()
 
@@ -216,6 +226,7 @@ class GatewayService(WorkerService):
         self, connection: Connection, name: ClientId, code: int, reason: str
     ) -> None:
         self._connections_by_id.pop(name, None)
+        self._clients.pop(connection, None)
         self._dispatch.close(name, code, reason, self._session_of(connection))
         self._schedule()
 
@@ -293,7 +304,7 @@ class GatewayService(WorkerService):
                 self._dispatch_close(connection, name, *entry)
             else:
                 self._dispatch.count_backlog(-EVENT_OVERHEAD - len(entry))
-                self._dispatch_message(connection, name, entry)
+                self._dispatch_message(connection, client, entry)
         if not backlog:
             self._backlogs.pop(name, None)
         if connection.state is State.OPEN and not client.is_paused:

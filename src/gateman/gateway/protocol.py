@@ -125,19 +125,21 @@ class HandshakeAnswer(Struct, frozen=True, array_like=True, forbid_unknown_field
     headers: dict[str, str] = {}
 
 
-class Result(Struct, frozen=True, array_like=True, forbid_unknown_fields=True):
+class Result(Struct, array_like=True, forbid_unknown_fields=True):
     """
-    The result of an event.
+    The result of an event; or of several consecutive ones, whose results are empty.
 
     Attributes:
-        number: The event's number.
+        number: The number of the event, or of the first one.
         session: The client's session, as MessagePack, if a handler has changed it.
         answer: For a :class:`ConnectEvent`.
+        count: How many events.
     """
 
     number: _Count
     session: bytes | None = None
     answer: HandshakeAnswer | None = None
+    count: Annotated[int, Meta(ge=1)] = 1
 
 
 class Done(Struct, frozen=True, array_like=True, forbid_unknown_fields=True, tag="d"):

@@ -37,6 +37,8 @@ class ReceiveWindow:
         # Results that are not acknowledged: all but the first `_acknowledged` ones.
         self._results: deque[Result] = deque()
         self._acknowledged = 0
+        # The last result, if it is not reported and the next empty one may join it.
+        self._run: Result | None = None
         # Results that were reported; and that existed at the last heartbeat.
         self._reported = 0
         self._reported_at_beat = 0
@@ -44,24 +46,38 @@ class ReceiveWindow:
         self._gap_reported_at = -1
         self._unreported_size = 0
 
-    def accept(self, packet: Events) -> Iterator[tuple[int, AnyEvent]]:
-        """Take a packet, and yield its new events with their numbers."""
+    def accept(self, packet: Events) -> Iterable[tuple[int, AnyEvent]]:
+        """Take a packet; return its new events with their numbers."""
+        clients = self._open
         while self._acknowledged < min(packet.result_count, self._reported):
             self._acknowledged += 1
-            self._open.pop(self._results.popleft().number, None)
-        self._has_gap = packet.first > self.received + 1
+            result = self._results.popleft()
+            for number in range(result.number, result.number + result.count):
+                clients.pop(number, None)
+        first = self.received + 1
+        self._has_gap = packet.first > first
         if self._has_gap:
-            return
-        for number, event in enumerate(packet.items, packet.first):
-            if number > self.received:
-                self.received = number
-                self._open[number] = event.client
-                self._unreported_size += size_of(event)
-                yield number, event
+            return ()
+        new = packet.items[first - packet.first :]
+        for number, event in enumerate(new, first):
+            clients[number] = event.client
+        self.received += len(new)
+        self._unreported_size += sum(map(size_of, new))
+        return enumerate(new, first)
 
     def done(self, result: Result) -> None:
         """Add a result to the next report."""
         self._results.append(result)
+        self._run = None
+
+    def handled(self, number: int) -> None:
+        """Add an empty result to the next report, which is shared with those before it."""
+        run = self._run
+        if run is not None and run.number + run.count == number:
+            run.count += 1
+        else:
+            self._run = Result(number)
+            self._results.append(self._run)
 
     def release(self, released: Released) -> None:
         """Take note that the gateway sends no more events, as this process leaves."""
@@ -70,7 +86,7 @@ class ReceiveWindow:
     @property
     def is_idle(self) -> bool:
         """Whether every event is handled and acknowledged, so that this process may end."""
-        return self._has_all and self._acknowledged >= self.received
+        return self._has_all and not self._open
 
     @property
     def has_unacknowledged(self) -> bool:
@@ -114,6 +130,7 @@ class ReceiveWindow:
             # Only once, and with each heartbeat: each report makes the gateway send again.
             self._gap_reported_at = self.received
         self._unreported_size = 0
+        self._run = None
         results = list(islice(self._results, known - self._acknowledged, None))
         self._reported = self._done_count
         batch: list[Result] = []

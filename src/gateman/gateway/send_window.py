@@ -9,6 +9,8 @@ are bounded.
 from collections import deque
 from collections.abc import Iterator
 
+from msgspec import Struct
+
 from ..cluster.names import ClientId, NodeId
 from .protocol import EVENT_OVERHEAD, AnyEvent, ConnectEvent, Done, Events, MessageEvent, Result
 
@@ -26,34 +28,32 @@ CONGESTED_SIZE = 4 << 20
 CONGESTED_COUNT = 8192
 
 
-class Pending:
+class Pending(Struct, eq=False):
     """
     An event that is not handled yet.
 
     Attributes:
         size: Bytes in memory, without a session.
-        weight: Bytes in a packet, with the session that goes with it.
+        end: Bytes in packets of all events of its window up to this one, with their sessions.
         number: Its number in the window of its client's process; 0 while it is in no window.
         has_begun: Whether the process has reported that a handler begins it.
         kill_count: How many processes it has killed, as far as is known.
     """
 
-    __slots__ = ("client", "event", "has_begun", "kill_count", "number", "size", "weight")
-
-    def __init__(self, event: AnyEvent, client: "GatewayClient") -> None:
-        self.event = event
-        self.client = client
-        self.size = self.weight = size_of(event)
-        self.number = 0
-        self.has_begun = False
-        self.kill_count = 0
+    event: AnyEvent
+    client: "GatewayClient"
+    size: int
+    end: int = 0
+    number: int = 0
+    has_begun: bool = False
+    kill_count: int = 0
 
 
 def size_of(event: AnyEvent) -> int:
     """Return the bytes of an event without its session."""
-    if isinstance(event, MessageEvent):
+    if type(event) is MessageEvent:
         return EVENT_OVERHEAD + len(event.payload)
-    return EVENT_OVERHEAD + (len(event.head) if isinstance(event, ConnectEvent) else 0)
+    return EVENT_OVERHEAD + (len(event.head) if type(event) is ConnectEvent else 0)
 
 
 class GatewayClient:
@@ -115,12 +115,15 @@ class SendWindow:
         self.is_leaving = False
         self._size = 0
         self._next = 1
+        self._end = 0
         # Events from `acknowledged` + 1 to `_sent` are in flight. `_sent` goes back in `rewind`,
         # `_highest_sent` does not.
         self.acknowledged = 0
         self._sent = 0
         self._highest_sent = 0
-        self._in_flight_size = 0
+        # The `end` of the events `acknowledged` and `_sent`.
+        self._acknowledged_end = 0
+        self._sent_end = 0
         # Bytes of events that were sent and are not handled.
         self._unhandled_size = 0
         self._result_count = 0
@@ -142,21 +145,24 @@ class SendWindow:
 
     def add(self, pending: Pending) -> None:
         """Append an event."""
-        pending.number = self._next
-        pending.weight = pending.size + len(pending.event.session or b"")
+        number = pending.number = self._next
+        size, session = pending.size, pending.event.session
+        self._end += size if session is None else size + len(session)
+        pending.end = self._end
         pending.has_begun = False
-        self.pending[self._next] = pending
-        self._next += 1
-        self._size += pending.size
+        self.pending[number] = pending
+        self._next = number + 1
+        self._size += size
 
     def acknowledge(self, number: int) -> None:
         """Take note that the process has received all events up to ``number``."""
         # After `rewind`, an acknowledgement of the first sending may still come.
-        while self.acknowledged < min(number, self._highest_sent):
-            self.acknowledged += 1
-            if self.acknowledged <= self._sent:
-                self._in_flight_size -= self.pending[self.acknowledged].weight
-        self._sent = max(self._sent, self.acknowledged)
+        number = min(number, self._highest_sent)
+        if number > self.acknowledged:
+            self.acknowledged = number
+            self._acknowledged_end = self.pending[number].end
+            if number > self._sent:
+                self._sent, self._sent_end = number, self._acknowledged_end
 
     def new_results(self, done: Done) -> list[Result]:
         """Return the results in ``done`` that were not in an earlier report."""
@@ -175,29 +181,28 @@ class SendWindow:
 
     def rewind(self) -> None:
         """Send all unacknowledged events again with the next batches."""
-        self._sent = self.acknowledged
-        self._in_flight_size = 0
+        self._sent, self._sent_end = self.acknowledged, self._acknowledged_end
 
     def batches(self) -> Iterator[Events]:
         """Yield what may be sent now."""
         while (
             self._sent < self.last
-            and self._in_flight_size < WINDOW
+            and self._sent_end - self._acknowledged_end < WINDOW
             and (self._sent < self._highest_sent or self._unhandled_size < MAX_UNHANDLED_SIZE)
         ):
-            first, size = self._sent + 1, 0
+            first, end = self._sent + 1, self._sent_end
+            max_end = end + MAX_BATCH_SIZE
             items: list[AnyEvent] = []
-            while self._sent < self.last:
-                pending = self.pending[self._sent + 1]
-                if items and size + pending.weight > MAX_BATCH_SIZE:
+            for number in range(first, self._next):
+                pending = self.pending[number]
+                if pending.end > max_end and items:
                     break
-                self._sent += 1
                 items.append(pending.event)
-                size += pending.weight
-                if self._sent > self._highest_sent:
+                end = pending.end
+                if number > self._highest_sent:
                     self._unhandled_size += pending.size
+            self._sent, self._sent_end = self._sent + len(items), end
             self._highest_sent = max(self._highest_sent, self._sent)
-            self._in_flight_size += size
             yield Events(self.epoch, self._result_count, first, items)
 
     def heartbeat(self) -> Events:
