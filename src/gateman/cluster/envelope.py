@@ -73,7 +73,7 @@ class Messages(Struct, frozen=True, array_like=True, forbid_unknown_fields=True,
     items: list[Item]
 
 
-class DirectMessage(Struct, frozen=True, array_like=True, forbid_unknown_fields=True):
+class DirectMessage(Struct, frozen=True, array_like=True, forbid_unknown_fields=True, gc=False):
     """A message for one client; the payload of a text is UTF-8."""
 
     client: _Client

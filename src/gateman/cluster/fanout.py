@@ -133,24 +133,15 @@ class _Messages:
         self.messages: list[tuple[int, bytes]] = []
         # For each message, the number of messages before it in the whole turn.
         self.numbers: list[int] = []
-        # By key: the joined frames, and the offset of each; made when frames are shared.
-        self._joined: dict[Key, tuple[bytes, list[int]]] | None = None
-
-    def write_all(self, member: Member) -> None:
-        """Write all messages to one member that shares them with no other."""
-        messages = self.messages
-        if len(messages) > 1 and member.takes_frames:
-            member.write_frames(b"".join([member.encode(*message) for message in messages]))
-        else:
-            for message in messages:
-                member.send(*message)
+        # By key: the joined frames, and the offset of each.
+        self._joined: dict[Key, tuple[bytes, list[int]]] = {}
 
     def frames(self, start: int, end: int, member: Member) -> bytes:
         """Encode and join a range of the messages."""
         key = member.key
         if key is None:
             return b"".join([member.encode(*message) for message in self.messages[start:end]])
-        joined, offsets = (self._joined or {}).get(key, (b"", ()))
+        joined, offsets = self._joined.get(key, (b"", ()))
         if len(offsets) != len(self.messages) + 1:
             joined, offsets = self._join(key, member)
         # A slice of everything is the same object for all members.
@@ -161,8 +152,6 @@ class _Messages:
         offsets = [0]
         for frame in frames:
             offsets.append(offsets[-1] + len(frame))
-        if self._joined is None:
-            self._joined = {}
         self._joined[key] = made = b"".join(frames), offsets
         return made
 
@@ -199,8 +188,8 @@ class _Turn:
         self._count = 0
         # By the identity of the tuple of members, which the run keeps alive.
         self._runs: dict[int, _Run] = {}
-        # Messages to single members.
-        self._own: dict[Member, _Messages] = {}
+        # Messages to single members: the number of messages before it in the turn, opcode, payload.
+        self._own: dict[Member, list[tuple[int, int, bytes]]] = {}
         # Members that were written to early, and the number of messages until then.
         self._settled: dict[Member, int] = {}
         # The members that are still to be written to, once writing has begun.
@@ -218,21 +207,17 @@ class _Turn:
             run = self._runs[id(members)] = _Run(members)
         for member in exclude:
             run.skipped.setdefault(member, []).append(len(run.messages))
-        self._append(run, opcode, payload)
+        run.messages.append((opcode, payload))
+        run.numbers.append(self._count)
+        self._count += 1
+        self.size += len(payload) + _HEADER_SIZE
 
     def add_own(self, member: Member, opcode: int, payload: bytes) -> None:
         own = self._own.get(member)
         if own is None:
-            own = self._own[member] = _Messages()
-        # As `_append`, inlined: this is the way of every answer of a business worker.
-        own.messages.append((opcode, payload))
-        own.numbers.append(self._count)
-        self._count += 1
-        self.size += len(payload) + _HEADER_SIZE
-
-    def _append(self, to: _Messages, opcode: int, payload: bytes) -> None:
-        to.messages.append((opcode, payload))
-        to.numbers.append(self._count)
+            self._own[member] = [(self._count, opcode, payload)]
+        else:
+            own.append((self._count, opcode, payload))
         self._count += 1
         self.size += len(payload) + _HEADER_SIZE
 
@@ -293,13 +278,16 @@ class _Turn:
                 if member in self._settled:
                     _write(member, self._pieces(member, []))
                 else:
-                    self._own[member].write_all(member)
+                    _write_all(member, self._own[member])
 
     def _pieces(self, member: Member, runs: list[_Run]) -> Iterator[_Piece]:
         """Merge what one member gets, in the order in which it was sent."""
         sources: list[_Messages] = [*runs]
         if (own := self._own.get(member)) is not None:
-            sources.append(own)
+            messages = _Messages()
+            messages.numbers = [number for number, _, _ in own]
+            messages.messages = [(opcode, payload) for _, opcode, payload in own]
+            sources.append(messages)
         for source, start, end in _interleaved(sources, self._settled.get(member, 0)):
             at = start
             if isinstance(source, _Run):
@@ -326,6 +314,15 @@ def _interleaved(sources: Iterable[_Messages], first: int) -> Iterator[_Piece]:
             heads[0] = source, end
         else:
             del heads[0]
+
+
+def _write_all(member: Member, messages: list[tuple[int, int, bytes]]) -> None:
+    if len(messages) > 1 and member.takes_frames:
+        frames = [member.encode(opcode, payload) for _, opcode, payload in messages]
+        member.write_frames(b"".join(frames))
+    else:
+        for _, opcode, payload in messages:
+            member.send(opcode, payload)
 
 
 def _write(member: Member, pieces: Iterable[_Piece]) -> None:

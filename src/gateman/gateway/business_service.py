@@ -225,7 +225,10 @@ class BusinessService:
                 receive_window.done(Result(number))  # Forged: the client is not the sender's.
             elif handle(number, event, complete, announce):
                 receive_window.handled(number)
-        self._schedule_report(source)
+        # At once, so that one write takes the report and what the handlers have sent.
+        self._reports_due.add(source)
+        self._flush_reports()
+        self._progress.set()
 
     def _clients_of(self, source: NodeId) -> list[ClientId]:
         return [name for name in self._runner.clients if node_of(name) == source]

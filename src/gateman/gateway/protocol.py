@@ -21,9 +21,12 @@ _Client = Annotated[ClientId, Meta(min_length=3, max_length=64)]
 EVENT_OVERHEAD = 256  # bytes
 
 
-class Event(Struct, array_like=True, forbid_unknown_fields=True):
+class Event(Struct, array_like=True, forbid_unknown_fields=True, gc=False):
     """
     An event of a client; the gateway changes ``suspicion`` and ``session`` to send it again.
+
+    It is not garbage-collected by cycles, because thousands of them may be under way: no field may
+    refer to an object that refers to it.
 
     Attributes:
         suspicion: 1 if a process that had it has died, 2 if it may have killed one; else 0. See
@@ -125,7 +128,7 @@ class HandshakeAnswer(Struct, frozen=True, array_like=True, forbid_unknown_field
     headers: dict[str, str] = {}
 
 
-class Result(Struct, array_like=True, forbid_unknown_fields=True):
+class Result(Struct, array_like=True, forbid_unknown_fields=True, gc=False):
     """
     The result of an event; or of several consecutive ones, whose results are empty.
 

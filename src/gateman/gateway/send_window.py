@@ -28,9 +28,11 @@ CONGESTED_SIZE = 4 << 20
 CONGESTED_COUNT = 8192
 
 
-class Pending(Struct, eq=False):
+class Pending(Struct, eq=False, gc=False):
     """
     An event that is not handled yet.
+
+    The collector of cycles does not look at it: it is taken from its client when it is handled.
 
     Attributes:
         size: Bytes in memory, without a session.
