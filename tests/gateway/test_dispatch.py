@@ -583,3 +583,19 @@ def test_what_is_of_another_link_or_nobody_s_is_ignored() -> None:
     talk.dispatch.close(BOB, 1000, "", b"")
 
     assert (talk.take(), talk.dispatch.pending_count) == ([], 1)
+
+
+def test_one_result_is_for_several_events() -> None:
+    """However many it names, only events that the process has received are handled."""
+    talk = Talk(A)
+    talk.come(ANN, BOB)
+    talk.say(ANN, b"1", b"2")
+    talk.say(BOB, b"3")
+    talk.take()
+    window = talk.dispatch.windows[A]
+    last = window.last
+    results = [Result(last - 2, count=9**9)]
+    talk.dispatch.receive(A, Done(1, last - 1, has_gap=False, first=5, results=results), 0)
+
+    assert [pending.event for pending in window.pending.values()] == [message(BOB, b"3")]
+    assert (talk.dispatch.pending_count, talk.dispatch.size) == (1, EVENT_OVERHEAD + 1)

@@ -45,7 +45,8 @@ class RunnerHarness:
         """Let events come; numbered from 1 on."""
         for event in events:
             self._number += 1
-            self.handlers.handle(Work(self._number, event, self._settle, self._announce))
+            if self.handlers.handle_event(self._number, event, self._settle, self._announce):
+                self._settle(Result(self._number))
 
     def _settle(self, result: Result) -> None:
         self.results.append(result)

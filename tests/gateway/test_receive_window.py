@@ -123,6 +123,30 @@ def test_results_are_said_once_and_again_until_they_are_heard() -> None:
     assert list(receive_window.heartbeat()) == say(3, 4)
 
 
+def test_empty_results_of_consecutive_events_share_one() -> None:
+    """Until they are reported, and only while no other result is between them."""
+    receive_window = ReceiveWindow(1)
+    take(receive_window, events(1, 8))
+    for number in (1, 2, 4):
+        receive_window.handled(number)
+    receive_window.done(Result(5, b"session"))
+    receive_window.handled(6)
+
+    results = [Result(1, count=2), Result(4), Result(5, b"session"), Result(6)]
+    assert list(receive_window.report()) == [Done(1, 8, has_gap=False, first=1, results=results)]
+    receive_window.handled(7)
+    assert next(receive_window.report()).results == [Result(7)]
+    receive_window.handled(3)
+    receive_window.handled(8)
+    assert next(receive_window.report()).results == [Result(3), Result(8)]
+
+    receive_window.release(Released(1, 8, has_successor=False))
+    take(receive_window, events(9, 8, heard=6))
+    assert not receive_window.is_idle
+    take(receive_window, events(9, 8, heard=7))
+    assert receive_window.is_idle
+
+
 def test_one_slow_handler_keeps_no_other_result() -> None:
     """What was heard is forgotten, whatever is not done yet before it."""
     receive_window = ReceiveWindow(1)

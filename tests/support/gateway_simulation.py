@@ -162,7 +162,10 @@ class Process:
             for late_inbox, late_number, _ in context.waiting:
                 late_inbox.done(Result(late_number))
             context.waiting.clear()
-        receive_window.done(Result(number, session, answer))
+        if session is None and answer is None:
+            receive_window.handled(number)
+        else:
+            receive_window.done(Result(number, session, answer))
 
     def tick(self) -> None:
         """Give signs of life, and leave when nothing is left to do."""

@@ -152,9 +152,13 @@ class Dispatch:
 
     def message(self, client: GatewayClient, payload: bytes, *, is_text: bool) -> None:
         """Take a client's message."""
-        while len(payload) > MAX_BATCH_SIZE:
-            piece, payload = payload[:MAX_BATCH_SIZE], payload[MAX_BATCH_SIZE:]
-            self._add_event(client, MessageEvent(client.name, 0, None, is_text, piece, False))
+        if len(payload) > MAX_BATCH_SIZE:
+            starts = range(0, len(payload) - MAX_BATCH_SIZE, MAX_BATCH_SIZE)
+            for start in starts:
+                piece = payload[start : start + MAX_BATCH_SIZE]
+                event = MessageEvent(client.name, 0, None, is_text, piece, is_last=False)
+                self._add_event(client, event)
+            payload = payload[starts[-1] + MAX_BATCH_SIZE :]
         self._add_event(client, MessageEvent(client.name, 0, None, is_text, payload))
 
     def close(self, name: ClientId, code: int, reason: str, session: bytes) -> None:
