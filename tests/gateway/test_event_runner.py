@@ -12,7 +12,7 @@ import pytest
 from gateman.cluster.names import ClientId
 from gateman.errors import HubError, Refuse
 from gateman.gateway.current import current_client
-from gateman.gateway.event_runner import EventRunner, Work
+from gateman.gateway.event_runner import EventRunner
 from gateman.gateway.protocol import (
     AdoptEvent,
     AnyEvent,

@@ -42,6 +42,13 @@ _MAX_TURNS = 200
 
 
 @dataclass
+def _report(receive_window: ReceiveWindow, result: Result) -> None:
+    if result == Result(result.number):
+        receive_window.handled(result.number)
+    else:
+        receive_window.done(result)
+
+
 class _Guest:
     """What a process has of a client."""
 
@@ -162,10 +169,7 @@ class Process:
             for late_inbox, late_number, _ in context.waiting:
                 late_inbox.done(Result(late_number))
             context.waiting.clear()
-        if session is None and answer is None:
-            receive_window.handled(number)
-        else:
-            receive_window.done(Result(number, session, answer))
+        _report(receive_window, Result(number, session, answer))
 
     def tick(self) -> None:
         """Give signs of life, and leave when nothing is left to do."""
