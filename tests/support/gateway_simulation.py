@@ -42,13 +42,6 @@ _MAX_TURNS = 200
 
 
 @dataclass
-def _report(receive_window: ReceiveWindow, result: Result) -> None:
-    if result == Result(result.number):
-        receive_window.handled(result.number)
-    else:
-        receive_window.done(result)
-
-
 class _Guest:
     """What a process has of a client."""
 
@@ -446,3 +439,10 @@ class World:
         if isinstance(event, MessageEvent):
             what = int(event.payload)
         self.quarantine[client].append(what)
+
+
+def _report(receive_window: ReceiveWindow, result: Result) -> None:
+    if result == Result(result.number):
+        receive_window.handled(result.number)
+    else:
+        receive_window.done(result)
