@@ -11,11 +11,15 @@ from hypothesis import strategies as st
 from gateman.master.channel import (
     MAX_LINE_SIZE,
     Accept,
+    ArrivalReport,
+    ArrivalsAnswer,
+    CauseReport,
     ConnectionReport,
     ConnectionsAnswer,
     Drain,
     FromMaster,
     FromProcess,
+    GetArrivals,
     GetConnections,
     GetReport,
     Heartbeat,
@@ -58,6 +62,22 @@ CONNECTION: ConnectionReport = {
     "age": 1.5,
     "uid": "ann",
 }
+ARRIVAL: ArrivalReport = {
+    "carriers": ["field", "query"],
+    "begins_with": "http",
+    "method": "GET",
+    "path": "/",
+    "version": "1.1",
+    "fields": {"host": "example.com"},
+    "peer": "127.0.0.1",
+    "is_trusted": True,
+    "source": None,
+    "is_tls": False,
+    "status": 101,
+    "causes": [],
+}
+CAUSE: CauseReport = {"cause": "origin_refused", "count": 1, "message": "a page was refused"}
+NONCE = "0123456789abcdef0123456789abcdef"
 
 MESSAGES: list[bytes] = [b'{"do":"accept"}', "a\r\u2028Ω".encode(), b""]
 WRITTEN = b"".join(message + b"\n" for message in MESSAGES)
@@ -87,6 +107,7 @@ def test_a_message_is_one_line() -> None:
         StillDraining(),
         ReportAnswer(1, REPORT),
         ConnectionsAnswer(2, [CONNECTION], 7),
+        ArrivalsAnswer(3, [ARRIVAL], [CAUSE]),
     ],
 )
 def test_what_a_process_says_is_understood(message: FromProcess) -> None:
@@ -96,7 +117,14 @@ def test_what_a_process_says_is_understood(message: FromProcess) -> None:
 
 @pytest.mark.parametrize(
     "message",
-    [Accept([0, 1]), Drain(keeps_accepting=True), Stop(), GetReport(3), GetConnections(4, 1000)],
+    [
+        Accept([0, 1]),
+        Drain(keeps_accepting=True),
+        Stop(),
+        GetReport(3),
+        GetConnections(4, 1000),
+        GetArrivals(5, NONCE),
+    ],
 )
 def test_what_the_master_says_is_understood(message: FromMaster) -> None:
     """It arrives as it was."""

@@ -7,10 +7,12 @@ from gateman.master.channel import decode, line
 from gateman.master.control_requests import (
     BusAnswer,
     ControlAnswer,
+    GetArrivals,
     GetBus,
     GetStatus,
     HangUp,
     ListAnswer,
+    ListArrivalsAnswer,
     ListConnections,
     Reload,
     Request,
@@ -20,9 +22,10 @@ from gateman.master.control_requests import (
     requests,
 )
 
-from .test_channel import CONNECTION, REPORT
+from .test_channel import ARRIVAL, CAUSE, CONNECTION, NONCE, REPORT
 
 LISTED = {**CONNECTION, "pid": 7, "worker": "chat", "slot": 0}
+PID = {"pid": 7, "worker": "chat"}
 PROCESS = {"pid": 7, "status": "idle", "uptime": 1.5, **REPORT}
 SLOT = {
     "worker": "chat",
@@ -47,6 +50,7 @@ MASTER = {"pid": 1, "script": "/a.py", "state": "running", "uptime": 2.0, "start
         Reload(gently=True, all=True),
         GetBus(),
         HangUp(),
+        GetArrivals(NONCE),
     ],
 )
 def test_requests_are_understood(request_: Request) -> None:
@@ -70,6 +74,10 @@ def test_what_a_request_leaves_out() -> None:
         (BusAnswer, {"bus": "local:///a.bus"}),
         (BusAnswer, {"bus": {"url": "nats://a", "name": "chat"}}),
         (ListAnswer, {"connections": [LISTED], "total": 1, "silent": [8]}),
+        (
+            ListArrivalsAnswer,
+            {"arrivals": [{**ARRIVAL, **PID}], "causes": [{**CAUSE, **PID}], "silent": []},
+        ),
         (StatusAnswer, {"master": MASTER, "workers": [], "slots": [SLOT]}),
     ],
 )

@@ -5,11 +5,15 @@ import os
 import signal
 import time
 from pathlib import Path
+from typing import Any
 
 import pytest
 from websockets.sync.client import connect
 
+from gateman.net.arrivals import NONCE_FIELD
 from tests.support.master import ask_control, echo, master, until
+
+NONCE = "0123456789abcdef0123456789abcdef"
 
 
 def test_status(tmp_path: Path) -> None:
@@ -37,6 +41,27 @@ def test_status(tmp_path: Path) -> None:
         assert sum(one["connections"] for one in processes) == 1
         assert sum(one["messages"] for one in processes) == 1
         assert all(one["memory"] > 10 << 20 for one in processes)
+
+
+def test_arrivals(tmp_path: Path) -> None:
+    """It lists what all processes saw of the doctor's handshakes, from the first request on."""
+    question = json.dumps({"command": "arrivals", "nonce": NONCE}).encode() + b"\n"
+    with master(echo(), tmp_path) as service:
+        assert ask_control(service.path, question) == {
+            "ok": True,
+            "arrivals": [],
+            "causes": [],
+            "silent": [],
+        }
+        fields = {NONCE_FIELD: NONCE}
+        with connect(f"ws://127.0.0.1:{service.port}", additional_headers=fields):
+            pass
+        answer: dict[str, Any] = ask_control(service.path, question)
+        [arrival] = answer["arrivals"]
+
+        assert arrival["pid"] in service.pids()
+        assert (arrival["worker"], arrival["status"]) == ("chat", 101)
+        assert "error" in ask_control(service.path, b'{"command":"arrivals","nonce":"x"}\n')
 
 
 def test_connections(tmp_path: Path) -> None:

@@ -22,6 +22,8 @@ MAX_LINE_SIZE = 8 << 20  # bytes
 
 _Count = Annotated[int, Meta(ge=0)]
 _Text = Annotated[str, Meta(max_length=1024)]
+Nonce = Annotated[str, Meta(pattern=r"\A[0-9a-f]{32}\Z")]
+"""What the doctor's handshakes carry."""
 
 
 class Report(TypedDict):
@@ -52,6 +54,31 @@ class ConnectionReport(TypedDict):
     messages: _Count
     age: float | None
     uid: _Text | None
+
+
+class ArrivalReport(TypedDict):
+    """How one of the doctor's handshakes arrived; see :mod:`gateman.net.arrivals`."""
+
+    carriers: Annotated[list[_Text], Meta(max_length=8)]
+    begins_with: _Text
+    method: _Text
+    path: _Text
+    version: _Text
+    fields: Annotated[dict[_Text, _Text], Meta(max_length=32)]
+    peer: _Text
+    is_trusted: bool
+    source: _Text | None
+    is_tls: bool
+    status: int | None
+    causes: Annotated[list[_Text], Meta(max_length=32)]
+
+
+class CauseReport(TypedDict):
+    """What a process noticed while the doctor looked."""
+
+    cause: _Text
+    count: _Count
+    message: _Text
 
 
 # From a process.
@@ -96,7 +123,13 @@ class ConnectionsAnswer(Struct, tag_field="say", tag="connections"):
     total: _Count
 
 
-Answer = ReportAnswer | ConnectionsAnswer
+class ArrivalsAnswer(Struct, tag_field="say", tag="arrivals"):
+    to: int
+    arrivals: Annotated[list[ArrivalReport], Meta(max_length=64)]
+    causes: Annotated[list[CauseReport], Meta(max_length=64)]
+
+
+Answer = ReportAnswer | ConnectionsAnswer | ArrivalsAnswer
 FromProcess = Ready | Starting | Heartbeat | Signalled | StillDraining | Answer
 
 
@@ -128,7 +161,14 @@ class GetConnections(Struct, tag_field="do", tag="list"):
     limit: Annotated[int, Meta(ge=1)]
 
 
-FromMaster = Accept | Drain | Stop | GetReport | GetConnections
+class GetArrivals(Struct, tag_field="do", tag="arrivals"):
+    """Remember what arrives with this nonce, from the first time on, and report it."""
+
+    number: int
+    nonce: Nonce
+
+
+FromMaster = Accept | Drain | Stop | GetReport | GetConnections | GetArrivals
 
 from_process: msgspec.json.Decoder[FromProcess] = msgspec.json.Decoder(FromProcess)
 from_master: msgspec.json.Decoder[FromMaster] = msgspec.json.Decoder(FromMaster)

@@ -33,6 +33,7 @@ from ..log import logger, write_to_stderr
 from ..runtime import process
 from ..runtime.lifecycle import place_of_start
 from ..runtime.timer import timers
+from ..runtime.worker_service import WorkerService
 from ..tls.reload import INTERVAL, CertificateReload
 from . import channel, privileges
 from .assignment import Assignment
@@ -52,6 +53,9 @@ _CLOSE_SERVICE_RESTART = (1012, "service restart")
 
 # A master that reads nothing any more needs no more beats.
 _MAX_UNSENT = 64 << 10  # bytes
+
+# Of a business worker, which no client connects to.
+_NO_ARRIVALS: dict[str, Any] = {"arrivals": [], "causes": []}
 
 # What else an answer says fits into the rest of the line.
 _MAX_ANSWER_SIZE = MAX_LINE_SIZE - 1024  # bytes
@@ -301,6 +305,12 @@ class ChildRuntime:
             case channel.GetConnections(number, limit):
                 if self._master is not None and self._service is not None:
                     self._master.send(describe(self._service, number, limit))
+            case channel.GetArrivals(number, nonce):
+                if self._master is not None:
+                    service, found = self._service, _NO_ARRIVALS
+                    if isinstance(service, WorkerService):
+                        found = service.arrivals(nonce)
+                    self._master.send(channel.ArrivalsAnswer(number, **found))
             case _:
                 assert_never(message)
 

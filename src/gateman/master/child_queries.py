@@ -3,9 +3,9 @@
 from collections.abc import Callable, Iterable
 from typing import Any, Generic, TypeVar
 
-from .channel import Answer, ConnectionsAnswer, ReportAnswer
+from .channel import Answer, ArrivalsAnswer, ConnectionsAnswer, ReportAnswer
 
-A = TypeVar("A", ReportAnswer, ConnectionsAnswer)
+A = TypeVar("A", ReportAnswer, ConnectionsAnswer, ArrivalsAnswer)
 
 
 class ChildQuery(Generic[A]):

@@ -69,6 +69,18 @@ Commands:
     ``hangup``
         Re-read certificates and reopen logs, as SIGHUP does.
 
+    ``arrivals``
+        ``nonce``: 32 hexadecimal digits, which the doctor's handshakes carry. The processes
+        remember such handshakes from the first time on, until 30 seconds after the last.
+
+        ``arrivals`` is a list: ``pid``, ``worker``; ``carriers`` (``field``, ``query``, ``key``:
+        where the nonce was); ``begins_with`` (``http``, or ``proxy`` for a PROXY header that was
+        not expected); ``method``, ``path``, ``version``, and the ``fields`` that proxies change;
+        ``peer``, whether it ``is_trusted``, the ``source`` that a PROXY header names; ``is_tls``;
+        ``status``, that of the answer, ``null`` without one; ``causes``, as ``counts`` has them.
+        ``causes`` tells what went wrong meanwhile, with the nonce or without: ``pid``,
+        ``worker``, ``cause``, ``count``, ``message``. ``silent`` is as above.
+
 The same as classes: :mod:`.control_requests`.
 """
 

@@ -9,7 +9,7 @@ from typing import Annotated, Any, NotRequired, TypedDict
 import msgspec
 from msgspec import Meta, Struct
 
-from .channel import ConnectionReport
+from .channel import ArrivalReport, CauseReport, ConnectionReport, Nonce
 
 DEFAULT_LIMIT = 1000
 """How many connections of each process are listed."""
@@ -43,7 +43,11 @@ class HangUp(Struct, tag_field="command", tag="hangup"):
     pass
 
 
-Request = GetStatus | ListConnections | Stop | Reload | GetBus | HangUp
+class GetArrivals(Struct, tag_field="command", tag="arrivals"):
+    nonce: Nonce
+
+
+Request = GetStatus | ListConnections | Stop | Reload | GetBus | HangUp | GetArrivals
 
 requests: msgspec.json.Decoder[Request] = msgspec.json.Decoder(Request)
 
@@ -75,6 +79,22 @@ class ListedConnection(ConnectionReport):
 class ListAnswer(ControlAnswer):
     connections: list[ListedConnection]
     total: int
+    silent: list[int]
+
+
+class ListedArrival(ArrivalReport):
+    pid: int
+    worker: str
+
+
+class ListedCause(CauseReport):
+    pid: int
+    worker: str
+
+
+class ListArrivalsAnswer(ControlAnswer):
+    arrivals: list[ListedArrival]
+    causes: list[ListedCause]
     silent: list[int]
 
 

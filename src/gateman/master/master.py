@@ -25,7 +25,7 @@ from ..errors import AlreadyRunning, ConfigError, ExitCode
 from ..log import FORMAT_VARIABLE, LogFile, logger
 from . import channel, control_requests, events, status
 from .assignment import Assignment
-from .channel import ConnectionsAnswer, FromProcess, ReportAnswer
+from .channel import ArrivalsAnswer, ConnectionsAnswer, FromProcess, ReportAnswer
 from .child_queries import AnyChildQuery, ChildQuery
 from .control import ControlClient, ControlServer
 from .events import SlotId, SupervisorAction, SupervisorEvent
@@ -44,6 +44,7 @@ from .supervisor import Supervisor
 # How long commands wait for processes that may be stuck.
 _STATUS_TIMEOUT = 0.06  # seconds
 _CONNECTIONS_TIMEOUT = 2.0  # seconds
+_ARRIVALS_TIMEOUT = 0.5  # seconds
 
 # Watched while what was written finds no room; it is a child's own, too.
 _STDERR = 2
@@ -56,7 +57,7 @@ _STDERR = 2
 # Longer than this it does not sleep: what a process declares may be more than the system takes.
 _MAX_SLEEP = 3600.0  # seconds
 
-A = TypeVar("A", ReportAnswer, ConnectionsAnswer)
+A = TypeVar("A", ReportAnswer, ConnectionsAnswer, ArrivalsAnswer)
 
 _ReadyCallback = Callable[[], None]
 
@@ -374,7 +375,7 @@ class Master:
                 self._handle_event(events.StillDraining(child.pid))
             case channel.Signalled(is_graceful):
                 self._handle_event(events.Signalled(child.pid, is_graceful))
-            case ReportAnswer() | ConnectionsAnswer():
+            case ReportAnswer() | ConnectionsAnswer() | ArrivalsAnswer():
                 query = self._queries.get(message.to)
                 if query is not None:
                     query.add_answer(child.pid, message)
@@ -478,6 +479,13 @@ class Master:
             case control_requests.HangUp():
                 self._hang_up()
                 client.answer()
+            case control_requests.GetArrivals(nonce):
+                self._query_children(
+                    partial(channel.GetArrivals, nonce=nonce),
+                    ArrivalsAnswer,
+                    _ARRIVALS_TIMEOUT,
+                    partial(self._answer_arrivals, client),
+                )
             case _:
                 assert_never(request)
 
@@ -534,6 +542,9 @@ class Master:
         self, client: ControlClient, answers: dict[int, ConnectionsAnswer]
     ) -> None:
         client.answer(**status.connections(self._supervisor, self._children, answers))
+
+    def _answer_arrivals(self, client: ControlClient, answers: dict[int, ArrivalsAnswer]) -> None:
+        client.answer(**status.arrivals(self._supervisor, self._children, answers))
 
 
 def _has_terminal() -> bool:

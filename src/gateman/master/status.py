@@ -3,7 +3,7 @@
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from .channel import ConnectionsAnswer, Report, ReportAnswer
+from .channel import ArrivalsAnswer, ConnectionsAnswer, Report, ReportAnswer
 from .events import SlotId
 from .listeners import Listeners
 from .plan import WorkerPlan
@@ -81,6 +81,25 @@ def connections(
     return {
         "connections": listed,
         "total": sum(answer.total for answer in answers.values()),
+        "silent": sorted(pid for pid in children if pid not in answers),
+    }
+
+
+def arrivals(
+    supervisor: Supervisor,
+    children: Mapping[int, ChildProcess],
+    answers: Mapping[int, ArrivalsAnswer],
+) -> dict[str, Any]:
+    """List what arrived while the doctor looked."""
+    slots = {one.pid: one.slot_id for one in children.values()}
+    names = {pid: {"pid": pid, "worker": _name(supervisor, slots.get(pid))} for pid in answers}
+    return {
+        "arrivals": [
+            {**names[pid], **one} for pid, answer in answers.items() for one in answer.arrivals
+        ],
+        "causes": [
+            {**names[pid], **one} for pid, answer in answers.items() for one in answer.causes
+        ],
         "silent": sorted(pid for pid in children if pid not in answers),
     }
 

@@ -26,9 +26,10 @@ from ..connection import Connection, State
 from ..errors import ProtocolError
 from ..http import response
 from ..log import RateLimitedLogger
-from ..net.accepted_socket import AcceptConfig
+from ..net.accepted_socket import AcceptConfig, PeerInfo
 from ..net.acceptor import Acceptor
 from ..net.admission import Admission
+from ..net.arrivals import WATCH_TIME, Arrivals, WatchedHandshake
 from ..net.connection_events import ConnectionContext, Decide
 from ..net.handshake import Handshake
 from ..net.handshake_config import HandshakeConfig
@@ -90,6 +91,8 @@ class WorkerService:
             settings.limits, settings.limits.max_connections or _descriptors_left()
         )
         self._is_draining = False
+        self._arrivals: Arrivals | None = None
+        self._arrivals_end: asyncio.TimerHandle | None = None
         self._page = _test_page() if settings.has_test_page else b""
         timeouts = settings.timeouts
         self._heartbeat = (
@@ -135,7 +138,7 @@ class WorkerService:
         )
         ping_interval = timeouts.ping_interval
         self._accept_config = AcceptConfig(
-            make_protocol=lambda visitor: Handshake(config, visitor),
+            make_protocol=lambda peer_info: self._make_handshake(config, peer_info),
             events=self,
             contexts=settings.contexts,
             trusted_proxies=settings.trusted_proxies,
@@ -228,6 +231,7 @@ class WorkerService:
         await self._callback_runner.finish(clients_until - self._loop.time())
         if self._heartbeat is not None:
             self._heartbeat.stop()
+        self._forget_arrivals()
         if self._membership is not None:
             events = self._membership.local_node.events
             await events.remove(self._event_handlers, deadline=clients_until)
@@ -319,8 +323,33 @@ class WorkerService:
     def noticed(self, cause: str, message: str, detail: str = "") -> None:
         """Count a cause, and log its message at a limited rate."""
         self.counts[cause] += 1
+        if self._arrivals is not None:
+            self._arrivals.noticed(cause, message)
         if message:
             self._rate_limited.warning(cause + detail, f"{self}: {message}", self._loop.time())
+
+    def arrivals(self, nonce: str) -> dict[str, Any]:
+        """
+        Report what has arrived with a nonce of the doctor's since the first call for it.
+
+        Each call prolongs this; without another one it ends after ``WATCH_TIME``.
+        """
+        if self._arrivals is None or self._arrivals.nonce != nonce:
+            self._arrivals = Arrivals(nonce)
+        if self._arrivals_end is not None:
+            self._arrivals_end.cancel()
+        self._arrivals_end = self._loop.call_later(WATCH_TIME, self._forget_arrivals)
+        return self._arrivals.report()
+
+    def _forget_arrivals(self) -> None:
+        if self._arrivals_end is not None:
+            self._arrivals_end.cancel()
+        self._arrivals = self._arrivals_end = None
+
+    def _make_handshake(self, config: HandshakeConfig, peer_info: PeerInfo) -> Handshake:
+        if self._arrivals is None:
+            return Handshake(config, peer_info)
+        return WatchedHandshake(config, peer_info, self._arrivals)
 
     def after(
         self,
