@@ -44,7 +44,8 @@ def test_in_an_event_loop(tmp_path: Path, words: tuple[str, ...]) -> None:
     assert run(tmp_path, script, *words) == (
         78,
         "5: Worker.run_all() was called while an event loop runs: call it outside of async"
-        " functions: each process runs an event loop of its own.\n",
+        " functions, as each process runs an event loop of its own; on this loop, `async with"
+        " gateman.serve(worker):` serves.\n",
     )
 
 

@@ -37,6 +37,7 @@ if TYPE_CHECKING:
     from .gateway.current import current_client
     from .gateway.gateway import Gateway
     from .options import Limits, Timeouts
+    from .runtime.embedding import serve
     from .websocket.deflate import Deflate
 
 __version__ = "0.1.0"
@@ -89,6 +90,7 @@ _LATER = {
     ".gateway.current": ("current_client",),
     ".gateway.gateway": ("Gateway",),
     ".options": ("Limits", "Timeouts"),
+    ".runtime.embedding": ("serve",),
     ".websocket.deflate": ("Deflate",),
     ".config.worker": ("Worker",),
 }
@@ -123,4 +125,5 @@ __all__ = [
     "WrongThread",
     "current_client",
     "hub",
+    "serve",
 ]

@@ -38,7 +38,8 @@ def check_call(name: str) -> None:
     if _has_event_loop():
         raise ConfigError(
             f"{name} was called while an event loop runs",
-            "call it outside of async functions: each process runs an event loop of its own",
+            "call it outside of async functions, as each process runs an event loop of its own; on"
+            " this loop, `async with gateman.serve(worker):` serves",
         )
     if module:
         raise ConfigError(f"{name} was called while {module!r} was imported", _GUARD)

@@ -53,6 +53,11 @@ def test_the_readme_shows_the_examples() -> None:
     assert blocks[3] in examples[3]
 
 
+def test_the_guide_shows_how_to_serve_on_an_own_loop() -> None:
+    """The block is the example, whose FastAPI application serves both."""
+    assert f"```python\n{body(program('own_loop.py'))}```" in GUIDE
+
+
 def test_the_guide_names_every_callback() -> None:
     """The guide's tables have every callback."""
     tables = re.findall(r"^\| `(\w+)[^|]*\|", GUIDE, re.MULTILINE)

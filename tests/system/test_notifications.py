@@ -73,3 +73,20 @@ def test_strangers_are_refused(service: Master) -> None:
         connect(f"ws://127.0.0.1:{service.port}/?token=guess")
 
     assert refused.value.response.status_code == 401
+
+
+def test_websockets_on_the_loop_of_a_fastapi_application(tmp_path: Path) -> None:
+    """examples/own_loop.py: a request reaches the clients of the worker in the same process."""
+    port, ws_port = free_port(), free_port()
+    program = (FOLDER.parent / "own_loop.py").read_text()
+    (tmp_path / "own_loop.py").write_text(program.replace(":8282", f":{ws_port}"))
+    where = ["--app-dir", str(tmp_path), "--port", str(port)]
+    uvicorn = [sys.executable, "-m", "uvicorn", *where, "own_loop:application"]
+    with (
+        running(uvicorn, port=port, log=tmp_path / "web.log"),
+        connect(f"ws://127.0.0.1:{ws_port}/") as client,
+    ):
+        answer = http(f"http://127.0.0.1:{port}/news?text=hello", data=b"")
+
+        assert answer == (200, "1")
+        assert client.recv(TIMEOUT) == "hello"

@@ -101,16 +101,8 @@ class Listeners:
     def urls(self) -> list[str]:
         """Where clients connect to."""
         is_secure = self._settings is not None and self._settings.contexts is not None
-        scheme = "wss" if is_secure else "ws"
-        urls: list[str] = []
-        for sock in self._slots[0] if self._slots else []:
-            name = sock.getsockname()
-            if isinstance(name, tuple):
-                host = f"[{name[0]}]" if ":" in name[0] else name[0]
-                urls.append(f"{scheme}://{host}:{name[1]}")
-            else:
-                urls.append(f"{scheme}+unix://{name}")
-        return urls
+        first = self._slots[0] if self._slots else []
+        return [listening.url_of(sock, is_secure=is_secure) for sock in first]
 
     def close(self) -> None:
         """Listen no more; what systemd gave us stays open, as it is not ours to close."""

@@ -234,6 +234,16 @@ def _remove_stale(path: str, address: ListenAddress) -> None:
             )
 
 
+def url_of(sock: socket.socket, *, is_secure: bool) -> str:
+    """Write the URL that clients of a listening socket connect to."""
+    scheme = "wss" if is_secure else "ws"
+    name = sock.getsockname()
+    if not isinstance(name, tuple):
+        return f"{scheme}+unix://{name}"
+    host = f"[{name[0]}]" if ":" in name[0] else name[0]
+    return f"{scheme}://{host}:{name[1]}"
+
+
 def release(sockets: list[socket.socket]) -> None:
     for sock in sockets:
         if sock.fileno() < 0:

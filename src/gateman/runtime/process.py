@@ -26,6 +26,10 @@ _GOING_AWAY = (1001, "server is shutting down")
 _APPLICATIONS = frozenset({"future", "task", "handle", "asyncgen"})
 
 
+ExceptionHandler = Callable[[asyncio.AbstractEventLoop, dict[str, Any]], object]
+"""As ``loop.set_exception_handler`` takes it."""
+
+
 class AnyService(Protocol):
     """Serves one declared worker, of any kind, in this process."""
 
@@ -90,18 +94,20 @@ async def serving(
     hub: Hub = process_hub,
     has_clients: bool = True,
     declared: Outline = (),
+    exception_handler: ExceptionHandler | None = None,
 ) -> AsyncIterator[list[_S]]:
     """
     Serve while the body of an ``async with`` runs.
 
-    The timers of the process start after all services and stop before them.
+    The timers of the process start after all services and stop before them. The loop's errors are
+    logged, but for an ``exception_handler``: it gets all that are not a peer's.
 
     Raises:
         BusError: The bus cannot be reached, or refuses this process.
         StartFailed: An ``on_worker_start`` raised.
     """
     loop = asyncio.get_running_loop()
-    loop.set_exception_handler(_ExceptionLog())
+    loop.set_exception_handler(_ExceptionLog(exception_handler))
     services: list[_S] = []
     await hub.start(bus, has_clients=has_clients, service=declared)
     try:
@@ -128,8 +134,9 @@ class _ExceptionLog:
     its TLS handshake. asyncio's own handler writes 35 lines for each.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, others: ExceptionHandler | None) -> None:
         self._rate_limited = RateLimitedLogger()
+        self._others = others
 
     def __call__(self, loop: asyncio.AbstractEventLoop, context: dict[str, Any]) -> None:
         exception = context.get("exception")
@@ -137,6 +144,9 @@ class _ExceptionLog:
         if is_transports and (
             exception is ConnectionResetError or isinstance(exception, ConnectionError)
         ):
+            return
+        if self._others is not None:
+            self._others(loop, context)
             return
         error = exception if isinstance(exception, BaseException) else None
         message = str(context.get("message", "an error on the event loop"))
