@@ -1,4 +1,4 @@
-"""A dispatch, and processes that say what a test tells them to."""
+"""Drives a dispatch: clients and business processes that do what a test says."""
 
 from gateman.cluster.names import ClientId, NodeId
 from gateman.gateway.actions import DispatchAction, Send
@@ -19,21 +19,22 @@ IP = "10.0.0.1"
 HELLO = Offer(is_leaving=False, load=0)
 
 
-class Talk:
-    """A dispatch, and processes that do what a test says."""
+class DispatchDriver:
+    """A dispatch, and the clients and business processes that it knows."""
 
     def __init__(self, *nodes: NodeId, grace_period: float = 0) -> None:
         self.dispatch = Dispatch(grace_period=grace_period)
-        self._heard: dict[tuple[NodeId, int], int] = {}
+        self._kept: list[DispatchAction] = []
+        self._acknowledged: dict[tuple[NodeId, int], int] = {}
         self.join(*nodes)
 
     def join(self, *nodes: NodeId) -> None:
-        """Let processes come; what they are sent is left to the next look."""
+        """Let processes offer themselves; the actions are taken later."""
         for node in nodes:
             self.dispatch.receive(node, HELLO, 0)
 
-    def come(self, *clients: ClientId) -> None:
-        """Let clients come in, where somebody is there for them."""
+    def connect(self, *clients: ClientId) -> None:
+        """Connect clients and let the process of each accept it."""
         for client in clients:
             self.dispatch.connect(client, IP, 1, b"GET")
             window = self.dispatch.clients[client].window
@@ -44,7 +45,7 @@ class Talk:
             self.take()
             self.done(window.node, window.last)
 
-    def say(self, client: ClientId, *payloads: bytes, session: bytes = b"") -> None:
+    def send(self, client: ClientId, *payloads: bytes, session: bytes = b"") -> None:
         """Let a client send messages."""
         gateway_client = self.dispatch.clients[client]
         for payload in payloads:
@@ -52,33 +53,35 @@ class Talk:
             self.dispatch.message(gateway_client, payload, is_text=False)
 
     def done(self, node: NodeId, *numbers: int, **result: object) -> None:
-        """Let a process have everything, and be done with some of it."""
+        """Deliver everything to a process, which reports some events as done."""
         window = self.dispatch.windows[node]
         self.take()
-        first = self._heard.get((node, window.epoch), 0) + 1
-        self._heard[node, window.epoch] = first - 1 + len(numbers)
+        first = self._acknowledged.get((node, window.epoch), 0) + 1
+        self._acknowledged[node, window.epoch] = first - 1 + len(numbers)
         results = [Result(number, **result) for number in numbers]  # type: ignore[arg-type]
         done = Done(window.epoch, window.last, has_gap=False, first=first, results=results)
         self.dispatch.receive(node, done, 0)
 
     def begin(self, node: NodeId, *numbers: int) -> None:
-        """Let a process have everything, and begin with some of it."""
+        """Deliver everything to a process, which announces that it begins some events."""
         self.done(node)
         for number in numbers:
             self.dispatch.receive(node, Begun(self.dispatch.windows[node].epoch, number), 0)
 
-    def die(self, node: NodeId) -> list[DispatchAction]:
-        """Let a process die; gives what is done but for what is sent."""
+    def kill(self, node: NodeId) -> list[DispatchAction]:
+        """End a process; returns the actions that are not packets, and keeps all of them."""
         self.take()
         self.dispatch.probed(node, 0, is_connected=False)
-        return [one for one in self.dispatch._actions if not isinstance(one, Send)]  # noqa: SLF001
+        self._kept = self.dispatch.take_actions()
+        return [action for action in self._kept if not isinstance(action, Send)]
 
     def take(self) -> list[DispatchAction]:
-        """Take what is to be done."""
-        return self.dispatch.take_actions()
+        """Take the actions that are to be done."""
+        kept, self._kept = self._kept, []
+        return kept + self.dispatch.take_actions()
 
-    def events(self) -> list[tuple[NodeId, list[AnyEvent]]]:
-        """Take what is sent to whom; only events."""
+    def sent(self) -> list[tuple[NodeId, list[AnyEvent]]]:
+        """Take the actions; returns the events that are sent, by process."""
         return [
             (action.node, action.packet.items)
             for action in self.take()
@@ -88,10 +91,12 @@ class Talk:
             and action.packet.items
         ]
 
-    def homes(self) -> dict[ClientId, NodeId | None]:
-        """Tell whose each client is."""
-        clients = self.dispatch.clients.items()
-        return {name: None if one.window is None else one.window.node for name, one in clients}
+    def assignments(self) -> dict[ClientId, NodeId | None]:
+        """Return the process of each client."""
+        return {
+            name: None if client.window is None else client.window.node
+            for name, client in self.dispatch.clients.items()
+        }
 
 
 def message(
@@ -102,5 +107,5 @@ def message(
 
 
 def adopt(client: ClientId) -> AdoptEvent:
-    """Make what goes ahead of a client that moves."""
+    """Make the event that precedes the others of a client that another process adopts."""
     return AdoptEvent(client, 0, b"", IP, 1)
