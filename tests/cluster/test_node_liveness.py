@@ -218,10 +218,13 @@ def test_an_answer_of_a_bus_that_is_away_is_none(clock: Clock, process: Process)
     """It was given before."""
     process.liveness.start()
     process.liveness.on_hello(hello(ANN))
-    clock.advance(4 * HELLO_INTERVAL - STEP)
+    process.is_slow = True
+    clock.advance(2 * TIME_TO_LIVE)
     process.is_connected = False
-    process.liveness._on_probed(ANN, is_connected=False)  # noqa: SLF001
-    assert process.liveness.peers.names() == (ANN,)
+    process.asked[0].set_result(False)
+    clock.run_until_complete(turns())
+
+    assert (process.liveness.peers.names(), process.gone) == ((ANN,), [])
 
 
 def test_nobody_is_judged_while_the_bus_is_away(clock: Clock, process: Process) -> None:
