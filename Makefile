@@ -13,7 +13,7 @@ demo: ## Serve a small chat over wss and say how to open it; Ctrl-C ends it
 	@scripts/setup-python run
 	@$(VENV)/python examples/demo.py
 
-test: ## Run all tests, one per core at a time; ARGS="-k word" for some, PYTHON=3.13
+test: ## Run all tests, two per core at a time; ARGS="-k word" for some, PYTHON=3.13
 	@scripts/setup-system
 	@scripts/setup-python dev
 	$(VENV)/python -m pytest --numprocesses auto --dist worksteal $(ARGS)

@@ -3,7 +3,8 @@ Rules for every test: where ``CI`` is ``true``, a skipped test is a failed one.
 
 A laptop may lack Apache or a browser; there the test says what it misses. Warnings are errors and
 every test has a deadline: both are options in ``pyproject.toml``. ``make test`` runs tests in
-parallel; one that is marked ``alone`` waits until no other runs, and the others wait for it.
+parallel, two per core; one that is marked ``alone`` waits until no other runs, and the others wait
+for it.
 """
 
 import fcntl
@@ -39,6 +40,12 @@ IS_PARALLEL = "PYTEST_XDIST_WORKER" in os.environ
 # MACHINE, so that no later test overtakes one that is to run alone.
 QUEUE = os.open(__file__, os.O_RDONLY)
 MACHINE = os.open(os.path.dirname(__file__), os.O_RDONLY)  # noqa: PTH120 - a string suffices
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_xdist_auto_num_workers() -> int:
+    """Run two tests per core: many of them wait most of the time."""
+    return 2 * (os.cpu_count() or 1)
 
 
 # Around pytest-timeout's, whose clock is not to run while a test waits for its turn.
