@@ -26,9 +26,13 @@ from gateman.gateway.send_window import (
 CLIENT = GatewayClient(ClientId("gate-1"), "10.0.0.1", 5000)
 
 
-def pending(event: AnyEvent) -> Pending:
-    """Make an event that is not handled."""
-    return Pending(event, CLIENT, size_of(event))
+def pending(event: AnyEvent, session: int = 0) -> Pending:
+    """Make an event that is not handled, of a client with a session of so many bytes."""
+    client = CLIENT
+    if session:
+        client = GatewayClient(CLIENT.name, CLIENT.remote_ip, CLIENT.remote_port)
+        client.session = bytes(session)
+    return Pending(event, client, size_of(event))
 
 
 def window(*sizes: int) -> SendWindow:
@@ -62,11 +66,12 @@ def test_events_are_numbered_from_one_on() -> None:
 def test_what_an_event_takes() -> None:
     """What is in it, what is around it, and on the way the session."""
     head = pending(ConnectEvent(CLIENT.name, head=bytes(100)))
-    opened = pending(OpenEvent(CLIENT.name, session=bytes(1000)))
+    opened = pending(OpenEvent(CLIENT.name), session=1000)
     window().add(opened)
 
     assert head.size == EVENT_OVERHEAD + 100
     assert (opened.size, opened.end) == (EVENT_OVERHEAD, EVENT_OVERHEAD + 1000)
+    assert opened.event.session == bytes(1000)
 
 
 def test_a_batch_has_room_for_so_much() -> None:
@@ -78,7 +83,7 @@ def test_a_batch_has_room_for_so_much() -> None:
 
     made = window()
     for _ in range(3):
-        made.add(pending(OpenEvent(CLIENT.name, session=bytes(half))))
+        made.add(pending(OpenEvent(CLIENT.name), session=half))
     assert sent(made) == [(1, 2), (3, 1)]
 
 
@@ -105,13 +110,13 @@ def test_a_process_has_so_much_that_it_has_not_handled() -> None:
         made.acknowledge(made.last)
     assert made.acknowledged == count
 
-    made.remove(2)
+    made.remove(2, 1)
     assert sent(made) == [(count + 1, 1)]
     made.rewind()
     assert sent(made) == [(count + 1, 1)]
     made.acknowledge(count + 1)
     assert sent(made) == []
-    made.remove(1)
+    made.remove(1, 1)
     assert sent(made) == [(count + 2, 1)]
 
 
@@ -133,7 +138,7 @@ def test_what_was_sent_twice_may_arrive_at_once() -> None:
     made.rewind()
     made.acknowledge(2)
 
-    assert made.remove(2) is not None
+    assert made.remove(2, 1) != []
     assert sent(made) == [(3, 1)]
     made.acknowledge(3)
     assert not made.is_waiting
@@ -146,21 +151,24 @@ def test_events_are_done_in_any_order_and_once() -> None:
     sent(made)
     made.acknowledge(3)
 
-    assert made.remove(2) is second
-    assert made.remove(2) is None
+    assert made.remove(2, 1) == [second]
+    assert made.remove(2, 1) == []
     assert list(made.pending) == [1, 3]
+
+    first, third = made.pending.values()
+    assert made.remove(0, 9**9) == [first, third]
 
 
 def test_forged_numbers_do_nothing() -> None:
     """Nobody is done with what was not sent, and nothing loops."""
     made = window(1, 1)
     made.acknowledge(9**99)
-    assert [made.remove(number) for number in (0, 1, 2, 3, 9**99)] == [None] * 5
+    assert [made.remove(number, 2) for number in (0, 1, 2, 3, 9**99)] == [[]] * 5
 
     sent(made)
-    assert made.remove(1) is None
+    assert made.remove(1, 9**99) == []
     made.acknowledge(9**99)
-    assert (made.acknowledged, made.remove(3)) == (2, None)
+    assert (made.acknowledged, made.remove(3, 1)) == (2, [])
     made.acknowledge(0)
     assert made.acknowledged == 2
 
@@ -187,5 +195,5 @@ def test_a_crowd_is_many_or_much() -> None:
     assert much.is_congested
     sent(much)
     much.acknowledge(much.last)
-    much.remove(1)
+    much.remove(1, 1)
     assert not much.is_congested

@@ -50,7 +50,7 @@ class DispatchDriver:
         gateway_client = self.dispatch.clients[client]
         for payload in payloads:
             self.dispatch.set_session(gateway_client, session)
-            self.dispatch.message(gateway_client, payload, is_text=False)
+            self.dispatch.message(gateway_client, payload)
 
     def done(self, node: NodeId, *numbers: int, **result: object) -> None:
         """Deliver everything to a process, which reports some events as done."""

@@ -220,7 +220,7 @@ class GatewayNode:
             payload = b"%*d" % (size, number)
             client = self.dispatch.clients[name]
             self.dispatch.set_session(client, self.sessions[name])
-            self.dispatch.message(client, payload, is_text=True)
+            self.dispatch.message(client, payload.decode())
             self.act()
 
     def close(self, name: ClientId) -> None:

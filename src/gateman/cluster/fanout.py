@@ -84,7 +84,13 @@ class Fanout:
     def send_one(self, member: Member, opcode: int, payload: bytes) -> None:
         """Send a message to one member, at the end of this turn of the loop."""
         turn = self.turns[-1] if self._is_due else self._turn()
-        turn.add_own(member, opcode, payload)
+        own = turn.own.get(member)
+        if own is None:
+            turn.own[member] = [(turn.count, opcode, payload)]
+        else:
+            own.append((turn.count, opcode, payload))
+        turn.count += 1
+        turn.size += len(payload) + _HEADER_SIZE
         if turn.size > MAX_TURN_SIZE:
             self._flush_if_full(turn)
 
@@ -179,17 +185,23 @@ _Piece = tuple[_Messages, int, int]
 
 
 class _Turn:
-    """What is sent in one turn of the loop; ``size`` is in bytes."""
+    """
+    What is sent in one turn of the loop.
 
-    __slots__ = ("_count", "_own", "_rest", "_runs", "_settled", "size")
+    Attributes:
+        size: Bytes.
+        count: How many messages.
+        own: The messages to single members, each with the number of messages before it in the turn.
+    """
+
+    __slots__ = ("_rest", "_runs", "_settled", "count", "own", "size")
 
     def __init__(self) -> None:
         self.size = 0
-        self._count = 0
+        self.count = 0
         # By the identity of the tuple of members, which the run keeps alive.
         self._runs: dict[int, _Run] = {}
-        # Messages to single members: the number of messages before it in the turn, opcode, payload.
-        self._own: dict[Member, list[tuple[int, int, bytes]]] = {}
+        self.own: dict[Member, list[tuple[int, int, bytes]]] = {}
         # Members that were written to early, and the number of messages until then.
         self._settled: dict[Member, int] = {}
         # The members that are still to be written to, once writing has begun.
@@ -208,17 +220,8 @@ class _Turn:
         for member in exclude:
             run.skipped.setdefault(member, []).append(len(run.messages))
         run.messages.append((opcode, payload))
-        run.numbers.append(self._count)
-        self._count += 1
-        self.size += len(payload) + _HEADER_SIZE
-
-    def add_own(self, member: Member, opcode: int, payload: bytes) -> None:
-        own = self._own.get(member)
-        if own is None:
-            self._own[member] = [(self._count, opcode, payload)]
-        else:
-            own.append((self._count, opcode, payload))
-        self._count += 1
+        run.numbers.append(self.count)
+        self.count += 1
         self.size += len(payload) + _HEADER_SIZE
 
     def settle(self, member: Member) -> None:
@@ -226,7 +229,7 @@ class _Turn:
         if self._rest is None or member in copy(self._rest):
             runs = [run for run in self._runs.values() if run.has(member)]
             pieces = list(self._pieces(member, runs))
-            self._settled[member] = self._count
+            self._settled[member] = self.count
             _write(member, pieces)
 
     def write(self) -> None:
@@ -240,7 +243,7 @@ class _Turn:
     def _write_run(self, run: _Run) -> None:
         """Write when all messages to several members went to the same members."""
         count = len(run.messages)
-        own, settled, skipped = self._own, self._settled, run.skipped
+        own, settled, skipped = self.own, self._settled, run.skipped
         key: Key | None = None
         frames = b""
         self._rest = iter(run.members)
@@ -272,18 +275,18 @@ class _Turn:
 
     def _write_own(self, is_written: Callable[[Member], bool]) -> None:
         """Write to members that were only sent messages of their own."""
-        if self._own:
-            self._rest = iter([member for member in self._own if not is_written(member)])
+        if self.own:
+            self._rest = iter([member for member in self.own if not is_written(member)])
             for member in self._rest:
                 if member in self._settled:
                     _write(member, self._pieces(member, []))
                 else:
-                    _write_all(member, self._own[member])
+                    _write_all(member, self.own[member])
 
     def _pieces(self, member: Member, runs: list[_Run]) -> Iterator[_Piece]:
         """Merge what one member gets, in the order in which it was sent."""
         sources: list[_Messages] = [*runs]
-        if (own := self._own.get(member)) is not None:
+        if (own := self.own.get(member)) is not None:
             messages = _Messages()
             messages.numbers = [number for number, _, _ in own]
             messages.messages = [(opcode, payload) for _, opcode, payload in own]

@@ -150,8 +150,10 @@ class Dispatch:
         if client is not None:
             self._add_event(client, OpenEvent(name))
 
-    def message(self, client: GatewayClient, payload: bytes, *, is_text: bool) -> None:
+    def message(self, client: GatewayClient, message: str | bytes) -> None:
         """Take a client's message."""
+        is_text = isinstance(message, str)
+        payload = message.encode() if isinstance(message, str) else message
         if len(payload) > MAX_BATCH_SIZE:
             starts = range(0, len(payload) - MAX_BATCH_SIZE, MAX_BATCH_SIZE)
             for start in starts:
@@ -199,7 +201,8 @@ class Dispatch:
     def _add_event(self, client: GatewayClient, event: AnyEvent) -> None:
         size = size_of(event)
         pending = Pending(event, client, size)
-        client.pending.append(pending)
+        queue = client.pending
+        queue.append(pending)
         # As `_resize`, inlined: every message passes here.
         client.size += size
         self.size += size
@@ -208,10 +211,11 @@ class Dispatch:
         window = client.window
         if window is None or window.is_leaving:
             self._waiting_size += size
-            if not client.pending[0].number:
+            if not queue[0].number:
                 window = self._assign(client)
         else:
-            self._send(client, window, pending)
+            window.add(pending)
+            self._unsent[window] = None
         if client.is_paused or type(event) is CloseEvent:
             return
         if self._exceeds_limits(client, window):
@@ -223,12 +227,6 @@ class Dispatch:
             self._waiting_size > CONGESTED_SIZE if window is None else window.is_congested
         )
         return is_congested or len(client.pending) >= MAX_EVENTS or client.size > MAX_SIZE
-
-    def _send(self, client: GatewayClient, window: SendWindow, pending: Pending) -> None:
-        if client.session != client.known_session:
-            client.known_session = pending.event.session = client.session
-        window.add(pending)
-        self._unsent[window] = None
 
     def _assign(self, client: GatewayClient) -> SendWindow | None:
         """Choose a process for a client and send it the client's events."""
@@ -249,7 +247,8 @@ class Dispatch:
         for pending in client.pending:
             pending.event.session = None
             self._waiting_size -= pending.size
-            self._send(client, window, pending)
+            window.add(pending)
+        self._unsent[window] = None
         return window
 
     def _least_loaded(self) -> SendWindow | None:
@@ -318,19 +317,16 @@ class Dispatch:
         if done.has_gap:
             window.rewind()
         for result in window.new_results(done):
-            end = min(result.number + result.count, window.acknowledged + 1)
-            for number in range(result.number, end):
-                pending = window.remove(number)
-                if pending is not None:
-                    self._event_done(pending, result)
+            for pending in window.remove(result.number, result.count):
+                self._remove_event(pending)
+                if result.session is not None or result.answer is not None or window.is_leaving:
+                    self._take_result(pending.client, result)
         self._unsent[window] = None
         if window.is_leaving:
             # A leaving process waits for this acknowledgement and for the move of its clients.
             self._beats_due[window] = None
 
-    def _event_done(self, pending: Pending, result: Result) -> None:
-        client = pending.client
-        self._remove_event(pending)
+    def _take_result(self, client: GatewayClient, result: Result) -> None:
         # A newer session that is on its way to the process wins.
         if result.session is not None and not any(
             one.event.session is not None for one in client.pending

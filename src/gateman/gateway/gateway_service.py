@@ -180,7 +180,11 @@ class GatewayService(WorkerService):
             self._backlogs.setdefault(client.name, deque()).append(message)
             self._dispatch.count_backlog(EVENT_OVERHEAD + len(message))
         else:
-            self._dispatch_message(connection, client, message)
+            if connection.stored_session or client.session:
+                self._dispatch.set_session(client, self._session_of(connection))
+            self._dispatch.message(client, message)
+            if not self._is_scheduled:
+                self._schedule()
         # At once: one turn of the loop may inflate compressed messages a thousandfold.
         if client.is_paused or self._is_full is not self._dispatch.is_full:
             self._pause_if_due(connection, client)
@@ -196,18 +200,6 @@ class GatewayService(WorkerService):
         for connection in list(self._connections_by_id.values()):
             link = connection.link
             (link.pause if is_full else link.resume)(PAUSED_BY_QUEUES)
-
-    def _dispatch_message(
-        self, connection: Connection, client: GatewayClient, message: str | bytes
-    ) -> None:
-        if connection.stored_session or client.session:
-            self._dispatch.set_session(client, self._session_of(connection))
-        if isinstance(message, str):
-            self._dispatch.message(client, message.encode(), is_text=True)
-        else:
-            self._dispatch.message(client, message, is_text=False)
-        if not self._is_scheduled:
-            self._schedule()
 
     def closed(self, connection: Connection, code: int, reason: str) -> None:
         """Send the event to the client's business process."""
@@ -304,9 +296,11 @@ class GatewayService(WorkerService):
                 self._dispatch_close(connection, name, *entry)
             else:
                 self._dispatch.count_backlog(-EVENT_OVERHEAD - len(entry))
-                self._dispatch_message(connection, client, entry)
+                self._dispatch.set_session(client, self._session_of(connection))
+                self._dispatch.message(client, entry)
         if not backlog:
             self._backlogs.pop(name, None)
+        self._schedule()
         if connection.state is State.OPEN and not client.is_paused:
             connection.link.resume(PAUSED_BY_QUEUE)
 

@@ -20,6 +20,9 @@ _Client = Annotated[ClientId, Meta(min_length=3, max_length=64)]
 # Most bytes of an event beside its payload: a client id, addresses, MessagePack headers.
 EVENT_OVERHEAD = 256  # bytes
 
+# Most events that share a result.
+MAX_RESULT_COUNT = 1 << 16
+
 
 class Event(Struct, array_like=True, forbid_unknown_fields=True, gc=False):
     """
@@ -142,7 +145,7 @@ class Result(Struct, array_like=True, forbid_unknown_fields=True, gc=False):
     number: _Count
     session: bytes | None = None
     answer: HandshakeAnswer | None = None
-    count: Annotated[int, Meta(ge=1)] = 1
+    count: Annotated[int, Meta(ge=1, le=MAX_RESULT_COUNT)] = 1
 
 
 class Done(Struct, frozen=True, array_like=True, forbid_unknown_fields=True, tag="d"):

@@ -10,7 +10,7 @@ from collections.abc import Iterable, Iterator
 from itertools import islice
 
 from ..cluster.names import ClientId
-from .protocol import AnyEvent, Done, Events, Released, Result
+from .protocol import MAX_RESULT_COUNT, AnyEvent, Done, Events, Released, Result
 from .send_window import MAX_BATCH_SIZE, WINDOW, size_of
 
 _OVERHEAD = 24  # bytes
@@ -73,7 +73,7 @@ class ReceiveWindow:
     def handled(self, number: int) -> None:
         """Add an empty result to the next report, which is shared with those before it."""
         run = self._run
-        if run is not None and run.number + run.count == number:
+        if run is not None and run.number + run.count == number and run.count < MAX_RESULT_COUNT:
             run.count += 1
         else:
             self._run = Result(number)

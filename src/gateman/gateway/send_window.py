@@ -146,10 +146,13 @@ class SendWindow:
         return self._next - 1
 
     def add(self, pending: Pending) -> None:
-        """Append an event."""
+        """Append an event; with its client's session, if the process does not have it."""
+        client, size = pending.client, pending.size
+        if client.session != client.known_session:
+            client.known_session = pending.event.session = client.session
+            self._end += len(client.session)
         number = pending.number = self._next
-        size, session = pending.size, pending.event.session
-        self._end += size if session is None else size + len(session)
+        self._end += size
         pending.end = self._end
         pending.has_begun = False
         self.pending[number] = pending
@@ -173,13 +176,16 @@ class SendWindow:
         self._result_count += len(fresh)
         return fresh
 
-    def remove(self, number: int) -> Pending | None:
-        """Remove a handled event; ``None`` if it is not in this window."""
-        pending = self.pending.pop(number, None) if number <= self.acknowledged else None
-        if pending is not None:
-            self._size -= pending.size
-            self._unhandled_size -= pending.size
-        return pending
+    def remove(self, first: int, count: int) -> list[Pending]:
+        """Remove handled events; those that are not in this window are ignored."""
+        # Forged numbers do not loop.
+        first, end = max(first, next(iter(self.pending), 0)), first + count
+        numbers = range(first, min(end, self.acknowledged + 1))
+        removed = [self.pending.pop(number) for number in numbers if number in self.pending]
+        size = sum([pending.size for pending in removed])
+        self._size -= size
+        self._unhandled_size -= size
+        return removed
 
     def rewind(self) -> None:
         """Send all unacknowledged events again with the next batches."""
