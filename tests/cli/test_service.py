@@ -254,9 +254,9 @@ NAMED = "ssl.local_cert names {path}, whose certificate"
         (
             make("a.test", issuer=make("R11"), policies=PUBLIC),
             0,
-            f"warning: {NAMED} is from 'R11', whose own certificate is not in the file, and phones,"
-            " WeChat and programs refuse what browsers complete by themselves: append it; of Let's"
-            " Encrypt's files, take fullchain.pem and not cert.pem",
+            f"warning: {NAMED} is from 'R11', whose own certificate is not sent with it, and"
+            " clients refuse it, for it does not say where they could download that: append it; of"
+            " Let's Encrypt's files, take fullchain.pem and not cert.pem",
         ),
         (
             make("a.test"),

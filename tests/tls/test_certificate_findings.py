@@ -18,6 +18,7 @@ LEAF = CertificateFacts(
     expires_at=NOW + 60 * DAY,
     names=("a.test", "*.b.test"),
     is_public=True,
+    has_issuer_url=True,
     issuers=(1,),
 )
 MIDDLE = replace(
@@ -100,7 +101,7 @@ def test_others_of_the_chain_may_have_expired() -> None:
         "it number 2 has expired on 2026-05-31 12:00 UTC, and some clients refuse it: get the chain"
         " anew from the authority"
     )
-    assert found(chain) == [("warning", "CERTIFICATE_EXPIRED")]
+    assert found(chain) == [("warning", "CHAIN_EXPIRED")]
 
 
 @pytest.mark.parametrize(
@@ -150,16 +151,16 @@ def test_a_public_certificate_may_not_last_too_long(
         ),
         ({"key": "RSA 2048"}, []),
         ({"key": "RSA 4096"}, []),
-        ({"key": "RSA 1024"}, [("warning", "CERTIFICATE_KEY")]),
-        ({"key": "RSA-PSS 2048"}, [("warning", "CERTIFICATE_KEY")]),
-        ({"key": "DSA 2048"}, [("warning", "CERTIFICATE_KEY")]),
+        ({"key": "RSA 1024"}, [("cause", "CERTIFICATE_KEY")]),
+        ({"key": "RSA-PSS 2048"}, [("cause", "CERTIFICATE_KEY")]),
+        ({"key": "DSA 2048"}, [("cause", "CERTIFICATE_KEY")]),
         ({"key": "ECDSA P-384"}, []),
-        ({"key": "ECDSA P-521"}, [("warning", "CERTIFICATE_KEY")]),
-        ({"key": "ECDSA secp256k1"}, [("warning", "CERTIFICATE_KEY")]),
-        ({"key": "Ed25519"}, [("warning", "CERTIFICATE_KEY")]),
-        ({"key": "a type that is not known"}, [("warning", "CERTIFICATE_KEY")]),
-        ({"digest": "sha1"}, [("warning", "CERTIFICATE_DIGEST")]),
-        ({"is_for_servers": False}, [("warning", "CERTIFICATE_USAGE")]),
+        ({"key": "ECDSA P-521"}, [("cause", "CERTIFICATE_KEY")]),
+        ({"key": "ECDSA secp256k1"}, [("cause", "CERTIFICATE_KEY")]),
+        ({"key": "Ed25519"}, [("cause", "CERTIFICATE_KEY")]),
+        ({"key": "a type that is not known"}, [("cause", "CERTIFICATE_KEY")]),
+        ({"digest": "sha1"}, [("cause", "CERTIFICATE_DIGEST")]),
+        ({"is_for_servers": False}, [("cause", "CERTIFICATE_USAGE")]),
     ],
 )
 def test_the_certificate_itself_is_looked_at(
@@ -199,10 +200,10 @@ def test_a_certificate_may_be_misplaced(asked: str, *, is_for: bool) -> None:
 @pytest.mark.parametrize(
     ("chain", "expected"),
     [
-        pytest.param((ALONE,), [("warning", "CHAIN_INCOMPLETE")], id="leaf alone"),
+        pytest.param((ALONE,), [("cause", "CHAIN_INCOMPLETE")], id="leaf alone"),
         pytest.param(
             (replace(ALONE, is_public=False),),
-            [("note", "CHAIN_INCOMPLETE")],
+            [("note", "CHAIN_WITHOUT_ISSUER")],
             id="leaf of a private authority alone",
         ),
         pytest.param((LEAF, MIDDLE, ROOT), [("note", "CHAIN_ROOT")], id="with the root"),
@@ -231,7 +232,7 @@ def test_a_certificate_may_be_misplaced(asked: str, *, is_for: bool) -> None:
         ),
         pytest.param(
             (replace(LEAF, issuers=()), MIDDLE),
-            [("warning", "CHAIN_INCOMPLETE"), ("warning", "CHAIN_FOREIGN")],
+            [("cause", "CHAIN_INCOMPLETE"), ("cause", "CHAIN_FOREIGN")],
             id="the middle of another one",
         ),
         pytest.param(
@@ -239,15 +240,15 @@ def test_a_certificate_may_be_misplaced(asked: str, *, is_for: bool) -> None:
         ),
         pytest.param(
             (replace(LEAF, issuers=(0,), is_public=False),),
-            [("warning", "CERTIFICATE_SELF_SIGNED")],
+            [("cause", "CERTIFICATE_SELF_SIGNED")],
             id="self-signed",
         ),
         pytest.param(
             (ALONE, None),
             [
+                ("cause", "CHAIN_INCOMPLETE"),
+                ("cause", "CHAIN_FOREIGN"),
                 ("warning", "CERTIFICATE_MALFORMED"),
-                ("warning", "CHAIN_INCOMPLETE"),
-                ("warning", "CHAIN_FOREIGN"),
             ],
             id="a middle that cannot be read",
         ),
@@ -272,7 +273,7 @@ def test_the_right_order_is_told() -> None:
 
 def test_a_missing_intermediate_is_named() -> None:
     assert sentence((ALONE,)) == (
-        "it is from 'R11', whose own certificate is not in the file, and phones, WeChat and"
+        "it is from 'R11', whose own certificate is not sent with it, and phones, WeChat and"
         " programs refuse what browsers complete by themselves: append it; of Let's Encrypt's"
         " files, take fullchain.pem and not cert.pem"
     )
@@ -301,13 +302,15 @@ def test_nothing_is_known_of_a_good_one(name: str) -> None:
 
 
 def test_the_name_that_a_client_asked_for_is_compared() -> None:
-    rest = "connect by a name that it is for, or give one for this name in SNI_server_certs"
+    rest = (
+        "connect by a name that it is for, or give a certificate for this one in SNI_server_certs"
+    )
     assert reason(GOOD, "b.test") == (
-        f"the client asked for 'b.test', and it is for a.test, *.b.test: {rest}"
+        f"it is for a.test, *.b.test, and not for 'b.test', for which the client asked: {rest}"
     )
     assert reason(GOOD, None) == (
-        "the client named no domain, as one that connects by an IP address does, and it is for"
-        " a.test, *.b.test: connect by a name that it is for"
+        "it is for a.test, *.b.test, and not for an address: the client named no domain, as one"
+        f" that connects by an IP address: {rest}"
     )
     assert reason((replace(LEAF, names=("127.0.0.1",)), GOOD[1]), None) is None
     assert reason(GOOD, "b.test", is_about_trust=True) is None

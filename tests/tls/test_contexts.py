@@ -304,8 +304,8 @@ def test_a_certificate_under_a_name_that_it_is_not_for(issued: Issued) -> None:
 
     assert contexts.warnings == (
         f"ssl.SNI_server_certs['*.a.test'].local_cert names {issued.certificate}, whose certificate"
-        " is for localhost, and not for '*.a.test', so that clients refuse it: give the certificate"
-        " of that name",
+        " is for localhost, and not for '*.a.test', for which it is configured: connect by a name"
+        " that it is for, or give a certificate for this one in SNI_server_certs",
     )
 
 

@@ -34,6 +34,8 @@ _PUBLIC_POLICIES = frozenset(
 # last, serverAuth and anyExtendedKeyUsage.
 _SAN, _POLICIES, _USAGE = (bytes.fromhex(one) for one in ("551d11", "551d20", "551d25"))
 _FOR_SERVERS = frozenset(bytes.fromhex(one) for one in ("2b06010505070301", "551d2500"))
+# RFC 5280, section 4.2.2.1, encoded: authorityInfoAccess, and its caIssuers.
+_AIA, _CA_ISSUERS = bytes.fromhex("2b06010505070101"), bytes.fromhex("2b06010505073002")
 
 _SEQUENCE, _EXTENSIONS = 0x30, 0xA3
 _DNS_NAME, _IP_ADDRESS = 0x82, 0x87
@@ -57,6 +59,7 @@ class CertificateFacts:
         digest: What its signature is made with, such as ``"sha256"``; empty if it says no such.
         is_for_servers: Whether its extended key usage, if it has one, lets a server use it.
         is_public: Whether it says that a public authority issued it.
+        has_issuer_url: Whether it says where its issuer's certificate can be downloaded.
         unreadable: The parts of it that break the standard, for people.
         issuers: The places in the chain, from 0, of certificates that have signed it; its own
             place if it has signed itself.
@@ -71,6 +74,7 @@ class CertificateFacts:
     digest: str = "sha256"
     is_for_servers: bool = True
     is_public: bool = False
+    has_issuer_url: bool = False
     unreadable: tuple[str, ...] = ()
     issuers: tuple[int, ...] = ()
 
@@ -117,8 +121,9 @@ def _facts(
 
     extensions = _extensions(certificate.tbs_certificate_bytes)
     names = read(_SAN, "its names (subjectAltName)", _names)
-    policies = read(_POLICIES, "its policies", _policies)
+    policies = read(_POLICIES, "its policies", _first_parts)
     usages = read(_USAGE, "its extended key usage", _usages)
+    accesses = read(_AIA, "its authorityInfoAccess", _first_parts)
     try:
         certificate.extensions  # noqa: B018 - read for its errors: it is stricter than this module
     except x509.DuplicateExtension:
@@ -135,6 +140,7 @@ def _facts(
         digest=_digest(certificate),
         is_for_servers=not usages or not _FOR_SERVERS.isdisjoint(usages),
         is_public=not _PUBLIC_POLICIES.isdisjoint(policies),
+        has_issuer_url=_CA_ISSUERS in accesses,
         unreadable=tuple(unreadable),
         issuers=tuple(
             place
@@ -168,8 +174,9 @@ def _address(packed: bytes) -> IPv4Address | IPv6Address:
     return IPv4Address(packed) if len(packed) == 4 else IPv6Address(packed)
 
 
-def _policies(value: bytes) -> tuple[bytes, ...]:
-    return tuple(next(_elements(policy))[1] for _, policy in _members(value))
+def _first_parts(value: bytes) -> tuple[bytes, ...]:
+    """Read the identifiers of policies, or of ways to more information."""
+    return tuple(next(_elements(member))[1] for _, member in _members(value))
 
 
 def _usages(value: bytes) -> tuple[bytes, ...]:

@@ -3,13 +3,16 @@ What is wrong with a server's certificates, and why a client may have refused th
 
 Source:
     CA/Browser Forum, Baseline Requirements, sections 6.1.1.5, 6.3.2 and 7.1; RFC 8446, section
-    4.4.2; https://support.apple.com/en-us/103769.
+    4.4.2; https://support.apple.com/en-us/103769; https://support.apple.com/en-us/103214.
 """
 
+import re
 from collections.abc import Iterator
+from dataclasses import dataclass
 from datetime import UTC, datetime
 
-from ..findings import Finding, Severity, Stage
+from ..findings import ALL_CLIENTS, Client, Finding, Severity, Software
+from ..findings import certificates as declared
 from .certificate_chain import CertificateFacts, Chain
 from .domain_names import is_named
 
@@ -24,6 +27,10 @@ _LONGEST_LIVES = (
     (datetime(2029, 3, 15, tzinfo=UTC), 47),
 )
 
+# Of any authority, on Apple's devices, by when it begins.
+_LONGEST_PRIVATE_LIFE = 825  # days
+_PRIVATE_LIVES_COUNT_FROM = datetime(2019, 7, 1, tzinfo=UTC)
+
 # A renewal that works has happened long before: certbot's has a third of the life left.
 _SOON = 14  # days
 _SOON_SHARE = 6
@@ -32,29 +39,74 @@ _MIN_RSA_SIZE = 2048  # bits; section 6.1.5
 _CURVES = frozenset({"ECDSA P-256", "ECDSA P-384"})
 _WEAK_DIGESTS = frozenset({"md5", "sha1"})
 
+# What makes a name that of an authority which another one has certified.
+_INTERMEDIATE = re.compile(r"intermediate|issuing|\bsub", re.IGNORECASE)
+
 _DATE_CODES = frozenset(
-    {"CERTIFICATE_EXPIRED", "CERTIFICATE_EXPIRES_SOON", "CERTIFICATE_NOT_VALID_YET"}
+    {
+        "CERTIFICATE_EXPIRED",
+        "CERTIFICATE_EXPIRES_SOON",
+        "CERTIFICATE_NOT_VALID_YET",
+        "CHAIN_EXPIRED",
+    }
 )
-
-_IF_INTERMEDIATE = "; if it is an intermediate one, append its certificate to the file"
-
-_NEW = "get a new one, with a key for ECDSA P-256 or RSA with 2048 bits or more, and SHA-256"
+_RANKS = {one: rank for rank, one in enumerate((Severity.CAUSE, Severity.WARNING, Severity.NOTE))}
 
 
-def judge(chain: Chain, *, now: float, name: str) -> list[Finding]:
-    """Find what is wrong with the certificates that a server shows."""
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Trust:
+    """
+    What clients trust of a chain.
+
+    Attributes:
+        anchors: The places of certificates that a trusted root has signed, or that are one.
+        is_public: Whether the root is one that all clients bring.
+        has_own_roots: Whether the roots of a private authority count as trusted, too.
+    """
+
+    anchors: frozenset[int] = frozenset()
+    is_public: bool = False
+    has_own_roots: bool = False
+
+
+def judge(
+    chain: Chain,
+    *,
+    now: float,
+    name: str,
+    trust: Trust | None = None,
+    software: Software | None = None,
+) -> list[Finding]:
+    """
+    Find what is wrong with the certificates that a server shows.
+
+    Args:
+        name: What the first is called, such as ``"the certificate"``.
+        trust: What clients trust; ``None`` if that is not known.
+        software: Whose words the fixes are in.
+    """
+    path = _path(chain, now)
+    anchors = trust.anchors if trust is not None else frozenset()
+    anchored_at = next((index for index, place in enumerate(path) if place in anchors), None)
+    needed = path if anchored_at is None else path[: anchored_at + 1]
     found: list[Finding] = []
     for place, facts in enumerate(chain):
-        which = name if place == 0 else f"{name} number {place + 1}"
+        which = _numbered(name, place)
         if facts is None:
             found.append(_unreadable(which, "the standard, so that it cannot be read"))
+        elif place == 0:
+            found += _dates(facts, now, which, software)
+            found += _leaf(facts, which, trust)
         else:
-            found += _dates(facts, now, which, is_own=place == 0)
-            if place == 0:
-                found += _leaf(facts, which)
-    found += _order(chain, name)
-    ranks = {Severity.CAUSE: 0, Severity.WARNING: 1, Severity.NOTE: 2}
-    return sorted(found, key=lambda finding: ranks[finding.severity])
+            found += _dates_above(
+                facts, now, which, software, is_needed=trust is not None and place in needed
+            )
+            if place in needed and place not in facts.issuers and facts.digest in _WEAK_DIGESTS:
+                found.append(
+                    declared.CERTIFICATE_DIGEST.found(which=which, digest=facts.digest.upper())
+                )
+    found += _order(chain, path, name, trust, software, is_anchored=anchored_at is not None)
+    return sorted(found, key=lambda finding: _RANKS[finding.severity])
 
 
 def why_refused(
@@ -73,35 +125,15 @@ def why_refused(
     leaf = chain[0] if chain else None
     if leaf is None:
         return None
-    certified = ", ".join(leaf.names[:5])
-    if is_about_trust:
-        pass
-    elif server_name is not None and not is_named(server_name, leaf.names):
-        return Finding(
-            code="CERTIFICATE_NAME",
-            stage=Stage.CERTIFICATE,
-            severity=Severity.WARNING,
-            problem=f"the client asked for {server_name!r}, and {name} is for {certified}",
-            fix="connect by a name that it is for, or give one for this name in SNI_server_certs",
-        )
-    elif server_name is None and not any(_is_address(one) for one in leaf.names):
-        return Finding(
-            code="CERTIFICATE_NAME",
-            stage=Stage.CERTIFICATE,
-            severity=Severity.WARNING,
-            problem=f"the client named no domain, as one that connects by an IP address does, and"
-            f" {name} is for {certified}",
-            fix="connect by a name that it is for",
-        )
+    if not is_about_trust:
+        if server_name is not None and not is_named(server_name, leaf.names):
+            return wrong_name(leaf, name, f"{server_name!r}, for which the client asked")
+        if server_name is None and not any(_is_address(one) for one in leaf.names):
+            asked = "an address: the client named no domain, as one that connects by an IP address"
+            return wrong_name(leaf, name, asked)
     if not leaf.is_public:
-        return Finding(
-            code="CERTIFICATE_PRIVATE",
-            stage=Stage.CERTIFICATE,
-            severity=Severity.NOTE,
-            problem=f"{name} is from {leaf.issuer!r}, which is not a public authority",
-            fix="have the client trust that authority, or get a certificate from a public one"
-            + _IF_INTERMEDIATE * any(one.code == "CHAIN_INCOMPLETE" for one in findings),
-        )
+        is_alone = any(one.code == "CHAIN_WITHOUT_ISSUER" for one in findings)
+        return _private(leaf.issuer, name, is_alone=is_alone)
     return None
 
 
@@ -110,13 +142,19 @@ def misplaced(chain: Chain, *, asked: str, name: str) -> Finding | None:
     leaf = chain[0] if chain else None
     if leaf is None or not leaf.names or is_named(asked.replace("*", "any", 1), leaf.names):
         return None
-    return Finding(
-        code="CERTIFICATE_NAME",
-        stage=Stage.CERTIFICATE,
-        severity=Severity.WARNING,
-        problem=f"{name} is for {', '.join(leaf.names[:5])}, and not for {asked!r}, so that clients"
-        " refuse it",
-        fix="give the certificate of that name",
+    return wrong_name(leaf, name, f"{asked!r}, for which it is configured")
+
+
+def wrong_name(
+    leaf: CertificateFacts,
+    which: str,
+    asked: str,
+    software: Software | None = Software.GATEMAN,
+    evidence: str = "",
+) -> Finding:
+    certified = ", ".join(leaf.names[:5]) + (", …" if len(leaf.names) > 5 else "")
+    return declared.CERTIFICATE_NAME.found(
+        which=which, names=certified, asked=asked, software=software, evidence=evidence
     )
 
 
@@ -131,178 +169,235 @@ def is_usable_key(facts: CertificateFacts) -> bool:
     return facts.key in _CURVES or (kind == "RSA" and int(size) >= _MIN_RSA_SIZE)
 
 
+def minute(moment: float) -> str:
+    return f"{datetime.fromtimestamp(moment, UTC):%Y-%m-%d %H:%M} UTC"
+
+
+def _numbered(name: str, place: int) -> str:
+    return name if place == 0 else f"{name} number {place + 1}"
+
+
 def _is_address(name: str) -> bool:
     return ":" in name or name.replace(".", "").isdigit()
 
 
-def _dates(facts: CertificateFacts, now: float, which: str, *, is_own: bool) -> Iterator[Finding]:
-    # Above the server's own, clients that know another way to a root take that.
-    severity = Severity.CAUSE if is_own else Severity.WARNING
-    left = facts.expires_at - now
-    life = facts.expires_at - facts.starts_at
-    if now < facts.starts_at:
-        yield Finding(
-            code="CERTIFICATE_NOT_VALID_YET",
-            stage=Stage.CERTIFICATE,
-            severity=severity,
-            problem=f"{which} is valid only from {_minute(facts.starts_at)} on, and now it is"
-            f" {_minute(now)}",
-            fix="set this machine's clock, or take a certificate that is valid",
-        )
-    elif left <= 0:
-        yield Finding(
-            code="CERTIFICATE_EXPIRED",
-            stage=Stage.CERTIFICATE,
-            severity=severity,
-            problem=f"{which} has expired on {_minute(facts.expires_at)}, and"
-            f" {'clients' if is_own else 'some clients'} refuse it",
-            fix="renew it" if is_own else "get the chain anew from the authority",
-        )
-    elif left < min(_SOON * SECONDS_PER_DAY, life / _SOON_SHARE):
-        days = int(left // SECONDS_PER_DAY)
-        yield Finding(
-            code="CERTIFICATE_EXPIRES_SOON",
-            stage=Stage.CERTIFICATE,
-            severity=Severity.WARNING,
-            problem=f"{which} expires on {_minute(facts.expires_at)}, in {days}"
-            f" day{'s' * (days != 1)}",
-            fix="renew it, and see why its renewal did not",
-        )
-
-
-def _leaf(facts: CertificateFacts, which: str) -> Iterator[Finding]:
-    for part in facts.unreadable:
-        yield _unreadable(which, f"the standard in {part}")
-    if not facts.names and not facts.unreadable:
-        yield Finding(
-            code="CERTIFICATE_WITHOUT_NAMES",
-            stage=Stage.CERTIFICATE,
-            severity=Severity.CAUSE,
-            problem=f"{which} names no domain and no address (subjectAltName), and clients refuse"
-            " it, as they no longer read its common name",
-            fix="get one that names the domain",
-        )
-    if not is_usable_key(facts):
-        yield Finding(
-            code="CERTIFICATE_KEY",
-            stage=Stage.CERTIFICATE,
-            severity=Severity.WARNING,
-            problem=f"{which} has a key of type {facts.key}, which Chrome and most browsers refuse",
-            fix=_NEW,
-        )
-    if facts.digest in _WEAK_DIGESTS:
-        yield Finding(
-            code="CERTIFICATE_DIGEST",
-            stage=Stage.CERTIFICATE,
-            severity=Severity.WARNING,
-            problem=f"{which} is signed with {facts.digest.upper()}, which clients refuse",
-            fix=_NEW,
-        )
-    if not facts.is_for_servers:
-        yield Finding(
-            code="CERTIFICATE_USAGE",
-            stage=Stage.CERTIFICATE,
-            severity=Severity.WARNING,
-            problem=f"{which} is not for servers by its extended key usage, and clients refuse it",
-            fix="get one for servers (serverAuth)",
-        )
-    longest = _longest_life(facts.starts_at)
-    days = (facts.expires_at - facts.starts_at) / SECONDS_PER_DAY
-    if facts.is_public and days > longest:
-        yield Finding(
-            code="CERTIFICATE_LIFE",
-            stage=Stage.CERTIFICATE,
-            severity=Severity.WARNING,
-            problem=f"{which} lasts {days:.0f} days, and browsers take {longest} of a public"
-            " authority",
-            fix="get one that lasts less",
-        )
-
-
-def _order(chain: Chain, name: str) -> Iterator[Finding]:
-    """Follow the signatures up from the server's own certificate."""
+def _path(chain: Chain, now: float) -> list[int]:
+    """Follow the signatures up from the server's own certificate; valid ones first."""
     path = [0]
     while (facts := chain[path[-1]] if chain else None) is not None:
         above = [place for place in facts.issuers if place not in path]
         if not above or path[-1] in facts.issuers:
             break
-        path.append(above[0])
+        path.append(max(above, key=lambda place: _is_valid(chain[place], now)))
+    return path
+
+
+def _is_valid(facts: CertificateFacts | None, now: float) -> bool:
+    return facts is not None and facts.starts_at <= now < facts.expires_at
+
+
+def _dates(
+    facts: CertificateFacts, now: float, which: str, software: Software | None
+) -> Iterator[Finding]:
+    left = facts.expires_at - now
+    if now < facts.starts_at:
+        yield declared.CERTIFICATE_NOT_VALID_YET.found(
+            which=which, moment=minute(facts.starts_at), now=minute(now), software=software
+        )
+    elif left <= 0:
+        yield declared.CERTIFICATE_EXPIRED.found(
+            which=which, moment=minute(facts.expires_at), software=software
+        )
+    else:
+        yield from _soon(facts, left, which)
+
+
+def _dates_above(
+    facts: CertificateFacts, now: float, which: str, software: Software | None, *, is_needed: bool
+) -> Iterator[Finding]:
+    # Clients that know another way to a root take that.
+    severity = Severity.CAUSE if is_needed else Severity.WARNING
+    left = facts.expires_at - now
+    if now < facts.starts_at:
+        yield declared.CERTIFICATE_NOT_VALID_YET.found(
+            which=which, moment=minute(facts.starts_at), now=minute(now), severity=severity
+        )
+    elif left <= 0:
+        yield declared.CHAIN_EXPIRED.found(
+            which=which,
+            moment=minute(facts.expires_at),
+            refused_by="clients" if is_needed else "some clients",
+            severity=severity,
+            software=software,
+        )
+    else:
+        yield from _soon(facts, left, which)
+
+
+def _soon(facts: CertificateFacts, left: float, which: str) -> Iterator[Finding]:
+    life = facts.expires_at - facts.starts_at
+    if left < min(_SOON * SECONDS_PER_DAY, life / _SOON_SHARE):
+        days = int(left // SECONDS_PER_DAY)
+        yield declared.CERTIFICATE_EXPIRES_SOON.found(
+            which=which, moment=minute(facts.expires_at), days=f"{days} day{'s' * (days != 1)}"
+        )
+
+
+def _leaf(facts: CertificateFacts, which: str, trust: Trust | None) -> Iterator[Finding]:
+    for part in facts.unreadable:
+        yield _unreadable(which, f"the standard in {part}")
+    if not facts.names and not facts.unreadable:
+        yield declared.CERTIFICATE_WITHOUT_NAMES.found(which=which)
+    if not is_usable_key(facts):
+        yield _weak_key(facts.key, which)
+    if facts.digest in _WEAK_DIGESTS:
+        yield declared.CERTIFICATE_DIGEST.found(which=which, digest=facts.digest.upper())
+    if not facts.is_for_servers:
+        yield declared.CERTIFICATE_USAGE.found(which=which)
+    yield from _life(facts, which, trust)
+
+
+def _weak_key(key: str, which: str) -> Finding:
+    if key.startswith("RSA "):
+        fails_for = {Client.BROWSERS, Client.IOS, Client.NODE, Client.PYTHON}
+        refused_by = "Apple's devices and programs with a recent OpenSSL"
+    else:
+        fails_for = {Client.BROWSERS, Client.ANDROID, Client.IOS, Client.WECHAT}
+        refused_by = "Chrome and most browsers"
+    return declared.CERTIFICATE_KEY.found(
+        which=which, key=key, refused_by=refused_by, fails_for=frozenset(fails_for)
+    )
+
+
+def _life(facts: CertificateFacts, which: str, trust: Trust | None) -> Iterator[Finding]:
+    longest = _longest_life(facts.starts_at)
+    days = (facts.expires_at - facts.starts_at) / SECONDS_PER_DAY
+    if facts.is_public or (trust is not None and trust.is_public):
+        if days > longest:
+            yield declared.CERTIFICATE_LIFE.found(
+                which=which,
+                days=f"{days:.0f}",
+                refused_by="browsers",
+                longest=longest,
+                authority="a public authority",
+            )
+    elif trust is not None and facts.starts_at >= _PRIVATE_LIVES_COUNT_FROM.timestamp():
+        if days > _LONGEST_PRIVATE_LIFE:
+            yield declared.CERTIFICATE_LIFE.found(
+                which=which,
+                days=f"{days:.0f}",
+                refused_by="Apple's devices",
+                longest=_LONGEST_PRIVATE_LIFE,
+                authority="any authority",
+                fails_for=frozenset({Client.IOS}),
+            )
+        elif days > longest:
+            yield declared.CERTIFICATE_LIFE.found(
+                which=which,
+                days=f"{days:.0f}",
+                refused_by="browsers",
+                longest=longest,
+                authority="a public authority, which this one seems not to be",
+                severity=Severity.NOTE,
+                fails_for=frozenset(),
+            )
+
+
+def _order(
+    chain: Chain,
+    path: list[int],
+    name: str,
+    trust: Trust | None,
+    software: Software | None,
+    *,
+    is_anchored: bool,
+) -> Iterator[Finding]:
+    """Judge the way of signatures up from the server's own certificate."""
     leaf = chain[0] if chain else None
     top = chain[path[-1]] if chain else None
     if leaf is None or top is None:
         return
     is_rooted = path[-1] in top.issuers
-    if is_rooted and len(path) == 1:
-        yield Finding(
-            code="CERTIFICATE_SELF_SIGNED",
-            stage=Stage.CERTIFICATE,
-            severity=Severity.WARNING,
-            problem=f"{name} is signed by itself, and clients refuse it unless they were told to"
-            " trust it",
-            fix="get one from a public authority; for development, `gateman cert dev` makes one"
-            " and tells how to trust it",
-        )
-    elif not is_rooted and len(path) == 1:
-        yield _without_issuer(leaf, name)
+    if trust is not None and not is_anchored:
+        yield from _untrusted(chain, path, name, trust, software, is_rooted=is_rooted)
+    elif not is_anchored and len(path) == 1:
+        if is_rooted:
+            yield declared.CERTIFICATE_SELF_SIGNED.found(which=name)
+        else:
+            yield _without_issuer(leaf, name)
+    is_wrong = len(path) == 1 and not is_rooted and not is_anchored
     foreign = [place + 1 for place in range(len(chain)) if place not in path]
     if foreign:
         numbers = ", ".join(map(str, foreign[:5])) + (", …" if len(foreign) > 5 else "")
-        is_wrong = len(path) == 1 and not is_rooted
-        yield Finding(
-            code="CHAIN_FOREIGN",
-            stage=Stage.CERTIFICATE,
-            severity=Severity.WARNING if is_wrong else Severity.NOTE,
-            problem=f"{name} is followed by others that have not signed it (number {numbers})",
-            fix="keep only those that lead from it to its root",
+        yield declared.CHAIN_FOREIGN.found(
+            which=name,
+            numbers=numbers,
+            software=software,
+            severity=Severity.CAUSE if is_wrong else None,
+            fails_for=declared.CHAIN_INCOMPLETE.fails_for if is_wrong else None,
         )
     if path != sorted(path):
         numbers = ", ".join(str(place + 1) for place in path)
-        yield Finding(
-            code="CHAIN_ORDER",
-            stage=Stage.CERTIFICATE,
-            severity=Severity.WARNING,
-            problem=f"{name} is followed by its chain in the wrong order, which some refuse",
-            fix=f"put them in this order: number {numbers}",
-        )
+        yield declared.CHAIN_ORDER.found(which=name, numbers=numbers)
     # Of a private authority, it shows that nothing is missing.
     if is_rooted and len(path) > 1 and (leaf.is_public or len(path) > 2):
-        yield Finding(
-            code="CHAIN_ROOT",
-            stage=Stage.CERTIFICATE,
-            severity=Severity.NOTE,
-            problem=f"{name} is followed by its root (number {path[-1] + 1}), which clients have"
-            " already, and which each handshake sends in vain",
-            fix="leave the root out",
-        )
+        yield declared.CHAIN_ROOT.found(which=name, number=path[-1] + 1)
+
+
+def _untrusted(
+    chain: Chain,
+    path: list[int],
+    name: str,
+    trust: Trust,
+    software: Software | None,
+    *,
+    is_rooted: bool,
+) -> Iterator[Finding]:
+    leaf, top = chain[0], chain[path[-1]]
+    assert leaf is not None
+    assert top is not None
+    if is_rooted and len(path) == 1:
+        yield declared.CERTIFICATE_SELF_SIGNED.found(which=name)
+    elif is_rooted:
+        yield _private(top.subject, name, is_alone=False)
+    elif (
+        leaf.is_public
+        or trust.has_own_roots
+        or top.has_issuer_url
+        or _INTERMEDIATE.search(top.issuer)
+    ):
+        yield _incomplete(top, _numbered(name, path[-1]), software)
+    else:
+        yield _private(top.issuer, name, is_alone=True)
+
+
+def _incomplete(facts: CertificateFacts, which: str, software: Software | None = None) -> Finding:
+    if facts.has_issuer_url:
+        refusal = "phones, WeChat and programs refuse what browsers complete by themselves"
+    else:
+        refusal = "clients refuse it, for it does not say where they could download that"
+    return declared.CHAIN_INCOMPLETE.found(
+        which=which,
+        issuer=repr(facts.issuer),
+        refusal=refusal,
+        software=software,
+        fails_for=None if facts.has_issuer_url else ALL_CLIENTS,
+    )
+
+
+def _private(issuer: str, name: str, *, is_alone: bool) -> Finding:
+    hint = "; if it is an intermediate one, append its certificate to the file" * is_alone
+    return declared.CERTIFICATE_PRIVATE.found(which=name, issuer=repr(issuer), hint=hint)
 
 
 def _without_issuer(leaf: CertificateFacts, name: str) -> Finding:
     if leaf.is_public:
-        return Finding(
-            code="CHAIN_INCOMPLETE",
-            stage=Stage.CERTIFICATE,
-            severity=Severity.WARNING,
-            problem=f"{name} is from {leaf.issuer!r}, whose own certificate is not in the file, and"
-            " phones, WeChat and programs refuse what browsers complete by themselves",
-            fix="append it; of Let's Encrypt's files, take fullchain.pem and not cert.pem",
-        )
-    return Finding(
-        code="CHAIN_INCOMPLETE",
-        stage=Stage.CERTIFICATE,
-        severity=Severity.NOTE,
-        problem=f"{name} is from {leaf.issuer!r}, whose own certificate is not in the file",
-        fix="append it, unless it is a root that your clients were told to trust",
-    )
+        return _incomplete(leaf, name)
+    return declared.CHAIN_WITHOUT_ISSUER.found(which=name, issuer=repr(leaf.issuer))
 
 
-def _unreadable(which: str, what: str) -> Finding:
-    return Finding(
-        code="CERTIFICATE_MALFORMED",
-        stage=Stage.CERTIFICATE,
-        severity=Severity.WARNING,
-        problem=f"{which} breaks {what}, and clients that are strict refuse it",
-        fix="get a new one",
-    )
+def _unreadable(which: str, part: str) -> Finding:
+    return declared.CERTIFICATE_MALFORMED.found(which=which, part=part)
 
 
 def _longest_life(starts_at: float) -> int:
@@ -311,7 +406,3 @@ def _longest_life(starts_at: float) -> int:
         if starts_at >= since.timestamp():
             longest = days
     return longest
-
-
-def _minute(moment: float) -> str:
-    return f"{datetime.fromtimestamp(moment, UTC):%Y-%m-%d %H:%M} UTC"

@@ -30,6 +30,10 @@ from .ssl_options import Options
 
 _DEFAULT = ""  # no name that a client could ask for
 
+_REFUSED = frozenset(
+    {"CERTIFICATE_EXPIRED", "CERTIFICATE_NOT_VALID_YET", "CERTIFICATE_WITHOUT_NAMES"}
+)
+
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class _Served:
@@ -186,8 +190,12 @@ class TlsContexts:
 
     @property
     def is_refused(self) -> bool:
-        """Whether all clients refuse one of the certificates."""
-        return bool(self._sentences(Severity.CAUSE))
+        """Whether browsers refuse one of the certificates, whatever they were told to trust."""
+        return any(
+            finding.severity is Severity.CAUSE and finding.code in _REFUSED
+            for certificate in self.certificates
+            for finding in certificate.findings
+        )
 
     def _sentences(self, *severities: Severity) -> tuple[str, ...]:
         return tuple(
