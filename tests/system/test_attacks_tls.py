@@ -247,8 +247,8 @@ async def leave(port: int, name: str | None, version: ssl.TLSVersion) -> None:
         (
             make("a.test", issuer=make("authority")),
             None,
-            "ssl.local_cert names FILE, whose certificate is for a.test, and not for an address: the"
-            " client named no domain, as one that connects by an IP address: connect by",
+            "ssl.local_cert names FILE, whose certificate is for a.test, and not for an address:"
+            " the client named no domain, as one that connects by an IP address: connect by",
         ),
     ],
     ids=["another name", "no intermediate", "expired", "no names", "self-signed", "by address"],
