@@ -313,7 +313,7 @@ def test_a_process_that_has_done_its_share_is_replaced(
 ) -> None:
     """Another one takes over, and only then it drains; within the random spread."""
     supervisor = serving(policy)
-    earlier = replace(beat, messages=beat.messages - 1, memory=beat.memory - 1)
+    earlier = Heartbeat(beat.pid, beat.messages - 1, beat.memory - 1)
     play(supervisor, (now - 1, earlier, []))
 
     assert said(supervisor, now, beat) == [f"chat/0 (pid 10) is replaced: {reason}"]

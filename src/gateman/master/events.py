@@ -7,7 +7,7 @@ Times are in monotonic seconds. A process is identified by its pid.
 from dataclasses import dataclass
 from typing import Annotated, NamedTuple
 
-from msgspec import Meta
+from msgspec import Meta, Struct
 
 # A process sends its own policy: values that cannot be supervised are refused when it is read.
 _Seconds = Annotated[float, Meta(ge=0, le=1e12)]
@@ -47,96 +47,83 @@ class Policy:
 # Events.
 
 
-@dataclass(frozen=True, slots=True)
-class Started:
+class Started(Struct, frozen=True):
     """The master starts; every slot gets its first process."""
 
 
-@dataclass(frozen=True, slots=True)
-class Spawned:
+class Spawned(Struct, frozen=True):
     """The process that ``Spawn`` asked for exists."""
 
     slot_id: SlotId
     pid: int
 
 
-@dataclass(frozen=True, slots=True)
-class SpawnFailed:
+class SpawnFailed(Struct, frozen=True):
     """The system could not start a process."""
 
     slot_id: SlotId
     problem: str
 
 
-@dataclass(frozen=True, slots=True)
-class Ready:
+class Ready(Struct, frozen=True):
     """A process serves. Its script may be newer than the master's, so it sends its own policy."""
 
     pid: int
     policy: Policy
 
 
-@dataclass(frozen=True, slots=True)
-class Starting:
+class Starting(Struct, frozen=True):
     """A process that does not serve yet reports what it waits for."""
 
     pid: int
     waits_for: str
 
 
-@dataclass(frozen=True, slots=True)
-class Heartbeat:
+class Heartbeat(Struct, frozen=True):
     pid: int
     messages: int  # received so far
     memory: int  # bytes
 
 
-@dataclass(frozen=True, slots=True)
-class ChannelBroken:
+class ChannelBroken(Struct, frozen=True):
     """A process wrote something else than messages to its channel; the master told it to drain."""
 
     pid: int
 
 
-@dataclass(frozen=True, slots=True)
-class Inspected:
+class Inspected(Struct, frozen=True):
     """The result of ``Inspect``: whether SIGSTOP or a debugger stopped the process."""
 
     pid: int
     is_stopped: bool
 
 
-@dataclass(frozen=True, slots=True)
-class Exited:
+class Exited(Struct, frozen=True):
     pid: int
     status: int  # exit code, or minus the signal
     lines: tuple[str, ...] = ()  # the last ones of its standard error
 
 
-@dataclass(frozen=True, slots=True)
-class StopRequested:
+class StopRequested(Struct, frozen=True):
     """Stop the service: at once, or by draining."""
 
     is_graceful: bool
 
 
-@dataclass(frozen=True, slots=True)
-class Signalled:
+class Signalled(Struct, frozen=True):
     """A serving process got SIGTERM, or SIGQUIT to drain; it waits for the master's decision."""
 
     pid: int
     is_graceful: bool
 
 
-@dataclass(frozen=True, slots=True)
-class StillDraining:
+class StillDraining(Struct, frozen=True):
     """A process has drained, and needs longer to deliver its results."""
 
     pid: int
 
 
-@dataclass(frozen=True, slots=True)
-class ReloadRequested:
+class ReloadRequested(Struct, frozen=True):
     """
     Replace the process of every slot; gently: each slot after the previous one has drained.
 
@@ -147,8 +134,7 @@ class ReloadRequested:
     is_all: bool = False
 
 
-@dataclass(frozen=True, slots=True)
-class Tick:
+class Tick(Struct, frozen=True):
     """Time has passed."""
 
 
@@ -173,23 +159,20 @@ SupervisorEvent = (
 # Actions.
 
 
-@dataclass(frozen=True, slots=True)
-class Spawn:
+class Spawn(Struct, frozen=True):
     """Start a process in a slot, and report ``Spawned`` or ``SpawnFailed`` at once."""
 
     slot_id: SlotId
 
 
-@dataclass(frozen=True, slots=True)
-class Accept:
+class Accept(Struct, frozen=True):
     """A process accepts for exactly these slots of its worker."""
 
     pid: int
     numbers: tuple[int, ...]
 
 
-@dataclass(frozen=True, slots=True)
-class Drain:
+class Drain(Struct, frozen=True):
     """
     A process closes its connections over time, and ends.
 
@@ -200,36 +183,31 @@ class Drain:
     keeps_accepting: bool = False
 
 
-@dataclass(frozen=True, slots=True)
-class Stop:
+class Stop(Struct, frozen=True):
     """A process closes everything and ends."""
 
     pid: int
 
 
-@dataclass(frozen=True, slots=True)
-class Kill:
+class Kill(Struct, frozen=True):
     """SIGKILL."""
 
     pid: int
 
 
-@dataclass(frozen=True, slots=True)
-class Inspect:
+class Inspect(Struct, frozen=True):
     """Find out whether a process is stopped by a signal, and report ``Inspected`` at once."""
 
     pid: int
 
 
-@dataclass(frozen=True, slots=True)
-class DumpStack:
+class DumpStack(Struct, frozen=True):
     """Write the stack of a process's main thread to the log."""
 
     pid: int
 
 
-@dataclass(frozen=True, slots=True)
-class CloseSockets:
+class CloseSockets(Struct, frozen=True):
     """
     Stop listening for a worker: the system refuses clients at once, they do not wait in vain.
 
@@ -239,26 +217,22 @@ class CloseSockets:
     worker: int
 
 
-@dataclass(frozen=True, slots=True)
-class Log:
+class Log(Struct, frozen=True):
     level: str
     text: str
 
 
-@dataclass(frozen=True, slots=True)
-class Serving:
+class Serving(Struct, frozen=True):
     """Every slot has served or was given up: the start is complete."""
 
 
-@dataclass(frozen=True, slots=True)
-class Reloaded:
+class Reloaded(Struct, frozen=True):
     """A reload is complete; ``problem`` is empty, or says why it failed."""
 
     problem: str = ""
 
 
-@dataclass(frozen=True, slots=True)
-class Exit:
+class Exit(Struct, frozen=True):
     """No process is left; the master ends with this code."""
 
     code: int
