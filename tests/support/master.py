@@ -16,10 +16,14 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import pytest
 from websockets.sync.client import ClientConnection, connect
+
+from gateman.master.control import connect_to_master
+from gateman.master.control_requests import GetStatus, StatusAnswer
+from gateman.master.script import Script
 
 from .certificates import for_threads
 from .deadlines import TIMEOUT
@@ -101,11 +105,9 @@ class Master(Child):
         return run(command, self.path.parent, self.environment, timeout=timeout)
 
     def status(self) -> dict[str, Any]:
-        """Ask for the status."""
-        asked = self.gateman("status", "--json")
-        assert asked.returncode == 0, asked.stderr
-        status: dict[str, Any] = json.loads(asked.stdout)
-        return status
+        """Ask its control socket for the status: no process is started for it."""
+        with connect_to_master(Script.find(str(self.path)), self.environment) as master:
+            return cast("dict[str, Any]", master.request(GetStatus(), StatusAnswer))
 
     def processes(self) -> list[dict[str, Any]]:
         """Tell of all processes, in the order of their slots."""
