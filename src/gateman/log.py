@@ -22,7 +22,7 @@ import re
 import sys
 import time
 import traceback
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -75,6 +75,10 @@ _OBJECT = '{"time":'
 SAMPLE_INTERVAL = 10.0  # seconds
 
 
+error_observers: list[Callable[[str, BaseException | str], object]] = []
+"""Called with each error of :class:`RateLimitedLogger` until one returns true; for tests."""
+
+
 class RateLimitedLogger:
     """
     Write at most one line per cause and interval, and say how many were left out.
@@ -107,6 +111,7 @@ class RateLimitedLogger:
 
     def error(self, message: str, error: BaseException | str, now: float) -> None:
         """Write an exception with its traceback, or an error of which only the cause is known."""
+        any(observer(message, error) for observer in error_observers)
         raised = error if isinstance(error, BaseException) else None
         cause = str(error) if raised is None else source_location(raised)
         line = self.line(cause, message, now)

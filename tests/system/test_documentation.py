@@ -44,13 +44,20 @@ def trusting() -> ssl.SSLContext:
 def test_the_readme_shows_the_examples() -> None:
     """Each Python block of the README is an example, or a part of one."""
     blocks = re.findall(r"```python\n(.*?)```", README, re.DOTALL)
-    names = ("wss.py", "ws.py", "rooms.py", "notifications/with_django.py")
+    names = (
+        "wss.py",
+        "ws.py",
+        "rooms.py",
+        "notifications/with_django.py",
+        "tested/test_server.py",
+    )
     examples = [body(program(name)) for name in names]
 
-    assert len(blocks) == 4
+    assert len(blocks) == 5
     assert blocks[:2] == examples[:2]
     assert blocks[2] in examples[2]
     assert blocks[3] in examples[3]
+    assert blocks[4] in examples[4]
 
 
 def test_the_guide_shows_how_to_serve_on_an_own_loop() -> None:

@@ -1,0 +1,26 @@
+"""
+Tests for handlers, on the test's own event loop: no ports, no processes, no waiting.
+
+    async with testing.connect(worker, "/chat?token=t") as client:
+        await client.send("hi")
+        assert await client.receive() == "hello"
+
+The client is that of `websockets <https://websockets.readthedocs.io>`_. The server is what
+production runs, from accept on; only TLS is left out. It works with any runner of async tests:
+pytest's plugins, ``unittest.IsolatedAsyncioTestCase``, ``asyncio.run``.
+"""
+
+from ..errors import ConfigError
+
+try:
+    from .client import Client, Closed, Refused
+    from .clock import advance
+    from .connecting import connect, refused
+    from .errors import expected
+except ModuleNotFoundError as error:
+    raise ConfigError(
+        "gateman.testing needs the package websockets, which is not installed",
+        "pip install 'gateman[testing]'",
+    ) from error
+
+__all__ = ["Client", "Closed", "Refused", "advance", "connect", "expected", "refused"]

@@ -1,0 +1,78 @@
+"""A clock that tests move."""
+
+import asyncio
+
+import pytest
+
+from gateman import Connection, Timer, Worker, testing
+from tests.support.loop import on_loop
+
+
+def test_time_is_moved() -> None:
+    """On a loop without a deadline of its own, which would move as well."""
+    asyncio.run(_test_time())
+
+
+async def _test_time() -> None:
+    worker = Worker("websocket://127.0.0.1:1", timeouts={"ping_interval": 20, "pong": 10})
+    ran: list[str] = []
+
+    @worker.every(60)
+    def clean() -> None:
+        ran.append("every")
+
+    @worker.on_open
+    def begin(connection: Connection) -> None:
+        connection.after(30, connection.send, "half a minute")
+        Timer.add(300, lambda: ran.append("Timer"), persistent=False)
+
+    @worker.on_message
+    async def wait(connection: Connection, message: str) -> None:
+        await asyncio.sleep(3600)
+        connection.send(message)
+
+    async with testing.connect(worker) as client:
+        await testing.advance(29)
+        await client.receive_nothing()
+        await testing.advance(2)
+        assert await client.receive() == "half a minute"
+        await client.send("late")
+        await client.receive_nothing()
+        await testing.advance(3600)
+        assert await client.receive() == "late"
+        assert ran.count("Timer") == 1
+        assert ran.count("every") == 60
+
+
+@on_loop
+async def test_a_client_that_does_not_answer_pings_is_closed() -> None:
+    worker = Worker("websocket://127.0.0.1:1", timeouts={"ping_interval": 20, "pong": 10})
+    codes: list[int] = []
+    worker.on_close = lambda _connection, code, _reason: codes.append(code)
+    async with testing.connect(worker) as client:
+        client.stop_reading()
+        await testing.advance(60)
+
+        assert codes == [1006]
+        client.go_on_reading()
+        assert (await client.wait_closed()).code == 1006
+
+
+@pytest.mark.parametrize("seconds", [-1.0, float("nan"), float("inf")])
+@on_loop
+async def test_a_span_of_time_that_is_none(seconds: float) -> None:
+    with pytest.raises(ValueError, match="is not a span of time"):
+        await testing.advance(seconds)
+
+
+@on_loop
+async def test_an_error_of_a_timer_fails_the_test() -> None:
+    worker = Worker("websocket://127.0.0.1:1")
+
+    async def crash() -> None:
+        async with testing.connect(worker):
+            Timer.add(10, lambda: 1 / 0)
+            await testing.advance(11)
+
+    with pytest.raises(AssertionError, match="ZeroDivisionError"):
+        await crash()
