@@ -70,8 +70,7 @@ CLOCK_DIFFERS = Declaration(
     code="CLOCK_DIFFERS",
     stage=Stage.CERTIFICATE,
     severity=Severity.CAUSE,
-    problem="by this machine's clock it is {now} and by the server's {server}: by one of both"
-    " {which} is not valid",
+    problem="this machine's clock says {now} and the server's says {server}{effect}",
     fix="compare date -u on both machines with another one, and set the one that is wrong"
     " (timedatectl set-ntp true); if the server's is, its certificate has to be renewed as well",
     decided="The certificate is not valid by the local clock and valid by the Date field of the"

@@ -131,7 +131,7 @@ ADDRESS_PRIVATE = Declaration(
     code="ADDRESS_PRIVATE",
     stage=Stage.NAME,
     severity=Severity.WARNING,
-    problem="{host} leads to {addresses}, which {reach}",
+    problem="{host} leads to {addresses}, {kind}",
     fix="set the A record to the server's public address; /etc/hosts of this machine may say more",
     decided="The name is one of the public DNS, and an address of it is not. It is a cause if no"
     " connection opens to that address from here.",
@@ -153,7 +153,7 @@ TCP_REFUSED = Declaration(
     code="TCP_REFUSED",
     stage=Stage.TCP,
     severity=Severity.CAUSE,
-    problem="{addresses} refuses connections to port {port}: nothing listens there",
+    problem="connections to {addresses} port {port} are refused: nothing listens there",
     fix="start the service, let it listen on 0.0.0.0 (not on 127.0.0.1) and on this port; on the"
     " server look with: ss -ltnp 'sport = :{port}'",
     decided="TCP is answered with a reset at once. A firewall that drops would give no answer; one"
@@ -178,7 +178,7 @@ TCP_DROPPED = Declaration(
     code="TCP_DROPPED",
     stage=Stage.TCP,
     severity=Severity.CAUSE,
-    problem="{addresses} does not answer on port {port}: a firewall drops the packets, or the"
+    problem="no answer comes from {addresses} port {port}: a firewall drops the packets, or the"
     " address is not the server's",
     fix="allow TCP port {port} in the server's firewall and in the cloud's security group, and"
     " compare the address with the server's own: ip address",
@@ -193,7 +193,7 @@ TCP_REJECTED = Declaration(
     stage=Stage.TCP,
     severity=Severity.CAUSE,
     problem="connections to {addresses} port {port} are rejected on the way ({reason}): a firewall"
-    " forbids it, or a router knows no way to the address",
+    " forbids it, or no machine has the address",
     fix="allow TCP port {port} in the firewall (the rule that says REJECT), and compare the address"
     " with the server's own: ip address",
     decided="The answer is an ICMP message (administratively prohibited, host or network"
@@ -224,7 +224,7 @@ IPV6_DEAD = Declaration(
     code="IPV6_DEAD",
     stage=Stage.TCP,
     severity=Severity.CAUSE,
-    problem="the IPv6 address {addresses} of {host} leads nowhere (port {port} {reason}), while"
+    problem="the IPv6 address of {host} leads nowhere ({addresses} port {port}: {reason}), while"
     " IPv4 works: clients that prefer IPv6 fail or wait",
     fix="let the service listen on [::] as well and open port {port} for IPv6 in the firewall, or"
     " remove the AAAA record",
@@ -250,8 +250,8 @@ ADDRESS_DEAD = Declaration(
     code="ADDRESS_DEAD",
     stage=Stage.TCP,
     severity=Severity.CAUSE,
-    problem="of the addresses of {host}, {addresses} leads nowhere (port {port} {reason}), while"
-    " {alive} works: some of the clients fail",
+    problem="one of several addresses of {host} leads nowhere ({addresses} port {port}: {reason}),"
+    " while {alive} works: some of the clients fail",
     fix="start the service on that machine, or remove its address from the DNS",
     decided="The same port is open on one address of the name, and refused, rejected or dropped on"
     " another of the same kind.",
@@ -261,7 +261,7 @@ CDN_PORT = Declaration(
     code="CDN_PORT",
     stage=Stage.TCP,
     severity=Severity.CAUSE,
-    problem="{addresses} belongs to Cloudflare, which does not pass port {port}",
+    problem="Cloudflare, to which {addresses} belongs, does not pass port {port}",
     fix="use 443 (or 2053, 2083, 2087, 2096, 8443; for ws:// 80, 8080, 8880, 2052, 2082, 2086,"
     " 2095), or set the record to `DNS only`",
     decided="The address is in one of Cloudflare's ranges, the port is none that it passes, and no"
@@ -320,13 +320,13 @@ TLS_CLOSED = Declaration(
     code="TLS_CLOSED",
     stage=Stage.TLS,
     severity=Severity.UNDECIDED,
-    problem="port {port} of {addresses} {how} the connection before TLS begins",
+    problem="port {port} of {addresses} {how} the connection before TLS begins: the server behind"
+    " a proxy is down, this client's address is not allowed, or something in between cuts TLS",
     fix="on the server: gateman doctor server.py wss://{authority}; else read the log of what"
     " listens on port {port} at the time of this look",
     decided="TCP opens, and the server ends it without a byte; neither plain HTTP, nor a PROXY"
     " header, nor a hello without the name changes that.",
-    details="What remains: a list of allowed addresses, a proxy in TCP mode whose server is down, a"
-    " limit on connections, a device in between that cuts TLS.",
+    details="A limit on connections looks the same, and so does a service that has just crashed.",
 )
 
 PROXY_HEADER_EXPECTED = Declaration(

@@ -90,14 +90,17 @@ def judge(
     anchored_at = next((index for index, place in enumerate(path) if place in anchors), None)
     needed = path if anchored_at is None else path[: anchored_at + 1]
     found: list[Finding] = []
+    leaf = chain[0] if chain else None
+    if leaf is not None:
+        found += _dates(leaf, now, name, software)
+    found += _order(chain, path, name, trust, software, is_anchored=anchored_at is not None)
+    if leaf is not None:
+        found += _leaf(leaf, name, trust)
     for place, facts in enumerate(chain):
         which = _numbered(name, place)
         if facts is None:
             found.append(_unreadable(which, "the standard, so that it cannot be read"))
-        elif place == 0:
-            found += _dates(facts, now, which, software)
-            found += _leaf(facts, which, trust)
-        else:
+        elif place > 0:
             found += _dates_above(
                 facts, now, which, software, is_needed=trust is not None and place in needed
             )
@@ -105,7 +108,6 @@ def judge(
                 found.append(
                     declared.CERTIFICATE_DIGEST.found(which=which, digest=facts.digest.upper())
                 )
-    found += _order(chain, path, name, trust, software, is_anchored=anchored_at is not None)
     return sorted(found, key=lambda finding: _RANKS[finding.severity])
 
 

@@ -1,10 +1,607 @@
-"""What is wrong with the way up to TLS, by what the probes saw. PURE."""
+"""
+What is wrong with the way up to TLS, by what the probes saw. PURE.
 
-from ...findings import Finding
+Each address is judged by itself; what is wrong in the same way with several becomes one finding.
+"""
+
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass, replace
+from ipaddress import ip_address, ip_network
+from typing import Any
+
+from ...findings import ALL_CLIENTS, Client, Declaration, Finding, Severity, Software
+from ...findings import certificates as about_certificates
+from ...findings import network as declared
+from ...tls.certificate_findings import is_about_dates, minute, wrong_name
+from ...tls.certificate_findings import judge as judge_chain
+from ...tls.domain_names import is_named
 from ..target import Settings, Target
-from .observations import NetworkSeen
+from . import answers, url
+from .observations import (
+    AddressSeen,
+    AnswerSeen,
+    ChainSeen,
+    End,
+    HandshakeSeen,
+    LookupSeen,
+    NetworkSeen,
+    Reach,
+    Resolution,
+    Tls,
+)
+
+# https://www.cloudflare.com/ips/
+_CLOUDFLARE = tuple(
+    ip_network(one)
+    for one in (
+        *("173.245.48.0/20", "103.21.244.0/22", "103.22.200.0/22", "103.31.4.0/22"),
+        *("141.101.64.0/18", "108.162.192.0/18", "190.93.240.0/20", "188.114.96.0/20"),
+        *("197.234.240.0/22", "198.41.128.0/17", "162.158.0.0/15", "104.16.0.0/13"),
+        *("104.24.0.0/14", "172.64.0.0/13", "131.0.72.0/22", "2400:cb00::/32", "2606:4700::/32"),
+        *("2803:f800::/32", "2405:b500::/32", "2405:8100::/32", "2a06:98c0::/29", "2c0f:f248::/32"),
+    )
+)
+_CLOUDFLARE_PORTS = {
+    True: frozenset({443, 2053, 2083, 2087, 2096, 8443}),
+    False: frozenset({80, 8080, 8880, 2052, 2082, 2086, 2095}),
+}
+
+# Addresses for documentation (RFC 5737, RFC 3849), which stand for public ones.
+_DOCUMENTATION = tuple(
+    ip_network(one)
+    for one in ("192.0.2.0/24", "198.51.100.0/24", "203.0.113.0/24", "2001:db8::/32")
+)
+_SHARED = ip_network("100.64.0.0/10")  # RFC 6598: behind a provider's NAT
+
+_REACH = {
+    Reach.REFUSED: declared.TCP_REFUSED,
+    Reach.DROPPED: declared.TCP_DROPPED,
+    Reach.REJECTED: declared.TCP_REJECTED,
+    Reach.FAILED: declared.TCP_FAILED,
+}
+_REFUSED_BY = frozenset({Client.NODE})
+"""Who takes the first address only, even if it refuses at once: Node before 20."""
+
+# RFC 8446, section 6.
+_ALERTS = {
+    10: "unexpected_message",
+    40: "handshake_failure",
+    42: "bad_certificate",
+    43: "unsupported_certificate",
+    46: "certificate_unknown",
+    47: "illegal_parameter",
+    48: "unknown_ca",
+    49: "access_denied",
+    50: "decode_error",
+    70: "protocol_version",
+    71: "insufficient_security",
+    80: "internal_error",
+    86: "inappropriate_fallback",
+    112: "unrecognized_name",
+    116: "certificate_required",
+    120: "no_application_protocol",
+}
+_PROTOCOL_VERSION, _INTERNAL_ERROR, _UNRECOGNIZED_NAME = 70, 80, 112
+_CERTIFICATE_REQUIRED, _NO_APPLICATION_PROTOCOL = 116, 120
+
+_MAX_CLOCK_DIFFERENCE = 300.0  # seconds
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class _Fault:
+    """What is wrong with one address; those that differ in nothing else become one finding."""
+
+    declaration: Declaration
+    fields: tuple[tuple[str, object], ...] = ()
+    software: Software | None = None
+    fails_for: frozenset[Client] | None = None
+    evidence: str = ""
+    candidates: tuple[str, ...] = ()
 
 
 def judge(target: Target, settings: Settings, seen: NetworkSeen, *, now: float) -> list[Finding]:
-    del target, settings, seen, now
-    return []
+    """Tell what keeps clients out, or will, up to TLS."""
+    return [
+        *url.findings(target),
+        *_name(target, settings, seen),
+        *_tcp(target, seen),
+        *_merged(target, ((one, _tls(target, one)) for one in seen.addresses)),
+        *_certificates(target, seen, now),
+    ]
+
+
+# The name.
+
+
+def _name(target: Target, settings: Settings, seen: NetworkSeen) -> Iterator[Finding]:
+    if not seen.lookups or settings.address is not None:
+        return
+    found = {one.resolution for one in seen.lookups}
+    evidence = "; ".join(
+        f"{one.family}: {one.evidence or one.resolution.value}" for one in seen.lookups
+    )
+    if Resolution.FOUND not in found:
+        yield _no_address(target, found, evidence)
+        return
+    if url.is_private_name(target.host):
+        return
+    for lookup in seen.lookups:
+        if lookup.resolution in {Resolution.TIMED_OUT, Resolution.FAILED}:
+            yield declared.NAME_QUERY_UNANSWERED.found(
+                host=target.host, family=lookup.family, evidence=evidence
+            )
+    yield from _private_addresses(target, seen)
+    by_family = {one.family: one for one in seen.lookups}
+    if _has_none(by_family.get("A")) and by_family["AAAA"].resolution is Resolution.FOUND:
+        is_unreachable = all(one.reach is Reach.NO_ROUTE for one in seen.addresses)
+        yield declared.IPV6_ONLY.found(
+            host=target.host,
+            evidence=evidence,
+            severity=Severity.CAUSE if is_unreachable else None,
+        )
+
+
+def _no_address(target: Target, found: set[Resolution], evidence: str) -> Finding:
+    if found & {Resolution.TIMED_OUT, Resolution.FAILED}:
+        return declared.NAME_TIMEOUT.found(
+            host=target.host,
+            evidence=evidence,
+            candidates=("NAME_UNKNOWN", "NAME_WITHOUT_ADDRESS"),
+        )
+    if Resolution.NO_ADDRESS in found:
+        return declared.NAME_WITHOUT_ADDRESS.found(host=target.host, evidence=evidence)
+    return declared.NAME_UNKNOWN.found(host=target.host, evidence=evidence)
+
+
+def _has_none(lookup: LookupSeen | None) -> bool:
+    return lookup is not None and lookup.resolution in {
+        Resolution.NO_ADDRESS,
+        Resolution.NO_SUCH_NAME,
+    }
+
+
+def _private_addresses(target: Target, seen: NetworkSeen) -> Iterator[Finding]:
+    private = [one for one in seen.addresses if _kind(one.address)]
+    if not private:
+        return
+    kind = _kind(private[0].address)
+    is_open = any(one.reach is Reach.OPEN for one in private)
+    if len(private) == len(seen.addresses) and not is_open:
+        severity = Severity.CAUSE
+    elif is_open and not kind.startswith("which is each"):
+        severity = Severity.NOTE
+    else:
+        severity = Severity.WARNING
+    addresses = _joined(one.address for one in private)
+    yield declared.ADDRESS_PRIVATE.found(
+        host=target.host, addresses=addresses, kind=kind, severity=severity
+    )
+
+
+def _kind(text: str) -> str:
+    """Say what an address is that the public DNS should not have; empty for another."""
+    address = ip_address(text)
+    if address.is_loopback or address.is_unspecified:
+        return "which is each client's own machine"
+    if any(address in one for one in _DOCUMENTATION):
+        return ""
+    if address.is_private or address.is_link_local or address in _SHARED:
+        return "a private address that only its own network reaches"
+    return ""
+
+
+# TCP.
+
+
+def _tcp(target: Target, seen: NetworkSeen) -> Iterator[Finding]:
+    alive = [one for one in seen.addresses if one.reach is Reach.OPEN]
+    dead = [one for one in seen.addresses if one.reach in _REACH]
+    if not alive:
+        yield from _merged(target, ((one, [_unreachable(target, one)]) for one in dead))
+        is_ipv6_only = any(_has_none(one) for one in seen.lookups if one.family == "A")
+        if seen.addresses and not dead and not is_ipv6_only:
+            addresses = _joined(one.address for one in seen.addresses)
+            yield declared.NO_ROUTE.found(addresses=addresses, evidence=seen.addresses[0].evidence)
+        return
+    if target.host == "localhost" or target.host.endswith(".localhost"):
+        # Both loopback addresses have the name; that a service listens on one is usual.
+        return
+    software = next((one for one in map(_software, alive) if one is not None), None)
+    has_ipv4 = any(not one.is_ipv6 for one in alive)
+    for one in dead:
+        is_ipv6_dead = one.is_ipv6 and has_ipv4
+        fields: dict[str, Any] = {"host": target.host, "port": target.port, "reason": _reason(one)}
+        if is_ipv6_dead:
+            is_quick = one.reach is Reach.REFUSED
+            yield declared.IPV6_DEAD.found(
+                addresses=one.address,
+                software=software,
+                evidence=one.evidence,
+                fails_for=_REFUSED_BY if is_quick else None,
+                **fields,
+            )
+        else:
+            others = _joined(other.address for other in alive)
+            yield declared.ADDRESS_DEAD.found(
+                addresses=one.address, alive=others, evidence=one.evidence, **fields
+            )
+
+
+def _reason(seen: AddressSeen) -> str:
+    return seen.evidence if seen.reach is Reach.FAILED else seen.reach.value
+
+
+def _unreachable(target: Target, seen: AddressSeen) -> _Fault:
+    if seen.reach is not Reach.REFUSED and _is_not_passed(target, seen.address):
+        return _Fault(declaration=declared.CDN_PORT, evidence=seen.evidence)
+    if seen.loopback:
+        return _Fault(
+            declaration=declared.LISTENS_ON_LOOPBACK,
+            fields=(("loopback", seen.loopback),),
+            evidence=f"{seen.address}: {seen.evidence}; {seen.loopback}: open",
+        )
+    declaration = _REACH[seen.reach]
+    fields = (("reason", seen.evidence),) if "reason" in declaration.fields else ()
+    return _Fault(declaration=declaration, fields=fields, evidence=seen.evidence)
+
+
+def _is_not_passed(target: Target, address: str) -> bool:
+    return target.port not in _CLOUDFLARE_PORTS[target.is_tls] and any(
+        ip_address(address) in one for one in _CLOUDFLARE
+    )
+
+
+# TLS.
+
+
+def _tls(target: Target, seen: AddressSeen) -> Iterator[_Fault]:
+    if seen.reach is not Reach.OPEN:
+        return
+    if not target.is_tls:
+        yield from _plain(seen)
+    elif seen.tls is None:
+        return
+    elif seen.tls.is_agreed:
+        yield from _agreed(seen, seen.tls)
+    elif seen.tls.outcome is Tls.NOT_TLS:
+        yield _not_tls(seen.tls.answer)
+    elif seen.tls.outcome in {Tls.ALERT, Tls.FAILED}:
+        yield _refused(seen, seen.tls)
+    else:
+        yield _silent(seen, seen.tls)
+
+
+def _plain(seen: AddressSeen) -> Iterator[_Fault]:
+    plain = seen.plain or AnswerSeen()
+    if answers.expects_tls(plain.data) or (seen.tls is not None and seen.tls.is_agreed):
+        yield _Fault(
+            declaration=declared.PLAIN_ON_TLS_PORT,
+            evidence=_said(plain, "plain HTTP"),
+            software=answers.software(plain.data),
+        )
+    elif plain.data and not answers.is_http(plain.data):
+        yield _not_tls(plain.data)
+    elif isinstance(seen.after_proxy_header, AnswerSeen) and answers.is_http(
+        seen.after_proxy_header.data
+    ):
+        yield _proxy_header(answers.software(seen.after_proxy_header.data))
+
+
+def _not_tls(data: bytes) -> _Fault:
+    evidence = f"the server says {answers.shown(data)!r}"
+    if answers.is_http(data):
+        return _Fault(
+            declaration=declared.TLS_ON_PLAIN_PORT,
+            software=answers.software(data),
+            evidence=evidence,
+        )
+    return _Fault(
+        declaration=declared.OTHER_PROTOCOL,
+        fields=(("protocol", answers.protocol(data)),),
+        evidence=evidence,
+    )
+
+
+def _proxy_header(software: Software | None = None) -> _Fault:
+    return _Fault(
+        declaration=declared.PROXY_HEADER_EXPECTED,
+        software=software,
+        evidence="closed without a header, answered after PROXY UNKNOWN",
+    )
+
+
+def _agreed(seen: AddressSeen, tls: HandshakeSeen) -> Iterator[_Fault]:
+    software = _software(seen)
+    if tls.asks_client:
+        is_refused = seen.inside is not None and answers.needs_certificate(seen.inside.data)
+        is_required = tls.alert is not None or is_refused
+        yield _Fault(
+            declaration=declared.CLIENT_CERTIFICATE_REQUIRED
+            if is_required
+            else declared.CLIENT_CERTIFICATE_ASKED,
+            software=software,
+            evidence=_alert(tls) or _said(seen.inside, "HTTP without a certificate"),
+        )
+    old, new = seen.tls_12, seen.tls_13
+    if old is not None and new is not None and new.is_agreed and _is_refusal(old):
+        yield _Fault(
+            declaration=declared.TLS_13_ONLY,
+            software=software,
+            evidence=f"TLS 1.2 alone: {_outcome(old)}; TLS 1.3 alone: agreed",
+        )
+    if (seen.inner is not None and seen.inner.is_agreed) or (
+        seen.inside is not None and answers.is_tls(seen.inside.data)
+    ):
+        yield _Fault(
+            declaration=declared.TLS_TWICE,
+            software=software,
+            evidence=_said(seen.inside, "HTTP inside TLS"),
+        )
+
+
+def _is_refusal(tls: HandshakeSeen) -> bool:
+    return tls.outcome in {Tls.ALERT, Tls.FAILED, Tls.CLOSED, Tls.RESET}
+
+
+def _refused(seen: AddressSeen, tls: HandshakeSeen) -> _Fault:
+    """Tell why a handshake is refused by one side."""
+    evidence = _outcome(tls)
+    if tls.asks_client or tls.alert == _CERTIFICATE_REQUIRED:
+        return _Fault(declaration=declared.CLIENT_CERTIFICATE_REQUIRED, evidence=evidence)
+    old = _agreed_on(seen.old)
+    if old is not None or tls.alert == _PROTOCOL_VERSION:
+        return _old(old, evidence)
+    h2 = _agreed_on(seen.with_h2)
+    if tls.alert == _NO_APPLICATION_PROTOCOL and (h2 or _agreed_on(seen.without_alpn)):
+        protocol = "h2" if h2 is not None and h2.alpn == "h2" else "something else"
+        return _Fault(
+            declaration=declared.ALPN_REFUSED, fields=(("protocol", protocol),), evidence=evidence
+        )
+    is_unknown = tls.alert in {_UNRECOGNIZED_NAME, _INTERNAL_ERROR}
+    if is_unknown or _agreed_on(seen.without_name):
+        return _Fault(
+            declaration=declared.SNI_UNKNOWN,
+            fields=(("alert", _alert(tls) or "none"),),
+            # Go's servers say so; Caddy is the one among them that is configured by names.
+            software=Software.CADDY if tls.alert == _INTERNAL_ERROR else None,
+            evidence=evidence,
+        )
+    return _refused_whatever(seen, tls, evidence)
+
+
+def _refused_whatever(seen: AddressSeen, tls: HandshakeSeen, evidence: str) -> _Fault:
+    lenient = _agreed_on(seen.lenient)
+    if lenient is not None:
+        return _weak(lenient, evidence)
+    if tls.outcome is Tls.FAILED:
+        return _Fault(
+            declaration=declared.TLS_FAILED,
+            fields=(("reason", _words(tls.reason)),),
+            evidence=evidence,
+        )
+    return _Fault(
+        declaration=declared.TLS_ALERT,
+        fields=(("alert", evidence),),
+        evidence=evidence,
+        candidates=("TLS_CIPHERS", "SNI_UNKNOWN", "CLIENT_CERTIFICATE_REQUIRED"),
+    )
+
+
+def _old(old: HandshakeSeen | None, evidence: str) -> _Fault:
+    version = "1.1" if old is None else old.version.removeprefix("TLSv")
+    # OpenSSL calls TLS 1.0 "TLSv1".
+    version = "1.0" if version == "1" else version
+    return _Fault(declaration=declared.TLS_OLD, fields=(("version", version),), evidence=evidence)
+
+
+def _weak(lenient: HandshakeSeen, evidence: str) -> _Fault:
+    cipher = lenient.cipher
+    # Browsers have no finite-field Diffie-Hellman; programs do.
+    is_dhe = cipher.startswith("DHE-")
+    phones = {Client.BROWSERS, Client.ANDROID, Client.IOS, Client.WECHAT}
+    return _Fault(
+        declaration=declared.TLS_CIPHERS,
+        fields=(("detail", cipher),),
+        fails_for=frozenset(phones) if is_dhe else ALL_CLIENTS,
+        evidence=f"{evidence}; with all ciphers: {cipher}",
+    )
+
+
+def _silent(seen: AddressSeen, tls: HandshakeSeen) -> _Fault:
+    """Tell why a server answers a hello with nothing."""
+    plain = seen.plain or AnswerSeen()
+    evidence = f"TLS: {_outcome(tls)}; {_said(plain, 'plain HTTP')}"
+    if plain.data and not answers.is_tls(plain.data):
+        return replace(_not_tls(plain.data), evidence=evidence)
+    after = seen.after_proxy_header
+    if isinstance(after, HandshakeSeen) and after.is_agreed:
+        return _proxy_header()
+    if _agreed_on(seen.without_name):
+        return _Fault(declaration=declared.SNI_CUT, evidence=evidence)
+    old = _agreed_on(seen.old)
+    if old is not None:
+        return _old(old, evidence)
+    if tls.outcome is Tls.TIMED_OUT:
+        return _Fault(declaration=declared.SERVER_SILENT, evidence=evidence)
+    how = "resets" if tls.outcome is Tls.RESET else "closes"
+    return _Fault(declaration=declared.TLS_CLOSED, fields=(("how", how),), evidence=evidence)
+
+
+def _agreed_on(tls: HandshakeSeen | None) -> HandshakeSeen | None:
+    return tls if tls is not None and tls.is_agreed else None
+
+
+def _software(seen: AddressSeen) -> Software | None:
+    for one in (seen.inside, seen.plain):
+        if one is not None and (found := answers.software(one.data)) is not None:
+            return found
+    return None
+
+
+# Certificates.
+
+
+def _certificates(target: Target, seen: NetworkSeen, now: float) -> Iterator[Finding]:
+    if not target.is_tls:
+        return
+    shown: dict[str, list[AddressSeen]] = {}
+    for one in seen.addresses:
+        if one.chain is not None:
+            shown.setdefault(one.chain.fingerprint, []).append(one)
+    findings = [_of_chain(target, one, now, is_only=len(shown) == 1) for one in shown.values()]
+    are_faulty = [any(one.severity is Severity.CAUSE for one in found) for found in findings]
+    for (_, addresses), found in zip(shown.items(), findings, strict=True):
+        evidence = _facts(addresses)
+        if any(are_faulty) and not all(are_faulty):
+            evidence += "; the other addresses show another one, which is well"
+        yield from (
+            replace(one, evidence=f"{one.evidence}; {evidence}" if one.evidence else evidence)
+            for one in found
+        )
+
+
+def _of_chain(
+    target: Target, addresses: list[AddressSeen], now: float, *, is_only: bool
+) -> list[Finding]:
+    """Judge the certificates that some addresses show."""
+    first = addresses[0]
+    chain = first.chain
+    assert chain is not None
+    name = "the certificate"
+    if not is_only:
+        name += f" that {_joined(one.address for one in addresses)} shows"
+    software = next((one for one in map(_software, addresses) if one is not None), None)
+    found = judge_chain(chain.chain, now=now, name=name, trust=chain.trust, software=software)
+    clock = _clock(addresses, chain, now, name)
+    if clock is not None:
+        if clock.severity is Severity.CAUSE:
+            found = [one for one in found if not is_about_dates(one)]
+        found.insert(0, clock)
+    found += _wrong_name(target, first, chain, name, software)
+    causes = [one for one in found if one.severity is Severity.CAUSE]
+    if chain.refusal and not causes:
+        found.append(about_certificates.CERTIFICATE_REFUSED.found(which=name, reason=chain.refusal))
+    return found
+
+
+def _facts(addresses: list[AddressSeen]) -> str:
+    first = addresses[0].chain
+    leaf = first.chain[0] if first is not None else None
+    shown_by = _joined(one.address for one in addresses)
+    if first is None or leaf is None:
+        return f"shown by {shown_by}"
+    return (
+        f"{leaf.subject!r} from {leaf.issuer!r}, {minute(leaf.starts_at)} to"
+        f" {minute(leaf.expires_at)}, with {len(first.chain) - 1} more, shown by {shown_by}"
+    )
+
+
+def _wrong_name(
+    target: Target, seen: AddressSeen, chain: ChainSeen, name: str, software: Software | None
+) -> Iterator[Finding]:
+    leaf = chain.chain[0]
+    if leaf is None or not leaf.names or is_named(target.host, leaf.names):
+        return
+    asked = repr(target.host)
+    parents = [one.removeprefix("*.").lower() for one in leaf.names if one.startswith("*.")]
+    if any(target.host.endswith(f".{one}") for one in parents):
+        asked += ", as a wildcard stands for one label only"
+    elif target.host in parents:
+        asked += ", as a wildcard does not stand for the domain itself"
+    default = seen.default_chain
+    evidence = ""
+    if default is not None and default.fingerprint == chain.fingerprint:
+        evidence = "the same is shown when no name is asked for, so it is the default one"
+    elif default is not None and default.chain[0] and is_named(target.host, default.chain[0].names):
+        evidence = "the right one is shown when no name is asked for"
+    yield wrong_name(leaf, name, asked, software, evidence)
+
+
+def _clock(addresses: list[AddressSeen], chain: ChainSeen, now: float, name: str) -> Finding | None:
+    dates = [answers.date(one.inside.data) for one in addresses if one.inside is not None]
+    server = next((one for one in dates if one is not None), None)
+    if server is None or abs(server - now) <= _MAX_CLOCK_DIFFERENCE:
+        return None
+    is_decisive = not _is_valid(chain, now) and _is_valid(chain, server)
+    return about_certificates.CLOCK_DIFFERS.found(
+        now=minute(now),
+        server=minute(server),
+        effect=f": by one of both, {name} is not valid" if is_decisive else "",
+        severity=Severity.CAUSE if is_decisive else Severity.WARNING,
+        evidence=f"the server's Date field differs by {abs(server - now):.0f} s",
+    )
+
+
+def _is_valid(chain: ChainSeen, moment: float) -> bool:
+    return all(one is None or one.starts_at <= moment < one.expires_at for one in chain.chain)
+
+
+# Words.
+
+
+def _merged(
+    target: Target, faults: Iterable[tuple[AddressSeen, Iterable[_Fault]]]
+) -> Iterator[Finding]:
+    """Make one finding of those that differ in nothing but the address."""
+    groups: dict[tuple[object, ...], tuple[_Fault, list[str]]] = {}
+    for seen, of_address in faults:
+        for fault in of_address:
+            key = (fault.declaration.code, fault.fields, fault.software, fault.fails_for)
+            groups.setdefault(key, (fault, []))[1].append(seen.address)
+    for fault, addresses in groups.values():
+        fields: dict[str, Any] = dict(fault.fields)
+        joined = _joined(addresses)
+        host = f"[{addresses[0]}]" if ":" in addresses[0] else addresses[0]
+        yield fault.declaration.found(
+            software=fault.software,
+            fails_for=fault.fails_for,
+            evidence=fault.evidence,
+            candidates=fault.candidates,
+            addresses=joined,
+            address=f"{host}:{target.port}",
+            authority=_authority(target),
+            host=target.host,
+            port=target.port,
+            **fields,
+        )
+
+
+def _authority(target: Target) -> str:
+    """Write host, port and path for a URL of the other scheme, where the default port differs."""
+    host = f"[{target.host}]" if ":" in target.host else target.host
+    default = 80 if target.is_tls else 443
+    port = "" if target.port == default else f":{target.port}"
+    return f"{host}{port}{target.path.partition('?')[0]}"
+
+
+def _joined(names: Iterable[str]) -> str:
+    listed = list(dict.fromkeys(names))
+    if len(listed) > 1:
+        return f"{', '.join(listed[:-1])} and {listed[-1]}"
+    return "".join(listed)
+
+
+def _words(reason: str) -> str:
+    return reason.lower().replace("_", " ")
+
+
+def _alert(tls: HandshakeSeen) -> str:
+    return "" if tls.alert is None else _ALERTS.get(tls.alert, f"number {tls.alert}")
+
+
+def _outcome(tls: HandshakeSeen) -> str:
+    match tls.outcome:
+        case Tls.ALERT:
+            return f"alert {_alert(tls)}"
+        case Tls.FAILED:
+            return _words(tls.reason)
+        case _:
+            return str(tls.outcome.value)
+
+
+def _said(answer: AnswerSeen | None, request: str) -> str:
+    if answer is None:
+        return f"{request}: not sent"
+    if answer.data:
+        return f"{request}: {answers.shown(answer.data)!r}"
+    return f"{request}: {'no answer' if answer.end is End.OPEN else answer.end.value}"

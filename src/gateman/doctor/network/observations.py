@@ -1,10 +1,11 @@
 """What the probes of the network saw. PURE."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from enum import Enum
 from typing import Literal
 
 from ...tls.certificate_chain import Chain
+from ...tls.certificate_findings import Trust
 from ..target import Route
 
 Family = Literal["A", "AAAA"]
@@ -37,13 +38,31 @@ class Reach(Enum):
     OPEN = "open"
     REFUSED = "refused"
     """A reset in answer: nothing listens, or a firewall rejects like that."""
-    DROPPED = "dropped"
+    DROPPED = "no answer"
     """No answer in time."""
     REJECTED = "rejected"
     """An ICMP message: a firewall's, or a router's that knows no way."""
     NO_ROUTE = "no route"
     """This machine itself has no way to such addresses."""
     FAILED = "failed"
+
+
+class End(Enum):
+    """How an answer ended."""
+
+    OPEN = "open"
+    """Enough was read, or nothing more came."""
+    CLOSED = "closed"
+    RESET = "reset"
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class AnswerSeen:
+    """The first bytes of what a server says, to a request or by itself."""
+
+    data: bytes = b""
+    end: End = End.OPEN
+    duration: float = 0.0
 
 
 class Tls(Enum):
@@ -56,9 +75,15 @@ class Tls(Enum):
     """The server answered with something else."""
     CLOSED = "closed"
     RESET = "reset"
-    TIMED_OUT = "no answer in time"
+    TIMED_OUT = "no answer"
     FAILED = "failed"
     """This side refused what the server offered."""
+    NOT_CONNECTED = "not connected"
+    """TCP did not open again."""
+
+
+SILENT = frozenset({Tls.CLOSED, Tls.RESET, Tls.TIMED_OUT})
+"""The server says not one byte of TLS."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -67,54 +92,122 @@ class HandshakeSeen:
     One TLS handshake.
 
     Attributes:
-        reason: OpenSSL's name of the failure, such as ``"TLSV1_ALERT_PROTOCOL_VERSION"``.
+        reason: OpenSSL's name of the failure, such as ``"UNSUPPORTED_PROTOCOL"``.
+        alert: The alert of the server (RFC 8446, section 6), also after the handshake.
         version: Such as ``"TLSv1.3"``.
         alpn: What the server selected; empty for nothing.
-        chain: The certificates that the server showed; its own first.
+        certificates: DER, as the server showed them; its own first.
         asks_client: Whether it asked for the client's certificate.
+        answer: The first bytes of what is not TLS.
     """
 
     outcome: Tls
     reason: str = ""
+    alert: int | None = None
     version: str = ""
     cipher: str = ""
     alpn: str = ""
-    chain: Chain = ()
+    certificates: tuple[bytes, ...] = field(default=(), repr=False)
     asks_client: bool = False
+    answer: bytes = b""
     duration: float = 0.0
+
+    @property
+    def is_agreed(self) -> bool:
+        return self.outcome is Tls.AGREED
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class ChainSeen:
+    """
+    The certificates of a server, and whether clients trust them.
+
+    Attributes:
+        fingerprint: SHA-256 of all of them; tells chains apart.
+        refusal: Why OpenSSL does not verify them; empty if it does, or was not asked.
+    """
+
+    chain: Chain
+    trust: Trust = Trust()  # noqa: RUF009 - it is frozen
+    fingerprint: str = ""
+    refusal: str = ""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class AddressSeen:
-    """One address of the name: TCP, then TLS in several ways, or what the port speaks instead."""
+    """
+    One address of the name: TCP, then TLS in several ways, or what the port speaks instead.
+
+    Attributes:
+        loopback: The loopback address on which the port is open, if it is refused on this one
+            and this one belongs to the same machine.
+        is_usable: Whether the next probes can send HTTP.
+        tls: The handshake that clients make; for ws://, one that is made if plain HTTP fails.
+        inside: The answer to plain HTTP inside that TLS.
+        inner: A second handshake inside the first.
+        tls_12: One that offers nothing newer; ``tls_13`` nothing older.
+        old: One that offers versions below 1.2 only, and all ciphers.
+        lenient: One that offers all ciphers, from 1.2 on.
+        without_name: One without SNI.
+        without_alpn: One without ALPN, and ``with_h2`` with h2 only.
+        plain: The answer to plain HTTP.
+        after_proxy_header: The handshake, or for ws:// the answer to HTTP, after a PROXY header.
+    """
 
     address: str
     port: int
     reach: Reach
     evidence: str = ""
     duration: float = 0.0
-    tls: HandshakeSeen | None = None
     server_name: str | None = None
+    loopback: str = ""
+    is_usable: bool = False
+    tls: HandshakeSeen | None = None
+    chain: ChainSeen | None = None
+    default_chain: ChainSeen | None = None
+    inside: AnswerSeen | None = None
+    inner: HandshakeSeen | None = None
+    tls_12: HandshakeSeen | None = None
+    tls_13: HandshakeSeen | None = None
+    old: HandshakeSeen | None = None
+    lenient: HandshakeSeen | None = None
+    without_name: HandshakeSeen | None = None
+    without_alpn: HandshakeSeen | None = None
+    with_h2: HandshakeSeen | None = None
+    plain: AnswerSeen | None = None
+    after_proxy_header: HandshakeSeen | AnswerSeen | None = None
+
+    @property
+    def is_ipv6(self) -> bool:
+        return ":" in self.address
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class NetworkSeen:
-    """What all probes of the network saw."""
+    """
+    What all probes of the network saw.
+
+    Attributes:
+        untried: Addresses beyond those that are looked at.
+        looked_at: Wall-clock seconds since 1970.
+    """
 
     lookups: tuple[LookupSeen, ...] = ()
     addresses: tuple[AddressSeen, ...] = ()
+    untried: tuple[str, ...] = ()
     duration: float = 0.0
+    looked_at: float = 0.0
 
     @property
     def usable(self) -> tuple[Route, ...]:
-        """The ways on which the next probes can send HTTP; the client's preference first."""
+        """The ways on which the next probes can send HTTP."""
         return tuple(
             Route(
                 address=one.address,
                 port=one.port,
-                is_tls=one.tls is not None,
+                is_tls=one.tls is not None and one.tls.is_agreed,
                 server_name=one.server_name,
             )
             for one in self.addresses
-            if one.reach is Reach.OPEN and (one.tls is None or one.tls.outcome is Tls.AGREED)
+            if one.is_usable
         )

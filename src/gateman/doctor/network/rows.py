@@ -1,14 +1,133 @@
 """What the probes of the network saw, as a person reads it. PURE."""
 
-from ..rows import Row
-from .observations import NetworkSeen
+from collections.abc import Iterator
+
+from ...tls.certificate_findings import SECONDS_PER_DAY
+from ..rows import Outcome, Row
+from . import answers
+from .observations import AddressSeen, AnswerSeen, HandshakeSeen, NetworkSeen, Reach, Resolution
+
+_NAMES = {
+    "tls_12": "TLS 1.2 alone",
+    "tls_13": "TLS 1.3 alone",
+    "without_name": "without SNI",
+    "old": "TLS 1.0 and 1.1",
+    "lenient": "all ciphers",
+    "without_alpn": "without ALPN",
+    "with_h2": "ALPN h2",
+    "inner": "TLS inside TLS",
+}
 
 
 def rows(seen: NetworkSeen) -> list[Row]:
-    del seen
-    return []
+    found = [
+        Row(
+            probe="dns",
+            subject=f"{one.family} records",
+            outcome=_resolution(one.resolution),
+            evidence=", ".join(one.addresses) or one.evidence or one.resolution.value,
+            duration=one.duration,
+        )
+        for one in seen.lookups
+    ]
+    for address in seen.addresses:
+        found += _of_address(address, seen.looked_at)
+    if seen.untried:
+        subject = ", ".join(seen.untried)
+        found.append(
+            Row(probe="tcp", subject=subject, outcome=Outcome.SKIPPED, evidence="more addresses")
+        )
+    return found
 
 
 def agreed(seen: NetworkSeen) -> dict[str, str]:
-    del seen
+    """Return what a client and the server agree on, for the line of a healthy service."""
+    for address in seen.addresses:
+        if address.tls is not None and address.tls.is_agreed:
+            facts = {"TLS": address.tls.version.removeprefix("TLSv")}
+            days = _days_left(address, seen.looked_at)
+            return facts if days is None else {**facts, "certificate": f"{days} days left"}
     return {}
+
+
+def _resolution(resolution: Resolution) -> Outcome:
+    if resolution is Resolution.FOUND:
+        return Outcome.OK
+    is_failure = resolution in {Resolution.TIMED_OUT, Resolution.FAILED}
+    return Outcome.FAILED if is_failure else Outcome.SKIPPED
+
+
+def _of_address(seen: AddressSeen, now: float) -> Iterator[Row]:
+    host = f"[{seen.address}]" if seen.is_ipv6 else seen.address
+    subject = f"{host}:{seen.port}"
+    outcome = {Reach.OPEN: Outcome.OK, Reach.NO_ROUTE: Outcome.SKIPPED}.get(seen.reach)
+    yield Row(
+        probe="tcp",
+        subject=subject,
+        outcome=outcome or Outcome.FAILED,
+        evidence=seen.evidence or seen.reach.value,
+        duration=seen.duration,
+    )
+    if seen.plain is not None:
+        yield _answer("http", subject, seen.plain)
+    if seen.tls is not None:
+        yield _handshake(subject, seen.tls)
+    days = _days_left(seen, now)
+    if seen.chain is not None and days is not None:
+        leaf = seen.chain.chain[0]
+        assert leaf is not None
+        is_trusted = bool(seen.chain.trust.anchors)
+        names = ", ".join(leaf.names[:3]) or "no name"
+        yield Row(
+            probe="certificate",
+            subject=subject,
+            outcome=Outcome.OK if is_trusted and days >= 0 else Outcome.FAILED,
+            evidence=f"{names}; from {leaf.issuer}; {days} days left;"
+            f" {len(seen.chain.chain)} sent; {'trusted' if is_trusted else 'not trusted'}",
+        )
+    for name, called in _NAMES.items():
+        tls: HandshakeSeen | None = getattr(seen, name)
+        if tls is not None:
+            yield _handshake(f"{subject} {called}", tls, is_extra=True)
+    if isinstance(seen.after_proxy_header, HandshakeSeen):
+        yield _handshake(f"{subject} after a PROXY header", seen.after_proxy_header, is_extra=True)
+    elif seen.after_proxy_header is not None:
+        yield _answer("http", f"{subject} after a PROXY header", seen.after_proxy_header)
+
+
+def _handshake(subject: str, tls: HandshakeSeen, *, is_extra: bool = False) -> Row:
+    if tls.is_agreed:
+        parts = [tls.version.replace("v", " "), tls.cipher, tls.alpn]
+        parts += ["asks for a client certificate"] * tls.asks_client
+        return Row(
+            probe="tls",
+            subject=subject,
+            outcome=Outcome.OK,
+            evidence=", ".join(filter(None, parts)),
+            duration=tls.duration,
+        )
+    detail = tls.reason.lower().replace("_", " ") or answers.shown(tls.answer)
+    return Row(
+        probe="tls",
+        subject=subject,
+        # What only some clients do need not succeed.
+        outcome=Outcome.SKIPPED if is_extra else Outcome.FAILED,
+        evidence=f"{tls.outcome.value}{detail and f': {detail}'}",
+        duration=tls.duration,
+    )
+
+
+def _answer(probe: str, subject: str, answer: AnswerSeen) -> Row:
+    is_http = answers.is_http(answer.data)
+    return Row(
+        probe=probe,
+        subject=subject,
+        outcome=Outcome.OK if is_http else Outcome.FAILED,
+        evidence=answers.shown(answer.data) if answer.data else f"no answer, {answer.end.value}",
+        duration=answer.duration,
+    )
+
+
+def _days_left(seen: AddressSeen, now: float) -> int | None:
+    leaf = seen.chain.chain[0] if seen.chain is not None and seen.chain.chain else None
+    return None if leaf is None else int((leaf.expires_at - now) // SECONDS_PER_DAY)

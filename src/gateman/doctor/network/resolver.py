@@ -1,0 +1,70 @@
+"""Asks the system's resolver for the addresses of a name, as clients do."""
+
+import asyncio
+import socket
+import threading
+import time
+from contextlib import suppress
+
+from .observations import Family, LookupSeen, Resolution
+
+_FAMILIES = {"A": socket.AF_INET, "AAAA": socket.AF_INET6}
+
+_NO_ADDRESS = {socket.EAI_NODATA, getattr(socket, "EAI_ADDRFAMILY", socket.EAI_NODATA)}
+
+
+async def look_up(host: str, family: Family, *, timeout: float) -> LookupSeen:  # noqa: ASYNC109
+    """
+    Ask for one kind of address.
+
+    A thread that the resolver holds up is left alone: it does not delay the exit.
+    """
+    loop = asyncio.get_running_loop()
+    answer: asyncio.Future[LookupSeen] = loop.create_future()
+
+    def take(found: LookupSeen) -> None:
+        if not answer.done():
+            answer.set_result(found)
+
+    def ask() -> None:
+        found = _ask(host, family)
+        # The loop may be closed when the resolver gives up.
+        with suppress(RuntimeError):
+            loop.call_soon_threadsafe(take, found)
+
+    threading.Thread(target=ask, daemon=True, name=f"gateman-dns-{family}").start()
+    try:
+        return await asyncio.wait_for(answer, timeout)
+    except TimeoutError:
+        return LookupSeen(
+            family=family,
+            resolution=Resolution.TIMED_OUT,
+            evidence=f"no answer in {timeout:.1f} s",
+            duration=timeout,
+        )
+
+
+def _ask(host: str, family: Family) -> LookupSeen:
+    begun_at = time.monotonic()
+    resolution, evidence = Resolution.FOUND, ""
+    addresses: tuple[str, ...] = ()
+    try:
+        found = socket.getaddrinfo(host, None, family=_FAMILIES[family], type=socket.SOCK_STREAM)
+        addresses = tuple(dict.fromkeys(str(one[4][0]) for one in found))
+    except socket.gaierror as error:
+        evidence = error.strerror or str(error)
+        if error.errno == socket.EAI_NONAME:
+            resolution = Resolution.NO_SUCH_NAME
+        elif error.errno in _NO_ADDRESS:
+            resolution = Resolution.NO_ADDRESS
+        else:
+            resolution = Resolution.FAILED
+    except (OSError, UnicodeError) as error:
+        resolution, evidence = Resolution.FAILED, str(error)
+    return LookupSeen(
+        family=family,
+        resolution=resolution,
+        addresses=addresses,
+        evidence=evidence,
+        duration=time.monotonic() - begun_at,
+    )

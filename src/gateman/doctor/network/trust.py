@@ -1,0 +1,122 @@
+"""Whom clients trust: the roots of certifi, and those of ``--ca``."""
+
+import hashlib
+import ssl
+import warnings
+from functools import cache
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from ...tls.certificate_chain import read_chain
+from ...tls.certificate_findings import Trust
+from ..target import UsageMistake
+from .observations import ChainSeen
+
+if TYPE_CHECKING:
+    from cryptography import x509
+
+
+class Roots:
+    """The roots that count as trusted."""
+
+    def __init__(self, ca_file: Path | None) -> None:
+        """
+        Read them.
+
+        Raises:
+            UsageMistake: ``ca_file`` holds no certificate, or cannot be read.
+        """
+        self._public = _public()
+        self._own: list[x509.Certificate] = []
+        self.pem = _public_pem()
+        if ca_file is not None:
+            self._own, own_pem = _read(ca_file)
+            self.pem += "\n" + own_pem
+
+    def judge(self, certificates: tuple[bytes, ...], refusal: str = "") -> ChainSeen | None:
+        """Read certificates (DER), and find out which of them a root has signed."""
+        if not certificates:
+            return None
+        pem = "".join(ssl.DER_cert_to_PEM_cert(one) for one in certificates)
+        public = frozenset(_anchors(certificates, self._public))
+        own = frozenset(_anchors(certificates, self._own))
+        trust = Trust(anchors=public | own, is_public=bool(public), has_own_roots=bool(self._own))
+        fingerprint = hashlib.sha256(b"".join(certificates)).hexdigest()
+        return ChainSeen(
+            chain=read_chain(pem.encode()), trust=trust, fingerprint=fingerprint, refusal=refusal
+        )
+
+
+def _anchors(certificates: tuple[bytes, ...], roots: "list[x509.Certificate]") -> list[int]:
+    from cryptography import x509
+
+    by_name: dict[bytes, list[x509.Certificate]] = {}
+    for root in roots:
+        by_name.setdefault(root.subject.public_bytes(), []).append(root)
+    found = []
+    for place, der in enumerate(certificates):
+        try:
+            certificate = x509.load_der_x509_certificate(der)
+            near = by_name.get(certificate.issuer.public_bytes(), [])
+            same = by_name.get(certificate.subject.public_bytes(), [])
+            if any(_has_same_key(one, certificate) for one in same) or any(
+                _has_signed(one, certificate) for one in near
+            ):
+                found.append(place)
+        except (ValueError, x509.InvalidVersion):
+            continue
+    return found
+
+
+def _has_same_key(one: "x509.Certificate", other: "x509.Certificate") -> bool:
+    from cryptography.exceptions import UnsupportedAlgorithm
+
+    try:
+        return one.public_key() == other.public_key()
+    except (ValueError, UnsupportedAlgorithm):
+        return False
+
+
+def _has_signed(issuer: "x509.Certificate", certificate: "x509.Certificate") -> bool:
+    from cryptography.exceptions import InvalidSignature, UnsupportedAlgorithm
+
+    try:
+        certificate.verify_directly_issued_by(issuer)
+    except (InvalidSignature, ValueError, TypeError, UnsupportedAlgorithm):
+        return False
+    return True
+
+
+def _read(path: Path) -> "tuple[list[x509.Certificate], str]":
+    from cryptography import x509
+
+    try:
+        data = path.read_bytes()
+        found = x509.load_pem_x509_certificates(data)
+    except (OSError, ValueError) as error:
+        problem = getattr(error, "strerror", None) or "it holds no certificate in PEM form"
+        raise UsageMistake(f"--ca {path} cannot be used: {problem}") from None
+    pem = "".join(ssl.DER_cert_to_PEM_cert(_der(one)) for one in found)
+    return found, pem
+
+
+def _der(certificate: "x509.Certificate") -> bytes:
+    from cryptography.hazmat.primitives.serialization import Encoding
+
+    return certificate.public_bytes(Encoding.DER)
+
+
+@cache
+def _public_pem() -> str:
+    import certifi
+
+    return certifi.contents()
+
+
+@cache
+def _public() -> "list[x509.Certificate]":
+    from cryptography import x509
+
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        return x509.load_pem_x509_certificates(_public_pem().encode())
