@@ -3,24 +3,24 @@
 from collections.abc import Awaitable, Callable, Generator
 from typing import Any, Final, Generic, TypeVar
 
+from msgspec import Struct
+
 from .envelope import ClientAction, Command
 from .names import NodeId
 
 T = TypeVar("T")
 
 
-class Confirmation(Generic[T]):
+class Confirmation(Struct, Generic[T], eq=False):
     """
     An action that was started, whether it is awaited or not.
 
-    Awaiting it returns when the action is in effect, or raises the reason why it is not.
+    Awaiting it returns when the action is in effect, or raises the reason why it is not. One is
+    made for every message, and few are awaited: so it is a Struct, which is made fastest.
     """
 
-    __slots__ = ("_args", "_wait")
-
-    def __init__(self, wait: Callable[..., Awaitable[T]], *args: Any) -> None:
-        self._wait = wait
-        self._args = args
+    _wait: Callable[..., Awaitable[T]]
+    _args: tuple[Any, ...] = ()
 
     def __await__(self) -> Generator[Any, Any, T]:
         return self._wait(*self._args).__await__()

@@ -23,7 +23,7 @@ MAX_NAME_SIZE = 255  # bytes of UTF-8
 MAX_NODE_LENGTH = 32
 MAX_CLIENT_LENGTH = 64
 
-_CLIENT = re.compile(r"[A-Za-z0-9]{1,32}-[0-9]{1,31}", re.ASCII)
+_matches_client = re.compile(r"[A-Za-z0-9]{1,32}-[0-9]{1,31}", re.ASCII).fullmatch
 
 
 def check_uid(name: object) -> Uid:
@@ -40,7 +40,7 @@ def check_topic(name: object) -> Topic:
 
 def check_client_id(name: object) -> ClientId:
     """Check the form of a client id; whether such a client exists is not checked."""
-    if isinstance(name, str) and _CLIENT.fullmatch(name):
+    if isinstance(name, str) and _matches_client(name):
         return ClientId(name)
     raise ConfigError(
         f"{_shortened(name)} is not a client id", "take it from connection.client_id, as it is"

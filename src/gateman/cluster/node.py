@@ -240,11 +240,9 @@ class Node:
 
     def send_to_client(self, client: ClientId, opcode: int, payload: bytes) -> None:
         """Send to a client by id; if the message is too big for the bus, it is not sent."""
-        node, publisher = node_of(client), self._publisher
-        if publisher is None or node == self.id or self.liveness.is_unknown(node):
+        publisher = self._publisher
+        if publisher is None or not publisher.send_another(client, opcode, payload):
             self.send_to_clients((client,), opcode, payload)
-        else:
-            publisher.send_direct(node, client, opcode, payload)
 
     def send_to_clients(self, clients: tuple[ClientId, ...], opcode: int, payload: bytes) -> None:
         """Send to clients by id; if the message is too big for the bus, nobody gets it."""
@@ -308,7 +306,7 @@ class Node:
             return DONE
         sent: list[bool] = []
         self._publisher.put(channel, lambda: envelope, sent.append)
-        return Confirmation(self._wait_until_everywhere, sent, consequence)
+        return Confirmation(self._wait_until_everywhere, (sent, consequence))
 
     async def _wait_until_everywhere(self, sent: list[bool], consequence: str) -> None:
         _, missing = await self.query_client.ask_all(Query.COUNT_CLIENTS, "")
@@ -329,7 +327,7 @@ class Node:
             self._publisher.check_command(Command(self.id, 0, action))
         pending = PendingCommand(self.id, action)
         self._publisher.put(node_channel(node), pending.make)
-        return Confirmation(self.query_client.confirm, node, pending)
+        return Confirmation(self.query_client.confirm, (node, pending))
 
     def _do_locally(self, action: ClientAction) -> Confirmation[None]:
         try:
@@ -343,8 +341,8 @@ class Node:
         if topic is None or self.bus is None:
             return DONE
         if isinstance(action, BindOnly):
-            return Confirmation(self._wait_until_exclusive, topic, subscribing, announced)
-        return Confirmation(self._wait_until_routed, topic, subscribing)
+            return Confirmation(self._wait_until_exclusive, (topic, subscribing, announced))
+        return Confirmation(self._wait_until_routed, (topic, subscribing))
 
     def _fail_unknown_client(self, error: UnknownClient) -> Confirmation[None]:
         self._count("unknown_client")

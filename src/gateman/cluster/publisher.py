@@ -63,11 +63,11 @@ class _Batch:
 class _DirectBatch:
     """Messages to single clients of one node; ``room`` is in bytes."""
 
-    __slots__ = ("channel", "items", "receiver", "room")
+    __slots__ = ("channel", "items", "prefix", "room")
 
-    def __init__(self, receiver: NodeId, room: int) -> None:
-        self.receiver = receiver
-        self.channel = node_channel(receiver)
+    def __init__(self, node: NodeId, room: int) -> None:
+        self.channel = node_channel(node)
+        self.prefix = f"{node}-"
         self.items: list[DirectMessage] = []
         self.room = room
 
@@ -103,6 +103,8 @@ class Publisher:
         self._sent_sequences = SentSequences()
         self._pending: list[_Pending] = []
         self._pending_size = 0
+        # The last of `_pending`, if it is such a batch.
+        self._direct: _DirectBatch | None = None
         self._is_due = False
         self._taken: deque[int] = deque(maxlen=_MAX_REMEMBERED)
 
@@ -139,18 +141,25 @@ class Publisher:
             self.flush()
 
     def send_direct(self, node: NodeId, client: ClientId, opcode: int, payload: bytes) -> None:
-        """Publish a message for one client of a node at the end of this turn; HubError as check."""
-        size = len(payload) + _DIRECT_OVERHEAD
-        last = self._pending[-1] if self._pending else None
-        if last.__class__ is not _DirectBatch or last.receiver != node or last.room < size:
-            self.check(payload, (client,), ())
-            last = _DirectBatch(node, min(_MAX_PENDING_SIZE, self._max_payload_size() - OVERHEAD))
-            self._add(last)
-        last.items.append(DirectMessage(client, opcode == 1, payload))
-        last.room -= size
+        """Publish a message for one client of a node at the end of this turn."""
+        if not self.send_another(client, opcode, payload):
+            room = min(_MAX_PENDING_SIZE, self._max_payload_size() - OVERHEAD)
+            batch = _DirectBatch(node, max(room, len(payload) + _DIRECT_OVERHEAD))
+            self._add(batch)
+            self._direct = batch
+            self.send_another(client, opcode, payload)
+
+    def send_another(self, client: ClientId, opcode: int, payload: bytes) -> bool:
+        """Publish with the message before it, if that is for a client of the same node."""
+        batch, size = self._direct, len(payload) + _DIRECT_OVERHEAD
+        if batch is None or size > batch.room or not client.startswith(batch.prefix):
+            return False
+        batch.items.append(DirectMessage(client, opcode == 1, payload))
+        batch.room -= size
         self._pending_size += size
         if self._pending_size > _MAX_PENDING_SIZE:
             self.flush()
+        return True
 
     def put(
         self,
@@ -173,6 +182,7 @@ class Publisher:
         """Publish everything now."""
         self._is_due = False
         self._pending_size = 0
+        self._direct = None
         pending, self._pending = self._pending, []
         for one in pending:
             if isinstance(one, (_Batch, _DirectBatch)):
@@ -186,6 +196,7 @@ class Publisher:
         return sum(latest) + payload_count - len(latest)
 
     def _add(self, one: _Pending) -> None:
+        self._direct = None
         self._pending.append(one)
         self._pending_size += _ITEM_OVERHEAD
         if not self._is_due:
