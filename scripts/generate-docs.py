@@ -20,6 +20,7 @@ from typing import Any
 
 from gateman import BusinessWorker, Gateway, Worker
 from gateman.config.base import BaseWorker
+from gateman.config.environment import variables_of
 from gateman.doctor.explanation import section
 from gateman.errors import ExitCode
 from gateman.findings.catalogue import CATALOGUE
@@ -81,6 +82,27 @@ def of_workers() -> str:
             for name in by_kinds
         ),
     )
+
+
+def variables() -> str:
+    """Write the environment variables of the options, for a worker that is called ``chat``."""
+    found = {variable.name: variable for kind in KINDS for variable in variables_of(kind, "chat")}
+    return table(
+        ("variable", "option", "value"),
+        (
+            (f"`{name}`", f"`{one.option}`", " or ".join(VALUES[kind] for kind in one.kinds))
+            for name, one in found.items()
+        ),
+    )
+
+
+VALUES = {
+    type(None): "`none`",
+    bool: "`true` or `false`",
+    int: "a whole number",
+    float: "a number",
+    str: "a text",
+}
 
 
 def having(name: str) -> tuple[type[BaseWorker], ...]:
@@ -160,6 +182,7 @@ TABLES = {
     "limits": lambda: numbers(Limits),
     "timeouts": lambda: numbers(Timeouts),
     "deflate": lambda: numbers(Deflate),
+    "variables": variables,
     "slow-consumer": lambda: members(SlowConsumer, head="value"),
     "exit-codes": lambda: members(ExitCode, head="code"),
     "findings": lambda: "\n\n".join(map(section, CATALOGUE.values())),

@@ -1,5 +1,6 @@
 """``gateman start`` and its kin, on a real master: each does what it says, or says why not."""
 
+import os
 import socket
 import subprocess
 import sys
@@ -7,11 +8,23 @@ import time
 from pathlib import Path
 
 import pytest
+from websockets.exceptions import ConnectionClosed
 from websockets.sync.client import connect
 
 from gateman.ops.certificates import development_certificate
 from tests.support.made_certificates import PUBLIC, Made, make
-from tests.support.master import GATEMAN, ask, echo, files_beside, is_alive, master, run, until
+from tests.support.master import (
+    GATEMAN,
+    ask,
+    echo,
+    files_beside,
+    is_alive,
+    master,
+    open_to,
+    run,
+    slots,
+    until,
+)
 
 
 @pytest.mark.parametrize(
@@ -220,6 +233,50 @@ def test_check(tmp_path: Path) -> None:
     assert (checked.returncode, checked.stderr) == (0, "")
     assert checked.stdout == (
         "server.py: chat would listen on websocket://127.0.0.1:7001 with 2 processes\n"
+    )
+
+
+def test_check_shows_what_the_environment_sets(tmp_path: Path) -> None:
+    """Each option with its variable; and what is nearly one."""
+    (tmp_path / "server.py").write_text(echo("websocket://127.0.0.1:7001"))
+    variables = {"GATEMAN_CHAT_COUNT": "3", "GATEMAN_CHAT_CUONT": "4"}
+    checked = run([*GATEMAN, "check", "server.py"], tmp_path, {**os.environ, **variables})
+
+    assert (checked.returncode, checked.stderr) == (0, "")
+    assert checked.stdout.splitlines() == [
+        "server.py: chat would listen on websocket://127.0.0.1:7001 with 3 processes",
+        "server.py: count of chat is from GATEMAN_CHAT_COUNT",
+        "server.py: GATEMAN_CHAT_CUONT is not a variable of this service: did you mean"
+        " GATEMAN_CHAT_COUNT?",
+    ]
+
+
+def test_the_environment_beats_the_script(tmp_path: Path) -> None:
+    """In the master and in its processes, and after a reload."""
+    variables = {
+        "GATEMAN_CHAT_COUNT": "1",
+        "GATEMAN_CHAT_LIMITS_MAX_MESSAGE_SIZE": "5",
+        "GATEMAN_X": "",
+    }
+    with master(echo(), tmp_path, environment=variables) as service:
+        for _ in range(2):
+            with open_to(service) as client:
+                client.send("longer")
+                with pytest.raises(ConnectionClosed, match="1009"):
+                    client.recv()
+            assert len(slots(service)) == 1
+            assert service.command("reload").returncode == 0
+        assert "GATEMAN_X is not a variable of this service" in service.stderr
+
+
+def test_a_wrong_value_in_the_environment(tmp_path: Path) -> None:
+    (tmp_path / "server.py").write_text(echo())
+    variables = {**os.environ, "GATEMAN_CHAT_COUNT": "many"}
+    started = run([*GATEMAN, "start", "server.py"], tmp_path, variables)
+
+    assert started.returncode == 78
+    assert started.stderr.splitlines()[-1].endswith(
+        "GATEMAN_CHAT_COUNT='many' is not a value of count: write a whole number."
     )
 
 

@@ -11,6 +11,7 @@ from typing import Any
 
 import click
 
+from ..config import environment
 from ..config.base import BaseWorker
 from ..errors import CommandError, NotRunning
 from ..log import FORMAT_VARIABLE, FORMATS, QUIET_VARIABLE
@@ -222,9 +223,14 @@ def check(workers: Sequence[BaseWorker] | None, script: str) -> None:
                 f"{found}: {planned.policy.name} would {does}"
                 f" with {planned.policy.count} process{'es' * (planned.policy.count > 1)}"
             )
+            for option, variable in planned.worker.from_environment.items():
+                # Without the value: a bus has a password.
+                click.echo(f"{found}: {option} of {planned.policy.name} is from {variable}")
             if contexts is not None:
                 _report_certificates(contexts, now)
                 is_refused |= contexts.is_refused
+        for sentence in environment.unknown(declared, os.environ):
+            click.echo(f"{found}: {sentence}")
         if is_refused:
             raise CommandError("clients refuse a certificate of this service, as it says above")
 

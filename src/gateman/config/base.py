@@ -5,6 +5,7 @@ What everything that a script declares has: callbacks, a schedule, and how it is
 its work between processes. Nothing here serves.
 """
 
+import os
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import PurePath
 from typing import TYPE_CHECKING, Any, ClassVar, Generic, ParamSpec, TypeVar, overload
@@ -13,7 +14,7 @@ from ..cluster.names import check_topic
 from ..entry_point import check_call
 from ..errors import ConfigError
 from ..options import Timeouts, option
-from . import checks
+from . import checks, environment
 from .callbacks import check, label
 from .schedule import check_function, check_interval
 from .schema import Configurable, Converted
@@ -94,11 +95,12 @@ class BaseWorker(Configurable):
         callbacks: The functions that were declared, by name.
         schedule: What :meth:`every` declared: the interval in seconds, and the function.
         event_handlers: What :meth:`on_event` declared: the topic, and the function.
+        from_environment: The variable of each option that the environment has set.
     """
 
     runner: ClassVar[Callable[[list["BaseWorker"]], None] | None] = None
     """What :meth:`run_all` calls with all that were declared. Rows above this one set it."""
-    state = frozenset({"id", "callbacks", "schedule", "event_handlers"})
+    state = frozenset({"id", "callbacks", "schedule", "event_handlers", "from_environment"})
     _declared: ClassVar[list["BaseWorker"]] = []
     _has_run: ClassVar[bool] = False
 
@@ -183,6 +185,7 @@ class BaseWorker(Configurable):
 
     def _configure(self, values: dict[str, Any]) -> None:
         self.id = 0
+        self.from_environment: dict[str, str] = {}
         self.callbacks: dict[str, Callable[..., Any]] = {}
         self.schedule: list[tuple[float, Callable[[], Any]]] = []
         self.event_handlers: list[tuple[str, Callable[[Any], Any]]] = []
@@ -297,6 +300,7 @@ class BaseWorker(Configurable):
             )
         BaseWorker._has_run = True
         tell_apart(cls._declared)
+        environment.apply(cls._declared, os.environ)
         cls.runner(list(cls._declared))
 
 

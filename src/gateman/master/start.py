@@ -5,8 +5,9 @@ import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
+from ..config import environment
 from ..config.base import BaseWorker
-from ..log import LogFile, write_to_stderr
+from ..log import LogFile, logger, write_to_stderr
 from ..net import socket_activation
 from .listeners import Listeners
 from .master import Master
@@ -32,6 +33,8 @@ def start(
         AlreadyRunning: The script has a master.
     """
     write_to_stderr(os.environ)
+    for sentence in environment.unknown(workers, os.environ):
+        logger.warning("%s", sentence)
     planned = plan(workers, now=time.time())
     runtime_files = RuntimeFiles.take(script.path, os.environ)
     listeners: list[Listeners] = []

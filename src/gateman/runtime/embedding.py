@@ -2,6 +2,7 @@
 
 import asyncio
 import contextlib
+import os
 import socket
 import time
 from collections.abc import AsyncIterator, Sequence
@@ -9,6 +10,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from ..bus import Bus
+from ..config import environment
 from ..config.checks import make_bus
 from ..config.worker import Worker
 from ..errors import ConfigError
@@ -65,6 +67,7 @@ async def serve(*workers: Worker) -> AsyncIterator[Serving]:
         are closed with 1001, ``on_close`` and ``on_worker_stop`` have run, and nothing listens.
         After that, the same workers may be served again.
     """
+    environment.apply(workers, os.environ)
     makers = [service_maker(_checked(worker), now=time.time()) for worker in workers]
     bus = _bus_of(workers)
     loop = asyncio.get_running_loop()

@@ -1,0 +1,172 @@
+"""
+Options from environment variables: ``GATEMAN_CHAT_COUNT=4`` for the worker ``chat``. PURE.
+
+Only what one text can say has a variable: numbers, texts, yes or no, and ``none``.
+"""
+
+import re
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, fields, replace
+from typing import Any, get_args, get_type_hints
+
+from ..errors import ConfigError
+from ..options import Limits, Timeouts
+from .schema import Configurable
+
+_PREFIX = "GATEMAN_"
+
+OWN_VARIABLES = frozenset(
+    {"GATEMAN_BUS", "GATEMAN_LOG_FORMAT", "GATEMAN_LOG_QUIET", "GATEMAN_PROCESS"}
+)
+"""Those that mean something else than an option of a worker."""
+
+# Kubernetes sets these for a service that is called gateman, or gateman-chat.
+_OF_KUBERNETES = re.compile(r"GATEMAN(_\w+)?_(SERVICE_(HOST|PORT(_\w+)?)|PORT(_\d+_(TCP|UDP)\w*)?)")
+
+_SECTIONS: dict[str, type[Any]] = {"limits": Limits, "timeouts": Timeouts}
+
+_NUMBERS = {int: re.compile(r"[+-]?\d{1,20}"), float: re.compile(r"[+-]?\d{1,20}(\.\d{1,20})?")}
+_WORDS = {"true": True, "yes": True, "1": True, "false": False, "no": False, "0": False}
+
+
+@dataclass(frozen=True, slots=True)
+class Variable:
+    """
+    A variable that sets an option.
+
+    Attributes:
+        path: The option's name; of one in a section, ``("limits", "max_connections")``.
+        kinds: What its text may mean, in the order in which that is tried.
+    """
+
+    name: str
+    path: tuple[str, ...]
+    kinds: tuple[Any, ...]
+
+    @property
+    def option(self) -> str:
+        return ".".join(self.path)
+
+    def read(self, text: str) -> Any:
+        """
+        Read a value.
+
+        Raises:
+            ConfigError: The text is not a value of the option.
+        """
+        for kind in self.kinds:
+            if kind is type(None):
+                if text.lower() == "none":
+                    return None
+            elif kind is bool:
+                if text.lower() in _WORDS:
+                    return _WORDS[text.lower()]
+            elif kind is str:
+                return text
+            elif _NUMBERS[kind].fullmatch(text):
+                return kind(text)
+        names = {bool: "true or false", int: "a whole number", float: "a number"}
+        wanted = " or ".join(names.get(kind, "none") for kind in self.kinds)
+        raise ConfigError(
+            f"{self.name}={text!r} is not a value of {self.option}", f"write {wanted}"
+        )
+
+
+def variables_of(kind: type[Configurable], name: str) -> Iterator[Variable]:
+    """Name the variables that set the options of a worker."""
+    prefix = f"{_PREFIX}{_as_variable(name)}_"
+    for option in kind.options.values():
+        section = _SECTIONS.get(option.name)
+        if section is not None:
+            hints = get_type_hints(section)
+            for field in fields(section):
+                yield Variable(
+                    f"{prefix}{option.name.upper()}_{field.name.upper()}",
+                    (option.name, field.name),
+                    _kinds(hints[field.name]),
+                )
+        elif option.name != "name" and (kinds := _kinds(option.type)):
+            yield Variable(f"{prefix}{option.name.upper()}", (option.name,), kinds)
+
+
+def apply(workers: Sequence[Any], environ: Mapping[str, str]) -> None:
+    """
+    Set the options that the environment names; it beats the script.
+
+    Each worker keeps in ``from_environment`` which variable set which option.
+
+    Raises:
+        ConfigError: A variable's value cannot be, or it is that of two workers; or a worker's name
+            makes its variables look like others.
+    """
+    taken: dict[str, Any] = {}
+    for worker in workers:
+        _check_name(worker.name)
+        for variable in variables_of(type(worker), worker.name):
+            if variable.name not in environ:
+                continue
+            if variable.name in taken:
+                raise ConfigError(
+                    f"{variable.name} is an option of {taken[variable.name].name!r} and of"
+                    f" {worker.name!r}",
+                    "give the workers names that differ in letters or digits",
+                )
+            taken[variable.name] = worker
+            _set(worker, variable, environ[variable.name])
+
+
+def unknown(workers: Sequence[Any], environ: Mapping[str, str]) -> list[str]:
+    """Write a sentence for each variable that looks like one of ours, and is not."""
+    known = {
+        variable.name for worker in workers for variable in variables_of(type(worker), worker.name)
+    }
+    found = sorted(
+        name
+        for name in environ
+        if name.startswith(_PREFIX)
+        and name not in known | OWN_VARIABLES
+        and not _OF_KUBERNETES.fullmatch(name)
+    )
+    return [f"{name} is not a variable of this service{_hint(name, known)}" for name in found]
+
+
+def _hint(name: str, known: set[str]) -> str:
+    # Imported here: it costs 5 ms, and only a mistake needs it.
+    from difflib import get_close_matches
+
+    near = get_close_matches(name, known | OWN_VARIABLES, n=1)
+    return f": did you mean {near[0]}?" if near else ", and it is ignored"
+
+
+def _set(worker: Any, variable: Variable, text: str) -> None:
+    value = variable.read(text.strip())
+    try:
+        if len(variable.path) == 1:
+            setattr(worker, variable.path[0], value)
+        else:
+            section, name = variable.path
+            setattr(worker, section, replace(getattr(worker, section), **{name: value}))
+    except ConfigError as error:
+        raise ConfigError(f"{variable.name}: {error.problem}", error.remedy) from None
+    worker.from_environment[variable.option] = variable.name
+
+
+def _check_name(name: str) -> None:
+    prefix = f"{_PREFIX}{_as_variable(name)}_"
+    other = next((one for one in sorted(OWN_VARIABLES) if one.startswith(prefix)), None)
+    if other is not None:
+        raise ConfigError(
+            f"a worker is called {name!r}, and {other} would be one of its options",
+            "give it another name",
+        )
+
+
+def _as_variable(name: str) -> str:
+    return re.sub(r"[^A-Z0-9]+", "_", name.upper()).strip("_")
+
+
+def _kinds(annotation: Any) -> tuple[Any, ...]:
+    found = {annotation, *get_args(annotation)}
+    if not found & {bool, int, float, str}:
+        return ()
+    return tuple(kind for kind in (type(None), bool, int, float, str) if kind in found)
