@@ -11,10 +11,10 @@ EXAMPLE = "write websocket://0.0.0.0:8282."
 IPV6 = "is not an IPv6 address: write websocket://[::]:8282."
 PORT = "is not a port: use 1 to 65535."
 PATH = (
-    "has a path, but a worker takes every path: leave it out, and look at request.path in"
+    "has a path, but a worker takes every path: remove it, and check request.path in"
     " on_websocket_connect."
 )
-UNIX = "names no absolute path: write websocket+unix:///run/chat.sock."
+UNIX = "has no absolute path: write websocket+unix:///run/chat.sock."
 
 
 def tcp(host: str, port: int, *, is_secure: bool = False) -> ListenAddress:
@@ -65,7 +65,7 @@ def test_addresses(text: str, expected: ListenAddress, shown: str | None) -> Non
             (
                 f"{scheme}://a:1",
                 f"'{scheme}://a:1' is not the address of a WebSocket service: write wss://a:1 and"
-                " give a certificate, or websocket:// if a proxy in front does the TLS.",
+                " give a certificate, or websocket:// if a proxy does the TLS.",
             )
             for scheme in ("https", "ssl", "tls")
         ),
@@ -98,7 +98,7 @@ def test_addresses(text: str, expected: ListenAddress, shown: str | None) -> Non
             "'ftp' is not a scheme to listen on: there are websocket, websocket+unix, ws, wss.",
         ),
         *(
-            (f"websocket://{rest}", f"'websocket://{rest}' names no port: {EXAMPLE}")
+            (f"websocket://{rest}", f"'websocket://{rest}' has no port: {EXAMPLE}")
             for rest in ("", "8282", "example.com", "0.0.0.0:", "[::]", "[::1]/")
         ),
         *(
@@ -109,7 +109,7 @@ def test_addresses(text: str, expected: ListenAddress, shown: str | None) -> Non
             (f"ws://a:1/{path}", f"'ws://a:1/{path}' {PATH}")
             for path in ("chat", "chat/", "/", "?b=/c/d")
         ),
-        ("ws://:1", f"'ws://:1' names no host: {EXAMPLE}"),
+        ("ws://:1", f"'ws://:1' has no host: {EXAMPLE}"),
         *(
             (f"ws://{host}:1", f"{f'ws://{host}:1'!r}: {host!r} is not a host: {EXAMPLE}")
             for host in ("*", "a b", "me@a", "[]x", "a\n", "a\0", "a,b", "'")
@@ -121,7 +121,7 @@ def test_addresses(text: str, expected: ListenAddress, shown: str | None) -> Non
         *(
             (
                 f"ws://{host}:1",
-                f"'ws://{host}:1': an IPv6 address stands in brackets: write websocket://[::1]:1.",
+                f"'ws://{host}:1': an IPv6 address needs brackets: write websocket://[::1]:1.",
             )
             for host in ("::1", "[::1", "::1]")
         ),

@@ -412,7 +412,7 @@ def test_a_file_that_cannot_be_written_to_is_a_mistake(tmp_path: Path) -> None:
         LogFile(path)
     assert str(refused.value) == (
         f"the log file {path} cannot be written to: No such file or directory: name a file in"
-        " a folder that exists, and in which only this user, or root, writes."
+        " a folder that exists, and that only this user or root can write to."
     )
 
 

@@ -1,8 +1,8 @@
 """
-Where a program may run its service: once, in its main thread, and not while it is imported.
+Checks that a program runs its service in its main thread, and not while it is imported.
 
-Elsewhere it would hang without a word, as under a test runner that imports it, or fail with an
-error of signals, event loops or processes that does not say what to write.
+Elsewhere the service would hang, as under a test runner that imports the program, or fail with an
+error of signals, event loops or processes that does not say what to change.
 """
 
 import sys
@@ -13,18 +13,13 @@ from .errors import ConfigError
 
 _GUARD = "write `if __name__ == '__main__':` above it, so that only the program itself runs it"
 
-# What ``__name__`` is in a program that multiprocessing runs again, in a process that it spawns.
+# The ``__name__`` of a program that multiprocessing runs again, in a process that it spawns.
 _RUN_AGAIN = "__mp_main__"
 
 
 def check_call(name: str) -> None:
-    """
-    Check that a service may be run by the code that asks for it.
-
-    Raises:
-        ConfigError: It may not, and what to do.
-    """
-    module = _imported(sys._getframe())  # noqa: SLF001 - `inspect` has the same, and costs 20 ms
+    """Refuse a call of the function ``name`` that would not work."""
+    module = _imported(sys._getframe())  # noqa: SLF001 - importing `inspect` for it takes 20 ms
     if module == _RUN_AGAIN or _is_child_of_multiprocessing():
         raise ConfigError(
             f"{name} was called in a process that multiprocessing has started, which runs the"
@@ -51,13 +46,13 @@ def _is_child_of_multiprocessing() -> bool:
 
 
 def _has_event_loop() -> bool:
-    # Not imported here: a master needs none of it.
+    # Not imported here, as a master does not need asyncio.
     loaded = sys.modules.get("asyncio.events")
     return loaded is not None and loaded._get_running_loop() is not None  # noqa: SLF001 - no error
 
 
 def _imported(frame: FrameType | None) -> str:
-    """Name the module that is being imported; empty if the program itself runs."""
+    """Return the module that is being imported; empty if the program itself runs."""
     while frame is not None:
         name = frame.f_globals.get("__name__", "__main__")
         if frame.f_code.co_name == "<module>" and name != "__main__":

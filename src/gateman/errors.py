@@ -29,22 +29,22 @@ from typing import Any
 
 
 class ExitCode(IntEnum):
-    """What gateman tells the shell (``docs/exit-codes.md``)."""
+    """The exit codes of gateman (``docs/exit-codes.md``)."""
 
     STOPPED = 0
-    """Stopped as asked."""
+    """The service has stopped on request, or the command succeeded."""
     CRASHED = 1
-    """A fault of gateman or of the application ended it, or a command failed."""
+    """An error of gateman or of the application ended the service, or a command failed."""
     USAGE = 2
-    """The command line makes no sense."""
+    """The command line is not valid."""
     NOT_RUNNING = 3
-    """The command needs a running service, and none runs."""
+    """The command needs a running service, and the service does not run."""
     LOAD_FAILED = 4
-    """The script is not there, or failed before it declared what to run."""
+    """The script does not exist, or failed before ``run_all``."""
     ALREADY_RUNNING = 5
-    """The service runs already."""
+    """The service is already running."""
     CONFIG = 78
-    """The configuration is wrong (``EX_CONFIG`` of sysexits.h); nothing was listening."""
+    """The configuration is not valid (``EX_CONFIG`` of sysexits.h); no worker was listening."""
 
 
 class GatemanError(Exception):

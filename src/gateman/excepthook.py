@@ -1,8 +1,8 @@
 """
-How an error of a command that nobody catches ends a program: one sentence, its exit code.
+Shows an uncaught error of gateman as one sentence, and ends the program with its exit code.
 
-Only a program that is a service's command line shows errors so: it asks for :func:`install`. One
-that merely imports gateman keeps the hook that it has.
+Only programs that run a service call :func:`install`. Programs that import gateman for other
+purposes keep their hook.
 """
 
 import contextlib
@@ -13,14 +13,14 @@ from types import TracebackType
 from .errors import CommandError, ConfigError
 from .log import is_json, write_beside
 
-# Modules in which no user's mistake is: ours, and those below us, such as asyncio.
+# A user's mistake is in none of these modules.
 _NOT_THE_USERS = {__package__, "click", *sys.stdlib_module_names}
 
 
 def show(kind: type[BaseException], error: BaseException, trace: TracebackType | None) -> None:
-    """Show an uncaught exception; the value of ``sys.excepthook`` once it is installed."""
-    if isinstance(error, KeyboardInterrupt) and _passes_us(trace):
-        # Ctrl-C before the service has begun; Python itself ends with SIGINT.
+    """Show an uncaught exception; installed as ``sys.excepthook``."""
+    if isinstance(error, KeyboardInterrupt) and _has_our_frame(trace):
+        # Ctrl-C before the service runs; Python ends the program with SIGINT.
         return
     if not isinstance(error, (ConfigError, CommandError)):
         if is_json() and isinstance(error, Exception):
@@ -29,7 +29,7 @@ def show(kind: type[BaseException], error: BaseException, trace: TracebackType |
             _previous(kind, error, trace)
         return
     place = ""
-    # A command's is about no line.
+    # A CommandError is not about a line of the script.
     while trace is not None and isinstance(error, ConfigError):
         # Not the file's name: the __init__ of a dataclass is in the file "<string>".
         module = str(trace.tb_frame.f_globals.get("__name__"))
@@ -37,13 +37,13 @@ def show(kind: type[BaseException], error: BaseException, trace: TracebackType |
             place = f"{trace.tb_frame.f_code.co_filename}:{trace.tb_lineno}: "
         trace = trace.tb_next
     write_beside(f"{place}{error}")
-    # At a prompt one goes on typing.
+    # At a prompt the session continues.
     if not (sys.flags.interactive or hasattr(sys, "ps1")):
-        # CPython honours this from within a hook; to return would mean exit code 1.
+        # CPython uses this exit code; with a return it would be 1.
         raise SystemExit(int(error.exit_code))
 
 
-def _passes_us(trace: TracebackType | None) -> bool:
+def _has_our_frame(trace: TracebackType | None) -> bool:
     while trace is not None:
         if str(trace.tb_frame.f_globals.get("__name__")).partition(".")[0] == __package__:
             return True
@@ -55,7 +55,7 @@ _previous = sys.excepthook
 
 
 def _in_thread(arguments: threading.ExceptHookArgs) -> None:
-    # It ends the thread, and not the program: the exit code is the main thread's.
+    # It ends the thread and not the program, whose exit code the main thread decides.
     with contextlib.suppress(SystemExit):
         if isinstance(arguments.exc_value, (ConfigError, CommandError)):
             show(arguments.exc_type, arguments.exc_value, arguments.exc_traceback)
@@ -64,7 +64,7 @@ def _in_thread(arguments: threading.ExceptHookArgs) -> None:
 
 
 def install() -> None:
-    """Show uncaught exceptions from now on; others are handed on to the hook that was there."""
+    """Show uncaught errors of gateman; the previous hook shows others."""
     global _previous  # noqa: PLW0603 - there is one hook
     if sys.excepthook is not show:
         _previous = sys.excepthook

@@ -1,5 +1,5 @@
 """
-The address that a user writes, read and judged. PURE.
+Listen addresses, as users write them. PURE.
 
     websocket://0.0.0.0:8282        every IPv4 interface
     websocket://[::]:8282           every interface, IPv4 included
@@ -20,7 +20,7 @@ _SCHEMES = {
     "wss": True,
     "websocket+unix": False,
 }
-# What is written in the place of one of them, and what was meant.
+# Other schemes that users write, and the right ones.
 _MEANT = {
     "http": "websocket://",
     "https": "wss://",
@@ -29,40 +29,24 @@ _MEANT = {
     "unix": "websocket+unix://",
 }
 _TLS = ("https", "ssl", "tls")
-_WITH_TLS = " and give a certificate, or websocket:// if a proxy in front does the TLS"
+_WITH_TLS = " and give a certificate, or websocket:// if a proxy does the TLS"
 _UNIX_EXAMPLE = "websocket+unix:///run/chat.sock"
 _EXAMPLE = "write websocket://0.0.0.0:8282"
 _MAX_PORT = 65535
 
-# Letters of any language: the system's resolver knows what a name may be.
+# Letters of any language: the system's resolver decides about names.
 _HOST = re.compile(r"[\w.-]+")
 
 
 @dataclass(frozen=True, slots=True)
 class ListenAddress:
-    """
-    Where to listen.
-
-    Attributes:
-        host: An IP address, or a name that the system resolves; empty with ``path``.
-        port: 0 lets the system choose one.
-        path: The unix socket's path; empty for TCP.
-        is_secure: Whether the scheme says TLS.
-    """
-
-    host: str
-    port: int
-    path: str
-    is_secure: bool
+    host: str  # an IP address, or a name that the system resolves; empty with a path
+    port: int  # 0: the system chooses
+    path: str  # of a unix socket; empty for TCP
+    is_secure: bool  # TLS
 
     @classmethod
     def parse(cls, text: object) -> "ListenAddress":
-        """
-        Read an address.
-
-        Raises:
-            ConfigError: An unknown scheme, or an address that cannot be listened on.
-        """
         if not isinstance(text, str):
             raise ConfigError(f"{text!r} is not an address to listen on", _EXAMPLE)
         scheme, separator, rest = text.partition("://")
@@ -83,18 +67,17 @@ class ListenAddress:
         is_secure = _SCHEMES[scheme]
         if scheme == "websocket+unix":
             if not rest.startswith("/") or "\0" in rest:
-                raise ConfigError(f"{text!r} names no absolute path", f"write {_UNIX_EXAMPLE}")
+                raise ConfigError(f"{text!r} has no absolute path", f"write {_UNIX_EXAMPLE}")
             return cls("", 0, rest, is_secure)
         if "/" in rest.rstrip("/") or rest.endswith("//"):
             raise ConfigError(
                 f"{text!r} has a path, but a worker takes every path",
-                "leave it out, and look at request.path in on_websocket_connect",
+                "remove it, and check request.path in on_websocket_connect",
             )
         host, port = _host_and_port(text, rest.rstrip("/"))
         return cls(host, port, "", is_secure)
 
     def __str__(self) -> str:
-        """Write it as it would be given."""
         if self.path:
             return f"websocket+unix://{self.path}"
         scheme = "wss" if self.is_secure else "websocket"
@@ -105,7 +88,7 @@ class ListenAddress:
 def _host_and_port(text: str, rest: str) -> tuple[str, int]:
     host, separator, port = rest.rpartition(":")
     if not separator or not port or rest.endswith("]"):
-        raise ConfigError(f"{text!r} names no port", _EXAMPLE)
+        raise ConfigError(f"{text!r} has no port", _EXAMPLE)
     # int() refuses more than 4300 digits with an error of its own.
     if not (port.isascii() and port.isdigit() and len(port) <= 5 and int(port) <= _MAX_PORT):
         raise ConfigError(f"{text!r}: {port!r} is not a port", "use 1 to 65535")
@@ -113,11 +96,11 @@ def _host_and_port(text: str, rest: str) -> tuple[str, int]:
         return _ipv6(text, host[1:-1]), int(port)
     if ":" in host:
         raise ConfigError(
-            f"{text!r}: an IPv6 address stands in brackets",
+            f"{text!r}: an IPv6 address needs brackets",
             f"write websocket://[{host.strip('[]')}]:{port}",
         )
     if not host:
-        raise ConfigError(f"{text!r} names no host", _EXAMPLE)
+        raise ConfigError(f"{text!r} has no host", _EXAMPLE)
     if not _HOST.fullmatch(host):
         raise ConfigError(f"{text!r}: {host!r} is not a host", _EXAMPLE)
     return host, int(port)

@@ -1,17 +1,16 @@
 """
-What the operator reads: one logger, its two formats and its file.
+The log: one logger, its two formats and its file.
 
-Hostile clients must not be able to fill a disk, so every line that a peer can cause goes
-through a :class:`RateLimitedLogger`. No line carries a payload, and none can be forged: what a
-peer has said cannot begin a line, move a terminal's cursor, or show the value of a query's
-parameter.
+Hostile clients must not fill a disk, so every line that a peer can cause goes through a
+:class:`RateLimitedLogger`. No line contains a payload. Texts of peers cannot begin a line, move a
+terminal's cursor, or show the value of a query's parameter.
 
 Formats:
     ``text``
-        ``2026-11-23 17:05:19,123 pid:4711 WARNING chat: ...``, in local time. What belongs to the
-        line before, such as a traceback, begins with spaces.
+        ``2026-11-23 17:05:19,123 pid:4711 WARNING chat: ...``, in local time. Continuation lines,
+        such as a traceback, begin with spaces.
     ``json``
-        An object a line: ``time`` (ISO 8601, UTC), ``level``, ``pid``, ``worker`` (``"chat/0"``;
+        One object per line: ``time`` (ISO 8601, UTC), ``level``, ``pid``, ``worker`` (``"chat/0"``;
         ``null`` for the master), ``message``, and ``traceback`` where there is one.
 """
 
@@ -39,39 +38,38 @@ class _Logger(logging.Logger):
 
     @disabled.setter
     def disabled(self, value: bool) -> None:
-        """Its level and its handlers say what is written."""
+        """Ignore it; level and handlers decide."""
 
 
 logger = logging.getLogger("gateman")
-# In place: the application may have asked for it before.
+# In place: the application may have a reference already.
 logger.__class__ = _Logger
 
 FORMATS = ("text", "json")
 
 FORMAT_VARIABLE = "GATEMAN_LOG_FORMAT"
-"""Names the format, in the environment: processes have it from their master."""
+"""The environment variable with the format; processes inherit it from their master."""
 
 QUIET_VARIABLE = "GATEMAN_LOG_QUIET"
-"""Leaves out what is below a warning, if it is set; as above."""
+"""If this environment variable is set, only warnings and errors are logged."""
 
-# C0 but for the line feed, DEL, C1; what Unicode has to break lines and to turn text around;
-# and surrogates, which no file takes.
+# C0 except the line feed, DEL, C1; Unicode's line separators and bidirectional controls; and
+# surrogates, which cannot be encoded.
 _UNSAFE = re.compile(
     "[\x00-\x09\x0b-\x1f\x7f-\x9f\u200e\u200f\u2028-\u202e\u2066-\u2069\ud800-\udfff]"
 )
 
-# The value of a parameter in a query, which may be a token; but not the name in a bus's URL.
+# The value of a query parameter, which may be a token; except the name in a bus's URL.
 _QUERY_VALUE = re.compile(
     r"((?:nats|tls)://[^\s?]*\?name=[A-Za-z0-9_-]*)|([?&][^\s=&?#'\"<>]{1,64}=)[^\s&#'\"<>]+"
 )
 
-# Where frames of our own are.
 _PACKAGE = str(Path(__file__).parent) + os.sep
 
-# What a process writes itself to standard error, in the other format, is not an object yet.
+# Begins a line that is already in the JSON format.
 _OBJECT = '{"time":'
 
-# One line per cause and ten seconds: an operator sees it, a flood costs 6 lines a minute.
+# An operator notices one line per cause in ten seconds; a flood costs 6 lines a minute.
 SAMPLE_INTERVAL = 10.0  # seconds
 
 
@@ -80,22 +78,18 @@ error_observers: list[Callable[[str, BaseException | str], object]] = []
 
 
 class RateLimitedLogger:
-    """
-    Write at most one line per cause and interval, and say how many were left out.
-
-    The caller passes the time in, in seconds.
-    """
+    """Writes at most one line per cause and interval, with the number of suppressed lines."""
 
     __slots__ = ("_interval", "_suppressed", "_written_at")
 
     def __init__(self, interval: float = SAMPLE_INTERVAL) -> None:
         self._interval = interval
-        # Bounded: causes are literals in our own code, never a peer's words.
+        # Bounded: causes are literals in this package, never texts of a peer.
         self._written_at: dict[str, float] = {}
         self._suppressed: dict[str, int] = {}
 
     def line(self, cause: str, message: str, now: float) -> str | None:
-        """Decide what to write."""
+        """Return the line to write, or ``None``; ``now`` is in seconds."""
         written_at = self._written_at.get(cause)
         if written_at is not None and now - written_at < self._interval:
             self._suppressed[cause] = self._suppressed.get(cause, 0) + 1
@@ -110,7 +104,7 @@ class RateLimitedLogger:
             logger.warning(line)
 
     def error(self, message: str, error: BaseException | str, now: float) -> None:
-        """Write an exception with its traceback, or an error of which only the cause is known."""
+        """Write an exception with its traceback, or an error that has only a cause."""
         any(observer(message, error) for observer in error_observers)
         raised = error if isinstance(error, BaseException) else None
         cause = str(error) if raised is None else source_location(raised)
@@ -121,11 +115,11 @@ class RateLimitedLogger:
 
 def source_location(error: BaseException) -> str:
     """
-    Tell where an exception was raised, as a cause for :class:`RateLimitedLogger`.
+    Return where an exception was raised, as a cause for :class:`RateLimitedLogger`.
 
-    Two places of an application often fail in one line of a library, so both are told: the
-    application's outermost line, and the line that raised. More of the stack would make as many
-    causes as a peer can make the program take ways.
+    Several places of an application often fail in the same line of a library, so the cause has the
+    application's outermost line and the line that raised. With more of the stack, a peer could
+    produce many causes.
     """
     while isinstance(error, BaseExceptionGroup):
         error = error.exceptions[0]
@@ -137,9 +131,9 @@ def source_location(error: BaseException) -> str:
     return " ".join(dict.fromkeys((type(error).__name__, *(outside or lines)[:1], *lines[-1:])))
 
 
-# What aiofastnet writes when something is sent behind the end of a connection. It names neither the
-# worker nor the client, and `on_close` tells of the end.
-_BEHIND_THE_END = (
+# aiofastnet writes these lines if data is sent after the end of a connection. They name neither the
+# worker nor the client, and `on_close` reports the end.
+_AFTER_THE_END = (
     "SSL connection is closed",
     "() called after connection lost.",
     "socket.send() raised exception.",
@@ -147,42 +141,40 @@ _BEHIND_THE_END = (
 
 
 class _OncePerInterval(logging.Filter):
-    """Lets one warning, and one error, of another library through per interval."""
+    """Passes one warning and one error of another library per interval."""
 
     def __init__(self) -> None:
         super().__init__()
         self._rate_limited = RateLimitedLogger()
 
     def filter(self, record: logging.LogRecord) -> bool:
-        """Tell whether a record is written; what is below a warning, somebody has asked for."""
+        """Pass everything below a warning: only an application that wants it enables it."""
         if record.levelno < logging.WARNING:
             return True
-        if record.getMessage().endswith(_BEHIND_THE_END):
+        if record.getMessage().endswith(_AFTER_THE_END):
             return False
         return self._rate_limited.line(record.levelname, "", time.monotonic()) is not None
 
 
 def escape_control_characters(text: str) -> str:
-    """Make a text safe to be read in a terminal and in a file."""
+    """Make a text safe for terminals and files, and hide values of query parameters."""
     return escaped(_QUERY_VALUE.sub(lambda found: found[1] or f"{found[2]}***", text))
 
 
 def escaped(text: str) -> str:
-    """Make a text safe for a terminal: control characters are escaped but for line feeds."""
+    """Escape control characters except line feeds."""
     return _UNSAFE.sub(lambda found: found[0].encode("unicode_escape").decode(), text)
 
 
 def one_line(text: str) -> str:
-    """Make a text safe as :func:`escaped` does, and its line feeds too: it stays in its line."""
+    """Escape control characters, including line feeds."""
     return escaped(text).replace("\n", "\\n")
 
 
 class Text(logging.Formatter):
-    """Writes lines for people."""
-
     def format(self, record: logging.LogRecord) -> str:
-        """Write a record; only its first line begins without a space."""
-        # Lines of it that are indented already stay where they are.
+        """Return lines of which only the first one begins without a space."""
+        # Indented lines stay as they are.
         message = re.sub(r"\n(?! )", "\n    ", escape_control_characters(record.getMessage()))
         text = f"{self.formatTime(record)} pid:{record.process} {record.levelname} {message}"
         trace = _trace(record)
@@ -190,14 +182,11 @@ class Text(logging.Formatter):
 
 
 class Json(logging.Formatter):
-    """Writes an object a line, for programs."""
-
     def __init__(self, worker: str = "") -> None:
         super().__init__()
         self._worker = worker
 
     def format(self, record: logging.LogRecord) -> str:
-        """Write a record."""
         return _object(
             record.created,
             record.levelname,
@@ -209,20 +198,19 @@ class Json(logging.Formatter):
 
 
 def json_line(line: str, *, pid: int, worker: str, now: float) -> str:
-    """Make a line of the log of what a process wrote to standard error in any form."""
+    """Convert a line of a process's standard error to the JSON format."""
     if line.startswith(_OBJECT):
         return line
     return _object(now, "INFO", pid=pid, worker=worker, message=line)
 
 
 def is_json() -> bool:
-    """Tell whether the environment asks for JSON."""
     return os.environ.get(FORMAT_VARIABLE) == "json"
 
 
 def write_beside(text: str, *, level: str = "ERROR", error: BaseException | None = None) -> None:
-    """Write what is not a record of the log, such as a user's mistake, to standard error."""
-    # Python has none where the shell closed it (2>&-).
+    """Write a text that is not a log record, such as a user's mistake, to standard error."""
+    # Python has none if the shell has closed it (2>&-).
     if sys.stderr is None:
         return
     trace = "" if error is None else "".join(traceback.format_exception(error))
@@ -237,7 +225,7 @@ def write_beside(text: str, *, level: str = "ERROR", error: BaseException | None
             trace=escape_control_characters(trace),
         )
         trace = ""
-    # A running master, or a server of a bus, may have worded it.
+    # The text may be from a running master, or from the server of a bus.
     sys.stderr.write(f"{trace}{escaped(text)}\n")
     sys.stderr.flush()
 
@@ -260,7 +248,7 @@ def _object(
 
 def _trace(record: logging.LogRecord) -> str:
     parts = []
-    # Not record.exc_text: it is what another handler's formatter has made of it.
+    # Not record.exc_text, which is the cache of another handler's formatter.
     if record.exc_info:
         parts.append(logging.Formatter().formatException(record.exc_info))
     if record.stack_info:
@@ -269,39 +257,28 @@ def _trace(record: logging.LogRecord) -> str:
 
 
 def write_to_stderr(environment: Mapping[str, str], worker: str = "") -> None:
-    """
-    Write to standard error, unless the application has set up logging itself.
-
-    Raises:
-        ConfigError: There is no such format.
-    """
+    """Log to standard error, unless the application has configured logging."""
     name = environment.get(FORMAT_VARIABLE) or "text"
     if name not in FORMATS:
         raise ConfigError.unknown("log format", name, FORMATS)
-    # What it may write is about single connections: peers must not fill a disk through it.
-    engine = logging.getLogger("aiofastnet")
-    engine.addFilter(_OncePerInterval())
+    # It logs errors of single connections, with which peers could fill a disk.
+    aiofastnet_logger = logging.getLogger("aiofastnet")
+    aiofastnet_logger.addFilter(_OncePerInterval())
     if logging.getLogger().handlers or logger.handlers:
         return
     handler = logging.StreamHandler(sys.stderr)
     handler.setFormatter(Json(worker) if name == "json" else Text())
     logger.addHandler(handler)
-    engine.addHandler(handler)
-    engine.propagate = False
+    aiofastnet_logger.addHandler(handler)
+    aiofastnet_logger.propagate = False
     logger.setLevel(logging.WARNING if environment.get(QUIET_VARIABLE) else logging.INFO)
     logger.propagate = False
 
 
 class LogFile:
-    """A file to which standard error goes: this process's, and that of those which it starts."""
+    """A file for the standard error of this process and of the processes that it starts."""
 
     def __init__(self, path: Path, descriptors: Sequence[int] = (2,)) -> None:
-        """
-        Send it there from now on.
-
-        Raises:
-            ConfigError: It cannot be written to.
-        """
         self._path = path.absolute()
         self._descriptors = descriptors
         try:
@@ -309,18 +286,18 @@ class LogFile:
         except OSError as error:
             raise ConfigError(
                 f"the log file {path} cannot be written to: {error.strerror}",
-                "name a file in a folder that exists, and in which only this user, or root, writes",
+                "name a file in a folder that exists, and that only this user or root can write to",
             ) from None
 
     def reopen(self) -> None:
-        """Begin the file anew, after it was moved away; if that fails, go on as before."""
+        """Open the file again, after it was moved; if that fails, keep the old one."""
         try:
             self._open()
         except OSError as error:
             logger.error("the log file %s cannot be opened again: %s", self._path, error.strerror)
 
     def _open(self) -> None:
-        # What is written may come from other users: processes that gave up root write there too.
+        # Not only root writes to it: so do processes that have given up root.
         fd = open_file(self._path, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o640)
         try:
             for descriptor in self._descriptors:

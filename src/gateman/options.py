@@ -1,9 +1,8 @@
 """
-The options that are numbers: limits and timeouts, each declared once.
+Limits and timeouts: options that are numbers, each declared once.
 
-A field carries its unit and its reason. ``docs/options.md`` is generated from them, and
-unknown names are errors. Sizes are bytes, durations are seconds; ``None`` is "off" and
-only where the field's type allows it.
+``docs/options.md`` is generated from the fields and their reasons. Sizes are in bytes, durations in
+seconds; ``None`` means no limit, where the field's type allows it.
 """
 
 import math
@@ -14,8 +13,8 @@ from typing import Any, NoReturn, Self, TypeVar
 
 from .errors import ConfigError
 
-# What is more is a mistake, and somewhere below an overflow: of the kernel's timers, which count
-# milliseconds in 31 bits, and of sizes in C.
+# Larger values are mistakes, and could overflow sizes in C, and timers of the kernel, which count
+# milliseconds in 31 bits.
 _MAX_SECONDS = 1_000_000
 _MAX_COUNT = 1 << 53
 
@@ -31,15 +30,11 @@ def option(
     kw_only: bool = True,
 ) -> Any:
     """
-    Declare an option that a user may set: a field of a dataclass, or of a worker.
+    Declare an option: a field of a dataclass, or of a worker.
 
-    Args:
-        default: Its default value; an option without one has to be given.
-        unit: What it counts: ``"bytes"``, ``"seconds"``, ``"connections"``…
-        reason: What it does and why the default is what it is.
-        check: Takes a :class:`gateman.config.schema.Option` and a value, returns what is kept of
-            the value, or raises :class:`ConfigError`. A dataclass checks its options itself.
-        kw_only: Whether it can be given by its name only.
+    ``reason`` says what it does, and why it has this default. ``check`` takes a
+    :class:`gateman.config.schema.Option` and a value, and returns the value to keep or raises
+    :class:`ConfigError`; a dataclass checks its options itself.
     """
     return field(
         default=default,
@@ -50,14 +45,10 @@ def option(
 
 def fixed(owner: str, assignment: str) -> Callable[[C], C]:
     """
-    Let instances of a frozen class say what to write in place of changing one of their options.
+    Make a frozen class whose error says what to write instead of assigning an option.
 
-    Args:
-        owner: How a sentence calls an instance, such as ``"limits"``.
-        assignment: What to write, with ``{name}`` and ``{value}`` for the option and its value.
-
-    Returns:
-        The decorator.
+    ``owner`` names an instance, such as ``"limits"``; ``assignment`` is what to write, with
+    ``{name}`` and ``{value}``.
     """
 
     def decorate(kind: C) -> C:
@@ -77,13 +68,13 @@ def fixed(owner: str, assignment: str) -> Callable[[C], C]:
 
 
 def is_positive(value: object, most: float) -> bool:
-    """Tell whether a value is a number above 0, and not above ``most``; a bool is not a number."""
+    """Return whether a value is a number above 0 and up to ``most``; a bool is not a number."""
     is_number = isinstance(value, (int, float)) and not isinstance(value, bool)
     return is_number and 0 < value <= most  # type: ignore[operator]
 
 
 def is_path(value: object) -> bool:
-    """Tell whether a value is a path that the system would take."""
+    """Return whether the system accepts a value as a path."""
     if not isinstance(value, str) and not hasattr(type(value), "__fspath__"):
         return False
     try:
@@ -94,24 +85,17 @@ def is_path(value: object) -> bool:
 
 
 class _Numbers:
-    """What ``Limits`` and ``Timeouts`` share: they are made from mappings, and checked."""
+    """``Limits`` and ``Timeouts`` are made from mappings, and checked."""
 
     __slots__ = ()
 
     @classmethod
     def of(cls, value: "Self | Mapping[str, float | None] | None") -> Self:
         """
-        Make the options from what a user wrote.
-
-        Args:
-            value: An instance, a mapping of field names to numbers, or ``None`` for the
-                defaults.
-
-        Returns:
-            The options.
+        Return the options: an instance, or made from a mapping, or the defaults for ``None``.
 
         Raises:
-            ConfigError: An unknown name, or a value that is not such a number.
+            ConfigError: A name is unknown, or a value is not allowed.
         """
         if value is None:
             return cls()
@@ -135,147 +119,142 @@ class _Numbers:
             value = getattr(self, declared.name)
             if value is None and "None" in str(declared.type):
                 continue
+            name, unit = f"{kind}.{declared.name}", declared.metadata["unit"]
             is_number = isinstance(value, (int, float)) and not isinstance(value, bool)
             if not is_number or not 0 < value < math.inf:
                 raise ConfigError(
-                    f"{kind}.{declared.name}={value!r} is not a positive number",
-                    f"give it in {declared.metadata['unit']}",
+                    f"{name}={value!r} is not a positive number", f"give it in {unit}"
                 )
-            unit = declared.metadata["unit"]
             highest = _MAX_SECONDS if unit == "seconds" else _MAX_COUNT
             if value > highest:
-                raise ConfigError(
-                    f"{kind}.{declared.name} is more than it can be", f"use {highest} or less"
-                )
+                raise ConfigError(f"{name} is too large", f"use {highest} or less")
             if "int" in str(declared.type) and not isinstance(value, int):
-                raise ConfigError(
-                    f"{kind}.{declared.name}={value!r} is not a whole number",
-                    f"give it in {declared.metadata['unit']}",
-                )
+                raise ConfigError(f"{name}={value!r} is not a whole number", f"give it in {unit}")
 
 
 @fixed("limits", "worker.limits = {{'{name}': {value}}}")
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Limits(_Numbers):
-    """What one peer, and all of them, may make a process hold."""
+    """What one client, and all clients together, may make a process hold."""
 
     max_message_size: int = option(
         1 << 20,
         "bytes",
-        "One message, all its fragments together, after decompression. Larger ones close the"
-        " connection with 1009. Precedent: websockets, 1 MiB.",
+        "The size of a message, all fragments together, after decompression. A larger one closes"
+        " the connection with 1009. Precedent: websockets, 1 MiB.",
     )
     max_send_buffer_size: int = option(
         1 << 20,
         "bytes",
-        "What may wait for one slow peer. Beyond it, messages are dropped and counted."
-        " Precedent: Workerman, 1 MiB.",
+        "The data that waits for one slow client. Further messages are dropped and counted; see"
+        " slow_consumer. Precedent: Workerman, 1 MiB.",
     )
     max_head_size: int = option(
         16 << 10,
         "bytes",
-        "The request line and all header fields of a handshake; a larger one gets 431, or 414 if"
-        " it is the line. Precedent: h11 and nginx, 16 and 32 KiB.",
+        "The request line and all header fields of a handshake. Larger heads get 431, longer lines"
+        " 414. Precedent: h11, 16 KiB, and nginx, 32 KiB.",
     )
     max_header_count: int = option(
         100,
         "fields",
-        "The header fields of a handshake; more get 431. Precedent: Apache, 100.",
+        "The header fields of a handshake. More get 431. Precedent: Apache, 100.",
     )
     max_messages_per_second: int = option(
         100_000,
         "messages per second",
-        "From one connection; more close it with 1008. Far above what one client means to send:"
-        " it ends floods of tiny messages, which cost time and not bytes. Fragments, pings and"
-        " pongs count too.",
+        "From one connection. More close it with 1008. Real clients send far less: the limit ends"
+        " floods of tiny messages, which cost time and not bytes. Fragments, pings and pongs count"
+        " too.",
     )
     max_connections: int | None = option(
         None,
         "connections",
-        "In one process; more get 503, or on a TLS port the end of the connection before TLS. None"
-        " is what the limit on open files leaves (ulimit -n), less 64 for everything else.",
+        "In one process. More get 503; on a TLS port their connection is closed before TLS. None"
+        " means the limit on open files (ulimit -n) less 64.",
     )
     max_connections_per_ip: int | None = option(
         1000,
         "connections",
-        "In one process, from one IPv4 address or one IPv6 /64; more get 429, or on a TLS port the"
-        " end of the connection before TLS. A carrier's NAT may hide hundreds of people. Proxies"
-        " that are trusted count by their clients, who get 429 in any case.",
+        "In one process, from one IPv4 address or one IPv6 /64. More get 429; on a TLS port their"
+        " connection is closed before TLS. A carrier's NAT may hide hundreds of users. Connections"
+        " through a trusted proxy count for the client's address, and always get 429.",
     )
     max_handshakes_per_second: int | None = option(
         5000,
         "handshakes per second",
-        "In one process; more get 503 with Retry-After, before the application is asked; on a"
-        " TLS port the connection is closed before TLS. Above what a process can do with TLS: lower"
-        " it to what on_websocket_connect's database can take.",
+        "In one process. More get 503 with Retry-After before on_websocket_connect runs; on a TLS"
+        " port their connection is closed before TLS. The default is more than a process can do"
+        " with TLS: set it to what the database behind on_websocket_connect can do.",
     )
     max_queued_messages: int = option(
         16,
         "messages",
-        "What may wait for an async handler of one connection before reading from it pauses; 64 KiB"
-        " of memory pause it too, the message that is being handled among them.",
+        "The messages that wait for an async handler of one connection; at this number, or at 64"
+        " KiB of memory including the message in the handler, reading from the connection pauses.",
     )
 
 
 @fixed("timeouts", "worker.timeouts = {{'{name}': {value}}}")
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Timeouts(_Numbers):
-    """How long anything may take; every wait has a deadline."""
+    """How long each step may take."""
 
     handshake: float = option(
         10.0,
         "seconds",
-        "From accept to the 101, TLS included, never extended by a byte that arrives."
-        " Precedent: websockets and Centrifugo, 10 s.",
+        "From accept to the 101, including TLS; received bytes do not extend it. Precedent:"
+        " websockets and Centrifugo, 10 s.",
     )
     login: float | None = option(
         None,
         "seconds",
-        "From the 101 until somebody says who the client is (bind); one without a uid is closed"
-        " with 1008 then. With a gateway it survives a reload of the code. None means no deadline.",
+        "From the 101 until the application has bound a uid to the client (bind). A client without"
+        " a uid is then closed with 1008. With a gateway, a reload of the code does not restart the"
+        " time. None means no deadline.",
     )
     ping_interval: float | None = option(
         25.0,
         "seconds",
-        "Between two pings to a client; None sends none. Under the 60 s after which nginx, and"
-        " the 30 s after which some mobile networks, cut an idle connection.",
+        "Between two pings to a client; None sends none. nginx closes an idle connection after 60"
+        " s, and some mobile networks after 30 s.",
     )
     pong: float = option(
         20.0,
         "seconds",
-        "What a client has for the answer to a ping; only a pong or a message counts as life.",
+        "From a ping until the client's pong or a message; then the connection is closed.",
     )
     close: float = option(
         5.0,
         "seconds",
-        "What a peer has for its half of the closing handshake and for ending the connection;"
-        " then it is aborted.",
+        "For the client's part of the closing handshake, and for the end of its connection; then"
+        " the connection is aborted.",
     )
     shutdown: float = option(
         10.0,
         "seconds",
-        "From the signal to the exit of the process; what is still open then is aborted.",
+        "From the signal to the exit of the process; then open connections are aborted.",
     )
     start: float = option(
         60.0,
         "seconds",
-        "From the start of a process until it serves, on_worker_start included; then it is killed."
-        " Precedent: systemd, 90 s.",
+        "From the start of a process until it serves, including on_worker_start; then the process"
+        " is killed. Precedent: systemd, 90 s.",
     )
     stall: float = option(
         30.0,
         "seconds",
-        "A process that gives no sign of life for so long, stuck in one callback, is reported as"
-        " busy, with its stack in the log. Precedent: gunicorn, 30 s.",
+        "A process that is stuck in one callback for so long is reported as busy, with its stack"
+        " in the log. Precedent: gunicorn, 30 s.",
     )
 
 
 class SlowConsumer(Enum):
-    """What happens to a message when ``limits.max_send_buffer_size`` is waiting already."""
+    """What happens to a message if ``limits.max_send_buffer_size`` bytes are waiting already."""
 
     DROP_NEWEST = "drop_newest"
-    """It is dropped, as Workerman does: what waits is delivered, with a hole after it."""
+    """The message is dropped, as in Workerman; waiting messages are delivered."""
     DROP_OLDEST = "drop_oldest"
-    """The oldest waiting ones make room for it: for values that replace one another."""
+    """The oldest waiting messages are dropped; for values that replace earlier ones."""
     CLOSE = "close"
-    """The connection is closed with 1013: the client comes back, and starts afresh."""
+    """The connection is closed with 1013; the client reconnects, and starts again."""

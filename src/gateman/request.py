@@ -1,10 +1,9 @@
 """
-The request head of a handshake, parsed and judged. PURE: bytes in, values and errors out.
+The request head of a handshake. PURE: bytes in, values and errors out.
 
-Parsing is httptools' (llhttp, strict); where that is more lenient than RFC 9112, and what RFC
-6455, section 4.2.1 asks of a WebSocket handshake, is judged here. A request keeps its head as
-bytes and parses it again when an application asks later: at rest, a connection holds one
-``bytes`` and no dictionaries.
+httptools parses it (llhttp, strict). This module checks what RFC 9112 forbids and llhttp accepts,
+and what RFC 6455, section 4.2.1 requires. A request keeps its head as bytes, and parses it again
+when an application reads its fields later, so an idle connection holds no dictionaries.
 """
 
 import binascii
@@ -21,20 +20,20 @@ from .errors import HandshakeError
 
 _METHODS = ("GET", "HEAD", "OPTIONS")
 ALLOW = {"Allow": ", ".join(_METHODS)}
-"""What a resource here can be asked for (RFC 9110, section 10.2.1)."""
+"""The ``Allow`` field (RFC 9110, section 10.2.1)."""
 
-# RFC 9112, section 3. llhttp takes several spaces, and knows only some methods and versions.
+# RFC 9112, section 3. llhttp accepts several spaces, and only some methods and versions.
 _REQUEST_LINE = re.compile(rb"([!#$%&'*+.^_`|~0-9A-Za-z-]+) ([!-~]+) HTTP/([0-9]\.[0-9])\r\n")
 
-# RFC 9112, sections 3.2.1 and 3.2.2: a path, or a whole URL; both without fragment. Possessive,
-# as else a fragment would be looked for from every byte of a name.
+# RFC 9112, sections 3.2.1 and 3.2.2: a path, or a whole URL; both without fragment. Possessive, or
+# the search for a fragment would take quadratic time.
 _AUTHORITY = re.compile(r"[A-Za-z][A-Za-z0-9+.-]*+://[^/?#]++")
 _TARGET = re.compile(rf"(?:/|{_AUTHORITY.pattern})[^#]*")
 
 # RFC 3986, section 3.2: a name or address, and a port; RFC 9112, section 3.2: may be empty.
 _HOST = re.compile(r"(?:\[[0-9A-Za-z.:]+\]|[A-Za-z0-9._~!$&'()*+,;=%-]*)(?::[0-9]*)?")
 
-# What may be around a value. str.strip() would take more, such as U+0085.
+# Optional whitespace around a value. str.strip() would remove more, such as U+0085.
 _BLANKS = " \t"
 
 # RFC 6455, section 4.2.1: 16 bytes, base64-encoded.
@@ -43,11 +42,11 @@ _KEY_SIZE = 16  # bytes
 
 class Request:
     """
-    What a client asked for before there was a WebSocket.
+    The HTTP request of a client's handshake.
 
     Attributes:
         method: ``"GET"`` for every WebSocket; plain requests may be ``"HEAD"`` or ``"OPTIONS"``.
-        target: The request target exactly as sent, such as ``"/chat?room=1"``.
+        target: The request target as sent, such as ``"/chat?room=1"``.
         version: ``"1.0"`` or ``"1.1"``.
     """
 
@@ -56,16 +55,7 @@ class Request:
     def __init__(
         self, head: bytes, method: str, target: str, version: str, headers: CIMultiDictProxy[str]
     ) -> None:
-        """
-        Make a request from its parsed head; :func:`parse_request` does.
-
-        Args:
-            head: The whole head as received, with its empty line.
-            method: The method, in upper case.
-            target: The request target.
-            version: The HTTP version's digits.
-            headers: The header fields.
-        """
+        """Make a request from its parsed head, as :func:`parse_request` does."""
         self._head = head
         self._headers: CIMultiDictProxy[str] | None = headers
         self.method = method
@@ -82,7 +72,7 @@ class Request:
         """
         The header fields: case-insensitive, several per name possible (``getall``).
 
-        Values are decoded as UTF-8 with ``surrogateescape``: no byte a client may send raises.
+        Values are decoded as UTF-8 with ``surrogateescape``, so decoding never fails.
         """
         if self._headers is None:
             self._headers = _parse(self._head).fields()
@@ -90,12 +80,12 @@ class Request:
 
     @property
     def path(self) -> str:
-        """The path, percent-decoded as UTF-8, without the query; ``"/"`` at least."""
+        """The path, percent-decoded as UTF-8, without the query; begins with ``"/"``."""
         return unquote(_origin_form(self.target).partition("?")[0], errors="replace")
 
     @property
     def query_string(self) -> str:
-        """What follows the ``?`` of the target, as sent; may be empty."""
+        """The part of the target after ``?``, as sent; may be empty."""
         return _origin_form(self.target).partition("?")[2]
 
     @property
@@ -129,7 +119,7 @@ class Request:
         return self.headers.get("Origin")
 
     def release(self) -> None:
-        """Drop the parsed fields; they are parsed again if somebody asks."""
+        """Drop the parsed fields; the next access parses them again."""
         self._headers = None
 
     def __repr__(self) -> str:
@@ -138,16 +128,7 @@ class Request:
 
 
 def tokens(request: Request, name: str) -> Iterator[str]:
-    """
-    Read a header field that is a list of tokens, over all its lines.
-
-    Args:
-        request: The request.
-        name: The header's name.
-
-    Yields:
-        The elements, stripped, never empty; their case as sent.
-    """
+    """Yield the elements of a field that is a list of tokens; stripped, in their case as sent."""
     for line in request.headers.getall(name, []):
         for element in line.split(","):
             if stripped := element.strip(_BLANKS):
@@ -158,15 +139,11 @@ def head_end(data: bytes | bytearray, searched: int = 0) -> int:
     r"""
     Find the end of a request head.
 
-    A head that ends in bare line feeds is found too: the parser then refuses it, at once
-    and with a reason, instead of at the deadline without one (RFC 9112, section 2.2).
+    A head that ends in bare line feeds is found too, so that the parser refuses it at once with a
+    reason, and not the deadline without one (RFC 9112, section 2.2).
 
-    Args:
-        data: What has been received.
-        searched: How much of it was searched before; saves doing it again.
-
-    Returns:
-        The index behind the empty line; 0 when there is none yet.
+    Returns the index after the empty line, or 0 if the head is not complete. ``searched`` is the
+    number of bytes that an earlier call has searched.
     """
     start = max(searched - 3, 0)
     crlf = data.find(b"\n\r\n", start)
@@ -176,7 +153,7 @@ def head_end(data: bytes | bytearray, searched: int = 0) -> int:
 
 
 class _Parsed:
-    """What httptools calls back; one head's worth of it."""
+    """Collects the fields of one head from httptools."""
 
     __slots__ = ("complete", "lines")
 
@@ -211,16 +188,11 @@ def parse_request(head: bytes, *, max_header_count: int) -> Request:
     """
     Parse a whole request head.
 
-    Args:
-        head: The head with its empty line, and nothing behind it.
-        max_header_count: The number of header fields above which the answer is 431.
-
-    Returns:
-        The request: GET, HEAD or OPTIONS, HTTP/1.0 or 1.1, without a body.
+    Returns a request with GET, HEAD or OPTIONS, HTTP/1.0 or 1.1, without a body.
 
     Raises:
-        HandshakeError: 400 for a head that breaks RFC 9112 or announces a body, 405 for
-            another method, 431 for too many fields, 505 for another version.
+        HandshakeError: 400 for a head that violates RFC 9112 or announces a body, 405 for another
+            method, 431 for too many fields, 505 for another version.
 
     Source:
         RFC 9112, sections 2.2, 3.2, 5.1, 5.2, 6.3 and 11.2.
@@ -239,7 +211,7 @@ def parse_request(head: bytes, *, max_header_count: int) -> Request:
     try:
         parsed = _parse(head)
     except httptools.HttpParserError:
-        # Its text quotes the peer's bytes: it is not sent back (docs/conformance.md, row 13).
+        # The error's text quotes the peer's bytes, so it is not sent (docs/conformance.md, row 13).
         raise HandshakeError(400, "The request head is malformed.") from None
     if not parsed.complete:
         raise HandshakeError(400, "The request head is malformed.")
@@ -253,7 +225,7 @@ def parse_request(head: bytes, *, max_header_count: int) -> Request:
 
 
 def without_fields(request: Request, names: Collection[str]) -> Request:
-    """Give a request without some header fields, of which its head has no trace either."""
+    """Return a request without some header fields, which its head does not contain either."""
     hidden = {name.lower().encode() for name in names}
     first, *lines = request.head.split(b"\r\n")
     kept = [line for line in lines if line.partition(b":")[0].lower() not in hidden]
@@ -262,9 +234,9 @@ def without_fields(request: Request, names: Collection[str]) -> Request:
 
 
 def _check_framing(request: Request) -> None:
-    """Refuse what another hop could read otherwise than we do (RFC 9112, section 11.2)."""
+    """Refuse a head that another hop could interpret differently (RFC 9112, section 11.2)."""
     headers = request.headers
-    # RFC 9112, section 3.2: none in HTTP/1.1, several and invalid ones are 400.
+    # RFC 9112, section 3.2: in HTTP/1.1 a missing, repeated or invalid Host gets 400.
     hosts = headers.getall("Host", [])
     if len(hosts) > 1 or (request.version == "1.1" and not hosts):
         raise HandshakeError(400, "An HTTP/1.1 request has exactly one Host field.")
@@ -276,34 +248,23 @@ def _check_framing(request: Request) -> None:
 
 def wants_websocket(request: Request) -> bool:
     """
-    Tell a handshake, even a wrong one, from a plain request.
+    Return whether a request is a handshake, even an invalid one.
 
-    Args:
-        request: The request.
-
-    Returns:
-        Whether it names ``websocket`` as an upgrade, or carries a key as only handshakes
-        do: a proxy that does not pass ``Upgrade`` on leaves the key in.
+    It has ``Upgrade: websocket``, or a key: a proxy that drops ``Upgrade`` forwards the key.
     """
     return _has_token(request, "Upgrade", "websocket") or "Sec-WebSocket-Key" in request.headers
 
 
 def check_handshake(request: Request) -> str:
     """
-    Judge a handshake by RFC 6455, section 4.2.1.
-
-    Args:
-        request: A request that :func:`wants_websocket`.
-
-    Returns:
-        The ``Sec-WebSocket-Key``.
+    Check a handshake (RFC 6455, section 4.2.1), and return its ``Sec-WebSocket-Key``.
 
     Raises:
         HandshakeError: 400, 405, 426 or 505, with a text that says what is missing.
     """
     if request.method != "GET":
         raise HandshakeError(405, "A WebSocket handshake is a GET.", {"Allow": "GET"})
-    # Before the version: a proxy that was told nothing sends HTTP/1.0 and no upgrade.
+    # Before the version: a proxy without configuration sends HTTP/1.0 and no upgrade.
     if not _has_token(request, "Upgrade", "websocket"):
         raise LostFieldError("Upgrade: websocket", request)
     if not _has_token(request, "Connection", "upgrade"):
@@ -317,7 +278,7 @@ def check_handshake(request: Request) -> str:
     if "Sec-WebSocket-Key" not in request.headers:
         raise LostFieldError("Sec-WebSocket-Key", request)
     if request.headers.getall("Sec-WebSocket-Version", []) != ["13"]:
-        # RFC 6455, section 4.4: the answer names the version that is spoken.
+        # RFC 6455, section 4.4: the answer names the supported version.
         raise HandshakeError(
             426,
             "This server speaks version 13 of the WebSocket protocol.",
@@ -331,16 +292,16 @@ def check_handshake(request: Request) -> str:
 
 class LostFieldError(HandshakeError):
     """
-    A handshake of which a part was lost on the way, most often in a proxy.
+    A handshake without one of its fields, most often because of a proxy.
 
     Attributes:
-        field: The header field that is missing, such as ``"Upgrade: websocket"``.
-        is_http2: Whether a proxy says that the client came to it over HTTP/2 or 3.
+        field: The missing field, such as ``"Upgrade: websocket"``.
+        is_http2: Whether the client used HTTP/2 or 3, as a proxy's ``Via`` says.
     """
 
     def __init__(self, field: str, request: Request) -> None:
         self.field = field
-        self.is_http2 = _has_come_over_http2(request)
+        self.is_http2 = _is_from_http2(request)
         cause = (
             "It came to the proxy over HTTP/2 or 3: open it over HTTP/1.1 (curl: --http1.1)."
             if self.is_http2
@@ -349,8 +310,8 @@ class LostFieldError(HandshakeError):
         super().__init__(400, f"The handshake arrived without '{field}'. {cause}")
 
 
-def _has_come_over_http2(request: Request) -> bool:
-    # RFC 9110, section 7.6.3: the first proxy says first what it was spoken to.
+def _is_from_http2(request: Request) -> bool:
+    # RFC 9110, section 7.6.3: the first element has the protocol of the client.
     via = next(tokens(request, "Via"), "").split(" ")[0]
     return via.rpartition("/")[2].startswith(("2", "3"))
 

@@ -46,8 +46,8 @@ def test_it_reaches_whom_it_names(tmp_path: Path) -> None:
                 (("--uid", "fan of rock", "for rock's fans"), "sent to 1 client\n"),
                 (("--client", str(ids[0]), "for one"), "sent to 1 client\n"),
                 (("--all", "for all"), "sent to 2 clients\n"),
-                (("--uid", "fan of folk", "x"), "sent to nobody: no such client is connected\n"),
-                (("--client", "nobody-1", "x"), "sent to nobody: no such client is connected\n"),
+                (("--uid", "fan of folk", "x"), "sent to 0 clients: no such client is connected\n"),
+                (("--client", "nobody-1", "x"), "sent to 0 clients: no such client is connected\n"),
             ]:
                 assert push(service, *words) == (0, printed, "")
 
@@ -95,7 +95,7 @@ def test_it_wants_to_know_to_whom(tmp_path: Path, words: tuple[str, ...]) -> Non
     )
 
     assert done.returncode == 2
-    assert "Say to whom: one of --all, --group, --uid and --client." in done.stderr
+    assert "Name the receivers: one of --all, --group, --uid and --client." in done.stderr
 
 
 def test_names_that_cannot_be_are_told(tmp_path: Path) -> None:

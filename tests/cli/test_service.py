@@ -182,7 +182,8 @@ BROKEN = {
     "no such user": (
         "from gateman import Worker\nWorker('ws://127.0.0.1:0', user='nobody-of-this-name')\n",
         78,
-        "user='nobody-of-this-name': there is no such user: create it, or choose another.",
+        "user='nobody-of-this-name': there is no such user: create it (useradd --system"
+        " nobody-of-this-name), or name another.",
     ),
 }
 
@@ -349,9 +350,7 @@ def test_check_of_an_expired_certificate_fails(tmp_path: Path) -> None:
     assert checked.returncode == 1
     assert checked.stdout.splitlines()[1] == f"    {path}: -1 days left"
     assert checked.stdout.splitlines()[2].endswith("UTC, and clients refuse it: renew it")
-    assert checked.stderr == (
-        "gateman: clients refuse a certificate of this service, as it says above.\n"
-    )
+    assert checked.stderr == ("gateman: clients refuse a certificate of this service: see above.\n")
 
 
 def check_certificate(made: Made, folder: Path) -> tuple[subprocess.CompletedProcess[str], Path]:

@@ -295,7 +295,7 @@ def test_connections_that_are_not_listed_are_counted() -> None:
     cut = {"connections": [connection(1)], "total": 5000, "silent": [4713]}
 
     assert connection_lines(cut, None)[-2:] == [
-        Line("5000 connections; 1 shown, those that have been here longest (--limit)"),
+        Line("5000 connections; 1 shown, the oldest ones (--limit)"),
         Line("pid 4713 did not answer", "warning"),
     ]
 

@@ -43,4 +43,4 @@ def test_it_says_what_is_missing(tmp_path: Path) -> None:
         os.kill(stopped, signal.SIGCONT)
 
         assert (code, lines) == (1, ["clients  0", "users    0", "groups   0"])
-        assert error.startswith("gateman: there is more, perhaps: no answer from ")
+        assert error.startswith("gateman: the result may be incomplete: no answer from ")

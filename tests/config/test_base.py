@@ -8,7 +8,7 @@ from typing import Any, ClassVar
 import pytest
 
 from gateman import Worker
-from gateman.config.base import BaseWorker, outline, tell_apart
+from gateman.config.base import BaseWorker, make_names_unique, outline
 from gateman.errors import ConfigError
 from gateman.options import Timeouts
 from gateman.runtime.timer import add_timers, timers
@@ -110,8 +110,8 @@ def test_decorators_with_and_without_parentheses() -> None:
 
     assert sentences == [
         "on_message was given no function: write @worker.on_message without ().",
-        "every was not told how often: write @worker.every(60).",
-        "every was not told how often: write @worker.every(60).",
+        "every was given no interval: write @worker.every(60).",
+        "every was given no interval: write @worker.every(60).",
     ]
     assert (made.callbacks, made.schedule) == ({}, [])
 
@@ -128,9 +128,9 @@ def test_decorators_with_and_without_parentheses() -> None:
 def test_those_with_one_name_are_numbered(names: list[str], told_apart: list[str]) -> None:
     """Whatever names there are, each is one's own afterwards, and stays it."""
     made = [Clerk(name=name) for name in names]
-    tell_apart(made)
+    make_names_unique(made)
     assert [one.name for one in made] == told_apart
-    tell_apart(made)
+    make_names_unique(made)
     assert [one.name for one in made] == told_apart
 
 
@@ -184,7 +184,7 @@ def test_who_is_imported_past_gateman_cannot_run() -> None:
 
         runner = None
 
-    with pytest.raises(RuntimeError, match="Early is to be imported from gateman"):
+    with pytest.raises(RuntimeError, match="Early must be imported from gateman"):
         Early.run_all()
 
 

@@ -139,7 +139,7 @@ def test_decorated_coroutines_are_async(wrap: Callable[[Any], Any]) -> None:
     assert is_async(wrap(log))
 
 
-IN = "raise Refuse(403) to refuse a client, and return nothing to let it in."
+IN = "raise Refuse(403) to refuse a client, and return nothing to accept it."
 ELSEWHERE = "raise Refuse(403) in the callback that gets the request."
 
 
@@ -170,7 +170,7 @@ def test_only_nothing_and_true_let_a_client_in(result: object, deciding: str, ot
 WANTED = "on_message is called with (connection, message), but"
 REMEDY = "let it take (connection, message)."
 NEVER = "on_message would never run:"
-NO_YIELD = "take the yield out of it."
+NO_YIELD = "remove the yield."
 GIVE = "give it a function of (connection, message)."
 
 

@@ -18,7 +18,7 @@ def test_attributes_are_options_and_state() -> None:
 
 def test_an_option_without_a_check_or_a_reason_cannot_be_declared() -> None:
     for declared in (option(default=1, reason="Why."), option(default=1, check=print)):
-        with pytest.raises(TypeError, match="'size' has to be declared with a check and a reason"):
+        with pytest.raises(TypeError, match="'size' needs a check and a reason"):
             type("Sized", (Configurable,), {"__annotations__": {"size": int}, "size": declared})
 
 

@@ -149,7 +149,7 @@ def test_certificate_without_tls() -> None:
     """Who forgets the transport does not serve in the clear."""
     assert refusal(worker(PLAIN, {"ssl": ssl_options()})) == (
         "worker 'worker' has a certificate, but transport='tcp': set worker.transport = 'ssl', or"
-        " leave the certificate out."
+        " remove the certificate."
     )
 
 
@@ -158,8 +158,8 @@ def test_scheme_of_tls_with_the_transport_of_none() -> None:
     made = worker("wss://127.0.0.1:0", transport="tcp")
 
     assert refusal(made) == (
-        "worker 'worker' listens on wss://, but transport='tcp': write websocket:// if a proxy in"
-        " front does the TLS."
+        "worker 'worker' listens on wss://, but transport='tcp': write websocket:// if a proxy"
+        " does the TLS."
     )
 
 

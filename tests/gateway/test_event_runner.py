@@ -258,7 +258,7 @@ async def test_who_is_refused_by_what_a_handler_returns_is_not_let_in(
     returned = "False" if result is False else f"a {type(result).__name__}"
     assert caplog.messages == [
         f"{ANN} is closed: on_websocket_connect returned {returned}: raise Refuse(403) to refuse a"
-        " client, and return nothing to let it in."
+        " client, and return nothing to accept it."
     ]
 
 

@@ -174,7 +174,7 @@ Worker.run_all()
 """
 
 
-def test_a_process_that_garbles_its_channel_is_replaced(tmp_path: Path) -> None:
+def test_a_process_that_sends_an_invalid_message_is_replaced(tmp_path: Path) -> None:
     """Nobody can talk to it any more: it drains, another one takes its place, the master stays."""
     garbage = ["nonsense", '{"say": "beat"}', '{"more": ' + "[" * 20_000]
     with master(GARBLES, tmp_path) as service:
@@ -187,7 +187,7 @@ def test_a_process_that_garbles_its_channel_is_replaced(tmp_path: Path) -> None:
             until(partial(_slots_are, service, [("running", count, "ended by itself")]))
 
             assert service.pids() != [before]
-            assert f"(pid {before}) garbles its channel: " in service.stderr
+            assert f"(pid {before}) sent an invalid message: " in service.stderr
         assert "the master is gone" not in service.stderr
 
 

@@ -24,7 +24,7 @@ from tests.support.deadlines import TIMEOUT
 from tests.support.master import GATEMAN, ask_control, echo, master, run
 from tests.support.users import NOBODY, folder_of, needs_root, open_to_all
 
-ANOTHER_VERSION = "the answer is not one of this version's master: `restart` the service."
+ANOTHER_VERSION = "the answer is not valid for this version of gateman: `restart` the service."
 ENVIRONMENT: dict[str, str] = {}
 STATUS = b'{"command": "status"}\n'
 
@@ -41,7 +41,7 @@ class Answering:
     def __init__(self, folder: Path) -> None:
         self.script = Script(folder / "server.py")
         self.asked: list[tuple[Request, ControlClient]] = []
-        self._runtime_files = RuntimeFiles.take(self.script.path, ENVIRONMENT)
+        self._runtime_files = RuntimeFiles.acquire(self.script.path, ENVIRONMENT)
         self._selector = selectors.DefaultSelector()
         self.control = ControlServer(
             self._runtime_files.listen(),
@@ -239,7 +239,7 @@ def test_nobody_is_there(tmp_path: Path) -> None:
     script = Script(tmp_path / "server.py")
     with pytest.raises(NotRunning), connect_to_master(script, ENVIRONMENT):
         pass
-    runtime_files = RuntimeFiles.take(script.path, ENVIRONMENT)
+    runtime_files = RuntimeFiles.acquire(script.path, ENVIRONMENT)
     runtime_files.listen().close()
     with pytest.raises(NotRunning), connect_to_master(script, ENVIRONMENT):
         pass
@@ -269,7 +269,7 @@ def served(answering: Answering, answer: dict[str, Any] | None) -> Iterator[None
     ("answer", "expected"),
     [
         ({"pid": 7}, {"ok": True, "pid": 7}),
-        ({"error": "a reload is going on already."}, "a reload is going on already."),
+        ({"error": "another reload is running."}, "another reload is running."),
         (None, "the master ended before it answered."),
         ({"pid": "7"}, ANOTHER_VERSION),
         ({}, ANOTHER_VERSION),
@@ -312,7 +312,7 @@ def test_another_user_may_not_ask(answering: Answering, tmp_path: Path) -> None:
 
     (path,) = tmp_path.glob("*.sock")
     assert done.stdout == (
-        f"CommandError this user may not connect to {path}, where the master listens.\n"
+        f"CommandError this user may not connect to the master's socket {path}.\n"
     )
 
 

@@ -61,7 +61,7 @@ def test_which_exit_codes_say_that_it_never_will(status: int, *, is_final: bool)
     ],
 )
 def test_duration(seconds: float, text: str) -> None:
-    """Two digits or so, in the unit that they fit."""
+    """About two digits, in the unit that they fit."""
     assert formatting.duration(seconds) == text
 
 

@@ -7,7 +7,6 @@ import socket
 import sys
 import time
 from collections.abc import Callable
-from contextlib import ExitStack
 from pathlib import Path
 
 import pytest
@@ -15,7 +14,6 @@ from websockets.exceptions import ConnectionClosed
 
 from tests.support.master import (
     BOTH,
-    GATEMAN,
     ask,
     echo,
     is_alive,
@@ -23,7 +21,6 @@ from tests.support.master import (
     obedient,
     open_to,
     pid_of,
-    run,
     slots,
     until,
 )
@@ -189,38 +186,7 @@ def test_a_process_is_replaced_when_it_has_done_its_share(
         assert [slot[1] for slot in slots(service)] == [0]
 
 
-# Its files.
-
-
-def test_files_that_were_removed_are_made_anew(tmp_path: Path) -> None:
-    """
-    As `rsync --delete` does it: commands find the master, and no other one can start.
-
-    The bus is there for programs, for those who were on it and for a replaced process.
-    """
-    with master(obedient("count=2, drain_window=0.1"), tmp_path) as service:
-        for path in tmp_path.iterdir():
-            if path != service.path:
-                path.unlink()
-        # Whether before or after they are made anew.
-        assert service.command("start").returncode == 5
-        service.wait_for("were removed: made anew in")
-        assert service.command("start").returncode == 5
-        os.kill(service.pids()[0], signal.SIGKILL)
-        until(lambda: [slot[:2] for slot in slots(service)] == [("running", 1), ("running", 0)])
-
-        pids: set[int] = set()
-        with ExitStack() as stack:
-            clients = []
-            while len(pids) < 2:
-                clients.append(stack.enter_context(open_to(service)))
-                pids.add(pid_of(clients[-1]))
-            push = [*GATEMAN, "push", "--all", "hi", "--service", str(service.path)]
-            assert run(push, tmp_path).returncode == 0
-            assert {client.recv() for client in clients} == {"hi"}
-        assert service.command("stop").returncode == 0
-        assert service.wait() == 0
-    assert [path.name for path in tmp_path.iterdir()] == ["server.py"]
+# Releases.
 
 
 def test_a_deployment_behind_a_link(tmp_path: Path) -> None:

@@ -71,7 +71,7 @@ async def test_the_rate_is_of_the_last_seconds() -> None:
             for _ in range(10 if second == 1 else 0):
                 await client.send("hello")
                 await client.recv()
-            rates.append(stats.beat(100.0 + second)["qps"])
+            rates.append(stats.heartbeat(100.0 + second)["qps"])
 
         assert rates == [0.0, 10.0, 5.0, 3.3, 2.5, 2.0, 0.0, 0.0, 0.0]
         assert stats.report(0.0)["qps"] == 0.0
@@ -104,7 +104,7 @@ async def test_messages_of_very_many_are_added_up_less_often() -> None:
         seen = []
         for second in range(8):
             service.received = 100 * second
-            report = stats.beat(float(second))
+            report = stats.heartbeat(float(second))
             seen.append((report["messages"], report["qps"]))
 
         assert [messages for messages, _ in seen] == [0, 0, 200, 200, 400, 400, 600, 600]
@@ -125,7 +125,7 @@ async def test_the_lag_is_the_worst_of_the_last_beats() -> None:
         due_at = stats.sample(0.0)
         for beat in range(9):
             due_at = stats.sample(due_at + (2.34567 if beat == 2 else 0.001))
-            lags.append(stats.beat(due_at)["lag"])
+            lags.append(stats.heartbeat(due_at)["lag"])
 
         assert lags == [0.001, 0.001, *[2.3457] * 5, 0.001, 0.001]
 

@@ -46,8 +46,8 @@ def test_the_masters_of_units_are_found(tmp_path: Path) -> None:
     """Only they know their folder by its variable; of others' sockets none is taken for theirs."""
     script, units = tmp_path / "server.py", tmp_path / "units"
     (units / "chat").mkdir(parents=True)
-    runtime_files = RuntimeFiles.take(script, {"RUNTIME_DIRECTORY": str(units / "chat")})
-    other = RuntimeFiles.take(tmp_path / "other.py", {"RUNTIME_DIRECTORY": str(units / "chat")})
+    runtime_files = RuntimeFiles.acquire(script, {"RUNTIME_DIRECTORY": str(units / "chat")})
+    other = RuntimeFiles.acquire(tmp_path / "other.py", {"RUNTIME_DIRECTORY": str(units / "chat")})
     with runtime_files.listen(), other.listen():
         found = [one.control for one in locate(script, {}, units=units)]
         found_elsewhere = locate(script, {}, units=tmp_path / "none")
@@ -63,9 +63,9 @@ def test_one_has_the_claim_wherever_its_files_are(tmp_path: Path) -> None:
     (units / "chat").mkdir(parents=True)
     environments = [{"RUNTIME_DIRECTORY": str(units / "chat")}, {}]
     for first, second in (environments, reversed(environments)):
-        runtime_files = RuntimeFiles.take(script, first, units=units)
+        runtime_files = RuntimeFiles.acquire(script, first, units=units)
         with pytest.raises(AlreadyRunning) as told:
-            RuntimeFiles.take(script, second, units=units)
+            RuntimeFiles.acquire(script, second, units=units)
 
         assert told.value.pid == os.getpid()
         runtime_files.release()
@@ -80,7 +80,7 @@ def test_what_is_in_other_places_is_not_waited_for(tmp_path: Path) -> None:
     beside = list(candidates(script, environment))[1].pid
     for make in (lambda: beside.write_text("1\n"), lambda: os.mkfifo(beside), beside.mkdir):
         make()
-        RuntimeFiles.take(script, environment).release()
+        RuntimeFiles.acquire(script, environment).release()
         if beside.is_dir():
             beside.rmdir()
         else:
@@ -90,14 +90,14 @@ def test_what_is_in_other_places_is_not_waited_for(tmp_path: Path) -> None:
 def test_one_has_the_claim(tmp_path: Path) -> None:
     """Another one is told whose it is; given back, nothing is left and it is free."""
     script = tmp_path / "server.py"
-    runtime_files = RuntimeFiles.take(script, {})
+    runtime_files = RuntimeFiles.acquire(script, {})
     with pytest.raises(AlreadyRunning) as told:
-        RuntimeFiles.take(script, {})
+        RuntimeFiles.acquire(script, {})
 
     assert told.value.pid == os.getpid()
     runtime_files.release()
     assert list(tmp_path.iterdir()) == []
-    again = RuntimeFiles.take(script, {})
+    again = RuntimeFiles.acquire(script, {})
     assert not again.is_takeover
     again.release()
 
@@ -107,7 +107,7 @@ def test_the_claim_of_the_dead_is_free(tmp_path: Path) -> None:
     script = tmp_path / "server.py"
     pid_file = next(candidates(script, {})).pid
     pid_file.write_text("1\n")
-    runtime_files = RuntimeFiles.take(script, {})
+    runtime_files = RuntimeFiles.acquire(script, {})
 
     assert runtime_files.is_takeover
     assert pid_file.read_text() == f"{os.getpid()}\n"
@@ -118,7 +118,7 @@ def test_files_are_their_owners_only(tmp_path: Path) -> None:
     """The pid file, the socket, and a folder that is made for them."""
     script = tmp_path / "server.py"
     folder = tmp_path / "run"
-    runtime_files = RuntimeFiles.take(script, {"RUNTIME_DIRECTORY": str(folder)})
+    runtime_files = RuntimeFiles.acquire(script, {"RUNTIME_DIRECTORY": str(folder)})
     with runtime_files.listen():
         modes = [stat.S_IMODE(path.stat().st_mode) for path in (folder, *folder.iterdir())]
 
@@ -129,7 +129,7 @@ def test_files_are_their_owners_only(tmp_path: Path) -> None:
 
 def test_a_socket_that_was_left_is_replaced(tmp_path: Path) -> None:
     """Who has the claim has the socket's place too."""
-    runtime_files = RuntimeFiles.take(tmp_path / "server.py", {})
+    runtime_files = RuntimeFiles.acquire(tmp_path / "server.py", {})
     runtime_files.listen().close()
     with runtime_files.listen() as sock:
         assert sock.getsockopt(socket.SOL_SOCKET, socket.SO_ACCEPTCONN)
@@ -139,7 +139,7 @@ def test_a_socket_that_was_left_is_replaced(tmp_path: Path) -> None:
 def test_a_folder_that_cannot_be_used_is_passed_over(tmp_path: Path) -> None:
     """The next one is tried."""
     (tmp_path / "file").write_text("")
-    runtime_files = RuntimeFiles.take(
+    runtime_files = RuntimeFiles.acquire(
         tmp_path / "server.py", {"RUNTIME_DIRECTORY": str(tmp_path / "file")}
     )
 
@@ -160,7 +160,7 @@ def test_what_is_in_the_way_stays(tmp_path: Path, name: str, *, is_folder: bool)
         in_the_way.mkdir()
     else:
         in_the_way.symlink_to(precious)
-    runtime_files = RuntimeFiles.take(script, {"RUNTIME_DIRECTORY": str(other)})
+    runtime_files = RuntimeFiles.acquire(script, {"RUNTIME_DIRECTORY": str(other)})
     with runtime_files.listen():
         assert runtime_files.files.folder == tmp_path
     runtime_files.release()
@@ -172,8 +172,8 @@ def test_what_is_in_the_way_stays(tmp_path: Path, name: str, *, is_folder: bool)
 def test_no_folder_at_all(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """The sentence says what to set."""
     monkeypatch.setattr("tempfile.tempdir", str(tmp_path / "none" / "such"))
-    with pytest.raises(ConfigError, match="set RUNTIME_DIRECTORY to one"):
-        RuntimeFiles.take(Path("/proc/none/server.py"), {})
+    with pytest.raises(ConfigError, match="set RUNTIME_DIRECTORY to a writable folder"):
+        RuntimeFiles.acquire(Path("/proc/none/server.py"), {})
 
 
 def test_a_folder_for_everybody_has_to_be_ours(
@@ -184,9 +184,9 @@ def test_a_folder_for_everybody_has_to_be_ours(
     (tmp_path / f"gateman-{os.getuid()}").mkdir()
     (tmp_path / f"gateman-{os.getuid()}").chmod(0o777)
     with pytest.raises(ConfigError):
-        RuntimeFiles.take(Path("/proc/none/server.py"), {})
+        RuntimeFiles.acquire(Path("/proc/none/server.py"), {})
     (tmp_path / f"gateman-{os.getuid()}").chmod(0o700)
-    RuntimeFiles.take(Path("/proc/none/server.py"), {}).release()
+    RuntimeFiles.acquire(Path("/proc/none/server.py"), {}).release()
 
 
 def test_names() -> None:
@@ -212,7 +212,7 @@ def released(folder: Path, *names: str) -> Path:
 def test_a_new_release_behind_a_link_is_the_same_service(tmp_path: Path) -> None:
     """Its master is found when the link leads to another folder, and no other one can start."""
     script = released(tmp_path, "1", "2")
-    runtime_files = RuntimeFiles.take(script, {})
+    runtime_files = RuntimeFiles.acquire(script, {})
     with runtime_files.listen():
         (tmp_path / "current").unlink()
         (tmp_path / "current").symlink_to("releases/2")
@@ -220,7 +220,7 @@ def test_a_new_release_behind_a_link_is_the_same_service(tmp_path: Path) -> None
         assert runtime_files.is_intact
         assert locate(script, {}) == [runtime_files.files]
         with pytest.raises(AlreadyRunning):
-            RuntimeFiles.take(script, {})
+            RuntimeFiles.acquire(script, {})
     runtime_files.release()
     assert sorted(path.name for path in tmp_path.iterdir()) == ["current", "releases"]
 
@@ -229,7 +229,7 @@ def test_a_folder_that_goes_with_its_release_is_not_used(tmp_path: Path) -> None
     """Where nothing can be made beside the link, the one for everybody is next."""
     script = released(tmp_path, "1")
     (tmp_path / f"{next(candidates(script, {})).stem}.pid").mkdir()
-    runtime_files = RuntimeFiles.take(script, {})
+    runtime_files = RuntimeFiles.acquire(script, {})
 
     assert runtime_files.files.folder.name == f"gateman-{os.getuid()}"
     runtime_files.release()
@@ -241,7 +241,7 @@ def test_a_folder_that_goes_with_its_release_is_not_used(tmp_path: Path) -> None
 def test_what_was_removed_is_made_anew(tmp_path: Path) -> None:
     """The pid file, the socket, or both: commands and other masters find it again."""
     script = tmp_path / "server.py"
-    runtime_files = RuntimeFiles.take(script, {})
+    runtime_files = RuntimeFiles.acquire(script, {})
     for names in (["pid"], ["control"], ["pid", "control"]):
         with runtime_files.listen():
             assert runtime_files.is_intact
@@ -254,7 +254,7 @@ def test_what_was_removed_is_made_anew(tmp_path: Path) -> None:
             assert runtime_files.files.pid.read_text() == f"{os.getpid()}\n"
             assert locate(script, {}) == [runtime_files.files]
             with pytest.raises(AlreadyRunning):
-                RuntimeFiles.take(script, {})
+                RuntimeFiles.acquire(script, {})
     runtime_files.release()
     assert list(tmp_path.iterdir()) == []
 
@@ -265,7 +265,7 @@ def test_a_folder_that_is_gone_is_replaced_by_the_next(tmp_path: Path) -> None:
     script.parent.mkdir()
     session.mkdir()
     environment = {"XDG_RUNTIME_DIR": str(session)}
-    runtime_files = RuntimeFiles.take(script, environment)
+    runtime_files = RuntimeFiles.acquire(script, environment)
     assert runtime_files.files.folder == session / "gateman"
     shutil.rmtree(session)
     runtime_files.renew()
@@ -282,10 +282,10 @@ def test_a_folder_that_is_gone_is_replaced_by_the_next(tmp_path: Path) -> None:
 def test_a_master_is_known_before_it_has_made_its_files_anew(tmp_path: Path) -> None:
     """Another one that starts in that moment is told so, and leaves nothing in its way."""
     script = tmp_path / "server.py"
-    runtime_files = RuntimeFiles.take(script, {})
+    runtime_files = RuntimeFiles.acquire(script, {})
     runtime_files.files.pid.unlink()
     with pytest.raises(AlreadyRunning) as told:
-        RuntimeFiles.take(script, {})
+        RuntimeFiles.acquire(script, {})
     assert told.value.pid == os.getpid()
     runtime_files.renew()
 
@@ -296,7 +296,7 @@ def test_a_master_is_known_before_it_has_made_its_files_anew(tmp_path: Path) -> 
 def test_only_its_own_files_are_removed(tmp_path: Path) -> None:
     """At its end, what another one has made in their place stays."""
     script = tmp_path / "server.py"
-    runtime_files = RuntimeFiles.take(script, {})
+    runtime_files = RuntimeFiles.acquire(script, {})
     with runtime_files.listen():
         for path in (runtime_files.files.control, runtime_files.files.pid):
             path.unlink()
@@ -354,7 +354,7 @@ def test_a_stranger_s_files_are_passed_over(
 
 
 def _folder_that_is_taken(script: Path) -> str:
-    runtime_files = RuntimeFiles.take(script, {})
+    runtime_files = RuntimeFiles.acquire(script, {})
     with runtime_files.listen():
         name = runtime_files.files.folder.name
     runtime_files.release()

@@ -251,7 +251,7 @@ def test_a_process_s_own_policy_has_bounds() -> None:
     )
 
 
-def test_a_process_that_garbles_its_channel_has_its_time_to_drain() -> None:
+def test_a_process_that_sends_an_invalid_message_has_its_time_to_drain() -> None:
     """It was told to, and can be told nothing more: its neighbour accepts for it, until it ends."""
     policy = replace(PAIR, drain=10.0, shutdown=5.0)
     play(

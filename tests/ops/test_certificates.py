@@ -364,7 +364,7 @@ def test_a_key_of_a_rare_kind_is_refused(tmp_path: Path) -> None:
     key.parent.mkdir()
     run(f"openssl genpkey -algorithm ed25519 -out {key}")
 
-    assert refusal_of(tmp_path) == f"{key} holds a key that no browser knows: move it away."
+    assert refusal_of(tmp_path) == f"{key} holds a key that no browser supports: move it away."
 
 
 def test_an_authority_with_a_wrong_key_is_refused(tmp_path: Path) -> None:
@@ -589,6 +589,6 @@ def test_instructions_are_for_every_system(tmp_path: Path) -> None:
 
     for system in ("Debian", "Fedora", "macOS", "Windows", "iPhone", "Android"):
         assert f"\n{system}" in text
-    assert f"Whoever has {made.authority_key} can pose as any site" in text
+    assert f"Anyone who has {made.authority_key} can pose as any site" in text
     assert "$" not in text.replace("$HOME", "").replace("$profile", "")
     assert max(len(line) for line in text.splitlines() if str(tmp_path) not in line) <= 100

@@ -228,7 +228,8 @@ def test_the_user_is_the_script_s_owner(tmp_path: Path, worker: Worker) -> None:
     with pytest.raises(ConfigError) as refused:
         unit_settings(Script(path), [worker], now=NOW, user="nobody-at-all")
     assert str(refused.value) == (
-        "there is no user 'nobody-at-all': create it: useradd --system nobody-at-all."
+        "user='nobody-at-all': there is no such user: create it (useradd --system nobody-at-all),"
+        " or name another."
     )
 
 
@@ -274,17 +275,17 @@ def test_what_to_do_about_a_file(tmp_path: Path) -> None:
     path.chmod(0o600)
 
     assert remedy(FACTS, path) == (
-        f"the user that systemd makes up will not be able to read {path}: name one who is with"
-        " --user, or, if it is no secret, let everybody read it."
+        f"systemd's temporary user will not be able to read {path}: name another user with"
+        " --user, or, if the file is not secret, let all users read it."
     )
     if os.getuid() == 0:
         os.chown(path, 0, 42)
         path.chmod(0o640)
 
         assert remedy(replace(FACTS, user="chat"), path) == (
-            f"user chat will not be able to read {path}: name one who is with --user, add"
-            " SupplementaryGroups=shadow to the unit, or, if it is no secret, let everybody read"
-            " it."
+            f"user chat will not be able to read {path}: name another user with --user, add"
+            " SupplementaryGroups=shadow to the unit, or, if the file is not secret, let all users"
+            " read it."
         )
 
 
@@ -312,7 +313,7 @@ def analyze() -> str:
     ],
 )
 def test_systemd_accepts_it(analyze: str, tmp_path: Path, more: dict[str, object]) -> None:
-    """It has nothing to say about it, and finds little that the service may do."""
+    """It reports no problem, and a low exposure."""
     path = tmp_path / "chat.service"
     known: dict[str, object] = {"python": Path(sys.executable)}
     path.write_text(unit(replace(FACTS, **{**known, **more})))  # type: ignore[arg-type]

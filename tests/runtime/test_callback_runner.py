@@ -357,7 +357,7 @@ async def test_client_is_refused_if_the_callback_returns_anything(
         returned = "False" if result is False else f"a {type(result).__name__}"
         assert line.endswith(
             f" is closed: on_websocket_connect returned {returned}: raise Refuse(403) to refuse a"
-            " client, and return nothing to let it in."
+            " client, and return nothing to accept it."
         )
 
 

@@ -1,7 +1,7 @@
 """
-The ``gateman`` command. A command's module is imported only when it is used.
+The ``gateman`` command. Each command calls functions of lower layers, and prints.
 
-Nothing here decides: each command calls one function of the rows below and prints.
+Only the module of the command that runs is imported.
 """
 
 import os
@@ -33,14 +33,10 @@ _COMMANDS = {
 
 
 class _Commands(click.Group):
-    """The subcommands, imported when they are asked for."""
-
     def list_commands(self, _ctx: click.Context) -> list[str]:
-        """Name them, for ``--help``."""
         return list(_COMMANDS)
 
     def get_command(self, _ctx: click.Context, name: str) -> click.Command | None:
-        """Import one."""
         if name not in _COMMANDS:
             return None
         command = getattr(import_module(f".{_COMMANDS[name]}", __package__), name)
@@ -49,7 +45,7 @@ class _Commands(click.Group):
     def resolve_command(
         self, ctx: click.Context, args: list[str]
     ) -> tuple[str | None, click.Command | None, list[str]]:
-        """Find the command that is meant; a script alone is to be started."""
+        """Find the command; a script without a command is started."""
         is_script = "." in args[0] or os.sep in args[0]
         if not is_script and args[0] not in _COMMANDS:
             _suggest(ctx, args[0])
@@ -57,8 +53,8 @@ class _Commands(click.Group):
 
 
 def _suggest(ctx: click.Context, name: str) -> None:
-    """Name the command that was meant; click looks only among those that are imported."""
-    # Imported here: it costs 5 ms, and only a mistake needs it.
+    """Suggest a command; click knows only those that are imported."""
+    # Imported here: it takes 5 ms, and only a mistake needs it.
     from difflib import get_close_matches
 
     near = get_close_matches(name, _COMMANDS, n=1, cutoff=0.6)
@@ -70,14 +66,14 @@ def _suggest(ctx: click.Context, name: str) -> None:
 @click.version_option(__version__, prog_name="gateman")
 def gateman() -> None:
     """
-    Serve WebSockets over TLS, and everything around it.
+    Run a WebSocket service over TLS, and manage it.
 
     `gateman server.py` is short for `gateman start server.py`.
     """
 
 
 def main() -> None:
-    """Run the command line; a user's mistake is one sentence, and its exit code."""
+    """Run the command line; show a user's mistake as one sentence."""
     try:
         gateman(prog_name="gateman")
     except (ConfigError, CommandError) as error:

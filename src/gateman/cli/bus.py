@@ -1,4 +1,4 @@
-"""``gateman bus``; which bus other commands are about, and the hub that is reached by it."""
+"""``gateman bus``, and the options of other commands that need a service's hub."""
 
 import asyncio
 import os
@@ -13,48 +13,37 @@ from ..errors import BusError, CommandError, ConfigError, HubError
 from ..log import one_line
 from ..master import control, control_requests
 from ..master.script import Script
+from .options import SCRIPT, with_options
 
 _VARIABLE = "GATEMAN_BUS"
 
 
 @click.command()
-@click.argument("script", metavar="SCRIPT")
+@SCRIPT
 def bus(script: str) -> None:
     """
     Print the URL of the bus of a running service, for Hub.connect and SyncHub.
 
-    What else that bus takes, and what is secret of it, is not printed.
+    The other options of the bus, and its secrets, are not printed.
     """
     click.echo(one_line(make_bus(_bus_of(script)).url))
 
 
-def bus_options(command: Callable[..., None]) -> Callable[..., None]:
-    """Give a command the options that say which service it is about."""
-    for option in (
-        click.option(
-            "--service",
-            metavar="SCRIPT",
-            help="The running service: its master knows the bus.",
-        ),
-        click.option(
-            "--bus",
-            metavar="URL",
-            help="The service's bus, such as nats://host:4222?name=chat. By default what the"
-            f" variable {_VARIABLE} says.",
-        ),
-    ):
-        command = option(command)
-    return command
+bus_options = with_options(
+    click.option(
+        "--bus",
+        metavar="URL",
+        help="The service's bus, such as nats://host:4222?name=chat. The default is the"
+        f" variable {_VARIABLE}.",
+    ),
+    click.option(
+        "--service", metavar="SCRIPT", help="The running service; its master knows the bus."
+    ),
+)
 
 
-def with_hub(bus: str | None, service: str | None, do: Callable[[Hub], Awaitable[None]]) -> None:
-    """
-    Do something with the hub of a service.
-
-    Raises:
-        ConfigError: Nobody said which service, or no bus can be so.
-        CommandError: It has no bus, or the bus cannot be reached.
-    """
+def with_hub(bus: str | None, service: str | None, use: Callable[[Hub], Awaitable[None]]) -> None:
+    """Await a function with the hub of a service; a bus that fails is a :class:`CommandError`."""
     value = bus or (service and _bus_of(service)) or os.environ.get(_VARIABLE)
     if not value:
         raise ConfigError(
@@ -66,7 +55,7 @@ def with_hub(bus: str | None, service: str | None, do: Callable[[Hub], Awaitable
         hub = Hub()
         await hub.start(make_bus(value), has_clients=False, needs_bus=True)
         async with hub:
-            await do(hub)
+            await use(hub)
 
     try:
         asyncio.run(run())

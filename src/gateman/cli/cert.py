@@ -1,4 +1,4 @@
-"""``gateman cert``: certificates for development; how they are made is decided in ``ops``."""
+"""``gateman cert``: makes certificates for development, with :mod:`gateman.ops.certificates`."""
 
 from datetime import UTC, datetime
 from pathlib import Path
@@ -17,7 +17,7 @@ def cert() -> None:
     "domains",
     multiple=True,
     metavar="NAME",
-    help="A domain, wildcard or address that the certificate is for, beside localhost and this"
+    help="A domain, wildcard or address for the certificate, in addition to localhost and this"
     " host's name; may be repeated.",
 )
 @click.option(
@@ -26,17 +26,17 @@ def cert() -> None:
     type=click.Path(path_type=Path),
     default=Path(),
     metavar="FOLDER",
-    help="Where server.pem and server.key go; the working directory unless given.",
+    help="The folder for server.pem and server.key; the default is the working directory.",
 )
 def dev(domains: tuple[str, ...], directory: Path) -> None:
     """
-    Make a certificate that browsers accept, and tell how.
+    Make a certificate that browsers accept, and print how to trust it.
 
-    It is signed by an authority of your own, which is made once and kept in your data folder. Run
-    it again at any time: a good certificate is kept, names that are missing are added, and one
-    that expires within 30 days is renewed.
+    Your own authority signs it. The authority is made once, and kept in your data folder. Run the
+    command again at any time: it keeps a valid certificate, adds missing names, and renews a
+    certificate that expires within 30 days.
     """
-    # Imported here: it takes 100 ms, and --help can do without.
+    # Imported here: it takes 100 ms, and --help does not need it.
     from ..ops.certificates import development_certificate, trust_instructions
 
     made = development_certificate(domains, directory)
@@ -45,7 +45,7 @@ def dev(domains: tuple[str, ...], directory: Path) -> None:
     click.echo(f"    for          {', '.join(made.domains)}")
     click.echo(f"    certificate  {made.certificate}")
     click.echo(f"    key          {made.key}")
-    news = " (new: devices do not trust it yet)" if made.is_authority_new else ""
-    click.echo(f"    authority    {made.authority}{news}")
+    note = " (new: devices do not trust it yet)" if made.is_authority_new else ""
+    click.echo(f"    authority    {made.authority}{note}")
     click.echo()
     click.echo(trust_instructions(made), nl=False)

@@ -1,4 +1,4 @@
-"""``python server.py COMMAND``: what ``Worker.run_all()`` does in a program of the user's."""
+"""``python server.py COMMAND``: what ``Worker.run_all()`` does in a user's program."""
 
 import sys
 from collections.abc import Sequence
@@ -21,14 +21,7 @@ _USAGE = (
 
 
 def run(workers: Sequence[BaseWorker]) -> None:
-    """
-    Do what the program's command line says.
-
-    Raises:
-        ConfigError: What it declares cannot be.
-        CommandError: The command cannot be carried out.
-        SystemExit: The command is done; only ``start`` returns, once everything was stopped.
-    """
+    """Run the command of the program's arguments; only ``start`` returns, when it has stopped."""
     excepthook.install()
     script = Script.of_program()
     words = sys.argv[1:]
@@ -41,14 +34,14 @@ def run(workers: Sequence[BaseWorker]) -> None:
         return
     if words:
         _refuse_typo(words[0])
-    # Once it serves: a mistake in what is declared stays one sentence.
+    # Printed when it serves, so that a mistake in the script is shown as one sentence only.
     code = start(workers, script, on_serving=lambda: write_beside(usage, level="INFO"))
     if code:
         sys.exit(code)
 
 
 def _command(script: Script, words: Sequence[str], workers: Sequence[BaseWorker]) -> None:
-    # What follows -- is the program's own.
+    # The arguments after -- belong to the program.
     rest = list(words[1 : words.index("--")] if "--" in words else words[1:])
     try:
         gateman([words[0], str(script.path), *rest], prog_name=f"python {script}", obj=workers)
@@ -58,8 +51,8 @@ def _command(script: Script, words: Sequence[str], workers: Sequence[BaseWorker]
 
 
 def _refuse_typo(word: str) -> None:
-    """A program may have arguments of its own, but hardly one letter from a command of ours."""
-    # Imported here: it costs 5 ms, and hardly any program has arguments.
+    """Refuse a misspelt command; other arguments belong to the program."""
+    # Imported here: it takes 5 ms, and few programs have arguments.
     from difflib import get_close_matches
 
     near = get_close_matches(word, _COMMANDS, n=1, cutoff=0.8)

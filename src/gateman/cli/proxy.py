@@ -1,13 +1,13 @@
-"""``gateman proxy``: print a proxy's configuration; what is in it is decided in ``ops.proxy``."""
+"""``gateman proxy``: prints the configuration of a proxy, made by :mod:`gateman.ops.proxy`."""
 
-from collections.abc import Callable
 from typing import Any
 
 import click
 
 from ..ops.proxy import Site, apache, installed_nginx, nginx
+from .options import with_options
 
-_OPTIONS = (
+_with_site = with_options(
     click.option(
         "--domain",
         required=True,
@@ -18,14 +18,14 @@ _OPTIONS = (
         "--path",
         default="/wss",
         show_default=True,
-        help="Where the WebSocket is; what lies below it goes to the worker too.",
+        help="The path of the WebSocket; paths below it go to the worker too.",
     ),
     click.option(
         "--upstream",
         default="127.0.0.1:8282",
         show_default=True,
         metavar="ADDRESS",
-        help="Where the worker listens: HOST:PORT, [IPV6]:PORT or unix:/FILE.",
+        help="The worker's address: HOST:PORT, [IPV6]:PORT or unix:/FILE.",
     ),
     click.option(
         "--cert",
@@ -47,7 +47,7 @@ _OPTIONS = (
         default="/var/www/html",
         show_default=True,
         metavar="FOLDER",
-        help="The rest of the site.",
+        help="The folder with the rest of the site.",
     ),
     click.option(
         "--ping-interval",
@@ -55,15 +55,9 @@ _OPTIONS = (
         default=25.0,
         show_default=True,
         metavar="SECONDS",
-        help="The worker's timeouts.ping_interval, from which the proxy's timeouts follow.",
+        help="The worker's timeouts.ping_interval, for the proxy's timeouts.",
     ),
 )
-
-
-def _with_site(command: Callable[..., None]) -> Callable[..., None]:
-    for option in reversed(_OPTIONS):
-        command = option(command)
-    return command
 
 
 @click.group()
@@ -71,8 +65,8 @@ def proxy() -> None:
     """
     Print the configuration of a proxy that does TLS for a worker.
 
-    The whole configuration goes to standard output; its first lines say where to save it and how to
-    test and load it. Nothing is written and no server is touched.
+    Its first lines say where to save it, and how to test and load it. The command writes no file,
+    and configures no server.
     """
 
 
@@ -81,7 +75,7 @@ def proxy() -> None:
 @click.option(
     "--nginx-version",
     metavar="VERSION",
-    help="Write for this version; without it, for the one that is installed here, or for any.",
+    help="The version of Nginx; the default is the installed one, or any.",
 )
 def nginx_command(nginx_version: str | None, **site: Any) -> None:
     """Print a configuration for Nginx."""

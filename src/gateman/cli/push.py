@@ -1,4 +1,4 @@
-"""``gateman push``: send to clients of a running service from the command line."""
+"""``gateman push``: sends a message to clients of a running service."""
 
 import sys
 
@@ -29,10 +29,10 @@ def push(
     """
     Send TEXT to clients of a running service; - reads it from standard input.
 
-    It reaches those who are connected now, at most once, and prints how many they are.
+    It is sent at most once, to the clients that are connected now; their number is printed.
     """
     if sum(map(bool, (is_all, groups, uids, clients))) != 1:
-        raise click.UsageError("Say to whom: one of --all, --group, --uid and --client.")
+        raise click.UsageError("Name the receivers: one of --all, --group, --uid and --client.")
     message = sys.stdin.read() if text == "-" else text
 
     async def send(hub: Hub) -> None:
@@ -45,12 +45,12 @@ def push(
         else:
             sending = hub.send_to_clients(clients, message)
         try:
-            count, doubt = await sending, ""
+            count, note = await sending, ""
         except PartialResult as partial:
-            count, doubt = partial.value, f" at least: no answer from {', '.join(partial.missing)}"
-        if count or doubt:
-            click.echo(f"sent to {count} {'client' if count == 1 else 'clients'}{doubt}")
+            count, note = partial.value, f" at least: no answer from {', '.join(partial.missing)}"
+        if count or note:
+            click.echo(f"sent to {count} {'client' if count == 1 else 'clients'}{note}")
         else:
-            click.echo("sent to nobody: no such client is connected")
+            click.echo("sent to 0 clients: no such client is connected")
 
     with_hub(bus, service, send)

@@ -1,4 +1,4 @@
-"""``gateman start`` and its kin: run, end and renew the service that a script declares."""
+"""``gateman start``, ``stop``, ``restart``, ``reload`` and ``check``."""
 
 import contextlib
 import os
@@ -21,64 +21,52 @@ from ..master.plan import plan
 from ..master.script import Script
 from ..master.start import start as start_master
 from ..tls.contexts import TlsContexts
+from .options import SCRIPT, with_options
 
-_SCRIPT = click.argument("script", metavar="SCRIPT")
 _GRACEFUL = click.option("-g", "--graceful", "is_graceful", is_flag=True)
 
-_START_OPTIONS = (
+_with_start_options = with_options(
     click.option(
         "-d",
         "--daemon",
         "is_daemon",
         is_flag=True,
-        help="Go on in the background, once everything serves; the log goes to a file.",
+        help="Continue in the background when the service serves; log to a file.",
     ),
     click.option("-q", "--quiet", "is_quiet", is_flag=True, help="Log warnings and errors only."),
     click.option(
         "--log-format",
         type=click.Choice(FORMATS),
-        help="Lines for people (text, the default), or an object a line (json).",
+        help="Lines for people (text, the default), or one JSON object per line (json).",
     ),
     click.option(
         "--log-file",
         "log_path",
         type=click.Path(path_type=Path),
         metavar="FILE",
-        help="Write the log there; opened anew on SIGHUP, for logrotate. With -d it is"
-        " SCRIPT's name with .log, beside it, unless this says otherwise.",
+        help="Write the log to FILE, and reopen it on SIGHUP, for logrotate. With -d the default"
+        " is SCRIPT's name with .log, in SCRIPT's folder.",
     ),
     click.option(
         "--watch", "is_watching", is_flag=True, help="Reload when a .py file has changed."
     ),
 )
 
-Then = Callable[[Sequence[BaseWorker], Script], None]
+Use = Callable[[Sequence[BaseWorker], Script], None]
 
 
-def with_workers(name: str, workers: Sequence[BaseWorker] | None, then: Then) -> None:
-    """
-    Do something with what a script declares.
-
-    Raises:
-        LoadFailed: The script is not there, or failed.
-        ConfigError: What it declares cannot be.
-    """
+def with_workers(name: str, workers: Sequence[BaseWorker] | None, use: Use) -> None:
+    """Call a function with the workers of a script; load it unless its workers are given."""
     script = Script.of_program() if workers is not None else Script.find(name)
     if workers is not None:
-        then(workers, script)
+        use(workers, script)
         return
     if not sys.flags.safe_path:
-        del sys.path[0]  # Where the gateman command is; nothing of the script's.
-    # Its arguments are those of `python server.py`.
+        del sys.path[0]  # The folder of the gateman command.
+    # The script gets the same arguments as with `python server.py`.
     words = sys.argv[1:]
     words.remove(name)
-    script.run(words, lambda declared: then(declared, script))
-
-
-def _with_start_options(command: Callable[..., None]) -> Callable[..., None]:
-    for option in reversed(_START_OPTIONS):
-        command = option(command)
-    return command
+    script.run(words, lambda declared: use(declared, script))
 
 
 def _start(
@@ -131,7 +119,7 @@ def _start_daemon(
 
 
 @click.command()
-@_SCRIPT
+@SCRIPT
 @_with_start_options
 @click.pass_obj
 def start(workers: Sequence[BaseWorker] | None, /, script: str, **how: Any) -> None:
@@ -140,13 +128,13 @@ def start(workers: Sequence[BaseWorker] | None, /, script: str, **how: Any) -> N
 
 
 @click.command()
-@_SCRIPT
+@SCRIPT
 @_GRACEFUL
 def stop(script: str, *, is_graceful: bool) -> None:
     """
     End the service.
 
-    Every connection is closed at once with 1001. With -g they are closed with 1012, spread over
+    All connections are closed at once with 1001. With -g they are closed with 1012, spread over
     the worker's drain_window, while health checks get 503.
     """
     _stop(Script.find(script), is_graceful=is_graceful)
@@ -160,7 +148,7 @@ def _stop(script: Script, *, is_graceful: bool) -> None:
 
 
 @click.command()
-@_SCRIPT
+@SCRIPT
 @_GRACEFUL
 @_with_start_options
 @click.pass_obj
@@ -170,8 +158,8 @@ def restart(
     """
     End the service if it runs, and start it.
 
-    Unlike `reload` this takes up a new address or number of processes, and everybody is
-    disconnected. What SCRIPT declares is checked first.
+    Unlike `reload` this applies a new address or number of processes, and disconnects all clients.
+    SCRIPT is checked before the service ends.
     """
 
     def stop_and_start(declared: Sequence[BaseWorker], found: Script) -> None:
@@ -184,17 +172,17 @@ def restart(
 
 
 @click.command()
-@_SCRIPT
+@SCRIPT
 @click.option("-g", "--gently", "is_gentle", is_flag=True)
 @click.option("--all", "is_all", is_flag=True)
 def reload(script: str, *, is_gentle: bool, is_all: bool) -> None:
     """
-    Load SCRIPT anew, without refusing or losing a connection attempt.
+    Load SCRIPT again, without losing a connection attempt.
 
-    One slot after the other gets a new process; once that serves, the old one closes its
-    connections with 1012, spread over drain_window. With -g the next slot waits for that. If a new
-    process fails, the old one stays, and this says why. Gateways, and others that are declared with
-    reloadable=False, are left alone without --all.
+    One slot after the other gets a new process. When that serves, the old one closes its
+    connections with 1012, spread over drain_window; with -g the next slot waits until it has. If a
+    new process fails, the old one stays, and the command reports why. Gateways, and workers with
+    reloadable=False, keep their processes without --all.
     """
     with control.connect_to_master(Script.find(script)) as master:
         master.request(control_requests.Reload(is_gentle, is_all), control_requests.ControlAnswer)
@@ -202,13 +190,13 @@ def reload(script: str, *, is_gentle: bool, is_all: bool) -> None:
 
 
 @click.command()
-@_SCRIPT
+@SCRIPT
 @click.pass_obj
 def check(workers: Sequence[BaseWorker] | None, script: str) -> None:
     """
-    Load SCRIPT and check everything that it declares; nothing is bound.
+    Load SCRIPT and check its workers, without listening.
 
-    The exit code is 1 if clients refuse a certificate, such as one that has expired.
+    The exit code is 1 if clients refuse a certificate, such as an expired one.
     """
 
     def report(declared: Sequence[BaseWorker], found: Script) -> None:
@@ -232,7 +220,7 @@ def check(workers: Sequence[BaseWorker] | None, script: str) -> None:
         for sentence in environment.unknown(declared, os.environ):
             click.echo(f"{found}: {sentence}")
         if is_refused:
-            raise CommandError("clients refuse a certificate of this service, as it says above")
+            raise CommandError("clients refuse a certificate of this service: see above")
 
     with_workers(script, workers, report)
 

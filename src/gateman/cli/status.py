@@ -1,4 +1,4 @@
-"""``gateman status`` and ``gateman connections``: how a running service is."""
+"""``gateman status`` and ``gateman connections``."""
 
 import json
 import shutil
@@ -11,6 +11,7 @@ import click
 
 from ..master import control, control_requests
 from ..master.script import Script
+from .options import SCRIPT
 from .tables import Line
 from .views import connection_lines, status_lines
 
@@ -25,28 +26,27 @@ _STYLES: dict[str, dict[str, Any]] = {
     "changing": {"fg": "cyan"},
 }
 
-# ECMA-48: to the first line; erase what is right of the cursor, and what is below it.
+# ECMA-48: move to the first line; erase to the end of the line, and of the screen.
 _HOME, _TO_END_OF_LINE, _TO_END = "\x1b[H", "\x1b[K", "\x1b[J"
 
-_SCRIPT = click.argument("script", metavar="SCRIPT")
 _JSON = click.option(
-    "--json", "is_json", is_flag=True, help="Print what the master said, for programs."
+    "--json", "is_json", is_flag=True, help="Print the master's answer, for programs."
 )
 
 
 @click.command()
-@_SCRIPT
+@SCRIPT
 @click.option(
-    "-d", "--watch", "is_watching", is_flag=True, help="Show it anew each second, until Ctrl-C."
+    "-d", "--watch", "is_watching", is_flag=True, help="Show it again each second, until Ctrl-C."
 )
 @_JSON
 def status(script: str, *, is_watching: bool, is_json: bool) -> None:
     """
-    Show how the service and its processes are.
+    Show the state of the service and its processes.
 
-    The columns are Workerman's: send_fail counts messages that a slow client lost, qps is messages
-    received per second lately, and a process that is busy has not answered just now. What else
-    there is depends on the terminal's width; --json has all of it.
+    The columns are Workerman's: send_fail counts messages dropped for slow clients, qps is the
+    messages received per second, and a busy process has not answered in time. A wider terminal
+    shows more columns; --json has all values.
     """
     found = Script.find(script)
     if not is_watching:
@@ -66,21 +66,21 @@ def status(script: str, *, is_watching: bool, is_json: bool) -> None:
 
 
 @click.command()
-@_SCRIPT
+@SCRIPT
 @_JSON
 @click.option(
     "--limit",
     type=click.IntRange(min=1),
     default=1000,
     show_default=True,
-    help="How many of each process are listed; those that have been there longest come first.",
+    help="How many connections of each process are listed; the oldest come first.",
 )
 def connections(script: str, *, is_json: bool, limit: int) -> None:
     """
-    List who is connected.
+    List the connections.
 
-    unsent is what waits in the process for a client that reads too slowly; received and sent are
-    bytes on the wire, with TLS, where the system counts them.
+    unsent is the size of the send buffer, for a client that reads slowly; received and sent are
+    bytes on the wire, including TLS, if the system counts them.
     """
     answer = _ask(
         Script.find(script), control_requests.ListConnections(limit), control_requests.ListAnswer
@@ -97,7 +97,7 @@ def _ask(script: Script, request: control_requests.Request, kind: type[T]) -> T:
 
 
 def _width() -> int | None:
-    """Tell how wide the terminal is; a file is as wide as it takes."""
+    """Return the terminal's width; ``None`` if the output goes to a file."""
     return shutil.get_terminal_size().columns if sys.stdout.isatty() else None
 
 

@@ -1,4 +1,4 @@
-"""``gateman systemd``: print a unit; what is in it is decided in ``ops.systemd``."""
+"""``gateman systemd``: prints a unit, made by :mod:`gateman.ops.systemd`."""
 
 import time
 from collections.abc import Sequence
@@ -8,30 +8,30 @@ import click
 from ..config.base import BaseWorker
 from ..master.script import Script
 from ..ops.systemd import remedy, unit, unit_settings, unreadable
+from .options import SCRIPT
 from .service import with_workers
 
 
 @click.command()
-@click.argument("script", metavar="SCRIPT")
+@SCRIPT
 @click.option(
-    "--name", metavar="NAME", help="The unit's name; without it, the script's, such as server."
+    "--name", metavar="NAME", help="The unit's name; the default is the script's, such as server."
 )
 @click.option(
     "--user",
     metavar="NAME",
-    help="Whom it runs as; without it, the script's owner, or a user that systemd makes up"
-    " if that is root.",
+    help="The user of the service; the default is the script's owner, or a temporary user of"
+    " systemd if that is root.",
 )
 @click.pass_obj
 def systemd(
     workers: Sequence[BaseWorker] | None, /, script: str, *, name: str | None, user: str | None
 ) -> None:
     """
-    Print a systemd unit that keeps SCRIPT up, and may do little else.
+    Print a systemd unit for SCRIPT, with few permissions.
 
-    The whole unit goes to standard output; its first lines say where to save it. Run this with the
-    interpreter and in the folder that the service is to run with. SCRIPT is loaded to see what
-    it declares; nothing is bound, and nothing is written.
+    Its first lines say where to save it. Run this with the interpreter, and in the folder, of the
+    service. The command loads SCRIPT to read its workers; it does not listen, and writes no file.
     """
 
     def show(declared: Sequence[BaseWorker], found: Script) -> None:

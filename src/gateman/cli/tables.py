@@ -1,7 +1,7 @@
 """
-Tables that fit a terminal, and how numbers look in them: values in, lines out.
+Tables that fit a terminal, and the format of numbers in them. Values in, lines out.
 
-A table has columns that are always there, and others that come as the terminal gets wider.
+Columns of rank 0 are always shown; others only if the terminal is wide enough.
 """
 
 import unicodedata
@@ -10,21 +10,18 @@ from dataclasses import dataclass
 from typing import Any, NamedTuple
 
 from ..log import one_line
+from ..master.formatting import scaled_duration
 
 Row = Mapping[str, Any]
 
 
 class Line(NamedTuple):
-    """One line for a terminal."""
-
     text: str
     style: str = ""
 
 
 @dataclass(frozen=True, slots=True)
 class Column:
-    """A column."""
-
     head: str
     show: Callable[[Row], str]
     rank: int = 0
@@ -32,7 +29,7 @@ class Column:
 
 
 def table(columns: Sequence[Column], rows: Sequence[Row], width: int | None) -> list[str]:
-    """Lay a table out."""
+    """Return the lines of a table: the head, and one for each row."""
     cells = {
         column: [column.head, *(one_line(column.show(row)) for row in rows)] for column in columns
     }
@@ -48,7 +45,7 @@ def table(columns: Sequence[Column], rows: Sequence[Row], width: int | None) -> 
 def _choose(
     columns: Sequence[Column], widths: Mapping[Column, int], width: int | None
 ) -> tuple[list[Column], int]:
-    """Choose columns and the space between them; more columns are worth more than more space."""
+    """Choose columns and the gap between them; a further column is worth more than a wide gap."""
     for rank in sorted({0, *(column.rank for column in columns)}, reverse=True):
         chosen = [column for column in columns if column.rank <= rank]
         for gap in (2, 1):
@@ -64,7 +61,7 @@ def _pad(text: str, width: int, *, is_left: bool) -> str:
 
 
 def cells_of(text: str) -> int:
-    """Tell how wide a text is in a terminal."""
+    """Return the width of a text in a terminal, in character cells."""
     return sum(
         0 if unicodedata.combining(letter) else 1 + (unicodedata.east_asian_width(letter) in "WF")
         for letter in text
@@ -72,26 +69,23 @@ def cells_of(text: str) -> int:
 
 
 def size(count: float | None) -> str:
-    """Write an amount of memory."""
-    if count is None:
-        return "-"
-    return _scaled(count, 1024, "KMGT", exact_below=1024)
+    """Write a number of bytes."""
+    return "-" if count is None else _scaled(count, 1024, exact_below=1024)
 
 
 def number(count: float | None) -> str:
-    """Write how many."""
     if count is None:
         return "-"
     if 0 < count < 10 and count != int(count):
         return f"{count:.1f}"
-    return _scaled(round(count), 1000, "KMGT", exact_below=100_000_000)
+    return _scaled(round(count), 1000, exact_below=100_000_000)
 
 
-def _scaled(count: float, step: int, units: str, *, exact_below: int) -> str:
+def _scaled(count: float, step: int, *, exact_below: int) -> str:
     if count < exact_below:
         return str(int(count))
     unit = ""
-    for larger in units:
+    for larger in "KMGT":
         if count < step:
             break
         count, unit = count / step, larger
@@ -99,24 +93,17 @@ def _scaled(count: float, step: int, units: str, *, exact_below: int) -> str:
 
 
 def span(seconds: float | None) -> str:
-    """Write a time span."""
+    """Write a duration in one unit, as a letter; milliseconds below a second."""
     if seconds is None:
         return "-"
-    for limit, unit, text in (
-        (0.00005, 0.001, "{:.0f}ms"),
-        (0.00095, 0.001, "{:.1f}ms"),
-        (0.9995, 0.001, "{:.0f}ms"),
-        (9.95, 1.0, "{:.1f}s"),
-        (120.0, 1.0, "{:.0f}s"),
-        (7200.0, 60.0, "{:.0f}m"),
-        (172_800.0, 3600.0, "{:.0f}h"),
-    ):
-        if seconds < limit:
-            return text.format(seconds / unit)
-    return f"{seconds / 86400:.0f}d"
+    if seconds < 0.9995:
+        digits = 1 if 0.00005 <= seconds < 0.00095 else 0
+        return f"{seconds * 1000:.{digits}f}ms"
+    amount, unit = scaled_duration(seconds)
+    return f"{amount}{unit[0]}"
 
 
 def total(rows: Iterable[Row], name: str) -> float | None:
-    """Add a column up."""
+    """Add up a column; ``None`` if no row has a value."""
     known = [row[name] for row in rows if row.get(name) is not None]
     return sum(known) if known else None

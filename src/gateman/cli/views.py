@@ -1,7 +1,7 @@
 """
-What ``status`` and ``connections`` show of the master's answers: an answer in, lines out.
+The output of ``status`` and ``connections``: an answer of the master in, lines out.
 
-The answers are described in :mod:`gateman.master.control`.
+:mod:`gateman.master.control` describes the answers.
 """
 
 from collections import Counter
@@ -13,10 +13,10 @@ from .tables import Column, Line, number, size, span, table, total
 
 Answer = Mapping[str, Any]
 
-# An event loop that is late by more makes clients wait noticeably.
+# Clients notice a longer delay of the event loop.
 _NOTABLE_LAG = 0.1  # seconds
 
-# Most programs renew a certificate when 30 days are left; with these few, one has failed.
+# Most programs renew a certificate when 30 days are left; with so few, the renewal has failed.
 _FEW_DAYS = 14
 
 _MAX_LAST_LINES = 8
@@ -56,7 +56,6 @@ _WORKER_COLUMNS = (
 
 
 def status_lines(answer: Answer, width: int | None) -> list[Line]:
-    """Show how a service is."""
     master, slots = answer["master"], answer["slots"]
     rows = [row for slot in slots for row in _rows_of(slot)]
     shown = [*rows, _summary(rows)] if len(rows) > 1 else rows
@@ -126,7 +125,7 @@ def _rows_of(slot: Answer) -> Iterator[dict[str, Any]]:
 
 def _summary(rows: Sequence[Answer]) -> dict[str, Any]:
     sums: dict[str, Any] = {name: total(rows, name) for name in _SUMMED}
-    # A slot that is being renewed has two rows.
+    # A slot whose process is being replaced has two rows.
     restarts = {row["name"]: row["restarts"] for row in rows}
     return {**sums, "name": "Summary", "restarts": sum(restarts.values()), "status": ""}
 
@@ -188,7 +187,6 @@ _CONNECTION_COLUMNS = (
 
 
 def connection_lines(answer: Answer, width: int | None) -> list[Line]:
-    """List connections."""
     rows = answer["connections"]
     lines = []
     if rows:
@@ -202,7 +200,7 @@ def connection_lines(answer: Answer, width: int | None) -> list[Line]:
     count = answer["total"]
     text = f"{count} connection{'s' * (count != 1)}"
     if len(rows) < count:
-        text += f"; {len(rows)} shown, those that have been here longest (--limit)"
+        text += f"; {len(rows)} shown, the oldest ones (--limit)"
     lines.append(Line(text))
     for pid in answer["silent"]:
         lines.append(Line(f"pid {pid} did not answer", "warning"))

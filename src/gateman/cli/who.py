@@ -1,4 +1,4 @@
-"""``gateman who``: who is connected to a running service."""
+"""``gateman who``: lists or counts the clients of a running service."""
 
 import asyncio
 from collections.abc import Awaitable, Iterable
@@ -15,32 +15,35 @@ T = TypeVar("T")
 
 
 @click.command()
-@click.option("--uid", help="Name the clients of a user.")
-@click.option("--group", help="Name the clients in a group.")
+@click.option("--uid", help="List the clients of a user.")
+@click.option("--group", help="List the clients in a group.")
 @bus_options
 def who(*, uid: str | None, group: str | None, bus: str | None, service: str | None) -> None:
     """
-    Tell who is connected to a running service: client ids, a line each, or how many there are.
+    List the client ids of a user or a group, or count clients, users and groups.
 
-    If a process does not answer in time, what the others said is printed, and the exit code is 1.
+    If a process does not answer in time, the answers of the others are printed, and the exit code
+    is 1.
     """
     if uid is not None and group is not None:
-        raise click.UsageError("Say one of --uid and --group.")
+        raise click.UsageError("Give only one of --uid and --group.")
 
-    async def tell(hub: Hub) -> None:
+    async def show(hub: Hub) -> None:
         if uid is not None:
-            _print(await _known(hub.clients_of_uid(uid)))
+            _print(await or_partial(hub.clients_of_uid(uid)))
         elif group is not None:
-            _print(await _known(hub.clients_of_group(group)))
+            _print(await or_partial(hub.clients_of_group(group)))
         else:
             clients, uids, groups = await asyncio.gather(
-                _known(hub.count_clients()), _known(hub.count_uids()), _known(hub.groups())
+                or_partial(hub.count_clients()),
+                or_partial(hub.count_uids()),
+                or_partial(hub.groups()),
             )
             click.echo(f"clients  {clients}\nusers    {uids}\ngroups   {len(groups)}")
 
     missing: tuple[str, ...] = ()
 
-    async def _known(answer: Awaitable[T]) -> T:
+    async def or_partial(answer: Awaitable[T]) -> T:
         nonlocal missing
         try:
             return await answer
@@ -49,9 +52,9 @@ def who(*, uid: str | None, group: str | None, bus: str | None, service: str | N
             known: T = partial.value
             return known
 
-    with_hub(bus, service, tell)
+    with_hub(bus, service, show)
     if missing:
-        raise CommandError(f"there is more, perhaps: no answer from {', '.join(missing)}")
+        raise CommandError(f"the result may be incomplete: no answer from {', '.join(missing)}")
 
 
 def _print(clients: Iterable[str]) -> None:

@@ -1,8 +1,8 @@
 """
-What everything that a script declares has: callbacks, a schedule, and how it is supervised.
+What all workers have in common: callbacks, scheduled functions, and options of supervision.
 
-:class:`~gateman.config.worker.Worker` adds what listens, :mod:`gateman.gateway` the two that share
-its work between processes. Nothing here serves.
+:class:`~gateman.config.worker.Worker` adds listening; :mod:`gateman.gateway` has gateways and
+business workers. These modules only declare; :mod:`gateman.runtime` serves.
 """
 
 import os
@@ -24,14 +24,14 @@ R = TypeVar("R")
 Scheduled = TypeVar("Scheduled", bound=Callable[[], Any])
 OfEvent = TypeVar("OfEvent", bound=Callable[[Any], Any])
 
-# What a decorator is given by ``@worker.on_message()``; for type checkers it is never left out.
+# The argument of a decorator in ``@worker.on_message()``; type checkers do not see this default.
 _NOTHING: Any = None
 
 _EVENT_SIGNATURE = {"on_event": ("data",)}
 
 
 class _Registrar(Generic[P]):
-    """What ``worker.on_message`` is when it is read: a decorator."""
+    """The value of ``worker.on_message``: a decorator."""
 
     __slots__ = ("_name", "_worker")
 
@@ -41,7 +41,7 @@ class _Registrar(Generic[P]):
 
     def __call__(self, function: Callable[P, R] = _NOTHING) -> Callable[P, R]:
         if function is None:
-            # With parentheses; Python's own words would not say what to write.
+            # Used with parentheses; Python's own error would not say what to write.
             raise ConfigError(
                 f"{self._name} was given no function", f"write @worker.{self._name} without ()"
             )
@@ -56,7 +56,7 @@ class _Registrar(Generic[P]):
 
     @property
     def function(self) -> Callable[P, Any] | None:
-        """The callback that was declared, or ``None``."""
+        """The declared callback, or ``None``."""
         return self._worker.callbacks.get(self._name)
 
 
@@ -64,7 +64,7 @@ class Callback(Generic[P]):
     """
     A callback of a worker: declared by decorating a function, or by assigning one.
 
-    It has no annotation where it is declared: type checkers would take it for an option.
+    Its declaration has no annotation: type checkers would take it for an option.
     """
 
     def __set_name__(self, owner: type, name: str) -> None:
@@ -75,11 +75,10 @@ class Callback(Generic[P]):
     @overload
     def __get__(self, worker: "BaseWorker", owner: type) -> _Registrar[P]: ...
     def __get__(self, worker: "BaseWorker | None", owner: type) -> "Callback[P] | _Registrar[P]":
-        """Give the decorator."""
         return self if worker is None else _Registrar(worker, self._name)
 
     def __set__(self, worker: "BaseWorker", function: Callable[P, Any] | None) -> None:
-        """Declare a function, or with ``None`` no longer one."""
+        """Declare a function; ``None`` removes it."""
         if function is None:
             worker.callbacks.pop(self._name, None)
         else:
@@ -88,29 +87,29 @@ class Callback(Generic[P]):
 
 class BaseWorker(Configurable):
     """
-    One thing that a script declares: processes that do the same.
+    A declared worker: a number of equal processes.
 
     Attributes:
-        id: Which of its processes this is: 0 to ``count - 1``.
-        callbacks: The functions that were declared, by name.
-        schedule: What :meth:`every` declared: the interval in seconds, and the function.
-        event_handlers: What :meth:`on_event` declared: the topic, and the function.
+        id: The number of this process: 0 to ``count - 1``.
+        callbacks: The declared functions, by name.
+        schedule: The functions of :meth:`every`: interval in seconds, and function.
+        event_handlers: The functions of :meth:`on_event`: topic, and function.
         from_environment: The variable of each option that the environment has set.
     """
 
     runner: ClassVar[Callable[[list["BaseWorker"]], None] | None] = None
-    """What :meth:`run_all` calls with all that were declared. Rows above this one set it."""
+    """:meth:`run_all` calls it with all declared workers. A higher layer sets it."""
     state = frozenset({"id", "callbacks", "schedule", "event_handlers", "from_environment"})
     _declared: ClassVar[list["BaseWorker"]] = []
     _has_run: ClassVar[bool] = False
 
     name: str = option(
         check=checks.name,
-        reason="The name in logs and in ``status``. If several workers have one name, ``run_all``"
-        " calls the second one ``chat-2``, and so on.",
+        reason="The name in logs and in ``status``. If several workers have the same name,"
+        " ``run_all`` renames the second one to ``chat-2``, and so on.",
     )
     count: int = option(
-        default=1, unit="processes", check=checks.count, reason="How many processes serve it."
+        default=1, unit="processes", check=checks.count, reason="The number of processes."
     )
     timeouts: Converted[Timeouts | Mapping[str, Any] | None, Timeouts] = option(
         default=None,
@@ -121,15 +120,15 @@ class BaseWorker(Configurable):
         default=10.0,
         unit="seconds",
         check=checks.number,
-        reason="How long a process that drains (``stop -g``, ``reload``) takes to close its"
-        " connections, so that their clients do not all reconnect at once. A business worker's"
-        " handlers have this time to end.",
+        reason="A process that drains (``stop -g``, ``reload``) closes its connections over this"
+        " time, so that their clients do not all reconnect at once. A business worker's handlers"
+        " have this time to finish.",
     )
     restart_stalled: bool = option(
         default=False,
         check=checks.yes_or_no,
-        reason="Whether a process that does not respond for ``timeouts.stall`` is replaced; its"
-        " connections end then.",
+        reason="Whether a process that does not respond for ``timeouts.stall`` is replaced. Its"
+        " connections then end.",
     )
     reloadable: bool = option(
         default=True,
@@ -140,22 +139,23 @@ class BaseWorker(Configurable):
         default=10,
         unit="crashes",
         check=checks.whole_number,
-        reason="After so many within five minutes, a process is not started again until"
-        " ``reload``.",
+        reason="After this number of crashes within five minutes, a process is not started again"
+        " until ``reload``.",
     )
     max_messages: int | None = option(
         default=None,
         unit="messages",
         check=checks.whole_number,
-        reason="A process that has received so many is replaced, and drains; a business worker"
-        " counts events. It happens up to a fifth earlier, so that processes are not replaced all"
-        " at once; the same goes for the next two. ``None`` means no limit.",
+        reason="A process that has received this number of messages is replaced, and drains. A"
+        " business worker counts events. The limits ``max_messages``, ``max_lifetime`` and"
+        " ``max_memory`` apply up to 20 % early, so that not all processes are replaced at once."
+        " ``None`` means no limit.",
     )
     max_lifetime: float | None = option(
         default=None,
         unit="seconds",
         check=checks.number,
-        reason="A process that has served so long is replaced. ``None`` means no limit.",
+        reason="A process that has served for this time is replaced. ``None`` means no limit.",
     )
     max_memory: int | None = option(
         default=None,
@@ -166,21 +166,21 @@ class BaseWorker(Configurable):
     user: str | int | None = option(
         default=None,
         check=checks.account,
-        reason="The user, by name or number, that the processes switch to after the master has"
-        " bound the ports and they have read their keys. The master has to run as root.",
+        reason="The user, by name or number, to whom the processes switch after the master has"
+        " bound the ports and the processes have read their keys. The master must run as root.",
     )
     group: str | int | None = option(
         default=None,
         check=checks.account,
-        reason="The group that they switch to; ``None`` is the user's.",
+        reason="The group to which the processes switch. ``None`` means the user's group.",
     )
     bus: str | Mapping[str, Any] | None = option(
         default=None,
         check=checks.bus,
         reason="The bus that connects the hubs of all processes and machines: a URL such as"
-        ' ``"nats://host:4222?name=chat"``, or a mapping with ``url`` and options. ``None`` is a'
-        " router that the master runs, for the processes of this script and for commands such as"
-        " ``gateman push``.",
+        ' ``"nats://host:4222?name=chat"``, or a mapping with ``url`` and options. ``None`` means'
+        " the router that the master runs, for the processes of this script and for commands such"
+        " as ``gateman push``.",
     )
 
     def _configure(self, values: dict[str, Any]) -> None:
@@ -192,47 +192,38 @@ class BaseWorker(Configurable):
         super()._configure(values)
         self._declared.append(self)
 
-    if not TYPE_CHECKING:  # Type checkers know the names, and would take any other for one.
+    if not TYPE_CHECKING:  # With __getattr__, type checkers would accept every name.
 
         def __getattr__(self, name: str) -> Any:
-            """Tell who misspells a callback which they mean."""
+            """Suggest a name for a misspelt callback."""
             if name.startswith("on_"):
                 kind = f"callback of {type(self).__name__}"
                 raise ConfigError.unknown(kind, name, self.signatures)
             raise AttributeError(f"{type(self).__name__!r} object has no attribute {name!r}")
 
     def declare(self, name: str, function: Callable[..., Any]) -> None:
-        """
-        Declare a callback by its name.
-
-        Args:
-            name: Such as ``"on_message"``.
-            function: What is called; in place of what was declared before.
-
-        Raises:
-            ConfigError: It cannot be called as it would be.
-        """
+        """Declare a callback, or replace it."""
         check(name, function, self.signatures)
         self.callbacks[name] = function
 
     def every(self, seconds: float | None = None) -> Callable[[Scheduled], Scheduled]:
         """
-        Run a function every so many seconds, in each process of this worker.
+        Run a function at an interval, in each process of this worker.
 
             @worker.every(60)
             async def tidy_up(): ...
 
         Args:
-            seconds: The interval; see :class:`gateman.Timer` for what is promised.
+            seconds: The interval; :class:`gateman.Timer` describes its guarantees.
 
         Returns:
             The decorator, for a function without arguments, plain or ``async``.
 
         Raises:
-            ConfigError: It is not a positive number, or the function takes arguments.
+            ConfigError: The interval is not a positive number, or the function takes arguments.
         """
         if seconds is None or callable(seconds):
-            raise ConfigError("every was not told how often", "write @worker.every(60)")
+            raise ConfigError("every was given no interval", "write @worker.every(60)")
         check_interval(seconds)
 
         def declare(function: Scheduled) -> Scheduled:
@@ -244,15 +235,15 @@ class BaseWorker(Configurable):
 
     def on_event(self, topic: str | None = None) -> Callable[[OfEvent], OfEvent]:
         """
-        Call a function for what any process tells with :meth:`gateman.Hub.send_event`.
+        Call a function for each event that a process sends with :meth:`gateman.Hub.send_event`.
 
             @worker.on_event("prices")
             async def update(prices): ...
 
         It is called in each process of this worker, on all machines, from ``on_worker_start`` to
-        ``on_worker_stop``, in order for each sender. The next event waits until an ``async def``
-        is done: up to 1000 of them and 8 MiB, what is more is dropped and counted. What it raises
-        is logged and counted. A topic may have several functions, and a function several topics.
+        ``on_worker_stop``, in order for each sender. While an ``async def`` runs, up to 1000
+        events and 8 MiB wait; further events are dropped and counted. Its exceptions are logged
+        and counted. A topic may have several functions, and a function several topics.
 
         Args:
             topic: 1 to 255 bytes of UTF-8.
@@ -261,10 +252,10 @@ class BaseWorker(Configurable):
             The decorator, for a function of ``(data)``, plain or ``async``.
 
         Raises:
-            ConfigError: It cannot be a topic; by the decorator, the function takes something else.
+            ConfigError: The topic is not valid, or the function takes other arguments.
         """
         if topic is None or callable(topic):
-            raise ConfigError("on_event was not told of what", "write @worker.on_event('prices')")
+            raise ConfigError("on_event was given no topic", "write @worker.on_event('prices')")
         check_topic(topic)
 
         def declare(function: OfEvent) -> OfEvent:
@@ -277,47 +268,42 @@ class BaseWorker(Configurable):
     @classmethod
     def run_all(cls) -> None:
         """
-        Do what the command line says: ``python server.py start`` and so on; see ``--help``.
+        Run the command of the program's arguments, such as ``python server.py start``.
 
-        Without a command, run everything that was declared until SIGINT or SIGTERM. Returns when
-        all were stopped in order. It is called once, in the main thread of the program, and not
-        while that is imported: put it under ``if __name__ == "__main__":`` where something else,
-        such as a test, imports the script.
+        Without a command, run all declared workers until SIGINT or SIGTERM, and return when they
+        have stopped in order. Call it once, in the main thread of the program, and not while the
+        program is imported: put it under ``if __name__ == "__main__":`` if a test or another
+        program imports the script.
 
         Raises:
-            ConfigError: Something declared cannot be, or it is called elsewhere, or for the
-                second time; nothing listens then.
-            SystemExit: It ended otherwise; the code is one of :class:`gateman.ExitCode`.
+            ConfigError: A declared value is not valid, or the call is elsewhere, or the second
+                one; no worker listens.
+            SystemExit: In other cases; the code is one of :class:`gateman.ExitCode`.
         """
         if cls.runner is None:
-            raise RuntimeError(f"{cls.__name__} is to be imported from gateman")
+            raise RuntimeError(f"{cls.__name__} must be imported from gateman")
         name = f"{cls.__name__}.run_all()"
         check_call(name)
         if BaseWorker._has_run:
             raise ConfigError(
-                f"{name} was called a second time, and the first time ran all that was declared",
+                f"{name} was called a second time; the first call ran all declared workers",
                 "call it once, at the end of the program",
             )
         BaseWorker._has_run = True
-        tell_apart(cls._declared)
+        make_names_unique(cls._declared)
         environment.apply(cls._declared, os.environ)
         cls.runner(list(cls._declared))
 
 
-# Characters of a line, and lines: what travels on a bus is small.
+# Characters per line, and lines; nodes exchange outlines over the bus.
 _MAX_LINE, _MAX_LINES = 120, 16
 
 
 def outline(declared: Sequence[BaseWorker], script: str) -> tuple[str, ...]:
     """
-    Tell what a script declares, alike on all machines, so that another service is noticed.
+    Describe a service, so that nodes notice another service on their bus.
 
-    Args:
-        declared: All of it.
-        script: Its path.
-
-    Returns:
-        The script's name, and a line for each of its workers: kind, name and functions.
+    Returns the script's name, and a line for each worker: its class, name and callbacks.
     """
     lines = [PurePath(script).name or "a program"]
     for one in declared:
@@ -326,13 +312,8 @@ def outline(declared: Sequence[BaseWorker], script: str) -> tuple[str, ...]:
     return tuple(line[:_MAX_LINE] for line in lines[:_MAX_LINES])
 
 
-def tell_apart(declared: Sequence[BaseWorker]) -> None:
-    """
-    Number those that have the same name; alike in each process, as they declare the same.
-
-    Args:
-        declared: All that the script declares.
-    """
+def make_names_unique(declared: Sequence[BaseWorker]) -> None:
+    """Number workers with the same name; each process of a script gets the same result."""
     taken = {one.name for one in declared}
     seen: set[str] = set()
     for one in declared:

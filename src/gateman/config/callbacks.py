@@ -1,17 +1,17 @@
 """
-The application's callbacks: which there are, and whether a function can be one of them.
+The application's callbacks, and checks of functions that are declared as callbacks.
 
 :mod:`gateman.runtime.callback_runner` calls them.
 """
 
 import inspect
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from typing import Any
 
 from ..errors import ConfigError
 
-# The callbacks of a worker, and what each is called with.
+# The callbacks of a worker, and their arguments.
 SIGNATURES: dict[str, tuple[str, ...]] = {
     "on_worker_start": ("worker",),
     "on_worker_stop": ("worker",),
@@ -25,7 +25,7 @@ SIGNATURES: dict[str, tuple[str, ...]] = {
     "on_buffer_drain": ("connection",),
 }
 
-# Those of a business worker, which has no connections: its clients are those of gateways.
+# Those of a business worker; its clients are connected to gateways.
 BUSINESS_SIGNATURES: dict[str, tuple[str, ...]] = {
     "on_worker_start": ("worker",),
     "on_worker_stop": ("worker",),
@@ -41,57 +41,66 @@ Function = Callable[..., Any]
 def check(
     name: str, function: object, signatures: Mapping[str, tuple[str, ...]] = SIGNATURES
 ) -> None:
-    """
-    Check that a callback can be called as it will be.
-
-    Raises:
-        ConfigError: It is not a function, takes other arguments, or would never run.
-    """
+    """Check that a function takes the arguments of a callback, and is not a generator."""
     parameters = signatures[name]
     wanted = ", ".join(parameters)
     if not callable(function):
         raise ConfigError(
             f"{name}={function!r} is not a function", f"give it a function of ({wanted})"
         )
-    if inspect.isgeneratorfunction(function) or inspect.isasyncgenfunction(function):
+    if is_generator(function):
         raise ConfigError(
             f"{name} would never run: {label(function)} is a generator",
-            "take the yield out of it",
+            "remove the yield",
         )
-    try:
-        signature = inspect.signature(function)
-    except (TypeError, ValueError):
-        return  # Some built-in functions have none; they are tried.
-    try:
-        signature.bind(*parameters)
-    except TypeError:
+    signature = unsuitable_signature(function, parameters)
+    if signature is not None:
         raise ConfigError(
             f"{name} is called with ({wanted}), but {label(function)} takes {signature}",
             f"let it take ({wanted})",
-        ) from None
+        )
+
+
+def is_generator(function: object) -> bool:
+    return inspect.isgeneratorfunction(function) or inspect.isasyncgenfunction(function)
+
+
+def unsuitable_signature(
+    function: Callable[..., Any], arguments: Sequence[object]
+) -> inspect.Signature | None:
+    """Return the signature of a function that does not take the arguments; else ``None``."""
+    try:
+        signature = inspect.signature(function)
+    except (TypeError, ValueError):
+        return None  # Some built-in functions have no signature.
+    try:
+        signature.bind(*arguments)
+    except TypeError:
+        return signature
+    return None
 
 
 def is_async(function: object) -> bool:
-    """Tell whether calling a function gives something to await."""
+    """Return whether the result of a function has to be awaited."""
     while isinstance(function, partial):
         function = function.func
-    # A decorator hides an `async def` behind a plain function; functools.wraps leaves a trace.
+    # A decorator hides an `async def` in a plain function; functools.wraps stores it.
     function = inspect.unwrap(function) if callable(function) else function
-    # Of the type: a class whose instances are callable is itself called to make one.
+    # Of the type: a class whose instances are callable is called to make an instance.
     return inspect.iscoroutinefunction(function) or inspect.iscoroutinefunction(
-        getattr(type(function), "__call__", None)  # noqa: B004 - the method itself is asked about
+        getattr(type(function), "__call__", None)  # noqa: B004 - the method itself is examined
     )
 
 
 def wrong_result(name: str, result: object, *, decides: bool) -> ConfigError | None:
-    """Judge what a callback returned; one that means to refuse a client must not let it in."""
+    """Return an error for a result that looks like a refusal, which callbacks raise instead."""
     if result is None or (result is not False and not decides) or result is True:
         return None
     returned = "False" if result is False else f"a {type(result).__name__}"
     if decides:
         return ConfigError(
             f"{name} returned {returned}",
-            "raise Refuse(403) to refuse a client, and return nothing to let it in",
+            "raise Refuse(403) to refuse a client, and return nothing to accept it",
         )
     return ConfigError(
         f"{name} returned {returned}, which refuses no client",
@@ -100,7 +109,7 @@ def wrong_result(name: str, result: object, *, decides: bool) -> ConfigError | N
 
 
 def label(function: object) -> str:
-    """Name a function as a user would; a callable object by its type."""
+    """Return a function's name for errors; for a callable object the name of its type."""
     name = getattr(function, "__qualname__", type(function).__qualname__)
     short = str(name).rpartition("<locals>.")[2]
     return short if hasattr(function, "__qualname__") else f"a {short}"

@@ -1,8 +1,8 @@
 """
 The checks of a worker's options.
 
-Each takes the option and what a user gave, and returns what is kept of it. What is wrong is a
-:class:`ConfigError` whose sentence names the option.
+Each takes the option and a user's value, and returns the value to keep, or raises a
+:class:`ConfigError` that names the option.
 """
 
 from collections.abc import Callable, Iterable, Mapping
@@ -17,19 +17,19 @@ from ..options import Limits, SlowConsumer, Timeouts
 from ..websocket.deflate import Deflate
 from .schema import Option
 
-# Processes of one worker: more than any machine has cores for.
+# Processes of one worker; no machine has more cores.
 _MAX_COUNT = 1024
 
-# Exact as a float, and far below what overflows.
+# Exact as a float, and far below any overflow.
 _MAX_NUMBER = 1 << 53
 
-# Of a user and a group; -1 means "unchanged" to the system.
+# The number of a user or group; the system reads -1 as "unchanged".
 _MAX_ACCOUNT = (1 << 32) - 2
 
-# What ends the path in a request's target.
+# Characters that end the path in a request's target.
 _BEYOND_PATH = frozenset(" ?#")
 
-# Characters: of what stands in each line of the log, in tables and in the names of processes.
+# Characters; the name is in each line of the log, in tables, and in the names of processes.
 _MAX_NAME_SIZE = 64
 
 
@@ -37,7 +37,7 @@ def count(_option: Option, value: object) -> int:
     if not isinstance(value, int) or isinstance(value, bool) or value < 1:
         raise ConfigError(f"count={value!r} is not a number of processes", "use 1 or more")
     if value > _MAX_COUNT:
-        raise ConfigError("count is more processes than can be", f"use {_MAX_COUNT} or less")
+        raise ConfigError("count is too large", f"use {_MAX_COUNT} or less")
     return value
 
 
@@ -97,7 +97,7 @@ def subprotocols(option: Option, value: Any) -> tuple[str, ...]:
 
 
 def _strings(option: str, value: object) -> list[str]:
-    """Read a list of texts; one text alone would be a list of its letters."""
+    """Return a list of texts; a single text is refused, as it would be a list of its letters."""
     if isinstance(value, (str, bytes, Mapping)) or not isinstance(value, Iterable):
         raise ConfigError(f"{option}={value!r} is not a list", f"write {option}=['…']")
     strings = list(value)
@@ -115,7 +115,7 @@ def path(option: Option, value: object) -> str | None:
     if not value.isascii() or not value.isprintable() or not _BEYOND_PATH.isdisjoint(value):
         raise ConfigError(
             f"{option.name}={value!r} cannot be the path of a request",
-            "leave out spaces, '?' and '#'",
+            "remove spaces, '?' and '#'",
         )
     return value
 
@@ -162,7 +162,7 @@ def _number(option: Option, value: object, kind: str, *types: type) -> Any:
     if value is None and option.default is None:
         return None
     if value is None:
-        raise ConfigError(f"{option.name} has to have a value", "leave it out for its default")
+        raise ConfigError(f"{option.name} cannot be None", "leave it out for its default")
     is_number = isinstance(value, types) and not isinstance(value, bool)
     if not is_number or not 0 < value < float("inf"):  # type: ignore[operator]
         raise ConfigError(
@@ -170,12 +170,12 @@ def _number(option: Option, value: object, kind: str, *types: type) -> Any:
             f"give it in {option.unit}, or leave it out",
         )
     if value > _MAX_NUMBER:  # type: ignore[operator]
-        raise ConfigError(f"{option.name} is more than it can be", f"give it in {option.unit}")
+        raise ConfigError(f"{option.name} is too large", f"give it in {option.unit}")
     return value
 
 
 def account(option: Option, value: object) -> str | int | None:
-    """Check the name or number of a user or group; whether it exists is seen when it is used."""
+    """Check the name or number of a user or group; :mod:`gateman.master.privileges` finds it."""
     if value is None:
         return None
     if isinstance(value, str) and value and value.isprintable():
@@ -198,12 +198,7 @@ def bus(_option: Option, value: Any) -> str | Mapping[str, Any] | None:
 
 
 def make_bus(value: str | Mapping[str, Any]) -> Bus:
-    """
-    Make the bus that the option ``bus`` describes.
-
-    Raises:
-        ConfigError: There is no such bus, or no such option.
-    """
+    """Return the bus that the option ``bus`` describes."""
     if isinstance(value, str):
         return open_bus(value)
     options = dict(value)

@@ -1,22 +1,17 @@
-"""What a timer may be given: an interval and a function, checked when they are declared."""
+"""Checks of a timer's interval and function."""
 
 import inspect
 from typing import Any
 
 from ..errors import ConfigError
 from ..options import is_positive
+from .callbacks import is_generator, unsuitable_signature
 
 # An interval of 300 years overflows nothing.
 _MAX_SECONDS = 1e10
 
 
 def check_interval(seconds: object) -> None:
-    """
-    Check that a timer can have an interval.
-
-    Raises:
-        ConfigError: It is not a positive number.
-    """
     if not is_positive(seconds, _MAX_SECONDS):
         raise ConfigError(
             f"a timer of {seconds!r} seconds would never run", "give it a positive number"
@@ -24,12 +19,7 @@ def check_interval(seconds: object) -> None:
 
 
 def check_function(function: object, args: tuple[Any, ...] = ()) -> None:
-    """
-    Check that a timer can call a function.
-
-    Raises:
-        ConfigError: It is not a function, takes other arguments, or would never run.
-    """
+    """Check that a timer can call a function with the arguments, more than once."""
     if inspect.iscoroutine(function):
         name = function.__qualname__
         function.close()
@@ -41,19 +31,14 @@ def check_function(function: object, args: tuple[Any, ...] = ()) -> None:
         raise ConfigError(
             f"a timer cannot call {function!r}", "give it a function, and its arguments after it"
         )
-    if inspect.isgeneratorfunction(function) or inspect.isasyncgenfunction(function):
+    if is_generator(function):
         raise ConfigError(
-            f"a timer would never run {function!r}: it is a generator", "take the yield out of it"
+            f"a timer would never run {function!r}: it is a generator", "remove the yield"
         )
-    try:
-        signature = inspect.signature(function)
-    except (TypeError, ValueError):
-        return  # Some built-in functions have none; they are tried.
-    try:
-        signature.bind(*args)
-    except TypeError:
+    signature = unsuitable_signature(function, args)
+    if signature is not None:
         given = ", ".join(map(repr, args)) or "nothing"
         raise ConfigError(
             f"a timer would call a function that takes {signature} with {given}",
             "pass its arguments after it: Timer.add(seconds, function, 1, 2)",
-        ) from None
+        )

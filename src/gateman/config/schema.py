@@ -1,9 +1,9 @@
 """
-What declares the options of a worker, each once.
+Options of workers, each declared once.
 
-A class below :class:`Configurable` has its options as fields, made by
-:func:`gateman.options.option`. Its constructor, its checks and ``docs/options.md`` come from
-them, and type checkers know the constructor's signature.
+A subclass of :class:`Configurable` declares its options as fields, with
+:func:`gateman.options.option`. They define its constructor, its checks and ``docs/options.md``, and
+type checkers know the constructor's signature.
 """
 
 from collections.abc import Callable, Mapping
@@ -20,7 +20,7 @@ _Kept = TypeVar("_Kept")
 
 
 class Converted(Generic[_Given, _Kept]):
-    """The type of an option that takes one type, and keeps another."""
+    """The type of an option that is assigned one type, and keeps another."""
 
     if TYPE_CHECKING:
 
@@ -30,18 +30,9 @@ class Converted(Generic[_Given, _Kept]):
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Option:
-    """
-    One option of a worker.
-
-    Attributes:
-        type: What may be given, as an annotation.
-        default: ``MISSING`` if it has to be given.
-        check: Returns what is kept of a value, or raises :class:`ConfigError`.
-    """
-
     name: str
-    type: Any
-    default: Any
+    type: Any  # the annotation of a value
+    default: Any  # MISSING if there is none
     unit: str
     reason: str
     check: Callable[["Option", Any], Any]
@@ -49,7 +40,6 @@ class Option:
 
     @property
     def parameter(self) -> Parameter:
-        """Its place in the constructor's signature."""
         return Parameter(
             self.name,
             Parameter.KEYWORD_ONLY if self.kw_only else Parameter.POSITIONAL_OR_KEYWORD,
@@ -61,14 +51,12 @@ class Option:
 @dataclass_transform(kw_only_default=True, eq_default=False, field_specifiers=(option,))
 class Configurable:
     """
-    Has options.
-
-    A subclass that declares an option again says only what is different.
+    A class with options; a subclass may change parts of an inherited option.
 
     Attributes:
         options: The options, by name.
         state: The other attributes that can be assigned; they are not for users.
-        signatures: The callbacks, and the names of the arguments that each is called with.
+        signatures: The callbacks, and the names of their arguments.
     """
 
     options: ClassVar[Mapping[str, Option]] = {}
@@ -76,7 +64,7 @@ class Configurable:
     signatures: ClassVar[Mapping[str, tuple[str, ...]]] = {}
 
     def __init_subclass__(cls) -> None:
-        """Collect the options; the class's docstring and signature get them."""
+        """Collect the options, and add them to the class's docstring and signature."""
         super().__init_subclass__()
         types = get_annotations(cls)
         options = dict(cls.options)
@@ -87,7 +75,7 @@ class Configurable:
         cls.options = options
         described = "\n".join(f"    {one.name}: {one.reason}" for one in options.values())
         cls.__doc__ = f"{cleandoc(cls.__doc__ or cls.__name__)}\n\nOptions:\n{described}"
-        # Those by position come first, as Python demands.
+        # Python requires positional parameters first.
         ordered = sorted(options.values(), key=lambda one: one.kw_only)
         cls.__signature__ = Signature([one.parameter for one in ordered])  # type: ignore[attr-defined]
 
@@ -105,12 +93,11 @@ class Configurable:
             self._configure(given.arguments)
 
     def _configure(self, values: dict[str, Any]) -> None:
-        """Assign every option."""
         for name, value in values.items():
             setattr(self, name, value)
 
     def __setattr__(self, name: str, value: Any) -> None:
-        """Assign an option or a callback; any other name is a mistake."""
+        """Assign an option or a callback; refuse other names."""
         if name in self.options:
             one = self.options[name]
             value = one.check(one, value)
@@ -124,17 +111,17 @@ class Configurable:
 
 
 def _option(name: str, hint: Any, declared: "Field[Any]", inherited: Option | None) -> Option:
-    said = declared.metadata
-    check = said["check"] or (inherited and inherited.check)
-    reason = said["reason"] or (inherited and inherited.reason)
+    metadata = declared.metadata
+    check = metadata["check"] or (inherited and inherited.check)
+    reason = metadata["reason"] or (inherited and inherited.reason)
     if not check or not reason:
-        raise TypeError(f"the option {name!r} has to be declared with a check and a reason")
+        raise TypeError(f"the option {name!r} needs a check and a reason")
     is_converted = getattr(hint, "__origin__", None) is Converted
     return Option(
         name=name,
         type=get_args(hint)[0] if is_converted else hint,
         default=declared.default,
-        unit=said["unit"] or (inherited.unit if inherited else ""),
+        unit=metadata["unit"] or (inherited.unit if inherited else ""),
         reason=reason,
         check=check,
         kw_only=bool(declared.kw_only),

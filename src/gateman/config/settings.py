@@ -1,4 +1,4 @@
-"""What a user declared of one worker, checked: what its service is made from."""
+"""The checked options of a worker, from which its service is made."""
 
 from dataclasses import dataclass
 
@@ -12,21 +12,21 @@ from ..websocket.deflate import Deflate
 @dataclass(frozen=True, kw_only=True, slots=True)
 class WorkerSettings:
     """
-    What a user declared of one worker, checked.
+    The checked options of a worker.
 
     Attributes:
-        name: For people.
-        listen: Where.
-        contexts: The TLS contexts; ``None`` for a plain port.
+        name: The name in the log.
+        listen: The address.
+        contexts: The TLS contexts; ``None`` for a port without TLS.
         limits: The limits.
         timeouts: The timeouts.
-        trusted_proxies: Whose word on the client's address is believed.
+        trusted_proxies: The peers whose forwarding headers are used.
         allowed_origins: As :mod:`gateman.http.origins` reads them; ``None`` for any.
         subprotocols: In order of preference.
-        health_path: Where health checks are answered; ``None`` for nowhere.
+        health_path: The path of health checks; ``None`` for none.
         has_test_page: Whether ``/`` is the test page.
-        slow_consumer: What happens to messages for a peer that does not read.
-        compression: What permessage-deflate is negotiated with; ``None`` for never.
+        slow_consumer: What happens to messages for a slow client.
+        compression: The parameters of permessage-deflate; ``None`` to negotiate none.
         requires_proxy: Whether every connection begins with a PROXY header.
     """
 

@@ -1,5 +1,5 @@
 """
-What a user declares: a service, its address, its options and its callbacks.
+The declaration of a WebSocket service: its address, options and callbacks.
 
     worker = Worker("websocket://0.0.0.0:8282")
 
@@ -9,7 +9,7 @@ What a user declares: a service, its address, its options and its callbacks.
 
     Worker.run_all()
 
-Nothing here listens or serves; :func:`Worker.run_all` hands what was declared to the process.
+This module does not listen; :meth:`Worker.run_all` passes the declared workers to the master.
 """
 
 from collections.abc import Iterable, Mapping
@@ -57,14 +57,14 @@ class Worker(BaseWorker):
         default=None,
         kw_only=False,
         check=checks.context,
-        reason='``{"ssl": {...}}``, with PHP\'s names of the options of TLS.',
+        reason='``{"ssl": {...}}``, with PHP\'s names of TLS options.',
     )
     name: str = option(default="worker")
     transport: Converted[str | None, str] = option(
         default=None,
         check=checks.one_of("ssl", "tcp"),
-        reason='``"tcp"``, or ``"ssl"`` for TLS in this server; ``None`` is what the scheme of'
-        " ``listen`` says.",
+        reason='``"tcp"``, or ``"ssl"`` for TLS in this server. ``None`` means that the scheme of'
+        " ``listen`` decides.",
     )
     limits: Converted[Limits | Mapping[str, Any] | None, Limits] = option(
         default=None, check=checks.limits, reason="``Limits``, or a mapping of some of them."
@@ -73,77 +73,77 @@ class Worker(BaseWorker):
         default=None,
         check=checks.trusted_proxies,
         reason="Addresses and networks whose ``X-Real-IP``, ``X-Forwarded-For`` and ``Forwarded``"
-        ' are used; ``"unix"`` for clients of a unix socket. ``None`` is this machine; ``[]``'
+        ' are used; ``"unix"`` means clients of a unix socket. ``None`` means this machine; ``[]``'
         " trusts no peer.",
     )
     allowed_origins: Converted[Iterable[str] | None, frozenset[str] | None] = option(
         default=None,
         check=checks.allowed_origins,
-        reason='The origins whose pages may connect: ``"https://example.com"``, every subdomain'
-        ' with ``"https://*.example.com"``, every port with ``"http://localhost:*"``; other'
-        " origins get 403. ``None`` is any, but pages of other hosts connect without the user's"
-        " cookies. A client that sends no ``Origin`` is not a browser and may always connect (RFC"
-        " 6455, section 10.2).",
+        reason='The origins whose pages may connect, such as ``"https://example.com"``,'
+        ' ``"https://*.example.com"`` for every subdomain, or ``"http://localhost:*"`` for every'
+        " port. Other origins get 403. ``None`` accepts every origin, but ignores the cookies of"
+        " pages of other hosts. A client without ``Origin`` is not a browser, and may always"
+        " connect (RFC 6455, section 10.2).",
     )
     subprotocols: Converted[Iterable[str], tuple[str, ...]] = option(
         default=(),
         check=checks.subprotocols,
-        reason="In your order of preference; the first one that the client also offers is"
-        " selected.",
+        reason="The subprotocols in order of preference. The first one that the client also offers"
+        " is selected.",
     )
     health_path: str | None = option(
         default="/healthz",
         check=checks.path,
-        reason="The path of health checks: 200 while serving, 503 while draining; a gateway also"
-        " answers 503 without business workers. ``None`` disables it.",
+        reason="The path of health checks: 200 while serving, 503 while draining. A gateway also"
+        " answers 503 without business workers. ``None`` disables health checks.",
     )
     test_page: bool = option(
         default=False,
         check=checks.yes_or_no,
-        reason="Whether ``/`` is a page to try the service with, in a browser.",
+        reason="Whether ``/`` is a page for trying the service in a browser.",
     )
     slow_consumer: Converted[str | SlowConsumer, SlowConsumer] = option(
         default=SlowConsumer.DROP_NEWEST,
         check=checks.slow_consumer,
-        reason="What happens to messages when ``limits.max_send_buffer_size`` is unsent for a"
+        reason="What happens to a message if ``limits.max_send_buffer_size`` bytes wait for a slow"
         ' client: ``"drop_newest"``, ``"drop_oldest"`` or ``"close"`` (1013).',
     )
     compression: Deflate | None = option(
         default=None,
         check=checks.compression,
-        reason="``Deflate()`` negotiates permessage-deflate; ``None`` never does.",
+        reason="``Deflate()`` negotiates permessage-deflate; ``None`` does not.",
     )
     proxy_protocol: str = option(
         default="off",
         check=checks.one_of("off", "required"),
-        reason='``"required"``: connections begin with a PROXY header (v1 or v2), and only'
+        reason='``"required"``: each connection must begin with a PROXY header (v1 or v2), and only'
         " ``trusted_proxies`` may connect.",
     )
 
     on_worker_start = Callback[["Worker"]]()
-    """``(worker)``: the process is up and does not listen yet."""
+    """``(worker)``: the process has started, and does not accept yet."""
     on_worker_stop = Callback[["Worker"]]()
-    """``(worker)``: it stops, behind the ``on_close`` of every client: close here what they use."""
+    """``(worker)``: the process stops, after every ``on_close``; close databases here."""
     on_connect = Callback[[Connection]]()
-    """``(connection)``: TCP is up and, with TLS, its handshake done."""
+    """``(connection)``: TCP and, with TLS, its handshake are complete."""
     on_websocket_connect = Callback[[Connection, Request]]()
-    """``(connection, request)``: the request is there and nothing answered yet. ``raise
-    Refuse(403, "text")`` to refuse; ``connection.response_headers`` and
+    """``(connection, request)``: the request has arrived, and is not answered yet. ``raise
+    Refuse(403, "text")`` refuses it; ``connection.response_headers`` and
     ``connection.subprotocol`` may be set."""
     on_open = Callback[[Connection]]()
-    """``(connection)``: the 101 is sent."""
+    """``(connection)``: the 101 was sent."""
     on_message = Callback[[Connection, Any]]()
     """``(connection, message)``: ``str`` for text, ``bytes`` for binary."""
     on_close = Callback[[Connection, int, str]]()
-    """``(connection, code, reason)``: exactly once for each that was open, or reached a callback
-    that is declared; 1006 when the peer vanished, or never got as far as a WebSocket."""
+    """``(connection, code, reason)``: exactly once for each connection that was open, or for which
+    another callback ran; 1006 if the peer vanished, or did not complete the handshake."""
     on_error = Callback[[Connection, Exception]]()
-    """``(connection, error)``: the peer broke the protocol, or a callback raised; the
-    connection is being closed for it."""
+    """``(connection, error)``: the peer violated the protocol, or a callback raised; the connection
+    is being closed."""
     on_buffer_full = Callback[[Connection]]()
-    """``(connection)``: as much is unsent as may be; what is sent now is dropped."""
+    """``(connection)``: the send buffer is full; ``slow_consumer`` applies to further messages."""
     on_buffer_drain = Callback[[Connection]]()
-    """``(connection)``: all of it was sent, after ``on_buffer_full``."""
+    """``(connection)``: the send buffer is empty again, after ``on_buffer_full``."""
 
     def _configure(self, values: dict[str, Any]) -> None:
         is_secure = ListenAddress.parse(values["listen"]).is_secure
@@ -154,17 +154,9 @@ class Worker(BaseWorker):
 
 def settings_of(worker: Worker, *, now: float) -> "WorkerSettings":
     """
-    Check everything that could not be checked one by one; no event loop is needed, or loaded.
+    Check a worker's options together, and load its certificates.
 
-    Args:
-        worker: What was declared.
-        now: Wall-clock seconds since 1970, for the certificates.
-
-    Returns:
-        What its service is made from.
-
-    Raises:
-        ConfigError: Something declared cannot be.
+    It needs no event loop. ``now`` is in seconds since 1970, for the certificates.
     """
     from ..http.client_address import DEFAULT, TrustedProxies
     from .settings import WorkerSettings
@@ -201,17 +193,17 @@ def _contexts(worker: Worker, now: float) -> "TlsContexts | None":
             raise ConfigError(
                 f"worker {worker.name!r} has transport='ssl', but no certificate",
                 "pass {'ssl': {'local_cert': 'server.pem', 'local_pk': 'server.key'}} as its"
-                " context; `gateman cert dev` makes a certificate for trying it out",
+                " context; `gateman cert dev` makes a certificate for development",
             )
         return TlsContexts.load(options, now=now)
     if ListenAddress.parse(worker.listen).is_secure:
         raise ConfigError(
             f"worker {worker.name!r} listens on wss://, but transport={worker.transport!r}",
-            "write websocket:// if a proxy in front does the TLS",
+            "write websocket:// if a proxy does the TLS",
         )
     if options:
         raise ConfigError(
             f"worker {worker.name!r} has a certificate, but transport={worker.transport!r}",
-            "set worker.transport = 'ssl', or leave the certificate out",
+            "set worker.transport = 'ssl', or remove the certificate",
         )
     return None

@@ -1,8 +1,8 @@
 """
-What a new process is told by its master: one environment variable.
+The master's parameters for a new process, in one environment variable.
 
-It is taken out of the environment before any of the user's code runs, so that programs which that
-starts are not taken for processes of this master.
+The process removes the variable before the user's code runs: programs that this code starts do not
+inherit it.
 """
 
 import json
@@ -15,31 +15,23 @@ _VARIABLE = "GATEMAN_PROCESS"
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Assignment:
-    """One process's place."""
-
-    worker: int
+    worker: int  # index of the declared worker, from 0
     worker_count: int
-    number: int
+    number: int  # of the process, from 0
     listen: str
-    channel: int
-    sockets: list[list[int]]
+    channel: int  # descriptor
+    sockets: list[list[int]]  # descriptors, for each process of the worker
     path: str
     module: str
     argv: list[str]
-    bus: str = ""
-    log: int = -1
+    bus: str = ""  # path of the router's socket
+    log: int = -1  # descriptor
     liveness_fd: int = -1
 
     @classmethod
     def take(cls, environment: MutableMapping[str, str]) -> Self:
-        """
-        Take what the master has put into the environment.
-
-        Raises:
-            KeyError: No master started this process.
-        """
+        """Remove it from the environment; raise KeyError if no master started this process."""
         return cls(**json.loads(environment.pop(_VARIABLE)))
 
     def put(self, environment: MutableMapping[str, str]) -> None:
-        """Put it into the environment of a process that is to be started."""
         environment[_VARIABLE] = json.dumps(asdict(self), separators=(",", ":"))

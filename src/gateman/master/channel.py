@@ -29,13 +29,13 @@ Nonce = Annotated[str, Meta(pattern=r"\A[0-9a-f]{32}\Z")]
 class Report(TypedDict):
     """The state of a process; see :mod:`gateman.master.control`."""
 
-    memory: _Count
+    memory: _Count  # bytes
     connections: _Count
     messages: _Count
     qps: float
     send_fail: _Count
     timers: _Count
-    lag: float
+    lag: float  # seconds
     counts: Annotated[dict[_Text, _Count], Meta(max_length=1024)]
     hub: Annotated[dict[_Text, _Count], Meta(max_length=1024)]
     certificate_days: int | None
@@ -48,11 +48,11 @@ class ConnectionReport(TypedDict):
     client: _Text
     proxy: _Text | None
     state: _Text
-    unsent: _Count
-    received: _Count | None
-    sent: _Count | None
+    unsent: _Count  # bytes
+    received: _Count | None  # bytes
+    sent: _Count | None  # bytes
     messages: _Count
-    age: float | None
+    age: float | None  # seconds
     uid: _Text | None
 
 

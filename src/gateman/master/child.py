@@ -1,10 +1,9 @@
 """
-A process of a master: serves one worker, says how it is, and does what it is told.
+A process of a master: serves one worker, reports its state, and obeys the master.
 
-It begins in :mod:`gateman.master.child_main`, and ends when its master says so, and when its
-master is gone: then it drains, as nobody accepts with it, a business worker when all gateways
-have. A signal, SIGTERM (at once) or SIGQUIT (by draining), it passes on to its master: where the
-whole group got it, processes end in the master's order.
+:mod:`gateman.master.child_main` starts it. If its master is gone it drains, a business worker after
+all gateways. It reports SIGTERM and SIGQUIT to the master: if the whole process group got the
+signal, the master ends its processes in order.
 """
 
 import asyncio
@@ -34,64 +33,52 @@ from ..runtime import process
 from ..runtime.lifecycle import place_of_start
 from ..runtime.timer import timers
 from ..runtime.worker_service import WorkerService
+from ..tls.contexts import TlsContexts
 from ..tls.reload import INTERVAL, CertificateReload
 from . import channel, privileges
 from .assignment import Assignment
 from .channel import MAX_LINE_SIZE, FromMaster, FromProcess, Lines, from_master, line, read
-from .orphan import Orphan, max_shutdown_time
+from .orphan import Orphan, inherited_socket, max_shutdown_time
 from .plan import listen_of, policy_of
 from .process_stats import ProcessStats
 from .script import user_traceback
 
-BEAT_INTERVAL = 1.0  # seconds
+HEARTBEAT_INTERVAL = 1.0  # seconds
 
-# Most processes serve before.
+# Most processes serve earlier, and report nothing.
 _FIRST_START_REPORT = 0.2  # seconds
 
-# RFC 6455's registry: 1012, service restart; clients come back.
+# RFC 6455's registry: 1012, service restart; clients reconnect.
 _CLOSE_SERVICE_RESTART = (1012, "service restart")
 
-# A master that reads nothing any more needs no more beats.
+# A master that has stopped reading gets no more heartbeats.
 _MAX_UNSENT = 64 << 10  # bytes
 
-# Of a business worker, which no client connects to.
+# The arrivals of a business worker, which has no connections.
 _NO_ARRIVALS: dict[str, Any] = {"arrivals": [], "causes": []}
 
-# What else an answer says fits into the rest of the line.
+# The rest of the line is enough for the other fields of the answer.
 _MAX_ANSWER_SIZE = MAX_LINE_SIZE - 1024  # bytes
 
 
 class InheritedSockets:
-    """The sockets that the master has handed down."""
+    """The sockets that the process inherits from its master."""
 
     def __init__(self, assignment: Assignment) -> None:
-        self.channel = _inherit(assignment.channel)
+        self.channel = inherited_socket(assignment.channel)
         self.orphan = Orphan(assignment.log, assignment.liveness_fd)
-        # Sockets of their own, one list for each process, or one list that all share.
+        # A list for each process, or one list that all processes share.
         lists = {
-            fds: [_inherit(fd) for fd in fds]
+            fds: [inherited_socket(fd) for fd in fds]
             for fds in dict.fromkeys(map(tuple, assignment.sockets))
         }
         self.sockets = {number: lists[tuple(fds)] for number, fds in enumerate(assignment.sockets)}
 
 
-def _inherit(fd: int) -> socket.socket:
-    os.set_inheritable(fd, False)
-    sock = socket.socket(fileno=fd)
-    at_fork.give_up(sock)
-    return sock
-
-
 def run(
     workers: Sequence[BaseWorker], assignment: Assignment, inherited: InheritedSockets
 ) -> NoReturn:
-    """
-    Serve the worker that this process was assigned, until the end of the process.
-
-    Raises:
-        ConfigError: The worker cannot be served so; exit code 78.
-        SystemExit: Otherwise.
-    """
+    """Serve the assigned worker, and exit."""
     worker = _assigned(workers, assignment)
     check_buses(workers)
     worker.id = assignment.number
@@ -120,19 +107,19 @@ def run(
         logger.error("%s: on_worker_start failed", error.service, exc_info=cause)
         sys.exit(int(ExitCode.CRASHED))
     except asyncio.CancelledError:
-        pass  # It was told to end while it still started.
+        pass  # The master told it to end before it served.
     sys.exit(int(ExitCode.STOPPED))
 
 
 def _bus_of(worker: BaseWorker, assignment: Assignment) -> Bus | None:
-    """Make the bus, while this process may still reach the folder of the router's socket."""
+    """Make the bus before this process gives up root, and with it the folder of the socket."""
     if worker.bus is not None:
         return make_bus(worker.bus)
     return held_bus(Path(assignment.bus)) if assignment.bus else None
 
 
 def _assigned(workers: Sequence[BaseWorker], assignment: Assignment) -> BaseWorker:
-    """Find the worker; a script that has changed too much for a reload is refused."""
+    """Return the worker; refuse a script that has changed more than a reload allows."""
     remedy = "`restart` makes the change"
     if len(workers) != assignment.worker_count:
         raise ConfigError(
@@ -145,14 +132,14 @@ def _assigned(workers: Sequence[BaseWorker], assignment: Assignment) -> BaseWork
     if listen != assignment.listen:
         raise ConfigError(
             f"the script listens on {listen or 'nothing'}, but"
-            f" {assignment.listen or 'a worker that listens nowhere'} is running",
+            f" {assignment.listen or 'a worker without an address'} is running",
             remedy,
         )
     return worker
 
 
 class ChildRuntime:
-    """The event loop's side of a process."""
+    """A process in its event loop."""
 
     def __init__(
         self, worker: BaseWorker, inherited: InheritedSockets, gateway_timeout: float
@@ -168,7 +155,7 @@ class ChildRuntime:
         self._keeps_accepting = False
         self._has_reported_signal = False
         self._task: asyncio.Task[Any] | None = None
-        self._master: _MasterConnection | None = None
+        self._master = _MasterConnection(self)
         self._certificate_reload: CertificateReload | None = None
 
     async def serve(
@@ -178,28 +165,20 @@ class ChildRuntime:
         bus: Bus | None = None,
         declared: tuple[str, ...] = (),
     ) -> None:
-        """
-        Serve until told otherwise.
-
-        Raises:
-            BusError: The bus is not there, or refuses us.
-            StartFailed: ``on_worker_start`` raised.
-            CancelledError: It was told to end before it served.
-        """
+        """Serve until the master says otherwise; CancelledError is raised if it says so earlier."""
         loop = asyncio.get_running_loop()
         self._task = asyncio.current_task()
         for number, do in (
-            (signal.SIGTERM, partial(self._signalled, is_graceful=False)),
-            (signal.SIGQUIT, partial(self._signalled, is_graceful=True)),
+            (signal.SIGTERM, partial(self._handle_signal, is_graceful=False)),
+            (signal.SIGQUIT, partial(self._handle_signal, is_graceful=True)),
             (signal.SIGHUP, self._reload_certificates),
-            # Of Workerman's habit, meant for the master; so is SIGINT, which child_main.py takes
-            # for longer than a loop would.
+            # SIGUSR1 and SIGINT are for the master. child_main.py ignores SIGINT already.
             (signal.SIGUSR1, _do_nothing),
         ):
             loop.add_signal_handler(number, do)
             at_fork.reset_signals({number})
         own = self._sockets[self._worker.id]
-        _, self._master = await loop.connect_accepted_socket(lambda: _MasterConnection(self), sock)
+        await loop.connect_accepted_socket(lambda: self._master, sock)
         has_clients = not isinstance(self._worker, BusinessWorker)
         loop.call_later(
             _FIRST_START_REPORT, self._report_starting, "the bus" if bus is not None else ""
@@ -212,7 +191,7 @@ class ChildRuntime:
                 self._service = service
                 self._start_reporting(service)
                 await self._must_drain.wait()
-                # Another process may have begun in its place, and runs them from now on.
+                # The process that replaces this one may already run the same timers.
                 timers.drain()
                 if not self._keeps_accepting:
                     self._stop_accepting(service)
@@ -222,24 +201,22 @@ class ChildRuntime:
             self._close_listeners()
             self._master.close()
             if self._is_orphan:
-                logger.info("%s has ended, without a master", self._worker.name)
+                logger.info("%s has ended without a master", self._worker.name)
             self._orphan.close()
 
     def _report_starting(self, first: str) -> None:
-        """Tell the master what the start waits for; one that is stuck says nothing."""
-        if self._service is None and self._master is not None:
+        """Report what the start waits for; a stuck process cannot do so."""
+        if self._service is None:
             location = place_of_start()
             self._master.send(
                 channel.Starting(f"on_worker_start, at {location}" if location else first)
             )
             loop = asyncio.get_running_loop()
-            loop.call_later(BEAT_INTERVAL, self._report_starting, first)
+            loop.call_later(HEARTBEAT_INTERVAL, self._report_starting, first)
 
     def _start_reporting(self, service: process.AnyService) -> None:
-        """Tell the master that this process serves, and from now on each second that it lives."""
+        """Report that this process serves, and start the heartbeats."""
         loop = asyncio.get_running_loop()
-        if self._master is None:
-            raise RuntimeError("a process serves before it has a channel")
         stats = ProcessStats(service, timers, hub.counts)
         self._master.send(channel.Ready(policy_of(self._worker)))
         self._master.stats = stats
@@ -250,34 +227,31 @@ class ChildRuntime:
             )
             loop.call_later(INTERVAL, self._check_certificates, self._certificate_reload)
             if self._worker.id == 0:
-                self._log_certificate_warnings(service)
+                self._log_certificate_warnings(str(service), contexts)
         self._sample_stats(stats, loop.time())
 
-    def _log_certificate_warnings(self, service: process.AnyService) -> None:
-        contexts = service.contexts
-        if contexts is None:
-            return
+    def _log_certificate_warnings(self, service: str, contexts: TlsContexts) -> None:
         for warning in contexts.warnings:
             logger.warning("%s: %s", service, warning)
         for note in contexts.notes:
             logger.info("%s: %s", service, note)
         for path in privileges.unreadable(contexts.files):
             logger.warning(
-                "%s: user %s may not read %s: when it is renewed, `reload` takes it up",
+                "%s: user %s may not read %s: when it is renewed, only `reload` loads it",
                 service,
                 self._worker.user,
                 path,
             )
 
-    def _sample_stats(self, stats: ProcessStats, beat_at: float) -> None:
-        """Look at the clock some times a second, and say at one of them that this lives."""
+    def _sample_stats(self, stats: ProcessStats, heartbeat_at: float) -> None:
+        """Measure the lag several times a second, and send a heartbeat each second."""
         loop = asyncio.get_running_loop()
         now = loop.time()
         next_at = stats.sample(now)
-        if now >= beat_at and self._master is not None:
-            self._master.send(channel.Heartbeat(stats.beat(now)), is_urgent=False)
-            beat_at = max(beat_at + BEAT_INTERVAL, now)
-        loop.call_at(next_at, self._sample_stats, stats, beat_at)
+        if now >= heartbeat_at:
+            self._master.send(channel.Heartbeat(stats.heartbeat(now)), is_urgent=False)
+            heartbeat_at = max(heartbeat_at + HEARTBEAT_INTERVAL, now)
+        loop.call_at(next_at, self._sample_stats, stats, heartbeat_at)
 
     def _check_certificates(self, certificate_reload: CertificateReload) -> None:
         certificate_reload.look()
@@ -285,10 +259,7 @@ class ChildRuntime:
             INTERVAL, self._check_certificates, certificate_reload
         )
 
-    # What it is told.
-
     def handle(self, message: FromMaster) -> None:
-        """Do what the master says."""
         match message:
             case channel.Accept(numbers):
                 is_accepting = self._keeps_accepting or not self._must_drain.is_set()
@@ -300,26 +271,24 @@ class ChildRuntime:
             case channel.Stop():
                 self._stop()
             case channel.GetReport(number):
-                if self._master is not None:
-                    self._master.answer(number)
+                self._master.answer(number)
             case channel.GetConnections(number, limit):
-                if self._master is not None and self._service is not None:
+                if self._service is not None:
                     self._master.send(describe(self._service, number, limit))
             case channel.GetArrivals(number, nonce):
-                if self._master is not None:
-                    service, found = self._service, _NO_ARRIVALS
-                    if isinstance(service, WorkerService):
-                        found = service.arrivals(nonce)
-                    self._master.send(channel.ArrivalsAnswer(number, **found))
+                service, found = self._service, _NO_ARRIVALS
+                if isinstance(service, WorkerService):
+                    found = service.arrivals(nonce)
+                self._master.send(channel.ArrivalsAnswer(number, **found))
             case _:
                 assert_never(message)
 
     def master_lost(self, reason: str, *, is_master_gone: bool = False) -> None:
-        """Drain: nobody says any more what to do."""
+        """Drain, as no master will tell this process to."""
         if is_master_gone:
             self._is_orphan = True
             self._orphan.redirect_output()
-        # Another master may start, and needs the addresses.
+        # The next master needs the addresses.
         self._keeps_accepting = False
         if self._service is not None:
             self._stop_accepting(self._service)
@@ -332,14 +301,14 @@ class ChildRuntime:
             logger.error("%s: draining", reason)
             self._drain()
 
-    def _signalled(self, *, is_graceful: bool) -> None:
-        """Ask the master what to do; for the second time, or while this starts, do it."""
+    def _handle_signal(self, *, is_graceful: bool) -> None:
+        """Report a signal to the master; obey a second one, and one before this process serves."""
         is_asking = (
             self._service is not None
             and not self._must_drain.is_set()
             and not self._has_reported_signal
         )
-        if is_asking and self._master is not None and self._master.is_connected:
+        if is_asking and self._master.is_connected:
             self._has_reported_signal = True
             self._master.send(channel.Signalled(is_graceful))
         elif is_graceful:
@@ -348,7 +317,7 @@ class ChildRuntime:
             self._stop()
 
     def _drain(self) -> None:
-        # Once: cancelled again, it could not close what it opened.
+        # Once: a second cancellation would interrupt the cleanup.
         if self._service is None and self._task is not None and not self._must_drain.is_set():
             self._task.cancel()
         self._must_drain.set()
@@ -366,7 +335,7 @@ class ChildRuntime:
         self._close_listeners()
 
     def _close_listeners(self) -> None:
-        """Give the listening sockets up; open here, they would take clients and let them hang."""
+        """Close the listening sockets; the system would queue clients that are never accepted."""
         for sockets in self._sockets.values():
             for sock in sockets:
                 sock.close()
@@ -384,16 +353,12 @@ class ChildRuntime:
             await drain
 
     def _extend_drain(self) -> bool:
-        """Tell the master, if there is one, that this process needs longer than its window."""
-        if self._master is None or not self._master.is_connected:
-            return False
+        """Report that this process needs longer than its window; return False without a master."""
         self._master.send(channel.StillDraining())
-        return True
+        return self._master.is_connected
 
 
 class _MasterConnection(asyncio.Protocol):
-    """The channel to the master."""
-
     def __init__(self, child: ChildRuntime) -> None:
         self._child = child
         self._lines = Lines()
@@ -401,7 +366,7 @@ class _MasterConnection(asyncio.Protocol):
         self.stats: ProcessStats | None = None
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        # uvloop's is none to `isinstance`.
+        # isinstance() fails for uvloop's transports.
         self._transport = cast("asyncio.Transport", transport)
 
     def data_received(self, data: bytes) -> None:
@@ -409,7 +374,7 @@ class _MasterConnection(asyncio.Protocol):
             messages = read(from_master, self._lines.feed(data))
         except ValueError:
             self.close()
-            self._child.master_lost("something else than the master writes to its channel")
+            self._child.master_lost("the master's channel has an invalid message")
             return
         for message in messages:
             self._child.handle(message)
@@ -418,29 +383,26 @@ class _MasterConnection(asyncio.Protocol):
         if self._transport is not None:
             self._transport = None
             self._child.master_lost(
-                "the master is gone" if error is None else f"the master cannot be heard ({error})",
+                "the master is gone" if error is None else f"the master's channel failed ({error})",
                 is_master_gone=True,
             )
 
     @property
     def is_connected(self) -> bool:
-        """Whether the master hears."""
         return self._transport is not None
 
     def close(self) -> None:
-        """Say and hear no more."""
         transport, self._transport = self._transport, None
         if transport is not None:
             transport.close()
 
     def answer(self, number: int) -> None:
-        """Answer a question about how this process is."""
         if self.stats is not None:
             now = asyncio.get_running_loop().time()
             self.send(channel.ReportAnswer(number, self.stats.report(now)))
 
     def send(self, message: FromProcess, *, is_urgent: bool = True) -> None:
-        """Send a message; what is not urgent only to a master that reads."""
+        """Send a message; one that is not urgent is dropped if the master does not read."""
         transport = self._transport
         if transport is not None and (is_urgent or transport.get_write_buffer_size() < _MAX_UNSENT):
             transport.write(line(message))
@@ -449,7 +411,7 @@ class _MasterConnection(asyncio.Protocol):
 def describe(
     service: process.AnyService, number: int, limit: int, *, max_size: int = _MAX_ANSWER_SIZE
 ) -> channel.ConnectionsAnswer:
-    """List a service's connections."""
+    """List a service's connections, and fewer than the limit if they would be too large."""
     connections = cast("list[channel.ConnectionReport]", service.describe(limit))
     answer = channel.ConnectionsAnswer(number, connections, service.present_count)
     while answer.connections and len(line(answer)) > max_size:
@@ -458,4 +420,4 @@ def describe(
 
 
 def _do_nothing() -> None:
-    """Stand in for what a signal would do: end the process."""
+    """Replace a signal's default action, which is to end the process."""

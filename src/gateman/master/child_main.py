@@ -1,13 +1,13 @@
 """
-Where a process begins: runs the script again, as the process that its master assigned.
+The program of a process: runs the script again, and serves the worker that its master assigned.
 
-The master starts this file by its path; nothing imports it.
+The master starts this file by its path; no module imports it.
 """
 
 import sys
 
 if __name__ == "__main__" and not sys.flags.safe_path:
-    # This folder: nothing in it is meant to stand in for a module of Python's.
+    # This folder, whose modules must not hide modules of the standard library.
     del sys.path[0]
 
 import faulthandler
@@ -17,7 +17,7 @@ import signal
 from pathlib import Path
 
 if importlib.util.find_spec("gateman") is None:
-    # The script has found it by changing sys.path, which would come too late here.
+    # The master's script has changed sys.path to find it; this is before the script runs.
     sys.path.append(str(Path(__file__).parents[2]))
 
 from gateman import at_fork, excepthook
@@ -35,7 +35,7 @@ def main() -> None:
     assignment = Assignment.take(os.environ)
     inherited = child.InheritedSockets(assignment)
     at_fork.reset_signals({signal.SIGINT, STACK_SIGNAL})
-    # The terminal's Ctrl-C is for the master, which tells us what to do.
+    # Ctrl-C in the terminal is for the master, which tells its processes to end.
     signal.signal(signal.SIGINT, lambda *_: None)
     faulthandler.enable()
     faulthandler.register(STACK_SIGNAL, all_threads=False)

@@ -1,4 +1,4 @@
-"""Queries that the master sends to all children for a command; some children may be stuck. PURE."""
+"""Queries that the master sends to all processes for a command. PURE."""
 
 from collections.abc import Callable, Iterable
 from typing import Any, Generic, TypeVar

@@ -1,9 +1,9 @@
 r"""
-How commands talk to a running master: a unix socket, a line of JSON each way.
+The control socket, by which commands talk to a running master: one line of JSON in each direction.
 
 A command connects to the control socket of its script (:mod:`gateman.master.runtime_files`),
-writes one request, and reads one answer. The socket is its owner's only (0600). A request is at
-most 4 KiB.
+writes one request, and reads one answer. Only the socket's owner can connect (0600). A request has
+at most 4 KiB. :mod:`.control_requests` declares the messages as classes.
 
 Wire format:
     ::
@@ -14,64 +14,63 @@ Wire format:
 
 Commands:
     ``status``
-        Answered within 100 ms, with what the processes last said of themselves if they are busy.
+        The answer comes within 100 ms; for busy processes with their latest heartbeat's values.
 
         ``master``
             ``pid``, ``script``; ``state`` (``starting``, ``running``, ``reloading``,
             ``stopping``); ``uptime`` in seconds; ``started_time`` in seconds since 1970.
         ``workers``
-            A list: ``name``, ``listen`` (such as ``wss://0.0.0.0:8282``, ``-`` for one that listens
-            nowhere), ``count``.
+            A list: ``name``, ``listen`` (such as ``wss://0.0.0.0:8282``, or ``-`` for a business
+            worker), ``count``.
         ``slots``
             A list, in order:
 
             * ``worker``: the name; ``listen``; ``slot``: 0 to ``count - 1``;
-            * ``state``: ``starting``, ``running``, ``waiting`` (to be started again, in
+            * ``state``: ``starting``, ``running``, ``waiting`` (the next process starts in
               ``respawn_in`` seconds) or ``given_up``;
-            * ``restarts``: how many processes were started in place of one that had ended;
-            * ``last_exit``: in words, and ``last_lines``: the last lines that it wrote to its
-              standard error; ``null`` and empty while none has failed;
+            * ``restarts``: how many ended processes were replaced;
+            * ``last_exit``: how the last failed process ended, and ``last_lines``: the end of its
+              standard error; ``null`` and empty if none has failed;
             * ``processes``: usually one; more while a process is being replaced:
 
-              * ``pid``; ``uptime`` in seconds; ``memory`` in bytes, resident, ``null`` if unknown;
+              * ``pid``; ``uptime`` in seconds;
               * ``status``: ``idle`` (it answered just now), ``busy`` (it did not), ``starting``,
                 ``draining`` or ``stopped`` (by SIGSTOP);
-              * and, ``null`` until it has said so: ``connections``; ``messages`` received;
-                ``qps``, messages received per second lately; ``send_fail``, messages dropped;
-                ``timers``; ``lag``, by how many seconds its event loop was late, at worst in the
-                last seconds; ``counts``, how often each cause happened, with what was dropped
-                and refused among them; ``hub``, what its hub counts, with what was lost;
+              * and, ``null`` before the first heartbeat: ``memory``, resident, in bytes;
+                ``connections``; ``messages`` received; ``qps``, messages received per second in
+                the last 5 seconds; ``send_fail``, messages dropped; ``timers``; ``lag``, the
+                longest delay of its event loop in the last 5 seconds, in seconds; ``counts`` by
+                cause, such as dropped messages and refused clients; ``hub``, the hub's counts;
                 ``certificate_days``, until the first of its certificates expires.
 
     ``connections``
-        ``limit`` may say how many of each process are listed, 1000 if not.
+        ``limit``: how many connections of each process are listed; 1000 by default.
 
         ``connections`` is a list: ``pid``, ``worker``, ``slot``; ``id``; ``client`` (address and
-        port), ``proxy`` (the address of the proxy that it came through, else ``null``);
-        ``state``; ``unsent``, bytes that wait in the process; ``received`` and ``sent``, bytes on
-        the wire with TLS, ``null`` where the system does not count them; ``messages`` received;
-        ``age`` in seconds; ``uid``, what the application knows it as, or ``null``.
-        ``total`` is how many there are; ``silent`` lists the pids that did not answer.
+        port), ``proxy`` (the address of its proxy, or ``null``); ``state``; ``unsent``, bytes in
+        the send buffer; ``received`` and ``sent``, bytes on the wire including TLS, ``null`` if
+        the system does not count them; ``messages`` received; ``age`` in seconds; ``uid``, or
+        ``null``. ``total`` counts all connections; ``silent`` lists the pids that did not answer.
 
     ``stop``
-        ``graceful`` may be true. The answer (with ``pid``) comes at once, and the end of the
-        connection when the master has ended.
+        ``graceful`` may be true. The answer (with ``pid``) comes at once; the master closes the
+        connection when it has ended.
 
     ``reload``
-        ``gently`` may be true: one slot after the other, each when the one before has drained.
-        ``all`` may be true: those of workers that are not reloadable too. The answer comes when
-        every slot has its new process, or says why not.
+        ``gently`` may be true: a slot waits until the previous one has drained. ``all`` may be
+        true: also replace the processes of workers that are not reloadable. The answer comes when
+        every slot has its new process, or the reload has failed.
 
     ``bus``
-        ``bus`` is what reaches the hubs of its processes: a URL, or a mapping with a ``url`` and
-        options; ``null`` if there is none.
+        ``bus`` is the bus of the service: a URL, or a mapping with a ``url`` and options; ``null``
+        if the service has none.
 
     ``hangup``
         Re-read certificates and reopen logs, as SIGHUP does.
 
     ``arrivals``
-        ``nonce``: 32 hexadecimal digits, which the doctor's handshakes carry. The processes
-        remember such handshakes from the first time on, until 30 seconds after the last.
+        ``nonce``: 32 hexadecimal digits in the doctor's handshakes. The processes record such
+        handshakes from the first request on, until 30 seconds after the last one.
 
         ``arrivals`` is a list: ``pid``, ``worker``; ``carriers`` (``field``, ``query``, ``key``:
         where the nonce was); ``begins_with`` (``http``, or ``proxy`` for a PROXY header that was
@@ -80,8 +79,6 @@ Commands:
         ``status``, that of the answer, ``null`` without one; ``causes``, as ``counts`` has them.
         ``causes`` tells what went wrong meanwhile, with the nonce or without: ``pid``,
         ``worker``, ``cause``, ``count``, ``message``. ``silent`` is as above.
-
-The same as classes: :mod:`.control_requests`.
 """
 
 import contextlib
@@ -106,21 +103,21 @@ T = TypeVar("T")
 
 _MAX_REQUEST_SIZE = 4 << 10  # bytes
 
-# Who has connected and not asked yet, or is being answered.
+# Clients that have not sent their request yet, or wait for the answer.
 _MAX_CLIENTS = 32
 
-# How long a visitor may take to ask.
+# From connecting until the request is complete.
 _REQUEST_TIMEOUT = 10.0  # seconds
 
-# Larger than the lists of connections of all processes of a big machine.
+# More than the connections of all processes of a large machine.
 _MAX_ANSWER_SIZE = 1 << 30  # bytes
 
 Handle = Callable[[Request, "ControlClient"], None]
-"""Takes a request, and owes the visitor one answer, now or later."""
+"""Takes a request; answers the client once, now or later."""
 
 
 class ControlServer:
-    """The master's side: takes requests, hands them on, and sends the answers."""
+    """The master's side: accepts clients, and passes their requests to a handler."""
 
     def __init__(
         self, sock: socket.socket, selector: selectors.BaseSelector, handle: Handle
@@ -146,14 +143,14 @@ class ControlServer:
             )
 
     def replace(self, sock: socket.socket) -> None:
-        """Take requests on another socket; conversations that have begun go on."""
+        """Accept on another socket; connected clients stay."""
         self._selector.unregister(self._sock)
         self._sock.close()
         self._sock = sock
         self._selector.register(sock, selectors.EVENT_READ, self._accept)
 
     def close(self) -> None:
-        """End all conversations; who waits for the end of the master sees it now."""
+        """Close all connections; a `stop` command waits for this."""
         self._selector.unregister(self._sock)
         self._sock.close()
         for client in list(self._clients):
@@ -183,11 +180,9 @@ class ControlClient:
         selector.register(sock, selectors.EVENT_READ, self._read)
 
     def is_overdue(self, now: float) -> bool:
-        """Tell whether it has had the time to ask, and has not."""
         return self._request_deadline is not None and now > self._request_deadline
 
     def answer(self, **answer: Any) -> None:
-        """Answer the request."""
         if self._is_closed:
             return
         self._unsent += line({"ok": "error" not in answer, **answer})
@@ -235,7 +230,6 @@ class ControlClient:
             self._selector.modify(self._sock, selectors.EVENT_READ, self._read)
 
     def close(self) -> None:
-        """End the conversation."""
         if not self._is_closed:
             self._is_closed = True
             self._selector.unregister(self._sock)
@@ -252,13 +246,7 @@ _control_answers: msgspec.json.Decoder[ControlAnswer] = msgspec.json.Decoder(Con
 def connect_to_master(
     script: Script, environment: Mapping[str, str] | None = None
 ) -> Iterator["ControlConnection"]:
-    """
-    Connect to the master of a script.
-
-    Raises:
-        NotRunning: There is none.
-        CommandError: There is one, and this user may not talk to it.
-    """
+    """Connect to the master of a script; raise :class:`NotRunning` if it has none."""
     sock = _connect(script, os.environ if environment is None else environment)
     with sock, sock.makefile("rwb") as file:
         yield ControlConnection(file)
@@ -271,13 +259,7 @@ class ControlConnection:
         self._file = file
 
     def request(self, message: Request, kind: type[T]) -> T:
-        """
-        Send the request, and wait for the answer.
-
-        Raises:
-            CommandError: The master says that it cannot be done, ended before it answered, or
-                answers something else.
-        """
+        """Return the answer; raise :class:`CommandError` if the master refuses, or has ended."""
         try:
             self._file.write(line(message))
             self._file.flush()
@@ -292,7 +274,7 @@ class ControlConnection:
                 return decode(msgspec.json.Decoder(kind), received)
         except ValueError:
             raise CommandError(
-                "the answer is not one of this version's master: `restart` the service"
+                "the answer is not valid for this version of gateman: `restart` the service"
             ) from None
         raise CommandError(outcome.get("error", "the master refused").removesuffix("."))
 
@@ -314,10 +296,10 @@ def _connect(script: Script, environment: Mapping[str, str]) -> socket.socket:
         except unix_socket.UnexpectedOwner as error:
             foreign = error
         except OSError:
-            pass  # A killed master left it.
+            pass  # The socket of a killed master.
     if refused is not None:
-        raise CommandError(f"this user may not connect to {refused}, where the master listens")
+        raise CommandError(f"this user may not connect to the master's socket {refused}")
     if foreign is not None:
-        note = f"{foreign.path} belongs to another user (uid {foreign.uid}), and was not asked"
+        note = f"{foreign.path} belongs to another user (uid {foreign.uid}), and was not used"
         raise NotRunning(str(script), note)
     raise NotRunning(str(script))

@@ -1,7 +1,7 @@
 """
 Requests and answers of the control socket, which :mod:`.control` describes. PURE.
 
-Both sides validate completely what they read.
+Both sides validate each message completely.
 """
 
 from typing import Annotated, Any, NotRequired, TypedDict
@@ -12,7 +12,7 @@ from msgspec import Meta, Struct
 from .channel import ArrivalReport, CauseReport, ConnectionReport, Nonce
 
 DEFAULT_LIMIT = 1000
-"""How many connections of each process are listed."""
+"""Connections of each process."""
 
 
 # Requests.
@@ -102,8 +102,8 @@ class MasterStatus(TypedDict):
     pid: int
     script: str
     state: str
-    uptime: float
-    started_time: float
+    uptime: float  # seconds
+    started_time: float  # seconds since 1970
 
 
 class WorkerStatus(TypedDict):
@@ -115,14 +115,14 @@ class WorkerStatus(TypedDict):
 class ProcessStatus(TypedDict):
     pid: int
     status: str
-    uptime: float
-    memory: int | None
+    uptime: float  # seconds
+    memory: int | None  # bytes
     connections: int | None
     messages: int | None
     qps: float | None
     send_fail: int | None
     timers: int | None
-    lag: float | None
+    lag: float | None  # seconds
     counts: dict[str, int] | None
     hub: dict[str, int] | None
     certificate_days: int | None
@@ -133,7 +133,7 @@ class SlotStatus(TypedDict):
     listen: str
     slot: int
     state: str
-    respawn_in: float | None
+    respawn_in: float | None  # seconds
     restarts: int
     last_exit: str | None
     last_lines: list[str]

@@ -1,11 +1,11 @@
 """
-``start -d``: the master goes on without a terminal, and whoever started it learns how that went.
+``start -d``: the master runs without a terminal, and the command exits when the service serves.
 
     command ──fork──► session leader ──fork──► master
-       │                                          │ serves: its exit code is known to be none yet
-       └──────── waits on a pipe ◄────────────────┘ or ends: its exit code
+       │                                          │ one byte: it serves,
+       └──────── waits on a pipe ◄────────────────┘ or its exit code
 
-The first stays until everything serves, so that a shell, or a script, can go by its exit code.
+The command's exit code tells a shell or script whether the start succeeded.
 """
 
 import os
@@ -17,24 +17,16 @@ from ..errors import ExitCode
 from ..log import LogFile, escaped
 from ..safe_files import open_file
 
-# The one byte that says "serves"; exit codes are written as themselves, behind it or alone.
+# The byte for "serves"; any other byte is an exit code.
 _SERVING = b"\xff"
 
-# What is shown of the log when it did not start.
+# The end of the log that the command prints if the start fails.
 _TAIL_SIZE = 4096  # bytes
 
 
 class Daemon:
-    """One detaching, as a pair of callbacks for :func:`gateman.master.start.start`."""
-
     def __init__(self, log_path: Path) -> None:
-        """
-        Prepare; nothing is forked yet.
-
-        Raises:
-            ConfigError: It cannot write there.
-        """
-        # Made now, while there is a terminal to be told that it cannot be.
+        # The file is made now: the terminal still shows an error.
         LogFile(log_path, ())
         self._log_path = log_path
         self._log_size = log_path.stat().st_size
@@ -42,16 +34,16 @@ class Daemon:
         self._is_detached = False
 
     def detach(self) -> None:
-        """Go on as the daemon; the process that calls this ends within it, when all serves."""
+        """Continue in the daemon; the calling process ends here when the service serves."""
         sys.stdout.flush()
         sys.stderr.flush()
         if os.fork():
             os.close(self._writer)
-            # Nothing is unwound here: what is open belongs to the daemon now, and stays.
+            # No cleanup: the open files and sockets belong to the daemon.
             os._exit(self._wait_for_outcome())
         os.setsid()
         if os.fork():
-            # Not the session's leader any more, so that no terminal can become the daemon's.
+            # A process that is not a session leader cannot acquire a terminal.
             os._exit(0)
         self._is_detached = True
         os.close(self._reader)
@@ -60,11 +52,11 @@ class Daemon:
         os.close(null)
 
     def report_serving(self) -> None:
-        """Let the command end: everything serves."""
+        """Let the command exit with 0."""
         self._send_byte(_SERVING)
 
     def run(self, master: Callable[[], int]) -> int:
-        """Run the master, and see to it that the command learns its exit code."""
+        """Run the master; report its exit code to the command."""
         code: int = ExitCode.CRASHED
         try:
             code = master()
@@ -80,16 +72,16 @@ class Daemon:
             self._writer = -1
 
     def _wait_for_outcome(self) -> int:
-        """Wait until it serves or has ended; gives the command's exit code."""
+        """Wait until the daemon serves or has ended; return the command's exit code."""
         byte = os.read(self._reader, 1)
         if byte == _SERVING:
             return int(ExitCode.STOPPED)
-        sys.stderr.write(f"{self._tail()}not started; {self._log_path} has this too\n")
+        sys.stderr.write(f"{self._tail()}not started; the log is in {self._log_path}\n")
         sys.stderr.flush()
         return byte[0] if byte else int(ExitCode.CRASHED)
 
     def _tail(self) -> str:
-        """Give what the daemon wrote, or the end of it."""
+        """Return the end of what the daemon has logged."""
         try:
             with os.fdopen(open_file(self._log_path, os.O_RDONLY), "rb") as log:
                 log.seek(max(self._log_size, log.seek(0, os.SEEK_END) - _TAIL_SIZE))

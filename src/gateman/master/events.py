@@ -4,7 +4,7 @@ The supervisor's events and actions. PURE.
 Times are in monotonic seconds. A process is identified by its pid.
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Annotated, NamedTuple
 
 from msgspec import Meta, Struct
@@ -12,6 +12,15 @@ from msgspec import Meta, Struct
 # A process sends its own policy: values that cannot be supervised are refused when it is read.
 _Seconds = Annotated[float, Meta(ge=0, le=1e12)]
 _Positive = Annotated[int, Meta(ge=1)]
+
+# A process is killed this long after its own deadlines.
+_GRACE = 2.0  # seconds
+
+# A process sends its own policy and may be compromised. The master bounds the policy, so that the
+# process can neither delay the master's end for ever nor flood its log.
+_MIN_STALL = 0.1  # seconds
+_MAX_DRAIN = 7 * 86400.0  # seconds
+_MAX_SHUTDOWN = 86400.0  # seconds
 
 
 class SlotId(NamedTuple):
@@ -42,6 +51,24 @@ class Policy:
     max_messages: _Positive | None = None
     max_lifetime: _Seconds | None = None
     max_memory: _Positive | None = None
+
+    @property
+    def stop_limit(self) -> float:
+        """Seconds after which a process that was told to stop is killed."""
+        return self.shutdown + _GRACE
+
+    @property
+    def drain_limit(self) -> float:
+        """Seconds after which a process that was told to drain is killed."""
+        return self.drain + self.stop_limit
+
+    def bounded(self) -> "Policy":
+        return replace(
+            self,
+            stall=max(self.stall, _MIN_STALL),
+            drain=min(self.drain, _MAX_DRAIN),
+            shutdown=min(self.shutdown, _MAX_SHUTDOWN),
+        )
 
 
 # Events.
@@ -138,21 +165,12 @@ class Tick(Struct, frozen=True):
     """Time has passed."""
 
 
+ProcessEvent = (
+    Ready | Starting | Heartbeat | ChannelBroken | Inspected | Signalled | StillDraining | Exited
+)
+
 SupervisorEvent = (
-    Started
-    | Spawned
-    | SpawnFailed
-    | Ready
-    | Starting
-    | Heartbeat
-    | ChannelBroken
-    | Inspected
-    | Exited
-    | StopRequested
-    | Signalled
-    | StillDraining
-    | ReloadRequested
-    | Tick
+    Started | Spawned | SpawnFailed | StopRequested | ReloadRequested | Tick | ProcessEvent
 )
 
 

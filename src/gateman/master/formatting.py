@@ -1,7 +1,7 @@
 """
-How processes end, and for how long, in words. PURE.
+Exit statuses, durations and sizes as texts for people. PURE.
 
-Exit codes carry policy: three of them say that another attempt would end the same way.
+Exit codes carry policy: with three of them another attempt would end in the same way.
 """
 
 from collections.abc import Iterable
@@ -9,7 +9,7 @@ from signal import Signals
 
 from ..errors import ExitCode
 
-_DESCRIPTIONS = {
+_DESCRIPTIONS: dict[int, str] = {
     ExitCode.STOPPED: "ended by itself",
     ExitCode.CRASHED: "ended with exit code 1",
     ExitCode.LOAD_FAILED: "could not load the script",
@@ -20,9 +20,9 @@ _FINAL = {ExitCode.CRASHED, ExitCode.LOAD_FAILED, ExitCode.CONFIG}
 
 
 def exit_description(status: int) -> str:
-    """Say how a process ended."""
+    """Describe an exit code, or with a minus sign the signal that killed a process."""
     if status >= 0:
-        return _DESCRIPTIONS.get(status, f"ended with exit code {status}")  # type: ignore[call-overload, no-any-return]
+        return _DESCRIPTIONS.get(status, f"ended with exit code {status}")
     try:
         name = Signals(-status).name
     except ValueError:
@@ -31,28 +31,28 @@ def exit_description(status: int) -> str:
 
 
 def is_final(status: int) -> bool:
-    """Tell whether a process that never served said by its exit code that it never will."""
+    """Return whether a process that ended before it served would fail again."""
     return status in _FINAL
 
 
-def duration(seconds: float) -> str:
-    """Write a time span with two digits or so."""
+def scaled_duration(seconds: float) -> tuple[str, str]:
+    """Return a number of about two digits, and its unit: ``s``, ``min``, ``h`` or ``days``."""
     if seconds < 9.95:
-        return f"{seconds:.1f} s"
-    if seconds < 120:
-        return f"{seconds:.0f} s"
-    if seconds < 7200:
-        return f"{seconds / 60:.0f} min"
-    if seconds < 2 * 86400:
-        return f"{seconds / 3600:.0f} h"
-    return f"{seconds / 86400:.0f} days"
+        return f"{seconds:.1f}", "s"
+    for limit, unit, length in ((120, "s", 1), (7200, "min", 60), (172_800, "h", 3600)):
+        if seconds < limit:
+            return f"{seconds / length:.0f}", unit
+    return f"{seconds / 86400:.0f}", "days"
+
+
+def duration(seconds: float) -> str:
+    return " ".join(scaled_duration(seconds))
 
 
 def indented(lines: Iterable[str]) -> str:
-    """Put lines below a sentence."""
+    """Return lines to append to a sentence."""
     return "".join(f"\n    {line}" for line in lines)
 
 
 def size(count: int) -> str:
-    """Write an amount of memory."""
     return f"{count / (1 << 20):.1f} MiB"

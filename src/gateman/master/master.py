@@ -1,9 +1,8 @@
 """
-The master's loop: does what the supervisor says, and tells it what happened.
+The master's loop: passes events to the supervisor, and executes its actions.
 
-Nothing here decides. There is no event loop of asyncio's and none of the user's code runs; signal
-handlers only put a byte into a pipe. It sleeps until a process, a command or a signal wakes it,
-or the supervisor waits for an instant.
+It decides nothing, and runs neither asyncio nor the user's code; signal handlers only write to a
+pipe. It sleeps until a process, a command or a signal wakes it, or a deadline of the supervisor.
 """
 
 import contextlib
@@ -21,7 +20,7 @@ from functools import partial
 from typing import Any, TypeVar, assert_never
 
 from .. import at_fork
-from ..errors import AlreadyRunning, ConfigError, ExitCode
+from ..errors import ConfigError, ExitCode
 from ..log import FORMAT_VARIABLE, LogFile, logger
 from . import channel, control_requests, events, status
 from .assignment import Assignment
@@ -29,8 +28,9 @@ from .channel import ArrivalsAnswer, ConnectionsAnswer, FromProcess, ReportAnswe
 from .child_queries import AnyChildQuery, ChildQuery
 from .control import ControlClient, ControlServer
 from .events import SlotId, SupervisorAction, SupervisorEvent
+from .file_restorer import FileRestorer
 from .listeners import Listeners
-from .plan import WorkerPlan, listen_of
+from .plan import listen_of
 from .router_process import RouterProcess
 from .runtime_files import RuntimeFiles
 from .script import Script
@@ -41,44 +41,32 @@ from .spawn import STACK_SIGNAL, ChildProcess, spawn
 from .stderr_relay import StderrRelay
 from .supervisor import Supervisor
 
-# How long commands wait for processes that may be stuck.
+# A command waits at most this long for the answers of processes.
 _STATUS_TIMEOUT = 0.06  # seconds
 _CONNECTIONS_TIMEOUT = 2.0  # seconds
 _ARRIVALS_TIMEOUT = 0.5  # seconds
 
-# Watched while what was written finds no room; it is a child's own, too.
 _STDERR = 2
 
-# How often it looks whether its files are still there. Commands do not find it until then.
-_FILES_INTERVAL = 1.0  # seconds
-
-_STDERR = 2
-
-# Longer than this it does not sleep: what a process declares may be more than the system takes.
+# The system limits timeouts, and those that a process declares may be longer.
 _MAX_SLEEP = 3600.0  # seconds
 
 A = TypeVar("A", ReportAnswer, ConnectionsAnswer, ArrivalsAnswer)
 
-_ReadyCallback = Callable[[], None]
-
 
 class Master:
-    """One running master."""
-
     def __init__(
         self,
         script: Script,
-        planned: Sequence[WorkerPlan],
         listeners: Sequence[Listeners],
         runtime_files: RuntimeFiles,
         *,
         router: RouterProcess | None = None,
         log_file: LogFile | None = None,
         is_detached: bool = False,
-        on_serving: _ReadyCallback | None = None,
+        on_serving: Callable[[], None] | None = None,
     ) -> None:
         self._script = script
-        self._plans = planned
         self._listeners = listeners
         self._runtime_files = runtime_files
         self._router = router
@@ -87,11 +75,9 @@ class Master:
         self._on_serving = on_serving
         self._started_at = time.monotonic()
         self._started_time = time.time()
-        policies = [
-            replace(one.policy, is_shared=slot.is_shared)
-            for one, slot in zip(planned, listeners, strict=True)
-        ]
-        self._supervisor = Supervisor(policies)
+        self._supervisor = Supervisor(
+            [replace(one.plan.policy, is_shared=one.is_shared) for one in listeners]
+        )
         self._selector = selectors.DefaultSelector()
         self._stderr_relay = StderrRelay(
             self._selector, is_json=os.environ.get(FORMAT_VARIABLE) == "json"
@@ -100,43 +86,41 @@ class Master:
         self._queries: dict[int, AnyChildQuery] = {}
         self._query_count = 0
         self._reload_clients: list[ControlClient] = []
-        # Of those that end first and those that end last: see :mod:`.orphan`.
+        # One for the processes that end first, one for those that end last: see :mod:`.orphan`.
         self._liveness_sockets = socket.socketpair()
         self._notifier = Notifier(os.environ)
         self._watchdog_at = self._started_at
-        # nohup(1): it goes on when the terminal is closed.
+        # With nohup(1), the service continues after its terminal is closed.
         self._has_terminal = signal.getsignal(signal.SIGHUP) != signal.SIG_IGN and _has_terminal()
-        self._files_due_at = self._started_at
-        self._is_recovery_failing = False
-        self._removed_sockets: set[str] = set()
         self._exit_code: int | None = None
-        # A thread that the script has started here may fork, too.
+        # A thread of the script in this process may fork.
         at_fork.give_up_all(self, Master._descriptors)
 
     def _descriptors(self) -> list[int]:
         if self._exit_code is not None:
             return []
         found = [self._runtime_files.fileno(), *(sock.fileno() for sock in self._liveness_sockets)]
-        found += [fd for slot in self._listeners for fds in slot.descriptors for fd in fds]
+        found += [fd for one in self._listeners for fds in one.descriptors for fd in fds]
+        # The relay watches standard error; a child keeps its own.
         found += [key.fd for key in self._selector.get_map().values() if key.fd != _STDERR]
         if self._router is not None:
             found += self._router.descriptors
         return found
 
     def run(self) -> ExitCode | int:
-        """Start processes, and keep them up until told to end."""
+        """Run the service until it is stopped; return the exit code."""
         control = ControlServer(self._runtime_files.listen(), self._selector, self._handle_request)
-        self._files_due_at = time.monotonic() + _FILES_INTERVAL
+        restorer = FileRestorer(self._runtime_files, control, self._router, self._listeners)
         with wake_on_signals(self._selector, self._handle_signals):
             if self._router is not None:
                 self._router.tick(time.monotonic())
             self._handle_event(events.Started())
             while self._exit_code is None:
-                run_once(self._selector, self._select_timeout())
+                run_once(self._selector, self._select_timeout(restorer.due_at))
                 self._handle_event(events.Tick())
                 self._finish_queries()
                 self._notify_watchdog()
-                self._restore_files(control)
+                restorer.check()
                 if self._router is not None:
                     self._router.tick(time.monotonic())
         for listeners in self._listeners:
@@ -151,9 +135,8 @@ class Master:
         self._selector.close()
         return self._exit_code
 
-    def _select_timeout(self) -> float:
-        deadlines = [query.due_at for query in self._queries.values()]
-        deadlines.append(self._files_due_at)
+    def _select_timeout(self, files_due_at: float) -> float:
+        deadlines = [files_due_at, *(query.due_at for query in self._queries.values())]
         if self._notifier.alive_interval is not None:
             deadlines.append(self._watchdog_at)
         if self._router is not None and self._router.due_at is not None:
@@ -163,70 +146,30 @@ class Master:
             deadlines.append(next_at)
         return min(max(min(deadlines) - time.monotonic(), 0), _MAX_SLEEP)
 
-    def _restore_files(self, control: ControlServer) -> None:
-        """Make anew what commands and processes find each other by, if somebody removed it."""
-        now = time.monotonic()
-        if now < self._files_due_at:
-            return
-        self._files_due_at = now + _FILES_INTERVAL
-        removed = {listeners.removed for listeners in self._listeners} - {""}
-        for path in sorted(removed - self._removed_sockets):
-            logger.warning("%s was removed: no client can connect until a `reload`", path)
-        self._removed_sockets = removed
-        is_reachable = self._router is None or self._router.is_reachable
-        if self._runtime_files.is_intact and is_reachable:
-            return
-        folder = self._runtime_files.files.folder
-        try:
-            if not self._runtime_files.is_intact:
-                self._runtime_files.renew()
-                control.replace(self._runtime_files.listen())
-            if self._router is not None and not (
-                self._router.is_reachable and self._router.path == self._runtime_files.files.bus
-            ):
-                self._router.listen(self._runtime_files.files.bus)
-        except (AlreadyRunning, ConfigError) as error:
-            if not self._is_recovery_failing:
-                logger.error("files in %s were removed, and cannot be made anew: %s", folder, error)
-            self._is_recovery_failing = True
-            return
-        self._is_recovery_failing = False
-        logger.warning(
-            "files in %s were removed: made anew in %s", folder, self._runtime_files.files.folder
-        )
-
     def _notify_watchdog(self) -> None:
         now = time.monotonic()
         if self._notifier.alive_interval is not None and now >= self._watchdog_at:
             self._notifier.alive()
             self._watchdog_at = now + self._notifier.alive_interval
 
-    # Telling the supervisor, and doing what it says.
+    # Events and actions of the supervisor.
 
     def _handle_event(self, event: SupervisorEvent) -> None:
-        waiting = [event]
-        while waiting:
-            # The same event must not be told twice by what it causes.
+        # An action that is executed at once causes the next event.
+        pending = [event]
+        while pending:
             jitter = random.random()  # noqa: S311 - spreads load, hides nothing
-            for action in self._supervisor.handle(waiting.pop(0), time.monotonic(), jitter):
-                waiting += self._execute(action)
+            for action in self._supervisor.handle(pending.pop(0), time.monotonic(), jitter):
+                pending += self._execute(action)
 
     def _execute(self, action: SupervisorAction) -> list[SupervisorEvent]:
-        """Do one thing; gives what is known to have happened by it."""
+        """Execute an action; return the events that it causes at once."""
         match action:
             case events.Spawn(slot_id):
                 return [self._spawn(slot_id)]
             case events.Inspect(pid):
                 child = self._children.get(pid)
                 return [] if child is None else [events.Inspected(pid, child.is_stopped)]
-            case (
-                events.Accept()
-                | events.Drain()
-                | events.Stop()
-                | events.Kill()
-                | events.DumpStack()
-            ):
-                self._send_command(action)
             case events.CloseSockets(worker):
                 self._listeners[worker].close()
             case events.Log(level, text):
@@ -238,7 +181,7 @@ class Master:
             case events.Exit(code):
                 self._exit_code = code
             case _:
-                assert_never(action)
+                self._send_command(action)
         return []
 
     def _send_command(self, action: events.ProcessCommand) -> None:
@@ -253,7 +196,7 @@ class Master:
             case events.Stop():
                 child.send(channel.Stop())
                 if not child.is_ready:
-                    # It may be busy with loading the script, and read nothing for long.
+                    # A process that is still loading the script may not read for long.
                     child.send_signal(signal.SIGTERM)
             case events.Kill():
                 child.send_signal(signal.SIGKILL)
@@ -263,19 +206,19 @@ class Master:
                 assert_never(action)
 
     def _all_serving(self) -> None:
-        for planned, listeners in zip(self._plans, self._listeners, strict=True):
-            policy = planned.policy
+        for listeners in self._listeners:
+            policy, settings = listeners.plan.policy, listeners.plan.settings
             for url in listeners.urls:
                 logger.info("%s listens on %s", policy.name, url)
-            if planned.settings is not None and planned.settings.allowed_origins is None:
+            if settings is None:
+                processes = f"{policy.count} process{'es' * (policy.count > 1)}"
+                logger.info("%s serves, %s", policy.name, processes)
+            elif settings.allowed_origins is None:
                 logger.info(
                     "%s lets pages of every origin connect, and those of other hosts without the"
                     " user's cookies: allowed_origins is not set",
                     policy.name,
                 )
-            if planned.settings is None:
-                processes = f"{policy.count} process{'es' * (policy.count > 1)}"
-                logger.info("%s serves, %s", policy.name, processes)
         self._notifier.ready()
         if self._on_serving is not None:
             self._on_serving()
@@ -283,49 +226,45 @@ class Master:
     def _reload_finished(self, problem: str) -> None:
         self._notifier.ready()
         for client in self._reload_clients:
-            if problem:
-                client.answer(error=problem)
-            else:
-                client.answer()
+            client.answer(**({"error": problem} if problem else {}))
         self._reload_clients.clear()
 
     # Processes.
 
     def _spawn(self, slot_id: SlotId) -> SupervisorEvent:
         listeners = self._listeners[slot_id.worker]
-        planned = self._plans[slot_id.worker]
-        our_end, their_end = socket.socketpair()
-        our_end.setblocking(False)
+        master_end, child_end = socket.socketpair()
+        master_end.setblocking(False)
         log = _copy_of_stderr()
         try:
-            with their_end:
+            with child_end:
                 if not listeners.is_open:
                     listeners.open()
                 elif listeners.removed:
                     listeners.renew()
                 assignment = Assignment(
                     worker=slot_id.worker,
-                    worker_count=len(self._plans),
+                    worker_count=len(self._listeners),
                     number=slot_id.number,
-                    listen=listen_of(planned.worker),
-                    channel=their_end.fileno(),
+                    listen=listen_of(listeners.plan.worker),
+                    channel=child_end.fileno(),
                     sockets=listeners.descriptors,
                     path=str(self._script.path),
                     module=self._script.module,
                     argv=sys.argv[1:],
                     bus="" if self._router is None else str(self._router.path),
                     log=log,
-                    liveness_fd=self._liveness_sockets[planned.policy.ends_last].fileno(),
+                    liveness_fd=self._liveness_sockets[listeners.plan.policy.ends_last].fileno(),
                 )
                 child = spawn(
                     assignment,
-                    our_end,
+                    master_end,
                     os.environ,
                     label=f"{self._script} {self._supervisor.name(slot_id)}",
                     has_terminal=not self._is_detached,
                 )
         except (OSError, ConfigError) as error:
-            our_end.close()
+            master_end.close()
             reason = error.strerror or str(error) if isinstance(error, OSError) else str(error)
             return events.SpawnFailed(slot_id, reason.removesuffix(".").lower())
         finally:
@@ -333,7 +272,9 @@ class Master:
                 os.close(log)
         child.started_at = time.monotonic()
         self._children[child.pid] = child
-        self._selector.register(our_end, selectors.EVENT_READ, partial(self._read_channel, child))
+        self._selector.register(
+            master_end, selectors.EVENT_READ, partial(self._read_channel, child)
+        )
         self._stderr_relay.add(child, self._supervisor.name(slot_id))
         return events.Spawned(slot_id, child.pid)
 
@@ -341,12 +282,12 @@ class Master:
         try:
             messages = child.read()
         except EOFError:
-            # Its end is told by SIGCHLD; without a channel it drains, and is replaced.
+            # SIGCHLD reports its end; a process without a channel drains, and is replaced.
             self._close_channel(child)
             return
         except ValueError as error:
             name = self._supervisor.name(child.slot_id)
-            logger.error("%s (pid %d) garbles its channel: %s", name, child.pid, error)
+            logger.error("%s (pid %d) sent an invalid message: %s", name, child.pid, error)
             child.send(channel.Drain())
             self._close_channel(child)
             self._handle_event(events.ChannelBroken(child.pid))
@@ -390,7 +331,7 @@ class Master:
         if self._router is not None:
             self._router.reap(time.monotonic())
         if os.getpid() == 1:
-            # PID 1 inherits orphans; they are none of ours, and need no more than this.
+            # PID 1 also reaps orphans of other programs.
             with contextlib.suppress(ChildProcessError):
                 while os.waitpid(-1, os.WNOHANG)[0]:
                     pass
@@ -422,7 +363,7 @@ class Master:
                     self._reload(is_gentle=which == signal.SIGUSR2)
                 case signal.SIGHUP:
                     if self._has_terminal and not _has_terminal():
-                        # It was closed, which says this: nobody watches any more.
+                        # The terminal was closed.
                         self._stop(is_graceful=False)
                     else:
                         self._hang_up()
@@ -470,7 +411,7 @@ class Master:
                 self._stop(is_graceful=graceful)
             case control_requests.Reload(gently, is_all):
                 if self._supervisor.is_reloading:
-                    client.answer(error="a reload is going on already.")
+                    client.answer(error="another reload is running.")
                 else:
                     self._reload_clients.append(client)
                     self._reload(is_gentle=gently, is_all=is_all)
@@ -490,10 +431,11 @@ class Master:
                 assert_never(request)
 
     def _bus_url(self) -> Any:
-        """The bus by which the hubs of the processes are reached; ``None`` if there is none."""
+        """The bus of the processes' hubs, for commands; ``None`` if they have none."""
         if self._router is not None:
             return f"local://{self._router.path}"
-        return next((one.worker.bus for one in self._plans if one.worker.bus is not None), None)
+        buses = (one.plan.worker.bus for one in self._listeners)
+        return next((bus for bus in buses if bus is not None), None)
 
     def _query_children(
         self,
@@ -524,10 +466,7 @@ class Master:
                 self._supervisor,
                 self._children,
                 answers,
-                workers=[
-                    status.describe_worker(planned, listeners)
-                    for planned, listeners in zip(self._plans, self._listeners, strict=True)
-                ],
+                workers=[status.describe_worker(one) for one in self._listeners],
                 master={
                     "pid": os.getpid(),
                     "script": str(self._script.path),
@@ -548,7 +487,7 @@ class Master:
 
 
 def _has_terminal() -> bool:
-    """Tell whether a terminal controls this process; not any more, once it was closed."""
+    """Return whether this process has a terminal that is still open."""
     try:
         os.close(os.open("/dev/tty", os.O_RDWR | os.O_NOCTTY))
     except OSError:
@@ -557,7 +496,7 @@ def _has_terminal() -> bool:
 
 
 def _copy_of_stderr() -> int:
-    """Copy where this process writes to; -1 if that is nowhere."""
+    """Return a new descriptor of standard error; -1 if that is closed."""
     try:
         return os.dup(_STDERR)
     except OSError:

@@ -1,9 +1,9 @@
 """
-What a process does when its master was killed: it says so in the log, and ends in order.
+A process whose master was killed logs this, and ends in order.
 
-Processes write their log to the master, so each has a copy of where that writes. Those that others
-need to the end have one end of a pair of sockets, of which the master and all that end first have
-the other: when that is closed, the others have ended.
+The master relays the log of its processes, so each process has a copy of the master's standard
+error. A pair of sockets shows business workers when all others have ended: they have one end, and
+the master and all other processes have the other end, which closes with the last of them.
 """
 
 import asyncio
@@ -19,26 +19,24 @@ from .events import Policy
 _STDOUT, _STDERR = 1, 2
 
 
-# Seconds that processes have beyond their own deadlines.
-_GRACE = 2.0
-
-
 def max_shutdown_time(policies: Iterable[Policy]) -> float:
-    """Tell within how many seconds all processes that end first have ended."""
-    first = [policy for policy in policies if not policy.ends_last]
-    return max((policy.drain + policy.shutdown + _GRACE for policy in first), default=0.0)
+    """Return the seconds within which all processes without ``ends_last`` have ended."""
+    return max((policy.drain_limit for policy in policies if not policy.ends_last), default=0.0)
+
+
+def inherited_socket(fd: int) -> socket.socket:
+    os.set_inheritable(fd, False)
+    sock = socket.socket(fileno=fd)
+    at_fork.give_up(sock)
+    return sock
 
 
 class Orphan:
-    """What a process has inherited for the case that its master is killed."""
-
     def __init__(self, log: int, liveness_fd: int) -> None:
         self._log = log
-        self._liveness_sockets: socket.socket | None = None
+        self._liveness_socket: socket.socket | None = None
         if liveness_fd >= 0:
-            os.set_inheritable(liveness_fd, False)
-            self._liveness_sockets = socket.socket(fileno=liveness_fd)
-            at_fork.give_up(self._liveness_sockets)
+            self._liveness_socket = inherited_socket(liveness_fd)
         if log >= 0:
             os.set_inheritable(log, False)
             at_fork.give_up_all(self, Orphan._descriptors)
@@ -47,37 +45,36 @@ class Orphan:
         return (self._log,)
 
     def drop_root_log(self) -> None:
-        """Give up a log file of root's: it could be emptied, where the master only appends."""
+        """Close a log file of root: this process could truncate it."""
         if self._log >= 0 and stat.S_ISREG(os.fstat(self._log).st_mode):
             os.close(self._log)
             self._log = -1
 
     def redirect_output(self) -> None:
-        """Write to the log directly: what read standard error so far is gone."""
+        """Write to the log directly: no process reads this one's standard error any more."""
         with suppress(OSError):
             log = self._log if self._log >= 0 else os.open(os.devnull, os.O_WRONLY | os.O_CLOEXEC)
-            # What a handler prints would fail where that went to the master, too.
+            # Standard output also went to the master, and print() in a handler would fail.
             if os.path.sameopenfile(_STDOUT, _STDERR):
                 os.dup2(log, _STDOUT)
             os.dup2(log, _STDERR)
 
     def wait(self, callback: Callable[[], object], timeout: float) -> None:
-        """Wait until all processes that end first have ended."""
+        """Call back when all processes without ``ends_last`` have ended, or at the timeout."""
         loop = asyncio.get_running_loop()
         deadline = loop.call_later(timeout, callback)
-        liveness_fd = self._liveness_sockets
-        if liveness_fd is None:
+        sock = self._liveness_socket
+        if sock is None:
             return
 
         def others_ended() -> None:
-            loop.remove_reader(liveness_fd)
+            loop.remove_reader(sock)
             deadline.cancel()
             callback()
 
-        loop.add_reader(liveness_fd, others_ended)
+        loop.add_reader(sock, others_ended)
 
     def close(self) -> None:
-        """Show the others that this process has ended; nothing waits any more."""
-        if self._liveness_sockets is not None:
-            asyncio.get_running_loop().remove_reader(self._liveness_sockets)
-            self._liveness_sockets.close()
+        if self._liveness_socket is not None:
+            asyncio.get_running_loop().remove_reader(self._liveness_socket)
+            self._liveness_socket.close()

@@ -1,4 +1,4 @@
-"""What the declared workers come to, all of them together, before anything listens."""
+"""Checks all declared workers together, before any of them listens."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass, fields
@@ -20,8 +20,6 @@ _EVERYWHERE = {"0.0.0.0", "::"}  # noqa: S104 - what users write, compared
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class WorkerPlan:
-    """One worker, checked."""
-
     worker: BaseWorker
     settings: WorkerSettings | None
     policy: Policy
@@ -29,15 +27,8 @@ class WorkerPlan:
 
 
 def plan(workers: Sequence[BaseWorker], *, now: float) -> list[WorkerPlan]:
-    """
-    Check everything that was declared; nothing is bound, and no event loop is made.
-
-    Raises:
-        ConfigError: Something cannot be, two workers want the same address, or gateways and
-            business workers would not find each other.
-    """
-    if not workers:
-        raise ConfigError("no worker is declared", 'write Worker("websocket://0.0.0.0:8282")')
+    """Check all workers, without binding an address; ``now`` is in seconds since 1970."""
+    check_declared(workers)
     planned: list[WorkerPlan] = []
     addresses: list[ListenAddress] = []
     for worker in workers:
@@ -57,19 +48,23 @@ def plan(workers: Sequence[BaseWorker], *, now: float) -> list[WorkerPlan]:
     return planned
 
 
+def check_declared(workers: Sequence[BaseWorker]) -> None:
+    if not workers:
+        raise ConfigError("no worker is declared", 'write Worker("websocket://0.0.0.0:8282")')
+
+
 def listen_of(worker: BaseWorker) -> str:
-    """Tell where a worker listens."""
+    """Return the address of a worker; empty for a business worker."""
     return worker.listen if isinstance(worker, Worker) else ""
 
 
 def policy_of(worker: BaseWorker) -> Policy:
-    """Read how a worker's processes are to be supervised."""
     timeouts = worker.timeouts
     drain = worker.drain_window
     if isinstance(worker, Worker):
-        # Who is arriving has the time that a handshake may take.
+        # A handshake that has begun may finish.
         drain = max(drain, timeouts.handshake)
-    # The options that a policy has under the same name.
+    # Options that are also fields of a policy.
     shared = {name: getattr(worker, name) for name in worker.options.keys() & _POLICY_FIELDS}
     return Policy(
         **shared,
@@ -77,7 +72,7 @@ def policy_of(worker: BaseWorker) -> Policy:
         stall=timeouts.stall,
         shutdown=timeouts.shutdown,
         drain=drain,
-        # When gateways part from their clients, the application hears of it.
+        # Business workers handle the events of the connections that gateways close.
         ends_last=isinstance(worker, BusinessWorker),
     )
 

@@ -1,4 +1,4 @@
-"""Who a process runs as, once it has read what only the master may read."""
+"""The user and group of a process, after it has read what only the master may read."""
 
 import grp
 import os
@@ -9,7 +9,7 @@ from pathlib import Path
 
 from ..errors import ConfigError
 
-# XDG Base Directory Specification: without them, folders below HOME are used.
+# XDG Base Directory Specification: without these variables, programs use folders below HOME.
 _FOLDERS = (
     "XDG_CACHE_HOME",
     "XDG_CONFIG_HOME",
@@ -21,8 +21,6 @@ _FOLDERS = (
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Identity:
-    """A user and a group."""
-
     user: str
     uid: int
     gid: int
@@ -30,16 +28,11 @@ class Identity:
 
 
 def find(user: str | int | None, group: str | int | None) -> Identity | None:
-    """
-    Find out who a worker's processes are to run as.
-
-    Raises:
-        ConfigError: There is no such user or group, or this process may not become it.
-    """
+    """Return the identity that a worker's processes switch to; ``None`` for no change."""
     uid, gid = os.geteuid(), os.getegid()
-    account = _account(user if user is not None else uid)
+    found = account(user if user is not None else uid)
     if user is not None:
-        uid, gid = account.uid, account.gid
+        uid, gid = found.uid, found.gid
     if group is not None:
         gid = _group(group)
     if (uid, gid) == (os.geteuid(), os.getegid()):
@@ -50,16 +43,17 @@ def find(user: str | int | None, group: str | int | None) -> Identity | None:
             f"only root can start processes with {which}",
             "start the service as root, or leave it out and start the service as that user",
         )
-    return Identity(user=account.user, uid=uid, gid=gid, home=account.home)
+    return Identity(user=found.user, uid=uid, gid=gid, home=found.home)
 
 
-def _account(wanted: str | int) -> Identity:
+def account(wanted: str | int) -> Identity:
+    """Look up a user by name or number."""
     is_number = isinstance(wanted, int) or wanted.isdigit()
     try:
         found = pwd.getpwuid(int(wanted)) if is_number else pwd.getpwnam(str(wanted))
     except KeyError:
         if is_number:
-            # Containers have numbers without a name.
+            # In a container, a user often has a number and no name.
             return Identity(user=str(wanted), uid=int(wanted), gid=int(wanted))
         raise _missing("user", wanted) from None
     return Identity(user=found.pw_name, uid=found.pw_uid, gid=found.pw_gid, home=found.pw_dir)
@@ -76,12 +70,13 @@ def _group(wanted: str | int) -> int:
 
 def _missing(kind: str, wanted: str | int) -> ConfigError:
     return ConfigError(
-        f"{kind}={wanted!r}: there is no such {kind}", "create it, or choose another"
+        f"{kind}={wanted!r}: there is no such {kind}",
+        f"create it ({kind}add --system {wanted}), or name another",
     )
 
 
 def switch_to(identity: Identity, environment: MutableMapping[str, str]) -> None:
-    """Become another user, for good."""
+    """Switch to another user for ever."""
     try:
         os.initgroups(identity.user, identity.gid)
     except (KeyError, OSError):
@@ -89,11 +84,11 @@ def switch_to(identity: Identity, environment: MutableMapping[str, str]) -> None
     os.setgid(identity.gid)
     os.setuid(identity.uid)
     environment.update(HOME=identity.home, USER=identity.user, LOGNAME=identity.user)
-    # Folders of the user before, which this one may not, or must not, use.
+    # The folders of the previous user, which this user must not use.
     for name in _FOLDERS:
         environment.pop(name, None)
 
 
 def unreadable(files: Iterable[Path]) -> list[Path]:
-    """Find the files that this process may not read."""
+    """Return the files that this process may not read."""
     return [path for path in files if not os.access(path, os.R_OK)]

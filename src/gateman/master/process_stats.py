@@ -1,4 +1,4 @@
-"""What a process says of itself, each second and when it is asked."""
+"""The state of a process, reported to the master each second and on request."""
 
 import resource
 import sys
@@ -14,35 +14,33 @@ from .channel import Report
 
 _STATM = Path("/proc/self/statm")
 
-# Over how many beats the lag is the worst, and the rate the mean.
+# The lag is the maximum, and the rate the mean, over so many heartbeats.
 _SPAN = 5
 
-# Each connection counts its messages, as part of its rate limit. To add up those of 50 000 takes
-# 15 ms in which nobody is served, so the more there are, the less often it is done.
+# Each connection counts its messages, for its rate limit. Their sum over 50 000 connections blocks
+# the event loop for 15 ms, so with more connections it is made less often.
 _SECONDS_PER_CONNECTION = 1e-4
 _FEW_CONNECTIONS = 1000
 
 SAMPLE_INTERVAL = 0.15
-"""How often the lag is looked at, in seconds; what holds everybody up for longer is seen."""
+"""Seconds between two measurements of the lag; each longer delay of the event loop is noticed."""
 
 
 class ProcessStats:
-    """The numbers of one process."""
-
     def __init__(
         self, service: AnyService, timers: Timers, hub_counts: Mapping[str, int] | None = None
     ) -> None:
         self._hub_counts = {} if hub_counts is None else hub_counts
         self._service = service
         self._timers = timers
-        # The worst of each of the last beats, and of the one that is going on.
+        # The maximum before each of the last heartbeats; the last element is that since then.
         self._lags: deque[float] = deque([0.0] * _SPAN, maxlen=_SPAN)
         self._due_at = inf
         self._received: deque[tuple[float, int]] = deque()
         self._counted: tuple[float, int] = (-inf, 0)
 
     def sample(self, now: float) -> float:
-        """Take note of how late the event loop is with this, the next of its samples."""
+        """Measure how late the event loop calls this; return when to call it again."""
         self._lags[-1] = max(self._lags[-1], self._lateness(now))
         self._due_at = now + SAMPLE_INTERVAL
         return self._due_at
@@ -50,12 +48,12 @@ class ProcessStats:
     def _lateness(self, now: float) -> float:
         return max(now - self._due_at, 0.0)
 
-    def beat(self, now: float) -> Report:
-        """Take note that a second has passed."""
+    def heartbeat(self, now: float) -> Report:
+        """Return the report of a second."""
         self._count_messages(now)
         if not self._received or self._received[-1] != self._counted:
             self._received.append(self._counted)
-        # What is older than the span is kept only if nothing else is.
+        # One older value stays if there is no second newer one.
         while len(self._received) > 2 and self._received[1][0] <= now - _SPAN:
             self._received.popleft()
         report = self.report(now)
@@ -63,7 +61,6 @@ class ProcessStats:
         return report
 
     def report(self, now: float) -> Report:
-        """Tell how the process is."""
         service = self._service
         return {
             "memory": memory(),
@@ -109,7 +106,7 @@ class ProcessStats:
 
 
 def memory() -> int:
-    """Tell how much memory this process has resident."""
+    """Return the resident memory of this process in bytes; where that is not known, its maximum."""
     try:
         pages = int(_STATM.read_text().split()[1])
     except OSError:

@@ -1,13 +1,13 @@
 """
-The router of the local bus, which a master keeps up beside its processes.
+The process of the local bus's router, which the master starts and restarts.
 
-Where more than one process serves and nobody named a bus, this is what connects their hubs: see
-:mod:`gateman.bus.router`. The master owns the socket, so that processes which connect while the
-router is being replaced wait, and are not refused.
+The router connects the hubs of the processes if the script declares no bus: see
+:mod:`gateman.bus.router`. The master owns its socket. Processes that connect while the router
+restarts wait, and are not refused.
 
-With ``user=``, root's master makes the socket, and the router gives root up as the workers do. Its
-socket is then its user's, 0600. Where workers have several users it is everybody's to connect to,
-and the router refuses all who are neither root nor one of these.
+With ``user=`` the router gives up root as the workers do, and its socket is that user's, 0600. If
+workers have several users, every user can connect, and the router refuses all but root and these
+users.
 """
 
 import contextlib
@@ -27,30 +27,22 @@ from .privileges import Identity
 from .script import interpreter_options
 from .spawn import signals_blocked
 
-# Seconds until a router that has ended is replaced: at once, and then not in a loop.
-_RESTART_DELAYS = (0.0, 0.5, 2.0, 5.0)
+# Delays of successive restarts.
+_RESTART_DELAYS = (0.0, 0.5, 2.0, 5.0)  # seconds
 
-# Seconds; a router that has run for so long has not failed because of what it began with.
-_STABLE_TIME = 60.0
+# The delays begin anew after a router has run so long.
+_STABLE_TIME = 60.0  # seconds
 
 _STOP_TIMEOUT = 2.0  # seconds
 
-# Sockets whose paths were removed and that processes may still hold.
+# Of these, all but one were removed; processes with their descriptors may still connect.
 _MAX_LISTENERS = 4
 
 
 class RouterProcess:
-    """A socket, and the process that serves it."""
-
     def __init__(
         self, path: Path, identities: Sequence[Identity] = (), *, max_drain_time: float = 0.0
     ) -> None:
-        """
-        Make the socket.
-
-        Raises:
-            ConfigError: There can be no socket.
-        """
         self._identities = identities
         self._max_drain_time = max_drain_time
         self._listeners: deque[socket.socket] = deque()
@@ -58,86 +50,70 @@ class RouterProcess:
         self._channel: socket.socket | None = None
         self._started_at = 0.0
         self._failures = 0
-        self._due_at: float | None = 0.0
+        # When to call `tick`, in monotonic seconds; None for never.
+        self.due_at: float | None = 0.0
         self.listen(path)
 
     def listen(self, path: Path) -> None:
-        """
-        Make the socket at a path, where none is or this one's was removed.
-
-        Those who are connected stay; those who hold the socket of before can connect to that.
-
-        Raises:
-            ConfigError: There can be no socket.
-        """
-        # Nobody but the router of a killed master listens there: that would take the claim.
+        """Make the socket, also after its path was removed; connected processes stay connected."""
+        # Only the router of a killed master can listen there: any other would need the lock.
         path.unlink(missing_ok=True)
         mode = 0o666 if len({one.uid for one in self._identities}) > 1 else 0o600
         owner = (self._identities[0].uid, self._identities[0].gid) if self._identities else None
         listener = unix_socket.listen(path, mode, owner)
-        self._path, self._status = path, path.lstat()
+        self.path, self._status = path, path.lstat()
         self._listeners.append(listener)
         if len(self._listeners) > _MAX_LISTENERS:
             self._listeners.popleft().close()
         if self._channel is not None:
-            # If there is no room, or it has ended: the next router gets it.
+            # On a full channel, or after the router's end, the next router gets it.
             with contextlib.suppress(OSError):
                 socket.send_fds(self._channel, [ADD_LISTENER], [listener.fileno()])
 
     @property
     def is_reachable(self) -> bool:
-        """Whether the socket is where it was made."""
-        return is_at(self._path, self._status)
-
-    @property
-    def path(self) -> Path:
-        """The socket."""
-        return self._path
+        """Whether the socket's path is still in place."""
+        return is_at(self.path, self._status)
 
     @property
     def descriptors(self) -> list[int]:
-        """The descriptors that the master has of it."""
+        """The master's descriptors."""
         files = [*self._listeners, *([] if self._channel is None else [self._channel])]
         return [file.fileno() for file in files]
 
-    @property
-    def due_at(self) -> float | None:
-        """When :meth:`tick` has something to do, in monotonic seconds; ``None`` for never."""
-        return self._due_at
-
     def tick(self, now: float) -> None:
-        """Start the process, if that is due."""
-        if self._due_at is None or now < self._due_at:
+        """Start the process if that is due."""
+        if self.due_at is None or now < self.due_at:
             return
-        self._due_at = None
+        self.due_at = None
         self._started_at = now
         fds = [listener.fileno() for listener in self._listeners]
-        our_end, their_end = socket.socketpair()
-        our_end.setblocking(False)
+        channel, router_end = socket.socketpair()
+        channel.setblocking(False)
         try:
-            with their_end, signals_blocked():
-                self._process = subprocess.Popen(  # noqa: S603 - ourselves
+            with router_end, signals_blocked():
+                self._process = subprocess.Popen(  # noqa: S603 - this package
                     _command(fds, self._identities, self._max_drain_time),
                     pass_fds=fds,
-                    stdin=their_end.fileno(),
+                    stdin=router_end.fileno(),
                 )
         except OSError as error:
-            our_end.close()
+            channel.close()
             self._schedule_restart(
                 now, f"cannot be started ({(error.strerror or str(error)).lower()})"
             )
         else:
-            self._channel = our_end
+            self._channel = channel
 
     def reap(self, now: float) -> None:
-        """Find out whether it has ended."""
+        """Schedule a restart if the process has ended."""
         if self._process is not None and (code := self._process.poll()) is not None:
             self._close_channel()
             self._process = None
             self._schedule_restart(now, f"ended with {code}")
 
     def close(self) -> None:
-        """End the process, and leave nothing behind; nobody needs it any more."""
+        """End the process, and remove the socket."""
         for listener in self._listeners:
             listener.close()
         if self._process is not None:
@@ -148,10 +124,10 @@ class RouterProcess:
                 self._process.kill()
                 self._process.wait()
         if self.is_reachable:
-            self._path.unlink(missing_ok=True)
+            self.path.unlink(missing_ok=True)
 
     def _close_channel(self, word: bytes = b"") -> None:
-        # It ignores signals, which the whole group may get.
+        # A message, as the router ignores signals: the whole process group may get them.
         if self._channel is not None:
             with self._channel, contextlib.suppress(OSError):
                 self._channel.send(word)
@@ -162,24 +138,18 @@ class RouterProcess:
             self._failures = 0
         pause = _RESTART_DELAYS[min(self._failures, len(_RESTART_DELAYS) - 1)]
         self._failures += 1
-        self._due_at = now + pause
+        self.due_at = now + pause
         logger.error("the router of the bus %s: another one follows in %g seconds", how, pause)
 
 
-def router_for(planned: Sequence[WorkerPlan], path: Path) -> RouterProcess | None:
-    """
-    Make the router of a service, where it needs one.
-
-    Raises:
-        ConfigError: There can be no socket.
-    """
-    users = [one for one in planned if one.worker.bus is None]
-    if not users:
+def router_for(plans: Sequence[WorkerPlan], path: Path) -> RouterProcess | None:
+    """Return the router of a service; ``None`` if each of its workers has another bus."""
+    local = [plan for plan in plans if plan.worker.bus is None]
+    if not local:
         return None
-    found = (one.identity for one in users)
-    identities = list(dict.fromkeys(one for one in found if one is not None))
-    # Business workers begin to drain when gateways have.
-    max_drain_time = 2 * max(one.policy.drain + one.policy.shutdown for one in users)
+    identities = list(dict.fromkeys(plan.identity for plan in local if plan.identity is not None))
+    # Business workers begin to drain when gateways have ended.
+    max_drain_time = 2 * max(plan.policy.drain + plan.policy.shutdown for plan in local)
     return RouterProcess(path, identities, max_drain_time=max_drain_time)
 
 
@@ -187,14 +157,14 @@ def _command(
     fds: Sequence[int], identities: Sequence[Identity], max_drain_time: float
 ) -> list[str]:
     root = str(Path(__file__).parents[2])
-    # Not -m: the script may have found gateman by changing sys.path.
+    # Not -m: the script may have changed sys.path to find gateman.
     code = (
         f"import sys; sys.path.append({root!r});"
         " from gateman.bus.router import main; sys.exit(main())"
     )
     users = [f"--as={one.uid}:{one.gid}" for one in identities]
     options = interpreter_options(sys.orig_argv)
-    # -P: a module of the working directory would run as the master's user, which may be root.
+    # -P: a module in the working directory would run as the master's user, which may be root.
     return [
         sys.executable,
         *options,

@@ -1,22 +1,21 @@
 """
-Where a master keeps what commands find it by: its control socket and its pid file.
+A master's pid file and control socket, by which commands find it.
 
-The first of these folders that can be written to and has nothing else in their place, with names
-made from the script's path:
+Their names are made from the script's path. They are in the first of these folders that is writable
+and has no other file of these names:
 
 1. ``$RUNTIME_DIRECTORY``, which systemd sets for a unit with ``RuntimeDirectory=``;
 2. ``$XDG_RUNTIME_DIR/gateman``;
-3. the script's own folder; where that is behind a link, such as ``current``, the one that the link
-   is in: a new release behind the same link is the same service, and finds its master;
+3. the script's folder; if a link such as ``current`` leads there, the folder of the link: a new
+   release behind the same link is the same service;
 4. ``gateman-UID`` in the folder for temporary files, for a script in a read-only image.
 
-A command looks in all of them, and in those of the units that ``gateman systemd`` prints, whose
-``RuntimeDirectory`` only they know by its variable; so does a master that starts, to be the only
-one. The pid file is locked for as long as its master lives, so that one which a killed master left
-is no obstacle. Files that were removed under a running master are made anew.
+Commands search all of them, and the folders of the units that ``gateman systemd`` prints; so does a
+starting master, as a script has one master only. A master locks its pid file while it lives, so the
+file of a killed master does not block the next one. A running master restores removed files.
 
-Other users may write to some of these folders. What they put there is passed over: a master's files
-are root's, this user's, or of those who own the script or its folder, and so decide what it does.
+Other users may write to some of these folders. Only files of root, of this user, and of the owners
+of the script and its folder are used: these users decide anyway what the master does.
 """
 
 import contextlib
@@ -36,13 +35,11 @@ from ..errors import AlreadyRunning, ConfigError
 from ..net.socket_files import is_at
 
 UNITS = Path("/run/gateman")
-"""Has a folder for each unit that ``gateman systemd`` prints: ``RuntimeDirectory=gateman/NAME``."""
+"""The folders of the units that ``gateman systemd`` prints: ``RuntimeDirectory=gateman/NAME``."""
 
 
 @dataclass(frozen=True, slots=True)
 class RuntimePaths:
-    """The files of one master."""
-
     folder: Path
     stem: str
     users: frozenset[int] = frozenset()
@@ -50,35 +47,33 @@ class RuntimePaths:
 
     @property
     def control(self) -> Path:
-        """The control socket."""
         return self.folder / f"{self.stem}.sock"
 
     @property
     def bus(self) -> Path:
-        """The socket of the bus between its processes."""
+        """The router's socket."""
         return self.folder / f"{self.stem}.bus"
 
     @property
     def pid(self) -> Path:
-        """The pid file."""
         return self.folder / f"{self.stem}.pid"
 
     @property
     def is_safe(self) -> bool:
-        """Whether nobody else can have put something there, where that is asked for."""
+        """Whether no other user can have put files there; checked for private folders only."""
         if not self.is_private:
             return True
         try:
             found = self.folder.lstat()
         except OSError:
             return False
-        is_theirs = stat.S_ISDIR(found.st_mode) and found.st_uid in self.users
-        return is_theirs and not found.st_mode & 0o022
+        is_owned = stat.S_ISDIR(found.st_mode) and found.st_uid in self.users
+        return is_owned and not found.st_mode & 0o022
 
 
 def candidates(script: Path, environment: Mapping[str, str]) -> Iterator[RuntimePaths]:
-    """List where the files of a script's master may be, in order of preference."""
-    # Links are not followed: a new release behind the same link is the same service.
+    """Yield where the files of a script's master may be, in order of preference."""
+    # The path's links stay: a new release behind the same link is the same service.
     digest = hashlib.sha256(os.fsencode(script)).hexdigest()[:8]
     stem = f"{script.stem}-{digest}"
     link = _link_above(script)
@@ -88,7 +83,7 @@ def candidates(script: Path, environment: Mapping[str, str]) -> Iterator[Runtime
     if runtime:
         yield RuntimePaths(Path(runtime), stem, users.union(_owners(Path(runtime))))
     session = environment.get("XDG_RUNTIME_DIR")
-    # `su` leaves that of another user, who could exchange what is in it.
+    # After `su` this is the folder of another user, who could replace the files in it.
     if session and users.issuperset(_owners(Path(session))):
         yield RuntimePaths(Path(session) / "gateman", stem, users, is_private=True)
     yield RuntimePaths(folder, stem, users)
@@ -97,7 +92,7 @@ def candidates(script: Path, environment: Mapping[str, str]) -> Iterator[Runtime
 
 
 def _link_above(script: Path) -> Path | None:
-    """Find the link that is next above a script; those in the root folder are the machine's."""
+    """Return the nearest link above a script; links in the root folder belong to the system."""
     for folder in script.parents:
         if folder.is_symlink() and folder.parent != folder.parent.parent:
             return folder
@@ -113,7 +108,7 @@ def _owners(*paths: Path) -> Iterator[int]:
 def locate(
     script: Path, environment: Mapping[str, str], *, units: Path = UNITS
 ) -> list[RuntimePaths]:
-    """Find the control sockets that a script's master may listen on."""
+    """Return the existing control sockets of a script."""
     return [
         files
         for files in _all_locations(script, environment, units)
@@ -126,7 +121,7 @@ def _all_locations(script: Path, environment: Mapping[str, str], units: Path) ->
     stem, users = found[0].stem, found[0].users
     runtime = {found[0].folder} if environment.get("RUNTIME_DIRECTORY") else set()
     folders = {path.parent for path in units.glob(f"*/{stem}.*")} - runtime
-    # Root has made these folders, each for the user of a unit.
+    # systemd made these folders, each for the user of a unit.
     of_units = [
         RuntimePaths(folder, stem, users.union(_owners(folder)))
         for folder in sorted(folders)
@@ -145,88 +140,65 @@ def _is_socket(path: Path) -> bool:
 
 
 class RuntimeFiles:
-    """The right to be a script's master, until :meth:`release` or the end of the process."""
+    """The lock that makes this process a script's master, until :meth:`release` or its end."""
 
-    def __init__(
-        self, script: Path, environment: Mapping[str, str], locked: "_LockedPidFile", units: Path
-    ) -> None:
-        self.files = locked.files
-        self.is_takeover = locked.is_takeover
-        self._fd = locked.fd
+    def __init__(self, script: Path, environment: Mapping[str, str]) -> None:
+        self.files, self._fd, self.is_takeover = _lock_pid_file(script, environment)
         self._script = script
         self._environment = dict(environment)
-        self._units = units
         self._control: os.stat_result | None = None
 
     @classmethod
-    def take(cls, script: Path, environment: Mapping[str, str], *, units: Path = UNITS) -> Self:
-        """
-        Become the master of a script.
-
-        Raises:
-            AlreadyRunning: Another process is, in whichever of the folders.
-            ConfigError: None of the folders can be written to.
-        """
-        runtime_files = cls(script, environment, _lock_pid_file(script, environment), units)
-        # Elsewhere, as a unit's or with another environment. Of two that start at once
-        # at least one sees the other, as each holds its own file by now.
+    def acquire(cls, script: Path, environment: Mapping[str, str], *, units: Path = UNITS) -> Self:
+        """Become the master of a script; raise :class:`AlreadyRunning` if it has one."""
+        runtime_files = cls(script, environment)
+        # The other master may be a unit's or have another environment. Of two masters that start at
+        # once, at least one sees the other, as both have locked their files by now.
         for other in _all_locations(script, environment, units):
             holder = None if other.pid == runtime_files.files.pid else _holder(other)
             if holder is not None:
                 runtime_files.release()
                 raise AlreadyRunning(str(script), holder)
-        if (
-            not runtime_files.is_takeover
-            and (holder := _holder_of_removed_file(runtime_files.files)) is not None
-        ):
-            runtime_files.release()
-            raise AlreadyRunning(str(script), holder)
+        if not runtime_files.is_takeover:
+            holder = _holder_of_removed_file(runtime_files.files)
+            if holder is not None:
+                runtime_files.release()
+                raise AlreadyRunning(str(script), holder)
         return runtime_files
 
     def fileno(self) -> int:
-        """Give the descriptor of the pid file, which is locked for as long as it is open."""
+        """Return the descriptor of the pid file; its lock lasts as long as it is open."""
         return self._fd
 
     def write(self) -> None:
-        """Write this process's id; a daemon does it again, under its own."""
+        """Write this process's id; a daemon calls it again after its forks."""
         _write_pid(self._fd)
 
     @property
     def is_intact(self) -> bool:
-        """Whether commands find this master: its pid file and its control socket are there."""
+        """Whether the pid file and the control socket are still in place."""
         has_control = self._control is None or is_at(self.files.control, self._control)
         return has_control and is_at(self.files.pid, os.fstat(self._fd))
 
     def renew(self) -> None:
-        """
-        Take the claim anew if its pid file was removed, where that is possible now.
-
-        Raises:
-            AlreadyRunning: Another process is about to become the master.
-            ConfigError: None of the folders can be written to.
-        """
+        """Lock another pid file if this one was removed; may raise as :meth:`acquire` does."""
         if is_at(self.files.pid, os.fstat(self._fd)):
             return
-        locked = _lock_pid_file(self._script, self._environment)
+        files, fd, _ = _lock_pid_file(self._script, self._environment)
         self._remove_control()
         os.close(self._fd)
-        self.files, self._fd = locked.files, locked.fd
+        self.files, self._fd = files, fd
 
     def listen(self) -> socket.socket:
-        """
-        Make the control socket.
-
-        Raises:
-            ConfigError: There can be none.
-        """
-        # Nobody listens there: that would take the claim.
+        """Make the control socket."""
+        # No other process listens there: it would need the lock.
         _remove_socket(self.files.control)
         sock = unix_socket.listen(self.files.control)
         self._control = self.files.control.lstat()
         return sock
 
     def release(self) -> None:
-        """Give the claim back, and leave nothing behind."""
+        """Unlock and remove the files."""
         self._remove_control()
         if is_at(self.files.pid, os.fstat(self._fd)):
             self.files.pid.unlink(missing_ok=True)
@@ -237,17 +209,12 @@ class RuntimeFiles:
             self.files.control.unlink(missing_ok=True)
 
 
-@dataclass(frozen=True, slots=True)
-class _LockedPidFile:
-    """A pid file that this process has locked."""
+def _lock_pid_file(script: Path, environment: Mapping[str, str]) -> tuple[RuntimePaths, int, bool]:
+    """
+    Lock the pid file in the first folder that can hold a master's files.
 
-    files: RuntimePaths
-    fd: int
-    is_takeover: bool
-
-
-def _lock_pid_file(script: Path, environment: Mapping[str, str]) -> _LockedPidFile:
-    """Lock the pid file in the first folder that has room for a master's files."""
+    Returns them, the descriptor, and whether the file is that of a killed master.
+    """
     for files in candidates(script, environment):
         fd = _open_pid_file(files)
         if fd is None:
@@ -259,20 +226,20 @@ def _lock_pid_file(script: Path, environment: Mapping[str, str]) -> _LockedPidFi
             owner = _pid_in(fd)
             os.close(fd)
             raise AlreadyRunning(str(script), owner) from None
-        # Under the lock: what a killed master left is removed, what is another's stays.
+        # With the lock, sockets are those of a killed master; other files stay.
         if all(map(_remove_socket, (files.control, files.bus))):
             _write_pid(fd)
-            return _LockedPidFile(files, fd, is_takeover)
+            return files, fd, is_takeover
         files.pid.unlink(missing_ok=True)
         os.close(fd)
     raise ConfigError(
-        f"no folder for the pid file and the control socket of {script} can be written to",
-        "set RUNTIME_DIRECTORY to one",
+        f"no folder for the pid file and the control socket of {script} is writable",
+        "set RUNTIME_DIRECTORY to a writable folder",
     )
 
 
 def _remove_socket(path: Path) -> bool:
-    """Remove a socket; gives whether there is room for another one."""
+    """Remove a socket; return whether its path is free now."""
     try:
         if not stat.S_ISSOCK(path.lstat().st_mode):
             return False
@@ -285,7 +252,7 @@ def _remove_socket(path: Path) -> bool:
 
 
 def _open_pid_file(files: RuntimePaths) -> int | None:
-    """Open the pid file, in a folder that is made if it is ours to make."""
+    """Open the pid file, and make its folder if necessary; ``None`` if that is not possible."""
     with contextlib.suppress(OSError):
         files.folder.mkdir(mode=0o700, exist_ok=True)
         if not files.is_safe:
@@ -299,13 +266,13 @@ def _open_pid_file(files: RuntimePaths) -> int | None:
                     return fd
                 os.close(fd)
                 return None
-            # Its owner removed it, at its end, between our two looks.
+            # Another master has removed its file between the two system calls.
             os.close(fd)
     return None
 
 
 def _is_plain_file_of(found: os.stat_result, users: Iterable[int]) -> bool:
-    """Whether it is a plain file of one of some users, and no other name of another file."""
+    """Return whether it is a regular file with one name that one of the users owns."""
     return stat.S_ISREG(found.st_mode) and found.st_uid in users and found.st_nlink == 1
 
 
@@ -315,7 +282,7 @@ def _write_pid(fd: int) -> None:
 
 
 def _holder(files: RuntimePaths) -> int | None:
-    """Tell which master has files; 0 if one has and its id is not known, ``None`` if none has."""
+    """Return the pid of the master that locks the files, 0 if unknown; ``None`` if not locked."""
     if not files.is_safe:
         return None
     try:
@@ -333,14 +300,10 @@ def _holder(files: RuntimePaths) -> int | None:
 
 
 def _holder_of_removed_file(files: RuntimePaths) -> int | None:
-    """
-    Find a master whose pid file was removed, and which has not made another one yet.
-
-    Its open descriptor still tells; proc(5). Elsewhere than on Linux nothing does.
-    """
+    """Find a master whose pid file was removed, by its open descriptor; proc(5), Linux only."""
     removed = f"/{files.pid.name} (deleted)"
     for process in Path("/proc").glob("[0-9]*"):
-        # Others' processes end meanwhile, or are not ours to look into.
+        # A process may have ended, or belong to a user whose descriptors are not readable.
         with contextlib.suppress(OSError):
             if process.stat().st_uid not in files.users:
                 continue

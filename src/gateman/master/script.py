@@ -1,4 +1,4 @@
-"""The program that declares the workers: found, named, and run as ``__main__``."""
+"""The program that declares the workers: finds it, and runs it as ``__main__``."""
 
 import importlib.util
 import os
@@ -21,19 +21,12 @@ _PACKAGE = str(Path(__file__).parents[1])
 
 @dataclass(frozen=True, slots=True)
 class Script:
-    """A program."""
-
     path: Path
     module: str = ""
 
     @classmethod
     def of_program(cls) -> Self:
-        """
-        Find the program that this interpreter runs.
-
-        Raises:
-            ConfigError: It cannot be run a second time.
-        """
+        """Return the program that this interpreter runs; it must be possible to run it again."""
         main = sys.modules["__main__"]
         spec = getattr(main, "__spec__", None)
         if spec is not None and spec.origin:
@@ -48,13 +41,7 @@ class Script:
 
     @classmethod
     def find(cls, name: str) -> Self:
-        """
-        Find the program that a user names.
-
-        Raises:
-            LoadFailed: There is no such file or module, it is a folder, or a package that it is
-                in failed.
-        """
+        """Find the file or module that a user names; raise :class:`LoadFailed` if it fails."""
         if name.endswith(".py") or os.sep in name or Path(name).is_file():
             if not Path(name).is_file():
                 raise _missing(name, "there is no file")
@@ -74,16 +61,14 @@ class Script:
 
     def run(self, argv: Sequence[str], runner: Callable[[list[BaseWorker]], None]) -> None:
         """
-        Run it as ``python server.py ...`` would, up to what it declares.
+        Run it as ``python server.py ...`` would; ``run_all`` calls the runner with its workers.
 
         Raises:
-            LoadFailed: It raised before that; its traceback has been written to standard error.
-            GatemanError: The script or the runner raised it.
+            LoadFailed: It raised before; its traceback has been written to standard error.
         """
         has_run = False
 
         def run_all(workers: list[BaseWorker]) -> None:
-            """Do what the master or its process is to do with what was declared."""
             nonlocal has_run
             has_run = True
             runner(workers)
@@ -108,29 +93,29 @@ class Script:
             BaseWorker.run_all()
 
     def __str__(self) -> str:
-        """Name it as a user would."""
+        """Return the name that a user would write."""
         return self.module or os.path.relpath(self.path)
 
 
 def load_failure(script: Script, error: Exception) -> LoadFailed:
-    """Say why a script failed; what is more than one sentence goes to standard error."""
-    # What `eval` refuses is in no file.
+    """Return why a script failed; write its traceback to standard error if it has one."""
+    # The file name of code for `eval` begins with "<".
     if isinstance(error, SyntaxError) and error.filename and error.filename[0] != "<":
         return LoadFailed(f"{error.filename}:{error.lineno}: {error.msg}")
-    theirs = user_traceback(error.__traceback__)
-    if theirs is error.__traceback__:
-        # None of it ran.
+    of_script = user_traceback(error.__traceback__)
+    if of_script is error.__traceback__:
+        # The script has not run.
         reason = error.strerror if isinstance(error, OSError) else str(error)
         return LoadFailed(f"{script} cannot be read: {reason}")
     if is_json():
-        write_beside(f"{script} could not be loaded", error=error.with_traceback(theirs))
+        write_beside(f"{script} could not be loaded", error=error.with_traceback(of_script))
     else:
-        traceback.print_exception(error.with_traceback(theirs))
+        traceback.print_exception(error.with_traceback(of_script))
     return LoadFailed(f"{script} could not be loaded: {type(error).__name__}")
 
 
 def user_traceback(trace: TracebackType | None) -> TracebackType | None:
-    """Leave out of a traceback what called the user's code."""
+    """Drop the frames that called the user's code."""
     inner = trace
     while inner is not None:
         name = inner.tb_frame.f_code.co_filename
@@ -148,7 +133,7 @@ def _missing(name: str, what: str) -> LoadFailed:
 
 
 def _find_spec(name: str) -> ModuleSpec | None:
-    """Find a module; the packages that it is in are imported, and may raise anything."""
+    """Find a module; this imports its parent packages, which may raise any exception."""
     if not name or name.startswith("."):
         return None
     try:
@@ -157,7 +142,7 @@ def _find_spec(name: str) -> ModuleSpec | None:
             spec = importlib.util.find_spec(f"{name}.__main__")
     except ModuleNotFoundError as error:
         if not f"{name}.".startswith(f"{error.name}."):
-            raise  # It is there; what it imports is not.
+            raise  # The package exists; a module that it imports does not.
         return None
     return spec
 
@@ -167,7 +152,7 @@ def _absolute(path: str) -> Path:
 
 
 def interpreter_options(words: Sequence[str]) -> list[str]:
-    """Find what the interpreter itself was told, so that another one can be started alike."""
+    """Return the options of the interpreter itself, such as ``-W error``, to start another one."""
     options: list[str] = []
     rest = iter(words[1:])
     for word in rest:

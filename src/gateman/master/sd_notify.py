@@ -1,5 +1,5 @@
 """
-Tells systemd how the service is (``Type=notify``).
+Tells systemd the state of the service (``Type=notify``).
 
 Source:
     sd_notify(3): datagrams of ``NAME=value`` lines to the unix socket ``$NOTIFY_SOCKET``.
@@ -14,45 +14,44 @@ from collections.abc import MutableMapping
 
 
 class Notifier:
-    """Where notes go; nowhere, if systemd did not start the service."""
+    """Sends notifications; does nothing if systemd did not start the service."""
 
     def __init__(self, environment: MutableMapping[str, str]) -> None:
         self._path = environment.pop("NOTIFY_SOCKET", "")
         pid = environment.pop("WATCHDOG_PID", "") or str(os.getpid())
         microseconds = environment.pop("WATCHDOG_USEC", "")
         is_watched = microseconds.isdigit() and pid == str(os.getpid())
-        # "Half of the time", says the manual.
+        # The manual recommends half of the time.
         self.alive_interval = int(microseconds) / 2e6 if is_watched and self._path else None
 
     def ready(self) -> None:
-        """Say that the service serves, or does so again after a reload."""
+        """Report that the start or the reload is complete."""
         self._send("READY=1")
 
     def reloading(self) -> None:
-        """Say that a reload has begun; :meth:`ready` ends it."""
+        """Report a reload; :meth:`ready` ends it."""
         self._send(f"RELOADING=1\nMONOTONIC_USEC={time.monotonic_ns() // 1000}")
 
     def stopping(self) -> None:
-        """Say that the service ends."""
         self._send("STOPPING=1")
 
     def alive(self) -> None:
-        """Say that the service is not stuck; the next time will do, if nobody reads."""
-        self._send("WATCHDOG=1", patience=0.0)
+        """Reset the watchdog; without waiting, as the next call is enough if this one fails."""
+        self._send("WATCHDOG=1", timeout=0.0)
 
     def status(self, text: str) -> None:
-        """Say what ``systemctl status`` shows."""
+        """Set the text that ``systemctl status`` shows."""
         self._send(f"STATUS={text}")
 
-    def _send(self, note: str, *, patience: float = 1.0) -> None:
+    def _send(self, note: str, *, timeout: float = 1.0) -> None:
         if not self._path:
             return
         # An abstract socket is written with an @.
         name = f"\0{self._path[1:]}" if self._path.startswith("@") else self._path
-        # A note that does not arrive is systemd's loss.
+        # A lost notification does not stop the service.
         with (
             contextlib.suppress(OSError),
             socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM | socket.SOCK_CLOEXEC) as sock,
         ):
-            sock.settimeout(patience)
+            sock.settimeout(timeout)
             sock.sendto(note.encode(), name)

@@ -1,21 +1,20 @@
-"""A turn of the master's loop: what is ready is called, as long as it is still wanted."""
+"""One iteration of the master's loop."""
 
 import selectors
 
 
-def run_once(selector: selectors.BaseSelector, patience: float | None) -> int:
+def run_once(selector: selectors.BaseSelector, timeout: float | None) -> int:
     """
-    Wait until something is ready, and call what it was registered with.
+    Wait until a file is ready, and call the function that it was registered with.
 
-    What one of the called unregisters is not called any more, though it was ready as well: the
-    end of a process may be told in the same turn as the last that it wrote. What was registered
-    anew has its turn next.
+    A file that one of the functions unregisters is skipped, although it was ready: a process may
+    end in the same iteration as it wrote its last line.
     """
-    # A master that was stopped by a signal wakes up with a timeout that is over, and nothing: what
-    # has come meanwhile is read before anything is judged by its silence.
-    ready = selector.select(patience) or selector.select(0)
+    # After SIGSTOP and SIGCONT the timeout is over. What processes have sent meanwhile is read
+    # before the master judges them by their silence.
+    ready = selector.select(timeout) or selector.select(0)
     for key, _ in ready:
-        # By identity: the number of a descriptor that was closed may be another's by now.
+        # By identity: a new file may have the number of a closed descriptor.
         if selector.get_map().get(key.fd) is key:
             key.data()
     return len(ready)

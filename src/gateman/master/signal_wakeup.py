@@ -1,4 +1,4 @@
-"""Signals that wake the master's loop, and do nothing else."""
+"""Signal handlers that only wake the master's loop."""
 
 import contextlib
 import selectors
@@ -23,25 +23,25 @@ _SIGNALS = (
 def wake_on_signals(
     selector: selectors.BaseSelector, signalled: Callable[[Iterable[int]], None]
 ) -> Iterator[None]:
-    """Have signals wake the loop, inside a block."""
+    """Pass the numbers of received signals to a function, called by the loop."""
     read, write = socket.socketpair()
     read.setblocking(False)
     write.setblocking(False)
     selector.register(read, selectors.EVENT_READ, lambda: signalled(dict.fromkeys(read.recv(4096))))
-    # A full buffer has woken the loop already.
+    # If the buffer is full, the loop is already awake.
     before = signal.set_wakeup_fd(write.fileno(), warn_on_full_buffer=False)
-    # A shell that starts a program in the background has it ignore Ctrl-C, which is for others.
-    heard = [
+    # A shell that starts a program in the background makes it ignore SIGINT.
+    handled = [
         number
         for number in _SIGNALS
         if number != signal.SIGINT or signal.getsignal(number) != signal.SIG_IGN
     ]
-    at_fork.reset_signals(heard)
-    handlers = {number: signal.signal(number, _only_wake) for number in heard}
+    at_fork.reset_signals(handled)
+    handlers = {number: signal.signal(number, _only_wake) for number in handled}
     try:
         yield
     finally:
-        at_fork.keep_signals(heard)
+        at_fork.keep_signals(handled)
         for number, handler in handlers.items():
             signal.signal(number, signal.SIG_DFL if handler is None else handler)
         signal.set_wakeup_fd(before)
@@ -51,4 +51,4 @@ def wake_on_signals(
 
 
 def _only_wake(_number: int, _frame: object) -> None:
-    """Do nothing: the wake-up descriptor has the number already."""
+    """Do nothing: Python has written the number to the wake-up descriptor."""

@@ -138,6 +138,16 @@ class Slot:
     def process(self, pid: int) -> Process:
         return next(one for one in self.processes if one.pid == pid)
 
+    def mark_leaving(self, process: Process, kill_at: float | None) -> None:
+        if process.state is not ProcessState.LEAVING:
+            self.leaving.append(process)
+        if process is self.current:
+            self.current = None
+        if process is self.incoming:
+            self.incoming = None
+        process.state = ProcessState.LEAVING
+        process.kill_at = kill_at
+
 
 class Reload:
     def __init__(self, slots: Sequence[Slot], *, is_gentle: bool) -> None:

@@ -1,4 +1,4 @@
-"""The master's side of a process: started, talked to, listened to, and reaped."""
+"""Starts processes; :class:`ChildProcess` is the master's side of one."""
 
 import contextlib
 import os
@@ -17,23 +17,21 @@ from .script import interpreter_options
 
 _CHILD_MAIN = Path(__file__).with_name("child_main.py")
 
-# What is kept of standard error, for when the process has ended; what faulthandler writes fits.
+# The end of standard error, kept for a process that fails; a traceback of faulthandler fits.
 _MAX_LINES = 40
 _MAX_LINE_LENGTH = 500  # characters
 
-# What is read at once of a channel: a process that never stops writing must not keep the master.
+# Read at once from a channel, so that a process that never stops writing cannot block the master.
 _MAX_READ_SIZE = 1 << 20  # bytes
 
 STACK_SIGNAL = signal.SIGUSR2
-"""Has a process write the stack of its main thread to standard error, whatever it is stuck in."""
+"""Makes a process write the stack of its main thread to standard error, even if it is stuck."""
 
 PIECE_SIZE = 4096  # bytes
-"""What is read at once of a standard error; POSIX: a pipe that is ready takes it all."""
+"""Read at once from a standard error. POSIX: a pipe that is writable takes as much."""
 
 
 class ChildProcess:
-    """A process that the master has started."""
-
     def __init__(
         self,
         slot_id: SlotId,
@@ -55,13 +53,7 @@ class ChildProcess:
         self._unfinished = b""
 
     def read(self) -> list[FromProcess]:
-        """
-        Read what it says.
-
-        Raises:
-            EOFError: It says nothing any more.
-            ValueError: It speaks another language: something else writes to its channel.
-        """
+        """Read messages; raise EOFError at the end, and ValueError if they are not valid."""
         try:
             data = self.channel.recv(_MAX_READ_SIZE)
         except BlockingIOError:
@@ -73,20 +65,20 @@ class ChildProcess:
         return read(from_process, self._received.feed(data))
 
     def send(self, message: FromMaster) -> bool:
-        """Tell it something."""
+        """Return whether the message was sent; a process that does not read gets none."""
         try:
             self._unsent = self._unsent[self.channel.send(self._unsent) :]
             if self._unsent:
                 return False
             data = line(message)
-            # A part would spoil the next line; the rest goes before it.
+            # The rest of a line is sent before the next one.
             self._unsent = data[self.channel.send(data) :]
         except OSError:
             return False
         return True
 
     def read_stderr(self) -> bytes:
-        """Read a piece of its standard error, and keep its last lines."""
+        """Read a piece of standard error, and keep the last lines."""
         if self.stderr_fd < 0:
             return b""
         try:
@@ -104,32 +96,29 @@ class ChildProcess:
 
     @property
     def last_lines(self) -> tuple[str, ...]:
-        """The last lines of its standard error."""
         rest = self._unfinished.decode(errors="replace")
         return (*self._lines, rest) if rest else tuple(self._lines)
 
     def send_signal(self, number: signal.Signals) -> None:
-        """Send a signal, unless it has ended."""
-        # The system forbids it once the process has become someone else and we are not root.
+        # Not permitted if the process has switched to another user, and the master is not root.
         with contextlib.suppress(PermissionError):
             self._process.send_signal(number)
 
     def poll(self) -> int | None:
-        """Find out whether it has ended."""
+        """Return the exit status if it has ended; see :class:`gateman.master.events.Exited`."""
         return self._process.poll()
 
     @property
     def is_stopped(self) -> bool:
-        """Whether it is stopped, by SIGSTOP or a debugger; unknown is no, outside Linux."""
+        """Whether SIGSTOP or a debugger has stopped it; known on Linux only."""
         try:
             stat = Path(f"/proc/{self.pid}/stat").read_text()
         except OSError:
             return False
-        # proc(5): the state follows the name, which is in parentheses and may hold any.
+        # proc(5): the state follows the name, which is in parentheses and may contain some.
         return stat.rpartition(") ")[2][:1] in {"T", "t"}
 
     def close(self) -> None:
-        """Give back what the master holds of it."""
         self.channel.close()
         if self.stderr_fd >= 0:
             os.close(self.stderr_fd)
@@ -144,12 +133,7 @@ def spawn(
     label: str,
     has_terminal: bool,
 ) -> ChildProcess:
-    """
-    Start a fresh interpreter that runs the script.
-
-    Raises:
-        OSError: The system gives none.
-    """
+    """Start a new interpreter that runs the script."""
     complete = dict(environment)
     assignment.put(complete)
     read, write = os.pipe()
@@ -158,7 +142,7 @@ def spawn(
     fds.update(fd for fd in (assignment.log, assignment.liveness_fd) if fd >= 0)
     try:
         with signals_blocked():
-            process = subprocess.Popen(  # noqa: S603 - ourselves
+            process = subprocess.Popen(  # noqa: S603 - this package
                 _command(label),
                 env=complete,
                 pass_fds=tuple(fds),
@@ -176,9 +160,9 @@ def spawn(
 @contextlib.contextmanager
 def signals_blocked() -> Iterator[None]:
     """
-    Block SIGINT and the stack signal in a ``with``, and for good in what is started there.
+    Block SIGINT and the stack signal, also in processes that are started meanwhile.
 
-    Ctrl-C reaches the whole group: a process that is still importing would show a traceback.
+    Ctrl-C reaches the whole process group: a process that still imports would print a traceback.
     """
     before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT, STACK_SIGNAL})
     try:

@@ -1,4 +1,4 @@
-"""From what a script declares to a running master."""
+"""Starts a master for the workers that a script declares."""
 
 import os
 import time
@@ -25,26 +25,20 @@ def start(
     detach: Callable[[], None] | None = None,
     on_serving: Callable[[], None] | None = None,
 ) -> int:
-    """
-    Be the master of a script, until told to end.
-
-    Raises:
-        ConfigError: Something declared cannot be; nothing was started.
-        AlreadyRunning: The script has a master.
-    """
+    """Run as the master of a script; return its exit code."""
     write_to_stderr(os.environ)
     for sentence in environment.unknown(workers, os.environ):
         logger.warning("%s", sentence)
-    planned = plan(workers, now=time.time())
-    runtime_files = RuntimeFiles.take(script.path, os.environ)
+    plans = plan(workers, now=time.time())
+    runtime_files = RuntimeFiles.acquire(script.path, os.environ)
     listeners: list[Listeners] = []
     router: RouterProcess | None = None
     try:
         passed = socket_activation.inherited(os.environ)
-        for one in planned:
-            listeners.append(Listeners(one))
+        for worker_plan in plans:
+            listeners.append(Listeners(worker_plan))
             listeners[-1].open(passed, is_takeover=runtime_files.is_takeover)
-        router = router_for(planned, runtime_files.files.bus)
+        router = router_for(plans, runtime_files.files.bus)
         if detach is not None:
             detach()
             runtime_files.write()
@@ -52,7 +46,6 @@ def start(
         log_file = None if log_path is None else LogFile(log_path, descriptors)
         master = Master(
             script,
-            planned,
             listeners,
             runtime_files,
             router=router,
@@ -61,8 +54,8 @@ def start(
             on_serving=on_serving,
         )
     except BaseException:
-        for one_of_them in listeners:
-            one_of_them.close()
+        for opened in listeners:
+            opened.close()
         if router is not None:
             router.close()
         runtime_files.release()

@@ -1,4 +1,4 @@
-"""What ``status`` and ``connections`` answer, put together from what is known."""
+"""The answers to ``status`` and ``connections``; :mod:`.control` describes them."""
 
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -6,7 +6,6 @@ from typing import Any
 from .channel import ArrivalsAnswer, ConnectionsAnswer, Report, ReportAnswer
 from .events import SlotId
 from .listeners import Listeners
-from .plan import WorkerPlan
 from .slots import Process, ProcessState, Slot
 from .spawn import ChildProcess
 from .supervisor import Supervisor
@@ -23,7 +22,6 @@ def describe(
     master: Mapping[str, Any],
     now: float,
 ) -> dict[str, Any]:
-    """Say how everything is."""
     state = "reloading" if supervisor.is_reloading else supervisor.phase.value
     return {
         "master": {**master, "state": state},
@@ -34,7 +32,9 @@ def describe(
                 "listen": workers[slot.id.worker]["listen"],
                 "slot": slot.id.number,
                 "state": _state(slot),
-                "respawn_in": _round(slot.respawn_at, now),
+                "respawn_in": None
+                if slot.respawn_at is None
+                else round(max(slot.respawn_at - now, 0), 1),
                 "restarts": slot.restarts,
                 "last_exit": slot.last_exit or None,
                 "last_lines": list(slot.last_lines),
@@ -48,16 +48,15 @@ def describe(
     }
 
 
-def describe_worker(planned: WorkerPlan, listeners: Listeners) -> dict[str, Any]:
-    """Say what a worker is."""
-    settings, declared = planned.settings, "-"
+def describe_worker(listeners: Listeners) -> dict[str, Any]:
+    settings, declared = listeners.plan.settings, "-"
     if settings is not None:
         scheme = "ws" if settings.contexts is None else "wss"
         declared = f"{scheme}://{str(settings.listen).partition('://')[2]}"
     return {
-        "name": planned.policy.name,
+        "name": listeners.plan.policy.name,
         "listen": ", ".join(listeners.urls) or declared,
-        "count": planned.policy.count,
+        "count": listeners.plan.policy.count,
     }
 
 
@@ -66,7 +65,6 @@ def connections(
     children: Mapping[int, ChildProcess],
     answers: Mapping[int, ConnectionsAnswer],
 ) -> dict[str, Any]:
-    """List the connections."""
     slots = {one.pid: one.slot_id for one in children.values()}
     listed = [
         {
@@ -117,27 +115,23 @@ def _state(slot: Slot) -> str:
 
 
 def _describe_process(
-    process: Process, children: ChildProcess | None, answers: _Answers, now: float
+    process: Process, child: ChildProcess | None, answers: _Answers, now: float
 ) -> dict[str, Any]:
     answer = answers.get(process.pid)
-    known = answer.report if answer is not None else children and children.report
+    report = answer.report if answer is not None else child and child.report
     return {
         "pid": process.pid,
-        "status": _status(process, children, has_answered=process.pid in answers),
+        "status": _status(process, child, has_answered=process.pid in answers),
         "uptime": round(now - process.spawned_at, 1),
-        **(known or dict.fromkeys(Report.__annotations__)),
+        **(report or dict.fromkeys(Report.__annotations__)),
     }
 
 
-def _status(process: Process, children: ChildProcess | None, *, has_answered: bool) -> str:
-    if not has_answered and children is not None and children.is_stopped:
+def _status(process: Process, child: ChildProcess | None, *, has_answered: bool) -> str:
+    if not has_answered and child is not None and child.is_stopped:
         return "stopped"
     if process.state is ProcessState.LEAVING:
         return "draining"
     if process.state is ProcessState.STARTING:
         return "starting"
     return "idle" if has_answered else "busy"
-
-
-def _round(instant: float | None, now: float) -> float | None:
-    return None if instant is None else round(max(instant - now, 0), 1)

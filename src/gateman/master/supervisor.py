@@ -25,30 +25,11 @@ from .slots import (
     recycle_reason,
 )
 
-# A process is killed this long after its own deadlines.
-_GRACE = 2.0  # seconds
-
-# A process declares its own policy and may be compromised, so the master bounds it.
-_MIN_STALL = 0.1  # seconds
-_MAX_DRAIN = 7 * 86400.0  # seconds
-_MAX_SHUTDOWN = 86400.0  # seconds
-
 # A process is recycled up to this fraction early, so that not all are replaced at once.
 _RECYCLE_SPREAD = 0.2
 
 # Exit statuses of a process that was told to end: orderly, SIGTERM while starting, SIGKILL.
 _ORDERLY_EXITS = (0, -15, -9)
-
-_PROCESS_EVENTS = (
-    events.Ready,
-    events.Starting,
-    events.Heartbeat,
-    events.ChannelBroken,
-    events.Inspected,
-    events.Signalled,
-    events.StillDraining,
-    events.Exited,
-)
 
 # A starting process that reported what it waits for, and then nothing for this long, is stuck.
 _START_SILENCE = 2.5  # seconds
@@ -94,8 +75,6 @@ class Supervisor:
         self, event: SupervisorEvent, now: float, jitter: float = 0.5
     ) -> list[SupervisorAction]:
         """Take an event; ``jitter`` is between 0 and 1."""
-        if isinstance(event, _PROCESS_EVENTS) and event.pid not in self._by_pid:
-            return []  # Read from the channel after the process was reaped.
         self._dispatch(event, now, jitter)
         self._assign_acceptors()
         if self.phase is Phase.STOPPING:
@@ -108,27 +87,53 @@ class Supervisor:
     def _dispatch(self, event: SupervisorEvent, now: float, jitter: float) -> None:
         match event:
             case events.Started():
-                self._spawn_all()
+                for slot in self.slots:
+                    self._emit(events.Spawn(slot.id))
             case events.Spawned(slot_id, pid):
                 self._spawned(slot_id, pid, now, jitter)
             case events.SpawnFailed(slot_id, problem):
                 self._spawn_failed(slot_id, problem, now)
-            case events.Ready(pid, policy):
-                self._ready(pid, policy, now)
-            case events.Heartbeat() | events.Starting() | events.StillDraining():
-                self._note_alive(event, now)
-            case events.ChannelBroken(pid):
-                self._channel_broken(pid, now)
-            case events.Inspected(pid, is_stopped):
-                self._inspected(pid, now, is_stopped=is_stopped)
-            case events.Exited():
-                self._exited(event, now, jitter)
-            case events.StopRequested() | events.Signalled():
-                self._end_requested(event, now)
+            case events.StopRequested(is_graceful):
+                self._stop(now, is_graceful=is_graceful)
             case events.ReloadRequested(is_gentle, is_all):
                 self._start_reload(is_gentle=is_gentle, is_all=is_all)
             case events.Tick():
                 self._tick(now)
+            case _ if (of_process := self._by_pid.get(event.pid)) is not None:
+                process = of_process.process(event.pid)
+                self._dispatch_of_process(event, of_process, process, now, jitter)
+            case _:
+                pass  # The master read the message after it had reaped the process.
+
+    def _dispatch_of_process(
+        self, event: events.ProcessEvent, slot: Slot, process: Process, now: float, jitter: float
+    ) -> None:
+        match event:
+            case events.Ready(_, policy):
+                self._ready(slot, process, policy, now)
+            case events.Starting(_, waits_for):
+                process.last_heard_at = now
+                process.waits_for = waits_for
+            case events.Heartbeat():
+                self._heartbeat(slot, process, event, now)
+            case events.StillDraining():
+                if process.kill_at is not None and self.phase is not Phase.STOPPING:
+                    latest = min(now, process.drain_limit_at) + process.policy.stop_limit
+                    process.kill_at = max(process.kill_at, latest)
+            case events.Signalled(pid, is_graceful):
+                process.command_at = now + _SIGNAL_PAUSE
+                process.pending_command = events.Drain(pid) if is_graceful else events.Stop(pid)
+            case events.ChannelBroken():
+                process.is_silent = True
+                process.stall_at = None
+                if process.kill_at is None:
+                    # The master told it to drain and can send nothing else; it may not comply.
+                    process.kill_at = now + process.policy.drain_limit
+            case events.Inspected(_, is_stopped):
+                self._inspected(slot, process, now, is_stopped=is_stopped)
+            case events.Exited():
+                del self._by_pid[event.pid]
+                self._exited(slot, process, event, now, jitter)
             case _:
                 assert_never(event)
 
@@ -147,11 +152,10 @@ class Supervisor:
     def name(self, slot_id: SlotId) -> str:
         return f"{self._policies[slot_id.worker].name}/{slot_id.number}"
 
-    # Starting.
+    def _label(self, slot: Slot, process: Process) -> str:
+        return f"{self.name(slot.id)} (pid {process.pid})"
 
-    def _spawn_all(self) -> None:
-        for slot in self.slots:
-            self._emit(events.Spawn(slot.id))
+    # Starting.
 
     def _spawned(self, slot_id: SlotId, pid: int, now: float, jitter: float) -> None:
         slot = self._find_slot(slot_id)
@@ -175,18 +179,10 @@ class Supervisor:
         self._log("error", description)
         self._fail_reload(slot, description)
 
-    def _ready(self, pid: int, policy: Policy, now: float) -> None:
-        slot = self._by_pid[pid]
-        process = slot.process(pid)
+    def _ready(self, slot: Slot, process: Process, policy: Policy, now: float) -> None:
         if process.state is not ProcessState.STARTING:
             return  # It was told to stop in the meantime.
-        # A process cannot delay the master's end for ever, or flood its log.
-        policy = replace(
-            policy,
-            stall=max(policy.stall, _MIN_STALL),
-            drain=min(policy.drain, _MAX_DRAIN),
-            shutdown=min(policy.shutdown, _MAX_SHUTDOWN),
-        )
+        policy = policy.bounded()
         self._adopt_policy(slot.id, policy)
         process.policy = policy
         process.state = ProcessState.SERVING
@@ -202,7 +198,7 @@ class Supervisor:
             if slot.replacement_reason is ReplacementReason.STALL:
                 slot.restarts += 1
                 replaced.exit_reason = "was stuck and replaced"
-                self._mark_leaving(slot, replaced, None)
+                slot.mark_leaving(replaced, None)
                 self._emit(events.Kill(replaced.pid))
             else:
                 self._drain(slot, replaced, now)
@@ -230,28 +226,10 @@ class Supervisor:
 
     # Living.
 
-    def _note_alive(
-        self, event: events.Heartbeat | events.Starting | events.StillDraining, now: float
-    ) -> None:
-        slot = self._by_pid[event.pid]
-        process = slot.process(event.pid)
-        match event:
-            case events.Heartbeat():
-                self._heartbeat(slot, process, event, now)
-            case events.Starting(_, waits_for):
-                process.last_heard_at = now
-                process.waits_for = waits_for
-            case events.StillDraining() if (
-                process.kill_at is not None and self.phase is not Phase.STOPPING
-            ):
-                latest = min(now, process.drain_limit_at) + process.policy.shutdown + _GRACE
-                process.kill_at = max(process.kill_at, latest)
-
     def _heartbeat(self, slot: Slot, process: Process, beat: events.Heartbeat, now: float) -> None:
         if process.is_stopped or now - process.last_heard_at >= process.policy.stall:
             silence = formatting.duration(now - process.last_heard_at)
-            name = f"{self.name(slot.id)} (pid {beat.pid})"
-            self._log("info", f"{name} responds again after {silence}")
+            self._log("info", f"{self._label(slot, process)} responds again after {silence}")
         process.last_heard_at = now
         process.is_silent = process.is_stopped = False
         process.stall_at = now + process.policy.stall
@@ -263,31 +241,18 @@ class Supervisor:
     ) -> None:
         reason = recycle_reason(process, beat, now)
         is_quiet = not any(
-            other.incoming or other.leaving
-            for other in self.slots
-            if other.id.worker == slot.id.worker
+            other.incoming or other.leaving for other in self._slots_of(slot.id.worker)
         )
         if reason and is_quiet and self._reload is None and now >= slot.recycle_at:
-            self._log("info", f"{self.name(slot.id)} (pid {beat.pid}) is replaced: {reason}")
+            self._log("info", f"{self._label(slot, process)} is replaced: {reason}")
             self._replace(slot, ReplacementReason.RECYCLE)
 
     def _replace(self, slot: Slot, replacement_reason: ReplacementReason) -> None:
         slot.replacement_reason = replacement_reason
         self._emit(events.Spawn(slot.id))
 
-    def _channel_broken(self, pid: int, now: float) -> None:
-        process = self._by_pid[pid].process(pid)
-        process.is_silent = True
-        process.stall_at = None
-        if process.kill_at is None:
-            # The master told it to drain and can send nothing else; it may not comply.
-            policy = process.policy
-            process.kill_at = now + policy.drain + policy.shutdown + _GRACE
-
-    def _inspected(self, pid: int, now: float, *, is_stopped: bool) -> None:
-        slot = self._by_pid[pid]
-        process = slot.process(pid)
-        name = f"{self.name(slot.id)} (pid {pid})"
+    def _inspected(self, slot: Slot, process: Process, now: float, *, is_stopped: bool) -> None:
+        name = self._label(slot, process)
         silence = formatting.duration(now - process.last_heard_at)
         if is_stopped:
             if not process.is_stopped:
@@ -295,7 +260,7 @@ class Supervisor:
                 self._log("warning", f"{name} was stopped by a signal {silence} ago")
             return
         self._log("warning", f"{name} is busy: it has been stuck in one callback for {silence}")
-        self._emit(events.DumpStack(pid))
+        self._emit(events.DumpStack(process.pid))
         if process.policy.restart_stalled and process is slot.current and slot.incoming is None:
             self._replace(slot, ReplacementReason.STALL)
 
@@ -311,12 +276,11 @@ class Supervisor:
         policy = process.policy
         if process.kill_at is not None and now >= process.kill_at:
             process.kill_at = None
-            name = f"{self.name(slot.id)} (pid {process.pid})"
-            self._log("warning", f"{name} does not end: killed")
+            self._log("warning", f"{self._label(slot, process)} does not end: killed")
             self._emit(events.Kill(process.pid))
         elif process.state is ProcessState.STARTING:
             if process.start_by is not None and now >= process.start_by:
-                self._start_timed_out(process, now)
+                self._kill_late_starter(process, now)
         elif process.state is ProcessState.SERVING:
             if (
                 process.command_at is not None
@@ -331,7 +295,7 @@ class Supervisor:
                 process.stall_at = now + policy.stall
                 self._emit(events.Inspect(process.pid))
 
-    def _start_timed_out(self, process: Process, now: float) -> None:
+    def _kill_late_starter(self, process: Process, now: float) -> None:
         """Kill a process that is late to serve; dump its stack first if it reports nothing."""
         limit = formatting.duration(process.policy.start)
         is_heard = process.waits_for and now < process.last_heard_at + _START_SILENCE
@@ -347,47 +311,34 @@ class Supervisor:
             process.exit_reason = f"did not serve within {limit}: it waits for {process.waits_for}"
         self._emit(events.Kill(process.pid))
 
-    def _end_requested(self, event: events.StopRequested | events.Signalled, now: float) -> None:
-        if isinstance(event, events.StopRequested):
-            self._stop(now, is_graceful=event.is_graceful)
-            return
-        pid = event.pid
-        process = self._by_pid[pid].process(pid)
-        process.command_at = now + _SIGNAL_PAUSE
-        process.pending_command = events.Drain(pid) if event.is_graceful else events.Stop(pid)
-
     def _assign_acceptors(self) -> None:
         """Have serving processes accept for the slots that have none."""
         for worker, policy in enumerate(self._policies):
             if not policy.is_shared:
-                slots = [slot for slot in self.slots if slot.id.worker == worker]
-                for process, numbers in assign_acceptors(slots):
+                for process, numbers in assign_acceptors(self._slots_of(worker)):
                     if numbers != process.accepts_for:
                         process.accepts_for = numbers
                         self._emit(events.Accept(process.pid, numbers))
 
     # Ending.
 
-    def _exited(self, exited: events.Exited, now: float, jitter: float) -> None:
-        slot = self._by_pid.pop(exited.pid)
-        process = slot.process(exited.pid)
+    def _exited(
+        self, slot: Slot, process: Process, exited: events.Exited, now: float, jitter: float
+    ) -> None:
         how = process.exit_reason or formatting.exit_description(exited.status)
         if process.state is ProcessState.LEAVING:
             slot.leaving.remove(process)
             if exited.status not in _ORDERLY_EXITS:
-                self._log("warning", f"{self.name(slot.id)} (pid {exited.pid}) {how}")
+                self._log("warning", f"{self._label(slot, process)} {how}")
             if self.phase is Phase.STOPPING:
                 self._continue_stopping(now)
             elif self._reload is not None and self._reload.draining_pid == exited.pid:
                 self._continue_reload()
             return
-        is_boot_failure = process.state is ProcessState.STARTING and formatting.is_final(
-            exited.status
-        )
         if not process.exit_reason:
             how = f"{how} after {formatting.duration(now - process.spawned_at)}"
         slot.last_exit, slot.last_lines = how, exited.lines
-        description = f"{self.name(slot.id)} (pid {exited.pid}) {how}"
+        description = f"{self._label(slot, process)} {how}"
         if process is slot.incoming:
             slot.incoming = None
             slot.replacement_reason = None
@@ -395,7 +346,8 @@ class Supervisor:
             self._log("error", f"{description}; the process that it should replace stays")
         else:
             slot.current, slot.incoming = slot.incoming, None
-            if self.phase is Phase.STARTING and not slot.has_served and is_boot_failure:
+            is_final = process.state is ProcessState.STARTING and formatting.is_final(exited.status)
+            if self.phase is Phase.STARTING and not slot.has_served and is_final:
                 self._log("error", description)
                 self._exit_code = exited.status
                 self._stop(now, is_graceful=False)
@@ -419,7 +371,7 @@ class Supervisor:
                 f" {formatting.duration(now - slot.crashes.first_at)}: `reload` tries again."
                 f"{formatting.indented(slot.last_lines)}",
             )
-            if all(other.is_given_up for other in self.slots if other.id.worker == slot.id.worker):
+            if all(other.is_given_up for other in self._slots_of(slot.id.worker)):
                 self._emit(events.CloseSockets(slot.id.worker))
             return
         slot.restarts += 1
@@ -435,20 +387,10 @@ class Supervisor:
         self, slot: Slot, process: Process, now: float, *, keeps_accepting: bool = False
     ) -> None:
         policy = process.policy
-        self._mark_leaving(slot, process, now + policy.drain + policy.shutdown + _GRACE)
+        slot.mark_leaving(process, now + policy.drain_limit)
         process.keeps_accepting = keeps_accepting
         process.drain_limit_at = now + policy.drain + MAX_DRAIN_EXTENSION
         self._emit(events.Drain(process.pid, keeps_accepting))
-
-    def _mark_leaving(self, slot: Slot, process: Process, kill_at: float | None) -> None:
-        if process.state is not ProcessState.LEAVING:
-            slot.leaving.append(process)
-        if process is slot.current:
-            slot.current = None
-        if process is slot.incoming:
-            slot.incoming = None
-        process.state = ProcessState.LEAVING
-        process.kill_at = kill_at
 
     def _stop(self, now: float, *, is_graceful: bool) -> None:
         is_more_urgent = self._is_graceful and not is_graceful
@@ -468,7 +410,7 @@ class Supervisor:
                 is_serving = process.state is ProcessState.SERVING
                 is_draining = is_graceful and process in slot.leaving
                 if is_serving and process.policy.ends_last:
-                    self._mark_leaving(slot, process, None)
+                    slot.mark_leaving(process, None)
                     self._ending_last.append(process)
                 elif is_serving and is_graceful:
                     self._drain(slot, process, now, keeps_accepting=True)
@@ -489,7 +431,7 @@ class Supervisor:
             self._emit(events.CloseSockets(worker))
 
     def _stop_process(self, slot: Slot, process: Process, now: float) -> None:
-        self._mark_leaving(slot, process, now + process.policy.shutdown + _GRACE)
+        slot.mark_leaving(process, now + process.policy.stop_limit)
         process.keeps_accepting = False
         self._emit(events.Stop(process.pid))
 
@@ -540,7 +482,7 @@ class Supervisor:
         if slot.incoming is not None:
             # It may have loaded the old code.
             discarded = slot.incoming
-            self._mark_leaving(slot, discarded, None)
+            slot.mark_leaving(discarded, None)
             self._emit(events.Kill(discarded.pid))
         self._replace(slot, ReplacementReason.RELOAD)
 
@@ -554,6 +496,9 @@ class Supervisor:
         rest = f"; {done} of {reload.count} slots run the new code" if done else ""
         self._log("error", f"the reload failed{rest}")
         self._emit(events.Reloaded(f"{description}{rest}{formatting.indented(slot.last_lines)}"))
+
+    def _slots_of(self, worker: int) -> list[Slot]:
+        return [slot for slot in self.slots if slot.id.worker == worker]
 
     def _find_slot(self, slot_id: SlotId) -> Slot:
         return next(slot for slot in self.slots if slot.id == slot_id)

@@ -1,16 +1,16 @@
 """
-Certificates for development: real ones, of an authority that only this user's devices trust.
+Certificates for development, signed by an authority that only this user's devices trust.
 
     data folder/ca.pem  ca.key     the authority: made once, kept, trusted by hand
-    directory/server.pem           the certificate, then the authority's: what ``local_cert`` wants
+    directory/server.pem           the certificate, then the authority's, for ``local_cert``
     directory/server.key           its key, which stays the same when the certificate is renewed
 
-Keys are readable by their owner alone from the first byte on. Files appear whole, under their
-name, or not at all; two that run at once take turns. Links, and files of other users, are not used:
-whoever has a key can pose as the server, and whoever has the authority's can pose as any.
+Only the owner can read a key, from its first byte on. Files are replaced atomically, under a lock.
+Links and files of other users are refused: a stolen key lets its holder pose as the server, and the
+authority's key as any server.
 
-The authority signs for private names and addresses, and for those that were asked for. If its key
-is stolen, it is of no use against the other sites that the user visits.
+Name constraints limit the authority to private names and addresses and to the requested ones, so a
+stolen authority key is useless against other sites that the user visits.
 """
 
 import errno
@@ -28,9 +28,7 @@ from collections.abc import Collection, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
-from importlib.resources import files
 from pathlib import Path
-from string import Template
 
 from cryptography import x509
 from cryptography.exceptions import InvalidSignature
@@ -46,21 +44,22 @@ from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
 
 from ..errors import ConfigError
 from ..tls.domain_names import wire_name
+from .template import fill_in
 
 AUTHORITY_NAME = "gateman development CA"
-"""What the authority is called where it is trusted; marks certificates as ours."""
+"""The authority's name in trust stores; certificates with this issuer may be replaced."""
 
 _Key = ec.EllipticCurvePrivateKey | rsa.RSAPrivateKey
 
-# Both start a day early, for a phone whose clock is behind.
+# Certificates are valid from a day ago, for devices whose clock is behind.
 _HEAD_START = timedelta(days=1)
-# Browsers allow a public certificate 398 days, and Apple any other 825.
+# Browsers accept 398 days for public certificates, and Apple 825 days for others.
 _LIFETIME = timedelta(days=396)
 _RENEWED_BEFORE = timedelta(days=30)
 _AUTHORITY_LIFETIME = timedelta(days=3650)
 
-# What the authority may sign for in any case: no public site has these. RFC 6761, RFC 6762,
-# RFC 1918, RFC 4193; names stand for themselves and all below them.
+# The authority may always sign for these; no public site has them. RFC 6761, RFC 6762, RFC 1918,
+# RFC 4193; a name includes all names below it.
 _PRIVATE = (
     *("localhost", "test", "local", "internal"),
     *("127.0.0.0/8", "10.0.0.0/8", "172.16.0.0/12", "192.168.0.0/16", "169.254.0.0/16"),
@@ -70,14 +69,14 @@ _PRIVATE = (
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class DevelopmentCertificate:
-    """A certificate, its key, and the authority that signed it."""
+    """The files of a certificate and of the authority that signed it."""
 
     certificate: Path
     key: Path
     authority: Path
     authority_key: Path
     domains: tuple[str, ...]
-    expires_at: float
+    expires_at: float  # seconds since 1970
     is_new: bool
     is_authority_new: bool
 
@@ -90,14 +89,10 @@ class _Authority:
 
 
 def data_folder(environ: Mapping[str, str] = os.environ, platform: str = sys.platform) -> Path:
-    """
-    Tell where the authority is kept.
-
-    Source:
-        XDG Base Directory Specification: a relative path counts as none.
-    """
+    """Return the authority's folder."""
     if platform == "darwin":
         return Path.home() / "Library" / "Application Support" / "gateman"
+    # XDG Base Directory Specification: relative paths are ignored.
     declared = Path(environ.get("XDG_DATA_HOME", ""))
     return (declared if declared.is_absolute() else Path.home() / ".local" / "share") / "gateman"
 
@@ -110,16 +105,15 @@ def development_certificate(
     now: float | None = None,
 ) -> DevelopmentCertificate:
     """
-    Find or make a certificate for ``localhost``, this host and more names.
+    Find or make a certificate for ``localhost``, this host and the given names.
 
-    One that is there and good is kept. It is made anew, with the same key and all its names, if a
-    name is missing, fewer than 30 days are left, or the authority is another. The authority is made
-    anew if it may not sign for one of the names, or would end before the certificate.
+    A valid certificate is kept. It is renewed, with the same key and all its names, if a name is
+    missing, fewer than 30 days are left, or the authority has changed. The authority is renewed if
+    it may not sign for one of the names, or would expire before the certificate.
 
     Raises:
-        ConfigError: A name that is none; a folder that cannot be written to; a ``server.pem``
-            that is not ours, which is never replaced; a key that cannot be used; a link, or a file
-            of another user, in the place of one of ours.
+        ConfigError: A name or a key cannot be used; a folder is not writable; a ``server.pem`` was
+            not made by this function, which never replaces it; a file is a link, or another user's.
     """
     moment = datetime.fromtimestamp(time.time() if now is None else now, UTC)
     directory = Path.cwd() / (directory or "")
@@ -128,7 +122,7 @@ def development_certificate(
     try:
         data.mkdir(parents=True, exist_ok=True, mode=0o700)
         directory.mkdir(parents=True, exist_ok=True)
-        with _alone_in(data):
+        with _locked(data):
             return _find_or_make(wanted, directory, data, moment)
     except OSError as error:
         raise ConfigError(
@@ -138,17 +132,17 @@ def development_certificate(
 
 
 def trust_instructions(certificate: DevelopmentCertificate) -> str:
-    """Tell how devices are made to trust the authority."""
-    template = Template(files(__package__).joinpath("trust.txt").read_text("utf-8"))
-    return template.substitute(
-        authority=shlex.quote(str(certificate.authority)),
-        key=certificate.authority_key,
-        name=AUTHORITY_NAME,
-    )
+    """Return how to make devices trust the authority."""
+    values = {
+        "authority": shlex.quote(str(certificate.authority)),
+        "key": certificate.authority_key,
+        "name": AUTHORITY_NAME,
+    }
+    return fill_in("trust.txt", values)
 
 
 def _names(domains: Iterable[str]) -> list[str]:
-    """Spell the wanted names as a certificate does, each once."""
+    """Return the requested and the default names, each once, in the form of a certificate."""
     names: list[str] = []
     for domain in domains:
         name = _address(domain) or wire_name(domain)
@@ -171,8 +165,8 @@ def _address(text: str) -> str | None:
 
 
 @contextmanager
-def _alone_in(folder: Path) -> Iterator[None]:
-    """Keep others out: of two that made an authority, one would have made it in vain."""
+def _locked(folder: Path) -> Iterator[None]:
+    """Lock the folder: of two authorities made at once, one would overwrite the other."""
     handle = os.open(folder, os.O_RDONLY)
     try:
         _check_owner(folder, os.fstat(handle))
@@ -223,7 +217,7 @@ def _authority(folder: Path, names: Collection[str], moment: datetime) -> _Autho
             )
         permitted = _permitted_by(certificate)
         missing = [name for name in names if not _is_permitted(name, permitted)]
-        # A certificate must not outlive who signed it.
+        # A certificate must not outlive its authority.
         if permitted and not missing and certificate.not_valid_after_utc - moment > _LIFETIME:
             return _Authority(certificate=certificate, key=key, is_new=False)
     permitted = list(dict.fromkeys([*_PRIVATE, *permitted]))
@@ -235,7 +229,7 @@ def _authority(folder: Path, names: Collection[str], moment: datetime) -> _Autho
 
 
 def _permitted_by(authority: x509.Certificate) -> list[str]:
-    """Read what an authority may sign for: domains and networks; empty for everything."""
+    """Return the domains and networks that an authority may sign for; empty if not limited."""
     try:
         constraints = authority.extensions.get_extension_for_class(x509.NameConstraints).value
     except x509.ExtensionNotFound:
@@ -244,7 +238,7 @@ def _permitted_by(authority: x509.Certificate) -> list[str]:
 
 
 def _is_permitted(name: str, permitted: Collection[str]) -> bool:
-    """Tell whether a name is in one of these domains, or an address in one of these networks."""
+    """Return whether a name is in one of the domains, or an address in one of the networks."""
     if _address(name):
         address = ipaddress.ip_address(name)
         return any(address in ipaddress.ip_network(one) for one in permitted if "/" in one)
@@ -253,12 +247,12 @@ def _is_permitted(name: str, permitted: Collection[str]) -> bool:
 
 
 def _base(name: str) -> str:
-    """Write what permits a name: the domain of a wildcard, the network of an address."""
+    """Return the constraint for a name: the domain of a wildcard, the network of an address."""
     return str(ipaddress.ip_network(name)) if _address(name) else name.removeprefix("*.")
 
 
 def _found(path: Path) -> x509.Certificate | None:
-    """Read a certificate that this module may replace."""
+    """Read a certificate; refuse one that this module did not make."""
     pem = _read(path)
     if pem is None:
         return None
@@ -285,14 +279,14 @@ def _key(path: Path) -> _Key | None:
             f"{path} does not hold a key that is readable without a passphrase", "move it away"
         ) from error
     if not isinstance(key, _Key):
-        raise ConfigError(f"{path} holds a key that no browser knows", "move it away")
+        raise ConfigError(f"{path} holds a key that no browser supports", "move it away")
     return key
 
 
 def _read(path: Path, *, is_secret: bool = False) -> bytes | None:
-    """Read a file of this user's; ``None`` if there is none."""
+    """Read a file of this user; ``None`` if it does not exist."""
     try:
-        # Another user may have put a pipe there, which opens only when somebody writes to it.
+        # Another user may have put a pipe there, and opening it would block until it has a writer.
         handle = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
     except FileNotFoundError:
         return None
@@ -306,7 +300,7 @@ def _read(path: Path, *, is_secret: bool = False) -> bytes | None:
         if not stat.S_ISREG(status.st_mode):
             raise ConfigError(f"{path} is not a file", "move it away")
         if is_secret and status.st_mode & 0o077 and status.st_uid == os.geteuid():
-            # A key that was copied about may have come to be open to all.
+            # A copied key file may have become readable to all users.
             os.fchmod(handle, 0o600)
         with os.fdopen(handle, "rb", closefd=False) as file:
             return file.read()
@@ -365,17 +359,11 @@ def _self_sign(
     key: ec.EllipticCurvePrivateKey, permitted: Collection[str], moment: datetime
 ) -> x509.Certificate:
     serial = x509.random_serial_number()
-    # NSS mixes up two authorities of one name, so that each has its own.
+    # NSS confuses authorities with equal names, so each gets its own.
     subject = _subject(AUTHORITY_NAME, f"{AUTHORITY_NAME} {serial & 0xFFFFFFFF:08x}")
-    public = key.public_key()
     return (
-        x509.CertificateBuilder()
-        .subject_name(subject)
-        .issuer_name(subject)
-        .public_key(public)
+        _builder(subject, subject, key, moment, moment + _AUTHORITY_LIFETIME)
         .serial_number(serial)
-        .not_valid_before(moment - _HEAD_START)
-        .not_valid_after(moment + _AUTHORITY_LIFETIME)
         .add_extension(x509.BasicConstraints(ca=True, path_length=0), critical=True)
         .add_extension(
             x509.NameConstraints(
@@ -388,8 +376,22 @@ def _self_sign(
             critical=True,
         )
         .add_extension(_usage(signs_certificates=True), critical=True)
-        .add_extension(x509.SubjectKeyIdentifier.from_public_key(public), critical=False)
         .sign(key, hashes.SHA256())
+    )
+
+
+def _builder(
+    subject: x509.Name, issuer: x509.Name, key: _Key, moment: datetime, expires: datetime
+) -> x509.CertificateBuilder:
+    public = key.public_key()
+    return (
+        x509.CertificateBuilder()
+        .subject_name(subject)
+        .issuer_name(issuer)
+        .public_key(public)
+        .not_valid_before(moment - _HEAD_START)
+        .not_valid_after(expires)
+        .add_extension(x509.SubjectKeyIdentifier.from_public_key(public), critical=False)
     )
 
 
@@ -399,7 +401,6 @@ def _issue(
     authority: _Authority,
     moment: datetime,
 ) -> x509.Certificate:
-    public = key.public_key()
     issuer_key = authority.certificate.extensions.get_extension_for_class(
         x509.SubjectKeyIdentifier
     ).value
@@ -407,19 +408,15 @@ def _issue(
         x509.IPAddress(ipaddress.ip_address(name)) if _address(name) else x509.DNSName(name)
         for name in names
     ]
+    subject = _subject("gateman development certificate")
+    expires = moment - _HEAD_START + _LIFETIME
     return (
-        x509.CertificateBuilder()
-        .subject_name(_subject("gateman development certificate"))
-        .issuer_name(authority.certificate.subject)
-        .public_key(public)
+        _builder(subject, authority.certificate.subject, key, moment, expires)
         .serial_number(x509.random_serial_number())
-        .not_valid_before(moment - _HEAD_START)
-        .not_valid_after(moment - _HEAD_START + _LIFETIME)
         .add_extension(x509.SubjectAlternativeName(alternatives), critical=False)
         .add_extension(x509.BasicConstraints(ca=False, path_length=None), critical=True)
         .add_extension(_usage(signs_certificates=False), critical=True)
         .add_extension(x509.ExtendedKeyUsage([ExtendedKeyUsageOID.SERVER_AUTH]), critical=False)
-        .add_extension(x509.SubjectKeyIdentifier.from_public_key(public), critical=False)
         .add_extension(
             x509.AuthorityKeyIdentifier.from_issuer_subject_key_identifier(issuer_key),
             critical=False,
@@ -431,7 +428,7 @@ def _issue(
 def _subject(organization: str, common_name: str | None = None) -> x509.Name:
     attributes = [
         x509.NameAttribute(NameOID.ORGANIZATION_NAME, organization),
-        # Tells the certificates of several machines apart where they are trusted.
+        # Distinguishes the authorities of several machines in one trust store.
         x509.NameAttribute(NameOID.ORGANIZATIONAL_UNIT_NAME, socket.gethostname()[:64] or "-"),
     ]
     if common_name:
@@ -454,7 +451,7 @@ def _usage(*, signs_certificates: bool) -> x509.KeyUsage:
 
 
 def _write(path: Path, data: bytes, *, mode: int) -> None:
-    """Put a file in place as a whole, with a mode that the umask may make narrower."""
+    """Replace a file atomically; the umask may reduce its mode."""
     draft = path.with_name(f".{path.name}.{secrets.token_hex(8)}")
     flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
     handle = os.open(draft, flags, mode)

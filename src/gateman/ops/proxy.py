@@ -1,43 +1,41 @@
 """
 The configuration of the proxy in front of a worker: Nginx and Apache.
 
-A :class:`Site` says what is wanted and refuses whatever could mean something else inside a
-configuration file; :func:`nginx` and :func:`apache` are pure functions from it to the whole
-text, which ``nginx.conf`` and ``apache.conf`` beside this module are the templates of. Nothing
-is written and no server is touched here.
+A :class:`Site` refuses values that could end their place in a configuration file.
+:func:`nginx` and :func:`apache` fill in the templates ``nginx.conf`` and ``apache.conf``. They
+write no file, and configure no server.
 
-Both texts keep four promises, and the tests hold them against real servers:
+Both texts guarantee, and the tests check with real servers:
 
-- what a client writes into ``X-Real-IP``, ``X-Forwarded-For`` or ``Forwarded`` never
-  reaches the worker, which believes its proxy (``http/client_address.py``);
-- the upgrade is passed on only when the client asks for a WebSocket, and the tunnel opens
-  only after the worker's 101, so plain requests get the worker's plain answers;
-- a connection that only the worker's pings keep alive is never cut by the proxy;
-- the rest of the site is served as before, over HTTP/2.
+- ``X-Real-IP``, ``X-Forwarded-For`` and ``Forwarded`` of a client never reach the worker, which
+  trusts its proxy (``http/client_address.py``);
+- the proxy forwards the upgrade only if the client asks for a WebSocket, and opens the tunnel
+  only after the worker's 101; plain requests get the worker's plain answers;
+- the worker's pings are enough to keep a connection open;
+- the rest of the site is served over HTTP/2.
 """
 
 import ipaddress
 import math
 import re
 import shutil
-import string
 import subprocess
 from dataclasses import dataclass
-from importlib.resources import files
 
 from ..errors import ConfigError
+from .template import fill_in
 
-# One ping may be late, and the worker's own verdict on a dead client falls first.
+# One ping may be late, and the worker gives up a dead client before the proxy does.
 _PINGS_PER_TIMEOUT = 3
-# Nginx's own default. Below it, a short ping interval would make a worker that is busy for a
-# moment look dead, and lose all its clients at once.
+# Nginx's own default. With less, a worker with a short ping interval that is busy for a moment
+# would lose all its clients at once.
 _MIN_TIMEOUT = 60  # seconds
 
 # The first nginx that knows ``http2 on;``, and warns about ``listen … http2``.
 _HTTP2_DIRECTIVE = (1, 25, 1)
 
-# Mozilla's "intermediate" profile for TLS 1.2 without the DHE suites, which are slow and need
-# a file of their own; TLS 1.3 brings its own suites.
+# Mozilla's "intermediate" profile for TLS 1.2, without the DHE suites, which are slow and need
+# a file with parameters. TLS 1.3 has its own suites.
 _CIPHERS = (
     "ECDHE-ECDSA-AES128-GCM-SHA256:ECDHE-RSA-AES128-GCM-SHA256"
     ":ECDHE-ECDSA-AES256-GCM-SHA384:ECDHE-RSA-AES256-GCM-SHA384"
@@ -46,30 +44,24 @@ _CIPHERS = (
 
 _LABEL = re.compile(r"[a-z0-9_]([a-z0-9_-]{0,61}[a-z0-9_])?", re.IGNORECASE)
 _PORT = re.compile(r"[0-9]{1,5}")
-# What RFC 3986 calls unreserved, and the slash: these mean themselves in a URL, in a regular
-# expression that escapes the dot, and in both configuration languages.
+# RFC 3986's unreserved characters and the slash. They have no special meaning in a URL, in a
+# regular expression that escapes the dot, and in both configuration languages.
 _PATH = re.compile(r"(/[A-Za-z0-9._~-]+)*/?")
 _FILE_PUNCTUATION = frozenset("/._-+=,@~")
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Site:
-    """
-    What a proxy serves: one domain, and one path of it that leads to a worker.
-
-    Raises:
-        ConfigError: A value is no such thing, or has a character that could end the place
-            in the configuration that it is written to.
-    """
+    """A domain that a proxy serves, and the path of it that leads to a worker."""
 
     domain: str
-    upstream: str
+    upstream: str  # host:port, or unix:/file
     certificate: str
     key: str
     path: str = "/wss"
-    listen: str = "443"
+    listen: str = "443"  # port, or address:port
     root: str = "/var/www/html"
-    ping_interval: float = 25.0
+    ping_interval: float = 25.0  # seconds
 
     def __post_init__(self) -> None:
         _check_domain(self.domain)
@@ -79,7 +71,7 @@ class Site:
         _check_path(self.path)
         _check_listen(self.listen)
         _check_file("folder", self.root)
-        # An hour: nobody waits longer to learn that a peer is gone.
+        # No service waits longer than an hour to detect a dead peer.
         if not 0 < self.ping_interval <= 3600:
             raise ConfigError(
                 f"a ping interval of {self.ping_interval:g} is not between 0 and 3600",
@@ -88,38 +80,22 @@ class Site:
 
     @property
     def port(self) -> int:
-        """The port that clients connect to."""
         return int(self.listen.rpartition(":")[2])
 
     @property
     def url(self) -> str:
-        """What a client opens, such as ``"wss://example.com/wss"``."""
+        """The URL for clients, such as ``"wss://example.com/wss"``."""
         port = "" if self.port == 443 else f":{self.port}"
         return f"wss://{self.domain}{port}{self.path}"
 
     @property
     def timeout(self) -> int:
-        """Seconds of silence after which the proxy ends a connection."""
+        """The seconds without data after which the proxy ends a connection."""
         return max(_MIN_TIMEOUT, math.ceil(_PINGS_PER_TIMEOUT * self.ping_interval))
 
 
-class _Template(string.Template):
-    """A text with ``@{name}`` in it: ``$`` and bare braces belong to the servers."""
-
-    delimiter = "@"
-
-
-def _template(name: str) -> _Template:
-    return _Template(files(__package__).joinpath(name).read_text("utf-8"))
-
-
 def nginx(site: Site, *, version: str | None = None) -> str:
-    """
-    Write the configuration for Nginx.
-
-    Raises:
-        ConfigError: ``version`` is none.
-    """
+    """Return the configuration; without a version, one that every Nginx reads."""
     if version is not None and _version(version) >= _HTTP2_DIRECTIVE:
         flags, http2 = "ssl", "    http2 on;\n"
     else:
@@ -138,22 +114,21 @@ def nginx(site: Site, *, version: str | None = None) -> str:
         rest = (
             f"\n    # The rest of the site.\n    location / {{\n        root {site.root};\n    }}\n"
         )
-    return _template("nginx.conf").substitute(
-        _placeholders(site),
-        listen=listen + http2,
-        location=location,
-        backend=f"http://{site.upstream}",
-        rest=rest,
-    )
+    values = _common_values(site)
+    values["listen"] = listen + http2
+    values["location"] = location
+    values["backend"] = f"http://{site.upstream}"
+    values["rest"] = rest
+    return fill_in("nginx.conf", values)
 
 
 def apache(site: Site) -> str:
-    """Write the configuration for Apache 2.4.47 or later."""
-    # A port that two Listen lines name cannot be bound, and Debian's ports.conf names 443.
+    """Return the configuration for Apache 2.4.47 or later."""
+    # Apache cannot bind a port that two Listen lines name, and Debian's ports.conf names 443.
     listen = "" if site.listen == "443" else f"Listen {site.listen} https\n\n"
     backend = f"http://{site.upstream}{site.path}"
     if site.upstream.startswith("unix:"):
-        # What stands behind the bar is only the name of a pool of connections.
+        # The URL after the bar is only the name of a connection pool.
         backend = f"{site.upstream}|http://{site.domain}{site.path}"
     rest = ""
     if site.path != "/":
@@ -164,18 +139,17 @@ def apache(site: Site) -> str:
             "        Require all granted\n"
             "    </Directory>\n"
         )
-    return _template("apache.conf").substitute(
-        _placeholders(site),
-        listen=listen,
-        address=site.listen if ":" in site.listen else f"*:{site.listen}",
-        backend=backend,
-        rest=rest,
-    )
+    values = _common_values(site)
+    values["listen"] = listen
+    values["address"] = site.listen if ":" in site.listen else f"*:{site.listen}"
+    values["backend"] = backend
+    values["rest"] = rest
+    return fill_in("apache.conf", values)
 
 
 def installed_nginx() -> str | None:
-    """Ask the installed Nginx for its version."""
-    # Debian keeps it where only root's PATH looks.
+    """Return the version of the installed Nginx, or ``None``."""
+    # Debian installs it into a folder that is in root's PATH only.
     program = shutil.which("nginx") or "/usr/sbin/nginx"
     try:
         answer = subprocess.run(  # noqa: S603 (no shell, and an argument of our own)
@@ -209,8 +183,7 @@ def _check_domain(domain: str) -> None:
 
 def _check_upstream(upstream: str) -> None:
     if upstream.startswith("unix:"):
-        file = upstream.removeprefix("unix:")
-        _check_file("unix socket", file)
+        _check_file("unix socket", upstream.removeprefix("unix:"))
         return
     host, _, port = upstream.rpartition(":")
     if host.startswith("[") and host.endswith("]"):
@@ -238,7 +211,7 @@ def _check_listen(listen: str) -> None:
 
 def _check_path(path: str) -> None:
     segments = path.split("/")
-    # A proxy resolves dots before it compares: such a path would never be found.
+    # A proxy resolves dots before it compares paths, so it would never find such a path.
     if path[:1] != "/" or not _PATH.fullmatch(path) or "." in segments or ".." in segments:
         raise ConfigError(
             f"{path!r} is not a path for a WebSocket",
@@ -268,8 +241,7 @@ def _is_address(text: str, version: int) -> bool:
         return False
 
 
-def _placeholders(site: Site) -> dict[str, str]:
-    """Return what both texts say about a site."""
+def _common_values(site: Site) -> dict[str, object]:
     if site.upstream.startswith("unix:"):
         file = site.upstream.removeprefix("unix:")
         worker = f"websocket+unix://{file}"
@@ -280,13 +252,13 @@ def _placeholders(site: Site) -> dict[str, str]:
     return {
         "domain": site.domain,
         "url": site.url,
-        "port": str(site.port),
+        "port": site.port,
         "path": site.path,
         "certificate": site.certificate,
         "key": site.key,
         "worker": worker,
         "access_note": access_note,
-        "timeout": str(site.timeout),
+        "timeout": site.timeout,
         "ping_interval": f"{site.ping_interval:g}",
         "ciphers": _CIPHERS,
     }

@@ -1,8 +1,8 @@
 """
-The systemd unit of a service, made from what its script declares.
+The systemd unit of a service, made from the workers that its script declares.
 
-:func:`unit_settings` collects the facts; :func:`unit` is a pure function from them to the text of
-the unit. The template is ``systemd.service``. Nothing is written, and systemd is not asked.
+:func:`unit_settings` collects what the unit needs to know; :func:`unit` fills in the template
+``systemd.service``. They write no file, and run no command of systemd.
 
 Source:
     systemd.service(5), systemd.exec(5); the quoting is that of systemd.syntax(7).
@@ -13,37 +13,37 @@ import os
 import pwd
 import re
 import stat
-import string
 import sys
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from importlib.resources import files
 from pathlib import Path
 
 from ..config.base import BaseWorker
 from ..config.settings import WorkerSettings
 from ..config.worker import Worker, settings_of
 from ..errors import ConfigError
-from ..master.plan import policy_of
+from ..master import privileges
+from ..master.plan import check_declared, policy_of
 from ..master.runtime_files import UNITS
 from ..master.script import Script
+from .template import fill_in
 
-# systemd's own default for the hard limit; more may be refused in a container.
+# systemd's default for the hard limit; a container may refuse more.
 _DEFAULT_DESCRIPTORS = 524_288
 
-# Beside its connections: sockets, logs, pipes, and what the application opens.
+# For sockets, logs, pipes and the application's files.
 _OTHER_DESCRIPTORS = 1024
 
-# On top of the worker's own deadlines: loading the script, and the master's last steps.
+# In addition to the worker's deadlines, for loading the script and for the master's own steps.
 _EXTRA_TIME = 15  # seconds
 
-# linux/include/net/sock.h: only who may CAP_NET_BIND_SERVICE binds below.
+# linux/include/net/sock.h: ports below need CAP_NET_BIND_SERVICE.
 _FIRST_FREE_PORT = 1024
 
 _HOMES = (Path("/home"), Path("/root"), Path("/run/user"))
 _TEMPORARY = (Path("/tmp"), Path("/var/tmp"))  # noqa: S108 - compared with
 
-# What a master needs that starts as root and has its processes become someone else.
+# What a master that runs as root needs to start processes as another user.
 _CHANGE_USER = ("CAP_CHOWN", "CAP_FOWNER", "CAP_KILL", "CAP_SETGID", "CAP_SETUID")
 
 _NAME = re.compile(r"[A-Za-z0-9_.-]{1,64}")
@@ -51,8 +51,6 @@ _NAME = re.compile(r"[A-Za-z0-9_.-]{1,64}")
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class UnitSettings:
-    """What a unit is made from."""
-
     name: str
     program: str
     python: Path
@@ -62,8 +60,8 @@ class UnitSettings:
     ports: tuple[int, ...] = ()
     sockets: tuple[Path, ...] = ()
     files: tuple[Path, ...] = ()
-    start: float = 60.0
-    shutdown: float = 10.0
+    start: float = 60.0  # seconds
+    shutdown: float = 10.0  # seconds
     max_connections: int | None = None
 
 
@@ -75,14 +73,7 @@ def unit_settings(
     name: str | None = None,
     user: str | None = None,
 ) -> UnitSettings:
-    """
-    Find out what a unit is made from.
-
-    Raises:
-        ConfigError: What is declared cannot be, or there is no such user.
-    """
-    if not workers:
-        raise ConfigError("no worker is declared", 'write Worker("websocket://0.0.0.0:8282")')
+    check_declared(workers)
     declared = [settings_of(worker, now=now) for worker in workers if isinstance(worker, Worker)]
     policies = [policy_of(worker) for worker in workers]
     python = Path(sys.executable)
@@ -92,13 +83,13 @@ def unit_settings(
         program=script.module.removesuffix(".__main__") or str(script.path),
         python=python,
         folder=Path.cwd(),
-        user=_account(user) if user is not None else _owner(script.path),
+        user=privileges.account(user).user if user is not None else _owner(script.path),
         changes_user=any(worker.user is not None or worker.group is not None for worker in workers),
         ports=tuple(one.listen.port for one in declared if not one.listen.path),
         sockets=tuple(Path(one.listen.path) for one in declared if one.listen.path),
         files=tuple(dict.fromkeys((script.path, python, *_tls_files(declared)))),
         start=max(policy.start for policy in policies),
-        # Those that end last have their time after the others.
+        # Business workers stop after all others have stopped.
         shutdown=sum(
             max((policy.shutdown for policy in policies if policy.ends_last is last), default=0.0)
             for last in (False, True)
@@ -110,15 +101,6 @@ def unit_settings(
 def _name_of(script: Script) -> str:
     name = script.module.removesuffix(".__main__").rpartition(".")[2] or script.path.stem
     return re.sub(r"[^A-Za-z0-9_.-]", "-", name)
-
-
-def _account(user: str) -> str:
-    try:
-        return pwd.getpwnam(user).pw_name
-    except KeyError:
-        raise ConfigError(
-            f"there is no user {user!r}", f"create it: useradd --system {user}"
-        ) from None
 
 
 def _owner(path: Path) -> str | None:
@@ -138,52 +120,41 @@ def _tls_files(declared: Iterable[WorkerSettings]) -> list[Path]:
     ]
 
 
-class _Template(string.Template):
-    delimiter = "@"
-
-
 def unit(settings: UnitSettings) -> str:
-    """
-    Write the unit.
-
-    Raises:
-        ConfigError: A name or path cannot stand in a unit.
-    """
+    """Return the text of the unit; a :class:`ConfigError` names a value that a unit cannot have."""
     if not _NAME.fullmatch(settings.name):
         raise ConfigError(
             f"{settings.name!r} is not a name for a unit", "use letters, digits, '-', '_' and '.'"
         )
     gateman = (str(settings.python), "-m", "gateman")
-    template = files(__package__).joinpath("systemd.service").read_text("utf-8")
-    return _Template(template).substitute(
-        name=settings.name,
-        program=_checked(settings.program),
-        start=_command(*gateman, "start", settings.program),
-        reload=_command(*gateman, "reload", settings.program),
-        status=" ".join(("sudo", *gateman, "status", settings.program)),
-        folder=_checked(str(settings.folder)).replace("%", "%%"),
-        start_timeout=round(settings.start) + _EXTRA_TIME,
-        stop_timeout=round(settings.shutdown) + _EXTRA_TIME,
-        descriptors=_DEFAULT_DESCRIPTORS
-        if settings.max_connections is None
-        else settings.max_connections + _OTHER_DESCRIPTORS,
-        identity=_identity(settings),
-        capabilities=_capabilities(settings),
-        umask=_umask(settings),
-        file_access=_file_access(settings),
-    )
+    descriptors = _DEFAULT_DESCRIPTORS
+    if settings.max_connections is not None:
+        descriptors = settings.max_connections + _OTHER_DESCRIPTORS
+    values = {
+        "name": settings.name,
+        "program": _checked(settings.program),
+        "start": _command(*gateman, "start", settings.program),
+        "reload": _command(*gateman, "reload", settings.program),
+        "status": " ".join(("sudo", *gateman, "status", settings.program)),
+        "folder": _checked(str(settings.folder)).replace("%", "%%"),
+        "start_timeout": round(settings.start) + _EXTRA_TIME,
+        "stop_timeout": round(settings.shutdown) + _EXTRA_TIME,
+        "descriptors": descriptors,
+        "identity": _identity(settings),
+        "capabilities": _capabilities(settings),
+        "umask": _umask(settings),
+        "file_access": _file_access(settings),
+    }
+    return fill_in("systemd.service", values)
 
 
 def _identity(settings: UnitSettings) -> str:
     if settings.changes_user:
-        return (
-            "# The master is root, and its processes are whom the worker's `user` names.\n"
-            "User=root\n"
-        )
+        return "# The master runs as root, and its processes as the worker's `user`.\nUser=root\n"
     if settings.user is not None:
         return f"User={settings.user}\n"
     return (
-        "# A user of its own, which systemd makes up; it reads what everybody may read.\n"
+        "# A temporary user that systemd creates; it can read only files that all users can read.\n"
         "DynamicUser=yes\n"
     )
 
@@ -204,19 +175,18 @@ def _umask(settings: UnitSettings) -> str:
     if not settings.sockets:
         return "UMask=0077\n"
     return (
-        "# The proxy connects to the unix socket by a group that both are in: name it.\n"
+        "# The proxy connects to the unix socket through a common group: name it.\n"
         "#Group=www-data\n"
         "UMask=0007\n"
     )
 
 
 def _file_access(settings: UnitSettings) -> str:
-    """Write what of the machine's files is there; what it reads has to be."""
     read = [path for one in (*settings.files, settings.folder) for path in (one, one.resolve())]
     home = "read-only" if any(_is_below(path, _HOMES) for path in read) else "yes"
     text = f"ProtectHome={home}\n"
     if any(_is_below(path, _TEMPORARY) for path in (*read, *settings.sockets)):
-        text += "# Something that it needs is in a folder for temporary files.\nPrivateTmp=no\n"
+        text += "# The service needs a file in a folder for temporary files.\nPrivateTmp=no\n"
     else:
         text += "PrivateTmp=yes\n"
     if not settings.changes_user:
@@ -225,7 +195,7 @@ def _file_access(settings: UnitSettings) -> str:
     folders = {path.parent for path in settings.sockets} - {own}
     if folders:
         text += (
-            f"# For its unix sockets; in {own} they would need no line of their own.\n"
+            f"# For its unix sockets; sockets in {own} would not need this line.\n"
             f"ReadWritePaths={' '.join(_quoted(str(path)) for path in sorted(folders))}\n"
         )
     return text
@@ -240,7 +210,7 @@ def _command(*words: str) -> str:
 
 
 def _quoted(word: str) -> str:
-    """Write a word as systemd.syntax(7) and its specifiers want it."""
+    """Quote a word as systemd.syntax(7) says, and escape its specifiers."""
     text = _checked(word).replace("%", "%%")
     if not re.search(r"[\s\"';\\]", text):
         return text
@@ -257,14 +227,14 @@ def _checked(text: str) -> str:
 
 
 def unreadable(settings: UnitSettings) -> list[Path]:
-    """Find the files that the service will not be able to read."""
+    """Return the files that the service will not be able to read."""
     if settings.changes_user:
         return []
     uid, groups = -1, set[int]()
     if settings.user is not None:
-        account = pwd.getpwnam(settings.user)
-        uid = account.pw_uid
-        groups = set(os.getgrouplist(settings.user, account.pw_gid))
+        account = privileges.account(settings.user)
+        uid = account.uid
+        groups = set(os.getgrouplist(account.user, account.gid))
     return [path for path in settings.files if not _may_read(path.resolve(), uid, groups)]
 
 
@@ -277,7 +247,7 @@ def _may_read(path: Path, uid: int, groups: set[int]) -> bool:
 
 
 def _has(path: Path, right: int, uid: int, groups: set[int]) -> bool:
-    """Tell whether somebody has a right, given as its bit for others."""
+    """Return whether a user has a right; the right is given as its bit for others."""
     found = path.stat()
     if found.st_uid == uid:
         return bool(found.st_mode & right << 6)
@@ -287,18 +257,18 @@ def _has(path: Path, right: int, uid: int, groups: set[int]) -> bool:
 
 
 def remedy(settings: UnitSettings, path: Path) -> str:
-    """Say what to do about a file that the service will not be able to read."""
-    who = f"user {settings.user}" if settings.user is not None else "the user that systemd makes up"
+    """Return a sentence for a file that the service will not be able to read."""
+    user = f"user {settings.user}" if settings.user is not None else "systemd's temporary user"
     group = _group_name(path.resolve())
     through = f", add SupplementaryGroups={group} to the unit" if group else ""
     return (
-        f"{who} will not be able to read {path}: name one who is with --user{through}, or, if it"
-        " is no secret, let everybody read it."
+        f"{user} will not be able to read {path}: name another user with --user{through}, or, if"
+        " the file is not secret, let all users read it."
     )
 
 
 def _group_name(path: Path) -> str:
-    """Name the group that may read a file, if there is one but root's."""
+    """Return the group that may read a file, or an empty text; root's group does not count."""
     found = path.stat()
     if not found.st_gid or not found.st_mode & stat.S_IRGRP:
         return ""

@@ -1,8 +1,8 @@
 """
-``start --watch``, for development: a reload whenever a Python file has changed.
+``start --watch``, for development: reloads the service when a Python file has changed.
 
-It is the reload that the command does, so a new version that does not start leaves the old one in
-service, and the log says why.
+It sends the ``reload`` command. If the new code does not start, the old code keeps running, and the
+log says why.
 """
 
 import threading
@@ -21,12 +21,7 @@ _MAX_NAMED = 3  # files
 
 
 def watcher(script: Script) -> Callable[[], None]:
-    """
-    Prepare to watch.
-
-    Raises:
-        ConfigError: What watches files is not installed.
-    """
+    """Return a function that starts to watch; refuse if watchfiles is not installed."""
     try:
         # Imported here: it is optional, and for development only.
         import watchfiles  # noqa: F401
@@ -53,11 +48,11 @@ def _watch(script: Script, folder: Path) -> None:
         except NotRunning:
             return
         except CommandError:
-            continue  # The master has said why.
+            continue  # The master has logged why.
 
 
 def named(paths: set[Path], folder: Path) -> str:
-    """Name files for people."""
+    """Return a list of files for the log."""
     names = sorted(
         str(path.relative_to(folder) if path.is_relative_to(folder) else path) for path in paths
     )

@@ -74,56 +74,58 @@ class Deflate:
     level: int = option(
         1,
         "of 9",
-        "zlib's, 1 (fast) to 9 (small). Measured on JSON: up to 1 KiB all levels give the same;"
-        " at 16 KiB, 6 takes twice the time of 1 for 14 % fewer bytes. Precedent: nginx, 1.",
+        "zlib's level, 1 (fast) to 9 (small). Measured on JSON: up to 1 KiB all levels give the"
+        " same size; at 16 KiB, 6 takes twice the time of 1 for 14 % fewer bytes. Precedent: nginx,"
+        " 1.",
     )
     window_bits: int = option(
         12,
         "bits",
-        "How far back a repetition is found, 2**bits bytes, 9 to 15, both ways where the client"
-        " lets us. zlib's memory follows it. Precedent: websockets, 12.",
+        "The window of 2**bits bytes in which repetitions are found, 9 to 15; for the client's"
+        " messages too, if the client allows it. It determines zlib's memory. Precedent:"
+        " websockets, 12.",
     )
     context_takeover: bool = option(
         default=False,
         unit="yes or no",
-        reason="Whether a message may refer to those before it. Small messages get much smaller,"
-        " but every connection keeps a window, and a broadcast is compressed once per member"
+        reason="Whether a message may refer to earlier messages. Small messages get much smaller,"
+        " but every connection keeps a window, and a broadcast is compressed for each member"
         " instead of once.",
     )
     min_size: int = option(
         256,
         "bytes",
-        "Messages below it are sent as they are. Measured on JSON: 256 bytes lose 40 % for 12 µs,"
-        " 100 bytes lose 12 %.",
+        "Smaller messages are not compressed. Measured on JSON: 256 bytes shrink by 40 % in 12 µs,"
+        " 100 bytes by 12 %.",
     )
     max_ratio: int | None = option(
         200,
         "bytes out per byte in",
-        "How much a client's message may grow beyond its first MiB; more closes with 1009. None"
-        " leaves the bound to limits.max_message_size. Precedent: Apache's"
+        "The largest ratio of a client's message beyond its first MiB; a larger one closes with"
+        " 1009. With None, only limits.max_message_size applies. Precedent: Apache's"
         " DeflateInflateRatioLimit, 200.",
     )
     max_inflated_per_turn: int = option(
         1 << 20,
         "bytes",
-        "What all clients of a worker may have inflated in one turn of the event loop, with the"
-        " message that goes beyond it; what else has come waits for the next turn, and other"
-        " clients are served. zlib takes 1 ms for 1 MiB of zeros, 7 for 1 MiB of JSON. A client"
-        " that had less than 1 MiB inflated in the last second may use as much again.",
+        "The data that is inflated for all clients of a worker in one iteration of the event loop,"
+        " including the message that exceeds it; further messages wait for the next iteration, and"
+        " other clients are served. zlib takes 1 ms for 1 MiB of zeros, 7 ms for 1 MiB of JSON. A"
+        " client with less than 1 MiB in the last second may use the same amount again.",
     )
     max_inflated_per_second: int = option(
         16 << 20,
         "bytes per second",
-        "What one client may have inflated; more is not read until there is room, so TCP makes"
-        " the client wait. 16 MiB of JSON take a tenth of a second. A client may use what it"
-        " is allowed in a second at once.",
+        "The data that is inflated for one client; above it, gateman does not read from the"
+        " client, so TCP makes the client wait. 16 MiB of JSON take a tenth of a second. A client"
+        " may use the budget of a second at once.",
     )
     flood_ratio: int | None = option(
         100,
         "bytes out per byte in",
-        "A client that stays at max_inflated_per_second for flood_seconds, with more than this"
-        " over that time, is closed with 1008. Data compresses to a third or a twentieth, bombs"
-        " to a thousandth. None never closes for it.",
+        "A client that stays at max_inflated_per_second for flood_seconds, with a larger ratio"
+        " over that time, is closed with 1008. Real data compresses to a third or a twentieth,"
+        " bombs to a thousandth. None disables it.",
     )
     flood_seconds: int = option(
         10,
