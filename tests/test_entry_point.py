@@ -71,8 +71,8 @@ def test_a_second_time(tmp_path: Path) -> None:
 
     assert run(tmp_path, script) == (
         78,
-        "4: BusinessWorker.run_all() was called a second time, and the first time ran all that"
-        " was declared: call it once, at the end of the program.\n",
+        "4: BusinessWorker.run_all() was called a second time; the first call ran all declared"
+        " workers: call it once, at the end of the program.\n",
     )
 
 
