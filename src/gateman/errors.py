@@ -319,6 +319,7 @@ class HandshakeError(GatemanError):
         text: The body of the answer: what is wrong, for the peer, in words of ours alone.
         headers: More headers for the answer.
         limit: The option that it is over, for the operator; empty for none.
+        code: The kind of finding that it is (``docs/doctor.md``), for programs.
     """
 
     def __init__(
@@ -328,12 +329,14 @@ class HandshakeError(GatemanError):
         headers: Mapping[str, str] | None = None,
         *,
         limit: str = "",
+        code: str = "REQUEST_REFUSED",
     ) -> None:
         super().__init__(status, text)
         self.status = status
         self.text = text
         self.headers: Mapping[str, str] = dict(headers or {})
         self.limit = limit
+        self.code = code
 
     def __str__(self) -> str:
         return f"{self.status}: {self.text}"

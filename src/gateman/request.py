@@ -17,6 +17,14 @@ import httptools
 from multidict import CIMultiDict, CIMultiDictProxy, MultiDict, MultiDictProxy
 
 from .errors import HandshakeError
+from .findings.handshakes import (
+    CLIENT_HTTP2,
+    HANDSHAKE_FIELD_LOST,
+    HEAD_TOO_LARGE,
+    UPGRADE_HTTP_1_0,
+    UPGRADE_LOST,
+    WEBSOCKET_VERSION,
+)
 
 _METHODS = ("GET", "HEAD", "OPTIONS")
 ALLOW = {"Allow": ", ".join(_METHODS)}
@@ -202,7 +210,7 @@ def parse_request(head: bytes, *, max_header_count: int) -> Request:
         raise HandshakeError(400, "The request line is malformed.")
     method, target, version = (part.decode("ascii") for part in line.groups())
     if version not in {"1.0", "1.1"}:
-        raise HandshakeError(505, "This server speaks HTTP/1.1.")
+        raise HandshakeError(505, "This server speaks HTTP/1.1.", code=UPGRADE_HTTP_1_0.code)
     if method not in _METHODS:
         raise HandshakeError(405, "This server answers GET, HEAD and OPTIONS.", ALLOW)
     # RFC 9112, section 3.2.4: OPTIONS may ask about the server as a whole.
@@ -217,7 +225,10 @@ def parse_request(head: bytes, *, max_header_count: int) -> Request:
         raise HandshakeError(400, "The request head is malformed.")
     if len(parsed.lines) > max_header_count:
         raise HandshakeError(
-            431, f"More than {max_header_count} header fields.", limit="limits.max_header_count"
+            431,
+            f"More than {max_header_count} header fields.",
+            limit="limits.max_header_count",
+            code=HEAD_TOO_LARGE.code,
         )
     request = Request(bytes(head), method, target, version, parsed.fields())
     _check_framing(request)
@@ -274,6 +285,7 @@ def check_handshake(request: Request) -> str:
             505,
             "A WebSocket handshake needs HTTP/1.1. A proxy in front of this server that speaks"
             " HTTP/1.0 to it is the usual cause (nginx: proxy_http_version 1.1).",
+            code=UPGRADE_HTTP_1_0.code,
         )
     if "Sec-WebSocket-Key" not in request.headers:
         raise LostFieldError("Sec-WebSocket-Key", request)
@@ -283,6 +295,7 @@ def check_handshake(request: Request) -> str:
             426,
             "This server speaks version 13 of the WebSocket protocol.",
             {"Upgrade": "websocket", "Sec-WebSocket-Version": "13"},
+            code=WEBSOCKET_VERSION.code,
         )
     keys = request.headers.getall("Sec-WebSocket-Key", [])
     if len(keys) != 1 or not _is_key(keys[0]):
@@ -307,7 +320,10 @@ class LostFieldError(HandshakeError):
             if self.is_http2
             else "A proxy in front of this server that does not pass it on is the usual cause."
         )
-        super().__init__(400, f"The handshake arrived without '{field}'. {cause}")
+        kind = HANDSHAKE_FIELD_LOST if field.startswith("Sec-") else UPGRADE_LOST
+        if self.is_http2:
+            kind = CLIENT_HTTP2
+        super().__init__(400, f"The handshake arrived without '{field}'. {cause}", code=kind.code)
 
 
 def _is_from_http2(request: Request) -> bool:

@@ -102,7 +102,7 @@ def test_head_gets_the_length_without_the_body() -> None:
 
 def test_not_modified_has_no_body() -> None:
     """A client would take it for the next answer (RFC 9110, section 15.4.5)."""
-    data = response.refused(304, "", {}).encode(date=DATE)
+    data = response.refused(304, "", {}, "A").encode(date=DATE)
 
     assert data.endswith(b"\r\nContent-Length: 17\r\nConnection: close\r\n\r\n")
     assert read(data)[2] == b""
@@ -170,7 +170,7 @@ def test_no_refusal_breaks_an_answer(
     status: int, text: str, headers: dict[str, str], method: str
 ) -> None:
     """Whatever an application gives is read back as it was given, or refused with a sentence."""
-    answer = response.refused(status, text, headers)
+    answer = response.refused(status, text, headers, "A")
     try:
         data = answer.encode(date=DATE, head_only=method == "HEAD")
     except ConfigError:
@@ -206,7 +206,7 @@ def test_names_that_are_none(name: object) -> None:
 @pytest.mark.parametrize(
     "name",
     [
-        *("Connection", "content-length", "TRANSFER-ENCODING"),
+        *("Connection", "content-length", "TRANSFER-ENCODING", "Gateman-Refused"),
         *("Sec-WebSocket-Accept", "sec-websocket-extensions"),
     ],
 )
@@ -246,9 +246,16 @@ def test_values_that_are_no_text(value: object) -> None:
 )
 def test_refusals_say_why(status: int, text: str, expected: bytes) -> None:
     """With the text, or else with the status."""
-    assert response.refused(status, text, {"A": "b"}) == Response(
-        status, expected, headers={"A": "b"}
+    assert response.refused(status, text, {"A": "b"}, "CODE") == Response(
+        status, expected, headers={"A": "b"}, code="CODE"
     )
+
+
+def test_refusals_say_why_to_programs() -> None:
+    data = response.refused(403, "", {}, "ORIGIN_REFUSED").encode(date=DATE)
+
+    assert ("Gateman-Refused", "ORIGIN_REFUSED") in read(data)[1]
+    assert "Gateman-Refused" not in response.health().encode(date=DATE).decode()
 
 
 @pytest.mark.parametrize(
@@ -265,6 +272,7 @@ def test_refusals_say_why(status: int, text: str, expected: bytes) -> None:
                 "Upgrade": "websocket",
                 "Sec-WebSocket-Version": "13",
                 "Connection": "close, Upgrade",
+                "Gateman-Refused": "UPGRADE_LOST",
             },
         ),
         (
@@ -272,7 +280,7 @@ def test_refusals_say_why(status: int, text: str, expected: bytes) -> None:
             400,
             b"This port speaks TLS: connect with wss:// (or https://) instead of ws:// (or"
             b" http://).\n",
-            {},
+            {"Gateman-Refused": "PLAIN_ON_TLS_PORT"},
         ),
         (
             response.page(b"<!doctype html>"),

@@ -9,6 +9,8 @@ from dataclasses import dataclass, field
 from http import HTTPStatus
 
 from ..errors import ConfigError
+from ..findings.handshakes import UPGRADE_LOST
+from ..findings.network import PLAIN_ON_TLS_PORT
 
 _TEXT = "text/plain; charset=utf-8"
 
@@ -21,6 +23,7 @@ _OURS = frozenset(
     {
         "connection",
         "content-length",
+        "gateman-refused",
         "sec-websocket-accept",
         "sec-websocket-extensions",
         "transfer-encoding",
@@ -45,12 +48,14 @@ class Response:
         body: The body; empty for none.
         content_type: The body's media type.
         headers: More fields; one that is set anyway is replaced.
+        code: Why a handshake is refused: a kind of finding of ``docs/doctor.md``; empty for none.
     """
 
     status: int
     body: bytes = b""
     content_type: str = _TEXT
     headers: Mapping[str, str] = field(default_factory=dict)
+    code: str = ""
 
     def encode(self, *, date: str, head_only: bool = False) -> bytes:
         """
@@ -70,6 +75,7 @@ class Response:
             f"HTTP/1.1 {self.status} {_phrase(self.status)}",
             *(f"{name}: {value}" for name, value in defaults.items() if name.lower() not in names),
             *chosen,
+            *([f"Gateman-Refused: {self.code}"] if self.code else ()),
             f"Content-Length: {len(self.body)}",
             # RFC 9110, section 7.8: Upgrade is an option of the connection.
             f"Connection: {'close, Upgrade' if 'upgrade' in names else 'close'}",
@@ -108,10 +114,10 @@ def header_line(name: object, value: object) -> str:
     return f"{name}: {value}"
 
 
-def refused(status: int, text: str, headers: Mapping[str, str]) -> Response:
+def refused(status: int, text: str, headers: Mapping[str, str], code: str) -> Response:
     """Answer a handshake or a request that is not accepted."""
     body = text or f"{status} {_phrase(status)}"
-    return Response(status, f"{body}\n".encode("utf-8", "replace"), headers=headers)
+    return Response(status, f"{body}\n".encode("utf-8", "replace"), headers=headers, code=code)
 
 
 def health(problem: str = "") -> Response:
@@ -125,6 +131,7 @@ def upgrade_required() -> Response:
         b"This is a WebSocket service: connect with a WebSocket client, such as a browser's"
         b" new WebSocket(...).\n",
         headers={"Upgrade": "websocket", "Sec-WebSocket-Version": "13"},
+        code=UPGRADE_LOST.code,
     )
 
 
@@ -133,6 +140,7 @@ def wrong_scheme() -> Response:
     return Response(
         400,
         b"This port speaks TLS: connect with wss:// (or https://) instead of ws:// (or http://).\n",
+        code=PLAIN_ON_TLS_PORT.code,
     )
 
 

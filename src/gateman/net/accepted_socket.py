@@ -335,7 +335,7 @@ class AcceptedSocket:
             self._drop()
             return
         retry = {"Retry-After": str(refusal.retry_after)}
-        self._peer_info.refusal = refused(refusal.status, refusal.text, retry)
+        self._peer_info.refusal = refused(refusal.status, refusal.text, retry, refusal.code)
         self._connect(None)
 
     def _drop(self) -> None:

@@ -8,6 +8,7 @@ clients evenly over them.
 from collections import Counter
 from dataclasses import dataclass, replace
 
+from ..findings.handshakes import ADDRESS_LIMIT, HANDSHAKE_RATE, SERVER_DRAINING, SERVER_FULL
 from ..http.client_address import rate_key
 from ..options import Limits
 
@@ -27,6 +28,7 @@ class Refusal:
         text: The body of the answer.
         retry_after: Seconds after which the client may try again.
         hint: What the log tells the operator.
+        code: What tells programs the same: a kind of finding.
     """
 
     cause: str
@@ -34,6 +36,7 @@ class Refusal:
     text: str
     retry_after: int
     hint: str
+    code: str
 
 
 TOO_MANY = Refusal(
@@ -43,6 +46,7 @@ TOO_MANY = Refusal(
     30,
     "as many connections are open as limits.max_connections allows: raise it, and the limit on"
     " open files (ulimit -n, LimitNOFILE=) with it",
+    SERVER_FULL.code,
 )
 OUT_OF_FILES = replace(
     TOO_MANY,
@@ -57,6 +61,7 @@ TOO_MANY_FROM_ADDRESS = Refusal(
     30,
     "one address has as many connections as limits.max_connections_per_ip allows: raise it if"
     " many clients share that address; if it is a proxy, add it to trusted_proxies",
+    ADDRESS_LIMIT.code,
 )
 TOO_FAST = Refusal(
     "max_handshakes_per_second",
@@ -64,6 +69,7 @@ TOO_FAST = Refusal(
     "This server is busy with others who connect; try again soon.",
     1,
     "more clients connect than limits.max_handshakes_per_second allows",
+    HANDSHAKE_RATE.code,
 )
 
 DRAINING = Refusal(
@@ -72,6 +78,7 @@ DRAINING = Refusal(
     "This server is shutting down; try again soon.",
     1,
     "",
+    SERVER_DRAINING.code,
 )
 
 

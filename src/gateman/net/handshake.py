@@ -15,6 +15,13 @@ from typing import Any
 from ..connection import Connection, State, join_address
 from ..errors import ConfigError, HandshakeError, Refuse
 from ..findings import Severity
+from ..findings.handshakes import (
+    APPLICATION_FAILED,
+    APPLICATION_REFUSED,
+    HEAD_TOO_LARGE,
+    ORIGIN_REFUSED,
+    PROXY_HEADER_UNEXPECTED,
+)
 from ..http import response
 from ..http.client_address import UNIX, client_address, forwarding_field
 from ..http.cross_origin import CREDENTIALS, explain, has_credentials, is_cross_origin
@@ -200,7 +207,9 @@ class Handshake(asyncio.BufferedProtocol):
             # At once: after a binary one, the end of a head may never come.
             self._config.context.events.noticed("unexpected_proxy_header", UNEXPECTED_PROXY_HEADER)
             # Without a second log line: this one says why.
-            answer = response.refused(400, "This server expects no PROXY header.", {})
+            answer = response.refused(
+                400, "This server expects no PROXY header.", {}, PROXY_HEADER_UNEXPECTED.code
+            )
             self._end(answer.encode(date=formatdate(usegmt=True)))
             return
         if received[:1] in b"\r\n":
@@ -217,6 +226,7 @@ class Handshake(asyncio.BufferedProtocol):
                 status,
                 f"The request {what} is larger than {limit} bytes.",
                 limit="limits.max_head_size",
+                code=HEAD_TOO_LARGE.code,
             )
             self._refuse(error, bytes(received[:8]))
         elif end:
@@ -274,7 +284,7 @@ class Handshake(asyncio.BufferedProtocol):
             return True
         self._config.context.events.noticed(refusal.cause, refusal.hint)
         retry = {"Retry-After": str(refusal.retry_after)}
-        self._answer(request, response.refused(refusal.status, refusal.text, retry))
+        self._answer(request, response.refused(refusal.status, refusal.text, retry, refusal.code))
         return False
 
     def _identify(self, request: Request) -> Refusal | None:
@@ -323,7 +333,7 @@ class Handshake(asyncio.BufferedProtocol):
             f"a browser page of the origin {origin[:200]!r} was refused: add it to"
             " allowed_origins if it is yours",
         )
-        raise HandshakeError(403, _REFUSED_PAGE)
+        raise HandshakeError(403, _REFUSED_PAGE, code=ORIGIN_REFUSED.code)
 
     def _without_credentials(self, request: Request) -> Request:
         """Remove what a browser sends in its user's name for a page of another host."""
@@ -340,7 +350,7 @@ class Handshake(asyncio.BufferedProtocol):
                 "a browser page was refused, as a browser shows its user's certificate for every"
                 f" page: {explain(request, is_proxied=is_proxied)}",
             )
-            raise HandshakeError(403, _REFUSED_PAGE)
+            raise HandshakeError(403, _REFUSED_PAGE, code=ORIGIN_REFUSED.code)
         if not has_credentials(request):
             return request
         self._config.context.events.noticed(
@@ -367,7 +377,12 @@ class Handshake(asyncio.BufferedProtocol):
         if request is None:
             raise RuntimeError("a handshake was decided before there was one")
         if isinstance(refusal, Refuse):
-            self._answer(request, response.refused(refusal.status, refusal.text, refusal.headers))
+            self._answer(
+                request,
+                response.refused(
+                    refusal.status, refusal.text, refusal.headers, APPLICATION_REFUSED.code
+                ),
+            )
             return
         if refusal is None:
             try:
@@ -376,7 +391,7 @@ class Handshake(asyncio.BufferedProtocol):
                 self._config.context.events.noticed("bad_response_header", str(error))
                 refusal = error
         if refusal is not None:
-            self._answer(request, response.refused(500, "", {}))
+            self._answer(request, response.refused(500, "", {}, APPLICATION_FAILED.code))
             return
         self._stage = _Stage.ENDING
         self._cancel_deadline()
@@ -447,7 +462,9 @@ class Handshake(asyncio.BufferedProtocol):
             encoded = answer.encode(date=formatdate(usegmt=True), head_only=head_only)
         except ConfigError as error:
             self._config.context.events.noticed("bad_response_header", str(error))
-            encoded = response.refused(500, "", {}).encode(date=formatdate(usegmt=True))
+            encoded = response.refused(500, "", {}, APPLICATION_FAILED.code).encode(
+                date=formatdate(usegmt=True)
+            )
         self._end(encoded)
 
     def _refuse(self, error: HandshakeError, head: bytes) -> None:
@@ -457,7 +474,7 @@ class Handshake(asyncio.BufferedProtocol):
             self._config.context.events.noticed(
                 f"refused_{error.status}", self._log_line(error), error.text
             )
-            answer = response.refused(error.status, error.text, error.headers)
+            answer = response.refused(error.status, error.text, error.headers, error.code)
         # Also of a head that cannot be parsed, the start says whether a body may follow.
         head_only = head.startswith(b"HEAD ")
         self._end(answer.encode(date=formatdate(usegmt=True), head_only=head_only))

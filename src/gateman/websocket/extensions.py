@@ -58,7 +58,9 @@ def parse_extensions(values: Sequence[str]) -> list[Extension]:
         return []
     text = ", ".join(values)
     if len(text) > MAX_SIZE:
-        raise HandshakeError(431, "The Sec-WebSocket-Extensions header is too long.")
+        raise HandshakeError(
+            431, "The Sec-WebSocket-Extensions header is too long.", code="HEAD_TOO_LARGE"
+        )
     lexemes = _Lexemes(text)
     extensions: list[Extension] = []
     while lexemes.kind != "end":

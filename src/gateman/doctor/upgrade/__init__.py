@@ -1,0 +1,1 @@
+"""The HTTP answer to a handshake, and the WebSocket behind it."""

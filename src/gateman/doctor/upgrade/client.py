@@ -1,0 +1,350 @@
+"""
+One request of a probe, and one open WebSocket.
+
+Nothing is judged here, and nothing that a server does raises.
+"""
+
+import asyncio
+import os
+import ssl
+from base64 import b64encode
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager, suppress
+from dataclasses import replace
+
+from ...errors import ProtocolError
+from ...websocket.close import parse_close
+from ...websocket.encoding import Opcode
+from ..stream import Stream, follow
+from ..target import Route, Settings, Target
+from .frames import Frame, FrameReader, client_frame
+from .observations import Answer, Attempt, End, Exchange, Kind, Silence, parse_answer
+
+# A site may let only browsers in; the end of it tells the operator who it was.
+_USER_AGENT = "Mozilla/5.0 (X11; Linux x86_64) AppleWebKit/537.36 (gateman doctor)"
+
+_MAX_HEAD = 64 << 10  # bytes
+_MAX_BODY = 8 << 10  # bytes
+_BODY_TIME = 0.7  # seconds
+_READ_SIZE = 64 << 10  # bytes
+_FIRST = 200  # bytes of what follows a 101
+_COMPRESSION = "permessage-deflate; client_max_window_bits"
+
+
+def default_origin(target: Target) -> str:
+    return f"{'https' if target.is_tls else 'http'}://{target.authority}"
+
+
+class Client:
+    """Sends requests to a target on a route."""
+
+    def __init__(self, target: Target, settings: Settings, route: Route, origin: str) -> None:
+        self._target = target
+        self._settings = settings
+        self._route = route
+        self._origin = origin
+
+    async def ask(
+        self,
+        kind: Kind,
+        seconds: float,
+        *,
+        path: str | None = None,
+        watch: float = 0.0,
+    ) -> Attempt:
+        """
+        Send one request.
+
+        Args:
+            watch: Seconds for which a pong is waited for, if the WebSocket opens; 0 for none.
+        """
+        loop = asyncio.get_running_loop()
+        begun_at = loop.time()
+        path = path or self._target.path
+        has_origin = kind not in {Kind.NATIVE, Kind.PLAIN, Kind.MALFORMED}
+        origin = "https://other-site.example" if kind is Kind.FOREIGN else self._origin
+        key = "" if kind in {Kind.PLAIN, Kind.MALFORMED} else b64encode(os.urandom(16)).decode()
+        compresses = bool(key) and kind is not Kind.NATIVE
+        answer: Answer | None = None
+        silence: Silence | None = None
+        garbage, error = b"", ""
+        exchange: Exchange | None = None
+        duration = 0.0
+        try:
+            async with (
+                asyncio.timeout(seconds) as deadline,
+                follow(self._route) as (reader, writer),
+            ):
+                writer.write(self._request(kind, path, origin if has_origin else None, key))
+                received = await _read_head(reader)
+                duration = loop.time() - begun_at
+                head, end, rest = received.partition(b"\r\n\r\n")
+                answer = parse_answer(head + end) if end else None
+                if answer is None:
+                    silence = Silence.NOT_HTTP if received else Silence.CLOSED
+                    garbage = received[:200]
+                elif answer.status == 101 and key:
+                    deadline.reschedule(None)
+                    if watch:
+                        exchange = await _exchange(reader, writer, rest, watch)
+                else:
+                    body = await _read_body(reader, rest, answer)
+                    answer = parse_answer(head + end, body)
+        except TimeoutError:
+            silence = Silence.TIMED_OUT
+        except ssl.SSLError as failure:
+            silence, error = Silence.UNREACHABLE, failure.reason or str(failure)
+        except ConnectionRefusedError as failure:
+            silence, error = Silence.UNREACHABLE, str(failure)
+        except ConnectionError:
+            silence = Silence.RESET
+        except OSError as failure:
+            silence, error = Silence.UNREACHABLE, str(failure)
+        return Attempt(
+            kind=kind,
+            address=self._route.address,
+            port=self._route.port,
+            path=path,
+            origin=origin if has_origin else None,
+            key=key,
+            subprotocols=self._settings.subprotocols if key else (),
+            offers_compression=compresses,
+            silence=None if answer is not None else silence,
+            answer=answer,
+            garbage=garbage,
+            error=error,
+            duration=duration or loop.time() - begun_at,
+            exchange=exchange,
+        )
+
+    @asynccontextmanager
+    async def conversation(self, seconds: float) -> AsyncIterator["Conversation | Attempt"]:
+        """Open a WebSocket, or give what came in its place; the caller has all the time then."""
+        loop = asyncio.get_running_loop()
+        begun_at = loop.time()
+        key = b64encode(os.urandom(16)).decode()
+        attempt = Attempt(
+            kind=Kind.HANDSHAKE,
+            address=self._route.address,
+            port=self._route.port,
+            path=self._target.path,
+            origin=self._origin,
+            key=key,
+            subprotocols=self._settings.subprotocols,
+        )
+        async with self._open_in_time(seconds) as stream:
+            if stream is None:
+                yield replace(attempt, silence=Silence.UNREACHABLE, duration=loop.time() - begun_at)
+                return
+            reader, writer = stream
+            try:
+                async with asyncio.timeout_at(begun_at + seconds):
+                    writer.write(self._request(Kind.NATIVE, attempt.path, self._origin, key))
+                    received = await _read_head(reader)
+            except TimeoutError:
+                yield replace(attempt, silence=Silence.TIMED_OUT, duration=loop.time() - begun_at)
+                return
+            except OSError:
+                yield replace(attempt, silence=Silence.RESET, duration=loop.time() - begun_at)
+                return
+            head, end, rest = received.partition(b"\r\n\r\n")
+            answer = parse_answer(head + end) if end else None
+            if answer is None or answer.status != 101:
+                if answer is not None:
+                    answer = parse_answer(head + end, await _read_body(reader, rest, answer))
+                silence = Silence.NOT_HTTP if received else Silence.CLOSED
+                yield replace(
+                    attempt,
+                    silence=None if answer is not None else silence,
+                    answer=answer,
+                    duration=loop.time() - begun_at,
+                )
+                return
+            yield Conversation(reader, writer, rest)
+
+    @asynccontextmanager
+    async def _open_in_time(self, seconds: float) -> AsyncIterator[Stream | None]:
+        opening = follow(self._route)
+        try:
+            stream = await asyncio.wait_for(opening.__aenter__(), seconds)
+        except (OSError, TimeoutError):
+            yield None
+            return
+        try:
+            yield stream
+        finally:
+            await opening.__aexit__(None, None, None)
+
+    def _request(self, kind: Kind, path: str, origin: str | None, key: str) -> bytes:
+        if kind is Kind.MALFORMED:
+            # Not a method (RFC 9110, section 5.6.2): what is in front answers by itself.
+            return f"G@T {path} HTTP/1.1\r\nHost: {self._target.authority}\r\n\r\n".encode()
+        lines = [
+            f"GET {path} HTTP/1.1",
+            f"Host: {self._target.authority}",
+            f"User-Agent: {_USER_AGENT}",
+        ]
+        if key:
+            lines += [
+                "Connection: Upgrade",
+                "Pragma: no-cache",
+                "Cache-Control: no-cache",
+                "Upgrade: websocket",
+                *([f"Origin: {origin}"] if origin is not None else ()),
+                "Sec-WebSocket-Version: 13",
+                f"Sec-WebSocket-Key: {key}",
+            ]
+            if kind is not Kind.NATIVE:
+                lines.append(f"Sec-WebSocket-Extensions: {_COMPRESSION}")
+            if self._settings.subprotocols:
+                lines.append(f"Sec-WebSocket-Protocol: {', '.join(self._settings.subprotocols)}")
+        else:
+            lines += ["Accept: text/html,*/*;q=0.8", "Connection: close"]
+        lines += [f"{name}: {value}" for name, value in self._settings.headers]
+        return ("\r\n".join(lines) + "\r\n\r\n").encode()
+
+
+class Conversation:
+    """An open WebSocket: answers pings, and notes what comes."""
+
+    def __init__(
+        self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter, early: bytes
+    ) -> None:
+        self._reader = reader
+        self._writer = writer
+        self._frames = FrameReader()
+        self._loop = asyncio.get_running_loop()
+        self._opened_at = self._loop.time()
+        self._ping: tuple[bytes, float] | None = None
+        self._first = b""
+        self.end = End.OPEN
+        self.pong_time: float | None = None
+        self.messages = 0
+        self._has_wrong_pong = False
+        self._pings: list[float] = []
+        self._close: tuple[int, str] | None = None
+        self._fault = ""
+        self._is_compressed = False
+        self.ended_at = 0.0
+        self._take(early)
+
+    def send(self, opcode: int, payload: bytes) -> None:
+        if self.end is End.OPEN:
+            self._writer.write(client_frame(opcode, payload, os.urandom(4)))
+
+    def ping(self) -> None:
+        """Send a ping; ``pong_time`` is that of its pong."""
+        payload = os.urandom(8)
+        self._ping = payload, self._loop.time()
+        self.pong_time = None
+        self.send(Opcode.PING, payload)
+
+    async def drain(self) -> None:
+        with suppress(OSError):
+            await self._writer.drain()
+
+    async def listen(self, seconds: float, until: Callable[[], bool] = bool) -> None:
+        """Read until the time is over, the connection has ended, or ``until`` is true."""
+        with suppress(TimeoutError):
+            async with asyncio.timeout(seconds):
+                while self.end is End.OPEN and not until():
+                    try:
+                        data = await self._reader.read(_READ_SIZE)
+                    except OSError:
+                        self._ended(End.RESET)
+                        return
+                    if not data:
+                        self._ended(End.EOF)
+                        return
+                    self._take(data)
+
+    def seen(self) -> Exchange:
+        return Exchange(
+            end=self.end,
+            pong_time=self.pong_time,
+            has_wrong_pong=self._has_wrong_pong,
+            pings=tuple(self._pings),
+            messages=self.messages,
+            close=self._close,
+            fault=self._fault,
+            is_compressed=self._is_compressed,
+            first=self._first,
+            ended_at=self.ended_at,
+        )
+
+    def _take(self, data: bytes) -> None:
+        self._first = (self._first + data)[:_FIRST]
+        for frame in self._frames.feed(data):
+            if self.end is End.OPEN:
+                self._handle(frame)
+
+    def _handle(self, frame: Frame) -> None:
+        if frame.fault:
+            self._fault = frame.fault
+            self._ended(End.FAULT)
+            return
+        self._is_compressed |= bool(frame.rsv)
+        match frame.opcode:
+            case Opcode.PING:
+                self._pings.append(self._loop.time() - self._opened_at)
+                self.send(Opcode.PONG, frame.payload)
+            case Opcode.PONG if self._ping is not None:
+                payload, sent_at = self._ping
+                if frame.payload == payload:
+                    self.pong_time = self._loop.time() - sent_at
+                else:
+                    self._has_wrong_pong = True
+            case Opcode.CLOSE:
+                try:
+                    self._close = parse_close(frame.payload)
+                except ProtocolError as error:
+                    self._fault = error.reason
+                self.send(Opcode.CLOSE, frame.payload)
+                self._ended(End.CLOSE)
+            case _:
+                self.messages += frame.fin
+
+    def _ended(self, end: End) -> None:
+        self.end = end
+        self.ended_at = self._loop.time() - self._opened_at
+
+
+async def _exchange(
+    reader: asyncio.StreamReader, writer: asyncio.StreamWriter, early: bytes, watch: float
+) -> Exchange:
+    """Ping, and look whether the server closes at once."""
+    conversation = Conversation(reader, writer, early)
+    conversation.ping()
+    await conversation.listen(watch, lambda: conversation.pong_time is not None)
+    if conversation.end is End.OPEN and conversation.pong_time is not None:
+        await conversation.listen(min(0.4, watch))
+    conversation.send(Opcode.CLOSE, (1000).to_bytes(2))
+    await conversation.drain()
+    return conversation.seen()
+
+
+async def _read_head(reader: asyncio.StreamReader) -> bytes:
+    received = b""
+    while b"\r\n\r\n" not in received and len(received) < _MAX_HEAD:
+        if received and not (received.startswith(b"HTTP/1") or b"HTTP/1".startswith(received)):
+            # Another protocol may keep the connection open.
+            return received
+        data = await reader.read(_MAX_HEAD)
+        if not data:
+            return received
+        received += data
+    return received
+
+
+async def _read_body(reader: asyncio.StreamReader, body: bytes, answer: Answer) -> bytes:
+    length = answer.get("Content-Length")
+    wanted = min(int(length), _MAX_BODY) if length.isdigit() else _MAX_BODY
+    if answer.status in {204, 304}:
+        wanted = 0
+    with suppress(TimeoutError, OSError):
+        async with asyncio.timeout(_BODY_TIME):
+            while len(body) < wanted and (data := await reader.read(_MAX_BODY)):
+                body += data
+                if answer.has_token("Transfer-Encoding", "chunked") and b"\r\n0\r\n\r\n" in body:
+                    break
+    return body[:_MAX_BODY]
