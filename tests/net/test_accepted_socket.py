@@ -6,14 +6,16 @@ import hashlib
 import resource
 import socket
 import ssl
+import time
 from pathlib import Path
 
 import pytest
 
-from gateman.http.client_address import TrustedProxies
+from gateman.http.client_address import UNIX, TrustedProxies
 from gateman.net.accepted_socket import AcceptConfig, AcceptedSocket, PeerInfo
 from gateman.net.admission import TOO_MANY, Admission
 from gateman.options import Limits
+from gateman.tls.contexts import TlsContexts
 from tests.support.certificates import Issued
 from tests.support.deadlines import TIMEOUT
 from tests.support.loop import eventually, on_loop, turns
@@ -401,24 +403,22 @@ class RecordingListener:
         return _Front(self.transports)
 
     async def arrival(
-        self, *, user_timeout: float | None = None
+        self, *, contexts: TlsContexts | None = None
     ) -> tuple[AcceptedSocket, socket.socket]:
-        """Accept a TCP connection; return the server's socket, too."""
+        """Accept a connection on a unix socket, or TCP; return the server's socket, too."""
         accept_config = AcceptConfig(
             make_protocol=self.make_protocol,
             events=self,  # type: ignore[arg-type] # only what is noticed
-            contexts=None,
+            contexts=contexts,
             trusted_proxies=TrustedProxies(),
             requires_proxy=False,
             handshake_timeout=5.0,
             close_timeout=1.0,
-            user_timeout=user_timeout,
+            user_timeout=None,
         )
-        with socket.create_server(("127.0.0.1", 0)) as listener:
-            self.client = await dial(listener.getsockname())
-            sock, peer = listener.accept()
+        sock, self.client = socket.socketpair()
         permit, _ = self.admission.admit()
-        return AcceptedSocket(sock, peer, permit, accept_config, self.done.append), sock
+        return AcceptedSocket(sock, (UNIX, 0), permit, accept_config, self.done.append), sock
 
 
 class _Front(asyncio.Protocol):
@@ -433,7 +433,9 @@ class _Front(asyncio.Protocol):
 async def test_arrival_that_is_aborted_at_once_leaves_nothing() -> None:
     """Before its task has run a single step."""
     listener = RecordingListener()
-    arrival, sock = await listener.arrival()
+    arrival, sock = await listener.arrival(
+        contexts=TlsContexts.load(ssl_options(), now=time.time())
+    )
 
     arrival.begin(None)
     arrival.abort()
@@ -441,22 +443,6 @@ async def test_arrival_that_is_aborted_at_once_leaves_nothing() -> None:
 
     assert (sock.fileno(), listener.admission.count, listener.done) == (-1, 0, [arrival])
     listener.client.close()
-
-
-@on_loop
-async def test_kernel_gives_up_on_a_peer_that_acknowledges_nothing() -> None:
-    """The socket has the time that a ping and its pong have."""
-    listener = RecordingListener()
-    arrival, sock = await listener.arrival(user_timeout=45.0)
-
-    arrival.begin(None)
-    await eventually(lambda: bool(listener.transports))
-
-    assert sock.getsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT) == 45_000
-    assert listener.done == [arrival]
-    listener.transports[0].abort()  # type: ignore[attr-defined]
-    listener.client.close()
-    await turns()
 
 
 @on_loop

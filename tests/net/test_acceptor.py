@@ -275,3 +275,16 @@ def test_process_survives_without_descriptors(tmp_path: Path) -> None:
         for client in clients:
             client.close()
         assert "Traceback" not in process.stderr
+
+
+@on_loop
+async def test_accepted_sockets_inherit_their_options() -> None:
+    """Small messages go at once; the kernel has as long for a peer as a ping and its pong."""
+    timeouts = {"ping_interval": 30, "pong": 15}
+    async with serve(on_message=echo, timeouts=timeouts) as server:
+        await check_echo(await server.connect())
+        (connection,) = server.service.connections.values()
+        sock = connection.link.socket
+
+        assert sock.getsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY) == 1
+        assert sock.getsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT) == 45_000

@@ -22,7 +22,7 @@ from ..http.client_address import UNIX, TrustedProxies
 from ..http.response import Response, refused, wrong_scheme
 from ..tls.contexts import TlsContexts
 from .admission import Permit, Refusal
-from .aiofastnet_adapter import abort, make_tls_transport, make_transport
+from .aiofastnet_adapter import abort, make_tls_transport
 from .connection_events import ConnectionEvents
 from .preamble import (
     MAX_HELLO_SIZE,
@@ -34,6 +34,7 @@ from .preamble import (
     read_proxy,
     read_tls,
 )
+from .socket_transport import SocketTransport
 
 # Between two looks at the socket, where SO_RCVLOWAT does not help.
 _PEEK_DELAY = 0.05  # seconds
@@ -111,7 +112,6 @@ class AcceptedSocket:
         "_sock",
         "_task",
         "_timer",
-        "_transport",
     )
 
     def __init__(
@@ -135,7 +135,6 @@ class AcceptedSocket:
         self._timer: asyncio.TimerHandle | None = None
         self._peeker: Callable[[], None] | None = None
         self._task: asyncio.Task[None] | None = None
-        self._transport: Any = None
         # SO_RCVLOWAT: the socket becomes readable when it holds so many bytes.
         self._low_water = 1
 
@@ -146,16 +145,10 @@ class AcceptedSocket:
 
     def begin(self, refusal: Refusal | None) -> None:
         """Look at the first bytes of the connection, or reject it."""
-        sock = self._sock
-        sock.setblocking(False)
+        self._sock.setblocking(False)
         if refusal is not None:
             self._reject(refusal)
             return
-        # macOS does not have it; keepalive ends such connections there.
-        option = getattr(socket, "TCP_USER_TIMEOUT", None)
-        timeout = self._accept_config.user_timeout
-        if option is not None and timeout is not None and not self._is_unix:
-            sock.setsockopt(socket.IPPROTO_TCP, option, int(timeout * 1000))
         if not self._accept_config.requires_proxy:
             self._identified(self._peer[0])
             return
@@ -171,11 +164,7 @@ class AcceptedSocket:
         self._watch(self._peek_proxy)
 
     def abort(self) -> None:
-        if self._transport is not None:
-            # Its protocol may not have been called yet, and then is not called.
-            self._transport.abort()
-            self._peer_info.permit.release()
-        elif self._task is not None:
+        if self._task is not None:
             self._task.cancel()
         else:
             self._drop()
@@ -351,14 +340,8 @@ class AcceptedSocket:
             self._task.add_done_callback(self._connected)
             return
         protocol = self._accept_config.make_protocol(self._peer_info)
-        try:
-            self._transport = make_transport(self._loop, self._sock, protocol)
-        except OSError:
-            self._accept_config.events.noticed("left_early", "")
-            self._drop()
-        else:
-            # In the iteration in which the protocol's `connection_made` runs.
-            self._loop.call_soon(self._done, self)
+        self._done(self)
+        SocketTransport(self._loop, self._sock, protocol, self._peer)
 
     def _connected(self, task: "asyncio.Task[None]") -> None:
         if task.cancelled():

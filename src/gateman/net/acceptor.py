@@ -35,6 +35,7 @@ class Acceptor:
         self._retry: asyncio.TimerHandle | None = None
         self._is_accepting = False
         self._early: set[AcceptedSocket] = set()
+        _set_options(sock, accept_config.user_timeout)
 
     def start(self) -> None:
         self._retry = None
@@ -91,6 +92,17 @@ class Acceptor:
         )
         self.stop()
         self._retry = self._loop.call_later(_RETRY_DELAY, self.start)
+
+
+def _set_options(sock: socket.socket, user_timeout: float | None) -> None:
+    """Set what accepted sockets inherit, so that it need not be set for each."""
+    if sock.family == socket.AF_UNIX:
+        return
+    sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+    # macOS does not have it; keepalive ends such connections there.
+    option = getattr(socket, "TCP_USER_TIMEOUT", None)
+    if option is not None and user_timeout is not None:
+        sock.setsockopt(socket.IPPROTO_TCP, option, int(user_timeout * 1000))
 
 
 def client_of(address: object) -> tuple[str, int]:

@@ -1,10 +1,9 @@
 """
-aiofastnet's transports on accepted sockets.
+aiofastnet's TLS transports on accepted sockets.
 
 No other module uses what aiofastnet does not document. It is relied on, and fails, when it changes,
 in the test that follows:
 
-* ``SelectorSocketTransport`` can be made directly: ``tests/net/test_accepted_socket.py``.
 * A TLS handshake that fails ends with ``remove_reader`` of the loop, and ``_write_ready`` still
   sends OpenSSL's alert then: ``tests/net/test_aiofastnet_adapter.py``.
 * ``_retry_ssl_read`` reads what OpenSSL holds already: ``tests/net/test_websocket_protocol.py``.
@@ -18,26 +17,11 @@ from collections.abc import Callable
 from typing import Any
 
 import aiofastnet
-from aiofastnet.selector_transport import (  # type: ignore[import-not-found] # without a stub
-    SelectorSocketTransport,
-)
 
 # aiofastnet's default is 256 KiB each way and connection, of which all that was ever touched
 # stays. Measured idle (bench/memory.py): 32 KiB costs less than the 16 KiB that are the least it
 # takes, and reads and writes two full TLS records at once (bench/echo.py --size 16384).
 _BIO_SIZE = 32 << 10  # bytes
-
-
-def make_transport(
-    loop: asyncio.AbstractEventLoop, sock: socket.socket, protocol: asyncio.BaseProtocol
-) -> Any:
-    """
-    Make a transport without TLS, as ``connect_accepted_socket`` does.
-
-    That needs a task and a future, which cost as much as reading the request
-    (bench/handshakes.py).
-    """
-    return SelectorSocketTransport(loop, sock, protocol)
 
 
 async def make_tls_transport(
