@@ -505,18 +505,6 @@ def test_bytes_are_passed_on() -> None:
     assert picows_transport.get_write_buffer_size() == 4711
 
 
-def test_muted_swallows_what_is_written() -> None:
-    """A handshake that only picows has seen is answered to nobody."""
-    transport = RecordingTransport()
-    picows_transport = PicowsTransport(ErrorRecorder(), transport)
-    with picows_transport.muted():
-        picows_transport.write(b"HTTP/1.1 101")
-    picows_transport.write(b"frame")
-    transport.sock.close()
-
-    assert transport.written == [b"frame"]
-
-
 def test_transport_tells_what_it_knows() -> None:
     """Picows gets what it asks for."""
     transport = RecordingTransport()

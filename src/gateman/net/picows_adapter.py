@@ -21,11 +21,11 @@ fails, when it changes, in ``tests/net/test_picows_adapter.py``:
 
 import asyncio
 import socket
-from collections.abc import Iterator
-from contextlib import contextmanager, nullcontext, suppress
+from contextlib import suppress
+from http import HTTPStatus
 from typing import Any, Protocol
 
-from picows import WSAutoPingStrategy, WSFrame, WSUpgradeResponse
+from picows import WSAutoPingStrategy, WSFrame
 from picows.common import WSUpgradeResponseWithListener
 from picows.picows import WSProtocol  # type: ignore[attr-defined] # not in its stub
 
@@ -33,6 +33,15 @@ from ..errors import ProtocolError
 from ..log import logger
 from ..websocket.close import CloseCode
 
+# The least that picows accepts; the last field is the peer's key.
+_HANDSHAKE = (
+    b"GET / HTTP/1.1\r\nUpgrade: websocket\r\nConnection: upgrade\r\n"
+    b"Sec-WebSocket-Version: 13\r\nSec-WebSocket-Key: %b\r\n\r\n"
+)
+_SWITCHING = (
+    b"HTTP/1.1 101 Switching Protocols\r\nConnection: upgrade\r\nUpgrade: websocket\r\n"
+    b"Sec-WebSocket-Accept: %b\r\n%b\r\n"
+)
 # For a handshake that only picows sees.
 _NO_KEY = "AAAAAAAAAAAAAAAAAAAAAA=="
 
@@ -142,15 +151,6 @@ class PicowsTransport:
         value = self._transport.get_extra_info(name, default)
         return _Socket(value.fileno()) if name == "socket" else value
 
-    @contextmanager
-    def muted(self) -> Iterator[None]:
-        """Discard what picows writes: its answer to a handshake that only picows sees."""
-        write, self.write = self.write, _discard
-        try:
-            yield
-        finally:
-            self.write = write
-
     def close(self) -> None:
         """Ignore it: the listener has ended the connection in ``parser_failed``."""
 
@@ -189,7 +189,7 @@ class _Socket:
     """
     A socket without TCP options.
 
-    picows sets two of them, and reads four for a log line. aiofastnet has set TCP_NODELAY already.
+    picows sets two of them, and reads four for a log line. The listening socket has TCP_NODELAY.
     On a unix socket they raise, and picows then crashes at the first byte (docs/decisions.md).
     """
 
@@ -208,8 +208,33 @@ class _Socket:
         return 0
 
 
-def _discard(_data: object) -> None:
-    pass
+class _Upgrade(WSUpgradeResponseWithListener):
+    """What picows asks for at a handshake: the function that decides, its decision, and the 101."""
+
+    __slots__ = ("_lines", "headers")
+
+    status = HTTPStatus.SWITCHING_PROTOCOLS
+
+    def __init__(self, listener: Listener, lines: bytes | None) -> None:
+        """Make a decision; without ``lines``, the header fields, nothing is sent."""
+        self.response = self
+        self.listener = listener
+        self.headers: dict[str, str] | None = {}
+        self._lines = lines
+
+    def __call__(self, _request: object) -> "_Upgrade":
+        return self
+
+    def to_bytes(self) -> bytearray:
+        """Write the 101 for the key that picows has put among the headers."""
+        if self._lines is None or self.headers is None:
+            return bytearray()
+        key = self.headers["Sec-WebSocket-Accept"].encode()
+        return bytearray(_SWITCHING % (key, self._lines))
+
+    def release(self) -> None:
+        """Drop everything: picows keeps its response, and it refers to itself."""
+        self.response = self.listener = self.headers = self._lines = None
 
 
 class PicowsProtocol(WSProtocol):  # type: ignore[misc] # not in picows' stub
@@ -256,7 +281,7 @@ class PicowsAdapter:
     def begin(self, key: str, headers: list[tuple[str, str]]) -> None:
         """Make picows the transport's protocol; it sends the 101."""
         self._set_receive_buffer(_RECEIVE_BUFFER_SIZE)
-        self._install(key, headers)
+        self._install(key, "".join([f"{name}: {value}\r\n" for name, value in headers]).encode())
 
     def feed(self, data: bytes) -> None:
         """Pass bytes to picows as the transport does."""
@@ -277,7 +302,7 @@ class PicowsAdapter:
         if len(room) + frame.payload_size + frame.tail_size <= _SWOLLEN_SIZE:
             return False
         tail = _in_front_of(room, frame.tail_size)
-        self._install(None, [])
+        self._install(_NO_KEY, None)
         # Directly: the limiter has counted these bytes already.
         self.feed(tail)
         if self._is_wide:
@@ -340,16 +365,14 @@ class PicowsAdapter:
             self._reader = reader
             self._transport.set_protocol(reader)
 
-    def _install(self, key: str | None, headers: list[tuple[str, str]]) -> None:
-        """Install a new picows; it sends its 101 to the peer only if there is a key."""
-        listener = self._listener
+    def _install(self, key: str, lines: bytes | None) -> None:
+        """Install a new picows; it sends its 101 to the peer only if there are ``lines``."""
+        upgrade = _Upgrade(self._listener, lines)
         protocol = self._protocol = PicowsProtocol(
             None,  # host and port, of clients
             None,  # path, of clients
             False,  # is_client_side
-            lambda _request: WSUpgradeResponseWithListener(
-                WSUpgradeResponse.create_101_response(headers), listener
-            ),
+            upgrade,
             self._picows_transport,
             True,  # disconnect_on_exception
             None,  # handshake timeout: ours began at accept
@@ -367,16 +390,12 @@ class PicowsAdapter:
             self._read_limiter.picows = protocol
         self._set_reader(protocol)
         protocol.connection_made(self._picows_transport)
-        handshake = (
-            b"GET / HTTP/1.1\r\nHost: gateman\r\nUpgrade: websocket\r\nConnection: upgrade\r\n"
-            b"Sec-WebSocket-Version: 13\r\nSec-WebSocket-Key: %b\r\n\r\n"
-            % (key or _NO_KEY).encode("ascii")
-        )
-        # Not around `connection_made`, where picows stores the transport's `write`.
-        with self._picows_transport.muted() if key is None else nullcontext():
-            self.feed(handshake)
-        if protocol.listener is not listener:
+        self.feed(_HANDSHAKE % key.encode())
+        upgrade.release()
+        if protocol.listener is not self._listener:
             raise RuntimeError("picows did not take the handshake")
+        request = protocol.transport.request
+        request.headers = request.method = request.path = request.version = None
 
 
 def received_close(transport: Any) -> bytes | None:

@@ -194,8 +194,6 @@ class WebSocketProtocol(WSListener):
 
     def on_ws_connected(self, transport: WSTransport) -> None:
         self._ws = transport
-        # 3 KiB per connection that is not read again.
-        self._ws.request.headers = self._ws.response.headers = None
 
     def on_ws_frame(self, _transport: WSTransport, frame: WSFrame) -> None:
         """
