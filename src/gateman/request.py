@@ -9,8 +9,8 @@ when an application reads its fields later, so an idle connection holds no dicti
 import binascii
 import contextlib
 import re
-from base64 import b64decode
-from collections.abc import Collection, Iterator
+from collections.abc import Collection, Iterable, Iterator
+from collections.abc import Set as AbstractSet
 from urllib.parse import parse_qsl, unquote
 
 import httptools
@@ -39,10 +39,13 @@ _AUTHORITY = re.compile(r"[A-Za-z][A-Za-z0-9+.-]*+://[^/?#]++")
 _TARGET = re.compile(rf"(?:/|{_AUTHORITY.pattern})[^#]*")
 
 # RFC 3986, section 3.2: a name or address, and a port; RFC 9112, section 3.2: may be empty.
-_HOST = re.compile(r"(?:\[[0-9A-Za-z.:]+\]|[A-Za-z0-9._~!$&'()*+,;=%-]*)(?::[0-9]*)?")
+_HOST = re.compile(rb"(?:\[[0-9A-Za-z.:]+\]|[A-Za-z0-9._~!$&'()*+,;=%-]*)(?::[0-9]*)?")
 
 # Optional whitespace around a value. str.strip() would remove more, such as U+0085.
 _BLANKS = " \t"
+
+Fields = dict[bytes, list[bytes]]
+"""Header fields: the values by name, in lower case."""
 
 # RFC 6455, section 4.2.1: 16 bytes, base64-encoded.
 _KEY_SIZE = 16  # bytes
@@ -58,14 +61,14 @@ class Request:
         version: ``"1.0"`` or ``"1.1"``.
     """
 
-    __slots__ = ("_head", "_headers", "method", "target", "version")
+    __slots__ = ("_fields", "_head", "_headers", "method", "target", "version")
 
-    def __init__(
-        self, head: bytes, method: str, target: str, version: str, headers: CIMultiDictProxy[str]
-    ) -> None:
+    def __init__(self, head: bytes, method: str, target: str, version: str, fields: Fields) -> None:
         """Make a request from its parsed head, as :func:`parse_request` does."""
         self._head = head
-        self._headers: CIMultiDictProxy[str] | None = headers
+        self._fields: Fields | None = fields
+        # Made when the application asks: it costs as much as parsing.
+        self._headers: CIMultiDictProxy[str] | None = None
         self.method = method
         self.target = target
         self.version = version
@@ -83,8 +86,18 @@ class Request:
         Values are decoded as UTF-8 with ``surrogateescape``, so decoding never fails.
         """
         if self._headers is None:
-            self._headers = _parse(self._head).fields()
+            headers: CIMultiDict[str] = CIMultiDict()
+            for name, value in _parse(self._head).lines:
+                headers.add(name.decode("ascii", "surrogateescape"), _decode(value))
+            self._headers = CIMultiDictProxy(headers)
         return self._headers
+
+    @property
+    def fields(self) -> Fields:
+        """The header fields, as bytes, by name in lower case; for gateman's own modules."""
+        if self._fields is None:
+            self._fields = _by_name(_parse(self._head).lines)
+        return self._fields
 
     @property
     def path(self) -> str:
@@ -119,28 +132,48 @@ class Request:
     @property
     def subprotocols(self) -> tuple[str, ...]:
         """The subprotocols that the client offers, in its order of preference."""
-        return tuple(tokens(self, "Sec-WebSocket-Protocol"))
+        lines = self.fields.get(b"sec-websocket-protocol")
+        return () if lines is None else tuple(map(_decode, _tokens(lines)))
 
     @property
     def origin(self) -> str | None:
         """The ``Origin`` that a browser sends; ``None`` from other clients."""
-        return self.headers.get("Origin")
+        lines = self.fields.get(b"origin")
+        return None if lines is None else _decode(lines[0])
 
     def release(self) -> None:
         """Drop the parsed fields; the next access parses them again."""
-        self._headers = None
+        self._fields = self._headers = None
 
     def __repr__(self) -> str:
         # Without the query: it often carries a token (docs/conformance.md, row 59).
         return f"<Request {self.method} {self.path!r}>"
 
 
+def has_field(request: Request, names: AbstractSet[bytes]) -> bool:
+    """Return whether there is a field of one of these names, in lower case."""
+    return not names.isdisjoint(request.fields)
+
+
+def field_values(request: Request, name: bytes) -> list[str]:
+    """Return the values of the fields of one name, in lower case."""
+    return [_decode(line) for line in request.fields.get(name, ())]
+
+
 def tokens(request: Request, name: str) -> Iterator[str]:
     """Yield the elements of a field that is a list of tokens; stripped, in their case as sent."""
-    for line in request.headers.getall(name, []):
-        for element in line.split(","):
-            if stripped := element.strip(_BLANKS):
+    return map(_decode, _tokens(request.fields.get(name.lower().encode(), ())))
+
+
+def _tokens(lines: Iterable[bytes]) -> Iterator[bytes]:
+    for line in lines:
+        for element in line.split(b","):
+            if stripped := element.strip(b" \t"):
                 yield stripped
+
+
+def _decode(value: bytes) -> str:
+    return value.decode("utf-8", "surrogateescape")
 
 
 def head_end(data: bytes | bytearray, searched: int = 0) -> int:
@@ -156,8 +189,9 @@ def head_end(data: bytes | bytearray, searched: int = 0) -> int:
     start = max(searched - 3, 0)
     crlf = data.find(b"\n\r\n", start)
     bare = data.find(b"\n\n", start)
-    ends = [end for end in (crlf + 3 if crlf >= 0 else 0, bare + 2 if bare >= 0 else 0) if end]
-    return min(ends, default=0)
+    if bare >= 0 and not 0 <= crlf < bare:
+        return bare + 2
+    return crlf + 3 if crlf >= 0 else 0
 
 
 class _Parsed:
@@ -170,19 +204,21 @@ class _Parsed:
         self.complete = False
 
     def on_header(self, name: bytes, value: bytes) -> None:
-        self.lines.append((name, value))
+        self.lines.append((name, value.strip(b" \t")))
 
     def on_headers_complete(self) -> None:
         self.complete = True
 
-    def fields(self) -> CIMultiDictProxy[str]:
-        headers: CIMultiDict[str] = CIMultiDict()
-        for name, value in self.lines:
-            headers.add(
-                name.decode("ascii", "surrogateescape"),
-                value.strip(b" \t").decode("utf-8", "surrogateescape"),
-            )
-        return CIMultiDictProxy(headers)
+
+def _by_name(lines: list[tuple[bytes, bytes]]) -> Fields:
+    fields: Fields = {}
+    for name, value in lines:
+        key = name.lower()
+        if key in fields:
+            fields[key].append(value)
+        else:
+            fields[key] = [value]
+    return fields
 
 
 def _parse(head: bytes) -> _Parsed:
@@ -208,7 +244,8 @@ def parse_request(head: bytes, *, max_header_count: int) -> Request:
     line = _REQUEST_LINE.match(head)
     if line is None:
         raise HandshakeError(400, "The request line is malformed.")
-    method, target, version = (part.decode("ascii") for part in line.groups())
+    method, target, version = line.group().decode("ascii").rstrip("\r\n").split(" ")
+    version = version[5:]
     if version not in {"1.0", "1.1"}:
         raise HandshakeError(505, "This server speaks HTTP/1.1.", code=UPGRADE_HTTP_1_0.code)
     if method not in _METHODS:
@@ -230,9 +267,9 @@ def parse_request(head: bytes, *, max_header_count: int) -> Request:
             limit="limits.max_header_count",
             code=HEAD_TOO_LARGE.code,
         )
-    request = Request(bytes(head), method, target, version, parsed.fields())
-    _check_framing(request)
-    return request
+    fields = _by_name(parsed.lines)
+    _check_framing(fields, version)
+    return Request(bytes(head), method, target, version, fields)
 
 
 def without_fields(request: Request, names: Collection[str]) -> Request:
@@ -241,19 +278,20 @@ def without_fields(request: Request, names: Collection[str]) -> Request:
     first, *lines = request.head.split(b"\r\n")
     kept = [line for line in lines if line.partition(b":")[0].lower() not in hidden]
     head = b"\r\n".join((first, *kept))
-    return Request(head, request.method, request.target, request.version, _parse(head).fields())
+    fields = _by_name(_parse(head).lines)
+    return Request(head, request.method, request.target, request.version, fields)
 
 
-def _check_framing(request: Request) -> None:
+def _check_framing(fields: Fields, version: str) -> None:
     """Refuse a head that another hop could interpret differently (RFC 9112, section 11.2)."""
-    headers = request.headers
     # RFC 9112, section 3.2: in HTTP/1.1 a missing, repeated or invalid Host gets 400.
-    hosts = headers.getall("Host", [])
-    if len(hosts) > 1 or (request.version == "1.1" and not hosts):
+    hosts = fields.get(b"host", ())
+    if len(hosts) > 1 or (version == "1.1" and not hosts):
         raise HandshakeError(400, "An HTTP/1.1 request has exactly one Host field.")
     if hosts and not _HOST.fullmatch(hosts[0]):
         raise HandshakeError(400, "The Host field names no host.")
-    if "Transfer-Encoding" in headers or headers.get("Content-Length", "0").strip("0"):
+    lengths = fields.get(b"content-length")
+    if b"transfer-encoding" in fields or (lengths is not None and lengths[0].strip(b"0")):
         raise HandshakeError(400, "A request to this server has no body.")
 
 
@@ -263,7 +301,7 @@ def wants_websocket(request: Request) -> bool:
 
     It has ``Upgrade: websocket``, or a key: a proxy that drops ``Upgrade`` forwards the key.
     """
-    return _has_token(request, "Upgrade", "websocket") or "Sec-WebSocket-Key" in request.headers
+    return _has_token(request, b"upgrade", b"websocket") or b"sec-websocket-key" in request.fields
 
 
 def check_handshake(request: Request) -> str:
@@ -276,9 +314,9 @@ def check_handshake(request: Request) -> str:
     if request.method != "GET":
         raise HandshakeError(405, "A WebSocket handshake is a GET.", {"Allow": "GET"})
     # Before the version: a proxy without configuration sends HTTP/1.0 and no upgrade.
-    if not _has_token(request, "Upgrade", "websocket"):
+    if not _has_token(request, b"upgrade", b"websocket"):
         raise LostFieldError("Upgrade: websocket", request)
-    if not _has_token(request, "Connection", "upgrade"):
+    if not _has_token(request, b"connection", b"upgrade"):
         raise LostFieldError("Connection: Upgrade", request)
     if request.version != "1.1":
         raise HandshakeError(
@@ -287,9 +325,10 @@ def check_handshake(request: Request) -> str:
             " HTTP/1.0 to it is the usual cause (nginx: proxy_http_version 1.1).",
             code=UPGRADE_HTTP_1_0.code,
         )
-    if "Sec-WebSocket-Key" not in request.headers:
+    keys = request.fields.get(b"sec-websocket-key")
+    if keys is None:
         raise LostFieldError("Sec-WebSocket-Key", request)
-    if request.headers.getall("Sec-WebSocket-Version", []) != ["13"]:
+    if request.fields.get(b"sec-websocket-version") != [b"13"]:
         # RFC 6455, section 4.4: the answer names the supported version.
         raise HandshakeError(
             426,
@@ -297,10 +336,9 @@ def check_handshake(request: Request) -> str:
             {"Upgrade": "websocket", "Sec-WebSocket-Version": "13"},
             code=WEBSOCKET_VERSION.code,
         )
-    keys = request.headers.getall("Sec-WebSocket-Key", [])
     if len(keys) != 1 or not _is_key(keys[0]):
         raise HandshakeError(400, "Sec-WebSocket-Key must be 16 bytes, base64-encoded, once.")
-    return keys[0]
+    return keys[0].decode("ascii")
 
 
 class LostFieldError(HandshakeError):
@@ -332,18 +370,18 @@ def _is_from_http2(request: Request) -> bool:
     return via.rpartition("/")[2].startswith(("2", "3"))
 
 
-def _has_token(request: Request, name: str, wanted: str) -> bool:
-    # Only ASCII: the Kelvin sign is a "k" to lower().
-    lines = request.headers.getall(name, [])
-    if len(lines) == 1 and lines[0].isascii() and lines[0].lower() == wanted:
-        return True
-    return any(token.isascii() and token.lower() == wanted for token in tokens(request, name))
+def _has_token(request: Request, name: bytes, wanted: bytes) -> bool:
+    lines = request.fields.get(name, ())
+    # Of bytes, only ASCII has two cases: the Kelvin sign is a "k" to str.lower().
+    return any(line.lower() == wanted for line in lines) or any(
+        token.lower() == wanted for token in _tokens(lines)
+    )
 
 
-def _is_key(key: str) -> bool:
+def _is_key(key: bytes) -> bool:
     try:
-        return len(b64decode(key.encode("ascii"), validate=True)) == _KEY_SIZE
-    except (UnicodeEncodeError, binascii.Error):
+        return len(binascii.a2b_base64(key, strict_mode=True)) == _KEY_SIZE
+    except binascii.Error:
         return False
 
 
