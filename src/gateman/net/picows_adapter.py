@@ -217,7 +217,7 @@ class _Upgrade(WSUpgradeResponseWithListener):
 
     def __init__(self, listener: Listener, lines: bytes | None) -> None:
         """Make a decision; without ``lines``, the header fields, nothing is sent."""
-        self.response = self
+        self.response: Any = self
         self.listener = listener
         self.headers: dict[str, str] | None = {}
         self._lines = lines
