@@ -306,7 +306,8 @@ SERVER_SILENT = Declaration(
     stage=Stage.TLS,
     severity=Severity.CAUSE,
     problem="port {port} of {addresses} accepts connections and then says nothing, neither to TLS"
-    " nor to plain HTTP: the process behind it hangs, or is not a web server",
+    " nor to plain HTTP: the process behind it hangs, or it is a proxy whose server does not"
+    " answer",
     fix="on the server, see which process it is (ss -ltnp 'sport = :{port}') and what it waits for;"
     " restart it",
     fixes={Software.GATEMAN: "see with gateman status which callback blocks; restart it"},

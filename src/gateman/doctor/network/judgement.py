@@ -340,7 +340,9 @@ def _agreed(seen: AddressSeen, tls: HandshakeSeen) -> Iterator[_Fault]:
 
 
 def _is_refusal(tls: HandshakeSeen) -> bool:
-    return tls.outcome in {Tls.ALERT, Tls.FAILED, Tls.CLOSED, Tls.RESET}
+    """Return whether a version is refused, and not the client for want of a certificate."""
+    refusals = {Tls.ALERT, Tls.FAILED, Tls.CLOSED, Tls.RESET}
+    return tls.outcome in refusals and not tls.asks_client
 
 
 def _refused(seen: AddressSeen, tls: HandshakeSeen) -> _Fault:

@@ -17,7 +17,7 @@ from .connection import Pipe
 from .observations import HandshakeSeen, Tls
 
 # What browsers offer below TLS 1.3: neither DHE, nor anything without authentication.
-_CIPHERS = "ECDHE+AESGCM:ECDHE+CHACHA20:ECDHE+AES:kRSA+AESGCM:kRSA+AES:!aNULL:!eNULL:!PSK:!SRP"
+_CIPHERS = "ECDHE+AESGCM:ECDHE+CHACHA20:ECDHE+AES:kRSA+AESGCM:kRSA+AES:!AESCCM:!aNULL:!PSK"
 _ALL_CIPHERS = "ALL:COMPLEMENTOFALL:!eNULL:@SECLEVEL=0"
 
 _ALERT, _HANDSHAKE = 21, 22  # RFC 8446, section 5.1
