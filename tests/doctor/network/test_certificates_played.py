@@ -6,6 +6,7 @@ import ssl
 from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
+from typing import Any
 
 import pytest
 from cryptography.hazmat.primitives.asymmetric import ec, ed25519, rsa
@@ -43,13 +44,13 @@ EXPIRED = make(
 NOT_AN_AUTHORITY = make("imposed", issuer=ROOT, days=1825)
 
 
-def leaf(*names: str, issuer: Made | None = MIDDLE, **how: object) -> Made:
+def leaf(*names: str, issuer: Made | None = MIDDLE, **how: Any) -> Made:
     """Make a certificate for the server."""
-    return make("a.test", issuer=issuer, names=names or ("a.test", "*.a.test"), **how)  # type: ignore[arg-type]
+    return make("a.test", issuer=issuer, names=names or ("a.test", "*.a.test"), **how)
 
 
 GOOD = leaf()
-LONG = {"starts_at": NOW - DAY, "days": 397}
+LONG: dict[str, Any] = {"starts_at": NOW - DAY, "days": 397}
 
 # The key, what the server shows, the host that is asked for, and the codes of causes.
 PLAYED: dict[str, tuple[Made, tuple[Made, ...], str, list[str]]] = {
@@ -219,7 +220,7 @@ def test_a_missing_intermediate_fails_where_nothing_completes_it(
 def test_without_the_authority_it_is_a_private_one(ports: dict[str, int]) -> None:
     (found,) = findings(f"wss://a.test:{ports['root included']}/")[:1]
 
-    assert (found.code, found.fails_for) == ("CERTIFICATE_PRIVATE", set(Client))
+    assert (found.code, found.fails_for) == ("CERTIFICATE_PRIVATE", frozenset(Client))
 
 
 def test_the_default_certificate_is_recognised(files: Path, ports: dict[str, int]) -> None:
@@ -234,7 +235,7 @@ def test_the_default_certificate_is_recognised(files: Path, ports: dict[str, int
     ("bits", "expected"), [(1024, ["CERTIFICATE_KEY"]), (2048, [])], ids=["RSA 1024", "RSA 2048"]
 )
 def test_a_short_key(bits: int, expected: list[str], files: Path) -> None:
-    short = leaf(issuer=ROOT, key=rsa.generate_private_key(65537, bits))  # noqa: S505 - on purpose
+    short = leaf(issuer=ROOT, key=rsa.generate_private_key(65537, bits))
     with openssl(files, short, "-cipher", "DEFAULT@SECLEVEL=0") as port:
         assert causes(f"wss://a.test:{port}/", ca=files / "ca.pem") == expected
 

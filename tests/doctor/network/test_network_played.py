@@ -87,7 +87,7 @@ def test_what_nginx_is_told(files: Path, ports: dict[str, int]) -> None:
 @pytest.fixture(scope="module")
 def apache_ports(files: Path) -> Iterator[dict[str, int]]:
     ports = {"plain": free_port(), "tls": free_port()}
-    names = "authz_core mime mpm_event setenvif socache_shmcb ssl".split()
+    names = ["authz_core", "mime", "mpm_event", "setenvif", "socache_shmcb", "ssl"]
     modules = "\n".join(f"LoadModule {one}_module {APACHE_MODULES}/mod_{one}.so" for one in names)
     (files / "apache.conf").write_text(f"""
 ServerRoot {files}
