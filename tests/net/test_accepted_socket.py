@@ -14,6 +14,7 @@ import pytest
 from gateman.http.client_address import UNIX, TrustedProxies
 from gateman.net.accepted_socket import AcceptConfig, AcceptedSocket, PeerInfo
 from gateman.net.admission import TOO_MANY, Admission
+from gateman.net.deadlines import Deadlines
 from gateman.options import Limits
 from gateman.tls.contexts import TlsContexts
 from tests.support.certificates import Issued
@@ -407,6 +408,7 @@ class RecordingListener:
     ) -> tuple[AcceptedSocket, socket.socket]:
         """Accept a connection on a unix socket, or TCP; return the server's socket, too."""
         accept_config = AcceptConfig(
+            deadlines=Deadlines(asyncio.get_running_loop()),
             make_protocol=self.make_protocol,
             events=self,  # type: ignore[arg-type] # only what is noticed
             contexts=contexts,

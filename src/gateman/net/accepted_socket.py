@@ -24,6 +24,7 @@ from ..tls.contexts import TlsContexts
 from .admission import Permit, Refusal
 from .aiofastnet_adapter import abort, make_tls_transport
 from .connection_events import ConnectionEvents
+from .deadlines import Deadlines
 from .preamble import (
     MAX_HELLO_SIZE,
     MAX_PROXY_SIZE,
@@ -54,6 +55,7 @@ class PeerInfo:
     Attributes:
         deadline_at: When its handshake has to be done; by the loop's clock.
         permit: Counts it for the limits on connections.
+        peer: The address and port of the other end of the TCP connection.
         source: The client's address and port from a PROXY header; ``None`` without one.
         refusal: The answer to its request if it is rejected.
         server_name: The name that its ClientHello asks for; ``None`` if it asks for none.
@@ -61,6 +63,7 @@ class PeerInfo:
 
     deadline_at: float
     permit: Permit
+    peer: tuple[str, int]
     source: tuple[str, int] | None = None
     refusal: Response | None = None
     server_name: str | None = None
@@ -76,6 +79,7 @@ class AcceptConfig:
     How one worker accepts connections.
 
     Attributes:
+        deadlines: The deadlines of handshakes.
         make_protocol: Makes the protocol of each connection.
         events: Receives what goes wrong.
         contexts: The TLS contexts; ``None`` for a plain port.
@@ -87,6 +91,7 @@ class AcceptConfig:
             nothing; ``None`` for the system's default of many minutes.
     """
 
+    deadlines: Deadlines
     make_protocol: ProtocolFactory
     events: ConnectionEvents
     contexts: TlsContexts | None
@@ -111,7 +116,6 @@ class AcceptedSocket:
         "_peer_info",
         "_sock",
         "_task",
-        "_timer",
     )
 
     def __init__(
@@ -131,8 +135,7 @@ class AcceptedSocket:
         self._is_trusted = False
         self._loop = asyncio.get_running_loop()
         deadline_at = self._loop.time() + accept_config.handshake_timeout
-        self._peer_info = PeerInfo(deadline_at, permit)
-        self._timer: asyncio.TimerHandle | None = None
+        self._peer_info = PeerInfo(deadline_at, permit, peer)
         self._peeker: Callable[[], None] | None = None
         self._task: asyncio.Task[None] | None = None
         # SO_RCVLOWAT: the socket becomes readable when it holds so many bytes.
@@ -272,16 +275,15 @@ class AcceptedSocket:
         return data
 
     def _watch(self, peek: Callable[[], None]) -> None:
-        self._timer = self._loop.call_at(self._peer_info.deadline_at, self._expired)
+        self._accept_config.deadlines.add(self, self._peer_info.deadline_at)
         self._peeker = peek
         # By its number: asyncio looks for it first, and writes down whatever it does not find.
         self._loop.add_reader(self._sock.fileno(), peek)
 
     def _unwatch(self) -> None:
         self._loop.remove_reader(self._sock.fileno())
-        if self._timer is not None:
-            self._timer.cancel()
-            self._timer = None
+        self._peeker = None
+        self._accept_config.deadlines.discard(self)
         if self._low_water > 1:
             self._set_low_water(1)
 
@@ -306,11 +308,11 @@ class AcceptedSocket:
         self._loop.call_later(_PEEK_DELAY, self._peek_again)
 
     def _peek_again(self) -> None:
-        # Without a timer it has expired or was aborted.
-        if self._timer is not None and self._peeker is not None:
+        # Without one it has expired or was aborted.
+        if self._peeker is not None:
             self._loop.add_reader(self._sock.fileno(), self._peeker)
 
-    def _expired(self) -> None:
+    def expired(self) -> None:
         self._unwatch()
         self._accept_config.events.noticed("handshake_timeout", "")
         self._drop()
@@ -328,7 +330,7 @@ class AcceptedSocket:
         self._connect(None)
 
     def _drop(self) -> None:
-        if self._timer is not None:
+        if self._peeker is not None:
             self._unwatch()
         self._sock.close()
         self._peer_info.permit.release()

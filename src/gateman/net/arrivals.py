@@ -148,7 +148,7 @@ class WatchedHandshake(Handshake):
         source = self._peer_info.source
         self._arrivals.add(
             bytes(raw),
-            peer=self._peer_ip(),
+            peer=self._peer_info.peer[0],
             is_trusted=self._is_from_proxy(),
             source=None if source is None else source[0],
             is_tls=self._transport.get_extra_info("ssl_object") is not None,

@@ -14,6 +14,7 @@ from ..connection import Connection
 from ..errors import ProtocolError, WrongThread
 from ..options import Limits, SlowConsumer, Timeouts
 from ..websocket.deflate import Deflate
+from .deadlines import Deadlines
 from .heartbeat import Heartbeat
 from .inflation import InflateTurns
 
@@ -85,6 +86,7 @@ class ConnectionContext:
         events: Receives the events.
         slow_consumer: What happens to messages for a peer that does not read.
         compression: The options of permessage-deflate; ``None`` to never negotiate it.
+        deadlines: The deadlines of handshakes and closing handshakes.
         heartbeat: Pings the open connections; ``None`` to send no pings.
         inflate_turns: Bounds what is inflated in one iteration of the event loop.
         thread: The event loop's thread, in which the context is made.
@@ -96,6 +98,7 @@ class ConnectionContext:
     events: ConnectionEvents
     slow_consumer: SlowConsumer
     compression: Deflate | None
+    deadlines: Deadlines
     heartbeat: Heartbeat | None
     inflate_turns: InflateTurns
     thread: int = field(default_factory=get_ident)

@@ -88,7 +88,6 @@ class Handshake(asyncio.BufferedProtocol):
         "_agreement",
         "_config",
         "_connection",
-        "_deadline",
         "_end_info",
         "_key",
         "_paused",
@@ -103,7 +102,6 @@ class Handshake(asyncio.BufferedProtocol):
     def __init__(self, config: HandshakeConfig, peer_info: PeerInfo) -> None:
         self._config = config
         self._peer_info = peer_info
-        self._deadline: asyncio.TimerHandle | None = None
         self._received = bytearray()
         self._searched = 0
         self._stage = _Stage.READING
@@ -120,12 +118,11 @@ class Handshake(asyncio.BufferedProtocol):
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         """Make the connection: TCP is up and, on a TLS port, TLS too."""
         self._transport = transport
-        deadline_at = self._peer_info.deadline_at
-        self._deadline = self._config.context.loop.call_at(deadline_at, self._expired)
+        self._config.context.deadlines.add(self, self._peer_info.deadline_at)
         if self._peer_info.refusal is not None:
             self._config.rejected.add(self)
             return
-        peer = client_of(transport.get_extra_info("peername"))
+        peer = self._peer_info.peer
         self._send_buffer = SendBuffer(transport, self._config.context)
         self._connection = Connection(
             self._config.next_id(),
@@ -199,7 +196,7 @@ class Handshake(asyncio.BufferedProtocol):
     def _read_head(self) -> None:
         received = self._received
         if looks_like_tls(received):
-            finding = tls_on_plain_port(self._peer_ip(), is_proxy=self._is_from_proxy())
+            finding = tls_on_plain_port(self._peer_info.peer[0], is_proxy=self._is_from_proxy())
             self._config.context.events.noticed("tls_on_plain_port", str(finding))
             self._end(TLS_ALERT)
             return
@@ -394,7 +391,7 @@ class Handshake(asyncio.BufferedProtocol):
             self._answer(request, response.refused(500, "", {}, APPLICATION_FAILED.code))
             return
         self._stage = _Stage.ENDING
-        self._cancel_deadline()
+        self._config.context.deadlines.discard(self)
         early = bytes(self._received)
         request.release()
         connection.permit = self._peer_info.permit
@@ -484,7 +481,8 @@ class Handshake(asyncio.BufferedProtocol):
             return ""
         limit = f" (see {error.limit})" if error.limit else ""
         return (
-            f"a request from {self._peer_ip()} was refused with {error.status}{limit}: {error.text}"
+            f"a request from {self._peer_info.peer[0]} was refused with {error.status}{limit}:"
+            f" {error.text}"
         )
 
     def _end(self, answer: bytes) -> None:
@@ -492,23 +490,19 @@ class Handshake(asyncio.BufferedProtocol):
         self._received.clear()
         self._stop()
         self._transport.write(answer)
-        self._cancel_deadline()
         context = self._config.context
-        self._deadline = context.loop.call_later(context.timeouts.close, self._transport.abort)
+        context.deadlines.add(self, context.loop.time() + context.timeouts.close)
         close_lingering(self._transport, self._connection_lost)
 
-    def _expired(self) -> None:
-        self._stage = _Stage.ENDING
-        self._config.context.events.noticed("handshake_timeout", "")
+    def expired(self) -> None:
+        """End a handshake, or the wait for a peer that was refused, after its time."""
+        if self._stage is not _Stage.ENDING:
+            self._stage = _Stage.ENDING
+            self._config.context.events.noticed("handshake_timeout", "")
         self._transport.abort()
 
-    def _cancel_deadline(self) -> None:
-        if self._deadline is not None:
-            self._deadline.cancel()
-            self._deadline = None
-
     def _connection_lost(self) -> None:
-        self._cancel_deadline()
+        self._config.context.deadlines.discard(self)
         if self._stage is _Stage.READING:
             self._note_early_end()
         self._stage = _Stage.ENDING
@@ -538,11 +532,8 @@ class Handshake(asyncio.BufferedProtocol):
             line = ""
         self._config.context.events.noticed(cause, line)
 
-    def _peer_ip(self) -> str:
-        return client_of(self._transport.get_extra_info("peername"))[0]
-
     def _is_from_proxy(self) -> bool:
-        peer = self._peer_ip()
+        peer = self._peer_info.peer[0]
         return (None if peer == UNIX else peer) in self._config.trusted_proxies
 
     def _require_connection(self) -> Connection:

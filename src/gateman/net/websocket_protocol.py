@@ -11,7 +11,6 @@ does the rest, with :mod:`gateman.websocket`:
 * It answers only the latest ping: picows' automatic pong is unbounded.
 """
 
-import asyncio
 from typing import Any
 
 from picows import WSFrame, WSListener, WSMsgType, WSTransport
@@ -97,7 +96,6 @@ class WebSocketProtocol(WSListener):
         "_picows_transport",
         "_pong",
         "_progress_at_ping",
-        "_timer",
         "_transport",
         "_window_at",
         "_ws",
@@ -132,7 +130,6 @@ class WebSocketProtocol(WSListener):
         self._ws: Any = None
         self._paused = 0
         self._pong: bytes | None = None
-        self._timer: asyncio.TimerHandle | None = None
         self._end_info: tuple[int, str] = (CloseCode.ABNORMAL_CLOSURE, "")
         # The messages left until the clock is read again, so that the rate limit and the counter
         # cost the hot path one subtraction.
@@ -610,9 +607,11 @@ class WebSocketProtocol(WSListener):
         close_lingering(self._transport, self._connection_lost)
 
     def _abort_after(self, seconds: float) -> None:
-        if self._timer is not None:
-            self._timer.cancel()
-        self._timer = self._context.loop.call_later(seconds, self._transport.abort)
+        self._context.deadlines.add(self, self._context.loop.time() + seconds)
+
+    def expired(self) -> None:
+        """End a connection whose closing handshake takes too long."""
+        self._transport.abort()
 
     def _stop(self) -> None:
         self.send_buffer.close()
@@ -636,9 +635,7 @@ class WebSocketProtocol(WSListener):
             self._context.events.closed(connection, code, reason)
 
     def _connection_lost(self) -> None:
-        if self._timer is not None:
-            self._timer.cancel()
-            self._timer = None
+        self._context.deadlines.discard(self)
         self._report_closed(*self._end_info)
         self._context.events.lost(self._connection)
         # They refer to this object: without this, only the garbage collector frees them.

@@ -31,6 +31,7 @@ from ..net.acceptor import Acceptor
 from ..net.admission import Admission
 from ..net.arrivals import WATCH_TIME, Arrivals, WatchedHandshake
 from ..net.connection_events import ConnectionContext, Decide
+from ..net.deadlines import Deadlines
 from ..net.handshake import Handshake
 from ..net.handshake_config import HandshakeConfig
 from ..net.heartbeat import Heartbeat
@@ -85,6 +86,7 @@ class WorkerService:
         self._accept_config: AcceptConfig | None = None
         self._event_handlers: list[EventHandler] = []
         self._config: HandshakeConfig | None = None
+        self._deadlines: Deadlines | None = None
         self._membership: ConnectionMembership | None = None
         self._past_messages = 0
         self._admission = Admission(
@@ -114,6 +116,7 @@ class WorkerService:
         ]
         settings = self.settings
         timeouts = settings.timeouts
+        self._deadlines = deadlines = Deadlines(self._loop)
         context = ConnectionContext(
             loop=self._loop,
             limits=settings.limits,
@@ -121,6 +124,7 @@ class WorkerService:
             events=self,
             slow_consumer=settings.slow_consumer,
             compression=settings.compression,
+            deadlines=deadlines,
             heartbeat=self._heartbeat,
             inflate_turns=InflateTurns(
                 self._loop, (settings.compression or Deflate()).max_inflated_per_turn
@@ -138,6 +142,7 @@ class WorkerService:
         )
         ping_interval = timeouts.ping_interval
         self._accept_config = AcceptConfig(
+            deadlines=deadlines,
             make_protocol=lambda peer_info: self._make_handshake(config, peer_info),
             events=self,
             contexts=settings.contexts,
@@ -229,6 +234,8 @@ class WorkerService:
             rejected.close(code, reason)
         await self._wait_until_empty(1.0)
         await self._callback_runner.finish(clients_until - self._loop.time())
+        if self._deadlines is not None:
+            self._deadlines.stop()
         if self._heartbeat is not None:
             self._heartbeat.stop()
         self._forget_arrivals()
