@@ -26,6 +26,7 @@ _COMMANDS = {
     "bus": "bus",
     "push": "push",
     "who": "who",
+    "doctor": "doctor",
     "cert": "cert",
     "proxy": "proxy",
     "systemd": "systemd",

@@ -1,0 +1,112 @@
+"""``gateman doctor``, on a real service: what it prints, and how it ends."""
+
+import json
+import re
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from gateman.findings.catalogue import CATALOGUE
+from tests.support.master import GATEMAN, Master, echo, master, run
+from tests.support.ports import free_port
+
+
+def doctor(folder: Path, *words: str) -> "subprocess.CompletedProcess[str]":
+    return run([*GATEMAN, "doctor", *words], folder)
+
+
+@pytest.fixture(scope="module")
+def service(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Master]:
+    with master(echo(options="count=1"), tmp_path_factory.mktemp("service")) as running:
+        yield running
+
+
+def test_a_healthy_service(service: Master, tmp_path: Path) -> None:
+    seen = doctor(tmp_path, f"ws://127.0.0.1:{service.port}/")
+
+    assert (seen.returncode, seen.stderr) == (0, "")
+    assert seen.stdout.startswith(f"✓ ws://127.0.0.1:{service.port}/ is healthy")
+
+
+def test_a_closed_port(tmp_path: Path) -> None:
+    """The cause comes first, then its code, fix and clients."""
+    url = f"ws://127.0.0.1:{free_port()}/"
+    seen = doctor(tmp_path, url)
+    lines = seen.stdout.splitlines()
+
+    assert (seen.returncode, seen.stderr) == (1, "")
+    assert lines[0].startswith(f"✗ {url}: connections to 127.0.0.1 port ")
+    assert [line.split()[0] for line in lines[2:] if re.match(r"  [A-Z]", line)] == [
+        *("Code", "Fix", "Who", "Seen")
+    ]
+
+
+def test_json_and_nothing_else(tmp_path: Path) -> None:
+    seen = doctor(tmp_path, f"ws://127.0.0.1:{free_port()}/?token=secret", "--json")
+    document = json.loads(seen.stdout)
+
+    assert seen.returncode == 1
+    assert document["verdict"]["state"] == "cause"
+    assert [one["code"] for one in document["causes"]] == ["TCP_REFUSED"]
+    assert "secret" not in seen.stdout
+
+
+@pytest.mark.parametrize(
+    ("words", "sentence"),
+    [
+        ([], "give a wss:// URL, a script, or both"),
+        (["https://a.test/"], "write wss://a.test/"),
+        (["ws://a.test/", "ws://b.test/"], "give one URL"),
+        (["a.py", "b.py"], "give one script, not a.py and b.py"),
+        (["ws://a.test/", "--header", "Cookie"], "give it as 'Name: value'"),
+        (["ws://a.test/", "--timeout", "0"], "'--timeout'"),
+        (["ws://a.test/", "--address", "b.test"], "--address b.test is not an IP address"),
+        (["ws://a.test/", "--ca", "missing.pem"], "missing.pem"),
+        (["--explain", "TCP_REFUZED"], "did you mean TCP_REFUSED?"),
+        (["ws://a.test/", "--wat"], "--wat"),
+    ],
+)
+def test_usage(tmp_path: Path, words: list[str], sentence: str) -> None:
+    seen = doctor(tmp_path, *words)
+
+    assert seen.returncode == 2
+    assert seen.stdout == ""
+    assert sentence in seen.stderr
+
+
+@pytest.mark.parametrize("code", sorted(CATALOGUE))
+def test_every_code_is_explained(code: str) -> None:
+    """In the words of the page."""
+    page = (Path(__file__).parents[2] / "docs" / "doctor.md").read_text()
+
+    assert f"\n### {code}\n" in page
+
+
+def test_explain(tmp_path: Path) -> None:
+    seen = doctor(tmp_path, "--explain", "tcp_refused")
+
+    assert (seen.returncode, seen.stderr) == (0, "")
+    assert seen.stdout.startswith("### TCP_REFUSED\n")
+
+
+def test_a_progress_line_on_a_terminal_only(tmp_path: Path) -> None:
+    """It is wiped at the end."""
+    program = (
+        "import os, pty, sys\n"
+        "status = pty.spawn([sys.executable, '-m', 'gateman', 'doctor', sys.argv[1]])\n"
+        "sys.exit(os.waitstatus_to_exitcode(status))\n"
+    )
+    seen = subprocess.run(
+        [sys.executable, "-c", program, f"ws://127.0.0.1:{free_port()}/"],
+        cwd=tmp_path,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+
+    assert seen.returncode == 1
+    assert "… connecting to 127.0.0.1" in seen.stdout
+    assert "\x1b[K\x1b[31m✗" in seen.stdout
