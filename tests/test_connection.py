@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from gateman import ConfigError, Connection, SendResult, State
-from tests.support.loop import eventually, on_loop, turns
+from tests.support.loop import eventually, on_loop, turns, until_idle
 from tests.support.raw import BINARY, CLOSE, EOF, TEXT, Frame, RawClient, frame
 from tests.support.server import Journal, serve
 
@@ -241,7 +241,7 @@ async def test_pause_holds_what_was_read_together(*, secure: bool) -> None:
         await client.send(frame(TEXT, b"a") + frame(TEXT, b"b"))
         await journal.until("on_message", "a")
         await client.send_frame(TEXT, b"c")
-        await turns(20)
+        await until_idle()
         assert journal.of("on_message") == [("a",)]
         for letter in "bc":
             journal.connections[0].resume_recv()

@@ -8,7 +8,7 @@ from gateman.errors import EnvelopeError
 from gateman.gateway.business_service import BusinessService
 from gateman.gateway.gateway_service import GatewayService
 
-from ..support.loop import eventually, on_loop, turns
+from ..support.loop import eventually, on_loop, turns, until_idle
 
 _: tuple[type[NodeExtension], ...] = (GatewayService, BusinessService)
 
@@ -83,7 +83,7 @@ async def test_without_an_extension_its_messages_are_ignored() -> None:
     [(one, _), (other, lodger)] = await hubs(MemoryBroker(), 2)
     other.local_node.extension = None
     one.local_node.send_to_extension(other.node, b"1")
-    await turns(10)
+    await until_idle()
 
     assert lodger.taken == []
     assert (other.counts["bad_envelope"], other.counts["received"]) == (0, 0)

@@ -21,7 +21,7 @@ from gateman.gateway.protocol import (
 )
 from gateman.runtime.process import StartFailed
 from tests.support.gateways import BusinessNode, Site, read, site
-from tests.support.loop import eventually, on_loop, turns
+from tests.support.loop import eventually, on_loop, turns, until_idle
 
 GONE = (1001, "server is shutting down")
 
@@ -71,7 +71,7 @@ async def test_an_application_that_does_not_start_serves_nobody() -> None:
         gateway_node = await there.gateway()
         with pytest.raises(StartFailed):
             await there.business(on_worker_start=fail)
-        await turns(10)
+        await until_idle()
 
         assert gateway_node.dispatch.windows == {}
 
@@ -232,7 +232,7 @@ async def test_its_clients_go_on_elsewhere_while_it_leaves() -> None:
         await idle.send("3")
         await new.journal.until("message", other, "3")
         await busy.send("4")
-        await turns(10)
+        await until_idle()
         assert new.journal.of("message") == [(other, "3")]
         may_end.set()
         await draining
@@ -308,7 +308,7 @@ async def _leave_without_a_bus(may_stay: bool) -> None:  # noqa: FBT001 - a case
         there.broker.go_down()
         may_end.set()
         await eventually(lambda: bool(asked))
-        await turns(10)
+        await until_idle()
         assert draining.done() is not may_stay
         there.broker.come_up()
         await draining
@@ -450,7 +450,7 @@ async def test_what_is_malformed_is_ignored_and_counted() -> None:
             Discover(),
         ):
             say(packet)
-        await turns(10)
+        await until_idle()
         say(events(1, 1, AdoptEvent(ANN), text(ANN, "1")))
         await there.journal.until("message")
 
@@ -470,7 +470,7 @@ async def test_what_is_of_an_earlier_link_is_ignored() -> None:
         say(events(2, 5, text(ANN, "behind a hole")))
         say(events(3, 1, AdoptEvent(BOB), text(BOB, "3"), text(ANN, "nobody's")))
         await there.journal.until("message", BOB, "3")
-        await turns(10)
+        await until_idle()
 
         assert there.journal.entries == [
             ("message", ANN, "1"),

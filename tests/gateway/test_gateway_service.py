@@ -10,7 +10,7 @@ from gateman.cluster.hub import Hub
 from gateman.cluster.names import ClientId
 from gateman.gateway.protocol import Begun, Discover, Done, Leave, Offer, Result
 from tests.support.gateways import read, site
-from tests.support.loop import eventually, on_loop, turns
+from tests.support.loop import eventually, on_loop, turns, until_idle
 from tests.support.raw import request
 
 GONE = (1001, "server is shutting down")
@@ -329,7 +329,7 @@ async def test_what_is_of_another_link_is_ignored() -> None:
         there.forge(there.hub.node, gateway_node.node, Leave())
         there.forge(there.hub.node, gateway_node.node, Offer(is_leaving=True, load=0))
         there.forge(there.hub.node, gateway_node.node, Discover())
-        await turns(10)
+        await until_idle()
         pending_count = gateway_node.pending_count
         may_go_on.set()
         await gateway_node.settle()

@@ -13,7 +13,7 @@ import pytest
 from gateman.master.events import Policy
 from gateman.master.orphan import Orphan, max_shutdown_time
 from tests.support.deadlines import TIMEOUT
-from tests.support.loop import eventually, on_loop, turns
+from tests.support.loop import eventually, on_loop, until_idle
 
 
 def test_those_that_end_first_have_so_long() -> None:
@@ -34,11 +34,11 @@ async def test_it_waits_until_all_that_end_first_have() -> None:
     orphan = Orphan(-1, last.detach())
     orphan.wait(lambda: ended.append("others"), 10)
     first.close()
-    await turns(10)
+    await until_idle()
     assert ended == []
     other.close()
     await eventually(lambda: bool(ended))
-    await turns(10)
+    await until_idle()
     orphan.close()
 
     assert ended == ["others"]

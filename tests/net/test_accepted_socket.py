@@ -19,7 +19,7 @@ from gateman.options import Limits
 from gateman.tls.contexts import TlsContexts
 from tests.support.certificates import Issued
 from tests.support.deadlines import TIMEOUT
-from tests.support.loop import eventually, on_loop, turns
+from tests.support.loop import eventually, on_loop, turns, until_idle
 from tests.support.preambles import (
     arriving,
     dial,
@@ -84,7 +84,7 @@ async def test_silence_is_cut_off_and_costs_no_time(
         arriving(server, part, tls=False) as client,
     ):
         await eventually(lambda: admission(server).count == 1)
-        await turns(20)
+        await until_idle()
         begun = cpu_seconds()
         assert (await client.read_end())[0] == b""
 

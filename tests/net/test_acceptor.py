@@ -12,7 +12,7 @@ import pytest
 from gateman import Connection
 from tests.support.certificates import Authority
 from tests.support.deadlines import TIMEOUT
-from tests.support.loop import eventually, on_loop, turns
+from tests.support.loop import eventually, on_loop, until_idle
 from tests.support.raw import EOF, TEXT, Frame, RawClient, frame, handshake, request
 from tests.support.server import Journal, Server, authority, child, needs_ipv6, serve, ssl_options
 
@@ -210,7 +210,7 @@ async def test_accepting_pauses_without_descriptors() -> None:
             spent = time.process_time()
             await good.send_frame(TEXT, b"others are served")
             assert await good.read_frame() == Frame(TEXT, b"others are served")
-            await turns(50)
+            await until_idle()
             assert time.process_time() - spent < 0.5
             assert server.service.present_count == 9
         finally:

@@ -6,7 +6,7 @@ import logging
 import pytest
 
 from gateman import Connection, Refuse, Request
-from tests.support.loop import on_loop, turns
+from tests.support.loop import on_loop, turns, until_idle
 from tests.support.raw import TEXT, RawClient, Response, frame, handshake
 from tests.support.server import Journal, Server, authority, certificate, serve, ssl_options
 
@@ -132,7 +132,7 @@ async def test_early_frames_wait_for_a_slow_decision(*, secure: bool) -> None:
         await client.send(handshake())
         await journal.until("on_websocket_connect")
         client.push(b"".join(frame(TEXT, message) for message in messages))
-        await turns(20)
+        await until_idle()
         decided.set()
         await journal.until("on_message", count=60)
 
@@ -550,7 +550,7 @@ async def test_pause_before_the_open_holds(*, secure: bool) -> None:
     async with serve(secure=secure, **callbacks) as server:
         client = await server.open()
         await client.send_frame(TEXT, b"a")
-        await turns(20)
+        await until_idle()
         assert journal.of("on_message") == []
         journal.connections[0].resume_recv()
         await journal.until("on_message", "a")

@@ -9,7 +9,7 @@ import pytest
 
 from gateman import Connection, Request
 from gateman.net.lingering_close import close_lingering
-from tests.support.loop import on_loop, turns
+from tests.support.loop import on_loop, until_idle
 from tests.support.raw import EOF, TEXT, RawClient, frame, handshake
 from tests.support.server import authority, certificate, serve
 
@@ -70,7 +70,7 @@ async def test_unread_data_does_not_reset_the_connection(*, secure: bool) -> Non
     client, transport, peer = await connected(secure=secure)
     transport.pause_reading()
     client.push(LARGE)
-    await turns(20)
+    await until_idle()
     transport.write(b"why")
     close_lingering(transport, peer.lost.set)
     client.push(b"" if secure else LARGE)
@@ -101,7 +101,7 @@ async def test_aborted_connection_is_lost_at_once(*, secure: bool) -> None:
     client, transport, peer = await connected(secure=secure)
     client.stop_reading()
     close_lingering(transport, peer.lost.set)
-    await turns(10)
+    await until_idle()
     assert not peer.lost.is_set()
     transport.abort()
     await peer.lost.wait()

@@ -7,7 +7,7 @@ import pytest
 
 from gateman import Connection, Deflate, Limits, Request, SendResult, State
 from gateman.net.send_buffer import TRANSITIONS, SendBuffer, SendState
-from tests.support.loop import eventually, on_loop, turns
+from tests.support.loop import eventually, on_loop, until_idle
 from tests.support.raw import (
     BINARY,
     PING,
@@ -210,7 +210,7 @@ async def test_pings_are_bounded(*, secure: bool) -> None:
         before = connection.send_buffer_size
         client.push(b"".join(frame(PING, bytes([number])) for number in range(200)))
         # It is over 64 KiB behind, so nothing of that is read.
-        await turns(20)
+        await until_idle()
         assert 500_000 < connection.send_buffer_size <= before
 
         client.go_on_reading()
@@ -229,7 +229,7 @@ async def test_latest_ping_is_answered_first(*, secure: bool) -> None:
         blocked = block(connection)
         connection.send("waits")
         client.push(b"".join(frame(PING, bytes([number])) for number in range(200)))
-        await turns(20)
+        await until_idle()
         client.go_on_reading()
         frames = [await client.read_frame() for _ in range(blocked)]
         assert [number_of(found.payload) for found in frames] == list(range(1, blocked + 1))
@@ -251,7 +251,7 @@ async def test_slow_peer_is_not_read_from(*, secure: bool) -> None:
         count = 2000
         client.push(b"".join(frame(BINARY, numbered(number, 4000)) for number in range(count)))
         await eventually(lambda: held_size(connection) > 60_000)
-        await turns(50)
+        await until_idle()
         assert held_size(connection) <= 80_000
         client.go_on_reading()
 

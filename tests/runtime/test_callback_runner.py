@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from gateman import Connection, Refuse, SendResult, State
-from tests.support.loop import eventually, on_loop, turns
+from tests.support.loop import eventually, on_loop, turns, until_idle
 from tests.support.raw import BINARY, CLOSE, TEXT, RawClient, frame, handshake
 from tests.support.server import Journal, Server, serve
 
@@ -49,7 +49,7 @@ async def test_callbacks_come_in_order(names: set[str], *, secure: bool) -> None
         client = await server.open()
         await client.send(frame(TEXT, b"a") + frame(TEXT, b"b") + frame(CLOSE))
         await journal.until("on_close")
-        await turns(10)
+        await until_idle()
 
         expected: list[tuple[str, ...]] = []
         for name in LIFE:
@@ -74,7 +74,7 @@ async def test_plain_handler_waits_for_an_async_open() -> None:
     async with serve(**journal.callbacks(on_open=prepare, on_message=take)) as server:
         client = await server.open()
         await client.send_frame(TEXT, b"a")
-        await turns(20)
+        await until_idle()
         assert journal.of("on_message") == []
         gate.set()
         await journal.until("on_message", "ann", "a")
@@ -98,7 +98,7 @@ async def test_connections_do_not_wait_for_each_other() -> None:
             client = await server.open()
             await client.send(frame(TEXT, b"a") + frame(TEXT, b"b"))
         await journal.until("begins", count=2)
-        await turns(10)
+        await until_idle()
         begun = journal.of("begins")
         gate.set()
         await journal.until("ends", count=4)
@@ -164,7 +164,7 @@ async def test_messages_wait_in_a_bound() -> None:
             await client.send_frame(BINARY, bytes(10))
             await turns()
         gate.set()
-        await turns(50)
+        await until_idle()
         # The one that runs, those that may wait, and the one that was too many.
         assert len(journal.of("on_message")) == 1 + 4 + 1
         journal.connections[0].resume_recv()
@@ -208,7 +208,7 @@ async def test_messages_behind_our_end_are_not_handled(how: str, *, secure: bool
 
     async def take(connection: Connection, message: str) -> None:
         journal.note("on_message", message)
-        await turns(20)
+        await until_idle()
         match how:
             case "close":
                 connection.close(4000)
@@ -216,7 +216,7 @@ async def test_messages_behind_our_end_are_not_handled(how: str, *, secure: bool
                 connection.destroy()
             case _:
                 raise ValueError
-        await turns(20)
+        await until_idle()
 
     async with serve(secure=secure, **journal.callbacks(on_message=take)) as server:
         client = await server.open()

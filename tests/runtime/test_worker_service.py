@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from gateman import ConfigError, Connection, Refuse, Request, State, Timer, Worker
-from tests.support.loop import eventually, on_loop, turns
+from tests.support.loop import eventually, on_loop, turns, until_idle
 from tests.support.raw import CLOSE, EOF, PING, TEXT, RawClient, frame, handshake, request
 from tests.support.server import Journal, Server, serve
 
@@ -147,7 +147,7 @@ async def test_worker_stops_behind_the_end_of_every_client(*, is_async: bool) ->
     journal = Journal()
 
     async def close_later(_connection: Connection, code: int, _reason: str) -> None:
-        await turns(20)
+        await until_idle()
         journal.note("on_close", code)
 
     def close(_connection: Connection, code: int, _reason: str) -> None:

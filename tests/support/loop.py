@@ -81,3 +81,40 @@ async def turns(count: int = 3) -> None:
     """
     for _ in range(count):
         await asyncio.sleep(0)
+
+
+# Callbacks of `until_idle` that are ready: they are nothing that the loop has to do.
+_checks: set[asyncio.Handle] = set()
+
+
+async def until_idle() -> None:
+    """
+    Wait until the loop has nothing to do: what was sent is read, and what follows from it has run.
+
+    Timers that are not due do not count, nor does a socket that nobody reads from.
+    """
+    loop = asyncio.get_running_loop()
+    await _idle(loop)
+    # The kernel may hand over what was just sent a moment later.
+    await asyncio.sleep(MS)
+    await _idle(loop)
+
+
+async def _idle(loop: asyncio.AbstractEventLoop) -> None:
+    idle = loop.create_future()
+    inside = vars(loop)
+
+    def schedule() -> None:
+        handle = loop.call_soon(lambda: check(handle))
+        _checks.add(handle)
+
+    def check(handle: asyncio.Handle) -> None:
+        _checks.remove(handle)
+        if _checks.issuperset(inside["_ready"]) and not inside["_selector"].select(0):
+            if not idle.done():
+                idle.set_result(None)
+        elif not idle.done():
+            schedule()
+
+    schedule()
+    await idle

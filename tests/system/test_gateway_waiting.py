@@ -11,7 +11,7 @@ from gateman.cluster.hub import Hub
 from gateman.cluster.names import ClientId
 from gateman.gateway.dispatch import MAX_TOTAL_SIZE
 from tests.support.gateways import read, site
-from tests.support.loop import eventually, on_loop, turns
+from tests.support.loop import eventually, on_loop, until_idle
 from tests.support.raw import BINARY, frame, handshake
 
 
@@ -106,7 +106,7 @@ async def test_what_waits_of_all_clients_has_a_bound() -> None:
         talking = [asyncio.ensure_future(client.send(bytes(size))) for client, _ in clients]
         dispatch = gateway_node.dispatch
         await eventually(lambda: dispatch.is_full)
-        await turns(20)
+        await until_idle()
         # Those that were read meanwhile have a message each in their parser.
         assert MAX_TOTAL_SIZE < dispatch.size < MAX_TOTAL_SIZE + 2 * size
         await there.business(on_message=hear)
@@ -143,7 +143,7 @@ async def test_what_is_compressed_waits_compressed() -> None:
         await attacker.send(bomb * ((256 << 10) // len(bomb)))
         dispatch = gateway_node.dispatch
         await eventually(lambda: dispatch.paused_count == 1)
-        await turns(100)
+        await until_idle()
 
         assert dispatch.size < 3 << 20
         assert gateway_node.service.counts["connections"] == 1
@@ -204,7 +204,7 @@ async def _lose(side: str) -> None:
         for number in range(30):
             bus.is_deaf = number % 3 == 1
             await client.send(f"{number}")
-            await turns(10)
+            await until_idle()
         bus.is_deaf = False
         await gateway_node.settle()
         await client.close()

@@ -5,7 +5,7 @@ import asyncio
 import pytest
 
 from gateman.net.preamble import TLS_ALERT
-from tests.support.loop import on_loop, turns
+from tests.support.loop import on_loop, turns, until_idle
 from tests.support.raw import EOF, request
 from tests.support.server import Journal, serve
 
@@ -149,7 +149,7 @@ async def test_answer_reaches_who_is_still_sending() -> None:
     async with serve() as server:
         client = await server.connect()
         client.push(b"GET /" + bytes(300_000))
-        await turns(20)
+        await until_idle()
         client.push(bytes(3_000_000))
 
         assert (await client.read_response()).status == 414

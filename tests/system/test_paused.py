@@ -14,7 +14,7 @@ import pytest
 
 from gateman import Connection, Deflate
 from tests.support.attacks import DEFLATE, MIB, both, most_memory
-from tests.support.loop import eventually, on_loop, turns
+from tests.support.loop import eventually, on_loop, turns, until_idle
 from tests.support.raw import (
     BINARY,
     CLOSE,
@@ -76,7 +76,7 @@ async def test_nothing_is_delivered_after_pause_recv(*, is_compressed: bool, sec
         client.push(frame(BINARY, FIRST) + b"".join(map(make, sent[1:])))
         await eventually(lambda: bool(received))
         for count in range(1, 10):
-            await turns(20)
+            await until_idle()
             assert len(received) == count
             (connection,) = server.worker.connections.values()
             connection.resume_recv()
@@ -100,7 +100,7 @@ async def test_what_waits_is_no_more_than_one_read(*, secure: bool) -> None:
         client = await server.open()
         client.push(frame(BINARY, FIRST) + frame(BINARY, bytes(100)) * 40_000)
         await eventually(lambda: bool(received))
-        await turns(50)
+        await until_idle()
 
         assert received == [FIRST]
         assert 0 < len(link_of(server)._held.data) < (32 if secure else 256) << 10  # noqa: SLF001
@@ -122,7 +122,7 @@ async def test_bombs_behind_a_message_that_is_being_handled(*, secure: bool) -> 
         with most_memory() as measured:
             client.push(frame(BINARY, FIRST) + BOMB * 15)
             await eventually(lambda: link_of(server)._paused)  # noqa: SLF001
-            await turns(50)
+            await until_idle()
 
         # The messages at hand, what zlib takes for one, and one read.
         assert measured[0] < 4 * MIB
@@ -145,7 +145,7 @@ async def test_who_does_not_read_is_not_answered_ahead(*, secure: bool) -> None:
         client.push(frame(BINARY, FIRST) + frame(TEXT, b"?") * 400)
         (connection,) = server.worker.connections.values()
         await eventually(lambda: connection.send_buffer_size > 64 << 10)
-        await turns(50)
+        await until_idle()
 
         assert connection.send_buffer_size < 500_000
         client.go_on_reading()
@@ -175,7 +175,7 @@ async def test_frames_behind_the_handshake_wait_too(*, is_compressed: bool, secu
         await client.send(handshake(headers=headers) + early)
         await client.read_head()
         assert await client.read_frame() == Frame(PONG, b"?")
-        await turns(20)
+        await until_idle()
         assert (received, journal.of("on_close")) == ([], [])
         journal.connections[0].resume_recv()
 
@@ -196,7 +196,7 @@ async def test_our_close_finds_the_peers_among_what_waits(*, secure: bool) -> No
         client = await server.open()
         client.push(frame(BINARY, FIRST) + frame(TEXT, b"a") + frame(CLOSE, close_payload(4001)))
         await eventually(lambda: bool(received))
-        await turns(20)
+        await until_idle()
         journal.connections[0].close(4002, "server")
 
         assert await client.read_close() == (4002, "server")
@@ -252,7 +252,7 @@ async def test_what_waits_is_judged_when_it_is_taken(*, secure: bool) -> None:
         client = await server.open()
         client.push(frame(BINARY, FIRST) + frame(TEXT, b"a") + frame(TEXT, b"\xff"))
         await eventually(lambda: bool(received))
-        await turns(20)
+        await until_idle()
         assert journal.of("on_close") == []
         journal.connections[0].resume_recv()
         await eventually(lambda: len(received) == 2)
@@ -272,7 +272,7 @@ async def test_a_large_fragment_behind_what_waits(*, secure: bool) -> None:
         client = await server.open()
         client.push(frame(BINARY, FIRST) + frame(BINARY, bytes(1000), fin=False))
         await eventually(lambda: bool(received))
-        await turns(20)
+        await until_idle()
         (connection,) = server.worker.connections.values()
         connection.resume_recv()
         client.push(frame(CONTINUATION, bytes(199_000)) + frame(BINARY, bytes(200_000)))
@@ -293,11 +293,11 @@ async def test_what_waits_goes_with_its_connection(*, secure: bool) -> None:
         client = await server.open()
         client.push(frame(BINARY, FIRST) + frame(TEXT, b"a") * 100)
         await eventually(lambda: bool(received))
-        await turns(20)
+        await until_idle()
         journal.connections[0].resume_recv()
         journal.connections[0].destroy()
         await journal.until("on_close", 1006)
-        await turns(20)
+        await until_idle()
 
         assert received == [FIRST]
 

@@ -8,7 +8,7 @@ import pytest
 
 from gateman import Connection, Deflate, SendResult
 from gateman.cluster.hub import Hub
-from tests.support.loop import eventually, on_loop, turns
+from tests.support.loop import eventually, on_loop, until_idle
 from tests.support.raw import BINARY, CLOSE, PING, PONG, TEXT, Frame, close_payload, frame
 from tests.support.server import Journal, serve
 from tests.support.slow import DEFLATE, Reader, both, number_of, numbered, slow
@@ -175,7 +175,7 @@ async def test_the_hub_keeps_the_order(size: int, *, secure: bool) -> None:
     async with serve(secure=secure, hub=hub, on_open=join, on_message=take) as server:
         client = await server.open()
         await eventually(lambda: server.service.counts["connections"] == 1)
-        await turns(10)
+        await until_idle()
         client.push(b"".join(frame(BINARY, numbered(number, 10)) for number in range(30)))
         numbers = await Reader(client).read_numbers(90)
 

@@ -5,7 +5,7 @@ import asyncio
 import pytest
 
 from gateman import Connection, Request, SendResult, State
-from tests.support.loop import eventually, on_loop, turns
+from tests.support.loop import eventually, on_loop, turns, until_idle
 from tests.support.raw import EOF, TEXT, RawClient, frame, handshake
 from tests.support.server import Journal, serve
 
@@ -43,7 +43,7 @@ async def test_peer_vanishes_before_its_request(sent: int, how: str, *, secure: 
         await turns()
         await vanish(client, how)
         await journal.until("on_close")
-        await turns(10)
+        await until_idle()
 
         assert journal.entries == [("on_connect",), GONE]
         assert journal.connections[0].state is State.CLOSED
@@ -74,7 +74,7 @@ async def test_peer_vanishes_while_the_application_decides(how: str, *, secure: 
             await turns(1)
         decided.set()
         await journal.until("on_close")
-        await turns(10)
+        await until_idle()
 
         assert journal.entries == [("on_connect",), ("deciding",), ("decided",), GONE]
 
@@ -154,7 +154,7 @@ async def test_peer_vanishes_in_a_frame(sent: int, how: str, *, secure: bool) ->
         await client.send_frame(TEXT, b"whole")
         await client.send(frame(TEXT, bytes(1000))[:sent])
         await journal.until("on_message")
-        await turns(10)
+        await until_idle()
         await vanish(client, how)
         await journal.until("on_close")
         await eventually(lambda: not server.service.present_count)
@@ -209,7 +209,7 @@ async def test_peer_vanishes_while_a_callback_runs(how: str, *, secure: bool) ->
     async with serve(secure=secure, **journal.callbacks(on_message=take)) as server:
         client = await server.open()
         await client.send(frame(TEXT, b"one") + frame(TEXT, b"two"))
-        await turns(10)
+        await until_idle()
         await vanish(client, how)
         await eventually(lambda: not server.service.present_count)
         gate.set()
