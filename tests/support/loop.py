@@ -105,7 +105,7 @@ async def _idle(loop: asyncio.AbstractEventLoop) -> None:
     inside = vars(loop)
 
     def schedule() -> None:
-        handle = loop.call_soon(lambda: check(handle))
+        handle: asyncio.Handle = loop.call_soon(lambda: check(handle))
         _checks.add(handle)
 
     def check(handle: asyncio.Handle) -> None:
