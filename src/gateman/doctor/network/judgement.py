@@ -81,7 +81,7 @@ _ALERTS = {
     116: "certificate_required",
     120: "no_application_protocol",
 }
-_PROTOCOL_VERSION, _INTERNAL_ERROR, _UNRECOGNIZED_NAME = 70, 80, 112
+_UNEXPECTED_MESSAGE, _PROTOCOL_VERSION, _INTERNAL_ERROR, _UNRECOGNIZED_NAME = 10, 70, 80, 112
 _CERTIFICATE_REQUIRED, _NO_APPLICATION_PROTOCOL = 116, 120
 
 _MAX_CLOCK_DIFFERENCE = 300.0  # seconds
@@ -264,7 +264,8 @@ def _tls(target: Target, seen: AddressSeen) -> Iterator[_Fault]:
     elif seen.tls.is_agreed:
         yield from _agreed(seen, seen.tls)
     elif seen.tls.outcome is Tls.NOT_TLS:
-        yield _not_tls(seen.tls.answer)
+        fault = _not_tls(seen.tls.answer)
+        yield replace(fault, software=fault.software or _software(seen))
     elif seen.tls.outcome in {Tls.ALERT, Tls.FAILED}:
         yield _refused(seen, seen.tls)
     else:
@@ -348,6 +349,9 @@ def _is_refusal(tls: HandshakeSeen) -> bool:
 def _refused(seen: AddressSeen, tls: HandshakeSeen) -> _Fault:
     """Tell why a handshake is refused by one side."""
     evidence = _outcome(tls)
+    if tls.alert == _UNEXPECTED_MESSAGE and seen.plain and answers.is_http(seen.plain.data):
+        # As gateman answers a hello on a plain port.
+        return replace(_not_tls(seen.plain.data), evidence=evidence)
     if tls.asks_client or tls.alert == _CERTIFICATE_REQUIRED:
         return _Fault(declaration=declared.CLIENT_CERTIFICATE_REQUIRED, evidence=evidence)
     old = _agreed_on(seen.old)

@@ -181,16 +181,21 @@ class _Looks:
 
     async def _look_why(self, seen: AddressSeen, tls: HandshakeSeen) -> AddressSeen:
         """Look at an address where TLS fails."""
-        if tls.outcome is Tls.NOT_TLS:
-            return seen
         address = seen.address
+        if tls.outcome is Tls.NOT_TLS:
+            # The answer to a hello seldom says whose it is.
+            if is_http(tls.answer):
+                plain = await self._ask(address, self._request(is_secret=True))
+                return replace(seen, plain=plain)
+            return seen
         old = self._offer(
             oldest=ssl.TLSVersion.TLSv1, newest=ssl.TLSVersion.TLSv1_1, is_lenient=True
         )
         again = partial(self._again, address)
-        probes: dict[str, Callable[[], Awaitable[Any]]] = {}
+        probes: dict[str, Callable[[], Awaitable[Any]]] = {
+            "plain": partial(self._ask, address, self._request(is_secret=True))
+        }
         if tls.outcome in SILENT:
-            probes["plain"] = partial(self._ask, address, self._request(is_secret=True))
             probes["after_proxy_header"] = partial(again, self._offer(), _PROXY_HEADER)
         else:
             probes["lenient"] = partial(again, self._offer(is_lenient=True))
