@@ -2,6 +2,7 @@
 
 import pytest
 
+from gateman.doctor.upgrade.case import status_of
 from gateman.doctor.upgrade.observations import Answer, Attempt, Kind
 from gateman.doctor.upgrade.refusals import judge_refusal
 from gateman.findings import Client, Severity
@@ -25,6 +26,11 @@ def own(code: str, status: int = 400, **fields: str) -> Answer:
 def page(status: str, shape: str = NGINX_PAGE, **fields: str) -> Answer:
     number, _, reason = status.partition(" ")
     return answer(int(number), shape.format(status), reason, **fields)
+
+
+def test_a_status_is_told_with_its_reason() -> None:
+    assert status_of(answer(404, "", "Not Found")) == "404 Not Found"
+    assert status_of(answer(404)) == "404"
 
 
 def test_it_is_what_the_judgement_uses() -> None:

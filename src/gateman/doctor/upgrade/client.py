@@ -133,8 +133,9 @@ class Client:
             subprotocols=self._settings.subprotocols,
         )
         async with self._open_in_time(seconds) as stream:
-            if stream is None:
-                yield replace(attempt, silence=Silence.UNREACHABLE, duration=loop.time() - begun_at)
+            if isinstance(stream, str):
+                unreachable = replace(attempt, silence=Silence.UNREACHABLE, error=stream)
+                yield replace(unreachable, duration=loop.time() - begun_at)
                 return
             reader, writer = stream
             try:
@@ -163,12 +164,12 @@ class Client:
             yield Conversation(reader, writer, rest)
 
     @asynccontextmanager
-    async def _open_in_time(self, seconds: float) -> AsyncIterator[Stream | None]:
+    async def _open_in_time(self, seconds: float) -> AsyncIterator[Stream | str]:
         opening = follow(self._route)
         try:
             stream = await asyncio.wait_for(opening.__aenter__(), seconds)
-        except (OSError, TimeoutError):
-            yield None
+        except (OSError, TimeoutError) as failure:
+            yield str(failure)
             return
         try:
             yield stream
@@ -239,9 +240,14 @@ class Conversation:
         self.pong_time = None
         self.send(Opcode.PING, payload)
 
-    async def drain(self) -> None:
-        with suppress(OSError):
-            await self._writer.drain()
+    async def finish(self) -> Exchange:
+        """Close it, without waiting for the answer, and give what came."""
+        seen = self._seen()
+        self.send(Opcode.CLOSE, (1000).to_bytes(2))
+        with suppress(OSError, TimeoutError):
+            async with asyncio.timeout(0.5):
+                await self._writer.drain()
+        return seen
 
     async def listen(self, seconds: float, until: Callable[[], bool] = bool) -> None:
         """Read until the time is over, the connection has ended, or ``until`` is true."""
@@ -258,7 +264,7 @@ class Conversation:
                         return
                     self._take(data)
 
-    def seen(self) -> Exchange:
+    def _seen(self) -> Exchange:
         return Exchange(
             end=self.end,
             pong_time=self.pong_time,
@@ -318,9 +324,7 @@ async def _exchange(
     await conversation.listen(watch, lambda: conversation.pong_time is not None)
     if conversation.end is End.OPEN and conversation.pong_time is not None:
         await conversation.listen(min(0.4, watch))
-    conversation.send(Opcode.CLOSE, (1000).to_bytes(2))
-    await conversation.drain()
-    return conversation.seen()
+    return await conversation.finish()
 
 
 async def _read_head(reader: asyncio.StreamReader) -> bytes:
@@ -336,15 +340,28 @@ async def _read_head(reader: asyncio.StreamReader) -> bytes:
     return received
 
 
-async def _read_body(reader: asyncio.StreamReader, body: bytes, answer: Answer) -> bytes:
+async def read_answer(reader: asyncio.StreamReader, *, max_body: int) -> Answer | None:
+    """Read a whole answer; the caller has a deadline."""
+    received = await _read_head(reader)
+    head, end, rest = received.partition(b"\r\n\r\n")
+    answer = parse_answer(head + end) if end else None
+    if answer is None:
+        return None
+    body = await _read_body(reader, rest, answer, max_size=max_body)
+    return parse_answer(head + end, body)
+
+
+async def _read_body(
+    reader: asyncio.StreamReader, body: bytes, answer: Answer, *, max_size: int = _MAX_BODY
+) -> bytes:
     length = answer.get("Content-Length")
-    wanted = min(int(length), _MAX_BODY) if length.isdigit() else _MAX_BODY
+    wanted = min(int(length), max_size) if length.isdigit() else max_size
     if answer.status in {204, 304}:
         wanted = 0
     with suppress(TimeoutError, OSError):
         async with asyncio.timeout(_BODY_TIME):
-            while len(body) < wanted and (data := await reader.read(_MAX_BODY)):
+            while len(body) < wanted and (data := await reader.read(_READ_SIZE)):
                 body += data
                 if answer.has_token("Transfer-Encoding", "chunked") and b"\r\n0\r\n\r\n" in body:
                     break
-    return body[:_MAX_BODY]
+    return body[:max_size]
