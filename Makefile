@@ -1,7 +1,7 @@
 # Every target sets up what it needs; a second run finds it and starts at once.
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test fuzz check bench bench-guard
+.PHONY: help demo test test-python fuzz check bench bench-guard
 
 # PYTHON=3.13 takes that version, in an environment of its own.
 VENV := .venv$(addprefix -,$(filter 3.%,$(PYTHON)))/bin
@@ -17,6 +17,18 @@ test: ## Run all tests, two per core at a time; ARGS="-k word" for some, PYTHON=
 	@scripts/setup-system
 	@scripts/setup-python dev
 	$(VENV)/python -m pytest --numprocesses auto --dist worksteal $(ARGS)
+
+# What depends on Python itself: its event loop, ssl, signals, fork, subprocesses and types. The rest
+# starts the same processes on another Python, which takes four times as long.
+ON_EVERY_PYTHON := $(wildcard tests/test_*.py) \
+	$(addprefix tests/,bus cluster config fuzz gateway http net runtime tls websocket) \
+	$(addprefix tests/master/test_,channel.py child.py daemon.py orphan.py script.py \
+		selector_loop.py signal_wakeup.py spawn.py) \
+	$(addprefix tests/system/test_,conformance.py forked_children.py reading.py shutdown.py \
+		threads.py vanishing.py)
+
+test-python: ## Run the tests of what depends on Python itself; PYTHON=3.13
+	@$(MAKE) --no-print-directory test ARGS="$(ON_EVERY_PYTHON) $(ARGS)"
 
 fuzz: ## Run the property tests with ever new examples, for SECONDS=60
 	@scripts/setup-python dev
