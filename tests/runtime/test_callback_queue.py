@@ -4,13 +4,24 @@ import asyncio
 import contextlib
 import contextvars
 import sys
+import types
+from collections.abc import AsyncIterator, Callable, Coroutine, Generator
+from typing import Any
 
+import anyio
+import anyio.to_thread
 import pytest
 
 from gateman import Connection, SendResult
+from gateman.connection import PAUSED_BY_QUEUE
+from gateman.net.send_buffer import SendState
+from gateman.runtime.callback_queue import ENDED, CallbackQueues
 from tests.support.loop import eventually, on_loop, turns
-from tests.support.raw import BINARY, TEXT, frame
+from tests.support.members import Engine
+from tests.support.members import connection as bare_connection
+from tests.support.raw import BINARY, TEXT, RawClient, frame
 from tests.support.server import Journal, serve
+from tests.support.slow import outbox_of
 
 
 def tasks_of_handlers() -> list[asyncio.Task[object]]:
@@ -198,3 +209,286 @@ async def test_task_that_others_cancel_is_followed_by_another(*, is_idle: bool) 
         await journal.until("done", "c")
         expected = ["a", "b", "c"] if is_idle else ["c"]
         assert journal.of("done") == [(message,) for message in expected]
+
+
+# Messages that are handled at once: as the idle task, until the handler has to wait.
+
+Take = Callable[[Connection, str], Coroutine[Any, Any, None]]
+
+
+@contextlib.asynccontextmanager
+async def resting(take: Take, journal: Journal) -> AsyncIterator[RawClient]:
+    """Serve a client whose task is idle: its first message is answered, and the others handled."""
+
+    async def answer_or_take(connection: Connection, message: str) -> None:
+        if message == "first":
+            journal.note("task", asyncio.current_task())
+            connection.send("")
+        else:
+            await take(connection, message)
+
+    async with serve(**journal.callbacks(on_message=answer_or_take)) as server:
+        client = await server.open()
+        await client.send_frame(TEXT, b"first")
+        await client.read_frame()
+        await turns()
+        yield client
+        server.lines()
+
+
+async def sleep(_connection: Connection) -> None:
+    for _ in range(3):
+        await asyncio.sleep(0)
+
+
+async def time_out(_connection: Connection) -> None:
+    with pytest.raises(TimeoutError):
+        async with asyncio.timeout(0.01):
+            await asyncio.Event().wait()
+
+
+async def wait_for(_connection: Connection) -> None:
+    assert await asyncio.wait_for(asyncio.to_thread(len, "abc"), 10) == 3
+    with pytest.raises(TimeoutError):
+        await asyncio.wait_for(asyncio.Event().wait(), 0.01)
+
+
+async def group(_connection: Connection) -> None:
+    async with asyncio.TaskGroup() as tasks:
+        made = [tasks.create_task(asyncio.sleep(0, number)) for number in range(3)]
+    assert [task.result() for task in made] == [0, 1, 2]
+
+    async def fail() -> None:
+        async with asyncio.TaskGroup() as tasks:
+            tasks.create_task(asyncio.sleep(10))
+            tasks.create_task(asyncio.to_thread(int, "x"))
+
+    with pytest.raises(ExceptionGroup):
+        await fail()
+
+
+async def use_anyio(_connection: Connection) -> None:
+    async with anyio.create_task_group() as tasks:
+        tasks.start_soon(anyio.sleep, 0)
+    with anyio.move_on_after(0.01) as scope:
+        await anyio.sleep(10)
+    assert scope.cancelled_caught
+    assert await anyio.to_thread.run_sync(len, "abc") == 3
+    with pytest.raises(TimeoutError), anyio.fail_after(0.01):
+        await anyio.Event().wait()
+
+
+async def share_a_future(_connection: Connection) -> None:
+    """Await what another task begins to await before this one has its turn."""
+    loop = asyncio.get_running_loop()
+    shared: asyncio.Future[str] = loop.create_future()
+    other: list[asyncio.Task[str]] = []
+
+    async def wait() -> str:
+        return await shared
+
+    other.append(asyncio.create_task(wait()))
+    loop.call_later(0.01, shared.set_result, "done")
+    assert await shared == "done"
+    assert await other[0] == "done"
+
+
+async def wait_for_nothing(_connection: Connection) -> None:
+    async with asyncio.timeout(10), asyncio.Lock():
+        pass
+    scope = anyio.CancelScope()
+    with scope:
+        assert anyio.get_current_task().name
+
+
+async def cancel_itself(_connection: Connection) -> None:
+    task = asyncio.current_task()
+    assert task is not None
+    task.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await asyncio.sleep(0)
+    task.uncancel()
+
+
+async def be_cancelled_soon(_connection: Connection) -> None:
+    task = asyncio.current_task()
+    assert task is not None
+    asyncio.get_running_loop().call_soon(task.cancel)
+    with pytest.raises(asyncio.CancelledError):
+        await asyncio.sleep(10)
+    await asyncio.sleep(0)
+    task.uncancel()
+
+
+async def close(connection: Connection) -> None:
+    connection.close(4000, "enough")
+    await asyncio.sleep(0)
+
+
+USES = [
+    sleep,
+    time_out,
+    wait_for,
+    group,
+    use_anyio,
+    share_a_future,
+    wait_for_nothing,
+    cancel_itself,
+    be_cancelled_soon,
+    close,
+]
+
+
+@pytest.mark.parametrize("use", USES, ids=lambda use: use.__name__)
+@on_loop
+async def test_handler_runs_as_its_task_from_its_first_step_on(
+    use: Callable[[Connection], Coroutine[Any, Any, None]],
+) -> None:
+    """Whatever asks for the current task finds one, always the same, and works with it."""
+    journal = Journal()
+
+    async def take(connection: Connection, message: str) -> None:
+        begun_in = asyncio.current_task()
+        VISITOR.set(message)
+        await use(connection)
+        assert asyncio.current_task() is begun_in
+        journal.note("task", begun_in)
+        journal.note(message, VISITOR.get())
+
+    async with resting(take, journal) as client:
+        await client.send(frame(TEXT, b"a") + frame(TEXT, b"b"))
+        await journal.until("a", "a")
+        if use is not close:
+            await journal.until("b", "b")
+        first, *others = journal.of("task")
+        assert set(others) == {first}
+        assert journal.of("on_error") == []
+
+
+@on_loop
+async def test_message_is_handled_at_once_if_nothing_waits() -> None:
+    """A handler that does not wait needs no turn of the loop; one that waits holds the next up."""
+    journal = Journal()
+    gate = asyncio.Event()
+
+    async def take(connection: Connection, message: str) -> None:
+        journal.note(message, outbox_of(connection).state)
+        if message == "b":
+            await gate.wait()
+        journal.note(f"{message} ends")
+
+    async with resting(take, journal) as client:
+        await client.send(b"".join(frame(TEXT, message) for message in (b"a", b"b", b"c")))
+        await journal.until("b")
+        # Corked is the time in which the frames of one read are handled.
+        corked = (SendState.CORKED,)
+        assert [*journal.of("a"), *journal.of("b")] == [corked, corked]
+        await turns(5)
+        assert journal.of("c") == []
+        gate.set()
+        await journal.until("c ends")
+        names = [entry[0] for entry in journal.entries if entry[0] not in {"task", "on_message"}]
+        assert names[-6:] == ["a", "a ends", "b", "b ends", "c", "c ends"]
+
+
+@pytest.mark.parametrize("how", ["raises", "cancels itself", "awaits something cancelled"])
+@on_loop
+async def test_first_step_that_fails_costs_what_a_later_one_does(how: str) -> None:
+    """An error closes the connection; a handler that cancels itself, only what waits."""
+    journal = Journal()
+
+    async def take(_connection: Connection, message: str) -> None:
+        journal.note(message)
+        if message == "a":
+            match how:
+                case "raises":
+                    raise ValueError("a bug")
+                case "cancels itself":
+                    task = asyncio.current_task()
+                    assert task is not None
+                    task.cancel()
+                case _:
+                    future = asyncio.get_running_loop().create_future()
+                    future.cancel()
+                    await future
+
+    async with resting(take, journal) as client:
+        await client.send_frame(TEXT, b"a")
+        await journal.until("a")
+        if how == "cancels itself":
+            for _ in range(2):
+                await client.send_frame(TEXT, b"b")
+            await journal.until("b", count=2)
+        else:
+            assert await client.read_close() == (1011, "internal error")
+            ((error,),) = journal.of("on_error")
+            problem = "ValueError: a bug", "RuntimeError: what it awaited was cancelled"
+            assert error == problem[how != "raises"]
+
+
+@on_loop
+async def test_no_handler_runs_inside_of_another_task() -> None:
+    """One that another task's step leads to waits for a turn of its own."""
+    journal = Journal()
+    connection = bare_connection(1, Engine())
+
+    async def handle(_connection: Connection, item: object) -> None:
+        journal.note("handled", item, asyncio.current_task())
+
+    @types.coroutine
+    def start() -> Generator[Any, Any, None]:
+        while True:
+            connection, item = yield ENDED
+            yield from handle(connection, item)
+
+    def make_starter() -> Generator[Any, Any, None]:
+        starter = start()
+        next(starter)
+        return starter
+
+    queues = CallbackQueues(handle, make_starter, max_count=10)
+    queues.put(connection, "first")
+    await journal.until("handled", "first")
+    await turns()
+    queues.deliver(connection, "from a task")
+    assert len(journal.of("handled")) == 1
+    await journal.until("handled", "from a task")
+    await turns()
+    loop = asyncio.get_running_loop()
+    loop.call_soon(queues.deliver, connection, "from the loop")
+    loop.call_soon(journal.note, "behind")
+    await journal.until("behind")
+    assert [entry[:2] for entry in journal.entries[-2:]] == [
+        ("handled", "from the loop"),
+        ("behind",),
+    ]
+    assert len({entry[1] for entry in journal.of("handled")}) == 1
+    await queues.finish(1)
+
+
+@on_loop
+async def test_lasting_handler_of_a_large_message_pauses_its_client() -> None:
+    """One that ends at once does not; so it holds this message, and one more at most."""
+    journal = Journal()
+    gate = asyncio.Event()
+    paused: list[int] = []
+
+    async def take(connection: Connection, message: str) -> None:
+        journal.note("length", len(message))
+        if message[0] == "w":
+            await gate.wait()
+        link: Any = connection.link
+        paused.append(link._paused)  # noqa: SLF001
+
+    async with resting(take, journal) as client:
+        await client.send_frame(TEXT, b"a" * 100_000)
+        await eventually(lambda: len(paused) == 1)
+        await client.send_frame(TEXT, b"w" * 100_000)
+        await journal.until("length", count=2)
+        await turns()
+        gate.set()
+        await eventually(lambda: len(paused) == 2)
+        assert paused == [0, PAUSED_BY_QUEUE]
+        await client.send_frame(TEXT, b"a")
+        await eventually(lambda: len(paused) == 3)
+        assert paused[2] == 0

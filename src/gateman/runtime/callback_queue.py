@@ -5,14 +5,21 @@ Reading from the client pauses when too much waits. An idle task lives for up to
 new one for each message would take as long as all the rest of an echo (``bench/echo.py``). The
 application sees no difference, since all tasks of a connection run in its context: a context
 variable that one callback sets has that value in the next.
+
+A message that finds its task idle is handled at once, until its handler first has to wait; most
+never do. It runs as the task, by ``_enter_task`` and ``_leave_task`` of asyncio, which are
+documented for this: ``asyncio.current_task()`` is the task that later continues the handler, and
+can be cancelled, by ``asyncio.timeout`` too, at any time.
 """
 
 import asyncio
+from asyncio.tasks import _enter_task, _leave_task
 from collections import deque
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Generator
 from contextvars import Context, copy_context
 from functools import partial
 from sys import getsizeof
+from types import coroutine
 from typing import Any
 
 from ..config.callbacks import Function
@@ -26,6 +33,19 @@ Call = tuple[str, Function, tuple[Any, ...], Then | None]
 
 QueuedItem = str | bytes | Call
 """A message has no object around it: a peer can send 40 000 empty ones in one read."""
+
+Starter = Generator[Any, Any, None]
+"""
+Handles the messages that are sent to it, each with its connection.
+
+It yields ``ENDED`` after each, or what its handler awaits. The ``send`` of a coroutine would raise
+``StopIteration`` at its end, which takes longer than all the rest.
+"""
+
+ENDED = object()
+
+# A global of the module: an attribute of an enum class costs 40 ns more.
+_OPEN = State.OPEN
 
 # Reading pauses while a connection's messages take more than this, with the one that is being
 # handled: so it holds this much or one message.
@@ -43,6 +63,7 @@ class _CallbackQueue:
         size: Bytes of memory of the items, with the one that is being handled.
         is_paused: Whether reading from the client is paused.
         is_busy: Whether an item waits or is being handled.
+        started: What handles a message that has run until it had to wait, and what it awaits.
         wakeup: What the idle task awaits; while it works, the last one.
         idle: The set of :class:`CallbackQueues` that has it while it is idle.
     """
@@ -54,6 +75,7 @@ class _CallbackQueue:
         "is_paused",
         "items",
         "size",
+        "started",
         "task",
         "wakeup",
     )
@@ -64,6 +86,7 @@ class _CallbackQueue:
         self.size = 0
         self.is_paused = False
         self.is_busy = False
+        self.started: tuple[Starter, Any] | None = None
         self.task: Task | None = None
         self.wakeup: asyncio.Future[None] | None = None
         self.idle: set[_CallbackQueue] = set()
@@ -87,13 +110,17 @@ class CallbackQueues:
     def __init__(
         self,
         handle: Callable[[Connection, QueuedItem], Awaitable[None]],
+        make_starter: Callable[[], Starter],
         *,
         max_count: int,
     ) -> None:
         self.context: Context = copy_context()
         self._handle = handle
+        self._make_starter = make_starter
         self._max_count = max_count
         self._loop = asyncio.get_running_loop()
+        # Is replaced when the handler of its message has to wait.
+        self._starter = make_starter()
         self._queues: dict[Connection, _CallbackQueue] = {}
         self._tasks = CallbackTasks()
         # The queues that became idle in this interval, and in the one before.
@@ -101,6 +128,54 @@ class CallbackQueues:
         self._long_idle: set[_CallbackQueue] = set()
         self._idle_timer: asyncio.TimerHandle | None = None
         self._is_finishing = False
+
+    def deliver(self, connection: Connection, message: str | bytes) -> None:
+        """Handle a message at once until it has to wait, or else after all that wait."""
+        queue = self._queues.get(connection)
+        if (
+            queue is None
+            or queue.is_busy
+            or (task := queue.task) is None
+            or (wakeup := queue.wakeup) is None
+            or wakeup.done()
+            or (context := connection.callback_context) is None
+        ):
+            self.put(connection, message)
+            return
+        try:
+            _enter_task(self._loop, task)
+        except RuntimeError:
+            # This is called from another task.
+            self.put(connection, message)
+            return
+        queue.is_busy = True
+        awaited = ENDED
+        try:
+            awaited = context.run(self._starter.send, (connection, message))
+        except BaseException as error:  # noqa: BLE001 - SystemExit: as if the task had raised it
+            self._starter = self._make_starter()
+            self._loop.call_soon(_raise, error)
+        finally:
+            _leave_task(self._loop, task)
+        if awaited is not ENDED:
+            # Until the task has woken up, another task may await the same.
+            _mark_awaited(awaited, is_awaited=False)
+            queue.started = self._starter, awaited
+            self._starter = self._make_starter()
+            queue.size += getsizeof(message)
+            if queue.size > _MAX_WAITING_SIZE:
+                self._pause(queue)
+        elif queue.items or wakeup.done() or connection.state is not _OPEN:
+            # As in `_may_idle`.
+            take_back_cancellation(task)
+        else:
+            queue.is_busy = False
+            if queue.idle is not self._idle:
+                queue.idle.discard(queue)
+                queue.idle = self._idle
+                queue.idle.add(queue)
+            return
+        queue.wake()
 
     def put(self, connection: Connection, item: QueuedItem) -> None:
         """Handle an item after all that wait."""
@@ -197,22 +272,34 @@ class CallbackQueues:
     async def _work(self, queue: _CallbackQueue) -> None:
         connection, items = queue.connection, queue.items
         try:
-            while items:
-                item = items.popleft()
-                await self._handle(connection, item)
-                # Most items are alone, and their size need not be computed again.
-                queue.size = queue.size - getsizeof(item) if items else 0
-                # It may be large, and the task becomes idle.
-                del item
+            # Cancelled the task when it was about to continue what has begun without it.
+            error: BaseException | None = None
+            while items or queue.started is not None:
+                if queue.started is not None:
+                    started, queue.started = queue.started, None
+                    await _continue(*started, error)
+                    del started
+                    error = None
+                    queue.size = sum(map(getsizeof, items))
+                else:
+                    item = items.popleft()
+                    await self._handle(connection, item)
+                    # Most items are alone, and their size need not be computed again.
+                    queue.size = queue.size - getsizeof(item) if items else 0
+                    # It may be large, and the task becomes idle.
+                    del item
                 if queue.is_paused:
                     self._resume_if_due(queue)
                 if not items and self._may_idle(queue):
                     queue.wakeup = self._loop.create_future()
                     try:
                         await queue.wakeup
-                    except asyncio.CancelledError:
+                    except asyncio.CancelledError as cancellation:
                         queue.idle.discard(queue)
-                        self.cancelled(connection)
+                        if queue.started is None:
+                            self.cancelled(connection)
+                        else:
+                            error = cancellation
         finally:
             del self._queues[connection]
 
@@ -240,3 +327,30 @@ class CallbackQueues:
 
 def _is_on_close(item: QueuedItem) -> bool:
     return isinstance(item, tuple) and item[0] == "on_close"
+
+
+@coroutine
+def _continue(
+    starter: Starter, awaited: Any, error: BaseException | None
+) -> Generator[Any, Any, None]:
+    """Continue, in a task, what awaits something; raise ``error`` in it first."""
+    if error is not None:
+        awaited = starter.throw(error)
+    _mark_awaited(awaited, is_awaited=True)
+    while awaited is not ENDED:
+        try:
+            yield awaited
+        except BaseException as raised:  # noqa: BLE001 - the handler gets what its task gets
+            awaited = starter.throw(raised)
+        else:
+            awaited = starter.send(None)
+
+
+def _mark_awaited(awaited: Any, *, is_awaited: bool) -> None:
+    """Mark a future as yielded by an ``await``, which a task requires and then takes back."""
+    if asyncio.isfuture(awaited):
+        awaited._asyncio_future_blocking = is_awaited  # noqa: SLF001 - the protocol of tasks
+
+
+def _raise(error: BaseException) -> None:
+    raise error

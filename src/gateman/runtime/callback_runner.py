@@ -10,7 +10,7 @@ import asyncio
 import inspect
 from collections import Counter
 from contextvars import copy_context
-from types import CoroutineType
+from types import CoroutineType, coroutine
 from typing import Any
 
 from ..config.callbacks import Function, is_async, wrong_result
@@ -18,7 +18,7 @@ from ..connection import Connection, State
 from ..errors import Refuse
 from ..options import Limits
 from .callback_errors import CallbackErrors
-from .callback_queue import Call, CallbackQueues, QueuedItem, Then
+from .callback_queue import ENDED, Call, CallbackQueues, QueuedItem, Starter, Then
 from .callback_tasks import cancellation_error
 
 # If one of these is async, messages may have to wait for it.
@@ -46,7 +46,9 @@ class CallbackRunner:
         self._counts = counts
         self._callback_errors = CallbackErrors(counts)
         self._async = {name for name, function in functions.items() if is_async(function)}
-        self._queues = CallbackQueues(self._handle, max_count=limits.max_queued_messages)
+        self._queues = CallbackQueues(
+            self._handle, self._make_starter, max_count=limits.max_queued_messages
+        )
 
     def deliver(self) -> Function:
         """Choose the function to which the network layer delivers messages."""
@@ -54,7 +56,7 @@ class CallbackRunner:
         if function is None:
             return _ignore
         if "on_message" in self._async:
-            return self._queues.put
+            return self._queues.deliver
         if not self._async.intersection(_BEFORE_MESSAGES):
             return function
         return self._deliver_in_order
@@ -133,16 +135,45 @@ class CallbackRunner:
             # Only the first of these two is fast.
             if isinstance(result, CoroutineType) or inspect.isawaitable(result):
                 result = await result
-        except asyncio.CancelledError as error:
-            # If the task itself is cancelled, only on_close is still called.
-            if not self._queues.cancelled(connection):
-                self._raised(connection, cancellation_error(error), name, then)
-        except Exception as error:  # noqa: BLE001 - an application's error ends no more
-            self._raised(connection, error, name, then)
+        except (asyncio.CancelledError, Exception) as error:  # noqa: BLE001 - as in `_call`
+            self._stopped(connection, error, name, then)
         else:
             # Of most, nothing can be wrong.
             if then is not None or result is False:
                 self._returned(connection, result, name, then)
+
+    def _make_starter(self) -> Starter:
+        starter = self._start()
+        next(starter)
+        return starter
+
+    @coroutine
+    def _start(self) -> Starter:
+        """Handle messages as :meth:`_handle` does; see ``Starter``."""
+        function = self._functions.get("on_message", _ignore)
+        while True:
+            connection, message = yield ENDED
+            try:
+                result: Any = function(connection, message)
+                if isinstance(result, CoroutineType):
+                    result = yield from result  # type: ignore[misc] # as this is a `coroutine`
+                elif inspect.isawaitable(result):
+                    result = yield from result.__await__()
+            except (asyncio.CancelledError, Exception) as error:  # noqa: BLE001 - as in `_call`
+                self._stopped(connection, error, "on_message", None)
+            # Nothing is kept until the next message.
+            connection = message = result = None
+
+    def _stopped(
+        self, connection: Connection, error: BaseException, name: str, then: Then | None
+    ) -> None:
+        if isinstance(error, asyncio.CancelledError):
+            if self._queues.cancelled(connection):
+                # The task itself is cancelled: only on_close is still called.
+                return
+            error = cancellation_error(error)
+        if isinstance(error, Exception):
+            self._raised(connection, error, name, then)
 
     def _returned(
         self, connection: Connection, result: object, name: str, then: Then | None
