@@ -125,6 +125,18 @@ CERTIFICATE_SELF_SIGNED = Declaration(
     problem="{which} is signed by itself, and clients refuse it unless they were told to trust it",
     fix="get one from a public authority; for development,"
     " `gateman cert dev` makes one and tells how to trust it",
+    fixes={
+        Software.NGINX: "certbot --nginx gets one from a public authority and sets ssl_certificate;"
+        " for development, `gateman cert dev` makes one and tells how to trust it",
+        Software.APACHE: "certbot --apache gets one from a public authority and sets"
+        " SSLCertificateFile; for development, `gateman cert dev` makes one and tells how to trust"
+        " it",
+        Software.CADDY: "remove tls internal and local_certs, so that Caddy gets one from a public"
+        " authority",
+        Software.GATEMAN: "get one from a public authority (certbot certonly), and name its"
+        " fullchain.pem in local_cert; for development, `gateman cert dev` makes one and tells how"
+        " to trust it",
+    },
     decided="Its issuer is its own subject, its own key has signed it, and it is not among the"
     " trusted roots.",
     details=_TRUSTING,
@@ -136,6 +148,12 @@ CERTIFICATE_PRIVATE = Declaration(
     severity=Severity.CAUSE,
     problem="{which} is from {issuer}, which is not a public authority",
     fix="have the client trust that authority, or get a certificate from a public one{hint}",
+    fixes={
+        Software.CADDY: "have the client trust that authority, or remove tls internal and"
+        " local_certs, so that Caddy gets a certificate from a public one",
+        Software.CLOUDFLARE: "an origin certificate of Cloudflare is trusted by Cloudflare only:"
+        " connect through it, with the record proxied",
+    },
     decided="The chain ends at an authority that is not among the trusted roots, and nothing says"
     " that it was issued by a public one. With `--ca FILE` the authority counts as trusted.",
     details=_TRUSTING,

@@ -359,9 +359,9 @@ def _untrusted(
     assert leaf is not None
     assert top is not None
     if is_rooted and len(path) == 1:
-        yield declared.CERTIFICATE_SELF_SIGNED.found(which=name)
+        yield declared.CERTIFICATE_SELF_SIGNED.found(which=name, software=software)
     elif is_rooted:
-        yield _private(top.subject, name, is_alone=False)
+        yield _private(top.subject, name, software, is_alone=False)
     elif (
         leaf.is_public
         or trust.has_own_roots
@@ -370,7 +370,7 @@ def _untrusted(
     ):
         yield _incomplete(top, _numbered(name, path[-1]), software)
     else:
-        yield _private(top.issuer, name, is_alone=True)
+        yield _private(top.issuer, name, software, is_alone=True)
 
 
 def _incomplete(facts: CertificateFacts, which: str, software: Software | None = None) -> Finding:
@@ -387,9 +387,13 @@ def _incomplete(facts: CertificateFacts, which: str, software: Software | None =
     )
 
 
-def _private(issuer: str, name: str, *, is_alone: bool) -> Finding:
+def _private(
+    issuer: str, name: str, software: Software | None = None, *, is_alone: bool
+) -> Finding:
     hint = "; if it is an intermediate one, append its certificate to the file" * is_alone
-    return declared.CERTIFICATE_PRIVATE.found(which=name, issuer=repr(issuer), hint=hint)
+    return declared.CERTIFICATE_PRIVATE.found(
+        which=name, issuer=repr(issuer), hint=hint, software=software
+    )
 
 
 def _without_issuer(leaf: CertificateFacts, name: str) -> Finding:

@@ -47,7 +47,7 @@ _PROTOCOLS = (
     (re.compile(rb"AMQP"), "AMQP (RabbitMQ)"),
     (re.compile(rb"RFB \d"), "VNC"),
     (re.compile(rb"\x03\0\0"), "RDP"),
-    (re.compile(rb"\0\0.\x04\0", re.DOTALL), "HTTP/2 without TLS"),
+    (re.compile(rb"\0\0[^\0]\x04\0|\0\0\0\x04\0\0\0\0\0", re.DOTALL), "HTTP/2 only"),
     (re.compile(rb"ERROR\r\n"), "the protocol of memcached"),
     (re.compile(rb"RTSP/|SIP/"), "RTSP or SIP"),
     (re.compile(rb"PROXY |\r\n\r\n\0\r\nQUIT\n"), "the PROXY protocol, as a client"),
@@ -100,11 +100,11 @@ def software(data: bytes) -> Software | None:
 
 
 def protocol(data: bytes) -> str:
-    """Name what a server speaks that is neither TLS nor HTTP."""
+    """Name what a server speaks that is neither TLS nor HTTP; empty if it is not known."""
     for pattern, name in _PROTOCOLS:
         if pattern.match(data):
             return name
-    return "an unknown protocol"
+    return ""
 
 
 def date(data: bytes) -> float | None:

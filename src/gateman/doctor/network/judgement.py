@@ -298,7 +298,7 @@ def _not_tls(data: bytes) -> _Fault:
         )
     return _Fault(
         declaration=declared.OTHER_PROTOCOL,
-        fields=(("protocol", answers.protocol(data)),),
+        fields=(("protocol", answers.protocol(data) or "an unknown protocol"),),
         evidence=evidence,
     )
 
@@ -336,6 +336,16 @@ def _agreed(seen: AddressSeen, tls: HandshakeSeen) -> Iterator[_Fault]:
         yield _Fault(
             declaration=declared.TLS_TWICE,
             software=software,
+            evidence=_said(seen.inside, "HTTP inside TLS"),
+        )
+    elif (
+        seen.inside is not None
+        and (protocol := answers.protocol(seen.inside.data))
+        and not answers.is_http(seen.inside.data)
+    ):
+        yield _Fault(
+            declaration=declared.OTHER_PROTOCOL,
+            fields=(("protocol", f"{protocol}, inside TLS"),),
             evidence=_said(seen.inside, "HTTP inside TLS"),
         )
 

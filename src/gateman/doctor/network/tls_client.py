@@ -213,6 +213,8 @@ def _context(offer: Offer) -> ssl.SSLContext:
     context.check_hostname = False
     if offer.roots:
         context.load_verify_locations(cadata=offer.roots)
+        # What `--ca` names is trusted, be it a root or not.
+        context.verify_flags |= ssl.VERIFY_X509_PARTIAL_CHAIN
     else:
         context.verify_mode = ssl.CERT_NONE
     context.set_ciphers(_ALL_CIPHERS if offer.is_lenient else _CIPHERS)
