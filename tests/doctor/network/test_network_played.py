@@ -3,6 +3,7 @@
 import asyncio
 import contextlib
 import socket
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -254,6 +255,14 @@ def test_a_server_that_hangs() -> None:
     with socket.create_server(("127.0.0.1", 0)) as server:
         port = server.getsockname()[1]
         assert causes(f"wss://a.test:{port}/", timeout=3) == ["SERVER_SILENT"]
+
+
+def test_a_server_that_answers_without_a_status_line(files: Path) -> None:
+    """Python's http.server does, to what it does not understand."""
+    port = free_port()
+    command = [sys.executable, "-m", "http.server", str(port), "--bind", "127.0.0.1"]
+    with running(command, port=port, log=files / "http.log"):
+        assert look(f"wss://a.test:{port}/", files) == ["TLS_ON_PLAIN_PORT"]
 
 
 def test_a_server_that_leaves_at_once() -> None:

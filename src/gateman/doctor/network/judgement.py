@@ -264,8 +264,9 @@ def _tls(target: Target, seen: AddressSeen) -> Iterator[_Fault]:
     elif seen.tls.is_agreed:
         yield from _agreed(seen, seen.tls)
     elif seen.tls.outcome is Tls.NOT_TLS:
-        fault = _not_tls(seen.tls.answer)
-        yield replace(fault, software=fault.software or _software(seen))
+        # Old servers answer what they do not understand without a status line.
+        is_http = seen.plain is not None and answers.is_http(seen.plain.data)
+        yield _not_tls(seen.plain.data if seen.plain and is_http else seen.tls.answer)
     elif seen.tls.outcome in {Tls.ALERT, Tls.FAILED}:
         yield _refused(seen, seen.tls)
     else:

@@ -9,7 +9,7 @@ from functools import partial
 from typing import Any
 
 from ..target import Settings, Target, UsageMistake
-from .answers import is_http, may_expect_tls
+from .answers import is_http, may_expect_tls, protocol
 from .connection import Connection, NotOpen, answer, is_own
 from .observations import (
     SILENT,
@@ -184,7 +184,7 @@ class _Looks:
         address = seen.address
         if tls.outcome is Tls.NOT_TLS:
             # The answer to a hello seldom says whose it is.
-            if is_http(tls.answer):
+            if not protocol(tls.answer):
                 plain = await self._ask(address, self._request(is_secret=True))
                 return replace(seen, plain=plain)
             return seen
