@@ -261,9 +261,10 @@ class RawClient:
         self._writer.write_eof()
 
     def reset(self) -> None:
-        """End the TCP connection with a reset."""
-        self.socket.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
-        self._writer.transport.abort()
+        """End the TCP connection with a reset, if it has not ended."""
+        if not self._writer.transport.is_closing():
+            self.socket.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+            self._writer.transport.abort()
 
     def vanish(self) -> None:
         """End the TCP connection, whatever is unread or unsent."""

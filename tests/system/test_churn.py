@@ -73,8 +73,7 @@ async def connected(server: Server, *, tls: bool = True) -> AsyncIterator[RawCli
 
 async def cut(client: RawClient) -> None:
     """End a connection with a reset, if the server has not ended it."""
-    with contextlib.suppress(AttributeError):
-        client.reset()
+    client.reset()
     await client.close()
 
 
