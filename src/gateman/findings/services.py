@@ -1,5 +1,456 @@
-"""Kinds of findings about a service seen from inside: it, its machine, its proxy. PURE."""
+"""
+Kinds of findings about a service seen from its own machine: it, the machine, and its proxy. PURE.
 
-from . import Declaration
+``{proxy}`` is the software, ``{where}`` the file and line of the block that decides.
+"""
 
-DECLARATIONS: tuple[Declaration, ...] = ()
+from . import Client, Declaration, Severity, Software, Stage
+
+_START = "gateman start {script} -d"
+_LOCATION = (
+    "`gateman proxy nginx --path {path}` prints a location for it; then: nginx -t && nginx -s"
+    " reload"
+)
+
+# The service.
+
+SERVICE_INVALID = Declaration(
+    code="SERVICE_INVALID",
+    stage=Stage.SERVICE,
+    severity=Severity.CAUSE,
+    problem="the service would not start: {mistake}",
+    fix="correct {script}; `gateman check {script}` tells whether it would start",
+    decided="What the script declares is checked as `gateman check` does.",
+)
+SERVICE_NOT_RUNNING = Declaration(
+    code="SERVICE_NOT_RUNNING",
+    stage=Stage.SERVICE,
+    severity=Severity.CAUSE,
+    problem="{script} is not running",
+    fix=f"start it: {_START}",
+    decided="Nobody answers at the control socket of the script. Without a URL it is a note, as the"
+    " doctor may look before the start.",
+)
+SERVICE_UNREACHABLE = Declaration(
+    code="SERVICE_UNREACHABLE",
+    stage=Stage.SERVICE,
+    severity=Severity.NOTE,
+    problem="the running service could not be asked: {reason}",
+    fix="run the doctor as the user who started the service",
+    decided="The control socket belongs to another user, or an older version runs.",
+)
+SERVICE_CHANGED = Declaration(
+    code="SERVICE_CHANGED",
+    stage=Stage.SERVICE,
+    severity=Severity.WARNING,
+    problem="{script} declares the addresses {declared}, and the running service listens on"
+    " {running}",
+    fix="gateman restart {script}: a reload does not change addresses",
+    decided="The status of the running service against what the script declares now.",
+)
+SERVICE_CRASHES = Declaration(
+    code="SERVICE_CRASHES",
+    stage=Stage.SERVICE,
+    severity=Severity.CAUSE,
+    problem="no process of {worker} serves: {how}",
+    fix="correct what the last lines of its log say, then: gateman reload {script}",
+    decided="Every slot of the worker waits to be started again, or was given up after too many"
+    " crashes.",
+)
+SERVICE_CRASHES_PARTLY = Declaration(
+    code="SERVICE_CRASHES_PARTLY",
+    stage=Stage.SERVICE,
+    severity=Severity.WARNING,
+    problem="{count} of {total} processes of {worker} do not serve: {how}",
+    fix="correct what the last lines of its log say, then: gateman reload {script}",
+    decided="Some slots of the worker wait to be started again, or were given up.",
+)
+SERVICE_STARTING = Declaration(
+    code="SERVICE_STARTING",
+    stage=Stage.SERVICE,
+    severity=Severity.CAUSE,
+    problem="the processes of {worker} have been starting for {seconds:.0f} s",
+    fix="see what on_worker_start waits for (`gateman status {script}` and the log); a bus that is"
+    " away holds it up, too",
+    decided="No process of the worker serves yet, and the youngest is older than a few seconds.",
+)
+SERVICE_BLOCKED = Declaration(
+    code="SERVICE_BLOCKED",
+    stage=Stage.SERVICE,
+    severity=Severity.CAUSE,
+    problem="the processes of {worker} do not answer (pid {pids}): a callback blocks them, or they"
+    " are stopped",
+    fix="let callbacks await, or run slow work in another thread (asyncio.to_thread): the log has"
+    " the stack once `timeouts.stall` is over; `kill -CONT {pids}` wakes processes that were"
+    " stopped",
+    decided="No process of the worker answers its master within 60 ms, several times in a row.",
+)
+SERVICE_SLOW = Declaration(
+    code="SERVICE_SLOW",
+    stage=Stage.SERVICE,
+    severity=Severity.WARNING,
+    problem="a callback of {worker} has held all its clients up for {lag:.1f} s lately",
+    fix="let callbacks await, or run slow work in another thread (asyncio.to_thread)",
+    decided="The event loop of a process was late by more than half a second in the last seconds.",
+)
+BUSINESS_MISSING = Declaration(
+    code="BUSINESS_MISSING",
+    stage=Stage.SERVICE,
+    severity=Severity.CAUSE,
+    problem="no business worker serves the gateway {worker}, which refuses handshakes with 503",
+    fix="start the business workers, and look at the bus: `gateman bus {script}` tells where it is",
+    decided="The answer to the doctor's handshake says so, or all slots of the business workers"
+    " are down.",
+)
+PORT_TAKEN = Declaration(
+    code="PORT_TAKEN",
+    stage=Stage.SERVICE,
+    severity=Severity.CAUSE,
+    problem="{owner} listens on port {port}, which {worker} wants",
+    fix="end that process, or give the worker another port",
+    decided="/proc/net/tcp names a listening socket of the port that none of the service's"
+    " processes has; or the service is not running.",
+)
+DESCRIPTORS_FEW = Declaration(
+    code="DESCRIPTORS_FEW",
+    stage=Stage.SERVICE,
+    severity=Severity.WARNING,
+    problem="{worker} has {connections} connections in one process, and the limit on open files is"
+    " {limit}",
+    fix="raise the limit (ulimit -n, or LimitNOFILE= in the unit), then restart the service",
+    decided="More than four fifths of the limit of a process, less 64, are in use.",
+)
+CLOCK_BEHIND = Declaration(
+    code="CLOCK_BEHIND",
+    stage=Stage.SERVICE,
+    severity=Severity.WARNING,
+    problem="this machine's clock is behind: it is {now}, and {file} was written at {written}",
+    fix="set the clock, and have a time service keep it right (timedatectl set-ntp true)",
+    decided="A file of the service is more than a minute younger than the clock says it is now.",
+)
+REFUSALS_COUNTED = Declaration(
+    code="REFUSALS_COUNTED",
+    stage=Stage.SERVICE,
+    severity=Severity.NOTE,
+    problem="since its start, {worker} counted {cause} {count} times: {meaning}",
+    fix="look into the log of that time, which says it in a sentence",
+    decided="A counter of `gateman status --json` that tells of clients that could not connect.",
+)
+
+# The addresses.
+
+LISTENS_ELSEWHERE = Declaration(
+    code="LISTENS_ELSEWHERE",
+    stage=Stage.TCP,
+    severity=Severity.CAUSE,
+    problem="the URL leads to port {port}, where nothing listens on this machine, and the service"
+    " listens on {listens}",
+    fix="connect to the service's port, let it listen on {port}, or put a proxy in front of it that"
+    " does",
+    decided="No process listens on the URL's port, the name leads to this machine, and no worker"
+    " has that port.",
+)
+LISTENS_ON_IPV4_ONLY = Declaration(
+    code="LISTENS_ON_IPV4_ONLY",
+    stage=Stage.TCP,
+    severity=Severity.CAUSE,
+    problem="{host} has the IPv6 address {address}, and the service listens on {listens} only",
+    fix="listen on websocket://[::]:{port}, which takes IPv4 too, or remove the AAAA record",
+    fails_for=frozenset({Client.NODE, Client.PYTHON, Client.ANDROID, Client.WECHAT}),
+    decided="The name has an AAAA record, and no socket of the port listens on IPv6.",
+)
+LISTENS_ON_LOOPBACK_ONLY = Declaration(
+    code="LISTENS_ON_LOOPBACK_ONLY",
+    stage=Stage.TCP,
+    severity=Severity.CAUSE,
+    problem="{host} leads to {address}, and the service listens on {listens}, for its own machine"
+    " only",
+    fix="listen on 0.0.0.0 or [::] in place of the loopback address, or put a proxy in front",
+    decided="The URL's port is the worker's own, and the worker's address is a loopback address.",
+)
+
+# The proxy.
+
+PROXY_CONFIGURATION_UNREAD = Declaration(
+    code="PROXY_CONFIGURATION_UNREAD",
+    stage=Stage.PROXY,
+    severity=Severity.NOTE,
+    problem="the configuration of {proxy} could not be read: {reason}",
+    fix="run the doctor as a user who may read it, or give the file with --proxy-config",
+    decided="The proxy listens on the URL's port, and its files, or its own dump of them, cannot be"
+    " read or understood.",
+)
+PROXY_UNCLEAR = Declaration(
+    code="PROXY_UNCLEAR",
+    stage=Stage.PROXY,
+    severity=Severity.NOTE,
+    problem="what {proxy} does with {path} depends on what could not be followed here: {doubt}",
+    fix="look at that line; the handshake that the doctor sends tells what arrives",
+    decided="A variable, a condition or a module decides.",
+)
+PROXY_NAME_UNKNOWN = Declaration(
+    code="PROXY_NAME_UNKNOWN",
+    stage=Stage.PROXY,
+    severity=Severity.CAUSE,
+    problem="no block of {proxy} names {host}, so that its default answers ({where}): {answer}",
+    fix="add the name to the block that leads to the service",
+    fixes={
+        Software.NGINX: "write `server_name {host};` into the server block that leads to the"
+        " service, then: nginx -t && nginx -s reload",
+        Software.APACHE: "write `ServerAlias {host}` into the VirtualHost that leads to the"
+        " service, then: apachectl configtest && apachectl graceful",
+        Software.CADDY: "name the site {host} in the Caddyfile, then: caddy reload",
+    },
+    decided="The configuration has no server_name, ServerName or host matcher for the host, and"
+    " what answers in its place does not lead to the service.",
+)
+PROXY_ANSWERS_ITSELF = Declaration(
+    code="PROXY_ANSWERS_ITSELF",
+    stage=Stage.PROXY,
+    severity=Severity.CAUSE,
+    problem="{proxy} answers {path} itself and does not pass it on ({block}, {where}): {answer}",
+    fix="let this path lead to the service",
+    fixes={
+        Software.NGINX: _LOCATION,
+        Software.APACHE: "write `ProxyPass {path} http://{listens}{path} upgrade=websocket` before"
+        " the rules of the rest of the site; `gateman proxy apache --path {path}` prints it",
+        Software.CADDY: "write `reverse_proxy {path}* {listens}` before file_server, then: caddy"
+        " reload",
+        Software.HAPROXY: "write `use_backend workers if {{ path_beg {path} }}` into the frontend",
+    },
+    decided="The block of the configuration that gets the path has no rule that passes it on.",
+)
+PROXY_REDIRECTS = Declaration(
+    code="PROXY_REDIRECTS",
+    stage=Stage.PROXY,
+    severity=Severity.CAUSE,
+    problem="{proxy} redirects {path} ({where}): {answer}; clients do not follow redirects of a"
+    " handshake",
+    fix="connect to where it leads, or except the path of the WebSocket from the redirect",
+    decided="The block of the configuration that gets the path redirects it.",
+)
+PROXY_DENIES = Declaration(
+    code="PROXY_DENIES",
+    stage=Stage.PROXY,
+    severity=Severity.CAUSE,
+    problem="{proxy} denies {path} ({where}): {answer}",
+    fix="except the path of the WebSocket from this rule",
+    decided="The block of the configuration that gets the path denies it to everybody.",
+)
+PROXY_RESTRICTS = Declaration(
+    code="PROXY_RESTRICTS",
+    stage=Stage.PROXY,
+    severity=Severity.WARNING,
+    problem="{proxy} lets only some clients through to {path} ({where}): {rules}",
+    fix="except the path of the WebSocket from these rules, unless they are meant for it",
+    decided="The block of the configuration that gets the path has rules of access, or limits.",
+)
+PROXY_LEADS_ELSEWHERE = Declaration(
+    code="PROXY_LEADS_ELSEWHERE",
+    stage=Stage.PROXY,
+    severity=Severity.CAUSE,
+    problem="{proxy} leads {path} to {upstreams} ({where}), and the service listens on {listens}",
+    fix="correct the address in the proxy to {listens}, and reload it",
+    fixes={
+        Software.NGINX: "write `proxy_pass http://{listens};` there, then: nginx -t && nginx -s"
+        " reload",
+        Software.APACHE: "write http://{listens} there in place of {upstreams}, then: apachectl"
+        " configtest && apachectl graceful",
+        Software.CADDY: "write `reverse_proxy {listens}` there, then: caddy reload",
+        Software.HAPROXY: "write `server worker {listens}` there, then reload HAProxy",
+    },
+    decided="The upstream of the configuration is on this machine, and no worker listens there.",
+)
+PROXY_HEADER_MISSING = Declaration(
+    code="PROXY_HEADER_MISSING",
+    stage=Stage.PROXY,
+    severity=Severity.CAUSE,
+    problem="{worker} requires a PROXY header, and {proxy} sends none",
+    fix="let the proxy send it, or remove proxy_protocol='required' from the worker",
+    fixes={
+        Software.HAPROXY: "write send-proxy-v2 on the server line, or remove"
+        " proxy_protocol='required' from the worker",
+        Software.NGINX: "remove proxy_protocol='required' from the worker: nginx sends a PROXY"
+        " header only from a stream block (proxy_protocol on)",
+        Software.APACHE: "remove proxy_protocol='required' from the worker: Apache sends no PROXY"
+        " header (ProxyPass has no such option for HTTP)",
+        Software.CADDY: "write `proxy_protocol v2` into the http transport, or remove"
+        " proxy_protocol='required' from the worker",
+    },
+    decided="The worker counts connections without a PROXY header when the doctor's handshake"
+    " comes, or the proxy's configuration sends none.",
+)
+PROXY_IDLE_TIMEOUT = Declaration(
+    code="PROXY_IDLE_TIMEOUT",
+    stage=Stage.LASTING,
+    severity=Severity.CAUSE,
+    problem="{proxy} ends connections after {timeout:g} s of silence ({option}, {where}), and the"
+    " service pings every {ping:g} s",
+    fix="raise the proxy's timeout above the ping interval, or lower `timeouts.ping_interval`",
+    fixes={
+        Software.NGINX: "write `proxy_read_timeout {needed}s;` into that location, then: nginx -t"
+        " && nginx -s reload",
+        Software.APACHE: "write `timeout={needed}` at the end of that ProxyPass line (or Timeout"
+        " {needed}), then: apachectl graceful",
+        Software.HAPROXY: "write `timeout tunnel {needed}s` into the backend, then reload HAProxy",
+        Software.CADDY: "remove read_timeout from the transport, or write {needed}s",
+    },
+    decided="The proxy's timeout is not above the worker's ping interval.",
+    details="Connections open, and end after that time whenever nobody sends a message.",
+)
+PROXY_IDLE_UNPINGED = Declaration(
+    code="PROXY_IDLE_UNPINGED",
+    stage=Stage.LASTING,
+    severity=Severity.WARNING,
+    problem="{proxy} ends connections after {timeout:g} s of silence ({option}, {where}), and the"
+    " service does not ping",
+    fix="set `timeouts.ping_interval` below {timeout:g}, or have the clients send something more"
+    " often",
+    decided="The worker's ping interval is None, and the proxy has a timeout.",
+)
+PROXY_STREAM_TIMEOUT = Declaration(
+    code="PROXY_STREAM_TIMEOUT",
+    stage=Stage.LASTING,
+    severity=Severity.WARNING,
+    problem="{proxy} ends every WebSocket after {timeout:g} s, used or not (stream_timeout,"
+    " {where})",
+    fix="remove stream_timeout from that reverse_proxy, unless it is meant",
+    decided="Caddy's reverse_proxy has a stream_timeout.",
+)
+HOST_REPLACED = Declaration(
+    code="HOST_REPLACED",
+    stage=Stage.PROXY,
+    severity=Severity.WARNING,
+    problem="{proxy} does not tell the service which host the client asked for ({where}), so that"
+    " pages of that very host count as foreign: they connect without cookies",
+    fix="pass Host on, or set allowed_origins at the worker",
+    fixes={
+        Software.NGINX: "write `proxy_set_header Host $http_host;` into that location, then: nginx"
+        " -t && nginx -s reload",
+        Software.APACHE: "write `ProxyPreserveHost On` into the virtual host",
+        Software.CADDY: "remove `header_up Host` from that reverse_proxy",
+    },
+    decided="Host arrives with the proxy's own name for the service, and there is no"
+    " X-Forwarded-Host; allowed_origins is not set.",
+)
+CLIENT_ADDRESS_UNKNOWN = Declaration(
+    code="CLIENT_ADDRESS_UNKNOWN",
+    stage=Stage.PROXY,
+    severity=Severity.NOTE,
+    problem="{proxy} does not tell the service who its clients are ({where}): all have the proxy's"
+    " address",
+    fix="let the proxy set X-Forwarded-For",
+    fixes={
+        Software.NGINX: "write `proxy_set_header X-Forwarded-For $remote_addr;` into that location",
+        Software.HAPROXY: "write `option forwardfor` into the frontend, or send-proxy-v2 on the"
+        " server line with proxy_protocol='required' at the worker",
+    },
+    decided="The block that passes the path on sets none of X-Forwarded-For, X-Real-IP and"
+    " Forwarded, and sends no PROXY header.",
+)
+PROXY_UNTRUSTED = Declaration(
+    code="PROXY_UNTRUSTED",
+    stage=Stage.PROXY,
+    severity=Severity.WARNING,
+    problem="the proxy at {peer} is not in trusted_proxies of {worker}: all clients count as one"
+    " address, of which {limit} connections are taken",
+    fix="write trusted_proxies=[{peer!r}] at the worker",
+    decided="The doctor's handshake came from that address with a field that names its client, or"
+    " the proxy's configuration leads there.",
+)
+PROXY_UNTRUSTED_DROPPED = Declaration(
+    code="PROXY_UNTRUSTED_DROPPED",
+    stage=Stage.PROXY,
+    severity=Severity.CAUSE,
+    problem="{worker} requires a PROXY header, and drops the connections of the proxy at {peer},"
+    " which is not in its trusted_proxies",
+    fix="write trusted_proxies=[{peer!r}] at the worker",
+    decided="The worker counts proxy_not_trusted when the doctor's handshake comes.",
+)
+SOCKET_DENIED = Declaration(
+    code="SOCKET_DENIED",
+    stage=Stage.PROXY,
+    severity=Severity.CAUSE,
+    problem="{proxy} runs as {user}, who may not {right} {path} ({mode} {owner})",
+    fix="give that user the right: chmod or chgrp the folder, or run the service with a group that"
+    " both are in",
+    decided="The mode and the owners of the socket and of each folder above it, against the proxy's"
+    " user and its groups.",
+)
+
+# What arrived.
+
+HANDSHAKE_NOT_ARRIVED = Declaration(
+    code="HANDSHAKE_NOT_ARRIVED",
+    stage=Stage.PROXY,
+    severity=Severity.UNDECIDED,
+    problem="the doctor's handshake to {url} got {answer}, and nothing of it arrived at this"
+    " service",
+    fix="see what answers there: {command}",
+    decided="No process of the service saw the doctor's nonce, nor an attempt that failed, while"
+    " the handshake was on its way.",
+    details="What remains: the name leads to another machine, a proxy in front leads elsewhere or"
+    " answers itself, or a firewall or a CDN in front answers.",
+)
+ANOTHER_SERVICE_ANSWERS = Declaration(
+    code="ANOTHER_SERVICE_ANSWERS",
+    stage=Stage.PROXY,
+    severity=Severity.CAUSE,
+    problem="a WebSocket opens at {url}, and it is not this service: nothing arrived here",
+    fix="let the name or the proxy lead to this machine and to {listens}, or run the doctor where"
+    " the URL leads to ({addresses})",
+    decided="The handshake was answered with 101, and no process of this service saw its nonce.",
+)
+ANSWER_LOST = Declaration(
+    code="ANSWER_LOST",
+    stage=Stage.PROXY,
+    severity=Severity.CAUSE,
+    problem="the service accepted the doctor's handshake with 101, and {answer} came back",
+    fix="let what is in front of the service pass on the answer of an upgrade, not only the"
+    " request",
+    fixes={
+        Software.APACHE: "write upgrade=websocket at the end of the ProxyPass line, in place of"
+        " RequestHeader set Upgrade",
+    },
+    decided="The service saw the nonce and answered 101, which did not come back.",
+)
+
+DECLARATIONS: tuple[Declaration, ...] = (
+    SERVICE_INVALID,
+    SERVICE_NOT_RUNNING,
+    SERVICE_UNREACHABLE,
+    SERVICE_CHANGED,
+    SERVICE_CRASHES,
+    SERVICE_CRASHES_PARTLY,
+    SERVICE_STARTING,
+    SERVICE_BLOCKED,
+    SERVICE_SLOW,
+    BUSINESS_MISSING,
+    PORT_TAKEN,
+    DESCRIPTORS_FEW,
+    CLOCK_BEHIND,
+    REFUSALS_COUNTED,
+    LISTENS_ELSEWHERE,
+    LISTENS_ON_IPV4_ONLY,
+    LISTENS_ON_LOOPBACK_ONLY,
+    PROXY_CONFIGURATION_UNREAD,
+    PROXY_UNCLEAR,
+    PROXY_NAME_UNKNOWN,
+    PROXY_ANSWERS_ITSELF,
+    PROXY_REDIRECTS,
+    PROXY_DENIES,
+    PROXY_RESTRICTS,
+    PROXY_LEADS_ELSEWHERE,
+    PROXY_HEADER_MISSING,
+    PROXY_IDLE_TIMEOUT,
+    PROXY_IDLE_UNPINGED,
+    PROXY_STREAM_TIMEOUT,
+    HOST_REPLACED,
+    CLIENT_ADDRESS_UNKNOWN,
+    PROXY_UNTRUSTED,
+    PROXY_UNTRUSTED_DROPPED,
+    SOCKET_DENIED,
+    HANDSHAKE_NOT_ARRIVED,
+    ANOTHER_SERVICE_ANSWERS,
+    ANSWER_LOST,
+)

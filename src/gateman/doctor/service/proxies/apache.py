@@ -5,7 +5,7 @@ Rewrite rules come before ProxyPass, ProxyPass in a Location before that of the 
 those the first that matches.
 
 Source:
-    https://httpd.apache.org/docs/2.4/mod/mod_proxy.html, mod_rewrite.html, core.html#virtualhost and
+    https://httpd.apache.org/docs/2.4/mod/mod_proxy.html, mod_rewrite.html, core.html and
     https://httpd.apache.org/docs/2.4/sections.html.
 """
 

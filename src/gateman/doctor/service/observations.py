@@ -1,0 +1,210 @@
+"""What was seen of a service from its own machine. PURE."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from ipaddress import IPv6Address, ip_address
+
+from ...findings import Finding, Software
+from ...http.client_address import TrustedProxies
+from ...listen import ListenAddress
+from ...master.control_requests import ListedArrival, ListedCause, StatusAnswer
+from .proxies.route import ProxyRoute, Upstream
+
+_EVERYWHERE = frozenset({"0.0.0.0", "::"})  # noqa: S104 - compared
+_LOCAL_NAMES = frozenset({"localhost", "ip6-localhost", "localhost.localdomain"})
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class WorkerSeen:
+    """
+    A declared worker that clients connect to.
+
+    Attributes:
+        ping_interval: Seconds; ``None`` for no pings.
+        max_connections_per_ip: ``None`` for no limit.
+        findings: What is wrong with its certificates.
+    """
+
+    name: str
+    listen: ListenAddress
+    count: int = 1
+    is_tls: bool = False
+    requires_proxy: bool = False
+    ping_interval: float | None = 25.0
+    max_connections_per_ip: int | None = 1000
+    has_allowed_origins: bool = False
+    is_gateway: bool = False
+    trusted: TrustedProxies = field(default_factory=TrustedProxies)
+    findings: tuple[Finding, ...] = ()
+
+    @property
+    def address(self) -> str:
+        """Where a proxy on this machine finds it."""
+        if self.listen.path:
+            return f"unix:{self.listen.path}"
+        host = {"0.0.0.0": "127.0.0.1", "::": "[::1]"}.get(  # noqa: S104 - compared
+            self.listen.host, self.listen.host
+        )
+        host = f"[{host}]" if ":" in host and not host.startswith("[") else host
+        return f"{host}:{self.listen.port}"
+
+    def is_at(self, upstream: Upstream) -> bool:
+        """Return whether an upstream on this machine is this worker."""
+        if upstream.path or self.listen.path:
+            return upstream.path == self.listen.path
+        if upstream.port != self.listen.port:
+            return False
+        if self.listen.host in _EVERYWHERE or upstream.host in _LOCAL_NAMES:
+            return True
+        return self.listen.host in _LOCAL_NAMES or same_address(upstream.host, self.listen.host)
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class ListenerSeen:
+    """
+    A listening TCP socket of this machine.
+
+    Attributes:
+        owner: The process, such as ``"nginx (pid 7)"``; empty where that cannot be read.
+        is_own: Whether a process of the service has it.
+    """
+
+    address: str
+    port: int
+    owner: str = ""
+    is_own: bool = False
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class ProxySeen:
+    """
+    A proxy of this machine, and what it does with the URL.
+
+    Attributes:
+        source: Where its configuration was read.
+        route: ``None`` if it does not listen on the URL's port.
+        problem: Why the configuration could not be read; else empty.
+        findings: What is wrong with the certificates that it shows.
+    """
+
+    software: Software
+    source: str
+    route: ProxyRoute | None = None
+    problem: str = ""
+    findings: tuple[Finding, ...] = ()
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class RightsSeen:
+    """
+    A right that the proxy's user does not have on the way to the unix socket of a worker.
+
+    Attributes:
+        right: ``"enter"`` or ``"write to"``.
+        mode: As ``ls -l`` has it.
+        owner: User and group.
+    """
+
+    path: str
+    right: str
+    mode: str
+    owner: str
+    user: str
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class ArrivalsSeen:
+    """
+    What became of the handshake that the doctor has sent through the URL.
+
+    Attributes:
+        status: Of the answer that came back; ``None`` without one.
+        server: What the answer says of the server.
+        problem: Why no answer came.
+        text: The beginning of the answer's body.
+        refused: Why the running service could not be asked; else empty.
+    """
+
+    status: int | None = None
+    server: str = ""
+    problem: str = ""
+    text: str = ""
+    arrivals: tuple[ListedArrival, ...] = ()
+    causes: tuple[ListedCause, ...] = ()
+    silent: tuple[int, ...] = ()
+    refused: str = ""
+    duration: float = 0.0
+
+    @property
+    def answer(self) -> str:
+        return f"the status {self.status}" if self.status is not None else self.problem
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class ServiceSeen:
+    """
+    What was seen of a service.
+
+    Attributes:
+        script: As the user calls it.
+        mistake: Why it would not start; else empty.
+        status: Of the running service; ``None`` if none answers.
+        busy_pids: Processes that did not answer, each time they were asked.
+        problem: Why a running service could not be asked; else empty.
+        listeners: The listening sockets of the ports that matter; ``None`` if they are not known.
+        addresses: Those that the URL's name has.
+        own_addresses: Those of ``addresses`` that are this machine's.
+        open_files: The limit on open files of each process.
+        now: Wall-clock seconds.
+        future_files: Files of the service that are younger than the clock, with their time.
+        log: The last lines of its log that are warnings or errors.
+    """
+
+    script: str
+    mistake: str = ""
+    workers: tuple[WorkerSeen, ...] = ()
+    status: StatusAnswer | None = None
+    busy_pids: frozenset[int] = frozenset()
+    problem: str = ""
+    listeners: tuple[ListenerSeen, ...] | None = None
+    addresses: tuple[str, ...] = ()
+    own_addresses: tuple[str, ...] = ()
+    open_files: Mapping[int, int] = field(default_factory=dict)
+    now: float = 0.0
+    future_files: tuple[tuple[str, float], ...] = ()
+    proxies: tuple[ProxySeen, ...] = ()
+    denied: tuple[RightsSeen, ...] = ()
+    handshake: ArrivalsSeen | None = None
+    log: tuple[str, ...] = ()
+    duration: float = 0.0
+
+    @property
+    def route(self) -> ProxyRoute | None:
+        """What the proxy of the URL's port does with it."""
+        return next((one.route for one in self.proxies if one.route is not None), None)
+
+    def listening(self, port: int) -> list[ListenerSeen]:
+        return [one for one in self.listeners or () if one.port == port]
+
+
+def is_loopback(address: str) -> bool:
+    if address in _LOCAL_NAMES:
+        return True
+    try:
+        return ip_address(address).is_loopback
+    except ValueError:
+        return False
+
+
+def same_address(one: str, other: str) -> bool:
+    try:
+        return ip_address(one) == ip_address(other)
+    except ValueError:
+        return one.lower() == other.lower()
+
+
+def is_ipv6(address: str) -> bool:
+    try:
+        return isinstance(ip_address(address), IPv6Address)
+    except ValueError:
+        return False
