@@ -1,0 +1,246 @@
+"""Looks at a service from its own machine; nothing is judged here."""
+
+import asyncio
+import resource
+import time
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import TypeVar
+
+from ...config.base import BaseWorker
+from ...config.worker import Worker
+from ...errors import CommandError, ConfigError, NotRunning
+from ...findings import Finding
+from ...gateway.gateway import Gateway
+from ...listen import ListenAddress
+from ...master import control
+from ...master.control_requests import GetStatus, StatusAnswer
+from ...master.plan import WorkerPlan, plan
+from ...master.script import Script
+from ...tls.certificate_findings import judge as judge_certificates
+from ..network.resolver import look_up
+from ..target import Settings, Target
+from . import arrival, proxy_files, system
+from .background import in_background
+from .observations import ArrivalsSeen, ProxySeen, RightsSeen, ServiceSeen, WorkerSeen
+
+T = TypeVar("T")
+
+_STATUS_TIMEOUT = 2.0  # seconds
+_NAME_TIMEOUT = 2.0  # seconds
+_FILES_TIMEOUT = 4.0  # seconds
+# Between two questions whether a process is busy; one callback may take a moment.
+_STATUS_INTERVAL = 0.3  # seconds
+_STATUS_COUNT = 3
+
+_FUTURE = 60.0  # seconds
+_LOG_LINES = 3
+
+# They depend on which roots clients trust, which --ca tells.
+_ABOUT_TRUST = frozenset({"CERTIFICATE_SELF_SIGNED", "CERTIFICATE_PRIVATE", "CHAIN_WITHOUT_ISSUER"})
+
+
+async def look(
+    workers: Sequence[BaseWorker],
+    script: Script,
+    target: Target | None,
+    settings: Settings,
+    progress: Callable[[str], None],
+) -> ServiceSeen:
+    """Look at the service that a script declares, and with a target at the way from there to it."""
+    begun_at, now = time.monotonic(), time.time()
+    progress(f"{script}: what it declares")
+    mistake, planned = "", []
+    try:
+        planned = plan(workers, now=now)
+    except ConfigError as error:
+        mistake = str(error)
+    progress(f"{script}: whether it runs")
+    status, busy, problem = await _status(script)
+    seen_workers = _workers(planned, status, settings, now)
+    addresses = await _addresses(target, settings)
+    own = tuple(one for one in addresses if system.is_own_address(one))
+    ports = {one.listen.port for one in seen_workers} | ({target.port} if target else set())
+    pids = _pids(status)
+    progress("the machine: sockets and files")
+    listeners = await _or_none(lambda: system.listeners(ports - {0}, pids))
+    proxies: tuple[ProxySeen, ...] = ()
+    denied: tuple[RightsSeen, ...] = ()
+    handshake: ArrivalsSeen | None = None
+    if target is not None:
+        progress("the proxy: its configuration")
+        given, found = settings.proxy_config, listeners or ()
+        if given is not None or own or not addresses:
+            proxies = await _or_none(lambda: proxy_files.look(target, found, given, now=now)) or ()
+        denied = _denied(seen_workers, proxies)
+        if status is not None:
+            progress(f"{target.url}: how a handshake arrives")
+            handshake = await arrival.look(script, target, settings, addresses)
+    return ServiceSeen(
+        script=str(script),
+        mistake=mistake,
+        workers=seen_workers,
+        status=status,
+        busy_pids=busy,
+        problem=problem,
+        listeners=listeners,
+        addresses=addresses,
+        own_addresses=own,
+        open_files=_open_files(pids),
+        now=now,
+        future_files=_future_files(script, planned, now),
+        proxies=proxies,
+        denied=denied,
+        handshake=handshake,
+        log=_log(script),
+        duration=time.monotonic() - begun_at,
+    )
+
+
+async def _or_none(function: Callable[[], T | None]) -> T | None:
+    try:
+        return await in_background(function, _FILES_TIMEOUT)
+    except TimeoutError:
+        return None
+
+
+async def _status(script: Script) -> tuple[StatusAnswer | None, frozenset[int], str]:
+    """Ask for the status, and again while processes do not answer."""
+
+    def ask() -> StatusAnswer:
+        with control.connect_to_master(script) as master:
+            return master.request(GetStatus(), StatusAnswer)
+
+    busy: frozenset[int] | None = None
+    status: StatusAnswer | None = None
+    for count in range(_STATUS_COUNT):
+        try:
+            status = answer = await in_background(ask, _STATUS_TIMEOUT)
+        except NotRunning as error:
+            return None, frozenset(), "" if "belongs to another" not in str(error) else str(error)
+        except CommandError as error:
+            return None, frozenset(), str(error)
+        except TimeoutError:
+            return None, frozenset(), "its master does not answer"
+        now_busy = frozenset(
+            one["pid"]
+            for slot in answer["slots"]
+            for one in slot["processes"]
+            if one["status"] in {"busy", "stopped"}
+        )
+        busy = now_busy if busy is None else busy & now_busy
+        if not busy or count == _STATUS_COUNT - 1:
+            break
+        await asyncio.sleep(_STATUS_INTERVAL)
+    return status, busy or frozenset(), ""
+
+
+def _workers(
+    planned: Sequence[WorkerPlan], status: StatusAnswer | None, settings: Settings, now: float
+) -> tuple[WorkerSeen, ...]:
+    running = [one["listen"] for one in status["workers"]] if status is not None else []
+    found = []
+    for number, one in enumerate(planned):
+        declared, worker = one.settings, one.worker
+        if declared is None or not isinstance(worker, Worker):
+            continue
+        listen = declared.listen
+        if not listen.port and not listen.path and number < len(running):
+            # Port 0 is what the system has chosen.
+            listen = _listening(running[number], listen)
+        contexts = declared.contexts
+        findings: list[Finding] = []
+        for certificate in contexts.certificates if contexts is not None else ():
+            findings += judge_certificates(certificate.chain, now=now, name=certificate.name)
+        if settings.ca_file is not None:
+            findings = [one for one in findings if one.code not in _ABOUT_TRUST]
+        found.append(
+            WorkerSeen(
+                name=declared.name,
+                listen=listen,
+                count=one.policy.count,
+                is_tls=contexts is not None,
+                requires_proxy=declared.requires_proxy,
+                ping_interval=declared.timeouts.ping_interval,
+                max_connections_per_ip=declared.limits.max_connections_per_ip,
+                has_allowed_origins=declared.allowed_origins is not None,
+                is_gateway=isinstance(worker, Gateway),
+                trusted=declared.trusted_proxies,
+                findings=tuple(findings),
+            )
+        )
+    return tuple(found)
+
+
+def _listening(text: str, declared: ListenAddress) -> ListenAddress:
+    try:
+        return ListenAddress.parse(text.partition(", ")[0])
+    except ConfigError:
+        return declared
+
+
+async def _addresses(target: Target | None, settings: Settings) -> tuple[str, ...]:
+    if target is None:
+        return ()
+    if settings.address is not None:
+        return (settings.address,)
+    found = await asyncio.gather(
+        look_up(target.host, "AAAA", timeout=_NAME_TIMEOUT),
+        look_up(target.host, "A", timeout=_NAME_TIMEOUT),
+    )
+    # IPv4 first: an IPv6 address that leads nowhere is found from outside.
+    return tuple(dict.fromkeys(address for one in reversed(found) for address in one.addresses))
+
+
+def _pids(status: StatusAnswer | None) -> list[int]:
+    if status is None:
+        return []
+    children = [one["pid"] for slot in status["slots"] for one in slot["processes"]]
+    return [status["master"]["pid"], *children]
+
+
+def _open_files(pids: Sequence[int]) -> dict[int, int]:
+    found = {pid: limit for pid in pids if (limit := system.open_files(pid)) is not None}
+    if not pids:
+        found[0] = resource.getrlimit(resource.RLIMIT_NOFILE)[1]
+    return found
+
+
+def _denied(workers: Sequence[WorkerSeen], proxies: Sequence[ProxySeen]) -> tuple[RightsSeen, ...]:
+    found = []
+    for proxy in proxies:
+        route = proxy.route
+        for upstream in route.upstreams if route is not None else ():
+            user = system.user_of(route.user) if route is not None and route.user else None
+            is_ours = any(upstream.path == one.listen.path for one in workers)
+            if upstream.path and is_ours and user is not None:
+                denied = system.denied(Path(upstream.path), user)
+                if denied is not None:
+                    found.append(denied)
+    return tuple(found)
+
+
+def _future_files(
+    script: Script, planned: Sequence[WorkerPlan], now: float
+) -> tuple[tuple[str, float], ...]:
+    files = [script.path]
+    for one in planned:
+        if one.settings is not None and one.settings.contexts is not None:
+            files += one.settings.contexts.files
+    found = []
+    for path in dict.fromkeys(files):
+        try:
+            written = path.stat().st_mtime
+        except OSError:
+            continue
+        if written > now + _FUTURE:
+            found.append((str(path), written))
+    return tuple(found)
+
+
+def _log(script: Script) -> tuple[str, ...]:
+    """Read the last warnings and errors of the log that `start -d` writes."""
+    lines = system.tail(script.path.with_suffix(".log")).splitlines()
+    return tuple(
+        one for one in lines if any(f" {level} " in one[:60] for level in ("WARNING", "ERROR"))
+    )[-_LOG_LINES:]
