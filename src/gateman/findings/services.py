@@ -132,9 +132,9 @@ REFUSALS_COUNTED = Declaration(
     code="REFUSALS_COUNTED",
     stage=Stage.SERVICE,
     severity=Severity.NOTE,
-    problem="since its start, {worker} counted {cause} {count} times: {meaning}",
-    fix="look into the log of that time, which says it in a sentence",
-    decided="A counter of `gateman status --json` that tells of clients that could not connect.",
+    problem="since its start, {worker} has refused or lost clients: {told}",
+    fix="look into the log of that time, which has a sentence for each",
+    decided="Counters of `gateman status --json` that tell of clients that could not connect.",
 )
 
 # The addresses.

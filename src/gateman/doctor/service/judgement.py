@@ -209,14 +209,18 @@ def _counters(slots: Iterable[SlotStatus]) -> Iterator[Finding]:
         for process in slot["processes"]:
             totals.setdefault(slot["worker"], Counter()).update(process["counts"] or {})
     for worker, counts in totals.items():
-        for cause, count in sorted(counts.items()):
-            meaning = _MEANINGS.get(cause, "")
-            if cause.startswith("tls_") and not meaning:
-                meaning = "TLS handshakes failed"
-            if meaning:
-                yield services.REFUSALS_COUNTED.found(
-                    worker=worker, cause=cause, count=count, meaning=meaning
-                )
+        told = [
+            f"{count} × {_meaning(cause)}"
+            for cause, count in sorted(counts.items())
+            if _meaning(cause)
+        ]
+        if told:
+            yield services.REFUSALS_COUNTED.found(worker=worker, told="; ".join(told))
+
+
+def _meaning(cause: str) -> str:
+    usual = f"a TLS handshake failed ({cause})" if cause.startswith("tls_") else ""
+    return _MEANINGS.get(cause, usual)
 
 
 def _machine(seen: ServiceSeen) -> Iterator[Finding]:
@@ -383,7 +387,7 @@ def _arrival(
         yield handshakes.UPGRADE_LOST.found(
             software=software,
             handshake="the handshake",
-            field=" and ".join(lost),
+            field="' and '".join(lost),
             evidence=evidence,
         )
     elif arrival["version"] == "1.0":

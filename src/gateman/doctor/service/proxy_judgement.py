@@ -123,7 +123,7 @@ def _judge_passing(
         yield handshakes.UPGRADE_LOST.found(
             software=software,
             handshake="the handshake",
-            field=" and ".join(route.lost_fields),
+            field="' and '".join(route.lost_fields),
             evidence=evidence,
         )
     elif route.http_version == "1.0" and not route.is_raw:

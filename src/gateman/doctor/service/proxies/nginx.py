@@ -32,7 +32,7 @@ _MAX_DIRECTIVES = 200_000
 _TOKEN = re.compile(
     r"""(?P<space>\s+)|(?P<comment>\#[^\n]*)|(?P<mark>[{};])"""
     r"""|"(?P<double>(?:[^"\\]|\\.)*)"|'(?P<single>(?:[^'\\]|\\.)*)'"""
-    r"""|(?P<word>(?:\$\{[^}\s]*\}|\\.|[^\s{};\\])+)""",
+    r"""|(?P<word>(?!["'])(?:\$\{[^}\s]*\}|\\.|[^\s{};\\])+)""",
     re.DOTALL,
 )
 _VARIABLE = re.compile(r"\$\{?([A-Za-z_][A-Za-z0-9_]*|[0-9])\}?")
