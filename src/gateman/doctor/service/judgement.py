@@ -8,7 +8,7 @@ from ...findings import ALL_CLIENTS, Finding, Severity, handshakes, services
 from ...master.control_requests import ListedArrival, ProcessStatus, SlotStatus
 from ..target import Settings, Target
 from . import proxy_judgement
-from .observations import ArrivalsSeen, ServiceSeen, WorkerSeen, is_ipv6, is_loopback
+from .observations import ArrivalsSeen, ServiceSeen, WorkerSeen, is_ipv6, is_loopback, same_address
 
 _DOWN = frozenset({"waiting", "given_up"})
 
@@ -132,24 +132,31 @@ def _clashes(one: str, other: str) -> bool:
 def _changed(seen: ServiceSeen) -> Iterator[Finding]:
     if seen.status is None:
         return
-    running = {
+    running = [
         url.rpartition("://")[2]
         for one in seen.status["workers"]
         for url in one["listen"].split(", ")
         if url != "-"
-    }
-    declared = {
-        one.listen.path or str(one.listen).rpartition("://")[2]
-        for one in seen.workers
-        if one.listen.port or one.listen.path
-    }
-    missing = {one for one in declared if not any(other.endswith(one) for other in running)}
+    ]
+    missing = [one for one in seen.workers if not _runs_at(one, running)]
     if missing and running:
         yield services.SERVICE_CHANGED.found(
             script=seen.script,
-            declared=", ".join(sorted(declared)),
-            running=", ".join(sorted(running)),
+            declared=", ".join(str(one.listen).rpartition("://")[2] for one in missing),
+            running=", ".join(running),
         )
+
+
+def _runs_at(worker: WorkerSeen, running: Iterable[str]) -> bool:
+    """Return whether the running service listens there; names are not looked up."""
+    listen = worker.listen
+    if listen.path:
+        return any(one.endswith(listen.path) for one in running)
+    hosts = [
+        one.rpartition(":")[0].strip("[]") for one in running if one.endswith(f":{listen.port}")
+    ]
+    is_name = not (":" in listen.host or listen.host.replace(".", "").isdigit())
+    return not listen.port or any(is_name or same_address(one, listen.host) for one in hosts)
 
 
 def _slots(seen: ServiceSeen, name: str, slots: list[SlotStatus]) -> Iterator[Finding]:
@@ -210,7 +217,7 @@ def _counters(slots: Iterable[SlotStatus]) -> Iterator[Finding]:
             totals.setdefault(slot["worker"], Counter()).update(process["counts"] or {})
     for worker, counts in totals.items():
         told = [
-            f"{count} × {_meaning(cause)}"
+            f"{_meaning(cause)} ({count})"
             for cause, count in sorted(counts.items())
             if _meaning(cause)
         ]

@@ -166,7 +166,11 @@ def test_a_port_that_it_does_not_listen_on_is_not_its_own() -> None:
 
 def test_what_is_not_loaded_is_left_out() -> None:
     head = HEAD + "LoadModule proxy_module m.so\n"
-    text = f"<IfModule mod_missing.c>\nRedirect / https://x/\n</IfModule>\n<IfModule proxy_module>\n{PASS}\n</IfModule>\n<IfModule !proxy_module>\nRedirect / https://x/\n</IfModule>"
+    text = (
+        "<IfModule mod_missing.c>\nRedirect / https://x/\n</IfModule>\n"
+        f"<IfModule proxy_module>\n{PASS}\n</IfModule>\n"
+        "<IfModule !proxy_module>\nRedirect / https://x/\n</IfModule>"
+    )
 
     assert route(text, head=head).block == PASS
 

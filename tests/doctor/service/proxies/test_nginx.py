@@ -300,8 +300,8 @@ def test_a_stream_server_passes_bytes_on() -> None:
 def test_the_dump_of_nginx_is_split_into_files() -> None:
     dump = "# configuration file /a:\nuser x;\n\n# configuration file /b:\nhttp {}\n"
 
-    assert split_dump(dump) == {"/a": "\nuser x;\n\n", "/b": "\nhttp {}\n"}
-    assert included("a;\n  include conf.d/*.conf;\n# include no;\n include 'b c';") == [
+    assert split_dump(dump) == {"/a": "user x;\n\n", "/b": "http {}\n"}
+    assert included("a; include conf.d/*.conf;\n# include no;\n include 'b c';") == [
         "conf.d/*.conf"
     ]
 

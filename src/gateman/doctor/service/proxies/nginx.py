@@ -92,7 +92,7 @@ def split_dump(text: str) -> Files:
     parts = _DUMP_HEADER.split(text)
     files: dict[str, str] = {}
     for path, content in zip(parts[1::2], parts[2::2], strict=True):
-        files.setdefault(path, content)
+        files.setdefault(path, content.removeprefix("\n"))
     if not files:
         raise UnreadableConfiguration("it is not what `nginx -T` prints")
     return files
@@ -100,7 +100,7 @@ def split_dump(text: str) -> Files:
 
 def included(text: str) -> list[str]:
     """Name the patterns of files that a file includes."""
-    return re.findall(r"""^\s*include\s+["']?([^\s"';]+)["']?\s*;""", text, re.MULTILINE)
+    return re.findall(r"""(?:^|[{;])\s*include\s+["']?([^\s"';]+)["']?\s*;""", text, re.MULTILINE)
 
 
 def parse(files: Files) -> Directive:
