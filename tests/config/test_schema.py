@@ -5,8 +5,9 @@ from typing import Any
 
 import pytest
 
-from gateman import Gateway, Worker
+from gateman import BusinessWorker, Gateway, Worker
 from gateman.config.schema import Configurable
+from gateman.errors import ConfigError
 from gateman.options import option
 
 
@@ -47,15 +48,21 @@ def test_the_docstring_tells_every_option() -> None:
     ] == []
 
 
-def test_a_call_that_python_would_refuse_is_a_type_error() -> None:
-    make: Any = Worker
+def test_a_call_that_python_would_refuse_is_one_sentence() -> None:
+    calls: list[tuple[Any, tuple[object, ...]]] = [
+        (Worker, ()),
+        (Worker, ("ws://127.0.0.1:1", None, "chat")),
+        (BusinessWorker, ("chat",)),
+    ]
     sentences = []
-    for arguments in ((), ("ws://127.0.0.1:1", None, "chat")):
-        with pytest.raises(TypeError) as caught:
+    for make, arguments in calls:
+        with pytest.raises(ConfigError) as caught:
             make(*arguments)
         sentences.append(str(caught.value))
 
     assert sentences == [
-        "Worker: missing a required argument: 'listen'",
-        "Worker: too many positional arguments",
+        "Worker(...): missing a required argument: 'listen': write Worker(listen, context,"
+        " option=value).",
+        "Worker(...): too many positional arguments: write Worker(listen, context, option=value).",
+        "BusinessWorker(...): too many positional arguments: write BusinessWorker(option=value).",
     ]

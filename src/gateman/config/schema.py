@@ -88,7 +88,12 @@ class Configurable:
             try:
                 given = self.__signature__.bind(*positional, **named)
             except TypeError as error:
-                raise TypeError(f"{type(self).__name__}: {error}") from None
+                name = type(self).__name__
+                form = ", ".join(one.name for one in self.options.values() if not one.kw_only)
+                raise ConfigError(
+                    f"{name}(...): {error}",
+                    f"write {name}({form}{', ' * bool(form)}option=value)",
+                ) from None
             given.apply_defaults()
             self._configure(given.arguments)
 
