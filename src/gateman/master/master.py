@@ -17,15 +17,14 @@ import time
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import replace
 from functools import partial
-from typing import Any, TypeVar, assert_never
+from typing import Any, assert_never
 
 from .. import at_fork
 from ..errors import ConfigError, ExitCode
 from ..log import FORMAT_VARIABLE, LogFile, logger
-from . import channel, control_requests, events, status
+from . import channel, control_requests, events
 from .assignment import Assignment
-from .channel import ArrivalsAnswer, ConnectionsAnswer, FromProcess, ReportAnswer
-from .child_queries import AnyChildQuery, ChildQuery
+from .channel import FromProcess
 from .control import ControlClient, ControlServer
 from .events import SlotId, SupervisorAction, SupervisorEvent
 from .file_restorer import FileRestorer
@@ -38,20 +37,14 @@ from .sd_notify import Notifier
 from .selector_loop import run_once
 from .signal_wakeup import wake_on_signals
 from .spawn import STACK_SIGNAL, ChildProcess, spawn
+from .status import StatusQueries
 from .stderr_relay import StderrRelay
 from .supervisor import Supervisor
-
-# A command waits at most this long for the answers of processes.
-_STATUS_TIMEOUT = 0.06  # seconds
-_CONNECTIONS_TIMEOUT = 2.0  # seconds
-_ARRIVALS_TIMEOUT = 0.5  # seconds
 
 _STDERR = 2
 
 # The system limits timeouts, and those that a process declares may be longer.
 _MAX_SLEEP = 3600.0  # seconds
-
-A = TypeVar("A", ReportAnswer, ConnectionsAnswer, ArrivalsAnswer)
 
 
 class Master:
@@ -73,8 +66,6 @@ class Master:
         self._log_file = log_file
         self._is_detached = is_detached
         self._on_serving = on_serving
-        self._started_at = time.monotonic()
-        self._started_time = time.time()
         self._supervisor = Supervisor(
             [replace(one.plan.policy, is_shared=one.is_shared) for one in listeners]
         )
@@ -83,13 +74,12 @@ class Master:
             self._selector, is_json=os.environ.get(FORMAT_VARIABLE) == "json"
         )
         self._children: dict[int, ChildProcess] = {}
-        self._queries: dict[int, AnyChildQuery] = {}
-        self._query_count = 0
+        self._queries = StatusQueries(str(script.path), self._supervisor, self._children, listeners)
         self._reload_clients: list[ControlClient] = []
         # One for the processes that end first, one for those that end last: see :mod:`.orphan`.
         self._liveness_sockets = socket.socketpair()
         self._notifier = Notifier(os.environ)
-        self._watchdog_at = self._started_at
+        self._watchdog_at = time.monotonic()
         # With nohup(1), the service continues after its terminal is closed.
         self._has_terminal = signal.getsignal(signal.SIGHUP) != signal.SIG_IGN and _has_terminal()
         self._exit_code: int | None = None
@@ -118,7 +108,7 @@ class Master:
             while self._exit_code is None:
                 run_once(self._selector, self._select_timeout(restorer.due_at))
                 self._handle_event(events.Tick())
-                self._finish_queries()
+                self._queries.finish()
                 self._notify_watchdog()
                 restorer.check()
                 if self._router is not None:
@@ -136,7 +126,7 @@ class Master:
         return self._exit_code
 
     def _select_timeout(self, files_due_at: float) -> float:
-        deadlines = [files_due_at, *(query.due_at for query in self._queries.values())]
+        deadlines = [files_due_at, *self._queries.deadlines]
         if self._notifier.alive_interval is not None:
             deadlines.append(self._watchdog_at)
         if self._router is not None and self._router.due_at is not None:
@@ -151,8 +141,6 @@ class Master:
         if self._notifier.alive_interval is not None and now >= self._watchdog_at:
             self._notifier.alive()
             self._watchdog_at = now + self._notifier.alive_interval
-
-    # Events and actions of the supervisor.
 
     def _handle_event(self, event: SupervisorEvent) -> None:
         # An action that is executed at once causes the next event.
@@ -228,8 +216,6 @@ class Master:
         for client in self._reload_clients:
             client.answer(**({"error": problem} if problem else {}))
         self._reload_clients.clear()
-
-    # Processes.
 
     def _spawn(self, slot_id: SlotId) -> SupervisorEvent:
         listeners = self._listeners[slot_id.worker]
@@ -316,12 +302,8 @@ class Master:
                 self._handle_event(events.StillDraining(child.pid))
             case channel.Signalled(is_graceful):
                 self._handle_event(events.Signalled(child.pid, is_graceful))
-            case ReportAnswer() | ConnectionsAnswer() | ArrivalsAnswer():
-                query = self._queries.get(message.to)
-                if query is not None:
-                    query.add_answer(child.pid, message)
             case _:
-                assert_never(message)
+                self._queries.take(child.pid, message)
 
     def _reap(self) -> None:
         for child in list(self._children.values()):
@@ -344,11 +326,8 @@ class Master:
         self._close_channel(child)
         del self._children[child.pid]
         child.close()
-        for query in self._queries.values():
-            query.forget(child.pid)
+        self._queries.forget(child.pid)
         self._handle_event(events.Exited(child.pid, code, child.last_lines))
-
-    # Signals.
 
     def _handle_signals(self, numbers: Iterable[int]) -> None:
         for number in numbers:
@@ -388,24 +367,12 @@ class Master:
             if child.is_ready:
                 child.send_signal(signal.SIGHUP)
 
-    # Commands.
-
     def _handle_request(self, request: control_requests.Request, client: ControlClient) -> None:
         match request:
             case control_requests.GetStatus():
-                self._query_children(
-                    channel.GetReport,
-                    ReportAnswer,
-                    _STATUS_TIMEOUT,
-                    partial(self._answer_status, client),
-                )
+                self._queries.answer_status(client)
             case control_requests.ListConnections(limit):
-                self._query_children(
-                    partial(channel.GetConnections, limit=limit),
-                    ConnectionsAnswer,
-                    _CONNECTIONS_TIMEOUT,
-                    partial(self._answer_connections, client),
-                )
+                self._queries.answer_connections(client, limit)
             case control_requests.Stop(graceful):
                 client.answer(pid=os.getpid())
                 self._stop(is_graceful=graceful)
@@ -421,12 +388,7 @@ class Master:
                 self._hang_up()
                 client.answer()
             case control_requests.GetArrivals(nonce):
-                self._query_children(
-                    partial(channel.GetArrivals, nonce=nonce),
-                    ArrivalsAnswer,
-                    _ARRIVALS_TIMEOUT,
-                    partial(self._answer_arrivals, client),
-                )
+                self._queries.answer_arrivals(client, nonce)
             case _:
                 assert_never(request)
 
@@ -436,54 +398,6 @@ class Master:
             return f"local://{self._router.path}"
         buses = (one.plan.worker.bus for one in self._listeners)
         return next((bus for bus in buses if bus is not None), None)
-
-    def _query_children(
-        self,
-        make_message: Callable[[int], channel.FromMaster],
-        kind: type[A],
-        timeout: float,
-        on_answers: Callable[[dict[int, A]], None],
-    ) -> None:
-        self._query_count += 1
-        message = make_message(self._query_count)
-        asked = {
-            pid for pid, child in self._children.items() if child.is_ready and child.send(message)
-        }
-        self._queries[self._query_count] = ChildQuery(
-            asked, time.monotonic() + timeout, kind, on_answers
-        )
-
-    def _finish_queries(self) -> None:
-        now = time.monotonic()
-        for number, query in list(self._queries.items()):
-            if query.is_done(now):
-                del self._queries[number]
-                query.finish()
-
-    def _answer_status(self, client: ControlClient, answers: dict[int, ReportAnswer]) -> None:
-        client.answer(
-            **status.describe(
-                self._supervisor,
-                self._children,
-                answers,
-                workers=[status.describe_worker(one) for one in self._listeners],
-                master={
-                    "pid": os.getpid(),
-                    "script": str(self._script.path),
-                    "uptime": round(time.monotonic() - self._started_at, 1),
-                    "started_time": self._started_time,
-                },
-                now=time.monotonic(),
-            )
-        )
-
-    def _answer_connections(
-        self, client: ControlClient, answers: dict[int, ConnectionsAnswer]
-    ) -> None:
-        client.answer(**status.connections(self._supervisor, self._children, answers))
-
-    def _answer_arrivals(self, client: ControlClient, answers: dict[int, ArrivalsAnswer]) -> None:
-        client.answer(**status.arrivals(self._supervisor, self._children, answers))
 
 
 def _has_terminal() -> bool:

@@ -1,54 +1,178 @@
-"""The answers to ``status`` and ``connections``; :mod:`.control` describes them."""
+"""
+Answers the commands that ask all processes: status, connections and arrivals.
 
-from collections.abc import Mapping, Sequence
-from typing import Any
+:mod:`.control` describes the answers. Processes that do not answer in time are reported as such.
+"""
 
-from .channel import ArrivalsAnswer, ConnectionsAnswer, Report, ReportAnswer
-from .events import SlotId
+import os
+import time
+from collections.abc import Callable, Mapping, Sequence
+from functools import partial
+from typing import Any, TypeVar
+
+from . import channel
+from .channel import Answer, ArrivalsAnswer, ConnectionsAnswer, Report, ReportAnswer
+from .child_queries import AnyChildQuery, ChildQuery
+from .control import ControlClient
 from .listeners import Listeners
 from .slots import Process, ProcessState, Slot
 from .spawn import ChildProcess
 from .supervisor import Supervisor
 
-_Answers = Mapping[int, ReportAnswer]
+# A command waits at most this long for processes that may be stuck.
+_STATUS_TIMEOUT = 0.06  # seconds
+_CONNECTIONS_TIMEOUT = 2.0  # seconds
+_ARRIVALS_TIMEOUT = 0.5  # seconds
+
+A = TypeVar("A", ReportAnswer, ConnectionsAnswer, ArrivalsAnswer)
 
 
-def describe(
-    supervisor: Supervisor,
-    children: Mapping[int, ChildProcess],
-    answers: _Answers,
-    *,
-    workers: Sequence[Mapping[str, Any]],
-    master: Mapping[str, Any],
-    now: float,
-) -> dict[str, Any]:
-    state = "reloading" if supervisor.is_reloading else supervisor.phase.value
-    return {
-        "master": {**master, "state": state},
-        "workers": list(workers),
-        "slots": [
-            {
-                "worker": workers[slot.id.worker]["name"],
-                "listen": workers[slot.id.worker]["listen"],
-                "slot": slot.id.number,
-                "state": _state(slot),
-                "respawn_in": None
-                if slot.respawn_at is None
-                else round(max(slot.respawn_at - now, 0), 1),
-                "restarts": slot.restarts,
-                "last_exit": slot.last_exit or None,
-                "last_lines": list(slot.last_lines),
-                "processes": [
-                    _describe_process(process, children.get(process.pid), answers, now)
-                    for process in slot.processes
-                ],
-            }
-            for slot in supervisor.slots
-        ],
-    }
+class StatusQueries:
+    def __init__(
+        self,
+        script: str,
+        supervisor: Supervisor,
+        children: Mapping[int, ChildProcess],
+        listeners: Sequence[Listeners],
+    ) -> None:
+        self._script = script
+        self._supervisor = supervisor
+        self._children = children
+        self._listeners = listeners
+        self._started_at = time.monotonic()
+        self._started_time = time.time()
+        self._queries: dict[int, AnyChildQuery] = {}
+        self._query_count = 0
+
+    def answer_status(self, client: ControlClient) -> None:
+        self._ask(channel.GetReport, ReportAnswer, self._status, client, _STATUS_TIMEOUT)
+
+    def answer_connections(self, client: ControlClient, limit: int) -> None:
+        make_message = partial(channel.GetConnections, limit=limit)
+        self._ask(make_message, ConnectionsAnswer, self._connections, client, _CONNECTIONS_TIMEOUT)
+
+    def answer_arrivals(self, client: ControlClient, nonce: str) -> None:
+        make_message = partial(channel.GetArrivals, nonce=nonce)
+        self._ask(make_message, ArrivalsAnswer, self._arrivals, client, _ARRIVALS_TIMEOUT)
+
+    def _ask(
+        self,
+        make_message: Callable[[int], channel.FromMaster],
+        kind: type[A],
+        describe: Callable[[dict[int, A]], dict[str, Any]],
+        client: ControlClient,
+        timeout: float,
+    ) -> None:
+        self._query_count += 1
+        message = make_message(self._query_count)
+        asked = {
+            pid for pid, child in self._children.items() if child.is_ready and child.send(message)
+        }
+        self._queries[self._query_count] = ChildQuery(
+            asked,
+            time.monotonic() + timeout,
+            kind,
+            lambda answers: client.answer(**describe(answers)),
+        )
+
+    def take(self, pid: int, answer: Answer) -> None:
+        query = self._queries.get(answer.to)
+        if query is not None:
+            query.add_answer(pid, answer)
+
+    def forget(self, pid: int) -> None:
+        """Expect no answer from a process that has ended."""
+        for query in self._queries.values():
+            query.forget(pid)
+
+    def finish(self) -> None:
+        """Answer the commands whose queries are complete, or have timed out."""
+        now = time.monotonic()
+        for number, query in list(self._queries.items()):
+            if query.is_done(now):
+                del self._queries[number]
+                query.finish()
+
+    @property
+    def deadlines(self) -> list[float]:
+        return [query.due_at for query in self._queries.values()]
+
+    def _status(self, answers: Mapping[int, ReportAnswer]) -> dict[str, Any]:
+        supervisor, now = self._supervisor, time.monotonic()
+        workers = [_describe_worker(listeners) for listeners in self._listeners]
+        return {
+            "master": {
+                "pid": os.getpid(),
+                "script": self._script,
+                "uptime": round(now - self._started_at, 1),
+                "started_time": self._started_time,
+                "state": "reloading" if supervisor.is_reloading else supervisor.phase.value,
+            },
+            "workers": workers,
+            "slots": [
+                {
+                    "worker": workers[slot.id.worker]["name"],
+                    "listen": workers[slot.id.worker]["listen"],
+                    "slot": slot.id.number,
+                    "state": _state(slot),
+                    "respawn_in": None
+                    if slot.respawn_at is None
+                    else round(max(slot.respawn_at - now, 0), 1),
+                    "restarts": slot.restarts,
+                    "last_exit": slot.last_exit or None,
+                    "last_lines": list(slot.last_lines),
+                    "processes": [
+                        _describe_process(
+                            process, self._children.get(process.pid), answers.get(process.pid), now
+                        )
+                        for process in slot.processes
+                    ],
+                }
+                for slot in supervisor.slots
+            ],
+        }
+
+    def _connections(self, answers: Mapping[int, ConnectionsAnswer]) -> dict[str, Any]:
+        return {
+            "connections": [
+                {**self._place(pid), **connection}
+                for pid, answer in answers.items()
+                for connection in answer.connections
+            ],
+            "total": sum(answer.total for answer in answers.values()),
+            "silent": self._silent(answers),
+        }
+
+    def _arrivals(self, answers: Mapping[int, ArrivalsAnswer]) -> dict[str, Any]:
+        def listed(name: str) -> list[dict[str, Any]]:
+            return [
+                {"pid": pid, "worker": self._place(pid)["worker"], **one}
+                for pid, answer in answers.items()
+                for one in getattr(answer, name)
+            ]
+
+        return {
+            "arrivals": listed("arrivals"),
+            "causes": listed("causes"),
+            "silent": self._silent(answers),
+        }
+
+    def _silent(self, answers: Mapping[int, Any]) -> list[int]:
+        return sorted(pid for pid in self._children if pid not in answers)
+
+    def _place(self, pid: int) -> dict[str, Any]:
+        child = self._children.get(pid)
+        if child is None:
+            return {"pid": pid, "worker": "", "slot": None}
+        slot_id = child.slot_id
+        return {
+            "pid": pid,
+            "worker": self._supervisor.policy(slot_id).name,
+            "slot": slot_id.number,
+        }
 
 
-def describe_worker(listeners: Listeners) -> dict[str, Any]:
+def _describe_worker(listeners: Listeners) -> dict[str, Any]:
     settings, declared = listeners.plan.settings, "-"
     if settings is not None:
         scheme = "ws" if settings.contexts is None else "wss"
@@ -60,52 +184,6 @@ def describe_worker(listeners: Listeners) -> dict[str, Any]:
     }
 
 
-def connections(
-    supervisor: Supervisor,
-    children: Mapping[int, ChildProcess],
-    answers: Mapping[int, ConnectionsAnswer],
-) -> dict[str, Any]:
-    slots = {one.pid: one.slot_id for one in children.values()}
-    listed = [
-        {
-            "pid": pid,
-            "worker": _name(supervisor, slots.get(pid)),
-            "slot": slots[pid].number if pid in slots else None,
-            **connection,
-        }
-        for pid, answer in answers.items()
-        for connection in answer.connections
-    ]
-    return {
-        "connections": listed,
-        "total": sum(answer.total for answer in answers.values()),
-        "silent": sorted(pid for pid in children if pid not in answers),
-    }
-
-
-def arrivals(
-    supervisor: Supervisor,
-    children: Mapping[int, ChildProcess],
-    answers: Mapping[int, ArrivalsAnswer],
-) -> dict[str, Any]:
-    """List what arrived while the doctor looked."""
-    slots = {one.pid: one.slot_id for one in children.values()}
-    names = {pid: {"pid": pid, "worker": _name(supervisor, slots.get(pid))} for pid in answers}
-    return {
-        "arrivals": [
-            {**names[pid], **one} for pid, answer in answers.items() for one in answer.arrivals
-        ],
-        "causes": [
-            {**names[pid], **one} for pid, answer in answers.items() for one in answer.causes
-        ],
-        "silent": sorted(pid for pid in children if pid not in answers),
-    }
-
-
-def _name(supervisor: Supervisor, slot_id: SlotId | None) -> str:
-    return "" if slot_id is None else supervisor.policy(slot_id).name
-
-
 def _state(slot: Slot) -> str:
     if slot.is_given_up:
         return "given_up"
@@ -115,13 +193,12 @@ def _state(slot: Slot) -> str:
 
 
 def _describe_process(
-    process: Process, child: ChildProcess | None, answers: _Answers, now: float
+    process: Process, child: ChildProcess | None, answer: ReportAnswer | None, now: float
 ) -> dict[str, Any]:
-    answer = answers.get(process.pid)
     report = answer.report if answer is not None else child and child.report
     return {
         "pid": process.pid,
-        "status": _status(process, child, has_answered=process.pid in answers),
+        "status": _status(process, child, has_answered=answer is not None),
         "uptime": round(now - process.spawned_at, 1),
         **(report or dict.fromkeys(Report.__annotations__)),
     }

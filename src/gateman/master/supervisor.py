@@ -155,8 +155,6 @@ class Supervisor:
     def _label(self, slot: Slot, process: Process) -> str:
         return f"{self.name(slot.id)} (pid {process.pid})"
 
-    # Starting.
-
     def _spawned(self, slot_id: SlotId, pid: int, now: float, jitter: float) -> None:
         slot = self._find_slot(slot_id)
         process = Process(pid, self._policies[slot_id.worker], now, 1 - _RECYCLE_SPREAD * jitter)
@@ -224,8 +222,6 @@ class Supervisor:
             self.phase = Phase.RUNNING
             self._emit(events.Serving())
 
-    # Living.
-
     def _heartbeat(self, slot: Slot, process: Process, beat: events.Heartbeat, now: float) -> None:
         if process.is_stopped or now - process.last_heard_at >= process.policy.stall:
             silence = formatting.duration(now - process.last_heard_at)
@@ -273,7 +269,6 @@ class Supervisor:
                 self._check_process(slot, process, now)
 
     def _check_process(self, slot: Slot, process: Process, now: float) -> None:
-        policy = process.policy
         if process.kill_at is not None and now >= process.kill_at:
             process.kill_at = None
             self._log("warning", f"{self._label(slot, process)} does not end: killed")
@@ -292,7 +287,7 @@ class Supervisor:
             if now >= process.last_heard_at + SILENCE_LIMIT:
                 process.is_silent = True
             if process.stall_at is not None and now >= process.stall_at:
-                process.stall_at = now + policy.stall
+                process.stall_at = now + process.policy.stall
                 self._emit(events.Inspect(process.pid))
 
     def _kill_late_starter(self, process: Process, now: float) -> None:
@@ -319,8 +314,6 @@ class Supervisor:
                     if numbers != process.accepts_for:
                         process.accepts_for = numbers
                         self._emit(events.Accept(process.pid, numbers))
-
-    # Ending.
 
     def _exited(
         self, slot: Slot, process: Process, exited: events.Exited, now: float, jitter: float
@@ -362,8 +355,7 @@ class Supervisor:
 
     def _crashed(self, slot: Slot, description: str, now: float, jitter: float) -> None:
         count = slot.crashes.add(now)
-        policy = self._policies[slot.id.worker]
-        if count >= policy.max_crashes:
+        if count >= self._policies[slot.id.worker].max_crashes:
             slot.is_given_up = True
             self._log(
                 "error",
@@ -445,8 +437,6 @@ class Supervisor:
                 end = self._drain if self._is_graceful else self._stop_process
                 end(slot, slot.process(pid), now)
 
-    # Reloading.
-
     def _start_reload(self, *, is_gentle: bool, is_all: bool) -> None:
         if self.phase is Phase.STOPPING or self._reload is not None:
             self._log("warning", f"not reloaded: {self.phase.value}, or reloading already")
@@ -481,9 +471,8 @@ class Supervisor:
         slot.crashes.clear()
         if slot.incoming is not None:
             # It may have loaded the old code.
-            discarded = slot.incoming
-            slot.mark_leaving(discarded, None)
-            self._emit(events.Kill(discarded.pid))
+            self._emit(events.Kill(slot.incoming.pid))
+            slot.mark_leaving(slot.incoming, None)
         self._replace(slot, ReplacementReason.RELOAD)
 
     def _fail_reload(self, slot: Slot, description: str) -> None:
