@@ -58,7 +58,7 @@ assert ended_well(child)
 """)
 
 
-def test_what_was_closed_is_nobody_s() -> None:
+def test_closed_descriptors_are_left_alone() -> None:
     """Whoever has the number of a socket that was closed keeps it in the child."""
     run("""
 sock = socket.socket()
@@ -156,7 +156,7 @@ asyncio.run(main())
 """)
 
 
-def test_owners_are_called_anew() -> None:
+def test_owners_are_called_after_each_fork() -> None:
     """Locks that another thread held in the parent are replaced before anybody takes them."""
     run("""
 class Owner:

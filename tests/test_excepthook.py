@@ -165,7 +165,7 @@ def test_a_program_that_declares_nothing_keeps_its_hook(script: Path, statement:
     assert run(script) == (0, "")
 
 
-def test_a_hook_that_was_there_is_handed_what_is_not_ours(script: Path) -> None:
+def test_the_previous_hook_gets_other_errors(script: Path) -> None:
     """A program's own, such as one that reports failures, is still called."""
     script.write_text(
         "import sys\n"

@@ -292,7 +292,7 @@ def test_control_characters_are_escaped(said: str, written: str) -> None:
     assert json.loads(Json().format(record(said, error=error)))["message"] == written
 
 
-def test_nobody_can_forge_a_line() -> None:
+def test_peers_cannot_forge_a_line() -> None:
     """Only the beginning of a record is at the beginning of a line."""
     forged = "x\n2026-11-23 17:05:19,123 pid:1 ERROR forged\n  of more lines"
     lines = text(forged, error=ValueError(forged)).splitlines()

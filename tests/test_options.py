@@ -22,7 +22,7 @@ def refusal_of(kind: type[Limits | Timeouts], value: object) -> str:
 
 
 @BOTH
-def test_every_option_says_what_it_counts_and_why(kind: type[Limits | Timeouts]) -> None:
+def test_every_option_has_a_unit_and_a_reason(kind: type[Limits | Timeouts]) -> None:
     """The reference page is made of this."""
     for declared in fields(kind):
         assert set(declared.metadata) == {"unit", "reason", "check"}
@@ -46,7 +46,7 @@ def test_options_are_small_and_fixed(kind: type[Limits | Timeouts]) -> None:
         setattr(options, "nonsense", 1)  # noqa: B010 - no type checker is to know it
 
 
-def test_defaults_where_nothing_is_said() -> None:
+def test_defaults() -> None:
     """A user writes only what differs."""
     assert Limits.of(None) == Limits() == Limits.of({})
     assert Timeouts.of(None) == Timeouts() == Timeouts.of({})
@@ -81,7 +81,7 @@ def test_an_instance_is_taken_as_it_is() -> None:
     ("kind", "name", "hint"),
     [(kind, *item) for kind in (Limits, Timeouts) for item in get_type_hints(kind).items()],
 )
-def test_none_is_off_where_the_type_says_so(
+def test_none_means_off_if_the_type_allows_it(
     kind: type[Limits | Timeouts], name: str, hint: object
 ) -> None:
     """Everything else has a bound."""
@@ -92,7 +92,7 @@ def test_none_is_off_where_the_type_says_so(
 
 
 @pytest.mark.parametrize("value", [0, -1, 0.0, float("nan"), float("inf"), True, "10", [], 1j])
-def test_what_is_no_positive_number(value: object) -> None:
+def test_values_that_are_not_positive_numbers(value: object) -> None:
     """Nothing waits for ever, not even for infinity; PHP's texts are not numbers."""
     assert refusal_of(Timeouts, {"close": value}) == (
         f"timeouts.close={value!r} is not a positive number: give it in seconds."
@@ -108,7 +108,7 @@ def test_limits_are_whole_numbers(name: str) -> None:
     assert refusal_of(Limits, {name: 1.5}).startswith(f"limits.{name}=1.5 is not a whole number: ")
 
 
-def test_the_unit_is_told() -> None:
+def test_the_error_names_the_unit() -> None:
     """A user who was wrong about the number may have been wrong about what it counts."""
     assert refusal_of(Limits, {"max_header_count": None}) == (
         "limits.max_header_count=None is not a positive number: give it in fields."
@@ -140,14 +140,14 @@ def test_unknown_names(kind: type[Limits | Timeouts], name: object, expected: st
 
 
 @pytest.mark.parametrize("value", [5, "", "max_message_size=5", [], [("pong", 5)], Limits])
-def test_what_is_no_mapping(value: object) -> None:
+def test_limits_that_are_not_a_mapping(value: object) -> None:
     """The sentence shows how one is written."""
     assert refusal_of(Timeouts, value) == (
         f"timeouts={value!r} is neither Timeouts nor a mapping: write timeouts={{'handshake': …}}."
     )
 
 
-def test_limits_are_no_timeouts() -> None:
+def test_limits_are_not_timeouts() -> None:
     """Swapped arguments are noticed."""
     assert refusal_of(Limits, Timeouts()).endswith(
         "is neither Limits nor a mapping: write limits={'max_message_size': …}."

@@ -48,7 +48,7 @@ def test_a_variable_may_say_it(tmp_path: Path) -> None:
         assert service.command("stop").returncode == 0
 
 
-def test_somebody_has_to_say_it(tmp_path: Path) -> None:
+def test_a_service_has_to_be_named(tmp_path: Path) -> None:
     """There is no service that a command would guess."""
     environment = {name: os.environ[name] for name in os.environ if name != "GATEMAN_BUS"}
     done = run([*GATEMAN, "who"], tmp_path, environment)
@@ -81,7 +81,7 @@ def test_what_cannot_be_reached_is_one_sentence(tmp_path: Path) -> None:
         assert done.stderr.startswith(error), done.stderr
 
 
-def test_a_service_without_a_bus_is_told(tmp_path: Path) -> None:
+def test_a_service_without_a_bus_is_an_error(tmp_path: Path) -> None:
     """One whose processes are alone cannot be reached."""
     script = ROOMS.replace("count=2", 'bus="memory://"')
     with master(script, tmp_path) as service:

@@ -25,7 +25,7 @@ def run(*arguments: str) -> Result:
     return CliRunner().invoke(cert, arguments)
 
 
-def test_dev_says_what_it_made(home: Path) -> None:
+def test_dev_prints_what_it_made(home: Path) -> None:
     """Names and paths first, then how to trust the authority."""
     result = run("dev", "--domain", "a.test", "--domain", "b.test", "--out", "tls")
     made = development_certificate(["a.test"], home / "tls")
@@ -44,7 +44,7 @@ def test_dev_says_what_it_made(home: Path) -> None:
     )
 
 
-def test_dev_says_what_it_kept(home: Path) -> None:
+def test_dev_prints_what_it_kept(home: Path) -> None:
     """The second time nothing changes; the working directory is the default."""
     run("dev")
     before = (home / "server.pem").read_bytes()
@@ -64,7 +64,7 @@ def test_a_mistake_is_left_to_the_command_line() -> None:
 
 
 @pytest.mark.parametrize("arguments", [["--help"], ["dev", "--help"]])
-def test_help_tells_what_it_is_for(arguments: list[str]) -> None:
+def test_help_describes_the_command(arguments: list[str]) -> None:
     """Both levels have help."""
     result = run(*arguments)
 

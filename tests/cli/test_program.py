@@ -37,7 +37,7 @@ def test_without_a_command_the_usage_is_one_line(tmp_path: Path) -> None:
         assert "usage" not in service.stderr
 
 
-def test_code_behind_run_all_runs_once(tmp_path: Path) -> None:
+def test_code_after_run_all_runs_once(tmp_path: Path) -> None:
     """Where the service has ended, the program goes on; its processes do not."""
     script = echo() + "\nopen('ended', 'a').write('once')\n"
     with master(script, tmp_path) as service:

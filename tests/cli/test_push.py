@@ -32,7 +32,7 @@ def push(service: Master, *words: str) -> tuple[int, str, str]:
     return done.returncode, done.stdout, done.stderr
 
 
-def test_it_reaches_whom_it_names(tmp_path: Path) -> None:
+def test_it_reaches_the_named_clients(tmp_path: Path) -> None:
     """Groups, users, clients, or everybody, in whichever process they are."""
     with master(ROOMS, tmp_path) as service:
         url = f"ws://127.0.0.1:{service.port}"
@@ -64,7 +64,7 @@ def test_it_reaches_whom_it_names(tmp_path: Path) -> None:
             ]
 
 
-def test_it_says_who_did_not_answer(tmp_path: Path) -> None:
+def test_silent_processes_are_named(tmp_path: Path) -> None:
     """A process that is stuck may have more of them; the message is on its way."""
     with master(ROOMS, tmp_path) as service:
         stopped = service.pids()[0]
@@ -88,7 +88,7 @@ def test_it_reads_standard_input(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("words", [(), ("--all", "--uid", "42"), ("--group", "a", "--uid", "b")])
-def test_it_wants_to_know_to_whom(tmp_path: Path, words: tuple[str, ...]) -> None:
+def test_receivers_are_required(tmp_path: Path, words: tuple[str, ...]) -> None:
     """Nothing is sent to everybody by an omission."""
     done = run(
         [*GATEMAN, "push", "text", *words, "--bus", "nats://127.0.0.1:1?name=test"], tmp_path
@@ -98,7 +98,7 @@ def test_it_wants_to_know_to_whom(tmp_path: Path, words: tuple[str, ...]) -> Non
     assert "Name the receivers: one of --all, --group, --uid and --client." in done.stderr
 
 
-def test_names_that_cannot_be_are_told(tmp_path: Path) -> None:
+def test_invalid_names_are_refused(tmp_path: Path) -> None:
     """A client id that is none is one sentence, and nothing is sent."""
     with master(ROOMS, tmp_path) as service:
         assert push(service, "--client", "ann", "text") == (

@@ -59,7 +59,7 @@ def test_a_script_without_a_command_is_started(tmp_path: Path, target: str) -> N
         assert service.stderr == ""
 
 
-def test_a_word_that_is_no_command(tmp_path: Path) -> None:
+def test_a_word_that_is_not_a_command(tmp_path: Path) -> None:
     """What is no file either is refused, and nothing is started."""
     (tmp_path / "server.py").write_text(echo())
     asked = run([*GATEMAN, "serve", "server.py"], tmp_path)
@@ -133,7 +133,7 @@ def test_a_restart_with_a_broken_script_stops_nothing(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     "words", [["stop"], ["stop", "-g"], ["reload"], ["reload", "-g"], ["status"], ["connections"]]
 )
-def test_what_needs_a_running_service_says_so(tmp_path: Path, words: list[str]) -> None:
+def test_commands_need_a_running_service(tmp_path: Path, words: list[str]) -> None:
     """One sentence, and exit code 3, both ways."""
     path = tmp_path / "server.py"
     path.write_text(echo())
@@ -215,7 +215,7 @@ def test_a_traceback_shows_their_code_only(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("name", ["missing.py", "missing", "missing.module", "./folder/missing"])
-def test_a_script_that_is_not_there(tmp_path: Path, name: str) -> None:
+def test_a_script_that_does_not_exist(tmp_path: Path, name: str) -> None:
     """One sentence, and exit code 4, for whatever command."""
     for command in ("start", "stop", "status", "check"):
         asked = run([*GATEMAN, command, name], tmp_path)

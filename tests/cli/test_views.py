@@ -112,7 +112,7 @@ def test_it_fits(width: int) -> None:
     assert max(map(cells_of, lines)) <= width
 
 
-def test_what_is_not_running_is_said_in_words() -> None:
+def test_a_slot_without_a_process_is_described() -> None:
     """A slot that waits, one that was given up, and a process that has said nothing yet."""
     lines = status_lines(
         answer(
@@ -300,7 +300,7 @@ def test_connections_that_are_not_listed_are_counted() -> None:
     ]
 
 
-def test_nobody_is_connected() -> None:
+def test_no_client_is_connected() -> None:
     """That is one line."""
     assert connection_lines({"connections": [], "total": 0, "silent": []}, None) == [
         Line("0 connections")

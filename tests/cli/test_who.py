@@ -17,7 +17,7 @@ def who(service: Master, *words: str) -> tuple[int, list[str], str]:
     return done.returncode, done.stdout.splitlines(), done.stderr
 
 
-def test_it_tells_who_is_connected(tmp_path: Path) -> None:
+def test_it_lists_the_connected_clients(tmp_path: Path) -> None:
     """Client ids, a line each, or numbers of all."""
     with master(ROOMS, tmp_path) as service:
         url = f"ws://127.0.0.1:{service.port}"
@@ -34,7 +34,7 @@ def test_it_tells_who_is_connected(tmp_path: Path) -> None:
             assert who(service, "--group", "a", "--uid", "b")[0] == 2
 
 
-def test_it_says_what_is_missing(tmp_path: Path) -> None:
+def test_the_error_names_what_is_missing(tmp_path: Path) -> None:
     """A process that is stuck makes the answer one that may be too short, and the exit code 1."""
     with master(ROOMS, tmp_path) as service:
         stopped = service.pids()[0]

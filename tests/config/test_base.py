@@ -53,7 +53,7 @@ def test_every_option_is_listed() -> None:
     assert set(vars(Clerk(name="clerk"))) == set(Clerk.options) | Clerk.state
 
 
-def test_what_a_script_declares_is_told_in_short() -> None:
+def test_the_outline_of_a_script() -> None:
     """Kinds, names and functions, alike on every machine, and no more than a bus should carry."""
 
     def read(letter: object) -> None: ...
@@ -176,7 +176,7 @@ def test_run_all_runs_every_kind() -> None:
     assert ran.stdout == "('Chief', 'one') ('BaseWorker', 'other')\n"
 
 
-def test_who_is_imported_past_gateman_cannot_run() -> None:
+def test_a_worker_imported_from_its_module_cannot_run() -> None:
     """Nobody has said yet what running means."""
 
     class Early(Clerk):

@@ -30,7 +30,7 @@ def test_an_interval_has_to_be_positive(seconds: object) -> None:
     )
 
 
-def test_a_call_is_no_function() -> None:
+def test_a_call_is_not_a_function() -> None:
     """``Timer.add(1, tick())`` is told apart from ``Timer.add(1, tick)``, and leaves no warning."""
     with pytest.raises(ConfigError) as refused:
         Timer.add(1, _tick())  # type: ignore[arg-type]

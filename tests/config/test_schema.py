@@ -40,7 +40,7 @@ def test_the_signature_is_that_of_the_options() -> None:
     assert str(parameters["slow_consumer"]).startswith("slow_consumer: str | gateman.options.Slow")
 
 
-def test_the_docstring_tells_every_option() -> None:
+def test_the_docstring_lists_every_option() -> None:
     told = str(Gateway.__doc__)
 
     assert [

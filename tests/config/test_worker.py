@@ -153,7 +153,7 @@ def test_certificate_without_tls() -> None:
     )
 
 
-def test_scheme_of_tls_with_the_transport_of_none() -> None:
+def test_scheme_of_tls_with_a_plain_transport() -> None:
     """``wss://`` is never served in the clear."""
     made = worker("wss://127.0.0.1:0", transport="tcp")
 
@@ -174,7 +174,7 @@ def test_scheme_of_tls_with_the_transport_of_none() -> None:
         ),
     ],
 )
-def test_context_that_is_none(context: Any, sentence: str) -> None:
+def test_context_of_none(context: Any, sentence: str) -> None:
     """Of PHP's contexts there is ``ssl``, and its options are named as there."""
     assert refusal(worker("wss://127.0.0.1:0", context)).startswith(sentence)
 

@@ -110,7 +110,7 @@ def test_a_message_is_one_line() -> None:
         ArrivalsAnswer(3, [ARRIVAL], [CAUSE]),
     ],
 )
-def test_what_a_process_says_is_understood(message: FromProcess) -> None:
+def test_messages_of_a_process_are_decoded(message: FromProcess) -> None:
     """It arrives as it was."""
     assert decode(from_process, line(message)) == message
 
@@ -126,7 +126,7 @@ def test_what_a_process_says_is_understood(message: FromProcess) -> None:
         GetArrivals(5, NONCE),
     ],
 )
-def test_what_the_master_says_is_understood(message: FromMaster) -> None:
+def test_messages_of_the_master_are_decoded(message: FromMaster) -> None:
     """It arrives as it was."""
     assert decode(from_master, line(message)) == message
 

@@ -78,7 +78,7 @@ def test_a_new_master_waits_for_the_processes_of_a_killed_one(
                 assert other.port == service.port
 
 
-def test_what_a_process_has_started_keeps_nobody(tmp_path: Path) -> None:
+def test_programs_of_a_process_do_not_delay_its_end(tmp_path: Path) -> None:
     """A program that outlives its process holds its standard error open; nobody waits for it."""
     script = obedient("count=1").replace(
         "Worker.run_all",

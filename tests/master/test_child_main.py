@@ -57,7 +57,7 @@ def test_a_wrong_configuration_that_is_seen_late(tmp_path: Path) -> None:
         assert "Traceback" not in service.stderr
 
 
-def test_a_mistake_behind_run_all_is_a_sentence_too(tmp_path: Path) -> None:
+def test_a_mistake_after_run_all_is_one_sentence_too(tmp_path: Path) -> None:
     """The script goes on when its service has ended; what it gets wrong then has its line."""
     script = echo() + "worker.count = 0\n"
     with master(script, tmp_path) as service:

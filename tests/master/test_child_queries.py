@@ -36,7 +36,7 @@ def test_time_is_up() -> None:
     assert question.answers == {1: ANSWER}
 
 
-def test_who_has_ended_is_not_waited_for() -> None:
+def test_ended_processes_are_not_waited_for() -> None:
     """It may have ended before or after its answer; strangers are no matter."""
     question = ask(1, 2)
     question.add_answer(1, ANSWER)
@@ -47,12 +47,12 @@ def test_who_has_ended_is_not_waited_for() -> None:
     assert question.answers == {1: ANSWER}
 
 
-def test_nobody_was_asked() -> None:
+def test_no_process_was_asked() -> None:
     """Then there is nothing to wait for."""
     assert ask().is_done(0.0)
 
 
-def test_who_asked_takes_it() -> None:
+def test_the_caller_gets_the_answers() -> None:
     """The answers are what it gets."""
     taken: list[dict[int, ConnectionsAnswer]] = []
     question = ChildQuery([1], 10.0, ConnectionsAnswer, taken.append)

@@ -126,7 +126,7 @@ def test_a_request_may_come_in_pieces(answering: Answering) -> None:
         b'{"command": "status", "a": ' + b"[" * 4000 + b"\n",
     ],
 )
-def test_nonsense_ends_the_conversation(answering: Answering, said: bytes) -> None:
+def test_invalid_data_closes_the_connection(answering: Answering, said: bytes) -> None:
     """It is no request, and gets no answer; others are heard as before."""
     with answering.client(said) as sock:
         assert read_to_end(sock) == b""
@@ -148,7 +148,7 @@ def test_nonsense_ends_the_conversation(answering: Answering, said: bytes) -> No
     ],
     ids=lambda said: repr(said[:40]),
 )
-def test_what_is_no_request_is_told_so(answering: Answering, said: bytes) -> None:
+def test_an_invalid_request_gets_an_error(answering: Answering, said: bytes) -> None:
     """It is well-formed, and nothing that this master knows."""
     with answering.client(said) as sock:
         assert json.loads(sock.recv(200)) == {
@@ -169,7 +169,7 @@ def read_to_end(sock: socket.socket) -> bytes:
     return read
 
 
-def test_an_answer_to_who_has_left_is_no_answer(answering: Answering) -> None:
+def test_an_answer_to_a_client_that_has_left(answering: Answering) -> None:
     """The command was interrupted; the master goes on."""
     with answering.client(STATUS):
         pass
@@ -198,7 +198,7 @@ def test_a_long_answer_to_a_slow_reader(answering: Answering) -> None:
         assert json.loads(read) == {"ok": True, "text": "x" * (4 << 20)}
 
 
-def test_visitors_are_counted(answering: Answering) -> None:
+def test_clients_are_counted(answering: Answering) -> None:
     """Who is one too many is turned away; when one has left there is room again."""
     with answering.client() as first:
         clients = [answering.client() for _ in range(31)]
@@ -214,7 +214,7 @@ def test_visitors_are_counted(answering: Answering) -> None:
             client.__exit__(None, None, None)
 
 
-def test_who_dawdles_is_known(answering: Answering) -> None:
+def test_slow_clients_are_closed(answering: Answering) -> None:
     """Who has not asked in time may be turned away for others; who waits for an answer not."""
     with answering.client(STATUS), answering.client():
         ((_, asked),) = answering.asked
@@ -234,7 +234,7 @@ def test_who_dawdles_is_known(answering: Answering) -> None:
 # The command's side.
 
 
-def test_nobody_is_there(tmp_path: Path) -> None:
+def test_no_process_is_there(tmp_path: Path) -> None:
     """Without a socket, and with one that a killed master left."""
     script = Script(tmp_path / "server.py")
     with pytest.raises(NotRunning), connect_to_master(script, ENVIRONMENT):
@@ -319,7 +319,7 @@ def test_another_user_may_not_ask(answering: Answering, tmp_path: Path) -> None:
 # A real master.
 
 
-def test_a_real_master_lives_on(tmp_path: Path) -> None:
+def test_a_real_master_continues(tmp_path: Path) -> None:
     """Whatever is sent to its control socket, the next command is answered."""
     with master(echo(), tmp_path) as service:
         answers = [

@@ -93,7 +93,7 @@ def test_quiet_daemon_writes_no_information(tmp_path: Path) -> None:
         assert (tmp_path / "quiet.log").read_text() == ""
 
 
-def test_command_tells_what_failed_behind_it(tmp_path: Path) -> None:
+def test_command_shows_why_the_daemon_failed(tmp_path: Path) -> None:
     """A process that cannot start ends the command with its words and its exit code."""
     (tmp_path / "server.py").write_text(FAILS)
     (tmp_path / "server.log").write_text("what an earlier one wrote\n")
@@ -110,7 +110,7 @@ def test_command_tells_what_failed_behind_it(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("listen", "code"), [("websocket://127.0.0.1:99999", 78), ("websocket://127.0.0.1:0", 78)]
 )
-def test_mistake_is_told_before_anything_is_forked(tmp_path: Path, listen: str, code: int) -> None:
+def test_mistake_is_shown_before_the_fork(tmp_path: Path, listen: str, code: int) -> None:
     """What is wrong in the script, or with the log file, is one sentence on the terminal."""
     (tmp_path / "server.py").write_text(echo(listen))
     words = ["--log-file", "nowhere/server.log"] if listen.endswith(":0") else []

@@ -282,7 +282,7 @@ def test_business_workers_have_no_sockets() -> None:
 # Unix sockets that are removed.
 
 
-def test_a_unix_socket_that_was_removed_is_made_anew(tmp_path: Path) -> None:
+def test_a_removed_unix_socket_is_made_again(tmp_path: Path) -> None:
     """For the processes to come; those that have copies of the old one keep it."""
     path = tmp_path / "a.sock"
     with opened(f"websocket+unix://{path}") as listeners, socket.socket(socket.AF_UNIX) as client:

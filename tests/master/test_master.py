@@ -47,7 +47,7 @@ def test_a_killed_process_is_replaced(tmp_path: Path, protect: Callable[[str], s
 
 
 @BOTH
-def test_nobody_waits_for_a_process_that_is_not_there(
+def test_clients_do_not_wait_for_a_missing_process(
     tmp_path: Path, protect: Callable[[str], str]
 ) -> None:
     """While a slot has no process, its neighbour accepts for it."""
@@ -93,7 +93,7 @@ def test_a_crash_loop_is_ended(tmp_path: Path, protect: Callable[[str], str]) ->
 
 
 @BOTH
-def test_status_tells_how_processes_ended(tmp_path: Path, protect: Callable[[str], str]) -> None:
+def test_status_shows_how_processes_ended(tmp_path: Path, protect: Callable[[str], str]) -> None:
     """In words, with the last lines of what the process wrote."""
     with master(protect(obedient("count=1")), tmp_path) as service:
         with open_to(service) as client:
@@ -170,7 +170,7 @@ def test_a_stopped_process_is_not_dead(tmp_path: Path, protect: Callable[[str], 
         ("max_memory=1000", "it holds"),
     ],
 )
-def test_a_process_is_replaced_when_it_has_done_its_share(
+def test_a_process_is_replaced_at_its_limits(
     tmp_path: Path, option: str, reason: str, protect: Callable[[str], str]
 ) -> None:
     """Another one serves before it drains; this is no restart."""

@@ -103,7 +103,7 @@ def test_it_writes_to_the_log(tmp_path: Path, who: str, said: str, *, has_own_ou
     assert done.stdout == (b"printed\n" if has_own_output else None)
 
 
-def test_a_log_that_is_no_file_stays_its_own() -> None:
+def test_a_log_that_is_not_a_file_stays_open() -> None:
     """There is nothing in it that could be emptied."""
     read, write = os.pipe()
     orphan = Orphan(write, -1)

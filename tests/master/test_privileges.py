@@ -15,7 +15,7 @@ from tests.support.deadlines import TIMEOUT
 needs_root = pytest.mark.skipif(os.getuid() != 0, reason="only root may become somebody else")
 
 
-def test_nobody_else_is_asked_for() -> None:
+def test_no_other_user_is_looked_up() -> None:
     """Without a user, and with one's own, nothing changes."""
     assert find(None, None) is None
     assert find(os.geteuid(), os.getegid()) is None
@@ -24,7 +24,7 @@ def test_nobody_else_is_asked_for() -> None:
 @pytest.mark.parametrize(
     ("user", "group", "kind"), [("no-such", None, "user"), (None, "no-such", "group")]
 )
-def test_who_does_not_exist(user: str | None, group: str | None, kind: str) -> None:
+def test_an_account_that_does_not_exist(user: str | None, group: str | None, kind: str) -> None:
     """The sentence names what was declared."""
     with pytest.raises(ConfigError, match=f"^{kind}='no-such': there is no such {kind}"):
         find(user, group)
@@ -47,7 +47,7 @@ def test_names_and_numbers() -> None:
 
 
 @needs_root
-def test_becoming_somebody_is_for_good() -> None:
+def test_switching_the_user_is_permanent() -> None:
     """User, group and all other groups are given up; and who is not root cannot become anybody."""
     code = (
         "import os\\nfrom gateman import ConfigError\\n"

@@ -162,7 +162,7 @@ async def test_timers_and_what_they_skipped() -> None:
 
 
 @on_loop
-async def test_what_the_hub_counts_is_told() -> None:
+async def test_the_counts_of_the_hub_are_reported() -> None:
     """Such as what was lost on its way to the clients of this process."""
     counts = Counter({"received": 5})
     async with serve() as server:

@@ -106,7 +106,7 @@ def test_nothing_is_left_of_it(tmp_path: Path) -> None:
     assert list(tmp_path.iterdir()) == []
 
 
-def test_what_a_killed_master_left_is_no_obstacle(tmp_path: Path) -> None:
+def test_leftovers_of_a_killed_master_do_not_block_the_next(tmp_path: Path) -> None:
     """Its socket is replaced."""
     with socket.socket(socket.AF_UNIX) as old:
         old.bind(str(tmp_path / "a.bus"))
@@ -201,7 +201,7 @@ def _greeting_of(uid: int, router: RouterProcess) -> bytes:
         return answer.read()
 
 
-def test_a_service_that_names_its_bus_has_no_router(tmp_path: Path) -> None:
+def test_a_service_with_a_declared_bus_has_no_router(tmp_path: Path) -> None:
     """Not even a socket."""
     worker = Worker("websocket://127.0.0.1:0", count=2, bus="nats://127.0.0.1:1?name=test")
 

@@ -238,7 +238,7 @@ def test_a_folder_that_goes_with_its_release_is_not_used(tmp_path: Path) -> None
 # Files that are removed.
 
 
-def test_what_was_removed_is_made_anew(tmp_path: Path) -> None:
+def test_removed_files_are_made_again(tmp_path: Path) -> None:
     """The pid file, the socket, or both: commands and other masters find it again."""
     script = tmp_path / "server.py"
     runtime_files = RuntimeFiles.acquire(script, {})
@@ -279,7 +279,7 @@ def test_a_folder_that_is_gone_is_replaced_by_the_next(tmp_path: Path) -> None:
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="only there a removed file is seen")
-def test_a_master_is_known_before_it_has_made_its_files_anew(tmp_path: Path) -> None:
+def test_a_master_is_found_before_it_has_restored_its_files(tmp_path: Path) -> None:
     """Another one that starts in that moment is told so, and leaves nothing in its way."""
     script = tmp_path / "server.py"
     runtime_files = RuntimeFiles.acquire(script, {})
@@ -310,7 +310,7 @@ def test_only_its_own_files_are_removed(tmp_path: Path) -> None:
 
 
 @needs_root
-def test_whose_files_may_be_a_master_s(tmp_path: Path) -> None:
+def test_owners_of_a_master_s_files(tmp_path: Path) -> None:
     """Root's, those of the script's owners, and in a unit's folder those of the unit's user."""
     script = folder_of(NOBODY, tmp_path / "service") / "server.py"
     script.write_text("")
@@ -336,9 +336,7 @@ def test_the_session_of_another_user_is_not_used(tmp_path: Path) -> None:
 
 
 @needs_root
-def test_a_stranger_s_files_are_passed_over(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_files_of_other_users_are_ignored(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """In a folder such as /tmp: no master is seen in them, and one starts elsewhere."""
     open_to_all(tmp_path)
     folder = folder_of(0, tmp_path / "tmp", 0o1777)
@@ -366,9 +364,7 @@ def _socket_at(path: Path) -> Callable[[], None]:
 
 
 @needs_root
-def test_a_folder_for_everybody_that_a_stranger_made(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_shared_folder_of_another_user(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Commands do not look into it, nor into units that root has not made."""
     open_to_all(tmp_path)
     common = folder_of(0, tmp_path / "tmp", 0o1777)

@@ -116,7 +116,7 @@ def test_a_module_is_found(folder: Path) -> None:
         ("sys", "there is no file and no module sys."),
     ],
 )
-def test_what_is_not_there(folder: Path, name: str, sentence: str) -> None:
+def test_what_does_not_exist(folder: Path, name: str, sentence: str) -> None:
     """One sentence, and whatever was put on the search path is gone from it."""
     (folder / "folder.py").mkdir()
     (folder / "empty_package").mkdir()
@@ -201,7 +201,7 @@ def test_a_script_that_fails(tmp_path: Path, script: str, sentence: str) -> None
     assert ran(tmp_path, script) == sentence.format(folder=tmp_path) + "\n"
 
 
-def test_a_failure_behind_run_all_is_none_of_loading(tmp_path: Path) -> None:
+def test_a_failure_after_run_all_is_not_a_load_failure(tmp_path: Path) -> None:
     """What the runner raises, or the script after it, comes out as it is."""
     (tmp_path / "runner.txt").write_text(RUNNER)
     (tmp_path / "server.py").write_text("from gateman import Worker\nWorker.run_all()\n")
@@ -241,7 +241,7 @@ def test_a_traceback_begins_with_their_code(
     assert any("json" in line and "decoder.py" in line for line in written)
 
 
-def test_a_traceback_without_their_code_is_whole() -> None:
+def test_a_traceback_without_the_script_is_complete() -> None:
     """Better all of it than nothing."""
     try:
         Script.find("missing.py")

@@ -56,7 +56,7 @@ def test_the_socket_may_have_no_file() -> None:
         assert sock.recv(100) == b"READY=1"
 
 
-def test_without_systemd_nothing_is_said(tmp_path: Path) -> None:
+def test_without_systemd_nothing_is_sent(tmp_path: Path) -> None:
     """Neither does a note fail that nobody takes."""
     Notifier({}).ready()
     Notifier({"NOTIFY_SOCKET": str(tmp_path / "nobody")}).ready()
@@ -81,7 +81,7 @@ def test_a_watchdog_is_for_one_process(variables: dict[str, str], interval: floa
     assert Notifier({**variables}).alive_interval is None
 
 
-def test_a_reader_that_is_stuck_holds_nobody_up(systemd: socket.socket) -> None:
+def test_a_stuck_reader_does_not_block_the_master(systemd: socket.socket) -> None:
     """A sign of life that finds no room is left out."""
     notifier = Notifier({"NOTIFY_SOCKET": systemd.getsockname()})
     for _ in range(1000):
@@ -90,7 +90,7 @@ def test_a_reader_that_is_stuck_holds_nobody_up(systemd: socket.socket) -> None:
     assert notes(systemd, 1) == ["WATCHDOG=1"]
 
 
-def test_a_master_says_how_it_is(systemd: socket.socket, tmp_path: Path) -> None:
+def test_a_master_reports_its_state(systemd: socket.socket, tmp_path: Path) -> None:
     """That it lives, each half of the watchdog's time; that it serves, reloads and ends."""
     variables = {"NOTIFY_SOCKET": systemd.getsockname(), "WATCHDOG_USEC": "400000"}
     heard: list[str] = []

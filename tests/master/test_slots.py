@@ -52,7 +52,7 @@ def test_processes_share_what_has_none(
     assert shares(make_slots(*pids)) == expected
 
 
-def test_who_is_silent_or_starts_serves_nobody() -> None:
+def test_silent_and_starting_processes_do_not_accept() -> None:
     """Only a process that answers is one to go to."""
     slots = make_slots(10, 11, 12)
     assert slots[0].current is not None
@@ -106,7 +106,7 @@ def test_old_crashes_are_forgiven() -> None:
         (replace(POLICY, max_lifetime=100.0), Heartbeat(10, 0, 0), 90, "it has served for 90 s"),
     ],
 )
-def test_a_share_is_done(policy: Policy, beat: Heartbeat, now: float, reason: str) -> None:
+def test_limits_of_a_process(policy: Policy, beat: Heartbeat, now: float, reason: str) -> None:
     """Each limit counts, lowered by the spread of the process."""
     assert recycle_reason(Process(10, policy, 0.0, 0.9), beat, now) == reason
 
@@ -121,7 +121,7 @@ def test_a_slot_finds_its_processes() -> None:
     assert slot.process(11) is slot.incoming
 
 
-def test_what_is_due_depends_on_where_a_process_is_in_its_life() -> None:
+def test_deadlines_depend_on_the_state_of_a_process() -> None:
     """To have begun to serve; to say that it lives; to have ended."""
     (slot,) = make_slots(10)
     current = slot.current

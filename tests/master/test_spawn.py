@@ -107,7 +107,7 @@ def test_where_it_prints(
     assert (printed, b"hello" in stderr_fd) == (("hello", False) if has_terminal else ("", True))
 
 
-def test_what_it_says_is_read_to_its_end(tmp_path: Path) -> None:
+def test_its_output_is_read_to_the_end(tmp_path: Path) -> None:
     """Messages arrive, then the end."""
     script = (
         "import os, sys\n"
@@ -152,7 +152,7 @@ def test_signals_and_being_stopped(tmp_path: Path) -> None:
         child.send_signal(signal.SIGKILL)
 
 
-def test_no_process_to_be_had(tmp_path: Path) -> None:
+def test_the_system_starts_no_process(tmp_path: Path) -> None:
     """Nothing is left open when the system gives none."""
     before = _descriptors()
     ours, theirs = socket.socketpair()

@@ -31,7 +31,7 @@ def test_one_master_wherever_its_files_are(tmp_path: Path) -> None:
         assert f"server.py is running already (pid {service.pid})" in asked.stderr
 
 
-def test_files_of_a_killed_master_are_no_obstacle(tmp_path: Path) -> None:
+def test_files_of_a_killed_master_do_not_block_the_next(tmp_path: Path) -> None:
     """A pid file and a control socket that nobody owns are replaced."""
     with master(echo(options="drain_window=0.1"), tmp_path) as service:
         service.signal(signal.SIGKILL)

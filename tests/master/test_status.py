@@ -86,7 +86,7 @@ def test_connections(tmp_path: Path) -> None:
         assert connection["uid"] is None
 
 
-def test_connections_say_who_they_are(tmp_path: Path) -> None:
+def test_connections_show_the_uid(tmp_path: Path) -> None:
     """The uid that the hub knows a client by, from the moment at which it is bound to it."""
     script = echo().replace(
         "    connection.send", "    connection.bind(message)\n    connection.send"

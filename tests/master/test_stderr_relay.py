@@ -94,7 +94,7 @@ def test_every_line_becomes_an_object() -> None:
 
 
 @pytest.mark.parametrize("form", ["text", "json"])
-def test_last_words_are_relayed(form: str) -> None:
+def test_the_last_output_is_relayed(form: str) -> None:
     """What is still in the pipe when a process has ended is not lost."""
     errors, printed = relayed(form, WHEN_IT_HAS_ENDED, LITTLE)
     lines = errors.splitlines()

@@ -149,7 +149,7 @@ def test_no_process_at_all() -> None:
 # Crashing.
 
 
-def test_crashes_are_answered_ever_more_slowly_and_then_no_more() -> None:
+def test_restarts_after_crashes_are_delayed_and_then_end() -> None:
     """The first costs no time, the next 0.5, 1, 2 s and so on; the last one ends the slot."""
     supervisor = serving(replace(CHAT, max_crashes=5))
     play(
@@ -218,7 +218,7 @@ def test_a_given_up_slot_leaves_the_others_alone() -> None:
 # Stalling.
 
 
-def test_a_process_that_says_nothing_is_looked_at() -> None:
+def test_a_silent_process_is_inspected() -> None:
     """After 5 s clients go elsewhere; after ``stall`` its stack is wanted; and it may come back."""
     supervisor = serving(PAIR)
     supervisor.handle(Heartbeat(10, 0, 0), 10)
@@ -308,7 +308,7 @@ def test_a_stopped_process_is_not_dead() -> None:
         (replace(CHAT, max_lifetime=100.0), Heartbeat(10, 0, 0), 90, "it has served for 90 s"),
     ],
 )
-def test_a_process_that_has_done_its_share_is_replaced(
+def test_a_process_at_its_limit_is_replaced(
     policy: Policy, beat: Heartbeat, now: float, reason: str
 ) -> None:
     """Another one takes over, and only then it drains; within the random spread."""
@@ -450,7 +450,7 @@ def test_a_worker_is_listened_for_until_its_last_process_has_drained() -> None:
     )
 
 
-def test_nobody_is_kept_waiting_for_a_worker_without_processes() -> None:
+def test_clients_of_a_worker_without_processes_are_refused() -> None:
     """A slot that waits for its next process has nobody to answer."""
     play(
         serving(),
@@ -464,7 +464,7 @@ def test_nobody_is_kept_waiting_for_a_worker_without_processes() -> None:
 # Signals that processes get.
 
 
-def test_a_process_that_gets_a_signal_is_told_what_that_means() -> None:
+def test_a_process_that_gets_a_signal_gets_a_command() -> None:
     """A moment later, as the master may have got it, too."""
     play(
         serving(PAIR),
@@ -557,7 +557,7 @@ def test_stop_without_processes() -> None:
     )
 
 
-def test_who_is_needed_to_the_end_is_told_last() -> None:
+def test_processes_that_end_last_are_stopped_last() -> None:
     """Others part from their clients first, however it ends; a stop may become harder."""
     both = [CHAT, replace(PAIR, ends_last=True)]
     play(
@@ -582,7 +582,7 @@ def test_who_is_needed_to_the_end_is_told_last() -> None:
     )
 
 
-def test_nobody_waits_for_others_that_are_not_there() -> None:
+def test_an_orphan_does_not_wait_for_missing_processes() -> None:
     """Those who would end last end at once when they are alone."""
     play(
         serving(replace(PAIR, ends_last=True)),
@@ -593,7 +593,7 @@ def test_nobody_waits_for_others_that_are_not_there() -> None:
 # Time, and the rest.
 
 
-def test_nothing_is_due_but_signs_of_life() -> None:
+def test_only_heartbeats_are_due() -> None:
     """An idle master is woken by its processes, and by nothing else."""
     supervisor = serving()
 
@@ -603,7 +603,7 @@ def test_nothing_is_due_but_signs_of_life() -> None:
     assert supervisor.next_at() == 6
 
 
-def test_what_the_dead_have_said_is_ignored() -> None:
+def test_messages_of_ended_processes_are_ignored() -> None:
     """Messages may be read after their process was reaped."""
     supervisor = serving()
     supervisor.handle(Exited(10, -9), 1)
@@ -617,7 +617,7 @@ def test_what_the_dead_have_said_is_ignored() -> None:
     )
 
 
-def test_how_a_draining_process_ends_is_said_if_it_is_not_as_told() -> None:
+def test_an_unexpected_end_of_a_draining_process_is_logged() -> None:
     """A crash on the way out is nobody's loss, but it is a crash."""
     supervisor = serving()
     supervisor.handle(StopRequested(is_graceful=True), 1)

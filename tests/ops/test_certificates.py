@@ -151,7 +151,7 @@ def test_the_names_asked_for_come_first(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("name", ["", "a b", "https://chat.test", "straße.test", "chat.test:443"])
-def test_what_is_no_name_is_refused(tmp_path: Path, name: str) -> None:
+def test_invalid_unit_names_are_refused(tmp_path: Path, name: str) -> None:
     """Before anything is written."""
     assert refusal_of(tmp_path, name) == (
         f"{name!r} is not a name for a certificate:"
@@ -220,7 +220,7 @@ def test_an_authority_is_replaced_before_it_would_end_too_early(tmp_path: Path) 
     assert authority.not_valid_after_utc.timestamp() > second.expires_at
 
 
-def test_a_certificate_of_a_lost_authority_is_made_anew(tmp_path: Path) -> None:
+def test_a_certificate_of_a_lost_authority_is_renewed(tmp_path: Path) -> None:
     """Who has removed the data folder gets another authority."""
     make(tmp_path)
     shutil.rmtree(tmp_path / "data")
@@ -230,7 +230,7 @@ def test_a_certificate_of_a_lost_authority_is_made_anew(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("lost", ["data/ca.pem", "data/ca.key", "out/server.pem", "out/server.key"])
-def test_what_is_missing_is_made_anew(tmp_path: Path, lost: str) -> None:
+def test_missing_files_are_made_again(tmp_path: Path, lost: str) -> None:
     """After half of the work, or half a clean-up, everything fits together again."""
     make(tmp_path)
     (tmp_path / lost).unlink()
@@ -243,7 +243,7 @@ def test_what_is_missing_is_made_anew(tmp_path: Path, lost: str) -> None:
     assert shake_hands(context, ssl.create_default_context(cafile=made.authority)).domains
 
 
-def test_a_key_that_is_there_is_used(tmp_path: Path) -> None:
+def test_an_existing_key_is_used(tmp_path: Path) -> None:
     """A key is never overwritten, whoever made it."""
     issued = Authority().issue(tmp_path, has_rsa_key=True)
     (tmp_path / "server.pem").unlink()
@@ -258,7 +258,7 @@ def test_a_key_that_is_there_is_used(tmp_path: Path) -> None:
 # What the authority may sign for.
 
 
-def test_a_stolen_authority_is_good_for_no_public_site(tmp_path: Path) -> None:
+def test_a_stolen_authority_cannot_sign_for_public_sites(tmp_path: Path) -> None:
     """Its key signs what OpenSSL, and with it curl and Python, does not accept."""
     made = make(tmp_path, "chat.example.com")
     sign = (
@@ -307,7 +307,7 @@ def test_a_public_name_takes_another_authority(tmp_path: Path, name: str) -> Non
 # What is not ours.
 
 
-def test_a_certificate_of_somebody_else_is_never_replaced(tmp_path: Path) -> None:
+def test_a_foreign_certificate_is_never_replaced(tmp_path: Path) -> None:
     """A real one may be in the folder."""
     issued = Authority().issue(tmp_path)
     before = (issued.certificate.read_bytes(), issued.key.read_bytes())
@@ -330,7 +330,7 @@ def test_a_copy_of_the_authority_is_replaced(tmp_path: Path) -> None:
     assert make(tmp_path).domains == first.domains
 
 
-def test_a_file_that_is_no_certificate_is_never_replaced(tmp_path: Path) -> None:
+def test_a_file_that_is_not_a_certificate_is_never_replaced(tmp_path: Path) -> None:
     """Whatever it is, it is not ours."""
     (tmp_path / "out").mkdir()
     (tmp_path / "out" / "server.pem").write_text("precious")

@@ -145,7 +145,7 @@ def test_new_nginx_gets_the_http2_directive(version: str) -> None:
 
 
 @pytest.mark.parametrize("version", ["", "1", "nginx/1.22.1", "1.22.1\n", "1.x", "1.2.3.4"])
-def test_what_is_no_version_is_refused(version: str) -> None:
+def test_an_invalid_version_is_refused(version: str) -> None:
     """A typing error in the version does not become a configuration."""
     with pytest.raises(ConfigError) as refused:
         nginx(SITE, version=version)
@@ -225,7 +225,9 @@ def test_each_kind_of_upstream(upstream: str, for_nginx: str, for_apache: str, w
         ("[2001:db8::1]:8443", "[2001:db8::1]:8443", "[2001:db8::1]:8443"),
     ],
 )
-def test_apache_listens_where_nobody_did(listen: str, host: str, port: str | None) -> None:
+def test_apache_gets_a_listen_line_for_other_ports(
+    listen: str, host: str, port: str | None
+) -> None:
     """Debian's ports.conf has 443 already, and a second ``Listen`` for it is an error."""
     text = apache(replace(SITE, listen=listen))
 
@@ -357,7 +359,7 @@ def test_nothing_breaks_out_of_its_place(field: str, strange: str) -> None:
     ],
     ids=lambda value: repr(value) if isinstance(value, dict) else "",
 )
-def test_a_mistake_is_told_in_a_sentence(wrong: dict[str, Any], sentence: str) -> None:
+def test_a_mistake_is_one_sentence(wrong: dict[str, Any], sentence: str) -> None:
     """What cannot be served is refused, with what to write instead."""
     with pytest.raises(ConfigError) as refused:
         replace(SITE, **wrong)

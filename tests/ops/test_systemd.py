@@ -97,7 +97,7 @@ def test_a_low_port_needs_one_right() -> None:
     assert "# For port 443, 80.\n" in text
 
 
-def test_who_it_runs_as() -> None:
+def test_the_user_of_the_unit() -> None:
     """A user of systemd's own making, one that is named, or root with few rights."""
     made, named, root = (
         settings(unit(replace(FACTS, user=user, changes_user=changes, ports=(443,))))
@@ -164,7 +164,7 @@ def test_words_are_quoted_as_systemd_reads_them() -> None:
         ({"sockets": (Path("/opt/\x01/a.sock"),)}, "has characters that cannot stand in a unit"),
     ],
 )
-def test_nothing_can_be_smuggled_in(wrong: dict[str, object], sentence: str) -> None:
+def test_values_cannot_end_their_place(wrong: dict[str, object], sentence: str) -> None:
     """What would begin a line of its own is refused."""
     with pytest.raises(ConfigError, match=sentence):
         unit(replace(FACTS, **wrong))  # type: ignore[arg-type]

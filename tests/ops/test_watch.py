@@ -63,7 +63,7 @@ def test_a_change_is_served_at_once(tmp_path: Path) -> None:
         assert "server.py changed" in service.stderr
 
 
-def test_without_watchfiles_it_says_what_to_install(tmp_path: Path) -> None:
+def test_without_watchfiles_the_error_names_the_package(tmp_path: Path) -> None:
     """Before anything listens."""
     (tmp_path / "server.py").write_text(echo())
     program = (
