@@ -158,33 +158,33 @@ class Limits(_Numbers):
     max_header_count: int = option(
         100,
         "fields",
-        "The header fields of a handshake. More get 431. Precedent: Apache, 100.",
+        "The header fields of a handshake; more than these get 431. Precedent: Apache, 100.",
     )
     max_messages_per_second: int = option(
         100_000,
         "messages per second",
-        "From one connection. More close it with 1008. Real clients send far less: the limit ends"
-        " floods of tiny messages, which cost time and not bytes. Fragments, pings and pongs count"
-        " too.",
+        "The messages of one connection; more than these close it with 1008. Real clients send far"
+        " fewer: the limit ends floods of tiny messages, which cost time and not bytes. Fragments,"
+        " pings and pongs count too.",
     )
     max_connections: int | None = option(
         None,
         "connections",
-        "In one process. More get 503; on a TLS port their connection is closed before TLS. None"
+        "In one process. Further clients get 503; on a TLS port they are closed before TLS. None"
         " means the limit on open files (ulimit -n) less 64.",
     )
     max_connections_per_ip: int | None = option(
         1000,
         "connections",
-        "In one process, from one IPv4 address or one IPv6 /64. More get 429; on a TLS port their"
-        " connection is closed before TLS. A carrier's NAT may hide hundreds of users. Connections"
+        "In one process, from one IPv4 address or one IPv6 /64. Further clients get 429; on a TLS"
+        " port they are closed before TLS. A carrier's NAT may hide hundreds of users. Connections"
         " through a trusted proxy count for the client's address, and always get 429.",
     )
     max_handshakes_per_second: int | None = option(
         5000,
         "handshakes per second",
-        "In one process. More get 503 with Retry-After before on_websocket_connect runs; on a TLS"
-        " port their connection is closed before TLS. The default is more than a process can do"
+        "In one process. Further clients get 503 with Retry-After before on_websocket_connect runs;"
+        " on a TLS port they are closed before TLS. The default is more than a process can do"
         " with TLS: set it to what the database behind on_websocket_connect can do.",
     )
     max_queued_messages: int = option(
@@ -222,24 +222,26 @@ class Timeouts(_Numbers):
     pong: float = option(
         20.0,
         "seconds",
-        "From a ping until the client's pong or a message; then the connection is closed.",
+        "How long a client may take to answer a ping with a pong or a message. Otherwise the"
+        " connection is closed.",
     )
     close: float = option(
         5.0,
         "seconds",
-        "For the client's part of the closing handshake, and for the end of its connection; then"
-        " the connection is aborted.",
+        "For the client's part of the closing handshake, and for the end of its connection. A"
+        " connection that is still open then is aborted.",
     )
     shutdown: float = option(
         10.0,
         "seconds",
-        "From the signal to the exit of the process; then open connections are aborted.",
+        "From the signal to the exit of the process. Connections that are still open then are"
+        " aborted.",
     )
     start: float = option(
         60.0,
         "seconds",
-        "From the start of a process until it serves, including on_worker_start; then the process"
-        " is killed. Precedent: systemd, 90 s.",
+        "From the start of a process until it serves, including on_worker_start. A process that"
+        " does not serve then is killed. Precedent: systemd, 90 s.",
     )
     stall: float = option(
         30.0,

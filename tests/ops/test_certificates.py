@@ -374,7 +374,7 @@ def test_an_authority_with_a_wrong_key_is_refused(tmp_path: Path) -> None:
     shutil.copy(tmp_path / "out" / "server.key", data / "ca.key")
 
     assert refusal_of(tmp_path) == (
-        f"{data}/ca.key is not the key of {data}/ca.pem: remove both, and start anew."
+        f"{data}/ca.key is not the key of {data}/ca.pem: remove both, and run this again."
     )
 
 

@@ -223,7 +223,7 @@ class ControlClient:
             self.close()
             return
         self._unsent = self._unsent[sent:]
-        # Not both: what it says meanwhile, and its end, would wake the loop again and again.
+        # Not both: a client that sends data or closes would wake the loop again and again.
         if self._unsent:
             self._selector.modify(self._sock, selectors.EVENT_WRITE, self._write)
         else:

@@ -213,7 +213,8 @@ def _authority(folder: Path, names: Collection[str], moment: datetime) -> _Autho
     if key is not None and certificate is not None:
         if certificate.public_key() != key.public_key():
             raise ConfigError(
-                f"{key_path} is not the key of {certificate_path}", "remove both, and start anew"
+                f"{key_path} is not the key of {certificate_path}",
+                "remove both, and run this again",
             )
         permitted = _permitted_by(certificate)
         missing = [name for name in names if not _is_permitted(name, permitted)]
