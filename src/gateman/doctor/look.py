@@ -1,21 +1,45 @@
 """A look at a service: all parts of the way in order, and the verdict."""
 
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 
 from ..config.base import BaseWorker
 from ..findings import Finding
 from ..master.script import Script
-from .network import judgement as of_network
-from .network import probes as network
+from .lasting import judgement as lasting_judgement
+from .lasting import probes as lasting_probes
+from .lasting import rows as lasting_rows
+from .network import judgement as network_judgement
+from .network import probes as network_probes
 from .network import rows as network_rows
 from .network.url import parse
 from .rows import Row
 from .target import Settings, Target
+from .upgrade import judgement as upgrade_judgement
+from .upgrade import probes as upgrade_probes
+from .upgrade import rows as upgrade_rows
+from .upgrade.case import Case
 from .verdict import Verdict, conclude
 
 Inside = tuple[Sequence[BaseWorker], Script]
 Progress = Callable[[str], None]
+
+
+class _Found:
+    """What all parts have found."""
+
+    def __init__(self) -> None:
+        self.findings: list[Finding] = []
+        self.rows: list[Row] = []
+        self.agreed: dict[str, str] = {}
+        self.is_open = True
+
+    def add(
+        self, findings: list[Finding], rows: list[Row], agreed: Mapping[str, str] | None = None
+    ) -> None:
+        self.findings += findings
+        self.rows += rows
+        self.agreed |= agreed or {}
 
 
 async def look(
@@ -35,19 +59,30 @@ async def look(
     return conclude(name, found.findings, found.rows, found.agreed, is_open=found.is_open)
 
 
-class _Found:
-    def __init__(self) -> None:
-        self.findings: list[Finding] = []
-        self.rows: list[Row] = []
-        self.agreed: dict[str, str] = {}
-        self.is_open = True
-
-
 async def _look_outside(
     target: Target, settings: Settings, progress: Progress, found: _Found
 ) -> None:
-    way = await network.look(target, settings, progress)
-    found.findings += of_network.judge(target, settings, way, now=time.time())
-    found.rows += network_rows.rows(way)
-    found.agreed |= network_rows.agreed(way)
-    found.is_open = bool(way.usable)
+    page = await lasting_probes.look_at_page(settings, progress)
+    way = await network_probes.look(target, settings, progress)
+    now = time.time()
+    found.add(
+        network_judgement.judge(target, settings, way, now=now),
+        network_rows.rows(way),
+        network_rows.agreed(way),
+    )
+    origin = None if page is None else page.origin
+    answers = await upgrade_probes.look(target, settings, way.usable, progress, origin=origin)
+    found.add(
+        upgrade_judgement.judge(target, settings, answers, now=now),
+        upgrade_rows.rows(answers),
+        upgrade_rows.agreed(answers),
+    )
+    found.is_open = answers.is_open
+    routes = way.usable if answers.is_open else ()
+    lasting = await lasting_probes.look(target, settings, routes, progress, page=page)
+    main = answers.main
+    front = None if main is None else Case(target, settings, answers, main).front
+    found.add(
+        lasting_judgement.judge(target, settings, lasting, now=now, front=front),
+        lasting_rows.rows(lasting),
+    )
