@@ -102,6 +102,15 @@ BUSINESS_MISSING = Declaration(
     decided="The answer to the doctor's handshake says so, or all slots of the business workers"
     " are down.",
 )
+BUS_AWAY = Declaration(
+    code="BUS_AWAY",
+    stage=Stage.SERVICE,
+    severity=Severity.WARNING,
+    problem="the bus of {worker} is away: {servers} cannot be connected to ({reason})",
+    fix="start the NATS server, or correct the URL in bus=; until then nothing comes from other"
+    " processes, gateways refuse handshakes, and no process starts",
+    decided="A TCP connection to each server of the bus's URL fails from this machine.",
+)
 PORT_TAKEN = Declaration(
     code="PORT_TAKEN",
     stage=Stage.SERVICE,
@@ -167,6 +176,17 @@ LISTENS_ON_LOOPBACK_ONLY = Declaration(
     " only",
     fix="listen on 0.0.0.0 or [::] in place of the loopback address, or put a proxy in front",
     decided="The URL's port is the worker's own, and the worker's address is a loopback address.",
+)
+
+PORT_OF_ANOTHER = Declaration(
+    code="PORT_OF_ANOTHER",
+    stage=Stage.TCP,
+    severity=Severity.CAUSE,
+    problem="the URL leads to port {port}, where {owner} listens and passes nothing on to the"
+    " service, which listens on {listens}",
+    fix="connect to the service's port, or let {owner} pass the path on to it",
+    decided="The name leads to this machine, another process has the port, no configuration of a"
+    " proxy that is known here was found for it, and the doctor's handshake did not arrive.",
 )
 
 # The proxy.
@@ -426,6 +446,7 @@ DECLARATIONS: tuple[Declaration, ...] = (
     SERVICE_BLOCKED,
     SERVICE_SLOW,
     BUSINESS_MISSING,
+    BUS_AWAY,
     PORT_TAKEN,
     DESCRIPTORS_FEW,
     CLOCK_BEHIND,
@@ -433,6 +454,7 @@ DECLARATIONS: tuple[Declaration, ...] = (
     LISTENS_ELSEWHERE,
     LISTENS_ON_IPV4_ONLY,
     LISTENS_ON_LOOPBACK_ONLY,
+    PORT_OF_ANOTHER,
     PROXY_CONFIGURATION_UNREAD,
     PROXY_UNCLEAR,
     PROXY_NAME_UNKNOWN,

@@ -5,7 +5,7 @@ from typing import Any
 import pytest
 
 from gateman.doctor.service.judgement import judge
-from gateman.doctor.service.observations import ListenerSeen, RightsSeen, ServiceSeen
+from gateman.doctor.service.observations import BusSeen, ListenerSeen, RightsSeen, ServiceSeen
 from gateman.doctor.service.proxies.route import Action
 from gateman.doctor.target import Settings
 from gateman.findings import ALL_CLIENTS, Finding, Severity, Software, handshakes, services
@@ -340,10 +340,44 @@ def test_processes_that_did_not_say_what_arrived_leave_it_open() -> None:
 
 
 def test_another_service_answers() -> None:
-    assert found(bare(status=101)) == [
+    here, elsewhere = (
         services.ANOTHER_SERVICE_ANSWERS.found(
-            url=URL, listens="127.0.0.1:8282", addresses="192.0.2.1"
+            url=URL, listens="127.0.0.1:8282", addresses="192.0.2.1", severity=severity
         )
+        for severity in (Severity.CAUSE, Severity.WARNING)
+    )
+
+    assert found(healthy(proxies=(), handshake=handshake(status=101))) == [here]
+    # It may be another machine of the same service.
+    assert found(bare(status=101)) == [elsewhere]
+
+
+def test_a_port_that_leads_to_a_program_that_is_no_proxy() -> None:
+    listener = ListenerSeen(address="0.0.0.0", port=443, owner="node (pid 9)")
+    seen = healthy(proxies=(), listeners=(listener,), handshake=handshake(status=404))
+
+    assert found(seen) == [
+        services.PORT_OF_ANOTHER.found(
+            port=443, owner="node (pid 9)", listens="127.0.0.1:8282", evidence="the status 404"
+        )
+    ]
+
+
+def test_a_master_that_is_stopping() -> None:
+    running = status(slot(0, process()), listen="ws://0.0.0.0:8282")
+    running["master"]["state"] = "stopping"
+
+    assert codes(direct(status=running), None) == ["SERVER_DRAINING"]
+
+
+def test_a_bus_that_is_away() -> None:
+    buses = (
+        BusSeen(worker="chat", servers="10.0.0.1:4222", problem="connection refused"),
+        BusSeen(worker="chat", servers="10.0.0.2:4222"),
+    )
+
+    assert found(direct(buses=buses), None) == [
+        services.BUS_AWAY.found(worker="chat", servers="10.0.0.1:4222", reason="connection refused")
     ]
 
 

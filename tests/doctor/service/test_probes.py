@@ -346,6 +346,17 @@ def test_the_last_warnings_of_the_log_are_shown(tmp_path: Path) -> None:
     assert found.seen.log == ("x pid:1 WARNING b", "x pid:1 ERROR c")
 
 
+def test_a_bus_that_is_away(tmp_path: Path) -> None:
+    path = tmp_path / "server.py"
+    path.write_text(echo())
+    url = f"nats://user:secret@127.0.0.1:{free_port()}?name=chat"
+    declared = Worker(f"websocket://127.0.0.1:{free_port()}", name="chat", bus=url)
+    found = Look(Script.find(str(path)), declared, None, Settings())
+
+    assert found.codes == {"BUS_AWAY"}
+    assert "secret" not in repr(found.findings) + repr(found.seen.buses)
+
+
 def test_an_address_that_does_not_answer_ends_in_time(running: Master) -> None:
     begun_at = time.monotonic()
     found = look(running, f"ws://localhost:{free_port()}/")

@@ -233,3 +233,12 @@ def test_only_causes_on_the_way_are_refuted_by_a_handshake_that_opens() -> None:
 
     assert [is_refuted_by_101(one) for one in (refuted, other, weak)] == [True, False, False]
     assert WORKER.path == ""
+
+
+def test_limits_count_only_if_the_handshake_did_not_open() -> None:
+    proxy = proxied(restrictions=("limit_req zone=a", "auth_basic"))
+
+    [opened] = found(proxy)
+    [failed] = found(proxy, handshake=None)
+    assert opened.problem.endswith(": auth_basic")
+    assert failed.problem.endswith(": limit_req zone=a, auth_basic")

@@ -4,6 +4,7 @@ import asyncio
 import contextlib
 import secrets
 import time
+from dataclasses import replace
 
 from ...errors import CommandError, NotRunning
 from ...master import control
@@ -21,6 +22,7 @@ _CONTROL_TIMEOUT = 2.0  # seconds
 _MAX_ANSWER_SIZE = 64 << 10  # bytes
 _MAX_TEXT_SIZE = 200  # characters
 _MAX_ADDRESSES = 3
+_MAX_HANDSHAKES = 3
 
 # What happens behind an answer, such as the end of a connection, may come a little later.
 _SETTLE_TIMES = (0.05, 0.2, 0.5)  # seconds
@@ -39,19 +41,44 @@ async def look(
         await _arrivals(script, nonce)
     except (CommandError, NotRunning, TimeoutError) as error:
         return ArrivalsSeen(refused=str(error) or "the master does not answer")
-    status, server, text, problem = None, "", "", "the name has no address"
+    answer = found = None
+    for _ in range(_MAX_HANDSHAKES):
+        answer = await _handshake(target, settings, addresses, nonce)
+        found = await _settled(script, nonce) or found
+        # A balancer may have led it to another machine of the same service.
+        if answer.status != 101 or found is None or found["arrivals"]:
+            break
+    if answer is None or found is None:
+        return ArrivalsSeen(refused="the master does not answer")
+    return replace(
+        answer,
+        arrivals=tuple(found["arrivals"]),
+        causes=tuple(found["causes"]),
+        silent=tuple(found["silent"]),
+        duration=time.monotonic() - begun_at,
+    )
+
+
+async def _handshake(
+    target: Target, settings: Settings, addresses: tuple[str, ...], nonce: str
+) -> ArrivalsSeen:
+    problem = "the name has no address"
     for address in addresses[:_MAX_ADDRESSES]:
         try:
             status, server, text = await _send(target, settings, address, nonce)
-            problem = ""
-            break
         except TimeoutError:
-            problem = f"no answer at {address} port {target.port}"
-            break
+            return ArrivalsSeen(problem=f"no answer at {address} port {target.port}")
         except (OSError, ValueError, EOFError) as error:
             problem = f"no answer at {address} port {target.port} ({str(error) or 'it was closed'})"
             if not isinstance(error, ConnectionRefusedError):
                 break
+        else:
+            return ArrivalsSeen(status=status, server=server, text=text)
+    return ArrivalsSeen(problem=problem)
+
+
+async def _settled(script: Script, nonce: str) -> ListArrivalsAnswer | None:
+    """Ask what arrived, until something did or nothing more is to be expected."""
     found: ListArrivalsAnswer | None = None
     for delay in _SETTLE_TIMES:
         await asyncio.sleep(delay)
@@ -59,18 +86,7 @@ async def look(
             found = await _arrivals(script, nonce)
             if found["arrivals"]:
                 break
-    if found is None:
-        return ArrivalsSeen(status=status, server=server, refused="the master does not answer")
-    return ArrivalsSeen(
-        status=status,
-        server=server,
-        text=text,
-        problem=problem,
-        arrivals=tuple(found["arrivals"]),
-        causes=tuple(found["causes"]),
-        silent=tuple(found["silent"]),
-        duration=time.monotonic() - begun_at,
-    )
+    return found
 
 
 async def _arrivals(script: Script, nonce: str) -> ListArrivalsAnswer:

@@ -52,7 +52,7 @@ def judge(
     if target is not None:
         found += _addresses(target, seen)
         through = [*_proxied(target, seen), *_arrived(target, seen)]
-        if _has_opened(seen.handshake):
+        if seen.has_opened:
             through = [one for one in through if not proxy_judgement.is_refuted_by_101(one)]
         found += through
     # What the configuration tells comes first, and has the line to change.
@@ -79,14 +79,6 @@ _ONCE = frozenset(
 )
 
 
-def _has_opened(handshake: ArrivalsSeen | None) -> bool:
-    return (
-        handshake is not None
-        and handshake.status == 101
-        and any(one["status"] == 101 for one in handshake.arrivals)
-    )
-
-
 # The service.
 
 
@@ -104,6 +96,8 @@ def _service(target: Target | None, seen: ServiceSeen) -> Iterator[Finding]:
         return
     if seen.status is None:
         return
+    if seen.status["master"]["state"] == "stopping":
+        yield handshakes.SERVER_DRAINING.found(evidence="its master is stopping")
     yield from _changed(seen)
     for name in dict.fromkeys(slot["worker"] for slot in seen.status["slots"]):
         slots = [slot for slot in seen.status["slots"] if slot["worker"] == name]
@@ -236,6 +230,12 @@ def _machine(seen: ServiceSeen) -> Iterator[Finding]:
             file=file, now=_minute(seen.now), written=_minute(written)
         )
 
+    for bus in seen.buses:
+        if bus.problem:
+            yield services.BUS_AWAY.found(
+                worker=bus.worker, servers=bus.servers, reason=bus.problem
+            )
+
 
 def _minute(moment: float) -> str:
     return f"{datetime.fromtimestamp(moment, UTC):%Y-%m-%d %H:%M} UTC"
@@ -306,15 +306,29 @@ def _arrived(target: Target, seen: ServiceSeen) -> Iterator[Finding]:
             url=target.url,
             listens=", ".join(one.address for one in seen.workers),
             addresses=", ".join(seen.addresses) or target.host,
+            # Elsewhere, it may be another machine of the same service.
+            severity=None if seen.own_addresses else Severity.WARNING,
         )
     elif not causes and not handshake.silent and not _is_explained(target, seen):
-        yield services.HANDSHAKE_NOT_ARRIVED.found(
-            url=target.url,
-            answer=handshake.answer,
-            command=_command(target, seen),
-            evidence=handshake.text or handshake.server,
-            candidates=("PROXY_LEADS_ELSEWHERE", "PROXY_ANSWERS_ITSELF", "ANOTHER_SERVICE_ANSWERS"),
+        yield _not_arrived(target, seen, handshake)
+
+
+def _not_arrived(target: Target, seen: ServiceSeen, handshake: ArrivalsSeen) -> Finding:
+    owners = [one.owner for one in seen.listening(target.port) if not one.is_own and one.owner]
+    if seen.own_addresses and owners and not seen.proxies:
+        return services.PORT_OF_ANOTHER.found(
+            port=target.port,
+            owner=owners[0],
+            listens=", ".join(one.address for one in seen.workers),
+            evidence=handshake.answer,
         )
+    return services.HANDSHAKE_NOT_ARRIVED.found(
+        url=target.url,
+        answer=handshake.answer,
+        command=_command(target, seen),
+        evidence=handshake.text or handshake.server,
+        candidates=("PROXY_LEADS_ELSEWHERE", "PROXY_ANSWERS_ITSELF", "ANOTHER_SERVICE_ANSWERS"),
+    )
 
 
 def _is_explained(target: Target, seen: ServiceSeen) -> bool:

@@ -113,6 +113,21 @@ class RightsSeen:
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
+class BusSeen:
+    """
+    The bus of a worker.
+
+    Attributes:
+        servers: The addresses of its URL.
+        problem: Why none of them can be connected to; empty if one can.
+    """
+
+    worker: str
+    servers: str
+    problem: str = ""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
 class ArrivalsSeen:
     """
     What became of the handshake that the doctor has sent through the URL.
@@ -174,6 +189,7 @@ class ServiceSeen:
     future_files: tuple[tuple[str, float], ...] = ()
     proxies: tuple[ProxySeen, ...] = ()
     denied: tuple[RightsSeen, ...] = ()
+    buses: tuple[BusSeen, ...] = ()
     handshake: ArrivalsSeen | None = None
     log: tuple[str, ...] = ()
     duration: float = 0.0
@@ -182,6 +198,16 @@ class ServiceSeen:
     def route(self) -> ProxyRoute | None:
         """What the proxy of the URL's port does with it."""
         return next((one.route for one in self.proxies if one.route is not None), None)
+
+    @property
+    def has_opened(self) -> bool:
+        """Whether the doctor's handshake arrived here, and its answer came back."""
+        seen = self.handshake
+        return (
+            seen is not None
+            and seen.status == 101
+            and any(one["status"] == 101 for one in seen.arrivals)
+        )
 
     def listening(self, port: int) -> list[ListenerSeen]:
         return [one for one in self.listeners or () if one.port == port]

@@ -2,11 +2,13 @@
 
 import asyncio
 import resource
+import socket
 import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TypeVar
 
+from ...bus.nats_url import NatsUrl
 from ...config.base import BaseWorker
 from ...config.worker import Worker
 from ...errors import CommandError, ConfigError, NotRunning
@@ -22,13 +24,15 @@ from ..network.resolver import look_up
 from ..target import Settings, Target
 from . import arrival, proxy_files, system
 from .background import in_background
-from .observations import ArrivalsSeen, ProxySeen, RightsSeen, ServiceSeen, WorkerSeen
+from .observations import ArrivalsSeen, BusSeen, ProxySeen, RightsSeen, ServiceSeen, WorkerSeen
 
 T = TypeVar("T")
 
 _STATUS_TIMEOUT = 2.0  # seconds
 _NAME_TIMEOUT = 2.0  # seconds
 _FILES_TIMEOUT = 4.0  # seconds
+_BUS_TIMEOUT = 1.0  # seconds
+_MAX_SERVERS = 3
 # Between two questions whether a process is busy; one callback may take a moment.
 _STATUS_INTERVAL = 0.3  # seconds
 _STATUS_COUNT = 3
@@ -91,10 +95,45 @@ async def look(
         future_files=_future_files(script, planned, now),
         proxies=proxies,
         denied=denied,
+        buses=await _buses(workers),
         handshake=handshake,
         log=_log(script),
         duration=time.monotonic() - begun_at,
     )
+
+
+async def _buses(workers: Sequence[BaseWorker]) -> tuple[BusSeen, ...]:
+    """Connect to each bus that is on the network; the local one is a part of the master."""
+    found: dict[str, BusSeen] = {}
+    for worker in workers:
+        bus = worker.bus
+        url = bus if isinstance(bus, str) else str((bus or {}).get("url", ""))
+        if not url.startswith(("nats://", "tls://")) or url in found:
+            continue
+        try:
+            servers = NatsUrl.parse(url).servers
+        except ConfigError:
+            continue
+        problems = [await _connect(one.host, one.port) for one in servers[:_MAX_SERVERS]]
+        found[url] = BusSeen(
+            worker=worker.name,
+            servers=", ".join(map(str, servers)),
+            problem=problems[0] if all(problems) else "",
+        )
+    return tuple(found.values())
+
+
+async def _connect(host: str, port: int) -> str:
+    """Tell why a port cannot be connected to; empty if it can."""
+    try:
+        await in_background(
+            lambda: socket.create_connection((host, port), _BUS_TIMEOUT).close(), _BUS_TIMEOUT
+        )
+    except TimeoutError:
+        return "it does not answer"
+    except OSError as error:
+        return (error.strerror or str(error)).lower()
+    return ""
 
 
 async def _or_none(function: Callable[[], T | None]) -> T | None:

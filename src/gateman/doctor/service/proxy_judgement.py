@@ -76,11 +76,15 @@ def _judge_route(target: Target, seen: ServiceSeen, route: ProxyRoute) -> Iterat
         yield services.PROXY_REDIRECTS.found(path=path, answer=route.answer, **at)
     else:
         yield services.PROXY_DENIES.found(path=path, answer=route.answer, **at)
-    yield from _judge_restrictions(route, path, at)
+    yield from _judge_restrictions(route, path, at, has_opened=seen.has_opened)
 
 
-def _judge_restrictions(route: ProxyRoute, path: str, at: dict[str, Any]) -> Iterator[Finding]:
-    rules = ", ".join(route.restrictions)
+def _judge_restrictions(
+    route: ProxyRoute, path: str, at: dict[str, Any], *, has_opened: bool
+) -> Iterator[Finding]:
+    # Limits are usual, and were not reached.
+    kept = [one for one in route.restrictions if not (has_opened and one.startswith("limit_"))]
+    rules = ", ".join(kept)
     allows = [one for one in route.restrictions if one.startswith("allow")]
     if _DENIES_ALL & set(route.restrictions) and not allows:
         yield services.PROXY_DENIES.found(path=path, answer=rules, **at)

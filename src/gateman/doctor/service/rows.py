@@ -25,6 +25,9 @@ def _rows(seen: ServiceSeen) -> Iterator[Row]:
         yield _row("port", f"{one.address} port {one.port}", owner)
     for proxy in seen.proxies:
         yield _proxy(proxy)
+    for bus in seen.buses:
+        evidence = bus.problem or "it can be connected to"
+        yield _row("bus", bus.servers, evidence, is_well=not bus.problem)
     for denied in seen.denied:
         evidence = f"{denied.user} may not {denied.right} it: {denied.mode} {denied.owner}"
         yield _row("rights", denied.path, evidence, is_well=False)

@@ -92,7 +92,7 @@ def test_conditions_choose_the_backend(lines: list[str], port: int) -> None:
 def test_a_condition_that_is_not_known_is_told() -> None:
     found = route("    use_backend workers if { src 10.0.0.0/8 }\n    default_backend web")
 
-    assert found.doubts == ("/h.cfg:10: use_backend workers if { src 10.0.0.0/8 }",)
+    assert found.doubts == ("/h.cfg:10: use_backend workers if …",)
 
 
 @pytest.mark.parametrize(

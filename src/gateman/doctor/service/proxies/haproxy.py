@@ -205,7 +205,7 @@ class _Reader:
     def _ruled(self) -> tuple[Action, str, str] | None:
         """Find a rule of the frontend that answers before a backend is chosen."""
         for where, words in self._frontend.lines:
-            text = " ".join(words)
+            text = _without_condition(words)
             is_request = words[0] in {"http-request", "tcp-request"}
             if is_request and {"deny", "reject"} & set(words[1:3]):
                 verdict = Action.DENIES
@@ -226,9 +226,9 @@ class _Reader:
         for where, words in frontend.all("use_backend"):
             holds = self._holds(words)
             if holds:
-                return where, f"use_backend {' '.join(words)}", self._named(words[0], where)
+                return where, f"use_backend {words[0]}", self._named(words[0], where)
             if holds is None:
-                self._doubts.append(f"{where}: use_backend {' '.join(words)}")
+                self._doubts.append(f"{where}: {_without_condition(('use_backend', *words))}")
         name = frontend.value("default_backend")
         if name is None:
             return frontend.where, f"frontend {frontend.name}", None
@@ -383,7 +383,7 @@ class _Reader:
             try:
                 host, port = host_and_port(re.sub(r"^ipv[46]@", "", address), self._target.port)
             except ValueError:
-                self._doubts.append(f"{where}: server {' '.join(words)}")
+                self._doubts.append(f"{where}: server {' '.join(words[:2])}")
                 continue
             found.append(Upstream(host=host, port=port, is_tls=is_tls, sends_proxy=sends_proxy))
         return tuple(found)
@@ -451,9 +451,17 @@ class _Reader:
             if words[0] in {"http-request", "tcp-request"} and verbs & set(words[1:4]):
                 holds = self._holds(words)
                 if holds is None or (holds and "auth" in words[1:2]):
-                    yield " ".join(words)
+                    yield _without_condition(words)
         if "verify" in self._bind and "required" in self._bind:
             yield "bind … verify required"
+
+
+def _without_condition(words: Sequence[str]) -> str:
+    """Write a line without what it compares with, which may be a secret."""
+    for at, word in enumerate(words):
+        if word in {"if", "unless"}:
+            return " ".join((*words[: at + 1], "…"))
+    return " ".join(words)
 
 
 def _fetch(text: str) -> tuple[str, str]:

@@ -403,7 +403,8 @@ class _RouteReader:
                     if inner is not None:
                         return inner
                 elif holds is None and (one.last("return") or one.last("proxy_pass")):
-                    self._doubts.append(f"{one.where}: {one}")
+                    # Without what it compares with, which may be a secret.
+                    self._doubts.append(f"{one.where}: if {' '.join(one.args[:1])} …")
             if one.name == "rewrite" and len(one.args) > 1:
                 matches = _regex_search(one.args[0], self._path, ignores_case=False)
                 flag = one.args[2] if len(one.args) > 2 else ""
