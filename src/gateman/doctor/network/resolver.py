@@ -51,6 +51,8 @@ def _ask(host: str, family: Family) -> LookupSeen:
     try:
         found = socket.getaddrinfo(host, None, family=_FAMILIES[family], type=socket.SOCK_STREAM)
         addresses = tuple(dict.fromkeys(str(one[4][0]) for one in found))
+        if addresses == ("127.0.0.1",) and not _has_ipv4(host):
+            resolution, addresses = Resolution.NO_ADDRESS, ()
     except socket.gaierror as error:
         evidence = error.strerror or str(error)
         if error.errno == socket.EAI_NONAME:
@@ -68,3 +70,9 @@ def _ask(host: str, family: Family) -> LookupSeen:
         evidence=evidence,
         duration=time.monotonic() - begun_at,
     )
+
+
+def _has_ipv4(host: str) -> bool:
+    # glibc gives 127.0.0.1 for a name that the hosts file has for ::1, to who asks for IPv4 alone.
+    found = socket.getaddrinfo(host, None, type=socket.SOCK_STREAM)
+    return any(family is socket.AF_INET for family, *_ in found)
