@@ -312,7 +312,7 @@ def test_the_name_that_a_client_asked_for_is_compared() -> None:
         "it is for a.test, *.b.test, and not for an address: the client named no domain, as one"
         f" that connects by an IP address: {rest}"
     )
-    assert reason((replace(LEAF, names=("127.0.0.1",)), GOOD[1]), None) is None
+    assert reason((replace(LEAF, addresses=("127.0.0.1",)), GOOD[1]), None) is None
     assert reason(GOOD, "b.test", is_about_trust=True) is None
 
 

@@ -317,6 +317,19 @@ SERVER_SILENT = Declaration(
     " blocked, until its queue is full.",
 )
 
+TLS_STALLED = Declaration(
+    code="TLS_STALLED",
+    stage=Stage.TLS,
+    severity=Severity.CAUSE,
+    problem="the TLS handshake with {addresses} stops halfway: packets that are too large for the"
+    " path are lost (MTU), or something in between holds them back",
+    fix="lower the MTU of the server's interface to what the path takes (ip link set dev eth0 mtu"
+    " 1400), or have the router clamp the MSS, as VPN, PPPoE and overlay networks need it; ping -M"
+    " do -s 1372 {host} finds the size",
+    decided="The first bytes of TLS arrive, and the rest of the server's messages does not within"
+    " the deadline. The certificates are in the first large packets of a connection.",
+)
+
 TLS_CLOSED = Declaration(
     code="TLS_CLOSED",
     stage=Stage.TLS,
@@ -553,6 +566,7 @@ DECLARATIONS: tuple[Declaration, ...] = (
     PLAIN_ON_TLS_PORT,
     OTHER_PROTOCOL,
     SERVER_SILENT,
+    TLS_STALLED,
     TLS_CLOSED,
     PROXY_HEADER_EXPECTED,
     SNI_CUT,

@@ -55,6 +55,7 @@ class CertificateFacts:
         starts_at: From when it is valid; wall-clock seconds since 1970.
         expires_at: Until when it is valid.
         names: The domains and addresses that it is for.
+        addresses: Those of the names that are IP addresses; a domain may look like one.
         key: The type of its key, such as ``"ECDSA P-256"`` or ``"RSA 2048"``.
         digest: What its signature is made with, such as ``"sha256"``; empty if it says no such.
         is_for_servers: Whether its extended key usage, if it has one, lets a server use it.
@@ -70,6 +71,7 @@ class CertificateFacts:
     starts_at: float
     expires_at: float
     names: tuple[str, ...] = ()
+    addresses: tuple[str, ...] = ()
     key: str = "ECDSA P-256"
     digest: str = "sha256"
     is_for_servers: bool = True
@@ -120,7 +122,7 @@ def _facts(
             return ()
 
     extensions = _extensions(certificate.tbs_certificate_bytes)
-    names = read(_SAN, "its names (subjectAltName)", _names)
+    domains, addresses = _split(read(_SAN, "its names (subjectAltName)", _names))
     policies = read(_POLICIES, "its policies", _first_parts)
     usages = read(_USAGE, "its extended key usage", _usages)
     accesses = read(_AIA, "its authorityInfoAccess", _first_parts)
@@ -135,7 +137,8 @@ def _facts(
         issuer=_called(certificate.issuer),
         starts_at=certificate.not_valid_before_utc.timestamp(),
         expires_at=certificate.not_valid_after_utc.timestamp(),
-        names=names,
+        names=(*domains, *addresses),
+        addresses=addresses,
         key=_key(certificate),
         digest=_digest(certificate),
         is_for_servers=not usages or not _FOR_SERVERS.isdisjoint(usages),
@@ -162,11 +165,19 @@ def _extensions(tbs: bytes) -> dict[bytes, bytes]:
     return values
 
 
-def _names(value: bytes) -> tuple[str, ...]:
+def _names(value: bytes) -> tuple[tuple[int, str], ...]:
     members = list(_members(value))
     return (
-        *(content.decode("ascii") for tag, content in members if tag == _DNS_NAME),
-        *(str(_address(content)) for tag, content in members if tag == _IP_ADDRESS),
+        *((tag, content.decode("ascii")) for tag, content in members if tag == _DNS_NAME),
+        *((tag, str(_address(content))) for tag, content in members if tag == _IP_ADDRESS),
+    )
+
+
+def _split(names: tuple[tuple[int, str], ...]) -> tuple[tuple[str, ...], tuple[str, ...]]:
+    """Tell domains and addresses apart."""
+    return (
+        tuple(name for tag, name in names if tag == _DNS_NAME),
+        tuple(name for tag, name in names if tag == _IP_ADDRESS),
     )
 
 

@@ -130,7 +130,7 @@ def why_refused(
     if not is_about_trust:
         if server_name is not None and not is_named(server_name, leaf.names):
             return wrong_name(leaf, name, f"{server_name!r}, for which the client asked")
-        if server_name is None and not any(_is_address(one) for one in leaf.names):
+        if server_name is None and not leaf.addresses:
             asked = "an address: the client named no domain, as one that connects by an IP address"
             return wrong_name(leaf, name, asked)
     if not leaf.is_public:
@@ -177,10 +177,6 @@ def minute(moment: float) -> str:
 
 def _numbered(name: str, place: int) -> str:
     return name if place == 0 else f"{name} number {place + 1}"
-
-
-def _is_address(name: str) -> bool:
-    return ":" in name or name.replace(".", "").isdigit()
 
 
 def _path(chain: Chain, now: float) -> list[int]:

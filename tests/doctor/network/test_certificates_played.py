@@ -77,6 +77,18 @@ PLAYED: dict[str, tuple[Made, tuple[Made, ...], str, list[str]]] = {
         "a.test",
         ["CERTIFICATE_NAME"],
     ),
+    "wildcard below a top-level domain": (
+        (made := leaf("*.test")),
+        (made, MIDDLE),
+        "a.test",
+        ["CERTIFICATE_NAME"],
+    ),
+    "address as a domain": (
+        (made := leaf("127.0.0.1")),
+        (made, MIDDLE),
+        "127.0.0.1",
+        ["CERTIFICATE_NAME"],
+    ),
     "by address": (GOOD, (GOOD, MIDDLE), "127.0.0.1", ["CERTIFICATE_NAME"]),
     "no intermediate": (
         (made := leaf(policies=PUBLIC, extensions=HAS_ISSUER_URL)),

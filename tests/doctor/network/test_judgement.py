@@ -118,6 +118,7 @@ ADDRESSES: list[tuple[str, AddressSeen, Expected]] = [
         ("OTHER_PROTOCOL", CAUSE, ALL_CLIENTS),
     ),
     (WSS, failed(SILENT), ("SERVER_SILENT", CAUSE, ALL_CLIENTS)),
+    (WSS, failed(replace(SILENT, received=1400)), ("TLS_STALLED", CAUSE, ALL_CLIENTS)),
     (WSS, failed(CLOSED), ("TLS_CLOSED", Severity.UNDECIDED, ALL_CLIENTS)),
     (
         WSS,
@@ -480,6 +481,12 @@ def test_localhost_listens_on_one_loopback_address() -> None:
         ("c.b.example.com", ("*.example.com",), "as a wildcard stands for one label only"),
         ("example.com", ("*.example.com",), "as a wildcard does not stand for the domain itself"),
         ("c.example", ("a.example",), "not for 'c.example'"),
+        (
+            "c.example",
+            ("*.example",),
+            "a wildcard right below a top-level domain counts for nothing",
+        ),
+        ("192.0.2.7", ("192.0.2.7",), "an address that is named as a domain (DNS) counts for none"),
     ],
 )
 def test_why_a_name_does_not_fit(host: str, names: tuple[str, ...], words: str) -> None:

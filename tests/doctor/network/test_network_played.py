@@ -298,6 +298,22 @@ def test_names_that_are_cut(host: str, files: Path, ports: dict[str, int]) -> No
         assert look(f"wss://{host}:{port}/", files) == expected
 
 
+def test_packets_that_are_lost(files: Path, ports: dict[str, int]) -> None:
+    """As on a path with a smaller MTU, whose ICMP messages are dropped: large ones never come."""
+
+    async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        upstream, to_upstream = await asyncio.open_connection("127.0.0.1", ports["tls"])
+        to_upstream.write(await reader.read(1 << 16))
+        writer.write((await upstream.read(1 << 16))[:300])
+        with contextlib.suppress(OSError):
+            await reader.read()
+        to_upstream.close()
+
+    with impostor(serve) as port:
+        url = f"wss://a.test:{port}/"
+        assert causes(url, ca=files / "server.pem", timeout=3) == ["TLS_STALLED"]
+
+
 def test_nothing_listens() -> None:
     port = free_port()
     (found,) = findings(f"wss://a.test:{port}/")

@@ -12,6 +12,7 @@ from typing import Any
 from ...findings import ALL_CLIENTS, Client, Declaration, Finding, Severity, Software
 from ...findings import certificates as about_certificates
 from ...findings import network as declared
+from ...tls.certificate_chain import CertificateFacts
 from ...tls.certificate_findings import is_about_dates, minute, wrong_name
 from ...tls.certificate_findings import judge as judge_chain
 from ...tls.domain_names import is_named
@@ -428,7 +429,7 @@ def _silent(seen: AddressSeen, tls: HandshakeSeen) -> _Fault:
     """Tell why a server answers a hello with nothing."""
     plain = seen.plain or AnswerSeen()
     evidence = f"TLS: {_outcome(tls)}; {_said(plain, 'plain HTTP')}"
-    if plain.data and not answers.is_tls(plain.data):
+    if plain.data and not tls.received and not answers.expects_tls(plain.data):
         return replace(_not_tls(plain.data), evidence=evidence)
     after = seen.after_proxy_header
     if isinstance(after, HandshakeSeen) and after.is_agreed:
@@ -438,10 +439,19 @@ def _silent(seen: AddressSeen, tls: HandshakeSeen) -> _Fault:
     old = _agreed_on(seen.old)
     if old is not None:
         return _old(old, evidence)
-    if tls.outcome is Tls.TIMED_OUT:
+    return _stopped(tls, evidence)
+
+
+def _stopped(tls: HandshakeSeen, evidence: str) -> _Fault:
+    """Tell how a handshake ends that nothing explains."""
+    if tls.outcome is not Tls.TIMED_OUT:
+        how = "resets" if tls.outcome is Tls.RESET else "closes"
+        return _Fault(declaration=declared.TLS_CLOSED, fields=(("how", how),), evidence=evidence)
+    if not tls.received:
         return _Fault(declaration=declared.SERVER_SILENT, evidence=evidence)
-    how = "resets" if tls.outcome is Tls.RESET else "closes"
-    return _Fault(declaration=declared.TLS_CLOSED, fields=(("how", how),), evidence=evidence)
+    return _Fault(
+        declaration=declared.TLS_STALLED, evidence=f"{tls.received} bytes of TLS came, and no more"
+    )
 
 
 def _agreed_on(tls: HandshakeSeen | None) -> HandshakeSeen | None:
@@ -517,11 +527,15 @@ def _wrong_name(
     target: Target, seen: AddressSeen, chain: ChainSeen, name: str, software: Software | None
 ) -> Iterator[Finding]:
     leaf = chain.chain[0]
-    if leaf is None or not leaf.names or is_named(target.host, leaf.names):
+    if leaf is None or not leaf.names or _is_for(target.host, leaf):
         return
     asked = repr(target.host)
     parents = [one.removeprefix("*.").lower() for one in leaf.names if one.startswith("*.")]
-    if any(target.host.endswith(f".{one}") for one in parents):
+    if target.host in leaf.names:
+        asked += ", as an address that is named as a domain (DNS) counts for none"
+    elif is_named(target.host, leaf.names):
+        asked += ", as a wildcard right below a top-level domain counts for nothing"
+    elif any(target.host.endswith(f".{one}") for one in parents):
         asked += ", as a wildcard stands for one label only"
     elif target.host in parents:
         asked += ", as a wildcard does not stand for the domain itself"
@@ -529,9 +543,16 @@ def _wrong_name(
     evidence = ""
     if default is not None and default.fingerprint == chain.fingerprint:
         evidence = "the same is shown when no name is asked for, so it is the default one"
-    elif default is not None and default.chain[0] and is_named(target.host, default.chain[0].names):
+    elif default is not None and default.chain[0] and _is_for(target.host, default.chain[0]):
         evidence = "the right one is shown when no name is asked for"
     yield wrong_name(leaf, name, asked, software, evidence)
+
+
+def _is_for(host: str, leaf: CertificateFacts) -> bool:
+    if url.address_of(host) is not None:
+        return host in leaf.addresses
+    # As OpenSSL and Chrome do: "*.example" is for no name.
+    return is_named(host, [one for one in leaf.names if one.count(".") != 1 or one[0] != "*"])
 
 
 def _clock(addresses: list[AddressSeen], chain: ChainSeen, now: float, name: str) -> Finding | None:

@@ -99,6 +99,7 @@ class HandshakeSeen:
         certificates: DER, as the server showed them; its own first.
         asks_client: Whether it asked for the client's certificate.
         answer: The first bytes of what is not TLS.
+        received: How many bytes came, up to 2048.
     """
 
     outcome: Tls
@@ -110,6 +111,7 @@ class HandshakeSeen:
     certificates: tuple[bytes, ...] = field(default=(), repr=False)
     asks_client: bool = False
     answer: bytes = b""
+    received: int = 0
     duration: float = 0.0
 
     @property

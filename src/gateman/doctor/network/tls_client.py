@@ -152,6 +152,7 @@ async def shake_hands(
         certificates=messages.certificates,
         asks_client=messages.asks_client,
         answer=received if outcome is Tls.NOT_TLS else b"",
+        received=len(received),
         duration=loop.time() - begun_at,
     )
     inside = TlsPipe(pipe, tls, incoming, outgoing, messages) if is_agreed else None
