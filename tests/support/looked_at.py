@@ -5,6 +5,7 @@ Each listens on free loopback ports.
 """
 
 import asyncio
+import contextlib
 import os
 import shutil
 import ssl
@@ -144,9 +145,18 @@ def impostor(
     port = 0
     stop = asyncio.Event()
 
+    async def one(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        try:
+            await serve(reader, writer)
+            writer.close()
+            with contextlib.suppress(OSError):
+                await writer.wait_closed()
+        finally:
+            writer.transport.abort()
+
     async def run() -> None:
         nonlocal port
-        server = await asyncio.start_server(serve, "127.0.0.1", 0, ssl=context)
+        server = await asyncio.start_server(one, "127.0.0.1", 0, ssl=context)
         port = server.sockets[0].getsockname()[1]
         started.set()
         await stop.wait()
@@ -155,6 +165,9 @@ def impostor(
         for task in tasks:
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)
+        # Transports, and TLS on them, close in the next turns.
+        for _ in range(5):
+            await asyncio.sleep(0)
 
     thread = threading.Thread(target=loop.run_until_complete, args=[run()])
     thread.start()

@@ -291,7 +291,10 @@ def test_names_that_are_cut(host: str, files: Path, ports: dict[str, int]) -> No
                     sink.write(data)
             sink.close()
 
-        await asyncio.gather(pass_on(reader, to_upstream), pass_on(upstream, writer))
+        try:
+            await asyncio.gather(pass_on(reader, to_upstream), pass_on(upstream, writer))
+        finally:
+            to_upstream.transport.abort()
 
     with impostor(serve) as port:
         expected = ["SNI_CUT"] if host == "b.test" else []
@@ -305,9 +308,11 @@ def test_packets_that_are_lost(files: Path, ports: dict[str, int]) -> None:
         upstream, to_upstream = await asyncio.open_connection("127.0.0.1", ports["tls"])
         to_upstream.write(await reader.read(1 << 16))
         writer.write((await upstream.read(1 << 16))[:300])
-        with contextlib.suppress(OSError):
-            await reader.read()
-        to_upstream.close()
+        try:
+            with contextlib.suppress(OSError):
+                await reader.read()
+        finally:
+            to_upstream.transport.abort()
 
     with impostor(serve) as port:
         url = f"wss://a.test:{port}/"
