@@ -21,10 +21,10 @@ from gateman.log import (
     Text,
     escape_control_characters,
     json_line,
+    log_to_stderr,
     logger,
     one_line,
     source_location,
-    write_to_stderr,
 )
 from tests.support.users import NOBODY, folder_of, needs_root
 
@@ -133,10 +133,10 @@ def test_a_configuration_of_logging_silences_nothing(*, has_root: bool) -> None:
     }
     program = f"""
 import logging.config
-from gateman.log import logger, write_to_stderr
-{"" if has_root else "write_to_stderr({})"}
+from gateman.log import logger, log_to_stderr
+{"" if has_root else "log_to_stderr({})"}
 logging.config.dictConfig({config})
-{"write_to_stderr({})" if has_root else ""}
+{"log_to_stderr({})" if has_root else ""}
 logger.error("a handler failed")
 """
 
@@ -147,8 +147,8 @@ def test_a_configuration_of_our_logger_holds() -> None:
     """Who names it gets what they ask for."""
     program = """
 import logging.config
-from gateman.log import logger, write_to_stderr
-write_to_stderr({})
+from gateman.log import logger, log_to_stderr
+log_to_stderr({})
 logging.config.dictConfig({"version": 1, "loggers": {"gateman": {"level": "CRITICAL"}}})
 logger.error("a handler failed")
 print(type(logging.getLogger("other")).__name__, file=__import__("sys").stderr)
@@ -161,9 +161,9 @@ print(type(logging.getLogger("other")).__name__, file=__import__("sys").stderr)
 
 FLOOD = """
 import logging
-from gateman.log import logger, write_to_stderr
+from gateman.log import logger, log_to_stderr
 {}
-write_to_stderr({{}})
+log_to_stderr({{}})
 logger.debug("detail")
 logger.info("listening")
 engine = logging.getLogger("aiofastnet")
@@ -345,8 +345,8 @@ def test_what_a_process_writes_itself_becomes_a_line_too() -> None:
 def test_the_environment_names_the_format() -> None:
     """Without a name it is text; a wrong one is refused."""
     program = (
-        "import os; from gateman.log import logger, write_to_stderr\n"
-        "write_to_stderr(os.environ, 'chat/0'); logger.info('up')"
+        "import os; from gateman.log import logger, log_to_stderr\n"
+        "log_to_stderr(os.environ, 'chat/0'); logger.info('up')"
     )
 
     def written(name: str) -> str:
@@ -362,7 +362,7 @@ def test_the_environment_names_the_format() -> None:
     assert json.loads(written("json"))["message"] == "up"
     assert written("").endswith("INFO up\n")
     with pytest.raises(ConfigError, match=r"^.jsonl. is not a log format: did you mean .json.\?$"):
-        write_to_stderr({FORMAT_VARIABLE: "jsonl"})
+        log_to_stderr({FORMAT_VARIABLE: "jsonl"})
 
 
 # The file.

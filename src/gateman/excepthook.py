@@ -11,7 +11,7 @@ import threading
 from types import TracebackType
 
 from .errors import CommandError, ConfigError
-from .log import is_json, write_beside
+from .log import is_json, write_to_user
 
 # A user's mistake is in none of these modules.
 _NOT_THE_USERS = {__package__, "click", *sys.stdlib_module_names}
@@ -24,7 +24,7 @@ def show(kind: type[BaseException], error: BaseException, trace: TracebackType |
         return
     if not isinstance(error, (ConfigError, CommandError)):
         if is_json() and isinstance(error, Exception):
-            write_beside(f"{kind.__name__}: {error}", error=error)
+            write_to_user(f"{kind.__name__}: {error}", error=error)
         else:
             _previous(kind, error, trace)
         return
@@ -36,7 +36,7 @@ def show(kind: type[BaseException], error: BaseException, trace: TracebackType |
         if module.partition(".")[0] not in _NOT_THE_USERS:
             place = f"{trace.tb_frame.f_code.co_filename}:{trace.tb_lineno}: "
         trace = trace.tb_next
-    write_beside(f"{place}{error}")
+    write_to_user(f"{place}{error}")
     # At a prompt the session continues.
     if not (sys.flags.interactive or hasattr(sys, "ps1")):
         # CPython uses this exit code; with a return it would be 1.

@@ -208,7 +208,7 @@ def is_json() -> bool:
     return os.environ.get(FORMAT_VARIABLE) == "json"
 
 
-def write_beside(text: str, *, level: str = "ERROR", error: BaseException | None = None) -> None:
+def write_to_user(text: str, *, level: str = "ERROR", error: BaseException | None = None) -> None:
     """Write a text that is not a log record, such as a user's mistake, to standard error."""
     # Python has none if the shell has closed it (2>&-).
     if sys.stderr is None:
@@ -256,7 +256,7 @@ def _trace(record: logging.LogRecord) -> str:
     return escape_control_characters("\n".join(parts))
 
 
-def write_to_stderr(environment: Mapping[str, str], worker: str = "") -> None:
+def log_to_stderr(environment: Mapping[str, str], worker: str = "") -> None:
     """Log to standard error, unless the application has configured logging."""
     name = environment.get(FORMAT_VARIABLE) or "text"
     if name not in FORMATS:

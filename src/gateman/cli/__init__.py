@@ -12,7 +12,7 @@ import click
 
 from .. import __version__
 from ..errors import CommandError, ConfigError
-from ..log import write_beside
+from ..log import write_to_user
 
 # Each command is an attribute of a module here.
 _COMMANDS = {
@@ -78,5 +78,5 @@ def main() -> None:
     try:
         gateman(prog_name="gateman")
     except (ConfigError, CommandError) as error:
-        write_beside(f"gateman: {error}")
+        write_to_user(f"gateman: {error}")
         sys.exit(int(error.exit_code))

@@ -8,7 +8,7 @@ import click
 from .. import excepthook
 from ..config.base import BaseWorker
 from ..errors import ExitCode
-from ..log import write_beside
+from ..log import write_to_user
 from ..master.script import Script
 from ..master.start import start
 from . import gateman
@@ -24,29 +24,29 @@ def run(workers: Sequence[BaseWorker]) -> None:
     """Run the command of the program's arguments; only ``start`` returns, when it has stopped."""
     excepthook.install()
     script = Script.of_program()
-    words = sys.argv[1:]
+    arguments = sys.argv[1:]
     usage = _USAGE.format(script=script, commands="|".join(_COMMANDS))
-    if words and words[0] in {"-h", "--help"}:
+    if arguments and arguments[0] in {"-h", "--help"}:
         click.echo(usage)
         sys.exit()
-    if words and words[0] in _COMMANDS:
-        _command(script, words, workers)
+    if arguments and arguments[0] in _COMMANDS:
+        _command(script, arguments, workers)
         return
-    if words:
-        _refuse_typo(words[0])
+    if arguments:
+        _refuse_typo(arguments[0])
     # Printed when it serves, so that a mistake in the script is shown as one sentence only.
-    code = start(workers, script, on_serving=lambda: write_beside(usage, level="INFO"))
+    code = start(workers, script, on_serving=lambda: write_to_user(usage, level="INFO"))
     if code:
         sys.exit(code)
 
 
-def _command(script: Script, words: Sequence[str], workers: Sequence[BaseWorker]) -> None:
+def _command(script: Script, arguments: Sequence[str], workers: Sequence[BaseWorker]) -> None:
     # The arguments after -- belong to the program.
-    rest = list(words[1 : words.index("--")] if "--" in words else words[1:])
+    rest = list(arguments[1 : arguments.index("--")] if "--" in arguments else arguments[1:])
     try:
-        gateman([words[0], str(script.path), *rest], prog_name=f"python {script}", obj=workers)
+        gateman([arguments[0], str(script.path), *rest], prog_name=f"python {script}", obj=workers)
     except SystemExit as ended:
-        if ended.code or words[0] not in {"start", "restart"} or {"-h", "--help"} & set(rest):
+        if ended.code or arguments[0] not in {"start", "restart"} or {"-h", "--help"} & set(rest):
             raise
 
 

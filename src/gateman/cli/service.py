@@ -64,9 +64,9 @@ def with_workers(name: str, workers: Sequence[BaseWorker] | None, use: Use) -> N
     if not sys.flags.safe_path:
         del sys.path[0]  # The folder of the gateman command.
     # The script gets the same arguments as with `python server.py`.
-    words = sys.argv[1:]
-    words.remove(name)
-    script.run(words, lambda declared: use(declared, script))
+    arguments = sys.argv[1:]
+    arguments.remove(name)
+    script.run(arguments, lambda declared: use(declared, script))
 
 
 def _start(

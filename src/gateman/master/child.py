@@ -28,7 +28,7 @@ from ..errors import BusError, ConfigError, ExitCode
 from ..gateway.bus_check import check_buses
 from ..gateway.business import BusinessWorker
 from ..gateway.factory import service_maker
-from ..log import logger, write_to_stderr
+from ..log import log_to_stderr, logger
 from ..runtime import process
 from ..runtime.lifecycle import place_of_start
 from ..runtime.timer import timers
@@ -82,7 +82,7 @@ def run(
     worker = _assigned(workers, assignment)
     check_buses(workers)
     worker.id = assignment.number
-    write_to_stderr(os.environ, f"{worker.name}/{worker.id}")
+    log_to_stderr(os.environ, f"{worker.name}/{worker.id}")
     make = service_maker(worker, now=time.time())
     process.allow_open_files()
     bus = _bus_of(worker, assignment)

@@ -22,7 +22,7 @@ if importlib.util.find_spec("gateman") is None:
 
 from gateman import at_fork, excepthook
 from gateman.errors import CommandError
-from gateman.log import write_beside
+from gateman.log import write_to_user
 from gateman.master import child
 from gateman.master.assignment import Assignment
 from gateman.master.script import Script
@@ -44,7 +44,7 @@ def main() -> None:
     try:
         script.run(assignment.argv, lambda workers: child.run(workers, assignment, inherited))
     except CommandError as error:
-        write_beside(str(error))
+        write_to_user(str(error))
         sys.exit(int(error.exit_code))
 
 

@@ -14,7 +14,7 @@ from typing import Self
 
 from ..config.base import BaseWorker
 from ..errors import ConfigError, GatemanError, LoadFailed
-from ..log import is_json, write_beside
+from ..log import is_json, write_to_user
 
 _PACKAGE = str(Path(__file__).parents[1])
 
@@ -108,7 +108,7 @@ def load_failure(script: Script, error: Exception) -> LoadFailed:
         reason = error.strerror if isinstance(error, OSError) else str(error)
         return LoadFailed(f"{script} cannot be read: {reason}")
     if is_json():
-        write_beside(f"{script} could not be loaded", error=error.with_traceback(of_script))
+        write_to_user(f"{script} could not be loaded", error=error.with_traceback(of_script))
     else:
         traceback.print_exception(error.with_traceback(of_script))
     return LoadFailed(f"{script} could not be loaded: {type(error).__name__}")
@@ -151,10 +151,10 @@ def _absolute(path: str) -> Path:
     return Path(os.path.abspath(path))  # noqa: PTH100 - resolve() would follow links
 
 
-def interpreter_options(words: Sequence[str]) -> list[str]:
+def interpreter_options(arguments: Sequence[str]) -> list[str]:
     """Return the options of the interpreter itself, such as ``-W error``, to start another one."""
     options: list[str] = []
-    rest = iter(words[1:])
+    rest = iter(arguments[1:])
     for word in rest:
         if not word.startswith("-") or word in {"-", "-m", "-c"}:
             break

@@ -7,7 +7,7 @@ from pathlib import Path
 
 from ..config import environment
 from ..config.base import BaseWorker
-from ..log import LogFile, logger, write_to_stderr
+from ..log import LogFile, log_to_stderr, logger
 from ..net import socket_activation
 from .listeners import Listeners
 from .master import Master
@@ -26,7 +26,7 @@ def start(
     on_serving: Callable[[], None] | None = None,
 ) -> int:
     """Run as the master of a script; return its exit code."""
-    write_to_stderr(os.environ)
+    log_to_stderr(os.environ)
     for sentence in environment.unknown(workers, os.environ):
         logger.warning("%s", sentence)
     plans = plan(workers, now=time.time())
