@@ -59,7 +59,7 @@ assert ended_well(child)
 
 
 def test_closed_descriptors_are_left_alone() -> None:
-    """Whoever has the number of a socket that was closed keeps it in the child."""
+    """An object with the number of a closed socket keeps it in the child."""
     run("""
 sock = socket.socket()
 at_fork.give_up(sock)

@@ -1,4 +1,4 @@
-"""Where ``run_all`` may be called: each place where it may not is told in one sentence."""
+"""Where ``run_all`` may be called: elsewhere it is refused with one sentence."""
 
 import subprocess
 import sys

@@ -100,7 +100,7 @@ def test_programs_without_a_file(arguments: list[str], stdin: str, place: str) -
 
 
 def test_at_the_prompt_one_goes_on_typing() -> None:
-    """Who tries something out gets the sentence, and the next prompt."""
+    """At a prompt the error is shown, and the next prompt follows."""
     code, text = run("-i", "-q", "-", stdin="import gateman\ngateman.Limits(max_head_size=0)\n")
 
     assert code == 0
@@ -121,7 +121,7 @@ def test_without_standard_error_the_code_remains(script: Path) -> None:
     [("raise ValueError('x')", 1), ("1 / 0", 1), ("raise SystemExit(3)", 3)],
 )
 def test_other_exceptions_are_python_s(script: Path, statement: str, code: int) -> None:
-    """What is no ``ConfigError`` looks as if gateman had not been imported."""
+    """Other errors look as if gateman had not been imported."""
     script.write_text(f"import gateman\n{statement}\n")
     with_gateman = run(script)
     script.write_text(f"import json\n{statement}\n")
@@ -131,7 +131,7 @@ def test_other_exceptions_are_python_s(script: Path, statement: str, code: int) 
 
 
 def test_a_mistake_that_is_caught_is_an_exception_like_any(script: Path) -> None:
-    """Only what nobody catches ends the program."""
+    """Only uncaught errors end the program."""
     script.write_text(
         "from gateman import ConfigError, Limits\n"
         "try:\n"
@@ -190,14 +190,14 @@ def test_the_sentence_without_a_place(capsys: pytest.CaptureFixture[str]) -> Non
 
 
 def test_others_are_handed_on(capsys: pytest.CaptureFixture[str]) -> None:
-    """Whoever had the hook before has it still."""
+    """The previous hook stays."""
     excepthook.show(KeyError, KeyError("x"), None)
 
     assert capsys.readouterr().err == "KeyError: 'x'\n"
 
 
 def test_ctrl_c_within_gateman_is_silent(script: Path) -> None:
-    """Who ends a program before its service has begun sees no traceback; the shell sees SIGINT."""
+    """Ctrl-C before the service runs shows no traceback; the shell sees SIGINT."""
     script.write_text(
         "import signal\n"
         "from gateman import Worker\n"
@@ -209,7 +209,7 @@ def test_ctrl_c_within_gateman_is_silent(script: Path) -> None:
 
 
 def test_ctrl_c_elsewhere_is_shown_as_ever(script: Path) -> None:
-    """A program of the user's that is interrupted in its own code says where."""
+    """Ctrl-C in the user's own code shows a traceback."""
     script.write_text("import gateman, signal\nsignal.raise_signal(signal.SIGINT)\n")
 
     code, errors = run(script)

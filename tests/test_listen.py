@@ -1,4 +1,4 @@
-"""Addresses to listen on: read, or refused with the sentence that tells what to write."""
+"""Listen addresses: read, or refused with an error that says what to write."""
 
 import pytest
 from hypothesis import given

@@ -35,7 +35,7 @@ def test_the_logger_is_the_package_s() -> None:
 
 
 def test_one_line_per_cause_and_interval() -> None:
-    """The first is written at once; the next tells how many were left out."""
+    """The first is written at once; the next one has the number of suppressed lines."""
     sampled = RateLimitedLogger(10.0)
 
     assert [
@@ -144,7 +144,7 @@ logger.error("a handler failed")
 
 
 def test_a_configuration_of_our_logger_holds() -> None:
-    """Who names it gets what they ask for."""
+    """An application that configures it gets its lines."""
     program = """
 import logging.config
 from gateman.log import logger, log_to_stderr
@@ -193,7 +193,7 @@ def test_lines_for_people() -> None:
 
 
 def test_what_names_neither_worker_nor_client_is_left_out() -> None:
-    """Of what is sent behind the end of a connection, on_close tells."""
+    """`on_close` reports data that is sent after the end of a connection."""
     behind = "\n".join(
         f"logging.getLogger('aiofastnet').warning({line!r})"
         for line in (
@@ -223,7 +223,7 @@ def test_an_application_s_own_logging_stays() -> None:
 
 
 def test_a_handler_of_the_logger_is_a_setting_too() -> None:
-    """Who has given the logger a handler gets no second line."""
+    """A logger with a handler of the application gets no second one."""
     settings = "logger.addHandler(logging.StreamHandler()); logger.setLevel(logging.INFO)"
 
     assert lines_of(FLOOD.format(settings)) == ["listening", "slow 0", "broken 0"]
@@ -284,7 +284,7 @@ def test_a_line_for_programs_is_an_object() -> None:
     ],
 )
 def test_control_characters_are_escaped(said: str, written: str) -> None:
-    """What a peer says moves no cursor and turns no text around; words stay words."""
+    """Texts of peers cannot move the cursor or reverse the text; words stay words."""
     error = ValueError(said)
 
     assert text("%s", said) == f"4711 WARNING {written}"

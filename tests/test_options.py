@@ -32,7 +32,7 @@ def test_every_option_has_a_unit_and_a_reason(kind: type[Limits | Timeouts]) -> 
 
 @BOTH
 def test_options_are_small_and_fixed(kind: type[Limits | Timeouts]) -> None:
-    """They are read for every message, and what was checked stays as it is; it says so."""
+    """They are read for every message, so a checked value cannot change."""
     options = kind()
     name, owner = fields(kind)[0].name, kind.__name__.lower()
 
@@ -104,12 +104,12 @@ def test_values_that_are_not_positive_numbers(value: object) -> None:
 
 @pytest.mark.parametrize("name", ["max_message_size", "max_connections"])
 def test_limits_are_whole_numbers(name: str) -> None:
-    """There is no half a byte, and no half a connection."""
+    """Halves of bytes and connections do not exist."""
     assert refusal_of(Limits, {name: 1.5}).startswith(f"limits.{name}=1.5 is not a whole number: ")
 
 
 def test_the_error_names_the_unit() -> None:
-    """A user who was wrong about the number may have been wrong about what it counts."""
+    """The error names the unit, which the user may have confused."""
     assert refusal_of(Limits, {"max_header_count": None}) == (
         "limits.max_header_count=None is not a positive number: give it in fields."
     )

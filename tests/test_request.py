@@ -1,4 +1,4 @@
-"""Request heads: found in what was received, parsed as RFC 9112 says, judged as RFC 6455 says."""
+"""Request heads: found in received bytes, parsed by RFC 9112, checked by RFC 6455."""
 
 from contextlib import suppress
 
@@ -284,7 +284,7 @@ def test_bare_line_feeds_are_refused(end: bytes) -> None:
 
 
 def test_a_head_without_end_is_refused() -> None:
-    """What is no whole head cannot be judged."""
+    """An incomplete head cannot be checked."""
     assert refusal_of(CHROMIUM[:-2]) == FIELDS
 
 
@@ -333,7 +333,7 @@ def test_queries(query: str, expected: list[tuple[str, str]]) -> None:
     ],
 )
 def test_cookies(lines: list[str], expected: dict[str, str]) -> None:
-    """Pairs over all lines, the first of a name; what is no pair is passed over."""
+    """Pairs over all lines, the first of a name; other parts are ignored."""
     assert request_of(*lines).cookies == expected
 
 
@@ -377,7 +377,7 @@ def test_the_rest() -> None:
     ],
 )
 def test_what_wants_to_be_a_websocket(lines: list[str], *, expected: bool) -> None:
-    """A key alone tells of a handshake whose upgrade was lost in a proxy."""
+    """A key alone shows a handshake whose upgrade a proxy has dropped."""
     assert wants_websocket(request_of(*lines)) is expected
 
 
@@ -436,7 +436,7 @@ WRONG_KEY = "400: Sec-WebSocket-Key must be 16 bytes, base64-encoded, once."
     ],
 )
 def test_handshakes_that_are_wrong(changes: dict[str, str | None], expected: str) -> None:
-    """Each is told what it lacks."""
+    """The error names what is missing."""
     line = changes.pop("line", None) or "GET / HTTP/1.1"
     with pytest.raises(HandshakeError) as caught:
         check_handshake(handshake_of(line, **changes))

@@ -51,7 +51,7 @@ def test_links_in_circles(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("name", ["/dev/stdout", "/dev/fd/1", "/proc/self/fd/1"])
 def test_standard_output_has_a_path(name: str) -> None:
-    """It may be a pipe, of which no link tells a path."""
+    """It may be a pipe, which has no path."""
     code = (
         "import os\nfrom pathlib import Path\nfrom gateman.safe_files import open_file\n"
         f"os.write(open_file(Path({name!r}), os.O_WRONLY | os.O_CREAT | os.O_APPEND), b'here')\n"
@@ -94,7 +94,7 @@ def _file_of_a_third(folder: Path, _precious: Path) -> Path:
 def test_what_another_user_may_have_made_is_not_opened(
     tmp_path: Path, make: Callable[[Path, Path], Path]
 ) -> None:
-    """In a folder of that user's, what leads elsewhere is refused, whoever has made it."""
+    """In a folder of that user, links to other folders are refused, whoever has made them."""
     precious = folder_of(0, tmp_path / "etc") / "precious"
     precious.write_text("words")
     path = make(folder_of(NOBODY, tmp_path / "logs"), precious)

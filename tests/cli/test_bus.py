@@ -32,7 +32,7 @@ def test_what_is_secret_of_a_bus_is_not_printed(tmp_path: Path) -> None:
 
 
 def test_a_variable_may_say_it(tmp_path: Path) -> None:
-    """A shell that is about one service says so once."""
+    """A shell for one service names it once."""
     with master(ROOMS, tmp_path) as service:
         bus = next(tmp_path.glob("*.bus"))
         environment = {**os.environ, "GATEMAN_BUS": f"local://{bus}"}
@@ -49,7 +49,7 @@ def test_a_variable_may_say_it(tmp_path: Path) -> None:
 
 
 def test_a_service_has_to_be_named(tmp_path: Path) -> None:
-    """There is no service that a command would guess."""
+    """The command does not guess a service."""
     environment = {name: os.environ[name] for name in os.environ if name != "GATEMAN_BUS"}
     done = run([*GATEMAN, "who"], tmp_path, environment)
 

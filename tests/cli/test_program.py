@@ -24,7 +24,7 @@ def test_a_program_serves(tmp_path: Path, words: list[str]) -> None:
 
 
 def test_without_a_command_the_usage_is_one_line(tmp_path: Path) -> None:
-    """Who does not know the commands sees them, and the service starts."""
+    """A user who does not know the commands sees them, and the service starts."""
     with master(echo(), tmp_path) as service:
         assert service.wait_for("usage") == (
             "usage: python server.py {start|stop|restart|reload|status|connections|check|doctor}"
@@ -38,7 +38,7 @@ def test_without_a_command_the_usage_is_one_line(tmp_path: Path) -> None:
 
 
 def test_code_after_run_all_runs_once(tmp_path: Path) -> None:
-    """Where the service has ended, the program goes on; its processes do not."""
+    """When the service has ended, the program continues; its processes do not."""
     script = echo() + "\nopen('ended', 'a').write('once')\n"
     with master(script, tmp_path) as service:
         service.signal(signal.SIGINT)
@@ -61,7 +61,7 @@ def test_a_fast_stop_says_going_away(
 
 
 def test_ctrl_c_reaches_all_processes_and_only_the_master_acts(tmp_path: Path) -> None:
-    """A terminal signals the whole group; nobody shows a traceback."""
+    """A terminal signals the whole group; no process shows a traceback."""
     with master(echo(), tmp_path, start_new_session=True) as service:
         os.killpg(service.pid, signal.SIGINT)
 

@@ -33,7 +33,7 @@ def push(service: Master, *words: str) -> tuple[int, str, str]:
 
 
 def test_it_reaches_the_named_clients(tmp_path: Path) -> None:
-    """Groups, users, clients, or everybody, in whichever process they are."""
+    """Groups, users, clients, or all clients, in all processes."""
     with master(ROOMS, tmp_path) as service:
         url = f"ws://127.0.0.1:{service.port}"
         with connect(url) as jazz, connect(url) as rock:
@@ -89,7 +89,7 @@ def test_it_reads_standard_input(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("words", [(), ("--all", "--uid", "42"), ("--group", "a", "--uid", "b")])
 def test_receivers_are_required(tmp_path: Path, words: tuple[str, ...]) -> None:
-    """Nothing is sent to everybody by an omission."""
+    """Without a receiver nothing is sent to all clients."""
     done = run(
         [*GATEMAN, "push", "text", *words, "--bus", "nats://127.0.0.1:1?name=test"], tmp_path
     )

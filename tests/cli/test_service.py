@@ -1,4 +1,4 @@
-"""``gateman start`` and its kin, on a real master: each does what it says, or says why not."""
+"""``gateman start``, ``stop`` and others, on a real master."""
 
 import os
 import socket
@@ -60,7 +60,7 @@ def test_a_script_without_a_command_is_started(tmp_path: Path, target: str) -> N
 
 
 def test_a_word_that_is_not_a_command(tmp_path: Path) -> None:
-    """What is no file either is refused, and nothing is started."""
+    """A name that is not a file either is refused, and nothing is started."""
     (tmp_path / "server.py").write_text(echo())
     asked = run([*GATEMAN, "serve", "server.py"], tmp_path)
 
@@ -191,7 +191,7 @@ BROKEN = {
 @pytest.mark.parametrize("command", ["start", "check", "restart"])
 @pytest.mark.parametrize("case", BROKEN)
 def test_a_script_that_cannot_be_served(tmp_path: Path, case: str, command: str) -> None:
-    """What is wrong is the last line, and the exit code tells whose turn it is."""
+    """The problem is the last line, and the exit code is that of its kind."""
     script, code, sentence = BROKEN[case]
     (tmp_path / "server.py").write_text(script)
     asked = run([*GATEMAN, command, "server.py"], tmp_path)
@@ -202,7 +202,7 @@ def test_a_script_that_cannot_be_served(tmp_path: Path, case: str, command: str)
 
 
 def test_a_traceback_shows_their_code_only(tmp_path: Path) -> None:
-    """Who runs the script is not their concern."""
+    """These commands do not load the script."""
     (tmp_path / "server.py").write_text(BROKEN["raises"][0])
     asked = run([*GATEMAN, "start", "server.py"], tmp_path)
 

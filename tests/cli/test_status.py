@@ -117,7 +117,7 @@ def test_status_fits_a_terminal(service: Master, tmp_path: Path) -> None:
 
 
 def test_watching_repaints_until_ctrl_c(service: Master, tmp_path: Path) -> None:
-    """Each picture begins at the first line, erases what is left of the last, and is no taller."""
+    """Each picture begins at the first line, erases the rest of the last one, and fits."""
     command = [*GATEMAN, "status", "--watch", "server.py"]
     written, code = in_terminal(command, tmp_path, rows=6, frames=2)
     pictures = written.split("\x1b[H")[1:3]
@@ -129,7 +129,7 @@ def test_watching_repaints_until_ctrl_c(service: Master, tmp_path: Path) -> None
 
 
 def test_watching_ends_with_the_service(service: Master, tmp_path: Path) -> None:
-    """Then it says so, and exits as any command whose service does not run."""
+    """It reports that and exits like any command whose service does not run."""
     with subprocess.Popen(
         [*GATEMAN, "status", "-d", "--json", "server.py"],
         cwd=tmp_path,
@@ -148,7 +148,7 @@ def test_watching_ends_with_the_service(service: Master, tmp_path: Path) -> None
 
 
 def test_connections_are_listed(service: Master) -> None:
-    """Who they are, as a table and for programs; a limit is for each process."""
+    """As a table and for programs; the limit is for each process."""
     with connect(f"ws://127.0.0.1:{service.port}/?token=secret") as client:
         client.send("hello")
         client.recv()

@@ -20,7 +20,7 @@ def printed(folder: Path, *words: str) -> "subprocess.CompletedProcess[str]":
 
 
 def test_the_unit_is_all_that_is_printed(tmp_path: Path) -> None:
-    """Its first line says what it is; the script was loaded for its port, and not run."""
+    """Its first line names the unit; the script was loaded for its port, and not run."""
     ended = printed(tmp_path, "--name", "chat", "--user", "root")
     lines = ended.stdout.splitlines()
 

@@ -209,7 +209,7 @@ def test_days_of_a_certificate(days: int, text: str) -> None:
 
 
 def test_without_tls_there_is_no_column_for_certificates() -> None:
-    """What nobody has is not shown."""
+    """A column without values is not shown."""
     plain = answer(slot(0, process(5, certificate_days=None, counts={}, hub={})))
 
     assert texts(status_lines(plain, None))[:4] == [
@@ -252,7 +252,7 @@ def connection(number: int, **more: Any) -> dict[str, Any]:
 
 
 def test_connections() -> None:
-    """One line each; columns that nobody has anything for are left out."""
+    """One line each; columns without values are not shown."""
     listed = [connection(1), connection(2, client="[2001:db8::1]:443", unsent=70_000)]
     shown = connection_lines({"connections": listed, "total": 2, "silent": []}, None)
 
@@ -291,7 +291,7 @@ def test_connections_fit_80_columns() -> None:
 
 
 def test_connections_that_are_not_listed_are_counted() -> None:
-    """A list that was cut says so, and so does a process that is stuck."""
+    """A truncated list and a silent process are reported."""
     cut = {"connections": [connection(1)], "total": 5000, "silent": [4713]}
 
     assert connection_lines(cut, None)[-2:] == [

@@ -98,7 +98,7 @@ def test_a_misspelt_callback_is_one_sentence() -> None:
 
 
 def test_decorators_with_and_without_parentheses() -> None:
-    """Whoever mixes the two forms up is told which one it is."""
+    """A user who mixes the two forms up gets the right one."""
     made = Worker("websocket://127.0.0.1:0")
     on_message: Any = made.on_message
     every: Any = made.every
@@ -135,7 +135,7 @@ def test_those_with_one_name_are_numbered(names: list[str], told_apart: list[str
 
 
 def test_callbacks_are_those_of_its_kind() -> None:
-    """Each is called with what its kind says."""
+    """Each is called with the arguments of its kind."""
     made = Clerk(name="clerk")
     made.declare("on_letter", lambda letter: letter)
     with pytest.raises(ConfigError, match=r"on_letter is called with \(letter\), but <lambda>"):
@@ -177,7 +177,7 @@ def test_run_all_runs_every_kind() -> None:
 
 
 def test_a_worker_imported_from_its_module_cannot_run() -> None:
-    """Nobody has said yet what running means."""
+    """No higher layer has set a runner yet."""
 
     class Early(Clerk):
         """Of a program that has not imported gateman."""
@@ -189,7 +189,7 @@ def test_a_worker_imported_from_its_module_cannot_run() -> None:
 
 
 def test_a_second_decorator_is_a_mistake() -> None:
-    """One of two functions would never run; to replace one, an assignment says so."""
+    """One of two functions would never run; to replace one, assign it."""
     made = Worker("websocket://127.0.0.1:0")
 
     def first(_worker: Worker) -> None:

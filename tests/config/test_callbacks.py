@@ -161,7 +161,7 @@ ELSEWHERE = "raise Refuse(403) in the callback that gets the request."
     ],
 )
 def test_only_nothing_and_true_let_a_client_in(result: object, deciding: str, other: str) -> None:
-    """A callback that means to refuse by what it returns lets nobody in; others may return."""
+    """A callback whose result looks like a refusal accepts no client; other results are allowed."""
     found = [wrong_result("f", result, decides=decides) for decides in (True, False)]
 
     assert [str(error) if error else "" for error in found] == [deciding, other]
@@ -219,7 +219,7 @@ def test_a_function_within_a_function_is_named_without_it() -> None:
 
 @pytest.mark.parametrize("name", SIGNATURES)
 def test_each_callback_has_its_arguments(name: str) -> None:
-    """What takes exactly as many is accepted, what takes one more is refused and told them."""
+    """A function with one argument more is refused, and the error names the arguments."""
 
     def take(count: int) -> Any:
         names = ", ".join(f"a{number}" for number in range(count))

@@ -20,7 +20,7 @@ def _generator() -> Iterator[int]:
 
 @pytest.mark.parametrize("seconds", [0, -1, -0.5, math.inf, math.nan, True, "5", None])
 def test_an_interval_has_to_be_positive(seconds: object) -> None:
-    """Zero and less, and what is no number, are refused at once."""
+    """Values that are not positive numbers are refused at once."""
     with pytest.raises(ConfigError) as refused:
         Timer.add(seconds, print)  # type: ignore[arg-type]
 
@@ -31,7 +31,7 @@ def test_an_interval_has_to_be_positive(seconds: object) -> None:
 
 
 def test_a_call_is_not_a_function() -> None:
-    """``Timer.add(1, tick())`` is told apart from ``Timer.add(1, tick)``, and leaves no warning."""
+    """``Timer.add(1, tick())`` is refused, ``Timer.add(1, tick)`` is not; no warning is left."""
     with pytest.raises(ConfigError) as refused:
         Timer.add(1, _tick())  # type: ignore[arg-type]
 

@@ -29,7 +29,7 @@ def settings(
 
 
 def test_what_is_not_declared() -> None:
-    """Every default is there, so that nobody below needs to know one."""
+    """Every default is there, so that no lower layer needs to know one."""
     found = settings()
     trusted = found.trusted_proxies
     others = {

@@ -139,14 +139,14 @@ def test_worker_that_is_refused_is_not_declared(declared: list[BaseWorker]) -> N
 
 
 def test_tls_without_a_certificate() -> None:
-    """The sentence says how to have one."""
+    """The error says how to get one."""
     made = worker("wss://127.0.0.1:0", name="chat")
 
     assert refusal(made).startswith("worker 'chat' has transport='ssl', but no certificate: pass")
 
 
 def test_certificate_without_tls() -> None:
-    """Who forgets the transport does not serve in the clear."""
+    """A certificate without the transport is not served in plain text."""
     assert refusal(worker(PLAIN, {"ssl": ssl_options()})) == (
         "worker 'worker' has a certificate, but transport='tcp': set worker.transport = 'ssl', or"
         " remove the certificate."
@@ -285,7 +285,7 @@ def test_second_address_that_is_taken_leaves_the_first_alone(tmp_path: Path) -> 
 
 
 def test_expired_certificate_is_a_warning(tmp_path: Path) -> None:
-    """The service runs, for clients that do not mind, and the log says what is wrong."""
+    """The service runs, for clients that accept it, and the log names the problem."""
     past = datetime(2020, 1, 1, tzinfo=UTC)
     Authority().issue(tmp_path, starts_at=past, expires_at=past + timedelta(days=1))
     with child(FIVE_LINES, tmp_path) as process:

@@ -1,4 +1,4 @@
-"""What a process is told by its master: it arrives whole, and goes no further."""
+"""The master's parameters reach the process complete, and are not inherited by its programs."""
 
 import os
 import subprocess
@@ -53,7 +53,7 @@ def test_it_goes_through_a_real_environment() -> None:
 
 
 def test_taking_leaves_nothing_for_others() -> None:
-    """What the user's code starts is no process of this master's."""
+    """A program that the user's code starts is not a process of this master."""
     environment = {"HOME": "/"}
     assignment().put(environment)
     Assignment.take(environment)

@@ -167,7 +167,7 @@ GARBAGE = [
 
 @pytest.mark.parametrize("garbage", GARBAGE, ids=lambda garbage: repr(garbage[:40]))
 def test_garbage_is_refused(garbage: bytes) -> None:
-    """Whatever it is, one kind of error says so."""
+    """Every invalid line raises the same kind of error."""
     with pytest.raises(ValueError, match=r".+"):
         read(from_process, [garbage])
 

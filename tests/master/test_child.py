@@ -1,4 +1,4 @@
-"""What a process does when it is told to end, and when nobody is left to tell it."""
+"""A process ends on its master's command, and drains when the master is gone."""
 
 import os
 import signal
@@ -33,7 +33,7 @@ from tests.support.server import serve
 def test_a_process_that_is_told_to_end_is_replaced(
     tmp_path: Path, protect: Callable[[str], str]
 ) -> None:
-    """SIGTERM to a process is a fast stop of it, and SIGQUIT a drain; the slot goes on."""
+    """SIGTERM to a process is a fast stop of it, and SIGQUIT a drain; the slot stays in service."""
     with master(protect(obedient("count=1, drain_window=0.2")), tmp_path) as service:
         for count, (number, code) in enumerate([(signal.SIGTERM, 1001), (signal.SIGQUIT, 1012)], 1):
             with open_to(service) as client:
@@ -79,7 +79,7 @@ def test_a_new_master_waits_for_the_processes_of_a_killed_one(
 
 
 def test_programs_of_a_process_do_not_delay_its_end(tmp_path: Path) -> None:
-    """A program that outlives its process holds its standard error open; nobody waits for it."""
+    """A program that holds the standard error of its process open is not waited for."""
     script = obedient("count=1").replace(
         "Worker.run_all",
         "import subprocess\n"
@@ -131,7 +131,7 @@ def test_a_program_may_set_its_event_loop(tmp_path: Path) -> None:
 
 @on_loop
 async def test_a_list_of_connections_that_is_too_long_is_cut() -> None:
-    """It has to fit into one line of the channel; the total tells of the rest."""
+    """It has to fit into one line of the channel; the total counts the others."""
     async with serve() as server, AsyncExitStack() as stack:
         for _ in range(20):
             await stack.enter_async_context(server.client())
@@ -146,7 +146,7 @@ async def test_a_list_of_connections_that_is_too_long_is_cut() -> None:
         assert len(line(answer)) <= 1000
 
 
-# Writes what a client says to whatever pairs of sockets a process has; the channel is one.
+# Writes what a client sends to whatever pairs of sockets a process has; the channel is one.
 GARBLES = """
 import os, socket
 from gateman import Worker
@@ -175,7 +175,7 @@ Worker.run_all()
 
 
 def test_a_process_that_sends_an_invalid_message_is_replaced(tmp_path: Path) -> None:
-    """Nobody can talk to it any more: it drains, another one takes its place, the master stays."""
+    """The master cannot talk to it: it drains, another process replaces it, the master stays."""
     garbage = ["nonsense", '{"say": "beat"}', '{"more": ' + "[" * 20_000]
     with master(GARBLES, tmp_path) as service:
         for count, words in enumerate(garbage, 1):

@@ -24,7 +24,7 @@ def test_a_module_in_a_package_is_run_again(tmp_path: Path) -> None:
 
 
 def test_options_of_the_interpreter_and_arguments_are_handed_on(tmp_path: Path) -> None:
-    """A process is told what its master was told."""
+    """A process gets the interpreter options of its master."""
     script = echo().replace(
         "VERSION = 1", "import sys; VERSION = (sys.argv[1:], sys.flags.optimize)"
     )
@@ -58,7 +58,7 @@ def test_a_wrong_configuration_that_is_seen_late(tmp_path: Path) -> None:
 
 
 def test_a_mistake_after_run_all_is_one_sentence_too(tmp_path: Path) -> None:
-    """The script goes on when its service has ended; what it gets wrong then has its line."""
+    """The script continues when its service has ended; an error then names its line."""
     script = echo() + "worker.count = 0\n"
     with master(script, tmp_path) as service:
         service.signal(signal.SIGTERM)

@@ -15,7 +15,7 @@ def ask(*pids: int) -> ChildQuery[ConnectionsAnswer]:
 
 
 def test_all_have_answered() -> None:
-    """Then nobody waits any longer; what they said is kept by pid."""
+    """The query is complete; answers are kept by pid."""
     question = ask(1, 2)
     question.add_answer(2, ANSWER)
 

@@ -91,7 +91,7 @@ def answering(tmp_path: Path) -> Iterator[Answering]:
 
 
 def test_a_request_is_handed_on_and_answered(answering: Answering) -> None:
-    """The answer may come later; it says whether it is one of success."""
+    """The answer may come later; it says whether the command succeeded."""
     with answering.client(b'{"command": "status"}\n') as one:
         with answering.client(b'{"command": "stop", "graceful": true}\n') as other:
             (first, its), (second, others) = answering.asked
@@ -127,7 +127,7 @@ def test_a_request_may_come_in_pieces(answering: Answering) -> None:
     ],
 )
 def test_invalid_data_closes_the_connection(answering: Answering, said: bytes) -> None:
-    """It is no request, and gets no answer; others are heard as before."""
+    """It is not a request, and gets no answer; other clients are served as before."""
     with answering.client(said) as sock:
         assert read_to_end(sock) == b""
     with answering.client(STATUS):
@@ -170,7 +170,7 @@ def read_to_end(sock: socket.socket) -> bytes:
 
 
 def test_an_answer_to_a_client_that_has_left(answering: Answering) -> None:
-    """The command was interrupted; the master goes on."""
+    """The command was interrupted; the master continues."""
     with answering.client(STATUS):
         pass
     ((_, client),) = answering.asked
@@ -183,7 +183,7 @@ def test_an_answer_to_a_client_that_has_left(answering: Answering) -> None:
 
 
 def test_a_long_answer_to_a_slow_reader(answering: Answering) -> None:
-    """The master does not wait for it, nor is it woken by what the reader says meanwhile."""
+    """The master neither waits for it nor wakes up for data that the client sends meanwhile."""
     with answering.client(STATUS) as sock:
         ((_, client),) = answering.asked
         client.answer(text="x" * (4 << 20))
@@ -199,7 +199,7 @@ def test_a_long_answer_to_a_slow_reader(answering: Answering) -> None:
 
 
 def test_clients_are_counted(answering: Answering) -> None:
-    """Who is one too many is turned away; when one has left there is room again."""
+    """A client above the limit is closed; when another one has left, there is room again."""
     with answering.client() as first:
         clients = [answering.client() for _ in range(31)]
         for client in clients:
@@ -215,7 +215,7 @@ def test_clients_are_counted(answering: Answering) -> None:
 
 
 def test_slow_clients_are_closed(answering: Answering) -> None:
-    """Who has not asked in time may be turned away for others; who waits for an answer not."""
+    """A client that sends no request in time is closed if others come; a waiting one is not."""
     with answering.client(STATUS), answering.client():
         ((_, asked),) = answering.asked
         ours, theirs = socket.socketpair()
@@ -292,7 +292,7 @@ def test_a_conversation(tmp_path: Path, answer: dict[str, Any] | None, expected:
 
 @pytest.mark.skipif(os.geteuid() != 0, reason="only root can become somebody else")
 def test_another_user_may_not_ask(answering: Answering, tmp_path: Path) -> None:
-    """The system refuses the connection, and the command says so."""
+    """The system refuses the connection, and the command reports it."""
     open_to_all(tmp_path)
     tmp_path.chmod(0o755)
     code = (
@@ -342,7 +342,7 @@ def test_a_real_master_continues(tmp_path: Path) -> None:
         assert service.status()["ok"]
 
 
-# Listens as another user in place of a master, and says yes to everything, in colours.
+# Listens as another user in place of a master, and answers yes to everything, in colours.
 POSES = """
 import os, socket, sys
 os.setgroups([]); os.setgid({nobody}); os.setuid({nobody})
@@ -364,7 +364,7 @@ while True:
 @needs_root
 @pytest.mark.parametrize("location", ["common", "beside"])
 def test_another_user_is_not_taken_for_the_master(tmp_path: Path, location: str) -> None:
-    """Who may write to the folder may listen there: root's commands say that nothing runs."""
+    """Root's commands do not use the socket of a user that may write to the folder."""
     open_to_all(tmp_path)
     temporary = folder_of(0, tmp_path / "tmp", 0o1777)
     folder = temporary if location == "beside" else folder_of(0, tmp_path / "service")

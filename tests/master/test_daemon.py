@@ -1,4 +1,4 @@
-"""``start -d``: what the command tells, and what goes on without it."""
+"""``start -d``: what the command reports, and what continues without it."""
 
 import json
 import os
@@ -54,7 +54,7 @@ def test_daemon_has_no_terminal_and_no_parent(tmp_path: Path) -> None:
 
 
 def test_commands_find_the_daemon(tmp_path: Path) -> None:
-    """A second start is told that one runs, and stop ends it and its processes."""
+    """A second start reports the first one, and stop ends the service and its processes."""
     with daemon(tmp_path) as pid:
         path = str(tmp_path / "server.py")
         processes = descendants(pid)

@@ -87,7 +87,7 @@ def test_each_process_has_a_socket_of_its_own() -> None:
 
 
 def test_one_process_needs_no_sharing() -> None:
-    """Nobody else accepts from its socket, so nobody has to stand in for it."""
+    """No other process accepts from its socket, so no other has to accept for it."""
     with opened(count=1) as listeners:
         assert len(listeners.descriptors) == 1
         assert listeners.is_shared
@@ -113,7 +113,7 @@ def test_nothing_is_open_before_and_after() -> None:
 
 
 def test_a_port_that_the_system_chose_stays() -> None:
-    """Who was given up and is revived is where clients know it."""
+    """A worker that was given up and is revived has the same address."""
     with opened() as listeners:
         urls = listeners.urls
         listeners.close()
@@ -168,7 +168,7 @@ def test_a_unix_socket_is_shared(tmp_path: Path) -> None:
 
 @needs_root
 def test_a_unix_socket_belongs_to_the_worker_s_user(tmp_path: Path) -> None:
-    """Its user and group may connect, nobody else; a proxy is put into the group."""
+    """Its user and group may connect, other users may not; a proxy is put into the group."""
     path = tmp_path / "chat.sock"
     with opened(f"websocket+unix://{path}", identity=NOBODY):
         found = path.stat()
@@ -178,7 +178,7 @@ def test_a_unix_socket_belongs_to_the_worker_s_user(tmp_path: Path) -> None:
 
 
 def test_what_is_in_the_way_of_a_unix_socket_stays(tmp_path: Path) -> None:
-    """A file that is no socket is somebody's; a socket that a killed master left is not."""
+    """A file that is not a socket belongs to a user; the socket of a killed master does not."""
     path = tmp_path / "chat.sock"
     path.write_text("precious")
     with pytest.raises(ConfigError, match="a file that is not a socket is there: remove it"):
@@ -229,7 +229,7 @@ def test_the_heir_of_a_killed_master_waits_for_its_processes() -> None:
 def test_other_mistakes_are_not_waited_for() -> None:
     """An address that this machine does not have never comes."""
     with pytest.raises(ConfigError, match=r"'192\.0\.2\.1' is not an address of this machine"):
-        # Documentation's own (RFC 5737): nobody has it.
+        # Reserved for documentation (RFC 5737): no machine has it.
         Listeners(planned("websocket://192.0.2.1:0")).open(is_takeover=True)
 
 

@@ -31,7 +31,7 @@ from tests.support.ports import free_port
 
 @BOTH
 def test_a_killed_process_is_replaced(tmp_path: Path, protect: Callable[[str], str]) -> None:
-    """The others go on, and status says what happened."""
+    """The other processes continue, and status shows what happened."""
     with master(protect(obedient()), tmp_path) as service, open_to(service) as client:
         victim, witness = service.pids()
         if pid_of(client) == victim:
@@ -79,7 +79,7 @@ def test_a_crash_loop_is_ended(tmp_path: Path, protect: Callable[[str], str]) ->
         assert "the slot is given up after 3 crashes within" in line
         assert slots(service) == [("given_up", 2, "ended with exit code 7")]
         assert service.status()["slots"][0]["last_lines"] == ["no database"]
-        # Nobody waits in vain for a worker that is not served.
+        # No client waits for a worker without processes.
         with socket.socket() as probe:
             assert probe.connect_ex(("127.0.0.1", port)) != 0
 
@@ -114,7 +114,7 @@ def test_status_shows_how_processes_ended(tmp_path: Path, protect: Callable[[str
 
 
 def test_a_stuck_process_is_reported(tmp_path: Path) -> None:
-    """It is busy, the log shows where, and it stays; when it goes on, that is said too."""
+    """It is busy, the log shows where, and it stays; its recovery is logged too."""
     script = obedient("timeouts={'stall': 2.0}")
     with master(script, tmp_path) as service, open_to(service) as client:
         pid = pid_of(client)
@@ -144,7 +144,7 @@ def test_a_stuck_process_is_replaced_where_that_is_wanted(
 
 @BOTH
 def test_a_stopped_process_is_not_dead(tmp_path: Path, protect: Callable[[str], str]) -> None:
-    """SIGSTOP is no end: nothing is started beside it, and SIGCONT lets it go on."""
+    """SIGSTOP does not end it: no other process is started, and SIGCONT lets it continue."""
     script = protect(obedient("timeouts={'stall': 1.5}, restart_stalled=True"))
     with master(script, tmp_path) as service, open_to(service) as client:
         pid = pid_of(client)
@@ -173,7 +173,7 @@ def test_a_stopped_process_is_not_dead(tmp_path: Path, protect: Callable[[str], 
 def test_a_process_is_replaced_at_its_limits(
     tmp_path: Path, option: str, reason: str, protect: Callable[[str], str]
 ) -> None:
-    """Another one serves before it drains; this is no restart."""
+    """Another one serves before it drains; this is not a restart."""
     with master(protect(obedient(f"drain_window=0.2, {option}")), tmp_path) as service:
         with open_to(service) as client:
             pid = pid_of(client)

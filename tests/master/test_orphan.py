@@ -46,7 +46,7 @@ async def test_it_waits_until_all_that_end_first_have() -> None:
 
 @pytest.mark.parametrize("has_liveness_fd", [True, False])
 def test_it_does_not_wait_for_ever(*, has_liveness_fd: bool) -> None:
-    """Who has the other end may be a stranger."""
+    """The other end of the socket may belong to any process."""
     first, last = socket.socketpair()
 
     async def wait() -> None:

@@ -81,7 +81,7 @@ def test_the_policy_is_what_was_declared() -> None:
 
 
 def test_a_drain_takes_as_long_as_a_handshake_may() -> None:
-    """Who is arriving when it begins still gets in."""
+    """A handshake that runs when the drain begins may still finish."""
     worker = Worker("websocket://127.0.0.1:0", drain_window=1, timeouts={"handshake": 4})
 
     assert plan([worker], now=NOW)[0].policy.drain == 4

@@ -1,4 +1,4 @@
-"""Whom processes run as."""
+"""The users that processes run as."""
 
 import os
 import pwd
@@ -48,7 +48,7 @@ def test_names_and_numbers() -> None:
 
 @needs_root
 def test_switching_the_user_is_permanent() -> None:
-    """User, group and all other groups are given up; and who is not root cannot become anybody."""
+    """User, group and all other groups are given up; only root can switch to another user."""
     code = (
         "import os\\nfrom gateman import ConfigError\\n"
         "from gateman.master.privileges import switch_to, find, unreadable\\n"

@@ -1,4 +1,4 @@
-"""What a process says of itself, for a real service with real clients."""
+"""The report of a process, for a real service with real clients."""
 
 import mmap
 import re
@@ -45,7 +45,7 @@ async def test_a_process_that_has_just_begun() -> None:
 @pytest.mark.parametrize("secure", [False, True], ids=["ws", "wss"])
 @on_loop
 async def test_messages_and_connections_are_counted(*, secure: bool) -> None:
-    """Messages of those who have left still count, connections do not."""
+    """Messages of closed connections still count, the connections do not."""
     journal = Journal()
     async with serve(secure=secure, **journal.callbacks(on_message=echo)) as server:
         stats = ProcessStats(server.service, Timers())
@@ -78,7 +78,7 @@ async def test_the_rate_is_of_the_last_seconds() -> None:
 
 
 class Crowded(WorkerService):
-    """A service that says that it has very many connections."""
+    """A service that claims to have very many connections."""
 
     present = 0
     received = 0
@@ -96,7 +96,7 @@ class Crowded(WorkerService):
 
 @on_loop
 async def test_messages_of_very_many_are_added_up_less_often() -> None:
-    """It takes time in which nobody is served; the rate is that between two such sums."""
+    """Adding them up takes time in which no client is served; the rate is that between two sums."""
     async with serve() as server:
         service = Crowded(server.service.settings, {}, None, {})
         service.present = 20_000
@@ -132,7 +132,7 @@ async def test_the_lag_is_the_worst_of_the_last_beats() -> None:
 
 @on_loop
 async def test_a_sample_that_is_overdue_counts() -> None:
-    """Whoever asks first after a long callback is told of it, not only the next one."""
+    """The first report after a long callback shows it, not only the next one."""
     async with serve() as server:
         stats = ProcessStats(server.service, Timers())
         due_at = stats.sample(10.0)

@@ -35,7 +35,7 @@ def made(folder: Path, *identities: Identity) -> Iterator[RouterProcess]:
 
 
 def greeting(path: Path) -> bytes:
-    """Connect as a process does, and read what the router says first."""
+    """Connect as a process does, and read the router's greeting."""
     with socket.socket(socket.AF_UNIX) as sock:
         sock.settimeout(TIMEOUT)
         sock.connect(str(path))
@@ -55,7 +55,7 @@ def command_of(pid: int) -> str:
 
 
 def test_it_is_started_when_due(tmp_path: Path) -> None:
-    """Who connects before it is up waits for its greeting."""
+    """A process that connects before the router runs waits for its greeting."""
     with made(tmp_path) as router:
         assert router.due_at == 0.0
         router.tick(time.monotonic())
@@ -65,7 +65,7 @@ def test_it_is_started_when_due(tmp_path: Path) -> None:
 
 
 def test_its_socket_is_its_user_s_only(tmp_path: Path) -> None:
-    """Nobody else may connect."""
+    """No other user may connect."""
     with made(tmp_path) as router:
         found = router.path.stat()
 
@@ -117,7 +117,7 @@ def test_leftovers_of_a_killed_master_do_not_block_the_next(tmp_path: Path) -> N
 
 
 def test_it_ends_with_a_master_that_is_killed(tmp_path: Path) -> None:
-    """It would keep memory for nobody."""
+    """It would keep memory for no process."""
     with master(echo(), tmp_path) as service:
         (pid,) = (one for one in descendants(service.pid) if "--fd" in command_of(one))
         service.signal(signal.SIGKILL)
@@ -143,7 +143,7 @@ def test_a_service_outlives_its_router(tmp_path: Path) -> None:
 
 
 def test_a_service_serves_without_a_bus(tmp_path: Path) -> None:
-    """Nobody is where the bus should be: that is said, and clients are served."""
+    """If the router cannot run, the log says so, and clients are served."""
     options = "count=2, bus='nats://127.0.0.1:1?name=test'"
     with master(echo(options=options), tmp_path) as service:
         assert len(service.pids()) == 2
@@ -168,7 +168,7 @@ def test_root_is_given_up(tmp_path: Path) -> None:
 
 @needs_root
 def test_several_users_are_served_and_no_others(tmp_path: Path) -> None:
-    """Everybody may connect to the socket, and the router looks at who it is."""
+    """Every user may connect to the socket, and the router checks the user."""
     users = [privileges.find(name, None) for name in ("nobody", "daemon")]
     identities = [one for one in users if one is not None]
     # The folder of a test is root's.
@@ -181,7 +181,7 @@ def test_several_users_are_served_and_no_others(tmp_path: Path) -> None:
 
 
 def _greeting_of(uid: int, router: RouterProcess) -> bytes:
-    """Be greeted as somebody else, who can reach the socket whatever is above it."""
+    """Be greeted as another user, who can reach the socket whatever is above it."""
     read, write = os.pipe()
     fd = os.open(router.path, os.O_PATH)
     pid = os.fork()

@@ -1,4 +1,4 @@
-"""Where a master's files are, and who may be the master."""
+"""Where a master's files are, and which process is the master."""
 
 import os
 import shutil
@@ -21,7 +21,7 @@ def folders(script: Path, environment: dict[str, str]) -> list[Path]:
 
 
 def test_the_order_of_folders(tmp_path: Path) -> None:
-    """What systemd sets, what a session has, beside the script, and one for everybody."""
+    """The folders of systemd, of a session, beside the script, and one for all users."""
     script = tmp_path / "server.py"
     environment = {"RUNTIME_DIRECTORY": "/run/chat:/run/other", "XDG_RUNTIME_DIR": "/run/user/7"}
     found = folders(script, environment)
@@ -73,7 +73,7 @@ def test_one_has_the_claim_wherever_its_files_are(tmp_path: Path) -> None:
 
 
 def test_what_is_in_other_places_is_not_waited_for(tmp_path: Path) -> None:
-    """What a killed master left there, and what is no file of a master's, is no obstacle."""
+    """Files of a killed master, and other files, do not block the next master."""
     script, other = tmp_path / "server.py", tmp_path / "run"
     other.mkdir()
     environment = {"RUNTIME_DIRECTORY": str(other)}
@@ -88,7 +88,7 @@ def test_what_is_in_other_places_is_not_waited_for(tmp_path: Path) -> None:
 
 
 def test_one_has_the_claim(tmp_path: Path) -> None:
-    """Another one is told whose it is; given back, nothing is left and it is free."""
+    """Another master is refused with the pid of the first; after release the files are free."""
     script = tmp_path / "server.py"
     runtime_files = RuntimeFiles.acquire(script, {})
     with pytest.raises(AlreadyRunning) as told:
@@ -103,7 +103,7 @@ def test_one_has_the_claim(tmp_path: Path) -> None:
 
 
 def test_the_claim_of_the_dead_is_free(tmp_path: Path) -> None:
-    """A pid file that nobody locks is taken over, whatever is in it."""
+    """A pid file without a lock is taken over, whatever its content."""
     script = tmp_path / "server.py"
     pid_file = next(candidates(script, {})).pid
     pid_file.write_text("1\n")
@@ -128,7 +128,7 @@ def test_files_are_their_owners_only(tmp_path: Path) -> None:
 
 
 def test_a_socket_that_was_left_is_replaced(tmp_path: Path) -> None:
-    """Who has the claim has the socket's place too."""
+    """The process that has the lock may replace the socket."""
     runtime_files = RuntimeFiles.acquire(tmp_path / "server.py", {})
     runtime_files.listen().close()
     with runtime_files.listen() as sock:
@@ -170,7 +170,7 @@ def test_what_is_in_the_way_stays(tmp_path: Path, name: str, *, is_folder: bool)
 
 
 def test_no_folder_at_all(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """The sentence says what to set."""
+    """The error says what to set."""
     monkeypatch.setattr("tempfile.tempdir", str(tmp_path / "none" / "such"))
     with pytest.raises(ConfigError, match="set RUNTIME_DIRECTORY to a writable folder"):
         RuntimeFiles.acquire(Path("/proc/none/server.py"), {})
@@ -179,7 +179,7 @@ def test_no_folder_at_all(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> No
 def test_a_folder_for_everybody_has_to_be_ours(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """What somebody else has prepared in the folder for temporary files is not touched."""
+    """Files of another user in the folder for temporary files are not used."""
     monkeypatch.setattr("tempfile.tempdir", str(tmp_path))
     (tmp_path / f"gateman-{os.getuid()}").mkdir()
     (tmp_path / f"gateman-{os.getuid()}").chmod(0o777)
@@ -226,7 +226,7 @@ def test_a_new_release_behind_a_link_is_the_same_service(tmp_path: Path) -> None
 
 
 def test_a_folder_that_goes_with_its_release_is_not_used(tmp_path: Path) -> None:
-    """Where nothing can be made beside the link, the one for everybody is next."""
+    """If the folder of the link is not writable, the one for temporary files is next."""
     script = released(tmp_path, "1")
     (tmp_path / f"{next(candidates(script, {})).stem}.pid").mkdir()
     runtime_files = RuntimeFiles.acquire(script, {})
@@ -280,7 +280,7 @@ def test_a_folder_that_is_gone_is_replaced_by_the_next(tmp_path: Path) -> None:
 
 @pytest.mark.skipif(sys.platform != "linux", reason="only there a removed file is seen")
 def test_a_master_is_found_before_it_has_restored_its_files(tmp_path: Path) -> None:
-    """Another one that starts in that moment is told so, and leaves nothing in its way."""
+    """Another master that starts at this moment is refused, and leaves no files behind."""
     script = tmp_path / "server.py"
     runtime_files = RuntimeFiles.acquire(script, {})
     runtime_files.files.pid.unlink()
@@ -324,7 +324,7 @@ def test_owners_of_a_master_s_files(tmp_path: Path) -> None:
 
 @needs_root
 def test_the_session_of_another_user_is_not_used(tmp_path: Path) -> None:
-    """`su` leaves its variable; of one who owns the script it is used."""
+    """`su` leaves its variable; a folder of the owner of the script is used."""
     script = folder_of(0, tmp_path / "service") / "server.py"
     environment = {"XDG_RUNTIME_DIR": str(folder_of(NOBODY, tmp_path / "session", 0o700))}
     before = folders(script, environment)[0]

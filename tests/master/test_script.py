@@ -10,7 +10,7 @@ import pytest
 from gateman.errors import LoadFailed
 from gateman.master.script import Script, interpreter_options, load_failure, user_traceback
 
-# Finds the script that the first argument names, runs it with the others, and says what it saw.
+# Finds the script that the first argument names, runs it with the others, and prints what it saw.
 RUNNER = """
 import sys
 from gateman import Worker
@@ -64,7 +64,7 @@ def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 @pytest.mark.parametrize("name", ["server.py", "./server.py", "server", "sub/../server.py"])
 def test_a_file_is_found(folder: Path, name: str) -> None:
-    """By any path; one without an ending is no module if it is a file."""
+    """By any path; a name without an ending is a file, if that exists, and not a module."""
     (folder / "sub").mkdir()
     path = folder / ("server" if name == "server" else "server.py")
     path.write_text("")
@@ -254,7 +254,7 @@ def test_a_traceback_without_the_script_is_complete() -> None:
 
 
 def test_what_cannot_be_read_at_all(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    """A file that is no Python is one sentence; nothing of it ran, so there is no traceback."""
+    """A file that is not Python gives one sentence; it did not run, so there is no traceback."""
     (folder / "picture").write_bytes(b"\x00\x01\x02")
     with pytest.raises(LoadFailed, match=r"^picture cannot be read: source code .*null bytes\.$"):
         Script.find("picture").run([], print)

@@ -1,4 +1,4 @@
-"""What systemd is told, over a real socket, and by a real master."""
+"""What systemd is sent, over a real socket, and by a real master."""
 
 import os
 import socket
@@ -57,7 +57,7 @@ def test_the_socket_may_have_no_file() -> None:
 
 
 def test_without_systemd_nothing_is_sent(tmp_path: Path) -> None:
-    """Neither does a note fail that nobody takes."""
+    """A notification that is not read does not fail either."""
     Notifier({}).ready()
     Notifier({"NOTIFY_SOCKET": str(tmp_path / "nobody")}).ready()
 

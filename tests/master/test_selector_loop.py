@@ -30,7 +30,7 @@ def two_ready() -> Iterator[tuple[selectors.BaseSelector, list[int]]]:
 
 
 def test_all_that_is_ready_is_called() -> None:
-    """Each once, and their number is told."""
+    """Each once; their number is returned."""
     called: list[int] = []
     with two_ready() as (selector, fds):
         for fd in fds:

@@ -10,7 +10,7 @@ from gateman.master.signal_wakeup import wake_on_signals
 
 
 def test_signals_arrive_in_the_loop() -> None:
-    """Whatever arrives is told by the loop, each signal once."""
+    """The loop reports each signal once."""
     told: list[list[int]] = []
 
     def signalled(numbers: Iterable[int]) -> None:
@@ -27,7 +27,7 @@ def test_signals_arrive_in_the_loop() -> None:
 
 
 def test_ctrl_c_that_is_ignored_stays_so() -> None:
-    """A service in the background of a script goes on when that is interrupted."""
+    """A service in the background of a script continues when the script is interrupted."""
     told: list[int] = []
     before = signal.signal(signal.SIGINT, signal.SIG_IGN)
     try:

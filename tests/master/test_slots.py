@@ -1,4 +1,4 @@
-"""Crashes of a slot, who stands in for whom, and who has done their share."""
+"""Crashes of a slot, acceptors of slots without a process, and limits of processes."""
 
 from dataclasses import replace
 
@@ -31,7 +31,7 @@ def make_slots(*pids: int | None) -> list[Slot]:
 
 
 def shares(slots: list[Slot]) -> dict[int, tuple[int, ...]]:
-    """Tell who accepts for which slots."""
+    """Return which process accepts for which slots."""
     return {process.pid: numbers for process, numbers in assign_acceptors(slots)}
 
 

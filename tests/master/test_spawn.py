@@ -1,4 +1,4 @@
-"""A process as its master sees it: real ones, that do what a script says without a service."""
+"""A process as its master sees it: real ones, whose script runs without a service."""
 
 import os
 import select
@@ -140,7 +140,7 @@ def test_a_process_that_does_not_read_takes_no_more(tmp_path: Path) -> None:
 
 
 def test_signals_and_being_stopped(tmp_path: Path) -> None:
-    """A stopped process is told from one that works, and from one that has ended."""
+    """A stopped process differs from one that works, and from one that has ended."""
     with process(tmp_path, "import time; time.sleep(1000)") as child:
         assert not child.is_stopped
         child.send_signal(signal.SIGSTOP)
@@ -179,7 +179,7 @@ def _descriptors() -> set[str]:
 
 
 def test_ctrl_c_while_it_starts_is_the_masters_business(tmp_path: Path) -> None:
-    """A terminal signals all at once, also who has not yet imported what would take the signal."""
+    """A terminal signals all at once, also processes that have not installed their handlers yet."""
     script = (
         "import os, signal\n"
         "print(signal.pthread_sigmask(signal.SIG_BLOCK, ()), flush=True)\n"

@@ -11,7 +11,7 @@ from tests.support.master import GATEMAN, ask, echo, files_beside, master, run
 
 
 def test_one_master_for_each_script(tmp_path: Path) -> None:
-    """A second start says who runs, exits with 5, and changes nothing."""
+    """A second start names the first one's pid, exits with 5, and changes nothing."""
     with master(echo(), tmp_path) as service:
         for command in ([sys.executable, "server.py", "start"], [*GATEMAN, "start", "server.py"]):
             asked = run(command, tmp_path)
@@ -22,7 +22,7 @@ def test_one_master_for_each_script(tmp_path: Path) -> None:
 
 
 def test_one_master_wherever_its_files_are(tmp_path: Path) -> None:
-    """One that has other folders in its environment is told of the first, and exits with 5."""
+    """A start with other folders in its environment finds the first one, and exits with 5."""
     environment = {"RUNTIME_DIRECTORY": str(tmp_path / "run")}
     with master(echo(), tmp_path) as service:
         asked = run([*GATEMAN, "start", "server.py"], tmp_path, {**os.environ, **environment})
@@ -32,7 +32,7 @@ def test_one_master_wherever_its_files_are(tmp_path: Path) -> None:
 
 
 def test_files_of_a_killed_master_do_not_block_the_next(tmp_path: Path) -> None:
-    """A pid file and a control socket that nobody owns are replaced."""
+    """A pid file and a control socket of a killed master are replaced."""
     with master(echo(options="drain_window=0.1"), tmp_path) as service:
         service.signal(signal.SIGKILL)
         service.wait()
@@ -44,7 +44,7 @@ def test_files_of_a_killed_master_do_not_block_the_next(tmp_path: Path) -> None:
 
 
 def test_files_are_their_owners_only(tmp_path: Path) -> None:
-    """Who may not stop the service may not ask it either."""
+    """A user who may not stop the service may not ask it either."""
     with master(echo(), tmp_path) as service:
         modes = {
             path.suffix: stat.S_IMODE(path.stat().st_mode)
@@ -66,7 +66,7 @@ def test_files_are_where_the_system_wants_them(tmp_path: Path) -> None:
 
 
 def test_a_folder_that_is_too_deep_for_a_socket_will_do(tmp_path: Path) -> None:
-    """The length of a path is no concern of the user's."""
+    """The length of a path does not matter to the user."""
     folder = tmp_path.joinpath(*["a-folder-with-a-long-name"] * 6)
     folder.mkdir(parents=True)
     with master(echo(), folder) as service:

@@ -17,7 +17,7 @@ NONCE = "0123456789abcdef0123456789abcdef"
 
 
 def test_status(tmp_path: Path) -> None:
-    """It says of each slot and process how it is."""
+    """It describes each slot and process."""
     with (
         master(echo(), tmp_path) as service,
         connect(f"ws://127.0.0.1:{service.port}") as client,
@@ -65,7 +65,7 @@ def test_arrivals(tmp_path: Path) -> None:
 
 
 def test_connections(tmp_path: Path) -> None:
-    """It lists who is connected, with what the system has counted."""
+    """It lists the connections, with what the system has counted."""
     with (
         master(echo(), tmp_path) as service,
         connect(f"ws://127.0.0.1:{service.port}") as client,
@@ -102,7 +102,7 @@ def test_connections_show_the_uid(tmp_path: Path) -> None:
 
 
 def test_a_long_callback_is_seen_in_the_next_status(tmp_path: Path) -> None:
-    """300 ms in which nobody was served are told as the event loop's lag, wherever they fall."""
+    """A callback of 300 ms is reported as the event loop's lag, whenever it was."""
     script = echo(options="count=1").replace(
         "    connection.send", "    import time; time.sleep(0.3)\n    connection.send"
     )

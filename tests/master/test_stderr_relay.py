@@ -27,7 +27,7 @@ child = ChildProcess(SlotId(0, 0), process, socket.socket(), read)
 relay.add(child, "chat/0")
 """
 
-# Nobody reads what it writes until it says that it waits for that.
+# Its output is not read until it reports that it waits for that.
 WHILE_IT_RUNS = """
 waits = False
 while child.stderr_fd >= 0 or selector.get_map():

@@ -67,7 +67,7 @@ def test_a_process_that_cannot_start_ends_the_first_start(code: int) -> None:
 
 
 def test_a_crash_at_the_first_start_is_tried_again() -> None:
-    """A signal is no verdict on the script."""
+    """A signal does not mean that the script is wrong."""
     play(
         Supervisor([CHAT]),
         (0, Started(), [Spawn(A)]),
@@ -99,7 +99,7 @@ def test_a_process_that_does_not_get_to_serve_is_killed() -> None:
 
 
 def test_what_a_process_waits_for_that_does_not_get_to_serve() -> None:
-    """It is told where it says so; one that has said it long ago is stuck."""
+    """The reason names what a process waits for; one that reported it long ago is stuck."""
     for said_at, exit_reason in [
         (59, "it waits for on_worker_start, at chat.py:7"),
         (50, "its stack, logged above, shows why"),
@@ -132,7 +132,7 @@ def test_a_process_that_serves_at_the_last_moment_is_kept() -> None:
 
 
 def test_no_process_at_all() -> None:
-    """When the system gives no process, it is asked again later, and this is no crash."""
+    """If the system starts no process, the next attempt is later, and this is not a crash."""
     supervisor = Supervisor([CHAT])
     play(
         supervisor,
@@ -200,7 +200,7 @@ def test_neighbours_accept_for_a_slot_without_a_process() -> None:
 
 
 def test_slots_that_share_a_socket_need_no_neighbours() -> None:
-    """On a unix socket everybody accepts from one queue anyway."""
+    """On a unix socket all processes accept from one queue anyway."""
     supervisor = serving(replace(PAIR, is_shared=True))
     play(supervisor, (1, Exited(10, -9), [Spawn(A)]))
 
@@ -252,7 +252,7 @@ def test_a_process_s_own_policy_has_bounds() -> None:
 
 
 def test_a_process_that_sends_an_invalid_message_has_its_time_to_drain() -> None:
-    """It was told to, and can be told nothing more: its neighbour accepts for it, until it ends."""
+    """It drains, and gets no other command: its neighbour accepts for it until it ends."""
     policy = replace(PAIR, drain=10.0, shutdown=5.0)
     play(
         serving(policy),
@@ -400,7 +400,7 @@ def test_a_process_has_its_own_time_to_drain() -> None:
 
 
 def test_stop() -> None:
-    """Nobody is listened for, everybody is told, and the last to go ends the master."""
+    """Listening sockets are closed, all processes stop, and the last end ends the master."""
     play(
         serving(PAIR),
         (5, StopRequested(is_graceful=False), [CloseSockets(0), Stop(10), Stop(11)]),
@@ -411,7 +411,7 @@ def test_stop() -> None:
 
 
 def test_stop_is_bounded() -> None:
-    """Who does not end within ``timeouts.shutdown`` is killed, a little later."""
+    """A process that does not end within ``timeouts.shutdown`` is killed, a little later."""
     play(
         serving(),
         (5, StopRequested(is_graceful=False), [CloseSockets(0), Stop(10)]),
@@ -451,7 +451,7 @@ def test_a_worker_is_listened_for_until_its_last_process_has_drained() -> None:
 
 
 def test_clients_of_a_worker_without_processes_are_refused() -> None:
-    """A slot that waits for its next process has nobody to answer."""
+    """A slot that waits for its next process has no process that could accept."""
     play(
         serving(),
         (1, Exited(10, -9), [Spawn(A)]),
@@ -478,7 +478,7 @@ def test_a_process_that_gets_a_signal_gets_a_command() -> None:
 
 
 def test_a_signal_is_waited_for() -> None:
-    """The master sleeps no longer than until the process is to be told."""
+    """The master sleeps at most until the process has to be told."""
     supervisor = serving()
     supervisor.handle(Signalled(10, is_graceful=False), 1)
 
@@ -499,7 +499,7 @@ def test_what_the_whole_group_gets_ends_it_in_the_order_of_a_stop() -> None:
 
 
 def test_a_process_that_drains_may_stay_longer() -> None:
-    """While it says each second that it has to, and no longer than ten minutes."""
+    """As long as it reports this each second, and for ten minutes at most."""
     supervisor = serving(CHAT)
     supervisor.handle(ReloadRequested(is_gentle=False), 10)
     supervisor.handle(Spawned(A, 11), 10)
@@ -515,7 +515,7 @@ def test_a_process_that_drains_may_stay_longer() -> None:
 
 
 def test_a_process_that_serves_or_has_to_stop_has_no_longer() -> None:
-    """Nobody waits for it then."""
+    """The reload does not wait for it then."""
     supervisor = serving(CHAT)
     supervisor.handle(StillDraining(10), 1)
     assert supervisor.slots[0].processes[0].kill_at is None
@@ -583,7 +583,7 @@ def test_processes_that_end_last_are_stopped_last() -> None:
 
 
 def test_an_orphan_does_not_wait_for_missing_processes() -> None:
-    """Those who would end last end at once when they are alone."""
+    """Processes that would end last end at once if they are alone."""
     play(
         serving(replace(PAIR, ends_last=True)),
         (5, StopRequested(is_graceful=True), [Drain(10), Drain(11), CloseSockets(0)]),
@@ -618,7 +618,7 @@ def test_messages_of_ended_processes_are_ignored() -> None:
 
 
 def test_an_unexpected_end_of_a_draining_process_is_logged() -> None:
-    """A crash on the way out is nobody's loss, but it is a crash."""
+    """A crash of a draining process loses nothing, but it is logged."""
     supervisor = serving()
     supervisor.handle(StopRequested(is_graceful=True), 1)
 

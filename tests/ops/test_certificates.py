@@ -51,7 +51,7 @@ def refusal_of(tmp_path: Path, *domains: str) -> str:
 
 
 def mode_of(path: Path) -> int:
-    """Tell who may do what with a file."""
+    """Return what each user may do with a file."""
     return stat.S_IMODE(path.stat().st_mode)
 
 
@@ -79,7 +79,7 @@ def run(command: str, **environ: str) -> str:
 
 
 def require_certutil() -> None:
-    """Leave out what NSS would say, where there is no NSS."""
+    """Leave out the lines of NSS, if it is not installed."""
     if shutil.which("certutil") is None:
         pytest.skip("certutil is missing: install libnss3-tools")
 
@@ -207,7 +207,7 @@ def test_two_folders_share_an_authority(tmp_path: Path) -> None:
 
 
 def test_an_authority_is_replaced_before_it_would_end_too_early(tmp_path: Path) -> None:
-    """A certificate must not outlive who signed it; so it is signed anew, too."""
+    """A certificate must not outlive its authority; so it is renewed, too."""
     first = make(tmp_path)
     before = contents_of(first)
     second = make(tmp_path, days_later=3650 - 396)
@@ -221,7 +221,7 @@ def test_an_authority_is_replaced_before_it_would_end_too_early(tmp_path: Path) 
 
 
 def test_a_certificate_of_a_lost_authority_is_renewed(tmp_path: Path) -> None:
-    """Who has removed the data folder gets another authority."""
+    """Without the data folder, another authority is made."""
     make(tmp_path)
     shutil.rmtree(tmp_path / "data")
 
@@ -244,7 +244,7 @@ def test_missing_files_are_made_again(tmp_path: Path, lost: str) -> None:
 
 
 def test_an_existing_key_is_used(tmp_path: Path) -> None:
-    """A key is never overwritten, whoever made it."""
+    """A key is never overwritten."""
     issued = Authority().issue(tmp_path, has_rsa_key=True)
     (tmp_path / "server.pem").unlink()
     key = issued.key.read_bytes()
@@ -368,7 +368,7 @@ def test_a_key_of_a_rare_kind_is_refused(tmp_path: Path) -> None:
 
 
 def test_an_authority_with_a_wrong_key_is_refused(tmp_path: Path) -> None:
-    """It would sign what nobody trusts."""
+    """No device would trust its certificates."""
     make(tmp_path)
     data = tmp_path / "data"
     shutil.copy(tmp_path / "out" / "server.key", data / "ca.key")
@@ -396,7 +396,7 @@ def test_a_folder_that_cannot_be_written_to_is_one_sentence(tmp_path: Path, fold
 
 
 def test_keys_are_their_owner_s_alone(tmp_path: Path) -> None:
-    """Whatever the umask says; certificates may be read by everyone."""
+    """Whatever the umask is; certificates may be read by all users."""
     old = os.umask(0)
     try:
         made = make(tmp_path)
@@ -460,7 +460,7 @@ def test_a_link_that_leads_nowhere_is_refused(tmp_path: Path, name: str) -> None
 
 @pytest.mark.parametrize("name", FILES)
 def test_a_pipe_is_not_waited_for(tmp_path: Path, name: str) -> None:
-    """Whoever made it may never write."""
+    """A pipe may never get a writer."""
     make(tmp_path)
     (tmp_path / name).unlink()
     os.mkfifo(tmp_path / name)
@@ -482,7 +482,7 @@ def test_files_of_others_are_not_used(tmp_path: Path, name: str) -> None:
 
 
 def test_the_umask_makes_modes_narrower(tmp_path: Path) -> None:
-    """Nobody else is to read certificates, if the user says so."""
+    """No other user may read certificates, if the umask says so."""
     old = os.umask(0o077)
     try:
         made = make(tmp_path)
@@ -573,7 +573,7 @@ def test_the_commands_for_browsers_work(tmp_path: Path, heading: str, database: 
 
 
 def test_one_program_trusts_it_alone(tmp_path: Path) -> None:
-    """The variable that is told for Python makes its default context trust the authority."""
+    """The variable for Python makes its default context trust the authority."""
     made = development_certificate([], tmp_path / "out", data=tmp_path / "my data", now=NOW)
     python = commands_for(made, "One program").splitlines()[-1].strip()
     setting = python.removesuffix(" python client.py")

@@ -22,7 +22,7 @@ SITE = Site(
     key="/etc/ssl/example.com/privkey.pem",
 )
 
-# Each way in which a text can differ, on ports that nobody needs to be root for.
+# Each way in which a text can differ, on ports that do not need root.
 VARIANTS: list[dict[str, Any]] = [
     {"listen": "127.0.0.1:8443"},
     {"listen": "8443", "path": "/"},
@@ -52,7 +52,7 @@ def made(tmp_path: Path) -> Site:
 
 
 def complaints(command: list[str]) -> str:
-    """Let a server test its configuration; return what it says beside that all is well."""
+    """Let a server test its configuration; return its output except for success."""
     tested = subprocess.run(command, capture_output=True, text=True, timeout=TIMEOUT, check=False)
     lines = (tested.stdout + tested.stderr).splitlines()
     well = re.compile(r"Syntax OK|nginx: (the )?configuration file .* (syntax is ok|is successful)")
@@ -205,7 +205,7 @@ def test_the_path_ends_at_a_slash(path: str, location: str) -> None:
     ],
 )
 def test_each_kind_of_upstream(upstream: str, for_nginx: str, for_apache: str, worker: str) -> None:
-    """It is written as each server wants it, and as the worker does, who reads it too."""
+    """It is written as the servers and the worker want it."""
     site = replace(SITE, upstream=upstream)
 
     assert re.findall(r"proxy_pass (.*);", nginx(site)) == [for_nginx]

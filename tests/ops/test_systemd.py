@@ -216,7 +216,7 @@ def test_a_module_goes_by_its_name(tmp_path: Path, worker: Worker) -> None:
 
 
 def test_the_user_is_the_script_s_owner(tmp_path: Path, worker: Worker) -> None:
-    """Unless that is root, or another one is named, who has to be there."""
+    """Unless that is root, or another user is named, who has to exist."""
     path = tmp_path / "server.py"
     path.touch()
     owner = pwd.getpwuid(os.getuid()).pw_name
@@ -234,7 +234,7 @@ def test_the_user_is_the_script_s_owner(tmp_path: Path, worker: Worker) -> None:
 
 
 def test_a_worker_s_user_needs_root(tmp_path: Path, worker: Worker) -> None:
-    """Whoever prints the unit need not be root for that."""
+    """Only root can start such a service; any user may print its unit."""
     path = tmp_path / "server.py"
     path.touch()
     worker.user = "nobody"
@@ -249,8 +249,8 @@ def test_a_script_without_workers_has_no_unit(tmp_path: Path) -> None:
 
 
 def test_files_that_it_cannot_read_are_found() -> None:
-    """By the rights of the file and of the folders above it, for everybody and for one user."""
-    # Not pytest's folder, which nobody else may look into.
+    """By the rights of the file and of the folders above it, for all users and for one user."""
+    # Not pytest's folder, which other users cannot enter.
     with tempfile.TemporaryDirectory() as name:
         open_, closed = Path(name), Path(name, "closed")
         open_.chmod(0o755)
@@ -269,7 +269,7 @@ def test_files_that_it_cannot_read_are_found() -> None:
 
 
 def test_what_to_do_about_a_file(tmp_path: Path) -> None:
-    """Somebody else, or a group that may read it."""
+    """Another user, or a group that may read it."""
     path = tmp_path / "key"
     path.touch()
     path.chmod(0o600)
