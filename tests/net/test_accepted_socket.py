@@ -419,8 +419,9 @@ class RecordingListener:
             user_timeout=None,
         )
         sock, self.client = socket.socketpair()
-        permit, _ = self.admission.admit()
-        return AcceptedSocket(sock, (UNIX, 0), permit, accept_config, self.done.append), sock
+        permit, _ = self.admission.admit(sock)
+        peer_info = PeerInfo(5.0, permit, (UNIX, 0), "/run/a.sock")
+        return AcceptedSocket(sock, peer_info, accept_config, self.done.append), sock
 
 
 class _Front(asyncio.Protocol):

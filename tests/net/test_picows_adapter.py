@@ -491,6 +491,18 @@ class RecordingTransport:
         raise AssertionError
 
 
+class Asking:
+    """Asks its transport what picows asks."""
+
+    def __init__(self, told: list[Any]) -> None:
+        self._told = told
+
+    def connection_made(self, transport: Any) -> None:
+        """Ask."""
+        self._told += [transport.get_extra_info("socket"), transport.get_extra_info("ssl_object")]
+        self._told.append(transport.get_extra_info("other", "default"))
+
+
 def test_bytes_are_passed_on() -> None:
     """Small messages in one piece, large ones as header and message."""
     transport = RecordingTransport()
@@ -507,19 +519,21 @@ def test_bytes_are_passed_on() -> None:
 
 def test_transport_tells_what_it_knows() -> None:
     """Picows gets what it asks for."""
+    told: list[object] = []
     transport = RecordingTransport()
-    picows_transport = PicowsTransport(ErrorRecorder(), transport)
+    PicowsTransport(ErrorRecorder(), transport).connect(Asking(told))
     transport.sock.close()
 
-    assert picows_transport.get_extra_info("ssl_object") is None
-    assert picows_transport.get_extra_info("other", "default") == "default"
+    assert told[1:] == [None, "default"]
 
 
 @pytest.mark.parametrize("family", [socket.AF_INET, socket.AF_UNIX])
 def test_socket_has_no_tcp_options(family: int) -> None:
     """With a unix socket, setting them would raise, and picows then follow a null pointer."""
+    told: list[Any] = []
     transport = RecordingTransport(family)
-    sock = PicowsTransport(ErrorRecorder(), transport).get_extra_info("socket")
+    PicowsTransport(ErrorRecorder(), transport).connect(Asking(told))
+    sock = told[0]
     sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
 
     assert sock.getsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY) == 0

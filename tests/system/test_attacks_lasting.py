@@ -326,7 +326,9 @@ async def test_head_byte_by_byte_is_searched_once() -> None:
         config = handshake_config(server)
         permit, _ = admission(server).admit()
         loop = asyncio.get_running_loop()
-        front = Handshake(config, PeerInfo(loop.time() + 10, permit, ("127.0.0.1", 1)))
+        front = Handshake(
+            config, PeerInfo(loop.time() + 10, permit, ("127.0.0.1", 1), "127.0.0.1:80")
+        )
         front._received = buffer = Watched()  # noqa: SLF001 - what is counted
         front.connection_made(asyncio.Transport())
         for byte in request("GET / HTTP/1.1", "Host: a", "A: " + "b" * size)[:size]:

@@ -50,6 +50,7 @@ UNIX = "unix"
 # More proxies in a row than any service has; elements further left are ignored.
 _MAX_ENTRY_COUNT = 32
 _NAMES = ("X-Forwarded-For", "Forwarded", "X-Real-IP")
+FORWARDING_FIELDS = frozenset(name.lower().encode() for name in _NAMES)
 
 # Addresses whose reading is remembered, of each kind.
 _KNOWN_COUNT = 1024

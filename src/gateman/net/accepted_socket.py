@@ -16,7 +16,6 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
-from .. import at_fork
 from ..errors import PreambleError
 from ..http.client_address import UNIX, TrustedProxies
 from ..http.response import Response, refused, wrong_scheme
@@ -56,6 +55,7 @@ class PeerInfo:
         deadline_at: When its handshake has to be done; by the loop's clock.
         permit: Counts it for the limits on connections.
         peer: The address and port of the other end of the TCP connection.
+        local_address: Our end: host and port, or a path.
         source: The client's address and port from a PROXY header; ``None`` without one.
         refusal: The answer to its request if it is rejected.
         server_name: The name that its ClientHello asks for; ``None`` if it asks for none.
@@ -64,6 +64,7 @@ class PeerInfo:
     deadline_at: float
     permit: Permit
     peer: tuple[str, int]
+    local_address: str
     source: tuple[str, int] | None = None
     refusal: Response | None = None
     server_name: str | None = None
@@ -121,21 +122,18 @@ class AcceptedSocket:
     def __init__(
         self,
         sock: socket.socket,
-        peer: tuple[str, int],
-        permit: Permit,
+        peer_info: PeerInfo,
         accept_config: AcceptConfig,
         done: Callable[["AcceptedSocket"], None],
     ) -> None:
         self._sock = sock
-        at_fork.give_up(sock)
-        self._peer = peer
+        self._peer = peer_info.peer
         self._accept_config = accept_config
         self._done = done
         # Whether the peer is a trusted proxy whose client is not known yet.
         self._is_trusted = False
         self._loop = asyncio.get_running_loop()
-        deadline_at = self._loop.time() + accept_config.handshake_timeout
-        self._peer_info = PeerInfo(deadline_at, permit, peer)
+        self._peer_info = peer_info
         self._peeker: Callable[[], None] | None = None
         self._task: asyncio.Task[None] | None = None
         # SO_RCVLOWAT: the socket becomes readable when it holds so many bytes.

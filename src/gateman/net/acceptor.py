@@ -9,8 +9,9 @@ import asyncio
 import errno
 import socket
 
+from ..connection import join_address
 from ..http.client_address import UNIX
-from .accepted_socket import AcceptConfig, AcceptedSocket
+from .accepted_socket import AcceptConfig, AcceptedSocket, PeerInfo
 from .admission import Admission
 
 # Connections accepted in one iteration of the event loop.
@@ -36,6 +37,9 @@ class Acceptor:
         self._is_accepting = False
         self._early: set[AcceptedSocket] = set()
         _set_options(sock, accept_config.user_timeout)
+        # Equal for all, unless the socket listens on all addresses.
+        is_wildcard = client_of(sock.getsockname())[0] in {"0.0.0.0", "::"}  # noqa: S104
+        self._local_address = "" if is_wildcard else _local_address(sock)
 
     def start(self) -> None:
         self._retry = None
@@ -76,10 +80,14 @@ class Acceptor:
             self._add(sock, address)
 
     def _add(self, sock: socket.socket, address: object) -> None:
-        permit, refusal = self._admission.admit()
-        accepted = AcceptedSocket(
-            sock, client_of(address), permit, self._accept_config, self._early.discard
+        permit, refusal = self._admission.admit(sock)
+        peer_info = PeerInfo(
+            self._loop.time() + self._accept_config.handshake_timeout,
+            permit,
+            client_of(address),
+            self._local_address or _local_address(sock),
         )
+        accepted = AcceptedSocket(sock, peer_info, self._accept_config, self._early.discard)
         self._early.add(accepted)
         accepted.begin(refusal)
 
@@ -103,6 +111,11 @@ def _set_options(sock: socket.socket, user_timeout: float | None) -> None:
     option = getattr(socket, "TCP_USER_TIMEOUT", None)
     if option is not None and user_timeout is not None:
         sock.setsockopt(socket.IPPROTO_TCP, option, int(user_timeout * 1000))
+
+
+def _local_address(sock: socket.socket) -> str:
+    address = sock.getsockname()
+    return join_address(*client_of(address)) if isinstance(address, tuple) else str(address)
 
 
 def client_of(address: object) -> tuple[str, int]:

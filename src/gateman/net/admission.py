@@ -7,6 +7,7 @@ clients evenly over them.
 
 from collections import Counter
 from dataclasses import dataclass, replace
+from typing import Any
 
 from ..findings.handshakes import ADDRESS_LIMIT, HANDSHAKE_RATE, SERVER_DRAINING, SERVER_FULL
 from ..http.client_address import rate_key
@@ -87,14 +88,16 @@ class Permit:
     One counted TCP connection, until :meth:`release`.
 
     Attributes:
+        file: The connection's socket.
         ip: The address for which it counts; empty for none.
         is_late: Whether it was accepted while the process drained.
     """
 
-    __slots__ = ("_admission", "_is_rejected", "ip", "is_late")
+    __slots__ = ("_admission", "_is_rejected", "file", "ip", "is_late")
 
-    def __init__(self, admission: "Admission") -> None:
+    def __init__(self, admission: "Admission", file: Any) -> None:
         self._admission: Admission | None = admission
+        self.file = file
         self._is_rejected = False
         self.ip = ""
         self.is_late = admission.is_draining
@@ -128,7 +131,7 @@ class Permit:
         """Stop counting the connection; a second call does nothing."""
         admission, self._admission = self._admission, None
         if admission is not None:
-            admission.release(self.ip, was_rejected=self._is_rejected)
+            admission.release(self.ip, self.file, was_rejected=self._is_rejected)
 
 
 class Admission:
@@ -139,6 +142,7 @@ class Admission:
 
     Attributes:
         count: Open TCP connections.
+        files: Their sockets.
         is_draining: Whether connections accepted from now on get no WebSocket.
     """
 
@@ -151,6 +155,7 @@ class Admission:
         "_tls_handshakes",
         "_window_at",
         "count",
+        "files",
         "is_draining",
     )
 
@@ -163,15 +168,19 @@ class Admission:
         self._window_at = 0.0
         self._rejected = 0
         self.count = 0
+        self.files: set[Any] = set()
         self.is_draining = False
 
-    def admit(self) -> tuple[Permit, Refusal | None]:
+    def admit(self, file: Any = None) -> tuple[Permit, Refusal | None]:
         """Count a TCP connection, whether it may stay or not."""
         self.count += 1
+        self.files.add(file)
         is_full = self.count - self._rejected > self._max_connections
         if not is_full:
-            return Permit(self), None
-        return Permit(self), OUT_OF_FILES if self._limits.max_connections is None else TOO_MANY
+            return Permit(self, file), None
+        return Permit(
+            self, file
+        ), OUT_OF_FILES if self._limits.max_connections is None else TOO_MANY
 
     def reject(self) -> bool:
         if self._rejected >= _MAX_REJECTED:
@@ -179,8 +188,9 @@ class Admission:
         self._rejected += 1
         return True
 
-    def release(self, ip: str, *, was_rejected: bool) -> None:
+    def release(self, ip: str, file: Any, *, was_rejected: bool) -> None:
         self.count -= 1
+        self.files.discard(file)
         self._rejected -= was_rejected
         if ip:
             key = rate_key(ip)

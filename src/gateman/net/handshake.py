@@ -12,7 +12,7 @@ from enum import Enum
 from http import HTTPStatus
 from typing import Any
 
-from ..connection import Connection, State, join_address
+from ..connection import Connection, State
 from ..errors import ConfigError, HandshakeError, Refuse
 from ..findings import Severity
 from ..findings.handshakes import (
@@ -23,7 +23,7 @@ from ..findings.handshakes import (
     PROXY_HEADER_UNEXPECTED,
 )
 from ..http import response
-from ..http.client_address import UNIX, client_address, forwarding_field
+from ..http.client_address import FORWARDING_FIELDS, UNIX, client_address, forwarding_field
 from ..http.cross_origin import CREDENTIALS, explain, has_credentials, is_cross_origin
 from ..http.handshake_findings import (
     http_1_0,
@@ -37,6 +37,8 @@ from ..request import (
     LostFieldError,
     Request,
     check_handshake,
+    field_values,
+    has_field,
     head_end,
     parse_request,
     wants_websocket,
@@ -46,7 +48,6 @@ from ..tls.failures import left_after_certificate
 from ..websocket.deflate import Agreement, negotiate
 from ..websocket.extensions import parse_extensions
 from .accepted_socket import UNEXPECTED_PROXY_HEADER, PeerInfo
-from .acceptor import client_of
 from .admission import Refusal
 from .aiofastnet_adapter import abort
 from .handshake_config import HandshakeConfig
@@ -131,7 +132,7 @@ class Handshake(asyncio.BufferedProtocol):
             self._send_buffer,
             peer=peer,
             remote=self._peer_info.source or peer,
-            local_address=_format_address(transport.get_extra_info("sockname")),
+            local_address=self._peer_info.local_address,
             is_secure=transport.get_extra_info("ssl_object") is not None,
         )
         self._config.context.events.connected(self._connection)
@@ -266,7 +267,7 @@ class Handshake(asyncio.BufferedProtocol):
         if not all(map(response.is_token, request.subprotocols)):
             # RFC 6455, section 4.2.1. It would also have to stand in the answer.
             raise HandshakeError(400, "Sec-WebSocket-Protocol is not a list of tokens.")
-        offers = request.headers.getall("Sec-WebSocket-Extensions", [])
+        offers = field_values(request, b"sec-websocket-extensions")
         if not offers:
             return
         compression = self._config.context.compression
@@ -288,6 +289,9 @@ class Handshake(asyncio.BufferedProtocol):
         """Set the client's address, which a trusted proxy may name, and count it for that."""
         connection = self._require_connection()
         connection.request = request
+        if not has_field(request, FORWARDING_FIELDS) and "%" not in connection.remote_ip:
+            # The peer has its own address, and counts for it already.
+            return None
         ip = None if connection.remote_ip == UNIX else connection.remote_ip
         peer = (ip, connection.remote_port)
         client = client_address(peer, request.headers, self._config.trusted_proxies)
@@ -540,9 +544,3 @@ class Handshake(asyncio.BufferedProtocol):
         if self._connection is None:
             raise RuntimeError("plain HTTP on a TLS port has no connection")
         return self._connection
-
-
-def _format_address(address: object) -> str:
-    if isinstance(address, tuple):
-        return join_address(*client_of(address))
-    return address if isinstance(address, str) else ""

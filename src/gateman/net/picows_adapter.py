@@ -21,7 +21,6 @@ fails, when it changes, in ``tests/net/test_picows_adapter.py``:
 
 import asyncio
 import socket
-from contextlib import suppress
 from http import HTTPStatus
 from typing import Any, Protocol
 
@@ -126,13 +125,25 @@ class PicowsTransport:
         large_size: While a large message is being written, its size in bytes, else 0.
     """
 
-    __slots__ = ("_listener", "_transport", "large_size", "write")
+    __slots__ = ("_listener", "_transport", "get_extra_info", "large_size", "write")
 
     def __init__(self, listener: Listener, transport: Any) -> None:
         self._listener = listener
         self._transport = transport
         self.large_size = 0
         self.write = transport.write
+        # What picows asks for in its `connection_made`: :meth:`connect`.
+        self.get_extra_info: Any = None
+
+    def connect(self, protocol: Any) -> None:
+        """Become the transport of a picows."""
+        get_extra_info = self._transport.get_extra_info
+        self.get_extra_info = {
+            "socket": _Socket(get_extra_info("socket").fileno()),
+            "ssl_object": get_extra_info("ssl_object"),
+        }.get
+        protocol.connection_made(self)
+        self.get_extra_info = None
 
     def writelines(self, parts: list[Any]) -> None:
         """Write a header and the message behind it: picows' way for messages above 8 KiB."""
@@ -145,11 +156,6 @@ class PicowsTransport:
     @property
     def get_write_buffer_size(self) -> Any:
         return self._transport.get_write_buffer_size
-
-    def get_extra_info(self, name: str, default: Any = None) -> Any:
-        """Return the transport's information, with a socket that has no TCP options."""
-        value = self._transport.get_extra_info(name, default)
-        return _Socket(value.fileno()) if name == "socket" else value
 
     def close(self) -> None:
         """Ignore it: the listener has ended the connection in ``parser_failed``."""
@@ -356,9 +362,11 @@ class PicowsAdapter:
         """Bound what one read returns; with TLS, OpenSSL's buffer does."""
         if self._transport.get_extra_info("ssl_object") is None:
             sock = self._transport.get_extra_info("socket")
-            # macOS: EINVAL once the peer is gone, which the next read reports.
-            with suppress(OSError):
+            try:  # noqa: SIM105 - `suppress` costs three calls
                 sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, size)
+            except OSError:
+                # macOS: EINVAL once the peer is gone, which the next read reports.
+                pass
 
     def _set_reader(self, reader: Any) -> None:
         if self._reader is not reader:
@@ -389,7 +397,7 @@ class PicowsAdapter:
             # Also while it does not read: it would keep the old one alive, and its memory.
             self._read_limiter.picows = protocol
         self._set_reader(protocol)
-        protocol.connection_made(self._picows_transport)
+        self._picows_transport.connect(protocol)
         self.feed(_HANDSHAKE % key.encode())
         upgrade.release()
         if protocol.listener is not self._listener:

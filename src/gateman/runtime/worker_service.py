@@ -16,6 +16,7 @@ from itertools import islice
 from math import ceil
 from typing import Any
 
+from .. import at_fork
 from ..cluster.events import EventHandler
 from ..cluster.membership import ConnectionMembership
 from ..config.callbacks import Function
@@ -92,6 +93,7 @@ class WorkerService:
         self._admission = Admission(
             settings.limits, settings.limits.max_connections or _descriptors_left()
         )
+        at_fork.give_up_all(self, WorkerService._descriptors)
         self._is_draining = False
         self._arrivals: Arrivals | None = None
         self._arrivals_end: asyncio.TimerHandle | None = None
@@ -102,6 +104,9 @@ class WorkerService:
             if timeouts.ping_interval is not None
             else None
         )
+
+    def _descriptors(self) -> list[int]:
+        return [file.fileno() for file in self._admission.files]
 
     async def start(
         self, sockets: Sequence[socket.socket], membership: ConnectionMembership
