@@ -109,6 +109,7 @@ class AcceptedSocket:
     __slots__ = (
         "_accept_config",
         "_done",
+        "_is_read",
         "_is_trusted",
         "_loop",
         "_low_water",
@@ -135,6 +136,7 @@ class AcceptedSocket:
         self._loop = asyncio.get_running_loop()
         self._peer_info = peer_info
         self._peeker: Callable[[], None] | None = None
+        self._is_read = False
         self._task: asyncio.Task[None] | None = None
         # SO_RCVLOWAT: the socket becomes readable when it holds so many bytes.
         self._low_water = 1
@@ -275,11 +277,25 @@ class AcceptedSocket:
     def _watch(self, peek: Callable[[], None]) -> None:
         self._accept_config.deadlines.add(self, self._peer_info.deadline_at)
         self._peeker = peek
-        # By its number: asyncio looks for it first, and writes down whatever it does not find.
-        self._loop.add_reader(self._sock.fileno(), peek)
+        # At once: under load, the first bytes have arrived before the socket was accepted.
+        peek()
+        self._read()
+
+    def _read(self) -> None:
+        """Peek whenever bytes arrive."""
+        # Without a peeker it is done, has expired or was aborted.
+        if self._peeker is not None and not self._is_read:
+            self._is_read = True
+            # By its number: asyncio looks for it first, and writes down whatever it does not find.
+            self._loop.add_reader(self._sock.fileno(), self._peeker)
+
+    def _stop_reading(self) -> None:
+        if self._is_read:
+            self._is_read = False
+            self._loop.remove_reader(self._sock.fileno())
 
     def _unwatch(self) -> None:
-        self._loop.remove_reader(self._sock.fileno())
+        self._stop_reading()
         self._peeker = None
         self._accept_config.deadlines.discard(self)
         if self._low_water > 1:
@@ -302,13 +318,8 @@ class AcceptedSocket:
         if size > self._low_water and not self._is_unix:
             self._set_low_water(size)
             return
-        self._loop.remove_reader(self._sock.fileno())
-        self._loop.call_later(_PEEK_DELAY, self._peek_again)
-
-    def _peek_again(self) -> None:
-        # Without one it has expired or was aborted.
-        if self._peeker is not None:
-            self._loop.add_reader(self._sock.fileno(), self._peeker)
+        self._stop_reading()
+        self._loop.call_later(_PEEK_DELAY, self._read)
 
     def expired(self) -> None:
         self._unwatch()
@@ -356,7 +367,7 @@ class AcceptedSocket:
             await make_tls_transport(
                 self._loop,
                 self._sock,
-                lambda: _PeerCheck(self._accept_config, self._peer_info),
+                self._make_protocol,
                 context,
                 handshake_timeout=max(remaining, 0.001),
                 shutdown_timeout=self._accept_config.close_timeout,
@@ -368,6 +379,12 @@ class AcceptedSocket:
             self._sock.close()
             self._peer_info.permit.release()
             raise
+
+    def _make_protocol(self) -> asyncio.BaseProtocol:
+        contexts = self._accept_config.contexts
+        if contexts is not None and contexts.checks_peers:
+            return _PeerCheck(self._accept_config, self._peer_info)
+        return self._accept_config.make_protocol(self._peer_info)
 
     def _failed(self, error: OSError) -> None:
         self._sock.close()

@@ -119,7 +119,9 @@ class CallbackRunner:
             self._raised(connection, error, name, then)
             return
         # Of a plain function: the coroutine of an `async def`, or any awaitable that decides.
-        if isinstance(result, CoroutineType) or (then is not None and inspect.isawaitable(result)):
+        if result is not None and (
+            isinstance(result, CoroutineType) or (then is not None and inspect.isawaitable(result))
+        ):
             self._queues.put(connection, (name, lambda: result, (), then))
         else:
             self._returned(connection, result, name, then)

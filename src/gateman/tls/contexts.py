@@ -155,6 +155,11 @@ class TlsContexts:
             is_about_trust=is_about_trust,
         )
 
+    @property
+    def checks_peers(self) -> bool:
+        """Whether :meth:`check_peer` may refuse a client."""
+        return bool(self._loaded.pins)
+
     def check_peer(self, der: bytes | None) -> bool:
         """Return whether a client's certificate is accepted, after its TLS handshake."""
         return client_certificates.is_pinned(der, self._loaded.pins)
