@@ -125,6 +125,17 @@ def apache(lines: str) -> Iterator[str]:
             yield f"ws://localhost:{port}/wss"
 
 
+@contextmanager
+def caddy(lines: str) -> Iterator[str]:
+    port = free_port()
+    with folder() as made:
+        path = made / "Caddyfile"
+        path.write_text(f"{{\n  admin off\n}}\nhttp://localhost:{port} {{\n{lines}\n}}\n")
+        command = [proxies.program("caddy"), "run", "--config", str(path)]
+        with proxies.running(command, port=port, log=made / "log"):
+            yield f"ws://localhost:{port}/wss"
+
+
 # Healthy.
 
 
@@ -155,6 +166,11 @@ def test_a_healthy_service_behind_haproxy(running: Master, mode: str) -> None:
 def test_a_healthy_service_behind_apache(running: Master) -> None:
     line = f"ProxyPass /wss http://127.0.0.1:{running.port}/wss upgrade=websocket"
     with apache(line) as url:
+        assert look(running, url).codes == set()
+
+
+def test_a_healthy_service_behind_caddy(running: Master) -> None:
+    with caddy(f"reverse_proxy /wss* 127.0.0.1:{running.port}\nfile_server") as url:
         assert look(running, url).codes == set()
 
 
@@ -260,6 +276,23 @@ def test_faults_of_apache(running: Master, lines: str, expected: str | None) -> 
         found = look(running, url)
 
     assert found.causes == [expected or "PROXY_LEADS_ELSEWHERE"]
+
+
+@pytest.mark.parametrize(
+    ("lines", "expected"),
+    [
+        ("reverse_proxy /wss 127.0.0.1:{other}", "PROXY_LEADS_ELSEWHERE"),
+        ("reverse_proxy https://127.0.0.1:{port}", "PEER_SPOKE_TLS"),
+        ("reverse_proxy /other 127.0.0.1:{port}\nfile_server", "PROXY_ANSWERS_ITSELF"),
+        ("reverse_proxy 127.0.0.1:{port} {{\nheader_up -Upgrade\n}}", "UPGRADE_LOST"),
+        ("redir https://example.com", "PROXY_REDIRECTS"),
+    ],
+)
+def test_faults_of_caddy(running: Master, lines: str, expected: str) -> None:
+    with caddy(lines.format(port=running.port, other=free_port())) as url:
+        found = look(running, url)
+
+    assert found.causes == [expected]
 
 
 @pytest.mark.skipif(os.geteuid() != 0, reason="only root can run nginx as another user")

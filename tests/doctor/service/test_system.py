@@ -53,6 +53,7 @@ def test_what_processes_tell() -> None:
         try:
             until(lambda: system.name(process.pid) == "sleep")
             assert system.command(process.pid) == ["sleep", "60"]
+            assert system.folder(process.pid) == Path.cwd()
             assert system.uid(process.pid) == os.geteuid()
             assert process.pid in system.processes_named({"sleep"})
             assert (system.open_files(process.pid) or 0) > 10
@@ -60,6 +61,7 @@ def test_what_processes_tell() -> None:
             process.kill()
 
     assert system.name(process.pid) == ""
+    assert system.folder(process.pid) == Path("/")
     assert system.open_files(process.pid) is None
 
 

@@ -73,8 +73,9 @@ def look(
     for software, pids in running.items():
         masters = _masters(pids)
         for pid in masters[:4]:
-            files = _main_files(software, system.command(pid))
-            seen = _read(software, target, files, system.command(pid), now, user=_user(pids))
+            command = system.command(pid)
+            files = [system.folder(pid) / one for one in _main_files(software, command)]
+            seen = _read(software, target, files, command, now, user=_user(pids))
             if seen.route is not None or (seen.problem and software in known):
                 found.append(seen)
     with_route = [one for one in found if one.route is not None]
@@ -231,12 +232,18 @@ def _caddy(target: Target, files: Sequence[Path], _command: Sequence[str]) -> Pr
             return caddy.find_route(_text(path), target, name=str(path))
     running = _caddy_admin() if system.processes_named({"caddy"}) else None
     if running is not None:
-        return caddy.find_route(running, target, name="the configuration of the running Caddy")
+        name = "the configuration of the running Caddy"
+        route = caddy.find_route(running, target, name=name)
+        # Another Caddy may have the port, whose admin API is elsewhere, or off.
+        if route is not None or not files:
+            return route
     program = shutil.which("caddy")
     if files and program is not None:
         adapted = _run([program, "adapt", "--config", str(files[0].absolute())])
         if adapted is not None:
             return caddy.find_route(adapted, target, name=str(files[0]))
+    if running is not None:
+        return None
     raise UnreadableConfiguration(
         "neither its admin API (localhost:2019) nor `caddy adapt` gives it"
     )

@@ -101,6 +101,14 @@ def command(pid: int) -> list[str]:
     return text.split("\0")
 
 
+def folder(pid: int) -> Path:
+    """Find the working directory of a process; the root where that cannot be read."""
+    try:
+        return (_PROC / str(pid) / "cwd").readlink()
+    except OSError:
+        return Path("/")
+
+
 def uid(pid: int) -> int | None:
     found = re.search(r"^Uid:\s+\d+\s+(\d+)", _read(_PROC / str(pid) / "status"), re.MULTILINE)
     return None if found is None else int(found[1])
