@@ -54,8 +54,8 @@ def assembler_of(connection: Connection) -> Assembler:
 
 def held(connection: Connection) -> tuple[int, list[int]]:
     """Tell how many bytes the send buffer holds, and the size of each object that has them."""
-    made = outbox_of(connection)
-    return made._held_size, [*map(len, made._chunks or ())]  # noqa: SLF001
+    queue = outbox_of(connection)._queue  # noqa: SLF001
+    return (0, []) if queue is None else (queue.held_size, queue.chunk_sizes)
 
 
 def held_size(connection: Connection) -> int:

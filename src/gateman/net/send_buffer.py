@@ -10,15 +10,11 @@ The way out of a connection: what becomes of each message that is sent to its cl
     WAITING     queued, up to a limit: the client reads slowly
     CLOSED      discarded
 
-Queued frames are joined to chunks, and each chunk is written when the transport is empty again.
-Joined, so that 100 000 small messages cost their bytes, and not a Python object each; queued here,
-because a transport cannot drop what it has taken; in chunks, because it keeps all of a write until
-the last byte is sent. Corked are the answers to the messages of one read, until the last of those
-messages is handled. The fan-out writes the frames of one iteration of the event loop here at once.
+Corked are the answers to the messages of one read, until the last of those messages is handled. The
+fan-out writes the frames of one iteration of the event loop here at once.
 """
 
 import asyncio
-from collections import deque
 from enum import Enum
 from typing import Any
 
@@ -27,15 +23,12 @@ from ..options import SlowConsumer
 from ..websocket.deflate import Deflater
 from ..websocket.encoding import encode_frame
 from .connection_events import ConnectionContext
+from .send_queue import SendQueue
 from .tcp_info import tcp_info
 
 # Above this, a client that does not read is not read from either: its answers would only queue.
 # Low enough that the answers to what is already read fit under max_send_buffer_size.
 _PAUSE_READING_SIZE = 64 << 10  # bytes
-
-# Frames are joined until a chunk has so many bytes: far more than the cost of a write, far less
-# than max_send_buffer_size.
-_CHUNK_SIZE = 64 << 10  # bytes
 
 # A smaller max_send_buffer_size disables joined writes, so that each message is checked against
 # it. No joined write is larger.
@@ -50,9 +43,6 @@ _MAX_COPIED_SIZE = 8 << 10  # bytes
 
 # With the last frame, at most _MIN_JOINED_SIZE.
 _MAX_CORKED_SIZE = _MIN_JOINED_SIZE - _MAX_COPIED_SIZE - 1024  # bytes
-
-# The cost of a chunk beside its bytes; with drop_oldest, each frame is a chunk.
-_CHUNK_COST = 96  # bytes
 
 # The cost of a message that is kept until the 101, beside its bytes.
 _EARLY_COST = 96  # bytes
@@ -116,20 +106,19 @@ class SendBuffer:
     """
 
     __slots__ = (
-        "_chunks",
         "_collected",
         "_collected_size",
         "_context",
         "_deflater",
         "_drained",
         "_early",
+        "_early_size",
         "_emptied_count",
         "_is_full",
         "_is_paused",
-        "_kept_size",
         "_picows_send",
+        "_queue",
         "_transport",
-        "_waiting_size",
         "_write",
         "connection",
         "dropped",
@@ -157,15 +146,12 @@ class SendBuffer:
         self._is_paused = False
         # Messages that were sent before the 101.
         self._early: list[tuple[int, bytes]] | None = None
+        self._early_size = 0
         # Frames to be written together.
         self._collected: list[bytes] | None = None
         self._collected_size = 0
-        # Made when the first message has to wait: most connections never need it.
-        self._chunks: deque[bytes | bytearray] | None = None
-        # Bytes of the messages that wait here.
-        self._waiting_size = 0
-        # Bytes that the transport keeps, sent or not, until it is empty.
-        self._kept_size = 0
+        # Only while the client reads slowly.
+        self._queue: SendQueue | None = None
         self._emptied_count = 0
 
     def _enter(self, state: SendState) -> None:
@@ -195,14 +181,16 @@ class SendBuffer:
             return SendResult.CLOSED
         self._context.check_thread()
         data = payload.encode() if isinstance(payload, str) else payload
-        return self._enqueue(opcode, data) if state is _WAITING else self._keep_early(opcode, data)
+        if self._queue is None:
+            return self._keep_early(opcode, data)
+        return self._enqueue(self._queue, opcode, data)
 
     def open(self, send: Any, deflater: Deflater | None) -> None:
         """Start sending with picows' ``send``, after the 101."""
         self._deflater = deflater
         self.key = () if deflater is None else deflater.shared_key
         self.reopen(send)
-        early, self._early, self._waiting_size = self._early, None, 0
+        early, self._early, self._early_size = self._early, None, 0
         self._enter(_DIRECT)
         # `pause_writing` reports any byte that is not taken, so that `send` need not ask.
         self._transport.set_write_buffer_limits(high=0)
@@ -244,8 +232,8 @@ class SendBuffer:
         """Discard what waits, and all later messages."""
         if self.state is not _CLOSED:
             self._enter(_CLOSED)
-        self._early = self._collected = self._chunks = None
-        self._waiting_size = 0
+        self._early = self._collected = self._queue = None
+        self._early_size = 0
         self._picows_send = self._write = self._deflater = None
         self._wake_drain()
 
@@ -253,10 +241,10 @@ class SendBuffer:
         """Give everything that waits to the transport, so that a Close can follow, and close."""
         self.connection.flush_fanout()
         self.uncork()
-        chunks = self._chunks or ()
+        queue = self._queue
         self.close()
-        for chunk in chunks:
-            self._transport.write(chunk)
+        while queue:
+            self._transport.write(queue.pop())
 
     def detach(self) -> None:
         """Release the connection, which refers to this object, and its transport."""
@@ -274,7 +262,8 @@ class SendBuffer:
         """Bytes that wait in this process for the client."""
         if self._transport is None:
             return 0
-        return self._waiting_size + int(self._transport.get_write_buffer_size())
+        waiting_size = self._early_size if self._queue is None else self._queue.waiting_size
+        return waiting_size + int(self._transport.get_write_buffer_size())
 
     @property
     def progress(self) -> tuple[int, int, bool]:
@@ -316,8 +305,8 @@ class SendBuffer:
     def write_frames(self, frames: bytes) -> None:
         """Write frames at once; only while :attr:`takes_frames`."""
         self._transport.write(frames)
-        if self._is_paused:
-            self._kept_size = max(self._kept_size, len(frames))
+        if self._queue is not None:
+            self._queue.kept_size = max(self._queue.kept_size, len(frames))
 
     # Called when the transport pauses and resumes writing.
 
@@ -329,29 +318,32 @@ class SendBuffer:
         collected, self._collected = self._collected, None
         if self.state is not _WAITING:
             self._enter(_WAITING)
+        if self._queue is None:
+            self._queue = SendQueue(is_joined=not self._drops_oldest)
         for frame in collected or ():
-            self._append(frame)
-        self._kept_size = max(large_size, int(self._transport.get_write_buffer_size()))
-        self._check_fullness()
+            self._queue.append(frame)
+        self._queue.kept_size = max(large_size, int(self._transport.get_write_buffer_size()))
+        self._check_fullness(self._queue)
 
     def resumed(self, first: bytes = b"") -> None:
         """Write ``first`` and the queue, then messages directly: the transport is empty."""
-        if self.state is not _WAITING:
+        queue = self._queue
+        if queue is None:
             return
         connection = self.connection
         self._emptied_count += 1
         self._is_paused = False
-        self._kept_size = 0
+        queue.kept_size = 0
         if first:
             self._transport.write(first)
         # Each write may call `paused` again.
-        while self._chunks and self._may_resume():
-            chunk = self._chunks.popleft()
-            self._waiting_size -= len(chunk) + _CHUNK_COST
+        while queue and self._may_resume():
+            chunk = queue.pop()
             self._transport.write(chunk)
-            self._kept_size = max(self._kept_size, len(chunk)) if self._is_paused else 0
+            queue.kept_size = max(queue.kept_size, len(chunk)) if self._is_paused else 0
         if not self._may_resume():
             return
+        self._queue = None
         self._enter(_DIRECT)
         connection.link.resume(PAUSED_BY_PEER)
         self._wake_drain()
@@ -367,7 +359,7 @@ class SendBuffer:
 
     def _keep_early(self, opcode: int, data: bytes) -> SendResult:
         size = len(data) + _EARLY_COST
-        if self._waiting_size + size > self._context.limits.max_send_buffer_size:
+        if self._early_size + size > self._context.limits.max_send_buffer_size:
             self.dropped += 1
             self._context.events.noticed(
                 "dropped_early",
@@ -378,7 +370,7 @@ class SendBuffer:
         if self._early is None:
             self._early = []
         self._early.append((opcode, data))
-        self._waiting_size += size
+        self._early_size += size
         return _QUEUED
 
     def _write_deflated(self, opcode: int, payload: str | bytes) -> None:
@@ -425,31 +417,18 @@ class SendBuffer:
         self.cork()
         return result
 
-    def _enqueue(self, opcode: int, data: bytes) -> SendResult:
-        result = self._admit(len(data))
+    def _enqueue(self, queue: SendQueue, opcode: int, data: bytes) -> SendResult:
+        result = self._admit(queue, len(data))
         if result is _QUEUED:
-            self._append(self.encode(opcode, data))
-        self._check_fullness(is_full=result is not _QUEUED)
+            queue.append(self.encode(opcode, data))
+        self._check_fullness(queue, is_full=result is not _QUEUED)
         # In `on_buffer_full`, the application may have closed it.
         return SendResult.CLOSED if self.state is _CLOSED else result
 
     def _deflate(self, data: bytes) -> bytes | None:
         return None if self._deflater is None else self._deflater.deflate(data)
 
-    # The queue.
-
-    def _append(self, frame: bytes) -> None:
-        if self._chunks is None:
-            self._chunks = deque()
-        chunks = self._chunks
-        last = chunks[-1] if chunks else b""
-        if isinstance(last, bytearray) and len(last) < _CHUNK_SIZE:
-            last += frame
-            self._waiting_size += len(frame)
-            return
-        is_alone = len(frame) >= _CHUNK_SIZE or self._drops_oldest
-        chunks.append(frame if is_alone else bytearray(frame))
-        self._waiting_size += len(frame) + _CHUNK_COST
+    # The limit.
 
     @property
     def _drops_oldest(self) -> bool:
@@ -458,10 +437,10 @@ class SendBuffer:
             self._deflater is None or not self._deflater.context_takeover
         )
 
-    def _admit(self, size: int) -> SendResult:
+    def _admit(self, queue: SendQueue, size: int) -> SendResult:
         """Apply the slow consumer policy to a message of ``size`` bytes."""
         limit = self._context.limits.max_send_buffer_size
-        if self._held_size + size <= limit:
+        if queue.held_size + size <= limit:
             return _QUEUED
         if self._context.slow_consumer is SlowConsumer.CLOSE:
             self._count_dropped(size)
@@ -469,30 +448,23 @@ class SendBuffer:
             self.connection.link.close(1013, "client reads too slowly")
             return SendResult.CLOSED
         # Not if the message has no room even in an empty queue.
-        if self._drops_oldest and self._kept_size + size <= limit:
-            while self._chunks and self._held_size + size > limit:
-                oldest = self._chunks.popleft()
-                self._waiting_size -= len(oldest) + _CHUNK_COST
-                self._count_dropped(len(oldest))
+        if self._drops_oldest and queue.kept_size + size <= limit:
+            for dropped_size in queue.drop_until(limit - size):
+                self._count_dropped(dropped_size)
             return _QUEUED
         self._count_dropped(size)
         return SendResult.DROPPED
-
-    @property
-    def _held_size(self) -> int:
-        """Bytes held for the client; some of them may be sent already."""
-        return self._waiting_size + self._kept_size
 
     def _count_dropped(self, size: int) -> None:
         self.dropped += 1
         self._context.events.dropped(self.connection, size)
 
-    def _check_fullness(self, *, is_full: bool = False) -> None:
+    def _check_fullness(self, queue: SendQueue, *, is_full: bool = False) -> None:
         """Pause reading and report a full buffer, by the size that is held."""
         connection = self.connection
         if connection.state is not State.OPEN:
             return
-        held_size = self._held_size
+        held_size = queue.held_size
         if held_size >= _PAUSE_READING_SIZE:
             connection.link.pause(PAUSED_BY_PEER)
         is_full = is_full or held_size >= self._context.limits.max_send_buffer_size
