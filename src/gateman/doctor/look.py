@@ -14,6 +14,9 @@ from .network import probes as network_probes
 from .network import rows as network_rows
 from .network.url import parse
 from .rows import Row
+from .service import judgement as service_judgement
+from .service import probes as service_probes
+from .service import rows as service_rows
 from .target import Settings, Target
 from .upgrade import judgement as upgrade_judgement
 from .upgrade import probes as upgrade_probes
@@ -37,7 +40,9 @@ class _Found:
     def add(
         self, findings: list[Finding], rows: list[Row], agreed: Mapping[str, str] | None = None
     ) -> None:
-        self.findings += findings
+        # What was found from inside names the line to change.
+        codes = {one.code for one in self.findings}
+        self.findings += [one for one in findings if one.code not in codes]
         self.rows += rows
         self.agreed |= agreed or {}
 
@@ -53,10 +58,22 @@ async def look(
     """
     target = None if url is None else parse(url)
     found = _Found()
+    if inside is not None:
+        await _look_inside(inside, target, settings, progress, found)
     if target is not None:
         await _look_outside(target, settings, progress, found)
     name = url or str((inside or ("", ""))[1])
     return conclude(name, found.findings, found.rows, found.agreed, is_open=found.is_open)
+
+
+async def _look_inside(
+    inside: Inside, target: Target | None, settings: Settings, progress: Progress, found: _Found
+) -> None:
+    workers, script = inside
+    seen = await service_probes.look(workers, script, target, settings, progress)
+    found.add(
+        service_judgement.judge(target, settings, seen, now=time.time()), service_rows.rows(seen)
+    )
 
 
 async def _look_outside(

@@ -22,7 +22,7 @@ asyncio.run(main())
 
 @pytest.mark.skipif(os.geteuid() != 0, reason="only root may have a hosts file of its own")
 def test_a_name_of_the_hosts_file_with_ipv6_only(tmp_path: Path) -> None:
-    """glibc gives 127.0.0.1 for it to programs that ask for IPv4 alone; no client does."""
+    """Glibc gives 127.0.0.1 for it to programs that ask for IPv4 alone; no client does."""
     hosts = tmp_path / "hosts"
     hosts.write_text("::1 six.example.com\n")
     mount = f"mount --bind {hosts} /etc/hosts && exec {sys.executable} -c '{ASK}'"
