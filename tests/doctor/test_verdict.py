@@ -1,7 +1,5 @@
 """What findings amount to, and the exit codes of that."""
 
-from dataclasses import replace
-
 import pytest
 
 from gateman.doctor.rows import Outcome, Row
@@ -57,12 +55,3 @@ def test_rows_stay_in_the_order_of_the_look() -> None:
     ]
 
     assert conclude("wss://a/", (), rows, {}, is_open=True).rows == tuple(rows)
-
-
-def test_a_candidate_that_is_found_decides() -> None:
-    undecided = replace(finding(Severity.UNDECIDED), candidates=("A", "B"))
-    cause = finding(Severity.CAUSE, Stage.PROXY)
-
-    verdict = conclude("wss://a/", [undecided, cause], (), {}, is_open=False)
-
-    assert (verdict.causes, verdict.undecided) == ((cause,), ())

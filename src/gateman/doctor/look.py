@@ -17,6 +17,7 @@ from .rows import Row
 from .service import judgement as service_judgement
 from .service import probes as service_probes
 from .service import rows as service_rows
+from .service.merging import merge
 from .target import Settings, Target
 from .upgrade import judgement as upgrade_judgement
 from .upgrade import probes as upgrade_probes
@@ -40,9 +41,7 @@ class _Found:
     def add(
         self, findings: list[Finding], rows: list[Row], agreed: Mapping[str, str] | None = None
     ) -> None:
-        # What was found from inside names the line to change.
-        codes = {one.code for one in self.findings}
-        self.findings += [one for one in findings if one.code not in codes]
+        self.findings += findings
         self.rows += rows
         self.agreed |= agreed or {}
 
@@ -57,13 +56,19 @@ async def look(
         UsageMistake: The URL is not that of a WebSocket, or an option cannot be used.
     """
     target = None if url is None else parse(url)
-    found = _Found()
+    within, found = _Found(), _Found()
     if inside is not None:
-        await _look_inside(inside, target, settings, progress, found)
+        await _look_inside(inside, target, settings, progress, within)
     if target is not None:
         await _look_outside(target, settings, progress, found)
     name = url or str((inside or ("", ""))[1])
-    return conclude(name, found.findings, found.rows, found.agreed, is_open=found.is_open)
+    return conclude(
+        name,
+        merge(found.findings, within.findings),
+        [*within.rows, *found.rows],
+        found.agreed,
+        is_open=found.is_open,
+    )
 
 
 async def _look_inside(

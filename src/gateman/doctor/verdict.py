@@ -62,13 +62,7 @@ def conclude(
     """
     found = sorted(dict.fromkeys(findings), key=lambda one: one.stage)
     causes = tuple(one for one in found if one.severity is Severity.CAUSE)
-    codes = {one.code for one in causes}
-    # A cause that is one of the candidates decides it.
-    undecided = tuple(
-        one
-        for one in found
-        if one.severity is Severity.UNDECIDED and codes.isdisjoint(one.candidates)
-    )
+    undecided = tuple(one for one in found if one.severity is Severity.UNDECIDED)
     warnings = tuple(
         one
         for severity in (Severity.WARNING, Severity.NOTE)

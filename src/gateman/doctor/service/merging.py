@@ -2,7 +2,7 @@
 
 from collections.abc import Iterable
 
-from ...findings import Finding, Severity, handshakes, network, services
+from ...findings import Finding, Severity, handshakes, lasting, network, services
 
 # What is seen from outside of what the proxy's configuration, or the service, tells exactly.
 _EFFECTS: dict[str, frozenset[str]] = {
@@ -55,6 +55,7 @@ _EFFECTS: dict[str, frozenset[str]] = {
         {handshakes.APPLICATION_BLOCKS.code, network.SERVER_SILENT.code}
     ),
     services.BUSINESS_MISSING.code: frozenset({handshakes.APPLICATION_REFUSED.code}),
+    services.PROXY_IDLE_TIMEOUT.code: frozenset({lasting.IDLE_CUT.code}),
     handshakes.PEER_SPOKE_PLAIN.code: frozenset({network.TLS_TWICE.code}),
 }
 
@@ -65,14 +66,16 @@ def merge(outside: Iterable[Finding], inside: Iterable[Finding]) -> list[Finding
 
     What was undecided from outside is decided by a cause that was found inside.
     """
-    kept = list(inside)
+    seen = list(outside)
+    worse = {one.code for one in seen if one.severity is Severity.CAUSE}
+    # Only from outside is it known which roots clients trust.
+    kept = [one for one in inside if one.severity is Severity.CAUSE or one.code not in worse]
     causes = [one.code for one in kept if one.severity is Severity.CAUSE]
     told = {one.code for one in kept}.union(*(_EFFECTS.get(code, ()) for code in causes))
-    has_cause = any(one.severity is Severity.CAUSE for one in kept)
     found = [
         one
-        for one in outside
-        if one.code not in told and not (has_cause and one.severity is Severity.UNDECIDED)
+        for one in seen
+        if one.code not in told and not (causes and one.severity is Severity.UNDECIDED)
     ]
     # A stranger's answer that has a cause of its own is no riddle.
     if any(one.severity is Severity.CAUSE for one in found):
