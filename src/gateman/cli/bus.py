@@ -22,9 +22,10 @@ _VARIABLE = "GATEMAN_BUS"
 @SCRIPT
 def bus(script: str) -> None:
     """
-    Print the URL of the bus of a running service, for Hub.connect and SyncHub.
+    Print the URL of a running service's bus.
 
-    The other options of the bus, and its secrets, are not printed.
+    It is for Hub.connect and SyncHub. The other options of the bus, and its secrets, are not
+    printed.
     """
     click.echo(one_line(make_bus(_bus_of(script)).url))
 

@@ -63,10 +63,10 @@ _with_site = with_options(
 @click.group()
 def proxy() -> None:
     """
-    Print the configuration of a proxy that does TLS for a worker.
+    Print the configuration of a proxy for a worker.
 
-    Its first lines say where to save it, and how to test and load it. The command writes no file,
-    and configures no server.
+    The proxy does TLS. The first lines of the configuration say where to save it, and how to test
+    and load it. The command writes no file, and configures no server.
     """
 
 

@@ -27,9 +27,10 @@ def push(
     service: str | None,
 ) -> None:
     """
-    Send TEXT to clients of a running service; - reads it from standard input.
+    Send TEXT to clients of a running service.
 
-    It is sent at most once, to the clients that are connected now; their number is printed.
+    With - as TEXT, it is read from standard input. It is sent at most once, to the clients that are
+    connected now; their number is printed.
     """
     if sum(map(bool, (is_all, groups, uids, clients))) != 1:
         raise click.UsageError("Name the receivers: one of --all, --group, --uid and --client.")

@@ -23,7 +23,13 @@ from ..master.start import start as start_master
 from ..tls.contexts import TlsContexts
 from .options import SCRIPT, with_options
 
-_GRACEFUL = click.option("-g", "--graceful", "is_graceful", is_flag=True)
+_GRACEFUL = click.option(
+    "-g",
+    "--graceful",
+    "is_graceful",
+    is_flag=True,
+    help="Drain: close connections over the worker's drain_window.",
+)
 
 _with_start_options = with_options(
     click.option(
@@ -173,8 +179,12 @@ def restart(
 
 @click.command()
 @SCRIPT
-@click.option("-g", "--gently", "is_gentle", is_flag=True)
-@click.option("--all", "is_all", is_flag=True)
+@click.option(
+    "-g", "--gently", "is_gentle", is_flag=True, help="Drain each slot before the next one."
+)
+@click.option(
+    "--all", "is_all", is_flag=True, help="Replace gateways and workers with reloadable=False too."
+)
 def reload(script: str, *, is_gentle: bool, is_all: bool) -> None:
     """
     Load SCRIPT again, without losing a connection attempt.

@@ -20,10 +20,10 @@ T = TypeVar("T")
 @bus_options
 def who(*, uid: str | None, group: str | None, bus: str | None, service: str | None) -> None:
     """
-    List the client ids of a user or a group, or count clients, users and groups.
+    List or count the clients of a running service.
 
-    If a process does not answer in time, the answers of the others are printed, and the exit code
-    is 1.
+    Without --uid and --group, it counts clients, users and groups. If a process does not answer in
+    time, the answers of the others are printed, and the exit code is 1.
     """
     if uid is not None and group is not None:
         raise click.UsageError("Give only one of --uid and --group.")
