@@ -48,7 +48,13 @@ def _is_child_of_multiprocessing() -> bool:
 def _has_event_loop() -> bool:
     # Not imported here, as a master does not need asyncio.
     loaded = sys.modules.get("asyncio.events")
-    return loaded is not None and loaded._get_running_loop() is not None  # noqa: SLF001 - no error
+    if loaded is None:
+        return False
+    try:
+        loaded.get_running_loop()
+    except RuntimeError:
+        return False
+    return True
 
 
 def _imported(frame: FrameType | None) -> str:
