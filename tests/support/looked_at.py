@@ -151,6 +151,9 @@ def impostor(
             writer.close()
             with contextlib.suppress(OSError):
                 await writer.wait_closed()
+        except asyncio.CancelledError:
+            # The end of the block; streams would report it.
+            pass
         finally:
             writer.transport.abort()
 

@@ -60,7 +60,11 @@ def conclude(
     Args:
         is_open: Whether a connection opened, or nothing was to be opened.
     """
-    found = sorted(dict.fromkeys(findings), key=lambda one: one.stage)
+    # Two parts of the way may see the same; the first has more evidence.
+    by_sentence: dict[tuple[object, ...], Finding] = {}
+    for one in findings:
+        by_sentence.setdefault((one.code, one.problem, one.severity, one.stage), one)
+    found = sorted(by_sentence.values(), key=lambda one: one.stage)
     causes = tuple(one for one in found if one.severity is Severity.CAUSE)
     undecided = tuple(one for one in found if one.severity is Severity.UNDECIDED)
     warnings = tuple(

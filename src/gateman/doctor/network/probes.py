@@ -251,7 +251,9 @@ class _Looks:
         plain = await answer(connection, self._request(), timeout=timeout)
         seen = replace(seen, plain=plain, is_usable=is_http(plain.data) or not plain.data)
         connection.abort()
-        if is_http(plain.data) and not may_expect_tls(plain):
+        is_silent = not plain.data and plain.end is End.OPEN
+        # A server that expects TLS answers, or closes, at once.
+        if is_silent or (is_http(plain.data) and not may_expect_tls(plain)):
             return seen
         tls = await self._again(seen.address, self._offer())
         if tls.is_agreed:
