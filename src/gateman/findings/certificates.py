@@ -196,8 +196,8 @@ CERTIFICATE_LIFE = Declaration(
     fix="get one that lasts less",
     fails_for=frozenset({Client.BROWSERS, Client.IOS}),
     decided="Of a public authority, 398 days, 200 from 2026-03-15, 100 from 2027-03-15 and 47 from"
-    " 2029-03-15 on. Of a private one, Apple's systems take 825 days; more than the public limit is"
-    " a note.",
+    " 2029-03-15 on. Of a private one, Apple's systems take 825 days; more than 398 days are a"
+    " note.",
 )
 
 CERTIFICATE_MALFORMED = Declaration(

@@ -289,7 +289,7 @@ def _life(facts: CertificateFacts, which: str, trust: Trust | None) -> Iterator[
                 authority="any authority",
                 fails_for=frozenset({Client.IOS}),
             )
-        elif days > longest:
+        elif days > _LONGEST_LIVES[0][1]:
             yield declared.CERTIFICATE_LIFE.found(
                 which=which,
                 days=f"{days:.0f}",

@@ -144,7 +144,11 @@ class _Looks:
         if inside is not None:
             if is_first or tls.asks_client:
                 found = await answer(inside, self._request(), timeout=self.seconds(_ANSWER))
-                seen = replace(seen, tls=replace(tls, alert=inside.alert), inside=found)
+                # After an alert, such as for want of the client's certificate, nothing else follows.
+                alert = inside.alert
+                seen = replace(
+                    seen, tls=replace(tls, alert=alert), inside=found, is_usable=alert is None
+                )
             # Some servers have room for one connection only.
             connection.abort()
             return await self._look_closer(seen) if is_first else seen
