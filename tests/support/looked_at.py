@@ -24,6 +24,7 @@ from gateman.doctor.network.url import parse
 from gateman.doctor.target import Settings
 from gateman.findings import Finding, Severity
 
+from .deadlines import TIMEOUT
 from .made_certificates import Made
 from .ports import free_port
 from .proxies import program, running
@@ -181,3 +182,11 @@ def impostor(
         loop.call_soon_threadsafe(stop.set)
         thread.join()
         loop.close()
+
+
+def wait_for(path: Path) -> None:
+    """Wait until a server has written a file."""
+    deadline = time.monotonic() + TIMEOUT
+    while not path.exists():
+        assert time.monotonic() < deadline, path
+        time.sleep(0.01)

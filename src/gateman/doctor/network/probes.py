@@ -144,7 +144,7 @@ class _Looks:
         if inside is not None:
             if is_first or tls.asks_client:
                 found = await answer(inside, self._request(), timeout=self.seconds(_ANSWER))
-                # After an alert, such as for want of the client's certificate, nothing else follows.
+                # After an alert, as for want of a client's certificate, nothing follows.
                 alert = inside.alert
                 seen = replace(
                     seen, tls=replace(tls, alert=alert), inside=found, is_usable=alert is None
