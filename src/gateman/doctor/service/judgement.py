@@ -392,7 +392,8 @@ def _arrival(
     if arrival["begins_with"] == "proxy":
         yield handshakes.PROXY_HEADER_UNEXPECTED.found(software=software, evidence=evidence)
         return
-    if "plain_on_tls_port" in arrival["causes"]:
+    causes = {*arrival["causes"], *(one["cause"] for one in handshake.causes)}
+    if "plain_on_tls_port" in causes:
         proxy = "a client" if software is None else software.value
         yield handshakes.PEER_SPOKE_PLAIN.found(client=proxy, evidence=evidence)
         return
