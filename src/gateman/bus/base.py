@@ -174,9 +174,8 @@ class Bus(Protocol):
         order with messages and subscriptions of this process.
 
         Args:
-            subject: Made by :func:`~.subjects.subject`. NATS must permit to publish and subscribe
-            to
-                ``gateman.NAME.>``.
+            subject: Made by :func:`~.subjects.subject`. NATS must permit this process to publish
+                and subscribe to ``gateman.NAME.>``.
 
         Returns:
             An optional awaitable: whether at least one other process subscribes to it now; the

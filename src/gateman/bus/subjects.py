@@ -9,7 +9,7 @@ line end would begin a new command. So each name becomes a token:
     (empty)     →  =
     (long)      →  =h4f3c…          the hash of a name whose token would be too long
 
-Different names have different tokens, and all but the hashed can be decoded.
+Different names have different tokens.
 """
 
 import hashlib
@@ -24,7 +24,6 @@ MAX_TOKEN_LENGTH = 200
 
 _PLAIN = re.compile(rf"[A-Za-z0-9_-]{{1,{MAX_TOKEN_LENGTH}}}", re.ASCII)
 _UNSAFE_BYTE = re.compile(rb"[^A-Za-z0-9_-]")
-_ESCAPED_BYTE = re.compile(rb"=([0-9A-F]{2})")
 _HASHED = "=h"
 
 
@@ -42,13 +41,3 @@ def escape(name: str) -> str:
     if len(escaped) > MAX_TOKEN_LENGTH:
         return _HASHED + hashlib.sha256(data).hexdigest()
     return escaped or "="
-
-
-def unescape(escaped: str) -> str | None:
-    """Decode a token; ``None`` if it is a hash."""
-    if escaped.startswith(_HASHED):
-        return None
-    if escaped == "=":
-        return ""
-    data = _ESCAPED_BYTE.sub(lambda match: bytes([int(match[1], 16)]), escaped.encode("ascii"))
-    return data.decode("utf-8", "surrogatepass")

@@ -338,9 +338,9 @@ class Hub(HubQueries):
         counted like messages.
 
         Args:
-            topic: 1 to 255 bytes of UTF-8. data: Values that MessagePack can encode, see
-            :meth:`set_session`; tuples and sets arrive
-                as lists.
+            topic: 1 to 255 bytes of UTF-8.
+            data: Values that MessagePack can encode, see :meth:`set_session`; tuples and sets
+                arrive as lists.
 
         Raises:
             EnvelopeError: A value cannot be encoded.
@@ -490,9 +490,9 @@ class Hub(HubQueries):
         Replace a client's session, which is ``connection.session`` where it is connected.
 
         Args:
-            client: Its id. session: Values that MessagePack can encode: None, bool, int, float,
-            str, bytes, datetime,
-                and lists and dictionaries (with str as keys) of these.
+            client: Its id.
+            session: Values that MessagePack can encode: None, bool, int, float, str, bytes,
+                datetime, and lists and dictionaries (with str as keys) of these.
 
         Returns:
             May be awaited: returns when it is in effect.

@@ -27,7 +27,7 @@ from .names import ClientId
 from .registry import NO_CHANGE, Change, Registry
 
 LocalMessage = tuple[int, bytes, Collection[ClientId]]
-"""1 for text or 2 for binary, the payload, and who does not get it."""
+"""1 for text or 2 for binary, the payload, and the excluded clients."""
 
 
 class _ConnectingClient:

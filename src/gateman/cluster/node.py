@@ -226,7 +226,7 @@ class Node:
         payload: bytes,
         exclude: tuple[ClientId, ...] = (),
     ) -> None:
-        """Send to clients of all nodes; if the message is too big for the bus, nobody gets it."""
+        """Send to clients of all nodes; if the message is too big for the bus, no client gets it."""
         publisher = self._publisher
         if publisher is not None:
             publisher.check(payload, names, exclude)
@@ -245,7 +245,7 @@ class Node:
             self.send_to_clients((client,), opcode, payload)
 
     def send_to_clients(self, clients: tuple[ClientId, ...], opcode: int, payload: bytes) -> None:
-        """Send to clients by id; if the message is too big for the bus, nobody gets it."""
+        """Send to clients by id; if the message is too big for the bus, no client gets it."""
         by_node: dict[NodeId, list[ClientId]] = {}
         for client in clients:
             by_node.setdefault(node_of(client), []).append(client)

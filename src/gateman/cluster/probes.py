@@ -10,7 +10,7 @@ from .channels import node_channel, subject_of
 from .names import NodeId
 
 Ask = Callable[[NodeId], Awaitable[bool | None]]
-"""Asks whether a process is connected; ``None`` if nobody can tell."""
+"""Asks whether a process is connected; ``None`` if that is unknown."""
 
 
 def asks(bus: Bus | None) -> Ask:

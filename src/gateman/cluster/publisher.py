@@ -76,7 +76,7 @@ class _DirectBatch:
 
 
 def _ignore(_: object) -> None:
-    """Stand in for somebody who does not want to know."""
+    """Ignore whether an envelope was sent."""
 
 
 _Pending = _Batch | _DirectBatch | tuple[Channel, Callable[[], Envelope], Callable[[bool], object]]

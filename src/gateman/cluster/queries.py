@@ -42,12 +42,7 @@ class HubQueries:
         Raises:
             PartialResult: Its process did not answer in time.
         """
-        name = check_client_id(client)
-        try:
-            answer: bool = await self.local_node.query_client.ask_node(Query.IS_ONLINE, name)
-        except UnknownClient:
-            return False
-        return answer
+        return bool(await self._ask_about(client, Query.IS_ONLINE))
 
     async def uid_of_client(self, client: str) -> Uid | None:
         """
@@ -62,14 +57,8 @@ class HubQueries:
         Raises:
             PartialResult: Its process did not answer in time.
         """
-        name = check_client_id(client)
-        try:
-            answer: Uid | None = await self.local_node.query_client.ask_node(
-                Query.UID_OF_CLIENT, name
-            )
-        except UnknownClient:
-            return None
-        return answer
+        uid: Uid | None = await self._ask_about(client, Query.UID_OF_CLIENT)
+        return uid
 
     async def get_session(self, client: str) -> dict[str, Any]:
         """
@@ -123,7 +112,7 @@ class HubQueries:
 
         Raises:
             PartialResult: A process did not answer in time; its ``value`` is the result of the
-            others.
+                others.
         """
         return await self._list(Query.CLIENTS_OF_UID, check_uid(uid))
 
@@ -139,7 +128,7 @@ class HubQueries:
 
         Raises:
             PartialResult: A process did not answer in time; its ``value`` is the result of the
-            others.
+                others.
         """
         return await self._list(Query.CLIENTS_OF_GROUP, check_group(group))
 
@@ -155,8 +144,7 @@ class HubQueries:
 
         Raises:
             PartialResult: A process did not answer in time, or has a session that cannot be encoded
-            (its
-                log names the key); its ``value`` holds those of the others.
+                (its log names the key); its ``value`` holds those of the others.
         """
         query = Query.SESSIONS_OF_GROUP
         values, missing = await self._ask(query, check_group(group))
@@ -177,7 +165,7 @@ class HubQueries:
 
         Raises:
             PartialResult: A process did not answer in time; its ``value`` is the result of the
-            others.
+                others.
         """
         return await self._set(Query.UIDS_OF_GROUP, check_group(group))
 
@@ -190,7 +178,7 @@ class HubQueries:
 
         Raises:
             PartialResult: A process did not answer in time; its ``value`` is the result of the
-            others.
+                others.
         """
         return await self._set(Query.GROUPS, "")
 
@@ -236,6 +224,13 @@ class HubQueries:
         """
         values, missing = await self._ask(Query.UIDS, "")
         return _complete(len(set[Uid]().union(*values)), missing)
+
+    async def _ask_about(self, client: str, query: Query) -> Any:
+        """Ask the process of a client; ``None`` if the client has disconnected."""
+        name = check_client_id(client)
+        with suppress(UnknownClient):
+            return await self.local_node.query_client.ask_node(query, name)
+        return None
 
     async def _ask(self, query: Query, name: str) -> tuple[list[Any], Collection[NodeId]]:
         return await self.local_node.query_client.ask_all(query, name)

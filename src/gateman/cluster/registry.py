@@ -216,9 +216,6 @@ class Registry(Generic[M]):
     def uid_of(self, client: ClientId) -> Uid | None:
         return self._client(client).uid
 
-    def groups_of(self, client: ClientId) -> set[Group]:
-        return set(_each(self._client(client).groups))
-
     def clients_of_uid(self, uid: Uid) -> list[ClientId]:
         return [client.id for client in _clients(self._uids.get(uid))]
 
