@@ -16,7 +16,9 @@ def unescape(token: str) -> str | None:
     """Decode a token; ``None`` if it is a hash."""
     if token.startswith("=h"):
         return None
-    data = re.sub(rb"=([0-9A-F]{2})", lambda match: bytes.fromhex(match[1].decode()), token.encode())
+    data = re.sub(
+        rb"=([0-9A-F]{2})", lambda match: bytes.fromhex(match[1].decode()), token.encode()
+    )
     return "" if token == "=" else data.decode("utf-8", "surrogatepass")
 
 

@@ -43,7 +43,7 @@ def failed(error: Exception) -> Confirmation[None]:
 
 
 class PendingCommand:
-    """A command to another node, until it is published; its request id is 0 if it is not awaited."""
+    """A command to another node, until it is published; ``request_id`` is 0 if no task waits."""
 
     __slots__ = ("_node", "action", "is_made", "request_id")
 

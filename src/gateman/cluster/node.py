@@ -20,7 +20,7 @@ from .. import at_fork
 from ..bus import Bus, Cause, Gap
 from ..errors import ConfirmTimeout, EnvelopeError, PartialResult, UnknownClient, WrongThread
 from ..log import RateLimitedLogger, logger
-from .channels import EVERYBODY, Channel, ReceivedSequences, channel_of, node_channel, subject_of
+from .channels import EVERYBODY, Channel, channel_of, node_channel, subject_of
 from .confirmation import DONE, Confirmation, PendingCommand, failed
 from .envelope import (
     Audience,
@@ -59,6 +59,7 @@ from .probes import asks
 from .publisher import Publisher
 from .query_client import QueryClient
 from .query_replies import refusal
+from .receiver import Receiver
 from .registry import Change, Topic, TopicKind
 from .services import Outline, Services, label
 from .subscriptions import channel_of_topic, topic_of
@@ -89,7 +90,12 @@ class Node:
         self._is_forked = False
         at_fork.renew(self, Node._on_fork)
         self.local_clients = LocalClients(Fanout(self._loop.call_soon))
-        self._received = ReceivedSequences()
+        self.events = Events(
+            self.counts, subscribe=self._subscribe_topic, unsubscribe=self._unsubscribe_topic
+        )
+        self._receiver = Receiver(
+            self.id, self.local_clients, self.events, counts=self.counts, warn=self._warn
+        )
         self.liveness = NodeLiveness(
             self.id,
             has_clients=has_clients,
@@ -98,7 +104,7 @@ class Node:
             is_connected=lambda: self.is_connected,
             ask=asks(bus),
             on_gone=self._forget,
-            senders=self._received.senders,
+            senders=self._receiver.sequences.senders,
         )
         self.query_client = QueryClient(
             self.id,
@@ -114,9 +120,6 @@ class Node:
             self.local_clients,
             publish=self._publish_and_confirm,
             request_logins=self._request_logins,
-        )
-        self.events = Events(
-            self.counts, subscribe=self._subscribe_topic, unsubscribe=self._unsubscribe_topic
         )
         self._service = service
         self._services = Services(service)
@@ -201,7 +204,7 @@ class Node:
         for topic in change.lost:
             channel = channel_of_topic(topic)
             self.bus.unsubscribe(subject_of(channel))
-            self._received.forget_channel(channel)
+            self._receiver.sequences.forget_channel(channel)
         return [self._subscribe(topic) for topic in change.gained]
 
     def _subscribe(self, topic: Topic) -> Awaitable[None]:
@@ -214,7 +217,7 @@ class Node:
 
     def _unsubscribe_topic(self, topic: str) -> None:
         channel = Channel(Target.EVENTS, topic)
-        self._received.forget_channel(channel)
+        self._receiver.sequences.forget_channel(channel)
         if self.bus is not None:
             self.bus.unsubscribe(subject_of(channel))
 
@@ -226,7 +229,7 @@ class Node:
         payload: bytes,
         exclude: tuple[ClientId, ...] = (),
     ) -> None:
-        """Send to clients of all nodes; if the message is too big for the bus, no client gets it."""
+        """Send to clients of all nodes; a message that is too big for the bus is sent to none."""
         publisher = self._publisher
         if publisher is not None:
             publisher.check(payload, names, exclude)
@@ -239,13 +242,13 @@ class Node:
             publisher.send(channel_of(target, names, self.id), target, names, item)
 
     def send_to_client(self, client: ClientId, opcode: int, payload: bytes) -> None:
-        """Send to a client by id; if the message is too big for the bus, it is not sent."""
+        """Send to a client by id, unless the message is too big for the bus."""
         publisher = self._publisher
         if publisher is None or not publisher.send_another(client, opcode, payload):
             self.send_to_clients((client,), opcode, payload)
 
     def send_to_clients(self, clients: tuple[ClientId, ...], opcode: int, payload: bytes) -> None:
-        """Send to clients by id; if the message is too big for the bus, no client gets it."""
+        """Send to clients by id; a message that is too big for the bus is sent to none."""
         by_node: dict[NodeId, list[ClientId]] = {}
         for client in clients:
             by_node.setdefault(node_of(client), []).append(client)
@@ -394,7 +397,7 @@ class Node:
             return
         match envelope:
             case Messages() | DirectMessages() | SequenceMark():
-                self._deliver(envelope)
+                self._receiver.deliver(envelope)
             case Command():
                 self._execute(envelope)
             case Claims():
@@ -432,7 +435,7 @@ class Node:
     def _forget(self, node: NodeId) -> None:
         """Stop waiting for answers and messages of a node that has ended."""
         self.query_client.pending_requests.forget(node)
-        self._received.forget_source(node)
+        self._receiver.sequences.forget_source(node)
 
     def _pass_to_extension(self, source: NodeId, data: bytes) -> None:
         if self.extension is not None:
@@ -440,39 +443,6 @@ class Node:
                 self.extension.take(source, data)
             except EnvelopeError as error:
                 self._reject(error)
-
-    def _deliver(self, messages: Messages | DirectMessages | SequenceMark) -> None:
-        if isinstance(messages, SequenceMark):
-            channel = channel_of(messages.target, messages.names, self.id)
-            self._count_lost(messages.source, self._received.mark(channel, messages))
-            return
-        self.counts["received"] += len(messages.items)
-        if isinstance(messages, DirectMessages):
-            channel = node_channel(self.id)
-            self._count_lost(messages.source, self._received.messages(channel, messages))
-            self._count("unknown_client", self.local_clients.deliver(messages.items))
-            return
-        target, names = messages.target, messages.names
-        channel = channel_of(target, names, self.id)
-        self._count_lost(messages.source, self._received.messages(channel, messages))
-        if target is Target.EVENTS:
-            payloads = [item.payload for item in messages.items]
-            for topic in names:
-                self.events.deliver(topic, payloads)
-            return
-        if target is Target.CLIENTS:
-            missing = self.local_clients.count_missing(names)
-            self._count("unknown_client", missing * len(messages.items))
-        self.local_clients.send(
-            target,
-            names,
-            [(1 if item.is_text else 2, item.payload, item.exclude) for item in messages.items],
-        )
-
-    def _count_lost(self, source: NodeId, count: int) -> None:
-        if count:
-            self.counts["lost"] += count
-            self._warn("lost", f"{count} messages of the process {source} did not arrive")
 
     def _execute(self, command: Command) -> None:
         # Not `do`, which would forward an action on a client of another node.
