@@ -174,7 +174,7 @@ class DeliveryContract(Contract):
         ]
 
     @on_loop
-    async def test_nobody_else_gets_it(self, broker: Broker) -> None:
+    async def test_other_subscribers_do_not_get_it(self, broker: Broker) -> None:
         """A process that did not subscribe to a subject has no work with it."""
         async with started(broker, 3) as (here, there, elsewhere):
             arrived: list[bytes] = []

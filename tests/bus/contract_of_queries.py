@@ -79,7 +79,7 @@ class QuestionContract(Contract):
         assert answers == [False, False, True, True, False, True, False, True]
 
     @on_loop
-    async def test_who_stops_is_not_there(self, broker: Broker) -> None:
+    async def test_a_stopped_subscriber_is_not_connected(self, broker: Broker) -> None:
         """A bus that has ended subscribes to nothing."""
         async with started(broker) as (here, there):
             await there.subscribe(ROOM, ignore)
@@ -90,7 +90,7 @@ class QuestionContract(Contract):
         assert before is True
 
     @on_loop
-    async def test_who_is_asked_about_does_not_notice(self, broker: Broker) -> None:
+    async def test_a_query_does_not_reach_the_subscriber(self, broker: Broker) -> None:
         """No receiver is called, and nothing is counted, however often it is asked."""
         async with started(broker) as (here, there):
             arrived: list[bytes] = []
@@ -154,7 +154,7 @@ class QuestionContract(Contract):
         assert answer is True
 
     @on_loop
-    async def test_without_a_broker_nobody_can_tell(self, broker: Broker) -> None:
+    async def test_without_a_broker_the_answer_is_unknown(self, broker: Broker) -> None:
         """Before the start, while the broker is away, and after the end; not when it is back."""
         idle = broker.bus()
         answers = [await idle.has_subscriber(ROOM)]

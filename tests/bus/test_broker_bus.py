@@ -334,7 +334,7 @@ class Nowhere:
         raise BusError(self.url, "it is not there")
 
 
-def test_pauses_grow_and_nobody_is_in_step() -> None:
+def test_pauses_grow_and_are_spread() -> None:
     """Many processes that lost one broker come back one by one, and soon if it is back soon."""
     with asyncio.Runner(loop_factory=Clock) as runner:
         clock = runner.get_loop()

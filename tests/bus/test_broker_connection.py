@@ -136,7 +136,7 @@ async def test_nothing_is_read_of_a_link_that_closes(tmp_path: Path) -> None:
 
 
 @on_loop
-async def test_closing_does_not_wait_for_who_does_not_read(tmp_path: Path) -> None:
+async def test_closing_does_not_wait_for_a_peer_that_does_not_read(tmp_path: Path) -> None:
     """What is not taken in time is thrown away."""
     async with linked(tmp_path) as (connection, _):
         connection.write(bytes(20_000_000))

@@ -29,7 +29,7 @@ def test_a_subject_has_one_receiver() -> None:
     assert list(handlers) == [ROOM]
 
 
-def test_who_has_left_is_not_called() -> None:
+def test_a_removed_handler_is_not_called() -> None:
     """What comes for nobody is no fault, and not counted as received."""
     counts: Counter[str] = Counter()
     handlers = MessageHandlers(counts)
@@ -60,7 +60,7 @@ def test_a_failure_is_counted_and_sampled(caplog: pytest.LogCaptureFixture) -> N
     assert "secret" not in caplog.text
 
 
-def test_gaps_are_told_to_who_wants_to_know(caplog: pytest.LogCaptureFixture) -> None:
+def test_gaps_are_reported_to_their_handlers(caplog: pytest.LogCaptureFixture) -> None:
     """Nobody may be listening, and who fails is counted."""
     counts: Counter[str] = Counter()
     handlers = MessageHandlers(counts)

@@ -13,7 +13,7 @@ def outcomes(answers: list[asyncio.Future[bool | None]]) -> list[bool | str | No
 
 
 @on_loop
-async def test_silence_until_the_pong_means_somebody() -> None:
+async def test_silence_until_the_pong_means_a_subscriber() -> None:
     """Each pong answers what was asked before its ping, and nothing that was asked later."""
     questions = InterestQueries()
     numbers, answers = zip(*(questions.add() for _ in range(3)), strict=True)
@@ -47,7 +47,7 @@ async def test_pings_without_questions_count_too() -> None:
 
 
 @on_loop
-async def test_nobody_waits_for_long() -> None:
+async def test_a_query_is_bounded_in_time() -> None:
     """Without an answer it is unknown; one that comes later is ignored, and changes no other."""
     questions = InterestQueries(timeout=0.02)
     number, answer = questions.add()
@@ -97,7 +97,7 @@ async def test_the_end_of_a_connection_answers_everything() -> None:
 
 
 @on_loop
-async def test_who_asked_may_have_left() -> None:
+async def test_the_asking_client_may_have_left() -> None:
     """An answer that nobody waits for any more goes nowhere."""
     questions = InterestQueries()
     number, left = questions.add()

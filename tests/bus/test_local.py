@@ -145,7 +145,7 @@ async def test_a_router_that_does_not_greet(tmp_path: Path) -> None:
 
 
 @on_loop
-async def test_a_router_that_hangs_blocks_nobody(tmp_path: Path) -> None:
+async def test_a_router_that_hangs_blocks_no_publisher(tmp_path: Path) -> None:
     """Publishing goes on until the bound is reached, and then fails; what was taken arrives."""
     with router(tmp_path) as process:
         async with started(_Broker(process)) as (here, there):
@@ -239,7 +239,7 @@ def test_root_sends_to_another_user_s_router_in_that_user_s_folder_only(open_fol
 
 
 @pytest.mark.skipif(os.geteuid() != 0, reason="only root can become somebody else")
-def test_a_strangers_router_is_told_nothing(open_folder: Path) -> None:
+def test_a_router_of_another_user_is_sent_nothing(open_folder: Path) -> None:
     """Whoever was first at a path that all can write to does not get our messages."""
     said = as_nobody(open_folder / "bus.sock", owner="65533")
 

@@ -39,7 +39,7 @@ class TestMemory(DeliveryContract, LossContract, QuestionContract):
 
 
 @on_loop
-async def test_a_name_is_shared_while_somebody_has_it() -> None:
+async def test_a_name_is_shared_while_a_bus_uses_it() -> None:
     """Buses of one name meet; those without a name are alone."""
     arrived: list[tuple[str, bytes]] = []
     buses = {

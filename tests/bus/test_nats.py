@@ -169,7 +169,7 @@ def test_a_name_is_needed(options: dict[str, str], text: str) -> None:
 
 @pytest.mark.parametrize("config", [USERS, TOKEN])
 @on_loop
-async def test_who_may_not_is_told_so(
+async def test_a_missing_permission_is_reported(
     tmp_path: Path, config: str, caplog: pytest.LogCaptureFixture
 ) -> None:
     """One sentence with the server's own words, and nothing of what was tried."""
@@ -468,7 +468,7 @@ async def test_something_else_listens_there(greeting: bytes, expected: str) -> N
 
 
 @on_loop
-async def test_whoever_is_too_slow_is_cut_off_and_told(tmp_path: Path) -> None:
+async def test_a_slow_client_is_disconnected_and_told(tmp_path: Path) -> None:
     """NATS ends the connection of who does not read; we come back, with a gap."""
     with nats_server(tmp_path, 'max_pending: 1MB\nwrite_deadline: "500ms"') as server:
         bus = nats_bus(server.url)

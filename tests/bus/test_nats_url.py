@@ -115,6 +115,6 @@ def test_what_makes_no_sense_is_refused_without_repeating_it(url: str, message: 
         ("localhost.example.com", False),
     ],
 )
-def test_who_is_here_is_reached_by_nobody_else(host: str, *, is_here: bool) -> None:
+def test_a_loopback_address_is_reached_from_this_machine_only(host: str, *, is_here: bool) -> None:
     """By its address; what names mean is for others to say."""
     assert Server(host, 4222).is_here == is_here

@@ -90,7 +90,7 @@ def denied(number: bytes) -> bytes:
     return b"HMSG =answers.%b 1 16 16\r\nNATS/1.0 503\r\n\r\n\r\n" % number
 
 
-def test_a_question_is_a_message_that_may_reach_nobody() -> None:
+def test_a_query_is_a_message_that_may_have_no_subscriber() -> None:
     """Until it was heard once that nobody is where nobody can be, silence means nothing."""
     wire = NatsWire()
     wire.has_headers = True

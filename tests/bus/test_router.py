@@ -112,7 +112,7 @@ async def test_it_passes_on_what_is_wanted(tmp_path: Path) -> None:
 
 
 @on_loop
-async def test_who_leaves_is_forgotten(tmp_path: Path) -> None:
+async def test_a_client_that_leaves_is_forgotten(tmp_path: Path) -> None:
     """Unsubscribed or gone, somebody or nobody left: it is not written to."""
     async with pending(tmp_path, 4) as (one, two, three, four):
         for client in (two, three, four):
@@ -135,7 +135,7 @@ async def test_who_leaves_is_forgotten(tmp_path: Path) -> None:
 
 
 @on_loop
-async def test_who_asks_learns_that_nobody_is_there(tmp_path: Path) -> None:
+async def test_a_query_learns_that_there_is_no_subscriber(tmp_path: Path) -> None:
     """In order with everything else; of others it says nothing, and they are told nothing."""
     async with pending(tmp_path, 2) as (one, two):
         one.writer.write(WIRE.ask(ROOM, 1) + WIRE.subscribe(ROOM) + WIRE.ask(ROOM, 2))
@@ -155,7 +155,7 @@ async def test_who_asks_learns_that_nobody_is_there(tmp_path: Path) -> None:
 
 
 @on_loop
-async def test_who_is_slow_loses_messages_and_is_told(tmp_path: Path) -> None:
+async def test_a_slow_client_loses_messages_and_is_told(tmp_path: Path) -> None:
     """The others get all of them, at their speed; then it goes on, in order."""
     began_at = time.time()
     async with pending(tmp_path, 3) as (publisher, quick, slow):
@@ -212,7 +212,7 @@ async def test_a_message_bigger_than_the_bound_is_counted(tmp_path: Path) -> Non
     ],
 )
 @on_loop
-async def test_who_sends_nonsense_is_let_go(
+async def test_a_client_that_sends_nonsense_is_disconnected(
     tmp_path: Path, caplog: pytest.LogCaptureFixture, data: bytes
 ) -> None:
     """It is logged once, and the others stay."""
@@ -232,7 +232,7 @@ async def test_who_sends_nonsense_is_let_go(
 
 
 @on_loop
-async def test_who_asks_and_never_reads_is_let_go(
+async def test_a_client_that_asks_and_never_reads_is_disconnected(
     tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     """Answers are not dropped, so they are bounded by the connection's end."""

@@ -31,7 +31,7 @@ def test_only_its_owner_may_connect(tmp_path: Path) -> None:
 
 
 @on_loop
-async def test_who_is_there_is_known(tmp_path: Path) -> None:
+async def test_both_ends_know_the_owner_of_the_other(tmp_path: Path) -> None:
     """Both ends learn who the other is."""
     path = tmp_path / "bus.sock"
     with unix_socket.listen(path) as listener, await unix_socket.connect(path) as here:

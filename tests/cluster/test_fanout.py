@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from gateman.cluster.fanout import MAX_TURN_SIZE, Fanout, Key
 
 
-class Notebook:
+class EntryRecorder:
     """
     A way out that takes note of what is written, and when.
 
@@ -78,16 +78,16 @@ class Turn:
         for call in due:
             call()
 
-    def send_directly(self, member: Notebook, payload: bytes, opcode: int = 1) -> None:
+    def send_directly(self, member: EntryRecorder, payload: bytes, opcode: int = 1) -> None:
         """Send to one, as a connection does."""
         if not (member.takes_frames and self.fanout.put(member, opcode, payload)):
             self.fanout.settle(member)
             member.send(opcode, payload)
 
 
-def crowd(count: int, **options: Any) -> tuple[Turn, tuple[Notebook, ...]]:
+def crowd(count: int, **options: Any) -> tuple[Turn, tuple[EntryRecorder, ...]]:
     """Make a fan-out and members for it."""
-    return Turn(), tuple(Notebook(**options) for _ in range(count))
+    return Turn(), tuple(EntryRecorder(**options) for _ in range(count))
 
 
 def test_a_turn_is_one_write_of_the_same_bytes() -> None:
@@ -137,7 +137,7 @@ def test_a_direct_message_keeps_its_place() -> None:
 def test_direct_messages_reach_clients_that_are_not_members() -> None:
     """Who is in no group has its direct messages with the end of the turn, in their order."""
     turn, members = crowd(2)
-    stranger = Notebook()
+    stranger = EntryRecorder()
     turn.fanout.send(members, 1, b"a")
     turn.send_directly(stranger, b"b")
     turn.send_directly(stranger, b"c")
@@ -151,7 +151,7 @@ def test_the_sender_may_be_left_out() -> None:
     turn, members = crowd(3)
     ann, bob, eve = members
     turn.fanout.send(members, 1, b"a", [ann])
-    turn.fanout.send(members, 1, b"b", [bob, Notebook()])
+    turn.fanout.send(members, 1, b"b", [bob, EntryRecorder()])
     turn.fanout.send(members, 1, b"c", members)
     turn.fanout.send(members, 1, b"d")
     turn.end()
@@ -219,7 +219,7 @@ def test_groups_that_do_not_overlap_are_joined_all_the_same() -> None:
 def test_every_kind_of_frames_is_made_once() -> None:
     """Clients with the same compression share, those with one of their own do not."""
     turn = Turn()
-    members = tuple(Notebook(key=key) for key in [(), (), (1, 12), (1, 12), None, None])
+    members = tuple(EntryRecorder(key=key) for key in [(), (), (1, 12), (1, 12), None, None])
     turn.fanout.send(members, 1, b"a")
     turn.fanout.send(members, 1, b"b")
     turn.end()
@@ -402,7 +402,7 @@ def test_all_members_get_messages_in_order(
 ) -> None:
     """However messages, ends of turns, closings and slowness follow one another."""
     turn = Turn()
-    members = [Notebook(key=key) for key in keys]
+    members = [EntryRecorder(key=key) for key in keys]
     tuples = {indices: tuple(members[index] for index in indices) for indices in SETS}
     expected: list[list[bytes]] = [[] for _ in members]
 

@@ -455,9 +455,7 @@ async def test_a_node_without_a_bus_publishes_nothing() -> None:
 
 @pytest.mark.parametrize("greeting", [b"", HELLO], ids=["silent", "greets only"])
 @on_loop
-async def test_a_router_that_is_stuck_hardly_delays_who_serves(
-    tmp_path: Path, *, greeting: bytes
-) -> None:
+async def test_a_stuck_router_hardly_delays_a_node(tmp_path: Path, *, greeting: bytes) -> None:
     """Wherever it is stuck; the clients here are served without it."""
     path = tmp_path / "router.sock"
     loop = asyncio.get_running_loop()

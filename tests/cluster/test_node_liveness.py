@@ -149,7 +149,7 @@ def test_one_answer_tells_of_all(process: Process) -> None:
     assert process.liveness.peers.names() == (ANN, BOB)
 
 
-def test_who_has_no_clients_is_nobody_to_ask(clock: Clock) -> None:
+def test_a_process_without_clients_is_not_asked(clock: Clock) -> None:
     """It is answered, and says of itself that it has none, but is in nobody's list."""
     guest = Process(clock, has_clients=False)
     guest.liveness.on_hello(hello(ANN, has_clients=False, is_new=True))
@@ -197,7 +197,7 @@ def test_the_end_of_those_without_clients_is_noticed_too(
     assert process.liveness.peers.names() == ()
 
 
-def test_a_process_that_was_stopped_judges_nobody_before_it_has_read(
+def test_a_process_that_was_stopped_reads_before_it_judges_others(
     clock: Clock, process: Process
 ) -> None:
     """What others have said meanwhile comes before the bus's answer."""
@@ -227,7 +227,7 @@ def test_an_answer_of_a_bus_that_is_away_is_none(clock: Clock, process: Process)
     assert (process.liveness.peers.names(), process.gone) == ((ANN,), [])
 
 
-def test_nobody_is_judged_while_the_bus_is_away(clock: Clock, process: Process) -> None:
+def test_no_process_is_judged_while_the_bus_is_away(clock: Clock, process: Process) -> None:
     """Nothing is said then either; and who was known has a whole life's time again."""
     process.liveness.start()
     process.liveness.on_hello(hello(ANN))
@@ -246,7 +246,7 @@ def test_nobody_is_judged_while_the_bus_is_away(clock: Clock, process: Process) 
     assert process.liveness.peers.names() == ()
 
 
-def test_whoever_returns_asks_for_everything(clock: Clock, process: Process) -> None:
+def test_a_process_that_returns_asks_for_everything(clock: Clock, process: Process) -> None:
     """For signs of life and for marks, and publishes its own marks a little later, once."""
     process.liveness.on_bus_restored()
     assert process.heard() == [(EVERYBODY, hello(is_new=True, was_away=True))]
@@ -255,7 +255,7 @@ def test_whoever_returns_asks_for_everything(clock: Clock, process: Process) -> 
     assert process.marks == 1
 
 
-def test_those_who_were_away_at_once_get_marks_once(clock: Clock, process: Process) -> None:
+def test_peers_that_were_away_together_get_marks_once(clock: Clock, process: Process) -> None:
     """And again, who comes back later."""
     process.liveness.on_bus_restored()
     clock.advance(MARK_DELAY / 2)
@@ -268,7 +268,7 @@ def test_those_who_were_away_at_once_get_marks_once(clock: Clock, process: Proce
     assert process.marks == 2
 
 
-def test_in_the_beginning_nobody_is_unknown(clock: Clock, process: Process) -> None:
+def test_at_the_start_no_process_is_unknown(clock: Clock, process: Process) -> None:
     """Until those who are there had the time to say so; nor while nobody can be heard."""
     process.liveness.start()
     process.liveness.on_hello(hello(ANN))

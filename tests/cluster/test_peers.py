@@ -7,7 +7,7 @@ ME, ANN, BOB = NodeId("me"), NodeId("ann"), NodeId("bob")
 LATE = TIME_TO_LIVE + 1
 
 
-def test_whoever_speaks_is_there() -> None:
+def test_a_process_that_sends_is_alive() -> None:
     """The first sign of life is told from the others, and one's own is none."""
     nodes = Peers(ME)
 
@@ -78,7 +78,7 @@ def test_where_no_bus_can_tell_silence_decides() -> None:
     assert nodes.on_probe(ANN, 2 * LATE, is_connected=None) is PeerState.BLOCKED
 
 
-def test_whoever_says_goodbye_is_gone_at_once() -> None:
+def test_a_process_that_says_goodbye_is_gone_at_once() -> None:
     """An ended process is not waited for."""
     nodes = Peers(ME)
     nodes.heard_from(ANN, 0.0)
@@ -97,7 +97,7 @@ def test_hearsay_is_believed_for_a_while() -> None:
     assert nodes.silent(TIME_TO_LIVE + 0.1) == [ANN]
 
 
-def test_who_has_no_clients_is_watched_and_not_named() -> None:
+def test_a_process_without_clients_is_watched_and_not_listed() -> None:
     """Nobody is asked there, and its end is noticed, also if it only ever sent something."""
     nodes = Peers(ME)
     nodes.heard_from(ANN, 0.0, has_clients=False)
@@ -114,7 +114,7 @@ def test_who_has_no_clients_is_watched_and_not_named() -> None:
     assert nodes.names() == (BOB, ANN)
 
 
-def test_nobody_is_judged_for_a_silence_of_the_bus() -> None:
+def test_no_process_is_judged_for_a_silence_of_the_bus() -> None:
     """When it is back, everybody has time again."""
     nodes = Peers(ME)
     nodes.heard_from(ANN, 0.0)

@@ -55,7 +55,7 @@ async def test_all_answers_are_waited_for() -> None:
 
 
 @on_loop
-async def test_whoever_does_not_answer_is_named() -> None:
+async def test_a_process_that_does_not_answer_is_named() -> None:
     """At the deadline it is known who is missing, and a part is no answer."""
     pending_requests = PendingRequests()
     call = pending_requests.begin([ANN, BOB])
@@ -67,7 +67,7 @@ async def test_whoever_does_not_answer_is_named() -> None:
 
 
 @on_loop
-async def test_nobody_is_waited_for_where_nobody_is() -> None:
+async def test_a_request_to_no_process_ends_at_once() -> None:
     """A call to nobody is over as it begins."""
     call = PendingRequests().begin([])
     await wait(call)
@@ -146,7 +146,7 @@ async def test_late_answers_are_told() -> None:
 
 
 @on_loop
-async def test_whoever_ends_is_not_waited_for() -> None:
+async def test_a_process_that_ends_is_not_waited_for() -> None:
     """A process that has said goodbye has nothing to tell any more."""
     pending_requests = PendingRequests()
     call = pending_requests.begin([ANN, BOB])

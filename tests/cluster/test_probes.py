@@ -28,7 +28,7 @@ class _Room:
 
 
 @on_loop
-async def test_the_bus_tells_who_is_there() -> None:
+async def test_the_bus_answers_which_process_is_connected() -> None:
     """One who is connected and one who is not; and again, when that was answered."""
     room = _Room()
     await room.enter()
@@ -58,7 +58,7 @@ async def test_a_bus_that_is_away_does_not_know() -> None:
 
 
 @on_loop
-async def test_an_answer_that_nobody_waits_for() -> None:
+async def test_an_answer_without_a_probe_is_ignored() -> None:
     """A process that ends has no use for it; without a bus nobody knows."""
     room = _Room()
     await room.enter()

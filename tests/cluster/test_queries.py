@@ -88,7 +88,7 @@ async def test_what_is_told_is_a_copy() -> None:
 
 
 @on_loop
-async def test_who_is_gone_is_told_from_who_never_was() -> None:
+async def test_closed_and_unknown_clients_are_not_online() -> None:
     """Both are unknown; a client that is gone is not online, and has no uid any more."""
     async with cluster(2) as [one, other]:
         client = await other.client("room", uid="ann")
@@ -145,7 +145,7 @@ async def with_a_deaf_one() -> AsyncIterator[tuple[Node, Node, Node]]:
 
 
 @on_loop
-async def test_nobody_gets_an_answer_that_is_silently_short() -> None:
+async def test_an_incomplete_answer_is_never_given_as_complete() -> None:
     """At the deadline, what is known is told together with who is missing."""
     async with with_a_deaf_one() as (one, other, deaf):
         hub = one.hub
@@ -172,7 +172,7 @@ async def test_nobody_gets_an_answer_that_is_silently_short() -> None:
 
 
 @on_loop
-async def test_what_is_certain_is_told_though_somebody_is_missing() -> None:
+async def test_the_known_part_is_returned_if_a_process_is_missing() -> None:
     """One who has seen a user is enough, and whoever is asked about a client needs no others."""
     async with with_a_deaf_one() as (one, other, _):
         assert await one.hub.is_uid_online("user 0")
@@ -197,7 +197,7 @@ async def test_while_the_bus_is_away_the_others_are_missing() -> None:
 
 
 @on_loop
-async def test_whom_nobody_knows_nobody_can_name() -> None:
+async def test_a_hub_that_knows_no_other_gives_no_complete_answer() -> None:
     """A hub that has never heard of others does not claim that there are none."""
     broker = MemoryBroker()
     lonely = Hub()

@@ -107,7 +107,7 @@ class Process:
 
 
 @on_loop
-async def test_nobody_is_asked_about_a_client_here() -> None:
+async def test_a_client_of_this_process_needs_no_query() -> None:
     """The answer is known, also without a bus; and so is that there is no such client."""
     process = Process(ANN)
     process.is_connected = False
@@ -199,7 +199,7 @@ async def test_an_answer_of_another_kind_is_refused() -> None:
 
 
 @on_loop
-async def test_without_a_bus_nobody_is_asked_about_a_client() -> None:
+async def test_without_a_bus_no_process_is_asked_about_a_client() -> None:
     """Whoever asks is told at once that nobody can say, whether or not its process is known."""
     for process in (Process(ANN), Process()):
         process.is_connected = False
@@ -259,7 +259,7 @@ async def test_an_order_to_a_process_that_ends_is_about_a_client_that_is_gone() 
 
 
 @on_loop
-async def test_an_order_that_nobody_confirms_is_told() -> None:
+async def test_a_command_that_is_not_confirmed_is_reported() -> None:
     """At the deadline; and at once where the bus is away."""
     process = Process(ANN)
     process.query_client.timeout = SOON
@@ -289,7 +289,7 @@ async def test_all_are_asked_with_one_message() -> None:
 
 
 @on_loop
-async def test_nobody_else_is_not_asked() -> None:
+async def test_a_process_alone_answers_itself() -> None:
     """One process alone answers itself."""
     process = Process()
 
@@ -298,7 +298,7 @@ async def test_nobody_else_is_not_asked() -> None:
 
 
 @on_loop
-async def test_those_who_are_silent_are_named() -> None:
+async def test_silent_processes_are_named() -> None:
     """With the answers of the others, as soon as the deadline is over."""
     process = Process(ANN, BOB)
     process.query_client.timeout = SOON
@@ -309,7 +309,7 @@ async def test_those_who_are_silent_are_named() -> None:
 
 
 @on_loop
-async def test_those_who_cannot_tell_are_named() -> None:
+async def test_processes_that_cannot_answer_are_named() -> None:
     """A refusal and nonsense are no answers, and are not waited for."""
     process = Process(ANN, BOB)
     task = await process.ask(process.query_client.ask_all(Query.COUNT_CLIENTS, ""))
@@ -393,7 +393,7 @@ async def test_a_short_deadline_holds_also_in_the_beginning() -> None:
 
 
 @on_loop
-async def test_whoever_gives_up_is_forgotten() -> None:
+async def test_a_cancelled_query_is_forgotten() -> None:
     """An answer to a cancelled question is too late."""
     process = Process(ANN)
     task = await process.ask(process.query_client.ask_all(Query.COUNT_CLIENTS, ""))
@@ -409,7 +409,7 @@ async def test_whoever_gives_up_is_forgotten() -> None:
 
 
 @on_loop
-async def test_an_answer_goes_to_whoever_asks() -> None:
+async def test_an_answer_goes_to_the_asking_process() -> None:
     """With the number of the question."""
     process = Process()
     process.query_client.answer(QueryRequest(ANN, 7, Query.COUNT_CLIENTS, ""), max_size=ROOMY)

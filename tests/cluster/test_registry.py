@@ -79,7 +79,7 @@ def test_a_uid_has_many_clients() -> None:
     assert known.members_of_uid(ANN) == ("N-2",)
 
 
-def test_who_goes_leaves_everything() -> None:
+def test_a_closed_connection_leaves_all_groups() -> None:
     """One change tells all that has ended with a client."""
     known = registry(A, B)
     known.bind(A, ANN)
@@ -94,7 +94,7 @@ def test_who_goes_leaves_everything() -> None:
     assert list(known) == [B]
 
 
-def test_a_dissolved_group_has_nobody() -> None:
+def test_a_dissolved_group_has_no_members() -> None:
     """Its clients stay, and may join again."""
     known = registry(A, B)
     known.join(A, ROOM)
@@ -143,7 +143,7 @@ def test_many_messages_find_the_same_tuple() -> None:
     assert sorted(known.members()) == ["N-1", "N-2"]
 
 
-def test_nobody_is_anywhere_at_first() -> None:
+def test_an_empty_registry_answers_everything() -> None:
     """An empty registry answers everything."""
     known = registry()
 

@@ -27,7 +27,7 @@ def test_a_uid_and_a_group_of_one_name_have_different_channels() -> None:
     assert channel_of_topic(Topic(TopicKind.GROUP, Group("ann"))) == Channel(Target.GROUPS, "ann")
 
 
-def test_others_have_to_know_who_comes() -> None:
+def test_joining_and_binding_need_a_subscription() -> None:
     """Until they route here what is sent to the group or uid, it is not in effect everywhere."""
     assert topic_of(Join(CLIENT, Group("room"))) == Topic(TopicKind.GROUP, Group("room"))
     assert topic_of(Bind(CLIENT, Uid("ann"))) == Topic(TopicKind.UID, Uid("ann"))
@@ -44,6 +44,6 @@ def test_others_have_to_know_who_comes() -> None:
     ],
     ids=lambda action: type(action).__name__,
 )
-def test_nobody_has_to_know_of_the_rest(action: ClientAction) -> None:
+def test_other_changes_need_no_subscription(action: ClientAction) -> None:
     """It is in effect as soon as it is done here; what still arrives finds nobody."""
     assert topic_of(action) is None

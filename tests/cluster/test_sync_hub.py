@@ -337,7 +337,7 @@ def test_a_closed_one_says_so(url: str) -> None:
     assert "gateman hub" not in [thread.name for thread in threading.enumerate()]
 
 
-def test_closing_ends_those_who_wait() -> None:
+def test_closing_ends_waiting_calls() -> None:
     """A thread that connects to what does not answer gets an error, and does not hang."""
     with (
         TemporaryDirectory(prefix="gateman-") as folder,

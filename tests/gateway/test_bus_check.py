@@ -49,7 +49,7 @@ def test_buses_that_are_safe(bus: Bus) -> None:
 
 
 @pytest.mark.parametrize("name", ["creds", "nkey", "cert"])
-def test_files_say_who_we_are_too(name: str) -> None:
+def test_credentials_may_be_in_files(name: str) -> None:
     """What is in them is read when the bus is made, which is not here."""
     declared = business()
     vars(declared)["bus"] = {"url": AFAR, name: "/etc/chat.secret"}
@@ -66,7 +66,7 @@ def test_files_say_who_we_are_too(name: str) -> None:
         {"url": AFAR, "token": "", "connect_timeout": 1.0},
     ],
 )
-def test_strangers_must_not_act_as_clients(bus: Bus) -> None:
+def test_a_bus_open_to_others_is_refused(bus: Bus) -> None:
     """A server that may be reached by others has to ask who they are."""
     assert "has no credentials, and " in refusal(business(bus))
     assert "has no credentials, and " in refusal(gateway(bus))

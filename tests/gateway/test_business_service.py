@@ -61,7 +61,7 @@ async def test_it_begins_and_ends_with_the_application() -> None:
 
 
 @on_loop
-async def test_an_application_that_does_not_start_serves_nobody() -> None:
+async def test_an_application_that_does_not_start_serves_no_gateway() -> None:
     """No gateway hears of the process."""
 
     def fail(_worker: BusinessWorker) -> None:
@@ -327,7 +327,7 @@ async def _leave_without_a_bus(may_stay: bool) -> None:  # noqa: FBT001 - a case
 
 
 @on_loop
-async def test_who_was_with_a_gateway_that_died_has_an_end() -> None:
+async def test_clients_of_a_dead_gateway_are_closed() -> None:
     """With 1006, once for each; those of other gateways go on."""
     async with site() as there:
         business_node = await there.business()
@@ -481,7 +481,7 @@ async def test_what_is_of_an_earlier_link_is_ignored() -> None:
 
 
 @on_loop
-async def test_nobody_speaks_for_the_clients_of_others() -> None:
+async def test_events_for_clients_of_other_gateways_are_ignored() -> None:
     """A client's id says whose it is."""
     async with site() as there, forged(there) as (business_node, say):
         other = client_id(NodeId("other"), 1)

@@ -11,7 +11,7 @@ from gateman.gateway.event_runner import ClientContext
 
 
 @pytest.mark.parametrize("name", ["client_id", "remote_ip", "remote_port", "session"])
-def test_outside_a_handler_there_is_nobody(name: str) -> None:
+def test_outside_a_handler_there_is_no_current_client(name: str) -> None:
     """A mistake is told, not guessed around."""
     with pytest.raises(HubError) as caught:
         getattr(current_client, name)

@@ -53,7 +53,7 @@ def test_a_process_that_offers_itself_is_told_its_link() -> None:
     assert driver.take() == [Send(A, Events(2, 0, 1, []))]
 
 
-def test_clients_go_to_who_has_the_fewest_and_stay() -> None:
+def test_clients_go_to_the_process_with_the_fewest_and_stay() -> None:
     """By this gateway's count, then by that of all gateways."""
     driver = DispatchDriver(A, B)
     driver.dispatch.receive(A, Offer(is_leaving=False, load=5), 0)
@@ -87,7 +87,7 @@ def test_a_client_s_way_in() -> None:
     assert (driver.take(), dispatch.clients, dispatch.pending_count) == ([], {}, 0)
 
 
-def test_who_is_refused_is_forgotten() -> None:
+def test_a_refused_client_is_forgotten() -> None:
     """What happens to it then is nobody's."""
     driver = DispatchDriver(A)
     driver.dispatch.connect(ANN, IP, 1, b"GET")
@@ -100,7 +100,7 @@ def test_who_is_refused_is_forgotten() -> None:
     assert driver.dispatch.clients == {}
 
 
-def test_who_vanishes_unheard_is_forgotten() -> None:
+def test_a_client_that_leaves_before_it_was_assigned_is_forgotten() -> None:
     """Nobody needs to know that somebody nearly came."""
     driver = DispatchDriver()
     driver.dispatch.connect(ANN, IP, 1, b"GET")
@@ -208,7 +208,7 @@ def test_a_process_that_leaves_is_told_whether_another_takes_over() -> None:
     assert driver.take()[1:] == [without]
 
 
-def test_who_is_refused_by_one_that_leaves_has_no_end() -> None:
+def test_a_client_refused_by_a_leaving_process_gets_no_close_event() -> None:
     """What has waited for the answer goes to nobody."""
     driver = DispatchDriver(A)
     driver.dispatch.connect(ANN, IP, 1, b"GET")
@@ -235,7 +235,7 @@ def test_what_waits_for_one_that_leaves_goes_on_when_it_dies() -> None:
     assert driver.sent() == [(B, [adopt(ANN), message(ANN, b"1", 1), message(ANN, b"2")])]
 
 
-def test_a_stranger_that_leaves_gets_nobody() -> None:
+def test_an_unknown_process_that_leaves_gets_no_clients() -> None:
     """It would give them away again."""
     driver = DispatchDriver()
     driver.dispatch.receive(A, LEAVING, 0)
@@ -257,7 +257,7 @@ def test_what_one_has_when_it_says_good_bye_is_another_s() -> None:
     assert driver.dispatch.repeated_count == 0
 
 
-def test_who_has_forgotten_this_gateway_begins_anew() -> None:
+def test_a_process_that_has_forgotten_this_gateway_begins_anew() -> None:
     """It had taken it for dead, and would wait for event 1 for ever."""
     driver = DispatchDriver(A)
     driver.connect(ANN)
@@ -499,7 +499,7 @@ def test_signs_of_life_and_questions() -> None:
     assert driver.take() == [Probe(A)]
 
 
-def test_a_gateway_without_business_processes_serves_nobody() -> None:
+def test_a_gateway_without_business_processes_serves_no_client() -> None:
     """Until the first is there, and a while after the last was; one that leaves is none."""
     driver = DispatchDriver()
     assert driver.dispatch.is_unserved(0.0)
@@ -560,7 +560,7 @@ def test_a_window_opens_with_what_has_arrived() -> None:
     assert driver.sent()[0] == (A, [message(names[1], bytes(MAX_BATCH_SIZE))])
 
 
-def test_what_is_of_another_link_or_nobody_s_is_ignored() -> None:
+def test_results_of_another_link_or_of_no_client_are_ignored() -> None:
     """Nothing is done by it, and nothing raised."""
     driver = DispatchDriver(A)
     driver.connect(ANN)

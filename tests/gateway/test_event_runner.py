@@ -125,7 +125,7 @@ async def test_what_has_no_handler_is_done() -> None:
 
 
 @on_loop
-async def test_who_is_unknown_has_nothing_to_be_handled() -> None:
+async def test_events_of_an_unknown_client_are_ignored() -> None:
     """It was refused, or is gone with its gateway."""
     business_node = RunnerHarness(on_message=lambda *_args: pytest.fail("nobody is there"))
     business_node.handle(text(ANN, "x"))
@@ -211,7 +211,7 @@ def test_what_a_handler_raises_costs_its_client(
         (LookupError(), HandshakeAnswer(500, "internal error")),
     ],
 )
-def test_who_is_refused_is_forgotten(error: Exception, answer: HandshakeAnswer) -> None:
+def test_a_refused_client_is_forgotten(error: Exception, answer: HandshakeAnswer) -> None:
     """Its end, which waits behind, is not handled."""
 
     async def on_websocket_connect(_client: ClientId, _request: object) -> None:
@@ -240,7 +240,7 @@ def test_who_is_refused_is_forgotten(error: Exception, answer: HandshakeAnswer) 
 @pytest.mark.parametrize("is_async", [False, True])
 @pytest.mark.parametrize("result", [False, 0, "no", Refuse(403)], ids=repr)
 @on_loop
-async def test_who_is_refused_by_what_a_handler_returns_is_not_let_in(
+async def test_a_client_refused_by_a_handler_s_result_is_not_accepted(
     result: object, caplog: pytest.LogCaptureFixture, *, is_async: bool
 ) -> None:
     """A user of other libraries writes ``return False``; the log says what to write here."""
@@ -451,7 +451,7 @@ async def test_a_gateway_s_end_is_the_end_of_its_clients() -> None:
 
 
 @on_loop
-async def test_who_is_forgotten_has_nothing_that_waits() -> None:
+async def test_a_forgotten_client_has_no_waiting_events() -> None:
     """It is another process's now; only what runs goes on."""
     gate = asyncio.Event()
 

@@ -256,7 +256,7 @@ async def test_health_checks_fail_without_business_workers() -> None:
 
 
 @on_loop
-async def test_what_nobody_has_handled_in_time_is_counted() -> None:
+async def test_events_that_were_not_handled_in_time_are_counted() -> None:
     """And logged, when the gateway's time to stop is over."""
     may_go_on = asyncio.Event()
     async with site() as there:

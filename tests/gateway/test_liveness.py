@@ -38,7 +38,7 @@ def test_it_is_looked_more_often_than_signs_come() -> None:
 ANN, BOB = NodeId("ann"), NodeId("bob")
 
 
-def test_who_is_silent_is_asked_for() -> None:
+def test_a_silent_process_is_probed() -> None:
     """For as long as the caller forgives; a sign of life begins it anew."""
     liveness = Liveness(0)
     liveness.heard(ANN, 1.0)
@@ -75,7 +75,7 @@ def test_the_bus_is_believed_when_it_says_so_for_long_enough() -> None:
     assert liveness.probed(ANN, 8.0, is_connected=False)
 
 
-def test_nobody_is_gone_while_others_may_find_back_to_the_bus() -> None:
+def test_no_process_is_gone_while_others_may_reconnect_to_the_bus() -> None:
     """Neither is it asked; what it said before it was away counts no more."""
     liveness = Liveness(1.0)
     liveness.heard(ANN, 0.0)
@@ -126,7 +126,7 @@ def test_a_dead_process_is_missed_in_the_promised_time(
     assert missed_at + TICK_INTERVAL < promised + 0.1
 
 
-def test_who_is_forgotten_cannot_be_gone() -> None:
+def test_a_forgotten_process_cannot_be_gone() -> None:
     """An answer may come late."""
     liveness = Liveness(0)
     liveness.heard(ANN, 0.0)

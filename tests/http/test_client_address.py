@@ -89,7 +89,7 @@ def test_networks_contain_what_they_say(entry: str, inside: str | None, outside:
 
 
 @pytest.mark.parametrize("peer", [None, "127.0.0.1", "::1"])
-def test_nobody_may_be_trusted(peer: str | None) -> None:
+def test_an_empty_list_trusts_no_proxy(peer: str | None) -> None:
     """An empty list means it."""
     assert peer not in TrustedProxies([])
 
@@ -140,7 +140,7 @@ def test_default_is_written_as_a_user_would() -> None:
 
 
 @pytest.mark.parametrize("name", NAMES)
-def test_headers_of_strangers_are_ignored(name: str) -> None:
+def test_headers_of_untrusted_peers_are_ignored(name: str) -> None:
     """Whoever is no trusted proxy is the client, whatever it says."""
     lines = (name, "for=1.2.3.4" if name == "Forwarded" else "1.2.3.4")
 

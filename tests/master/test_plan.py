@@ -94,7 +94,7 @@ def test_certificates_are_read(tmp_path: Path) -> None:
         plan([Worker("wss://127.0.0.1:0", context)], now=NOW)
 
 
-def test_a_user_who_does_not_exist() -> None:
+def test_an_unknown_user() -> None:
     """Found before anything is bound."""
     with pytest.raises(ConfigError, match="there is no such user"):
         plan([Worker("websocket://127.0.0.1:0", user="nobody-of-this-name")], now=NOW)

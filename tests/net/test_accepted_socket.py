@@ -125,7 +125,7 @@ async def test_deadline_is_not_moved_by_a_byte_now_and_then(
 @parts
 @pytest.mark.parametrize("how", ["end", "reset"])
 @on_loop
-async def test_who_leaves_is_forgotten_at_once(
+async def test_a_client_that_leaves_is_forgotten_at_once(
     part: bytes, how: str, *, secure: bool, has_proxy: bool
 ) -> None:
     """Long before the deadline, counted and without a line: port scanners do it."""
@@ -165,7 +165,7 @@ async def test_half_a_header_on_a_unix_socket_costs_no_time(tmp_path: Path) -> N
 
 @parts
 @on_loop
-async def test_who_has_not_arrived_is_ended_with_the_server(
+async def test_a_connection_without_its_first_bytes_ends_with_the_server(
     part: bytes, *, secure: bool, has_proxy: bool
 ) -> None:
     """A stop does not wait for them."""

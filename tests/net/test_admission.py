@@ -60,7 +60,7 @@ def test_as_many_as_allowed_may_stay() -> None:
     assert counts.count == 4
 
 
-def test_a_limit_that_nobody_set_is_not_blamed() -> None:
+def test_a_limit_that_is_not_set_is_not_named() -> None:
     """What the limit on open files leaves room for is raised elsewhere."""
     counts = Admission(Limits(), 1)
     admit(counts)
@@ -96,7 +96,7 @@ def test_leaving_twice_is_leaving_once() -> None:
     assert (counts.count, counts.address_count) == (1, 0)
 
 
-def test_those_who_are_told_take_nobody_s_place() -> None:
+def test_clients_that_get_a_refusal_take_no_permit() -> None:
     """However many are being told that there is no room, room that comes free is free."""
     counts = admission(1)
     (admitted,) = admit(counts)
@@ -187,7 +187,7 @@ def test_a_ticket_counts_for_one_address_only() -> None:
     assert other.count_address("192.0.2.2") is None
 
 
-def test_who_is_refused_counts_for_no_address() -> None:
+def test_a_refused_client_counts_for_no_address() -> None:
     """Its leaving gives back nothing that it never had."""
     counts = admission(per_ip=1)
     first, second, third = admit(counts, 3)
@@ -199,7 +199,7 @@ def test_who_is_refused_counts_for_no_address() -> None:
     assert third.count_address("192.0.2.1") == TOO_MANY_FROM_ADDRESS
 
 
-def test_who_has_left_counts_for_nobody() -> None:
+def test_a_client_that_has_left_counts_for_no_address() -> None:
     """An address that becomes known too late does not stay for ever."""
     counts = admission(per_ip=1)
     (permit,) = admit(counts)
@@ -312,7 +312,7 @@ def test_counts_are_exact_and_end_at_nothing(events: list[tuple[str, int, str]])
     admit(counts, 4)
 
 
-def test_who_arrives_during_a_drain_gets_no_websocket() -> None:
+def test_a_client_that_arrives_during_a_drain_gets_no_websocket() -> None:
     """Those who were there before go on; what is counted for others is not."""
     counts = Admission(Limits(), 10)
     early, _ = counts.admit()

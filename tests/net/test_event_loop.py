@@ -198,7 +198,7 @@ def test_what_came_while_the_process_was_stopped_is_read_before_timers_run() -> 
     assert said == "read\ntimer\n"
 
 
-def test_who_is_removed_in_a_turn_is_not_called_in_it(loop: EventLoop) -> None:
+def test_a_reader_removed_in_a_turn_is_not_called_in_it(loop: EventLoop) -> None:
     """The first of two that are ready takes the other away."""
     called: list[socket.socket] = []
     with pair() as (one, one_peer), pair() as (other, other_peer):
@@ -218,7 +218,7 @@ def test_who_is_removed_in_a_turn_is_not_called_in_it(loop: EventLoop) -> None:
     assert len(called) == 1
 
 
-def test_who_has_the_number_of_one_that_was_closed_waits_for_the_next_turn(
+def test_a_reused_descriptor_waits_for_the_next_turn(
     loop: EventLoop,
 ) -> None:
     """

@@ -21,7 +21,7 @@ async def test_connections_are_numbered() -> None:
 
 
 @on_loop
-async def test_strangers_are_known_until_they_leave() -> None:
+async def test_rejected_connections_are_tracked_until_they_end() -> None:
     """Who is turned away is no connection of the worker, and still ends with it."""
     journal = Journal()
     async with serve_counted(limits={"max_connections": 1}, **journal.callbacks()) as server:

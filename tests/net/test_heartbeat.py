@@ -163,7 +163,7 @@ def test_a_process_that_was_stopped_reads_before_it_judges() -> None:
 
 
 @on_loop
-async def test_one_timer_for_all_and_none_for_nobody() -> None:
+async def test_one_timer_for_all_connections_and_none_without() -> None:
     """A thousand connections are one timer, and the last that leaves takes it along."""
     before = leftovers()
     heartbeat = Heartbeat(asyncio.get_running_loop(), 0.04, 0.04)

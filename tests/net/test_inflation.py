@@ -90,7 +90,7 @@ async def test_the_budget_of_a_client() -> None:
 
 
 @on_loop
-async def test_nobody_is_told_after_the_end() -> None:
+async def test_no_callback_runs_after_the_end() -> None:
     """Neither by the clock nor by the turn."""
     told: list[int] = []
     inflation = inflation_of(Deflate(max_inflated_per_second=1000), told, turn=10)

@@ -361,7 +361,7 @@ async def test_large_messages_are_read_in_pieces_and_the_kernel_takes_more_of_th
 
 
 @on_loop
-async def test_who_sends_no_large_messages_any_more_is_read_as_before() -> None:
+async def test_a_client_that_stops_sending_large_messages_is_read_as_before() -> None:
     """By picows itself; and the kernel takes no more than of anybody."""
     async with adapter_on() as (listener, transport, client):
         listener.adapter.widen()

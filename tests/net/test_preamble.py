@@ -484,7 +484,7 @@ def test_arbitrary_bytes_never_break_read_proxy(data: bytes) -> None:
         (b"", False),
     ],
 )
-def test_header_that_nobody_asked_for_is_known(data: bytes, *, expected: bool) -> None:
+def test_an_unexpected_proxy_header_is_recognized(data: bytes, *, expected: bool) -> None:
     """By what no HTTP request begins with."""
     assert looks_like_proxy(data) is expected
     assert looks_like_proxy(bytearray(data)) is expected

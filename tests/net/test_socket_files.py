@@ -27,7 +27,7 @@ def listener(tmp_path: Path) -> Iterator[socket.socket]:
         yield sock
 
 
-def test_who_listens_is_known(tmp_path: Path, listener: socket.socket) -> None:
+def test_the_owner_of_a_listening_socket_is_known(tmp_path: Path, listener: socket.socket) -> None:
     """The process and its user."""
     with socket.socket(socket.AF_UNIX) as client:
         client.connect(str(tmp_path / "a.sock"))

@@ -113,7 +113,7 @@ def test_processes_share_a_port() -> None:
     assert (len(each), len(ports), taken) == (3, 1, 30)
 
 
-def test_processes_do_not_share_with_strangers() -> None:
+def test_the_port_of_another_program_is_not_shared() -> None:
     """Another program's port is found, also when that one would share it."""
     with closing(socket.socket()) as taken:
         taken.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)

@@ -28,7 +28,7 @@ def test_bytes_of_a_connection_are_counted() -> None:
             assert tcp_info(accepted) == (3001, 500)
 
 
-def test_nobody_counts_a_unix_socket() -> None:
+def test_bytes_of_a_unix_socket_are_not_counted() -> None:
     """Nor what is no socket any more."""
     one, other = socket.socketpair(socket.AF_UNIX)
     with closing(one), closing(other):

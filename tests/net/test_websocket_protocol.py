@@ -263,7 +263,9 @@ async def test_largest_message_passes(*, secure: bool) -> None:
 @both
 @pytest.mark.parametrize("size", [200_000, 2_000_000, 20_000_000])
 @on_loop
-async def test_close_is_read_by_who_still_sends_a_huge_frame(size: int, *, secure: bool) -> None:
+async def test_close_is_read_by_a_peer_that_still_sends_a_huge_frame(
+    size: int, *, secure: bool
+) -> None:
     """Unread data does not reset the connection before the peer has read 1009."""
     journal = Journal()
     limits = {"max_message_size": 1000}

@@ -67,7 +67,7 @@ async def test_as_many_connections_as_allowed() -> None:
 
 
 @on_loop
-async def test_those_who_are_turned_away_take_no_place() -> None:
+async def test_refused_clients_take_no_permit() -> None:
     """Row 16: who is refused and asks nothing is told nothing, and keeps nobody out."""
     limits = {"max_connections": 2, "max_connections_per_ip": 1}
     async with serve_counted(limits=limits, trusted_proxies=[], on_message=echo) as server:

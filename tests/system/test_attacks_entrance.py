@@ -421,7 +421,7 @@ async def test_exceptions_give_nothing_away(at: str, *, secure: bool) -> None:
     ],
 )  # fmt: skip
 @on_loop
-async def test_nobody_chooses_an_address(
+async def test_only_a_trusted_peer_names_the_address(
     trusted: list[str], lines: tuple[str, ...], expected: str, *, secure: bool
 ) -> None:
     """Row 14: only a trusted peer is believed, and of a list only what it wrote itself."""

@@ -59,7 +59,7 @@ async def test_peer_that_answers_no_ping_is_cut_off(*, secure: bool) -> None:
 
 @both
 @on_loop
-async def test_close_does_not_wait_for_who_does_not_read(*, secure: bool) -> None:
+async def test_close_does_not_wait_for_a_client_that_does_not_read(*, secure: bool) -> None:
     """Row 44: what is unsent has so long to be read, and then the connection is aborted."""
     journal = Journal()
     async with serve_counted(
@@ -379,7 +379,7 @@ async def test_subprotocols_that_are_no_tokens_are_refused(offered: bytes, *, se
 
 
 @on_loop
-async def test_engine_that_does_not_start_is_one_connection_s_fault() -> None:
+async def test_a_picows_transport_that_does_not_start_fails_one_connection() -> None:
     """A size that no engine can count up to ends a connection in order, and counts it out."""
     journal = Journal()
     limits = Limits()

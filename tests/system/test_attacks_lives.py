@@ -117,7 +117,7 @@ async def test_server_ends_tcp_first(*, secure: bool) -> None:
 
 @both
 @on_loop
-async def test_ping_flood_of_who_does_not_read(*, secure: bool) -> None:
+async def test_ping_flood_of_a_client_that_does_not_read(*, secure: bool) -> None:
     """Row 39: elsewhere that buffered 58 MB in half a second; here one pong is owed."""
     pings = frame(PING, bytes(125)) * 20_000
     limits = {"max_messages_per_second": 10_000_000}

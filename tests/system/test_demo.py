@@ -178,7 +178,7 @@ globalThis.say = (text) => { $("message").value = text; $("send").click(); };
 """
 
 
-def test_a_browser_talks_with_whom_another_process_serves(demo: Demo) -> None:
+def test_browsers_of_two_processes_talk(demo: Demo) -> None:
     """The page that the demo names is a way into the chat, whatever process it got to."""
     if missing := Chromium.missing():
         pytest.skip(missing)

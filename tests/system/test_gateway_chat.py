@@ -44,7 +44,7 @@ def test_people_chat_and_the_code_is_renewed(service: Master) -> None:
         assert ann.recv() == "bob has left"
 
 
-def test_strangers_stay_outside(service: Master) -> None:
+def test_unauthenticated_clients_are_refused(service: Master) -> None:
     """The handshake waits for what the business worker says."""
     with pytest.raises(InvalidStatus) as refused:
         open_as(service, "eve")

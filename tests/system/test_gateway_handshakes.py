@@ -67,7 +67,7 @@ async def test_a_refusal_is_the_answer() -> None:
 
 
 @on_loop
-async def test_a_handler_that_fails_lets_nobody_in() -> None:
+async def test_a_handler_that_fails_refuses_the_handshake() -> None:
     """The client gets 500 and no word of why, the log gets all of it."""
 
     def fail(_client_id: ClientId, _request: Request) -> None:
@@ -87,7 +87,7 @@ async def test_a_handler_that_fails_lets_nobody_in() -> None:
 
 
 @on_loop
-async def test_who_logs_in_with_the_handshake_is_known_at_once() -> None:
+async def test_a_uid_bound_in_the_handshake_is_known_at_once() -> None:
     """Its uid, groups and session are in effect when the 101 is sent."""
     hub = Hub()
 
@@ -112,7 +112,7 @@ async def test_who_logs_in_with_the_handshake_is_known_at_once() -> None:
 
 
 @on_loop
-async def test_who_is_refused_is_nobody() -> None:
+async def test_a_refused_client_has_no_callbacks() -> None:
     """What was asked for in a handshake that failed is forgotten."""
     hub = Hub()
 
@@ -135,7 +135,7 @@ async def test_who_is_refused_is_nobody() -> None:
 
 
 @on_loop
-async def test_who_is_closed_in_its_handshake_is_closed_with_the_101() -> None:
+async def test_a_client_closed_in_its_handshake_is_closed_with_the_101() -> None:
     """As with all that is done to a client that is on its way in."""
     hub = Hub()
 
@@ -199,7 +199,7 @@ async def test_without_business_a_handshake_may_be_refused_at_once() -> None:
 
 
 @on_loop
-async def test_who_waits_is_let_in_when_somebody_comes() -> None:
+async def test_a_waiting_handshake_is_accepted_when_a_process_joins() -> None:
     """The first business process finds whoever came before it."""
     async with site() as there:
         gateway_node = await there.gateway()
@@ -214,7 +214,7 @@ async def test_who_waits_is_let_in_when_somebody_comes() -> None:
 
 
 @on_loop
-async def test_who_leaves_while_waiting_was_never_here() -> None:
+async def test_a_client_that_leaves_while_waiting_has_no_events() -> None:
     """No business process hears of a client that did not wait for the first one."""
     async with site() as there:
         gateway_node = await there.gateway()
@@ -232,7 +232,7 @@ async def test_who_leaves_while_waiting_was_never_here() -> None:
 
 
 @on_loop
-async def test_who_leaves_while_it_is_asked_for_has_an_end() -> None:
+async def test_a_client_that_leaves_during_its_handshake_gets_a_close_event() -> None:
     """What `on_websocket_connect` has noted, `on_close` takes back; unless it refuses."""
     may_end = asyncio.Event()
     async with site() as there:

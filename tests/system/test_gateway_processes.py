@@ -102,7 +102,7 @@ def test_a_broken_version_leaves_the_old_one_in_service(service: Master, case: s
     assert service.pids() == before
 
 
-def test_status_shows_who_listens_nowhere(service: Master) -> None:
+def test_status_shows_workers_without_an_address(service: Master) -> None:
     """A row like the others, with a dash for the address."""
     status = service.status()
     shown = service.gateman("status").stdout

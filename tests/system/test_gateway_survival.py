@@ -59,7 +59,7 @@ def services(folder: Path, node_count: int) -> Iterator[list[Master]]:
 
 
 @BUSES
-def test_reloads_drop_nobody_and_lose_nothing(tmp_path: Path, node_count: int) -> None:
+def test_reloads_drop_no_client_and_lose_no_message(tmp_path: Path, node_count: int) -> None:
     """Every message is handled exactly once and in order, and every connection stays."""
     with services(tmp_path, node_count) as running:
         asyncio.run(_reload(tmp_path, running))

@@ -16,7 +16,7 @@ from tests.support.raw import BINARY, frame, handshake
 
 
 @pytest.mark.parametrize(("count", "size"), [(1500, 4096), (20_000, 5)], ids=["large", "tiny"])
-def test_who_floods_waits_for_itself(count: int, size: int) -> None:
+def test_a_flooding_client_delays_itself_only(count: int, size: int) -> None:
     """It is not read from while its share is under way; others go on, and nothing is lost."""
     on_loop(_flood)([f"{number:0{size}}" for number in range(count)])
 
@@ -60,7 +60,7 @@ async def _flood(said: list[str]) -> None:
 
 
 @on_loop
-async def test_what_is_said_while_nobody_is_there_waits() -> None:
+async def test_messages_wait_while_there_is_no_business_process() -> None:
     """Those who are in stay in, are not read from, and are handled by whoever comes."""
     said = [f"{number:08192}" for number in range(200)]
     async with site() as there:

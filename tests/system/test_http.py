@@ -144,7 +144,7 @@ async def test_answer_to_head_has_no_body(head: bytes) -> None:
 
 
 @on_loop
-async def test_answer_reaches_who_is_still_sending() -> None:
+async def test_answer_reaches_a_client_that_is_still_sending() -> None:
     """Unread bytes do not reset the connection before the answer is read."""
     async with serve() as server:
         client = await server.connect()

@@ -96,7 +96,7 @@ TOKEN = f"authorization {{ token: {SECRET} }}"
 
 @pytest.mark.parametrize("kind", ["password", "token", "creds", "tls"])
 @on_loop
-async def test_who_takes_part_says_who_it_is(
+async def test_a_process_authenticates_to_the_server(
     tmp_path: Path, caplog: pytest.LogCaptureFixture, kind: str
 ) -> None:
     """Services, programs and threads by the same options; who is nobody gets one clear error."""

@@ -244,7 +244,7 @@ def _status(address: tuple[str, int] | str, request: bytes) -> bytes:
         return client.recv(4096).split()[1]
 
 
-def test_a_graceful_stop_ends_when_nobody_is_left(tmp_path: Path) -> None:
+def test_a_graceful_stop_ends_when_no_client_is_left(tmp_path: Path) -> None:
     """Nobody waits for a window that has nothing in it."""
     with master(echo(options="count=2, drain_window=60.0"), tmp_path) as service:
         stopped = service.command("stop", "-g")

@@ -67,7 +67,7 @@ def test_a_user_is_told(service: Master, tmp_path: Path, application: str) -> No
     assert [(status, json.loads(body)) for status, body in online] == [(200, True), (200, False)]
 
 
-def test_strangers_are_refused(service: Master) -> None:
+def test_requests_without_a_valid_token_are_refused(service: Master) -> None:
     """Who has no token is nobody's device."""
     with pytest.raises(InvalidStatus) as refused:
         connect(f"ws://127.0.0.1:{service.port}/?token=guess")

@@ -133,7 +133,7 @@ async def test_bombs_behind_a_message_that_is_being_handled(*, secure: bool) -> 
 
 @both
 @on_loop
-async def test_who_does_not_read_is_not_answered_ahead(*, secure: bool) -> None:
+async def test_a_client_that_does_not_read_is_not_answered_ahead(*, secure: bool) -> None:
     """Questions of a few bytes with large answers wait as questions: no answer is dropped."""
 
     def answer(connection: Connection, _message: bytes | str) -> None:

@@ -69,7 +69,7 @@ async def test_a_small_message_does_not_wait_for_the_one_before(*, secure: bool)
 
 
 @on_loop
-async def test_who_allows_little_to_wait_has_each_answer_written() -> None:
+async def test_small_send_buffers_have_each_answer_written() -> None:
     """Each has to find its room, and so nothing is told to wait."""
     fates: list[SendResult] = []
     limits = {"max_send_buffer_size": 10_000}

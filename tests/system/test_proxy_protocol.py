@@ -176,7 +176,7 @@ async def test_wrong_header_ends_the_connection(data: bytes, cause: str, *, secu
 
 @both
 @on_loop
-async def test_header_of_a_stranger_is_not_read(*, secure: bool) -> None:
+async def test_header_of_an_untrusted_peer_is_not_read(*, secure: bool) -> None:
     """The PROXY header of a peer that is not a trusted proxy is ignored."""
     journal = Journal()
     async with serve_counted(
@@ -200,7 +200,7 @@ async def test_header_of_a_stranger_is_not_read(*, secure: bool) -> None:
 @both
 @pytest.mark.parametrize("header", [v1(), v2()], ids=["v1", "v2"])
 @on_loop
-async def test_header_that_nobody_expects_is_told_to_the_operator(
+async def test_an_unexpected_proxy_header_is_reported_to_the_operator(
     header: bytes, *, secure: bool
 ) -> None:
     """Who has set up the proxy only, learns what is missing; nobody is believed."""

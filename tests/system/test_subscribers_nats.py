@@ -62,7 +62,7 @@ async def test_a_server_without_headers_cannot_tell(tmp_path: Path) -> None:
     ],
 )
 @on_loop
-async def test_without_the_right_nobody_can_tell(
+async def test_without_the_permission_the_answer_is_unknown(
     tmp_path: Path, publish: str, subscribe: str, expected: list[bool | None]
 ) -> None:
     """What a server refuses is not taken for an answer, nor for a subscription that failed."""

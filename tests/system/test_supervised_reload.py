@@ -79,7 +79,7 @@ def test_a_reload_leaves_alone_what_is_not_reloadable() -> None:
     )
 
 
-def test_a_reload_of_all_leaves_nobody_alone() -> None:
+def test_a_reload_of_all_renews_gateways_too() -> None:
     """The gateway drains as a worker does."""
     play(
         mixed(),

@@ -405,7 +405,7 @@ def test_a_missing_passphrase_is_said(authority: Authority, tmp_path: Path) -> N
     )
 
 
-def test_nobody_is_asked_for_a_passphrase(authority: Authority, tmp_path: Path) -> None:
+def test_no_prompt_asks_for_a_passphrase(authority: Authority, tmp_path: Path) -> None:
     """On a terminal OpenSSL would ask and wait; the program ends with the sentence instead."""
     issued = authority.issue(tmp_path, passphrase="secret")
     program = (

@@ -31,7 +31,7 @@ def only(pem: bytes) -> CertificateFacts:
     return facts
 
 
-def test_a_chain_tells_who_has_signed_whom() -> None:
+def test_a_chain_shows_the_issuer_of_each_certificate() -> None:
     """In the order of the file, whatever else is in it."""
     root = make("root", names=())
     middle = make("middle", issuer=root, names=())

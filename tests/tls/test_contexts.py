@@ -75,7 +75,9 @@ def test_each_name_has_its_certificate(authority: Authority, tmp_path: Path) -> 
     assert served(contexts, client, "c.b.example.test") == ("default.test",)
 
 
-def test_a_client_that_names_nobody_gets_the_default(authority: Authority, tmp_path: Path) -> None:
+def test_a_client_that_sends_no_server_name_gets_the_default(
+    authority: Authority, tmp_path: Path
+) -> None:
     """A client that connects by address sends no name."""
     default = authority.issue(tmp_path, "127.0.0.1", stem="default")
     other = authority.issue(tmp_path, "a.test", stem="other")
@@ -139,7 +141,7 @@ def test_names_are_compared_as_on_the_wire(
         5,
     ],
 )
-def test_a_name_that_nobody_could_ask_for_is_refused(issued: Issued, name: object) -> None:
+def test_a_name_that_no_client_could_send_is_refused(issued: Issued, name: object) -> None:
     """Among them ß, which browsers keep and Python would turn into another name."""
     assert refusal_of(options_of(issued, SNI_server_certs={name: "x.pem"})) == (
         f"ssl.SNI_server_certs[{name!r}] is for no name that a client could ask for:"

@@ -381,7 +381,9 @@ def test_protocols_that_cannot_be_offered_are_refused(
 
 
 @pytest.mark.parametrize("options", [{}, {"allow_self_signed": True}, {"verify_peer": False}])
-def test_nobody_is_asked_for_a_certificate(issued: Issued, options: dict[str, object]) -> None:
+def test_clients_are_not_asked_for_a_certificate(
+    issued: Issued, options: dict[str, object]
+) -> None:
     """A browser that were asked would ask its user."""
     assert context_of(issued, **options).verify_mode == ssl.CERT_NONE
 

@@ -146,7 +146,7 @@ def test_control_frames_have_no_reserved_bits(rsv: int) -> None:
     assert str(caught.value) == "1002: reserved bits in a control frame"
 
 
-def test_the_engine_sees_whether_a_message_is_under_way() -> None:
+def test_the_assembler_shows_whether_a_message_is_under_way() -> None:
     """The flag is true from the first frame of several to the last."""
     assembler = Assembler(LIMIT)
     seen = [assembler.in_message]

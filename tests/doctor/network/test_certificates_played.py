@@ -202,7 +202,9 @@ def test_the_cause_is_named(name: str, files: Path, ports: dict[str, int]) -> No
     assert causes(f"wss://{host}:{ports[name]}/", ca=files / "ca.pem") == expected
 
 
-def test_what_keeps_nobody_out_is_no_cause(files: Path, ports: dict[str, int]) -> None:
+def test_a_finding_that_refuses_no_client_is_not_a_cause(
+    files: Path, ports: dict[str, int]
+) -> None:
     found = {
         name: [
             (one.severity, one.code)
