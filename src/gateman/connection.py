@@ -12,11 +12,8 @@ from typing import Any, Protocol
 
 from .errors import HubError
 from .request import Request
-from .websocket.close import check_close
+from .websocket.close import LOGGED_IN_ELSEWHERE, NO_CLOSE, check_close
 from .websocket.encoding import as_payload
-
-LOGGED_IN_ELSEWHERE = (4409, "logged in elsewhere")
-"""The code and the reason with which an exclusive login closes older ones, by default."""
 
 
 class State(Enum):
@@ -384,7 +381,7 @@ class Connection:
     def destroy(self) -> None:
         """Cut the peer off at once: what is unsent is lost, and ``on_close`` gets 1006."""
         self._check_thread("destroy")
-        self.link.abort(1006, "")
+        self.link.abort(*NO_CLOSE)
 
     def pause_recv(self) -> None:
         """

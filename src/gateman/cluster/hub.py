@@ -23,10 +23,9 @@ from types import TracebackType
 from typing import Any, Final, Self, TypeVar
 
 from ..bus import Bus, Gap, open_bus
-from ..connection import LOGGED_IN_ELSEWHERE
 from ..errors import ConfigError, HubError, WrongThread
 from ..options import is_positive
-from ..websocket.close import check_close
+from ..websocket.close import LOGGED_IN_ELSEWHERE, check_close
 from ..websocket.encoding import as_payload
 from .confirmation import Confirmation
 from .envelope import (

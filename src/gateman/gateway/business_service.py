@@ -24,6 +24,7 @@ from ..cluster.probes import Probes, asks
 from ..log import logger
 from ..options import Timeouts
 from ..runtime.lifecycle import last_share, started, stopped
+from ..websocket.close import GATEWAY_GONE
 from .business import BusinessWorker
 from .event_runner import EventRunner
 from .liveness import (
@@ -53,7 +54,6 @@ from .receive_window import ReceiveWindow
 _MAX_BUS_WAIT = 600.0
 
 # RFC 6455, section 7.1.5: no Close was received.
-_GATEWAY_GONE = (1006, "the gateway is gone")
 
 
 class BusinessService:
@@ -249,7 +249,7 @@ class BusinessService:
         self._liveness.forget(source)
         self._progress.set()
         for name in self._clients_of(source):
-            self._runner.leave(name, *_GATEWAY_GONE)
+            self._runner.leave(name, *GATEWAY_GONE)
 
     def _complete(self, source: NodeId, receive_window: ReceiveWindow, result: Result) -> None:
         receive_window.done(result)

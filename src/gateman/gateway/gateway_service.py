@@ -22,6 +22,7 @@ from ..errors import Refuse
 from ..log import logger
 from ..net.connection_events import Decide
 from ..runtime.worker_service import WorkerService
+from ..websocket.close import INTERNAL_ERROR
 from . import protocol
 from .actions import DispatchAction, Log, Probe, Quarantine, Reply, Resume, Send, StoreSession
 from .dispatch import Dispatch
@@ -234,7 +235,7 @@ class GatewayService(WorkerService):
                 f"the session of {connection!r} is larger than {MAX_BATCH_SIZE} bytes, so the"
                 " client is closed with 1011: store less in a session",
             )
-            connection.close(1011, "internal error")
+            connection.close(*INTERNAL_ERROR)
         client = self._dispatch.clients.get(ClientId(connection.client_id))
         return b"" if client is None else client.session
 

@@ -35,6 +35,7 @@ from ..runtime.timer import timers
 from ..runtime.worker_service import WorkerService
 from ..tls.contexts import TlsContexts
 from ..tls.reload import INTERVAL, CertificateReload
+from ..websocket.close import SERVICE_RESTART
 from . import channel, privileges
 from .assignment import Assignment
 from .channel import MAX_LINE_SIZE, FromMaster, FromProcess, Lines, from_master, line, read
@@ -49,7 +50,6 @@ HEARTBEAT_INTERVAL = 1.0  # seconds
 _FIRST_START_REPORT = 0.2  # seconds
 
 # RFC 6455's registry: 1012, service restart; clients reconnect.
-_CLOSE_SERVICE_RESTART = (1012, "service restart")
 
 # A master that has stopped reading gets no more heartbeats.
 _MAX_UNSENT = 64 << 10  # bytes
@@ -343,7 +343,7 @@ class ChildRuntime:
     async def _drain_until_stopped(self, service: process.AnyService) -> None:
         window = self._worker.drain_window
         drain = asyncio.ensure_future(
-            service.drain(*_CLOSE_SERVICE_RESTART, window=window, may_stay=self._extend_drain)
+            service.drain(*SERVICE_RESTART, window=window, may_stay=self._extend_drain)
         )
         stop = asyncio.ensure_future(self._must_stop.wait())
         await asyncio.wait({drain, stop}, return_when=asyncio.FIRST_COMPLETED)

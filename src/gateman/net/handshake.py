@@ -45,6 +45,7 @@ from ..request import (
     without_fields,
 )
 from ..tls.failures import left_after_certificate
+from ..websocket.close import NO_CLOSE
 from ..websocket.deflate import Agreement, negotiate
 from ..websocket.extensions import parse_extensions
 from .accepted_socket import UNEXPECTED_PROXY_HEADER, PeerInfo
@@ -109,7 +110,7 @@ class Handshake(asyncio.BufferedProtocol):
         self._paused = 0
         self._key = ""
         self._agreement: Agreement | None = None
-        self._end_info: tuple[int, str] = (1006, "")
+        self._end_info: tuple[int, str] = NO_CLOSE
         self._transport: Any = None
         self._connection: Connection | None = None
         self._send_buffer: Any = None
@@ -166,7 +167,7 @@ class Handshake(asyncio.BufferedProtocol):
 
     def close(self, _code: int, _reason: str) -> None:
         """End the TCP connection: without a WebSocket there is no Close to send."""
-        self.abort(1006, "")
+        self.abort(*NO_CLOSE)
 
     def abort(self, code: int, reason: str) -> None:
         self._end_info = (code, reason)

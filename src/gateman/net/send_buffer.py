@@ -20,6 +20,7 @@ from typing import Any
 
 from ..connection import PAUSED_BY_PEER, Connection, SendResult, State
 from ..options import SlowConsumer
+from ..websocket.close import TOO_SLOW
 from ..websocket.deflate import Deflater
 from ..websocket.encoding import encode_frame
 from .connection_events import ConnectionContext
@@ -445,7 +446,7 @@ class SendBuffer:
         if self._context.slow_consumer is SlowConsumer.CLOSE:
             self._count_dropped(size)
             # The Close follows what is unsent; at its deadline the connection is aborted.
-            self.connection.link.close(1013, "client reads too slowly")
+            self.connection.link.close(*TOO_SLOW)
             return SendResult.CLOSED
         # Not if the message has no room even in an empty queue.
         if self._drops_oldest and queue.kept_size + size <= limit:

@@ -17,6 +17,7 @@ from ..config.callbacks import Function, is_async, wrong_result
 from ..connection import Connection, State
 from ..errors import Refuse
 from ..options import Limits
+from ..websocket.close import INTERNAL_ERROR
 from .callback_errors import CallbackErrors
 from .callback_queue import ENDED, Call, CallbackQueues, QueuedItem, Starter, Then
 from .callback_tasks import cancellation_error
@@ -90,7 +91,7 @@ class CallbackRunner:
         if name != "on_error":
             self.call("on_error", connection, error)
         if connection.state is State.OPEN:
-            connection.close(1011, "internal error")
+            connection.close(*INTERNAL_ERROR)
         elif connection.state is State.CONNECTING and name != _DECIDING:
             connection.destroy()
 

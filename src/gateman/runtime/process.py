@@ -16,11 +16,9 @@ from ..cluster.membership import ConnectionMembership
 from ..cluster.services import Outline
 from ..log import RateLimitedLogger
 from ..tls.contexts import TlsContexts
+from ..websocket.close import GOING_AWAY
 from .timer import timers
 from .worker_service import WorkerService
-
-# RFC 6455, section 7.4.1: an endpoint is going away.
-_GOING_AWAY = (1001, "server is shutting down")
 
 # Keys that asyncio sets when a task or a callback fails, and never for a transport.
 _APPLICATIONS = frozenset({"future", "task", "handle", "asyncgen"})
@@ -122,7 +120,7 @@ async def serving(
         yield services
     finally:
         await timers.stop()
-        await asyncio.gather(*(service.stop(*_GOING_AWAY) for service in services))
+        await asyncio.gather(*(service.stop(*GOING_AWAY) for service in services))
         await hub.stop()
 
 

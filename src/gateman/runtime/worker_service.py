@@ -40,6 +40,7 @@ from ..net.inflation import InflateTurns
 from ..net.tcp_info import tcp_info
 from ..request import ALLOW, Request
 from ..tls.contexts import TlsContexts
+from ..websocket.close import NO_LOGIN
 from ..websocket.deflate import Deflate
 from .callback_runner import CallbackRunner
 from .lifecycle import last_share, started, stopped
@@ -47,9 +48,6 @@ from .timer import add_timers, timers
 
 # For listening sockets, logs, and files that the application opens.
 _RESERVED_DESCRIPTORS = 64
-
-# RFC 6455, section 7.4.1: policy violation.
-_NO_LOGIN = (1008, "no login in time")
 
 # How often a drain closes the connections that are due.
 _DRAIN_STEP = 0.05  # seconds
@@ -382,7 +380,7 @@ class WorkerService:
             self._membership is None or self._membership.uid_of(connection) is None
         ):
             self.noticed("login_timeout", "")
-            connection.close(*_NO_LOGIN)
+            connection.close(*NO_LOGIN)
 
     @property
     def problem(self) -> str:

@@ -55,6 +55,17 @@ class CloseCode(IntEnum):
     """Never sent: the TLS handshake failed."""
 
 
+# The closes that gateman begins itself: code and reason.
+GOING_AWAY = (1001, "server is shutting down")
+NO_CLOSE = (1006, "")
+GATEWAY_GONE = (1006, "the gateway is gone")
+NO_LOGIN = (1008, "no login in time")
+INTERNAL_ERROR = (1011, "internal error")
+SERVICE_RESTART = (1012, "service restart")
+TOO_SLOW = (1013, "client reads too slowly")
+LOGGED_IN_ELSEWHERE = (4409, "logged in elsewhere")
+"""With this, an exclusive login closes older ones by default."""
+
 # Sets of plain int: membership is asked for every Close frame.
 _RECEIVABLE = frozenset({*range(1000, 1004), *range(1007, 1015), *range(3000, 5000)})
 # 7.4.1: 1010 is a client's; a server that needs an extension refuses the handshake.
