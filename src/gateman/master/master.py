@@ -21,7 +21,7 @@ from typing import Any, assert_never
 
 from .. import at_fork
 from ..errors import ConfigError, ExitCode
-from ..log import FORMAT_VARIABLE, LogFile, logger
+from ..log import LogFile, is_json, logger
 from . import channel, control_requests, events
 from .assignment import Assignment
 from .channel import FromProcess
@@ -70,9 +70,7 @@ class Master:
             [replace(one.plan.policy, is_shared=one.is_shared) for one in listeners]
         )
         self._selector = selectors.DefaultSelector()
-        self._stderr_relay = StderrRelay(
-            self._selector, is_json=os.environ.get(FORMAT_VARIABLE) == "json"
-        )
+        self._stderr_relay = StderrRelay(self._selector, is_json=is_json())
         self._children: dict[int, ChildProcess] = {}
         self._queries = StatusQueries(str(script.path), self._supervisor, self._children, listeners)
         self._reload_clients: list[ControlClient] = []
@@ -256,7 +254,6 @@ class Master:
         finally:
             if log >= 0:
                 os.close(log)
-        child.started_at = time.monotonic()
         self._children[child.pid] = child
         self._selector.register(
             master_end, selectors.EVENT_READ, partial(self._read_channel, child)

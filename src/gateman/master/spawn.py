@@ -43,7 +43,6 @@ class ChildProcess:
         self.pid = process.pid
         self.channel = channel
         self.stderr_fd = stderr_fd
-        self.started_at = 0.0
         self.report: Report | None = None
         self.is_ready = False
         self._process = process
