@@ -21,8 +21,8 @@ def lost(field: str, *fields: str) -> str:
 
 def test_a_lost_upgrade_is_the_proxys() -> None:
     assert lost("Upgrade: websocket") == (
-        "a handshake from 10.0.0.1 arrived without 'Upgrade: websocket': the proxy in front must"
-        " pass the upgrade on; `gateman proxy nginx` and `gateman proxy apache` print"
+        "a handshake from 10.0.0.1 arrived at the service without 'Upgrade: websocket': the proxy"
+        " in front must pass the upgrade on; `gateman proxy nginx` and `gateman proxy apache` print"
         " configurations that do. Was it curl, over HTTP/2? Then --http1.1"
     )
 
@@ -37,14 +37,16 @@ def test_an_upgrade_that_never_was_is_the_clients() -> None:
 
 def test_a_stripped_field_is_named() -> None:
     assert lost("Sec-WebSocket-Key") == (
-        "a handshake from 10.0.0.1 arrived without 'Sec-WebSocket-Key': let the proxy or firewall"
-        " in front pass all fields on that begin with Sec-WebSocket-; a client that sends none is"
-        " not a WebSocket client"
+        "a handshake from 10.0.0.1 arrived at the service without 'Sec-WebSocket-Key': let the"
+        " proxy or firewall in front pass all fields on that begin with Sec-WebSocket-; a client"
+        " that sends none is not a WebSocket client"
     )
 
 
 def test_http_1_0_is_the_proxys() -> None:
-    assert str(http_1_0("10.0.0.1")).startswith("a handshake from 10.0.0.1 arrived as HTTP/1.0: ")
+    assert str(http_1_0("10.0.0.1")).startswith(
+        "a handshake from 10.0.0.1 arrived at the service as HTTP/1.0: "
+    )
 
 
 def test_tls_on_a_plain_port_is_a_proxys_or_a_clients() -> None:
@@ -54,10 +56,13 @@ def test_tls_on_a_plain_port_is_a_proxys_or_a_clients() -> None:
         " (nginx: proxy_pass http://, not https://; HAProxy: a server line without ssl); if it is a"
         " client, connect with ws://, or give the worker a certificate and transport='ssl'"
     )
-    assert str(tls_on_plain_port("203.0.113.7", is_proxy=False)) == (
-        "a client spoke TLS (wss:// or https://) to this plain port: give the worker a certificate"
-        " and transport='ssl', or connect with ws://"
+    assert str(tls_on_plain_port("203.0.113.7", is_proxy=False)).startswith(
+        "a client spoke TLS to this plain port: if that is a proxy, "
     )
+
+
+def test_a_log_line_has_the_code() -> None:
+    assert http_1_0("10.0.0.1").line.endswith(" (UPGRADE_HTTP_1_0)")
 
 
 def test_a_field_that_is_not_believed_is_named() -> None:

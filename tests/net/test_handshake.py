@@ -212,7 +212,7 @@ async def test_a_proxy_that_is_not_trusted_is_hinted_at_once() -> None:
         assert line == (
             "worker: a handshake from 127.0.0.1 has X-Real-IP, which is not believed: if that"
             " address is a proxy of yours, add it to trusted_proxies; if it is a client, leave all"
-            " as it is"
+            " as it is (PROXY_NOT_TRUSTED)"
         )
 
 
@@ -456,6 +456,7 @@ async def test_pages_of_other_hosts_come_without_credentials(*, secure: bool) ->
             " 'localhost': add the page's origin to allowed_origins if it is yours; if the page is"
             " of this service's own site, the proxy in front replaces the Host: let it pass that on"
             " (nginx: proxy_set_header Host $http_host; Apache: ProxyPreserveHost On)"
+            " (CREDENTIALS_WITHHELD)"
         )
         assert server.service.counts["credentials_withheld"] == 2
 
@@ -582,5 +583,5 @@ async def test_a_proxy_that_speaks_http_1_0_is_named() -> None:
         (line,) = server.lines()
 
         assert answer.status == 505
-        assert "arrived as HTTP/1.0" in line
+        assert "arrived at the service as HTTP/1.0" in line
         assert "nginx: proxy_http_version 1.1" in line

@@ -5,7 +5,7 @@ from contextlib import closing
 
 import pytest
 
-from gateman.net.tcp_info import tcp_info
+from gateman.net.tcp_info import silence, tcp_info
 from tests.support.deadlines import TIMEOUT
 
 
@@ -26,6 +26,9 @@ def test_bytes_of_a_connection_are_counted() -> None:
             accepted.recv(1)
 
             assert tcp_info(accepted) == (3001, 500)
+            quiet = silence(accepted)
+            assert quiet is not None
+            assert 0 <= quiet < TIMEOUT
 
 
 def test_bytes_of_a_unix_socket_are_not_counted() -> None:
@@ -37,6 +40,7 @@ def test_bytes_of_a_unix_socket_are_not_counted() -> None:
     closed.close()
 
     assert tcp_info(closed) is None
+    assert silence(closed) is None
     assert tcp_info(None) is None
 
 

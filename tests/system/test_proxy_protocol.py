@@ -169,7 +169,7 @@ async def test_wrong_header_ends_the_connection(data: bytes, cause: str, *, secu
         assert only_line(server) == (
             f"worker: 127.0.0.1 did not send a valid PROXY header ({cause.replace('_', ' ')}), and"
             " proxy_protocol='required': let the proxy send it (HAProxy: send-proxy-v2), or leave"
-            " the option out"
+            " the option out (PROXY_HEADER_EXPECTED)"
         )
         assert journal.entries == []
 
@@ -216,6 +216,7 @@ async def test_an_unexpected_proxy_header_is_reported_to_the_operator(
         assert only_line(server) == (
             "worker: a connection begins with a PROXY header, and proxy_protocol='off': set it to"
             " 'required', or let the proxy send none (HAProxy: no send-proxy)"
+            " (PROXY_HEADER_UNEXPECTED)"
         )
         assert journal.of("on_open") == []
 

@@ -97,6 +97,11 @@ class Finding:
         """Write it as one sentence, without a full stop."""
         return f"{self.problem}: {self.fix}"
 
+    @property
+    def line(self) -> str:
+        """Write it for the log: the sentence with its code."""
+        return f"{self} ({self.code})"
+
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Declaration:

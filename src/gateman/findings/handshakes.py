@@ -96,42 +96,45 @@ PEER_SPOKE_TLS = Declaration(
     code="PEER_SPOKE_TLS",
     stage=Stage.TLS,
     severity=Severity.CAUSE,
-    problem="{client} spoke TLS (wss:// or https://) to this plain port",
-    fix="give the worker a certificate and transport='ssl', or connect with ws://; a proxy must"
-    " speak plain HTTP to it (nginx: proxy_pass http://, not https://; HAProxy: a server line"
-    " without ssl)",
+    problem="{client} spoke TLS to this plain port",
+    fix="if that is a proxy, have it speak plain HTTP (nginx: proxy_pass http://, not https://;"
+    " HAProxy: a server line without ssl); if it is a client, connect with ws://, or give the"
+    " worker a certificate and transport='ssl'",
     fixes={
-        Software.NGINX: "write `proxy_pass http://` in place of https://, or `listen … ssl` if it"
-        " is the port of nginx itself",
-        Software.HAPROXY: "remove ssl from the server line, or write `ssl crt FILE` on the bind"
-        " line if it is the port of HAProxy itself",
+        Software.NGINX: "write `proxy_pass http://` in place of https://, and reload nginx",
+        Software.APACHE: "write http:// in place of https:// in the ProxyPass line, and reload"
+        " Apache",
+        Software.HAPROXY: "remove ssl from the server line, and reload HAProxy",
+        Software.CADDY: "write `reverse_proxy http://…`, and reload Caddy",
     },
-    decided="The first bytes of the connection are a ClientHello, and the port speaks HTTP",
+    decided="The service's log: the first bytes of the connection are a ClientHello, and the port"
+    " is plain",
 )
 PEER_SPOKE_PLAIN = Declaration(
     code="PEER_SPOKE_PLAIN",
     stage=Stage.TLS,
     severity=Severity.CAUSE,
     problem="{client} spoke plain HTTP or ws:// to this TLS port",
-    fix="connect with wss:// (or https://); if a proxy in front does the TLS, leave out"
+    fix="it must connect with wss:// (or https://); if a proxy in front does the TLS, leave out"
     " transport='ssl'",
-    decided="The server says so in its answer, or sends a TLS alert",
+    decided="The service's log: the first bytes of the connection are HTTP, and the port speaks"
+    " TLS",
 )
 PROXY_HEADER_UNEXPECTED = Declaration(
     code="PROXY_HEADER_UNEXPECTED",
     stage=Stage.PROXY,
     severity=Severity.CAUSE,
-    problem="the proxy sends a PROXY header, which the service does not expect",
-    fix="write proxy_protocol='required' at the worker, or let the proxy send none",
+    problem="a connection begins with a PROXY header, and proxy_protocol='off'",
+    fix="set it to 'required', or let the proxy send none (HAProxy: no send-proxy)",
     fixes={
-        Software.NGINX: "write proxy_protocol='required' at the worker, or remove `proxy_protocol"
-        " on` from nginx",
-        Software.HAPROXY: "write proxy_protocol='required' at the worker, or remove send-proxy from"
+        Software.NGINX: "set proxy_protocol='required' at the worker, or remove `proxy_protocol on`"
+        " from nginx",
+        Software.HAPROXY: "set proxy_protocol='required' at the worker, or remove send-proxy from"
         " the server line",
-        Software.AWS: "write proxy_protocol='required' at the worker, or turn off proxy protocol v2"
+        Software.AWS: "set proxy_protocol='required' at the worker, or turn off proxy protocol v2"
         " in the target group's attributes",
     },
-    decided="The service says so in its answer; its first bytes were a PROXY header",
+    decided="gateman answers 400 with Gateman-Refused: PROXY_HEADER_UNEXPECTED",
 )
 PATH_NOT_FOUND = Declaration(
     code="PATH_NOT_FOUND",

@@ -2,82 +2,36 @@
 
 from ipaddress import ip_address
 
-from ..findings import Finding, Severity, Stage
+from ..findings import Finding
+from ..findings.handshakes import (
+    CLIENT_HTTP2,
+    HANDSHAKE_FIELD_LOST,
+    PEER_SPOKE_TLS,
+    PROXY_NOT_TRUSTED,
+    UPGRADE_HTTP_1_0,
+    UPGRADE_LOST,
+)
 from ..request import LostFieldError
 
-_PRINTED = "`gateman proxy nginx` and `gateman proxy apache` print configurations that do"
+_OF_A_LOST_FIELD = {one.code: one for one in (CLIENT_HTTP2, HANDSHAKE_FIELD_LOST, UPGRADE_LOST)}
 
 
 def lost_field(error: LostFieldError, peer: str) -> Finding:
     """Explain a handshake of which a part was lost on the way."""
-    if error.is_http2:
-        return Finding(
-            code="CLIENT_HTTP2",
-            stage=Stage.UPGRADE,
-            severity=Severity.WARNING,
-            problem=f"a handshake from {peer} came to the proxy over HTTP/2 or 3, which has no"
-            " upgrade that could be passed on",
-            fix="have the client open it over HTTP/1.1, as browsers do (curl: --http1.1)",
-        )
-    if error.field.startswith("Sec-"):
-        return Finding(
-            code="HANDSHAKE_FIELD_LOST",
-            stage=Stage.UPGRADE,
-            severity=Severity.WARNING,
-            problem=f"a handshake from {peer} arrived without '{error.field}'",
-            fix="let the proxy or firewall in front pass all fields on that begin with"
-            " Sec-WebSocket-; a client that sends none is not a WebSocket client",
-        )
-    return Finding(
-        code="UPGRADE_LOST",
-        stage=Stage.UPGRADE,
-        severity=Severity.WARNING,
-        problem=f"a handshake from {peer} arrived without '{error.field}'",
-        fix=f"the proxy in front must pass the upgrade on; {_PRINTED}. Was it curl, over HTTP/2?"
-        " Then --http1.1",
-    )
+    return _OF_A_LOST_FIELD[error.code].found(handshake=_from(peer), field=error.field)
 
 
 def http_1_0(peer: str) -> Finding:
-    return Finding(
-        code="UPGRADE_HTTP_1_0",
-        stage=Stage.UPGRADE,
-        severity=Severity.WARNING,
-        problem=f"a handshake from {peer} arrived as HTTP/1.0",
-        fix=f"the proxy in front must speak HTTP/1.1 (nginx: proxy_http_version 1.1); {_PRINTED}",
-    )
+    return UPGRADE_HTTP_1_0.found(handshake=_from(peer))
 
 
 def tls_on_plain_port(peer: str, *, is_proxy: bool) -> Finding:
-    if is_proxy:
-        return Finding(
-            code="TLS_ON_PLAIN_PORT",
-            stage=Stage.UPGRADE,
-            severity=Severity.WARNING,
-            problem=f"{peer} spoke TLS to this plain port",
-            fix="if that is a proxy, have it speak plain HTTP (nginx: proxy_pass http://, not"
-            " https://; HAProxy: a server line without ssl); if it is a client, connect with ws://,"
-            " or give the worker a certificate and transport='ssl'",
-        )
-    return Finding(
-        code="TLS_ON_PLAIN_PORT",
-        stage=Stage.UPGRADE,
-        severity=Severity.WARNING,
-        problem="a client spoke TLS (wss:// or https://) to this plain port",
-        fix="give the worker a certificate and transport='ssl', or connect with ws://",
-    )
+    return PEER_SPOKE_TLS.found(client=peer if is_proxy else "a client")
 
 
 def untrusted_forwarding(peer: str, field: str) -> Finding:
     """Explain a header field about the client that is not believed."""
-    return Finding(
-        code="PROXY_NOT_TRUSTED",
-        stage=Stage.UPGRADE,
-        severity=Severity.NOTE,
-        problem=f"a handshake from {peer} has {field}, which is not believed",
-        fix="if that address is a proxy of yours, add it to trusted_proxies; if it is a client,"
-        " leave all as it is",
-    )
+    return PROXY_NOT_TRUSTED.found(handshake=_from(peer), field=field)
 
 
 def is_private(ip: str) -> bool:
@@ -86,3 +40,7 @@ def is_private(ip: str) -> bool:
         return ip_address(ip).is_private
     except ValueError:
         return True
+
+
+def _from(peer: str) -> str:
+    return f"a handshake from {peer}"

@@ -17,6 +17,8 @@ from dataclasses import dataclass
 from typing import Any
 
 from ..errors import PreambleError
+from ..findings.handshakes import PEER_SPOKE_PLAIN, PROXY_HEADER_UNEXPECTED
+from ..findings.network import PROXY_HEADER_EXPECTED
 from ..http.client_address import UNIX, TrustedProxies
 from ..http.response import Response, refused, wrong_scheme
 from ..tls.contexts import TlsContexts
@@ -38,12 +40,6 @@ from .socket_transport import SocketTransport
 
 # Between two looks at the socket, where SO_RCVLOWAT does not help.
 _PEEK_DELAY = 0.05  # seconds
-
-UNEXPECTED_PROXY_HEADER = (
-    "a connection begins with a PROXY header, and proxy_protocol='off': set it to 'required', or"
-    " let the proxy send none (HAProxy: no send-proxy)"
-)
-"""Logged; the operator has configured one side only."""
 
 
 @dataclass(slots=True)
@@ -189,7 +185,7 @@ class AcceptedSocket:
                 error.cause,
                 f"{self._peer[0]} did not send a valid PROXY header ({error}), and"
                 " proxy_protocol='required': let the proxy send it (HAProxy: send-proxy-v2), or"
-                " leave the option out",
+                f" leave the option out ({PROXY_HEADER_EXPECTED.code})",
             )
             self._unwatch()
             self._drop()
@@ -234,8 +230,7 @@ class AcceptedSocket:
         elif verdict.is_http:
             self._accept_config.events.noticed(
                 "plain_on_tls_port",
-                "a client spoke plain HTTP or ws:// to this TLS port: it must connect with wss://"
-                " (or https://); if a proxy in front does the TLS, leave out transport='ssl'",
+                PEER_SPOKE_PLAIN.found(client="a client").line,
             )
             self._peer_info.refusal = wrong_scheme()
             self._connect(None)
@@ -254,7 +249,9 @@ class AcceptedSocket:
 
     def _drop_garbage(self, data: bytes) -> None:
         if looks_like_proxy(data):
-            self._accept_config.events.noticed("unexpected_proxy_header", UNEXPECTED_PROXY_HEADER)
+            self._accept_config.events.noticed(
+                "unexpected_proxy_header", PROXY_HEADER_UNEXPECTED.found().line
+            )
         else:
             self._accept_config.events.noticed("garbage_on_tls_port", "")
         self._drop()
@@ -329,7 +326,7 @@ class AcceptedSocket:
     # Rejecting, dropping, connecting.
 
     def _reject(self, refusal: Refusal) -> None:
-        self._accept_config.events.noticed(refusal.cause, refusal.hint)
+        self._accept_config.events.noticed(refusal.cause, refusal.line)
         # With TLS an answer costs a whole handshake, which is what an attacker wants.
         if self._accept_config.contexts is not None or not self._peer_info.permit.reject():
             self._drop()

@@ -39,6 +39,11 @@ class Refusal:
     hint: str
     code: str
 
+    @property
+    def line(self) -> str:
+        """What the log tells: the hint with the code; empty for a refusal that needs none."""
+        return f"{self.hint} ({self.code})" if self.hint else ""
+
 
 TOO_MANY = Refusal(
     "max_connections",

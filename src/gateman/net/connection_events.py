@@ -16,6 +16,7 @@ from ..options import Limits, SlowConsumer, Timeouts
 from ..websocket.deflate import Deflate
 from .deadlines import Deadlines
 from .heartbeat import Heartbeat
+from .idle_cuts import IdleCuts
 from .inflation import InflateTurns
 
 Deliver = Callable[[Connection, str | bytes], object]
@@ -89,6 +90,7 @@ class ConnectionContext:
         deadlines: The deadlines of handshakes and closing handshakes.
         heartbeat: Pings the open connections; ``None`` to send no pings.
         inflate_turns: Bounds what is inflated in one iteration of the event loop.
+        idle_cuts: Knows the last connections that ended without a Close.
         thread: The event loop's thread, in which the context is made.
     """
 
@@ -101,6 +103,7 @@ class ConnectionContext:
     deadlines: Deadlines
     heartbeat: Heartbeat | None
     inflate_turns: InflateTurns
+    idle_cuts: IdleCuts = field(default_factory=IdleCuts)
     thread: int = field(default_factory=get_ident)
 
     def check_thread(self) -> None:

@@ -18,6 +18,7 @@ from ..findings import Severity
 from ..findings.handshakes import (
     APPLICATION_FAILED,
     APPLICATION_REFUSED,
+    CREDENTIALS_WITHHELD,
     HEAD_TOO_LARGE,
     ORIGIN_REFUSED,
     PROXY_HEADER_UNEXPECTED,
@@ -48,7 +49,7 @@ from ..tls.failures import left_after_certificate
 from ..websocket.close import NO_CLOSE
 from ..websocket.deflate import Agreement, negotiate
 from ..websocket.extensions import parse_extensions
-from .accepted_socket import UNEXPECTED_PROXY_HEADER, PeerInfo
+from .accepted_socket import PeerInfo
 from .admission import Refusal
 from .aiofastnet_adapter import abort
 from .handshake_config import HandshakeConfig
@@ -199,12 +200,14 @@ class Handshake(asyncio.BufferedProtocol):
         received = self._received
         if looks_like_tls(received):
             finding = tls_on_plain_port(self._peer_info.peer[0], is_proxy=self._is_from_proxy())
-            self._config.context.events.noticed("tls_on_plain_port", str(finding))
+            self._config.context.events.noticed("tls_on_plain_port", finding.line)
             self._end(TLS_ALERT)
             return
         if self._peer_info.refusal is None and looks_like_proxy(received):
             # At once: after a binary one, the end of a head may never come.
-            self._config.context.events.noticed("unexpected_proxy_header", UNEXPECTED_PROXY_HEADER)
+            self._config.context.events.noticed(
+                "unexpected_proxy_header", PROXY_HEADER_UNEXPECTED.found().line
+            )
             # Without a second log line: this one says why.
             answer = response.refused(
                 400, "This server expects no PROXY header.", {}, PROXY_HEADER_UNEXPECTED.code
@@ -249,12 +252,12 @@ class Handshake(asyncio.BufferedProtocol):
             self._negotiate(request)
         except LostFieldError as error:
             finding = lost_field(error, self._connection.peer_ip)
-            config.context.events.noticed("upgrade_not_passed_on", str(finding))
+            config.context.events.noticed("upgrade_not_passed_on", finding.line)
             raise
         except HandshakeError as error:
             if error.status == HTTPStatus.HTTP_VERSION_NOT_SUPPORTED:
                 finding = http_1_0(self._connection.peer_ip)
-                config.context.events.noticed("upgrade_not_passed_on", str(finding))
+                config.context.events.noticed("upgrade_not_passed_on", finding.line)
             raise
         if self._admitted(
             self._peer_info.permit.count_handshake(config.context.loop.time()), request
@@ -281,7 +284,7 @@ class Handshake(asyncio.BufferedProtocol):
     def _admitted(self, refusal: Refusal | None, request: Request) -> bool:
         if refusal is None:
             return True
-        self._config.context.events.noticed(refusal.cause, refusal.hint)
+        self._config.context.events.noticed(refusal.cause, refusal.line)
         retry = {"Retry-After": str(refusal.retry_after)}
         self._answer(request, response.refused(refusal.status, refusal.text, retry, refusal.code))
         return False
@@ -318,7 +321,7 @@ class Handshake(asyncio.BufferedProtocol):
         kind = "private" if is_private(peer) else "public"
         # By kind: a public client that forges a field does not use up the hint on a proxy.
         is_first = self._config.is_first(f"untrusted_forwarding {kind}")
-        line = str(untrusted_forwarding(peer, field)) if is_first else ""
+        line = untrusted_forwarding(peer, field).line if is_first else ""
         self._config.context.events.noticed("untrusted_forwarding", line)
 
     def _check_origin(self, request: Request) -> Request:
@@ -333,7 +336,7 @@ class Handshake(asyncio.BufferedProtocol):
         self._config.context.events.noticed(
             "origin_refused",
             f"a browser page of the origin {origin[:200]!r} was refused: add it to"
-            " allowed_origins if it is yours",
+            f" allowed_origins if it is yours ({ORIGIN_REFUSED.code})",
         )
         raise HandshakeError(403, _REFUSED_PAGE, code=ORIGIN_REFUSED.code)
 
@@ -350,7 +353,7 @@ class Handshake(asyncio.BufferedProtocol):
             self._config.context.events.noticed(
                 "origin_refused",
                 "a browser page was refused, as a browser shows its user's certificate for every"
-                f" page: {explain(request, is_proxied=is_proxied)}",
+                f" page: {explain(request, is_proxied=is_proxied)} ({ORIGIN_REFUSED.code})",
             )
             raise HandshakeError(403, _REFUSED_PAGE, code=ORIGIN_REFUSED.code)
         if not has_credentials(request):
@@ -358,7 +361,8 @@ class Handshake(asyncio.BufferedProtocol):
         self._config.context.events.noticed(
             "credentials_withheld",
             "a browser page connects without the cookies and the HTTP authentication that the"
-            f" browser sent: {explain(request, is_proxied=is_proxied)}",
+            f" browser sent: {explain(request, is_proxied=is_proxied)}"
+            f" ({CREDENTIALS_WITHHELD.code})",
         )
         return without_fields(request, CREDENTIALS)
 

@@ -34,6 +34,7 @@ from .inflation import Inflation
 from .lingering_close import close_lingering
 from .picows_adapter import LARGE_SIZE, PicowsAdapter, PicowsTransport, received_close
 from .send_buffer import SendBuffer
+from .tcp_info import silence
 
 # Globals of the module: an attribute of an enum class costs 40 ns, a global 10.
 _TEXT = WSMsgType.TEXT
@@ -246,6 +247,7 @@ class WebSocketProtocol(WSListener):
     def peer_ended(self) -> None:
         """End without a Close: after everything is sent, or after ``timeouts.close``."""
         self.send_buffer.uncork()
+        self._note_cut()
         self._report_closed(*self._end_info)
         self._abort_after(self._context.timeouts.close)
 
@@ -636,11 +638,21 @@ class WebSocketProtocol(WSListener):
 
     def _connection_lost(self) -> None:
         self._context.deadlines.discard(self)
+        self._note_cut()
         self._report_closed(*self._end_info)
         self._context.events.lost(self._connection)
         # They refer to this object: without this, only the garbage collector frees them.
         self._ws = self._picows_transport = None
         self._connection.detach()
+
+    def _note_cut(self) -> None:
+        """Look at the silence before the end of an open connection that this server did not end."""
+        if self._connection.state is not State.OPEN or self._deliver is _discard:
+            return
+        seconds, context = silence(self.socket), self._context
+        finding = None if seconds is None else context.idle_cuts.ended(seconds, context.loop.time())
+        if finding is not None:
+            context.events.noticed("idle_cuts", finding.line)
 
     def _next_window(self) -> bool:
         """Begin a new second of the rate limit, or close if the last second is not over."""

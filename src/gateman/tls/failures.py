@@ -74,7 +74,7 @@ def left_after_certificate(doubt: Finding | None) -> tuple[str, str]:
     """Explain a client that disconnects when it is shown the certificate; most send no alert."""
     if doubt is None:
         return "left_early", ""
-    return "left_after_certificate", f"a client left when it was shown the certificate: {doubt}"
+    return "left_after_certificate", f"a client left when it was shown the certificate: {doubt.line}"
 
 
 def _advice(error: ssl.SSLError, reason: str, offer: Offer, doubt: Finding | None) -> str:
@@ -110,7 +110,7 @@ def _why(reason: str, doubt: Finding | None) -> str:
     if reason == "SSLV3_ALERT_CERTIFICATE_EXPIRED":
         doubt = doubt if doubt is not None and doubt.code in _ABOUT_DATES else None
     if doubt is not None:
-        return str(doubt)
+        return doubt.line
     return _CAUSES.get(reason, "connect by a name that it is for, and look at the client's clock")
 
 
