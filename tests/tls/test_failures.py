@@ -123,7 +123,8 @@ def test_a_curve_is_blamed_only_if_it_was_set() -> None:
         (
             "TLSV1_ALERT_UNKNOWN_CA",
             DOUBT,
-            "the client does not trust the authority of the certificate: it has expired: renew it",
+            "the client does not trust the authority of the certificate: it has expired: renew it"
+            " (CERTIFICATE_EXPIRED)",
         ),
         (
             "TLSV1_ALERT_UNKNOWN_CA",
@@ -134,7 +135,7 @@ def test_a_curve_is_blamed_only_if_it_was_set() -> None:
         (
             "SSLV3_ALERT_CERTIFICATE_UNKNOWN",
             OTHER_DOUBT,
-            "the client does not accept the certificate: it is for a: ask for a",
+            "the client does not accept the certificate: it is for a: ask for a (CERTIFICATE_NAME)",
         ),
         (
             "SSLV3_ALERT_BAD_CERTIFICATE",
@@ -145,7 +146,8 @@ def test_a_curve_is_blamed_only_if_it_was_set() -> None:
         (
             "SSLV3_ALERT_CERTIFICATE_EXPIRED",
             DOUBT,
-            "the client says that the certificate has expired: it has expired: renew it",
+            "the client says that the certificate has expired: it has expired: renew it"
+            " (CERTIFICATE_EXPIRED)",
         ),
         (
             "SSLV3_ALERT_CERTIFICATE_EXPIRED",
@@ -182,7 +184,8 @@ def test_a_silent_departure_is_a_line_only_with_a_reason() -> None:
     assert left_after_certificate(DOUBT) == explain(ConnectionResetError(), Offer(), DOUBT)
     assert left_after_certificate(DOUBT) == (
         "left_after_certificate",
-        "a client left when it was shown the certificate: it has expired: renew it",
+        "a client left when it was shown the certificate: it has expired: renew it"
+        " (CERTIFICATE_EXPIRED)",
     )
 
 

@@ -74,7 +74,10 @@ def left_after_certificate(doubt: Finding | None) -> tuple[str, str]:
     """Explain a client that disconnects when it is shown the certificate; most send no alert."""
     if doubt is None:
         return "left_early", ""
-    return "left_after_certificate", f"a client left when it was shown the certificate: {doubt.line}"
+    return (
+        "left_after_certificate",
+        f"a client left when it was shown the certificate: {doubt.line}",
+    )
 
 
 def _advice(error: ssl.SSLError, reason: str, offer: Offer, doubt: Finding | None) -> str:
