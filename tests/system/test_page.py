@@ -1,5 +1,6 @@
 """The test page, served by a real worker and used in Chromium as a person would."""
 
+import re
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -7,6 +8,7 @@ import pytest
 import trustme
 
 import gateman
+from gateman.findings.catalogue import CATALOGUE
 from tests.support.browser import Chromium
 from tests.support.service import DOMAIN, Service, serve
 
@@ -180,8 +182,66 @@ def test_it_explains_why_plain_ws_is_refused(page: Chromium, service: Service) -
     )
 
     assert page.evaluate('$("trouble").textContent') == (
-        "A page that came over https:// may only open wss:// addresses."
+        "A page that came over https:// may only open wss:// addresses (MIXED_CONTENT)."
     )
+
+
+def test_it_explains_a_close(page: Chromium) -> None:
+    page.evaluate(CONNECT)
+
+    page.evaluate('say("close", "text")')
+
+    assert page.evaluate('$("trouble").textContent') == (
+        "This code is the application's own (APPLICATION_REFUSED)."
+    )
+
+
+@pytest.mark.parametrize(
+    ("code", "silence", "expected"),
+    [
+        (1000, 0, ""),
+        (1006, 0, "It broke without a Close: the network, or the server's process, ended."),
+        (
+            1006,
+            60_000,
+            "It broke after 60 s of silence: a proxy cuts silent connections, or the network did"
+            " (IDLE_CUT).",
+        ),
+        (1011, 0, "A callback of the server raised an error: see its log (APPLICATION_FAILED)."),
+    ],
+)
+def test_it_explains_close_codes(page: Chromium, code: int, silence: int, expected: str) -> None:
+    assert page.evaluate(f"adviceOnClose({{ code: {code} }}, {silence})") == expected
+
+
+def test_its_names_of_findings_are_those_of_the_doctor() -> None:
+    named = set(re.findall(r"\(([A-Z][A-Z0-9_]{5,})\)", PAGE.read_text()))
+
+    assert named
+    assert named <= set(CATALOGUE)
+
+
+@pytest.mark.parametrize("is_tls", [False, True])
+def test_it_explains_the_wrong_scheme(
+    chromium: Chromium, service: Service, tmp_path: Path, *, is_tls: bool
+) -> None:
+    """From a page of http://, both schemes can be tried."""
+    with serve(SERVER, tmp_path) as plain:
+        chromium.open(f"http://{DOMAIN}:{plain.port}/")
+        chromium.paste(HANDS)
+        port = plain.port if is_tls else service.port
+        wrong, right = ("wss", "ws") if is_tls else ("ws", "wss")
+        told = "plain ws:// and not wss:// (TLS_ON_PLAIN_PORT)"
+        if not is_tls:
+            told = "wss:// and not ws:// (PLAIN_ON_TLS_PORT)"
+        chromium.evaluate(
+            f'$("address").value = "{wrong}://{DOMAIN}:{port}/", $("connect").click(),'
+            ' until(() => $("trouble").textContent.startsWith("This port speaks"))'
+        )
+
+        assert chromium.evaluate('$("trouble").textContent') == (
+            f"This port speaks {told}: connect to {right}://{DOMAIN}:{port}/"
+        )
 
 
 def test_its_lines_work_in_the_console(page: Chromium, service: Service) -> None:
