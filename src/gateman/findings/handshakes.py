@@ -68,7 +68,8 @@ HTTP2_ONLY = Declaration(
     severity=Severity.CAUSE,
     problem="the server speaks only HTTP/2 on this port, and clients open a WebSocket over"
     " HTTP/1.1",
-    fix="let the server accept HTTP/1.1 on this port too",
+    fix="let the server accept HTTP/1.1 on this port too (nginx: no http2 on a listen line without"
+    " ssl; Apache: Protocols h2 http/1.1; HAProxy: alpn h2,http/1.1; a gRPC server cannot)",
     fixes={
         Software.NGINX: "remove http2 from the listen line of a port without TLS; on one with TLS,"
         " leave `http2 on` and do not limit ALPN to h2",

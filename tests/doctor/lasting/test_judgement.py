@@ -133,6 +133,11 @@ def test_the_fix_is_in_the_words_of_the_proxy() -> None:
             "after a message of 5 bytes, a ping gets no pong within 10 s",
         ),
         (
+            exchanged(is_compressed=True),
+            "COMPRESSION_NOT_AGREED",
+            "the service compresses its messages, and the 101 does not say so",
+        ),
+        (
             exchanged(End.FAULT, fault="reserved bits 010"),
             "FRAMES_INVALID",
             "what follows the 101 is not a WebSocket frame of a server: reserved bits 010",

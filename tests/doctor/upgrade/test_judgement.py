@@ -106,7 +106,10 @@ def test_a_tls_alert_on_a_plain_url() -> None:
 @pytest.mark.parametrize(
     ("plain", "candidates"),
     [
-        (attempt(answer(200), Kind.PLAIN), ("FIREWALL_REFUSED", "APPLICATION_FAILED")),
+        (
+            attempt(answer(200), Kind.PLAIN),
+            ("FIREWALL_REFUSED", "FORBIDDEN", "APPLICATION_FAILED"),
+        ),
         (
             attempt(None, Kind.PLAIN, silence=Silence.CLOSED),
             ("PROXY_HEADER_EXPECTED", "UPSTREAM_DOWN", "SERVER_FULL"),

@@ -449,7 +449,7 @@ def test_a_tls_port_on_a_plain_url() -> None:
         (
             page("503 Service Unavailable", HAPROXY_PAGE),
             3.1,
-            ("UPSTREAM_DOWN", "UPSTREAM_WRONG_PORT"),
+            ("UPSTREAM_DOWN", "UPSTREAM_WRONG_PORT", "PEER_SPOKE_TLS"),
         ),
         (
             page("503 Service Unavailable", HAPROXY_PAGE),

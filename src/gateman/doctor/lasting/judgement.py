@@ -54,7 +54,7 @@ def judge(
     if seen.idle is not None:
         found += _judge_idle(seen.idle, front)
     if seen.size is not None:
-        found += _judge_size(seen.size, target)
+        found += _judge_size(seen.size, front)
     if seen.connections is not None:
         found += _judge_connections(seen.connections, front)
     return found
@@ -129,13 +129,14 @@ def _who_cuts(seconds: float, front: Software | None) -> str:
     return "a proxy, a firewall or a router on the way has such a time"
 
 
-def _judge_size(size: SizeSeen, target: Target) -> Iterator[Finding]:
-    del target
+def _judge_size(size: SizeSeen, front: Software | None) -> Iterator[Finding]:
     exchange = size.exchange
     if exchange is None:
         return
     shown = exchange_evidence(exchange)
-    if exchange.close is not None:
+    if exchange.is_compressed:
+        yield H.COMPRESSION_NOT_AGREED.found(software=front, evidence=shown)
+    elif exchange.close is not None:
         code, reason = exchange.close
         if code == 1009:
             yield L.MESSAGE_TOO_BIG.found(size=size.size, reason=reason, evidence=shown)

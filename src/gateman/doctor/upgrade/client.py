@@ -28,6 +28,7 @@ _MAX_BODY = 8 << 10  # bytes
 _BODY_TIME = 0.7  # seconds
 _READ_SIZE = 64 << 10  # bytes
 _FIRST = 200  # bytes of what follows a 101
+_EXTENSIONS = "Sec-WebSocket-Extensions"
 _COMPRESSION = "permessage-deflate; client_max_window_bits"
 
 
@@ -86,7 +87,8 @@ class Client:
                 elif answer.status == 101 and key:
                     deadline.reschedule(None)
                     if watch:
-                        exchange = await _exchange(reader, writer, rest, watch)
+                        conversation = Conversation(reader, writer, rest, answer.get(_EXTENSIONS))
+                        exchange = await _exchange(conversation, watch)
                 else:
                     body = await _read_body(reader, rest, answer)
                     answer = parse_answer(head + end, body)
@@ -140,7 +142,7 @@ class Client:
             reader, writer = stream
             try:
                 async with asyncio.timeout_at(begun_at + seconds):
-                    writer.write(self._request(Kind.NATIVE, attempt.path, self._origin, key))
+                    writer.write(self._request(Kind.HANDSHAKE, attempt.path, self._origin, key))
                     received = await _read_head(reader)
             except TimeoutError:
                 yield replace(attempt, silence=Silence.TIMED_OUT, duration=loop.time() - begun_at)
@@ -161,7 +163,7 @@ class Client:
                     duration=loop.time() - begun_at,
                 )
                 return
-            yield Conversation(reader, writer, rest)
+            yield Conversation(reader, writer, rest, answer.get(_EXTENSIONS))
 
     @asynccontextmanager
     async def _open_in_time(self, seconds: float) -> AsyncIterator[Stream | str]:
@@ -196,7 +198,7 @@ class Client:
                 f"Sec-WebSocket-Key: {key}",
             ]
             if kind is not Kind.NATIVE:
-                lines.append(f"Sec-WebSocket-Extensions: {_COMPRESSION}")
+                lines.append(f"{_EXTENSIONS}: {_COMPRESSION}")
             if self._settings.subprotocols:
                 lines.append(f"Sec-WebSocket-Protocol: {', '.join(self._settings.subprotocols)}")
         else:
@@ -209,7 +211,7 @@ class Conversation:
     """An open WebSocket: answers pings, and notes what comes."""
 
     def __init__(
-        self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter, early: bytes
+        self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter, early: bytes, agreed: str
     ) -> None:
         self._reader = reader
         self._writer = writer
@@ -218,6 +220,7 @@ class Conversation:
         self._opened_at = self._loop.time()
         self._ping: tuple[bytes, float] | None = None
         self._first = b""
+        self._agreed = agreed
         self.end = End.OPEN
         self.pong_time: float | None = None
         self.messages = 0
@@ -289,7 +292,7 @@ class Conversation:
             self._fault = frame.fault
             self._ended(End.FAULT)
             return
-        self._is_compressed |= bool(frame.rsv)
+        self._is_compressed |= bool(frame.rsv) and not self._agreed
         match frame.opcode:
             case Opcode.PING:
                 self._pings.append(self._loop.time() - self._opened_at)
@@ -315,11 +318,8 @@ class Conversation:
         self.ended_at = self._loop.time() - self._opened_at
 
 
-async def _exchange(
-    reader: asyncio.StreamReader, writer: asyncio.StreamWriter, early: bytes, watch: float
-) -> Exchange:
+async def _exchange(conversation: Conversation, watch: float) -> Exchange:
     """Ping, and look whether the server closes at once."""
-    conversation = Conversation(reader, writer, early)
     conversation.ping()
     await conversation.listen(watch, lambda: conversation.pong_time is not None)
     if conversation.end is End.OPEN and conversation.pong_time is not None:

@@ -81,8 +81,9 @@ def _judge_hanging(case: Case) -> Finding:
 
 
 def _judge_closing(case: Case) -> Finding:
-    plain = case.plain
-    candidates: tuple[Declaration, ...] = (H.FIREWALL_REFUSED, H.APPLICATION_FAILED)
-    if plain is None or plain.answer is None:
-        candidates = (PROXY_HEADER_EXPECTED, H.UPSTREAM_DOWN, H.SERVER_FULL)
+    plain, bad = case.plain, case.seen.of(Kind.MALFORMED)
+    candidates: tuple[Declaration, ...] = (PROXY_HEADER_EXPECTED, H.UPSTREAM_DOWN, H.SERVER_FULL)
+    if any(one is not None and one.answer is not None for one in (plain, bad)):
+        # It answers others: it is about this request (nginx: return 444).
+        candidates = (H.FIREWALL_REFUSED, H.FORBIDDEN, H.APPLICATION_FAILED)
     return case.found(H.CLOSED_UNANSWERED, candidates=candidates)

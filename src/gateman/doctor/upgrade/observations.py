@@ -77,7 +77,7 @@ class Exchange:
         pings: When the server pinged: seconds after the opening.
         close: The code and the reason of the server's Close.
         fault: What is wrong with a frame; empty for nothing.
-        is_compressed: Whether a frame has the bit of permessage-deflate.
+        is_compressed: Whether a frame has the bit of permessage-deflate, which was not agreed on.
         first: The beginning of what followed the 101.
         ended_at: Seconds after the opening.
     """

@@ -95,7 +95,7 @@ def _judge_exchange(case: Case, exchange: Exchange, answer: Answer) -> Iterator[
         yield case.found(H.ANSWER_HAS_BODY, shown=shown)
     elif exchange.end is End.FAULT:
         yield case.found(H.FRAMES_INVALID, what=exchange.fault, shown=shown)
-    elif exchange.is_compressed and not answer.get("Sec-WebSocket-Extensions"):
+    elif exchange.is_compressed:
         yield case.found(H.COMPRESSION_NOT_AGREED, software=case.front, shown=shown)
     elif exchange.close is not None:
         yield _judge_close(case, *exchange.close, shown)

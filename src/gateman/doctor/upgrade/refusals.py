@@ -23,6 +23,7 @@ from .fingerprints import REFUSED_FIELD, firewall, lost_field, protocol
 from .observations import Answer, Kind
 
 _REDIRECTS = frozenset({301, 302, 303, 307, 308})
+_OF_PATHS = frozenset({*range(200, 300), 400, 403, 404, 405, 410})
 _OF_FIREWALLS = frozenset({403, 405, 406, 418, 493, 501, 503})
 _CHUNK = re.compile(r"^[0-9a-f]+\r\n")
 _LOGIN = re.compile(
@@ -181,7 +182,7 @@ def _by_status(case: Case, answer: Answer) -> Finding | None:
             remedy=remedy,
             software=Software.CLOUDFLARE,
         )
-    if _at_other_path(case) is not None and status not in {401, 429}:
+    if status in _OF_PATHS and _at_other_path(case) is not None:
         return case.found(H.PATH_ELSEWHERE, other=_at_other_path(case))
     rule = _BY_STATUS.get(status)
     if rule is not None:
@@ -369,7 +370,11 @@ def _unavailable(case: Case, _answer: Answer) -> Finding:
         return case.found(H.PROXY_HAS_NO_BACKEND, candidates=(H.UPSTREAM_DOWN,))
     if software is Software.HAPROXY and case.attempt.duration > _SLOW:
         # It has tried again, a second apart: the connection is refused, or times out.
-        candidates: tuple[Declaration, ...] = (H.UPSTREAM_DOWN, H.UPSTREAM_WRONG_PORT)
+        candidates: tuple[Declaration, ...] = (
+            H.UPSTREAM_DOWN,
+            H.UPSTREAM_WRONG_PORT,
+            H.PEER_SPOKE_TLS,
+        )
         return case.found(H.UPSTREAM_FAILED, software=software, candidates=candidates)
     if software in {Software.HAPROXY, Software.AWS}:
         candidates = (H.UPSTREAM_DOWN, H.PATH_NOT_FOUND)
