@@ -67,7 +67,7 @@ def test_it_is_what_the_judgement_uses() -> None:
         (
             own("PROXY_HEADER_UNEXPECTED"),
             "PROXY_HEADER_UNEXPECTED",
-            "the proxy sends a PROXY header, which the service does not expect",
+            "a connection begins with a PROXY header, and proxy_protocol='off'",
         ),
         (
             own("ORIGIN_REFUSED", 403),
@@ -323,7 +323,7 @@ def test_it_is_what_the_judgement_uses() -> None:
         (
             answer(502, "Reason: <strong>Error during SSL Handshake with remote server", "x"),
             "PEER_SPOKE_TLS",
-            "the server spoke TLS (wss:// or https://) to this plain port",
+            "the server spoke TLS to this plain port",
         ),
         (
             page("504 Gateway Time-out", Server=NGINX),
