@@ -230,6 +230,17 @@ def test_a_close_that_only_pages_get_is_about_their_origin() -> None:
     assert [one.code for one in found(closed, native)] == ["ORIGIN_REFUSED"]
 
 
+@pytest.mark.parametrize(
+    ("status", "fields"),
+    [(429, {}), (503, {}), (403, {"Gateman_Refused": "HANDSHAKE_RATE"}), (500, {})],
+)
+def test_a_limit_on_handshakes_is_not_about_origins(status: int, fields: dict[str, str]) -> None:
+    """The doctor sends several at once."""
+    native = attempt(answer(status, **fields), Kind.NATIVE)
+
+    assert found(attempt(opening(), exchange=exchanged()), native) == []
+
+
 def test_clients_without_an_origin_may_be_refused() -> None:
     native = attempt(answer(403, "", "Forbidden"), Kind.NATIVE)
 

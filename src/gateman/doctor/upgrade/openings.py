@@ -8,6 +8,7 @@ from ...findings import Finding
 from ...findings import handshakes as H  # noqa: N812 - the codes stand out
 from ...websocket.extensions import parse_extensions
 from .case import Case, status_of
+from .fingerprints import REFUSED_FIELD
 from .observations import Answer, Attempt, End, Exchange, Kind, accept_of
 from .rows import evidence, exchange_evidence
 
@@ -39,7 +40,7 @@ def judge_opening(case: Case, answer: Answer) -> Iterator[Finding]:
     if native is not None and native.is_open and native.answer is not None:
         yield from _extensions(case, native, native.answer)
     yield from _subprotocol(case, answer)
-    if native is not None and native.answer is not None and native.answer.status != 101:
+    if native is not None and native.answer is not None and _is_for_origin(native.answer):
         yield case.found(
             H.ORIGIN_REQUIRED,
             status=status_of(native.answer),
@@ -47,6 +48,14 @@ def judge_opening(case: Case, answer: Answer) -> Iterator[Finding]:
         )
     if attempt.exchange is not None and attempt.is_open:
         yield from _judge_exchange(case, attempt.exchange, answer)
+
+
+def _is_for_origin(answer: Answer) -> bool:
+    """Tell a refusal that is for the missing Origin from one for the second request at once."""
+    own = answer.get(REFUSED_FIELD)
+    if own:
+        return own in {H.ORIGIN_REFUSED.code, H.APPLICATION_REFUSED.code}
+    return 400 <= answer.status < 500 and answer.status != 429
 
 
 def _extensions(case: Case, attempt: Attempt, answer: Answer) -> Iterator[Finding]:
