@@ -101,6 +101,8 @@ CERTIFICATE_NAME = Declaration(
         Software.GATEMAN: "connect by a name that it is for, or give a certificate for this one in"
         " SNI_server_certs",
     },
+    details="If the certificate is that of another site, the A or AAAA record may lead to another"
+    " server: compare it with the address of the right one.",
     decided="Neither a name nor a wildcard of the certificate (subjectAltName) fits; a wildcard"
     " stands for one label only. An IP address must be among its IP addresses.",
 )

@@ -148,7 +148,7 @@ def _facts(
         issuers=tuple(
             place
             for place, other in enumerate(chain)
-            if other is not None and _has_signed(other, certificate)
+            if other is not None and has_signed(other, certificate)
         ),
     )
 
@@ -260,7 +260,7 @@ def _digest(certificate: "x509.Certificate") -> str:
     return "" if digest is None else digest.name
 
 
-def _has_signed(issuer: "x509.Certificate", certificate: "x509.Certificate") -> bool:
+def has_signed(issuer: "x509.Certificate", certificate: "x509.Certificate") -> bool:
     from cryptography.exceptions import InvalidSignature, UnsupportedAlgorithm
 
     if issuer.subject != certificate.issuer:

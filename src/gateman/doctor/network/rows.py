@@ -82,7 +82,8 @@ def _of_address(seen: AddressSeen, now: float) -> Iterator[Row]:
             probe="certificate",
             subject=subject,
             outcome=Outcome.OK if is_trusted and days >= 0 else Outcome.FAILED,
-            evidence=f"{names}; from {leaf.issuer}; {days} days left;"
+            evidence=f"{names}; from {leaf.issuer};"
+            f" {f'{days} days left' if days >= 0 else f'expired {-days} days ago'};"
             f" {len(seen.chain.chain)} sent; {'trusted' if is_trusted else 'not trusted'}",
         )
     for name, called in _NAMES.items():

@@ -7,7 +7,7 @@ from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from ...tls.certificate_chain import read_chain
+from ...tls.certificate_chain import has_signed, read_chain
 from ...tls.certificate_findings import Trust
 from ..target import UsageMistake
 from .observations import ChainSeen
@@ -26,19 +26,21 @@ class Roots:
         Raises:
             UsageMistake: ``ca_file`` holds no certificate, or cannot be read.
         """
-        self._public = _public()
         self._own: list[x509.Certificate] = []
-        self.pem = _public_pem()
+        self._own_pem = ""
         if ca_file is not None:
-            self._own, own_pem = _read(ca_file)
-            self.pem += "\n" + own_pem
+            self._own, self._own_pem = _read(ca_file)
+
+    @property
+    def pem(self) -> str:
+        return f"{_public_pem()}\n{self._own_pem}"
 
     def judge(self, certificates: tuple[bytes, ...], refusal: str = "") -> ChainSeen | None:
         """Read certificates (DER), and find out which of them a root has signed."""
         if not certificates:
             return None
         pem = "".join(ssl.DER_cert_to_PEM_cert(one) for one in certificates)
-        public = frozenset(_anchors(certificates, self._public))
+        public = frozenset(_anchors(certificates, _public()))
         own = frozenset(_anchors(certificates, self._own))
         trust = Trust(anchors=public | own, is_public=bool(public), has_own_roots=bool(self._own))
         fingerprint = hashlib.sha256(b"".join(certificates)).hexdigest()
@@ -60,7 +62,7 @@ def _anchors(certificates: tuple[bytes, ...], roots: "list[x509.Certificate]") -
             near = by_name.get(certificate.issuer.public_bytes(), [])
             same = by_name.get(certificate.subject.public_bytes(), [])
             if any(_has_same_key(one, certificate) for one in same) or any(
-                _has_signed(one, certificate) for one in near
+                has_signed(one, certificate) for one in near
             ):
                 found.append(place)
         except (ValueError, x509.InvalidVersion):
@@ -75,16 +77,6 @@ def _has_same_key(one: "x509.Certificate", other: "x509.Certificate") -> bool:
         return one.public_key() == other.public_key()
     except (ValueError, UnsupportedAlgorithm):
         return False
-
-
-def _has_signed(issuer: "x509.Certificate", certificate: "x509.Certificate") -> bool:
-    from cryptography.exceptions import InvalidSignature, UnsupportedAlgorithm
-
-    try:
-        certificate.verify_directly_issued_by(issuer)
-    except (InvalidSignature, ValueError, TypeError, UnsupportedAlgorithm):
-        return False
-    return True
 
 
 def _read(path: Path) -> "tuple[list[x509.Certificate], str]":
