@@ -176,9 +176,9 @@ def run(port: int, *, secure: bool, **options: Option) -> Load:
 @contextmanager
 def idle_connections(
     port: int, count: int, *, secure: bool, touch: bool, **options: Option
-) -> Iterator[None]:
+) -> Iterator[float]:
     """
-    Hold connections open, from a process of their own.
+    Hold connections open, from a process of their own; give the seconds until the last was open.
 
     Raises:
         Unmeasured: They could not be opened.
@@ -193,9 +193,10 @@ def idle_connections(
         assert process.stdout is not None
         assert process.stderr is not None
         try:
-            if not process.stdout.readline():
+            line = process.stdout.readline()
+            if not line:
                 raise Unmeasured(process.stderr.readline().strip())
-            yield
+            yield json.loads(line)["seconds"]
         finally:
             process.stdin.close()
             process.wait(30)

@@ -5,23 +5,33 @@ Sixteen connections at once are opened up to the 101, closed with a Close frame,
 Over wss once with a full TLS 1.3 handshake each (ECDSA P-256), and once with the session of one
 before. A server that resumes no session is said.
 
-    python bench/handshakes.py             about 4 minutes
-    QUICK=1 python bench/handshakes.py     about 15 seconds
+Then a storm, as after an outage: 5 000 clients connect over wss at once, and again if that fails,
+while ten clients that were connected before send an echo now and then. It takes until the last one
+is served; the echoes are those of its first seconds.
+
+    python bench/handshakes.py             about 8 minutes
+    QUICK=1 python bench/handshakes.py     about 15 seconds, without the storm
+    python bench/handshakes.py --storm     only the storm
 """
 
 import argparse
 import os
 import sys
+import time
+from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 
-from generator import Load, MissingTool, Unmeasured, build
+from generator import Load, MissingTool, Unmeasured, build, idle_connections
 from peers import EVERYBODY, SOME, add_option, chosen
-from subject import Server, Subject
-from turns import announce, load_of, report_loads, take_turns
+from subject import Server, Subject, running
+from turns import announce, load_of, report, report_loads, take_turns, warm
 
 QUICK = bool(os.environ.get("QUICK"))
 
 AT_ONCE = 16
+
+STORMED = {"gateman", "bare picows", "aiohttp", "uvicorn"}
 
 UNITS = {
     "handshakes per CPU-second": lambda load: load.per_cpu_second,
@@ -48,6 +58,60 @@ def measure(server: Server, subject: Subject, kind: str, *, seconds: float) -> L
     return load
 
 
+def storm(server: Server, count: int) -> tuple[float, float]:
+    """
+    Let clients connect at once; give the seconds until the last is served, and the echoes' p99.
+
+    Raises:
+        Unmeasured: Not all of them were served within a minute.
+    """
+    with running(server, secure=True) as subject, ThreadPoolExecutor(1) as thread:
+        warm(server, subject, secure=True)
+        echoes = thread.submit(
+            load_of,
+            server,
+            subject,
+            secure=True,
+            connections=10,
+            depth=64,
+            rate=200,
+            warm_up=0.5,
+            # No server here does 1500 handshakes a second on one core.
+            duration=count / 1500,
+        )
+        time.sleep(0.5)
+        load = {**dict(server.load), "storm": True}
+        with idle_connections(subject.port, count, secure=True, touch=False, **load) as seconds:
+            return seconds, echoes.result().p99_us / 1000
+
+
+def measure_storms(servers: Sequence[Server], count: int, turns: int) -> None:
+    """Measure servers by turns, and print."""
+    results: dict[Server, list[tuple[float, float]]] = {}
+    failures: dict[Server, str] = {}
+    for server in [*servers] * turns:
+        try:
+            results.setdefault(server, []).append(storm(server, count))
+        except Unmeasured as why:
+            failures[server] = str(why)
+    case = f"storm of {count:,} over wss"
+    for number, unit in enumerate(("seconds until the last is served", "p99 of an echo, ms")):
+        values = {
+            server: [result[number] for result in results.get(server, ())]
+            for server in servers
+            if server not in failures
+        }
+        report(
+            "handshakes",
+            case,
+            values,
+            unit=unit,
+            failures=failures,
+            is_less_better=True,
+            form=",.1f",
+        )
+
+
 def main() -> None:
     """Read the arguments, run, and print."""
     parser = argparse.ArgumentParser(
@@ -57,6 +121,8 @@ def main() -> None:
     parser.add_argument("--starts", type=int, default=1 if QUICK else 2, help="of the servers")
     parser.add_argument("--turns", type=int, default=2 if QUICK else 4, help="per start")
     parser.add_argument("--seconds", type=float, default=0.3 if QUICK else 0.7, help="of a turn")
+    parser.add_argument("--clients", type=int, default=5000, help="of a storm")
+    parser.add_argument("--storm", action="store_true", help="only the storm")
     parser.add_argument("--scheme", choices=("ws", "wss"), default="wss" if QUICK else None)
     arguments = parser.parse_args()
     try:
@@ -65,7 +131,8 @@ def main() -> None:
         sys.exit(str(missing))
     servers = chosen(arguments.servers)
     announce(servers)
-    for scheme in [arguments.scheme] if arguments.scheme else ["ws", "wss"]:
+    schemes = [arguments.scheme] if arguments.scheme else ["ws", "wss"]
+    for scheme in schemes if not arguments.storm else ():
         kinds = ["ws"] if scheme == "ws" else ["wss, full", "wss, resumed"]
         turns = take_turns(
             servers,
@@ -77,6 +144,9 @@ def main() -> None:
         )
         for kind in kinds:
             report_loads("handshakes", kind, turns, kind, UNITS)
+    if arguments.storm or not QUICK:
+        stormed = [server for server in servers if server.name in STORMED]
+        measure_storms(stormed, arguments.clients, arguments.turns)
 
 
 if __name__ == "__main__":

@@ -34,6 +34,12 @@ void end(struct connection *c) {
 
 void fail(struct connection *c, const char *format, ...) {
     if (c->state == CLOSED) return;
+    if (options.storm && c->state < OPEN) {
+        end(c);
+        c->state = UNUSED;
+        closed--, started--;
+        return;
+    }
     va_list arguments;
     va_start(arguments, format);
     if (errors++ < 5) {

@@ -48,7 +48,7 @@ extern struct options {
     int port, connections, depth, core, watched[MAX_WATCHED], watched_count;
     size_t size;
     double duration, warm_up, rate;
-    bool tls, resume, binary, compress, socketio, handshakes, idle, touch;
+    bool tls, resume, binary, compress, socketio, handshakes, idle, touch, storm;
 } options;
 
 extern struct connection *connections;

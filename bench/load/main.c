@@ -80,15 +80,21 @@ static bool turn(int64_t until) {
 
 /* Phases of a run. */
 
+static double opening_seconds;
+
 static void open_all(void) {
-    int64_t until = now() + OPEN_TIMEOUT * SECOND;
+    int64_t began = now(), until = began + OPEN_TIMEOUT * SECOND;
     while (opened + closed < options.connections) {
-        while (opening < MAX_OPENING && started < options.connections) start(connections + started);
+        for (int i = 0; i < options.connections && started < options.connections; i++) {
+            if (opening >= MAX_OPENING && !options.storm) break;
+            if (connections[i].state == UNUSED) start(connections + i);
+        }
         if (now() > until) die("%d of %d connections opened in %d s", opened,
                                options.connections, OPEN_TIMEOUT);
         turn(now() + SECOND / 10);
         if (errors) die("not every connection opened");
     }
+    opening_seconds = (double)(now() - began) / 1e9;
 }
 
 static bool is_drained(void) {
@@ -255,7 +261,8 @@ static void idle(void) {
     }
     if (epoll_ctl(poller, EPOLL_CTL_ADD, STDIN_FILENO, &event) < 0)
         die("--idle needs a pipe as its standard input");
-    printf("{\"open\": %d, \"errors\": %" PRIu64 "}\n", opened - closed, errors);
+    printf("{\"open\": %d, \"errors\": %" PRIu64 ", \"seconds\": %.3f}\n", opened - closed, errors,
+           opening_seconds);
     fflush(stdout);
     for (int64_t until = now() + (int64_t)(options.duration * 1e9); now() < until;)
         if (turn(until)) break;
@@ -269,6 +276,7 @@ static const char *const usage =
     "  --depth N           messages under way per connection (1; with --rate, at most)\n"
     "  --rate N            messages per second, all connections together (as fast as it goes)\n"
     "  --duration SECONDS  measured (3)                  --warm-up SECONDS  before (1)\n"
+    "  --storm             with --idle: all at once; a client that fails tries again\n"
     "  --handshakes        open, close, and again; a message is then a handshake\n"
     "  --resume            TLS sessions, from connection to connection\n"
     "  --compress          permessage-deflate, with text that can be compressed\n"
@@ -290,7 +298,7 @@ static void parse(int count, char **arguments) {
         {"core", 1, 0, 'c'},        {"watch", 1, 0, 'W'},   {"tls", 0, 0, 'T'},
         {"resume", 0, 0, 'R'},      {"binary", 0, 0, 'b'},  {"compress", 0, 0, 'C'},
         {"socketio", 0, 0, 'S'},    {"idle", 0, 0, 'i'},    {"handshakes", 0, 0, 'H'},
-        {"touch", 0, 0, 'u'},       {"help", 0, 0, '?'},    {0}};
+        {"touch", 0, 0, 'u'},       {"storm", 0, 0, 'o'},   {"help", 0, 0, '?'},    {0}};
     for (int letter; (letter = getopt_long(count, arguments, "", known, NULL)) != -1;) {
         switch (letter) {
         case 'h': options.host = optarg; break;
@@ -311,6 +319,7 @@ static void parse(int count, char **arguments) {
         case 'S': options.socketio = true; break;
         case 'i': options.idle = true; break;
         case 'H': options.handshakes = true; break;
+        case 'o': options.storm = true; break;
         case 'u': options.touch = true; break;
         default: fputs(usage, stderr); exit(2);
         }

@@ -14,8 +14,11 @@ from ..http.client_address import UNIX
 from .accepted_socket import AcceptConfig, AcceptedSocket, PeerInfo
 from .admission import Admission
 
-# Connections accepted in one iteration of the event loop.
+# Connections accepted in one iteration of the event loop. A TLS handshake takes a millisecond, and
+# open connections wait for all of them; meanwhile the others wait in the kernel, where no deadline
+# has begun (bench/handshakes.py --storm).
 _ACCEPTS_PER_TURN = 64
+_TLS_ACCEPTS_PER_TURN = 8
 
 # As asyncio's ACCEPT_RETRY_DELAY: how long to wait when there are no free descriptors.
 _RETRY_DELAY = 1.0  # seconds
@@ -66,7 +69,8 @@ class Acceptor:
         return sum(not accepted.is_late for accepted in self._early)
 
     def _accept(self) -> None:
-        for _ in range(_ACCEPTS_PER_TURN):
+        is_plain = self._accept_config.contexts is None
+        for _ in range(_ACCEPTS_PER_TURN if is_plain else _TLS_ACCEPTS_PER_TURN):
             try:
                 sock, address = self._sock.accept()
             except (BlockingIOError, InterruptedError):
