@@ -270,7 +270,7 @@ async def test_failed_handshakes_are_one_line_each_way() -> None:
         assert line.endswith(
             "whose certificate is from 'trustme v1.2.1', which is not a public authority: have the"
             " client trust that authority, or get a certificate from a public one; if it is an"
-            " intermediate one, append its certificate to the file"
+            " intermediate one, append its certificate to the file (CERTIFICATE_PRIVATE)"
         )
 
 
