@@ -44,7 +44,7 @@ async def test_it_begins_and_ends_with_the_application() -> None:
 
         gateway_node = await there.gateway()
         coming = asyncio.ensure_future(gateway_node.client())
-        await eventually(lambda: bool(gateway_node.handshake_count))
+        await eventually(lambda: bool(gateway_node.dispatch.pending_count))
         business_node = await there.business(
             name="chat", on_worker_start=start, on_worker_stop=stop
         )
@@ -396,9 +396,9 @@ async def test_a_gateway_that_was_taken_for_dead_begins_anew() -> None:
         await client.send("1")
         await there.journal.until("message")
         await gateway_node.settle()
-        # As if the bus had said that it is gone.
-        service = business_node.service
-        service._remove_gateway(gateway_node.node, service._windows[gateway_node.node])  # noqa: SLF001
+        # The business process takes the gateway for dead; the gateway does not know it.
+        there.forge(gateway_node.node, business_node.hub.node, Leave())
+        await there.journal.until("close", name)
         await client.send("2")
         await there.journal.until("message", name, "2")
         await client.send("3")

@@ -30,7 +30,7 @@ from tests.support.slow import (
     held_size,
     number_of,
     numbered,
-    outbox_of,
+    send_buffer_of,
     slow,
 )
 
@@ -367,16 +367,17 @@ async def test_what_was_compressed_in_context_is_sent(*, secure: bool) -> None:
 def test_a_send_buffer_goes_only_where_the_table_says() -> None:
     """To a state that follows the present one, and nowhere from the end."""
     context: Any = SimpleNamespace(limits=Limits(), loop=None)
+    enter = SendBuffer._enter  # noqa: SLF001
     for state, following in TRANSITIONS.items():
         for other in SendState:
             send_buffer = SendBuffer(None, context)
             send_buffer.state = state
             if other in following:
-                send_buffer._enter(other)  # noqa: SLF001
+                enter(send_buffer, other)
                 assert send_buffer.state is other
             else:
                 with pytest.raises(RuntimeError, match="a send buffer cannot go from"):
-                    send_buffer._enter(other)  # noqa: SLF001
+                    enter(send_buffer, other)
     assert set(TRANSITIONS) == set(SendState)
     assert not TRANSITIONS[SendState.CLOSED]
 
@@ -388,9 +389,9 @@ async def test_a_connection_goes_through_every_state(*, secure: bool) -> None:
     seen: list[tuple[SendState, SendResult, SendState]] = []
 
     def note(connection: Connection, message: str | bytes = b"") -> None:
-        before = outbox_of(connection).state
+        before = send_buffer_of(connection).state
         result = connection.send(message or b"0")
-        seen.append((before, result, outbox_of(connection).state))
+        seen.append((before, result, send_buffer_of(connection).state))
 
     def enter(connection: Connection, _request: Request) -> None:
         note(connection)

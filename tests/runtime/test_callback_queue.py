@@ -21,7 +21,7 @@ from tests.support.members import Engine
 from tests.support.members import connection as bare_connection
 from tests.support.raw import BINARY, TEXT, RawClient, frame
 from tests.support.server import Journal, serve
-from tests.support.slow import outbox_of
+from tests.support.slow import send_buffer_of
 
 
 def tasks_of_handlers() -> list[asyncio.Task[object]]:
@@ -372,7 +372,7 @@ async def test_message_is_handled_at_once_if_nothing_waits() -> None:
     gate = asyncio.Event()
 
     async def take(connection: Connection, message: str) -> None:
-        journal.note(message, outbox_of(connection).state)
+        journal.note(message, send_buffer_of(connection).state)
         if message == "b":
             await gate.wait()
         journal.note(f"{message} ends")

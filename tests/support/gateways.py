@@ -75,11 +75,6 @@ class GatewayNode:
         return self.service._dispatch  # noqa: SLF001
 
     @property
-    def handshake_count(self) -> int:
-        """How many clients wait for the answer to their handshake."""
-        return len(self.service._pending)  # noqa: SLF001
-
-    @property
     def pending_count(self) -> int:
         """How many events of its clients are not done."""
         return self.service._waiting_count  # noqa: SLF001

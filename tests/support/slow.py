@@ -10,7 +10,6 @@ from hypothesis import settings
 
 from gateman import Connection, SendResult
 from gateman.net.send_buffer import SendBuffer
-from gateman.websocket.assembler import Assembler
 from tests.support.raw import (
     BINARY,
     RawClient,
@@ -39,22 +38,15 @@ def number_of(message: bytes) -> int:
     return int.from_bytes(message[:4])
 
 
-def outbox_of(connection: Connection) -> SendBuffer:
-    """Reach for the way out of a connection."""
+def send_buffer_of(connection: Connection) -> SendBuffer:
+    """Return the send buffer of a connection."""
     assert isinstance(connection.send_buffer, SendBuffer)
     return connection.send_buffer
 
 
-def assembler_of(connection: Connection) -> Assembler:
-    """Reach for the message that a connection receives."""
-    link: Any = connection.link
-    assembler: Assembler = link._assembler  # noqa: SLF001
-    return assembler
-
-
 def held(connection: Connection) -> tuple[int, list[int]]:
     """Tell how many bytes the send buffer holds, and the size of each object that has them."""
-    queue = outbox_of(connection)._queue  # noqa: SLF001
+    queue = send_buffer_of(connection)._queue  # noqa: SLF001
     return (0, []) if queue is None else (queue.held_size, queue.chunk_sizes)
 
 

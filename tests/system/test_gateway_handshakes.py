@@ -204,7 +204,7 @@ async def test_a_waiting_handshake_is_accepted_when_a_process_joins() -> None:
     async with site() as there:
         gateway_node = await there.gateway()
         coming = [asyncio.ensure_future(gateway_node.client()) for _ in range(3)]
-        await eventually(lambda: gateway_node.handshake_count == 3)
+        await eventually(lambda: gateway_node.dispatch.pending_count == 3)
         await there.business()
         await asyncio.gather(*coming)
         await there.journal.until("open", count=3)
@@ -219,7 +219,7 @@ async def test_a_client_that_leaves_while_waiting_has_no_events() -> None:
     async with site() as there:
         gateway_node = await there.gateway()
         coming = asyncio.ensure_future(gateway_node.client())
-        await eventually(lambda: bool(gateway_node.handshake_count))
+        await eventually(lambda: bool(gateway_node.dispatch.pending_count))
         coming.cancel()
         await eventually(lambda: not gateway_node.service.present_count)
         await there.business()
