@@ -158,6 +158,11 @@ ADDRESSES: list[tuple[str, AddressSeen, Expected]] = [
     ),
     (
         WSS,
+        replace(OPEN, tls=replace(AGREED, asks_client=True), tls_12=alert(40, asks_client=True)),
+        ("CLIENT_CERTIFICATE_REQUIRED", CAUSE, ALL_CLIENTS),
+    ),
+    (
+        WSS,
         replace(OPEN, tls=replace(AGREED, asks_client=True)),
         ("CLIENT_CERTIFICATE_ASKED", WARNING, ALL_CLIENTS),
     ),

@@ -317,7 +317,10 @@ def _agreed(seen: AddressSeen, tls: HandshakeSeen) -> Iterator[_Fault]:
     software = _software(seen)
     if tls.asks_client:
         is_refused = seen.inside is not None and answers.needs_certificate(seen.inside.data)
-        is_required = tls.alert is not None or is_refused
+        # Where TLS 1.3 ends with a reset that overtakes its alert, TLS 1.2 shows it.
+        older = seen.tls_12
+        is_refused_12 = older is not None and older.asks_client and not older.is_agreed
+        is_required = tls.alert is not None or is_refused or is_refused_12
         yield _Fault(
             declaration=declared.CLIENT_CERTIFICATE_REQUIRED
             if is_required
