@@ -265,6 +265,42 @@ PROXY_RESTRICTS = Declaration(
     fix="except the path of the WebSocket from these rules, unless they are meant for it",
     decided="The block of the configuration that gets the path has rules of access, or limits.",
 )
+PROXY_INCOMPLETE = Declaration(
+    code="PROXY_INCOMPLETE",
+    stage=Stage.PROXY,
+    severity=Severity.CAUSE,
+    problem="{proxy} cannot pass {path} on ({where}), and answers 500: it lacks {missing}",
+    fix="add {missing} and restart it",
+    decided="The configuration passes the path on, and does not load the module, or turn on what"
+    " that needs.",
+)
+UPSTREAM_TLS_FAILED = Declaration(
+    code="UPSTREAM_TLS_FAILED",
+    stage=Stage.PROXY,
+    severity=Severity.CAUSE,
+    problem="the TLS handshake of {proxy} with {worker} failed: {message}",
+    fix="let the worker speak plain behind the proxy (without transport='ssl'), or let the proxy"
+    " trust its certificate",
+    fixes={
+        Software.NGINX: "write `proxy_ssl_trusted_certificate FILE;` with the worker's authority,"
+        " or `proxy_ssl_verify off;`; or let the worker speak plain, and write proxy_pass http://",
+        Software.HAPROXY: "write `ca-file FILE` on the server line, or `verify none`; or let the"
+        " worker speak plain, and remove ssl",
+        Software.APACHE: "write `SSLProxyCACertificateFile FILE`, or `SSLProxyVerify none`; or let"
+        " the worker speak plain, and write http:// in ProxyPass",
+    },
+    decided="The worker counts a TLS handshake that failed while the doctor's handshake is on its"
+    " way, and the handshake itself does not arrive.",
+)
+SOCKET_REMOVED = Declaration(
+    code="SOCKET_REMOVED",
+    stage=Stage.SERVICE,
+    severity=Severity.CAUSE,
+    problem="the unix socket {path} of {worker} was removed, and no client can connect",
+    fix="gateman reload {script}, which makes it anew; look at what removes it (a tmp cleaner,"
+    " RuntimeDirectory= of another unit)",
+    decided="The service runs, and there is no file at the path that it listens on.",
+)
 PROXY_LEADS_ELSEWHERE = Declaration(
     code="PROXY_LEADS_ELSEWHERE",
     stage=Stage.PROXY,
@@ -462,6 +498,9 @@ DECLARATIONS: tuple[Declaration, ...] = (
     PROXY_REDIRECTS,
     PROXY_DENIES,
     PROXY_RESTRICTS,
+    PROXY_INCOMPLETE,
+    UPSTREAM_TLS_FAILED,
+    SOCKET_REMOVED,
     PROXY_LEADS_ELSEWHERE,
     PROXY_HEADER_MISSING,
     PROXY_IDLE_TIMEOUT,

@@ -6,7 +6,7 @@ import pytest
 
 from gateman.doctor.service.judgement import judge
 from gateman.doctor.service.observations import BusSeen, ListenerSeen, RightsSeen, ServiceSeen
-from gateman.doctor.service.proxies.route import Action
+from gateman.doctor.service.proxies.route import Action, Upstream
 from gateman.doctor.target import Settings
 from gateman.findings import ALL_CLIENTS, Finding, Severity, Software, handshakes, services
 from gateman.http.client_address import TrustedProxies
@@ -274,6 +274,32 @@ def test_what_arrived_decides(arrival: Any, expected: str) -> None:
     assert codes(bare(arrival, status=502)) == [expected]
 
 
+@pytest.mark.parametrize(
+    ("cause", "status_", "expected"),
+    [
+        ("plain_on_tls_port", 400, "PEER_SPOKE_PLAIN"),
+        ("max_connections", 503, "SERVER_FULL"),
+        ("max_connections_per_ip", 429, "ADDRESS_LIMIT"),
+    ],
+)
+def test_what_was_noticed_before_the_request_counts_for_it(
+    cause: str, status_: int, expected: str
+) -> None:
+    caused: Any = {"pid": 7, "worker": "chat", "cause": cause, "count": 1, "message": "…"}
+    seen = bare(arrived(status=status_), status=status_, causes=(caused,))
+
+    assert codes(seen) == [expected]
+
+
+def test_a_socket_that_was_removed() -> None:
+    unix = worker("websocket+unix:///run/w.sock", is_socket_missing=True)
+    running = status(slot(0, process()), listen="ws+unix:///run/w.sock")
+
+    assert found(healthy(workers=(unix,), status=running), None) == [
+        services.SOCKET_REMOVED.found(path="/run/w.sock", worker="chat", script="server.py")
+    ]
+
+
 def test_a_gateway_without_business_workers() -> None:
     seen = bare(arrived(status=503), status=503, text="no business worker is available")
 
@@ -300,6 +326,9 @@ def test_the_evidence_of_what_arrived() -> None:
         ("no_proxy_header", "PROXY_HEADER_MISSING"),
         ("bad_proxy_header", "PROXY_HEADER_MISSING"),
         ("proxy_not_trusted", "PROXY_UNTRUSTED"),
+        ("tls_tlsv1_alert_unknown_ca", "UPSTREAM_TLS_FAILED"),
+        ("left_after_certificate", "UPSTREAM_TLS_FAILED"),
+        ("max_connections", "SERVER_FULL"),
         ("left_early", "HANDSHAKE_NOT_ARRIVED"),
     ],
 )
@@ -307,6 +336,18 @@ def test_what_went_wrong_meanwhile_decides(cause: str, expected: str) -> None:
     caused = {"pid": 7, "worker": "chat", "cause": cause, "count": 1, "message": "10.0.0.1 …"}
 
     assert codes(bare(status=502, causes=(caused,))) == [expected]
+
+
+def test_a_proxy_that_leaves_when_it_has_seen_the_certificate() -> None:
+    caused: Any = {"pid": 7, "worker": "chat", "cause": "left_early", "count": 1, "message": ""}
+    upstreams = (Upstream(host="127.0.0.1", port=8282, is_tls=True),)
+    seen = healthy(
+        workers=(worker(is_tls=True),),
+        proxies=(proxied(upstreams=upstreams),),
+        handshake=handshake(status=502, causes=(caused,)),
+    )
+
+    assert codes(seen) == ["UPSTREAM_TLS_FAILED"]
 
 
 def test_nothing_that_arrived_is_undecided() -> None:

@@ -49,13 +49,16 @@ server {{
 }}
 """
 APACHE = """\
-# a2enmod ssl proxy proxy_http
+# a2enmod {modules}
 Listen 127.0.0.1:{port}
 <VirtualHost 127.0.0.1:{port}>
     ServerName localhost
     {lines}
 </VirtualHost>
 """
+
+# Roots that are not those of the tests' certificates.
+CA = "/etc/ssl/certs/ca-certificates.crt"
 
 
 class Look:
@@ -117,10 +120,11 @@ def nginx(upstream: str, lines: str = UPGRADE, edit: tuple[str, str] = ("", ""))
 
 
 @contextmanager
-def apache(lines: str) -> Iterator[str]:
+def apache(lines: str, modules: str = "ssl proxy proxy_http") -> Iterator[str]:
     port = free_port()
+    text = APACHE.format(port=port, lines=lines, modules=modules)
     with folder() as made:
-        command = proxies.apache_command(made, APACHE.format(port=port, lines=lines))
+        command = proxies.apache_command(made, text)
         with proxies.running([*command, "-DFOREGROUND"], port=port, log=made / "error.log"):
             yield f"ws://localhost:{port}/wss"
 
@@ -278,6 +282,29 @@ def test_faults_of_apache(running: Master, lines: str, expected: str | None) -> 
     assert found.causes == [expected or "PROXY_LEADS_ELSEWHERE"]
 
 
+def test_a_module_that_apache_lacks(running: Master) -> None:
+    line = f"ProxyPass /wss http://127.0.0.1:{running.port}/wss upgrade=websocket"
+    with apache(line, "ssl proxy") as url:
+        assert look(running, url).causes == ["PROXY_INCOMPLETE"]
+
+
+def test_proxies_of_a_worker_with_tls(tmp_path: Path) -> None:
+    declared = Worker("wss://127.0.0.1:0", {"ssl": ssl_options()}, name="chat", count=1)
+    with master(secure(echo(options="count=1")), tmp_path) as service:
+        upstream = f"127.0.0.1:{service.port}"
+        with nginx(upstream) as url:
+            plain = look(service, url, declared)
+        with nginx(upstream, edit=("http://", "https://")) as url:
+            encrypted = look(service, url, declared)
+        lines = f"{UPGRADE} proxy_ssl_verify on; proxy_ssl_trusted_certificate {CA};"
+        with nginx(upstream, lines, ("http://", "https://")) as url:
+            doubtful = look(service, url, declared)
+
+    assert plain.causes == ["PEER_SPOKE_PLAIN"]
+    assert encrypted.causes == []
+    assert doubtful.causes == ["UPSTREAM_TLS_FAILED"]
+
+
 @pytest.mark.parametrize(
     ("lines", "expected"),
     [
@@ -306,10 +333,13 @@ def test_a_unix_socket_that_the_proxy_may_not_open() -> None:
             denied = look(service, url, declared)
             path.chmod(0o666)
             allowed = look(service, url, declared)
+            path.unlink()
+            removed = look(service, url, declared)
 
     assert denied.causes == ["SOCKET_DENIED"]
     assert "www-data, who may not write to" in denied.findings[-1].problem
     assert allowed.causes == []
+    assert removed.causes == ["SOCKET_REMOVED"]
 
 
 # The service itself.

@@ -65,6 +65,12 @@ def test_a_good_way_has_no_findings() -> None:
             ),
         ),
         (
+            {"missing": "the module a"},
+            services.PROXY_INCOMPLETE.found(
+                proxy="nginx", path="/wss", where=AT, missing="the module a", evidence=BLOCK
+            ),
+        ),
+        (
             {"is_http2_only": True},
             handshakes.HTTP2_ONLY.found(software=NGINX, evidence=AT),
         ),

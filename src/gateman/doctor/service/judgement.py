@@ -9,6 +9,7 @@ from ...master.control_requests import ListedArrival, ProcessStatus, SlotStatus
 from ..target import Settings, Target
 from . import proxy_judgement
 from .observations import ArrivalsSeen, ServiceSeen, WorkerSeen, is_ipv6, is_loopback, same_address
+from .proxies.route import ProxyRoute
 
 _DOWN = frozenset({"waiting", "given_up"})
 
@@ -98,6 +99,11 @@ def _service(target: Target | None, seen: ServiceSeen) -> Iterator[Finding]:
         return
     if seen.status["master"]["state"] == "stopping":
         yield handshakes.SERVER_DRAINING.found(evidence="its master is stopping")
+    for worker in seen.workers:
+        if worker.is_socket_missing:
+            yield services.SOCKET_REMOVED.found(
+                path=worker.listen.path, worker=worker.name, script=seen.script
+            )
     yield from _changed(seen)
     for name in dict.fromkeys(slot["worker"] for slot in seen.status["slots"]):
         slots = [slot for slot in seen.status["slots"] if slot["worker"] == name]
@@ -371,8 +377,30 @@ def _causes(seen: ServiceSeen, handshake: ArrivalsSeen) -> Iterator[Finding]:
             case "proxy_not_trusted" if worker is not None:
                 peer = one["message"].partition(" ")[0]
                 yield proxy_judgement.untrusted(worker, peer, evidence)
+            case cause if cause in _REFUSALS:
+                yield _REFUSALS[cause](evidence=evidence)
+            case cause if cause.startswith("tls_") or cause == "left_after_certificate":
+                yield services.UPSTREAM_TLS_FAILED.found(
+                    software=software,
+                    proxy=proxy,
+                    worker=one["worker"],
+                    message=one["message"].removeprefix("a TLS handshake failed: "),
+                    evidence=evidence,
+                )
+            case "left_early" if worker is not None and worker.is_tls and _is_tls(route):
+                yield services.UPSTREAM_TLS_FAILED.found(
+                    software=software,
+                    proxy=proxy,
+                    worker=one["worker"],
+                    message="it left when it was shown the certificate",
+                    evidence=evidence,
+                )
             case _:
                 pass
+
+
+def _is_tls(route: ProxyRoute | None) -> bool:
+    return route is not None and any(one.is_tls for one in route.upstreams)
 
 
 def _named(seen: ServiceSeen, name: str) -> WorkerSeen | None:
@@ -392,8 +420,7 @@ def _arrival(
     if arrival["begins_with"] == "proxy":
         yield handshakes.PROXY_HEADER_UNEXPECTED.found(software=software, evidence=evidence)
         return
-    causes = {*arrival["causes"], *(one["cause"] for one in handshake.causes)}
-    if "plain_on_tls_port" in causes:
+    if "plain_on_tls_port" in _causes_of(arrival, handshake):
         proxy = "a client" if software is None else software.value
         yield handshakes.PEER_SPOKE_PLAIN.found(client=proxy, evidence=evidence)
         return
@@ -428,6 +455,18 @@ def _arrival(
         yield from _refused(arrival, handshake, evidence)
 
 
+def _causes_of(arrival: ListedArrival, handshake: ArrivalsSeen) -> list[str]:
+    """Give its causes; what was noticed before there was a request is known by its time only."""
+    if arrival["causes"] or arrival["status"] == 101:
+        return arrival["causes"]
+    early = {"plain_on_tls_port", *_REFUSALS}
+    return [
+        one["cause"]
+        for one in handshake.causes
+        if one["cause"] in early and one["pid"] == arrival["pid"]
+    ]
+
+
 _NEEDED = {
     "sec-websocket-key": "Sec-WebSocket-Key",
     "sec-websocket-version": "Sec-WebSocket-Version",
@@ -443,7 +482,7 @@ _REFUSALS: dict[str, Callable[..., Finding]] = {
 
 
 def _refused(arrival: ListedArrival, handshake: ArrivalsSeen, evidence: str) -> Iterator[Finding]:
-    status, causes = arrival["status"], arrival["causes"]
+    status, causes = arrival["status"], _causes_of(arrival, handshake)
     for cause in causes:
         if cause in _REFUSALS:
             yield _REFUSALS[cause](evidence=evidence)

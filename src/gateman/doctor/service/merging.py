@@ -32,6 +32,7 @@ _EFFECTS: dict[str, frozenset[str]] = {
             handshakes.REDIRECT_TO_TLS.code,
         }
     ),
+    services.PROXY_INCOMPLETE.code: frozenset({handshakes.SERVER_FAILED.code}),
     services.PROXY_DENIES.code: frozenset({handshakes.FORBIDDEN.code}),
     services.PROXY_LEADS_ELSEWHERE.code: frozenset(
         {

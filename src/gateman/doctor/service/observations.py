@@ -23,6 +23,7 @@ class WorkerSeen:
         ping_interval: Seconds; ``None`` for no pings.
         max_connections_per_ip: ``None`` for no limit.
         findings: What is wrong with its certificates.
+        is_socket_missing: Whether there is no file at the path of its unix socket.
     """
 
     name: str
@@ -35,6 +36,7 @@ class WorkerSeen:
     has_allowed_origins: bool = False
     is_gateway: bool = False
     trusted: TrustedProxies = field(default_factory=TrustedProxies)
+    is_socket_missing: bool = False
     findings: tuple[Finding, ...] = ()
 
     @property

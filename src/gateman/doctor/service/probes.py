@@ -205,6 +205,7 @@ def _workers(
                 has_allowed_origins=declared.allowed_origins is not None,
                 is_gateway=isinstance(worker, Gateway),
                 trusted=declared.trusted_proxies,
+                is_socket_missing=bool(listen.path) and not Path(listen.path).exists(),
                 findings=tuple(findings),
             )
         )

@@ -110,6 +110,10 @@ def _judge_passing(
                 **at,
             )
         return
+    if route.missing:
+        yield services.PROXY_INCOMPLETE.found(
+            path=path, missing=route.missing, evidence=evidence, **at
+        )
     upstream = next(one for one in route.upstreams if worker.is_at(one))
     if upstream.is_tls and not worker.is_tls:
         yield handshakes.PEER_SPOKE_TLS.found(
@@ -200,6 +204,7 @@ _REFUTED = frozenset(
         services.PROXY_ANSWERS_ITSELF,
         services.PROXY_DENIES,
         services.PROXY_HEADER_MISSING,
+        services.PROXY_INCOMPLETE,
         services.PROXY_LEADS_ELSEWHERE,
         services.PROXY_NAME_UNKNOWN,
         services.PROXY_REDIRECTS,

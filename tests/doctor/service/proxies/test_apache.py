@@ -209,6 +209,21 @@ def test_what_else_keeps_clients_out() -> None:
     assert route(f"{PASS}\nRequestHeader unset Upgrade").lost_fields == ("Upgrade: websocket",)
 
 
+@pytest.mark.parametrize(
+    ("modules", "line", "missing"),
+    [
+        ("proxy", PASS, "the module proxy_http (a2enmod proxy_http)"),
+        ("proxy_http", PASS, ""),
+        ("proxy_wstunnel", "ProxyPass /wss ws://127.0.0.1:8282/", ""),
+        ("proxy_wstunnel", PASS, "the module proxy_http (a2enmod proxy_http)"),
+        ("proxy_http", "ProxyPass / https://127.0.0.1:8282/", "the line `SSLProxyEngine on`"),
+        ("proxy_http", "SSLProxyEngine on\nProxyPass / https://127.0.0.1:8282/", ""),
+    ],
+)
+def test_what_it_lacks(modules: str, line: str, missing: str) -> None:
+    assert route(line, head=f"{HEAD}LoadModule {modules}_module m.so\n").missing == missing
+
+
 def test_included_files_are_named() -> None:
     text = 'ServerRoot "/etc/httpd"\nInclude conf.d/*.conf\nIncludeOptional sites/\n#Include no\n'
 

@@ -274,6 +274,7 @@ class _Reader:
                 one.args[0] for one in self._inherited("sslcertificatefile") if one.args
             ),
             is_http2_only=not has_http1,
+            missing=self._missing(found) if found.action is Action.PASSES else "",
             restrictions=self._restrictions(),
             user=self._main.value("user") or "",
             doubts=tuple(dict.fromkeys(self._doubts)),
@@ -434,6 +435,7 @@ class _Reader:
         is_tls = scheme in {"https", "wss"}
         found = _Found(rule, Action.PASSES, passes_upgrade=passes)
         found.timeout = _seconds(parameters.get("timeout", ""))
+        found.is_websocket = scheme in {"ws", "wss"}
         upstream = self._upstream(name, path, scheme, is_tls=is_tls)
         if upstream is None:
             self._doubts.append(f"{rule.where}: {rule}")
@@ -462,6 +464,7 @@ class _Reader:
                     ]
         found = _Found(rule, Action.PASSES)
         found.upstreams = tuple(one for member in members for one in member.upstreams)
+        found.is_websocket = any(one.is_websocket for one in members)
         found.passes_upgrade = bool(members) and all(one.passes_upgrade for one in members)
         if not members:
             self._doubts.append(f"{rule.where}: {rule}")
@@ -508,6 +511,18 @@ class _Reader:
         lines = [one for scope in self._scopes for one in scope.all("setenv")]
         return any(one.args[:1] == (name,) for one in lines)
 
+    def _missing(self, found: "_Found") -> str:
+        """Name the module or the line without which Apache answers 500."""
+        modules = {
+            one.args[0].removesuffix("_module") for one in self._main.all("loadmodule") if one.args
+        }
+        schemes = {"proxy_http"} if not found.is_websocket else {"proxy_http", "proxy_wstunnel"}
+        if modules and not modules & schemes:
+            return "the module proxy_http (a2enmod proxy_http)"
+        is_on = (self._value("sslproxyengine") or "off").lower() == "on"
+        is_tls = any(one.is_tls for one in found.upstreams)
+        return "the line `SSLProxyEngine on`" if is_tls and not is_on else ""
+
     def _restrictions(self) -> tuple[str, ...]:
         found: list[str] = []
         for location in self._locations:
@@ -533,6 +548,7 @@ class _Found:
     answer: str = ""
     upstreams: tuple[Upstream, ...] = ()
     passes_upgrade: bool = False
+    is_websocket: bool = False
     timeout: float | None = None
 
 

@@ -81,6 +81,7 @@ class ProxyRoute:
         client_fields: The fields that it sets to tell who the client is; in lower case.
         certificates: The files that it shows to clients.
         is_http2_only: Whether clients cannot speak HTTP/1.1 to it.
+        missing: What has to be added before it can pass anything on; empty if all is there.
         restrictions: Rules that may keep clients out, as they are written.
         user: As whom it connects; empty if not known.
         doubts: What was not understood.
@@ -103,6 +104,7 @@ class ProxyRoute:
     client_fields: frozenset[str] = field(default_factory=frozenset)
     certificates: tuple[str, ...] = ()
     is_http2_only: bool = False
+    missing: str = ""
     restrictions: tuple[str, ...] = ()
     user: str = ""
     doubts: tuple[str, ...] = ()
