@@ -28,6 +28,7 @@ OK = b"HTTP/1.1 200 OK\r\n"
             b"HTTP/1.0 400 Bad Request\r\n\r\nClient sent an HTTP request to an HTTPS server.\n",
             Software.CADDY,
         ),
+        (OK + b"Gateman-Refused: UPGRADE_LOST\r\n\r\n", Software.GATEMAN),
         (OK + b"Server: Jetty\r\n\r\n", None),
         (b"Server: nginx\r\n", None),
         (b"", None),

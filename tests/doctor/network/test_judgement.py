@@ -388,6 +388,14 @@ NAMES: list[tuple[NetworkSeen, list[Expected]]] = [
         [],
     ),
     (NetworkSeen(lookups=(AAAA, A), addresses=(OPEN,)), []),
+    # The hosts file of this machine tells nothing of what other clients see.
+    (
+        NetworkSeen(
+            lookups=(replace(AAAA, resolution=Resolution.TIMED_OUT), replace(A, is_local=True)),
+            addresses=(replace(OPEN, address="127.0.0.1"),),
+        ),
+        [],
+    ),
 ]
 
 

@@ -37,6 +37,9 @@ OPEN = AddressSeen(
 SEEN = NetworkSeen(
     lookups=(
         LookupSeen(family="A", resolution=Resolution.FOUND, addresses=("192.0.2.1", "192.0.2.2")),
+        LookupSeen(
+            family="A", resolution=Resolution.FOUND, addresses=("127.0.0.1",), is_local=True
+        ),
         LookupSeen(family="AAAA", resolution=Resolution.TIMED_OUT, evidence="no answer in 2.0 s"),
     ),
     addresses=(
@@ -57,6 +60,7 @@ def test_rows() -> None:
 
     assert [short(one) for one in rows(seen)] == [
         ("dns", "A records", Outcome.OK, "192.0.2.1, 192.0.2.2"),
+        ("dns", "A records", Outcome.OK, "127.0.0.1 (hosts file of this machine)"),
         ("dns", "AAAA records", Outcome.FAILED, "no answer in 2.0 s"),
         ("tcp", "192.0.2.1:443", Outcome.OK, "open"),
         (

@@ -27,7 +27,7 @@ _SERVERS = (
     (re.compile(rb"^server: *caddy", re.IGNORECASE | re.MULTILINE), "CADDY"),
     (re.compile(rb"^server: *cloudflare|^cf-ray:", re.IGNORECASE | re.MULTILINE), "CLOUDFLARE"),
     (re.compile(rb"^server: *awselb", re.IGNORECASE | re.MULTILINE), "AWS"),
-    (re.compile(rb"^server: *gateman", re.IGNORECASE | re.MULTILINE), "GATEMAN"),
+    (re.compile(rb"^gateman-refused:", re.IGNORECASE | re.MULTILINE), "GATEMAN"),
     (re.compile(rb"<h1>\d{3} [^<]*</h1>\n[^<]*\n</body></html>"), "HAPROXY"),
     (re.compile(rb"Client sent an HTTP request to an HTTPS server"), "CADDY"),
 )

@@ -124,7 +124,8 @@ def _name(target: Target, settings: Settings, seen: NetworkSeen) -> Iterator[Fin
     if Resolution.FOUND not in found:
         yield _no_address(target, found, evidence)
         return
-    if url.is_private_name(target.host):
+    if url.is_private_name(target.host) or any(one.is_local for one in seen.lookups):
+        # What others see of the name is not known here.
         return
     for lookup in seen.lookups:
         if lookup.resolution in {Resolution.TIMED_OUT, Resolution.FAILED}:

@@ -23,11 +23,17 @@ class Resolution(Enum):
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class LookupSeen:
-    """One question to the resolver; ``addresses`` are in its order."""
+    """
+    One question to the resolver; ``addresses`` are in its order.
+
+    Attributes:
+        is_local: Whether this machine's hosts file has the name, so that the DNS was not asked.
+    """
 
     family: Family
     resolution: Resolution
     addresses: tuple[str, ...] = ()
+    is_local: bool = False
     evidence: str = ""
     duration: float = 0.0
 

@@ -5,10 +5,13 @@ import socket
 import threading
 import time
 from contextlib import suppress
+from pathlib import Path
 
 from .observations import Family, LookupSeen, Resolution
 
 _FAMILIES = {"A": socket.AF_INET, "AAAA": socket.AF_INET6}
+
+_HOSTS_FILE = Path("/etc/hosts")
 
 _NO_ADDRESS = {socket.EAI_NODATA, getattr(socket, "EAI_ADDRFAMILY", socket.EAI_NODATA)}
 
@@ -67,6 +70,7 @@ def _ask(host: str, family: Family) -> LookupSeen:
         family=family,
         resolution=resolution,
         addresses=addresses,
+        is_local=resolution is Resolution.FOUND and _is_in_hosts_file(host),
         evidence=evidence,
         duration=time.monotonic() - begun_at,
     )
@@ -76,3 +80,12 @@ def _has_ipv4(host: str) -> bool:
     # glibc gives 127.0.0.1 for a name that the hosts file has for ::1, to who asks for IPv4 alone.
     found = socket.getaddrinfo(host, None, type=socket.SOCK_STREAM)
     return any(family is socket.AF_INET for family, *_ in found)
+
+
+def _is_in_hosts_file(host: str) -> bool:
+    try:
+        text = _HOSTS_FILE.read_text(errors="replace")
+    except OSError:
+        return False
+    lines = (line.partition("#")[0].lower().split() for line in text.splitlines())
+    return any(host in line[1:] for line in lines)

@@ -25,7 +25,8 @@ def rows(seen: NetworkSeen) -> list[Row]:
             probe="dns",
             subject=f"{one.family} records",
             outcome=_resolution(one.resolution),
-            evidence=", ".join(one.addresses) or one.evidence or one.resolution.value,
+            evidence=(", ".join(one.addresses) or one.evidence or one.resolution.value)
+            + " (hosts file of this machine)" * one.is_local,
             duration=one.duration,
         )
         for one in seen.lookups
