@@ -5,7 +5,7 @@ from gateman.doctor.service.observations import ListenerSeen, ProxySeen, RightsS
 from gateman.doctor.service.rows import rows
 from gateman.findings import Software
 
-from .seen import handshake, healthy
+from .seen import handshake, healthy, worker
 
 
 def written(seen: ServiceSeen) -> list[tuple[str, str, str, str]]:
@@ -53,9 +53,18 @@ def test_what_is_not_well() -> None:
         ("ok", "port", ":: port 443", "a process that cannot be read"),
         ("skipped", "proxy", "Caddy", "it was not found"),
         ("failed", "rights", "/run", "www-data may not enter it: drwx------ root root"),
-        ("failed", "nonce", "what arrived", "nothing, the status 502 came back"),
+        ("failed", "nonce", "what arrived", "nothing; the status 502 came back"),
         ("ok", "log", "the last lines", "ERROR x"),
     ]
+    certified = worker(certificates=(("/c.pem", "9 days left"),))
+    assert written(healthy(workers=(certified,)))[1] == (
+        "ok",
+        "certificate",
+        "/c.pem",
+        "9 days left",
+    )
+    unanswered = written(healthy(handshake=handshake(status=None, problem="no answer")))[-1]
+    assert unanswered[-1] == "nothing; no answer"
     assert {one.outcome for one in rows(healthy(handshake=handshake(refused="old")))} == {
         Outcome.OK,
         Outcome.SKIPPED,

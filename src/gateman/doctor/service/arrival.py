@@ -2,7 +2,9 @@
 
 import asyncio
 import contextlib
+import os
 import secrets
+import ssl
 import time
 from dataclasses import replace
 
@@ -69,12 +71,18 @@ async def _handshake(
         except TimeoutError:
             return ArrivalsSeen(problem=f"no answer at {address} port {target.port}")
         except (OSError, ValueError, EOFError) as error:
-            problem = f"no answer at {address} port {target.port} ({str(error) or 'it was closed'})"
+            problem = f"no answer at {address} port {target.port} ({_reason(error)})"
             if not isinstance(error, ConnectionRefusedError):
                 break
         else:
             return ArrivalsSeen(status=status, server=server, text=text)
     return ArrivalsSeen(problem=problem)
+
+
+def _reason(error: Exception) -> str:
+    if isinstance(error, OSError) and error.errno and not isinstance(error, ssl.SSLError):
+        return os.strerror(error.errno).lower()
+    return "it was closed" if isinstance(error, EOFError) else str(error) or type(error).__name__
 
 
 async def _settled(script: Script, nonce: str) -> ListArrivalsAnswer | None:

@@ -4,7 +4,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from ipaddress import IPv6Address, ip_address
 
-from ...findings import Finding, Software
+from ...findings import Finding, Severity, Software
 from ...http.client_address import TrustedProxies
 from ...listen import ListenAddress
 from ...master.control_requests import ListedArrival, ListedCause, StatusAnswer
@@ -22,7 +22,8 @@ class WorkerSeen:
     Attributes:
         ping_interval: Seconds; ``None`` for no pings.
         max_connections_per_ip: ``None`` for no limit.
-        findings: What is wrong with its certificates.
+        certificates: The files, and how long each is still valid, in words.
+        findings: What is wrong with them.
         is_socket_missing: Whether there is no file at the path of its unix socket.
     """
 
@@ -37,7 +38,13 @@ class WorkerSeen:
     is_gateway: bool = False
     trusted: TrustedProxies = field(default_factory=TrustedProxies)
     is_socket_missing: bool = False
+    certificates: tuple[tuple[str, str], ...] = ()
     findings: tuple[Finding, ...] = ()
+
+    @property
+    def is_refused(self) -> bool:
+        """Whether clients refuse one of its certificates."""
+        return any(one.severity is Severity.CAUSE for one in self.findings)
 
     @property
     def address(self) -> str:

@@ -189,7 +189,11 @@ def _workers(
             listen = _listening(running[number], listen)
         contexts = declared.contexts
         findings: list[Finding] = []
+        certificates: list[tuple[str, str]] = []
         for certificate in contexts.certificates if contexts is not None else ():
+            days = certificate.days_left(now)
+            left = "it cannot be read" if days is None else f"{days} days left"
+            certificates.append((str(certificate.path), left))
             findings += judge_certificates(certificate.chain, now=now, name=certificate.name)
         if settings.ca_file is not None:
             findings = [one for one in findings if one.code not in _ABOUT_TRUST]
@@ -206,6 +210,7 @@ def _workers(
                 is_gateway=isinstance(worker, Gateway),
                 trusted=declared.trusted_proxies,
                 is_socket_missing=bool(listen.path) and not Path(listen.path).exists(),
+                certificates=tuple(certificates),
                 findings=tuple(findings),
             )
         )

@@ -19,6 +19,9 @@ def _rows(seen: ServiceSeen) -> Iterator[Row]:
         seen.mistake or listens or "no address",
         is_well=not seen.mistake,
     )
+    for worker in seen.workers:
+        for path, left in worker.certificates:
+            yield _row("certificate", path, left, is_well=not worker.is_refused)
     yield from _running(seen)
     for one in seen.listeners or ():
         owner = "the service" if one.is_own else one.owner or "a process that cannot be read"
@@ -82,7 +85,8 @@ def _handshake(handshake: ArrivalsSeen) -> Row:
         )
     else:
         causes = ", ".join(one["cause"] for one in handshake.causes)
-        evidence = f"nothing, {handshake.answer} came back{causes and f'; meanwhile {causes}'}"
+        back = handshake.problem or f"{handshake.answer} came back"
+        evidence = f"nothing; {back}{causes and f'; meanwhile {causes}'}"
     is_well = handshake.status == 101 and bool(handshake.arrivals)
     return _row("nonce", "what arrived", evidence, is_well=is_well, duration=handshake.duration)
 
