@@ -8,6 +8,7 @@ import asyncio
 import contextlib
 import os
 import shutil
+import socket
 import ssl
 import tempfile
 import threading
@@ -184,9 +185,18 @@ def impostor(
         loop.close()
 
 
-def wait_for(path: Path) -> None:
-    """Wait until a server has written a file."""
+def wait_for_tls(port: int, name: str) -> None:
+    """Wait until a server has a certificate for a name."""
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+    context.check_hostname = False
+    context.verify_mode = ssl.CERT_NONE
     deadline = time.monotonic() + TIMEOUT
-    while not path.exists():
-        assert time.monotonic() < deadline, path
-        time.sleep(0.01)
+    while True:
+        try:
+            with socket.create_connection(("127.0.0.1", port), timeout=TIMEOUT) as raw:
+                context.wrap_socket(raw, server_hostname=name).close()
+        except OSError:
+            assert time.monotonic() < deadline, name
+            time.sleep(0.02)
+        else:
+            return

@@ -60,4 +60,4 @@ def _named(clients: frozenset[Client]) -> str:
 def _sentence(text: str) -> str:
     shown = _FIELD.sub(lambda field: field[1].replace("_", " ").upper(), text)
     shown = shown.replace("{{", "{").replace("}}", "}")
-    return f"{shown[:1].upper()}{shown[1:]}."
+    return f"{shown[:1].upper()}{shown[1:].removesuffix('.')}."

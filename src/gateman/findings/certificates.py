@@ -22,16 +22,16 @@ _RENEW = {
     " itself",
 }
 _FULL_CHAIN = {
-    Software.NGINX: "ssl_certificate must name fullchain.pem (certificate, then intermediates), not"
+    Software.NGINX: "have ssl_certificate name fullchain.pem (certificate, then intermediates), not"
     " cert.pem; then nginx -s reload",
-    Software.APACHE: "SSLCertificateFile must name fullchain.pem (certificate, then intermediates),"
+    Software.APACHE: "have SSLCertificateFile name fullchain.pem (certificate, then intermediates),"
     " not cert.pem; then apachectl graceful",
     Software.CADDY: "the first file of the tls directive must hold the certificate, then the"
     " intermediates",
     Software.HAPROXY: "the file of crt must hold the certificate, the intermediates and the key, in"
     " this order",
     Software.AWS: "import the certificate into Certificate Manager with its certificate chain",
-    Software.GATEMAN: "local_cert must name fullchain.pem (certificate, then intermediates), not"
+    Software.GATEMAN: "have local_cert name fullchain.pem (certificate, then intermediates), not"
     " cert.pem",
 }
 
@@ -42,7 +42,7 @@ CERTIFICATE_EXPIRED = Declaration(
     problem="{which} has expired on {moment}, and clients refuse it",
     fix="renew it",
     fixes=_RENEW,
-    decided="By its dates and this machine's clock.",
+    decided="By its dates and this machine's clock",
     details="If the files on the server are newer than what it shows, it has not been told to read"
     " them again.",
 )
@@ -53,7 +53,7 @@ CERTIFICATE_NOT_VALID_YET = Declaration(
     severity=Severity.CAUSE,
     problem="{which} is valid only from {moment} on, and now it is {now}",
     fix="set this machine's clock, or take a certificate that is valid",
-    decided="By its dates and this machine's clock.",
+    decided="By its dates and this machine's clock",
 )
 
 CERTIFICATE_EXPIRES_SOON = Declaration(
@@ -63,7 +63,7 @@ CERTIFICATE_EXPIRES_SOON = Declaration(
     problem="{which} expires on {moment}, in {days}",
     fix="renew it, and see why its renewal did not",
     fails_for=frozenset(),
-    decided="Less than 14 days are left, or a sixth of its life if that is less.",
+    decided="Less than 14 days are left, or a sixth of its life if that is less",
 )
 
 CLOCK_DIFFERS = Declaration(
@@ -75,7 +75,7 @@ CLOCK_DIFFERS = Declaration(
     " (timedatectl set-ntp true); if the server's is, its certificate has to be renewed as well",
     decided="The certificate is not valid by the local clock and valid by the Date field of the"
     " server, which is more than five minutes away. It is a warning if the certificate is valid by"
-    " both.",
+    " both",
 )
 
 CERTIFICATE_NAME = Declaration(
@@ -85,12 +85,12 @@ CERTIFICATE_NAME = Declaration(
     problem="{which} is for {names}, and not for {asked}",
     fix="connect by a name that it is for, or get a certificate for this one",
     fixes={
-        Software.NGINX: "ssl_certificate with a certificate for this name, in the server block"
-        " whose server_name it is: without such a block nginx shows its default one; or connect"
-        " by a name that the certificate is for",
-        Software.APACHE: "SSLCertificateFile with a certificate for this name, in the <VirtualHost>"
-        " whose ServerName or ServerAlias it is: without such a host Apache shows its first one; or"
+        Software.NGINX: "write ssl_certificate with a certificate for this name into the server"
+        " block whose server_name it is: without such a block nginx shows its default one; or"
         " connect by a name that the certificate is for",
+        Software.APACHE: "write SSLCertificateFile with a certificate for this name into the"
+        " <VirtualHost> whose ServerName or ServerAlias it is: without such a host Apache shows"
+        " its first one; or connect by a name that the certificate is for",
         Software.CADDY: "name the site by this name in the Caddyfile, so that Caddy gets a"
         " certificate for it",
         Software.HAPROXY: "add a certificate for this name to crt (or its crt-list): without one"
@@ -104,7 +104,7 @@ CERTIFICATE_NAME = Declaration(
     details="If the certificate is that of another site, the A or AAAA record may lead to another"
     " server: compare it with the address of the right one.",
     decided="Neither a name nor a wildcard of the certificate (subjectAltName) fits; a wildcard"
-    " stands for one label only. An IP address must be among its IP addresses.",
+    " stands for one label only. An IP address must be among its IP addresses",
 )
 
 CERTIFICATE_WITHOUT_NAMES = Declaration(
@@ -115,7 +115,7 @@ CERTIFICATE_WITHOUT_NAMES = Declaration(
     " they no longer read its common name",
     fix="get one that names the domain",
     fails_for=frozenset({Client.BROWSERS, Client.ANDROID, Client.IOS, Client.WECHAT}),
-    decided="The extension subjectAltName is missing, or has neither a domain nor an IP address.",
+    decided="The extension subjectAltName is missing, or has neither a domain nor an IP address",
     details="Java, Node and Python still compare the common name (subject CN) if there is no such"
     " extension.",
 )
@@ -140,7 +140,7 @@ CERTIFICATE_SELF_SIGNED = Declaration(
         " to trust it",
     },
     decided="Its issuer is its own subject, its own key has signed it, and it is not among the"
-    " trusted roots.",
+    " trusted roots",
     details=_TRUSTING,
 )
 
@@ -157,7 +157,7 @@ CERTIFICATE_PRIVATE = Declaration(
         " connect through it, with the record proxied",
     },
     decided="The chain ends at an authority that is not among the trusted roots, and nothing says"
-    " that it was issued by a public one. With `--ca FILE` the authority counts as trusted.",
+    " that it was issued by a public one. With `--ca FILE` the authority counts as trusted",
     details=_TRUSTING,
 )
 
@@ -168,7 +168,7 @@ CERTIFICATE_KEY = Declaration(
     problem="{which} has a key of type {key}, which {refused_by} refuse",
     fix="get a new one, with a key for ECDSA P-256 or RSA with 2048 bits or more, and SHA-256",
     fails_for=frozenset({Client.BROWSERS, Client.ANDROID, Client.IOS, Client.WECHAT}),
-    decided="The key is neither RSA with 2048 bits or more, nor ECDSA P-256 or P-384.",
+    decided="The key is neither RSA with 2048 bits or more, nor ECDSA P-256 or P-384",
 )
 
 CERTIFICATE_DIGEST = Declaration(
@@ -178,7 +178,7 @@ CERTIFICATE_DIGEST = Declaration(
     problem="{which} is signed with {digest}, which clients refuse",
     fix="get a new one, with a key for ECDSA P-256 or RSA with 2048 bits or more, and SHA-256",
     decided="The signature of the certificate, or of an intermediate one, is made with MD5 or"
-    " SHA-1.",
+    " SHA-1",
 )
 
 CERTIFICATE_USAGE = Declaration(
@@ -187,7 +187,7 @@ CERTIFICATE_USAGE = Declaration(
     severity=Severity.CAUSE,
     problem="{which} is not for servers by its extended key usage, and clients refuse it",
     fix="get one for servers (serverAuth)",
-    decided="It has the extension extKeyUsage, without serverAuth and anyExtendedKeyUsage.",
+    decided="It has the extension extKeyUsage, without serverAuth and anyExtendedKeyUsage",
 )
 
 CERTIFICATE_LIFE = Declaration(
@@ -199,7 +199,7 @@ CERTIFICATE_LIFE = Declaration(
     fails_for=frozenset({Client.BROWSERS, Client.IOS}),
     decided="Of a public authority, 398 days, 200 from 2026-03-15, 100 from 2027-03-15 and 47 from"
     " 2029-03-15 on. Of a private one, Apple's systems take 825 days; more than 398 days are a"
-    " note.",
+    " note",
 )
 
 CERTIFICATE_MALFORMED = Declaration(
@@ -209,7 +209,7 @@ CERTIFICATE_MALFORMED = Declaration(
     problem="{which} breaks {part}, and clients that are strict refuse it",
     fix="get a new one",
     fails_for=frozenset(),
-    decided="A part of it cannot be read by the standard (RFC 5280), though OpenSSL takes it.",
+    decided="A part of it cannot be read by the standard (RFC 5280), though OpenSSL takes it",
 )
 
 CERTIFICATE_REFUSED = Declaration(
@@ -218,7 +218,7 @@ CERTIFICATE_REFUSED = Declaration(
     severity=Severity.CAUSE,
     problem="{which} is refused: {reason}",
     fix="get a new certificate with its chain from the authority",
-    decided="OpenSSL does not verify the chain, for a reason that no other code names.",
+    decided="OpenSSL does not verify the chain, for a reason that no other code names",
 )
 
 CHAIN_INCOMPLETE = Declaration(
@@ -232,7 +232,7 @@ CHAIN_INCOMPLETE = Declaration(
         {Client.ANDROID, Client.JAVA, Client.NODE, Client.PYTHON, Client.WECHAT},
     ),
     decided="No certificate that the server shows has signed the last one of the chain, which is"
-    " not from a trusted root either.",
+    " not from a trusted root either",
     details="Browsers and Apple's systems download a missing certificate if the other one says"
     " where it is (authorityInfoAccess), or remember it from another site; without that, they"
     " fail, too.",
@@ -246,7 +246,7 @@ CHAIN_EXPIRED = Declaration(
     fix="get the chain anew from the authority",
     fixes=_FULL_CHAIN,
     decided="An intermediate certificate has expired by this machine's clock. It is a cause if no"
-    " way to a trusted root goes without it, and else a warning.",
+    " way to a trusted root goes without it, and else a warning",
 )
 
 CHAIN_WITHOUT_ISSUER = Declaration(
@@ -257,7 +257,7 @@ CHAIN_WITHOUT_ISSUER = Declaration(
     fix="append it, unless it is a root that your clients were told to trust",
     fails_for=frozenset(),
     decided="The certificate is from a private authority, and none of the file has signed it;"
-    " whether clients know its issuer is not known here.",
+    " whether clients know its issuer is not known here",
 )
 
 CHAIN_FOREIGN = Declaration(
@@ -269,7 +269,7 @@ CHAIN_FOREIGN = Declaration(
     fixes=_FULL_CHAIN,
     fails_for=frozenset(),
     decided="A certificate that the server shows is not on the way of signatures up from its own."
-    " If the own one's issuer is missing, they are those of another certificate.",
+    " If the own one's issuer is missing, they are those of another certificate",
 )
 
 CHAIN_ORDER = Declaration(
@@ -279,7 +279,7 @@ CHAIN_ORDER = Declaration(
     problem="{which} is followed by its chain in the wrong order, which some refuse",
     fix="put them in this order: number {numbers}",
     fails_for=frozenset(),
-    decided="The signatures lead from each certificate to one that does not come next.",
+    decided="The signatures lead from each certificate to one that does not come next",
     details="RFC 5246 asks for the order; RFC 8446 and the usual clients put up with another one,"
     " embedded devices do not.",
 )
@@ -292,7 +292,7 @@ CHAIN_ROOT = Declaration(
     " which each handshake sends in vain",
     fix="leave the root out",
     fails_for=frozenset(),
-    decided="The last certificate of the chain has signed itself.",
+    decided="The last certificate of the chain has signed itself",
 )
 
 DECLARATIONS: tuple[Declaration, ...] = (

@@ -3,14 +3,15 @@
 from . import Client, Declaration, Severity, Software, Stage
 
 _PROXY_WEBSOCKET = {
-    Software.NGINX: "listen {port} ssl; with ssl_certificate and ssl_certificate_key, in the server"
-    " block of {host}; or connect to ws://{authority}",
-    Software.APACHE: "SSLEngine on, SSLCertificateFile and SSLCertificateKeyFile, in the"
+    Software.NGINX: "write listen {port} ssl; with ssl_certificate and ssl_certificate_key, in"
+    " the server block of {host}; or connect to ws://{authority}",
+    Software.APACHE: "write SSLEngine on, SSLCertificateFile and SSLCertificateKeyFile, in the"
     " <VirtualHost *:{port}> of {host}; or connect to ws://{authority}",
-    Software.HAPROXY: "bind :{port} ssl crt FILE, in the frontend; or connect to ws://{authority}",
+    Software.HAPROXY: "write bind :{port} ssl crt FILE, in the frontend; or connect to"
+    " ws://{authority}",
     Software.CADDY: "name the site https://{host}:{port} in the Caddyfile, without http://; or"
     " connect to ws://{authority}",
-    Software.GATEMAN: 'worker.transport = "ssl" with local_cert and local_pk; or connect to'
+    Software.GATEMAN: 'write worker.transport = "ssl" with local_cert and local_pk; or connect to'
     " ws://{authority}",
 }
 
@@ -25,7 +26,7 @@ URL_SPACES = Declaration(
     fix="remove them where the client's configuration has the URL; write %20 for a space that"
     " belongs to the path",
     fails_for=frozenset({Client.JAVA, Client.PYTHON}),
-    decided="By the URL as it was given.",
+    decided="By the URL as it was given",
 )
 
 URL_FRAGMENT = Declaration(
@@ -35,7 +36,7 @@ URL_FRAGMENT = Declaration(
     problem="the URL has a fragment (#…), which the URL of a WebSocket must not have",
     fix="remove it; write %23 for a number sign that belongs to the path",
     fails_for=frozenset({Client.NODE, Client.PYTHON}),
-    decided="By the URL as it was given (RFC 6455, section 3).",
+    decided="By the URL as it was given (RFC 6455, section 3)",
     details="Browsers refused such a URL with a SyntaxError until 2024; newer ones ignore the"
     " fragment.",
 )
@@ -47,7 +48,7 @@ URL_USER_INFO = Declaration(
     problem="the URL has a user name or a password in it, which some clients send and others"
     " leave out",
     fix="send it in a header or in the first message",
-    decided="By the URL as it was given.",
+    decided="By the URL as it was given",
 )
 
 PORT_BLOCKED = Declaration(
@@ -57,7 +58,7 @@ PORT_BLOCKED = Declaration(
     problem="browsers never connect to port {port}, which they keep for another protocol",
     fix="listen on another port, such as 443 or 8443",
     fails_for=frozenset({Client.BROWSERS}),
-    decided="By the list of bad ports of the Fetch standard.",
+    decided="By the list of bad ports of the Fetch standard",
 )
 
 URL_PLAIN = Declaration(
@@ -68,7 +69,7 @@ URL_PLAIN = Declaration(
     " programs",
     fix="serve wss://{host}, with a certificate for that name",
     fails_for=frozenset({Client.WECHAT}),
-    decided="The scheme is ws, and the host is not on a private network.",
+    decided="The scheme is ws, and the host is not on a private network",
 )
 
 URL_ADDRESS = Declaration(
@@ -79,7 +80,7 @@ URL_ADDRESS = Declaration(
     " certificates are for addresses",
     fix="connect by a domain that the certificate is for, and register it with WeChat",
     fails_for=frozenset({Client.WECHAT}),
-    decided="The host is an IP address that is not on a private network.",
+    decided="The host is an IP address that is not on a private network",
 )
 
 # The name.
@@ -91,7 +92,7 @@ NAME_UNKNOWN = Declaration(
     problem="the name {host} does not exist in the DNS",
     fix="look for a typing error; else add an A record for {host} where its domain is managed, and"
     " see that the domain has not expired: dig {host}",
-    decided="The system's resolver says that there is no such name, for A and AAAA.",
+    decided="The system's resolver says that there is no such name, for A and AAAA",
 )
 
 NAME_WITHOUT_ADDRESS = Declaration(
@@ -100,7 +101,7 @@ NAME_WITHOUT_ADDRESS = Declaration(
     severity=Severity.CAUSE,
     problem="the name {host} exists and has no address",
     fix="add an A record for {host} where its domain is managed: dig {host} A",
-    decided="The resolver knows the name, and has neither A nor AAAA for it.",
+    decided="The resolver knows the name, and has neither A nor AAAA for it",
 )
 
 NAME_TIMEOUT = Declaration(
@@ -110,7 +111,7 @@ NAME_TIMEOUT = Declaration(
     problem="the resolver of this machine gives no answer for {host}",
     fix="ask another resolver with dig @1.1.1.1 {host}: if it answers, the resolver of this machine"
     " is faulty (/etc/resolv.conf), else the name servers of the domain are",
-    decided="Neither A nor AAAA was answered in time, or the resolver reports a failure.",
+    decided="Neither A nor AAAA was answered in time, or the resolver reports a failure",
     details="A name server that does not answer, a delegation to one that no longer exists, DNSSEC"
     " signatures that have expired and a machine without a network all look like this.",
 )
@@ -124,7 +125,7 @@ NAME_QUERY_UNANSWERED = Declaration(
     fix="have the name servers of the domain answer it, with an empty answer if there is none:"
     " dig {host} {family}",
     decided="One of the questions for A and AAAA was answered with addresses; the other was not"
-    " answered in time.",
+    " answered in time",
 )
 
 ADDRESS_PRIVATE = Declaration(
@@ -134,7 +135,7 @@ ADDRESS_PRIVATE = Declaration(
     problem="{host} leads to {addresses}, {kind}",
     fix="set the A record to the server's public address; /etc/hosts of this machine may say more",
     decided="The name is one of the public DNS, and an address of it is not. It is a cause if no"
-    " connection opens to that address from here.",
+    " connection opens to that address from here",
 )
 
 IPV6_ONLY = Declaration(
@@ -144,7 +145,7 @@ IPV6_ONLY = Declaration(
     problem="{host} has IPv6 addresses only, which a client without IPv6 cannot reach",
     fix="add an A record with an IPv4 address",
     decided="The name has AAAA records and no A record. It is a cause if this machine itself has no"
-    " way to IPv6 addresses.",
+    " way to IPv6 addresses",
 )
 
 # TCP.
@@ -157,7 +158,7 @@ TCP_REFUSED = Declaration(
     fix="start the service, let it listen on 0.0.0.0 (not on 127.0.0.1) and on this port; on the"
     " server look with: ss -ltnp 'sport = :{port}'",
     decided="TCP is answered with a reset at once. A firewall that drops would give no answer; one"
-    " that rejects mostly sends an ICMP message (TCP_REJECTED), and can be set to send a reset.",
+    " that rejects mostly sends an ICMP message (TCP_REJECTED), and can be set to send a reset",
 )
 
 LISTENS_ON_LOOPBACK = Declaration(
@@ -169,9 +170,9 @@ LISTENS_ON_LOOPBACK = Declaration(
     fix="let it listen on 0.0.0.0 (or on {addresses}) and not on {loopback}, or put a proxy before"
     " it",
     fixes={
-        Software.GATEMAN: 'Worker("websocket://0.0.0.0:{port}") in place of {loopback}',
+        Software.GATEMAN: 'write Worker("websocket://0.0.0.0:{port}") in place of {loopback}',
     },
-    decided="The address belongs to this machine; the port is refused on it and open on loopback.",
+    decided="The address belongs to this machine; the port is refused on it and open on loopback",
 )
 
 TCP_DROPPED = Declaration(
@@ -182,7 +183,7 @@ TCP_DROPPED = Declaration(
     " address is not the server's",
     fix="allow TCP port {port} in the server's firewall and in the cloud's security group, and"
     " compare the address with the server's own: ip address",
-    decided="No answer to TCP within the deadline, where a closed port would answer with a reset.",
+    decided="No answer to TCP within the deadline, where a closed port would answer with a reset",
     details="Typical rules: `ufw allow PORT/tcp`, `firewall-cmd --add-port=PORT/tcp"
     " --permanent`, and an inbound rule of the security group. A machine that is switched off"
     " looks the same.",
@@ -197,7 +198,7 @@ TCP_REJECTED = Declaration(
     fix="allow TCP port {port} in the firewall (the rule that says REJECT), and compare the address"
     " with the server's own: ip address",
     decided="The answer is an ICMP message (administratively prohibited, host or network"
-    " unreachable), and this machine itself has a route.",
+    " unreachable), and this machine itself has a route",
 )
 
 TCP_FAILED = Declaration(
@@ -208,7 +209,7 @@ TCP_FAILED = Declaration(
     fix="try from another machine; if it works there, a firewall or a limit of this machine is the"
     " cause",
     decided="The system reports an error that is neither a refusal, nor a timeout, nor an ICMP"
-    " message.",
+    " message",
 )
 
 NO_ROUTE = Declaration(
@@ -217,7 +218,7 @@ NO_ROUTE = Declaration(
     severity=Severity.UNDECIDED,
     problem="this machine has no route to {addresses}, so nothing can be said of the server",
     fix="look from a machine with a network: ip route get {addresses}",
-    decided="The system knows no route; no packet was sent.",
+    decided="The system knows no route; no packet was sent",
 )
 
 IPV6_DEAD = Declaration(
@@ -229,18 +230,18 @@ IPV6_DEAD = Declaration(
     fix="let the service listen on [::] as well and open port {port} for IPv6 in the firewall, or"
     " remove the AAAA record",
     fixes={
-        Software.NGINX: "listen [::]:{port} ssl; beside listen {port} ssl; and port {port} open for"
+        Software.NGINX: "write listen [::]:{port} ssl; beside listen {port} ssl; and port {port}"
+        " open for IPv6 in the firewall; or remove the AAAA record",
+        Software.APACHE: "write Listen [::]:{port} beside Listen {port}, and port {port} open for"
         " IPv6 in the firewall; or remove the AAAA record",
-        Software.APACHE: "Listen [::]:{port} beside Listen {port}, and port {port} open for IPv6 in"
-        " the firewall; or remove the AAAA record",
-        Software.HAPROXY: "bind :::{port} v4v6, and port {port} open for IPv6 in the firewall; or"
-        " remove the AAAA record",
+        Software.HAPROXY: "write bind :::{port} v4v6, and port {port} open for IPv6 in the"
+        " firewall; or remove the AAAA record",
         Software.GATEMAN: "listen on [::]:{port}, which takes IPv4 as well, and open port {port}"
         " for IPv6 in the firewall; or remove the AAAA record",
     },
     fails_for=frozenset({Client.NODE, Client.PYTHON, Client.ANDROID, Client.WECHAT}),
     decided="An AAAA record is refused, rejected or dropped where an A record of the same name is"
-    " open, and this machine has IPv6.",
+    " open, and this machine has IPv6",
     details="Browsers and iOS try IPv4 a quarter of a second later (RFC 8305). Others try one"
     " address after the other: where packets are dropped, they time out before they come to the"
     " one that works. Node before 20 and programs with an old OkHttp take the first address only.",
@@ -254,7 +255,7 @@ ADDRESS_DEAD = Declaration(
     " while {alive} works: some of the clients fail",
     fix="start the service on that machine, or remove its address from the DNS",
     decided="The same port is open on one address of the name, and refused, rejected or dropped on"
-    " another of the same kind.",
+    " another of the same kind",
 )
 
 CDN_PORT = Declaration(
@@ -265,7 +266,7 @@ CDN_PORT = Declaration(
     fix="use 443 (or 2053, 2083, 2087, 2096, 8443; for ws:// 80, 8080, 8880, 2052, 2082, 2086,"
     " 2095), or set the record to `DNS only`",
     decided="The address is in one of Cloudflare's ranges, the port is none that it passes, and no"
-    " connection opens.",
+    " connection opens",
 )
 
 # TLS.
@@ -279,7 +280,7 @@ TLS_ON_PLAIN_PORT = Declaration(
     " of this one",
     fixes=_PROXY_WEBSOCKET,
     decided="A ClientHello is not answered with TLS, and a plain HTTP request is answered with"
-    " HTTP.",
+    " HTTP",
 )
 
 PLAIN_ON_TLS_PORT = Declaration(
@@ -289,7 +290,7 @@ PLAIN_ON_TLS_PORT = Declaration(
     problem="port {port} of {addresses} speaks TLS, and ws:// is plain",
     fix="connect to wss://{authority}",
     decided="A plain HTTP request is not answered as one (a TLS alert, a 400 that speaks of HTTPS,"
-    " or nothing), and a TLS handshake succeeds on the same port.",
+    " or nothing), and a TLS handshake succeeds on the same port",
 )
 
 OTHER_PROTOCOL = Declaration(
@@ -298,7 +299,7 @@ OTHER_PROTOCOL = Declaration(
     severity=Severity.CAUSE,
     problem="port {port} of {addresses} speaks {protocol}, which is not a web server's",
     fix="connect to the port of the web server; on the server look with: ss -ltnp",
-    decided="By the first bytes that the server sends, by itself or in answer to a ClientHello.",
+    decided="By the first bytes that the server sends, by itself or in answer to a ClientHello",
 )
 
 SERVER_SILENT = Declaration(
@@ -312,7 +313,7 @@ SERVER_SILENT = Declaration(
     " restart it",
     fixes={Software.GATEMAN: "see with gateman status which callback blocks; restart it"},
     decided="TCP opens, and no byte comes within the deadline, whether TLS, plain HTTP or a PROXY"
-    " header is sent.",
+    " header is sent",
     details="The kernel accepts connections for a process that is stopped, or whose event loop is"
     " blocked, until its queue is full.",
 )
@@ -327,7 +328,7 @@ TLS_STALLED = Declaration(
     " 1400), or have the router clamp the MSS, as VPN, PPPoE and overlay networks need it; ping -M"
     " do -s 1372 {host} finds the size",
     decided="The first bytes of TLS arrive, and the rest of the server's messages does not within"
-    " the deadline. The certificates are in the first large packets of a connection.",
+    " the deadline. The certificates are in the first large packets of a connection",
 )
 
 TLS_CLOSED = Declaration(
@@ -339,7 +340,7 @@ TLS_CLOSED = Declaration(
     fix="on the server: gateman doctor server.py wss://{authority}; else read the log of what"
     " listens on port {port} at the time of this look",
     decided="TCP opens, and the server ends it without a byte; neither plain HTTP, nor a PROXY"
-    " header, nor a hello without the name changes that.",
+    " header, nor a hello without the name changes that",
     details="A limit on connections looks the same, and so does a service that has just crashed.",
 )
 
@@ -355,11 +356,11 @@ PROXY_HEADER_EXPECTED = Declaration(
         " balancer",
         Software.HAPROXY: "remove accept-proxy from bind :{port}, or add send-proxy to the load"
         " balancer before it",
-        Software.APACHE: "RemoteIPProxyProtocol Off, or send it from the load balancer",
+        Software.APACHE: "set RemoteIPProxyProtocol Off, or send it from the load balancer",
         Software.GATEMAN: "set trusted_proxies to the load balancer, and connect through it",
     },
     decided="The server ends a connection without a byte, and answers when `PROXY UNKNOWN` is sent"
-    " first.",
+    " first",
 )
 
 SNI_CUT = Declaration(
@@ -371,7 +372,7 @@ SNI_CUT = Declaration(
     fix="configure this name on the server, or find what filters names on the way; in mainland"
     " China the provider cuts domains without an ICP filing",
     decided="A ClientHello with the name ends in a reset, a close or silence; without a name the"
-    " handshake succeeds.",
+    " handshake succeeds",
 )
 
 SNI_UNKNOWN = Declaration(
@@ -382,16 +383,16 @@ SNI_UNKNOWN = Declaration(
     " alert {alert})",
     fix="add the name, with its certificate, to the server's configuration",
     fixes={
-        Software.NGINX: "server_name {host}; in the server block with its ssl_certificate, in place"
-        " of the block with ssl_reject_handshake",
-        Software.APACHE: "ServerName or ServerAlias {host} in the <VirtualHost> with its"
+        Software.NGINX: "write server_name {host}; into the server block with its"
+        " ssl_certificate, in place of the block with ssl_reject_handshake",
+        Software.APACHE: "write ServerName or ServerAlias {host} into the <VirtualHost> with its"
         " SSLCertificateFile",
         Software.HAPROXY: "add a certificate for {host} to bind … ssl crt (or remove strict-sni)",
         Software.CADDY: "name the site {host} in the Caddyfile; if it is there, its certificate"
         " could not be had: see Caddy's log",
     },
     decided="The alert is unrecognized_name, or it is another and the handshake succeeds when no"
-    " name is asked for. Go's servers, Caddy among them, say internal_error.",
+    " name is asked for. Go's servers, Caddy among them, say internal_error",
 )
 
 TLS_OLD = Declaration(
@@ -401,12 +402,13 @@ TLS_OLD = Declaration(
     problem="the server at {addresses} speaks no TLS above {version}, and clients need 1.2",
     fix="allow TLS 1.2 and 1.3, with a newer OpenSSL if it has none",
     fixes={
-        Software.NGINX: "ssl_protocols TLSv1.2 TLSv1.3;",
-        Software.APACHE: "SSLProtocol -all +TLSv1.2 +TLSv1.3",
-        Software.HAPROXY: "ssl-default-bind-options ssl-min-ver TLSv1.2",
+        Software.NGINX: "set ssl_protocols TLSv1.2 TLSv1.3; in the server block, and reload nginx",
+        Software.APACHE: "set SSLProtocol -all +TLSv1.2 +TLSv1.3",
+        Software.HAPROXY: "set ssl-default-bind-options ssl-min-ver TLSv1.2, and remove"
+        " ssl-min-ver from the bind line",
         Software.GATEMAN: 'remove max_proto_version, or set it to "TLSv1.3"',
     },
-    decided="TLS 1.2 and 1.3 are refused, an older version is agreed on.",
+    decided="TLS 1.2 and 1.3 are refused, an older version is agreed on",
 )
 
 TLS_13_ONLY = Declaration(
@@ -417,15 +419,16 @@ TLS_13_ONLY = Declaration(
     " have",
     fix="allow TLS 1.2 as well",
     fixes={
-        Software.NGINX: "ssl_protocols TLSv1.2 TLSv1.3;",
-        Software.APACHE: "SSLProtocol -all +TLSv1.2 +TLSv1.3",
-        Software.CADDY: "protocols tls1.2 tls1.3 in the tls block",
-        Software.HAPROXY: "ssl-default-bind-options ssl-min-ver TLSv1.2",
+        Software.NGINX: "set ssl_protocols TLSv1.2 TLSv1.3; in the server block, and reload nginx",
+        Software.APACHE: "set SSLProtocol -all +TLSv1.2 +TLSv1.3",
+        Software.CADDY: "set protocols tls1.2 tls1.3 in the tls block",
+        Software.HAPROXY: "set ssl-default-bind-options ssl-min-ver TLSv1.2, and remove"
+        " ssl-min-ver from the bind line",
         Software.CLOUDFLARE: "set the minimum TLS version to 1.2",
         Software.GATEMAN: 'remove min_proto_version, or set it to "TLSv1.2"',
     },
     fails_for=frozenset({Client.ANDROID, Client.JAVA, Client.WECHAT}),
-    decided="TLS 1.3 is agreed on, and TLS 1.2 alone is refused.",
+    decided="TLS 1.3 is agreed on, and TLS 1.2 alone is refused",
     details="Without TLS 1.3: Android before 10, Java 8 before update 261, WeChat on such phones,"
     " Python with an OpenSSL before 1.1.1, iOS before 12.2.",
 )
@@ -441,12 +444,12 @@ TLS_CIPHERS = Declaration(
     fixes={
         Software.NGINX: "remove ssl_ciphers (and ssl_ecdh_curve), or set ssl_ciphers"
         " HIGH:!aNULL:!MD5;",
-        Software.APACHE: "SSLCipherSuite HIGH:!aNULL:!MD5",
+        Software.APACHE: "set SSLCipherSuite HIGH:!aNULL:!MD5",
         Software.HAPROXY: "remove ssl-default-bind-ciphers and ciphers from the bind line",
         Software.GATEMAN: "remove ssl.ciphers and ssl.ecdh_curve",
     },
     decided="The handshake fails with what clients offer, and succeeds when everything that OpenSSL"
-    " still knows is offered.",
+    " still knows is offered",
 )
 
 TLS_ALERT = Declaration(
@@ -456,7 +459,7 @@ TLS_ALERT = Declaration(
     problem="the server at {addresses} refuses the TLS handshake ({alert})",
     fix="read the server's error log at the time of this look; openssl s_client -connect"
     " {address} -servername {host} shows the same",
-    decided="An alert, whatever version, ciphers, name and protocol are offered.",
+    decided="An alert, whatever version, ciphers, name and protocol are offered",
 )
 
 TLS_FAILED = Declaration(
@@ -466,7 +469,7 @@ TLS_FAILED = Declaration(
     problem="the TLS handshake with {addresses} fails ({reason})",
     fix="read the server's error log at the time of this look; openssl s_client -connect"
     " {address} -servername {host} shows the same",
-    decided="The server answers in TLS, and its messages are not accepted here.",
+    decided="The server answers in TLS, and its messages are not accepted here",
 )
 
 CLIENT_CERTIFICATE_REQUIRED = Declaration(
@@ -477,14 +480,14 @@ CLIENT_CERTIFICATE_REQUIRED = Declaration(
     fix="turn the verification of clients off, or give the clients certificates; behind Cloudflare"
     " this is `Authenticated Origin Pulls`",
     fixes={
-        Software.NGINX: "ssl_verify_client off;",
-        Software.APACHE: "SSLVerifyClient none",
+        Software.NGINX: "set ssl_verify_client off; in the server block, and reload nginx",
+        Software.APACHE: "set SSLVerifyClient none",
         Software.CADDY: "remove client_auth from tls",
         Software.HAPROXY: "remove verify required from the bind line",
         Software.GATEMAN: "remove verify_peer and cafile from the ssl options",
     },
     decided="The server asks for a certificate, and refuses the client that has none: with an alert"
-    " or with a 400 that says so.",
+    " or with a 400 that says so",
 )
 
 CLIENT_CERTIFICATE_ASKED = Declaration(
@@ -495,12 +498,12 @@ CLIENT_CERTIFICATE_ASKED = Declaration(
     " browsers show a dialogue",
     fix="turn the verification of clients off, if the application does not need it",
     fixes={
-        Software.NGINX: "ssl_verify_client off;",
-        Software.APACHE: "SSLVerifyClient none",
+        Software.NGINX: "set ssl_verify_client off; in the server block, and reload nginx",
+        Software.APACHE: "set SSLVerifyClient none",
         Software.CADDY: "remove client_auth from tls",
         Software.HAPROXY: "remove verify optional from the bind line",
     },
-    decided="The server asks for a certificate, and goes on without one.",
+    decided="The server asks for a certificate, and goes on without one",
 )
 
 ALPN_REFUSED = Declaration(
@@ -511,12 +514,12 @@ ALPN_REFUSED = Declaration(
     " {protocol} instead",
     fix="offer http/1.1 as well: WebSocket clients need it",
     fixes={
-        Software.HAPROXY: "alpn h2,http/1.1 on the bind line",
-        Software.CADDY: "protocols h1 h2 in the servers block of the global options",
+        Software.HAPROXY: "write alpn h2,http/1.1 on the bind line",
+        Software.CADDY: "set protocols h1 h2 in the servers block of the global options",
         Software.GATEMAN: "remove ssl.alpn_protocols",
     },
     decided="A handshake that offers http/1.1 ends in the alert no_application_protocol, or h2 is"
-    " selected; one that offers something else succeeds.",
+    " selected; one that offers something else succeeds",
 )
 
 TLS_TWICE = Declaration(
@@ -528,16 +531,16 @@ TLS_TWICE = Declaration(
     fix="let one of both do TLS: turn it off in the service behind the proxy, or have the proxy"
     " connect to the service by https",
     fixes={
-        Software.NGINX: "proxy_pass https://… in place of http://…, or proxy_ssl on; in a stream"
-        " block",
-        Software.APACHE: "SSLProxyEngine on, and wss:// or https:// in ProxyPass",
-        Software.CADDY: "reverse_proxy https://…",
+        Software.NGINX: "write proxy_pass https://… in place of http://…, or proxy_ssl on; in a"
+        " stream block",
+        Software.APACHE: "set SSLProxyEngine on, and write wss:// or https:// in ProxyPass",
+        Software.CADDY: "write reverse_proxy https://… in place of http://…",
         Software.HAPROXY: "add ssl verify none to the server line",
         Software.GATEMAN: 'remove worker.transport = "ssl": behind a proxy the worker speaks plain'
         " WebSocket",
     },
     decided="After the TLS handshake, plain HTTP is answered with a TLS alert or a 400 that speaks"
-    " of HTTPS, or a second handshake inside the first succeeds.",
+    " of HTTPS, or a second handshake inside the first succeeds",
 )
 
 DECLARATIONS: tuple[Declaration, ...] = (

@@ -80,8 +80,8 @@ def test_what_nginx_is_told(files: Path, ports: dict[str, int]) -> None:
     port = ports["plain"]
     assert found.problem == f"port {port} of 127.0.0.1 speaks plain HTTP, and wss:// needs TLS"
     assert found.fix == (
-        f"listen {port} ssl; with ssl_certificate and ssl_certificate_key, in the server block of"
-        f" a.test; or connect to ws://a.test:{port}/chat"
+        f"write listen {port} ssl; with ssl_certificate and ssl_certificate_key, in the server"
+        f" block of a.test; or connect to ws://a.test:{port}/chat"
     )
 
 

@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 import trustme
 
-from tests.support.looked_at import causes, findings, folder, openssl, wait_for
+from tests.support.looked_at import causes, findings, folder, openssl, wait_for_tls
 from tests.support.made_certificates import make
 from tests.support.ports import free_port
 from tests.support.proxies import program, running
@@ -86,8 +86,8 @@ def caddy() -> Iterator[tuple[dict[str, int], Path]]:
         command = ["env", f"HOME={path}", f"XDG_DATA_HOME={path}", f"XDG_CONFIG_HOME={path}"]
         command += [program("caddy"), "run", "--config", str(path / "Caddyfile")]
         with running(command, port=ports["plain"], log=path / "log"):
-            for name in ("a.test", "b.test", "c.test"):
-                wait_for(path / f"storage/certificates/local/{name}/{name}.json")
+            for kind, name in (("tls", "a.test"), ("new", "b.test"), ("client", "c.test")):
+                wait_for_tls(ports[kind], name)
             yield ports, path / "storage/pki/authorities/local/root.crt"
 
 
