@@ -344,16 +344,6 @@ def _agreed(seen: AddressSeen, tls: HandshakeSeen) -> Iterator[_Fault]:
             software=software,
             evidence=_said(seen.inside, "HTTP inside TLS"),
         )
-    elif (
-        seen.inside is not None
-        and (protocol := answers.protocol(seen.inside.data))
-        and not answers.is_http(seen.inside.data)
-    ):
-        yield _Fault(
-            declaration=declared.OTHER_PROTOCOL,
-            fields=(("protocol", f"{protocol}, inside TLS"),),
-            evidence=_said(seen.inside, "HTTP inside TLS"),
-        )
 
 
 def _is_refusal(tls: HandshakeSeen) -> bool:
