@@ -41,6 +41,22 @@ def test_the_first_cause_is_what_a_client_meets_first() -> None:
     assert [one.stage for one in verdict.causes] == [Stage.NAME, Stage.TLS, Stage.UPGRADE]
 
 
+def test_what_may_be_a_cause_that_was_found_is_not_told_beside_it() -> None:
+    remaining = Finding(
+        code="B",
+        stage=Stage.UPGRADE,
+        severity=Severity.UNDECIDED,
+        problem="it is so",
+        fix="do that",
+        candidates=("A", "C"),
+    )
+
+    verdict = conclude("wss://a/", [finding(Severity.CAUSE), remaining], (), {}, is_open=False)
+
+    assert [one.code for one in verdict.causes] == ["A"]
+    assert verdict.undecided == ()
+
+
 def test_warnings_come_before_notes_and_once() -> None:
     found = [finding(Severity.NOTE), finding(Severity.WARNING, Stage.LASTING)] * 2
 

@@ -66,7 +66,13 @@ def conclude(
         by_sentence.setdefault((one.code, one.problem, one.severity, one.stage), one)
     found = sorted(by_sentence.values(), key=lambda one: one.stage)
     causes = tuple(one for one in found if one.severity is Severity.CAUSE)
-    undecided = tuple(one for one in found if one.severity is Severity.UNDECIDED)
+    decided = {one.code for one in causes}
+    # What may be one of the causes that were found is that.
+    undecided = tuple(
+        one
+        for one in found
+        if one.severity is Severity.UNDECIDED and decided.isdisjoint(one.candidates)
+    )
     warnings = tuple(
         one
         for severity in (Severity.WARNING, Severity.NOTE)

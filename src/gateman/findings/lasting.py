@@ -12,7 +12,8 @@ MIXED_CONTENT = Declaration(
     fix="write {suggested} in the page, and let the service be reached with TLS",
     fails_for=_PAGES,
     decided="The page that --page names, after its redirects, has the scheme https, and the URL of"
-    " the WebSocket ws. Chrome and Firefox except loopback addresses, Safari does not",
+    " the WebSocket ws. Chrome and Firefox open ws:// to loopback addresses from such a page,"
+    " Safari does not",
 )
 CSP_BLOCKS = Declaration(
     code="CSP_BLOCKS",

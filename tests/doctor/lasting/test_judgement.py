@@ -17,7 +17,7 @@ from gateman.doctor.lasting.observations import (
 from gateman.doctor.lasting.rows import rows
 from gateman.doctor.target import Settings
 from gateman.doctor.upgrade.observations import End, Exchange, Silence
-from gateman.findings import Severity, Software, lasting
+from gateman.findings import Client, Software, lasting
 from tests.doctor.upgrade.cases import WS, WSS, answer, attempt, exchanged
 
 PAGE = PageSeen(url="https://a.example/chat", answer=answer(200))
@@ -261,12 +261,15 @@ def test_a_page_of_https_and_a_plain_url() -> None:
     ]
 
 
-def test_loopback_is_only_a_warning() -> None:
+def test_only_safari_refuses_loopback() -> None:
     local = replace(WS, host="localhost")
 
     (finding,) = judge(local, Settings(), LastingSeen(page=PAGE), now=0.0)
 
-    assert (finding.code, finding.severity) == ("MIXED_CONTENT", Severity.WARNING)
+    assert (finding.code, finding.fails_for) == (
+        "MIXED_CONTENT",
+        frozenset({Client.IOS, Client.WECHAT}),
+    )
 
 
 @pytest.mark.parametrize(

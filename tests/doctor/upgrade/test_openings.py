@@ -241,6 +241,12 @@ def test_a_limit_on_handshakes_is_not_about_origins(status: int, fields: dict[st
     assert found(attempt(opening(), exchange=exchanged()), native) == []
 
 
+def test_a_limit_is_not_about_the_origin() -> None:
+    native = attempt(answer(429), Kind.NATIVE)
+
+    assert found(attempt(opening(), exchange=exchanged()), native) == []
+
+
 def test_clients_without_an_origin_may_be_refused() -> None:
     native = attempt(answer(403, "", "Forbidden"), Kind.NATIVE)
 

@@ -3,7 +3,7 @@
 from collections.abc import Iterator
 from urllib.parse import urlsplit
 
-from ...findings import Declaration, Finding, Severity, Software
+from ...findings import Client, Declaration, Finding, Software
 from ...findings import handshakes as H  # noqa: N812 - the codes stand out
 from ...findings import lasting as L  # noqa: N812 - the codes stand out
 from ..target import Settings, Target
@@ -14,6 +14,8 @@ from .observations import ConnectionsSeen, IdleSeen, LastingSeen, PageSeen, Size
 from .policy import blocking, upgrades
 from .rows import idle_evidence
 
+# Chrome and Firefox except loopback addresses from the rule on mixed content.
+_SAFARI = frozenset({Client.IOS, Client.WECHAT})
 _LOOPBACK = frozenset({"localhost", "127.0.0.1", "::1"})
 # The longest time that a service waits for a pong, as far as known: websockets waits 20 s.
 _PONG_TIME = 45.0  # seconds
@@ -74,7 +76,7 @@ def _judge_page(page: PageSeen, target: Target) -> Iterator[Finding]:
         yield L.MIXED_CONTENT.found(
             page=page.url,
             suggested=suggested,
-            severity=Severity.WARNING if is_loopback else None,
+            fails_for=_SAFARI if is_loopback else None,
             evidence=f"{page.url} opens {source}",
         )
     elif not target.is_tls and upgrades(page.policies):

@@ -12,6 +12,7 @@ from typing import Any
 from ...findings import ALL_CLIENTS, Client, Declaration, Finding, Severity, Software
 from ...findings import certificates as about_certificates
 from ...findings import network as declared
+from ...findings.handshakes import HTTP2_ONLY
 from ...tls.certificate_chain import CertificateFacts
 from ...tls.certificate_findings import is_about_dates, minute, wrong_name
 from ...tls.certificate_findings import judge as judge_chain
@@ -299,6 +300,8 @@ def _not_tls(data: bytes) -> _Fault:
             software=answers.software(data),
             evidence=evidence,
         )
+    if answers.protocol(data) == "HTTP/2 only":
+        return _Fault(declaration=HTTP2_ONLY, evidence=evidence)
     return _Fault(
         declaration=declared.OTHER_PROTOCOL,
         fields=(("protocol", answers.protocol(data) or "an unknown protocol"),),

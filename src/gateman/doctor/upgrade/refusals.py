@@ -23,6 +23,7 @@ from .fingerprints import REFUSED_FIELD, firewall, lost_field, protocol
 from .observations import Answer, Kind
 
 _REDIRECTS = frozenset({301, 302, 303, 307, 308})
+_OF_ORIGINS = frozenset({400, 401, 403, 404, 405})
 _OF_PATHS = frozenset({*range(200, 300), 400, 403, 404, 405, 410})
 _OF_FIREWALLS = frozenset({403, 405, 406, 418, 493, 501, 503})
 _CHUNK = re.compile(r"^[0-9a-f]+\r\n")
@@ -111,7 +112,7 @@ def judge_refusal(case: Case, answer: Answer) -> Iterator[Finding]:
     own = answer.get(REFUSED_FIELD)
     if own:
         yield _judge_own(case, own, answer)
-    elif _opens_without_origin(case) and answer.status not in _REDIRECTS:
+    elif answer.status in _OF_ORIGINS and _opens_without_origin(case):
         yield case.found(H.ORIGIN_REFUSED)
     else:
         told = next(_by_body(case, answer), None)
