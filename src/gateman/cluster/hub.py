@@ -20,41 +20,31 @@ from collections import Counter
 from collections.abc import Callable, Iterable
 from threading import get_ident
 from types import TracebackType
-from typing import Any, Final, Self, TypeVar
+from typing import Any, Final, Self
 
 from ..bus import Bus, Gap, open_bus
 from ..errors import ConfigError, HubError, WrongThread
 from ..options import is_positive
-from ..websocket.close import LOGGED_IN_ELSEWHERE, check_close
 from ..websocket.encoding import as_payload
 from .confirmation import Confirmation
 from .envelope import (
-    CloseClient,
-    CloseUid,
-    Dissolve,
-    Join,
-    Leave,
-    SetSession,
     Target,
-    Unbind,
-    UpdateSession,
-    check_session,
     encode_value,
 )
-from .membership import binding
-from .names import ClientId, NodeId, check_client_id, check_group, check_topic, check_uid
+from .hub_actions import HubActions, Message
+from .names import (
+    Names,
+    NodeId,
+    check_client_id,
+    check_client_ids,
+    check_group,
+    check_several,
+    check_topic,
+    check_uid,
+)
 from .node import Node
-from .queries import HubQueries
 from .query_client import DEFAULT_TIMEOUT
 from .services import Outline
-
-Message = str | bytes | bytearray | memoryview
-"""Text, or anything bytes-like for binary."""
-
-Names = str | Iterable[str]
-"""One name, or several."""
-
-N = TypeVar("N", bound=str)
 
 # A global of the module: an attribute of an enum class costs 40 ns more.
 _CLIENTS = Target.CLIENTS
@@ -63,7 +53,7 @@ _CLIENTS = Target.CLIENTS
 _MAX_SECONDS = 1_000_000
 
 
-class Hub(HubQueries):
+class Hub(HubActions):
     """
     Sends to clients, users and groups, wherever they are connected, and asks about them.
 
@@ -264,7 +254,7 @@ class Hub(HubQueries):
             One encoding, one write for each member here, and one message on the bus to the
             processes that have members. A message to several groups goes to all processes.
         """
-        return self._send(Target.GROUPS, _several(check_group, group), message, exclude)
+        return self._send(Target.GROUPS, check_several(check_group, group), message, exclude)
 
     def send_to_uid(
         self, uid: Names, message: Message, *, exclude: Names = ()
@@ -283,7 +273,7 @@ class Hub(HubQueries):
             processes, and raises :class:`~gateman.errors.PartialResult` if one does not answer in
             time; its ``value`` counts the clients of the others.
         """
-        return self._send(Target.UIDS, _several(check_uid, uid), message, exclude)
+        return self._send(Target.UIDS, check_several(check_uid, uid), message, exclude)
 
     def send_to_client(self, client: str, message: Message) -> Confirmation[int]:
         """
@@ -313,7 +303,7 @@ class Hub(HubQueries):
         Returns:
             May be awaited: how many of them are connected; see :meth:`send_to_uid`.
         """
-        client_ids = _clients(clients)
+        client_ids = check_client_ids(clients)
         local_node = self.local_node
         local_node.send_to_clients(client_ids, *as_payload(message))
         return Confirmation(local_node.count, (_CLIENTS, client_ids, ()))
@@ -322,7 +312,7 @@ class Hub(HubQueries):
         self, target: Target, names: tuple[str, ...], message: Message, exclude: Names
     ) -> Confirmation[int]:
         opcode, payload = as_payload(message)
-        excluded = _clients(exclude)
+        excluded = check_client_ids(exclude)
         local_node = self.local_node
         if target is Target.ALL or names:
             local_node.send(target, names, opcode, payload, excluded)
@@ -348,179 +338,6 @@ class Hub(HubQueries):
         payload = bytes(encode_value(data))
         self.local_node.send(Target.EVENTS, (check_topic(topic),), 2, payload)
 
-    def close_client(
-        self, client: str, code: int = 1000, reason: str = "", message: Message | None = None
-    ) -> Confirmation[None]:
-        """
-        Close a client's connection, with a closing handshake.
-
-        Args:
-            client: Its id.
-            code: The close code; see :meth:`gateman.Connection.close`.
-            reason: For the client; at most 123 bytes of UTF-8.
-            message: A last message.
-
-        Returns:
-            May be awaited: returns when its process has begun to close it.
-
-        Raises:
-            ConfigError: The code or the reason is invalid.
-        """
-        check_close(code, reason)
-        name = check_client_id(client)
-        if message is not None:
-            self.local_node.send_to_clients((name,), *as_payload(message))
-        return self.local_node.do(CloseClient(name, code, reason))
-
-    def close_uid(
-        self,
-        uid: str,
-        code: int = 1000,
-        reason: str = "",
-        message: Message | None = None,
-        *,
-        exclude: Names = (),
-    ) -> Confirmation[None]:
-        """
-        Close all connections of a user, wherever they are, with a closing handshake.
-
-        Args:
-            uid: The user's id.
-            code: The close code; see :meth:`gateman.Connection.close`.
-            reason: For the clients; at most 123 bytes of UTF-8.
-            message: A last message.
-            exclude: Client ids that stay connected.
-
-        Returns:
-            May be awaited: returns when every process has begun to close them.
-
-        Raises:
-            ConfigError: The code or the reason is invalid.
-        """
-        check_close(code, reason)
-        name, staying = check_uid(uid), _clients(exclude)
-        if message is not None:
-            opcode, payload = as_payload(message)
-            self.local_node.send(Target.UIDS, (name,), opcode, payload, staying)
-        return self.local_node.do_everywhere(CloseUid(name, code, reason, staying))
-
-    def bind_uid(
-        self,
-        client: str,
-        uid: str,
-        *,
-        only: bool = False,
-        code: int = LOGGED_IN_ELSEWHERE[0],
-        reason: str = LOGGED_IN_ELSEWHERE[1],
-    ) -> Confirmation[None]:
-        """
-        Bind a client to a uid, which replaces its previous one.
-
-        Args:
-            client: Its id.
-            uid: The user's id.
-            only: Close all other clients of this user, in all processes; see
-                :meth:`gateman.Connection.bind`.
-            code: The close code for the others.
-            reason: The close reason for the others.
-
-        Returns:
-            May be awaited: returns when messages of any process to the uid reach the client, and
-            with ``only`` when every process has closed the others.
-
-        Raises:
-            ConfigError: The code or the reason is invalid.
-        """
-        name = check_client_id(client)
-        return self.local_node.do(binding(name, uid, only=only, code=code, reason=reason))
-
-    def unbind_uid(self, client: str) -> Confirmation[None]:
-        """
-        Remove the uid of a client.
-
-        Args:
-            client: Its id.
-
-        Returns:
-            May be awaited: returns when it is in effect.
-        """
-        return self.local_node.do(Unbind(check_client_id(client)))
-
-    def join_group(self, client: str, group: str) -> Confirmation[None]:
-        """
-        Put a client into a group.
-
-        Args:
-            client: Its id.
-            group: The group's name.
-
-        Returns:
-            May be awaited: returns when messages of any process to the group reach the client.
-        """
-        return self.local_node.do(Join(check_client_id(client), check_group(group)))
-
-    def leave_group(self, client: str, group: str) -> Confirmation[None]:
-        """
-        Remove a client from a group.
-
-        Args:
-            client: Its id.
-            group: The group's name.
-
-        Returns:
-            May be awaited: returns when it is in effect.
-        """
-        return self.local_node.do(Leave(check_client_id(client), check_group(group)))
-
-    def dissolve_group(self, group: str) -> Confirmation[None]:
-        """
-        Remove all clients from a group, in all processes.
-
-        Args:
-            group: The group's name.
-
-        Returns:
-            May be awaited: returns when no process has clients in it.
-        """
-        return self.local_node.do_everywhere(Dissolve(check_group(group)))
-
-    def set_session(self, client: str, session: dict[str, Any]) -> Confirmation[None]:
-        """
-        Replace a client's session, which is ``connection.session`` where it is connected.
-
-        Args:
-            client: Its id.
-            session: Values that MessagePack can encode: None, bool, int, float, str, bytes,
-                datetime, and lists and dictionaries (with str as keys) of these.
-
-        Returns:
-            May be awaited: returns when it is in effect.
-
-        Raises:
-            EnvelopeError: A value cannot be encoded.
-            HubError: It is too big for the bus.
-        """
-        check_session(session)
-        return self.local_node.do(SetSession(check_client_id(client), session))
-
-    def update_session(self, client: str, /, **changes: Any) -> Confirmation[None]:
-        """
-        Change some values of a client's session.
-
-        Args:
-            client: Its id.
-            changes: New values by key, as for :meth:`set_session`.
-
-        Returns:
-            May be awaited: returns when it is in effect.
-
-        Raises:
-            EnvelopeError: A value cannot be encoded.
-            HubError: It is too big for the bus.
-        """
-        check_session(changes)
-        return self.local_node.do(UpdateSession(check_client_id(client), changes))
-
 
 def _called_method() -> str:
     """Find the name of the public method that is being called."""
@@ -528,18 +345,6 @@ def _called_method() -> str:
     while frame is not None and (name := frame.f_code.co_name).startswith(("_", "local_node")):
         frame = frame.f_back
     return "" if frame is None else name
-
-
-def _several(check: Callable[[object], N], names: Names) -> tuple[N, ...]:
-    """Check one name or several; a string is one name, and not an iterable of its letters."""
-    if isinstance(names, (str, bytes)) or not isinstance(names, Iterable):
-        return (check(names),)
-    # A dictionary keeps each name once, in order.
-    return tuple(dict.fromkeys(map(check, names)))
-
-
-def _clients(names: Names) -> tuple[ClientId, ...]:
-    return _several(check_client_id, names) if names else ()
 
 
 hub: Final = Hub()

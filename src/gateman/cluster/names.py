@@ -1,7 +1,8 @@
 """Names of clients, users, groups, topics and nodes. Pure."""
 
 import re
-from typing import NewType
+from collections.abc import Callable, Iterable
+from typing import NewType, TypeVar
 
 from ..errors import ConfigError
 
@@ -15,6 +16,11 @@ Topic = NewType("Topic", str)
 """What events are about."""
 NodeId = NewType("NodeId", str)
 """One process's name, new at each of its starts."""
+
+Names = str | Iterable[str]
+"""One name, or several."""
+
+N = TypeVar("N", bound=str)
 
 # Precedent: file names. Long enough for any key of a database, short enough to log.
 MAX_NAME_SIZE = 255  # bytes of UTF-8
@@ -54,6 +60,18 @@ def client_id(node: NodeId, number: int) -> ClientId:
 def node_of(client: ClientId) -> NodeId:
     """Get the node that a client is connected to, which is a part of its id."""
     return NodeId(client.partition("-")[0])
+
+
+def check_several(check: Callable[[object], N], names: Names) -> tuple[N, ...]:
+    """Check one name or several; a string is one name, and not an iterable of its letters."""
+    if isinstance(names, (str, bytes)) or not isinstance(names, Iterable):
+        return (check(names),)
+    # A dictionary keeps each name once, in order.
+    return tuple(dict.fromkeys(map(check, names)))
+
+
+def check_client_ids(names: Names) -> tuple[ClientId, ...]:
+    return check_several(check_client_id, names) if names else ()
 
 
 def _check(kind: str, name: object) -> str:
