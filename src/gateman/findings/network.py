@@ -155,8 +155,9 @@ TCP_REFUSED = Declaration(
     stage=Stage.TCP,
     severity=Severity.CAUSE,
     problem="connections to {addresses} port {port} are refused: nothing listens there",
-    fix="start the service, let it listen on 0.0.0.0 (not on 127.0.0.1) and on this port; on the"
-    " server look with: ss -ltnp 'sport = :{port}'",
+    fix="start the service, let it listen on 0.0.0.0 (not on 127.0.0.1) and on this port, or put"
+    " the port on which it listens into the URL; on the server look with: ss -ltnp 'sport ="
+    " :{port}'",
     decided="TCP is answered with a reset at once. A firewall that drops would give no answer; one"
     " that rejects mostly sends an ICMP message (TCP_REJECTED), and can be set to send a reset",
 )
@@ -244,7 +245,8 @@ IPV6_DEAD = Declaration(
     " open, and this machine has IPv6",
     details="Browsers and iOS try IPv4 a quarter of a second later (RFC 8305). Others try one"
     " address after the other: where packets are dropped, they time out before they come to the"
-    " one that works. Node before 20 and programs with an old OkHttp take the first address only.",
+    " one that works. Node before 20 and programs with an old OkHttp take the first address only."
+    " If no other IPv6 site opens from this machine either, its own IPv6 is the fault.",
 )
 
 ADDRESS_DEAD = Declaration(
