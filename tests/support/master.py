@@ -27,7 +27,7 @@ from gateman.master.script import Script
 
 from .certificates import for_threads
 from .deadlines import TIMEOUT
-from .server import Child, authority, ssl_options
+from .server import Child, authority, shown_on_failure, ssl_options
 
 # Two workers' worth of a service: says who answers, and which code it runs.
 ECHO = """
@@ -198,7 +198,8 @@ def master(
         if listens:
             port = running.wait_for("listens on").rpartition(":")[2]
             running.port = int(port) if port.isdigit() else 0
-        yield running
+        with shown_on_failure(running):
+            yield running
     finally:
         children = descendants(process.pid)
         running.end()

@@ -439,6 +439,16 @@ class Child:
 
 
 @contextmanager
+def shown_on_failure(running: Child) -> Iterator[None]:
+    """Add what a process wrote to an exception of the block: an exit code alone tells nothing."""
+    try:
+        yield
+    except BaseException as error:
+        error.add_note(f"the process {running.pid} wrote:\n{running.stderr}")
+        raise
+
+
+@contextmanager
 def child(script: str, folder: Path, *, listens: bool = True) -> Iterator[Child]:
     """
     Run a script while the block runs.
@@ -468,6 +478,7 @@ def child(script: str, folder: Path, *, listens: bool = True) -> Iterator[Child]
             line = running.wait_for("listens on")
             port = line.rpartition(":")[2]
             running.port = int(port) if port.isdigit() else 0
-        yield running
+        with shown_on_failure(running):
+            yield running
     finally:
         running.end()
