@@ -13,11 +13,16 @@ Source:
     RFC 6455, section 10.2; CWE-1385.
 """
 
+from collections.abc import Callable
+from collections.abc import Set as AbstractSet
 from ipaddress import ip_address
 from urllib.parse import urlsplit
 
-from ..request import Request
+from ..errors import HandshakeError
+from ..findings.handshakes import CREDENTIALS_WITHHELD, ORIGIN_REFUSED
+from ..request import Request, without_fields
 from .client_address import forwarded_hosts
+from .origins import is_allowed
 
 CREDENTIALS = ("Cookie", "Authorization")
 """The header fields that a browser adds by itself and that tell who the user is."""
@@ -29,6 +34,65 @@ _PROXY_HINT = (
     "; if the page is of this service's own site, the proxy in front replaces the Host: let it pass"
     " that on (nginx: proxy_set_header Host $http_host; Apache: ProxyPreserveHost On)"
 )
+
+
+_REFUSED_PAGE = "Pages of this origin may not connect."
+
+
+def check_page(
+    request: Request,
+    allowed_origins: AbstractSet[str] | None,
+    *,
+    is_proxied: bool,
+    has_certificate: Callable[[], bool],
+    noticed: Callable[[str, str], object],
+) -> Request:
+    """
+    Check the origin of a browser page; return what the application may see of its request.
+
+    Raises:
+        HandshakeError: The page may not connect (403).
+    """
+    if allowed_origins is None:
+        return _without_credentials(
+            request, is_proxied=is_proxied, has_certificate=has_certificate, noticed=noticed
+        )
+    origin = request.origin or ""
+    if is_allowed(origin, allowed_origins):
+        return request
+    noticed(
+        "origin_refused",
+        f"a browser page of the origin {origin[:200]!r} was refused: add it to"
+        f" allowed_origins if it is yours ({ORIGIN_REFUSED.code})",
+    )
+    raise HandshakeError(403, _REFUSED_PAGE, code=ORIGIN_REFUSED.code)
+
+
+def _without_credentials(
+    request: Request,
+    *,
+    is_proxied: bool,
+    has_certificate: Callable[[], bool],
+    noticed: Callable[[str, str], object],
+) -> Request:
+    """Remove what a browser sends in its user's name for a page of another host."""
+    if not is_cross_origin(request, is_proxied=is_proxied):
+        return request
+    if has_certificate():
+        noticed(
+            "origin_refused",
+            "a browser page was refused, as a browser shows its user's certificate for every"
+            f" page: {explain(request, is_proxied=is_proxied)} ({ORIGIN_REFUSED.code})",
+        )
+        raise HandshakeError(403, _REFUSED_PAGE, code=ORIGIN_REFUSED.code)
+    if not has_credentials(request):
+        return request
+    noticed(
+        "credentials_withheld",
+        "a browser page connects without the cookies and the HTTP authentication that the"
+        f" browser sent: {explain(request, is_proxied=is_proxied)} ({CREDENTIALS_WITHHELD.code})",
+    )
+    return without_fields(request, CREDENTIALS)
 
 
 def is_cross_origin(request: Request, *, is_proxied: bool) -> bool:

@@ -18,14 +18,12 @@ from ..findings import Severity
 from ..findings.handshakes import (
     APPLICATION_FAILED,
     APPLICATION_REFUSED,
-    CREDENTIALS_WITHHELD,
     HEAD_TOO_LARGE,
-    ORIGIN_REFUSED,
     PROXY_HEADER_UNEXPECTED,
 )
 from ..http import response
 from ..http.client_address import FORWARDING_FIELDS, UNIX, client_address, forwarding_field
-from ..http.cross_origin import CREDENTIALS, explain, has_credentials, is_cross_origin
+from ..http.cross_origin import check_page
 from ..http.handshake_findings import (
     http_1_0,
     is_private,
@@ -33,7 +31,6 @@ from ..http.handshake_findings import (
     tls_on_plain_port,
     untrusted_forwarding,
 )
-from ..http.origins import is_allowed
 from ..request import (
     LostFieldError,
     Request,
@@ -43,7 +40,6 @@ from ..request import (
     head_end,
     parse_request,
     wants_websocket,
-    without_fields,
 )
 from ..tls.failures import left_after_certificate
 from ..websocket.close import NO_CLOSE
@@ -67,9 +63,6 @@ _MAX_EARLY_SIZE = 64 << 10  # bytes
 # These have a log line of their own, or need none: a page's origin, a request that is not a
 # handshake, a proxy that speaks HTTP/1.0.
 _NOT_LOGGED = frozenset({403, 405, 505})
-
-
-_REFUSED_PAGE = "Pages of this origin may not connect."
 
 
 class _Stage(Enum):
@@ -262,7 +255,7 @@ class Handshake(asyncio.BufferedProtocol):
         if self._admitted(
             self._peer_info.permit.count_handshake(config.context.loop.time()), request
         ):
-            request = self._check_origin(request)
+            request = self._check_page(request)
             if self._admitted(self._identify(request), request):
                 self._request_decision(request)
 
@@ -324,47 +317,23 @@ class Handshake(asyncio.BufferedProtocol):
         line = untrusted_forwarding(peer, field).line if is_first else ""
         self._config.context.events.noticed("untrusted_forwarding", line)
 
-    def _check_origin(self, request: Request) -> Request:
-        """Refuse a page that may not connect; else return what the application may see."""
-        allowed = self._config.allowed_origins
-        origin = request.origin
+    def _check_page(self, request: Request) -> Request:
         # RFC 6455, section 10.2. No Origin means no browser, and no user's cookies to abuse.
-        if origin is None or (allowed is not None and is_allowed(origin, allowed)):
+        if request.origin is None:
             return request
-        if allowed is None:
-            return self._without_credentials(request)
-        self._config.context.events.noticed(
-            "origin_refused",
-            f"a browser page of the origin {origin[:200]!r} was refused: add it to"
-            f" allowed_origins if it is yours ({ORIGIN_REFUSED.code})",
-        )
-        raise HandshakeError(403, _REFUSED_PAGE, code=ORIGIN_REFUSED.code)
-
-    def _without_credentials(self, request: Request) -> Request:
-        """Remove what a browser sends in its user's name for a page of another host."""
-        connection = self._require_connection()
-        ip = None if connection.remote_ip == UNIX else connection.remote_ip
-        is_proxied = ip in self._config.trusted_proxies
-        if not is_cross_origin(request, is_proxied=is_proxied):
-            return request
+        ip = self._require_connection().remote_ip
+        is_proxied = (None if ip == UNIX else ip) in self._config.trusted_proxies
         tls = self._transport.get_extra_info("ssl_object")
         # Behind a proxy, it is the proxy's certificate.
-        if tls is not None and not is_proxied and tls.getpeercert(True) is not None:
-            self._config.context.events.noticed(
-                "origin_refused",
-                "a browser page was refused, as a browser shows its user's certificate for every"
-                f" page: {explain(request, is_proxied=is_proxied)} ({ORIGIN_REFUSED.code})",
-            )
-            raise HandshakeError(403, _REFUSED_PAGE, code=ORIGIN_REFUSED.code)
-        if not has_credentials(request):
-            return request
-        self._config.context.events.noticed(
-            "credentials_withheld",
-            "a browser page connects without the cookies and the HTTP authentication that the"
-            f" browser sent: {explain(request, is_proxied=is_proxied)}"
-            f" ({CREDENTIALS_WITHHELD.code})",
+        return check_page(
+            request,
+            self._config.allowed_origins,
+            is_proxied=is_proxied,
+            has_certificate=lambda: (
+                tls is not None and not is_proxied and tls.getpeercert(True) is not None
+            ),
+            noticed=self._config.context.events.noticed,
         )
-        return without_fields(request, CREDENTIALS)
 
     def _request_decision(self, request: Request) -> None:
         connection = self._require_connection()
