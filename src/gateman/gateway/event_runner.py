@@ -3,6 +3,10 @@ Runs a business worker's handlers: for each client one at a time and in order.
 
 A plain function runs at once, an ``async def`` in a task of its client, whose later events wait
 until the task ends. An exception of a handler is logged with its traceback and closes that client.
+
+It shares tasks and error reports with :mod:`gateman.runtime.callback_runner`, and not the queue:
+the gateway bounds what waits here and needs a result for it, suspected events run one at a time in
+the whole process, and there is no connection whose reading could pause.
 """
 
 import asyncio
