@@ -41,6 +41,13 @@ EXPIRED = make(
     days=290,
     extensions=IS_AUTHORITY,
 )
+CONSTRAINED = make(
+    "constrained",
+    issuer=ROOT,
+    days=1825,
+    # nameConstraints: b.test only.
+    extensions={**IS_AUTHORITY, "2.5.29.30": bytes.fromhex("300ca00a30088206") + b"b.test"},
+)
 NOT_AN_AUTHORITY = make("imposed", issuer=ROOT, days=1825)
 
 
@@ -113,6 +120,12 @@ PLAYED: dict[str, tuple[Made, tuple[Made, ...], str, list[str]]] = {
     "intermediate that is not an authority": (
         (made := leaf(issuer=NOT_AN_AUTHORITY)),
         (made, NOT_AN_AUTHORITY),
+        "a.test",
+        ["CERTIFICATE_REFUSED"],
+    ),
+    "authority of other names": (
+        (made := leaf(issuer=CONSTRAINED)),
+        (made, CONSTRAINED),
         "a.test",
         ["CERTIFICATE_REFUSED"],
     ),

@@ -54,8 +54,13 @@ async def test_what_it_shows_before_it_refuses(tmp_path: Path) -> None:
 @on_loop
 async def test_the_roots_that_are_given(tmp_path: Path) -> None:
     with openssl(tmp_path, MADE) as port:
-        refused = await shake(port, roots=make("other").pem.decode())
-        trusted = await shake(port, roots=MADE.pem.decode())
+        refused = await shake(port, roots=make("other").pem.decode(), host="a.test")
+        trusted = await shake(port, roots=MADE.pem.decode(), host="a.test")
+        misnamed = await shake(port, roots=MADE.pem.decode(), host="b.test")
 
     assert (refused.outcome, refused.reason) == (Tls.FAILED, "self-signed certificate")
     assert trusted.outcome is Tls.AGREED
+    assert (misnamed.outcome, misnamed.reason) == (
+        Tls.FAILED,
+        "Hostname mismatch, certificate is not valid for 'b.test'.",
+    )

@@ -504,7 +504,11 @@ def _of_chain(
     found += _wrong_name(target, first, chain, name, software)
     causes = [one for one in found if one.severity is Severity.CAUSE]
     if chain.refusal and not causes:
-        found.append(about_certificates.CERTIFICATE_REFUSED.found(which=name, reason=chain.refusal))
+        found.append(
+            about_certificates.CERTIFICATE_REFUSED.found(
+                which=name, reason=chain.refusal.removesuffix(".")
+            )
+        )
     return found
 
 

@@ -162,7 +162,7 @@ class _Looks:
             "tls_12": self._offer(newest=newest),
             "tls_13": self._offer(oldest=ssl.TLSVersion.TLSv1_3),
             "without_name": self._offer(server_name=None),
-            "verified": self._offer(roots=self._roots.pem),
+            "verified": self._offer(roots=self._roots.pem, host=self._target.host),
         }
         found: dict[str, HandshakeSeen] = {}
         for name, offer in offers.items():

@@ -34,7 +34,7 @@ class Offer:
     Attributes:
         server_name: What SNI says; ``None`` for nothing.
         is_lenient: Whether weak ciphers, keys and signatures are offered, too.
-        roots: PEM; with them the certificates are verified.
+        roots: PEM; with them the certificates are verified, and have to be for ``host``.
     """
 
     server_name: str | None
@@ -43,6 +43,7 @@ class Offer:
     alpn: tuple[str, ...] = ("http/1.1",)
     is_lenient: bool = False
     roots: str = ""
+    host: str = ""
 
 
 class TlsPipe:
@@ -108,7 +109,7 @@ async def shake_hands(
     incoming, outgoing = ssl.MemoryBIO(), ssl.MemoryBIO()
     context = _context(offer)
     context._msg_callback = messages  # type: ignore[attr-defined] # noqa: SLF001 - see above
-    tls = context.wrap_bio(incoming, outgoing, server_hostname=offer.server_name)
+    tls = context.wrap_bio(incoming, outgoing, server_hostname=offer.host or offer.server_name)
     received = b""
     outcome, reason = Tls.AGREED, ""
     try:
@@ -211,12 +212,12 @@ def _certificates(body: bytes, *, is_new: bool) -> Iterator[bytes]:
 
 def _context(offer: Offer) -> ssl.SSLContext:
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
-    context.check_hostname = False
     if offer.roots:
         context.load_verify_locations(cadata=offer.roots)
         # What `--ca` names is trusted, be it a root or not.
         context.verify_flags |= ssl.VERIFY_X509_PARTIAL_CHAIN
     else:
+        context.check_hostname = False
         context.verify_mode = ssl.CERT_NONE
     context.set_ciphers(_ALL_CIPHERS if offer.is_lenient else _CIPHERS)
     with warnings.catch_warnings():
