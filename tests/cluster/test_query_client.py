@@ -35,7 +35,7 @@ from ..support.members import Engine, connection
 
 ME, ANN, BOB = NodeId("me"), NodeId("ann"), NodeId("bob")
 MINE, HERS = ClientId("me-1"), ClientId("ann-1")
-SOON = 20 * MS
+SOON = 100 * MS
 ROOMY = OVERHEAD + 10_000
 
 
