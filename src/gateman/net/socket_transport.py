@@ -109,26 +109,39 @@ class SocketTransport(asyncio.Transport):
     # Writing.
 
     def write(self, data: Any) -> None:
-        self.writelines((data,))
-
-    def writelines(self, parts: Sequence[Any]) -> None:  # type: ignore[override] # read twice
-        backlog = self._backlog
-        if backlog is None:
-            return
-        is_first = not backlog
-        sent = 0
-        if is_first:
+        if self._backlog:
+            self._keep((data,), 0)
+        elif self._backlog is not None:
             try:
-                sent = self._sock.sendmsg(parts)
+                sent = self._sock.send(data)
             except (BlockingIOError, InterruptedError):
-                pass
+                sent = 0
             except OSError as error:
                 self._fail(error)
                 return
+            if sent < len(data):
+                self._keep((data,), sent)
+
+    def writelines(self, parts: Sequence[Any]) -> None:  # type: ignore[override] # read twice
+        if self._backlog:
+            self._keep(parts, 0)
+        elif self._backlog is not None:
+            try:
+                sent = self._sock.sendmsg(parts)
+            except (BlockingIOError, InterruptedError):
+                sent = 0
+            except OSError as error:
+                self._fail(error)
+                return
+            self._keep(parts, sent)
+
+    def _keep(self, parts: Sequence[Any], sent: int) -> None:
+        """Keep what the kernel did not take; bytes cannot change, so that they are not copied."""
+        backlog: list[memoryview] = self._backlog  # type: ignore[assignment] # the callers have looked
+        is_first = not backlog
         for part in parts:
             size = len(part)
             if sent < size:
-                # Bytes cannot change, so that they are not copied.
                 kept = part if isinstance(part, bytes) else bytes(part)
                 backlog.append(memoryview(kept)[sent:])
                 sent = 0
