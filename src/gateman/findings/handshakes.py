@@ -66,8 +66,7 @@ HTTP2_ONLY = Declaration(
     code="HTTP2_ONLY",
     stage=Stage.PROXY,
     severity=Severity.CAUSE,
-    problem="the server speaks only HTTP/2 on this port, and clients open a WebSocket over"
-    " HTTP/1.1",
+    problem="the server speaks only HTTP/2 on this port, and clients open a WebSocket over HTTP/1.1",
     fix="let the server accept HTTP/1.1 on this port too (nginx: no http2 on a listen line without"
     " ssl; Apache: Protocols h2 http/1.1; HAProxy: alpn h2,http/1.1; a gRPC server cannot)",
     fixes={
@@ -118,8 +117,7 @@ PEER_SPOKE_PLAIN = Declaration(
     problem="{client} spoke plain HTTP or ws:// to this TLS port",
     fix="it must connect with wss:// (or https://); if a proxy in front does the TLS, leave out"
     " transport='ssl'",
-    decided="The service's log: the first bytes of the connection are HTTP, and the port speaks"
-    " TLS",
+    decided="The service's log: the first bytes of the connection are HTTP, and the port speaks TLS",
 )
 PROXY_HEADER_UNEXPECTED = Declaration(
     code="PROXY_HEADER_UNEXPECTED",
@@ -201,8 +199,7 @@ LOGIN_PAGE = Declaration(
     severity=Severity.CAUSE,
     problem="a login stands before the path {path}: {server} answers the handshake with {status}",
     fix="except the path of the WebSocket from the login, and let the service check the user"
-    " itself;"
-    " or have the page that opens it be logged in at the same site",
+    " itself; or have the page that opens it be logged in at the same site",
     fixes={
         Software.NGINX: "write `auth_request off;` into the location of this path, and let the"
         " service check the user itself",
@@ -251,11 +248,9 @@ FIREWALL_REFUSED = Declaration(
     fix="except the path of the WebSocket from the firewall's rules",
     fixes={
         Software.CLOUDFLARE: "make a WAF exception (Skip) for this path, under Security, WAF,"
-        " Custom"
-        " rules; Security, Events names the rule by the Ray ID",
+        " Custom rules; Security, Events names the rule by the Ray ID",
         Software.AWS: "add a rule to the web ACL that allows this path; the WAF's log names the"
-        " rule"
-        " that blocked it",
+        " rule that blocked it",
         Software.APACHE: "write `SecRuleRemoveById` for the rule that error.log names, in a"
         " `<Location {path}>`",
         Software.NGINX: "switch ModSecurity or the WAF module off in the location of this path;"
@@ -292,8 +287,7 @@ RATE_LIMITED = Declaration(
         " 429` asks",
         Software.CLOUDFLARE: "except the path from the rate limiting rules, under Security, WAF",
         Software.GATEMAN: "raise limits.max_connections_per_ip; if the address is a proxy, add it"
-        " to"
-        " trusted_proxies",
+        " to trusted_proxies",
     },
     decided="429; or 503 with the page of nginx itself, whose limits answer 503 by default",
 )
@@ -332,8 +326,7 @@ SERVER_DRAINING = Declaration(
     problem="the service is shutting down, or restarting",
     fix="try again in some seconds; if it lasts, look at `gateman status` and at the log",
     decided="gateman answers 503 with Gateman-Refused: SERVER_DRAINING, or a server closes with"
-    " 1001"
-    " or 1012 at once",
+    " 1001 or 1012 at once",
 )
 REDIRECT_TO_TLS = Declaration(
     code="REDIRECT_TO_TLS",
@@ -430,8 +423,8 @@ SOCKET_IO = Declaration(
     stage=Stage.UPGRADE,
     severity=Severity.CAUSE,
     problem="a Socket.IO server answers at {path}, which wants a query of its own protocol",
-    fix="use a Socket.IO client, or look with"
-    " `gateman doctor 'wss://…/socket.io/?EIO=4&transport=websocket'`",
+    fix="use a Socket.IO client, or look with `gateman doctor"
+    " 'wss://…/socket.io/?EIO=4&transport=websocket'`",
     decided="400 with the JSON of Engine.IO: Transport unknown, or Unsupported protocol version",
 )
 NOT_HTTP = Declaration(
@@ -511,8 +504,7 @@ APPLICATION_UNDECIDED = Declaration(
     stage=Stage.UPGRADE,
     severity=Severity.CAUSE,
     problem="the application does not decide about the handshake within {seconds:.0f} s, while"
-    " plain"
-    " requests are answered",
+    " plain requests are answered",
     fix="look at what it waits for before it accepts (gateman: on_websocket_connect): a database, a"
     " lock, another service; give that a timeout",
     decided="A plain request at the same path gets an answer, the handshake does not",
@@ -534,8 +526,8 @@ UPSTREAM_FAILED = Declaration(
         " elb_status_code against target_status_code in the access log",
     },
     decided="502, 503 or 504 with the page of a proxy. From outside, the reasons look the same: the"
-    " service is down, another port, another service, the rights of a unix socket, https to a plain"
-    " port, a PROXY header that is missing",
+    " service is down, another port, another service, the rights of a unix socket, https to a"
+    " plain port, a PROXY header that is missing",
 )
 UPSTREAM_DOWN = Declaration(
     code="UPSTREAM_DOWN",
@@ -661,8 +653,7 @@ ANSWER_CACHED = Declaration(
     fix="except the path of the WebSocket from the cache, and purge it",
     fixes={
         Software.NGINX: "write `proxy_cache off;` into the location of this path",
-        Software.CLOUDFLARE: "make a cache rule that bypasses the cache for this path, and purge"
-        " it",
+        Software.CLOUDFLARE: "make a cache rule that bypasses the cache for this path, and purge it",
     },
     decided="The answer has an Age above 0, or says that it is a hit of a cache",
 )
@@ -716,8 +707,7 @@ FRAMES_INVALID = Declaration(
     severity=Severity.CAUSE,
     problem="what follows the 101 is not a WebSocket frame of a server: {what}",
     fix="let the proxy pass the bytes on as they are; a server of your own must not mask its"
-    " frames,"
-    " nor set bits of an extension that was not agreed on",
+    " frames, nor set bits of an extension that was not agreed on",
     decided="A masked frame, a reserved bit or an unknown opcode (RFC 6455, sections 5.1 and 5.2)",
 )
 COMPRESSION_NOT_AGREED = Declaration(
@@ -726,8 +716,7 @@ COMPRESSION_NOT_AGREED = Declaration(
     severity=Severity.CAUSE,
     problem="the service compresses its messages, and the 101 does not say so",
     fix="let the proxy pass Sec-WebSocket-Extensions of the answer on, or remove it from the"
-    " request"
-    " too",
+    " request too",
     fixes={
         Software.NGINX: "remove `proxy_hide_header Sec-WebSocket-Extensions`",
         Software.HAPROXY: "remove `http-response del-header Sec-WebSocket-Extensions`, or add"
@@ -753,8 +742,7 @@ PONG_MISSING = Declaration(
     fix=f"look whether the service is blocked, and whether the proxy passes frames on in both"
     f" directions: {_ON_THE_SERVER}",
     decided="A ping gets no answer, while another handshake does: either the code of this"
-    " connection"
-    " is blocked, or the server does not answer pings, or the proxy opened no tunnel",
+    " connection is blocked, or the server does not answer pings, or the proxy opened no tunnel",
 )
 CLOSED_AT_ONCE = Declaration(
     code="CLOSED_AT_ONCE",

@@ -65,24 +65,22 @@ IDLE_CUT = Declaration(
     fixes={
         Software.NGINX: "write `proxy_read_timeout 3600s; proxy_send_timeout 3600s;` into the"
         " location of this path (without them it is 60 s) and reload nginx, and let the service"
-        " ping"
-        " more often (gateman: timeouts.ping_interval)",
-        Software.APACHE: "write `ProxyTimeout 3600`, or timeout=3600 on the ProxyPass line, and let"
-        " the service ping more often (gateman: timeouts.ping_interval)",
+        " ping more often (gateman: timeouts.ping_interval)",
+        Software.APACHE: "let the service ping more often than that (gateman:"
+        " timeouts.ping_interval); Apache itself cuts no WebSocket since 2.4.47: look for another"
+        " proxy, a load balancer or a firewall in front of it",
         Software.HAPROXY: "write `timeout tunnel 1h` into defaults or the backend, and let the"
         " service ping more often (gateman: timeouts.ping_interval)",
         Software.CADDY: "remove stream_timeout from the reverse_proxy, and let the service ping"
-        " more"
-        " often (gateman: timeouts.ping_interval)",
+        " more often (gateman: timeouts.ping_interval)",
         Software.CLOUDFLARE: "let the service ping at least every 90 s (gateman:"
         " timeouts.ping_interval): Cloudflare's 100 s cannot be changed on most plans",
         Software.AWS: "raise idle_timeout.timeout_seconds of the load balancer above 60, and let"
-        " the"
-        " service ping more often (gateman: timeouts.ping_interval)",
+        " the service ping more often (gateman: timeouts.ping_interval)",
     },
     decided="A connection is kept open without sending (--idle), and ends without a Close while no"
-    " ping of the service came. Nginx, Apache and AWS cut after 60 s by default, Cloudflare after"
-    " 100 s, HAProxy after its timeout tunnel or else its timeouts client and server",
+    " ping of the service came. Nginx and AWS cut after 60 s by default, Cloudflare after 100 s,"
+    " HAProxy after its timeout tunnel or else its timeouts client and server",
     details="Routers and mobile networks cut as well, some after less than a minute. Pings of the"
     " service every 25 s keep all of them open.",
 )
@@ -93,11 +91,9 @@ IDLE_CUTS = Declaration(
     problem="{count} connections in a row ended without a Close after {seconds:.1f} s without a"
     " byte",
     fix="something in front cuts silent connections: set timeouts.ping_interval below that time,"
-    " and raise it there (nginx: proxy_read_timeout; Apache: ProxyTimeout; HAProxy: timeout"
-    " tunnel)",
+    " and raise it there (nginx: proxy_read_timeout; HAProxy: timeout tunnel)",
     decided="The service's log: of the connections that ended without a Close, many had the same"
-    " age"
-    " since their last byte",
+    " age since their last byte",
 )
 PONGS_LOST = Declaration(
     code="PONGS_LOST",
@@ -171,8 +167,8 @@ CONNECTIONS_LIMITED = Declaration(
     problem="{opened} connections open at the same time, and the next gets {what}",
     fix="raise the limit on connections, and that on open files, of the proxy and the service",
     fixes={
-        Software.NGINX: "raise worker_connections (each client takes two) and"
-        " worker_rlimit_nofile, and look for limit_conn",
+        Software.NGINX: "raise worker_connections (each client takes two) and worker_rlimit_nofile,"
+        " and look for limit_conn",
         Software.APACHE: "raise MaxRequestWorkers, ServerLimit and ThreadsPerChild: with mod_proxy"
         " each WebSocket takes a thread",
         Software.HAPROXY: "raise maxconn in global, the frontend and the server line",

@@ -26,7 +26,6 @@ _CUTS = (
     (60.0, "this is the default of nginx (proxy_read_timeout) and of AWS load balancers"),
     (100.0, "this is the limit of Cloudflare"),
     (50.0, "this is the usual timeout of HAProxy (timeout client and server)"),
-    (300.0, "this is the default of Apache on Debian (Timeout)"),
     (350.0, "this is the limit of AWS network load balancers and NAT gateways"),
     (240.0, "this is the default of Azure's load balancers"),
 )
