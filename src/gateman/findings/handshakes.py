@@ -66,7 +66,8 @@ HTTP2_ONLY = Declaration(
     code="HTTP2_ONLY",
     stage=Stage.PROXY,
     severity=Severity.CAUSE,
-    problem="the server speaks only HTTP/2 on this port, and clients open a WebSocket over HTTP/1.1",
+    problem="the server speaks only HTTP/2 on this port, and clients open a WebSocket over"
+    " HTTP/1.1",
     fix="let the server accept HTTP/1.1 on this port too (nginx: no http2 on a listen line without"
     " ssl; Apache: Protocols h2 http/1.1; HAProxy: alpn h2,http/1.1; a gRPC server cannot)",
     fixes={
@@ -117,7 +118,8 @@ PEER_SPOKE_PLAIN = Declaration(
     problem="{client} spoke plain HTTP or ws:// to this TLS port",
     fix="it must connect with wss:// (or https://); if a proxy in front does the TLS, leave out"
     " transport='ssl'",
-    decided="The service's log: the first bytes of the connection are HTTP, and the port speaks TLS",
+    decided="The service's log: the first bytes of the connection are HTTP, and the port speaks"
+    " TLS",
 )
 PROXY_HEADER_UNEXPECTED = Declaration(
     code="PROXY_HEADER_UNEXPECTED",
@@ -653,7 +655,8 @@ ANSWER_CACHED = Declaration(
     fix="except the path of the WebSocket from the cache, and purge it",
     fixes={
         Software.NGINX: "write `proxy_cache off;` into the location of this path",
-        Software.CLOUDFLARE: "make a cache rule that bypasses the cache for this path, and purge it",
+        Software.CLOUDFLARE: "make a cache rule that bypasses the cache for this path, and purge"
+        " it",
     },
     decided="The answer has an Age above 0, or says that it is a hit of a cache",
 )
