@@ -16,6 +16,7 @@ from gateman.errors import (
     HandshakeError,
     HubError,
     LoadFailed,
+    MasterEnded,
     NotRunning,
     PartialResult,
     PreambleError,
@@ -32,6 +33,7 @@ EVERY_ERROR = [
     (AddressInUse("the port is in use", "stop that"), "the port is in use: stop that."),
     (CommandError("this cannot be done"), "this cannot be done."),
     (NotRunning("chat.py"), "chat.py is not running."),
+    (MasterEnded(), "the master ended before it answered."),
     (LoadFailed("chat.py is not there"), "chat.py is not there."),
     (
         AlreadyRunning("chat.py", 7),

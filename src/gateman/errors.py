@@ -6,6 +6,7 @@ Every error of gateman: an error carries what its handler needs, and its answer.
     │   └── AddressInUse       another program listens there
     ├── CommandError           a command that cannot be carried out → exit code 1
     │   ├── NotRunning         → exit code 3
+    │   ├── MasterEnded        the master ended before it answered
     │   ├── LoadFailed         → exit code 4
     │   └── AlreadyRunning     → exit code 5
     ├── WrongThread            something of the event loop was used from another thread
@@ -128,6 +129,13 @@ class NotRunning(CommandError):
     def __init__(self, script: str, note: str = "") -> None:
         super().__init__(f"{script} is not running" + (f": {note}" if note else ""))
         self.script = script
+
+
+class MasterEnded(CommandError):
+    """The master ended after it was asked and before it answered."""
+
+    def __init__(self) -> None:
+        super().__init__("the master ended before it answered")
 
 
 class LoadFailed(CommandError):

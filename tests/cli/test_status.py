@@ -10,12 +10,14 @@ import subprocess
 import termios
 from collections.abc import Iterator, Sequence
 from pathlib import Path
+from threading import Thread
 
 import pytest
 from websockets.sync.client import connect
 
+from gateman.master.runtime_files import RuntimeFiles
 from tests.support.deadlines import TIMEOUT
-from tests.support.master import GATEMAN, Master, echo, master
+from tests.support.master import GATEMAN, Master, echo, master, run
 
 
 @pytest.fixture
@@ -145,6 +147,30 @@ def test_watching_ends_with_the_service(service: Master, tmp_path: Path) -> None
 
     assert first["master"]["state"] == "running"
     assert (watching.returncode, errors) == (3, "gateman: server.py is not running.\n")
+
+
+@pytest.mark.parametrize("command", ["status", "connections"])
+def test_a_master_that_ends_before_it_answers(tmp_path: Path, command: str) -> None:
+    """It is asked for while it ends: then it is not running."""
+    script = tmp_path / "server.py"
+    script.write_text(echo())
+    runtime_files = RuntimeFiles.acquire(script, os.environ)
+    listening = runtime_files.listen()
+    listening.settimeout(TIMEOUT)
+
+    def end() -> None:
+        asked, _ = listening.accept()
+        with asked:
+            asked.recv(1)
+            listening.close()
+
+    ending = Thread(target=end)
+    ending.start()
+    seen = run([*GATEMAN, command, "server.py"], tmp_path)
+    ending.join(TIMEOUT)
+    runtime_files.release()
+
+    assert (seen.returncode, seen.stderr) == (3, "gateman: server.py is not running.\n")
 
 
 def test_connections_are_listed(service: Master) -> None:

@@ -9,6 +9,7 @@ from typing import Any, TypeVar
 
 import click
 
+from ..errors import MasterEnded
 from ..master import control, control_requests
 from ..master.script import Script
 from .options import SCRIPT
@@ -92,8 +93,13 @@ def connections(script: str, *, is_json: bool, limit: int) -> None:
 
 
 def _ask(script: Script, request: control_requests.Request, kind: type[T]) -> T:
-    with control.connect_to_master(script) as master:
-        return master.request(request, kind)
+    try:
+        with control.connect_to_master(script) as master:
+            return master.request(request, kind)
+    except MasterEnded:
+        # It is not running now, or another one is.
+        with control.connect_to_master(script) as master:
+            return master.request(request, kind)
 
 
 def _width() -> int | None:

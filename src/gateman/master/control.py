@@ -93,7 +93,7 @@ from typing import Any, TypeVar
 import msgspec
 
 from ..bus import unix_socket
-from ..errors import CommandError, NotRunning
+from ..errors import CommandError, MasterEnded, NotRunning
 from .channel import Lines, decode, line
 from .control_requests import ControlAnswer, Request, requests
 from .runtime_files import locate
@@ -267,7 +267,7 @@ class ControlConnection:
         except OSError:
             received = b""
         if not received.endswith(b"\n"):
-            raise CommandError("the master ended before it answered")
+            raise MasterEnded
         try:
             outcome = decode(_control_answers, received)
             if outcome["ok"]:
