@@ -490,7 +490,7 @@ async def test_lost_connection_is_freed_at_once(*, secure: bool) -> None:
         try:
             opened, refused = await server.open(), await server.connect()
             await journal.until("on_connect", count=2)
-            # Of the open one also its link: the engine.
+            # Of the open one also its link: the WebSocket protocol.
             links = [journal.connections[0].link]
             references: list[weakref.ref[Any]] = [
                 weakref.ref(one) for one in (*journal.connections, *links)

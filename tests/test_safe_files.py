@@ -94,7 +94,7 @@ def _file_of_a_third(folder: Path, _precious: Path) -> Path:
 def test_what_another_user_may_have_made_is_not_opened(
     tmp_path: Path, make: Callable[[Path, Path], Path]
 ) -> None:
-    """In a folder of that user, links to other folders are refused, whoever has made them."""
+    """In a folder of that user, links to other folders are refused, whichever user made them."""
     precious = folder_of(0, tmp_path / "etc") / "precious"
     precious.write_text("words")
     path = make(folder_of(NOBODY, tmp_path / "logs"), precious)

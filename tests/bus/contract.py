@@ -85,7 +85,7 @@ def ignore(payload: bytes) -> None:
 
 
 class Contract(ABC):
-    """What a suite needs; whoever inherits says what the broker is."""
+    """What a suite needs; a class that inherits defines the broker."""
 
     TEXT_OF_ABSENCE: str
     """What is said when there is no broker."""
@@ -206,7 +206,7 @@ class DeliveryContract(Contract):
 
     @on_loop
     async def test_an_awaited_subscription_is_effective(self, broker: Broker) -> None:
-        """Whoever publishes after a subscription was awaited is heard, every time."""
+        """A message that is published after a subscription was awaited arrives, every time."""
         async with started(broker) as (here, there):
             arrived: list[bytes] = []
             for number in range(300):

@@ -57,7 +57,7 @@ class _Bus:
 
 @on_loop
 async def test_greetings_are_read_one_by_one(tmp_path: Path) -> None:
-    """Whoever connects reads what it expects; what came early is the bus's."""
+    """The caller that connects reads what it expects; bytes that came early are for the bus."""
     async with linked(tmp_path) as (connection, (_, writer)):
         writer.write(HELLO + RouterWire.ping + frame(FrameKind.MESSAGE, b"x", b"early"))
         first = await connection.next_event()
@@ -86,7 +86,7 @@ async def test_a_broker_that_hangs_up_is_noticed(tmp_path: Path) -> None:
 
 @on_loop
 async def test_the_bus_learns_of_the_end_once(tmp_path: Path) -> None:
-    """Whoever ended it."""
+    """Whichever side ended it."""
     async with linked(tmp_path) as (connection, _):
         bus = _Bus(connection)
         connection.abort()

@@ -106,7 +106,7 @@ def test_a_file_that_is_something_else_is_refused(tmp_path: Path, content: bytes
 
 @pytest.mark.parametrize("kind", [0, 14 << 3])
 def test_only_a_users_seed_will_do(tmp_path: Path, kind: int) -> None:
-    """Whoever gives the key of an account or an operator has taken the wrong file."""
+    """The key of an account or an operator is in the wrong file."""
     path = tmp_path / "seed"
     path.write_text(Nkey.make(kind).seed)
     with pytest.raises(ConfigError) as caught:

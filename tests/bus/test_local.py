@@ -240,7 +240,7 @@ def test_root_sends_to_another_user_s_router_in_that_user_s_folder_only(open_fol
 
 @pytest.mark.skipif(os.geteuid() != 0, reason="only root can become somebody else")
 def test_a_router_of_another_user_is_sent_nothing(open_folder: Path) -> None:
-    """Whoever was first at a path that all can write to does not get our messages."""
+    """A process that was first at a path that all can write to does not get our messages."""
     said = as_nobody(open_folder / "bus.sock", owner="65533")
 
     assert said == "its router belongs to another user (uid 65533)\n"

@@ -54,7 +54,7 @@ async def test_a_long_path_is_no_problem(tmp_path: Path, depth: int) -> None:
 @pytest.mark.skipif(sys.platform != "linux", reason="only there a socket can be held")
 @on_loop
 async def test_a_socket_is_held(tmp_path: Path) -> None:
-    """Whoever holds it reaches it when its path is gone, or has become somebody else's."""
+    """A process that holds it reaches it when its path is gone, or belongs to another user."""
     path = tmp_path / "run" / "bus.sock"
     path.parent.mkdir()
     with unix_socket.listen(path) as listener:

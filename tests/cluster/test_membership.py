@@ -13,7 +13,7 @@ from gateman.errors import ConfigError, HubError, UnknownClient
 
 from ..support.cluster import alone, cluster
 from ..support.loop import eventually, on_loop
-from ..support.members import WayOut
+from ..support.members import FakeSendBuffer
 from ..support.raw import handshake
 from ..support.server import serve
 
@@ -191,7 +191,7 @@ async def test_a_connection_without_a_hub_says_so() -> None:
         1,
         nobody,
         nobody,  # type: ignore[arg-type]
-        WayOut(),
+        FakeSendBuffer(),
         peer=("127.0.0.1", 1),
         remote=("127.0.0.1", 1),
         local_address="",

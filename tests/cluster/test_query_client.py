@@ -31,7 +31,7 @@ from gateman.cluster.query_replies import read, refusal
 from gateman.errors import ConfirmTimeout, EnvelopeError, PartialResult, UnknownClient
 
 from ..support.loop import MS, eventually, on_loop, turns
-from ..support.members import Engine, connection
+from ..support.members import FakeLink, connection
 
 ME, ANN, BOB = NodeId("me"), NodeId("ann"), NodeId("bob")
 MINE, HERS = ClientId("me-1"), ClientId("ann-1")
@@ -59,7 +59,7 @@ class Process:
         self.warned: list[str] = []
         self.is_connected = True
         self.local_clients = LocalClients(Fanout(asyncio.get_running_loop().call_soon))
-        self.local_clients.add(MINE, connection(1, Engine()))
+        self.local_clients.add(MINE, connection(1, FakeLink()))
         self.liveness = NodeLiveness(
             ME,
             has_clients=True,
@@ -462,7 +462,7 @@ async def test_a_long_answer_comes_in_parts() -> None:
     process = Process()
     for number in range(2, 100):
         client = ClientId(f"me-{number}")
-        process.local_clients.add(client, connection(number, Engine()))
+        process.local_clients.add(client, connection(number, FakeLink()))
         process.local_clients.registry.join(client, Group("room"))
     question = QueryRequest(ANN, 7, Query.CLIENTS_OF_GROUP, "room")
     process.query_client.answer(question, max_size=OVERHEAD + 100)

@@ -18,7 +18,7 @@ from gateman.cluster.local_clients import LocalClients
 from gateman.cluster.names import ClientId, Group, NodeId
 from gateman.cluster.receiver import Receiver
 from tests.support.loop import eventually, on_loop
-from tests.support.members import WayOut
+from tests.support.members import FakeSendBuffer
 
 NODE, OTHER = NodeId("n"), NodeId("o")
 ANN, NOBODY = ClientId("n-1"), ClientId("n-2")
@@ -30,7 +30,7 @@ class Harness:
     def __init__(self) -> None:
         self.counts: Counter[str] = Counter()
         self.warnings: list[str] = []
-        self.ann = WayOut()
+        self.ann = FakeSendBuffer()
         self.local_clients = LocalClients(Fanout(lambda _flush: None))
         self.local_clients.registry.add(ANN, self.ann)
         self.events = Events(self.counts, subscribe=lambda _: None, unsubscribe=lambda _: None)

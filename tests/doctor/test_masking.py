@@ -1,4 +1,4 @@
-"""Evidence from strangers is shown without harm, and without secrets."""
+"""Evidence from other machines is shown without harm, and without secrets."""
 
 import pytest
 

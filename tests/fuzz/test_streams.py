@@ -178,7 +178,7 @@ def judge(data: bytes, *, is_compressed: bool) -> Verdict:
 
 
 def excused(data: bytes) -> int:
-    """Give the code of a first Close whose fault the engine may not see; 0 if there is none."""
+    """Return the code of a first Close whose fault picows may not see; 0 if there is none."""
     while len(data) > 5:
         size, at = data[1] & 0x7F, 2
         if size > 125:
@@ -317,7 +317,7 @@ def check(
         return
     missing = len(expected.answers) - len(found.answers)
     assert found.answers == expected.answers[: len(found.answers)]
-    # The frame engine looks one frame ahead: in one segment with a bad frame, the last good one
+    # picows looks one frame ahead: in one segment with a bad frame, the last good one
     # may be lost (RFC 6455, section 7.1.7), and of two bad ones the second may be the verdict.
     # Nor can reserved bits of a Close, or a code 0, be seen then.
     assert (

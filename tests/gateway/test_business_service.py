@@ -494,7 +494,7 @@ async def test_events_for_clients_of_other_gateways_are_ignored() -> None:
 
 @on_loop
 async def test_a_gateway_that_says_good_bye_is_gone_at_once() -> None:
-    """Whoever is left of its clients is told so."""
+    """Its remaining clients are told so."""
     async with site() as there, forged(there) as (business_node, say):
         say(
             events(

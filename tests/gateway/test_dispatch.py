@@ -435,7 +435,7 @@ def test_a_client_that_floods_is_paused_until_half_of_it_is_done() -> None:
 
 
 def test_in_a_crowd_each_has_one() -> None:
-    """Whoever sends is paused until that is done."""
+    """A client that sends is paused until that is done."""
     driver = DispatchDriver(A)
     names = [ClientId(f"gate-{number}") for number in range(CONGESTED_COUNT + 2)]
     driver.connect(*names[:2])

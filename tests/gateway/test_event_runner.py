@@ -112,7 +112,7 @@ async def test_what_handlers_are_called_with() -> None:
 
 @on_loop
 async def test_what_has_no_handler_is_done() -> None:
-    """Whoever wants in is let in."""
+    """Every client is accepted."""
     business_node = RunnerHarness()
     business_node.handle(
         ConnectEvent(ANN, 0, b"", "10.0.0.1", 1, HEAD),

@@ -156,7 +156,7 @@ async def test_a_handler_knows_where_its_client_is() -> None:
 
 @on_loop
 async def test_an_end_is_told_once_with_its_code_and_reason() -> None:
-    """Behind all that the client has said; whoever ended it."""
+    """Behind all messages of the client, whichever side ended it."""
     hub = Hub()
 
     async def hear(client_id: ClientId, message: str) -> None:
@@ -283,7 +283,7 @@ async def test_events_that_were_not_handled_in_time_are_counted() -> None:
 
 @on_loop
 async def test_what_is_malformed_is_ignored_and_counted() -> None:
-    """Whoever is on the bus may have another version, or a bug."""
+    """A process on the bus may have another version, or a bug."""
     async with site() as there:
         business_node = await there.business()
         gateway_node = await there.gateway()

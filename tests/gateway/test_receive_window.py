@@ -360,7 +360,7 @@ def check(world: World) -> None:
 @settings(max_examples=EXAMPLES)
 @given(worlds, st.lists(steps, min_size=10, max_size=60))
 def test_everything_is_handled_exactly_once(world: World, script: list[Any]) -> None:
-    """Whatever is lost and delayed, whoever joins and leaves; each client's events in order."""
+    """Whatever is lost and delayed, whichever process joins and leaves; in order per client."""
     play(world, script)
     check(world)
 

@@ -141,7 +141,7 @@ def test_default_is_written_as_a_user_would() -> None:
 
 @pytest.mark.parametrize("name", NAMES)
 def test_headers_of_untrusted_peers_are_ignored(name: str) -> None:
-    """Whoever is no trusted proxy is the client, whatever it says."""
+    """A peer that is not a trusted proxy is the client, whatever its headers say."""
     lines = (name, "for=1.2.3.4" if name == "Forwarded" else "1.2.3.4")
 
     assert behind(lines, peer=("198.51.100.1", 5)) == ClientAddress("198.51.100.1", 5)
@@ -419,7 +419,7 @@ addresses = st.one_of(st.ip_addresses().map(str), st.none(), garbage)
 @given(addresses, st.lists(st.tuples(st.sampled_from(NAMES), garbage), max_size=4))
 @example("10.0.0.1", [("X-Forwarded-For", "\udc80")])
 def test_garbage_never_breaks(peer: str | None, lines: list[tuple[str, str]]) -> None:
-    """Every header gets an answer, the same each time; a stranger's are ignored."""
+    """Every header gets an answer, the same each time; those of untrusted peers are ignored."""
     client = behind(*lines, peer=(peer, 5))
 
     assert client == behind(*lines, peer=(peer, 5))

@@ -211,7 +211,7 @@ def test_names_that_are_none(name: object) -> None:
     ],
 )
 def test_names_that_are_gateman_s(name: str) -> None:
-    """Two lengths are two answers to whoever comes next (RFC 9112, section 11.1)."""
+    """Two lengths are two answers to the next reader (RFC 9112, section 11.1)."""
     assert refusal_of(name, "5") == f"the header field {name!r} is gateman's own: leave it out."
 
 

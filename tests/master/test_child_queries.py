@@ -37,7 +37,7 @@ def test_time_is_up() -> None:
 
 
 def test_ended_processes_are_not_waited_for() -> None:
-    """It may have ended before or after its answer; strangers are no matter."""
+    """It may have ended before or after its answer; an unknown pid changes nothing."""
     question = ask(1, 2)
     question.add_answer(1, ANSWER)
     for pid in (1, 2, 3):

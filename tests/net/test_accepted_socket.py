@@ -18,6 +18,7 @@ from gateman.net.deadlines import Deadlines
 from gateman.options import Limits
 from gateman.tls.contexts import TlsContexts
 from tests.support.certificates import Issued
+from tests.support.counted_server import admission, serve_counted
 from tests.support.deadlines import TIMEOUT
 from tests.support.loop import eventually, on_loop, turns, until_idle
 from tests.support.preambles import (
@@ -37,7 +38,6 @@ from tests.support.raw import (
     handshake,
 )
 from tests.support.server import Journal, Server, authority, ssl_options
-from tests.support.tickets import admission, serve_counted
 
 both = pytest.mark.parametrize("secure", [False, True], ids=["ws", "wss"])
 

@@ -85,7 +85,7 @@ def test_a_place_that_is_given_back_is_taken_again() -> None:
 
 
 def test_leaving_twice_is_leaving_once() -> None:
-    """Whoever sees the end of a connection gives its ticket back; often several do."""
+    """Several places see the end of a connection, and each releases its permit."""
     counts = admission()
     permit, _other = admit(counts, 2)
     permit.count_address("192.0.2.1")

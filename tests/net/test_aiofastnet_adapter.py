@@ -11,10 +11,10 @@ import aiofastnet
 import pytest
 
 from gateman.net.aiofastnet_adapter import LoopWithAlerts
+from tests.support.counted_server import serve_counted
 from tests.support.loop import eventually, on_loop
 from tests.support.preambles import arriving
 from tests.support.server import authority, certificate, serve, ssl_options
-from tests.support.tickets import serve_counted
 
 # RFC 8446, section 6.2: a fatal alert, not encrypted yet, about a ClientHello that is too short.
 DECODE_ERROR = bytes((21, 3, 3, 0, 2, 2, 50))

@@ -1,9 +1,9 @@
 """What handshakes share: numbers, and those who are told that they may not come in."""
 
+from tests.support.counted_server import admission, handshake_config, serve_counted
 from tests.support.loop import eventually, on_loop
 from tests.support.preambles import dial
 from tests.support.server import Journal
-from tests.support.tickets import admission, handshake_config, serve_counted
 
 
 @on_loop

@@ -293,7 +293,7 @@ async def test_peer_that_reads_nothing_is_dead() -> None:
 
 @on_loop
 async def test_paused_client_is_not_dead() -> None:
-    """Its pong cannot be read: whoever paused it knows."""
+    """Its pong cannot be read: the application that paused it knows."""
     journal = Journal()
     async with serve(timeouts=QUICK, **journal.callbacks()) as server:
         client = await server.open()

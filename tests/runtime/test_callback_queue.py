@@ -17,7 +17,7 @@ from gateman.connection import PAUSED_BY_QUEUE
 from gateman.net.send_buffer import SendState
 from gateman.runtime.callback_queue import ENDED, CallbackQueues
 from tests.support.loop import eventually, on_loop, turns
-from tests.support.members import Engine
+from tests.support.members import FakeLink
 from tests.support.members import connection as bare_connection
 from tests.support.raw import BINARY, TEXT, RawClient, frame
 from tests.support.server import Journal, serve
@@ -98,7 +98,7 @@ async def test_idle_task_holds_no_message() -> None:
         assert (len(tasks_of_handlers()), sys.getrefcount(seen[0])) == (1, 2)
 
 
-VISITOR: contextvars.ContextVar[str] = contextvars.ContextVar("VISITOR", default="nobody")
+USER: contextvars.ContextVar[str] = contextvars.ContextVar("USER", default="nobody")
 PLACE: contextvars.ContextVar[str] = contextvars.ContextVar("PLACE", default="nowhere")
 
 
@@ -110,8 +110,8 @@ async def test_context_is_the_connections_own() -> None:
         PLACE.set("here")
 
     async def take(connection: Connection, message: str) -> None:
-        connection.send(f"{VISITOR.get()} {PLACE.get()}")
-        VISITOR.set(message)
+        connection.send(f"{USER.get()} {PLACE.get()}")
+        USER.set(message)
 
     async with serve(on_worker_start=start, on_message=take) as server:
         clients = [await server.open() for _ in range(2)]
@@ -349,11 +349,11 @@ async def test_handler_runs_as_its_task_from_its_first_step_on(
 
     async def take(connection: Connection, message: str) -> None:
         begun_in = asyncio.current_task()
-        VISITOR.set(message)
+        USER.set(message)
         await use(connection)
         assert asyncio.current_task() is begun_in
         journal.note("task", begun_in)
-        journal.note(message, VISITOR.get())
+        journal.note(message, USER.get())
 
     async with resting(take, journal) as client:
         await client.send(frame(TEXT, b"a") + frame(TEXT, b"b"))
@@ -430,7 +430,7 @@ async def test_first_step_that_fails_costs_what_a_later_one_does(how: str) -> No
 async def test_no_handler_runs_inside_of_another_task() -> None:
     """One that another task's step leads to waits for a turn of its own."""
     journal = Journal()
-    connection = bare_connection(1, Engine())
+    connection = bare_connection(1, FakeLink())
 
     async def handle(_connection: Connection, item: object) -> None:
         journal.note("handled", item, asyncio.current_task())

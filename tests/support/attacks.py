@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 
 from gateman import Connection
+from tests.support.counted_server import serve_counted
 from tests.support.raw import (
     BINARY,
     CONTINUATION,
@@ -19,7 +20,6 @@ from tests.support.raw import (
     frame,
 )
 from tests.support.server import Journal
-from tests.support.tickets import serve_counted
 
 both = pytest.mark.parametrize("secure", [False, True], ids=["ws", "wss"])
 

@@ -4,7 +4,7 @@ from gateman.cluster.fanout import Key
 from gateman.connection import Connection, SendResult, State
 
 
-class WayOut:
+class FakeSendBuffer:
     """
     The way out to one client, which takes note of what goes there.
 
@@ -53,17 +53,17 @@ class WayOut:
         """Keep the connection: tests look at it."""
 
 
-class Engine:
+class FakeLink:
     """
     What is below a connection.
 
     Attributes:
-        outbox: The way out.
+        send_buffer: Its send buffer.
         closed: With which codes and reasons it was closed.
     """
 
     def __init__(self) -> None:
-        self.send_buffer = WayOut()
+        self.send_buffer = FakeSendBuffer()
         self.closed: list[tuple[int, str]] = []
 
     def close(self, code: int, reason: str) -> None:
@@ -84,13 +84,13 @@ class Engine:
     socket = None
 
 
-def connection(number: int, engine: Engine, state: State = State.OPEN) -> Connection:
+def connection(number: int, link: FakeLink, state: State = State.OPEN) -> Connection:
     """
     Make a connection.
 
     Args:
         number: Its id.
-        engine: What is below it.
+        link: What is below it.
         state: Where it is in its life.
 
     Returns:
@@ -100,8 +100,8 @@ def connection(number: int, engine: Engine, state: State = State.OPEN) -> Connec
     made = Connection(
         number,
         None,
-        engine,
-        engine.send_buffer,
+        link,
+        link.send_buffer,
         peer=peer,
         remote=peer,
         local_address="",

@@ -12,12 +12,12 @@ from pathlib import Path
 import pytest
 
 from gateman import Connection
+from tests.support.counted_server import admission, serve_counted
 from tests.support.deadlines import TIMEOUT
 from tests.support.loop import eventually, on_loop
 from tests.support.preambles import arriving, dial, v2
 from tests.support.raw import TEXT, Frame, RawClient, frame, handshake, request
 from tests.support.server import Journal, Server, child
-from tests.support.tickets import admission, serve_counted
 
 both = pytest.mark.parametrize("secure", [False, True], ids=["ws", "wss"])
 

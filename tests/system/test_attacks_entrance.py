@@ -15,12 +15,12 @@ import pytest
 
 from gateman import Connection, Refuse, Request
 from gateman.net.preamble import TLS_ALERT
+from tests.support.counted_server import admission, serve_counted
 from tests.support.hellos import openssl_hello
 from tests.support.loop import eventually, on_loop, turns
 from tests.support.preambles import arriving, v1, v2
 from tests.support.raw import EOF, TEXT, Frame, RawClient, frame, handshake, request
 from tests.support.server import Journal, Server, authority
-from tests.support.tickets import admission, serve_counted
 
 both = pytest.mark.parametrize("secure", [False, True], ids=["ws", "wss"])
 

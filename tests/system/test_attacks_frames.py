@@ -12,6 +12,7 @@ import pytest
 
 from gateman import Deflate
 from tests.support.attacks import DEFLATE, MIB, both, echo, expect_failure, fragments, most_memory
+from tests.support.counted_server import serve_counted
 from tests.support.loop import on_loop, turns
 from tests.support.raw import (
     BINARY,
@@ -26,7 +27,6 @@ from tests.support.raw import (
     handshake,
 )
 from tests.support.server import Journal
-from tests.support.tickets import serve_counted
 
 
 @both

@@ -29,12 +29,12 @@ from gateman.net.accepted_socket import PeerInfo
 from gateman.net.handshake import Handshake
 from gateman.request import check_handshake, parse_request, tokens
 from gateman.websocket.deflate import negotiate
+from tests.support.counted_server import admission, handshake_config, serve_counted
 from tests.support.deadlines import TIMEOUT
 from tests.support.loop import on_loop, turns, until_idle
 from tests.support.preambles import arriving, v1, v2
 from tests.support.raw import KEY, TEXT, frame, handshake, request
 from tests.support.server import Journal, child, ssl_options
-from tests.support.tickets import admission, handshake_config, serve_counted
 
 both = pytest.mark.parametrize("secure", [False, True], ids=["ws", "wss"])
 

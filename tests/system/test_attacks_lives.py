@@ -11,6 +11,7 @@ import pytest
 
 from gateman import Connection, SendResult
 from tests.support.attacks import MIB, both, expect_failure, most_memory
+from tests.support.counted_server import serve_counted, waiting
 from tests.support.loop import eventually, on_loop, turns, until_idle
 from tests.support.raw import (
     BINARY,
@@ -28,7 +29,6 @@ from tests.support.raw import (
     handshake,
 )
 from tests.support.server import Journal
-from tests.support.tickets import serve_counted, waiting
 
 BAD_CODES = [0, 1, 999, 1004, 1005, 1006, 1015, 1016, 1100, 2000, 2999, 5000, 65535]
 

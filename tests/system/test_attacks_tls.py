@@ -13,12 +13,12 @@ from cryptography.hazmat.primitives.asymmetric import ec, ed25519
 
 from gateman import ConfigError, Connection
 from tests.support.certificates import Authority
+from tests.support.counted_server import admission, serve_counted
 from tests.support.deadlines import TIMEOUT
 from tests.support.loop import eventually, on_loop
 from tests.support.made_certificates import PUBLIC, Made, make
 from tests.support.raw import TEXT, Frame, RawClient, handshake
 from tests.support.server import Journal, Server, authority
-from tests.support.tickets import admission, serve_counted
 
 
 def echo(connection: Connection, message: str | bytes) -> None:

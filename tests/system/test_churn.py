@@ -23,6 +23,7 @@ import pytest
 from gateman import Connection, Deflate, Request
 from gateman.net.handshake import Handshake
 from gateman.net.websocket_protocol import WebSocketProtocol
+from tests.support.counted_server import admission, serve_counted, waiting
 from tests.support.loop import MS, eventually, on_loop, turns
 from tests.support.raw import (
     BINARY,
@@ -36,7 +37,6 @@ from tests.support.raw import (
     handshake,
 )
 from tests.support.server import Server
-from tests.support.tickets import admission, serve_counted, waiting
 
 ROUNDS = {False: 80, True: 30}  # lives of every kind, without and with TLS
 AT_ONCE = 60  # connections

@@ -200,7 +200,7 @@ async def test_without_business_a_handshake_may_be_refused_at_once() -> None:
 
 @on_loop
 async def test_a_waiting_handshake_is_accepted_when_a_process_joins() -> None:
-    """The first business process finds whoever came before it."""
+    """The first business process gets the clients that came before it."""
     async with site() as there:
         gateway_node = await there.gateway()
         coming = [asyncio.ensure_future(gateway_node.client()) for _ in range(3)]

@@ -12,13 +12,13 @@ from typing import Any
 import pytest
 
 from gateman import Connection
+from tests.support.counted_server import serve_counted
 from tests.support.deadlines import TIMEOUT
 from tests.support.haproxy import haproxy
 from tests.support.loop import eventually, on_loop
 from tests.support.preambles import dial
 from tests.support.raw import BINARY, TEXT, RawClient, frame, handshake
 from tests.support.server import Journal, authority, certificate
-from tests.support.tickets import serve_counted
 
 CLIENT = "127.0.0.2"
 

@@ -20,7 +20,7 @@ from tests.support.loop import on_loop
 from tests.support.master import BOTH, Master, descendants, echo, is_alive, master, open_to, until
 from tests.support.raw import handshake
 from tests.support.server import authority
-from tests.support.visitors import Visitors, replaced
+from tests.support.steady_clients import SteadyClients, replaced
 
 RATE = 200  # clients per second
 
@@ -56,24 +56,24 @@ def test_no_attempt_to_connect_fails_while_reloading(tmp_path: Path, *, is_secur
     script = secure(tmp_path) if is_secure else echo(options="count=2, drain_window=2.0")
     with master(script, tmp_path) as service:
 
-        async def run() -> Visitors:
+        async def run() -> SteadyClients:
             tls = authority.trusting_client() if is_secure else None
-            async with Visitors(service.port, tls) as visitors:
-                visitors.come(RATE)
+            async with SteadyClients(service.port, tls) as steady:
+                steady.start(RATE)
                 for version in range(2, 7):
                     new = script.replace("VERSION = 1", f"VERSION = {version}")
                     service.path.write_text(new)
 
                     assert await in_thread(service.command, "reload") == (0, "")
-            return visitors
+            return steady
 
-        visits = asyncio.run(run()).visits
+        attempts = asyncio.run(run()).attempts
 
-        assert visits.failures == []
-        count = visits.count
+        assert attempts.failures == []
+        count = attempts.count
         assert count > 5 * RATE * 0.3
         # Who gets in late, on a loaded machine, may be closed by the drain before it has asked.
-        assert {answer.split()[1] for answer in visits.answers} == set("123456")
+        assert {answer.split()[1] for answer in attempts.answers} == set("123456")
         until(lambda: len(service.pids()) == 2)
 
 
@@ -288,24 +288,27 @@ def test_a_renewed_certificate_is_taken_up_under_load(tmp_path: Path) -> None:
     async def run(service: Master) -> None:
         tls = authority.trusting_client()
         url = f"wss://localhost:{service.port}"
-        async with connect(url, ssl=tls) as client, Visitors(service.port, tls) as visitors:
-            visitors.come(50)
+        async with (
+            connect(url, ssl=tls) as client,
+            SteadyClients(service.port, tls) as steady,
+        ):
+            steady.start(50)
             replaced(first.certificate, second.certificate.read_bytes())
             replaced(first.key, second.key.read_bytes())
             begun_at = time.monotonic()
             await asyncio.to_thread(_wait_for_lines, service, "were read anew", 2)
 
             assert time.monotonic() - begun_at < TIMEOUT
-            late = Visitors(service.port, tls)
-            late.come(50)
+            late = SteadyClients(service.port, tls)
+            late.start(50)
             await asyncio.sleep(1)
             await late.end()
-            assert late.visits.failures == []
-            assert late.visits.certificates == [second.der]
+            assert late.attempts.failures == []
+            assert late.attempts.certificates == [second.der]
             await client.send("still here?")
             assert str(await client.recv()).endswith("1 still here?")
-        assert visitors.visits.failures == []
-        assert visitors.visits.certificates == [old, second.der]
+        assert steady.attempts.failures == []
+        assert steady.attempts.certificates == [old, second.der]
 
     with master(secure(tmp_path), tmp_path) as service:
         asyncio.run(run(service))

@@ -18,7 +18,7 @@ from tests.support.certificates import Authority, for_threads
 from tests.support.deadlines import TIMEOUT
 from tests.support.master import BOTH, GATEMAN, Master, echo, master, open_to, run, until
 from tests.support.server import authority
-from tests.support.visitors import replaced
+from tests.support.steady_clients import replaced
 
 needs_root = pytest.mark.skipif(os.getuid() != 0, reason="only root may become somebody else")
 

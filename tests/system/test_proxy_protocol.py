@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 
 from gateman.net.preamble import MAX_PROXY_SIZE
+from tests.support.counted_server import serve_counted
 from tests.support.deadlines import TIMEOUT
 from tests.support.loop import on_loop, turns
 from tests.support.preambles import (
@@ -24,7 +25,6 @@ from tests.support.preambles import (
 )
 from tests.support.raw import TEXT, RawClient, frame, handshake, request
 from tests.support.server import Journal, Server
-from tests.support.tickets import serve_counted
 
 both = pytest.mark.parametrize("secure", [False, True], ids=["ws", "wss"])
 

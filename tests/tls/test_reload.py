@@ -9,7 +9,7 @@ import pytest
 from gateman.tls.contexts import TlsContexts
 from gateman.tls.reload import CertificateReload
 from tests.support.certificates import Authority
-from tests.support.visitors import replaced
+from tests.support.steady_clients import replaced
 
 NOW = 1.8e9
 

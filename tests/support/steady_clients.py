@@ -1,4 +1,4 @@
-"""Clients that come at a steady rate, and what became of each attempt to connect."""
+"""Clients that connect at a steady rate, and the outcome of each attempt."""
 
 import asyncio
 import base64
@@ -15,18 +15,18 @@ _KEY = base64.b64encode(bytes(16)).decode()
 # A masked text frame with the word "hello"; a mask of zeros changes nothing.
 _HELLO = b"\x81\x85\x00\x00\x00\x00hello"
 
-# Whoever comes while so many are there turns round: a machine that is busy with other things can do
-# less than is wanted here, and would fail for that.
+# With so many connected, no further client connects: a machine that is busy with other things can
+# do less than is wanted here, and would fail for that.
 _MAX_PRESENT = 150
 
 
 @dataclass
-class Visits:
+class Attempts:
     """
-    What became of attempts.
+    The outcomes of attempts to connect.
 
     Attributes:
-        answers: What the server answered to "hello", for each visitor who got that far.
+        answers: What the server answered to "hello", for each client that got that far.
         closed: How many got in and were closed before they had an answer, as a drain may do.
         failures: What the others saw.
         slowest: How long the slowest handshake took, in seconds.
@@ -41,15 +41,15 @@ class Visits:
 
     @property
     def count(self) -> int:
-        """How many came."""
+        """How many attempts there were."""
         return len(self.answers) + self.closed + len(self.failures)
 
 
-class Visitors:
+class SteadyClients:
     """A stream of clients, each of which connects, says hello and leaves."""
 
     def __init__(self, port: int, tls: ssl.SSLContext | None = None) -> None:
-        self.visits = Visits()
+        self.attempts = Attempts()
         self._port = port
         self._tls = tls
         self._tasks: set[asyncio.Task[None]] = set()
@@ -61,50 +61,50 @@ class Visitors:
     async def __aexit__(self, *_: object) -> None:
         await self.end()
 
-    def come(self, rate: float) -> None:
+    def start(self, rate: float) -> None:
         """
-        Let them come from now on.
+        Connect clients from now on.
 
         Args:
             rate: Clients per second, as far as they are served.
         """
-        self._stream = asyncio.ensure_future(self._come(rate))
+        self._stream = asyncio.ensure_future(self._run(rate))
 
     async def end(self) -> None:
-        """Let no more come, and wait for those who are there."""
+        """Connect no more clients, and wait for those that are connected."""
         if self._stream is not None:
             self._stream.cancel()
             await asyncio.wait([self._stream])
         if self._tasks:
             await asyncio.wait(self._tasks)
 
-    async def _come(self, rate: float) -> None:
+    async def _run(self, rate: float) -> None:
         begun_at = time.monotonic()
         count = 0
         while True:
             due = int((time.monotonic() - begun_at) * rate)
             for _ in range(min(due - count, _MAX_PRESENT - len(self._tasks))):
-                task = asyncio.ensure_future(self._visit())
+                task = asyncio.ensure_future(self._attempt())
                 self._tasks.add(task)
                 task.add_done_callback(self._tasks.discard)
             count = max(count, due)
             await asyncio.sleep(1 / rate)
 
-    async def _visit(self) -> None:
+    async def _attempt(self) -> None:
         begun_at = time.monotonic()
         try:
             async with asyncio.timeout(TIMEOUT):
-                answer = await self._converse(begun_at)
+                answer = await self._greet(begun_at)
         except (OSError, EOFError, TimeoutError, AssertionError) as error:
             waited = time.monotonic() - begun_at
-            self.visits.failures.append(f"{type(error).__name__}: {error} after {waited:.2f} s")
+            self.attempts.failures.append(f"{type(error).__name__}: {error} after {waited:.2f} s")
         else:
             if answer is None:
-                self.visits.closed += 1
+                self.attempts.closed += 1
             else:
-                self.visits.answers.append(answer)
+                self.attempts.answers.append(answer)
 
-    async def _converse(self, begun_at: float) -> str | None:
+    async def _greet(self, begun_at: float) -> str | None:
         reader, writer = await asyncio.open_connection(
             "127.0.0.1",
             self._port,
@@ -114,8 +114,8 @@ class Visitors:
         try:
             if self._tls is not None:
                 shown = writer.get_extra_info("ssl_object").getpeercert(True)  # noqa: FBT003
-                if shown not in self.visits.certificates:
-                    self.visits.certificates.append(shown)
+                if shown not in self.attempts.certificates:
+                    self.attempts.certificates.append(shown)
             writer.write(
                 b"GET / HTTP/1.1\r\nHost: localhost\r\nUpgrade: websocket\r\n"
                 b"Connection: Upgrade\r\nSec-WebSocket-Version: 13\r\n"
@@ -123,7 +123,7 @@ class Visitors:
             )
             head = await reader.readuntil(b"\r\n\r\n")
             assert head.startswith(b"HTTP/1.1 101 "), head
-            self.visits.slowest = max(self.visits.slowest, time.monotonic() - begun_at)
+            self.attempts.slowest = max(self.attempts.slowest, time.monotonic() - begun_at)
             writer.write(_HELLO)
             first, size = await reader.readexactly(2)
             payload = await reader.readexactly(size)

@@ -1,4 +1,4 @@
-"""A server of which every connection is counted out in the end, whatever became of it."""
+"""A server whose admission counts must be zero in the end, however its connections ended."""
 
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
