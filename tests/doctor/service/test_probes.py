@@ -9,6 +9,7 @@ import tempfile
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -68,6 +69,8 @@ class Look:
         self, service: Script, declared: Worker, url: Target | None, settings: Settings
     ) -> None:
         told: list[str] = []
+        # On a machine that is busy with other tests, files take their time.
+        settings = replace(settings, timeout=60.0)
         self.seen: ServiceSeen = asyncio.run(
             probes.look([declared], service, url, settings, told.append)
         )

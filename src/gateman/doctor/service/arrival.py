@@ -18,8 +18,9 @@ from ..target import Route, Settings, Target
 from .background import in_background
 from .observations import ArrivalsSeen
 
-_CONNECT_TIMEOUT = 2.0  # seconds
-_ANSWER_TIMEOUT = 4.0  # seconds
+_CONNECT_TIMEOUT = 1.0  # seconds
+# The look from outside has its own time to wait for an answer.
+_ANSWER_TIMEOUT = 2.0  # seconds
 _CONTROL_TIMEOUT = 2.0  # seconds
 _MAX_ANSWER_SIZE = 64 << 10  # bytes
 _MAX_TEXT_SIZE = 200  # characters
@@ -92,7 +93,7 @@ async def _settled(script: Script, nonce: str) -> ListArrivalsAnswer | None:
         await asyncio.sleep(delay)
         with contextlib.suppress(CommandError, NotRunning, TimeoutError):
             found = await _arrivals(script, nonce)
-            if found["arrivals"]:
+            if found["arrivals"] or found["silent"]:
                 break
     return found
 

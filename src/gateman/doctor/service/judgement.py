@@ -8,7 +8,15 @@ from ...findings import ALL_CLIENTS, Finding, Severity, handshakes, services
 from ...master.control_requests import ListedArrival, ProcessStatus, SlotStatus
 from ..target import Settings, Target
 from . import proxy_judgement
-from .observations import ArrivalsSeen, ServiceSeen, WorkerSeen, is_ipv6, is_loopback, same_address
+from .observations import (
+    PROXY_PROGRAMS,
+    ArrivalsSeen,
+    ServiceSeen,
+    WorkerSeen,
+    is_ipv6,
+    is_loopback,
+    same_address,
+)
 from .proxies.route import ProxyRoute
 
 _DOWN = frozenset({"waiting", "given_up"})
@@ -320,7 +328,11 @@ def _arrived(target: Target, seen: ServiceSeen) -> Iterator[Finding]:
 
 
 def _not_arrived(target: Target, seen: ServiceSeen, handshake: ArrivalsSeen) -> Finding:
-    owners = [one.owner for one in seen.listening(target.port) if not one.is_own and one.owner]
+    owners = [
+        one.owner
+        for one in seen.listening(target.port)
+        if not one.is_own and one.owner and one.owner.partition(" ")[0] not in PROXY_PROGRAMS
+    ]
     if seen.own_addresses and owners and not seen.proxies:
         return services.PORT_OF_ANOTHER.found(
             port=target.port,

@@ -13,6 +13,16 @@ from .proxies.route import ProxyRoute, Upstream
 _EVERYWHERE = frozenset({"0.0.0.0", "::"})  # noqa: S104 - compared
 _LOCAL_NAMES = frozenset({"localhost", "ip6-localhost", "localhost.localdomain"})
 
+PROXY_PROGRAMS = {
+    "nginx": Software.NGINX,
+    "openresty": Software.NGINX,
+    "apache2": Software.APACHE,
+    "httpd": Software.APACHE,
+    "haproxy": Software.HAPROXY,
+    "caddy": Software.CADDY,
+}
+"""Proxies whose configuration can be read, by the names of their processes."""
+
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class WorkerSeen:

@@ -30,7 +30,8 @@ T = TypeVar("T")
 
 _STATUS_TIMEOUT = 2.0  # seconds
 _NAME_TIMEOUT = 2.0  # seconds
-_FILES_TIMEOUT = 4.0  # seconds
+# Of the time for all probes.
+_FILES_SHARE = 0.4
 _BUS_TIMEOUT = 1.0  # seconds
 _MAX_SERVERS = 3
 # Between two questions whether a process is busy; one callback may take a moment.
@@ -66,8 +67,9 @@ async def look(
     own = tuple(one for one in addresses if system.is_own_address(one))
     ports = {one.listen.port for one in seen_workers} | ({target.port} if target else set())
     pids = _pids(status)
+    files_timeout = settings.timeout * _FILES_SHARE
     progress("the machine: sockets and files")
-    listeners = await _or_none(lambda: system.listeners(ports - {0}, pids))
+    listeners = await _or_none(lambda: system.listeners(ports - {0}, pids), files_timeout)
     proxies: tuple[ProxySeen, ...] = ()
     denied: tuple[RightsSeen, ...] = ()
     handshake: ArrivalsSeen | None = None
@@ -75,9 +77,12 @@ async def look(
         progress("the proxy: its configuration")
         given, found = settings.proxy_config, listeners or ()
         if given is not None or own or not addresses:
-            proxies = await _or_none(lambda: proxy_files.look(target, found, given, now=now)) or ()
+            looked = await _or_none(
+                lambda: proxy_files.look(target, found, given, now=now), files_timeout
+            )
+            proxies = looked or ()
         denied = _denied(seen_workers, proxies)
-        if status is not None:
+        if status is not None and not _is_blocked(status, busy):
             progress(f"{target.url}: how a handshake arrives")
             handshake = await arrival.look(script, target, settings, addresses)
     return ServiceSeen(
@@ -136,9 +141,9 @@ async def _connect(host: str, port: int) -> str:
     return ""
 
 
-async def _or_none(function: Callable[[], T | None]) -> T | None:
+async def _or_none(function: Callable[[], T | None], timeout: float) -> T | None:  # noqa: ASYNC109
     try:
-        return await in_background(function, _FILES_TIMEOUT)
+        return await in_background(function, timeout)
     except TimeoutError:
         return None
 
@@ -172,6 +177,12 @@ async def _status(script: Script) -> tuple[StatusAnswer | None, frozenset[int], 
             break
         await asyncio.sleep(_STATUS_INTERVAL)
     return status, busy or frozenset(), ""
+
+
+def _is_blocked(status: StatusAnswer, busy: frozenset[int]) -> bool:
+    """Return whether no process could say what arrives."""
+    pids = {one["pid"] for slot in status["slots"] for one in slot["processes"]}
+    return pids <= busy
 
 
 def _workers(

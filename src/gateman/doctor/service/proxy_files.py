@@ -14,7 +14,7 @@ from ...tls import certificate_findings
 from ...tls.certificate_chain import read_chain
 from ..target import Target
 from . import system
-from .observations import ListenerSeen, ProxySeen
+from .observations import PROXY_PROGRAMS, ListenerSeen, ProxySeen
 from .proxies import apache, caddy, haproxy, nginx
 from .proxies.route import (
     MAX_CONFIGURATION_SIZE,
@@ -25,19 +25,12 @@ from .proxies.route import (
 
 _COMMAND_TIMEOUT = 3.0  # seconds
 _MAX_FILES = 2000
+_MAX_PROXIES = 8
 _MAX_CERTIFICATE_SIZE = 1 << 20  # bytes
 
 # The first nginx that speaks HTTP/1.1 to an upstream by itself.
 _HTTP_1_1_BY_DEFAULT = (1, 29, 7)
 
-_PROGRAMS = {
-    "nginx": Software.NGINX,
-    "openresty": Software.NGINX,
-    "apache2": Software.APACHE,
-    "httpd": Software.APACHE,
-    "haproxy": Software.HAPROXY,
-    "caddy": Software.CADDY,
-}
 _MAIN_FILES = {
     Software.NGINX: ("/etc/nginx/nginx.conf", "/usr/local/nginx/conf/nginx.conf"),
     Software.APACHE: ("/etc/apache2/apache2.conf", "/etc/httpd/conf/httpd.conf"),
@@ -59,25 +52,29 @@ def look(
     if given is not None:
         return (_read(_kind(given), target, [given], [], now),)
     owners = {one.owner.partition(" ")[0] for one in listeners if one.port == target.port}
-    known = {_PROGRAMS[one] for one in owners if one in _PROGRAMS}
+    known = {PROXY_PROGRAMS[one] for one in owners if one in PROXY_PROGRAMS}
     if any(one.is_own for one in listeners if one.port == target.port):
         return ()
     if not known and owners - {""}:
         return ()
+    owned = " ".join(one.owner for one in listeners if one.port == target.port)
     running: dict[Software, list[int]] = {}
     for pid in system.pids():
-        software = _PROGRAMS.get(system.name(pid))
+        software = PROXY_PROGRAMS.get(system.name(pid))
         if software is not None and (not known or software in known):
             running.setdefault(software, []).append(pid)
     found = []
     for software, pids in running.items():
-        masters = _masters(pids)
-        for pid in masters[:4]:
+        # Those that have the port come first.
+        masters = sorted(_masters(pids), key=lambda pid: f"(pid {pid})" not in owned)
+        for pid in masters[:_MAX_PROXIES]:
             command = system.command(pid)
             files = [system.folder(pid) / one for one in _main_files(software, command)]
             seen = _read(software, target, files, command, now, user=_user(pids))
             if seen.route is not None or (seen.problem and software in known):
                 found.append(seen)
+            if seen.route is not None:
+                break
     with_route = [one for one in found if one.route is not None]
     return tuple(with_route[:1] or found)
 
