@@ -15,8 +15,8 @@ class Confirmation(Struct, Generic[T], eq=False):
     """
     An action that was started, whether it is awaited or not.
 
-    Awaiting it returns when the action is in effect, or raises the reason why it is not. One is
-    made for every message, and few are awaited: so it is a Struct, which is made fastest.
+    Awaiting it returns when the action is in effect, or raises the reason why it is not. A Struct,
+    because one is made for every message, and a Struct is made in half the time of a class.
     """
 
     _wait: Callable[..., Awaitable[T]]

@@ -29,9 +29,9 @@ class TopicKind(StrEnum):
     """What clients share under a name."""
 
     UID = "uid"
-    """Who they are."""
+    """The user."""
     GROUP = "group"
-    """Where they are."""
+    """A group."""
 
 
 class Topic(NamedTuple):

@@ -28,8 +28,8 @@ class Event(Struct, array_like=True, forbid_unknown_fields=True, gc=False):
     """
     An event of a client; the gateway changes ``suspicion`` and ``session`` to send it again.
 
-    It is not garbage-collected by cycles, because thousands of them may be under way: no field may
-    refer to an object that refers to it.
+    The garbage collector does not track events, of which thousands may be under way: a field must
+    not refer to an object that refers to the event.
 
     Attributes:
         suspicion: 1 if a process that had it has died, 2 if it may have killed one; else 0. See

@@ -32,7 +32,7 @@ class Pending(Struct, eq=False, gc=False):
     """
     An event that is not handled yet.
 
-    The collector of cycles does not look at it: it is taken from its client when it is handled.
+    The garbage collector does not track it: the cycle with its client ends when it is handled.
 
     Attributes:
         size: Bytes in memory, without a session.
