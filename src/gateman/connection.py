@@ -259,19 +259,9 @@ class Connection:
         local_address: str,
         is_secure: bool,
     ) -> None:
-        """
-        Make the connection of a peer that has just arrived; the handshake does.
-
-        Args:
-            number: Its id.
-            worker: Its worker.
-            link: The layer below.
-            send_buffer: Takes its messages.
-            peer: The other end's address and port; ``("unix", 0)`` on a unix socket.
-            remote: The client's, if a PROXY header told; otherwise the same.
-            local_address: Our end.
-            is_secure: Whether we did TLS.
-        """
+        """Make the connection of a client that has just arrived; the handshake does."""
+        # `peer` is the other end's address and port, `remote` the client's, which a PROXY header
+        # may have told; on a unix socket, `("unix", 0)`.
         self.id = number
         self.worker = worker
         self.request: Request | None = None
