@@ -235,7 +235,7 @@ async def leave(port: int, name: str | None, version: ssl.TLSVersion) -> None:
             "ssl.local_cert names FILE, whose certificate has expired on",
         ),
         (
-            make("a.test", names=()),
+            make("a.test", issuer=make("authority"), names=()),
             "a.test",
             "ssl.local_cert names FILE, whose certificate names no domain and no address",
         ),

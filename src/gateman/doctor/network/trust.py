@@ -40,8 +40,11 @@ class Roots:
         if not certificates:
             return None
         pem = "".join(ssl.DER_cert_to_PEM_cert(one) for one in certificates)
-        public = frozenset(_anchors(certificates, _public()))
-        own = frozenset(_anchors(certificates, self._own))
+        with warnings.catch_warnings():
+            # As in read_chain: what will be refused one day is judged, not warned of.
+            warnings.simplefilter("ignore")
+            public = frozenset(_anchors(certificates, _public()))
+            own = frozenset(_anchors(certificates, self._own))
         trust = Trust(anchors=public | own, is_public=bool(public), has_own_roots=bool(self._own))
         fingerprint = hashlib.sha256(b"".join(certificates)).hexdigest()
         return ChainSeen(
@@ -109,6 +112,4 @@ def _public_pem() -> str:
 def _public() -> "list[x509.Certificate]":
     from cryptography import x509
 
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")
-        return x509.load_pem_x509_certificates(_public_pem().encode())
+    return x509.load_pem_x509_certificates(_public_pem().encode())
