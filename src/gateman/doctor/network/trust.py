@@ -87,7 +87,9 @@ def _read(path: Path) -> "tuple[list[x509.Certificate], str]":
 
     try:
         data = path.read_bytes()
-        found = x509.load_pem_x509_certificates(data)
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            found = x509.load_pem_x509_certificates(data)
     except (OSError, ValueError) as error:
         problem = getattr(error, "strerror", None) or "it holds no certificate in PEM form"
         raise UsageMistake(f"--ca {path} cannot be used: {problem}") from None
