@@ -39,6 +39,6 @@ def test_the_sentence() -> None:
     assert finding.line == (
         "5 connections in a row ended without a Close after 60.0 s without a byte: something in"
         " front cuts silent connections: set timeouts.ping_interval below that time, and raise it"
-        " there (nginx: proxy_read_timeout; HAProxy: timeout tunnel)"
+        " there (nginx: proxy_read_timeout; Apache: Timeout; HAProxy: timeout tunnel)"
         " (IDLE_CUTS)"
     )

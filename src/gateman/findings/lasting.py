@@ -66,9 +66,9 @@ IDLE_CUT = Declaration(
         Software.NGINX: "write `proxy_read_timeout 3600s; proxy_send_timeout 3600s;` into the"
         " location of this path (without them it is 60 s) and reload nginx, and let the service"
         " ping more often (gateman: timeouts.ping_interval)",
-        Software.APACHE: "let the service ping more often than that (gateman:"
-        " timeouts.ping_interval); Apache itself cuts no WebSocket since 2.4.47: look for another"
-        " proxy, a load balancer or a firewall in front of it",
+        Software.APACHE: "raise `Timeout` (60 s by default, 300 s on Debian): it also ends silent"
+        " WebSockets, and timeout= of ProxyPass does not change that; and let the service ping"
+        " more often (gateman: timeouts.ping_interval)",
         Software.HAPROXY: "write `timeout tunnel 1h` into defaults or the backend, and let the"
         " service ping more often (gateman: timeouts.ping_interval)",
         Software.CADDY: "remove stream_timeout from the reverse_proxy, and let the service ping"
@@ -79,8 +79,8 @@ IDLE_CUT = Declaration(
         " the service ping more often (gateman: timeouts.ping_interval)",
     },
     decided="A connection is kept open without sending (--idle), and ends without a Close while no"
-    " ping of the service came. Nginx and AWS cut after 60 s by default, Cloudflare after 100 s,"
-    " HAProxy after its timeout tunnel or else its timeouts client and server",
+    " ping of the service came. Nginx, Apache and AWS cut after 60 s by default, Cloudflare after"
+    " 100 s, HAProxy after its timeout tunnel or else its timeouts client and server",
     details="Routers and mobile networks cut as well, some after less than a minute. Pings of the"
     " service every 25 s keep all of them open.",
 )
@@ -91,7 +91,7 @@ IDLE_CUTS = Declaration(
     problem="{count} connections in a row ended without a Close after {seconds:.1f} s without a"
     " byte",
     fix="something in front cuts silent connections: set timeouts.ping_interval below that time,"
-    " and raise it there (nginx: proxy_read_timeout; HAProxy: timeout tunnel)",
+    " and raise it there (nginx: proxy_read_timeout; Apache: Timeout; HAProxy: timeout tunnel)",
     decided="The service's log: of the connections that ended without a Close, many had the same"
     " age since their last byte",
 )

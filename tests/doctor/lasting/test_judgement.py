@@ -44,7 +44,7 @@ def test_each_kind_of_finding_is_judged_by_a_test() -> None:
             Software.NGINX,
             "IDLE_CUT",
             "a connection on which nothing is sent is cut after 60 s, without a Close; this is the"
-            " default of nginx (proxy_read_timeout) and of AWS load balancers",
+            " default of nginx (proxy_read_timeout), Apache (Timeout) and AWS",
         ),
         (
             exchanged(End.RESET, ended_at=17.0),

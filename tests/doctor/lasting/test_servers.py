@@ -1,7 +1,9 @@
 """Connections that real proxies cut, limits of real servers, and pages."""
 
 import asyncio
+import shutil
 import sys
+import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -18,7 +20,7 @@ from tests.doctor.upgrade.test_servers import ACCEPTED, UPGRADE
 from tests.support.backends import backends, says
 from tests.support.haproxy import haproxy
 from tests.support.ports import free_port
-from tests.support.proxies import nginx_command, program, running
+from tests.support.proxies import apache_command, nginx_command, program, running
 
 SERVICE = """
 import sys
@@ -91,6 +93,24 @@ def test_nginx_cuts(silent: int, tmp_path: Path) -> None:
     assert finding.evidence.startswith(
         "no ping, the end of the connection without a Close after 1."
     )
+
+
+def test_apache_cuts(silent: int) -> None:
+    folder = Path(tempfile.mkdtemp(prefix="gateman-doctor-"))
+    folder.chmod(0o755)
+    port = free_port()
+    text = (
+        f"# a2enmod proxy proxy_http proxy_wstunnel ssl\nListen 127.0.0.1:{port}\nTimeout 1\n"
+        f"ProxyPass / http://127.0.0.1:{silent}/ upgrade=websocket\n"
+    )
+    try:
+        command = [*apache_command(folder, text), "-DFOREGROUND"]
+        with running(command, port=port, log=folder / "error.log"):
+            _, findings = looked(f"ws://127.0.0.1:{port}/", Settings(idle_time=4))
+    finally:
+        shutil.rmtree(folder, ignore_errors=True)
+
+    assert [one.code for one in findings] == ["IDLE_CUT"]
 
 
 def test_haproxy_cuts(silent: int) -> None:

@@ -23,7 +23,8 @@ _LONG_IDLE = 55.0  # seconds
 
 # What cuts after how many seconds, unless it is told otherwise.
 _CUTS = (
-    (60.0, "this is the default of nginx (proxy_read_timeout) and of AWS load balancers"),
+    (60.0, "this is the default of nginx (proxy_read_timeout), Apache (Timeout) and AWS"),
+    (300.0, "this is the default of Apache on Debian (Timeout)"),
     (100.0, "this is the limit of Cloudflare"),
     (50.0, "this is the usual timeout of HAProxy (timeout client and server)"),
     (350.0, "this is the limit of AWS network load balancers and NAT gateways"),

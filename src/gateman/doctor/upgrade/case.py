@@ -34,7 +34,9 @@ class Case:
         # With a hidden Server field, the page of a bad request shows who is in front.
         if self.who.front is None and bad is not None and bad.answer is not None:
             other = recognise(bad.answer)
-            self.who = Recognised(front=other.front or other.page, page=self.who.page)
+            front = other.front or other.page
+            if front is not None and front.software is not Software.GATEMAN:
+                self.who = Recognised(front=front, page=self.who.page)
 
     @property
     def front(self) -> Software | None:

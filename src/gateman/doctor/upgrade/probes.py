@@ -61,7 +61,11 @@ async def look(
     main = attempts[0]
     if main.works:
         progress("handshake without Origin, and of another site")
-        beside += await _all(client.ask(kind, left()) for kind in (Kind.NATIVE, Kind.FOREIGN))
+        kinds = [Kind.NATIVE, Kind.FOREIGN]
+        if settings.idle_time or settings.message_size or settings.connections:
+            # What cuts or limits connections is named; a 101 seldom tells who is in front.
+            kinds.append(Kind.MALFORMED)
+        beside += await _all(client.ask(kind, left()) for kind in kinds)
     elif main.is_open:
         progress("second handshake")
         beside += await _all(
@@ -69,7 +73,7 @@ async def look(
         )
     elif not is_slow or main.answer is not None:
         progress("what else answers there")
-        kinds = (Kind.NATIVE,) if is_slow else (Kind.NATIVE, Kind.PLAIN, Kind.MALFORMED)
+        kinds = [Kind.NATIVE, *(() if is_slow else (Kind.PLAIN, Kind.MALFORMED))]
         requests = [client.ask(kind, left()) for kind in kinds]
         requests += [
             client.ask(Kind.OTHER_PATH, left(), path=path) for path in _other_paths(target.path)
