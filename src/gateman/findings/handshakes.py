@@ -638,6 +638,14 @@ ANSWER_FIELD_LOST = Declaration(
     decided="RFC 6455, section 4.1: a client fails the connection without Upgrade, Connection or"
     " Sec-WebSocket-Accept in the 101",
 )
+ANSWER_HTTP_1_0 = Declaration(
+    code="ANSWER_HTTP_1_0",
+    stage=Stage.UPGRADE,
+    severity=Severity.CAUSE,
+    problem="the 101 comes as HTTP/1.0",
+    fix="let the server, or the proxy in front, answer as HTTP/1.1 (RFC 6455, section 4.2.2)",
+    decided="The status line of the 101 is that of HTTP/1.0, which browsers refuse",
+)
 ACCEPT_WRONG = Declaration(
     code="ACCEPT_WRONG",
     stage=Stage.UPGRADE,

@@ -1,5 +1,7 @@
 """What a 101, and what comes behind it, amounts to."""
 
+from dataclasses import replace
+
 import pytest
 
 from gateman.doctor.target import Settings
@@ -24,6 +26,9 @@ def test_it_is_what_the_judgement_uses() -> None:
             " client_no_context_takeover"
         ),
         opening(Age="0", X_Cache="MISS"),
+        opening(Server="cloudflare", CF_RAY="1-FRA", CF_Cache_Status="DYNAMIC"),
+        opening(Via="1.1 varnish, 1.1 cloudfront", X_Cache="Miss from cloudfront"),
+        opening(Upgrade="WebSocket", Connection="Keep-Alive, Upgrade"),
         opening(Content_Length="0"),
     ],
 )
@@ -95,6 +100,14 @@ def test_healthy_ones(answered: Answer) -> None:
 )
 def test_faults_of_the_101(answered: Answer, code: str, problem: str) -> None:
     assert told(attempt(answered, exchange=exchanged())) == [(code, problem)]
+
+
+def test_a_101_of_http_1_0() -> None:
+    old = replace(opening(), version="1.0")
+
+    assert told(attempt(old, exchange=exchanged())) == [
+        ("ANSWER_HTTP_1_0", "the 101 comes as HTTP/1.0")
+    ]
 
 
 def test_an_extension_that_a_proxy_adds() -> None:

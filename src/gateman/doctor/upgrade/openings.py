@@ -27,6 +27,8 @@ def judge_opening(case: Case, answer: Answer) -> Iterator[Finding]:
         yield case.found(H.ANSWER_CACHED, software=case.front, field=field)
     elif is_wrong and accept:
         yield case.found(H.ACCEPT_WRONG)
+    if answer.version != "1.1":
+        yield case.found(H.ANSWER_HTTP_1_0, software=case.front)
     for name, token, is_there in (
         ("Upgrade: websocket", "Upgrade", answer.has_token("Upgrade", "websocket")),
         ("Connection: Upgrade", "Connection", answer.has_token("Connection", "upgrade")),
