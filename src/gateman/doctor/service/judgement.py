@@ -464,7 +464,7 @@ def _arrival(
             software=software, answer=handshake.answer, evidence=evidence
         )
     elif status != 101:
-        yield from _refused(arrival, handshake, evidence)
+        yield from _refused(seen.script, arrival, handshake, evidence)
 
 
 def _causes_of(arrival: ListedArrival, handshake: ArrivalsSeen) -> list[str]:
@@ -493,7 +493,9 @@ _REFUSALS: dict[str, Callable[..., Finding]] = {
 }
 
 
-def _refused(arrival: ListedArrival, handshake: ArrivalsSeen, evidence: str) -> Iterator[Finding]:
+def _refused(
+    script: str, arrival: ListedArrival, handshake: ArrivalsSeen, evidence: str
+) -> Iterator[Finding]:
     status, causes = arrival["status"], _causes_of(arrival, handshake)
     for cause in causes:
         if cause in _REFUSALS:
@@ -508,7 +510,7 @@ def _refused(arrival: ListedArrival, handshake: ArrivalsSeen, evidence: str) -> 
             server="the service", status=status, evidence=evidence
         )
     elif status == 503 and "business worker" in handshake.text:
-        yield services.BUSINESS_MISSING.found(worker=arrival["worker"], script="server.py")
+        yield services.BUSINESS_MISSING.found(worker=arrival["worker"], script=script)
     elif status == 500:
         yield handshakes.APPLICATION_FAILED.found(how=how, evidence=evidence)
     elif status is not None and not causes:

@@ -39,13 +39,11 @@ class WorkerSeen:
 
     name: str
     listen: ListenAddress
-    count: int = 1
     is_tls: bool = False
     requires_proxy: bool = False
     ping_interval: float | None = 25.0
     max_connections_per_ip: int | None = 1000
     has_allowed_origins: bool = False
-    is_gateway: bool = False
     trusted: TrustedProxies = field(default_factory=TrustedProxies)
     is_socket_missing: bool = False
     certificates: tuple[tuple[str, str], ...] = ()

@@ -13,7 +13,6 @@ from ...config.base import BaseWorker
 from ...config.worker import Worker
 from ...errors import CommandError, ConfigError, NotRunning
 from ...findings import Finding
-from ...gateway.gateway import Gateway
 from ...listen import ListenAddress
 from ...master import control
 from ...master.control_requests import GetStatus, StatusAnswer
@@ -212,13 +211,11 @@ def _workers(
             WorkerSeen(
                 name=declared.name,
                 listen=listen,
-                count=one.policy.count,
                 is_tls=contexts is not None,
                 requires_proxy=declared.requires_proxy,
                 ping_interval=declared.timeouts.ping_interval,
                 max_connections_per_ip=declared.limits.max_connections_per_ip,
                 has_allowed_origins=declared.allowed_origins is not None,
-                is_gateway=isinstance(worker, Gateway),
                 trusted=declared.trusted_proxies,
                 is_socket_missing=bool(listen.path) and not Path(listen.path).exists(),
                 certificates=tuple(certificates),
