@@ -666,7 +666,8 @@ ANSWER_CACHED = Declaration(
         Software.CLOUDFLARE: "make a cache rule that bypasses the cache for this path, and purge"
         " it",
     },
-    decided="The answer has an Age above 0, or says that it is a hit of a cache",
+    decided="Sec-WebSocket-Accept is that of another key, and the answer has an Age above 0, or"
+    " says that it is a hit of a cache",
 )
 ANSWER_HAS_BODY = Declaration(
     code="ANSWER_HAS_BODY",

@@ -22,20 +22,19 @@ def judge_opening(case: Case, answer: Answer) -> Iterator[Finding]:
     is_hit = cache.upper().startswith("HIT")
     accept = answer.get("Sec-WebSocket-Accept")
     is_wrong = accept != accept_of(attempt.key)
-    if (age.isdigit() and int(age) > 0) or (is_hit and is_wrong):
+    if is_wrong and (is_hit or (age.isdigit() and int(age) > 0)):
         field = f"Age: {age}" if age else f"X-Cache: {cache}"
         yield case.found(H.ANSWER_CACHED, software=case.front, field=field)
     elif is_wrong and accept:
         yield case.found(H.ACCEPT_WRONG)
     if answer.version != "1.1":
         yield case.found(H.ANSWER_HTTP_1_0, software=case.front)
-    for name, token, is_there in (
-        ("Upgrade: websocket", "Upgrade", answer.has_token("Upgrade", "websocket")),
-        ("Connection: Upgrade", "Connection", answer.has_token("Connection", "upgrade")),
-        ("Sec-WebSocket-Accept", "", bool(accept)),
+    for name, is_there in (
+        ("Upgrade: websocket", answer.has_token("Upgrade", "websocket")),
+        ("Connection: Upgrade", answer.has_token("Connection", "upgrade")),
+        ("Sec-WebSocket-Accept", bool(accept)),
     ):
         if not is_there:
-            del token
             yield case.found(H.ANSWER_FIELD_LOST, software=case.front, field=name)
     yield from _extensions(case, attempt, answer)
     native = case.native
