@@ -549,15 +549,6 @@ class Connection:
 
 
 def join_address(host: str, port: int) -> str:
-    """
-    Write an address as URLs do.
-
-    Args:
-        host: The address or path; may be empty.
-        port: The port; 0 for none.
-
-    Returns:
-        ``"host:port"``, an IPv6 address in brackets, or just the host.
-    """
+    """Write ``host:port`` as URLs do, an IPv6 address in brackets; just the host for port 0."""
     bracketed = f"[{host}]" if ":" in host else host
     return f"{bracketed}:{port}" if port else bracketed

@@ -104,12 +104,7 @@ class AddressInUse(ConfigError):
 
 
 class CommandError(GatemanError):
-    """
-    A command that cannot be carried out.
-
-    Attributes:
-        problem: Why, without a full stop.
-    """
+    """A command that cannot be carried out; ``problem`` has no full stop."""
 
     exit_code = ExitCode.CRASHED
 
@@ -145,13 +140,7 @@ class LoadFailed(CommandError):
 
 
 class AlreadyRunning(CommandError):
-    """
-    The service runs already.
-
-    Attributes:
-        script: Which.
-        pid: Its master's; 0 when that is not known.
-    """
+    """The service runs already; ``pid`` is its master's, 0 when that is not known."""
 
     exit_code = ExitCode.ALREADY_RUNNING
 
@@ -319,16 +308,7 @@ class Refuse(GatemanError):
 
 
 class HandshakeError(GatemanError):
-    """
-    The bytes that a peer sent are no WebSocket handshake that can be accepted.
-
-    Attributes:
-        status: The HTTP status to answer with.
-        text: The body of the answer: what is wrong, for the peer, in words of ours alone.
-        headers: More headers for the answer.
-        limit: The option that it is over, for the operator; empty for none.
-        code: The kind of finding that it is (``docs/doctor.md``), for programs.
-    """
+    """The bytes that a peer sent are not a WebSocket handshake that can be accepted."""
 
     def __init__(
         self,
@@ -341,9 +321,12 @@ class HandshakeError(GatemanError):
     ) -> None:
         super().__init__(status, text)
         self.status = status
+        # The body of the answer, for the peer, in words of ours alone.
         self.text = text
         self.headers: Mapping[str, str] = dict(headers or {})
+        # The option that it is over, for the operator; empty for none.
         self.limit = limit
+        # The kind of finding that it is (``docs/doctor.md``), for programs.
         self.code = code
 
     def __str__(self) -> str:
@@ -351,15 +334,11 @@ class HandshakeError(GatemanError):
 
 
 class PreambleError(GatemanError):
-    """
-    The first bytes of a connection are neither TLS nor a PROXY header that we accept.
-
-    Attributes:
-        cause: A short name for counters and logs, such as ``"bad_proxy_header"``.
-    """
+    """The first bytes of a connection are neither TLS nor a PROXY header that we accept."""
 
     def __init__(self, cause: str) -> None:
         super().__init__(cause)
+        # For counters and logs, such as ``"bad_proxy_header"``.
         self.cause = cause
 
     def __str__(self) -> str:

@@ -44,12 +44,7 @@ def option(
 
 
 def fixed(owner: str, assignment: str) -> Callable[[C], C]:
-    """
-    Make a frozen class whose error says what to write instead of assigning an option.
-
-    ``owner`` names an instance, such as ``"limits"``; ``assignment`` is what to write, with
-    ``{name}`` and ``{value}``.
-    """
+    """Make a frozen class whose error shows ``assignment``, with ``{name}`` and ``{value}`` set."""
 
     def decorate(kind: C) -> C:
         def refuse(_self: object, name: str, value: object) -> NoReturn:
@@ -91,12 +86,7 @@ class _Numbers:
 
     @classmethod
     def of(cls, value: "Self | Mapping[str, float | None] | None") -> Self:
-        """
-        Return the options: an instance, or made from a mapping, or the defaults for ``None``.
-
-        Raises:
-            ConfigError: A name is unknown, or a value is not allowed.
-        """
+        """Return the options: an instance, or made from a mapping, or the defaults for ``None``."""
         if value is None:
             return cls()
         if isinstance(value, cls):

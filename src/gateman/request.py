@@ -230,18 +230,7 @@ def _parse(head: bytes) -> _Parsed:
 
 
 def parse_request(head: bytes, *, max_header_count: int) -> Request:
-    """
-    Parse a whole request head.
-
-    Returns a request with GET, HEAD or OPTIONS, HTTP/1.0 or 1.1, without a body.
-
-    Raises:
-        HandshakeError: 400 for a head that violates RFC 9112 or announces a body, 405 for another
-            method, 431 for too many fields, 505 for another version.
-
-    Source:
-        RFC 9112, sections 2.2, 3.2, 5.1, 5.2, 6.3 and 11.2.
-    """
+    """Parse a whole request head (RFC 9112, sections 2.2, 3.2, 5.1, 5.2, 6.3 and 11.2)."""
     line = _REQUEST_LINE.match(head)
     if line is None:
         raise HandshakeError(400, "The request line is malformed.")
@@ -297,21 +286,13 @@ def _check_framing(fields: Fields, version: str) -> None:
 
 
 def wants_websocket(request: Request) -> bool:
-    """
-    Return whether a request is a handshake, even an invalid one.
-
-    It has ``Upgrade: websocket``, or a key: a proxy that drops ``Upgrade`` forwards the key.
-    """
+    """Return whether a request is a handshake, even an invalid one."""
+    # A proxy that drops ``Upgrade`` forwards the key.
     return _has_token(request, b"upgrade", b"websocket") or b"sec-websocket-key" in request.fields
 
 
 def check_handshake(request: Request) -> str:
-    """
-    Check a handshake (RFC 6455, section 4.2.1), and return its ``Sec-WebSocket-Key``.
-
-    Raises:
-        HandshakeError: 400, 405, 426 or 505, with a text that says what is missing.
-    """
+    """Return the ``Sec-WebSocket-Key``, or raise a HandshakeError (RFC 6455, section 4.2.1)."""
     if request.method != "GET":
         raise HandshakeError(405, "A WebSocket handshake is a GET.", {"Allow": "GET"})
     # Before the version: a proxy without configuration sends HTTP/1.0 and no upgrade.
@@ -343,13 +324,7 @@ def check_handshake(request: Request) -> str:
 
 
 class LostFieldError(HandshakeError):
-    """
-    A handshake without one of its fields, most often because of a proxy.
-
-    Attributes:
-        field: The missing field, such as ``"Upgrade: websocket"``.
-        is_http2: Whether the client used HTTP/2 or 3, as a proxy's ``Via`` says.
-    """
+    """A handshake without one of its fields, most often because of a proxy."""
 
     def __init__(self, field: str, request: Request) -> None:
         self.field = field

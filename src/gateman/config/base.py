@@ -61,12 +61,9 @@ class _Registrar(Generic[P]):
 
 
 class Callback(Generic[P]):
-    """
-    A callback of a worker: declared by decorating a function, or by assigning one.
+    """A callback of a worker: declared by decorating a function, or by assigning one."""
 
-    Its declaration has no annotation: type checkers would take it for an option.
-    """
-
+    # Its declaration has no annotation: type checkers would take it for an option.
     def __set_name__(self, owner: type, name: str) -> None:
         self._name = name
 
@@ -300,11 +297,7 @@ _MAX_LINE, _MAX_LINES = 120, 16
 
 
 def outline(declared: Sequence[BaseWorker], script: str) -> tuple[str, ...]:
-    """
-    Describe a service, so that nodes notice another service on their bus.
-
-    Returns the script's name, and a line for each worker: its class, name and callbacks.
-    """
+    """Return the script's name and a line for each worker, so that nodes notice another service."""
     lines = [PurePath(script).name or "a program"]
     for one in declared:
         functions = [getattr(function, "__name__", "?") for function in one.callbacks.values()]

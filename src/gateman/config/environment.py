@@ -31,29 +31,18 @@ _WORDS = {"true": True, "yes": True, "1": True, "false": False, "no": False, "0"
 
 @dataclass(frozen=True, slots=True)
 class Variable:
-    """
-    A variable that sets an option.
-
-    Attributes:
-        path: The option's name; of one in a section, ``("limits", "max_connections")``.
-        kinds: What its text may mean, in the order in which that is tried.
-    """
+    """A variable that sets an option."""
 
     name: str
-    path: tuple[str, ...]
-    kinds: tuple[Any, ...]
+    path: tuple[str, ...]  # such as ``("limits", "max_connections")``
+    kinds: tuple[Any, ...]  # what its text may mean, in the order in which that is tried
 
     @property
     def option(self) -> str:
         return ".".join(self.path)
 
     def read(self, text: str) -> Any:
-        """
-        Read a value.
-
-        Raises:
-            ConfigError: The text is not a value of the option.
-        """
+        """Read a value; raises :class:`ConfigError` if the text is not a value of the option."""
         for kind in self.kinds:
             if kind is type(None):
                 if text.lower() == "none":
@@ -90,15 +79,7 @@ def variables_of(kind: type[Configurable], name: str) -> Iterator[Variable]:
 
 
 def apply(workers: Sequence[Any], environ: Mapping[str, str]) -> None:
-    """
-    Set the options that the environment names; it beats the script.
-
-    Each worker keeps in ``from_environment`` which variable set which option.
-
-    Raises:
-        ConfigError: A variable's value cannot be, or it is that of two workers; or a worker's name
-            makes its variables look like others.
-    """
+    """Set the options that the environment names; it beats the script."""
     taken: dict[str, Any] = {}
     for worker in workers:
         _check_name(worker.name)

@@ -153,11 +153,7 @@ class Worker(BaseWorker):
 
 
 def settings_of(worker: Worker, *, now: float) -> "WorkerSettings":
-    """
-    Check a worker's options together, and load its certificates.
-
-    It needs no event loop. ``now`` is in seconds since 1970, for the certificates.
-    """
+    """Check a worker's options together, and load its certificates; ``now``: seconds since 1970."""
     from ..http.client_address import DEFAULT, TrustedProxies
     from .settings import WorkerSettings
 

@@ -74,19 +74,13 @@ _Address = IPv4Address | IPv6Address
 
 @dataclass(frozen=True, slots=True)
 class ClientAddress:
-    """
-    The address of a client.
+    """The address of a client."""
 
-    Attributes:
-        ip: The address: IPv4 also where it came mapped into IPv6, no zone; ``"unix"`` for a
-            peer on a unix socket of which no header tells more.
-        port: The port, or ``None`` if unknown.
-        contradiction: Whether the headers named different clients, so that ``ip`` is the peer's.
-    """
-
+    # IPv4 also where it came mapped into IPv6; without a zone; ``"unix"`` for a peer on a unix
+    # socket of which no header tells more.
     ip: str
     port: int | None
-    contradiction: bool = False
+    contradiction: bool = False  # the headers named different clients, and ``ip`` is the peer's
 
 
 class TrustedProxies:
@@ -95,12 +89,7 @@ class TrustedProxies:
     __slots__ = ("_is_known", "_networks", "_trust_unix")
 
     def __init__(self, cidrs: Iterable[str] | object = DEFAULT) -> None:
-        """
-        Read what a user wrote.
-
-        Raises:
-            ConfigError: One of them is neither, or has bits set beyond its prefix.
-        """
+        """Read what a user wrote, or raise a :class:`ConfigError`."""
         if isinstance(cidrs, str) or not isinstance(cidrs, Iterable):
             example = cidrs if isinstance(cidrs, str) else "10.0.0.0/8"
             raise ConfigError(
@@ -124,15 +113,7 @@ class TrustedProxies:
 def client_address(
     peer: tuple[str | None, int | None], headers: MultiMapping[str], trusted: TrustedProxies
 ) -> ClientAddress:
-    """
-    Find the client's address.
-
-    Cost:
-        Linear in the size of the headers, at most 32 entries of each.
-
-    Source:
-        RFC 7239, sections 4, 5.2, 6 and 8.
-    """
+    """Find the client's address, in at most 32 entries of a header (RFC 7239, 4, 5.2, 6 and 8)."""
     ip, port = peer
     own = ClientAddress(UNIX if ip is None else _normal(ip), port)
     if ip not in trusted:
@@ -164,14 +145,8 @@ def forwarding_field(headers: MultiMapping[str]) -> str | None:
 
 
 def forwarded_hosts(headers: MultiMapping[str]) -> Iterator[str]:
-    """
-    Read which host the client asked the proxies for.
-
-    Each proxy of a row may have added the one that it was asked for itself.
-
-    Source:
-        RFC 7239, section 5.3; X-Forwarded-Host, which nginx sets and Apache appends to.
-    """
+    """Read the hosts that the client asked the proxies for; each proxy may have added its own."""
+    # Nginx sets X-Forwarded-Host, and Apache appends to it; RFC 7239, section 5.3.
     yield from islice(_elements(headers.getall("X-Forwarded-Host", [])), _MAX_ENTRY_COUNT)
     for element in islice(_elements(headers.getall("Forwarded", [])), _MAX_ENTRY_COUNT):
         host = (_parameters(element) or {}).get("host")
@@ -226,12 +201,8 @@ def _walk(
 
 
 def _elements(lines: list[str]) -> Iterator[str]:
-    """
-    Split a list header at its commas, except those in quoted strings.
-
-    From the right, and no further than is asked for: a client that writes an opening quote
-    spoils its own element and not the one that the proxy appends.
-    """
+    """Split a list header at its commas, except those in quoted strings, from the right."""
+    # From the right: a client that writes an opening quote spoils its own element only.
     line = ",".join(lines)
     end = at = len(line)
     is_quoted = False

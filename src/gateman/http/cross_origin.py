@@ -47,12 +47,7 @@ def check_page(
     has_certificate: Callable[[], bool],
     noticed: Callable[[str, str], object],
 ) -> Request:
-    """
-    Check the origin of a browser page; return what the application may see of its request.
-
-    Raises:
-        HandshakeError: The page may not connect (403).
-    """
+    """Return what the application may see of the request; HandshakeError (403) refuses the page."""
     if allowed_origins is None:
         return _without_credentials(
             request, is_proxied=is_proxied, has_certificate=has_certificate, noticed=noticed

@@ -32,12 +32,7 @@ _MAX_ORIGIN_SIZE = 300  # bytes
 
 
 def parse_origin(text: str) -> str:
-    """
-    Read one entry of ``allowed_origins``.
-
-    Raises:
-        ConfigError: No browser could send an origin that it matches.
-    """
+    """Read one entry of ``allowed_origins``; a ConfigError if no browser could send a match."""
     if text == "null":
         return text
     if text == "*":
@@ -69,12 +64,7 @@ def parse_origin(text: str) -> str:
 
 
 def is_allowed(origin: str, allowed: AbstractSet[str]) -> bool:
-    """
-    Return whether a page may connect.
-
-    Cost:
-        A lookup; with another for each label of the name.
-    """
+    """Return whether a page may connect: one lookup, and another for each label of the name."""
     if len(origin) > _MAX_ORIGIN_SIZE:
         return False
     return any(one in allowed for one in _matching(origin.lower()))

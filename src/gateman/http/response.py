@@ -40,30 +40,18 @@ _PAGE_POLICY = (
 
 @dataclass(frozen=True, slots=True)
 class Response:
-    """
-    One HTTP answer.
-
-    Attributes:
-        status: The status code.
-        body: The body; empty for none.
-        content_type: The body's media type.
-        headers: More fields; one that is set anyway is replaced.
-        code: Why a handshake is refused: a kind of finding of ``docs/doctor.md``; empty for none.
-    """
+    """One HTTP answer."""
 
     status: int
     body: bytes = b""
     content_type: str = _TEXT
+    # More fields; one that is set anyway is replaced.
     headers: Mapping[str, str] = field(default_factory=dict)
+    # Why a handshake is refused: a kind of finding of ``docs/doctor.md``; empty for none.
     code: str = ""
 
     def encode(self, *, date: str, head_only: bool = False) -> bytes:
-        """
-        Write the answer as HTTP/1.1, which a client of HTTP/1.0 understands too.
-
-        Raises:
-            ConfigError: A header field that the application chose would break the answer.
-        """
+        """Write the answer as HTTP/1.1, which a client of HTTP/1.0 understands too."""
         chosen = [header_line(name, value) for name, value in self.headers.items()]
         names = {name.lower() for name in self.headers}
         defaults = {
@@ -92,13 +80,7 @@ def is_token(text: str) -> bool:
 
 
 def header_line(name: object, value: object) -> str:
-    """
-    Write one header field that the application chose, or refuse what would break the answer.
-
-    Raises:
-        ConfigError: The name is not a token, or one of those that gateman sets; the value is not
-            text, or holds CR, LF, NUL or another control character (RFC 9110, section 5.5).
-    """
+    """Write a header field of the application, or raise a ConfigError (RFC 9110, section 5.5)."""
     # Applications are not always typed: {"Retry-After": 5} is a natural mistake.
     if not isinstance(name, str) or not is_token(name):
         raise ConfigError(f"{name!r} is not a header field's name", "use letters, digits and '-'")

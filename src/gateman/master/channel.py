@@ -193,12 +193,7 @@ class Lines:
         self._max_size = max_size
 
     def feed(self, data: bytes) -> list[bytes]:
-        """
-        Return the lines that are complete now.
-
-        Raises:
-            ValueError: A line is too long.
-        """
+        """Return the lines that are complete now; raises ``ValueError`` if one is too long."""
         *lines, rest = data.split(b"\n")
         if lines:
             lines[0] = bytes(self._unfinished + lines[0])
@@ -210,12 +205,7 @@ class Lines:
 
 
 def decode(decoder: "msgspec.json.Decoder[T]", data: bytes) -> T:
-    """
-    Decode a line from another process.
-
-    Raises:
-        ValueError: It is not a valid message.
-    """
+    """Decode a line from another process; raises ``ValueError`` if it is not a valid message."""
     try:
         return decoder.decode(data)
     except RecursionError:
@@ -223,18 +213,13 @@ def decode(decoder: "msgspec.json.Decoder[T]", data: bytes) -> T:
 
 
 def read(decoder: "msgspec.json.Decoder[T]", lines: Iterable[bytes]) -> list[T]:
-    """
-    Decode lines of the channel.
-
-    A reload may load a newer version of gateman; messages that only that version knows are skipped.
-
-    Raises:
-        ValueError: A line is not a valid message.
-    """
+    """Decode lines of the channel; ``ValueError`` if one is not a valid message."""
     messages: list[T] = []
     for one in lines:
         try:
             messages.append(decode(decoder, one))
+        # A reload may load a newer version of gateman: messages that only that version knows are
+        # skipped.
         except msgspec.ValidationError:
             kind = decode(_kinds, one)
             if (kind.say or kind.do) in {"", *_KINDS}:

@@ -151,14 +151,10 @@ class StillDraining(Struct, frozen=True):
 
 
 class ReloadRequested(Struct, frozen=True):
-    """
-    Replace the process of every slot; gently: each slot after the previous one has drained.
-
-    Without ``is_all``, workers that are not ``reloadable`` keep their processes.
-    """
+    """Replace the process of every slot; gently: each slot after the previous one has drained."""
 
     is_gentle: bool
-    is_all: bool = False
+    is_all: bool = False  # also the workers that are not ``reloadable``
 
 
 class Tick(Struct, frozen=True):
@@ -191,13 +187,10 @@ class Accept(Struct, frozen=True):
 
 
 class Drain(Struct, frozen=True):
-    """
-    A process closes its connections over time, and ends.
-
-    It keeps accepting if no other process does, so that health checks get 503 and are not refused.
-    """
+    """A process closes its connections over time, and ends."""
 
     pid: int
+    # If no other process does: health checks get 503, and are not refused.
     keeps_accepting: bool = False
 
 
@@ -226,11 +219,7 @@ class DumpStack(Struct, frozen=True):
 
 
 class CloseSockets(Struct, frozen=True):
-    """
-    Stop listening for a worker: the system refuses clients at once, they do not wait in vain.
-
-    ``Spawn`` listens again.
-    """
+    """Stop listening for a worker: the system refuses clients at once; ``Spawn`` listens again."""
 
     worker: int
 

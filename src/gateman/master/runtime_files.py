@@ -210,11 +210,7 @@ class RuntimeFiles:
 
 
 def _lock_pid_file(script: Path, environment: Mapping[str, str]) -> tuple[RuntimePaths, int, bool]:
-    """
-    Lock the pid file in the first folder that can hold a master's files.
-
-    Returns them, the descriptor, and whether the file is that of a killed master.
-    """
+    """Return the files, the pid file's descriptor, and whether it is that of a killed master."""
     for files in candidates(script, environment):
         fd = _open_pid_file(files)
         if fd is None:

@@ -60,12 +60,7 @@ class Script:
         return cls(_absolute(spec.origin), spec.name)
 
     def run(self, argv: Sequence[str], runner: Callable[[list[BaseWorker]], None]) -> None:
-        """
-        Run it as ``python server.py ...`` would; ``run_all`` calls the runner with its workers.
-
-        Raises:
-            LoadFailed: It raised before; its traceback has been written to standard error.
-        """
+        """Run it as ``python server.py`` would; ``run_all`` calls the runner with the workers."""
         has_run = False
 
         def run_all(workers: list[BaseWorker]) -> None:
