@@ -56,17 +56,7 @@ _IDLE_INTERVAL = 0.25  # seconds
 
 
 class _CallbackQueue:
-    """
-    The queue of one connection.
-
-    Attributes:
-        size: Bytes of memory of the items, with the one that is being handled.
-        is_paused: Whether reading from the client is paused.
-        is_busy: Whether an item waits or is being handled.
-        started: What handles a message that has run until it had to wait, and what it awaits.
-        wakeup: What the idle task awaits; while it works, the last one.
-        idle: The set of :class:`CallbackQueues` that has it while it is idle.
-    """
+    """The queue of one connection."""
 
     __slots__ = (
         "connection",
@@ -83,12 +73,18 @@ class _CallbackQueue:
     def __init__(self, connection: Connection) -> None:
         self.connection = connection
         self.items: deque[QueuedItem] = deque()
+        # Bytes of memory of the items, with the one that is being handled.
         self.size = 0
+        # Whether reading from the client is paused.
         self.is_paused = False
+        # Whether an item waits or is being handled.
         self.is_busy = False
+        # What handles a message that has run until it had to wait, and what it awaits.
         self.started: tuple[Starter, Any] | None = None
         self.task: Task | None = None
+        # What the idle task awaits; while it works, the last one.
         self.wakeup: asyncio.Future[None] | None = None
+        # The set of CallbackQueues that has it while it is idle.
         self.idle: set[_CallbackQueue] = set()
 
     def wake(self) -> None:
@@ -100,12 +96,7 @@ class _CallbackQueue:
 
 
 class CallbackQueues:
-    """
-    The queues of one worker in one process.
-
-    Attributes:
-        context: Is copied for the context of each connection.
-    """
+    """The queues of one worker in one process."""
 
     def __init__(
         self,
@@ -114,6 +105,7 @@ class CallbackQueues:
         *,
         max_count: int,
     ) -> None:
+        # Is copied for each connection.
         self.context: Context = copy_context()
         self._handle = handle
         self._make_starter = make_starter

@@ -94,17 +94,9 @@ async def serving(
     declared: Outline = (),
     exception_handler: ExceptionHandler | None = None,
 ) -> AsyncIterator[list[_S]]:
-    """
-    Serve while the body of an ``async with`` runs.
-
-    The timers of the process start after all services and stop before them. The loop's errors are
-    logged, but for an ``exception_handler``: it gets all that are not a peer's.
-
-    Raises:
-        BusError: The bus cannot be reached, or refuses this process.
-        StartFailed: An ``on_worker_start`` raised.
-    """
+    """Serve while the body runs; raises BusError, or StartFailed for an ``on_worker_start``."""
     loop = asyncio.get_running_loop()
+    # Errors that are a peer's are not passed to the exception handler.
     loop.set_exception_handler(_ExceptionLog(exception_handler))
     services: list[_S] = []
     await hub.start(bus, has_clients=has_clients, service=declared)
@@ -116,6 +108,7 @@ async def serving(
             except Exception as error:
                 raise StartFailed(service) from error
             services.append(service)
+        # After all services have started; the timers stop before them.
         timers.start()
         yield services
     finally:
@@ -125,12 +118,7 @@ async def serving(
 
 
 class _ExceptionLog:
-    """
-    The loop's exception handler: one line per source location and interval.
-
-    aiofastnet calls it with a class in place of an exception for each peer that disappears during
-    its TLS handshake. asyncio's own handler writes 35 lines for each.
-    """
+    """The loop's exception handler: one line per source location and interval."""
 
     def __init__(self, others: ExceptionHandler | None) -> None:
         self._rate_limited = RateLimitedLogger()
@@ -138,6 +126,8 @@ class _ExceptionLog:
 
     def __call__(self, loop: asyncio.AbstractEventLoop, context: dict[str, Any]) -> None:
         exception = context.get("exception")
+        # aiofastnet reports a class in place of an exception for each peer that disappears during
+        # its TLS handshake. asyncio's own handler writes 35 lines for each.
         is_transports = not _APPLICATIONS.intersection(context)
         if is_transports and (
             exception is ConnectionResetError or isinstance(exception, ConnectionError)

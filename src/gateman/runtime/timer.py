@@ -119,14 +119,10 @@ class _Scheduled:
 
 
 class Timers:
-    """
-    The timers of a process.
-
-    Attributes:
-        skipped_count: Runs that were left out because another or a callback took too long.
-    """
+    """The timers of a process."""
 
     def __init__(self) -> None:
+        # Runs that were left out because another or a callback took too long.
         self.skipped_count = 0
         self._last_id = 0
         self._scheduled: dict[int, _Scheduled] = {}

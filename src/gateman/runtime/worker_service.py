@@ -54,14 +54,7 @@ _DRAIN_STEP = 0.05  # seconds
 
 
 class WorkerService:
-    """
-    Serves one worker.
-
-    Attributes:
-        connections: The open connections, by their id.
-        counts: How often each cause in ``gateman status`` has happened.
-        deliver: Takes each message; see :class:`~gateman.net.connection_events.ConnectionEvents`.
-    """
+    """Serves one worker."""
 
     def __init__(
         self,
@@ -72,6 +65,7 @@ class WorkerService:
     ) -> None:
         self.settings = settings
         self.connections = connections
+        # How often each cause in ``gateman status`` has happened.
         self.counts: Counter[str] = Counter()
         self._worker = worker
         self._functions = functions
@@ -158,11 +152,7 @@ class WorkerService:
         self.accept(sockets)
 
     def accept(self, sockets: Collection[socket.socket]) -> None:
-        """
-        Accept on exactly these sockets from now on.
-
-        Connections already accepted on other sockets continue.
-        """
+        """Accept on exactly these sockets from now on; connections accepted on others continue."""
         if self._accept_config is None:
             raise RuntimeError(f"{self} was not started")
         for sock in sockets:
@@ -177,17 +167,10 @@ class WorkerService:
     async def drain(
         self, code: int, reason: str, *, window: float, may_stay: Callable[[], bool] = bool
     ) -> None:
-        """
-        Answer health checks with 503, refuse handshakes, and close the connections in steps.
-
-        The sockets continue to accept, for those checks.
-
-        Guarantees:
-            A client that was accepted before may finish its handshake within
-            ``timeouts.handshake``, and is closed then. The drain ends when no connection is left,
-            at the latest after ``window`` and those handshakes.
-        """
+        """Answer health checks with 503, refuse handshakes, and close the connections in steps."""
         del may_stay
+        # A client that was accepted before may finish its handshake, and is closed then: so the
+        # drain may last longer than the window.
         begun_at = self._loop.time()
         longest = max(window, self.settings.timeouts.handshake)
         self._is_draining = self._admission.is_draining = True
@@ -215,12 +198,7 @@ class WorkerService:
         )
 
     async def stop(self, code: int, reason: str) -> None:
-        """
-        Stop accepting, close all connections, and run ``on_worker_stop``.
-
-        All within ``timeouts.shutdown``. ``on_worker_stop`` runs after every ``on_close``, so that
-        it can close what those use.
-        """
+        """Close all connections, then run ``on_worker_stop``, all within ``timeouts.shutdown``."""
         shutdown = self.settings.timeouts.shutdown
         deadline = self._loop.time() + shutdown
         clients_until = deadline - last_share(self._functions, shutdown)
@@ -339,11 +317,7 @@ class WorkerService:
             self._rate_limited.warning(cause + detail, f"{self}: {message}", self._loop.time())
 
     def arrivals(self, nonce: str) -> dict[str, Any]:
-        """
-        Report what has arrived with a nonce of the doctor's since the first call for it.
-
-        Each call prolongs this; without another one it ends after ``WATCH_TIME``.
-        """
+        """Report what arrives with the doctor's nonce, until ``WATCH_TIME`` after the last call."""
         if self._arrivals is None or self._arrivals.nonce != nonce:
             self._arrivals = Arrivals(nonce)
         if self._arrivals_end is not None:

@@ -34,16 +34,7 @@ _TEXT = int(Opcode.TEXT)
 
 
 def check_control(rsv: int) -> None:
-    """
-    Check the reserved bits of a control frame.
-
-    Raises:
-        ProtocolError: A bit is set (1002): no extension that we know gives them a meaning
-            on control frames.
-
-    Source:
-        RFC 6455, section 5.2; RFC 7692, section 6.1.
-    """
+    """Refuse reserved bits on a control frame with 1002 (RFC 6455, 5.2; RFC 7692, 6.1)."""
     if rsv:
         raise _reserved("reserved bits in a control frame")
 
@@ -65,26 +56,17 @@ class _Partial:
 
 
 class Assembler:
-    """
-    Put the data frames of one connection together to messages.
-
-    Attributes:
-        in_message: Whether a message has begun and not ended. While it is false, a frame
-            with FIN, opcode 1 or 2 and no reserved bits is a message of its own and need not
-            be fed, if its size and UTF-8 are checked.
-
-    Cost:
-        Idle: 64 bytes. In a message: the bytes that have arrived, at most
-        ``max_message_size`` and an eighth (how ``bytearray`` grows), plus 250 bytes. Time is
-        linear in the bytes and the frames.
-    """
+    """Put the data frames of one connection together to messages; an idle one takes 64 bytes."""
 
     __slots__ = ("_inflater", "_max_message_size", "_partial", "in_message")
 
     def __init__(self, max_message_size: int, inflater: Inflater | None = None) -> None:
         self._max_message_size = max_message_size
         self._inflater = inflater
+        # The bytes that have arrived: at most max_message_size, and an eighth, as bytearray grows.
         self._partial: _Partial | None = None
+        # While it is false, a frame with FIN, opcode 1 or 2 and no reserved bits is a message of
+        # its own, and need not be fed if its size and UTF-8 are checked.
         self.in_message = False
 
     @property
@@ -104,19 +86,8 @@ class Assembler:
         rsv: int,
         payload: bytes | bytearray | memoryview,
     ) -> str | bytes | None:
-        """
-        Take one data frame.
-
-        Raises:
-            ProtocolError: Reserved bits without an extension, a continuation of nothing, a
-                new message inside another, compressed data that is corrupt (1002). Text that
-                is not UTF-8, as soon as no continuation can make it so (1007). More than 128
-                empty frames in a message (1008). A message beyond ``max_message_size``,
-                before its last frame is buffered, or beyond the ratio (1009).
-
-        Source:
-            RFC 6455, sections 5.2, 5.4, 5.6 and 8.1; RFC 7692, section 6.
-        """
+        """Take one data frame; return a message, or ``None`` before its last frame."""
+        # RFC 6455, sections 5.2, 5.4, 5.6 and 8.1; RFC 7692, section 6.
         partial = self._partial
         if opcode == _CONTINUATION:
             if partial is None:

@@ -73,22 +73,7 @@ _SENDABLE = _RECEIVABLE - {int(CloseCode.MANDATORY_EXTENSION)}
 
 
 def parse_close(payload: bytes | bytearray | memoryview) -> tuple[int, str]:
-    """
-    Read the payload of a Close frame.
-
-    Args:
-        payload: 0 to 125 bytes.
-
-    Returns:
-        The code and the reason; ``(1005, "")`` for an empty payload.
-
-    Raises:
-        ProtocolError: A payload of one byte, or a code that may not be on the wire: 0-999,
-            1004-1006, 1015-2999 and 5000 up (1002). A reason that is not UTF-8 (1007).
-
-    Source:
-        RFC 6455, sections 5.5.1, 7.1.5, 7.1.6 and 7.4.
-    """
+    """Read a Close frame's payload; an empty one is 1005 (RFC 6455, 5.5.1, 7.1.5, 7.1.6, 7.4)."""
     if not payload:
         return int(CloseCode.NO_STATUS_RECEIVED), ""
     code = int.from_bytes(payload[:2], "big")
@@ -103,20 +88,7 @@ def parse_close(payload: bytes | bytearray | memoryview) -> tuple[int, str]:
 
 
 def check_close(code: object, reason: object) -> None:
-    """
-    Check what an application wants to close a connection with.
-
-    Args:
-        code: 1000-1003, 1007-1009, 1011-1014 or 3000-4999. IANA registers 3000-3999;
-            4000-4999 are the application's own.
-        reason: At most 123 bytes of UTF-8.
-
-    Raises:
-        ConfigError: Anything else.
-
-    Source:
-        RFC 6455, sections 5.5.1 and 7.4.
-    """
+    """Refuse what an application may not close a connection with (RFC 6455, 5.5.1 and 7.4)."""
     if not isinstance(code, int) or code not in _SENDABLE:
         raise ConfigError(
             f"close code {code!r} may not be sent by a server",

@@ -161,22 +161,12 @@ class Deflate:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Agreement:
-    """
-    What a client offered and we accepted.
+    """What a client offered and we accepted."""
 
-    Attributes:
-        response: The value of our ``Sec-WebSocket-Extensions`` header.
-        options: What the application asked for.
-        server_takeover: Whether our messages refer to those before them.
-        client_takeover: Whether the client's may.
-        server_window_bits: Our window, 9 to 15.
-        client_window_bits: The client's window, 8 to 15.
-    """
-
-    response: str
+    response: str  # the value of our ``Sec-WebSocket-Extensions`` header
     options: Deflate
-    server_takeover: bool
-    client_takeover: bool
+    server_takeover: bool  # our messages may refer to those before them
+    client_takeover: bool  # the client's messages may
     server_window_bits: int
     client_window_bits: int
 
@@ -206,21 +196,10 @@ class Agreement:
 
 
 def negotiate(offers: Sequence[str], options: Deflate) -> Agreement | None:
-    """
-    Choose the first offer of permessage-deflate that we can accept.
-
-    Raises:
-        HandshakeError: The header breaks the grammar (status 400) or is too long (431).
-
-    Guarantees:
-        The response has no parameter that the offer had not. Three might be sent unasked
-        (7.1.1.1, 7.1.1.2, 7.1.2.1), but some clients fail then (erratum 4982), and ours need
-        no telling: we may always use less than is allowed. What an unasked
-        ``client_no_context_takeover`` would save is an inflater's window.
-
-    Source:
-        RFC 7692, sections 5.1 and 7.1.
-    """
+    """Choose the first offer of permessage-deflate that we can accept (RFC 7692, 5.1 and 7.1)."""
+    # The response has no parameter that the offer had not. Three might be sent unasked (7.1.1.1,
+    # 7.1.1.2, 7.1.2.1), but some clients fail then (erratum 4982), and we may always use less than
+    # is allowed.
     for name, parameters in parse_extensions(offers):
         if name == EXTENSION and (agreement := _accept(parameters, options)) is not None:
             return agreement
@@ -268,17 +247,7 @@ def _accept(parameters: Sequence[tuple[str, str | None]], options: Deflate) -> A
 
 
 class Inflater:
-    """
-    Decompress the messages of one client, within bounds.
-
-    Attributes:
-        work: Bytes that came out so far, also of messages that were refused; each zlib object
-            that was made counts as 512.
-
-    Cost:
-        No zlib object before the first compressed message, nor between two without takeover.
-        During a call, at most twice the output.
-    """
+    """Decompress the messages of one client; a call holds at most twice its output."""
 
     __slots__ = (
         "_context_takeover",
@@ -301,7 +270,9 @@ class Inflater:
         self._window_bits = window_bits
         self._context_takeover = context_takeover
         self._max_ratio = max_ratio
+        # None before the first compressed message, and between two without takeover.
         self._stream: zlib._Decompress | None = None
+        # Bytes that came out, also of refused messages; a zlib object that was made counts as 512.
         self.work = 0
         self._start_message()
 
@@ -313,18 +284,7 @@ class Inflater:
     def inflate(
         self, payload: bytes | bytearray | memoryview, *, fin: bool, max_length: int
     ) -> bytes:
-        """
-        Decompress the payload of one frame of a compressed message.
-
-        Raises:
-            ProtocolError: More than ``max_length`` bytes, or than the ratio allows, come out;
-                or far more came in than an encoder makes of that much (1009). The data is
-                no DEFLATE, or sets its "final" bit more than 16 times in a message (1002).
-                No more is decompressed than one byte beyond the bound.
-
-        Source:
-            RFC 7692, sections 7.2.2 and 8.
-        """
+        """Decompress a frame's payload, to at most a byte beyond the bound (RFC 7692, 7.2.2, 8)."""
         limit = "limits.max_message_size"
         self._received_size += len(payload)
         whole_size = self._returned_size + max_length
@@ -386,13 +346,7 @@ def _too_big(reason: str, limit: str) -> ProtocolError:
 
 
 class Deflater:
-    """
-    Compress messages for one client, or for all with the same :attr:`Agreement.shared_key`.
-
-    Attributes:
-        context_takeover: Whether a message refers to those before it.
-        min_size: Messages below it are not compressed, in bytes.
-    """
+    """Compress messages for one client, or for all with the same :attr:`Agreement.shared_key`."""
 
     __slots__ = ("_level", "_stream", "_window_bits", "context_takeover", "min_size")
 
@@ -413,12 +367,7 @@ class Deflater:
         return self._level, self._window_bits, self.min_size
 
     def deflate(self, payload: bytes | bytearray | memoryview) -> bytes | None:
-        """
-        Compress one message.
-
-        Source:
-            RFC 7692, section 7.2.1.
-        """
+        """Compress one message (RFC 7692, section 7.2.1)."""
         if len(payload) < self.min_size:
             return None
         stream = self._stream or zlib.compressobj(

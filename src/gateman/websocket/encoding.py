@@ -12,12 +12,7 @@ from struct import Struct
 
 
 class Opcode(IntEnum):
-    """
-    What a frame is.
-
-    Source:
-        RFC 6455, section 5.2.
-    """
+    """What a frame is (RFC 6455, section 5.2)."""
 
     CONTINUATION = 0x0
     TEXT = 0x1
@@ -46,12 +41,7 @@ def encode_frame(
     fin: bool = True,
     rsv1: bool = False,
 ) -> bytes:
-    """
-    Make one frame of a server.
-
-    Source:
-        RFC 6455, section 5.2.
-    """
+    """Make one frame of a server, without a mask (RFC 6455, section 5.2)."""
     head = opcode | (_FIN if fin else 0) | (_RSV1 if rsv1 else 0)
     size = len(payload)
     if size < 126:
@@ -62,13 +52,7 @@ def encode_frame(
 
 
 def as_payload(message: object) -> tuple[int, bytes]:
-    """
-    Turn what an application sends into an opcode and bytes that no longer change.
-
-    Raises:
-        TypeError: Neither text nor bytes.
-        ValueError: A text with a lone surrogate, which UTF-8 cannot carry.
-    """
+    """Turn what an application sends into an opcode and bytes that no longer change."""
     if isinstance(message, str):
         try:
             return _TEXT, message.encode()

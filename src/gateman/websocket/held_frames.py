@@ -9,18 +9,13 @@ from .encoding import encode_frame
 
 
 class HeldFrames:
-    """
-    A queue of data frames.
-
-    Attributes:
-        data: The frames; its first byte is that of the first frame, its length what is held.
-        close: The payload of the Close that came behind them; ``None`` if none has come.
-    """
+    """A queue of data frames, as bytes."""
 
     __slots__ = ("close", "data")
 
     def __init__(self) -> None:
         self.data = bytearray()
+        # The payload of the Close that came behind the frames.
         self.close: bytes | None = None
 
     def append(

@@ -21,11 +21,7 @@ _LIGHT_SIZE = 1 << 20  # bytes
 
 
 class InflateMeter:
-    """
-    What one client has left to inflate.
-
-    It begins with what is allowed in a second, and gets as much back in a second.
-    """
+    """What one client has left to inflate: at first, and refilled, what is allowed in a second."""
 
     __slots__ = (
         "_flood_ratio",
@@ -58,12 +54,7 @@ class InflateMeter:
         return cost
 
     def delay(self, now: float) -> float:
-        """
-        Tell for how many seconds the next frame has to wait; 0 for not at all.
-
-        Raises:
-            ProtocolError: The client floods (1008).
-        """
+        """Tell for how many seconds the next frame has to wait; raise 1008 if the client floods."""
         rate = self._rate
         self._left = min(self._left + (now - self._refilled_at) * rate, rate)
         self._refilled_at = now
