@@ -56,12 +56,7 @@ class BrokerProtocol(Protocol):
         """The URL, without passwords and tokens."""
 
     async def dial(self) -> BrokerConnection:
-        """
-        Connect, and exchange greetings.
-
-        Raises a BusError if that fails. No connection is left open then, nor when the call is
-        cancelled.
-        """
+        """Connect and greet, or raise a BusError; leaves nothing open then, nor if cancelled."""
 
 
 class _Ping(NamedTuple):

@@ -15,12 +15,7 @@ CONNECT_TIMEOUT = 5.0
 
 
 class BrokerConnection(asyncio.Protocol):
-    """
-    One connection to a broker, over any transport.
-
-    During the greeting, :meth:`next_event` returns one event at a time; then :meth:`hand_over`
-    passes all further events to the bus. ``max_payload_size`` is in bytes.
-    """
+    """One connection to a broker: events one at a time, until :meth:`hand_over` to the bus."""
 
     def __init__(self, wire: Wire) -> None:
         self.wire = wire

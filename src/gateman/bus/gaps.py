@@ -6,11 +6,7 @@ from .base import Cause, Gap
 
 
 class GapTracker:
-    """
-    Counts lost messages between two instants at which nothing was lost.
-
-    Times are seconds since 1970, as in :class:`~.base.Gap`.
-    """
+    """Counts messages lost between two instants (seconds since 1970) at which none were."""
 
     def __init__(self, counts: Counter[str]) -> None:
         self._counts = counts

@@ -19,11 +19,7 @@ _named: Final[WeakValueDictionary[str, "MemoryBroker"]] = WeakValueDictionary()
 
 
 class MemoryBroker:
-    """
-    The broker that several :class:`MemoryBus` on one event loop share.
-
-    It can be stopped and started, so that a program can be tested with an outage.
-    """
+    """The broker that several :class:`MemoryBus` share; it can be stopped, to test an outage."""
 
     def __init__(self) -> None:
         self.is_up = True

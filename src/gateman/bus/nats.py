@@ -49,12 +49,7 @@ def nats_bus(
     max_pending_size: int = MAX_PENDING_SIZE,
     connect_timeout: float = CONNECT_TIMEOUT,
 ) -> BrokerBus:
-    """
-    Make the bus of a NATS server or cluster.
-
-    Only the servers that the URL names are used, in random order; after a lost connection, the
-    first of them that answers is used.
-    """
+    """Make the bus of a NATS server or cluster, with only the URL's servers, in random order."""
     parsed = NatsUrl.parse(url)
     parsed = replace(
         parsed,

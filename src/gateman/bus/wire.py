@@ -67,15 +67,12 @@ BrokerEvent = (
 
 
 class Wire(Protocol):
-    """
-    The bytes of one connection to a broker.
-
-    ``can_confirm``: a query that neither :class:`NoSubscribers` nor :class:`BrokerRefusal` answers
-    before the pong means that another process subscribes.
-    """
+    """The bytes of one connection to a broker."""
 
     ping: bytes
     pong: bytes
+    # A query that neither NoSubscribers nor BrokerRefusal answers before the pong means that
+    # another process subscribes.
     can_confirm: bool
 
     def publish(self, subject: Subject, payload: bytes) -> bytes:
