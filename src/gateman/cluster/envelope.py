@@ -261,22 +261,16 @@ class QueryReply(Struct, frozen=True, array_like=True, forbid_unknown_fields=Tru
 
 
 class Hello(Struct, frozen=True, array_like=True, forbid_unknown_fields=True, tag="h"):
-    """
-    A sign that a node is alive.
-
-    ``is_new`` asks all nodes for a hello, ``was_away`` for sequence marks, and ``away`` for the
-    logins of so many seconds. ``clock`` is the highest stamp of a login that the node knows, and
-    ``claims`` counts the logins that it has announced.
-    """
+    """A sign that a node is alive."""
 
     source: _Node
     has_clients: bool
-    is_new: bool
-    was_away: bool
+    is_new: bool  # asks all nodes for a hello
+    was_away: bool  # asks for sequence marks
     nodes: tuple[_Node, ...]
-    away: Annotated[float, Meta(ge=0)] = 0.0
-    clock: _Stamp = 0
-    claims: _Count = 0
+    away: Annotated[float, Meta(ge=0)] = 0.0  # asks for the logins of so many seconds
+    clock: _Stamp = 0  # the highest stamp of a login that the node knows
+    claims: _Count = 0  # how many logins the node has announced
     service: tuple[Annotated[str, _Name], ...] = ()
 
 

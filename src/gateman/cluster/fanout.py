@@ -49,12 +49,7 @@ class Member(Protocol):
 
 
 class Fanout:
-    """
-    Collects the messages of this turn of the loop.
-
-    Attributes:
-        turns: The messages collected; always the same list, whose emptiness connections test.
-    """
+    """Collects the messages of this turn of the loop."""
 
     __slots__ = ("_call_soon", "_is_due", "turns")
 
@@ -63,6 +58,7 @@ class Fanout:
         self._is_due = False
         # The last one collects messages. One that is being written is before it: messages that a
         # callback sends meanwhile (on_buffer_full) belong behind it.
+        # Always the same list, whose emptiness connections test.
         self.turns: list[_Turn] = []
 
     def send(
@@ -185,22 +181,17 @@ _Piece = tuple[_Messages, int, int]
 
 
 class _Turn:
-    """
-    What is sent in one turn of the loop.
-
-    Attributes:
-        size: Bytes.
-        count: How many messages.
-        own: The messages to single members, each with the number of messages before it in the turn.
-    """
+    """What is sent in one turn of the loop."""
 
     __slots__ = ("_rest", "_runs", "_settled", "count", "own", "size")
 
     def __init__(self) -> None:
+        # Bytes.
         self.size = 0
         self.count = 0
         # By the identity of the tuple of members, which the run keeps alive.
         self._runs: dict[int, _Run] = {}
+        # The messages to single members, with the number of messages before each in the turn.
         self.own: dict[Member, list[tuple[int, int, bytes]]] = {}
         # Members that were written to early, and the number of messages until then.
         self._settled: dict[Member, int] = {}

@@ -22,12 +22,10 @@ def binding(client: ClientId, uid: str, *, only: bool, code: int, reason: str) -
 
 
 class ConnectionMembership:
-    """
-    The hub, for connections; see :class:`gateman.connection.Membership`.
+    """The hub, for connections; see :class:`gateman.connection.Membership`."""
 
-    A client that joins a group in ``on_websocket_connect`` is a member from the moment its
-    handshake completes, and never if the handshake is refused.
-    """
+    # A client that joins a group in on_websocket_connect is a member from the moment its handshake
+    # completes, and never if the handshake is refused.
 
     __slots__ = ("_local_node", "_offset")
 

@@ -34,12 +34,7 @@ class PeerState(Enum):
 
 
 class Peers:
-    """
-    The other nodes that clients may be connected to.
-
-    Nodes without clients (business workers, and programs that connect to the hub) are watched too,
-    so that their end is noticed, but they are not listed.
-    """
+    """The other nodes; those without clients are watched for their end, and not listed."""
 
     __slots__ = ("_blocked", "_doubts", "_heard_at", "_own_id", "_without_clients")
 

@@ -25,12 +25,10 @@ def asks(bus: Bus | None) -> Ask:
 
 
 class Probes:
-    """
-    The pending probes of one process, at most one for each node.
+    """The pending probes of one process, at most one for each node."""
 
-    The answer arrives after everything that the bus has for this process. So a process that was
-    stopped reads the hellos of the others before it can conclude that they sent none.
-    """
+    # The answer arrives after everything that the bus has for this process. So a process that was
+    # stopped reads the hellos of the others before it can conclude that they sent none.
 
     def __init__(self, ask: Ask, answer: Callable[[NodeId, bool | None], object]) -> None:
         self._ask = ask
