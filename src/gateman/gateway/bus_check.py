@@ -15,12 +15,7 @@ _CREDENTIALS = ("user", "password", "token", "creds", "nkey", "cert")
 
 
 def check_buses(workers: Sequence[BaseWorker]) -> None:
-    """
-    Check the buses of all gateways and business workers of a script, and no other workers.
-
-    Raises:
-        ConfigError: The buses differ, or anyone on the network could use the bus.
-    """
+    """Refuse buses that differ, or that anyone on the network could use; skip plain workers."""
     found = [one for one in workers if isinstance(one, (Gateway, BusinessWorker))]
     for one in found:
         first = found[0]

@@ -57,11 +57,7 @@ _MAX_BUS_WAIT = 600.0
 
 
 class BusinessService:
-    """
-    One process of a business worker; see :class:`~gateman.runtime.process.AnyService`.
-
-    It has no TLS contexts and no connections.
-    """
+    """One process of a business worker, as a :class:`~gateman.runtime.process.AnyService`."""
 
     contexts = None
     present_count = 0

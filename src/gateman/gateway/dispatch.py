@@ -68,23 +68,18 @@ _QUARANTINED = HandshakeAnswer(500, "internal error")
 
 
 class Dispatch:
-    """
-    The clients of a gateway process, and the business processes for them.
-
-    Attributes:
-        windows: The business processes that are available.
-        paused_count: Clients that are not read from because of their own events.
-        size: Bytes of all clients' events that are not handled.
-        is_full: Whether ``size`` is so large that the gateway reads from no client.
-        repeated_count: Events that were sent again because a process had died.
-    """
+    """The clients of a gateway process, and the business processes for them."""
 
     def __init__(self, *, grace_period: float) -> None:
         self.clients: dict[ClientId, GatewayClient] = {}
         self.windows: dict[NodeId, SendWindow] = {}
+        # Clients that are not read from because of their own events.
         self.paused_count = 0
+        # Bytes of all clients' events that are not handled.
         self.size = 0
+        # Whether `size` is so large that the gateway reads from no client.
         self.is_full = False
+        # Events that were sent again because a process had died.
         self.repeated_count = 0
         self._liveness = Liveness(grace_period)
         self._epoch = 0

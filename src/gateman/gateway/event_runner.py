@@ -73,15 +73,7 @@ Running = Awaitable[object]
 
 
 class ClientContext:
-    """
-    A client whose events go to this process.
-
-    Attributes:
-        saved: The session that the gateway has, as MessagePack; empty for an empty session.
-        waiting: Events that wait while a handler runs; ``None`` if no handler runs.
-        parts: The pieces of a message that is not complete.
-        used_session: The session, if a handler has used it since :meth:`save`.
-    """
+    """A client whose events go to this process."""
 
     __slots__ = ("name", "parts", "remote_ip", "remote_port", "saved", "used_session", "waiting")
 
@@ -89,9 +81,13 @@ class ClientContext:
         self.name = name
         self.remote_ip = remote_ip
         self.remote_port = remote_port
+        # The session that the gateway has, as MessagePack; empty for an empty session.
         self.saved = b""
+        # Events that wait while a handler runs; None if no handler runs.
         self.waiting: deque[Work] | None = None
+        # The pieces of a message that is not complete.
         self.parts: list[Work] = []
+        # The session, if a handler has used it since `save`.
         self.used_session: dict[str, Any] | None = None
 
     @property
@@ -108,12 +104,7 @@ class ClientContext:
         self.used_session = None
 
     def save(self) -> bytes | None:
-        """
-        Return the encoded session if a handler has changed it.
-
-        Raises:
-            ValueError: The session is too large, or MessagePack cannot encode it.
-        """
+        """Return the encoded session if a handler has changed it; ValueError if it cannot be."""
         session, self.used_session = self.used_session, None
         if session is None:
             return None
@@ -135,29 +126,17 @@ class ClientContext:
 
 @dataclass(slots=True)
 class Work:
-    """
-    An event to handle.
+    """An event to handle."""
 
-    Attributes:
-        number: Its number in its receive window.
-        complete: Called with the event's result.
-        announce: Called with ``number`` before a handler begins a suspected event.
-    """
-
-    number: int
+    number: int  # its number in its receive window
     event: AnyEvent
     complete: Callable[[Result], None]
+    # Called with `number` before a handler begins a suspected event.
     announce: Callable[[int], None]
 
 
 class EventRunner:
-    """
-    The handlers of one business process.
-
-    Attributes:
-        clients: The clients whose events go to this process.
-        count: How many events were handled.
-    """
+    """The handlers of one business process."""
 
     def __init__(
         self,
@@ -205,12 +184,7 @@ class EventRunner:
         complete: Callable[[Result], None],
         announce: Callable[[int], None],
     ) -> bool:
-        """
-        Handle an event like :meth:`handle`, without a :class:`Work` for most messages.
-
-        Returns:
-            Whether it is handled with an empty result, which ``complete`` is not called with.
-        """
+        """Handle an event, mostly without a :class:`Work`; True if the result is empty."""
         context = self.clients.get(event.client)
         if (
             context is None

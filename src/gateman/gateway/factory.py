@@ -11,12 +11,7 @@ from .gateway import Gateway
 
 
 def service_maker(declared: BaseWorker, *, now: float) -> Callable[[], AnyService]:
-    """
-    Check the options together, and return a function that makes the service.
-
-    Raises:
-        ConfigError: Two options contradict each other, or a file is not valid.
-    """
+    """Check the options together, and return a function that makes the service."""
     match declared:
         case Gateway():
             from .gateway_service import GatewayService

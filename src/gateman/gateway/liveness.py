@@ -25,11 +25,7 @@ def grace_period(url: str) -> float:
 
 
 class Liveness:
-    """
-    Which processes of the other side are alive, by their heartbeats and the bus's answers.
-
-    A silent process may be blocked, so the bus is asked. Every instant is in monotonic seconds.
-    """
+    """Which processes of the other side live, by heartbeats and the bus's answers."""
 
     def __init__(self, grace_period: float) -> None:
         self._patience = grace_period

@@ -25,21 +25,12 @@ MAX_RESULT_COUNT = 1 << 16
 
 
 class Event(Struct, array_like=True, forbid_unknown_fields=True, gc=False):
-    """
-    An event of a client; the gateway changes ``suspicion`` and ``session`` to send it again.
-
-    The garbage collector does not track events, of which thousands may be under way: a field must
-    not refer to an object that refers to the event.
-
-    Attributes:
-        suspicion: 1 if a process that had it has died, 2 if it may have killed one; else 0. See
-            :mod:`.dispatch`.
-        session: The client's session, as MessagePack; ``None`` if the process has it already.
-    """
+    """An event of a client; not collected in cycles, so no field may refer to what refers to it."""
 
     client: _Client
+    # 1 if a process that had it has died, 2 if it may have killed one; see `dispatch`.
     suspicion: Annotated[int, Meta(ge=0, le=2)] = 0
-    session: bytes | None = None
+    session: bytes | None = None  # as MessagePack; None if the process has it already
 
 
 class AdoptEvent(Event, tag="a"):
@@ -50,16 +41,11 @@ class AdoptEvent(Event, tag="a"):
 
 
 class ConnectEvent(Event, tag="c"):
-    """
-    A handshake; the gateway waits for a :class:`HandshakeAnswer`.
-
-    Attributes:
-        head: The head of the request, as received.
-    """
+    """A handshake; the gateway waits for a :class:`HandshakeAnswer`."""
 
     remote_ip: str = ""
     remote_port: _Count = 0
-    head: bytes = b""
+    head: bytes = b""  # the head of the request, as received
 
 
 class OpenEvent(Event, tag="o"):
@@ -67,17 +53,11 @@ class OpenEvent(Event, tag="o"):
 
 
 class MessageEvent(Event, tag="m"):
-    """
-    A message, or a piece of one that is larger than a packet.
-
-    Attributes:
-        payload: Of a text, its UTF-8; a piece may end within a character.
-        is_last: Whether no piece follows.
-    """
+    """A message, or a piece of one that is larger than a packet."""
 
     is_text: bool = True
-    payload: bytes = b""
-    is_last: bool = True
+    payload: bytes = b""  # of a text, its UTF-8; a piece may end within a character
+    is_last: bool = True  # whether no piece follows
 
 
 class CloseEvent(Event, tag="x"):
@@ -91,16 +71,10 @@ AnyEvent = AdoptEvent | ConnectEvent | OpenEvent | MessageEvent | CloseEvent
 
 
 class Offer(Struct, frozen=True, array_like=True, forbid_unknown_fields=True, tag="o"):
-    """
-    A business process offers itself to all gateways, each second.
+    """A business process offers itself to all gateways, each second."""
 
-    Attributes:
-        is_leaving: Whether the process takes no new clients.
-        load: How many clients of all gateways it has.
-    """
-
-    is_leaving: bool
-    load: _Count
+    is_leaving: bool  # whether it takes no new clients
+    load: _Count  # how many clients of all gateways it has
 
 
 class Discover(Struct, frozen=True, array_like=True, forbid_unknown_fields=True, tag="s"):
@@ -108,18 +82,11 @@ class Discover(Struct, frozen=True, array_like=True, forbid_unknown_fields=True,
 
 
 class Events(Struct, frozen=True, array_like=True, forbid_unknown_fields=True, tag="e"):
-    """
-    A gateway to a business process: events; each second also without events, as a heartbeat.
+    """A gateway to a business process: events; each second also without events, as a heartbeat."""
 
-    Attributes:
-        epoch: Numbers begin at 1 in each epoch.
-        result_count: How many of the process's results the gateway has received.
-        first: The number of the first event, or of the next event if there is none.
-    """
-
-    epoch: _Count
-    result_count: _Count
-    first: _Count
+    epoch: _Count  # numbers begin at 1 in each epoch
+    result_count: _Count  # how many of the process's results the gateway has received
+    first: _Count  # the number of the first event, or of the next one if there is none
     items: list[AnyEvent]
 
 
@@ -132,38 +99,22 @@ class HandshakeAnswer(Struct, frozen=True, array_like=True, forbid_unknown_field
 
 
 class Result(Struct, array_like=True, forbid_unknown_fields=True, gc=False):
-    """
-    The result of an event; or of several consecutive ones, whose results are empty.
+    """The result of an event; or of several consecutive ones, whose results are empty."""
 
-    Attributes:
-        number: The number of the event, or of the first one.
-        session: The client's session, as MessagePack, if a handler has changed it.
-        answer: For a :class:`ConnectEvent`.
-        count: How many events.
-    """
-
-    number: _Count
-    session: bytes | None = None
-    answer: HandshakeAnswer | None = None
-    count: Annotated[int, Meta(ge=1, le=MAX_RESULT_COUNT)] = 1
+    number: _Count  # of the event, or of the first one
+    session: bytes | None = None  # the client's, as MessagePack, if a handler has changed it
+    answer: HandshakeAnswer | None = None  # for a ConnectEvent
+    count: Annotated[int, Meta(ge=1, le=MAX_RESULT_COUNT)] = 1  # how many events
 
 
 class Done(Struct, frozen=True, array_like=True, forbid_unknown_fields=True, tag="d"):
-    """
-    A business process to a gateway: a report of handled events, and each second.
-
-    Attributes:
-        received: The process has received all events up to this number.
-        has_gap: Whether it has received later events, so that some are missing.
-        first: The number of the first result, or of the next result if there is none.
-        results: In the order in which the events' handlers ended.
-    """
+    """A business process to a gateway: a report of handled events, and each second."""
 
     epoch: _Count
-    received: _Count
-    has_gap: bool
-    first: _Count
-    results: list[Result]
+    received: _Count  # the process has received all events up to this number
+    has_gap: bool  # it has received later events, so that some are missing
+    first: _Count  # the number of the first result, or of the next one if there is none
+    results: list[Result]  # in the order in which the events' handlers ended
 
 
 class Begun(Struct, frozen=True, array_like=True, forbid_unknown_fields=True, tag="b"):
@@ -174,17 +125,12 @@ class Begun(Struct, frozen=True, array_like=True, forbid_unknown_fields=True, ta
 
 
 class Released(Struct, frozen=True, array_like=True, forbid_unknown_fields=True, tag="r"):
-    """
-    A gateway to a leaving process: no more events follow.
-
-    Attributes:
-        last: The number of the last event.
-        has_successor: Whether another process takes over each client when the gateway knows that
-            its last event was handled. The process keeps its clients without one.
-    """
+    """A gateway to a leaving process: no more events follow."""
 
     epoch: _Count
-    last: _Count
+    last: _Count  # the number of the last event
+    # Another process takes over each client when its last event was handled. Without one, the
+    # process keeps its clients.
     has_successor: bool
 
 

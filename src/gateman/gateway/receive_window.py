@@ -21,15 +21,11 @@ _MAX_UNREPORTED_SIZE = WINDOW // 4  # bytes
 
 
 class ReceiveWindow:
-    """
-    The counterpart of a gateway's :class:`~.send_window.SendWindow`.
-
-    Attributes:
-        received: All events up to this number have been received.
-    """
+    """The counterpart of a gateway's :class:`~.send_window.SendWindow`."""
 
     def __init__(self, epoch: int) -> None:
         self.epoch = epoch
+        # All events up to this number have been received.
         self.received = 0
         self._released: Released | None = None
         # Clients of the events whose results are not acknowledged, by the events' numbers.

@@ -29,26 +29,16 @@ CONGESTED_COUNT = 8192
 
 
 class Pending(Struct, eq=False, gc=False):
-    """
-    An event that is not handled yet.
-
-    The garbage collector does not track it: the cycle with its client ends when it is handled.
-
-    Attributes:
-        size: Bytes in memory, without a session.
-        end: Bytes in packets of all events of its window up to this one, with their sessions.
-        number: Its number in the window of its client's process; 0 while it is in no window.
-        has_begun: Whether the process has reported that a handler begins it.
-        kill_count: How many processes it has killed, as far as is known.
-    """
+    """An event that is not handled yet; the collector of cycles does not look at it."""
 
     event: AnyEvent
     client: "GatewayClient"
-    size: int
+    size: int  # bytes in memory, without a session
+    # Bytes in packets of all events of its window up to this one, with their sessions.
     end: int = 0
-    number: int = 0
-    has_begun: bool = False
-    kill_count: int = 0
+    number: int = 0  # in the window of its client's process; 0 while it is in no window
+    has_begun: bool = False  # whether the process has reported that a handler begins it
+    kill_count: int = 0  # how many processes it has killed, as far as is known
 
 
 def size_of(event: AnyEvent) -> int:
@@ -59,17 +49,7 @@ def size_of(event: AnyEvent) -> int:
 
 
 class GatewayClient:
-    """
-    One client of this gateway.
-
-    Attributes:
-        window: The window of its business process; ``None`` if there is no process.
-        pending: Its unhandled events, in order; those in the window come first.
-        size: Bytes of ``pending``.
-        is_paused: Whether the gateway does not read from it.
-        session: Its session, as MessagePack.
-        known_session: The session that its process has; ``None`` if the process has none.
-    """
+    """One client of this gateway."""
 
     __slots__ = (
         "is_paused",
@@ -87,33 +67,34 @@ class GatewayClient:
         self.name = name
         self.remote_ip = remote_ip
         self.remote_port = remote_port
+        # None if there is no business process for it.
         self.window: SendWindow | None = None
+        # Its unhandled events, in order; those in the window come first.
         self.pending: deque[Pending] = deque()
+        # Bytes of `pending`.
         self.size = 0
+        # Whether the gateway does not read from it.
         self.is_paused = False
+        # As MessagePack.
         self.session = b""
+        # The session that its process has; None if the process has none.
         self.known_session: bytes | None = None
 
 
 class SendWindow:
-    """
-    The numbered events for one business process, for as long as it lives.
-
-    Attributes:
-        epoch: Distinguishes this window from earlier ones of the gateway.
-        clients: Ordered set of the clients whose events go there.
-        pending: Unhandled events by number, in order.
-        acknowledged: The process has received all events up to this number.
-        load: How many clients of all gateways the process has reported.
-        is_leaving: Whether the process takes no new clients.
-    """
+    """The numbered events for one business process, for as long as it lives."""
 
     def __init__(self, node: NodeId, epoch: int) -> None:
         self.node = node
+        # Distinguishes this window from earlier ones of the gateway.
         self.epoch = epoch
+        # An ordered set.
         self.clients: dict[GatewayClient, None] = {}
+        # Unhandled events by number, in order.
         self.pending: dict[int, Pending] = {}
+        # How many clients of all gateways the process has reported.
         self.load = 0
+        # Whether the process takes no new clients.
         self.is_leaving = False
         self._size = 0
         self._next = 1
