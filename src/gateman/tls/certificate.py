@@ -22,39 +22,23 @@ _WEAK = {"EE_KEY_TOO_SMALL", "CA_KEY_TOO_SMALL", "CA_MD_TOO_WEAK"}
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Pair:
-    """
-    A certificate and its key, as they were declared.
+    """A certificate and its key, as they were declared."""
 
-    Attributes:
-        option: Where the certificate was declared, such as ``"ssl.local_cert"``.
-        path: PEM: the server's certificate, then its chain; may hold the key as well.
-        key_option: Where the key was, or could have been, declared.
-        key_path: PEM; the same as ``path`` if the key is in there.
-        passphrase: Of the key; ``None`` if none was declared.
-    """
-
-    option: str
-    path: Path
-    key_option: str
-    key_path: Path
+    option: str  # such as ``"ssl.local_cert"``
+    path: Path  # PEM: the server's certificate, then its chain; may hold the key as well
+    key_option: str  # where the key was, or could have been, declared
+    key_path: Path  # PEM; the same as ``path`` if the key is in there
     passphrase: str | None = field(repr=False)
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class ServerCertificate:
-    """
-    A certificate that is in service.
+    """A certificate that is in service."""
 
-    Attributes:
-        option: Where it was declared, such as ``"ssl.local_cert"``.
-        path: The file that it came from; absolute.
-        chain: The certificates of the file; the server's own first.
-        findings: What was wrong with it when it was read; what matters most first.
-    """
-
-    option: str
-    path: Path
-    chain: Chain
+    option: str  # where it was declared, such as ``"ssl.local_cert"``
+    path: Path  # absolute
+    chain: Chain  # the server's own certificate first
+    # What was wrong with it when it was read; what matters most first.
     findings: tuple[Finding, ...] = ()
 
     @property
@@ -86,12 +70,7 @@ class _PassphraseMissing(Exception):
 
 
 def read(option: str, path: Path) -> bytes:
-    """
-    Read a file that an option names.
-
-    Raises:
-        ConfigError: There is none, it may not be read, or it is not a file.
-    """
+    """Read a file that an option names, or raise a ConfigError."""
     try:
         return path.read_bytes()
     except FileNotFoundError:
@@ -108,12 +87,7 @@ def read(option: str, path: Path) -> bytes:
 
 
 def inspect(pair: Pair, *, now: float) -> ServerCertificate:
-    """
-    Read what a certificate says of itself, and judge it.
-
-    Raises:
-        ConfigError: The file cannot be read.
-    """
+    """Read what a certificate says of itself, and judge it."""
     chain = read_chain(read(pair.option, pair.path))
     findings = judge(chain, now=now, name=_name(pair.option, pair.path))
     return ServerCertificate(
@@ -122,14 +96,7 @@ def inspect(pair: Pair, *, now: float) -> ServerCertificate:
 
 
 def load(context: ssl.SSLContext, pair: Pair) -> None:
-    """
-    Load a certificate and its key into a context.
-
-    Raises:
-        ConfigError: A file cannot be read or is not PEM; the key's passphrase is wrong or missing,
-            it belongs to another certificate, or is too weak for the security level. What OpenSSL
-            takes is never refused.
-    """
+    """Load a certificate and its key into a context; what OpenSSL takes is never refused."""
     data = read(pair.option, pair.path)
     if not pem.has_certificate(data):
         problem, remedy = pem.failure(data)

@@ -46,38 +46,25 @@ _RSA_PSS = "1.2.840.113549.1.1.10"
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class CertificateFacts:
-    """
-    What one certificate of a chain says.
+    """What one certificate of a chain says."""
 
-    Attributes:
-        subject: What it is called, for people.
-        issuer: Whom it is from, for people.
-        starts_at: From when it is valid; wall-clock seconds since 1970.
-        expires_at: Until when it is valid.
-        names: The domains and addresses that it is for.
-        addresses: Those of the names that are IP addresses; a domain may look like one.
-        key: The type of its key, such as ``"ECDSA P-256"`` or ``"RSA 2048"``.
-        digest: What its signature is made with, such as ``"sha256"``; empty if it says no such.
-        is_for_servers: Whether its extended key usage, if it has one, lets a server use it.
-        is_public: Whether it says that a public authority issued it.
-        has_issuer_url: Whether it says where its issuer's certificate can be downloaded.
-        unreadable: The parts of it that break the standard, for people.
-        issuers: The places in the chain, from 0, of certificates that have signed it; its own
-            place if it has signed itself.
-    """
-
-    subject: str
+    subject: str  # for people, as are ``issuer`` and ``unreadable``
     issuer: str
-    starts_at: float
+    starts_at: float  # wall-clock seconds since 1970, as is ``expires_at``
     expires_at: float
-    names: tuple[str, ...] = ()
+    names: tuple[str, ...] = ()  # the domains and addresses that it is for
+    # Those of the names that are IP addresses; a domain may look like one.
     addresses: tuple[str, ...] = ()
-    key: str = "ECDSA P-256"
-    digest: str = "sha256"
+    key: str = "ECDSA P-256"  # or such as ``"RSA 2048"``
+    digest: str = "sha256"  # of its signature; empty if it says no such
+    # Whether its extended key usage, if it has one, lets a server use it.
     is_for_servers: bool = True
-    is_public: bool = False
+    is_public: bool = False  # whether it says that a public authority issued it
+    # Whether it says where its issuer's certificate can be downloaded.
     has_issuer_url: bool = False
-    unreadable: tuple[str, ...] = ()
+    unreadable: tuple[str, ...] = ()  # the parts of it that break the standard
+    # The places in the chain, from 0, of certificates that have signed it; its own place if it has
+    # signed itself.
     issuers: tuple[int, ...] = ()
 
 

@@ -55,36 +55,23 @@ _RANKS = {one: rank for rank, one in enumerate((Severity.CAUSE, Severity.WARNING
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Trust:
-    """
-    What clients trust of a chain.
+    """What clients trust of a chain."""
 
-    Attributes:
-        anchors: The places of certificates that a trusted root has signed, or that are one.
-        is_public: Whether the root is one that all clients bring.
-        has_own_roots: Whether the roots of a private authority count as trusted, too.
-    """
-
+    # The places of certificates that a trusted root has signed, or that are one.
     anchors: frozenset[int] = frozenset()
-    is_public: bool = False
-    has_own_roots: bool = False
+    is_public: bool = False  # whether the root is one that all clients bring
+    has_own_roots: bool = False  # whether the roots of a private authority count as trusted, too
 
 
 def judge(
     chain: Chain,
     *,
     now: float,
-    name: str,
+    name: str,  # such as ``"the certificate"``
     trust: Trust | None = None,
-    software: Software | None = None,
+    software: Software | None = None,  # whose words the fixes are in
 ) -> list[Finding]:
-    """
-    Find what is wrong with the certificates that a server shows.
-
-    Args:
-        name: What the first is called, such as ``"the certificate"``.
-        trust: What clients trust; ``None`` if that is not known.
-        software: Whose words the fixes are in.
-    """
+    """Find what is wrong with a server's certificates; ``trust`` is ``None`` if it is not known."""
     path = _path(chain, now)
     anchors = trust.anchors if trust is not None else frozenset()
     anchored_at = next((index for index, place in enumerate(path) if place in anchors), None)

@@ -23,13 +23,7 @@ _HASHED = re.compile(r"[0-9a-f]{8}\.[0-9]+")  # how openssl rehash names its lin
 
 
 def demand_certificates(context: ssl.SSLContext, options: Options) -> None:
-    """
-    Demand a client certificate of a trusted authority, if ``verify_peer`` says so.
-
-    Raises:
-        ConfigError: No authority is declared, or its files cannot be used; ``allow_self_signed``
-            is set, too.
-    """
+    """Demand a client certificate of a trusted authority, if ``verify_peer`` says so."""
     is_lenient = options.flag("allow_self_signed")
     if not options.flag("verify_peer"):
         return
@@ -65,12 +59,7 @@ def demand_certificates(context: ssl.SSLContext, options: Options) -> None:
 
 
 def pins(options: Options) -> dict[str, str]:
-    """
-    Read the fingerprints of the only certificates that are accepted.
-
-    Raises:
-        ConfigError: It is not a fingerprint, or clients are not asked for certificates.
-    """
+    """Read the fingerprints of the only certificates that are accepted."""
     value = options.get("peer_fingerprint")
     if value is None:
         return {}

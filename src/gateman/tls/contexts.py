@@ -77,15 +77,7 @@ class TlsContexts:
 
     @classmethod
     def load(cls, options: Mapping[str, object], *, now: float) -> Self:
-        """
-        Read the certificates and make the contexts.
-
-        Raises:
-            ConfigError: An option that is unknown or cannot be honoured; a file that is
-                missing, may not be read or is not PEM; a key that does not match or whose
-                passphrase is wrong or missing. What OpenSSL takes is served, with what is wrong
-                with it among the ``warnings``.
-        """
+        """Read certificates, make contexts; what is wrong but served is in ``warnings``."""
         folder = Path.cwd()
         loaded = _load(options, folder, now)
         return cls(dict(options), folder, loaded)

@@ -10,12 +10,7 @@ _UNSAFE_LETTERS = frozenset("ßς\u200c\u200d")
 
 
 def wire_name(name: object) -> str | None:
-    """
-    Spell a name as clients do: lower case, in A-labels, without a dot at its end.
-
-    Source:
-        RFC 5890, section 2.3.2.1; RFC 6066, section 3.
-    """
+    """Spell a name in lower case, as A-labels, with no final dot (RFC 5890, 2.3.2.1; 6066, 3)."""
     if not isinstance(name, str) or not _UNSAFE_LETTERS.isdisjoint(name):
         return None
     try:
@@ -26,12 +21,7 @@ def wire_name(name: object) -> str | None:
 
 
 def is_named(name: str, certified: Iterable[str]) -> bool:
-    """
-    Return whether a certificate is for a name.
-
-    Source:
-        RFC 9525, section 6.3.
-    """
+    """Return whether a certificate is for a name (RFC 9525, section 6.3)."""
     _, _, parent = name.partition(".")
     names = {one.lower() for one in certified}
     return name in names or bool(parent and f"*.{parent}" in names)

@@ -37,19 +37,13 @@ _GROUPS = frozenset({"NO_SUITABLE_KEY_SHARE", "NO_SUITABLE_GROUPS", "NO_SHARED_G
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Offer:
-    """
-    What a server offers to its clients.
-
-    Attributes:
-        oldest: The oldest version of TLS, such as ``"TLSv1.2"``.
-        newest: The newest one.
-        options: The names of the ``ssl`` options that the user has set.
-        key: The type of the certificate's key, if it is one that browsers refuse; else empty.
-    """
+    """What a server offers to its clients."""
 
     oldest: str = "TLSv1.2"
     newest: str = "TLSv1.3"
+    # The names of the ``ssl`` options that the user has set.
     options: AbstractSet[str] = frozenset()
+    # The type of the certificate's key, if it is one that browsers refuse; else empty.
     key: str = ""
 
 

@@ -93,12 +93,8 @@ def slip(data: bytes) -> tuple[str, str] | None:
 
 
 def old_encryption(data: bytes) -> str | None:
-    """
-    Find out whether a key is encrypted in a way that OpenSSL 3 does not read by itself any more.
-
-    Source:
-        https://docs.openssl.org/3.0/man7/OSSL_PROVIDER-legacy/
-    """
+    """Find out whether a key's encryption is one that OpenSSL 3 has only in its legacy provider."""
+    # https://docs.openssl.org/3.0/man7/OSSL_PROVIDER-legacy/
     found = _DEK_INFO.search(data)
     if found is not None:
         name = found[1].decode()

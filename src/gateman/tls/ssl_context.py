@@ -26,12 +26,7 @@ _SPELLED = {
 
 
 def make_context(options: Options, pair: Pair) -> ssl.SSLContext:
-    """
-    Make the context for one certificate.
-
-    Raises:
-        ConfigError: A value that cannot be honoured, or a file that cannot be loaded.
-    """
+    """Make the context for one certificate, or raise a ConfigError."""
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
     name_sessions(context, getattr(_ssl, "__file__", None))
     context.options |= ssl.OP_NO_RENEGOTIATION

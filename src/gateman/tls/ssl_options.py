@@ -120,12 +120,7 @@ class Options:
 
     @classmethod
     def of_server(cls, values: object, *, folder: Path) -> "Options":
-        """
-        Take the options of a server.
-
-        Raises:
-            ConfigError: As the constructor; or an option that cannot be honoured.
-        """
+        """Take the options of a server, or raise a ConfigError."""
         options = cls(values, where="ssl", known=(*_HONOURED, *_FIXED, *_REFUSED), folder=folder)
         for name, (truth, reason) in _FIXED.items():
             if options.flag(name, default=truth) is not truth:
@@ -141,12 +136,7 @@ class Options:
 
     @classmethod
     def of_name(cls, value: object, *, name: str, folder: Path) -> "Options":
-        """
-        Take one value of ``SNI_server_certs``.
-
-        Raises:
-            ConfigError: As the constructor.
-        """
+        """Take one value of ``SNI_server_certs``, or raise a ConfigError."""
         is_path = isinstance(value, (str, os.PathLike))
         return cls(
             {"local_cert": value} if is_path else value,
