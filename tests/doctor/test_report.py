@@ -2,11 +2,12 @@
 
 import json
 from collections.abc import Sequence
+from pathlib import Path
 
 from gateman.doctor.report import as_json, as_lines
 from gateman.doctor.rows import Outcome, Row
 from gateman.doctor.verdict import Verdict, conclude
-from gateman.findings import ALL_CLIENTS, Client, Finding, Severity, Stage
+from gateman.findings import ALL_CLIENTS, Client, Finding, Severity, Software, Stage, certificates
 
 CHAIN = Finding(
     code="CHAIN_INCOMPLETE",
@@ -134,3 +135,38 @@ def test_neither_form_shows_secrets_or_control_characters() -> None:
         assert "abc" not in shown
         assert "s3cret" not in shown
         assert "\x1b" not in shown
+
+
+def test_the_readme_shows_a_report() -> None:
+    """The screenful of the README is what the doctor prints for what is found there."""
+    missing = certificates.CHAIN_INCOMPLETE.found(
+        software=Software.NGINX,
+        which="the certificate",
+        issuer="'R11'",
+        refusal="phones, WeChat and programs refuse what browsers complete by themselves",
+    )
+    where = "203.0.113.7:443"
+    rows = (
+        _row("dns", "A records", "203.0.113.7", 0.011),
+        _row("tcp", where, "open", 0.019),
+        _row("tls", where, "TLS 1.3, TLS_AES_256_GCM_SHA384, http/1.1", 0.041),
+        _row("certificate", where, "example.com; from R11; 61 days left; 1 sent", outcome=False),
+        _row("tls", f"{where} TLS 1.2 alone", "TLS 1.2, ECDHE-RSA-AES128-GCM-SHA256", 0.044),
+        _row("upgrade", "203.0.113.7 port 443 /chat", "101 Switching Protocols, pong", 0.063),
+    )
+    report = conclude("wss://example.com/chat", [missing], rows, {}, is_open=True)
+    readme = (Path(__file__).parents[2] / "README.md").read_text()
+
+    assert f"```\n$ gateman doctor wss://example.com/chat\n{text(report)}\n```\n" in readme
+
+
+def _row(
+    probe: str, subject: str, evidence: str, duration: float = 0.0, *, outcome: bool = True
+) -> Row:
+    return Row(
+        probe=probe,
+        subject=subject,
+        outcome=Outcome.OK if outcome else Outcome.FAILED,
+        evidence=evidence,
+        duration=duration,
+    )
