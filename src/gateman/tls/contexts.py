@@ -108,12 +108,7 @@ class TlsContexts:
         self._loaded = loaded
 
     def select(self, server_name: str | None) -> ssl.SSLContext:
-        """
-        Choose the context for a ClientHello.
-
-        Source:
-            RFC 6066, section 3; RFC 6125, section 6.4.3.
-        """
+        """Choose the context for a ClientHello (RFC 6066, section 3; RFC 6125, section 6.4.3)."""
         return self._serve(server_name).context
 
     def _serve(self, server_name: str | None) -> _Served:
