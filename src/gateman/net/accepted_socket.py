@@ -44,26 +44,15 @@ _PEEK_DELAY = 0.05  # seconds
 
 @dataclass(slots=True)
 class PeerInfo:
-    """
-    What is known of a connection when it gets its transport.
+    """What is known of a connection when it gets its transport."""
 
-    Attributes:
-        deadline_at: When its handshake has to be done; by the loop's clock.
-        permit: Counts it for the limits on connections.
-        peer: The address and port of the other end of the TCP connection.
-        local_address: Our end: host and port, or a path.
-        source: The client's address and port from a PROXY header; ``None`` without one.
-        refusal: The answer to its request if it is rejected.
-        server_name: The name that its ClientHello asks for; ``None`` if it asks for none.
-    """
-
-    deadline_at: float
+    deadline_at: float  # when its handshake has to be done; by the loop's clock
     permit: Permit
     peer: tuple[str, int]
-    local_address: str
-    source: tuple[str, int] | None = None
-    refusal: Response | None = None
-    server_name: str | None = None
+    local_address: str  # host and port, or a path
+    source: tuple[str, int] | None = None  # the client's address and port from a PROXY header
+    refusal: Response | None = None  # the answer to its request if it is rejected
+    server_name: str | None = None  # the name that its ClientHello asks for
 
 
 ProtocolFactory = Callable[[PeerInfo], asyncio.BaseProtocol]
@@ -72,30 +61,18 @@ ProtocolFactory = Callable[[PeerInfo], asyncio.BaseProtocol]
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class AcceptConfig:
-    """
-    How one worker accepts connections.
-
-    Attributes:
-        deadlines: The deadlines of handshakes.
-        make_protocol: Makes the protocol of each connection.
-        events: Receives what goes wrong.
-        contexts: The TLS contexts; ``None`` for a plain port.
-        trusted_proxies: The peers whose PROXY header is believed.
-        requires_proxy: Whether every connection begins with a PROXY header.
-        handshake_timeout: Seconds from accept to the end of the WebSocket handshake.
-        close_timeout: Seconds that a peer has for the end of TLS.
-        user_timeout: Seconds after which the kernel gives up on a peer that acknowledges
-            nothing; ``None`` for the system's default of many minutes.
-    """
+    """How one worker accepts connections."""
 
     deadlines: Deadlines
     make_protocol: ProtocolFactory
     events: ConnectionEvents
-    contexts: TlsContexts | None
-    trusted_proxies: TrustedProxies
-    requires_proxy: bool
-    handshake_timeout: float
-    close_timeout: float
+    contexts: TlsContexts | None  # None for a plain port
+    trusted_proxies: TrustedProxies  # the peers whose PROXY header is believed
+    requires_proxy: bool  # whether every connection begins with a PROXY header
+    handshake_timeout: float  # seconds from accept to the end of the WebSocket handshake
+    close_timeout: float  # seconds that a peer has for the end of TLS
+    # Seconds after which the kernel gives up on a peer that acknowledges nothing; None for the
+    # system's default of many minutes.
     user_timeout: float | None
 
 
@@ -305,13 +282,10 @@ class AcceptedSocket:
             self._low_water = size
 
     def _wait_for(self, size: int) -> None:
-        """
-        Look again when the socket holds so many bytes.
-
-        The bytes stay in the socket, which would stay readable: the low-water mark makes the
-        kernel wait for enough of them, or for EOF. On unix sockets, and if the kernel is short of
-        memory, it reports fewer; then a timer prevents that the loop spins.
-        """
+        """Look again when the socket holds so many bytes."""
+        # The bytes stay in the socket, which would stay readable: the low-water mark makes the
+        # kernel wait for enough of them, or for EOF. On unix sockets, and if the kernel is short of
+        # memory, it reports fewer; then a timer prevents that the loop spins.
         if size > self._low_water and not self._is_unix:
             self._set_low_water(size)
             return
@@ -392,14 +366,11 @@ class AcceptedSocket:
 
 
 class _PeerCheck(asyncio.Protocol):
-    """
-    Checks the client's certificate when the TLS handshake is done; then the next protocol follows.
+    """Checks the client's certificate after the TLS handshake; then the next protocol follows."""
 
-    It has to happen here. A TLS 1.3 client may send application data together with its
-    certificate, and the transport continues to read in the same iteration: code that awaits the
-    handshake runs after that data was processed.
-    """
-
+    # It has to happen here. A TLS 1.3 client may send application data together with its
+    # certificate, and the transport continues to read in the same iteration: code that awaits the
+    # handshake runs after that data was processed.
     __slots__ = ("_accept_config", "_peer_info")
 
     def __init__(self, accept_config: AcceptConfig, peer_info: PeerInfo) -> None:

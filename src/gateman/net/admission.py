@@ -20,24 +20,14 @@ _MAX_REJECTED = 32  # connections
 
 @dataclass(frozen=True, slots=True)
 class Refusal:
-    """
-    Why a connection or a handshake is rejected.
+    """Why a connection or a handshake is rejected."""
 
-    Attributes:
-        cause: For counters; a literal of our code.
-        status: The HTTP status to answer with.
-        text: The body of the answer.
-        retry_after: Seconds after which the client may try again.
-        hint: What the log tells the operator.
-        code: What tells programs the same: a kind of finding.
-    """
-
-    cause: str
-    status: int
-    text: str
-    retry_after: int
-    hint: str
-    code: str
+    cause: str  # for counters; a literal of our code
+    status: int  # the HTTP status to answer with
+    text: str  # the body of the answer
+    retry_after: int  # seconds
+    hint: str  # for the operator, in the log
+    code: str  # for programs: a kind of finding
 
     @property
     def line(self) -> str:
@@ -89,14 +79,7 @@ DRAINING = Refusal(
 
 
 class Permit:
-    """
-    One counted TCP connection, until :meth:`release`.
-
-    Attributes:
-        file: The connection's socket.
-        ip: The address for which it counts; empty for none.
-        is_late: Whether it was accepted while the process drained.
-    """
+    """One counted TCP connection, until :meth:`release`."""
 
     __slots__ = ("_admission", "_is_rejected", "file", "ip", "is_late")
 
@@ -104,7 +87,9 @@ class Permit:
         self._admission: Admission | None = admission
         self.file = file
         self._is_rejected = False
+        # The address for which it counts; empty for none.
         self.ip = ""
+        # Whether it was accepted while the process drained.
         self.is_late = admission.is_draining
 
     def count_address(self, ip: str) -> Refusal | None:
@@ -140,16 +125,7 @@ class Permit:
 
 
 class Admission:
-    """
-    The counters behind the limits.
-
-    Memory is bounded by ``max_connections``: addresses without connections are removed.
-
-    Attributes:
-        count: Open TCP connections.
-        files: Their sockets.
-        is_draining: Whether connections accepted from now on get no WebSocket.
-    """
+    """The counters behind the limits."""
 
     __slots__ = (
         "_by_ip",
@@ -167,13 +143,16 @@ class Admission:
     def __init__(self, limits: Limits, max_connections: int) -> None:
         self._limits = limits
         self._max_connections = max_connections
+        # Bounded by max_connections: addresses without connections are removed.
         self._by_ip: Counter[str] = Counter()
         self._handshakes = 0
         self._tls_handshakes = 0
         self._window_at = 0.0
         self._rejected = 0
+        # Open TCP connections, and their sockets.
         self.count = 0
         self.files: set[Any] = set()
+        # Whether connections accepted from now on get no WebSocket.
         self.is_draining = False
 
     def admit(self, file: Any = None) -> tuple[Permit, Refusal | None]:

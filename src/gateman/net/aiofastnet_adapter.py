@@ -48,36 +48,27 @@ async def make_tls_transport(
 
 
 def resume_tls_reading(transport: Any) -> None:
-    """
-    Resume reading with the data that OpenSSL holds already.
-
-    ``resume_reading`` alone reads the socket first. If the socket has nothing, it waits, although
-    OpenSSL has data; if OpenSSL's buffer is full, it takes the 0 bytes read for the peer's end.
-    """
+    """Resume reading with the data that OpenSSL holds already."""
+    # By itself this reads the socket first. If the socket has nothing, it waits, although OpenSSL
+    # has data; if OpenSSL's buffer is full, it takes the 0 bytes read for the peer's end.
     transport.resume_reading()
     transport._retry_ssl_read()  # noqa: SLF001 - see the module's docstring
 
 
 def abort(transport: asyncio.Transport) -> None:
-    """
-    End a connection at once.
-
-    Reading pauses first: if the abort happens while the transport reads, aiofastnet continues to
-    read a TLS socket until its buffer is full, and reports that as an error of ours.
-    """
+    """End a connection at once."""
     if not transport.is_closing():
+        # If the abort happens while the transport reads, aiofastnet continues to read a TLS socket
+        # until its buffer is full, and reports that as an error of ours.
         transport.pause_reading()
     transport.abort()
 
 
 class LoopWithAlerts:
-    """
-    The loop of one TLS transport: sends the alert of a handshake that fails (RFC 8446, 6.2).
+    """The loop of one TLS transport: sends the alert of a handshake that fails (RFC 8446, 6.2)."""
 
-    aiofastnet ends the connection without sending what OpenSSL has written. Its last step before
-    that is ``remove_reader``, where this lets the transport write once more.
-    """
-
+    # aiofastnet ends the connection without sending what OpenSSL has written. Its last step before
+    # that is remove_reader, where this lets the transport write once more.
     __slots__ = ("_loop", "_transport")
 
     def __init__(self, loop: asyncio.AbstractEventLoop) -> None:

@@ -51,17 +51,12 @@ def key_of(nonce: str) -> str:
 
 
 class Arrivals:
-    """
-    What has arrived at one process since the doctor asked for the first time.
-
-    Attributes:
-        nonce: What the doctor's handshakes carry; 32 hexadecimal digits.
-        causes: How often each cause was noticed, with the first message about it.
-        current: The causes of the handshake whose bytes are being handled; ``None`` between two.
-    """
+    """What has arrived at one process since the doctor asked for the first time."""
 
     def __init__(self, nonce: str) -> None:
+        # What the doctor's handshakes carry; 32 hexadecimal digits.
         self.nonce = nonce
+        # How often each cause was noticed, with the first message about it.
         self.causes: dict[str, tuple[int, str]] = {}
         self._carriers = {
             "field": f"{NONCE_FIELD}: {nonce}".lower().encode(),
@@ -70,6 +65,7 @@ class Arrivals:
             "key": key_of(nonce).encode(),
         }
         self._seen: list[dict[str, Any]] = []
+        # The causes of the handshake whose bytes are being handled; None between two.
         self.current: list[str] | None = None
 
     def noticed(self, cause: str, message: str) -> None:

@@ -77,33 +77,19 @@ generic 500."""
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ConnectionContext:
-    """
-    What all connections of one worker share.
-
-    Attributes:
-        loop: The event loop.
-        limits: The worker's limits.
-        timeouts: The worker's timeouts.
-        events: Receives the events.
-        slow_consumer: What happens to messages for a peer that does not read.
-        compression: The options of permessage-deflate; ``None`` to never negotiate it.
-        deadlines: The deadlines of handshakes and closing handshakes.
-        heartbeat: Pings the open connections; ``None`` to send no pings.
-        inflate_turns: Bounds what is inflated in one iteration of the event loop.
-        idle_cuts: Knows the last connections that ended without a Close.
-        thread: The event loop's thread, in which the context is made.
-    """
+    """What all connections of one worker share."""
 
     loop: asyncio.AbstractEventLoop
     limits: Limits
     timeouts: Timeouts
     events: ConnectionEvents
     slow_consumer: SlowConsumer
-    compression: Deflate | None
-    deadlines: Deadlines
-    heartbeat: Heartbeat | None
+    compression: Deflate | None  # None to never negotiate it
+    deadlines: Deadlines  # of handshakes and closing handshakes
+    heartbeat: Heartbeat | None  # None to send no pings
     inflate_turns: InflateTurns
     idle_cuts: IdleCuts = field(default_factory=IdleCuts)
+    # The event loop's, in which the context is made.
     thread: int = field(default_factory=get_ident)
 
     def check_thread(self) -> None:

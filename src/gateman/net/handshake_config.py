@@ -12,20 +12,7 @@ from .connection_events import ConnectionContext
 
 
 class HandshakeConfig:
-    """
-    The configuration of one worker's handshakes.
-
-    Attributes:
-        context: What its connections share, too.
-        worker: The value of ``connection.worker``.
-        admission: Counts connections and handshakes.
-        allowed_origins: As :mod:`gateman.http.origins` reads them; ``None`` for any.
-        subprotocols: The worker's subprotocols, in its order of preference.
-        trusted_proxies: The proxies that are believed about the client's address.
-        contexts: The TLS contexts; ``None`` for a plain port.
-        answer_plain: Answers a request that is not a WebSocket handshake.
-        rejected: Connections that are rejected and get an answer that says so.
-    """
+    """The configuration of one worker's handshakes."""
 
     __slots__ = (
         "_last_id",
@@ -61,6 +48,7 @@ class HandshakeConfig:
         self.trusted_proxies = trusted_proxies
         self.contexts = contexts
         self.answer_plain = answer_plain
+        # Connections that are rejected and get an answer that says so.
         self.rejected: set[ConnectionLink] = set()
         self._last_id = 0
         self._noticed_causes: set[str] = set()

@@ -36,12 +36,7 @@ _LATE = 1.0
 
 
 class Wheel(Generic[P]):
-    """
-    Connections that are due in a number of ticks.
-
-    Cost:
-        O(1) to add and to remove; a tick costs only what is due.
-    """
+    """Connections that are due in a number of ticks; a tick costs only what is due."""
 
     __slots__ = ("_at", "_slots")
 
@@ -74,17 +69,12 @@ class Wheel(Generic[P]):
 
 
 class Heartbeat:
-    """
-    Ping every connection of a worker, and end those that do not answer.
+    """Ping every connection of a worker, and end those that do not answer."""
 
-    Guarantees:
-        A ping is sent every ``interval``, also while an earlier one is not answered. A peer that
-        neither answers nor sends a message is ended between ``pong`` and ``pong`` plus two
-        ticks after the first ping that it did not answer; a tick is a quarter of the shorter of
-        the two times, at most a second. What has come while the process was blocked or stopped
-        is read before a peer is judged.
-    """
-
+    # A ping is sent every `interval`, also while an earlier one is not answered. A peer that
+    # neither answers nor sends a message is ended between `pong` and `pong` plus two ticks after
+    # the first ping that it did not answer. What has come while the process was blocked or stopped
+    # is read before a peer is judged.
     def __init__(self, loop: asyncio.AbstractEventLoop, interval: float, pong: float) -> None:
         self._loop = loop
         self._pong = pong

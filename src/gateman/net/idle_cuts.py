@@ -26,12 +26,7 @@ class IdleCuts:
         self._ended_at = float("-inf")
 
     def ended(self, silence: float, now: float) -> Finding | None:
-        """
-        Note that a connection has ended without a Close.
-
-        Args:
-            silence: Seconds since its last byte, in either direction.
-        """
+        """Note that a connection has ended without a Close, so many seconds after its last byte."""
         if now - self._ended_at < _MIN_DISTANCE:
             return None
         self._ended_at = now

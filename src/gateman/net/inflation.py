@@ -31,11 +31,7 @@ class InflateTurns:
         self._schedule()
 
     def admits(self, *, is_light: bool) -> bool:
-        """
-        Return whether a frame may be inflated now.
-
-        A light client, with little inflated lately, does not wait behind heavy ones.
-        """
+        """Return whether a frame may be inflated now; light clients do not wait for heavy ones."""
         if is_light:
             return self._used < 2 * self._size
         return self._used < self._size and (self._is_serving or not self._waiting)
@@ -67,13 +63,7 @@ class InflateTurns:
 
 
 class Inflation:
-    """
-    The inflater of one connection, and its budgets.
-
-    Attributes:
-        inflater: For the connection's assembler.
-        is_over: Whether the last frame that had to wait exceeded the client's own budget.
-    """
+    """The inflater of one connection, and its budgets."""
 
     __slots__ = ("_loop", "_meter", "_proceed", "_timer", "_turns", "inflater", "is_over")
 
@@ -90,15 +80,11 @@ class Inflation:
         self._proceed: Callable[[], None] | None = proceed
         self._meter = InflateMeter(agreement.options, loop.time())
         self._timer: asyncio.TimerHandle | None = None
+        # Whether the last frame that had to wait exceeded the client's own budget.
         self.is_over = False
 
     def must_wait(self) -> bool:
-        """
-        Return whether the next frame has to wait; then ``proceed`` is called once, later.
-
-        Raises:
-            ProtocolError: The client floods (1008).
-        """
+        """Return whether the next frame has to wait; then ``proceed`` is called once, later."""
         seconds = self._meter.delay(self._loop.time())
         self.is_over = seconds > 0
         if self.is_over:

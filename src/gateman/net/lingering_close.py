@@ -5,13 +5,10 @@ from collections.abc import Callable
 
 
 class LingeringClose(asyncio.BufferedProtocol):
-    """
-    Reads and discards until the peer ends the connection.
+    """Reads and discards until the peer ends the connection."""
 
-    Closing a socket with unread data resets the connection, and the peer then loses what it has
-    not read yet: the Close frame, or the HTTP answer (RFC 9112, section 9.6).
-    """
-
+    # Closing a socket with unread data resets the connection, and the peer then loses what it has
+    # not read yet: the Close frame, or the HTTP answer (RFC 9112, section 9.6).
     __slots__ = ("_lost",)
 
     # Shared by all: its content is not used.
@@ -35,14 +32,7 @@ class LingeringClose(asyncio.BufferedProtocol):
 
 
 def close_lingering(transport: asyncio.Transport, lost: Callable[[], None]) -> None:
-    """
-    End a connection so that the peer gets everything that was written, and then EOF.
-
-    The caller bounds how long this may take, and then aborts the transport.
-
-    Source:
-        RFC 6455, section 7.1.1: the server ends the TCP connection first.
-    """
+    """Send what was written, then EOF (RFC 6455, 7.1.1); the caller bounds the time, and aborts."""
     transport.set_protocol(LingeringClose(lost))
     # The peer's EOF has to be read, even if reading was paused; TLS cannot resume once closing.
     transport.resume_reading()

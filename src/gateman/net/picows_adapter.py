@@ -116,20 +116,14 @@ class Listener(Protocol):
 
 
 class PicowsTransport:
-    """
-    What picows uses as its transport and as its logger.
-
-    It passes data on, ignores picows' close, and reports a parser error to the listener.
-
-    Attributes:
-        large_size: While a large message is being written, its size in bytes, else 0.
-    """
+    """What picows uses as its transport and as its logger; it ignores picows' close."""
 
     __slots__ = ("_listener", "_transport", "get_extra_info", "large_size", "write")
 
     def __init__(self, listener: Listener, transport: Any) -> None:
         self._listener = listener
         self._transport = transport
+        # While a large message is being written, its size in bytes.
         self.large_size = 0
         self.write = transport.write
         # What picows asks for in its `connection_made`: :meth:`connect`.
@@ -192,13 +186,10 @@ class PicowsTransport:
 
 
 class _Socket:
-    """
-    A socket without TCP options.
+    """A socket without TCP options."""
 
-    picows sets two of them, and reads four for a log line. The listening socket has TCP_NODELAY.
-    On a unix socket they raise, and picows then crashes at the first byte (docs/decisions.md).
-    """
-
+    # picows sets two of them, and reads four for a log line. The listening socket has TCP_NODELAY.
+    # On a unix socket they raise, and picows then crashes at the first byte (docs/decisions.md).
     __slots__ = ("_fd",)
 
     def __init__(self, fd: int) -> None:
@@ -417,24 +408,17 @@ def received_close(transport: Any) -> bytes | None:
 
 
 class ReadLimiter(asyncio.BufferedProtocol):
-    """
-    Reads for picows while a message is incomplete, or while the client sends large messages.
+    """Reads for picows while a message is incomplete, or while the client sends large messages."""
 
-    picows refuses a frame that is larger than a message may be, but does not know how much of the
-    message is held already: a client could make gateman hold twice the limit. picows also
-    allocates room for everything that the kernel holds.
-
-    Attributes:
-        picows: Receives everything.
-        waiting_size: Bytes of incomplete frames that picows holds.
-        limit: The most bytes that they may be; with more, the message would be too big.
-    """
-
+    # picows refuses a frame that is larger than a message may be, but does not know how much of the
+    # message is held already: a client could make gateman hold twice the limit. picows also
+    # allocates room for everything that the kernel holds.
     __slots__ = ("_listener", "limit", "picows", "waiting_size")
 
     def __init__(self, listener: Listener) -> None:
         self._listener = listener
         self.picows: Any = None
+        # Bytes of incomplete frames that picows holds, and the most that they may be.
         self.waiting_size = 0
         self.limit = _NO_LIMIT
 

@@ -96,59 +96,39 @@ _MAX_NAME_SIZE = 255  # bytes; RFC 1035, section 2.3.4
 
 @dataclass(frozen=True, slots=True)
 class NeedMore:
-    """
-    The bytes do not suffice to decide.
+    """The bytes do not suffice to decide."""
 
-    Attributes:
-        size: How many bytes, from the start, must be there before asking again makes sense;
-            always more than there were, and at most ``MAX_HELLO_SIZE`` or ``MAX_PROXY_SIZE``.
-    """
-
+    # From the start: always more than there were, and at most MAX_HELLO_SIZE or MAX_PROXY_SIZE.
     size: int
 
 
 @dataclass(frozen=True, slots=True)
 class ClientHello:
-    """
-    The peer speaks TLS.
+    """The peer speaks TLS."""
 
-    Attributes:
-        server_name: The host name that the client asks for: lower case, without a final dot,
-            only letters, digits, hyphens, underscores and dots. ``None`` when it asks for none,
-            for something else, or when the hello is malformed, too large or too fragmented.
-        alpn: The application protocols it offers, in its order; bytes as latin-1.
-    """
-
+    # Lower case, without a final dot, only letters, digits, hyphens, underscores and dots. None if
+    # the client asks for none, or for something else, or if the hello is malformed, too large or
+    # too fragmented.
     server_name: str | None
-    alpn: tuple[str, ...]
+    alpn: tuple[str, ...]  # in the client's order; bytes as latin-1
 
 
 @dataclass(frozen=True, slots=True)
 class NotTLS:
-    """
-    The peer does not speak TLS.
+    """The peer does not speak TLS."""
 
-    Attributes:
-        is_http: Whether it begins with an HTTP method, so that an HTTP answer makes sense.
-    """
-
-    is_http: bool
+    is_http: bool  # it begins with an HTTP method, so that an HTTP answer makes sense
 
 
 @dataclass(frozen=True, slots=True)
 class ProxyHeader:
-    """
-    A PROXY header, whole and valid.
+    """A PROXY header, whole and valid."""
 
-    Attributes:
-        size: Its size in bytes: what the caller consumes before anything else.
-        source: The client's address and port; ``None`` when the header does not tell (a health
-            check of the proxy itself, an unknown protocol, a unix socket): the peer remains.
-        destination: The address and port that the client connected to; ``None`` with ``source``.
-    """
-
-    size: int
+    size: int  # in bytes: what the caller consumes before anything else
+    # The client. None if the header does not tell (a health check of the proxy itself, an unknown
+    # protocol, a unix socket): the peer remains.
     source: tuple[str, int] | None
+    # The address that the client connected to; None with `source`.
     destination: tuple[str, int] | None
 
 
@@ -183,12 +163,8 @@ class _Reader:
 
 
 def read_tls(data: bytes) -> NeedMore | ClientHello | NotTLS:
-    """
-    Tell what a client of a TLS port speaks, and which server name it asks for.
-
-    Source:
-        RFC 8446, sections 4, 4.1.2 and 5.1; RFC 6066, section 3; RFC 7301, section 3.1.
-    """
+    """Tell what a client of a TLS port speaks, and which server name it asks for."""
+    # RFC 8446, sections 4, 4.1.2 and 5.1; RFC 6066, section 3; RFC 7301, section 3.1.
     if not data:
         return NeedMore(1)
     if not _begins(data, _TLS_START):
@@ -211,20 +187,8 @@ def looks_like_proxy(data: bytes | bytearray) -> bool:
 
 
 def read_proxy(data: bytes) -> NeedMore | ProxyHeader:
-    """
-    Read the PROXY header that a connection must begin with, version 1 or 2.
-
-    TLVs are skipped, the checksum among them: TCP has one, and only trusted proxies are heard.
-    IPv4-mapped addresses are given as IPv4.
-
-    Raises:
-        PreambleError: ``"no_proxy_header"`` as soon as the bytes are the beginning of none,
-            ``"bad_proxy_header"`` for one that breaks the specification,
-            ``"proxy_header_too_large"`` for one above ``MAX_PROXY_SIZE``.
-
-    Source:
-        Proxy-protocol.txt, section 2.
-    """
+    """Read the PROXY header that a connection must begin with (proxy-protocol.txt, section 2)."""
+    # TLVs are skipped, the checksum among them: TCP has one, and only trusted proxies are heard.
     if not data:
         return NeedMore(1)
     if _begins(data, _V1_SIGNATURE):
@@ -247,12 +211,7 @@ def _read_http(data: bytes) -> NeedMore | NotTLS:
 
 
 def _read_records(data: bytes) -> NeedMore | bytes:
-    """
-    Join the fragments of the ClientHello.
-
-    Raises:
-        _MalformedError: It is not a ClientHello, or does not end within ``MAX_HELLO_SIZE``.
-    """
+    """Join the fragments of the ClientHello."""
     message = bytearray()
     needed = 4  # bytes of the message: of its header, then of all
     start = count = 0

@@ -95,16 +95,7 @@ _QUEUED = SendResult.QUEUED
 
 
 class SendBuffer:
-    """
-    Sends the messages of one connection.
-
-    Attributes:
-        connection: The connection.
-        state: What happens to the next message.
-        dropped: How many messages were dropped.
-        takes_frames: Whether :meth:`write_frames` may be called.
-        key: Equal for connections that share frames; ``None`` if this one shares none.
-    """
+    """Sends the messages of one connection."""
 
     __slots__ = (
         "_collected",
@@ -131,6 +122,7 @@ class SendBuffer:
     connection: Connection
 
     def __init__(self, transport: Any, context: ConnectionContext) -> None:
+        # What happens to the next message.
         self.state = _EARLY
         self.dropped = 0
         self._transport = transport
@@ -139,7 +131,9 @@ class SendBuffer:
         # Writes one message: picows' `send`, or `_write_deflated`.
         self._write: Any = None
         self._deflater: Deflater | None = None
+        # Whether `write_frames` may be called.
         self.takes_frames = False
+        # Equal for connections that share frames; None if this one shares none.
         self.key: tuple[int, ...] | None = ()
         self._drained: asyncio.Future[None] | None = None
         self._is_full = False
@@ -204,12 +198,8 @@ class SendBuffer:
         self._write = send if self._deflater is None else self._write_deflated
 
     def cork(self) -> None:
-        """
-        Collect the next messages, and write them together at :meth:`uncork`.
-
-        For answers to the messages of one read: a write costs as much as all else that a short
-        message needs (bench/echo.py).
-        """
+        """Collect the next messages, and write them together at :meth:`uncork`."""
+        # A write costs as much as all else that a short message needs (bench/echo.py).
         if self.state is _DIRECT and self.takes_frames:
             self._enter(_CORKED)
 

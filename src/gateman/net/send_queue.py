@@ -18,13 +18,7 @@ _CHUNK_COST = 96  # bytes
 
 
 class SendQueue:
-    """
-    The queue of one connection, while its transport has unsent bytes.
-
-    Attributes:
-        waiting_size: Bytes of the frames that wait here.
-        kept_size: Bytes that the transport keeps, sent or not, until it is empty.
-    """
+    """The queue of one connection, while its transport has unsent bytes."""
 
     __slots__ = ("_chunks", "_is_joined", "kept_size", "waiting_size")
 
@@ -32,7 +26,9 @@ class SendQueue:
         # If not, each frame is a chunk, so that the oldest can be dropped.
         self._is_joined = is_joined
         self._chunks: deque[bytes | bytearray] = deque()
+        # Bytes of the frames that wait here.
         self.waiting_size = 0
+        # Bytes that the transport keeps, sent or not, until it is empty.
         self.kept_size = 0
 
     @property

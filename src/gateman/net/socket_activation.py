@@ -36,12 +36,7 @@ def inherited(environment: MutableMapping[str, str]) -> list[socket.socket]:
 
 
 def matching(address: ListenAddress, passed: list[socket.socket]) -> list[socket.socket]:
-    """
-    Find the sockets that listen where a worker wants to.
-
-    Raises:
-        ConfigError: The address names no address of this machine.
-    """
+    """Find the sockets that listen where a worker wants to."""
     if not passed:
         return []
     if address.path:

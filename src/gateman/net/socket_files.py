@@ -37,18 +37,12 @@ def peer_of(sock: socket.socket) -> Peer:
 
 
 def give(listener: socket.socket, path: str, uid: int, gid: int) -> None:
-    """
-    Give a unix socket that this process listens on, and has just made, to another user.
-
-    Its folder may be another user's, who may have put something else in its place meanwhile: a
-    link, or a file of root's. Only the socket itself is given away.
-
-    Raises:
-        OSError: Something else is there, or the system refuses.
-    """
+    """Give a unix socket that this process has just made, and no other file, to another user."""
     if sys.platform != "linux":
         os.chown(path, uid, gid, follow_symlinks=False)
         return
+    # Its folder may be another user's, who may have put something else in its place meanwhile: a
+    # link, or a file of root's.
     fd = os.open(path, os.O_PATH | os.O_NOFOLLOW | os.O_CLOEXEC)
     try:
         if not stat.S_ISSOCK(os.fstat(fd).st_mode):

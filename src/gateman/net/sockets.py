@@ -27,12 +27,7 @@ _BACKLOG = 4096  # connections
 
 
 def bind(address: ListenAddress, owner: tuple[int, int] | None = None) -> list[socket.socket]:
-    """
-    Listen.
-
-    Raises:
-        ConfigError: It cannot be listened on, and why.
-    """
+    """Listen, or raise a ConfigError that says why not."""
     if address.path:
         return [_bind_unix(address, owner)]
     sockets = _bind_all(resolve(address), address)
@@ -48,12 +43,7 @@ def bind(address: ListenAddress, owner: tuple[int, int] | None = None) -> list[s
 def bind_each(
     address: ListenAddress, count: int, owner: tuple[int, int] | None = None
 ) -> list[list[socket.socket]]:
-    """
-    Listen, for several processes.
-
-    Raises:
-        ConfigError: It cannot be listened on, and why.
-    """
+    """Listen, for several processes, or raise a ConfigError that says why not."""
     if count == 1 or address.path or not _SPREADS:
         return [bind(address, owner)] * count
     # Without SO_REUSEPORT at first: with it, this would succeed beside another program of the
@@ -107,12 +97,7 @@ def _port_of(sockets: list[socket.socket]) -> int:
 
 
 def resolve(address: ListenAddress) -> list[tuple[int, str, int]]:
-    """
-    Find out what a TCP address stands for.
-
-    Raises:
-        ConfigError: This machine has no such address.
-    """
+    """Find out what a TCP address stands for, or raise a ConfigError."""
     try:
         found = socket.getaddrinfo(
             address.host,

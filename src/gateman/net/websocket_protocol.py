@@ -68,14 +68,7 @@ _UNUSED_ASSEMBLER = Assembler(1)
 
 
 class WebSocketProtocol(WSListener):
-    """
-    The link of an open connection.
-
-    Attributes:
-        send_buffer: Sends the connection's messages.
-        slot: Belongs to the heartbeat.
-        waited: Belongs to the heartbeat.
-    """
+    """The link of an open connection; ``slot`` and ``waited`` belong to the heartbeat."""
 
     __slots__ = (
         "_adapter",
@@ -194,12 +187,9 @@ class WebSocketProtocol(WSListener):
         self._ws = transport
 
     def on_ws_frame(self, _transport: WSTransport, frame: WSFrame) -> None:
-        """
-        Deliver a message, or handle another frame.
-
-        The common case, a whole message in one frame, is checked here instead of in the assembler.
-        While more frames of the same read follow, answers are collected and written together.
-        """
+        """Deliver a message, or handle another frame."""
+        # A whole message in one frame, the common case, is checked here and not in the assembler.
+        # While more frames of the same read follow, answers are collected and written together.
         kind = frame.msg_type
         message: str | bytes | None = None
         if (
@@ -264,12 +254,9 @@ class WebSocketProtocol(WSListener):
         self.send_buffer.resumed(b"" if pong is None else encode_frame(Opcode.PONG, pong))
 
     def parser_failed(self, error: ProtocolError) -> None:
-        """
-        Close for a frame that picows refused, with the code that picows would send.
-
-        Called by picows' parser, which is one frame ahead: a legal frame directly before the bad
-        one may not have been delivered yet, and is not delivered (RFC 6455, section 7.1.7).
-        """
+        """Close for a frame that picows refused, with the code that picows would send."""
+        # picows' parser is one frame ahead: a legal frame directly before the bad one may not have
+        # been delivered yet, and is not delivered (RFC 6455, section 7.1.7).
         close = None if self._ws is None else received_close(self._ws)
         if close is not None:
             # A Close came first: frames after it are ignored (section 5.5.1).
@@ -444,17 +431,14 @@ class WebSocketProtocol(WSListener):
             self._ws.send_ping()
 
     def is_alive(self) -> bool:
-        """
-        Return whether the peer has given a sign of life since the last ping.
-
-        A pong cannot arrive while we do not read: then a peer lives that reads, and one that
-        the application has paused is given the benefit of the doubt.
-        """
+        """Return whether the peer has given a sign of life since the last ping."""
         if self._connection.state is not State.OPEN:
             # It was not pinged; the closing handshake has a deadline of its own.
             return True
         if self._has_pong or self.message_count != self._count_at_ping:
             return True
+        # No pong can arrive while we do not read: a peer that the application has paused gets the
+        # benefit of the doubt, and one that reads what we send lives.
         if self._paused & ~(PAUSED_BY_PEER | PAUSED_BY_HELD):
             return True
         return self.send_buffer.has_progressed(self._progress_at_ping)
