@@ -34,7 +34,7 @@ from ..support.nats import nats_server
 BUSES = pytest.mark.parametrize("node_count", [1, 2], ids=["local", "nats"])
 """Run a test with one master on its own bus, and with two over NATS."""
 
-RELOADS = 5
+RELOADS = max(3, round(SECONDS / 4))
 KILLS = max(5, round(SECONDS))
 
 # Each client sends in it.
