@@ -6,6 +6,7 @@ Source:
     4.4.2; https://support.apple.com/en-us/103769; https://support.apple.com/en-us/103214.
 """
 
+import itertools
 import re
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -80,9 +81,11 @@ def judge(
     leaf = chain[0] if chain else None
     if leaf is not None:
         found += _dates(leaf, now, name, software)
-    found += _order(chain, path, name, trust, software, is_anchored=anchored_at is not None)
-    if leaf is not None:
-        found += _leaf(leaf, name, trust)
+    about_chain = _order(chain, path, name, trust, software, is_anchored=anchored_at is not None)
+    about_leaf = _leaf(leaf, name, trust) if leaf is not None else ()
+    # Clients that are told to trust it still refuse its key.
+    parts = (about_leaf, about_chain) if trust is None else (about_chain, about_leaf)
+    found += itertools.chain(*parts)
     for place, facts in enumerate(chain):
         which = _numbered(name, place)
         if facts is None:
