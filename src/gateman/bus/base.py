@@ -108,89 +108,42 @@ class Bus(Protocol):
         """Whether the broker is a cluster of servers that exchange subscriptions."""
 
     async def start(self, *, patience: float | None = None) -> None:
-        """
-        Connect, and send the subscriptions that were made before.
-
-        Args:
-            patience: Seconds after which it returns without a broker: the bus keeps trying, and
-                reports a gap once it is connected. ``None`` for one attempt.
-
-        Raises:
-            BusError: Without ``patience``: the broker cannot be reached, or refuses the connection.
-                Then nothing is left open, and it may be tried again. Always: the bus is stopped.
-        """
+        """Connect, and send the subscriptions that were made before, or raise a BusError."""
+        # With `patience` it returns after so many seconds without a broker: the bus keeps trying,
+        # and reports a gap once it is connected. Without, there is one attempt; after a failed one
+        # nothing is left open, and it may be tried again. A stopped bus raises in any case.
 
     async def stop(self) -> None:
-        """
-        Send what is pending, within a second, and disconnect; does nothing if it is stopped.
-
-        Nothing more is received, and pending awaits of :meth:`subscribe` fail.
-        A stopped bus stays stopped.
-        """
+        """Send what is pending, within a second, and disconnect for ever."""
+        # Nothing more is received, and pending awaits of `subscribe` fail.
 
     def publish(self, subject: Subject, payload: bytes) -> bool:
-        """
-        Send to all other subscribers; never blocks.
-
-        Args:
-            subject: Made by :func:`~.subjects.subject`.
-            payload: At most :attr:`max_payload_size` bytes.
-
-        Returns:
-            Whether it was accepted; ``False`` if the broker is away or too much is pending.
-            Then it is counted as unsent, in ``counts`` and in the next gap.
-
-        Raises:
-            BusError: The payload is too big; it was not sent.
-        """
+        """Send to all other subscribers without blocking; BusError if the payload is too big."""
+        # False if the broker is away or too much is pending. Then it is counted as unsent, in
+        # `counts` and in the next gap.
 
     def subscribe(self, subject: Subject, receive: Receive) -> Awaitable[None]:
-        """
-        Receive what other processes publish to a subject from now on; never blocks.
-
-        It may be called before :meth:`start` and while the broker is away. A subject has one
-        handler: a second call replaces that of the first.
-
-        Args:
-            subject: Made by :func:`~.subjects.subject`.
-            receive: The handler, called for every message.
-
-        Returns:
-            An optional awaitable: it returns when every message that is published later is routed
-            to this process. If the broker is away, that is after it is back, so the caller sets a
-            deadline. It fails with a :class:`~gateman.errors.BusError` if the bus is stopped first,
-            or the broker refuses. Where the broker :attr:`is_spread`, messages published at other
-            servers arrive once the servers have exchanged the subscription, usually milliseconds
-            later: a process that answers a message published after it is connected to a server that
-            has it.
-        """
+        """Receive what others publish to a subject; replaces its handler; never blocks."""
+        # It may be called before `start` and while the broker is away. The awaitable, which may be
+        # ignored, returns when every message that is published later is routed to this process. If
+        # the broker is away, that is after it is back, so the caller sets a deadline. It fails with
+        # a BusError if the bus is stopped first, or the broker refuses. Where the broker
+        # `is_spread`, messages published at other servers arrive once the servers have exchanged
+        # the subscription, usually milliseconds later: a process that answers a message published
+        # after it is connected to a server that has it.
 
     def has_subscriber(self, subject: Subject) -> Awaitable[bool | None]:
-        """
-        Ask the broker whether another process subscribes to a subject; never blocks.
-
-        The broker answers, not the subscriber: a blocked process still subscribes; a killed one
-        does not, once the broker has noticed that its connection has ended. The query is sent in
-        order with messages and subscriptions of this process.
-
-        Args:
-            subject: Made by :func:`~.subjects.subject`. NATS must permit this process to publish
-                and subscribe to ``gateman.NAME.>``.
-
-        Returns:
-            An optional awaitable: whether at least one other process subscribes to it now; the
-            subscription of this process does not count. ``None`` if it is unknown: the broker
-            is away, or does not answer within two seconds; it refuses the query; or it is a NATS
-            server without headers (before 2.2). ``False`` may also mean that a process is about to
-            reconnect, so ask again after a moment before treating a process as dead. In a cluster
-            of NATS servers, the answer is what the connected server knows of the others, usually
-            milliseconds old. NATS disconnects a process that answers nothing for minutes, which
-            ends its subscriptions.
-        """
+        """Ask the broker whether another process subscribes to a subject; never blocks."""
+        # The broker answers, not the subscriber: a blocked process still subscribes; a killed one
+        # does not, once the broker has noticed that its connection has ended. The query is sent in
+        # order with messages and subscriptions of this process.
+        #
+        # False may also mean that a process is about to reconnect, so ask again after a moment
+        # before treating it as dead. None if it is unknown: the broker is away, or does not answer
+        # within two seconds; it refuses the query; or it is a NATS server without headers (before
+        # 2.2). NATS must permit this process to publish and subscribe to ``gateman.NAME.>``. In a
+        # cluster of NATS servers, the answer is what the connected server knows of the others,
+        # usually milliseconds old. NATS disconnects a process that answers nothing for minutes.
 
     def unsubscribe(self, subject: Subject) -> None:
-        """
-        Stop receiving a subject; does nothing if it has no handler.
-
-        Its handler is not called again, not even for messages that have arrived already.
-        """
+        """Stop receiving a subject, also messages that have arrived already; idempotent."""
