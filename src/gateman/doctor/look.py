@@ -49,12 +49,7 @@ class _Found:
 async def look(
     url: str | None, settings: Settings, inside: Inside | None, progress: Progress
 ) -> Verdict:
-    """
-    Look at a URL, a service, or both.
-
-    Raises:
-        UsageMistake: The URL is not that of a WebSocket, or an option cannot be used.
-    """
+    """Look at a URL, a service, or both; raises :class:`UsageMistake`."""
     target = None if url is None else parse(url)
     within, found = _Found(), _Found()
     if inside is not None:

@@ -12,18 +12,10 @@ class Outcome(Enum):
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Row:
-    """
-    One probe.
+    """One probe."""
 
-    Attributes:
-        probe: Its name, such as ``"tcp"``; the same for all of its kind.
-        subject: What it looked at, such as ``"192.0.2.1 port 443"``.
-        evidence: What it saw; may come from a stranger, and is escaped and masked where printed.
-        duration: Seconds.
-    """
-
-    probe: str
-    subject: str
+    probe: str  # its name, such as ``"tcp"``; the same for all of its kind
+    subject: str  # what it looked at, such as ``"192.0.2.1 port 443"``
     outcome: Outcome
-    evidence: str
-    duration: float = 0.0
+    evidence: str  # what it saw; may come from a stranger, and is escaped and masked where printed
+    duration: float = 0.0  # seconds

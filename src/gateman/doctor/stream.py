@@ -19,12 +19,7 @@ async def opened(
     context: ssl.SSLContext | None = None,
     server_name: str | None = None,
 ) -> AsyncIterator[Stream]:
-    """
-    Connect, and abort the connection at the end; the caller sets the deadline.
-
-    Raises:
-        OSError: The connection or the TLS handshake failed.
-    """
+    """Connect, and abort the connection at the end; the caller sets the deadline."""
     reader, writer = await asyncio.open_connection(
         address,
         port,

@@ -14,19 +14,13 @@ class UsageMistake(GatemanError):
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Target:
-    """
-    The URL of a WebSocket.
-
-    Attributes:
-        host: A name (in its ASCII form) or an IP address, without brackets.
-        path: With its query; begins with a slash.
-    """
+    """The URL of a WebSocket."""
 
     url: str
     is_tls: bool
-    host: str
+    host: str  # a name (in its ASCII form) or an IP address, without brackets
     port: int
-    path: str
+    path: str  # with its query; begins with a slash
 
     @property
     def authority(self) -> str:
@@ -37,46 +31,29 @@ class Target:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Route:
-    """
-    A way to the service on which the next probe can send HTTP.
+    """A way to the service on which the next probe can send HTTP."""
 
-    Attributes:
-        address: An IP address.
-        is_tls: Whether TLS comes first; the certificate may be faulty, so it is not verified.
-        server_name: What SNI says; ``None`` for an address.
-    """
-
-    address: str
+    address: str  # an IP address
     port: int
-    is_tls: bool
-    server_name: str | None = None
+    is_tls: bool  # whether TLS comes first; the certificate may be faulty, so it is not verified
+    server_name: str | None = None  # what SNI says; None for an address
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Settings:
-    """
-    How to look.
+    """How to look."""
 
-    Attributes:
-        timeout: Seconds for all probes without ``idle_time``, ``message_size`` and ``connections``.
-        ca_file: PEM; its roots count as trusted by all clients.
-        address: An IP address to connect to, in place of those that the name has.
-        headers: Sent with each handshake; their values never appear in a report.
-        idle_time: Seconds for which a connection is kept without sending; 0 for none.
-        message_size: Bytes of a message to send; 0 for none.
-        connections: How many to open at the same time; 0 for none.
-        page: The URL of the page that opens the WebSocket.
-        proxy_config: The file of a proxy on this machine, where it cannot be found by itself.
-    """
-
+    # Seconds for all probes without ``idle_time``, ``message_size`` and ``connections``.
     timeout: float = DEFAULT_TIMEOUT
-    ca_file: Path | None = None
+    ca_file: Path | None = None  # PEM; its roots count as trusted by all clients
     origin: str | None = None
     subprotocols: tuple[str, ...] = ()
+    # Sent with each handshake; their values never appear in a report.
     headers: tuple[tuple[str, str], ...] = field(default=(), repr=False)
-    address: str | None = None
-    idle_time: float = 0
-    message_size: int = 0
-    connections: int = 0
-    page: str | None = None
+    address: str | None = None  # an IP address to connect to, in place of those that the name has
+    idle_time: float = 0  # seconds for which a connection is kept without sending; 0 for none
+    message_size: int = 0  # bytes of a message to send; 0 for none
+    connections: int = 0  # how many to open at the same time; 0 for none
+    page: str | None = None  # the URL of the page that opens the WebSocket
+    # The file of a proxy on this machine, where it cannot be found by itself.
     proxy_config: Path | None = None

@@ -16,25 +16,16 @@ class State(Enum):
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Verdict:
-    """
-    What a look amounts to.
-
-    Attributes:
-        causes: What keeps clients out; what a client meets first comes first.
-        undecided: Of what several causes remain.
-        warnings: What keeps no client out yet; then what could be better.
-        agreed: What a connection that opened agreed on, such as ``{"TLS": "1.3"}``.
-        ruled_out: The probes that found nothing wrong.
-    """
+    """What a look amounts to."""
 
     state: State
     target: str
-    causes: tuple[Finding, ...]
-    undecided: tuple[Finding, ...]
-    warnings: tuple[Finding, ...]
+    causes: tuple[Finding, ...]  # what keeps clients out; what a client meets first comes first
+    undecided: tuple[Finding, ...]  # of what several causes remain
+    warnings: tuple[Finding, ...]  # what keeps no client out yet; then what could be better
     rows: tuple[Row, ...]
-    agreed: dict[str, str]
-    ruled_out: tuple[str, ...] = ()
+    agreed: dict[str, str]  # what a connection that opened agreed on, such as ``{"TLS": "1.3"}``
+    ruled_out: tuple[str, ...] = ()  # the probes that found nothing wrong
 
     def exit_code(self, *, is_strict: bool) -> int:
         match self.state:

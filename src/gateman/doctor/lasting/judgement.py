@@ -41,14 +41,9 @@ def judge(
     seen: LastingSeen,
     *,
     now: float,
-    front: Software | None = None,
+    front: Software | None = None,  # the proxy nearest to the client, as the handshake showed it
 ) -> list[Finding]:
-    """
-    Find what pages, silence, size and number bring to light.
-
-    Args:
-        front: The proxy nearest to the client, as the handshake showed it.
-    """
+    """Find what pages, silence, size and number bring to light."""
     del settings, now
     found: list[Finding] = []
     if seen.page is not None:

@@ -13,19 +13,12 @@ _ATTRIBUTE = re.compile(r"""([\w-]+)\s*=\s*("[^"]*"|'[^']*'|[^\s>]+)""")
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class PageSeen:
-    """
-    The page that opens the WebSocket.
+    """The page that opens the WebSocket."""
 
-    Attributes:
-        url: The last one, after redirects.
-        redirects: The URLs before it.
-        error: Why it could not be read; empty if it was.
-    """
-
-    url: str
+    url: str  # the last one, after redirects
     answer: Answer | None = None
-    redirects: tuple[str, ...] = ()
-    error: str = ""
+    redirects: tuple[str, ...] = ()  # the URLs before it
+    error: str = ""  # why it could not be read; empty if it was
     duration: float = 0.0
 
     @property
@@ -71,20 +64,14 @@ class SizeSeen:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class ConnectionsSeen:
-    """
-    Many connections at the same time.
-
-    Attributes:
-        failures: What came in place of the ones that did not open, the first one first.
-        lost: How many of the opened ones ended by themselves.
-        local_error: Why this machine could not open more; empty for nothing.
-    """
+    """Many connections at the same time."""
 
     asked: int
     opened: int
+    # What came in place of the ones that did not open, the first one first.
     failures: tuple[Attempt, ...] = ()
-    lost: int = 0
-    local_error: str = ""
+    lost: int = 0  # how many of the opened ones ended by themselves
+    local_error: str = ""  # why this machine could not open more; empty for nothing
     duration: float = 0.0
 
 

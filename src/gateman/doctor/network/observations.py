@@ -23,16 +23,12 @@ class Resolution(Enum):
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class LookupSeen:
-    """
-    One question to the resolver; ``addresses`` are in its order.
-
-    Attributes:
-        is_local: Whether this machine's hosts file has the name, so that the DNS was not asked.
-    """
+    """One question to the resolver; ``addresses`` are in its order."""
 
     family: Family
     resolution: Resolution
     addresses: tuple[str, ...] = ()
+    # Whether this machine's hosts file has the name, so that the DNS was not asked.
     is_local: bool = False
     evidence: str = ""
     duration: float = 0.0
@@ -94,30 +90,20 @@ SILENT = frozenset({Tls.CLOSED, Tls.RESET, Tls.TIMED_OUT})
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class HandshakeSeen:
-    """
-    One TLS handshake.
-
-    Attributes:
-        reason: OpenSSL's name of the failure, such as ``"UNSUPPORTED_PROTOCOL"``.
-        alert: The alert of the server (RFC 8446, section 6), also after the handshake.
-        version: Such as ``"TLSv1.3"``.
-        alpn: What the server selected; empty for nothing.
-        certificates: DER, as the server showed them; its own first.
-        asks_client: Whether it asked for the client's certificate.
-        answer: The first bytes of what is not TLS.
-        received: How many bytes came, up to 2048.
-    """
+    """One TLS handshake."""
 
     outcome: Tls
-    reason: str = ""
+    reason: str = ""  # OpenSSL's name of the failure, such as ``"UNSUPPORTED_PROTOCOL"``
+    # The alert of the server (RFC 8446, section 6), also after the handshake.
     alert: int | None = None
-    version: str = ""
+    version: str = ""  # such as ``"TLSv1.3"``
     cipher: str = ""
-    alpn: str = ""
+    alpn: str = ""  # what the server selected; empty for nothing
+    # DER, as the server showed them; its own first.
     certificates: tuple[bytes, ...] = field(default=(), repr=False)
-    asks_client: bool = False
-    answer: bytes = b""
-    received: int = 0
+    asks_client: bool = False  # whether it asked for the client's certificate
+    answer: bytes = b""  # the first bytes of what is not TLS
+    received: int = 0  # how many bytes came, up to 2048
     duration: float = 0.0
 
     @property
@@ -127,40 +113,17 @@ class HandshakeSeen:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class ChainSeen:
-    """
-    The certificates of a server, and whether clients trust them.
-
-    Attributes:
-        fingerprint: SHA-256 of all of them; tells chains apart.
-        refusal: Why OpenSSL does not verify them; empty if it does, or was not asked.
-    """
+    """The certificates of a server, and whether clients trust them."""
 
     chain: Chain
     trust: Trust = Trust()  # noqa: RUF009 - it is frozen
-    fingerprint: str = ""
-    refusal: str = ""
+    fingerprint: str = ""  # SHA-256 of all of them; tells chains apart
+    refusal: str = ""  # why OpenSSL does not verify them; empty if it does, or was not asked
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class AddressSeen:
-    """
-    One address of the name: TCP, then TLS in several ways, or what the port speaks instead.
-
-    Attributes:
-        loopback: The loopback address on which the port is open, if it is refused on this one
-            and this one belongs to the same machine.
-        is_usable: Whether the next probes can send HTTP.
-        tls: The handshake that clients make; for ws://, one that is made if plain HTTP fails.
-        inside: The answer to plain HTTP inside that TLS.
-        inner: A second handshake inside the first.
-        tls_12: One that offers nothing newer; ``tls_13`` nothing older.
-        old: One that offers versions below 1.2 only, and all ciphers.
-        lenient: One that offers all ciphers, from 1.2 on.
-        without_name: One without SNI.
-        without_alpn: One without ALPN, and ``with_h2`` with h2 only.
-        plain: The answer to plain HTTP.
-        after_proxy_header: The handshake, or for ws:// the answer to HTTP, after a PROXY header.
-    """
+    """One address of the name: TCP, then TLS in several ways, or what the port speaks instead."""
 
     address: str
     port: int
@@ -168,21 +131,25 @@ class AddressSeen:
     evidence: str = ""
     duration: float = 0.0
     server_name: str | None = None
+    # The loopback address on which the port is open, if it is refused on this one and this one
+    # belongs to the same machine.
     loopback: str = ""
-    is_usable: bool = False
+    is_usable: bool = False  # whether the next probes can send HTTP
+    # The handshake that clients make; for ws://, one that is made if plain HTTP fails.
     tls: HandshakeSeen | None = None
     chain: ChainSeen | None = None
     default_chain: ChainSeen | None = None
-    inside: AnswerSeen | None = None
-    inner: HandshakeSeen | None = None
-    tls_12: HandshakeSeen | None = None
+    inside: AnswerSeen | None = None  # the answer to plain HTTP inside that TLS
+    inner: HandshakeSeen | None = None  # a second handshake inside the first
+    tls_12: HandshakeSeen | None = None  # one that offers nothing newer; ``tls_13`` nothing older
     tls_13: HandshakeSeen | None = None
-    old: HandshakeSeen | None = None
-    lenient: HandshakeSeen | None = None
-    without_name: HandshakeSeen | None = None
-    without_alpn: HandshakeSeen | None = None
+    old: HandshakeSeen | None = None  # one that offers versions below 1.2 only, and all ciphers
+    lenient: HandshakeSeen | None = None  # one that offers all ciphers, from 1.2 on
+    without_name: HandshakeSeen | None = None  # one without SNI
+    without_alpn: HandshakeSeen | None = None  # one without ALPN, and ``with_h2`` with h2 only
     with_h2: HandshakeSeen | None = None
-    plain: AnswerSeen | None = None
+    plain: AnswerSeen | None = None  # the answer to plain HTTP
+    # The handshake, or for ws:// the answer to HTTP, after a PROXY header.
     after_proxy_header: HandshakeSeen | AnswerSeen | None = None
 
     @property
@@ -192,19 +159,13 @@ class AddressSeen:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class NetworkSeen:
-    """
-    What all probes of the network saw.
-
-    Attributes:
-        untried: Addresses beyond those that are looked at.
-        looked_at: Wall-clock seconds since 1970.
-    """
+    """What all probes of the network saw."""
 
     lookups: tuple[LookupSeen, ...] = ()
     addresses: tuple[AddressSeen, ...] = ()
-    untried: tuple[str, ...] = ()
+    untried: tuple[str, ...] = ()  # addresses beyond those that are looked at
     duration: float = 0.0
-    looked_at: float = 0.0
+    looked_at: float = 0.0  # wall-clock seconds since 1970
 
     @property
     def usable(self) -> tuple[Route, ...]:

@@ -42,12 +42,7 @@ _NAME, _TCP, _TLS, _ANSWER, _AGAIN = 2.0, 3.0, 3.0, 1.0, 1.5
 
 
 async def look(target: Target, settings: Settings, progress: Callable[[str], None]) -> NetworkSeen:
-    """
-    Look at all addresses of a target.
-
-    Raises:
-        UsageMistake: An option cannot be used.
-    """
+    """Look at all addresses of a target; raises :class:`UsageMistake`."""
     begun_at = asyncio.get_running_loop().time()
     looks = _Looks(target, settings)
     if settings.address is not None and address_of(settings.address) is None:
@@ -279,12 +274,7 @@ class _Looks:
             connection.abort()
 
     def _request(self, *, is_secret: bool = False) -> bytes:
-        """
-        Write a plain HTTP request.
-
-        Args:
-            is_secret: Whether the path must not be told, for want of TLS.
-        """
+        """Write a plain HTTP request; without its path if that is secret, for want of TLS."""
         path = "/" if is_secret else self._target.path
         return (
             f"GET {path} HTTP/1.1\r\nHost: {self._target.authority}\r\n"

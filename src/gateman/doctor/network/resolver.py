@@ -17,11 +17,7 @@ _NO_ADDRESS = {socket.EAI_NODATA, getattr(socket, "EAI_ADDRFAMILY", socket.EAI_N
 
 
 async def look_up(host: str, family: Family, *, timeout: float) -> LookupSeen:  # noqa: ASYNC109
-    """
-    Ask for one kind of address.
-
-    A thread that the resolver holds up is left alone: it does not delay the exit.
-    """
+    """Ask for one kind of address; a thread that the resolver holds up does not delay the exit."""
     loop = asyncio.get_running_loop()
     answer: asyncio.Future[LookupSeen] = loop.create_future()
 

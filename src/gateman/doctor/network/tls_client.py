@@ -28,21 +28,14 @@ _MAX_BANNER_SIZE = 2048  # bytes
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Offer:
-    """
-    What a client offers in its hello.
+    """What a client offers in its hello."""
 
-    Attributes:
-        server_name: What SNI says; ``None`` for nothing.
-        is_lenient: Whether weak ciphers, keys and signatures are offered, too.
-        roots: PEM; with them the certificates are verified, and have to be for ``host``.
-    """
-
-    server_name: str | None
+    server_name: str | None  # what SNI says; None for nothing
     oldest: ssl.TLSVersion = ssl.TLSVersion.TLSv1_2
     newest: ssl.TLSVersion = ssl.TLSVersion.MAXIMUM_SUPPORTED
     alpn: tuple[str, ...] = ("http/1.1",)
-    is_lenient: bool = False
-    roots: str = ""
+    is_lenient: bool = False  # whether weak ciphers, keys and signatures are offered, too
+    roots: str = ""  # PEM; with them the certificates are verified, and have to be for ``host``
     host: str = ""
 
 
@@ -69,12 +62,7 @@ class TlsPipe:
         return self._messages.alert
 
     async def read(self) -> bytes:
-        """
-        Read what the server says.
-
-        Raises:
-            OSError: The connection is reset, or an alert came.
-        """
+        """Read what the server says; raises ``OSError`` after a reset or an alert."""
         while True:
             try:
                 return self._tls.read(1 << 16)

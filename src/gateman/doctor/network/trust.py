@@ -20,12 +20,7 @@ class Roots:
     """The roots that count as trusted."""
 
     def __init__(self, ca_file: Path | None) -> None:
-        """
-        Read them.
-
-        Raises:
-            UsageMistake: ``ca_file`` holds no certificate, or cannot be read.
-        """
+        """Read them; raises :class:`UsageMistake` if ``ca_file`` cannot be used."""
         self._own: list[x509.Certificate] = []
         self._own_pem = ""
         if ca_file is not None:

@@ -44,12 +44,7 @@ _PRIVATE_ENDS = (
 
 
 def parse(url: str) -> Target:
-    """
-    Read a URL.
-
-    Raises:
-        UsageMistake: It is not the URL of a WebSocket.
-    """
+    """Read a URL; raises :class:`UsageMistake` if it is not that of a WebSocket."""
     found = _URL.fullmatch(url.strip())
     if found is None:
         raise UsageMistake(f"{url!r} is not a URL: write wss://HOST/PATH")

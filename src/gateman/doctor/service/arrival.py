@@ -109,15 +109,7 @@ async def _arrivals(script: Script, nonce: str) -> ListArrivalsAnswer:
 async def _send(
     target: Target, settings: Settings, address: str, nonce: str
 ) -> tuple[int, str, str]:
-    """
-    Send it, and read the status, the Server field and the beginning of the body.
-
-    Raises:
-        TimeoutError: No answer came.
-        OSError: There is no connection.
-        EOFError: The connection ended without an answer.
-        ValueError: The answer is not HTTP.
-    """
+    """Send it, and read the status, the Server field and the beginning of the body."""
     route = Route(
         address=address,
         port=target.port,

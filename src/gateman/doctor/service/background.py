@@ -10,12 +10,7 @@ T = TypeVar("T")
 
 
 async def in_background(function: Callable[[], T], timeout: float) -> T:  # noqa: ASYNC109
-    """
-    Run a function in a thread of its own.
-
-    Raises:
-        TimeoutError: It takes longer; the thread is left alone.
-    """
+    """Run a function in a thread of its own, which is left alone after a ``TimeoutError``."""
     loop = asyncio.get_running_loop()
     answer: asyncio.Future[T] = loop.create_future()
 

@@ -62,11 +62,8 @@ _EFFECTS: dict[str, frozenset[str]] = {
 
 
 def merge(outside: Iterable[Finding], inside: Iterable[Finding]) -> list[Finding]:
-    """
-    Join the findings; of two about the same thing, the one from inside has the line to change.
-
-    What was undecided from outside is decided by a cause that was found inside.
-    """
+    """Join findings: of two about one thing, the one from inside names the line to change."""
+    # What was undecided from outside is decided by a cause that was found inside.
     seen = list(outside)
     worse = {one.code for one in seen if one.severity is Severity.CAUSE}
     # Only from outside is it known which roots clients trust.

@@ -26,28 +26,20 @@ PROXY_PROGRAMS = {
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class WorkerSeen:
-    """
-    A declared worker that clients connect to.
-
-    Attributes:
-        ping_interval: Seconds; ``None`` for no pings.
-        max_connections_per_ip: ``None`` for no limit.
-        certificates: The files, and how long each is still valid, in words.
-        findings: What is wrong with them.
-        is_socket_missing: Whether there is no file at the path of its unix socket.
-    """
+    """A declared worker that clients connect to."""
 
     name: str
     listen: ListenAddress
     is_tls: bool = False
     requires_proxy: bool = False
-    ping_interval: float | None = 25.0
-    max_connections_per_ip: int | None = 1000
+    ping_interval: float | None = 25.0  # seconds; None for no pings
+    max_connections_per_ip: int | None = 1000  # None for no limit
     has_allowed_origins: bool = False
     trusted: TrustedProxies = field(default_factory=TrustedProxies)
-    is_socket_missing: bool = False
+    is_socket_missing: bool = False  # whether there is no file at the path of its unix socket
+    # The files, and how long each is still valid, in words.
     certificates: tuple[tuple[str, str], ...] = ()
-    findings: tuple[Finding, ...] = ()
+    findings: tuple[Finding, ...] = ()  # what is wrong with them
 
     @property
     def is_refused(self) -> bool:
@@ -78,93 +70,57 @@ class WorkerSeen:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class ListenerSeen:
-    """
-    A listening TCP socket of this machine.
-
-    Attributes:
-        owner: The process, such as ``"nginx (pid 7)"``; empty where that cannot be read.
-        is_own: Whether a process of the service has it.
-    """
+    """A listening TCP socket of this machine."""
 
     address: str
     port: int
-    owner: str = ""
-    is_own: bool = False
+    owner: str = ""  # the process, such as ``"nginx (pid 7)"``; empty where that cannot be read
+    is_own: bool = False  # whether a process of the service has it
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class ProxySeen:
-    """
-    A proxy of this machine, and what it does with the URL.
-
-    Attributes:
-        source: Where its configuration was read.
-        route: ``None`` if it does not listen on the URL's port.
-        problem: Why the configuration could not be read; else empty.
-        findings: What is wrong with the certificates that it shows.
-    """
+    """A proxy of this machine, and what it does with the URL."""
 
     software: Software
-    source: str
-    route: ProxyRoute | None = None
-    problem: str = ""
-    findings: tuple[Finding, ...] = ()
+    source: str  # where its configuration was read
+    route: ProxyRoute | None = None  # None if it does not listen on the URL's port
+    problem: str = ""  # why the configuration could not be read; else empty
+    findings: tuple[Finding, ...] = ()  # what is wrong with the certificates that it shows
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class RightsSeen:
-    """
-    A right that the proxy's user does not have on the way to the unix socket of a worker.
-
-    Attributes:
-        right: ``"enter"`` or ``"write to"``.
-        mode: As ``ls -l`` has it.
-        owner: User and group.
-    """
+    """A right that the proxy's user does not have on the way to the unix socket of a worker."""
 
     path: str
-    right: str
-    mode: str
-    owner: str
+    right: str  # ``"enter"`` or ``"write to"``
+    mode: str  # as ``ls -l`` has it
+    owner: str  # user and group
     user: str
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class BusSeen:
-    """
-    The bus of a worker.
-
-    Attributes:
-        servers: The addresses of its URL.
-        problem: Why none of them can be connected to; empty if one can.
-    """
+    """The bus of a worker."""
 
     worker: str
-    servers: str
-    problem: str = ""
+    servers: str  # the addresses of its URL
+    problem: str = ""  # why none of them can be connected to; empty if one can
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class ArrivalsSeen:
-    """
-    What became of the handshake that the doctor has sent through the URL.
+    """What became of the handshake that the doctor has sent through the URL."""
 
-    Attributes:
-        status: Of the answer that came back; ``None`` without one.
-        server: What the answer says of the server.
-        problem: Why no answer came.
-        text: The beginning of the answer's body.
-        refused: Why the running service could not be asked; else empty.
-    """
-
-    status: int | None = None
-    server: str = ""
-    problem: str = ""
-    text: str = ""
+    status: int | None = None  # of the answer that came back; None without one
+    server: str = ""  # what the answer says of the server
+    problem: str = ""  # why no answer came
+    text: str = ""  # the beginning of the answer's body
     arrivals: tuple[ListedArrival, ...] = ()
     causes: tuple[ListedCause, ...] = ()
     silent: tuple[int, ...] = ()
-    refused: str = ""
+    refused: str = ""  # why the running service could not be asked; else empty
     duration: float = 0.0
 
     @property
@@ -174,41 +130,29 @@ class ArrivalsSeen:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class ServiceSeen:
-    """
-    What was seen of a service.
+    """What was seen of a service."""
 
-    Attributes:
-        script: As the user calls it.
-        mistake: Why it would not start; else empty.
-        status: Of the running service; ``None`` if none answers.
-        busy_pids: Processes that did not answer, each time they were asked.
-        problem: Why a running service could not be asked; else empty.
-        listeners: The listening sockets of the ports that matter; ``None`` if they are not known.
-        addresses: Those that the URL's name has.
-        own_addresses: Those of ``addresses`` that are this machine's.
-        open_files: The limit on open files of each process.
-        now: Wall-clock seconds.
-        future_files: Files of the service that are younger than the clock, with their time.
-        log: The last lines of its log that are warnings or errors.
-    """
-
-    script: str
-    mistake: str = ""
+    script: str  # as the user calls it
+    mistake: str = ""  # why it would not start; else empty
     workers: tuple[WorkerSeen, ...] = ()
-    status: StatusAnswer | None = None
+    status: StatusAnswer | None = None  # of the running service; None if none answers
+    # Processes that did not answer, each time they were asked.
     busy_pids: frozenset[int] = frozenset()
-    problem: str = ""
+    problem: str = ""  # why a running service could not be asked; else empty
+    # The listening sockets of the ports that matter; None if they are not known.
     listeners: tuple[ListenerSeen, ...] | None = None
-    addresses: tuple[str, ...] = ()
-    own_addresses: tuple[str, ...] = ()
+    addresses: tuple[str, ...] = ()  # those that the URL's name has
+    own_addresses: tuple[str, ...] = ()  # those of ``addresses`` that are this machine's
+    # The limit on open files of each process.
     open_files: Mapping[int, int] = field(default_factory=dict)
-    now: float = 0.0
+    now: float = 0.0  # wall-clock seconds
+    # Files of the service that are younger than the clock, with their time.
     future_files: tuple[tuple[str, float], ...] = ()
     proxies: tuple[ProxySeen, ...] = ()
     denied: tuple[RightsSeen, ...] = ()
     buses: tuple[BusSeen, ...] = ()
     handshake: ArrivalsSeen | None = None
-    log: tuple[str, ...] = ()
+    log: tuple[str, ...] = ()  # the last lines of its log that are warnings or errors
     duration: float = 0.0
 
     @property

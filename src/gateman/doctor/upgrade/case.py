@@ -11,14 +11,7 @@ from .rows import evidence
 
 
 class Case:
-    """
-    One handshake.
-
-    Attributes:
-        plain: A plain request at the same path.
-        native: A handshake without Origin and without compression.
-        who: What answered.
-    """
+    """One handshake."""
 
     def __init__(
         self, target: Target, settings: Settings, seen: UpgradeSeen, attempt: Attempt
@@ -27,10 +20,10 @@ class Case:
         self.settings = settings
         self.seen = seen
         self.attempt = attempt
-        self.plain = seen.of(Kind.PLAIN)
-        self.native = seen.of(Kind.NATIVE)
+        self.plain = seen.of(Kind.PLAIN)  # a plain request at the same path
+        self.native = seen.of(Kind.NATIVE)  # a handshake without Origin and without compression
         answer, bad = attempt.answer, seen.of(Kind.MALFORMED)
-        self.who = recognise(answer) if answer is not None else Recognised()
+        self.who = recognise(answer) if answer is not None else Recognised()  # what answered
         # With a hidden Server field, the page of a bad request shows who is in front.
         if self.who.front is None and bad is not None and bad.answer is not None:
             other = recognise(bad.answer)

@@ -53,12 +53,7 @@ class Client:
         path: str | None = None,
         watch: float = 0.0,
     ) -> Attempt:
-        """
-        Send one request.
-
-        Args:
-            watch: Seconds for which a pong is waited for, if the WebSocket opens; 0 for none.
-        """
+        """Send one request; ``watch`` is for how many seconds a pong is waited for."""
         loop = asyncio.get_running_loop()
         begun_at = loop.time()
         path = path or self._target.path

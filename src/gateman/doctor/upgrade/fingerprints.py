@@ -24,16 +24,10 @@ class Named:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Recognised:
-    """
-    What answered.
+    """What answered."""
 
-    Attributes:
-        front: What the fields name: the proxy that is nearest to the client.
-        page: What the body is of; ``None`` if that tells nothing.
-    """
-
-    front: Named | None = None
-    page: Named | None = None
+    front: Named | None = None  # what the fields name: the proxy that is nearest to the client
+    page: Named | None = None  # what the body is of; None if that tells nothing
 
     @property
     def name(self) -> str:

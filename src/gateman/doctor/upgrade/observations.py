@@ -45,19 +45,13 @@ class End(Enum):
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Answer:
-    """
-    An HTTP answer.
-
-    Attributes:
-        fields: In their order.
-        body: The beginning of it.
-    """
+    """An HTTP answer."""
 
     status: int
     version: str = "1.1"
     reason: str = ""
-    fields: tuple[tuple[str, str], ...] = ()
-    body: str = ""
+    fields: tuple[tuple[str, str], ...] = ()  # in their order
+    body: str = ""  # the beginning of it
 
     def get(self, name: str) -> str:
         """Return the values of a field, as one; empty without it."""
@@ -69,58 +63,38 @@ class Answer:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Exchange:
-    """
-    What came over an open WebSocket.
-
-    Attributes:
-        pong_time: Seconds from a ping to its pong; ``None`` if there was none.
-        pings: When the server pinged: seconds after the opening.
-        close: The code and the reason of the server's Close.
-        fault: What is wrong with a frame; empty for nothing.
-        is_compressed: Whether a frame has the bit of permessage-deflate, which was not agreed on.
-        first: The beginning of what followed the 101.
-        ended_at: Seconds after the opening.
-    """
+    """What came over an open WebSocket."""
 
     end: End
-    pong_time: float | None = None
+    pong_time: float | None = None  # seconds from a ping to its pong; None if there was none
     has_wrong_pong: bool = False
-    pings: tuple[float, ...] = ()
+    pings: tuple[float, ...] = ()  # when the server pinged: seconds after the opening
     messages: int = 0
-    close: tuple[int, str] | None = None
-    fault: str = ""
+    close: tuple[int, str] | None = None  # the code and the reason of the server's Close
+    fault: str = ""  # what is wrong with a frame; empty for nothing
+    # Whether a frame has the bit of permessage-deflate, which was not agreed on.
     is_compressed: bool = False
-    first: bytes = b""
-    ended_at: float = 0.0
+    first: bytes = b""  # the beginning of what followed the 101
+    ended_at: float = 0.0  # seconds after the opening
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Attempt:
-    """
-    One request, and what became of it.
-
-    Attributes:
-        origin: The Origin that was sent; ``None`` for none.
-        key: The Sec-WebSocket-Key that was sent; empty for a plain request.
-        offers_compression: Whether permessage-deflate was offered.
-        garbage: The beginning of what came, if that is not HTTP.
-        error: Why there was no connection.
-        duration: Seconds until the answer, or until the silence ended.
-    """
+    """One request, and what became of it."""
 
     kind: Kind
     address: str
     port: int
     path: str = "/"
-    origin: str | None = None
-    key: str = ""
+    origin: str | None = None  # the Origin that was sent; None for none
+    key: str = ""  # the Sec-WebSocket-Key that was sent; empty for a plain request
     subprotocols: tuple[str, ...] = ()
-    offers_compression: bool = False
+    offers_compression: bool = False  # whether permessage-deflate was offered
     silence: Silence | None = None
     answer: Answer | None = None
-    garbage: bytes = b""
-    error: str = ""
-    duration: float = 0.0
+    garbage: bytes = b""  # the beginning of what came, if that is not HTTP
+    error: str = ""  # why there was no connection
+    duration: float = 0.0  # seconds until the answer, or until the silence ended
     exchange: Exchange | None = None
 
     @property

@@ -206,12 +206,8 @@ def _skip_block(tokens: Iterator[_Token]) -> None:
 
 
 def find_route(files: Files, target: Target, *, default_version: str = "1.0") -> ProxyRoute | None:
-    """
-    Tell what nginx does with a URL; ``None`` if it does not listen on the port.
-
-    Args:
-        default_version: Of HTTP, to the upstream, where no directive says which.
-    """
+    """Tell what nginx does with a URL; ``None`` if it does not listen on the port."""
+    # `default_version` is that of HTTP to the upstream, where no directive says which.
     main = parse(files)
     http = main.last("http")
     servers = list(http.all("server")) if http is not None else []

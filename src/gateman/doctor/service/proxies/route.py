@@ -38,21 +38,13 @@ class Action(Enum):
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Upstream:
-    """
-    Where a proxy passes requests on to.
+    """Where a proxy passes requests on to."""
 
-    Attributes:
-        host: A name or an IP address; empty for a unix socket, and where it is not known.
-        path: Of a unix socket.
-        is_tls: Whether the proxy speaks TLS to it.
-        sends_proxy: Whether the proxy begins with a PROXY header.
-    """
-
-    host: str = ""
+    host: str = ""  # a name or an IP address; empty for a unix socket, and where it is not known
     port: int = 0
-    path: str = ""
-    is_tls: bool = False
-    sends_proxy: bool = False
+    path: str = ""  # of a unix socket
+    is_tls: bool = False  # whether the proxy speaks TLS to it
+    sends_proxy: bool = False  # whether the proxy begins with a PROXY header
 
     def __str__(self) -> str:
         """Write it as an address."""
@@ -63,51 +55,34 @@ class Upstream:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class ProxyRoute:
-    """
-    What a proxy does with a URL.
-
-    Attributes:
-        where: The file and line of the block that decides, such as ``"/etc/nginx/site.conf:12"``.
-        block: That block, such as ``"location /wss"``.
-        is_named: Whether a block of the proxy names the host; else its default answers.
-        answer: What it does in place of passing the request on, in words.
-        http_version: That it speaks to the upstream.
-        lost_fields: The fields of a WebSocket handshake that it does not pass on.
-        is_raw: Whether it passes bytes on as they are, without looking for HTTP.
-        idle_timeout: Seconds of silence after which it ends a connection; ``None`` for never.
-        idle_option: The option that sets this.
-        stream_timeout: Seconds after which it ends any connection; ``None`` for never.
-        keeps_host: Whether the upstream sees the Host that the client asked for.
-        client_fields: The fields that it sets to tell who the client is; in lower case.
-        certificates: The files that it shows to clients.
-        is_http2_only: Whether clients cannot speak HTTP/1.1 to it.
-        missing: What has to be added before it can pass anything on; empty if all is there.
-        restrictions: Rules that may keep clients out, as they are written.
-        user: As whom it connects; empty if not known.
-        doubts: What was not understood.
-    """
+    """What a proxy does with a URL."""
 
     software: Software
+    # The file and line of the block that decides, such as ``"/etc/nginx/site.conf:12"``.
     where: str
-    block: str
+    block: str  # that block, such as ``"location /wss"``
     action: Action
-    is_named: bool = True
-    answer: str = ""
+    is_named: bool = True  # whether a block of the proxy names the host; else its default answers
+    answer: str = ""  # what it does in place of passing the request on, in words
     upstreams: tuple[Upstream, ...] = ()
-    http_version: str = "1.1"
+    http_version: str = "1.1"  # that it speaks to the upstream
+    # The fields of a WebSocket handshake that it does not pass on.
     lost_fields: tuple[str, ...] = ()
-    is_raw: bool = False
+    is_raw: bool = False  # whether it passes bytes on as they are, without looking for HTTP
+    # Seconds of silence after which it ends a connection; None for never.
     idle_timeout: float | None = None
-    idle_option: str = ""
+    idle_option: str = ""  # the option that sets this
+    # Seconds after which it ends any connection; None for never.
     stream_timeout: float | None = None
-    keeps_host: bool = True
+    keeps_host: bool = True  # whether the upstream sees the Host that the client asked for
+    # The fields that it sets to tell who the client is; in lower case.
     client_fields: frozenset[str] = field(default_factory=frozenset)
-    certificates: tuple[str, ...] = ()
-    is_http2_only: bool = False
-    missing: str = ""
-    restrictions: tuple[str, ...] = ()
-    user: str = ""
-    doubts: tuple[str, ...] = ()
+    certificates: tuple[str, ...] = ()  # the files that it shows to clients
+    is_http2_only: bool = False  # whether clients cannot speak HTTP/1.1 to it
+    missing: str = ""  # what has to be added before it can pass anything on; empty if all is there
+    restrictions: tuple[str, ...] = ()  # rules that may keep clients out, as they are written
+    user: str = ""  # as whom it connects; empty if not known
+    doubts: tuple[str, ...] = ()  # what was not understood
 
 
 def any_of(values: Iterable[Known]) -> Known:
@@ -121,12 +96,7 @@ def all_of(values: Iterable[Known]) -> Known:
 
 
 def host_and_port(text: str, default_port: int) -> tuple[str, int]:
-    """
-    Read ``host``, ``host:port``, ``[ipv6]:port`` or ``:port``.
-
-    Raises:
-        ValueError: The port is not a number.
-    """
+    """Read ``host``, ``host:port``, ``[ipv6]:port`` or ``:port``; ``ValueError`` for a bad port."""
     if text.startswith("["):
         host, _, rest = text[1:].partition("]")
         return host, int(rest.removeprefix(":") or default_port)
