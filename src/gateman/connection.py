@@ -74,19 +74,12 @@ class ConnectionLink(Protocol):
 
 
 class MessageSender(Protocol):
-    """
-    What a connection and the hub ask of :class:`gateman.net.send_buffer.SendBuffer`.
-
-    Attributes:
-        connection: Set by the connection.
-        dropped: How many messages were dropped.
-        takes_frames: Whether ``write_frames`` may be called.
-        key: Equal for clients that share frames; ``None`` for a client that shares none.
-    """
+    """What a connection and the hub ask of :class:`gateman.net.send_buffer.SendBuffer`."""
 
     connection: "Connection"
-    dropped: int
-    takes_frames: bool
+    dropped: int  # how many messages were dropped
+    takes_frames: bool  # whether ``write_frames`` may be called
+    # Equal for clients that share frames; None for a client that shares none.
     key: tuple[int, ...] | None
 
     def send(self, opcode: int, payload: str | bytes) -> SendResult:

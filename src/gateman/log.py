@@ -114,19 +114,16 @@ class RateLimitedLogger:
 
 
 def source_location(error: BaseException) -> str:
-    """
-    Return where an exception was raised, as a cause for :class:`RateLimitedLogger`.
-
-    Several places of an application often fail in the same line of a library, so the cause has the
-    application's outermost line and the line that raised. With more of the stack, a peer could
-    produce many causes.
-    """
+    """Return where an exception was raised, as a cause for :class:`RateLimitedLogger`."""
     while isinstance(error, BaseExceptionGroup):
         error = error.exceptions[0]
     lines = [
         f"{trace.f_code.co_filename}:{number}"
         for trace, number in traceback.walk_tb(error.__traceback__)
     ]
+    # Several places of an application often fail in the same line of a library, so the cause has
+    # the application's outermost line and the line that raised. With more of the stack, a peer
+    # could produce many causes.
     outside = [line for line in lines if not line.startswith(_PACKAGE)]
     return " ".join(dict.fromkeys((type(error).__name__, *(outside or lines)[:1], *lines[-1:])))
 

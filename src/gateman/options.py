@@ -29,13 +29,10 @@ def option(
     check: Callable[[Any, Any], Any] | None = None,
     kw_only: bool = True,
 ) -> Any:
-    """
-    Declare an option: a field of a dataclass, or of a worker.
-
-    ``reason`` says what it does, and why it has this default. ``check`` takes a
-    :class:`gateman.config.schema.Option` and a value, and returns the value to keep or raises
-    :class:`ConfigError`; a dataclass checks its options itself.
-    """
+    """Declare an option: a field of a dataclass, or of a worker."""
+    # ``reason`` says what it does, and why it has this default. ``check`` takes a
+    # config.schema.Option and a value, and returns the value to keep; a dataclass checks its
+    # options itself.
     return field(
         default=default,
         kw_only=kw_only,

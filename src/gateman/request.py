@@ -176,17 +176,11 @@ def _decode(value: bytes) -> str:
 
 
 def head_end(data: bytes | bytearray, searched: int = 0) -> int:
-    r"""
-    Find the end of a request head.
-
-    A head that ends in bare line feeds is found too, so that the parser refuses it at once with a
-    reason, and not the deadline without one (RFC 9112, section 2.2).
-
-    Returns the index after the empty line, or 0 if the head is not complete. ``searched`` is the
-    number of bytes that an earlier call has searched.
-    """
+    """Return the index after a request head, or 0 before its end; skip ``searched`` bytes."""
     start = max(searched - 3, 0)
     crlf = data.find(b"\n\r\n", start)
+    # Found too, so that the parser refuses the head at once with a reason, and not the deadline
+    # without one (RFC 9112, section 2.2).
     bare = data.find(b"\n\n", start)
     if bare >= 0 and not 0 <= crlf < bare:
         return bare + 2

@@ -19,15 +19,9 @@ _MAX_LINKS = 40
 
 
 def open_file(path: Path, flags: int, mode: int = 0o600) -> int:
-    """
-    Open a file, and follow only links that root or this user has made.
-
-    In a folder to which others may write, the file must be a regular file with one name, owned by
-    root, this user or the owner of the folder.
-
-    Raises:
-        OSError: It cannot be opened, or another user may have put it there.
-    """
+    """Open a file, and follow only links that root or this user has made; raises ``OSError``."""
+    # In a folder to which others may write, the file must be a regular file with one name, owned by
+    # root, this user or the owner of the folder.
     names = deque(path.absolute().parts[1:])
     links = 0
     folder = os.open("/", _PASS)

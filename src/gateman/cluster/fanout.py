@@ -6,15 +6,9 @@ Fan-out: encodes a message once for all members, and writes once per member and 
     send(others, x)  ─► run: x
     send(members, c)                   x came between b and c: a member of both gets a b x c
 
-Messages are only recorded until the turn ends. Then every member is written to once: usually
-the same frames for all members, encoded and joined once, as one shared bytes object. So
-a turn in which a thousand clients send to all costs a thousand small steps and a thousand writes,
-and not a million of either. Members are not touched before that: touching each of 5000 in memory
-twice, once for each half, takes longer than encrypting for it (``bench/fanout.py``).
-
-While messages are pending here, what the application sends to a single member is queued behind them
-(:attr:`Fanout.turns`), so that everything leaves in the order in which it was
-sent. Slow members are handled by their send buffers, message by message.
+Members are not touched before the turn ends: touching each of 5000 in memory twice takes longer
+than encrypting for it (``bench/fanout.py``). What is sent to a single member meanwhile is queued
+behind (:attr:`Fanout.turns`), so that everything leaves in the order in which it was sent.
 """
 
 from bisect import bisect_left

@@ -6,10 +6,6 @@ The hub: send to users and groups, wherever their clients are connected, and ask
     hub.send_to_uid("42", "your order is ready")
     await hub.is_uid_online("42")
 
-The methods are the same in one process and in many, on one machine and on several, and in a program
-that is not a gateman process (:meth:`Hub.connect`, and :class:`~.sync_hub.SyncHub` for
-programs without an event loop).
-
 Sending never waits: clients of this process get a message at the end of this turn of the event
 loop, others over the bus, at most once. Messages from one sender to one client arrive in order.
 Losses are counted in :attr:`Hub.counts`, by their cause.

@@ -8,8 +8,6 @@ The declaration of a WebSocket service: its address, options and callbacks.
         connection.send("ok")
 
     Worker.run_all()
-
-This module does not listen; :meth:`Worker.run_all` passes the declared workers to the master.
 """
 
 from collections.abc import Iterable, Mapping

@@ -30,12 +30,7 @@ class SlotId(NamedTuple):
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Policy:
-    """
-    How a worker's processes are supervised; :class:`gateman.Worker` explains the options.
-
-    Durations are in seconds, ``max_memory`` is in bytes. Processes with ``ends_last`` stop when all
-    others have stopped, which need them until then.
-    """
+    """How a worker's processes are supervised: seconds and bytes; see the options of a Worker."""
 
     name: Annotated[str, Meta(max_length=4096)]
     count: _Positive
@@ -44,7 +39,7 @@ class Policy:
     stall: _Seconds = 30.0
     shutdown: _Seconds = 10.0
     drain: _Seconds = 10.0
-    ends_last: bool = False
+    ends_last: bool = False  # stops when all others have stopped, which need it until then
     reloadable: bool = True
     restart_stalled: bool = False
     max_crashes: _Positive = 10

@@ -158,11 +158,8 @@ def spawn(
 
 @contextlib.contextmanager
 def signals_blocked() -> Iterator[None]:
-    """
-    Block SIGINT and the stack signal, also in processes that are started meanwhile.
-
-    Ctrl-C reaches the whole process group: a process that still imports would print a traceback.
-    """
+    """Block SIGINT and the stack signal, also in processes that are started meanwhile."""
+    # Ctrl-C reaches the whole process group: a process that still imports would print a traceback.
     before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT, STACK_SIGNAL})
     try:
         yield

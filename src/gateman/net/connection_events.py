@@ -63,11 +63,7 @@ class ConnectionEvents(Protocol):
         """The TCP connection is over: exactly once, after ``closed``."""
 
     def noticed(self, cause: str, message: str, detail: str = "") -> None:
-        """
-        Count an event of interest to the operator, and log it, rate-limited.
-
-        Each ``detail`` of a cause is limited separately. Clients cannot choose either.
-        """
+        """Count and log an event, rate-limited by cause and ``detail``; clients choose neither."""
 
 
 Decide = Callable[["Exception | None"], None]

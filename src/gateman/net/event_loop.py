@@ -5,9 +5,8 @@ The event loop of a process: asyncio's own, with a shorter path from a socket to
     here      epoll returns some ready sockets ─► each is called
 
 The handles and the queue take a tenth of an echo (bench/echo.py). With thousands of sockets, the
-data of a socket has left the processor's caches before its handle runs, and so many handles trigger
-the garbage collector. The kernel keeps ready sockets in a queue, and moves those that it has
-returned to its end, so that no socket waits longer.
+data of a socket has left the processor's caches before its handle runs. The kernel moves the ready
+sockets that it has returned to the end of its queue, so that no socket waits longer.
 
 Readers run before the callbacks of ``call_soon``, and otherwise as in asyncio: in their own
 context, and never after ``remove_reader``. asyncio handles the rest: writers, sockets that have

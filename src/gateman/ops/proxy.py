@@ -1,11 +1,8 @@
 """
 The configuration of the proxy in front of a worker: Nginx and Apache.
 
-A :class:`Site` refuses values that could end their place in a configuration file.
-:func:`nginx` and :func:`apache` fill in the templates ``nginx.conf`` and ``apache.conf``. They
-write no file, and configure no server.
-
-Both texts guarantee, and the tests check with real servers:
+A :class:`Site` refuses values that could end their place in a configuration file. No file is
+written, and no server configured. Both texts guarantee, and the tests check with real servers:
 
 - ``X-Real-IP``, ``X-Forwarded-For`` and ``Forwarded`` of a client never reach the worker, which
   trusts its proxy (``http/client_address.py``);

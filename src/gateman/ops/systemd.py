@@ -1,8 +1,7 @@
 """
 The systemd unit of a service, made from the workers that its script declares.
 
-:func:`unit_settings` collects what the unit needs to know; :func:`unit` fills in the template
-``systemd.service``. They write no file, and run no command of systemd.
+No file is written, and no command of systemd run.
 
 Source:
     systemd.service(5), systemd.exec(5); the quoting is that of systemd.syntax(7).

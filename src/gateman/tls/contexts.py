@@ -60,16 +60,10 @@ class _Loaded:
 
 
 class TlsContexts:
-    """
-    The TLS of a server: a context for each name, and what was found in the files.
+    """The TLS of a server: a context for each name, and what was found in the files."""
 
-    Made by :meth:`load`.
-
-    Guarantees:
-        A client resumes its session by ticket, under TLS 1.2 and 1.3, if it comes to the same
-        process and name, and no reload was between.
-    """
-
+    # A client resumes its session by ticket, under TLS 1.2 and 1.3, if it comes to the same process
+    # and name, and no reload was between.
     def __init__(self, options: Mapping[str, object], folder: Path, loaded: _Loaded) -> None:
         self._options = options
         self._folder = folder
@@ -83,20 +77,10 @@ class TlsContexts:
         return cls(dict(options), folder, loaded)
 
     def reload(self, *, now: float) -> None:
-        """
-        Read all files anew and put them in service together.
-
-        The contexts are new ones. A live one keeps a certificate for each type of key, so it
-        would serve the old beside a successor of another type; and it never forgets an authority.
-
-        Raises:
-            ConfigError: As :meth:`load`; or a certificate is not valid yet, and the one that it
-                would replace is. Everything that was in service stays in service.
-
-        Guarantees:
-            Connections keep what they were accepted with; the next :meth:`select` has the new
-            files. Sessions from before do one full handshake.
-        """
+        """Put the files in service anew, from the next `select` on, or change nothing and raise."""
+        # The contexts are new ones. A live one keeps a certificate for each type of key, so it
+        # would serve the old beside a successor of another type; and it never forgets an authority.
+        # Connections keep what they were accepted with; sessions from before do one full handshake.
         loaded = _load(self._options, self._folder, now)
         for name, served in loaded.all.items():
             old = self._loaded.all.get(name)

@@ -67,16 +67,11 @@ def notes(options: Options) -> list[str]:
 
 
 def name_sessions(context: ssl.SSLContext, library: str | None) -> None:
-    """
-    Say whose the sessions of a context are, or let it have none.
-
-    Without this name OpenSSL resumes no session, and where it asks clients for a certificate it
-    refuses one that tries to. Python set the name until 3.12. Since 3.13 it does not, and offers no
-    way to do so: the context's pointer is read where aiofastnet reads it, behind the object's head.
-
-    Source:
-        https://docs.openssl.org/3.0/man3/SSL_CTX_set_session_id_context/
-    """
+    """Say whose the sessions of a context are, or let it have none."""
+    # Without this name OpenSSL resumes no session, and where it asks clients for a certificate it
+    # refuses one that tries to (SSL_CTX_set_session_id_context(3)). Python set the name until 3.12.
+    # Since 3.13 it does not, and offers no way to do so: the context's pointer is read where
+    # aiofastnet reads it, behind the object's head.
     try:
         # Symbols are also looked for in the libraries that the module is linked to.
         set_name = ctypes.CDLL(library).SSL_CTX_set_session_id_context

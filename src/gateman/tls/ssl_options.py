@@ -96,15 +96,9 @@ _VERSIONS: dict[int | str, ssl.TLSVersion] = {
 
 
 class Options:
-    """
-    A mapping of options that a user wrote: every reader refuses a value of the wrong type.
+    """A mapping of options that a user wrote: every reader refuses a value of the wrong type."""
 
-    No sentence shows a value of free text: it may be a passphrase.
-
-    Raises:
-        ConfigError: It is not a mapping, or has an unknown option.
-    """
-
+    # No sentence shows a value of free text: it may be a passphrase.
     def __init__(self, values: object, *, where: str, known: Sequence[str], folder: Path) -> None:
         if not isinstance(values, Mapping):
             raise ConfigError(
