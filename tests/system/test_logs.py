@@ -131,7 +131,8 @@ def test_a_log_file_may_be_rotated(tmp_path: Path) -> None:
         service.signal(signal.SIGHUP)
         until(lambda: log.exists() and "re-reading" in log.read_text())
         reloaded = service.command("reload")
-        new_pids = service.pids()
+        # Those of before end after `reload` has.
+        new_pids = until(lambda: set(found := service.pids()).isdisjoint(pids) and found)
         service.command("stop")
         code = service.wait()
 
