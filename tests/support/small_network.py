@@ -41,6 +41,18 @@ for one in servers:
 print("ready", flush=True)
 """
 
+# The first packets on a new link are lost until both sides know each other.
+_REACH = """
+import contextlib, socket, sys, time
+for address in sys.argv[2:]:
+    until = time.monotonic() + float(sys.argv[1])
+    while time.monotonic() < until:
+        with contextlib.suppress(OSError), socket.create_connection((address, 8282), 0.2):
+            break
+    else:
+        sys.exit(f"{address} cannot be reached")
+"""
+
 _LOOK = """
 import asyncio, json, sys, time
 from gateman.doctor.network.judgement import judge
@@ -82,6 +94,8 @@ class SmallNetwork:
         self._processes.append(process)
         assert process.stdout is not None
         assert process.stdout.readline() == "ready\n"
+        reach = ["ip", "netns", "exec", self._client, sys.executable, "-c", _REACH, str(TIMEOUT)]
+        subprocess.run([*reach, *addresses], check=True)
 
     def serve_names(self, zone: Path) -> None:
         command = ["ip", "netns", "exec", self._router, sys.executable, str(_NAME_SERVER)]
