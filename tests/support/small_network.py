@@ -60,7 +60,7 @@ from gateman.doctor.network.probes import look
 from gateman.doctor.network.url import parse
 from gateman.doctor.target import Settings
 async def one(url):
-    target, settings = parse(url), Settings(timeout=3)
+    target, settings = parse(url), Settings(timeout=8)
     seen = await look(target, settings, lambda _: None)
     found = judge(target, settings, seen, now=time.time())
     return [[item.severity.value, item.code, str(item)] for item in found]
