@@ -2,7 +2,7 @@
 Recognises that something in front of a worker cuts silent connections. PURE.
 
 Its sign: connections end without a Close at different moments, each after the same time without a
-byte. What ends many at once, as the restart of a proxy does, is no sign.
+byte. Connections that all end at once, as when a proxy restarts, are not counted.
 """
 
 from collections import deque

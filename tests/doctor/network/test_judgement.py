@@ -2,7 +2,6 @@
 
 from collections.abc import Callable
 from dataclasses import replace
-from typing import Any
 
 import pytest
 
@@ -10,10 +9,8 @@ from gateman.doctor.network.judgement import judge
 from gateman.doctor.network.observations import (
     AddressSeen,
     AnswerSeen,
-    ChainSeen,
     End,
     HandshakeSeen,
-    LookupSeen,
     NetworkSeen,
     Reach,
     Resolution,
@@ -22,67 +19,32 @@ from gateman.doctor.network.observations import (
 from gateman.doctor.network.url import parse
 from gateman.doctor.target import Route, Settings
 from gateman.findings import ALL_CLIENTS, Client, Finding, Severity, certificates, network
-from gateman.tls.certificate_chain import CertificateFacts
 from gateman.tls.certificate_findings import Trust
 
-NOW = 1_780_000_000.0
-DAY = 86_400.0
-WSS, WS = "wss://a.example.com/chat", "ws://a.test:8282/"
-
-LEAF = CertificateFacts(
-    subject="a.example.com",
-    issuer="R11",
-    starts_at=NOW - 30 * DAY,
-    expires_at=NOW + 60 * DAY,
-    names=("a.example.com", "*.b.example.com"),
-    is_public=True,
-    has_issuer_url=True,
-    issuers=(1,),
+from .seen import (
+    AAAA,
+    AGREED,
+    CHAIN,
+    CLOSED,
+    DAY,
+    DROPPED_6,
+    LEAF,
+    MIDDLE,
+    NGINX,
+    NOW,
+    OLD,
+    OPEN,
+    PLAIN,
+    SILENT,
+    WS,
+    WSS,
+    A,
+    alert,
+    dead,
+    failed,
+    look,
+    shown,
 )
-MIDDLE = replace(LEAF, subject="R11", issuer="X1", names=(), is_public=False, issuers=())
-CHAIN = ChainSeen(
-    chain=(LEAF, MIDDLE), trust=Trust(anchors=frozenset({1}), is_public=True), fingerprint="a"
-)
-
-AGREED = HandshakeSeen(outcome=Tls.AGREED, version="TLSv1.3", cipher="TLS_AES_128_GCM_SHA256")
-OLD = replace(AGREED, version="TLSv1.1")
-NGINX = AnswerSeen(data=b"HTTP/1.1 426 x\r\nServer: nginx\r\n\r\n")
-OPEN = AddressSeen(
-    address="192.0.2.1",
-    port=443,
-    reach=Reach.OPEN,
-    server_name="a.example.com",
-    is_usable=True,
-    tls=AGREED,
-    chain=CHAIN,
-    inside=NGINX,
-)
-PLAIN = replace(OPEN, address="127.0.0.1", port=8282, tls=None, chain=None, inside=None)
-A = LookupSeen(family="A", resolution=Resolution.FOUND, addresses=("192.0.2.1",))
-AAAA = LookupSeen(family="AAAA", resolution=Resolution.NO_ADDRESS)
-
-
-def alert(number: int, **more: Any) -> HandshakeSeen:
-    return HandshakeSeen(outcome=Tls.ALERT, alert=number, **more)
-
-
-def failed(tls: HandshakeSeen, **more: Any) -> AddressSeen:
-    return replace(OPEN, tls=tls, chain=None, inside=None, is_usable=False, **more)
-
-
-def dead(reach: Reach, evidence: str, **more: Any) -> AddressSeen:
-    return AddressSeen(
-        address=more.pop("address", "192.0.2.1"), port=443, reach=reach, evidence=evidence, **more
-    )
-
-
-def shown(*chain: CertificateFacts, trust: Trust = CHAIN.trust, **more: Any) -> AddressSeen:
-    return replace(OPEN, chain=ChainSeen(chain=chain, trust=trust, fingerprint="b", **more))
-
-
-CLOSED = HandshakeSeen(outcome=Tls.CLOSED)
-SILENT = HandshakeSeen(outcome=Tls.TIMED_OUT)
-DROPPED_6 = dead(Reach.DROPPED, "no answer in 3.0 s", address="2001:db8::1")
 
 _PHONES = {Client.ANDROID, Client.WECHAT}
 CAUSE, WARNING, NOTE = Severity.CAUSE, Severity.WARNING, Severity.NOTE
@@ -399,11 +361,6 @@ NAMES: list[tuple[NetworkSeen, list[Expected]]] = [
 ]
 
 
-def look(url: str, *addresses: AddressSeen) -> list[Finding]:
-    seen = NetworkSeen(addresses=addresses)
-    return judge(parse(url), Settings(address="192.0.2.1"), seen, now=NOW)
-
-
 def brief(found: list[Finding]) -> list[Expected]:
     return [(one.code, one.severity, one.fails_for) for one in found]
 
@@ -457,14 +414,6 @@ def test_the_same_fault_of_several_addresses_is_one_finding() -> None:
     )
 
 
-def test_a_certificate_that_was_renewed_on_one_of_two_machines() -> None:
-    old = shown(replace(LEAF, expires_at=NOW - DAY), MIDDLE)
-    (found,) = look(WSS, replace(OPEN, address="192.0.2.2"), old)
-
-    assert found.problem.startswith("the certificate that 192.0.2.1 shows has expired on")
-    assert found.evidence.endswith("the other addresses show another one, which is well")
-
-
 def test_the_next_probes_go_on_behind_a_faulty_certificate() -> None:
     seen = NetworkSeen(
         addresses=(
@@ -486,26 +435,6 @@ def test_localhost_listens_on_one_loopback_address() -> None:
     seen = NetworkSeen(lookups=(A,), addresses=(refused, PLAIN))
 
     assert judge(parse("ws://localhost:8282/"), Settings(), seen, now=NOW) == []
-
-
-@pytest.mark.parametrize(
-    ("host", "names", "words"),
-    [
-        ("c.b.example.com", ("*.example.com",), "as a wildcard stands for one label only"),
-        ("example.com", ("*.example.com",), "as a wildcard does not stand for the domain itself"),
-        ("c.example", ("a.example",), "not for 'c.example'"),
-        (
-            "c.example",
-            ("*.example",),
-            "a wildcard right below a top-level domain counts for nothing",
-        ),
-        ("192.0.2.7", ("192.0.2.7",), "an address that is named as a domain (DNS) counts for none"),
-    ],
-)
-def test_why_a_name_does_not_fit(host: str, names: tuple[str, ...], words: str) -> None:
-    (found,) = look(f"wss://{host}/", shown(replace(LEAF, names=names), MIDDLE))
-
-    assert found.problem.endswith(words)
 
 
 def test_no_secret_of_the_url_is_in_a_finding() -> None:

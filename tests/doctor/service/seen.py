@@ -3,6 +3,7 @@
 from dataclasses import replace
 from typing import Any
 
+from gateman.doctor.service.judgement import judge
 from gateman.doctor.service.observations import (
     ArrivalsSeen,
     ListenerSeen,
@@ -11,12 +12,17 @@ from gateman.doctor.service.observations import (
     WorkerSeen,
 )
 from gateman.doctor.service.proxies.route import Action, ProxyRoute, Upstream
-from gateman.findings import Software
+from gateman.doctor.target import Settings
+from gateman.findings import Finding, Software
 from gateman.listen import ListenAddress
 from gateman.master.control_requests import ListedArrival, ProcessStatus, SlotStatus, StatusAnswer
 
+from .urls import target
+
 NOW = 1_800_000_000.0
 AT = "/etc/nginx/site.conf:7"
+URL = "wss://example.com/wss"
+DIRECT = "ws://example.com:8282/"
 WORKER = Upstream(host="127.0.0.1", port=8282)
 
 
@@ -143,3 +149,19 @@ def healthy(**more: Any) -> ServiceSeen:
         "handshake": handshake(arrived()),
     }
     return ServiceSeen(**{**known, **more})
+
+
+def found(seen: ServiceSeen, url: str | None = URL) -> list[Finding]:
+    return judge(None if url is None else target(url), Settings(), seen, now=NOW)
+
+
+def codes(seen: ServiceSeen, url: str | None = URL) -> list[str]:
+    return [one.code for one in found(seen, url)]
+
+
+def direct(**more: Any) -> ServiceSeen:
+    """A service to which the URL leads without a proxy."""
+    listeners = (ListenerSeen(address="0.0.0.0", port=8282, owner="python (pid 6)", is_own=True),)
+    known: dict[str, Any] = {"workers": (worker("ws://0.0.0.0:8282"),), "listeners": listeners}
+    running = status(slot(0, process()), listen="ws://0.0.0.0:8282")
+    return healthy(**{**known, "status": running, "proxies": (), **more})

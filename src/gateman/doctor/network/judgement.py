@@ -10,19 +10,14 @@ from ipaddress import ip_address, ip_network
 from typing import Any
 
 from ...findings import ALL_CLIENTS, Client, Declaration, Finding, Severity, Software
-from ...findings import certificates as about_certificates
 from ...findings import network as declared
 from ...findings.handshakes import HTTP2_ONLY
-from ...tls.certificate_chain import CertificateFacts
-from ...tls.certificate_findings import is_about_dates, minute, wrong_name
-from ...tls.certificate_findings import judge as judge_chain
-from ...tls.domain_names import is_named
 from ..target import Settings, Target
-from . import answers, url
+from . import answers, chain_judgement, url
+from .chain_judgement import joined, software_of
 from .observations import (
     AddressSeen,
     AnswerSeen,
-    ChainSeen,
     End,
     HandshakeSeen,
     LookupSeen,
@@ -86,8 +81,6 @@ _ALERTS = {
 _UNEXPECTED_MESSAGE, _PROTOCOL_VERSION, _INTERNAL_ERROR, _UNRECOGNIZED_NAME = 10, 70, 80, 112
 _CERTIFICATE_REQUIRED, _NO_APPLICATION_PROTOCOL = 116, 120
 
-_MAX_CLOCK_DIFFERENCE = 300.0  # seconds
-
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class _Fault:
@@ -108,7 +101,7 @@ def judge(target: Target, settings: Settings, seen: NetworkSeen, *, now: float) 
         *_name(target, settings, seen),
         *_tcp(target, seen),
         *_merged(target, ((one, _tls(target, one)) for one in seen.addresses)),
-        *_certificates(target, seen, now),
+        *chain_judgement.judge(target, seen, now),
     ]
 
 
@@ -175,7 +168,7 @@ def _private_addresses(target: Target, seen: NetworkSeen) -> Iterator[Finding]:
         severity = Severity.NOTE
     else:
         severity = Severity.WARNING
-    addresses = _joined(one.address for one in private)
+    addresses = joined(one.address for one in private)
     yield declared.ADDRESS_PRIVATE.found(
         host=target.host, addresses=addresses, kind=kind, severity=severity
     )
@@ -203,13 +196,13 @@ def _tcp(target: Target, seen: NetworkSeen) -> Iterator[Finding]:
         yield from _merged(target, ((one, [_unreachable(target, one)]) for one in dead))
         is_ipv6_only = any(_has_none(one) for one in seen.lookups if one.family == "A")
         if seen.addresses and not dead and not is_ipv6_only:
-            addresses = _joined(one.address for one in seen.addresses)
+            addresses = joined(one.address for one in seen.addresses)
             yield declared.NO_ROUTE.found(addresses=addresses, evidence=seen.addresses[0].evidence)
         return
     if target.host == "localhost" or target.host.endswith(".localhost"):
         # Both loopback addresses have the name; that a service listens on one is usual.
         return
-    software = next((one for one in map(_software, alive) if one is not None), None)
+    software = next((one for one in map(software_of, alive) if one is not None), None)
     has_ipv4 = any(not one.is_ipv6 for one in alive)
     for one in dead:
         is_ipv6_dead = one.is_ipv6 and has_ipv4
@@ -224,7 +217,7 @@ def _tcp(target: Target, seen: NetworkSeen) -> Iterator[Finding]:
                 **fields,
             )
         else:
-            others = _joined(other.address for other in alive)
+            others = joined(other.address for other in alive)
             yield declared.ADDRESS_DEAD.found(
                 addresses=one.address, alive=others, evidence=one.evidence, **fields
             )
@@ -318,7 +311,7 @@ def _proxy_header(software: Software | None = None) -> _Fault:
 
 
 def _agreed(seen: AddressSeen, tls: HandshakeSeen) -> Iterator[_Fault]:
-    software = _software(seen)
+    software = software_of(seen)
     if tls.asks_client:
         is_refused = seen.inside is not None and answers.needs_certificate(seen.inside.data)
         # Where TLS 1.3 ends with a reset that overtakes its alert, TLS 1.2 shows it.
@@ -455,126 +448,6 @@ def _agreed_on(tls: HandshakeSeen | None) -> HandshakeSeen | None:
     return tls if tls is not None and tls.is_agreed else None
 
 
-def _software(seen: AddressSeen) -> Software | None:
-    for one in (seen.inside, seen.plain):
-        if one is not None and (found := answers.software(one.data)) is not None:
-            return found
-    return None
-
-
-# Certificates.
-
-
-def _certificates(target: Target, seen: NetworkSeen, now: float) -> Iterator[Finding]:
-    if not target.is_tls:
-        return
-    shown: dict[str, list[AddressSeen]] = {}
-    for one in seen.addresses:
-        if one.chain is not None:
-            shown.setdefault(one.chain.fingerprint, []).append(one)
-    findings = [_of_chain(target, one, now, is_only=len(shown) == 1) for one in shown.values()]
-    are_faulty = [any(one.severity is Severity.CAUSE for one in found) for found in findings]
-    for (_, addresses), found in zip(shown.items(), findings, strict=True):
-        evidence = _facts(addresses)
-        if any(are_faulty) and not all(are_faulty):
-            evidence += "; the other addresses show another one, which is well"
-        yield from (
-            replace(one, evidence=f"{one.evidence}; {evidence}" if one.evidence else evidence)
-            for one in found
-        )
-
-
-def _of_chain(
-    target: Target, addresses: list[AddressSeen], now: float, *, is_only: bool
-) -> list[Finding]:
-    """Judge the certificates that some addresses show."""
-    first = addresses[0]
-    chain = first.chain
-    assert chain is not None
-    name = "the certificate"
-    if not is_only:
-        name += f" that {_joined(one.address for one in addresses)} shows"
-    software = next((one for one in map(_software, addresses) if one is not None), None)
-    found = judge_chain(chain.chain, now=now, name=name, trust=chain.trust, software=software)
-    clock = _clock(addresses, chain, now, name)
-    if clock is not None:
-        if clock.severity is Severity.CAUSE:
-            found = [one for one in found if not is_about_dates(one)]
-        found.insert(0, clock)
-    found += _wrong_name(target, first, chain, name, software)
-    causes = [one for one in found if one.severity is Severity.CAUSE]
-    if chain.refusal and not causes:
-        found.append(
-            about_certificates.CERTIFICATE_REFUSED.found(
-                which=name, reason=chain.refusal.removesuffix(".")
-            )
-        )
-    return found
-
-
-def _facts(addresses: list[AddressSeen]) -> str:
-    first = addresses[0].chain
-    leaf = first.chain[0] if first is not None else None
-    shown_by = _joined(one.address for one in addresses)
-    if first is None or leaf is None:
-        return f"shown by {shown_by}"
-    return (
-        f"{leaf.subject!r} from {leaf.issuer!r}, {minute(leaf.starts_at)} to"
-        f" {minute(leaf.expires_at)}, with {len(first.chain) - 1} more, shown by {shown_by}"
-    )
-
-
-def _wrong_name(
-    target: Target, seen: AddressSeen, chain: ChainSeen, name: str, software: Software | None
-) -> Iterator[Finding]:
-    leaf = chain.chain[0]
-    if leaf is None or not leaf.names or _is_for(target.host, leaf):
-        return
-    asked = repr(target.host)
-    parents = [one.removeprefix("*.").lower() for one in leaf.names if one.startswith("*.")]
-    if target.host in leaf.names:
-        asked += ", as an address that is named as a domain (DNS) counts for none"
-    elif is_named(target.host, leaf.names):
-        asked += ", as a wildcard right below a top-level domain counts for nothing"
-    elif any(target.host.endswith(f".{one}") for one in parents):
-        asked += ", as a wildcard stands for one label only"
-    elif target.host in parents:
-        asked += ", as a wildcard does not stand for the domain itself"
-    default = seen.default_chain
-    evidence = ""
-    if default is not None and default.fingerprint == chain.fingerprint:
-        evidence = "the same is shown when no name is asked for, so it is the default one"
-    elif default is not None and default.chain[0] and _is_for(target.host, default.chain[0]):
-        evidence = "the right one is shown when no name is asked for"
-    yield wrong_name(leaf, name, asked, software, evidence)
-
-
-def _is_for(host: str, leaf: CertificateFacts) -> bool:
-    if url.address_of(host) is not None:
-        return host in leaf.addresses
-    # As OpenSSL and Chrome do: "*.example" is for no name.
-    return is_named(host, [one for one in leaf.names if one.count(".") != 1 or one[0] != "*"])
-
-
-def _clock(addresses: list[AddressSeen], chain: ChainSeen, now: float, name: str) -> Finding | None:
-    dates = [answers.date(one.inside.data) for one in addresses if one.inside is not None]
-    server = next((one for one in dates if one is not None), None)
-    if server is None or abs(server - now) <= _MAX_CLOCK_DIFFERENCE:
-        return None
-    is_decisive = not _is_valid(chain, now) and _is_valid(chain, server)
-    return about_certificates.CLOCK_DIFFERS.found(
-        now=minute(now),
-        server=minute(server),
-        effect=f": by one of both, {name} is not valid" if is_decisive else "",
-        severity=Severity.CAUSE if is_decisive else Severity.WARNING,
-        evidence=f"the server's Date field differs by {abs(server - now):.0f} s",
-    )
-
-
-def _is_valid(chain: ChainSeen, moment: float) -> bool:
-    return all(one is None or one.starts_at <= moment < one.expires_at for one in chain.chain)
-
-
 # Words.
 
 
@@ -589,14 +462,13 @@ def _merged(
             groups.setdefault(key, (fault, []))[1].append(seen.address)
     for fault, addresses in groups.values():
         fields: dict[str, Any] = dict(fault.fields)
-        joined = _joined(addresses)
         host = f"[{addresses[0]}]" if ":" in addresses[0] else addresses[0]
         yield fault.declaration.found(
             software=fault.software,
             fails_for=fault.fails_for,
             evidence=fault.evidence,
             candidates=fault.candidates,
-            addresses=joined,
+            addresses=joined(addresses),
             address=f"{host}:{target.port}",
             authority=_authority(target),
             host=target.host,
@@ -611,13 +483,6 @@ def _authority(target: Target) -> str:
     default = 80 if target.is_tls else 443
     port = "" if target.port == default else f":{target.port}"
     return f"{host}{port}{target.path.partition('?')[0]}"
-
-
-def _joined(names: Iterable[str]) -> str:
-    listed = list(dict.fromkeys(names))
-    if len(listed) > 1:
-        return f"{', '.join(listed[:-1])} and {listed[-1]}"
-    return "".join(listed)
 
 
 def _words(reason: str) -> str:

@@ -75,7 +75,7 @@ def merge(outside: Iterable[Finding], inside: Iterable[Finding]) -> list[Finding
         for one in seen
         if one.code not in told and not (causes and one.severity is Severity.UNDECIDED)
     ]
-    # A stranger's answer that has a cause of its own is no riddle.
+    # A cause that is seen from outside decides what the service itself could not.
     if any(one.severity is Severity.CAUSE for one in found):
         kept = [one for one in kept if one.severity is not Severity.UNDECIDED]
     return [*kept, *found]

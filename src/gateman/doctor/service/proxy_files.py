@@ -15,7 +15,7 @@ from ...tls.certificate_chain import read_chain
 from ..target import Target
 from . import system
 from .observations import PROXY_PROGRAMS, ListenerSeen, ProxySeen
-from .proxies import apache, caddy, haproxy, nginx
+from .proxies import apache, apache_syntax, caddy, haproxy, nginx, nginx_syntax
 from .proxies.route import (
     MAX_CONFIGURATION_SIZE,
     Files,
@@ -188,7 +188,7 @@ def _nginx(target: Target, files: Sequence[Path], command: Sequence[str]) -> Pro
     if texts is None:
         if not files:
             raise UnreadableConfiguration("it was not found")
-        texts = _with_included(files, nginx.included, lambda _text, main: str(main.parent))
+        texts = _with_included(files, nginx_syntax.included, lambda _text, main: str(main.parent))
     return nginx.find_route(texts, target, default_version=default)
 
 
@@ -203,7 +203,7 @@ def _nginx_dump(files: Sequence[Path], command: Sequence[str]) -> Files | None:
         words += ["-c", str(files[0].absolute())]
     printed = _run(words)
     try:
-        return None if printed is None else nginx.split_dump(printed)
+        return None if printed is None else nginx_syntax.split_dump(printed)
     except UnreadableConfiguration:
         return None
 
@@ -212,7 +212,9 @@ def _apache(target: Target, files: Sequence[Path], _command: Sequence[str]) -> P
     if not files:
         raise UnreadableConfiguration("it was not found")
     texts = _with_included(
-        files, apache.included, lambda text, main: apache.server_root(text) or str(main.parent)
+        files,
+        apache_syntax.included,
+        lambda text, main: apache_syntax.server_root(text) or str(main.parent),
     )
     return apache.find_route(texts, target)
 

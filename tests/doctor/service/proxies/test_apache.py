@@ -2,7 +2,8 @@
 
 import pytest
 
-from gateman.doctor.service.proxies.apache import find_route, included, parse, server_root
+from gateman.doctor.service.proxies.apache import find_route
+from gateman.doctor.service.proxies.apache_syntax import included, parse, server_root
 from gateman.doctor.service.proxies.route import (
     Action,
     ProxyRoute,

@@ -2,7 +2,8 @@
 
 import pytest
 
-from gateman.doctor.service.proxies.nginx import find_route, included, parse, split_dump
+from gateman.doctor.service.proxies.nginx import find_route
+from gateman.doctor.service.proxies.nginx_syntax import included, parse, split_dump
 from gateman.doctor.service.proxies.route import (
     Action,
     ProxyRoute,
