@@ -2,7 +2,8 @@
 
 import pytest
 
-from gateman.doctor.masking import shown, shown_field
+from gateman.doctor.masking import shown, shown_evidence
+from gateman.findings.catalogue import CATALOGUE
 
 
 @pytest.mark.parametrize(
@@ -26,8 +27,20 @@ def test_secrets_of_the_command_line() -> None:
 
 @pytest.mark.parametrize("name", ["Authorization", "cookie", "Set-Cookie"])
 def test_fields_that_authorize(name: str) -> None:
-    assert shown_field(name, "Bearer abc") == f"{name}: …"
+    assert shown_evidence(f"{name}: Bearer abc") == f"{name}: …"
+    assert shown_evidence(f"sent {name}: a=b; c=d\r\nHost: x") == f"sent {name}: …\\r\\nHost: x"
 
 
 def test_other_fields() -> None:
-    assert shown_field("Server", "nginx") == "Server: nginx"
+    assert shown_evidence("Server: nginx") == "Server: nginx"
+
+
+def test_no_sentence_of_the_doctor_is_taken_for_a_secret() -> None:
+    texts = [
+        text
+        for one in CATALOGUE.values()
+        for text in (one.problem, one.fix, *one.fixes.values())
+        if len(text) < 500
+    ]
+
+    assert [text for text in texts if shown(text) != text] == []

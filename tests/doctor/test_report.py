@@ -2,6 +2,7 @@
 
 import json
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 
 from gateman.doctor.report import as_json, as_lines
@@ -170,3 +171,12 @@ def _row(
         evidence=evidence,
         duration=duration,
     )
+
+
+def test_what_authorizes_is_not_shown_in_evidence() -> None:
+    row = Row(probe="upgrade", subject="GET /", outcome=Outcome.OK, evidence="Cookie: id=s3cret")
+    seen = conclude(
+        "wss://a.test/", [replace(CHAIN, evidence="Authorization: s3cret")], [row], {}, is_open=True
+    )
+
+    assert "s3cret" not in text(seen) + as_json(seen)

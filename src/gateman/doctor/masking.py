@@ -10,8 +10,9 @@ from collections.abc import Iterable
 MASK = "…"
 _MAX_LENGTH = 500  # characters
 
-_SECRET_FIELDS = frozenset(
-    {"authorization", "proxy-authorization", "cookie", "set-cookie", "x-api-key"}
+_SECRET_FIELD = re.compile(
+    r"\b(authorization|proxy-authorization|cookie|set-cookie|x-api-key)(\s*:\s*)[^\r\n\"']+",
+    re.IGNORECASE,
 )
 _QUERY_VALUE = re.compile(r"([?&][^=&#\s]*=)[^&#\s\"']+")
 _USER_INFO = re.compile(r"(\w://)[^/@\s]+@")
@@ -27,7 +28,6 @@ def shown(text: str, secrets: Iterable[str] = ()) -> str:
     return text if len(text) <= _MAX_LENGTH else text[: _MAX_LENGTH - 1] + MASK
 
 
-def shown_field(name: str, value: str, secrets: Iterable[str] = ()) -> str:
-    """Write a header field, without the value of one that authorizes."""
-    is_secret = name.lower() in _SECRET_FIELDS
-    return f"{shown(name)}: {MASK if is_secret else shown(value, secrets)}"
+def shown_evidence(text: str, secrets: Iterable[str] = ()) -> str:
+    """Do the same with what a stranger may have written, and mask fields that authorize."""
+    return shown(_SECRET_FIELD.sub(rf"\1\2{MASK}", text), secrets)

@@ -8,7 +8,7 @@ import msgspec
 
 from ..findings import Finding, Severity
 from .explanation import who
-from .masking import shown
+from .masking import shown, shown_evidence
 from .rows import Outcome, Row
 from .verdict import State, Verdict
 
@@ -73,7 +73,7 @@ def as_json(verdict: Verdict, *, secrets: Iterable[str] = ()) -> str:
                 "probe": row.probe,
                 "subject": _text(row.subject, hidden),
                 "outcome": row.outcome.value,
-                "evidence": _text(row.evidence, hidden),
+                "evidence": shown_evidence(row.evidence, hidden),
                 "milliseconds": round(row.duration * 1000, 1),
             }
             for row in verdict.rows
@@ -107,7 +107,7 @@ def _advice(finding: Finding, width: int, secrets: tuple[str, ...]) -> Iterator[
     if finding.candidates:
         parts["May be"] = ", ".join(finding.candidates)
     if finding.evidence:
-        parts["Seen"] = _text(finding.evidence, secrets)
+        parts["Seen"] = shown_evidence(finding.evidence, secrets)
     for name, text in parts.items():
         yield from _wrapped(f"  {name:<7}{text}", width, indent=9)
 
@@ -119,7 +119,7 @@ def _table(rows: Iterable[Row], width: int, secrets: tuple[str, ...]) -> Iterato
             row.probe,
             _text(row.subject, secrets),
             f"{row.duration * 1000:.0f} ms" if row.duration else "",
-            _text(row.evidence, secrets),
+            shown_evidence(row.evidence, secrets),
         )
         for row in rows
     ]
@@ -140,7 +140,7 @@ def _object(finding: Finding, secrets: tuple[str, ...]) -> dict[str, Any]:
         "sentence": _text(finding.problem, secrets),
         "fix": _text(finding.fix, secrets),
         "who": sorted(one.value for one in finding.fails_for),
-        "evidence": _text(finding.evidence, secrets),
+        "evidence": shown_evidence(finding.evidence, secrets),
     }
     return {**made, "candidates": list(finding.candidates)} if finding.candidates else made
 

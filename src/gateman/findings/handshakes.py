@@ -425,8 +425,8 @@ SOCKET_IO = Declaration(
     stage=Stage.UPGRADE,
     severity=Severity.CAUSE,
     problem="a Socket.IO server answers at {path}, which wants a query of its own protocol",
-    fix="use a Socket.IO client, or look with `gateman doctor"
-    " 'wss://…/socket.io/?EIO=4&transport=websocket'`",
+    fix="use a Socket.IO client, or look at the URL with the query of its protocol: EIO=4 and"
+    " transport=websocket",
     decided="400 with the JSON of Engine.IO: Transport unknown, or Unsupported protocol version",
 )
 NOT_HTTP = Declaration(
