@@ -223,8 +223,9 @@ def _parse(head: bytes) -> _Parsed:
     return parsed
 
 
-def parse_request(head: bytes, *, max_header_count: int) -> Request:
+def parse_request(head: bytes, *, max_header_count: int, is_plain: bool = False) -> Request:
     """Parse a whole request head (RFC 9112, sections 2.2, 3.2, 5.1, 5.2, 6.3 and 11.2)."""
+    # ``is_plain``: any method, and a body may follow, which is not checked.
     line = _REQUEST_LINE.match(head)
     if line is None:
         raise HandshakeError(400, "The request line is malformed.")
@@ -232,7 +233,7 @@ def parse_request(head: bytes, *, max_header_count: int) -> Request:
     version = version[5:]
     if version not in {"1.0", "1.1"}:
         raise HandshakeError(505, "This server speaks HTTP/1.1.", code=UPGRADE_HTTP_1_0.code)
-    if method not in _METHODS:
+    if method not in _METHODS and (not is_plain or method == "CONNECT"):
         raise HandshakeError(405, "This server answers GET, HEAD and OPTIONS.", ALLOW)
     # RFC 9112, section 3.2.4: OPTIONS may ask about the server as a whole.
     if not _TARGET.fullmatch(target) and (method, target) != ("OPTIONS", "*"):
@@ -252,7 +253,9 @@ def parse_request(head: bytes, *, max_header_count: int) -> Request:
             code=HEAD_TOO_LARGE.code,
         )
     fields = _by_name(parsed.lines)
-    _check_framing(fields, version)
+    _check_host(fields, version)
+    if not is_plain:
+        check_no_body(fields)
     return Request(bytes(head), method, target, version, fields)
 
 
@@ -266,7 +269,7 @@ def without_fields(request: Request, names: Collection[str]) -> Request:
     return Request(head, request.method, request.target, request.version, fields)
 
 
-def _check_framing(fields: Fields, version: str) -> None:
+def _check_host(fields: Fields, version: str) -> None:
     """Refuse a head that another hop could interpret differently (RFC 9112, section 11.2)."""
     # RFC 9112, section 3.2: in HTTP/1.1 a missing, repeated or invalid Host gets 400.
     hosts = fields.get(b"host", ())
@@ -274,6 +277,10 @@ def _check_framing(fields: Fields, version: str) -> None:
         raise HandshakeError(400, "An HTTP/1.1 request has exactly one Host field.")
     if hosts and not _HOST.fullmatch(hosts[0]):
         raise HandshakeError(400, "The Host field names no host.")
+
+
+def check_no_body(fields: Fields) -> None:
+    """Refuse a request that has a body, as a handshake has none (RFC 9112, section 6.3)."""
     lengths = fields.get(b"content-length")
     if b"transfer-encoding" in fields or (lengths is not None and lengths[0].strip(b"0")):
         raise HandshakeError(400, "A request to this server has no body.")

@@ -22,7 +22,13 @@ from ..findings.handshakes import (
     PROXY_HEADER_UNEXPECTED,
 )
 from ..http import response
-from ..http.client_address import FORWARDING_FIELDS, UNIX, client_address, forwarding_field
+from ..http.client_address import (
+    FORWARDING_FIELDS,
+    UNIX,
+    ClientAddress,
+    client_address,
+    forwarding_field,
+)
 from ..http.cross_origin import check_page
 from ..http.handshake_findings import (
     http_1_0,
@@ -237,19 +243,23 @@ class Handshake(asyncio.BufferedProtocol):
         request = parse_request(head, max_header_count=config.context.limits.max_header_count)
         if self._peer_info.refusal is not None or self._connection is None:
             raise HandshakeError(400, "")
-        if not wants_websocket(request):
+        if wants_websocket(request):
+            self._check_websocket(request)
+        else:
             self._answer(request, config.answer_plain(request))
-            return
+
+    def _check_websocket(self, request: Request) -> None:
+        config = self._config
         try:
             self._key = check_handshake(request)
             self._negotiate(request)
         except LostFieldError as error:
-            finding = lost_field(error, self._connection.peer_ip)
+            finding = lost_field(error, self._require_connection().peer_ip)
             config.context.events.noticed("upgrade_not_passed_on", finding.line)
             raise
         except HandshakeError as error:
             if error.status == HTTPStatus.HTTP_VERSION_NOT_SUPPORTED:
-                finding = http_1_0(self._connection.peer_ip)
+                finding = http_1_0(self._require_connection().peer_ip)
                 config.context.events.noticed("upgrade_not_passed_on", finding.line)
             raise
         if self._admitted(
@@ -286,8 +296,21 @@ class Handshake(asyncio.BufferedProtocol):
         """Set the client's address, which a trusted proxy may name, and count it for that."""
         connection = self._require_connection()
         connection.request = request
-        if not has_field(request, FORWARDING_FIELDS) and "%" not in connection.remote_ip:
+        client = self._find_client(request)
+        if client is None:
             # The peer has its own address, and counts for it already.
+            return None
+        # A trusted proxy's own connections count for no address. A client that forges a
+        # contradiction, to look like the proxy, counts.
+        is_proxy = client.ip == connection.remote_ip and not client.contradiction
+        connection.remote_ip = client.ip
+        connection.remote_port = client.port or 0
+        return None if is_proxy else self._peer_info.permit.count_address(client.ip)
+
+    def _find_client(self, request: Request) -> ClientAddress | None:
+        """Return the client that a request's fields may name; ``None`` if they name none."""
+        connection = self._require_connection()
+        if not has_field(request, FORWARDING_FIELDS) and "%" not in connection.remote_ip:
             return None
         ip = None if connection.remote_ip == UNIX else connection.remote_ip
         peer = (ip, connection.remote_port)
@@ -302,12 +325,7 @@ class Handshake(asyncio.BufferedProtocol):
         field = forwarding_field(request.headers)
         if field and self._peer_info.source is None and ip not in self._config.trusted_proxies:
             self._hint_at_proxy(connection.peer_ip, field)
-        # A trusted proxy's own connections count for no address. A client that forges a
-        # contradiction, to look like the proxy, counts.
-        is_proxy = client.ip == connection.remote_ip and not client.contradiction
-        connection.remote_ip = client.ip
-        connection.remote_port = client.port or 0
-        return None if is_proxy else self._peer_info.permit.count_address(client.ip)
+        return client
 
     def _hint_at_proxy(self, peer: str, field: str) -> None:
         """Log once that a proxy may be missing in ``trusted_proxies``: clients can forge fields."""
@@ -468,6 +486,9 @@ class Handshake(asyncio.BufferedProtocol):
         self._received.clear()
         self._stop()
         self._transport.write(answer)
+        self._linger()
+
+    def _linger(self) -> None:
         context = self._config.context
         context.deadlines.add(self, context.loop.time() + context.timeouts.close)
         close_lingering(self._transport, self._connection_lost)
