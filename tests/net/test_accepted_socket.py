@@ -14,6 +14,7 @@ import pytest
 from gateman.http.client_address import UNIX, TrustedProxies
 from gateman.net.accepted_socket import AcceptConfig, AcceptedSocket, PeerInfo
 from gateman.net.admission import TOO_MANY, Admission
+from gateman.net.certificate_wait import CertificateWait
 from gateman.net.deadlines import Deadlines
 from gateman.options import Limits
 from gateman.tls.contexts import TlsContexts
@@ -408,6 +409,7 @@ class RecordingListener:
     ) -> tuple[AcceptedSocket, socket.socket]:
         """Accept a connection on a unix socket, or TCP; return the server's socket, too."""
         accept_config = AcceptConfig(
+            certificate_wait=CertificateWait(asyncio.get_running_loop()),
             deadlines=Deadlines(asyncio.get_running_loop()),
             make_protocol=self.make_protocol,
             events=self,  # type: ignore[arg-type] # only what is noticed

@@ -36,7 +36,7 @@ class Handshake:
 
 
 def shake_hands(
-    server: ssl.SSLContext,
+    server: ssl.SSLContext | None,
     client: ssl.SSLContext,
     *,
     server_name: str = "localhost",
@@ -46,7 +46,7 @@ def shake_hands(
     Connect once, pass a byte each way, and end TLS as RFC 8446 wants it.
 
     Args:
-        server: The context that the server accepts with.
+        server: The context that the server accepts with; ``None`` fails the test.
         client: The client's context.
         server_name: What the client asks for and verifies.
         session: What the client tries to resume.
@@ -58,6 +58,7 @@ def shake_hands(
         OSError: What ended the handshake, as the server saw it: aiofastnet closes without an
             alert, so a client can only tell that it ended.
     """
+    assert server is not None
     return asyncio.run(_shake_hands(server, client, server_name, session))
 
 

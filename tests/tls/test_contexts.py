@@ -225,6 +225,8 @@ def test_no_ticket_keeps_sessions_in_memory(authority: Authority, issued: Issued
 
     assert given is not None
     assert kept is not None
+    assert with_tickets is not None
+    assert without is not None
     assert (given.has_ticket, kept.has_ticket) == (True, False)
     assert (with_tickets.session_stats()["number"], without.session_stats()["number"]) == (0, 1)
 

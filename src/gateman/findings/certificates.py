@@ -66,6 +66,17 @@ CERTIFICATE_EXPIRES_SOON = Declaration(
     decided="Less than 14 days are left, or a sixth of its life if that is less",
 )
 
+CERTIFICATE_NOT_ISSUED = Declaration(
+    code="CERTIFICATE_NOT_ISSUED",
+    stage=Stage.CERTIFICATE,
+    severity=Severity.CAUSE,
+    problem="a client of {name} has waited in vain for a certificate, which the authority has not"
+    " issued yet",
+    fix="see what `gateman certificates` and the log say about the order",
+    decided="`acme` is set, no certificate was stored for the name, and the order did not end"
+    " within `timeouts.handshake`; the client has got the TLS alert internal_error",
+)
+
 CLOCK_DIFFERS = Declaration(
     code="CLOCK_DIFFERS",
     stage=Stage.CERTIFICATE,
@@ -299,6 +310,7 @@ DECLARATIONS: tuple[Declaration, ...] = (
     CERTIFICATE_EXPIRED,
     CERTIFICATE_NOT_VALID_YET,
     CERTIFICATE_EXPIRES_SOON,
+    CERTIFICATE_NOT_ISSUED,
     CLOCK_DIFFERS,
     CERTIFICATE_NAME,
     CERTIFICATE_WITHOUT_NAMES,

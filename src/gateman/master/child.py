@@ -34,7 +34,7 @@ from ..runtime.lifecycle import place_of_start
 from ..runtime.timer import timers
 from ..runtime.worker_service import WorkerService
 from ..tls.contexts import TlsContexts
-from ..tls.reload import INTERVAL, CertificateReload
+from ..tls.reload import CertificateReload
 from ..websocket.close import SERVICE_RESTART
 from . import channel, privileges
 from .assignment import Assignment
@@ -225,7 +225,7 @@ class ChildRuntime:
             self._certificate_reload = CertificateReload(
                 str(service), contexts, warns_of_dates=self._worker.id == 0
             )
-            loop.call_later(INTERVAL, self._check_certificates, self._certificate_reload)
+            self._schedule_look(self._certificate_reload)
             if self._worker.id == 0:
                 self._log_certificate_warnings(str(service), contexts)
         self._sample_stats(stats, loop.time())
@@ -255,8 +255,11 @@ class ChildRuntime:
 
     def _check_certificates(self, certificate_reload: CertificateReload) -> None:
         certificate_reload.look()
+        self._schedule_look(certificate_reload)
+
+    def _schedule_look(self, certificate_reload: CertificateReload) -> None:
         asyncio.get_running_loop().call_later(
-            INTERVAL, self._check_certificates, certificate_reload
+            certificate_reload.interval, self._check_certificates, certificate_reload
         )
 
     def handle(self, message: FromMaster) -> None:

@@ -17,13 +17,16 @@ from dataclasses import dataclass
 from typing import Any
 
 from ..errors import PreambleError
+from ..findings.certificates import CERTIFICATE_NOT_ISSUED
 from ..findings.handshakes import PEER_SPOKE_PLAIN, PROXY_HEADER_UNEXPECTED
 from ..findings.network import PROXY_HEADER_EXPECTED
 from ..http.client_address import UNIX, TrustedProxies
 from ..http.response import Response, refused, wrong_scheme
 from ..tls.contexts import TlsContexts
+from ..tls.issued import ALPN_PROTOCOL
 from .admission import Permit, Refusal
 from .aiofastnet_adapter import abort, make_tls_transport
+from .certificate_wait import CertificateWait
 from .connection_events import ConnectionEvents
 from .deadlines import Deadlines
 from .preamble import (
@@ -32,6 +35,7 @@ from .preamble import (
     ClientHello,
     NeedMore,
     ProxyHeader,
+    alert,
     looks_like_proxy,
     read_proxy,
     read_tls,
@@ -40,6 +44,11 @@ from .socket_transport import SocketTransport
 
 # Between two looks at the socket, where SO_RCVLOWAT does not help.
 _PEEK_DELAY = 0.05  # seconds
+
+# RFC 8446, section 6.2: an error that has nothing to do with the client (internal_error), and a
+# name for which there is nothing (unrecognized_name).
+_NO_CERTIFICATE = alert(80)
+_NO_CHALLENGE = alert(112)
 
 
 @dataclass(slots=True)
@@ -67,6 +76,7 @@ class AcceptConfig:
     make_protocol: ProtocolFactory
     events: ConnectionEvents
     contexts: TlsContexts | None  # None for a plain port
+    certificate_wait: CertificateWait
     trusted_proxies: TrustedProxies  # the peers whose PROXY header is believed
     requires_proxy: bool  # whether every connection begins with a PROXY header
     handshake_timeout: float  # seconds from accept to the end of the WebSocket handshake
@@ -82,8 +92,10 @@ class AcceptedSocket:
     __slots__ = (
         "_accept_config",
         "_done",
+        "_is_challenge",
         "_is_read",
         "_is_trusted",
+        "_is_waiting",
         "_loop",
         "_low_water",
         "_peeker",
@@ -106,6 +118,8 @@ class AcceptedSocket:
         self._done = done
         # Whether the peer is a trusted proxy whose client is not known yet.
         self._is_trusted = False
+        # Whether it waits for a certificate, and whether an authority asks for a challenge's.
+        self._is_waiting = self._is_challenge = False
         self._loop = asyncio.get_running_loop()
         self._peer_info = peer_info
         self._peeker: Callable[[], None] | None = None
@@ -144,6 +158,12 @@ class AcceptedSocket:
             self._task.cancel()
         else:
             self._drop()
+
+    @property
+    def _contexts(self) -> TlsContexts:
+        if self._accept_config.contexts is None:
+            raise RuntimeError("a plain port has no certificates")
+        return self._accept_config.contexts
 
     @property
     def _is_unix(self) -> bool:
@@ -189,7 +209,7 @@ class AcceptedSocket:
             self._connect(None)
         elif self._is_unix:
             # A unix socket has no low-water mark, and its clients know that it speaks TLS.
-            self._connect(self._accept_config.contexts.select(None))
+            self._connect_tls()
         else:
             self._watch(self._peek_tls)
 
@@ -215,14 +235,51 @@ class AcceptedSocket:
             self._drop_garbage(data)
 
     def _begin_tls(self, hello: ClientHello) -> None:
+        contexts = self._contexts
         refusal = None
         if not self._is_trusted:
             refusal = self._peer_info.permit.count_tls_handshake(self._loop.time())
         if refusal is not None:
             self._reject(refusal)
-        elif self._accept_config.contexts is not None:
+        elif hello.alpn == (ALPN_PROTOCOL,) and contexts.has_issued:
+            self._answer_challenge(contexts.challenge(hello.server_name))
+        else:
             self._peer_info.server_name = hello.server_name
-            self._connect(self._accept_config.contexts.select(hello.server_name))
+            self._connect_tls()
+
+    def _connect_tls(self) -> None:
+        """Begin TLS, or wait until the certificate was issued."""
+        context = self._contexts.select(self._peer_info.server_name)
+        if context is not None:
+            self._connect(context)
+            return
+        self._is_waiting = True
+        self._accept_config.certificate_wait.add(self)
+        self._accept_config.deadlines.add(self, self._peer_info.deadline_at)
+
+    def certificate_arrived(self) -> None:
+        self._is_waiting = False
+        self._accept_config.deadlines.discard(self)
+        self._connect_tls()
+
+    def _answer_challenge(self, context: ssl.SSLContext | None) -> None:
+        """Show an authority the certificate that answers its challenge (RFC 8737, section 3)."""
+        if context is None:
+            self._accept_config.events.noticed("acme_challenge_unknown", "")
+            self._alert(_NO_CHALLENGE)
+            return
+        self._accept_config.events.noticed("acme_challenge", "")
+        self._is_challenge = True
+        self._connect(context)
+
+    def _alert(self, record: bytes) -> None:
+        """Answer a ClientHello with an alert, and end the connection."""
+        # What is not read when a socket is closed makes the kernel reset the connection, and the
+        # client would not see the alert.
+        with contextlib.suppress(OSError):
+            self._sock.recv(MAX_HELLO_SIZE)
+            self._sock.send(record)
+        self._drop()
 
     def _drop_garbage(self, data: bytes) -> None:
         if looks_like_proxy(data):
@@ -293,6 +350,13 @@ class AcceptedSocket:
         self._loop.call_later(_PEEK_DELAY, self._read)
 
     def expired(self) -> None:
+        if self._is_waiting:
+            name = self._peer_info.server_name
+            self._accept_config.events.noticed(
+                "certificate_missing", CERTIFICATE_NOT_ISSUED.found(name=name or "this server").line
+            )
+            self._alert(_NO_CERTIFICATE)
+            return
         self._unwatch()
         self._accept_config.events.noticed("handshake_timeout", "")
         self._drop()
@@ -312,6 +376,10 @@ class AcceptedSocket:
     def _drop(self) -> None:
         if self._peeker is not None:
             self._unwatch()
+        if self._is_waiting:
+            self._is_waiting = False
+            self._accept_config.certificate_wait.discard(self)
+            self._accept_config.deadlines.discard(self)
         self._sock.close()
         self._peer_info.permit.release()
         self._done(self)
@@ -352,6 +420,8 @@ class AcceptedSocket:
             raise
 
     def _make_protocol(self) -> asyncio.BaseProtocol:
+        if self._is_challenge:
+            return _ChallengeAnswered(self._peer_info)
         contexts = self._accept_config.contexts
         if contexts is not None and contexts.checks_peers:
             return _PeerCheck(self._accept_config, self._peer_info)
@@ -363,6 +433,21 @@ class AcceptedSocket:
         contexts, name = self._accept_config.contexts, self._peer_info.server_name
         if contexts is not None:
             self._accept_config.events.noticed(*contexts.explain(error, name))
+
+
+class _ChallengeAnswered(asyncio.Protocol):
+    """Ends an authority's connection after its TLS handshake, which was all that it came for."""
+
+    __slots__ = ("_peer_info",)
+
+    def __init__(self, peer_info: PeerInfo) -> None:
+        self._peer_info = peer_info
+
+    def connection_made(self, transport: Any) -> None:
+        transport.close()
+
+    def connection_lost(self, _exc: BaseException | None) -> None:
+        self._peer_info.permit.release()
 
 
 class _PeerCheck(asyncio.Protocol):

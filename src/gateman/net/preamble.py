@@ -61,7 +61,13 @@ _EXTENSION_HEADER = Struct("!HH")
 _SERVER_NAME = 0
 _ALPN = 16
 
-TLS_ALERT = bytes((21, 3, 3, 0, 2, 2, 10))
+
+def alert(description: int) -> bytes:
+    """Make the record of a fatal alert that is sent before there are keys (RFC 8446, 5.1 and 6)."""
+    return bytes((21, 3, 3, 0, 2, 2, description))
+
+
+TLS_ALERT = alert(10)
 """
 The fatal alert that answers a ClientHello on a port that does not speak TLS.
 

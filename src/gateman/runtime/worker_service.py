@@ -31,6 +31,7 @@ from ..net.accepted_socket import AcceptConfig, PeerInfo
 from ..net.acceptor import Acceptor
 from ..net.admission import Admission
 from ..net.arrivals import WATCH_TIME, Arrivals, WatchedHandshake
+from ..net.certificate_wait import CertificateWait
 from ..net.connection_events import ConnectionContext, Decide
 from ..net.deadlines import Deadlines
 from ..net.handshake import Handshake
@@ -138,7 +139,11 @@ class WorkerService:
             answer_plain=self._answer_plain,
         )
         ping_interval = timeouts.ping_interval
+        waiting = CertificateWait(self._loop)
+        if settings.contexts is not None:
+            settings.contexts.on_taken_up = waiting.resume
         self._accept_config = AcceptConfig(
+            certificate_wait=waiting,
             deadlines=deadlines,
             make_protocol=lambda peer_info: self._make_handshake(config, peer_info),
             events=self,

@@ -7,7 +7,7 @@ The acceptor reads the name in the ClientHello before TLS starts, and selects th
 
 import ssl
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Self
@@ -23,8 +23,9 @@ from .certificate_findings import (
     misplaced,
     why_refused,
 )
-from .domain_names import wire_name
+from .domain_names import is_named, wire_name
 from .failures import Offer, explain, is_about_trust
+from .issued import IssuedCertificate, IssuedContexts, Served, TakeUp
 from .ssl_context import make_context, notes, versions
 from .ssl_options import Options
 
@@ -36,27 +37,20 @@ _REFUSED = frozenset(
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class _Served:
-    """The context and the certificate of one name."""
-
-    context: ssl.SSLContext
-    certificate: ServerCertificate
-
-
-@dataclass(frozen=True, kw_only=True, slots=True)
 class _Loaded:
     """The result of reading the files once; always replaced as a whole."""
 
-    default: _Served
-    by_name: Mapping[str, _Served]
+    default: Served | None  # None if all certificates are issued while the service runs
+    by_name: Mapping[str, Served]
     pins: Mapping[str, str]
     offer: Offer
     files: tuple[Path, ...]
     warnings: tuple[str, ...]
 
     @property
-    def all(self) -> dict[str, _Served]:
-        return {_DEFAULT: self.default, **self.by_name}
+    def all(self) -> dict[str, Served]:
+        default = {} if self.default is None else {_DEFAULT: self.default}
+        return {**default, **self.by_name}
 
 
 class TlsContexts:
@@ -64,24 +58,39 @@ class TlsContexts:
 
     # A client resumes its session by ticket, under TLS 1.2 and 1.3, if it comes to the same process
     # and name, and no reload was between.
-    def __init__(self, options: Mapping[str, object], folder: Path, loaded: _Loaded) -> None:
+    def __init__(
+        self,
+        options: Mapping[str, object],
+        folder: Path,
+        loaded: _Loaded,
+        issued: IssuedContexts | None,
+    ) -> None:
         self._options = options
         self._folder = folder
         self._loaded = loaded
+        self._issued = issued
+        # Called when `take_up` has put a certificate in service.
+        self.on_taken_up: Callable[[], None] | None = None
 
     @classmethod
-    def load(cls, options: Mapping[str, object], *, now: float) -> Self:
+    def load(
+        cls,
+        options: Mapping[str, object],
+        *,
+        now: float,
+        issued: Sequence[IssuedCertificate] = (),
+    ) -> Self:
         """Read certificates, make contexts; what is wrong but served is in ``warnings``."""
         folder = Path.cwd()
-        loaded = _load(options, folder, now)
-        return cls(dict(options), folder, loaded)
+        loaded = _load(options, folder, now, has_issued=bool(issued))
+        return cls(dict(options), folder, loaded, IssuedContexts(issued) if issued else None)
 
     def reload(self, *, now: float) -> None:
         """Put the files in service anew, from the next `select` on, or change nothing and raise."""
         # The contexts are new ones. A live one keeps a certificate for each type of key, so it
         # would serve the old beside a successor of another type; and it never forgets an authority.
         # Connections keep what they were accepted with; sessions from before do one full handshake.
-        loaded = _load(self._options, self._folder, now)
+        loaded = _load(self._options, self._folder, now, has_issued=self._issued is not None)
         for name, served in loaded.all.items():
             old = self._loaded.all.get(name)
             if old is None or not old.certificate.is_valid(now):
@@ -90,12 +99,58 @@ class TlsContexts:
                 if finding.code == "CERTIFICATE_NOT_VALID_YET":
                     raise ConfigError(finding.problem, finding.fix)
         self._loaded = loaded
+        self.take_up(now=now, is_anew=True)
 
-    def select(self, server_name: str | None) -> ssl.SSLContext:
+    def take_up(self, *, now: float, is_anew: bool = False) -> list[TakeUp]:
+        """Put issued certificates in service whose files have appeared or changed."""
+        if self._issued is None:
+            return []
+        found = self._issued.take_up(self._make_context, now=now, is_anew=is_anew)
+        if self.on_taken_up is not None and any(not one.problem for one in found):
+            self.on_taken_up()
+        return found
+
+    def _make_context(self, pair: Pair) -> ssl.SSLContext:
+        return make_context(Options.of_server(self._options, folder=self._folder), pair)
+
+    @property
+    def is_pending(self) -> bool:
+        """Whether a certificate was not issued yet, so that its clients wait."""
+        return self._issued is not None and self._issued.is_pending
+
+    def select(self, server_name: str | None) -> ssl.SSLContext | None:
         """Choose the context for a ClientHello (RFC 6066, section 3; RFC 6125, section 6.4.3)."""
-        return self._serve(server_name).context
+        # None: its certificate was not issued yet.
+        served = self._serve(server_name)
+        return None if served is None else served.context
 
-    def _serve(self, server_name: str | None) -> _Served:
+    def challenge(self, server_name: str | None) -> ssl.SSLContext | None:
+        """Make the context for a ClientHello whose only protocol is ``acme-tls/1`` (RFC 8737)."""
+        return None if self._issued is None else self._issued.challenge(server_name)
+
+    @property
+    def has_issued(self) -> bool:
+        """Whether certificates are ordered while the service runs."""
+        return self._issued is not None
+
+    def _serve(self, server_name: str | None) -> Served | None:
+        issued = self._issued
+        if issued is None:
+            return self._of_file(server_name)
+        name = None if server_name is None else server_name.lower().removesuffix(".")
+        is_declared, served = issued.find(name)
+        of_file = self._of_file(name)
+        if not is_declared:
+            return of_file or issued.default
+        if served is not None or of_file is None:
+            return served
+        # Until then the certificate of before may do.
+        leaf = of_file.certificate.chain[0] if of_file.certificate.chain else None
+        if leaf is not None and (leaf.addresses if name is None else is_named(name, leaf.names)):
+            return of_file
+        return None
+
+    def _of_file(self, server_name: str | None) -> Served | None:
         loaded = self._loaded
         if server_name is None or not loaded.by_name:
             return loaded.default
@@ -108,7 +163,8 @@ class TlsContexts:
 
     def explain(self, error: OSError, server_name: str | None) -> tuple[str, str]:
         offer = self._loaded.offer
-        chain = self._serve(server_name).certificate.chain
+        served = self._serve(server_name)
+        chain = () if served is None else served.certificate.chain
         if chain and chain[0] is not None and not is_usable_key(chain[0]):
             offer = replace(offer, key=chain[0].key)
         # A client that does not trust the authority has not compared the names.
@@ -117,7 +173,10 @@ class TlsContexts:
 
     def doubt(self, server_name: str | None, *, is_about_trust: bool = False) -> Finding | None:
         """Return why a client may have refused its certificate."""
-        shown = self._serve(server_name).certificate
+        served = self._serve(server_name)
+        if served is None:
+            return None
+        shown = served.certificate
         return why_refused(
             shown.chain,
             server_name=server_name,
@@ -139,7 +198,7 @@ class TlsContexts:
         """Warnings that became true since the files were read; sentences without a full stop."""
         return tuple(
             str(finding)
-            for one in self.certificates
+            for one in self._of_files
             for finding in judge(one.chain, now=now, name=one.name)
             if is_about_dates(finding)
         )
@@ -147,6 +206,12 @@ class TlsContexts:
     @property
     def certificates(self) -> tuple[ServerCertificate, ...]:
         """The certificates in service, ``local_cert`` first."""
+        issued = () if self._issued is None else self._issued.served
+        return (*self._of_files, *(served.certificate for served in issued))
+
+    @property
+    def _of_files(self) -> tuple[ServerCertificate, ...]:
+        # Of issued ones, whoever orders them reports what is wrong.
         return tuple(served.certificate for served in self._loaded.all.values())
 
     @property
@@ -176,16 +241,21 @@ class TlsContexts:
     def _sentences(self, *severities: Severity) -> tuple[str, ...]:
         return tuple(
             str(finding)
-            for certificate in self.certificates
+            for certificate in self._of_files
             for finding in certificate.findings
             if finding.severity in severities
         )
 
 
-def _load(values: Mapping[str, object], folder: Path, now: float) -> _Loaded:
+def _load(values: Mapping[str, object], folder: Path, now: float, *, has_issued: bool) -> _Loaded:
     options = Options.of_server(values, folder=folder)
-    pairs = {_DEFAULT: options.pair(), **_named_pairs(options)}
-    served: dict[str, _Served] = {}
+    pairs = _named_pairs(options)
+    if not has_issued or options.get("local_cert") is not None:
+        pairs = {_DEFAULT: options.pair(), **pairs}
+    elif not pairs:
+        # What is wrong with an option is said before there is a certificate.
+        make_context(options, None)
+    served: dict[str, Served] = {}
     for name, pair in pairs.items():
         # OpenSSL first: only what it refuses is refused.
         context = make_context(options, pair)
@@ -193,12 +263,12 @@ def _load(values: Mapping[str, object], folder: Path, now: float) -> _Loaded:
         misplacement = misplaced(found.chain, asked=name, name=found.name) if name else None
         if misplacement is not None:
             found = replace(found, findings=(misplacement, *found.findings))
-        served[name] = _Served(context=context, certificate=found)
+        served[name] = Served(context=context, certificate=found)
     files = [path for pair in pairs.values() for path in (pair.path, pair.key_path)]
     files += [path for name in ("cafile", "dh_param") if (path := options.path(name))]
     oldest, newest = versions(options)
     return _Loaded(
-        default=served[_DEFAULT],
+        default=served.get(_DEFAULT),
         by_name={name: one for name, one in served.items() if name != _DEFAULT},
         pins=client_certificates.pins(options),
         offer=Offer(oldest=oldest, newest=newest, options=options.given),

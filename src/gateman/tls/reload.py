@@ -12,11 +12,15 @@ from ..errors import ConfigError
 from ..log import logger
 from .certificate_findings import SECONDS_PER_DAY
 from .contexts import TlsContexts
+from .issued import Mark, mark_of
 
-INTERVAL = 3.0  # seconds
-"""Between two checks. Files are reloaded when two checks in a row have found the same."""
+# Between two looks. Files are reloaded when two looks in a row have found the same.
+_INTERVAL = 3.0  # seconds
 
-_Marks = tuple[tuple[int, int, int] | None, ...]
+# While clients wait for a certificate that is being issued.
+_PENDING_INTERVAL = 0.25  # seconds
+
+_Marks = tuple[Mark | None, ...]
 
 
 class CertificateReload:
@@ -26,10 +30,17 @@ class CertificateReload:
         self._warns_of_dates = warns_of_dates
         self._warned_at = time.time()
         self._seen = self._settled = _marks(contexts.files)
+        self._take_up(time.time())
+
+    @property
+    def interval(self) -> float:
+        """Seconds until the next look."""
+        return _PENDING_INTERVAL if self._contexts.is_pending else _INTERVAL
 
     def look(self, now: float | None = None) -> None:
         """Reload the files if they have changed, and not since the last call."""
         now = time.time() if now is None else now
+        self._take_up(now)
         if self._warns_of_dates and now - self._warned_at >= SECONDS_PER_DAY:
             self._warned_at = now
             for warning in self._contexts.warnings_of_dates(now=now):
@@ -38,6 +49,14 @@ class CertificateReload:
         if marks != self._settled and marks == self._seen:
             self.reload()
         self._seen = marks
+
+    def _take_up(self, now: float) -> None:
+        # At once, without waiting for them to settle: they are replaced as a whole.
+        for found in self._contexts.take_up(now=now):
+            if found.problem:
+                logger.error("%s: %s", self._name, found.problem)
+            else:
+                logger.info("%s: the certificate in %s is in service", self._name, found.path)
 
     def reload(self) -> None:
         """Reload the files now; log what is wrong with them."""
@@ -56,12 +75,4 @@ class CertificateReload:
 
 def _marks(files: tuple[Path, ...]) -> _Marks:
     """Return what changes with each version of the files; links are followed."""
-    marks: list[tuple[int, int, int] | None] = []
-    for path in files:
-        try:
-            found = path.stat()
-        except OSError:
-            marks.append(None)
-        else:
-            marks.append((found.st_ino, found.st_mtime_ns, found.st_size))
-    return tuple(marks)
+    return tuple(map(mark_of, files))

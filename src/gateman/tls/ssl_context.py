@@ -25,8 +25,8 @@ _SPELLED = {
 }
 
 
-def make_context(options: Options, pair: Pair) -> ssl.SSLContext:
-    """Make the context for one certificate, or raise a ConfigError."""
+def make_context(options: Options, pair: Pair | None) -> ssl.SSLContext:
+    """Make the context for one certificate, if there is one yet, or raise a ConfigError."""
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
     name_sessions(context, getattr(_ssl, "__file__", None))
     context.options |= ssl.OP_NO_RENEGOTIATION
@@ -40,7 +40,8 @@ def make_context(options: Options, pair: Pair) -> ssl.SSLContext:
     _set_key_exchange(context, options)
     client_certificates.demand_certificates(context, options)
     # Last: what may be loaded depends on the security level.
-    certificate.load(context, pair)
+    if pair is not None:
+        certificate.load(context, pair)
     return context
 
 
