@@ -7,6 +7,7 @@ make root write to any file.
 
 import errno
 import os
+import secrets
 import stat
 from collections import deque
 from pathlib import Path, PurePath
@@ -45,6 +46,22 @@ def open_file(path: Path, flags: int, mode: int = 0o600) -> int:
                 return _open_last(folder, name, flags, mode)
     finally:
         os.close(folder)
+
+
+def replace_file(path: Path, data: bytes, *, mode: int) -> None:
+    """Replace a file atomically, also if the machine stops; the umask may reduce its mode."""
+    draft = path.with_name(f".{path.name[:200]}.{secrets.token_hex(8)}")
+    flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
+    handle = os.open(draft, flags, mode)
+    try:
+        with os.fdopen(handle, "wb") as file:
+            file.write(data)
+            file.flush()
+            os.fsync(file.fileno())
+        draft.replace(path)
+    except BaseException:
+        draft.unlink(missing_ok=True)
+        raise
 
 
 def _target(folder: int, name: str, path: Path) -> PurePath | None:

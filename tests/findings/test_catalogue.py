@@ -2,11 +2,11 @@
 
 import re
 
-from gateman.findings import catalogue, certificates, handshakes, lasting, network, services
+from gateman.findings import acme, catalogue, certificates, handshakes, lasting, network, services
 
 
 def test_each_code_is_declared_once() -> None:
-    modules = (network, certificates, handshakes, lasting, services)
+    modules = (network, certificates, acme, handshakes, lasting, services)
     codes = [one.code for module in modules for one in module.DECLARATIONS]
 
     assert len(codes) == len(set(codes))

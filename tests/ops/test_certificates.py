@@ -14,10 +14,10 @@ from pathlib import Path
 import pytest
 from cryptography import x509
 
+from gateman.data_folder import data_folder
 from gateman.errors import ConfigError
 from gateman.ops.certificates import (
     DevelopmentCertificate,
-    data_folder,
     development_certificate,
     trust_instructions,
 )

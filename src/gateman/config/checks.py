@@ -6,6 +6,7 @@ Each takes the option and a user's value, and returns the value to keep, or rais
 """
 
 from collections.abc import Callable, Iterable, Mapping
+from pathlib import Path
 from typing import Any
 
 from ..bus import Bus, open_bus
@@ -54,6 +55,15 @@ def name(_option: Option, value: object) -> str:
 def context(_option: Option, value: object) -> Mapping[str, Any] | None:
     if value is not None and not isinstance(value, Mapping):
         raise ConfigError(f"context={value!r} is not a mapping", "write {'ssl': {'local_cert': …}}")
+    return value
+
+
+def acme(_option: Option, value: Any) -> Any:
+    if value is not None:
+        # Imported here: only a worker with acme needs it.
+        from ..acme.options import parse
+
+        parse(value, folder=Path(), default_storage=Path())
     return value
 
 

@@ -1,12 +1,16 @@
 """The checked options of a worker, from which its service is made."""
 
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 from ..http.client_address import TrustedProxies
 from ..listen import ListenAddress
 from ..options import Limits, SlowConsumer, Timeouts
 from ..tls.contexts import TlsContexts
 from ..websocket.deflate import Deflate
+
+if TYPE_CHECKING:
+    from ..acme.options import AcmeOptions
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -18,6 +22,7 @@ class WorkerSettings:
         name: The name in the log.
         listen: The address.
         contexts: The TLS contexts; ``None`` for a port without TLS.
+        acme: The certificates that are ordered and renewed by themselves.
         limits: The limits.
         timeouts: The timeouts.
         trusted_proxies: The peers whose forwarding headers are used.
@@ -33,6 +38,7 @@ class WorkerSettings:
     name: str
     listen: ListenAddress
     contexts: TlsContexts | None
+    acme: tuple["AcmeOptions", ...]
     limits: Limits
     timeouts: Timeouts
     trusted_proxies: TrustedProxies

@@ -11,6 +11,7 @@ The declaration of a WebSocket service: its address, options and callbacks.
 """
 
 from collections.abc import Iterable, Mapping
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from ..connection import Connection
@@ -25,6 +26,7 @@ from .callbacks import SIGNATURES
 from .schema import Converted
 
 if TYPE_CHECKING:
+    from ..acme.options import AcmeOptions
     from ..tls.contexts import TlsContexts
     from .settings import WorkerSettings
 
@@ -56,6 +58,13 @@ class Worker(BaseWorker):
         kw_only=False,
         check=checks.context,
         reason='``{"ssl": {...}}``, with PHP\'s names of TLS options.',
+    )
+    acme: str | Iterable[Any] | Mapping[str, Any] | None = option(
+        default=None,
+        check=checks.acme,
+        reason="The names for which certificates are ordered and renewed by themselves:"
+        ' ``"example.com"``, a list, or a mapping of options. It is the same as ``acme`` in'
+        " ``context``'s ``ssl``; see ``docs/tls.md``.",
     )
     name: str = option(default="worker")
     transport: Converted[str | None, str] = option(
@@ -155,10 +164,12 @@ def settings_of(worker: Worker, *, now: float) -> "WorkerSettings":
     from ..http.client_address import DEFAULT, TrustedProxies
     from .settings import WorkerSettings
 
+    acme = _acme(worker)
     return WorkerSettings(
         name=worker.name,
         listen=ListenAddress.parse(worker.listen),
         contexts=_contexts(worker, now),
+        acme=acme,
         limits=worker.limits,
         timeouts=worker.timeouts,
         trusted_proxies=TrustedProxies(
@@ -171,6 +182,28 @@ def settings_of(worker: Worker, *, now: float) -> "WorkerSettings":
         slow_consumer=worker.slow_consumer,
         compression=worker.compression,
         requires_proxy=worker.proxy_protocol == "required",
+    )
+
+
+def _acme(worker: Worker) -> "tuple[AcmeOptions, ...]":
+    """Return the certificates that are ordered by themselves; with their storage."""
+    options = (worker.context or {}).get("ssl")
+    in_context = options.get("acme") if isinstance(options, Mapping) else None
+    if worker.acme is None and in_context is None:
+        return ()
+    if worker.acme is not None and in_context is not None:
+        raise ConfigError(
+            f"worker {worker.name!r} has acme twice: as an option, and in its context",
+            "keep one of them",
+        )
+    # Imported here: only a worker with acme needs it.
+    from ..acme.options import parse
+    from ..acme.storage_folder import default_folder
+
+    return parse(
+        in_context if worker.acme is None else worker.acme,
+        folder=Path.cwd(),
+        default_storage=default_folder(worker.user),
     )
 
 

@@ -18,13 +18,11 @@ import fcntl
 import ipaddress
 import os
 import pwd
-import secrets
 import shlex
 import socket
 import stat
-import sys
 import time
-from collections.abc import Collection, Iterable, Iterator, Mapping
+from collections.abc import Collection, Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
@@ -42,7 +40,9 @@ from cryptography.hazmat.primitives.serialization import (
 )
 from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
 
+from ..data_folder import data_folder
 from ..errors import ConfigError
+from ..safe_files import replace_file
 from ..tls.domain_names import wire_name
 from .template import fill_in
 
@@ -86,15 +86,6 @@ class _Authority:
     certificate: x509.Certificate
     key: _Key
     is_new: bool
-
-
-def data_folder(environ: Mapping[str, str] = os.environ, platform: str = sys.platform) -> Path:
-    """Return the authority's folder."""
-    if platform == "darwin":
-        return Path.home() / "Library" / "Application Support" / "gateman"
-    # XDG Base Directory Specification: relative paths are ignored.
-    declared = Path(environ.get("XDG_DATA_HOME", ""))
-    return (declared if declared.is_absolute() else Path.home() / ".local" / "share") / "gateman"
 
 
 def development_certificate(
@@ -192,7 +183,7 @@ def _find_or_make(
         certificate, is_new = _issue(names, key, authority, moment), True
         chain = [certificate, authority.certificate]
         pem = b"".join(link.public_bytes(Encoding.PEM) for link in chain)
-        _write(certificate_path, pem, mode=0o644)
+        replace_file(certificate_path, pem, mode=0o644)
     return DevelopmentCertificate(
         certificate=certificate_path,
         key=key_path,
@@ -225,7 +216,7 @@ def _authority(folder: Path, names: Collection[str], moment: datetime) -> _Autho
     permitted += [_base(name) for name in names if not _is_permitted(name, permitted)]
     key = _new_key(key_path)
     certificate = _self_sign(key, list(dict.fromkeys(permitted)), moment)
-    _write(certificate_path, certificate.public_bytes(Encoding.PEM), mode=0o644)
+    replace_file(certificate_path, certificate.public_bytes(Encoding.PEM), mode=0o644)
     return _Authority(certificate=certificate, key=key, is_new=True)
 
 
@@ -352,7 +343,7 @@ def _is_good(
 def _new_key(path: Path) -> ec.EllipticCurvePrivateKey:
     key = ec.generate_private_key(ec.SECP256R1())
     pem = key.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption())
-    _write(path, pem, mode=0o600)
+    replace_file(path, pem, mode=0o600)
     return key
 
 
@@ -449,17 +440,3 @@ def _usage(*, signs_certificates: bool) -> x509.KeyUsage:
         encipher_only=False,
         decipher_only=False,
     )
-
-
-def _write(path: Path, data: bytes, *, mode: int) -> None:
-    """Replace a file atomically; the umask may reduce its mode."""
-    draft = path.with_name(f".{path.name}.{secrets.token_hex(8)}")
-    flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
-    handle = os.open(draft, flags, mode)
-    try:
-        with os.fdopen(handle, "wb") as file:
-            file.write(data)
-        draft.replace(path)
-    except BaseException:
-        draft.unlink(missing_ok=True)
-        raise

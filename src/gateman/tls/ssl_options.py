@@ -6,6 +6,7 @@ An option is honoured, or refused with the reason; none is passed over in silenc
 
 ==============================  ==================================================================
 ``local_cert`` ``local_pk``     PEM: the certificate with its chain, and the key if it is apart
+``acme``                        names whose certificates are ordered and renewed by themselves
 ``passphrase``                  of an encrypted key; it is never asked for on a terminal
 ``SNI_server_certs``            ``{name: path or {local_cert, local_pk, passphrase}}``; a name may
                                 start with ``*.``, which stands for one label
@@ -53,6 +54,7 @@ _HONOURED = (
     *("verify_peer", "cafile", "capath", "peer_fingerprint", "allow_self_signed"),
     *("min_proto_version", "max_proto_version", "ciphers", "security_level", "alpn_protocols"),
     *("honor_cipher_order", "no_ticket", "dh_param", "ecdh_curve"),
+    "acme",  # see gateman.acme.options
     # Any limit is kept where nothing is allowed: OP_NO_RENEGOTIATION is set.
     *("reneg_limit", "reneg_window"),
 )

@@ -1,0 +1,30 @@
+"""
+What the master and the process that orders say to each other, one JSON text each way. PURE.
+
+The master writes a :class:`Job` to its standard input, and reads one line, a :class:`Report`.
+"""
+
+from collections.abc import Mapping
+from typing import Any, Literal
+
+import msgspec
+
+from .options import AcmeOptions
+
+MAX_REPORT_SIZE = 64 << 10  # bytes; a longer line is not read
+
+
+class Job(msgspec.Struct, frozen=True, kw_only=True):
+    certificates: tuple[AcmeOptions, ...]  # all of one storage
+    is_forced: bool = False  # order now, even if none is due
+    bus: str | Mapping[str, Any] | None = None  # as a worker declares it; may hold a password
+
+
+class LogLine(msgspec.Struct, frozen=True):
+    level: Literal["info", "warning", "error"]
+    text: str
+
+
+class Report(msgspec.Struct, frozen=True, kw_only=True):
+    next_at: float  # when to start the process again; seconds since 1970
+    log: tuple[LogLine, ...] = ()
