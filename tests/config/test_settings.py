@@ -98,6 +98,19 @@ def test_a_certificate_is_read() -> None:
     assert found.listen == ListenAddress("::1", 443, "", is_secure=True)
 
 
+def test_certificates_that_are_ordered_need_no_file() -> None:
+    """They may stand beside those from files; nothing of the storage is read."""
+    found = [
+        settings("wss://[::1]:443", {"ssl": {"acme": "a.test", **more}}).contexts
+        for more in ({}, ssl_options())
+    ]
+
+    assert [one is not None and (one.is_pending, len(one.certificates)) for one in found] == [
+        (True, 0),
+        (True, 1),
+    ]
+
+
 def test_unix_sockets() -> None:
     """The path is kept, and no host is made up for it."""
     assert settings("websocket+unix:///run/chat.sock").listen == ListenAddress(
@@ -113,6 +126,8 @@ def test_unix_sockets() -> None:
         ("ws://127.0.0.1:1", {"ssl": {"local_cert": "x"}}, None, "has a certificate, but"),
         ("ws://127.0.0.1:1", {"tls": {}}, None, "'tls' is not a part of a worker's context"),
         ("wss://127.0.0.1:1", {"ssl": {"local_cert": "/nowhere"}}, None, "/nowhere"),
+        ("ws://127.0.0.1:1", {"ssl": {"acme": "a.test"}}, None, "has acme, but transport='tcp'"),
+        ("wss://127.0.0.1:1", {"ssl": {"acme": "a.test", "local_cert": "/no"}}, None, "/no"),
     ],
 )
 def test_what_does_not_go_together(

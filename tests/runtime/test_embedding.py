@@ -109,6 +109,7 @@ async def test_one_call_at_a_time() -> None:
     ("workers", "problem"),
     [
         ([lambda: echo(count=2)], "has count=2, and serve() runs in this process only"),
+        ([lambda: echo(acme="a.test")], "has acme, and serve() starts no process that orders"),
         ([lambda: echo(user="nobody")], "has user='nobody'"),
         ([lambda: Gateway("websocket://127.0.0.1:0")], "serve() got 'Gateway'"),
         ([echo, lambda: echo(bus="memory://")], "the workers have different buses"),

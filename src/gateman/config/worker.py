@@ -164,11 +164,11 @@ def settings_of(worker: Worker, *, now: float) -> "WorkerSettings":
     from ..http.client_address import DEFAULT, TrustedProxies
     from .settings import WorkerSettings
 
-    acme = _acme(worker)
+    acme = certificates_of(worker)
     return WorkerSettings(
         name=worker.name,
         listen=ListenAddress.parse(worker.listen),
-        contexts=_contexts(worker, now),
+        contexts=_contexts(worker, acme, now),
         acme=acme,
         limits=worker.limits,
         timeouts=worker.timeouts,
@@ -185,7 +185,7 @@ def settings_of(worker: Worker, *, now: float) -> "WorkerSettings":
     )
 
 
-def _acme(worker: Worker) -> "tuple[AcmeOptions, ...]":
+def certificates_of(worker: Worker) -> "tuple[AcmeOptions, ...]":
     """Return the certificates that are ordered by themselves; with their storage."""
     options = (worker.context or {}).get("ssl")
     in_context = options.get("acme") if isinstance(options, Mapping) else None
@@ -207,7 +207,7 @@ def _acme(worker: Worker) -> "tuple[AcmeOptions, ...]":
     )
 
 
-def _contexts(worker: Worker, now: float) -> "TlsContexts | None":
+def _contexts(worker: Worker, acme: "tuple[AcmeOptions, ...]", now: float) -> "TlsContexts | None":
     from ..tls.contexts import TlsContexts
 
     context: Mapping[str, Any] = worker.context or {}
@@ -216,6 +216,11 @@ def _contexts(worker: Worker, now: float) -> "TlsContexts | None":
             raise ConfigError.unknown("part of a worker's context", kind, ["ssl"])
     options = context.get("ssl")
     if worker.transport == "ssl":
+        if acme:
+            from ..acme.serving import issued_certificates
+
+            of_files = {name: value for name, value in (options or {}).items() if name != "acme"}
+            return TlsContexts.load(of_files, now=now, issued=issued_certificates(acme))
         if not options:
             raise ConfigError(
                 f"worker {worker.name!r} has transport='ssl', but no certificate",
@@ -227,6 +232,11 @@ def _contexts(worker: Worker, now: float) -> "TlsContexts | None":
         raise ConfigError(
             f"worker {worker.name!r} listens on wss://, but transport={worker.transport!r}",
             "write websocket:// if a proxy does the TLS",
+        )
+    if acme:
+        raise ConfigError(
+            f"worker {worker.name!r} has acme, but transport={worker.transport!r}",
+            "listen on wss://, or leave acme out if a proxy does the TLS: the certificate is its",
         )
     if options:
         raise ConfigError(

@@ -12,7 +12,7 @@ from typing import Any
 from ..bus import Bus
 from ..config import environment
 from ..config.checks import make_bus
-from ..config.worker import Worker
+from ..config.worker import Worker, certificates_of
 from ..errors import ConfigError
 from ..listen import ListenAddress
 from ..net import sockets as listening
@@ -112,6 +112,11 @@ def _checked(worker: Worker) -> Worker:
                 " process only",
                 f"leave {name}= out; {_RUN_ALL}",
             )
+    if certificates_of(worker):
+        raise ConfigError(
+            f"{worker.name!r} has acme, and serve() starts no process that orders certificates",
+            f"give it a certificate in a file; {_RUN_ALL}",
+        )
     return worker
 
 
