@@ -96,7 +96,8 @@ def decide(
     if reason is None and certificate is not None:
         info = _info(state, certificate)
         due = renewal_at(state, certificate, jitter=jitter)
-        ask_at = now if info is None else min(info.ask_at, now + _DAY)
+        # One that is too far away was written when the clock was wrong, as is a retry_at below.
+        ask_at = now if info is None or info.ask_at > now + 2 * _DAY else info.ask_at
         # Also before a renewal: the authority may want it later.
         if ask_at <= now and not is_forced:
             return AskRenewalInfo()
@@ -104,7 +105,6 @@ def decide(
             return Wait(until=min(due, ask_at))
         reason = "its renewal was requested" if is_forced else "it is due for renewal"
     reason = reason or "there is none yet"
-    # A moment too far away was written when the clock was wrong.
     if now < state.retry_at <= now + 2 * _MAX_PAUSE and not is_forced:
         return Wait(until=state.retry_at)
     allowed = allowed_at(options, state, others, now)

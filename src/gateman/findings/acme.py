@@ -217,15 +217,7 @@ ACME_PROCESS_FAILED = _declare(
     "see the lines of the log above; it is started again by itself",
     "It ended with a signal or an error, or did not report in time.",
 )
-ACME_NO_CERTIFICATE = _declare(
-    "ACME_NO_CERTIFICATE",
-    "there is no certificate for {names} yet, and TLS handshakes wait for it",
-    "see what keeps it with: gateman certificates SCRIPT",
-    "The first order has not ended, or has failed.",
-)
-
 DECLARATIONS: tuple[Declaration, ...] = (
-    ACME_NO_CERTIFICATE,
     ACME_STORAGE,
     ACME_STORAGE_EPHEMERAL,
     ACME_STORAGE_SEPARATE,
