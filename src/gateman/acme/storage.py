@@ -70,6 +70,11 @@ class Storage:
     def prepare(cls, folder: Path, *, uid: int | None = None, gid: int | None = None) -> "Storage":
         """Make the folder for a user, 0700; raise a ConfigError if it cannot be used."""
         user = os.geteuid() if uid is None else uid
+        if folder.is_symlink():
+            # Root would give away the folder to which somebody else's link leads.
+            raise ConfigError(
+                f"acme.storage is {folder}, which is a link", "name the folder to which it leads"
+            )
         try:
             folder.parent.mkdir(parents=True, exist_ok=True, mode=0o755)
             with suppress(FileExistsError):
@@ -179,10 +184,13 @@ class Storage:
             if error.errno in {errno.ENOENT, errno.ELOOP, errno.ENOTDIR}:
                 return None
             raise
-        with os.fdopen(handle, "rb") as file:
+        try:
             if not stat.S_ISREG(os.fstat(handle).st_mode):
                 return None
-            data = file.read(most + 1)
+            with os.fdopen(handle, "rb", closefd=False) as file:
+                data = file.read(most + 1)
+        finally:
+            os.close(handle)
         return data if len(data) <= most else None
 
     def _write(self, path: Path, data: bytes) -> None:
