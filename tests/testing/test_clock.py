@@ -4,7 +4,7 @@ import asyncio
 
 import pytest
 
-from gateman import Connection, Timer, Worker, testing
+from gateman import ConfigError, Connection, Timer, Worker, testing
 from tests.support.loop import on_loop
 
 
@@ -56,6 +56,27 @@ async def test_a_client_that_does_not_answer_pings_is_closed() -> None:
         assert codes == [1006]
         client.go_on_reading()
         assert (await client.wait_closed()).code == 1006
+
+
+def test_the_time_that_a_test_takes_does_not_count() -> None:
+    async def measure() -> float:
+        loop = asyncio.get_running_loop()
+        # Debug mode takes longest, and warns of callbacks that seem to.
+        loop.set_debug(True)
+        begun_at = loop.time()
+        await testing.advance(59.9)
+        return loop.time() - begun_at
+
+    assert 59.9 <= asyncio.run(measure()) < 60
+
+
+def test_an_event_loop_whose_clock_cannot_be_moved() -> None:
+    uvloop = pytest.importorskip("uvloop")
+    with (
+        asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner,
+        pytest.raises(ConfigError, match=r"cannot move the clock of uvloop\.Loop"),
+    ):
+        runner.run(testing.advance(1))
 
 
 @pytest.mark.parametrize("seconds", [-1.0, float("nan"), float("inf")])

@@ -1,5 +1,6 @@
-"""The example of tests passes, with each runner that its page names."""
+"""The example of tests passes, and each runner of tests that its page names runs them."""
 
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -8,7 +9,7 @@ import pytest
 
 FOLDER = Path(__file__).parents[2] / "examples" / "tested"
 
-PLUGIN = """
+WITH_ANYIO = """
 import pytest
 from gateman import testing
 from server import worker
@@ -17,37 +18,88 @@ from server import worker
 def anyio_backend():
     return "asyncio"
 
+@pytest.fixture
+async def service(anyio_backend):
+    async with testing.service(worker, processes=2) as service:
+        yield service
+
 @pytest.mark.anyio
-async def test_a_message_comes_back():
+async def test_a_message_comes_back(service):
     async with testing.connect(worker, "/chat?token=secret") as client:
         await client.send("hi")
         assert await client.receive() == "hi"
+        await testing.advance(60)
+        assert await client.receive() == "Are you still there?"
+"""
+
+# The same with pytest-asyncio, whose fixtures run in a context of their own.
+WITH_PYTEST_ASYNCIO = (
+    WITH_ANYIO.replace("pytest.mark.anyio", "pytest.mark.asyncio")
+    .replace("(anyio_backend)", "()")
+    .replace("@pytest.fixture\nasync", "@pytest_asyncio.fixture\nasync")
+    .replace("import pytest\n", "import pytest, pytest_asyncio\n")
+)
+
+PLAIN = """
+import asyncio
+from gateman import testing
+from server import worker
+
+def test_a_message_comes_back():
+    async def talk():
+        async with testing.connect(worker, "/chat?token=secret") as client:
+            await client.send("hi")
+            assert await client.receive() == "hi"
+            await testing.advance(60)
+            assert await client.receive() == "Are you still there?"
+
+    asyncio.run(talk())
 """
 
 
-@pytest.mark.parametrize("runner", [["unittest", "-q"], ["pytest", "-q", "-p", "no:cacheprovider"]])
-def test_the_example(runner: list[str]) -> None:
+def run(folder: Path, *words: str) -> str:
+    """Run tests with the options of this folder alone."""
     ended = subprocess.run(
-        [sys.executable, "-m", *runner], cwd=FOLDER, capture_output=True, text=True, check=False
-    )
-
-    assert ended.returncode == 0, ended.stdout + ended.stderr
-    assert "4" in ended.stdout + ended.stderr
-
-
-def test_a_plugin_of_pytest(tmp_path: Path) -> None:
-    (tmp_path / "server.py").write_text((FOLDER / "server.py").read_text())
-    (tmp_path / "test_plugin.py").write_text(PLUGIN)
-    ended = subprocess.run(
-        [sys.executable, "-m", "pytest", "-q", "--rootdir", str(tmp_path), "-p", "anyio"],
-        cwd=tmp_path,
+        [sys.executable, "-m", *words],
+        cwd=folder,
         capture_output=True,
         text=True,
         check=False,
     )
 
     assert ended.returncode == 0, ended.stdout + ended.stderr
-    assert "1 passed" in ended.stdout
+    return ended.stdout + ended.stderr
+
+
+PYTEST = ("pytest", "-q", "-p", "no:cacheprovider", "-c", "/dev/null", "-W", "error")
+
+
+@pytest.mark.parametrize(
+    "runner",
+    [("unittest", "-q"), (*PYTEST, "--rootdir", ".", "-p", "no:asyncio")],
+    ids=["unittest", "pytest"],
+)
+def test_the_example(runner: tuple[str, ...]) -> None:
+    assert re.search("Ran 4 tests|4 passed", run(FOLDER, *runner))
+
+
+@pytest.mark.parametrize(
+    ("text", "plugins"),
+    [
+        (PLAIN, ("-p", "no:asyncio", "-p", "no:anyio")),
+        (WITH_ANYIO, ("-p", "no:asyncio")),
+        (
+            WITH_PYTEST_ASYNCIO,
+            ("-p", "no:anyio", "-o", "asyncio_default_fixture_loop_scope=function"),
+        ),
+    ],
+    ids=["plain", "anyio", "pytest-asyncio"],
+)
+def test_a_runner_of_pytest(tmp_path: Path, text: str, plugins: tuple[str, ...]) -> None:
+    (tmp_path / "server.py").write_text((FOLDER / "server.py").read_text())
+    (tmp_path / "test_it.py").write_text(text)
+
+    assert "1 passed" in run(tmp_path, *PYTEST, *plugins, "--rootdir", str(tmp_path))
 
 
 def test_the_package_that_is_missing() -> None:

@@ -88,6 +88,10 @@ class NodeLiveness:
             return False
         return self._loop.time() > self._discovered_at
 
+    def end_discovery(self) -> None:
+        """Expect no more hellos of nodes that were there before this one."""
+        self._discovered_at = self._loop.time()
+
     async def discover(self, deadline: float) -> None:
         """Wait until the other nodes had the time to send their hellos."""
         delay = min(self._discovered_at, deadline) - self._loop.time()

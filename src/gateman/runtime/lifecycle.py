@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from ..config.callbacks import Function
-from ..log import logger
+from ..log import RateLimitedLogger, logger
 
 # The least share of timeouts.shutdown for on_worker_stop. It runs last, and must be able to close
 # its resources even if clients and handlers have used all the rest.
@@ -59,8 +59,8 @@ async def stopped(
             result = None if function is None else function(worker)
             if inspect.isawaitable(result):
                 await result
-    except Exception:  # noqa: BLE001 - an application's error does not prevent the stop
+    except Exception as error:  # noqa: BLE001 - an application's error does not prevent the stop
         if scope.expired():
             logger.error("%s: on_worker_stop took longer than timeouts.shutdown", name)
         else:
-            logger.exception("%s: on_worker_stop failed", name)
+            RateLimitedLogger().error(f"{name}: on_worker_stop failed", error, 0)

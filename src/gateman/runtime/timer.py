@@ -9,6 +9,7 @@ master. This module loads neither asyncio nor logging before that start: the mas
 import inspect
 import os
 from collections.abc import Awaitable, Callable, Iterable
+from contextvars import ContextVar
 from threading import get_ident
 from typing import TYPE_CHECKING, Any
 
@@ -63,7 +64,7 @@ class Timer:
             ConfigError: The interval or the function cannot be used.
             WrongThread: The caller is not in the thread of the event loop.
         """
-        return timers.add(seconds, function, args, is_persistent=persistent)
+        return process_timers().add(seconds, function, args, is_persistent=persistent)
 
     @staticmethod
     def delete(timer_id: int) -> bool:
@@ -76,7 +77,7 @@ class Timer:
         Returns:
             Whether there was such a timer; one that is not persistent is gone once it ran.
         """
-        return timers.delete(timer_id)
+        return process_timers().delete(timer_id)
 
 
 class _Scheduled:
@@ -297,11 +298,19 @@ class Timers:
 timers = Timers()
 """The timers of this process."""
 
+timers_of_context: ContextVar[Timers] = ContextVar("timers", default=timers)
+"""Others only where a test runs several processes of a service on one event loop."""
+
+
+def process_timers() -> Timers:
+    """Return the timers of the process whose code runs."""
+    return timers_of_context.get()
+
 
 def add_timers(schedule: Iterable[tuple[float, Callable[..., Any]]]) -> None:
     """Add the timers that :meth:`gateman.Worker.every` has declared."""
     for seconds, function in schedule:
-        timers.add(seconds, function)
+        process_timers().add(seconds, function)
 
 
 def following(planned_at: float, interval: float, now: float) -> tuple[float, int]:

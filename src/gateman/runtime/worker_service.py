@@ -45,7 +45,7 @@ from ..websocket.close import NO_LOGIN
 from ..websocket.deflate import Deflate
 from .callback_runner import CallbackRunner
 from .lifecycle import last_share, started, stopped
-from .timer import add_timers, timers
+from .timer import add_timers, process_timers
 
 # For listening sockets, logs, and files that the application opens.
 _RESERVED_DESCRIPTORS = 64
@@ -73,6 +73,7 @@ class WorkerService:
         self._callback_runner = CallbackRunner(functions, settings.limits, self.counts)
         self.deliver = self._callback_runner.deliver()
         self._loop = asyncio.get_running_loop()
+        self._timers = process_timers()
         self._rate_limited = RateLimitedLogger()
         self._present: set[Connection] = set()
         self._emptied: asyncio.Future[None] | None = None
@@ -259,7 +260,7 @@ class WorkerService:
             self._membership.add(connection)
         login = self.settings.timeouts.login
         if login is not None:
-            timers.add_for(connection, login, self._check_login, (connection,))
+            self._timers.add_for(connection, login, self._check_login, (connection,))
         self._callback_runner.call("on_open", connection)
 
     def handler_failed(self, connection: Connection, error: Exception) -> None:
@@ -298,7 +299,7 @@ class WorkerService:
 
     def closed(self, connection: Connection, code: int, reason: str) -> None:
         """Remove an open connection, and call ``on_close``."""
-        timers.end(connection)
+        self._timers.end(connection)
         if self._membership is not None:
             self._membership.remove(connection)
         if self.connections.pop(connection.id, None) is not None:
@@ -351,8 +352,8 @@ class WorkerService:
         check_interval(seconds)
         check_function(function, args)
         if connection.state is State.CLOSED:
-            return timers.new_id()
-        return timers.add_for(connection, seconds, function, args)
+            return self._timers.new_id()
+        return self._timers.add_for(connection, seconds, function, args)
 
     def _check_login(self, connection: Connection) -> None:
         if connection.state is State.OPEN and (

@@ -17,10 +17,23 @@ try:
     from .clock import advance
     from .connecting import connect, refused
     from .errors import expected
+    from .process import Process
+    from .service import Service, service
 except ModuleNotFoundError as error:
     raise ConfigError(
         "gateman.testing needs the package websockets, which is not installed",
         "pip install 'gateman[testing]'",
     ) from error
 
-__all__ = ["Client", "Closed", "Refused", "advance", "connect", "expected", "refused"]
+__all__ = [
+    "Client",
+    "Closed",
+    "Process",
+    "Refused",
+    "Service",
+    "advance",
+    "connect",
+    "expected",
+    "refused",
+    "service",
+]

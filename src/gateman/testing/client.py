@@ -117,7 +117,7 @@ class Client:
         if not self._reader.done():
             return None
         code, reason = self._connection.close_code, self._connection.close_reason
-        return Closed(1006 if code is None else code, reason or "")
+        return Closed(1006 if code is None else int(code), reason or "")
 
     async def wait_closed(self) -> Closed:
         """
@@ -136,6 +136,8 @@ class Client:
 
     async def close(self, code: int = 1000, reason: str = "") -> None:
         """Close the connection with a Close, and wait for the server's."""
+        if not self._transport.is_closing():
+            self.go_on_reading()
         await self._connection.close(code, reason)
         await self._reader
 

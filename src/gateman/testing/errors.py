@@ -3,7 +3,6 @@
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from typing import Self
 
 from ..log import error_observers
 
@@ -21,7 +20,7 @@ class Raised:
 
 
 class Collected:
-    """The errors of callbacks while a test is connected."""
+    """The errors of callbacks while a service runs."""
 
     def __init__(self) -> None:
         self._errors: list[tuple[str, BaseException | str]] = []
@@ -29,11 +28,11 @@ class Collected:
     def add(self, message: str, error: BaseException | str) -> None:
         self._errors.append((message, error))
 
-    def __enter__(self) -> Self:
+    def begin(self) -> None:
         error_observers.append(self.add)
-        return self
 
-    def __exit__(self, _kind: object, failure: BaseException | None, _trace: object) -> None:
+    def end(self, failure: BaseException | None) -> None:
+        """Fail the test for what was collected, or note it at the failure that there is."""
         error_observers.remove(self.add)
         if not self._errors:
             return
