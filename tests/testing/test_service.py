@@ -254,6 +254,23 @@ async def test_errors_of_all_processes_and_of_the_stop_fail_the_test() -> None:
 
 
 @on_loop
+async def test_an_error_of_an_event_fails_the_test() -> None:
+    worker = Worker(LISTEN)
+
+    @worker.on_event("news")
+    def take(data: object) -> None:
+        raise ValueError(data)
+
+    async def run() -> None:
+        async with testing.service(worker, processes=2):
+            hub.send_event("news", "bad")
+            await testing.advance(0)
+
+    with pytest.raises(AssertionError, match=r"ValueError.*ValueError"):
+        await run()
+
+
+@on_loop
 async def test_what_cannot_be_served() -> None:
     one, other = Worker(LISTEN, name="one"), Worker(LISTEN, name="other")
     gateway = Gateway(LISTEN)

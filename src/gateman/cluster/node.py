@@ -486,8 +486,8 @@ class Node:
     def _call_on_gap(self, on_gap: Callable[[Gap], object], gap: Gap) -> None:
         try:
             result = on_gap(gap)
-        except Exception:  # noqa: BLE001 - an application's fault must not end the bus
-            logger.exception("on_gap failed")
+        except Exception as error:  # noqa: BLE001 - an application's fault must not end the bus
+            self._rate_limited.error("on_gap failed", error, self._loop.time())
             return
         if asyncio.iscoroutine(result):
             self._spawn(result)
