@@ -28,3 +28,17 @@ class LogLine(msgspec.Struct, frozen=True):
 class Report(msgspec.Struct, frozen=True, kw_only=True):
     next_at: float  # when to start the process again; seconds since 1970
     log: tuple[LogLine, ...] = ()
+
+
+# Authorities sign within a minute; the rest is for their queues, and for a rehearsal before.
+_ORDER_TIME = 300.0  # seconds
+
+
+def time_limit(job: Job) -> float:
+    """Return the seconds after which every order fails, so that the process ends."""
+    commands = sum(
+        one.dns.wait + 2 * one.dns.timeout * len(one.domains)
+        for one in job.certificates
+        if one.dns is not None
+    )
+    return len(job.certificates) * _ORDER_TIME + commands

@@ -1,0 +1,453 @@
+"""
+A client of one certificate authority, on certbot's ``acme``: account, order, renewal information.
+
+Every failure, whatever the library raises, is an :class:`~.problems.AuthorityError`. Nothing here
+reads or writes files.
+"""
+
+import base64
+import json
+import re
+import time
+from collections.abc import Collection, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
+from datetime import datetime
+from ipaddress import ip_address
+from typing import Any
+
+import requests
+from acme import crypto_util, errors, messages
+from acme.client import ClientV2
+from cryptography import x509
+from cryptography.hazmat.primitives.asymmetric import ec, rsa
+from josepy.errors import Error as JoseError
+from josepy.jwk import JWKEC
+
+from ..tls.certificate_findings import minute
+from .challenges import Challenge, private_pem
+from .network import AnswerTooBig, DeadlinePassed, Network
+from .options import ExternalAccount, is_address
+from .problems import ERROR_PREFIX, AuthorityError, AuthorityProblem
+
+# Boulder validates within 10 s, and others tell with Retry-After.
+_FIRST_POLL, _LONGEST_POLL = 0.25, 10.0  # seconds
+
+# What an authority says to people: a sentence or two.
+_MAX_DETAIL = 500  # characters
+
+# RFC 8555, 8.3: base64url, with 128 bits at least. It becomes the name of a file.
+_TOKEN = re.compile(r"[A-Za-z0-9_-]{16,200}")
+
+_PENDING = {"pending", "processing"}
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Directory:
+    """What an authority says of itself."""
+
+    terms: str  # a URL; empty if it names none
+    profiles: tuple[str, ...]
+    wants_eab: bool
+    issuer: str  # its name in CAA records; empty if it does not say
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Authorization:
+    """One name of an order, and the challenges of which one proves it."""
+
+    url: str
+    name: str  # without ``*.``
+    is_valid: bool
+    challenges: Mapping[str, Challenge]  # by kind
+    urls: Mapping[str, str]  # of the challenges, by kind
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Order:
+    url: str
+    authorizations: tuple[Authorization, ...]
+    finalize_url: str
+    csr: bytes  # PEM
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class RenewalWindow:
+    """When the authority wants a certificate to be renewed (RFC 9773)."""
+
+    start: float
+    end: float
+    url: str  # why, for people; may be empty
+    retry_at: float | None
+
+
+class AuthorityClient:
+    """A client with the key of one account."""
+
+    def __init__(
+        self, directory_url: str, account_key: str, *, trusted: str | bool, deadline: float
+    ) -> None:
+        """
+        Make a client; nothing is sent yet.
+
+        Args:
+            directory_url: Where the authority describes itself.
+            account_key: Of :func:`new_account_key`.
+            trusted: The roots for the directory's own certificate (:func:`.network.trusted_roots`).
+            deadline: When every request fails; monotonic seconds.
+        """
+        self._url = directory_url
+        self._key = JWKEC.json_loads(account_key)
+        self._network = Network(self._key, trusted=trusted, deadline=deadline)
+        self._library: ClientV2 | None = None
+
+    def close(self) -> None:
+        self._network.session.close()
+
+    @property
+    def server_time(self) -> float | None:
+        """The authority's clock at its last answer; seconds since 1970."""
+        return self._network.server_time
+
+    def open(self) -> Directory:
+        """Read the directory."""
+        try:
+            with self._problems():
+                directory = ClientV2.get_directory(self._url, self._network)
+                for field in ("newAccount", "newNonce", "newOrder"):
+                    _text(directory[field])
+        except AuthorityError as error:
+            raise AuthorityError(_of_directory(error.problem)) from error
+        with self._problems():
+            self._library = ClientV2(directory, self._network)
+            meta = directory["meta"]
+            return Directory(
+                terms=meta.terms_of_service or "",
+                profiles=tuple(meta.profiles or ()),
+                wants_eab=bool(meta.external_account_required),
+                issuer=next(iter(meta.caa_identities or ()), ""),
+            )
+
+    def use_account(self, url: str) -> None:
+        """Sign what follows for an account that exists."""
+        self._network.account = messages.RegistrationResource(body=messages.Registration(), uri=url)
+
+    def register(self, email: str, eab: ExternalAccount | None) -> str:
+        """Make the account, or find the one of this key; return its URL. Its terms are accepted."""
+        with self._problems():
+            library = self._opened()
+            self._network.account = None
+            binding = None
+            if eab is not None:
+                binding = messages.ExternalAccountBinding.from_data(
+                    self._key.public_key(), eab.kid, eab.hmac_key, library.directory
+                )
+            account = messages.NewRegistration.from_data(
+                email=email or None,
+                external_account_binding=binding,
+                terms_of_service_agreed=True,
+            )
+            try:
+                url = library.new_account(account).uri
+            except errors.ConflictError as conflict:
+                url = conflict.location
+            except messages.Error as error:
+                if eab is None or error.code not in {"malformed", "unauthorized"}:
+                    raise
+                problem = self._problem(error, "", "")
+                raise AuthorityError(replace(problem, kind="externalAccountRequired")) from error
+            self.use_account(_text(url))
+            return url
+
+    def change_email(self, url: str, email: str) -> None:
+        """Have the authority write to another address; to none if it is empty."""
+        contact = (f"mailto:{email}",) if email else ()
+        with self._problems():
+            self._post(url, _Body({"contact": contact}))
+
+    def order(
+        self, names: tuple[str, ...], key: bytes, *, profile: str = "", replaces: str = ""
+    ) -> Order:
+        """Order a certificate for a private key (PEM) and, by RFC 9773, in place of another one."""
+        csr = crypto_util.make_csr(
+            key,
+            [name for name in names if not is_address(name)],
+            ipaddrs=[ip_address(name) for name in names if is_address(name)],
+        )
+        wanted: dict[str, Any] = {
+            "identifiers": [
+                {"type": "ip" if is_address(name) else "dns", "value": name} for name in names
+            ]
+        }
+        if profile:
+            wanted["profile"] = profile
+        with self._problems():
+            answer = self._new_order(wanted, replaces)
+            body, url = answer.json(), _text(answer.headers.get("Location"))
+            urls = [_text(one) for one in body["authorizations"]]
+            if len(urls) > len(names):
+                raise ValueError("more authorizations than names")
+            return Order(
+                url=url,
+                authorizations=tuple(self._authorization(one, names) for one in urls),
+                finalize_url=_text(body["finalize"]),
+                csr=csr,
+            )
+
+    def answer(self, url: str) -> None:
+        """Have the authority validate a challenge, whose answer can be seen by now."""
+        with self._problems():
+            self._post(url, _Body({}))
+
+    def wait_until_authorized(self, order: Order, kinds: Mapping[str, str]) -> None:
+        """Wait until each name is proven, by the kind of challenge that is named for it."""
+        for authorization in order.authorizations:
+            kind = kinds.get(authorization.name, "")
+            for _ in self._polls():
+                with self._problems(authorization.name, kind):
+                    body = self._post(authorization.url, None).json()
+                    if (status := _text(body["status"])) not in {*_PENDING, "valid"}:
+                        errors = [one.get("error") for one in body["challenges"]]
+                        raise messages.Error.from_json(
+                            next(filter(None, errors), {"detail": status})
+                        )
+                if status == "valid":
+                    break
+
+    def finalize(self, order: Order) -> str:
+        """Have the authority sign; return the chain in PEM, the server's own certificate first."""
+        is_finalized = False
+        for _ in self._polls():
+            with self._problems():
+                if not is_finalized:
+                    request = messages.CertificateRequest(csr=x509.load_pem_x509_csr(order.csr))
+                    try:
+                        body = self._post(order.finalize_url, request).json()
+                        is_finalized = True
+                    except messages.Error as error:
+                        if error.code != "orderNotReady":
+                            raise
+                        body = self._post(order.url, None).json()
+                else:
+                    body = self._post(order.url, None).json()
+                status = _text(body["status"])
+                if status == "valid":
+                    return self._post(_text(body["certificate"]), None).text
+                if status not in {*_PENDING, "ready"}:
+                    raise messages.Error.from_json(body.get("error") or {"detail": status})
+        raise AssertionError
+
+    def renewal_window(self, certificate: x509.Certificate) -> RenewalWindow | None:
+        """Ask when a certificate is to be renewed; ``None`` if the authority does not say."""
+        with self._problems():
+            base = self._opened().directory.to_partial_json().get("renewalInfo")
+            identifier = renewal_id(certificate)
+            if base is None or not identifier:
+                return None
+            answer = self._network.get(f"{_text(base)}/{identifier}")
+            body = answer.json()
+            window = body["suggestedWindow"]
+            start, end = _moment(window["start"]), _moment(window["end"])
+            # RFC 9773, 4.2: such a window means that it is not known.
+            if end <= start:
+                return None
+            return RenewalWindow(
+                start=start,
+                end=end,
+                url=_line(str(body.get("explanationURL", ""))),
+                retry_at=self._network.retry_at,
+            )
+
+    def _opened(self) -> ClientV2:
+        assert self._library is not None
+        return self._library
+
+    def _post(self, url: str, body: Any) -> requests.Response:
+        nonces = self._opened().directory["newNonce"]
+        return self._network.post(url, body, new_nonce_url=nonces)
+
+    def _new_order(self, wanted: Mapping[str, Any], replaces: str) -> requests.Response:
+        url = self._opened().directory["newOrder"]
+        if replaces:
+            # RFC 9773, 5: 409 if it was replaced already; others know nothing of that certificate.
+            try:
+                return self._post(url, _Body({**wanted, "replaces": replaces}))
+            except errors.ConflictError:
+                pass
+            except messages.Error as error:
+                if error.code not in {"malformed", "unauthorized"} and "lreadyReplaced" not in str(
+                    error.typ
+                ):
+                    raise
+        return self._post(url, _Body(wanted))
+
+    def _authorization(self, url: str, names: Collection[str]) -> Authorization:
+        body = self._post(url, None).json()
+        # It becomes the name of a file, and an argument of the user's command.
+        name = _text(body["identifier"]["value"])
+        if not {name, f"*.{name}"} & set(names):
+            raise ValueError("another name than ordered")
+        thumbprint = base64.urlsafe_b64encode(self._key.thumbprint()).rstrip(b"=").decode()
+        offered = {
+            one["type"]: one for one in body["challenges"] if _TOKEN.fullmatch(one.get("token", ""))
+        }
+        return Authorization(
+            url=url,
+            name=name,
+            is_valid=body["status"] == "valid",
+            challenges={
+                kind: Challenge(
+                    kind=kind,
+                    name=name,
+                    token=one["token"],
+                    key_authorization=f"{one['token']}.{thumbprint}",
+                )
+                for kind, one in offered.items()
+            },
+            urls={kind: _text(one["url"]) for kind, one in offered.items()},
+        )
+
+    def _polls(self) -> Iterator[None]:
+        pause = _FIRST_POLL
+        while True:
+            yield
+            with self._problems():
+                left = self._network.time_left()
+            wanted = self._network.retry_at
+            asked = pause if wanted is None else max(wanted - time.time(), pause)
+            time.sleep(min(asked, _LONGEST_POLL, left))
+            pause *= 1.5
+
+    def _problem(self, error: messages.Error, name: str, challenge: str) -> AuthorityProblem:
+        # A compound error says more in its first part.
+        if error.subproblems:
+            error = error.subproblems[0]
+        if error.identifier is not None:
+            name = str(error.identifier.value)
+        return AuthorityProblem(
+            kind=_line(str(error.typ).removeprefix(ERROR_PREFIX)),
+            detail=_line(error.detail or error.title or ""),
+            name=_line(name),
+            challenge=challenge,
+            retry_at=self._network.retry_at,
+        )
+
+    @contextmanager
+    def _problems(self, name: str = "", challenge: str = "") -> Iterator[None]:
+        try:
+            yield
+        except AuthorityError:
+            raise
+        except messages.Error as error:
+            raise AuthorityError(self._problem(error, name, challenge)) from error
+        except Exception as error:
+            # The library raises anything at an answer of a shape that it does not expect.
+            kind, detail = _failure(error)
+            problem = AuthorityProblem(
+                kind=kind, detail=_line(detail), name=name, retry_at=self._network.retry_at
+            )
+            raise AuthorityError(problem) from error
+
+
+class _Body:
+    """A request that the library has no class for."""
+
+    def __init__(self, fields: Mapping[str, Any]) -> None:
+        self._fields = fields
+
+    def json_dumps(self, **_: Any) -> str:
+        return json.dumps(self._fields)
+
+
+def new_account_key() -> str:
+    """Make the key of an account, as JSON (RFC 7517)."""
+    return str(JWKEC(key=ec.generate_private_key(ec.SECP256R1())).json_dumps())
+
+
+def is_account_key(text: str) -> bool:
+    """Return whether a text is such a key."""
+    try:
+        return isinstance(JWKEC.json_loads(text).key.key_size, int)
+    except (JoseError, ValueError):
+        return False
+
+
+def new_key(key_type: str) -> bytes:
+    """Make a private key, in PEM."""
+    if key_type.startswith("rsa"):
+        return private_pem(rsa.generate_private_key(65537, int(key_type.removeprefix("rsa"))))
+    curve = {"p256": ec.SECP256R1(), "p384": ec.SECP384R1()}[key_type]
+    return private_pem(ec.generate_private_key(curve))
+
+
+def renewal_id(certificate: x509.Certificate) -> str:
+    """Name a certificate as RFC 9773, 4.1, does; empty if it does not name its issuer's key."""
+    try:
+        issuer = certificate.extensions.get_extension_for_class(x509.AuthorityKeyIdentifier)
+    except x509.ExtensionNotFound:
+        return ""
+    serial = certificate.serial_number
+    # DER: one more bit, for the sign.
+    parts = issuer.value.key_identifier or b"", serial.to_bytes(serial.bit_length() // 8 + 1)
+    return ".".join(base64.urlsafe_b64encode(part).rstrip(b"=").decode() for part in parts)
+
+
+def _of_directory(problem: AuthorityProblem) -> AuthorityProblem:
+    """Say what a problem is if it is the first one: another URL may be at fault."""
+    match problem.kind:
+        case "timedOut":
+            return replace(problem, kind="unreachable")
+        case "unintelligible" | "malformed":
+            return replace(problem, kind="noDirectory")
+    return problem
+
+
+def _failure(error: Exception) -> tuple[str, str]:
+    """Say what kind of failure an error of the library, or of requests, is."""
+    match error:
+        case DeadlinePassed() | requests.Timeout():
+            failure = "timedOut", "no answer in time"
+        case AnswerTooBig():
+            failure = "unintelligible", "an answer of more than a megabyte"
+        case requests.exceptions.SSLError():
+            failure = "untrusted", _reason(str(error)) or "the TLS handshake failed"
+        case requests.exceptions.InvalidSchema():
+            failure = "unintelligible", "a URL that is not https"
+        case requests.exceptions.ConnectionError():
+            failure = "unreachable", _reason(str(error)) or "no connection"
+        case errors.ClientError(args=(requests.Response() as response, *_)):
+            failure = "unintelligible", f"status {response.status_code}"
+        case OSError() if not isinstance(error, requests.RequestException):
+            # The file of roots.
+            failure = "untrusted", error.strerror or str(error)
+        case _:
+            failure = "unintelligible", "an answer that RFC 8555 does not allow"
+    return failure
+
+
+def _reason(text: str) -> str:
+    """Return the system's words in an error of requests."""
+    found = re.search(r"\[Errno -?\d+\] ([^'\")(]+)|verify failed: ([^(\"']+)", text)
+    if found is None:
+        return "its name cannot be resolved" if "NameResolution" in text else ""
+    reason = (found[1] or found[2]).strip()
+    if reason.endswith(("not yet valid", "has expired")):
+        reason += f"; this machine's clock says {minute(time.time())}"
+    return reason
+
+
+def _moment(text: str) -> float:
+    return datetime.fromisoformat(_text(text)).timestamp()
+
+
+def _text(value: object) -> str:
+    if not isinstance(value, str) or not value:
+        raise ValueError("a text is missing")
+    return value
+
+
+def _line(text: str) -> str:
+    """Bound what a stranger says, and keep it on one line."""
+    line = " ".join(text.split())
+    printable = "".join(letter if letter.isprintable() else "?" for letter in line)
+    return printable if len(printable) <= _MAX_DETAIL else printable[: _MAX_DETAIL - 1] + "…"

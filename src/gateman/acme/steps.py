@@ -1,0 +1,296 @@
+"""
+Carries out the policy's steps for one certificate: asks, rehearses, orders, and keeps the state.
+
+Every failure ends as a finding in the state; the certificate in service stays.
+"""
+
+import random
+from collections.abc import Callable, Iterable, Sequence
+from contextlib import AbstractContextManager
+from dataclasses import dataclass
+from typing import Literal
+from urllib.parse import urlsplit
+
+from cryptography import x509
+from msgspec.structs import replace
+
+from ..findings import Finding
+from ..findings.acme import ACME_DNS_COMMAND
+from ..tls.certificate_findings import minute
+from . import policy
+from .accounts import Session, open_session
+from .answers import AnswerFile, DnsCommandFailed
+from .challenges import kinds_for
+from .client import renewal_id
+from .limits import kept
+from .options import AcmeOptions
+from .order import CLOCK_TOLERANCE, Issued, NotReady, obtain
+from .problems import AuthorityError, AuthorityProblem, finding_of
+from .state import Attempt, CertificateState, StoredCertificate
+from .storage import Storage
+
+# A question, a rehearsal and an order, each once more; further ones are a fault.
+_MAX_STEPS = 6
+_AFTER_FAULT = 3600.0  # seconds
+
+_NO_RENEWAL_INFO = 86_400.0  # seconds
+
+Log = Callable[[Literal["info", "warning", "error"], str], None]
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Surroundings:
+    """What all certificates of one run have in common."""
+
+    storage: Storage
+    has_http: bool  # whether HTTP-01 can be answered
+    # Says why not every process that serves can give these answers yet.
+    why_not_ready: Callable[[Sequence[AnswerFile]], Finding | None]
+    deadline: float  # when every request fails; monotonic seconds
+    clock: Callable[[], float]  # seconds since 1970
+    log: Log
+
+
+class _Failed(Exception):
+    """An order has not brought a certificate."""
+
+    def __init__(self, finding: Finding, challenge: str = "", until: float | None = None) -> None:
+        super().__init__(finding.code)
+        self.finding = finding
+        self.challenge = challenge
+        self.until = until
+
+
+class CertificateSteps:
+    """One certificate, under the lock of its storage."""
+
+    def __init__(
+        self, options: AcmeOptions, others: Sequence[AcmeOptions], surroundings: Surroundings
+    ) -> None:
+        """
+        Name it.
+
+        Args:
+            options: It.
+            others: The other certificates of the same authority, for its limits.
+            surroundings: The run that it is part of.
+        """
+        self._options = options
+        self._others = others
+        self._run = surroundings
+        self._storage = surroundings.storage
+
+    def run(self, *, is_forced: bool) -> float:
+        """Do what is to be done now; return when there is more."""
+        state = self._storage.read_state(self._options.id)
+        for _ in range(_MAX_STEPS):
+            certificate = self._storage.read_certificate(self._options.id)
+            step = policy.decide(
+                state,
+                self._options,
+                certificate,
+                now=self._run.clock(),
+                jitter=_share(certificate),
+                others=[self._storage.read_state(one.id) for one in self._others],
+                is_forced=is_forced,
+            )
+            match step:
+                case policy.Wait():
+                    self._storage.write_state(self._options.id, replace(state, next_at=step.until))
+                    return step.until
+                case policy.AskRenewalInfo():
+                    assert certificate is not None
+                    state = self._ask(state, certificate)
+                case policy.Order() | policy.Rehearse():
+                    state = self._order(state, certificate, step)
+                    is_forced = False
+            self._storage.write_state(self._options.id, state)
+        return self._run.clock() + _AFTER_FAULT
+
+    @property
+    def _names(self) -> str:
+        first, *others = self._options.domains
+        return f"{first} and {len(others)} more" if others else first
+
+    def _ask(self, state: CertificateState, certificate: StoredCertificate) -> CertificateState:
+        window = None
+        url = ""
+        # One that does not say when is asked again, in case that it learns to.
+        retry_after: float | None = _NO_RENEWAL_INFO
+        try:
+            leaf = self._leaf()
+            with self._session(self._options.directory) as session:
+                found = None if leaf is None else session.client.renewal_window(leaf)
+            if found is not None:
+                window, url = (found.start, found.end), found.url
+                retry_after = found.retry_at and found.retry_at - self._run.clock()
+        except AuthorityError as error:
+            # Without an answer, the certificate's dates decide.
+            retry_after = None
+            self._log("warning", self._finding(error.problem, self._options.directory))
+        known = state.renewal_info
+        if window is not None and (known is None or (known.start, known.end) != window):
+            begin, end = map(minute, window)
+            reason = f" ({url})" if url else ""
+            self._log("info", f"the authority wants it renewed between {begin} and {end}{reason}")
+        return policy.after_renewal_info(
+            state,
+            certificate,
+            now=self._run.clock(),
+            window=window,
+            retry_after=retry_after,
+            url=url,
+        )
+
+    def _order(
+        self,
+        state: CertificateState,
+        certificate: StoredCertificate | None,
+        step: policy.Order | policy.Rehearse,
+    ) -> CertificateState:
+        is_rehearsal = isinstance(step, policy.Rehearse)
+        is_renewal = isinstance(step, policy.Order) and step.is_renewal
+        without = failed_kinds(state.attempts)
+        while True:
+            try:
+                issued = self._obtain(without, is_rehearsal=is_rehearsal, is_renewal=is_renewal)
+                break
+            except _Failed as failed:
+                now = self._run.clock()
+                tried = without | {failed.challenge}
+                if failed.challenge and not self._kinds() <= tried:
+                    self._log("warning", f"{failed.finding.line}; the next challenge is tried")
+                    attempt = Attempt(
+                        at=now,
+                        code=failed.finding.code,
+                        challenge=failed.challenge,
+                        is_rehearsal=is_rehearsal,
+                    )
+                    state = replace(state, attempts=kept((*state.attempts, attempt), now))
+                    without = tried
+                    continue
+                is_served = certificate is not None and certificate.facts.expires_at > now
+                self._log("warning" if is_served else "error", failed.finding)
+                return policy.after_failure(
+                    state,
+                    self._options,
+                    failed.finding,
+                    now=now,
+                    jitter=random.random(),  # noqa: S311 - it spreads, and protects nothing
+                    challenge=failed.challenge,
+                    is_rehearsal=is_rehearsal,
+                    until=failed.until,
+                )
+        now = self._run.clock()
+        if is_rehearsal:
+            self._log("info", "the rehearsal has worked; the order follows")
+            return policy.after_rehearsal(state, now=now, challenge=issued.challenge)
+        self._storage.write_certificate(self._options.id, issued.pem)
+        return policy.after_success(
+            state,
+            self._options,
+            now=now,
+            challenge=issued.challenge,
+            is_renewal=is_renewal,
+        )
+
+    def _obtain(self, without: frozenset[str], *, is_rehearsal: bool, is_renewal: bool) -> Issued:
+        directory = self._options.rehearsal if is_rehearsal else self._options.directory
+        leaf = self._leaf() if is_renewal else None
+        try:
+            with self._session(directory) as session:
+                self._compare_clocks(session, directory)
+                try:
+                    issued = obtain(
+                        session,
+                        self._options,
+                        self._storage,
+                        why_not_ready=self._run.why_not_ready,
+                        has_http=self._run.has_http,
+                        clock=self._run.clock,
+                        without=without,
+                        replaces="" if leaf is None else renewal_id(leaf),
+                    )
+                finally:
+                    self._log_terms(session, directory)
+        except AuthorityError as error:
+            problem = error.problem
+            finding = self._finding(problem, directory)
+            raise _Failed(finding, problem.challenge, problem.retry_at) from error
+        except DnsCommandFailed as error:
+            finding = ACME_DNS_COMMAND.found(
+                name=error.name, reason=error.reason, command=error.command
+            )
+            raise _Failed(finding) from error
+        except NotReady as error:
+            raise _Failed(error.finding) from error
+        if not is_rehearsal:
+            by = f" ({issued.challenge})" if issued.challenge else ""
+            until = minute(issued.facts.expires_at)
+            host = urlsplit(directory).hostname
+            self._log("info", f"{host} has issued a certificate{by}, valid until {until}")
+        return issued
+
+    def _session(self, directory: str) -> AbstractContextManager[Session]:
+        return open_session(self._options, directory, self._storage, deadline=self._run.deadline)
+
+    def _compare_clocks(self, session: Session, directory: str) -> None:
+        difference = abs((session.client.server_time or self._run.clock()) - self._run.clock())
+        if difference > CLOCK_TOLERANCE:
+            text = f"{difference / 60:.0f} minutes"
+            self._log(
+                "warning", self._finding(AuthorityProblem(kind="clock", detail=text), directory)
+            )
+
+    def _log_terms(self, session: Session, directory: str) -> None:
+        if session.accepted_terms is not None:
+            host = urlsplit(directory).hostname
+            terms = (
+                f", whose terms of service are {session.accepted_terms}"
+                if session.accepted_terms
+                else ""
+            )
+            self._log("info", f"made an account with {host}{terms}")
+
+    def _leaf(self) -> x509.Certificate | None:
+        data = self._storage.read(self._storage.certificate_path(self._options.id)) or b""
+        try:
+            return x509.load_pem_x509_certificates(data)[0]
+        except ValueError:
+            return None
+
+    def _kinds(self) -> set[str]:
+        names = self._options.domains
+        return {
+            kind
+            for name in names
+            for kind in kinds_for(self._options, name, has_http=self._run.has_http)
+        }
+
+    def _finding(self, problem: AuthorityProblem, directory: str) -> Finding:
+        return finding_of(
+            problem,
+            self._options,
+            directory=directory,
+            account_path=str(self._storage.folder / "accounts"),
+        )
+
+    def _log(self, level: Literal["info", "warning", "error"], text: Finding | str) -> None:
+        line = text.line if isinstance(text, Finding) else text
+        self._run.log(level, f"acme: {self._names}: {line}")
+
+
+def failed_kinds(attempts: Iterable[Attempt]) -> frozenset[str]:
+    """Return the kinds of challenge whose last use failed, if another one has worked since."""
+    last: dict[str, bool] = {}
+    for one in attempts:
+        if one.challenge:
+            last.pop(one.challenge, None)
+            last[one.challenge] = not one.code
+    worked = [kind for kind, has_worked in last.items() if has_worked]
+    return frozenset(last).difference(worked) if worked else frozenset()
+
+
+def _share(certificate: StoredCertificate | None) -> float:
+    """Return a number from 0 to 1 that is another one for each certificate."""
+    return 0.0 if certificate is None else int(certificate.fingerprint[:8], 16) / 2**32

@@ -1,0 +1,165 @@
+"""Requests to an authority: whom they trust, and what they refuse to read."""
+
+import http.server
+import ssl
+import threading
+import time
+from collections.abc import Iterator
+from email.utils import formatdate
+from pathlib import Path
+
+import pytest
+import requests
+from josepy.jwk import JWKEC
+
+from gateman.acme.client import new_account_key
+from gateman.acme.network import (
+    MAX_ANSWER,
+    MAX_RETRY_AFTER,
+    AnswerTooBig,
+    DeadlinePassed,
+    Network,
+    read_retry_after,
+    trusted_roots,
+)
+from tests.support.certificates import Authority
+
+NOW = 1_800_000_000.0
+
+
+@pytest.mark.parametrize(
+    ("text", "moment"),
+    [
+        ("", None),
+        ("soon", None),
+        ("-1", None),
+        ("120", NOW + 120),
+        (formatdate(NOW + 60, usegmt=True), NOW + 60),
+        (formatdate(NOW - 60, usegmt=True), NOW),
+        ("999999999", NOW + MAX_RETRY_AFTER),
+        ("9" * 5000, None),
+        ("Fri, 32 Jan 2027 08:00:00 GMT", None),
+    ],
+)
+def test_when_an_authority_wants_to_be_asked_again(text: str, moment: float | None) -> None:
+    assert read_retry_after({"Retry-After": text}, NOW) == moment
+
+
+@pytest.mark.parametrize(
+    ("cafile", "environ", "roots"),
+    [
+        ("own.pem", {"SSL_CERT_FILE": "a.pem"}, "own.pem"),
+        ("", {"SSL_CERT_FILE": "a.pem", "REQUESTS_CA_BUNDLE": "b.pem"}, "a.pem"),
+        ("", {"REQUESTS_CA_BUNDLE": "b.pem"}, "b.pem"),
+    ],
+)
+def test_what_is_named_is_trusted(cafile: str, environ: dict[str, str], roots: str) -> None:
+    assert trusted_roots(cafile, environ) == roots
+
+
+def test_the_system_is_trusted_if_nothing_is_named() -> None:
+    system = ssl.get_default_verify_paths()
+
+    assert trusted_roots("", {}) in {system.cafile, system.capath, True}
+
+
+class Handler(http.server.BaseHTTPRequestHandler):
+    def do_GET(self) -> None:
+        self.send_response(302 if self.path == "/elsewhere" else 200)
+        if self.path == "/elsewhere":
+            self.send_header("Location", "http://127.0.0.1:1/")
+        self.send_header("Retry-After", "60")
+        self.end_headers()
+        if self.path == "/endless":
+            try:
+                while True:
+                    self.wfile.write(bytes(1 << 16))
+            except OSError:
+                pass
+        elif self.path == "/slow":
+            try:
+                while True:
+                    self.wfile.write(b" ")
+                    SLOWNESS.wait(0.05)
+            except OSError:
+                pass
+        else:
+            self.wfile.write(b'{"a": 1}')
+
+    def log_message(self, *_: object) -> None:
+        pass
+
+
+SLOWNESS = threading.Event()
+
+
+@pytest.fixture(scope="module")
+def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[str, Path]]:
+    issued = Authority().issue(tmp_path_factory.mktemp("tls"), "127.0.0.1")
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    context.load_cert_chain(issued.certificate, issued.key)
+    with http.server.ThreadingHTTPServer(("127.0.0.1", 0), Handler) as listening:
+        listening.socket = context.wrap_socket(listening.socket, server_side=True)
+        threading.Thread(target=listening.serve_forever, args=(0.05,), daemon=True).start()
+        yield f"https://127.0.0.1:{listening.server_port}", issued.authority
+        listening.shutdown()
+
+
+def network(trusted: Path, seconds: float = 30.0) -> Network:
+    key = JWKEC.json_loads(new_account_key())
+    return Network(key, trusted=str(trusted), deadline=time.monotonic() + seconds)
+
+
+def test_an_answer_is_read_whole(server: tuple[str, Path]) -> None:
+    url, roots = server
+    client = network(roots)
+
+    answer = client.get(f"{url}/")
+
+    assert answer.json() == {"a": 1}
+    assert client.retry_at is not None
+    assert client.server_time is not None
+    client.session.close()
+
+
+def test_an_endless_answer_is_not_kept(server: tuple[str, Path]) -> None:
+    url, roots = server
+    client = network(roots)
+
+    with pytest.raises(AnswerTooBig):
+        client.get(f"{url}/endless")
+
+    assert MAX_ANSWER == 1 << 20
+    client.session.close()
+
+
+def test_a_slow_answer_ends_at_the_deadline(server: tuple[str, Path]) -> None:
+    """Each byte arrives within the timeout of one read."""
+    url, roots = server
+    client = network(roots, seconds=0.5)
+
+    with pytest.raises((DeadlinePassed, requests.Timeout)):
+        client.get(f"{url}/slow")
+
+    client.session.close()
+
+
+def test_nothing_is_sent_without_tls(server: tuple[str, Path]) -> None:
+    url, roots = server
+    client = network(roots)
+
+    with pytest.raises(requests.exceptions.InvalidSchema):
+        client.get(f"{url}/elsewhere")
+
+    client.session.close()
+
+
+def test_a_stranger_is_not_trusted(server: tuple[str, Path], tmp_path: Path) -> None:
+    url, _ = server
+    other = Authority().issue(tmp_path, "localhost").authority
+    client = network(other)
+
+    with pytest.raises(requests.exceptions.SSLError):
+        client.get(f"{url}/")
+
+    client.session.close()
