@@ -10,6 +10,7 @@ from typing import Any, Literal
 import msgspec
 
 from .options import AcmeOptions
+from .state import CertificateStatus
 
 MAX_REPORT_SIZE = 64 << 10  # bytes; a longer line is not read
 
@@ -28,6 +29,7 @@ class LogLine(msgspec.Struct, frozen=True):
 class Report(msgspec.Struct, frozen=True, kw_only=True):
     next_at: float  # when to start the process again; seconds since 1970
     log: tuple[LogLine, ...] = ()
+    certificates: tuple[CertificateStatus, ...] = ()  # for `status`; see `overview.describe`
 
 
 # Authorities sign within a minute; the rest is for their queues, and for a rehearsal before.

@@ -87,7 +87,7 @@ def decide(
     certificate: StoredCertificate | None,
     *,
     now: float,
-    jitter: float,  # 0 to 1, the same for one certificate
+    jitter: float,  # of the certificate (`jitter_of`); 0 without one
     others: Iterable[CertificateState] = (),  # of the same directory, for its limits
     is_forced: bool = False,  # order now, if the authority's limits allow it
 ) -> Step:
@@ -113,6 +113,11 @@ def decide(
     if state.must_rehearse and options.rehearsal and not is_forced:
         return Rehearse(reason=reason)
     return Order(reason=reason, is_renewal=certificate is not None)
+
+
+def jitter_of(fingerprint: str) -> float:
+    """Return 0 to 1, the same for one certificate wherever it is asked for."""
+    return int(fingerprint[:8], 16) / (1 << 32)
 
 
 def renewal_at(state: CertificateState, certificate: StoredCertificate, *, jitter: float) -> float:

@@ -71,3 +71,17 @@ class CertificateState(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=
     issued_at: float | None = None
     profile: str = ""  # of the issued certificate
     next_at: float | None = None  # when something is to be done next; for `status`
+
+
+class CertificateStatus(msgspec.Struct, frozen=True, kw_only=True):
+    """One declared certificate; moments are seconds since 1970."""
+
+    names: tuple[str, ...]
+    authority: str  # the directory's host
+    path: str
+    issuer: str = ""  # empty until one was issued, as are the next two
+    expires_at: float | None = None
+    renewal_at: float | None = None
+    next_at: float | None = None  # when something is done next: a question, an order
+    problem: Problem | None = None  # of the last order, if that failed
+    failures: int = 0  # in a row
