@@ -12,7 +12,9 @@ from gateman import BusinessWorker, Gateway, Refuse, Request, current_client, hu
 
 USERS = {"secret-of-ann": "ann", "secret-of-bob": "bob"}
 
-Gateway("websocket://127.0.0.1:8282", name="gate", count=2, limits={"max_message_size": 4096})
+gate = Gateway(
+    "websocket://127.0.0.1:8282", name="gate", count=2, limits={"max_message_size": 4096}
+)
 chat = BusinessWorker(name="chat", count=2)
 
 

@@ -97,6 +97,8 @@ class BaseWorker(Configurable):
     runner: ClassVar[Callable[[list["BaseWorker"]], None] | None] = None
     """:meth:`run_all` calls it with all declared workers. A higher layer sets it."""
     state = frozenset({"id", "callbacks", "schedule", "event_handlers", "from_environment"})
+    is_loaded_by_test: ClassVar[bool] = False
+    """Whether :meth:`run_all` is to do nothing."""
     _declared: ClassVar[list["BaseWorker"]] = []
     _has_run: ClassVar[bool] = False
 
@@ -277,6 +279,8 @@ class BaseWorker(Configurable):
                 one; no worker listens.
             SystemExit: In other cases; the code is one of :class:`gateman.ExitCode`.
         """
+        if BaseWorker.is_loaded_by_test:
+            return
         if cls.runner is None:
             raise RuntimeError(f"{cls.__name__} must be imported from gateman")
         name = f"{cls.__name__}.run_all()"

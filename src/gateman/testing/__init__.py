@@ -17,6 +17,7 @@ try:
     from .clock import advance
     from .connecting import connect, refused
     from .errors import expected
+    from .loading import load
     from .process import Process
     from .service import Service, service
 except ModuleNotFoundError as error:
@@ -34,6 +35,7 @@ __all__ = [
     "advance",
     "connect",
     "expected",
+    "load",
     "refused",
     "service",
 ]

@@ -1,0 +1,267 @@
+"""The handlers of each program in ``examples``, as their users would test them."""
+
+import asyncio
+import json
+import os
+from pathlib import Path
+from types import ModuleType
+
+import pytest
+
+from gateman import testing
+from tests.support.loop import on_loop
+from tests.support.ports import free_port
+
+EXAMPLES = Path(__file__).parents[2] / "examples"
+
+
+def load(name: str) -> ModuleType:
+    return testing.load(EXAMPLES / f"{name}.py")
+
+
+@pytest.mark.parametrize("name", ["wss", "ws"])
+@on_loop
+async def test_the_five_lines(name: str) -> None:
+    async with testing.connect(load(name).worker) as client:
+        await client.send("hi")
+        assert await client.receive() == "ok"
+
+
+@on_loop
+async def test_rooms() -> None:
+    worker = load("rooms").worker
+    assert (await testing.refused(worker, "/jazz?token=wrong")).status == 401
+    assert (await testing.refused(worker, origin="https://elsewhere.test")).status == 403
+    async with (
+        testing.connect(worker, "/jazz?token=secret-of-ann") as ann,
+        testing.connect(worker, "/jazz?token=secret-of-bob") as bob,
+        testing.connect(worker, "/folk?token=secret-of-bob") as other,
+    ):
+        await ann.send("hi")
+        assert await bob.receive() == "ann: hi"
+        await other.receive_nothing()
+        await ann.send(b"bytes")
+        assert (await ann.wait_closed()).code == 1003
+        await bob.send("x" * 5000)
+        assert (await bob.wait_closed()).code == 1009
+
+
+def test_the_demo(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setenv("HOME", str(tmp_path))
+    monkeypatch.delenv("XDG_DATA_HOME", raising=False)
+    demo = load("demo")
+
+    @on_loop
+    async def test() -> None:
+        async with (
+            testing.service(demo.worker, processes=2),
+            testing.connect(demo.worker) as ann,
+            testing.connect(demo.worker) as bob,
+        ):
+            await testing.advance(0)
+            await ann.send("/name ann")
+            await bob.send("/room jazz")
+            await testing.advance(0)
+            before = len(bob.received)
+            await ann.send("/rooms")
+            await testing.advance(0)
+
+            assert ann.received[-1] == "Rooms: jazz, lobby"
+            assert any(str(message).endswith("is now ann") for message in ann.received)
+            await ann.send("only in the lobby")
+            await testing.advance(0)
+            assert len(bob.received) == before
+
+    test()
+
+
+@on_loop
+async def test_a_chat_with_gateways() -> None:
+    chat = load("gateway_chat")
+    async with testing.service(chat.gate, chat.chat, processes=2) as service:
+        assert (await testing.refused(chat.gate, "/jazz?token=wrong")).status == 401
+        async with testing.connect(chat.gate, "/jazz?token=secret-of-ann") as ann:
+            assert await ann.receive() == "in this room: ann"
+            async with testing.connect(chat.gate, "/jazz?token=secret-of-bob") as bob:
+                assert await bob.receive() == "in this room: ann, bob"
+                for number in (1, 2):
+                    await ann.send("hi")
+                    assert await bob.receive() == f"ann {number}: hi"
+                    assert await ann.receive() == f"ann {number}: hi"
+                    await service.processes(chat.chat)[0].reload()
+                    await testing.advance(10)
+            assert await ann.receive() == "bob has left"
+
+
+@on_loop
+async def test_an_own_loop() -> None:
+    program = load("own_loop")
+    async with testing.connect(program.worker) as client:
+        assert await program.publish("news") == 1
+        assert await client.receive() == "news"
+
+
+@on_loop
+async def test_notifications() -> None:
+    worker = load("notifications/server").worker
+    assert (await testing.refused(worker)).status == 401
+    async with (
+        testing.service(worker, processes=2) as service,
+        testing.connect(worker, "/?token=secret-of-ann") as phone,
+        testing.connect(worker, "/?token=secret-of-ann") as browser,
+    ):
+        [_, other] = service.processes(worker)
+        assert await other.hub.send_to_uid("ann", "ready") == 2
+        assert await phone.receive() == await browser.receive() == "ready"
+
+
+def test_two_nodes(monkeypatch: pytest.MonkeyPatch) -> None:
+    for name, value in {"NAME": "one", "PORT": "1", "BUS": "nats://127.0.0.1:1?name=two"}.items():
+        monkeypatch.setenv(name, value)
+    worker = load("two_nodes/node").worker
+
+    @on_loop
+    async def test() -> None:
+        async with (
+            testing.service(worker, processes=2),
+            testing.connect(worker) as ann,
+            testing.connect(worker) as bob,
+        ):
+            for client in (ann, bob):
+                assert await client.receive() == f"This is one, process {os.getpid()}."
+            await ann.send("hi")
+            assert await bob.receive() == "one: 'hi'"
+
+    test()
+
+
+@on_loop
+async def test_a_job_of_every_minute() -> None:
+    program = load("recipes/cron")
+    async with (
+        testing.service(program.worker, program.jobs),
+        testing.connect(program.worker) as client,
+    ):
+        await testing.advance(59)
+        await client.receive_nothing()
+        await testing.advance(2)
+        assert await client.receive() == "a minute has passed"
+
+
+def test_a_login_by_a_token_that_expires(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("TOKEN_KEY", "secret")
+    program = load("recipes/login")
+
+    @on_loop
+    async def test() -> None:
+        async with (
+            testing.connect(program.worker) as late,
+            testing.connect(program.worker) as wrong,
+            testing.connect(program.worker) as ann,
+        ):
+            await wrong.send("token ann.99999999999.forged")
+            assert (await wrong.wait_closed()).code == 4401
+            await ann.send(f"token {program.make_token('ann', 30)}")
+            assert await ann.receive() == "welcome"
+            await testing.advance(11)
+            assert (await late.wait_closed()).reason == "no token in time"
+            await ann.send("hi")
+            assert await ann.receive() == "ann said hi"
+            await testing.advance(30)
+            assert (await ann.wait_closed()).reason == "the token has expired"
+
+    test()
+
+
+def test_messages_for_users_who_are_offline(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    worker = load("recipes/offline").worker
+
+    @on_loop
+    async def test() -> None:
+        async with testing.connect(worker, "/?uid=bob") as bob:
+            await bob.send(json.dumps({"to": "ann", "text": "hi"}))
+            await bob.receive_nothing()
+            for _ in range(2):
+                async with testing.connect(worker, "/?uid=ann") as ann:
+                    assert json.loads(await ann.receive()) == {"id": 1, "text": "hi"}
+            async with testing.connect(worker, "/?uid=ann") as ann:
+                await ann.receive()
+                await ann.send(json.dumps({"got": 1}))
+                await ann.receive_nothing()
+            async with testing.connect(worker, "/?uid=ann") as ann:
+                await ann.receive_nothing()
+
+    test()
+
+
+def test_counters_that_processes_share(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.chdir(tmp_path)
+    worker = load("recipes/counters").worker
+
+    @on_loop
+    async def test() -> None:
+        async with (
+            testing.service(worker, processes=2),
+            testing.connect(worker) as one,
+            testing.connect(worker) as other,
+        ):
+            for number, client in enumerate((one, other, one), start=1):
+                await client.send("visits")
+                assert await client.receive() == str(number)
+
+    test()
+
+
+def at_port(name: str, folder: Path, old: str) -> tuple[ModuleType, int]:
+    """Load a recipe that uses a port of its own, at a free one."""
+    port = free_port()
+    program = (EXAMPLES / "recipes" / f"{name}.py").read_text()
+    assert old in program
+    copy = folder / f"{name}.py"
+    copy.write_text(program.replace(old, str(port)))
+    return testing.load(copy), port
+
+
+def test_devices_on_a_plain_port(tmp_path: Path) -> None:
+    program, port = at_port("tcp_listener", tmp_path, "9000")
+
+    @on_loop
+    async def test() -> None:
+        async with testing.connect(program.worker) as client:
+            _, writer = await asyncio.open_connection("127.0.0.1", port)
+            writer.write(b"21 degrees\n")
+            assert await client.receive() == "21 degrees"
+            writer.close()
+            await writer.wait_closed()
+            await testing.advance(0)
+
+    test()
+
+
+def test_a_feed_that_all_clients_get(tmp_path: Path) -> None:
+    program, port = at_port("outgoing", tmp_path, "9001")
+
+    @on_loop
+    async def test() -> None:
+        feeds: asyncio.Queue[asyncio.StreamWriter] = asyncio.Queue()
+        server = await asyncio.start_server(
+            lambda _, writer: feeds.put_nowait(writer), "127.0.0.1", port
+        )
+        async with (
+            server,
+            testing.service(program.worker, program.feed),
+            testing.connect(program.worker) as client,
+        ):
+            for news in ("one", "two"):
+                await testing.advance(2)
+                feed = await feeds.get()
+                feed.write(f"{news}\n".encode())
+                assert await client.receive() == news
+                feed.close()
+                await feed.wait_closed()
+            await testing.advance(0)
+
+    test()
