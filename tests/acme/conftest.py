@@ -41,7 +41,7 @@ def storage(tmp_path: Path, answering: ChallengeServer) -> Iterator[Storage]:
     folder = tmp_path / "acme"
     answering.storage = folder
     yield Storage.prepare(folder)
-    answering.storage = None
+    answering.storage, answering.has_tls_alpn = None, True
 
 
 Declare = Callable[..., AcmeOptions]

@@ -11,7 +11,7 @@ from gateman.acme.options import AcmeOptions
 from gateman.acme.problems import AuthorityError
 from gateman.acme.storage import Account, Storage
 from tests.acme.conftest import Declare
-from tests.support.altered_authority import AlteredAuthority, Answer
+from tests.support.altered_authority import AlteredAuthority, Answer, Request
 from tests.support.pebble import pebble
 
 
@@ -68,8 +68,11 @@ def test_another_email_is_told_to_the_authority(
     order(declare("a.test", email="old@a.test", **site), storage)
     account = order(declare("a.test", email="new@a.test", **site), storage)
 
-    told = [one.payload["contact"] for one in altered.requests if "contact" in (one.payload or {})]
-    assert told == [["mailto:old@a.test"], ["mailto:new@a.test"]]
+    # One with a bad nonce is sent again.
+    told = dict.fromkeys(
+        one.payload["contact"][0] for one in altered.requests if "contact" in (one.payload or {})
+    )
+    assert list(told) == ["mailto:old@a.test", "mailto:new@a.test"]
     assert account.email == "new@a.test"
 
 
@@ -79,18 +82,14 @@ def test_the_key_is_kept_before_the_account_is_made(
     options = declare("a.test", directory=altered.directory, directory_cafile=str(altered.cafile))
     kept: list[Account | None] = []
 
-    def look(request: object) -> None:
-        if request_path(request) == "/sign-me-up":
+    def look(request: Request) -> None:
+        if request.path == "/sign-me-up":
             kept.append(storage.read_account(options.directory))
 
     altered.alter = look
     account = order(options, storage)
 
-    assert [one and (one.url, one.key) for one in kept] == [("", account.key)]
-
-
-def request_path(request: object) -> str:
-    return str(getattr(request, "path", ""))
+    assert {one and (one.url, one.key) for one in kept} == {("", account.key)}
 
 
 EAB = {

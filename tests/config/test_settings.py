@@ -1,6 +1,7 @@
 """What a declared worker comes to: everything checked, in the types that the service uses."""
 
 import inspect
+import sys
 from dataclasses import FrozenInstanceError, fields
 from pathlib import Path
 from typing import Any
@@ -109,6 +110,18 @@ def test_certificates_that_are_ordered_need_no_file() -> None:
         (True, 0),
         (True, 1),
     ]
+
+
+def test_the_library_for_authorities_is_an_extra(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "acme", None)
+
+    with pytest.raises(ConfigError) as raised:
+        settings("wss://[::1]:443", {"ssl": {"acme": "a.test"}})
+
+    assert str(raised.value) == (
+        "acme needs the package acme, which speaks the protocol of authorities: install it: pip"
+        " install 'gateman[acme]'."
+    )
 
 
 def test_unix_sockets() -> None:

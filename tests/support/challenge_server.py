@@ -19,15 +19,20 @@ class ChallengeServer:
         tls_port: Where TLS-ALPN-01 is answered.
         http_port: Where HTTP-01 is answered.
         storage: Where the answers are; ``None`` if this server knows none.
+        has_tls_alpn: Whether acme-tls/1 reaches it: not if something else ends TLS.
     """
 
     def __init__(self) -> None:
         self.storage: Path | None = None
+        self.has_tls_alpn = True
         self._tls, self._http = (socket.create_server(("127.0.0.1", 0)) for _ in range(2))
         self.tls_port, self.http_port = self._tls.getsockname()[1], self._http.getsockname()[1]
 
     def _file(self, kind: str, name: str) -> Path:
-        return (self.storage or Path("/nonexistent")) / "challenges" / kind / name
+        folder = self.storage or Path("/nonexistent")
+        if kind == "tls-alpn-01" and not self.has_tls_alpn:
+            folder = Path("/nonexistent")
+        return folder / "challenges" / kind / name
 
     def _serve_tls(self, connection: socket.socket) -> None:
         def select(tls: ssl.SSLObject, name: str, _: object) -> None:

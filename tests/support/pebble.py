@@ -20,6 +20,9 @@ from .deadlines import TIMEOUT
 from .ports import free_port
 from .proxies import program
 
+# A name for which it signs no certificate.
+BLOCKED = "blocked.test"
+
 
 class Pebble:
     """
@@ -73,6 +76,7 @@ class Pebble:
                         "ocspResponderURL": "",
                         "externalAccountBindingRequired": eab is not None,
                         "externalAccountMACKeys": dict(eab or {}),
+                        "domainBlocklist": [BLOCKED],
                     }
                 }
             )

@@ -16,6 +16,8 @@ import msgspec
 
 from ..findings.acme import ACME_STORAGE
 from .job import Job, LogLine, Report, time_limit
+from .overview import describe
+from .state import CertificateStatus
 from .steps import CertificateSteps, Surroundings
 from .storage import Storage, StorageBusy
 
@@ -31,6 +33,7 @@ _FAULT_PAUSE = 3600.0  # seconds
 def run(job: Job, *, clock: Callable[[], float] = time.time) -> Report:
     """Do what is to be done for all certificates of one storage."""
     lines: list[LogLine] = []
+    certificates: tuple[CertificateStatus, ...] = ()
 
     def log(level: Literal["info", "warning", "error"], text: str) -> None:
         lines.append(LogLine(level, text))
@@ -48,16 +51,18 @@ def run(job: Job, *, clock: Callable[[], float] = time.time) -> Report:
                 log=log,
             )
             next_at = min(_run_all(job, surroundings))
+        certificates = describe(job.certificates)
     except StorageBusy:
         if job.is_forced:
             log("warning", f"acme: another process is ordering with {storage.folder}; try again")
         next_at = clock() + _BUSY_PAUSE
+        certificates = describe(job.certificates)
     except OSError as error:
         reason = error.strerror or type(error).__name__
         finding = ACME_STORAGE.found(folder=storage.folder, reason=reason)
         log("error", f"acme: {finding.line}")
         next_at = clock() + _STORAGE_PAUSE
-    return Report(next_at=next_at, log=tuple(lines))
+    return Report(next_at=next_at, log=tuple(lines), certificates=certificates)
 
 
 def _run_all(job: Job, surroundings: Surroundings) -> list[float]:

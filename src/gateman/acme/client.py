@@ -326,7 +326,7 @@ class AuthorityClient:
             name = str(error.identifier.value)
         return AuthorityProblem(
             kind=_line(str(error.typ).removeprefix(ERROR_PREFIX)),
-            detail=_line(error.detail or error.title or ""),
+            detail=_line(error.detail or error.title or "it gives no reason"),
             name=_line(name),
             challenge=challenge,
             retry_at=self._network.retry_at,

@@ -12,7 +12,8 @@ import msgspec
 from .options import AcmeOptions
 from .state import CertificateStatus
 
-MAX_REPORT_SIZE = 64 << 10  # bytes; a longer line is not read
+# Of a certificate that fails, it has about 2 KiB.
+MAX_REPORT_SIZE = 1 << 20  # bytes; a longer line is not read
 
 
 class Job(msgspec.Struct, frozen=True, kw_only=True):

@@ -79,6 +79,8 @@ class CertificateSteps:
         self._others = others
         self._run = surroundings
         self._storage = surroundings.storage
+        # What authorities are called in CAA records, by their directories.
+        self._issuers: dict[str, str] = {}
 
     def run(self, *, is_forced: bool) -> float:
         """Do what is to be done now; return when there is more."""
@@ -90,7 +92,7 @@ class CertificateSteps:
                 self._options,
                 certificate,
                 now=self._run.clock(),
-                jitter=_share(certificate),
+                jitter=0.0 if certificate is None else policy.jitter_of(certificate.fingerprint),
                 others=[self._storage.read_state(one.id) for one in self._others],
                 is_forced=is_forced,
             )
@@ -199,6 +201,7 @@ class CertificateSteps:
         leaf = self._leaf() if is_renewal else None
         try:
             with self._session(directory) as session:
+                self._issuers[directory] = session.directory.issuer
                 self._compare_clocks(session, directory)
                 try:
                     issued = obtain(
@@ -273,6 +276,7 @@ class CertificateSteps:
             self._options,
             directory=directory,
             account_path=str(self._storage.folder / "accounts"),
+            issuer=self._issuers.get(directory, ""),
         )
 
     def _log(self, level: Literal["info", "warning", "error"], text: Finding | str) -> None:
@@ -289,8 +293,3 @@ def failed_kinds(attempts: Iterable[Attempt]) -> frozenset[str]:
             last[one.challenge] = not one.code
     worked = [kind for kind, has_worked in last.items() if has_worked]
     return frozenset(last).difference(worked) if worked else frozenset()
-
-
-def _share(certificate: StoredCertificate | None) -> float:
-    """Return a number from 0 to 1 that is another one for each certificate."""
-    return 0.0 if certificate is None else int(certificate.fingerprint[:8], 16) / 2**32

@@ -196,10 +196,17 @@ def certificates_of(worker: Worker) -> "tuple[AcmeOptions, ...]":
             f"worker {worker.name!r} has acme twice: as an option, and in its context",
             "keep one of them",
         )
-    # Imported here: only a worker with acme needs it.
+    # Imported here: only a worker with acme needs them.
+    from importlib.util import find_spec
+
     from ..acme.options import parse
     from ..acme.storage_folder import default_folder
 
+    if find_spec("acme") is None:
+        raise ConfigError(
+            "acme needs the package acme, which speaks the protocol of authorities",
+            "install it: pip install 'gateman[acme]'",
+        )
     return parse(
         in_context if worker.acme is None else worker.acme,
         folder=Path.cwd(),
