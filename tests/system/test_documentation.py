@@ -49,7 +49,7 @@ def test_the_readme_shows_the_examples() -> None:
         "ws.py",
         "rooms.py",
         "notifications/with_django.py",
-        "tested/test_server.py",
+        "test_ws.py",
     )
     examples = [body(program(name)) for name in names]
 

@@ -83,6 +83,13 @@ def test_the_example(runner: tuple[str, ...]) -> None:
     assert re.search("Ran 4 tests|4 passed", run(FOLDER, *runner))
 
 
+def test_the_example_of_the_readme() -> None:
+    plugins = ("-p", "no:anyio", "-o", "asyncio_default_fixture_loop_scope=function")
+    words = (*PYTEST, "--rootdir", ".", *plugins, "-o", "asyncio_mode=auto", "examples/test_ws.py")
+
+    assert "1 passed" in run(FOLDER.parents[1], *words)
+
+
 @pytest.mark.parametrize(
     ("text", "plugins"),
     [

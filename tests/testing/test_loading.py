@@ -24,8 +24,10 @@ def test_a_program_is_loaded_anew_each_time_and_not_run(tmp_path: Path) -> None:
         "is_complete = True\n"
     )
     one, other = testing.load(program), testing.load(str(program))
+    relative = testing.load("../../examples/ws.py")
 
     assert one.worker.listen == "websocket://127.0.0.1:8282"
+    assert relative.worker.listen == "websocket://127.0.0.1:8282"
     assert one.worker is not other.worker
     assert one.rooms is not other.rooms
     assert one.is_complete

@@ -1,6 +1,7 @@
 """Loads a program that declares workers, without running it."""
 
 import importlib.util
+import os
 import sys
 from pathlib import Path
 from types import ModuleType
@@ -20,7 +21,7 @@ def load(path: str | Path) -> ModuleType:
     the modules that it imports.
 
     Args:
-        path: The file, relative to the current folder.
+        path: The file, relative to the folder of the test that calls this.
 
     Returns:
         A new module at each call.
@@ -29,12 +30,14 @@ def load(path: str | Path) -> ModuleType:
         ConfigError: There is no such file.
         Exception: What the program raised.
     """
-    file = Path(path).absolute()
+    caller = sys._getframe(1).f_globals.get("__file__", "")  # noqa: SLF001 - as `import` does
+    file = Path(os.path.abspath(Path(caller).parent / path))  # noqa: PTH100 - keeps links
     name = f"loaded_{file.stem}"
     spec = importlib.util.spec_from_file_location(name, file)
     if spec is None or spec.loader is None or not file.is_file():
         raise ConfigError(
-            f"there is no program {file}", "give load() its path, such as Path(__file__).parent / …"
+            f"there is no program {file}",
+            "give load() its path, relative to the folder of the test",
         )
     module = importlib.util.module_from_spec(spec)
     # Dataclasses and pickle look for the module of a class there.
