@@ -7,7 +7,7 @@ inherit it.
 
 import json
 from collections.abc import MutableMapping
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from typing import Self
 
 _VARIABLE = "GATEMAN_PROCESS"
@@ -24,6 +24,8 @@ class Assignment:
     path: str
     module: str
     argv: list[str]
+    http: list[int] = field(default_factory=list)  # descriptors, of listeners for HTTP-01
+    certificates: str = ""  # what is declared of certificates by ACME; see `plan.fingerprint`
     bus: str = ""  # path of the router's socket
     log: int = -1  # descriptor
     liveness_fd: int = -1

@@ -16,7 +16,7 @@ import time
 from collections.abc import Callable, Sequence
 from functools import partial
 from pathlib import Path
-from typing import Any, NoReturn, assert_never, cast
+from typing import TYPE_CHECKING, Any, NoReturn, assert_never, cast
 
 from .. import at_fork
 from ..bus import Bus
@@ -24,6 +24,7 @@ from ..bus.local import held_bus
 from ..cluster.hub import hub
 from ..config.base import BaseWorker, outline
 from ..config.checks import make_bus
+from ..config.worker import Worker, certificates_of
 from ..errors import BusError, ConfigError, ExitCode
 from ..gateway.bus_check import check_buses
 from ..gateway.business import BusinessWorker
@@ -40,9 +41,13 @@ from . import channel, privileges
 from .assignment import Assignment
 from .channel import MAX_LINE_SIZE, FromMaster, FromProcess, Lines, from_master, line, read
 from .orphan import Orphan, inherited_socket, max_shutdown_time
-from .plan import listen_of, policy_of
+from .plan import fingerprint, listen_of, policy_of
 from .process_stats import ProcessStats
 from .script import user_traceback
+
+if TYPE_CHECKING:
+    from ..acme.options import AcmeOptions
+    from ..runtime.challenge_listener import ChallengeListener
 
 HEARTBEAT_INTERVAL = 1.0  # seconds
 
@@ -72,6 +77,7 @@ class InheritedSockets:
             fds: [inherited_socket(fd) for fd in fds]
             for fds in dict.fromkeys(map(tuple, assignment.sockets))
         }
+        self.http = [inherited_socket(fd) for fd in assignment.http]
         self.sockets = {number: lists[tuple(fds)] for number, fds in enumerate(assignment.sockets)}
 
 
@@ -91,7 +97,15 @@ def run(
         privileges.switch_to(identity, os.environ)
         inherited.orphan.drop_root_log()
     inherited.channel.setblocking(False)
-    child = ChildRuntime(worker, inherited, max_shutdown_time(map(policy_of, workers)))
+    # The sockets of HTTP-01 are shared by all workers.
+    certificates = [
+        one
+        for each in workers
+        if inherited.http and isinstance(each, Worker)
+        for one in certificates_of(each)
+    ]
+    shutdown_time = max_shutdown_time(map(policy_of, workers))
+    child = ChildRuntime(worker, inherited, shutdown_time, certificates)
     try:
         with asyncio.Runner(loop_factory=process.new_event_loop) as runner:
             runner.run(child.serve(make, inherited.channel, bus, outline(workers, assignment.path)))
@@ -135,6 +149,9 @@ def _assigned(workers: Sequence[BaseWorker], assignment: Assignment) -> BaseWork
             f" {assignment.listen or 'a worker without an address'} is running",
             remedy,
         )
+    certificates = certificates_of(worker) if isinstance(worker, Worker) else ()
+    if fingerprint(certificates) != assignment.certificates:
+        raise ConfigError("acme in the script is not what it was when the service started", remedy)
     return worker
 
 
@@ -142,10 +159,17 @@ class ChildRuntime:
     """A process in its event loop."""
 
     def __init__(
-        self, worker: BaseWorker, inherited: InheritedSockets, gateway_timeout: float
+        self,
+        worker: BaseWorker,
+        inherited: InheritedSockets,
+        gateway_timeout: float,
+        certificates: "Sequence[AcmeOptions]" = (),
     ) -> None:
         self._worker = worker
         self._sockets = inherited.sockets
+        self._http_sockets = inherited.http
+        self._certificates = certificates
+        self._challenge_listener: ChallengeListener | None = None
         self._orphan = inherited.orphan
         self._gateway_timeout = gateway_timeout
         self._is_orphan = False
@@ -193,11 +217,15 @@ class ChildRuntime:
                 await self._must_drain.wait()
                 # The process that replaces this one may already run the same timers.
                 timers.drain()
+                if self._challenge_listener is not None:
+                    self._challenge_listener.stop()
                 if not self._keeps_accepting:
                     self._stop_accepting(service)
                 if not self._must_stop.is_set():
                     await self._drain_until_stopped(service)
         finally:
+            if self._challenge_listener is not None:
+                self._challenge_listener.close()
             self._close_listeners()
             self._master.close()
             if self._is_orphan:
@@ -228,7 +256,25 @@ class ChildRuntime:
             self._schedule_look(self._certificate_reload)
             if self._worker.id == 0:
                 self._log_certificate_warnings(str(service), contexts)
+        if self._http_sockets and isinstance(service, WorkerService):
+            self._listen_for_challenges(service)
         self._sample_stats(stats, loop.time())
+
+    def _listen_for_challenges(self, service: WorkerService) -> None:
+        # Imported here: only a service with acme needs it.
+        from ..runtime.challenge_listener import ChallengeListener, https_port
+
+        settings = service.settings
+        http_port = self._http_sockets[0].getsockname()[1]
+        self._challenge_listener = ChallengeListener(
+            self._http_sockets,
+            self._certificates,
+            port=https_port(settings.listen.port, http_port),
+            limits=settings.limits,
+            timeouts=settings.timeouts,
+            events=service,
+        )
+        self._challenge_listener.start()
 
     def _log_certificate_warnings(self, service: str, contexts: TlsContexts) -> None:
         for warning in contexts.warnings:
@@ -339,7 +385,7 @@ class ChildRuntime:
 
     def _close_listeners(self) -> None:
         """Close the listening sockets; the system would queue clients that are never accepted."""
-        for sockets in self._sockets.values():
+        for sockets in (*self._sockets.values(), self._http_sockets):
             for sock in sockets:
                 sock.close()
 

@@ -8,6 +8,7 @@ from collections.abc import Sequence
 from dataclasses import replace
 
 from ..errors import AddressInUse
+from ..listen import ListenAddress
 from ..net import socket_activation
 from ..net import sockets as listening
 from .plan import WorkerPlan
@@ -38,15 +39,7 @@ class Listeners:
             return
         identity = self.plan.identity
         owner = None if identity is None else (identity.uid, identity.gid)
-        retry_until = time.monotonic() + (_TAKEOVER_TIMEOUT if is_takeover else 0)
-        while True:
-            try:
-                self._sockets = listening.bind_each(self._address, count, owner)
-                break
-            except AddressInUse:
-                if time.monotonic() >= retry_until:
-                    raise
-                time.sleep(_TAKEOVER_INTERVAL)
+        self._sockets = bind_each(self._address, count, owner, is_takeover=is_takeover)
         name = self._sockets[0][0].getsockname()
         if isinstance(name, tuple):
             # With port 0, the next `open` uses the same port again.
@@ -94,3 +87,21 @@ class Listeners:
             for sockets in self._sockets:
                 listening.release(sockets)
         self._sockets = []
+
+
+def bind_each(
+    address: ListenAddress,
+    count: int,
+    owner: tuple[int, int] | None = None,
+    *,
+    is_takeover: bool,
+) -> list[list[socket.socket]]:
+    """Listen, for several processes; wait for those of a killed master."""
+    retry_until = time.monotonic() + (_TAKEOVER_TIMEOUT if is_takeover else 0)
+    while True:
+        try:
+            return listening.bind_each(address, count, owner)
+        except AddressInUse:
+            if time.monotonic() >= retry_until:
+                raise
+            time.sleep(_TAKEOVER_INTERVAL)

@@ -17,7 +17,7 @@ import time
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import replace
 from functools import partial
-from typing import Any, assert_never
+from typing import TYPE_CHECKING, Any, assert_never
 
 from .. import at_fork
 from ..errors import ConfigError, ExitCode
@@ -41,6 +41,9 @@ from .status import StatusQueries
 from .stderr_relay import StderrRelay
 from .supervisor import Supervisor
 
+if TYPE_CHECKING:
+    from .certificate_orders import CertificateOrders
+
 _STDERR = 2
 
 # The system limits timeouts, and those that a process declares may be longer.
@@ -55,6 +58,7 @@ class Master:
         runtime_files: RuntimeFiles,
         *,
         router: RouterProcess | None = None,
+        orders: "CertificateOrders | None" = None,
         log_file: LogFile | None = None,
         is_detached: bool = False,
         on_serving: Callable[[], None] | None = None,
@@ -63,6 +67,7 @@ class Master:
         self._listeners = listeners
         self._runtime_files = runtime_files
         self._router = router
+        self._orders = orders
         self._log_file = log_file
         self._is_detached = is_detached
         self._on_serving = on_serving
@@ -93,6 +98,8 @@ class Master:
         found += [key.fd for key in self._selector.get_map().values() if key.fd != _STDERR]
         if self._router is not None:
             found += self._router.descriptors
+        if self._orders is not None:
+            found += self._orders.descriptors
         return found
 
     def run(self) -> ExitCode | int:
@@ -111,8 +118,12 @@ class Master:
                 restorer.check()
                 if self._router is not None:
                     self._router.tick(time.monotonic())
+                if self._orders is not None:
+                    self._orders.tick(time.monotonic())
         for listeners in self._listeners:
             listeners.close()
+        if self._orders is not None:
+            self._orders.close()
         if self._router is not None:
             self._router.close()
         self._stderr_relay.close()
@@ -129,6 +140,8 @@ class Master:
             deadlines.append(self._watchdog_at)
         if self._router is not None and self._router.due_at is not None:
             deadlines.append(self._router.due_at)
+        if self._orders is not None and self._orders.due_at is not None:
+            deadlines.append(self._orders.due_at)
         next_at = self._supervisor.next_at()
         if next_at is not None:
             deadlines.append(next_at)
@@ -206,6 +219,8 @@ class Master:
                     policy.name,
                 )
         self._notifier.ready()
+        if self._orders is not None:
+            self._orders.begin()
         if self._on_serving is not None:
             self._on_serving()
 
@@ -236,6 +251,10 @@ class Master:
                     path=str(self._script.path),
                     module=self._script.module,
                     argv=sys.argv[1:],
+                    http=[]
+                    if self._orders is None
+                    else self._orders.http_descriptors(slot_id.worker),
+                    certificates=listeners.plan.certificates,
                     bus="" if self._router is None else str(self._router.path),
                     log=log,
                     liveness_fd=self._liveness_sockets[listeners.plan.policy.ends_last].fileno(),
@@ -309,6 +328,8 @@ class Master:
                 self._child_exited(child, code)
         if self._router is not None:
             self._router.reap(time.monotonic())
+        if self._orders is not None:
+            self._orders.reap(time.monotonic())
         if os.getpid() == 1:
             # PID 1 also reaps orphans of other programs.
             with contextlib.suppress(ChildProcessError):

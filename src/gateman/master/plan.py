@@ -1,7 +1,11 @@
 """Checks all declared workers together, before any of them listens."""
 
+import hashlib
 from collections.abc import Sequence
 from dataclasses import dataclass, fields
+from typing import TYPE_CHECKING
+
+import msgspec
 
 from ..config.base import BaseWorker
 from ..config.settings import WorkerSettings
@@ -12,6 +16,9 @@ from ..gateway.business import BusinessWorker
 from ..listen import ListenAddress
 from . import privileges
 from .events import Policy
+
+if TYPE_CHECKING:
+    from ..acme.options import AcmeOptions
 
 _POLICY_FIELDS = frozenset(field.name for field in fields(Policy))
 
@@ -24,6 +31,11 @@ class WorkerPlan:
     settings: WorkerSettings | None
     policy: Policy
     identity: privileges.Identity | None
+
+    @property
+    def certificates(self) -> str:
+        """The fingerprint of its certificates by ACME."""
+        return "" if self.settings is None else fingerprint(self.settings.acme)
 
 
 def plan(workers: Sequence[BaseWorker], *, now: float) -> list[WorkerPlan]:
@@ -44,6 +56,10 @@ def plan(workers: Sequence[BaseWorker], *, now: float) -> list[WorkerPlan]:
                 identity=privileges.find(worker.user, worker.group),
             )
         )
+    for http in dict.fromkeys(
+        one.http for each in planned if each.settings for one in each.settings.acme if one.http
+    ):
+        _check_address(ListenAddress.parse(f"websocket://{http}"), addresses)
     check_buses(workers)
     return planned
 
@@ -51,6 +67,13 @@ def plan(workers: Sequence[BaseWorker], *, now: float) -> list[WorkerPlan]:
 def check_declared(workers: Sequence[BaseWorker]) -> None:
     if not workers:
         raise ConfigError("no worker is declared", 'write Worker("websocket://0.0.0.0:8282")')
+
+
+def fingerprint(certificates: "tuple[AcmeOptions, ...]") -> str:
+    """Tell declarations of certificates by ACME apart; empty for none."""
+    if not certificates:
+        return ""
+    return hashlib.sha256(msgspec.json.encode(certificates)).hexdigest()
 
 
 def listen_of(worker: BaseWorker) -> str:

@@ -137,7 +137,8 @@ def spawn(
     assignment.put(complete)
     read, write = os.pipe()
     os.set_blocking(read, False)
-    fds = {assignment.channel, *(fd for fds in assignment.sockets for fd in fds)}
+    fds = {assignment.channel, *assignment.http}
+    fds.update(fd for fds in assignment.sockets for fd in fds)
     fds.update(fd for fd in (assignment.log, assignment.liveness_fd) if fd >= 0)
     try:
         with signals_blocked():

@@ -4,6 +4,7 @@ import os
 import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from ..config import environment
 from ..config.base import BaseWorker
@@ -15,6 +16,9 @@ from .plan import plan
 from .router_process import RouterProcess, router_for
 from .runtime_files import RuntimeFiles
 from .script import Script
+
+if TYPE_CHECKING:
+    from .certificate_orders import CertificateOrders
 
 
 def start(
@@ -33,11 +37,19 @@ def start(
     runtime_files = RuntimeFiles.acquire(script.path, os.environ)
     listeners: list[Listeners] = []
     router: RouterProcess | None = None
+    orders: CertificateOrders | None = None
     try:
         passed = socket_activation.inherited(os.environ)
         for worker_plan in plans:
             listeners.append(Listeners(worker_plan))
             listeners[-1].open(passed, is_takeover=runtime_files.is_takeover)
+        if any(one.settings is not None and one.settings.acme for one in plans):
+            # Imported here: only a service with acme needs it.
+            from . import certificate_orders
+
+            orders = certificate_orders.CertificateOrders(
+                plans, passed, is_takeover=runtime_files.is_takeover
+            )
         router = router_for(plans, runtime_files.files.bus)
         if detach is not None:
             detach()
@@ -49,6 +61,7 @@ def start(
             listeners,
             runtime_files,
             router=router,
+            orders=orders,
             log_file=log_file,
             is_detached=detach is not None,
             on_serving=on_serving,
@@ -56,6 +69,8 @@ def start(
     except BaseException:
         for opened in listeners:
             opened.close()
+        if orders is not None:
+            orders.close()
         if router is not None:
             router.close()
         runtime_files.release()

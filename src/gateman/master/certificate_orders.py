@@ -1,0 +1,153 @@
+"""
+The master's part of certificates by ACME: storages, the listeners of HTTP-01, and when to order.
+
+Only a service with ``acme`` imports it.
+"""
+
+import importlib.util
+import socket
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+
+from ..acme.job import Job
+from ..acme.options import AcmeOptions, check_together
+from ..acme.storage import Storage
+from ..acme.storage_folder import why_ephemeral
+from ..errors import ConfigError
+from ..listen import ListenAddress
+from ..log import logger
+from ..net import socket_activation
+from ..net import sockets as listening
+from .certificate_process import CertificateProcess
+from .listeners import bind_each
+from .plan import WorkerPlan
+
+
+class CertificateOrders:
+    """The orders of a service; a ConfigError says why they cannot work."""
+
+    def __init__(
+        self,
+        plans: Sequence[WorkerPlan],
+        passed: Sequence[socket.socket] = (),
+        *,
+        is_takeover: bool = False,
+    ) -> None:
+        if importlib.util.find_spec("acme") is None:
+            raise ConfigError(
+                "acme needs a library that is not installed", "type: pip install 'gateman[acme]'"
+            )
+        self._is_begun = False
+        self._processes = [_process(storage, found) for storage, found in _by_storage(plans)]
+        # The sockets of each address, and whether systemd has passed and owns them.
+        self._sockets: dict[str, tuple[list[socket.socket], bool]] = {}
+        self._addresses = [_http_addresses(plan) for plan in plans]
+        try:
+            for address in dict.fromkeys(one for found in self._addresses for one in found):
+                self._sockets[address] = _bind(address, passed, is_takeover=is_takeover)
+        except ConfigError:
+            self.close()
+            raise
+
+    def http_descriptors(self, worker: int) -> list[int]:
+        """The listening sockets of HTTP-01 for the processes of a worker."""
+        return [
+            sock.fileno()
+            for address in self._addresses[worker]
+            for sock in self._sockets[address][0]
+        ]
+
+    @property
+    def descriptors(self) -> list[int]:
+        return [sock.fileno() for sockets, _ in self._sockets.values() for sock in sockets]
+
+    def begin(self) -> None:
+        """Order what is due, as the processes serve now, and can answer challenges."""
+        if not self._is_begun:
+            self._is_begun = True
+            for process in self._processes:
+                process.begin()
+
+    @property
+    def due_at(self) -> float | None:
+        """When to call `tick`, in monotonic seconds; ``None`` for never."""
+        found = [one.due_at for one in self._processes if one.due_at is not None]
+        return min(found, default=None)
+
+    def tick(self, now: float) -> None:
+        for process in self._processes:
+            process.tick(now)
+
+    def reap(self, now: float) -> None:
+        for process in self._processes:
+            process.reap(now)
+
+    def close(self) -> None:
+        for process in self._processes:
+            process.close()
+        for sockets, is_passed in self._sockets.values():
+            if not is_passed:
+                listening.release(sockets)
+
+
+def _by_storage(plans: Sequence[WorkerPlan]) -> Iterator[tuple[Path, list[WorkerPlan]]]:
+    found: dict[str, list[WorkerPlan]] = {}
+    for plan in plans:
+        for one in _certificates(plan):
+            same = found.setdefault(one.storage, [])
+            if plan not in same:
+                same.append(plan)
+    return ((Path(folder), same) for folder, same in found.items())
+
+
+def _process(folder: Path, plans: Sequence[WorkerPlan]) -> CertificateProcess:
+    """Prepare a storage, and return the process that orders for it."""
+    first = plans[0]
+    for plan in plans:
+        if plan.identity != first.identity:
+            raise ConfigError(
+                f"workers of different users have certificates in {folder}, which only one of them"
+                " can read",
+                "give each 'storage' in acme, or the same user",
+            )
+    certificates = [
+        one for plan in plans for one in _certificates(plan) if one.storage == str(folder)
+    ]
+    check_together(certificates)
+    uid, gid = (first.identity.uid, first.identity.gid) if first.identity else (None, None)
+    Storage.prepare(folder, uid=uid, gid=gid)
+    reason = why_ephemeral(folder)
+    if reason is not None:
+        logger.warning(
+            "acme: the storage %s %s; each start then orders new certificates, of which an"
+            " authority issues a few a week: name a folder that lasts as acme's storage",
+            folder,
+            reason,
+        )
+    logger.info("acme: keys and certificates are in %s", folder)
+    buses = (plan.worker.bus for plan in plans if plan.worker.bus is not None)
+    job = Job(certificates=tuple(dict.fromkeys(certificates)), bus=next(buses, None))
+    return CertificateProcess(job, first.identity)
+
+
+def _certificates(plan: WorkerPlan) -> tuple[AcmeOptions, ...]:
+    return () if plan.settings is None else plan.settings.acme
+
+
+def _http_addresses(plan: WorkerPlan) -> list[str]:
+    return list(dict.fromkeys(one.http for one in _certificates(plan) if one.http))
+
+
+def _bind(
+    address: str, passed: Sequence[socket.socket], *, is_takeover: bool
+) -> tuple[list[socket.socket], bool]:
+    parsed = ListenAddress.parse(f"websocket://{address}")
+    found = socket_activation.matching(parsed, list(passed))
+    if found:
+        return found, True
+    try:
+        # One list, which all processes share.
+        [sockets] = bind_each(parsed, 1, is_takeover=is_takeover)
+    except ConfigError as error:
+        raise ConfigError(f"acme.http: {error.problem}", error.remedy) from None
+    return sockets, False

@@ -1,0 +1,148 @@
+"""
+The process that orders the certificates of one storage, and ends each time.
+
+The master starts it, gives it a job and reads one bounded report, which says when to start it
+again; it knows nothing of ACME itself. :mod:`.certificate_main` is its program.
+"""
+
+import logging
+import os
+import subprocess
+import sys
+import tempfile
+import time
+from pathlib import Path
+from typing import IO
+
+import msgspec
+
+from ..acme.job import MAX_REPORT_SIZE, Job, Report
+from ..log import logger
+from .privileges import Identity
+from .script import interpreter_options
+from .spawn import signals_blocked
+
+# A report that says "at once", or nothing for years, is not believed.
+_MIN_PAUSE, _MAX_PAUSE = 1.0, 86_400.0  # seconds
+
+# After a process that did not report, one failure after the other.
+_FAILURE_PAUSES = (60.0, 300.0, 1800.0, 3600.0)  # seconds
+
+# An order takes seconds, and one by DNS-01 minutes; the process has deadlines of its own.
+_KILL_AFTER = 3600.0  # seconds
+
+_STOP_TIMEOUT = 2.0  # seconds
+
+
+def pause_after(report: Report | None, failures: int, *, now: float) -> float:
+    """Return the seconds until the next start; ``now`` is in seconds since 1970."""
+    if report is None:
+        return _FAILURE_PAUSES[min(failures, len(_FAILURE_PAUSES)) - 1]
+    return min(max(report.next_at - now, _MIN_PAUSE), _MAX_PAUSE)
+
+
+class CertificateProcess:
+    def __init__(self, job: Job, identity: Identity | None) -> None:
+        self.job = job
+        self._identity = identity
+        self._process: subprocess.Popen[bytes] | None = None
+        self._report: IO[bytes] | None = None
+        self._failures = 0
+        # When to call `tick`, in monotonic seconds; None for not before `begin`.
+        self.due_at: float | None = None
+
+    def begin(self) -> None:
+        """Start it now, or at its end if it runs."""
+        self.due_at = time.monotonic()
+
+    def tick(self, now: float) -> None:
+        """Start the process if that is due, or kill it if it takes too long."""
+        if self.due_at is None or now < self.due_at:
+            return
+        if self._process is not None:
+            logger.error("acme: the process that orders is stuck, and is killed")
+            self._process.kill()
+            self.due_at = None
+            return
+        self.due_at = now + _KILL_AFTER
+        try:
+            self._start()
+        except OSError as error:
+            reason = (error.strerror or str(error)).lower()
+            logger.error("acme: the process that orders cannot be started (%s)", reason)
+            self._ended(None, now)
+
+    def _start(self) -> None:
+        job, report = _memory(), _memory()
+        try:
+            job.write(msgspec.json.encode(self.job))
+            job.seek(0)
+            with signals_blocked():
+                self._process = subprocess.Popen(  # noqa: S603 - this package
+                    _command(self._identity), stdin=job, stdout=report
+                )
+        except OSError:
+            report.close()
+            raise
+        finally:
+            job.close()
+        self._report = report
+
+    def reap(self, now: float) -> None:
+        """Read the report if the process has ended."""
+        if self._process is None or (code := self._process.poll()) is None:
+            return
+        self._process = None
+        found = self._read_report(code)
+        if found is None:
+            logger.error("acme: the process that orders ended with %d, and without a report", code)
+        self._ended(found, now)
+
+    def _ended(self, report: Report | None, now: float) -> None:
+        self._failures = 0 if report is not None else self._failures + 1
+        self.due_at = now + pause_after(report, self._failures, now=time.time())
+        for line in report.log if report is not None else ():
+            logger.log(getattr(logging, line.level.upper()), "%s", line.text)
+
+    def _read_report(self, code: int) -> Report | None:
+        if self._report is None:
+            return None
+        with self._report as file:
+            # The process has moved the position.
+            file.seek(0)
+            data = file.read(MAX_REPORT_SIZE)
+        try:
+            return msgspec.json.decode(data, type=Report) if code == 0 else None
+        except (msgspec.DecodeError, UnicodeDecodeError):
+            return None
+
+    def close(self) -> None:
+        """End the process; what it has begun is done anew after the next start."""
+        if self._process is None:
+            return
+        self._process.terminate()
+        try:
+            self._process.wait(_STOP_TIMEOUT)
+        except subprocess.TimeoutExpired:
+            self._process.kill()
+            self._process.wait()
+        if self._report is not None:
+            self._report.close()
+
+
+def _memory() -> IO[bytes]:
+    """Make a file in memory: neither side waits for the other, as with a pipe."""
+    if hasattr(os, "memfd_create"):
+        return os.fdopen(os.memfd_create("gateman"), "w+b")
+    return tempfile.TemporaryFile()
+
+
+def _command(identity: Identity | None) -> list[str]:
+    root = str(Path(__file__).parents[2])
+    # As the router's: not -m, and -P.
+    code = (
+        f"import sys; sys.path.append({root!r});"
+        " from gateman.master.certificate_main import main; sys.exit(main())"
+    )
+    user = [] if identity is None else [msgspec.json.encode(identity).decode()]
+    return [sys.executable, *interpreter_options(sys.orig_argv), "-P", "-c", code, *user]

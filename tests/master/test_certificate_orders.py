@@ -1,0 +1,162 @@
+"""The master's part of ACME: storages, listeners of HTTP-01, and what cannot be."""
+
+import logging
+import os
+import socket
+import stat
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from gateman import Worker
+from gateman.acme.job import Job
+from gateman.errors import ConfigError
+from gateman.master.certificate_orders import CertificateOrders
+from gateman.master.plan import WorkerPlan, plan
+from gateman.master.privileges import account
+from tests.support.ports import free_port
+
+needs_root = pytest.mark.skipif(os.getuid() != 0, reason="only root may become somebody else")
+
+
+def worker(storage: Path, *domains: str, port: int = 443, acme: Any = (), **options: Any) -> Worker:
+    value = {"domains": domains or "a.test", "storage": str(storage), **dict(acme)}
+    return Worker(f"wss://127.0.0.1:{port}", acme=value, **options)
+
+
+def planned(*workers: Worker) -> list[WorkerPlan]:
+    return plan(workers, now=0.0)
+
+
+def refusal(plans: Sequence[WorkerPlan]) -> str:
+    with pytest.raises(ConfigError) as caught:
+        CertificateOrders(plans)
+    return str(caught.value)
+
+
+def jobs(orders: CertificateOrders) -> list[Job]:
+    return [one.job for one in orders._processes]  # noqa: SLF001 - what each is told
+
+
+def test_workers_of_one_storage_have_one_process(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Nothing is ordered before the processes serve."""
+    plans = planned(
+        worker(tmp_path / "one", "a.test", bus="nats://127.0.0.1:4222?name=chat"),
+        Worker("ws://127.0.0.1:1"),
+        worker(tmp_path / "one", "b.test", port=8443),
+        worker(tmp_path / "two", "c.test", port=9443),
+    )
+    with caplog.at_level(logging.INFO):
+        orders = CertificateOrders(plans)
+
+    found = [(job.bus, [one.domains for one in job.certificates]) for job in jobs(orders)]
+    assert found == [
+        ("nats://127.0.0.1:4222?name=chat", [("a.test",), ("b.test",)]),
+        (None, [("c.test",)]),
+    ]
+    assert orders.due_at is None
+    orders.begin()
+    assert orders.due_at is not None
+    [first, *_] = [one.message for one in caplog.records if one.levelno == logging.INFO]
+    assert first == f"acme: keys and certificates are in {tmp_path / 'one'}"
+    [first, *_] = [one.message for one in caplog.records if one.levelno == logging.WARNING]
+    assert f"the storage {tmp_path / 'one'} is in a folder for temporary files" in first
+
+
+def test_the_storage_is_made_for_its_user_alone(tmp_path: Path) -> None:
+    CertificateOrders(planned(worker(tmp_path / "acme")))
+
+    assert stat.S_IMODE((tmp_path / "acme").stat().st_mode) == 0o700
+
+
+@needs_root
+def test_the_storage_belongs_to_the_user_of_the_processes(tmp_path: Path) -> None:
+    CertificateOrders(planned(worker(tmp_path / "acme", user="nobody")))
+
+    assert (tmp_path / "acme").stat().st_uid == account("nobody").uid
+
+
+@needs_root
+def test_users_do_not_share_a_storage(tmp_path: Path) -> None:
+    plans = planned(
+        worker(tmp_path / "acme", user="nobody"), worker(tmp_path / "acme", "b.test", port=8443)
+    )
+
+    assert refusal(plans) == (
+        f"workers of different users have certificates in {tmp_path / 'acme'}, which only one of"
+        " them can read: give each 'storage' in acme, or the same user."
+    )
+
+
+def test_one_name_is_declared_in_one_way(tmp_path: Path) -> None:
+    plans = planned(
+        worker(tmp_path / "acme"),
+        worker(tmp_path / "acme", port=8443, acme={"key_type": "rsa2048"}),
+    )
+
+    assert "two different certificates of acme begin with the name 'a.test'" in refusal(plans)
+
+
+def test_a_storage_that_cannot_be_made_is_a_mistake(tmp_path: Path) -> None:
+    (tmp_path / "file").touch()
+
+    assert "cannot be used" in refusal(planned(worker(tmp_path / "file" / "acme")))
+
+
+def test_http_is_listened_on_once(tmp_path: Path) -> None:
+    """All processes of the workers that declare the address accept from the same socket."""
+    http = {"http": f"127.0.0.1:{free_port()}"}
+    orders = CertificateOrders(
+        planned(
+            worker(tmp_path, "a.test", acme=http),
+            worker(tmp_path, "b.test", port=8443),
+            worker(tmp_path, "c.test", port=9443, acme=http),
+        )
+    )
+    first, second, third = map(orders.http_descriptors, range(3))
+    with socket.socket(fileno=os.dup(first[0])) as sock:
+        name = sock.getsockname()
+    orders.close()
+
+    assert (len(first), second, third) == (1, [], first)
+    assert name == ("127.0.0.1", int(http["http"].rpartition(":")[2]))
+
+
+def test_a_port_in_use_is_said_to_be_that_of_http(tmp_path: Path) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as other:
+        port = other.getsockname()[1]
+        plans = planned(worker(tmp_path, acme={"http": f"127.0.0.1:{port}"}))
+
+        assert refusal(plans).startswith(
+            f"acme.http: websocket://127.0.0.1:{port}: the port is in use by another program: "
+        )
+
+
+def test_http_does_not_listen_where_a_worker_does(tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match="two workers listen on one port"):
+        planned(worker(tmp_path, port=8080, acme={"http": "0.0.0.0:8080"}))
+
+
+def test_sockets_of_systemd_are_used_and_left(tmp_path: Path) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as passed:
+        http = f"127.0.0.1:{passed.getsockname()[1]}"
+        orders = CertificateOrders(planned(worker(tmp_path, acme={"http": http})), [passed])
+        assert orders.http_descriptors(0) == orders.descriptors == [passed.fileno()]
+        orders.close()
+        assert passed.fileno() > 0
+
+
+def test_declarations_are_told_apart(tmp_path: Path) -> None:
+    """A reload compares them."""
+    [one] = planned(worker(tmp_path))
+    [same] = planned(worker(tmp_path))
+    [other] = planned(worker(tmp_path, "a.test", "b.test"))
+    [none] = planned(Worker("ws://127.0.0.1:1"))
+
+    assert one.certificates == same.certificates != other.certificates
+    assert none.certificates == replace(one, settings=None).certificates == ""
