@@ -28,6 +28,7 @@ _COMMANDS = {
     "who": "who",
     "doctor": "doctor",
     "cert": "cert",
+    "certificates": "certificates",
     "proxy": "proxy",
     "systemd": "systemd",
 }

@@ -13,7 +13,17 @@ from ..master.script import Script
 from ..master.start import start
 from . import gateman
 
-_COMMANDS = ("start", "stop", "restart", "reload", "status", "connections", "check", "doctor")
+_COMMANDS = (
+    "start",
+    "stop",
+    "restart",
+    "reload",
+    "status",
+    "connections",
+    "check",
+    "certificates",
+    "doctor",
+)
 
 _USAGE = (
     "usage: python {script} {{{commands}}} [--help]; without a command it starts in the foreground"

@@ -224,6 +224,12 @@ def check(workers: Sequence[BaseWorker] | None, script: str) -> None:
             for option, variable in planned.worker.from_environment.items():
                 # Without the value: a bus has a password.
                 click.echo(f"{found}: {option} of {planned.policy.name} is from {variable}")
+            if settings is not None and settings.acme:
+                # Imported here: only a service with acme needs it.
+                from .certificates import check_lines
+
+                for line in check_lines(settings.acme, now):
+                    click.echo(f"    {line}")
             if contexts is not None:
                 _report_certificates(contexts, now)
                 is_refused |= contexts.is_refused

@@ -52,15 +52,17 @@ def status(script: str, *, is_watching: bool, is_json: bool) -> None:
     found = Script.find(script)
     if not is_watching:
         answer = _ask(found, control_requests.GetStatus(), control_requests.StatusAnswer)
-        _print_json(answer, indent=2) if is_json else _print(status_lines(answer, _width()))
+        print_json(answer, indent=2) if is_json else print_lines(
+            status_lines(answer, terminal_width())
+        )
         return
     try:
         while True:
             answer = _ask(found, control_requests.GetStatus(), control_requests.StatusAnswer)
             if is_json:
-                _print_json(answer)
+                print_json(answer)
             else:
-                _repaint(status_lines(answer, _width()))
+                _repaint(status_lines(answer, terminal_width()))
             time.sleep(_INTERVAL)
     except KeyboardInterrupt:
         click.echo()
@@ -87,9 +89,9 @@ def connections(script: str, *, is_json: bool, limit: int) -> None:
         Script.find(script), control_requests.ListConnections(limit), control_requests.ListAnswer
     )
     if is_json:
-        _print_json(answer, indent=2)
+        print_json(answer, indent=2)
     else:
-        _print(connection_lines(answer, _width()))
+        print_lines(connection_lines(answer, terminal_width()))
 
 
 def _ask(script: Script, request: control_requests.Request, kind: type[T]) -> T:
@@ -102,16 +104,16 @@ def _ask(script: Script, request: control_requests.Request, kind: type[T]) -> T:
             return master.request(request, kind)
 
 
-def _width() -> int | None:
+def terminal_width() -> int | None:
     """Return the terminal's width; ``None`` if the output goes to a file."""
     return shutil.get_terminal_size().columns if sys.stdout.isatty() else None
 
 
-def _print_json(answer: object, indent: int | None = None) -> None:
+def print_json(answer: object, indent: int | None = None) -> None:
     click.echo(json.dumps(answer, indent=indent))
 
 
-def _print(lines: Sequence[Line]) -> None:
+def print_lines(lines: Sequence[Line]) -> None:
     click.echo("\n".join(map(_styled, lines)))
 
 
@@ -121,7 +123,7 @@ def _styled(line: Line) -> str:
 
 def _repaint(lines: Sequence[Line]) -> None:
     if not sys.stdout.isatty():
-        _print([*lines, Line("")])
+        print_lines([*lines, Line("")])
         return
     height = shutil.get_terminal_size().lines
     if len(lines) >= height:

@@ -9,6 +9,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 from ..log import one_line
+from .certificate_views import names_of, problem_line
 from .tables import Column, Line, number, size, span, table, total
 
 Answer = Mapping[str, Any]
@@ -61,7 +62,7 @@ def status_lines(answer: Answer, width: int | None) -> list[Line]:
     shown = [*rows, _summary(rows)] if len(rows) > 1 else rows
     head, *lines = table(_STATUS_COLUMNS, shown, width)
     styles = [_STYLES.get(str(row["status"]).partition(" in ")[0], "") for row in shown]
-    notes = list(_notes(slots))
+    notes = [*_certificate_notes(answer.get("certificates", ())), *_notes(slots)]
     return [
         *_master_lines(master),
         Line(""),
@@ -150,6 +151,15 @@ def _notes(slots: Sequence[Answer]) -> Iterator[Line]:
         if counts:
             counted = ", ".join(f"{cause} {count}" for cause, count in counts.most_common())
             yield Line(one_line(f"{title}: {counted}"))
+
+
+def _certificate_notes(certificates: Sequence[Answer]) -> Iterator[Line]:
+    for one in certificates:
+        if one["problem"] is not None:
+            yield problem_line(one)
+        elif one["expires_at"] is None:
+            text = f"{names_of(one)}: there is no certificate yet, and clients wait for it"
+            yield Line(one_line(text), "changing")
 
 
 def _note_exit(slot: Answer) -> Iterator[Line]:

@@ -42,6 +42,9 @@ Commands:
                 longest delay of its event loop in the last 5 seconds, in seconds; ``counts`` by
                 cause, such as dropped messages and refused clients; ``hub``, the hub's counts;
                 ``certificate_days``, until the first of its certificates expires.
+        ``certificates``
+            A list of those that ``acme`` orders, if there are any, as of the last look:
+            :class:`gateman.acme.state.CertificateStatus`.
 
     ``connections``
         ``limit``: how many connections of each process are listed; 1000 by default.

@@ -144,3 +144,4 @@ class StatusAnswer(ControlAnswer):
     master: MasterStatus
     workers: list[WorkerStatus]
     slots: list[SlotStatus]
+    certificates: NotRequired[list[dict[str, Any]]]

@@ -1,0 +1,122 @@
+"""``gateman certificates``: the certificates of a service, their issuers, ends and renewals."""
+
+import time
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import suppress
+from dataclasses import replace
+from pathlib import Path
+
+import click
+import msgspec
+
+from ..acme.options import AcmeOptions
+from ..acme.overview import describe
+from ..acme.storage_folder import why_ephemeral
+from ..config.base import BaseWorker
+from ..errors import CommandError, GatemanError
+from ..findings.acme import ACME_STORAGE_EPHEMERAL
+from ..master import control, control_requests
+from ..master.plan import WorkerPlan, plan
+from ..master.script import Script
+from .certificate_views import (
+    acme_row,
+    certificate_lines,
+    file_row,
+    names_of,
+    problem_line,
+    renewal,
+    troubled,
+    validity,
+)
+from .options import SCRIPT
+from .service import with_workers
+from .status import print_json, print_lines, terminal_width
+from .tables import Row
+
+
+@click.command()
+@SCRIPT
+@click.option(
+    "--name", "only", metavar="NAME", help="Show or renew only the certificates for this name."
+)
+@click.option("--json", "is_json", is_flag=True, help="Print all values, for programs.")
+@click.pass_obj
+def certificates(
+    workers: Sequence[BaseWorker] | None, /, script: str, *, only: str | None, is_json: bool
+) -> None:
+    """
+    List the certificates of SCRIPT: issuers, days left, renewals, and the last error.
+
+    Those of `acme` are renewed by the running service, others by whoever made their files. The
+    command loads SCRIPT; it need not run.
+    """
+
+    def show(declared: Sequence[BaseWorker], found: Script) -> None:
+        now = time.time()
+        planned = plan(declared, now=now)
+        ordered = _where_they_are([one for each in planned for one in _acme(each)], found)
+        rows = [
+            one
+            for one in (*_of_acme(ordered, now), *_of_files(planned, now))
+            if only is None or only in one["names"]
+        ]
+        if only is not None and not rows:
+            raise CommandError(f"{found} has no certificate for {only}")
+        if is_json:
+            print_json({"certificates": rows}, indent=2)
+        else:
+            print_lines(certificate_lines(rows, terminal_width()))
+
+    with_workers(script, workers, show)
+
+
+def _acme(planned: WorkerPlan) -> tuple[AcmeOptions, ...]:
+    return () if planned.settings is None else planned.settings.acme
+
+
+def _where_they_are(certificates: Sequence[AcmeOptions], script: Script) -> list[AcmeOptions]:
+    """Name the storage of the running service, whose user and environment may be others."""
+    folders: dict[str, str] = {}
+    if certificates:
+        # It does not run, or may not be asked: the storage is that of the declaration.
+        with suppress(GatemanError, OSError), control.connect_to_master(script) as master:
+            answer = master.request(control_requests.GetStatus(), control_requests.StatusAnswer)
+            paths = [Path(one["path"]) for one in answer.get("certificates", ())]
+            folders = {path.stem: str(path.parents[1]) for path in paths}
+    return [replace(one, storage=folders.get(one.id, one.storage)) for one in certificates]
+
+
+def _of_files(planned: Iterable[WorkerPlan], now: float) -> Iterator[Row]:
+    contexts = [each.settings.contexts for each in planned if each.settings is not None]
+    found = [one for each in contexts if each is not None for one in each.certificates]
+    # Several workers may have the same file.
+    return (file_row(one, now) for one in {one.path: one for one in found}.values())
+
+
+def _of_acme(ordered: Sequence[AcmeOptions], now: float) -> list[Row]:
+    try:
+        found = msgspec.to_builtins(describe(ordered))
+    except OSError as error:
+        raise CommandError(
+            f"{error.filename} cannot be read ({(error.strerror or 'error').lower()}): run this as"
+            " root, or as the user of the service"
+        ) from error
+    return [acme_row(one, now) for one in found]
+
+
+def check_lines(ordered: Sequence[AcmeOptions], now: float) -> Iterator[str]:
+    """Say for ``check`` where the certificates of a worker are, and how they do."""
+    for folder in dict.fromkeys(one.storage for one in ordered):
+        yield f"acme: keys and certificates are in {folder}"
+        reason = why_ephemeral(Path(folder))
+        if reason is not None:
+            yield f"warning: {ACME_STORAGE_EPHEMERAL.found(folder=folder, reason=reason)}"
+    try:
+        rows = _of_acme(ordered, now)
+    except CommandError as error:
+        yield f"note: {error.problem}"
+        return
+    for row in rows:
+        yield f"{names_of(row)}: {validity(row)}, next renewal: {renewal(row)}"
+    for row in troubled(rows):
+        yield f"warning: {problem_line(row).text}"
