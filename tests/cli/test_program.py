@@ -27,8 +27,8 @@ def test_without_a_command_the_usage_is_one_line(tmp_path: Path) -> None:
     """A user who does not know the commands sees them, and the service starts."""
     with master(echo(), tmp_path) as service:
         assert service.wait_for("usage") == (
-            "usage: python server.py {start|stop|restart|reload|status|connections|check|certificates|doctor}"
-            " [--help]; without a command it starts in the foreground"
+            "usage: python server.py {start|stop|restart|reload|status|connections|check"
+            "|certificates|doctor} [--help]; without a command it starts in the foreground"
         )
     with master(echo(), tmp_path, "start") as service:
         service.signal(signal.SIGTERM)

@@ -7,30 +7,18 @@ from dataclasses import replace
 from pathlib import Path
 
 import click
-import msgspec
 
 from ..acme.options import AcmeOptions
-from ..acme.overview import describe
-from ..acme.storage_folder import why_ephemeral
 from ..config.base import BaseWorker
 from ..errors import CommandError, GatemanError
-from ..findings.acme import ACME_STORAGE_EPHEMERAL
 from ..master import control, control_requests
 from ..master.plan import WorkerPlan, plan
 from ..master.script import Script
-from .certificate_views import (
-    acme_row,
-    certificate_lines,
-    file_row,
-    names_of,
-    problem_line,
-    renewal,
-    troubled,
-    validity,
-)
+from .certificate_views import certificate_lines, file_row
 from .options import SCRIPT
 from .service import with_workers
 from .status import print_json, print_lines, terminal_width
+from .stored_certificates import rows_of
 from .tables import Row
 
 
@@ -57,7 +45,7 @@ def certificates(
         ordered = _where_they_are([one for each in planned for one in _acme(each)], found)
         rows = [
             one
-            for one in (*_of_acme(ordered, now), *_of_files(planned, now))
+            for one in (*rows_of(ordered, now), *_of_files(planned, now))
             if only is None or only in one["names"]
         ]
         if only is not None and not rows:
@@ -91,32 +79,3 @@ def _of_files(planned: Iterable[WorkerPlan], now: float) -> Iterator[Row]:
     found = [one for each in contexts if each is not None for one in each.certificates]
     # Several workers may have the same file.
     return (file_row(one, now) for one in {one.path: one for one in found}.values())
-
-
-def _of_acme(ordered: Sequence[AcmeOptions], now: float) -> list[Row]:
-    try:
-        found = msgspec.to_builtins(describe(ordered))
-    except OSError as error:
-        raise CommandError(
-            f"{error.filename} cannot be read ({(error.strerror or 'error').lower()}): run this as"
-            " root, or as the user of the service"
-        ) from error
-    return [acme_row(one, now) for one in found]
-
-
-def check_lines(ordered: Sequence[AcmeOptions], now: float) -> Iterator[str]:
-    """Say for ``check`` where the certificates of a worker are, and how they do."""
-    for folder in dict.fromkeys(one.storage for one in ordered):
-        yield f"acme: keys and certificates are in {folder}"
-        reason = why_ephemeral(Path(folder))
-        if reason is not None:
-            yield f"warning: {ACME_STORAGE_EPHEMERAL.found(folder=folder, reason=reason)}"
-    try:
-        rows = _of_acme(ordered, now)
-    except CommandError as error:
-        yield f"note: {error.problem}"
-        return
-    for row in rows:
-        yield f"{names_of(row)}: {validity(row)}, next renewal: {renewal(row)}"
-    for row in troubled(rows):
-        yield f"warning: {problem_line(row).text}"

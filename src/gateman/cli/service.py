@@ -226,7 +226,7 @@ def check(workers: Sequence[BaseWorker] | None, script: str) -> None:
                 click.echo(f"{found}: {option} of {planned.policy.name} is from {variable}")
             if settings is not None and settings.acme:
                 # Imported here: only a service with acme needs it.
-                from .certificates import check_lines
+                from .stored_certificates import check_lines
 
                 for line in check_lines(settings.acme, now):
                     click.echo(f"    {line}")
