@@ -1,8 +1,12 @@
 """Certificates by themselves, the whole way: a service, a real authority, and clients that wait."""
 
+import http.client
 import socket
 import ssl
+import stat
+import sys
 from collections.abc import Iterator
+from contextlib import closing
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +20,10 @@ from tests.support.pebble import Pebble, pebble
 SERVICE = """
 from gateman import Worker
 
-worker = Worker("wss://127.0.0.1:{port}", {context!r}, name="chat", count=2, {options})
+worker = Worker(
+    "wss://127.0.0.1:{port}", {context!r}, name="chat", count=2, {options}
+    timeouts={{"handshake": 60.0}},
+)
 
 @worker.on_message
 def answer(connection, message):
@@ -62,11 +69,62 @@ def client(port: int, authority: Pebble, name: str) -> ClientConnection:
     )
 
 
-def test_the_first_client_waits_for_the_certificate(authority: Pebble, tmp_path: Path) -> None:
-    options = acme(authority, tmp_path, "a.test", "b.test")
-    with (
-        master(service(authority.tls_port, options), tmp_path),
-        client(authority.tls_port, authority, "b.test") as first,
-    ):
-        first.send("hello")
-        assert first.recv() == "hello"
+def names(shown: ClientConnection) -> set[str]:
+    """The names of the certificate that a client was shown, and has verified."""
+    found: Any = shown.socket.getpeercert()["subjectAltName"]
+    return {name for _, name in found}
+
+
+# A command of DNS-01, for the name servers of the tests.
+RECORDS = """
+import json, sys, urllib.request
+verb, name, value = sys.argv[2:]
+record = {"host": name + "."} | ({"value": value} if verb == "set" else {})
+url = f"{sys.argv[1]}/{verb}-txt"
+urllib.request.urlopen(urllib.request.Request(url, json.dumps(record).encode()))
+"""
+
+
+def test_first_clients_wait_for_certificates_by_each_challenge(
+    authority: Pebble, tmp_path: Path
+) -> None:
+    """Several names, an IP address, and a wildcard; the rest of port 80 leads to https."""
+    (tmp_path / "record.py").write_text(RECORDS)
+    command = [sys.executable, str(tmp_path / "record.py"), authority.dns_management]
+    address = f"127.0.0.1:{authority.http_port}"
+    certificates = [
+        acme(authority, tmp_path, "a.test", "b.test"),
+        acme(authority, tmp_path, "127.0.0.1"),
+        acme(authority, tmp_path, "c.test", challenge="http-01", http=address),
+        acme(authority, tmp_path, "*.d.test", dns={"command": command, "wait": 0}),
+    ]
+    wanted: dict[str, set[str]] = {
+        "a.test": {"a.test", "b.test"},
+        "b.test": {"a.test", "b.test"},
+        "127.0.0.1": {"127.0.0.1"},
+        "c.test": {"c.test"},
+        "chat.d.test": {"*.d.test"},
+    }
+    port = authority.tls_port
+    with master(service(port, *certificates), tmp_path) as running:
+        for name, certified in wanted.items():
+            with client(port, authority, name) as connection:
+                connection.send(name)
+                assert (connection.recv(TIMEOUT), names(connection)) == (name, certified)
+        answer = ask(authority.http_port, "/chat?a=b", "c.test")
+        running.wait_for("has issued a certificate (dns-01)")
+        for challenge in ("tls-alpn-01", "http-01"):
+            assert f"has issued a certificate ({challenge})" in running.stderr
+
+    assert (answer.status, answer.headers["Location"]) == (308, "https://c.test/chat?a=b")
+    stored = [path for path in (tmp_path / "acme").rglob("*") if path.is_file()]
+    assert {stat.S_IMODE(path.stat().st_mode) for path in stored} == {0o600}
+    assert not [path for path in stored if "challenges" in path.parts]
+
+
+def ask(port: int, target: str, host: str) -> http.client.HTTPResponse:
+    """Ask over plain HTTP."""
+    connection = http.client.HTTPConnection("127.0.0.1", port, timeout=TIMEOUT)
+    with closing(connection):
+        connection.request("GET", target, headers={"Host": host})
+        return connection.getresponse()
