@@ -16,7 +16,7 @@ NOBODY = ClientId("n-1")
 
 def test_every_question_has_an_answer() -> None:
     """What may be asked is answered by every process; an audience is counted here."""
-    assert set(_ANSWERS) | {Query.COUNT_AUDIENCE} == set(Query)
+    assert set(_ANSWERS) | {Query.COUNT_AUDIENCE, Query.CHALLENGES} == set(Query)
 
 
 @on_loop

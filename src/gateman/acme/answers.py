@@ -14,25 +14,16 @@ import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager, suppress
-from dataclasses import dataclass
 from typing import IO
 
 from .challenges import Challenge
 from .options import DNS_01, HTTP_01, DnsCommand, challenge_server_name
+from .readiness import AnswerFile
 from .storage import Storage
 
 # What a command says last is what it failed with.
 _MAX_OUTPUT = 500  # bytes
 _OUTPUT_TIMEOUT = 0.5  # seconds; a process that the command has left running may hold its output
-
-
-@dataclass(frozen=True, kw_only=True, slots=True)
-class AnswerFile:
-    """A file that every process that serves must have before the authority looks."""
-
-    kind: str
-    name: str
-    digest: str  # sha256, in hex
 
 
 class DnsCommandFailed(Exception):

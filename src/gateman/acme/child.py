@@ -9,6 +9,7 @@ import sys
 import time
 import traceback
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Literal
 
@@ -17,6 +18,7 @@ import msgspec
 from ..findings.acme import ACME_STORAGE
 from .job import Job, LogLine, Report, time_limit
 from .overview import describe
+from .readiness import why_not_ready
 from .state import CertificateStatus
 from .steps import CertificateSteps, Surroundings
 from .storage import Storage, StorageBusy
@@ -45,7 +47,7 @@ def run(job: Job, *, clock: Callable[[], float] = time.time) -> Report:
             surroundings = Surroundings(
                 storage=storage,
                 has_http=any(one.http for one in job.certificates),
-                why_not_ready=lambda _: None,
+                why_not_ready=partial(why_not_ready, job.bus),
                 deadline=time.monotonic() + time_limit(job),
                 clock=clock,
                 log=log,

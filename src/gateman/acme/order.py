@@ -13,17 +13,18 @@ from cryptography.hazmat.primitives.serialization import load_pem_private_key
 from ..findings import Finding
 from ..tls.certificate_chain import CertificateFacts, read_chain
 from .accounts import Session
-from .answers import AnswerFile, published
+from .answers import published
 from .challenges import Challenge, kinds_for
 from .client import Authorization, new_key
 from .options import AcmeOptions
 from .problems import AuthorityError, AuthorityProblem
+from .readiness import AnswerFile
 from .storage import Storage
 
 # Above it, dates are judged wrongly.
 CLOCK_TOLERANCE = 300.0  # seconds
 
-WhyNotReady = Callable[[Sequence[AnswerFile]], Finding | None]
+WhyNotReady = Callable[[AcmeOptions, Sequence[AnswerFile]], Finding | None]
 """Says why not every process that serves can give these answers; ``None`` if all can."""
 
 
@@ -82,7 +83,7 @@ def obtain(
     ]
     challenges = [challenge for challenge, _ in chosen]
     with published(challenges, storage, options.dns) as files:
-        if files and (finding := why_not_ready(files)) is not None:
+        if files and (finding := why_not_ready(options, files)) is not None:
             raise NotReady(finding)
         for _, url in chosen:
             session.client.answer(url)

@@ -19,12 +19,12 @@ from ..findings.acme import ACME_DNS_COMMAND
 from ..tls.certificate_findings import minute
 from . import policy
 from .accounts import Session, open_session
-from .answers import AnswerFile, DnsCommandFailed
+from .answers import DnsCommandFailed
 from .challenges import kinds_for
 from .client import renewal_id
 from .limits import kept
 from .options import AcmeOptions
-from .order import CLOCK_TOLERANCE, Issued, NotReady, obtain
+from .order import CLOCK_TOLERANCE, Issued, NotReady, WhyNotReady, obtain
 from .problems import AuthorityError, AuthorityProblem, finding_of
 from .state import Attempt, CertificateState, StoredCertificate
 from .storage import Storage
@@ -44,8 +44,7 @@ class Surroundings:
 
     storage: Storage
     has_http: bool  # whether HTTP-01 can be answered
-    # Says why not every process that serves can give these answers yet.
-    why_not_ready: Callable[[Sequence[AnswerFile]], Finding | None]
+    why_not_ready: WhyNotReady
     deadline: float  # when every request fails; monotonic seconds
     clock: Callable[[], float]  # seconds since 1970
     log: Log

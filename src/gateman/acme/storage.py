@@ -164,6 +164,17 @@ class Storage:
     def read_challenge(self, kind: str, name: str) -> bytes | None:
         return self.read(self.challenge_path(kind, name), most=_MAX_CHALLENGE_SIZE)
 
+    def read_challenges(self) -> Iterator[tuple[str, str, bytes]]:
+        """Yield the kind, the name and the content of each answer that is given now."""
+        for kind in CHALLENGES:
+            try:
+                names = sorted(os.listdir(self.folder / "challenges" / kind))  # noqa: PTH208
+            except FileNotFoundError:
+                continue
+            for name in filter(_NAME.fullmatch, names):
+                if (data := self.read_challenge(kind, name)) is not None:
+                    yield kind, name, data
+
     def remove_challenge(self, kind: str, name: str) -> None:
         self.challenge_path(kind, name).unlink(missing_ok=True)
 

@@ -218,6 +218,8 @@ class Query(StrEnum):
     """Nothing → uids."""
     GROUPS = "groups"
     """Nothing → groups."""
+    CHALLENGES = "challenges"
+    """Which files an authority is to find → what is wrong with them here; ``None`` for nothing."""
 
 
 class Audience(Struct, frozen=True, array_like=True, forbid_unknown_fields=True):

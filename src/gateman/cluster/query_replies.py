@@ -28,6 +28,7 @@ KINDS: dict[Query, Any] = {
     Query.COUNT_AUDIENCE: int,
     Query.UIDS: list[Uid],
     Query.GROUPS: list[Group],
+    Query.CHALLENGES: str | None,
 }
 
 

@@ -114,6 +114,13 @@ class WorkerService:
             for topic, function in getattr(self._worker, "event_handlers", ())
         ]
         settings = self.settings
+        if settings.acme:
+            # Imported here: only a worker with acme needs it.
+            from ..acme import readiness
+
+            membership.local_node.local_clients.check_challenges = lambda text: readiness.answer(
+                settings.acme, text
+            )
         timeouts = settings.timeouts
         self._deadlines = deadlines = Deadlines(self._loop)
         context = ConnectionContext(
