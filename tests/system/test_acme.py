@@ -1,19 +1,23 @@
 """Certificates by themselves, the whole way: a service, a real authority, and clients that wait."""
 
+import asyncio
 import http.client
 import socket
 import ssl
 import stat
 import sys
-from collections.abc import Iterator
-from contextlib import closing
+from collections.abc import Callable, Iterator
+from contextlib import AsyncExitStack, closing
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import pytest
+from websockets.asyncio.client import ClientConnection as AsyncClient
+from websockets.asyncio.client import connect as connect_async
 from websockets.sync.client import ClientConnection, connect
 
 from tests.support.deadlines import TIMEOUT
+from tests.support.loop import eventually
 from tests.support.master import master
 from tests.support.pebble import Pebble, pebble
 
@@ -71,8 +75,12 @@ def client(port: int, authority: Pebble, name: str) -> ClientConnection:
 
 def names(shown: ClientConnection) -> set[str]:
     """The names of the certificate that a client was shown, and has verified."""
-    found: Any = shown.socket.getpeercert()["subjectAltName"]
-    return {name for _, name in found}
+    found: Any = cast("ssl.SSLSocket", shown.socket).getpeercert()
+    return {name for _, name in found["subjectAltName"]}
+
+
+def certificate(shown: ClientConnection) -> bytes | None:
+    return cast("ssl.SSLSocket", shown.socket).getpeercert(binary_form=True)
 
 
 # A command of DNS-01, for the name servers of the tests.
@@ -128,3 +136,55 @@ def ask(port: int, target: str, host: str) -> http.client.HTTPResponse:
     with closing(connection):
         connection.request("GET", target, headers={"Host": host})
         return connection.getresponse()
+
+
+CLIENTS = 200
+
+
+@pytest.fixture(scope="module")
+def hasty(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Pebble]:
+    """An authority whose certificates last for seconds, and are renewed after half of them."""
+    with pebble(tmp_path_factory.mktemp("hasty"), validity=24) as server:
+        yield server
+
+
+def test_a_renewal_drops_no_connection(hasty: Pebble, tmp_path: Path) -> None:
+    """Clients of before keep theirs, in all processes; those of after are shown the new one."""
+    port = hasty.tls_port
+    with master(service(port, acme(hasty, tmp_path, "localhost")), tmp_path) as running:
+        with client(port, hasty, "localhost") as first:
+            before = certificate(first)
+        [stored] = (tmp_path / "acme" / "certificates").iterdir()
+        context = trusting(hasty)
+        answered = asyncio.run(stay_connected(port, context, before, stored.read_bytes))
+        in_service = running.stderr.count("is in service")
+
+    assert answered == CLIENTS
+    # Both processes, the first and the second one.
+    assert in_service >= 4
+
+
+async def stay_connected(
+    port: int, context: ssl.SSLContext, before: bytes | None, stored: Callable[[], bytes]
+) -> int:
+    """Connect clients before a renewal, and count those that are answered behind it."""
+
+    async def connected() -> AsyncClient:
+        return await connect_async(
+            f"wss://localhost:{port}/", host="127.0.0.1", ssl=context, open_timeout=TIMEOUT
+        )
+
+    async with AsyncExitStack() as stack:
+        clients = [await stack.enter_async_context(await connected()) for _ in range(CLIENTS)]
+        first = stored()
+        await eventually(lambda: stored() != first, within=60)
+        after = before
+        while after == before:
+            async with await connected() as newest:
+                tls = newest.transport.get_extra_info("ssl_object")
+                after = tls.getpeercert(binary_form=True)
+                await newest.send("still the old one?")
+                await newest.recv()
+        for one in clients:
+            await one.send("hello")
+        return [await one.recv() for one in clients].count("hello")
