@@ -12,6 +12,7 @@ from typing import Any, Protocol
 
 from .errors import HubError
 from .request import Request
+from .session import OfSessionRead, S_co
 from .websocket.close import LOGGED_IN_ELSEWHERE, NO_CLOSE, check_close
 from .websocket.encoding import as_payload
 
@@ -76,7 +77,7 @@ class ConnectionLink(Protocol):
 class MessageSender(Protocol):
     """What a connection and the hub ask of :class:`gateman.net.send_buffer.SendBuffer`."""
 
-    connection: "Connection"
+    connection: "Connection[Any]"
     dropped: int  # how many messages were dropped
     takes_frames: bool  # whether ``write_frames`` may be called
     # Equal for clients that share frames; None for a client that shares none.
@@ -113,30 +114,30 @@ class Membership(Protocol):
     def fanout_turns(self) -> Sized:
         """Empty unless messages to many connections are collected, to be written soon."""
 
-    def client_id(self, connection: "Connection") -> str:
+    def client_id(self, connection: "Connection[Any]") -> str:
         """Name a client."""
 
     def check_thread(self, verb: str) -> None:
         """Raise ``WrongThread`` anywhere but in the event loop's thread."""
 
-    def join(self, connection: "Connection", group: str) -> Awaitable[None]:
+    def join(self, connection: "Connection[Any]", group: str) -> Awaitable[None]:
         """Put a client into a group."""
 
-    def leave(self, connection: "Connection", group: str) -> Awaitable[None]:
+    def leave(self, connection: "Connection[Any]", group: str) -> Awaitable[None]:
         """Take a client out of a group."""
 
     def bind(
-        self, connection: "Connection", uid: str, *, only: bool, code: int, reason: str
+        self, connection: "Connection[Any]", uid: str, *, only: bool, code: int, reason: str
     ) -> Awaitable[None]:
         """Say who a client is."""
 
-    def unbind(self, connection: "Connection") -> Awaitable[None]:
+    def unbind(self, connection: "Connection[Any]") -> Awaitable[None]:
         """Take the uid from a client."""
 
-    def put(self, connection: "Connection", opcode: int, payload: bytes) -> bool:
+    def put(self, connection: "Connection[Any]", opcode: int, payload: bytes) -> bool:
         """Put a message behind what is collected; ``False`` if nothing is, or a peer is slow."""
 
-    def settle(self, connection: "Connection") -> None:
+    def settle(self, connection: "Connection[Any]") -> None:
         """Send what is collected for a client."""
 
 
@@ -145,7 +146,7 @@ class Schedule(Protocol):
 
     def after(
         self,
-        connection: "Connection",
+        connection: "Connection[Any]",
         seconds: float,
         function: Callable[..., Any],
         args: tuple[Any, ...],
@@ -185,7 +186,7 @@ PAUSED_BY_INFLATION = 16
 PAUSED_BY_HELD = 32
 
 
-class Connection:
+class Connection(OfSessionRead[S_co]):
     """
     One client.
 
@@ -525,11 +526,15 @@ class Connection:
         return self.send_buffer.dropped
 
     @property
-    def session(self) -> dict[str, Any]:
-        """The application's own data about this client; empty at first."""
+    def session(self) -> S_co:
+        """
+        The application's own data about this client: a dict, empty at first.
+
+        ``Connection[Session]`` gives it a type, such as a ``TypedDict``.
+        """
         if self.stored_session is None:
             self.stored_session = {}
-        return self.stored_session
+        return self.stored_session  # type: ignore[return-value] # S_co describes what it holds
 
     @property
     def remote_address(self) -> str:

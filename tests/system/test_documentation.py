@@ -65,6 +65,12 @@ def test_the_guide_shows_how_to_serve_on_an_own_loop() -> None:
     assert f"```python\n{body(program('own_loop.py'))}```" in GUIDE
 
 
+def test_the_guide_shows_a_typed_service() -> None:
+    shown = re.findall(r"```python\n(.*?)```", GUIDE, re.DOTALL)
+    [typed] = [block for block in shown if "TypedDict" in block]
+    assert typed in program("typed.py")
+
+
 def test_the_guide_names_every_callback() -> None:
     """The guide's tables have every callback."""
     tables = re.findall(r"^\| `(\w+)[^|]*\|", GUIDE, re.MULTILINE)

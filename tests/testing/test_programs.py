@@ -102,6 +102,14 @@ async def test_an_own_loop() -> None:
 
 
 @on_loop
+async def test_a_typed_session() -> None:
+    async with testing.connect(load("typed").worker, "/?user=ann") as client:
+        for number in (1, 2):
+            await client.send("hi")
+            assert await client.receive() == f"ann {number}: hi"
+
+
+@on_loop
 async def test_notifications() -> None:
     worker = load("notifications/server").worker
     assert (await testing.refused(worker)).status == 401

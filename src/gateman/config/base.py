@@ -8,7 +8,7 @@ business workers. These modules only declare; :mod:`gateman.runtime` serves.
 import os
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import PurePath
-from typing import TYPE_CHECKING, Any, ClassVar, Generic, ParamSpec, TypeVar, overload
+from typing import TYPE_CHECKING, Any, ClassVar, Generic, ParamSpec, TypeAlias, TypeVar, overload
 
 from ..cluster.names import check_topic
 from ..entry_point import check_call
@@ -23,6 +23,13 @@ P = ParamSpec("P")
 R = TypeVar("R")
 Scheduled = TypeVar("Scheduled", bound=Callable[[], Any])
 OfEvent = TypeVar("OfEvent", bound=Callable[[Any], Any])
+
+C = TypeVar("C")
+
+# Functions for messages. A client chooses what it sends; a function may be for one kind alone.
+OfBoth: TypeAlias = Callable[[C, str | bytes], R]
+OfText: TypeAlias = Callable[[C, str], R]
+OfBytes: TypeAlias = Callable[[C, bytes], R]
 
 # The argument of a decorator in ``@worker.on_message()``; type checkers do not see this default.
 _NOTHING: Any = None
@@ -80,6 +87,40 @@ class Callback(Generic[P]):
             worker.callbacks.pop(self._name, None)
         else:
             worker.declare(self._name, function)
+
+
+class _MessageRegistrar(_Registrar[[C, Any]]):
+    """The value of ``worker.on_message``: for functions that take text, bytes, or both."""
+
+    __slots__ = ()
+
+    if TYPE_CHECKING:
+
+        @overload  # type: ignore[override] # not everything is a message
+        def __call__(self, function: OfBoth[C, R]) -> OfBoth[C, R]: ...
+        @overload
+        def __call__(self, function: OfText[C, R]) -> OfText[C, R]: ...
+        @overload
+        def __call__(self, function: OfBytes[C, R]) -> OfBytes[C, R]: ...
+        def __call__(self, function: Any) -> Any: ...
+
+
+class MessageCallback(Callback[[C, Any]]):
+    """``on_message``, whose function may take text alone (``str``), binary alone, or both."""
+
+    if TYPE_CHECKING:
+
+        @overload
+        def __get__(self, worker: None, owner: type) -> "MessageCallback[C]": ...
+        @overload
+        def __get__(self, worker: "BaseWorker", owner: type) -> _MessageRegistrar[C]: ...
+        def __get__(self, worker: Any, owner: type) -> Any: ...
+
+        def __set__(
+            self,
+            worker: "BaseWorker",
+            function: OfBoth[C, Any] | OfText[C, Any] | OfBytes[C, Any] | None,
+        ) -> None: ...
 
 
 class BaseWorker(Configurable):

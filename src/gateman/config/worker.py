@@ -19,9 +19,10 @@ from ..errors import ConfigError
 from ..listen import ListenAddress
 from ..options import Limits, SlowConsumer, option
 from ..request import Request
+from ..session import OfSession, S
 from ..websocket.deflate import Deflate
 from . import checks
-from .base import BaseWorker, Callback
+from .base import BaseWorker, Callback, MessageCallback
 from .callbacks import SIGNATURES
 from .schema import Converted
 
@@ -31,7 +32,7 @@ if TYPE_CHECKING:
     from .settings import WorkerSettings
 
 
-class Worker(BaseWorker):
+class Worker(BaseWorker, OfSession[S]):
     """
     A WebSocket service.
 
@@ -127,35 +128,35 @@ class Worker(BaseWorker):
         " ``trusted_proxies`` may connect.",
     )
 
-    on_worker_start = Callback[["Worker"]]()
+    on_worker_start = Callback[["Worker[S]"]]()
     """``(worker)``: the process has started, and does not accept yet."""
-    on_worker_stop = Callback[["Worker"]]()
+    on_worker_stop = Callback[["Worker[S]"]]()
     """``(worker)``: the process stops, after every ``on_close``; close databases here."""
-    on_connect = Callback[[Connection]]()
+    on_connect = Callback[[Connection[S]]]()
     """``(connection)``: TCP and, with TLS, its handshake are complete."""
-    on_websocket_connect = Callback[[Connection, Request]]()
+    on_websocket_connect = Callback[[Connection[S], Request]]()
     """``(connection, request)``: the request has arrived, and is not answered yet. ``raise
     Refuse(403, "text")`` refuses it; ``connection.response_headers`` and
     ``connection.subprotocol`` may be set."""
-    on_open = Callback[[Connection]]()
+    on_open = Callback[[Connection[S]]]()
     """``(connection)``: the 101 was sent."""
-    on_message = Callback[[Connection, Any]]()
+    on_message = MessageCallback[Connection[S]]()
     """``(connection, message)``: ``str`` for text, ``bytes`` for binary."""
-    on_close = Callback[[Connection, int, str]]()
+    on_close = Callback[[Connection[S], int, str]]()
     """``(connection, code, reason)``: exactly once for each connection that was open, or for which
     another callback ran; 1006 if the peer vanished, or did not complete the handshake."""
-    on_error = Callback[[Connection, Exception]]()
+    on_error = Callback[[Connection[S], Exception]]()
     """``(connection, error)``: the peer violated the protocol, or a callback raised; the connection
     is being closed."""
-    on_buffer_full = Callback[[Connection]]()
+    on_buffer_full = Callback[[Connection[S]]]()
     """``(connection)``: the send buffer is full; ``slow_consumer`` applies to further messages."""
-    on_buffer_drain = Callback[[Connection]]()
+    on_buffer_drain = Callback[[Connection[S]]]()
     """``(connection)``: the send buffer is empty again, after ``on_buffer_full``."""
 
     def _configure(self, values: dict[str, Any]) -> None:
         is_secure = ListenAddress.parse(values["listen"]).is_secure
         values["transport"] = values["transport"] or ("ssl" if is_secure else "tcp")
-        self.connections: dict[int, Connection] = {}
+        self.connections: dict[int, Connection[S]] = {}
         super()._configure(values)
 
 

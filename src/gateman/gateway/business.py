@@ -1,16 +1,18 @@
 """The declaration of a business worker, which runs application code and holds no connections."""
 
 from collections.abc import Mapping
-from typing import Any, ClassVar
+from typing import ClassVar
 
 from ..cluster.names import ClientId
-from ..config.base import BaseWorker, Callback
+from ..config.base import BaseWorker, Callback, MessageCallback
 from ..config.callbacks import BUSINESS_SIGNATURES
 from ..options import option
 from ..request import Request
+from ..session import OfSession, S
+from .current import Current, current_client
 
 
-class BusinessWorker(BaseWorker):
+class BusinessWorker(BaseWorker, OfSession[S]):
     """
     Processes that run the callbacks for the clients of gateways.
 
@@ -37,16 +39,21 @@ class BusinessWorker(BaseWorker):
 
     name: str = option(default="business")
 
-    on_worker_start = Callback[["BusinessWorker"]]()
+    on_worker_start = Callback[["BusinessWorker[S]"]]()
     """``(worker)``: the process has started and has no clients yet."""
-    on_worker_stop = Callback[["BusinessWorker"]]()
+    on_worker_stop = Callback[["BusinessWorker[S]"]]()
     """``(worker)``: the process stops; all its events are handled."""
     on_websocket_connect = Callback[[ClientId, Request]]()
     """``(client_id, request)``: a client asks to connect; the 101 follows. ``raise Refuse(403,
     "text")`` to refuse."""
     on_open = Callback[[ClientId]]()
     """``(client_id)``: the gateway has sent the 101."""
-    on_message = Callback[[ClientId, Any]]()
+    on_message = MessageCallback[ClientId]()
     """``(client_id, message)``: ``str`` for text, ``bytes`` for binary."""
     on_close = Callback[[ClientId, int, str]]()
     """``(client_id, code, reason)``: the client is gone; code 1006 if its gateway died."""
+
+    @property
+    def current_client(self) -> Current[S]:
+        """:data:`gateman.current_client`, whose session has the type that this worker declares."""
+        return current_client  # type: ignore[return-value] # S describes what it holds

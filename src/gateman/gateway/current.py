@@ -5,6 +5,7 @@ from typing import Any, Final, Protocol
 
 from ..cluster.names import ClientId
 from ..errors import HubError
+from ..session import OfSessionRead, S_co
 
 
 class CurrentClient(Protocol):
@@ -22,7 +23,7 @@ current_context: ContextVar[CurrentClient | None] = ContextVar("current_client",
 """Set while a handler runs, and in the tasks and threads that it starts."""
 
 
-class Current:
+class Current(OfSessionRead[S_co]):
     """
     The client whose event the running handler of a business worker handles.
 
@@ -52,7 +53,7 @@ class Current:
         return _running_context().remote_port
 
     @property
-    def session(self) -> dict[str, Any]:
+    def session(self) -> S_co:
         """
         The application's own data about the client; empty at first.
 
@@ -60,7 +61,7 @@ class Current:
         the gateway when the handler has ended, with at most 256 KiB. Keys are ``str``; values are
         what MessagePack can encode. Anything else is logged and closes the client with 1011.
         """
-        return _running_context().session
+        return _running_context().session  # type: ignore[return-value] # S_co describes it
 
 
 def _running_context() -> CurrentClient:
@@ -70,5 +71,5 @@ def _running_context() -> CurrentClient:
     return found
 
 
-current_client: Final = Current()
+current_client: Final = Current[dict[str, Any]]()
 """The client whose event the running handler handles; see :class:`Current`."""

@@ -7,10 +7,11 @@ from ..config import checks
 from ..config.worker import Worker
 from ..errors import ConfigError
 from ..options import option
+from ..session import S
 from .send_window import MAX_BATCH_SIZE
 
 
-class Gateway(Worker):
+class Gateway(Worker[S]):
     """
     Processes that hold the clients' connections while business workers run the callbacks.
 

@@ -40,7 +40,7 @@ class Serving:
 
 
 @contextlib.asynccontextmanager
-async def serve(*workers: Worker) -> AsyncIterator[Serving]:
+async def serve(*workers: Worker[Any]) -> AsyncIterator[Serving]:
     """
     Serve workers on the running event loop, as long as the body of an ``async with`` runs.
 

@@ -23,7 +23,7 @@ Headers = Mapping[str, str] | Sequence[tuple[str, str]]
 
 @asynccontextmanager
 async def connect(
-    target: Worker | Process,
+    target: Worker[Any] | Process,
     path: str = "/",
     *,
     headers: Headers = (),
@@ -79,7 +79,7 @@ async def connect(
 
 
 async def refused(
-    target: Worker | Process,
+    target: Worker[Any] | Process,
     path: str = "/",
     *,
     headers: Headers = (),
@@ -114,12 +114,12 @@ async def refused(
 
 
 @asynccontextmanager
-async def _process(target: Worker | Process) -> AsyncIterator[Process]:
+async def _process(target: Worker[Any] | Process) -> AsyncIterator[Process]:
     async with joined() as served:
         yield await _find(served, target)
 
 
-async def _find(served: Service, target: Worker | Process) -> Process:
+async def _find(served: Service, target: Worker[Any] | Process) -> Process:
     if isinstance(target, BusinessWorker):
         raise ConfigError(f"{target.name} has no clients", "connect to the gateway")
     if isinstance(target, Worker):
