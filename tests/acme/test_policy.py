@@ -14,6 +14,7 @@ from gateman.acme.policy import (
     Step,
     Wait,
     after_failure,
+    after_limit,
     after_rehearsal,
     after_renewal_info,
     after_success,
@@ -338,7 +339,7 @@ def test_a_renewal_can_be_forced() -> None:
 def test_limits_hold_over_restarts_and_for_everyone(*, is_forced: bool) -> None:
     state = CertificateState(attempts=(Attempt(at=NOW - DAY),) * 5)
 
-    assert step(state, None, is_forced=is_forced) == Wait(until=NOW + 6 * DAY)
+    assert step(state, None, is_forced=is_forced) == Wait(until=NOW + 6 * DAY, is_limited=True)
 
 
 def test_others_of_the_account_count() -> None:
@@ -347,5 +348,16 @@ def test_others_of_the_account_count() -> None:
     )
 
     assert decide(CertificateState(), OPTIONS, None, now=NOW, jitter=0.0, others=[other]) == Wait(
-        until=NOW - HOUR + 7 * DAY
+        until=NOW - HOUR + 7 * DAY, is_limited=True
+    )
+
+
+def test_a_limit_is_a_problem_unless_there_is_another() -> None:
+    limited = findings.ACME_RATE_LIMITED.found(authority="ca", until="Monday", detail="")
+    failing = failed(CertificateState())
+    first = after_limit(CertificateState(), limited, now=NOW, until=NOW + DAY)
+
+    assert first == CertificateState(problem=Problem.of(limited, NOW), next_at=NOW + DAY)
+    assert after_limit(failing, limited, now=NOW, until=NOW + DAY) == replace(
+        failing, next_at=NOW + DAY
     )

@@ -305,3 +305,22 @@ def test_no_client_is_connected() -> None:
     assert connection_lines({"connections": [], "total": 0, "silent": []}, None) == [
         Line("0 connections")
     ]
+
+
+def test_certificates_that_need_attention_are_told() -> None:
+    """One that is in service and renewed in time is not."""
+    good = {"names": ["a.test"], "problem": None, "expires_at": 2e9, "next_at": None, "failures": 0}
+    problem = {"code": "ACME_CAA", "problem": "forbidden", "fix": "allow it", "at": 1.8e9}
+    failing = {**good, "names": ["b.test"], "problem": problem, "failures": 2}
+    pending = {**good, "names": ["c.test"], "expires_at": None}
+    found = answer(slot(0, process(4712, counts={}, hub={})))
+    lines = status_lines({**found, "certificates": [good, failing, pending]}, None)
+
+    assert lines[8:] == [
+        Line(
+            "b.test: forbidden: allow it (ACME_CAA; 2 failures, the last 2027-01-15 08:00 UTC)",
+            "warning",
+        ),
+        Line("c.test: there is no certificate yet, and clients wait for it", "changing"),
+    ]
+    assert status_lines({**found, "certificates": [good]}, None) == lines[:7]

@@ -4,6 +4,7 @@ import logging
 import os
 import socket
 import stat
+import time
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -13,10 +14,12 @@ import pytest
 
 from gateman import Worker
 from gateman.acme.job import Job
+from gateman.acme.storage import Storage
 from gateman.errors import ConfigError
 from gateman.master.certificate_orders import CertificateOrders
 from gateman.master.plan import WorkerPlan, plan
 from gateman.master.privileges import account
+from tests.support.master import until
 from tests.support.ports import free_port
 
 needs_root = pytest.mark.skipif(os.getuid() != 0, reason="only root may become somebody else")
@@ -160,3 +163,66 @@ def test_declarations_are_told_apart(tmp_path: Path) -> None:
 
     assert one.certificates == same.certificates != other.certificates
     assert none.certificates == replace(one, settings=None).certificates == ""
+
+
+def away(storage: Path, *domains: str) -> Worker:
+    """Declare certificates of an authority that cannot be reached."""
+    url = f"https://127.0.0.1:{free_port()}/dir"
+    acme = [{"domains": one, "storage": str(storage), "directory": url} for one in domains]
+    return Worker("wss://127.0.0.1:443", acme=acme)
+
+
+def test_a_renewal_can_be_requested(tmp_path: Path) -> None:
+    """The answer comes at its end; then the whole job is looked at again."""
+    orders = CertificateOrders(planned(away(tmp_path / "acme", "a.test", "b.test")))
+    [process] = orders._processes  # noqa: SLF001 - whose end is waited for
+    answers: list[dict[str, Any]] = []
+    before = orders.described()
+    orders.renew("b.test", lambda **answer: answers.append(answer))
+    try:
+
+        def is_done() -> bool:
+            orders.tick(time.monotonic())
+            orders.reap(time.monotonic())
+            return bool(answers)
+
+        until(is_done)
+        after = orders.described()
+        due_at = process.due_at
+    finally:
+        orders.close()
+    [line] = answers[0]["lines"]
+    [renewed] = answers[0]["certificates"]
+
+    assert [(one["names"], one["problem"]) for one in before] == [
+        (("a.test",), None),
+        (("b.test",), None),
+    ]
+    assert line.startswith("acme: b.test: the authority 127.0.0.1 cannot be reached")
+    assert renewed["problem"]["code"] == "ACME_UNREACHABLE"
+    assert after == [before[0], renewed]
+    assert due_at is not None
+    assert due_at <= time.monotonic()
+
+
+def test_a_name_that_is_not_ordered(tmp_path: Path) -> None:
+    orders = CertificateOrders(planned(away(tmp_path / "acme", "a.test")))
+    answers: list[dict[str, Any]] = []
+    orders.renew("other.test", lambda **answer: answers.append(answer))
+    orders.close()
+
+    assert answers == [{"error": "no certificate of acme is for other.test."}]
+
+
+def test_a_certificate_that_is_there_is_not_called_missing(tmp_path: Path) -> None:
+    """Its file is not read by the master: what is in it, the first report says."""
+    plans = planned(away(tmp_path / "acme", "a.test", "b.test"))
+    settings = plans[0].settings
+    assert settings is not None
+    storage = Storage.prepare(tmp_path / "acme")
+    storage.write_certificate(settings.acme[0].id, b"a certificate")
+    orders = CertificateOrders(plans)
+    found = [one["names"] for one in orders.described()]
+    orders.close()
+
+    assert found == [("b.test",)]

@@ -15,13 +15,21 @@ def describe(certificates: Iterable[AcmeOptions]) -> tuple[CertificateStatus, ..
     return tuple(map(_describe, dict.fromkeys(certificates)))
 
 
+def pending(options: AcmeOptions) -> CertificateStatus | None:
+    """Describe a certificate without reading a file; ``None`` if there is one."""
+    path = Storage(Path(options.storage)).certificate_path(options.id)
+    if path.exists():
+        return None
+    return CertificateStatus(names=options.domains, authority=_authority(options), path=str(path))
+
+
 def _describe(options: AcmeOptions) -> CertificateStatus:
     storage = Storage(Path(options.storage))
     state = storage.read_state(options.id)
     found = storage.read_certificate(options.id)
     return CertificateStatus(
         names=options.domains,
-        authority=urlsplit(options.directory).hostname or options.directory,
+        authority=_authority(options),
         path=str(storage.certificate_path(options.id)),
         issuer="" if found is None else found.facts.issuer,
         expires_at=None if found is None else found.facts.expires_at,
@@ -32,3 +40,7 @@ def _describe(options: AcmeOptions) -> CertificateStatus:
         problem=state.problem,
         failures=state.failures,
     )
+
+
+def _authority(options: AcmeOptions) -> str:
+    return urlsplit(options.directory).hostname or options.directory

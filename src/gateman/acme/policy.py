@@ -58,6 +58,7 @@ _NOT_REHEARSED = frozenset(
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Wait:
     until: float
+    is_limited: bool = False  # an order is due, and would exceed the authority's limits
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -109,7 +110,7 @@ def decide(
         return Wait(until=state.retry_at)
     allowed = allowed_at(options, state, others, now)
     if allowed > now:
-        return Wait(until=allowed)
+        return Wait(until=allowed, is_limited=True)
     if state.must_rehearse and options.rehearsal and not is_forced:
         return Rehearse(reason=reason)
     return Order(reason=reason, is_renewal=certificate is not None)
@@ -214,6 +215,14 @@ def after_failure(
         must_rehearse=state.must_rehearse or finding.code not in _NOT_REHEARSED,
         problem=Problem.of(finding, now),
     )
+
+
+def after_limit(
+    state: CertificateState, finding: Finding, *, now: float, until: float
+) -> CertificateState:
+    """Return the state while the authority's limits allow no order; an earlier problem remains."""
+    problem = state.problem or Problem.of(finding, now)
+    return replace(state, problem=problem, next_at=until)
 
 
 def _why_order(

@@ -15,7 +15,7 @@ from cryptography import x509
 from msgspec.structs import replace
 
 from ..findings import Finding
-from ..findings.acme import ACME_DNS_COMMAND
+from ..findings.acme import ACME_DNS_COMMAND, ACME_RATE_LIMITED
 from ..tls.certificate_findings import minute
 from . import policy
 from .accounts import Session, open_session
@@ -96,6 +96,10 @@ class CertificateSteps:
                 is_forced=is_forced,
             )
             match step:
+                case policy.Wait(is_limited=True):
+                    state = self._limited(state, step.until)
+                    self._storage.write_state(self._options.id, state)
+                    return step.until
                 case policy.Wait():
                     self._storage.write_state(self._options.id, replace(state, next_at=step.until))
                     return step.until
@@ -112,6 +116,15 @@ class CertificateSteps:
     def _names(self) -> str:
         first, *others = self._options.domains
         return f"{first} and {len(others)} more" if others else first
+
+    def _limited(self, state: CertificateState, until: float) -> CertificateState:
+        finding = ACME_RATE_LIMITED.found(
+            authority=urlsplit(self._options.directory).hostname,
+            until=minute(until),
+            detail="as many as it allows were ordered, by the storage",
+        )
+        self._log("warning", finding)
+        return policy.after_limit(state, finding, now=self._run.clock(), until=until)
 
     def _ask(self, state: CertificateState, certificate: StoredCertificate) -> CertificateState:
         window = None

@@ -11,15 +11,16 @@ import click
 from ..acme.options import AcmeOptions
 from ..config.base import BaseWorker
 from ..errors import CommandError, GatemanError
+from ..log import one_line
 from ..master import control, control_requests
 from ..master.plan import WorkerPlan, plan
 from ..master.script import Script
-from .certificate_views import certificate_lines, file_row
+from .certificate_views import acme_row, certificate_lines, file_row
 from .options import SCRIPT
 from .service import with_workers
 from .status import print_json, print_lines, terminal_width
 from .stored_certificates import rows_of
-from .tables import Row
+from .tables import Line, Row
 
 
 @click.command()
@@ -27,17 +28,32 @@ from .tables import Row
 @click.option(
     "--name", "only", metavar="NAME", help="Show or renew only the certificates for this name."
 )
+@click.option(
+    "--renew",
+    "is_renewing",
+    is_flag=True,
+    help="Have the running service order the certificates of acme now, due or not, and wait.",
+)
 @click.option("--json", "is_json", is_flag=True, help="Print all values, for programs.")
 @click.pass_obj
 def certificates(
-    workers: Sequence[BaseWorker] | None, /, script: str, *, only: str | None, is_json: bool
+    workers: Sequence[BaseWorker] | None,
+    /,
+    script: str,
+    *,
+    only: str | None,
+    is_renewing: bool,
+    is_json: bool,
 ) -> None:
     """
     List the certificates of SCRIPT: issuers, days left, renewals, and the last error.
 
     Those of `acme` are renewed by the running service, others by whoever made their files. The
-    command loads SCRIPT; it need not run.
+    command loads SCRIPT; it need not run. The exit code is 1 if --renew has renewed nothing.
     """
+    if is_renewing:
+        _renew(Script.find(script), only or "", is_json=is_json)
+        return
 
     def show(declared: Sequence[BaseWorker], found: Script) -> None:
         now = time.time()
@@ -56,6 +72,24 @@ def certificates(
             print_lines(certificate_lines(rows, terminal_width()))
 
     with_workers(script, workers, show)
+
+
+def _renew(script: Script, name: str, *, is_json: bool) -> None:
+    with control.connect_to_master(script) as master:
+        status = master.request(control_requests.GetStatus(), control_requests.StatusAnswer)
+    with control.connect_to_master(script) as master:
+        if not is_json:
+            click.echo("ordering; an authority needs seconds, and sometimes minutes")
+        request = control_requests.RenewCertificates(name)
+        answer = master.request(request, control_requests.RenewAnswer)
+    before = {one["path"]: one["expires_at"] for one in status.get("certificates", ())}
+    rows = [acme_row(one, time.time()) for one in answer["certificates"]]
+    if is_json:
+        print_json({"lines": answer["lines"], "certificates": rows}, indent=2)
+    else:
+        print_lines([*map(Line, map(one_line, answer["lines"])), *certificate_lines(rows, None)])
+    if any(row["expires_at"] == before.get(row["path"]) for row in rows):
+        raise CommandError("not every certificate was renewed: see above")
 
 
 def _acme(planned: WorkerPlan) -> tuple[AcmeOptions, ...]:

@@ -6,10 +6,14 @@ Only a service with ``acme`` imports it.
 
 import importlib.util
 import socket
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Container, Iterator, Sequence
+from functools import partial
 from pathlib import Path
+from typing import Any
 
-from ..acme.job import Job
+from msgspec import to_builtins
+
+from ..acme.job import Job, Report
 from ..acme.options import AcmeOptions, check_together
 from ..acme.storage import Storage
 from ..acme.storage_folder import why_ephemeral
@@ -67,6 +71,40 @@ class CertificateOrders:
             self._is_begun = True
             for process in self._processes:
                 process.begin()
+
+    def described(self, names: Container[str] | None = None) -> list[dict[str, Any]]:
+        """Describe the certificates for `status`; only those with one of the names."""
+        return [
+            to_builtins(one)
+            for process in self._processes
+            for one in process.certificates
+            if names is None or any(name in names for name in one.names)
+        ]
+
+    def renew(self, name: str, answer: Callable[..., None]) -> None:
+        """Order the certificates with a name, or all of them, now; answer at the end."""
+        chosen = [
+            (process, [one for one in process.job.certificates if not name or name in one.domains])
+            for process in self._processes
+        ]
+        waiting = [process for process, certificates in chosen if certificates]
+        names = {one for _, certificates in chosen for each in certificates for one in each.domains}
+        lines: list[str] = []
+
+        def take(process: CertificateProcess, report: Report | None) -> None:
+            waiting.remove(process)
+            if report is None:
+                lines.append("acme: the process that orders has failed: see the log")
+            else:
+                lines.extend(line.text for line in report.log)
+            if not waiting:
+                answer(lines=lines, certificates=self.described(names))
+
+        for process, certificates in chosen:
+            if certificates:
+                process.renew(certificates, partial(take, process))
+        if not names:
+            answer(error=f"no certificate of acme is for {name}.")
 
     @property
     def due_at(self) -> float | None:

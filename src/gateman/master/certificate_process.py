@@ -11,12 +11,18 @@ import subprocess
 import sys
 import tempfile
 import time
+from collections import deque
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import IO
 
 import msgspec
+from msgspec.structs import replace
 
 from ..acme.job import MAX_REPORT_SIZE, Job, Report
+from ..acme.options import AcmeOptions
+from ..acme.overview import pending
+from ..acme.state import CertificateStatus
 from ..log import logger
 from .privileges import Identity
 from .script import interpreter_options
@@ -41,9 +47,19 @@ def pause_after(report: Report | None, failures: int, *, now: float) -> float:
     return min(max(report.next_at - now, _MIN_PAUSE), _MAX_PAUSE)
 
 
+_Request = tuple[Job, Callable[[Report | None], None]]
+
+
 class CertificateProcess:
     def __init__(self, job: Job, identity: Identity | None) -> None:
         self.job = job
+        # Files are not read here: what is in them, the first report says.
+        self._certificates = {
+            status.path: status for status in map(pending, job.certificates) if status is not None
+        }
+        # Orders that were requested, and the one that runs.
+        self._requests: deque[_Request] = deque()
+        self._request: _Request | None = None
         self._identity = identity
         self._process: subprocess.Popen[bytes] | None = None
         self._report: IO[bytes] | None = None
@@ -54,6 +70,20 @@ class CertificateProcess:
     def begin(self) -> None:
         """Start it now, or at its end if it runs."""
         self.due_at = time.monotonic()
+
+    @property
+    def certificates(self) -> tuple[CertificateStatus, ...]:
+        """Those of the job, as of the last report."""
+        return tuple(self._certificates.values())
+
+    def renew(
+        self, certificates: Sequence[AcmeOptions], done: Callable[[Report | None], None]
+    ) -> None:
+        """Order certificates now, or when the process that runs has ended; `done` gets a report."""
+        job = replace(self.job, certificates=tuple(certificates), is_forced=True)
+        self._requests.append((job, done))
+        if self._process is None:
+            self.due_at = time.monotonic()
 
     def tick(self, now: float) -> None:
         """Start the process if that is due, or kill it if it takes too long."""
@@ -73,9 +103,10 @@ class CertificateProcess:
             self._ended(None, now)
 
     def _start(self) -> None:
+        self._request = self._requests.popleft() if self._requests else None
         job, report = _memory(), _memory()
         try:
-            job.write(msgspec.json.encode(self.job))
+            job.write(msgspec.json.encode(self._request[0] if self._request else self.job))
             job.seek(0)
             with signals_blocked():
                 self._process = subprocess.Popen(  # noqa: S603 - this package
@@ -101,8 +132,16 @@ class CertificateProcess:
     def _ended(self, report: Report | None, now: float) -> None:
         self._failures = 0 if report is not None else self._failures + 1
         self.due_at = now + pause_after(report, self._failures, now=time.time())
+        if report is not None:
+            self._certificates.update((one.path, one) for one in report.certificates)
         for line in report.log if report is not None else ():
             logger.log(getattr(logging, line.level.upper()), "%s", line.text)
+        request, self._request = self._request, None
+        if request is not None:
+            request[1](report)
+        if request is not None or self._requests:
+            # A request is for some of the certificates: only the whole job says what comes next.
+            self.due_at = now
 
     def _read_report(self, code: int) -> Report | None:
         if self._report is None:

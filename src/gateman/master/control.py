@@ -55,6 +55,12 @@ Commands:
         the system does not count them; ``messages`` received; ``age`` in seconds; ``uid``, or
         ``null``. ``total`` counts all connections; ``silent`` lists the pids that did not answer.
 
+    ``renew``
+        ``name``: one of a certificate's names; empty for all that ``acme`` orders.
+
+        The answer comes when the orders have ended: ``lines`` of the log, and ``certificates`` as
+        in ``status``, of the ordered ones.
+
     ``stop``
         ``graceful`` may be true. The answer (with ``pid``) comes at once; the master closes the
         connection when it has ended.

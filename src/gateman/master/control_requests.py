@@ -47,7 +47,13 @@ class GetArrivals(Struct, tag_field="command", tag="arrivals"):
     nonce: Nonce
 
 
-Request = GetStatus | ListConnections | Stop | Reload | GetBus | HangUp | GetArrivals
+class RenewCertificates(Struct, tag_field="command", tag="renew"):
+    name: str = ""  # a name of the certificate; empty for all of them
+
+
+Request = (
+    GetStatus | ListConnections | Stop | Reload | GetBus | HangUp | GetArrivals | RenewCertificates
+)
 
 requests: msgspec.json.Decoder[Request] = msgspec.json.Decoder(Request)
 
@@ -68,6 +74,11 @@ class StopAnswer(ControlAnswer):
 
 class BusAnswer(ControlAnswer):
     bus: str | dict[str, Any] | None
+
+
+class RenewAnswer(ControlAnswer):
+    lines: list[str]
+    certificates: list[dict[str, Any]]
 
 
 class ListedConnection(ConnectionReport):

@@ -77,7 +77,9 @@ class Master:
         self._selector = selectors.DefaultSelector()
         self._stderr_relay = StderrRelay(self._selector, is_json=is_json())
         self._children: dict[int, ChildProcess] = {}
-        self._queries = StatusQueries(str(script.path), self._supervisor, self._children, listeners)
+        self._queries = StatusQueries(
+            str(script.path), self._supervisor, self._children, listeners, orders
+        )
         self._reload_clients: list[ControlClient] = []
         # One for the processes that end first, one for those that end last: see :mod:`.orphan`.
         self._liveness_sockets = socket.socketpair()
@@ -407,8 +409,16 @@ class Master:
                 client.answer()
             case control_requests.GetArrivals(nonce):
                 self._queries.answer_arrivals(client, nonce)
+            case control_requests.RenewCertificates(name):
+                self._renew(name, client)
             case _:
                 assert_never(request)
+
+    def _renew(self, name: str, client: ControlClient) -> None:
+        if self._orders is None:
+            client.answer(error="no worker has certificates by acme.")
+        else:
+            self._orders.renew(name, client.answer)
 
     def _bus_url(self) -> Any:
         """The bus of the processes' hubs, for commands; ``None`` if they have none."""

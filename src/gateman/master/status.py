@@ -8,7 +8,7 @@ import os
 import time
 from collections.abc import Callable, Mapping, Sequence
 from functools import partial
-from typing import Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from . import channel
 from .channel import Answer, ArrivalsAnswer, ConnectionsAnswer, Report, ReportAnswer
@@ -18,6 +18,9 @@ from .listeners import Listeners
 from .slots import Process, ProcessState, Slot
 from .spawn import ChildProcess
 from .supervisor import Supervisor
+
+if TYPE_CHECKING:
+    from .certificate_orders import CertificateOrders
 
 # A command waits at most this long for processes that may be stuck.
 _STATUS_TIMEOUT = 0.06  # seconds
@@ -34,11 +37,13 @@ class StatusQueries:
         supervisor: Supervisor,
         children: Mapping[int, ChildProcess],
         listeners: Sequence[Listeners],
+        orders: "CertificateOrders | None" = None,
     ) -> None:
         self._script = script
         self._supervisor = supervisor
         self._children = children
         self._listeners = listeners
+        self._orders = orders
         self._started_at = time.monotonic()
         self._started_time = time.time()
         self._queries: dict[int, AnyChildQuery] = {}
@@ -130,6 +135,7 @@ class StatusQueries:
                 }
                 for slot in supervisor.slots
             ],
+            **({} if self._orders is None else {"certificates": self._orders.described()}),
         }
 
     def _connections(self, answers: Mapping[int, ConnectionsAnswer]) -> dict[str, Any]:
