@@ -2,31 +2,38 @@
 
 import asyncio
 import http.client
+import shutil
+import signal
 import socket
 import ssl
 import stat
 import sys
 from collections.abc import Callable, Iterator
-from contextlib import AsyncExitStack, closing
+from contextlib import AsyncExitStack, ExitStack, closing
 from pathlib import Path
 from typing import Any, cast
 
 import pytest
+from cryptography import x509
+from cryptography.hazmat.primitives.asymmetric import ec, rsa
 from websockets.asyncio.client import ClientConnection as AsyncClient
 from websockets.asyncio.client import connect as connect_async
 from websockets.sync.client import ClientConnection, connect
 
 from tests.support.deadlines import TIMEOUT
+from tests.support.hellos import openssl_hello
 from tests.support.loop import eventually
-from tests.support.master import master
+from tests.support.master import master, until
+from tests.support.nats import NatsServer, nats_server
 from tests.support.pebble import Pebble, pebble
+from tests.support.ports import free_port
 
 SERVICE = """
 from gateman import Worker
 
 worker = Worker(
     "wss://127.0.0.1:{port}", {context!r}, name="chat", count=2, {options}
-    timeouts={{"handshake": 60.0}},
+    timeouts={{"handshake": {timeout}}},
 )
 
 @worker.on_message
@@ -43,6 +50,12 @@ def authority(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Pebble]:
         yield server
 
 
+@pytest.fixture(scope="module")
+def nats(tmp_path_factory: pytest.TempPathFactory) -> Iterator[NatsServer]:
+    with nats_server(tmp_path_factory.mktemp("nats")) as server:
+        yield server
+
+
 def acme(authority: Pebble, folder: Path, *domains: str, **more: Any) -> dict[str, Any]:
     """The options of one certificate of this authority."""
     return {
@@ -54,9 +67,9 @@ def acme(authority: Pebble, folder: Path, *domains: str, **more: Any) -> dict[st
     }
 
 
-def service(port: int, *acme: dict[str, Any], options: str = "", **ssl_options: Any) -> str:
-    context = {"ssl": {"acme": list(acme), **ssl_options}}
-    return SERVICE.format(port=port, context=context, options=options)
+def service(port: int, *acme: dict[str, Any], options: str = "", timeout: float = 60.0) -> str:
+    context = {"ssl": {"acme": list(acme)}}
+    return SERVICE.format(port=port, context=context, options=options, timeout=timeout)
 
 
 def trusting(authority: Pebble) -> ssl.SSLContext:
@@ -188,3 +201,92 @@ async def stay_connected(
         for one in clients:
             await one.send("hello")
         return [await one.recv() for one in clients].count("hello")
+
+
+def key_of(shown: ClientConnection) -> type:
+    der = certificate(shown)
+    assert der is not None
+    return type(x509.load_der_x509_certificate(der).public_key())
+
+
+def test_what_is_declared_and_what_is_stored_may_change(authority: Pebble, tmp_path: Path) -> None:
+    """Another type of key, while the old one serves; other names, with a restart; a lost folder."""
+    port = authority.tls_port
+    one = acme(authority, tmp_path, "a.test")
+    with master(service(port, one), tmp_path), client(port, authority, "a.test") as first:
+        assert issubclass(key_of(first), ec.EllipticCurvePublicKey)
+
+    with master(service(port, {**one, "key_type": "rsa2048"}), tmp_path) as running:
+        running.wait_for("is in service")
+        running.wait_for("has issued a certificate")
+
+        def is_rsa() -> bool:
+            with client(port, authority, "a.test") as connection:
+                return issubclass(key_of(connection), rsa.RSAPublicKey)
+
+        until(is_rsa)
+        running.path.write_text(service(port, {**one, "domains": ["a.test", "b.test"]}))
+        refused = running.gateman("reload")
+        shutil.rmtree(tmp_path / "acme")
+        assert is_rsa()
+
+    assert "acme in the script is not what it was when the service started" in refused.stderr
+    assert refused.returncode != 0
+
+    with (
+        master(running.path.read_text(), tmp_path),
+        client(port, authority, "b.test") as connection,
+    ):
+        assert names(connection) == {"a.test", "b.test"}
+
+
+def test_an_authority_that_is_away_is_told_of_and_keeps_no_service_from_stopping(
+    tmp_path: Path,
+) -> None:
+    """It accepts, and never answers; the client gets an alert in time."""
+    with socket.create_server(("127.0.0.1", 0)) as away:
+        options = {
+            "domains": "a.test",
+            "directory": f"https://127.0.0.1:{away.getsockname()[1]}/dir",
+            "storage": str(tmp_path / "acme"),
+        }
+        with master(service(free_port(), options, timeout=0.3), tmp_path) as running:
+            with socket.create_connection(("127.0.0.1", running.port)) as plain:
+                plain.settimeout(TIMEOUT)
+                plain.sendall(openssl_hello("a.test", []))
+                assert plain.recv(100) == bytes((21, 3, 3, 0, 2, 2, 80))
+                assert plain.recv(100) == b""
+            running.wait_for("(CERTIFICATE_NOT_ISSUED)")
+            away.settimeout(TIMEOUT)
+            ordering, _ = away.accept()
+            with ordering:
+                counts = [one["counts"] for one in running.processes()]
+                running.signal(signal.SIGTERM)
+                assert running.wait() == 0
+
+    assert sum(one.get("certificate_missing", 0) for one in counts) == 1
+
+
+def test_two_nodes_order_once(authority: Pebble, nats: NatsServer, tmp_path: Path) -> None:
+    """They share the storage and the lock; the other node takes up what the first has ordered."""
+    options = acme(authority, tmp_path, "a.test")
+    bus = f"bus={nats.url!r},"
+    ports = (authority.tls_port, free_port())
+    with ExitStack() as stack:
+        nodes = []
+        for number, port in enumerate(ports):
+            folder = tmp_path / f"{number}"
+            folder.mkdir()
+            script = service(port, options, options=bus)
+            nodes.append(stack.enter_context(master(script, folder, listens=False)))
+        for node in nodes:
+            node.wait_for("listens on")
+        shown = set()
+        for port in ports:
+            with client(port, authority, "a.test") as connection:
+                shown.add(certificate(connection))
+        until(lambda: any("has issued" in node.stderr for node in nodes))
+        issued = sum(node.stderr.count("has issued") for node in nodes)
+
+    assert (len(shown), issued) == (1, 1)
+    assert len(list((tmp_path / "acme" / "accounts").iterdir())) == 1
