@@ -2,7 +2,7 @@
 
 from typing import Any
 
-from gateman.cli.certificate_views import acme_row, certificate_lines, renewal, validity
+from gateman.cli.certificate_views import acme_row, certificate_lines, validity, what_follows
 from gateman.cli.tables import Line
 
 NOW = 1_800_000_000.0
@@ -41,16 +41,16 @@ PROBLEM = {
 def test_a_table_of_both_kinds() -> None:
     assert certificate_lines([ordered(), of_file(days_left=3)], None) == [
         Line(
-            "names                         valid         next renewal          issuer"
+            "names                         valid         next                          issuer"
             "                      from",
             "head",
         ),
         Line(
-            "example.com, www.example.com  58 days left  2027-02-12 08:00 UTC"
+            "example.com, www.example.com  58 days left  renewed 2027-02-12 08:00 UTC"
             "  CN=E7,O=Let's Encrypt,C=US  acme-v02.api.letsencrypt.org"
         ),
         Line(
-            "chat.test                     3 days left   not by gateman        CN=CA"
+            "chat.test                     3 days left   not renewed by gateman        CN=CA"
             "                       /etc/ssl/server.pem",
             "warning",
         ),
@@ -66,7 +66,7 @@ def test_an_error_is_a_sentence_of_its_own() -> None:
     lines = certificate_lines([first, later], 80)
 
     assert lines[1] == Line(
-        "example.com, www.example.com  not issued yet  2027-01-15 08:01 UTC", "bad"
+        "example.com, www.example.com  not issued yet  tried again 2027-01-15 08:01 UTC", "bad"
     )
     assert lines[3:] == [
         Line(
@@ -113,7 +113,10 @@ def test_how_long_and_until_when() -> None:
         "1 day left",
         "2 days left",
     ]
-    assert (validity(never), renewal(never)) == ("not issued yet", "when the service runs")
+    assert (validity(never), what_follows(never)) == (
+        "not issued yet",
+        "ordered when the service runs",
+    )
     assert validity(of_file(days_left=None)) == "cannot be read"
     # After a failure, what matters is when it is tried again.
-    assert renewal(ordered(problem=PROBLEM)) == "2027-01-15 14:00 UTC"
+    assert what_follows(ordered(problem=PROBLEM)) == "tried again 2027-01-15 14:00 UTC"

@@ -59,7 +59,7 @@ def test_the_list(folder: Path) -> None:
     ]
     assert "89 days left" in lines[1]
     assert "not issued yet" in lines[2]
-    assert "not by gateman" in lines[3]
+    assert "not renewed by gateman" in lines[3]
     assert lines[4].startswith(
         "new.example: the authority ca.example cannot be reached (timed out): "
     )
@@ -94,7 +94,7 @@ def test_check_tells_of_them(folder: Path) -> None:
     assert (checked.returncode, checked.stderr) == (0, "")
     assert lines[0] == "server.py: worker would listen on wss://127.0.0.1:8282 with 1 process"
     assert lines[1] == f"acme: keys and certificates are in {folder}/acme"
-    assert lines[3].startswith("localhost: 89 days left, next renewal: 20")
+    assert lines[3].startswith("localhost: 89 days left, renewed 20")
     assert lines[6] == f"{folder}/server.pem: 88 days left"
 
 

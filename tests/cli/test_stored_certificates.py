@@ -35,9 +35,9 @@ def test_check_says_where_they_are_and_how_they_do(tmp_path: Path) -> None:
 
     assert lines[0] == f"acme: keys and certificates are in {storage.folder}"
     assert lines[1].startswith(f"warning: acme.storage, {storage.folder}, is ")
-    assert lines[2].startswith("localhost: 90 days left, next renewal: 2027-03-")
+    assert lines[2].startswith("localhost: 90 days left, renewed 2027-03-")
     assert lines[3:] == [
-        "new.example: not issued yet, next renewal: when the service runs",
+        "new.example: not issued yet, ordered when the service runs",
         f"warning: new.example: {failed} (ACME_UNREACHABLE; 1 failure, the last 2027-01-15 08:00"
         " UTC)",
     ]

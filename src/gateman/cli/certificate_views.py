@@ -50,9 +50,13 @@ def acme_row(status: Mapping[str, Any], now: float) -> Row:
 def certificate_lines(rows: Sequence[Row], width: int | None) -> list[Line]:
     if not rows:
         return [Line("no worker has a certificate; if clients use wss://, a proxy has it")]
+    return [*table_lines(rows, width), *map(problem_line, troubled(rows)), *_findings(rows)]
+
+
+def table_lines(rows: Sequence[Row], width: int | None) -> list[Line]:
     head, *lines = table(_COLUMNS, rows, width)
-    shown = [Line(line, _style(row)) for line, row in zip(lines, rows, strict=True)]
-    return [Line(head, "head"), *shown, *map(problem_line, troubled(rows)), *_findings(rows)]
+    shown = (Line(line, _style(row)) for line, row in zip(lines, rows, strict=True))
+    return [Line(head, "head"), *shown]
 
 
 def troubled(rows: Iterable[Row]) -> list[Row]:
@@ -90,11 +94,14 @@ def validity(row: Row) -> str:
     return "expired" if days < 0 else f"{days} day{'s' * (days != 1)} left"
 
 
-def renewal(row: Row) -> str:
+def what_follows(row: Row) -> str:
     if row["source"] == "file":
-        return "not by gateman"
-    moment = row["next_at"] if row["problem"] or row["renewal_at"] is None else row["renewal_at"]
-    return "when the service runs" if moment is None else _minute(moment)
+        return "not renewed by gateman"
+    if row["problem"] is None and row["renewal_at"] is not None:
+        return f"renewed {_minute(row['renewal_at'])}"
+    if row["next_at"] is not None:
+        return f"tried again {_minute(row['next_at'])}"
+    return "ordered when the service runs"
 
 
 def _style(row: Row) -> str:
@@ -111,7 +118,7 @@ def _minute(moment: float) -> str:
 _COLUMNS = (
     Column("names", names_of, is_left=True),
     Column("valid", validity, is_left=True),
-    Column("next renewal", renewal, is_left=True),
+    Column("next", what_follows, is_left=True),
     Column("issuer", lambda row: row["issuer"] or "-", is_left=True, rank=1),
     Column("from", lambda row: row["authority"] or row["path"], is_left=True, rank=2),
 )

@@ -15,7 +15,7 @@ from ..log import one_line
 from ..master import control, control_requests
 from ..master.plan import WorkerPlan, plan
 from ..master.script import Script
-from .certificate_views import acme_row, certificate_lines, file_row
+from .certificate_views import acme_row, certificate_lines, file_row, table_lines
 from .options import SCRIPT
 from .service import with_workers
 from .status import print_json, print_lines, terminal_width
@@ -87,7 +87,7 @@ def _renew(script: Script, name: str, *, is_json: bool) -> None:
     if is_json:
         print_json({"lines": answer["lines"], "certificates": rows}, indent=2)
     else:
-        print_lines([*map(Line, map(one_line, answer["lines"])), *certificate_lines(rows, None)])
+        print_lines([*map(Line, map(one_line, answer["lines"])), *table_lines(rows, None)])
     if any(row["expires_at"] == before.get(row["path"]) for row in rows):
         raise CommandError("not every certificate was renewed: see above")
 

@@ -10,7 +10,7 @@ from ..acme.overview import describe
 from ..acme.storage_folder import why_ephemeral
 from ..errors import CommandError
 from ..findings.acme import ACME_STORAGE_EPHEMERAL
-from .certificate_views import acme_row, names_of, problem_line, renewal, troubled, validity
+from .certificate_views import acme_row, names_of, problem_line, troubled, validity, what_follows
 from .tables import Row
 
 
@@ -38,6 +38,6 @@ def check_lines(ordered: Sequence[AcmeOptions], now: float) -> Iterator[str]:
         yield f"note: {error.problem}"
         return
     for row in rows:
-        yield f"{names_of(row)}: {validity(row)}, next renewal: {renewal(row)}"
+        yield f"{names_of(row)}: {validity(row)}, {what_follows(row)}"
     for row in troubled(rows):
         yield f"warning: {problem_line(row).text}"

@@ -8,8 +8,6 @@ authority says.
 
 from . import Declaration, Severity, Stage
 
-_AGAIN = "the order is repeated by itself; `gateman certificates SCRIPT --renew` repeats it now"
-
 
 def _declare(code: str, problem: str, fix: str, decided: str, details: str = "") -> Declaration:
     return Declaration(
@@ -28,8 +26,7 @@ def _declare(code: str, problem: str, fix: str, decided: str, details: str = "")
 ACME_UNREACHABLE = _declare(
     "ACME_UNREACHABLE",
     "the authority {authority} cannot be reached ({reason})",
-    "let this machine connect to {authority} (DNS, firewall; HTTPS_PROXY if a proxy is needed);"
-    f" {_AGAIN}",
+    "let this machine connect to {authority} (DNS, firewall; HTTPS_PROXY if a proxy is needed)",
     "The name of the directory's host cannot be resolved, or it accepts no connection, or it does"
     " not answer in time.",
 )
@@ -51,7 +48,7 @@ ACME_NO_DIRECTORY = _declare(
 ACME_AUTHORITY_FAILED = _declare(
     "ACME_AUTHORITY_FAILED",
     "the authority {authority} failed ({detail})",
-    f"see its status page; {_AGAIN}",
+    "see its status page, or wait: the order is repeated by itself",
     "It answered with an error of its own (serverInternal, a status of 500 or more), with something"
     " that RFC 8555 does not allow, or not within the deadline for an order.",
 )
@@ -177,7 +174,7 @@ ACME_PROCESSES = _declare(
     "ACME_PROCESSES",
     "not all processes can answer the challenge for {name} ({reason}), so the authority was not"
     " told to look",
-    f"see why with: gateman status SCRIPT; {_AGAIN}",
+    "see why with: gateman status SCRIPT; the order is repeated by itself",
     "Before the authority is told, each process says whether it can read the answer.",
 )
 ACME_STORAGE_SEPARATE = _declare(
@@ -194,7 +191,7 @@ ACME_STORAGE_SEPARATE = _declare(
 ACME_CERTIFICATE_UNUSABLE = _declare(
     "ACME_CERTIFICATE_UNUSABLE",
     "the authority {authority} has issued a certificate that cannot be used ({reason})",
-    f"ask the authority; {_AGAIN}",
+    "ask the authority; the order is repeated by itself",
     "It is not for the ordered names, or not for the key, or has expired, or cannot be read. The"
     " certificate in service stays.",
 )
