@@ -192,6 +192,27 @@ def test_facts_are_those_of_all_workers(tmp_path: Path, worker: Worker) -> None:
     assert (found.folder, found.changes_user) == (Path.cwd(), False)
 
 
+def test_certificates_by_acme_have_a_folder_that_stays(tmp_path: Path) -> None:
+    """The default is the unit's own; another one that is named can be written to."""
+    path = tmp_path / "server.py"
+    path.touch()
+    usual = Worker("wss://0.0.0.0:443", acme={"domains": "a.test", "http": "0.0.0.0:80"})
+    named = Worker("wss://0.0.0.0:8443", acme={"domains": "b.test", "storage": "/srv/acme"})
+    found = unit_settings(Script(path), [usual, named], now=NOW)
+    written = unit(found)
+
+    assert (found.ports, found.has_acme, found.storages) == (
+        (443, 8443, 80),
+        True,
+        (Path("/srv/acme"),),
+    )
+    assert settings(written)["StateDirectory"] == "server"
+    assert settings(written)["ReadWritePaths"] == "/srv/acme"
+    assert settings(written)["AmbientCapabilities"] == "CAP_NET_BIND_SERVICE"
+    assert "StateDirectory" not in settings(unit(FACTS))
+    assert "#StateDirectory=chat\n" in unit(FACTS)
+
+
 def test_business_workers_count_by_their_deadlines(tmp_path: Path, worker: Worker) -> None:
     """They end after the others; alone, they need as many descriptors as they may have."""
     business = BusinessWorker(timeouts={"start": 90, "shutdown": 30})
@@ -309,6 +330,7 @@ def analyze() -> str:
         {"user": "daemon"},
         {"changes_user": True, "ports": (80, 443)},
         {"sockets": (Path("/run/gateman/chat/a.sock"), Path("/var/lib/my chat/b.sock"))},
+        {"has_acme": True, "ports": (80, 443), "storages": (Path("/srv/acme"),)},
         {"program": '/opt/a b/100%/$HOME/"x".py', "folder": Path("/opt/a b")},
     ],
 )

@@ -13,7 +13,7 @@ import pwd
 import re
 import stat
 import sys
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -21,6 +21,7 @@ from ..config.base import BaseWorker
 from ..config.settings import WorkerSettings
 from ..config.worker import Worker, settings_of
 from ..errors import ConfigError
+from ..listen import ListenAddress
 from ..master import privileges
 from ..master.plan import check_declared, policy_of
 from ..master.runtime_files import UNITS
@@ -62,6 +63,8 @@ class UnitSettings:
     start: float = 60.0  # seconds
     shutdown: float = 10.0  # seconds
     max_connections: int | None = None
+    has_acme: bool = False
+    storages: tuple[Path, ...] = ()  # of acme, where another folder than the default is named
 
 
 def unit_settings(
@@ -84,7 +87,10 @@ def unit_settings(
         folder=Path.cwd(),
         user=privileges.account(user).user if user is not None else _owner(script.path),
         changes_user=any(worker.user is not None or worker.group is not None for worker in workers),
-        ports=tuple(one.listen.port for one in declared if not one.listen.path),
+        ports=(
+            *(one.listen.port for one in declared if not one.listen.path),
+            *dict.fromkeys(_http_ports(declared)),
+        ),
         sockets=tuple(Path(one.listen.path) for one in declared if one.listen.path),
         files=tuple(dict.fromkeys((script.path, python, *_tls_files(declared)))),
         start=max(policy.start for policy in policies),
@@ -94,6 +100,8 @@ def unit_settings(
             for last in (False, True)
         ),
         max_connections=None if None in limits else max(filter(None, limits), default=None),
+        has_acme=any(one.acme for one in declared),
+        storages=tuple(dict.fromkeys(_storages(workers, declared))),
     )
 
 
@@ -108,6 +116,24 @@ def _owner(path: Path) -> str | None:
         return pwd.getpwuid(uid).pw_name if uid else None
     except KeyError:
         return None
+
+
+def _http_ports(declared: Iterable[WorkerSettings]) -> Iterator[int]:
+    """Yield the ports of HTTP-01."""
+    for one in declared:
+        for certificate in one.acme:
+            if certificate.http:
+                yield ListenAddress.parse(f"websocket://{certificate.http}").port
+
+
+def _storages(workers: Iterable[BaseWorker], declared: Iterable[WorkerSettings]) -> Iterator[Path]:
+    used = {one.storage for each in declared for one in each.acme}
+    if used:
+        # Imported here: only a worker with acme needs it.
+        from ..acme.storage_folder import default_folder
+
+        usual = {str(default_folder(worker.user)) for worker in workers}
+        yield from map(Path, sorted(used - usual))
 
 
 def _tls_files(declared: Iterable[WorkerSettings]) -> list[Path]:
@@ -142,6 +168,7 @@ def unit(settings: UnitSettings) -> str:
         "identity": _identity(settings),
         "capabilities": _capabilities(settings),
         "umask": _umask(settings),
+        "state": _state(settings),
         "file_access": _file_access(settings),
     }
     return fill_in("systemd.service", values)
@@ -155,6 +182,19 @@ def _identity(settings: UnitSettings) -> str:
     return (
         "# A temporary user that systemd creates; it can read only files that all users can read.\n"
         "DynamicUser=yes\n"
+    )
+
+
+def _state(settings: UnitSettings) -> str:
+    if settings.has_acme:
+        return (
+            f"# /var/lib/{settings.name}: the keys and certificates that the service orders, and a"
+            " folder for\n# your program's data; its path is in $STATE_DIRECTORY.\n"
+            f"StateDirectory={settings.name}\n"
+        )
+    return (
+        "# A folder for your program's data; its path is in $STATE_DIRECTORY:\n"
+        f"#StateDirectory={settings.name}\n"
     )
 
 
@@ -181,7 +221,8 @@ def _umask(settings: UnitSettings) -> str:
 
 
 def _file_access(settings: UnitSettings) -> str:
-    read = [path for one in (*settings.files, settings.folder) for path in (one, one.resolve())]
+    needed = (*settings.files, settings.folder, *settings.storages)
+    read = [path for one in needed for path in (one, one.resolve())]
     home = "read-only" if any(_is_below(path, _HOMES) for path in read) else "yes"
     text = f"ProtectHome={home}\n"
     if any(_is_below(path, _TEMPORARY) for path in (*read, *settings.sockets)):
@@ -195,9 +236,18 @@ def _file_access(settings: UnitSettings) -> str:
     if folders:
         text += (
             f"# For its unix sockets; sockets in {own} would not need this line.\n"
-            f"ReadWritePaths={' '.join(_quoted(str(path)) for path in sorted(folders))}\n"
+            f"ReadWritePaths={_paths(folders)}\n"
+        )
+    if settings.storages:
+        text += (
+            "# For the storage of acme: make it before, for the user of the service.\n"
+            f"ReadWritePaths={_paths(settings.storages)}\n"
         )
     return text
+
+
+def _paths(paths: Iterable[Path]) -> str:
+    return " ".join(_quoted(str(path)) for path in sorted(paths))
 
 
 def _is_below(path: Path, folders: Iterable[Path]) -> bool:
