@@ -64,7 +64,13 @@ def test_the_system_is_trusted_if_nothing_is_named() -> None:
 
 
 class Handler(http.server.BaseHTTPRequestHandler):
+    protocol_version = "HTTP/1.1"
+
     def do_GET(self) -> None:
+        self.close_connection = True
+        if self.path == "/closes" and not CLOSED.is_set():
+            CLOSED.set()
+            return
         self.send_response(302 if self.path == "/elsewhere" else 200)
         if self.path == "/elsewhere":
             self.send_header("Location", "http://127.0.0.1:1/")
@@ -90,7 +96,7 @@ class Handler(http.server.BaseHTTPRequestHandler):
         pass
 
 
-SLOWNESS = threading.Event()
+SLOWNESS, CLOSED = threading.Event(), threading.Event()
 
 
 @pytest.fixture(scope="module")
@@ -119,6 +125,18 @@ def test_an_answer_is_read_whole(server: tuple[str, Path]) -> None:
     assert answer.json() == {"a": 1}
     assert client.retry_at is not None
     assert client.server_time is not None
+    client.session.close()
+
+
+def test_a_connection_that_the_authority_has_closed_is_replaced(
+    server: tuple[str, Path],
+) -> None:
+    """As after the wait for a record of the DNS."""
+    url, roots = server
+    client = network(roots)
+
+    assert client.get(f"{url}/closes").json() == {"a": 1}
+    assert CLOSED.is_set()
     client.session.close()
 
 

@@ -127,6 +127,8 @@ def test_an_authority_that_knows_nothing_of_the_old_certificate(
     order(options, is_forced=True)
 
     assert leaf_of(options) != first
+    # Nor is it free of the authority's limits.
+    assert [one.is_exempt for one in state_of(options).attempts] == [False, False]
 
 
 # Failures.
@@ -185,6 +187,16 @@ def test_an_authority_that_cannot_be_reached(declare: Declare) -> None:
     assert code_of(options) == "ACME_UNREACHABLE"
     assert "(Connection refused)" in report.log[0].text
     assert report.next_at == pytest.approx(time.time() + 60, abs=30)
+
+
+def test_a_proxy_that_does_not_connect(declare: Declare, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("HTTPS_PROXY", "http://127.0.0.1:1")
+    monkeypatch.setenv("NO_PROXY", "")
+    monkeypatch.setenv("no_proxy", "")
+
+    report = order(declare("a.test"))
+
+    assert "(the proxy of HTTPS_PROXY does not connect)" in report.log[0].text
 
 
 def test_an_authority_that_is_not_trusted(declare: Declare, altered: AlteredAuthority) -> None:
@@ -325,6 +337,18 @@ def test_http_01_is_tried_where_alpn_cannot_work(
     used = [(one.challenge, bool(one.code)) for one in state_of(options).attempts]
     assert used == [("tls-alpn-01", True), ("http-01", False), ("http-01", False)]
     assert list((storage.folder / "challenges").rglob("*-01/*")) == []
+
+
+def test_each_challenge_is_tried_once(declare: Declare, answering: ChallengeServer) -> None:
+    answering.storage = None
+    options = declare("a.test", http="127.0.0.1:80")
+
+    report = order(options)
+
+    assert [line.level for line in report.log] == ["info", "warning", "error"]
+    used = [(one.challenge, one.code) for one in state_of(options).attempts]
+    assert used == [("tls-alpn-01", "ACME_WRONG_SERVER"), ("http-01", "ACME_WRONG_SERVER")]
+    assert state_of(options).failures == 1
 
 
 RECORDS = """\

@@ -69,6 +69,7 @@ class Order:
     authorizations: tuple[Authorization, ...]
     finalize_url: str
     csr: bytes  # PEM
+    is_replacement: bool  # whether the authority knows which certificate it replaces
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -122,10 +123,10 @@ class AuthorityClient:
             self._library = ClientV2(directory, self._network)
             meta = directory["meta"]
             return Directory(
-                terms=meta.terms_of_service or "",
-                profiles=tuple(meta.profiles or ()),
+                terms=_line(str(meta.terms_of_service or "")),
+                profiles=tuple(_line(str(one)) for one in meta.profiles or ()),
                 wants_eab=bool(meta.external_account_required),
-                issuer=next(iter(meta.caa_identities or ()), ""),
+                issuer=_line(str(next(iter(meta.caa_identities or ()), ""))),
             )
 
     def use_account(self, url: str) -> None:
@@ -182,7 +183,9 @@ class AuthorityClient:
         if profile:
             wanted["profile"] = profile
         with self._problems():
-            answer = self._new_order(wanted, replaces)
+            answer = self._replacement(wanted, replaces) if replaces else None
+            is_replacement = answer is not None
+            answer = answer or self._post(self._opened().directory["newOrder"], _Body(wanted))
             body, url = answer.json(), _text(answer.headers.get("Location"))
             urls = [_text(one) for one in body["authorizations"]]
             if len(urls) > len(names):
@@ -192,6 +195,7 @@ class AuthorityClient:
                 authorizations=tuple(self._authorization(one, names) for one in urls),
                 finalize_url=_text(body["finalize"]),
                 csr=csr,
+                is_replacement=is_replacement,
             )
 
     def answer(self, url: str) -> None:
@@ -207,10 +211,8 @@ class AuthorityClient:
                 with self._problems(authorization.name, kind):
                     body = self._post(authorization.url, None).json()
                     if (status := _text(body["status"])) not in {*_PENDING, "valid"}:
-                        errors = [one.get("error") for one in body["challenges"]]
-                        raise messages.Error.from_json(
-                            next(filter(None, errors), {"detail": status})
-                        )
+                        said = [one.get("error") for one in body["challenges"]]
+                        raise messages.Error.from_json(next(filter(None, said), {"detail": status}))
                 if status == "valid":
                     break
 
@@ -266,20 +268,19 @@ class AuthorityClient:
         nonces = self._opened().directory["newNonce"]
         return self._network.post(url, body, new_nonce_url=nonces)
 
-    def _new_order(self, wanted: Mapping[str, Any], replaces: str) -> requests.Response:
-        url = self._opened().directory["newOrder"]
-        if replaces:
-            # RFC 9773, 5: 409 if it was replaced already; others know nothing of that certificate.
-            try:
-                return self._post(url, _Body({**wanted, "replaces": replaces}))
-            except errors.ConflictError:
-                pass
-            except messages.Error as error:
-                if error.code not in {"malformed", "unauthorized"} and "lreadyReplaced" not in str(
-                    error.typ
-                ):
-                    raise
-        return self._post(url, _Body(wanted))
+    def _replacement(self, wanted: Mapping[str, Any], replaces: str) -> requests.Response | None:
+        """Order in place of a certificate; ``None`` if the authority refuses just that."""
+        try:
+            url = self._opened().directory["newOrder"]
+            return self._post(url, _Body({**wanted, "replaces": replaces}))
+        except errors.ConflictError:
+            # RFC 9773, 5: it was replaced already.
+            return None
+        except messages.Error as error:
+            # An authority that knows nothing of it, or of this account's right to replace it.
+            if error.code in {"malformed", "unauthorized"}:
+                return None
+            raise
 
     def _authorization(self, url: str, names: Collection[str]) -> Authorization:
         body = self._post(url, None).json()
@@ -413,6 +414,8 @@ def _failure(error: Exception) -> tuple[str, str]:
             failure = "untrusted", _reason(str(error)) or "the TLS handshake failed"
         case requests.exceptions.InvalidSchema():
             failure = "unintelligible", "a URL that is not https"
+        case requests.exceptions.ProxyError():
+            failure = "unreachable", "the proxy of HTTPS_PROXY does not connect"
         case requests.exceptions.ConnectionError():
             failure = "unreachable", _reason(str(error)) or "no connection"
         case errors.ClientError(args=(requests.Response() as response, *_)):

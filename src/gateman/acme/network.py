@@ -11,6 +11,7 @@ import os
 import ssl
 import time
 from collections.abc import Mapping
+from contextlib import suppress
 from datetime import UTC
 from email.utils import parsedate_to_datetime
 from importlib.metadata import version
@@ -78,21 +79,16 @@ class Network(ClientNetwork):
 
     def _send_request(self, method: str, url: str, *args: Any, **kwargs: Any) -> requests.Response:
         self.retry_at = self.server_time = None
-        headers = {"User-Agent": self.user_agent, **kwargs.pop("headers", {})}
-        response = self.session.request(
-            method,
-            url,
-            *args,
-            **{
-                **kwargs,
-                "headers": headers,
-                "verify": self._trusted,
-                "timeout": min(REQUEST_TIMEOUT, self.time_left()),
-                # RFC 8555, 6.2: a signed request is for one URL.
-                "allow_redirects": method == "GET",
-                "stream": True,
-            },
-        )
+        kwargs["headers"] = {"User-Agent": self.user_agent, **kwargs.get("headers", {})}
+        try:
+            response = self._send(method, url, *args, **kwargs)
+        except requests.exceptions.SSLError:
+            raise
+        except (requests.ConnectionError, requests.Timeout):
+            # The authority may have closed a connection that was kept. If it has seen the request,
+            # it rejects its nonce.
+            self.session.close()
+            response = self._send(method, url, *args, **kwargs)
         with response:
             response.raw = io.BytesIO(self._read(response))
             response.encoding = "utf-8"
@@ -100,6 +96,16 @@ class Network(ClientNetwork):
         self.retry_at = read_retry_after(response.headers, time.time())
         self.server_time = _moment(response.headers.get("Date", ""))
         return response
+
+    def _send(self, method: str, url: str, *args: Any, **kwargs: Any) -> requests.Response:
+        more = {
+            "verify": self._trusted,
+            "timeout": min(REQUEST_TIMEOUT, self.time_left()),
+            # RFC 8555, 6.2: a signed request is for one URL.
+            "allow_redirects": method == "GET",
+            "stream": True,
+        }
+        return self.session.request(method, url, *args, **{**kwargs, **more})
 
     def _read(self, response: requests.Response) -> bytes:
         parts, size = [], 0
@@ -135,6 +141,7 @@ def trusted_roots(cafile: str, environ: Mapping[str, str] = os.environ) -> str |
     system = ssl.get_default_verify_paths()
     if system.cafile is not None:
         return system.cafile
-    if system.capath is not None and any(Path(system.capath).iterdir()):
-        return system.capath
+    with suppress(OSError):
+        if system.capath is not None and any(Path(system.capath).iterdir()):
+            return system.capath
     return True  # certifi's

@@ -35,6 +35,7 @@ class Issued:
     pem: bytes  # the key, then the chain
     facts: CertificateFacts
     challenge: str  # the kinds that have proven the names; empty if they were proven before
+    is_replacement: bool  # whether the authority knows which certificate it replaces
 
 
 class NotReady(Exception):
@@ -92,7 +93,12 @@ def obtain(
         chain = session.client.finalize(order)
     facts = check_issued(chain, key, options.domains, now=clock())
     used = ", ".join(sorted(set(kinds.values())))
-    return Issued(pem=key + chain.encode(), facts=facts, challenge=used)
+    return Issued(
+        pem=key + chain.encode(),
+        facts=facts,
+        challenge=used,
+        is_replacement=order.is_replacement,
+    )
 
 
 def choose(

@@ -53,11 +53,19 @@ class Surroundings:
 class _Failed(Exception):
     """An order has not brought a certificate."""
 
-    def __init__(self, finding: Finding, challenge: str = "", until: float | None = None) -> None:
+    def __init__(
+        self,
+        finding: Finding,
+        challenge: str = "",
+        until: float | None = None,
+        *,
+        has_other: bool = False,
+    ) -> None:
         super().__init__(finding.code)
         self.finding = finding
         self.challenge = challenge
         self.until = until
+        self.has_other = has_other  # whether another challenge may do
 
 
 class CertificateSteps:
@@ -171,8 +179,7 @@ class CertificateSteps:
                 break
             except _Failed as failed:
                 now = self._run.clock()
-                tried = without | {failed.challenge}
-                if failed.challenge and not self._kinds() <= tried:
+                if failed.has_other:
                     self._log("warning", f"{failed.finding.line}; the next challenge is tried")
                     attempt = Attempt(
                         at=now,
@@ -181,7 +188,7 @@ class CertificateSteps:
                         is_rehearsal=is_rehearsal,
                     )
                     state = replace(state, attempts=kept((*state.attempts, attempt), now))
-                    without = tried
+                    without |= {failed.challenge}
                     continue
                 is_served = certificate is not None and certificate.facts.expires_at > now
                 self._log("warning" if is_served else "error", failed.finding)
@@ -205,7 +212,7 @@ class CertificateSteps:
             self._options,
             now=now,
             challenge=issued.challenge,
-            is_renewal=is_renewal,
+            is_renewal=issued.is_replacement,
         )
 
     def _obtain(self, without: frozenset[str], *, is_rehearsal: bool, is_renewal: bool) -> Issued:
@@ -231,7 +238,12 @@ class CertificateSteps:
         except AuthorityError as error:
             problem = error.problem
             finding = self._finding(problem, directory)
-            raise _Failed(finding, problem.challenge, problem.retry_at) from error
+            raise _Failed(
+                finding,
+                problem.challenge,
+                problem.retry_at,
+                has_other=self._has_other(problem, without),
+            ) from error
         except DnsCommandFailed as error:
             finding = ACME_DNS_COMMAND.found(
                 name=error.name, reason=error.reason, command=error.command
@@ -274,13 +286,12 @@ class CertificateSteps:
         except ValueError:
             return None
 
-    def _kinds(self) -> set[str]:
-        names = self._options.domains
-        return {
-            kind
-            for name in names
-            for kind in kinds_for(self._options, name, has_http=self._run.has_http)
-        }
+    def _has_other(self, problem: AuthorityProblem, without: frozenset[str]) -> bool:
+        """Return whether another challenge may prove the name that this one has not proven."""
+        kinds = kinds_for(self._options, problem.name, has_http=self._run.has_http)
+        # Each is tried once.
+        is_first = problem.challenge in kinds and problem.challenge not in without
+        return is_first and not {problem.challenge, *without}.issuperset(kinds)
 
     def _finding(self, problem: AuthorityProblem, directory: str) -> Finding:
         return finding_of(
