@@ -54,6 +54,7 @@ ENVELOPES: list[e.Envelope] = [
     e.Claims(NODE, [e.Claim(CLIENT, Uid("42"), 7, 4409, "elsewhere")], 3),
     e.Bye(NODE),
     e.ExtensionMessage(NODE, b"theirs"),
+    e.LeaseMessage(NODE, e.LeaseKind.HELD, [e.LeaseMark("chat: report", 5)]),
     e.DirectMessages(NODE, 3, [e.DirectMessage(CLIENT, is_text=True, payload=b"one")]),
 ]
 

@@ -43,6 +43,7 @@ def test_defaults() -> None:
         "id": 0,
         "callbacks": {},
         "schedule": [],
+        "jobs": [],
         "event_handlers": [],
         "from_environment": {},
     }
@@ -217,7 +218,7 @@ async def test_schedule_becomes_timers() -> None:
     runs: list[int] = []
     made.every(0.01)(lambda: runs.append(1))
     before = timers.count
-    add_timers(made.schedule)
+    add_timers(made)
     timers.start()
     await eventually(lambda: bool(runs))
     await timers.stop()

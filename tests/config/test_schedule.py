@@ -1,12 +1,17 @@
-"""What a timer may be given, by ``Timer.add`` and by ``worker.every``."""
+"""What timers and jobs may be given, and when jobs are due."""
 
 import functools
 import math
+import re
 from collections.abc import Iterator
+from datetime import UTC, datetime
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from gateman import Timer, Worker
+from gateman.config.schedule import Interval, Job, Schedule, cron
 from gateman.errors import ConfigError
 
 
@@ -75,3 +80,68 @@ def test_built_in_functions_and_partials_are_functions() -> None:
     ids = [Timer.add(1, functools.partial(print, "x")), Timer.add(1, max, 1, 2)]
 
     assert [Timer.delete(one) for one in ids] == [True, True]
+
+
+def moments(schedule: Schedule, after: str, count: int = 3) -> list[str]:
+    """Return the next times of a schedule, as UTC."""
+    at = datetime.fromisoformat(f"2026-{after}.5+00:00").timestamp()
+    found = []
+    for _ in range(count):
+        at = schedule.following(at)
+        found.append(datetime.fromtimestamp(at, UTC).strftime("%d %H:%M:%S"))
+    return found
+
+
+BERLIN, SHANGHAI = "Europe/Berlin", "Asia/Shanghai"
+
+
+@pytest.mark.parametrize(
+    ("schedule", "after", "expected"),
+    [
+        (Interval(20.0), "11-30 03:00:01", "30 03:00:20, 30 03:00:40, 30 03:01:00"),
+        (Interval(7200.0), "11-30 03:00:01", "30 04:00:00, 30 06:00:00, 30 08:00:00"),
+        (cron("*/5 * * * *", "UTC"), "11-30 03:00:00", "30 03:05:00, 30 03:10:00, 30 03:15:00"),
+        (cron("*/20 * * * * *", "UTC"), "11-30 03:00:01", "30 03:00:20, 30 03:00:40, 30 03:01:00"),
+        (cron("0 3 * * *", SHANGHAI), "11-30 03:00:00", "30 19:00:00, 01 19:00:00, 02 19:00:00"),
+        # The hour from two to three does not exist on March 29.
+        (cron("30 2 * * *", BERLIN), "03-28 12:00:00", "29 01:00:00, 30 00:30:00, 31 00:30:00"),
+        # On October 25 there are two of them; the last but one begins in the second.
+        (cron("30 2 * * *", BERLIN), "10-24 12:00:00", "25 00:30:00, 26 01:30:00, 27 01:30:00"),
+        (cron("30 2 * * *", BERLIN), "10-25 01:10:00", "26 01:30:00, 27 01:30:00, 28 01:30:00"),
+        (cron("*/30 * * * *", BERLIN), "10-25 00:10:00", "25 00:30:00, 25 01:00:00, 25 01:30:00"),
+    ],
+)  # fmt: skip
+def test_schedules_by_the_clock_on_the_wall(schedule: Schedule, after: str, expected: str) -> None:
+    assert moments(schedule, after) == expected.split(", ")
+
+
+@given(st.floats(0.001, 1e6), st.floats(0, 4e9))
+def test_the_next_time_of_an_interval_is_always_later(seconds: float, after: float) -> None:
+    following = Interval(seconds).following(after)
+    assert after < following <= after + seconds * 1.001 + 1e-5
+
+
+@pytest.mark.parametrize(
+    ("expression", "timezone", "sentence"),
+    [
+        ("* * *", "UTC", "cron: '* * *' is not a cron expression (Wrong number of fields): write"),
+        ("61 * * * *", "UTC", "cron: '61 * * * *' is not a cron expression (Bad minute): write"),
+        ("0 0 30 2 *", "UTC", "is not a cron expression (Bad day-of-month)"),
+        ("0 3 * * *", "Berlin", "cron: 'Berlin' is not a time zone that this system knows: write"),
+        ("0 3 * * *", "../etc/passwd", "is not a time zone"),
+        (5, "UTC", "cron(5, timezone='UTC') takes two texts"),
+    ],
+)
+def test_a_wrong_cron_expression_is_one_sentence(
+    expression: object, timezone: str, sentence: str
+) -> None:
+    with pytest.raises(ConfigError, match=re.escape(sentence)):
+        cron(expression, timezone)
+
+
+def test_a_job_is_named_alike_in_all_processes_and_never_longer_than_a_name_may_be() -> None:
+    def report() -> None: ...
+
+    job = Job(cron("0 3 * * *", "UTC"), report, is_once=True)
+    assert job.lease("chat") == "chat: report (0 3 * * * UTC)"
+    assert len(job.lease("chat" * 100)) == 64

@@ -289,6 +289,36 @@ class ExtensionMessage(Struct, frozen=True, array_like=True, forbid_unknown_fiel
     data: bytes
 
 
+class LeaseKind(StrEnum):
+    """What a node says about leases; see :mod:`.leases`."""
+
+    ASKED = "a"
+    """It wants to know who has them."""
+    CLAIMED = "c"
+    """It wants them."""
+    HELD = "h"
+    """It has them."""
+    RELEASED = "r"
+    """It had them."""
+    TOLD = "t"
+    """It knows their marks."""
+
+
+class LeaseMark(Struct, frozen=True, array_like=True, forbid_unknown_fields=True):
+    """A lease by its name, and its mark; 0 if that is not known."""
+
+    name: Annotated[str, _Name]
+    mark: _Stamp
+
+
+class LeaseMessage(Struct, frozen=True, array_like=True, forbid_unknown_fields=True, tag="r"):
+    """Claims, renewals and releases of leases."""
+
+    source: _Node
+    kind: LeaseKind
+    marks: list[LeaseMark]
+
+
 Envelope = (
     Messages
     | DirectMessages
@@ -300,6 +330,7 @@ Envelope = (
     | Hello
     | Bye
     | ExtensionMessage
+    | LeaseMessage
 )
 
 # The most that an envelope of one message takes beside its payload: source, number, a

@@ -36,6 +36,7 @@ from .envelope import (
     ExtensionMessage,
     Hello,
     Item,
+    LeaseMessage,
     Messages,
     Problem,
     Query,
@@ -52,6 +53,7 @@ from .events import Events
 from .exclusive import ExclusiveLogins
 from .extension import NodeExtension
 from .fanout import Fanout
+from .lease_keeper import LeaseKeeper
 from .local_clients import LocalClients
 from .names import ClientId, NodeId, node_of
 from .node_liveness import NodeLiveness
@@ -121,6 +123,7 @@ class Node:
             publish=self._publish_and_confirm,
             request_logins=self._request_logins,
         )
+        self.leases = LeaseKeeper(self.id, self._publish_lease, is_alone=bus is None)
         self._service = service
         self._services = Services(service)
         self._away_seconds = 0.0
@@ -178,6 +181,7 @@ class Node:
     async def stop(self) -> None:
         """Send what is pending, say goodbye to the other nodes, and disconnect."""
         self.liveness.stop()
+        self.leases.stop()
         for task in self._tasks:
             task.cancel()
         self.local_clients.fanout.flush()
@@ -410,13 +414,15 @@ class Node:
                     self._count("late_answer")
             case ExtensionMessage(source, data):
                 self._pass_to_extension(source, data)
-            case Hello() | Bye():
-                self._on_liveness(envelope)
+            case Hello() | Bye() | LeaseMessage():
+                self._on_news(envelope)
             case _:
                 assert_never(envelope)
 
-    def _on_liveness(self, message: Hello | Bye) -> None:
-        if isinstance(message, Hello):
+    def _on_news(self, message: Hello | Bye | LeaseMessage) -> None:
+        if isinstance(message, LeaseMessage):
+            self.leases.on_message(message)
+        elif isinstance(message, Hello):
             self.liveness.on_hello(message)
             self.exclusive.on_hello(message)
             if self._services.detect_other(message.service):
@@ -436,6 +442,7 @@ class Node:
         """Stop waiting for answers and messages of a node that has ended."""
         self.query_client.pending_requests.forget(node)
         self._receiver.sequences.forget_source(node)
+        self.leases.on_gone(node)
 
     def _pass_to_extension(self, source: NodeId, data: bytes) -> None:
         if self.extension is not None:
@@ -515,6 +522,15 @@ class Node:
     def _publish(self, channel: Channel, envelope: Envelope) -> None:
         if self._publisher is not None:
             self._publisher.put(channel, lambda: envelope)
+
+    def _publish_lease(
+        self, node: NodeId | None, message: LeaseMessage, on_sent: Callable[[bool], object]
+    ) -> None:
+        if self._publisher is None:
+            on_sent(False)  # noqa: FBT003 - the bus's answer
+            return
+        channel = EVERYBODY if node is None else node_channel(node)
+        self._publisher.put(channel, lambda: message, on_sent)
 
     def _spawn(self, coroutine: Coroutine[Any, Any, None]) -> None:
         task = self._loop.create_task(coroutine)

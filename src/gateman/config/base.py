@@ -16,7 +16,7 @@ from ..errors import ConfigError
 from ..options import Timeouts, option
 from . import checks, environment
 from .callbacks import check, label
-from .schedule import check_function, check_interval
+from .schedule import Interval, Job, Schedule, check_function, check_interval, cron
 from .schema import Configurable, Converted
 
 P = ParamSpec("P")
@@ -137,7 +137,7 @@ class BaseWorker(Configurable):
 
     runner: ClassVar[Callable[[list["BaseWorker"]], None] | None] = None
     """:meth:`run_all` calls it with all declared workers. A higher layer sets it."""
-    state = frozenset({"id", "callbacks", "schedule", "event_handlers", "from_environment"})
+    state = frozenset({"id", "callbacks", "schedule", "jobs", "event_handlers", "from_environment"})
     is_loaded_by_test: ClassVar[bool] = False
     """Whether :meth:`run_all` is to do nothing."""
     _declared: ClassVar[list["BaseWorker"]] = []
@@ -228,6 +228,7 @@ class BaseWorker(Configurable):
         self.from_environment: dict[str, str] = {}
         self.callbacks: dict[str, Callable[..., Any]] = {}
         self.schedule: list[tuple[float, Callable[[], Any]]] = []
+        self.jobs: list[Job] = []
         self.event_handlers: list[tuple[str, Callable[[Any], Any]]] = []
         super()._configure(values)
         self._declared.append(self)
@@ -246,15 +247,20 @@ class BaseWorker(Configurable):
         check(name, function, self.signatures)
         self.callbacks[name] = function
 
-    def every(self, seconds: float | None = None) -> Callable[[Scheduled], Scheduled]:
+    def every(
+        self, seconds: float | None = None, *, once: bool = False
+    ) -> Callable[[Scheduled], Scheduled]:
         """
-        Run a function at an interval, in each process of this worker.
+        Run a function at an interval.
 
             @worker.every(60)
             async def tidy_up(): ...
 
         Args:
-            seconds: The interval; :class:`gateman.Timer` describes its guarantees.
+            seconds: The interval. :class:`gateman.Timer` describes the guarantees without ``once``.
+            once: Run it in one process of the service, on all its machines, and not in each
+                process of this worker: at whole intervals since 1970, with the guarantees of
+                :meth:`cron`.
 
         Returns:
             The decorator, for a function without arguments, plain or ``async``.
@@ -267,11 +273,68 @@ class BaseWorker(Configurable):
         check_interval(seconds)
 
         def declare(function: Scheduled) -> Scheduled:
-            check_function(function)
-            self.schedule.append((seconds, function))
+            if once:
+                self._add_job(Interval(float(seconds)), function, is_once=True)
+            else:
+                check_function(function)
+                self.schedule.append((seconds, function))
             return function
 
         return declare
+
+    def cron(
+        self, expression: str | None = None, *, timezone: str = "UTC", once: bool = False
+    ) -> Callable[[Scheduled], Scheduled]:
+        """
+        Run a function at times of day, as cron does.
+
+            @worker.cron("0 3 * * MON-FRI", timezone="Asia/Shanghai", once=True)
+            async def report(): ...
+
+        Args:
+            expression: Minute, hour, day of month, month, day of week; with six fields, the first
+                is the second. ``*``, ``*/5``, ``1-5``, ``1,3``, ``MON``, ``JAN``, ``L`` (the last
+                day), ``MON#1`` (the first Monday) are known.
+            timezone: An IANA name.
+            once: Run it in one process of the service, on all its machines. Without it, each
+                process of this worker runs it.
+
+        Returns:
+            The decorator, for a function without arguments, plain or ``async``.
+
+        Raises:
+            ConfigError: The expression, the time zone or the function cannot be used.
+
+        Guarantees:
+            A time of day that a change to summer time skips is run at the change, and one that the
+            change back repeats is run once (Debian's cron). A run that is late by a minute or more,
+            because the service was down or blocked, is left out and counted. Of several that are
+            late by less, the last is run. Runs never overlap: one that is due while another takes
+            too long is left out and counted. No run begins after the process starts to drain.
+
+            With ``once``, each time is run at most once, by one process, also during a reload and
+            after the death of a process: another one takes over within ten seconds. While the bus
+            is away, none is run. A bus that is split in two has one such process on each side.
+        """
+        if expression is None or callable(expression):
+            raise ConfigError("cron was given no expression", 'write @worker.cron("*/5 * * * *")')
+        schedule = cron(expression, timezone)
+
+        def declare(function: Scheduled) -> Scheduled:
+            self._add_job(schedule, function, is_once=once)
+            return function
+
+        return declare
+
+    def _add_job(self, schedule: Schedule, function: Callable[[], Any], *, is_once: bool) -> None:
+        check_function(function)
+        job = Job(schedule, function, is_once)
+        if any(str(job) == str(other) for other in self.jobs):
+            raise ConfigError(
+                f"{job} is declared twice",
+                "declare it once, or give the other function a name of its own",
+            )
+        self.jobs.append(job)
 
     def on_event(self, topic: str | None = None) -> Callable[[OfEvent], OfEvent]:
         """

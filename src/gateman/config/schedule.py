@@ -1,14 +1,21 @@
-"""Checks of a timer's interval and function."""
+"""When functions run: checks of intervals, cron expressions and functions."""
 
+import hashlib
 import inspect
-from typing import Any
+from collections.abc import Callable
+from typing import Any, Protocol
+
+from msgspec import Struct
 
 from ..errors import ConfigError
 from ..options import is_positive
-from .callbacks import is_generator, unsuitable_signature
+from .callbacks import is_generator, label, unsuitable_signature
 
 # An interval of 300 years overflows nothing.
 _MAX_SECONDS = 1e10
+
+# Of a lease: what a name on the bus may have.
+_MAX_NAME_SIZE = 255  # bytes
 
 
 def check_interval(seconds: object) -> None:
@@ -42,3 +49,99 @@ def check_function(function: object, args: tuple[Any, ...] = ()) -> None:
             f"a timer would call a function that takes {signature} with {given}",
             "pass its arguments after it: Timer.add(seconds, function, 1, 2)",
         )
+
+
+class Schedule(Protocol):
+    """Times by the clock on the wall, the same in all processes."""
+
+    def following(self, after: float) -> float:
+        """Return the first time after another; in seconds since 1970."""
+
+
+class Interval(Struct, frozen=True):
+    """Whole intervals since 1970."""
+
+    seconds: float
+
+    def following(self, after: float) -> float:
+        number = after // self.seconds + 1
+        # Rounding may give the time that was passed.
+        while number * self.seconds <= after:
+            number += 1
+        return number * self.seconds
+
+    def __str__(self) -> str:
+        return f"{self.seconds:g} s"
+
+
+class Cron(Struct, frozen=True):
+    """A cron expression in a time zone, read as Debian's cron reads it."""
+
+    expression: str
+    timezone: str
+
+    def following(self, after: float) -> float:
+        # Imported here: only a service with such a schedule needs it.
+        from datetime import datetime
+        from zoneinfo import ZoneInfo
+
+        from cronsim import CronSim
+
+        moments = CronSim(self.expression, datetime.fromtimestamp(after, ZoneInfo(self.timezone)))
+        # In the hour that a clock repeats, it may return a time of the first one.
+        return next(found for one in moments if (found := one.timestamp()) > after)
+
+    def __str__(self) -> str:
+        return f"{self.expression} {self.timezone}"
+
+
+class Job(Struct, frozen=True):
+    """A function that runs by a schedule, in each process or in one of the service."""
+
+    schedule: Schedule
+    function: Callable[[], Any]
+    is_once: bool
+
+    def __str__(self) -> str:
+        return f"{label(self.function)} ({self.schedule})"
+
+    def lease(self, worker: str) -> str:
+        """Name its lease: the same in all processes of a service, and of limited size."""
+        name = f"{worker}: {self}"
+        if len(name.encode()) > _MAX_NAME_SIZE:
+            name = hashlib.sha256(name.encode()).hexdigest()
+        return name
+
+
+def cron(expression: object, timezone: object) -> Cron:
+    """Check a cron expression and its time zone."""
+    from datetime import UTC, datetime
+    from zoneinfo import ZoneInfo
+
+    from cronsim import CronSim, CronSimError
+
+    if not isinstance(expression, str) or not isinstance(timezone, str):
+        raise ConfigError(
+            f"cron({expression!r}, timezone={timezone!r}) takes two texts",
+            'write @worker.cron("0 3 * * *", timezone="Europe/Berlin")',
+        )
+    try:
+        zone = ZoneInfo(timezone)
+    except (ValueError, OSError, LookupError):
+        raise ConfigError(
+            f"cron: {timezone!r} is not a time zone that this system knows",
+            'write a name such as "Asia/Shanghai"; if the system has no time zones at all,'
+            " install its package tzdata",
+        ) from None
+    try:
+        next(CronSim(expression, datetime.now(UTC).astimezone(zone)))
+    except CronSimError as error:
+        raise ConfigError(
+            f"cron: {expression!r} is not a cron expression ({error})",
+            'write minute, hour, day of month, month and day of week: "*/5 * * * *", "0 3 * * MON"',
+        ) from None
+    except StopIteration:
+        raise ConfigError(
+            f"cron: {expression!r} never comes", "correct its day of month and its month"
+        ) from None
+    return Cron(expression, timezone)

@@ -26,7 +26,7 @@ def service_maker(declared: BaseWorker, *, now: float) -> Callable[[], AnyServic
             from .business_service import BusinessService
 
             def make() -> AnyService:
-                add_timers(declared.schedule)
+                add_timers(declared)
                 return BusinessService(declared, declared.timeouts)
 
             return make

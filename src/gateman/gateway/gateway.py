@@ -59,17 +59,38 @@ class Gateway(Worker[S]):
         """
         raise _no_code(f"{name} of {getattr(function, '__name__', repr(function))}")
 
-    def every(self, seconds: float | None = None) -> NoReturn:
+    def every(self, seconds: float | None = None, *, once: bool = False) -> NoReturn:  # noqa: ARG002
         """
         Refuse a timer: a gateway runs no application code.
 
         Args:
             seconds: The interval.
+            once: As for a worker.
 
         Raises:
             ConfigError: Always.
         """
         raise _no_code(f"every({seconds})")
+
+    def cron(
+        self,
+        expression: str | None = None,
+        *,
+        timezone: str = "UTC",  # noqa: ARG002
+        once: bool = False,  # noqa: ARG002
+    ) -> NoReturn:
+        """
+        Refuse a schedule: a gateway runs no application code.
+
+        Args:
+            expression: When to run.
+            timezone: As for a worker.
+            once: As for a worker.
+
+        Raises:
+            ConfigError: Always.
+        """
+        raise _no_code(f"cron({expression!r})")
 
     def on_event(self, topic: str | None = None) -> NoReturn:
         """

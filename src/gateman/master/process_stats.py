@@ -85,10 +85,7 @@ class ProcessStats:
         return self._counted[1]
 
     def _counts(self) -> dict[str, int]:
-        counts = dict(self._service.counts)
-        if self._timers.skipped_count:
-            counts["timer_skipped"] = self._timers.skipped_count
-        return counts
+        return {**self._service.counts, **self._timers.counts}
 
     def _rate(self) -> float:
         if len(self._received) < 2:

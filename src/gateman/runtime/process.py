@@ -109,7 +109,7 @@ async def serving(
                 raise StartFailed(service) from error
             services.append(service)
         # After all services have started; the timers stop before them.
-        timers.start()
+        timers.start(hub.local_node.leases)
         yield services
     finally:
         await timers.stop()

@@ -6,9 +6,8 @@ but serves no clients, so a timer that is added at module level runs in each pro
 master. This module loads neither asyncio nor logging before that start: the master needs neither.
 """
 
-import inspect
 import os
-from collections.abc import Awaitable, Callable, Iterable
+from collections.abc import Callable, Iterable
 from contextvars import ContextVar
 from threading import get_ident
 from typing import TYPE_CHECKING, Any
@@ -19,8 +18,10 @@ from ..errors import WrongThread
 if TYPE_CHECKING:
     import asyncio
 
-    from ..log import RateLimitedLogger
-    from .callback_tasks import CallbackTasks
+    from ..config.base import BaseWorker
+    from ..config.schedule import Job
+    from .jobs import Jobs, Leases
+    from .scheduled_runs import ScheduledRuns
 
 
 class Timer:
@@ -133,13 +134,24 @@ class Timers:
         self._thread = 0
         # Set by `start`.
         self._loop: asyncio.AbstractEventLoop
-        self._tasks: CallbackTasks
-        self._rate_limited: RateLimitedLogger
+        self._runs: ScheduledRuns
+        # With the name of its worker.
+        self._declared_jobs: list[tuple[str, Job]] = []
+        self._jobs: Jobs | None = None
 
     @property
     def count(self) -> int:
-        """The number of timers that have no owner."""
-        return len(self._scheduled) - sum(map(len, self._owned.values()))
+        """The number of jobs, and of timers that have no owner."""
+        owned_count = sum(map(len, self._owned.values()))
+        return len(self._scheduled) - owned_count + len(self._declared_jobs)
+
+    @property
+    def counts(self) -> dict[str, int]:
+        """Runs that were left out, by cause."""
+        jobs = self._jobs
+        skipped = self.skipped_count + (jobs.skipped_count if jobs else 0)
+        counts = {"timer_skipped": skipped, "job_missed": jobs.missed_count if jobs else 0}
+        return {cause: count for cause, count in counts.items() if count}
 
     def add(
         self,
@@ -206,38 +218,51 @@ class Timers:
                 del self._owned[timer.owner]
         return timer
 
-    def start(self) -> None:
-        """Start all timers on the running event loop."""
+    def start(self, leases: "Leases | None" = None) -> None:
+        """Start all timers and jobs on the running event loop."""
         # Imported here: see the module.
         import asyncio
 
-        from ..log import RateLimitedLogger
-        from .callback_tasks import CallbackTasks
+        from .scheduled_runs import ScheduledRuns
 
         self._loop = asyncio.get_running_loop()
-        self._tasks = CallbackTasks()
-        self._rate_limited = RateLimitedLogger()
+        self._runs = ScheduledRuns()
         self._is_started = True
         self._thread = get_ident()
         for timer_id, timer in self._scheduled.items():
             if timer.handle is None:
                 self._begin(timer_id, timer)
+        if self._declared_jobs:
+            from .jobs import Jobs
+
+            self._jobs = Jobs(self._runs, leases)
+            self._jobs.start(self._declared_jobs)
+
+    def add_jobs(self, worker: str, jobs: "Iterable[Job]") -> None:
+        """Add the jobs that a worker declares; they start with the timers."""
+        self._declared_jobs.extend((worker, job) for job in jobs)
 
     def drain(self) -> None:
-        """Delete all timers that have no owner, and accept no more of them."""
+        """Delete all timers that have no owner, and accept no more of them; begin no jobs."""
         self._is_draining = True
+        if self._jobs is not None:
+            self._jobs.drain()
         for timer_id, timer in list(self._scheduled.items()):
             if timer.owner is None:
                 self.delete(timer_id)
 
     async def stop(self) -> None:
-        """Delete all timers, and cancel the runs that have begun."""
+        """Delete all timers and jobs, and cancel the runs that have begun."""
+        self._declared_jobs.clear()
+        if self._jobs is not None:
+            self._jobs.stop()
+            self._jobs = None
         was_started, self._is_started = self._is_started, False
         self._is_draining = False
         for timer_id in list(self._scheduled):
             self.delete(timer_id)
         if was_started:
-            await self._tasks.cancel()
+            await self._runs.cancel()
 
     def _begin(self, timer_id: int, timer: _Scheduled) -> None:
         timer.planned_at = self._loop.time() + timer.interval
@@ -249,7 +274,7 @@ class Timers:
         if timer.task is not None:
             self._skip(timer, 1)
         else:
-            self._run(timer)
+            self._runs.start(timer)
         if self._scheduled.get(timer_id) is timer:
             now = self._loop.time()
             timer.planned_at, skipped = following(timer.planned_at, timer.interval, now)
@@ -257,41 +282,10 @@ class Timers:
                 self._skip(timer, skipped)
             timer.handle = self._loop.call_at(timer.planned_at, self._due, timer_id, timer)
 
-    def _run(self, timer: _Scheduled) -> None:
-        try:
-            result = timer.function(*timer.args)
-        except Exception as error:  # noqa: BLE001 - an application's error ends no more
-            self._failed(timer, error)
-            return
-        if inspect.isawaitable(result):
-            timer.task = self._tasks.start(self._finish(timer, result), awaits=result)
-
-    async def _finish(self, timer: _Scheduled, running: Awaitable[object]) -> None:
-        import asyncio
-
-        from .callback_tasks import cancellation_error
-
-        try:
-            await running
-        except asyncio.CancelledError as error:
-            if timer.task is None or timer.task.cancelling():
-                raise
-            self._failed(timer, cancellation_error(error))
-        except Exception as error:  # noqa: BLE001 - an application's error ends no more
-            self._failed(timer, error)
-        finally:
-            timer.task = None
-
-    def _failed(self, timer: _Scheduled, error: Exception) -> None:
-        message = f"{timer} raised {type(error).__name__}"
-        self._rate_limited.error(message, error, self._loop.time())
-
     def _skip(self, timer: _Scheduled, count: int) -> None:
         self.skipped_count += count
-        self._rate_limited.warning(
-            str(timer),
-            f"{timer} cannot run every {timer.interval:g} s: it, or a callback, takes longer",
-            self._loop.time(),
+        self._runs.warn(
+            timer, f"cannot run every {timer.interval:g} s: it, or a callback, takes longer"
         )
 
 
@@ -307,10 +301,12 @@ def process_timers() -> Timers:
     return timers_of_context.get()
 
 
-def add_timers(schedule: Iterable[tuple[float, Callable[..., Any]]]) -> None:
-    """Add the timers that :meth:`gateman.Worker.every` has declared."""
-    for seconds, function in schedule:
-        process_timers().add(seconds, function)
+def add_timers(worker: "BaseWorker") -> None:
+    """Add what :meth:`gateman.Worker.every` and :meth:`gateman.Worker.cron` have declared."""
+    mine = process_timers()
+    for seconds, function in worker.schedule:
+        mine.add(seconds, function)
+    mine.add_jobs(worker.name, worker.jobs)
 
 
 def following(planned_at: float, interval: float, now: float) -> tuple[float, int]:

@@ -456,7 +456,7 @@ def service_maker(worker: Worker, *, now: float) -> Callable[[], WorkerService]:
     settings = settings_of(worker, now=now)
 
     def make() -> WorkerService:
-        add_timers(worker.schedule)
+        add_timers(worker)
         return WorkerService(settings, worker.callbacks, worker, worker.connections)
 
     return make

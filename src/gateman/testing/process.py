@@ -93,7 +93,7 @@ class Process:
             service = make_service(worker, self.path)
             if isinstance(worker, Worker):
                 self._sockets = listening.bind(ListenAddress.parse(f"websocket+unix://{self.path}"))
-            add_timers(worker.schedule)
+            add_timers(worker)
             await service.start(self._sockets, ConnectionMembership(self.hub.local_node))
         except BaseException:
             await self._timers.stop()
@@ -101,7 +101,7 @@ class Process:
             listening.release(self._sockets)
             raise
         self._service = service
-        self._timers.start()
+        self._timers.start(self.hub.local_node.leases)
 
     async def kill(self) -> None:
         """

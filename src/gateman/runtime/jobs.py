@@ -1,0 +1,185 @@
+"""
+Runs functions by the clock on the wall: ``cron``, and ``every(…, once=True)``.
+
+Each job has a mark, the last time of its schedule that was run or left out. For a job that runs
+once in the service, the mark belongs to its lease (:mod:`gateman.cluster.leases`). It leaves the
+process before the run begins, so no other process runs that time again, whatever happens here.
+"""
+
+import asyncio
+import time
+from collections.abc import Callable, Iterable
+from typing import Any, Protocol
+
+from ..config.schedule import Job, Schedule
+from .scheduled_runs import ScheduledRuns
+
+# A run that is later than this is left out. Taking over a lease takes up to ten seconds.
+GRACE = 60.0  # seconds
+
+# The wall's clock may be set at any time; so no wait is longer.
+_MAX_WAIT = 20.0  # seconds
+
+# Between two looks at a lease that another process holds, while a run is due.
+_RETRY = 0.5  # seconds
+
+# Times of a schedule that are counted as left out after a long pause; more count as this many.
+_MAX_COUNTED = 1000
+
+_MICROSECONDS = 1_000_000
+
+
+class Leases(Protocol):
+    """See :class:`gateman.cluster.lease_keeper.LeaseKeeper`."""
+
+    def want(self, name: str) -> None: ...
+    def is_held(self, name: str) -> bool: ...
+    def mark(self, name: str) -> int: ...
+    def advance(self, name: str, mark: int, on_sent: Callable[[bool], object]) -> None: ...
+    def release(self, names: Iterable[str]) -> None: ...
+
+
+class _JobState:
+    """One job in this process."""
+
+    __slots__ = (
+        "args",
+        "function",
+        "handle",
+        "is_starting",
+        "lease",
+        "mark",
+        "name",
+        "schedule",
+        "task",
+    )
+
+    def __init__(self, job: Job, worker: str) -> None:
+        self.name = str(job)
+        self.function = job.function
+        self.args: tuple[Any, ...] = ()
+        self.schedule = job.schedule
+        self.lease = job.lease(worker) if job.is_once else ""
+        self.mark = 0.0  # seconds since 1970
+        self.handle: asyncio.TimerHandle | None = None
+        self.is_starting = False
+        self.task: asyncio.Task[None] | None = None
+
+    def __str__(self) -> str:
+        """Name it for a log line."""
+        return f"the job {self.name}"
+
+
+class Jobs:
+    """The jobs of a process, on the running event loop."""
+
+    def __init__(self, runs: ScheduledRuns, leases: Leases | None) -> None:
+        self.skipped_count = 0
+        self.missed_count = 0
+        self._runs = runs
+        self._leases = leases
+        self._loop = asyncio.get_running_loop()
+        self._jobs: list[_JobState] = []
+        self._is_draining = False
+
+    def start(self, jobs: Iterable[tuple[str, Job]]) -> None:
+        """Run jobs, each with the name of its worker, from now on."""
+        for worker, job in jobs:
+            state = _JobState(job, worker)
+            state.mark = self._wall_time()
+            self._jobs.append(state)
+            if state.lease and self._leases is not None:
+                self._leases.want(state.lease)
+            self._look(state)
+
+    def drain(self) -> None:
+        """Begin no more runs; other processes get the leases when the current runs have ended."""
+        self._is_draining = True
+        for state in self._jobs:
+            if state.handle is not None:
+                state.handle.cancel()
+            self._release(state)
+
+    def stop(self) -> None:
+        """Release all leases, whatever runs."""
+        self._is_draining = True
+        for state in self._jobs:
+            if state.handle is not None:
+                state.handle.cancel()
+            if state.lease and self._leases is not None:
+                self._leases.release([state.lease])
+        self._jobs.clear()
+
+    def _release(self, state: _JobState) -> None:
+        if not state.lease or self._leases is None:
+            return
+        if state.task is None and not state.is_starting:
+            self._leases.release([state.lease])
+        else:
+            # Another process must not start the next run beside this one.
+            state.handle = self._loop.call_later(_RETRY, self._release, state)
+
+    def _wall_time(self) -> float:
+        # A test that moves the loop's clock moves this one too.
+        return time.time() + self._loop.time() - time.monotonic()
+
+    def _look(self, state: _JobState) -> None:
+        """Run a job if it is due, and look again when it may be."""
+        now = self._wall_time()
+        if state.lease and self._leases is not None:
+            state.mark = max(state.mark, self._leases.mark(state.lease) / _MICROSECONDS)
+        wait = self._advance(state, now)
+        state.handle = self._loop.call_later(wait, self._look, state)
+
+    def _advance(self, state: _JobState, now: float) -> float:
+        """Run a job if it is due; return how long to wait."""
+        due = latest(state.schedule, state.mark, now)
+        if due is None:
+            return min(state.schedule.following(state.mark) - now, _MAX_WAIT)
+        if state.lease and self._leases is not None and not self._leases.is_held(state.lease):
+            return _RETRY
+        at, passed = due
+        state.mark = at
+        is_late = now - at >= GRACE
+        self._miss(state, passed + is_late)
+        if is_late:
+            return 0
+        if state.task is not None or state.is_starting:
+            self.skipped_count += 1
+            self._runs.warn(state, "is left out once: its last run takes longer than the pause")
+            return 0
+        self._run(state)
+        return 0
+
+    def _run(self, state: _JobState) -> None:
+        if not state.lease or self._leases is None:
+            self._runs.start(state)
+            return
+        state.is_starting = True
+        mark = round(state.mark * _MICROSECONDS)
+        self._leases.advance(state.lease, mark, lambda was_sent: self._sent(state, was_sent))
+
+    def _sent(self, state: _JobState, was_sent: bool) -> None:  # noqa: FBT001 - the bus's answer
+        state.is_starting = False
+        if was_sent and self._jobs:
+            self._runs.start(state)
+        else:
+            self._miss(state, 1)
+
+    def _miss(self, state: _JobState, count: int) -> None:
+        if count:
+            self.missed_count += count
+            times = "once" if count == 1 else f"{count} times"
+            self._runs.warn(state, f"was left out {times}: no process was ready for it in time")
+
+
+def latest(schedule: Schedule, mark: float, now: float) -> tuple[float, int] | None:
+    """Return the last time of a schedule that is due, and how many before it were passed over."""
+    at = schedule.following(mark)
+    if at > now:
+        return None
+    passed = 0
+    while (following := schedule.following(at)) <= now:
+        passed += 1
+        at = following if passed < _MAX_COUNTED else max(following, now - GRACE)
+    return at, passed
