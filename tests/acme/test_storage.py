@@ -273,6 +273,26 @@ def test_root_makes_it_for_the_user_of_the_service(tmp_path: Path) -> None:
 
 
 @needs_root
+def test_root_may_lack_the_right_to_enter_it(tmp_path: Path) -> None:
+    """As in a unit of systemd; nobody stands for that."""
+    owner = pwd.getpwnam("daemon")
+    for folder in (tmp_path, *tmp_path.parents[:3]):
+        folder.chmod(0o755)
+    folder = Storage.prepare(tmp_path / "acme", uid=owner.pw_uid, gid=owner.pw_gid).folder
+    code = (
+        "import sys; from pathlib import Path; from gateman.acme.storage import Storage;"
+        " import os; os.setuid(int(sys.argv[1]));"
+        " print(Storage.prepare(Path(sys.argv[2]), uid=int(sys.argv[3])).folder)"
+    )
+
+    def prepare(uid: int) -> str:
+        command = [sys.executable, "-c", code, str(NOBODY.pw_uid), str(folder), str(uid)]
+        return subprocess.run(command, capture_output=True, text=True, check=False).stdout.strip()
+
+    assert (prepare(owner.pw_uid), prepare(owner.pw_uid + 1)) == (str(folder), "")
+
+
+@needs_root
 def test_a_storage_of_another_user_is_refused(tmp_path: Path) -> None:
     """Its files would be that user's, who knows the keys."""
     folder = tmp_path / "acme"

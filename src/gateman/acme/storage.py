@@ -232,7 +232,14 @@ def _lock(handle: int) -> bool:
 
 def _claim(folder: Path, uid: int, gid: int) -> None:
     """Give a new or empty folder to the user; refuse one that is somebody else's."""
-    handle = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC)
+    try:
+        handle = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC)
+    except PermissionError:
+        # Root without CAP_DAC_OVERRIDE, as in a unit of systemd: it is as it was left.
+        found = folder.lstat()
+        if stat.S_ISDIR(found.st_mode) and found.st_uid == uid and not found.st_mode & 0o077:
+            return
+        raise
     try:
         found = os.fstat(handle)
         names = set(os.listdir(handle))  # noqa: PTH208 - the folder that was opened
