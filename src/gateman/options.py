@@ -236,6 +236,17 @@ class Timeouts(_Numbers):
         "A process that is stuck in one callback for so long is reported as busy, with its stack"
         " in the log. Precedent: gunicorn, 30 s.",
     )
+    health_interval: float = option(
+        5.0,
+        "seconds",
+        "Between the end of one on_health and the next; health checks get its last result."
+        " Kubernetes checks every 10 s.",
+    )
+    health: float = option(
+        2.0,
+        "seconds",
+        "How long on_health may take; the process is not ready if it takes longer.",
+    )
 
 
 class SlowConsumer(Enum):

@@ -49,6 +49,7 @@ def test_what_is_not_declared() -> None:
         "allowed_origins": None,
         "subprotocols": (),
         "health_path": "/healthz",
+        "live_path": "/livez",
         "has_test_page": False,
         "slow_consumer": SlowConsumer.DROP_NEWEST,
         "compression": None,

@@ -119,7 +119,7 @@ class Journal:
 
     def callbacks(self, **own: Callable[..., Any]) -> dict[str, Any]:
         """
-        Give a callback for every name.
+        Give a callback for every name that is about connections.
 
         Args:
             own: Callbacks that are in place of those that only take note.
@@ -136,7 +136,7 @@ class Journal:
 
             return take_note
 
-        names = [name for name in SIGNATURES if not name.startswith("on_worker")]
+        names = [name for name, arguments in SIGNATURES.items() if arguments[0] == "connection"]
         callbacks: dict[str, Any] = {name: noting(name) for name in names}
         callbacks["on_close"] = lambda _, code, reason: self.note("on_close", code, reason)
         return {**callbacks, **own}

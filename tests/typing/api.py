@@ -55,6 +55,7 @@ worker.limits = {"max_head_size": 4096}
 worker.timeouts = Timeouts(close=1.0)
 worker.slow_consumer = SlowConsumer.CLOSE
 worker.health_path = "/up"
+worker.live_path = None
 
 Worker(8282)  # type: ignore[arg-type]
 Worker("ws://a:1", None, "chat")  # type: ignore[call-arg]
@@ -79,6 +80,12 @@ async def prepare(started: Worker) -> None:
     """Open a pool."""
     assert_type(started.connections, dict[int, Connection])
     assert_type(started.id, int)
+
+
+@worker.on_health
+async def look(checked: Worker) -> bool:
+    """Say whether this process is ready."""
+    return len(checked.connections) < 1000
 
 
 @worker.on_event("prices")

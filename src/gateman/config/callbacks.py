@@ -23,6 +23,7 @@ SIGNATURES: dict[str, tuple[str, ...]] = {
     "on_error": ("connection", "error"),
     "on_buffer_full": ("connection",),
     "on_buffer_drain": ("connection",),
+    "on_health": ("worker",),
 }
 
 # Those of a business worker; its clients are connected to gateways.
@@ -105,6 +106,16 @@ def wrong_result(name: str, result: object, *, decides: bool) -> ConfigError | N
     return ConfigError(
         f"{name} returned {returned}, which refuses no client",
         "raise Refuse(403) in the callback that gets the request",
+    )
+
+
+def wrong_health(result: object) -> ConfigError | None:
+    """Return an error for a result of ``on_health`` that says neither yes nor no."""
+    if result is None or isinstance(result, bool):
+        return None
+    return ConfigError(
+        f"on_health returned a {type(result).__name__}",
+        "return False if this process is not ready, and nothing or True if it is",
     )
 
 

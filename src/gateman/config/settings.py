@@ -29,6 +29,7 @@ class WorkerSettings:
         allowed_origins: As :mod:`gateman.http.origins` reads them; ``None`` for any.
         subprotocols: In order of preference.
         health_path: The path of health checks; ``None`` for none.
+        live_path: The path of checks for a process that works; ``None`` for none.
         has_test_page: Whether ``/`` is the test page.
         slow_consumer: What happens to messages for a slow client.
         compression: The parameters of permessage-deflate; ``None`` to negotiate none.
@@ -45,6 +46,7 @@ class WorkerSettings:
     allowed_origins: frozenset[str] | None
     subprotocols: tuple[str, ...]
     health_path: str | None
+    live_path: str | None
     has_test_page: bool
     slow_consumer: SlowConsumer
     compression: Deflate | None

@@ -102,8 +102,15 @@ class Worker(BaseWorker, OfSession[S]):
     health_path: str | None = option(
         default="/healthz",
         check=checks.path,
-        reason="The path of health checks: 200 while serving, 503 while draining. A gateway also"
-        " answers 503 without business workers. ``None`` disables health checks.",
+        reason="The path of health checks, which say whether to send clients here: 200 while"
+        " serving, 503 while draining and while ``on_health`` fails. A gateway also answers 503"
+        " without business workers. ``None`` disables them.",
+    )
+    live_path: str | None = option(
+        default="/livez",
+        check=checks.path,
+        reason="The path of checks that say whether the process works at all: 200 as long as its"
+        " event loop answers, also while draining. ``None`` disables them.",
     )
     test_page: bool = option(
         default=False,
@@ -152,6 +159,9 @@ class Worker(BaseWorker, OfSession[S]):
     """``(connection)``: the send buffer is full; ``slow_consumer`` applies to further messages."""
     on_buffer_drain = Callback[[Connection[S]]]()
     """``(connection)``: the send buffer is empty again, after ``on_buffer_full``."""
+    on_health = Callback[["Worker[S]"]]()
+    """``(worker)``: whether new clients are welcome; health checks get 503 if it returns ``False``,
+    raises, or takes too long. It is called every ``timeouts.health_interval``."""
 
     def _configure(self, values: dict[str, Any]) -> None:
         is_secure = ListenAddress.parse(values["listen"]).is_secure
@@ -179,6 +189,7 @@ def settings_of(worker: Worker, *, now: float) -> "WorkerSettings":
         allowed_origins=worker.allowed_origins,
         subprotocols=worker.subprotocols,
         health_path=worker.health_path,
+        live_path=worker.live_path,
         has_test_page=worker.test_page,
         slow_consumer=worker.slow_consumer,
         compression=worker.compression,

@@ -14,7 +14,7 @@ from dataclasses import replace
 from importlib import resources
 from itertools import islice
 from math import ceil
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from .. import at_fork
 from ..cluster.events import EventHandler
@@ -46,6 +46,9 @@ from ..websocket.deflate import Deflate
 from .callback_runner import CallbackRunner
 from .lifecycle import last_share, started, stopped
 from .timer import add_timers, process_timers
+
+if TYPE_CHECKING:
+    from .health import Health
 
 # For listening sockets, logs, and files that the application opens.
 _RESERVED_DESCRIPTORS = 64
@@ -89,6 +92,7 @@ class WorkerService:
         )
         at_fork.give_up_all(self, WorkerService._descriptors)
         self._is_draining = False
+        self._health: Health | None = None
         self._arrivals: Arrivals | None = None
         self._arrivals_end: asyncio.TimerHandle | None = None
         self._page = _test_page() if settings.has_test_page else b""
@@ -109,6 +113,18 @@ class WorkerService:
         self._membership = membership
         await started(self._functions, self._worker)
         self._callback_runner.begin()
+        if "on_health" in self._functions:
+            # Imported here, as most services have none.
+            from .health import Health
+
+            self._health = Health(
+                self._functions["on_health"],
+                self._worker,
+                name=self,
+                timeouts=self.settings.timeouts,
+                counts=self.counts,
+            )
+            await self._health.start()
         self._event_handlers = [
             membership.local_node.events.add(topic, function)
             for topic, function in getattr(self._worker, "event_handlers", ())
@@ -233,6 +249,8 @@ class WorkerService:
         if self._heartbeat is not None:
             self._heartbeat.stop()
         self._forget_arrivals()
+        if self._health is not None:
+            await self._health.stop()
         if self._membership is not None:
             events = self._membership.local_node.events
             await events.remove(self._event_handlers, deadline=clients_until)
@@ -372,7 +390,9 @@ class WorkerService:
     @property
     def problem(self) -> str:
         """Why load balancers should send no clients here; empty while this process serves."""
-        return "draining" if self._is_draining else ""
+        if self._is_draining:
+            return "draining"
+        return "" if self._health is None else self._health.problem
 
     def _answer_plain(self, request: Request) -> response.Response:
         path = request.path
@@ -381,6 +401,8 @@ class WorkerService:
             return replace(response.health(self.problem), headers=ALLOW)
         if path == self.settings.health_path:
             return response.health(self.problem)
+        if path == self.settings.live_path:
+            return response.health()
         if self._page and path == "/":
             return response.page(self._page)
         return response.upgrade_required()
