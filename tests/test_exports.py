@@ -58,3 +58,18 @@ def test_import_is_without_what_only_commands_need() -> None:
     ).stdout.split()
 
     assert sorted(FOR_COMMANDS.intersection(loaded)) == []
+
+
+def test_a_service_without_acme_loads_none_of_it() -> None:
+    """Neither its master nor its processes pay for what they do not use."""
+    code = (
+        "import sys; from gateman import Worker; from gateman.config.worker import settings_of;"
+        " import gateman.master.start, gateman.master.child;"
+        " settings_of(Worker('ws://127.0.0.1:1'), now=0.0); print(*sys.modules)"
+    )
+    loaded = subprocess.run(
+        [sys.executable, "-c", code], check=True, capture_output=True, text=True
+    ).stdout.split()
+
+    assert "gateman.master.master" in loaded
+    assert [name for name in loaded if "acme" in name or "certificate_orders" in name] == []
