@@ -68,7 +68,7 @@ def test_workers_of_one_storage_have_one_process(
     [first, *_] = [one.message for one in caplog.records if one.levelno == logging.INFO]
     assert first == f"acme: keys and certificates are in {tmp_path / 'one'}"
     [first, *_] = [one.message for one in caplog.records if one.levelno == logging.WARNING]
-    assert f"the storage {tmp_path / 'one'} is in a folder for temporary files" in first
+    assert first.startswith(f"acme.storage, {tmp_path / 'one'}, is in a folder for temporary files")
 
 
 def test_the_storage_is_made_for_its_user_alone(tmp_path: Path) -> None:

@@ -18,6 +18,7 @@ from ..acme.options import AcmeOptions, check_together
 from ..acme.storage import Storage
 from ..acme.storage_folder import why_ephemeral
 from ..errors import ConfigError
+from ..findings.acme import ACME_STORAGE_EPHEMERAL
 from ..listen import ListenAddress
 from ..log import logger
 from ..net import socket_activation
@@ -156,12 +157,7 @@ def _process(folder: Path, plans: Sequence[WorkerPlan]) -> CertificateProcess:
     Storage.prepare(folder, uid=uid, gid=gid)
     reason = why_ephemeral(folder)
     if reason is not None:
-        logger.warning(
-            "acme: the storage %s %s; each start then orders new certificates, of which an"
-            " authority issues a few a week: name a folder that lasts as acme's storage",
-            folder,
-            reason,
-        )
+        logger.warning("%s", ACME_STORAGE_EPHEMERAL.found(folder=folder, reason=reason).line)
     logger.info("acme: keys and certificates are in %s", folder)
     buses = (plan.worker.bus for plan in plans if plan.worker.bus is not None)
     job = Job(certificates=tuple(dict.fromkeys(certificates)), bus=next(buses, None))

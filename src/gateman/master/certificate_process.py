@@ -23,6 +23,7 @@ from ..acme.job import MAX_REPORT_SIZE, Job, Report
 from ..acme.options import AcmeOptions
 from ..acme.overview import pending
 from ..acme.state import CertificateStatus
+from ..findings.acme import ACME_PROCESS_FAILED
 from ..log import logger
 from .privileges import Identity
 from .script import interpreter_options
@@ -90,7 +91,7 @@ class CertificateProcess:
         if self.due_at is None or now < self.due_at:
             return
         if self._process is not None:
-            logger.error("acme: the process that orders is stuck, and is killed")
+            logger.error("%s", ACME_PROCESS_FAILED.found(how="is stuck, and is killed").line)
             self._process.kill()
             self.due_at = None
             return
@@ -98,8 +99,8 @@ class CertificateProcess:
         try:
             self._start()
         except OSError as error:
-            reason = (error.strerror or str(error)).lower()
-            logger.error("acme: the process that orders cannot be started (%s)", reason)
+            how = f"cannot be started ({(error.strerror or str(error)).lower()})"
+            logger.error("%s", ACME_PROCESS_FAILED.found(how=how).line)
             self._ended(None, now)
 
     def _start(self) -> None:
@@ -126,7 +127,8 @@ class CertificateProcess:
         self._process = None
         found = self._read_report(code)
         if found is None:
-            logger.error("acme: the process that orders ended with %d, and without a report", code)
+            how = f"has ended with {code}, and without a report"
+            logger.error("%s", ACME_PROCESS_FAILED.found(how=how).line)
         self._ended(found, now)
 
     def _ended(self, report: Report | None, now: float) -> None:
