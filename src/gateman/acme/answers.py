@@ -52,18 +52,22 @@ def published(
                 assert dns is not None
                 stack.callback(_clear, dns, one)
                 run_dns_command(dns, "set", one.dns_name, one.dns_value)
-                continue
-            name, answer = challenge_server_name(one.name), b""
-            if one.kind == HTTP_01:
-                name, answer = one.token, one.key_authorization.encode()
-            answer = answer or one.tls_certificate(time.time())
-            stack.callback(storage.remove_challenge, one.kind, name)
-            storage.write_challenge(one.kind, name, answer)
-            digest = hashlib.sha256(answer).hexdigest()
-            files.append(AnswerFile(kind=one.kind, name=name, digest=digest))
+            else:
+                name, answer = _file_of(one)
+                stack.callback(storage.remove_challenge, one.kind, name)
+                storage.write_challenge(one.kind, name, answer)
+                digest = hashlib.sha256(answer).hexdigest()
+                files.append(AnswerFile(kind=one.kind, name=name, digest=digest))
         if dns is not None and any(one.kind == DNS_01 for one in challenges):
             sleep(dns.wait)
         yield tuple(files)
+
+
+def _file_of(challenge: Challenge) -> tuple[str, bytes]:
+    """Return the name and the content of the file that answers a challenge."""
+    if challenge.kind == HTTP_01:
+        return challenge.token, challenge.key_authorization.encode()
+    return challenge_server_name(challenge.name), challenge.tls_certificate(time.time())
 
 
 def _clear(dns: DnsCommand, challenge: Challenge) -> None:
@@ -96,9 +100,12 @@ def run_dns_command(dns: DnsCommand, verb: str, name: str, value: str) -> None:
     reader.start()
     try:
         status = process.wait(dns.timeout)
-    except subprocess.TimeoutExpired:
+    except BaseException as error:
+        # Also if this process is told to end.
         os.killpg(process.pid, signal.SIGKILL)
         process.wait()
+        if not isinstance(error, subprocess.TimeoutExpired):
+            raise
         raise failed(f"it has not ended within {dns.timeout:g} seconds") from None
     if status != 0:
         reader.join(_OUTPUT_TIMEOUT)
