@@ -19,6 +19,7 @@ from pathlib import Path
 from typing import Any
 
 from gateman import BusinessWorker, Gateway, Worker
+from gateman.acme.options import AcmeOptions, DnsCommand
 from gateman.config.base import BaseWorker
 from gateman.config.environment import variables_of
 from gateman.doctor.explanation import section
@@ -56,6 +57,21 @@ def numbers(kind: type[Any]) -> str:
                 default(
                     option.default, option.metadata["unit"], is_optional="None" in str(option.type)
                 ),
+                option.metadata["reason"],
+            )
+            for option in fields(kind)
+        ),
+    )
+
+
+def mapping(kind: type[Any]) -> str:
+    """Write the options of a mapping that a user writes; an empty text is none."""
+    return table(
+        ("option", "default", "what it is"),
+        (
+            (
+                f"`{option.name}`",
+                value(option.default, option.metadata["unit"]) if option.default else "",
                 option.metadata["reason"],
             )
             for option in fields(kind)
@@ -183,6 +199,8 @@ TABLES = {
     "timeouts": lambda: numbers(Timeouts),
     "deflate": lambda: numbers(Deflate),
     "variables": variables,
+    "acme": lambda: mapping(AcmeOptions),
+    "acme-dns": lambda: mapping(DnsCommand),
     "slow-consumer": lambda: members(SlowConsumer, head="value"),
     "exit-codes": lambda: members(ExitCode, head="code"),
     "findings": lambda: "\n\n".join(map(section, CATALOGUE.values())),

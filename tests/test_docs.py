@@ -10,6 +10,8 @@ from typing import Any
 
 import pytest
 
+from gateman import Worker
+from gateman.config.worker import certificates_of
 from gateman.errors import ConfigError
 from gateman.options import Limits, Timeouts
 from gateman.tls.contexts import TlsContexts
@@ -49,7 +51,7 @@ def test_generated_tables_are_those_of_the_code(tmp_path: Path) -> None:
     subprocess.run([sys.executable, ROOT / "scripts" / "generate-docs.py", tmp_path], check=True)
     generated = {page.name: page.read_text() for page in tmp_path.iterdir()}
 
-    assert sorted(generated) == ["doctor.md", "exit-codes.md", "options.md"]
+    assert sorted(generated) == ["doctor.md", "exit-codes.md", "options.md", "tls.md"]
     assert {name: (DOCS / name).read_text() for name in generated} == generated
 
 
@@ -74,9 +76,32 @@ def test_a_mistake_is_told_as_shown() -> None:
 
 def test_the_program_with_tls_is_the_example() -> None:
     """What ``tls.md`` shows is run by the tests of the examples."""
-    example = (ROOT / "examples" / "wss.py").read_text()
+    for name in ("acme", "wss"):
+        example = (ROOT / "examples" / f"{name}.py").read_text()
 
-    assert example.endswith(f"\n\n{python_blocks('tls.md')[0]}")
+        assert any(example.endswith(f"\n\n{block}") for block in python_blocks("tls.md"))
+
+
+def test_certificates_by_acme_are_declared_as_shown() -> None:
+    """Each line of ``tls.md`` that declares a worker names its certificates."""
+    declared = [
+        certificates_of(worker)
+        for block in python_blocks("tls.md")
+        if "run_all" not in block and "Worker(" in block
+        for worker in workers_of(block)
+    ]
+
+    assert len(declared) > 7
+    assert [one for one in declared if not one] == []
+    # Three ways to write the same.
+    assert declared[0] == declared[1] == declared[2]
+
+
+def workers_of(block: str) -> list[Worker]:
+    """Declare the workers of a program."""
+    before = len(Worker._declared)  # noqa: SLF001 - a block has no names for them
+    exec(f"from gateman import Worker\n{block}")  # noqa: S102 - what the page shows
+    return [one for one in Worker._declared[before:] if isinstance(one, Worker)]  # noqa: SLF001
 
 
 def test_the_contexts_of_tls_can_be_used(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -89,7 +114,9 @@ def test_the_contexts_of_tls_can_be_used(tmp_path: Path, monkeypatch: pytest.Mon
     (tmp_path / "example.net-with-key.pem").write_text(both)
     (tmp_path / "our-authority.pem").write_text(authority.pem)
     found = []
-    for block in python_blocks("tls.md")[1:]:
+    for block in python_blocks("tls.md"):
+        if "context = {" not in block:
+            continue
         names: dict[str, Any] = {}
         exec(block, names)  # noqa: S102 - what the page shows
         contexts = TlsContexts.load(names["context"]["ssl"], now=time.time())

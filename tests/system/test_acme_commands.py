@@ -7,8 +7,10 @@ from typing import Any
 
 import pytest
 
-from tests.support.master import GATEMAN, echo, master, run
+from tests.support.master import GATEMAN, master, run
 from tests.support.pebble import Pebble, pebble
+
+EXAMPLE = (Path(__file__).parents[2] / "examples" / "acme.py").read_text()
 
 
 @pytest.fixture
@@ -30,7 +32,9 @@ def test_commands_show_and_renew_what_the_service_orders(authority: Pebble, tmp_
         "directory": authority.directory,
         "directory_cafile": str(authority.cafile),
     }
-    script = echo(listen=f"wss://127.0.0.1:{authority.tls_port}", options=f"acme={acme!r}")
+    declared = '"wss://0.0.0.0:443", acme="example.com"'
+    assert declared in EXAMPLE
+    script = EXAMPLE.replace(declared, f'"wss://127.0.0.1:{authority.tls_port}", acme={acme!r}')
     environment = {"STATE_DIRECTORY": str(tmp_path / "state")}
     with master(script, tmp_path, environment=environment) as service:
         service.wait_for("has issued a certificate")
