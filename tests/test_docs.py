@@ -76,7 +76,7 @@ def test_a_mistake_is_told_as_shown() -> None:
 
 def test_the_program_with_tls_is_the_example() -> None:
     """What ``tls.md`` shows is run by the tests of the examples."""
-    for name in ("acme", "wss"):
+    for name in ("wss_by_domain", "wss"):
         example = (ROOT / "examples" / f"{name}.py").read_text()
 
         assert any(example.endswith(f"\n\n{block}") for block in python_blocks("tls.md"))

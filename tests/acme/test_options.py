@@ -128,9 +128,15 @@ def test_a_report_is_one_line() -> None:
     [
         (
             7,
-            "acme names no domain: write 'acme': {'domains': ['example.com']}.",
+            "acme is neither a name nor a list of names nor a mapping: write 'acme': {'domains':"
+            " ['example.com']}.",
         ),
-        ([], "acme names no domain: write 'acme': {'domains': ['example.com']}."),
+        (
+            {"example.com", "example.org"},
+            "acme is neither a name nor a list of names nor a mapping: write 'acme': {'domains':"
+            " ['example.com']}.",
+        ),
+        ([], "acme is an empty list: write 'acme': {'domains': ['example.com']}."),
         ({}, "acme.domains is empty: write 'acme': {'domains': ['example.com']}."),
         (
             {"domains": 7},

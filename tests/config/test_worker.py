@@ -14,8 +14,11 @@ import pytest
 import websockets.sync.client
 
 from gateman import ConfigError, Connection, Worker
+from gateman.acme.options import AcmeOptions
+from gateman.acme.storage_folder import default_folder
 from gateman.config.base import BaseWorker
-from gateman.config.worker import settings_of
+from gateman.config.environment import apply as apply_environment
+from gateman.config.worker import certificates_of, settings_of
 from tests.support.certificates import Authority, for_threads
 from tests.support.deadlines import TIMEOUT
 from tests.support.server import authority, certificate, child, ssl_options
@@ -295,3 +298,45 @@ def test_expired_certificate_is_a_warning(tmp_path: Path) -> None:
         url = f"wss://localhost:{process.port}"
         with websockets.sync.client.connect(url, ssl=context):
             assert "WARNING" in process.wait_for("expired")
+
+
+# Certificates that are ordered.
+
+
+def test_certificates_may_be_declared_in_two_places() -> None:
+    """As an option, in the context, or by the environment; all mean the same."""
+    by_variable = worker("wss://127.0.0.1:1", name="chat")
+    apply_environment([by_variable], {"GATEMAN_CHAT_ACME": "a.test, b.test"})
+    declared = [
+        by_variable,
+        worker("wss://127.0.0.1:1", acme=["a.test", "b.test"]),
+        worker("wss://127.0.0.1:1", acme={"domains": ("a.test", "b.test")}),
+        worker("wss://127.0.0.1:1", {"ssl": {"acme": {"domains": ["a.test", "b.test"]}}}),
+    ]
+    found = {certificates_of(one) for one in declared}
+
+    assert found == {
+        (AcmeOptions(domains=("a.test", "b.test"), storage=str(default_folder())),),
+    }
+    assert certificates_of(worker()) == ()
+
+
+def test_certificates_are_declared_once() -> None:
+    made = worker("wss://127.0.0.1:1", {"ssl": {"acme": "a.test"}}, acme="a.test")
+
+    assert refusal(made) == (
+        "worker 'worker' has acme twice: as an option, and in its context: keep one of them."
+    )
+
+
+def test_the_storage_is_that_of_the_user() -> None:
+    made = worker("wss://127.0.0.1:1", acme="a.test", user="www-data")
+
+    assert certificates_of(made)[0].storage == str(default_folder("www-data"))
+
+
+def test_a_mistake_in_acme_is_told_where_it_is_assigned() -> None:
+    with pytest.raises(ConfigError) as caught:
+        worker("wss://127.0.0.1:1", acme={"domain": "a.test"})
+
+    assert str(caught.value) == "'domain' is not an option of acme: did you mean 'domains'?"

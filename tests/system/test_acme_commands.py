@@ -10,7 +10,7 @@ import pytest
 from tests.support.master import GATEMAN, master, run
 from tests.support.pebble import Pebble, pebble
 
-EXAMPLE = (Path(__file__).parents[2] / "examples" / "acme.py").read_text()
+EXAMPLE = (Path(__file__).parents[2] / "examples" / "wss_by_domain.py").read_text()
 
 
 @pytest.fixture

@@ -49,6 +49,10 @@ worker = Worker(
     compression=Deflate(),
     proxy_protocol="off",
 )
+Worker("wss://0.0.0.0:443", acme="example.com")
+Worker("wss://0.0.0.0:443", acme=["example.com", "www.example.com"])
+Worker("wss://0.0.0.0:443", acme={"domains": ["example.com"], "dns": {"command": "x", "wait": 5}})
+Worker("wss://0.0.0.0:443", acme=443)  # type: ignore[arg-type]
 worker.transport = "ssl"
 worker.count = 2
 worker.limits = {"max_head_size": 4096}

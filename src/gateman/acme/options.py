@@ -11,7 +11,7 @@ them to the process that orders.
 import hashlib
 import re
 import shlex
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, fields, replace
 from ipaddress import IPv4Address, IPv6Address, ip_address
 from pathlib import Path
@@ -215,7 +215,8 @@ def _mappings(value: object) -> list[Mapping[str, Any]]:
         return [{"domains": value}]
     if isinstance(value, Mapping):
         return [value]
-    if isinstance(value, Iterable) and not isinstance(value, (bytes, bytearray)):
+    # In order, and to be read again: the first name is that of the file.
+    if isinstance(value, Sequence) and not isinstance(value, (bytes, bytearray)):
         values = list(value)
         if values and all(isinstance(one, str) for one in values):
             return [{"domains": values}]
@@ -227,7 +228,8 @@ def _mappings(value: object) -> list[Mapping[str, Any]]:
                 "write ['example.com', 'www.example.com'] for one certificate, or one mapping for"
                 " each certificate",
             )
-    raise ConfigError("acme names no domain", _DOMAINS)
+        raise ConfigError("acme is an empty list", _DOMAINS)
+    raise ConfigError("acme is neither a name nor a list of names nor a mapping", _DOMAINS)
 
 
 def _one(values: Mapping[str, Any], where: str, folder: Path, default_storage: Path) -> AcmeOptions:
@@ -294,7 +296,7 @@ def _with_profile(options: AcmeOptions, where: str) -> AcmeOptions:
 def _domains(where: str, value: object) -> tuple[str, ...]:
     if isinstance(value, str):
         value = [one.strip() for one in value.split(",") if one.strip()]
-    if isinstance(value, (bytes, Mapping)) or not isinstance(value, Iterable):
+    if isinstance(value, (bytes, bytearray)) or not isinstance(value, Sequence):
         raise ConfigError(f"{where} is not a list of names", _DOMAINS)
     names = tuple(dict.fromkeys(_name(where, one) for one in value))
     if not names:

@@ -10,7 +10,7 @@ The declaration of a WebSocket service: its address, options and callbacks.
     Worker.run_all()
 """
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar
 
@@ -60,7 +60,7 @@ class Worker(BaseWorker, OfSession[S]):
         check=checks.context,
         reason='``{"ssl": {...}}``, with PHP\'s names of TLS options.',
     )
-    acme: str | Iterable[Any] | Mapping[str, Any] | None = option(
+    acme: str | Sequence[Any] | Mapping[str, Any] | None = option(
         default=None,
         check=checks.acme,
         reason="The names for which certificates are ordered and renewed by themselves:"
