@@ -19,7 +19,7 @@ from gateman.errors import ConfigError
 from gateman.master.certificate_orders import CertificateOrders
 from gateman.master.plan import WorkerPlan, plan
 from gateman.master.privileges import account
-from tests.support.master import until
+from tests.support.master import descendants, is_alive, until
 from tests.support.ports import free_port
 
 needs_root = pytest.mark.skipif(os.getuid() != 0, reason="only root may become somebody else")
@@ -62,13 +62,27 @@ def test_workers_of_one_storage_have_one_process(
         ("nats://127.0.0.1:4222?name=chat", [("a.test",), ("b.test",)]),
         (None, [("c.test",)]),
     ]
-    assert orders.due_at is None
-    orders.begin()
     assert orders.due_at is not None
+    assert orders.due_at > time.monotonic() + 60
+    orders.begin()
+    assert orders.due_at <= time.monotonic()
     [first, *_] = [one.message for one in caplog.records if one.levelno == logging.INFO]
     assert first == f"acme: keys and certificates are in {tmp_path / 'one'}"
     [first, *_] = [one.message for one in caplog.records if one.levelno == logging.WARNING]
     assert first.startswith(f"acme.storage, {tmp_path / 'one'}, is in a folder for temporary files")
+
+
+def test_a_worker_that_does_not_start_keeps_no_other_from_its_certificates(tmp_path: Path) -> None:
+    away = {"directory": f"https://127.0.0.1:{free_port()}/dir"}
+    orders = CertificateOrders(planned(worker(tmp_path / "acme", acme=away)))
+    assert orders.due_at is not None
+    orders.tick(orders.due_at - 1)
+    assert descendants(os.getpid()) == []
+    orders.tick(orders.due_at)
+    [pid] = descendants(os.getpid())
+    orders.close()
+
+    assert not is_alive(pid)
 
 
 def test_the_storage_is_made_for_its_user_alone(tmp_path: Path) -> None:

@@ -217,10 +217,9 @@ def test_options_are_checked_before_there_is_a_certificate(tmp_path: Path) -> No
 def test_a_reload_makes_the_contexts_anew(authority: Authority, tmp_path: Path) -> None:
     one = declared(tmp_path, "a.test")
     issue(authority, one.path, "a.test")
-    contexts = contexts_of(one)
-    problems(contexts)
+    certificate_reload = CertificateReload("chat", contexts := contexts_of(one))
     before = contexts.select("a.test")
-    contexts.reload(now=NOW)
+    certificate_reload.reload()
 
     assert contexts.select("a.test") not in {before, None}
 

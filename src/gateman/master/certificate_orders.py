@@ -6,6 +6,7 @@ Only a service with ``acme`` imports it.
 
 import importlib.util
 import socket
+import time
 from collections.abc import Callable, Container, Iterator, Sequence
 from functools import partial
 from pathlib import Path
@@ -27,6 +28,9 @@ from .certificate_process import CertificateProcess
 from .listeners import bind_each
 from .plan import WorkerPlan
 
+# A worker that does not start must not keep the certificates of the others from being renewed.
+_PATIENCE = 120.0  # seconds
+
 
 class CertificateOrders:
     """The orders of a service; a ConfigError says why they cannot work."""
@@ -42,7 +46,7 @@ class CertificateOrders:
             raise ConfigError(
                 "acme needs a library that is not installed", "type: pip install 'gateman[acme]'"
             )
-        self._is_begun = False
+        self._begin_at: float | None = time.monotonic() + _PATIENCE
         self._processes = [_process(storage, found) for storage, found in _by_storage(plans)]
         # The sockets of each address, and whether systemd has passed and owns them.
         self._sockets: dict[str, tuple[list[socket.socket], bool]] = {}
@@ -68,8 +72,8 @@ class CertificateOrders:
 
     def begin(self) -> None:
         """Order what is due, as the processes serve now, and can answer challenges."""
-        if not self._is_begun:
-            self._is_begun = True
+        if self._begin_at is not None:
+            self._begin_at = None
             for process in self._processes:
                 process.begin()
 
@@ -110,10 +114,12 @@ class CertificateOrders:
     @property
     def due_at(self) -> float | None:
         """When to call `tick`, in monotonic seconds; ``None`` for never."""
-        found = [one.due_at for one in self._processes if one.due_at is not None]
-        return min(found, default=None)
+        due = (self._begin_at, *(one.due_at for one in self._processes))
+        return min((one for one in due if one is not None), default=None)
 
     def tick(self, now: float) -> None:
+        if self._begin_at is not None and now >= self._begin_at:
+            self.begin()
         for process in self._processes:
             process.tick(now)
 

@@ -265,11 +265,12 @@ class ChildRuntime:
         from ..runtime.challenge_listener import ChallengeListener, https_port
 
         settings = service.settings
+        name = self._sockets[self._worker.id][0].getsockname()
         http_port = self._http_sockets[0].getsockname()[1]
         self._challenge_listener = ChallengeListener(
             self._http_sockets,
             self._certificates,
-            port=https_port(settings.listen.port, http_port),
+            port=https_port(name[1] if isinstance(name, tuple) else 443, http_port),
             limits=settings.limits,
             timeouts=settings.timeouts,
             events=service,

@@ -87,6 +87,7 @@ class TlsContexts:
 
     def reload(self, *, now: float) -> None:
         """Put the files in service anew, from the next `select` on, or change nothing and raise."""
+        # Issued certificates are `take_up`'s, which reads all of them if `is_anew`.
         # The contexts are new ones. A live one keeps a certificate for each type of key, so it
         # would serve the old beside a successor of another type; and it never forgets an authority.
         # Connections keep what they were accepted with; sessions from before do one full handshake.
@@ -99,10 +100,9 @@ class TlsContexts:
                 if finding.code == "CERTIFICATE_NOT_VALID_YET":
                     raise ConfigError(finding.problem, finding.fix)
         self._loaded = loaded
-        self.take_up(now=now, is_anew=True)
 
     def take_up(self, *, now: float, is_anew: bool = False) -> list[TakeUp]:
-        """Put issued certificates in service whose files have appeared or changed."""
+        """Put issued certificates in service whose files have appeared or changed, or all anew."""
         if self._issued is None:
             return []
         found = self._issued.take_up(self._make_context, now=now, is_anew=is_anew)

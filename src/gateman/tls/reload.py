@@ -50,9 +50,9 @@ class CertificateReload:
             self.reload()
         self._seen = marks
 
-    def _take_up(self, now: float) -> None:
+    def _take_up(self, now: float, *, is_anew: bool = False) -> None:
         # At once, without waiting for them to settle: they are replaced as a whole.
-        for found in self._contexts.take_up(now=now):
+        for found in self._contexts.take_up(now=now, is_anew=is_anew):
             if found.problem:
                 logger.error("%s: %s", self._name, found.problem)
             else:
@@ -68,6 +68,7 @@ class CertificateReload:
             logger.error("%s: the old certificate stays in service: %s", self._name, error)
             return
         self._seen = self._settled = _marks(self._contexts.files)
+        self._take_up(time.time(), is_anew=True)
         logger.info("%s: the certificate files were read anew", self._name)
         for warning in self._contexts.warnings:
             logger.warning("%s: %s", self._name, warning)

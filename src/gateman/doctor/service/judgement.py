@@ -34,6 +34,8 @@ _MEANINGS = {
     "no_proxy_header": "connections came without a PROXY header (PROXY_HEADER_MISSING)",
     "bad_proxy_header": "connections came with a broken PROXY header",
     "proxy_not_trusted": "a peer that is not in trusted_proxies connected, and was dropped",
+    "certificate_missing": "clients waited in vain for a certificate that is being ordered"
+    " (CERTIFICATE_NOT_ISSUED)",
     "left_after_certificate": "clients left when they were shown the certificate",
     "origin_refused": "pages of origins that are not allowed were refused (ORIGIN_REFUSED)",
     "max_connections": "more clients came than limits.max_connections allows (SERVER_FULL)",
