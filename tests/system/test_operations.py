@@ -3,7 +3,6 @@
 import json
 import logging
 import re
-import shlex
 import shutil
 import subprocess
 import sys
@@ -18,7 +17,6 @@ from gateman.cli.views import status_lines
 from gateman.errors import ExitCode
 from gateman.log import Json
 from gateman.ops.systemd import UnitSettings, unit
-from tests.support.master import echo, master, run
 
 PAGE = (Path(__file__).parents[2] / "docs" / "operations.md").read_text()
 COMMANDS = ("start", "stop", "restart", "reload", "status", "connections", "check", "systemd")
@@ -119,20 +117,6 @@ def test_a_log_for_programs_looks_as_shown() -> None:
     record = logging.LogRecord("gateman", logging.WARNING, "", 0, "…", (), None)
 
     assert list(json.loads(block("json"))) == list(json.loads(Json("chat/0").format(record)))
-
-
-def test_the_health_check_of_the_container_works(tmp_path: Path) -> None:
-    """It succeeds while the service serves, and only then."""
-    line = next(one for one in block("dockerfile").splitlines() if one.startswith("HEALTHCHECK"))
-    words = shlex.split(line.removeprefix("HEALTHCHECK CMD "))
-    with master(echo(), tmp_path) as service:
-        command = [sys.executable, *words[1:-1], words[-1].replace("8282", str(service.port))]
-        healthy = run(command, tmp_path)
-        service.command("stop")
-        service.wait()
-        ended = run(command, tmp_path)
-
-    assert (words[0], healthy.returncode, ended.returncode) == ("python", 0, 1)
 
 
 def test_the_socket_unit_fits_the_service(tmp_path: Path) -> None:

@@ -160,10 +160,13 @@ async def test_deadlines_of_gateways_follow_the_clock() -> None:
             ann.stop_reading()
             await testing.advance(60)
             assert chat.log == [("start", 0), ("close", 1006)]
-        await service.processes(chat.business)[0].kill()
+        [gateway], [business] = map(service.processes, (chat.gateway, chat.business))
+        assert (gateway.is_ready, business.is_ready) == (True, True)
+        await business.kill()
         refused = asyncio.ensure_future(testing.refused(chat.gateway, "/?name=bob"))
         await testing.advance(1)
         assert not refused.done()
         await testing.advance(20)
 
         assert (await refused).status == 503
+        assert (gateway.is_ready, business.is_ready) == (False, False)

@@ -3,6 +3,7 @@
 import asyncio
 import json
 import os
+import socket
 from pathlib import Path
 from types import ModuleType
 
@@ -121,6 +122,31 @@ async def test_notifications() -> None:
         [_, other] = service.processes(worker)
         assert await other.hub.send_to_uid("ann", "ready") == 2
         assert await phone.receive() == await browser.receive() == "ready"
+
+
+def test_a_chat_for_containers(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("MAX_CLIENTS", "1")
+    worker = load("compose/server").worker
+
+    @on_loop
+    async def test() -> None:
+        async with (
+            testing.service(worker, processes=2) as service,
+            testing.connect(worker) as ann,
+            testing.connect(worker) as bob,
+        ):
+            assert all(process.is_ready for process in service.processes(worker))
+            for client in (ann, bob):
+                assert await client.receive() == f"This is {socket.gethostname()}."
+            await ann.send("hi")
+            assert await bob.receive() == "hi"
+            await testing.advance(worker.timeouts.health_interval + 1)
+            assert not any(process.is_ready for process in service.processes(worker))
+            await bob.close()
+            await testing.advance(worker.timeouts.health_interval + 1)
+            assert [process.is_ready for process in service.processes(worker)] == [False, True]
+
+    test()
 
 
 def test_two_nodes(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -24,7 +24,7 @@ from ..net import sockets as listening
 from ..runtime.timer import Timers, add_timers, timers_of_context
 from ..websocket.close import GOING_AWAY, SERVICE_RESTART
 from .clock import settle
-from .services import MortalService, make_service
+from .services import MortalService, MortalWorker, make_service
 
 running_process: ContextVar["Process | None"] = ContextVar("process", default=None)
 """The process whose code runs; ``None`` in the test itself."""
@@ -73,6 +73,14 @@ class Process:
     def is_serving(self) -> bool:
         """Whether new clients come here: it has neither ended, nor does it drain."""
         return self._service is not None and self._draining is None and self._stopping is None
+
+    @property
+    def is_ready(self) -> bool:
+        """Whether health checks get 200: it does not drain, and ``on_health`` does not fail."""
+        service = self._service
+        if self._stopping is not None or service is None:
+            return False
+        return not service.problem if isinstance(service, MortalWorker) else self.is_serving
 
     @property
     def has_ended(self) -> bool:
