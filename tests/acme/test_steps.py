@@ -186,6 +186,7 @@ def test_an_authority_that_cannot_be_reached(declare: Declare) -> None:
 
     assert code_of(options) == "ACME_UNREACHABLE"
     assert "(Connection refused)" in report.log[0].text
+    assert "; the next attempt is not before 20" in report.log[0].text
     assert report.next_at == pytest.approx(time.time() + 60, abs=30)
 
 
@@ -205,7 +206,7 @@ def test_an_authority_that_is_not_trusted(declare: Declare, altered: AlteredAuth
     report = order(options)
 
     assert code_of(options) == "ACME_UNTRUSTED"
-    assert "acme.directory_cafile" in report.log[0].text
+    assert "is not trusted (unable to get local issuer certificate)" in report.log[0].text
 
 
 def test_roots_that_are_missing(declare: Declare) -> None:
@@ -215,6 +216,12 @@ def test_roots_that_are_missing(declare: Declare) -> None:
 
     assert code_of(options) == "ACME_UNTRUSTED"
     assert "/nonexistent/roots.pem" in report.log[0].text
+
+
+def test_roots_that_cannot_be_read(declare: Declare) -> None:
+    report = order(declare("a.test", directory_cafile="/etc/passwd"))
+
+    assert "is not trusted (no certificate or crl found)" in report.log[0].text
 
 
 def test_what_is_no_directory(declare: Declare, authority: Pebble) -> None:

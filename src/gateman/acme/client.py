@@ -39,6 +39,11 @@ _MAX_DETAIL = 500  # characters
 # RFC 8555, 8.3: base64url, with 128 bits at least. It becomes the name of a file.
 _TOKEN = re.compile(r"[A-Za-z0-9_-]{16,200}")
 
+# In "[SSL: CERTIFICATE_VERIFY_FAILED] certificate verify failed: … (_ssl.c:1006)" and the like.
+_SYSTEMS_WORDS = re.compile(
+    r"\[(?:Errno -?\d+|(?:SSL|X509)[^\]]*)\] (?:certificate verify failed: )?([^'\")(]+)"
+)
+
 _PENDING = {"pending", "processing"}
 
 
@@ -430,10 +435,10 @@ def _failure(error: Exception) -> tuple[str, str]:
 
 def _reason(text: str) -> str:
     """Return the system's words in an error of requests."""
-    found = re.search(r"\[Errno -?\d+\] ([^'\")(]+)|verify failed: ([^(\"']+)", text)
+    found = _SYSTEMS_WORDS.search(text)
     if found is None:
         return "its name cannot be resolved" if "NameResolution" in text else ""
-    reason = (found[1] or found[2]).strip()
+    reason = found[1].strip()
     if reason.endswith(("not yet valid", "has expired")):
         reason += f"; this machine's clock says {minute(time.time())}"
     return reason

@@ -190,9 +190,7 @@ class CertificateSteps:
                     state = replace(state, attempts=kept((*state.attempts, attempt), now))
                     without |= {failed.challenge}
                     continue
-                is_served = certificate is not None and certificate.facts.expires_at > now
-                self._log("warning" if is_served else "error", failed.finding)
-                return policy.after_failure(
+                state = policy.after_failure(
                     state,
                     self._options,
                     failed.finding,
@@ -202,6 +200,13 @@ class CertificateSteps:
                     is_rehearsal=is_rehearsal,
                     until=failed.until,
                 )
+                is_served = certificate is not None and certificate.facts.expires_at > now
+                again = minute(state.retry_at)
+                self._log(
+                    "warning" if is_served else "error",
+                    f"{failed.finding.line}; the next attempt is not before {again}",
+                )
+                return state
         now = self._run.clock()
         if is_rehearsal:
             self._log("info", "the rehearsal has worked; the order follows")
