@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from gateman.acme.accounts import open_session
-from gateman.acme.client import new_account_key, new_key
+from gateman.acme.keys import new_account_key, new_key
 from gateman.acme.options import AcmeOptions
 from gateman.acme.problems import AuthorityError
 from gateman.acme.storage import Account, Storage

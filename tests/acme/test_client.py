@@ -14,7 +14,8 @@ from cryptography.hazmat.primitives import hashes
 from cryptography.hazmat.primitives.asymmetric import ec
 from josepy.jwk import JWKEC
 
-from gateman.acme.client import AuthorityClient, Order, new_account_key, new_key, renewal_id
+from gateman.acme.client import AuthorityClient, Order, renewal_id
+from gateman.acme.keys import new_account_key, new_key
 from gateman.acme.network import DeadlinePassed, Network
 from gateman.acme.problems import AuthorityError, AuthorityProblem
 from tests.support.altered_authority import AlteredAuthority, Answer

@@ -12,7 +12,7 @@ import pytest
 import requests
 from josepy.jwk import JWKEC
 
-from gateman.acme.client import new_account_key
+from gateman.acme.keys import new_account_key
 from gateman.acme.network import (
     MAX_ANSWER,
     MAX_RETRY_AFTER,

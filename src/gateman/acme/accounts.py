@@ -10,7 +10,8 @@ from contextlib import contextmanager
 
 from msgspec.structs import replace
 
-from .client import AuthorityClient, Directory, Order, is_account_key, new_account_key
+from .client import AuthorityClient, Directory, Order
+from .keys import is_account_key, new_account_key
 from .network import trusted_roots
 from .options import AcmeOptions, ExternalAccount
 from .problems import AuthorityError, AuthorityProblem

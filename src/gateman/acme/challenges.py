@@ -12,9 +12,10 @@ from ipaddress import ip_address
 
 from cryptography import x509
 from cryptography.hazmat.primitives import hashes
-from cryptography.hazmat.primitives.asymmetric import ec, rsa
-from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat
+from cryptography.hazmat.primitives.asymmetric import ec
+from cryptography.hazmat.primitives.serialization import Encoding
 
+from .keys import private_pem
 from .options import DNS_01, HTTP_01, TLS_ALPN_01, AcmeOptions, is_address
 
 # RFC 8737, 6.1: id-pe-acmeIdentifier.
@@ -78,11 +79,6 @@ class Challenge:
             .sign(key, hashes.SHA256())
         )
         return private_pem(key) + certificate.public_bytes(Encoding.PEM)
-
-
-def private_pem(key: ec.EllipticCurvePrivateKey | rsa.RSAPrivateKey) -> bytes:
-    """Return an unencrypted PKCS #8 key."""
-    return key.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption())
 
 
 def kinds_for(options: AcmeOptions, name: str, *, has_http: bool) -> tuple[str, ...]:

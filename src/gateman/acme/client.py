@@ -20,13 +20,10 @@ import requests
 from acme import crypto_util, errors, messages
 from acme.client import ClientV2
 from cryptography import x509
-from cryptography.hazmat.primitives.asymmetric import ec, rsa
-from josepy.errors import Error as JoseError
 from josepy.jwk import JWKEC
 
-from ..tls.certificate_findings import minute
-from .challenges import Challenge, private_pem
-from .network import AnswerTooBig, DeadlinePassed, Network
+from .challenges import Challenge
+from .network import Network, failure_of
 from .options import ExternalAccount, is_address
 from .problems import ERROR_PREFIX, AuthorityError, AuthorityProblem
 
@@ -38,11 +35,6 @@ _MAX_DETAIL = 500  # characters
 
 # RFC 8555, 8.3: base64url, with 128 bits at least. It becomes the name of a file.
 _TOKEN = re.compile(r"[A-Za-z0-9_-]{16,200}")
-
-# In "[SSL: CERTIFICATE_VERIFY_FAILED] certificate verify failed: … (_ssl.c:1006)" and the like.
-_SYSTEMS_WORDS = re.compile(
-    r"\[(?:Errno -?\d+|(?:SSL|X509)[^\]]*)\] (?:certificate verify failed: )?([^'\")(]+)"
-)
 
 _PENDING = {"pending", "processing"}
 
@@ -348,7 +340,7 @@ class AuthorityClient:
             raise AuthorityError(self._problem(error, name, challenge)) from error
         except Exception as error:
             # The library raises anything at an answer of a shape that it does not expect.
-            kind, detail = _failure(error)
+            kind, detail = failure_of(error)
             problem = AuthorityProblem(
                 kind=kind, detail=_line(detail), name=name, retry_at=self._network.retry_at
             )
@@ -363,27 +355,6 @@ class _Body:
 
     def json_dumps(self, **_: Any) -> str:
         return json.dumps(self._fields)
-
-
-def new_account_key() -> str:
-    """Make the key of an account, as JSON (RFC 7517)."""
-    return str(JWKEC(key=ec.generate_private_key(ec.SECP256R1())).json_dumps())
-
-
-def is_account_key(text: str) -> bool:
-    """Return whether a text is such a key."""
-    try:
-        return isinstance(JWKEC.json_loads(text).key.key_size, int)
-    except (JoseError, ValueError):
-        return False
-
-
-def new_key(key_type: str) -> bytes:
-    """Make a private key, in PEM."""
-    if key_type.startswith("rsa"):
-        return private_pem(rsa.generate_private_key(65537, int(key_type.removeprefix("rsa"))))
-    curve = {"p256": ec.SECP256R1(), "p384": ec.SECP384R1()}[key_type]
-    return private_pem(ec.generate_private_key(curve))
 
 
 def renewal_id(certificate: x509.Certificate) -> str:
@@ -406,42 +377,6 @@ def _of_directory(problem: AuthorityProblem) -> AuthorityProblem:
         case "unintelligible" | "malformed":
             return replace(problem, kind="noDirectory")
     return problem
-
-
-def _failure(error: Exception) -> tuple[str, str]:
-    """Say what kind of failure an error of the library, or of requests, is."""
-    match error:
-        case DeadlinePassed() | requests.Timeout():
-            failure = "timedOut", "no answer in time"
-        case AnswerTooBig():
-            failure = "unintelligible", "an answer of more than a megabyte"
-        case requests.exceptions.SSLError():
-            failure = "untrusted", _reason(str(error)) or "the TLS handshake failed"
-        case requests.exceptions.InvalidSchema():
-            failure = "unintelligible", "a URL that is not https"
-        case requests.exceptions.ProxyError():
-            failure = "unreachable", "the proxy of HTTPS_PROXY does not connect"
-        case requests.exceptions.ConnectionError():
-            failure = "unreachable", _reason(str(error)) or "no connection"
-        case errors.ClientError(args=(requests.Response() as response, *_)):
-            failure = "unintelligible", f"status {response.status_code}"
-        case OSError() if not isinstance(error, requests.RequestException):
-            # The file of roots.
-            failure = "untrusted", error.strerror or str(error)
-        case _:
-            failure = "unintelligible", "an answer that RFC 8555 does not allow"
-    return failure
-
-
-def _reason(text: str) -> str:
-    """Return the system's words in an error of requests."""
-    found = _SYSTEMS_WORDS.search(text)
-    if found is None:
-        return "its name cannot be resolved" if "NameResolution" in text else ""
-    reason = found[1].strip()
-    if reason.endswith(("not yet valid", "has expired")):
-        reason += f"; this machine's clock says {minute(time.time())}"
-    return reason
 
 
 def _moment(text: str) -> float:

@@ -8,6 +8,7 @@ after several rejected nonces, and when the authority wants to be asked again.
 
 import io
 import os
+import re
 import ssl
 import time
 from collections.abc import Mapping
@@ -19,10 +20,12 @@ from pathlib import Path
 from typing import Any
 
 import requests
-from acme import messages
+from acme import errors, messages
 from acme.client import ClientNetwork
 from josepy.jwa import ES256
 from josepy.jwk import JWKEC
+
+from ..tls.certificate_findings import minute
 
 # A chain has about 10 KiB, an order with 100 names about 30.
 MAX_ANSWER = 1 << 20  # bytes
@@ -35,6 +38,11 @@ _TRIES = 5
 
 # What an authority may ask for; afterwards it is asked again anyway.
 MAX_RETRY_AFTER = 7 * 86400.0  # seconds
+
+# In "[SSL: CERTIFICATE_VERIFY_FAILED] certificate verify failed: … (_ssl.c:1006)" and the like.
+_SYSTEMS_WORDS = re.compile(
+    r"\[(?:Errno -?\d+|(?:SSL|X509)[^\]]*)\] (?:certificate verify failed: )?([^'\")(]+)"
+)
 
 USER_AGENT = f"gateman/{version('gateman')} acme-python"
 
@@ -145,3 +153,39 @@ def trusted_roots(cafile: str, environ: Mapping[str, str] = os.environ) -> str |
         if system.capath is not None and any(Path(system.capath).iterdir()):
             return system.capath
     return True  # certifi's
+
+
+def failure_of(error: Exception) -> tuple[str, str]:
+    """Say what kind of failure an error of the library, or of requests, is."""
+    match error:
+        case DeadlinePassed() | requests.Timeout():
+            failure = "timedOut", "no answer in time"
+        case AnswerTooBig():
+            failure = "unintelligible", "an answer of more than a megabyte"
+        case requests.exceptions.SSLError():
+            failure = "untrusted", _reason(str(error)) or "the TLS handshake failed"
+        case requests.exceptions.InvalidSchema():
+            failure = "unintelligible", "a URL that is not https"
+        case requests.exceptions.ProxyError():
+            failure = "unreachable", "the proxy of HTTPS_PROXY does not connect"
+        case requests.exceptions.ConnectionError():
+            failure = "unreachable", _reason(str(error)) or "no connection"
+        case errors.ClientError(args=(requests.Response() as response, *_)):
+            failure = "unintelligible", f"status {response.status_code}"
+        case OSError() if not isinstance(error, requests.RequestException):
+            # The file of roots.
+            failure = "untrusted", error.strerror or str(error)
+        case _:
+            failure = "unintelligible", "an answer that RFC 8555 does not allow"
+    return failure
+
+
+def _reason(text: str) -> str:
+    """Return the system's words in an error of requests."""
+    found = _SYSTEMS_WORDS.search(text)
+    if found is None:
+        return "its name cannot be resolved" if "NameResolution" in text else ""
+    reason = found[1].strip()
+    if reason.endswith(("not yet valid", "has expired")):
+        reason += f"; this machine's clock says {minute(time.time())}"
+    return reason

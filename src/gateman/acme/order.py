@@ -15,7 +15,8 @@ from ..tls.certificate_chain import CertificateFacts, read_chain
 from .accounts import Session
 from .answers import published
 from .challenges import Challenge, kinds_for
-from .client import Authorization, new_key
+from .client import Authorization
+from .keys import new_key
 from .options import AcmeOptions
 from .problems import AuthorityError, AuthorityProblem
 from .readiness import AnswerFile
