@@ -163,6 +163,31 @@ def test_refusals_are_told_in_one_sentence() -> None:
     ]
 
 
+def test_certificates_that_were_not_issued() -> None:
+    """Without one in service, nobody can connect; one that serves still does so."""
+    problem = {"code": "ACME_CAA", "problem": "a CAA record forbids it", "fix": "allow it", "at": 1}
+    running = status(slot(0, process()))
+    running["certificates"] = [
+        {"names": ["a.test"], "expires_at": NOW + 1, "problem": None},
+        {"names": ["b.test"], "expires_at": NOW + 1, "problem": problem},
+        {"names": ["c.test", "d.test"], "expires_at": None, "problem": problem},
+    ]
+
+    assert [
+        (one.code, one.severity, one.problem, one.fix)
+        for one in found(direct(status=running, now=NOW), None)
+        if one.code.startswith("ACME")
+    ] == [
+        (
+            "ACME_CAA",
+            severity,
+            f"the certificate for {name} was not issued: a CAA record forbids it",
+            "allow it",
+        )
+        for name, severity in (("b.test", Severity.WARNING), ("c.test", Severity.CAUSE))
+    ]
+
+
 def test_a_clock_that_is_behind() -> None:
     assert found(direct(future_files=(("/srv/server.py", NOW + 86_400),)), None) == [
         services.CLOCK_BEHIND.found(
