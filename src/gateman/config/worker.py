@@ -244,7 +244,8 @@ def _contexts(worker: Worker, acme: "tuple[AcmeOptions, ...]", now: float) -> "T
             raise ConfigError(
                 f"worker {worker.name!r} has transport='ssl', but no certificate",
                 "pass {'ssl': {'local_cert': 'server.pem', 'local_pk': 'server.key'}} as its"
-                " context; `gateman cert dev` makes a certificate for development",
+                " context, or acme='example.com' to have one ordered; `gateman cert dev` makes one"
+                " for development",
             )
         return TlsContexts.load(options, now=now)
     if ListenAddress.parse(worker.listen).is_secure:

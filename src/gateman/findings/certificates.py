@@ -19,7 +19,7 @@ _RENEW = {
     Software.CLOUDFLARE: "renew the edge certificate in the dashboard (SSL/TLS, Edge Certificates)",
     Software.AWS: "renew it in Certificate Manager: its validation record must be in the DNS",
     Software.GATEMAN: "renew it: gateman reads the files of local_cert and local_pk again by"
-    " itself",
+    " itself; with acme in their place, it also renews the certificate",
 }
 _FULL_CHAIN = {
     Software.NGINX: "have ssl_certificate name fullchain.pem (certificate, then intermediates), not"
@@ -146,8 +146,8 @@ CERTIFICATE_SELF_SIGNED = Declaration(
         " it",
         Software.CADDY: "remove tls internal and local_certs, so that Caddy gets one from a public"
         " authority",
-        Software.GATEMAN: "get one from a public authority (certbot certonly), and name its"
-        " fullchain.pem in local_cert; for development, `gateman cert dev` makes one and tells how"
+        Software.GATEMAN: "name the domain in acme in place of local_cert, so that the service gets"
+        " one from a public authority; for development, `gateman cert dev` makes one and tells how"
         " to trust it",
     },
     decided="Its issuer is its own subject, its own key has signed it, and it is not among the"
