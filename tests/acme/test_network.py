@@ -5,6 +5,8 @@ import ssl
 import threading
 import time
 from collections.abc import Iterator
+from contextlib import contextmanager
+from datetime import UTC, datetime, timedelta
 from email.utils import formatdate
 from pathlib import Path
 
@@ -19,10 +21,11 @@ from gateman.acme.network import (
     AnswerTooBig,
     DeadlinePassed,
     Network,
+    failure_of,
     read_retry_after,
     trusted_roots,
 )
-from tests.support.certificates import Authority
+from tests.support.certificates import Authority, Issued
 
 NOW = 1_800_000_000.0
 
@@ -101,14 +104,20 @@ SLOWNESS, CLOSED = threading.Event(), threading.Event()
 
 @pytest.fixture(scope="module")
 def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[str, Path]]:
-    issued = Authority().issue(tmp_path_factory.mktemp("tls"), "127.0.0.1")
+    with listening(Authority().issue(tmp_path_factory.mktemp("tls"), "127.0.0.1")) as found:
+        yield found
+
+
+@contextmanager
+def listening(issued: Issued) -> Iterator[tuple[str, Path]]:
+    """Serve; yields the URL and the roots."""
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
     context.load_cert_chain(issued.certificate, issued.key)
-    with http.server.ThreadingHTTPServer(("127.0.0.1", 0), Handler) as listening:
-        listening.socket = context.wrap_socket(listening.socket, server_side=True)
-        threading.Thread(target=listening.serve_forever, args=(0.05,), daemon=True).start()
-        yield f"https://127.0.0.1:{listening.server_port}", issued.authority
-        listening.shutdown()
+    with http.server.ThreadingHTTPServer(("127.0.0.1", 0), Handler) as server:
+        server.socket = context.wrap_socket(server.socket, server_side=True)
+        threading.Thread(target=server.serve_forever, args=(0.05,), daemon=True).start()
+        yield f"https://127.0.0.1:{server.server_port}", issued.authority
+        server.shutdown()
 
 
 def network(trusted: Path, seconds: float = 30.0) -> Network:
@@ -177,7 +186,25 @@ def test_a_stranger_is_not_trusted(server: tuple[str, Path], tmp_path: Path) -> 
     other = Authority().issue(tmp_path, "localhost").authority
     client = network(other)
 
-    with pytest.raises(requests.exceptions.SSLError):
+    with pytest.raises(requests.exceptions.SSLError) as raised:
         client.get(f"{url}/")
 
+    assert failure_of(raised.value) == ("untrusted", "unable to get local issuer certificate")
     client.session.close()
+
+
+def test_a_clock_that_is_behind_is_said(tmp_path: Path) -> None:
+    """As on a machine without a battery: the authority's certificate is not valid yet."""
+    start = datetime.now(UTC) + timedelta(days=30)
+    issued = Authority().issue(
+        tmp_path, "127.0.0.1", starts_at=start, expires_at=start + timedelta(days=30)
+    )
+    with listening(issued) as (url, roots):
+        client = network(roots)
+        with pytest.raises(requests.exceptions.SSLError) as raised:
+            client.get(f"{url}/")
+        client.session.close()
+
+    kind, reason = failure_of(raised.value)
+    assert kind == "untrusted"
+    assert reason.startswith("certificate is not yet valid; this machine's clock says 20")

@@ -16,6 +16,7 @@ from gateman.bus import open_bus
 from gateman.cluster.hub import Hub
 from gateman.findings import Finding
 from tests.support.nats import NatsServer, nats_server
+from tests.support.server import serve
 
 FILES = [
     AnswerFile(kind="tls-alpn-01", name="a.test", digest=hashlib.sha256(b"a").hexdigest()),
@@ -106,6 +107,24 @@ def test_separate_storages_are_a_finding(nats: NatsServer, shared: Path, tmp_pat
     assert finding is not None
     assert finding.code == "ACME_STORAGE_SEPARATE"
     assert f"({tmp_path}/own) cannot read" in finding.problem
+
+
+@pytest.mark.parametrize("is_shared", [True, False])
+def test_a_worker_says_what_it_reads(
+    nats: NatsServer, shared: Path, tmp_path: Path, *, is_shared: bool
+) -> None:
+    folder = shared if is_shared else Storage.prepare(tmp_path / "own").folder
+    declared = {"domains": ["a.test", "b.test"], "storage": str(folder)}
+
+    async def run() -> Finding | None:
+        bus = open_bus(nats.url)
+        async with serve("wss://127.0.0.1:0", {"ssl": {"acme": declared}}, bus=bus):
+            ask_all = partial(why_not_ready, nats.url, options_in(shared), FILES)
+            return await asyncio.to_thread(partial(ask_all, patience=0.0))
+
+    finding = asyncio.run(run())
+
+    assert (finding is None) is is_shared
 
 
 def test_nobody_is_ready_while_the_bus_is_away(nats: NatsServer, shared: Path) -> None:
