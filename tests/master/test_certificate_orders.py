@@ -6,10 +6,10 @@ import socket
 import stat
 import time
 from collections.abc import Sequence
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import msgspec
 import pytest
 
 from gateman import Worker
@@ -168,15 +168,63 @@ def test_sockets_of_systemd_are_used_and_left(tmp_path: Path) -> None:
         assert passed.fileno() > 0
 
 
-def test_declarations_are_told_apart(tmp_path: Path) -> None:
-    """A reload compares them."""
-    [one] = planned(worker(tmp_path))
-    [same] = planned(worker(tmp_path))
-    [other] = planned(worker(tmp_path, "a.test", "b.test"))
-    [none] = planned(Worker("ws://127.0.0.1:1"))
+def declared(*workers: Worker) -> list[list[Any]]:
+    """What the processes of workers report."""
+    return [msgspec.to_builtins(one.settings.acme) for one in planned(*workers) if one.settings]
 
-    assert one.certificates == same.certificates != other.certificates
-    assert none.certificates == replace(one, settings=None).certificates == ""
+
+def test_a_reload_may_change_all_but_the_places(tmp_path: Path) -> None:
+    """The master has made them: a storage, and the sockets of HTTP-01."""
+    storage = tmp_path / "acme"
+    before, same, *others = (
+        found.acme_places
+        for found in planned(
+            worker(storage),
+            worker(storage, "b.test", port=1),
+            worker(tmp_path / "other", "c.test", port=2),
+            worker(storage, "d.test", port=3, acme={"http": "0.0.0.0:80"}),
+            Worker("ws://127.0.0.1:4"),
+        )
+    )
+
+    assert before == same
+    assert before not in others
+
+
+def test_what_is_declared_anew_is_ordered_when_it_is_applied(tmp_path: Path) -> None:
+    orders = CertificateOrders(planned(worker(tmp_path), worker(tmp_path, "b.test", port=8443)))
+    orders.begin()
+    [process] = orders._processes  # noqa: SLF001 - when it is started
+    process.due_at = None
+    [same, longer] = declared(worker(tmp_path), worker(tmp_path, "a.test", "c.test", port=8443))
+    orders.declare(0, same)
+    orders.apply()
+    assert process.due_at is None
+
+    orders.declare(0, longer)
+    assert [one.domains for one in process.job.certificates] == [("a.test",), ("b.test",)]
+    orders.apply()
+    assert [one.domains for one in process.job.certificates] == [("a.test", "c.test"), ("b.test",)]
+    assert process.due_at is not None
+    assert {tuple(one["names"]) for one in orders.described()} == {
+        ("a.test", "c.test"),
+        ("b.test",),
+    }
+
+
+def test_what_cannot_be_is_not_ordered(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    """Both workers would have one file; and a process may say anything."""
+    orders = CertificateOrders(planned(worker(tmp_path), worker(tmp_path, "b.test", port=8443)))
+    before = jobs(orders)
+    orders.declare(1, declared(worker(tmp_path, acme={"key_type": "rsa2048"}))[0])
+    orders.apply()
+    orders.declare(0, [{"domains": 1}])
+    orders.apply()
+
+    assert jobs(orders) == before
+    [first, second] = [one.message for one in caplog.records if one.levelno == logging.ERROR]
+    assert "two different certificates of acme begin with the name 'a.test'" in first
+    assert second.startswith("acme: a process has declared certificates that are none: ")
 
 
 def away(storage: Path, *domains: str) -> Worker:

@@ -210,7 +210,7 @@ def key_of(shown: ClientConnection) -> type:
 
 
 def test_what_is_declared_and_what_is_stored_may_change(authority: Pebble, tmp_path: Path) -> None:
-    """Another type of key, while the old one serves; other names, with a restart; a lost folder."""
+    """Another type of key, while the old one serves; another name, with a reload; a lost folder."""
     port = authority.tls_port
     one = acme(authority, tmp_path, "a.test")
     with master(service(port, one), tmp_path), client(port, authority, "a.test") as first:
@@ -225,18 +225,20 @@ def test_what_is_declared_and_what_is_stored_may_change(authority: Pebble, tmp_p
                 return issubclass(key_of(connection), rsa.RSAPublicKey)
 
         until(is_rsa)
-        running.path.write_text(service(port, {**one, "domains": ["a.test", "b.test"]}))
+        running.path.write_text(service(port, {**one, "storage": str(tmp_path / "other")}))
         refused = running.gateman("reload")
+        more = service(port, {**one, "key_type": "rsa2048", "domains": ["a.test", "b.test"]})
+        running.path.write_text(more)
+        assert running.gateman("reload").returncode == 0
+        with client(port, authority, "b.test") as connection:
+            assert names(connection) == {"a.test", "b.test"}
         shutil.rmtree(tmp_path / "acme")
         assert is_rsa()
 
-    assert "acme in the script is not what it was when the service started" in refused.stderr
+    assert "the storage or http of acme in the script is not what it was" in refused.stderr
     assert refused.returncode != 0
 
-    with (
-        master(running.path.read_text(), tmp_path),
-        client(port, authority, "b.test") as connection,
-    ):
+    with master(more, tmp_path), client(port, authority, "b.test") as connection:
         assert names(connection) == {"a.test", "b.test"}
 
 

@@ -25,7 +25,7 @@ class Assignment:
     module: str
     argv: list[str]
     http: list[int] = field(default_factory=list)  # descriptors, of listeners for HTTP-01
-    certificates: str = ""  # what is declared of certificates by ACME; see `plan.fingerprint`
+    acme_places: list[str] = field(default_factory=list)  # see :mod:`.plan`
     bus: str = ""  # path of the router's socket
     log: int = -1  # descriptor
     liveness_fd: int = -1

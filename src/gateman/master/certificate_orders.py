@@ -12,6 +12,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
+import msgspec
 from msgspec import to_builtins
 
 from ..acme.job import Job, Report
@@ -47,6 +48,9 @@ class CertificateOrders:
                 "acme needs a library that is not installed", "type: pip install 'gateman[acme]'"
             )
         self._begin_at: float | None = time.monotonic() + _PATIENCE
+        self._declared = list(map(_certificates, plans))
+        # By the index of the worker: what its new processes declare.
+        self._changed: dict[int, tuple[AcmeOptions, ...]] = {}
         self._processes = [_process(storage, found) for storage, found in _by_storage(plans)]
         # The sockets of each address, and whether systemd has passed and owns them.
         self._sockets: dict[str, tuple[list[socket.socket], bool]] = {}
@@ -76,6 +80,34 @@ class CertificateOrders:
             self._begin_at = None
             for process in self._processes:
                 process.begin()
+
+    def declare(self, worker: int, certificates: Sequence[Any]) -> None:
+        """Take what a process declares that may have loaded another version of the script."""
+        try:
+            found = msgspec.convert(certificates, tuple[AcmeOptions, ...])
+        except msgspec.ValidationError as error:
+            logger.error("acme: a process has declared certificates that are none: %s", error)
+            return
+        if found != self._declared[worker]:
+            self._changed[worker] = found
+
+    def apply(self) -> None:
+        """Order what has been declared since; the processes serve it now."""
+        if not self._changed:
+            return
+        for worker, certificates in self._changed.items():
+            self._declared[worker] = certificates
+        self._changed.clear()
+        everything = dict.fromkeys(one for found in self._declared for one in found)
+        for process in self._processes:
+            folder = process.job.certificates[0].storage
+            same = tuple(one for one in everything if one.storage == folder)
+            try:
+                check_together(same)
+            except ConfigError as error:
+                logger.error("acme: %s", error)
+            else:
+                process.declare(same)
 
     def described(self, names: Container[str] | None = None) -> list[dict[str, Any]]:
         """Describe the certificates for `status`; only those with one of the names."""

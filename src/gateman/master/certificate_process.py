@@ -12,7 +12,7 @@ import sys
 import tempfile
 import time
 from collections import deque
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 from typing import IO
 
@@ -54,13 +54,12 @@ _Request = tuple[Job, Callable[[Report | None], None]]
 class CertificateProcess:
     def __init__(self, job: Job, identity: Identity | None) -> None:
         self.job = job
-        # Files are not read here: what is in them, the first report says.
-        self._certificates = {
-            status.path: status for status in map(pending, job.certificates) if status is not None
-        }
+        # Files are not read here: what is in them, the next report says.
+        self._certificates = _pending(job.certificates)
         # Orders that were requested, and the one that runs.
         self._requests: deque[_Request] = deque()
         self._request: _Request | None = None
+        self._given = job
         self._identity = identity
         self._process: subprocess.Popen[bytes] | None = None
         self._report: IO[bytes] | None = None
@@ -71,6 +70,15 @@ class CertificateProcess:
     def begin(self) -> None:
         """Start it now, or at its end if it runs."""
         self.due_at = time.monotonic()
+
+    def declare(self, certificates: tuple[AcmeOptions, ...]) -> None:
+        """Order these certificates from now on."""
+        if not certificates or certificates == self.job.certificates:
+            return
+        self.job = replace(self.job, certificates=certificates)
+        self._certificates = _pending(certificates)
+        if self._process is None:
+            self.begin()
 
     @property
     def certificates(self) -> tuple[CertificateStatus, ...]:
@@ -105,9 +113,10 @@ class CertificateProcess:
 
     def _start(self) -> None:
         self._request = self._requests.popleft() if self._requests else None
+        self._given = self._request[0] if self._request else self.job
         job, report = _memory(), _memory()
         try:
-            job.write(msgspec.json.encode(self._request[0] if self._request else self.job))
+            job.write(msgspec.json.encode(self._given))
             job.seek(0)
             with signals_blocked():
                 self._process = subprocess.Popen(  # noqa: S603 - this package
@@ -141,8 +150,9 @@ class CertificateProcess:
         request, self._request = self._request, None
         if request is not None:
             request[1](report)
-        if request is not None or self._requests:
-            # A request is for some of the certificates: only the whole job says what comes next.
+        if self._requests or self._given is not self.job:
+            # A request is for some of the certificates, and what is declared may have changed: only
+            # the whole job says what comes next.
             self.due_at = now
 
     def _read_report(self, code: int) -> Report | None:
@@ -169,6 +179,10 @@ class CertificateProcess:
             self._process.wait()
         if self._report is not None:
             self._report.close()
+
+
+def _pending(certificates: Iterable[AcmeOptions]) -> dict[str, CertificateStatus]:
+    return {one.path: one for one in map(pending, certificates) if one is not None}
 
 
 def _memory() -> IO[bytes]:

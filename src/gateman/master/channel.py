@@ -11,7 +11,7 @@ from collections.abc import Iterable
 from typing import Annotated, Any, TypedDict, TypeVar, get_args
 
 import msgspec
-from msgspec import Meta, Struct
+from msgspec import Meta, Struct, field
 
 from .events import Policy
 
@@ -88,6 +88,10 @@ class Ready(Struct, tag_field="say", tag="ready"):
     """The process serves, with the policy of the script that it has loaded."""
 
     policy: Policy
+    # Those by ACME, as gateman.acme.options has them.
+    certificates: Annotated[list[dict[str, Any]], Meta(max_length=1000)] = field(
+        default_factory=list
+    )
 
 
 class Starting(Struct, tag_field="say", tag="starting"):

@@ -18,6 +18,8 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NoReturn, assert_never, cast
 
+import msgspec
+
 from .. import at_fork
 from ..bus import Bus
 from ..bus.local import held_bus
@@ -41,7 +43,7 @@ from . import channel, privileges
 from .assignment import Assignment
 from .channel import MAX_LINE_SIZE, FromMaster, FromProcess, Lines, from_master, line, read
 from .orphan import Orphan, inherited_socket, max_shutdown_time
-from .plan import fingerprint, listen_of, policy_of
+from .plan import acme_places, listen_of, policy_of
 from .process_stats import ProcessStats
 from .script import user_traceback
 
@@ -150,8 +152,11 @@ def _assigned(workers: Sequence[BaseWorker], assignment: Assignment) -> BaseWork
             remedy,
         )
     certificates = certificates_of(worker) if isinstance(worker, Worker) else ()
-    if fingerprint(certificates) != assignment.certificates:
-        raise ConfigError("acme in the script is not what it was when the service started", remedy)
+    if acme_places(certificates) != assignment.acme_places:
+        raise ConfigError(
+            "the storage or http of acme in the script is not what it was when the service started",
+            remedy,
+        )
     return worker
 
 
@@ -246,7 +251,8 @@ class ChildRuntime:
         """Report that this process serves, and start the heartbeats."""
         loop = asyncio.get_running_loop()
         stats = ProcessStats(service, timers, hub.counts)
-        self._master.send(channel.Ready(policy_of(self._worker)))
+        certificates = service.settings.acme if isinstance(service, WorkerService) else ()
+        self._master.send(channel.Ready(policy_of(self._worker), msgspec.to_builtins(certificates)))
         self._master.stats = stats
         contexts = service.contexts
         if contexts is not None:

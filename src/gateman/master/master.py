@@ -228,6 +228,8 @@ class Master:
 
     def _reload_finished(self, problem: str) -> None:
         self._notifier.ready()
+        if self._orders is not None:
+            self._orders.apply()
         for client in self._reload_clients:
             client.answer(**({"error": problem} if problem else {}))
         self._reload_clients.clear()
@@ -256,7 +258,7 @@ class Master:
                     http=[]
                     if self._orders is None
                     else self._orders.http_descriptors(slot_id.worker),
-                    certificates=listeners.plan.certificates,
+                    acme_places=listeners.plan.acme_places,
                     bus="" if self._router is None else str(self._router.path),
                     log=log,
                     liveness_fd=self._liveness_sockets[listeners.plan.policy.ends_last].fileno(),
@@ -306,8 +308,13 @@ class Master:
 
     def _handle_message(self, child: ChildProcess, message: FromProcess) -> None:
         match message:
-            case channel.Ready(policy):
+            case channel.Ready(policy, certificates):
                 child.is_ready = True
+                if self._orders is not None:
+                    self._orders.declare(child.slot_id.worker, certificates)
+                    # During a reload, the other processes do not know a new name yet.
+                    if not self._supervisor.is_reloading:
+                        self._orders.apply()
                 self._handle_event(events.Ready(child.pid, policy))
             case channel.Starting(waits_for):
                 self._handle_event(events.Starting(child.pid, waits_for))

@@ -1,11 +1,8 @@
 """Checks all declared workers together, before any of them listens."""
 
-import hashlib
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, fields
 from typing import TYPE_CHECKING
-
-import msgspec
 
 from ..config.base import BaseWorker
 from ..config.settings import WorkerSettings
@@ -33,9 +30,8 @@ class WorkerPlan:
     identity: privileges.Identity | None
 
     @property
-    def certificates(self) -> str:
-        """The fingerprint of its certificates by ACME."""
-        return "" if self.settings is None else fingerprint(self.settings.acme)
+    def acme_places(self) -> list[str]:
+        return [] if self.settings is None else acme_places(self.settings.acme)
 
 
 def plan(workers: Sequence[BaseWorker], *, now: float) -> list[WorkerPlan]:
@@ -69,11 +65,9 @@ def check_declared(workers: Sequence[BaseWorker]) -> None:
         raise ConfigError("no worker is declared", 'write Worker("websocket://0.0.0.0:8282")')
 
 
-def fingerprint(certificates: "tuple[AcmeOptions, ...]") -> str:
-    """Tell declarations of certificates by ACME apart; empty for none."""
-    if not certificates:
-        return ""
-    return hashlib.sha256(msgspec.json.encode(certificates)).hexdigest()
+def acme_places(certificates: "Iterable[AcmeOptions]") -> list[str]:
+    """Return what the master has made for ACME, and a reload cannot change."""
+    return sorted({f"{one.storage} {one.http}" for one in certificates})
 
 
 def listen_of(worker: BaseWorker) -> str:
