@@ -125,6 +125,7 @@ async def test_a_write_that_fits_leaves_nothing() -> None:
 
         assert await read_all(peer, 11) == b"onetwothree"
         assert (protocol.events, transport.get_write_buffer_size()) == (["made"], 0)
+        assert transport.count_unsent() == 0
 
 
 @on_loop
@@ -140,6 +141,7 @@ async def test_what_the_kernel_does_not_take_is_sent_in_order() -> None:
 
         assert protocol.events == ["made", "pause"]
         assert transport.get_write_buffer_size() > 0
+        assert transport.count_unsent() == 3
         assert await read_all(peer, len(LARGE) + 15) == b"header" + LARGE + b"headerend"
         await eventually(lambda: protocol.events == ["made", "pause", "resume"])
         assert transport.get_write_buffer_size() == 0

@@ -2,7 +2,7 @@
 
 from collections.abc import Callable
 
-from ..connection import ConnectionLink
+from ..connection_interfaces import ConnectionLink
 from ..http.client_address import TrustedProxies
 from ..http.response import Response
 from ..request import Request

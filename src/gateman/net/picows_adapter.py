@@ -149,7 +149,8 @@ class PicowsTransport:
 
     @property
     def get_write_buffer_size(self) -> Any:
-        return self._transport.get_write_buffer_size
+        # picows only asks whether it is 0, before each frame that it sends without TLS.
+        return getattr(self._transport, "count_unsent", self._transport.get_write_buffer_size)
 
     def close(self) -> None:
         """Ignore it: the listener has ended the connection in ``parser_failed``."""

@@ -18,7 +18,8 @@ import asyncio
 from enum import Enum
 from typing import Any
 
-from ..connection import PAUSED_BY_PEER, Connection, SendResult, State
+from ..connection import Connection, State
+from ..connection_interfaces import PAUSED_BY_PEER, SendResult
 from ..options import SlowConsumer
 from ..websocket.close import TOO_SLOW
 from ..websocket.deflate import Deflater
@@ -162,8 +163,9 @@ class SendBuffer:
         """Send one message, and return what became of it."""
         state = self.state
         if state is _DIRECT:
+            write = self._write
             try:
-                self._write(opcode, payload)
+                write(opcode, payload)
             except RuntimeError:
                 # picows checks the thread, so that nothing else has to.
                 self._context.check_thread()

@@ -9,7 +9,7 @@ nothing is left.
 
 import asyncio
 import socket
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 # As aiofastnet: what is read of one connection before the others have their turn.
@@ -25,6 +25,7 @@ class SocketTransport(asyncio.Transport):
         "_ends",
         "_fd",
         "_is_closing",
+        "_is_over",
         "_is_reading",
         "_loop",
         "_peername",
@@ -43,9 +44,9 @@ class SocketTransport(asyncio.Transport):
         self._sock = sock
         self._fd = sock.fileno()
         self._peername = peername
-        # What the kernel did not take; `None` when the connection is over.
-        self._backlog: list[memoryview] | None = []
-        self._is_closing = self._ends = False
+        # What the kernel did not take.
+        self._backlog: list[memoryview] = []
+        self._is_closing = self._is_over = self._ends = False
         self._is_reading = True
         self._protocol: Any = protocol
         # By its number: asyncio looks for it first, and writes down whatever it does not find.
@@ -111,7 +112,7 @@ class SocketTransport(asyncio.Transport):
     def write(self, data: Any) -> None:
         if self._backlog:
             self._keep((data,), 0)
-        elif self._backlog is not None:
+        elif not self._is_over:
             try:
                 sent = self._sock.send(data)
             except (BlockingIOError, InterruptedError):
@@ -125,7 +126,7 @@ class SocketTransport(asyncio.Transport):
     def writelines(self, parts: Sequence[Any]) -> None:  # type: ignore[override] # read twice
         if self._backlog:
             self._keep(parts, 0)
-        elif self._backlog is not None:
+        elif not self._is_over:
             try:
                 sent = self._sock.sendmsg(parts)
             except (BlockingIOError, InterruptedError):
@@ -133,11 +134,12 @@ class SocketTransport(asyncio.Transport):
             except OSError as error:
                 self._fail(error)
                 return
-            self._keep(parts, sent)
+            if sent < sum(map(len, parts)):
+                self._keep(parts, sent)
 
     def _keep(self, parts: Sequence[Any], sent: int) -> None:
         """Keep what the kernel did not take; bytes cannot change, so that they are not copied."""
-        backlog: list[memoryview] = self._backlog  # type: ignore[assignment] # the callers have looked
+        backlog = self._backlog
         is_first = not backlog
         for part in parts:
             size = len(part)
@@ -178,8 +180,13 @@ class SocketTransport(asyncio.Transport):
         else:
             self._protocol.resume_writing()
 
+    @property
+    def count_unsent(self) -> Callable[[], int]:
+        """Counts the parts that wait; in C, as picows calls it for each frame."""
+        return self._backlog.__len__
+
     def get_write_buffer_size(self) -> int:
-        return sum(map(len, self._backlog)) if self._backlog else 0
+        return sum(map(len, self._backlog))
 
     def set_write_buffer_limits(self, high: int | None = None, low: int | None = None) -> None:
         """Ignore it: any byte that waits is above the limit."""
@@ -224,13 +231,13 @@ class SocketTransport(asyncio.Transport):
         self._finish(error)
 
     def _finish(self, error: Exception | None) -> None:
-        if self._backlog is None:
+        if self._is_over:
             return
         if self._backlog:
             self._loop.remove_writer(self._fd)
+            self._backlog.clear()
         self.pause_reading()
-        self._backlog = None
-        self._is_closing = True
+        self._is_closing = self._is_over = True
         self._loop.call_soon(self._lose, error)
 
     def _lose(self, error: Exception | None) -> None:

@@ -15,13 +15,8 @@ from typing import Any
 
 from picows import WSFrame, WSListener, WSMsgType, WSTransport
 
-from ..connection import (
-    PAUSED_BY_HELD,
-    PAUSED_BY_INFLATION,
-    PAUSED_BY_PEER,
-    Connection,
-    State,
-)
+from ..connection import Connection, State
+from ..connection_interfaces import PAUSED_BY_HELD, PAUSED_BY_INFLATION, PAUSED_BY_PEER
 from ..errors import ProtocolError
 from ..websocket.assembler import Assembler, check_control, not_utf8, reserved_bits, too_big
 from ..websocket.close import CloseCode, parse_close
@@ -210,7 +205,7 @@ class WebSocketProtocol(WSListener):
             self._messages_left -= 1
             if self._messages_left < 0 and not self._next_window():
                 return
-            if frame.payload_size > LARGE_SIZE:
+            if len(message) > LARGE_SIZE:
                 self._adapter.widen()
         elif self._connection.state is not State.CLOSED:
             try:
@@ -221,8 +216,9 @@ class WebSocketProtocol(WSListener):
             if not frame.last_in_buffer:
                 self._is_corked = True
                 self.send_buffer.cork()
+            deliver = self._deliver
             try:
-                self._deliver(self._connection, message)
+                deliver(self._connection, message)
             except Exception as error:  # noqa: BLE001 - an application's fault is its own
                 self._context.events.handler_failed(self._connection, error)
         if self._is_corked and frame.last_in_buffer:
