@@ -9,7 +9,8 @@ from types import FrameType
 from typing import TYPE_CHECKING, Any
 
 from .config.base import BaseWorker
-from .connection import Connection, SendResult, State
+from .connection import Connection, State
+from .connection_interfaces import SendResult
 from .errors import (
     BusError,
     ConfigError,

@@ -13,7 +13,7 @@ import anyio.to_thread
 import pytest
 
 from gateman import Connection, SendResult
-from gateman.connection import PAUSED_BY_QUEUE
+from gateman.connection_interfaces import PAUSED_BY_QUEUE
 from gateman.net.send_buffer import SendState
 from gateman.runtime.callback_queue import ENDED, CallbackQueues
 from tests.support.loop import eventually, on_loop, turns

@@ -1,7 +1,8 @@
 """Clients without a network: connections that a process's part of the hub can hold."""
 
 from gateman.cluster.fanout import Key
-from gateman.connection import Connection, SendResult, State
+from gateman.connection import Connection, State
+from gateman.connection_interfaces import SendResult
 
 
 class FakeSendBuffer:

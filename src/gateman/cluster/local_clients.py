@@ -3,7 +3,8 @@
 from collections.abc import Callable, Collection, Iterable
 from typing import Any, assert_never
 
-from ..connection import Connection, MessageSender
+from ..connection import Connection
+from ..connection_interfaces import MessageSender
 from .envelope import (
     Audience,
     Bind,
@@ -180,7 +181,8 @@ class LocalClients:
         return NO_CHANGE
 
     def _connection(self, client: ClientId) -> Connection:
-        return self.registry.get(client).connection
+        connection: Connection = self.registry.get(client).connection
+        return connection
 
     def answer(self, query: Query, name: str, audience: Audience | None = None) -> Any:
         """Answer a query about local clients; raises UnknownClient."""

@@ -22,7 +22,7 @@ def binding(client: ClientId, uid: str, *, only: bool, code: int, reason: str) -
 
 
 class ConnectionMembership:
-    """The hub, for connections; see :class:`gateman.connection.Membership`."""
+    """The hub, for connections; see :class:`gateman.connection_interfaces.Membership`."""
 
     # A client that joins a group in on_websocket_connect is a member from the moment its handshake
     # completes, and never if the handshake is refused.

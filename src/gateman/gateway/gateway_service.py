@@ -17,7 +17,8 @@ from ..cluster.names import ClientId, NodeId
 from ..cluster.node import Node
 from ..cluster.probes import Probes, asks
 from ..config.settings import WorkerSettings
-from ..connection import PAUSED_BY_QUEUE, PAUSED_BY_QUEUES, Connection, State
+from ..connection import Connection, State
+from ..connection_interfaces import PAUSED_BY_QUEUE, PAUSED_BY_QUEUES
 from ..errors import Refuse
 from ..log import logger
 from ..net.connection_events import Decide

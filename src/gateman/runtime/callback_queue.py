@@ -23,7 +23,8 @@ from types import coroutine
 from typing import Any
 
 from ..config.callbacks import Function
-from ..connection import PAUSED_BY_QUEUE, Connection, State
+from ..connection import Connection, State
+from ..connection_interfaces import PAUSED_BY_QUEUE
 from .callback_tasks import CallbackTasks, Task, take_back_cancellation
 
 Then = Callable[[Exception | None], None]
