@@ -153,6 +153,17 @@ def test_an_expired_certificate_is_not_served_after_a_restart(
     assert contexts.is_pending
 
 
+def test_a_file_that_could_not_serve_is_tried_again(authority: Authority, tmp_path: Path) -> None:
+    """It has not changed, but the clock was wrong."""
+    one = declared(tmp_path, "a.test")
+    end = datetime.now(UTC) + timedelta(days=9)
+    issue(authority, one.path, "a.test", expires_at=end)
+    contexts = contexts_of(one)
+    looks = [contexts.take_up(now=end.timestamp() + ahead) for ahead in (1, 2, -1, -2)]
+
+    assert [[bool(one.problem) for one in found] for found in looks] == [[True], [], [False], []]
+
+
 def test_a_name_that_was_added_waits_and_the_others_do_not(
     authority: Authority, tmp_path: Path
 ) -> None:

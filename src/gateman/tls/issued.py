@@ -57,7 +57,9 @@ class IssuedContexts:
 
     def __init__(self, declared: Sequence[IssuedCertificate]) -> None:
         self._declared = declared
-        self._seen: dict[Path, Mark | None] = {}
+        self._taken_up: dict[Path, Mark] = {}
+        # Of the last look at each file, so that each is told once.
+        self._problems: dict[Path, str] = {}
         self._by_path: dict[Path, Served] = {}
         self._names = {name for one in declared for name in one.names}
         # By the declared names that it is for.
@@ -74,19 +76,22 @@ class IssuedContexts:
         for one in self._declared:
             # Before it is read: what changes meanwhile is looked at once more.
             mark = mark_of(one.path)
-            is_known = mark == self._seen.get(one.path)
-            self._seen[one.path] = mark
-            if mark is None or (is_known and not is_anew):
+            if mark is None or (mark == self._taken_up.get(one.path) and not is_anew):
                 continue
+            problem = ""
             try:
                 served = _load(one, mark, make, now)
                 names = self._check_names(one, served)
             except ConfigError as error:
-                found.append(TakeUp(path=one.path, problem=f"{error}".removesuffix(".")))
-                continue
-            self._by_path[one.path] = served
-            self._by_name.update(dict.fromkeys(names, served))
-            found.append(TakeUp(path=one.path))
+                # The same file may do later: with other rights, or when the clock is set.
+                problem = f"{error}".removesuffix(".")
+            else:
+                self._taken_up[one.path] = mark
+                self._by_path[one.path] = served
+                self._by_name.update(dict.fromkeys(names, served))
+            if problem != self._problems.get(one.path) or not problem:
+                found.append(TakeUp(path=one.path, problem=problem))
+            self._problems[one.path] = problem
         return found
 
     def _check_names(self, declared: IssuedCertificate, served: Served) -> list[str]:
