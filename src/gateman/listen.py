@@ -9,8 +9,9 @@ Listen addresses, as users write them. PURE.
 """
 
 import re
-from dataclasses import dataclass
 from ipaddress import IPv6Address
+
+from msgspec import Struct
 
 from .errors import ConfigError
 
@@ -38,8 +39,7 @@ _MAX_PORT = 65535
 _HOST = re.compile(r"[\w.-]+")
 
 
-@dataclass(frozen=True, slots=True)
-class ListenAddress:
+class ListenAddress(Struct, frozen=True):
     host: str  # an IP address, or a name that the system resolves; empty with a path
     port: int  # 0: the system chooses
     path: str  # of a unix socket; empty for TCP

@@ -2,7 +2,6 @@
 
 import inspect
 import sys
-from dataclasses import FrozenInstanceError, fields
 from pathlib import Path
 from typing import Any
 
@@ -34,9 +33,7 @@ def test_what_is_not_declared() -> None:
     found = settings()
     trusted = found.trusted_proxies
     others = {
-        field.name: getattr(found, field.name)
-        for field in fields(found)
-        if field.name != "trusted_proxies"
+        name: getattr(found, name) for name in found.__struct_fields__ if name != "trusted_proxies"
     }
 
     assert others == {
@@ -157,7 +154,7 @@ def test_what_does_not_go_together(
 def test_settings_are_constants() -> None:
     """They are checked once; a change to a worker that serves would change nothing."""
     found = settings()
-    with pytest.raises(FrozenInstanceError):
+    with pytest.raises(AttributeError):
         found.name = "other"  # type: ignore[misc]
 
     assert found.name == "worker"
@@ -167,5 +164,5 @@ def test_every_setting_is_documented() -> None:
     """The class says what each of them is."""
     # Python 3.13 keeps docstrings without their indentation, and getdoc takes it away before.
     documented = inspect.getdoc(WorkerSettings) or ""
-    for name in (one.name for one in fields(WorkerSettings)):
+    for name in WorkerSettings.__struct_fields__:
         assert f"\n    {name}: " in documented

@@ -2,8 +2,9 @@
 
 import json
 from collections.abc import Sequence
-from dataclasses import replace
 from pathlib import Path
+
+from msgspec.structs import replace
 
 from gateman.doctor.report import as_json, as_lines
 from gateman.doctor.rows import Outcome, Row

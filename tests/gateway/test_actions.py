@@ -39,6 +39,6 @@ def test_actions_are_compared_by_content() -> None:
 @pytest.mark.parametrize("action", ACTIONS, ids=lambda one: type(one).__name__)
 def test_actions_do_not_change(action: DispatchAction) -> None:
     """What was decided stays."""
-    name = next(iter(type(action).__slots__))
+    name = type(action).__struct_fields__[0]
     with pytest.raises(AttributeError):
         setattr(action, name, None)

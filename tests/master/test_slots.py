@@ -1,8 +1,7 @@
 """Crashes of a slot, acceptors of slots without a process, and limits of processes."""
 
-from dataclasses import replace
-
 import pytest
+from msgspec.structs import replace
 
 from gateman.master.events import Heartbeat, Policy, SlotId
 from gateman.master.slots import (

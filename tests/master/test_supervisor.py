@@ -1,8 +1,7 @@
 """When processes are started, replaced, stopped and given up: tables of events and actions."""
 
-from dataclasses import replace
-
 import pytest
+from msgspec.structs import replace
 
 from gateman.master.events import (
     Accept,

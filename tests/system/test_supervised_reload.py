@@ -1,6 +1,6 @@
 """What a reload does, by tables: the supervisor with its slots, and nothing real."""
 
-from dataclasses import replace
+from msgspec.structs import replace
 
 from gateman.master.events import (
     Accept,

@@ -5,9 +5,10 @@ A :class:`Wire` writes and reads the bytes of one connection; :mod:`.router_wire
 router, :mod:`.nats_wire` that of NATS.
 """
 
-from dataclasses import dataclass
 from enum import Enum
 from typing import Any, Protocol
+
+from msgspec import Struct
 
 from .subjects import Subject
 
@@ -24,38 +25,33 @@ class Control(Enum):
     """Everything that we wrote before our ping has been handled."""
 
 
-@dataclass(frozen=True, slots=True)
-class BrokerHello:
+class BrokerHello(Struct, frozen=True):
     """What the broker says about itself."""
 
     info: dict[str, Any]
 
 
-@dataclass(frozen=True, slots=True)
-class BrokerRefusal:
+class BrokerRefusal(Struct, frozen=True):
     """The broker refused a command, and may close; its text contains no secrets."""
 
     text: str
     is_of_subscribing: bool = False
 
 
-@dataclass(frozen=True, slots=True)
-class Dropped:
+class Dropped(Struct, frozen=True):
     """The broker dropped messages for us, the first of them at ``since`` (seconds since 1970)."""
 
     count: int
     since: float
 
 
-@dataclass(frozen=True, slots=True)
-class NoSubscribers:
+class NoSubscribers(Struct, frozen=True):
     """The answer to a query: no other process subscribes."""
 
     number: int
 
 
-@dataclass(frozen=True, slots=True)
-class Broken:
+class Broken(Struct, frozen=True):
     """The broker broke the protocol; nothing after this is read."""
 
     text: str

@@ -14,9 +14,10 @@ returned as a tuple, which is cached until a client joins or leaves.
 
 from collections.abc import Iterable, Iterator
 from collections.abc import Set as AbstractSet
-from dataclasses import dataclass
 from enum import StrEnum
 from typing import Generic, NamedTuple, TypeVar
+
+from msgspec import Struct
 
 from ..errors import UnknownClient
 from .names import ClientId, Group, Uid
@@ -41,8 +42,7 @@ class Topic(NamedTuple):
     name: str
 
 
-@dataclass(frozen=True, slots=True)
-class Change:
+class Change(Struct, frozen=True):
     """The topics that gained their first local client, and those that lost their last."""
 
     gained: tuple[Topic, ...] = ()

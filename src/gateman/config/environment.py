@@ -6,8 +6,10 @@ Only what one text can say has a variable: numbers, texts, yes or no, and ``none
 
 import re
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, fields, replace
+from dataclasses import fields, replace
 from typing import Any, get_args, get_type_hints
+
+from msgspec import Struct
 
 from ..errors import ConfigError
 from ..options import Limits, Timeouts
@@ -29,8 +31,7 @@ _NUMBERS = {int: re.compile(r"[+-]?\d{1,20}"), float: re.compile(r"[+-]?\d{1,20}
 _WORDS = {"true": True, "yes": True, "1": True, "false": False, "no": False, "0": False}
 
 
-@dataclass(frozen=True, slots=True)
-class Variable:
+class Variable(Struct, frozen=True):
     """A variable that sets an option."""
 
     name: str

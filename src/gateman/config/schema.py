@@ -8,9 +8,11 @@ type checkers know the constructor's signature.
 
 from collections.abc import Callable, Mapping
 from collections.abc import Set as AbstractSet
-from dataclasses import MISSING, Field, dataclass
+from dataclasses import MISSING, Field
 from inspect import Parameter, Signature, cleandoc, get_annotations
 from typing import TYPE_CHECKING, Any, ClassVar, Generic, TypeVar, dataclass_transform, get_args
+
+from msgspec import Struct
 
 from ..errors import ConfigError
 from ..options import option
@@ -28,8 +30,7 @@ class Converted(Generic[_Given, _Kept]):
         def __set__(self, instance: object, value: _Given) -> None: ...
 
 
-@dataclass(frozen=True, kw_only=True, slots=True)
-class Option:
+class Option(Struct, frozen=True, kw_only=True):
     name: str
     type: Any  # the annotation of a value
     default: Any  # MISSING if there is none

@@ -1,7 +1,8 @@
 """The checked options of a worker, from which its service is made."""
 
-from dataclasses import dataclass
 from typing import TYPE_CHECKING
+
+from msgspec import Struct
 
 from ..http.client_address import TrustedProxies
 from ..listen import ListenAddress
@@ -13,8 +14,7 @@ if TYPE_CHECKING:
     from ..acme.options import AcmeOptions
 
 
-@dataclass(frozen=True, kw_only=True, slots=True)
-class WorkerSettings:
+class WorkerSettings(Struct, frozen=True, kw_only=True):
     """
     The checked options of a worker.
 

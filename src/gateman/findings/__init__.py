@@ -7,10 +7,11 @@ and ``gateman doctor`` make their sentences from these declarations.
 """
 
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, field
 from enum import Enum, IntEnum
 from string import Formatter
 from typing import Any
+
+from msgspec import Struct, field
 
 
 class Severity(Enum):
@@ -69,8 +70,7 @@ class Client(Enum):
 ALL_CLIENTS = frozenset(Client)
 
 
-@dataclass(frozen=True, kw_only=True, slots=True)
-class Finding:
+class Finding(Struct, frozen=True, kw_only=True):
     """
     One problem.
 
@@ -103,8 +103,7 @@ class Finding:
         return f"{self} ({self.code})"
 
 
-@dataclass(frozen=True, kw_only=True, slots=True)
-class Declaration:
+class Declaration(Struct, frozen=True, kw_only=True):
     """
     A kind of finding.
 

@@ -14,7 +14,6 @@ import contextlib
 import inspect
 from collections import Counter, deque
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Mapping
-from dataclasses import dataclass
 from functools import partial
 from typing import Any
 
@@ -124,8 +123,7 @@ class ClientContext:
         return saved
 
 
-@dataclass(slots=True)
-class Work:
+class Work(msgspec.Struct):
     """An event to handle."""
 
     number: int  # its number in its receive window

@@ -25,7 +25,6 @@ is not a contradiction to a header that does.
 
 import re
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass, replace
 from functools import lru_cache
 from ipaddress import (
     IPv4Address,
@@ -37,6 +36,8 @@ from ipaddress import (
 )
 from itertools import islice
 
+from msgspec import Struct
+from msgspec.structs import replace
 from multidict import MultiMapping
 
 from ..errors import ConfigError
@@ -72,8 +73,7 @@ _QUOTED_PAIR = re.compile(r"\\(.)")
 _Address = IPv4Address | IPv6Address
 
 
-@dataclass(frozen=True, slots=True)
-class ClientAddress:
+class ClientAddress(Struct, frozen=True):
     """The address of a client."""
 
     # IPv4 also where it came mapped into IPv6; without a zone; ``"unix"`` for a peer on a unix

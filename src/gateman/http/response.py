@@ -5,8 +5,9 @@ Every answer ends the connection: one port speaks WebSocket, and HTTP only to sa
 """
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
 from http import HTTPStatus
+
+from msgspec import Struct, field
 
 from ..errors import ConfigError
 from ..findings.handshakes import UPGRADE_LOST
@@ -38,8 +39,7 @@ _PAGE_POLICY = (
 )
 
 
-@dataclass(frozen=True, slots=True)
-class Response:
+class Response(Struct, frozen=True):
     """One HTTP answer."""
 
     status: int

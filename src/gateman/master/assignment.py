@@ -5,16 +5,15 @@ The process removes the variable before the user's code runs: programs that this
 inherit it.
 """
 
-import json
 from collections.abc import MutableMapping
-from dataclasses import asdict, dataclass, field
 from typing import Self
+
+import msgspec
 
 _VARIABLE = "GATEMAN_PROCESS"
 
 
-@dataclass(frozen=True, kw_only=True, slots=True)
-class Assignment:
+class Assignment(msgspec.Struct, frozen=True, kw_only=True):
     worker: int  # index of the declared worker, from 0
     worker_count: int
     number: int  # of the process, from 0
@@ -24,8 +23,8 @@ class Assignment:
     path: str
     module: str
     argv: list[str]
-    http: list[int] = field(default_factory=list)  # descriptors, of listeners for HTTP-01
-    acme_places: list[str] = field(default_factory=list)  # see :mod:`.plan`
+    http: list[int] = []  # descriptors, of listeners for HTTP-01
+    acme_places: list[str] = []  # see :mod:`.plan`
     bus: str = ""  # path of the router's socket
     log: int = -1  # descriptor
     liveness_fd: int = -1
@@ -33,7 +32,7 @@ class Assignment:
     @classmethod
     def take(cls, environment: MutableMapping[str, str]) -> Self:
         """Remove it from the environment; raise KeyError if no master started this process."""
-        return cls(**json.loads(environment.pop(_VARIABLE)))
+        return msgspec.json.decode(environment.pop(_VARIABLE), type=cls)
 
     def put(self, environment: MutableMapping[str, str]) -> None:
-        environment[_VARIABLE] = json.dumps(asdict(self), separators=(",", ":"))
+        environment[_VARIABLE] = msgspec.json.encode(self).decode()

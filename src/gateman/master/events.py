@@ -4,10 +4,10 @@ The supervisor's events and actions. PURE.
 Times are in monotonic seconds. A process is identified by its pid.
 """
 
-from dataclasses import dataclass, replace
 from typing import Annotated, NamedTuple
 
 from msgspec import Meta, Struct
+from msgspec.structs import replace
 
 # A process sends its own policy: values that cannot be supervised are refused when it is read.
 _Seconds = Annotated[float, Meta(ge=0, le=1e12)]
@@ -28,8 +28,7 @@ class SlotId(NamedTuple):
     number: int  # of the process, from 0
 
 
-@dataclass(frozen=True, kw_only=True, slots=True)
-class Policy:
+class Policy(Struct, frozen=True, kw_only=True):
     """How a worker's processes are supervised: seconds and bytes; see the options of a Worker."""
 
     name: Annotated[str, Meta(max_length=4096)]

@@ -5,7 +5,8 @@ import os
 import socket
 import time
 from collections.abc import Sequence
-from dataclasses import replace
+
+from msgspec.structs import replace
 
 from ..errors import AddressInUse
 from ..listen import ListenAddress

@@ -6,6 +6,7 @@ pipe. It sleeps until a process, a command or a signal wakes it, or a deadline o
 """
 
 import contextlib
+import gc
 import logging
 import os
 import random
@@ -15,9 +16,10 @@ import socket
 import sys
 import time
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import replace
 from functools import partial
 from typing import TYPE_CHECKING, Any, assert_never
+
+from msgspec.structs import replace
 
 from .. import at_fork
 from ..errors import ConfigError, ExitCode
@@ -106,6 +108,8 @@ class Master:
 
     def run(self) -> ExitCode | int:
         """Run the service until it is stopped; return the exit code."""
+        # The modules stay: no collection need look at them, nor those at the end of the process.
+        gc.freeze()
         control = ControlServer(self._runtime_files.listen(), self._selector, self._handle_request)
         restorer = FileRestorer(self._runtime_files, control, self._router, self._listeners)
         with wake_on_signals(self._selector, self._handle_signals):

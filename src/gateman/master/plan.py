@@ -1,8 +1,9 @@
 """Checks all declared workers together, before any of them listens."""
 
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, fields
 from typing import TYPE_CHECKING
+
+from msgspec import Struct
 
 from ..config.base import BaseWorker
 from ..config.settings import WorkerSettings
@@ -17,13 +18,12 @@ from .events import Policy
 if TYPE_CHECKING:
     from ..acme.options import AcmeOptions
 
-_POLICY_FIELDS = frozenset(field.name for field in fields(Policy))
+_POLICY_FIELDS = frozenset(Policy.__struct_fields__)
 
 _EVERYWHERE = {"0.0.0.0", "::"}  # noqa: S104 - what users write, compared
 
 
-@dataclass(frozen=True, kw_only=True, slots=True)
-class WorkerPlan:
+class WorkerPlan(Struct, frozen=True, kw_only=True):
     worker: BaseWorker
     settings: WorkerSettings | None
     policy: Policy

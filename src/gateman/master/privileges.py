@@ -4,8 +4,9 @@ import grp
 import os
 import pwd
 from collections.abc import Iterable, MutableMapping
-from dataclasses import dataclass
 from pathlib import Path
+
+from msgspec import Struct
 
 from ..errors import ConfigError
 
@@ -19,8 +20,7 @@ _FOLDERS = (
 )
 
 
-@dataclass(frozen=True, kw_only=True, slots=True)
-class Identity:
+class Identity(Struct, frozen=True, kw_only=True):
     user: str
     uid: int
     gid: int

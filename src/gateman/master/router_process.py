@@ -159,8 +159,8 @@ def _command(
     root = str(Path(__file__).parents[2])
     # Not -m: the script may have changed sys.path to find gateman.
     code = (
-        f"import sys; sys.path.append({root!r});"
-        " from gateman.bus.router import main; sys.exit(main())"
+        f"import gc, sys; gc.disable(); sys.path.append({root!r});"
+        " from gateman.bus.router import main; gc.freeze(); gc.enable(); sys.exit(main())"
     )
     users = [f"--as={one.uid}:{one.gid}" for one in identities]
     options = interpreter_options(sys.orig_argv)

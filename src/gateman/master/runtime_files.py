@@ -26,9 +26,10 @@ import socket
 import stat
 import tempfile
 from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Self
+
+from msgspec import Struct
 
 from ..bus import unix_socket
 from ..errors import AlreadyRunning, ConfigError
@@ -38,8 +39,7 @@ UNITS = Path("/run/gateman")
 """The folders of the units that ``gateman systemd`` prints: ``RuntimeDirectory=gateman/NAME``."""
 
 
-@dataclass(frozen=True, slots=True)
-class RuntimePaths:
+class RuntimePaths(Struct, frozen=True):
     folder: Path
     stem: str
     users: frozenset[int] = frozenset()

@@ -6,11 +6,12 @@ import runpy
 import sys
 import traceback
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
 from importlib.machinery import ModuleSpec
 from pathlib import Path
 from types import TracebackType
 from typing import Self
+
+from msgspec import Struct
 
 from ..config.base import BaseWorker
 from ..errors import ConfigError, GatemanError, LoadFailed
@@ -19,8 +20,7 @@ from ..log import is_json, write_to_user
 _PACKAGE = str(Path(__file__).parents[1])
 
 
-@dataclass(frozen=True, slots=True)
-class Script:
+class Script(Struct, frozen=True):
     path: Path
     module: str = ""
 

@@ -6,9 +6,10 @@ slot has at most one serving process. During a replacement a second process star
 the first one drains. Other processes of the worker accept for a slot without a serving process.
 """
 
-from dataclasses import replace
 from enum import Enum
 from typing import assert_never
+
+from msgspec.structs import replace
 
 from . import events, formatting
 from .events import Policy, SlotId, SupervisorAction, SupervisorEvent

@@ -13,8 +13,9 @@ import select
 import socket
 import ssl
 from collections.abc import Callable
-from dataclasses import dataclass
 from typing import Any
+
+from msgspec import Struct
 
 from ..errors import PreambleError
 from ..findings.certificates import CERTIFICATE_NOT_ISSUED
@@ -51,8 +52,7 @@ _NO_CERTIFICATE = alert(80)
 _NO_CHALLENGE = alert(112)
 
 
-@dataclass(slots=True)
-class PeerInfo:
+class PeerInfo(Struct):
     """What is known of a connection when it gets its transport."""
 
     deadline_at: float  # when its handshake has to be done; by the loop's clock
@@ -68,8 +68,7 @@ ProtocolFactory = Callable[[PeerInfo], asyncio.BaseProtocol]
 """Makes the protocol of a connection: the handshake."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class AcceptConfig:
+class AcceptConfig(Struct, frozen=True, kw_only=True):
     """How one worker accepts connections."""
 
     deadlines: Deadlines

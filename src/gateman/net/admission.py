@@ -6,8 +6,10 @@ clients evenly over them.
 """
 
 from collections import Counter
-from dataclasses import dataclass, replace
 from typing import Any
+
+from msgspec import Struct
+from msgspec.structs import replace
 
 from ..findings.handshakes import ADDRESS_LIMIT, HANDSHAKE_RATE, SERVER_DRAINING, SERVER_FULL
 from ..http.client_address import rate_key
@@ -18,8 +20,7 @@ from ..options import Limits
 _MAX_REJECTED = 32  # connections
 
 
-@dataclass(frozen=True, slots=True)
-class Refusal:
+class Refusal(Struct, frozen=True):
     """Why a connection or a handshake is rejected."""
 
     cause: str  # for counters; a literal of our code

@@ -6,9 +6,10 @@ All methods run in the event loop's thread, do not raise, and return at once.
 
 import asyncio
 from collections.abc import Callable
-from dataclasses import dataclass, field
 from threading import get_ident
 from typing import Protocol
+
+from msgspec import Struct, field
 
 from ..connection import Connection
 from ..errors import ProtocolError, WrongThread
@@ -71,8 +72,7 @@ Decide = Callable[["Exception | None"], None]
 generic 500."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class ConnectionContext:
+class ConnectionContext(Struct, frozen=True, kw_only=True):
     """What all connections of one worker share."""
 
     loop: asyncio.AbstractEventLoop

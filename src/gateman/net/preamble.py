@@ -21,10 +21,11 @@ ClientHello is a :class:`ClientHello` that names nothing.
 """
 
 import contextlib
+import struct
 from collections.abc import Iterator
-from dataclasses import dataclass
 from ipaddress import AddressValueError, IPv4Address, IPv6Address
-from struct import Struct
+
+from msgspec import Struct
 
 from ..errors import PreambleError
 
@@ -57,7 +58,7 @@ _V2_ADDRESS_SIZES = {_UNSPECIFIED: 0, _INET: 12, _INET6: 36, _UNIX: 216}  # byte
 # A record of type handshake, whose version is 3 point anything.
 _TLS_START = bytes((22, 3))
 _CLIENT_HELLO = 1
-_EXTENSION_HEADER = Struct("!HH")
+_EXTENSION_HEADER = struct.Struct("!HH")
 _SERVER_NAME = 0
 _ALPN = 16
 
@@ -100,16 +101,14 @@ _NAME_CHARACTERS = frozenset(b"abcdefghijklmnopqrstuvwxyz0123456789-._")
 _MAX_NAME_SIZE = 255  # bytes; RFC 1035, section 2.3.4
 
 
-@dataclass(frozen=True, slots=True)
-class NeedMore:
+class NeedMore(Struct, frozen=True):
     """The bytes do not suffice to decide."""
 
     # From the start: always more than there were, and at most MAX_HELLO_SIZE or MAX_PROXY_SIZE.
     size: int
 
 
-@dataclass(frozen=True, slots=True)
-class ClientHello:
+class ClientHello(Struct, frozen=True):
     """The peer speaks TLS."""
 
     # Lower case, without a final dot, only letters, digits, hyphens, underscores and dots. None if
@@ -119,15 +118,13 @@ class ClientHello:
     alpn: tuple[str, ...]  # in the client's order; bytes as latin-1
 
 
-@dataclass(frozen=True, slots=True)
-class NotTLS:
+class NotTLS(Struct, frozen=True):
     """The peer does not speak TLS."""
 
     is_http: bool  # it begins with an HTTP method, so that an HTTP answer makes sense
 
 
-@dataclass(frozen=True, slots=True)
-class ProxyHeader:
+class ProxyHeader(Struct, frozen=True):
     """A PROXY header, whole and valid."""
 
     size: int  # in bytes: what the caller consumes before anything else

@@ -10,11 +10,12 @@ import socket
 import sys
 from collections import Counter
 from collections.abc import Callable, Collection, Sequence
-from dataclasses import replace
 from importlib import resources
 from itertools import islice
 from math import ceil
 from typing import TYPE_CHECKING, Any
+
+from msgspec.structs import replace
 
 from .. import at_fork
 from ..cluster.events import EventHandler

@@ -1,9 +1,11 @@
 """The services of production, which a test may also end as if their process were killed."""
 
+import dataclasses
 import time
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
+
+from msgspec.structs import replace
 
 from ..config.base import BaseWorker
 from ..config.settings import WorkerSettings
@@ -88,7 +90,7 @@ def _settings(worker: Worker, path: Path) -> WorkerSettings:
 
 
 def _hurried(timeouts: Timeouts) -> Timeouts:
-    return replace(timeouts, shutdown=_AT_ONCE)
+    return dataclasses.replace(timeouts, shutdown=_AT_ONCE)
 
 
 def _silence(functions: dict[str, Any]) -> None:

@@ -10,6 +10,8 @@ import ssl
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from msgspec import Struct
+
 from ..errors import ConfigError
 from ..findings import Finding
 from . import pem
@@ -31,8 +33,7 @@ class Pair:
     passphrase: str | None = field(repr=False)
 
 
-@dataclass(frozen=True, kw_only=True, slots=True)
-class ServerCertificate:
+class ServerCertificate(Struct, frozen=True, kw_only=True):
     """A certificate that is in service."""
 
     option: str  # where it was declared, such as ``"ssl.local_cert"``

@@ -8,9 +8,11 @@ The acceptor reads the name in the ClientHello before TLS starts, and selects th
 import ssl
 import time
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Self
+
+from msgspec import Struct
+from msgspec.structs import replace
 
 from ..errors import ConfigError
 from ..findings import Finding, Severity
@@ -36,8 +38,7 @@ _REFUSED = frozenset(
 )
 
 
-@dataclass(frozen=True, kw_only=True, slots=True)
-class _Loaded:
+class _Loaded(Struct, frozen=True, kw_only=True):
     """The result of reading the files once; always replaced as a whole."""
 
     default: Served | None  # None if all certificates are issued while the service runs

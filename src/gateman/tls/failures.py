@@ -2,7 +2,8 @@
 
 import ssl
 from collections.abc import Set as AbstractSet
-from dataclasses import dataclass
+
+from msgspec import Struct
 
 from ..findings import Finding
 
@@ -35,8 +36,7 @@ _OTHERS = {
 _GROUPS = frozenset({"NO_SUITABLE_KEY_SHARE", "NO_SUITABLE_GROUPS", "NO_SHARED_GROUP"})
 
 
-@dataclass(frozen=True, kw_only=True, slots=True)
-class Offer:
+class Offer(Struct, frozen=True, kw_only=True):
     """What a server offers to its clients."""
 
     oldest: str = "TLSv1.2"

@@ -14,6 +14,8 @@ import zlib
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from msgspec import Struct
+
 from ..errors import ConfigError, ProtocolError
 from ..options import fixed, option
 from .close import CloseCode
@@ -159,8 +161,7 @@ class Deflate:
         raise ConfigError(f"Deflate.{name}={value!r} cannot work", f"use a whole number {allowed}")
 
 
-@dataclass(frozen=True, kw_only=True, slots=True)
-class Agreement:
+class Agreement(Struct, frozen=True, kw_only=True):
     """What a client offered and we accepted."""
 
     response: str  # the value of our ``Sec-WebSocket-Extensions`` header

@@ -1,7 +1,8 @@
 """What is wrong with the certificates that each address shows. PURE."""
 
 from collections.abc import Iterable, Iterator
-from dataclasses import replace
+
+from msgspec.structs import replace
 
 from ...findings import Finding, Severity, Software
 from ...findings import certificates as about_certificates
