@@ -1,11 +1,13 @@
 """
 Real browsers, which verify the certificate, against a real worker: directly and through proxies.
 
-Chromium takes all three ways; Firefox, whose handshake differs, takes the direct one.
+Chromium takes all three ways; Firefox, whose handshake differs, takes the direct one. A browser
+takes longer to start than all of its tests to run, so each is started once.
 """
 
 from collections.abc import Callable, Iterator
-from contextlib import AbstractContextManager
+from contextlib import AbstractContextManager, ExitStack
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +15,7 @@ import pytest
 import trustme
 
 from gateman.ops import proxy
-from gateman.ops.certificates import development_certificate
+from gateman.ops.certificates import DevelopmentCertificate, development_certificate
 from tests.support import proxies
 from tests.support.browser import Browser, BrowserError, Chromium, Firefox
 from tests.support.master import echo, master
@@ -88,7 +90,7 @@ Proxy = Callable[[proxy.Site], AbstractContextManager[int]]
 
 
 class Page:
-    """A page of a browser, and the address that its scripts connect to."""
+    """The page of an origin, and the address of the same origin that its scripts connect to."""
 
     def __init__(self, browser: Browser, address: str) -> None:
         self._browser = browser
@@ -96,6 +98,12 @@ class Page:
 
     def run(self, body: str) -> Any:
         """Run the body of an async function that has ``peer``, connected, and ``address``."""
+        url = self._address.replace("wss://", "https://")
+        shown = "globalThis.Peer ? location.href : null"
+        if not (self._browser.evaluate(shown) or "").startswith(url):
+            # As a user would; the test before may have shown another page.
+            self._browser.open(url)
+            self._browser.paste(PEER)
         return self._browser.evaluate(
             f"(async (address) => {{ const peer = await new Peer(address).opened; {body} }})"
             f"({self._address!r})"
@@ -122,6 +130,32 @@ def plain(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Service]:
         yield service
 
 
+@pytest.fixture(scope="module")
+def development(tmp_path_factory: pytest.TempPathFactory) -> DevelopmentCertificate:
+    """Make a certificate as ``gateman cert dev`` does, with an authority that signs few names."""
+    folder = tmp_path_factory.mktemp("development")
+    return development_certificate(["chat.example.com"], folder, data=folder / "data")
+
+
+@pytest.fixture(scope="module")
+def browser_of(
+    authority: trustme.CA, development: DevelopmentCertificate
+) -> Iterator[Callable[[str], Browser]]:
+    """Start a browser that trusts both authorities; a test is skipped where it is missing."""
+    trusted = [authority.cert_pem.bytes().decode(), development.authority.read_text()]
+    with ExitStack() as stack:
+
+        @cache
+        def start(kind: str) -> Browser:
+            browser = Chromium if kind == "chromium" else Firefox
+            if missing := browser.missing():
+                pytest.skip(missing)
+            names = [DOMAIN, "other.test", "chat.example.com"]
+            return stack.enter_context(browser(trusted, names))
+
+        yield start
+
+
 @pytest.fixture(
     scope="module",
     params=["chromium-direct", "chromium-nginx", "chromium-apache", "firefox-direct"],
@@ -129,35 +163,21 @@ def plain(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Service]:
 def page(
     request: pytest.FixtureRequest,
     authority: trustme.CA,
+    browser_of: Callable[[str], Browser],
     tmp_path_factory: pytest.TempPathFactory,
 ) -> Iterator[Page]:
-    """Open a page in a browser that trusts the authority, on each way to a worker."""
+    """Give a page on each way to a worker."""
     kind, way = request.param.split("-")
-    with browser_of(kind)([pem(authority)], [DOMAIN]) as browser:
-        if way == "direct":
-            service: Service = request.getfixturevalue("secure")
-            yield opened(browser, f"wss://{DOMAIN}:{service.port}")
-            return
-        service = request.getfixturevalue("plain")
-        site = site_of(authority, tmp_path_factory.mktemp("site"), service.port)
-        in_front: Proxy = getattr(proxies, way)
-        with in_front(site) as port:
-            yield opened(browser, f"wss://{DOMAIN}:{port}/wss")
-
-
-def browser_of(kind: str) -> type[Chromium | Firefox]:
-    """Return the class of a browser, or skip the test where it is not installed."""
-    browser = Chromium if kind == "chromium" else Firefox
-    if missing := browser.missing():
-        pytest.skip(missing)
-    return browser
-
-
-def opened(browser: Browser, address: str) -> Page:
-    """Load the page of the same origin, as a browser's user would."""
-    browser.open(address.replace("wss://", "https://"))
-    browser.paste(PEER)
-    return Page(browser, address)
+    browser = browser_of(kind)
+    if way == "direct":
+        service: Service = request.getfixturevalue("secure")
+        yield Page(browser, f"wss://{DOMAIN}:{service.port}/")
+        return
+    service = request.getfixturevalue("plain")
+    site = site_of(authority, tmp_path_factory.mktemp("site"), service.port)
+    in_front: Proxy = getattr(proxies, way)
+    with in_front(site) as port:
+        yield Page(browser, f"wss://{DOMAIN}:{port}/wss")
 
 
 def site_of(authority: trustme.CA, folder: Path, upstream: int) -> proxy.Site:
@@ -171,11 +191,6 @@ def site_of(authority: trustme.CA, folder: Path, upstream: int) -> proxy.Site:
         certificate=str(folder / "cert.pem"),
         key=str(folder / "key.pem"),
     )
-
-
-def pem(authority: trustme.CA) -> str:
-    """Return the authority's certificate."""
-    return authority.cert_pem.bytes().decode()
 
 
 def test_text_comes_back(page: Page) -> None:
@@ -274,27 +289,29 @@ def test_the_pages_close_reaches_the_worker(
 
 
 @pytest.mark.parametrize("kind", ["chromium", "firefox"])
-def test_an_untrusted_certificate_is_refused(kind: str, secure: Service) -> None:
+def test_an_untrusted_certificate_is_refused(
+    kind: str, browser_of: Callable[[str], Browser], tmp_path: Path
+) -> None:
     """Without the authority in its store the browser opens neither the page nor the WebSocket."""
-    with browser_of(kind)([], [DOMAIN]) as browser:
+    browser = browser_of(kind)
+    with serve(SERVER, tmp_path, authority=trustme.CA()) as service:
         with pytest.raises(BrowserError, match=r"CERT_AUTHORITY_INVALID|UNKNOWN_ISSUER"):
-            browser.open(f"https://{DOMAIN}:{secure.port}/")
-        actual = attempted(browser, f"wss://{DOMAIN}:{secure.port}")
+            browser.open(f"https://{DOMAIN}:{service.port}/")
+        actual = attempted(browser, f"wss://{DOMAIN}:{service.port}")
 
     assert actual in REFUSED
 
 
 @pytest.mark.parametrize("kind", ["chromium", "firefox"])
 def test_a_certificate_for_another_name_is_refused(
-    kind: str, authority: trustme.CA, secure: Service
+    kind: str, browser_of: Callable[[str], Browser], secure: Service
 ) -> None:
     """A trusted certificate is none for a domain that it does not name."""
-    with browser_of(kind)([pem(authority)], [DOMAIN, "other.test"]) as browser:
-        with pytest.raises(BrowserError, match=r"CERT_COMMON_NAME_INVALID|BAD_CERT_DOMAIN"):
-            browser.open(f"https://other.test:{secure.port}/")
-        actual = attempted(browser, f"wss://other.test:{secure.port}")
+    browser = browser_of(kind)
+    with pytest.raises(BrowserError, match=r"CERT_COMMON_NAME_INVALID|BAD_CERT_DOMAIN"):
+        browser.open(f"https://other.test:{secure.port}/")
 
-    assert actual in REFUSED
+    assert attempted(browser, f"wss://other.test:{secure.port}") in REFUSED
 
 
 def attempted(browser: Browser, address: str) -> Any:
@@ -305,15 +322,16 @@ def attempted(browser: Browser, address: str) -> Any:
 
 
 @pytest.mark.parametrize("kind", ["chromium", "firefox"])
-def test_certificates_for_development_are_accepted(kind: str, tmp_path: Path) -> None:
+def test_certificates_for_development_are_accepted(
+    kind: str,
+    browser_of: Callable[[str], Browser],
+    development: DevelopmentCertificate,
+    tmp_path: Path,
+) -> None:
     """By all names of this machine, with an authority that may sign for few names."""
-    made = development_certificate(["chat.example.com"], tmp_path, data=tmp_path / "data")
-    context = {"ssl": {"local_cert": str(made.certificate), "local_pk": str(made.key)}}
-    script = echo("wss://127.0.0.1:0", f"context={context!r}")
-    with (
-        master(script, tmp_path) as service,
-        browser_of(kind)([made.authority.read_text()], ["chat.example.com"]) as browser,
-    ):
+    files = {"local_cert": str(development.certificate), "local_pk": str(development.key)}
+    script = echo("wss://127.0.0.1:0", f"context={ {'ssl': files}!r}")
+    with master(script, tmp_path) as service:
         for host in ("localhost", "127.0.0.1", "chat.example.com"):
-            page = opened(browser, f"wss://{host}:{service.port}")
+            page = Page(browser_of(kind), f"wss://{host}:{service.port}/")
             assert page.run("peer.socket.send('tom'); return await peer.receive()").endswith("tom")

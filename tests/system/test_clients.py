@@ -83,7 +83,7 @@ Worker.run_all()
 """
 
 
-@pytest.fixture
+@pytest.fixture(scope="module")
 def authority() -> trustme.CA:
     """Make an authority that no system trusts."""
     return trustme.CA()
@@ -96,7 +96,7 @@ def service(authority: trustme.CA, tmp_path: Path) -> Iterator[Service]:
         yield running
 
 
-@pytest.fixture
+@pytest.fixture(scope="module")
 def chromium(authority: trustme.CA) -> Iterator[Chromium]:
     """Run a browser that trusts the authority."""
     if missing := Chromium.missing():
