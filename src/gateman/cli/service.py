@@ -6,7 +6,7 @@ import sys
 import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 from msgspec.structs import replace
@@ -20,8 +20,10 @@ from ..master.daemon import Daemon
 from ..master.plan import plan
 from ..master.script import Script
 from ..master.start import start as start_master
-from ..tls.contexts import TlsContexts
 from .options import SCRIPT, with_options
+
+if TYPE_CHECKING:
+    from ..tls.contexts import TlsContexts
 
 _GRACEFUL = click.option(
     "-g",
@@ -241,7 +243,7 @@ def check(workers: Sequence[BaseWorker] | None, script: str) -> None:
     with_workers(script, workers, report)
 
 
-def _report_certificates(contexts: TlsContexts, now: float) -> None:
+def _report_certificates(contexts: "TlsContexts", now: float) -> None:
     for certificate in contexts.certificates:
         days = certificate.days_left(now)
         left = "cannot be read" if days is None else f"{days} day{'s' * (days != 1)} left"

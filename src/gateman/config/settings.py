@@ -7,11 +7,11 @@ from msgspec import Struct
 from ..http.client_address import TrustedProxies
 from ..listen import ListenAddress
 from ..options import Limits, SlowConsumer, Timeouts
-from ..tls.contexts import TlsContexts
 from ..websocket.deflate import Deflate
 
 if TYPE_CHECKING:
     from ..acme.options import AcmeOptions
+    from ..tls.contexts import TlsContexts
 
 
 class WorkerSettings(Struct, frozen=True, kw_only=True):
@@ -38,7 +38,7 @@ class WorkerSettings(Struct, frozen=True, kw_only=True):
 
     name: str
     listen: ListenAddress
-    contexts: TlsContexts | None
+    contexts: "TlsContexts | None"
     acme: tuple["AcmeOptions", ...]
     limits: Limits
     timeouts: Timeouts

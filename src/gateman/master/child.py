@@ -36,8 +36,6 @@ from ..runtime import process
 from ..runtime.lifecycle import place_of_start
 from ..runtime.timer import timers
 from ..runtime.worker_service import WorkerService
-from ..tls.contexts import TlsContexts
-from ..tls.reload import CertificateReload
 from ..websocket.close import SERVICE_RESTART
 from . import channel, privileges
 from .assignment import Assignment
@@ -50,6 +48,8 @@ from .script import user_traceback
 if TYPE_CHECKING:
     from ..acme.options import AcmeOptions
     from ..runtime.challenge_listener import ChallengeListener
+    from ..tls.contexts import TlsContexts
+    from ..tls.reload import CertificateReload
 
 HEARTBEAT_INTERVAL = 1.0  # seconds
 
@@ -256,6 +256,9 @@ class ChildRuntime:
         self._master.stats = stats
         contexts = service.contexts
         if contexts is not None:
+            # Imported here: only a service with TLS needs it.
+            from ..tls.reload import CertificateReload
+
             self._certificate_reload = CertificateReload(
                 str(service), contexts, warns_of_dates=self._worker.id == 0
             )
@@ -283,7 +286,7 @@ class ChildRuntime:
         )
         self._challenge_listener.start()
 
-    def _log_certificate_warnings(self, service: str, contexts: TlsContexts) -> None:
+    def _log_certificate_warnings(self, service: str, contexts: "TlsContexts") -> None:
         for warning in contexts.warnings:
             logger.warning("%s: %s", service, warning)
         for note in contexts.notes:
@@ -306,11 +309,11 @@ class ChildRuntime:
             heartbeat_at = max(heartbeat_at + HEARTBEAT_INTERVAL, now)
         loop.call_at(next_at, self._sample_stats, stats, heartbeat_at)
 
-    def _check_certificates(self, certificate_reload: CertificateReload) -> None:
+    def _check_certificates(self, certificate_reload: "CertificateReload") -> None:
         certificate_reload.look()
         self._schedule_look(certificate_reload)
 
-    def _schedule_look(self, certificate_reload: CertificateReload) -> None:
+    def _schedule_look(self, certificate_reload: "CertificateReload") -> None:
         asyncio.get_running_loop().call_later(
             certificate_reload.interval, self._check_certificates, certificate_reload
         )

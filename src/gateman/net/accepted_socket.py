@@ -13,7 +13,7 @@ import select
 import socket
 import ssl
 from collections.abc import Callable
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from msgspec import Struct
 
@@ -23,8 +23,6 @@ from ..findings.handshakes import PEER_SPOKE_PLAIN, PROXY_HEADER_UNEXPECTED
 from ..findings.network import PROXY_HEADER_EXPECTED
 from ..http.client_address import UNIX, TrustedProxies
 from ..http.response import Response, refused, wrong_scheme
-from ..tls.contexts import TlsContexts
-from ..tls.issued import ALPN_PROTOCOL
 from .admission import Permit, Refusal
 from .aiofastnet_adapter import abort, make_tls_transport
 from .certificate_wait import CertificateWait
@@ -42,6 +40,9 @@ from .preamble import (
     read_tls,
 )
 from .socket_transport import SocketTransport
+
+if TYPE_CHECKING:
+    from ..tls.contexts import TlsContexts
 
 # Between two looks at the socket, where SO_RCVLOWAT does not help.
 _PEEK_DELAY = 0.05  # seconds
@@ -74,7 +75,7 @@ class AcceptConfig(Struct, frozen=True, kw_only=True):
     deadlines: Deadlines
     make_protocol: ProtocolFactory
     events: ConnectionEvents
-    contexts: TlsContexts | None  # None for a plain port
+    contexts: "TlsContexts | None"  # None for a plain port
     certificate_wait: CertificateWait
     trusted_proxies: TrustedProxies  # the peers whose PROXY header is believed
     requires_proxy: bool  # whether every connection begins with a PROXY header
@@ -159,7 +160,7 @@ class AcceptedSocket:
             self._drop()
 
     @property
-    def _contexts(self) -> TlsContexts:
+    def _contexts(self) -> "TlsContexts":
         if self._accept_config.contexts is None:
             raise RuntimeError("a plain port has no certificates")
         return self._accept_config.contexts
@@ -240,7 +241,7 @@ class AcceptedSocket:
             refusal = self._peer_info.permit.count_tls_handshake(self._loop.time())
         if refusal is not None:
             self._reject(refusal)
-        elif hello.alpn == (ALPN_PROTOCOL,) and contexts.has_issued:
+        elif contexts.is_challenge(hello.alpn):
             self._answer_challenge(contexts.challenge(hello.server_name))
         else:
             self._peer_info.server_name = hello.server_name

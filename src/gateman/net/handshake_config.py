@@ -1,14 +1,17 @@
 """What all handshakes of one worker share."""
 
 from collections.abc import Callable
+from typing import TYPE_CHECKING
 
 from ..connection_interfaces import ConnectionLink
 from ..http.client_address import TrustedProxies
 from ..http.response import Response
 from ..request import Request
-from ..tls.contexts import TlsContexts
 from .admission import Admission
 from .connection_events import ConnectionContext
+
+if TYPE_CHECKING:
+    from ..tls.contexts import TlsContexts
 
 
 class HandshakeConfig:
@@ -37,7 +40,7 @@ class HandshakeConfig:
         allowed_origins: frozenset[str] | None,
         subprotocols: tuple[str, ...],
         trusted_proxies: TrustedProxies,
-        contexts: TlsContexts | None,
+        contexts: "TlsContexts | None",
         answer_plain: Callable[[Request], Response],
     ) -> None:
         self.context = context

@@ -7,7 +7,7 @@ import selectors
 import socket
 from collections import Counter
 from collections.abc import AsyncIterator, Callable, Collection, Sequence
-from typing import Any, Protocol, TypeVar
+from typing import TYPE_CHECKING, Any, Protocol, TypeVar
 
 from ..bus import Bus
 from ..cluster.hub import Hub
@@ -15,10 +15,12 @@ from ..cluster.hub import hub as process_hub
 from ..cluster.membership import ConnectionMembership
 from ..cluster.services import Outline
 from ..log import RateLimitedLogger
-from ..tls.contexts import TlsContexts
 from ..websocket.close import GOING_AWAY
 from .timer import timers
 from .worker_service import WorkerService
+
+if TYPE_CHECKING:
+    from ..tls.contexts import TlsContexts
 
 # Keys that asyncio sets when a task or a callback fails, and never for a transport.
 _APPLICATIONS = frozenset({"future", "task", "handle", "asyncgen"})
@@ -36,7 +38,7 @@ class AnyService(Protocol):
         """How often each cause in ``gateman status`` has happened."""
 
     @property
-    def contexts(self) -> TlsContexts | None:
+    def contexts(self) -> "TlsContexts | None":
         """``None`` without TLS."""
 
     @property

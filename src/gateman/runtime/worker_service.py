@@ -41,7 +41,6 @@ from ..net.heartbeat import Heartbeat
 from ..net.inflation import InflateTurns
 from ..net.tcp_info import tcp_info
 from ..request import ALLOW, Request
-from ..tls.contexts import TlsContexts
 from ..websocket.close import NO_LOGIN
 from ..websocket.deflate import Deflate
 from .callback_runner import CallbackRunner
@@ -50,6 +49,7 @@ from .timer import add_timers, process_timers
 
 if TYPE_CHECKING:
     from .health import Health
+    from ..tls.contexts import TlsContexts
 
 # For listening sockets, logs, and files that the application opens.
 _RESERVED_DESCRIPTORS = 64
@@ -409,7 +409,7 @@ class WorkerService:
         return response.upgrade_required()
 
     @property
-    def contexts(self) -> TlsContexts | None:
+    def contexts(self) -> "TlsContexts | None":
         return self.settings.contexts
 
     @property

@@ -27,7 +27,7 @@ from .certificate_findings import (
 )
 from .domain_names import is_named, wire_name
 from .failures import Offer, explain, is_about_trust
-from .issued import IssuedCertificate, IssuedContexts, Served, TakeUp
+from .issued import ALPN_PROTOCOL, IssuedCertificate, IssuedContexts, Served, TakeUp
 from .ssl_context import make_context, notes, versions
 from .ssl_options import Options
 
@@ -129,10 +129,9 @@ class TlsContexts:
         """Make the context for a ClientHello whose only protocol is ``acme-tls/1`` (RFC 8737)."""
         return None if self._issued is None else self._issued.challenge(server_name)
 
-    @property
-    def has_issued(self) -> bool:
-        """Whether certificates are ordered while the service runs."""
-        return self._issued is not None
+    def is_challenge(self, alpn: tuple[str, ...]) -> bool:
+        """Whether an authority asks for the answer to a challenge; see :meth:`challenge`."""
+        return self._issued is not None and alpn == (ALPN_PROTOCOL,)
 
     def _serve(self, server_name: str | None) -> Served | None:
         issued = self._issued
