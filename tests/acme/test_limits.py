@@ -36,6 +36,9 @@ def state(*done: Attempt, domains: tuple[str, ...] = OPTIONS.domains) -> Certifi
         (attempts(4, every=60, code="ACME_CAA"), 0.0),
         (attempts(5, every=60, code="ACME_CAA"), HOUR - 240),
         (attempts(5, every=900, code="ACME_CAA"), 0.0),
+        (attempts(9, every=60, code="ACME_DNS_COMMAND"), 0.0),
+        (attempts(300, every=30, code="ACME_DNS_COMMAND"), 3 * HOUR - 299 * 30),
+        (attempts(300, every=30, code="ACME_UNREACHABLE"), 0.0),
         (attempts(300, every=30, is_exempt=True), 3 * HOUR - 299 * 30),
         # The clock was wrong.
         ((Attempt(at=NOW + DAY),) * 9, 0.0),

@@ -96,12 +96,20 @@ def test_a_certificate_says_what_it_is(tmp_path: Path) -> None:
 
 
 def test_a_certificate_that_cannot_be_used_is_none(tmp_path: Path) -> None:
-    """Missing, no certificate, without its key, too large, a link, a folder."""
+    """Missing, no certificate, without its key, with another one, too large, a link, a folder."""
     storage = Storage.prepare(tmp_path / "acme")
     missing = storage.read_certificate("a-1")
     pem = stored(storage, tmp_path)
     path = storage.certificate_path("a-1")
-    contents = [b"", b"garbage", pem.replace(b"PRIVATE", b"PUBLIC"), pem + b"\n" * (1 << 20)]
+    other = Authority().issue(tmp_path, stem="other")
+    contents = [
+        b"",
+        b"garbage",
+        pem.replace(b"PRIVATE", b"PUBLIC"),
+        pem + b"\n" * (1 << 20),
+        other.key.read_bytes() + (tmp_path / "server.pem").read_bytes(),
+        pem.replace(b"KEY-----\n", b"KEY-----\nAAAA", 1),
+    ]
     found = []
     for content in contents:
         path.write_bytes(content)
@@ -113,7 +121,7 @@ def test_a_certificate_that_cannot_be_used_is_none(tmp_path: Path) -> None:
     path.mkdir()
 
     assert (missing, linked, storage.read_certificate("a-1")) == (None, None, None)
-    assert found == [None] * 4
+    assert found == [None] * 6
 
 
 def test_challenges_are_answered_and_cleared(tmp_path: Path) -> None:
@@ -252,7 +260,7 @@ def test_a_folder_that_cannot_be_made_is_told(tmp_path: Path) -> None:
     remedy = f"let {user} write to it, or name another folder."
 
     assert refusal_of(tmp_path / "file" / "acme") == (
-        f"acme.storage is {tmp_path}/file/acme, which cannot be used (File exists): {remedy}"
+        f"acme.storage is {tmp_path}/file/acme, which cannot be used (Not a directory): {remedy}"
     )
     assert refusal_of(tmp_path / "link") == (
         f"acme.storage is {tmp_path}/link, which is a link: name the folder to which it leads."
@@ -290,6 +298,19 @@ def test_root_may_lack_the_right_to_enter_it(tmp_path: Path) -> None:
         return subprocess.run(command, capture_output=True, text=True, check=False).stdout.strip()
 
     assert (prepare(owner.pw_uid), prepare(owner.pw_uid + 1)) == (str(folder), "")
+
+
+@needs_root
+def test_its_user_can_get_there(tmp_path: Path) -> None:
+    """Also if root's umask closes what it makes, as the one of a unit does."""
+    tmp_path.chmod(0o755)
+    before = os.umask(0o077)
+    try:
+        made = Storage.prepare(tmp_path / "a" / "b" / "acme", uid=NOBODY.pw_uid)
+    finally:
+        os.umask(before)
+
+    assert [mode(one) for one in (made.folder, *made.folder.parents[:2])] == [0o700, 0o755, 0o755]
 
 
 @needs_root

@@ -72,3 +72,10 @@ def test_a_system_without_mountinfo_is_not_doubted() -> None:
         None,
         "is in the container's own file system, and is lost with the container",
     }
+
+
+def test_a_user_without_a_home_has_a_folder(monkeypatch: pytest.MonkeyPatch) -> None:
+    """As a number without a name in a container; that it cannot be made is told then."""
+    monkeypatch.setattr(Path, "home", lambda: Path("~nobody-at-all").expanduser())
+
+    assert default_folder(environ={}, platform="linux", uid=1234) == Path("/var/lib/gateman/acme")

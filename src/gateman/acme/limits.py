@@ -25,6 +25,16 @@ _MAX_FAILED = (5, _HOUR)  # of a name
 _MAX_ELSEWHERE = (10, _HOUR)
 
 
+# An authority that was not reached, or was not told to look, has not counted.
+_NOT_SENT = frozenset({"ACME_UNREACHABLE", "ACME_UNTRUSTED", "ACME_NO_DIRECTORY"})
+_NOT_CHECKED = _NOT_SENT | {
+    "ACME_DNS_COMMAND",
+    "ACME_PROCESSES",
+    "ACME_RATE_LIMITED",
+    "ACME_STORAGE_SEPARATE",
+}
+
+
 def kept(attempts: Iterable[Attempt], now: float) -> tuple[Attempt, ...]:
     """Drop the attempts that no limit counts any more."""
     recent = [one for one in attempts if now - _PERIOD < one.at <= now]
@@ -38,11 +48,11 @@ def allowed_at(
     now: float,
 ) -> float:
     """Return when an order would be within the limits; ``now`` or before if it is."""
-    own = [one for one in state.attempts if not one.is_rehearsal]
+    own = _sent(state)
     if options.directory != LETS_ENCRYPT:
         return _free_at([one.at for one in own], *_MAX_ELSEWHERE, now)
     others = list(others)
-    elsewhere = [one for other in others for one in other.attempts if not one.is_rehearsal]
+    elsewhere = [one for other in others for one in _sent(other)]
     domains = set(map(_registered, options.domains))
     of_domain = [
         one.at
@@ -56,8 +66,16 @@ def allowed_at(
         _free_at([one.at for one in (*own, *elsewhere)], *_MAX_ORDERS, now),
         _free_at(issued, *_MAX_EQUAL, now),
         _free_at([*issued, *of_domain], *_MAX_OF_DOMAIN, now),
-        _free_at([one.at for one in own if one.code], *_MAX_FAILED, now),
+        _free_at([one.at for one in own if _counts_as_failed(one)], *_MAX_FAILED, now),
     )
+
+
+def _sent(state: CertificateState) -> list[Attempt]:
+    return [one for one in state.attempts if not one.is_rehearsal and one.code not in _NOT_SENT]
+
+
+def _counts_as_failed(attempt: Attempt) -> bool:
+    return bool(attempt.code) and attempt.code not in _NOT_CHECKED
 
 
 def _counts_as_issued(attempt: Attempt) -> bool:

@@ -12,6 +12,7 @@ import hashlib
 import re
 import shlex
 from collections.abc import Iterable, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field, fields, replace
 from ipaddress import IPv4Address, IPv6Address, ip_address
 from pathlib import Path
@@ -378,7 +379,10 @@ def _path(where: str, given: Mapping[str, Any], folder: Path) -> str:
         return ""
     if not is_path(value):
         raise ConfigError(f"{where} is not a path", "write it between quotes")
-    return str(folder / Path(str(value)).expanduser())
+    path = Path(str(value))
+    with suppress(RuntimeError):  # Then "~" is a name like any other.
+        path = path.expanduser()
+    return str(folder / path)
 
 
 def _one_of(where: str, value: str, known: Iterable[str]) -> str:

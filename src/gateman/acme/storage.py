@@ -76,7 +76,7 @@ class Storage:
                 f"acme.storage is {folder}, which is a link", "name the folder to which it leads"
             )
         try:
-            folder.parent.mkdir(parents=True, exist_ok=True, mode=0o755)
+            _make_passable(folder.parent)
             with suppress(FileExistsError):
                 folder.mkdir(mode=0o700)
             _claim(folder, user, -1 if gid is None else gid)
@@ -145,11 +145,11 @@ class Storage:
         self._account_path(directory, kid).unlink(missing_ok=True)
 
     def read_certificate(self, certificate_id: str) -> StoredCertificate | None:
-        """Read a certificate; ``None`` if there is none, or none that can be read."""
+        """Read a certificate; ``None`` if there is none that can be read, or not its key."""
         path = self.certificate_path(certificate_id)
         data = self.read(path)
         chain = read_chain(data) if data else ()
-        if not data or not chain or chain[0] is None or b"PRIVATE KEY-----" not in data:
+        if not data or not chain or chain[0] is None or not _has_key(data):
             return None
         digest = hashlib.sha256(data).hexdigest()
         return StoredCertificate(fingerprint=digest, facts=chain[0])
@@ -222,12 +222,36 @@ class Storage:
         return self._path("accounts", f"{host}-{digest}.json")
 
 
+def _has_key(pem: bytes) -> bool:
+    # Imported here: processes that only need paths do not read certificates.
+    from cryptography import x509
+    from cryptography.exceptions import UnsupportedAlgorithm
+    from cryptography.hazmat.primitives.serialization import load_pem_private_key
+
+    try:
+        key = load_pem_private_key(pem, None)
+        return key.public_key() == x509.load_pem_x509_certificate(pem).public_key()
+    except (ValueError, TypeError, UnsupportedAlgorithm):
+        return False
+
+
 def _lock(handle: int) -> bool:
     try:
         fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except BlockingIOError:
         return False
     return True
+
+
+def _make_passable(folder: Path) -> None:
+    """Make the folders above, which the user of the service has to pass, whatever the umask is."""
+    missing = [one for one in (folder, *folder.parents) if not one.exists()]
+    for one in reversed(missing):
+        try:
+            one.mkdir()
+        except FileExistsError:
+            continue
+        one.chmod(0o755)
 
 
 def _claim(folder: Path, uid: int, gid: int) -> None:

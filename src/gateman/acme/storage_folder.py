@@ -40,7 +40,11 @@ def default_folder(
         return state / name
     if (os.geteuid() if uid is None else uid) == 0:
         return _OF_ROOT.get(platform, _OF_ROOT_ELSEWHERE) / name
-    return data_folder(environ, platform) / name
+    try:
+        return data_folder(environ, platform) / name
+    except RuntimeError:
+        # Without a home, as a number without a name often is in a container.
+        return _OF_ROOT_ELSEWHERE / name
 
 
 def why_ephemeral(folder: Path, *, mounts: str | None = None, temporary: str = "") -> str | None:
