@@ -111,12 +111,12 @@ def test_users_do_not_share_a_storage(tmp_path: Path) -> None:
 
 
 def test_one_name_is_declared_in_one_way(tmp_path: Path) -> None:
-    plans = planned(
-        worker(tmp_path / "acme"),
-        worker(tmp_path / "acme", port=8443, acme={"key_type": "rsa2048"}),
-    )
-
-    assert "two different certificates of acme begin with the name 'a.test'" in refusal(plans)
+    """As `check` says, too."""
+    with pytest.raises(ConfigError, match=r"begin with the name 'a\.test'"):
+        planned(
+            worker(tmp_path / "acme"),
+            worker(tmp_path / "acme", port=8443, acme={"key_type": "rsa2048"}),
+        )
 
 
 def test_a_storage_that_cannot_be_made_is_a_mistake(tmp_path: Path) -> None:
@@ -196,7 +196,8 @@ def test_what_is_declared_anew_is_ordered_when_it_is_applied(tmp_path: Path) -> 
     orders.begin()
     [process] = orders._processes  # noqa: SLF001 - when it is started
     process.due_at = None
-    [same, longer] = declared(worker(tmp_path), worker(tmp_path, "a.test", "c.test", port=8443))
+    [same] = declared(worker(tmp_path))
+    [longer] = declared(worker(tmp_path, "a.test", "c.test"))
     orders.declare(0, same)
     orders.apply()
     assert process.due_at is None

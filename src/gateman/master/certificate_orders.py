@@ -190,7 +190,6 @@ def _process(folder: Path, plans: Sequence[WorkerPlan]) -> CertificateProcess:
     certificates = [
         one for plan in plans for one in _certificates(plan) if one.storage == str(folder)
     ]
-    check_together(certificates)
     uid, gid = (first.identity.uid, first.identity.gid) if first.identity else (None, None)
     Storage.prepare(folder, uid=uid, gid=gid)
     reason = why_ephemeral(folder)

@@ -52,9 +52,13 @@ def plan(workers: Sequence[BaseWorker], *, now: float) -> list[WorkerPlan]:
                 identity=privileges.find(worker.user, worker.group),
             )
         )
-    for http in dict.fromkeys(
-        one.http for each in planned if each.settings for one in each.settings.acme if one.http
-    ):
+    certificates = [one for each in planned if each.settings for one in each.settings.acme]
+    if certificates:
+        # Imported here: only a service with acme needs it.
+        from ..acme.options import check_together
+
+        check_together(certificates)
+    for http in dict.fromkeys(one.http for one in certificates if one.http):
         _check_address(ListenAddress.parse(f"websocket://{http}"), addresses)
     check_buses(workers)
     return planned
