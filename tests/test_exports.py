@@ -51,7 +51,7 @@ def test_version_is_that_of_the_package() -> None:
 def test_import_is_without_what_only_commands_need() -> None:
     """A service starts without the command line and the maker of certificates."""
     loaded = subprocess.run(
-        [sys.executable, "-c", "import gateman, sys; print(*sys.modules)"],
+        [sys.executable, "-c", "import sys; from gateman import Worker; print(*sys.modules)"],
         check=True,
         capture_output=True,
         text=True,
@@ -73,3 +73,12 @@ def test_a_service_without_acme_loads_none_of_it() -> None:
 
     assert "gateman.master.master" in loaded
     assert [name for name in loaded if "acme" in name or "certificate_orders" in name] == []
+
+
+def test_the_router_is_without_what_workers_need() -> None:
+    """Each service has one, which starts beside the first process."""
+    program = "import gateman.bus.router, sys; print(*sys.modules)"
+    command = [sys.executable, "-c", program]
+    loaded = subprocess.run(command, check=True, capture_output=True, text=True).stdout.split()
+
+    assert {"gateman.config", "gateman.connection", "gateman.tls", "httptools"} & {*loaded} == set()

@@ -8,9 +8,6 @@ import sys
 from types import FrameType
 from typing import TYPE_CHECKING, Any
 
-from .config.base import BaseWorker
-from .connection import Connection, State
-from .connection_interfaces import SendResult
 from .errors import (
     BusError,
     ConfigError,
@@ -24,27 +21,29 @@ from .errors import (
     UnknownClient,
     WrongThread,
 )
-from .options import SlowConsumer
-from .request import Request
-from .runtime.timer import Timer
-from .websocket.close import CloseCode
 
 if TYPE_CHECKING:
     from .bus import Gap
     from .cluster.hub import Hub, hub
     from .cluster.sync_hub import SyncHub
+    from .config.base import BaseWorker
     from .config.worker import Worker
+    from .connection import Connection, State
+    from .connection_interfaces import SendResult
     from .gateway.business import BusinessWorker
     from .gateway.current import current_client
     from .gateway.gateway import Gateway
-    from .options import Limits, Timeouts
+    from .options import Limits, SlowConsumer, Timeouts
+    from .request import Request
     from .runtime.embedding import serve
+    from .runtime.timer import Timer
+    from .websocket.close import CloseCode
     from .websocket.deflate import Deflate
 
 __version__ = "0.1.0"
 
 
-def _run_all(workers: list[BaseWorker]) -> None:
+def _run_all(workers: "list[BaseWorker]") -> None:
     """Do what the command line says with what was declared; ``Worker.run_all`` calls this."""
     # Imported here: a process that only serves never needs the commands.
     from .cli.program import run
@@ -52,17 +51,19 @@ def _run_all(workers: list[BaseWorker]) -> None:
     run(workers)
 
 
-BaseWorker.runner = _run_all
-
-
 def __getattr__(name: str) -> Any:
-    # Imported when they are asked for: who only declares a worker needs none of it.
+    # Imported when they are asked for: a router needs none of it, and a worker not all.
     from importlib import import_module
 
-    if name in _DECLARING and _is_asked_by_program():
-        from . import excepthook
+    if name in _DECLARING:
+        from .config.base import BaseWorker
 
-        excepthook.install()
+        # A process of a master has another one.
+        BaseWorker.runner = BaseWorker.runner or _run_all
+        if _is_asked_by_program():
+            from . import excepthook
+
+            excepthook.install()
     for module, names in _LATER.items():
         if name in names:
             return getattr(import_module(module, __name__), name)
@@ -90,10 +91,15 @@ _LATER = {
     ".gateway.business": ("BusinessWorker",),
     ".gateway.current": ("current_client",),
     ".gateway.gateway": ("Gateway",),
-    ".options": ("Limits", "Timeouts"),
-    ".runtime.embedding": ("serve",),
-    ".websocket.deflate": ("Deflate",),
     ".config.worker": ("Worker",),
+    ".connection": ("Connection", "State"),
+    ".connection_interfaces": ("SendResult",),
+    ".options": ("Limits", "SlowConsumer", "Timeouts"),
+    ".request": ("Request",),
+    ".runtime.embedding": ("serve",),
+    ".runtime.timer": ("Timer",),
+    ".websocket.close": ("CloseCode",),
+    ".websocket.deflate": ("Deflate",),
 }
 
 __all__ = [

@@ -227,14 +227,15 @@ def certificates_of(worker: Worker) -> "tuple[AcmeOptions, ...]":
 
 
 def _contexts(worker: Worker, acme: "tuple[AcmeOptions, ...]", now: float) -> "TlsContexts | None":
-    from ..tls.contexts import TlsContexts
-
     context: Mapping[str, Any] = worker.context or {}
     for kind in context:
         if kind != "ssl":
             raise ConfigError.unknown("part of a worker's context", kind, ["ssl"])
     options = context.get("ssl")
     if worker.transport == "ssl":
+        # Imported here: only a worker with TLS needs it.
+        from ..tls.contexts import TlsContexts
+
         if acme:
             from ..acme.serving import issued_certificates
 

@@ -5,6 +5,7 @@ The process removes the variable before the user's code runs: programs that this
 inherit it.
 """
 
+import json
 from collections.abc import MutableMapping
 from typing import Self
 
@@ -32,7 +33,8 @@ class Assignment(msgspec.Struct, frozen=True, kw_only=True):
     @classmethod
     def take(cls, environment: MutableMapping[str, str]) -> Self:
         """Remove it from the environment; raise KeyError if no master started this process."""
-        return msgspec.json.decode(environment.pop(_VARIABLE), type=cls)
+        return cls(**json.loads(environment.pop(_VARIABLE)))
 
     def put(self, environment: MutableMapping[str, str]) -> None:
-        environment[_VARIABLE] = msgspec.json.encode(self).decode()
+        # Not by msgspec: a path need not be UTF-8.
+        environment[_VARIABLE] = json.dumps(msgspec.structs.asdict(self), separators=(",", ":"))

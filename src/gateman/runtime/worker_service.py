@@ -48,8 +48,8 @@ from .lifecycle import last_share, started, stopped
 from .timer import add_timers, process_timers
 
 if TYPE_CHECKING:
-    from .health import Health
     from ..tls.contexts import TlsContexts
+    from .health import Health
 
 # For listening sockets, logs, and files that the application opens.
 _RESERVED_DESCRIPTORS = 64
