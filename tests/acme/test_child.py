@@ -1,5 +1,6 @@
 """The process that orders certificates: first orders by each challenge, from a real authority."""
 
+import signal
 import subprocess
 import sys
 import threading
@@ -92,21 +93,55 @@ def test_a_process_that_is_killed_leaves_nothing_behind(
     left = list((storage.folder / "challenges").rglob("a.test"))
     end.set()
     altered.alter = lambda _: None
-    run(Job(certificates=(options,)))
+    again = run(Job(certificates=(options,)))
+    altered.requests.clear()
+    run(Job(certificates=(options,)), clock=lambda: again.next_at + 1)
 
     assert len(left) == 1
+    # It counts as an order that has failed.
+    assert again.next_at == pytest.approx(time.time() + 60, abs=45)
+    assert [one.code for one in storage.read_state(options.id).attempts] == [
+        "ACME_PROCESS_FAILED",
+        "",
+    ]
     assert list((storage.folder / "challenges").rglob("a.test")) == []
     assert storage.read_certificate(options.id) is not None
 
 
-def test_a_storage_that_cannot_be_used_is_said(declare: Declare, storage: Storage) -> None:
-    options = declare("a.test")
+def test_nothing_is_ordered_that_could_not_be_stored(
+    declare: Declare, storage: Storage, altered: AlteredAuthority
+) -> None:
+    options = declare("a.test", directory=altered.directory, directory_cafile=str(altered.cafile))
     (storage.folder / "certificates").write_text("a file in its place")
 
     report = run(Job(certificates=(options,)))
 
     assert "ACME_STORAGE" in report.log[-1].text
+    assert altered.requests == []
     assert report.next_at == pytest.approx(time.time() + 300, abs=30)
+
+
+def test_a_process_that_is_told_to_end_orders_at_its_next_start(
+    declare: Declare, storage: Storage, altered: AlteredAuthority
+) -> None:
+    options = declare("a.test", directory=altered.directory, directory_cafile=str(altered.cafile))
+
+    def end(request: Request) -> None:
+        if request.path == "/order-plz":
+            signal.raise_signal(signal.SIGUSR1)
+
+    altered.alter = end
+    before = signal.signal(signal.SIGUSR1, lambda *_: sys.exit(1))
+    try:
+        with pytest.raises(SystemExit):
+            run(Job(certificates=(options,)))
+    finally:
+        signal.signal(signal.SIGUSR1, before)
+    altered.alter = lambda _: None
+    run(Job(certificates=(options,)))
+
+    assert len(storage.read_state(options.id).attempts) == 2
+    assert storage.read_certificate(options.id) is not None
 
 
 def test_one_certificate_that_fails_does_not_keep_the_others(

@@ -13,6 +13,7 @@ from gateman.acme.policy import (
     Rehearse,
     Step,
     Wait,
+    after_begin,
     after_failure,
     after_limit,
     after_rehearsal,
@@ -361,3 +362,16 @@ def test_a_limit_is_a_problem_unless_there_is_another() -> None:
     assert after_limit(failing, limited, now=NOW, until=NOW + DAY) == replace(
         failing, next_at=NOW + DAY
     )
+
+
+def test_an_order_counts_from_its_begin() -> None:
+    """A process that is killed again and again orders less and less often."""
+    state = CertificateState()
+    pauses = []
+    for _ in range(4):
+        state = after_begin(state, now=NOW, is_rehearsal=False)
+        pauses.append(state.retry_at - NOW)
+
+    assert pauses == [60.0, 120.0, 120.0, 300.0]
+    assert state.attempts == (Attempt(at=NOW, code="ACME_PROCESS_FAILED"),) * 4
+    assert not state.must_rehearse

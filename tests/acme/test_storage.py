@@ -72,10 +72,6 @@ def test_an_account_belongs_to_a_directory_and_a_customer(tmp_path: Path) -> Non
     assert storage.read_account("https://ca.example/dir", "kid") is None
     assert storage.read_account("https://ca.example/other") is None
 
-    storage.remove_account("https://ca.example/dir")
-
-    assert storage.read_account("https://ca.example/dir") is None
-
 
 def stored(storage: Storage, folder: Path, *names: str) -> bytes:
     issued = Authority().issue(folder, *names)

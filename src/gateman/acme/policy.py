@@ -162,6 +162,17 @@ def after_renewal_info(
     return replace(state, renewal_info=info)
 
 
+def after_begin(state: CertificateState, *, now: float, is_rehearsal: bool) -> CertificateState:
+    """Return the state while an order runs: it remains if the process is killed."""
+    attempt = Attempt(at=now, code="ACME_PROCESS_FAILED", is_rehearsal=is_rehearsal)
+    return replace(
+        state,
+        attempts=kept((*state.attempts, attempt), now),
+        failures=state.failures + 1,
+        retry_at=now + _back_off(state.failures),
+    )
+
+
 def after_success(
     state: CertificateState, options: AcmeOptions, *, now: float, challenge: str, is_renewal: bool
 ) -> CertificateState:
@@ -199,8 +210,7 @@ def after_failure(
 ) -> CertificateState:
     """Return the state after an order or a rehearsal that failed."""
     since = now if state.failing_since is None else min(state.failing_since, now)
-    minutes = _MINUTES[min(state.failures, len(_MINUTES) - 1)]
-    pause = _DAY if now - since > _LONG_FAILING else minutes * _MINUTE
+    pause = _DAY if now - since > _LONG_FAILING else _back_off(state.failures)
     retry_at = now + pause * (1 + jitter * _BACK_OFF_SPREAD)
     if until is not None:
         retry_at = max(retry_at, min(until, now + _MAX_PAUSE))
@@ -223,6 +233,10 @@ def after_limit(
     """Return the state while the authority's limits allow no order; an earlier problem remains."""
     problem = state.problem or Problem.of(finding, now)
     return replace(state, problem=problem, next_at=until)
+
+
+def _back_off(failures: int) -> float:
+    return _MINUTES[min(failures, len(_MINUTES) - 1)] * _MINUTE
 
 
 def _why_order(

@@ -93,8 +93,8 @@ _DECLARATIONS = {
     "unusable": ACME_CERTIFICATE_UNUSABLE,
 }
 
-# What the check of a name has found.
-_OF_CHALLENGES = {
+# What the check of a name has found, if another challenge might find it otherwise.
+OF_CHALLENGES = {
     "connection": ACME_PORT_UNREACHABLE,
     "unauthorized": ACME_WRONG_SERVER,
     "incorrectResponse": ACME_WRONG_SERVER,
@@ -128,7 +128,7 @@ def finding_of(
     if problem.challenge == DNS_01:
         declaration = _OF_RECORDS.get(problem.kind, declaration)
     elif problem.challenge:
-        declaration = _OF_CHALLENGES.get(problem.kind, declaration)
+        declaration = OF_CHALLENGES.get(problem.kind, declaration)
     authority = urlsplit(directory).hostname or directory
     detail, name = problem.detail or problem.kind, problem.name or options.domains[0]
     fields: dict[str, Any] = {

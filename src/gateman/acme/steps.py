@@ -22,10 +22,9 @@ from .accounts import Session, open_session
 from .answers import DnsCommandFailed
 from .challenges import kinds_for
 from .client import renewal_id
-from .limits import kept
 from .options import AcmeOptions
 from .order import CLOCK_TOLERANCE, Issued, NotReady, WhyNotReady, obtain
-from .problems import AuthorityError, AuthorityProblem, finding_of
+from .problems import OF_CHALLENGES, AuthorityError, AuthorityProblem, finding_of
 from .state import Attempt, CertificateState, StoredCertificate
 from .storage import Storage
 
@@ -66,6 +65,7 @@ class _Failed(Exception):
         self.challenge = challenge
         self.until = until
         self.has_other = has_other  # whether another challenge may do
+        self.attempts: tuple[Attempt, ...] = ()  # those before it
 
 
 class CertificateSteps:
@@ -170,55 +170,89 @@ class CertificateSteps:
         certificate: StoredCertificate | None,
         step: policy.Order | policy.Rehearse,
     ) -> CertificateState:
+        """Order or rehearse; it counts even if this process does not live to its end."""
+        # No order whose certificate would be lost.
+        self._storage.check_writable()
         is_rehearsal = isinstance(step, policy.Rehearse)
-        is_renewal = isinstance(step, policy.Order) and step.is_renewal
-        without = failed_kinds(state.attempts)
-        while True:
-            try:
-                issued = self._obtain(without, is_rehearsal=is_rehearsal, is_renewal=is_renewal)
-                break
-            except _Failed as failed:
-                now = self._run.clock()
-                if failed.has_other:
-                    self._log("warning", f"{failed.finding.line}; the next challenge is tried")
-                    attempt = Attempt(
-                        at=now,
-                        code=failed.finding.code,
-                        challenge=failed.challenge,
-                        is_rehearsal=is_rehearsal,
-                    )
-                    state = replace(state, attempts=kept((*state.attempts, attempt), now))
-                    without |= {failed.challenge}
-                    continue
-                state = policy.after_failure(
-                    state,
-                    self._options,
-                    failed.finding,
-                    now=now,
-                    jitter=random.random(),  # noqa: S311 - it spreads, and protects nothing
-                    challenge=failed.challenge,
-                    is_rehearsal=is_rehearsal,
-                    until=failed.until,
-                )
-                is_served = certificate is not None and certificate.facts.expires_at > now
-                again = minute(state.retry_at)
-                self._log(
-                    "warning" if is_served else "error",
-                    f"{failed.finding.line}; the next attempt is not before {again}",
-                )
-                return state
+        begun = policy.after_begin(state, now=self._run.clock(), is_rehearsal=is_rehearsal)
+        self._storage.write_state(self._options.id, begun)
+        try:
+            state, issued = self._try_challenges(state, step)
+        except _Failed as failed:
+            return self._failed(state, certificate, failed, is_rehearsal=is_rehearsal)
+        except (SystemExit, KeyboardInterrupt):
+            # The service ends: the next start of it orders at once.
+            state = replace(state, attempts=begun.attempts)
+            self._storage.write_state(self._options.id, state)
+            raise
         now = self._run.clock()
         if is_rehearsal:
             self._log("info", "the rehearsal has worked; the order follows")
             return policy.after_rehearsal(state, now=now, challenge=issued.challenge)
-        self._storage.write_certificate(self._options.id, issued.pem)
-        return policy.after_success(
+        state = policy.after_success(
             state,
             self._options,
             now=now,
             challenge=issued.challenge,
             is_renewal=issued.is_replacement,
         )
+        # First: it has been issued, even if it cannot be written.
+        self._storage.write_state(self._options.id, state)
+        self._storage.write_certificate(self._options.id, issued.pem)
+        return state
+
+    def _try_challenges(
+        self, state: CertificateState, step: policy.Order | policy.Rehearse
+    ) -> tuple[CertificateState, Issued]:
+        """Order, and once more for each other challenge that may prove what one has not proven."""
+        is_rehearsal = isinstance(step, policy.Rehearse)
+        is_renewal = isinstance(step, policy.Order) and step.is_renewal
+        without = failed_kinds(state.attempts)
+        while True:
+            try:
+                issued = self._obtain(without, is_rehearsal=is_rehearsal, is_renewal=is_renewal)
+            except _Failed as failed:
+                failed.attempts = state.attempts
+                if not failed.has_other:
+                    raise
+                self._log("warning", f"{failed.finding.line}; the next challenge is tried")
+                attempt = Attempt(
+                    at=self._run.clock(),
+                    code=failed.finding.code,
+                    challenge=failed.challenge,
+                    is_rehearsal=is_rehearsal,
+                )
+                state = replace(state, attempts=(*state.attempts, attempt))
+                without |= {failed.challenge}
+            else:
+                return state, issued
+
+    def _failed(
+        self,
+        state: CertificateState,
+        certificate: StoredCertificate | None,
+        failed: _Failed,
+        *,
+        is_rehearsal: bool,
+    ) -> CertificateState:
+        now = self._run.clock()
+        state = policy.after_failure(
+            replace(state, attempts=failed.attempts),
+            self._options,
+            failed.finding,
+            now=now,
+            jitter=random.random(),  # noqa: S311 - it spreads, and protects nothing
+            challenge=failed.challenge,
+            is_rehearsal=is_rehearsal,
+            until=failed.until,
+        )
+        is_served = certificate is not None and certificate.facts.expires_at > now
+        again = minute(state.retry_at)
+        self._log(
+            "warning" if is_served else "error",
+            f"{failed.finding.line}; the next attempt is not before {again}",
+        )
+        return state
 
     def _obtain(self, without: frozenset[str], *, is_rehearsal: bool, is_renewal: bool) -> Issued:
         directory = self._options.rehearsal if is_rehearsal else self._options.directory
@@ -293,6 +327,8 @@ class CertificateSteps:
 
     def _has_other(self, problem: AuthorityProblem, without: frozenset[str]) -> bool:
         """Return whether another challenge may prove the name that this one has not proven."""
+        if problem.kind not in OF_CHALLENGES:
+            return False
         kinds = kinds_for(self._options, problem.name, has_http=self._run.has_http)
         # Each is tried once.
         is_first = problem.challenge in kinds and problem.challenge not in without

@@ -18,6 +18,7 @@ import os
 import pwd
 import re
 import stat
+import tempfile
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
@@ -140,10 +141,6 @@ class Storage:
             self._account_path(account.directory, account.kid), msgspec.json.encode(account)
         )
 
-    def remove_account(self, directory: str, kid: str = "") -> None:
-        """Forget an account that the authority no longer knows."""
-        self._account_path(directory, kid).unlink(missing_ok=True)
-
     def read_certificate(self, certificate_id: str) -> StoredCertificate | None:
         """Read a certificate; ``None`` if there is none that can be read, or not its key."""
         path = self.certificate_path(certificate_id)
@@ -186,6 +183,14 @@ class Storage:
                     path.unlink(missing_ok=True)
 
     # Files.
+
+    def check_writable(self) -> None:
+        """Raise OSError if what an authority will issue could not be stored."""
+        for name in _FOLDERS:
+            folder = self.folder / name
+            folder.mkdir(mode=0o700, exist_ok=True)
+            with tempfile.TemporaryFile(dir=folder) as file:
+                file.write(bytes(_MAX_CHALLENGE_SIZE))
 
     def read(self, path: Path, *, most: int = _MAX_SIZE) -> bytes | None:
         """Read a file; ``None`` if it does not exist, is too large or is not a file."""
