@@ -20,7 +20,7 @@ def load(name: str) -> ModuleType:
     return testing.load(EXAMPLES / f"{name}.py")
 
 
-@pytest.mark.parametrize("name", ["wss", "ws"])
+@pytest.mark.parametrize("name", ["wss", "ws", "wss_by_domain"])
 @on_loop
 async def test_the_five_lines(name: str) -> None:
     async with testing.connect(load(name).worker) as client:
@@ -169,16 +169,18 @@ def test_two_nodes(monkeypatch: pytest.MonkeyPatch) -> None:
     test()
 
 
-@on_loop
-async def test_a_job_of_every_minute() -> None:
-    program = load("recipes/cron")
-    async with (
-        testing.service(program.worker, processes=2),
-        testing.connect(program.worker) as client,
-    ):
-        # A minute after one process is in charge, whatever the clock on the wall shows.
-        await testing.advance(75)
-        assert await client.receive() == "a minute has passed"
+def test_jobs_that_one_of_two_processes_runs(tmp_path: Path) -> None:
+    """On a loop without a deadline of its own, which would move as well."""
+    worker = replaced("cron", tmp_path, "0 3 * * *", "*/10 * * * *").worker
+
+    async def test() -> None:
+        async with testing.service(worker, processes=2), testing.connect(worker) as client:
+            await testing.advance(3600)
+
+            assert client.received.count("a minute has passed") == 60
+            assert client.received.count("1 clients are here") == 6
+
+    asyncio.run(test())
 
 
 def test_a_login_by_a_token_that_expires(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -248,18 +250,18 @@ def test_counters_that_processes_share(monkeypatch: pytest.MonkeyPatch, tmp_path
     test()
 
 
-def at_port(name: str, folder: Path, old: str) -> tuple[ModuleType, int]:
-    """Load a recipe that uses a port of its own, at a free one."""
-    port = free_port()
+def replaced(name: str, folder: Path, old: str, new: str) -> ModuleType:
+    """Load a recipe with a part of its text replaced."""
     program = (EXAMPLES / "recipes" / f"{name}.py").read_text()
     assert old in program
     copy = folder / f"{name}.py"
-    copy.write_text(program.replace(old, str(port)))
-    return testing.load(copy), port
+    copy.write_text(program.replace(old, new))
+    return testing.load(copy)
 
 
 def test_devices_on_a_plain_port(tmp_path: Path) -> None:
-    program, port = at_port("tcp_listener", tmp_path, "9000")
+    port = free_port()
+    program = replaced("tcp_listener", tmp_path, "9000", str(port))
 
     @on_loop
     async def test() -> None:
@@ -275,7 +277,8 @@ def test_devices_on_a_plain_port(tmp_path: Path) -> None:
 
 
 def test_a_feed_that_all_clients_get(tmp_path: Path) -> None:
-    program, port = at_port("outgoing", tmp_path, "9001")
+    port = free_port()
+    program = replaced("outgoing", tmp_path, "9001", str(port))
 
     @on_loop
     async def test() -> None:

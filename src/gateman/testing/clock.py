@@ -10,17 +10,22 @@ from ..errors import ConfigError
 # end, enough for a message to get through a gateway and a business worker and back, which takes 12.
 _TURNS_OF_STEP = 4
 _TURNS = 20
-_MIN_STEP = 0.05  # seconds
-_MAX_STEPS = 600
+
+# Seconds. The clock moves to the next timer, and by no less than _MIN_STEP, or a 600th of the whole
+# if that is more. No higher than _MAX_MIN_STEP: hellos and leases of processes bear that.
+_MIN_STEP = 0.05
+_MAX_MIN_STEP = 2.0
+_STEPS = 600
 
 
 async def advance(seconds: float) -> None:
     """
     Move the event loop's clock forward, and run what is due meanwhile.
 
-    ``Timer``, ``worker.every``, ``connection.after``, timeouts, heartbeats and ``asyncio.sleep``
-    follow it; ``time.time`` does not. The clock moves in steps of 0.05 seconds, and of a 600th of
-    ``seconds`` if that is more, and the time that the test takes for them does not count.
+    ``Timer``, ``worker.every``, ``worker.cron``, ``connection.after``, timeouts, heartbeats and
+    ``asyncio.sleep`` follow it; ``time.time`` does not. The clock moves from one timer to the
+    next, by at least 0.05 seconds, or a 600th of ``seconds`` up to 2 seconds. The time that the
+    test takes for that does not count.
 
     Args:
         seconds: How far; 0 only lets what is due run.
@@ -43,15 +48,24 @@ async def advance(seconds: float) -> None:
     # In debug mode, the loop warns of callbacks that take long.
     patience, loop.slow_callback_duration = loop.slow_callback_duration, math.inf
     start = clock()
-    steps = min(math.ceil(seconds / _MIN_STEP), _MAX_STEPS)
+    end = start + seconds
+    least = min(max(_MIN_STEP, seconds / _STEPS), _MAX_MIN_STEP)
+    clock.stopped_at = start
     try:
-        for step in range(1, steps + 1):
-            clock.stopped_at = start + seconds * step / steps
+        while clock.stopped_at < end:
+            due = max(_next_due(loop), clock.stopped_at + least)
+            clock.stopped_at = min(due, end)
             await settle(_TURNS_OF_STEP)
     finally:
         clock.go_on()
         loop.slow_callback_duration = patience
     await settle()
+
+
+def _next_due(loop: asyncio.BaseEventLoop) -> float:
+    # A heap, which asyncio rids of cancelled timers at its head.
+    timers: list[asyncio.TimerHandle] = vars(loop)["_scheduled"]
+    return timers[0].when() if timers else math.inf
 
 
 async def settle(turns: int = _TURNS) -> None:

@@ -1,5 +1,6 @@
 """The services of production, which a test may also end as if their process were killed."""
 
+import copy
 import dataclasses
 import time
 from pathlib import Path
@@ -73,13 +74,11 @@ def make_service(worker: BaseWorker, path: Path) -> MortalService:
 
 def _settings(worker: Worker, path: Path) -> WorkerSettings:
     proxies = worker.trusted_proxies
-    declared = worker.listen, worker.context, worker.transport
     # Without TLS: a test needs no certificate.
-    worker.listen, worker.context, worker.transport = f"websocket+unix://{path}", None, "tcp"
-    try:
-        settings = settings_of(worker, now=time.time())
-    finally:
-        worker.listen, worker.context, worker.transport = declared
+    plain = copy.copy(worker)
+    plain.listen, plain.transport = f"websocket+unix://{path}", "tcp"
+    plain.context = plain.acme = None
+    settings = settings_of(plain, now=time.time())
     return replace(
         settings,
         requires_proxy=True,
