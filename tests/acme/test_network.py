@@ -1,5 +1,6 @@
 """Requests to an authority: whom they trust, and what they refuse to read."""
 
+import gzip
 import http.server
 import ssl
 import threading
@@ -12,6 +13,7 @@ from pathlib import Path
 
 import pytest
 import requests
+from acme import errors
 from josepy.jwk import JWKEC
 
 from gateman.acme.keys import new_account_key
@@ -78,6 +80,8 @@ class Handler(http.server.BaseHTTPRequestHandler):
         if self.path == "/elsewhere":
             self.send_header("Location", "http://127.0.0.1:1/")
         self.send_header("Retry-After", "60")
+        if self.path == "/compressed":
+            self.send_header("Content-Encoding", "gzip")
         self.end_headers()
         if self.path == "/endless":
             try:
@@ -85,6 +89,8 @@ class Handler(http.server.BaseHTTPRequestHandler):
                     self.wfile.write(bytes(1 << 16))
             except OSError:
                 pass
+        elif self.path == "/compressed":
+            self.wfile.write(gzip.compress(bytes(100 << 20)))
         elif self.path == "/slow":
             try:
                 while True:
@@ -157,6 +163,18 @@ def test_an_endless_answer_is_not_kept(server: tuple[str, Path]) -> None:
         client.get(f"{url}/endless")
 
     assert MAX_ANSWER == 1 << 20
+    client.session.close()
+
+
+def test_a_compressed_answer_is_not_expanded(server: tuple[str, Path]) -> None:
+    """A hundred megabytes, in a hundred kilobytes."""
+    url, roots = server
+    client = network(roots)
+
+    with pytest.raises(errors.ClientError) as raised:
+        client.get(f"{url}/compressed")
+
+    assert failure_of(raised.value)[0] == "unintelligible"
     client.session.close()
 
 

@@ -67,6 +67,9 @@ class Network(ClientNetwork):
         self.server_time: float | None = None
         # URLs in answers must not lead to plain text.
         del self.session.adapters["http://"]
+        self.session.max_redirects = 3
+        # What is compressed has no bound before it is read.
+        self.session.headers["Accept-Encoding"] = "identity"
 
     def post(self, *args: Any, **kwargs: Any) -> requests.Response:
         """Sign and send; a rejected nonce is replaced."""
@@ -117,7 +120,7 @@ class Network(ClientNetwork):
 
     def _read(self, response: requests.Response) -> bytes:
         parts, size = [], 0
-        while part := response.raw.read1(1 << 16, decode_content=True):
+        while part := response.raw.read1(1 << 16, decode_content=False):
             self.time_left()
             size += len(part)
             if size > MAX_ANSWER:
