@@ -1,12 +1,15 @@
 """The option ``acme``: every form, each refusal as one sentence, and the same after a pipe."""
 
-from dataclasses import replace
+import contextlib
+from dataclasses import fields, replace
 from ipaddress import ip_address
 from pathlib import Path
 from typing import Any
 
 import msgspec
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from gateman.acme.job import Job, LogLine, Report
 from gateman.acme.options import (
@@ -19,6 +22,7 @@ from gateman.acme.options import (
     check_together,
     parse,
 )
+from gateman.acme.storage import Storage
 from gateman.errors import ConfigError
 
 FOLDER = Path("/srv/app")
@@ -160,6 +164,12 @@ def test_a_report_is_one_line() -> None:
             "example.com:443",
             "'example.com:443' in acme.domains has a port, and a certificate is for every port:"
             " write 'example.com'.",
+        ),
+        (
+            "fe80::1%eth0",
+            "'fe80::1%eth0' in acme.domains is not a name that a certificate can have: write a"
+            " domain such as example.com, *.example.com or xn--mnchen-3ya.example, or an IP"
+            " address.",
         ),
         (
             "a b.example",
@@ -354,3 +364,49 @@ def test_workers_may_declare_the_same_certificate() -> None:
 )
 def test_an_address_is_checked_by_its_reverse_name(name: str, asked: str) -> None:
     assert challenge_server_name(name) == asked
+
+
+SCALARS = (
+    st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=20) | st.binary()
+)
+WORDS = st.sampled_from(
+    [
+        "example.com",
+        "*.a.test",
+        "::1",
+        "fe80::1%a",
+        "a.test:1",
+        "https://x",
+        "staging",
+        "~a",
+        "dns-01",
+        "'",
+        "\0",
+    ]
+)
+OPTIONS = [one.name for one in fields(AcmeOptions)] + ["kid", "hmac_key", "command", "wait"]
+VALUES = st.recursive(
+    SCALARS | WORDS,
+    lambda inner: (
+        st.lists(inner, max_size=3)
+        | st.dictionaries(st.sampled_from(OPTIONS) | SCALARS, inner, max_size=4)
+    ),
+    max_leaves=12,
+)
+
+
+@given(VALUES)
+def test_whatever_is_declared_is_taken_or_refused(value: object) -> None:
+    """With a sentence, and never another error; what is taken passes the pipe."""
+    with contextlib.suppress(ConfigError):
+        job = Job(certificates=parsed(value))
+
+        assert msgspec.json.decode(msgspec.json.encode(job), type=Job) == job
+        for one in job.certificates:
+            Storage(Path("/")).certificate_path(one.id)
+
+
+@given(st.dictionaries(st.sampled_from(OPTIONS), VALUES, max_size=3))
+def test_whatever_stands_beside_a_domain_is_taken_or_refused(value: dict[str, Any]) -> None:
+    with contextlib.suppress(ConfigError):
+        parsed({**value, "domains": ["example.com", "192.0.2.1"]})

@@ -203,7 +203,8 @@ def is_address(name: str) -> bool:
         ip_address(name)
     except ValueError:
         return False
-    return True
+    # The scope of a link-local address, which no certificate has.
+    return "%" not in name
 
 
 def challenge_server_name(name: str) -> str:
@@ -313,7 +314,7 @@ def _domains(where: str, value: object) -> tuple[str, ...]:
 def _name(where: str, value: object) -> str:
     """Spell a name as a certificate does; whether it may have one is the authority's decision."""
     if isinstance(value, (IPv4Address, IPv6Address)):
-        return str(value)
+        value = str(value)
     if isinstance(value, str):
         text = value.strip()
         if "://" in text or "/" in text:

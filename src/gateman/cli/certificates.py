@@ -15,6 +15,7 @@ from ..log import one_line
 from ..master import control, control_requests
 from ..master.plan import WorkerPlan, plan
 from ..master.script import Script
+from ..tls.domain_names import wire_name
 from .certificate_views import acme_row, certificate_lines, file_row, table_lines
 from .options import SCRIPT
 from .service import with_workers
@@ -51,6 +52,7 @@ def certificates(
     Those of `acme` are renewed by the running service, others by whoever made their files. The
     command loads SCRIPT; it need not run. The exit code is 1 if --renew has renewed nothing.
     """
+    only = only and (wire_name(only) or only)
     if is_renewing:
         _renew(Script.find(script), only or "", is_json=is_json)
         return
