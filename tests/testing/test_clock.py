@@ -70,6 +70,31 @@ def test_the_time_that_a_test_takes_does_not_count() -> None:
     assert 59.9 <= asyncio.run(measure()) < 60
 
 
+@on_loop
+async def test_what_was_begun_sets_its_timers_before_the_clock_moves() -> None:
+    loop = asyncio.get_running_loop()
+    woken_at: list[float] = []
+
+    async def sleep_often() -> None:
+        for _ in range(3):
+            await asyncio.sleep(5)
+            woken_at.append(round(loop.time() - begun_at, 1))
+
+    sleeping = asyncio.create_task(sleep_often())
+    begun_at = loop.time()
+    await testing.advance(14)
+    await testing.advance(2)
+
+    assert woken_at == [5, 10, 15]
+    await sleeping
+
+
+@on_loop
+async def test_two_tasks_that_move_the_clock() -> None:
+    with pytest.raises(RuntimeError, match="is running already"):
+        await asyncio.gather(testing.advance(1), testing.advance(1))
+
+
 def test_an_event_loop_whose_clock_cannot_be_moved() -> None:
     uvloop = pytest.importorskip("uvloop")
     with (

@@ -6,9 +6,8 @@ from collections.abc import Callable
 
 from ..errors import ConfigError
 
-# Turns of the loop. Between two steps, enough for what one timer starts to start its own. At the
-# end, enough for a message to get through a gateway and a business worker and back, which takes 12.
-_TURNS_OF_STEP = 4
+# Turns of the loop: a message takes 12 from a client through a gateway and a business worker and
+# back. Whatever it starts has to set its timers before the clock moves.
 _TURNS = 20
 
 # Seconds. The clock moves to the next timer, and by no less than _MIN_STEP, or a 600th of the whole
@@ -33,6 +32,7 @@ async def advance(seconds: float) -> None:
     Raises:
         ValueError: ``seconds`` is negative or not finite.
         ConfigError: The event loop is not asyncio's own, and its clock cannot be moved.
+        RuntimeError: Another task moves the clock already.
     """
     if not 0 <= seconds < math.inf:
         raise ValueError(f"advance({seconds!r}) is not a span of time: give seconds, 0 or more")
@@ -45,6 +45,8 @@ async def advance(seconds: float) -> None:
     # The loop asks for the time by this method, wherever it schedules or runs a timer.
     clock = loop.time if isinstance(loop.time, _Clock) else _Clock(loop.time)
     loop.time = clock  # type: ignore[method-assign]
+    if clock.stopped_at is not None:
+        raise RuntimeError("advance() is running already, in another task of this test")
     # In debug mode, the loop warns of callbacks that take long.
     patience, loop.slow_callback_duration = loop.slow_callback_duration, math.inf
     start = clock()
@@ -52,14 +54,14 @@ async def advance(seconds: float) -> None:
     least = min(max(_MIN_STEP, seconds / _STEPS), _MAX_MIN_STEP)
     clock.stopped_at = start
     try:
+        await settle()
         while clock.stopped_at < end:
             due = max(_next_due(loop), clock.stopped_at + least)
             clock.stopped_at = min(due, end)
-            await settle(_TURNS_OF_STEP)
+            await settle()
     finally:
         clock.go_on()
         loop.slow_callback_duration = patience
-    await settle()
 
 
 def _next_due(loop: asyncio.BaseEventLoop) -> float:
@@ -68,9 +70,9 @@ def _next_due(loop: asyncio.BaseEventLoop) -> float:
     return timers[0].when() if timers else math.inf
 
 
-async def settle(turns: int = _TURNS) -> None:
+async def settle() -> None:
     """Let everything run that can run without waiting."""
-    for _ in range(turns):
+    for _ in range(_TURNS):
         await asyncio.sleep(0)
 
 
