@@ -280,6 +280,15 @@ def test_what_a_rehearsal_cannot_find_out_is_not_rehearsed() -> None:
     )
 
 
+def test_a_rehearsal_that_is_not_possible_is_left_out() -> None:
+    """The directory for rehearsals is away more often than the real one."""
+    state = failed(failed(CertificateState()), AWAY, after=MINUTE, is_rehearsal=True)
+    still = failed(failed(CertificateState()), AWAY, after=MINUTE)
+
+    assert step(state, None, after=HOUR) == Order(reason="there is none yet")
+    assert step(still, None, after=HOUR) == Rehearse(reason="there is none yet")
+
+
 def test_an_authority_without_staging_is_asked_itself() -> None:
     assert step(failed(CertificateState()), None, after=MINUTE, options=PRIVATE) == Order(
         reason="there is none yet"

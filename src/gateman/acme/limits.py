@@ -7,6 +7,7 @@ Source:
 
 from collections.abc import Iterable, Sequence
 
+from ..findings import acme as findings
 from .options import LETS_ENCRYPT, AcmeOptions, is_address
 from .state import Attempt, CertificateState
 
@@ -26,13 +27,19 @@ _MAX_ELSEWHERE = (10, _HOUR)
 
 
 # An authority that was not reached, or was not told to look, has not counted.
-_NOT_SENT = frozenset({"ACME_UNREACHABLE", "ACME_UNTRUSTED", "ACME_NO_DIRECTORY"})
-_NOT_CHECKED = _NOT_SENT | {
-    "ACME_DNS_COMMAND",
-    "ACME_PROCESSES",
-    "ACME_RATE_LIMITED",
-    "ACME_STORAGE_SEPARATE",
-}
+_NOT_SENT = frozenset(
+    one.code
+    for one in (findings.ACME_UNREACHABLE, findings.ACME_UNTRUSTED, findings.ACME_NO_DIRECTORY)
+)
+_NOT_CHECKED = _NOT_SENT.union(
+    one.code
+    for one in (
+        findings.ACME_DNS_COMMAND,
+        findings.ACME_PROCESSES,
+        findings.ACME_RATE_LIMITED,
+        findings.ACME_STORAGE_SEPARATE,
+    )
+)
 
 
 def kept(attempts: Iterable[Attempt], now: float) -> tuple[Attempt, ...]:

@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from msgspec.structs import replace
 
 from ..findings import Finding
+from ..findings import acme as findings
 from .limits import allowed_at, kept
 from .options import KEY_TYPES, AcmeOptions
 from .state import Attempt, CertificateState, Problem, RenewalInfo, StoredCertificate
@@ -42,16 +43,18 @@ _MAX_PAUSE = 7 * _DAY
 
 # What an order on the directory for rehearsals would not find out.
 _NOT_REHEARSED = frozenset(
-    {
-        "ACME_UNREACHABLE",
-        "ACME_UNTRUSTED",
-        "ACME_NO_DIRECTORY",
-        "ACME_RATE_LIMITED",
-        "ACME_ACCOUNT",
-        "ACME_EXTERNAL_ACCOUNT",
-        "ACME_AUTHORITY_FAILED",
-        "ACME_STORAGE_SEPARATE",
-    }
+    one.code
+    for one in (
+        findings.ACME_UNREACHABLE,
+        findings.ACME_UNTRUSTED,
+        findings.ACME_NO_DIRECTORY,
+        findings.ACME_RATE_LIMITED,
+        findings.ACME_ACCOUNT,
+        findings.ACME_EXTERNAL_ACCOUNT,
+        findings.ACME_AUTHORITY_FAILED,
+        findings.ACME_PROCESSES,
+        findings.ACME_STORAGE_SEPARATE,
+    )
 )
 
 
@@ -215,6 +218,10 @@ def after_failure(
     if until is not None:
         retry_at = max(retry_at, min(until, now + _MAX_PAUSE))
     attempt = Attempt(at=now, code=finding.code, challenge=challenge, is_rehearsal=is_rehearsal)
+    must_rehearse = finding.code not in _NOT_REHEARSED
+    if not is_rehearsal:
+        must_rehearse |= state.must_rehearse
+    # A directory for rehearsals that is itself away must not keep from ordering.
     return replace(
         state,
         domains=options.domains,
@@ -222,7 +229,7 @@ def after_failure(
         failures=state.failures + 1,
         failing_since=since,
         retry_at=retry_at,
-        must_rehearse=state.must_rehearse or finding.code not in _NOT_REHEARSED,
+        must_rehearse=must_rehearse,
         problem=Problem.of(finding, now),
     )
 
