@@ -43,7 +43,6 @@ class Pebble:
         tls_port: int | None = None,
         http_port: int | None = None,
         eab: Mapping[str, str] | None = None,
-        validity: int | None = None,
         environment: Mapping[str, str] | None = None,
     ) -> None:
         """
@@ -54,7 +53,6 @@ class Pebble:
             tls_port: Where it validates by TLS-ALPN-01; a free port by default.
             http_port: Where it validates by HTTP-01; a free port by default.
             eab: Keys of external accounts, in base64url, by their ids; ``None`` takes anybody.
-            validity: How many seconds its certificates last; ``None`` for years.
             environment: How often it is contrary: ``PEBBLE_WFE_NONCEREJECT`` and the like.
         """
         self.tls_port, self.http_port = tls_port or free_port(), http_port or free_port()
@@ -78,7 +76,6 @@ class Pebble:
                         "ocspResponderURL": "",
                         "externalAccountBindingRequired": eab is not None,
                         "externalAccountMACKeys": dict(eab or {}),
-                        **({"certificateValidityPeriod": validity} if validity else {}),
                         "domainBlocklist": [BLOCKED],
                     }
                 }

@@ -8,7 +8,7 @@ import socket
 import ssl
 import stat
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import AsyncExitStack, ExitStack, closing
 from pathlib import Path
 from typing import Any, cast
@@ -16,14 +16,13 @@ from typing import Any, cast
 import pytest
 from cryptography import x509
 from cryptography.hazmat.primitives.asymmetric import ec, rsa
-from websockets.asyncio.client import ClientConnection as AsyncClient
 from websockets.asyncio.client import connect as connect_async
 from websockets.sync.client import ClientConnection, connect
 
 from tests.support.deadlines import TIMEOUT
 from tests.support.hellos import openssl_hello
 from tests.support.loop import eventually
-from tests.support.master import master, until
+from tests.support.master import Master, master, until
 from tests.support.nats import NatsServer, nats_server
 from tests.support.pebble import Pebble, pebble
 from tests.support.ports import free_port
@@ -32,7 +31,7 @@ SERVICE = """
 from gateman import Worker
 
 worker = Worker(
-    "wss://127.0.0.1:{port}", {context!r}, name="chat", count=2, {options}
+    "wss://127.0.0.1:{port}", {context!r}, name="chat", count={count}, {options}
     timeouts={{"handshake": {timeout}}},
 )
 
@@ -67,9 +66,11 @@ def acme(authority: Pebble, folder: Path, *domains: str, **more: Any) -> dict[st
     }
 
 
-def service(port: int, *acme: dict[str, Any], options: str = "", timeout: float = 60.0) -> str:
+def service(
+    port: int, *acme: dict[str, Any], count: int = 1, options: str = "", timeout: float = 60.0
+) -> str:
     context = {"ssl": {"acme": list(acme)}}
-    return SERVICE.format(port=port, context=context, options=options, timeout=timeout)
+    return SERVICE.format(port=port, context=context, count=count, options=options, timeout=timeout)
 
 
 def trusting(authority: Pebble) -> ssl.SSLContext:
@@ -127,7 +128,7 @@ def test_first_clients_wait_for_certificates_by_each_challenge(
         "chat.d.test": {"*.d.test"},
     }
     port = authority.tls_port
-    with master(service(port, *certificates), tmp_path) as running:
+    with master(service(port, *certificates, count=2), tmp_path) as running:
         for name, certified in wanted.items():
             with client(port, authority, name) as connection:
                 connection.send(name)
@@ -154,50 +155,33 @@ def ask(port: int, target: str, host: str) -> http.client.HTTPResponse:
 CLIENTS = 200
 
 
-@pytest.fixture(scope="module")
-def hasty(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Pebble]:
-    """An authority whose certificates last for seconds, and are renewed after half of them."""
-    with pebble(tmp_path_factory.mktemp("hasty"), validity=24) as server:
-        yield server
-
-
-def test_a_renewal_drops_no_connection(hasty: Pebble, tmp_path: Path) -> None:
-    """Clients of before keep theirs, in all processes; those of after are shown the new one."""
-    port = hasty.tls_port
-    with master(service(port, acme(hasty, tmp_path, "localhost")), tmp_path) as running:
-        with client(port, hasty, "localhost") as first:
+def test_a_renewal_drops_no_connection(authority: Pebble, tmp_path: Path) -> None:
+    """Clients of before keep theirs, in both processes; those of after are shown the new one."""
+    port = authority.tls_port
+    script = service(port, acme(authority, tmp_path, "localhost"), count=2)
+    with master(script, tmp_path) as running:
+        with client(port, authority, "localhost") as first:
             before = certificate(first)
-        [stored] = (tmp_path / "acme" / "certificates").iterdir()
-        context = trusting(hasty)
-        answered = asyncio.run(stay_connected(port, context, before, stored.read_bytes))
-        in_service = running.stderr.count("is in service")
+        answered = asyncio.run(stay_connected(running, trusting(authority)))
+        with client(port, authority, "localhost") as last:
+            after = certificate(last)
 
     assert answered == CLIENTS
-    # Both processes, the first and the second one.
-    assert in_service >= 4
+    assert before != after
 
 
-async def stay_connected(
-    port: int, context: ssl.SSLContext, before: bytes | None, stored: Callable[[], bytes]
-) -> int:
-    """Connect clients before a renewal, and count those that are answered behind it."""
-
-    async def connected() -> AsyncClient:
-        return await connect_async(
-            f"wss://localhost:{port}/", host="127.0.0.1", ssl=context, open_timeout=TIMEOUT
-        )
-
+async def stay_connected(running: Master, context: ssl.SSLContext) -> int:
+    """Connect clients, renew the certificate, and count the clients that are answered then."""
+    url = f"wss://localhost:{running.port}/"
     async with AsyncExitStack() as stack:
-        clients = [await stack.enter_async_context(await connected()) for _ in range(CLIENTS)]
-        first = stored()
-        await eventually(lambda: stored() != first, within=60)
-        after = before
-        while after == before:
-            async with await connected() as newest:
-                tls = newest.transport.get_extra_info("ssl_object")
-                after = tls.getpeercert(binary_form=True)
-                await newest.send("still the old one?")
-                await newest.recv()
+        clients = []
+        for _ in range(CLIENTS):
+            connecting = connect_async(url, host="127.0.0.1", ssl=context, open_timeout=TIMEOUT)
+            clients.append(await stack.enter_async_context(connecting))
+        renewed = await asyncio.to_thread(running.gateman, "certificates", "--renew")
+        assert renewed.returncode == 0, renewed.stderr
+        # Each process has taken up the first one and the second one.
+        await eventually(lambda: running.stderr.count("is in service") >= 4)
         for one in clients:
             await one.send("hello")
         return [await one.recv() for one in clients].count("hello")
@@ -209,37 +193,40 @@ def key_of(shown: ClientConnection) -> type:
     return type(x509.load_der_x509_certificate(der).public_key())
 
 
-def test_what_is_declared_and_what_is_stored_may_change(authority: Pebble, tmp_path: Path) -> None:
-    """Another type of key, while the old one serves; another name, with a reload; a lost folder."""
+def test_what_is_declared_may_change(authority: Pebble, tmp_path: Path) -> None:
+    """Another name and type of key, with a reload; until they are ordered, the old one serves."""
     port = authority.tls_port
     one = acme(authority, tmp_path, "a.test")
-    with master(service(port, one), tmp_path), client(port, authority, "a.test") as first:
-        assert issubclass(key_of(first), ec.EllipticCurvePublicKey)
-
-    with master(service(port, {**one, "key_type": "rsa2048"}), tmp_path) as running:
-        running.wait_for("is in service")
-        running.wait_for("has issued a certificate")
-
-        def is_rsa() -> bool:
-            with client(port, authority, "a.test") as connection:
-                return issubclass(key_of(connection), rsa.RSAPublicKey)
-
-        until(is_rsa)
-        running.path.write_text(service(port, {**one, "storage": str(tmp_path / "other")}))
-        refused = running.gateman("reload")
+    with master(service(port, one), tmp_path) as running:
+        with client(port, authority, "a.test") as first:
+            assert issubclass(key_of(first), ec.EllipticCurvePublicKey)
         more = service(port, {**one, "key_type": "rsa2048", "domains": ["a.test", "b.test"]})
         running.path.write_text(more)
         assert running.gateman("reload").returncode == 0
-        with client(port, authority, "b.test") as connection:
-            assert names(connection) == {"a.test", "b.test"}
-        shutil.rmtree(tmp_path / "acme")
-        assert is_rsa()
+        with client(port, authority, "a.test"), client(port, authority, "b.test") as second:
+            assert names(second) == {"a.test", "b.test"}
+            assert issubclass(key_of(second), rsa.RSAPublicKey)
+        running.path.write_text(service(port, {**one, "storage": str(tmp_path / "other")}))
+        refused = running.gateman("reload")
 
     assert "the storage or http of acme in the script is not what it was" in refused.stderr
     assert refused.returncode != 0
 
-    with master(more, tmp_path), client(port, authority, "b.test") as connection:
-        assert names(connection) == {"a.test", "b.test"}
+
+def test_a_storage_that_is_lost_is_made_anew(authority: Pebble, tmp_path: Path) -> None:
+    """A running service continues with what it has; the next one orders again."""
+    port = authority.tls_port
+    script = service(port, acme(authority, tmp_path, "a.test"))
+    shown = []
+    with master(script, tmp_path):
+        for _ in range(2):
+            with client(port, authority, "a.test") as connection:
+                shown.append(certificate(connection))
+            shutil.rmtree(tmp_path / "acme", ignore_errors=True)
+    with master(script, tmp_path), client(port, authority, "a.test") as connection:
+        shown.append(certificate(connection))
+
+    assert shown[0] == shown[1] != shown[2]
 
 
 def test_an_authority_that_is_away_is_told_of_and_keeps_no_service_from_stopping(
