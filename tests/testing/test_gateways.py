@@ -18,6 +18,7 @@ class Chat:
         self.business = business = BusinessWorker(name="chat")
         self.log: list[object] = []
         self.may_go_on = asyncio.Event()
+        self.node = ""
         business.on_worker_start = lambda own: self.log.append(("start", own.id))
         business.on_worker_stop = lambda own: self.log.append(("stop", own.id))
         business.on_websocket_connect = self._log_in
@@ -35,10 +36,17 @@ class Chat:
         match message:
             case "wait":
                 self.log.append("begin")
+                self.node = hub.node
                 await self.may_go_on.wait()
             case "bug":
                 raise ValueError(message)
         hub.send_to_group("chat", f"{name}: {message}")
+
+    def busy(self, service: testing.Service) -> testing.Process:
+        """Find the process whose callback waits."""
+        return next(
+            process for process in service.processes(self.business) if process.hub.node == self.node
+        )
 
 
 @on_loop
@@ -93,7 +101,7 @@ async def test_an_event_is_handled_again_if_its_process_is_killed() -> None:
             await ann.send("wait")
             await ann.send("later")
             await testing.advance(0)
-            await _busy(service, chat).kill()
+            await chat.busy(service).kill()
             await testing.advance(2)
             chat.may_go_on.set()
 
@@ -102,14 +110,21 @@ async def test_an_event_is_handled_again_if_its_process_is_killed() -> None:
     assert chat.log[2:] == ["begin", "begin", ("close", 1000), chat.log[-1]]
 
 
-def _busy(service: testing.Service, chat: Chat) -> testing.Process:
-    """Find the process that has the client: the one whose counters say so."""
-    [busy] = [
-        one
-        for one in service.processes(chat.business)
-        if one._service is not None and one._service.message_count  # noqa: SLF001
-    ]
-    return busy
+@on_loop
+async def test_an_event_that_kills_two_processes_is_not_given_to_a_third() -> None:
+    chat = Chat()
+    async with (
+        testing.service(chat.gateway, chat.business, processes={chat.business: 3}) as service,
+        testing.connect(chat.gateway, "/?name=ann") as ann,
+    ):
+        await ann.send("wait")
+        await ann.send("later")
+        for _ in range(2):
+            await testing.advance(2)
+            await chat.busy(service).kill()
+
+        assert await ann.receive() == "ann: later"
+    assert chat.log.count("begin") == 2
 
 
 @on_loop
