@@ -83,11 +83,23 @@ def test_the_example(runner: tuple[str, ...]) -> None:
     assert re.search("Ran 4 tests|4 passed", run(FOLDER, *runner))
 
 
-def test_the_example_of_the_readme() -> None:
+def test_the_tests_beside_the_examples() -> None:
     plugins = ("-p", "no:anyio", "-o", "asyncio_default_fixture_loop_scope=function")
-    words = (*PYTEST, "--rootdir", ".", *plugins, "-o", "asyncio_mode=auto", "examples/test_ws.py")
+    programs = [str(path) for path in sorted(FOLDER.parent.glob("test_*.py"))]
+    words = (*PYTEST, "--rootdir", ".", *plugins, "-o", "asyncio_mode=auto", *programs)
 
-    assert "1 passed" in run(FOLDER.parents[1], *words)
+    assert "3 passed" in run(FOLDER.parents[1], *words)
+
+
+def test_the_page_shows_a_part_of_them() -> None:
+    page = (FOLDER.parents[1] / "docs" / "testing.md").read_text()
+    [shown] = [
+        block
+        for block in re.findall(r"```python\n(.*?)```", page, re.DOTALL)
+        if "testing.service(" in block
+    ]
+
+    assert shown in (FOLDER.parent / "test_gateway_chat.py").read_text()
 
 
 @pytest.mark.parametrize(
