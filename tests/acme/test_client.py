@@ -14,6 +14,7 @@ from cryptography.hazmat.primitives import hashes
 from cryptography.hazmat.primitives.asymmetric import ec
 from josepy.jwk import JWKEC
 
+from gateman.acme.challenges import Challenge
 from gateman.acme.client import AuthorityClient, Order, renewal_id
 from gateman.acme.keys import new_account_key, new_key
 from gateman.acme.network import DeadlinePassed, Network
@@ -197,6 +198,21 @@ def certificate(serial: int) -> x509.Certificate:
 def test_the_name_of_a_certificate_is_that_of_the_rfc() -> None:
     """The example of RFC 9773, section 4.1, whose serial number needs a byte for its sign."""
     assert renewal_id(certificate(0x8765_4321)) == "aYhba4dGQEHhs3uEe9CuLN4ByNQ.AIdlQyE"
+
+
+def test_a_certificate_that_does_not_name_its_issuer_has_no_name(
+    client: AuthorityClient, altered: AlteredAuthority
+) -> None:
+    play_window(altered, {})
+    client.open()
+    signed_by_itself = x509.load_pem_x509_certificates(
+        Challenge(
+            kind="tls-alpn-01", name="a.test", token="t" * 22, key_authorization="x"
+        ).tls_certificate(time.time())
+    )[0]
+
+    assert renewal_id(signed_by_itself) == ""
+    assert client.renewal_window(signed_by_itself) is None
 
 
 @pytest.mark.parametrize(

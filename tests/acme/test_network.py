@@ -211,6 +211,31 @@ def test_a_stranger_is_not_trusted(server: tuple[str, Path], tmp_path: Path) -> 
     client.session.close()
 
 
+@pytest.mark.parametrize(
+    ("error", "failure"),
+    [
+        (DeadlinePassed(), ("timedOut", "no answer in time")),
+        (requests.ConnectTimeout("Connection to a timed out"), ("timedOut", "no answer in time")),
+        (requests.ConnectionError("odd"), ("unreachable", "no connection")),
+        (
+            requests.ConnectionError("NameResolutionError(\"Failed to resolve 'a'\")"),
+            ("unreachable", "its name cannot be resolved"),
+        ),
+        (requests.exceptions.SSLError("odd"), ("untrusted", "the TLS handshake failed")),
+        (
+            requests.exceptions.InvalidSchema("http://a"),
+            ("unintelligible", "a URL that is not https"),
+        ),
+        (AnswerTooBig(), ("unintelligible", "an answer of more than a megabyte")),
+        (PermissionError(13, "Permission denied"), ("untrusted", "Permission denied")),
+        (KeyError("status"), ("unintelligible", "an answer that RFC 8555 does not allow")),
+    ],
+    ids=repr,
+)
+def test_what_fails_on_the_way(error: Exception, failure: tuple[str, str]) -> None:
+    assert failure_of(error) == failure
+
+
 def test_a_clock_that_is_behind_is_said(tmp_path: Path) -> None:
     """As on a machine without a battery: the authority's certificate is not valid yet."""
     start = datetime.now(UTC) + timedelta(days=30)

@@ -110,8 +110,33 @@ def test_until_then_it_is_asked_again_and_again(
     assert len(state_of(options).attempts) == 1
 
 
-def test_an_authority_that_knows_nothing_of_the_old_certificate(
+def test_an_authority_that_does_not_say_when_is_asked_again(
     declare: Declare, altered: AlteredAuthority
+) -> None:
+    """The certificate's own dates decide meanwhile."""
+    altered.more = {"renewalInfo": f"{altered.url}/renewal-info"}
+    altered.alter = lambda request: (
+        Answer(500) if request.path.startswith("/renewal-info/") else None
+    )
+    options = declare("a.test", **through(altered))
+
+    report = order(options)
+
+    assert [line.level for line in report.log] == ["info", "info", "warning"]
+    assert "(status 500)" in report.log[-1].text
+    assert report.next_at == pytest.approx(time.time() + 6 * HOUR, abs=60)
+
+
+@pytest.mark.parametrize(
+    "refusal",
+    [
+        Answer.problem("alreadyReplaced", status=409, Replay_Nonce="AAAA"),
+        Answer.problem("malformed", "certificate of another account", Replay_Nonce="AAAA"),
+    ],
+    ids=["replaced", "unknown"],
+)
+def test_an_authority_that_knows_nothing_of_the_old_certificate(
+    declare: Declare, altered: AlteredAuthority, refusal: Answer
 ) -> None:
     """It is then ordered as a new one."""
     options = declare("a.test", **through(altered))
@@ -120,7 +145,7 @@ def test_an_authority_that_knows_nothing_of_the_old_certificate(
 
     def refuse(request: Request) -> Answer | None:
         if request.path == "/order-plz" and "replaces" in request.payload:
-            return Answer.problem("alreadyReplaced", status=409, Replay_Nonce="AAAA")
+            return refusal
         return None
 
     altered.alter = refuse
@@ -281,6 +306,62 @@ def test_what_the_check_of_a_name_has_found(
 
     assert code_of(options) == code
     assert error["detail"] in report.log[-1].text
+
+
+def test_a_type_of_key_that_the_authority_refuses(
+    declare: Declare, altered: AlteredAuthority
+) -> None:
+    refusal = Answer.problem("badCSR", "P-384 is not supported", Replay_Nonce="AAAA")
+    altered.alter = lambda request: refusal if "finalize" in request.path else None
+    options = declare("a.test", key_type="p384", **through(altered))
+
+    report = order(options)
+
+    assert code_of(options) == "ACME_KEY_REFUSED"
+    assert "a key of type p384 (P-384 is not supported)" in report.log[-1].text
+
+
+def test_an_order_that_fails_when_it_is_signed(declare: Declare, altered: AlteredAuthority) -> None:
+    error = {"type": "urn:ietf:params:acme:error:serverInternal", "detail": "the signer is away"}
+
+    def fail(request: Request, answer: Answer) -> Answer:
+        if "finalize" not in request.path or answer.status != 200:
+            return answer
+        return replace(answer, body={"status": "invalid", "error": error})
+
+    altered.change = fail
+    options = declare("a.test", **through(altered))
+
+    report = order(options)
+
+    assert code_of(options) == "ACME_AUTHORITY_FAILED"
+    assert "(the signer is away)" in report.log[-1].text
+
+
+def test_an_authority_that_is_not_ready_to_sign_is_asked_again(
+    declare: Declare, altered: AlteredAuthority
+) -> None:
+    refusals = [Answer.problem("orderNotReady", Replay_Nonce="AAAA")]
+    altered.alter = lambda request: (
+        refusals.pop() if refusals and "finalize" in request.path else None
+    )
+    options = declare("a.test", **through(altered))
+
+    order(options)
+
+    assert refusals == []
+    assert code_of(options) == ""
+
+
+def test_nothing_is_validated_while_nodes_cannot_be_asked(
+    declare: Declare, altered: AlteredAuthority
+) -> None:
+    options = declare("a.test", **through(altered))
+
+    run(Job(certificates=(options,), bus={"url": "nats://127.0.0.1:1", "name": "test"}))
+
+    assert code_of(options) == "ACME_PROCESSES"
+    assert [one for one in altered.requests if one.path.startswith("/chalZ/")] == []
 
 
 def test_a_clock_that_is_wrong_is_said(declare: Declare) -> None:
