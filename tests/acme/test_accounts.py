@@ -6,6 +6,8 @@ from pathlib import Path
 import pytest
 
 from gateman.acme.accounts import open_session
+from gateman.acme.child import run
+from gateman.acme.job import Job
 from gateman.acme.keys import new_account_key, new_key
 from gateman.acme.options import AcmeOptions
 from gateman.acme.problems import AuthorityError
@@ -73,6 +75,34 @@ def test_another_email_is_told_to_the_authority(
         one.payload["contact"][0] for one in altered.requests if "contact" in (one.payload or {})
     )
     assert list(told) == ["mailto:old@a.test", "mailto:new@a.test"]
+    assert account.email == "new@a.test"
+
+
+def test_an_email_that_is_refused_keeps_no_certificate_from_being_renewed(
+    declare: Declare, storage: Storage, altered: AlteredAuthority
+) -> None:
+    site = {"directory": altered.directory, "directory_cafile": str(altered.cafile)}
+    account = order(declare("a.test", **site), storage)
+    refusal = Answer.problem("invalidContact", "no such domain", 400, Replay_Nonce="AAAA")
+    altered.alter = lambda request: refusal if "contact" in (request.payload or {}) else None
+
+    options = declare("a.test", email="a@nowhere.invalid", **site)
+    report = run(Job(certificates=(options,)))
+
+    assert "(no such domain)" in report.log[0].text
+    assert "ACME_EMAIL" in report.log[0].text
+    assert storage.read_certificate(options.id) is not None
+    assert storage.read_account(options.directory) == account
+
+
+def test_an_account_that_is_lost_when_its_email_changes(declare: Declare, storage: Storage) -> None:
+    options = declare("a.test", email="new@a.test")
+    url = options.directory.replace("/dir", "/my-account/0000000000000000")
+    storage.write_account(Account(directory=options.directory, url=url, key=new_account_key()))
+
+    account = order(options, storage)
+
+    assert account.url != url
     assert account.email == "new@a.test"
 
 

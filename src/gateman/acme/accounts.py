@@ -33,24 +33,25 @@ class Session:
         self.directory = directory
         # Set when an account is made, for the log; the URL, or "" if there are none.
         self.accepted_terms: str | None = None
+        # Why the account has another address than is declared.
+        self.email_problem: AuthorityProblem | None = None
         self._account = account
         self._storage = storage
         self._options = options
 
     def order(self, key: bytes, *, replaces: str = "") -> Order:
         """Order as the account, which is made if the authority does not know it."""
-        self._log_in()
         try:
             return self._order(key, replaces)
         except AuthorityError as error:
             if error.problem.kind != "accountDoesNotExist":
                 raise
         self._account = replace(self._account, url="")
-        self._log_in()
         return self._order(key, replaces)
 
     def _order(self, key: bytes, replaces: str) -> Order:
         options = self._options
+        self._log_in()
         return self.client.order(options.domains, key, profile=options.profile, replaces=replaces)
 
     def _log_in(self) -> None:
@@ -60,16 +61,27 @@ class Session:
             if self.directory.wants_eab and eab is None:
                 raise AuthorityError(AuthorityProblem(kind="externalAccountRequired"))
             self._storage.write_account(account)
-            account = replace(account, url=self.client.register(options.email, eab))
+            url = self.client.register(options.email, eab)
+            account = replace(account, url=url, email=options.email)
             self.accepted_terms = self.directory.terms
-        elif account.email != options.email:
-            self.client.use_account(account.url)
-            self.client.change_email(account.url, options.email)
         self.client.use_account(account.url)
-        account = replace(account, email=options.email)
+        if account.email != options.email:
+            account = self._change_email(account)
         if account != self._account:
             self._storage.write_account(account)
             self._account = account
+
+    def _change_email(self, account: Account) -> Account:
+        email = self._options.email
+        try:
+            self.client.change_email(account.url, email)
+        except AuthorityError as error:
+            if error.problem.kind == "accountDoesNotExist":
+                raise
+            # No reason not to renew a certificate; it is tried again at the next order.
+            self.email_problem = error.problem
+            return account
+        return replace(account, email=email)
 
 
 @contextmanager

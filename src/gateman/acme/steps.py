@@ -273,7 +273,7 @@ class CertificateSteps:
                         replaces="" if leaf is None else renewal_id(leaf),
                     )
                 finally:
-                    self._log_terms(session, directory)
+                    self._log_account(session, directory)
         except AuthorityError as error:
             problem = error.problem
             finding = self._finding(problem, directory)
@@ -308,7 +308,9 @@ class CertificateSteps:
                 "warning", self._finding(AuthorityProblem(kind="clock", detail=text), directory)
             )
 
-    def _log_terms(self, session: Session, directory: str) -> None:
+    def _log_account(self, session: Session, directory: str) -> None:
+        if session.email_problem is not None:
+            self._log("warning", self._finding(session.email_problem, directory))
         if session.accepted_terms is not None:
             host = urlsplit(directory).hostname
             terms = (
