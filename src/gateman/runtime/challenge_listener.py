@@ -11,10 +11,10 @@ from pathlib import Path
 
 from ..acme.options import HTTP_01, AcmeOptions
 from ..acme.storage import Storage
+from ..findings.acme import ACME_STORAGE
 from ..http import challenge
 from ..http.client_address import TrustedProxies
 from ..http.response import Response
-from ..log import logger
 from ..net.accepted_socket import AcceptConfig, PeerInfo
 from ..net.acceptor import Acceptor
 from ..net.admission import Admission
@@ -58,6 +58,7 @@ class ChallengeListener:
             make_protocol=self._make_protocol,
             events=events,
             contexts=None,
+            # A proxy's connections count for its address: no request is asked for the client's.
             trusted_proxies=TrustedProxies(()),
             requires_proxy=False,
             handshake_timeout=timeouts.handshake,
@@ -102,7 +103,9 @@ class ChallengeListener:
             try:
                 found = storage.read_challenge(HTTP_01, token)
             except OSError as error:
-                logger.error("acme: %s cannot be read: %s", storage.folder, error.strerror)
+                finding = ACME_STORAGE.found(folder=storage.folder, reason=error.strerror)
+                # Anybody may ask: this is logged at a limited rate.
+                self._events.noticed("acme_storage", finding.line)
                 continue
             if found is not None:
                 self._events.noticed("acme_challenge", "")
