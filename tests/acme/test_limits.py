@@ -92,4 +92,11 @@ def test_old_attempts_are_forgotten() -> None:
     future = Attempt(at=NOW + 1)
 
     assert kept([old, *attempts(3, every=60), future], NOW) == attempts(3, every=60)
-    assert kept(attempts(300, every=60), NOW) == attempts(200, every=60)
+    assert kept(attempts(900, every=60), NOW) == attempts(600, every=60)
+
+
+def test_failures_do_not_make_forget_what_was_issued() -> None:
+    issued = Attempt(at=NOW - 6 * DAY)
+    failed = attempts(900, every=60, code="ACME_CAA")
+
+    assert kept([issued, *failed], NOW) == (issued, *failed[-300:])

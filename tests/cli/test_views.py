@@ -324,3 +324,11 @@ def test_certificates_that_need_attention_are_told() -> None:
         Line("c.test: there is no certificate yet, and clients wait for it", "changing"),
     ]
     assert status_lines({**found, "certificates": [good]}, None) == lines[:7]
+
+
+def test_few_days_are_normal_for_what_the_service_renews() -> None:
+    """A certificate for an IP address lasts six days."""
+    found = answer(slot(0, process(4712, certificate_days=4)))
+
+    assert status_lines(found, None)[3].style == "warning"
+    assert status_lines({**found, "certificates": []}, None)[3].style == ""

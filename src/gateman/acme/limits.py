@@ -15,7 +15,7 @@ _HOUR, _DAY = 3600.0, 86_400.0  # seconds
 
 # What is kept of a certificate's attempts: the longest period below, and a bound.
 _PERIOD = 7 * _DAY
-_MAX_ATTEMPTS = 200
+_MAX_ATTEMPTS = 300
 
 _MAX_ORDERS = (300, 3 * _HOUR)  # of an account
 _MAX_EQUAL = (5, 7 * _DAY)  # certificates with the same names
@@ -45,7 +45,10 @@ _NOT_CHECKED = _NOT_SENT.union(
 def kept(attempts: Iterable[Attempt], now: float) -> tuple[Attempt, ...]:
     """Drop the attempts that no limit counts any more."""
     recent = [one for one in attempts if now - _PERIOD < one.at <= now]
-    return tuple(recent[-_MAX_ATTEMPTS:])
+    # However many have failed: what was issued counts for longer.
+    others = [one for one in recent if one.code or one.is_rehearsal][:-_MAX_ATTEMPTS]
+    dropped = {id(one) for one in others}
+    return tuple([one for one in recent if id(one) not in dropped][-2 * _MAX_ATTEMPTS :])
 
 
 def allowed_at(

@@ -66,7 +66,7 @@ def status_lines(answer: Answer, width: int | None) -> list[Line]:
     return [
         *_master_lines(master),
         Line(""),
-        *_worker_lines(answer["workers"], slots, width),
+        *_worker_lines(answer["workers"], slots, width, is_renewed="certificates" in answer),
         Line(""),
         Line(head, "head"),
         *map(Line, lines, styles),
@@ -81,7 +81,7 @@ def _master_lines(master: Answer) -> Iterator[Line]:
 
 
 def _worker_lines(
-    workers: Sequence[Answer], slots: Sequence[Answer], width: int | None
+    workers: Sequence[Answer], slots: Sequence[Answer], width: int | None, *, is_renewed: bool
 ) -> Iterator[Line]:
     rows = []
     for worker in workers:
@@ -101,7 +101,8 @@ def _worker_lines(
     head, *lines = table(columns, rows, width)
     yield Line(head, "head")
     for line, row in zip(lines, rows, strict=True):
-        few = row["days"] is not None and row["days"] < _FEW_DAYS
+        # What is wrong with those that gateman renews, which may last for six days, is a note.
+        few = row["days"] is not None and row["days"] < (0 if is_renewed else _FEW_DAYS)
         yield Line(line, "warning" if few else "")
 
 
