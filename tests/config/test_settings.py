@@ -111,7 +111,7 @@ def test_certificates_that_are_ordered_need_no_file() -> None:
 
 
 def test_the_library_for_authorities_is_an_extra(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setitem(sys.modules, "acme", None)
+    monkeypatch.setitem(sys.modules, "josepy", None)
 
     with pytest.raises(ConfigError) as raised:
         settings("wss://[::1]:443", {"ssl": {"acme": "a.test"}})

@@ -214,7 +214,8 @@ def certificates_of(worker: Worker) -> "tuple[AcmeOptions, ...]":
     from ..acme.options import parse
     from ..acme.storage_folder import default_folder
 
-    if find_spec("acme") is None:
+    # It comes with acme, a name that the application may have for a module of its own.
+    if find_spec("josepy") is None:
         raise ConfigError(
             "acme needs the package acme, which speaks the protocol of authorities",
             "install it: pip install 'gateman[acme]'",
