@@ -21,10 +21,12 @@ from typing import Any
 from gateman import BusinessWorker, Gateway, Worker
 from gateman.acme.options import AcmeOptions, DnsCommand
 from gateman.config.base import BaseWorker
-from gateman.config.environment import variables_of
+from gateman.config.environment import variables_of, variables_of_service
+from gateman.config.service import ServiceOptions
 from gateman.doctor.explanation import section
 from gateman.errors import ExitCode
 from gateman.findings.catalogue import CATALOGUE
+from gateman.metrics.catalogue import CATALOGUE as METRICS
 from gateman.options import Limits, SlowConsumer, Timeouts
 from gateman.websocket.deflate import Deflate
 
@@ -103,11 +105,39 @@ def of_workers() -> str:
 def variables() -> str:
     """Write the environment variables of the options, for a worker that is called ``chat``."""
     found = {variable.name: variable for kind in KINDS for variable in variables_of(kind, "chat")}
+    found |= {variable.name: variable for variable in variables_of_service()}
     return table(
         ("variable", "option", "value"),
         (
             (f"`{name}`", f"`{one.option}`", " or ".join(VALUES[kind] for kind in one.kinds))
             for name, one in found.items()
+        ),
+    )
+
+
+def of_service() -> str:
+    """Write the options that ``run_all`` takes."""
+    return table(
+        ("name", "default", "what it is"),
+        (
+            (f"`{name}`", value(option.default, option.unit), option.reason)
+            for name, option in ServiceOptions.options.items()
+        ),
+    )
+
+
+def metrics() -> str:
+    """Write gateman's own metrics."""
+    return table(
+        ("name", "type", "labels", "what it is"),
+        (
+            (
+                f"`{one.name}`",
+                one.kind if one.combine == "sum" else f"{one.kind}, {one.combine}",
+                ", ".join(f"`{label}`" for label in one.labels),
+                one.description,
+            )
+            for one in METRICS.values()
         ),
     )
 
@@ -195,6 +225,8 @@ def cell(text: str) -> str:
 
 TABLES = {
     "workers": of_workers,
+    "service": of_service,
+    "metrics": metrics,
     "limits": lambda: numbers(Limits),
     "timeouts": lambda: numbers(Timeouts),
     "deflate": lambda: numbers(Deflate),

@@ -51,7 +51,13 @@ def test_generated_tables_are_those_of_the_code(tmp_path: Path) -> None:
     subprocess.run([sys.executable, ROOT / "scripts" / "generate-docs.py", tmp_path], check=True)
     generated = {page.name: page.read_text() for page in tmp_path.iterdir()}
 
-    assert sorted(generated) == ["doctor.md", "exit-codes.md", "options.md", "tls.md"]
+    assert sorted(generated) == [
+        "doctor.md",
+        "exit-codes.md",
+        "monitoring.md",
+        "options.md",
+        "tls.md",
+    ]
     assert {name: (DOCS / name).read_text() for name in generated} == generated
 
 

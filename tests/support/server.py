@@ -33,6 +33,7 @@ from gateman.cluster.hub import Hub
 from gateman.config.callbacks import SIGNATURES
 from gateman.listen import ListenAddress
 from gateman.net import sockets
+from gateman.runtime.measurements import Measurements
 from gateman.runtime.process import serving
 from gateman.runtime.worker_service import WorkerService, service_maker
 
@@ -281,6 +282,7 @@ async def serve(
     bus: Bus | None = None,
     hub: Hub | None = None,
     errors: Sequence[str] = (),
+    measurements: Measurements | None = None,
     **declared: Any,
 ) -> AsyncIterator[Server]:
     """
@@ -294,6 +296,7 @@ async def serve(
         bus: What connects its hub with others.
         hub: Its hub; ``None`` for one of its own, since a test may have several servers.
         errors: What is logged at ERROR by its end, and was not taken before.
+        measurements: What it measures, as a service that shows metrics does.
         declared: Callbacks and options of the worker.
 
     Yields:
@@ -312,7 +315,7 @@ async def serve(
     for name in SIGNATURES:
         if name in declared:
             setattr(worker, name, declared[name])
-    make = service_maker(worker, now=time.time())
+    make = service_maker(worker, now=time.time(), measurements=measurements)
     async with serve_made(worker, make, bus=bus, hub=hub, errors=errors) as server:
         yield server
 

@@ -301,3 +301,21 @@ def test_a_feed_that_all_clients_get(tmp_path: Path) -> None:
             await testing.advance(0)
 
     test()
+
+
+@on_loop
+async def test_monitoring() -> None:
+    """Its metrics begin at zero with the first client, and several processes count together."""
+    program = load("monitoring/server")
+    for _ in range(2):
+        async with (
+            testing.service(program.worker, processes=2),
+            testing.connect(program.worker) as ann,
+            testing.connect(program.worker) as bob,
+        ):
+            await ann.send("hi")
+            assert await bob.receive() == "hi"
+            assert program.lines.value(room="lobby") == 1
+            assert program.talking.value() == 2
+            assert program.sizes.count() == 1
+        assert program.talking.value() == 0

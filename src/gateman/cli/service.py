@@ -235,6 +235,11 @@ def check(workers: Sequence[BaseWorker] | None, script: str) -> None:
             if contexts is not None:
                 _report_certificates(contexts, now)
                 is_refused |= contexts.is_refused
+        service = BaseWorker.service
+        if service.metrics is not None:
+            click.echo(f"{found}: the master would show metrics at {service.metrics}")
+        for option, variable in service.from_environment.items():
+            click.echo(f"{found}: {option} is from {variable}")
         for sentence in environment.unknown(declared, os.environ):
             click.echo(f"{found}: {sentence}")
         if is_refused:

@@ -18,6 +18,7 @@ from . import checks, environment
 from .callbacks import check, label
 from .schedule import Interval, Job, Schedule, check_function, check_interval, cron
 from .schema import Configurable, Converted
+from .service import ServiceOptions
 
 P = ParamSpec("P")
 R = TypeVar("R")
@@ -140,6 +141,8 @@ class BaseWorker(Configurable):
     state = frozenset({"id", "callbacks", "schedule", "jobs", "event_handlers", "from_environment"})
     is_loaded_by_test: ClassVar[bool] = False
     """Whether :meth:`run_all` is to do nothing."""
+    service: ClassVar[ServiceOptions] = ServiceOptions()
+    """What :meth:`run_all` was given."""
     _declared: ClassVar[list["BaseWorker"]] = []
     _has_run: ClassVar[bool] = False
 
@@ -369,7 +372,7 @@ class BaseWorker(Configurable):
         return declare
 
     @classmethod
-    def run_all(cls) -> None:
+    def run_all(cls, *, metrics: str | None = None) -> None:
         """
         Run the command of the program's arguments, such as ``python server.py start``.
 
@@ -377,6 +380,10 @@ class BaseWorker(Configurable):
         have stopped in order. Call it once, in the main thread of the program, and not while the
         program is imported: put it under ``if __name__ == "__main__":`` if a test or another
         program imports the script.
+
+        Args:
+            metrics: The address at which the master serves metrics of all processes, such as
+                ``"127.0.0.1:9095"``; see ``docs/monitoring.md``.
 
         Raises:
             ConfigError: A declared value is not valid, or the call is elsewhere, or the second
@@ -397,6 +404,8 @@ class BaseWorker(Configurable):
         BaseWorker._has_run = True
         make_names_unique(cls._declared)
         environment.apply(cls._declared, os.environ)
+        BaseWorker.service = ServiceOptions(metrics=metrics)
+        environment.apply_to_service(BaseWorker.service, os.environ)
         cls.runner(list(cls._declared))
 
 

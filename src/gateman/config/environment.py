@@ -1,6 +1,8 @@
 """
 Options from environment variables: ``GATEMAN_CHAT_COUNT=4`` for the worker ``chat``. PURE.
 
+``GATEMAN_METRICS`` is an option of the service, and has no worker's name.
+
 Only what one text can say has a variable: numbers, texts, yes or no, and ``none``.
 """
 
@@ -14,11 +16,18 @@ from msgspec import Struct
 from ..errors import ConfigError
 from ..options import Limits, Timeouts
 from .schema import Configurable
+from .service import ServiceOptions
 
 _PREFIX = "GATEMAN_"
 
 OWN_VARIABLES = frozenset(
-    {"GATEMAN_BUS", "GATEMAN_LOG_FORMAT", "GATEMAN_LOG_QUIET", "GATEMAN_PROCESS"}
+    {
+        "GATEMAN_BUS",
+        "GATEMAN_LOG_FORMAT",
+        "GATEMAN_LOG_QUIET",
+        "GATEMAN_METRICS",
+        "GATEMAN_PROCESS",
+    }
 )
 """Those that mean something else than an option of a worker."""
 
@@ -64,7 +73,15 @@ class Variable(Struct, frozen=True):
 
 def variables_of(kind: type[Configurable], name: str) -> Iterator[Variable]:
     """Name the variables that set the options of a worker."""
-    prefix = f"{_PREFIX}{_as_variable(name)}_"
+    return _variables(kind, f"{_PREFIX}{_as_variable(name)}_")
+
+
+def variables_of_service() -> Iterator[Variable]:
+    """Name the variables that set the options of the service."""
+    return _variables(ServiceOptions, _PREFIX)
+
+
+def _variables(kind: type[Configurable], prefix: str) -> Iterator[Variable]:
     for option in kind.options.values():
         section = _SECTIONS.get(option.name)
         if section is not None:
@@ -95,6 +112,13 @@ def apply(workers: Sequence[Any], environ: Mapping[str, str]) -> None:
                 )
             taken[variable.name] = worker
             _set(worker, variable, environ[variable.name])
+
+
+def apply_to_service(service: ServiceOptions, environ: Mapping[str, str]) -> None:
+    """Set the options of the service that the environment names; it beats the script."""
+    for variable in variables_of_service():
+        if variable.name in environ:
+            _set(service, variable, environ[variable.name])
 
 
 def unknown(workers: Sequence[Any], environ: Mapping[str, str]) -> list[str]:

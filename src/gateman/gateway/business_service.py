@@ -13,7 +13,7 @@ from collections import Counter
 from collections.abc import Callable, Collection, Sequence
 from functools import partial
 from math import inf
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from ..cluster.envelope import CloseClient
 from ..cluster.events import EventHandler
@@ -49,6 +49,9 @@ from .protocol import (
 )
 from .receive_window import ReceiveWindow
 
+if TYPE_CHECKING:
+    from ..runtime.measurements import Measurements
+
 # Seconds that a leaving process waits for a bus that is away: longer than a broker takes to
 # restart, less than the master waits.
 _MAX_BUS_WAIT = 600.0
@@ -62,12 +65,20 @@ class BusinessService:
     contexts = None
     present_count = 0
 
-    def __init__(self, worker: BusinessWorker, timeouts: Timeouts) -> None:
+    def __init__(
+        self,
+        worker: BusinessWorker,
+        timeouts: Timeouts,
+        measurements: "Measurements | None" = None,
+    ) -> None:
         self.counts: Counter[str] = Counter()
         self._worker = worker
         self._timeouts = timeouts
         self._loop = asyncio.get_running_loop()
-        self._runner = EventRunner(worker.callbacks, self.counts, self._close_failed)
+        functions = worker.callbacks
+        if measurements is not None:
+            functions = measurements.measured(functions)
+        self._runner = EventRunner(functions, self.counts, self._close_failed)
         self._local_node: Node | None = None
         self._windows: dict[NodeId, ReceiveWindow] = {}
         self._reports_due: set[NodeId] = set()

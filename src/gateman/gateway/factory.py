@@ -1,6 +1,7 @@
 """Makes the service of a declared worker, gateway or business worker."""
 
 from collections.abc import Callable
+from typing import TYPE_CHECKING
 
 from ..config.base import BaseWorker
 from ..config.worker import Worker, settings_of
@@ -9,25 +10,30 @@ from ..runtime.timer import add_timers
 from .business import BusinessWorker
 from .gateway import Gateway
 
+if TYPE_CHECKING:
+    from ..runtime.measurements import Measurements
 
-def service_maker(declared: BaseWorker, *, now: float) -> Callable[[], AnyService]:
+
+def service_maker(
+    declared: BaseWorker, *, now: float, measurements: "Measurements | None" = None
+) -> Callable[[], AnyService]:
     """Check the options together, and return a function that makes the service."""
     match declared:
         case Gateway():
             from .gateway_service import GatewayService
 
             settings = settings_of(declared, now=now)
-            return lambda: GatewayService(settings, declared, declared.connections)
+            return lambda: GatewayService(settings, declared, declared.connections, measurements)
         case Worker():
             from ..runtime import worker_service
 
-            return worker_service.service_maker(declared, now=now)
+            return worker_service.service_maker(declared, now=now, measurements=measurements)
         case BusinessWorker():
             from .business_service import BusinessService
 
             def make() -> AnyService:
                 add_timers(declared)
-                return BusinessService(declared, declared.timeouts)
+                return BusinessService(declared, declared.timeouts, measurements)
 
             return make
         case _:

@@ -8,7 +8,7 @@ import asyncio
 import socket
 from collections import deque
 from collections.abc import Sequence
-from typing import Any, assert_never
+from typing import TYPE_CHECKING, Any, assert_never
 
 import msgspec
 
@@ -31,6 +31,9 @@ from .gateway import Gateway
 from .liveness import TICK_INTERVAL, grace_period
 from .protocol import EVENT_OVERHEAD
 from .send_window import MAX_BATCH_SIZE, GatewayClient
+
+if TYPE_CHECKING:
+    from ..runtime.measurements import Measurements
 
 # The share of `timeouts.handshake` in which a business process must answer; then a 503 is sent.
 _HANDSHAKE_SHARE = 0.8
@@ -66,10 +69,14 @@ class GatewayService(WorkerService):
     """One process of a gateway; see :class:`~gateman.runtime.process.AnyService`."""
 
     def __init__(
-        self, settings: WorkerSettings, gateway: Gateway, connections: dict[int, Connection]
+        self,
+        settings: WorkerSettings,
+        gateway: Gateway,
+        connections: dict[int, Connection],
+        measurements: "Measurements | None" = None,
     ) -> None:
-        super().__init__(settings, {}, gateway, connections)
-        self.deliver = self._received
+        super().__init__(settings, {}, gateway, connections, measurements)
+        self.deliver = self._counted(self._received)
         self._can_wait = gateway.without_business == "wait"
         self._dispatch = Dispatch(grace_period=0)
         self._local_node: Node | None = None

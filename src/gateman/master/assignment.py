@@ -29,6 +29,7 @@ class Assignment(msgspec.Struct, frozen=True, kw_only=True):
     bus: str = ""  # path of the router's socket
     log: int = -1  # descriptor
     liveness_fd: int = -1
+    metrics: str = ""  # the address at which the master shows metrics; empty for none
 
     @classmethod
     def take(cls, environment: MutableMapping[str, str]) -> Self:

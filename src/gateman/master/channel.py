@@ -133,7 +133,23 @@ class ArrivalsAnswer(Struct, tag_field="say", tag="arrivals"):
     causes: Annotated[list[CauseReport], Meta(max_length=64)]
 
 
-Answer = ReportAnswer | ConnectionsAnswer | ArrivalsAnswer
+AT_END = -1
+"""What nobody has asked for: a process reports its metrics when it ends."""
+
+
+class MetricsAnswer(Struct, tag_field="say", tag="metrics"):
+    """
+    What a process has measured; ``to`` may be ``AT_END``.
+
+    The families are those of :mod:`gateman.metrics.families`, which only a service that shows
+    metrics loads.
+    """
+
+    to: int
+    families: msgspec.Raw
+
+
+Answer = ReportAnswer | ConnectionsAnswer | ArrivalsAnswer | MetricsAnswer
 FromProcess = Ready | Starting | Heartbeat | Signalled | StillDraining | Answer
 
 
@@ -172,7 +188,11 @@ class GetArrivals(Struct, tag_field="do", tag="arrivals"):
     nonce: Nonce
 
 
-FromMaster = Accept | Drain | Stop | GetReport | GetConnections | GetArrivals
+class GetMetrics(Struct, tag_field="do", tag="metrics"):
+    number: int
+
+
+FromMaster = Accept | Drain | Stop | GetReport | GetConnections | GetArrivals | GetMetrics
 
 from_process: msgspec.json.Decoder[FromProcess] = msgspec.json.Decoder(FromProcess)
 from_master: msgspec.json.Decoder[FromMaster] = msgspec.json.Decoder(FromMaster)
@@ -233,5 +253,7 @@ def read(decoder: "msgspec.json.Decoder[T]", lines: Iterable[bytes]) -> list[T]:
 
 def line(message: Struct | dict[str, Any]) -> bytes:
     """Encode a message; characters that UTF-8 cannot encode become question marks."""
+    if isinstance(message, MetricsAnswer):
+        return msgspec.json.encode(message) + b"\n"
     text = json.dumps(msgspec.to_builtins(message), ensure_ascii=False, separators=(",", ":"))
     return text.encode(errors="replace") + b"\n"

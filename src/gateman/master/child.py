@@ -50,6 +50,7 @@ if TYPE_CHECKING:
     from ..runtime.challenge_listener import ChallengeListener
     from ..tls.contexts import TlsContexts
     from ..tls.reload import CertificateReload
+    from .child_metrics import Measurements, ProcessMetrics
 
 HEARTBEAT_INTERVAL = 1.0  # seconds
 
@@ -60,6 +61,9 @@ _FIRST_START_REPORT = 0.2  # seconds
 
 # A master that has stopped reading gets no more heartbeats.
 _MAX_UNSENT = 64 << 10  # bytes
+
+# A master reads what its processes send at once.
+_LAST_MESSAGE_TIME = 0.5  # seconds
 
 # The arrivals of a business worker, which has no connections.
 _NO_ARRIVALS: dict[str, Any] = {"arrivals": [], "causes": []}
@@ -91,7 +95,13 @@ def run(
     check_buses(workers)
     worker.id = assignment.number
     log_to_stderr(os.environ, f"{worker.name}/{worker.id}")
-    make = service_maker(worker, now=time.time())
+    measurements = None
+    if assignment.metrics:
+        # Imported here: a service without metrics does not need it.
+        from .child_metrics import Measurements
+
+        measurements = Measurements()
+    make = service_maker(worker, now=time.time(), measurements=measurements)
     process.allow_open_files()
     bus = _bus_of(worker, assignment)
     identity = privileges.find(worker.user, worker.group)
@@ -107,7 +117,7 @@ def run(
         for one in certificates_of(each)
     ]
     shutdown_time = max_shutdown_time(map(policy_of, workers))
-    child = ChildRuntime(worker, inherited, shutdown_time, certificates)
+    child = ChildRuntime(worker, inherited, shutdown_time, certificates, measurements)
     try:
         with asyncio.Runner(loop_factory=process.new_event_loop) as runner:
             runner.run(child.serve(make, inherited.channel, bus, outline(workers, assignment.path)))
@@ -144,6 +154,13 @@ def _assigned(workers: Sequence[BaseWorker], assignment: Assignment) -> BaseWork
             remedy,
         )
     worker = workers[assignment.worker]
+    metrics = BaseWorker.service.metrics or ""
+    if metrics != assignment.metrics:
+        raise ConfigError(
+            f"the script shows metrics at {metrics or 'no address'}, but the master shows them at"
+            f" {assignment.metrics or 'none'}",
+            remedy,
+        )
     listen = listen_of(worker)
     if listen != assignment.listen:
         raise ConfigError(
@@ -169,6 +186,7 @@ class ChildRuntime:
         inherited: InheritedSockets,
         gateway_timeout: float,
         certificates: "Sequence[AcmeOptions]" = (),
+        measurements: "Measurements | None" = None,
     ) -> None:
         self._worker = worker
         self._sockets = inherited.sockets
@@ -186,6 +204,8 @@ class ChildRuntime:
         self._task: asyncio.Task[Any] | None = None
         self._master = _MasterConnection(self)
         self._certificate_reload: CertificateReload | None = None
+        self._measurements = measurements
+        self._metrics: ProcessMetrics | None = None
 
     async def serve(
         self,
@@ -232,6 +252,9 @@ class ChildRuntime:
             if self._challenge_listener is not None:
                 self._challenge_listener.close()
             self._close_listeners()
+            if self._metrics is not None:
+                last = channel.MetricsAnswer(channel.AT_END, self._metrics.encoded())
+                await self._master.send_last(last)
             self._master.close()
             if self._is_orphan:
                 logger.info("%s has ended without a master", self._worker.name)
@@ -250,7 +273,13 @@ class ChildRuntime:
     def _start_reporting(self, service: process.AnyService) -> None:
         """Report that this process serves, and start the heartbeats."""
         loop = asyncio.get_running_loop()
-        stats = ProcessStats(service, timers, hub.counts)
+        measurements = self._measurements
+        stats = ProcessStats(
+            service,
+            timers,
+            hub.counts,
+            on_lag=None if measurements is None else measurements.loop_was_late,
+        )
         certificates = service.settings.acme if isinstance(service, WorkerService) else ()
         self._master.send(channel.Ready(policy_of(self._worker), msgspec.to_builtins(certificates)))
         self._master.stats = stats
@@ -267,6 +296,12 @@ class ChildRuntime:
                 self._log_certificate_warnings(str(service), contexts)
         if self._http_sockets and isinstance(service, WorkerService):
             self._listen_for_challenges(service)
+        if measurements is not None:
+            from .child_metrics import ProcessMetrics
+
+            self._metrics = ProcessMetrics(
+                self._worker, service, stats, measurements, self._certificate_reload
+            )
         self._sample_stats(stats, loop.time())
 
     def _listen_for_challenges(self, service: WorkerService) -> None:
@@ -331,6 +366,9 @@ class ChildRuntime:
                 self._stop()
             case channel.GetReport(number):
                 self._master.answer(number)
+            case channel.GetMetrics(number):
+                if self._metrics is not None:
+                    self._master.send(channel.MetricsAnswer(number, self._metrics.encoded()))
             case channel.GetConnections(number, limit):
                 if self._service is not None:
                     self._master.send(describe(self._service, number, limit))
@@ -454,6 +492,16 @@ class _MasterConnection(asyncio.Protocol):
         transport, self._transport = self._transport, None
         if transport is not None:
             transport.close()
+
+    async def send_last(self, message: FromProcess) -> None:
+        """Send a message, and wait until it is sent, or the master does not read."""
+        self.send(message)
+        deadline = asyncio.get_running_loop().time() + _LAST_MESSAGE_TIME
+        while (transport := self._transport) is not None and transport.get_write_buffer_size():
+            if asyncio.get_running_loop().time() > deadline:
+                break
+            # The protocol is told of nothing below the transport's limits.
+            await asyncio.sleep(0.01)
 
     def answer(self, number: int) -> None:
         if self.stats is not None:

@@ -3,9 +3,9 @@
 from collections.abc import Callable, Iterable
 from typing import Any, Generic, TypeVar
 
-from .channel import Answer, ArrivalsAnswer, ConnectionsAnswer, ReportAnswer
+from .channel import Answer, ArrivalsAnswer, ConnectionsAnswer, MetricsAnswer, ReportAnswer
 
-A = TypeVar("A", ReportAnswer, ConnectionsAnswer, ArrivalsAnswer)
+A = TypeVar("A", ReportAnswer, ConnectionsAnswer, ArrivalsAnswer, MetricsAnswer)
 
 
 class ChildQuery(Generic[A]):

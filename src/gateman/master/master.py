@@ -45,8 +45,12 @@ from .supervisor import Supervisor
 
 if TYPE_CHECKING:
     from .certificate_orders import CertificateOrders
+    from .metrics_endpoint import MetricsEndpoint
 
 _STDERR = 2
+
+# The longest message has a few of these.
+_MAX_LAST_READS = 16
 
 # The system limits timeouts, and those that a process declares may be longer.
 _MAX_SLEEP = 3600.0  # seconds
@@ -64,8 +68,10 @@ class Master:
         log_file: LogFile | None = None,
         is_detached: bool = False,
         on_serving: Callable[[], None] | None = None,
+        metrics: "MetricsEndpoint | None" = None,
     ) -> None:
         self._script = script
+        self._metrics = metrics
         self._listeners = listeners
         self._runtime_files = runtime_files
         self._router = router
@@ -112,6 +118,8 @@ class Master:
         gc.freeze()
         control = ControlServer(self._runtime_files.listen(), self._selector, self._handle_request)
         restorer = FileRestorer(self._runtime_files, control, self._router, self._listeners)
+        if self._metrics is not None:
+            self._metrics.open(self._selector, self._queries, self._supervisor, self._children)
         with wake_on_signals(self._selector, self._handle_signals):
             if self._router is not None:
                 self._router.tick(time.monotonic())
@@ -120,6 +128,8 @@ class Master:
                 run_once(self._selector, self._select_timeout(restorer.due_at))
                 self._handle_event(events.Tick())
                 self._queries.finish()
+                if self._metrics is not None:
+                    self._metrics.end_overdue()
                 self._notify_watchdog()
                 restorer.check()
                 if self._router is not None:
@@ -132,6 +142,8 @@ class Master:
             self._orders.close()
         if self._router is not None:
             self._router.close()
+        if self._metrics is not None:
+            self._metrics.close()
         self._stderr_relay.close()
         for sock in self._liveness_sockets:
             sock.close()
@@ -142,6 +154,8 @@ class Master:
 
     def _select_timeout(self, files_due_at: float) -> float:
         deadlines = [files_due_at, *self._queries.deadlines]
+        if self._metrics is not None:
+            deadlines += self._metrics.deadlines
         if self._notifier.alive_interval is not None:
             deadlines.append(self._watchdog_at)
         if self._router is not None and self._router.due_at is not None:
@@ -224,6 +238,8 @@ class Master:
                     " user's cookies: allowed_origins is not set",
                     policy.name,
                 )
+        if self._metrics is not None:
+            self._metrics.log_addresses()
         self._notifier.ready()
         if self._orders is not None:
             self._orders.begin()
@@ -234,6 +250,8 @@ class Master:
         self._notifier.ready()
         if self._orders is not None:
             self._orders.apply()
+        if self._metrics is not None:
+            self._metrics.reloaded(problem)
         for client in self._reload_clients:
             client.answer(**({"error": problem} if problem else {}))
         self._reload_clients.clear()
@@ -266,6 +284,7 @@ class Master:
                     bus="" if self._router is None else str(self._router.path),
                     log=log,
                     liveness_fd=self._liveness_sockets[listeners.plan.policy.ends_last].fileno(),
+                    metrics="" if self._metrics is None else self._metrics.address,
                 )
                 child = spawn(
                     assignment,
@@ -332,6 +351,8 @@ class Master:
             case channel.Signalled(is_graceful):
                 self._handle_event(events.Signalled(child.pid, is_graceful))
             case _:
+                if self._metrics is not None and isinstance(message, channel.MetricsAnswer):
+                    self._metrics.reported(child.pid, message)
                 self._queries.take(child.pid, message)
 
     def _reap(self) -> None:
@@ -352,8 +373,12 @@ class Master:
     def _child_exited(self, child: ChildProcess, code: int) -> None:
         self._stderr_relay.remove(child)
         with contextlib.suppress(EOFError, ValueError):
-            for message in child.read():
-                self._handle_message(child, message)
+            # Up to the end, or to a message that is not complete.
+            for _ in range(_MAX_LAST_READS):
+                for message in child.read():
+                    self._handle_message(child, message)
+        if self._metrics is not None:
+            self._metrics.ended(child.pid)
         self._close_channel(child)
         del self._children[child.pid]
         child.close()

@@ -4,7 +4,7 @@ import resource
 import sys
 import time
 from collections import deque
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from math import inf
 from pathlib import Path
 
@@ -28,8 +28,14 @@ SAMPLE_INTERVAL = 0.15
 
 class ProcessStats:
     def __init__(
-        self, service: AnyService, timers: Timers, hub_counts: Mapping[str, int] | None = None
+        self,
+        service: AnyService,
+        timers: Timers,
+        hub_counts: Mapping[str, int] | None = None,
+        *,
+        on_lag: Callable[[float], None] | None = None,
     ) -> None:
+        self._on_lag = on_lag
         self._hub_counts = {} if hub_counts is None else hub_counts
         self._service = service
         self._timers = timers
@@ -41,7 +47,10 @@ class ProcessStats:
 
     def sample(self, now: float) -> float:
         """Measure how late the event loop calls this; return when to call it again."""
-        self._lags[-1] = max(self._lags[-1], self._lateness(now))
+        lateness = self._lateness(now)
+        self._lags[-1] = max(self._lags[-1], lateness)
+        if self._on_lag is not None:
+            self._on_lag(lateness)
         self._due_at = now + SAMPLE_INTERVAL
         return self._due_at
 
@@ -50,7 +59,7 @@ class ProcessStats:
 
     def heartbeat(self, now: float) -> Report:
         """Return the report of a second."""
-        self._count_messages(now)
+        self.count_messages(now)
         if not self._received or self._received[-1] != self._counted:
             self._received.append(self._counted)
         # One older value stays if there is no second newer one.
@@ -65,7 +74,7 @@ class ProcessStats:
         return {
             "memory": memory(),
             "connections": service.present_count,
-            "messages": self._count_messages(now),
+            "messages": self.count_messages(now),
             "qps": self._rate(),
             "send_fail": service.counts["dropped_slow_peer"],
             "timers": self._timers.count,
@@ -75,7 +84,8 @@ class ProcessStats:
             "certificate_days": self._certificate_days(),
         }
 
-    def _count_messages(self, now: float) -> int:
+    def count_messages(self, now: float) -> int:
+        """Return how many messages the process has received, or had shortly before."""
         service = self._service
         connections, (counted_at, _) = service.present_count, self._counted
         if connections < _FEW_CONNECTIONS or (

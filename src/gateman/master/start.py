@@ -38,6 +38,7 @@ def start(
     listeners: list[Listeners] = []
     router: RouterProcess | None = None
     orders: CertificateOrders | None = None
+    metrics = None
     try:
         passed = socket_activation.inherited(os.environ)
         for worker_plan in plans:
@@ -51,6 +52,11 @@ def start(
                 plans, passed, is_takeover=runtime_files.is_takeover
             )
         router = router_for(plans, runtime_files.files.bus)
+        if BaseWorker.service.metrics is not None:
+            # Imported here: a service without metrics does not need it.
+            from .metrics_endpoint import MetricsEndpoint
+
+            metrics = MetricsEndpoint(BaseWorker.service.metrics)
         if detach is not None:
             detach()
             runtime_files.write()
@@ -65,6 +71,7 @@ def start(
             log_file=log_file,
             is_detached=detach is not None,
             on_serving=on_serving,
+            metrics=metrics,
         )
     except BaseException:
         for opened in listeners:
@@ -73,6 +80,8 @@ def start(
             orders.close()
         if router is not None:
             router.close()
+        if metrics is not None:
+            metrics.close()
         runtime_files.release()
         raise
     return master.run()

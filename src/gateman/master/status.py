@@ -11,7 +11,14 @@ from functools import partial
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from . import channel
-from .channel import Answer, ArrivalsAnswer, ConnectionsAnswer, Report, ReportAnswer
+from .channel import (
+    Answer,
+    ArrivalsAnswer,
+    ConnectionsAnswer,
+    MetricsAnswer,
+    Report,
+    ReportAnswer,
+)
 from .child_queries import AnyChildQuery, ChildQuery
 from .control import ControlClient
 from .listeners import Listeners
@@ -26,8 +33,10 @@ if TYPE_CHECKING:
 _STATUS_TIMEOUT = 0.06  # seconds
 _CONNECTIONS_TIMEOUT = 2.0  # seconds
 _ARRIVALS_TIMEOUT = 0.5  # seconds
+# Prometheus waits 10 s for all by default.
+_METRICS_TIMEOUT = 1.0  # seconds
 
-A = TypeVar("A", ReportAnswer, ConnectionsAnswer, ArrivalsAnswer)
+A = TypeVar("A", ReportAnswer, ConnectionsAnswer, ArrivalsAnswer, MetricsAnswer)
 
 
 class StatusQueries:
@@ -50,22 +59,37 @@ class StatusQueries:
         self._query_count = 0
 
     def answer_status(self, client: ControlClient) -> None:
-        self._ask(channel.GetReport, ReportAnswer, self._status, client, _STATUS_TIMEOUT)
+        self._answer(channel.GetReport, ReportAnswer, self._status, client, _STATUS_TIMEOUT)
 
     def answer_connections(self, client: ControlClient, limit: int) -> None:
         make_message = partial(channel.GetConnections, limit=limit)
-        self._ask(make_message, ConnectionsAnswer, self._connections, client, _CONNECTIONS_TIMEOUT)
+        self._answer(
+            make_message, ConnectionsAnswer, self._connections, client, _CONNECTIONS_TIMEOUT
+        )
 
     def answer_arrivals(self, client: ControlClient, nonce: str) -> None:
         make_message = partial(channel.GetArrivals, nonce=nonce)
-        self._ask(make_message, ArrivalsAnswer, self._arrivals, client, _ARRIVALS_TIMEOUT)
+        self._answer(make_message, ArrivalsAnswer, self._arrivals, client, _ARRIVALS_TIMEOUT)
 
-    def _ask(
+    def ask_metrics(self, on_answers: Callable[[dict[int, MetricsAnswer]], None]) -> None:
+        """Ask all processes for their metrics."""
+        self._ask(channel.GetMetrics, MetricsAnswer, on_answers, _METRICS_TIMEOUT)
+
+    def _answer(
         self,
         make_message: Callable[[int], channel.FromMaster],
         kind: type[A],
         describe: Callable[[dict[int, A]], dict[str, Any]],
         client: ControlClient,
+        timeout: float,
+    ) -> None:
+        self._ask(make_message, kind, lambda answers: client.answer(**describe(answers)), timeout)
+
+    def _ask(
+        self,
+        make_message: Callable[[int], channel.FromMaster],
+        kind: type[A],
+        on_answers: Callable[[dict[int, A]], None],
         timeout: float,
     ) -> None:
         self._query_count += 1
@@ -77,7 +101,7 @@ class StatusQueries:
             asked,
             time.monotonic() + timeout,
             kind,
-            lambda answers: client.answer(**describe(answers)),
+            on_answers,
         )
 
     def take(self, pid: int, answer: Answer) -> None:

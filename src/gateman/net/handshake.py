@@ -57,7 +57,6 @@ from .aiofastnet_adapter import abort
 from .handshake_config import HandshakeConfig
 from .lingering_close import close_lingering
 from .preamble import TLS_ALERT, looks_like_proxy, looks_like_tls
-from .send_buffer import SendBuffer
 from .websocket_protocol import WebSocketProtocol
 
 # RFC 6455, section 4.2.2: header fields of the 101 that the handshake itself sets.
@@ -125,7 +124,7 @@ class Handshake(asyncio.BufferedProtocol):
             self._config.rejected.add(self)
             return
         peer = self._peer_info.peer
-        self._send_buffer = SendBuffer(transport, self._config.context)
+        self._send_buffer = self._config.make_send_buffer(transport, self._config.context)
         self._connection = Connection(
             self._config.next_id(),
             self._config.worker,
@@ -289,6 +288,7 @@ class Handshake(asyncio.BufferedProtocol):
             return True
         self._config.context.events.noticed(refusal.cause, refusal.line)
         retry = {"Retry-After": str(refusal.retry_after)}
+        self._report(refusal.status)
         self._answer(request, response.refused(refusal.status, refusal.text, retry, refusal.code))
         return False
 
@@ -370,6 +370,7 @@ class Handshake(asyncio.BufferedProtocol):
         if request is None:
             raise RuntimeError("a handshake was decided before there was one")
         if isinstance(refusal, Refuse):
+            self._report(refusal.status)
             self._answer(
                 request,
                 response.refused(
@@ -384,6 +385,7 @@ class Handshake(asyncio.BufferedProtocol):
                 self._config.context.events.noticed("bad_response_header", str(error))
                 refusal = error
         if refusal is not None:
+            self._report(500)
             self._answer(request, response.refused(500, "", {}, APPLICATION_FAILED.code))
             return
         self._stage = _Stage.ENDING
@@ -391,6 +393,7 @@ class Handshake(asyncio.BufferedProtocol):
         early = bytes(self._received)
         request.release()
         connection.permit = self._peer_info.permit
+        self._report(101)
         try:
             WebSocketProtocol(
                 self._transport, connection, self._send_buffer, self._config.context
@@ -468,6 +471,7 @@ class Handshake(asyncio.BufferedProtocol):
                 f"refused_{error.status}", self._log_line(error), error.text
             )
             answer = response.refused(error.status, error.text, error.headers, error.code)
+        self._report(answer.status)
         # Also of a head that cannot be parsed, the start says whether a body may follow.
         head_only = head.startswith(b"HEAD ")
         self._end(answer.encode(date=formatdate(usegmt=True), head_only=head_only))
@@ -480,6 +484,10 @@ class Handshake(asyncio.BufferedProtocol):
             f"a request from {self._peer_info.peer[0]} was refused with {error.status}{limit}:"
             f" {error.text}"
         )
+
+    def _report(self, status: int) -> None:
+        if self._config.report is not None:
+            self._config.report(status, self._peer_info.deadline_at)
 
     def _end(self, answer: bytes) -> None:
         self._stage = _Stage.ENDING

@@ -1,7 +1,7 @@
 """What all handshakes of one worker share."""
 
 from collections.abc import Callable
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from ..connection_interfaces import ConnectionLink
 from ..http.client_address import TrustedProxies
@@ -9,6 +9,7 @@ from ..http.response import Response
 from ..request import Request
 from .admission import Admission
 from .connection_events import ConnectionContext
+from .send_buffer import SendBuffer
 
 if TYPE_CHECKING:
     from ..tls.contexts import TlsContexts
@@ -25,7 +26,9 @@ class HandshakeConfig:
         "answer_plain",
         "context",
         "contexts",
+        "make_send_buffer",
         "rejected",
+        "report",
         "subprotocols",
         "trusted_proxies",
         "worker",
@@ -42,6 +45,8 @@ class HandshakeConfig:
         trusted_proxies: TrustedProxies,
         contexts: "TlsContexts | None",
         answer_plain: Callable[[Request], Response],
+        make_send_buffer: Callable[[Any, ConnectionContext], SendBuffer] = SendBuffer,
+        report: Callable[[int, float], None] | None = None,
     ) -> None:
         self.context = context
         self.worker = worker
@@ -51,6 +56,9 @@ class HandshakeConfig:
         self.trusted_proxies = trusted_proxies
         self.contexts = contexts
         self.answer_plain = answer_plain
+        self.make_send_buffer = make_send_buffer
+        # Is told the status of each answer to a handshake, and its deadline; None for nobody.
+        self.report = report
         # Connections that are rejected and get an answer that says so.
         self.rejected: set[ConnectionLink] = set()
         self._last_id = 0

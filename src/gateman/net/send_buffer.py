@@ -212,7 +212,8 @@ class SendBuffer:
         elif self.state is _COLLECTING:
             frames, self._collected = self._collected, None
             self._enter(_DIRECT)
-            self.write_frames(b"".join(frames or ()))
+            # Not a subclass's: each message was counted by `send`.
+            SendBuffer.write_frames(self, b"".join(frames or ()))
 
     def uncork_soon(self) -> None:
         """Uncork, or in the next iteration if there is nothing yet: a callback may be ``async``."""

@@ -10,6 +10,7 @@ import socket
 import sys
 from collections import Counter
 from collections.abc import Callable, Collection, Sequence
+from functools import partial
 from importlib import resources
 from itertools import islice
 from math import ceil
@@ -50,6 +51,7 @@ from .timer import add_timers, process_timers
 if TYPE_CHECKING:
     from ..tls.contexts import TlsContexts
     from .health import Health
+    from .measurements import Measurements
 
 # For listening sockets, logs, and files that the application opens.
 _RESERVED_DESCRIPTORS = 64
@@ -67,8 +69,12 @@ class WorkerService:
         functions: dict[str, Function],
         worker: object,
         connections: dict[int, Connection],
+        measurements: "Measurements | None" = None,
     ) -> None:
         self.settings = settings
+        self.measurements = measurements
+        if measurements is not None:
+            functions = measurements.measured(functions)
         self.connections = connections
         # How often each cause in ``gateman status`` has happened.
         self.counts: Counter[str] = Counter()
@@ -76,6 +82,8 @@ class WorkerService:
         self._functions = functions
         self._callback_runner = CallbackRunner(functions, settings.limits, self.counts)
         self.deliver = self._callback_runner.deliver()
+        if "on_message" not in functions:
+            self.deliver = self._counted(self.deliver)
         self._loop = asyncio.get_running_loop()
         self._timers = process_timers()
         self._rate_limited = RateLimitedLogger()
@@ -106,6 +114,9 @@ class WorkerService:
 
     def _descriptors(self) -> list[int]:
         return [file.fileno() for file in self._admission.files]
+
+    def _counted(self, deliver: Function) -> Function:
+        return deliver if self.measurements is None else self.measurements.counting(deliver)
 
     async def start(
         self, sockets: Sequence[socket.socket], membership: ConnectionMembership
@@ -162,6 +173,7 @@ class WorkerService:
             trusted_proxies=settings.trusted_proxies,
             contexts=settings.contexts,
             answer_plain=self._answer_plain,
+            **({} if self.measurements is None else self._measuring(self.measurements)),
         )
         ping_interval = timeouts.ping_interval
         waiting = CertificateWait(self._loop)
@@ -180,6 +192,19 @@ class WorkerService:
             user_timeout=None if ping_interval is None else ping_interval + timeouts.pong,
         )
         self.accept(sockets)
+
+    def _measuring(self, measurements: "Measurements") -> dict[str, Any]:
+        # Imported here: a service without metrics does not need it.
+        from ..net.traffic import MeasuredSendBuffer
+
+        def report(status: int, deadline_at: float) -> None:
+            accepted_at = deadline_at - self.settings.timeouts.handshake
+            measurements.handshake_ended(status, self._loop.time() - accepted_at)
+
+        return {
+            "make_send_buffer": partial(MeasuredSendBuffer, traffic=measurements.traffic),
+            "report": report,
+        }
 
     def accept(self, sockets: Collection[socket.socket]) -> None:
         """Accept on exactly these sockets from now on; connections accepted on others continue."""
@@ -312,6 +337,8 @@ class WorkerService:
         )
 
     def buffer_full(self, connection: Connection) -> None:
+        if self.measurements is not None:
+            self.measurements.traffic.buffer_full_count += 1
         self._callback_runner.call("on_buffer_full", connection)
 
     def buffer_drained(self, connection: Connection) -> None:
@@ -330,6 +357,8 @@ class WorkerService:
             self._membership.remove(connection)
         if self.connections.pop(connection.id, None) is not None:
             self._past_messages += connection.link.message_count
+            if self.measurements is not None:
+                self.measurements.websocket_closed(code)
         self._callback_runner.call("on_close", connection, code, reason)
 
     def lost(self, connection: Connection) -> None:
@@ -396,6 +425,12 @@ class WorkerService:
         return "" if self._health is None else self._health.problem
 
     def _answer_plain(self, request: Request) -> response.Response:
+        answer = self._plain_answer(request)
+        if self.measurements is not None:
+            self.measurements.request_answered(answer.status)
+        return answer
+
+    def _plain_answer(self, request: Request) -> response.Response:
         path = request.path
         if request.method == "OPTIONS":
             # The default method of HAProxy's health checks.
@@ -474,12 +509,14 @@ def _descriptors_left() -> int:
     return max(limit - _RESERVED_DESCRIPTORS, 1)
 
 
-def service_maker(worker: Worker, *, now: float) -> Callable[[], WorkerService]:
+def service_maker(
+    worker: Worker, *, now: float, measurements: "Measurements | None" = None
+) -> Callable[[], WorkerService]:
     """Check the worker's options together, and return a function that makes its service."""
     settings = settings_of(worker, now=now)
 
     def make() -> WorkerService:
         add_timers(worker)
-        return WorkerService(settings, worker.callbacks, worker, worker.connections)
+        return WorkerService(settings, worker.callbacks, worker, worker.connections, measurements)
 
     return make

@@ -3,6 +3,7 @@
 import asyncio
 import copy
 import itertools
+import sys
 from collections.abc import AsyncIterator, Iterator, Mapping
 from contextlib import asynccontextmanager
 from pathlib import Path
@@ -84,6 +85,7 @@ async def joined() -> AsyncIterator["Service"]:
     loop = asyncio.get_running_loop()
     served = _services.get(loop)
     if served is None:
+        forget_metrics()
         served = _services[loop] = Service()
         try:
             served.open()
@@ -102,6 +104,13 @@ async def joined() -> AsyncIterator["Service"]:
         if not served.users:
             del _services[loop]
             await served.close(failure)
+
+
+def forget_metrics() -> None:
+    """Let the application's metrics begin at zero."""
+    loaded = sys.modules.get("gateman.metrics")
+    if loaded is not None:
+        loaded.registry.clear()
 
 
 class Service:

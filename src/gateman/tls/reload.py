@@ -30,6 +30,8 @@ class CertificateReload:
         self._warns_of_dates = warns_of_dates
         self._warned_at = time.time()
         self._seen = self._settled = _marks(contexts.files)
+        # How often files were reloaded, and how often that has failed.
+        self.succeeded = self.failed = 0
         self._take_up(time.time())
 
     @property
@@ -54,8 +56,10 @@ class CertificateReload:
         # At once, without waiting for them to settle: they are replaced as a whole.
         for found in self._contexts.take_up(now=now, is_anew=is_anew):
             if found.problem:
+                self.failed += 1
                 logger.error("%s: %s", self._name, found.problem)
             else:
+                self.succeeded += 1
                 logger.info("%s: the certificate in %s is in service", self._name, found.path)
 
     def reload(self) -> None:
@@ -65,10 +69,12 @@ class CertificateReload:
         try:
             self._contexts.reload(now=time.time())
         except ConfigError as error:
+            self.failed += 1
             logger.error("%s: the old certificate stays in service: %s", self._name, error)
             return
         self._seen = self._settled = _marks(self._contexts.files)
         self._take_up(time.time(), is_anew=True)
+        self.succeeded += 1
         logger.info("%s: the certificate files were read anew", self._name)
         for warning in self._contexts.warnings:
             logger.warning("%s: %s", self._name, warning)

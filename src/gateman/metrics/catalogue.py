@@ -1,0 +1,314 @@
+"""gateman's own metrics, each declared once: ``docs/monitoring.md`` has them as a table. PURE."""
+
+from collections.abc import Iterable, Mapping
+from typing import Any, Literal
+
+from .families import Combine, Family, Series
+from .instruments import DROPPED
+
+# From a loop that has nothing else to do to one that clients notice.
+_LAGS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0)
+
+# A callback that only sends takes a microsecond; one that waits for a database many milliseconds.
+_CALLBACKS = (
+    *(0.00001, 0.000025, 0.00005, 0.0001, 0.00025, 0.0005, 0.001, 0.0025, 0.005),
+    *(0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0),
+)
+
+# Up to the default of timeouts.handshake.
+_HANDSHAKES = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0)
+
+CATALOGUE: dict[str, Family] = {}
+
+
+def _declare(
+    kind: Literal["counter", "gauge", "histogram"],
+    name: str,
+    description: str,
+    labels: tuple[str, ...] = ("worker",),
+    *,
+    combine: Combine = "sum",
+    bounds: tuple[float, ...] = (),
+) -> None:
+    CATALOGUE[name] = Family(
+        name=name,
+        kind=kind,
+        description=description,
+        labels=labels,
+        combine=combine,
+        bounds=bounds,
+    )
+
+
+# Connections and handshakes.
+_declare(
+    "gauge", "gateman_connections", "TCP connections that are open, with or without WebSocket."
+)
+_declare("gauge", "gateman_websockets", "WebSockets that are open.")
+_declare(
+    "counter", "gateman_connections_accepted_total", "TCP connections, with TLS those after it."
+)
+_declare(
+    "counter",
+    "gateman_handshakes_total",
+    "Handshakes by outcome: accepted, refused (an answer was sent), left (the client did),"
+    " timeout, or tls_failed.",
+    ("worker", "outcome"),
+)
+_declare(
+    "counter",
+    "gateman_handshakes_refused_total",
+    "Handshakes and invalid requests that were refused, by status code of the answer.",
+    ("worker", "code"),
+)
+_declare(
+    "histogram",
+    "gateman_handshake_duration_seconds",
+    "Time from accept to the 101, of handshakes that were accepted.",
+    bounds=_HANDSHAKES,
+)
+_declare(
+    "counter",
+    "gateman_tls_failures_total",
+    "TLS handshakes that failed, by cause.",
+    ("worker", "cause"),
+)
+_declare(
+    "counter",
+    "gateman_http_requests_total",
+    "Plain HTTP requests that were answered, such as health checks, by class of the status.",
+    ("worker", "code"),
+)
+_declare(
+    "counter",
+    "gateman_closes_total",
+    "WebSockets that have ended, by close code: 1000 to 1015, 3xxx, 4xxx or other.",
+    ("worker", "code"),
+)
+_declare(
+    "counter",
+    "gateman_client_problems_total",
+    "What went wrong with clients and requests, by cause, as `gateman status` lists it.",
+    ("worker", "cause"),
+)
+
+# Messages.
+_declare("counter", "gateman_messages_received_total", "Messages of clients.")
+_declare("counter", "gateman_messages_sent_total", "Messages to clients that were not dropped.")
+_declare(
+    "counter",
+    "gateman_message_bytes_received_total",
+    "Payload of messages of clients, after decompression.",
+)
+_declare(
+    "counter",
+    "gateman_message_bytes_sent_total",
+    "Payload of messages to clients; compressed, if the hub has compressed it for several.",
+)
+_declare(
+    "counter",
+    "gateman_messages_dropped_total",
+    "Messages that were dropped, by cause: slow_consumer, before_handshake or event_handler.",
+    ("worker", "cause"),
+)
+_declare(
+    "counter", "gateman_send_buffer_full_total", "How often the send buffer of a client was full."
+)
+_declare(
+    "gauge",
+    "gateman_send_buffer_high_water_bytes",
+    "The most that waited for one slow client in the last one to two minutes.",
+    combine="max",
+)
+
+# Callbacks.
+_declare(
+    "histogram",
+    "gateman_callback_duration_seconds",
+    "Time that callbacks took; of `async def` with what they awaited.",
+    ("worker", "callback"),
+    bounds=_CALLBACKS,
+)
+_declare("counter", "gateman_callback_failures_total", "Callbacks that raised an exception.")
+_declare("gauge", "gateman_timers", "Timers that are set.")
+_declare(
+    "counter",
+    "gateman_timer_runs_skipped_total",
+    "Runs of timers that were skipped, as the one before had not ended.",
+)
+
+# The hub and its bus.
+_declare("counter", "gateman_bus_messages_published_total", "Messages for clients of others.")
+_declare("counter", "gateman_bus_messages_received_total", "Messages that others have published.")
+_declare("counter", "gateman_bus_messages_lost_total", "Messages of others that have not arrived.")
+_declare(
+    "counter",
+    "gateman_bus_messages_unsent_total",
+    "Messages that the bus did not accept: it was away, or too much was pending.",
+)
+_declare(
+    "counter",
+    "gateman_bus_messages_uncertain_total",
+    "Messages that the bus accepted just before it was away.",
+)
+_declare("counter", "gateman_bus_gaps_total", "How often the bus was away, or lost something.")
+_declare(
+    "gauge",
+    "gateman_bus_connected",
+    "1 if all processes are connected to the bus, or need none; else 0.",
+    combine="min",
+)
+_declare(
+    "counter",
+    "gateman_hub_problems_total",
+    "What went wrong between processes, by cause, as `gateman status` lists it.",
+    ("worker", "cause"),
+)
+
+# Gateways and business workers.
+_declare(
+    "gauge", "gateman_gateway_events_waiting", "Events that business workers have not handled."
+)
+_declare("gauge", "gateman_gateway_clients_paused", "Clients that wait for a business worker.")
+_declare(
+    "counter",
+    "gateman_gateway_events_repeated_total",
+    "Events that were sent again, as their business process had ended.",
+)
+_declare(
+    "counter",
+    "gateman_gateway_events_quarantined_total",
+    "Events that were given up, as two processes have died while they had them.",
+)
+_declare("counter", "gateman_gateway_events_lost_total", "Events that were not handled at the end.")
+_declare("gauge", "gateman_business_clients", "Clients whose events go to business processes.")
+_declare("counter", "gateman_business_events_handled_total", "Events that were handled.")
+
+# Certificates.
+_declare(
+    "gauge",
+    "gateman_certificate_expiry_timestamp_seconds",
+    "When a certificate in service expires, in seconds since 1970; the oldest of all processes.",
+    ("worker", "certificate"),
+    combine="min",
+)
+_declare(
+    "counter",
+    "gateman_certificate_reloads_total",
+    "Reloads of certificate files, of each process, by outcome: success or failure.",
+    ("worker", "outcome"),
+)
+
+# Processes.
+_declare(
+    "histogram",
+    "gateman_event_loop_lag_seconds",
+    "How late the event loop was, measured seven times a second.",
+    bounds=_LAGS,
+)
+_declare(
+    "counter",
+    "gateman_process_cpu_seconds_total",
+    "CPU time of the processes, user and system.",
+)
+_declare(
+    "gauge",
+    "gateman_process_resident_memory_bytes",
+    "Resident memory.",
+    ("worker", "slot"),
+)
+_declare(
+    "gauge",
+    "gateman_process_open_fds",
+    "Open file descriptors.",
+    ("worker", "slot"),
+    combine="max",
+)
+_declare(
+    "gauge",
+    "gateman_process_max_fds",
+    "The limit on open file descriptors.",
+    ("worker", "slot"),
+    combine="min",
+)
+_declare(
+    "gauge",
+    "gateman_processes",
+    "Processes by state: starting, serving or draining.",
+    ("worker", "state"),
+)
+_declare("gauge", "gateman_slots", "Processes that the worker should have.")
+_declare("gauge", "gateman_slots_given_up", "Slots without a process, after too many crashes.")
+_declare(
+    "counter",
+    "gateman_process_restarts_total",
+    "Processes that have ended by themselves, and were replaced.",
+)
+
+# The master.
+_declare("gauge", "gateman_info", "1; the label has the version of gateman.", ("version",))
+_declare(
+    "gauge", "gateman_start_time_seconds", "When the master started, in seconds since 1970.", ()
+)
+_declare("gauge", "gateman_master_resident_memory_bytes", "Resident memory of the master.", ())
+_declare(
+    "counter",
+    "gateman_reloads_total",
+    "Reloads of the service, by outcome: success or failure.",
+    ("outcome",),
+)
+_declare(
+    "gauge",
+    "gateman_last_reload_successful",
+    "1 if the last reload has succeeded, or there was none; else 0.",
+    (),
+)
+_declare(
+    "gauge",
+    "gateman_last_reload_success_timestamp_seconds",
+    "When a reload, or the start, has last succeeded, in seconds since 1970.",
+    (),
+)
+
+# What the scrape says of itself.
+_declare(
+    "gauge",
+    "gateman_scrape_silent_processes",
+    "Processes that did not answer in time; their values are those of the scrape before.",
+    (),
+)
+_declare(
+    "gauge",
+    "gateman_scrape_duration_seconds",
+    "Time until all processes had answered, or the deadline.",
+    (),
+)
+_declare(
+    "gauge",
+    "gateman_scrape_dropped_series",
+    "Series that are not shown: too many of a metric, or of another declaration of it.",
+    (),
+)
+_declare(
+    "counter",
+    "gateman_scrape_connections_refused_total",
+    "Connections for metrics that were ended, by cause: limit, timeout or invalid.",
+    ("cause",),
+)
+CATALOGUE[DROPPED.name] = DROPPED
+
+
+def made(name: str, series: Mapping[Any, float] | Iterable[Series]) -> Family:
+    """Make a family of the catalogue with its values; numbers by labels, or series."""
+    declared = CATALOGUE[name]
+    if isinstance(series, Mapping):
+        series = [(labels, [float(number)]) for labels, number in series.items()]
+    return Family(
+        name=declared.name,
+        kind=declared.kind,
+        description=declared.description,
+        labels=declared.labels,
+        combine=declared.combine,
+        bounds=declared.bounds,
+        series=list(series),
+    )
