@@ -4,7 +4,8 @@ Rules for every test: where ``CI`` is ``true``, a skipped test is a failed one.
 A laptop may lack Apache or a browser; there the test says what it misses. Warnings are errors and
 every test has a deadline: both are options in ``pyproject.toml``. ``make test`` runs tests in
 parallel, two per core; one that is marked ``alone`` waits until no other runs, and the others wait
-for it.
+for it. Those come first, while nothing long runs; then those that are marked ``long``, so that
+nothing waits for them at the end.
 """
 
 import fcntl
@@ -46,6 +47,26 @@ MACHINE = os.open(os.path.dirname(__file__), os.O_RDONLY)  # noqa: PTH120 - a st
 def pytest_xdist_auto_num_workers() -> int:
     """Run two tests per core: many of them wait most of the time."""
     return 2 * (os.cpu_count() or 1)
+
+
+# After pytest's own, which keeps together what shares a fixture.
+@pytest.hookimpl(trylast=True)
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    if IS_PARALLEL:
+        items[:] = in_order(items, int(os.environ["PYTEST_XDIST_WORKER_COUNT"]))
+
+
+def in_order(items: list[pytest.Item], workers: int) -> list[pytest.Item]:
+    """Order tests for ``--dist worksteal``, which begins with an equal run of them per worker."""
+    urgent = [item for name in ("alone", "long") for item in items if item.get_closest_marker(name)]
+    others = [item for item in items if item not in set(urgent)]
+    ordered: list[pytest.Item] = []
+    for worker in range(workers):
+        first = urgent[worker::workers]
+        size = (len(items) - len(ordered)) // (workers - worker) - len(first)
+        ordered += first + others[:size]
+        del others[:size]
+    return ordered
 
 
 # Around pytest-timeout's, whose clock is not to run while a test waits for its turn.

@@ -4,6 +4,8 @@ from pathlib import Path
 
 import pytest
 
+from .conftest import in_order
+
 pytest_plugins = ["pytester"]
 
 SKIPPING = """
@@ -64,3 +66,29 @@ def test_skipped_module_fails_in_ci(
 
     result.assert_outcomes(errors=1)
     result.stdout.fnmatch_lines(["CI must have everything*skipped: Skipped: no browser"])
+
+
+def test_what_takes_long_begins_first(pytester: pytest.Pytester) -> None:
+    """Before it what runs alone, and as much of both in each worker's run of tests."""
+    pytester.makeini("[pytest]\nmarkers =\n alone: a\n long: l")
+    items = pytester.getitems("""
+        import pytest
+
+        @pytest.mark.parametrize("number", range(6))
+        def test_short(number):
+            pass
+
+        @pytest.mark.long
+        @pytest.mark.parametrize("number", range(2))
+        def test_long(number):
+            pass
+
+        @pytest.mark.alone
+        def test_alone():
+            pass
+    """)
+
+    assert [item.name.removeprefix("test_") for item in in_order(items, 2)] == [
+        *("alone", "long[1]", "short[0]", "short[1]"),
+        *("long[0]", "short[2]", "short[3]", "short[4]", "short[5]"),
+    ]

@@ -369,6 +369,7 @@ async def live(server: Server, lives: list[Life], rounds: int) -> None:
     await eventually(lambda: not any(left(server).values()))
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("secure", [False, True], ids=["ws", "wss"])
 @on_loop
 async def test_nothing_is_left_of_thousands(

@@ -16,7 +16,9 @@ SCRIPT = (Path(__file__).parents[2] / "examples" / "gateway_chat.py").read_text(
 def service(tmp_path: Path) -> Iterator[Master]:
     """The example, on a free port."""
     script = SCRIPT.replace("127.0.0.1:8282", "127.0.0.1:0")
-    with master(script, tmp_path) as running:
+    # A reload hands clients over for half a minute by default.
+    variables = {"GATEMAN_CHAT_DRAIN_WINDOW": "0.5"}
+    with master(script, tmp_path, environment=variables) as running:
         running.wait_for("chat serves, 2 processes")
         yield running
 

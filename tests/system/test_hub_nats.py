@@ -160,6 +160,7 @@ def test_two_services_of_one_name_are_told_of_each_other(tmp_path: Path) -> None
         assert [one.stderr.count("these are two services") for one in running] == [1, 1, 1]
 
 
+@pytest.mark.long
 def test_nats_may_die_for_half_a_minute(tmp_path: Path) -> None:
     """Every message that was sent meanwhile is delivered, or counted, by its cause."""
     asyncio.run(_die_and_come_back(tmp_path, away=30.0))
