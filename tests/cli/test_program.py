@@ -7,13 +7,13 @@ from pathlib import Path
 
 import pytest
 
-from tests.support.master import BOTH, ask, echo, files_beside, master, open_to
+from tests.support.master import ask, echo, files_beside, master, open_to, plain, secure
 
 
 @pytest.mark.parametrize("words", [[], ["start"]])
 def test_a_program_serves(tmp_path: Path, words: list[str]) -> None:
     """``python server.py`` and ``python server.py start`` serve, with a process per slot."""
-    with master(echo(), tmp_path, *words) as service:
+    with master(echo(options="count=2"), tmp_path, *words) as service:
         assert ask(service.port)[1:] == ["1", "hello"]
         assert int(ask(service.port)[0]) in service.pids()
         assert len(set(service.pids())) == 2
@@ -47,8 +47,7 @@ def test_code_after_run_all_runs_once(tmp_path: Path) -> None:
     assert (tmp_path / "ended").read_text() == "once"
 
 
-@BOTH
-@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+@pytest.mark.parametrize(("number", "protect"), [(signal.SIGINT, plain), (signal.SIGTERM, secure)])
 def test_a_fast_stop_says_going_away(
     tmp_path: Path, number: signal.Signals, protect: Callable[[str], str]
 ) -> None:
@@ -62,7 +61,7 @@ def test_a_fast_stop_says_going_away(
 
 def test_ctrl_c_reaches_all_processes_and_only_the_master_acts(tmp_path: Path) -> None:
     """A terminal signals the whole group; no process shows a traceback."""
-    with master(echo(), tmp_path, start_new_session=True) as service:
+    with master(echo(options="count=2"), tmp_path, start_new_session=True) as service:
         os.killpg(service.pid, signal.SIGINT)
 
         assert service.wait() == 0

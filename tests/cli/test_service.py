@@ -228,7 +228,7 @@ def test_a_script_that_does_not_exist(tmp_path: Path, name: str) -> None:
 def test_check(tmp_path: Path) -> None:
     """A good script is checked without anything being bound."""
     path = tmp_path / "server.py"
-    path.write_text(echo("websocket://127.0.0.1:7001"))
+    path.write_text(echo("websocket://127.0.0.1:7001", "count=2"))
     checked = run([*GATEMAN, "check", "server.py"], tmp_path)
 
     assert (checked.returncode, checked.stderr) == (0, "")

@@ -23,7 +23,7 @@ from tests.support.master import GATEMAN, Master, echo, master, run
 @pytest.fixture
 def service(tmp_path: Path) -> Iterator[Master]:
     """A service of two processes."""
-    with master(echo(), tmp_path) as running:
+    with master(echo(options="count=2"), tmp_path) as running:
         yield running
 
 

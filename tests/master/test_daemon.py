@@ -64,8 +64,8 @@ def test_commands_find_the_daemon(tmp_path: Path) -> None:
         assert again.returncode == 5
         assert f"server.py is running already (pid {pid})" in again.stderr
         assert (stopped.returncode, stopped.stdout) == (0, "stopped\n")
-        # Two that serve, and the router between them.
-        assert len(processes) == 3
+        # The one that serves, and the router.
+        assert len(processes) == 2
         assert until(lambda: not any(map(is_alive, [pid, *processes])))
         assert run([sys.executable, path, "status"], tmp_path).returncode == 3
 

@@ -19,7 +19,7 @@ NONCE = "0123456789abcdef0123456789abcdef"
 def test_status(tmp_path: Path) -> None:
     """It describes each slot and process."""
     with (
-        master(echo(), tmp_path) as service,
+        master(echo(options="count=2"), tmp_path) as service,
         connect(f"ws://127.0.0.1:{service.port}") as client,
     ):
         client.send("hello")
@@ -46,7 +46,7 @@ def test_status(tmp_path: Path) -> None:
 def test_arrivals(tmp_path: Path) -> None:
     """It lists what all processes saw of the doctor's handshakes, from the first request on."""
     question = json.dumps({"command": "arrivals", "nonce": NONCE}).encode() + b"\n"
-    with master(echo(), tmp_path) as service:
+    with master(echo(options="count=2"), tmp_path) as service:
         assert ask_control(service.path, question) == {
             "ok": True,
             "arrivals": [],
@@ -117,7 +117,7 @@ def test_a_long_callback_is_seen_in_the_next_status(tmp_path: Path) -> None:
 @pytest.mark.alone
 def test_status_does_not_wait_for_a_stuck_process(tmp_path: Path) -> None:
     """It is busy; the others answer, all within 100 ms."""
-    script = echo().replace(
+    script = echo(options="count=2").replace(
         "    connection.send", "    import time; time.sleep(1000)\n    connection.send"
     )
     with master(script, tmp_path) as service, connect(f"ws://127.0.0.1:{service.port}") as client:

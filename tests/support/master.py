@@ -29,7 +29,7 @@ from .certificates import for_threads
 from .deadlines import TIMEOUT
 from .server import Child, authority, shown_on_failure, ssl_options
 
-# Two workers' worth of a service: says who answers, and which code it runs.
+# Says who answers, and which code it runs.
 ECHO = """
 import os
 from gateman import Worker
@@ -45,7 +45,7 @@ Worker.run_all()
 """
 
 
-def echo(listen: str = "websocket://127.0.0.1:0", options: str = "count=2") -> str:
+def echo(listen: str = "websocket://127.0.0.1:0", options: str = "") -> str:
     """
     Write a script that answers each message with its pid, its version and the message.
 

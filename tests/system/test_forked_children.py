@@ -113,9 +113,10 @@ def forked(service: Master) -> list[int]:
     return found
 
 
-@pytest.fixture
-def service(tmp_path: Path) -> Iterator[Master]:
-    with master(forking(), tmp_path) as running, ended_with_their_children(running):
+@pytest.fixture(scope="module")
+def service(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Master]:
+    folder = tmp_path_factory.mktemp("service")
+    with master(forking(), folder) as running, ended_with_their_children(running):
         yield running
 
 

@@ -123,7 +123,8 @@ def test_every_line_of_a_json_log_is_an_object(tmp_path: Path) -> None:
 def test_a_log_file_may_be_rotated(tmp_path: Path) -> None:
     """After SIGHUP the master and its processes write to the new one, and nothing is lost."""
     log = tmp_path / "chat.log"
-    script = f"import sys, os\nsys.stderr.write(f'loaded {{os.getpid()}}\\n')\n{echo()}"
+    both = echo(options="count=2")
+    script = f"import sys, os\nsys.stderr.write(f'loaded {{os.getpid()}}\\n')\n{both}"
     with master(script, tmp_path, "start", "--log-file", "chat.log", listens=False) as service:
         until(lambda: log.exists() and "listens on" in log.read_text())
         pids = service.pids()

@@ -122,7 +122,7 @@ BROKEN = {
         "`restart` makes the change",
     ),
     "on_worker_start": (
-        echo().replace(
+        echo(options="count=2").replace(
             "Worker.run_all", "worker.on_worker_start = lambda _: 1 / 0\nWorker.run_all"
         ),
         "ended with exit code 1",
@@ -152,7 +152,7 @@ def test_a_broken_version_leaves_the_old_one_in_service(
             await client.send("still here?")
             assert str(await client.recv()).endswith("1 still here?")
 
-    with master(protect(echo()), tmp_path) as service:
+    with master(protect(echo(options="count=2")), tmp_path) as service:
         old = service.pids()
         good = service.path.read_text()
         service.path.write_text(protect(script))

@@ -49,7 +49,7 @@ def test_sockets_of_systemd_are_served(
 ) -> None:
     """A socket that listens at the worker's address is used; it outlives the service."""
     port = listening.getsockname()[1]
-    script = protect(echo()).replace("127.0.0.1:0", f"127.0.0.1:{port}")
+    script = protect(echo(options="count=2")).replace("127.0.0.1:0", f"127.0.0.1:{port}")
     command = activated(listening)
     fds = (listening.fileno(),)
     with master(script, tmp_path, command=command, pass_fds=fds) as service:
@@ -231,7 +231,7 @@ def test_a_unix_socket_that_was_removed(tmp_path: Path) -> None:
 
 def test_a_name_of_both_families(tmp_path: Path) -> None:
     """``localhost`` is listened on wherever it leads, at one port, by each process."""
-    with master(echo("websocket://localhost:0"), tmp_path) as service:
+    with master(echo("websocket://localhost:0", "count=2"), tmp_path) as service:
         for line in service.stderr.splitlines():
             if "listens on " in line:
                 with connect(line.rpartition(" ")[2]) as client:

@@ -97,7 +97,7 @@ def look(
 
 @pytest.fixture(scope="module")
 def running(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Master]:
-    with master(echo(), tmp_path_factory.mktemp("service")) as service:
+    with master(echo(options="count=2"), tmp_path_factory.mktemp("service")) as service:
         yield service
 
 
