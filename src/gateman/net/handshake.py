@@ -355,10 +355,11 @@ class Handshake(asyncio.BufferedProtocol):
 
     def _request_decision(self, request: Request) -> None:
         connection = self._require_connection()
-        offered = request.subprotocols
-        connection.subprotocol = next(
-            (name for name in self._config.subprotocols if name in offered), None
-        )
+        if self._config.subprotocols:
+            offered = request.subprotocols
+            connection.subprotocol = next(
+                (name for name in self._config.subprotocols if name in offered), None
+            )
         self._stage = _Stage.DECIDING
         self._config.context.events.requested(connection, self._decided)
 

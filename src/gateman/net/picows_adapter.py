@@ -390,7 +390,10 @@ class PicowsAdapter:
             self._read_limiter.picows = protocol
         self._set_reader(protocol)
         self._picows_transport.connect(protocol)
-        self.feed(_HANDSHAKE % key.encode())
+        # As `feed` does, but nothing else may happen meanwhile.
+        handshake = _HANDSHAKE % key.encode()
+        protocol.get_buffer(-1)[: len(handshake)] = handshake
+        protocol.buffer_updated(len(handshake))
         upgrade.release()
         if protocol.listener is not self._listener:
             raise RuntimeError("picows did not take the handshake")

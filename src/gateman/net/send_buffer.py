@@ -224,8 +224,9 @@ class SendBuffer:
 
     def close(self) -> None:
         """Discard what waits, and all later messages."""
-        if self.state is not _CLOSED:
-            self._enter(_CLOSED)
+        if self.state is _CLOSED:
+            return
+        self._enter(_CLOSED)
         self._early = self._collected = self._queue = None
         self._early_size = 0
         self._picows_send = self._write = self._deflater = None
