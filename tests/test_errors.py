@@ -23,6 +23,7 @@ from gateman.errors import (
     ProtocolError,
     Refuse,
     UnknownClient,
+    UsageMistake,
     WrongThread,
 )
 
@@ -40,6 +41,7 @@ EVERY_ERROR = [
         "chat.py is running already (pid 7): `reload` gives it new code.",
     ),
     (AlreadyRunning("chat.py", 0), "chat.py is running already: `reload` gives it new code."),
+    (UsageMistake("it is not a URL: write wss://HOST/"), "it is not a URL: write wss://HOST/"),
     (BusError("nats://a:4222", "it is away"), "the bus nats://a:4222: it is away."),
     (
         BusError.too_big("local", 2048, 1024),

@@ -9,6 +9,7 @@ Every error of gateman: an error carries what its handler needs, and its answer.
     │   ├── MasterEnded        the master ended before it answered
     │   ├── LoadFailed         → exit code 4
     │   └── AlreadyRunning     → exit code 5
+    ├── UsageMistake           the doctor was asked what makes no sense → exit code 2
     ├── WrongThread            something of the event loop was used from another thread
     ├── BusError               the bus is not there, refuses us, or cannot take what we send
     ├── HubError               the hub cannot do what was asked of it
@@ -149,6 +150,10 @@ class AlreadyRunning(CommandError):
         super().__init__(f"{script} is running already{which}: `reload` gives it new code")
         self.script = script
         self.pid = pid
+
+
+class UsageMistake(GatemanError):
+    """What the doctor was asked makes no sense; the sentence says what to give instead."""
 
 
 class WrongThread(GatemanError, RuntimeError):

@@ -7,8 +7,9 @@ import pytest
 
 from gateman import Worker, serve
 from gateman.doctor.look import look
-from gateman.doctor.target import Settings, UsageMistake
+from gateman.doctor.target import Settings
 from gateman.doctor.verdict import State
+from gateman.errors import UsageMistake
 from tests.support.loop import on_loop
 
 

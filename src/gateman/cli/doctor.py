@@ -10,7 +10,8 @@ from typing import Any
 import click
 
 from ..config.base import BaseWorker
-from ..doctor.target import DEFAULT_TIMEOUT, Settings, UsageMistake
+from ..doctor.target import DEFAULT_TIMEOUT, Settings
+from ..errors import UsageMistake
 from ..master.script import Script
 from .service import with_workers
 

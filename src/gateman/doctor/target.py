@@ -3,13 +3,7 @@
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from ..errors import GatemanError
-
 DEFAULT_TIMEOUT = 10.0  # seconds
-
-
-class UsageMistake(GatemanError):
-    """What was asked for makes no sense; the sentence says what to give instead."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

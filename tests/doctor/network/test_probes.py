@@ -12,7 +12,8 @@ from gateman.doctor.network.observations import Reach, Resolution
 from gateman.doctor.network.probes import look
 from gateman.doctor.network.resolver import look_up
 from gateman.doctor.network.url import parse
-from gateman.doctor.target import Settings, UsageMistake
+from gateman.doctor.target import Settings
+from gateman.errors import UsageMistake
 from tests.support.looked_at import impostor, write
 from tests.support.loop import on_loop
 from tests.support.made_certificates import make

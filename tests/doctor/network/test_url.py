@@ -3,7 +3,8 @@
 import pytest
 
 from gateman.doctor.network.url import findings, is_private_name, parse
-from gateman.doctor.target import Target, UsageMistake
+from gateman.doctor.target import Target
+from gateman.errors import UsageMistake
 
 
 @pytest.mark.parametrize(

@@ -8,7 +8,8 @@ from dataclasses import replace
 from functools import partial
 from typing import Any
 
-from ..target import Settings, Target, UsageMistake
+from ...errors import UsageMistake
+from ..target import Settings, Target
 from .answers import is_http, may_expect_tls, protocol
 from .connection import Connection, NotOpen, answer, is_own
 from .observations import (

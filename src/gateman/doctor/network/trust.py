@@ -7,9 +7,9 @@ from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from ...errors import UsageMistake
 from ...tls.certificate_chain import has_signed, read_chain
 from ...tls.certificate_findings import Trust
-from ..target import UsageMistake
 from .observations import ChainSeen
 
 if TYPE_CHECKING:

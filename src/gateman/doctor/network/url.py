@@ -12,10 +12,11 @@ from collections.abc import Iterator
 from ipaddress import AddressValueError, IPv4Address, IPv6Address
 from urllib.parse import quote
 
+from ...errors import UsageMistake
 from ...findings import Finding
 from ...findings import network as declared
 from ...tls.domain_names import wire_name
-from ..target import Target, UsageMistake
+from ..target import Target
 
 _URL = re.compile(r"([A-Za-z][A-Za-z0-9+.-]*):(//)?([^/?#]*)([^#]*)(#.*)?", re.DOTALL)
 _SCHEMES = {"ws": False, "wss": True}
