@@ -18,6 +18,7 @@ from gateman.errors import (
     LoadFailed,
     MasterEnded,
     NotRunning,
+    PacketError,
     PartialResult,
     PreambleError,
     ProtocolError,
@@ -66,6 +67,7 @@ EVERY_ERROR = [
     (Refuse(), "refused with 403"),
     (Refuse(429, "too many", {"Retry-After": "5"}), "refused with 429"),
     (HandshakeError(400, "this is wrong"), "400: this is wrong"),
+    (PacketError("too_big", "a packet is too long"), "a packet is too long"),
     (PreambleError("bad_proxy_header"), "bad proxy header"),
     (ProtocolError(1002, "reserved bits"), "1002: reserved bits"),
 ]
@@ -122,6 +124,7 @@ def test_errors_carry_what_their_handlers_need() -> None:
     assert (PartialResult(3, ["k3f9"]).value, PartialResult(3, ["k3f9"]).missing) == (3, ("k3f9",))
     bus = BusError("local", "it is away")
     assert (bus.url, bus.problem) == ("local", "it is away")
+    assert PacketError("too_big", "a packet is too long").cause == "too_big"
     assert PreambleError("bad_proxy_header").cause == "bad_proxy_header"
     assert (protocol.close_code, protocol.reason) == (1002, "reserved bits")
 

@@ -15,6 +15,7 @@ from .errors import (
     ExitCode,
     GatemanError,
     HubError,
+    PacketError,
     PartialResult,
     ProtocolError,
     Refuse,
@@ -27,6 +28,7 @@ if TYPE_CHECKING:
     from .cluster.hub import Hub, hub
     from .cluster.sync_hub import SyncHub
     from .config.base import BaseWorker
+    from .config.outgoing import OutgoingConnection
     from .config.worker import Worker
     from .connection import Connection, State
     from .connection_interfaces import SendResult
@@ -91,6 +93,7 @@ _LATER = {
     ".gateway.business": ("BusinessWorker",),
     ".gateway.current": ("current_client",),
     ".gateway.gateway": ("Gateway",),
+    ".config.outgoing": ("OutgoingConnection",),
     ".config.worker": ("Worker",),
     ".connection": ("Connection", "State"),
     ".connection_interfaces": ("SendResult",),
@@ -117,6 +120,8 @@ __all__ = [
     "Hub",
     "HubError",
     "Limits",
+    "OutgoingConnection",
+    "PacketError",
     "PartialResult",
     "ProtocolError",
     "Refuse",

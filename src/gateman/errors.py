@@ -20,6 +20,7 @@ Every error of gateman: an error carries what its handler needs, and its answer.
     ├── Refuse                 raised by the application in ``on_websocket_connect``
     ├── HandshakeError         the peer's request cannot be a WebSocket handshake → HTTP status
     ├── PreambleError          the peer's first bytes are no preamble that we accept
+    ├── PacketError            what arrived is not a packet of the connection's protocol
     └── ProtocolError          the peer broke RFC 6455 or 7692 → close code
 
 Sentences are made here, from data on the instance; nobody assembles one at a ``raise``.
@@ -348,6 +349,24 @@ class PreambleError(GatemanError):
 
     def __str__(self) -> str:
         return self.cause.replace("_", " ")
+
+
+class PacketError(GatemanError):
+    """
+    What arrived on a byte stream is not a packet of its protocol.
+
+    Args:
+        cause: A short name for counters and logs, such as ``"too_big"``.
+        problem: A sentence without a full stop.
+    """
+
+    def __init__(self, cause: str, problem: str) -> None:
+        super().__init__(cause, problem)
+        self.cause = cause
+        self.problem = problem
+
+    def __str__(self) -> str:
+        return self.problem
 
 
 class ProtocolError(GatemanError):

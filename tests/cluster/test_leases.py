@@ -9,7 +9,14 @@ from itertools import count
 import pytest
 
 from gateman.cluster.envelope import LeaseKind, LeaseMark, LeaseMessage
-from gateman.cluster.leases import CLAIM_TIME, HELD_FOR, LeaseOutput, Leases, LeaseState
+from gateman.cluster.leases import (
+    CLAIM_TIME,
+    HELD_FOR,
+    LeaseOutput,
+    Leases,
+    LeaseState,
+    lease_name,
+)
 from gateman.cluster.names import NodeId
 from gateman.cluster.peers import TIME_TO_LIVE
 
@@ -196,6 +203,11 @@ def test_many_leases_share_messages_of_bounded_size() -> None:
     for number in range(130):
         leases.want(str(number))
     assert [len(one.marks) for one in leases.tick(0)] == [64, 64, 2]
+
+
+def test_a_name_is_never_longer_than_the_bus_takes() -> None:
+    assert lease_name("chat: report") == "chat: report"
+    assert len(lease_name("chat" * 100)) == 64
 
 
 def test_leases_that_this_node_does_not_want_are_no_concern_of_it() -> None:

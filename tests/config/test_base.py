@@ -44,6 +44,7 @@ def test_defaults() -> None:
         "callbacks": {},
         "schedule": [],
         "jobs": [],
+        "outgoing": [],
         "event_handlers": [],
         "from_environment": {},
     }

@@ -11,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from gateman import Timer, Worker
-from gateman.config.schedule import Interval, Job, Schedule, cron
+from gateman.config.schedule import Interval, Schedule, cron
 from gateman.errors import ConfigError
 
 
@@ -137,11 +137,3 @@ def test_a_wrong_cron_expression_is_one_sentence(
 ) -> None:
     with pytest.raises(ConfigError, match=re.escape(sentence)):
         cron(expression, timezone)
-
-
-def test_a_job_is_named_alike_in_all_processes_and_never_longer_than_a_name_may_be() -> None:
-    def report() -> None: ...
-
-    job = Job(cron("0 3 * * *", "UTC"), report, is_once=True)
-    assert job.lease("chat") == "chat: report (0 3 * * * UTC)"
-    assert len(job.lease("chat" * 100)) == 64

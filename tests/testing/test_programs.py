@@ -288,11 +288,12 @@ def test_a_feed_that_all_clients_get(tmp_path: Path) -> None:
         )
         async with (
             server,
-            testing.service(program.worker, program.feed),
+            testing.service(program.worker),
             testing.connect(program.worker) as client,
         ):
             for news in ("one", "two"):
-                await testing.advance(2)
+                # Until one process is in charge, and until the next attempt.
+                await testing.advance(12)
                 feed = await feeds.get()
                 feed.write(f"{news}\n".encode())
                 assert await client.receive() == news

@@ -11,6 +11,7 @@ A split bus has one holder on each side; after that, the larger node id gives wa
 carries a mark, which the holder moves forward: whoever takes over continues after it.
 """
 
+import hashlib
 from collections.abc import Iterable, Iterator
 from enum import Enum
 from math import inf
@@ -18,7 +19,7 @@ from math import inf
 from msgspec import Struct
 
 from .envelope import LeaseKind, LeaseMark, LeaseMessage
-from .names import NodeId
+from .names import MAX_NAME_SIZE, NodeId
 from .peers import HELLO_INTERVAL, TIME_TO_LIVE
 
 # How long a claim waits for others: a round trip to another continent, and a busy process there.
@@ -65,6 +66,13 @@ class _Lease:
         self.changed_at = inf
         # Microseconds since 1970; 0 before a holder has told it.
         self.mark = 0
+
+
+def lease_name(text: str) -> str:
+    """Make a name of a text that is the same in all processes of a service."""
+    return (
+        text if len(text.encode()) <= MAX_NAME_SIZE else hashlib.sha256(text.encode()).hexdigest()
+    )
 
 
 class LeaseOutput(Struct, frozen=True):

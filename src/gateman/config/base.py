@@ -14,11 +14,15 @@ from ..cluster.names import check_topic
 from ..entry_point import check_call
 from ..errors import ConfigError
 from ..options import Timeouts, option
-from . import checks, environment
+from . import checks, environment, outgoing
 from .callbacks import check, label
+from .outgoing import Headers, OutgoingConnection
 from .schedule import Interval, Job, Schedule, check_function, check_interval, cron
 from .schema import Configurable, Converted
 from .service import ServiceOptions
+
+if TYPE_CHECKING:
+    from ssl import SSLContext
 
 P = ParamSpec("P")
 R = TypeVar("R")
@@ -138,7 +142,9 @@ class BaseWorker(Configurable):
 
     runner: ClassVar[Callable[[list["BaseWorker"]], None] | None] = None
     """:meth:`run_all` calls it with all declared workers. A higher layer sets it."""
-    state = frozenset({"id", "callbacks", "schedule", "jobs", "event_handlers", "from_environment"})
+    state = frozenset(
+        {"id", "callbacks", "schedule", "jobs", "outgoing", "event_handlers", "from_environment"}
+    )
     is_loaded_by_test: ClassVar[bool] = False
     """Whether :meth:`run_all` is to do nothing."""
     service: ClassVar[ServiceOptions] = ServiceOptions()
@@ -232,6 +238,7 @@ class BaseWorker(Configurable):
         self.callbacks: dict[str, Callable[..., Any]] = {}
         self.schedule: list[tuple[float, Callable[[], Any]]] = []
         self.jobs: list[Job] = []
+        self.outgoing: list[OutgoingConnection] = []
         self.event_handlers: list[tuple[str, Callable[[Any], Any]]] = []
         super()._configure(values)
         self._declared.append(self)
@@ -328,6 +335,84 @@ class BaseWorker(Configurable):
             return function
 
         return declare
+
+    def connect(
+        self,
+        url: str,
+        *,
+        on_message: Callable[[OutgoingConnection, Any], Any] | None = None,
+        on_open: Callable[[OutgoingConnection], Any] | None = None,
+        on_close: Callable[[OutgoingConnection, int, str], Any] | None = None,
+        once: bool = False,
+        headers: Headers | None = None,
+        subprotocols: Sequence[str] = (),
+        ssl: "SSLContext | bool | None" = None,
+        proxy: bool = True,
+        max_message_size: int = 1 << 20,
+        max_send_buffer_size: int = 1 << 20,
+        open_timeout: float = 10.0,
+        max_delay: float = 30.0,
+    ) -> OutgoingConnection:
+        """
+        Connect to another server as long as a process serves, and again whenever that ends.
+
+            feed = worker.connect("wss://feed.example/prices", once=True)
+
+            @feed.on_message
+            def spread(feed, price):
+                hub.send_to_group("prices", price)
+
+        Args:
+            url: ``ws://`` or ``wss://`` (needs ``gateman[client]``); ``tcp://HOST:PORT`` for bytes
+                as they arrive, ``text://HOST:PORT`` for lines, ``frame://HOST:PORT`` for packets
+                with their length before them.
+            on_message: ``(connection, message)``; see :meth:`OutgoingConnection.on_message`.
+            on_open: ``(connection)``.
+            on_close: ``(connection, code, reason)``.
+            once: One process of the service has the connection, on all its machines, and another
+                one takes over when that process ends. Without it, each process has one.
+            headers: Of the handshake of a WebSocket; or a function that returns them, which is
+                called before each attempt, for a token that expires.
+            subprotocols: That are offered, in the order of preference.
+            ssl: TLS with this context; ``True`` for one that verifies with the system's roots,
+                which ``wss://`` has anyway.
+            proxy: Whether a WebSocket goes through the proxy that ``https_proxy``, ``http_proxy``
+                and ``no_proxy`` name.
+            max_message_size: Bytes; a longer message ends the connection.
+            max_send_buffer_size: Bytes that may wait for a slow server; what is more is dropped.
+            open_timeout: Seconds until it has to be open, with TLS and handshake.
+            max_delay: Seconds; the longest pause between two attempts.
+
+        Returns:
+            The connection, to declare callbacks and to send. It is opened when the process serves.
+
+        Raises:
+            ConfigError: An argument cannot be used.
+
+        Guarantees:
+            Before the n-th attempt since the connection last worked, the pause is random, between
+            0 and 0.5·2ⁿ seconds (full jitter), and never above ``max_delay``. A WebSocket is pinged
+            every 20 seconds and ends without a pong within 20 more. An exception of a callback is
+            logged; the connection stays. When the process starts to drain, the connection is
+            closed, and with ``once`` another process opens it after that: at no time do two of
+            them handle its messages. What the server sends in between is lost, unless it
+            repeats it.
+        """
+        made = outgoing.declare(
+            url,
+            {"on_message": on_message, "on_open": on_open, "on_close": on_close},
+            once=once,
+            headers=headers,
+            subprotocols=tuple(subprotocols),
+            ssl=ssl,
+            uses_proxy=proxy,
+            max_message_size=max_message_size,
+            max_send_buffer_size=max_send_buffer_size,
+            open_timeout=open_timeout,
+            max_delay=max_delay,
+        )
+        self.outgoing.append(made)
+        return made
 
     def _add_job(self, schedule: Schedule, function: Callable[[], Any], *, is_once: bool) -> None:
         check_function(function)

@@ -1,6 +1,5 @@
 """When functions run: checks of intervals, cron expressions and functions."""
 
-import hashlib
 import inspect
 from collections.abc import Callable
 from typing import Any, Protocol
@@ -13,9 +12,6 @@ from .callbacks import is_generator, label, unsuitable_signature
 
 # An interval of 300 years overflows nothing.
 _MAX_SECONDS = 1e10
-
-# Of a lease: what a name on the bus may have.
-_MAX_NAME_SIZE = 255  # bytes
 
 
 def check_interval(seconds: object) -> None:
@@ -104,13 +100,6 @@ class Job(Struct, frozen=True):
 
     def __str__(self) -> str:
         return f"{label(self.function)} ({self.schedule})"
-
-    def lease(self, worker: str) -> str:
-        """Name its lease: the same in all processes of a service, and of limited size."""
-        name = f"{worker}: {self}"
-        if len(name.encode()) > _MAX_NAME_SIZE:
-            name = hashlib.sha256(name.encode()).hexdigest()
-        return name
 
 
 def cron(expression: object, timezone: object) -> Cron:

@@ -92,6 +92,19 @@ class Gateway(Worker[S]):
         """
         raise _no_code(f"cron({expression!r})")
 
+    def connect(self, url: str, **options: Any) -> NoReturn:  # noqa: ARG002
+        """
+        Refuse an outgoing connection: a gateway runs no application code.
+
+        Args:
+            url: The other server.
+            options: As for a worker.
+
+        Raises:
+            ConfigError: Always.
+        """
+        raise _no_code(f"connect({url!r})")
+
     def on_event(self, topic: str | None = None) -> NoReturn:
         """
         Refuse a function for events: a gateway runs no application code.

@@ -11,6 +11,7 @@ import time
 from collections.abc import Callable, Iterable
 from typing import Any, Protocol
 
+from ..cluster.leases import lease_name
 from ..config.schedule import Job, Schedule
 from .scheduled_runs import ScheduledRuns
 
@@ -59,7 +60,7 @@ class _JobState:
         self.function = job.function
         self.args: tuple[Any, ...] = ()
         self.schedule = job.schedule
-        self.lease = job.lease(worker) if job.is_once else ""
+        self.lease = lease_name(f"{worker}: {job}") if job.is_once else ""
         self.mark = 0.0  # seconds since 1970
         self.handle: asyncio.TimerHandle | None = None
         self.is_starting = False

@@ -1,6 +1,8 @@
 """
 Functions that run later, once or repeatedly: :class:`Timer`.
 
+Jobs and outgoing connections begin and end with the timers of a process, so they are here too.
+
 The timers of a process start when it serves, and end when it stops. The master runs the script too
 but serves no clients, so a timer that is added at module level runs in each process and not in the
 master. This module loads neither asyncio nor logging before that start: the master needs neither.
@@ -19,8 +21,10 @@ if TYPE_CHECKING:
     import asyncio
 
     from ..config.base import BaseWorker
+    from ..config.outgoing import OutgoingConnection
     from ..config.schedule import Job
     from .jobs import Jobs, Leases
+    from .outgoing import OutgoingConnections
     from .scheduled_runs import ScheduledRuns
 
 
@@ -138,6 +142,8 @@ class Timers:
         # With the name of its worker.
         self._declared_jobs: list[tuple[str, Job]] = []
         self._jobs: Jobs | None = None
+        self._declared_outgoing: list[tuple[str, OutgoingConnection]] = []
+        self._outgoing: OutgoingConnections | None = None
 
     @property
     def count(self) -> int:
@@ -147,10 +153,12 @@ class Timers:
 
     @property
     def counts(self) -> dict[str, int]:
-        """Runs that were left out, by cause."""
+        """Runs that were left out, and what became of outgoing connections."""
         jobs = self._jobs
         skipped = self.skipped_count + (jobs.skipped_count if jobs else 0)
         counts = {"timer_skipped": skipped, "job_missed": jobs.missed_count if jobs else 0}
+        if self._outgoing is not None:
+            counts |= self._outgoing.counts
         return {cause: count for cause, count in counts.items() if count}
 
     def add(
@@ -237,16 +245,27 @@ class Timers:
 
             self._jobs = Jobs(self._runs, leases)
             self._jobs.start(self._declared_jobs)
+        if self._declared_outgoing:
+            from .outgoing import OutgoingConnections
+
+            self._outgoing = OutgoingConnections(leases)
+            self._outgoing.start(self._declared_outgoing)
 
     def add_jobs(self, worker: str, jobs: "Iterable[Job]") -> None:
         """Add the jobs that a worker declares; they start with the timers."""
         self._declared_jobs.extend((worker, job) for job in jobs)
+
+    def add_outgoing(self, worker: str, connections: "Iterable[OutgoingConnection]") -> None:
+        """Add the outgoing connections that a worker declares; they start with the timers."""
+        self._declared_outgoing.extend((worker, connection) for connection in connections)
 
     def drain(self) -> None:
         """Delete all timers that have no owner, and accept no more of them; begin no jobs."""
         self._is_draining = True
         if self._jobs is not None:
             self._jobs.drain()
+        if self._outgoing is not None:
+            self._outgoing.drain()
         for timer_id, timer in list(self._scheduled.items()):
             if timer.owner is None:
                 self.delete(timer_id)
@@ -257,6 +276,10 @@ class Timers:
         if self._jobs is not None:
             self._jobs.stop()
             self._jobs = None
+        self._declared_outgoing.clear()
+        if self._outgoing is not None:
+            outgoing, self._outgoing = self._outgoing, None
+            await outgoing.stop()
         was_started, self._is_started = self._is_started, False
         self._is_draining = False
         for timer_id in list(self._scheduled):
@@ -307,6 +330,7 @@ def add_timers(worker: "BaseWorker") -> None:
     for seconds, function in worker.schedule:
         mine.add(seconds, function)
     mine.add_jobs(worker.name, worker.jobs)
+    mine.add_outgoing(worker.name, worker.outgoing)
 
 
 def following(planned_at: float, interval: float, now: float) -> tuple[float, int]:

@@ -1,0 +1,1 @@
+"""Protocols on a byte stream other than WebSocket: how packets are cut from it. PURE."""

@@ -1,0 +1,84 @@
+"""What a protocol is: three pure functions, as Workerman's have them. PURE."""
+
+from typing import Any, Protocol
+
+from ..errors import PacketError
+
+
+class PacketProtocol(Protocol):
+    """
+    A protocol on a byte stream: it cuts the stream into packets, and packets are messages.
+
+    A protocol keeps nothing between calls; all connections share it.
+    """
+
+    def packet_size(self, data: bytearray) -> int | None:
+        """
+        Return how long the first packet is.
+
+        Args:
+            data: What has arrived and is not read yet: at least a byte.
+
+        Returns:
+            Its size in bytes with everything that frames it, as soon as that is known; the packet
+            may still be incomplete. ``None`` if more has to arrive.
+
+        Raises:
+            PacketError: This is not the protocol; the connection ends.
+        """
+
+    def decode(self, packet: bytes) -> Any:
+        """
+        Make a message of a packet.
+
+        Args:
+            packet: A whole one, as long as :meth:`packet_size` said.
+
+        Raises:
+            PacketError: This is not the protocol; the connection ends.
+        """
+
+    def encode(self, message: Any) -> bytes:
+        """
+        Make a packet of a message.
+
+        Args:
+            message: What the application sends.
+
+        Raises:
+            ValueError: The message cannot be a packet; nothing is sent.
+        """
+
+
+class PacketReader:
+    """Cuts one stream into messages; keeps at most one incomplete packet."""
+
+    __slots__ = ("_data", "_max_size", "_protocol")
+
+    def __init__(self, protocol: PacketProtocol, max_size: int) -> None:
+        self._protocol = protocol
+        self._max_size = max_size
+        self._data = bytearray()
+
+    def feed(self, data: bytes) -> list[Any]:
+        """Take what has arrived, and return the messages that it completes; raises PacketError."""
+        self._data += data
+        messages = []
+        while self._data:
+            size = self._protocol.packet_size(self._data)
+            # A length is judged before the packet is there, and what has no length yet as well.
+            if (len(self._data) if size is None else size) > self._max_size:
+                raise PacketError("too_big", f"a packet is longer than {self._max_size} bytes")
+            if size is None or size > len(self._data):
+                break
+            if size <= 0:
+                raise PacketError("malformed", f"a packet of {size} bytes")
+            packet = bytes(self._data[:size])
+            del self._data[:size]
+            messages.append(self._protocol.decode(packet))
+        return messages
+
+    @property
+    def is_incomplete(self) -> bool:
+        """Whether the stream has ended within a packet, if it ends now."""
+        return bool(self._data)

@@ -1,0 +1,24 @@
+"""``text://``: lines of UTF-8, as Workerman's Text protocol. PURE."""
+
+from ..errors import PacketError
+
+
+class Text:
+    r"""A message is a line; it ends with ``\n``, and a ``\r`` before that is no part of it."""
+
+    def packet_size(self, data: bytearray) -> int | None:
+        return data.find(b"\n") + 1 or None
+
+    def decode(self, packet: bytes) -> str:
+        try:
+            return packet[:-1].removesuffix(b"\r").decode()
+        except UnicodeDecodeError:
+            raise PacketError("not_utf8", "a line is not UTF-8") from None
+
+    def encode(self, message: object) -> bytes:
+        r"""Refuse a message with a ``\n``: its second half would be a message of its own."""
+        if not isinstance(message, str):
+            raise ValueError(f"a line is text, and this is of type {type(message).__name__}")  # noqa: TRY004
+        if "\n" in message:
+            raise ValueError("a line cannot contain a line break: send each line by itself")
+        return message.encode() + b"\n"

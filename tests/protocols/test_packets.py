@@ -1,0 +1,97 @@
+"""Protocols on a byte stream: how packets are cut, wherever the stream is cut."""
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from gateman.errors import PacketError
+from gateman.protocols.base import PacketProtocol, PacketReader
+from gateman.protocols.frame import Frame
+from gateman.protocols.raw import Raw
+from gateman.protocols.text import Text
+
+LINES = st.text(max_size=8).filter(lambda text: "\n" not in text and not text.endswith("\r"))
+
+
+def read_cut(protocol: PacketProtocol, stream: bytes, cut: int) -> list[object]:
+    """Read a stream that arrives in two parts."""
+    reader = PacketReader(protocol, 1 << 20)
+    messages = [*reader.feed(stream[:cut]), *reader.feed(stream[cut:])]
+    assert not reader.is_incomplete
+    return messages
+
+
+@given(st.lists(LINES, max_size=3))
+def test_lines_survive_every_cut(lines: list[str]) -> None:
+    text = Text()
+    stream = b"".join(map(text.encode, lines))
+    for cut in range(len(stream) + 1):
+        assert read_cut(text, stream, cut) == lines
+
+
+@given(st.lists(st.binary(max_size=8), max_size=3))
+def test_frames_survive_every_cut(payloads: list[bytes]) -> None:
+    frame = Frame()
+    stream = b"".join(map(frame.encode, payloads))
+    for cut in range(len(stream) + 1):
+        assert read_cut(frame, stream, cut) == payloads
+
+
+def test_bytes_are_passed_as_they_arrive() -> None:
+    assert read_cut(Raw(), b"abcdef", 2) == [b"ab", b"cdef"]
+    assert (Raw().encode("ä"), Raw().encode(memoryview(b"x"))) == (b"\xc3\xa4", b"x")
+
+
+def test_a_line_of_windows_ends_before_its_carriage_return() -> None:
+    assert PacketReader(Text(), 100).feed(b"one\r\ntwo\n\r\n") == ["one", "two", ""]
+
+
+def test_what_frame_makes_is_what_workerman_reads() -> None:
+    """Four bytes, big-endian: the length of all, themselves included."""
+    assert Frame().encode(b"hello") == b"\x00\x00\x00\x09hello"
+
+
+@pytest.mark.parametrize(
+    ("protocol", "stream", "cause"),
+    [
+        (Text(), b"x" * 11, "too_big"),
+        (Text(), b"x" * 10 + b"\n", "too_big"),
+        (Text(), b"\xff\n", "not_utf8"),
+        (Frame(), b"\x00\x00\x00\x0b", "too_big"),
+        (Frame(), b"\xff\xff\xff\xff", "too_big"),
+        (Frame(), b"\x00\x00\x00\x03abc", "malformed"),
+        (Frame(), b"\x00\x00\x00\x00", "malformed"),
+    ],
+)
+def test_what_is_no_packet_is_refused_before_it_is_stored(
+    protocol: PacketProtocol, stream: bytes, cause: str
+) -> None:
+    with pytest.raises(PacketError) as refused:
+        PacketReader(protocol, 10).feed(stream)
+    assert refused.value.cause == cause
+
+
+class _Stuck(Raw):
+    def packet_size(self, data: bytearray) -> int:
+        return -len(data)
+
+
+def test_a_protocol_that_makes_no_progress_ends_the_connection() -> None:
+    with pytest.raises(PacketError, match="a packet of -3 bytes"):
+        PacketReader(_Stuck(), 10).feed(b"abc")
+
+
+@pytest.mark.parametrize(
+    ("protocol", "message", "problem"),
+    [
+        (Text(), "one\ntwo", "a line cannot contain a line break"),
+        (Text(), b"one", "a line is text, and this is of type bytes"),
+        (Frame(), 5, "a packet is bytes, and this is of type int"),
+        (Raw(), None, "only bytes can be sent, and not NoneType"),
+    ],
+)
+def test_what_a_protocol_cannot_carry_is_not_sent(
+    protocol: PacketProtocol, message: object, problem: str
+) -> None:
+    with pytest.raises(ValueError, match=problem):
+        protocol.encode(message)
