@@ -157,6 +157,25 @@ class UsageMistake(GatemanError):
     """What the doctor was asked makes no sense; the sentence says what to give instead."""
 
 
+class ApplicationNotStarted(GatemanError):
+    """
+    The HTTP application of a worker (``http``) cannot be imported, or its lifespan has failed.
+
+    Attributes:
+        problem: What it raised or said, in one line.
+        location: The file and line of the application; empty if it is not known.
+    """
+
+    def __init__(self, problem: str, location: str = "") -> None:
+        super().__init__(problem, location)
+        self.problem = problem
+        self.location = location
+
+    def __str__(self) -> str:
+        where = f" (at {self.location})" if self.location else ""
+        return f"the HTTP application did not start: {self.problem}{where}"
+
+
 class WrongThread(GatemanError, RuntimeError):
     """
     Something of the event loop was used from another thread.

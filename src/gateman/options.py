@@ -174,6 +174,18 @@ class Limits(_Numbers):
         " on a TLS port they are closed before TLS. The default is more than a process can do"
         " with TLS: set it to what the database behind on_websocket_connect can do.",
     )
+    max_body_size: int = option(
+        1 << 20,
+        "bytes",
+        "The body of a request to the HTTP application (http). A larger one gets 413. Applications"
+        " often hold it as a whole. Precedent: nginx, 1 MiB.",
+    )
+    max_requests: int | None = option(
+        1000,
+        "requests",
+        "In one process, at the same time, to the HTTP application (http). Further requests get 503"
+        " with Retry-After. A stream of events counts until it ends. None means no limit.",
+    )
     max_queued_messages: int = option(
         16,
         "messages",
@@ -211,6 +223,20 @@ class Timeouts(_Numbers):
         "seconds",
         "How long a client may take to answer a ping with a pong or a message. Otherwise the"
         " connection is closed.",
+    )
+    keep_alive: float = option(
+        75.0,
+        "seconds",
+        "How long a connection to the HTTP application (http) waits for its next request. It is"
+        " longer than proxies keep their connections, or they would use one that just ends."
+        " Precedent: nginx, 75 s.",
+    )
+    transfer: float = option(
+        30.0,
+        "seconds",
+        "How long a client may send nothing of a body that the HTTP application (http) waits for,"
+        " or take nothing of a response. A body has to arrive with 500 bytes a second. Precedent:"
+        " Apache's mod_reqtimeout, 20 s and 500 bytes a second.",
     )
     close: float = option(
         5.0,

@@ -40,6 +40,23 @@ _TARGET = re.compile(rf"(?:/|{_AUTHORITY.pattern})[^#]*")
 # RFC 3986, section 3.2: a name or address, and a port; RFC 9112, section 3.2: may be empty.
 _HOST = re.compile(rb"(?:\[[0-9A-Za-z.:]+\]|[A-Za-z0-9._~!$&'()*+,;=%-]*)(?::[0-9]*)?")
 
+# What most plain requests are like, so that they are checked with less; never what is refused.
+_SIMPLE_LINE = re.compile(rb"(?!CONNECT )[A-Z]+ (/[!-\"$&->@-~]*)(?:\?[!-\"$-~]*)? HTTP/1\.1\r\n")
+_SPECIAL_FIELDS = frozenset(
+    {
+        b"content-length",
+        b"expect",
+        b"forwarded",
+        b"host",
+        b"sec-websocket-key",
+        b"transfer-encoding",
+        b"upgrade",
+        b"x-forwarded-for",
+        b"x-forwarded-proto",
+        b"x-real-ip",
+    }
+)
+
 # Optional whitespace around a value. str.strip() would remove more, such as U+0085.
 _BLANKS = " \t"
 
@@ -95,18 +112,18 @@ class Request:
     def fields(self) -> Fields:
         """The header fields, as bytes, by name in lower case; for gateman's own modules."""
         if self._fields is None:
-            self._fields = _by_name(_parse(self._head).lines)
+            self._fields = fields_by_name(_parse(self._head).lines)
         return self._fields
 
     @property
     def path(self) -> str:
         """The path, percent-decoded as UTF-8, without the query; begins with ``"/"``."""
-        return unquote(_origin_form(self.target).partition("?")[0], errors="replace")
+        return unquote(origin_form(self.target).partition("?")[0], errors="replace")
 
     @property
     def query_string(self) -> str:
         """The part of the target after ``?``, as sent; may be empty."""
-        return _origin_form(self.target).partition("?")[2]
+        return origin_form(self.target).partition("?")[2]
 
     @property
     def query(self) -> MultiDictProxy[str]:
@@ -203,7 +220,7 @@ class _Parsed:
         self.complete = True
 
 
-def _by_name(lines: list[tuple[bytes, bytes]]) -> Fields:
+def fields_by_name(lines: list[tuple[bytes, bytes]]) -> Fields:
     fields: Fields = {}
     for name, value in lines:
         key = name.lower()
@@ -226,18 +243,7 @@ def _parse(head: bytes) -> _Parsed:
 def parse_request(head: bytes, *, max_header_count: int, is_plain: bool = False) -> Request:
     """Parse a whole request head (RFC 9112, sections 2.2, 3.2, 5.1, 5.2, 6.3 and 11.2)."""
     # ``is_plain``: any method, and a body may follow, which is not checked.
-    line = _REQUEST_LINE.match(head)
-    if line is None:
-        raise HandshakeError(400, "The request line is malformed.")
-    method, target, version = line.group().decode("ascii").rstrip("\r\n").split(" ")
-    version = version[5:]
-    if version not in {"1.0", "1.1"}:
-        raise HandshakeError(505, "This server speaks HTTP/1.1.", code=UPGRADE_HTTP_1_0.code)
-    if method not in _METHODS and (not is_plain or method == "CONNECT"):
-        raise HandshakeError(405, "This server answers GET, HEAD and OPTIONS.", ALLOW)
-    # RFC 9112, section 3.2.4: OPTIONS may ask about the server as a whole.
-    if not _TARGET.fullmatch(target) and (method, target) != ("OPTIONS", "*"):
-        raise HandshakeError(400, "The request target is malformed.")
+    method, target, version = read_request_line(head, any_method=is_plain)
     try:
         parsed = _parse(head)
     except httptools.HttpParserError:
@@ -245,18 +251,42 @@ def parse_request(head: bytes, *, max_header_count: int, is_plain: bool = False)
         raise HandshakeError(400, "The request head is malformed.") from None
     if not parsed.complete:
         raise HandshakeError(400, "The request head is malformed.")
-    if len(parsed.lines) > max_header_count:
-        raise HandshakeError(
-            431,
-            f"More than {max_header_count} header fields.",
-            limit="limits.max_header_count",
-            code=HEAD_TOO_LARGE.code,
-        )
-    fields = _by_name(parsed.lines)
-    _check_host(fields, version)
+    fields = fields_by_name(parsed.lines)
+    check_fields(fields, len(parsed.lines), version, max_header_count=max_header_count)
     if not is_plain:
         check_no_body(fields)
     return Request(bytes(head), method, target, version, fields)
+
+
+def simple_path(head: bytes) -> bytes | None:
+    """Return the path of a head whose first line needs no further check; ``None`` of others."""
+    line = _SIMPLE_LINE.match(head)
+    return None if line is None else line[1]
+
+
+def is_simple(lines: list[tuple[bytes, bytes]]) -> bool:
+    """Return whether fields, with names in lower case, tell of no body, proxy or upgrade."""
+    special = [line for line in lines if line[0] in _SPECIAL_FIELDS]
+    if len(special) != 1:
+        return False
+    name, value = special[0]
+    return name == b"host" and _HOST.fullmatch(value) is not None
+
+
+def read_request_line(head: bytes, *, any_method: bool = False) -> tuple[str, str, str]:
+    """Return the method, the target and the version, such as ``"1.1"``."""
+    line = _REQUEST_LINE.match(head)
+    if line is None:
+        raise HandshakeError(400, "The request line is malformed.")
+    method, target, version = map(bytes.decode, line.groups())
+    if version not in {"1.0", "1.1"}:
+        raise HandshakeError(505, "This server speaks HTTP/1.1.", code=UPGRADE_HTTP_1_0.code)
+    if method not in _METHODS and (not any_method or method == "CONNECT"):
+        raise HandshakeError(405, "This server answers GET, HEAD and OPTIONS.", ALLOW)
+    # RFC 9112, section 3.2.4: OPTIONS may ask about the server as a whole.
+    if not _TARGET.fullmatch(target) and (method, target) != ("OPTIONS", "*"):
+        raise HandshakeError(400, "The request target is malformed.")
+    return method, target, version
 
 
 def without_fields(request: Request, names: Collection[str]) -> Request:
@@ -265,12 +295,19 @@ def without_fields(request: Request, names: Collection[str]) -> Request:
     first, *lines = request.head.split(b"\r\n")
     kept = [line for line in lines if line.partition(b":")[0].lower() not in hidden]
     head = b"\r\n".join((first, *kept))
-    fields = _by_name(_parse(head).lines)
+    fields = fields_by_name(_parse(head).lines)
     return Request(head, request.method, request.target, request.version, fields)
 
 
-def _check_host(fields: Fields, version: str) -> None:
-    """Refuse a head that another hop could interpret differently (RFC 9112, section 11.2)."""
+def check_fields(fields: Fields, count: int, version: str, *, max_header_count: int) -> None:
+    """Refuse fields that are too many, or that another hop could interpret differently."""
+    if count > max_header_count:
+        raise HandshakeError(
+            431,
+            f"More than {max_header_count} header fields.",
+            limit="limits.max_header_count",
+            code=HEAD_TOO_LARGE.code,
+        )
     # RFC 9112, section 3.2: in HTTP/1.1 a missing, repeated or invalid Host gets 400.
     hosts = fields.get(b"host", ())
     if len(hosts) > 1 or (version == "1.1" and not hosts):
@@ -362,7 +399,7 @@ def _is_key(key: bytes) -> bool:
         return False
 
 
-def _origin_form(target: str) -> str:
+def origin_form(target: str) -> str:
     """Strip the scheme and authority that RFC 9112, section 3.2.2 lets a client send."""
     authority = _AUTHORITY.match(target)
     if authority is None:

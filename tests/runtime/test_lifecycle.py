@@ -74,7 +74,8 @@ async def test_where_on_worker_start_waits_is_known() -> None:
     seen.append(place_of_start())
     await started({"on_worker_start": lambda _: seen.append(place_of_start())}, "chat")
 
-    assert seen == ["", f"{__file__}:{connect.__code__.co_firstlineno + 1}", "", ""]
+    place = f"on_worker_start, at {__file__}:{connect.__code__.co_firstlineno + 1}"
+    assert seen == ["", place, "", ""]
 
 
 @pytest.mark.parametrize(

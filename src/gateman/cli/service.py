@@ -223,6 +223,11 @@ def check(workers: Sequence[BaseWorker] | None, script: str) -> None:
                 f"{found}: {planned.policy.name} would {does}"
                 f" with {planned.policy.count} process{'es' * (planned.policy.count > 1)}"
             )
+            if settings is not None and isinstance(settings.http, str):
+                # Imported here, as most services have no HTTP application.
+                from ..runtime.asgi import load
+
+                load(settings.http)
             for option, variable in planned.worker.from_environment.items():
                 # Without the value: a bus has a password.
                 click.echo(f"{found}: {option} of {planned.policy.name} is from {variable}")

@@ -5,6 +5,7 @@ Each takes the option and a user's value, and returns the value to keep, or rais
 :class:`ConfigError` that names the option.
 """
 
+import re
 from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from typing import Any
@@ -16,6 +17,7 @@ from ..http.response import is_token
 from ..listen import ListenAddress
 from ..options import Limits, SlowConsumer, Timeouts
 from ..websocket.deflate import Deflate
+from .callbacks import label, unsuitable_signature
 from .schema import Option
 
 # Processes of one worker; no machine has more cores.
@@ -26,6 +28,8 @@ _MAX_NUMBER = 1 << 53
 
 # The number of a user or group; the system reads -1 as "unchanged".
 _MAX_ACCOUNT = (1 << 32) - 2
+
+_APPLICATION_NAME = re.compile(r"[^\W\d]\w*(\.[^\W\d]\w*)*:[^\W\d]\w*(\.[^\W\d]\w*)*")
 
 # Characters that end the path in a request's target.
 _BEYOND_PATH = frozenset(" ?#")
@@ -126,6 +130,50 @@ def path(option: Option, value: object) -> str | None:
         raise ConfigError(
             f"{option.name}={value!r} cannot be the path of a request",
             "remove spaces, '?' and '#'",
+        )
+    return value
+
+
+def root_path(option: Option, value: object) -> str:
+    if value == "":
+        return ""
+    checked = path(option, value)
+    if checked is None or checked.endswith("/"):
+        raise ConfigError(f"{option.name}={value!r} cannot be a prefix", "write it as '/api'")
+    return checked
+
+
+def application(_option: Option, value: Any) -> Any:
+    """Check an ASGI application, or the name of one."""
+    if value is None:
+        return None
+    if isinstance(value, str):
+        if not _APPLICATION_NAME.fullmatch(value):
+            raise ConfigError(
+                f"http={value!r} does not name an application",
+                "write 'module:attribute', such as 'site.asgi:application'",
+            )
+        return value
+    return asgi_application(value)
+
+
+def asgi_application(value: Any) -> Any:
+    """Check that a value can be called as ASGI 3 says."""
+    if isinstance(value, type):
+        raise ConfigError(
+            f"http={value.__name__} is a class", f"pass an application: {value.__name__}()"
+        )
+    if not callable(value):
+        raise ConfigError(f"http={value!r} is not an application", "pass an ASGI application")
+    signature = unsuitable_signature(value, ("scope", "receive", "send"))
+    if signature is not None:
+        is_wsgi = unsuitable_signature(value, ("environ", "start_response")) is None
+        raise ConfigError(
+            f"http is not an ASGI application: {label(value)} takes {signature} instead of"
+            " (scope, receive, send)",
+            "wrap a WSGI application (a2wsgi's WSGIMiddleware does)"
+            if is_wsgi
+            else "pass an ASGI application; of a function that makes one, pass its result",
         )
     return value
 

@@ -1,6 +1,7 @@
 """The checked options of a worker, from which its service is made."""
 
-from typing import TYPE_CHECKING
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any
 
 from msgspec import Struct
 
@@ -34,6 +35,8 @@ class WorkerSettings(Struct, frozen=True, kw_only=True):
         slow_consumer: What happens to messages for a slow client.
         compression: The parameters of permessage-deflate; ``None`` to negotiate none.
         requires_proxy: Whether every connection begins with a PROXY header.
+        http: The ASGI application, or its name as ``module:attribute``; ``None`` for none.
+        http_root_path: The prefix that a proxy has removed from its paths.
     """
 
     name: str
@@ -51,3 +54,5 @@ class WorkerSettings(Struct, frozen=True, kw_only=True):
     slow_consumer: SlowConsumer
     compression: Deflate | None
     requires_proxy: bool
+    http: Callable[..., Any] | str | None
+    http_root_path: str

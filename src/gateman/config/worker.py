@@ -10,7 +10,7 @@ The declaration of a WebSocket service: its address, options and callbacks.
     Worker.run_all()
 """
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar
 
@@ -117,6 +117,20 @@ class Worker(BaseWorker, OfSession[S]):
         check=checks.yes_or_no,
         reason="Whether ``/`` is a page for trying the service in a browser.",
     )
+    http: Callable[..., Any] | str | None = option(
+        default=None,
+        check=checks.application,
+        reason="An ASGI application (FastAPI, Starlette, Django), or its name as"
+        ' ``"module:attribute"``, which only the worker\'s processes import. It gets the requests'
+        " that are no WebSocket handshakes, except those for ``health_path``. It needs"
+        " ``gateman[http]``; see [http.md](http.md).",
+    )
+    http_root_path: str = option(
+        default="",
+        check=checks.root_path,
+        reason="The prefix that a proxy in front has removed from the paths of requests, such as"
+        ' ``"/api"``: the ``root_path`` of ``http``.',
+    )
     slow_consumer: Converted[str | SlowConsumer, SlowConsumer] = option(
         default=SlowConsumer.DROP_NEWEST,
         check=checks.slow_consumer,
@@ -176,6 +190,7 @@ def settings_of(worker: Worker, *, now: float) -> "WorkerSettings":
     from .settings import WorkerSettings
 
     acme = certificates_of(worker)
+    _check_http(worker)
     return WorkerSettings(
         name=worker.name,
         listen=ListenAddress.parse(worker.listen),
@@ -194,7 +209,32 @@ def settings_of(worker: Worker, *, now: float) -> "WorkerSettings":
         slow_consumer=worker.slow_consumer,
         compression=worker.compression,
         requires_proxy=worker.proxy_protocol == "required",
+        http=worker.http,
+        http_root_path=worker.http_root_path,
     )
+
+
+def _check_http(worker: Worker) -> None:
+    if worker.http is None:
+        return
+    if worker.test_page:
+        raise ConfigError(
+            f"worker {worker.name!r} has test_page and http, which both answer '/'",
+            "leave test_page out",
+        )
+    # Imported here, as most services have none. Only the worker's processes import uvicorn.
+    from importlib.util import find_spec
+
+    try:
+        is_installed = find_spec("uvicorn") is not None
+    except ValueError:
+        # As of a module that is being kept from being imported.
+        is_installed = False
+    if not is_installed:
+        raise ConfigError(
+            f"worker {worker.name!r} has an HTTP application, which needs uvicorn",
+            "install it with `pip install 'gateman[http]'`",
+        )
 
 
 def certificates_of(worker: Worker) -> "tuple[AcmeOptions, ...]":

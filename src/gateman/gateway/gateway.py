@@ -36,8 +36,11 @@ class Gateway(Worker[S]):
         Assign an option.
 
         Raises:
-            ConfigError: The value is not valid; ``limits.max_head_size`` is at most 256 KiB here.
+            ConfigError: The value is not valid; ``limits.max_head_size`` is at most 256 KiB here,
+                and there is no ``http``.
         """
+        if name == "http" and value is not None:
+            raise _no_code("http")
         super().__setattr__(name, value)
         if name == "limits" and self.limits.max_head_size > MAX_BATCH_SIZE:
             raise ConfigError(
@@ -120,5 +123,8 @@ class Gateway(Worker[S]):
 
 def _no_code(what: str) -> ConfigError:
     return ConfigError(
-        f"{what}: a Gateway runs no application code", "declare it on a BusinessWorker"
+        f"{what}: a Gateway runs no application code",
+        "declare it on a Worker with an address of its own"
+        if what == "http"
+        else "declare it on a BusinessWorker",
     )

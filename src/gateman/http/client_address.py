@@ -53,6 +53,9 @@ _MAX_ENTRY_COUNT = 32
 _NAMES = ("X-Forwarded-For", "Forwarded", "X-Real-IP")
 FORWARDING_FIELDS = frozenset(name.lower().encode() for name in _NAMES)
 
+SCHEME_FIELDS = frozenset({b"forwarded", b"x-forwarded-proto"})
+_SCHEMES = frozenset({"http", "https"})
+
 # Addresses whose reading is remembered, of each kind.
 _KNOWN_COUNT = 1024
 # IPv6 has 45 with a dotted end, and a zone 16 more on Linux.
@@ -152,6 +155,17 @@ def forwarded_hosts(headers: MultiMapping[str]) -> Iterator[str]:
         host = (_parameters(element) or {}).get("host")
         if host:
             yield host
+
+
+def client_scheme(headers: MultiMapping[str]) -> str | None:
+    """Read by which scheme the client came; ``None`` if proxies do not tell, or contradict."""
+    told = set(islice(_elements(headers.getall("X-Forwarded-Proto", [])), _MAX_ENTRY_COUNT))
+    for element in islice(_elements(headers.getall("Forwarded", [])), _MAX_ENTRY_COUNT):
+        proto = (_parameters(element) or {}).get("proto")
+        if proto:
+            told.add(proto)
+    schemes = {scheme.lower() for scheme in told}
+    return schemes.pop() if len(schemes) == 1 and schemes <= _SCHEMES else None
 
 
 @lru_cache(_KNOWN_COUNT)

@@ -27,7 +27,7 @@ from ..cluster.hub import hub
 from ..config.base import BaseWorker, outline
 from ..config.checks import make_bus
 from ..config.worker import Worker, certificates_of
-from ..errors import BusError, ConfigError, ExitCode
+from ..errors import ApplicationNotStarted, BusError, ConfigError, ExitCode
 from ..gateway.bus_check import check_buses
 from ..gateway.business import BusinessWorker
 from ..gateway.factory import service_maker
@@ -128,6 +128,9 @@ def run(
         cause = error.__cause__
         if isinstance(cause, ConfigError):
             raise cause from None
+        if isinstance(cause, ApplicationNotStarted):
+            logger.error("%s: %s", error.service, cause)
+            sys.exit(int(ExitCode.CRASHED))
         if cause is not None:
             cause = cause.with_traceback(user_traceback(cause.__traceback__))
         logger.error("%s: on_worker_start failed", error.service, exc_info=cause)
@@ -263,10 +266,7 @@ class ChildRuntime:
     def _report_starting(self, first: str) -> None:
         """Report what the start waits for; a stuck process cannot do so."""
         if self._service is None:
-            location = place_of_start()
-            self._master.send(
-                channel.Starting(f"on_worker_start, at {location}" if location else first)
-            )
+            self._master.send(channel.Starting(place_of_start() or first))
             loop = asyncio.get_running_loop()
             loop.call_later(HEARTBEAT_INTERVAL, self._report_starting, first)
 

@@ -69,6 +69,15 @@ TOO_FAST = Refusal(
     HANDSHAKE_RATE.code,
 )
 
+TOO_MANY_REQUESTS = Refusal(
+    "max_requests",
+    503,
+    "This server handles as many requests as it takes.",
+    1,
+    "the HTTP application handles as many requests as limits.max_requests allows: raise it if"
+    " streams of events take them",
+    SERVER_FULL.code,
+)
 DRAINING = Refusal(
     "draining",
     503,
@@ -101,6 +110,12 @@ class Permit:
         if refusal is None:
             self.ip = ip
         return refusal
+
+    def release_address(self) -> None:
+        """Stop counting the connection for its address; the next request may be of another."""
+        if self._admission is not None and self.ip:
+            self._admission.release_address(self.ip)
+            self.ip = ""
 
     def count_tls_handshake(self, now: float) -> Refusal | None:
         """Count a TLS handshake; it costs the server a thousand times what the client pays."""
@@ -178,10 +193,13 @@ class Admission:
         self.files.discard(file)
         self._rejected -= was_rejected
         if ip:
-            key = rate_key(ip)
-            self._by_ip[key] -= 1
-            if self._by_ip[key] <= 0:
-                del self._by_ip[key]
+            self.release_address(ip)
+
+    def release_address(self, ip: str) -> None:
+        key = rate_key(ip)
+        self._by_ip[key] -= 1
+        if self._by_ip[key] <= 0:
+            del self._by_ip[key]
 
     def count_address(self, ip: str) -> Refusal | None:
         limit = self._limits.max_connections_per_ip

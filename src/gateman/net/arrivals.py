@@ -101,13 +101,10 @@ class Arrivals:
         }
 
 
-class WatchedHandshake(Handshake):
+class Watched(Handshake):
     """A handshake that arrives while the doctor looks."""
 
-    __slots__ = ("_arrivals", "_causes", "_raw")
-
-    def __init__(self, config: HandshakeConfig, peer_info: PeerInfo, arrivals: Arrivals) -> None:
-        super().__init__(config, peer_info)
+    def _watch(self, arrivals: Arrivals) -> None:
         self._arrivals = arrivals
         self._causes: list[str] = []
         self._raw: bytearray | None = bytearray()
@@ -151,6 +148,14 @@ class WatchedHandshake(Handshake):
             status=status,
             causes=list(dict.fromkeys(self._causes)),
         )
+
+
+class WatchedHandshake(Watched):
+    """A connection of a worker without an HTTP application."""
+
+    def __init__(self, config: HandshakeConfig, peer_info: PeerInfo, arrivals: Arrivals) -> None:
+        super().__init__(config, peer_info)
+        self._watch(arrivals)
 
 
 def _describe(received: bytes) -> dict[str, Any]:

@@ -70,11 +70,13 @@ _MAX_EARLY_SIZE = 64 << 10  # bytes
 _NOT_LOGGED = frozenset({403, 405, 505})
 
 
-class _Stage(Enum):
+class Stage(Enum):
     READING = "reading"
     """The head is not complete."""
     DECIDING = "asking"
     """The application decides."""
+    SERVING = "serving"
+    """The HTTP application has a request (:mod:`gateman.net.http_connection`)."""
     ENDING = "ending"
     """An answer was sent, it was aborted, or the WebSocket protocol has the connection."""
 
@@ -105,7 +107,7 @@ class Handshake(asyncio.BufferedProtocol):
         self._peer_info = peer_info
         self._received = bytearray()
         self._searched = 0
-        self._stage = _Stage.READING
+        self._stage = Stage.READING
         self._paused = 0
         self._key = ""
         self._agreement: Agreement | None = None
@@ -143,7 +145,7 @@ class Handshake(asyncio.BufferedProtocol):
     def buffer_updated(self, nbytes: int) -> None:
         """Called with a part of the head, or with early frames after it."""
         self._received += self._scratch[:nbytes]
-        if self._stage is _Stage.READING:
+        if self._stage is Stage.READING:
             self._read_head()
         elif len(self._received) > _MAX_EARLY_SIZE:
             self._transport.pause_reading()
@@ -170,7 +172,7 @@ class Handshake(asyncio.BufferedProtocol):
 
     def abort(self, code: int, reason: str) -> None:
         self._end_info = (code, reason)
-        self._stage = _Stage.ENDING
+        self._stage = Stage.ENDING
         self._stop()
         abort(self._transport)
 
@@ -339,8 +341,7 @@ class Handshake(asyncio.BufferedProtocol):
         # RFC 6455, section 10.2. No Origin means no browser, and no user's cookies to abuse.
         if request.origin is None:
             return request
-        ip = self._require_connection().remote_ip
-        is_proxied = (None if ip == UNIX else ip) in self._config.trusted_proxies
+        is_proxied = self._is_trusted(self._require_connection().remote_ip)
         tls = self._transport.get_extra_info("ssl_object")
         # Behind a proxy, it is the proxy's certificate.
         return check_page(
@@ -360,12 +361,12 @@ class Handshake(asyncio.BufferedProtocol):
             connection.subprotocol = next(
                 (name for name in self._config.subprotocols if name in offered), None
             )
-        self._stage = _Stage.DECIDING
+        self._stage = Stage.DECIDING
         self._config.context.events.requested(connection, self._decided)
 
     def _decided(self, refusal: Exception | None) -> None:
         connection = self._require_connection()
-        if self._stage is not _Stage.DECIDING or self._transport.is_closing():
+        if self._stage is not Stage.DECIDING or self._transport.is_closing():
             return
         request = connection.request
         if request is None:
@@ -389,7 +390,7 @@ class Handshake(asyncio.BufferedProtocol):
             self._report(500)
             self._answer(request, response.refused(500, "", {}, APPLICATION_FAILED.code))
             return
-        self._stage = _Stage.ENDING
+        self._stage = Stage.ENDING
         self._config.context.deadlines.discard(self)
         early = bytes(self._received)
         request.release()
@@ -491,29 +492,26 @@ class Handshake(asyncio.BufferedProtocol):
             self._config.report(status, self._peer_info.deadline_at)
 
     def _end(self, answer: bytes) -> None:
-        self._stage = _Stage.ENDING
+        self._stage = Stage.ENDING
         self._received.clear()
         self._stop()
         self._transport.write(answer)
-        self._linger()
-
-    def _linger(self) -> None:
         context = self._config.context
         context.deadlines.add(self, context.loop.time() + context.timeouts.close)
         close_lingering(self._transport, self._connection_lost)
 
     def expired(self) -> None:
         """End a handshake, or the wait for a peer that was refused, after its time."""
-        if self._stage is not _Stage.ENDING:
-            self._stage = _Stage.ENDING
+        if self._stage is not Stage.ENDING:
+            self._stage = Stage.ENDING
             self._config.context.events.noticed("handshake_timeout", "")
         self._transport.abort()
 
     def _connection_lost(self) -> None:
         self._config.context.deadlines.discard(self)
-        if self._stage is _Stage.READING:
+        if self._stage is Stage.READING:
             self._note_early_end()
-        self._stage = _Stage.ENDING
+        self._stage = Stage.ENDING
         connection = self._connection
         self._peer_info.permit.release()
         self._config.rejected.discard(self)
@@ -541,8 +539,10 @@ class Handshake(asyncio.BufferedProtocol):
         self._config.context.events.noticed(cause, line)
 
     def _is_from_proxy(self) -> bool:
-        peer = self._peer_info.peer[0]
-        return (None if peer == UNIX else peer) in self._config.trusted_proxies
+        return self._is_trusted(self._peer_info.peer[0])
+
+    def _is_trusted(self, ip: str) -> bool:
+        return (None if ip == UNIX else ip) in self._config.trusted_proxies
 
     def _require_connection(self) -> Connection:
         if self._connection is None:

@@ -10,6 +10,7 @@ import socket
 import sys
 from collections import Counter
 from collections.abc import Callable, Collection, Sequence
+from contextvars import copy_context
 from functools import partial
 from importlib import resources
 from itertools import islice
@@ -49,7 +50,9 @@ from .lifecycle import last_share, started, stopped
 from .timer import add_timers, process_timers
 
 if TYPE_CHECKING:
+    from ..net.http_application import HttpApplication, ServedConnection
     from ..tls.contexts import TlsContexts
+    from .asgi import Lifespan
     from .health import Health
     from .measurements import Measurements
 
@@ -101,6 +104,8 @@ class WorkerService:
         )
         at_fork.give_up_all(self, WorkerService._descriptors)
         self._is_draining = False
+        self._application: HttpApplication | None = None
+        self._lifespan: Lifespan | None = None
         self._health: Health | None = None
         self._arrivals: Arrivals | None = None
         self._arrivals_end: asyncio.TimerHandle | None = None
@@ -125,6 +130,8 @@ class WorkerService:
         self._membership = membership
         await started(self._functions, self._worker)
         self._callback_runner.begin()
+        if self.settings.http is not None:
+            await self._start_application(self.settings.http)
         if "on_health" in self._functions:
             # Imported here, as most services have none.
             from .health import Health
@@ -206,6 +213,26 @@ class WorkerService:
             "report": report,
         }
 
+    async def _start_application(self, declared: Callable[..., Any] | str) -> None:
+        # Imported here, as most services have no HTTP application.
+        from ..net.http_application import HttpApplication
+        from .asgi import Lifespan, load
+
+        application = load(declared)
+        self._lifespan = lifespan = Lifespan(application, self)
+        await lifespan.start()
+        self._application = HttpApplication(
+            application,
+            name=str(self),
+            counts=self.counts,
+            answer=self._answer_before_application,
+            own_paths=filter(None, (self.settings.health_path, self.settings.live_path)),
+            max_requests=self.settings.limits.max_requests,
+            root_path=self.settings.http_root_path,
+            state=lifespan.state,
+            context=copy_context(),
+        )
+
     def accept(self, sockets: Collection[socket.socket]) -> None:
         """Accept on exactly these sockets from now on; connections accepted on others continue."""
         if self._accept_config is None:
@@ -229,10 +256,16 @@ class WorkerService:
         begun_at = self._loop.time()
         longest = max(window, self.settings.timeouts.handshake)
         self._is_draining = self._admission.is_draining = True
+        if self._application is not None:
+            self._application.drain()
         closed = 0
         while self._has_clients():
             elapsed = self._loop.time() - begun_at
-            is_open = [one for one in self.connections.values() if one.state is State.OPEN]
+            is_open: list[Connection | ServedConnection] = [
+                one for one in self.connections.values() if one.state is State.OPEN
+            ]
+            if self._application is not None:
+                is_open += self._application.streams()
             due = ceil((closed + len(is_open)) * min(elapsed / window, 1)) - closed
             for connection in islice(is_open, max(due, 0)):
                 connection.close(code, reason)
@@ -256,7 +289,9 @@ class WorkerService:
         """Close all connections, then run ``on_worker_stop``, all within ``timeouts.shutdown``."""
         shutdown = self.settings.timeouts.shutdown
         deadline = self._loop.time() + shutdown
-        clients_until = deadline - last_share(self._functions, shutdown)
+        clients_until = deadline - last_share(
+            self._functions, shutdown, has_application=self._application is not None
+        )
         self._is_draining = True
         for acceptor in self._acceptors.values():
             acceptor.stop()
@@ -269,6 +304,8 @@ class WorkerService:
         for rejected in list(self._config.rejected if self._config is not None else ()):
             rejected.close(code, reason)
         await self._wait_until_empty(1.0)
+        if self._application is not None:
+            await self._application.finish(clients_until - self._loop.time())
         await self._callback_runner.finish(clients_until - self._loop.time())
         if self._deadlines is not None:
             self._deadlines.stop()
@@ -280,6 +317,8 @@ class WorkerService:
         if self._membership is not None:
             events = self._membership.local_node.events
             await events.remove(self._event_handlers, deadline=clients_until)
+        if self._lifespan is not None:
+            await self._lifespan.stop(deadline)
         await stopped(self._functions, self._worker, self, deadline)
 
     async def _wait_until_empty(self, seconds: float) -> None:
@@ -392,6 +431,11 @@ class WorkerService:
         self._arrivals = self._arrivals_end = None
 
     def _make_handshake(self, config: HandshakeConfig, peer_info: PeerInfo) -> Handshake:
+        if self._application is not None:
+            # Imported here, as most services have no HTTP application; it is loaded.
+            from ..net.http_connection import make_connection
+
+            return make_connection(config, peer_info, self._application, self._arrivals)
         if self._arrivals is None:
             return Handshake(config, peer_info)
         return WatchedHandshake(config, peer_info, self._arrivals)
@@ -442,6 +486,12 @@ class WorkerService:
         if self._page and path == "/":
             return response.page(self._page)
         return response.upgrade_required()
+
+    def _answer_before_application(self, request: Request) -> response.Response | None:
+        """Answer what the HTTP application does not get: health checks, and ``OPTIONS *``."""
+        if request.target == "*" or request.path == self.settings.health_path:
+            return response.health(self.problem)
+        return response.health() if request.path == self.settings.live_path else None
 
     @property
     def contexts(self) -> "TlsContexts | None":
