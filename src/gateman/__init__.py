@@ -66,6 +66,8 @@ def __getattr__(name: str) -> Any:
             from . import excepthook
 
             excepthook.install()
+    if name == "metrics":
+        return import_module(".metrics", __name__)
     for module, names in _LATER.items():
         if name in names:
             return getattr(import_module(module, __name__), name)

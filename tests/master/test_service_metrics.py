@@ -149,6 +149,28 @@ def test_reloads_are_counted() -> None:
     assert reloads == {"success": 1, "failure": 1}
 
 
+def test_certificates_by_acme() -> None:
+    """Orders that have failed in a row, and when the next one is due."""
+    site = Site()
+    site.metrics._certificates = lambda: [  # noqa: SLF001 - as the master passes it
+        {"path": "/a.pem", "failures": 2, "renewal_at": 1.8e9},
+        {"path": "/b.pem", "failures": 0, "renewal_at": None},
+    ]
+    site.scrape()
+    found = {
+        (one.name, *one.labels.values()): one.value
+        for family in read(site.answers[-1].body.decode())
+        for one in family.samples
+        if "acme" in one.name
+    }
+
+    assert found == {
+        ("gateman_acme_failures", "/a.pem"): 2,
+        ("gateman_acme_failures", "/b.pem"): 0,
+        ("gateman_acme_renewal_timestamp_seconds", "/a.pem"): 1.8e9,
+    }
+
+
 def test_what_a_process_sends_is_checked() -> None:
     """Its numbers are not used, and those before stay."""
     site = Site(1)

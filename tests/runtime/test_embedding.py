@@ -9,7 +9,7 @@ import pytest
 from websockets.asyncio.client import connect, unix_connect
 from websockets.exceptions import ConnectionClosed
 
-from gateman import ConfigError, Connection, Gateway, HubError, Worker, hub, serve
+from gateman import ConfigError, Connection, Gateway, HubError, Worker, hub, metrics, serve
 from tests.support.loop import on_loop
 
 
@@ -131,6 +131,25 @@ async def test_an_address_in_use_leaves_nothing_behind() -> None:
                 pass
     async with serve(echo(f"websocket://127.0.0.1:{port}")) as serving:
         assert serving.urls == (f"ws://127.0.0.1:{port}",)
+
+
+@on_loop
+async def test_metrics_of_the_application_are_there() -> None:
+    """For a page of the program's own."""
+    lines = metrics.counter("embedded_lines_total", "Lines.")
+    worker = Worker("websocket://127.0.0.1:0")
+
+    def answer(connection: Connection, message: str) -> None:
+        lines.inc()
+        connection.send(message)
+
+    worker.on_message = answer
+    async with serve(worker) as serving, connect(serving.urls[0]) as client:
+        await client.send("hello")
+        await client.recv()
+
+        assert "\nembedded_lines_total 1\n" in metrics.text()
+    metrics.registry.clear()
 
 
 @on_loop

@@ -27,6 +27,7 @@ from gateman import (
     Timer,
     Worker,
     hub,
+    metrics,
 )
 
 # Declaring.
@@ -293,3 +294,20 @@ def main() -> None:
         raise SystemExit(ExitCode.CONFIG) from error
     except GatemanError:
         raise
+
+
+# Metrics.
+
+orders = metrics.counter("orders_total", "Orders placed.", labels=["kind"])
+orders.inc(kind="card")
+orders.inc(2.5, kind=7)
+assert_type(orders.value(kind="card"), float)
+rooms = metrics.gauge("rooms", "Rooms.", combine="max")
+rooms.set(3)
+metrics.gauge("rooms", "Rooms.", combine="mean")  # type: ignore[arg-type]
+waits = metrics.histogram("wait_seconds", "Waits.", buckets=(0.1, 1))
+waits.observe(0.2)
+waits.observe("0.2")  # type: ignore[arg-type]
+assert_type(metrics.text(), str)
+Worker.run_all(metrics="127.0.0.1:9095")
+Worker.run_all("127.0.0.1:9095")  # type: ignore[call-arg]

@@ -8,6 +8,8 @@ from ..cluster.hub import hub
 from ..config.base import BaseWorker
 from ..gateway.business import BusinessWorker
 from ..gateway.gateway import Gateway
+from ..log import logger
+from ..metrics.catalogue import CATALOGUE
 from ..metrics.families import Family, encode
 from ..runtime.measurements import Measurements
 from ..runtime.process import AnyService
@@ -42,9 +44,20 @@ class ProcessMetrics:
         self._certificate_reload = certificate_reload
         self._hub_counts = hub.counts
         self._node = hub.local_node
+        self._has_complained = False
 
     def encoded(self) -> Raw:
-        return Raw(bounded(families(self._state(), self._measurements)))
+        found = families(self._state(), self._measurements)
+        data = bounded(found)
+        if data is None:
+            if not self._has_complained:
+                self._has_complained = True
+                logger.error(
+                    "the metrics are too large for the master: those of the application are left"
+                    " out; use fewer labels, with short values"
+                )
+            data = encode([one for one in found if one.name in CATALOGUE])
+        return Raw(data)
 
     def _state(self) -> ProcessState:
         service = self._service
@@ -67,11 +80,7 @@ class ProcessMetrics:
         )
 
 
-def bounded(found: list[Family], *, max_size: int = _MAX_SIZE) -> bytes:
-    """Encode families, without the largest ones if they would be too many bytes together."""
+def bounded(found: list[Family], *, max_size: int = _MAX_SIZE) -> bytes | None:
+    """Encode families; ``None`` if that has too many bytes."""
     data = encode(found)
-    while len(data) > max_size and found:
-        largest = max(found, key=lambda family: len(family.series) * family.width)
-        found = [family for family in found if family is not largest]
-        data = encode(found)
-    return data
+    return data if len(data) <= max_size else None

@@ -119,7 +119,13 @@ class Master:
         control = ControlServer(self._runtime_files.listen(), self._selector, self._handle_request)
         restorer = FileRestorer(self._runtime_files, control, self._router, self._listeners)
         if self._metrics is not None:
-            self._metrics.open(self._selector, self._queries, self._supervisor, self._children)
+            self._metrics.open(
+                self._selector,
+                self._queries,
+                self._supervisor,
+                self._children,
+                tuple if self._orders is None else self._orders.described,
+            )
         with wake_on_signals(self._selector, self._handle_signals):
             if self._router is not None:
                 self._router.tick(time.monotonic())

@@ -1,8 +1,9 @@
 """Where the master shows metrics: its listening sockets, and what they show."""
 
 import selectors
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping, Sequence
 from ipaddress import ip_address
+from typing import Any
 
 from ..config.service import metrics_address
 from ..errors import AddressInUse, ConfigError
@@ -37,10 +38,13 @@ class MetricsEndpoint:
         queries: StatusQueries,
         supervisor: Supervisor,
         children: Mapping[int, ChildProcess],
+        certificates: Callable[[], Sequence[Mapping[str, Any]]],
     ) -> None:
         """Begin to answer."""
         server = self._server = MetricsServer(self._sockets, selector)
-        self._metrics = ServiceMetrics(queries.ask_metrics, supervisor, children, server.refused)
+        self._metrics = ServiceMetrics(
+            queries.ask_metrics, supervisor, children, server.refused, certificates
+        )
         server.scrape = self._metrics.scrape
 
     def log_addresses(self) -> None:

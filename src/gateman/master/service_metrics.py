@@ -8,12 +8,13 @@ its last numbers; of one that is killed, those of the last scrape remain.
 import sys
 import time
 from collections import Counter
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from http import HTTPStatus
+from typing import Any
 
 from ..http.response import Response
 from ..log import logger
-from ..metrics.catalogue import made
+from ..metrics.catalogue import label, made
 from ..metrics.exposition import OPEN_METRICS, PROMETHEUS, write
 from ..metrics.families import Family, Totals, decode
 from ..request import Request
@@ -43,7 +44,10 @@ class ServiceMetrics:
         supervisor: Supervisor,
         children: Mapping[int, ChildProcess],
         refused: Counter[str],
+        certificates: Callable[[], Sequence[Mapping[str, Any]]] = tuple,
     ) -> None:
+        # Describes the certificates by ACME, as for `status`.
+        self._certificates = certificates
         self._ask = ask
         self._supervisor = supervisor
         self._children = children
@@ -106,6 +110,7 @@ class ServiceMetrics:
         )
         now = time.monotonic()
         totals.add(self._of_supervisor())
+        totals.add(_of_acme(self._certificates()))
         totals.add(
             [
                 made("gateman_scrape_silent_processes", {(): silent}),
@@ -152,6 +157,22 @@ class ServiceMetrics:
                 {(cause,): self._refused[cause] for cause in ("limit", "timeout", "invalid")},
             ),
         ]
+
+
+def _of_acme(certificates: Sequence[Mapping[str, Any]]) -> list[Family]:
+    if not certificates:
+        return []
+    failures: Counter[tuple[str, ...]] = Counter()
+    renewals: dict[tuple[str, ...], float] = {}
+    for one in certificates:
+        path = (label(one["path"]),)
+        failures[path] += one["failures"]
+        if one["renewal_at"] is not None:
+            renewals[path] = one["renewal_at"]
+    return [
+        made("gateman_acme_failures", failures),
+        made("gateman_acme_renewal_timestamp_seconds", renewals),
+    ]
 
 
 def _version() -> str:

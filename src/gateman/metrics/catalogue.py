@@ -18,6 +18,8 @@ _CALLBACKS = (
 # Up to the default of timeouts.handshake.
 _HANDSHAKES = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0)
 
+_MAX_LABEL_SIZE = 200  # characters
+
 CATALOGUE: dict[str, Family] = {}
 
 
@@ -199,6 +201,20 @@ _declare(
     ("worker", "outcome"),
 )
 
+_declare(
+    "gauge",
+    "gateman_acme_failures",
+    "Orders of a certificate that have failed since one has succeeded.",
+    ("certificate",),
+)
+_declare(
+    "gauge",
+    "gateman_acme_renewal_timestamp_seconds",
+    "When a certificate is to be renewed, in seconds since 1970.",
+    ("certificate",),
+    combine="min",
+)
+
 # Processes.
 _declare(
     "histogram",
@@ -296,6 +312,11 @@ _declare(
     ("cause",),
 )
 CATALOGUE[DROPPED.name] = DROPPED
+
+
+def label(path: object) -> str:
+    """Return a path as the value of a label; of a long one, the end."""
+    return str(path)[-_MAX_LABEL_SIZE:].encode("utf-8", "replace").decode()
 
 
 def made(name: str, series: Mapping[Any, float] | Iterable[Series]) -> Family:

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from ..metrics import registry
-from ..metrics.catalogue import made
+from ..metrics.catalogue import label, made
 from ..metrics.families import Family
 from ..tls.contexts import TlsContexts
 from ..tls.reload import CertificateReload
@@ -50,8 +50,6 @@ _NOT_OF_TLS = "tls_on_plain_port"
 
 # As `dropped_slow_peer` has it.
 _TWICE = "slow_peer"
-
-_MAX_LABEL_SIZE = 200
 
 # Since Linux 6.2, the size of this folder is the number of its files.
 _DESCRIPTORS = Path("/proc/self/fd")
@@ -185,7 +183,7 @@ def _of_certificates(state: ProcessState) -> Iterator[Family]:
     if state.contexts is None:
         return
     expiries = {
-        (state.worker, str(one.path)[-_MAX_LABEL_SIZE:]): one.expires_at
+        (state.worker, label(one.path)): one.expires_at
         for one in state.contexts.certificates
         if one.expires_at is not None
     }
