@@ -14,7 +14,7 @@ async def test_a_crash_loses_no_line():
         assert await client.receive() == "in this room: ann"
         await service.processes(chat)[0].kill()
         await client.send("hi")
-        await testing.advance(2)
+        await testing.advance(5)
         assert await client.receive() == "ann 1: hi"
 
 

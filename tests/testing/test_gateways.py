@@ -102,7 +102,7 @@ async def test_an_event_is_handled_again_if_its_process_is_killed() -> None:
             await ann.send("later")
             await testing.advance(0)
             await chat.busy(service).kill()
-            await testing.advance(2)
+            await testing.advance(5)
             chat.may_go_on.set()
 
             assert [await ann.receive() for _ in range(2)] == ["ann: wait", "ann: later"]
@@ -120,7 +120,7 @@ async def test_an_event_that_kills_two_processes_is_not_given_to_a_third() -> No
         await ann.send("wait")
         await ann.send("later")
         for _ in range(2):
-            await testing.advance(2)
+            await testing.advance(5)
             await chat.busy(service).kill()
 
         assert await ann.receive() == "ann: later"
