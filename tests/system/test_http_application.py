@@ -153,11 +153,13 @@ def test_django_by_name(tmp_path: Path) -> None:
         who = ask(web, "/who")
         parts = ask(web, "/parts")
         checked = service.gateman("check")
+        seen = service.gateman("doctor", f"ws://127.0.0.1:{service.port}/missing")
 
     assert (loaded, pushed, received) == ("True", (200, b"1"), text)
     assert who == (200, b"127.0.0.1 http")
     assert len(parts[1]) == 500_000
     assert checked.returncode == 0
+    assert (seen.returncode, "is healthy" in seen.stdout) == (0, True), seen.stdout
     assert "AssertionError" not in service.stderr
 
 
