@@ -56,10 +56,16 @@ def test_causes_have_their_places() -> None:
         "tls_on_plain_port": 8,
         "message_flood": 10,
         "refused_400": 11,
+        "http_2xx": 12,
+        "http_failed": 1,
     }
+    measured = Measurements()
+    measured.request_answered(204)
+    measured.request_answered(503)
     hub = {"published": 1, "received": 2, "lost": 3, "events_dropped": 4, "bad_envelope": 5}
-    found = reported(replace(STATE, counts=counts, hub_counts=hub))
+    found = reported(replace(STATE, counts=counts, hub_counts=hub), measured)
 
+    assert found["gateman_http_requests_total"] == {("2xx",): 13, ("5xx",): 1}
     assert found["gateman_connections_accepted_total"] == {(): 9}
     assert found["gateman_callback_failures_total"] == {(): 1}
     assert found["gateman_messages_dropped_total"] == {
@@ -80,6 +86,7 @@ def test_causes_have_their_places() -> None:
         ("tls_on_plain_port",): 8,
         ("message_flood",): 10,
         ("refused_400",): 11,
+        ("http_failed",): 1,
     }
     assert found["gateman_bus_messages_published_total"] == {(): 1}
     assert found["gateman_bus_messages_lost_total"] == {(): 3}

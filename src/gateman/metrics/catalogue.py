@@ -78,7 +78,8 @@ _declare(
 _declare(
     "counter",
     "gateman_http_requests_total",
-    "Plain HTTP requests that were answered, such as health checks, by class of the status.",
+    "Plain HTTP requests that were answered, by the application or as a health check, by class of"
+    " the status.",
     ("worker", "code"),
 )
 _declare(

@@ -46,6 +46,8 @@ _ENDINGS = {
 }
 _TLS = frozenset({"peer_fingerprint", "left_after_certificate"})
 _OF_TLS = "tls_"
+# The responses of an HTTP application, by class of the status.
+_OF_HTTP = {f"http_{first}xx": f"{first}xx" for first in range(1, 6)}
 _NOT_OF_TLS = "tls_on_plain_port"
 
 # As `dropped_slow_peer` has it.
@@ -97,7 +99,7 @@ def _of_counts(state: ProcessState) -> Iterator[Family]:
     for cause, count in counts.items():
         if cause in _TLS or (cause.startswith(_OF_TLS) and cause != _NOT_OF_TLS):
             failures[worker, cause.removeprefix(_OF_TLS)] = count
-        elif cause not in _SINGLE and cause not in _DROPS and cause != _TWICE:
+        elif cause not in {*_SINGLE, *_DROPS, *_OF_HTTP, _TWICE}:
             problems[worker, cause] = count
     yield made("gateman_client_problems_total", problems)
     drops = {
@@ -128,7 +130,11 @@ def _of_clients(state: ProcessState, measurements: Measurements) -> Iterator[Fam
     yield made(
         "gateman_handshake_duration_seconds", [(only, list(measurements.handshakes.numbers))]
     )
-    yield made("gateman_http_requests_total", _labelled(state.worker, measurements.answered))
+    answered = measurements.answered.copy()
+    for cause, status_class in _OF_HTTP.items():
+        if cause in counts:
+            answered[status_class] += counts[cause]
+    yield made("gateman_http_requests_total", _labelled(state.worker, answered))
     yield made("gateman_closes_total", _labelled(state.worker, measurements.closed))
     yield made("gateman_messages_received_total", {only: state.messages})
     yield made("gateman_messages_sent_total", {only: traffic.sent_count})
