@@ -469,7 +469,9 @@ class WorkerService:
         return "" if self._health is None else self._health.problem
 
     def _answer_plain(self, request: Request) -> response.Response:
-        answer = self._plain_answer(request)
+        return self._note_answer(self._plain_answer(request))
+
+    def _note_answer(self, answer: response.Response) -> response.Response:
         if self.measurements is not None:
             self.measurements.request_answered(answer.status)
         return answer
@@ -490,8 +492,10 @@ class WorkerService:
     def _answer_before_application(self, request: Request) -> response.Response | None:
         """Answer what the HTTP application does not get: health checks, and ``OPTIONS *``."""
         if request.target == "*" or request.path == self.settings.health_path:
-            return response.health(self.problem)
-        return response.health() if request.path == self.settings.live_path else None
+            return self._note_answer(response.health(self.problem))
+        if request.path == self.settings.live_path:
+            return self._note_answer(response.health())
+        return None
 
     @property
     def contexts(self) -> "TlsContexts | None":
