@@ -1,6 +1,7 @@
 """The handlers of each program in ``examples``, as their users would test them."""
 
 import asyncio
+import contextlib
 import json
 import os
 import socket
@@ -212,7 +213,8 @@ def test_messages_for_users_who_are_offline(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     monkeypatch.chdir(tmp_path)
-    worker = load("recipes/offline").worker
+    program = load("recipes/offline")
+    worker = program.worker
 
     @on_loop
     async def test() -> None:
@@ -229,12 +231,14 @@ def test_messages_for_users_who_are_offline(
             async with testing.connect(worker, "/?uid=ann") as ann:
                 await ann.receive_nothing()
 
-    test()
+    with contextlib.closing(program.database()):
+        test()
 
 
 def test_counters_that_processes_share(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.chdir(tmp_path)
-    worker = load("recipes/counters").worker
+    program = load("recipes/counters")
+    worker = program.worker
 
     @on_loop
     async def test() -> None:
@@ -247,7 +251,8 @@ def test_counters_that_processes_share(monkeypatch: pytest.MonkeyPatch, tmp_path
                 await client.send("visits")
                 assert await client.receive() == str(number)
 
-    test()
+    with contextlib.closing(program.database()):
+        test()
 
 
 def replaced(name: str, folder: Path, old: str, new: str) -> ModuleType:
