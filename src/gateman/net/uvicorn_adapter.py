@@ -277,15 +277,12 @@ class UvicornProtocol(HttpToolsProtocol):
     # The request at work.
 
     def _start_asgi_task(self, cycle: RequestResponseCycle, _app: Any) -> None:
-        self._task = task = self.loop.create_task(
-            self._run(cycle), context=self._state.context.copy()
-        )
-        self.tasks.add(task)
-        task.add_done_callback(self.tasks.discard)
+        # It leaves the set itself: a callback of its end would cost a turn of the event loop.
+        self.tasks.add(self.loop.create_task(self._run(cycle), context=self._state.context.copy()))
 
     async def _run(self, cycle: RequestResponseCycle) -> None:
         def send(message: MutableMapping[str, Any]) -> Any:
-            if message["type"] == "http.response.start" and not cycle.response_started:
+            if not cycle.response_started:
                 self._start_response(cycle, message)
             elif cycle.expected_content_length > _ENDLESS >> 1 and not message.get("more_body"):
                 cycle.expected_content_length = len(message.get("body", b""))
@@ -307,7 +304,7 @@ class UvicornProtocol(HttpToolsProtocol):
     def _start_response(
         self, cycle: RequestResponseCycle, message: MutableMapping[str, Any]
     ) -> None:
-        if cycle.disconnected:
+        if cycle.disconnected or message["type"] != "http.response.start":
             return
         self.sink.is_head_due = True
         headers = message.get("headers", ())
