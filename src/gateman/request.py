@@ -267,10 +267,11 @@ def simple_path(head: bytes) -> bytes | None:
 def is_simple(lines: list[tuple[bytes, bytes]]) -> bool:
     """Return whether fields, with names in lower case, tell of no body, proxy or upgrade."""
     special = [line for line in lines if line[0] in _SPECIAL_FIELDS]
-    if len(special) != 1:
-        return False
-    name, value = special[0]
-    return name == b"host" and _HOST.fullmatch(value) is not None
+    return (
+        len(special) == 1
+        and special[0][0] == b"host"
+        and _HOST.fullmatch(special[0][1]) is not None
+    )
 
 
 def read_request_line(head: bytes, *, any_method: bool = False) -> tuple[str, str, str]:

@@ -1,6 +1,7 @@
 """The HTTP application of one worker in this process, and its connections."""
 
 import asyncio
+import math
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping
 from contextvars import Context
@@ -53,16 +54,12 @@ class HttpApplication:
         self.is_draining = False
         self._name = name
         self._counts = counts
-        self._max_requests = max_requests
+        self.max_requests = math.inf if max_requests is None else max_requests
         self._loop = asyncio.get_running_loop()
         self._rate_limited = RateLimitedLogger()
         self.uvicorn = UvicornState(
             application, loop=self._loop, root_path=root_path, state=state, context=context
         )
-
-    @property
-    def is_full(self) -> bool:
-        return self._max_requests is not None and len(self.uvicorn.tasks) >= self._max_requests
 
     def count(self, status: Any) -> None:
         """Count a response of the application by the class of its status."""

@@ -78,6 +78,7 @@ class HttpConnection(Handshake):
         "_is_zoned",
         "_line",
         "_max_head_size",
+        "_max_header_count",
         "_pauses",
         "_protocol",
         "_receive_until",
@@ -95,6 +96,7 @@ class HttpConnection(Handshake):
         # Made for the first request; later ones use it again.
         self._protocol: UvicornProtocol | None = None
         self._max_head_size = config.context.limits.max_head_size
+        self._max_header_count = config.context.limits.max_header_count
         self._is_proxied = self._is_zoned = False
         self._has_served = False
         # Of the request that is read or handled.
@@ -193,15 +195,18 @@ class HttpConnection(Handshake):
             raise HandshakeError(400, "")
         protocol = self._protocol or self._join(self._connection)
         path = simple_path(head)
-        self._line = None
-        self._is_simple = path is not None and path not in self._application.own_paths
+        self._is_simple = (
+            path is not None and path not in self._application.own_paths and not self._is_zoned
+        )
         self._head = head
-        self._answer_now = None
-        if path is None:
-            self._line = read_request_line(head, any_method=True)
+        self._line = None if path is not None else read_request_line(head, any_method=True)
         protocol.begin(head)
         if self._stage is Stage.SERVING:
-            self._begin_body(protocol)
+            self._has_served = True
+            if self._is_last or self._application.is_draining:
+                protocol.finish()
+            if self._body is not None or self._received or not protocol.is_complete:
+                self._begin_body(protocol)
         elif self._answer_now is not None:
             self._answer(self._request, self._answer_now)
         elif wants_websocket(self._request):
@@ -217,29 +222,30 @@ class HttpConnection(Handshake):
         self, lines: list[tuple[bytes, bytes]], scope: MutableMapping[str, Any]
     ) -> Fields | None:
         """Decide about a request, which is parsed once for gateman and for the application."""
-        limits = self._config.context.limits
+        application = self._application
         if (
             self._is_simple
-            and len(lines) <= limits.max_header_count
+            and len(lines) <= self._max_header_count
+            and len(application.uvicorn.tasks) < application.max_requests
             and is_simple(lines)
-            and not self._application.is_full
-            and not self._is_zoned
         ):
             self._stage = Stage.SERVING
             return _NO_FIELDS
+        limits = self._config.context.limits
+        self._answer_now = None
         method, target, version = self._line or read_request_line(self._head, any_method=True)
         fields = fields_by_name(lines)
         check_fields(fields, len(lines), version, max_header_count=limits.max_header_count)
         self._request = request = Request(self._head, method, target, version, fields)
         if wants_websocket(request) or b"upgrade" in fields:
             return None
-        self._answer_now = self._application.answer(request)
+        self._answer_now = application.answer(request)
         if self._answer_now is not None:
             return None
         self._body = body_of(
             request, max_size=limits.max_body_size, max_trailer_size=limits.max_head_size
         )
-        if self._application.is_full:
+        if len(application.uvicorn.tasks) >= application.max_requests:
             self._refuse_with(TOO_MANY_REQUESTS)
             return None
         client = self._find_client(request)
@@ -296,9 +302,6 @@ class HttpConnection(Handshake):
         self._protocol = None
 
     def _begin_body(self, protocol: UvicornProtocol) -> None:
-        self._has_served = True
-        if self._is_last or self._application.is_draining:
-            protocol.finish()
         body = self._body
         if body is None:
             if not protocol.is_complete:
@@ -364,7 +367,8 @@ class HttpConnection(Handshake):
     def response_complete(self) -> None:
         if self._stage is not Stage.SERVING or self._protocol is None:
             return
-        self._protocol.sink.flush()
+        if self._protocol.sink.is_held:
+            self._protocol.sink.flush()
         if self._send_until < math.inf:
             # More responses would wait in this process, without a bound.
             self._is_next_due = True

@@ -149,6 +149,11 @@ class UvicornTransport(asyncio.Transport):
         elif data:
             self._transport.write(data)
 
+    @property
+    def is_held(self) -> bool:
+        """Whether a head waits for what follows it."""
+        return bool(self._head)
+
     def flush(self) -> None:
         if self._head:
             head, self._head = self._head, b""
@@ -208,7 +213,10 @@ class UvicornProtocol(HttpToolsProtocol):
         self._sees_head = True
         self._refusal = None
         try:
-            self.feed(head)
+            self.parser.feed_data(head)
+        except httptools.HttpParserUpgrade:
+            # With an Upgrade field, which `takes` has refused, and without a body.
+            pass
         except httptools.HttpParserError:
             # The error's text quotes the peer's bytes.
             raise HandshakeError(400, "The request head is malformed.") from None
@@ -218,12 +226,8 @@ class UvicornProtocol(HttpToolsProtocol):
             raise HandshakeError(400, "The request head is malformed.")
 
     def feed(self, data: bytes) -> None:
-        """Take a part of the body, or the head; raises httptools.HttpParserError."""
-        try:  # noqa: SIM105 - `suppress` costs three calls
-            self.parser.feed_data(data)
-        except httptools.HttpParserUpgrade:
-            # With an Upgrade field; `takes` has refused it.
-            pass
+        """Take a part of the body; raises httptools.HttpParserError."""
+        self.parser.feed_data(data)
 
     def disconnect(self) -> None:
         """Tell the application that the client is gone; what it sends from now on is discarded."""
