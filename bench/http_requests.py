@@ -69,8 +69,12 @@ def measure(_server: Server, subject: Subject, case: str, *, seconds: float) -> 
 
 
 def warm(server: Server, subject: Subject, *, secure: bool) -> None:
-    """Send some requests that do not count."""
+    """Wait until it answers, and send some requests that do not count."""
     del secure
+    with socket.create_connection(("127.0.0.1", subject.port), timeout=20) as client:
+        client.sendall(REQUEST)
+        if not client.recv(1 << 16):
+            raise Unmeasured("it ended a connection")
     measure(server, subject, CASES[0], seconds=0.3)
 
 
