@@ -19,7 +19,7 @@ from typing import IO
 import msgspec
 from msgspec.structs import replace
 
-from ..acme.job import MAX_REPORT_SIZE, Job, Report
+from ..acme.job import MAX_REPORT_SIZE, Job, Report, time_limit
 from ..acme.options import AcmeOptions
 from ..acme.overview import pending
 from ..acme.state import CertificateStatus
@@ -35,8 +35,8 @@ _MIN_PAUSE, _MAX_PAUSE = 1.0, 86_400.0  # seconds
 # After a process that did not report, one failure after the other.
 _FAILURE_PAUSES = (60.0, 300.0, 1800.0, 3600.0)  # seconds
 
-# An order takes seconds, and one by DNS-01 minutes; the process has deadlines of its own.
-_KILL_AFTER = 3600.0  # seconds
+# It ends by itself at the limit of its job, when the order that then runs has been taken back.
+_KILL_AFTER = 2  # times that limit
 
 _STOP_TIMEOUT = 2.0  # seconds
 
@@ -103,17 +103,17 @@ class CertificateProcess:
             self._process.kill()
             self.due_at = None
             return
-        self.due_at = now + _KILL_AFTER
         try:
-            self._start()
+            self._start(now)
         except OSError as error:
             how = f"cannot be started ({(error.strerror or str(error)).lower()})"
             logger.error("%s", ACME_PROCESS_FAILED.found(how=how).line)
             self._ended(None, now)
 
-    def _start(self) -> None:
+    def _start(self, now: float) -> None:
         self._request = self._requests.popleft() if self._requests else None
         self._given = self._request[0] if self._request else self.job
+        self.due_at = now + _KILL_AFTER * time_limit(self._given)
         job, report = _memory(), _memory()
         try:
             job.write(msgspec.json.encode(self._given))
