@@ -4,7 +4,6 @@ The master's part of certificates by ACME: storages, the listeners of HTTP-01, a
 Only a service with ``acme`` imports it.
 """
 
-import importlib.util
 import socket
 import time
 from collections.abc import Callable, Container, Iterator, Sequence
@@ -43,10 +42,6 @@ class CertificateOrders:
         *,
         is_takeover: bool = False,
     ) -> None:
-        if importlib.util.find_spec("acme") is None:
-            raise ConfigError(
-                "acme needs a library that is not installed", "type: pip install 'gateman[acme]'"
-            )
         self._begin_at: float | None = time.monotonic() + _PATIENCE
         self._declared = list(map(_certificates, plans))
         # By the index of the worker: what its new processes declare.
