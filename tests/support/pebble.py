@@ -44,6 +44,7 @@ class Pebble:
         http_port: int | None = None,
         eab: Mapping[str, str] | None = None,
         environment: Mapping[str, str] | None = None,
+        lifetime: int | None = None,
     ) -> None:
         """
         Write its configuration.
@@ -54,6 +55,7 @@ class Pebble:
             http_port: Where it validates by HTTP-01; a free port by default.
             eab: Keys of external accounts, in base64url, by their ids; ``None`` takes anybody.
             environment: How often it is contrary: ``PEBBLE_WFE_NONCEREJECT`` and the like.
+            lifetime: Seconds of its certificates; five years by default.
         """
         self.tls_port, self.http_port = tls_port or free_port(), http_port or free_port()
         port, management, dns, dns_management = (free_port() for _ in range(4))
@@ -77,6 +79,7 @@ class Pebble:
                         "externalAccountBindingRequired": eab is not None,
                         "externalAccountMACKeys": dict(eab or {}),
                         "domainBlocklist": [BLOCKED],
+                        **({"certificateValidityPeriod": lifetime} if lifetime else {}),
                     }
                 }
             )

@@ -187,6 +187,21 @@ async def stay_connected(running: Master, context: ssl.SSLContext) -> int:
         return [await one.recv() for one in clients].count("hello")
 
 
+def test_a_certificate_is_renewed_by_itself(tmp_path: Path) -> None:
+    """One of 20 seconds, which is due after half of them."""
+    with pebble(tmp_path, lifetime=20) as authority:
+        port = authority.tls_port
+        with (
+            master(service(port, acme(authority, tmp_path, "a.test")), tmp_path) as running,
+            client(port, authority, "a.test") as first,
+        ):
+            until(lambda: running.stderr.count("is in service") >= 2)
+            with client(port, authority, "a.test") as second:
+                assert certificate(second) != certificate(first)
+            first.send("hello")
+            assert first.recv(TIMEOUT) == "hello"
+
+
 def key_of(shown: ClientConnection) -> type:
     der = certificate(shown)
     assert der is not None
