@@ -391,7 +391,8 @@ SNI_UNKNOWN = Declaration(
         " SSLCertificateFile",
         Software.HAPROXY: "add a certificate for {host} to bind … ssl crt (or remove strict-sni)",
         Software.CADDY: "name the site {host} in the Caddyfile; if it is there, its certificate"
-        " could not be had: see Caddy's log",
+        " could not be had: see Caddy's log. So answers gateman with acme until its certificate is"
+        " issued: see `gateman certificates`",
     },
     decided="The alert is unrecognized_name, or it is another and the handshake succeeds when no"
     " name is asked for. Go's servers, Caddy among them, say internal_error",

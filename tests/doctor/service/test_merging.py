@@ -45,6 +45,12 @@ NOTE = finding("REFUSALS_COUNTED", Severity.NOTE)
             [finding("SERVICE_NOT_RUNNING", Severity.NOTE)],
             [finding("SERVICE_NOT_RUNNING", Severity.NOTE), finding("TCP_REFUSED")],
         ),
+        ([finding("SNI_UNKNOWN")], [finding("ACME_CAA")], [finding("ACME_CAA")]),
+        (
+            [finding("SNI_UNKNOWN")],
+            [finding("ACME_CAA", Severity.WARNING)],
+            [finding("ACME_CAA", Severity.WARNING), finding("SNI_UNKNOWN")],
+        ),
     ],
 )
 def test_findings_from_both_sides(

@@ -2,7 +2,7 @@
 
 from collections.abc import Iterable
 
-from ...findings import Finding, Severity, handshakes, lasting, network, services
+from ...findings import Finding, Severity, acme, handshakes, lasting, network, services
 
 # What is seen from outside of what the proxy's configuration, or the service, tells exactly.
 _EFFECTS: dict[str, frozenset[str]] = {
@@ -58,6 +58,8 @@ _EFFECTS: dict[str, frozenset[str]] = {
     services.BUSINESS_MISSING.code: frozenset({handshakes.APPLICATION_REFUSED.code}),
     services.PROXY_IDLE_TIMEOUT.code: frozenset({lasting.IDLE_CUT.code}),
     handshakes.PEER_SPOKE_PLAIN.code: frozenset({network.TLS_TWICE.code}),
+    # As a cause, each of them says why there is no certificate.
+    **{one.code: frozenset({network.SNI_UNKNOWN.code}) for one in acme.DECLARATIONS},
 }
 
 
