@@ -70,6 +70,23 @@ def test_the_port_is_that_of_the_challenge() -> None:
     )
 
 
+@pytest.mark.parametrize(
+    ("detail", "name"),
+    [
+        ('Cannot issue for "www.b.example"', "www.b.example"),
+        ("forbidden by policy: b.example", "b.example"),
+        ("one of them", "a.example"),
+    ],
+)
+def test_the_name_is_the_one_that_the_authority_speaks_of(detail: str, name: str) -> None:
+    options = replace(OPTIONS, domains=("a.example", "b.example", "www.b.example"))
+    problem = AuthorityProblem(kind="rejectedIdentifier", detail=detail)
+
+    finding = finding_of(problem, options, directory=OPTIONS.directory)
+
+    assert f" signs no certificate for {name} (" in finding.problem
+
+
 def test_a_caa_record_is_written_with_the_name_that_the_authority_says() -> None:
     problem = AuthorityProblem(kind="caa", name="example.com", detail="CAA record forbids")
 

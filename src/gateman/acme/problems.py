@@ -5,6 +5,7 @@ The library's errors become an :class:`AuthorityProblem` in :mod:`.client`; :fun
 what it means here, and what to do.
 """
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 from urllib.parse import urlsplit
@@ -130,7 +131,8 @@ def finding_of(
     elif problem.challenge:
         declaration = OF_CHALLENGES.get(problem.kind, declaration)
     authority = urlsplit(directory).hostname or directory
-    detail, name = problem.detail or problem.kind, problem.name or options.domains[0]
+    detail = problem.detail or problem.kind
+    name = problem.name or _name_in(detail, options.domains)
     fields: dict[str, Any] = {
         "authority": authority,
         "detail": detail,
@@ -151,3 +153,9 @@ def finding_of(
         "what": "missing" if options.eab is None else f"not accepted ({detail})",
     }
     return declaration.found(**fields)
+
+
+def _name_in(detail: str, names: Sequence[str]) -> str:
+    """Return the name that an authority speaks of; the first one if it speaks of none."""
+    # The longest: www.example.com has example.com in it.
+    return max((one for one in names if one in detail), key=len, default=names[0])
