@@ -2,17 +2,21 @@
 
 import json
 import re
+import select
 import socket
 from collections.abc import Iterator
 from contextlib import ExitStack, closing, contextmanager
 from pathlib import Path
 
 import pytest
-from websockets.exceptions import ConnectionClosed
+from websockets.exceptions import ConnectionClosed, InvalidStatus
 from websockets.sync.client import ClientConnection, connect
 
+from ..support.child import Child, answers
 from ..support.master import Master, master, until
+from ..support.nats import nats_server
 from ..support.ports import free_port
+from ..support.proxies import program
 
 ROOT = Path(__file__).parents[2]
 PAGE = (ROOT / "docs" / "recipes.md").read_text()
@@ -96,6 +100,165 @@ def test_a_counter_is_shared(tmp_path: Path) -> None:
         counted = [int(one.recv(timeout=SOON)) for one in clients for _ in range(each)]
 
     assert sorted(counted) == list(range(1, 8 * each + 1))
+
+
+@contextmanager
+def redis_server(folder: Path) -> Iterator[int]:
+    """Run Redis without files, at a free port."""
+    port = free_port()
+    server = Child(
+        [program("redis-server"), "--bind", "127.0.0.1", "--port", str(port), "--save", ""],
+        log=folder / "redis.log",
+        is_up=lambda: answers(socket.AF_INET, ("127.0.0.1", port)),
+    )
+    server.start()
+    try:
+        yield port
+    finally:
+        server.stop()
+
+
+def ask(one: ClientConnection, text: str) -> str:
+    """Send a message, and return the answer."""
+    one.send(text)
+    return str(one.recv(timeout=SOON))
+
+
+@pytest.mark.parametrize("store", ["redis", "nats"])
+def test_values_are_shared_by_a_store(store: str, tmp_path: Path) -> None:
+    """Two processes add without a loss; one of many swaps wins; a value expires."""
+    each = 25
+    with ExitStack() as stack:
+        if store == "redis":
+            replaced = {"6379": str(stack.enter_context(redis_server(tmp_path)))}
+            keep = "keep once yes 0.5"
+        else:
+            config = f'jetstream {{ store_dir: "{tmp_path}" }}'
+            server = stack.enter_context(nats_server(tmp_path, config))
+            replaced = {"4222": str(server.port), "ttl=60": "ttl=0.5"}
+            keep = "keep once yes"
+        service = stack.enter_context(running(f"counters_{store}", tmp_path, **replaced))
+        clients = [stack.enter_context(client(service)) for _ in range(4)]
+        for _ in range(each):
+            for one in clients:
+                one.send("add visits")
+        counted = [int(one.recv(timeout=SOON)) for one in clients for _ in range(each)]
+
+        assert sorted(counted) == list(range(1, len(clients) * each + 1))
+        for number, one in enumerate(clients):
+            one.send(f"swap visits {len(clients) * each} {1000 + number}")
+        assert sorted(one.recv(timeout=SOON) for one in clients) == ["False"] * 3 + ["True"]
+        assert ask(clients[0], "swap missing 1 2") == "False"
+        assert [ask(one, keep) for one in clients[:2]] == ["True", "False"]
+        until(lambda: ask(clients[0], keep) == "True")
+
+
+def test_a_pipe_ends_with_either_side(tmp_path: Path) -> None:
+    """Both directions carry text and bytes; without its server a client is refused."""
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        server.settimeout(SOON)
+        port = server.getsockname()[1]
+        with running("pipe", tmp_path, **{"9002": str(port)}) as service:
+            with client(service) as one:
+                there, _ = server.accept()
+                there.settimeout(SOON)
+                one.send("text ")
+                one.send(b"bytes")
+                with there.makefile("rb") as stream:
+                    assert stream.read(10) == b"text bytes"
+                there.sendall(b"answer")
+                assert one.recv(timeout=SOON) == b"answer"
+            assert there.recv(1) == b""
+            there.close()
+            with client(service) as one:
+                there, _ = server.accept()
+                there.sendall(b"last words")
+                there.close()
+                assert one.recv(timeout=SOON) == b"last words"
+                assert end_of(one) == (1000, "the server has ended")
+            with client(service) as one:
+                there, _ = server.accept()
+                there.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, b"\1\0\0\0\0\0\0\0")
+                there.close()
+                assert end_of(one) == (1014, "the server is gone")
+            server.close()
+            with pytest.raises(InvalidStatus) as refused:
+                client(service)
+            assert refused.value.response.status_code == 502
+            assert "Traceback" not in service.stderr
+
+
+def test_a_pipe_makes_the_faster_side_wait(tmp_path: Path) -> None:
+    """In both directions: the process holds little, and nothing is lost when the slow one reads."""
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        server.settimeout(SOON)
+        port = server.getsockname()[1]
+        with running("pipe", tmp_path, **{"9002": str(port), "count=2": "count=1"}) as service:
+            [pid] = service.pids()
+            with raw_client(service.port) as one:
+                there, _ = server.accept()
+                with there:
+                    before = resident_size(pid)
+                    # A masked frame of 64 KiB with a mask of zeros.
+                    frame = b"\x82\xff" + (65536).to_bytes(8) + bytes(4) + b"y" * 65536
+                    sent = flood(one, frame)
+                    assert resident_size(pid) - before < 2 << 20
+                    assert len(drained(there)) == sent // len(frame) * 65536 > 0
+                    sent = flood(there, b"x" * 65536)
+                    assert resident_size(pid) - before < 2 << 20
+                    assert payload_size(drained(one)) == sent > 0
+
+
+def raw_client(port: int) -> socket.socket:
+    """Connect a WebSocket that reads only when it is told to."""
+    one = socket.create_connection(("127.0.0.1", port), timeout=SOON)
+    one.sendall(
+        b"GET / HTTP/1.1\r\nHost: test\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n"
+        b"Sec-WebSocket-Version: 13\r\nSec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n\r\n"
+    )
+    head = b""
+    while not head.endswith(b"\r\n\r\n"):
+        head += one.recv(1)
+    assert head.startswith(b"HTTP/1.1 101 ")
+    return one
+
+
+def resident_size(pid: int) -> int:
+    """Return the memory of a process in bytes."""
+    return int(Path(f"/proc/{pid}/statm").read_text().split()[1]) * 4096
+
+
+def flood(one: socket.socket, data: bytes) -> int:
+    """Send until the other side has taken nothing for half a second; return the sum."""
+    sent = 0
+    one.settimeout(0)
+    try:
+        while select.select([], [one], [], 0.5)[1]:
+            sent += one.send(data[sent % len(data) :])
+            assert sent < 64 << 20
+    finally:
+        one.settimeout(SOON)
+    return sent
+
+
+def drained(one: socket.socket) -> bytes:
+    """Read until nothing has come for half a second."""
+    data = bytearray()
+    while select.select([one], [], [], 0.5)[0] and (more := one.recv(1 << 20)):
+        data += more
+    return bytes(data)
+
+
+def payload_size(data: bytes) -> int:
+    """Sum what is in the frames of a server, which have 16 or 64 bits of length from 126 on."""
+    total = start = 0
+    while start < len(data):
+        size, start = data[start + 1], start + 2
+        if size >= 126:
+            wide = 2 if size == 126 else 8
+            size, start = int.from_bytes(data[start : start + wide]), start + wide
+        total, start = total + size, start + size
+    return total
 
 
 def test_a_message_waits_for_its_user(tmp_path: Path) -> None:

@@ -309,6 +309,26 @@ def test_a_feed_that_all_clients_get(tmp_path: Path) -> None:
     test()
 
 
+def test_a_pipe_to_another_server(tmp_path: Path) -> None:
+    port = free_port()
+    pipe = replaced("pipe", tmp_path, "9002", str(port))
+
+    async def answer(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        while data := await reader.read(100):
+            writer.write(data.upper())
+        writer.close()
+
+    @on_loop
+    async def test() -> None:
+        assert (await testing.refused(pipe.worker)).status == 502
+        server = await asyncio.start_server(answer, "127.0.0.1", port)
+        async with server, testing.connect(pipe.worker) as client:
+            await client.send("hi")
+            assert await client.receive() == b"HI"
+
+    test()
+
+
 @on_loop
 async def test_monitoring() -> None:
     """Its metrics begin at zero with the first client, and several processes count together."""
