@@ -188,6 +188,25 @@ def test_certificates_that_were_not_issued() -> None:
     ]
 
 
+@pytest.mark.parametrize(
+    ("url", "severity"),
+    [
+        ("wss://b.test/", Severity.CAUSE),
+        ("wss://c.test/", Severity.WARNING),
+        ("wss://chat.d.test/", Severity.CAUSE),
+    ],
+)
+def test_a_certificate_of_another_name_keeps_nobody_out(url: str, severity: Severity) -> None:
+    problem = {"code": "ACME_CAA", "problem": "a CAA record forbids it", "fix": "allow it", "at": 1}
+    running = status(slot(0, process()))
+    running["certificates"] = [
+        {"names": ["b.test", "*.d.test"], "expires_at": None, "problem": problem}
+    ]
+    seen = found(direct(status=running, now=NOW), url)
+
+    assert [one.severity for one in seen if one.code.startswith("ACME")] == [severity]
+
+
 def test_a_clock_that_is_behind() -> None:
     assert found(direct(future_files=(("/srv/server.py", NOW + 86_400),)), None) == [
         services.CLOCK_BEHIND.found(

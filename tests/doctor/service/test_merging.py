@@ -46,6 +46,7 @@ NOTE = finding("REFUSALS_COUNTED", Severity.NOTE)
             [finding("SERVICE_NOT_RUNNING", Severity.NOTE), finding("TCP_REFUSED")],
         ),
         ([finding("SNI_UNKNOWN")], [finding("ACME_CAA")], [finding("ACME_CAA")]),
+        ([finding("SERVER_SILENT")], [finding("ACME_CAA")], [finding("ACME_CAA")]),
         (
             [finding("SNI_UNKNOWN")],
             [finding("ACME_CAA", Severity.WARNING)],

@@ -6,6 +6,7 @@ from datetime import UTC, datetime
 
 from ...findings import ALL_CLIENTS, Finding, Severity, Stage, handshakes, services
 from ...master.control_requests import ProcessStatus, SlotStatus, StatusAnswer
+from ...tls.domain_names import is_named
 from ..target import Settings, Target
 from . import arrival_judgement, proxy_judgement
 from .observations import (
@@ -117,7 +118,7 @@ def _service(target: Target | None, seen: ServiceSeen) -> Iterator[Finding]:
         slots = [slot for slot in seen.status["slots"] if slot["worker"] == name]
         yield from _slots(seen, name, slots)
     yield from _counters(seen.status["slots"])
-    yield from _orders(seen.status, seen.now)
+    yield from _orders(target, seen.status, seen.now)
 
 
 def _foreign_owners(seen: ServiceSeen) -> Iterator[Finding]:
@@ -234,16 +235,17 @@ def _counters(slots: Iterable[SlotStatus]) -> Iterator[Finding]:
             yield services.REFUSALS_COUNTED.found(worker=worker, told="; ".join(told))
 
 
-def _orders(status: StatusAnswer, now: float) -> Iterator[Finding]:
+def _orders(target: Target | None, status: StatusAnswer, now: float) -> Iterator[Finding]:
     """Tell of certificates by ACME whose last order has failed."""
     for one in status.get("certificates", ()):
         problem = one["problem"]
         if problem is not None:
             is_served = one["expires_at"] is not None and one["expires_at"] > now
+            is_other = target is not None and not is_named(target.host, one["names"])
             yield Finding(
                 code=problem["code"],
                 stage=Stage.CERTIFICATE,
-                severity=Severity.WARNING if is_served else Severity.CAUSE,
+                severity=Severity.WARNING if is_served or is_other else Severity.CAUSE,
                 problem=f"the certificate for {one['names'][0]} was not issued:"
                 f" {problem['problem']}",
                 fix=problem["fix"],

@@ -58,8 +58,11 @@ _EFFECTS: dict[str, frozenset[str]] = {
     services.BUSINESS_MISSING.code: frozenset({handshakes.APPLICATION_REFUSED.code}),
     services.PROXY_IDLE_TIMEOUT.code: frozenset({lasting.IDLE_CUT.code}),
     handshakes.PEER_SPOKE_PLAIN.code: frozenset({network.TLS_TWICE.code}),
-    # As a cause, each of them says why there is no certificate.
-    **{one.code: frozenset({network.SNI_UNKNOWN.code}) for one in acme.DECLARATIONS},
+    # As a cause, each of them says why clients wait, and then get an alert.
+    **dict.fromkeys(
+        (one.code for one in acme.DECLARATIONS),
+        frozenset({network.SNI_UNKNOWN.code, network.SERVER_SILENT.code}),
+    ),
 }
 
 
