@@ -51,6 +51,8 @@ def test_what_is_not_declared() -> None:
         "slow_consumer": SlowConsumer.DROP_NEWEST,
         "compression": None,
         "requires_proxy": False,
+        "http": None,
+        "http_root_path": "",
     }
     assert [who in trusted for who in ("127.0.0.1", "::1", "192.0.2.1")] == [True, True, False]
 
