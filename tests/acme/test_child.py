@@ -42,6 +42,7 @@ def test_orders_a_certificate_in_a_process_of_its_own(declare: Declare, storage:
     assert "terms of service" in report.log[0].text
     assert report.next_at == storage.read_state(options.id).next_at
     assert [one.names for one in report.certificates] == [("one.test", "two.test")]
+    assert report.orders == ((report.certificates[0].path, "success", 1),)
 
 
 def test_an_address_is_proven_by_its_reverse_name(declare: Declare, storage: Storage) -> None:

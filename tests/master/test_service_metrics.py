@@ -152,10 +152,17 @@ def test_reloads_are_counted() -> None:
 def test_certificates_by_acme() -> None:
     """Orders that have failed in a row, and when the next one is due."""
     site = Site()
-    site.metrics._certificates = lambda: [  # noqa: SLF001 - as the master passes it
+    described = [
         {"path": "/a.pem", "failures": 2, "renewal_at": 1.8e9},
         {"path": "/b.pem", "failures": 0, "renewal_at": None},
     ]
+    site.metrics._orders = cast(  # noqa: SLF001 - as the master passes it
+        "Any",
+        SimpleNamespace(
+            described=lambda: described,
+            order_counts=lambda: Counter({("/a.pem", "success"): 1, ("/a.pem", "failure"): 3}),
+        ),
+    )
     site.scrape()
     found = {
         (one.name, *one.labels.values()): one.value
@@ -165,6 +172,10 @@ def test_certificates_by_acme() -> None:
     }
 
     assert found == {
+        ("gateman_acme_orders_total", "/a.pem", "success"): 1,
+        ("gateman_acme_orders_total", "/a.pem", "failure"): 3,
+        ("gateman_acme_orders_total", "/b.pem", "success"): 0,
+        ("gateman_acme_orders_total", "/b.pem", "failure"): 0,
         ("gateman_acme_failures", "/a.pem"): 2,
         ("gateman_acme_failures", "/b.pem"): 0,
         ("gateman_acme_renewal_timestamp_seconds", "/a.pem"): 1.8e9,

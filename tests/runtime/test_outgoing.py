@@ -14,6 +14,7 @@ from websockets.asyncio.server import Server, ServerConnection, serve
 from gateman import OutgoingConnection, SendResult, Worker, hub, testing
 from gateman.runtime.outgoing import OutgoingConnections, delay
 from gateman.runtime.outgoing_links import LinkClosed
+from gateman.runtime.timer import Timers
 from tests.support.loop import eventually, on_loop
 
 LISTEN = "websocket://127.0.0.1:1"
@@ -356,3 +357,17 @@ def test_the_pause_grows_is_random_and_bounded() -> None:
 
 def test_an_end_is_told_with_its_reason() -> None:
     assert (str(LinkClosed(1006, "")), str(LinkClosed(1012, "restart"))) == ("1006", "1012 restart")
+
+
+@on_loop
+async def test_the_counts_stay_when_the_process_ends() -> None:
+    """It reports them once more at its end."""
+    log, timers = Log(), Timers()
+    async with serve(echo, "127.0.0.1", 0) as server:
+        feed = declare(f"ws://127.0.0.1:{port_of(server)}/", log)
+        timers.add_outgoing("chat", [feed])
+        timers.start()
+        await eventually(lambda: feed.is_open)
+        await timers.stop()
+
+    assert timers.counts == {"outgoing_opened": 1, "outgoing_closed": 1}

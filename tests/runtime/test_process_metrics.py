@@ -21,7 +21,8 @@ STATE = ProcessState(
     websockets=2,
     messages=7,
     timers=1,
-    skipped_timers=0,
+    timer_counts={},
+    has_outgoing=False,
     memory=1000,
     contexts=None,
     certificate_reload=None,
@@ -110,6 +111,26 @@ def test_a_gateway_has_events() -> None:
     assert "gateman_gateway_events_waiting" not in reported(STATE)
     assert reported(state)["gateman_gateway_events_waiting"] == {(): 4}
     assert reported(state)["gateman_gateway_events_lost_total"] == {(): 0}
+
+
+def test_timers_jobs_and_outgoing_connections() -> None:
+    """Those of outgoing connections are shown where a worker has some, from 0 on."""
+    counts = {"timer_skipped": 1, "job_missed": 2, "outgoing_opened": 3, "outgoing_failed": 4}
+    found = reported(replace(STATE, timer_counts=counts, has_outgoing=True))
+
+    assert {
+        name: numbers for name, numbers in found.items() if "outgoing" in name or "_runs_" in name
+    } == {
+        "gateman_timer_runs_skipped_total": {(): 1},
+        "gateman_job_runs_missed_total": {(): 2},
+        "gateman_outgoing_connections_opened_total": {(): 3},
+        "gateman_outgoing_connections_closed_total": {(): 0},
+        "gateman_outgoing_connection_failures_total": {(): 4},
+        "gateman_outgoing_messages_received_total": {(): 0},
+        "gateman_outgoing_messages_dropped_total": {(): 0},
+        "gateman_outgoing_callback_failures_total": {(): 0},
+    }
+    assert not [name for name in reported(STATE) if "outgoing" in name]
 
 
 def test_a_business_worker_has_no_connections() -> None:

@@ -8,6 +8,7 @@ authorities answer. What is to be done is decided by :mod:`.policy` and done by 
 import sys
 import time
 import traceback
+from collections import Counter
 from collections.abc import Callable
 from functools import partial
 from pathlib import Path
@@ -36,6 +37,7 @@ def run(job: Job, *, clock: Callable[[], float] = time.time) -> Report:
     """Do what is to be done for all certificates of one storage."""
     lines: list[LogLine] = []
     certificates: tuple[CertificateStatus, ...] = ()
+    orders: Counter[tuple[str, str]] = Counter()
 
     def log(level: Literal["info", "warning", "error"], text: str) -> None:
         lines.append(LogLine(level, text))
@@ -51,6 +53,7 @@ def run(job: Job, *, clock: Callable[[], float] = time.time) -> Report:
                 deadline=time.monotonic() + time_limit(job),
                 clock=clock,
                 log=log,
+                orders=orders,
             )
             next_at = min(_run_all(job, surroundings))
         certificates = describe(job.certificates)
@@ -64,7 +67,12 @@ def run(job: Job, *, clock: Callable[[], float] = time.time) -> Report:
         finding = ACME_STORAGE.found(folder=storage.folder, reason=reason)
         log("error", f"acme: {finding.line}")
         next_at = clock() + _STORAGE_PAUSE
-    return Report(next_at=next_at, log=tuple(lines), certificates=certificates)
+    return Report(
+        next_at=next_at,
+        log=tuple(lines),
+        certificates=certificates,
+        orders=tuple((path, outcome, count) for (path, outcome), count in orders.items()),
+    )
 
 
 def _run_all(job: Job, surroundings: Surroundings) -> list[float]:

@@ -31,6 +31,7 @@ class Report(msgspec.Struct, frozen=True, kw_only=True):
     next_at: float  # when to start the process again; seconds since 1970
     log: tuple[LogLine, ...] = ()
     certificates: tuple[CertificateStatus, ...] = ()  # for `status`; see `overview.describe`
+    orders: tuple[tuple[str, str, int], ...] = ()  # path, "success" or "failure", and how many
 
 
 # Authorities sign within a minute; the rest is for their queues, and for a rehearsal before.

@@ -5,9 +5,10 @@ Every failure ends as a finding in the state; the certificate in service stays.
 """
 
 import random
+from collections import Counter
 from collections.abc import Callable, Iterable, Sequence
 from contextlib import AbstractContextManager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Literal
 from urllib.parse import urlsplit
 
@@ -47,6 +48,8 @@ class Surroundings:
     deadline: float  # when every request fails; monotonic seconds
     clock: Callable[[], float]  # seconds since 1970
     log: Log
+    # Orders that have ended, by the path of their certificate and "success" or "failure".
+    orders: Counter[tuple[str, str]] = field(default_factory=Counter)
 
 
 class _Failed(Exception):
@@ -199,7 +202,11 @@ class CertificateSteps:
         # First: it has been issued, even if it cannot be written.
         self._storage.write_state(self._options.id, state)
         self._storage.write_certificate(self._options.id, issued.pem)
+        self._count("success")
         return state
+
+    def _count(self, outcome: str) -> None:
+        self._run.orders[str(self._storage.certificate_path(self._options.id)), outcome] += 1
 
     def _try_challenges(
         self, state: CertificateState, step: policy.Order | policy.Rehearse
@@ -235,6 +242,7 @@ class CertificateSteps:
         *,
         is_rehearsal: bool,
     ) -> CertificateState:
+        self._count("failure")
         now = self._run.clock()
         state = policy.after_failure(
             replace(state, attempts=failed.attempts),

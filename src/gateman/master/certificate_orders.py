@@ -6,6 +6,7 @@ Only a service with ``acme`` imports it.
 
 import socket
 import time
+from collections import Counter
 from collections.abc import Callable, Container, Iterator, Sequence
 from functools import partial
 from pathlib import Path
@@ -112,6 +113,10 @@ class CertificateOrders:
             for one in process.certificates
             if names is None or any(name in names for name in one.names)
         ]
+
+    def order_counts(self) -> Counter[tuple[str, str]]:
+        """Return how many orders have ended, by the certificate's path and the outcome."""
+        return sum((one.order_counts for one in self._processes), Counter())
 
     def renew(self, name: str, answer: Callable[..., None]) -> None:
         """Order the certificates with a name, or all of them, now; answer at the end."""

@@ -11,7 +11,7 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections import deque
+from collections import Counter, deque
 from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 from typing import IO
@@ -56,6 +56,8 @@ class CertificateProcess:
         self.job = job
         # Files are not read here: what is in them, the next report says.
         self._certificates = _pending(job.certificates)
+        # By path and outcome.
+        self.order_counts: Counter[tuple[str, str]] = Counter()
         # Orders that were requested, and the one that runs.
         self._requests: deque[_Request] = deque()
         self._request: _Request | None = None
@@ -145,6 +147,8 @@ class CertificateProcess:
         self.due_at = now + pause_after(report, self._failures, now=time.time())
         if report is not None:
             self._certificates.update((one.path, one) for one in report.certificates)
+            for path, outcome, count in report.orders:
+                self.order_counts[path, outcome] += count
         for line in report.log if report is not None else ():
             logger.log(getattr(logging, line.level.upper()), "%s", line.text)
         request, self._request = self._request, None

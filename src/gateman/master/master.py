@@ -124,7 +124,7 @@ class Master:
                 self._queries,
                 self._supervisor,
                 self._children,
-                tuple if self._orders is None else self._orders.described,
+                self._orders,
             )
         with wake_on_signals(self._selector, self._handle_signals):
             if self._router is not None:

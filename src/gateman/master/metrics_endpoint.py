@@ -1,9 +1,8 @@
 """Where the master shows metrics: its listening sockets, and what they show."""
 
 import selectors
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping
 from ipaddress import ip_address
-from typing import Any
 
 from ..config.service import metrics_address
 from ..errors import AddressInUse, ConfigError
@@ -11,7 +10,7 @@ from ..log import logger
 from ..net import sockets as listening
 from .channel import MetricsAnswer
 from .metrics_server import PATH, MetricsServer
-from .service_metrics import ServiceMetrics
+from .service_metrics import Orders, ServiceMetrics
 from .spawn import ChildProcess
 from .status import StatusQueries
 from .supervisor import Supervisor
@@ -38,12 +37,12 @@ class MetricsEndpoint:
         queries: StatusQueries,
         supervisor: Supervisor,
         children: Mapping[int, ChildProcess],
-        certificates: Callable[[], Sequence[Mapping[str, Any]]],
+        orders: Orders | None,
     ) -> None:
         """Begin to answer."""
         server = self._server = MetricsServer(self._sockets, selector)
         self._metrics = ServiceMetrics(
-            queries.ask_metrics, supervisor, children, server.refused, certificates
+            queries.ask_metrics, supervisor, children, server.refused, orders
         )
         server.scrape = self._metrics.scrape
 

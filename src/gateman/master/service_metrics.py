@@ -10,7 +10,7 @@ import time
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from http import HTTPStatus
-from typing import Any
+from typing import Any, Protocol
 
 from ..http.response import Response
 from ..log import logger
@@ -37,6 +37,16 @@ Ask = Callable[[Callable[[dict[int, MetricsAnswer]], None]], None]
 """Asks all processes, and calls a function with the answers of those that gave one in time."""
 
 
+class Orders(Protocol):
+    """The orders of certificates by ACME."""
+
+    def described(self) -> Sequence[Mapping[str, Any]]:
+        """Describe the certificates, as for `status`."""
+
+    def order_counts(self) -> Counter[tuple[str, str]]:
+        """Return how many orders have ended, by the certificate's path and the outcome."""
+
+
 class ServiceMetrics:
     def __init__(
         self,
@@ -44,10 +54,9 @@ class ServiceMetrics:
         supervisor: Supervisor,
         children: Mapping[int, ChildProcess],
         refused: Counter[str],
-        certificates: Callable[[], Sequence[Mapping[str, Any]]] = tuple,
+        orders: Orders | None = None,
     ) -> None:
-        # Describes the certificates by ACME, as for `status`.
-        self._certificates = certificates
+        self._orders = orders
         self._ask = ask
         self._supervisor = supervisor
         self._children = children
@@ -110,7 +119,7 @@ class ServiceMetrics:
         )
         now = time.monotonic()
         totals.add(self._of_supervisor())
-        totals.add(_of_acme(self._certificates()))
+        totals.add(_of_acme(self._orders))
         totals.add(
             [
                 made("gateman_scrape_silent_processes", {(): silent}),
@@ -159,17 +168,23 @@ class ServiceMetrics:
         ]
 
 
-def _of_acme(certificates: Sequence[Mapping[str, Any]]) -> list[Family]:
-    if not certificates:
+def _of_acme(orders: Orders | None) -> list[Family]:
+    if orders is None:
         return []
     failures: Counter[tuple[str, ...]] = Counter()
     renewals: dict[tuple[str, ...], float] = {}
-    for one in certificates:
+    ended: Counter[tuple[str, ...]] = Counter()
+    for (path_text, outcome), count in orders.order_counts().items():
+        ended[label(path_text), outcome] += count
+    for one in orders.described():
         path = (label(one["path"]),)
         failures[path] += one["failures"]
+        for outcome in ("success", "failure"):
+            ended[*path, outcome] += 0
         if one["renewal_at"] is not None:
             renewals[path] = one["renewal_at"]
     return [
+        made("gateman_acme_orders_total", ended),
         made("gateman_acme_failures", failures),
         made("gateman_acme_renewal_timestamp_seconds", renewals),
     ]

@@ -137,7 +137,42 @@ _declare("gauge", "gateman_timers", "Timers that are set.")
 _declare(
     "counter",
     "gateman_timer_runs_skipped_total",
-    "Runs of timers that were skipped, as the one before had not ended.",
+    "Runs of timers and jobs that were skipped, as the one before had not ended.",
+)
+_declare(
+    "counter",
+    "gateman_job_runs_missed_total",
+    "Runs of jobs that were due and have not taken place, as no process could begin them.",
+)
+
+# Outgoing connections.
+_declare(
+    "counter",
+    "gateman_outgoing_connections_opened_total",
+    "Outgoing connections that were opened, with those that were opened again.",
+)
+_declare(
+    "counter", "gateman_outgoing_connections_closed_total", "Outgoing connections that have ended."
+)
+_declare(
+    "counter",
+    "gateman_outgoing_connection_failures_total",
+    "Attempts to open an outgoing connection that have failed.",
+)
+_declare(
+    "counter",
+    "gateman_outgoing_messages_received_total",
+    "Messages that arrived on outgoing connections.",
+)
+_declare(
+    "counter",
+    "gateman_outgoing_messages_dropped_total",
+    "Messages for outgoing connections that were dropped, as the server read too slowly.",
+)
+_declare(
+    "counter",
+    "gateman_outgoing_callback_failures_total",
+    "Callbacks of outgoing connections that raised an exception.",
 )
 
 # The hub and its bus.
@@ -196,12 +231,25 @@ _declare(
     combine="min",
 )
 _declare(
+    "gauge",
+    "gateman_certificate_lifetime_seconds",
+    "How long a certificate in service is valid in all, from its begin to its end.",
+    ("worker", "certificate"),
+    combine="min",
+)
+_declare(
     "counter",
     "gateman_certificate_reloads_total",
     "Reloads of certificate files, of each process, by outcome: success or failure.",
     ("worker", "outcome"),
 )
-
+_declare(
+    "counter",
+    "gateman_acme_orders_total",
+    "Orders of a certificate that have ended, by outcome: success or failure; a rehearsal that"
+    " fails is a failure.",
+    ("certificate", "outcome"),
+)
 _declare(
     "gauge",
     "gateman_acme_failures",

@@ -8,6 +8,7 @@ process before the run begins, so no other process runs that time again, whateve
 
 import asyncio
 import time
+from collections import Counter
 from collections.abc import Callable, Iterable
 from typing import Any, Protocol
 
@@ -82,6 +83,10 @@ class Jobs:
         self._loop = asyncio.get_running_loop()
         self._jobs: list[_JobState] = []
         self._is_draining = False
+
+    @property
+    def counts(self) -> Counter[str]:
+        return Counter(timer_skipped=self.skipped_count, job_missed=self.missed_count)
 
     def start(self, jobs: Iterable[tuple[str, Job]]) -> None:
         """Run jobs, each with the name of its worker, from now on."""

@@ -37,6 +37,18 @@ _OF_HUB = {
     "uncertain": "gateman_bus_messages_uncertain_total",
     "gaps": "gateman_bus_gaps_total",
 }
+_OF_TIMERS = {
+    "timer_skipped": "gateman_timer_runs_skipped_total",
+    "job_missed": "gateman_job_runs_missed_total",
+}
+_OF_OUTGOING = {
+    "outgoing_opened": "gateman_outgoing_connections_opened_total",
+    "outgoing_closed": "gateman_outgoing_connections_closed_total",
+    "outgoing_failed": "gateman_outgoing_connection_failures_total",
+    "outgoing_messages": "gateman_outgoing_messages_received_total",
+    "outgoing_dropped": "gateman_outgoing_messages_dropped_total",
+    "outgoing_callback_failed": "gateman_outgoing_callback_failures_total",
+}
 _DROPS = {"dropped_slow_peer": "slow_consumer", "dropped_early": "before_handshake"}
 _EVENT_HANDLER = "events_dropped"  # of the hub
 _ENDINGS = {
@@ -72,7 +84,8 @@ class ProcessState:
     websockets: int
     messages: int
     timers: int
-    skipped_timers: int
+    timer_counts: Mapping[str, int]
+    has_outgoing: bool
     memory: int
     contexts: TlsContexts | None
     certificate_reload: CertificateReload | None
@@ -158,7 +171,8 @@ def _of_callbacks(state: ProcessState, measurements: Measurements) -> Iterator[F
     )
     yield made("gateman_event_loop_lag_seconds", [(only, list(measurements.lag.numbers))])
     yield made("gateman_timers", {only: state.timers})
-    yield made("gateman_timer_runs_skipped_total", {only: state.skipped_timers})
+    for cause, name in (_OF_TIMERS | _OF_OUTGOING if state.has_outgoing else _OF_TIMERS).items():
+        yield made(name, {only: state.timer_counts.get(cause, 0)})
 
 
 def _of_hub(state: ProcessState) -> Iterator[Family]:
@@ -194,6 +208,12 @@ def _of_certificates(state: ProcessState) -> Iterator[Family]:
         if one.expires_at is not None
     }
     yield made("gateman_certificate_expiry_timestamp_seconds", expiries)
+    lifetimes = {
+        (state.worker, label(one.path)): one.lifetime
+        for one in state.contexts.certificates
+        if one.lifetime is not None
+    }
+    yield made("gateman_certificate_lifetime_seconds", lifetimes)
     reload = state.certificate_reload
     if reload is not None:
         outcomes = {"success": reload.succeeded, "failure": reload.failed}

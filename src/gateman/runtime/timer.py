@@ -9,6 +9,7 @@ master. This module loads neither asyncio nor logging before that start: the mas
 """
 
 import os
+from collections import Counter
 from collections.abc import Callable, Iterable
 from contextvars import ContextVar
 from threading import get_ident
@@ -144,6 +145,8 @@ class Timers:
         self._jobs: Jobs | None = None
         self._declared_outgoing: list[tuple[str, OutgoingConnection]] = []
         self._outgoing: OutgoingConnections | None = None
+        # Of the jobs and the outgoing connections that were stopped.
+        self._stopped_counts: Counter[str] = Counter()
 
     @property
     def count(self) -> int:
@@ -154,12 +157,12 @@ class Timers:
     @property
     def counts(self) -> dict[str, int]:
         """Runs that were left out, and what became of outgoing connections."""
-        jobs = self._jobs
-        skipped = self.skipped_count + (jobs.skipped_count if jobs else 0)
-        counts = {"timer_skipped": skipped, "job_missed": jobs.missed_count if jobs else 0}
+        counts = self._stopped_counts + Counter(timer_skipped=self.skipped_count)
+        if self._jobs is not None:
+            counts += self._jobs.counts
         if self._outgoing is not None:
-            counts |= self._outgoing.counts
-        return {cause: count for cause, count in counts.items() if count}
+            counts += self._outgoing.counts
+        return dict(counts)
 
     def add(
         self,
@@ -275,11 +278,13 @@ class Timers:
         self._declared_jobs.clear()
         if self._jobs is not None:
             self._jobs.stop()
+            self._stopped_counts += self._jobs.counts
             self._jobs = None
         self._declared_outgoing.clear()
         if self._outgoing is not None:
             outgoing, self._outgoing = self._outgoing, None
             await outgoing.stop()
+            self._stopped_counts += outgoing.counts
         was_started, self._is_started = self._is_started, False
         self._is_draining = False
         for timer_id in list(self._scheduled):

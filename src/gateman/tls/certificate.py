@@ -52,6 +52,12 @@ class ServerCertificate(Struct, frozen=True, kw_only=True):
         return self.chain[0].expires_at if self.chain and self.chain[0] is not None else None
 
     @property
+    def lifetime(self) -> float | None:
+        """The seconds between its begin and its end; ``None`` if it cannot be read."""
+        first = self.chain[0] if self.chain else None
+        return None if first is None else first.expires_at - first.starts_at
+
+    @property
     def name(self) -> str:
         return _name(self.option, self.path)
 
