@@ -94,11 +94,16 @@ def test_a_process_that_is_killed_leaves_nothing_behind(
     left = list((storage.folder / "challenges").rglob("a.test"))
     end.set()
     altered.alter = lambda _: None
-    again = run(Job(certificates=(options,)))
+    again = run(Job(certificates=(options,), is_first=True))
+    quiet = run(Job(certificates=(options,)))
     altered.requests.clear()
     run(Job(certificates=(options,)), clock=lambda: again.next_at + 1)
 
     assert len(left) == 1
+    assert [line.text.partition("; ")[0] for line in again.log] == [
+        "acme: a.test: there is no certificate yet: the last order was cut off"
+    ]
+    assert quiet.log == ()
     # It counts as an order that has failed.
     assert again.next_at == pytest.approx(time.time() + 60, abs=45)
     assert [one.code for one in storage.read_state(options.id).attempts] == [

@@ -313,8 +313,9 @@ def test_certificates_that_need_attention_are_told() -> None:
     problem = {"code": "ACME_CAA", "problem": "forbidden", "fix": "allow it", "at": 1.8e9}
     failing = {**good, "names": ["b.test"], "problem": problem, "failures": 2}
     pending = {**good, "names": ["c.test"], "expires_at": None}
+    later = {**pending, "next_at": 1.8e9}
     found = answer(slot(0, process(4712, counts={}, hub={})))
-    lines = status_lines({**found, "certificates": [good, failing, pending]}, None)
+    lines = status_lines({**found, "certificates": [good, failing, pending, later]}, None)
 
     assert lines[8:] == [
         Line(
@@ -322,6 +323,11 @@ def test_certificates_that_need_attention_are_told() -> None:
             "warning",
         ),
         Line("c.test: there is no certificate yet, and clients wait for it", "changing"),
+        Line(
+            "c.test: there is no certificate yet, and clients wait for it; it is ordered 2027-01-15"
+            " 08:00 UTC",
+            "changing",
+        ),
     ]
     assert status_lines({**found, "certificates": [good]}, None) == lines[:7]
 

@@ -51,6 +51,7 @@ def run(job: Job, *, clock: Callable[[], float] = time.time) -> Report:
                 has_http=any(one.http for one in job.certificates),
                 why_not_ready=partial(why_not_ready, job.bus),
                 deadline=time.monotonic() + time_limit(job),
+                is_first=job.is_first,
                 clock=clock,
                 log=log,
                 orders=orders,

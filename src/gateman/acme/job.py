@@ -19,6 +19,7 @@ MAX_REPORT_SIZE = 1 << 20  # bytes; a longer line is not read
 class Job(msgspec.Struct, frozen=True, kw_only=True):
     certificates: tuple[AcmeOptions, ...]  # all of one storage
     is_forced: bool = False  # order now, even if none is due
+    is_first: bool = False  # of a service that has started: what it waits for is logged
     bus: str | Mapping[str, Any] | None = None  # as a worker declares it; may hold a password
 
 

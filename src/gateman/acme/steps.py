@@ -46,6 +46,7 @@ class Surroundings:
     has_http: bool  # whether HTTP-01 can be answered
     why_not_ready: WhyNotReady
     deadline: float  # when every request fails; monotonic seconds
+    is_first: bool  # whether the service has just started
     clock: Callable[[], float]  # seconds since 1970
     log: Log
     # Orders that have ended, by the path of their certificate and "success" or "failure".
@@ -95,7 +96,7 @@ class CertificateSteps:
     def run(self, *, is_forced: bool) -> float:
         """Do what is to be done now; return when there is more."""
         state = self._storage.read_state(self._options.id)
-        for _ in range(_MAX_STEPS):
+        for count in range(_MAX_STEPS):
             certificate = self._storage.read_certificate(self._options.id)
             step = policy.decide(
                 state,
@@ -112,6 +113,9 @@ class CertificateSteps:
                     self._storage.write_state(self._options.id, state)
                     return step.until
                 case policy.Wait():
+                    # What has failed just now was told.
+                    if self._run.is_first and count == 0 and not self._is_served(certificate):
+                        self._tell_why_not(state, step.until)
                     self._storage.write_state(self._options.id, replace(state, next_at=step.until))
                     return step.until
                 case policy.AskRenewalInfo():
@@ -127,6 +131,16 @@ class CertificateSteps:
     def _names(self) -> str:
         first, *others = self._options.domains
         return f"{first} and {len(others)} more" if others else first
+
+    def _is_served(self, certificate: StoredCertificate | None) -> bool:
+        return certificate is not None and certificate.facts.expires_at > self._run.clock()
+
+    def _tell_why_not(self, state: CertificateState, until: float) -> None:
+        """Say why clients wait, before anything is tried again."""
+        problem = state.problem
+        why = "the last order was cut off" if problem is None else f"{problem} ({problem.code})"
+        again = f"the next attempt is not before {minute(until)}"
+        self._log("error", f"there is no certificate yet: {why}; {again}")
 
     def _limited(self, state: CertificateState, until: float) -> CertificateState:
         finding = ACME_RATE_LIMITED.found(
@@ -254,10 +268,9 @@ class CertificateSteps:
             is_rehearsal=is_rehearsal,
             until=failed.until,
         )
-        is_served = certificate is not None and certificate.facts.expires_at > now
         again = minute(state.retry_at)
         self._log(
-            "warning" if is_served else "error",
+            "warning" if self._is_served(certificate) else "error",
             f"{failed.finding.line}; the next attempt is not before {again}",
         )
         return state

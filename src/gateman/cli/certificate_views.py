@@ -67,8 +67,8 @@ def troubled(rows: Iterable[Row]) -> list[Row]:
 def problem_line(row: Row) -> Line:
     problem = row["problem"]
     failures = row["failures"]
-    again = f", next attempt {_minute(row['next_at'])}" if row["next_at"] else ""
-    seen = f"{failures} failure{'s' * (failures != 1)}, the last {_minute(problem['at'])}{again}"
+    again = f", next attempt {minute(row['next_at'])}" if row["next_at"] else ""
+    seen = f"{failures} failure{'s' * (failures != 1)}, the last {minute(problem['at'])}{again}"
     text = f"{problem['problem']}: {problem['fix']} ({problem['code']}; {seen})"
     style = "bad" if row["expires_at"] is None else "warning"
     return Line(one_line(f"{names_of(row)}: {text}"), style)
@@ -98,9 +98,9 @@ def what_follows(row: Row) -> str:
     if row["source"] == "file":
         return "not renewed by gateman"
     if row["problem"] is None and row["renewal_at"] is not None:
-        return f"renewed {_minute(row['renewal_at'])}"
+        return f"renewed {minute(row['renewal_at'])}"
     if row["next_at"] is not None:
-        return f"tried again {_minute(row['next_at'])}"
+        return f"tried again {minute(row['next_at'])}"
     return "ordered when the service runs"
 
 
@@ -111,7 +111,7 @@ def _style(row: Row) -> str:
     return "warning" if days < _FEW_DAYS and row["source"] == "file" else ""
 
 
-def _minute(moment: float) -> str:
+def minute(moment: float) -> str:
     return f"{datetime.fromtimestamp(moment, UTC):%Y-%m-%d %H:%M} UTC"
 
 

@@ -9,7 +9,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 from ..log import one_line
-from .certificate_views import names_of, problem_line
+from .certificate_views import minute, names_of, problem_line
 from .tables import Column, Line, number, size, span, table, total
 
 Answer = Mapping[str, Any]
@@ -159,7 +159,9 @@ def _certificate_notes(certificates: Sequence[Answer]) -> Iterator[Line]:
         if one["problem"] is not None:
             yield problem_line(one)
         elif one["expires_at"] is None:
-            text = f"{names_of(one)}: there is no certificate yet, and clients wait for it"
+            again = one["next_at"]
+            when = f"; it is ordered {minute(again)}" if again else ""
+            text = f"{names_of(one)}: there is no certificate yet, and clients wait for it{when}"
             yield Line(one_line(text), "changing")
 
 

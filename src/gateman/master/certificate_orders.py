@@ -197,7 +197,8 @@ def _process(folder: Path, plans: Sequence[WorkerPlan]) -> CertificateProcess:
         logger.warning("%s", ACME_STORAGE_EPHEMERAL.found(folder=folder, reason=reason).line)
     logger.info("acme: keys and certificates are in %s", folder)
     buses = (plan.worker.bus for plan in plans if plan.worker.bus is not None)
-    job = Job(certificates=tuple(dict.fromkeys(certificates)), bus=next(buses, None))
+    bus = next(buses, None)
+    job = Job(certificates=tuple(dict.fromkeys(certificates)), bus=bus, is_first=True)
     return CertificateProcess(job, first.identity)
 
 

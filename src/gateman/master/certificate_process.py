@@ -158,6 +158,8 @@ class CertificateProcess:
             # A request is for some of the certificates, and what is declared may have changed: only
             # the whole job says what comes next.
             self.due_at = now
+        elif report is not None and self.job.is_first:
+            self.job = replace(self.job, is_first=False)
 
     def _read_report(self, code: int) -> Report | None:
         if self._report is None:
