@@ -6,6 +6,7 @@ from gateman import errors
 from gateman.errors import (
     AddressInUse,
     AlreadyRunning,
+    ApplicationNotStarted,
     BusError,
     CommandError,
     ConfigError,
@@ -40,6 +41,10 @@ EVERY_ERROR = [
     (
         AlreadyRunning("chat.py", 7),
         "chat.py is running already (pid 7): `reload` gives it new code.",
+    ),
+    (
+        ApplicationNotStarted("KeyError: 'DATABASE'", "app.py:3"),
+        "the HTTP application did not start: KeyError: 'DATABASE' (at app.py:3)",
     ),
     (AlreadyRunning("chat.py", 0), "chat.py is running already: `reload` gives it new code."),
     (UsageMistake("it is not a URL: write wss://HOST/"), "it is not a URL: write wss://HOST/"),

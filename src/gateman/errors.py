@@ -10,6 +10,7 @@ Every error of gateman: an error carries what its handler needs, and its answer.
     │   ├── LoadFailed         → exit code 4
     │   └── AlreadyRunning     → exit code 5
     ├── UsageMistake           the doctor was asked what makes no sense → exit code 2
+    ├── ApplicationNotStarted  a worker's HTTP application failed at its start → exit code 1
     ├── WrongThread            something of the event loop was used from another thread
     ├── BusError               the bus is not there, refuses us, or cannot take what we send
     ├── HubError               the hub cannot do what was asked of it
