@@ -17,7 +17,7 @@ from typing import Literal
 import msgspec
 
 from ..findings.acme import ACME_STORAGE
-from .job import Job, LogLine, Report, time_limit
+from .job import Job, LogLine, Report
 from .overview import describe
 from .readiness import why_not_ready
 from .state import CertificateStatus
@@ -50,7 +50,6 @@ def run(job: Job, *, clock: Callable[[], float] = time.time) -> Report:
                 storage=storage,
                 has_http=any(one.http for one in job.certificates),
                 why_not_ready=partial(why_not_ready, job.bus),
-                deadline=time.monotonic() + time_limit(job),
                 is_first=job.is_first,
                 clock=clock,
                 log=log,

@@ -39,11 +39,13 @@ class Report(msgspec.Struct, frozen=True, kw_only=True):
 _ORDER_TIME = 300.0  # seconds
 
 
+def order_time(options: AcmeOptions) -> float:
+    """Return the seconds after which the order of a certificate fails."""
+    dns = options.dns
+    commands = 0.0 if dns is None else dns.wait + 2 * dns.timeout * len(options.domains)
+    return _ORDER_TIME + commands
+
+
 def time_limit(job: Job) -> float:
-    """Return the seconds after which every order fails, so that the process ends."""
-    commands = sum(
-        one.dns.wait + 2 * one.dns.timeout * len(one.domains)
-        for one in job.certificates
-        if one.dns is not None
-    )
-    return len(job.certificates) * _ORDER_TIME + commands
+    """Return the seconds after which every order has failed, so that the process ends."""
+    return sum(map(order_time, job.certificates))

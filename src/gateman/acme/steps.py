@@ -5,6 +5,7 @@ Every failure ends as a finding in the state; the certificate in service stays.
 """
 
 import random
+import time
 from collections import Counter
 from collections.abc import Callable, Iterable, Sequence
 from contextlib import AbstractContextManager
@@ -23,6 +24,7 @@ from .accounts import Session, open_session
 from .answers import DnsCommandFailed
 from .challenges import kinds_for
 from .client import renewal_id
+from .job import order_time
 from .options import AcmeOptions
 from .order import CLOCK_TOLERANCE, Issued, NotReady, WhyNotReady, obtain
 from .problems import OF_CHALLENGES, AuthorityError, AuthorityProblem, finding_of
@@ -45,7 +47,6 @@ class Surroundings:
     storage: Storage
     has_http: bool  # whether HTTP-01 can be answered
     why_not_ready: WhyNotReady
-    deadline: float  # when every request fails; monotonic seconds
     is_first: bool  # whether the service has just started
     clock: Callable[[], float]  # seconds since 1970
     log: Log
@@ -90,6 +91,8 @@ class CertificateSteps:
         self._others = others
         self._run = surroundings
         self._storage = surroundings.storage
+        # Of its own: an authority that leaves it waiting takes no time from the others.
+        self._deadline = time.monotonic() + order_time(options)
         # What authorities are called in CAA records, by their directories.
         self._issuers: dict[str, str] = {}
 
@@ -319,7 +322,7 @@ class CertificateSteps:
         return issued
 
     def _session(self, directory: str) -> AbstractContextManager[Session]:
-        return open_session(self._options, directory, self._storage, deadline=self._run.deadline)
+        return open_session(self._options, directory, self._storage, deadline=self._deadline)
 
     def _compare_clocks(self, session: Session, directory: str) -> None:
         difference = abs((session.client.server_time or self._run.clock()) - self._run.clock())
