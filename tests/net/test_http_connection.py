@@ -522,6 +522,22 @@ async def test_what_is_refused_reaches_no_application(
         assert len(app.scopes) == (not is_first)
 
 
+@on_loop
+async def test_refusals_count_as_responses_and_handshakes_do_not() -> None:
+    """So an operator sees them with the other requests, and not as failed handshakes."""
+    heads = (
+        request("GET / HTTP/1.1", HOST, HOST),
+        request("POST / HTTP/1.1", HOST, "Content-Length: 2000000"),
+        request("GET / HTTP/1.1", HOST, "Sec-WebSocket-Key: x"),
+    )
+    async with serve(http=Application()) as server:
+        statuses = [(await server.ask(head)).status for head in heads]
+        server.lines()
+
+        assert statuses == [400, 413, 400]
+        assert counted(server)["http_4xx"] == 2
+
+
 @pytest.mark.parametrize("body", [b"g\r\n", b"1\r\nab", b"1\na", b"0\r\n\n", b"1;" + b"a" * 300])
 @on_loop
 async def test_a_malformed_body_ends_the_connection(body: bytes) -> None:
@@ -629,6 +645,7 @@ async def test_requests_at_a_time_are_limited() -> None:
         assert (refused.status, refused.headers["retry-after"]) == (503, "1")
         assert (waited, after) == ((200, b"waited"), (200, b"GET "))
         assert "limits.max_requests" in lines[0]
+        assert counted(server)["http_5xx"] == 1
 
 
 @on_loop

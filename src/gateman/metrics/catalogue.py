@@ -60,7 +60,8 @@ _declare(
 _declare(
     "counter",
     "gateman_handshakes_refused_total",
-    "Handshakes and invalid requests that were refused, by status code of the answer.",
+    "Handshakes that were refused, by status code of the answer; without an HTTP application,"
+    " invalid requests too.",
     ("worker", "code"),
 )
 _declare(
@@ -78,8 +79,8 @@ _declare(
 _declare(
     "counter",
     "gateman_http_requests_total",
-    "Plain HTTP requests that were answered, by the application or as a health check, by class of"
-    " the status.",
+    "Plain HTTP requests that were answered, by class of the status: by the application, as health"
+    " checks, or with a refusal before the application.",
     ("worker", "code"),
 )
 _declare(

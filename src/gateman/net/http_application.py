@@ -62,7 +62,7 @@ class HttpApplication:
         )
 
     def count(self, status: Any) -> None:
-        """Count a response of the application by the class of its status."""
+        """Count a response, or a refusal in its place, by the class of the status."""
         cause = _CLASSES.get(status)
         if cause is not None:
             self._counts[cause] += 1

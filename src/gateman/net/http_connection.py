@@ -73,6 +73,7 @@ class HttpConnection(Handshake):
         "_is_head_late",
         "_is_last",
         "_is_next_due",
+        "_is_plain",
         "_is_proxied",
         "_is_simple",
         "_is_zoned",
@@ -109,6 +110,7 @@ class HttpConnection(Handshake):
         self._sent_headers: list[tuple[bytes, bytes]] = []
         self._is_counted = False  # for its client's address, behind a proxy
         self._is_last = False
+        self._is_plain = False  # whether the request that is refused is no handshake
         self._is_next_due = False  # when the response has left this process
         self._is_head_late = False  # whether a part of the next head has arrived
         self._pauses = 0
@@ -264,8 +266,21 @@ class HttpConnection(Handshake):
         self._stage = Stage.SERVING
         return fields
 
+    def _refuse(self, error: HandshakeError, head: bytes) -> None:
+        # In a malformed head there are no fields to look at.
+        if self._peer_info.refusal is None and b"sec-websocket-" not in head.lower():
+            self._is_plain = True
+        super()._refuse(error, head)
+
+    def _report(self, status: int) -> None:
+        if self._is_plain:
+            self._application.count(status)
+        else:
+            super()._report(status)
+
     def _refuse_with(self, refusal: Refusal) -> None:
         self._config.context.events.noticed(refusal.cause, refusal.line)
+        self._application.count(refusal.status)
         retry = {"Retry-After": str(refusal.retry_after)}
         self._answer_now = response.refused(refusal.status, refusal.text, retry, refusal.code)
 
