@@ -105,9 +105,10 @@ def test_certificates_by_acme_are_declared_as_shown() -> None:
 
 def workers_of(block: str) -> list[Worker]:
     """Declare the workers of a program."""
-    before = len(Worker._declared)  # noqa: SLF001 - a block has no names for them
+    declared = Worker._declared  # noqa: SLF001 - a block has no names for them
+    before = len(declared)
     exec(f"from gateman import Worker\n{block}")  # noqa: S102 - what the page shows
-    return [one for one in Worker._declared[before:] if isinstance(one, Worker)]  # noqa: SLF001
+    return [one for one in declared[before:] if isinstance(one, Worker)]
 
 
 def test_the_contexts_of_tls_can_be_used(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

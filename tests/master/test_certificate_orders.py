@@ -42,7 +42,7 @@ def refusal(plans: Sequence[WorkerPlan]) -> str:
 
 
 def jobs(orders: CertificateOrders) -> list[Job]:
-    return [one.job for one in orders._processes]  # noqa: SLF001 - what each is told
+    return [one.job for one in orders.processes]
 
 
 def test_workers_of_one_storage_have_one_process(
@@ -198,7 +198,7 @@ def test_a_reload_may_change_all_but_the_places(tmp_path: Path) -> None:
 def test_what_is_declared_anew_is_ordered_when_it_is_applied(tmp_path: Path) -> None:
     orders = CertificateOrders(planned(worker(tmp_path), worker(tmp_path, "b.test", port=8443)))
     orders.begin()
-    [process] = orders._processes  # noqa: SLF001 - when it is started
+    [process] = orders.processes
     process.due_at = None
     [same] = declared(worker(tmp_path))
     [longer] = declared(worker(tmp_path, "a.test", "c.test"))
@@ -242,7 +242,7 @@ def away(storage: Path, *domains: str) -> Worker:
 def test_a_renewal_can_be_requested(tmp_path: Path) -> None:
     """The answer comes at its end; then the whole job is looked at again."""
     orders = CertificateOrders(planned(away(tmp_path / "acme", "a.test", "b.test")))
-    [process] = orders._processes  # noqa: SLF001 - whose end is waited for
+    [process] = orders.processes
     answers: list[dict[str, Any]] = []
     before = orders.described()
     orders.renew("b.test", lambda **answer: answers.append(answer))

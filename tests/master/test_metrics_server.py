@@ -139,7 +139,7 @@ def test_connections_have_a_deadline(running: Running) -> None:
         running.turn()
         [due_at] = running.server.deadlines
         assert 0 < due_at - time.monotonic() <= 10
-        for connection in running.server._connections:  # noqa: SLF001
+        for connection in running.server.connections:
             connection.due_at = time.monotonic()
         running.turn()
 
@@ -181,7 +181,7 @@ def test_an_answer_may_come_too_late(running: Running) -> None:
     with running.connect(GET):
         while not running.waiting:
             running.turn()
-        for connection in running.server._connections:  # noqa: SLF001
+        for connection in running.server.connections:
             connection.due_at = time.monotonic()
         running.turn()
         running.waiting[0](Response(200, b"late"))

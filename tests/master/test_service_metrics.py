@@ -49,7 +49,7 @@ class Site:
 
     def scrape(self, request: Request = REQUEST, **answered: MetricsAnswer) -> dict[str, float]:
         """Scrape, after a pause, and give the samples without labels."""
-        self.metrics._fresh_until = 0  # noqa: SLF001 - as after a fifth of a second
+        self.metrics.fresh_until = 0  # As after a fifth of a second
         self.metrics.scrape(request, self.answers.append)
         answers = {int(pid[1:]): answer for pid, answer in answered.items()}
         for pid, answer in answers.items():
@@ -156,7 +156,7 @@ def test_certificates_by_acme() -> None:
         {"path": "/a.pem", "failures": 2, "renewal_at": 1.8e9},
         {"path": "/b.pem", "failures": 0, "renewal_at": None},
     ]
-    site.metrics._orders = cast(  # noqa: SLF001 - as the master passes it
+    site.metrics.orders = cast(  # As the master passes it
         "Any",
         SimpleNamespace(
             described=lambda: described,

@@ -47,7 +47,7 @@ class CertificateOrders:
         self._declared = list(map(_certificates, plans))
         # By the index of the worker: what its new processes declare.
         self._changed: dict[int, tuple[AcmeOptions, ...]] = {}
-        self._processes = [_process(storage, found) for storage, found in _by_storage(plans)]
+        self.processes = [_process(storage, found) for storage, found in _by_storage(plans)]
         # The sockets of each address, and whether systemd has passed and owns them.
         self._sockets: dict[str, tuple[list[socket.socket], bool]] = {}
         self._addresses = [_http_addresses(plan) for plan in plans]
@@ -74,7 +74,7 @@ class CertificateOrders:
         """Order what is due, as the processes serve now, and can answer challenges."""
         if self._begin_at is not None:
             self._begin_at = None
-            for process in self._processes:
+            for process in self.processes:
                 process.begin()
 
     def declare(self, worker: int, certificates: Sequence[Any]) -> None:
@@ -95,7 +95,7 @@ class CertificateOrders:
             self._declared[worker] = certificates
         self._changed.clear()
         everything = dict.fromkeys(one for found in self._declared for one in found)
-        for process in self._processes:
+        for process in self.processes:
             folder = process.job.certificates[0].storage
             same = tuple(one for one in everything if one.storage == folder)
             try:
@@ -109,20 +109,20 @@ class CertificateOrders:
         """Describe the certificates for `status`; only those with one of the names."""
         return [
             to_builtins(one)
-            for process in self._processes
+            for process in self.processes
             for one in process.certificates
             if names is None or any(name in names for name in one.names)
         ]
 
     def order_counts(self) -> Counter[tuple[str, str]]:
         """Return how many orders have ended, by the certificate's path and the outcome."""
-        return sum((one.order_counts for one in self._processes), Counter())
+        return sum((one.order_counts for one in self.processes), Counter())
 
     def renew(self, name: str, answer: Callable[..., None]) -> None:
         """Order the certificates with a name, or all of them, now; answer at the end."""
         chosen = [
             (process, [one for one in process.job.certificates if not name or name in one.domains])
-            for process in self._processes
+            for process in self.processes
         ]
         waiting = [process for process, certificates in chosen if certificates]
         names = {one for _, certificates in chosen for each in certificates for one in each.domains}
@@ -146,21 +146,21 @@ class CertificateOrders:
     @property
     def due_at(self) -> float | None:
         """When to call `tick`, in monotonic seconds; ``None`` for never."""
-        due = (self._begin_at, *(one.due_at for one in self._processes))
+        due = (self._begin_at, *(one.due_at for one in self.processes))
         return min((one for one in due if one is not None), default=None)
 
     def tick(self, now: float) -> None:
         if self._begin_at is not None and now >= self._begin_at:
             self.begin()
-        for process in self._processes:
+        for process in self.processes:
             process.tick(now)
 
     def reap(self, now: float) -> None:
-        for process in self._processes:
+        for process in self.processes:
             process.reap(now)
 
     def close(self) -> None:
-        for process in self._processes:
+        for process in self.processes:
             process.close()
         for sockets, is_passed in self._sockets.values():
             if not is_passed:

@@ -52,36 +52,36 @@ class MetricsServer:
         self.refused: Counter[str] = Counter()
         self._sockets = sockets
         self._selector = selector
-        self._connections: set[_Connection] = set()
+        self.connections: set[_Connection] = set()
         for sock in sockets:
             selector.register(sock, selectors.EVENT_READ, lambda sock=sock: self._accept(sock))
 
     @property
     def deadlines(self) -> list[float]:
-        return [one.due_at for one in self._connections]
+        return [one.due_at for one in self.connections]
 
     def end_overdue(self) -> None:
         """End the connections whose time is over."""
         now = time.monotonic()
-        for connection in [one for one in self._connections if now >= one.due_at]:
+        for connection in [one for one in self.connections if now >= one.due_at]:
             self.refused["timeout"] += 1
             connection.close()
 
     def close(self) -> None:
         for sock in self._sockets:
             self._selector.unregister(sock)
-        for connection in list(self._connections):
+        for connection in list(self.connections):
             connection.close()
 
     def _accept(self, listener: socket.socket) -> None:
         with contextlib.suppress(OSError):
             sock, _ = listener.accept()
-            if len(self._connections) >= _MAX_CONNECTIONS:
+            if len(self.connections) >= _MAX_CONNECTIONS:
                 self.refused["limit"] += 1
                 sock.close()
                 return
             sock.setblocking(False)
-            self._connections.add(_Connection(sock, self._selector, self))
+            self.connections.add(_Connection(sock, self._selector, self))
 
     def handle(self, request: Request, answer: Answer) -> None:
         if request.method not in {"GET", "HEAD"}:
@@ -92,7 +92,7 @@ class MetricsServer:
             answer(_INDEX if request.path == "/" else _NOT_FOUND)
 
     def forget(self, connection: "_Connection") -> None:
-        self._connections.discard(connection)
+        self.connections.discard(connection)
 
 
 class _Connection:

@@ -56,7 +56,7 @@ class ServiceMetrics:
         refused: Counter[str],
         orders: Orders | None = None,
     ) -> None:
-        self._orders = orders
+        self.orders = orders
         self._ask = ask
         self._supervisor = supervisor
         self._children = children
@@ -73,13 +73,13 @@ class ServiceMetrics:
         self._waiting: list[tuple[bool, Callable[[Response], None]]] = []
         self._asked_at = 0.0
         self._families: list[Family] = []
-        self._fresh_until = 0.0
+        self.fresh_until = 0.0
 
     def scrape(self, request: Request, answer: Callable[[Response], None]) -> None:
         """Answer a request for the metrics."""
         is_open = "application/openmetrics-text" in request.headers.get("accept", "")
         now = time.monotonic()
-        if now < self._fresh_until:
+        if now < self.fresh_until:
             answer(_response(self._families, is_open=is_open))
             return
         self._waiting.append((is_open, answer))
@@ -119,7 +119,7 @@ class ServiceMetrics:
         )
         now = time.monotonic()
         totals.add(self._of_supervisor())
-        totals.add(_of_acme(self._orders))
+        totals.add(_of_acme(self.orders))
         totals.add(
             [
                 made("gateman_scrape_silent_processes", {(): silent}),
@@ -128,7 +128,7 @@ class ServiceMetrics:
             ]
         )
         self._families = totals.families()
-        self._fresh_until = now + _FRESH_TIME
+        self.fresh_until = now + _FRESH_TIME
         written: dict[bool, Response] = {}
         waiting, self._waiting = self._waiting, []
         for is_open, answer in waiting:

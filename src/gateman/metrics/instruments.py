@@ -68,8 +68,14 @@ class Instrument:
         return f"<{type(self).__name__} {self.name}>"
 
     @property
-    def _declared(self) -> tuple[Any, ...]:
+    def declaration(self) -> tuple[Any, ...]:
+        """What two declarations of one metric have in common."""
         return (self.kind, self.labels)
+
+    @property
+    def series_count(self) -> int:
+        """How many series it has, at most 1000."""
+        return len(self._series)
 
     def _empty(self) -> list[float]:
         return [0.0]
@@ -167,7 +173,7 @@ class Gauge(Instrument):
         self.combine: Combine = combine
 
     @property
-    def _declared(self) -> tuple[Any, ...]:
+    def declaration(self) -> tuple[Any, ...]:
         return (self.kind, self.labels, self.combine)
 
     def set(self, value: float, /, **labels: object) -> None:
@@ -244,7 +250,7 @@ class Histogram(Instrument):
         self.buckets = buckets
 
     @property
-    def _declared(self) -> tuple[Any, ...]:
+    def declaration(self) -> tuple[Any, ...]:
         return (self.kind, self.labels, self.buckets)
 
     def _empty(self) -> list[float]:
@@ -365,7 +371,7 @@ class Registry:
                 self._instruments[made.name] = made
                 return made
         # A module that is loaded twice declares its metrics twice.
-        if known._declared != made._declared:  # noqa: SLF001 - of the same class
+        if known.declaration != made.declaration:
             raise ConfigError(
                 f"the metric {made.name!r} was declared before, as another one",
                 "give it another name, or the same kind, labels and options",
@@ -373,7 +379,7 @@ class Registry:
         return known  # type: ignore[return-value] # of the same kind
 
     def has_room(self) -> bool:
-        return sum(len(one._series) for one in self._instruments.values()) < MAX_ALL_SERIES  # noqa: SLF001
+        return sum(one.series_count for one in self._instruments.values()) < MAX_ALL_SERIES
 
     def count_dropped(self, name: str) -> None:
         self._dropped[name] = self._dropped.get(name, 0.0) + 1

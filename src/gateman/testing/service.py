@@ -166,7 +166,7 @@ class Service:
         """Make the global hub that of the process whose code runs."""
         if hub._local_node is not None and not hub._local_node.is_closed:  # noqa: SLF001 - no user may do this
             raise HubError("the hub runs already: a test of handlers has it for itself")
-        hub._local_node = cast("Node", _NodeInContext(self))  # noqa: SLF001 - as above
+        _set_node(cast("Node", _NodeInContext(self)))
         # Those that the test adds, or its module.
         timers.start()
         self._errors.begin()
@@ -177,7 +177,7 @@ class Service:
             await timers.stop()
             await self._stop()
         finally:
-            hub._local_node = None  # noqa: SLF001 - as above
+            _set_node(None)
             self._folder.cleanup()
             self._errors.end(failure)
 
@@ -287,3 +287,7 @@ class _Connections(Mapping[int, Connection]):
 
     def __len__(self) -> int:
         return len(self._mine())
+
+
+def _set_node(node: "Node | None") -> None:
+    hub._local_node = node  # noqa: SLF001 - no user may do this
