@@ -35,6 +35,16 @@ def test_an_interval_has_to_be_positive(seconds: object) -> None:
     )
 
 
+def test_an_interval_of_the_whole_service_is_a_millisecond_or_more() -> None:
+    """Whole numbers of shorter ones since 1970 are not exact, and no next one would be found."""
+    worker = Worker("websocket://127.0.0.1:1")
+    with pytest.raises(ConfigError, match=r"every 1e-09 seconds: give it 0\.001 seconds or more"):
+        worker.every(1e-9, once=True)
+    worker.every(1e-9)(print)
+    now = 1.8e9
+    assert now < Interval(0.001).following(now) < now + 0.002
+
+
 def test_a_call_is_not_a_function() -> None:
     """``Timer.add(1, tick())`` is refused, ``Timer.add(1, tick)`` is not; no warning is left."""
     with pytest.raises(ConfigError) as refused:

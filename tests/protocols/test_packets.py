@@ -43,7 +43,15 @@ def test_bytes_are_passed_as_they_arrive() -> None:
 
 
 def test_a_line_of_windows_ends_before_its_carriage_return() -> None:
-    assert PacketReader(Text(), 100).feed(b"one\r\ntwo\n\r\n") == ["one", "two", ""]
+    assert list(PacketReader(Text(), 100).feed(b"one\r\ntwo\n\r\n")) == ["one", "two", ""]
+
+
+def test_messages_before_a_faulty_packet_are_delivered() -> None:
+    """Whether they have arrived with it or before it."""
+    messages = PacketReader(Text(), 100).feed(b"one\ntwo\n\xff\nfour\n")
+    assert [next(messages), next(messages)] == ["one", "two"]
+    with pytest.raises(PacketError, match="a line is not UTF-8"):
+        next(messages)
 
 
 def test_what_frame_makes_is_what_workerman_reads() -> None:
@@ -67,7 +75,7 @@ def test_what_is_no_packet_is_refused_before_it_is_stored(
     protocol: PacketProtocol, stream: bytes, cause: str
 ) -> None:
     with pytest.raises(PacketError) as refused:
-        PacketReader(protocol, 10).feed(stream)
+        list(PacketReader(protocol, 10).feed(stream))
     assert refused.value.cause == cause
 
 
@@ -78,7 +86,7 @@ class _Stuck(Raw):
 
 def test_a_protocol_that_makes_no_progress_ends_the_connection() -> None:
     with pytest.raises(PacketError, match="a packet of -3 bytes"):
-        PacketReader(_Stuck(), 10).feed(b"abc")
+        list(PacketReader(_Stuck(), 10).feed(b"abc"))
 
 
 @pytest.mark.parametrize(

@@ -1,6 +1,7 @@
 """Outgoing connections: to real servers, which come and go."""
 
 import asyncio
+import contextlib
 import http
 import ssl
 from collections.abc import AsyncIterator, Callable
@@ -10,6 +11,7 @@ from typing import Any
 import pytest
 import trustme
 from websockets.asyncio.server import Server, ServerConnection, serve
+from websockets.exceptions import ConnectionClosed
 
 from gateman import OutgoingConnection, SendResult, Worker, hub, testing
 from gateman.runtime.outgoing import OutgoingConnections, delay
@@ -150,6 +152,80 @@ async def test_headers_may_be_made_anew_for_each_attempt() -> None:
     assert seen[:2] == ["0", "1"]
 
 
+@on_loop
+async def test_headers_may_be_awaited() -> None:
+    seen: list[str] = []
+
+    async def note(client: ServerConnection) -> None:
+        assert client.request is not None
+        seen.append(client.request.headers["X-Token"])
+        await client.wait_closed()
+
+    async def headers() -> dict[str, str]:
+        await asyncio.sleep(0)
+        return {"X-Token": "fetched"}
+
+    async with serve(note, "127.0.0.1", 0) as server:
+        feed = declare(f"ws://127.0.0.1:{port_of(server)}/", Log(), headers=headers)
+        async with kept_up(feed):
+            await eventually(lambda: feed.is_open)
+
+    assert seen == ["fetched"]
+
+
+@on_loop
+async def test_what_was_sent_before_a_close_arrives() -> None:
+    received: list[object] = []
+    ends: list[tuple[int | None, str | None]] = []
+
+    async def note(client: ServerConnection) -> None:
+        with contextlib.suppress(ConnectionClosed):
+            while True:
+                received.append(await client.recv())
+        ends.append((client.close_code, client.close_reason))
+
+    async with serve(note, "127.0.0.1", 0) as server:
+        feed = declare(f"ws://127.0.0.1:{port_of(server)}/", Log())
+        async with kept_up(feed):
+            await eventually(lambda: feed.is_open)
+            for text in ("one", "two"):
+                feed.send(text)
+            feed.close(4000, "done")
+            assert feed.send("late") is SendResult.CLOSED
+            await eventually(lambda: bool(ends))
+
+    assert (received[:2], ends[0]) == (["one", "two"], (4000, "done"))
+
+
+@pytest.mark.parametrize("scheme", ["ws", "tcp"])
+@on_loop
+async def test_a_server_that_does_not_read_does_not_hold_up_a_close(scheme: str) -> None:
+    end = asyncio.Event()
+
+    async def wait(client: ServerConnection) -> None:
+        await end.wait()
+        client.transport.abort()
+
+    async def block(_reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        await end.wait()
+        writer.transport.abort()
+
+    log = Log()
+    async with (
+        serve(wait, "127.0.0.1", 0, max_queue=1, max_size=None) as sockets,
+        await asyncio.start_server(block, "127.0.0.1", 0, limit=1000) as streams,
+    ):
+        port = port_of(sockets if scheme == "ws" else streams)
+        feed = declare(f"{scheme}://127.0.0.1:{port}", log, max_send_buffer_size=32 << 20)
+        async with kept_up(feed):
+            await eventually(lambda: feed.is_open)
+            for _ in range(16):
+                assert feed.send(b"x" * (1 << 20))
+            feed.close()
+            await eventually(lambda: bool(log.of("close")), within=10)
+            end.set()
+
+
 @pytest.mark.parametrize("is_trusted", [True, False])
 @on_loop
 async def test_tls_is_verified(is_trusted: bool) -> None:  # noqa: FBT001
@@ -170,8 +246,7 @@ async def test_tls_is_verified(is_trusted: bool) -> None:  # noqa: FBT001
 @on_loop
 async def test_lines_and_packets_go_over_a_stream() -> None:
     async def shout(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        writer.write((await reader.readline()).upper())
-        writer.write(b"cut")
+        writer.write((await reader.readline()).upper() + b"cut")
         await writer.drain()
         writer.close()
 

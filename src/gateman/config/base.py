@@ -280,7 +280,7 @@ class BaseWorker(Configurable):
         """
         if seconds is None or callable(seconds):
             raise ConfigError("every was given no interval", "write @worker.every(60)")
-        check_interval(seconds)
+        check_interval(seconds, is_once=once)
 
         def declare(function: Scheduled) -> Scheduled:
             if once:
@@ -371,8 +371,8 @@ class BaseWorker(Configurable):
             on_close: ``(connection, code, reason)``.
             once: One process of the service has the connection, on all its machines, and another
                 one takes over when that process ends. Without it, each process has one.
-            headers: Of the handshake of a WebSocket; or a function that returns them, which is
-                called before each attempt, for a token that expires.
+            headers: Of the handshake of a WebSocket; or a function that returns them, plain or
+                ``async``, which is called before each attempt, for a token that expires.
             subprotocols: That are offered, in the order of preference.
             ssl: TLS with this context; ``True`` for one that verifies with the system's roots,
                 which ``wss://`` has anyway.
@@ -403,7 +403,7 @@ class BaseWorker(Configurable):
             {"on_message": on_message, "on_open": on_open, "on_close": on_close},
             once=once,
             headers=headers,
-            subprotocols=tuple(subprotocols),
+            subprotocols=subprotocols,
             ssl=ssl,
             uses_proxy=proxy,
             max_message_size=max_message_size,

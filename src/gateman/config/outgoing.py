@@ -4,15 +4,16 @@ The declaration of an outgoing connection, and what callbacks hold of it.
 :mod:`gateman.runtime.outgoing` opens it, in each process or in one of the service.
 """
 
-from collections.abc import Callable, Mapping
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from importlib.util import find_spec
 from typing import TYPE_CHECKING, Any, Protocol
 from urllib.parse import SplitResult, urlsplit
 
 from ..connection_interfaces import SendResult
 from ..errors import ConfigError
+from ..http.response import is_token
 from ..options import is_positive
-from .callbacks import check, label
+from .callbacks import check, label, unsuitable_signature
 
 if TYPE_CHECKING:
     from ssl import SSLContext
@@ -27,7 +28,7 @@ SIGNATURES = {
 WEBSOCKET_SCHEMES = ("ws", "wss")
 STREAM_SCHEMES = ("tcp", "text", "frame")
 
-Headers = Mapping[str, str] | Callable[[], Mapping[str, str]]
+Headers = Mapping[str, str] | Callable[[], Mapping[str, str] | Awaitable[Mapping[str, str]]]
 
 
 class OutgoingLink(Protocol):
@@ -164,7 +165,7 @@ def declare(
     *,
     once: bool,
     headers: Headers | None,
-    subprotocols: tuple[str, ...],
+    subprotocols: Sequence[str],
     ssl: "SSLContext | bool | None",
     uses_proxy: bool,
     max_message_size: int,
@@ -180,6 +181,15 @@ def declare(
             f"connect({parts.geturl()!r}): headers and subprotocols are for ws:// and wss://",
             "leave them out",
         )
+    _check_headers(headers)
+    if isinstance(subprotocols, str) or not all(map(_is_name, subprotocols)):
+        raise ConfigError(
+            f"subprotocols={subprotocols!r} are not names of subprotocols",
+            'write a list of names: ["v2.feed", "v1.feed"]',
+        )
+    for name, is_on in {"once": once, "proxy": uses_proxy}.items():
+        if not isinstance(is_on, bool):
+            raise ConfigError(f"{name}={is_on!r} is neither True nor False", "write one of them")
     if is_websocket and find_spec("websockets") is None:
         raise ConfigError(
             f"connect({parts.geturl()!r}) needs the package websockets",
@@ -198,11 +208,16 @@ def declare(
                 f"connect({parts.geturl()!r}): {name}={value!r} is not a positive number",
                 "correct it, or leave it out",
             )
+        if name.endswith("_size") and not isinstance(value, int):
+            raise ConfigError(
+                f"connect({parts.geturl()!r}): {name}={value!r} is not a whole number of bytes",
+                "correct it, or leave it out",
+            )
     made = OutgoingConnection(
         parts.geturl(),
         once=once,
         headers=headers,
-        subprotocols=subprotocols,
+        subprotocols=tuple(subprotocols),
         tls=_tls(ssl, is_wanted=parts.scheme == "wss"),
         uses_proxy=uses_proxy,
         max_message_size=max_message_size,
@@ -216,6 +231,26 @@ def declare(
     return made
 
 
+def _is_name(value: object) -> bool:
+    return isinstance(value, str) and is_token(value)
+
+
+def _check_headers(headers: object) -> None:
+    if headers is None or (callable(headers) and unsuitable_signature(headers, ()) is None):
+        return
+    is_valid = isinstance(headers, Mapping) and all(
+        _is_name(name) and isinstance(value, str) and not set(value) & set("\r\n\0")
+        for name, value in headers.items()
+    )
+    if not is_valid:
+        # Without the values: they may be secrets.
+        raise ConfigError(
+            "the headers of connect are not a mapping of names to texts of one line,"
+            " nor a function without arguments that returns one",
+            'write headers={"Authorization": TOKEN}',
+        )
+
+
 def parse(url: object) -> SplitResult:
     """Check the URL of another server."""
     known = (*WEBSOCKET_SCHEMES, *STREAM_SCHEMES)
@@ -224,6 +259,8 @@ def parse(url: object) -> SplitResult:
             raise ValueError  # noqa: TRY004 - told as what it is below
         parts = urlsplit(url)
         port = parts.port
+        if port == 0 or any(letter.isspace() for letter in url):
+            raise ValueError
     except ValueError:
         raise ConfigError(
             f"connect({url!r}) is not the address of a server", "write wss://feed.example/prices"
@@ -232,7 +269,18 @@ def parse(url: object) -> SplitResult:
         raise ConfigError.unknown("scheme to connect to", parts.scheme, known)
     if not parts.hostname:
         raise ConfigError(f"connect({url!r}) has no host", "write wss://feed.example/prices")
+    if parts.fragment:
+        raise ConfigError(f"connect({redacted(url)!r}) has a fragment", "leave out what # begins")
+    if parts.scheme in WEBSOCKET_SCHEMES and parts.username is not None and not parts.password:
+        raise ConfigError(
+            f"connect({redacted(url)!r}) has a user without a password",
+            "write wss://user:password@feed.example/",
+        )
     if parts.scheme in STREAM_SCHEMES:
+        if parts.username is not None:
+            raise ConfigError(
+                f"connect({redacted(url)!r}) has a user", "only ws:// and wss:// send one"
+            )
         if port is None:
             raise ConfigError(f"connect({url!r}) has no port", "write tcp://feed.example:9000")
         if parts.path.strip("/") or parts.query:

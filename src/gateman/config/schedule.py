@@ -13,11 +13,19 @@ from .callbacks import is_generator, label, unsuitable_signature
 # An interval of 300 years overflows nothing.
 _MAX_SECONDS = 1e10
 
+# Numbers of shorter intervals since 1970 are not exact.
+_MIN_ONCE = 0.001  # seconds
 
-def check_interval(seconds: object) -> None:
+
+def check_interval(seconds: object, *, is_once: bool = False) -> None:
     if not is_positive(seconds, _MAX_SECONDS):
         raise ConfigError(
             f"a timer of {seconds!r} seconds would never run", "give it a positive number"
+        )
+    if is_once and seconds < _MIN_ONCE:  # type: ignore[operator]
+        raise ConfigError(
+            f"a job of the whole service cannot run every {seconds!r} seconds",
+            f"give it {_MIN_ONCE:g} seconds or more",
         )
 
 

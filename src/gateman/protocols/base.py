@@ -1,5 +1,6 @@
 """What a protocol is: three pure functions, as Workerman's have them. PURE."""
 
+from collections.abc import Iterator
 from typing import Any, Protocol
 
 from ..errors import PacketError
@@ -60,10 +61,16 @@ class PacketReader:
         self._max_size = max_size
         self._data = bytearray()
 
-    def feed(self, data: bytes) -> list[Any]:
-        """Take what has arrived, and return the messages that it completes; raises PacketError."""
+    def feed(self, data: bytes) -> Iterator[Any]:
+        """
+        Take what has arrived, and return the messages that it completes.
+
+        The iteration raises PacketError after the messages that precede the faulty packet.
+        """
         self._data += data
-        messages = []
+        return self._messages()
+
+    def _messages(self) -> Iterator[Any]:
         while self._data:
             size = self._protocol.packet_size(self._data)
             # A length is judged before the packet is there, and what has no length yet as well.
@@ -75,8 +82,7 @@ class PacketReader:
                 raise PacketError("malformed", f"a packet of {size} bytes")
             packet = bytes(self._data[:size])
             del self._data[:size]
-            messages.append(self._protocol.decode(packet))
-        return messages
+            yield self._protocol.decode(packet)
 
     @property
     def is_incomplete(self) -> bool:

@@ -3,7 +3,7 @@
 import asyncio
 import contextlib
 import ssl
-from collections.abc import Iterable
+from collections.abc import Awaitable, Iterable
 from typing import TYPE_CHECKING, Any, Protocol
 
 from ..config.outgoing import WEBSOCKET_SCHEMES, OutgoingConnection, parse
@@ -19,6 +19,9 @@ if TYPE_CHECKING:
 _PROTOCOLS: dict[str, PacketProtocol] = {"tcp": Raw(), "text": Text(), "frame": Frame()}
 
 _READ_SIZE = 64 << 10  # bytes
+
+# For what was sent before `close`, if the other side reads slowly.
+_FLUSH_TIME = 2.0  # seconds
 
 
 class LinkClosed(Exception):
@@ -82,6 +85,7 @@ class _StreamLink:
         self._packets = PacketReader(protocol, connection.max_message_size)
         self._reader = reader
         self._writer = writer
+        self._aborting: asyncio.TimerHandle | None = None
 
     async def receive(self) -> Iterable[Any]:
         try:
@@ -106,14 +110,22 @@ class _StreamLink:
         return SendResult.QUEUED if transport.get_write_buffer_size() else SendResult.SENT
 
     def close(self, _code: int, _reason: str) -> None:
-        self._writer.close()
+        transport = self._writer.transport
+        if not transport.is_closing():
+            transport.close()
+            loop = asyncio.get_running_loop()
+            self._aborting = loop.call_later(_FLUSH_TIME, transport.abort)
 
     async def wait_closed(self) -> None:
-        self._writer.close()
+        self.close(1000, "")
         with contextlib.suppress(OSError):  # It is closed then, too.
             await self._writer.wait_closed()
+        if self._aborting is not None:
+            self._aborting.cancel()
 
     def abort(self) -> None:
+        if self._aborting is not None:
+            self._aborting.cancel()
         self._writer.transport.abort()
 
 
@@ -122,6 +134,8 @@ async def _open_websocket(connection: OutgoingConnection) -> Link:
     from websockets.exceptions import InvalidHandshake, InvalidStatus, InvalidURI
 
     headers = connection.headers() if callable(connection.headers) else connection.headers
+    if isinstance(headers, Awaitable):
+        headers = await headers
     how: dict[str, Any] = {"proxy": True} if connection.uses_proxy else {"proxy": None}
     if connection.url.startswith("wss:"):
         how["ssl"] = _context(connection)
@@ -141,7 +155,10 @@ async def _open_websocket(connection: OutgoingConnection) -> Link:
         )
     except InvalidStatus as error:
         raise LinkClosed(1006, f"it answers {error.response.status_code}, and not 101") from None
-    except (InvalidHandshake, InvalidURI) as error:
+    except InvalidURI as error:
+        # Without the address, which may have a secret.
+        raise LinkClosed(1006, error.msg) from None
+    except InvalidHandshake as error:
         raise LinkClosed(1006, str(error)) from None
     return _WebSocketLink(connection, opened)
 
@@ -154,7 +171,8 @@ class _WebSocketLink:
         self._max_waiting = connection.max_send_buffer_size
         self._opened = opened
         self._waiting_size = 0
-        self._queue: asyncio.Queue[str | bytes] = asyncio.Queue()
+        # None is the last.
+        self._queue: asyncio.Queue[str | bytes | None] = asyncio.Queue()
         loop = asyncio.get_running_loop()
         self._sending = loop.create_task(self._send_queued())
         self._closing: asyncio.Task[None] | None = None
@@ -187,8 +205,7 @@ class _WebSocketLink:
         from websockets.exceptions import ConnectionClosed
 
         try:
-            while True:
-                data = await self._queue.get()
+            while (data := await self._queue.get()) is not None:
                 await self._opened.send(data)
                 self._waiting_size -= len(data)
         except ConnectionClosed:
@@ -196,9 +213,13 @@ class _WebSocketLink:
 
     def close(self, code: int, reason: str) -> None:
         if self._closing is None:
-            self._sending.cancel()
-            loop = asyncio.get_running_loop()
-            self._closing = loop.create_task(self._opened.close(code, reason))
+            self._queue.put_nowait(None)
+            self._closing = asyncio.get_running_loop().create_task(self._finish(code, reason))
+
+    async def _finish(self, code: int, reason: str) -> None:
+        await asyncio.wait([self._sending], timeout=_FLUSH_TIME)
+        self._sending.cancel()
+        await self._opened.close(code, reason)
 
     async def wait_closed(self) -> None:
         self.close(1000, "")
