@@ -54,7 +54,8 @@ async def swap(name, old, new):
 async def keep(name, value):
     """Store a value that expires, unless there is one; tell whether it was stored."""
     try:
-        await open_stores["kept"].create(name, value.encode())
+        # Revision 0: there is none. `create` also asks for deleted values, and fails if one expires.
+        await open_stores["kept"].update(name, value.encode(), last=0)
     except KeyWrongLastSequenceError:
         return False
     return True
