@@ -54,7 +54,7 @@ async def swap(name, old, new):
 async def keep(name, value):
     """Store a value that expires, unless there is one; tell whether it was stored."""
     try:
-        # Revision 0: there is none. `create` also asks for deleted values, and fails if one expires.
+        # Revision 0: there is none. `create` fails if the value expires meanwhile.
         await open_stores["kept"].update(name, value.encode(), last=0)
     except KeyWrongLastSequenceError:
         return False
