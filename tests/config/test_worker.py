@@ -228,6 +228,10 @@ def run(script: str, folder: Path) -> tuple[int, str]:
 
 
 MISTAKES = {
+    "a typo in run_all": (
+        "Worker('ws://127.0.0.1:0')\nWorker.run_all(metrcis='127.0.0.1:0')",
+        "'metrcis' is not an option of run_all: did you mean 'metrics'?",
+    ),
     "no worker": ("Worker.run_all()", "no worker is declared: write Worker("),
     "scheme": ("Worker('htp://0.0.0.0:8282')", "'htp' is not a scheme to listen on"),
     "option": (

@@ -8,7 +8,17 @@ business workers. These modules only declare; :mod:`gateman.runtime` serves.
 import os
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import PurePath
-from typing import TYPE_CHECKING, Any, ClassVar, Generic, ParamSpec, TypeAlias, TypeVar, overload
+from typing import (
+    TYPE_CHECKING,
+    Any,
+    ClassVar,
+    Generic,
+    Never,
+    ParamSpec,
+    TypeAlias,
+    TypeVar,
+    overload,
+)
 
 from ..cluster.names import check_topic
 from ..entry_point import check_call
@@ -457,7 +467,7 @@ class BaseWorker(Configurable):
         return declare
 
     @classmethod
-    def run_all(cls, *, metrics: str | None = None) -> None:
+    def run_all(cls, *, metrics: str | None = None, **unknown: Never) -> None:
         """
         Run the command of the program's arguments, such as ``python server.py start``.
 
@@ -469,6 +479,7 @@ class BaseWorker(Configurable):
         Args:
             metrics: The address at which the master serves metrics of all processes, such as
                 ``"127.0.0.1:9095"``; see ``docs/monitoring.md``.
+            unknown: None; other names are refused.
 
         Raises:
             ConfigError: A declared value is not valid, or the call is elsewhere, or the second
@@ -481,6 +492,8 @@ class BaseWorker(Configurable):
             raise RuntimeError(f"{cls.__name__} must be imported from gateman")
         name = f"{cls.__name__}.run_all()"
         check_call(name)
+        for option_name in unknown:
+            raise ConfigError.unknown("option of run_all", option_name, ServiceOptions.options)
         if BaseWorker._has_run:
             raise ConfigError(
                 f"{name} was called a second time; the first call ran all declared workers",

@@ -21,10 +21,12 @@ try:
     from .process import Process
     from .service import Service, service
 except ModuleNotFoundError as error:
+    if error.name is None or error.name.partition(".")[0] != "websockets":
+        raise
     raise ConfigError(
         "gateman.testing needs the package websockets, which is not installed",
         "pip install 'gateman[testing]'",
-    ) from error
+    ) from None
 
 __all__ = [
     "Client",
