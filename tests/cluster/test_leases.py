@@ -155,6 +155,17 @@ def test_a_holder_that_releases_or_ends_is_replaced_at_once() -> None:
         assert ticked(leases, 1) == [output(LeaseKind.CLAIMED, 7)]
 
 
+def test_a_claim_that_is_given_up_is_told_to_those_that_gave_way() -> None:
+    """In a reload, a process that drains may be the first to claim what another one released."""
+    larger, smaller = claiming(B), claiming(A)
+    larger.on_message(message(A, LeaseKind.CLAIMED), 0.5)
+    assert larger.state(NAME) is LeaseState.FOLLOWING
+
+    assert smaller.release([NAME]) == [output(LeaseKind.RELEASED)]
+    larger.on_message(message(A, LeaseKind.RELEASED), 0.6)
+    assert larger.state(NAME) is LeaseState.CLAIMING
+
+
 def test_others_that_end_change_nothing() -> None:
     leases = following(A)
     leases.on_gone(C)

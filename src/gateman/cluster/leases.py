@@ -121,7 +121,8 @@ class Leases:
         marks = []
         for name in names:
             lease = self._leases.pop(name, None)
-            if lease is not None and lease.state is LeaseState.HOLDING:
+            # Also while it claims: others may have given way to this node, and wait for it.
+            if lease is not None and lease.state is not LeaseState.FOLLOWING:
                 marks.append(LeaseMark(name, lease.mark))
         return list(_batches(LeaseKind.RELEASED, marks))
 
