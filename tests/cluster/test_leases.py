@@ -166,6 +166,21 @@ def test_a_claim_that_is_given_up_is_told_to_those_that_gave_way() -> None:
     assert larger.state(NAME) is LeaseState.CLAIMING
 
 
+def test_a_new_node_learns_of_a_claim_and_of_its_end() -> None:
+    """Else it would wait for a holder, although the one that is about to hold has ended."""
+    new, other = Leases(B), claiming(A)
+    new.want(NAME)
+    [asked] = new.tick(0.5)
+    new.sent(asked, 0.5)
+    [answer] = other.on_message(message(B, asked.kind), 0.5)
+    assert answer == output(LeaseKind.CLAIMED, node=B)
+
+    new.on_message(message(A, LeaseKind.CLAIMED), 0.5)
+    assert ticked(new, 1) == []
+    new.on_message(message(A, LeaseKind.RELEASED), 1.2)
+    assert ticked(new, 1.5) == [output(LeaseKind.CLAIMED)]
+
+
 def test_others_that_end_change_nothing() -> None:
     leases = following(A)
     leases.on_gone(C)

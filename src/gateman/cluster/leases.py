@@ -203,10 +203,13 @@ class Leases:
             case LeaseKind.ASKED | LeaseKind.CLAIMED as kind:
                 if state is LeaseState.HOLDING:
                     return LeaseKind.HELD
-                if state is LeaseState.CLAIMING and kind is LeaseKind.CLAIMED:
-                    if self._node < source:
+                if state is LeaseState.CLAIMING:
+                    if kind is LeaseKind.ASKED or self._node < source:
                         return LeaseKind.CLAIMED
                     _follow(lease, source, now)
+                elif kind is LeaseKind.CLAIMED and lease.holder is None:
+                    # As good as the holder: if it gives up, this node need not wait either.
+                    lease.holder = source
                 if lease.mark > mark.mark:
                     return LeaseKind.TOLD
             case LeaseKind.TOLD:
