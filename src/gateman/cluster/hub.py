@@ -113,7 +113,9 @@ class Hub(HubActions):
             BusError: The bus is needed and cannot be reached, or refuses the connection.
         """
         if self._local_node is not None and not self._local_node.is_closed:
-            raise HubError("the hub runs already")
+            raise HubError(
+                "the hub runs already: a process has one, so give all workers to one serve()"
+            )
         local_node = Node(bus, has_clients=has_clients, needs_bus=needs_bus, service=service)
         local_node.on_gap = self._on_gap
         local_node.query_client.timeout = self._answer_timeout
