@@ -7,6 +7,7 @@ import os
 import socket
 from pathlib import Path
 from types import ModuleType
+from typing import Any
 
 import pytest
 
@@ -123,6 +124,33 @@ async def test_notifications() -> None:
         [_, other] = service.processes(worker)
         assert await other.hub.send_to_uid("ann", "ready") == 2
         assert await phone.receive() == await browser.receive() == "ready"
+
+
+@on_loop
+async def test_an_http_application() -> None:
+    """Its handlers reach the clients of the test, when they are called on its event loop."""
+    program = load("with_http")
+    scope = {
+        "type": "http",
+        "asgi": {"version": "3.0"},
+        "http_version": "1.1",
+        "method": "POST",
+        "path": "/push/orders",
+        "query_string": b"",
+        "headers": [],
+    }
+    sent = []
+
+    async def receive() -> dict[str, Any]:
+        return {"type": "http.request", "body": b"Order 7 is ready."}
+
+    async def send(message: dict[str, Any]) -> None:
+        sent.append(message)
+
+    async with testing.connect(program.worker) as client:
+        await program.application(scope, receive, send)
+        assert await client.receive() == "Order 7 is ready."
+        assert sent[-1]["body"] == b"1"
 
 
 def test_a_chat_for_containers(monkeypatch: pytest.MonkeyPatch) -> None:
