@@ -98,6 +98,8 @@ def test_what_it_reports_is_logged_and_kept_to(
         [record] = caplog.records
         assert record.message.startswith("acme: a.test: ")
         assert "ACME_" in record.message
+        [certificate] = process.certificates
+        assert process.order_counts == {(certificate.path, "failure"): 1}
 
 
 def test_a_process_without_a_report_is_told_of(
