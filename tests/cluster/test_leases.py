@@ -181,6 +181,14 @@ def test_a_new_node_learns_of_a_claim_and_of_its_end() -> None:
     assert ticked(new, 1.5) == [output(LeaseKind.CLAIMED)]
 
 
+def test_a_holder_that_was_blocked_follows_who_got_the_lease_meanwhile() -> None:
+    """It reads that before its next tick, and the other one may be blocked by now."""
+    leases = holding(A)
+    assert leases.on_message(message(B, LeaseKind.HELD), 20) == []
+    assert leases.state(NAME) is LeaseState.FOLLOWING
+    assert ticked(leases, 20 + TIME_TO_LIVE - 0.1) == []
+
+
 def test_others_that_end_change_nothing() -> None:
     leases = following(A)
     leases.on_gone(C)

@@ -181,6 +181,9 @@ class Leases:
             lease = self._leases.get(mark.name)
             if lease is None:
                 continue
+            if lease.state is LeaseState.HOLDING and HELD_FOR <= now - lease.changed_at < inf:
+                # After a pause it has to believe who got the lease meanwhile.
+                _claim(lease)
             # What this node knows, before it learns more: a claim without a mark is to learn it.
             kind = self._answer(lease, message, mark, now)
             lease.mark = max(lease.mark, mark.mark)
