@@ -278,8 +278,10 @@ def _contexts(worker: Worker, acme: "tuple[AcmeOptions, ...]", now: float) -> "T
         from ..tls.contexts import TlsContexts
 
         if acme:
+            from ..acme.declared_files import check_files
             from ..acme.serving import issued_certificates
 
+            check_files(acme)
             of_files = {name: value for name, value in (options or {}).items() if name != "acme"}
             return TlsContexts.load(of_files, now=now, issued=issued_certificates(acme))
         if not options:
