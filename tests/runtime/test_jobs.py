@@ -41,8 +41,8 @@ class Runs:
         self.times: list[int] = []
 
     def __call__(self) -> None:
-        # A pause between the readings of the two clocks makes the sum smaller, and never larger. More
-        # than a rounding error must not be added: a late run would count for the next time.
+        # A pause between the readings of the two clocks makes the sum smaller, and never larger.
+        # More than a rounding error must not be added: a late run would count for the next time.
         self.times.append(int(max(wall_time() for _ in range(20)) + 1e-5))
 
     @property

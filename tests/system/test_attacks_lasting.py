@@ -95,8 +95,14 @@ def test_no_wall_clock_decides_anything() -> None:
     }
 
     assert with_dates == {
+        # The field Date of an application's responses.
+        "net/uvicorn_adapter.py",
         # It passes the date on, for the certificates of its workers.
         "runtime/embedding.py",
+        # Cron.
+        "runtime/jobs.py",
+        # How long callbacks take, by `perf_counter`.
+        "runtime/measurements.py",
         "tls/certificate_findings.py",
         "tls/contexts.py",
         "tls/reload.py",

@@ -108,7 +108,16 @@ def test_callbacks(name: str) -> None:
             assert len(refusals(partial(setattr, made, name))) > 10
 
 
-@pytest.mark.parametrize("name", _HONOURED)
+def test_acme_in_the_context() -> None:
+    """It is checked with the worker, before any certificate is read."""
+
+    def make(value: object) -> None:
+        service_maker(Worker("wss://127.0.0.1:0", {"ssl": {"acme": value}}), now=1.8e9)
+
+    assert len(refusals(make)) > 10
+
+
+@pytest.mark.parametrize("name", sorted({*_HONOURED} - {"acme"}))
 def test_tls(name: str) -> None:
     """Every option that PHP has."""
     good = ssl_options()
