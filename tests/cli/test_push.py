@@ -9,7 +9,7 @@ import pytest
 from websockets.sync.client import connect
 
 from tests.support.deadlines import TIMEOUT
-from tests.support.master import GATEMAN, Master, master, run
+from tests.support.master import GATEMAN, Master, master, run, until
 
 ROOMS = """
 from gateman import Worker
@@ -30,6 +30,13 @@ def push(service: Master, *words: str) -> tuple[int, str, str]:
     """Give the command; tell its exit code and what it printed."""
     done = run([*GATEMAN, "push", "--service", str(service.path), *words], service.path.parent)
     return done.returncode, done.stdout, done.stderr
+
+
+def until_all_know_each_other(service: Master) -> None:
+    """Wait until both processes serve, and have answered each other's hello."""
+    until(lambda: [one["state"] for one in service.processes()] == ["serving"] * 2)
+    # Each process answers the command after the hellos that came before it.
+    assert push(service, "--all", "text")[0] == 0
 
 
 def test_it_reaches_the_named_clients(tmp_path: Path) -> None:
@@ -67,6 +74,7 @@ def test_it_reaches_the_named_clients(tmp_path: Path) -> None:
 def test_silent_processes_are_named(tmp_path: Path) -> None:
     """A process that is stuck may have more of them; the message is on its way."""
     with master(ROOMS, tmp_path) as service:
+        until_all_know_each_other(service)
         stopped = service.pids()[0]
         os.kill(stopped, signal.SIGSTOP)
         code, printed, error = push(service, "--all", "text")

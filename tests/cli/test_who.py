@@ -8,7 +8,7 @@ from websockets.sync.client import connect
 
 from tests.support.master import GATEMAN, Master, master, run
 
-from .test_push import ROOMS
+from .test_push import ROOMS, until_all_know_each_other
 
 
 def who(service: Master, *words: str) -> tuple[int, list[str], str]:
@@ -37,6 +37,7 @@ def test_it_lists_the_connected_clients(tmp_path: Path) -> None:
 def test_the_error_names_what_is_missing(tmp_path: Path) -> None:
     """A process that is stuck makes the answer one that may be too short, and the exit code 1."""
     with master(ROOMS, tmp_path) as service:
+        until_all_know_each_other(service)
         stopped = service.pids()[0]
         os.kill(stopped, signal.SIGSTOP)
         code, lines, error = who(service)

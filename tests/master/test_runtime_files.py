@@ -364,7 +364,7 @@ def _socket_at(path: Path) -> Callable[[], None]:
 
 
 @needs_root
-def test_a_shared_folder_of_another_user(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_foreign_shared_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Commands do not look into it, nor into units that root has not made."""
     open_to_all(tmp_path)
     common = folder_of(0, tmp_path / "tmp", 0o1777)
