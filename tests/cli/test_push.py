@@ -34,7 +34,7 @@ def push(service: Master, *words: str) -> tuple[int, str, str]:
 
 def until_all_know_each_other(service: Master) -> None:
     """Wait until both processes serve, and have answered each other's hello."""
-    until(lambda: [one["state"] for one in service.processes()] == ["serving"] * 2)
+    until(lambda: [slot["state"] for slot in service.status()["slots"]] == ["running"] * 2)
     # Each process answers the command after the hellos that came before it.
     assert push(service, "--all", "text")[0] == 0
 
