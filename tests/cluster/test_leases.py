@@ -87,9 +87,16 @@ def test_what_was_not_sent_is_sent_again_and_gets_nothing() -> None:
     assert leases.tick(40) == [output(LeaseKind.CLAIMED)]
 
 
-def test_a_claim_is_made_again_after_a_pause() -> None:
+def test_a_claim_is_made_again_after_a_long_pause() -> None:
     """Another node may have got the lease meanwhile, and its messages are not read yet."""
-    assert claiming(B).tick(3) == [output(LeaseKind.CLAIMED)]
+    assert claiming(B).tick(4.5) == [output(LeaseKind.CLAIMED)]
+
+
+def test_a_claim_becomes_no_hold_before_what_came_in_a_pause_is_read() -> None:
+    leases = claiming(B)
+    leases.tick(0.5)
+    assert ticked(leases, 2.2) == []
+    assert ticked(leases, 2.9) == [output(LeaseKind.HELD)]
 
 
 def test_of_two_claims_the_smaller_node_gets_the_lease() -> None:

@@ -12,8 +12,9 @@ from pathlib import Path
 import pytest
 from msgspec import Struct
 
-from gateman import BusinessWorker, ConfigError, Gateway, Worker, testing
+from gateman import BusinessWorker, ConfigError, Gateway, Worker, hub, testing
 from gateman.cluster.lease_keeper import LeaseKeeper
+from gateman.cluster.leases import lease_name
 from gateman.cluster.names import NodeId
 from gateman.cluster.peers import TIME_TO_LIVE
 from gateman.config.schedule import Interval, Job
@@ -34,16 +35,20 @@ def wall_time() -> float:
 
 
 class Runs:
-    """What ran, in which process: the time by the clock, in whole seconds."""
+    """The times of a worker's job that were run: planned ones with ``once``, else real ones."""
 
     def __init__(self, worker: Worker | BusinessWorker) -> None:
         self.worker = worker
         self.times: list[int] = []
 
     def __call__(self) -> None:
-        # A pause between the readings of the two clocks makes the sum smaller, and never larger.
-        # More than a rounding error must not be added: a late run would count for the next time.
-        self.times.append(int(max(wall_time() for _ in range(20)) + 1e-5))
+        [job] = self.worker.jobs
+        if job.is_once:
+            # A late run would count for another time by any clock.
+            mark = hub.local_node.leases.mark(lease_name(f"{self.worker.name}: {job}"))
+            self.times.append(mark // 1_000_000)
+        else:
+            self.times.append(round(wall_time()))
 
     @property
     def repeated(self) -> list[int]:
@@ -277,17 +282,19 @@ async def test_a_draining_process_keeps_the_lease_until_its_run_has_ended() -> N
 
 
 SCRIPT = """
-import os, time
+import os
 from pathlib import Path
-from gateman import Worker
+from gateman import Worker, hub
+from gateman.cluster.leases import lease_name
 
 worker = Worker("websocket://127.0.0.1:0", count=2, drain_window=0.1)
 runs = Path(__file__).parent / "runs"
 
 @worker.every(0.5, once=True)
 def run():
+    mark = hub.local_node.leases.mark(lease_name(f"{worker.name}: {worker.jobs[0]}"))
     with runs.open("a") as file:
-        file.write(f"{int(time.time() * 2)} {os.getpid()}\\n")
+        file.write(f"{mark} {os.getpid()}\\n")
 
 Worker.run_all()
 """

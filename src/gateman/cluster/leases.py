@@ -29,8 +29,12 @@ CLAIM_TIME = 1.0  # seconds
 # that a message may be under way.
 HELD_FOR = TIME_TO_LIVE - HELLO_INTERVAL  # seconds
 
-# A later tick follows a pause, in which others may have got it.
-_CLAIM_LIMIT = 3.0  # seconds
+# After that, others may have got it, and a claim is made again. More than two ticks of two seconds,
+# which is how the clock of a test may move.
+_CLAIM_LIMIT = 4.5  # seconds
+
+# Ticks come every second. A later one follows a pause, and what has arrived may not be read yet.
+_PAUSE = 1.5  # seconds
 
 # Ticks come every second, and may come a little early.
 _RENEW_AFTER = HELLO_INTERVAL - 0.1  # seconds
@@ -89,6 +93,8 @@ class Leases:
     def __init__(self, node: NodeId) -> None:
         self._node = node
         self._leases: dict[str, _Lease] = {}
+        self._ticked_at = inf
+        self._was_paused = False
 
     def __len__(self) -> int:
         return len(self._leases)
@@ -131,6 +137,9 @@ class Leases:
         asked: list[LeaseMark] = []
         claimed: list[LeaseMark] = []
         held: list[LeaseMark] = []
+        # A pause delays a hold once, and no further one: a clock may always take such steps.
+        self._was_paused = now - self._ticked_at > _PAUSE and not self._was_paused
+        self._ticked_at = now
         for name, lease in self._leases.items():
             self._expire(lease, now)
             if lease.changed_at == inf:
@@ -151,7 +160,7 @@ class Leases:
                 _claim(lease)
             case LeaseState.CLAIMING if age >= _CLAIM_LIMIT:
                 _claim(lease)
-            case LeaseState.CLAIMING if age >= CLAIM_TIME:
+            case LeaseState.CLAIMING if age >= CLAIM_TIME and not self._was_paused:
                 # Held from its first renewal on, which is due at once. If that cannot be sent, the
                 # next tick claims it anew.
                 lease.state, lease.changed_at = LeaseState.HOLDING, -inf

@@ -64,6 +64,7 @@ class Script(Struct, frozen=True):
         has_run = False
 
         def run_all(workers: list[BaseWorker]) -> None:
+            """Pass the workers on; a script that never calls this is an error."""
             nonlocal has_run
             has_run = True
             runner(workers)
