@@ -129,7 +129,9 @@ def test_functions_of_every_kind(function: object, *, expected: bool) -> None:
     assert is_async(function) is expected
 
 
-@pytest.mark.parametrize("wrap", [wraps(coroutine), lambda _: wraps(partial(coroutine))(greedy)])
+@pytest.mark.parametrize(
+    "wrap", [wraps(coroutine), lambda log: wraps(partial(coroutine))(lambda *args: log(*args))]
+)
 def test_decorated_coroutines_are_async(wrap: Callable[[Any], Any]) -> None:
     """A decorator of plain Python hides that its function has to be awaited."""
 
