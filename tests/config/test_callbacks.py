@@ -129,9 +129,7 @@ def test_functions_of_every_kind(function: object, *, expected: bool) -> None:
     assert is_async(function) is expected
 
 
-@pytest.mark.parametrize(
-    "wrap", [wraps(coroutine), lambda log: wraps(partial(coroutine))(lambda *args: log(*args))]
-)
+@pytest.mark.parametrize("wrap", [wraps(coroutine), wraps(partial(coroutine))])
 def test_decorated_coroutines_are_async(wrap: Callable[[Any], Any]) -> None:
     """A decorator of plain Python hides that its function has to be awaited."""
 
