@@ -49,8 +49,9 @@ def certificates(
     """
     List the certificates of SCRIPT: issuers, days left, renewals, and the last error.
 
-    Those of `acme` are renewed by the running service, others by whoever made their files. The
-    command loads SCRIPT; it need not run. The exit code is 1 if --renew has renewed nothing.
+    The running service renews those of `acme`. Certificates from files are renewed by the program
+    that made the files. The command loads SCRIPT; it need not run. The exit code is 1 if --renew
+    has renewed nothing.
     """
     only = only and (wire_name(only) or only)
     if is_renewing:

@@ -8,7 +8,7 @@ A holder whose renewals cannot be sent, or that was blocked, has lost the lease 
 get it.
 
 A split bus has one holder on each side; after that, the larger node id gives way. Each message
-carries a mark, which the holder moves forward: whoever takes over continues after it.
+carries a mark, which the holder moves forward. The next holder continues after it.
 """
 
 import hashlib

@@ -1,9 +1,9 @@
 """
 Kinds of findings about certificates that gateman orders by itself. PURE.
 
-They are warnings: the certificate in service stays. Without one they keep all clients out, and
-whoever finds them says so. ``{authority}`` is the host of the directory, ``{detail}`` what the
-authority says.
+They are warnings, because the certificate in service stays. If there is none yet, all clients are
+kept out, and the doctor raises the finding to the cause. ``{authority}`` is the host of the
+directory. ``{detail}`` is the text of the authority.
 """
 
 from . import Declaration, Severity, Stage

@@ -110,7 +110,7 @@ class HttpConnection(Handshake):
         self._sent_headers: list[tuple[bytes, bytes]] = []
         self._is_counted = False  # for its client's address, behind a proxy
         self._is_last = False
-        self._is_plain = False  # whether the request that is refused is no handshake
+        self._is_plain = False  # whether the refused request is not a handshake
         self._is_next_due = False  # when the response has left this process
         self._is_head_late = False  # whether a part of the next head has arrived
         self._pauses = 0

@@ -4,7 +4,7 @@ from ..errors import PacketError
 
 
 class Text:
-    r"""A message is a line; it ends with ``\n``, and a ``\r`` before that is no part of it."""
+    r"""A message is a line without its end, which is ``\n`` or ``\r\n``."""
 
     def packet_size(self, data: bytearray) -> int | None:
         return data.find(b"\n") + 1 or None

@@ -73,7 +73,7 @@ class Lifespan:
             error = self._task.exception()
             if error is not None and self._is_asked:
                 raise _not_started(error)
-            # It has no lifespan, which is no mistake, as of Django.
+            # The application has no lifespan, and need not have one. Django has none.
             self._start.cancel()
             return
         problem = self._start.result()

@@ -179,7 +179,7 @@ class Process:
 
 
 class _Bus(MemoryBus):
-    """The bus of one process; what it delivers runs as that process, whoever has sent it."""
+    """The bus of one process. What it delivers runs as that process, and not as the sender."""
 
     def __init__(self, broker: MemoryBroker, context: Context) -> None:
         super().__init__(broker=broker)

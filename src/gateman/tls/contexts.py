@@ -211,7 +211,7 @@ class TlsContexts:
 
     @property
     def _of_files(self) -> tuple[ServerCertificate, ...]:
-        # Of issued ones, whoever orders them reports what is wrong.
+        # The process that orders certificates reports what is wrong with them.
         return tuple(served.certificate for served in self._loaded.all.values())
 
     @property
