@@ -2,12 +2,10 @@
 
 import subprocess
 import sys
-from functools import partial
 from typing import Any, ClassVar
 
 import pytest
 
-from gateman import Worker
 from gateman.config.base import BaseWorker, make_names_unique, outline
 from gateman.errors import ConfigError
 from gateman.options import Timeouts
@@ -99,25 +97,6 @@ def test_a_misspelt_callback_is_one_sentence() -> None:
     )
 
 
-def test_decorators_with_and_without_parentheses() -> None:
-    """A user who mixes the two forms up gets the right one."""
-    made = Worker("websocket://127.0.0.1:0")
-    on_message: Any = made.on_message
-    every: Any = made.every
-    sentences = []
-    for mistake in (on_message, partial(every, print), every):
-        with pytest.raises(ConfigError) as caught:
-            mistake()
-        sentences.append(str(caught.value))
-
-    assert sentences == [
-        "on_message was given no function: write @worker.on_message without ().",
-        "every was given no interval: write @worker.every(60).",
-        "every was given no interval: write @worker.every(60).",
-    ]
-    assert (made.callbacks, made.schedule) == ({}, [])
-
-
 @pytest.mark.parametrize(
     ("names", "told_apart"),
     [
@@ -188,28 +167,6 @@ def test_a_worker_imported_from_its_module_cannot_run() -> None:
 
     with pytest.raises(RuntimeError, match="Early must be imported from gateman"):
         Early.run_all()
-
-
-def test_a_second_decorator_is_a_mistake() -> None:
-    """One of two functions would never run; to replace one, assign it."""
-    made = Worker("websocket://127.0.0.1:0")
-
-    def first(_worker: Worker) -> None:
-        """Be called."""
-
-    def second(_worker: Worker) -> None:
-        """Be called in its place."""
-
-    made.on_worker_start(first)
-    made.on_worker_start(first)
-    with pytest.raises(ConfigError) as caught:
-        made.on_worker_start(second)
-    assert str(caught.value) == (
-        "on_worker_start is declared already: first would not be called any more: call both from"
-        " one function, or write worker.on_worker_start = … to replace it."
-    )
-    made.on_worker_start = second
-    assert made.callbacks == {"on_worker_start": second}
 
 
 @on_loop

@@ -8,24 +8,14 @@ business workers. These modules only declare; :mod:`gateman.runtime` serves.
 import os
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import PurePath
-from typing import (
-    TYPE_CHECKING,
-    Any,
-    ClassVar,
-    Generic,
-    Never,
-    ParamSpec,
-    TypeAlias,
-    TypeVar,
-    overload,
-)
+from typing import TYPE_CHECKING, Any, ClassVar, Never, TypeVar
 
 from ..cluster.names import check_topic
 from ..entry_point import check_call
 from ..errors import ConfigError
 from ..options import Timeouts, option
 from . import checks, environment, outgoing
-from .callbacks import check, label
+from .callbacks import check
 from .outgoing import Headers, OutgoingConnection
 from .schedule import Interval, Job, Schedule, check_function, check_interval, cron
 from .schema import Configurable, Converted
@@ -34,108 +24,10 @@ from .service import ServiceOptions
 if TYPE_CHECKING:
     from ssl import SSLContext
 
-P = ParamSpec("P")
-R = TypeVar("R")
 Scheduled = TypeVar("Scheduled", bound=Callable[[], Any])
 OfEvent = TypeVar("OfEvent", bound=Callable[[Any], Any])
 
-C = TypeVar("C")
-
-# Functions for messages. A client chooses what it sends; a function may be for one kind alone.
-OfBoth: TypeAlias = Callable[[C, str | bytes], R]
-OfText: TypeAlias = Callable[[C, str], R]
-OfBytes: TypeAlias = Callable[[C, bytes], R]
-
-# The argument of a decorator in ``@worker.on_message()``; type checkers do not see this default.
-_NOTHING: Any = None
-
 _EVENT_SIGNATURE = {"on_event": ("data",)}
-
-
-class _Registrar(Generic[P]):
-    """The value of ``worker.on_message``: a decorator."""
-
-    __slots__ = ("_name", "_worker")
-
-    def __init__(self, worker: "BaseWorker", name: str) -> None:
-        self._worker = worker
-        self._name = name
-
-    def __call__(self, function: Callable[P, R] = _NOTHING) -> Callable[P, R]:
-        if function is None:
-            # Used with parentheses; Python's own error would not say what to write.
-            raise ConfigError(
-                f"{self._name} was given no function", f"write @worker.{self._name} without ()"
-            )
-        known = self._worker.callbacks.get(self._name)
-        if known is not None and known is not function:
-            raise ConfigError(
-                f"{self._name} is declared already: {label(known)} would not be called any more",
-                f"call both from one function, or write worker.{self._name} = … to replace it",
-            )
-        self._worker.declare(self._name, function)
-        return function
-
-    @property
-    def function(self) -> Callable[P, Any] | None:
-        """The declared callback, or ``None``."""
-        return self._worker.callbacks.get(self._name)
-
-
-class Callback(Generic[P]):
-    """A callback of a worker: declared by decorating a function, or by assigning one."""
-
-    # Its declaration has no annotation: type checkers would take it for an option.
-    def __set_name__(self, owner: type, name: str) -> None:
-        self._name = name
-
-    @overload
-    def __get__(self, worker: None, owner: type) -> "Callback[P]": ...
-    @overload
-    def __get__(self, worker: "BaseWorker", owner: type) -> _Registrar[P]: ...
-    def __get__(self, worker: "BaseWorker | None", owner: type) -> "Callback[P] | _Registrar[P]":
-        return self if worker is None else _Registrar(worker, self._name)
-
-    def __set__(self, worker: "BaseWorker", function: Callable[P, Any] | None) -> None:
-        """Declare a function; ``None`` removes it."""
-        if function is None:
-            worker.callbacks.pop(self._name, None)
-        else:
-            worker.declare(self._name, function)
-
-
-class _MessageRegistrar(_Registrar[[C, Any]]):
-    """The value of ``worker.on_message``: for functions that take text, bytes, or both."""
-
-    __slots__ = ()
-
-    if TYPE_CHECKING:
-
-        @overload  # type: ignore[override] # not everything is a message
-        def __call__(self, function: OfBoth[C, R]) -> OfBoth[C, R]: ...
-        @overload
-        def __call__(self, function: OfText[C, R]) -> OfText[C, R]: ...
-        @overload
-        def __call__(self, function: OfBytes[C, R]) -> OfBytes[C, R]: ...
-        def __call__(self, function: Any) -> Any: ...
-
-
-class MessageCallback(Callback[[C, Any]]):
-    """``on_message``, whose function may take text alone (``str``), binary alone, or both."""
-
-    if TYPE_CHECKING:
-
-        @overload
-        def __get__(self, worker: None, owner: type) -> "MessageCallback[C]": ...
-        @overload
-        def __get__(self, worker: "BaseWorker", owner: type) -> _MessageRegistrar[C]: ...
-        def __get__(self, worker: Any, owner: type) -> Any: ...
-
-        def __set__(
-            self,
-            worker: "BaseWorker",
-            function: OfBoth[C, Any] | OfText[C, Any] | OfBytes[C, Any] | None,
-        ) -> None: ...
 
 
 class BaseWorker(Configurable):

@@ -22,7 +22,8 @@ from ..request import Request
 from ..session import OfSession, S
 from ..websocket.deflate import Deflate
 from . import checks
-from .base import BaseWorker, Callback, MessageCallback
+from .base import BaseWorker
+from .callback_attributes import Callback, MessageCallback
 from .callbacks import SIGNATURES
 from .schema import Converted
 

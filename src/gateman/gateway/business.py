@@ -4,7 +4,8 @@ from collections.abc import Mapping
 from typing import ClassVar
 
 from ..cluster.names import ClientId
-from ..config.base import BaseWorker, Callback, MessageCallback
+from ..config.base import BaseWorker
+from ..config.callback_attributes import Callback, MessageCallback
 from ..config.callbacks import BUSINESS_SIGNATURES
 from ..options import option
 from ..request import Request
