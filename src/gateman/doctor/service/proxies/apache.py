@@ -18,7 +18,8 @@ from urllib.parse import unquote
 
 from ....findings import Software
 from ...target import Target
-from .apache_syntax import Directive, parse
+from .apache_syntax import parse
+from .directive import Directive
 from .route import (
     Action,
     Files,

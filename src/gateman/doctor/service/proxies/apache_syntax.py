@@ -7,35 +7,16 @@ Source:
 
 import re
 from collections.abc import Iterator
-from dataclasses import dataclass
 from fnmatch import fnmatchcase
 from posixpath import isabs, join
 
+from .directive import Directive
 from .route import Files, UnreadableConfiguration
 
 _MAX_DEPTH = 32
 _MAX_LINES = 200_000
 _WORD = re.compile(r"""\s*("(?:[^"\\]|\\.)*"|'(?:[^'\\]|\\.)*'|[^\s]+)""")
 _SECTION = re.compile(r"<(/?)(\w+)\s*(.*?)\s*>\s*$")
-
-
-@dataclass(frozen=True, slots=True)
-class Directive:
-    name: str
-    args: tuple[str, ...]
-    children: "tuple[Directive, ...]"
-    where: str
-
-    def all(self, name: str) -> "Iterator[Directive]":
-        return (one for one in self.children if one.name == name)
-
-    def value(self, name: str) -> str | None:
-        found = [one.args[0] for one in self.all(name) if one.args]
-        return found[-1] if found else None
-
-    def __str__(self) -> str:
-        """Write it as it stands in the file."""
-        return " ".join((self.name, *self.args))
 
 
 def included(text: str) -> list[str]:

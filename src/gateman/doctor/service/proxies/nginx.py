@@ -12,7 +12,8 @@ from urllib.parse import unquote
 
 from ....findings import Software
 from ...target import Target
-from .nginx_syntax import Directive, parse
+from .directive import Directive
+from .nginx_syntax import parse
 from .route import (
     CLIENT_FIELDS,
     Action,

@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from fnmatch import fnmatchcase
 from posixpath import dirname, isabs, join
 
+from .directive import Directive
 from .route import Files, UnreadableConfiguration
 
 _DUMP_HEADER = re.compile(r"^# configuration file (.+):$", re.MULTILINE)
@@ -23,24 +24,6 @@ _TOKEN = re.compile(
     r"""|(?P<word>(?!["'])(?:\$\{[^}\s]*\}|\\.|[^\s{};\\])+)""",
     re.DOTALL,
 )
-
-
-@dataclass(frozen=True, slots=True)
-class Directive:
-    name: str
-    args: tuple[str, ...]
-    children: "tuple[Directive, ...]"
-    where: str
-
-    def all(self, name: str) -> "Iterator[Directive]":
-        return (one for one in self.children if one.name == name)
-
-    def last(self, name: str) -> "Directive | None":
-        return next((one for one in reversed(self.children) if one.name == name), None)
-
-    def __str__(self) -> str:
-        """Write it as it stands in the file."""
-        return " ".join((self.name, *self.args))
 
 
 def split_dump(text: str) -> Files:
