@@ -32,6 +32,7 @@ from gateman.bus.wire import BrokerEvent, Control, Dropped, NoSubscribers
 from ..support.child import answers
 from ..support.deadlines import TIMEOUT
 from ..support.loop import eventually, on_loop
+from ..support.master import is_alive
 
 ROOM = subject("room")
 WIRE = RouterWire()
@@ -372,17 +373,9 @@ def test_it_ends_with_the_process_that_started_it(tmp_path: Path) -> None:
             said += client.recv(4096)
 
     async def gone() -> None:
-        await eventually(lambda: not _is_alive(pid))
+        await eventually(lambda: not is_alive(pid))
 
     asyncio.run(gone())
-
-
-def _is_alive(pid: int) -> bool:
-    try:
-        state = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0]
-    except FileNotFoundError:
-        return False
-    return state != "Z"
 
 
 def test_a_place_that_cannot_be_is_a_configuration_error(

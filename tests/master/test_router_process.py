@@ -19,7 +19,7 @@ from gateman.master.plan import plan
 from gateman.master.privileges import Identity
 from gateman.master.router_process import RouterProcess, router_for
 from tests.support.deadlines import TIMEOUT
-from tests.support.master import descendants, echo, is_alive, master, until
+from tests.support.master import command_of, descendants, echo, is_alive, master, until
 
 needs_root = pytest.mark.skipif(os.getuid() != 0, reason="only root may become somebody else")
 
@@ -47,11 +47,6 @@ def process_of(router: RouterProcess) -> int:
     assert router.due_at is None
     (pid,) = (pid for pid in descendants(os.getpid()) if "--fd" in command_of(pid))
     return pid
-
-
-def command_of(pid: int) -> str:
-    """Read a process's command line."""
-    return Path(f"/proc/{pid}/cmdline").read_bytes().replace(b"\0", b" ").decode()
 
 
 def test_it_is_started_when_due(tmp_path: Path) -> None:

@@ -21,7 +21,7 @@ from gateman.config.schedule import Interval, Job
 from gateman.runtime.jobs import GRACE, Jobs, latest
 from gateman.runtime.scheduled_runs import ScheduledRuns
 from tests.support.loop import eventually, on_loop, turns
-from tests.support.master import master, until
+from tests.support.master import master, until, written
 
 LISTEN = "websocket://127.0.0.1:1"
 
@@ -301,10 +301,8 @@ Worker.run_all()
 
 
 def test_real_processes_run_each_time_once_through_reloads_and_a_kill(tmp_path: Path) -> None:
-    file = tmp_path / "runs"
-
     def runs() -> list[tuple[int, int]]:
-        lines = file.read_text().splitlines() if file.exists() else []
+        lines = written(tmp_path / "runs").splitlines()
         return [(int(at), int(pid)) for at, pid in map(str.split, lines)]
 
     with master(SCRIPT, tmp_path) as running:

@@ -17,7 +17,7 @@ from gateman import Timer
 from gateman.runtime.timer import Timers, following, timers
 from tests.support.deadlines import TIMEOUT
 from tests.support.loop import MS, eventually, on_loop, turns
-from tests.support.master import master, until
+from tests.support.master import master, until, written
 from tests.support.ports import free_port
 from tests.support.server import child, serve
 
@@ -471,8 +471,7 @@ def test_what_runs_once_runs_once_while_processes_are_renewed(tmp_path: Path) ->
     """The old process has clients for two more seconds; and a gateway's keep their deadline."""
 
     def runs() -> list[str]:
-        path = tmp_path / "runs"
-        return path.read_text().split() if path.exists() else []
+        return written(tmp_path / "runs").split()
 
     port = free_port()
     with master(RENEWED.format(port=port), tmp_path) as service, ExitStack() as clients:

@@ -356,6 +356,22 @@ def is_alive(pid: int) -> bool:
         return False
 
 
+def command_of(pid: int) -> str:
+    """Read a process's command line; it is empty once the process has ended."""
+    try:
+        return Path(f"/proc/{pid}/cmdline").read_text().replace("\0", " ")
+    except OSError:
+        return ""
+
+
+def written(path: Path) -> str:
+    """Read what another process has written to a file so far; nothing if it has not made it."""
+    try:
+        return path.read_text()
+    except FileNotFoundError:
+        return ""
+
+
 def until(condition: Callable[[], Any], *, within: float = TIMEOUT) -> Any:
     """
     Wait for what another process does and does not announce.

@@ -14,7 +14,7 @@ from pathlib import Path
 from websockets.sync.client import connect
 
 from tests.support.deadlines import TIMEOUT
-from tests.support.master import Master, master, until
+from tests.support.master import Master, master, until, written
 from tests.support.ports import free_port
 from tests.support.proxies import nginx_command, program, running
 
@@ -276,7 +276,7 @@ def test_a_reload_loses_no_request(tmp_path: Path) -> None:
         reloaded = service.gateman("reload")
         # Not IncompleteRead: the end is that of the stream.
         rest = events.read()
-        until(lambda: len((tmp_path / "ended").read_text().split()) == 2)
+        until(lambda: len(written(tmp_path / "ended").split()) == 2)
         is_over.set()
         for thread in threads:
             thread.join(TIMEOUT)

@@ -15,7 +15,7 @@ from websockets.exceptions import ConnectionClosed, InvalidStatus
 
 from tests.support.deadlines import TIMEOUT
 from tests.support.loop import on_loop
-from tests.support.master import GATEMAN, echo, master, until
+from tests.support.master import GATEMAN, echo, master, until, written
 from tests.support.server import authority, ssl_options
 
 SECRET = "s3cr3t"
@@ -126,11 +126,11 @@ def test_a_log_file_may_be_rotated(tmp_path: Path) -> None:
     both = echo(options="count=2")
     script = f"import sys, os\nsys.stderr.write(f'loaded {{os.getpid()}}\\n')\n{both}"
     with master(script, tmp_path, "start", "--log-file", "chat.log", listens=False) as service:
-        until(lambda: log.exists() and "listens on" in log.read_text())
+        until(lambda: "listens on" in written(log))
         pids = service.pids()
         log.rename(tmp_path / "old.log")
         service.signal(signal.SIGHUP)
-        until(lambda: log.exists() and "re-reading" in log.read_text())
+        until(lambda: "re-reading" in written(log))
         reloaded = service.command("reload")
         # Those of before end after `reload` has.
         new_pids = until(lambda: set(found := service.pids()).isdisjoint(pids) and found)

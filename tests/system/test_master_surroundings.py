@@ -16,7 +16,7 @@ from websockets.sync.client import connect, unix_connect
 
 from tests.support.certificates import Authority, for_threads
 from tests.support.deadlines import TIMEOUT
-from tests.support.master import BOTH, GATEMAN, Master, echo, master, open_to, run, until
+from tests.support.master import BOTH, GATEMAN, command_of, echo, master, open_to, run, until
 from tests.support.server import authority
 from tests.support.steady_clients import replaced
 
@@ -311,32 +311,25 @@ def test_pid_1_reaps_orphans(tmp_path: Path) -> None:
     """What processes leave behind is nobody's but PID 1's; no zombie stays."""
     script = echo(options="count=1").replace(
         "Worker.run_all",
-        "worker.on_worker_start = lambda _: os.system('(sleep 0.2 & sleep 0.3 &)')\nWorker.run_all",
+        "worker.on_worker_start = lambda _: os.system('(sleep 600 & sleep 600 &)')\nWorker.run_all",
     )
     command = ["unshare", "--pid", "--fork", "--kill-child", sys.executable, "server.py"]
     with master(script, tmp_path, command=command) as service:
-        first = _child_of(service)
-        seen = until(lambda: _programs(first).count("sleep") == 2)
-        assert seen
-        until(lambda: _programs(first) == _programs(first, is_zombie=False))
-        until(lambda: "sleep" not in _programs(first))
+        (first,) = _children(service.pid)
+        orphans = until(lambda: len(found := _children(first, "sleep")) == 2 and found)
+        for pid in orphans:
+            os.kill(pid, signal.SIGKILL)
+        # A zombie has a folder, too.
+        until(lambda: not any(Path(f"/proc/{pid}").exists() for pid in orphans))
         os.kill(first, signal.SIGTERM)
 
         assert service.wait() == 0, service.stderr
 
 
-def _child_of(service: Master) -> int:
-    return int(Path(f"/proc/{service.pid}/task/{service.pid}/children").read_text().split()[0])
-
-
-def _programs(pid: int, *, is_zombie: bool | None = None) -> list[str]:
-    """Name the programs of a process's children, all or only those that live."""
-    names: list[str] = []
-    for child in Path(f"/proc/{pid}/task/{pid}/children").read_text().split():
-        head, _, rest = Path(f"/proc/{child}/stat").read_text().rpartition(") ")
-        if is_zombie is None or (rest[0] == "Z") == is_zombie:
-            names.append(head.partition("(")[2])
-    return names
+def _children(pid: int, program: str = "") -> list[int]:
+    """Find the processes whose parent is a process that lives: all, or those of one program."""
+    children = Path(f"/proc/{pid}/task/{pid}/children").read_text().split()
+    return [child for child in map(int, children) if command_of(child).startswith(program)]
 
 
 # The working directory.

@@ -16,7 +16,7 @@ from websockets.exceptions import ConnectionClosed
 from websockets.sync.client import connect
 
 from tests.support.deadlines import TIMEOUT
-from tests.support.master import descendants, is_alive, master, until
+from tests.support.master import command_of, descendants, is_alive, master, until, written
 from tests.support.raw import CLOSE, TEXT, close_payload, frame, handshake
 from tests.support.server import child
 
@@ -164,19 +164,14 @@ def test_a_signal_to_the_whole_group_is_a_stop_like_any(
 
 
 def _journal(folder: Path) -> list[str]:
-    path = folder / "journal"
-    return path.read_text().split() if path.exists() else []
+    return written(folder / "journal").split()
 
 
 def test_the_router_ends_by_no_signal(tmp_path: Path) -> None:
     """What a terminal or a service manager sends to everybody is for the master."""
     with master(GATEWAY, tmp_path) as service:
         service.wait_for("business serves")
-        [router] = [
-            pid
-            for pid in descendants(service.pid)
-            if b"--fd" in Path(f"/proc/{pid}/cmdline").read_bytes()
-        ]
+        [router] = [pid for pid in descendants(service.pid) if "--fd" in command_of(pid)]
         for number in (signal.SIGHUP, signal.SIGINT, signal.SIGUSR1, signal.SIGTERM):
             os.kill(router, number)
         with connect(f"ws://127.0.0.1:{service.port}") as client:
