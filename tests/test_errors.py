@@ -8,9 +8,11 @@ from gateman.errors import (
     AlreadyRunning,
     ApplicationNotStarted,
     BusError,
+    ClientError,
     CommandError,
     ConfigError,
     ConfirmTimeout,
+    Disconnect,
     EnvelopeError,
     ExitCode,
     GatemanError,
@@ -71,6 +73,8 @@ EVERY_ERROR = [
     (EnvelopeError("this is no envelope"), "this is no envelope."),
     (Refuse(), "refused with 403"),
     (Refuse(429, "too many", {"Retry-After": "5"}), "refused with 429"),
+    (ClientError(404, "no such room"), "404: no such room"),
+    (Disconnect(4500, "banned"), "4500: banned"),
     (HandshakeError(400, "this is wrong"), "400: this is wrong"),
     (PacketError("too_big", "a packet is too long"), "a packet is too long"),
     (PreambleError("bad_proxy_header"), "bad proxy header"),
@@ -193,3 +197,24 @@ def test_exit_codes() -> None:
     }
     assert [error.exit_code for error in (CommandError, NotRunning, LoadFailed)] == [1, 3, 4]
     assert (AlreadyRunning.exit_code, ConfigError.exit_code) == (5, 78)
+
+
+@pytest.mark.parametrize("code", [100, 399, 2000, "400", None])
+def test_codes_of_the_protocol_are_no_application_s(code: int) -> None:
+    """An SDK would take them for the server's."""
+    with pytest.raises(ConfigError, match=r"use a code from 400 to 1999\.$"):
+        ClientError(code)
+
+
+@pytest.mark.parametrize("code", [1000, 3500, 5000, "4000", None])
+def test_close_codes_of_the_protocol_are_no_application_s(code: int) -> None:
+    """An application's say by their number whether the client comes back."""
+    with pytest.raises(ConfigError, match="use a code from 4000 to 4499 for clients that are"):
+        Disconnect(code)
+
+
+def test_reasons_of_disconnects_fit_into_a_frame() -> None:
+    """Checked where it is raised, for the close would be refused later."""
+    assert Disconnect(4000, "x" * 123).reason == "x" * 123
+    with pytest.raises(ConfigError, match="is too long"):
+        Disconnect(4000, "é" * 62)

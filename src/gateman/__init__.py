@@ -10,8 +10,10 @@ from typing import TYPE_CHECKING, Any
 
 from .errors import (
     BusError,
+    ClientError,
     ConfigError,
     ConfirmTimeout,
+    Disconnect,
     ExitCode,
     GatemanError,
     HubError,
@@ -110,11 +112,13 @@ _LATER = {
 __all__ = [
     "BusError",
     "BusinessWorker",
+    "ClientError",
     "CloseCode",
     "ConfigError",
     "ConfirmTimeout",
     "Connection",
     "Deflate",
+    "Disconnect",
     "ExitCode",
     "Gap",
     "GatemanError",

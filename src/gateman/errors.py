@@ -19,6 +19,8 @@ Every error of gateman: an error carries what its handler needs, and its answer.
     │   ├── ConfirmTimeout     what was asked may not be in effect yet
     │   └── EnvelopeError      what came over the bus is nothing that we understand
     ├── Refuse                 raised by the application in ``on_websocket_connect``
+    ├── ClientError            raised by the application: an SDK client's command fails
+    ├── Disconnect             raised by the application: an SDK client is disconnected
     ├── HandshakeError         the peer's request cannot be a WebSocket handshake → HTTP status
     ├── PreambleError          the peer's first bytes are no preamble that we accept
     ├── PacketError            what arrived is not a packet of the connection's protocol
@@ -331,6 +333,59 @@ class Refuse(GatemanError):
 
     def __str__(self) -> str:
         return f"refused with {self.status}"
+
+
+class ClientError(GatemanError):
+    """
+    Answer an SDK client's command with an error: raised by the application in callbacks.
+
+    Args:
+        code: Your own code, 400 to 1999; the client's program gets it.
+        message: For the developer of the client's program.
+        temporary: Whether the SDK repeats a connect, a subscribe or a refresh by itself.
+    """
+
+    def __init__(self, code: int, message: str = "", *, temporary: bool = False) -> None:
+        if code not in range(400, 2000):
+            raise ConfigError(
+                f"ClientError({code!r}) is not an error of an application",
+                "use a code from 400 to 1999",
+            )
+        super().__init__(code, message)
+        self.code = int(code)
+        self.message = str(message)
+        self.temporary = bool(temporary)
+
+    def __str__(self) -> str:
+        return f"{self.code}: {self.message}"
+
+
+class Disconnect(GatemanError):
+    """
+    Disconnect an SDK client: raised by the application in callbacks.
+
+    Args:
+        code: Your own close code. After 4000 to 4499 the SDK comes back, after 4500 to 4999 it
+            does not.
+        reason: The close reason; at most 123 bytes of UTF-8.
+    """
+
+    def __init__(self, code: int, reason: str = "") -> None:
+        if code not in range(4000, 5000):
+            raise ConfigError(
+                f"Disconnect({code!r}) is not a close code of an application",
+                "use a code from 4000 to 4499 for clients that are to come back, from 4500 to 4999"
+                " for others",
+            )
+        # RFC 6455, 5.5.1: a control frame has room for it.
+        if len(str(reason).encode(errors="replace")) > 123:
+            raise ConfigError("the reason of Disconnect is too long", "use at most 123 bytes")
+        super().__init__(code, reason)
+        self.code = int(code)
+        self.reason = str(reason)
+
+    def __str__(self) -> str:
+        return f"{self.code}: {self.reason}"
 
 
 class HandshakeError(GatemanError):

@@ -6,6 +6,7 @@ seconds; ``None`` means no limit, where the field's type allows it.
 """
 
 import math
+import re
 from collections.abc import Callable, Mapping
 from dataclasses import MISSING, dataclass, field, fields
 from enum import Enum
@@ -76,8 +77,8 @@ def is_path(value: object) -> bool:
         return False
 
 
-class _Numbers:
-    """``Limits`` and ``Timeouts`` are made from mappings, and checked."""
+class Numbers:
+    """``Limits`` and its like are made from mappings, and checked."""
 
     __slots__ = ()
 
@@ -88,7 +89,7 @@ class _Numbers:
             return cls()
         if isinstance(value, cls):
             return value
-        kind = cls.__name__.lower()
+        kind = cls._kind()
         if not isinstance(value, Mapping):
             raise ConfigError(
                 f"{kind}={value!r} is neither {cls.__name__} nor a mapping",
@@ -100,8 +101,14 @@ class _Numbers:
                 raise ConfigError.unknown(f"option of {kind}", name, known)
         return cls(**value)
 
+    @classmethod
+    def _kind(cls) -> str:
+        """Return the worker's option that has them: ``client_limits`` for ``ClientLimits``."""
+        words = re.findall("[A-Z][a-z]+", cls.__name__)
+        return "_".join(words).lower()
+
     def __post_init__(self) -> None:
-        kind = type(self).__name__.lower()
+        kind = self._kind()
         for declared in fields(self):  # type: ignore[arg-type]
             value = getattr(self, declared.name)
             if value is None and "None" in str(declared.type):
@@ -121,7 +128,7 @@ class _Numbers:
 
 @fixed("limits", "worker.limits = {{'{name}': {value}}}")
 @dataclass(frozen=True, kw_only=True, slots=True)
-class Limits(_Numbers):
+class Limits(Numbers):
     """What one client, and all clients together, may make a process hold."""
 
     max_message_size: int = option(
@@ -196,7 +203,7 @@ class Limits(_Numbers):
 
 @fixed("timeouts", "worker.timeouts = {{'{name}': {value}}}")
 @dataclass(frozen=True, kw_only=True, slots=True)
-class Timeouts(_Numbers):
+class Timeouts(Numbers):
     """How long each step may take."""
 
     handshake: float = option(
