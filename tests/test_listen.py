@@ -39,6 +39,17 @@ def tcp(host: str, port: int, *, is_secure: bool = False) -> ListenAddress:
             ListenAddress(host="", port=0, path="/run/a b/chat.sock", is_secure=False),
             None,
         ),
+        (
+            "text://0.0.0.0:8283",
+            ListenAddress("0.0.0.0", 8283, "", is_secure=False, protocol="text"),
+            None,
+        ),
+        (
+            "frame+unix:///run/a.sock",
+            ListenAddress("", 0, "/run/a.sock", is_secure=False, protocol="frame"),
+            None,
+        ),
+        ("tcp://[::1]:1", ListenAddress("::1", 1, "", is_secure=False, protocol="tcp"), None),
     ],
 )
 def test_addresses(text: str, expected: ListenAddress, shown: str | None) -> None:
@@ -57,9 +68,15 @@ def test_addresses(text: str, expected: ListenAddress, shown: str | None) -> Non
             (text, f"{text!r} is not an address to listen on: {EXAMPLE}")
             for text in ("", "8282", "0.0.0.0:8282", "websocket:a:1", None, 8282, b"ws://a:1")
         ),
-        *(
-            (f"{scheme}://a:1", f"'{scheme}://a:1': gateman does not speak {scheme}: {EXAMPLE}")
-            for scheme in ("tcp", "text", "frame", "udp")
+        (
+            "udp://a:1",
+            "'udp://a:1': gateman does not speak udp: create a datagram endpoint in"
+            " on_worker_start, or listen on tcp://.",
+        ),
+        ("text://a:1/b", "'text://a:1/b' has a path, which text:// does not know: remove it."),
+        (
+            "text+unix://a",
+            "'text+unix://a' has no absolute path: write text+unix:///run/chat.sock.",
         ),
         *(
             (
@@ -94,8 +111,9 @@ def test_addresses(text: str, expected: ListenAddress, shown: str | None) -> Non
             )
         ),
         (
-            "ftp://a:1",
-            "'ftp' is not a scheme to listen on: there are websocket, websocket+unix, ws, wss.",
+            "carrier://a:1",
+            "'carrier' is not a scheme to listen on: there are frame, frame+unix, tcp, tcp+unix, text,"
+            " text+unix, websocket, websocket+unix, ws, wss.",
         ),
         *(
             (f"websocket://{rest}", f"'websocket://{rest}' has no port: {EXAMPLE}")

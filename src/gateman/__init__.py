@@ -38,6 +38,7 @@ if TYPE_CHECKING:
     from .gateway.current import current_client
     from .gateway.gateway import Gateway
     from .options import Limits, SlowConsumer, Timeouts
+    from .protocols.base import PacketProtocol
     from .request import Request
     from .runtime.embedding import serve
     from .runtime.timer import Timer
@@ -102,6 +103,7 @@ _LATER = {
     ".connection": ("Connection", "State"),
     ".connection_interfaces": ("SendResult",),
     ".options": ("Limits", "SlowConsumer", "Timeouts"),
+    ".protocols.base": ("PacketProtocol",),
     ".request": ("Request",),
     ".runtime.embedding": ("serve",),
     ".runtime.timer": ("Timer",),
@@ -128,6 +130,7 @@ __all__ = [
     "Limits",
     "OutgoingConnection",
     "PacketError",
+    "PacketProtocol",
     "PartialResult",
     "ProtocolError",
     "Refuse",

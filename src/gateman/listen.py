@@ -6,6 +6,7 @@ Listen addresses, as users write them. PURE.
     websocket+unix:///run/chat.sock a unix socket
     ws://…                          the same as websocket://
     wss://…                         the same with transport="ssl"
+    text://0.0.0.0:8283             lines; frame:// and tcp:// likewise, and text+unix:// …
 """
 
 import re
@@ -15,11 +16,18 @@ from msgspec import Struct
 
 from .errors import ConfigError
 
+WEBSOCKET = "websocket"
+STREAMS = ("tcp", "text", "frame")
+"""The protocols on a byte stream; :mod:`gateman.protocols` has them."""
+
+# Each scheme's protocol.
 _SCHEMES = {
-    "websocket": False,
-    "ws": False,
-    "wss": True,
-    "websocket+unix": False,
+    "websocket": WEBSOCKET,
+    "ws": WEBSOCKET,
+    "wss": WEBSOCKET,
+    "websocket+unix": WEBSOCKET,
+    **{name: name for name in STREAMS},
+    **{f"{name}+unix": name for name in STREAMS},
 }
 # Other schemes that users write, and the right ones.
 _MEANT = {
@@ -44,6 +52,7 @@ class ListenAddress(Struct, frozen=True):
     port: int  # 0: the system chooses
     path: str  # of a unix socket; empty for TCP
     is_secure: bool  # TLS
+    protocol: str = WEBSOCKET  # or one of STREAMS
 
     @classmethod
     def parse(cls, text: object) -> "ListenAddress":
@@ -61,26 +70,39 @@ class ListenAddress(Struct, frozen=True):
                     f"{text!r} is not the address of a WebSocket service",
                     f"write {meant}{_WITH_TLS * (scheme in _TLS)}",
                 )
-            if scheme in {"tcp", "text", "frame", "udp"}:
-                raise ConfigError(f"{text!r}: gateman does not speak {scheme}", _EXAMPLE)
+            if scheme == "udp":
+                raise ConfigError(
+                    f"{text!r}: gateman does not speak udp",
+                    "create a datagram endpoint in on_worker_start, or listen on tcp://",
+                )
             raise ConfigError.unknown("scheme to listen on", scheme, _SCHEMES)
-        is_secure = _SCHEMES[scheme]
-        if scheme == "websocket+unix":
+        protocol, is_secure = _SCHEMES[scheme], scheme == "wss"
+        if scheme.endswith("+unix"):
             if not rest.startswith("/") or "\0" in rest:
-                raise ConfigError(f"{text!r} has no absolute path", f"write {_UNIX_EXAMPLE}")
-            return cls("", 0, rest, is_secure)
+                raise ConfigError(
+                    f"{text!r} has no absolute path", f"write {scheme}:///run/chat.sock"
+                )
+            return cls("", 0, rest, is_secure, protocol)
         if "/" in rest.rstrip("/") or rest.endswith("//"):
+            if protocol != WEBSOCKET:
+                raise ConfigError(
+                    f"{text!r} has a path, which {protocol}:// does not know", "remove it"
+                )
             raise ConfigError(
                 f"{text!r} has a path, but a worker takes every path",
                 "remove it, and check request.path in on_websocket_connect",
             )
         host, port = _host_and_port(text, rest.rstrip("/"))
-        return cls(host, port, "", is_secure)
+        return cls(host, port, "", is_secure, protocol)
+
+    @property
+    def is_websocket(self) -> bool:
+        return self.protocol == WEBSOCKET
 
     def __str__(self) -> str:
         if self.path:
-            return f"websocket+unix://{self.path}"
-        scheme = "wss" if self.is_secure else "websocket"
+            return f"{self.protocol}+unix://{self.path}"
+        scheme = "wss" if self.is_secure and self.is_websocket else self.protocol
         host = f"[{self.host}]" if ":" in self.host else self.host
         return f"{scheme}://{host}:{self.port}"
 

@@ -231,6 +231,14 @@ class Timeouts(Numbers):
         "How long a client may take to answer a ping with a pong or a message. Otherwise the"
         " connection is closed.",
     )
+    idle: float | None = option(
+        300.0,
+        "seconds",
+        "How long a client of tcp://, text:// or frame:// may send no whole message, and take"
+        " nothing that is sent to it; then it is closed. There are no pings: below it, TCP itself"
+        " asks every ping_interval whether the client is there. None means no limit. Precedent:"
+        " nginx's stream, 600 s.",
+    )
     keep_alive: float = option(
         75.0,
         "seconds",

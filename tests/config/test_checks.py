@@ -142,3 +142,51 @@ def test_compression_is_an_object_of_its_own() -> None:
     deflate = Deflate()
 
     assert worker(compression=deflate).compression is deflate
+
+
+class _Packets:
+    def packet_size(self, data: bytearray) -> int | None:
+        return len(data)
+
+    def decode(self, packet: bytes) -> bytes:
+        return packet
+
+    def encode(self, message: bytes) -> bytes:
+        return message
+
+
+class _NeedsArgument(_Packets):
+    def __init__(self, size: int) -> None:
+        self.size = size
+
+
+class _Async(_Packets):
+    async def decode(self, packet: bytes) -> bytes:  # type: ignore[override] # a mistake
+        return packet
+
+
+class _TakesNothing(_Packets):
+    def encode(self) -> bytes:  # type: ignore[override] # a mistake
+        return b""
+
+
+def test_a_protocol_is_a_class_or_an_instance() -> None:
+    instance = _NeedsArgument(1)
+    worker = Worker("tcp://127.0.0.1:0", protocol=_Packets)
+    assert isinstance(worker.protocol, _Packets)
+    worker.protocol = instance
+    assert worker.protocol is instance
+
+
+@pytest.mark.parametrize(
+    ("value", "problem"),
+    [
+        (object(), "has no function packet_size"),
+        (_NeedsArgument, "cannot be made without arguments"),
+        (_Async, "decode is async"),
+        (_TakesNothing, r"encode is called with \(message\), but takes \(\)"),
+    ],
+)
+def test_what_is_no_protocol(value: object, problem: str) -> None:
+    with pytest.raises(ConfigError, match=problem):
+        Worker("tcp://127.0.0.1:0", protocol=value)  # type: ignore[arg-type] # a mistake

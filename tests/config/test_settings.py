@@ -12,6 +12,7 @@ from gateman.config.settings import WorkerSettings
 from gateman.config.worker import settings_of
 from gateman.listen import ListenAddress
 from gateman.options import Limits, SlowConsumer, Timeouts
+from gateman.protocols.text import Text
 from gateman.tls.contexts import TlsContexts
 from gateman.websocket.deflate import Deflate
 from tests.support.server import ssl_options
@@ -53,6 +54,7 @@ def test_what_is_not_declared() -> None:
         "requires_proxy": False,
         "http": None,
         "http_root_path": "",
+        "protocol": None,
     }
     assert [who in trusted for who in ("127.0.0.1", "::1", "192.0.2.1")] == [True, True, False]
 
@@ -168,3 +170,26 @@ def test_every_setting_is_documented() -> None:
     documented = inspect.getdoc(WorkerSettings) or ""
     for name in WorkerSettings.__struct_fields__:
         assert f"\n    {name}: " in documented
+
+
+@pytest.mark.parametrize(
+    ("listen", "options", "problem"),
+    [
+        ("text://127.0.0.1:1", {"test_page": True}, "has test_page, and listens on text://"),
+        ("tcp://127.0.0.1:1", {"compression": Deflate()}, "has compression, and listens on tcp://"),
+        ("text://127.0.0.1:1", {"protocol": Text}, "has a protocol, and listens on text://"),
+        ("ws://127.0.0.1:1", {"protocol": Text}, "has a protocol, and listens on websocket://"),
+    ],
+)
+def test_what_a_protocol_does_not_have(listen: str, options: dict[str, Any], problem: str) -> None:
+    with pytest.raises(ConfigError, match=problem):
+        settings(listen, **options)
+
+
+def test_a_decision_about_a_handshake_that_never_comes_is_refused() -> None:
+    """It would let everybody in."""
+    worker = Worker("text://127.0.0.1:1")
+    worker.on_websocket_connect = lambda _connection, _request: None
+
+    with pytest.raises(ConfigError, match="has on_websocket_connect, which text:// never calls"):
+        settings_of(worker, now=NOW)

@@ -6,11 +6,12 @@ from hypothesis import strategies as st
 
 from gateman.errors import PacketError
 from gateman.protocols.base import PacketProtocol, PacketReader
+from gateman.protocols.built_in import BUILT_IN
 from gateman.protocols.frame import Frame
 from gateman.protocols.raw import Raw
 from gateman.protocols.text import Text
 
-LINES = st.text(max_size=8).filter(lambda text: "\n" not in text and not text.endswith("\r"))
+LINES = st.text(max_size=8).filter(lambda text: "\n" not in text and "\r" not in text)
 
 
 def read_cut(protocol: PacketProtocol, stream: bytes, cut: int) -> list[object]:
@@ -35,6 +36,16 @@ def test_frames_survive_every_cut(payloads: list[bytes]) -> None:
     stream = b"".join(map(frame.encode, payloads))
     for cut in range(len(stream) + 1):
         assert read_cut(frame, stream, cut) == payloads
+
+
+def test_text_and_bytes_go_out_in_the_form_of_each_protocol() -> None:
+    """So that a message to a group reaches the members of all protocols."""
+    for message in ("ä", "ä".encode()):
+        assert {name: protocol.encode(message) for name, protocol in BUILT_IN.items()} == {
+            "tcp": b"\xc3\xa4",
+            "text": b"\xc3\xa4\n",
+            "frame": b"\0\0\0\x06\xc3\xa4",
+        }
 
 
 def test_bytes_are_passed_as_they_arrive() -> None:
@@ -93,7 +104,9 @@ def test_a_protocol_that_makes_no_progress_ends_the_connection() -> None:
     ("protocol", "message", "problem"),
     [
         (Text(), "one\ntwo", "a line cannot contain a line break"),
-        (Text(), b"one", "a line is text, and this is of type bytes"),
+        (Text(), "one\rtwo", "a line cannot contain a line break"),
+        (Text(), b"\xff", "a line is text, and these bytes are not UTF-8"),
+        (Text(), 5, "a line is text, and this is of type int"),
         (Frame(), 5, "a packet is bytes, and this is of type int"),
         (Raw(), None, "only bytes can be sent, and not NoneType"),
     ],

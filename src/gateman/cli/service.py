@@ -218,7 +218,8 @@ def check(workers: Sequence[BaseWorker] | None, script: str) -> None:
             if settings is not None:
                 contexts = settings.contexts
                 listen = replace(settings.listen, is_secure=contexts is not None)
-                does = f"listen on {listen}"
+                is_marked = contexts is not None and not listen.is_websocket
+                does = f"listen on {listen}{' with TLS' * is_marked}"
             click.echo(
                 f"{found}: {planned.policy.name} would {does}"
                 f" with {planned.policy.count} process{'es' * (planned.policy.count > 1)}"

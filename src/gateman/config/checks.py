@@ -17,7 +17,7 @@ from ..http.response import is_token
 from ..listen import ListenAddress
 from ..options import Limits, SlowConsumer, Timeouts
 from ..websocket.deflate import Deflate
-from .callbacks import label, unsuitable_signature
+from .callbacks import is_async, label, unsuitable_signature
 from .schema import Option
 
 # Processes of one worker; no machine has more cores.
@@ -30,6 +30,9 @@ _MAX_NUMBER = 1 << 53
 _MAX_ACCOUNT = (1 << 32) - 2
 
 _APPLICATION_NAME = re.compile(r"[^\W\d]\w*(\.[^\W\d]\w*)*:[^\W\d]\w*(\.[^\W\d]\w*)*")
+
+# The functions of a protocol on a byte stream, and the argument of each.
+_PROTOCOL_FUNCTIONS = {"packet_size": "data", "decode": "packet", "encode": "message"}
 
 # Characters that end the path in a request's target.
 _BEYOND_PATH = frozenset(" ?#")
@@ -175,6 +178,34 @@ def asgi_application(value: Any) -> Any:
             if is_wsgi
             else "pass an ASGI application; of a function that makes one, pass its result",
         )
+    return value
+
+
+def protocol(_option: Option, value: Any) -> Any:
+    """Check a user's protocol; of a class, keep an instance."""
+    if value is None:
+        return None
+    example = "write class MyProtocol with packet_size(self, data), decode(self, packet) and"
+    example += " encode(self, message), and protocol=MyProtocol"
+    if isinstance(value, type):
+        signature = unsuitable_signature(value, ())
+        if signature is not None:
+            raise ConfigError(
+                f"protocol={value.__name__} cannot be made without arguments: it takes {signature}",
+                f"pass an instance: protocol={value.__name__}(…)",
+            )
+        value = value()
+    for name, argument in _PROTOCOL_FUNCTIONS.items():
+        function = getattr(value, name, None)
+        if not callable(function):
+            raise ConfigError(f"protocol={value!r} has no function {name}", example)
+        if is_async(function):
+            raise ConfigError(f"protocol: {name} is async", "write it as a plain function")
+        signature = unsuitable_signature(function, (argument,))
+        if signature is not None:
+            raise ConfigError(
+                f"protocol: {name} is called with ({argument}), but takes {signature}", example
+            )
     return value
 
 

@@ -12,6 +12,7 @@ from ..websocket.deflate import Deflate
 
 if TYPE_CHECKING:
     from ..acme.options import AcmeOptions
+    from ..protocols.base import PacketProtocol
     from ..tls.contexts import TlsContexts
 
 
@@ -37,6 +38,7 @@ class WorkerSettings(Struct, frozen=True, kw_only=True):
         requires_proxy: Whether every connection begins with a PROXY header.
         http: The ASGI application, or its name as ``module:attribute``; ``None`` for none.
         http_root_path: The prefix that a proxy has removed from its paths.
+        protocol: What cuts the byte stream into messages; ``None`` for WebSocket.
     """
 
     name: str
@@ -56,3 +58,4 @@ class WorkerSettings(Struct, frozen=True, kw_only=True):
     requires_proxy: bool
     http: Callable[..., Any] | str | None
     http_root_path: str
+    protocol: "PacketProtocol | None"

@@ -12,7 +12,7 @@ The declaration of a WebSocket service: its address, options and callbacks.
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar, TypeAlias
 
 from ..connection import Connection
 from ..errors import ConfigError
@@ -29,8 +29,15 @@ from .schema import Converted
 
 if TYPE_CHECKING:
     from ..acme.options import AcmeOptions
+    from ..protocols.base import PacketProtocol
     from ..tls.contexts import TlsContexts
     from .settings import WorkerSettings
+
+    _Protocol: TypeAlias = PacketProtocol | type[PacketProtocol] | None
+    _ProtocolObject: TypeAlias = PacketProtocol | None
+else:
+    # Only a worker with another protocol needs the module.
+    _Protocol = _ProtocolObject = Any
 
 
 class Worker(BaseWorker, OfSession[S]):
@@ -53,7 +60,8 @@ class Worker(BaseWorker, OfSession[S]):
         check=checks.listen,
         reason="The address: ``websocket://HOST:PORT``, ``websocket://[::]:PORT`` (IPv4 too) or"
         " ``websocket+unix:///path.sock``. ``ws://`` is the same as ``websocket://``; ``wss://`` is"
-        ' the same with ``transport="ssl"``.',
+        ' the same with ``transport="ssl"``. ``text://``, ``frame://`` and ``tcp://`` are other'
+        " protocols: see [protocols.md](protocols.md).",
     )
     context: Mapping[str, Mapping[str, Any]] | None = option(
         default=None,
@@ -150,6 +158,14 @@ class Worker(BaseWorker, OfSession[S]):
         " ``trusted_proxies`` may connect.",
     )
 
+    protocol: Converted[_Protocol, _ProtocolObject] = option(
+        default=None,
+        check=checks.protocol,
+        reason="A protocol of one's own on ``tcp://``: a class with the functions of"
+        " ``gateman.PacketProtocol``, or an instance of one. See"
+        " [protocols.md](protocols.md#a-protocol-of-your-own).",
+    )
+
     on_worker_start = Callback[["Worker[S]"]]()
     """``(worker)``: the process has started, and does not accept yet."""
     on_worker_stop = Callback[["Worker[S]"]]()
@@ -190,11 +206,12 @@ def settings_of(worker: Worker, *, now: float) -> "WorkerSettings":
     from ..http.client_address import DEFAULT, TrustedProxies
     from .settings import WorkerSettings
 
+    listen = ListenAddress.parse(worker.listen)
     acme = certificates_of(worker)
     _check_http(worker)
     return WorkerSettings(
         name=worker.name,
-        listen=ListenAddress.parse(worker.listen),
+        listen=listen,
         contexts=_contexts(worker, acme, now),
         acme=acme,
         limits=worker.limits,
@@ -212,7 +229,39 @@ def settings_of(worker: Worker, *, now: float) -> "WorkerSettings":
         requires_proxy=worker.proxy_protocol == "required",
         http=worker.http,
         http_root_path=worker.http_root_path,
+        protocol=_protocol_of(worker, listen),
     )
+
+
+# What only a WebSocket worker can use: options with their defaults.
+_OF_WEBSOCKETS = ("allowed_origins", "subprotocols", "test_page", "http", "compression")
+
+
+def _protocol_of(worker: Worker, listen: ListenAddress) -> "PacketProtocol | None":
+    """Return what cuts the byte stream into messages; ``None`` for a WebSocket worker."""
+    scheme = listen.protocol
+    if worker.protocol is not None and scheme != "tcp":
+        raise ConfigError(
+            f"worker {worker.name!r} has a protocol, and listens on {scheme}://",
+            "listen on tcp://",
+        )
+    if listen.is_websocket:
+        return None
+    for name in _OF_WEBSOCKETS:
+        if getattr(worker, name) != worker.options[name].default:
+            raise ConfigError(
+                f"worker {worker.name!r} has {name}, and listens on {scheme}://",
+                f"leave {name} out: it is for WebSockets",
+            )
+    if "on_websocket_connect" in worker.callbacks:
+        raise ConfigError(
+            f"worker {worker.name!r} has on_websocket_connect, which {scheme}:// never calls",
+            "let the first message say who the client is, and set timeouts.login",
+        )
+    # Imported here: a WebSocket worker needs none of it.
+    from ..protocols.built_in import BUILT_IN
+
+    return worker.protocol or BUILT_IN[scheme]
 
 
 def _check_http(worker: Worker) -> None:

@@ -76,9 +76,11 @@ class Listeners:
     @property
     def urls(self) -> list[str]:
         """The addresses for clients."""
-        is_secure = self._settings is not None and self._settings.contexts is not None
-        first = self._sockets[0] if self._sockets else []
-        return [listening.url_of(sock, is_secure=is_secure) for sock in first]
+        settings = self._settings
+        if settings is None or not self._sockets:
+            return []
+        protocol, is_secure = settings.listen.protocol, settings.contexts is not None
+        return [listening.url_of(sock, protocol, is_secure=is_secure) for sock in self._sockets[0]]
 
     def close(self) -> None:
         """Close the sockets, except those that systemd has passed and owns."""

@@ -238,7 +238,7 @@ class Master:
             if settings is None:
                 processes = f"{policy.count} process{'es' * (policy.count > 1)}"
                 logger.info("%s serves, %s", policy.name, processes)
-            elif settings.allowed_origins is None:
+            elif settings.listen.is_websocket and settings.allowed_origins is None:
                 logger.info(
                     "%s lets pages of every origin connect, and those of other hosts without the"
                     " user's cookies: allowed_origins is not set",

@@ -79,11 +79,14 @@ class AcceptConfig(Struct, frozen=True, kw_only=True):
     certificate_wait: CertificateWait
     trusted_proxies: TrustedProxies  # the peers whose PROXY header is believed
     requires_proxy: bool  # whether every connection begins with a PROXY header
-    handshake_timeout: float  # seconds from accept to the end of the WebSocket handshake
+    speaks_http: bool = True  # whether a client that is refused may get an answer
+    handshake_timeout: float  # seconds from accept to the end of the handshakes
     close_timeout: float  # seconds that a peer has for the end of TLS
     # Seconds after which the kernel gives up on a peer that acknowledges nothing; None for the
     # system's default of many minutes.
     user_timeout: float | None
+    # Seconds of silence after which the kernel asks whether the peer is there; None for never.
+    keepalive: float | None = None
 
 
 class AcceptedSocket:
@@ -229,6 +232,9 @@ class AcceptedSocket:
                 "plain_on_tls_port",
                 PEER_SPOKE_PLAIN.found(client="a client").line,
             )
+            if not self._accept_config.speaks_http:
+                self._drop()
+                return
             self._peer_info.refusal = wrong_scheme()
             self._connect(None)
         else:
@@ -366,7 +372,12 @@ class AcceptedSocket:
     def _reject(self, refusal: Refusal) -> None:
         self._accept_config.events.noticed(refusal.cause, refusal.line)
         # With TLS an answer costs a whole handshake, which is what an attacker wants.
-        if self._accept_config.contexts is not None or not self._peer_info.permit.reject():
+        config = self._accept_config
+        if (
+            config.contexts is not None
+            or not config.speaks_http
+            or not self._peer_info.permit.reject()
+        ):
             self._drop()
             return
         retry = {"Retry-After": str(refusal.retry_after)}

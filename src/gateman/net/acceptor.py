@@ -39,7 +39,7 @@ class Acceptor:
         self._retry: asyncio.TimerHandle | None = None
         self._is_accepting = False
         self._early: set[AcceptedSocket] = set()
-        _set_options(sock, accept_config.user_timeout)
+        _set_options(sock, accept_config.user_timeout, accept_config.keepalive)
         # Equal for all, unless the socket listens on all addresses.
         is_wildcard = client_of(sock.getsockname())[0] in {"0.0.0.0", "::"}  # noqa: S104
         self._local_address = "" if is_wildcard else _local_address(sock)
@@ -106,7 +106,7 @@ class Acceptor:
         self._retry = self._loop.call_later(_RETRY_DELAY, self.start)
 
 
-def _set_options(sock: socket.socket, user_timeout: float | None) -> None:
+def _set_options(sock: socket.socket, user_timeout: float | None, keepalive: float | None) -> None:
     """Set what accepted sockets inherit, so that it need not be set for each."""
     if sock.family == socket.AF_UNIX:
         return
@@ -115,6 +115,14 @@ def _set_options(sock: socket.socket, user_timeout: float | None) -> None:
     option = getattr(socket, "TCP_USER_TIMEOUT", None)
     if option is not None and user_timeout is not None:
         sock.setsockopt(socket.IPPROTO_TCP, option, int(user_timeout * 1000))
+    if keepalive is not None:
+        sock.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
+        seconds = max(1, round(keepalive))
+        # macOS calls the first of them differently; there, the system's two hours hold.
+        for name in ("TCP_KEEPIDLE", "TCP_KEEPINTVL"):
+            option = getattr(socket, name, None)
+            if option is not None:
+                sock.setsockopt(socket.IPPROTO_TCP, option, seconds)
 
 
 def _local_address(sock: socket.socket) -> str:

@@ -54,6 +54,9 @@ class ConnectionEvents(Protocol):
     def buffer_drained(self, connection: Connection) -> None:
         """Everything is sent, after ``buffer_full``."""
 
+    def half_closed(self, connection: Connection, finish: Callable[[], None]) -> None:
+        """The client sends no more; ``finish`` is to be called when it has got its answers."""
+
     def closing(self, connection: Connection) -> None:
         """The server has begun to close: queued messages of the client are not handled."""
 

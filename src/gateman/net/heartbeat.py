@@ -82,7 +82,8 @@ class Heartbeat:
         self._ping_ticks = round(interval / self._tick)
         # One more than asked for: the current tick has partly gone by already.
         self._pong_ticks = round(pong / self._tick) + 1
-        self._wheel: Wheel[Pingable] = Wheel(max(self._ping_ticks, self._pong_ticks) + 1)
+        # Nothing is ever due later than a ping.
+        self._wheel: Wheel[Pingable] = Wheel(self._ping_ticks + 1)
         self._timer: asyncio.TimerHandle | None = None
         self._next_at = 0.0
         self._was_late = False

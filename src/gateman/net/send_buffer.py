@@ -38,13 +38,13 @@ _MIN_JOINED_SIZE = 64 << 10  # bytes
 
 # The most answers that are written together: with more, the first would wait for the handlers of
 # all the others, and a write for every 32 answers costs little.
-_MAX_CORKED_COUNT = 32
+MAX_CORKED_COUNT = 32
 
 # As in picows, which copies messages up to 8 KiB, and writes larger ones without a copy.
-_MAX_COPIED_SIZE = 8 << 10  # bytes
+MAX_COPIED_SIZE = 8 << 10  # bytes
 
 # With the last frame, at most _MIN_JOINED_SIZE.
-_MAX_CORKED_SIZE = _MIN_JOINED_SIZE - _MAX_COPIED_SIZE - 1024  # bytes
+MAX_CORKED_SIZE = _MIN_JOINED_SIZE - MAX_COPIED_SIZE - 1024  # bytes
 
 # The cost of a message that is kept until the 101, beside its bytes.
 _EARLY_COST = 96  # bytes
@@ -82,7 +82,7 @@ TRANSITIONS = {
 }
 """The states that may follow each state."""
 
-_RESULTS = {
+RESULTS = {
     _DIRECT: SendResult.SENT,
     _WAITING: SendResult.QUEUED,
     _CLOSED: SendResult.CLOSED,
@@ -171,7 +171,7 @@ class SendBuffer:
                 self._context.check_thread()
                 raise
             # Mostly the same: the transport calls `paused` if the kernel did not take everything.
-            return _SENT if self.state is _DIRECT else _RESULTS[self.state]
+            return _SENT if self.state is _DIRECT else RESULTS[self.state]
         if state is _COLLECTING or state is _CORKED:
             return self._collect(opcode, payload)
         if state is _CLOSED:
@@ -380,7 +380,7 @@ class SendBuffer:
 
     def _collect(self, opcode: int, payload: str | bytes) -> SendResult:
         data = payload.encode() if isinstance(payload, str) else payload
-        if len(data) > _MAX_COPIED_SIZE:
+        if len(data) > MAX_COPIED_SIZE:
             return self._write_collected((opcode, data))
         collected = self._collected
         if collected is None:
@@ -398,7 +398,7 @@ class SendBuffer:
         if self._collected is not collected:
             self._context.check_thread()
         self._collected_size += len(frame)
-        if len(collected) >= _MAX_CORKED_COUNT or self._collected_size > _MAX_CORKED_SIZE:
+        if len(collected) >= MAX_CORKED_COUNT or self._collected_size > MAX_CORKED_SIZE:
             return self._write_collected()
         return _QUEUED
 
@@ -406,7 +406,7 @@ class SendBuffer:
         """Write the collected messages and ``behind``, then cork again; return the last result."""
         self._context.check_thread()
         self.uncork()
-        result = _RESULTS[self.state]
+        result = RESULTS[self.state]
         for opcode, data in behind:
             result = self.send(opcode, data)
         self.cork()

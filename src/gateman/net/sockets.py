@@ -10,7 +10,7 @@ from pathlib import Path
 from weakref import WeakKeyDictionary
 
 from ..errors import AddressInUse, ConfigError
-from ..listen import ListenAddress
+from ..listen import WEBSOCKET, ListenAddress
 from .socket_files import give, is_at
 
 # Linux spreads connections over the sockets of one port; elsewhere the last one gets all.
@@ -219,9 +219,9 @@ def _remove_stale(path: str, address: ListenAddress) -> None:
             )
 
 
-def url_of(sock: socket.socket, *, is_secure: bool) -> str:
+def url_of(sock: socket.socket, protocol: str = WEBSOCKET, *, is_secure: bool) -> str:
     """Write the URL that clients of a listening socket connect to."""
-    scheme = "wss" if is_secure else "ws"
+    scheme = protocol if protocol != WEBSOCKET else "wss" if is_secure else "ws"
     name = sock.getsockname()
     if not isinstance(name, tuple):
         return f"{scheme}+unix://{name}"

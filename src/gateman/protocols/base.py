@@ -51,15 +51,36 @@ class PacketProtocol(Protocol):
         """
 
 
-class PacketReader:
-    """Cuts one stream into messages; keeps at most one incomplete packet."""
+INCOMPLETE: Any = object()
+"""What :meth:`PacketReader.next` returns while more has to arrive."""
 
-    __slots__ = ("_data", "_max_size", "_protocol")
+
+class PacketReader:
+    """Cuts one stream into messages; keeps what has arrived and is not read yet."""
+
+    __slots__ = ("_max_size", "_protocol", "data")
 
     def __init__(self, protocol: PacketProtocol, max_size: int) -> None:
         self._protocol = protocol
         self._max_size = max_size
-        self._data = bytearray()
+        self.data = bytearray()
+
+    def next(self) -> Any:
+        """Return the next message, or ``INCOMPLETE``; raises what the protocol raises."""
+        data = self.data
+        if not data:
+            return INCOMPLETE
+        size = self._protocol.packet_size(data)
+        # A length is judged before the packet is there, and what has no length yet as well.
+        if (len(data) if size is None else size) > self._max_size:
+            raise PacketError("too_big", f"a packet is longer than {self._max_size} bytes")
+        if size is None or size > len(data):
+            return INCOMPLETE
+        if size <= 0:
+            raise PacketError("malformed", f"a packet of {size} bytes")
+        packet = bytes(data[:size])
+        del data[:size]
+        return self._protocol.decode(packet)
 
     def feed(self, data: bytes) -> Iterator[Any]:
         """
@@ -67,24 +88,14 @@ class PacketReader:
 
         The iteration raises PacketError after the messages that precede the faulty packet.
         """
-        self._data += data
+        self.data += data
         return self._messages()
 
     def _messages(self) -> Iterator[Any]:
-        while self._data:
-            size = self._protocol.packet_size(self._data)
-            # A length is judged before the packet is there, and what has no length yet as well.
-            if (len(self._data) if size is None else size) > self._max_size:
-                raise PacketError("too_big", f"a packet is longer than {self._max_size} bytes")
-            if size is None or size > len(self._data):
-                break
-            if size <= 0:
-                raise PacketError("malformed", f"a packet of {size} bytes")
-            packet = bytes(self._data[:size])
-            del self._data[:size]
-            yield self._protocol.decode(packet)
+        while (message := self.next()) is not INCOMPLETE:
+            yield message
 
     @property
     def is_incomplete(self) -> bool:
         """Whether the stream has ended within a packet, if it ends now."""
-        return bool(self._data)
+        return bool(self.data)

@@ -16,9 +16,17 @@ class Text:
             raise PacketError("not_utf8", "a line is not UTF-8") from None
 
     def encode(self, message: object) -> bytes:
-        r"""Refuse a message with a ``\n``: its second half would be a message of its own."""
-        if not isinstance(message, str):
+        r"""Refuse a message with a ``\n`` or ``\r``: what follows would be a message of its own."""
+        if isinstance(message, str):
+            packet = message.encode() + b"\n"
+        elif isinstance(message, (bytes, bytearray, memoryview)):
+            packet = bytes(message) + b"\n"
+            try:
+                packet.decode()
+            except UnicodeDecodeError:
+                raise ValueError("a line is text, and these bytes are not UTF-8") from None
+        else:
             raise ValueError(f"a line is text, and this is of type {type(message).__name__}")  # noqa: TRY004
-        if "\n" in message:
+        if packet.find(b"\n") != len(packet) - 1 or b"\r" in packet:
             raise ValueError("a line cannot contain a line break: send each line by itself")
-        return message.encode() + b"\n"
+        return packet

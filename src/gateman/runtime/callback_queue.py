@@ -20,7 +20,7 @@ from contextvars import Context, copy_context
 from functools import partial
 from sys import getsizeof
 from types import coroutine
-from typing import Any
+from typing import Any, NamedTuple
 
 from ..config.callbacks import Function
 from ..connection import Connection, State
@@ -29,8 +29,15 @@ from .callback_tasks import CallbackTasks, Task, take_back_cancellation
 
 Then = Callable[[Exception | None], None]
 
-Call = tuple[str, Function, tuple[Any, ...], Then | None]
-"""A callback's name, the function, its arguments, and what is called with its decision."""
+
+class Call(NamedTuple):
+    """A callback that waits; a message of a user's protocol may be any other tuple."""
+
+    name: str
+    function: Function
+    args: tuple[Any, ...]
+    then: Then | None  # is called with its decision
+
 
 QueuedItem = str | bytes | Call
 """A message has no object around it: a peer can send 40 000 empty ones in one read."""
@@ -196,7 +203,7 @@ class CallbackQueues:
         """Drop the messages that wait, and keep the calls."""
         queue = self._queues.get(connection)
         if queue is not None:
-            self._keep(queue, lambda item: isinstance(item, tuple))
+            self._keep(queue, lambda item: isinstance(item, Call))
 
     def dismiss(self, connection: Connection) -> None:
         """End the task if it is idle."""
@@ -319,7 +326,7 @@ class CallbackQueues:
 
 
 def _is_on_close(item: QueuedItem) -> bool:
-    return isinstance(item, tuple) and item[0] == "on_close"
+    return isinstance(item, Call) and item.name == "on_close"
 
 
 @coroutine

@@ -9,6 +9,7 @@ connection. While it runs, all later callbacks of this connection wait, plain fu
 import asyncio
 import inspect
 from collections import Counter
+from collections.abc import Callable
 from contextvars import copy_context
 from types import CoroutineType, coroutine
 from typing import Any
@@ -72,14 +73,23 @@ class CallbackRunner:
         function = self._functions.get(name)
         if function is not None:
             connection.needs_on_close = True
-            self._call(connection, (name, function, (connection, *args), None))
+            self._call(connection, Call(name, function, (connection, *args), None))
 
     def ask(self, connection: Connection, then: Then) -> None:
         """Call ``on_websocket_connect``, and call ``then`` with its decision."""
         function = self._functions.get(_DECIDING, _ignore)
         if function is not _ignore:
             connection.needs_on_close = True
-        self._call(connection, (_DECIDING, function, (connection, connection.request), then))
+        self._call(connection, Call(_DECIDING, function, (connection, connection.request), then))
+
+    def call_behind(
+        self, connection: Connection, function: Callable[..., None], *args: Any
+    ) -> None:
+        """Call a function of gateman when all messages that have arrived are handled."""
+        if self._queues.is_busy(connection):
+            self._queues.put(connection, Call("", function, args, None))
+        else:
+            function(*args)
 
     def begin(self) -> None:
         """Start the contexts of connections with what ``on_worker_start`` has set."""
@@ -123,12 +133,12 @@ class CallbackRunner:
         if result is not None and (
             isinstance(result, CoroutineType) or (then is not None and inspect.isawaitable(result))
         ):
-            self._queues.put(connection, (name, lambda: result, (), then))
+            self._queues.put(connection, Call(name, lambda: result, (), then))
         else:
             self._returned(connection, result, name, then)
 
     async def _handle(self, connection: Connection, item: QueuedItem) -> None:
-        if isinstance(item, tuple):
+        if isinstance(item, Call):
             name, function, args, then = item
         else:
             name, args, then = "on_message", (connection, item), None

@@ -88,7 +88,11 @@ async def serve(*workers: Worker[Any]) -> AsyncIterator[Serving]:
             raise (error.__cause__ or error) from None
         yield Serving(
             tuple(
-                listening.url_of(sock, is_secure=worker.transport == "ssl")
+                listening.url_of(
+                    sock,
+                    ListenAddress.parse(worker.listen).protocol,
+                    is_secure=worker.transport == "ssl",
+                )
                 for worker, sockets in zip(workers, bound, strict=True)
                 for sock in sockets
             )

@@ -9,14 +9,10 @@ from typing import TYPE_CHECKING, Any, Protocol
 from ..config.outgoing import WEBSOCKET_SCHEMES, OutgoingConnection, parse
 from ..connection_interfaces import SendResult
 from ..protocols.base import PacketProtocol, PacketReader
-from ..protocols.frame import Frame
-from ..protocols.raw import Raw
-from ..protocols.text import Text
+from ..protocols.built_in import BUILT_IN
 
 if TYPE_CHECKING:
     from websockets.asyncio.client import ClientConnection
-
-_PROTOCOLS: dict[str, PacketProtocol] = {"tcp": Raw(), "text": Text(), "frame": Frame()}
 
 _READ_SIZE = 64 << 10  # bytes
 
@@ -59,7 +55,7 @@ async def open_link(connection: OutgoingConnection) -> Link:
     reader, writer = await asyncio.open_connection(
         parts.hostname, parts.port, ssl=tls, server_hostname=parts.hostname if tls else None
     )
-    return _StreamLink(connection, _PROTOCOLS[parts.scheme], reader, writer)
+    return _StreamLink(connection, BUILT_IN[parts.scheme], reader, writer)
 
 
 def _context(connection: OutgoingConnection) -> ssl.SSLContext | None:

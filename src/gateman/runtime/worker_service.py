@@ -30,7 +30,7 @@ from ..connection import Connection, State
 from ..errors import ProtocolError
 from ..http import response
 from ..log import RateLimitedLogger
-from ..net.accepted_socket import AcceptConfig, PeerInfo
+from ..net.accepted_socket import AcceptConfig, PeerInfo, ProtocolFactory
 from ..net.acceptor import Acceptor
 from ..net.admission import Admission
 from ..net.arrivals import WATCH_TIME, Arrivals, WatchedHandshake
@@ -110,12 +110,7 @@ class WorkerService:
         self._arrivals: Arrivals | None = None
         self._arrivals_end: asyncio.TimerHandle | None = None
         self._page = _test_page() if settings.has_test_page else b""
-        timeouts = settings.timeouts
-        self._heartbeat = (
-            Heartbeat(self._loop, timeouts.ping_interval, timeouts.pong)
-            if timeouts.ping_interval is not None
-            else None
-        )
+        self._heartbeat = _heartbeat_of(settings, self._loop)
 
     def _descriptors(self) -> list[int]:
         return [file.fileno() for file in self._admission.files]
@@ -171,6 +166,31 @@ class WorkerService:
                 self._loop, (settings.compression or Deflate()).max_inflated_per_turn
             ),
         )
+        ping_interval = timeouts.ping_interval
+        is_websocket = settings.listen.is_websocket
+        waiting = CertificateWait(self._loop)
+        if settings.contexts is not None:
+            settings.contexts.on_taken_up = waiting.resume
+        self._accept_config = AcceptConfig(
+            certificate_wait=waiting,
+            deadlines=deadlines,
+            make_protocol=(
+                self._make_handshakes(context) if is_websocket else self._make_links(context)
+            ),
+            events=self,
+            contexts=settings.contexts,
+            trusted_proxies=settings.trusted_proxies,
+            requires_proxy=settings.requires_proxy,
+            handshake_timeout=timeouts.handshake,
+            close_timeout=timeouts.close,
+            user_timeout=None if ping_interval is None else ping_interval + timeouts.pong,
+            speaks_http=is_websocket,
+            keepalive=None if is_websocket else ping_interval,
+        )
+        self.accept(sockets)
+
+    def _make_handshakes(self, context: ConnectionContext) -> ProtocolFactory:
+        settings = self.settings
         self._config = config = HandshakeConfig(
             context,
             self._worker,
@@ -182,23 +202,16 @@ class WorkerService:
             answer_plain=self._answer_plain,
             **({} if self.measurements is None else self._measuring(self.measurements)),
         )
-        ping_interval = timeouts.ping_interval
-        waiting = CertificateWait(self._loop)
-        if settings.contexts is not None:
-            settings.contexts.on_taken_up = waiting.resume
-        self._accept_config = AcceptConfig(
-            certificate_wait=waiting,
-            deadlines=deadlines,
-            make_protocol=lambda peer_info: self._make_handshake(config, peer_info),
-            events=self,
-            contexts=settings.contexts,
-            trusted_proxies=settings.trusted_proxies,
-            requires_proxy=settings.requires_proxy,
-            handshake_timeout=timeouts.handshake,
-            close_timeout=timeouts.close,
-            user_timeout=None if ping_interval is None else ping_interval + timeouts.pong,
-        )
-        self.accept(sockets)
+        return lambda peer_info: self._make_handshake(config, peer_info)
+
+    def _make_links(self, context: ConnectionContext) -> ProtocolFactory:
+        # Imported here: a WebSocket service needs none of it.
+        from ..net.packet_link import PacketConfig, PacketLink
+
+        protocol = self.settings.protocol
+        if protocol is None:
+            raise RuntimeError("a WebSocket worker has no packets")
+        return partial(PacketLink, PacketConfig(context, self._worker, protocol))
 
     def _measuring(self, measurements: "Measurements") -> dict[str, Any]:
         # Imported here: a service without metrics does not need it.
@@ -268,7 +281,7 @@ class WorkerService:
                 is_open += self._application.streams()
             due = ceil((closed + len(is_open)) * min(elapsed / window, 1)) - closed
             for connection in islice(is_open, max(due, 0)):
-                connection.close(code, reason)
+                self._close_in_drain(connection, code, reason)
                 closed += 1
             if elapsed >= longest or (elapsed >= window and not self._is_arriving()):
                 break
@@ -276,6 +289,15 @@ class WorkerService:
                 await self._wait_until_empty(_DRAIN_STEP)
             else:
                 await asyncio.sleep(_DRAIN_STEP)
+
+    def _close_in_drain(
+        self, connection: "Connection | ServedConnection", code: int, reason: str
+    ) -> None:
+        if self.settings.listen.is_websocket or not isinstance(connection, Connection):
+            connection.close(code, reason)
+        else:
+            # Its client cannot know which of its messages were handled: all that have arrived are.
+            self._callback_runner.call_behind(connection, connection.close, code, reason)
 
     def _has_clients(self) -> bool:
         return any(not _is_late(one) for one in self._present) or self._is_arriving()
@@ -382,6 +404,10 @@ class WorkerService:
 
     def buffer_drained(self, connection: Connection) -> None:
         self._callback_runner.call("on_buffer_drain", connection)
+
+    def half_closed(self, connection: Connection, finish: Callable[[], None]) -> None:
+        """End the connection when the messages that have arrived are handled."""
+        self._callback_runner.call_behind(connection, finish)
 
     def closing(self, connection: Connection) -> None:
         """Deliver no more messages, not even those that wait for an async ``on_message``."""
@@ -549,6 +575,17 @@ def _is_late(connection: Connection) -> bool:
     """Tell whether it was accepted during the drain, for a health check or to be refused."""
     permit = connection.permit
     return permit is not None and permit.is_late
+
+
+def _heartbeat_of(settings: WorkerSettings, loop: asyncio.AbstractEventLoop) -> Heartbeat | None:
+    timeouts = settings.timeouts
+    if settings.listen.is_websocket:
+        interval, answer_time = timeouts.ping_interval, timeouts.pong
+    else:
+        # A silent client is looked at once in this interval, and there is no ping.
+        idle = timeouts.idle
+        interval, answer_time = (None, 0.0) if idle is None else (min(idle / 8, 60.0), idle)
+    return None if interval is None else Heartbeat(loop, interval, answer_time)
 
 
 def _test_page() -> bytes:

@@ -1,0 +1,335 @@
+"""Workers of other protocols than WebSocket: tcp://, text://, frame://, and those of users."""
+
+import asyncio
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from gateman import Connection, SendResult, State
+from tests.support.loop import on_loop
+from tests.support.preambles import v2
+from tests.support.raw import EOF, RawClient
+from tests.support.server import Journal, serve
+
+both = pytest.mark.parametrize("secure", [False, True], ids=["tcp", "tls"])
+
+LINES = "text://127.0.0.1:0"
+FRAMES = "frame://127.0.0.1:0"
+BYTES = "tcp://127.0.0.1:0"
+
+
+def echo(connection: Connection, message: Any) -> None:
+    connection.send(message)
+
+
+class Calls(Journal):
+    """A journal of the callbacks that such a worker has."""
+
+    def callbacks(self, **own: Any) -> dict[str, Any]:
+        found = super().callbacks(**own)
+        del found["on_websocket_connect"]
+        return found
+
+
+async def lines_from(client: RawClient) -> list[str]:
+    data, end = await client.read_end()
+    assert end == EOF
+    return data.decode().splitlines()
+
+
+# The life of a connection.
+
+
+@both
+@on_loop
+async def test_lines_are_messages(*, secure: bool) -> None:
+    """Several of one read are answered in order, and a part of one waits for the rest."""
+    journal = Calls()
+    async with serve(LINES, secure=secure, **journal.callbacks(on_message=echo)) as server:
+        client = await server.connect()
+        await client.send(b"eins\r\nzwei\nd")
+        assert await client.read(10) == b"eins\nzwei\n"
+        await client.send("rei ä\n".encode())
+        assert await client.read(8) == "drei ä\n".encode()
+        connection = journal.connections[0]
+        assert (connection.request, connection.is_secure) == (None, secure)
+        await client.close()
+        await journal.until("on_close")
+
+    assert [entry[0] for entry in journal.entries] == ["on_connect", "on_open", "on_close"]
+
+
+@on_loop
+async def test_frames_and_bytes_are_messages() -> None:
+    for listen, sent, received in (
+        (FRAMES, b"\0\0\0\x09hello\0\0\0\x04", b"\0\0\0\x09hello\0\0\0\x04"),
+        (BYTES, b"hello", b"hello"),
+    ):
+        async with serve(listen, on_message=echo) as server:
+            client = await server.connect()
+            await client.send(sent)
+            assert await client.read(len(received)) == received
+
+
+@on_loop
+async def test_a_unix_socket_has_every_protocol(tmp_path: Path) -> None:
+    journal = Calls()
+    callbacks = journal.callbacks(on_message=echo)
+    async with serve(f"text+unix://{tmp_path}/socket", **callbacks) as server:
+        client = await server.connect()
+        await client.send(b"hello\n")
+        assert await client.read(6) == b"hello\n"
+        assert journal.connections[0].remote_ip == "unix"
+
+
+@pytest.mark.parametrize("is_async", [False, True], ids=["plain", "async"])
+@on_loop
+async def test_a_client_that_ends_its_half_gets_all_answers(*, is_async: bool) -> None:
+    """As ``printf … | nc`` does; also if the answers take time."""
+    journal = Calls()
+
+    async def answer_later(connection: Connection, message: str) -> None:
+        await asyncio.sleep(0.01)
+        echo(connection, message)
+
+    callbacks = journal.callbacks(on_message=answer_later if is_async else echo)
+    async with serve(LINES, **callbacks) as server:
+        client = await server.connect()
+        await client.send(b"one\ntwo\nthree\n")
+        client.end()
+        assert await lines_from(client) == ["one", "two", "three"]
+        await journal.until("on_close", 1000, "")
+
+
+@on_loop
+async def test_an_application_closes_after_what_it_has_sent() -> None:
+    """Also in ``on_connect``; and ``on_close`` gets its code, which the client cannot see."""
+    journal = Calls()
+
+    def refuse(connection: Connection) -> None:
+        connection.close(4000, "full", message="we are full")
+
+    async with serve(LINES, **journal.callbacks(on_connect=refuse)) as server:
+        client = await server.connect()
+        assert await lines_from(client) == ["we are full"]
+        await client.close()
+        await journal.until("on_close", 4000, "full")
+
+    assert [entry[0] for entry in journal.entries] == ["on_close"]
+
+
+@on_loop
+async def test_an_error_of_a_callback_closes_its_connection() -> None:
+    journal = Calls()
+
+    def fail(_connection: Connection, message: str) -> None:
+        raise LookupError(message)
+
+    async with serve(LINES, **journal.callbacks(on_message=fail)) as server:
+        other = await server.connect()
+        client = await server.connect()
+        await client.send(b"a\nb\n")
+        assert await lines_from(client) == []
+        await client.close()
+        await journal.until("on_close", 1011, "internal error")
+        assert len(server.worker.connections) == 1
+        assert len(server.lines()) == 1
+        await other.close()
+
+    assert journal.of("on_error") == [("LookupError: a",)]
+
+
+@on_loop
+async def test_messages_wait_while_reading_is_paused() -> None:
+    """Those of the same read are not delivered either, and keep their order."""
+    journal = Calls()
+
+    def pause(connection: Connection, message: str) -> None:
+        journal.note(message)
+        connection.pause_recv()
+
+    async with serve(LINES, **journal.callbacks(on_message=pause)) as server:
+        client = await server.connect()
+        await client.send(b"one\ntwo\nthree\n")
+        await journal.until("one")
+        for name in ("two", "three"):
+            assert journal.of(name) == []
+            journal.connections[0].resume_recv()
+            await journal.until(name)
+
+
+# What a client may do wrong.
+
+
+@pytest.mark.parametrize(
+    ("listen", "sent", "code", "cause"),
+    [
+        (LINES, b"x" * 101, 1009, "too_big"),
+        (LINES, b"\xff\n", 1007, "not_utf8"),
+        (FRAMES, b"\0\0\1\0", 1009, "too_big"),
+        (FRAMES, b"\0\0\0\3", 1002, "malformed"),
+    ],
+)
+@on_loop
+async def test_what_is_no_packet_ends_its_connection(
+    listen: str, sent: bytes, code: int, cause: str
+) -> None:
+    """Counted, logged and told to ``on_error``; what was sent before arrives."""
+    journal = Calls()
+    callbacks = journal.callbacks(on_open=lambda connection: connection.send("hello"))
+    async with serve(listen, limits={"max_message_size": 100}, **callbacks) as server:
+        client = await server.connect()
+        await client.send(sent)
+        data, end = await client.read_end()
+        assert (data[-6:].strip(), end) == (b"hello", EOF)
+        await client.close()
+        await journal.until("on_close", code)
+        assert server.service.counts[cause] == 1
+        assert len(server.lines()) == 1
+
+    assert len(journal.of("on_error")) == 1
+
+
+@on_loop
+async def test_a_stream_that_ends_within_a_packet_is_counted() -> None:
+    journal = Calls()
+    async with serve(LINES, **journal.callbacks(on_message=echo)) as server:
+        client = await server.connect()
+        await client.send(b"one\ntw")
+        client.end()
+        assert await lines_from(client) == ["one"]
+        await journal.until("on_close", 1006, "the stream ended within a packet")
+        assert server.service.counts["ended_within_packet"] == 1
+
+
+@on_loop
+async def test_a_silent_client_is_closed_and_one_that_takes_messages_stays() -> None:
+    """A byte now and then is no message, so that a packet cannot be sent for ever."""
+    journal = Calls()
+    async with serve(LINES, timeouts={"idle": 0.4}, **journal.callbacks()) as server:
+        client = await server.connect()
+        dripping = await server.connect()
+        await journal.until("on_open", count=2)
+
+        async def drip() -> None:
+            while not journal.of("on_close"):
+                dripping.push(b"x")
+                await asyncio.sleep(0.02)
+
+        listening = await server.connect()
+        await journal.until("on_open", count=3)
+        receiver = journal.connections[2]
+
+        async def push() -> None:
+            while len(journal.of("on_close")) < 2:
+                receiver.send("news")
+                await asyncio.sleep(0.02)
+
+        await asyncio.gather(drip(), push())
+        assert await lines_from(client) == []
+        assert receiver.state is State.OPEN
+        assert server.service.counts["idle"] == 2
+        await listening.close()
+
+    assert journal.of("on_close")[:2] == [(1008, "silent for 0.4 s")] * 2
+
+
+@on_loop
+async def test_a_flood_of_small_packets_is_ended() -> None:
+    journal = Calls()
+    limits = {"max_messages_per_second": 10}
+    async with serve(LINES, limits=limits, **journal.callbacks()) as server:
+        client = await server.connect()
+        await client.send(b"\n" * 11)
+        assert await lines_from(client) == []
+        await client.close()
+        await journal.until("on_close", 1008)
+        assert server.service.counts["message_flood"] == 1
+        server.lines()
+
+
+@on_loop
+async def test_connections_are_limited() -> None:
+    """In all, and by address, which is that of the PROXY header."""
+    journal = Calls()
+    options: dict[str, Any] = {
+        "proxy_protocol": "required",
+        "trusted_proxies": ["127.0.0.1"],
+        **journal.callbacks(),
+    }
+    limits = {"max_connections": 2, "max_connections_per_ip": 1}
+    async with serve(LINES, limits=limits, **options) as server:
+        first = await server.connect()
+        await first.send(v2("198.51.100.1", 1))
+        await journal.until("on_open")
+        again = await server.connect()
+        await again.send(v2("198.51.100.1", 2))
+        assert (await again.read_end())[0] == b""
+        other = await server.connect()
+        await other.send(v2("198.51.100.2", 3))
+        await journal.until("on_open", count=2)
+        assert (await (await server.connect()).read_end())[0] == b""
+        counts = server.service.counts
+        assert (counts["max_connections_per_ip"], counts["max_connections"]) == (1, 1)
+        server.lines()
+
+    assert [one.remote_address for one in journal.connections] == [
+        "198.51.100.1:1",
+        "198.51.100.2:3",
+    ]
+
+
+@pytest.mark.parametrize("policy", ["drop_newest", "drop_oldest", "close"])
+@on_loop
+async def test_a_client_that_does_not_read_is_bounded(policy: str) -> None:
+    journal = Calls()
+    limits = {"max_send_buffer_size": 200_000}
+    callbacks = journal.callbacks()
+    async with serve(FRAMES, limits=limits, slow_consumer=policy, **callbacks) as server:
+        client = await server.connect(receive_buffer=4096)
+        await journal.until("on_open")
+        client.stop_reading()
+        connection = journal.connections[0]
+        results = [connection.send(bytes(50_000)) for _ in range(200)]
+        assert results[0] is SendResult.SENT
+        if policy == "close":
+            assert results[-1] is SendResult.CLOSED
+            await journal.until("on_close", 1013)
+        else:
+            wanted = SendResult.DROPPED if policy == "drop_newest" else SendResult.QUEUED
+            assert results[-1] is wanted
+            assert connection.send_buffer_size <= 300_000
+        assert connection.dropped + server.service.counts["dropped_slow_peer"] > 0
+        server.lines()
+        await client.close()
+
+
+# Sending.
+
+
+@on_loop
+async def test_a_message_cannot_forge_packets() -> None:
+    """It is refused where it is sent; the hub drops it for this client, and counts it."""
+    journal = Calls()
+    async with serve(LINES, **journal.callbacks()) as server:
+        client = await server.connect()
+        await journal.until("on_open")
+        connection = journal.connections[0]
+        wrong: list[Any] = ["one\ntwo", "one\rtwo", b"one\n", b"\xff", 5]
+        for message in wrong:
+            with pytest.raises(ValueError, match="a line"):
+                connection.send(message)
+        await connection.join("all")
+        hub = server.service._membership.local_node  # type: ignore[union-attr] # noqa: SLF001
+        hub.local_clients.send(*_to_group("all", "a\nb"))
+        hub.local_clients.send(*_to_group("all", "fine"))
+        assert await client.read(5) == b"fine\n"
+        assert server.service.counts["not_encodable"] == 1
+        assert len(server.lines()) == 1
+
+
+def _to_group(group: str, text: str) -> Any:
+    from gateman.cluster.envelope import Target
+
+    return Target.GROUPS, (group,), [(1, text.encode(), ())]
