@@ -112,8 +112,8 @@ def test_addresses(text: str, expected: ListenAddress, shown: str | None) -> Non
         ),
         (
             "carrier://a:1",
-            "'carrier' is not a scheme to listen on: there are frame, frame+unix, tcp, tcp+unix, text,"
-            " text+unix, websocket, websocket+unix, ws, wss.",
+            "'carrier' is not a scheme to listen on: there are frame, frame+unix, tcp, tcp+unix,"
+            " text, text+unix, websocket, websocket+unix, ws, wss.",
         ),
         *(
             (f"websocket://{rest}", f"'websocket://{rest}' has no port: {EXAMPLE}")

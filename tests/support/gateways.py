@@ -149,13 +149,14 @@ class Site:
 
     async def gateway(
         self,
+        listen: str = "websocket://127.0.0.1:0",
         *,
         timeouts: dict[str, float | None] | None = None,
         errors: Sequence[str] = (),
         **options: Any,
     ) -> GatewayNode:
         """Start a gateway."""
-        gateway = Gateway("websocket://127.0.0.1:0", timeouts={**TIMEOUTS, **(timeouts or {})})
+        gateway = Gateway(listen, timeouts={**TIMEOUTS, **(timeouts or {})})
         for name, value in options.items():
             setattr(gateway, name, value)
         bus, hub = Deaf(broker=self.broker), Hub()

@@ -145,6 +145,12 @@ class Dispatch:
         if client is not None:
             self._add_event(client, OpenEvent(name))
 
+    def arrive(self, name: ClientId, remote_ip: str, remote_port: int) -> None:
+        """Take a client whose protocol has no handshake: it is open."""
+        client = self.clients[name] = GatewayClient(name, remote_ip, remote_port)
+        client.is_new = True
+        self._add_event(client, OpenEvent(name))
+
     def message(self, client: GatewayClient, message: str | bytes) -> None:
         """Take a client's message."""
         is_text = isinstance(message, str)
@@ -168,8 +174,9 @@ class Dispatch:
             client.is_paused = False
             self.paused_count -= 1
         first = client.pending[0].event if client.pending else None
-        if client.window is None and type(first) is ConnectEvent and not first.suspicion:
-            # No process has heard of this client.
+        is_first = type(first) is ConnectEvent and not first.suspicion
+        if client.window is None and (is_first or (client.is_new and len(client.pending) == 1)):
+            # No process has heard of this client, and it has sent nothing.
             self._waiting_size -= client.size
             self._resize(client, -client.size)
             self._remove_client(client)
@@ -233,6 +240,7 @@ class Dispatch:
             return None
         self._unassigned.pop(client, None)
         window.clients[client] = None
+        client.is_new = False
         client.known_session = None
         if not (client.pending and type(client.pending[0].event) is ConnectEvent):
             adopted = AdoptEvent(client.name, 0, None, client.remote_ip, client.remote_port)

@@ -7,7 +7,7 @@ A gateway process: it holds connections like a worker, and sends their events to
 import asyncio
 import socket
 from collections import deque
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any, assert_never
 
 import msgspec
@@ -76,7 +76,8 @@ class GatewayService(WorkerService):
         measurements: "Measurements | None" = None,
     ) -> None:
         super().__init__(settings, {}, gateway, connections, measurements)
-        self.deliver = self._counted(self._received)
+        received = self._received if gateway.protocol is None else self._received_any
+        self.deliver = self._counted(received)
         self._can_wait = gateway.without_business == "wait"
         self._dispatch = Dispatch(grace_period=0)
         self._local_node: Node | None = None
@@ -86,6 +87,8 @@ class GatewayService(WorkerService):
         self._pending: dict[ClientId, _PendingHandshake] = {}
         # Messages above a client's limit that were read already: one read may hold 50 000 of them.
         self._backlogs: dict[ClientId, deque[_BacklogEntry]] = {}
+        # What ends the connections of clients that send no more, when their events are handled.
+        self._half_closed: dict[ClientId, Callable[[], None]] = {}
         self._is_full = False
         self._is_scheduled = False
         self._timer: asyncio.TimerHandle | None = None
@@ -172,7 +175,10 @@ class GatewayService(WorkerService):
         super().opened(connection)
         name = ClientId(connection.client_id)
         self._connections_by_id[name] = connection
-        self._dispatch.open(name)
+        if connection.request is None:
+            self._dispatch.arrive(name, connection.remote_ip, connection.remote_port)
+        else:
+            self._dispatch.open(name)
         if self._is_full:
             connection.link.pause(PAUSED_BY_QUEUES)
         client = self._dispatch.clients.get(name)
@@ -198,6 +204,13 @@ class GatewayService(WorkerService):
         if client.is_paused or self._is_full is not self._dispatch.is_full:
             self._pause_if_due(connection, client)
 
+    def _received_any(self, connection: Connection, message: Any) -> None:
+        """Take what a protocol of the application's own has decoded."""
+        if not isinstance(message, (str, bytes)):
+            kind = type(message).__name__
+            raise TypeError(f"a business worker is sent str and bytes, and decode returned {kind}")
+        self._received(connection, message)
+
     def _pause_if_due(self, connection: Connection, client: GatewayClient) -> None:
         if client.is_paused:
             connection.link.pause(PAUSED_BY_QUEUE)
@@ -210,10 +223,29 @@ class GatewayService(WorkerService):
             link = connection.link
             (link.pause if is_full else link.resume)(PAUSED_BY_QUEUES)
 
+    def half_closed(self, connection: Connection, finish: Callable[[], None]) -> None:
+        """End the connection when its business process has handled what arrived."""
+        self._half_closed[ClientId(connection.client_id)] = finish
+        self._finish_half_closed()
+
+    def _finish_half_closed(self) -> None:
+        for name, finish in list(self._half_closed.items()):
+            client = self._dispatch.clients.get(name)
+            if (
+                client is None
+                or client.window is None
+                or not (client.pending or name in self._backlogs)
+            ):
+                # No process would answer, or the answers have come: they precede the report that
+                # the events are handled.
+                self._half_closed.pop(name, None)
+                finish()
+
     def closed(self, connection: Connection, code: int, reason: str) -> None:
         """Send the event to the client's business process."""
         super().closed(connection, code, reason)
         name = ClientId(connection.client_id)
+        self._half_closed.pop(name, None)
         pending = self._pending.pop(name, None)
         if pending is not None:
             pending.deadline.cancel()
@@ -253,6 +285,8 @@ class GatewayService(WorkerService):
         """Take a packet of a business process."""
         self._dispatch.receive(source, protocol.decode(data), self._loop.time())
         self._progress.set()
+        if self._half_closed:
+            self._finish_half_closed()
         self._schedule()
 
     def returned(self) -> None:

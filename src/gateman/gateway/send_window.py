@@ -52,6 +52,7 @@ class GatewayClient:
     """One client of this gateway."""
 
     __slots__ = (
+        "is_new",
         "is_paused",
         "known_session",
         "name",
@@ -75,6 +76,8 @@ class GatewayClient:
         self.size = 0
         # Whether the gateway does not read from it.
         self.is_paused = False
+        # Whether it has sent no handshake, and no process has heard of it.
+        self.is_new = False
         # As MessagePack.
         self.session = b""
         # The session that its process has; None if the process has none.
