@@ -117,6 +117,73 @@ def test_a_reader_and_a_writer_of_one_socket_are_both_called(loop: EventLoop) ->
     assert sorted(called) == ["r", "w"]
 
 
+def test_a_writer_outlives_the_reader_beside_it(loop: EventLoop) -> None:
+    """While there is a writer, asyncio has both; the next reader is called at once again."""
+    called: list[str] = []
+    with pair() as (sock, peer):
+        loop.add_reader(sock, called.append, "with arguments")
+        loop.add_reader(sock, lambda: called.append(sock.recv(1).decode()))
+        loop.add_writer(sock, called.append, "w")
+        peer.send(b"r")
+        turn(loop)
+        assert sorted(called) == ["r", "w"]
+        assert loop.remove_reader(sock)
+        assert not loop.remove_reader(sock)
+        peer.send(b"x")
+        turn(loop)
+        assert called[2:] == ["w"]
+        assert loop.remove_writer(sock)
+        assert not loop.remove_writer(sock)
+        assert sock.recv(1) == b"x"
+        assert is_direct(loop, sock, peer)
+
+
+def test_asyncio_may_read_what_has_a_reader(loop: EventLoop) -> None:
+    """It takes the reader's place, as in its own loops, and the reader can come back."""
+    called: list[str] = []
+    with pair() as (sock, peer):
+        loop.add_reader(sock, called.append, "not called")
+        loop.add_reader(sock, lambda: called.append("not called"))
+        loop.call_soon(peer.send, b"a")
+        assert loop.run_until_complete(loop.sock_recv(sock, 1)) == b"a"
+        assert called == []
+        assert is_direct(loop, sock, peer)
+
+
+def test_a_descriptor_that_was_closed_first_is_forgotten(loop: EventLoop) -> None:
+    with pair() as (gone, _):
+        fd = gone.fileno()
+        loop.add_reader(fd, lambda: None)
+        gone.close()
+        assert loop.remove_reader(fd)
+        assert not loop.remove_reader(fd)
+        with pair() as (sock, peer):
+            assert sock.fileno() == fd
+            assert is_direct(loop, sock, peer)
+
+
+def test_a_descriptor_that_was_closed_and_is_used_again_has_its_new_reader(
+    loop: EventLoop,
+) -> None:
+    with pair() as (gone, _):
+        fd = gone.fileno()
+        loop.add_reader(fd, lambda: None)
+        gone.close()
+        with pair() as (sock, peer):
+            assert sock.fileno() == fd
+            assert is_direct(loop, sock, peer)
+
+
+def test_a_closed_loop_takes_no_reader() -> None:
+    loop = EventLoop()
+    with pair() as (sock, _):
+        loop.add_reader(sock, lambda: None)
+        loop.close()
+        assert not loop.remove_reader(sock)
+    with pair() as (sock, _), pytest.raises(RuntimeError, match="Event loop is closed"):
+        loop.add_reader(sock, lambda: None)
+
+
 def test_arguments_are_passed(loop: EventLoop) -> None:
     """A reader that was given some is asyncio's to call."""
     called: list[int] = []

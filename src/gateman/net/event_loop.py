@@ -12,9 +12,11 @@ Readers run before the callbacks of ``call_soon``, and otherwise as in asyncio: 
 context, and never after ``remove_reader``. asyncio handles the rest: writers, sockets that have
 failed, and everything in debug mode. Linux only, as is epoll.
 
-Relied on in asyncio, and tested by ``tests/net/test_event_loop.py``: transports call
-``add_reader``, and nothing below it; the first half of the data that asyncio registers for a socket
-stays the same object while its reader does.
+Both use one queue of the kernel. asyncio does not know of these readers: its records of one take
+five times as long as the system calls. While a socket has a writer too, asyncio calls both.
+
+Relied on in asyncio, and tested by ``tests/net/test_event_loop.py``: transports call ``add_reader``
+and ``remove_reader``; what asyncio registers for a socket is a pair of handles, the reader's first.
 """
 
 import asyncio
@@ -43,7 +45,7 @@ class EventLoop(asyncio.SelectorEventLoop):
     """asyncio's event loop, which calls readers directly from the selector."""
 
     def __init__(self) -> None:
-        self._direct = _Selector(self._reader_failed)
+        self._direct = _Selector(self._reader_failed, self._make_handle)
         super().__init__(self._direct)
         # What a forked child does with its copy of the queue would be done to ours.
         at_fork.give_up_all(self._direct, _Selector.queues)
@@ -51,14 +53,23 @@ class EventLoop(asyncio.SelectorEventLoop):
     def add_reader(self, fd: Any, callback: Callable[[Unpack[_Args]], Any], *args: *_Args) -> None:
         """Call a function whenever the descriptor is readable."""
         # In debug mode, asyncio logs slow callbacks, but only those that it calls itself.
-        if args or self.get_debug():
+        if args or self.get_debug() or self.is_closed():
             super().add_reader(fd, callback, *args)
             return
-        # The same context, whichever way it is called.
-        context = copy_context()
         read: Any = callback
-        super().add_reader(fd, context.run, read)
-        self._direct.read_by(fd, (context, read))
+        reader = (copy_context(), read)
+        if not self._direct.add(_number_of(fd), reader):
+            super().add_reader(fd, reader[0].run, read)
+            self._direct.lend(fd, reader)
+
+    def remove_reader(self, fd: Any) -> bool:
+        if self.is_closed():
+            return False
+        return self._direct.remove(_number_of(fd)) is not None or super().remove_reader(fd)
+
+    def _make_handle(self, reader: _Reader) -> asyncio.Handle:
+        context, read = reader
+        return asyncio.Handle(read, (), self, context)
 
     def _reader_failed(self, callback: Callable[[], object], error: BaseException) -> None:
         # The text is asyncio's, so that log searches find it.
@@ -67,48 +78,100 @@ class EventLoop(asyncio.SelectorEventLoop):
         )
 
 
+def _number_of(fd: Any) -> int:
+    return fd if isinstance(fd, int) else int(fd.fileno())
+
+
 class _Selector(EpollSelector):
     """Calls readers, and returns everything else that is ready."""
 
-    def __init__(self, failed: Callable[[Callable[[], object], BaseException], None]) -> None:
+    def __init__(
+        self,
+        failed: Callable[[Callable[[], object], BaseException], None],
+        make_handle: Callable[[_Reader], asyncio.Handle],
+    ) -> None:
         super().__init__()
         self._failed = failed
+        self._make_handle = make_handle
         # A second descriptor of the same epoll: the base class keeps its own private.
         self._queue = select.epoll.fromfd(os.dup(self.fileno()))
         # By descriptor. A list, and no object that makes the call: each is one more that has left
         # the caches since the last time.
         self._readers: list[_Reader | None] = []
-        # What asyncio has registered beside each; when it is another, the reader is over.
-        self._handles: dict[int, object] = {}
         # Registered since the kernel was asked: what it said of these numbers was about others.
         self._fresh: dict[int, _Reader | None] = {}
+        # The descriptors of readers, of which asyncio does not know.
+        self._own: set[int] = set()
+        # Readers that asyncio calls, with a handle of its own, while there is a writer too.
+        self._lent: dict[int, tuple[object, _Reader]] = {}
 
-    def read_by(self, fileobj: Any, reader: _Reader) -> None:
-        """Call a reader, until asyncio replaces the handle that it has just registered."""
+    def add(self, fd: int, reader: _Reader) -> bool:
+        """Add or replace a reader; return whether asyncio knows nothing of the descriptor."""
+        # Where there is one already, too: its descriptor may have been closed and used again.
+        try:
+            self._queue.register(fd, _IN)
+        except FileExistsError:
+            if fd not in self._own:
+                return False
+        self._own.add(fd)
+        self._note(fd, reader)
+        return True
+
+    def remove(self, fd: int) -> _Reader | None:
+        """Remove a reader of which asyncio does not know, and return it."""
+        if fd not in self._own:
+            return None
+        reader = self._fresh.get(fd) or self._readers[fd]
+        self._own.discard(fd)
+        self._forget(fd)
+        try:  # noqa: SIM105 - `suppress` costs three calls
+            self._queue.unregister(fd)
+        except OSError:
+            # It was closed, and the kernel has forgotten it.
+            pass
+        return reader
+
+    def lend(self, fileobj: Any, reader: _Reader) -> None:
+        """Take note that asyncio calls a reader, until there is nothing else to call."""
         key = self.get_key(fileobj)
-        self._handles[key.fd] = key.data[0]
-        self._fresh[key.fd] = reader
+        self._lent[key.fd] = (key.data[0], reader)
+        self.modify(fileobj, key.events, key.data)
 
     def register(self, fileobj: Any, events: int, data: Any = None) -> SelectorKey:
+        fd = _number_of(fileobj)
+        reader = self.remove(fd)
+        if reader is not None and not events & EVENT_READ:
+            handle = self._make_handle(reader)
+            self._lent[fd] = (handle, reader)
+            events, data = events | EVENT_READ, (handle, data[1])
         key = super().register(fileobj, events, data)
-        self._readers.extend([None] * (key.fd + 1 - len(self._readers)))
-        self._fresh[key.fd] = None
+        self._note(fd, None)
         return key
 
     def unregister(self, fileobj: Any) -> SelectorKey:
         key = super().unregister(fileobj)
+        self._lent.pop(key.fd, None)
         self._forget(key.fd)
         return key
 
     def modify(self, fileobj: Any, events: int, data: Any = None) -> SelectorKey:
-        key = super().modify(fileobj, events, data)
-        if self._handles.get(key.fd) is not key.data[0]:
-            self._forget(key.fd)
-        return key
+        fd = _number_of(fileobj)
+        handle, reader = self._lent.get(fd, (None, None))
+        if reader is not None and data[0] is handle and events == EVENT_READ:
+            key = self.unregister(fileobj)
+            self.add(fd, reader)
+            return key
+        if data[0] is not handle:
+            self._lent.pop(fd, None)
+        return super().modify(fileobj, events, data)
+
+    def _note(self, fd: int, reader: _Reader | None) -> None:
+        self._readers.extend([None] * (fd + 1 - len(self._readers)))
+        self._readers[fd] = None
+        self._fresh[fd] = reader
 
     def _forget(self, fd: int) -> None:
         self._readers[fd] = None
-        self._handles.pop(fd, None)
         self._fresh.pop(fd, None)
 
     def select(self, timeout: float | None = None) -> list[tuple[SelectorKey, int]]:
@@ -124,7 +187,8 @@ class _Selector(EpollSelector):
             # nothing: what has come meanwhile is read before timers judge others by their silence.
             found = self._queue.poll(0, MAX_READY_COUNT)
         for fd, event in found:
-            if event == _IN and (direct := readers[fd]) is not None:
+            # Errors and hang-ups are found by the reader.
+            if (direct := readers[fd]) is not None:
                 context, callback = direct
                 try:
                     context.run(callback)
@@ -135,7 +199,7 @@ class _Selector(EpollSelector):
                 continue
             key = self.get_map().get(fd)
             if key is not None and fd not in fresh:
-                # Errors and hang-ups are found by the reader or the writer.
+                # Here too, or by the writer.
                 events = (EVENT_READ if event & ~_OUT else 0) | (EVENT_WRITE if event & ~_IN else 0)
                 ready.append((key, events & key.events))
         return ready
