@@ -16,6 +16,7 @@ demo: ## Serve a small chat over wss and say how to open it; Ctrl-C ends it
 test: ## Run all tests, two per core at a time; ARGS="-k word" for some, PYTHON=3.13
 	@scripts/setup-system
 	@scripts/setup-python dev
+	@scripts/setup-node $(VENV)/python
 	$(VENV)/python -m pytest --numprocesses auto --dist worksteal $(ARGS)
 
 # What depends on Python itself: its event loop, ssl, signals, fork, subprocesses and types. The rest

@@ -26,6 +26,7 @@ _COMMANDS = {
     "bus": "bus",
     "push": "push",
     "who": "who",
+    "client": "client",
     "doctor": "doctor",
     "cert": "cert",
     "certificates": "certificates",
