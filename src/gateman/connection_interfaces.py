@@ -72,6 +72,10 @@ class MessageSender(Protocol):
         """Write frames that were made for this client."""
 
     @property
+    def is_closed(self) -> bool:
+        """Whether messages are discarded: the connection is closing, or has ended."""
+
+    @property
     def is_direct(self) -> bool:
         """Whether the connection is open, and its client not slow."""
 

@@ -2,7 +2,15 @@
 
 import pytest
 
-from gateman.cluster.envelope import CloseClient, Dissolve, Join, Query, Target, UpdateSession
+from gateman.cluster.envelope import (
+    Audience,
+    CloseClient,
+    Dissolve,
+    Join,
+    Query,
+    Target,
+    UpdateSession,
+)
 from gateman.cluster.local_clients import _ANSWERS
 from gateman.cluster.names import ClientId, Group
 from gateman.cluster.registry import Change, Topic, TopicKind
@@ -72,6 +80,21 @@ async def test_everybody_is_everybody_by_any_name() -> None:
             local_clients.send(Target.ALL, names, [(1, b"x", ())])
 
         assert await client.read(3) == ["x"] * 3
+
+
+@on_loop
+async def test_a_client_whose_connection_is_closing_is_not_counted_as_a_recipient() -> None:
+    """It gets nothing more, although it is in its groups until the end."""
+    async with alone() as node:
+        clients = [await node.client("room") for _ in range(2)]
+        local_clients = node.hub.local_node.local_clients
+        room = Audience(Target.GROUPS, ("room",), ())
+        both = Audience(Target.CLIENTS, tuple(ClientId(one.id) for one in clients), ())
+        assert (local_clients.count(room), local_clients.count(both)) == (2, 2)
+        clients[0].connection.close(4000, "bye")
+
+        assert (local_clients.count(room), local_clients.count(both)) == (1, 1)
+        assert local_clients.count(Audience(Target.ALL, (), (ClientId(clients[1].id),))) == 0
 
 
 @on_loop

@@ -136,6 +136,18 @@ async def test_the_unexpected_may_answer_too() -> None:
 
 
 @on_loop
+async def test_who_is_expected_later_may_have_answered() -> None:
+    request = PendingRequests().begin([NodeId("?")])
+    request.take(answer(request, ANN, 1))
+    request.expect([ANN, BOB])
+    assert request.missing == {BOB}
+    request.take(answer(request, BOB, 2))
+    await wait(request)
+
+    assert values(request) == {ANN: [1], BOB: [2]}
+
+
+@on_loop
 async def test_late_answers_are_told() -> None:
     """What nobody waits for any more was not taken."""
     pending_requests = PendingRequests()

@@ -362,19 +362,40 @@ async def test_without_a_bus_everybody_is_missing() -> None:
 
 
 @on_loop
-async def test_the_first_question_waits_until_the_others_are_known() -> None:
-    """A process that has just started asks those, too, who answer its hello."""
+async def test_a_process_that_has_just_started_asks_at_once_and_waits_for_those_it_hears_of() -> (
+    None
+):
+    """Who answers before counts; who does not, came later, and is asked again."""
     process = Process()
     process.liveness.start()
     task = asyncio.get_running_loop().create_task(
         process.query_client.ask_all(Query.COUNT_CLIENTS, "")
     )
     await turns()
-    process.liveness.on_hello(Hello(ANN, has_clients=True, is_new=False, was_away=False, nodes=()))
-    await eventually(lambda: isinstance(process.put[-1][1], QueryRequest))
-    process.heard_from(ANN, 20)
+    assert process.put[-1] == (EVERYBODY, QueryRequest(ME, 1, Query.COUNT_CLIENTS, ""))
+    assert process.heard_from(ANN, 20)
+    for node in (ANN, BOB):
+        hello = Hello(node, has_clients=True, is_new=False, was_away=False, nodes=())
+        process.liveness.on_hello(hello)
+    asked_again = (node_channel(BOB), QueryRequest(ME, 1, Query.COUNT_CLIENTS, ""))
+    await eventually(lambda: process.put[-1] == asked_again)
+    assert (node_channel(ANN), process.question) not in process.put
+    assert process.heard_from(BOB, 300)
 
-    assert await task == ([1, 20], ())
+    assert await task == ([1, 20, 300], ())
+    process.liveness.stop()
+
+
+@on_loop
+async def test_a_process_that_has_just_started_does_not_wait_if_one_answer_is_enough() -> None:
+    process = Process()
+    process.liveness.start()
+    ask = process.query_client.ask_all(Query.IS_UID_ONLINE, "42", lambda _raw: True)
+    task = await process.ask(ask)
+    process.heard_from(ANN, value=True)
+    process.liveness.on_hello(Hello(BOB, has_clients=True, is_new=False, was_away=False, nodes=()))
+
+    assert await task == ([False, True], ())
     process.liveness.stop()
 
 

@@ -20,6 +20,7 @@ class FakeSendBuffer:
 
     def __init__(self) -> None:
         self.messages: list[tuple[int, bytes]] = []
+        self.is_closed = False
         self.dropped = 0
         self.takes_frames = False
         self.key: Key | None = None

@@ -128,16 +128,15 @@ class LocalClients:
         )
 
     def count(self, audience: Audience) -> int:
-        """Count the local recipients of a message."""
-        if audience.target is Target.CLIENTS:
-            here = len(audience.names) - self.count_missing(audience.names)
-        else:
-            here = len(self._members(audience.target, audience.names))
-        if here and audience.exclude:
-            members = self._members(audience.target, audience.names)
+        """Count the local recipients of a message, without those whose connection is closing."""
+        members = self._members(audience.target, audience.names)
+        if audience.exclude:
             excluded = set(map(self.registry.member, audience.exclude))
-            here = sum(member not in excluded for member in members)
-        return here
+            members = tuple(member for member in members if member not in excluded)
+        count = sum(not member.is_closed for member in members)
+        if audience.target is Target.CLIENTS:
+            count += sum(client in self._connecting for client in audience.names)
+        return count
 
     def _members(self, target: Target, names: tuple[str, ...]) -> tuple[MessageSender, ...]:
         if len(names) == 1:

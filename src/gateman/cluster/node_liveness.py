@@ -92,6 +92,10 @@ class NodeLiveness:
         """Expect no more hellos of nodes that were there before this one."""
         self._discovered_at = self._loop.time()
 
+    @property
+    def is_discovering(self) -> bool:
+        return self._loop.time() < self._discovered_at
+
     async def discover(self, deadline: float) -> None:
         """Wait until the other nodes had the time to send their hellos."""
         delay = min(self._discovered_at, deadline) - self._loop.time()

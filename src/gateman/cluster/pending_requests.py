@@ -47,6 +47,12 @@ class PendingRequest:
             self._end_if_complete()
         return True
 
+    def expect(self, nodes: Iterable[NodeId]) -> None:
+        """Wait for these nodes, and no others, unless there are answers enough."""
+        if not self._over.done():
+            self.missing = set(nodes) - self.values.keys() - self.problems.keys()
+            self._end_if_complete()
+
     def forget(self, node: NodeId) -> None:
         """Stop waiting for a node that has ended."""
         self.missing.discard(node)

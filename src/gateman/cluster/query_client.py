@@ -108,12 +108,26 @@ class QueryClient:
         """Ask every node; return the values, and the nodes that did not answer."""
         values = [self._local_clients.answer(query, name, audience)]
         deadline = self._deadline()
-        await self._liveness.discover(deadline)
-        if not self._is_connected():
-            return values, self._liveness.peers.names() or (UNKNOWN_NODE,)
-        pending = self.pending_requests.begin(self._liveness.peers.names(), is_enough)
+        peers = self._liveness.peers
+        pending = self.pending_requests.begin((UNKNOWN_NODE,), is_enough)
         request = QueryRequest(self._node, pending.number, query, name, audience)
-        await self._ask(pending, EVERYBODY, request, deadline)
+        try:
+            is_early = self._liveness.is_discovering and self._is_connected()
+            if is_early:
+                # At once, behind the message whose recipients it counts: clients that connect
+                # while this process learns of the others do not get that message.
+                self._publish(EVERYBODY, request)
+            await self._liveness.discover(deadline)
+            if not self._is_connected():
+                return values, peers.names() or (UNKNOWN_NODE,)
+            pending.expect(peers.names())
+            if pending.missing:
+                # Nodes that started after an early query have not got it.
+                for channel in map(node_channel, pending.missing) if is_early else [EVERYBODY]:
+                    self._publish(channel, request)
+                await pending.wait(deadline)
+        finally:
+            self.pending_requests.end(pending)
         values += self._read(query, pending)
         return values, (*pending.missing, *pending.problems)
 

@@ -248,6 +248,10 @@ class SendBuffer:
         self._transport = None
 
     @property
+    def is_closed(self) -> bool:
+        return self.state is _CLOSED
+
+    @property
     def is_direct(self) -> bool:
         """Whether the connection is open, and its client not slow."""
         return self.state in _DIRECT_STATES
