@@ -75,6 +75,21 @@ def test_a_service_without_acme_loads_none_of_it() -> None:
     assert [name for name in loaded if "acme" in name or "certificate_orders" in name] == []
 
 
+def test_a_service_without_history_loads_none_of_it() -> None:
+    """Nor does its router; the buses have it when it is first asked for."""
+    code = (
+        "import sys, gateman; from gateman.config.worker import settings_of;"
+        " import gateman.master.start, gateman.master.child, gateman.bus.router, gateman.bus.local,"
+        " gateman.bus.nats, gateman.bus.memory; print(*sys.modules)"
+    )
+    loaded = subprocess.run(
+        [sys.executable, "-c", code], check=True, capture_output=True, text=True
+    ).stdout.split()
+
+    assert "gateman.bus.router" in loaded
+    assert [name for name in loaded if "history" in name or "sqlite" in name] == []
+
+
 def test_the_router_is_without_what_workers_need() -> None:
     """Each service has one, which starts beside the first process."""
     program = "import gateman.bus.router, sys; print(*sys.modules)"

@@ -17,6 +17,7 @@ from gateman.bus.router_wire import FrameKind, RouterWire, dropped, frame
 from gateman.bus.subjects import subject
 from gateman.bus.wire import Wire
 from gateman.errors import BusError
+from gateman.history.base import FollowingHistory
 
 from ..support.clock import STEP, Clock
 from ..support.loop import eventually, on_loop, turns
@@ -47,6 +48,10 @@ class Dialect:
         await asyncio.get_running_loop().create_unix_connection(lambda: connection, sock=sock)
         connection.max_payload_size = 1000
         return connection
+
+    def history(self, bus: BrokerBus) -> FollowingHistory:
+        """Keep none."""
+        raise NotImplementedError
 
 
 class Played:
@@ -327,6 +332,10 @@ class Nowhere:
 
     def __init__(self) -> None:
         self.tried_at: list[float] = []
+
+    def history(self, bus: BrokerBus) -> FollowingHistory:
+        """Keep none."""
+        raise NotImplementedError
 
     async def dial(self) -> BrokerConnection:
         """Take note, and fail."""

@@ -68,7 +68,7 @@ async def test_greetings_are_read_one_by_one(tmp_path: Path) -> None:
         writer.write(frame(FrameKind.MESSAGE, b"x", b"late"))
         await eventually(lambda: len(bus.said) == 3)
 
-    assert (first, second) == (BrokerHello({"speaks": "gateman-bus 2"}), Control.PING)
+    assert (first, second) == (BrokerHello({"speaks": "gateman-bus 3"}), Control.PING)
     assert bus.said == [("x", b"early"), ("x", b"more"), ("x", b"late")]
 
 

@@ -23,6 +23,7 @@ from ..support.loop import eventually, on_loop
 from ..support.router import RouterProcess, router
 from .contract import ROOM, DeliveryContract, started
 from .contract_of_gaps import LossContract
+from .contract_of_history import HistoryContract
 from .contract_of_queries import ProcessContract, QuestionContract
 
 
@@ -42,7 +43,7 @@ class _Broker:
         self._process.start()
 
 
-class TestLocal(DeliveryContract, LossContract, QuestionContract, ProcessContract):
+class TestLocal(DeliveryContract, LossContract, HistoryContract, QuestionContract, ProcessContract):
     """The contract, kept with a router that is killed and started again."""
 
     TEXT_OF_ABSENCE = "nothing listens there: is the service running?"

@@ -10,6 +10,7 @@ from gateman.bus.memory import MemoryBroker, MemoryBus
 from ..support.loop import eventually, on_loop
 from .contract import ROOM, DeliveryContract, labelled
 from .contract_of_gaps import LossContract
+from .contract_of_history import HistoryContract
 from .contract_of_queries import QuestionContract
 
 
@@ -27,7 +28,7 @@ class _Broker:
         self._broker.come_up()
 
 
-class TestMemory(DeliveryContract, LossContract, QuestionContract):
+class TestMemory(DeliveryContract, LossContract, HistoryContract, QuestionContract):
     """The contract, kept without another process."""
 
     TEXT_OF_ABSENCE = "nothing answers there"

@@ -30,7 +30,7 @@ ROUTER = (
 )
 
 ROUTER_EVENTS: list[BrokerEvent] = [
-    BrokerHello({"speaks": "gateman-bus 2"}),
+    BrokerHello({"speaks": "gateman-bus 3"}),
     ("group.room", b"hello"),
     Control.PONG,
     ("x", b""),

@@ -9,9 +9,12 @@ from collections import Counter
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from enum import StrEnum
-from typing import Protocol
+from typing import TYPE_CHECKING, Protocol
 
 from .subjects import Subject
+
+if TYPE_CHECKING:
+    from ..history.base import History
 
 Receive = Callable[[bytes], None]
 """Handles one payload; must not block. Its exceptions are logged and counted."""
@@ -94,6 +97,10 @@ class Bus(Protocol):
     @property
     def url(self) -> str:
         """The URL, without passwords and tokens."""
+
+    @property
+    def history(self) -> "History":
+        """The store of history that all processes on this bus share."""
 
     @property
     def is_connected(self) -> bool:

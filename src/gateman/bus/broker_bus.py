@@ -19,7 +19,7 @@ import time
 from collections import Counter, deque
 from collections.abc import Awaitable, Callable
 from functools import partial
-from typing import NamedTuple, Protocol
+from typing import TYPE_CHECKING, NamedTuple, Protocol
 
 from ..errors import BusError
 from ..log import RateLimitedLogger
@@ -28,9 +28,23 @@ from .broker_connection import BrokerConnection
 from .gaps import GapTracker
 from .handlers import MessageHandlers
 from .interest import InterestQueries, answered
+from .requests import BrokerRequests
 from .subjects import Subject
 from .subscriptions import PendingSubscriptions
-from .wire import Broken, BrokerEvent, BrokerHello, BrokerRefusal, Control, Dropped, NoSubscribers
+from .wire import (
+    Broken,
+    BrokerEvent,
+    BrokerHello,
+    BrokerRefusal,
+    BrokerReply,
+    Control,
+    Dropped,
+    NoSubscribers,
+    Wire,
+)
+
+if TYPE_CHECKING:
+    from ..history.base import FollowingHistory, History
 
 # Seconds; how much of what was published is uncertain when the broker dies.
 _PROBE_DELAY = 0.05
@@ -48,6 +62,10 @@ _LONGEST_PAUSE = 2.0
 _DRAIN_TIMEOUT = 1.0
 
 
+# Seconds for the answer to a request about history. It is sent behind all that is pending.
+_REQUEST_TIMEOUT = 5.0
+
+
 class BrokerProtocol(Protocol):
     """A kind of broker, and its address."""
 
@@ -57,6 +75,9 @@ class BrokerProtocol(Protocol):
 
     async def dial(self) -> BrokerConnection:
         """Connect and greet, or raise a BusError; leaves nothing open then, nor if cancelled."""
+
+    def history(self, bus: "BrokerBus") -> "FollowingHistory":
+        """Make the store of this kind of broker; imported only then."""
 
 
 class _Ping(NamedTuple):
@@ -86,6 +107,8 @@ class BrokerBus:
         self._gaps = GapTracker(self.counts)
         self._subscriptions = PendingSubscriptions(protocol.url)
         self._interest_queries = InterestQueries()
+        self._requests = BrokerRequests(protocol.url)
+        self._history: FollowingHistory | None = None
         self._rate_limited = RateLimitedLogger()
         self._connection: BrokerConnection | None = None
         self._is_stopped = False
@@ -114,6 +137,12 @@ class BrokerBus:
     @property
     def url(self) -> str:
         return self._protocol.url
+
+    @property
+    def history(self) -> "History":
+        if self._history is None:
+            self._history = self._protocol.history(self)
+        return self._history
 
     @property
     def is_connected(self) -> bool:
@@ -209,6 +238,24 @@ class BrokerBus:
     def unsubscribe(self, subject: Subject) -> None:
         if self._handlers.remove(subject) and self._connection is not None:
             self._queue(self._connection.wire.unsubscribe(subject))
+
+    async def request(self, write: Callable[[Wire, int], bytes], size: int = 0) -> BrokerReply:
+        """Send what is written for the number of a request, and wait for its answer."""
+        connection = self._connection
+        if connection is None or self._is_stopped:
+            raise BusError(self.url, "it is away")
+        if self._pending_size + connection.backlog + size > self._max_pending_size:
+            raise BusError(self.url, "too much is waiting to be sent")
+        number, answer = self._requests.add()
+        self._queue(write(connection.wire, number))
+        try:
+            async with asyncio.timeout(_REQUEST_TIMEOUT):
+                return await answer
+        except TimeoutError:
+            problem = f"it has not answered within {_REQUEST_TIMEOUT:g} seconds"
+            raise BusError(self.url, problem) from None
+        finally:
+            self._requests.give_up(number)
 
     def _open(self, connection: BrokerConnection) -> None:
         loop = asyncio.get_running_loop()
@@ -321,7 +368,11 @@ class BrokerBus:
 
     def _on_control(self, connection: BrokerConnection, event: BrokerEvent) -> None:
         match event:
+            case BrokerReply():
+                self._requests.answered(event)
             case Dropped():
+                if self._history is not None:
+                    self._history.lose_all()
                 self._report(self._gaps.dropped(event.since, time.time(), event.count))
             case NoSubscribers():
                 self._interest_queries.denied(event.number)
@@ -368,6 +419,9 @@ class BrokerBus:
         self._pings.clear()
         self._subscriptions.broken()
         self._interest_queries.broken()
+        self._requests.broken()
+        if self._history is not None and not self._is_stopped:
+            self._history.lose_all()
         if self._drained is not None and not self._drained.done():
             self._drained.set_result(None)
 

@@ -3,6 +3,7 @@
 import asyncio
 import os
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from ..errors import BusError, ConfigError
 from ..net.socket_files import peer_of
@@ -12,6 +13,9 @@ from .broker_bus import BrokerBus
 from .broker_connection import CONNECT_TIMEOUT, BrokerConnection
 from .router_wire import HELLO, RouterWire
 from .wire import BrokerHello
+
+if TYPE_CHECKING:
+    from ..history.base import FollowingHistory
 
 
 def local_bus(
@@ -57,6 +61,11 @@ class _RouterProtocol:
                 return await self._dial()
         except OSError as error:
             raise BusError(self.url, self._reason(error)) from None
+
+    def history(self, bus: BrokerBus) -> "FollowingHistory":
+        from .router_history import RouterHistory
+
+        return RouterHistory(bus)
 
     async def _dial(self) -> BrokerConnection:
         sock = await unix_socket.connect(self._reach)

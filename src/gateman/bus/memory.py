@@ -1,10 +1,11 @@
 """A bus within one process, for a service with one process and for tests of several nodes."""
 
 import asyncio
+import secrets
 import time
 from collections import Counter, deque
 from collections.abc import Awaitable, Callable
-from typing import Final
+from typing import TYPE_CHECKING, Final
 from weakref import WeakValueDictionary
 
 from ..errors import BusError
@@ -14,6 +15,10 @@ from .handlers import MessageHandlers
 from .interest import answered
 from .subjects import Subject
 from .subscriptions import PendingSubscriptions
+
+if TYPE_CHECKING:
+    from ..history.base import FollowingHistory, History
+    from ..history.store import HistoryStore
 
 _named: Final[WeakValueDictionary[str, "MemoryBroker"]] = WeakValueDictionary()
 
@@ -25,6 +30,7 @@ class MemoryBroker:
         self.is_up = True
         self._buses: dict[MemoryBus, None] = {}
         self._interest: dict[str, tuple[MemoryBus, ...]] = {}
+        self._store: HistoryStore | None = None
 
     @classmethod
     def named(cls, name: str) -> "MemoryBroker":
@@ -35,6 +41,16 @@ class MemoryBroker:
         if broker is None:
             broker = _named[name] = cls()
         return broker
+
+    @property
+    def store(self) -> "HistoryStore":
+        """The history of the channels, which is made when it is first used."""
+        if self._store is None:
+            # Imported here: most services have no history.
+            from ..history.store import HistoryStore
+
+            self._store = HistoryStore(secrets.token_hex(8))
+        return self._store
 
     def go_down(self) -> None:
         """Disconnect all buses; what was published before still arrives."""
@@ -80,6 +96,11 @@ class MemoryBroker:
             if bus is not publisher:
                 bus.put(subject, payload)
 
+    def send_to_followers(self, subject: str, payload: bytes) -> None:
+        """Pass a message of the history to all subscribers."""
+        for bus in self._interest.get(subject, ()):
+            bus.put(subject, payload)
+
 
 class MemoryBus:
     """A bus between the users of one :class:`MemoryBroker`; see :class:`~.base.Bus`."""
@@ -106,6 +127,7 @@ class MemoryBus:
         self._missed = 0
         self._missed_since = 0.0
         self._loop: asyncio.AbstractEventLoop | None = None
+        self._history: FollowingHistory | None = None
 
     def __repr__(self) -> str:
         return f"<MemoryBus {self._url}>"
@@ -113,6 +135,14 @@ class MemoryBus:
     @property
     def url(self) -> str:
         return self._url
+
+    @property
+    def history(self) -> "History":
+        if self._history is None:
+            from .memory_history import MemoryHistory
+
+            self._history = MemoryHistory(self, self._broker)
+        return self._history
 
     @property
     def is_connected(self) -> bool:
@@ -177,6 +207,8 @@ class MemoryBus:
     def on_broker_down(self) -> None:
         """Handle the end of the broker; called by it."""
         self._gaps.broken(time.time(), uncertain=0)
+        if self._history is not None and self._loop is not None:
+            self._loop.call_soon(self._history.lose_all)
 
     def on_broker_up(self) -> None:
         """Handle the return of the broker; called by it."""
@@ -207,6 +239,8 @@ class MemoryBus:
         if self._missed:
             missed, since = self._missed, self._missed_since
             self._missed, self._missed_since = 0, 0.0
+            if self._history is not None:
+                self._history.lose_all()
             self._report(self._gaps.dropped(since, time.time(), missed))
 
     def _settle(self) -> None:

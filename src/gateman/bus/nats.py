@@ -14,6 +14,7 @@ import ssl
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from ..errors import BusError, ConfigError
 from ..log import logger
@@ -24,6 +25,9 @@ from .credentials import Credentials
 from .nats_url import NatsUrl, Server, check_name
 from .nats_wire import NatsWire, connect
 from .wire import BrokerHello, BrokerRefusal, Control
+
+if TYPE_CHECKING:
+    from ..history.base import FollowingHistory
 
 PathLike = str | os.PathLike[str]
 
@@ -109,6 +113,9 @@ class _NatsProtocol:
         if len(problems) == 1:
             problems = [problems[0].partition(": ")[2]]
         raise BusError(self.url, "; ".join(problems))
+
+    def history(self, bus: BrokerBus) -> "FollowingHistory":
+        raise BusError(bus.url, "history on NATS is not available yet")
 
     async def _dial(self, server: Server) -> BrokerConnection:
         loop = asyncio.get_running_loop()

@@ -5,8 +5,8 @@ The router: one process that the processes of a machine connect to, and that for
     python -m gateman.bus.router --fd 3 --patience 17
 
 It serves only processes of the same user, of root, and of users given with ``--as``. It stores
-nothing but subscriptions. A process that reads too slowly loses messages, and is told how many; the
-others are not affected.
+subscriptions, and the history of channels that have one. A process that reads too slowly loses
+messages, and is told how many; the others are not affected.
 """
 
 import argparse
@@ -19,7 +19,7 @@ import socket
 import time
 from collections.abc import Collection, Sequence
 from pathlib import Path
-from typing import cast
+from typing import TYPE_CHECKING, cast
 
 from ..errors import ConfigError, ExitCode
 from ..log import RateLimitedLogger, logger
@@ -32,11 +32,15 @@ from .router_wire import (
     HEAD_SIZE,
     HELLO,
     MAX_FRAME_SIZE,
+    NUMBER,
     FrameKind,
     Frames,
     dropped,
     frame,
 )
+
+if TYPE_CHECKING:
+    from .router_store import RouterStore
 
 _PONG = frame(FrameKind.PONG)
 
@@ -88,6 +92,17 @@ class _Router:
         # Clients with data to be written at the end of the turn.
         self.due: set[_RouterClient] = set()
         self.rate_limited = RateLimitedLogger()
+        self._history: RouterStore | None = None
+
+    @property
+    def history(self) -> "RouterStore":
+        """The history of the channels, which is made when it is first used."""
+        if self._history is None:
+            # Imported here: most services have no history.
+            from .router_store import RouterStore
+
+            self._history = RouterStore()
+        return self._history
 
     def add(self, subject: bytes, client: "_RouterClient") -> None:
         if subject not in client.subjects:
@@ -120,6 +135,8 @@ class _Router:
     def close(self) -> None:
         for client in tuple(self.clients):
             client.transport.abort()
+        if self._history is not None:
+            self._history.close()
 
 
 class _RouterClient(asyncio.Protocol):
@@ -190,12 +207,27 @@ class _RouterClient(asyncio.Protocol):
                 self._router.remove(subject, self)
             case FrameKind.PING:
                 self._send_control(_PONG)
+            case FrameKind.HISTORY:
+                return self._on_history(subject, payload)
             case FrameKind.QUERY:
                 interested = self._router.interest.get(subject, ())
                 if all(client is self for client in interested):
                     self._send_control(frame(FrameKind.NO_SUBSCRIBERS, payload=payload))
             case _:
                 return False
+        return True
+
+    def _on_history(self, subject: bytes, payload: bytes) -> bool:
+        router = self._router
+        try:
+            reply, live = router.history.answer(str(subject, "ascii"), payload[NUMBER.size :])
+        except ValueError:
+            return False
+        self._send_control(frame(FrameKind.HISTORY_REPLY, payload=payload[: NUMBER.size] + reply))
+        if live:
+            message = frame(FrameKind.MESSAGE, subject, live)
+            for client in router.interest.get(subject, ()):
+                client.put(message)
         return True
 
     def resume_writing(self) -> None:

@@ -11,21 +11,32 @@ Wire format:
 
     A ``QUERY`` names a subject. If no other process subscribes to it, the router returns the
     payload of the query in a ``NO_SUBSCRIBERS``; otherwise it does not answer.
+
+    A ``HISTORY`` names the subject of a channel. Its payload is a number and a request of
+    :mod:`gateman.history.wire`; that of the ``HISTORY_REPLY`` is the number and the answer.
 """
 
 import struct
 from enum import IntEnum
 
 from .subjects import Subject
-from .wire import Broken, BrokerEvent, BrokerHello, Control, Dropped, NoSubscribers
+from .wire import (
+    Broken,
+    BrokerEvent,
+    BrokerHello,
+    BrokerReply,
+    Control,
+    Dropped,
+    NoSubscribers,
+)
 
 HEAD = struct.Struct(">BHI")
 HEAD_SIZE = HEAD.size
 
 _DROPPED = struct.Struct(">Qd")
-_NUMBER = struct.Struct(">Q")
+NUMBER = struct.Struct(">Q")
 
-VERSION = 2
+VERSION = 3
 """Changes with every incompatible change of this protocol."""
 
 # bytes; a bigger frame is invalid. Above every bus's max_payload_size.
@@ -45,6 +56,8 @@ class FrameKind(IntEnum):
     HELLO = 7
     QUERY = 8
     NO_SUBSCRIBERS = 9
+    HISTORY = 10
+    HISTORY_REPLY = 11
 
 
 def frame(kind: FrameKind, subject: bytes = b"", payload: bytes = b"") -> bytes:
@@ -114,7 +127,11 @@ class RouterWire:
         return frame(FrameKind.UNSUBSCRIBE, subject.encode("ascii"))
 
     def ask(self, subject: Subject, number: int) -> bytes:
-        return frame(FrameKind.QUERY, subject.encode("ascii"), _NUMBER.pack(number))
+        return frame(FrameKind.QUERY, subject.encode("ascii"), NUMBER.pack(number))
+
+    def history(self, subject: Subject, number: int, request: bytes) -> bytes:
+        """Write a request about the history of the channel of a subject."""
+        return frame(FrameKind.HISTORY, subject.encode("ascii"), NUMBER.pack(number) + request)
 
     def feed(self, data: bytes) -> list[BrokerEvent]:
         data = self._frames.feed(data)
@@ -140,14 +157,20 @@ class RouterWire:
 
 
 def _event(kind: int, payload: bytes) -> BrokerEvent:
-    if kind == FrameKind.PONG:
-        return Control.PONG
-    if kind == FrameKind.PING:
-        return Control.PING
-    if kind == FrameKind.DROPPED and len(payload) == _DROPPED.size:
-        return Dropped(*_DROPPED.unpack(payload))
-    if kind == FrameKind.NO_SUBSCRIBERS and len(payload) == _NUMBER.size:
-        return NoSubscribers(*_NUMBER.unpack(payload))
-    if kind == FrameKind.HELLO:
-        return BrokerHello({"speaks": payload.decode("latin-1")})
-    return Broken(f"a frame is of kind {kind}")
+    match kind:
+        case FrameKind.PONG:
+            event: BrokerEvent = Control.PONG
+        case FrameKind.PING:
+            event = Control.PING
+        case FrameKind.HISTORY_REPLY if len(payload) >= NUMBER.size:
+            (number,) = NUMBER.unpack_from(payload)
+            event = BrokerReply(number, payload[NUMBER.size :])
+        case FrameKind.DROPPED if len(payload) == _DROPPED.size:
+            event = Dropped(*_DROPPED.unpack(payload))
+        case FrameKind.NO_SUBSCRIBERS if len(payload) == NUMBER.size:
+            event = NoSubscribers(*NUMBER.unpack(payload))
+        case FrameKind.HELLO:
+            event = BrokerHello({"speaks": payload.decode("latin-1")})
+        case _:
+            event = Broken(f"a frame is of kind {kind}")
+    return event

@@ -51,6 +51,14 @@ class NoSubscribers(Struct, frozen=True):
     number: int
 
 
+class BrokerReply(Struct, frozen=True):
+    """The answer to a request about history, with its headers where the broker has some."""
+
+    number: int
+    payload: bytes
+    head: bytes = b""
+
+
 class Broken(Struct, frozen=True):
     """The broker broke the protocol; nothing after this is read."""
 
@@ -58,7 +66,14 @@ class Broken(Struct, frozen=True):
 
 
 BrokerEvent = (
-    BrokerMessage | Control | BrokerHello | BrokerRefusal | Dropped | NoSubscribers | Broken
+    BrokerMessage
+    | BrokerReply
+    | Control
+    | BrokerHello
+    | BrokerRefusal
+    | Dropped
+    | NoSubscribers
+    | Broken
 )
 
 
