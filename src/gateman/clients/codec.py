@@ -15,8 +15,6 @@ class Codec(Protocol):
     """Whether frames are binary ones."""
     subprotocol: str
     """The WebSocket subprotocol that chooses it; empty for none."""
-    separator: bytes
-    """What stands between encoded replies in one frame."""
     ping: bytes
     """A reply that is empty."""
 

@@ -12,7 +12,6 @@ class JsonCodec:
     form = "json"
     is_binary = False
     subprotocol = ""
-    separator = b"\n"
     ping = b"{}"
 
     _decode = staticmethod(msgspec.json.Decoder(Command).decode)
