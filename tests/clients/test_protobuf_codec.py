@@ -6,9 +6,9 @@ makes of it, byte by byte.
 """
 
 import base64
+from importlib import import_module
 from typing import Any
 
-import centrifuge.protocol.client_pb2 as official
 import pytest
 from google.protobuf.json_format import ParseDict
 from hypothesis import given
@@ -20,6 +20,9 @@ from gateman.clients.codec import Codec
 from gateman.clients.protobuf_codec import PROTOBUF, SCHEMA
 from gateman.clients.protobuf_wire import Field, Kind, Shape
 from gateman.errors import PacketError
+
+# Its names exist at run time only.
+official = import_module("centrifuge.protocol.client_pb2")
 
 TEXT = st.text(max_size=6)
 OF_KIND: dict[Any, st.SearchStrategy[Any]] = {
