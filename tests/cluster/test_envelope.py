@@ -55,6 +55,17 @@ ENVELOPES: list[e.Envelope] = [
     e.Bye(NODE),
     e.ExtensionMessage(NODE, b"theirs"),
     e.LeaseMessage(NODE, e.LeaseKind.HELD, [e.LeaseMark("chat: report", 5)]),
+    e.PresenceChanges(
+        NODE,
+        Group("room"),
+        0,
+        2,
+        [e.Joined(e.ClientInfo(CLIENT, "42", b"{}")), e.Left(CLIENT, 3.0)],
+    ),
+    e.PresenceRequest(NODE, 1, [Group("room")]),
+    e.PresenceStates(
+        NODE, 1, [e.ChannelState(Group("room"), 2, is_last=True, infos=[e.ClientInfo(CLIENT)])]
+    ),
     e.DirectMessages(NODE, 3, [e.DirectMessage(CLIENT, is_text=True, payload=b"one")]),
 ]
 

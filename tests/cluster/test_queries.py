@@ -9,6 +9,7 @@ import pytest
 
 from gateman.bus import Bus, subject
 from gateman.bus.memory import MemoryBroker, MemoryBus
+from gateman.cluster.envelope import ClientInfo
 from gateman.cluster.hub import Hub
 from gateman.cluster.names import ClientId
 from gateman.errors import ConfigError, EnvelopeError, PartialResult, UnknownClient
@@ -44,6 +45,15 @@ async def test_every_node_answers_for_all() -> None:
             assert await hub.groups() == {"room", "hall"}
             assert await hub.uids_of_group("room") == {"ann", "bob"}
             assert await hub.uids_of_group("hall") == {"ann"}
+            assert await hub.presence("hall") == {
+                ids["ann there"]: ClientInfo(ClientId(ids["ann there"]), "ann")
+            }
+            assert {client: info.user for client, info in (await hub.presence("room")).items()} == {
+                ids["ann here"]: "ann",
+                ids["ann there"]: "ann",
+                ids["bob"]: "bob",
+                ids["nobody"]: "",
+            }
             assert sorted(await hub.clients_of_group("room")) == sorted(ids.values())
             assert await hub.clients_of_group("nowhere") == []
             assert sorted(await hub.clients_of_uid("ann")) == sorted(
@@ -118,6 +128,7 @@ async def test_names_are_checked() -> None:
             (hub.clients_of_group, None),
             (hub.sessions_of_group, ""),
             (hub.uids_of_group, ""),
+            (hub.presence, ""),
             (hub.count_group, "x" * 256),
         ]
         for question, name in query_client:

@@ -30,6 +30,9 @@ from .names import (
 
 VERSION = 2
 
+# Longer than any client that reconnects by itself waits; precedent: Ably's 15 s.
+MAX_LEAVE_DELAY = 60.0  # seconds
+
 _Name = Meta(min_length=1, max_length=MAX_NAME_SIZE)
 _Node = Annotated[NodeId, Meta(min_length=1, max_length=MAX_NODE_LENGTH)]
 _Client = Annotated[ClientId, Meta(min_length=3, max_length=MAX_CLIENT_LENGTH)]
@@ -218,6 +221,8 @@ class Query(StrEnum):
     """Nothing → uids."""
     GROUPS = "groups"
     """Nothing → groups."""
+    PRESENCE = "presence"
+    """Group → infos of its clients."""
     CHALLENGES = "challenges"
     """Which files an authority is to find → what is wrong with them here; ``None`` for nothing."""
 
@@ -319,6 +324,61 @@ class LeaseMessage(Struct, frozen=True, array_like=True, forbid_unknown_fields=T
     marks: list[LeaseMark]
 
 
+class ClientInfo(Struct, frozen=True, array_like=True, forbid_unknown_fields=True):
+    """A client in a channel, as others see it; what the application adds is opaque here."""
+
+    client: _Client
+    user: Annotated[str, Meta(max_length=MAX_NAME_SIZE)] = ""
+    connection_info: bytes = b""
+    channel_info: bytes = b""
+
+
+class Joined(Struct, frozen=True, array_like=True, forbid_unknown_fields=True, tag="j"):
+    info: ClientInfo
+
+
+class Left(Struct, frozen=True, array_like=True, forbid_unknown_fields=True, tag="l"):
+    """A client has left; ``delay`` is how long, in seconds, it may come back unnoticed."""
+
+    client: _Client
+    delay: Annotated[float, Meta(ge=0, le=MAX_LEAVE_DELAY)] = 0.0
+
+
+class PresenceChanges(Struct, frozen=True, array_like=True, forbid_unknown_fields=True, tag="e"):
+    """Clients that joined or left a channel; ``previous`` is the number of the changes before."""
+
+    source: _Node
+    channel: _Group
+    previous: _Count
+    number: _Count
+    changes: list[Joined | Left]
+
+
+class PresenceRequest(Struct, frozen=True, array_like=True, forbid_unknown_fields=True, tag="f"):
+    """Asks who is in these channels; answered with :class:`PresenceStates`."""
+
+    source: _Node
+    request_id: _Count
+    channels: list[_Group]
+
+
+class ChannelState(Struct, frozen=True, array_like=True, forbid_unknown_fields=True):
+    """The clients of a node in a channel, or a part of them."""
+
+    channel: _Group
+    number: _Count  # of the last changes
+    is_last: bool
+    infos: list[ClientInfo]
+
+
+class PresenceStates(Struct, frozen=True, array_like=True, forbid_unknown_fields=True, tag="g"):
+    """Who is in some channels; the id is 0 if nobody has asked."""
+
+    source: _Node
+    request_id: _Count
+    states: list[ChannelState]
+
+
 Envelope = (
     Messages
     | DirectMessages
@@ -331,6 +391,9 @@ Envelope = (
     | Bye
     | ExtensionMessage
     | LeaseMessage
+    | PresenceChanges
+    | PresenceRequest
+    | PresenceStates
 )
 
 # The most that an envelope of one message takes beside its payload: source, number, a

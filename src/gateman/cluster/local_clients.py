@@ -10,6 +10,7 @@ from .envelope import (
     Bind,
     BindOnly,
     ClientAction,
+    ClientInfo,
     CloseClient,
     CloseUid,
     DirectMessage,
@@ -24,7 +25,7 @@ from .envelope import (
     UpdateSession,
 )
 from .fanout import Fanout
-from .names import ClientId
+from .names import ClientId, Group
 from .registry import NO_CHANGE, Change, Registry
 
 LocalMessage = tuple[int, bytes, Collection[ClientId]]
@@ -48,6 +49,8 @@ class LocalClients:
         self.registry: Registry[MessageSender] = Registry()
         self._connecting: dict[ClientId, _ConnectingClient] = {}
         self.fanout = fanout
+        # Set by a service of SDK clients: what it knows of a client, and of it in a channel.
+        self.client_info: Callable[[ClientId, Group], tuple[bytes, bytes]] = _no_info
         # Set by a service whose certificates are ordered while it runs.
         self.check_challenges: Callable[[str], str | None] = lambda _text: None
         # A table and no chain of conditions: every message is looked up here (bench/hub.py).
@@ -179,6 +182,13 @@ class LocalClients:
                 assert_never(action)
         return NO_CHANGE
 
+    def _presence(self, channel: Group) -> list[ClientInfo]:
+        registry = self.registry
+        return [
+            ClientInfo(client, registry.uid_of(client) or "", *self.client_info(client, channel))
+            for client in registry.clients_of_group(channel)
+        ]
+
     def _connection(self, client: ClientId) -> Connection:
         connection: Connection = self.registry.get(client).connection
         return connection
@@ -187,9 +197,15 @@ class LocalClients:
         """Answer a query about local clients; raises UnknownClient."""
         if query is Query.COUNT_AUDIENCE:
             return 0 if audience is None else self.count(audience)
+        if query is Query.PRESENCE:
+            return self._presence(Group(name))
         if query is Query.CHALLENGES:
             return self.check_challenges(name)
         return _ANSWERS[query](self.registry, name)
+
+
+def _no_info(_client: ClientId, _channel: Group) -> tuple[bytes, bytes]:
+    return b"", b""
 
 
 def _session(registry: Registry[MessageSender], client: ClientId) -> dict[str, Any]:

@@ -9,10 +9,10 @@ import asyncio
 import contextlib
 import secrets
 from collections import Counter
-from collections.abc import Awaitable, Callable, Coroutine
+from collections.abc import Awaitable, Callable, Collection, Coroutine
 from dataclasses import replace
 from threading import get_ident
-from typing import Any, assert_never
+from typing import TYPE_CHECKING, Any
 
 from msgspec import structs
 
@@ -38,6 +38,9 @@ from .envelope import (
     Item,
     LeaseMessage,
     Messages,
+    PresenceChanges,
+    PresenceRequest,
+    PresenceStates,
     Problem,
     Query,
     QueryReply,
@@ -65,6 +68,9 @@ from .receiver import Receiver
 from .registry import Change, Topic, TopicKind
 from .services import Outline, Services, label
 from .subscriptions import channel_of_topic, topic_of
+
+if TYPE_CHECKING:
+    from .presence_keeper import PresenceKeeper
 
 # Seconds that a process with clients waits for its bus before it continues without. A router that
 # was started together with it needs less; one that is stuck must not keep clients waiting.
@@ -106,7 +112,8 @@ class Node:
             is_connected=lambda: self.is_connected,
             ask=asks(bus),
             on_gone=self._forget,
-            senders=self._receiver.sequences.senders,
+            on_silent=self._on_silent,
+            senders=self._senders,
         )
         self.query_client = QueryClient(
             self.id,
@@ -124,6 +131,7 @@ class Node:
             request_logins=self._request_logins,
         )
         self.leases = LeaseKeeper(self.id, self._publish_lease, is_alone=bus is None)
+        self._presence: PresenceKeeper | None = None
         self._service = service
         self._services = Services(service)
         self._away_seconds = 0.0
@@ -132,6 +140,17 @@ class Node:
         self._rate_limited = RateLimitedLogger()
         self._publisher: Publisher | None = None
         self._tasks: set[asyncio.Task[None]] = set()
+
+    @property
+    def presence(self) -> "PresenceKeeper":
+        """Who joins and leaves channels; few services want to know."""
+        if self._presence is None:
+            from .presence_keeper import PresenceKeeper
+
+            self._presence = PresenceKeeper(
+                self.id, self._publish_made, known=self.liveness.peers.all()
+            )
+        return self._presence
 
     @property
     def is_closed(self) -> bool:
@@ -182,6 +201,8 @@ class Node:
         """Send what is pending, say goodbye to the other nodes, and disconnect."""
         self.liveness.stop()
         self.leases.stop()
+        if self._presence is not None:
+            self._presence.stop()
         for task in self._tasks:
             task.cancel()
         self.local_clients.fanout.flush()
@@ -414,17 +435,23 @@ class Node:
                     self._count("late_answer")
             case ExtensionMessage(source, data):
                 self._pass_to_extension(source, data)
-            case Hello() | Bye() | LeaseMessage():
-                self._on_news(envelope)
             case _:
-                assert_never(envelope)
+                self._on_news(envelope)
 
-    def _on_news(self, message: Hello | Bye | LeaseMessage) -> None:
+    def _on_news(
+        self,
+        message: Hello | Bye | LeaseMessage | PresenceChanges | PresenceRequest | PresenceStates,
+    ) -> None:
         if isinstance(message, LeaseMessage):
             self.leases.on_message(message)
+        elif isinstance(message, PresenceChanges | PresenceRequest | PresenceStates):
+            if self._presence is not None:
+                self._presence.on_message(message)
         elif isinstance(message, Hello):
             self.liveness.on_hello(message)
             self.exclusive.on_hello(message)
+            if self._presence is not None:
+                self._presence.on_hello(message)
             if self._services.detect_other(message.service):
                 logger.warning(
                     "%s is on the bus %s too, as is %s: if these are two services, they reach each"
@@ -443,6 +470,16 @@ class Node:
         self.query_client.pending_requests.forget(node)
         self._receiver.sequences.forget_source(node)
         self.leases.on_gone(node)
+        self._on_silent(node)
+
+    def _on_silent(self, node: NodeId) -> None:
+        """Count the clients of a node that does not answer as gone."""
+        if self._presence is not None:
+            self._presence.on_gone(node)
+
+    def _senders(self) -> Collection[NodeId]:
+        senders = self._receiver.sequences.senders()
+        return senders if self._presence is None else self._presence.senders().union(senders)
 
     def _pass_to_extension(self, source: NodeId, data: bytes) -> None:
         if self.extension is not None:
@@ -482,6 +519,8 @@ class Node:
         self._count("uncertain", gap.uncertain)
         seconds = max(gap.until - gap.since, 0.0)
         self.exclusive.republish(seconds, EVERYBODY)
+        if self._presence is not None:
+            self._presence.on_bus_gap()
         if gap.cause is not Cause.FULL:
             self._away_seconds = seconds
             self.liveness.on_bus_restored()
@@ -526,11 +565,17 @@ class Node:
     def _publish_lease(
         self, node: NodeId | None, message: LeaseMessage, on_sent: Callable[[bool], object]
     ) -> None:
-        if self._publisher is None:
-            on_sent(False)  # noqa: FBT003 - the bus's answer
-            return
         channel = EVERYBODY if node is None else node_channel(node)
-        self._publisher.put(channel, lambda: message, on_sent)
+        self._publish_made(channel, lambda: message, on_sent)
+
+    def _publish_made(
+        self, channel: Channel, make: Callable[[], Envelope], on_sent: Callable[[bool], object]
+    ) -> None:
+        if self._publisher is None:
+            make()
+            on_sent(False)  # noqa: FBT003 - the bus's answer
+        else:
+            self._publisher.put(channel, make, on_sent)
 
     def _spawn(self, coroutine: Coroutine[Any, Any, None]) -> None:
         task = self._loop.create_task(coroutine)

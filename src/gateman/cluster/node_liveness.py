@@ -27,6 +27,7 @@ class NodeLiveness:
         is_connected: Callable[[], bool],
         ask: Ask,
         on_gone: Callable[[NodeId], object],
+        on_silent: Callable[[NodeId], object] = lambda _node: None,
         senders: Callable[[], Iterable[NodeId]] = tuple,
         hello_interval: float = HELLO_INTERVAL,
         discovery_time: float = DISCOVERY_TIME,
@@ -38,6 +39,7 @@ class NodeLiveness:
         self._publish_marks = publish_marks
         self._is_connected = is_connected
         self._on_gone = on_gone
+        self._on_silent = on_silent
         self._senders = senders
         self._probes = Probes(ask, self._on_probed)
         self._loop = asyncio.get_running_loop()
@@ -132,6 +134,8 @@ class NodeLiveness:
             logger.warning("the process %s %s", node, state.value)
         if state is PeerState.GONE:
             self._on_gone(node)
+        elif state is PeerState.BLOCKED:
+            self._on_silent(node)
 
     def _mark(self) -> None:
         self._marks_timer = None

@@ -57,6 +57,10 @@ class Peers:
         silent = self._blocked | self._without_clients
         return tuple(node for node in self._heard_at if node not in silent)
 
+    def all(self) -> tuple[NodeId, ...]:
+        """List the nodes that were heard of, also those without clients."""
+        return tuple(self._heard_at)
+
     def blocked(self) -> tuple[NodeId, ...]:
         """List the nodes that are connected but silent."""
         return tuple(self._blocked - self._without_clients)

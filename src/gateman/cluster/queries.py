@@ -7,7 +7,7 @@ from typing import Any, TypeVar
 from msgspec import Raw
 
 from ..errors import EnvelopeError, PartialResult, UnknownClient
-from .envelope import Query
+from .envelope import ClientInfo, Query
 from .names import ClientId, Group, NodeId, Uid, check_client_id, check_group, check_uid
 from .node import Node
 from .query_replies import read
@@ -152,6 +152,24 @@ class HubQueries:
         if missing:
             raise PartialResult(found, missing, "no answer, or a session that cannot be sent, from")
         return found
+
+    async def presence(self, group: str) -> dict[ClientId, ClientInfo]:
+        """
+        Describe the clients in a group, as SDK clients see who is in a channel.
+
+        Args:
+            group: The group's name.
+
+        Returns:
+            What is known of each, by client id; the user is ``""`` for a client without a uid.
+
+        Raises:
+            PartialResult: A process did not answer in time; its ``value`` is the result of the
+                others.
+        """
+        values, missing = await self._ask(Query.PRESENCE, check_group(group))
+        found = {info.client: info for infos in values for info in infos}
+        return _complete(found, missing)
 
     async def uids_of_group(self, group: str) -> set[Uid]:
         """

@@ -6,7 +6,7 @@ from typing import Any, TypeVar
 from msgspec import Raw
 
 from ..errors import EnvelopeError
-from .envelope import OVERHEAD, Problem, Query, QueryReply, decode_value, encode_value
+from .envelope import OVERHEAD, ClientInfo, Problem, Query, QueryReply, decode_value, encode_value
 from .names import ClientId, Group, NodeId, Uid
 
 T = TypeVar("T")
@@ -28,6 +28,7 @@ KINDS: dict[Query, Any] = {
     Query.COUNT_AUDIENCE: int,
     Query.UIDS: list[Uid],
     Query.GROUPS: list[Group],
+    Query.PRESENCE: list[ClientInfo],
     Query.CHALLENGES: str | None,
 }
 

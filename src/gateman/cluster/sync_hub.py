@@ -172,6 +172,7 @@ class SyncHub:
     clients_of_uid = _awaited(Hub.clients_of_uid)
     clients_of_group = _awaited(Hub.clients_of_group)
     sessions_of_group = _awaited(Hub.sessions_of_group)
+    presence = _awaited(Hub.presence)
     uids_of_group = _awaited(Hub.uids_of_group)
     groups = _awaited(Hub.groups)
     count_clients = _awaited(Hub.count_clients)
