@@ -12,7 +12,7 @@ import pytest
 from websockets.exceptions import ConnectionClosed
 
 from gateman.master.channel import line
-from gateman.master.child import describe
+from gateman.master.master_connection import describe
 from tests.support.loop import on_loop
 from tests.support.master import (
     BOTH,

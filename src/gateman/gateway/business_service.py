@@ -56,8 +56,6 @@ if TYPE_CHECKING:
 # restart, less than the master waits.
 _MAX_BUS_WAIT = 600.0
 
-# RFC 6455, section 7.1.5: no Close was received.
-
 
 class BusinessService:
     """One process of a business worker, as a :class:`~gateman.runtime.process.AnyService`."""

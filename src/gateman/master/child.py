@@ -16,7 +16,7 @@ import time
 from collections.abc import Callable, Sequence
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NoReturn, assert_never, cast
+from typing import TYPE_CHECKING, Any, NoReturn, assert_never
 
 import msgspec
 
@@ -39,7 +39,8 @@ from ..runtime.worker_service import WorkerService
 from ..websocket.close import SERVICE_RESTART
 from . import channel, privileges
 from .assignment import Assignment
-from .channel import MAX_LINE_SIZE, FromMaster, FromProcess, Lines, from_master, line, read
+from .channel import FromMaster
+from .master_connection import MasterConnection, describe
 from .orphan import Orphan, inherited_socket, max_shutdown_time
 from .plan import acme_places, listen_of, policy_of
 from .process_stats import ProcessStats
@@ -48,8 +49,7 @@ from .script import user_traceback
 if TYPE_CHECKING:
     from ..acme.options import AcmeOptions
     from ..runtime.challenge_listener import ChallengeListener
-    from ..tls.contexts import TlsContexts
-    from ..tls.reload import CertificateReload
+    from .certificate_watch import CertificateWatch
     from .child_metrics import Measurements, ProcessMetrics
 
 HEARTBEAT_INTERVAL = 1.0  # seconds
@@ -57,19 +57,8 @@ HEARTBEAT_INTERVAL = 1.0  # seconds
 # Most processes serve earlier, and report nothing.
 _FIRST_START_REPORT = 0.2  # seconds
 
-# RFC 6455's registry: 1012, service restart; clients reconnect.
-
-# A master that has stopped reading gets no more heartbeats.
-_MAX_UNSENT = 64 << 10  # bytes
-
-# A master reads what its processes send at once.
-_LAST_MESSAGE_TIME = 0.5  # seconds
-
 # The arrivals of a business worker, which has no connections.
 _NO_ARRIVALS: dict[str, Any] = {"arrivals": [], "causes": []}
-
-# The rest of the line is enough for the other fields of the answer.
-_MAX_ANSWER_SIZE = MAX_LINE_SIZE - 1024  # bytes
 
 
 class InheritedSockets:
@@ -205,8 +194,8 @@ class ChildRuntime:
         self._keeps_accepting = False
         self._has_reported_signal = False
         self._task: asyncio.Task[Any] | None = None
-        self._master = _MasterConnection(self)
-        self._certificate_reload: CertificateReload | None = None
+        self._master = MasterConnection(self._handle, self._master_lost)
+        self._certificate_watch: CertificateWatch | None = None
         self._measurements = measurements
         self._metrics: ProcessMetrics | None = None
 
@@ -286,21 +275,20 @@ class ChildRuntime:
         contexts = service.contexts
         if contexts is not None:
             # Imported here: only a service with TLS needs it.
-            from ..tls.reload import CertificateReload
+            from .certificate_watch import CertificateWatch
 
-            self._certificate_reload = CertificateReload(
-                str(service), contexts, warns_of_dates=self._worker.id == 0
+            self._certificate_watch = CertificateWatch(
+                str(service), contexts, user=self._worker.user, is_first=self._worker.id == 0
             )
-            self._schedule_look(self._certificate_reload)
-            if self._worker.id == 0:
-                self._log_certificate_warnings(str(service), contexts)
         if self._http_sockets and isinstance(service, WorkerService):
             self._listen_for_challenges(service)
         if measurements is not None:
             from .child_metrics import ProcessMetrics
 
+            watch = self._certificate_watch
+            certificate_reload = None if watch is None else watch.certificate_reload
             self._metrics = ProcessMetrics(
-                self._worker, service, stats, measurements, self._certificate_reload
+                self._worker, service, stats, measurements, certificate_reload
             )
         self._sample_stats(stats, loop.time())
 
@@ -321,19 +309,6 @@ class ChildRuntime:
         )
         self._challenge_listener.start()
 
-    def _log_certificate_warnings(self, service: str, contexts: "TlsContexts") -> None:
-        for warning in contexts.warnings:
-            logger.warning("%s: %s", service, warning)
-        for note in contexts.notes:
-            logger.info("%s: %s", service, note)
-        for path in privileges.unreadable(contexts.files):
-            logger.warning(
-                "%s: user %s may not read %s: when it is renewed, only `reload` loads it",
-                service,
-                self._worker.user,
-                path,
-            )
-
     def _sample_stats(self, stats: ProcessStats, heartbeat_at: float) -> None:
         """Measure the lag several times a second, and send a heartbeat each second."""
         loop = asyncio.get_running_loop()
@@ -344,16 +319,7 @@ class ChildRuntime:
             heartbeat_at = max(heartbeat_at + HEARTBEAT_INTERVAL, now)
         loop.call_at(next_at, self._sample_stats, stats, heartbeat_at)
 
-    def _check_certificates(self, certificate_reload: "CertificateReload") -> None:
-        certificate_reload.look()
-        self._schedule_look(certificate_reload)
-
-    def _schedule_look(self, certificate_reload: "CertificateReload") -> None:
-        asyncio.get_running_loop().call_later(
-            certificate_reload.interval, self._check_certificates, certificate_reload
-        )
-
-    def handle(self, message: FromMaster) -> None:
+    def _handle(self, message: FromMaster) -> None:
         match message:
             case channel.Accept(numbers):
                 is_accepting = self._keeps_accepting or not self._must_drain.is_set()
@@ -380,7 +346,7 @@ class ChildRuntime:
             case _:
                 assert_never(message)
 
-    def master_lost(self, reason: str, *, is_master_gone: bool = False) -> None:
+    def _master_lost(self, reason: str, *, is_master_gone: bool = False) -> None:
         """Drain, as no master will tell this process to."""
         if is_master_gone:
             self._is_orphan = True
@@ -424,8 +390,8 @@ class ChildRuntime:
         self._drain()
 
     def _reload_certificates(self) -> None:
-        if self._certificate_reload is not None:
-            self._certificate_reload.reload()
+        if self._certificate_watch is not None:
+            self._certificate_watch.certificate_reload.reload()
 
     def _stop_accepting(self, service: process.AnyService) -> None:
         service.accept([])
@@ -453,77 +419,6 @@ class ChildRuntime:
         """Report that this process needs longer than its window; return False without a master."""
         self._master.send(channel.StillDraining())
         return self._master.is_connected
-
-
-class _MasterConnection(asyncio.Protocol):
-    def __init__(self, child: ChildRuntime) -> None:
-        self._child = child
-        self._lines = Lines()
-        self._transport: asyncio.Transport | None = None
-        self.stats: ProcessStats | None = None
-
-    def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        # isinstance() fails for uvloop's transports.
-        self._transport = cast("asyncio.Transport", transport)
-
-    def data_received(self, data: bytes) -> None:
-        try:
-            messages = read(from_master, self._lines.feed(data))
-        except ValueError:
-            self.close()
-            self._child.master_lost("the master's channel has an invalid message")
-            return
-        for message in messages:
-            self._child.handle(message)
-
-    def connection_lost(self, error: Exception | None) -> None:
-        if self._transport is not None:
-            self._transport = None
-            self._child.master_lost(
-                "the master is gone" if error is None else f"the master's channel failed ({error})",
-                is_master_gone=True,
-            )
-
-    @property
-    def is_connected(self) -> bool:
-        return self._transport is not None
-
-    def close(self) -> None:
-        transport, self._transport = self._transport, None
-        if transport is not None:
-            transport.close()
-
-    async def send_last(self, message: FromProcess) -> None:
-        """Send a message, and wait until it is sent, or the master does not read."""
-        self.send(message)
-        deadline = asyncio.get_running_loop().time() + _LAST_MESSAGE_TIME
-        while (transport := self._transport) is not None and transport.get_write_buffer_size():
-            if asyncio.get_running_loop().time() > deadline:
-                break
-            # The protocol is told of nothing below the transport's limits.
-            await asyncio.sleep(0.01)
-
-    def answer(self, number: int) -> None:
-        if self.stats is not None:
-            now = asyncio.get_running_loop().time()
-            self.send(channel.ReportAnswer(number, self.stats.report(now)))
-
-    def send(self, message: FromProcess, *, is_urgent: bool = True) -> None:
-        """Send a message; one that is not urgent is dropped if the master does not read."""
-        transport = self._transport
-        if transport is not None and (is_urgent or transport.get_write_buffer_size() < _MAX_UNSENT):
-            transport.write(line(message))
-
-
-def describe(
-    service: process.AnyService, number: int, limit: int, *, max_size: int = _MAX_ANSWER_SIZE
-) -> channel.ConnectionsAnswer:
-    """List a service's connections, and fewer than the limit if they would be too large."""
-    connections = cast("list[channel.ConnectionReport]", service.describe(limit))
-    answer = channel.ConnectionsAnswer(number, connections, service.present_count)
-    while answer.connections and len(line(answer)) > max_size:
-        answer.connections = answer.connections[: len(answer.connections) // 2]
-    return answer
 
 
 def _do_nothing() -> None:
