@@ -22,11 +22,11 @@ def context_of(arguments: argparse.Namespace) -> ssl.SSLContext | None:
     return context
 
 
-def listening(arguments: argparse.Namespace) -> dict[str, Any]:
+def listening(arguments: argparse.Namespace, scheme: str = "websocket") -> dict[str, Any]:
     """Give what gateman's workers and gateways take for that."""
     pem = arguments.certificate
     return {
-        "listen": f"websocket://127.0.0.1:{arguments.port}",
+        "listen": f"{scheme}://127.0.0.1:{arguments.port}",
         "context": {"ssl": {"local_cert": pem, "local_pk": pem}} if pem else None,
         "transport": "ssl" if pem else "tcp",
     }

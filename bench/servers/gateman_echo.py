@@ -27,9 +27,10 @@ def main() -> None:
     parser = command_line.parser(__doc__)
     parser.add_argument("--async", dest="is_async", action="store_true")
     parser.add_argument("--compress", action="store_true")
+    parser.add_argument("--scheme", default="websocket")
     arguments = parser.parse_args()
     worker = Worker(
-        **command_line.listening(arguments),
+        **command_line.listening(arguments, arguments.scheme),
         compression=Deflate() if arguments.compress else None,
         limits={"max_connections_per_ip": None, "max_handshakes_per_second": None},
     )

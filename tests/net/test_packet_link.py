@@ -7,6 +7,7 @@ from typing import Any
 import pytest
 
 from gateman import Connection, SendResult, State
+from gateman.runtime.measurements import Measurements
 from tests.support.loop import on_loop
 from tests.support.preambles import v2
 from tests.support.raw import EOF, RawClient
@@ -333,3 +334,30 @@ def _to_group(group: str, text: str) -> Any:
     from gateman.cluster.envelope import Target
 
     return Target.GROUPS, (group,), [(1, text.encode(), ())]
+
+
+@on_loop
+async def test_what_metrics_count() -> None:
+    """Messages and bytes in both directions, whichever way they were sent."""
+    measurements = Measurements()
+    journal = Calls()
+    callbacks = journal.callbacks(on_message=echo)
+    async with serve(LINES, measurements=measurements, **callbacks) as server:
+        client = await server.connect()
+        await client.send(b"one\n")
+        assert await client.read(4) == b"one\n"
+        await client.send(b"three\nfour\n")
+        assert await client.read(11) == b"three\nfour\n"
+        other = await server.connect()
+        await journal.until("on_open", count=2)
+        for connection in journal.connections:
+            await connection.join("all")
+        local = server.service._membership.local_node.local_clients  # type: ignore[union-attr] # noqa: SLF001
+        local.send(*_to_group("all", "news"))
+        local.send(*_to_group("all", "more"))
+        for one in (client, other):
+            assert await one.read(10) == b"news\nmore\n"
+
+    traffic = measurements.traffic
+    assert (measurements.received_size, traffic.sent_count, traffic.sent_size) == (15, 7, 35)
+    assert measurements.callbacks["on_message"].numbers[-2:] != [0.0, 0.0]

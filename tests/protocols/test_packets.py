@@ -6,7 +6,7 @@ from hypothesis import strategies as st
 
 from gateman.errors import PacketError
 from gateman.protocols.base import PacketProtocol, PacketReader
-from gateman.protocols.built_in import BUILT_IN
+from gateman.protocols.built_in import BUILT_IN, make_reader
 from gateman.protocols.frame import Frame
 from gateman.protocols.raw import Raw
 from gateman.protocols.text import Text
@@ -16,7 +16,7 @@ LINES = st.text(max_size=8).filter(lambda text: "\n" not in text and "\r" not in
 
 def read_cut(protocol: PacketProtocol, stream: bytes, cut: int) -> list[object]:
     """Read a stream that arrives in two parts."""
-    reader = PacketReader(protocol, 1 << 20)
+    reader = make_reader(protocol, 1 << 20)
     messages = [*reader.feed(stream[:cut]), *reader.feed(stream[cut:])]
     assert not reader.is_incomplete
     return messages
@@ -54,12 +54,12 @@ def test_bytes_are_passed_as_they_arrive() -> None:
 
 
 def test_a_line_of_windows_ends_before_its_carriage_return() -> None:
-    assert list(PacketReader(Text(), 100).feed(b"one\r\ntwo\n\r\n")) == ["one", "two", ""]
+    assert list(make_reader(Text(), 100).feed(b"one\r\ntwo\n\r\n")) == ["one", "two", ""]
 
 
 def test_messages_before_a_faulty_packet_are_delivered() -> None:
     """Whether they have arrived with it or before it."""
-    messages = PacketReader(Text(), 100).feed(b"one\ntwo\n\xff\nfour\n")
+    messages = make_reader(Text(), 100).feed(b"one\ntwo\n\xff\nfour\n")
     assert [next(messages), next(messages)] == ["one", "two"]
     with pytest.raises(PacketError, match="a line is not UTF-8"):
         next(messages)
@@ -86,7 +86,7 @@ def test_what_is_no_packet_is_refused_before_it_is_stored(
     protocol: PacketProtocol, stream: bytes, cause: str
 ) -> None:
     with pytest.raises(PacketError) as refused:
-        list(PacketReader(protocol, 10).feed(stream))
+        list(make_reader(protocol, 10).feed(stream))
     assert refused.value.cause == cause
 
 

@@ -7,6 +7,7 @@ for ``timeouts.idle`` is closed.
 """
 
 import asyncio
+from collections.abc import Callable
 from functools import partial
 from typing import Any
 
@@ -14,20 +15,23 @@ from ..connection import Connection, State
 from ..connection_interfaces import PAUSED_BY_PEER, SendResult
 from ..errors import PacketError, ProtocolError
 from ..log import logger
-from ..protocols.base import INCOMPLETE, PacketProtocol, PacketReader
+from ..protocols.base import INCOMPLETE, PacketProtocol
+from ..protocols.built_in import make_reader
 from ..websocket.close import INTERNAL_ERROR, NO_CLOSE, CloseCode
 from .accepted_socket import PeerInfo
 from .aiofastnet_adapter import abort, resume_tls_reading
 from .connection_events import ConnectionContext
 from .lingering_close import close_lingering
-from .packet_send_buffer import PacketEncoder, PacketSendBuffer
+from .packet_send_buffer import MeasuredPacketSendBuffer, PacketEncoder, PacketSendBuffer
 from .tcp_info import tcp_info
+from .traffic import Traffic
 
 # What is read at once; one message of tcp:// is no larger.
 _READ_SIZE = 64 << 10  # bytes
 
 # Shared by all connections: each read is copied before the next one.
-_SCRATCH = memoryview(bytearray(_READ_SIZE))
+_SCRATCH = bytearray(_READ_SIZE)
+_BUFFER = memoryview(_SCRATCH)
 
 _CLOSE_CODES = {
     "too_big": CloseCode.MESSAGE_TOO_BIG,
@@ -40,16 +44,27 @@ _OPEN = State.OPEN
 class PacketConfig:
     """What all connections of one worker share."""
 
-    __slots__ = ("_last_id", "context", "encoder", "make_send_buffer", "protocol", "worker")
+    __slots__ = ("_last_id", "context", "make_send_buffer", "protocol", "traffic", "worker")
 
     def __init__(
-        self, context: ConnectionContext, worker: object, protocol: PacketProtocol
+        self,
+        context: ConnectionContext,
+        worker: object,
+        protocol: PacketProtocol,
+        traffic: Traffic | None,
     ) -> None:
         self.context = context
         self.worker = worker
         self.protocol = protocol
-        self.encoder = PacketEncoder(protocol, context)
-        self.make_send_buffer = partial(PacketSendBuffer, context=context, encoder=self.encoder)
+        self.traffic = traffic or Traffic()
+        encoder = PacketEncoder(protocol, context)
+        self.make_send_buffer: Callable[[Any], PacketSendBuffer] = (
+            partial(PacketSendBuffer, context=context, encoder=encoder)
+            if traffic is None
+            else partial(
+                MeasuredPacketSendBuffer, context=context, encoder=encoder, traffic=traffic
+            )
+        )
         self._last_id = 0
 
     def next_id(self) -> int:
@@ -101,8 +116,8 @@ class PacketLink(asyncio.BufferedProtocol):
         limit = context.limits.max_message_size
         self._config = config
         self._peer_info = peer_info
-        self._packets = PacketReader(config.protocol, limit)
-        self._buffer = _SCRATCH[:limit]
+        self._packets = make_reader(config.protocol, limit)
+        self._buffer = _BUFFER[:limit]
         self._deliver: Any = context.events.deliver
         self._transport: Any = None
         self._paused = 0
@@ -156,8 +171,24 @@ class PacketLink(asyncio.BufferedProtocol):
         return self._buffer
 
     def buffer_updated(self, nbytes: int) -> None:
-        self._packets.data += self._buffer[:nbytes]
-        self._process()
+        if self._paused:
+            # With TLS, the transport has read on.
+            self._packets.data += _SCRATCH[:nbytes]
+            return
+        try:
+            message = self._packets.add(_SCRATCH[:nbytes])
+        except Exception as error:  # noqa: BLE001 - also a fault of the user's protocol
+            self._reading_failed(error)
+            return
+        if message is INCOMPLETE or not self._messages_left:
+            self._process(message)
+            return
+        # The common case, in which nothing has to be collected.
+        self._messages_left -= 1
+        try:
+            self._deliver(self._connection, message)
+        except Exception as error:  # noqa: BLE001 - an application's fault is its own
+            self._config.context.events.handler_failed(self._connection, error)
 
     def eof_received(self) -> bool:
         """Answer what has arrived, and then end: the client may have closed only its half."""
@@ -189,14 +220,13 @@ class PacketLink(asyncio.BufferedProtocol):
 
     # Packets.
 
-    def _process(self) -> None:
-        """Deliver the messages that have arrived, until reading is paused."""
+    def _process(self, message: Any = INCOMPLETE) -> None:
+        """Deliver a message and those that have arrived, until reading is paused."""
         packets, connection = self._packets, self._connection
         is_corked = False
         try:
             while not self._paused and connection.state is _OPEN:
-                message = packets.next()
-                if message is INCOMPLETE:
+                if message is INCOMPLETE and (message := packets.next()) is INCOMPLETE:
                     break
                 self._messages_left -= 1
                 if self._messages_left < 0:
@@ -208,14 +238,19 @@ class PacketLink(asyncio.BufferedProtocol):
                     self._deliver(connection, message)
                 except Exception as error:  # noqa: BLE001 - an application's fault is its own
                     self._config.context.events.handler_failed(connection, error)
-        except PacketError as error:
-            self._fail(_as_protocol_error(error))
-        except ProtocolError as error:
-            self._fail(error)
-        except Exception:  # noqa: BLE001 - a fault of the user's protocol
-            self._protocol_failed()
+                message = INCOMPLETE
+        except Exception as error:  # noqa: BLE001 - also a fault of the user's protocol
+            self._reading_failed(error)
         if is_corked:
             self.send_buffer.uncork_soon()
+
+    def _reading_failed(self, error: Exception) -> None:
+        if isinstance(error, PacketError):
+            self._fail(_as_protocol_error(error))
+        elif isinstance(error, ProtocolError):
+            self._fail(error)
+        else:
+            self._protocol_failed(error)
 
     def _next_window(self) -> None:
         """Begin a new second of the rate limit; raises ProtocolError if the last is not over."""
@@ -333,9 +368,9 @@ class PacketLink(asyncio.BufferedProtocol):
         self._report_closed(error.close_code, error.reason)
         self._linger()
 
-    def _protocol_failed(self) -> None:
+    def _protocol_failed(self, error: Exception) -> None:
         name = type(self._config.protocol).__name__
-        logger.exception("%s failed, and %r is closed", name, self._connection)
+        logger.error("%s failed, and %r is closed", name, self._connection, exc_info=error)
         self._config.context.events.noticed("protocol_failed", "")
         self.close(*INTERNAL_ERROR)
 
@@ -385,6 +420,16 @@ class PacketLink(asyncio.BufferedProtocol):
         context.events.lost(connection)
         # They refer to each other.
         connection.detach()
+
+
+class MeasuredPacketLink(PacketLink):
+    """A link that counts what it receives, for a service that shows metrics."""
+
+    __slots__ = ()
+
+    def buffer_updated(self, nbytes: int) -> None:
+        self._config.traffic.received_size += nbytes
+        super().buffer_updated(nbytes)
 
 
 def _as_protocol_error(error: PacketError) -> ProtocolError:

@@ -181,6 +181,11 @@ class SocketTransport(asyncio.Transport):
             self._protocol.resume_writing()
 
     @property
+    def send_now(self) -> Callable[[Any], int]:
+        """The socket's ``send``, for when nothing waits; :meth:`write` takes what it does not."""
+        return self._sock.send
+
+    @property
     def count_unsent(self) -> Callable[[], int]:
         """Counts the parts that wait; in C, as picows calls it for each frame."""
         return self._backlog.__len__

@@ -51,6 +51,10 @@ class PacketProtocol(Protocol):
         """
 
 
+def too_big(max_size: int) -> PacketError:
+    return PacketError("too_big", f"a packet is longer than {max_size} bytes")
+
+
 INCOMPLETE: Any = object()
 """What :meth:`PacketReader.next` returns while more has to arrive."""
 
@@ -65,6 +69,11 @@ class PacketReader:
         self._max_size = max_size
         self.data = bytearray()
 
+    def add(self, arrived: bytes | bytearray) -> Any:
+        """Take what has arrived; return a message that is all of it, or ``INCOMPLETE``."""
+        self.data += arrived
+        return INCOMPLETE
+
     def next(self) -> Any:
         """Return the next message, or ``INCOMPLETE``; raises what the protocol raises."""
         data = self.data
@@ -73,7 +82,7 @@ class PacketReader:
         size = self._protocol.packet_size(data)
         # A length is judged before the packet is there, and what has no length yet as well.
         if (len(data) if size is None else size) > self._max_size:
-            raise PacketError("too_big", f"a packet is longer than {self._max_size} bytes")
+            raise too_big(self._max_size)
         if size is None or size > len(data):
             return INCOMPLETE
         if size <= 0:
@@ -88,10 +97,11 @@ class PacketReader:
 
         The iteration raises PacketError after the messages that precede the faulty packet.
         """
-        self.data += data
-        return self._messages()
+        return self._messages(self.add(data))
 
-    def _messages(self) -> Iterator[Any]:
+    def _messages(self, message: Any) -> Iterator[Any]:
+        if message is not INCOMPLETE:
+            yield message
         while (message := self.next()) is not INCOMPLETE:
             yield message
 

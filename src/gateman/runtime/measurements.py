@@ -76,17 +76,21 @@ class Measurements:
     def websocket_closed(self, code: int) -> None:
         self.closed[str(code) if code in _NAMED_CODES else _CLASSES.get(code // 1000, "other")] += 1
 
-    def measured(self, functions: Mapping[str, Function]) -> dict[str, Function]:
-        """Return callbacks that measure how long they take."""
+    def measured(
+        self, functions: Mapping[str, Function], *, has_sizes: bool = True
+    ) -> dict[str, Function]:
+        """Return callbacks that measure how long they take, and the sizes of messages."""
         return {
-            name: function if name in _NOT_MEASURED else self._measured(name, function)
+            name: function
+            if name in _NOT_MEASURED
+            else self._measured(name, function, is_sized=has_sizes and name == "on_message")
             for name, function in functions.items()
         }
 
-    def _measured(self, name: str, function: Function) -> Function:
+    def _measured(self, name: str, function: Function, *, is_sized: bool) -> Function:
         kept = self.callbacks[name] = Distribution("gateman_callback_duration_seconds")
         timed = (_timed_async if is_async(function) else _timed_plain)(function, kept)
-        measured = self._of_messages(function, timed) if name == "on_message" else timed
+        measured = self._of_messages(function, timed) if is_sized else timed
         return functools.wraps(function, updated=())(measured)
 
     def _of_messages(self, function: Function, timed: Function) -> Function:

@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING, Any, Protocol
 
 from ..config.outgoing import WEBSOCKET_SCHEMES, OutgoingConnection, parse
 from ..connection_interfaces import SendResult
-from ..protocols.base import PacketProtocol, PacketReader
-from ..protocols.built_in import BUILT_IN
+from ..protocols.base import PacketProtocol
+from ..protocols.built_in import BUILT_IN, make_reader
 
 if TYPE_CHECKING:
     from websockets.asyncio.client import ClientConnection
@@ -78,7 +78,7 @@ class _StreamLink:
         self._max_waiting = connection.max_send_buffer_size
         self._read_size = min(_READ_SIZE, connection.max_message_size)
         self._protocol = protocol
-        self._packets = PacketReader(protocol, connection.max_message_size)
+        self._packets = make_reader(protocol, connection.max_message_size)
         self._reader = reader
         self._writer = writer
         self._aborting: asyncio.TimerHandle | None = None

@@ -77,7 +77,8 @@ class WorkerService:
         self.settings = settings
         self.measurements = measurements
         if measurements is not None:
-            functions = measurements.measured(functions)
+            # Messages of other protocols may be anything: their links count the bytes.
+            functions = measurements.measured(functions, has_sizes=settings.listen.is_websocket)
         self.connections = connections
         # How often each cause in ``gateman status`` has happened.
         self.counts: Counter[str] = Counter()
@@ -116,7 +117,9 @@ class WorkerService:
         return [file.fileno() for file in self._admission.files]
 
     def _counted(self, deliver: Function) -> Function:
-        return deliver if self.measurements is None else self.measurements.counting(deliver)
+        if self.measurements is None or not self.settings.listen.is_websocket:
+            return deliver
+        return self.measurements.counting(deliver)
 
     async def start(
         self, sockets: Sequence[socket.socket], membership: ConnectionMembership
@@ -206,12 +209,15 @@ class WorkerService:
 
     def _make_links(self, context: ConnectionContext) -> ProtocolFactory:
         # Imported here: a WebSocket service needs none of it.
-        from ..net.packet_link import PacketConfig, PacketLink
+        from ..net.packet_link import MeasuredPacketLink, PacketConfig, PacketLink
 
         protocol = self.settings.protocol
         if protocol is None:
             raise RuntimeError("a WebSocket worker has no packets")
-        return partial(PacketLink, PacketConfig(context, self._worker, protocol))
+        if self.measurements is None:
+            return partial(PacketLink, PacketConfig(context, self._worker, protocol, None))
+        traffic = self.measurements.traffic
+        return partial(MeasuredPacketLink, PacketConfig(context, self._worker, protocol, traffic))
 
     def _measuring(self, measurements: "Measurements") -> dict[str, Any]:
         # Imported here: a service without metrics does not need it.
