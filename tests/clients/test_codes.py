@@ -10,7 +10,7 @@ from gateman.clients.codes import (
     DisconnectCode,
     ErrorCode,
     UnsubscribeCode,
-    sdk_close_code,
+    sdk_close,
 )
 from gateman.websocket import close
 
@@ -42,4 +42,24 @@ def test_every_code_has_a_text() -> None:
 )
 def test_closes_that_say_the_same_to_sdks(plain: int, sdk: int) -> None:
     """A plain client decides by what it knows whether it comes back; an SDK by the number."""
-    assert sdk_close_code(plain) == sdk
+    assert sdk_close(plain, "because") == (sdk, "because")
+
+
+def test_final_closes_have_reasons() -> None:
+    """Without one the JS SDK would come back."""
+    assert sdk_close(1008) == (3507, "permission denied")
+    assert sdk_close(4500) == (4500, "disconnected")
+
+
+@pytest.mark.parametrize(
+    ("reason", "sent"),
+    [
+        ("429", "code 4000: 429"),
+        (' {"a": 1} ', 'code 4000:  {"a": 1} '),
+        ('"' + "é" * 60 + '"', 'code 4000: "' + "é" * 55),
+        ("429 requests", "429 requests"),
+    ],
+)
+def test_reasons_are_not_json(reason: str, sent: str) -> None:
+    """The JS SDK would take it for an order in place of the code."""
+    assert sdk_close(4000, reason) == (4000, sent)

@@ -88,7 +88,7 @@ def test_batches_have_a_command_a_line() -> None:
         ('{"id":"1"}', "bad_command"),
         ('{"id":-1}', "bad_command"),
         ('{"id":4294967296}', "bad_command"),
-        ('{"id":1,"subscribe":{"channel":"\\ud800"}}', "bad_command"),
+        ('{"id":1,"rpc":{"data":["\\ud800",NaN]}}', "bad_command"),
         ('{"id":1,"subscribe":{"channel":"a","offset":9223372036854775808}}', "bad_command"),
         ('{"id":1,"rpc":{"data":' + "[" * 100_000 + "]" * 100_000 + "}}", "bad_command"),
         ('{"new":' + "[" * 100_000 + "]" * 100_000 + "}", "bad_command"),
@@ -99,6 +99,13 @@ def test_what_is_not_a_frame_of_commands(frame: str | bytes, cause: str) -> None
     with pytest.raises(PacketError) as caught:
         JSON.decode(frame, 2)
     assert caught.value.cause == cause
+
+
+def test_half_an_emoji_is_replaced() -> None:
+    """What JSON.stringify makes of a text that was cut within one."""
+    assert JSON.decode('{"id":1,"publish":{"channel":"é","data":"a\\ud83d"}}', 1) == [
+        Command(id=1, publish=PublishRequest(channel="é", data=Raw(b'"a?"')))
+    ]
 
 
 def test_cut_at_every_character() -> None:

@@ -2,7 +2,8 @@
 
 from enum import IntEnum
 
-from ..websocket.close import CloseCode
+from ..websocket.close import MAX_REASON_SIZE, CloseCode
+from .data import as_json
 
 
 class ErrorCode(IntEnum):
@@ -134,12 +135,22 @@ _OF_PLAIN_CLIENTS = {
 _LOGGED_IN_ELSEWHERE = (4409, 4509)
 
 
-def sdk_close_code(code: int) -> int:
+def sdk_close(code: int, reason: str = "") -> tuple[int, str]:
     """
     Return what an SDK client's connection is closed with where a plain client's gets ``code``.
 
     1009 stays, for SDKs know it as final; so do codes of applications from 3000 on.
     """
+    code = sdk_close_code(code)
+    reason = reason or DISCONNECT_REASONS.get(code, "disconnected")  # type: ignore[call-overload]
+    # The JS SDK takes a reason that is JSON as an order in place of the code, and comes back after
+    # a final code without a reason.
+    if as_json(reason.encode()) is not None:
+        reason = f"code {code}: {reason}".encode()[:MAX_REASON_SIZE].decode(errors="ignore")
+    return code, reason
+
+
+def sdk_close_code(code: int) -> int:
     if code == _LOGGED_IN_ELSEWHERE[0]:
         return _LOGGED_IN_ELSEWHERE[1]
     return int(_OF_PLAIN_CLIENTS.get(code, code))  # type: ignore[call-overload]

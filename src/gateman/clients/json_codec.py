@@ -1,6 +1,8 @@
 """Commands and replies as JSON: one a line, in text frames. PURE."""
 
+import json
 from collections.abc import Iterable, Sequence
+from typing import NoReturn
 
 import msgspec
 
@@ -27,17 +29,31 @@ class JsonCodec:
             raise PacketError("empty_frame", "a frame without a command")
         if len(lines) > most:
             raise PacketError("batch_too_big", f"more than {most} commands in a frame")
-        decode = self._decode
         try:
-            return [decode(line) for line in lines]
+            return [self._command(line) for line in lines]
         except (msgspec.MsgspecError, ValueError, RecursionError) as error:
             raise PacketError("bad_command", f"a command is malformed ({error})") from None
+
+    def _command(self, line: str) -> Command:
+        try:
+            return self._decode(line)
+        except msgspec.DecodeError:
+            if "\\u" not in line:
+                raise
+        # A browser writes half an emoji, which a page has cut off, as an escape without its pair.
+        value = json.loads(line, parse_constant=_refuse_constant)
+        whole = json.dumps(value, ensure_ascii=False).encode("utf-8", "replace")
+        return self._decode(whole.decode())
 
     def encode(self, replies: Iterable[Reply]) -> bytes:
         return b"\n".join([self._encode(reply) for reply in replies])
 
     def join(self, encoded: Sequence[bytes]) -> bytes:
         return b"\n".join(encoded)
+
+
+def _refuse_constant(name: str) -> NoReturn:
+    raise ValueError(f"{name} is not JSON")
 
 
 JSON = JsonCodec()

@@ -16,13 +16,13 @@ from msgspec import Struct
 from ..errors import PacketError
 from .codec import Codec
 from .codes import (
-    DISCONNECT_REASONS,
     ERROR_MESSAGES,
     TEMPORARY_ERRORS,
     UNSUBSCRIBE_REASONS,
     DisconnectCode,
     ErrorCode,
     UnsubscribeCode,
+    sdk_close,
 )
 from .limits import ClientLimits, Rate
 from .messages import (
@@ -444,8 +444,7 @@ class ClientSession:
         if self.state is State.CLOSED:
             return []
         self.closed()
-        reason = reason or DISCONNECT_REASONS.get(code, "")  # type: ignore[call-overload]
-        return [Close(int(code), reason)]
+        return [Close(*sdk_close(int(code), reason))]
 
     def closed(self) -> None:
         """Take note that the connection has ended."""
