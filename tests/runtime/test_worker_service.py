@@ -2,6 +2,7 @@
 
 import asyncio
 import gc
+import math
 import weakref
 from collections.abc import Awaitable, Callable
 from pathlib import Path
@@ -9,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from gateman import ConfigError, Connection, Refuse, Request, State, Timer, Worker
+from gateman import ConfigError, Connection, Refuse, Request, State, Timer, Worker, testing
 from tests.support.loop import eventually, on_loop, turns, until_idle
 from tests.support.raw import CLOSE, EOF, PING, TEXT, RawClient, frame, handshake, request
 from tests.support.server import Journal, Server, serve
@@ -378,13 +379,19 @@ async def test_drain_closes_bit_by_bit() -> None:
         early = await server.connect()
         clients = [await server.client() for _ in range(10)]
         loop = asyncio.get_running_loop()
-        begun_at = loop.time()
-        draining = asyncio.create_task(server.service.drain(1012, "restart", window=1.0))
+        before = loop.time()
+        draining = asyncio.create_task(server.service.drain(1012, "restart", window=10.0))
         await turns()
+        after = loop.time()
         await early.send(request("GET /healthz HTTP/1.0"))
         assert (await early.read_response()).status == 503
-        await eventually(lambda: 3 <= len(journal.of("on_close")) - 1 <= 7)
-        assert loop.time() - begun_at < 0.9
+        for _ in range(10):
+            await testing.advance(1)
+            now = loop.time()
+            states = [one.state for one in server.worker.connections.values()]
+            closed = 10 - states.count(State.OPEN)
+            # It looks every 0.05 s.
+            assert min(math.ceil(now - after - 0.2), 10) <= closed <= math.ceil(now - before)
         await draining
         for client in clients:
             await client.wait_closed()

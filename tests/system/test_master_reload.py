@@ -6,7 +6,6 @@ import socket
 import ssl
 import time
 from collections.abc import Callable
-from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +15,7 @@ from websockets.exceptions import ConnectionClosed
 
 from tests.support.certificates import Authority
 from tests.support.deadlines import TIMEOUT
-from tests.support.loop import on_loop
+from tests.support.loop import eventually, on_loop
 from tests.support.master import BOTH, Master, descendants, echo, is_alive, master, open_to, until
 from tests.support.raw import handshake
 from tests.support.server import authority
@@ -50,7 +49,7 @@ def connecting(service: Master) -> connect:
 @pytest.mark.timeout(120)
 @pytest.mark.parametrize("is_secure", [False, True], ids=["ws", "wss"])
 def test_no_attempt_to_connect_fails_while_reloading(tmp_path: Path, *, is_secure: bool) -> None:
-    """Five reloads under 200 clients per second: every one of them gets in, and is answered."""
+    """Five reloads under up to 200 clients per second: every one of them gets in."""
     authority = Authority()
     authority.issue(tmp_path)
     script = secure(tmp_path) if is_secure else echo(options="count=2, drain_window=2.0")
@@ -60,21 +59,33 @@ def test_no_attempt_to_connect_fails_while_reloading(tmp_path: Path, *, is_secur
             tls = authority.trusting_client() if is_secure else None
             async with SteadyClients(service.port, tls) as steady:
                 steady.start(RATE)
+                # A client that gets in late may be closed by the drain before it has asked.
+                await answered_by(steady, 1)
                 for version in range(2, 7):
                     new = script.replace("VERSION = 1", f"VERSION = {version}")
                     service.path.write_text(new)
+                    before = steady.attempts.count
 
                     assert await in_thread(service.command, "reload") == (0, "")
+                    assert steady.attempts.count > before
+                    await answered_by(steady, version)
             return steady
 
         attempts = asyncio.run(run()).attempts
 
         assert attempts.failures == []
-        count = attempts.count
-        assert count > 5 * RATE * 0.3
-        # Who gets in late, on a loaded machine, may be closed by the drain before it has asked.
-        assert {answer.split()[1] for answer in attempts.answers} == set("123456")
         until(lambda: len(service.pids()) == 2)
+
+
+async def answered_by(steady: SteadyClients, version: int) -> None:
+    """Wait until a client is answered by a version of the script, or cannot connect."""
+    attempts = steady.attempts
+    await eventually(
+        lambda: (
+            attempts.failures != []
+            or (attempts.answers != [] and attempts.answers[-1].split()[1] == str(version))
+        )
+    )
 
 
 @BOTH
@@ -165,7 +176,7 @@ def test_a_broken_version_leaves_the_old_one_in_service(
 
 @on_loop
 async def check_drain(service: Master, count: int, window: float) -> None:
-    """Connect, have the service drain, and look at when and how it parts from whom."""
+    """Connect, have the service drain, and look at when and how it closes which clients."""
     closed: list[tuple[float, int]] = []
 
     async def stay() -> None:
@@ -186,9 +197,10 @@ async def check_drain(service: Master, count: int, window: float) -> None:
 
     assert {code for _, code in closed} == {1012}
     instants = sorted(at - begun_at for at, _ in closed)
-    assert window * 0.7 < instants[-1] < window + 2
-    # Evenly: a tenth of them in each tenth of the window, give or take what a busy machine does.
-    assert max(later - earlier for earlier, later in pairwise(instants)) < window / 3
+    # Each of two processes rounds up. Late, a busy machine may be: that they are closed evenly is
+    # tested where the time is the test's.
+    for closed_count, at in enumerate(instants, 1):
+        assert closed_count <= count * at / window + 2
 
 
 @BOTH
@@ -293,15 +305,14 @@ def test_a_renewed_certificate_is_taken_up_under_load(tmp_path: Path) -> None:
             SteadyClients(service.port, tls) as steady,
         ):
             steady.start(50)
+            await answered_by(steady, 1)
             replaced(first.certificate, second.certificate.read_bytes())
             replaced(first.key, second.key.read_bytes())
-            begun_at = time.monotonic()
             await asyncio.to_thread(_wait_for_lines, service, "were read anew", 2)
 
-            assert time.monotonic() - begun_at < TIMEOUT
             late = SteadyClients(service.port, tls)
             late.start(50)
-            await asyncio.sleep(1)
+            await eventually(lambda: late.attempts.count >= 20)
             await late.end()
             assert late.attempts.failures == []
             assert late.attempts.certificates == [second.der]
