@@ -7,7 +7,9 @@ from typing import Any
 import pytest
 
 from gateman import Connection, SendResult, State
+from gateman.net.preamble import TLS_ALERT
 from gateman.runtime.measurements import Measurements
+from tests.support.hellos import hello, records
 from tests.support.loop import on_loop
 from tests.support.preambles import v2
 from tests.support.raw import EOF, RawClient
@@ -361,3 +363,53 @@ async def test_what_metrics_count() -> None:
     traffic = measurements.traffic
     assert (measurements.received_size, traffic.sent_count, traffic.sent_size) == (15, 7, 35)
     assert measurements.callbacks["on_message"].numbers[-2:] != [0.0, 0.0]
+
+
+@pytest.mark.parametrize("listen", [LINES, FRAMES])
+@pytest.mark.parametrize(
+    ("first", "cause", "answer"),
+    [
+        (b"POST /x?a HTTP/1.1\r\nHost: a\r\n\r\ncommand\n", "http_request", b""),
+        (v2(), "unexpected_proxy_header", b""),
+        (b"PROXY TCP4 192.0.2.1 192.0.2.2 1 2\r\n", "unexpected_proxy_header", b""),
+        (records(hello()), "tls_on_plain_port", TLS_ALERT),
+    ],
+)
+@on_loop
+async def test_who_speaks_something_else_reaches_no_callback(
+    listen: str, first: bytes, cause: str, answer: bytes
+) -> None:
+    """A page of any site can make a browser send a request, whose body would be lines."""
+    journal = Calls()
+    async with serve(listen, **journal.callbacks()) as server:
+        client = await server.connect()
+        await client.send(first)
+        assert await client.read_end() == (answer, EOF)
+        await client.close()
+        await journal.until("on_close", 1002)
+        assert server.service.counts[cause] == 1
+        assert len(server.lines()) == 1
+
+    assert journal.of("on_message") == []
+
+
+@on_loop
+async def test_bytes_may_begin_with_anything() -> None:
+    async with serve(BYTES, on_message=echo) as server:
+        client = await server.connect()
+        await client.send(b"GET / HTTP/1.1\r\n")
+        assert await client.read(16) == b"GET / HTTP/1.1\r\n"
+
+
+@on_loop
+async def test_who_speaks_no_tls_on_a_port_with_tls_is_dropped() -> None:
+    async with serve(LINES, secure=True, on_message=echo) as server:
+        for first, cause in (
+            (b"GET / HTTP/1.1\r\n", "plain_on_tls_port"),
+            (b"x\n", "garbage_on_tls_port"),
+        ):
+            client = await server.connect(tls=False)
+            await client.send(first)
+            assert (await client.read_end())[0] == b""
+            assert server.service.counts[cause] == 1
+        server.lines()

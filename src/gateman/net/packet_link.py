@@ -21,6 +21,7 @@ from ..websocket.close import INTERNAL_ERROR, NO_CLOSE, CloseCode
 from .accepted_socket import PeerInfo
 from .aiofastnet_adapter import abort, resume_tls_reading
 from .connection_events import ConnectionContext
+from .first_bytes import CHECKED, FirstBytes, mistake_in
 from .lingering_close import close_lingering
 from .packet_send_buffer import MeasuredPacketSendBuffer, PacketEncoder, PacketSendBuffer
 from .tcp_info import tcp_info
@@ -154,6 +155,8 @@ class PacketLink(asyncio.BufferedProtocol):
             is_secure=transport.get_extra_info("ssl_object") is not None,
         )
         connection.permit = permit
+        if type(config.protocol) in CHECKED:
+            transport.set_protocol(FirstBytes(self))
         context.events.connected(connection)
         if transport.is_closing():
             return
@@ -166,6 +169,15 @@ class PacketLink(asyncio.BufferedProtocol):
         if context.heartbeat is not None:
             context.heartbeat.add(self)
         context.events.opened(connection)
+
+    def begin(self, nbytes: int) -> None:
+        """Take what :class:`FirstBytes` has got, unless the client speaks something else."""
+        self._transport.set_protocol(self)
+        mistake = mistake_in(_SCRATCH[:nbytes])
+        if mistake is None:
+            self.buffer_updated(nbytes)
+        else:
+            self._fail(*mistake)
 
     def get_buffer(self, _sizehint: int) -> memoryview:
         return self._buffer
@@ -358,12 +370,14 @@ class PacketLink(asyncio.BufferedProtocol):
 
     # The end.
 
-    def _fail(self, error: ProtocolError) -> None:
+    def _fail(self, error: ProtocolError, answer: bytes = b"") -> None:
         """End the connection of a client that broke the protocol or a limit."""
         connection = self._connection
         if connection.state is not _OPEN:
             return
         self.send_buffer.finish()
+        if answer:
+            self._transport.write(answer)
         self._config.context.events.peer_failed(connection, error)
         self._report_closed(error.close_code, error.reason)
         self._linger()

@@ -189,6 +189,11 @@ def looks_like_proxy(data: bytes | bytearray) -> bool:
     return data.startswith((_V2_SIGNATURE, b"PROXY TCP4 ", b"PROXY TCP6 ", b"PROXY UNKNOWN"))
 
 
+def looks_like_http(data: bytes | bytearray) -> bool:
+    """Return whether a connection begins with an HTTP request."""
+    return data.startswith(_METHODS) and b" HTTP/1." in data.partition(b"\n")[0]
+
+
 def read_proxy(data: bytes) -> NeedMore | ProxyHeader:
     """Read the PROXY header that a connection must begin with (proxy-protocol.txt, section 2)."""
     # TLVs are skipped, the checksum among them: TCP has one, and only trusted proxies are heard.
