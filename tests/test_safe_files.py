@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from gateman.safe_files import open_file
+from gateman.safe_files import check_folder, open_file
 from tests.support.deadlines import TIMEOUT
 from tests.support.users import DAEMON, NOBODY, folder_of, needs_root
 
@@ -128,3 +128,30 @@ def test_links_in_a_sticky_folder(tmp_path: Path) -> None:
         append(folder / "theirs")
 
     assert (tmp_path / "end").read_text() == "line\n"
+
+
+def test_a_folder_of_this_user_alone(tmp_path: Path) -> None:
+    """Under a sticky folder for all, which /tmp is; links are resolved."""
+    (tmp_path / "real").mkdir(mode=0o755)
+    (tmp_path / "link").symlink_to("real")
+    check_folder(tmp_path / "link" / "file")
+
+
+@pytest.mark.parametrize("mode", [0o777, 0o1777, 0o757])
+def test_a_folder_for_all(tmp_path: Path, mode: int) -> None:
+    """Others could put files beside ours there, or replace the folder itself."""
+    (tmp_path / "shared" / "inner").mkdir(parents=True)
+    (tmp_path / "shared").chmod(mode)
+    with pytest.raises(PermissionError, match="another user may write to"):
+        check_folder(tmp_path / "shared" / "file")
+    if mode & 0o1000:
+        check_folder(tmp_path / "shared" / "inner" / "file")
+    else:
+        with pytest.raises(PermissionError, match="another user may write to"):
+            check_folder(tmp_path / "shared" / "inner" / "file")
+
+
+def test_a_folder_that_does_not_exist(tmp_path: Path) -> None:
+    """It is not made."""
+    with pytest.raises(FileNotFoundError):
+        check_folder(tmp_path / "none" / "file")

@@ -48,6 +48,17 @@ def open_file(path: Path, flags: int, mode: int = 0o600) -> int:
         os.close(folder)
 
 
+def check_folder(path: Path) -> None:
+    """Raise ``OSError`` if another user can replace, or add, files in the folder of a path."""
+    # For libraries that open files by themselves, and more files beside them.
+    folder = path.absolute().parent.resolve(strict=True)
+    for one in (folder, *folder.parents):
+        found = one.stat()
+        is_sticky = one != folder and found.st_mode & stat.S_ISVTX
+        if not _is_ours(found) or (_is_shared(found) and not is_sticky):
+            raise PermissionError(errno.EPERM, f"another user may write to {one}", str(path))
+
+
 def replace_file(path: Path, data: bytes, *, mode: int) -> None:
     """Replace a file atomically, also if the machine stops; the umask may reduce its mode."""
     draft = path.with_name(f".{path.name[:200]}.{secrets.token_hex(8)}")

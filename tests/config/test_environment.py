@@ -93,7 +93,7 @@ def test_a_name_that_collides() -> None:
 def test_what_is_unknown_is_reported() -> None:
     variables = {
         "GATEMAN_CHAT_CUONT": "4",
-        "GATEMAN_SOMETHING_ELSE_ENTIRELY": "",
+        "GATEMAN_WXYZ_QQQQ_UNHEARD_OF_NAME": "",
         "GATEMAN_CHAT_COUNT": "4",
         "GATEMAN_LOG_FORMAT": "json",
         "GATEMAN_PORT": "tcp://10.0.0.1:80",
@@ -106,7 +106,7 @@ def test_what_is_unknown_is_reported() -> None:
 
     assert environment.unknown([chat()], variables) == [
         "GATEMAN_CHAT_CUONT is not a variable of this service: did you mean GATEMAN_CHAT_COUNT?",
-        "GATEMAN_SOMETHING_ELSE_ENTIRELY is not a variable of this service, and it is ignored",
+        "GATEMAN_WXYZ_QQQQ_UNHEARD_OF_NAME is not a variable of this service, and it is ignored",
     ]
 
 

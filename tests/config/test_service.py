@@ -1,10 +1,12 @@
 """The options of a service as a whole."""
 
+from pathlib import Path
+
 import pytest
 
 from gateman import ConfigError
 from gateman.config import environment
-from gateman.config.service import ServiceOptions, metrics_address
+from gateman.config.service import ServiceOptions, history_file, metrics_address
 
 
 @pytest.mark.parametrize(
@@ -68,3 +70,38 @@ def test_a_mistake_in_the_environment_names_the_variable() -> None:
 
 def test_its_variable_is_known() -> None:
     assert environment.unknown([], {"GATEMAN_METRICS": "127.0.0.1:1"}) == []
+
+
+@pytest.mark.parametrize(
+    ("value", "file"),
+    [
+        ("memory", None),
+        ("sqlite:///var/lib/chat/history.db", Path("/var/lib/chat/history.db")),
+    ],
+)
+def test_the_store_of_the_history(value: str, file: Path | None) -> None:
+    service = ServiceOptions(history=value)
+
+    assert history_file(service.history) == file
+
+
+@pytest.mark.parametrize(
+    "value", ["", "sqlite", "sqlite://history.db", "redis://h", "sqlite:///\0", None, 1]
+)
+def test_what_is_not_a_store_is_refused(value: object) -> None:
+    with pytest.raises(ConfigError) as caught:
+        ServiceOptions(history=value)  # type: ignore[arg-type]
+
+    assert str(caught.value) == (
+        f"history={value!r} is not a store of history: write 'memory', or"
+        " 'sqlite:///var/lib/chat/history.db' with an absolute path."
+    )
+
+
+def test_the_history_can_be_set_by_the_environment() -> None:
+    service = ServiceOptions()
+    variables = {"GATEMAN_HISTORY": "sqlite:///a/b", "GATEMAN_HISTORY_MEMORY": "1000"}
+    environment.apply_to_service(service, variables)
+
+    assert (service.history, service.history_memory) == ("sqlite:///a/b", 1000)
+    assert environment.unknown([], variables) == []

@@ -14,6 +14,8 @@ import pytest
 
 from gateman import Worker
 from gateman.bus.router_wire import HELLO
+from gateman.config.service import ServiceOptions
+from gateman.errors import ConfigError
 from gateman.master import privileges
 from gateman.master.plan import plan
 from gateman.master.privileges import Identity
@@ -200,7 +202,7 @@ def test_a_service_with_a_declared_bus_has_no_router(tmp_path: Path) -> None:
     """Not even a socket."""
     worker = Worker("websocket://127.0.0.1:0", count=2, bus="nats://127.0.0.1:1?name=test")
 
-    assert router_for(plan([worker], now=time.time()), tmp_path / "a.bus") is None
+    assert router_for(plan([worker], now=time.time()), tmp_path / "a.bus", ServiceOptions()) is None
     assert list(tmp_path.iterdir()) == []
 
 
@@ -208,6 +210,36 @@ def test_one_process_has_a_router(tmp_path: Path) -> None:
     """Programs beside the service connect to it."""
     worker = Worker("websocket://127.0.0.1:0", count=1)
 
-    router = router_for(plan([worker], now=time.time()), tmp_path / "a.bus")
+    router = router_for(plan([worker], now=time.time()), tmp_path / "a.bus", ServiceOptions())
     assert router is not None
     router.close()
+
+
+@pytest.mark.parametrize(
+    ("history", "bus", "problem"),
+    [
+        (
+            "sqlite:///no/such/folder/history.db",
+            None,
+            "is in a folder that does not exist: make it, for the user of the processes alone",
+        ),
+        (
+            "sqlite:///tmp/history.db",
+            "nats://127.0.0.1:1?name=test",
+            "is for the router, and each worker has another bus: leave it out: with NATS the"
+            " history is in JetStream",
+        ),
+    ],
+)
+def test_a_history_that_no_router_can_keep(
+    tmp_path: Path, history: str, bus: str | None, problem: str
+) -> None:
+    """It is refused before anything listens."""
+    worker = Worker("websocket://127.0.0.1:0", bus=bus)
+    with pytest.raises(ConfigError) as caught:
+        router_for(
+            plan([worker], now=time.time()), tmp_path / "a.bus", ServiceOptions(history=history)
+        )
+
+    assert str(caught.value) == f"history={history!r} {problem}."
+    assert list(tmp_path.iterdir()) == []

@@ -61,8 +61,13 @@ async def route(
     *,
     uids: Collection[int] = (),
     max_pending_size: int = MAX_PENDING_SIZE,
+    history_file: Path | None = None,
 ) -> None:
-    await _serve(_Router(max_pending_size, {0, os.geteuid(), *uids}), listener)
+    router = _Router(max_pending_size, {0, os.geteuid(), *uids}, history_file)
+    try:
+        await _serve(router, listener)
+    finally:
+        router.close()
 
 
 async def _serve(router: "_Router", listener: socket.socket) -> None:
@@ -75,13 +80,18 @@ async def _serve(router: "_Router", listener: socket.socket) -> None:
         await asyncio.get_running_loop().create_future()
     finally:
         server.close()
-        router.close()
 
 
 class _Router:
     """The clients and their subscriptions."""
 
-    def __init__(self, max_pending_size: int, uids: Collection[int]) -> None:
+    def __init__(
+        self,
+        max_pending_size: int,
+        uids: Collection[int],
+        history_file: Path | None = None,
+        history_memory: int | None = None,
+    ) -> None:
         self.max_pending_size = max_pending_size
         self.uids = uids
         self.clients: set[_RouterClient] = set()
@@ -92,17 +102,23 @@ class _Router:
         # Clients with data to be written at the end of the turn.
         self.due: set[_RouterClient] = set()
         self.rate_limited = RateLimitedLogger()
+        self._history_memory = history_memory
         self._history: RouterStore | None = None
+        if history_file is not None:
+            self._history = self._open_history(history_file)
 
     @property
     def history(self) -> "RouterStore":
         """The history of the channels, which is made when it is first used."""
         if self._history is None:
-            # Imported here: most services have no history.
-            from .router_store import RouterStore
-
-            self._history = RouterStore()
+            self._history = self._open_history(None)
         return self._history
+
+    def _open_history(self, file: Path | None) -> "RouterStore":
+        # Imported here: most services have no history.
+        from .router_store import RouterStore
+
+        return RouterStore(file, max_size=self._history_memory)
 
     def add(self, subject: bytes, client: "_RouterClient") -> None:
         if subject not in client.subjects:
@@ -272,21 +288,23 @@ class _RouterClient(asyncio.Protocol):
         self.transport.abort()
 
 
-async def _serve_until_signal(listener: socket.socket) -> None:
+async def _serve_until_signal(listener: socket.socket, history_file: Path | None) -> None:
     """Serve until a signal arrives."""
     loop = asyncio.get_running_loop()
-    serving = loop.create_task(route(listener))
+    serving = loop.create_task(route(listener, history_file=history_file))
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, serving.cancel)
     await asyncio.wait([serving])
 
 
 async def _serve_for_parent(
-    listeners: Sequence[socket.socket], uids: Collection[int], patience: float
+    listeners: Sequence[socket.socket], uids: Collection[int], options: argparse.Namespace
 ) -> None:
     """Serve until the parent says stop; if the parent dies, until its processes have ended."""
     loop = asyncio.get_running_loop()
-    router = _Router(MAX_PENDING_SIZE, {0, os.geteuid(), *uids})
+    router = _Router(
+        MAX_PENDING_SIZE, {0, os.geteuid(), *uids}, options.history, options.history_memory
+    )
     serving = {loop.create_task(_serve(router, listener)) for listener in listeners}
     with socket.socket(fileno=os.dup(0)) as parent:
         parent.settimeout(0)
@@ -297,11 +315,12 @@ async def _serve_for_parent(
             serving |= {loop.create_task(_serve(router, _listener(fd))) for fd in fds}
     if not command:
         with contextlib.suppress(TimeoutError):
-            async with asyncio.timeout(patience):
+            async with asyncio.timeout(options.patience):
                 await router.no_clients.wait()
     for task in serving:
         task.cancel()
     await asyncio.wait(serving)
+    router.close()
 
 
 async def _next_command(
@@ -366,6 +385,18 @@ def main(arguments: Sequence[str] | None = None) -> int:
         metavar="UID:GID",
         help="the user to switch to, if root starts it; given again, another user to serve",
     )
+    parser.add_argument(
+        "--history",
+        type=Path,
+        metavar="FILE",
+        help="keep the history of channels in this file, too",
+    )
+    parser.add_argument(
+        "--history-memory",
+        type=int,
+        metavar="BYTES",
+        help="the memory for the history of all channels",
+    )
     options = parser.parse_args(arguments)
     logging.basicConfig(format="%(asctime)s pid:%(process)d %(levelname)s %(message)s")
     if options.fds:
@@ -376,14 +407,14 @@ def main(arguments: Sequence[str] | None = None) -> int:
             # Only now: the interpreter and this package may be in a folder that only root can read.
             _switch_user(*options.identities[0])
         uids = {uid for uid, _ in options.identities}
-        asyncio.run(_serve_for_parent(listeners, uids, options.patience))
+        asyncio.run(_serve_for_parent(listeners, uids, options))
         return ExitCode.STOPPED
     try:
         listener = unix_socket.listen(options.path)
     except ConfigError as error:
         logger.error("%s", error)
         return error.exit_code
-    asyncio.run(_serve_until_signal(listener))
+    asyncio.run(_serve_until_signal(listener, options.history))
     options.path.unlink(missing_ok=True)
     return ExitCode.STOPPED
 

@@ -213,7 +213,8 @@ def check(workers: Sequence[BaseWorker] | None, script: str) -> None:
 
     def report(declared: Sequence[BaseWorker], found: Script) -> None:
         now, is_refused = time.time(), False
-        for planned in plan(declared, now=now):
+        plans = plan(declared, now=now)
+        for planned in plans:
             settings, contexts, does = planned.settings, None, "serve"
             if settings is not None:
                 contexts = settings.contexts
@@ -244,6 +245,12 @@ def check(workers: Sequence[BaseWorker] | None, script: str) -> None:
         service = BaseWorker.service
         if service.metrics is not None:
             click.echo(f"{found}: the master would show metrics at {service.metrics}")
+        if service.history != "memory":
+            # Imported here: most services have no file for it.
+            from ..master.router_process import check_history
+
+            check_history(plans, service)
+            click.echo(f"{found}: the router would keep the history in {service.history}")
         for option, variable in service.from_environment.items():
             click.echo(f"{found}: {option} is from {variable}")
         for sentence in environment.unknown(declared, os.environ):

@@ -359,7 +359,14 @@ class BaseWorker(Configurable):
         return declare
 
     @classmethod
-    def run_all(cls, *, metrics: str | None = None, **unknown: Never) -> None:
+    def run_all(
+        cls,
+        *,
+        metrics: str | None = None,
+        history: str = "memory",
+        history_memory: int = 64 * 1024 * 1024,
+        **unknown: Never,
+    ) -> None:
         """
         Run the command of the program's arguments, such as ``python server.py start``.
 
@@ -371,6 +378,9 @@ class BaseWorker(Configurable):
         Args:
             metrics: The address at which the master serves metrics of all processes, such as
                 ``"127.0.0.1:9095"``; see ``docs/monitoring.md``.
+            history: Where the router keeps the history of channels: ``"memory"``, or
+                ``"sqlite:///var/lib/chat/history.db"``; see ``docs/history.md``.
+            history_memory: The memory, in bytes, that the router uses for it.
             unknown: None; other names are refused.
 
         Raises:
@@ -394,7 +404,9 @@ class BaseWorker(Configurable):
         BaseWorker._has_run = True
         make_names_unique(cls._declared)
         environment.apply(cls._declared, os.environ)
-        BaseWorker.service = ServiceOptions(metrics=metrics)
+        BaseWorker.service = ServiceOptions(
+            metrics=metrics, history=history, history_memory=history_memory
+        )
         environment.apply_to_service(BaseWorker.service, os.environ)
         cls.runner(list(cls._declared))
 

@@ -23,6 +23,8 @@ _PREFIX = "GATEMAN_"
 OWN_VARIABLES = frozenset(
     {
         "GATEMAN_BUS",
+        "GATEMAN_HISTORY",
+        "GATEMAN_HISTORY_MEMORY",
         "GATEMAN_LOG_FORMAT",
         "GATEMAN_LOG_QUIET",
         "GATEMAN_METRICS",

@@ -16,13 +16,14 @@ class ChannelLog:
         last: The offset of the last message that was ever appended.
         floor: The offset of the last message that is gone: from it on, the log is complete.
         size: bytes that its messages take.
+        saved: The offset up to which its messages are in a file, if there is one.
     """
 
-    __slots__ = ("_messages", "_times", "floor", "last", "limits", "size")
+    __slots__ = ("_messages", "_times", "floor", "last", "limits", "saved", "size")
 
     def __init__(self, floor: int) -> None:
         self.last = self.floor = floor
-        self.size = 0
+        self.size = self.saved = 0
         self.limits = HistoryLimits(size=1, ttl=0)
         # Lists: they are smaller than deques, and can be searched.
         self._messages: list[StoredMessage] = []
@@ -72,8 +73,10 @@ class ChannelLog:
         end = bisect_right(self._messages, offset - 1, key=_offset)
         return self._messages[max(end - count, 0) : end][::-1]
 
-    def with_times(self) -> list[tuple[float, StoredMessage]]:
-        return list(zip(self._times, self._messages, strict=True))
+    def with_times(self, offset: int) -> list[tuple[float, StoredMessage]]:
+        """Return all messages after an offset, and when they came."""
+        start = bisect_right(self._messages, offset, key=_offset)
+        return list(zip(self._times[start:], self._messages[start:], strict=True))
 
     def _drop(self, count: int) -> None:
         if count <= 0:

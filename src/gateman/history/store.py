@@ -39,6 +39,11 @@ class StoreLimits(Struct, frozen=True):
     max_size: int = MAX_SIZE
     max_channel_size: int = MAX_CHANNEL_SIZE
 
+    @classmethod
+    def of_memory(cls, max_size: int) -> "StoreLimits":
+        """Make those of so many bytes; one channel may have an eighth of them."""
+        return cls(max_size=max_size, max_channel_size=max(max_size // 8, 1))
+
 
 class Appended(NamedTuple):
     """
@@ -53,6 +58,48 @@ class Appended(NamedTuple):
     offset: int
     previous: int
     is_new: bool
+
+
+class ChannelRow(NamedTuple):
+    """A channel, as it is saved."""
+
+    name: str
+    floor: int
+    last: int
+    size: int
+    ttl: float
+
+
+class MessageRow(NamedTuple):
+    """A message, as it is saved."""
+
+    channel: str
+    offset: int
+    time: float
+    payload: bytes
+
+
+class Saved(NamedTuple):
+    """A store that was saved, in order of offsets; not clean if changes after it may be lost."""
+
+    epoch: str
+    last: int
+    forgotten: int
+    is_clean: bool
+    channels: list[ChannelRow]
+    messages: list[MessageRow]
+
+
+class Changes(NamedTuple):
+    """What has changed since the last changes; or everything there is."""
+
+    epoch: str
+    last: int
+    forgotten: int
+    channels: list[ChannelRow]
+    messages: list[MessageRow]
+    gone: list[str]
+    is_everything: bool
 
 
 class HistoryStore:
@@ -72,6 +119,61 @@ class HistoryStore:
         # When each filled one has to be looked at; entries may be stale.
         self._due: list[tuple[float, str]] = []
         self._keys: OrderedDict[tuple[str, str], tuple[float, int]] = OrderedDict()
+        # Channels that have changed since that was last asked for; None if nobody asks.
+        self._changed: set[str] | None = None
+
+    @classmethod
+    def restored(
+        cls, saved: Saved, new_epoch: str, limits: StoreLimits | None = None
+    ) -> "HistoryStore":
+        """Make a store of what was saved; in a new epoch if that may not be everything."""
+        store = cls(saved.epoch if saved.is_clean else new_epoch, limits, last=saved.last)
+        store._forgotten = saved.forgotten
+        logs: dict[str, ChannelLog] = {}
+        for row in saved.channels:
+            logs[row.name] = ChannelLog(row.floor)
+            logs[row.name].last = row.last
+            logs[row.name].limits = HistoryLimits(row.size, row.ttl)
+        for message in saved.messages:
+            log = logs[message.channel]
+            stored = StoredMessage(message.offset, message.payload)
+            log.append(stored, log.limits, message.time)
+            log.saved = message.offset
+        for name, log in logs.items():
+            store.size += log.size
+            if len(log):
+                store._filled[name] = log
+                store._schedule(log.expires_at, name)
+            else:
+                store._empty[name] = log
+        store._bound()
+        return store
+
+    def changes(self, *, is_everything: bool = False) -> Changes:
+        """Return what has changed since the last call, or everything; then watch for changes."""
+        everything = self._filled.keys() | self._empty.keys()
+        names = everything if is_everything or self._changed is None else self._changed
+        self._changed = set()
+        channels: list[ChannelRow] = []
+        messages: list[MessageRow] = []
+        gone: list[str] = []
+        for name in names:
+            log = self._filled.get(name)
+            if log is None:
+                log = self._empty.get(name)
+            if log is None:
+                gone.append(name)
+                continue
+            channels.append(ChannelRow(name, log.floor, log.last, log.limits.size, log.limits.ttl))
+            start = 0 if is_everything else log.saved
+            messages += [
+                MessageRow(name, message.offset, time, message.payload)
+                for time, message in log.with_times(start)
+            ]
+            log.saved = log.last
+        return Changes(
+            self.epoch, self.last, self._forgotten, channels, messages, gone, is_everything
+        )
 
     @property
     def channel_count(self) -> int:
@@ -91,6 +193,8 @@ class HistoryStore:
         log.expire(now)
         if log.size > self._limits.max_channel_size:
             log.shrink(self._limits.max_channel_size)
+        if self._changed is not None:
+            self._changed.add(channel)
         self._resized(channel, log, before)
         if is_first and len(log):
             self._schedule(log.expires_at, channel)
@@ -173,6 +277,8 @@ class HistoryStore:
 
     def _resized(self, channel: str, log: ChannelLog, before: int) -> None:
         self.size += log.size - before
+        if log.size != before and self._changed is not None:
+            self._changed.add(channel)
         if not len(log):
             self._empty[channel] = self._filled.pop(channel)
 
@@ -187,7 +293,9 @@ class HistoryStore:
             self.counts["dropped"] += len(log)
             self._clear(channel, log)
         while self.channel_count > self._limits.max_channels:
-            _, log = (self._empty or self._filled).popitem(last=False)
+            channel, log = (self._empty or self._filled).popitem(last=False)
+            if self._changed is not None:
+                self._changed.add(channel)
             self.size -= log.size
             self.counts["dropped"] += len(log)
             self.counts["forgotten"] += 1

@@ -20,6 +20,8 @@ from pathlib import Path
 
 from ..bus import unix_socket
 from ..bus.router_wire import ADD_LISTENER, STOP
+from ..config.service import ServiceOptions, history_file
+from ..errors import ConfigError
 from ..log import logger
 from ..net.socket_files import is_at
 from .plan import WorkerPlan
@@ -33,7 +35,8 @@ _RESTART_DELAYS = (0.0, 0.5, 2.0, 5.0)  # seconds
 # The delays begin anew after a router has run so long.
 _STABLE_TIME = 60.0  # seconds
 
-_STOP_TIMEOUT = 2.0  # seconds
+# Seconds; it may have to write a history to a slow disk.
+_STOP_TIMEOUT = 5.0
 
 # Of these, all but one were removed; processes with their descriptors may still connect.
 _MAX_LISTENERS = 4
@@ -41,10 +44,15 @@ _MAX_LISTENERS = 4
 
 class RouterProcess:
     def __init__(
-        self, path: Path, identities: Sequence[Identity] = (), *, max_drain_time: float = 0.0
+        self,
+        path: Path,
+        identities: Sequence[Identity] = (),
+        *,
+        max_drain_time: float = 0.0,
+        options: Sequence[str] = (),
     ) -> None:
         self._identities = identities
-        self._max_drain_time = max_drain_time
+        self._options = [f"--patience={max_drain_time}", *options]
         self._listeners: deque[socket.socket] = deque()
         self._process: subprocess.Popen[bytes] | None = None
         self._channel: socket.socket | None = None
@@ -93,7 +101,7 @@ class RouterProcess:
         try:
             with router_end, signals_blocked():
                 self._process = subprocess.Popen(  # noqa: S603 - this package
-                    _command(fds, self._identities, self._max_drain_time),
+                    _command(fds, self._identities, self._options),
                     pass_fds=fds,
                     stdin=router_end.fileno(),
                 )
@@ -142,19 +150,43 @@ class RouterProcess:
         logger.error("the router of the bus %s: another one follows in %g seconds", how, pause)
 
 
-def router_for(plans: Sequence[WorkerPlan], path: Path) -> RouterProcess | None:
+def router_for(
+    plans: Sequence[WorkerPlan], path: Path, service: ServiceOptions
+) -> RouterProcess | None:
     """Return the router of a service; ``None`` if each of its workers has another bus."""
+    check_history(plans, service)
     local = [plan for plan in plans if plan.worker.bus is None]
     if not local:
         return None
     identities = list(dict.fromkeys(plan.identity for plan in local if plan.identity is not None))
     # Business workers begin to drain when gateways have ended.
     max_drain_time = 2 * max(plan.policy.drain + plan.policy.shutdown for plan in local)
-    return RouterProcess(path, identities, max_drain_time=max_drain_time)
+    options = [f"--history-memory={service.history_memory}"]
+    file = history_file(service.history)
+    if file is not None:
+        options.append(f"--history={file}")
+    return RouterProcess(path, identities, max_drain_time=max_drain_time, options=options)
+
+
+def check_history(plans: Sequence[WorkerPlan], service: ServiceOptions) -> None:
+    """Raise ConfigError if the file of the history cannot be made; its user is not this one."""
+    file = history_file(service.history)
+    if file is None:
+        return
+    if all(plan.worker.bus is not None for plan in plans):
+        raise ConfigError(
+            f"history={service.history!r} is for the router, and each worker has another bus",
+            "leave it out: with NATS the history is in JetStream",
+        )
+    if not file.parent.is_dir():
+        raise ConfigError(
+            f"history={service.history!r} is in a folder that does not exist",
+            "make it, for the user of the processes alone",
+        )
 
 
 def _command(
-    fds: Sequence[int], identities: Sequence[Identity], max_drain_time: float
+    fds: Sequence[int], identities: Sequence[Identity], router_options: Sequence[str]
 ) -> list[str]:
     root = str(Path(__file__).parents[2])
     # Not -m: the script may have changed sys.path to find gateman.
@@ -172,6 +204,6 @@ def _command(
         "-c",
         code,
         *(f"--fd={fd}" for fd in fds),
-        f"--patience={max_drain_time}",
+        *router_options,
         *users,
     ]

@@ -51,7 +51,7 @@ def start(
             orders = certificate_orders.CertificateOrders(
                 plans, passed, is_takeover=runtime_files.is_takeover
             )
-        router = router_for(plans, runtime_files.files.bus)
+        router = router_for(plans, runtime_files.files.bus, BaseWorker.service)
         if BaseWorker.service.metrics is not None:
             # Imported here: a service without metrics does not need it.
             from .metrics_endpoint import MetricsEndpoint
