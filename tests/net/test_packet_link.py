@@ -8,6 +8,7 @@ import pytest
 
 from gateman import Connection, SendResult, State
 from gateman.net.preamble import TLS_ALERT
+from gateman.protocols.raw import Raw
 from gateman.runtime.measurements import Measurements
 from tests.support.hellos import hello, records
 from tests.support.loop import on_loop
@@ -413,3 +414,117 @@ async def test_who_speaks_no_tls_on_a_port_with_tls_is_dropped() -> None:
             assert (await client.read_end())[0] == b""
             assert server.service.counts[cause] == 1
         server.lines()
+
+
+# Protocols of users.
+
+
+class Broken(Raw):
+    """Does what the first byte of a packet says."""
+
+    def packet_size(self, data: bytearray) -> Any:
+        if data.startswith(b"s"):
+            raise LookupError("in packet_size")
+        return "5" if data.startswith(b"t") else super().packet_size(data)
+
+    def decode(self, packet: bytes) -> Any:
+        if packet.startswith(b"d"):
+            raise LookupError("in decode")
+        return tuple(packet) if packet.startswith(b"p") else packet
+
+    def encode(self, message: Any) -> bytes:
+        if isinstance(message, str):
+            raise LookupError("in encode")  # noqa: TRY004 - a mistake
+        return super().encode(bytes(message))
+
+
+@pytest.mark.parametrize("first", [b"s", b"t", b"d"])
+@on_loop
+async def test_a_fault_of_a_protocol_ends_one_connection(first: bytes) -> None:
+    """It is logged with its traceback, and counted; other connections go on."""
+    journal = Calls()
+    callbacks = journal.callbacks(on_message=echo)
+    async with serve(BYTES, protocol=Broken, **callbacks) as server:
+        other = await server.connect()
+        client = await server.connect()
+        await client.send(first)
+        assert (await client.read_end())[0] == b""
+        await client.close()
+        await journal.until("on_close", 1011, "internal error")
+        assert server.service.counts["protocol_failed"] == 1
+        [line] = server.lines()
+        assert line.startswith("Broken failed, and <Connection")
+        assert "Error(" in line
+        await other.send(b"ok")
+        assert await other.read(2) == b"ok"
+
+
+@on_loop
+async def test_a_fault_in_encode_is_that_of_who_sends() -> None:
+    """Of a callback, whose connection is closed; of the hub, whose message is dropped."""
+    journal = Calls()
+    callbacks = journal.callbacks(on_message=lambda connection, _: connection.send("text"))
+    async with serve(BYTES, protocol=Broken, **callbacks) as server:
+        client = await server.connect()
+        await journal.until("on_open")
+        await journal.connections[0].join("all")
+        local = server.service._membership.local_node.local_clients  # type: ignore[union-attr] # noqa: SLF001
+        local.send(*_to_group("all", "text"))
+        await client.send(b"x")
+        assert (await client.read_end())[0] == b""
+        await journal.until("on_error", "LookupError: in encode")
+        assert server.service.counts["protocol_failed"] == 1
+        assert len(server.lines()) == 2
+
+
+@pytest.mark.parametrize("is_async", [False, True], ids=["plain", "async"])
+@on_loop
+async def test_messages_of_a_protocol_may_be_anything(*, is_async: bool) -> None:
+    """Tuples too, also while they wait for a callback that takes time."""
+    journal = Calls()
+
+    async def note_later(connection: Connection, message: Any) -> None:
+        await asyncio.sleep(0)
+        note(connection, message)
+
+    def note(connection: Connection, message: Any) -> None:
+        journal.note(message)
+        connection.send(bytearray(message))
+
+    callbacks = journal.callbacks(on_message=note_later if is_async else note)
+    measurements = Measurements()
+    async with serve(BYTES, protocol=Broken, measurements=measurements, **callbacks) as server:
+        client = await server.connect()
+        for count in (1, 2):
+            await client.send(b"pair")
+            await journal.until(tuple(b"pair"), count=count)
+        assert await client.read(8) == b"pairpair"
+
+
+# The end of the process.
+
+
+@on_loop
+async def test_a_drain_ends_connections_behind_what_has_arrived() -> None:
+    """A client cannot know which of its messages were handled: all that were read are."""
+    journal = Calls()
+    go_on = asyncio.Event()
+
+    async def answer(connection: Connection, message: str) -> None:
+        journal.note(message)
+        await go_on.wait()
+        echo(connection, message)
+
+    async with serve(LINES, **journal.callbacks(on_message=answer)) as server:
+        client = await server.connect()
+        await client.send(b"one\ntwo\n")
+        await journal.until("one")
+        # In several steps, in each of which the connection is still open.
+        await server.service.drain(1012, "reload", window=0.2)
+        assert journal.connections[0].state is State.OPEN
+        go_on.set()
+        assert await client.read_end() == (b"one\ntwo\n", EOF)
+        await client.close()
+        await journal.until("on_close")
+
+    assert journal.of("on_close") == [(1012, "reload")]

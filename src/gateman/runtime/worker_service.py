@@ -278,16 +278,26 @@ class WorkerService:
         if self._application is not None:
             self._application.drain()
         closed = 0
+        # Connections that are closed behind what has arrived.
+        ending: set[Connection] = set()
         while self._has_clients():
             elapsed = self._loop.time() - begun_at
             is_open: list[Connection | ServedConnection] = [
-                one for one in self.connections.values() if one.state is State.OPEN
+                one
+                for one in self.connections.values()
+                if one.state is State.OPEN and one not in ending
             ]
             if self._application is not None:
                 is_open += self._application.streams()
             due = ceil((closed + len(is_open)) * min(elapsed / window, 1)) - closed
             for connection in islice(is_open, max(due, 0)):
-                self._close_in_drain(connection, code, reason)
+                if self.settings.listen.is_websocket or not isinstance(connection, Connection):
+                    connection.close(code, reason)
+                else:
+                    # Its client cannot know which of its messages were handled: all that have
+                    # arrived are.
+                    ending.add(connection)
+                    self._callback_runner.call_behind(connection, connection.close, code, reason)
                 closed += 1
             if elapsed >= longest or (elapsed >= window and not self._is_arriving()):
                 break
@@ -295,15 +305,6 @@ class WorkerService:
                 await self._wait_until_empty(_DRAIN_STEP)
             else:
                 await asyncio.sleep(_DRAIN_STEP)
-
-    def _close_in_drain(
-        self, connection: "Connection | ServedConnection", code: int, reason: str
-    ) -> None:
-        if self.settings.listen.is_websocket or not isinstance(connection, Connection):
-            connection.close(code, reason)
-        else:
-            # Its client cannot know which of its messages were handled: all that have arrived are.
-            self._callback_runner.call_behind(connection, connection.close, code, reason)
 
     def _has_clients(self) -> bool:
         return any(not _is_late(one) for one in self._present) or self._is_arriving()
