@@ -21,6 +21,7 @@ Every error of gateman: an error carries what its handler needs, and its answer.
     ├── Refuse                 raised by the application in ``on_websocket_connect``
     ├── ClientError            raised by the application: an SDK client's command fails
     ├── Disconnect             raised by the application: an SDK client is disconnected
+    ├── TokenError             an SDK client's token is not valid
     ├── HandshakeError         the peer's request cannot be a WebSocket handshake → HTTP status
     ├── PreambleError          the peer's first bytes are no preamble that we accept
     ├── PacketError            what arrived is not a packet of the connection's protocol
@@ -386,6 +387,24 @@ class Disconnect(GatemanError):
 
     def __str__(self) -> str:
         return f"{self.code}: {self.reason}"
+
+
+class TokenError(GatemanError):
+    """
+    An SDK client's token is not valid.
+
+    Args:
+        problem: Why, for the log and not for the client.
+        is_expired: Whether the SDK may get another one.
+        is_temporary: Whether it cannot be verified now, and perhaps later.
+    """
+
+    def __init__(
+        self, problem: str, *, is_expired: bool = False, is_temporary: bool = False
+    ) -> None:
+        super().__init__(problem)
+        self.is_expired = is_expired
+        self.is_temporary = is_temporary
 
 
 class HandshakeError(GatemanError):
