@@ -15,7 +15,7 @@ ROOT = Path(__file__).parent.parent
 PACKAGE = ROOT / "src" / "gateman"
 TESTS = ROOT / "tests"
 
-OF_SEVERAL_PACKAGES = {"fuzz", "support", "system", "typing"}
+OF_SEVERAL_PACKAGES = {"clients_sdk", "fuzz", "support", "system", "typing"}
 
 DRAWERS = {"common", "helpers", "misc", "shared", "tools", "util", "utils"}
 
