@@ -6,6 +6,7 @@ import select
 import socket
 from collections.abc import Iterator
 from contextlib import ExitStack, closing, contextmanager
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -51,19 +52,36 @@ def test_the_page_shows_the_programs() -> None:
     assert len(blocks) == len(bodies) + 1  # One more of two lines.
 
 
-def test_a_tcp_listener_survives_a_reload(tmp_path: Path) -> None:
-    """The port is listened on by the new processes before the old ones leave."""
+def test_devices_with_lines_of_json_survive_a_reload(tmp_path: Path) -> None:
+    """Their port belongs to the master: it is open all the time, and refuses nobody."""
     port = free_port()
-    with running("tcp_listener", tmp_path, **{"9000": str(port)}) as service:
+    replaced = {"tcp://0.0.0.0:8283": f"tcp://127.0.0.1:{port}"}
+    with running("json_lines", tmp_path, **replaced) as service:
+        page_port = next(
+            int(url.rpartition(":")[2])
+            for url in re.findall(r"listens on (ws://\S+)", service.stderr)
+        )
         before = set(service.pids())
         for number in range(2):
-            with client(service) as listener, socket.create_connection(("127.0.0.1", port)) as one:
-                one.sendall(b"device %d\n" % number)
-                assert listener.recv(timeout=SOON) == f"device {number}"
+            with (
+                connect(f"ws://127.0.0.1:{page_port}/") as page,
+                socket.create_connection(("127.0.0.1", port)) as device,
+            ):
+                wanted = {"from": "127.0.0.1", "value": {"degrees": number}}
+
+                def arrives(number: int, device: socket.socket, page: ClientConnection) -> object:
+                    # Again, until the process of the page is known to the other one.
+                    device.sendall(b'{"degrees": %d}\n' % number)
+                    try:
+                        return json.loads(page.recv(timeout=0.2))
+                    except TimeoutError:
+                        return None
+
+                found = until(partial(arrives, number, device, page))
+                assert found == json.loads(device.makefile().readline()) == wanted
             if number == 0:
                 assert service.command("reload").returncode == 0
                 until(lambda: before.isdisjoint(service.pids()))
-        assert "in use" not in service.stderr
 
 
 def test_an_outgoing_connection_comes_back(tmp_path: Path) -> None:

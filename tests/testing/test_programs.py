@@ -292,19 +292,49 @@ def replaced(name: str, folder: Path, old: str, new: str) -> ModuleType:
     return testing.load(copy)
 
 
-def test_devices_on_a_plain_port(tmp_path: Path) -> None:
-    port = free_port()
-    program = replaced("tcp_listener", tmp_path, "9000", str(port))
+def test_devices_with_lines_of_json_and_pages() -> None:
+    program = testing.load(EXAMPLES / "recipes" / "json_lines.py")
+    values = [{"a": 1}, [], "ä", 5, None]
+    lines = b"".join(map(program.JsonLines().encode, map(json.dumps, values)))
+    assert testing.cut_at_every_byte(program.JsonLines, lines) == values
 
     @on_loop
     async def test() -> None:
-        async with testing.connect(program.worker) as client:
-            _, writer = await asyncio.open_connection("127.0.0.1", port)
-            writer.write(b"21 degrees\n")
-            assert await client.receive() == "21 degrees"
-            writer.close()
-            await writer.wait_closed()
-            await testing.advance(0)
+        async with (
+            testing.connect(program.pages) as page,
+            testing.open_stream(program.devices, remote_ip="192.0.2.1") as (reader, writer),
+        ):
+            writer.write(b'{"degrees": 21}\n')
+            wanted = {"from": "192.0.2.1", "value": {"degrees": 21}}
+            assert json.loads(await page.receive()) == wanted
+            assert json.loads(await reader.readline()) == wanted
+            writer.write(b"no JSON\n")
+            assert await reader.read() == b""
+
+    test()
+
+
+def test_a_master_reads_registers() -> None:
+    program = testing.load(EXAMPLES / "recipes" / "modbus.py")
+    modbus = program.Modbus()
+    frames = [program.Frame(1, 17, 3, bytes([0, number, 0, 2])) for number in (5, 99)]
+    frames.append(program.Frame(2, 17, 6, b""))
+    stream = b"".join(map(modbus.encode, frames))
+    assert testing.cut_at_every_byte(modbus, stream) == frames
+
+    @on_loop
+    async def test() -> None:
+        async with testing.open_stream(program.worker) as (reader, writer):
+            writer.write(stream)
+            answers = [
+                program.Frame(1, 17, 3, bytes([4, 0, 5, 0, 6])),
+                program.Frame(1, 17, 0x83, b"\x02"),
+                program.Frame(2, 17, 0x86, b"\x01"),
+            ]
+            packets = b"".join(map(modbus.encode, answers))
+            assert await reader.readexactly(len(packets)) == packets
+            writer.write(b"GET / HTTP/1.1\r\n\r\n")
+            assert await reader.read() == b""
 
     test()
 

@@ -15,9 +15,10 @@ from ..errors import ConfigError
 try:
     from .client import Client, Closed, Refused
     from .clock import advance
-    from .connecting import connect, refused
+    from .connecting import connect, open_stream, refused
     from .errors import expected
     from .loading import load
+    from .packets import cut_at_every_byte
     from .process import Process
     from .service import Service, service
 except ModuleNotFoundError as error:
@@ -36,8 +37,10 @@ __all__ = [
     "Service",
     "advance",
     "connect",
+    "cut_at_every_byte",
     "expected",
     "load",
+    "open_stream",
     "refused",
     "service",
 ]

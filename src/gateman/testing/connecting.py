@@ -14,6 +14,7 @@ from websockets.exceptions import InvalidStatus
 from ..config.worker import Worker
 from ..errors import ConfigError
 from ..gateway.business import BusinessWorker
+from ..listen import ListenAddress
 from .client import DEFAULT_TIMEOUT, Client, Refused
 from .process import Process
 from .service import Service, joined
@@ -59,7 +60,7 @@ async def connect(
     async with _process(target) as process:
         try:
             connection = await _open(
-                process.path,
+                process,
                 path,
                 remote_ip=remote_ip,
                 additional_headers=headers,
@@ -98,7 +99,7 @@ async def refused(
     async with _process(target) as process:
         try:
             connection = await _open(
-                process.path,
+                process,
                 path,
                 remote_ip=remote_ip,
                 additional_headers=headers,
@@ -111,6 +112,37 @@ async def refused(
         raise AssertionError(
             f"{process.worker.name} accepted {path}, and was expected to refuse it"
         )
+
+
+@asynccontextmanager
+async def open_stream(
+    target: Worker[Any] | Process, *, remote_ip: str = "127.0.0.1"
+) -> AsyncIterator[tuple[asyncio.StreamReader, asyncio.StreamWriter]]:
+    r"""
+    Connect a client to a worker that listens on ``tcp://``, ``text://`` or ``frame://``.
+
+        async with testing.open_stream(worker) as (reader, writer):
+            writer.write(b"hi\n")
+            assert await reader.readline() == b"hello\n"
+
+    What is served, and for how long, is as with :func:`connect`.
+
+    Args:
+        target: The worker, or one process of :func:`service`.
+        remote_ip: The client's address, IPv4 or IPv6.
+
+    Raises:
+        AssertionError: A callback raised an error while the body ran that was not
+            :func:`.expected`.
+        ConfigError: An option of the worker cannot work, or it is not served here.
+    """
+    async with _process(target) as process:
+        sock = await _socket(process.path, remote_ip)
+        reader, writer = await asyncio.open_unix_connection(sock=sock)
+        try:
+            yield reader, writer
+        finally:
+            writer.close()
 
 
 @asynccontextmanager
@@ -129,17 +161,29 @@ async def _find(served: Service, target: Worker[Any] | Process) -> Process:
     return target
 
 
-async def _open(socket_path: Path, path: str, *, remote_ip: str, **how: Any) -> Any:
+async def _socket(path: Path, remote_ip: str) -> socket.socket:
     sock = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM | socket.SOCK_NONBLOCK)
     loop = asyncio.get_running_loop()
-    await loop.sock_connect(sock, str(socket_path))
+    await loop.sock_connect(sock, str(path))
     ip = ip_address(remote_ip)
     local = "127.0.0.1" if ip.version == 4 else "::1"
     # The PROXY protocol, version 1: the only way to say who connects to a Unix socket.
     await loop.sock_sendall(sock, f"PROXY TCP{ip.version} {ip} {local} 50000 80\r\n".encode())
+    return sock
+
+
+async def _open(process: Process, path: str, *, remote_ip: str, **how: Any) -> Any:
+    worker = process.worker
+    if isinstance(worker, Worker):
+        listen = ListenAddress.parse(worker.listen)
+        if not listen.is_websocket:
+            raise ConfigError(
+                f"{worker.name} listens on {listen.protocol}://, and connect() is for WebSockets",
+                "connect with testing.open_stream(worker)",
+            )
     return await open_client(
         f"ws://testserver{path}",
-        sock=sock,
+        sock=await _socket(process.path, remote_ip),
         **how,
         user_agent_header=None,
         # The clock may be moved: nothing here may depend on it.

@@ -17,6 +17,7 @@ from ..gateway.business_service import BusinessService
 from ..gateway.gateway import Gateway
 from ..gateway.gateway_service import GatewayService
 from ..http.client_address import UNIX, TrustedProxies
+from ..listen import ListenAddress
 from ..options import Timeouts
 from ..runtime.worker_service import WorkerService
 
@@ -76,7 +77,8 @@ def _settings(worker: Worker, path: Path) -> WorkerSettings:
     proxies = worker.trusted_proxies
     # Without TLS: a test needs no certificate.
     plain = copy.copy(worker)
-    plain.listen, plain.transport = f"websocket+unix://{path}", "tcp"
+    protocol = ListenAddress.parse(worker.listen).protocol
+    plain.listen, plain.transport = f"{protocol}+unix://{path}", "tcp"
     plain.context = plain.acme = None
     settings = settings_of(plain, now=time.time())
     return replace(
