@@ -184,8 +184,8 @@ class Limits(Numbers):
     max_body_size: int = option(
         1 << 20,
         "bytes",
-        "The body of a request to the HTTP application (http). A larger one gets 413. Applications"
-        " often hold it as a whole. Precedent: nginx, 1 MiB.",
+        "The body of a request to the HTTP application (http), or to the HTTP API. A larger one"
+        " gets 413. Applications often hold it as a whole. Precedent: nginx, 1 MiB.",
     )
     max_requests: int | None = option(
         1000,

@@ -24,7 +24,7 @@ NOBODY = ClientId("n-1")
 
 def test_every_question_has_an_answer() -> None:
     """What may be asked is answered by every process; an audience is counted here."""
-    asked_otherwise = {Query.COUNT_AUDIENCE, Query.CHALLENGES, Query.PRESENCE}
+    asked_otherwise = {Query.COUNT_AUDIENCE, Query.CHALLENGES, Query.PRESENCE, Query.TOTALS}
     assert set(_ANSWERS) | asked_otherwise == set(Query)
 
 

@@ -43,6 +43,7 @@ async def test_every_node_answers_for_all() -> None:
             assert await hub.count_group("room") == 4
             assert await hub.count_group("nowhere") == 0
             assert await hub.groups() == {"room", "hall"}
+            assert await hub.group_sizes() == {"room": 4, "hall": 1}
             assert await hub.uids_of_group("room") == {"ann", "bob"}
             assert await hub.uids_of_group("hall") == {"ann"}
             assert await hub.presence("hall") == {

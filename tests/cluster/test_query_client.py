@@ -58,7 +58,7 @@ class Process:
         self.refused: list[str] = []
         self.warned: list[str] = []
         self.is_connected = True
-        self.local_clients = LocalClients(Fanout(asyncio.get_running_loop().call_soon))
+        self.local_clients = LocalClients(Fanout(asyncio.get_running_loop().call_soon), NodeId("n"))
         self.local_clients.add(MINE, connection(1, FakeLink()))
         self.liveness = NodeLiveness(
             ME,

@@ -31,7 +31,7 @@ class Harness:
         self.counts: Counter[str] = Counter()
         self.warnings: list[str] = []
         self.ann = FakeSendBuffer()
-        self.local_clients = LocalClients(Fanout(lambda _flush: None))
+        self.local_clients = LocalClients(Fanout(lambda _flush: None), NodeId("n"))
         self.local_clients.registry.add(ANN, self.ann)
         self.events = Events(self.counts, subscribe=lambda _: None, unsubscribe=lambda _: None)
         self.receiver = Receiver(

@@ -112,6 +112,7 @@ async def test_what_it_changes_is_in_effect_when_it_returns(url: str) -> None:
                 [info.user for info in hub.presence("room").values()],
                 hub.groups(),
                 (hub.is_online(client), hub.is_uid_online("42")),
+                hub.group_sizes(),
                 (hub.count_clients(), hub.count_group("room"), hub.count_uids()),
             ]
             hub.leave_group(client, "room")
@@ -132,6 +133,7 @@ async def test_what_it_changes_is_in_effect_when_it_returns(url: str) -> None:
             ["42"],
             {"room"},
             (True, True),
+            {"room": 1},
             (1, 1, 1),
             (set(), False),
         ]

@@ -54,6 +54,7 @@ def test_what_is_not_declared() -> None:
         "requires_proxy": False,
         "http": None,
         "http_root_path": "",
+        "api_key": None,
         "protocol": None,
     }
     assert [who in trusted for who in ("127.0.0.1", "::1", "192.0.2.1")] == [True, True, False]

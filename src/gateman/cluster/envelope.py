@@ -217,6 +217,10 @@ class Query(StrEnum):
     """Nothing → int."""
     COUNT_AUDIENCE = "count_audience"
     """An audience → int."""
+    GROUP_SIZES = "group_sizes"
+    """Nothing → pairs of group and int."""
+    TOTALS = "totals"
+    """Nothing → the totals of the node, in a list."""
     UIDS = "uids"
     """Nothing → uids."""
     GROUPS = "groups"
@@ -225,6 +229,16 @@ class Query(StrEnum):
     """Group → infos of its clients."""
     CHALLENGES = "challenges"
     """Which files an authority is to find → what is wrong with them here; ``None`` for nothing."""
+
+
+class NodeTotals(Struct, frozen=True, array_like=True, forbid_unknown_fields=True):
+    """What is connected to a node."""
+
+    node: _Node
+    clients: _Count
+    users: _Count
+    groups: _Count
+    subscriptions: _Count
 
 
 class Audience(Struct, frozen=True, array_like=True, forbid_unknown_fields=True):

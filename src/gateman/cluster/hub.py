@@ -65,9 +65,9 @@ class Hub(HubActions):
             big for the bus; no client got it.
     """
 
-    def __init__(self) -> None:
-        """Make a hub that does not run; a process has one already, :data:`hub`."""
-        self._local_node: Node | None = None
+    def __init__(self, local_node: Node | None = None) -> None:
+        """Make a hub that does not run, or one of a node that does; a process has :data:`hub`."""
+        self._local_node = local_node
         self._on_gap: Callable[[Gap], object] | None = None
         self._answer_timeout = DEFAULT_TIMEOUT
 

@@ -18,6 +18,7 @@ from .envelope import (
     HubAction,
     Join,
     Leave,
+    NodeTotals,
     Query,
     SetSession,
     Target,
@@ -25,7 +26,7 @@ from .envelope import (
     UpdateSession,
 )
 from .fanout import Fanout
-from .names import ClientId, Group
+from .names import ClientId, Group, NodeId
 from .registry import NO_CHANGE, Change, Registry
 
 LocalMessage = tuple[int, bytes, Collection[ClientId]]
@@ -45,7 +46,8 @@ class _ConnectingClient:
 class LocalClients:
     """The clients connected to this process, with their registry and their fan-out."""
 
-    def __init__(self, fanout: Fanout) -> None:
+    def __init__(self, fanout: Fanout, node: NodeId) -> None:
+        self.node = node
         self.registry: Registry[MessageSender] = Registry()
         self._connecting: dict[ClientId, _ConnectingClient] = {}
         self.fanout = fanout
@@ -182,6 +184,13 @@ class LocalClients:
                 assert_never(action)
         return NO_CHANGE
 
+    def totals(self) -> NodeTotals:
+        registry = self.registry
+        sizes = sum(map(registry.count_group, registry.groups()))
+        return NodeTotals(
+            self.node, len(registry), len(registry.uids()), len(registry.groups()), sizes
+        )
+
     def _presence(self, channel: Group) -> list[ClientInfo]:
         registry = self.registry
         return [
@@ -199,6 +208,8 @@ class LocalClients:
             return 0 if audience is None else self.count(audience)
         if query is Query.PRESENCE:
             return self._presence(Group(name))
+        if query is Query.TOTALS:
+            return [self.totals()]
         if query is Query.CHALLENGES:
             return self.check_challenges(name)
         return _ANSWERS[query](self.registry, name)
@@ -225,6 +236,9 @@ _ANSWERS: dict[Query, Callable[[Registry[MessageSender], Any], Any]] = {
     ],
     Query.COUNT_GROUP: Registry.count_group,
     Query.COUNT_CLIENTS: lambda registry, _: len(registry),
+    Query.GROUP_SIZES: lambda registry, _: [
+        (group, registry.count_group(group)) for group in registry.groups()
+    ],
     Query.UIDS: lambda registry, _: list(registry.uids()),
     Query.GROUPS: lambda registry, _: list(registry.groups()),
 }

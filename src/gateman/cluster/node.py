@@ -97,7 +97,7 @@ class Node:
         self.thread = get_ident()
         self._is_forked = False
         at_fork.renew(self, Node._on_fork)
-        self.local_clients = LocalClients(Fanout(self._loop.call_soon))
+        self.local_clients = LocalClients(Fanout(self._loop.call_soon), self.id)
         self.events = Events(
             self.counts, subscribe=self._subscribe_topic, unsubscribe=self._unsubscribe_topic
         )

@@ -1,5 +1,6 @@
 """The query methods of the hub."""
 
+from collections import Counter
 from collections.abc import Collection
 from contextlib import suppress
 from typing import Any, TypeVar
@@ -199,6 +200,22 @@ class HubQueries:
                 others.
         """
         return await self._set(Query.GROUPS, "")
+
+    async def group_sizes(self) -> dict[Group, int]:
+        """
+        Count the clients in each group.
+
+        Returns:
+            The numbers in all processes, by the group's name; groups without clients are left out.
+
+        Raises:
+            PartialResult: A process did not answer in time; its ``value`` is that of the others.
+        """
+        values, missing = await self._ask(Query.GROUP_SIZES, "")
+        sizes: Counter[Group] = Counter()
+        for pairs in values:
+            sizes.update(dict(pairs))
+        return _complete(dict(sizes), missing)
 
     async def count_clients(self) -> int:
         """

@@ -6,7 +6,16 @@ from typing import Any, TypeVar
 from msgspec import Raw
 
 from ..errors import EnvelopeError
-from .envelope import OVERHEAD, ClientInfo, Problem, Query, QueryReply, decode_value, encode_value
+from .envelope import (
+    OVERHEAD,
+    ClientInfo,
+    NodeTotals,
+    Problem,
+    Query,
+    QueryReply,
+    decode_value,
+    encode_value,
+)
 from .names import ClientId, Group, NodeId, Uid
 
 T = TypeVar("T")
@@ -26,6 +35,8 @@ KINDS: dict[Query, Any] = {
     Query.COUNT_GROUP: int,
     Query.COUNT_CLIENTS: int,
     Query.COUNT_AUDIENCE: int,
+    Query.GROUP_SIZES: list[tuple[Group, int]],
+    Query.TOTALS: list[NodeTotals],
     Query.UIDS: list[Uid],
     Query.GROUPS: list[Group],
     Query.PRESENCE: list[ClientInfo],

@@ -175,6 +175,7 @@ class SyncHub:
     presence = _awaited(Hub.presence)
     uids_of_group = _awaited(Hub.uids_of_group)
     groups = _awaited(Hub.groups)
+    group_sizes = _awaited(Hub.group_sizes)
     count_clients = _awaited(Hub.count_clients)
     count_group = _awaited(Hub.count_group)
     count_uids = _awaited(Hub.count_uids)

@@ -160,6 +160,34 @@ def application(_option: Option, value: Any) -> Any:
     return asgi_application(value)
 
 
+class Secret(str):
+    """A text that no log shows."""
+
+    __slots__ = ()
+
+    def __repr__(self) -> str:
+        return "'***'"
+
+
+# Characters: 16 of base64 have 96 bits, which no attacker guesses over a network.
+_MIN_KEY_LENGTH = 16
+
+
+def api_key(option: Option, value: object) -> Secret | None:
+    if value is None:
+        return None
+    if not isinstance(value, str) or not value.isascii() or not value.isprintable():
+        raise ConfigError(
+            f"{option.name} is not a text that an HTTP header can carry", "use letters and digits"
+        )
+    if len(value) < _MIN_KEY_LENGTH or " " in value:
+        raise ConfigError(
+            f"{option.name} has {len(value)} characters, or a space: it could be guessed",
+            f"use at least {_MIN_KEY_LENGTH} without spaces, such as `openssl rand -hex 32` prints",
+        )
+    return Secret(value)
+
+
 def asgi_application(value: Any) -> Any:
     """Check that a value can be called as ASGI 3 says."""
     if isinstance(value, type):

@@ -38,6 +38,7 @@ class WorkerSettings(Struct, frozen=True, kw_only=True):
         requires_proxy: Whether every connection begins with a PROXY header.
         http: The ASGI application, or its name as ``module:attribute``; ``None`` for none.
         http_root_path: The prefix that a proxy has removed from its paths.
+        api_key: The key of the HTTP API; ``None`` for no API.
         protocol: What cuts the byte stream into messages; ``None`` for WebSocket.
     """
 
@@ -58,4 +59,5 @@ class WorkerSettings(Struct, frozen=True, kw_only=True):
     requires_proxy: bool
     http: Callable[..., Any] | str | None
     http_root_path: str
+    api_key: str | None
     protocol: "PacketProtocol | None"

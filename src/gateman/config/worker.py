@@ -140,6 +140,13 @@ class Worker(BaseWorker, OfSession[S]):
         reason="The prefix that a proxy in front has removed from the paths of requests, such as"
         ' ``"/api"``: the ``root_path`` of ``http``.',
     )
+    api_key: str | None = option(
+        default=None,
+        check=checks.api_key,
+        reason="The key of the HTTP API, through which other programs publish, and ask who is"
+        " there: ``POST /api/publish`` with ``X-API-Key``. ``None`` means that there is no API. It"
+        " needs ``gateman[http]``; see [http_api.md](http_api.md).",
+    )
     slow_consumer: Converted[str | SlowConsumer, SlowConsumer] = option(
         default=SlowConsumer.DROP_NEWEST,
         check=checks.slow_consumer,
@@ -229,12 +236,13 @@ def settings_of(worker: Worker, *, now: float) -> "WorkerSettings":
         requires_proxy=worker.proxy_protocol == "required",
         http=worker.http,
         http_root_path=worker.http_root_path,
+        api_key=worker.api_key,
         protocol=_protocol_of(worker, listen),
     )
 
 
 # What only a WebSocket worker can use: options with their defaults.
-_OF_WEBSOCKETS = ("allowed_origins", "subprotocols", "test_page", "http", "compression")
+_OF_WEBSOCKETS = ("allowed_origins", "subprotocols", "test_page", "http", "api_key", "compression")
 
 
 def _protocol_of(worker: Worker, listen: ListenAddress) -> "PacketProtocol | None":
@@ -265,9 +273,9 @@ def _protocol_of(worker: Worker, listen: ListenAddress) -> "PacketProtocol | Non
 
 
 def _check_http(worker: Worker) -> None:
-    if worker.http is None:
+    if worker.http is None and worker.api_key is None:
         return
-    if worker.test_page:
+    if worker.http is not None and worker.test_page:
         raise ConfigError(
             f"worker {worker.name!r} has test_page and http, which both answer '/'",
             "leave test_page out",
@@ -282,7 +290,8 @@ def _check_http(worker: Worker) -> None:
         is_installed = False
     if not is_installed:
         raise ConfigError(
-            f"worker {worker.name!r} has an HTTP application, which needs uvicorn",
+            f"worker {worker.name!r} has an HTTP {'API' if worker.http is None else 'application'},"
+            " which needs uvicorn",
             "install it with `pip install 'gateman[http]'`",
         )
 

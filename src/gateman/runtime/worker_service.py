@@ -128,8 +128,8 @@ class WorkerService:
         self._membership = membership
         await started(self._functions, self._worker)
         self._callback_runner.begin()
-        if self.settings.http is not None:
-            await self._start_application(self.settings.http)
+        if self.settings.http is not None or self.settings.api_key is not None:
+            await self._start_application(membership)
         if "on_health" in self._functions:
             # Imported here, as most services have none.
             from .health import Health
@@ -232,14 +232,25 @@ class WorkerService:
             "report": report,
         }
 
-    async def _start_application(self, declared: Callable[..., Any] | str) -> None:
+    async def _start_application(self, membership: ConnectionMembership) -> None:
         # Imported here, as most services have no HTTP application.
         from ..net.http_application import HttpApplication
         from .asgi import Lifespan, load
 
-        application = load(declared)
-        self._lifespan = lifespan = Lifespan(application, self)
-        await lifespan.start()
+        application: Callable[..., Any] | None = None
+        state: dict[str, Any] = {}
+        if self.settings.http is not None:
+            application = load(self.settings.http)
+            self._lifespan = Lifespan(application, self)
+            await self._lifespan.start()
+            state = self._lifespan.state
+        if self.settings.api_key is not None:
+            from .api_application import ApiApplication
+
+            application = ApiApplication(
+                membership.local_node, self.settings.api_key, application, self._loop.time
+            )
+        assert application is not None
         self._application = HttpApplication(
             application,
             name=str(self),
@@ -248,7 +259,7 @@ class WorkerService:
             own_paths=filter(None, (self.settings.health_path, self.settings.live_path)),
             max_requests=self.settings.limits.max_requests,
             root_path=self.settings.http_root_path,
-            state=lifespan.state,
+            state=state,
             context=copy_context(),
         )
 
@@ -523,11 +534,13 @@ class WorkerService:
         return response.upgrade_required()
 
     def _answer_before_application(self, request: Request) -> response.Response | None:
-        """Answer what the HTTP application does not get: health checks, and ``OPTIONS *``."""
+        """Answer what neither the HTTP application nor the HTTP API gets."""
         if request.target == "*" or request.path == self.settings.health_path:
             return self._note_answer(response.health(self.problem))
         if request.path == self.settings.live_path:
             return self._note_answer(response.health())
+        if self.settings.http is None and not request.path.startswith("/api/"):
+            return self._answer_plain(request)
         return None
 
     @property
