@@ -289,3 +289,37 @@ async def test_an_answer_that_makes_no_sense_is_no_answer() -> None:
     assert bus.counts["receiver_failed"] == 0
     await honest.stop()
     await liar.stop()
+
+
+@on_loop
+async def test_clients_of_a_process_that_the_bus_has_lost_are_not_present() -> None:
+    """Who is in a channel is known at once after a kill; other questions wait for the answer."""
+    broker = MemoryBroker()
+    async with cluster(3, lambda: MemoryBus(broker=broker)) as [one, other, killed]:
+        here, there = await one.client("room", uid="ann"), await other.client("room", uid="bob")
+        await killed.client("room", uid="cid")
+        assert await one.hub.presence_stats("room") == (3, 3)
+        assert killed.bus is not None
+        await killed.bus.stop()
+
+        presence, stats = await asyncio.gather(
+            one.hub.presence("room"), one.hub.presence_stats("room")
+        )
+
+        assert set(presence) == {here.id, there.id}
+        assert stats == (2, 2)
+        one.hub.answer_timeout = 0.1
+        with pytest.raises(PartialResult):
+            await one.hub.count_group("room")
+
+
+@on_loop
+async def test_presence_without_the_answer_of_a_connected_process_is_partial() -> None:
+    async with with_a_deaf_one() as (one, other, deaf):
+        ids = {node.connections[0].client_id for node in (one, other)}
+        one.hub.answer_timeout = 1.5
+
+        with pytest.raises(PartialResult) as caught:
+            await one.hub.presence("room")
+
+        assert (set(caught.value.value), caught.value.missing) == (ids, (deaf.hub.node,))

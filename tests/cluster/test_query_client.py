@@ -76,6 +76,7 @@ class Process:
             self.liveness,
             publish=lambda channel, envelope: self.put.append((channel, envelope)),
             is_connected=lambda: self.is_connected,
+            ask_bus=asks(None),
             reject=lambda error: self.refused.append(error.problem),
             warn=lambda _cause, line: self.warned.append(line),
         )

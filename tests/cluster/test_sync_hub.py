@@ -113,6 +113,7 @@ async def test_what_it_changes_is_in_effect_when_it_returns(url: str) -> None:
                 hub.groups(),
                 (hub.is_online(client), hub.is_uid_online("42")),
                 hub.group_sizes(),
+                hub.presence_stats("room"),
                 (hub.count_clients(), hub.count_group("room"), hub.count_uids()),
             ]
             hub.leave_group(client, "room")
@@ -134,6 +135,7 @@ async def test_what_it_changes_is_in_effect_when_it_returns(url: str) -> None:
             {"room"},
             (True, True),
             {"room": 1},
+            (1, 1),
             (1, 1, 1),
             (set(), False),
         ]

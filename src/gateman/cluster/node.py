@@ -121,6 +121,7 @@ class Node:
             self.liveness,
             publish=self._publish,
             is_connected=lambda: self.is_connected,
+            ask_bus=asks(bus),
             reject=self._reject,
             warn=self._warn,
         )

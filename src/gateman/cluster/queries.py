@@ -1,5 +1,6 @@
 """The query methods of the hub."""
 
+from asyncio import gather
 from collections import Counter
 from collections.abc import Collection
 from contextlib import suppress
@@ -163,14 +164,35 @@ class HubQueries:
 
         Returns:
             What is known of each, by client id; the user is ``""`` for a client without a uid.
+            Clients of a process that was killed, or that the bus has lost, are not present.
 
         Raises:
-            PartialResult: A process did not answer in time; its ``value`` is the result of the
-                others.
+            PartialResult: A process that is connected to the bus did not answer in time; its
+                ``value`` is the result of the others.
         """
-        values, missing = await self._ask(Query.PRESENCE, check_group(group))
+        values, missing = await self._ask(Query.PRESENCE, check_group(group), needs_all=False)
         found = {info.client: info for infos in values for info in infos}
         return _complete(found, missing)
+
+    async def presence_stats(self, group: str) -> tuple[int, int]:
+        """
+        Count the clients in a group, and the users, as SDK clients see it.
+
+        Args:
+            group: The group's name.
+
+        Returns:
+            The number of clients, and that of users; clients without a uid are in the first one.
+
+        Raises:
+            PartialResult: As from :meth:`presence`.
+        """
+        name = check_group(group)
+        (counts, _), (uids, missing) = await gather(
+            self._ask(Query.COUNT_GROUP, name, needs_all=False),
+            self._ask(Query.UIDS_OF_GROUP, name, needs_all=False),
+        )
+        return _complete((sum(counts), len(set[Uid]().union(*uids))), missing)
 
     async def uids_of_group(self, group: str) -> set[Uid]:
         """
@@ -267,8 +289,10 @@ class HubQueries:
             return await self.local_node.query_client.ask_node(query, name)
         return None
 
-    async def _ask(self, query: Query, name: str) -> tuple[list[Any], Collection[NodeId]]:
-        return await self.local_node.query_client.ask_all(query, name)
+    async def _ask(
+        self, query: Query, name: str, *, needs_all: bool = True
+    ) -> tuple[list[Any], Collection[NodeId]]:
+        return await self.local_node.query_client.ask_all(query, name, needs_all=needs_all)
 
     async def _list(self, query: Query, name: str) -> list[Any]:
         values, missing = await self._ask(query, name)

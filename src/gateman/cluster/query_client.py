@@ -14,6 +14,7 @@ from .local_clients import LocalClients
 from .names import ClientId, NodeId, node_of
 from .node_liveness import NodeLiveness
 from .pending_requests import PendingRequest, PendingRequests
+from .probes import Ask
 from .query_replies import answers, read, refusal
 
 # Named as missing when the bus is away and no other node is known.
@@ -21,6 +22,9 @@ UNKNOWN_NODE = NodeId("?")
 
 # Precedent: GatewayWorker's 5 s for any request. An answer takes milliseconds.
 DEFAULT_TIMEOUT = 3.0  # seconds
+
+# Until the bus is asked about a node that has not answered.
+_PATIENCE = 0.4  # seconds
 
 
 class QueryClient:
@@ -34,6 +38,7 @@ class QueryClient:
         *,
         publish: Callable[[Channel, Envelope], None],
         is_connected: Callable[[], bool],
+        ask_bus: Ask,
         reject: Callable[[EnvelopeError], None],
         warn: Callable[[str, str], None],
     ) -> None:
@@ -44,6 +49,7 @@ class QueryClient:
         self._liveness = liveness
         self._publish = publish
         self._is_connected = is_connected
+        self._ask_bus = ask_bus
         self._reject = reject
         self._warn = warn
 
@@ -104,8 +110,10 @@ class QueryClient:
         name: str,
         is_enough: Callable[[Raw], bool] | None = None,
         audience: Audience | None = None,
+        *,
+        needs_all: bool = True,
     ) -> tuple[list[Any], Collection[NodeId]]:
-        """Ask every node; return the values, and the nodes that did not answer."""
+        """Ask every node, or those that the bus connects; return who else did not answer."""
         values = [self._local_clients.answer(query, name, audience)]
         deadline = self._deadline()
         peers = self._liveness.peers
@@ -125,6 +133,8 @@ class QueryClient:
                 # Nodes that started after an early query have not got it.
                 for channel in map(node_channel, pending.missing) if is_early else [EVERYBODY]:
                     self._publish(channel, request)
+                if not needs_all:
+                    await self._forget_disconnected(pending, deadline)
                 await pending.wait(deadline)
         finally:
             self.pending_requests.end(pending)
@@ -140,6 +150,21 @@ class QueryClient:
                 await pending.wait(deadline)
         finally:
             self.pending_requests.end(pending)
+
+    async def _forget_disconnected(self, pending: PendingRequest, deadline: float) -> None:
+        """Stop waiting for nodes that have not answered, and are not connected to the bus."""
+        suspects = set(pending.missing)
+        # A process that was killed is not connected, twice; one that reconnects is back meanwhile.
+        for _ in range(2):
+            now = asyncio.get_running_loop().time()
+            await pending.wait(min(now + _PATIENCE, deadline))
+            asked = list(suspects & pending.missing)
+            answers = await asyncio.gather(*map(self._ask_bus, asked))
+            suspects = {
+                node for node, answer in zip(asked, answers, strict=True) if answer is False
+            }
+        for node in suspects:
+            pending.forget(node)
 
     def _read(self, query: Query, pending: PendingRequest) -> list[Any]:
         values: list[Any] = []

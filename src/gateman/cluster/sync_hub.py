@@ -173,6 +173,7 @@ class SyncHub:
     clients_of_group = _awaited(Hub.clients_of_group)
     sessions_of_group = _awaited(Hub.sessions_of_group)
     presence = _awaited(Hub.presence)
+    presence_stats = _awaited(Hub.presence_stats)
     uids_of_group = _awaited(Hub.uids_of_group)
     groups = _awaited(Hub.groups)
     group_sizes = _awaited(Hub.group_sizes)

@@ -82,8 +82,8 @@ class ServerApi:
                 infos = await hub.presence(channel)
                 return {"presence": {client: _info(info) for client, info in infos.items()}}
             case api.PresenceStats(channel=channel):
-                clients = await hub.count_group(channel)
-                return {"num_clients": clients, "num_users": len(await hub.uids_of_group(channel))}
+                clients, users = await hub.presence_stats(channel)
+                return {"num_clients": clients, "num_users": users}
             case api.Channels(pattern=pattern):
                 return {"channels": await self._channels(pattern)}
             case api.Info():
