@@ -222,10 +222,8 @@ class LossContract(Contract):
         """The error says what is wrong; when the broker is there, starting succeeds."""
         bus = broker.bus()
         broker.kill()
-        began_at = asyncio.get_running_loop().time()
         with pytest.raises(BusError) as caught:
             await bus.start()
-        took = asyncio.get_running_loop().time() - began_at
         early = bus.publish(ROOM, b"early")
         arrived: list[bytes] = []
         pending = bus.subscribe(ROOM, arrived.append)
@@ -242,7 +240,6 @@ class LossContract(Contract):
         await bus.stop()
 
         assert (caught.value.url, caught.value.problem) == (bus.url, self.TEXT_OF_ABSENCE)
-        assert took < 2
         assert (early, arrived) == (False, [b"hello"])
         assert [(gap.cause, gap.unsent) for gap in gaps] == [(Cause.DISCONNECTED, 1)]
 
@@ -257,7 +254,6 @@ class LossContract(Contract):
         pending = bus.subscribe(ROOM, arrived.append)
         began_at = time.time()
         await bus.start(patience=0.05)
-        took = time.time() - began_at
         started_without = bus.is_connected
         refused = [bus.publish(ROOM, b"lost") for _ in range(3)]
 
@@ -272,7 +268,6 @@ class LossContract(Contract):
         assert (started_without, refused, arrived) == (False, [False] * 3, [b"hello"])
         assert (gap.cause, gap.unsent, gap.uncertain) == (Cause.DISCONNECTED, 3, 0)
         assert began_at - 1 < gap.since <= gap.until <= time.time()
-        assert took < 2
 
     @on_loop
     async def test_starting_patiently_waits_no_longer_than_it_has_to(self, broker: Broker) -> None:

@@ -101,7 +101,7 @@ def test_a_process_that_does_not_end_is_ended(tmp_path: Path) -> None:
         started_at = time.monotonic()
 
         assert service.command("stop").returncode == 0
-        assert 0.2 < time.monotonic() - started_at < 20
+        assert time.monotonic() - started_at > 0.2
         assert "does not end: killed" in service.stderr
 
 

@@ -19,6 +19,7 @@ from gateman.cluster.names import ClientId, Group, NodeId
 from gateman.errors import ConfirmTimeout, EnvelopeError, HubError, PartialResult, UnknownClient
 
 from ..support.cluster import Deaf, alone, cluster
+from ..support.deadlines import TIMEOUT
 from ..support.loop import eventually, on_loop
 
 END = "end"
@@ -468,11 +469,11 @@ async def test_a_stuck_router_hardly_delays_a_node(tmp_path: Path, *, greeting: 
     router = await asyncio.start_unix_server(greet, path)
     hub = Hub()
     begun_at = loop.time()
-    await hub.start(local_bus(str(path)))
+    await hub.start(local_bus(str(path), connect_timeout=2 * TIMEOUT))
     took = loop.time() - begun_at
     await hub.stop()
     for writer in strangers:
         writer.close()
     router.close()
 
-    assert 0.29 < took < 0.9
+    assert 0.29 < took < TIMEOUT

@@ -42,4 +42,4 @@ async def test_it_ends_in_time() -> None:
         )
 
     assert verdict.state is not State.HEALTHY
-    assert loop.time() - begun_at < 8
+    assert loop.time() - begun_at < 20

@@ -332,13 +332,13 @@ async def test_closing_handshake_is_not_cut_short() -> None:
     timeouts = {**QUICK, "close": 0.6}
     async with serve(timeouts=timeouts, **journal.callbacks()) as server:
         client = await server.open()
-        journal.connections[0].close(4000)
-        assert await client.read_close() == (4000, "")
         loop = asyncio.get_running_loop()
         begun_at = loop.time()
+        journal.connections[0].close(4000)
+        assert await client.read_close() == (4000, "")
         assert (await client.read_end())[0] == b""
 
-        assert 0.4 < loop.time() - begun_at < 2.0
+        assert loop.time() - begun_at > 0.5
         await journal.until("on_close", 1006, "")
 
 

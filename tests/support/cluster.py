@@ -146,6 +146,8 @@ async def node(bus: Bus | None, **declared: Any) -> AsyncIterator[Node]:
     """
     connections: list[Connection] = []
     hub = Hub()
+    # A busy machine is no reason for an incomplete answer.
+    hub.answer_timeout = TIMEOUT
     on_open = declared.pop("on_open", None)
 
     def opened(connection: Connection) -> None:

@@ -51,14 +51,11 @@ async def test_silent_and_slow_requests_are_cut_off(*, secure: bool) -> None:
     async with serve_counted(secure=secure, timeouts=timeouts, on_message=echo) as server:
         silent = await server.connect()
         slow = await server.connect()
-        loop = asyncio.get_running_loop()
-        begun_at = loop.time()
         await check_served(server)
         while server.service.counts["handshake_timeout"] < 2:
             slow.push(b"G")
             await asyncio.sleep(0.01)
 
-        assert loop.time() - begun_at < 2.0
         assert [(await client.read_end())[0] for client in (silent, slow)] == [b"", b""]
         assert server.service.counts["handshake_timeout"] == 2
         assert server.lines() == []

@@ -205,7 +205,7 @@ def test_a_business_process_is_missed_though_a_child_outlives_it(tmp_path: Path)
             client.send("who?")
             assert int(client.recv(TIMEOUT)) != pid
             # By silence alone, it would take 7 s and more.
-            assert time.monotonic() - begun_at < 5
+            assert time.monotonic() - begun_at < 6.5
 
 
 # A thread of the script's, in the master too, that forks when it is told to.

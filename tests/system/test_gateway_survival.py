@@ -40,7 +40,7 @@ KILLS = max(5, round(SECONDS))
 # Each client sends in it.
 A_WHILE = 0.2 + 1.5 * INTERVAL  # seconds
 
-pytestmark = [pytest.mark.long, pytest.mark.timeout(120 + SIZE * SECONDS / 200)]
+pytestmark = [pytest.mark.long, pytest.mark.timeout(200 + SIZE * SECONDS / 200)]
 
 
 @contextmanager

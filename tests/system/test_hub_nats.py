@@ -15,6 +15,7 @@ from gateman.errors import BusError, ConfirmTimeout
 
 from ..support.certificates import Authority
 from ..support.cluster import cluster, node
+from ..support.deadlines import TIMEOUT
 from ..support.loop import eventually, on_loop
 from ..support.master import master
 from ..support.nats import jwt_config, nats_cluster, nats_server
@@ -116,9 +117,10 @@ async def test_a_process_authenticates_to_the_server(
         async with cluster(2, lambda: make_bus({"url": server.url, **options})) as [one, other]:
             clients = [await one.client(uid="ann"), await other.client(uid="ann")]
             async with await Hub.connect(server.url, **options) as outside:
+                outside.answer_timeout = TIMEOUT
                 outside.send_to_uid("ann", "from a program")
                 assert await outside.count_clients() == 2
-            with SyncHub(server.url, **options) as threads:
+            with SyncHub(server.url, answer_timeout=TIMEOUT, **options) as threads:
                 await asyncio.to_thread(threads.send_to_uid, "ann", "from a thread")
                 assert await asyncio.to_thread(threads.is_uid_online, "ann")
                 for client in clients:

@@ -46,7 +46,6 @@ def connecting(service: Master) -> connect:
 # Reloading.
 
 
-@pytest.mark.timeout(120)
 @pytest.mark.parametrize("is_secure", [False, True], ids=["ws", "wss"])
 def test_no_attempt_to_connect_fails_while_reloading(tmp_path: Path, *, is_secure: bool) -> None:
     """Five reloads under up to 200 clients per second: every one of them gets in."""
@@ -287,7 +286,6 @@ def test_a_drain_becomes_a_stop(tmp_path: Path, protect: Callable[[str], str]) -
 # Certificates.
 
 
-@pytest.mark.timeout(120)
 def test_a_renewed_certificate_is_taken_up_under_load(tmp_path: Path) -> None:
     """Within 10 s every new handshake has it, in all processes; nobody is disconnected."""
     authority = Authority()

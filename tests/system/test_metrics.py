@@ -126,7 +126,7 @@ def test_counters_go_on_over_reloads_and_crashes(tmp_path: Path) -> None:
         os.kill(pid, signal.SIGSTOP)
         silent = until(partial(shows, url, {("gateman_scrape_silent_processes",): 1}))
         assert silent["lines_total", "hell"] == 3
-        assert 0.9 < silent["gateman_scrape_duration_seconds",] < 5
+        assert silent["gateman_scrape_duration_seconds",] > 0.9
         os.kill(pid, signal.SIGKILL)
         killed = until(partial(shows, url, {("gateman_process_restarts_total", "chat"): 1, **both}))
         assert killed["lines_total", "hell"] == 3

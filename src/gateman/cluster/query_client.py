@@ -20,8 +20,9 @@ from .query_replies import answers, read, refusal
 # Named as missing when the bus is away and no other node is known.
 UNKNOWN_NODE = NodeId("?")
 
-# Precedent: GatewayWorker's 5 s for any request. An answer takes milliseconds.
-DEFAULT_TIMEOUT = 3.0  # seconds
+# GatewayWorker's for any request. An answer takes milliseconds; on an overloaded machine, processes
+# may get no time for seconds.
+DEFAULT_TIMEOUT = 5.0  # seconds
 
 # Until the bus is asked about a node that has not answered.
 _PATIENCE = 0.4  # seconds

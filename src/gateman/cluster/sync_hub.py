@@ -23,6 +23,7 @@ from ..bus import open_bus
 from ..errors import HubError
 from .confirmation import Confirmation
 from .hub import Hub
+from .query_client import DEFAULT_TIMEOUT
 
 P = ParamSpec("P")
 T = TypeVar("T")
@@ -113,7 +114,9 @@ class SyncHub:
         HubError: The hub is closed; and all other errors of :class:`~.hub.Hub`.
     """
 
-    def __init__(self, url: str, *, answer_timeout: float = 3.0, **options: object) -> None:
+    def __init__(
+        self, url: str, *, answer_timeout: float = DEFAULT_TIMEOUT, **options: object
+    ) -> None:
         """
         Make a hub; the first call of a method connects it.
 

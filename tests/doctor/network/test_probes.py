@@ -14,6 +14,7 @@ from gateman.doctor.network.resolver import look_up
 from gateman.doctor.network.url import parse
 from gateman.doctor.target import Settings
 from gateman.errors import UsageMistake
+from tests.support.deadlines import TIMEOUT
 from tests.support.looked_at import impostor, write
 from tests.support.loop import on_loop
 from tests.support.made_certificates import make
@@ -79,15 +80,14 @@ def test_a_server_that_hangs_does_not_hold_up_the_look() -> None:
     async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         with contextlib.suppress(OSError):
             await reader.read(1)
-            await asyncio.sleep(60)
+            await asyncio.sleep(600)
         writer.close()
 
     begun_at = time.monotonic()
     with impostor(serve) as port:
         looked(f"wss://a.test:{port}/", address="127.0.0.1", timeout=2)
 
-    # 4.5 of ten seconds, and what a loaded machine takes.
-    assert time.monotonic() - begun_at < 10
+    assert time.monotonic() - begun_at < TIMEOUT
 
 
 @on_loop
