@@ -19,7 +19,7 @@ def _ignore(_connection: object, _message: object) -> None:
 @pytest.mark.parametrize(
     ("url", "options", "sentence"),
     [
-        ("feed.example", {}, "'' is not a scheme to connect to"),
+        ("feed.example", {}, "connect('feed.example') has no scheme"),
         ("http://feed.example/", {}, "http"),
         ("wss:///prices", {}, "connect('wss:///prices') has no host: write"),
         ("tcp://feed.example", {}, "connect('tcp://feed.example') has no port: write"),
@@ -41,6 +41,18 @@ def _ignore(_connection: object, _message: object) -> None:
         ("wss://a", {"headers": "X: 1"}, "the headers of connect are not a mapping"),
         ("wss://a", {"headers": {"X": 1}}, "the headers of connect are not a mapping"),
         ("wss://a", {"headers": {"X": "1\r\nY: 2"}}, "the headers of connect are not a mapping"),
+        ("wss://a", {"headers": {"X": "中"}}, "the headers of connect are not a mapping"),
+        ("wss://a", {"headers": {"Host": "b"}}, "the header Host of connect is sent anyway"),
+        (
+            "wss://a",
+            {"headers": {"Sec-WebSocket-Protocol": "b"}},
+            "must not be sent twice: write subprotocols=[…]",
+        ),
+        ("wss://a", {"subprotocols": None}, "subprotocols=None are not names"),
+        ("wss://a/\0", {}, "is not the address of a server"),
+        ("wss://a..b", {}, "is not the address of a server"),
+        ("wss://b:secret@a/?token=secret", {"max_delay": 0}, "connect('wss://a/'): max_delay=0"),
+        ("wss://a", {"ssl": ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)}, "is a context for servers"),
         ("wss://a", {"headers": lambda url: {"X": url}}, "nor a function without arguments"),
         ("wss://a", {"once": "no"}, "once='no' is neither True nor False"),
         ("wss://a", {"proxy": "http://p"}, "proxy='http://p' is neither True nor False"),
@@ -78,3 +90,19 @@ def test_before_it_is_open_nothing_is_sent() -> None:
     feed.close()
     assert "secret" not in f"{feed} {feed!r}"
     assert redacted("ws://user:secret@a:1/path?token=secret") == "ws://a:1/path"
+
+
+def test_a_callback_may_be_assigned_and_a_misspelt_one_is_told() -> None:
+    connection: Any = Worker(LISTEN).connect("tcp://a:1", on_message=print)
+    connection.on_message = _ignore
+
+    assert connection.callbacks == {"on_message": _ignore}
+    with pytest.raises(ConfigError, match="on_message is called with"):
+        connection.on_message = lambda: None
+    with pytest.raises(ConfigError, match="'on_mesage' is not a callback of an outgoing"):
+        connection.on_mesage = _ignore
+
+
+def test_a_code_that_may_not_be_sent_is_refused() -> None:
+    with pytest.raises(ConfigError, match="close code 99 may not be sent"):
+        Worker(LISTEN).connect("tcp://a:1").close(99)

@@ -13,7 +13,8 @@ import trustme
 from websockets.asyncio.server import Server, ServerConnection, serve
 from websockets.exceptions import ConnectionClosed
 
-from gateman import OutgoingConnection, SendResult, Worker, hub, testing
+from gateman import OutgoingConnection, SendResult, Worker, WrongThread, hub, testing
+from gateman.runtime import outgoing
 from gateman.runtime.outgoing import OutgoingConnections, delay
 from gateman.runtime.outgoing_links import LinkClosed
 from gateman.runtime.timer import Timers
@@ -350,9 +351,11 @@ class _Leases:
 
     def __init__(self) -> None:
         self.is_mine = False
+        self.wanted: list[str] = []
         self.released: list[str] = []
 
-    def want(self, name: str) -> None: ...
+    def want(self, name: str) -> None:
+        self.wanted.append(name)
 
     def is_held(self, name: str) -> bool:  # noqa: ARG002
         return self.is_mine
@@ -446,3 +449,149 @@ async def test_the_counts_stay_when_the_process_ends() -> None:
         await timers.stop()
 
     assert timers.counts == {"outgoing_opened": 1, "outgoing_closed": 1}
+
+
+@on_loop
+async def test_a_callback_whose_task_was_cancelled_does_not_end_the_connection(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    received: list[object] = []
+
+    async def handle(_connection: OutgoingConnection, message: object) -> None:
+        received.append(message)
+        if message == "one":
+            task = asyncio.create_task(asyncio.sleep(60))
+            task.cancel()
+            await task
+
+    async with serve(echo, "127.0.0.1", 0) as server:
+        feed = Worker(LISTEN).connect(
+            f"ws://127.0.0.1:{port_of(server)}/", on_message=handle, proxy=False
+        )
+        async with kept_up(feed) as connections:
+            await eventually(lambda: feed.is_open)
+            for text in ("one", "two"):
+                feed.send(text)
+            await eventually(lambda: received == ["one", "two"])
+
+    assert connections.counts["outgoing_callback_failed"] == 1
+    assert "on_message of ws://127.0.0.1" in caplog.text
+    caplog.clear()
+
+
+@on_loop
+async def test_text_that_utf_8_cannot_carry_is_refused_and_the_next_is_sent() -> None:
+    log = Log()
+    async with serve(echo, "127.0.0.1", 0) as server:
+        url = f"ws://127.0.0.1:{port_of(server)}/"
+        feed = declare(url, log, max_send_buffer_size=10)
+        async with kept_up(feed) as connections:
+            await eventually(lambda: feed.is_open)
+            with pytest.raises(ValueError, match="surrogates not allowed"):
+                feed.send("\ud800")
+            # Four times three bytes.
+            assert feed.send("中" * 4) is SendResult.DROPPED
+            assert feed.send("中" * 3) is SendResult.QUEUED
+            await eventually(lambda: log.of("message") == [("中" * 3,)])
+            # Told while it is open.
+            assert connections.counts["outgoing_dropped"] == 1
+
+    assert connections.counts["outgoing_dropped"] == 1
+
+
+@on_loop
+async def test_a_redirect_is_not_followed(caplog: pytest.LogCaptureFixture) -> None:
+    """Browsers follow none either, and the headers would go to another server."""
+    seen: list[object] = []
+
+    def redirect(client: ServerConnection, request: Any) -> Any:
+        seen.append(request.path)
+        response = client.respond(http.HTTPStatus.FOUND, "")
+        response.headers["Location"] = "/elsewhere"
+        return response
+
+    async with serve(echo, "127.0.0.1", 0, process_request=redirect) as server:
+        feed = declare(f"ws://127.0.0.1:{port_of(server)}/", Log(), headers={"X-Token": "secret"})
+        async with kept_up(feed) as connections:
+            await eventually(lambda: connections.counts["outgoing_failed"] >= 2)
+
+    assert set(seen) == {"/"}
+    assert "cannot be reached: it answers 302, and not 101" in caplog.text
+
+
+@on_loop
+async def test_headers_of_a_function_are_checked_without_showing_them(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    async with serve(echo, "127.0.0.1", 0) as server:
+        url = f"ws://127.0.0.1:{port_of(server)}/"
+        feed = declare(url, Log(), headers=lambda: {"X-Token": "secret\r\nX: 1"})
+        async with kept_up(feed) as connections:
+            await eventually(lambda: connections.counts["outgoing_failed"] >= 1)
+
+    assert "cannot be reached: the headers of connect are not a mapping" in caplog.text
+    assert "secret" not in caplog.text
+
+
+@on_loop
+async def test_why_this_side_ended_a_connection_is_told() -> None:
+    log = Log()
+
+    async def flood(client: ServerConnection) -> None:
+        with contextlib.suppress(ConnectionClosed):
+            await client.send("x" * 1000)
+            # It does not answer the Close: this side has to give up waiting.
+            client.transport.abort()
+
+    async with serve(flood, "127.0.0.1", 0) as server:
+        feed = declare(f"ws://127.0.0.1:{port_of(server)}/", log, max_message_size=100)
+        async with kept_up(feed):
+            await eventually(lambda: bool(log.of("close")))
+
+    code, reason, is_open = log.of("close")[0]
+    assert (code in {1006, 1009}, "exceeds limit" in str(reason), is_open) == (True, True, False)
+
+
+@pytest.mark.parametrize(
+    ("error", "sentence"),
+    [
+        (ConnectionRefusedError(111, "Connect call failed ('127.0.0.1', 1)"), "Connection refused"),
+        (ConnectionResetError(), "it closed the connection"),
+        (OSError("Multiple exceptions: a, b"), "Multiple exceptions: a, b"),
+    ],
+)
+def test_an_error_of_the_system_is_told_in_its_words(error: OSError, sentence: str) -> None:
+    assert outgoing.sentence(error) == sentence
+
+
+@on_loop
+async def test_it_belongs_to_the_thread_of_the_loop() -> None:
+    async with serve(echo, "127.0.0.1", 0) as server:
+        feed = declare(f"ws://127.0.0.1:{port_of(server)}/", Log())
+        async with kept_up(feed):
+            await eventually(lambda: feed.is_open)
+            for call in (lambda: feed.send("x"), feed.close):
+                with pytest.raises(WrongThread):
+                    await asyncio.to_thread(call)
+
+
+@on_loop
+async def test_the_lease_of_a_connection_does_not_depend_on_the_others() -> None:
+    """A reload may add one before it, or remove one: two processes must not have it then."""
+
+    def leases(*urls: str) -> list[str]:
+        worker, found = Worker(LISTEN), _Leases()
+        for url in urls:
+            worker.connect(url, once=True)
+        connections = OutgoingConnections(found)
+        connections.start([("chat", one) for one in worker.outgoing])
+        stopping.append(connections.stop())
+        return found.wanted
+
+    stopping: list[Any] = []
+    first = leases("tcp://127.0.0.1:1", "tcp://127.0.0.1:2", "tcp://127.0.0.1:2")
+    then = leases("tcp://127.0.0.1:2", "tcp://127.0.0.1:3", "tcp://127.0.0.1:2")
+    await asyncio.gather(*stopping)
+
+    assert first[1:] == [then[0], then[2]]
+    assert len(set(first)) == 3

@@ -4,15 +4,18 @@ The declaration of an outgoing connection, and what callbacks hold of it.
 :mod:`gateman.runtime.outgoing` opens it, in each process or in one of the service.
 """
 
+import re
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from importlib.util import find_spec
+from threading import get_ident
 from typing import TYPE_CHECKING, Any, Protocol
 from urllib.parse import SplitResult, urlsplit
 
 from ..connection_interfaces import SendResult
-from ..errors import ConfigError
+from ..errors import ConfigError, WrongThread
 from ..http.response import is_token
 from ..options import is_positive
+from ..websocket.close import check_close
 from .callbacks import check, label, unsuitable_signature
 
 if TYPE_CHECKING:
@@ -27,6 +30,20 @@ SIGNATURES = {
 
 WEBSOCKET_SCHEMES = ("ws", "wss")
 STREAM_SCHEMES = ("tcp", "text", "frame")
+
+# The client of WebSockets sends these itself; twice, they are an error of most servers.
+_OWN_HEADERS = frozenset(
+    {
+        "connection",
+        "host",
+        "sec-websocket-extensions",
+        "sec-websocket-key",
+        "sec-websocket-protocol",
+        "sec-websocket-version",
+        "upgrade",
+    }
+)
+_HEADER_VALUE = re.compile(r"[\t\x20-\x7e]*")
 
 Headers = Mapping[str, str] | Callable[[], Mapping[str, str] | Awaitable[Mapping[str, str]]]
 
@@ -78,6 +95,17 @@ class OutgoingConnection:
         self.open_timeout = open_timeout
         self.max_delay = max_delay
         self.link: OutgoingLink | None = None
+        self.thread = 0  # of the link
+
+    def __setattr__(self, name: str, value: Any) -> None:
+        """Declare a callback by assignment, as of a worker; this replaces the function."""
+        if not name.startswith("on_"):
+            super().__setattr__(name, value)
+            return
+        if name not in SIGNATURES:
+            raise ConfigError.unknown("callback of an outgoing connection", name, SIGNATURES)
+        check(name, value, SIGNATURES)
+        self.callbacks[name] = value
 
     def __repr__(self) -> str:
         return f"<OutgoingConnection {self}{'' if self.is_open else ', closed'}>"
@@ -105,19 +133,33 @@ class OutgoingConnection:
 
         Raises:
             ValueError: The protocol cannot carry the message.
+            WrongThread: It was called outside the event loop's thread.
         """
-        return SendResult.CLOSED if self.link is None else self.link.send(message)
+        if self.link is None:
+            return SendResult.CLOSED
+        self._check_thread("send")
+        return self.link.send(message)
 
     def close(self, code: int = 1000, reason: str = "") -> None:
         """
         End the connection; it is made again, after a pause.
 
         Args:
-            code: The close code of a WebSocket.
-            reason: Its reason.
+            code: The close code of a WebSocket: 1000 to 1003, 1007 to 1014, or 3000 to 4999.
+            reason: Its reason; at most 123 bytes of UTF-8.
+
+        Raises:
+            ConfigError: The code or the reason cannot be sent.
+            WrongThread: It was called outside the event loop's thread.
         """
+        check_close(code, reason)
         if self.link is not None:
+            self._check_thread("close")
             self.link.close(code, reason)
+
+    def _check_thread(self, verb: str) -> None:
+        if get_ident() != self.thread:
+            raise WrongThread(verb)
 
     def on_open(self, function: Callable[["OutgoingConnection"], Any]) -> Any:
         """
@@ -176,13 +218,14 @@ def declare(
     """Check what :meth:`gateman.Worker.connect` got."""
     parts = parse(url)
     is_websocket = parts.scheme in WEBSOCKET_SCHEMES
+    named = f"connect({redacted(parts.geturl())!r})"
     if not is_websocket and (headers or subprotocols):
         raise ConfigError(
-            f"connect({parts.geturl()!r}): headers and subprotocols are for ws:// and wss://",
-            "leave them out",
+            f"{named}: headers and subprotocols are for ws:// and wss://", "leave them out"
         )
-    _check_headers(headers)
-    if isinstance(subprotocols, str) or not all(map(_is_name, subprotocols)):
+    if not (callable(headers) and unsuitable_signature(headers, ()) is None):
+        check_headers(headers)
+    if not isinstance(subprotocols, (list, tuple)) or not all(map(_is_name, subprotocols)):
         raise ConfigError(
             f"subprotocols={subprotocols!r} are not names of subprotocols",
             'write a list of names: ["v2.feed", "v1.feed"]',
@@ -192,11 +235,11 @@ def declare(
             raise ConfigError(f"{name}={is_on!r} is neither True nor False", "write one of them")
     if is_websocket and find_spec("websockets") is None:
         raise ConfigError(
-            f"connect({parts.geturl()!r}) needs the package websockets",
+            f"{named} needs the package websockets",
             'install it: pip install "gateman[client]"',
         )
     if parts.scheme == "ws" and ssl:
-        raise ConfigError(f"connect({parts.geturl()!r}) has ssl", "write wss:// for TLS")
+        raise ConfigError(f"{named} has ssl", "write wss:// for TLS")
     for name, value in {
         "max_message_size": max_message_size,
         "max_send_buffer_size": max_send_buffer_size,
@@ -205,12 +248,12 @@ def declare(
     }.items():
         if not is_positive(value, 1e10):
             raise ConfigError(
-                f"connect({parts.geturl()!r}): {name}={value!r} is not a positive number",
+                f"{named}: {name}={value!r} is not a positive number",
                 "correct it, or leave it out",
             )
         if name.endswith("_size") and not isinstance(value, int):
             raise ConfigError(
-                f"connect({parts.geturl()!r}): {name}={value!r} is not a whole number of bytes",
+                f"{named}: {name}={value!r} is not a whole number of bytes",
                 "correct it, or leave it out",
             )
     made = OutgoingConnection(
@@ -227,7 +270,7 @@ def declare(
     )
     for name, function in callbacks.items():
         if function is not None:
-            getattr(made, name)(function)
+            setattr(made, name, function)
     return made
 
 
@@ -235,56 +278,76 @@ def _is_name(value: object) -> bool:
     return isinstance(value, str) and is_token(value)
 
 
-def _check_headers(headers: object) -> None:
-    if headers is None or (callable(headers) and unsuitable_signature(headers, ()) is None):
+def check_headers(headers: object) -> None:
+    """Check the headers of a handshake, or what a function for them has returned."""
+    # Without the values: they may be secrets.
+    if headers is None:
         return
     is_valid = isinstance(headers, Mapping) and all(
-        _is_name(name) and isinstance(value, str) and not set(value) & set("\r\n\0")
+        _is_name(name) and isinstance(value, str) and _HEADER_VALUE.fullmatch(value)
         for name, value in headers.items()
     )
     if not is_valid:
-        # Without the values: they may be secrets.
         raise ConfigError(
-            "the headers of connect are not a mapping of names to texts of one line,"
+            "the headers of connect are not a mapping of names to texts of one line in ASCII,"
             " nor a function without arguments that returns one",
             'write headers={"Authorization": TOKEN}',
+        )
+    own = sorted(name for name in headers if name.lower() in _OWN_HEADERS)  # type: ignore[attr-defined]
+    if own:
+        raise ConfigError(
+            f"the header {own[0]} of connect is sent anyway, and must not be sent twice",
+            "write subprotocols=[…]"
+            if own[0].lower() == "sec-websocket-protocol"
+            else "leave it out",
         )
 
 
 def parse(url: object) -> SplitResult:
     """Check the URL of another server."""
+    parts = _split(url)
+    if not parts.scheme:
+        raise ConfigError(f"connect({url!r}) has no scheme", "write wss://feed.example/prices")
     known = (*WEBSOCKET_SCHEMES, *STREAM_SCHEMES)
-    try:
-        if not isinstance(url, str):
-            raise ValueError  # noqa: TRY004 - told as what it is below
-        parts = urlsplit(url)
-        port = parts.port
-        if port == 0 or any(letter.isspace() for letter in url):
-            raise ValueError
-    except ValueError:
-        raise ConfigError(
-            f"connect({url!r}) is not the address of a server", "write wss://feed.example/prices"
-        ) from None
     if parts.scheme not in known:
         raise ConfigError.unknown("scheme to connect to", parts.scheme, known)
     if not parts.hostname:
         raise ConfigError(f"connect({url!r}) has no host", "write wss://feed.example/prices")
     if parts.fragment:
-        raise ConfigError(f"connect({redacted(url)!r}) has a fragment", "leave out what # begins")
+        raise ConfigError(
+            f"connect({redacted(parts.geturl())!r}) has a fragment", "leave out what # begins"
+        )
     if parts.scheme in WEBSOCKET_SCHEMES and parts.username is not None and not parts.password:
         raise ConfigError(
-            f"connect({redacted(url)!r}) has a user without a password",
+            f"connect({redacted(parts.geturl())!r}) has a user without a password",
             "write wss://user:password@feed.example/",
         )
     if parts.scheme in STREAM_SCHEMES:
         if parts.username is not None:
             raise ConfigError(
-                f"connect({redacted(url)!r}) has a user", "only ws:// and wss:// send one"
+                f"connect({redacted(parts.geturl())!r}) has a user",
+                "only ws:// and wss:// send one",
             )
-        if port is None:
+        if parts.port is None:
             raise ConfigError(f"connect({url!r}) has no port", "write tcp://feed.example:9000")
         if parts.path.strip("/") or parts.query:
             raise ConfigError(f"connect({url!r}) has a path", "write host and port only")
+    return parts
+
+
+def _split(url: object) -> SplitResult:
+    try:
+        if not isinstance(url, str) or not url.isprintable() or " " in url:
+            raise ValueError
+        parts = urlsplit(url)
+        if parts.port == 0:
+            raise ValueError
+        if parts.hostname:
+            parts.hostname.encode("idna")  # UnicodeError is a ValueError.
+    except ValueError:
+        raise ConfigError(
+            f"connect({url!r}) is not the address of a server", "write wss://feed.example/prices"
+        ) from None
     return parts
 
 
@@ -295,11 +358,15 @@ def _tls(ssl: "SSLContext | bool | None", *, is_wanted: bool) -> "SSLContext | b
     if ssl is None or isinstance(ssl, bool):
         return bool(ssl) or is_wanted
     # Imported here: the master needs it for nothing else.
-    from ssl import SSLContext
+    from ssl import PROTOCOL_TLS_SERVER, SSLContext
 
     if not isinstance(ssl, SSLContext):
         raise ConfigError(
             f"ssl={ssl!r} is not an ssl.SSLContext", "write ssl=True to verify as browsers do"
+        )
+    if ssl.protocol is PROTOCOL_TLS_SERVER:
+        raise ConfigError(
+            "ssl is a context for servers", "make it with ssl.create_default_context()"
         )
     return ssl
 

@@ -2,15 +2,19 @@
 
 import asyncio
 import inspect
+import os
 import random
+import ssl
 from collections import Counter
 from collections.abc import Iterable
+from threading import get_ident
 from typing import Any
 
 from ..cluster.leases import lease_name
 from ..config.outgoing import OutgoingConnection
-from ..errors import PacketError
+from ..errors import ConfigError, PacketError
 from ..log import RateLimitedLogger, logger
+from .callback_tasks import cancellation_error
 from .jobs import Leases
 from .outgoing_links import Link, LinkClosed, open_link
 
@@ -36,16 +40,25 @@ class OutgoingConnections:
     """The outgoing connections of a process."""
 
     def __init__(self, leases: Leases | None) -> None:
-        self.counts: Counter[str] = Counter()
+        self._counts: Counter[str] = Counter()
         self._leases = leases
         self._supervisors: list[_Supervisor] = []
 
+    @property
+    def counts(self) -> Counter[str]:
+        dropped = sum(one.dropped_count for one in self._supervisors)
+        return self._counts + Counter(outgoing_dropped=dropped)
+
     def start(self, declared: Iterable[tuple[str, OutgoingConnection]]) -> None:
         """Open connections, each with the name of its worker."""
-        for number, (worker, connection) in enumerate(declared):
-            name = lease_name(f"{worker}: {number} {connection}")
+        same: Counter[str] = Counter()
+        for worker, connection in declared:
+            # Two to one server are told apart by their order; others may come and go at a reload.
+            text = f"{worker}: {connection}"
+            name = lease_name(f"{text} {same[text]}")
+            same[text] += 1
             lease = name if connection.once else ""
-            supervisor = _Supervisor(connection, lease, self._leases, self.counts)
+            supervisor = _Supervisor(connection, lease, self._leases, self._counts)
             supervisor.begin()
             self._supervisors.append(supervisor)
 
@@ -58,7 +71,6 @@ class OutgoingConnections:
         """Close all connections, and wait for their end."""
         self.drain()
         await asyncio.gather(*(one.ended() for one in self._supervisors))
-        self._supervisors.clear()
 
 
 class _Supervisor:
@@ -80,6 +92,8 @@ class _Supervisor:
         self._task: asyncio.Task[None] | None = None
         self._attempt = 0
         self._opened_count = 0
+        self._link: Link | None = None
+        self._dropped_count = 0
         self._is_ending = False
         self._is_closing = False
 
@@ -87,6 +101,11 @@ class _Supervisor:
         if self._lease and self._leases is not None:
             self._leases.want(self._lease)
         self._task = self._loop.create_task(self._run())
+
+    @property
+    def dropped_count(self) -> int:
+        """Messages that were not sent; also those of the open connection."""
+        return self._dropped_count + (self._link.dropped_count if self._link is not None else 0)
 
     def end(self) -> None:
         """Close the connection; a callback that runs continues, until :meth:`ended`."""
@@ -137,9 +156,14 @@ class _Supervisor:
             self._failed(closed.reason)
             return False
         except OSError as error:
-            self._failed(_sentence(error))
+            self._failed(sentence(error))
             return False
-        except Exception as error:  # noqa: BLE001 - the application's function for the headers
+        except ConfigError as error:
+            # What the application's function for the headers has returned.
+            self._failed(str(error))
+            return False
+        except Exception as error:  # noqa: BLE001 - what that function raises
+            self._counts["outgoing_failed"] += 1
             self._rate_limited.error(f"{connection} cannot be opened", error, self._loop.time())
             return False
         opened_at = self._loop.time()
@@ -147,7 +171,10 @@ class _Supervisor:
         connection.reconnects = self._opened_count
         self._opened_count += 1
         logger.info("connected to %s", connection)
-        await self._use(link)
+        try:
+            await self._use(link)
+        except Exception as error:  # noqa: BLE001 - another attempt is made in any case
+            self._rate_limited.error(f"{connection} has failed", error, self._loop.time())
         return self._loop.time() - opened_at >= _WORKING
 
     def _failed(self, problem: str) -> None:
@@ -158,7 +185,8 @@ class _Supervisor:
 
     async def _use(self, link: Link) -> None:
         connection = self._connection
-        connection.link = link
+        connection.link, connection.thread = link, get_ident()
+        self._link = link
         watching = self._loop.create_task(self._watch_lease(link))
         closed = LinkClosed(1006, "")
         try:
@@ -187,7 +215,6 @@ class _Supervisor:
 
     async def _close(self, link: Link, closed: LinkClosed) -> None:
         self._counts["outgoing_closed"] += 1
-        self._counts["outgoing_dropped"] += link.dropped_count
         logger.info("the connection to %s has ended: %s", self._connection, closed)
         # The drain has cancelled this task already; what follows is bounded.
         task = asyncio.current_task()
@@ -201,6 +228,9 @@ class _Supervisor:
             link.abort()
             if not isinstance(error, TimeoutError):
                 raise
+        finally:
+            self._dropped_count += link.dropped_count
+            self._link = None
 
     async def _watch_lease(self, link: Link) -> None:
         while self._may_connect:  # noqa: ASYNC110 - a lease ends with time
@@ -215,11 +245,24 @@ class _Supervisor:
             result = function(*arguments)
             if inspect.isawaitable(result):
                 await result
+        except asyncio.CancelledError as error:
+            task = asyncio.current_task()
+            if task is None or task.cancelling():
+                raise
+            self._callback_failed(name, cancellation_error(error))
         except Exception as error:  # noqa: BLE001 - an application's error ends no more
-            self._counts["outgoing_callback_failed"] += 1
-            message = f"{name} of {self._connection} raised {type(error).__name__}"
-            self._rate_limited.error(message, error, self._loop.time())
+            self._callback_failed(name, error)
+
+    def _callback_failed(self, name: str, error: Exception) -> None:
+        self._counts["outgoing_callback_failed"] += 1
+        message = f"{name} of {self._connection} raised {type(error).__name__}"
+        self._rate_limited.error(message, error, self._loop.time())
 
 
-def _sentence(error: OSError) -> str:
+def sentence(error: OSError) -> str:
+    """Say why a server cannot be reached."""
+    if isinstance(error, ssl.SSLCertVerificationError):
+        return f"its certificate is not valid for this system: {error.verify_message}"
+    if isinstance(error, ConnectionError):
+        return os.strerror(error.errno) if error.errno else "it closed the connection"
     return error.strerror or str(error) or type(error).__name__

@@ -2,11 +2,12 @@
 
 import asyncio
 import contextlib
+import functools
 import ssl
 from collections.abc import Awaitable, Iterable
 from typing import TYPE_CHECKING, Any, Protocol
 
-from ..config.outgoing import WEBSOCKET_SCHEMES, OutgoingConnection, parse
+from ..config.outgoing import WEBSOCKET_SCHEMES, OutgoingConnection, check_headers, parse
 from ..connection_interfaces import SendResult
 from ..protocols.base import PacketProtocol
 from ..protocols.built_in import BUILT_IN, make_reader
@@ -51,17 +52,21 @@ async def open_link(connection: OutgoingConnection) -> Link:
     parts = parse(connection.url)
     if parts.scheme in WEBSOCKET_SCHEMES:
         return await _open_websocket(connection)
-    tls = _context(connection)
+    tls = await _context(connection)
     reader, writer = await asyncio.open_connection(
         parts.hostname, parts.port, ssl=tls, server_hostname=parts.hostname if tls else None
     )
     return _StreamLink(connection, BUILT_IN[parts.scheme], reader, writer)
 
 
-def _context(connection: OutgoingConnection) -> ssl.SSLContext | None:
+async def _context(connection: OutgoingConnection) -> ssl.SSLContext | None:
     if isinstance(connection.tls, bool):
-        return ssl.create_default_context() if connection.tls else None
+        # It reads the system's roots, which takes a tenth of a second.
+        return await asyncio.to_thread(_default_context) if connection.tls else None
     return connection.tls
+
+
+_default_context = functools.cache(ssl.create_default_context)
 
 
 class _StreamLink:
@@ -132,11 +137,18 @@ async def _open_websocket(connection: OutgoingConnection) -> Link:
     headers = connection.headers() if callable(connection.headers) else connection.headers
     if isinstance(headers, Awaitable):
         headers = await headers
+    check_headers(headers)
     how: dict[str, Any] = {"proxy": True} if connection.uses_proxy else {"proxy": None}
     if connection.url.startswith("wss:"):
-        how["ssl"] = _context(connection)
+        how["ssl"] = await _context(connection)
+
+    class Connect(connect):
+        def process_redirect(self, exc: Exception) -> Exception:
+            # Browsers do not follow them either; the headers may have secrets.
+            return exc
+
     try:
-        opened = await connect(
+        opened = await Connect(
             connection.url,
             additional_headers=headers,
             subprotocols=connection.subprotocols or None,  # type: ignore[arg-type]
@@ -167,8 +179,8 @@ class _WebSocketLink:
         self._max_waiting = connection.max_send_buffer_size
         self._opened = opened
         self._waiting_size = 0
-        # None is the last.
-        self._queue: asyncio.Queue[str | bytes | None] = asyncio.Queue()
+        # With whether it is text. None is the last.
+        self._queue: asyncio.Queue[tuple[bytes, bool] | None] = asyncio.Queue()
         loop = asyncio.get_running_loop()
         self._sending = loop.create_task(self._send_queued())
         self._closing: asyncio.Task[None] | None = None
@@ -179,9 +191,10 @@ class _WebSocketLink:
         try:
             return [await self._opened.recv()]
         except ConnectionClosed as closed:
-            received = closed.rcvd
+            received, sent = closed.rcvd, closed.sent
             if received is None:
-                raise LinkClosed(1006, "") from None
+                # What this side has said, such as that no pong has come.
+                raise LinkClosed(1006, sent.reason if sent is not None else "") from None
             raise LinkClosed(received.code, received.reason) from None
 
     def send(self, message: Any) -> SendResult:
@@ -189,20 +202,22 @@ class _WebSocketLink:
             raise ValueError(f"a message is str or bytes, and not {type(message).__name__}")  # noqa: TRY004
         if self._closing is not None:
             return SendResult.CLOSED
-        data = message if isinstance(message, str) else bytes(message)
+        # A lone surrogate is a UnicodeEncodeError, and with it a ValueError.
+        data = message.encode() if isinstance(message, str) else bytes(message)
         if self._waiting_size + len(data) > self._max_waiting:
             self.dropped_count += 1
             return SendResult.DROPPED
         self._waiting_size += len(data)
-        self._queue.put_nowait(data)
+        self._queue.put_nowait((data, isinstance(message, str)))
         return SendResult.QUEUED
 
     async def _send_queued(self) -> None:
         from websockets.exceptions import ConnectionClosed
 
         try:
-            while (data := await self._queue.get()) is not None:
-                await self._opened.send(data)
+            while (queued := await self._queue.get()) is not None:
+                data, is_text = queued
+                await self._opened.send(data, text=is_text)
                 self._waiting_size -= len(data)
         except ConnectionClosed:
             pass  # `receive` tells why.
