@@ -159,6 +159,16 @@ LISTENS_ELSEWHERE = Declaration(
     decided="No process listens on the URL's port, the name leads to this machine, and no worker"
     " has that port.",
 )
+SPEAKS_ANOTHER_PROTOCOL = Declaration(
+    code="SPEAKS_ANOTHER_PROTOCOL",
+    stage=Stage.TCP,
+    severity=Severity.CAUSE,
+    problem="port {port} is that of the worker {worker}, which speaks {protocol}:// and no"
+    " WebSocket",
+    fix="connect WebSockets to the port of a WebSocket worker, and clients of {protocol}:// here",
+    decided="The name leads to this machine, and a worker that listens on tcp://, text:// or"
+    " frame:// has the URL's port.",
+)
 LISTENS_ON_IPV4_ONLY = Declaration(
     code="LISTENS_ON_IPV4_ONLY",
     stage=Stage.TCP,
@@ -488,6 +498,7 @@ DECLARATIONS: tuple[Declaration, ...] = (
     CLOCK_BEHIND,
     REFUSALS_COUNTED,
     LISTENS_ELSEWHERE,
+    SPEAKS_ANOTHER_PROTOCOL,
     LISTENS_ON_IPV4_ONLY,
     LISTENS_ON_LOOPBACK_ONLY,
     PORT_OF_ANOTHER,

@@ -42,6 +42,12 @@ def test_what_a_url_says(url: str, expected: tuple[bool, str, int, str]) -> None
             "websocket://0.0.0.0:8282",
             "the scheme websocket:// is not a WebSocket's: write ws://0.0.0.0:8282/",
         ),
+        (
+            "text://a.test:8283",
+            "text:// is no WebSocket, and the doctor looks at WebSockets: `gateman status` and"
+            " `gateman connections` show such a worker, and nc, or openssl s_client for TLS, tries"
+            " its port",
+        ),
         ("a.test/x", "'a.test/x' is not a URL: write wss://HOST/PATH"),
         ("wss:a.test", "the URL names no host: write wss://HOST/PATH"),
         ("wss:///x", "the URL names no host: write wss://HOST/PATH"),

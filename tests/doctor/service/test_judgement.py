@@ -232,6 +232,14 @@ def test_a_port_where_nothing_listens() -> None:
     ]
 
 
+def test_a_port_of_another_protocol() -> None:
+    seen = direct(handshake=None, workers=(worker("text://0.0.0.0:8282"),))
+
+    assert found(seen, "ws://example.com:8282/") == [
+        services.SPEAKS_ANOTHER_PROTOCOL.found(port=8282, worker="chat", protocol="text")
+    ]
+
+
 def test_a_service_for_its_own_machine_only() -> None:
     seen = healthy(proxies=(), handshake=None)
 

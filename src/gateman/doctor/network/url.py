@@ -15,12 +15,13 @@ from urllib.parse import quote
 from ...errors import UsageMistake
 from ...findings import Finding
 from ...findings import network as declared
+from ...listen import STREAMS
 from ...tls.domain_names import wire_name
 from ..target import Target
 
 _URL = re.compile(r"([A-Za-z][A-Za-z0-9+.-]*):(//)?([^/?#]*)([^#]*)(#.*)?", re.DOTALL)
 _SCHEMES = {"ws": False, "wss": True}
-_OTHER_SCHEMES = {"http": "ws", "https": "wss", "websocket": "ws", "ssl": "wss", "tcp": "ws"}
+_OTHER_SCHEMES = {"http": "ws", "https": "wss", "websocket": "ws", "ssl": "wss"}
 
 # What a path and a query may hold as they are (RFC 3986, section 3.3), and what is encoded already.
 _KEPT = "/?:@!$&'()*+,;=-._~%[]|"
@@ -51,6 +52,12 @@ def parse(url: str) -> Target:
         raise UsageMistake(f"{url!r} is not a URL: write wss://HOST/PATH")
     scheme, slashes, authority, path, _ = found.groups()
     scheme = scheme.lower()
+    if scheme in STREAMS:
+        raise UsageMistake(
+            f"{scheme}:// is no WebSocket, and the doctor looks at WebSockets: `gateman status` and"
+            " `gateman connections` show such a worker, and nc, or openssl s_client for TLS, tries"
+            " its port"
+        )
     if scheme not in _SCHEMES:
         other = _OTHER_SCHEMES.get(scheme)
         what = "a page's" if scheme in {"http", "https"} else "not a WebSocket's"

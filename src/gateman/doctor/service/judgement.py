@@ -281,6 +281,12 @@ def _addresses(target: Target, seen: ServiceSeen) -> Iterator[Finding]:
     if seen.route is not None or not seen.own_addresses:
         return
     workers = [one for one in seen.workers if one.listen.port == target.port]
+    for one in workers:
+        if not one.listen.is_websocket:
+            yield services.SPEAKS_ANOTHER_PROTOCOL.found(
+                port=target.port, worker=one.name, protocol=one.listen.protocol
+            )
+            return
     listening = seen.listening(target.port)
     if not workers:
         if seen.listeners is not None and not listening:
