@@ -18,7 +18,7 @@ from enum import Enum
 from pathlib import Path
 from typing import Any
 
-from gateman import BusinessWorker, Gateway, Worker
+from gateman import BusinessWorker, Channel, ClientLimits, Gateway, Worker
 from gateman.acme.options import AcmeOptions, DnsCommand
 from gateman.config.base import BaseWorker
 from gateman.config.environment import variables_of, variables_of_service
@@ -229,6 +229,8 @@ TABLES = {
     "metrics": metrics,
     "limits": lambda: numbers(Limits),
     "timeouts": lambda: numbers(Timeouts),
+    "channel": lambda: numbers(Channel),
+    "client-limits": lambda: numbers(ClientLimits),
     "deflate": lambda: numbers(Deflate),
     "variables": variables,
     "acme": lambda: mapping(AcmeOptions),

@@ -63,8 +63,8 @@ def test_generated_tables_are_those_of_the_code(tmp_path: Path) -> None:
 
 def test_options_are_written_as_shown() -> None:
     """The example of ``options.md`` declares a worker."""
-    (block,) = python_blocks("options.md")
-    program = f"from gateman import Worker\n{block}print(worker.timeouts.pong)"
+    block, channels = python_blocks("options.md")
+    program = f"from gateman import Channel, Worker\n{channels}{block}print(worker.timeouts.pong)"
     ended = subprocess.run(
         [sys.executable, "-c", program], check=True, capture_output=True, text=True
     )

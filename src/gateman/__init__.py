@@ -27,6 +27,9 @@ from .errors import (
 
 if TYPE_CHECKING:
     from .bus import Gap
+    from .clients.allow import Allow
+    from .clients.channel import Channel
+    from .clients.limits import ClientLimits
     from .cluster.hub import Hub, hub
     from .cluster.sync_hub import SyncHub
     from .config.base import BaseWorker
@@ -89,7 +92,16 @@ def _is_asked_by_program() -> bool:
 
 
 # A program that declares a service has its command line: there a mistake is one sentence.
-_DECLARING = {"BusinessWorker", "Deflate", "Gateway", "Limits", "Timeouts", "Worker"}
+_DECLARING = {
+    "BusinessWorker",
+    "Channel",
+    "ClientLimits",
+    "Deflate",
+    "Gateway",
+    "Limits",
+    "Timeouts",
+    "Worker",
+}
 
 _LATER = {
     ".bus": ("Gap",),
@@ -98,6 +110,9 @@ _LATER = {
     ".gateway.business": ("BusinessWorker",),
     ".gateway.current": ("current_client",),
     ".gateway.gateway": ("Gateway",),
+    ".clients.allow": ("Allow",),
+    ".clients.channel": ("Channel",),
+    ".clients.limits": ("ClientLimits",),
     ".config.outgoing": ("OutgoingConnection",),
     ".config.worker": ("Worker",),
     ".connection": ("Connection", "State"),
@@ -112,9 +127,12 @@ _LATER = {
 }
 
 __all__ = [
+    "Allow",
     "BusError",
     "BusinessWorker",
+    "Channel",
     "ClientError",
+    "ClientLimits",
     "CloseCode",
     "ConfigError",
     "ConfirmTimeout",

@@ -23,7 +23,6 @@ from .errors import HubError
 from .request import Request
 from .session import OfSessionRead, S_co
 from .websocket.close import LOGGED_IN_ELSEWHERE, NO_CLOSE, check_close
-from .websocket.encoding import as_payload
 
 
 class State(Enum):
@@ -146,7 +145,9 @@ class Connection(OfSessionRead[S_co]):
         self.link = GONE
         self.send_buffer.detach()
 
-    def send(self, message: str | bytes | bytearray | memoryview) -> SendResult:
+    def send(
+        self, message: str | bytes | bytearray | memoryview | dict[str, Any] | list[Any]
+    ) -> SendResult:
         """
         Send one message.
 
@@ -155,8 +156,8 @@ class Connection(OfSessionRead[S_co]):
         away if the client is refused.
 
         Args:
-            message: ``str`` goes out as text, anything bytes-like as binary. It is copied
-                before this returns.
+            message: ``str`` goes out as text, anything bytes-like as binary; to an SDK
+                client also a JSON value. It is copied before this returns.
 
         Returns:
             What became of it. :attr:`SendResult.SENT` and :attr:`SendResult.QUEUED` are true.
@@ -175,12 +176,12 @@ class Connection(OfSessionRead[S_co]):
             return self.send_buffer.send(1, message)
         if type(message) is bytes:
             return self.send_buffer.send(2, message)
-        return self.send_buffer.send(*as_payload(message))
+        return self.send_buffer.send(*self.send_buffer.as_payload(message))
 
     def _send_behind(self, message: object) -> SendResult:
         """Send while something is collected, that may be for this connection too."""
         self._check_thread("send")
-        opcode, payload = as_payload(message)
+        opcode, payload = self.send_buffer.as_payload(message)
         membership = self._membership
         if membership is not None:
             if membership.put(self, opcode, payload):

@@ -8,6 +8,9 @@ from collections.abc import Awaitable, Callable, Sized
 from enum import Enum
 from typing import Any, Protocol
 
+JsonValue = dict[str, Any] | list[Any] | int | float | bool | None
+"""What JSON can carry, beside text."""
+
 
 class SendResult(Enum):
     """What became of a message that was given to ``send``."""
@@ -59,11 +62,15 @@ class MessageSender(Protocol):
     connection: Any
     dropped: int  # how many messages were dropped
     takes_frames: bool  # whether ``write_frames`` may be called
+    has_channels: bool  # whether it is for an SDK client, which gets publications of channels
     # Equal for clients that share frames; None for a client that shares none.
     key: tuple[int, ...] | None
 
     def send(self, opcode: int, payload: str | bytes) -> SendResult:
         """Send one message, and return what became of it."""
+
+    def as_payload(self, message: object) -> tuple[int, bytes]:
+        """Turn what an application sends into an opcode and bytes that no longer change."""
 
     def encode(self, opcode: int, payload: bytes) -> bytes:
         """Make a frame."""

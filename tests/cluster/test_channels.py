@@ -10,9 +10,7 @@ ROOM = c.Channel(Target.GROUPS, "room")
 
 def messages(number: int, count: int = 1, source: NodeId = ANN) -> Messages:
     """Make messages to the room."""
-    return Messages(
-        source, number, Target.GROUPS, ("room",), [Item(is_text=True, payload=b"x")] * count
-    )
+    return Messages(source, number, Target.GROUPS, ("room",), [Item(kind=1, payload=b"x")] * count)
 
 
 def mark(number: int, source: NodeId = ANN) -> SequenceMark:

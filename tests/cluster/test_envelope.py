@@ -9,6 +9,7 @@ from hypothesis import strategies as st
 
 from gateman.cluster import envelope as e
 from gateman.cluster.names import ClientId, Group, NodeId, Uid
+from gateman.cluster.publication import PackedPublication, PublisherInfo, pack
 from gateman.errors import EnvelopeError
 
 NODE = NodeId("0a1b2c3d4e5f")
@@ -36,13 +37,23 @@ def answer(part: int, problem: e.Problem, value: Any, *, is_last: bool) -> e.Que
 
 
 ENVELOPES: list[e.Envelope] = [
-    e.Messages(NODE, 0, e.Target.ALL, (), [e.Item(is_text=True, payload="grüße".encode())]),
+    e.Messages(NODE, 0, e.Target.ALL, (), [e.Item(kind=1, payload="grüße".encode())]),
     e.Messages(
         NODE,
         7,
         e.Target.GROUPS,
         ("room", "*.>"),
-        [e.Item(is_text=False, payload=b"\xff", exclude=(CLIENT,))] * 3,
+        [e.Item(kind=2, payload=b"\xff", exclude=(CLIENT,))] * 3,
+    ),
+    e.Messages(
+        NODE,
+        0,
+        e.Target.GROUPS,
+        ("room",),
+        [
+            e.Item(kind=3, payload=b'{"text":"hi"}'),
+            e.Item(4, pack(PackedPublication(3, b"1", PublisherInfo(CLIENT, "ann")))),
+        ],
     ),
     e.SequenceMark(NODE, 12, e.Target.UIDS, ("42",)),
     *(e.Command(NODE, number, action) for number, action in enumerate(ACTIONS)),
@@ -66,7 +77,7 @@ ENVELOPES: list[e.Envelope] = [
     e.PresenceStates(
         NODE, 1, [e.ChannelState(Group("room"), 2, is_last=True, infos=[e.ClientInfo(CLIENT)])]
     ),
-    e.DirectMessages(NODE, 3, [e.DirectMessage(CLIENT, is_text=True, payload=b"one")]),
+    e.DirectMessages(NODE, 3, [e.DirectMessage(CLIENT, kind=1, payload=b"one")]),
 ]
 
 
@@ -103,9 +114,9 @@ def test_another_version_is_refused() -> None:
     """What a later gateman says may mean something else."""
     data = e.encode(e.Bye(NODE))
     with pytest.raises(EnvelopeError) as caught:
-        e.decode(bytes([3]) + data[1:], max_size=MAX_SIZE)
+        e.decode(bytes([4]) + data[1:], max_size=MAX_SIZE)
 
-    assert str(caught.value) == "an envelope has version 3, and this process knows 2."
+    assert str(caught.value) == "an envelope has version 4, and this process knows 3."
 
 
 def test_nothing_has_no_version() -> None:
@@ -113,7 +124,7 @@ def test_nothing_has_no_version() -> None:
     with pytest.raises(EnvelopeError) as caught:
         e.decode(b"", max_size=MAX_SIZE)
 
-    assert str(caught.value) == "an envelope has no version, and this process knows 2."
+    assert str(caught.value) == "an envelope has no version, and this process knows 3."
 
 
 def test_a_long_one_is_not_looked_at() -> None:

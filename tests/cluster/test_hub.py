@@ -223,7 +223,7 @@ async def test_invalid_names_are_refused_at_once() -> None:
         with pytest.raises(ConfigError):
             node.hub.send_to_all("x", exclude=["ann"])
         with pytest.raises(TypeError):
-            node.hub.send_to_all(7)  # type: ignore[arg-type]
+            node.hub.send_to_all(object())  # type: ignore[arg-type]
 
 
 @on_loop

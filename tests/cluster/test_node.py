@@ -214,7 +214,7 @@ async def test_a_slow_process_learns_how_much_it_missed() -> None:
 FORGED: list[tuple[str, bytes]] = [
     ("nothing", b""),
     ("noise", b"\x01noise"),
-    ("a later version", b"\x03" + e.encode(e.Bye(NodeId("x")))[1:]),
+    ("a later version", b"\x04" + e.encode(e.Bye(NodeId("x")))[1:]),
     ("half an envelope", e.encode(e.Bye(NodeId("stranger")))[:-3]),
     ("another type", b"\x01" + msgspec.msgpack.encode(["y", 7])),
 ]

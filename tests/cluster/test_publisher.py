@@ -69,7 +69,7 @@ class Desk:
 
     def send(self, channel: Channel, text: bytes) -> None:
         """Send a message to a group."""
-        item = Item(is_text=True, payload=text)
+        item = Item(kind=1, payload=text)
         self.publisher.send(channel, channel.target, (channel.name,), item)
 
     def end(self) -> None:
@@ -81,7 +81,7 @@ class Desk:
 
 def messages(channel: Channel, number: int, *texts: bytes) -> tuple[str, Messages]:
     """Make what is published of messages to a group."""
-    items = [Item(is_text=True, payload=text) for text in texts]
+    items = [Item(kind=1, payload=text) for text in texts]
     return subject_of(channel), Messages(ME, number, channel.target, (channel.name,), items)
 
 
@@ -121,7 +121,7 @@ def test_order_is_kept_between_channels() -> None:
 def test_names_and_scopes_are_told_apart() -> None:
     """On one channel there may be messages for different clients."""
     desk = Desk()
-    item = Item(is_text=True, payload=b"x")
+    item = Item(kind=1, payload=b"x")
     for target, names in [
         (Target.ALL, ()),
         (Target.GROUPS, ("a", "b")),
@@ -163,7 +163,7 @@ def test_what_fits_is_known_before() -> None:
     payload = b"\xff" * room
     desk.publisher.check(payload, names, exclude)
     desk.publisher.send(
-        EVERYBODY, Target.GROUPS, names, Item(is_text=False, payload=payload, exclude=exclude)
+        EVERYBODY, Target.GROUPS, names, Item(kind=2, payload=payload, exclude=exclude)
     )
     desk.end()
 
@@ -255,7 +255,7 @@ def test_what_the_bus_finds_too_big_is_counted() -> None:
 def test_marks_tell_how_far_we_have_come() -> None:
     """Of every channel, what was used last first."""
     desk = Desk()
-    item = Item(is_text=True, payload=b"x")
+    item = Item(kind=1, payload=b"x")
     desk.publisher.send(EVERYBODY, Target.ALL, (), item)
     desk.publisher.send(node_channel(NodeId("ann")), Target.CLIENTS, ("ann-1",), item)
     desk.send(ROOM, b"a")

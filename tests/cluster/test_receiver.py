@@ -49,16 +49,14 @@ class Harness:
 
 
 def text(payload: bytes, *exclude: ClientId) -> Item:
-    return Item(is_text=True, payload=payload, exclude=exclude)
+    return Item(kind=1, payload=payload, exclude=exclude)
 
 
 def test_direct_messages_reach_their_clients_in_order() -> None:
     """Those for clients that are gone are counted."""
     harness = Harness()
     names = (ANN, NOBODY, ANN)
-    items = [
-        DirectMessage(name, is_text=True, payload=b"%d" % index) for index, name in enumerate(names)
-    ]
+    items = [DirectMessage(name, kind=1, payload=b"%d" % index) for index, name in enumerate(names)]
     harness.receiver.deliver(DirectMessages(OTHER, 0, items))
 
     assert harness.received() == [b"0", b"2"]
@@ -91,7 +89,7 @@ async def test_events_reach_their_handlers() -> None:
 def test_a_gap_in_the_numbers_is_counted() -> None:
     """Of messages, and of a mark behind the last of them."""
     harness = Harness()
-    item = [DirectMessage(ANN, is_text=True, payload=b"x")]
+    item = [DirectMessage(ANN, kind=1, payload=b"x")]
     harness.receiver.deliver(DirectMessages(OTHER, 0, item))
     harness.receiver.deliver(DirectMessages(OTHER, 3, item))
     harness.receiver.deliver(SequenceMark(OTHER, 5, Target.CLIENTS, (NODE,)))

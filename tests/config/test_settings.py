@@ -56,6 +56,9 @@ def test_what_is_not_declared() -> None:
         "http_root_path": "",
         "api_key": None,
         "protocol": None,
+        "client_protocol": None,
+        "channels": {},
+        "client_limits": None,
     }
     assert [who in trusted for who in ("127.0.0.1", "::1", "192.0.2.1")] == [True, True, False]
 

@@ -18,7 +18,8 @@ from gateman.listen import ListenAddress
 from gateman.net import sockets
 from gateman.net.event_loop import EventLoop
 from gateman.runtime.process import StartFailed, new_event_loop, serving
-from gateman.runtime.worker_service import WorkerService, service_maker
+from gateman.runtime.service_maker import service_maker
+from gateman.runtime.worker_service import WorkerService
 from tests.support.loop import on_loop, turns
 from tests.support.server import Journal, serve
 

@@ -3,6 +3,7 @@
 from gateman.cluster.fanout import Key
 from gateman.connection import Connection, State
 from gateman.connection_interfaces import SendResult
+from gateman.websocket.encoding import as_payload
 
 
 class FakeSendBuffer:
@@ -17,6 +18,8 @@ class FakeSendBuffer:
     """
 
     connection: Connection
+    has_channels = False
+    as_payload = staticmethod(as_payload)
 
     def __init__(self) -> None:
         self.messages: list[tuple[int, bytes]] = []

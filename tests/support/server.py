@@ -35,7 +35,8 @@ from gateman.listen import ListenAddress
 from gateman.net import sockets
 from gateman.runtime.measurements import Measurements
 from gateman.runtime.process import serving
-from gateman.runtime.worker_service import WorkerService, service_maker
+from gateman.runtime.service_maker import service_maker
+from gateman.runtime.worker_service import WorkerService
 
 from .certificates import Authority, Issued
 from .deadlines import TIMEOUT

@@ -27,8 +27,9 @@ from .names import (
     NodeId,
     Uid,
 )
+from .publication import BINARY, PACKED, unpack
 
-VERSION = 2
+VERSION = 3
 
 # Longer than any client that reconnects by itself waits; precedent: Ably's 15 s.
 MAX_LEAVE_DELAY = 60.0  # seconds
@@ -58,10 +59,14 @@ class Target(StrEnum):
     """The code that handles events of this topic; a payload is MessagePack."""
 
 
+# Of :mod:`.publication`: text, binary, JSON, or a publication.
+_Kind = Annotated[int, Meta(ge=1, le=4)]
+
+
 class Item(Struct, frozen=True, array_like=True, forbid_unknown_fields=True):
     """One message; the payload of a text is UTF-8."""
 
-    is_text: bool
+    kind: _Kind
     payload: bytes
     exclude: tuple[_Client, ...] = ()
 
@@ -80,7 +85,7 @@ class DirectMessage(Struct, frozen=True, array_like=True, forbid_unknown_fields=
     """A message for one client; the payload of a text is UTF-8."""
 
     client: _Client
-    is_text: bool
+    kind: _Kind
     payload: bytes
 
 
@@ -438,7 +443,11 @@ def decode(data: bytes, *, max_size: int) -> Envelope:
         envelope: Envelope = _decoder.decode(memoryview(data)[1:])
         if isinstance(envelope, (Messages, DirectMessages)):
             for item in envelope.items:
-                if item.is_text and not item.payload.isascii():
+                if item.kind == BINARY:
+                    continue
+                if item.kind == PACKED:
+                    unpack(item.payload)
+                elif not item.payload.isascii():
                     item.payload.decode()
         elif isinstance(envelope, Command):
             if isinstance(envelope.action, (CloseClient, BindOnly, CloseUid)):

@@ -1,7 +1,9 @@
-"""The interface of what a higher layer adds to a node: gateways and business workers."""
+"""The interfaces of what higher layers add to a node: gateways, business workers, SDK clients."""
 
 from typing import Protocol
 
+from .confirmation import Confirmation
+from .envelope import HubAction
 from .names import NodeId
 
 
@@ -13,3 +15,10 @@ class NodeExtension(Protocol):
 
     def returned(self) -> None:
         """Handle the return of the bus."""
+
+
+class Subscriber(Protocol):
+    """The service of SDK clients: for them, a group is a channel to which they subscribe."""
+
+    def do(self, action: HubAction) -> Confirmation[None] | None:
+        """Execute an action on an SDK client; ``None`` if the registry is to execute it."""

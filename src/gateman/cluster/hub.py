@@ -16,12 +16,11 @@ from collections import Counter
 from collections.abc import Callable, Iterable
 from threading import get_ident
 from types import TracebackType
-from typing import Any, Final, Self
+from typing import TYPE_CHECKING, Any, Final, Self
 
 from ..bus import Bus, Gap, open_bus
 from ..errors import ConfigError, HubError, WrongThread
 from ..options import is_positive
-from ..websocket.encoding import as_payload
 from .confirmation import Confirmation
 from .envelope import (
     Target,
@@ -39,8 +38,12 @@ from .names import (
     check_uid,
 )
 from .node import Node
+from .publication import as_message
 from .query_client import DEFAULT_TIMEOUT
 from .services import Outline
+
+if TYPE_CHECKING:
+    from .history_channels import LimitsOf
 
 # A global of the module: an attribute of an enum class costs 40 ns more.
 _CLIENTS = Target.CLIENTS
@@ -99,6 +102,7 @@ class Hub(HubActions):
         has_clients: bool = True,
         needs_bus: bool = False,
         service: Outline = (),
+        history_limits: "LimitsOf | None" = None,
     ) -> None:
         """
         Run on this event loop; a worker process does this itself.
@@ -108,6 +112,7 @@ class Hub(HubActions):
             has_clients: Whether clients connect to this process.
             needs_bus: Whether to fail if the bus cannot be reached; otherwise it keeps trying.
             service: What the service's script declares; see :mod:`.services`.
+            history_limits: What is kept of each channel; ``None`` if no channel has history.
 
         Raises:
             BusError: The bus is needed and cannot be reached, or refuses the connection.
@@ -116,7 +121,13 @@ class Hub(HubActions):
             raise HubError(
                 "the hub runs already: a process has one, so give all workers to one serve()"
             )
-        local_node = Node(bus, has_clients=has_clients, needs_bus=needs_bus, service=service)
+        local_node = Node(
+            bus,
+            has_clients=has_clients,
+            needs_bus=needs_bus,
+            service=service,
+            history_limits=history_limits,
+        )
         local_node.on_gap = self._on_gap
         local_node.query_client.timeout = self._answer_timeout
         await local_node.start()
@@ -226,7 +237,7 @@ class Hub(HubActions):
         Send a message to every client.
 
         Args:
-            message: ``str`` goes out as text, anything bytes-like as binary.
+            message: ``str`` goes out as text, anything bytes-like as binary, other values as JSON.
             exclude: Client ids that do not get it, usually the sender.
 
         Returns:
@@ -242,7 +253,7 @@ class Hub(HubActions):
 
         Args:
             group: One, or several; a client in two of them gets it once.
-            message: ``str`` goes out as text, anything bytes-like as binary.
+            message: ``str`` goes out as text, anything bytes-like as binary, other values as JSON.
             exclude: Client ids that do not get it, usually the sender.
 
         Returns:
@@ -262,7 +273,7 @@ class Hub(HubActions):
 
         Args:
             uid: One, or several.
-            message: ``str`` goes out as text, anything bytes-like as binary.
+            message: ``str`` goes out as text, anything bytes-like as binary, other values as JSON.
             exclude: Client ids that do not get it.
 
         Returns:
@@ -279,15 +290,15 @@ class Hub(HubActions):
 
         Args:
             client: Its id.
-            message: ``str`` goes out as text, anything bytes-like as binary.
+            message: ``str`` goes out as text, anything bytes-like as binary, other values as JSON.
 
         Returns:
             May be awaited: 1, or 0 if it is not connected; see :meth:`send_to_uid`.
         """
         client_id = check_client_id(client)
         local_node = self.local_node
-        opcode, payload = as_payload(message)
-        local_node.send_to_client(client_id, opcode, payload)
+        kind, payload = as_message(message)
+        local_node.send_to_client(client_id, kind, payload)
         return Confirmation(local_node.count, (_CLIENTS, (client_id,), ()))
 
     def send_to_clients(self, clients: Iterable[str], message: Message) -> Confirmation[int]:
@@ -296,24 +307,26 @@ class Hub(HubActions):
 
         Args:
             clients: Their ids.
-            message: ``str`` goes out as text, anything bytes-like as binary.
+            message: ``str`` goes out as text, anything bytes-like as binary, other values as JSON.
 
         Returns:
             May be awaited: how many of them are connected; see :meth:`send_to_uid`.
         """
         client_ids = check_client_ids(clients)
         local_node = self.local_node
-        local_node.send_to_clients(client_ids, *as_payload(message))
+        local_node.send_to_clients(client_ids, *as_message(message))
         return Confirmation(local_node.count, (_CLIENTS, client_ids, ()))
 
     def _send(
         self, target: Target, names: tuple[str, ...], message: Message, exclude: Names
     ) -> Confirmation[int]:
-        opcode, payload = as_payload(message)
+        kind, payload = as_message(message)
         excluded = check_client_ids(exclude)
         local_node = self.local_node
         if target is Target.ALL or names:
-            local_node.send(target, names, opcode, payload, excluded)
+            appended = local_node.send(target, names, kind, payload, excluded)
+            if appended:
+                return Confirmation(local_node.count_appended, (appended, target, names, excluded))
         return Confirmation(local_node.count, (target, names, excluded))
 
     def send_event(self, topic: str, data: Any = None) -> None:

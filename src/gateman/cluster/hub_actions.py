@@ -2,8 +2,8 @@
 
 from typing import Any
 
+from ..connection_interfaces import JsonValue
 from ..websocket.close import LOGGED_IN_ELSEWHERE, check_close
-from ..websocket.encoding import as_payload
 from .confirmation import Confirmation
 from .envelope import (
     CloseClient,
@@ -19,10 +19,11 @@ from .envelope import (
 )
 from .membership import binding
 from .names import Names, check_client_id, check_client_ids, check_group, check_uid
+from .publication import as_message
 from .queries import HubQueries
 
-Message = str | bytes | bytearray | memoryview
-"""Text, or anything bytes-like for binary."""
+Message = str | bytes | bytearray | memoryview | JsonValue
+"""Text, anything bytes-like for binary, or a JSON value."""
 
 
 class HubActions(HubQueries):
@@ -55,7 +56,7 @@ class HubActions(HubQueries):
         check_close(code, reason)
         name = check_client_id(client)
         if message is not None:
-            self.local_node.send_to_clients((name,), *as_payload(message))
+            self.local_node.send_to_clients((name,), *as_message(message))
         return self.local_node.do(CloseClient(name, code, reason))
 
     def close_uid(
@@ -86,8 +87,8 @@ class HubActions(HubQueries):
         check_close(code, reason)
         name, staying = check_uid(uid), check_client_ids(exclude)
         if message is not None:
-            opcode, payload = as_payload(message)
-            self.local_node.send(Target.UIDS, (name,), opcode, payload, staying)
+            kind, payload = as_message(message)
+            self.local_node.send(Target.UIDS, (name,), kind, payload, staying)
         return self.local_node.do_everywhere(CloseUid(name, code, reason, staying))
 
     def bind_uid(

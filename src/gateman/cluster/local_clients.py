@@ -27,10 +27,11 @@ from .envelope import (
 )
 from .fanout import Fanout
 from .names import ClientId, Group, NodeId
+from .publication import BINARY, Publication, personal_channel
 from .registry import NO_CHANGE, Change, Registry
 
 LocalMessage = tuple[int, bytes, Collection[ClientId]]
-"""1 for text or 2 for binary, the payload, and the excluded clients."""
+"""The kind (:mod:`.publication`), the payload, and the excluded clients."""
 
 
 class _ConnectingClient:
@@ -53,6 +54,8 @@ class LocalClients:
         self.fanout = fanout
         # Set by a service of SDK clients: what it knows of a client, and of it in a channel.
         self.client_info: Callable[[ClientId, Group], tuple[bytes, bytes]] = _no_info
+        # Whether SDK clients may be connected here: messages to groups and users are publications.
+        self.has_channels = False
         # Set by a service whose certificates are ordered while it runs.
         self.check_challenges: Callable[[str], str | None] = lambda _text: None
         # A table and no chain of conditions: every message is looked up here (bench/hub.py).
@@ -80,6 +83,11 @@ class LocalClients:
         connecting = self._connecting.pop(client, None)
         return [] if connecting is None else connecting.actions
 
+    def early_actions(self, client: ClientId) -> list[ClientAction]:
+        """Get the actions that wait until a client is added, without taking them."""
+        connecting = self._connecting.get(client)
+        return [] if connecting is None else list(connecting.actions)
+
     def do_early(self, action: ClientAction) -> bool:
         """Queue an action until the handshake is done; return whether one is in progress."""
         connecting = self._connecting.get(action.client)
@@ -87,31 +95,71 @@ class LocalClients:
             connecting.actions.append(action)
         return connecting is not None
 
-    def _send_early(self, client: str, opcode: int, payload: bytes) -> bool:
+    def _send_early(self, client: str, kind: int, payload: bytes) -> bool:
         """Send a message that leaves after the response to the handshake."""
         connecting = self._connecting.get(ClientId(client))
         if connecting is not None:
-            connecting.connection.send_buffer.send(opcode, payload)
+            connecting.connection.send_buffer.send(*_as_frame(kind, payload))
         return connecting is not None
 
     def send(
         self, target: Target, names: tuple[str, ...], messages: Iterable[LocalMessage]
     ) -> None:
         """Send messages to the local clients of a target."""
+        if self.has_channels and (target is Target.GROUPS or target is Target.UIDS):
+            self._publish(target, names, messages)
+            return
         members = self._members(target, names)
         if target is Target.CLIENTS and len(members) < len(names):
             messages = tuple(messages)
-            for opcode, payload, _ in messages:
+            for kind, payload, _ in messages:
                 for name in names:
-                    self._send_early(name, opcode, payload)
+                    self._send_early(name, kind, payload)
         if not members:
             return
-        for opcode, payload, exclude in messages:
-            excluded: Collection[MessageSender] = ()
-            if exclude:
-                found = map(self.registry.member, exclude)
-                excluded = {member for member in found if member is not None}
-            self.fanout.send(members, opcode, payload, excluded)
+        for kind, payload, exclude in messages:
+            if kind > BINARY:
+                self.fanout.send(members, *_as_frame(kind, payload), self._excluded(exclude))
+            else:
+                self.fanout.send(members, kind, payload, self._excluded(exclude) if exclude else ())
+
+    def _publish(
+        self, target: Target, names: tuple[str, ...], messages: Iterable[LocalMessage]
+    ) -> None:
+        """Send messages to channels: an SDK client gets one in each of its channels."""
+        messages = tuple(messages)
+        served: set[MessageSender] = set()
+        for name in names:
+            channel = personal_channel(name) if target is Target.UIDS else name
+            members = self._members(target, (name,))
+            if not members:
+                continue
+            for kind, payload, exclude in messages:
+                made = Publication.of(kind, payload, channel)
+                excluded = self._excluded(exclude)
+                self.fanout.send(members, made.opcode, made, {*excluded, *served})
+            if len(names) > 1:
+                # A plain client gets it once.
+                served.update(member for member in members if not member.has_channels)
+
+    def publish(
+        self,
+        target: Target,
+        name: str,
+        publication: Publication,
+        exclude: Collection[ClientId],
+    ) -> None:
+        """Send a publication of a history to the members of its channel."""
+        members = self._members(target, (name,))
+        if members:
+            excluded = self._excluded(exclude)
+            self.fanout.send(members, publication.opcode, publication, excluded)
+
+    def _excluded(self, exclude: Collection[ClientId]) -> Collection[MessageSender]:
+        if not exclude:
+            return ()
+        found = map(self.registry.member, exclude)
+        return {member for member in found if member is not None}
 
     def deliver(self, messages: Iterable[DirectMessage]) -> int:
         """Send messages to single clients; return how many are for clients not connected here."""
@@ -119,10 +167,13 @@ class LocalClients:
         unknown = 0
         for message in messages:
             member = find(message.client)
-            opcode = 1 if message.is_text else 2
+            kind = message.kind
             if member is not None:
-                send(member, opcode, message.payload)
-            elif not self._send_early(message.client, opcode, message.payload):
+                if kind > BINARY:
+                    send(member, *_as_frame(kind, message.payload))
+                else:
+                    send(member, kind, message.payload)
+            elif not self._send_early(message.client, kind, message.payload):
                 unknown += 1
         return unknown
 
@@ -217,6 +268,14 @@ class LocalClients:
 
 def _no_info(_client: ClientId, _channel: Group) -> tuple[bytes, bytes]:
     return b"", b""
+
+
+def _as_frame(kind: int, payload: bytes) -> tuple[int, bytes]:
+    """Get the opcode and the payload of a message that was sent to no channel."""
+    if kind <= BINARY:
+        return kind, payload
+    publication = Publication.of(kind, payload)
+    return publication.opcode, publication
 
 
 def _session(registry: Registry[MessageSender], client: ClientId) -> dict[str, Any]:

@@ -18,7 +18,15 @@ from msgspec import structs
 
 from .. import at_fork
 from ..bus import Bus, Cause, Gap
-from ..errors import ConfirmTimeout, EnvelopeError, PartialResult, UnknownClient, WrongThread
+from ..errors import (
+    BusError,
+    ConfirmTimeout,
+    EnvelopeError,
+    HubError,
+    PartialResult,
+    UnknownClient,
+    WrongThread,
+)
 from ..log import RateLimitedLogger, logger
 from .channels import EVERYBODY, Channel, channel_of, node_channel, subject_of
 from .confirmation import DONE, Confirmation, PendingCommand, failed
@@ -54,13 +62,14 @@ from .envelope import (
 )
 from .events import Events
 from .exclusive import ExclusiveLogins
-from .extension import NodeExtension
+from .extension import NodeExtension, Subscriber
 from .fanout import Fanout
 from .lease_keeper import LeaseKeeper
 from .local_clients import LocalClients
 from .names import ClientId, NodeId, node_of
 from .node_liveness import NodeLiveness
 from .probes import asks
+from .publication import PACKED, PackedPublication, unpack
 from .publisher import Publisher
 from .query_client import QueryClient
 from .query_replies import refusal
@@ -70,11 +79,20 @@ from .services import Outline, Services, label
 from .subscriptions import channel_of_topic, topic_of
 
 if TYPE_CHECKING:
+    from ..history.base import Position
+    from .history_channels import HistoryChannels, LimitsOf
     from .presence_keeper import PresenceKeeper
+
+# The recipients that are channels, for SDK clients.
+_WITH_HISTORY = frozenset({Target.GROUPS, Target.UIDS})
 
 # Seconds that a process with clients waits for its bus before it continues without. A router that
 # was started together with it needs less; one that is stuck must not keep clients waiting.
 _START_TIMEOUT = 0.3
+
+
+# Seconds that a subscription waits for the bus; then it is answered, and takes effect later.
+_ROUTE_TIMEOUT = 2.0
 
 
 class Node:
@@ -87,11 +105,18 @@ class Node:
         has_clients: bool,
         needs_bus: bool = False,
         service: Outline = (),
+        history_limits: "LimitsOf | None" = None,
     ) -> None:
         self.id = NodeId(secrets.token_hex(6))
         self.counts: Counter[str] = Counter()
         self.on_gap: Callable[[Gap], object] | None = None
         self.extension: NodeExtension | None = None
+        # The services of SDK clients, which join and bind them themselves.
+        self.subscribers: list[Subscriber] = []
+        # None without channels that have history.
+        self.history_channels: HistoryChannels | None = None
+        self._history_limits = history_limits
+        self._history_bus: Bus | None = None
         self.bus = bus
         self._loop = asyncio.get_running_loop()
         self.thread = get_ident()
@@ -170,6 +195,7 @@ class Node:
         """Connect to the bus; without ``needs_bus``, return while it is away and keep trying."""
         bus = self.bus
         if bus is None:
+            await self._start_history(None)
             return
         bus.on_gap = self._on_bus_gap
         subscribing = [
@@ -196,7 +222,23 @@ class Node:
             call_soon=self._loop.call_soon,
             counts=self.counts,
         )
+        await self._start_history(bus)
         self.liveness.start()
+
+    async def _start_history(self, bus: Bus | None) -> None:
+        if self._history_limits is None:
+            return
+        # Imported here: most services have no channels with history.
+        from .history_channels import HistoryChannels
+
+        if bus is None:
+            from ..bus.memory import MemoryBus
+
+            bus = self._history_bus = MemoryBus()
+            await bus.start()
+        self.history_channels = HistoryChannels(
+            bus, self._history_limits, self.local_clients, self.counts
+        )
 
     async def stop(self) -> None:
         """Send what is pending, say goodbye to the other nodes, and disconnect."""
@@ -207,6 +249,11 @@ class Node:
         for task in self._tasks:
             task.cancel()
         self.local_clients.fanout.flush()
+        if self.history_channels is not None:
+            await self.history_channels.settle()
+            self.history_channels.stop()
+        if self._history_bus is not None:
+            await self._history_bus.stop()
         publisher, self._publisher = self._publisher, None
         if publisher is not None and self.bus is not None:
             publisher.put(EVERYBODY, lambda: Bye(self.id))
@@ -225,6 +272,11 @@ class Node:
 
     def _update_subscriptions(self, change: Change) -> list[Awaitable[None]]:
         """Update the bus subscriptions; return what confirms the new ones."""
+        if self.history_channels is not None:
+            for topic in change.lost:
+                self.history_channels.left(channel_of_topic(topic).target, topic.name)
+            for topic in change.gained:
+                self.history_channels.gained(channel_of_topic(topic).target, topic.name)
         if self.bus is None:
             return []
         for topic in change.lost:
@@ -251,29 +303,67 @@ class Node:
         self,
         target: Target,
         names: tuple[str, ...],
-        opcode: int,
+        kind: int,
         payload: bytes,
         exclude: tuple[ClientId, ...] = (),
-    ) -> None:
-        """Send to clients of all nodes; a message that is too big for the bus is sent to none."""
+    ) -> "list[asyncio.Task[Position]]":
+        """
+        Send to clients of all nodes; a message that is too big for the bus is sent to none.
+
+        Return what confirms that channels with history have it.
+        """
+        appended: list[asyncio.Task[Position]] = []
+        if self.history_channels is not None and target in _WITH_HISTORY:
+            names, appended = self._append(target, names, kind, payload, exclude)
+            if not names:
+                return appended
         publisher = self._publisher
         if publisher is not None:
             publisher.check(payload, names, exclude)
         if target is Target.EVENTS:
             self.events.deliver(names[0], [payload])
         else:
-            self.local_clients.send(target, names, ((opcode, payload, exclude),))
+            self.local_clients.send(target, names, ((kind, payload, exclude),))
         if publisher is not None:
-            item = Item(opcode == 1, payload, exclude)
+            item = Item(kind, payload, exclude)
             publisher.send(channel_of(target, names, self.id), target, names, item)
+        return appended
 
-    def send_to_client(self, client: ClientId, opcode: int, payload: bytes) -> None:
+    def _append(
+        self,
+        target: Target,
+        names: tuple[str, ...],
+        kind: int,
+        payload: bytes,
+        exclude: tuple[ClientId, ...],
+    ) -> "tuple[tuple[str, ...], list[asyncio.Task[Position]]]":
+        """Publish to the channels that have history; return the names of the others."""
+        history_channels = self.history_channels
+        assert history_channels is not None
+        others: list[str] = []
+        appended: list[asyncio.Task[Position]] = []
+        for name in names:
+            limits = history_channels.limits(target, name)
+            if limits is None:
+                others.append(name)
+                continue
+            packed = (
+                structs.replace(unpack(payload), exclude=exclude)
+                if kind == PACKED
+                else PackedPublication(kind, payload, exclude=exclude)
+            )
+            if self._publisher is not None:
+                self._publisher.check(payload, (name,), exclude)
+            appended.append(history_channels.publish(target, name, packed, limits))
+        return tuple(others), appended
+
+    def send_to_client(self, client: ClientId, kind: int, payload: bytes) -> None:
         """Send to a client by id, unless the message is too big for the bus."""
         publisher = self._publisher
-        if publisher is None or not publisher.send_another(client, opcode, payload):
-            self.send_to_clients((client,), opcode, payload)
+        if publisher is None or not publisher.send_another(client, kind, payload):
+            self.send_to_clients((client,), kind, payload)
 
-    def send_to_clients(self, clients: tuple[ClientId, ...], opcode: int, payload: bytes) -> None:
+    def send_to_clients(self, clients: tuple[ClientId, ...], kind: int, payload: bytes) -> None:
         """Send to clients by id; a message that is too big for the bus is sent to none."""
         by_node: dict[NodeId, list[ClientId]] = {}
         for client in clients:
@@ -285,14 +375,14 @@ class Node:
                 publisher.check(payload, tuple(remote), ())
         if local:
             self._count("unknown_client", self.local_clients.count_missing(local))
-            self.local_clients.send(Target.CLIENTS, local, ((opcode, payload, ()),))
+            self.local_clients.send(Target.CLIENTS, local, ((kind, payload, ()),))
         for node, remote in by_node.items():
             if publisher is None or self.liveness.is_unknown(node):
                 self._count("unknown_client", len(remote))
             elif len(remote) == 1:
-                publisher.send_direct(node, remote[0], opcode, payload)
+                publisher.send_direct(node, remote[0], kind, payload)
             else:
-                item = Item(opcode == 1, payload)
+                item = Item(kind, payload)
                 publisher.send(node_channel(node), Target.CLIENTS, tuple(remote), item)
 
     async def count(
@@ -307,6 +397,21 @@ class Node:
             raise PartialResult(sum(values), missing)
         return sum(values)
 
+    async def count_appended(
+        self,
+        appended: "list[asyncio.Task[Position]]",
+        target: Target,
+        names: tuple[str, ...],
+        exclude: tuple[ClientId, ...],
+    ) -> int:
+        """Wait until histories have a message, and count its recipients; raises HubError."""
+        try:
+            for one in appended:
+                await asyncio.shield(one)
+        except BusError as error:
+            raise HubError(f"the message may not have been published: {error}") from None
+        return await self.count(target, names, exclude)
+
     def send_to_extension(self, node: NodeId | None, data: bytes) -> None:
         """Send to the extension of one node or all, after what was sent to their clients."""
         channel = EVERYBODY if node is None else node_channel(node)
@@ -314,7 +419,7 @@ class Node:
 
     def do_everywhere(self, action: WideAction) -> Confirmation[None]:
         """Execute an action on a group or a uid in all nodes."""
-        self._update_subscriptions(self.local_clients.do(action))
+        self._do_wide(action)
         match action:
             case Dissolve(group):
                 channel, consequence = (
@@ -326,6 +431,11 @@ class Node:
         return self._publish_and_confirm(
             channel, Command(self.id, 0, action), f"{consequence} there"
         )
+
+    def _do_wide(self, action: WideAction) -> None:
+        for subscriber in self.subscribers:
+            subscriber.do(action)
+        self._update_subscriptions(self.local_clients.do(action))
 
     def _publish_and_confirm(
         self, channel: Channel, envelope: Envelope, consequence: str
@@ -359,6 +469,14 @@ class Node:
         return Confirmation(self.query_client.confirm, (node, pending))
 
     def _do_locally(self, action: ClientAction) -> Confirmation[None]:
+        for subscriber in self.subscribers:
+            confirmation = subscriber.do(action)
+            if confirmation is not None:
+                return confirmation
+        return self.do_for_member(action)
+
+    def do_for_member(self, action: ClientAction) -> Confirmation[None]:
+        """Execute an action on a client of this node in the registry."""
         try:
             subscribing = self._update_subscriptions(self.local_clients.do(action))
         except UnknownClient as error:
@@ -376,6 +494,27 @@ class Node:
     def _fail_unknown_client(self, error: UnknownClient) -> Confirmation[None]:
         self._count("unknown_client")
         return failed(error)
+
+    async def route(self, target: Target, name: str) -> None:
+        """Wait until the bus routes what is sent to a group or a user here, if it can."""
+        if self.bus is None or self.is_routed(target, name):
+            return
+        subject = subject_of(Channel(target, name))
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(_ROUTE_TIMEOUT):
+                await self.bus.subscribe(subject, self._receive)
+        # A client that has gone meanwhile leaves nothing behind.
+        self._loop.call_later(_ROUTE_TIMEOUT, self._unroute, target, name)
+
+    def is_routed(self, target: Target, name: str) -> bool:
+        """Tell whether a group or a user has a member here, or there is no bus."""
+        registry = self.local_clients.registry
+        names = registry.uids() if target is Target.UIDS else registry.groups()
+        return self.bus is None or name in names
+
+    def _unroute(self, target: Target, name: str) -> None:
+        if self.bus is not None and not self.is_routed(target, name):
+            self.bus.unsubscribe(subject_of(Channel(target, name)))
 
     async def _wait_until_exclusive(
         self, topic: Topic, subscribing: list[Awaitable[None]], announced: Confirmation[None]
@@ -493,7 +632,7 @@ class Node:
         # Not `do`, which would forward an action on a client of another node.
         action = command.action
         if isinstance(action, WideAction):
-            self._update_subscriptions(self.local_clients.do(action))
+            self._do_wide(action)
             return
         confirmation = self._do_locally(action)
         if command.request_id:

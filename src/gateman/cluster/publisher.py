@@ -140,21 +140,21 @@ class Publisher:
         if self._pending_size > _MAX_PENDING_SIZE:
             self.flush()
 
-    def send_direct(self, node: NodeId, client: ClientId, opcode: int, payload: bytes) -> None:
+    def send_direct(self, node: NodeId, client: ClientId, kind: int, payload: bytes) -> None:
         """Publish a message for one client of a node at the end of this turn."""
-        if not self.send_another(client, opcode, payload):
+        if not self.send_another(client, kind, payload):
             room = min(_MAX_PENDING_SIZE, self._max_payload_size() - OVERHEAD)
             batch = _DirectBatch(node, max(room, len(payload) + _DIRECT_OVERHEAD))
             self._add(batch)
             self._direct = batch
-            self.send_another(client, opcode, payload)
+            self.send_another(client, kind, payload)
 
-    def send_another(self, client: ClientId, opcode: int, payload: bytes) -> bool:
+    def send_another(self, client: ClientId, kind: int, payload: bytes) -> bool:
         """Publish with the message before it, if that is for a client of the same node."""
         batch, size = self._direct, len(payload) + _DIRECT_OVERHEAD
         if batch is None or size > batch.room or not client.startswith(batch.prefix):
             return False
-        batch.items.append(DirectMessage(client, opcode == 1, payload))
+        batch.items.append(DirectMessage(client, kind, payload))
         batch.room -= size
         self._pending_size += size
         if self._pending_size > _MAX_PENDING_SIZE:

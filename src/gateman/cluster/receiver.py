@@ -59,7 +59,7 @@ class Receiver:
         self._local_clients.send(
             target,
             names,
-            [(1 if item.is_text else 2, item.payload, item.exclude) for item in messages.items],
+            [(item.kind, item.payload, item.exclude) for item in messages.items],
         )
 
     def _count_lost(self, source: NodeId, count: int) -> None:

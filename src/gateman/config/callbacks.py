@@ -26,6 +26,16 @@ SIGNATURES: dict[str, tuple[str, ...]] = {
     "on_health": ("worker",),
 }
 
+# Those that only the commands of SDK clients call.
+CLIENT_SIGNATURES: dict[str, tuple[str, ...]] = {
+    "on_client_connect": ("connection", "token", "data"),
+    "on_refresh": ("connection", "token"),
+    "on_subscribe": ("connection", "channel", "data"),
+    "on_sub_refresh": ("connection", "channel", "token"),
+    "on_publish": ("connection", "channel", "data"),
+    "on_rpc": ("connection", "method", "data"),
+}
+
 # Those of a business worker; its clients are connected to gateways.
 BUSINESS_SIGNATURES: dict[str, tuple[str, ...]] = {
     "on_worker_start": ("worker",),

@@ -245,6 +245,28 @@ def slow_consumer(_option: Option, value: object) -> SlowConsumer:
         raise ConfigError.unknown("policy for slow consumers", value, names) from None
 
 
+def client_protocol(option: Option, value: object) -> str | None:
+    return None if value is None else one_of("centrifuge")(option, value)
+
+
+def channels(_option: Option, value: Any) -> Any:
+    if not value:
+        return {}
+    # Imported here: a worker without channels does not need it.
+    from ..clients.channel import check_patterns
+
+    return check_patterns(value)
+
+
+def client_limits(_option: Option, value: Any) -> Any:
+    if value is None:
+        return None
+    # Imported here: a worker with plain clients does not need it.
+    from ..clients.limits import ClientLimits
+
+    return ClientLimits.of(value)
+
+
 def compression(_option: Option, value: object) -> Deflate | None:
     if value is None or isinstance(value, Deflate):
         return value

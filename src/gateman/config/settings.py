@@ -1,6 +1,6 @@
 """The checked options of a worker, from which its service is made."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any
 
 from msgspec import Struct
@@ -12,6 +12,8 @@ from ..websocket.deflate import Deflate
 
 if TYPE_CHECKING:
     from ..acme.options import AcmeOptions
+    from ..clients.channel import Channel
+    from ..clients.limits import ClientLimits
     from ..protocols.base import PacketProtocol
     from ..tls.contexts import TlsContexts
 
@@ -40,6 +42,9 @@ class WorkerSettings(Struct, frozen=True, kw_only=True):
         http_root_path: The prefix that a proxy has removed from its paths.
         api_key: The key of the HTTP API; ``None`` for no API.
         protocol: What cuts the byte stream into messages; ``None`` for WebSocket.
+        client_protocol: The protocol of SDK clients; ``None`` for plain clients.
+        channels: What SDK clients may do, by pattern.
+        client_limits: What one of them may make the service hold; ``None`` for the defaults.
     """
 
     name: str
@@ -61,3 +66,6 @@ class WorkerSettings(Struct, frozen=True, kw_only=True):
     http_root_path: str
     api_key: str | None
     protocol: "PacketProtocol | None"
+    client_protocol: str | None = None
+    channels: "Mapping[str, Channel]" = {}
+    client_limits: "ClientLimits | None" = None

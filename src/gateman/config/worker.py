@@ -24,11 +24,13 @@ from ..websocket.deflate import Deflate
 from . import checks
 from .base import BaseWorker
 from .callback_attributes import Callback, MessageCallback
-from .callbacks import SIGNATURES
+from .callbacks import CLIENT_SIGNATURES, SIGNATURES
 from .schema import Converted
 
 if TYPE_CHECKING:
     from ..acme.options import AcmeOptions
+    from ..clients.channel import Channel
+    from ..clients.limits import ClientLimits
     from ..protocols.base import PacketProtocol
     from ..tls.contexts import TlsContexts
     from .settings import WorkerSettings
@@ -52,7 +54,7 @@ class Worker(BaseWorker, OfSession[S]):
         connections: The open connections of this process, by their id.
     """
 
-    signatures: ClassVar[Mapping[str, tuple[str, ...]]] = SIGNATURES
+    signatures: ClassVar[Mapping[str, tuple[str, ...]]] = SIGNATURES | CLIENT_SIGNATURES
     state = BaseWorker.state | {"connections"}
 
     listen: str = option(
@@ -172,6 +174,32 @@ class Worker(BaseWorker, OfSession[S]):
         " ``gateman.PacketProtocol``, or an instance of one. See"
         " [protocols.md](protocols.md#a-protocol-of-your-own).",
     )
+    client_protocol: str | None = option(
+        default=None,
+        check=checks.client_protocol,
+        reason='``"centrifuge"``: clients are official SDKs of the Centrifuge client protocol, with'
+        " channels, history and presence, on all paths; see [Channels](#channels). ``None``:"
+        " they are plain WebSocket clients. With it, a client that reads too slowly is always"
+        " disconnected, and recovers what it has missed: ``slow_consumer`` has no effect.",
+    )
+    channels: Converted[
+        "Mapping[str, Channel | Mapping[str, Any]] | None", "Mapping[str, Channel]"
+    ] = option(
+        default=None,
+        check=checks.channels,
+        reason='What clients may do in channels, by pattern: ``{"chat:*": Channel(...)}``; see'
+        " [Channels](#channels). A pattern is a name, or the beginning of names and a ``*``; the"
+        " most specific one decides. ``None`` allows nothing that no callback allows.",
+    )
+
+    client_limits: Converted["ClientLimits | Mapping[str, Any] | None", "ClientLimits | None"] = (
+        option(
+            default=None,
+            check=checks.client_limits,
+            reason="``ClientLimits``, or a mapping of some of them: what one SDK client may make"
+            " the service hold and do.",
+        )
+    )
 
     on_worker_start = Callback[["Worker[S]"]]()
     """``(worker)``: the process has started, and does not accept yet."""
@@ -201,6 +229,24 @@ class Worker(BaseWorker, OfSession[S]):
     """``(worker)``: whether new clients are welcome; health checks get 503 if it returns ``False``,
     raises, or takes too long. It is called every ``timeouts.health_interval``."""
 
+    on_client_connect = Callback[[Connection[S], str, Any]]()
+    """``(connection, token, data)``: an SDK client connects; ``token`` is empty without one. It
+    may ``connection.bind`` and ``connection.join``; what it returns is ``data`` of the answer.
+    Like the callbacks below, it refuses by ``False``, ``raise Refuse()``, ``raise
+    ClientError(code, message)`` or ``raise Disconnect(code, reason)``."""
+    on_refresh = Callback[[Connection[S], str]]()
+    """``(connection, token)``: prolong the connection: return ``Allow(expires_in=…)``."""
+    on_subscribe = Callback[[Connection[S], str, Any]]()
+    """``(connection, channel, data)``: a client subscribes; return nothing, ``data`` of the answer,
+    or :class:`gateman.Allow`. It decides also about channels that no pattern allows."""
+    on_sub_refresh = Callback[[Connection[S], str, str]]()
+    """``(connection, channel, token)``: prolong a subscription; as ``on_refresh``."""
+    on_publish = Callback[[Connection[S], str, Any]]()
+    """``(connection, channel, data)``: a client publishes; what it returns, unless it is ``None``
+    or ``True``, is published instead. It decides also where no pattern allows it."""
+    on_rpc = Callback[[Connection[S], str, Any]]()
+    """``(connection, method, data)``: a client calls a method; what it returns is the answer."""
+
     def _configure(self, values: dict[str, Any]) -> None:
         is_secure = ListenAddress.parse(values["listen"]).is_secure
         values["transport"] = values["transport"] or ("ssl" if is_secure else "tcp")
@@ -216,6 +262,7 @@ def settings_of(worker: Worker, *, now: float) -> "WorkerSettings":
     listen = ListenAddress.parse(worker.listen)
     acme = certificates_of(worker)
     _check_http(worker)
+    _check_client_protocol(worker)
     return WorkerSettings(
         name=worker.name,
         listen=listen,
@@ -238,6 +285,21 @@ def settings_of(worker: Worker, *, now: float) -> "WorkerSettings":
         http_root_path=worker.http_root_path,
         api_key=worker.api_key,
         protocol=_protocol_of(worker, listen),
+        client_protocol=worker.client_protocol,
+        client_limits=worker.client_limits,
+        channels=worker.channels,
+    )
+
+
+def _check_client_protocol(worker: Worker) -> None:
+    if worker.client_protocol is not None:
+        return
+    declared = next((name for name in CLIENT_SIGNATURES if name in worker.callbacks), None)
+    if declared is None and not worker.channels:
+        return
+    raise ConfigError(
+        f"worker {worker.name!r} has {declared or 'channels'}, which plain clients never use",
+        'set client_protocol="centrifuge" for clients with an SDK',
     )
 
 

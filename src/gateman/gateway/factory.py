@@ -25,9 +25,9 @@ def service_maker(
             settings = settings_of(declared, now=now)
             return lambda: GatewayService(settings, declared, declared.connections, measurements)
         case Worker():
-            from ..runtime import worker_service
+            from ..runtime.service_maker import service_maker as service_maker_of_workers
 
-            return worker_service.service_maker(declared, now=now, measurements=measurements)
+            return service_maker_of_workers(declared, now=now, measurements=measurements)
         case BusinessWorker():
             from .business_service import BusinessService
 

@@ -25,6 +25,7 @@ from ..bus import Bus
 from ..bus.local import held_bus
 from ..cluster.hub import hub
 from ..config.base import BaseWorker, outline
+from ..config.channels import history_limits_of
 from ..config.checks import make_bus
 from ..config.worker import Worker, certificates_of
 from ..errors import ApplicationNotStarted, BusError, ConfigError, ExitCode
@@ -48,6 +49,7 @@ from .script import user_traceback
 
 if TYPE_CHECKING:
     from ..acme.options import AcmeOptions
+    from ..cluster.history_channels import LimitsOf
     from ..runtime.challenge_listener import ChallengeListener
     from .certificate_watch import CertificateWatch
     from .child_metrics import Measurements, ProcessMetrics
@@ -109,7 +111,15 @@ def run(
     child = ChildRuntime(worker, inherited, shutdown_time, certificates, measurements)
     try:
         with asyncio.Runner(loop_factory=process.new_event_loop) as runner:
-            runner.run(child.serve(make, inherited.channel, bus, outline(workers, assignment.path)))
+            runner.run(
+                child.serve(
+                    make,
+                    inherited.channel,
+                    bus,
+                    outline(workers, assignment.path),
+                    history_limits_of(workers),
+                )
+            )
     except BusError as error:
         logger.error("%s", error)
         sys.exit(int(ExitCode.CRASHED))
@@ -205,6 +215,7 @@ class ChildRuntime:
         sock: socket.socket,
         bus: Bus | None = None,
         declared: tuple[str, ...] = (),
+        history_limits: "LimitsOf | None" = None,
     ) -> None:
         """Serve until the master says otherwise; CancelledError is raised if it says so earlier."""
         loop = asyncio.get_running_loop()
@@ -226,7 +237,12 @@ class ChildRuntime:
         )
         try:
             async with process.serving(
-                [own], [make], bus=bus, has_clients=has_clients, declared=declared
+                [own],
+                [make],
+                bus=bus,
+                has_clients=has_clients,
+                declared=declared,
+                history_limits=history_limits,
             ) as served:
                 [service] = served
                 self._service = service

@@ -88,6 +88,8 @@ class ConnectionContext(Struct, frozen=True, kw_only=True):
     heartbeat: Heartbeat | None  # None to send no pings
     inflate_turns: InflateTurns
     idle_cuts: IdleCuts = field(default_factory=IdleCuts)
+    # Translates a code and a reason of our own, for clients that know others.
+    close_for_client: Callable[[int, str], tuple[int, str]] = lambda code, reason: (code, reason)
     # The event loop's, in which the context is made.
     thread: int = field(default_factory=get_ident)
 

@@ -23,7 +23,7 @@ from ..connection_interfaces import PAUSED_BY_PEER, SendResult
 from ..options import SlowConsumer
 from ..websocket.close import TOO_SLOW
 from ..websocket.deflate import Deflater
-from ..websocket.encoding import encode_frame
+from ..websocket.encoding import as_payload, encode_frame
 from .connection_events import ConnectionContext
 from .send_queue import SendQueue
 from .tcp_info import tcp_info
@@ -121,6 +121,7 @@ class SendBuffer:
     )
 
     connection: Connection
+    has_channels = False
 
     def __init__(self, transport: Any, context: ConnectionContext) -> None:
         # What happens to the next message.
@@ -198,6 +199,12 @@ class SendBuffer:
         """Continue with the ``send`` of a new picows."""
         self._picows_send = send
         self._write = send if self._deflater is None else self._write_deflated
+
+    as_payload = staticmethod(as_payload)
+
+    def ping(self, ws: Any) -> None:
+        """Ask the client for a sign of life."""
+        ws.send_ping()
 
     def cork(self) -> None:
         """Collect the next messages, and write them together at :meth:`uncork`."""

@@ -152,6 +152,7 @@ class WebSocketProtocol(FrameReceiver):
         connection = self._connection
         if connection.state is not State.OPEN or self._transport.is_closing():
             return
+        code, reason = self._context.close_for_client(code, reason)
         connection.state = State.CLOSING
         self.send_buffer.finish()
         self._ws.send_close(code, reason)
@@ -200,7 +201,7 @@ class WebSocketProtocol(FrameReceiver):
     def ping_again(self) -> None:
         """Send a ping, and go on waiting for an answer to the last one."""
         if self._connection.state is State.OPEN and not self.send_buffer.unsent_size:
-            self._ws.send_ping()
+            self.send_buffer.ping(self._ws)
 
     def is_alive(self) -> bool:
         """Return whether the peer has given a sign of life since the last ping."""
@@ -246,7 +247,7 @@ class WebSocketProtocol(FrameReceiver):
             return
         self.send_buffer.finish()
         # Also while closing: picows then knows that it must not send one itself.
-        self._ws.send_close(error.close_code, error.reason)
+        self._ws.send_close(*self._context.close_for_client(error.close_code, error.reason))
         self._stop()
         self._context.events.peer_failed(connection, error)
         self._report_closed(error.close_code, error.reason)

@@ -13,14 +13,15 @@ class CallbackErrors:
         self._counts = counts
         self._rate_limited = RateLimitedLogger()
 
-    def add(self, name: str, client: object, error: Exception) -> None:
+    def add(self, name: str, client: object, error: Exception, *, is_closed: bool = True) -> None:
         self._counts["callback_failed"] += 1
         # One line for each place: a bug in a busy handler neither fills the disk nor hides another.
         now = asyncio.get_running_loop().time()
         kind = type(error).__name__
         if error.__traceback__:
+            consequence = "is closed for it" if is_closed else "gets an error for it"
             self._rate_limited.error(
-                f"{name} raised {kind} for {client}, which is closed for it", error, now
+                f"{name} raised {kind} for {client}, which {consequence}", error, now
             )
         else:
             self._rate_limited.error(f"{client} is closed: {error}", f"{name} {kind}", now)

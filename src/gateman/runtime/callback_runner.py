@@ -91,6 +91,15 @@ class CallbackRunner:
         else:
             function(*args)
 
+    def run(self, name: str, connection: Connection, function: Function) -> None:
+        """Call a function that takes nothing and never raises, in order with the callbacks."""
+        connection.needs_on_close = True
+        self._call(connection, Call(name, function, (), None))
+
+    def note(self, name: str, connection: Connection, error: Exception) -> None:
+        """Log what a callback raised whose connection stays open."""
+        self._callback_errors.add(name, connection, error, is_closed=False)
+
     def begin(self) -> None:
         """Start the contexts of connections with what ``on_worker_start`` has set."""
         self._queues.context = copy_context()

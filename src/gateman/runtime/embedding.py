@@ -11,13 +11,14 @@ from typing import Any
 
 from ..bus import Bus
 from ..config import environment
+from ..config.channels import history_limits_of
 from ..config.checks import make_bus
 from ..config.worker import Worker, certificates_of
 from ..errors import ConfigError
 from ..listen import ListenAddress
 from ..net import sockets as listening
 from . import process
-from .worker_service import service_maker
+from .service_maker import service_maker
 
 # Options of processes, which only `run_all` starts, and the value that asks for nothing.
 _OF_PROCESSES: dict[str, Any] = {"count": 1, "user": None, "group": None}
@@ -69,6 +70,7 @@ async def serve(*workers: Worker[Any]) -> AsyncIterator[Serving]:
     """
     environment.apply(workers, os.environ)
     makers = [service_maker(_checked(worker), now=time.time()) for worker in workers]
+    history_limits = history_limits_of(workers)
     bus = _bus_of(workers)
     loop = asyncio.get_running_loop()
     previous = loop.get_exception_handler()
@@ -81,7 +83,11 @@ async def serve(*workers: Worker[Any]) -> AsyncIterator[Serving]:
         try:
             await stack.enter_async_context(
                 process.serving(
-                    bound, makers, bus=bus, exception_handler=previous or _handle_by_default
+                    bound,
+                    makers,
+                    bus=bus,
+                    history_limits=history_limits,
+                    exception_handler=previous or _handle_by_default,
                 )
             )
         except process.StartFailed as error:

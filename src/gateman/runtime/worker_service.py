@@ -25,7 +25,6 @@ from ..cluster.membership import ConnectionMembership
 from ..config.callbacks import Function
 from ..config.schedule import check_function, check_interval
 from ..config.settings import WorkerSettings
-from ..config.worker import Worker, settings_of
 from ..connection import Connection, State
 from ..errors import ProtocolError
 from ..http import response
@@ -47,7 +46,7 @@ from ..websocket.close import NO_LOGIN
 from ..websocket.deflate import Deflate
 from .callback_runner import CallbackRunner
 from .lifecycle import last_share, started, stopped
-from .timer import add_timers, process_timers
+from .timer import process_timers
 
 if TYPE_CHECKING:
     from ..net.http_application import HttpApplication, ServedConnection
@@ -66,6 +65,9 @@ _DRAIN_STEP = 0.05  # seconds
 class WorkerService:
     """Serves one worker."""
 
+    has_text_messages = True
+    """Whether ``on_message`` gets text and bytes, and nothing else."""
+
     def __init__(
         self,
         settings: WorkerSettings,
@@ -78,7 +80,8 @@ class WorkerService:
         self.measurements = measurements
         if measurements is not None:
             # Messages of other protocols may be anything: their links count the bytes.
-            functions = measurements.measured(functions, has_sizes=settings.listen.is_websocket)
+            has_sizes = self.has_text_messages and settings.listen.is_websocket
+            functions = measurements.measured(functions, has_sizes=has_sizes)
         self.connections = connections
         # How often each cause in ``gateman status`` has happened.
         self.counts: Counter[str] = Counter()
@@ -168,6 +171,7 @@ class WorkerService:
             inflate_turns=InflateTurns(
                 self._loop, (settings.compression or Deflate()).max_inflated_per_turn
             ),
+            **self._of_connections(),
         )
         ping_interval = timeouts.ping_interval
         is_websocket = settings.listen.is_websocket
@@ -203,7 +207,7 @@ class WorkerService:
             trusted_proxies=settings.trusted_proxies,
             contexts=settings.contexts,
             answer_plain=self._answer_plain,
-            **({} if self.measurements is None else self._measuring(self.measurements)),
+            **self._of_handshakes(),
         )
         return lambda peer_info: self._make_handshake(config, peer_info)
 
@@ -218,6 +222,13 @@ class WorkerService:
             return partial(PacketLink, PacketConfig(context, self._worker, protocol, None))
         traffic = self.measurements.traffic
         return partial(MeasuredPacketLink, PacketConfig(context, self._worker, protocol, traffic))
+
+    def _of_connections(self) -> dict[str, Any]:
+        """Return what a subclass adds to the context of connections."""
+        return {}
+
+    def _of_handshakes(self) -> dict[str, Any]:
+        return {} if self.measurements is None else self._measuring(self.measurements)
 
     def _measuring(self, measurements: "Measurements") -> dict[str, Any]:
         # Imported here: a service without metrics does not need it.
@@ -386,12 +397,15 @@ class WorkerService:
         self.connections[connection.id] = connection
         connection.opened_at = self._loop.time()
         connection.needs_on_close = True
-        if self._membership is not None:
-            self._membership.add(connection)
+        self._add_member(connection)
         login = self.settings.timeouts.login
         if login is not None:
             self._timers.add_for(connection, login, self._check_login, (connection,))
         self._callback_runner.call("on_open", connection)
+
+    def _add_member(self, connection: Connection) -> None:
+        if self._membership is not None:
+            self._membership.add(connection)
 
     def handler_failed(self, connection: Connection, error: Exception) -> None:
         """Close a connection for which ``on_message`` has raised."""
@@ -618,16 +632,3 @@ def _descriptors_left() -> int:
     if limit == resource.RLIM_INFINITY:
         return sys.maxsize
     return max(limit - _RESERVED_DESCRIPTORS, 1)
-
-
-def service_maker(
-    worker: Worker, *, now: float, measurements: "Measurements | None" = None
-) -> Callable[[], WorkerService]:
-    """Check the worker's options together, and return a function that makes its service."""
-    settings = settings_of(worker, now=now)
-
-    def make() -> WorkerService:
-        add_timers(worker)
-        return WorkerService(settings, worker.callbacks, worker, worker.connections, measurements)
-
-    return make

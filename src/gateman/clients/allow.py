@@ -1,0 +1,60 @@
+"""What a callback of the client protocol returns to say more than yes. Pure."""
+
+from dataclasses import dataclass
+from typing import Any
+
+from ..errors import ConfigError
+from ..options import fixed, is_positive
+
+# Seconds; more does not fit into timers.
+_MAX_SECONDS = 1_000_000
+
+
+@fixed("Allow", "Allow({name}={value})")
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Allow:
+    """
+    Allow what a client asks for, and say more about it.
+
+        @worker.on_subscribe
+        def subscribe(connection, channel, data):
+            return Allow(data={"topic": "tea"}, expires_in=3600)
+
+    Args:
+        data: For the client: ``data`` of the answer to its connect or subscribe command; in
+            ``on_publish``, what is published instead of what it sent.
+        info: What other clients see of this client in presence, joins and publications: everywhere
+            if ``on_client_connect`` returns it, in the channel if ``on_subscribe`` does.
+        expires_in: Seconds after which the client has to refresh; ``None`` for never.
+        publish: In ``on_subscribe``: whether this client may publish in the channel; ``None`` for
+            what its pattern says.
+        history: The same for reading its history.
+        presence: The same for asking who is in it.
+
+    Raises:
+        ConfigError: ``expires_in`` is not a number of seconds.
+    """
+
+    data: Any = None
+    info: Any = None
+    expires_in: float | None = None
+    publish: bool | None = None
+    history: bool | None = None
+    presence: bool | None = None
+
+    def __post_init__(self) -> None:
+        """Check the values."""
+        if self.expires_in is not None and not is_positive(self.expires_in, _MAX_SECONDS):
+            raise ConfigError(
+                f"Allow(expires_in={self.expires_in!r}) cannot work",
+                f"give it in seconds, up to {_MAX_SECONDS}",
+            )
+
+
+def allow_of(result: object) -> "Allow | None":
+    """Read what a callback returned; ``None`` if it refuses."""
+    if result is False:
+        return None
+    if isinstance(result, Allow):
+        return result
+    return Allow() if result is None or result is True else Allow(data=result)

@@ -1,0 +1,82 @@
+"""One SDK client: its connection, its session, and what it was allowed."""
+
+import asyncio
+from typing import Any
+
+import msgspec
+from msgspec import Raw
+
+from ..clients.allow import Allow
+from ..clients.session import ClientSession
+from ..cluster.names import ClientId
+from ..cluster.publication import BINARY, JSON, PublisherInfo, as_json
+from ..connection import Connection
+from .client_send_buffer import ClientSends
+
+_decode = msgspec.json.Decoder().decode
+
+
+class Client:
+    """One SDK client."""
+
+    __slots__ = ("allowed", "connection", "id", "info", "session", "timer", "uid")
+
+    def __init__(self, connection: Connection, client: ClientId, session: ClientSession) -> None:
+        self.connection = connection
+        self.id = client
+        self.session = session
+        self.uid = ""
+        # JSON, for other clients.
+        self.info = b""
+        # What was said when it subscribed, by channel; nothing for most.
+        self.allowed: dict[str, Allow] = {}
+        # For the next deadline of the session.
+        self.timer: asyncio.TimerHandle | None = None
+
+    @property
+    def send_buffer(self) -> ClientSends:
+        send_buffer = self.connection.send_buffer
+        assert isinstance(send_buffer, ClientSends)
+        return send_buffer
+
+    def publisher(self, channel: str) -> PublisherInfo:
+        """Describe it to those who get what it publishes."""
+        return PublisherInfo(self.id, self.uid, self.info, self.channel_info(channel))
+
+    def channel_info(self, channel: str) -> bytes:
+        allowed = self.allowed.get(channel)
+        return b"" if allowed is None or allowed.info is None else as_json(allowed.info)
+
+    @property
+    def speaks_json(self) -> bool:
+        return not self.session.codec.is_binary
+
+    def read(self, data: Raw) -> Any:
+        """Read data of the client: a JSON value, or bytes that are none."""
+        encoded = bytes(data)
+        if not encoded:
+            return None
+        try:
+            return _decode(encoded)
+        except (msgspec.MsgspecError, ValueError, RecursionError):
+            return encoded
+
+    def message(self, data: Raw) -> tuple[int, bytes]:
+        """Read data of the client as the kind and the payload of a message."""
+        encoded = bytes(data)
+        if self.speaks_json:
+            # Taken from one line, so it has no line breaks.
+            return JSON, encoded
+        try:
+            # A line break between its parts would end a line of JSON clients.
+            return JSON, msgspec.json.format(encoded, indent=-1)
+        except (msgspec.MsgspecError, ValueError, RecursionError):
+            return BINARY, encoded
+
+    def write(self, value: object) -> bytes:
+        """Write an answer of the application; raises TypeError if the client cannot read it."""
+        if isinstance(value, (bytes, bytearray, memoryview)):
+            if self.speaks_json:
+                raise TypeError("bytes cannot be sent to a client that speaks JSON")
+            return bytes(value)
+        return as_json(value)

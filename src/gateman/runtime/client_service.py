@@ -1,0 +1,499 @@
+"""
+Serves a worker whose clients are SDKs of the Centrifuge client protocol.
+
+A :class:`~gateman.clients.session.ClientSession` says what each frame of a client means. What it
+asks is answered here: by the options of channels, and by the application's callbacks.
+"""
+
+import asyncio
+import socket
+from collections.abc import Callable, Sequence
+from functools import partial
+from typing import TYPE_CHECKING, Any
+
+from msgspec.structs import replace
+
+from ..clients.allow import Allow
+from ..clients.channel import EVERYONE, SUBSCRIBERS, Channel, ChannelRules, is_personal
+from ..clients.codes import DISCONNECT_REASONS, DisconnectCode, ErrorCode, sdk_close_code
+from ..clients.limits import ClientLimits
+from ..clients.messages import (
+    ConnectRequest,
+    ConnectResult,
+    HistoryRequest,
+    HistoryResult,
+    Publication,
+    PublishRequest,
+    PublishResult,
+    RefreshRequest,
+    RpcRequest,
+    RpcResult,
+    SendRequest,
+    SubRefreshRequest,
+    SubscribeRequest,
+    raw,
+)
+from ..clients.session import Action, Ask, ClientSession, Close, Send, Unsubscribed
+from ..cluster.envelope import Bind, BindOnly, ClientAction
+from ..cluster.membership import ConnectionMembership
+from ..cluster.names import ClientId
+from ..cluster.node import Node
+from ..cluster.publication import (
+    PACKED,
+    PackedPublication,
+    as_message,
+    pack,
+    unpack,
+)
+from ..cluster.publication import (
+    Publication as Published,
+)
+from ..config.callbacks import Function
+from ..config.settings import WorkerSettings
+from ..connection import Connection, State
+from ..errors import BusError, ConfigError, EnvelopeError, HubError
+from ..history.base import Position
+from ..options import SlowConsumer
+from .client import Client
+from .client_callbacks import (
+    DENIED,
+    INTERNAL,
+    ClientCallbacks,
+    Disconnected,
+    Refusal,
+    Refused,
+)
+from .client_send_buffer import (
+    PROTOBUF_SUBPROTOCOL,
+    ClientSendBuffer,
+    MeasuredClientSendBuffer,
+    data_of,
+    info_of,
+)
+from .client_subscriptions import ClientSubscriptions, Connecting, target_of
+from .worker_service import WorkerService
+
+if TYPE_CHECKING:
+    from .measurements import Measurements
+
+Granted = Callable[[Allow], None]
+
+
+class ClientService(WorkerService):
+    """Serves one worker with SDK clients."""
+
+    has_text_messages = False
+
+    def __init__(
+        self,
+        settings: WorkerSettings,
+        functions: dict[str, Function],
+        worker: object,
+        connections: dict[int, Connection],
+        measurements: "Measurements | None" = None,
+    ) -> None:
+        settings = replace(
+            settings,
+            subprotocols=(PROTOBUF_SUBPROTOCOL, *settings.subprotocols),
+            # A message that is dropped would be missing without notice; a client that is
+            # disconnected comes back, and recovers it.
+            slow_consumer=SlowConsumer.CLOSE,
+        )
+        super().__init__(settings, functions, worker, connections, measurements)
+        self.deliver = self._counted(self._received)
+        self._rules = ChannelRules(settings.channels)
+        self._limits = settings.client_limits or ClientLimits()
+        self._callbacks = ClientCallbacks(self._functions, self._callback_runner)
+        self._clients: dict[ClientId, Client] = {}
+        # From the 101 on; a connection that is closing has none.
+        self._client_of: dict[Connection, Client] = {}
+        self._subscriptions: ClientSubscriptions | None = None
+
+    @property
+    def _node(self) -> Node:
+        assert self._membership is not None
+        return self._membership.local_node
+
+    async def start(
+        self, sockets: Sequence[socket.socket], membership: ConnectionMembership
+    ) -> None:
+        """Run ``on_worker_start``, and then accept."""
+        node = membership.local_node
+        node.local_clients.has_channels = True
+        self._subscriptions = ClientSubscriptions(
+            node,
+            self._rules,
+            self._clients,
+            self._act,
+            max_recovered=self._limits.max_recovered_publications,
+            now=self._loop.time,
+        )
+        node.subscribers.append(self._subscriptions)
+        if node.history_channels is not None:
+            node.history_channels.on_lost.append(self._subscriptions.lost)
+        await super().start(sockets, membership)
+
+    async def stop(self, code: int, reason: str) -> None:
+        """Close all connections, then run ``on_worker_stop``, all within ``timeouts.shutdown``."""
+        await super().stop(code, reason)
+        if self._subscriptions is not None:
+            self._subscriptions.stop()
+
+    def _of_handshakes(self) -> dict[str, Any]:
+        made = super()._of_handshakes()
+        if self.measurements is None:
+            made["make_send_buffer"] = partial(ClientSendBuffer, counts=self.counts)
+        else:
+            made["make_send_buffer"] = partial(
+                MeasuredClientSendBuffer, traffic=self.measurements.traffic, counts=self.counts
+            )
+        return made
+
+    def _of_connections(self) -> dict[str, Any]:
+        return {"close_for_client": _close_for_client}
+
+    # The life of a connection.
+
+    def _add_member(self, connection: Connection) -> None:
+        """Wait for the connect command; until then the hub does not know the client."""
+        assert self._membership is not None
+        interval = self.settings.timeouts.ping_interval
+        send_buffer = connection.send_buffer
+        assert isinstance(send_buffer, (ClientSendBuffer, MeasuredClientSendBuffer))
+        session = ClientSession(
+            send_buffer.codec,
+            self._limits,
+            self._loop.time(),
+            ping_interval=0 if interval is None else max(1, round(interval)),
+        )
+        client = Client(connection, ClientId(self._membership.client_id(connection)), session)
+        self._client_of[connection] = client
+        self._set_timer(client)
+
+    def closing(self, connection: Connection) -> None:
+        """Deliver no more commands, not even those that wait for a callback."""
+        self._forget(connection)
+        super().closing(connection)
+
+    def closed(self, connection: Connection, code: int, reason: str) -> None:
+        """Remove an open connection, and call ``on_close``."""
+        self._forget(connection)
+        super().closed(connection, code, reason)
+
+    def _forget(self, connection: Connection) -> None:
+        client = self._client_of.pop(connection, None)
+        if client is None:
+            return
+        client.session.closed()
+        self._clients.pop(client.id, None)
+        if client.timer is not None:
+            client.timer.cancel()
+            client.timer = None
+
+    # Frames, and what sessions make of them.
+
+    def _received(self, connection: Connection, message: str | bytes) -> None:
+        client = self._client_of.get(connection)
+        if client is not None:
+            self._act(client, client.session.receive(message, self._loop.time()))
+
+    def _act(self, client: Client, actions: Sequence[Action]) -> None:
+        """Carry out what a session says."""
+        for action in actions:
+            if client.connection.state is not State.OPEN:
+                return
+            match action:
+                case Send(payload):
+                    client.send_buffer.send_encoded(payload)
+                case Ask(number, request):
+                    self._ask(client, number, request)
+                case Unsubscribed():
+                    assert self._subscriptions is not None
+                    self._subscriptions.ended(client, action)
+                case Close(code, reason):
+                    client.connection.close(code, reason)
+        if actions:
+            self._set_timer(client)
+
+    def _set_timer(self, client: Client) -> None:
+        at = client.session.deadline()
+        timer = client.timer
+        if timer is not None:
+            if at == timer.when():
+                return
+            timer.cancel()
+        client.timer = None if at is None else self._loop.call_at(at, self._tick, client)
+
+    def _tick(self, client: Client) -> None:
+        client.timer = None
+        actions = client.session.tick(self._loop.time())
+        if actions:
+            self._act(client, actions)
+        else:
+            self._set_timer(client)
+
+    def _refuse(self, client: Client, number: int, refusal: Refusal) -> None:
+        if isinstance(refusal, Disconnected):
+            self._act(client, client.session.disconnect(refusal.code, refusal.reason))
+        else:
+            self._act(
+                client,
+                client.session.refused(
+                    number, refusal.code, refusal.message, is_temporary=refusal.is_temporary
+                ),
+            )
+
+    def _decide(self, name: str, client: Client, number: int, *args: Any, then: Granted) -> None:
+        """Ask a callback; go on with ``then`` if it allows the command."""
+
+        def answered(verdict: Allow | Refusal) -> None:
+            if not isinstance(verdict, Allow):
+                self._refuse(client, number, verdict)
+                return
+            try:
+                then(verdict)
+            except TypeError as error:
+                # What it has returned cannot be written for this client.
+                self._callback_runner.note(name, client.connection, error)
+                self._refuse(client, number, INTERNAL)
+
+        self._callbacks.decide(name, client.connection, *args, then=answered)
+
+    def _ask(self, client: Client, number: int, request: Any) -> None:
+        """Answer a command."""
+        match request:
+            case ConnectRequest():
+                self._connect(client, number, request)
+            case SubscribeRequest():
+                self._subscribe(client, number, request)
+            case PublishRequest():
+                self._publish(client, number, request)
+            case RpcRequest():
+                self._call(client, number, request)
+            case SendRequest():
+                self._callbacks.call(
+                    "on_message", client.connection, client.read(request.data), then=_ignore
+                )
+            case HistoryRequest():
+                self._history(client, number, request)
+            case RefreshRequest(token):
+                self._refresh(client, number, "on_refresh", token)
+            case SubRefreshRequest(channel, token):
+                self._refresh(client, number, "on_sub_refresh", channel, token)
+            case _:
+                self._refuse(client, number, Refused(ErrorCode.NOT_AVAILABLE))
+
+    # The commands.
+
+    def _connect(self, client: Client, number: int, request: ConnectRequest) -> None:
+        def accept(allowed: Allow) -> None:
+            assert self._subscriptions is not None
+            client.info = b"" if allowed.info is None else client.write(allowed.info)
+            result = ConnectResult(client=client.id, version=VERSION)
+            result.data = raw(b"" if allowed.data is None else client.write(allowed.data))
+            early = self._node.local_clients.early_actions(client.id)
+            client.uid = _uid_of(early)
+            self._subscriptions.connect(
+                client,
+                Connecting(
+                    number,
+                    result,
+                    early,
+                    request.subs,
+                    lambda: self._admit(client),
+                    allowed.expires_in,
+                ),
+            )
+
+        self._decide(
+            "on_client_connect",
+            client,
+            number,
+            request.token,
+            client.read(request.data),
+            then=accept,
+        )
+
+    def _admit(self, client: Client) -> None:
+        """Make a client known to the hub: it has its answer."""
+        assert self._membership is not None
+        self._clients[client.id] = client
+        self._node.local_clients.add(client.id, client.connection)
+        client.send_buffer.release()
+
+    def _subscribe(self, client: Client, number: int, request: SubscribeRequest) -> None:
+        channel = request.channel
+        if is_personal(channel):
+            self._refuse(client, number, DENIED)
+            return
+        may = self._options(channel).subscribe or "on_subscribe" in self._callbacks
+        if not may:
+            self._refuse(client, number, DENIED)
+            return
+        subscriptions = self._subscriptions
+        assert subscriptions is not None
+        self._decide(
+            "on_subscribe",
+            client,
+            number,
+            channel,
+            client.read(request.data),
+            then=lambda allowed: subscriptions.subscribe(client, number, request, allowed),
+        )
+
+    def _options(self, channel: str) -> Channel:
+        return self._rules.options_of(channel)
+
+    def _may(self, client: Client, channel: str, what: str) -> bool:
+        """Tell whether a client may publish, or read the history or the presence of a channel."""
+        allowed = client.allowed.get(channel)
+        own = None if allowed is None else getattr(allowed, what)
+        is_subscribed = client.session.is_subscribed(channel)
+        if own is not None:
+            return bool(own) and is_subscribed
+        permission = getattr(self._options(channel), what)
+        return permission == EVERYONE or (permission == SUBSCRIBERS and is_subscribed)
+
+    def _publish(self, client: Client, number: int, request: PublishRequest) -> None:
+        channel = request.channel
+        if is_personal(channel) and not client.session.is_subscribed(channel):
+            self._refuse(client, number, DENIED)
+            return
+        if "on_publish" not in self._callbacks and not self._may(client, channel, "publish"):
+            self._refuse(client, number, DENIED)
+            return
+
+        def accept(allowed: Allow) -> None:
+            kind, data = (
+                client.message(request.data) if allowed.data is None else as_message(allowed.data)
+            )
+            packed = PackedPublication(kind, data, client.publisher(channel))
+            target, name = target_of(channel)
+            try:
+                appended = self._node.send(target, (name,), PACKED, pack(packed))
+            except (HubError, ConfigError):
+                self._refuse(client, number, Refused(ErrorCode.LIMIT_EXCEEDED))
+                return
+            if appended:
+                assert self._subscriptions is not None
+                self._subscriptions.spawn(self._published(client, number, appended[0]))
+            else:
+                self._act(client, client.session.answered(number, PublishResult()))
+
+        self._decide("on_publish", client, number, channel, client.read(request.data), then=accept)
+
+    async def _published(
+        self, client: Client, number: int, appended: "asyncio.Task[Position]"
+    ) -> None:
+        try:
+            await asyncio.shield(appended)
+        except BusError:
+            self._refuse(client, number, INTERNAL)
+        else:
+            self._act(client, client.session.answered(number, PublishResult()))
+
+    def _call(self, client: Client, number: int, request: RpcRequest) -> None:
+        if "on_rpc" not in self._callbacks:
+            self._refuse(client, number, Refused(ErrorCode.METHOD_NOT_FOUND))
+            return
+
+        def reply(result: Any) -> None:
+            if isinstance(result, Refusal):
+                self._refuse(client, number, result)
+                return
+            value = result.data if isinstance(result, Allow) else result
+            try:
+                data = client.write(value)
+            except TypeError as error:
+                self._callback_runner.note("on_rpc", client.connection, error)
+                self._refuse(client, number, INTERNAL)
+            else:
+                self._act(client, client.session.answered(number, RpcResult(data=raw(data))))
+
+        self._callbacks.call(
+            "on_rpc", client.connection, request.method, client.read(request.data), then=reply
+        )
+
+    def _history(self, client: Client, number: int, request: HistoryRequest) -> None:
+        channels = self._node.history_channels
+        if channels is None or channels.limits(*target_of(request.channel)) is None:
+            self._refuse(client, number, Refused(ErrorCode.NOT_AVAILABLE))
+        elif not self._may(client, request.channel, "history"):
+            self._refuse(client, number, DENIED)
+        else:
+            assert self._subscriptions is not None
+            self._subscriptions.spawn(self._read(client, number, request))
+
+    async def _read(self, client: Client, number: int, request: HistoryRequest) -> None:
+        channels = self._node.history_channels
+        assert channels is not None
+        most = self._limits.max_history_publications
+        limit = most if request.limit < 0 else min(request.limit, most)
+        since = None if request.since is None else Position(
+            request.since.epoch, request.since.offset
+        )  # fmt: skip
+        try:
+            page = await channels.store.read(
+                request.channel, limit=limit, since=since, is_reverse=request.reverse
+            )
+        except BusError:
+            self._refuse(client, number, INTERNAL)
+            return
+        if since is not None and since.epoch and since.epoch != page.position.epoch:
+            self._refuse(client, number, Refused(ErrorCode.UNRECOVERABLE_POSITION))
+            return
+        publications: list[Publication] = []
+        for message in page.messages:
+            try:
+                made = Published.of_packed(unpack(message.payload), request.channel, message.offset)
+            except EnvelopeError:
+                continue
+            data = data_of(made.kind, bytes(made), client.session.codec)
+            if data is not None:
+                publications.append(
+                    Publication(
+                        data=raw(data),
+                        info=info_of(made.info),
+                        offset=made.offset,
+                        tags=made.tags,
+                    )
+                )
+        epoch, offset = page.position
+        result = HistoryResult(publications=publications, epoch=epoch, offset=offset)
+        self._act(client, client.session.answered(number, result))
+
+    def _refresh(self, client: Client, number: int, name: str, *args: str) -> None:
+        if name not in self._callbacks:
+            self._refuse(client, number, Refused(ErrorCode.NOT_AVAILABLE))
+            return
+
+        def accept(allowed: Allow) -> None:
+            self._act(
+                client,
+                client.session.refreshed(number, self._loop.time(), ttl=allowed.expires_in),
+            )
+
+        self._decide(name, client, number, *args, then=accept)
+
+
+VERSION = "gateman"
+
+
+def _ignore(_result: object) -> None:
+    """Take the result of a callback that has no answer."""
+
+
+def _uid_of(early: Sequence[ClientAction]) -> str:
+    uids = [one.uid for one in early if isinstance(one, (Bind, BindOnly))]
+    return uids[-1] if uids else ""
+
+
+def _close_for_client(code: int, reason: str) -> tuple[int, str]:
+    """Translate a close into what SDKs understand: a final one needs a reason."""
+    code = sdk_close_code(code)
+    if not reason:
+        try:
+            reason = DISCONNECT_REASONS[DisconnectCode(code)]
+        except (KeyError, ValueError):
+            reason = "closed by the server"
+    return code, reason

@@ -1,0 +1,112 @@
+"""What the application decides about SDK clients, and answers them."""
+
+import asyncio
+from typing import Any
+
+import pytest
+from websockets.exceptions import ConnectionClosed
+
+from gateman import Allow, ClientError, Connection, Disconnect, Refuse, hub
+from tests.support.client_talk import DENIED, OPEN, error, service
+from tests.support.loop import on_loop
+
+
+@on_loop
+async def test_the_application_decides_who_connects() -> None:
+    """It binds and joins; the client has those subscriptions with the answer."""
+
+    def on_client_connect(connection: Connection, token: str, data: Any) -> Any:
+        if token == "none":
+            return False
+        if token == "later":
+            raise ClientError(499, "not now", temporary=True)
+        if token == "never":
+            raise Disconnect(4500, "go away")
+        if token == "refused":
+            raise Refuse(text="no")
+        connection.bind(token)
+        connection.join("news")
+        return Allow(data={"hello": data}, info={"name": "Ann"})
+
+    async with service(on_client_connect, channels={"room": OPEN}) as client:
+        ann = await client(token="ann", data=[1])
+        found = ann.hello["connect"]
+        assert found["data"] == {"hello": [1]}
+        assert sorted(found["subs"]) == ["#ann", "news"]
+        assert await hub.is_uid_online("ann")
+        await ann.ask(subscribe={"channel": "room"})
+        await ann.ask(publish={"channel": "room", "data": 1})
+        info = (await ann.push())["pub"]["info"]
+        assert info == {"user": "ann", "client": found["client"], "conn_info": {"name": "Ann"}}
+
+        assert (await client(token="none")).hello == DENIED
+        assert (await client(token="later")).hello == error(499, "not now", temporary=True)
+        assert (await client(token="refused")).hello == error(103, "no")
+        with pytest.raises(ConnectionClosed) as caught:
+            await client(token="never")
+        assert caught.value.rcvd is not None
+        assert (caught.value.rcvd.code, caught.value.rcvd.reason) == (4500, "go away")
+
+
+@on_loop
+async def test_callbacks_decide_about_channels() -> None:
+    """They see what the client sent; what they return replaces it, or is added to the answer."""
+    seen: list[Any] = []
+
+    async def on_subscribe(_connection: Connection, channel: str, data: Any) -> Any:
+        await asyncio.sleep(0)
+        seen.append(("subscribe", channel, data))
+        if channel == "closed":
+            raise Refuse
+        return Allow(data="hello", publish=channel == "talk", info={"role": "guest"})
+
+    def on_publish(_connection: Connection, channel: str, data: Any) -> Any:
+        seen.append(("publish", channel, data))
+        return {"bad": False, "loud": "quiet"}.get(data)
+
+    async with service(on_subscribe, on_publish) as client:
+        ann = await client()
+        # In one frame: the second waits for the callback of the first.
+        number = await ann.send(subscribe={"channel": "talk", "data": {"x": 1}})
+        assert await ann.ask(publish={"channel": "talk", "data": "loud"}) == {"publish": {}}
+        del number
+        assert (await ann.push())["pub"]["data"] == "quiet"
+        assert await ann.ask(publish={"channel": "talk", "data": "bad"}) == DENIED
+        assert await ann.ask(subscribe={"channel": "closed"}) == DENIED
+        assert seen == [
+            ("subscribe", "talk", {"x": 1}),
+            ("publish", "talk", "loud"),
+            ("publish", "talk", "bad"),
+            ("subscribe", "closed", None),
+        ]
+
+
+@on_loop
+async def test_calls_and_messages_reach_the_application(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    """In order, each after the one before; an exception is an error of the one command."""
+    seen: list[Any] = []
+
+    async def on_rpc(_connection: Connection, method: str, data: Any) -> Any:
+        await asyncio.sleep(0)
+        seen.append(data)
+        if method == "fail":
+            raise ValueError("secret")
+        return b"" if method == "bytes" else {method: data}
+
+    def on_message(connection: Connection, data: Any) -> None:
+        seen.append(data)
+        connection.send({"echo": data})
+
+    async with service(on_rpc, on_message) as client:
+        ann = await client()
+        await ann.send(rpc={"method": "one", "data": 1})
+        await ann.send(send={"data": 2})
+        assert await ann.ask(rpc={"method": "two", "data": 3}) == {"rpc": {"data": {"two": 3}}}
+        assert await ann.push() == {"message": {"data": {"echo": 2}}}
+        internal = error(100, "internal server error", temporary=True)
+        assert await ann.ask(rpc={"method": "fail", "data": 4}) == internal
+        assert await ann.ask(rpc={"method": "bytes", "data": 5}) == internal
+        assert seen == [1, 2, 3, 4, 5]
+    assert "which gets an error for it" in caplog.text

@@ -1,0 +1,98 @@
+"""Subscriptions of SDK clients: what a client missed, and what the hub does with it."""
+
+from typing import Any
+
+from gateman import Channel, Connection, hub
+from tests.support.client_talk import KEPT, service
+from tests.support.loop import on_loop
+
+
+@on_loop
+async def test_what_a_client_missed_is_in_the_answer_to_its_subscribe() -> None:
+    """Exactly that, in order; and nothing if it missed nothing, or had seen no message."""
+    async with service(channels={"room": KEPT}) as client:
+        ann, bob = await client(), await client()
+        empty = (await ann.ask(subscribe={"channel": "room"}))["subscribe"]
+        assert empty.get("offset", 0) == 0
+        await bob.ask(subscribe={"channel": "room"})
+        for number in range(3):
+            await bob.ask(publish={"channel": "room", "data": number})
+        offsets = [(await ann.push())["pub"]["offset"] for _ in range(3)]
+        assert offsets == sorted(offsets)
+
+        for known, missed in ((0, [0, 1, 2]), (offsets[1], [2]), (offsets[2], [])):
+            dan = await client()
+            position = {"epoch": empty["epoch"], "offset": known}
+            answer = await dan.ask(subscribe={"channel": "room", "recover": True, **position})
+            found = answer["subscribe"]
+            assert [one["data"] for one in found.get("publications", [])] == missed
+            assert (found["recovered"], found["was_recovering"]) == (True, True)
+            assert found["offset"] == offsets[2]
+
+
+@on_loop
+async def test_a_recovery_that_is_not_complete_says_so() -> None:
+    """Also in another epoch; a client that asks for all or nothing gets an error."""
+    async with service(channels={"room": Channel(subscribe=True, history_size=2)}) as client:
+        ann = await client()
+        epoch = (await ann.ask(subscribe={"channel": "room"}))["subscribe"]["epoch"]
+        for number in range(4):
+            await hub.send_to_group("room", number)
+
+        for position in ({"epoch": epoch, "offset": 1}, {"epoch": "another", "offset": 4}):
+            bob = await client()
+            asked = {"channel": "room", "recover": True, **position}
+            found = (await bob.ask(subscribe=asked))["subscribe"]
+            assert found["was_recovering"]
+            assert "recovered" not in found
+            assert "publications" not in found
+            cid = await client()
+            assert (await cid.ask(subscribe={**asked, "flag": 2}))["error"]["code"] == 112
+
+
+@on_loop
+async def test_a_client_recovers_what_was_sent_to_its_user() -> None:
+    """While it was away; with its connect command."""
+
+    def on_client_connect(connection: Connection, _token: str, _data: Any) -> None:
+        connection.bind("ann")
+
+    async with service(on_client_connect) as client:
+        ann = await client()
+        position = ann.hello["connect"]["subs"]["#ann"]
+        await ann.leave()
+        for number in range(3):
+            await hub.send_to_uid("ann", number)
+        known = {"recover": True, "epoch": position["epoch"], "offset": position.get("offset", 0)}
+        again = await client(subs={"#ann": known})
+
+        found = again.hello["connect"]["subs"]["#ann"]
+        assert [one["data"] for one in found["publications"]] == [0, 1, 2]
+        assert found["recovered"]
+
+
+@on_loop
+async def test_a_client_is_joined_and_taken_out_while_it_is_connected() -> None:
+    """It is told by pushes."""
+    async with service() as client:
+        ann = await client()
+        name = ann.hello["connect"]["client"]
+        await hub.join_group(name, "news")
+        assert await ann.push() == {"channel": "news", "subscribe": {}}
+        await hub.send_to_group("news", 1)
+        assert await ann.push() == {"channel": "news", "pub": {"data": 1}}
+        await hub.leave_group(name, "news")
+        gone = await ann.push()
+        assert (gone["channel"], gone["unsubscribe"]["code"]) == ("news", 2000)
+        await hub.bind_uid(name, "42")
+        bound = await ann.push()
+        assert (bound["channel"], bound["subscribe"]["recoverable"]) == ("#42", True)
+        assert await hub.uid_of_client(name) == "42"
+        await hub.unbind_uid(name)
+        assert (await ann.push())["channel"] == "#42"
+        assert await hub.uid_of_client(name) is None
+        await hub.join_group(name, "room")
+        await ann.push()
+        await hub.dissolve_group("room")
+        assert (await ann.push())["unsubscribe"]["code"] == 2000
+        assert await hub.count_group("room") == 0
