@@ -28,7 +28,7 @@ class Side:
 
     def __init__(self, bus: MemoryBus) -> None:
         self.counts: Counter[str] = Counter()
-        clients = LocalClients(NodeId("0a1b2c3d4e5f"), Fanout(asyncio.get_running_loop().call_soon))
+        clients = LocalClients(Fanout(asyncio.get_running_loop().call_soon), NodeId("0a1b2c3d4e5f"))
         self.channels = HistoryChannels(
             bus, lambda name: LIMITS if name == "room" else None, clients, self.counts
         )
