@@ -58,11 +58,13 @@ async def test_callbacks_decide_about_channels() -> None:
         seen.append(("subscribe", channel, data))
         if channel == "closed":
             raise Refuse
+        if channel == "quiet":
+            return None
         return Allow(data="hello", publish=channel == "talk", info={"role": "guest"})
 
     def on_publish(_connection: Connection, channel: str, data: Any) -> Any:
         seen.append(("publish", channel, data))
-        return {"bad": False, "loud": "quiet"}.get(data)
+        return {"bad": False, "loud": "quiet", "good": True}.get(data)
 
     async with service(on_subscribe, on_publish) as client:
         ann = await client()
@@ -72,11 +74,19 @@ async def test_callbacks_decide_about_channels() -> None:
         del number
         assert (await ann.push())["pub"]["data"] == "quiet"
         assert await ann.ask(publish={"channel": "talk", "data": "bad"}) == DENIED
+        # It says nothing about this, and no pattern allows it elsewhere.
+        assert await ann.ask(publish={"channel": "else", "data": "hm"}) == DENIED
+        assert await ann.ask(publish={"channel": "else", "data": "good"}) == {"publish": {}}
+        assert await ann.ask(publish={"channel": "#ann", "data": "good"}) == DENIED
+        assert await ann.ask(subscribe={"channel": "quiet"}) == DENIED
         assert await ann.ask(subscribe={"channel": "closed"}) == DENIED
         assert seen == [
             ("subscribe", "talk", {"x": 1}),
             ("publish", "talk", "loud"),
             ("publish", "talk", "bad"),
+            ("publish", "else", "hm"),
+            ("publish", "else", "good"),
+            ("subscribe", "quiet", None),
             ("subscribe", "closed", None),
         ]
 

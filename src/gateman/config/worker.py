@@ -237,13 +237,13 @@ class Worker(BaseWorker, OfSession[S]):
     on_refresh = Callback[[Connection[S], str]]()
     """``(connection, token)``: prolong the connection: return ``Allow(expires_in=…)``."""
     on_subscribe = Callback[[Connection[S], str, Any]]()
-    """``(connection, channel, data)``: a client subscribes; return nothing, ``data`` of the answer,
-    or :class:`gateman.Allow`. It decides also about channels that no pattern allows."""
+    """``(connection, channel, data)``: a client subscribes. ``True``, ``data`` of the answer or
+    :class:`gateman.Allow` allow it; nothing leaves it to the channel's pattern."""
     on_sub_refresh = Callback[[Connection[S], str, str]]()
     """``(connection, channel, token)``: prolong a subscription; as ``on_refresh``."""
     on_publish = Callback[[Connection[S], str, Any]]()
-    """``(connection, channel, data)``: a client publishes; what it returns, unless it is ``None``
-    or ``True``, is published instead. It decides also where no pattern allows it."""
+    """``(connection, channel, data)``: a client publishes. ``True`` allows it, another value is
+    published instead; nothing leaves it to the channel's pattern."""
     on_rpc = Callback[[Connection[S], str, Any]]()
     """``(connection, method, data)``: a client calls a method; what it returns is the answer."""
 

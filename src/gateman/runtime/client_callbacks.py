@@ -55,13 +55,17 @@ class ClientCallbacks:
     def __contains__(self, name: str) -> bool:
         return name in self._functions
 
-    def decide(self, name: str, connection: Connection, *args: Any, then: Answer) -> None:
-        """Ask a callback for permission; without one, the answer is yes."""
+    def decide(
+        self, name: str, connection: Connection, *args: Any, is_allowed: bool, then: Answer
+    ) -> None:
+        """Ask a callback for permission; ``is_allowed`` is the answer without one, and its None."""
 
         def decided(result: Any) -> None:
             if isinstance(result, Refusal):
                 then(result)
                 return
+            if result is None:
+                result = is_allowed
             allowed = allow_of(result)
             then(DENIED if allowed is None else allowed)
 

@@ -243,8 +243,16 @@ class ClientService(WorkerService):
                 ),
             )
 
-    def _decide(self, name: str, client: Client, number: int, *args: Any, then: Granted) -> None:
-        """Ask a callback; go on with ``then`` if it allows the command."""
+    def _decide(
+        self,
+        name: str,
+        client: Client,
+        number: int,
+        *args: Any,
+        is_allowed: bool,
+        then: Granted,
+    ) -> None:
+        """Ask a callback; go on with ``then`` if the command is allowed."""
 
         def answered(verdict: Allow | Refusal) -> None:
             if not isinstance(verdict, Allow):
@@ -257,7 +265,7 @@ class ClientService(WorkerService):
                 self._callback_runner.note(name, client.connection, error)
                 self._refuse(client, number, INTERNAL)
 
-        self._callbacks.decide(name, client.connection, *args, then=answered)
+        self._callbacks.decide(name, client.connection, *args, is_allowed=is_allowed, then=answered)
 
     def _ask(self, client: Client, number: int, request: Any) -> None:
         """Answer a command."""
@@ -311,6 +319,7 @@ class ClientService(WorkerService):
             number,
             request.token,
             client.read(request.data),
+            is_allowed=True,
             then=accept,
         )
 
@@ -326,10 +335,6 @@ class ClientService(WorkerService):
         if is_personal(channel):
             self._refuse(client, number, DENIED)
             return
-        may = self._options(channel).subscribe or "on_subscribe" in self._callbacks
-        if not may:
-            self._refuse(client, number, DENIED)
-            return
         subscriptions = self._subscriptions
         assert subscriptions is not None
         self._decide(
@@ -338,6 +343,7 @@ class ClientService(WorkerService):
             number,
             channel,
             client.read(request.data),
+            is_allowed=self._options(channel).subscribe,
             then=lambda allowed: subscriptions.subscribe(client, number, request, allowed),
         )
 
@@ -356,10 +362,8 @@ class ClientService(WorkerService):
 
     def _publish(self, client: Client, number: int, request: PublishRequest) -> None:
         channel = request.channel
-        if is_personal(channel) and not client.session.is_subscribed(channel):
-            self._refuse(client, number, DENIED)
-            return
-        if "on_publish" not in self._callbacks and not self._may(client, channel, "publish"):
+        may = self._may(client, channel, "publish")
+        if is_personal(channel) and not may:
             self._refuse(client, number, DENIED)
             return
 
@@ -380,7 +384,15 @@ class ClientService(WorkerService):
             else:
                 self._act(client, client.session.answered(number, PublishResult()))
 
-        self._decide("on_publish", client, number, channel, client.read(request.data), then=accept)
+        self._decide(
+            "on_publish",
+            client,
+            number,
+            channel,
+            client.read(request.data),
+            is_allowed=may,
+            then=accept,
+        )
 
     async def _published(
         self, client: Client, number: int, appended: "asyncio.Task[Position]"
@@ -473,7 +485,7 @@ class ClientService(WorkerService):
                 client.session.refreshed(number, self._loop.time(), ttl=allowed.expires_in),
             )
 
-        self._decide(name, client, number, *args, then=accept)
+        self._decide(name, client, number, *args, is_allowed=False, then=accept)
 
 
 VERSION = "gateman"
