@@ -1,6 +1,8 @@
 """Workers of other protocols than WebSocket: tcp://, text://, frame://, and those of users."""
 
 import asyncio
+import socket
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -528,3 +530,19 @@ async def test_a_drain_ends_connections_behind_what_has_arrived() -> None:
         await journal.until("on_close")
 
     assert journal.of("on_close") == [(1012, "reload")]
+
+
+@on_loop
+async def test_the_system_asks_whether_a_silent_client_is_there() -> None:
+    """There is no ping; a NAT forgets connections without one."""
+    journal = Calls()
+    async with serve(LINES, timeouts={"ping_interval": 25.0}, **journal.callbacks()) as server:
+        await server.connect()
+        await journal.until("on_open")
+        sock = journal.connections[0].link.socket
+
+        assert sock.getsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE) == 1
+        if sys.platform == "linux":
+            options = (socket.TCP_KEEPIDLE, socket.TCP_KEEPINTVL, socket.TCP_USER_TIMEOUT)
+            found = [sock.getsockopt(socket.IPPROTO_TCP, one) for one in options]
+            assert found == [25, 25, 45_000]
