@@ -404,7 +404,7 @@ async def test_drain_closes_bit_by_bit() -> None:
 @on_loop
 async def test_client_that_connects_during_a_drain_does_not_delay_its_end() -> None:
     """They may ask how the service is, and are no reason to go on; handshakes get 503."""
-    async with serve() as server:
+    async with serve(timeouts={"handshake": 2 * TIMEOUT}) as server:
         client = await server.client()
         draining = asyncio.create_task(server.service.drain(1012, "restart", window=60.0))
         await turns()
@@ -412,7 +412,8 @@ async def test_client_that_connects_during_a_drain_does_not_delay_its_end() -> N
         assert (await server.ask(handshake())).status == 503
         assert (await server.ask(request("GET /healthz HTTP/1.0"))).status == 503
         await client.wait_closed()
-        await draining
+        async with asyncio.timeout(TIMEOUT):
+            await draining
         await silent.close()
 
         assert server.service.counts["draining"] == 1

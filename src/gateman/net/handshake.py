@@ -137,6 +137,7 @@ class Handshake(asyncio.BufferedProtocol):
             local_address=self._peer_info.local_address,
             is_secure=transport.get_extra_info("ssl_object") is not None,
         )
+        self._connection.permit = self._peer_info.permit
         self._config.context.events.connected(self._connection)
 
     def get_buffer(self, _sizehint: int) -> memoryview:
@@ -394,7 +395,6 @@ class Handshake(asyncio.BufferedProtocol):
         self._config.context.deadlines.discard(self)
         early = bytes(self._received)
         request.release()
-        connection.permit = self._peer_info.permit
         self._report(101)
         try:
             WebSocketProtocol(
