@@ -90,6 +90,23 @@ def test_a_service_without_history_loads_none_of_it() -> None:
     assert [name for name in loaded if "history" in name or "sqlite" in name] == []
 
 
+def test_a_websocket_service_loads_no_other_protocol() -> None:
+    """Nor one that only declares what it could listen on."""
+    code = (
+        "import sys; from gateman import Worker; import gateman.master.start, gateman.master.child;"
+        " import gateman.runtime.worker_service, gateman.gateway.gateway_service;"
+        " from gateman.config.worker import settings_of;"
+        " settings_of(Worker('ws://127.0.0.1:1'), now=0.0); print(*sys.modules)"
+    )
+    loaded = subprocess.run(
+        [sys.executable, "-c", code], check=True, capture_output=True, text=True
+    ).stdout.split()
+
+    assert "gateman.net.handshake" in loaded
+    others = ("gateman.protocols", "gateman.net.packet", "gateman.net.first_bytes")
+    assert [name for name in loaded if name.startswith(others)] == []
+
+
 def test_the_router_is_without_what_workers_need() -> None:
     """Each service has one, which starts beside the first process."""
     program = "import gateman.bus.router, sys; print(*sys.modules)"

@@ -181,6 +181,11 @@ def test_every_setting_is_documented() -> None:
     [
         ("text://127.0.0.1:1", {"test_page": True}, "has test_page, and listens on text://"),
         ("tcp://127.0.0.1:1", {"compression": Deflate()}, "has compression, and listens on tcp://"),
+        (
+            "text://127.0.0.1:1",
+            {"client_protocol": "centrifuge"},
+            "has client_protocol, and listens on text://",
+        ),
         ("text://127.0.0.1:1", {"protocol": Text}, "has a protocol, and listens on text://"),
         ("ws://127.0.0.1:1", {"protocol": Text}, "has a protocol, and listens on websocket://"),
     ],

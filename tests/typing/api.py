@@ -17,6 +17,7 @@ from gateman import (
     GatemanError,
     Gateway,
     Limits,
+    PacketProtocol,
     ProtocolError,
     Refuse,
     Request,
@@ -312,3 +313,34 @@ assert_type(metrics.text(), str)
 Worker.run_all(metrics="127.0.0.1:9095")
 Worker.run_all("127.0.0.1:9095")  # type: ignore[call-arg]
 Worker.run_all(metrcis="127.0.0.1:9095")  # type: ignore[arg-type]
+
+
+# A protocol of one's own.
+
+
+class Pairs:
+    def packet_size(self, data: bytearray) -> int | None:
+        return None if len(data) < 2 else 2
+
+    def decode(self, packet: bytes) -> tuple[int, int]:
+        return packet[0], packet[1]
+
+    def encode(self, message: tuple[int, int]) -> bytes:
+        return bytes(message)
+
+
+class NoProtocol:
+    def packet_size(self, data: bytearray) -> str:
+        return str(data)
+
+
+protocol: PacketProtocol = Pairs()
+Worker("tcp://0.0.0.0:8284", protocol=Pairs)
+pairs = Worker("tcp://0.0.0.0:8284", protocol=protocol)
+pairs.protocol = Pairs
+Worker("tcp://0.0.0.0:8284", protocol=NoProtocol)  # type: ignore[arg-type]
+
+
+@pairs.on_message
+def swap(connection: Connection, message: Any) -> None:
+    connection.send(message[::-1])

@@ -304,7 +304,10 @@ def _check_client_protocol(worker: Worker) -> None:
 
 
 # What only a WebSocket worker can use: options with their defaults.
-_OF_WEBSOCKETS = ("allowed_origins", "subprotocols", "test_page", "http", "api_key", "compression")
+_OF_WEBSOCKETS = (
+    *("allowed_origins", "subprotocols", "test_page", "http", "api_key", "compression"),
+    "client_protocol",
+)
 
 
 def _protocol_of(worker: Worker, listen: ListenAddress) -> "PacketProtocol | None":
