@@ -18,7 +18,7 @@ from enum import Enum
 from pathlib import Path
 from typing import Any
 
-from gateman import BusinessWorker, Channel, ClientLimits, Gateway, Worker
+from gateman import BusinessWorker, Channel, ClientLimits, Gateway, Tokens, Worker
 from gateman.acme.options import AcmeOptions, DnsCommand
 from gateman.config.base import BaseWorker
 from gateman.config.environment import variables_of, variables_of_service
@@ -231,6 +231,7 @@ TABLES = {
     "timeouts": lambda: numbers(Timeouts),
     "channel": lambda: numbers(Channel),
     "client-limits": lambda: numbers(ClientLimits),
+    "tokens": lambda: mapping(Tokens),
     "deflate": lambda: numbers(Deflate),
     "variables": variables,
     "acme": lambda: mapping(AcmeOptions),

@@ -30,6 +30,7 @@ if TYPE_CHECKING:
     from .clients.allow import Allow
     from .clients.channel import Channel
     from .clients.limits import ClientLimits
+    from .clients.tokens import Tokens
     from .cluster.hub import Hub, hub
     from .cluster.sync_hub import SyncHub
     from .config.base import BaseWorker
@@ -100,6 +101,7 @@ _DECLARING = {
     "Gateway",
     "Limits",
     "Timeouts",
+    "Tokens",
     "Worker",
 }
 
@@ -113,6 +115,7 @@ _LATER = {
     ".clients.allow": ("Allow",),
     ".clients.channel": ("Channel",),
     ".clients.limits": ("ClientLimits",),
+    ".clients.tokens": ("Tokens",),
     ".config.outgoing": ("OutgoingConnection",),
     ".config.worker": ("Worker",),
     ".connection": ("Connection", "State"),
@@ -159,6 +162,7 @@ __all__ = [
     "SyncHub",
     "Timeouts",
     "Timer",
+    "Tokens",
     "UnknownClient",
     "Worker",
     "WrongThread",

@@ -116,7 +116,7 @@ def test_every_option_of_one_text_has_a_variable(kind: type[BaseWorker]) -> None
     covered = {variable.path[0] for variable in environment.variables_of(kind, "chat")}
     without = {
         "name", "context", "trusted_proxies", "allowed_origins", "subprotocols", "compression",
-        "protocol", "channels", "client_limits",
+        "protocol", "channels", "client_limits", "tokens",
     }  # fmt: skip
 
     assert set(kind.options) - covered <= without

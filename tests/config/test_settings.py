@@ -59,6 +59,7 @@ def test_what_is_not_declared() -> None:
         "client_protocol": None,
         "channels": {},
         "client_limits": None,
+        "tokens": None,
     }
     assert [who in trusted for who in ("127.0.0.1", "::1", "192.0.2.1")] == [True, True, False]
 

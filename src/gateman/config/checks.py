@@ -258,6 +258,20 @@ def channels(_option: Option, value: Any) -> Any:
     return check_patterns(value)
 
 
+def tokens(_option: Option, value: Any) -> Any:
+    if value is None:
+        return None
+    # Imported here, as most services have none.
+    from ..clients.limits import ClientLimits
+    from ..clients.tokens import Tokens, Verifier
+
+    made = Tokens.of(value)
+    if made is not None:
+        # Reports a wrong key here.
+        Verifier(made, ClientLimits().max_token_size)
+    return made
+
+
 def client_limits(_option: Option, value: Any) -> Any:
     if value is None:
         return None

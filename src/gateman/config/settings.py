@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from ..acme.options import AcmeOptions
     from ..clients.channel import Channel
     from ..clients.limits import ClientLimits
+    from ..clients.tokens import Tokens
     from ..protocols.base import PacketProtocol
     from ..tls.contexts import TlsContexts
 
@@ -44,6 +45,7 @@ class WorkerSettings(Struct, frozen=True, kw_only=True):
         protocol: What cuts the byte stream into messages; ``None`` for WebSocket.
         client_protocol: The protocol of SDK clients; ``None`` for plain clients.
         channels: What SDK clients may do, by pattern.
+        tokens: With what their tokens are verified; ``None`` to leave that to callbacks.
         client_limits: What one of them may make the service hold; ``None`` for the defaults.
     """
 
@@ -69,3 +71,4 @@ class WorkerSettings(Struct, frozen=True, kw_only=True):
     client_protocol: str | None = None
     channels: "Mapping[str, Channel]" = {}
     client_limits: "ClientLimits | None" = None
+    tokens: "Tokens | None" = None

@@ -31,6 +31,7 @@ if TYPE_CHECKING:
     from ..acme.options import AcmeOptions
     from ..clients.channel import Channel
     from ..clients.limits import ClientLimits
+    from ..clients.tokens import Tokens
     from ..protocols.base import PacketProtocol
     from ..tls.contexts import TlsContexts
     from .settings import WorkerSettings
@@ -201,6 +202,16 @@ class Worker(BaseWorker, OfSession[S]):
         )
     )
 
+    tokens: Converted["Tokens | Mapping[str, Any] | None", "Tokens | None"] = option(
+        default=None,
+        check=checks.tokens,
+        reason="``Tokens``, or a mapping of some of them: with what the tokens of SDK clients are"
+        " verified. A connection token says who a client is, and a subscription token that it may"
+        " subscribe. A client without a token may connect, unless ``on_client_connect`` refuses it."
+        " ``None``: tokens are the application's, which gets them in ``on_client_connect``. It"
+        " needs ``gateman[tokens]``.",
+    )
+
     on_worker_start = Callback[["Worker[S]"]]()
     """``(worker)``: the process has started, and does not accept yet."""
     on_worker_stop = Callback[["Worker[S]"]]()
@@ -287,6 +298,7 @@ def settings_of(worker: Worker, *, now: float) -> "WorkerSettings":
         protocol=_protocol_of(worker, listen),
         client_protocol=worker.client_protocol,
         client_limits=worker.client_limits,
+        tokens=worker.tokens,
         channels=worker.channels,
     )
 
@@ -295,10 +307,12 @@ def _check_client_protocol(worker: Worker) -> None:
     if worker.client_protocol is not None:
         return
     declared = next((name for name in CLIENT_SIGNATURES if name in worker.callbacks), None)
-    if declared is None and not worker.channels:
+    if declared is None:
+        declared = next((name for name in ("channels", "tokens") if getattr(worker, name)), None)
+    if declared is None:
         return
     raise ConfigError(
-        f"worker {worker.name!r} has {declared or 'channels'}, which plain clients never use",
+        f"worker {worker.name!r} has {declared}, which plain clients never use",
         'set client_protocol="centrifuge" for clients with an SDK',
     )
 

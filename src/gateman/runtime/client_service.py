@@ -6,11 +6,13 @@ asks is answered here: by the options of channels, and by the application's call
 """
 
 import asyncio
+import dataclasses
 import socket
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Coroutine, Sequence
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
+from msgspec import Raw
 from msgspec.structs import replace
 
 from ..clients.allow import Allow
@@ -41,6 +43,7 @@ from ..cluster.node import Node
 from ..cluster.publication import (
     PACKED,
     PackedPublication,
+    as_json,
     as_message,
     pack,
     unpack,
@@ -74,6 +77,8 @@ from .client_subscriptions import ClientSubscriptions, Connecting, target_of
 from .worker_service import WorkerService
 
 if TYPE_CHECKING:
+    from ..clients.tokens import ConnectionClaims, Tokens
+    from .client_token_checks import TokenChecks
     from .measurements import Measurements
 
 Granted = Callable[[Allow], None]
@@ -102,7 +107,8 @@ class ClientService(WorkerService):
         super().__init__(settings, functions, worker, connections, measurements)
         self.deliver = self._counted(self._received)
         self._rules = ChannelRules(settings.channels)
-        self._limits = settings.client_limits or ClientLimits()
+        self._limits = limits = settings.client_limits or ClientLimits()
+        self._tokens = _token_checks(settings.tokens, limits.max_token_size)
         self._callbacks = ClientCallbacks(self._functions, self._callback_runner)
         self._clients: dict[ClientId, Client] = {}
         # From the 101 on; a connection that is closing has none.
@@ -293,25 +299,59 @@ class ClientService(WorkerService):
 
     # The commands.
 
+    def _spawn(self, coroutine: Coroutine[Any, Any, None]) -> None:
+        assert self._subscriptions is not None
+        self._subscriptions.spawn(coroutine)
+
     def _connect(self, client: Client, number: int, request: ConnectRequest) -> None:
+        if self._tokens is not None and request.token:
+            self._spawn(self._connect_by_token(self._tokens, client, number, request))
+        else:
+            self._ask_about_connect(client, number, request, None)
+
+    async def _connect_by_token(
+        self, tokens: "TokenChecks", client: Client, number: int, request: ConnectRequest
+    ) -> None:
+        claims = await tokens.connection(request.token)
+        if client.connection.state is not State.OPEN:
+            return
+        if isinstance(claims, Refusal):
+            self._refuse(client, number, claims)
+            return
+        if claims.user:
+            client.connection.bind(claims.user)
+        for channel, subscription in claims.subs.items():
+            client.connection.join(channel)
+            if subscription.info:
+                client.allowed[channel] = Allow(info=client.read(Raw(subscription.info)))
+        self._ask_about_connect(client, number, request, claims)
+
+    def _ask_about_connect(
+        self,
+        client: Client,
+        number: int,
+        request: ConnectRequest,
+        claims: "ConnectionClaims | None",
+    ) -> None:
         def accept(allowed: Allow) -> None:
             assert self._subscriptions is not None
-            client.info = b"" if allowed.info is None else client.write(allowed.info)
+            if claims is not None and self._tokens is not None:
+                allowed = self._tokens.merge(allowed, claims.expires_at, claims.info)
+            client.info = b"" if allowed.info is None else as_json(allowed.info)
             result = ConnectResult(client=client.id, version=VERSION)
             result.data = raw(b"" if allowed.data is None else client.write(allowed.data))
             early = self._node.local_clients.early_actions(client.id)
             client.uid = _uid_of(early)
-            self._subscriptions.connect(
-                client,
-                Connecting(
-                    number,
-                    result,
-                    early,
-                    request.subs,
-                    lambda: self._admit(client),
-                    allowed.expires_in,
-                ),
+            connecting = Connecting(
+                number,
+                result,
+                early,
+                request.subs,
+                {} if claims is None else {name: sub.data for name, sub in claims.subs.items()},
+                lambda: self._admit(client),
+                allowed.expires_in,
             )
+            self._subscriptions.connect(client, connecting)
 
         self._decide(
             "on_client_connect",
@@ -335,16 +375,38 @@ class ClientService(WorkerService):
         if is_personal(channel):
             self._refuse(client, number, DENIED)
             return
-        subscriptions = self._subscriptions
-        assert subscriptions is not None
+        if self._tokens is not None and request.token:
+            self._spawn(self._subscribe_by_token(self._tokens, client, number, request))
+        else:
+            is_allowed = self._options(channel).subscribe
+            self._ask_about_subscribe(client, number, request, Allow() if is_allowed else None)
+
+    async def _subscribe_by_token(
+        self, tokens: "TokenChecks", client: Client, number: int, request: SubscribeRequest
+    ) -> None:
+        allowed = await tokens.subscription(client, request.channel, request.token)
+        if isinstance(allowed, Allow):
+            self._ask_about_subscribe(client, number, request, allowed)
+        else:
+            self._refuse(client, number, allowed)
+
+    def _ask_about_subscribe(
+        self, client: Client, number: int, request: SubscribeRequest, known: Allow | None
+    ) -> None:
+        def accept(allowed: Allow) -> None:
+            assert self._subscriptions is not None
+            if known is not None:
+                allowed = _merged(allowed, known)
+            self._subscriptions.subscribe(client, number, request, allowed)
+
         self._decide(
             "on_subscribe",
             client,
             number,
-            channel,
+            request.channel,
             client.read(request.data),
-            is_allowed=self._options(channel).subscribe,
-            then=lambda allowed: subscriptions.subscribe(client, number, request, allowed),
+            is_allowed=known is not None,
+            then=accept,
         )
 
     def _options(self, channel: str) -> Channel:
@@ -379,8 +441,7 @@ class ClientService(WorkerService):
                 self._refuse(client, number, Refused(ErrorCode.LIMIT_EXCEEDED))
                 return
             if appended:
-                assert self._subscriptions is not None
-                self._subscriptions.spawn(self._published(client, number, appended[0]))
+                self._spawn(self._published(client, number, appended[0]))
             else:
                 self._act(client, client.session.answered(number, PublishResult()))
 
@@ -433,8 +494,7 @@ class ClientService(WorkerService):
         elif not self._may(client, request.channel, "history"):
             self._refuse(client, number, DENIED)
         else:
-            assert self._subscriptions is not None
-            self._subscriptions.spawn(self._read(client, number, request))
+            self._spawn(self._read(client, number, request))
 
     async def _read(self, client: Client, number: int, request: HistoryRequest) -> None:
         channels = self._node.history_channels
@@ -475,24 +535,67 @@ class ClientService(WorkerService):
         self._act(client, client.session.answered(number, result))
 
     def _refresh(self, client: Client, number: int, name: str, *args: str) -> None:
-        if name not in self._callbacks:
+        if self._tokens is not None:
+            self._spawn(self._refresh_by_token(self._tokens, client, number, name, args))
+        elif name in self._callbacks:
+            self._ask_about_refresh(client, number, name, args, None)
+        else:
             self._refuse(client, number, Refused(ErrorCode.NOT_AVAILABLE))
-            return
 
+    async def _refresh_by_token(
+        self,
+        tokens: "TokenChecks",
+        client: Client,
+        number: int,
+        name: str,
+        args: tuple[str, ...],
+    ) -> None:
+        allowed = await (
+            tokens.refresh(client, *args)
+            if name == "on_refresh"
+            else tokens.subscription(client, *args)
+        )
+        if isinstance(allowed, Allow):
+            self._ask_about_refresh(client, number, name, args, allowed)
+        else:
+            self._refuse(client, number, allowed)
+
+    def _ask_about_refresh(
+        self, client: Client, number: int, name: str, args: tuple[str, ...], known: Allow | None
+    ) -> None:
         def accept(allowed: Allow) -> None:
-            self._act(
-                client,
-                client.session.refreshed(number, self._loop.time(), ttl=allowed.expires_in),
-            )
+            ttl = allowed.expires_in
+            if ttl is None and known is not None:
+                ttl = known.expires_in
+            self._act(client, client.session.refreshed(number, self._loop.time(), ttl=ttl))
 
-        self._decide(name, client, number, *args, is_allowed=False, then=accept)
+        self._decide(name, client, number, *args, is_allowed=known is not None, then=accept)
 
 
 VERSION = "gateman"
 
 
+def _token_checks(tokens: "Tokens | None", max_size: int) -> "TokenChecks | None":
+    if tokens is None:
+        return None
+    # Imported here, with PyJWT: not all services have tokens.
+    from .client_token_checks import TokenChecks
+    from .client_tokens import ClientTokens
+
+    return TokenChecks(ClientTokens(tokens, max_size))
+
+
 def _ignore(_result: object) -> None:
     """Take the result of a callback that has no answer."""
+
+
+def _merged(allowed: Allow, known: Allow) -> Allow:
+    """Add what a token says to what a callback said, which comes first."""
+    if allowed.expires_in is None and known.expires_in is not None:
+        allowed = dataclasses.replace(allowed, expires_in=known.expires_in)
+    if allowed.info is None and known.info is not None:
+        allowed = dataclasses.replace(allowed, info=known.info)
+    return allowed
 
 
 def _uid_of(early: Sequence[ClientAction]) -> str:

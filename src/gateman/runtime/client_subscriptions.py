@@ -55,6 +55,8 @@ class Connecting(NamedTuple):
     actions: Sequence[ClientAction]
     # The positions that it knows.
     subs: dict[str, SubscribeRequest]
+    # For the client, of each channel.
+    data: dict[str, bytes]
     admit: Callable[[], None]
     ttl: float | None
 
@@ -255,9 +257,10 @@ class ClientSubscriptions:
                 await asyncio.gather(*(entry.fetch(self._node) for entry in entries))
                 if client.connection.state is not State.OPEN:
                     return
-                connecting.result.subs = {
-                    entry.channel: self._result(client, entry) for entry in entries
-                }
+                for entry in entries:
+                    result = self._result(client, entry)
+                    result.data = raw(connecting.data.get(entry.channel, b""))
+                    connecting.result.subs[entry.channel] = result
                 self._finish_connect(client, connecting)
         except BusError:
             self._fail(client, connecting.number)

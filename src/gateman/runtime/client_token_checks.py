@@ -1,0 +1,66 @@
+"""What tokens of SDK clients allow, and what a client is told whose token is not valid."""
+
+import json
+from dataclasses import replace
+
+from ..clients.allow import Allow
+from ..clients.codes import DISCONNECT_REASONS, DisconnectCode, ErrorCode
+from ..clients.tokens import ConnectionClaims
+from ..errors import TokenError
+from .client import Client
+from .client_callbacks import DENIED, INTERNAL, Disconnected, Refusal, Refused
+from .client_tokens import ClientTokens
+
+# Seconds; a token that ends in this moment is refreshed in the next.
+_SHORTEST_LIFE = 1.0
+
+_EXPIRED = Refused(ErrorCode.TOKEN_EXPIRED)
+_INVALID = Disconnected(
+    DisconnectCode.INVALID_TOKEN, DISCONNECT_REASONS[DisconnectCode.INVALID_TOKEN]
+)
+
+
+class TokenChecks:
+    """The checks of one worker's tokens."""
+
+    def __init__(self, tokens: ClientTokens) -> None:
+        self._tokens = tokens
+
+    async def connection(self, token: str) -> ConnectionClaims | Refusal:
+        """Verify the token of a connect command."""
+        try:
+            return await self._tokens.connection(token)
+        except TokenError as error:
+            return _refusal(error, _INVALID)
+
+    async def refresh(self, client: Client, token: str) -> Allow | Refusal:
+        """Verify the token of a refresh command, which must be of the same user."""
+        claims = await self.connection(token)
+        if not isinstance(claims, ConnectionClaims):
+            return claims
+        return (
+            self.merge(Allow(), claims.expires_at, b"") if claims.user == client.uid else _INVALID
+        )
+
+    async def subscription(self, client: Client, channel: str, token: str) -> Allow | Refusal:
+        """Verify the token of a subscribe or sub_refresh command."""
+        try:
+            claims = await self._tokens.subscription(token, channel, client.uid)
+        except TokenError as error:
+            return _refusal(error, DENIED)
+        return self.merge(Allow(), claims.expires_at, claims.info)
+
+    def merge(self, allowed: Allow, expires_at: float | None, info: bytes) -> Allow:
+        """Add what a token says to what a callback said, which comes first."""
+        ttl = self._tokens.ttl(expires_at)
+        if ttl is not None and allowed.expires_in is None:
+            allowed = replace(allowed, expires_in=max(ttl, _SHORTEST_LIFE))
+        if info and allowed.info is None:
+            allowed = replace(allowed, info=json.loads(info))
+        return allowed
+
+
+def _refusal(error: TokenError, otherwise: Refusal) -> Refusal:
+    if error.is_expired:
+        return _EXPIRED
+    return INTERNAL if error.is_temporary else otherwise
