@@ -161,3 +161,34 @@ def test_our_own_subscription_may_be_refused() -> None:
         BrokerRefusal(f'{text} "=answers.*"'),
         BrokerRefusal(f'{text} "x"', is_of_subscribing=True),
     ]
+
+
+def test_requests_about_history_are_answered_to_one_connection() -> None:
+    """The subscription goes before the first; answers keep their headers."""
+    wire = NatsWire(b"gateman.test.", "t0ken")
+    first = wire.request(b"$JS.API.INFO", 7, b"{}")
+    second = wire.request(b"gateman.test.=log.room", 8, b"hi", b"NATS/1.0\r\nA: b\r\n\r\n")
+
+    assert first == (
+        b"SUB gateman.test.=replies.t0ken.* 1\r\n"
+        b"PUB $JS.API.INFO gateman.test.=replies.t0ken.7 2\r\n{}\r\n"
+    )
+    assert second == (
+        b"HPUB gateman.test.=log.room gateman.test.=replies.t0ken.8 18 20\r\n"
+        b"NATS/1.0\r\nA: b\r\n\r\nhi\r\n"
+    )
+    assert wire.listen(b"$JS.EVENT.x") == b"SUB $JS.EVENT.x 2\r\n"
+    events = wire.feed(
+        b"MSG gateman.test.=replies.t0ken.7 1 2\r\n{}\r\n"
+        b"HMSG gateman.test.=replies.t0ken.8 1 16 16\r\nNATS/1.0 503\r\n\r\n\r\n"
+        b"HMSG gateman.test.history.room 3 12 14\r\nNATS/1.0\r\n\r\nhi\r\n"
+    )
+    assert events == [
+        ("=replies.t0ken.7", b"{}"),
+        ("=replies.t0ken.8", b"NATS/1.0 503\r\n\r\n"),
+        ("history.room", b"NATS/1.0\r\n\r\nhi"),
+    ]
+    assert [
+        wire.reply_number(subject)
+        for subject in ("=replies.t0ken.7", "=replies.other.7", "room", "=replies.t0ken.x")
+    ] == [7, 0, 0, 0]

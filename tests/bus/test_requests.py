@@ -19,7 +19,7 @@ async def test_each_gets_its_own_answer() -> None:
     for reply in (replies[1], *replies, BrokerReply(99, b"")):
         requests.answered(reply)
 
-    assert [await answers[0], await answers[1]] == replies[:2]
+    assert [await answers[0], await answers[1]] == [[replies[0]], [replies[1]]]
     assert not answers[2].done()
 
 
@@ -37,4 +37,18 @@ async def test_all_fail_with_their_connection() -> None:
     with pytest.raises(ConnectionLost) as caught:
         await first
     assert caught.value.problem == "the connection was lost before the answer came"
-    assert await second == BrokerReply(number, b"")
+    assert await second == [BrokerReply(number, b"")]
+
+
+@on_loop
+async def test_an_answer_may_have_parts() -> None:
+    """They are put together, up to the last."""
+    requests = BrokerRequests("test://broker")
+    number, answer = requests.add(lambda reply: reply.payload == b"end")
+    parts = [BrokerReply(number, payload) for payload in (b"a", b"b", b"end")]
+    for part in parts[:2]:
+        requests.answered(part)
+    was_done = answer.done()
+    requests.answered(parts[2])
+
+    assert (was_done, await answer) == (False, parts)

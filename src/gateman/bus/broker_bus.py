@@ -184,6 +184,8 @@ class BrokerBus:
 
     async def stop(self) -> None:
         self._is_stopped = True
+        if self._history is not None:
+            self._history.stop()
         if self._reconnecting is not None:
             self._reconnecting.cancel()
             await asyncio.wait([self._reconnecting])
@@ -239,15 +241,36 @@ class BrokerBus:
         if self._handlers.remove(subject) and self._connection is not None:
             self._queue(self._connection.wire.unsubscribe(subject))
 
-    async def request(self, write: Callable[[Wire, int], bytes], size: int = 0) -> BrokerReply:
-        """Send what is written for the number of a request, and wait for its answer."""
+    async def request(
+        self,
+        write: Callable[[Wire, int], bytes],
+        size: int = 0,
+        *,
+        is_last: Callable[[BrokerReply], bool] | None = None,
+    ) -> list[BrokerReply]:
+        """Send what is written for the number of a request, and wait for its whole answer."""
+        return await self.start_request(write, size, is_last=is_last)
+
+    def start_request(
+        self,
+        write: Callable[[Wire, int], bytes],
+        size: int = 0,
+        *,
+        is_last: Callable[[BrokerReply], bool] | None = None,
+    ) -> Awaitable[list[BrokerReply]]:
+        """Send a request at once, before others that are started later; await it once."""
         connection = self._connection
         if connection is None or self._is_stopped:
             raise BusError(self.url, "it is away")
         if self._pending_size + connection.backlog + size > self._max_pending_size:
             raise BusError(self.url, "too much is waiting to be sent")
-        number, answer = self._requests.add()
-        self._queue(write(connection.wire, number))
+        added = self._requests.add() if is_last is None else self._requests.add(is_last)
+        self._queue(write(connection.wire, added[0]))
+        return self._answer(*added)
+
+    async def _answer(
+        self, number: int, answer: "asyncio.Future[list[BrokerReply]]"
+    ) -> list[BrokerReply]:
         try:
             async with asyncio.timeout(_REQUEST_TIMEOUT):
                 return await answer
@@ -256,6 +279,17 @@ class BrokerBus:
             raise BusError(self.url, problem) from None
         finally:
             self._requests.give_up(number)
+
+    def take_reply(self, number: int, payload: bytes) -> None:
+        """Take an answer that came as a message."""
+        self._requests.answered(BrokerReply(number, payload))
+
+    def on_unknown(self, take: Callable[[str, bytes], None]) -> None:
+        """Pass messages of subjects without a handler to a function."""
+        self._handlers.otherwise = take
+
+    def fail_requests(self, problem: str) -> None:
+        self._requests.fail(BusError(self.url, problem))
 
     def _open(self, connection: BrokerConnection) -> None:
         loop = asyncio.get_running_loop()
@@ -394,6 +428,8 @@ class BrokerBus:
         if event.is_of_subscribing:
             # It comes before the answer to the ping that follows the subscription.
             self._refusal = BusError(self.url, self._reason)
+        if self._history is not None:
+            self._history.refused(event.text)
 
     def _on_lost(self) -> None:
         if self._connection is None:

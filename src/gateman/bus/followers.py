@@ -7,7 +7,7 @@ from functools import partial
 from ..errors import BusError
 from ..history.base import Lost, Position, Receive, StoredMessage
 from ..history.follower import Follower, Gap
-from ..history.wire import MAX_KEY_LENGTH, OVERHEAD
+from ..history.wire import MAX_KEY_LENGTH, OVERHEAD, Live, read_live
 from ..log import RateLimitedLogger
 from .base import Bus
 from .requests import ConnectionLost
@@ -35,8 +35,8 @@ class _Followed:
 
     __slots__ = ("beginning", "begun", "follower", "lost", "receive")
 
-    def __init__(self, receive: Receive, lost: Lost) -> None:
-        self.follower = Follower()
+    def __init__(self, receive: Receive, lost: Lost, follower: Follower) -> None:
+        self.follower = follower
         self.receive = receive
         self.lost = lost
         self.begun: asyncio.Future[Position] = asyncio.get_running_loop().create_future()
@@ -46,15 +46,21 @@ class _Followed:
 class Followers:
     """What :meth:`.history.base.History.follow` does, for a bus and the end of a channel there."""
 
-    def __init__(self, bus: Bus, top: Callable[[str], Awaitable[Position]]) -> None:
+    def __init__(
+        self,
+        bus: Bus,
+        top: Callable[[str], Awaitable[Position]],
+        read: Callable[[bytes], Live] = read_live,
+    ) -> None:
         self._bus = bus
         self._top = top
+        self._read = read
         self._by_channel: dict[str, _Followed] = {}
         self._rate_limited = RateLimitedLogger()
 
     def follow(self, channel: str, receive: Receive, lost: Lost) -> Awaitable[Position]:
         self.unfollow(channel)
-        followed = self._by_channel[channel] = _Followed(receive, lost)
+        followed = self._by_channel[channel] = _Followed(receive, lost, Follower(self._read))
         followed.begun.add_done_callback(partial(self._on_begun, channel, followed))
         loop = asyncio.get_running_loop()
         followed.beginning = loop.create_task(self._begin(channel, followed))
@@ -67,10 +73,25 @@ class Followers:
 
     def lose_all(self) -> None:
         """End the following of all channels, because messages for this process may be lost."""
-        for channel, followed in tuple(self._by_channel.items()):
-            # The others begin when the bus is back.
-            if followed.follower.has_begun:
-                self._lose(channel, followed)
+        for channel in self.channels:
+            # Those that have not begun do so when the bus is back.
+            self.lose(channel)
+
+    @property
+    def channels(self) -> list[str]:
+        """All channels, also those that are about to be followed."""
+        return list(self._by_channel)
+
+    def reached(self, channel: str) -> int | None:
+        """Return up to which offset a channel was received; ``None`` if it is not followed."""
+        followed = self._by_channel.get(channel)
+        return None if followed is None else followed.follower.last
+
+    def lose(self, channel: str) -> None:
+        """End the following of a channel, because a message is missing."""
+        followed = self._by_channel.get(channel)
+        if followed is not None and followed.follower.has_begun:
+            self._lose(channel, followed)
 
     def _end(self, channel: str, followed: _Followed, error: BusError) -> None:
         self._bus.unsubscribe(history_subject(channel))
@@ -117,7 +138,7 @@ class Followers:
             try:
                 return await self._top(channel)
             except ConnectionLost:
-                followed.follower = Follower()
+                followed.follower = Follower(self._read)
 
     def _take(self, channel: str, followed: _Followed, data: bytes) -> None:
         try:

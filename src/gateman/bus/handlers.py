@@ -11,10 +11,12 @@ from .subjects import Subject
 class MessageHandlers:
     """The handler of each subject, at most one; an error in one does not affect others."""
 
-    __slots__ = ("_by_subject", "_counts", "_rate_limited")
+    __slots__ = ("_by_subject", "_counts", "_rate_limited", "otherwise")
 
     def __init__(self, counts: Counter[str]) -> None:
         self._by_subject: dict[str, Receive] = {}
+        # Handles a message of a subject without a handler; None to discard it.
+        self.otherwise: Callable[[str, bytes], None] | None = None
         self._counts = counts
         self._rate_limited = RateLimitedLogger()
 
@@ -35,6 +37,8 @@ class MessageHandlers:
         """Call the handler of a subject; it may have been removed meanwhile."""
         receive = self._by_subject.get(subject)
         if receive is None:
+            if self.otherwise is not None:
+                self.otherwise(subject, payload)
             return
         self._counts["received"] += 1
         try:

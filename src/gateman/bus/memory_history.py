@@ -83,6 +83,12 @@ class MemoryHistory:
         """End the following of all channels; called by the bus."""
         self._followers.lose_all()
 
+    def refused(self, text: str) -> None:
+        """Do nothing: this kind of broker refuses no request of ours."""
+
+    def stop(self) -> None:
+        """Do nothing: nothing runs by itself."""
+
     async def _top(self, channel: str) -> Position:
         return (await self.since(channel, None, 0)).position
 

@@ -9,6 +9,7 @@ depend on what has reached the server, and a hub has a subscription for each gro
 import asyncio
 import os
 import random
+import secrets
 import socket
 import ssl
 from collections.abc import Callable
@@ -28,6 +29,9 @@ from .wire import BrokerHello, BrokerRefusal, Control
 
 if TYPE_CHECKING:
     from ..history.base import FollowingHistory
+
+# bytes; JetStream has no bound of its own but its disk. Some millions of chat messages.
+_HISTORY_MAX_BYTES = 1 << 30
 
 PathLike = str | os.PathLike[str]
 
@@ -52,8 +56,12 @@ def nats_bus(
     key: PathLike | None = None,
     max_pending_size: int = MAX_PENDING_SIZE,
     connect_timeout: float = CONNECT_TIMEOUT,
+    history_replicas: int = 0,
+    history_max_bytes: int = _HISTORY_MAX_BYTES,
 ) -> BrokerBus:
     """Make the bus of a NATS server or cluster, with only the URL's servers, in random order."""
+    # history_replicas: copies of the stream of the history; 0 means 3 in a cluster, otherwise 1.
+    # history_max_bytes: its size on the disk of each of these servers.
     parsed = NatsUrl.parse(url)
     parsed = replace(
         parsed,
@@ -76,7 +84,14 @@ def nats_bus(
     )
     credentials.check()
     context = _context(ca, cert, key)
-    protocol = _NatsProtocol(parsed, credentials, context, connect_timeout)
+    protocol = _NatsProtocol(
+        parsed,
+        credentials,
+        context,
+        connect_timeout,
+        history_replicas=history_replicas,
+        history_max_bytes=history_max_bytes,
+    )
     return BrokerBus(protocol, max_pending_size=max_pending_size)
 
 
@@ -89,7 +104,12 @@ class _NatsProtocol:
         credentials: Credentials,
         context: ssl.SSLContext | None,
         connect_timeout: float,
+        *,
+        history_replicas: int,
+        history_max_bytes: int,
     ) -> None:
+        self._history_replicas = history_replicas
+        self._history_max_bytes = history_max_bytes
         self._url = parsed
         self._credentials = credentials
         self._context = context
@@ -115,11 +135,16 @@ class _NatsProtocol:
         raise BusError(self.url, "; ".join(problems))
 
     def history(self, bus: BrokerBus) -> "FollowingHistory":
-        raise BusError(bus.url, "history on NATS is not available yet")
+        # Imported here: most services have no history.
+        from .jetstream import JetStreamHistory
+
+        return JetStreamHistory(
+            bus, self._url.name, replicas=self._history_replicas, max_bytes=self._history_max_bytes
+        )
 
     async def _dial(self, server: Server) -> BrokerConnection:
         loop = asyncio.get_running_loop()
-        wire = NatsWire(self._prefix)
+        wire = NatsWire(self._prefix, secrets.token_hex(8))
         connection = BrokerConnection(wire)
         try:
             async with asyncio.timeout(self._connect_timeout):
@@ -148,7 +173,7 @@ class _NatsProtocol:
             # A man in the middle could inject an answer before TLS starts.
             if connection.has_more:
                 raise BusError(self.url, "it goes on without TLS")
-            connection.wire = wire = NatsWire(self._prefix)
+            connection.wire = wire = NatsWire(self._prefix, secrets.token_hex(8))
             self._context = self._context or ssl.create_default_context()
             await connection.encrypt(self._context, server.host)
         if not server.is_here:

@@ -45,6 +45,11 @@ _MAX_DIGITS = 18
 _ANSWERS = b"=answers."
 _NOWHERE = b"=nowhere"
 
+# The reply subject of requests about history, with a token of the connection, and a number. What
+# arrives there, and for followers of a history, is passed on with its headers before it.
+_REPLIES = "=replies"
+_HISTORY = b"history."
+
 _QUESTION = b"NATS/1.0\r\nGateman-Question: 1\r\n\r\n"
 _QUESTION_NAME = b"\r\nGateman-Question:"
 _NO_RESPONDERS = b"NATS/1.0 503"
@@ -75,9 +80,11 @@ class NatsWire:
     ping = b"PING\r\n"
     pong = b"PONG\r\n"
 
-    def __init__(self, prefix: bytes = b"") -> None:
+    def __init__(self, prefix: bytes = b"", token: str = "") -> None:
         self._prefix = prefix
         self._answers = prefix + _ANSWERS
+        self._replies = f"{_REPLIES}.{token}."
+        self._is_replied_to = False
         self.has_headers = False
         self.can_confirm = False
         self._is_listening = False
@@ -113,6 +120,36 @@ class NatsWire:
             self._last_sid += 1
             question = b"SUB %b* %d\r\n" % (self._answers, self._last_sid) + question
         return question
+
+    def request(
+        self, subject: bytes, number: int, payload: bytes, head: bytes | None = None
+    ) -> bytes:
+        """Write a message to a subject of NATS itself, to be answered."""
+        replies = self._prefix + self._replies.encode("ascii")
+        size = len(payload)
+        if head is None:
+            written = b"PUB %b %b%d %d\r\n%b\r\n" % (subject, replies, number, size, payload)
+        else:
+            sizes = len(head), len(head) + size
+            written = b"HPUB %b %b%d %d %d\r\n%b%b\r\n" % (
+                *(subject, replies, number),
+                *sizes,
+                *(head, payload),
+            )
+        if self._is_replied_to:
+            return written
+        self._is_replied_to = True
+        return self.listen(replies + b"*") + written
+
+    def listen(self, subject: bytes) -> bytes:
+        """Write a subscription to a subject of NATS itself."""
+        self._last_sid += 1
+        return b"SUB %b %d\r\n" % (subject, self._last_sid)
+
+    def reply_number(self, subject: str) -> int:
+        """Return the number of the request that a message answers; 0 for another message."""
+        number = subject.removeprefix(self._replies)
+        return int(number) if number != subject and _is_number(number.encode()) else 0
 
     def feed(self, data: bytes) -> list[BrokerEvent]:
         if self._rest:
@@ -177,7 +214,10 @@ class NatsWire:
             return NoSubscribers(int(number)) if int(number) else None
         if _QUESTION_NAME in head:
             return None
-        return str(subject[len(self._prefix) :], "latin-1"), payload
+        name = subject[len(self._prefix) :]
+        if name.startswith((_HISTORY, self._replies.encode("ascii"))):
+            payload = head + payload
+        return str(name, "latin-1"), payload
 
     def _question(self, subject: bytes, number: int) -> bytes:
         size = len(_QUESTION)
@@ -235,7 +275,8 @@ def _line(line: bytes) -> BrokerEvent | None:
 
 def _refused(rest: bytes) -> BrokerEvent:
     text = rest.decode("utf-8", "replace").strip().strip("'")
-    is_ours = _ANSWERS in rest
+    # Requests of ours, which are answered in their own way.
+    is_ours = any(mark in rest for mark in (_ANSWERS, _REPLIES.encode("ascii"), b"$JS."))
     return BrokerRefusal(text, is_of_subscribing=_OF_SUBSCRIBING in text.lower() and not is_ours)
 
 

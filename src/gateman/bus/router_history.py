@@ -81,6 +81,12 @@ class RouterHistory:
         """End the following of all channels; called by the bus."""
         self._followers.lose_all()
 
+    def refused(self, text: str) -> None:
+        """Do nothing: this kind of broker refuses no request of ours."""
+
+    def stop(self) -> None:
+        """Do nothing: nothing runs by itself."""
+
     async def _top(self, channel: str) -> Position:
         answer = await self._ask(channel, Since("", 0, 0))
         return Position(answer.epoch, answer.offset)
@@ -104,7 +110,7 @@ class RouterHistory:
 
     async def _ask(self, channel: str, request: HistoryRequest) -> Answer:
         name, body = history_subject(channel), encode(request)
-        reply = await self._bus.request(
+        (reply,) = await self._bus.request(
             lambda wire, number: cast("RouterWire", wire).history(name, number, body), len(body)
         )
         return decode_answer(reply.payload)

@@ -52,11 +52,10 @@ class NoSubscribers(Struct, frozen=True):
 
 
 class BrokerReply(Struct, frozen=True):
-    """The answer to a request about history, with its headers where the broker has some."""
+    """The answer to a request about history, or a part of one."""
 
     number: int
     payload: bytes
-    head: bytes = b""
 
 
 class Broken(Struct, frozen=True):

@@ -143,3 +143,9 @@ class FollowingHistory(History, Protocol):
 
     def lose_all(self) -> None:
         """End the following of all channels: messages for this process may be lost."""
+
+    def refused(self, text: str) -> None:
+        """Note what the broker refuses, which may be a request of this store."""
+
+    def stop(self) -> None:
+        """End what runs by itself: the bus is stopped."""

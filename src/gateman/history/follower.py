@@ -1,5 +1,7 @@
 """Whether one follower of a channel has received everything. Pure."""
 
+from collections.abc import Callable
+
 from .base import StoredMessage
 from .wire import Live, read_live
 
@@ -14,13 +16,19 @@ class Gap(Exception):
 class Follower:
     """Puts the messages of a channel in order, and finds gaps between them."""
 
-    __slots__ = ("_early", "_early_size", "_is_broken", "_last")
+    __slots__ = ("_early", "_early_size", "_is_broken", "_last", "_read")
 
-    def __init__(self) -> None:
+    def __init__(self, read: Callable[[bytes], Live] = read_live) -> None:
+        self._read = read
         self._last: int | None = None
         self._early: list[Live] = []
         self._early_size = 0
         self._is_broken = False
+
+    @property
+    def last(self) -> int | None:
+        """The offset up to which everything has come; ``None`` before the beginning."""
+        return self._last
 
     @property
     def has_begun(self) -> bool:
@@ -40,14 +48,14 @@ class Follower:
             self._keep(data)
             return []
         try:
-            return self._next(read_live(data))
+            return self._next(self._read(data))
         except ValueError:
             raise Gap from None
 
     def _keep(self, data: bytes) -> None:
         self._early_size += len(data)
         try:
-            self._early.append(read_live(data))
+            self._early.append(self._read(data))
         except ValueError:
             self._is_broken = True
         if self._early_size > _MAX_EARLY_SIZE:

@@ -1,0 +1,390 @@
+"""
+The history in JetStream: one stream of a service, with a subject for each channel.
+
+Only the leader of the stream tells where a channel ends, since other servers may lag behind. All
+servers may give the messages before it, as a page is used only if it reaches that end, and begins
+with a message that is not dropped yet: then none behind it is.
+"""
+
+import asyncio
+import contextlib
+import json
+import time
+from collections.abc import Awaitable, Callable
+from typing import TYPE_CHECKING, Any, cast
+
+from ..errors import BusError
+from ..history.base import (
+    FollowingHistory,
+    HistoryLimits,
+    Lost,
+    Missed,
+    Page,
+    Position,
+    Receive,
+    StoredMessage,
+)
+from .followers import Followers, check_append, history_subject
+from .jetstream_wire import (
+    JetStreamError,
+    LogMessage,
+    StreamNames,
+    beginning_head,
+    epoch_of,
+    get_by_number,
+    get_last,
+    grown,
+    is_last_of_page,
+    message_head,
+    page_request,
+    read_answer,
+    read_direct,
+    read_live,
+    read_message,
+    removal_head,
+    sequence,
+)
+
+if TYPE_CHECKING:
+    from .broker_bus import BrokerBus
+    from .nats_wire import NatsWire
+    from .wire import BrokerReply, Wire
+
+# Of this process at a time; each has about one page on the way.
+_MAX_READS = 8
+
+# Attempts to write a marker, when others append at the same time.
+_MAX_ATTEMPTS = 20
+
+# Messages that are asked for at once; a page ends before, by its size.
+_MAX_PAGE = 1000
+
+# Seconds for which the identity of the stream is trusted in recoveries.
+_TRUST_TIME = 1.0
+
+# Replicas where the server is in a cluster, unless the option says otherwise.
+_REPLICAS = 3
+
+# What the stream is made for, before the limits of a channel are known.
+_FIRST_LIMITS = HistoryLimits(size=100, ttl=300)
+
+# Seconds between comparisons of quiet channels with the stream: what a server publishes for
+# followers may be lost between servers, which the next message of the channel shows, or this.
+_CHECK_INTERVAL = 30.0
+
+# Seconds in which a message that is in the stream should have come.
+_TRAVEL_TIME = 2.0
+
+
+class JetStreamHistory:
+    """The store of a NATS server or cluster; see :class:`~.history.base.History`."""
+
+    def __init__(self, bus: "BrokerBus", name: str, *, replicas: int, max_bytes: int) -> None:
+        self._bus = bus
+        self._names = StreamNames(name)
+        self._replicas = replicas
+        self._max_bytes = max_bytes
+        self._followers = Followers(bus, self._top, read_live)
+        self._reads = asyncio.Semaphore(_MAX_READS)
+        # Appends are written in the order of the calls, also when they wait for the stream.
+        self._order = asyncio.Lock()
+        self._preparing = asyncio.Lock()
+        self._wire: NatsWire | None = None
+        self._config: dict[str, Any] = {}
+        self._epoch = ""
+        self._trusted_until = 0.0
+        self._must_check = asyncio.Event()
+        self._checking: asyncio.Task[None] | None = None
+        bus.on_unknown(self._on_message)
+
+    async def append(
+        self, channel: str, payload: bytes, limits: HistoryLimits, *, idempotency_key: str = ""
+    ) -> Position:
+        check_append(self._bus, payload, idempotency_key)
+        log = self._log(channel)
+        head = message_head(limits, log, idempotency_key)
+        try:
+            async with self._order:
+                if not self._epoch or grown(self._config, limits):
+                    await self._prepare(limits)
+                epoch = self._epoch
+                answer = self._start(log.encode("ascii"), payload, head)
+            (reply,) = await answer
+            return Position(epoch, sequence(reply.payload))
+        except JetStreamError as error:
+            if error.is_without_answer:
+                self._epoch = ""
+            raise BusError(self._bus.url, error.text) from None
+
+    async def since(self, channel: str, position: Position | None, limit: int) -> Missed:
+        if position is None or not position.is_possible:
+            return Missed((), await self._top(channel), is_complete=position is None)
+        try:
+            async with self._reads:
+                return await self._since(channel, position, limit)
+        except JetStreamError as error:
+            raise BusError(self._bus.url, error.text) from None
+
+    async def read(
+        self, channel: str, *, limit: int, since: Position | None = None, is_reverse: bool = False
+    ) -> Page:
+        try:
+            async with self._reads:
+                await self._check_stream()
+                last = await self._last(channel)
+                top = Position(self._epoch, 0 if last is None else last.number)
+                if last is None or (since is not None and since.epoch != self._epoch):
+                    return Page((), top)
+                # All: how many of them are older than what is kept is known at the end.
+                stored = await self._read(channel, 1, last)
+        except JetStreamError as error:
+            raise BusError(self._bus.url, error.text) from None
+        oldest = time.time() - last.limits.ttl
+        kept = [one for one in stored if not one.is_marker][-last.limits.size :]
+        kept = [one for one in kept if one.time > oldest]
+        if is_reverse:
+            kept = [one for one in reversed(kept) if since is None or one.number < since.offset]
+        elif since is not None:
+            kept = [one for one in kept if one.number > since.offset]
+        return Page(_stored(kept[:limit]), top)
+
+    async def remove(self, channel: str) -> None:
+        try:
+            await self._check_stream()
+            for _ in range(_MAX_ATTEMPTS):
+                last = await self._last(channel)
+                if last is None or last.is_marker:
+                    return
+                if await self._mark(channel, removal_head(last.number)):
+                    return
+        except JetStreamError as error:
+            raise BusError(self._bus.url, error.text) from None
+        raise BusError(self._bus.url, "the channel has too many messages at the moment")
+
+    def follow(self, channel: str, receive: Receive, lost: Lost) -> Awaitable[Position]:
+        if self._checking is None:
+            self._checking = asyncio.get_running_loop().create_task(self._check_always())
+        return self._followers.follow(channel, receive, lost)
+
+    def unfollow(self, channel: str) -> None:
+        self._followers.unfollow(channel)
+
+    def lose_all(self) -> None:
+        self._epoch = ""
+        self._followers.lose_all()
+
+    def refused(self, text: str) -> None:
+        # Without advisories, the checks of quiet channels are made at their intervals alone.
+        if "$JS.EVENT" not in text and any(mark in text for mark in ("$JS.", "=log", "=replies")):
+            ours = f"{self._names.prefix}>"
+            self._bus.fail_requests(
+                f"it refuses: {text}; the history needs permission to publish to $JS.API.> and"
+                f" {ours}, and to subscribe to {ours}"
+            )
+
+    def stop(self) -> None:
+        if self._checking is not None:
+            self._checking.cancel()
+
+    async def _since(self, channel: str, position: Position, limit: int) -> Missed:
+        await self._check_stream()
+        last = await self._last(channel)
+        if last is None:
+            return Missed((), await self._top(channel), is_complete=False)
+        missed: list[LogMessage] | None = None
+        if position.epoch == self._epoch and position.offset <= last.number:
+            missed = await self._missed(channel, position.offset, last, limit)
+        top = Position(self._epoch, last.number)
+        if missed is None:
+            return Missed((), top, is_complete=False)
+        return Missed(_stored(missed), top, is_complete=True)
+
+    async def _missed(
+        self, channel: str, number: int, last: LogMessage, limit: int
+    ) -> list[LogMessage] | None:
+        """Return what follows on a number; ``None`` if that is not complete, or too much."""
+        if number == last.number:
+            return []
+        # The message of this number, and one too many.
+        found = await self._read(channel, number, last, limit + 2)
+        if not found or found[-1].number != last.number or not found[0].proves(number):
+            return None
+        missed = [one for one in found if one.number > number and not one.is_marker]
+        oldest = time.time() - last.limits.ttl
+        if len(missed) > min(limit, last.limits.size) or any(one.time <= oldest for one in missed):
+            return None
+        # As long as the first is there, no message behind it was dropped while it was read.
+        first = found[0].number
+        there = await self._get(get_by_number(self._log(channel), first))
+        return missed if there and there[0].number == first else None
+
+    async def _read(
+        self, channel: str, number: int, last: LogMessage, count: int | None = None
+    ) -> list[LogMessage]:
+        """Return the messages from a number to the last one, or more than a count of them."""
+        log = self._log(channel)
+        found: list[LogMessage] = []
+        while number <= last.number and (count is None or len(found) < count):
+            wanted = _MAX_PAGE if count is None else min(count - len(found), _MAX_PAGE)
+            request = page_request(log, number, wanted)
+            subject = self._names.api("DIRECT.GET")
+            replies = await self._bus.request(
+                self._writer(subject, request), is_last=lambda one: is_last_of_page(one.payload)
+            )
+            page = [one for reply in replies if (one := read_direct(reply.payload)) is not None]
+            if not page:
+                # That server lags behind the leader.
+                page = await self._get(get_by_number(log, number))
+            if not page or page[0].number > last.number:
+                break
+            found += [one for one in page if one.number <= last.number]
+            number = found[-1].number + 1
+        return found
+
+    async def _last(self, channel: str) -> LogMessage | None:
+        found = await self._get(get_last(self._log(channel)))
+        return found[0] if found else None
+
+    async def _top(self, channel: str) -> Position:
+        """Return the end of a channel; a channel that has none gets a marker."""
+        try:
+            await self._check_stream()
+            for _ in range(_MAX_ATTEMPTS):
+                last = await self._last(channel)
+                number = (
+                    await self._mark(channel, beginning_head()) if last is None else last.number
+                )
+                if number:
+                    return Position(self._epoch, number)
+        except JetStreamError as error:
+            raise BusError(self._bus.url, error.text) from None
+        raise BusError(self._bus.url, "the channel has too many messages at the moment")
+
+    async def _mark(self, channel: str, head: bytes) -> int:
+        """Write a marker; return its number, or 0 if another message came before it."""
+        (reply,) = await self._start(self._log(channel).encode("ascii"), b"", head)
+        try:
+            return sequence(reply.payload)
+        except JetStreamError as error:
+            if error.is_wrong_last:
+                return 0
+            raise
+
+    async def _check_stream(self) -> None:
+        if not self._epoch or asyncio.get_running_loop().time() > self._trusted_until:
+            await self._prepare(None)
+
+    async def _prepare(self, limits: HistoryLimits | None) -> None:
+        """Get the identity of the stream; make it, or let it keep more, if that is needed."""
+        async with self._preparing:
+            begun_at = asyncio.get_running_loop().time()
+            if limits is None and self._epoch and begun_at <= self._trusted_until:
+                return
+            try:
+                info = await self._api("STREAM.INFO")
+            except JetStreamError as error:
+                if not error.is_missing_stream:
+                    raise
+                info = await self._create(limits or _FIRST_LIMITS)
+            more = None if limits is None else grown(info["config"], limits)
+            if more is not None:
+                info = await self._api("STREAM.UPDATE", json.dumps(more).encode())
+            if not self._epoch and not self._names.is_ours(info["config"]):
+                raise JetStreamError(
+                    0,
+                    f"its stream {self._names.stream} was not made by this version of gateman:"
+                    " delete it, or give the bus another name",
+                )
+            epoch = epoch_of(info)
+            if self._epoch and epoch != self._epoch:
+                self._followers.lose_all()
+            self._epoch, self._config = epoch, info["config"]
+            self._trusted_until = begun_at + _TRUST_TIME
+
+    async def _create(self, limits: HistoryLimits) -> dict[str, Any]:
+        replicas = self._replicas or (_REPLICAS if self._bus.is_spread else 1)
+        config = self._names.config(limits, replicas=replicas, max_bytes=self._max_bytes)
+        try:
+            return await self._api("STREAM.CREATE", json.dumps(config).encode())
+        except JetStreamError as error:
+            if error.is_name_in_use:
+                return await self._api("STREAM.INFO")
+            raise JetStreamError(
+                error.code,
+                f"{error.text} (it was to make a stream with history_replicas={replicas} and"
+                f" history_max_bytes={self._max_bytes})",
+            ) from None
+
+    async def _api(self, verb: str, request: bytes = b"") -> dict[str, Any]:
+        (reply,) = await self._start(self._names.api(verb), request)
+        return read_answer(reply.payload)
+
+    async def _get(self, request: bytes) -> list[LogMessage]:
+        """Ask the leader for one message."""
+        try:
+            return [read_message(await self._api("STREAM.MSG.GET", request))]
+        except JetStreamError as error:
+            if error.is_missing_message:
+                return []
+            raise
+
+    def _start(
+        self, subject: bytes, payload: bytes, head: bytes | None = None
+    ) -> "Awaitable[list[BrokerReply]]":
+        return self._bus.start_request(self._writer(subject, payload, head), len(payload))
+
+    def _writer(
+        self, subject: bytes, payload: bytes, head: bytes | None = None
+    ) -> "Callable[[Wire, int], bytes]":
+        def write(wire: "Wire", number: int) -> bytes:
+            wire = cast("NatsWire", wire)
+            data = wire.request(subject, number, payload, head)
+            if wire is self._wire:
+                return data
+            self._wire = wire
+            return wire.listen(self._names.leader_elected.encode("ascii")) + data
+
+        return write
+
+    def _on_message(self, subject: str, payload: bytes) -> None:
+        number = 0 if self._wire is None else self._wire.reply_number(subject)
+        if number:
+            self._bus.take_reply(number, payload)
+        elif self._names.leader_elected.endswith(subject):
+            self._must_check.set()
+
+    async def _check_always(self) -> None:
+        while True:
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout(_CHECK_INTERVAL):
+                    await self._must_check.wait()
+            self._must_check.clear()
+            with contextlib.suppress(BusError, JetStreamError):
+                await self._check_channels()
+
+    async def _check_channels(self) -> None:
+        """End the following of channels with messages that have not come."""
+        late: dict[str, int] = {}
+        for channel in self._followers.channels:
+            reached = self._followers.reached(channel)
+            if reached is not None:
+                async with self._reads:
+                    last = await self._last(channel)
+                if last is not None and last.number > reached:
+                    late[channel] = last.number
+        if late:
+            await asyncio.sleep(_TRAVEL_TIME)
+        for channel, number in late.items():
+            reached = self._followers.reached(channel)
+            if reached is not None and reached < number:
+                self._followers.lose(channel)
+
+    def _log(self, channel: str) -> str:
+        return self._names.log(history_subject(channel))
+
+
+def _stored(messages: list[LogMessage]) -> tuple[StoredMessage, ...]:
+    return tuple(StoredMessage(one.number, one.payload) for one in messages)
+
+
+_: type[FollowingHistory] = JetStreamHistory
