@@ -14,6 +14,8 @@ import pytest
 from websockets.asyncio.client import connect
 
 from gateman import Worker
+from gateman.bus.memory import MemoryBroker, MemoryBus
+from gateman.cluster.hub import Hub
 from gateman.listen import ListenAddress
 from gateman.net import sockets
 from gateman.net.event_loop import EventLoop
@@ -145,6 +147,37 @@ async def test_start_may_be_given_up() -> None:
 
 
 # The loop's exception handler.
+
+
+@on_loop
+async def test_a_cleanup_is_not_interrupted() -> None:
+    """Cancelled while it ends after a failed start, a process still leaves the bus."""
+    begun, may_end = asyncio.Event(), asyncio.Event()
+    left: list[str] = []
+
+    class Slow(MemoryBus):
+        async def stop(self) -> None:
+            begun.set()
+            await may_end.wait()
+            await super().stop()
+            left.append("the bus")
+
+    async def run() -> None:
+        made = service_maker(worker(on_worker_start=lambda _: 1 / 0), now=time.time())
+        async with serving([[]], [made], bus=Slow(broker=MemoryBroker()), hub=Hub()):
+            raise AssertionError("it serves")
+
+    task = asyncio.ensure_future(run())
+    await begun.wait()
+    for _ in range(2):
+        task.cancel()
+        await turns()
+    assert not task.done()
+    may_end.set()
+    with pytest.raises(asyncio.CancelledError):
+        await task
+
+    assert left == ["the bus"]
 
 
 @on_loop

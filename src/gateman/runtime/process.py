@@ -6,7 +6,7 @@ import resource
 import selectors
 import socket
 from collections import Counter
-from collections.abc import AsyncIterator, Callable, Collection, Sequence
+from collections.abc import AsyncIterator, Callable, Collection, Coroutine, Sequence
 from typing import TYPE_CHECKING, Any, Protocol, TypeVar
 
 from ..bus import Bus
@@ -116,9 +116,28 @@ async def serving(
         timers.start(hub.local_node.leases)
         yield services
     finally:
-        await timers.stop()
-        await asyncio.gather(*(service.stop(*GOING_AWAY) for service in services))
-        await hub.stop()
+        await _to_its_end(_stop(services, hub))
+
+
+async def _stop(services: Collection[AnyService], hub: Hub) -> None:
+    await timers.stop()
+    await asyncio.gather(*(service.stop(*GOING_AWAY) for service in services))
+    await hub.stop()
+
+
+async def _to_its_end(cleanup: Coroutine[Any, Any, None]) -> None:
+    """Clean up; a cancellation meanwhile is raised when that is done, as it bounds its own time."""
+    # A process whose on_worker_start fails cleans up while its master tells it to end.
+    task = asyncio.get_running_loop().create_task(cleanup)
+    cancelled: asyncio.CancelledError | None = None
+    while not task.done():
+        try:
+            await asyncio.wait([task])
+        except asyncio.CancelledError as error:
+            cancelled = error
+    task.result()
+    if cancelled is not None:
+        raise cancelled
 
 
 class _ExceptionLog:
