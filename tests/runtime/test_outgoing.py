@@ -154,6 +154,20 @@ async def test_headers_may_be_made_anew_for_each_attempt() -> None:
 
 
 @on_loop
+async def test_a_proxy_that_cannot_be_used_is_one_line_without_its_password(
+    caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("http_proxy", "ftp://me:secret@127.0.0.1:1")
+    feed = Worker(LISTEN).connect("ws://feed.example/", max_delay=0.01)
+    async with kept_up(feed) as connections:
+        await eventually(lambda: connections.counts["outgoing_failed"] >= 1)
+
+    assert "ws://feed.example/ cannot be reached: the proxy of the environment: " in caplog.text
+    assert "secret" not in caplog.text
+    assert "Traceback" not in caplog.text
+
+
+@on_loop
 async def test_headers_may_be_awaited() -> None:
     seen: list[str] = []
 

@@ -132,7 +132,7 @@ class _StreamLink:
 
 async def _open_websocket(connection: OutgoingConnection) -> Link:
     from websockets.asyncio.client import connect
-    from websockets.exceptions import InvalidHandshake, InvalidStatus, InvalidURI
+    from websockets.exceptions import InvalidHandshake, InvalidProxy, InvalidStatus, InvalidURI
 
     headers = connection.headers() if callable(connection.headers) else connection.headers
     if isinstance(headers, Awaitable):
@@ -166,6 +166,10 @@ async def _open_websocket(connection: OutgoingConnection) -> Link:
     except InvalidURI as error:
         # Without the address, which may have a secret.
         raise LinkClosed(1006, error.msg) from None
+    except InvalidProxy as error:
+        raise LinkClosed(1006, f"the proxy of the environment: {error.msg}") from None
+    except ImportError as error:  # python-socks, for a proxy that needs it
+        raise LinkClosed(1006, str(error)) from None
     except InvalidHandshake as error:
         raise LinkClosed(1006, str(error)) from None
     return _WebSocketLink(connection, opened)
