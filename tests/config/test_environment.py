@@ -93,6 +93,10 @@ def test_a_name_that_collides() -> None:
 def test_what_is_unknown_is_reported() -> None:
     variables = {
         "GATEMAN_CHAT_CUONT": "4",
+        "GATEMAN_CHAT_DEBUG": "1",
+        "GATEMAN_CHTA_COUNT": "4",
+        "GATEMAN_DEBUG": "1",
+        "GATEMAN_LOG_FORMTA": "json",
         "GATEMAN_WXYZ_QQQQ_UNHEARD_OF_NAME": "",
         "GATEMAN_CHAT_COUNT": "4",
         "GATEMAN_LOG_FORMAT": "json",
@@ -106,6 +110,10 @@ def test_what_is_unknown_is_reported() -> None:
 
     assert environment.unknown([chat()], variables) == [
         "GATEMAN_CHAT_CUONT is not a variable of this service: did you mean GATEMAN_CHAT_COUNT?",
+        "GATEMAN_CHAT_DEBUG is not a variable of this service, and it is ignored",
+        "GATEMAN_CHTA_COUNT is not a variable of this service: did you mean GATEMAN_CHAT_COUNT?",
+        "GATEMAN_DEBUG is not a variable of this service, and it is ignored",
+        "GATEMAN_LOG_FORMTA is not a variable of this service: did you mean GATEMAN_LOG_FORMAT?",
         "GATEMAN_WXYZ_QQQQ_UNHEARD_OF_NAME is not a variable of this service, and it is ignored",
     ]
 

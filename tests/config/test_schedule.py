@@ -5,6 +5,7 @@ import math
 import re
 from collections.abc import Iterator
 from datetime import UTC, datetime
+from typing import Any
 
 import pytest
 from hypothesis import given
@@ -69,7 +70,8 @@ def test_what_cannot_run_is_refused() -> None:
         "a timer would never run <function _generator",
         "a timer would call a function that takes () -> None with 'x': pass its arguments after"
         " it: Timer.add(seconds, function, 1, 2).",
-        "a timer would call a function that takes (_) with nothing: pass its arguments after it:"
+        "a timer would call a function that takes (_) with nothing: let it take no arguments, or"
+        " pass its arguments after it:"
         " Timer.add(seconds, function, 1, 2).",
     ]
 
@@ -147,3 +149,14 @@ def test_a_wrong_cron_expression_is_one_sentence(
 ) -> None:
     with pytest.raises(ConfigError, match=re.escape(sentence)):
         cron(expression, timezone)
+
+
+@pytest.mark.parametrize("once", ["no", 1, None])
+def test_once_is_true_or_false(once: Any) -> None:
+    worker = Worker("websocket://127.0.0.1:1")
+    for declare in (
+        lambda: worker.every(60, once=once),
+        lambda: worker.cron("* * * * *", once=once),
+    ):
+        with pytest.raises(ConfigError, match=f"once={once!r} is neither True nor False"):
+            declare()

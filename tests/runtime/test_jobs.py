@@ -108,7 +108,7 @@ async def test_with_once_one_process_of_a_service_runs_each_time() -> None:
 async def test_a_node_without_a_bus_runs_it_at_once() -> None:
     ran: list[float] = []
     alone = LeaseKeeper(NodeId("a"), lambda *_: None, is_alone=True)
-    jobs = Jobs(ScheduledRuns(), alone)
+    jobs = Jobs(ScheduledRuns(Counter()), alone)
     jobs.start([("chat", Job(Interval(0.05), lambda: ran.append(wall_time()), is_once=True))])
     await eventually(lambda: len(ran) >= 2)
     jobs.stop()
@@ -216,7 +216,7 @@ async def test_a_time_that_is_late_by_a_minute_is_left_out_and_counted(
     ran: list[float] = []
     times = iter([wall_time() - lateness])
     schedule = _Times(times)
-    jobs = Jobs(ScheduledRuns(), None)
+    jobs = Jobs(ScheduledRuns(Counter()), None)
     jobs.start([("chat", Job(schedule, lambda: ran.append(wall_time()), is_once=False))])
     await turns()
     jobs.stop()
@@ -227,8 +227,9 @@ async def test_a_time_that_is_late_by_a_minute_is_left_out_and_counted(
 class _Leases:
     """Leases that are held, on a bus that may be away."""
 
-    def __init__(self, *, is_sent: bool) -> None:
+    def __init__(self, *, is_sent: bool, mark: float = 0.0) -> None:
         self.is_sent = is_sent
+        self.known = round(mark * 1_000_000)
         self.released: list[str] = []
 
     def want(self, name: str) -> None: ...
@@ -237,7 +238,7 @@ class _Leases:
         return True
 
     def mark(self, name: str) -> int:  # noqa: ARG002
-        return 0
+        return self.known
 
     def advance(self, name: str, mark: int, on_sent: Callable[[bool], object]) -> None:  # noqa: ARG002
         asyncio.get_running_loop().call_soon(on_sent, self.is_sent)
@@ -249,7 +250,7 @@ class _Leases:
 @on_loop
 async def test_a_run_that_others_cannot_be_told_of_does_not_begin() -> None:
     ran: list[float] = []
-    jobs = Jobs(ScheduledRuns(), _Leases(is_sent=False))
+    jobs = Jobs(ScheduledRuns(Counter()), _Leases(is_sent=False))
     jobs.start([("chat", Job(Interval(0.05), lambda: ran.append(wall_time()), is_once=True))])
     await eventually(lambda: jobs.missed_count > 0)
     jobs.stop()
@@ -257,10 +258,32 @@ async def test_a_run_that_others_cannot_be_told_of_does_not_begin() -> None:
     assert ran == []
 
 
+@pytest.mark.parametrize(("hours", "is_run"), [(2.9, False), (3.1, True), (10_000, True)])
+@on_loop
+async def test_a_clock_that_was_set_back_by_hours_does_not_stop_a_job(
+    hours: float,
+    is_run: bool,  # noqa: FBT001
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    """As in Debian's cron; one of the machines may have told the others a time far ahead."""
+    ran: list[float] = []
+    leases = _Leases(is_sent=True, mark=wall_time() + hours * 3600)
+    jobs = Jobs(ScheduledRuns(Counter()), leases)
+    interval = 0.02 if is_run else 60
+    jobs.start([("chat", Job(Interval(interval), lambda: ran.append(wall_time()), is_once=True))])
+    if is_run:
+        await eventually(lambda: len(ran) >= 2)
+    await turns()
+    jobs.stop()
+
+    assert bool(ran) is is_run
+    assert ("begins anew: its last run was at a time hours ahead" in caplog.text) is is_run
+
+
 @on_loop
 async def test_a_draining_process_keeps_the_lease_until_its_run_has_ended() -> None:
     leases, end = _Leases(is_sent=True), asyncio.Event()
-    runs = ScheduledRuns()
+    runs = ScheduledRuns(Counter())
     jobs = Jobs(runs, leases)
     begun = 0
 

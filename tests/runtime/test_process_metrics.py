@@ -115,12 +115,19 @@ def test_a_gateway_has_events() -> None:
 
 def test_timers_jobs_and_outgoing_connections() -> None:
     """Those of outgoing connections are shown where a worker has some, from 0 on."""
-    counts = {"timer_skipped": 1, "job_missed": 2, "outgoing_opened": 3, "outgoing_failed": 4}
+    counts = {
+        "timer_failed": 7,
+        "timer_skipped": 1,
+        "job_missed": 2,
+        "outgoing_opened": 3,
+        "outgoing_failed": 4,
+    }
     found = reported(replace(STATE, timer_counts=counts, has_outgoing=True))
 
     assert {
         name: numbers for name, numbers in found.items() if "outgoing" in name or "_runs_" in name
     } == {
+        "gateman_timer_runs_failed_total": {(): 7},
         "gateman_timer_runs_skipped_total": {(): 1},
         "gateman_job_runs_missed_total": {(): 2},
         "gateman_outgoing_connections_opened_total": {(): 3},

@@ -226,6 +226,22 @@ async def test_timers_end_with_their_owner() -> None:
 
 
 @on_loop
+async def test_errors_are_counted_and_stay_counted(caplog: pytest.LogCaptureFixture) -> None:
+    timers = Timers()
+
+    async def fail() -> None:
+        raise RuntimeError
+
+    timers.add(0.01, fail, is_persistent=False)
+    timers.start()
+    await eventually(lambda: timers.counts.get("timer_failed") == 1)
+    await timers.stop()
+
+    assert timers.counts == {"timer_failed": 1}
+    assert "raised RuntimeError" in caplog.text
+
+
+@on_loop
 async def test_a_timer_may_delete_itself() -> None:
     """From inside its function it is told not to come again, and the run goes on to its end."""
     own, ended = Timers(), Runs()

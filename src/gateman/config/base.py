@@ -17,7 +17,7 @@ from ..options import Timeouts, option
 from . import checks, environment, outgoing
 from .callbacks import check
 from .outgoing import Headers, OutgoingConnection
-from .schedule import Interval, Job, Schedule, check_function, check_interval, cron
+from .schedule import Interval, Job, Schedule, check_function, check_interval, check_once, cron
 from .schema import Configurable, Converted
 from .service import ServiceOptions
 
@@ -182,6 +182,7 @@ class BaseWorker(Configurable):
         """
         if seconds is None or callable(seconds):
             raise ConfigError("every was given no interval", "write @worker.every(60)")
+        check_once(once)
         check_interval(seconds, is_once=once)
 
         def declare(function: Scheduled) -> Scheduled:
@@ -230,6 +231,7 @@ class BaseWorker(Configurable):
         """
         if expression is None or callable(expression):
             raise ConfigError("cron was given no expression", 'write @worker.cron("*/5 * * * *")')
+        check_once(once)
         schedule = cron(expression, timezone)
 
         def declare(function: Scheduled) -> Scheduled:

@@ -135,15 +135,22 @@ def unknown(workers: Sequence[Any], environ: Mapping[str, str]) -> list[str]:
         and name not in known | OWN_VARIABLES
         and not _OF_KUBERNETES.fullmatch(name)
     )
-    return [f"{name} is not a variable of this service{_hint(name, known)}" for name in found]
+    prefixes = [f"{_PREFIX}{_as_variable(worker.name)}_" for worker in workers]
+    known |= OWN_VARIABLES
+    return [
+        f"{name} is not a variable of this service{_hint(name, known, prefixes)}" for name in found
+    ]
 
 
-def _hint(name: str, known: set[str]) -> str:
+def _hint(name: str, known: set[str], prefixes: Sequence[str]) -> str:
     # Imported here: it costs 5 ms, and only a mistake needs it.
     from difflib import get_close_matches
 
-    near = get_close_matches(name, known | OWN_VARIABLES, n=1)
-    return f": did you mean {near[0]}?" if near else ", and it is ignored"
+    # What is equal anyway makes nothing similar.
+    prefix = max((one for one in prefixes if name.startswith(one)), key=len, default=_PREFIX)
+    rests = [one.removeprefix(prefix) for one in known if one.startswith(prefix)]
+    near = get_close_matches(name.removeprefix(prefix), rests, n=1)
+    return f": did you mean {prefix}{near[0]}?" if near else ", and it is ignored"
 
 
 def _set(worker: Any, variable: Variable, text: str) -> None:

@@ -29,6 +29,11 @@ def check_interval(seconds: object, *, is_once: bool = False) -> None:
         )
 
 
+def check_once(once: object) -> None:
+    if not isinstance(once, bool):
+        raise ConfigError(f"once={once!r} is neither True nor False", "write one of them")
+
+
 def check_function(function: object, args: tuple[Any, ...] = ()) -> None:
     """Check that a timer can call a function with the arguments, more than once."""
     if inspect.iscoroutine(function):
@@ -49,9 +54,10 @@ def check_function(function: object, args: tuple[Any, ...] = ()) -> None:
     signature = unsuitable_signature(function, args)
     if signature is not None:
         given = ", ".join(map(repr, args)) or "nothing"
+        alone = "" if args else "let it take no arguments, or "
         raise ConfigError(
             f"a timer would call a function that takes {signature} with {given}",
-            "pass its arguments after it: Timer.add(seconds, function, 1, 2)",
+            f"{alone}pass its arguments after it: Timer.add(seconds, function, 1, 2)",
         )
 
 

@@ -137,6 +137,11 @@ _declare("counter", "gateman_callback_failures_total", "Callbacks that raised an
 _declare("gauge", "gateman_timers", "Timers that are set.")
 _declare(
     "counter",
+    "gateman_timer_runs_failed_total",
+    "Runs of timers and jobs that raised an exception.",
+)
+_declare(
+    "counter",
     "gateman_timer_runs_skipped_total",
     "Runs of timers and jobs that were skipped, as the one before had not ended.",
 )

@@ -25,6 +25,10 @@ _MAX_WAIT = 20.0  # seconds
 # Between two looks at a lease that another process holds, while a run is due.
 _RETRY = 0.5  # seconds
 
+# A mark is further ahead only after the clock was set back: Debian's cron, too, takes a step of
+# three hours as a correction of the clock.
+_MAX_AHEAD = 3 * 3600.0  # seconds
+
 # Times of a schedule that are counted as left out after a long pause; more count as this many.
 _MAX_COUNTED = 1000
 
@@ -48,6 +52,7 @@ class _JobState:
         "args",
         "function",
         "handle",
+        "ignores_mark",
         "is_starting",
         "lease",
         "mark",
@@ -65,6 +70,7 @@ class _JobState:
         self.mark = 0.0  # seconds since 1970
         self.handle: asyncio.TimerHandle | None = None
         self.is_starting = False
+        self.ignores_mark = False
         self.task: asyncio.Task[None] | None = None
 
     def __str__(self) -> str:
@@ -133,7 +139,15 @@ class Jobs:
         """Run a job if it is due, and look again when it may be."""
         now = self._wall_time()
         if state.lease and self._leases is not None:
-            state.mark = max(state.mark, self._leases.mark(state.lease) / _MICROSECONDS)
+            mark = self._leases.mark(state.lease) / _MICROSECONDS
+            if mark < now + _MAX_AHEAD:
+                state.mark = max(state.mark, mark)
+            elif not state.ignores_mark:
+                state.ignores_mark = True
+                self._runs.warn(state, "begins anew: its last run was at a time hours ahead")
+        if state.mark >= now + _MAX_AHEAD:
+            state.mark = now
+            self._runs.warn(state, "begins anew: the clock was set back by hours")
         wait = self._advance(state, now)
         state.handle = self._loop.call_later(wait, self._look, state)
 

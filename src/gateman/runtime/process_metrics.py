@@ -38,6 +38,7 @@ _OF_HUB = {
     "gaps": "gateman_bus_gaps_total",
 }
 _OF_TIMERS = {
+    "timer_failed": "gateman_timer_runs_failed_total",
     "timer_skipped": "gateman_timer_runs_skipped_total",
     "job_missed": "gateman_job_runs_missed_total",
 }

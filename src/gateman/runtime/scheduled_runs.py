@@ -2,6 +2,7 @@
 
 import asyncio
 import inspect
+from collections import Counter
 from collections.abc import Awaitable, Callable
 from typing import Any, Protocol
 
@@ -26,7 +27,8 @@ class Scheduled(Protocol):
 class ScheduledRuns:
     """The runs of one process."""
 
-    def __init__(self) -> None:
+    def __init__(self, counts: Counter[str]) -> None:
+        self._counts = counts
         self._tasks = CallbackTasks()
         self._rate_limited = RateLimitedLogger()
         self._loop = asyncio.get_running_loop()
@@ -54,6 +56,7 @@ class ScheduledRuns:
             scheduled.task = None
 
     def _failed(self, scheduled: Scheduled, error: Exception) -> None:
+        self._counts["timer_failed"] += 1
         message = f"{scheduled} raised {type(error).__name__}"
         self._rate_limited.error(message, error, self._loop.time())
 

@@ -145,8 +145,8 @@ class Timers:
         self._jobs: Jobs | None = None
         self._declared_outgoing: list[tuple[str, OutgoingConnection]] = []
         self._outgoing: OutgoingConnections | None = None
-        # Of the jobs and the outgoing connections that were stopped.
-        self._stopped_counts: Counter[str] = Counter()
+        # Errors; and of the jobs and the outgoing connections that were stopped.
+        self._counts: Counter[str] = Counter()
 
     @property
     def count(self) -> int:
@@ -156,8 +156,8 @@ class Timers:
 
     @property
     def counts(self) -> dict[str, int]:
-        """Runs that were left out, and what became of outgoing connections."""
-        counts = self._stopped_counts + Counter(timer_skipped=self.skipped_count)
+        """Runs that failed or were left out, and what became of outgoing connections."""
+        counts = self._counts + Counter(timer_skipped=self.skipped_count)
         if self._jobs is not None:
             counts += self._jobs.counts
         if self._outgoing is not None:
@@ -237,7 +237,7 @@ class Timers:
         from .scheduled_runs import ScheduledRuns
 
         self._loop = asyncio.get_running_loop()
-        self._runs = ScheduledRuns()
+        self._runs = ScheduledRuns(self._counts)
         self._is_started = True
         self._thread = get_ident()
         for timer_id, timer in self._scheduled.items():
@@ -278,13 +278,13 @@ class Timers:
         self._declared_jobs.clear()
         if self._jobs is not None:
             self._jobs.stop()
-            self._stopped_counts += self._jobs.counts
+            self._counts += self._jobs.counts
             self._jobs = None
         self._declared_outgoing.clear()
         if self._outgoing is not None:
             outgoing, self._outgoing = self._outgoing, None
             await outgoing.stop()
-            self._stopped_counts += outgoing.counts
+            self._counts += outgoing.counts
         was_started, self._is_started = self._is_started, False
         self._is_draining = False
         for timer_id in list(self._scheduled):
