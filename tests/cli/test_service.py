@@ -370,14 +370,17 @@ def test_check_names_the_address_as_clients_reach_it(tmp_path: Path) -> None:
     context = {"ssl": {"local_cert": str(subject.certificate), "local_pk": str(subject.key)}}
     (tmp_path / "server.py").write_text(
         "from gateman import Worker\n"
-        f"worker = Worker('websocket://127.0.0.1:7001', {context!r}, transport='ssl')\n"
+        f"pages = Worker('websocket://127.0.0.1:7001', {context!r}, name='pages')\n"
+        f"lines = Worker('text://127.0.0.1:7002', {context!r}, name='lines')\n"
+        "pages.transport = lines.transport = 'ssl'\n"
     )
     checked = run([*GATEMAN, "check", "server.py"], tmp_path)
 
     assert (checked.returncode, checked.stderr) == (0, "")
-    assert checked.stdout.splitlines()[0] == (
-        "server.py: worker would listen on wss://127.0.0.1:7001 with 1 process"
-    )
+    assert [line for line in checked.stdout.splitlines() if "would" in line] == [
+        "server.py: pages would listen on wss://127.0.0.1:7001 with 1 process",
+        "server.py: lines would listen on text://127.0.0.1:7002 (TLS) with 1 process",
+    ]
 
 
 @pytest.mark.parametrize(

@@ -116,3 +116,26 @@ def test_what_a_protocol_cannot_carry_is_not_sent(
 ) -> None:
     with pytest.raises(ValueError, match=problem):
         protocol.encode(message)
+
+
+@given(
+    st.lists(
+        st.sampled_from([b"a", b"\n", b"\r", b"\xc3", b"\xa4", b"bc\n", b"\xff"]), max_size=12
+    ),
+    st.integers(1, 6),
+)
+def test_lines_are_read_as_the_protocol_says(parts: list[bytes], max_size: int) -> None:
+    """The reader of lines is only faster: the same messages, and then the same error."""
+    readers = [make_reader(Text(), max_size), PacketReader(Text(), max_size)]
+    found: list[list[object]] = [[], []]
+    for reader, messages in zip(readers, found, strict=True):
+        try:
+            for part in parts:
+                # A line is decoded when it is read, and not before.
+                messages.extend(reader.feed(part))
+        except PacketError as error:
+            messages.append(error.cause)
+        else:
+            messages.append(bytes(reader.data))
+
+    assert found[0] == found[1]

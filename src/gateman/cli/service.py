@@ -220,7 +220,7 @@ def check(workers: Sequence[BaseWorker] | None, script: str) -> None:
                 contexts = settings.contexts
                 listen = replace(settings.listen, is_secure=contexts is not None)
                 is_marked = contexts is not None and not listen.is_websocket
-                does = f"listen on {listen}{' with TLS' * is_marked}"
+                does = f"listen on {listen}{' (TLS)' * is_marked}"
             click.echo(
                 f"{found}: {planned.policy.name} would {does}"
                 f" with {planned.policy.count} process{'es' * (planned.policy.count > 1)}"
