@@ -56,6 +56,10 @@ class Talk:
         while True:
             await self._read()
 
+    def abort(self) -> None:
+        """Lose the connection without a Close."""
+        self._socket.transport.abort()
+
     async def leave(self) -> None:
         await self._socket.close()
 

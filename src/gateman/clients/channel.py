@@ -162,6 +162,7 @@ class ChannelRules:
 
     def __init__(self, patterns: Mapping[str, Channel] | None = None) -> None:
         patterns = {PERSONAL + "*": PERSONAL_DEFAULT, **(patterns or {})}
+        self._patterns = list(patterns.values())
         self._exact = {name: one for name, one in patterns.items() if not name.endswith("*")}
         prefixes = {name[:-1]: one for name, one in patterns.items() if name.endswith("*")}
         # The longest first.
@@ -187,9 +188,12 @@ class ChannelRules:
     @property
     def has_history(self) -> bool:
         """Whether any channel may have history."""
-        return any(one.has_history for one in self._exact.values()) or any(
-            one.has_history for _, one in self._prefixes
-        )
+        return any(one.has_history for one in self._patterns)
+
+    @property
+    def has_join_leave(self) -> bool:
+        """Whether in any channel it is told who joins and leaves."""
+        return any(one.join_leave for one in self._patterns)
 
 
 def is_personal(channel: str) -> bool:

@@ -38,6 +38,8 @@ class EventHandler:
         "_is_due",
         "_is_over",
         "_loop",
+        "_max_waiting",
+        "_max_waiting_size",
         "_rate_limited",
         "_size",
         "_task",
@@ -52,8 +54,12 @@ class EventHandler:
         *,
         counts: Counter[str],
         rate_limited: RateLimitedLogger,
+        max_waiting: int = MAX_WAITING,
+        max_waiting_size: int = MAX_WAITING_SIZE,
     ) -> None:
         self.topic = topic
+        self._max_waiting = max_waiting
+        self._max_waiting_size = max_waiting_size
         self._function = function
         self._counts = counts
         self._rate_limited = rate_limited
@@ -68,7 +74,7 @@ class EventHandler:
     def put(self, payload: bytes) -> None:
         """Queue an event, or drop it if the queue is full."""
         size = self._size + len(payload)
-        if len(self._waiting) >= MAX_WAITING or size > MAX_WAITING_SIZE:
+        if len(self._waiting) >= self._max_waiting or size > self._max_waiting_size:
             self._counts["events_dropped"] += 1
             self._rate_limited.warning(
                 f"dropped {self.topic}",
@@ -82,6 +88,16 @@ class EventHandler:
         if not self._is_due and self._task is None:
             self._is_due = True
             self._loop.call_soon(self._handle, context=self._context)
+
+    async def drain(self, seconds: float) -> None:
+        """Wait until all events are handled, but not longer than this."""
+        until = self._loop.time() + seconds
+        while (self._waiting or self._task is not None) and self._loop.time() < until:
+            if self._task is None:
+                # Handled in the next turns.
+                await asyncio.sleep(0)
+            else:
+                await asyncio.wait([self._task], timeout=until - self._loop.time())
 
     async def finish(self, seconds: float) -> None:
         """Handle no more events; cancel the running one if it does not end in time."""

@@ -36,6 +36,7 @@ class PresenceKeeper:
         self._listeners: list[Listener] = []
         self._loop = asyncio.get_running_loop()
         self._timer: asyncio.TimerHandle | None = None
+        self._is_stopped = False
 
     def listen(self, listener: Listener) -> None:
         """Call a function with each event of a channel that has clients here; it must not raise."""
@@ -83,9 +84,12 @@ class PresenceKeeper:
         self._do(self._presence.on_bus_restored())
 
     def stop(self) -> None:
-        if self._timer is not None:
-            self._timer.cancel()
-        self._do(self._presence.last_leaves())
+        """Tell the leaves that no other node will tell; idempotent."""
+        if not self._is_stopped:
+            self._is_stopped = True
+            if self._timer is not None:
+                self._timer.cancel()
+            self._do(self._presence.last_leaves())
 
     def _do(self, outputs: Iterable[Output]) -> None:
         for output in outputs:
@@ -97,7 +101,7 @@ class PresenceKeeper:
                     self._announce(channel)
                 case PresenceMessage(to, envelope):
                     self._publish(to, partial(_same, envelope), _ignore)
-        if self._timer is None and self._presence.is_waiting:
+        if self._timer is None and self._presence.is_waiting and not self._is_stopped:
             self._timer = self._loop.call_later(_INTERVAL, self._tick)
 
     def _announce(self, channel: Group) -> None:

@@ -34,6 +34,8 @@ CLIENT_SIGNATURES: dict[str, tuple[str, ...]] = {
     "on_sub_refresh": ("connection", "channel", "token"),
     "on_publish": ("connection", "channel", "data"),
     "on_rpc": ("connection", "method", "data"),
+    "on_join": ("channel", "info"),
+    "on_leave": ("channel", "info"),
 }
 
 # Those of a business worker; its clients are connected to gateways.

@@ -32,6 +32,7 @@ if TYPE_CHECKING:
     from ..clients.channel import Channel
     from ..clients.limits import ClientLimits
     from ..clients.tokens import Tokens
+    from ..cluster.envelope import ClientInfo  # noqa: F401 - of the quoted names
     from ..protocols.base import PacketProtocol
     from ..tls.contexts import TlsContexts
     from .settings import WorkerSettings
@@ -257,6 +258,12 @@ class Worker(BaseWorker, OfSession[S]):
     published instead; nothing leaves it to the channel's pattern."""
     on_rpc = Callback[[Connection[S], str, Any]]()
     """``(connection, method, data)``: a client calls a method; what it returns is the answer."""
+    on_join = Callback[[str, "ClientInfo"]]()
+    """``(channel, info)``: a client was subscribed to a channel with ``join_leave``; it is called
+    in the process of the client, in the order of events, one at a time."""
+    on_leave = Callback[[str, "ClientInfo"]]()
+    """``(channel, info)``: a client has left it. One that lost its connection may take
+    ``leave_delay`` to come back. If its process was killed, another one calls this."""
 
     def _configure(self, values: dict[str, Any]) -> None:
         is_secure = ListenAddress.parse(values["listen"]).is_secure

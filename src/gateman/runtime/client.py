@@ -19,7 +19,7 @@ _decode = msgspec.json.Decoder().decode
 class Client:
     """One SDK client."""
 
-    __slots__ = ("allowed", "connection", "id", "info", "session", "timer", "uid")
+    __slots__ = ("allowed", "connection", "id", "info", "session", "timer", "told_of", "uid")
 
     def __init__(self, connection: Connection, client: ClientId, session: ClientSession) -> None:
         self.connection = connection
@@ -30,6 +30,8 @@ class Client:
         self.info = b""
         # What was said when it subscribed, by channel; nothing for most.
         self.allowed: dict[str, Allow] = {}
+        # The channels of which it is told who joins and leaves.
+        self.told_of: set[str] = set()
         # For the next deadline of the session.
         self.timer: asyncio.TimerHandle | None = None
 

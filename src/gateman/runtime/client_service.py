@@ -24,6 +24,8 @@ from ..clients.messages import (
     ConnectResult,
     HistoryRequest,
     HistoryResult,
+    PresenceRequest,
+    PresenceStatsRequest,
     Publication,
     PublishRequest,
     PublishResult,
@@ -66,6 +68,7 @@ from .client_callbacks import (
     Refusal,
     Refused,
 )
+from .client_presence import ClientPresence
 from .client_send_buffer import (
     PROTOBUF_SUBPROTOCOL,
     ClientSendBuffer,
@@ -114,6 +117,7 @@ class ClientService(WorkerService):
         # From the 101 on; a connection that is closing has none.
         self._client_of: dict[Connection, Client] = {}
         self._subscriptions: ClientSubscriptions | None = None
+        self._presence: ClientPresence | None = None
 
     @property
     def _node(self) -> Node:
@@ -126,11 +130,13 @@ class ClientService(WorkerService):
         """Run ``on_worker_start``, and then accept."""
         node = membership.local_node
         node.local_clients.has_channels = True
+        self._presence = ClientPresence(node, self._rules, self._clients)
         self._subscriptions = ClientSubscriptions(
             node,
             self._rules,
             self._clients,
             self._act,
+            self._presence,
             max_recovered=self._limits.max_recovered_publications,
             now=self._loop.time,
         )
@@ -138,6 +144,13 @@ class ClientService(WorkerService):
         if node.history_channels is not None:
             node.history_channels.on_lost.append(self._subscriptions.lost)
         await super().start(sockets, membership)
+        # Behind `on_worker_start`, whose context the application's functions get.
+        self._presence.start(self._functions)
+
+    async def _finish_events(self, deadline: float) -> None:
+        if self._presence is not None:
+            await self._presence.finish(deadline - self._loop.time())
+        await super()._finish_events(deadline)
 
     async def stop(self, code: int, reason: str) -> None:
         """Close all connections, then run ``on_worker_stop``, all within ``timeouts.shutdown``."""
@@ -185,6 +198,8 @@ class ClientService(WorkerService):
         """Remove an open connection, and call ``on_close``."""
         self._forget(connection)
         super().closed(connection, code, reason)
+        if self._presence is not None and self._membership is not None:
+            self._presence.closed(self._membership.client_id(connection), code)
 
     def _forget(self, connection: Connection) -> None:
         client = self._client_of.pop(connection, None)
@@ -290,6 +305,8 @@ class ClientService(WorkerService):
                 )
             case HistoryRequest():
                 self._history(client, number, request)
+            case PresenceRequest() | PresenceStatsRequest():
+                self._ask_presence(client, number, request)
             case RefreshRequest(token):
                 self._refresh(client, number, "on_refresh", token)
             case SubRefreshRequest(channel, token):
@@ -533,6 +550,27 @@ class ClientService(WorkerService):
         epoch, offset = page.position
         result = HistoryResult(publications=publications, epoch=epoch, offset=offset)
         self._act(client, client.session.answered(number, result))
+
+    def _ask_presence(
+        self, client: Client, number: int, request: PresenceRequest | PresenceStatsRequest
+    ) -> None:
+        if not self._options(request.channel).presence:
+            self._refuse(client, number, Refused(ErrorCode.NOT_AVAILABLE))
+        elif not self._may(client, request.channel, "presence"):
+            self._refuse(client, number, DENIED)
+        else:
+            assert self._subscriptions is not None
+            self._subscriptions.spawn(self._answer_presence(client, number, request))
+
+    async def _answer_presence(
+        self, client: Client, number: int, request: PresenceRequest | PresenceStatsRequest
+    ) -> None:
+        assert self._presence is not None
+        answer = await self._presence.answer(request)
+        if isinstance(answer, Refused):
+            self._refuse(client, number, answer)
+        else:
+            self._act(client, client.session.answered(number, answer))
 
     def _refresh(self, client: Client, number: int, name: str, *args: str) -> None:
         if self._tokens is not None:

@@ -37,6 +37,7 @@ from ..connection import State
 from ..errors import BusError, EnvelopeError
 from ..history.base import Position, StoredMessage
 from .client import Client
+from .client_presence import ClientPresence
 from .client_send_buffer import data_of, info_of
 
 # The flag of a subscribe command: an error, and no subscription, if something is missing.
@@ -96,6 +97,7 @@ class ClientSubscriptions:
         rules: ChannelRules,
         clients: dict[ClientId, Client],
         act: Act,
+        presence: ClientPresence,
         *,
         max_recovered: int,
         now: Callable[[], float],
@@ -104,6 +106,7 @@ class ClientSubscriptions:
         self._rules = rules
         self._clients = clients
         self._act = act
+        self._presence = presence
         self._max_recovered = max_recovered
         self._now = now
         self._tasks: set[asyncio.Task[Any]] = set()
@@ -174,6 +177,7 @@ class ClientSubscriptions:
         if allowed != Allow(data=allowed.data, expires_in=allowed.expires_in):
             client.allowed[entry.channel] = allowed
         self._send_first(client, actions, entry)
+        self._presence.joined(client, entry.channel, wants_events=request.join_leave)
 
     def _fail(self, client: Client, number: int) -> None:
         """Have the SDK try again later: the store or the bus is away."""
@@ -276,6 +280,8 @@ class ClientSubscriptions:
         for action in connecting.actions:
             self._node.do_for_member(action)
         self._act(client, actions[1:])
+        for channel in connecting.result.subs:
+            self._presence.joined(client, channel, wants_events=True)
 
     def do(self, action: HubAction) -> Confirmation[None] | None:
         """Execute an action on an SDK client; see :class:`gateman.cluster.extension.Subscriber`."""
@@ -336,6 +342,7 @@ class ClientSubscriptions:
             self._act(client, actions[:1])
             confirmation = self._node.do_for_member(action)
             self._act(client, actions[1:])
+            self._presence.joined(client, channel, wants_events=True)
         await confirmation
 
     def _unbind(self, client: Client) -> None:
@@ -355,6 +362,7 @@ class ClientSubscriptions:
 
     def ended(self, client: Client, ended: Unsubscribed) -> None:
         """Take a client out of a channel to which it is no longer subscribed."""
+        self._presence.left(client, ended.channel)
         client.allowed.pop(ended.channel, None)
         target, name = target_of(ended.channel)
         if target is Target.UIDS:

@@ -365,12 +365,15 @@ class WorkerService:
         self._forget_arrivals()
         if self._health is not None:
             await self._health.stop()
-        if self._membership is not None:
-            events = self._membership.local_node.events
-            await events.remove(self._event_handlers, deadline=clients_until)
+        await self._finish_events(clients_until)
         if self._lifespan is not None:
             await self._lifespan.stop(deadline)
         await stopped(self._functions, self._worker, self, deadline)
+
+    async def _finish_events(self, deadline: float) -> None:
+        if self._membership is not None:
+            events = self._membership.local_node.events
+            await events.remove(self._event_handlers, deadline=deadline)
 
     async def _wait_until_empty(self, seconds: float) -> None:
         if self._present:
