@@ -73,6 +73,11 @@ def test_addresses(text: str, expected: ListenAddress, shown: str | None) -> Non
             "'udp://a:1': gateman does not speak udp: create a datagram endpoint in"
             " on_worker_start, or listen on tcp://.",
         ),
+        ("text://a", "'text://a' has no port: write text://0.0.0.0:8282."),
+        (
+            "frame://::1:1",
+            "'frame://::1:1': an IPv6 address needs brackets: write frame://[::1]:1.",
+        ),
         ("text://a:1/b", "'text://a:1/b' has a path, which text:// does not know: remove it."),
         (
             "text+unix://a",

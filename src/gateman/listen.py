@@ -92,7 +92,7 @@ class ListenAddress(Struct, frozen=True):
                 f"{text!r} has a path, but a worker takes every path",
                 "remove it, and check request.path in on_websocket_connect",
             )
-        host, port = _host_and_port(text, rest.rstrip("/"))
+        host, port = _host_and_port(text, rest.rstrip("/"), protocol)
         return cls(host, port, "", is_secure, protocol)
 
     @property
@@ -107,31 +107,32 @@ class ListenAddress(Struct, frozen=True):
         return f"{scheme}://{host}:{self.port}"
 
 
-def _host_and_port(text: str, rest: str) -> tuple[str, int]:
+def _host_and_port(text: str, rest: str, protocol: str) -> tuple[str, int]:
+    example = _EXAMPLE.replace(WEBSOCKET, protocol)
     host, separator, port = rest.rpartition(":")
     if not separator or not port or rest.endswith("]"):
-        raise ConfigError(f"{text!r} has no port", _EXAMPLE)
+        raise ConfigError(f"{text!r} has no port", example)
     # int() refuses more than 4300 digits with an error of its own.
     if not (port.isascii() and port.isdigit() and len(port) <= 5 and int(port) <= _MAX_PORT):
         raise ConfigError(f"{text!r}: {port!r} is not a port", "use 1 to 65535")
     if host.startswith("[") and host.endswith("]"):
-        return _ipv6(text, host[1:-1]), int(port)
+        return _ipv6(text, host[1:-1], protocol), int(port)
     if ":" in host:
         raise ConfigError(
             f"{text!r}: an IPv6 address needs brackets",
-            f"write websocket://[{host.strip('[]')}]:{port}",
+            f"write {protocol}://[{host.strip('[]')}]:{port}",
         )
     if not host:
-        raise ConfigError(f"{text!r} has no host", _EXAMPLE)
+        raise ConfigError(f"{text!r} has no host", example)
     if not _HOST.fullmatch(host):
-        raise ConfigError(f"{text!r}: {host!r} is not a host", _EXAMPLE)
+        raise ConfigError(f"{text!r}: {host!r} is not a host", example)
     return host, int(port)
 
 
-def _ipv6(text: str, address: str) -> str:
+def _ipv6(text: str, address: str, protocol: str) -> str:
     try:
         return str(IPv6Address(address))
     except ValueError:
         raise ConfigError(
-            f"{text!r}: {address!r} is not an IPv6 address", "write websocket://[::]:8282"
+            f"{text!r}: {address!r} is not an IPv6 address", f"write {protocol}://[::]:8282"
         ) from None

@@ -108,3 +108,15 @@ def test_what_no_process_knows_of_a_client(*, has_sent: bool) -> None:
 
     assert (name in dispatch.clients) is has_sent
     assert (dispatch.size > 0) is has_sent
+
+
+@on_loop
+async def test_a_gateway_that_does_not_wait_closes() -> None:
+    async with site() as there:
+        gateway = await there.gateway(LINES, without_business="refuse")
+        client = await gateway.server.connect()
+        await client.send(b"one\n")
+        assert await client.read_end() == (b"", EOF)
+        assert gateway.dispatch.clients == {}
+        assert gateway.service.counts["no_business"] == 1
+        gateway.server.lines()

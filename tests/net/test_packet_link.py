@@ -1,19 +1,21 @@
 """Workers of other protocols than WebSocket: tcp://, text://, frame://, and those of users."""
 
 import asyncio
+import gc
 import socket
 import sys
+import weakref
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from gateman import Connection, SendResult, State
+from gateman import Connection, SendResult, State, WrongThread
 from gateman.net.preamble import TLS_ALERT
 from gateman.protocols.raw import Raw
 from gateman.runtime.measurements import Measurements
 from tests.support.hellos import hello, records
-from tests.support.loop import on_loop
+from tests.support.loop import eventually, on_loop
 from tests.support.preambles import v2
 from tests.support.raw import EOF, RawClient
 from tests.support.server import Journal, serve
@@ -546,3 +548,52 @@ async def test_the_system_asks_whether_a_silent_client_is_there() -> None:
             options = (socket.TCP_KEEPIDLE, socket.TCP_KEEPINTVL, socket.TCP_USER_TIMEOUT)
             found = [sock.getsockopt(socket.IPPROTO_TCP, one) for one in options]
             assert found == [25, 25, 45_000]
+
+
+@both
+@on_loop
+async def test_nothing_stays_of_clients_that_are_gone(*, secure: bool) -> None:
+    """However they leave: no object, no count and no timer, without the garbage collector."""
+    references: list[weakref.ref[Connection]] = []
+    journal = Calls()
+
+    def take(connection: Connection, line: str) -> None:
+        if line == "fail":
+            raise LookupError(line)
+        if line == "close":
+            connection.close()
+        connection.send(line)
+
+    callbacks = journal.callbacks(on_message=take)
+    callbacks["on_connect"] = lambda connection: references.append(weakref.ref(connection))
+    limits = {"max_connections": 20, "max_connections_per_ip": 20}
+    async with serve(LINES, secure=secure, limits=limits, **callbacks) as server:
+        for last in (b"line\n", b"close\n", b"fail\n", b"\xff\n", b"half", b"GET / HTTP/1.1\n") * 6:
+            client = await server.connect()
+            await client.send(last)
+            if last in {b"line\n", b"half"}:
+                client.reset()
+            else:
+                await client.read_end()
+            await client.close()
+        await journal.until("on_close", count=36)
+        await eventually(lambda: not server.service.present_count)
+        gc.disable()
+        try:
+            await eventually(lambda: not any(one() for one in references))
+        finally:
+            gc.enable()
+        admission = server.service._admission  # noqa: SLF001
+        assert (admission.count, admission.address_count) == (0, 0)
+        server.lines()
+    assert len(references) == 36
+
+
+@on_loop
+async def test_only_the_thread_of_the_loop_sends() -> None:
+    journal = Calls()
+    async with serve(LINES, **journal.callbacks()) as server:
+        await server.connect()
+        await journal.until("on_open")
+        with pytest.raises(WrongThread):
+            await asyncio.to_thread(journal.connections[0].send, "hello")

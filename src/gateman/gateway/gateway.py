@@ -28,7 +28,8 @@ class Gateway(Worker[S]):
         default="wait",
         check=checks.one_of("refuse", "wait"),
         reason='What happens to a handshake while there is no business worker: ``"wait"`` for one'
-        ' until ``timeouts.handshake``, or ``"refuse"`` with 503.',
+        ' until ``timeouts.handshake``, or ``"refuse"`` with 503. A client without a handshake'
+        " (``text://``) waits, or is closed.",
     )
 
     def __setattr__(self, name: str, value: Any) -> None:

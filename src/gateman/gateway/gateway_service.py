@@ -23,7 +23,7 @@ from ..errors import Refuse
 from ..log import logger
 from ..net.connection_events import Decide
 from ..runtime.worker_service import WorkerService
-from ..websocket.close import INTERNAL_ERROR
+from ..websocket.close import INTERNAL_ERROR, UNSERVED
 from . import protocol
 from .actions import DispatchAction, Log, Probe, Quarantine, Reply, Resume, Send, StoreSession
 from .dispatch import Dispatch
@@ -176,6 +176,10 @@ class GatewayService(WorkerService):
         name = ClientId(connection.client_id)
         self._connections_by_id[name] = connection
         if connection.request is None:
+            if not self._can_wait and not self._dispatch.has_business:
+                self.noticed("no_business", f"{connection!r} is closed: {_NO_BUSINESS.text}")
+                connection.close(*UNSERVED)
+                return
             self._dispatch.arrive(name, connection.remote_ip, connection.remote_port)
         else:
             self._dispatch.open(name)

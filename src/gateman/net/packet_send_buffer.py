@@ -93,6 +93,10 @@ class PacketSendBuffer(SendBuffer):
         self.open(self._write_packet, None)
         self.key = self._encoder.key
 
+    def close(self) -> None:
+        super().close()
+        self._send_now = None
+
     def send_message(self, message: Any) -> SendResult:
         """Send a message of the application; raises what the protocol's ``encode`` does."""
         packet = self._encode_message(message)

@@ -63,6 +63,7 @@ NO_LOGIN = (1008, "no login in time")
 INTERNAL_ERROR = (1011, "internal error")
 SERVICE_RESTART = (1012, "service restart")
 TOO_SLOW = (1013, "client reads too slowly")
+UNSERVED = (1013, "no business worker is available")
 LOGGED_IN_ELSEWHERE = (4409, "logged in elsewhere")
 """With this, an exclusive login closes older ones by default."""
 
