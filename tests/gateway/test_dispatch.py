@@ -1,7 +1,16 @@
 """Which process gets which client's events, and what happens when one is gone."""
 
 from gateman.cluster.names import ClientId, NodeId
-from gateman.gateway.actions import Log, Probe, Quarantine, Reply, Resume, Send, StoreSession
+from gateman.gateway.actions import (
+    Log,
+    Probe,
+    Quarantine,
+    Reply,
+    ReplyToCommand,
+    Resume,
+    Send,
+    StoreSession,
+)
 from gateman.gateway.dispatch import MAX_EVENTS, MAX_SIZE, MAX_TOTAL_SIZE, UNSERVED_AFTER
 from gateman.gateway.liveness import RECONNECT_GRACE
 from gateman.gateway.protocol import (
@@ -599,3 +608,47 @@ def test_one_result_is_for_several_events() -> None:
 
     assert [pending.event for pending in window.pending.values()] == [message(BOB, b"3")]
     assert (driver.dispatch.pending_count, driver.dispatch.size) == (1, EVENT_OVERHEAD + 1)
+
+
+# Commands of SDK clients.
+
+
+def test_answers_to_commands_are_told_once() -> None:
+    driver = DispatchDriver(A)
+    driver.connect(ANN)
+    driver.send(ANN, b"question")
+    window = driver.dispatch.windows[A]
+
+    driver.done(A, window.last, reply=b"answer")
+
+    assert ReplyToCommand(ANN, b"answer") in driver.take()
+    assert driver.take() == []
+
+
+def test_all_pieces_of_a_command_say_so() -> None:
+    """Only messages of a gateway with SDK clients are commands."""
+    size = MAX_BATCH_SIZE + 1
+    for has_commands in (False, True):
+        driver = DispatchDriver(A, has_commands=has_commands)
+        driver.connect(ANN)
+        driver.send(ANN, b"x" * size)
+        pending = [one.event for one in driver.dispatch.clients[ANN].pending]
+
+        assert [
+            (event.is_last, event.is_command)
+            for event in pending
+            if isinstance(event, MessageEvent)
+        ] == [(False, has_commands), (True, has_commands)]
+
+
+def test_which_callbacks_may_answer() -> None:
+    """As long as nobody is known, a callback may come."""
+    driver = DispatchDriver()
+    assert driver.dispatch.may_answer("on_rpc")
+
+    driver.join(A)
+    assert not driver.dispatch.may_answer("on_rpc")
+
+    driver.dispatch.receive(B, Offer(is_leaving=False, load=0, callbacks=["on_rpc"]), 0)
+    assert driver.dispatch.may_answer("on_rpc")
+    assert not driver.dispatch.may_answer("on_publish")

@@ -29,7 +29,10 @@ class Talk:
 
     async def ask(self, **request: Any) -> Any:
         """Send a command, and return its answer."""
-        number = await self.send(**request)
+        return await self.answer(await self.send(**request))
+
+    async def answer(self, number: int) -> Any:
+        """Wait for the answer to a command."""
         while number not in self._replies:
             await self._read()
         return self._replies.pop(number)

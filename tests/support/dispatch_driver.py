@@ -22,8 +22,8 @@ HELLO = Offer(is_leaving=False, load=0)
 class DispatchDriver:
     """A dispatch, and the clients and business processes that it knows."""
 
-    def __init__(self, *nodes: NodeId, grace_period: float = 0) -> None:
-        self.dispatch = Dispatch(grace_period=grace_period)
+    def __init__(self, *nodes: NodeId, grace_period: float = 0, has_commands: bool = False) -> None:
+        self.dispatch = Dispatch(grace_period=grace_period, has_commands=has_commands)
         self._kept: list[DispatchAction] = []
         self._acknowledged: dict[tuple[NodeId, int], int] = {}
         self.join(*nodes)

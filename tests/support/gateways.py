@@ -15,7 +15,8 @@ from gateman.cluster.envelope import ExtensionMessage as Envelope
 from gateman.cluster.envelope import encode as encode_envelope
 from gateman.cluster.hub import Hub
 from gateman.cluster.names import ClientId, NodeId
-from gateman.config.callbacks import BUSINESS_SIGNATURES
+from gateman.config.callbacks import BUSINESS_CLIENT_SIGNATURES, BUSINESS_SIGNATURES
+from gateman.config.channels import history_limits_of
 from gateman.gateway.business_service import BusinessService
 from gateman.gateway.dispatch import Dispatch
 from gateman.gateway.event_runner import ClientContext
@@ -30,6 +31,8 @@ from .cluster import Deaf
 from .deadlines import TIMEOUT
 from .loop import eventually
 from .server import TIMEOUTS, Journal, Server, serve_made
+
+_CALLBACKS = BUSINESS_SIGNATURES | BUSINESS_CLIENT_SIGNATURES
 
 _NOW = 1.8e9  # For certificates, of which there are none.
 
@@ -170,7 +173,14 @@ class Site:
 
         stack = await self._stack.enter_async_context(AsyncExitStack())
         server = await stack.enter_async_context(
-            serve_made(gateway, make, bus=bus, hub=hub, errors=errors)
+            serve_made(
+                gateway,
+                make,
+                bus=bus,
+                hub=hub,
+                errors=errors,
+                history_limits=history_limits_of([gateway]),
+            )
         )
         return GatewayNode(server, made[0], hub, bus, stack, self._clients)
 
@@ -179,11 +189,11 @@ class Site:
         journal = Journal()
         options = {
             "timeouts": {"shutdown": 0.5},
-            **{name: declared[name] for name in declared if name not in BUSINESS_SIGNATURES},
+            **{name: declared[name] for name in declared if name not in _CALLBACKS},
         }
         business = BusinessWorker(**options)
         for name, function in {**self._callbacks(journal), **declared}.items():
-            if name in BUSINESS_SIGNATURES:
+            if name in _CALLBACKS:
                 setattr(business, name, function)
         make = service_maker(business, now=_NOW)
         bus, hub = Deaf(broker=self.broker), hub or Hub()

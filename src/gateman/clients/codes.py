@@ -3,7 +3,7 @@
 from enum import IntEnum
 
 from ..websocket.close import MAX_REASON_SIZE, CloseCode
-from .data import as_json
+from .data import one_line_of_json
 
 
 class ErrorCode(IntEnum):
@@ -145,7 +145,7 @@ def sdk_close(code: int, reason: str = "") -> tuple[int, str]:
     reason = reason or DISCONNECT_REASONS.get(code, "disconnected")  # type: ignore[call-overload]
     # The JS SDK takes a reason that is JSON as an order in place of the code, and comes back after
     # a final code without a reason.
-    if as_json(reason.encode()) is not None:
+    if one_line_of_json(reason.encode()) is not None:
         reason = f"code {code}: {reason}".encode()[:MAX_REASON_SIZE].decode(errors="ignore")
     return code, reason
 

@@ -7,7 +7,7 @@ import msgspec
 _decode = msgspec.json.Decoder().decode
 
 
-def as_json(data: bytes) -> bytes | None:
+def one_line_of_json(data: bytes) -> bytes | None:
     """
     Return data of a Protobuf client as JSON text on one line; None if they are not JSON.
 
@@ -31,17 +31,15 @@ def read_json(text: bytes) -> Any:
         raise ValueError(f"the data are not JSON that can be read ({error})") from None
 
 
-def read_data(data: bytes, *, is_binary: bool) -> Any:
+def read_data(data: bytes) -> Any:
     """
     Return what the application gets for a client's data; None for none.
 
-    Bytes of a Protobuf client that are JSON are the value, and others remain bytes. ValueError if
-    a JSON client's cannot be read.
+    Those of a Protobuf client that are not JSON remain bytes, and so does a number of a JSON client
+    that Python does not have, such as 1e999.
     """
     if not data:
         return None
-    if not is_binary:
-        return read_json(data)
     try:
         return read_json(data)
     except ValueError:

@@ -48,6 +48,11 @@ BUSINESS_SIGNATURES: dict[str, tuple[str, ...]] = {
     "on_close": ("client_id", "code", "reason"),
 }
 
+# Those of a business worker that commands of SDK clients call.
+BUSINESS_CLIENT_SIGNATURES: dict[str, tuple[str, ...]] = {
+    name: ("client_id", *parameters[1:]) for name, parameters in CLIENT_SIGNATURES.items()
+}
+
 Function = Callable[..., Any]
 
 

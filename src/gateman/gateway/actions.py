@@ -24,6 +24,11 @@ class Reply(Struct, frozen=True):
     answer: HandshakeAnswer
 
 
+class ReplyToCommand(Struct, frozen=True):
+    client: ClientId
+    reply: bytes  # of `commands`
+
+
 class StoreSession(Struct, frozen=True):
     """Store the session that a handler has changed."""
 
@@ -49,4 +54,4 @@ class Log(Struct, frozen=True):
     text: str
 
 
-DispatchAction = Send | Resume | Reply | StoreSession | Probe | Quarantine | Log
+DispatchAction = Send | Resume | Reply | ReplyToCommand | StoreSession | Probe | Quarantine | Log

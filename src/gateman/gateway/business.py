@@ -1,12 +1,12 @@
 """The declaration of a business worker, which runs application code and holds no connections."""
 
 from collections.abc import Mapping
-from typing import ClassVar
+from typing import Any, ClassVar
 
 from ..cluster.names import ClientId
 from ..config.base import BaseWorker
 from ..config.callback_attributes import Callback, MessageCallback
-from ..config.callbacks import BUSINESS_SIGNATURES
+from ..config.callbacks import BUSINESS_CLIENT_SIGNATURES, BUSINESS_SIGNATURES
 from ..options import option
 from ..request import Request
 from ..session import OfSession, S
@@ -36,7 +36,9 @@ class BusinessWorker(BaseWorker, OfSession[S]):
         per client that was not refused.
     """
 
-    signatures: ClassVar[Mapping[str, tuple[str, ...]]] = BUSINESS_SIGNATURES
+    signatures: ClassVar[Mapping[str, tuple[str, ...]]] = (
+        BUSINESS_SIGNATURES | BUSINESS_CLIENT_SIGNATURES
+    )
 
     name: str = option(default="business")
 
@@ -53,6 +55,22 @@ class BusinessWorker(BaseWorker, OfSession[S]):
     """``(client_id, message)``: ``str`` for text, ``bytes`` for binary."""
     on_close = Callback[[ClientId, int, str]]()
     """``(client_id, code, reason)``: the client is gone; code 1006 if its gateway died."""
+
+    on_client_connect = Callback[[ClientId, str, Any]]()
+    """``(client_id, token, data)``: an SDK client of a gateway with ``client_protocol`` connects;
+    as ``on_client_connect`` of a :class:`~gateman.Worker`, and so are the callbacks below. Use
+    ``hub.bind_uid`` and ``hub.join_group``."""
+    on_refresh = Callback[[ClientId, str]]()
+    """``(client_id, token)``: prolong the connection: return ``Allow(expires_in=…)``."""
+    on_subscribe = Callback[[ClientId, str, Any]]()
+    """``(client_id, channel, data)``: an SDK client subscribes."""
+    on_sub_refresh = Callback[[ClientId, str, str]]()
+    """``(client_id, channel, token)``: prolong a subscription; as ``on_refresh``."""
+    on_publish = Callback[[ClientId, str, Any]]()
+    """``(client_id, channel, data)``: an SDK client publishes."""
+    on_rpc = Callback[[ClientId, str, Any]]()
+    """``(client_id, method, data)``: an SDK client calls a method; what it returns is the answer,
+    with at most 256 KiB."""
 
     @property
     def current_client(self) -> Current[S]:

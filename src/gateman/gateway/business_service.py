@@ -21,6 +21,7 @@ from ..cluster.membership import ConnectionMembership
 from ..cluster.names import ClientId, NodeId, node_of
 from ..cluster.node import Node
 from ..cluster.probes import Probes, asks
+from ..config.callbacks import BUSINESS_CLIENT_SIGNATURES
 from ..log import logger
 from ..options import Timeouts
 from ..runtime.lifecycle import last_share, started, stopped
@@ -74,6 +75,7 @@ class BusinessService:
         self._timeouts = timeouts
         self._loop = asyncio.get_running_loop()
         functions = worker.callbacks
+        self._answering = sorted(functions.keys() & BUSINESS_CLIENT_SIGNATURES.keys())
         if measurements is not None:
             functions = measurements.measured(functions)
         self._runner = EventRunner(functions, self.counts, self._close_failed)
@@ -279,7 +281,7 @@ class BusinessService:
                     self._send(source, done)
 
     def _offer(self) -> Offer:
-        return Offer(self._is_leaving, len(self._runner.clients))
+        return Offer(self._is_leaving, len(self._runner.clients), self._answering)
 
     def _send(self, node: NodeId | None, packet: Packet) -> None:
         if self._local_node is not None:

@@ -20,7 +20,17 @@ monotonic seconds.
 from math import inf
 
 from ..cluster.names import ClientId, NodeId
-from .actions import DispatchAction, Log, Probe, Quarantine, Reply, Resume, Send, StoreSession
+from .actions import (
+    DispatchAction,
+    Log,
+    Probe,
+    Quarantine,
+    Reply,
+    ReplyToCommand,
+    Resume,
+    Send,
+    StoreSession,
+)
 from .liveness import BEAT_INTERVAL, SILENCE_OF_BUSINESS, SILENCE_WITH_WORK, Liveness
 from .protocol import (
     AdoptEvent,
@@ -68,9 +78,15 @@ _QUARANTINED = HandshakeAnswer(500, "internal error")
 
 
 class Dispatch:
-    """The clients of a gateway process, and the business processes for them."""
+    """
+    The clients of a gateway process, and the business processes for them.
 
-    def __init__(self, *, grace_period: float) -> None:
+    Args:
+        grace_period: See :class:`~.liveness.Liveness`.
+        has_commands: Whether what clients send are commands of SDKs, which have answers.
+    """
+
+    def __init__(self, *, grace_period: float, has_commands: bool = False) -> None:
         self.clients: dict[ClientId, GatewayClient] = {}
         self.windows: dict[NodeId, SendWindow] = {}
         # Clients that are not read from because of their own events.
@@ -81,6 +97,7 @@ class Dispatch:
         self.is_full = False
         # Events that were sent again because a process had died.
         self.repeated_count = 0
+        self._has_commands = has_commands
         self._liveness = Liveness(grace_period)
         self._epoch = 0
         # Clients without a process, and the bytes of all events that are not in a window.
@@ -110,6 +127,12 @@ class Dispatch:
     def has_business(self) -> bool:
         """Whether a business process takes new clients."""
         return self._least_loaded() is not None
+
+    def may_answer(self, callback: str) -> bool:
+        """Tell whether a business process has a callback, or will perhaps have it."""
+        return not self.windows or any(
+            callback in window.callbacks for window in self.windows.values()
+        )
 
     def is_unserved(self, now: float) -> bool:
         """Tell whether no business process has taken clients for ``UNSERVED_AFTER`` seconds."""
@@ -159,10 +182,21 @@ class Dispatch:
             starts = range(0, len(payload) - MAX_BATCH_SIZE, MAX_BATCH_SIZE)
             for start in starts:
                 piece = payload[start : start + MAX_BATCH_SIZE]
-                event = MessageEvent(client.name, 0, None, is_text, piece, is_last=False)
+                event = MessageEvent(
+                    client.name,
+                    0,
+                    None,
+                    is_text,
+                    piece,
+                    is_last=False,
+                    is_command=self._has_commands,
+                )
                 self._add_event(client, event)
             payload = payload[starts[-1] + MAX_BATCH_SIZE :]
-        self._add_event(client, MessageEvent(client.name, 0, None, is_text, payload))
+        self._add_event(
+            client,
+            MessageEvent(client.name, 0, None, is_text, payload, is_command=self._has_commands),
+        )
 
     def close(self, name: ClientId, code: int, reason: str, session: bytes) -> None:
         """Take a client's last event."""
@@ -267,8 +301,8 @@ class Dispatch:
         if window is not None:
             self._liveness.heard(node, now)
         match packet:
-            case Offer(is_leaving, load):
-                self._take_offer(node, window, load, now, is_leaving=is_leaving)
+            case Offer():
+                self._take_offer(node, window, packet, now)
             case Done() if window is not None and packet.epoch == window.epoch:
                 self._take_done(window, packet)
             case Begun(epoch, number) if window is not None and epoch == window.epoch:
@@ -281,10 +315,10 @@ class Dispatch:
                 pass  # For another gateway, or of an earlier epoch.
 
     def _take_offer(
-        self, node: NodeId, window: SendWindow | None, load: int, now: float, *, is_leaving: bool
+        self, node: NodeId, window: SendWindow | None, offer: Offer, now: float
     ) -> None:
         if window is None:
-            if is_leaving:
+            if offer.is_leaving:
                 return
             self._epoch += 1
             window = self.windows[node] = SendWindow(node, self._epoch)
@@ -293,8 +327,8 @@ class Dispatch:
             for client in list(self._unassigned):
                 self._assign(client)
             self._release_all()
-        window.load = load
-        if not is_leaving:
+        window.load, window.callbacks = offer.load, offer.callbacks
+        if not offer.is_leaving:
             self._had_business_at = now
         else:
             if not window.is_leaving:
@@ -322,7 +356,12 @@ class Dispatch:
         for result in window.new_results(done):
             for pending in window.remove(result.number, result.count):
                 self._remove_event(pending)
-                if result.session is not None or result.answer is not None or window.is_leaving:
+                if (
+                    result.session is not None
+                    or result.answer is not None
+                    or result.reply is not None
+                    or window.is_leaving
+                ):
                     self._take_result(pending.client, result)
         self._unsent[window] = None
         if window.is_leaving:
@@ -339,6 +378,8 @@ class Dispatch:
             self._actions.append(StoreSession(client.name, result.session))
         if result.answer is not None:
             self._answer_handshake(client, result.answer)
+        if result.reply is not None:
+            self._actions.append(ReplyToCommand(client.name, result.reply))
         window = client.window
         if window is not None and window.is_leaving and client in window.clients:
             has_sent = bool(client.pending and client.pending[0].number)

@@ -22,7 +22,7 @@ import msgspec
 from ..cluster.envelope import unsendable
 from ..cluster.names import ClientId
 from ..config.callbacks import Function, wrong_result
-from ..errors import Refuse
+from ..errors import EnvelopeError, Refuse
 from ..request import parse_request
 from ..runtime.callback_errors import CallbackErrors
 from ..runtime.callback_tasks import (
@@ -131,6 +131,13 @@ class Work(msgspec.Struct):
     complete: Callable[[Result], None]
     # Called with `number` before a handler begins a suspected event.
     announce: Callable[[int], None]
+    # The number of its question and the callback, if it is a command.
+    command: tuple[int, str] | None = None
+
+    @property
+    def name(self) -> str:
+        """The callback that it is for."""
+        return self.command[1] if self.command else _NAMES.get(type(self.event), "a handler")
 
 
 class EventRunner:
@@ -191,6 +198,7 @@ class EventRunner:
             or type(event) is not MessageEvent
             or event.suspicion
             or not event.is_last
+            or event.is_command
             or self._is_over
         ):
             self.handle(Work(number, event, complete, announce))
@@ -313,13 +321,19 @@ class EventRunner:
         if _is_piece(event):
             context.parts.append(work)
             return None
-        function = self._functions.get(_NAMES.get(type(event), ""))
+        arguments = _arguments(context, event)
+        if isinstance(event, MessageEvent) and event.is_command:
+            question = self._question(context, work, arguments[0])
+            if question is None:
+                return None
+            arguments = question
+        function = self._functions.get(work.name)
         if function is None:
             self._done(context, work)
             return None
         token = current.current_context.set(context)
         try:
-            result = function(context.name, *_arguments(context, event))
+            result = function(context.name, *arguments)
         except Exception as error:  # noqa: BLE001 - an application's fault is its own
             self._failed(context, work, error)
         else:
@@ -331,7 +345,54 @@ class EventRunner:
             current.current_context.reset(token)
         return None
 
+    def _question(
+        self, context: ClientContext, work: Work, payload: bytes
+    ) -> tuple[Any, ...] | None:
+        """Return the arguments of a command's callback; ``None`` if it was answered already."""
+        # Imported here: plain clients send no commands.
+        from .commands import decode_question, encode_not_declared
+
+        try:
+            number, callback, arguments = decode_question(payload)
+        except EnvelopeError as error:
+            self._complain(context, work, error)
+            self._done(context, work)
+            return None
+        work.command = (number, callback)
+        if callback not in self._functions:
+            self._done(context, work, reply=encode_not_declared(number))
+            return None
+        return tuple(arguments)
+
+    def _reply(self, context: ClientContext, work: Work, result: object) -> None:
+        """Answer a command with what its callback returned or raised."""
+        from ..runtime.client_callbacks import INTERNAL, refusal_of
+        from .commands import encode_result
+
+        assert work.command is not None
+        number, name = work.command
+        error = result if isinstance(result, Exception) else None
+        if error is not None:
+            result = refusal_of(error)
+            error = error if result is None else None
+        reply = b""
+        if error is None:
+            try:
+                reply = encode_result(number, result)
+                if len(reply) > MAX_BATCH_SIZE:
+                    error = ValueError(f"its answer has more than {MAX_BATCH_SIZE} bytes")
+            except (TypeError, ValueError) as mistake:
+                error = mistake
+        if error is not None:
+            # The client has an error, and stays connected.
+            self._callback_errors.add(name, context.name, error, is_closed=False)
+            reply = encode_result(number, INTERNAL)
+        self._done(context, work, reply=reply)
+
     def _returned(self, context: ClientContext, work: Work, result: object) -> None:
+        if work.command is not None:
+            self._reply(context, work, result)
+            return
         kind = type(work.event)
         mistake = None
         if result is not None and kind in {ConnectEvent, OpenEvent}:
@@ -342,7 +403,12 @@ class EventRunner:
             self._failed(context, work, mistake)
 
     def _done(
-        self, context: ClientContext, work: Work, answer: HandshakeAnswer | None = None
+        self,
+        context: ClientContext,
+        work: Work,
+        answer: HandshakeAnswer | None = None,
+        *,
+        reply: bytes | None = None,
     ) -> None:
         self.count += 1
         kind = type(work.event)
@@ -351,8 +417,7 @@ class EventRunner:
         except ValueError as error:
             session = None
             # Without a traceback, which would show no line of the application.
-            name = _NAMES.get(kind, "a handler")
-            self._complain(context, work, ValueError(f"after {name}, {error}"))
+            self._complain(context, work, ValueError(f"after {work.name}, {error}"))
         if kind is ConnectEvent and answer is None:
             answer = _WELCOME
         for part in context.parts:
@@ -364,9 +429,12 @@ class EventRunner:
             while context.waiting:
                 late = context.waiting.popleft()
                 late.complete(Result(late.number))
-        work.complete(Result(work.number, session, answer))
+        work.complete(Result(work.number, session, answer, reply=reply))
 
     def _failed(self, context: ClientContext, work: Work, error: Exception) -> None:
+        if work.command is not None:
+            self._reply(context, work, error)
+            return
         kind = type(work.event)
         answer: HandshakeAnswer | None = None
         if kind is ConnectEvent and isinstance(error, Refuse):
@@ -380,7 +448,7 @@ class EventRunner:
     def _complain(self, context: ClientContext, work: Work, error: Exception) -> None:
         """Log a handler's error, and close its client."""
         kind = type(work.event)
-        self._callback_errors.add(_NAMES.get(kind, "a handler"), context.name, error)
+        self._callback_errors.add(work.name, context.name, error)
         if kind not in {CloseEvent, ConnectEvent}:
             self._close(context.name)
 

@@ -23,7 +23,13 @@ def service_maker(
             from .gateway_service import GatewayService
 
             settings = settings_of(declared, now=now)
-            return lambda: GatewayService(settings, declared, declared.connections, measurements)
+            kind: type[GatewayService] = GatewayService
+            if settings.client_protocol is not None:
+                # Imported here: plain clients do not need it.
+                from .gateway_client_service import GatewayClientService
+
+                kind = GatewayClientService
+            return lambda: kind(settings, {}, declared, declared.connections, measurements)
         case Worker():
             from ..runtime.service_maker import service_maker as service_maker_of_workers
 

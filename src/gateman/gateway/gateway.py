@@ -42,11 +42,6 @@ class Gateway(Worker[S]):
         """
         if name == "http" and value is not None:
             raise _no_code("http")
-        if name == "client_protocol" and value is not None:
-            raise ConfigError(
-                f"client_protocol={value!r}: the clients of a Gateway are plain",
-                "declare it on a Worker, in the same hub",
-            )
         super().__setattr__(name, value)
         if name == "limits" and self.limits.max_head_size > MAX_BATCH_SIZE:
             raise ConfigError(

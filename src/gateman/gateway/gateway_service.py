@@ -16,6 +16,7 @@ from ..cluster.membership import ConnectionMembership
 from ..cluster.names import ClientId, NodeId
 from ..cluster.node import Node
 from ..cluster.probes import Probes, asks
+from ..config.callbacks import Function
 from ..config.settings import WorkerSettings
 from ..connection import Connection, State
 from ..connection_interfaces import PAUSED_BY_QUEUE, PAUSED_BY_QUEUES
@@ -25,7 +26,17 @@ from ..net.connection_events import Decide
 from ..runtime.worker_service import WorkerService
 from ..websocket.close import INTERNAL_ERROR, UNSERVED
 from . import protocol
-from .actions import DispatchAction, Log, Probe, Quarantine, Reply, Resume, Send, StoreSession
+from .actions import (
+    DispatchAction,
+    Log,
+    Probe,
+    Quarantine,
+    Reply,
+    ReplyToCommand,
+    Resume,
+    Send,
+    StoreSession,
+)
 from .dispatch import Dispatch
 from .gateway import Gateway
 from .liveness import TICK_INTERVAL, grace_period
@@ -68,22 +79,26 @@ class _PendingHandshake:
 class GatewayService(WorkerService):
     """One process of a gateway; see :class:`~gateman.runtime.process.AnyService`."""
 
+    has_commands = False
+    """Whether business processes get questions about commands, and no messages."""
+
     def __init__(
         self,
         settings: WorkerSettings,
+        functions: dict[str, Function],
         gateway: Gateway,
         connections: dict[int, Connection],
         measurements: "Measurements | None" = None,
     ) -> None:
-        super().__init__(settings, {}, gateway, connections, measurements)
-        received = self._received if gateway.protocol is None else self._received_any
-        self.deliver = self._counted(received)
+        super().__init__(settings, functions, gateway, connections, measurements)
+        forward = self._forward if gateway.protocol is None else self._forward_any
+        self.deliver = self._counted(forward)
         self._can_wait = gateway.without_business == "wait"
         self._dispatch = Dispatch(grace_period=0)
         self._local_node: Node | None = None
         self._connections_by_id: dict[ClientId, Connection] = {}
         # The same connections' clients: every message is looked up here.
-        self._clients: dict[Connection, GatewayClient] = {}
+        self._gateway_clients: dict[Connection, GatewayClient] = {}
         self._pending: dict[ClientId, _PendingHandshake] = {}
         # Messages above a client's limit that were read already: one read may hold 50 000 of them.
         self._backlogs: dict[ClientId, deque[_BacklogEntry]] = {}
@@ -101,11 +116,14 @@ class GatewayService(WorkerService):
         """Start like a worker, and join the business workers on the bus."""
         self._local_node = membership.local_node
         bus = membership.local_node.bus
-        self._dispatch = Dispatch(grace_period=grace_period("local:" if bus is None else bus.url))
+        self._dispatch = Dispatch(
+            grace_period=grace_period("local:" if bus is None else bus.url),
+            has_commands=self.has_commands,
+        )
         self._probes = Probes(asks(bus), self._probed)
         membership.local_node.extension = self
         self._dispatch.start()
-        self._tick()
+        self._beat()
         await super().start(sockets, membership)
 
     async def stop(self, code: int, reason: str) -> None:
@@ -187,12 +205,12 @@ class GatewayService(WorkerService):
             connection.link.pause(PAUSED_BY_QUEUES)
         client = self._dispatch.clients.get(name)
         if client is not None:
-            self._clients[connection] = client
+            self._gateway_clients[connection] = client
             self._pause_if_due(connection, client)
         self._schedule()
 
-    def _received(self, connection: Connection, message: str | bytes) -> None:
-        client = self._clients.get(connection)
+    def _forward(self, connection: Connection, message: str | bytes) -> None:
+        client = self._gateway_clients.get(connection)
         if client is None:
             return
         if client.is_paused or (self._backlogs and client.name in self._backlogs):
@@ -208,12 +226,12 @@ class GatewayService(WorkerService):
         if client.is_paused or self._is_full is not self._dispatch.is_full:
             self._pause_if_due(connection, client)
 
-    def _received_any(self, connection: Connection, message: Any) -> None:
+    def _forward_any(self, connection: Connection, message: Any) -> None:
         """Take what a protocol of the application's own has decoded."""
         if not isinstance(message, (str, bytes)):
             kind = type(message).__name__
             raise TypeError(f"a business worker is sent str and bytes, and decode returned {kind}")
-        self._received(connection, message)
+        self._forward(connection, message)
 
     def _pause_if_due(self, connection: Connection, client: GatewayClient) -> None:
         if client.is_paused:
@@ -263,7 +281,7 @@ class GatewayService(WorkerService):
         self, connection: Connection, name: ClientId, code: int, reason: str
     ) -> None:
         self._connections_by_id.pop(name, None)
-        self._clients.pop(connection, None)
+        self._gateway_clients.pop(connection, None)
         self._dispatch.close(name, code, reason, self._session_of(connection))
         self._schedule()
 
@@ -322,6 +340,8 @@ class GatewayService(WorkerService):
                 self._store_session(name, session)
             case Reply(name, answer):
                 self._reply(name, answer)
+            case ReplyToCommand(name, reply):
+                self._reply_to_command(name, reply)
             case Probe(node):
                 self._probes.ask(node)
             case Quarantine():
@@ -372,6 +392,9 @@ class GatewayService(WorkerService):
             pending.deadline.cancel()
             pending.answer(_refusal(answer))
 
+    def _reply_to_command(self, name: ClientId, reply: bytes) -> None:
+        """Do nothing: plain clients send no commands."""
+
     def _quarantine(self, action: Quarantine) -> None:
         self.counts["events_quarantined"] += 1
         kind = type(action.event).__name__
@@ -383,7 +406,7 @@ class GatewayService(WorkerService):
             action.client,
         )
 
-    def _tick(self) -> None:
+    def _beat(self) -> None:
         dispatch = self._dispatch
         dispatch.tick(self._loop.time())
         for name, value in (
@@ -395,7 +418,7 @@ class GatewayService(WorkerService):
             if value or name in self.counts:
                 self.counts[name] = value
         self._run_actions()
-        self._timer = self._loop.call_later(TICK_INTERVAL, self._tick)
+        self._timer = self._loop.call_later(TICK_INTERVAL, self._beat)
 
     def _probed(self, node: NodeId, is_connected: bool | None) -> None:  # noqa: FBT001 - the bus's answer
         if is_connected is not None:

@@ -58,6 +58,7 @@ class MessageEvent(Event, tag="m"):
     is_text: bool = True
     payload: bytes = b""  # of a text, its UTF-8; a piece may end within a character
     is_last: bool = True  # whether no piece follows
+    is_command: bool = False  # whether it is a Question of `commands`, for an SDK client
 
 
 class CloseEvent(Event, tag="x"):
@@ -75,6 +76,7 @@ class Offer(Struct, frozen=True, array_like=True, forbid_unknown_fields=True, ta
 
     is_leaving: bool  # whether it takes no new clients
     load: _Count  # how many clients of all gateways it has
+    callbacks: list[str] = []  # those that it has for commands of SDK clients
 
 
 class Discover(Struct, frozen=True, array_like=True, forbid_unknown_fields=True, tag="s"):
@@ -105,6 +107,7 @@ class Result(Struct, array_like=True, forbid_unknown_fields=True, gc=False):
     session: bytes | None = None  # the client's, as MessagePack, if a handler has changed it
     answer: HandshakeAnswer | None = None  # for a ConnectEvent
     count: Annotated[int, Meta(ge=1, le=MAX_RESULT_COUNT)] = 1  # how many events
+    reply: bytes | None = None  # for a command: a Reply of `commands`
 
 
 class Done(Struct, frozen=True, array_like=True, forbid_unknown_fields=True, tag="d"):

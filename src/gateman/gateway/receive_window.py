@@ -150,4 +150,6 @@ def _size_of(result: Result) -> int:
         # UTF-8 takes four bytes for a character at most.
         size += 4 * len(result.answer.text)
         size += sum(4 * len(text) for pair in result.answer.headers.items() for text in pair)
+    if result.reply is not None:
+        size += len(result.reply)
     return size

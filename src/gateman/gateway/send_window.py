@@ -97,6 +97,8 @@ class SendWindow:
         self.pending: dict[int, Pending] = {}
         # How many clients of all gateways the process has reported.
         self.load = 0
+        # The callbacks that it has for commands of SDK clients.
+        self.callbacks: list[str] = []
         # Whether the process takes no new clients.
         self.is_leaving = False
         self._size = 0

@@ -24,4 +24,5 @@ class CallbackErrors:
                 f"{name} raised {kind} for {client}, which {consequence}", error, now
             )
         else:
-            self._rate_limited.error(f"{client} is closed: {error}", f"{name} {kind}", now)
+            consequence = "is closed" if is_closed else "gets an error"
+            self._rate_limited.error(f"{client} {consequence}: {error}", f"{name} {kind}", now)

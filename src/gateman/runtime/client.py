@@ -3,17 +3,15 @@
 import asyncio
 from typing import Any
 
-import msgspec
 from msgspec import Raw
 
 from ..clients.allow import Allow
+from ..clients.data import one_line_of_json, read_data
 from ..clients.session import ClientSession
 from ..cluster.names import ClientId
 from ..cluster.publication import BINARY, JSON, PublisherInfo, as_json
 from ..connection import Connection
 from .client_send_buffer import ClientSends
-
-_decode = msgspec.json.Decoder().decode
 
 
 class Client:
@@ -55,13 +53,7 @@ class Client:
 
     def read(self, data: Raw) -> Any:
         """Read data of the client: a JSON value, or bytes that are none."""
-        encoded = bytes(data)
-        if not encoded:
-            return None
-        try:
-            return _decode(encoded)
-        except (msgspec.MsgspecError, ValueError, RecursionError):
-            return encoded
+        return read_data(bytes(data))
 
     def message(self, data: Raw) -> tuple[int, bytes]:
         """Read data of the client as the kind and the payload of a message."""
@@ -69,11 +61,8 @@ class Client:
         if self.speaks_json:
             # Taken from one line, so it has no line breaks.
             return JSON, encoded
-        try:
-            # A line break between its parts would end a line of JSON clients.
-            return JSON, msgspec.json.format(encoded, indent=-1)
-        except (msgspec.MsgspecError, ValueError, RecursionError):
-            return BINARY, encoded
+        text = one_line_of_json(encoded)
+        return (BINARY, encoded) if text is None else (JSON, text)
 
     def write(self, value: object) -> bytes:
         """Write an answer of the application; raises TypeError if the client cannot read it."""

@@ -96,14 +96,21 @@ class ClientCallbacks:
         self._runner.run(name, connection, run)
 
     def _refusal(self, name: str, connection: Connection, error: Exception) -> Refusal:
-        if isinstance(error, ClientError):
-            return Refused(error.code, error.message, error.temporary)
-        if isinstance(error, Disconnect):
-            return Disconnected(error.code, error.reason)
-        if isinstance(error, Refuse):
-            return Refused(ErrorCode.PERMISSION_DENIED, error.text)
-        self._runner.note(name, connection, error)
-        return INTERNAL
+        refusal = refusal_of(error)
+        if refusal is None:
+            self._runner.note(name, connection, error)
+        return refusal or INTERNAL
+
+
+def refusal_of(error: Exception) -> Refusal | None:
+    """Read what the application raised; ``None`` for what it raised by mistake."""
+    if isinstance(error, ClientError):
+        return Refused(error.code, error.message, error.temporary)
+    if isinstance(error, Disconnect):
+        return Disconnected(error.code, error.reason)
+    if isinstance(error, Refuse):
+        return Refused(ErrorCode.PERMISSION_DENIED, error.text)
+    return None
 
 
 def _allow(*_args: object) -> None:

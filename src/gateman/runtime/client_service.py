@@ -17,7 +17,7 @@ from msgspec.structs import replace
 
 from ..clients.allow import Allow
 from ..clients.channel import EVERYONE, SUBSCRIBERS, Channel, ChannelRules, is_personal
-from ..clients.codes import DISCONNECT_REASONS, DisconnectCode, ErrorCode, sdk_close_code
+from ..clients.codes import ErrorCode, sdk_close
 from ..clients.limits import ClientLimits
 from ..clients.messages import (
     ConnectRequest,
@@ -112,12 +112,15 @@ class ClientService(WorkerService):
         self._rules = ChannelRules(settings.channels)
         self._limits = limits = settings.client_limits or ClientLimits()
         self._tokens = _token_checks(settings.tokens, limits.max_token_size)
-        self._callbacks = ClientCallbacks(self._functions, self._callback_runner)
+        self._callbacks = self._make_callbacks()
         self._clients: dict[ClientId, Client] = {}
         # From the 101 on; a connection that is closing has none.
         self._client_of: dict[Connection, Client] = {}
         self._subscriptions: ClientSubscriptions | None = None
         self._presence: ClientPresence | None = None
+
+    def _make_callbacks(self) -> ClientCallbacks:
+        return ClientCallbacks(self._functions, self._callback_runner)
 
     @property
     def _node(self) -> Node:
@@ -169,7 +172,7 @@ class ClientService(WorkerService):
         return made
 
     def _of_connections(self) -> dict[str, Any]:
-        return {"close_for_client": _close_for_client}
+        return {"close_for_client": sdk_close}
 
     # The life of a connection.
 
@@ -639,14 +642,3 @@ def _merged(allowed: Allow, known: Allow) -> Allow:
 def _uid_of(early: Sequence[ClientAction]) -> str:
     uids = [one.uid for one in early if isinstance(one, (Bind, BindOnly))]
     return uids[-1] if uids else ""
-
-
-def _close_for_client(code: int, reason: str) -> tuple[int, str]:
-    """Translate a close into what SDKs understand: a final one needs a reason."""
-    code = sdk_close_code(code)
-    if not reason:
-        try:
-            reason = DISCONNECT_REASONS[DisconnectCode(code)]
-        except (KeyError, ValueError):
-            reason = "closed by the server"
-    return code, reason

@@ -63,7 +63,7 @@ def make_service(worker: BaseWorker, path: Path) -> MortalService:
     """Check a worker's options together, and make its service; clients connect to ``path``."""
     match worker:
         case Gateway():
-            return MortalGateway(_settings(worker, path), worker, worker.connections)
+            return MortalGateway(_settings(worker, path), {}, worker, worker.connections)
         case Worker():
             settings = _settings(worker, path)
             return MortalWorker(settings, worker.callbacks, worker, worker.connections)
