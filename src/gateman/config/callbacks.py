@@ -50,7 +50,10 @@ BUSINESS_SIGNATURES: dict[str, tuple[str, ...]] = {
 
 # Those of a business worker that commands of SDK clients call.
 BUSINESS_CLIENT_SIGNATURES: dict[str, tuple[str, ...]] = {
-    name: ("client_id", *parameters[1:]) for name, parameters in CLIENT_SIGNATURES.items()
+    name: ("client_id", *parameters[1:])
+    for name, parameters in CLIENT_SIGNATURES.items()
+    # Those about channels have no client whose business process would be told.
+    if parameters[0] == "connection"
 }
 
 Function = Callable[..., Any]
