@@ -117,6 +117,9 @@ class HistoryChannels:
         for task in self._tasks:
             task.cancel()
 
+    def count(self, what: str) -> None:
+        self._counts[what] += 1
+
     async def settle(self) -> None:
         """Wait until what was published is in the store, or refused."""
         if self._tasks:
@@ -368,7 +371,9 @@ class CatchUp:
         messages = [one for one in self._missed if position.offset < one.offset <= last]
         messages += [one for one in self._buffer if one.offset > max(top, position.offset)]
         if not self._is_complete or len(messages) > self._limit:
+            self._channels.count("not_recovered")
             return Recovery(followed.position, (), is_complete=False)
+        self._channels.count("recovered")
         if not self._missed or self._missed[-1].offset <= last:
             # Nothing is on its way: the end of the channel may be above its last message.
             last = max(last, top, position.offset)

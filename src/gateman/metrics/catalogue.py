@@ -197,6 +197,21 @@ _declare(
 )
 _declare("counter", "gateman_bus_gaps_total", "How often the bus was away, or lost something.")
 _declare(
+    "counter",
+    "gateman_history_recovered_total",
+    "Subscriptions that were given everything that their client had missed.",
+)
+_declare(
+    "counter",
+    "gateman_history_not_recovered_total",
+    "Subscriptions whose client was told that messages are missing.",
+)
+_declare(
+    "counter",
+    "gateman_history_lost_channels_total",
+    "Channels of which a message may have been lost on the way, so that their clients came back.",
+)
+_declare(
     "gauge",
     "gateman_bus_connected",
     "1 if all processes are connected to the bus, or need none; else 0.",

@@ -36,6 +36,9 @@ _OF_HUB = {
     "unsent": "gateman_bus_messages_unsent_total",
     "uncertain": "gateman_bus_messages_uncertain_total",
     "gaps": "gateman_bus_gaps_total",
+    "recovered": "gateman_history_recovered_total",
+    "not_recovered": "gateman_history_not_recovered_total",
+    "lost_channels": "gateman_history_lost_channels_total",
 }
 _OF_TIMERS = {
     "timer_failed": "gateman_timer_runs_failed_total",
