@@ -55,6 +55,9 @@ _NO_RESPONDERS = 503
 _STREAM_NOT_FOUND, _MESSAGE_NOT_FOUND, _WRONG_LAST, _NAME_IN_USE = 10059, 10037, 10071, 10058
 _UNREADABLE = "JetStream's answer cannot be read"
 
+_HEADER = re.compile(
+    rb"\r\n(Gateman-(?:Kept|Marker|Until)|Nats-(?:Sequence|Last-Sequence|Time-Stamp)): *([^\r]*)"
+)
 _STATUS = re.compile(rb"NATS/1\.0 (\d{3})")
 
 
@@ -280,11 +283,12 @@ def read_direct(data: bytes) -> LogMessage | None:
         check_status(data)
     head_, _, payload = data.partition(b"\r\n\r\n")
     headers = _headers(head_)
-    if "nats-sequence" not in headers:
+    if b"Nats-Sequence" not in headers:
         return None
     try:
-        number = int(headers["nats-sequence"])
-        return _message(number, headers.get("nats-time-stamp", ""), headers, payload)
+        number = int(headers[b"Nats-Sequence"])
+        time = headers.get(b"Nats-Time-Stamp", b"").decode("latin-1")
+        return _message(number, time, headers, payload)
     except ValueError:
         raise JetStreamError(0, _UNREADABLE) from None
 
@@ -293,34 +297,30 @@ def read_live(data: bytes) -> Live:
     """Read what followers receive; raises ValueError."""
     head_, separator, payload = data.partition(b"\r\n\r\n")
     headers = _headers(head_)
-    if not separator or "nats-sequence" not in headers:
+    if not separator or b"Nats-Sequence" not in headers:
         raise ValueError("it is not a message of a stream")
     return Live(
-        "gateman-marker" in headers,
-        int(headers.get("nats-last-sequence", "0")),
-        int(headers["nats-sequence"]),
+        b"Gateman-Marker" in headers,
+        int(headers.get(b"Nats-Last-Sequence", b"0")),
+        int(headers[b"Nats-Sequence"]),
         payload,
     )
 
 
-def _message(number: int, time: str, headers: Mapping[str, str], payload: bytes) -> LogMessage:
+def _message(number: int, time: str, headers: Mapping[bytes, bytes], payload: bytes) -> LogMessage:
     try:
         seconds = datetime.fromisoformat(time).timestamp()
-        until = int(headers["gateman-until"]) if "gateman-until" in headers else None
-        size, _, ttl = headers.get("gateman-kept", "1 0").partition(" ")
+        until = int(headers[b"Gateman-Until"]) if b"Gateman-Until" in headers else None
+        size, _, ttl = headers.get(b"Gateman-Kept", b"1 0").partition(b" ")
         limits = HistoryLimits(int(size), float(ttl))
     except ValueError:
         raise JetStreamError(0, _UNREADABLE) from None
-    return LogMessage(number, seconds, payload, limits, "gateman-marker" in headers, until)
+    return LogMessage(number, seconds, payload, limits, b"Gateman-Marker" in headers, until)
 
 
-def _headers(data: bytes) -> dict[str, str]:
-    """Read headers; the last one of a name counts, which is the server's."""
-    found: dict[str, str] = {}
-    for line in data.decode("latin-1").split("\r\n")[1:]:
-        name, _, value = line.partition(":")
-        found[name.lower()] = value.strip()
-    return found
+def _headers(data: bytes) -> dict[bytes, bytes]:
+    """Read the headers that matter; the last one of a name counts, which is the server's."""
+    return dict(_HEADER.findall(data))
 
 
 def _decoded(text: object) -> bytes:
