@@ -7,7 +7,7 @@
 // An event is {"client", "event", ...}. The words are those of driver.py, which does the same in Python.
 "use strict";
 
-function makeDriver({ Centrifuge, ProtobufCentrifuge, WebSocket, UnauthorizedError }, say) {
+function makeDriver({ json, protobuf, WebSocket }, say) {
   const clients = {};
 
   const info = (one) => one && {
@@ -16,8 +16,9 @@ function makeDriver({ Centrifuge, ProtobufCentrifuge, WebSocket, UnauthorizedErr
 
   // With Protobuf, data is bytes: JSON, unless the test says {"base64"}.
   const codecs = {
-    json: { encode: (data) => data, decode: (data) => data ?? null },
+    json: { sdk: json, encode: (data) => data, decode: (data) => data ?? null },
     protobuf: {
+      sdk: protobuf,
       encode: (data) => data && data.base64 !== undefined
         ? Uint8Array.from(atob(data.base64), (letter) => letter.charCodeAt(0))
         : new TextEncoder().encode(JSON.stringify(data)),
@@ -33,9 +34,9 @@ function makeDriver({ Centrifuge, ProtobufCentrifuge, WebSocket, UnauthorizedErr
   };
 
   // Tokens that the SDK asks for, one after the other; behind the last one there is no right any more.
-  const tokens = (given) => given && {
+  const tokens = (codec, given) => given && {
     getToken: async () => {
-      if (given.length === 0) throw new UnauthorizedError("no more tokens");
+      if (given.length === 0) throw new codec.sdk.UnauthorizedError("no more tokens");
       return given.shift();
     },
   };
@@ -75,12 +76,12 @@ function makeDriver({ Centrifuge, ProtobufCentrifuge, WebSocket, UnauthorizedErr
   }
 
   const verbs = {
-    open({ client: name, url, protobuf = false, token, given_tokens, data, timeout = 10000, delays = [20, 200] }) {
-      const codec = codecs[protobuf ? "protobuf" : "json"];
-      const client = new (protobuf ? ProtobufCentrifuge : Centrifuge)(url, {
+    open({ client: name, url, protobuf: isProtobuf = false, token, given_tokens, data, timeout = 10000, delays = [20, 200] }) {
+      const codec = codecs[isProtobuf ? "protobuf" : "json"];
+      const client = new codec.sdk.Centrifuge(url, {
         ...(WebSocket && { websocket: WebSocket }),
         ...(token && { token }),
-        ...tokens(given_tokens),
+        ...tokens(codec, given_tokens),
         ...(data !== undefined && { data: codec.encode(data) }),
         timeout,
         minReconnectDelay: delays[0],
@@ -105,7 +106,7 @@ function makeDriver({ Centrifuge, ProtobufCentrifuge, WebSocket, UnauthorizedErr
       if (!subscription) {
         subscription = client.newSubscription(channel, {
           ...(token && { token }),
-          ...tokens(given_tokens),
+          ...tokens(codec, given_tokens),
           ...(data !== undefined && { data: codec.encode(data) }),
           ...(since && { since: { epoch: since[0], offset: since[1] } }),
           ...(states && {
@@ -173,11 +174,9 @@ function makeDriver({ Centrifuge, ProtobufCentrifuge, WebSocket, UnauthorizedErr
 }
 
 if (typeof require === "function" && typeof module === "object" && require.main === module) {
-  const sdk = require("centrifuge");
   const perform = makeDriver({
-    Centrifuge: sdk.Centrifuge,
-    UnauthorizedError: sdk.UnauthorizedError,
-    ProtobufCentrifuge: require("centrifuge/build/protobuf").Centrifuge,
+    json: require("centrifuge"),
+    protobuf: require("centrifuge/build/protobuf"),
     WebSocket: require("ws"),
   }, (report) => console.log(JSON.stringify(report)));
   require("readline").createInterface({ input: process.stdin })

@@ -28,7 +28,7 @@ from websockets.sync.client import connect
 
 START_TIMEOUT = 60.0  # seconds: a cold start on a loaded machine with two cores
 COMMAND_TIMEOUT = 30.0  # seconds
-STOP_TIMEOUT = 10.0  # seconds
+STOP_TIMEOUT = 60.0  # seconds: the kernel takes its time on a loaded machine
 
 
 class BrowserError(Exception):

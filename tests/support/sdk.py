@@ -212,10 +212,12 @@ class PageDriver(Driver):
         page.paste("""
             globalThis.reports = [];
             globalThis.told = () => {};
+            const sdkOf = (Centrifuge) => (
+                { Centrifuge, UnauthorizedError: Centrifuge.UnauthorizedError }
+            );
             globalThis.perform = makeDriver({
-                Centrifuge: JsonCentrifuge,
-                ProtobufCentrifuge: Centrifuge,
-                UnauthorizedError: JsonCentrifuge.UnauthorizedError,
+                json: sdkOf(JsonCentrifuge),
+                protobuf: sdkOf(Centrifuge),
             }, (report) => { reports.push(report); told(); });
             globalThis.next = async (milliseconds) => {
                 if (reports.length === 0) {
