@@ -404,6 +404,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
             signal.signal(number, signal.SIG_IGN)
         listeners = [_listener(fd) for fd in options.fds]
         if options.identities:
+            # What is imported when it is needed has to be there already.
+            from ..history import sqlite_file  # noqa: F401
+            from . import router_store  # noqa: F401
+
             # Only now: the interpreter and this package may be in a folder that only root can read.
             _switch_user(*options.identities[0])
         uids = {uid for uid, _ in options.identities}

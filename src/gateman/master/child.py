@@ -95,6 +95,9 @@ def run(
     make = service_maker(worker, now=time.time(), measurements=measurements)
     process.allow_open_files()
     bus = _bus_of(worker, assignment)
+    history_limits = history_limits_of(workers)
+    if history_limits is not None:
+        _import_history(bus)
     identity = privileges.find(worker.user, worker.group)
     if identity is not None:
         privileges.switch_to(identity, os.environ)
@@ -117,7 +120,7 @@ def run(
                     inherited.channel,
                     bus,
                     outline(workers, assignment.path),
-                    history_limits_of(workers),
+                    history_limits,
                 )
             )
     except BusError as error:
@@ -144,6 +147,14 @@ def _bus_of(worker: BaseWorker, assignment: Assignment) -> Bus | None:
     if worker.bus is not None:
         return make_bus(worker.bus)
     return held_bus(Path(assignment.bus)) if assignment.bus else None
+
+
+def _import_history(bus: Bus | None) -> None:
+    """Import what a node needs, while this package is in a folder that can be read."""
+    from ..cluster import history_channels  # noqa: F401
+
+    if bus is not None:
+        _ = bus.history
 
 
 def _assigned(workers: Sequence[BaseWorker], assignment: Assignment) -> BaseWorker:
