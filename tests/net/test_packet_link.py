@@ -15,7 +15,7 @@ from gateman.net.preamble import TLS_ALERT
 from gateman.protocols.raw import Raw
 from gateman.runtime.measurements import Measurements
 from tests.support.hellos import hello, records
-from tests.support.loop import eventually, on_loop
+from tests.support.loop import eventually, on_loop, turns
 from tests.support.preambles import v2
 from tests.support.raw import EOF, RawClient
 from tests.support.server import Journal, serve
@@ -316,23 +316,26 @@ async def test_a_client_that_does_not_read_is_bounded(policy: str) -> None:
 # Sending.
 
 
+@both
 @on_loop
-async def test_a_message_cannot_forge_packets() -> None:
-    """It is refused where it is sent; the hub drops it for this client, and counts it."""
+async def test_a_message_cannot_forge_packets(*, secure: bool) -> None:
+    """It is refused where it is sent; the hub drops it for these clients, and counts it."""
     journal = Calls()
-    async with serve(LINES, **journal.callbacks()) as server:
-        client = await server.connect()
-        await journal.until("on_open")
+    async with serve(LINES, secure=secure, **journal.callbacks()) as server:
+        client, other = await server.connect(), await server.connect()
+        await journal.until("on_open", count=2)
         connection = journal.connections[0]
         wrong: list[Any] = ["one\ntwo", "one\rtwo", b"one\n", b"\xff", 5]
         for message in wrong:
             with pytest.raises(ValueError, match="a line"):
                 connection.send(message)
-        await connection.join("all")
+        for one in journal.connections:
+            await one.join("all")
         hub = server.service._membership.local_node  # type: ignore[union-attr] # noqa: SLF001
         hub.local_clients.send(*_to_group("all", "a\nb"))
+        await turns(3)
         hub.local_clients.send(*_to_group("all", "fine"))
-        assert await client.read(5) == b"fine\n"
+        assert [await client.read(5), await other.read(5)] == [b"fine\n"] * 2
         assert server.service.counts["not_encodable"] == 1
         assert len(server.lines()) == 1
 

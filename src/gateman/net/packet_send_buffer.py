@@ -136,6 +136,11 @@ class PacketSendBuffer(SendBuffer):
         """Make a packet for all connections that have the same key; empty if there can be none."""
         return payload if opcode == _PACKET else self._encoder.encode(opcode, payload) or b""
 
+    def write_frames(self, frames: bytes) -> None:
+        """Write packets, unless none of the messages could be one."""
+        if frames:
+            super().write_frames(frames)
+
     def _write_packet(self, _opcode: int, packet: bytes) -> None:
         self._transport.write(packet)
 
