@@ -6,7 +6,7 @@ import re
 from pathlib import Path
 
 from gateman import BusinessWorker, Hub
-from gateman.config.callbacks import BUSINESS_SIGNATURES
+from gateman.config.callbacks import BUSINESS_CLIENT_SIGNATURES, BUSINESS_SIGNATURES
 from gateman.gateway.current import Current
 
 ROOT = Path(__file__).parents[2]
@@ -20,7 +20,7 @@ def public(kind: type) -> set[str]:
 
 def test_every_callback_is_there() -> None:
     """With its arguments."""
-    for name, arguments in BUSINESS_SIGNATURES.items():
+    for name, arguments in (BUSINESS_SIGNATURES | BUSINESS_CLIENT_SIGNATURES).items():
         assert f"`{name}({', '.join(arguments)})`" in PAGE
 
 
@@ -51,6 +51,6 @@ def test_every_count_is_there() -> None:
 def test_its_programs_are_programs() -> None:
     """Each block is Python that compiles."""
     blocks = re.findall(r"```python\n(.*?)```", PAGE, re.DOTALL)
-    assert len(blocks) == 2
+    assert len(blocks) == 3
     for block in blocks:
         ast.parse(block)
