@@ -10,7 +10,7 @@ import msgspec
 import pytest
 
 from gateman.cluster.names import ClientId
-from gateman.errors import ClientError, Disconnect, HubError, Refuse
+from gateman.errors import ClientError, Disconnect, HubError, Refuse, UnknownClient
 from gateman.gateway.commands import NotDeclared, decode_result, encode_question
 from gateman.gateway.current import current_client
 from gateman.gateway.event_runner import EventRunner
@@ -177,6 +177,23 @@ async def test_pieces_are_one_message() -> None:
 
 
 # What they raise.
+
+
+@pytest.mark.parametrize(("gone", "is_failure"), [(ANN, False), (BOB, True)])
+@on_loop
+async def test_a_handler_that_finds_its_client_gone_has_not_failed(
+    gone: ClientId,
+    is_failure: bool,  # noqa: FBT001
+) -> None:
+    async def take(_client: str, _message: str) -> None:
+        raise UnknownClient(gone)
+
+    business_node = RunnerHarness(on_message=take)
+    business_node.handle(adopt(ANN), text(ANN, "a"))
+    await business_node.until(2)
+
+    assert business_node.counts["callback_failed"] == is_failure
+    assert business_node.closed == ([ANN] if is_failure else [])
 
 
 @pytest.mark.parametrize("is_async", [False, True])

@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from gateman import Connection, Refuse, SendResult, State
+from gateman import Connection, Refuse, SendResult, State, UnknownClient
 from tests.support.loop import eventually, on_loop, turns, until_idle
 from tests.support.raw import BINARY, CLOSE, TEXT, RawClient, frame, handshake
 from tests.support.server import Journal, Server, serve
@@ -588,3 +588,31 @@ async def test_handler_that_will_not_be_cancelled_is_left_behind() -> None:
         await server.service.stop(1001, "")
         assert loop.time() - begun_at >= 1.0
         gate.set()
+
+
+@pytest.mark.parametrize("is_own", [True, False])
+@on_loop
+async def test_a_callback_that_finds_its_client_gone_has_not_failed(
+    is_own: bool,  # noqa: FBT001
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    journal = Journal()
+    gate = asyncio.Event()
+
+    async def take(connection: Connection, _message: str) -> None:
+        journal.note("on_message")
+        await gate.wait()
+        raise UnknownClient(connection.client_id if is_own else "other-1")
+
+    async with serve(**journal.callbacks(on_message=take)) as server:
+        client = await server.open()
+        await client.send_frame(TEXT, b"a")
+        await journal.until("on_message")
+        client.reset()
+        await eventually(lambda: journal.connections[0].state is State.CLOSED)
+        gate.set()
+        await journal.until("on_close")
+        assert server.service.counts["callback_failed"] == (0 if is_own else 1)
+        assert bool(journal.of("on_error")) is not is_own
+    assert ("on_message raised UnknownClient" in caplog.text) is not is_own
+    caplog.clear()

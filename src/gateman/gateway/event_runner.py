@@ -24,7 +24,7 @@ from ..cluster.names import ClientId
 from ..config.callbacks import Function, wrong_result
 from ..errors import EnvelopeError, Refuse
 from ..request import parse_request
-from ..runtime.callback_errors import CallbackErrors
+from ..runtime.callback_errors import CallbackErrors, has_left
 from ..runtime.callback_tasks import (
     CallbackTasks,
     Task,
@@ -447,6 +447,8 @@ class EventRunner:
 
     def _complain(self, context: ClientContext, work: Work, error: Exception) -> None:
         """Log a handler's error, and close its client."""
+        if has_left(context.name, error):
+            return
         kind = type(work.event)
         self._callback_errors.add(work.name, context.name, error)
         if kind not in {CloseEvent, ConnectEvent}:

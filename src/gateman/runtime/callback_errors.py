@@ -3,7 +3,13 @@
 import asyncio
 from collections import Counter
 
+from ..errors import UnknownClient
 from ..log import RateLimitedLogger
+
+
+def has_left(client_id: str, error: Exception) -> bool:
+    """Return whether a callback only found that its own client is gone: that is no failure."""
+    return isinstance(error, UnknownClient) and error.client_id == client_id
 
 
 class CallbackErrors:

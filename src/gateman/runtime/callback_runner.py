@@ -19,7 +19,7 @@ from ..connection import Connection, State
 from ..errors import Refuse
 from ..options import Limits
 from ..websocket.close import INTERNAL_ERROR
-from .callback_errors import CallbackErrors
+from .callback_errors import CallbackErrors, has_left
 from .callback_queue import ENDED, Call, CallbackQueues, QueuedItem, Starter, Then
 from .callback_tasks import cancellation_error
 
@@ -106,6 +106,8 @@ class CallbackRunner:
 
     def failed(self, connection: Connection, error: Exception, name: str = "on_message") -> None:
         """Log what a callback raised, and close its connection with 1011."""
+        if connection.state is State.CLOSED and has_left(connection.client_id, error):
+            return
         self._callback_errors.add(name, connection, error)
         if name != "on_error":
             self.call("on_error", connection, error)
