@@ -1,10 +1,15 @@
 """SDK clients of a gateway: business workers answer, also while they are replaced."""
 
 import asyncio
+from functools import partial
 from typing import Any
 
 from gateman import Channel, ClientError, Disconnect, Hub
 from gateman.cluster.names import ClientId
+from gateman.gateway.commands import encode_question, encode_result
+from gateman.gateway.gateway_client_service import RemoteCallbacks
+from gateman.gateway.protocol import MessageEvent
+from gateman.runtime.client_callbacks import INTERNAL
 from tests.support.client_talk import KEPT, OPEN, Talk
 from tests.support.gateways import GatewayNode, Site, site
 from tests.support.loop import eventually, on_loop
@@ -196,3 +201,43 @@ async def test_what_was_missed_is_recovered() -> None:
 
         assert recovered["subscribe"]["recovered"]
         assert [one["data"] for one in recovered["subscribe"]["publications"]] == [{"n": 2}]
+
+
+def test_a_command_that_kills_is_refused() -> None:
+    """Others of the client are answered, and what is answered twice counts once."""
+    sent: list[bytes] = []
+    client: Any = object()
+    callbacks = RemoteCallbacks(lambda _client, question: sent.append(question), lambda _name: True)
+    answers: list[tuple[str, Any]] = []
+
+    def note(name: str, result: Any) -> None:
+        answers.append((name, result))
+
+    names = ("one", "two", "large")
+    for name in names:
+        callbacks.call("on_rpc", client, name, None, then=partial(note, name))
+    events = [MessageEvent(ClientId("gate-1"), payload=question) for question in sent]
+
+    callbacks.quarantined(client, events[1])
+    callbacks.answered(client, encode_result(1, 5))
+    callbacks.answered(client, encode_result(1, 6))
+    # The last piece of a large one is no question.
+    callbacks.quarantined(client, MessageEvent(ClientId("gate-1"), payload=sent[2][5:]))
+    callbacks.quarantined(client, events[2])
+
+    assert sent == [
+        encode_question(number, "on_rpc", (name, None)) for number, name in enumerate(names, 1)
+    ]
+    assert answers == [("two", INTERNAL), ("one", 5), ("large", INTERNAL)]
+
+
+def test_nobody_waits_for_the_answers_of_a_client_that_is_gone() -> None:
+    client: Any = object()
+    callbacks = RemoteCallbacks(lambda *_: None, lambda _name: True)
+    answers: list[Any] = []
+    callbacks.call("on_rpc", client, "m", None, then=answers.append)
+
+    callbacks.forget(client)
+    callbacks.answered(client, encode_result(1, 5))
+
+    assert answers == []

@@ -172,6 +172,21 @@ def test_a_provider_that_is_not_trusted(
 
 
 @on_loop
+async def test_the_operator_is_told_why_a_token_is_not_valid(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    """An expired one is usual, and says nothing about the service."""
+    tokens = ClientTokens(Tokens(secret="0" * 32), 8192)
+
+    for claims, key in (({"exp": 1}, b"0" * 32), ({}, b"1" * 32)):
+        with pytest.raises(TokenError):
+            await tokens.connection(token(key, claims, algorithm="HS256"))
+    assert [record.getMessage() for record in caplog.records] == [
+        "a client's token is not valid: Signature verification failed"
+    ]
+
+
+@on_loop
 async def test_secrets_need_no_provider() -> None:
     tokens = ClientTokens(Tokens(secret="0" * 32), 8192)
 

@@ -156,8 +156,8 @@ SCHEMA: dict[type[Struct], dict[int, Field]] = {
     m.Disconnect: _fields(code=(1, UINT32), reason=(2, TEXT), reconnect=(3, BOOL)),
 }
 
-# An SDK's subscribe has up to 10 fields; a frame full of fields that are unknown costs time, too.
-_FIELDS_PER_COMMAND = 20
+# An SDK's subscribe has up to 11 fields; each field takes time, also an unknown one.
+_FIELDS_PER_COMMAND = 12
 
 
 class ProtobufCodec:

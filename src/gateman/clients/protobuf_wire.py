@@ -10,6 +10,7 @@ Wire format:
 
 from collections.abc import Mapping
 from enum import Enum
+from functools import cache
 from typing import Any
 
 from msgspec import Raw, Struct
@@ -83,6 +84,11 @@ def write_varint(number: int) -> bytes:
         number >>= 7
     out.append(number)
     return bytes(out)
+
+
+@cache
+def _fields_of_entry(kind: Kind | type[Struct]) -> Mapping[int, Field]:
+    return {1: Field("key", Kind.TEXT), 2: Field("value", kind)}
 
 
 class Decoder:
@@ -163,8 +169,7 @@ class Decoder:
 
     def _entry(self, kind: Kind | type[Struct], at: int, end: int, depth: int) -> tuple[str, Any]:
         """Return an entry of a map."""
-        fields = {1: Field("key", Kind.TEXT), 2: Field("value", kind)}
-        values = self._values(fields, at, end, depth)
+        values = self._values(_fields_of_entry(kind), at, end, depth)
         missing = kind() if isinstance(kind, type) else ""
         return values.get("key", ""), values.get("value", missing)
 
@@ -186,39 +191,38 @@ def encode_message(schema: Schema, message: Struct) -> bytes:
     out: list[bytes] = []
     for number, field in schema[type(message)].items():
         value = getattr(message, field.name)
+        if not value:
+            # Mostly None; also False, 0, and an empty text, list or map.
+            continue
+        kind = field.type
         if field.shape is Shape.MAP:
             for key, one in value.items():
-                entry = _encode_field(schema, 1, Kind.TEXT, key) + _encode_field(
-                    schema, 2, field.type, one
+                out += _delimited(
+                    number,
+                    b"".join((*_encode(schema, 1, Kind.TEXT, key), *_encode(schema, 2, kind, one))),
                 )
-                out += (write_varint(number << 3 | _BYTES), write_varint(len(entry)), entry)
         elif field.shape is Shape.LIST:
-            out += [_encode_field(schema, number, field.type, one) for one in value]
-        elif value is not None:
-            out.append(_encode_field(schema, number, field.type, value, leaves_default=True))
+            for one in value:
+                out += _encode(schema, number, kind, one)
+        elif kind is Kind.RAW:
+            data = bytes(value)
+            if data:
+                out += _delimited(number, data)
+        else:
+            out += _encode(schema, number, kind, value)
     return b"".join(out)
 
 
-def _encode_field(
-    schema: Schema,
-    number: int,
-    kind: Kind | type[Struct],
-    value: Any,
-    *,
-    leaves_default: bool = False,
-) -> bytes:
+def _encode(
+    schema: Schema, number: int, kind: Kind | type[Struct], value: Any
+) -> tuple[bytes, ...]:
     if kind in _VARINT_KINDS:
-        if leaves_default and not value:
-            return b""
         # A negative number has 64 bits.
-        return write_varint(number << 3 | _VARINT) + write_varint(int(value) & (1 << 64) - 1)
-    if kind is Kind.RAW:
-        payload = bytes(value)
-    elif kind is Kind.TEXT:
-        payload = value.encode()
-    else:
-        payload = encode_message(schema, value)
-        leaves_default = False
-    if leaves_default and not payload:
-        return b""
-    return write_varint(number << 3 | _BYTES) + write_varint(len(payload)) + payload
+        return write_varint(number << 3 | _VARINT), write_varint(int(value) & (1 << 64) - 1)
+    if kind is Kind.TEXT:
+        return _delimited(number, value.encode())
+    return _delimited(number, encode_message(schema, value))
+
+
+def _delimited(number: int, payload: bytes) -> tuple[bytes, bytes, bytes]:
+    return write_varint(number << 3 | _BYTES), write_varint(len(payload)), payload

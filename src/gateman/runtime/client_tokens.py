@@ -3,7 +3,8 @@
 import asyncio
 import time
 import urllib.request
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from http.client import HTTPException, HTTPMessage
 from typing import IO, NoReturn
 
@@ -20,6 +21,9 @@ from ..log import RateLimitedLogger
 
 # A set of keys has about 2 KiB.
 _MAX_DOCUMENT_SIZE = 256 << 10  # bytes
+
+# Characters of why a token is not valid, which may quote the token.
+_MAX_PROBLEM_LENGTH = 200
 
 _FETCH_TIMEOUT = 5.0  # seconds; SDKs wait for 5 s for the answer to connect
 
@@ -47,16 +51,31 @@ class ClientTokens:
     async def connection(self, token: str) -> ConnectionClaims:
         """Verify a connection token; TokenError if it is not valid."""
         await self._need_key(token)
-        return self._verifier.connection(token, self._clock())
+        with self._logged():
+            return self._verifier.connection(token, self._clock())
 
     async def subscription(self, token: str, channel: str, user: str) -> SubscriptionClaims:
         """Verify a user's subscription token; TokenError if it is not valid for the channel."""
         await self._need_key(token)
-        return self._verifier.subscription(token, channel, user, self._clock())
+        with self._logged():
+            return self._verifier.subscription(token, channel, user, self._clock())
 
     def ttl(self, expires_at: float | None) -> float | None:
         """Return the seconds until a time of a token; None for none."""
         return None if expires_at is None else max(0.0, expires_at - self._clock())
+
+    @contextmanager
+    def _logged(self) -> Iterator[None]:
+        """Say why a token is not valid: the client learns only that it is not."""
+        try:
+            yield
+        except TokenError as error:
+            if not error.is_expired:
+                problem = str(error)[:_MAX_PROBLEM_LENGTH]
+                self._rate_limited.warning(
+                    "invalid token", f"a client's token is not valid: {problem}", time.monotonic()
+                )
+            raise
 
     async def _need_key(self, token: str) -> None:
         name = self._verifier.key_id(token)
