@@ -154,9 +154,8 @@ def test_a_wrong_cron_expression_is_one_sentence(
 @pytest.mark.parametrize("once", ["no", 1, None])
 def test_once_is_true_or_false(once: Any) -> None:
     worker = Worker("websocket://127.0.0.1:1")
-    for declare in (
-        lambda: worker.every(60, once=once),
-        lambda: worker.cron("* * * * *", once=once),
-    ):
-        with pytest.raises(ConfigError, match=f"once={once!r} is neither True nor False"):
-            declare()
+    sentence = f"once={once!r} is neither True nor False"
+    with pytest.raises(ConfigError, match=sentence):
+        worker.every(60, once=once)
+    with pytest.raises(ConfigError, match=sentence):
+        worker.cron("* * * * *", once=once)
