@@ -460,8 +460,9 @@ async def test_a_fault_of_a_protocol_ends_one_connection(first: bytes) -> None:
         await journal.until("on_close", 1011, "internal error")
         assert server.service.counts["protocol_failed"] == 1
         [line] = server.lines()
-        assert line.startswith("Broken failed, and <Connection")
-        assert "Error(" in line
+        assert line.startswith("Broken raised")
+        assert "is closed for it <- " in line
+        assert len(journal.of("on_error")) == 1
         await other.send(b"ok")
         assert await other.read(2) == b"ok"
 
@@ -600,3 +601,23 @@ async def test_only_the_thread_of_the_loop_sends() -> None:
         await journal.until("on_open")
         with pytest.raises(WrongThread):
             await asyncio.to_thread(journal.connections[0].send, "hello")
+
+
+@on_loop
+async def test_with_tls_what_has_arrived_is_handled_at_the_end() -> None:
+    """Also if reading is paused: TLS has no half-closed connections, on which it could wait."""
+    journal = Calls()
+
+    def pause(connection: Connection, line: str) -> None:
+        journal.note(line)
+        connection.pause_recv()
+
+    async with serve(LINES, secure=True, **journal.callbacks(on_message=pause)) as server:
+        client = await server.connect()
+        await client.send(b"one\ntwo\n")
+        await journal.until("one")
+        link: Any = journal.connections[0].link
+        link.eof_received()
+
+        assert journal.of("two") == [()]
+        assert journal.of("on_close") == [(1000, "")]

@@ -39,8 +39,10 @@ class ConnectionEvents(Protocol):
     def opened(self, connection: Connection) -> None:
         """The 101 is sent."""
 
-    def handler_failed(self, connection: Connection, error: Exception) -> None:
-        """``deliver`` raised."""
+    def handler_failed(
+        self, connection: Connection, error: Exception, name: str = "on_message"
+    ) -> None:
+        """``deliver`` raised, or the application's protocol ``name``."""
 
     def peer_failed(self, connection: Connection, error: ProtocolError) -> None:
         """The peer broke the protocol or a limit; the connection is being closed for it."""

@@ -14,10 +14,9 @@ from typing import Any
 from ..connection import Connection, State
 from ..connection_interfaces import PAUSED_BY_PEER, SendResult
 from ..errors import PacketError, ProtocolError
-from ..log import logger
 from ..protocols.base import INCOMPLETE, PacketProtocol
 from ..protocols.built_in import make_reader
-from ..websocket.close import INTERNAL_ERROR, NO_CLOSE, CloseCode
+from ..websocket.close import NO_CLOSE, CloseCode
 from .accepted_socket import PeerInfo
 from .aiofastnet_adapter import abort, resume_tls_reading
 from .connection_events import ConnectionContext
@@ -205,6 +204,10 @@ class PacketLink(asyncio.BufferedProtocol):
     def eof_received(self) -> bool:
         """Answer what has arrived, and then end: the client may have closed only its half."""
         connection = self._connection
+        if connection.is_secure and self._paused:
+            # TLS cannot wait for who has paused.
+            self._paused = 0
+            self._process()
         if connection.state is not _OPEN:
             return False
         if self._packets.is_incomplete:
@@ -383,10 +386,9 @@ class PacketLink(asyncio.BufferedProtocol):
         self._linger()
 
     def _protocol_failed(self, error: Exception) -> None:
-        name = type(self._config.protocol).__name__
-        logger.error("%s failed, and %r is closed", name, self._connection, exc_info=error)
-        self._config.context.events.noticed("protocol_failed", "")
-        self.close(*INTERNAL_ERROR)
+        events = self._config.context.events
+        events.noticed("protocol_failed", "")
+        events.handler_failed(self._connection, error, type(self._config.protocol).__name__)
 
     def _finish(self) -> None:
         """End the connection of a client that has ended its half of the stream."""

@@ -59,7 +59,8 @@ class PacketEncoder:
         except Exception as error:  # noqa: BLE001 - the hub's sender cannot know all protocols
             self._context.events.noticed(
                 "protocol_failed",
-                f"{type(self.protocol).__name__}.encode raised {type(error).__name__}: {error}",
+                f"a message of {len(payload)} bytes was not sent: {type(self.protocol).__name__}"
+                f".encode raised {type(error).__name__}: {error}",
             )
         return None
 

@@ -410,9 +410,11 @@ class WorkerService:
         if self._membership is not None:
             self._membership.add(connection)
 
-    def handler_failed(self, connection: Connection, error: Exception) -> None:
-        """Close a connection for which ``on_message`` has raised."""
-        self._callback_runner.failed(connection, error)
+    def handler_failed(
+        self, connection: Connection, error: Exception, name: str = "on_message"
+    ) -> None:
+        """Close a connection for which ``on_message`` or a protocol has raised."""
+        self._callback_runner.failed(connection, error, name)
 
     def peer_failed(self, connection: Connection, error: ProtocolError) -> None:
         """Count and log the peer's error, and call ``on_error``."""
