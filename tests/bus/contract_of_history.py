@@ -6,6 +6,7 @@ Runs as :mod:`.contract` does, with brokers that are killed and started again.
 
 import asyncio
 from collections.abc import Callable
+from typing import Any
 
 import pytest
 
@@ -39,6 +40,65 @@ class Member:
 
     def _on_lost(self) -> None:
         self.lost_count += 1
+
+
+class Client:
+    """A client that recovers, as SDKs do, whenever it is told to."""
+
+    def __init__(self, bus: Bus) -> None:
+        self.got: list[int] = []
+        self._history = bus.history
+        self._position: Position | None = None
+        # Where in what it got it was told that messages are missing.
+        self._gaps: set[int] = set()
+
+    async def run(self) -> None:
+        """Follow, recover, and again."""
+        while True:
+            lost = asyncio.Event()
+            early: list[StoredMessage] = []
+            receive = [early.append]
+
+            def take(message: StoredMessage, receive: Any = receive) -> None:
+                receive[0](message)
+
+            try:
+                begun = await self._history.follow("room", take, lost.set)
+                self._position = self._position or begun
+                missed = await self._history.since("room", self._position, 100)
+            except BusError:
+                await asyncio.sleep(0.01)
+                continue
+            if not missed.is_complete:
+                self._gaps.add(len(self.got))
+                self._position = missed.position
+            for message in (*missed.messages, *early):
+                self._take(message)
+            receive[0] = self._take
+            await lost.wait()
+
+    def has_begun(self) -> bool:
+        """Whether it has a position from which to recover."""
+        return self._position is not None
+
+    def has_reached(self, number: int) -> bool:
+        """Whether it has a message, or was told behind all that it has."""
+        return self.got[-1:] == [number] or len(self.got) in self._gaps
+
+    def unannounced_gaps(self, confirmed: list[int]) -> list[tuple[int, int]]:
+        """Tell between which messages one is missing, without a word."""
+        pairs = zip(self.got, self.got[1:], range(1, len(self.got)), strict=False)
+        return [
+            (before, after)
+            for before, after, index in pairs
+            if index not in self._gaps and any(before < one < after for one in confirmed)
+        ]
+
+    def _take(self, message: StoredMessage) -> None:
+        assert self._position is not None
+        if message.offset > self._position.offset:
+            self.got.append(int(message.payload))
+            self._position = Position(self._position.epoch, message.offset)
 
 
 async def fill(bus: Bus, count: int, *, channel: str = "room", first: int = 0) -> list[Position]:
@@ -407,6 +467,35 @@ class HistoryContract(Contract):
         # A store that has forgotten says so.
         assert missed.is_complete == (begun == position)
         assert missed.is_complete or begun.epoch != position.epoch
+
+    @on_loop
+    async def test_nothing_is_lost_silently(self, broker: Broker) -> None:
+        """A client gets each message once and in order, or is told, while the broker is killed."""
+        confirmed: list[int] = []
+        async with started(broker) as (here, there):
+            client = Client(there)
+            running = asyncio.ensure_future(client.run())
+            await until(client.has_begun)
+            for number in range(300):
+                # Others have their turn: a store in this process makes nobody wait.
+                await asyncio.sleep(0)
+                if number in {100, 200}:
+                    broker.kill()
+                    await until(lambda: not here.is_connected)
+                    broker.restart()
+                try:
+                    await here.history.append("room", b"%d" % number, HUNDRED)
+                except BusError:
+                    await back(here)
+                else:
+                    confirmed.append(number)
+            await until(lambda: client.has_reached(confirmed[-1]))
+            running.cancel()
+            await asyncio.wait([running])
+
+        assert client.unannounced_gaps(confirmed) == []
+        assert client.got == sorted(set(client.got))
+        assert len(confirmed) >= 250
 
     @on_loop
     async def test_a_bus_that_is_stopped(self, broker: Broker) -> None:

@@ -100,6 +100,8 @@ async def test_a_stream_that_is_made_anew_is_a_new_epoch(tmp_path: Path) -> None
     """Its numbers begin again, and no old position is complete."""
     async with served(tmp_path, 1) as (bus,):
         positions = await fill(bus, 3)
+        member = Member(bus)
+        await member.follow()
         client = await operator(bus)
         await ask(client, "STREAM.DELETE.gateman-test")
         with pytest.raises(BusError) as caught:
@@ -107,6 +109,8 @@ async def test_a_stream_that_is_made_anew_is_a_new_epoch(tmp_path: Path) -> None
         again = await fill(bus, 3)
         found = [await bus.history.since("room", one, 100) for one in (*positions, again[0])]
         await client.close()
+
+    assert member.lost_count == 1
 
     assert "JetStream does not answer" in caught.value.problem
     assert [one.is_complete for one in found] == [False, False, False, True]

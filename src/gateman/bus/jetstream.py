@@ -92,6 +92,7 @@ class JetStreamHistory:
         self._wire: NatsWire | None = None
         self._config: dict[str, Any] = {}
         self._epoch = ""
+        self._is_prepared = False
         self._trusted_until = 0.0
         self._must_check = asyncio.Event()
         self._checking: asyncio.Task[None] | None = None
@@ -105,7 +106,7 @@ class JetStreamHistory:
         head = message_head(limits, log, idempotency_key)
         try:
             async with self._order:
-                if not self._epoch or grown(self._config, limits):
+                if not self._is_prepared or grown(self._config, limits):
                     await self._prepare(limits)
                 epoch = self._epoch
                 answer = self._start(log.encode("ascii"), payload, head)
@@ -113,7 +114,7 @@ class JetStreamHistory:
             return Position(epoch, sequence(reply.payload))
         except JetStreamError as error:
             if error.is_without_answer:
-                self._epoch = ""
+                self._is_prepared = False
             raise BusError(self._bus.url, error.text) from None
 
     async def since(self, channel: str, position: Position | None, limit: int) -> Missed:
@@ -170,7 +171,7 @@ class JetStreamHistory:
         self._followers.unfollow(channel)
 
     def lose_all(self) -> None:
-        self._epoch = ""
+        self._is_prepared = False
         self._followers.lose_all()
 
     def refused(self, text: str) -> None:
@@ -271,14 +272,14 @@ class JetStreamHistory:
             raise
 
     async def _check_stream(self) -> None:
-        if not self._epoch or asyncio.get_running_loop().time() > self._trusted_until:
+        if not self._is_prepared or asyncio.get_running_loop().time() > self._trusted_until:
             await self._prepare(None)
 
     async def _prepare(self, limits: HistoryLimits | None) -> None:
         """Get the identity of the stream; make it, or let it keep more, if that is needed."""
         async with self._preparing:
             begun_at = asyncio.get_running_loop().time()
-            if limits is None and self._epoch and begun_at <= self._trusted_until:
+            if limits is None and self._is_prepared and begun_at <= self._trusted_until:
                 return
             try:
                 info = await self._api("STREAM.INFO")
@@ -289,7 +290,7 @@ class JetStreamHistory:
             more = None if limits is None else grown(info["config"], limits)
             if more is not None:
                 info = await self._api("STREAM.UPDATE", json.dumps(more).encode())
-            if not self._epoch and not self._names.is_ours(info["config"]):
+            if not self._is_prepared and not self._names.is_ours(info["config"]):
                 raise JetStreamError(
                     0,
                     f"its stream {self._names.stream} was not made by this version of gateman:"
@@ -299,6 +300,7 @@ class JetStreamHistory:
             if self._epoch and epoch != self._epoch:
                 self._followers.lose_all()
             self._epoch, self._config = epoch, info["config"]
+            self._is_prepared = True
             self._trusted_until = begun_at + _TRUST_TIME
 
     async def _create(self, limits: HistoryLimits) -> dict[str, Any]:
@@ -364,6 +366,9 @@ class JetStreamHistory:
 
     async def _check_channels(self) -> None:
         """End the following of channels with messages that have not come."""
+        # A stream that was made anew ends all.
+        self._trusted_until = 0.0
+        await self._check_stream()
         late: dict[str, int] = {}
         for channel in self._followers.channels:
             reached = self._followers.reached(channel)

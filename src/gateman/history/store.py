@@ -15,7 +15,7 @@ from msgspec import Struct
 from .base import HistoryLimits, Missed, Page, Position, StoredMessage
 from .channel_log import ChannelLog
 
-# Each takes about 500 bytes without its messages.
+# Each takes about 600 bytes beside its messages: 60 MB for all.
 MAX_CHANNELS = 100_000
 
 # bytes, of the messages of all channels.
@@ -135,7 +135,7 @@ class HistoryStore:
             logs[row.name].last = row.last
             logs[row.name].limits = HistoryLimits(row.size, row.ttl)
         for message in saved.messages:
-            log = logs[message.channel]
+            log = logs.setdefault(message.channel, ChannelLog(message.offset - 1))
             stored = StoredMessage(message.offset, message.payload)
             log.append(stored, log.limits, message.time)
             log.saved = message.offset
