@@ -111,6 +111,26 @@ async def test_a_client_that_ends_its_half_gets_all_answers(*, is_async: bool) -
 
 
 @on_loop
+async def test_the_end_of_a_stream_is_read_once() -> None:
+    """Also if reading was paused for what came before, and then resumed."""
+    journal = Calls()
+
+    async def answer_later(connection: Connection, message: str) -> None:
+        await asyncio.sleep(0)
+        echo(connection, message)
+
+    limits = {"max_queued_messages": 2}
+    callbacks = journal.callbacks(on_message=answer_later)
+    async with serve(LINES, limits=limits, **callbacks) as server:
+        client = await server.connect()
+        await client.send(b"".join(b"%d\n" % number for number in range(50)) + b"half")
+        client.end()
+        assert await lines_from(client) == [str(number) for number in range(50)]
+        await journal.until("on_close", 1006)
+        assert server.service.counts["ended_within_packet"] == 1
+
+
+@on_loop
 async def test_an_application_closes_after_what_it_has_sent() -> None:
     """Also in ``on_connect``; and ``on_close`` gets its code, which the client cannot see."""
     journal = Calls()

@@ -96,6 +96,7 @@ class PacketLink(asyncio.BufferedProtocol):
         "_counted",
         "_deliver",
         "_end_info",
+        "_has_ended",
         "_mark",
         "_messages_left",
         "_packets",
@@ -122,6 +123,8 @@ class PacketLink(asyncio.BufferedProtocol):
         self._transport: Any = None
         self._paused = 0
         self._end_info: tuple[int, str] = NO_CLOSE
+        # Whether the client has ended its half of the stream.
+        self._has_ended = False
         self._messages_left = context.limits.max_messages_per_second
         self._window_at = 0.0
         self._counted = 0
@@ -210,6 +213,7 @@ class PacketLink(asyncio.BufferedProtocol):
             self._process()
         if connection.state is not _OPEN:
             return False
+        self._has_ended = True
         if self._packets.is_incomplete:
             self._end_info = (CloseCode.ABNORMAL_CLOSURE, "the stream ended within a packet")
             self._config.context.events.noticed("ended_within_packet", "")
@@ -336,7 +340,7 @@ class PacketLink(asyncio.BufferedProtocol):
             return
         if self._packets.data:
             self._process()
-        if self._paused or self._connection.state is not _OPEN:
+        if self._paused or self._has_ended or self._connection.state is not _OPEN:
             return
         if self._connection.is_secure:
             resume_tls_reading(self._transport)
