@@ -202,6 +202,31 @@ def test_programs(running: Chat) -> None:
     wechat.hears(lambda line: json.loads(line)["data"]["state"] == "disconnected")
 
 
+def test_the_page(running: Chat, chromium: Chromium, tmp_path: Path) -> None:
+    """It shows what was said before, who is here, and what is said."""
+    node = running.run(
+        program("node"), str(CLIENTS / "chat.js"), running.address.replace(DOMAIN, "localhost")
+    )
+    node.hears("connected")
+    node.say("before")
+    node.hears("received before")
+    shutil.copy(need_packages() / "centrifuge/dist/centrifuge.js", tmp_path)
+    page = running.write("chat.html")
+    chromium.open(f"file://{page}")
+    chromium.paste(HANDS)
+
+    chromium.evaluate('hears("before")')
+    chromium.evaluate('until(() => field("here").textContent === "2")')
+    chromium.evaluate(
+        '(field("message").value = "from the page",'
+        ' document.querySelector("button").click(), hears("from the page"))'
+    )
+    node.hears("received from the page")
+    node.say("after")
+    chromium.evaluate('hears("after")')
+    assert chromium.evaluate("heard()") == ["before", "from the page", "after"]
+
+
 def test_react(running: Chat, chromium: Chromium, tmp_path: Path) -> None:
     """The hook has strict types, and works in strict mode, which mounts everything twice."""
     node = running.run(

@@ -242,6 +242,28 @@ def test_history(clients: Clients, room: str) -> None:
     assert refused(client, "history", channel=channel, limit=1, since=["other", 1])[0] == 112
 
 
+def test_presence(clients: Clients, room: str) -> None:
+    channel = f"seen:{room}"
+    ann = clients(data={"uid": "ann", "info": {"name": "Ann"}})
+    ann.subscribe(channel, data={"allow": {"info": {"role": "host"}}})
+    bob = clients.idle(data={"uid": "bob"})
+    bob_id = bob.connect()["id"]
+    bob.subscribe(channel)
+    info = {"client": bob_id, "user": "bob", "conn_info": None, "chan_info": None}
+    ann.take("join", channel=channel, info=info)
+    there = bob.do("presence", channel=channel)
+
+    assert sorted((one["user"], one["conn_info"], one["chan_info"]) for one in there.values()) == [
+        ("ann", {"name": "Ann"}, {"role": "host"}),
+        ("bob", None, None),
+    ]
+    assert bob_id in there
+    assert bob.do("presence_stats", channel=channel) == {"clients": 2, "users": 2}
+    bob.do("disconnect")
+    assert ann.take("leave", channel=channel)["info"]["client"] == bob_id
+    assert ann.do("presence_stats", channel=channel) == {"clients": 1, "users": 1}
+
+
 def test_many_commands_at_once(clients: Clients, room: str) -> None:
     """What is subscribed to before the connection is there goes out in one frame."""
     client = clients.idle()

@@ -42,7 +42,7 @@ def told(push: Any) -> tuple[str, str, str]:
 
 
 async def enter(client: Talk, channel: str = "room", **fields: Any) -> Any:
-    return await client.ask(subscribe={"channel": channel, "join_leave": True, **fields})
+    return await client.ask(subscribe={"channel": channel, **fields})
 
 
 @on_loop
@@ -97,23 +97,21 @@ async def test_who_may_ask_is_what_the_pattern_or_the_callback_says() -> None:
 
 
 @on_loop
-async def test_joins_and_leaves_are_told_to_those_who_want_to_know() -> None:
+async def test_joins_and_leaves_are_told_to_subscribers() -> None:
     async with service(on_client_connect, channels=CHANNELS) as connect:
-        ann, deaf, bob = [await connect(token=name) for name in ("ann", "deaf", "bob")]
+        ann, bob, other = [await connect(token=name) for name in ("ann", "bob", "other")]
         await enter(ann)
-        await deaf.ask(subscribe={"channel": "room"})
         await enter(bob)
         await bob.ask(unsubscribe={"channel": "room"})
 
-        assert [told(await ann.push()) for _ in range(4)] == [
+        assert [told(await ann.push()) for _ in range(3)] == [
             ("join", "room", "ann"),
-            ("join", "room", "deaf"),
             ("join", "room", "bob"),
             ("leave", "room", "bob"),
         ]
         assert told(await bob.push()) == ("join", "room", "bob")
-        await deaf.ask(presence_stats={"channel": "room"})
-        assert deaf.pushes == []
+        await other.ask(rpc={"method": "x"})
+        assert other.pushes == []
 
 
 @on_loop

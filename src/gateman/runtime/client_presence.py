@@ -81,20 +81,18 @@ class ClientPresence:
             handler, self._handler = self._handler, None
             await handler.finish(0)
 
-    def joined(self, client: Client, channel: str, *, wants_events: bool) -> None:
-        """Tell others that a client is subscribed, and then, if it wants that, the client."""
+    def joined(self, client: Client, channel: str) -> None:
+        """Tell others that a client is subscribed, and then the client itself."""
         options = self._rules.options_of(channel)
         if not options.join_leave or not client.session.is_subscribed(channel):
             return
-        if wants_events:
-            client.told_of.add(channel)
+        client.told_of.add(channel)
         self._joined.setdefault(client.id, set()).add(channel)
         info = self._info(client, channel)
         self._node.presence.join(Group(channel), info, options.leave_delay)
-        if wants_events:
-            client.send_buffer.send_encoded(
-                _encode(PresenceEvent(Group(channel), info, True, True), client.session.codec)  # noqa: FBT003
-            )
+        client.send_buffer.send_encoded(
+            _encode(PresenceEvent(Group(channel), info, True, True), client.session.codec)  # noqa: FBT003
+        )
 
     def left(self, client: Client, channel: str) -> None:
         """Tell others that a client is not subscribed any more."""

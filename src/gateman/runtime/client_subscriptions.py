@@ -177,7 +177,7 @@ class ClientSubscriptions:
         if allowed != Allow(data=allowed.data, expires_in=allowed.expires_in):
             client.allowed[entry.channel] = allowed
         self._send_first(client, actions, entry)
-        self._presence.joined(client, entry.channel, wants_events=request.join_leave)
+        self._presence.joined(client, entry.channel)
 
     def _fail(self, client: Client, number: int) -> None:
         """Have the SDK try again later: the store or the bus is away."""
@@ -281,7 +281,7 @@ class ClientSubscriptions:
             self._node.do_for_member(action)
         self._act(client, actions[1:])
         for channel in connecting.result.subs:
-            self._presence.joined(client, channel, wants_events=True)
+            self._presence.joined(client, channel)
 
     def do(self, action: HubAction) -> Confirmation[None] | None:
         """Execute an action on an SDK client; see :class:`gateman.cluster.extension.Subscriber`."""
@@ -342,7 +342,7 @@ class ClientSubscriptions:
             self._act(client, actions[:1])
             confirmation = self._node.do_for_member(action)
             self._act(client, actions[1:])
-            self._presence.joined(client, channel, wants_events=True)
+            self._presence.joined(client, channel)
         await confirmation
 
     def _unbind(self, client: Client) -> None:
