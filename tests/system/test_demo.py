@@ -1,17 +1,18 @@
 """``examples/demo.py``, which ``make demo`` runs: started, opened, talked to, and stopped."""
 
 import os
+import shutil
 import signal
 import ssl
 import subprocess
 import sys
-import urllib.request
 from collections.abc import Iterator
-from contextlib import ExitStack
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
+from websockets.exceptions import ConnectionClosed
 from websockets.sync.client import connect
 
 from tests.support.browser import Chromium
@@ -84,138 +85,72 @@ def test_it_says_what_to_do(demo: Demo) -> None:
     assert "Firefox" in demo.said
 
 
-class Guest:
-    """
-    Somebody in the chat.
-
-    Attributes:
-        name: What the chat calls them at first.
-    """
-
-    def __init__(self, demo: Demo, stack: ExitStack) -> None:
-        self._client = stack.enter_context(
-            connect(f"wss://localhost:{demo.port}", ssl=demo.trust, proxy=None)
-        )
-        self.name = str(self.read()).removeprefix("Welcome, ").partition("!")[0]
-
-    def say(self, message: str | bytes) -> None:
-        """Write something."""
-        self._client.send(message)
-
-    def read(self) -> str | bytes:
-        """Read the next message."""
-        return self._client.recv(TIMEOUT)
-
-    @property
-    def process(self) -> str:
-        """Which process serves them, as far as their name tells."""
-        return process_of(self.name)
-
-
-def process_of(name: str) -> str:
-    """Tell a guest's process, as far as the name tells that the chat gives."""
-    return name.partition("-")[2].partition("-")[0]
-
-
-def test_it_is_a_chat(demo: Demo) -> None:
-    """Everybody sees who comes, what everybody writes, and who leaves, whoever serves them."""
-    with ExitStack() as stack:
-        first = Guest(demo, stack)
-        assert first.read() == f"{first.name} is in lobby, which makes 1"
-        with ExitStack() as others:
-            # Each process has its share; the second may take a while to come.
-            second = Guest(demo, others)
-            count = 2
-            assert first.read() == second.read() == f"{second.name} is in lobby, which makes 2"
-            while second.process == first.process:
-                second = Guest(demo, others)
-                count += 1
-                arrival = f"{second.name} is in lobby, which makes {count}"
-                assert first.read() == second.read() == arrival
-            second.say("Hello")
-            assert first.read() == second.read() == f"{second.name}: Hello"
-            first.say(b"\x00\xff")
-            assert first.read() == second.read() == b"\x00\xff"
-        left = {str(first.read()) for _ in range(count - 1)}
-
-    assert f"{second.name} left (1000)" in left
-
-
-def test_it_has_names_and_rooms(demo: Demo) -> None:
-    """Who goes to another room is read there, and no more where they were."""
-    with ExitStack() as stack:
-        ann = Guest(demo, stack)
-        assert ann.read() == f"{ann.name} is in lobby, which makes 1"
-        bob = Guest(demo, stack)
-        assert ann.read() == bob.read() == f"{bob.name} is in lobby, which makes 2"
-        ann.say("/name Ann")
-        assert ann.read() == bob.read() == f"{ann.name} is now Ann"
-        bob.say("/name Bob")
-        assert ann.read() == bob.read() == f"{bob.name} is now Bob"
-        bob.say("/who")
-        assert bob.read() == "In lobby: Ann, Bob"
-        bob.say("/room jazz")
-        assert ann.read() == "Bob went to jazz"
-        assert bob.read() == "Bob is in jazz, which makes 1"
-        ann.say("Is anybody here?")
-        assert ann.read() == "Ann: Is anybody here?"
-        bob.say("/rooms")
-        assert bob.read() == "Rooms: jazz, lobby"
-        bob.say("/dance")
-        assert str(bob.read()).startswith("Write, and all in your room read it.")
-
-
-# What a person does with the page, and sees on it; its own script brings $.
+# What a test does with a page, and waits for.
 HANDS = """
-globalThis.until = (check) => new Promise((resolve) => {
-    const look = () => check() ? resolve(null) : setTimeout(look, 5);
+globalThis.until = (check) => new Promise((done) => {
+    const look = () => check() ? done(true) : setTimeout(look, 20);
     look();
 });
-globalThis.heard = () => Array.from(
-    document.querySelectorAll("#log .received .body"), (body) => body.textContent);
-globalThis.hears = (text) => until(() => heard().includes(text));
-globalThis.say = (text) => { $("message").value = text; $("send").click(); };
+globalThis.messages = () => Array.from(field("messages").children, (item) => item.textContent);
+globalThis.guests = () => Array.from(field("here").children, (item) => item.textContent);
+globalThis.say = (text) => {
+    field("message").value = text;
+    document.querySelector("#form button").click();
+    return until(() => field("message").value === "");
+};
+globalThis.rename = (text) => {
+    field("name").value = text;
+    document.querySelector("#naming button").click();
+    return until(() => guests().includes(text));
+};
+globalThis.returns = () => messages().filter((text) => text.startsWith("Back after")).length;
 """
 
 
-def test_browsers_of_two_processes_talk(demo: Demo) -> None:
-    """The page that the demo names is a way into the chat, whatever process it got to."""
+@contextmanager
+def page(demo: Demo) -> Iterator[Chromium]:
+    """Open the page, as somebody who trusts its authority."""
     if missing := Chromium.missing():
         pytest.skip(missing)
-    with Chromium([demo.authority.read_text()]) as page, ExitStack() as stack:
-        page.open(f"https://localhost:{demo.port}/")
-        page.paste(HANDS)
-        page.evaluate('$("connect").click(), until(() => heard().length >= 2)')
-        name = page.evaluate("heard()")[0].removeprefix("Welcome, ").partition("!")[0]
-        guest = Guest(demo, stack)
-        while guest.process == process_of(name):
-            guest = Guest(demo, stack)
-        guest.say("/name Ann")
-        guest.say("Hello, browser")
-        page.evaluate('hears("Ann: Hello, browser")')
-        page.evaluate(f'say("/name Bob"), hears("{name} is now Bob")')
-        page.evaluate('say("Hello, Ann"), hears("Bob: Hello, Ann")')
-        lines: list[str] = []
-        while lines[-1:] != ["Bob: Hello, Ann"]:
-            lines.append(str(guest.read()))
-
-    # The guests before this one, which got to the browser's process, may be announced late.
-    assert [line for line in lines if " is in lobby, " not in line] == [
-        f"{guest.name} is now Ann",
-        "Ann: Hello, browser",
-        f"{name} is now Bob",
-        "Bob: Hello, Ann",
-    ]
+    with Chromium([demo.authority.read_text()]) as browser:
+        browser.open(f"https://localhost:{demo.port}/")
+        browser.paste(HANDS)
+        browser.evaluate('until(() => field("state").textContent === "connected")')
+        yield browser
 
 
-def test_its_page_is_the_test_page(demo: Demo) -> None:
-    """The address that it prints is the test page."""
-    with urllib.request.urlopen(
-        f"https://localhost:{demo.port}/", context=demo.trust, timeout=TIMEOUT
-    ) as answer:
-        page = answer.read().decode()
+def test_it_is_a_chat_that_loses_nothing(demo: Demo) -> None:
+    """It shows who is here and what was said before; a reload and a killed process are a blip."""
+    with page(demo) as ann, page(demo) as bob:
+        ann.evaluate('rename("Ann")')
+        bob.evaluate('until(() => guests().includes("Ann"))')
+        ann.evaluate('say("hello")')
+        bob.evaluate('until(() => messages().includes("Ann: hello"))')
+        for number, button in enumerate(("reload", "kill"), start=1):
+            before = ann.evaluate("returns()")
+            ann.evaluate(f'(field("{button}").click(), until(() => returns() > {before}))')
+            bob.evaluate(f'say("{button}")')
+            ann.evaluate(f'until(() => messages().some((text) => text.endsWith(": {button}")))')
+            told = f"{number + 1} messages received, 0 missing."
+            for browser in (ann, bob):
+                browser.evaluate(f'until(() => field("received").textContent === "{told}")')
+        late = ann.evaluate("messages().filter((text) => !text.startsWith('Back after'))")
+        # Who comes later sees the same.
+        bob.open(f"https://localhost:{demo.port}/")
+        bob.paste(HANDS)
+        bob.evaluate(f"until(() => messages().length === {len(late)})")
 
-    assert "<title>gateman test page</title>" in page
+        assert bob.evaluate("messages()") == late
+        assert late[0] == "Ann: hello"
+
+
+def test_what_it_does_not_take(demo: Demo) -> None:
+    """A name and a message have a length; other paths have no page."""
+    with page(demo) as ann:
+        ann.evaluate(f'(rename("{"x" * 41}"), until(() => guests().includes("{"x" * 40}")))')
+        refusal = "room.publish({from: self, number, text: 7}).catch(({ code }) => code)"
+        assert ann.evaluate(refusal) == 400
+        assert ann.evaluate('fetch("other").then(({ status }) => status)') == 404
 
 
 def test_it_has_the_commands_of_a_service(tmp_path: Path) -> None:
@@ -228,6 +163,7 @@ def test_it_has_the_commands_of_a_service(tmp_path: Path) -> None:
     }
     demo = tmp_path / "demo.py"
     demo.write_text(DEMO.read_text())
+    shutil.copytree(DEMO.parent / "chat", tmp_path / "chat")
 
     def run(*words: str) -> subprocess.CompletedProcess[str]:
         return subprocess.run(
@@ -251,16 +187,18 @@ def test_it_has_the_commands_of_a_service(tmp_path: Path) -> None:
 
 
 def test_ctrl_c_stops_it(demo: Demo) -> None:
-    """Ctrl-C closes the connections with 1001 and ends it in order, with no traceback."""
+    """Ctrl-C closes the connections with 3001, so that they come back, and ends it in order."""
     with connect(f"wss://localhost:{demo.port}", ssl=demo.trust, proxy=None) as client:
+        client.send('{"id":1,"connect":{}}')
         client.recv(TIMEOUT)
         demo.process.send_signal(signal.SIGINT)
         # Python's own keep-alive would end it too: this is the worker's close.
-        for _ in client:
-            pass
+        with suppress(ConnectionClosed):
+            for _ in client:
+                pass
         code = client.close_code
     rest = demo.process.communicate(timeout=TIMEOUT)[0]
 
-    assert code == 1001
+    assert code == 3001
     assert demo.process.returncode == 0
     assert "Traceback" not in rest

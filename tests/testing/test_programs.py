@@ -49,35 +49,6 @@ async def test_rooms() -> None:
         assert (await bob.wait_closed()).code == 1009
 
 
-def test_the_demo(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    monkeypatch.setenv("HOME", str(tmp_path))
-    monkeypatch.delenv("XDG_DATA_HOME", raising=False)
-    demo = load("demo")
-
-    @on_loop
-    async def test() -> None:
-        async with (
-            testing.service(demo.worker, processes=2),
-            testing.connect(demo.worker) as ann,
-            testing.connect(demo.worker) as bob,
-        ):
-            await testing.advance(0)
-            await ann.send("/name ann")
-            await bob.send("/room jazz")
-            await testing.advance(0)
-            before = len(bob.received)
-            await ann.send("/rooms")
-            await testing.advance(0)
-
-            assert ann.received[-1] == "Rooms: jazz, lobby"
-            assert any(str(message).endswith("is now ann") for message in ann.received)
-            await ann.send("only in the lobby")
-            await testing.advance(0)
-            assert len(bob.received) == before
-
-    test()
-
-
 @on_loop
 async def test_a_chat_with_gateways() -> None:
     chat = load("gateway_chat")
