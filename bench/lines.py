@@ -24,6 +24,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from figures import ratio
+from generator import Unmeasured
 from subject import Server, Subject, cores, running
 from turns import announce, report
 
@@ -110,7 +111,10 @@ def measure(server: Server, subject: Subject, case: Case, seconds: float) -> flo
                     missing[number] = wanted
                     count += case.depth
                     client.sendall(sent)
-        return count / (cpu_seconds(subject.pid) - began)
+        used = cpu_seconds(subject.pid) - began
+    if used < seconds / 20:
+        raise Unmeasured("other processes left it no time")
+    return count / used
 
 
 def main() -> None:
@@ -131,10 +135,16 @@ def main() -> None:
             values: dict[Server, list[float]] = {one: [] for one in SERVERS}
             for number in range(arguments.turns + 1):
                 order = list(subjects) if number % 2 else list(reversed(subjects))
-                for server in order:
-                    value = measure(server, subjects[server], case, arguments.seconds)
-                    if number:  # The first turn warms up.
-                        values[server].append(value)
+                try:
+                    turn = {
+                        server: measure(server, subjects[server], case, arguments.seconds)
+                        for server in order
+                    }
+                except Unmeasured as why:
+                    print(f"note: a turn was left out: {why}")
+                    continue
+                for server, value in turn.items() if number else ():  # The first warms up.
+                    values[server].append(value)
             report("lines", str(case), values, unit="messages per CPU-second", base=LINES.name)
             for server, goal in GOALS.items():
                 found = ratio(values[LINES], values[server])
