@@ -197,6 +197,32 @@ class HistoryContract(Contract):
         assert everything == numbers(3, 85)
 
     @on_loop
+    async def test_many_recover_at_once(self, broker: Broker) -> None:
+        """Each from where it was, while more is appended; also a second time, and after removal."""
+        async with started(broker) as (here, there):
+            positions = await fill(here, 30)
+            ends = {one: number for number, one in enumerate(positions)}
+            for first in (30, 35):
+                publishing = asyncio.ensure_future(fill(here, 5, first=first))
+                found = await asyncio.gather(
+                    *(there.history.since("room", one, 100) for one in positions * 2)
+                )
+                for number, one in enumerate(await publishing):
+                    ends[one] = first + number
+                assert {one.is_complete for one in found} == {True}
+                assert [payloads(one.messages) for one in found] == [
+                    numbers(number + 1, ends[one.position] + 1)
+                    for number, one in zip([*range(30)] * 2, found, strict=True)
+                ]
+            await here.history.remove("room")
+            removed = [await there.history.since("room", one, 100) for one in positions]
+            (last,) = (one for one, number in ends.items() if number == 39)
+            level = await there.history.since("room", last, 100)
+
+        assert {one.is_complete for one in removed} == {False}
+        assert (level.is_complete, level.messages) == (True, ())
+
+    @on_loop
     async def test_an_empty_history_recovers(self, broker: Broker) -> None:
         """A client that saw no message, or whose messages are removed, is not told of a loss."""
         async with started(broker) as (here, there):

@@ -3,7 +3,8 @@ The history in JetStream: one stream of a service, with a subject for each chann
 
 Only the leader of the stream tells where a channel ends, since other servers may lag behind. All
 servers may give the messages before it, as a page is used only if it reaches that end, and begins
-with a message that is not dropped yet: then none behind it is.
+with a message that is not dropped yet: then none behind it is. What was read is kept for a while
+(:mod:`.recent_messages`), for the other clients that come back to the channel.
 """
 
 import asyncio
@@ -12,6 +13,7 @@ import json
 import time
 from collections.abc import Awaitable, Callable
 from typing import TYPE_CHECKING, Any, cast
+from weakref import WeakValueDictionary
 
 from ..errors import BusError
 from ..history.base import (
@@ -44,6 +46,7 @@ from .jetstream_wire import (
     removal_head,
     sequence,
 )
+from .recent_messages import RecentMessages
 
 if TYPE_CHECKING:
     from .broker_bus import BrokerBus
@@ -86,6 +89,8 @@ class JetStreamHistory:
         self._max_bytes = max_bytes
         self._followers = Followers(bus, self._top, read_live)
         self._reads = asyncio.Semaphore(_MAX_READS)
+        self._recent = RecentMessages()
+        self._reading: WeakValueDictionary[str, asyncio.Lock] = WeakValueDictionary()
         # Appends are written in the order of the calls, also when they wait for the stream.
         self._order = asyncio.Lock()
         self._preparing = asyncio.Lock()
@@ -189,35 +194,59 @@ class JetStreamHistory:
 
     async def _since(self, channel: str, position: Position, limit: int) -> Missed:
         await self._check_stream()
+        epoch = self._epoch
         last = await self._last(channel)
         if last is None:
             return Missed((), await self._top(channel), is_complete=False)
-        missed: list[LogMessage] | None = None
-        if position.epoch == self._epoch and position.offset <= last.number:
-            missed = await self._missed(channel, position.offset, last, limit)
-        top = Position(self._epoch, last.number)
-        if missed is None:
+        found: list[LogMessage] | None = None
+        if position.epoch == epoch and position.offset <= last.number:
+            found = await self._missed(channel, position.offset, last, limit)
+        if found is None or epoch != self._epoch:
+            return Missed((), Position(self._epoch, last.number), is_complete=False)
+        # Another recovery may have read more meanwhile.
+        last = found[-1] if found else last
+        missed = [one for one in found if not one.is_marker]
+        oldest = time.time() - last.limits.ttl
+        top = Position(epoch, last.number)
+        if len(missed) > min(limit, last.limits.size) or any(one.time <= oldest for one in missed):
             return Missed((), top, is_complete=False)
         return Missed(_stored(missed), top, is_complete=True)
 
     async def _missed(
         self, channel: str, number: int, last: LogMessage, limit: int
     ) -> list[LogMessage] | None:
-        """Return what follows on a number; ``None`` if that is not complete, or too much."""
+        """Return all that follows on a number, with markers; ``None`` if that is not complete."""
         if number == last.number:
             return []
-        # The message of this number, and one too many.
-        found = await self._read(channel, number, last, limit + 2)
+        # Clients that come back together wait for the first of them.
+        async with self._reading.setdefault(channel, asyncio.Lock()):
+            end = self._recent.end(channel, number)
+            if end is not None:
+                known = self._recent.after(channel, number)
+                if end.number >= last.number:
+                    return known
+                run = await self._read_run(channel, end.number, last, limit + 2)
+                if run is not None and run[0].number == end.number:
+                    self._recent.put(channel, run)
+                    return known + run[1:]
+            # The message of this number, and one too many.
+            run = await self._read_run(channel, number, last, limit + 2)
+            if run is None:
+                return None
+            self._recent.put(channel, run)
+        return [one for one in run if one.number > number]
+
+    async def _read_run(
+        self, channel: str, number: int, last: LogMessage, count: int
+    ) -> list[LogMessage] | None:
+        """Return the messages from a number to the last one; ``None`` if one may be missing."""
+        found = await self._read(channel, number, last, count)
         if not found or found[-1].number != last.number or not found[0].proves(number):
-            return None
-        missed = [one for one in found if one.number > number and not one.is_marker]
-        oldest = time.time() - last.limits.ttl
-        if len(missed) > min(limit, last.limits.size) or any(one.time <= oldest for one in missed):
             return None
         # As long as the first is there, no message behind it was dropped while it was read.
         first = found[0].number
         there = await self._get(get_by_number(self._log(channel), first))
-        return missed if there and there[0].number == first else None
+        return found if there and there[0].number == first else None
 
     async def _read(
         self, channel: str, number: int, last: LogMessage, count: int | None = None
@@ -299,6 +328,7 @@ class JetStreamHistory:
             epoch = epoch_of(info)
             if self._epoch and epoch != self._epoch:
                 self._followers.lose_all()
+                self._recent.clear()
             self._epoch, self._config = epoch, info["config"]
             self._is_prepared = True
             self._trusted_until = begun_at + _TRUST_TIME
