@@ -12,12 +12,9 @@ from collections import Counter
 from collections.abc import Callable, Collection, Sequence
 from contextvars import copy_context
 from functools import partial
-from importlib import resources
 from itertools import islice
 from math import ceil
 from typing import TYPE_CHECKING, Any
-
-from msgspec.structs import replace
 
 from .. import at_fork
 from ..cluster.events import EventHandler
@@ -27,12 +24,11 @@ from ..config.schedule import check_function, check_interval
 from ..config.settings import WorkerSettings
 from ..connection import Connection, State
 from ..errors import ProtocolError
-from ..http import response
 from ..log import RateLimitedLogger
 from ..net.accepted_socket import AcceptConfig, PeerInfo, ProtocolFactory
 from ..net.acceptor import Acceptor
 from ..net.admission import Admission
-from ..net.arrivals import WATCH_TIME, Arrivals, WatchedHandshake
+from ..net.arrivals import WatchedHandshake
 from ..net.certificate_wait import CertificateWait
 from ..net.connection_events import ConnectionContext, Decide
 from ..net.deadlines import Deadlines
@@ -40,12 +36,13 @@ from ..net.handshake import Handshake
 from ..net.handshake_config import HandshakeConfig
 from ..net.heartbeat import Heartbeat
 from ..net.inflation import InflateTurns
-from ..net.tcp_info import tcp_info
-from ..request import ALLOW, Request
 from ..websocket.close import NO_LOGIN
 from ..websocket.deflate import Deflate
+from .arrival_watch import ArrivalWatch
 from .callback_runner import CallbackRunner
+from .connection_report import describe
 from .lifecycle import last_share, started, stopped
+from .plain_answers import PlainAnswers
 from .timer import process_timers
 
 if TYPE_CHECKING:
@@ -111,9 +108,12 @@ class WorkerService:
         self._application: HttpApplication | None = None
         self._lifespan: Lifespan | None = None
         self._health: Health | None = None
-        self._arrivals: Arrivals | None = None
-        self._arrivals_end: asyncio.TimerHandle | None = None
-        self._page = _test_page() if settings.has_test_page else b""
+        self._arrival_watch = ArrivalWatch(self._loop)
+        self._plain_answers = PlainAnswers(
+            settings,
+            problem=lambda: self.problem,
+            answered=None if measurements is None else measurements.request_answered,
+        )
         self._heartbeat = _heartbeat_of(settings, self._loop)
 
     def _descriptors(self) -> list[int]:
@@ -206,7 +206,7 @@ class WorkerService:
             subprotocols=settings.subprotocols,
             trusted_proxies=settings.trusted_proxies,
             contexts=settings.contexts,
-            answer_plain=self._answer_plain,
+            answer_plain=self._plain_answers.answer,
             **self._of_handshakes(),
         )
         return lambda peer_info: self._make_handshake(config, peer_info)
@@ -266,7 +266,7 @@ class WorkerService:
             application,
             name=str(self),
             counts=self.counts,
-            answer=self._answer_before_application,
+            answer=self._plain_answers.answer_before_application,
             own_paths=filter(None, (self.settings.health_path, self.settings.live_path)),
             max_requests=self.settings.limits.max_requests,
             root_path=self.settings.http_root_path,
@@ -362,7 +362,7 @@ class WorkerService:
             self._deadlines.stop()
         if self._heartbeat is not None:
             self._heartbeat.stop()
-        self._forget_arrivals()
+        self._arrival_watch.stop()
         if self._health is not None:
             await self._health.stop()
         await self._finish_events(clients_until)
@@ -474,34 +474,25 @@ class WorkerService:
     def noticed(self, cause: str, message: str, detail: str = "") -> None:
         """Count a cause, and log its message at a limited rate."""
         self.counts[cause] += 1
-        if self._arrivals is not None:
-            self._arrivals.noticed(cause, message)
+        if self._arrival_watch.arrivals is not None:
+            self._arrival_watch.arrivals.noticed(cause, message)
         if message:
             self._rate_limited.warning(cause + detail, f"{self}: {message}", self._loop.time())
 
     def arrivals(self, nonce: str) -> dict[str, Any]:
-        """Report what arrives with the doctor's nonce, until ``WATCH_TIME`` after the last call."""
-        if self._arrivals is None or self._arrivals.nonce != nonce:
-            self._arrivals = Arrivals(nonce)
-        if self._arrivals_end is not None:
-            self._arrivals_end.cancel()
-        self._arrivals_end = self._loop.call_later(WATCH_TIME, self._forget_arrivals)
-        return self._arrivals.report()
-
-    def _forget_arrivals(self) -> None:
-        if self._arrivals_end is not None:
-            self._arrivals_end.cancel()
-        self._arrivals = self._arrivals_end = None
+        """Report what arrives with the doctor's nonce."""
+        return self._arrival_watch.report(nonce)
 
     def _make_handshake(self, config: HandshakeConfig, peer_info: PeerInfo) -> Handshake:
+        arrivals = self._arrival_watch.arrivals
         if self._application is not None:
             # Imported here, as most services have no HTTP application; it is loaded.
             from ..net.http_connection import make_connection
 
-            return make_connection(config, peer_info, self._application, self._arrivals)
-        if self._arrivals is None:
+            return make_connection(config, peer_info, self._application, arrivals)
+        if arrivals is None:
             return Handshake(config, peer_info)
-        return WatchedHandshake(config, peer_info, self._arrivals)
+        return WatchedHandshake(config, peer_info, arrivals)
 
     def after(
         self,
@@ -531,37 +522,6 @@ class WorkerService:
             return "draining"
         return "" if self._health is None else self._health.problem
 
-    def _answer_plain(self, request: Request) -> response.Response:
-        return self._note_answer(self._plain_answer(request))
-
-    def _note_answer(self, answer: response.Response) -> response.Response:
-        if self.measurements is not None:
-            self.measurements.request_answered(answer.status)
-        return answer
-
-    def _plain_answer(self, request: Request) -> response.Response:
-        path = request.path
-        if request.method == "OPTIONS":
-            # The default method of HAProxy's health checks.
-            return replace(response.health(self.problem), headers=ALLOW)
-        if path == self.settings.health_path:
-            return response.health(self.problem)
-        if path == self.settings.live_path:
-            return response.health()
-        if self._page and path == "/":
-            return response.page(self._page)
-        return response.upgrade_required()
-
-    def _answer_before_application(self, request: Request) -> response.Response | None:
-        """Answer what neither the HTTP application nor the HTTP API gets."""
-        if request.target == "*" or request.path == self.settings.health_path:
-            return self._note_answer(response.health(self.problem))
-        if request.path == self.settings.live_path:
-            return self._note_answer(response.health())
-        if self.settings.http is None and not request.path.startswith("/api/"):
-            return self._answer_plain(request)
-        return None
-
     @property
     def contexts(self) -> "TlsContexts | None":
         return self.settings.contexts
@@ -584,26 +544,12 @@ class WorkerService:
         return [self._describe(connection) for connection in islice(by_age, limit)]
 
     def _describe(self, connection: Connection) -> dict[str, Any]:
-        is_behind_proxy = connection.remote_ip != connection.peer_ip
-        described: dict[str, Any] = {
-            "id": connection.id,
-            "client": connection.remote_address,
-            "proxy": connection.peer_ip if is_behind_proxy else None,
-            "state": connection.state.value,
-            "unsent": connection.send_buffer_size,
-            "received": None,
-            "sent": None,
-            "messages": 0,
-            "age": None,
-            "uid": None if self._membership is None else self._membership.uid_of(connection),
-        }
-        if connection.id in self.connections:
-            described["messages"] = connection.link.message_count
-            described["age"] = round(self._loop.time() - connection.opened_at, 1)
-            counted = tcp_info(connection.link.socket)
-            if counted is not None:
-                described["received"], described["sent"] = counted
-        return described
+        membership = self._membership
+        return describe(
+            connection,
+            uid=None if membership is None else membership.uid_of(connection),
+            now=self._loop.time() if connection.id in self.connections else None,
+        )
 
     def __str__(self) -> str:
         """Name it for a log line."""
@@ -625,10 +571,6 @@ def _heartbeat_of(settings: WorkerSettings, loop: asyncio.AbstractEventLoop) -> 
         idle = timeouts.idle
         interval, answer_time = (None, 0.0) if idle is None else (min(idle / 8, 60.0), idle)
     return None if interval is None else Heartbeat(loop, interval, answer_time)
-
-
-def _test_page() -> bytes:
-    return resources.files("gateman").joinpath("pages/test.html").read_bytes()
 
 
 def _descriptors_left() -> int:
