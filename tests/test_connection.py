@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 
 from gateman import ConfigError, Connection, SendResult, State
+from tests.support.deadlines import TIMEOUT
 from tests.support.loop import eventually, on_loop, turns, until_idle
 from tests.support.raw import BINARY, CLOSE, EOF, TEXT, Frame, RawClient, frame
 from tests.support.server import Journal, serve
@@ -295,14 +296,14 @@ async def test_pause_just_before_the_close_of_the_peer(*, secure: bool) -> None:
         connection.pause_recv()
 
     callbacks = journal.callbacks(on_message=pause)
-    async with serve(secure=secure, timeouts={"close": 9}, **callbacks) as server:
+    async with serve(secure=secure, timeouts={"close": 2 * TIMEOUT}, **callbacks) as server:
         client = await server.open()
         await client.send(frame(TEXT, b"a") + frame(CLOSE))
 
         assert await client.read_close() == (1000, "")
         assert await client.read_end() == (b"", EOF)
         await client.close()
-        await eventually(lambda: not server.service.present_count, within=5.0)
+        await eventually(lambda: not server.service.present_count)
 
 
 # Closing.
@@ -403,7 +404,7 @@ async def test_destroy_cuts_off_at_once(*, secure: bool) -> None:
         connection.close()
 
     callbacks = journal.callbacks(on_message=destroy)
-    async with serve(secure=secure, timeouts={"close": 9}, **callbacks) as server:
+    async with serve(secure=secure, timeouts={"close": 2 * TIMEOUT}, **callbacks) as server:
         client = await server.open()
         await client.send(frame(TEXT, b"a") + frame(TEXT, b"b"))
         data, _end = await client.read_end()

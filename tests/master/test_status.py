@@ -124,14 +124,14 @@ def test_status_does_not_wait_for_a_stuck_process(tmp_path: Path) -> None:
     with master(script, tmp_path) as service, connect(f"ws://127.0.0.1:{service.port}") as client:
         client.send("stick")
         until(lambda: "busy" in [one["status"] for one in service.processes()])
-        # The best of several: what else the machine does is not the master's.
-        took: list[float] = []
-        for _ in range(5):
+
+        def is_at_once() -> bool:
             started_at = time.monotonic()
             assert ask_control(service.path, b'{"command": "status"}\n')["ok"]
-            took.append(time.monotonic() - started_at)
+            return time.monotonic() - started_at < 0.1
 
-        assert min(took) < 0.1
+        # Once suffices: what else the machine does is not the master's.
+        until(is_at_once)
         processes = service.processes()
         assert sorted(one["status"] for one in processes) == ["busy", "idle"]
         # It would keep the end of the master waiting for as long as a process may take.

@@ -19,7 +19,7 @@ from ..support.deadlines import TIMEOUT
 from ..support.loop import eventually, on_loop
 from ..support.master import master
 from ..support.nats import jwt_config, nats_cluster, nats_server
-from ..support.node_clients import account, node_clients, script, send_numbers, until_quiet
+from ..support.node_clients import account, node_clients, script, send_numbers
 
 END = "end"
 
@@ -185,7 +185,6 @@ async def _die_and_come_back(folder: Path, *, away: float) -> None:
                 while not all([(await one.ask())["gaps"] for one in both]):
                     await send_numbers(both, 0.1)
                 await send_numbers(both, 1.0)
-                await until_quiet(both)
                 for state in await account(both):
                     [[cause, seconds, unsent]] = state["gaps"]
                     assert cause == "disconnected"

@@ -6,7 +6,7 @@ import signal
 from pathlib import Path
 
 from ..support.master import descendants, master
-from ..support.node_clients import account, node_clients, script, send_numbers, until_quiet
+from ..support.node_clients import account, node_clients, script, send_numbers
 
 TWO = script("count=2")
 
@@ -20,7 +20,6 @@ async def _talk(folder: Path) -> None:
     with master(TWO, folder) as service:
         async with node_clients(service.port, service.port) as both:
             await send_numbers(both, 0.5)
-            await until_quiet(both)
             for state in await account(both):
                 assert state["gaps"] == []
                 assert "lost" not in state["counts"]
@@ -41,7 +40,6 @@ async def _lose_the_router(folder: Path) -> None:
             while not all([(await one.ask())["gaps"] for one in both]):
                 await send_numbers(both, 0.05)
             await send_numbers(both, 0.5)
-            await until_quiet(both)
             for state in await account(both):
                 assert [cause for cause, _, _ in state["gaps"]] == ["disconnected"]
         assert "the router of the bus ended with -9: another one follows" in service.stderr
