@@ -62,10 +62,6 @@ _LONGEST_PAUSE = 2.0
 _DRAIN_TIMEOUT = 1.0
 
 
-# Seconds for the answer to a request about history. It is sent behind all that is pending.
-_REQUEST_TIMEOUT = 5.0
-
-
 class BrokerProtocol(Protocol):
     """A kind of broker, and its address."""
 
@@ -241,44 +237,23 @@ class BrokerBus:
         if self._handlers.remove(subject) and self._connection is not None:
             self._queue(self._connection.wire.unsubscribe(subject))
 
-    async def request(
-        self,
-        write: Callable[[Wire, int], bytes],
-        size: int = 0,
-        *,
-        is_last: Callable[[BrokerReply], bool] | None = None,
-    ) -> list[BrokerReply]:
-        """Send what is written for the number of a request, and wait for its whole answer."""
-        return await self.start_request(write, size, is_last=is_last)
-
-    def start_request(
+    def request(
         self,
         write: Callable[[Wire, int], bytes],
         size: int = 0,
         *,
         is_last: Callable[[BrokerReply], bool] | None = None,
     ) -> Awaitable[list[BrokerReply]]:
-        """Send a request at once, before others that are started later; await it once."""
+        """Send what is written for the number of a request at once; return its whole answer."""
+        # The answer fails with a BusError if the connection ends, or after five seconds.
         connection = self._connection
         if connection is None or self._is_stopped:
             raise BusError(self.url, "it is away")
         if self._pending_size + connection.backlog + size > self._max_pending_size:
             raise BusError(self.url, "too much is waiting to be sent")
-        added = self._requests.add() if is_last is None else self._requests.add(is_last)
-        self._queue(write(connection.wire, added[0]))
-        return self._answer(*added)
-
-    async def _answer(
-        self, number: int, answer: "asyncio.Future[list[BrokerReply]]"
-    ) -> list[BrokerReply]:
-        try:
-            async with asyncio.timeout(_REQUEST_TIMEOUT):
-                return await answer
-        except TimeoutError:
-            problem = f"it has not answered within {_REQUEST_TIMEOUT:g} seconds"
-            raise BusError(self.url, problem) from None
-        finally:
-            self._requests.give_up(number)
+        number, answer = self._requests.add(is_last)
+        self._queue(write(connection.wire, number))
+        return answer
 
     def take_reply(self, number: int, payload: bytes) -> None:
         """Take an answer that came as a message."""

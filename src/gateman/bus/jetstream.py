@@ -363,7 +363,7 @@ class JetStreamHistory:
     def _start(
         self, subject: bytes, payload: bytes, head: bytes | None = None
     ) -> "Awaitable[list[BrokerReply]]":
-        return self._bus.start_request(self._writer(subject, payload, head), len(payload))
+        return self._bus.request(self._writer(subject, payload, head), len(payload))
 
     def _writer(
         self, subject: bytes, payload: bytes, head: bytes | None = None
