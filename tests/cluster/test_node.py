@@ -12,6 +12,7 @@ from gateman.bus import Bus, Cause, Gap, Subject, subject
 from gateman.bus.local import local_bus
 from gateman.bus.memory import MemoryBroker, MemoryBus
 from gateman.bus.router_wire import HELLO
+from gateman.bus.subscriptions import PendingSubscription
 from gateman.cluster import envelope as e
 from gateman.cluster.confirmation import Confirmation
 from gateman.cluster.hub import Hub
@@ -271,7 +272,7 @@ class Unconfirming(MemoryBus):
         """Confirm, or not."""
         self.count += 1
         subscribing = super().subscribe(subject, receive)
-        return subscribing if self.count <= 2 else asyncio.get_running_loop().create_future()
+        return subscribing if self.count <= 2 else PendingSubscription()
 
 
 @on_loop

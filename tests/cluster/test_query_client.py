@@ -11,6 +11,7 @@ from gateman.cluster.channels import EVERYBODY, Channel, node_channel
 from gateman.cluster.confirmation import PendingCommand
 from gateman.cluster.envelope import (
     OVERHEAD,
+    Audience,
     Command,
     Envelope,
     Hello,
@@ -19,6 +20,8 @@ from gateman.cluster.envelope import (
     Query,
     QueryReply,
     QueryRequest,
+    Target,
+    decode_value,
     encode_value,
 )
 from gateman.cluster.fanout import Fanout
@@ -58,6 +61,7 @@ class Process:
         self.refused: list[str] = []
         self.warned: list[str] = []
         self.is_connected = True
+        self.unconfirmed: set[Channel] = set()
         self.local_clients = LocalClients(Fanout(asyncio.get_running_loop().call_soon), NodeId("n"))
         self.local_clients.add(MINE, connection(1, FakeLink()))
         self.liveness = NodeLiveness(
@@ -74,6 +78,7 @@ class Process:
             ME,
             self.local_clients,
             self.liveness,
+            is_unconfirmed=lambda channel: channel in self.unconfirmed,
             publish=lambda channel, envelope: self.put.append((channel, envelope)),
             is_connected=lambda: self.is_connected,
             ask_bus=asks(None),
@@ -438,6 +443,22 @@ async def test_an_answer_goes_to_the_asking_process() -> None:
 
     answer = QueryReply(ME, 7, 0, is_last=True, problem=Problem.NONE, value=encode_value(1))
     assert process.put == [(node_channel(ANN), answer)]
+
+
+@on_loop
+async def test_clients_are_not_counted_before_messages_are_routed_to_them() -> None:
+    """The message before the query was published when nobody here had subscribed."""
+    process = Process(ANN)
+    process.local_clients.do(Join(MINE, Group("room")))
+    audience = Audience(Target.GROUPS, ("room",), ())
+    request = QueryRequest(ANN, 7, Query.COUNT_AUDIENCE, "", audience)
+    process.unconfirmed.add(Channel(Target.GROUPS, "room"))
+    process.query_client.answer(request, max_size=ROOMY)
+    process.unconfirmed.clear()
+    process.query_client.answer(request, max_size=ROOMY)
+
+    counts = [decode_value(reply.value, int) for _, reply in process.put]  # type: ignore[union-attr]
+    assert counts == [0, 1]
 
 
 @on_loop

@@ -2,6 +2,7 @@
 
 import pytest
 
+from gateman.bus.subscriptions import PendingSubscription
 from gateman.cluster.channels import Channel
 from gateman.cluster.envelope import (
     Bind,
@@ -16,7 +17,7 @@ from gateman.cluster.envelope import (
 )
 from gateman.cluster.names import ClientId, Group, Uid
 from gateman.cluster.registry import Topic, TopicKind
-from gateman.cluster.subscriptions import channel_of_topic, topic_of
+from gateman.cluster.subscriptions import UnconfirmedSubscriptions, channel_of_topic, topic_of
 
 CLIENT = ClientId("node-1")
 
@@ -47,3 +48,26 @@ def test_joining_and_binding_need_a_subscription() -> None:
 def test_other_changes_need_no_subscription(action: ClientAction) -> None:
     """It is in effect as soon as it is done here; what still arrives finds nobody."""
     assert topic_of(action) is None
+
+
+def test_a_channel_is_unconfirmed_until_the_bus_has_confirmed_it() -> None:
+    one, two = Channel(Target.GROUPS, "one"), Channel(Target.UIDS, "two")
+    unconfirmed = UnconfirmedSubscriptions()
+    first, second = PendingSubscription(), PendingSubscription()
+    unconfirmed.add(one, first)
+    unconfirmed.add(two, second)
+    assert (one in unconfirmed, two in unconfirmed) == (True, True)
+    first.end()
+    assert (one in unconfirmed, two in unconfirmed) == (False, True)
+    unconfirmed.remove(two)
+    assert two not in unconfirmed
+
+
+def test_what_is_confirmed_is_not_kept() -> None:
+    unconfirmed = UnconfirmedSubscriptions()
+    for number in range(100):
+        pending = PendingSubscription()
+        unconfirmed.add(Channel(Target.GROUPS, str(number)), pending)
+        pending.end()
+
+    assert len(unconfirmed) == 1

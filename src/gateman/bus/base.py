@@ -61,6 +61,12 @@ class Gap:
     missed: int | None
 
 
+class SubscriptionConfirmation(Awaitable[None], Protocol):
+    """What :meth:`Bus.subscribe` returns; it may be awaited, or looked at."""
+
+    is_done: bool
+
+
 class Bus(Protocol):
     """
     Carries bytes between processes, by subject, to those that subscribed to it.
@@ -129,7 +135,7 @@ class Bus(Protocol):
         # False if the broker is away or too much is pending. Then it is counted as unsent, in
         # `counts` and in the next gap.
 
-    def subscribe(self, subject: Subject, receive: Receive) -> Awaitable[None]:
+    def subscribe(self, subject: Subject, receive: Receive) -> SubscriptionConfirmation:
         """Receive what others publish to a subject; replaces its handler; never blocks."""
         # It may be called before `start` and while the broker is away. The awaitable, which may be
         # ignored, returns when every message that is published later is routed to this process. If

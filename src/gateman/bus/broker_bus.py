@@ -30,7 +30,7 @@ from .handlers import MessageHandlers
 from .interest import InterestQueries, answered
 from .requests import BrokerRequests
 from .subjects import Subject
-from .subscriptions import PendingSubscriptions
+from .subscriptions import PendingSubscription, PendingSubscriptions
 from .wire import (
     Broken,
     BrokerEvent,
@@ -214,7 +214,7 @@ class BrokerBus:
         self.counts["published"] += 1
         return True
 
-    def subscribe(self, subject: Subject, receive: Receive) -> Awaitable[None]:
+    def subscribe(self, subject: Subject, receive: Receive) -> PendingSubscription:
         is_new = self._handlers.add(subject, receive)
         if self._connection is not None:
             if is_new:

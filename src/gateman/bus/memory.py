@@ -14,7 +14,7 @@ from .gaps import GapTracker
 from .handlers import MessageHandlers
 from .interest import answered
 from .subjects import Subject
-from .subscriptions import PendingSubscriptions
+from .subscriptions import PendingSubscription, PendingSubscriptions
 
 if TYPE_CHECKING:
     from ..history.base import FollowingHistory, History
@@ -186,7 +186,7 @@ class MemoryBus:
         self._broker.route(self, subject, payload)
         return True
 
-    def subscribe(self, subject: Subject, receive: Receive) -> Awaitable[None]:
+    def subscribe(self, subject: Subject, receive: Receive) -> PendingSubscription:
         self._handlers.add(subject, receive)
         pending = self._subscriptions.wait()
         if self.is_connected:

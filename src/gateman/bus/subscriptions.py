@@ -10,16 +10,16 @@ from ..errors import BusError
 class PendingSubscription:
     """A confirmation that any number of tasks may await; it succeeds or fails once."""
 
-    __slots__ = ("_error", "_is_done", "_waiters")
+    __slots__ = ("_error", "_waiters", "is_done")
 
     def __init__(self) -> None:
-        self._is_done = False
+        self.is_done = False
         self._error: BusError | None = None
         # Created only when a task awaits: most subscriptions are never awaited.
         self._waiters: list[asyncio.Future[None]] = []
 
     def __await__(self) -> Generator[object, None, None]:
-        if not self._is_done:
+        if not self.is_done:
             waiter = asyncio.get_running_loop().create_future()
             self._waiters.append(waiter)
             yield from waiter
@@ -28,7 +28,7 @@ class PendingSubscription:
             raise BusError(self._error.url, self._error.problem)
 
     def end(self, error: BusError | None = None) -> None:
-        self._is_done = True
+        self.is_done = True
         self._error = error
         for waiter in self._waiters:
             if not waiter.done():

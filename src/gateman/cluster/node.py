@@ -76,7 +76,7 @@ from .query_replies import refusal
 from .receiver import Receiver
 from .registry import Change, Topic, TopicKind
 from .services import Outline, Services, label
-from .subscriptions import channel_of_topic, topic_of
+from .subscriptions import UnconfirmedSubscriptions, channel_of_topic, topic_of
 
 if TYPE_CHECKING:
     from ..history.base import Position
@@ -140,10 +140,12 @@ class Node:
             on_silent=self._on_silent,
             senders=self._senders,
         )
+        self._unconfirmed = UnconfirmedSubscriptions()
         self.query_client = QueryClient(
             self.id,
             self.local_clients,
             self.liveness,
+            is_unconfirmed=self._unconfirmed.__contains__,
             publish=self._publish,
             is_connected=lambda: self.is_connected,
             ask_bus=asks(bus),
@@ -282,12 +284,16 @@ class Node:
         for topic in change.lost:
             channel = channel_of_topic(topic)
             self.bus.unsubscribe(subject_of(channel))
+            self._unconfirmed.remove(channel)
             self._receiver.sequences.forget_channel(channel)
         return [self._subscribe(topic) for topic in change.gained]
 
     def _subscribe(self, topic: Topic) -> Awaitable[None]:
         assert self.bus is not None
-        return self.bus.subscribe(subject_of(channel_of_topic(topic)), self._receive)
+        channel = channel_of_topic(topic)
+        pending = self.bus.subscribe(subject_of(channel), self._receive)
+        self._unconfirmed.add(channel, pending)
+        return pending
 
     def _subscribe_topic(self, topic: str) -> None:
         if self.bus is not None:

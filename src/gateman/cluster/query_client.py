@@ -7,7 +7,7 @@ from typing import Any
 from msgspec import Raw
 
 from ..errors import ConfirmTimeout, EnvelopeError, PartialResult, UnknownClient
-from .channels import EVERYBODY, Channel, node_channel
+from .channels import EVERYBODY, Channel, channel_of, node_channel
 from .confirmation import PendingCommand
 from .envelope import Audience, Envelope, Problem, Query, QueryRequest, unsendable
 from .local_clients import LocalClients
@@ -37,6 +37,7 @@ class QueryClient:
         local_clients: LocalClients,
         liveness: NodeLiveness,
         *,
+        is_unconfirmed: Callable[[Channel], bool],
         publish: Callable[[Channel, Envelope], None],
         is_connected: Callable[[], bool],
         ask_bus: Ask,
@@ -48,6 +49,7 @@ class QueryClient:
         self._node = node
         self._local_clients = local_clients
         self._liveness = liveness
+        self._is_unconfirmed = is_unconfirmed
         self._publish = publish
         self._is_connected = is_connected
         self._ask_bus = ask_bus
@@ -182,6 +184,8 @@ class QueryClient:
         channel = node_channel(request.source)
         try:
             value = self._local_clients.answer(request.query, request.name, request.audience)
+            if request.audience is not None and self._misses(request.audience):
+                value = 0
         except UnknownClient:
             self._publish(channel, refusal(self._node, request.request_id, Problem.UNKNOWN_CLIENT))
             return
@@ -194,6 +198,10 @@ class QueryClient:
             if part.problem is Problem.NOT_SENDABLE:
                 self._log_unsendable(request, sessions)
             self._publish(channel, part)
+
+    def _misses(self, audience: Audience) -> bool:
+        """Return whether the message before a query may not have been routed here."""
+        return self._is_unconfirmed(channel_of(audience.target, audience.names, self._node))
 
     def _log_unsendable(
         self, request: QueryRequest, sessions: list[tuple[str, dict[Any, Any]]]

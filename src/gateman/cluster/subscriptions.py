@@ -1,5 +1,6 @@
 """Which channels a node subscribes to for its local clients. Pure."""
 
+from ..bus.base import SubscriptionConfirmation
 from .channels import Channel
 from .envelope import Bind, BindOnly, ClientAction, Join, Target
 from .registry import Topic, TopicKind
@@ -19,3 +20,30 @@ def topic_of(action: ClientAction) -> Topic | None:
             return Topic(TopicKind.UID, uid)
         case _:
             return None
+
+
+class UnconfirmedSubscriptions:
+    """The channels whose messages may not arrive yet: the bus has not confirmed them."""
+
+    def __init__(self) -> None:
+        # In the order in which they are confirmed.
+        self._pending: dict[Channel, SubscriptionConfirmation] = {}
+
+    def add(self, channel: Channel, pending: SubscriptionConfirmation) -> None:
+        self.remove(channel)
+        while self._pending:
+            first = next(iter(self._pending))
+            if not self._pending[first].is_done:
+                break
+            del self._pending[first]
+        self._pending[channel] = pending
+
+    def remove(self, channel: Channel) -> None:
+        self._pending.pop(channel, None)
+
+    def __contains__(self, channel: object) -> bool:
+        pending = self._pending.get(channel)  # type: ignore[call-overload]
+        return pending is not None and not pending.is_done
+
+    def __len__(self) -> int:
+        return len(self._pending)
