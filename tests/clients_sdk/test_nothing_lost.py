@@ -13,13 +13,14 @@ import os
 import random
 import signal
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
 
 from tests.support.master import Master, descendants, master, until
+from tests.support.nats import NatsServer, nats_cluster
 from tests.support.sdk_fleet import Account, Fleet, faults, fleet
 
 SIZE = int(os.environ.get("FLEET", "24"))
@@ -31,30 +32,36 @@ INTERVAL = 0.1 if SIZE < 100 else 0.5  # seconds
 
 pytestmark = [pytest.mark.long, pytest.mark.timeout(150 + 3 * SECONDS + SIZE)]
 
-SCRIPT = """
-from gateman import Channel, Worker
+COMMON = """
+from gateman import BusinessWorker, Channel, Gateway, Worker
 
-Worker(
-    "websocket://127.0.0.1:0",
-    name="chat",
-    count=2,
-    max_crashes=10_000,
-    client_protocol="centrifuge",
-    channels={{
-        "fleet:*": Channel(subscribe=True, publish=True, history_size=10_000, history_ttl=600)
-    }},
-    limits={{"max_connections_per_ip": None, "max_handshakes_per_second": None}},
-)
-Worker.run_all({options})
+CHANNELS = {
+    "fleet:*": Channel(subscribe=True, publish=True, history_size=10_000, history_ttl=600)
+}
+LIMITS = {"max_connections_per_ip": None, "max_handshakes_per_second": None}
+CLIENTS = dict(client_protocol="centrifuge", channels=CHANNELS, limits=LIMITS)
+PROCESSES = dict(count=2, max_crashes=10_000)
+"""
+
+WORKERS = """
+Worker("websocket://127.0.0.1:0", name="chat", **CLIENTS, **PROCESSES)
+"""
+
+# The application sees each message before it is published.
+GATEWAYS = """
+Gateway("websocket://127.0.0.1:0", name="gate", **CLIENTS, **PROCESSES)
+chat = BusinessWorker(name="chat", **PROCESSES)
+chat.on_publish = lambda client_id, channel, data: None
 """
 
 
 class Chaos:
     """What can happen to a service and its clients."""
 
-    def __init__(self, service: Master, clients: Fleet) -> None:
+    def __init__(self, service: Master, clients: Fleet, servers: Sequence[NatsServer] = ()) -> None:
         self._service = service
         self._clients = clients
+        self._servers = servers
         self._random = random.Random(int(os.environ.get("CHAOS", "1")))  # noqa: S311 - no secret
 
     def happen(self, *actions: Callable[[], None]) -> None:
@@ -84,9 +91,25 @@ class Chaos:
         [router] = set(descendants(self._service.pid)) - set(self._service.pids())
         os.kill(router, signal.SIGKILL)
 
+    def reload_all(self) -> None:
+        """Replace gateways, too, whose clients are told to come back."""
+        done = self._service.gateman("reload", "--all")
+        assert done.returncode == 0, done.stderr
+
+    def kill_a_server(self) -> None:
+        """Kill one NATS server of three, and start it again when the clients go on."""
+        server = self._random.choice(self._servers)
+        server.kill()
+        self._let_publish()
+        server.start()
+
     def _workers(self) -> list[int]:
-        processes = until(lambda: [p for p in self._service.processes() if p["status"] == "idle"])
-        return [process["pid"] for process in processes]
+        def idle() -> list[int]:
+            processes = self._service.processes()
+            return [process["pid"] for process in processes if process["status"] == "idle"]
+
+        found: list[int] = until(idle)
+        return found
 
     def _let_publish(self) -> None:
         before = self._clients.acknowledged()
@@ -94,17 +117,22 @@ class Chaos:
 
 
 @contextmanager
-def running(folder: Path, options: str = "") -> Iterator[tuple[Chaos, Fleet]]:
+def running(
+    folder: Path, workers: str = WORKERS, *, servers: Sequence[NatsServer] = ()
+) -> Iterator[tuple[Chaos, Fleet]]:
     """Run a service, and clients that are in its channels."""
+    places = ",".join(server.place for server in servers)
+    bus = f"PROCESSES |= dict(bus='nats://{places}?name=test')" if places else ""
+    script = f"{COMMON}{bus}{workers}\nWorker.run_all()\n"
     with (
-        master(SCRIPT.format(options=options), folder) as service,
+        master(script, folder) as service,
         fleet(
             [f"ws://127.0.0.1:{service.port}"], clients=SIZE, channels=CHANNELS, interval=INTERVAL
         ) as clients,
     ):
         clients.settle()
         clients.publish()
-        yield Chaos(service, clients), clients
+        yield Chaos(service, clients, servers), clients
 
 
 def account(clients: Fleet) -> Account:
@@ -139,3 +167,26 @@ def test_what_the_history_does_not_survive(tmp_path: Path) -> None:
 
     assert faults(found) == []
     assert found.gaps > 0
+
+
+def test_gateways(tmp_path: Path) -> None:
+    """The clients of a gateway that is replaced or killed come back elsewhere."""
+    with running(tmp_path, GATEWAYS) as (chaos, clients):
+        chaos.happen(chaos.reload_all, chaos.kill_a_process, chaos.lose_networks)
+        found = account(clients)
+
+    assert faults(found) == []
+    assert found.gaps == 0
+
+
+def test_many_machines(tmp_path: Path) -> None:
+    """JetStream on three NATS servers, one of which dies at a time, beside the processes."""
+    with (
+        nats_cluster(tmp_path, has_jetstream=True) as servers,
+        running(tmp_path, servers=servers) as (chaos, clients),
+    ):
+        chaos.happen(chaos.kill_a_server, chaos.kill_a_process, chaos.lose_networks)
+        found = account(clients)
+
+    assert faults(found) == []
+    assert found.gaps == 0
