@@ -41,10 +41,9 @@ def test_without_a_pattern_nothing_is_allowed() -> None:
     assert (DEFAULT.subscribe, DEFAULT.publish, DEFAULT.history, DEFAULT.presence) == (
         False, "", "", "",
     )  # fmt: skip
-    assert rules.history_limits("chat") is None
-    assert rules.history_limits("#42") == HistoryLimits(100, 300.0)
-    assert rules.has_history
-    assert not ChannelRules({"#*": Channel()}).has_history
+    assert rules.kept() == {"#*": HistoryLimits(100, 300.0)}
+    assert ChannelRules({"#*": Channel(), "chat": Channel()}).kept() == {}
+    assert ChannelRules({"chat": Channel()}).kept()["chat"] is None
     assert is_personal("#42")
 
 

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 
 from gateman.cluster import envelope as e
 from gateman.cluster.names import ClientId, Group, NodeId, Uid
-from gateman.cluster.publication import PackedPublication, PublisherInfo, pack
+from gateman.cluster.publication import ClientInfo, PackedPublication, pack
 from gateman.errors import EnvelopeError
 
 NODE = NodeId("0a1b2c3d4e5f")
@@ -52,7 +52,7 @@ ENVELOPES: list[e.Envelope] = [
         ("room",),
         [
             e.Item(kind=3, payload=b'{"text":"hi"}'),
-            e.Item(4, pack(PackedPublication(3, b"1", PublisherInfo(CLIENT, "ann")))),
+            e.Item(4, pack(PackedPublication(3, b"1", ClientInfo(CLIENT, "ann")))),
         ],
     ),
     e.SequenceMark(NODE, 12, e.Target.UIDS, ("42",)),
@@ -71,11 +71,11 @@ ENVELOPES: list[e.Envelope] = [
         Group("room"),
         0,
         2,
-        [e.Joined(e.ClientInfo(CLIENT, "42", b"{}")), e.Left(CLIENT, 3.0)],
+        [e.Joined(ClientInfo(CLIENT, "42", b"{}")), e.Left(CLIENT, 3.0)],
     ),
     e.PresenceRequest(NODE, 1, [Group("room")]),
     e.PresenceStates(
-        NODE, 1, [e.ChannelState(Group("room"), 2, is_last=True, infos=[e.ClientInfo(CLIENT)])]
+        NODE, 1, [e.ChannelState(Group("room"), 2, is_last=True, infos=[ClientInfo(CLIENT)])]
     ),
     e.DirectMessages(NODE, 3, [e.DirectMessage(CLIENT, kind=1, payload=b"one")]),
 ]

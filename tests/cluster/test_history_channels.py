@@ -38,7 +38,7 @@ class Side:
             self.channels.publish(*ROOM, PackedPublication(TEXT, text.encode()), LIMITS)
             for text in texts
         ]
-        return [await one for one in tasks]
+        return [position for one in tasks if (position := await one) is not None]
 
     async def catch_up(self, position: Position | None) -> Recovery:
         with self.channels.catch_up(*ROOM, position, LIMIT) as catch_up:

@@ -5,16 +5,10 @@ import random
 import pytest
 
 from gateman.cluster.channels import EVERYBODY, Channel, node_channel
-from gateman.cluster.envelope import (
-    ClientInfo,
-    Joined,
-    Left,
-    PresenceRequest,
-    PresenceStates,
-    Target,
-)
+from gateman.cluster.envelope import Joined, Left, PresenceRequest, PresenceStates, Target
 from gateman.cluster.names import ClientId, Group, NodeId
 from gateman.cluster.presence import Announcement, Presence, PresenceEvent, PresenceMessage
+from gateman.cluster.publication import ClientInfo
 
 from ..support.presence_simulation import DELAY, World
 

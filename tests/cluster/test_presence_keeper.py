@@ -1,9 +1,9 @@
 """Who joins and leaves channels, told by nodes on a bus."""
 
 from gateman.bus.memory import MemoryBroker, MemoryBus
-from gateman.cluster.envelope import ClientInfo
 from gateman.cluster.names import Group
 from gateman.cluster.presence import PresenceEvent
+from gateman.cluster.publication import ClientInfo
 
 from ..support.cluster import Client, Deaf, Node, alone, cluster
 from ..support.loop import eventually, on_loop

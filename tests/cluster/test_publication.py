@@ -5,21 +5,22 @@ from typing import Any
 import msgspec
 import pytest
 
+from gateman.cluster.names import ClientId
 from gateman.cluster.publication import (
     BINARY,
     JSON,
     PACKED,
     TEXT,
+    ClientInfo,
     PackedPublication,
     Publication,
-    PublisherInfo,
     as_message,
     pack,
     unpack,
 )
 from gateman.errors import EnvelopeError
 
-INFO = PublisherInfo("0a1b2c3d4e5f-7", "ann", b'{"name":"Ann"}')
+INFO = ClientInfo(ClientId("0a1b2c3d4e5f-7"), "ann", b'{"name":"Ann"}')
 
 
 @pytest.mark.parametrize(
@@ -62,7 +63,7 @@ def test_a_publication_is_the_payload_for_plain_clients() -> None:
         b"",
         pack(PackedPublication(JSON, b"1"))[:-1],
         pack(PackedPublication(PACKED, b"1")),
-        pack(PackedPublication(JSON, b"1", PublisherInfo("x" * 65, ""))),
+        pack(PackedPublication(JSON, b"1", ClientInfo(ClientId("x" * 65), ""))),
         msgspec.msgpack.encode([JSON, "text"]),
     ],
 )

@@ -9,9 +9,9 @@ import pytest
 
 from gateman.bus import Bus, subject
 from gateman.bus.memory import MemoryBroker, MemoryBus
-from gateman.cluster.envelope import ClientInfo
 from gateman.cluster.hub import Hub
 from gateman.cluster.names import ClientId
+from gateman.cluster.publication import ClientInfo
 from gateman.errors import ConfigError, EnvelopeError, PartialResult, UnknownClient
 
 from ..support.cluster import Client, Deaf, Node, alone, cluster

@@ -11,8 +11,8 @@ import pytest
 
 from gateman import ConfigError, Worker
 from gateman.bus.memory import MemoryBroker
-from gateman.cluster.envelope import ClientInfo
 from gateman.cluster.names import ClientId, Group
+from gateman.cluster.publication import ClientInfo
 
 from ..support.cluster import Deaf, Node, cluster
 from ..support.deadlines import TIMEOUT

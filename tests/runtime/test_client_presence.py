@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 
 from gateman import Allow, Channel, Connection
-from gateman.cluster.envelope import ClientInfo
+from gateman.cluster.publication import ClientInfo
 from gateman.runtime.client_presence import _comes_back
 
 from ..support.client_talk import DENIED, Talk, error, service

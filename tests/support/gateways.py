@@ -16,7 +16,7 @@ from gateman.cluster.envelope import encode as encode_envelope
 from gateman.cluster.hub import Hub
 from gateman.cluster.names import ClientId, NodeId
 from gateman.config.callbacks import BUSINESS_CLIENT_SIGNATURES, BUSINESS_SIGNATURES
-from gateman.config.channels import history_limits_of
+from gateman.config.channels import kept_by
 from gateman.gateway.business_service import BusinessService
 from gateman.gateway.dispatch import Dispatch
 from gateman.gateway.event_runner import ClientContext
@@ -179,7 +179,7 @@ class Site:
                 bus=bus,
                 hub=hub,
                 errors=errors,
-                history_limits=history_limits_of([gateway]),
+                kept=kept_by([gateway]),
             )
         )
         return GatewayNode(server, made[0], hub, bus, stack, self._clients)

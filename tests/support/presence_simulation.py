@@ -11,7 +11,6 @@ from collections.abc import Iterable
 
 from gateman.cluster.channels import EVERYBODY, Channel
 from gateman.cluster.envelope import (
-    ClientInfo,
     PresenceChanges,
     PresenceRequest,
     PresenceStates,
@@ -27,6 +26,7 @@ from gateman.cluster.presence import (
     PresenceEvent,
     PresenceMessage,
 )
+from gateman.cluster.publication import ClientInfo
 
 DELAY = 3.0  # seconds that a leave waits
 

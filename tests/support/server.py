@@ -29,8 +29,8 @@ from websockets.asyncio.client import connect as connect_client
 
 from gateman import Connection, Request, Worker
 from gateman.bus import Bus
-from gateman.cluster.history_channels import LimitsOf
 from gateman.cluster.hub import Hub
+from gateman.cluster.node_channels import NOTHING_KEPT, Kept
 from gateman.config.callbacks import SIGNATURES
 from gateman.listen import ListenAddress
 from gateman.net import sockets
@@ -330,7 +330,7 @@ async def serve_made(
     bus: Bus | None = None,
     hub: Hub | None = None,
     errors: Sequence[str] = (),
-    history_limits: LimitsOf | None = None,
+    kept: Kept = NOTHING_KEPT,
 ) -> AsyncIterator[Server]:
     """
     Serve what was declared while the block runs.
@@ -341,7 +341,7 @@ async def serve_made(
         bus: As for :func:`serve`; the others, too.
         hub: Its hub.
         errors: What is logged.
-        history_limits: What its hub keeps of channels.
+        kept: What its hub keeps of channels.
 
     Yields:
         The server; behind the block it has stopped.
@@ -352,9 +352,7 @@ async def serve_made(
     logger.addHandler(log)
     logger.setLevel(logging.INFO)
     try:
-        async with serving(
-            [bound], [make], bus=bus, hub=hub or Hub(), history_limits=history_limits
-        ) as [service]:
+        async with serving([bound], [make], bus=bus, hub=hub or Hub(), kept=kept) as [service]:
             name = bound[0].getsockname()
             address = (_loopback(name[0]), name[1]) if isinstance(name, tuple) else Path(name)
             server = Server(worker, service, address, log)

@@ -9,12 +9,11 @@ from collections.abc import Mapping
 from dataclasses import dataclass, fields
 
 from ..cluster.names import MAX_NAME_SIZE
+from ..cluster.patterns import Patterns
+from ..cluster.publication import PERSONAL
 from ..errors import ConfigError
 from ..history.base import HistoryLimits
 from ..options import fixed, is_positive, option
-
-PERSONAL = "#"
-"""The first character of the name of a user's personal channel; the uid follows."""
 
 NOBODY = ""
 SUBSCRIBERS = "subscribers"
@@ -133,11 +132,6 @@ class Channel:
                 "set history_size, such as history_size=100",
             )
 
-    @property
-    def has_history(self) -> bool:
-        """Whether any message is kept."""
-        return self.history_size > 0
-
 
 def _permission(name: str, value: object) -> str:
     if name == "presence" and value == SERVER:
@@ -161,39 +155,25 @@ class ChannelRules:
     """The options of every channel, by the patterns of a service."""
 
     def __init__(self, patterns: Mapping[str, Channel] | None = None) -> None:
-        patterns = {PERSONAL + "*": PERSONAL_DEFAULT, **(patterns or {})}
-        self._patterns = list(patterns.values())
-        self._exact = {name: one for name, one in patterns.items() if not name.endswith("*")}
-        prefixes = {name[:-1]: one for name, one in patterns.items() if name.endswith("*")}
-        # The longest first.
-        self._prefixes = sorted(prefixes.items(), key=lambda item: -len(item[0]))
+        self._declared = {PERSONAL + "*": PERSONAL_DEFAULT, **(patterns or {})}
+        self._patterns = Patterns(self._declared)
 
     def options_of(self, channel: str) -> Channel:
         """Get the options of a channel."""
-        exact = self._exact.get(channel)
-        if exact is not None:
-            return exact
-        for prefix, options in self._prefixes:
-            if channel.startswith(prefix) and (prefix or not is_personal(channel)):
-                return options
-        return DEFAULT
+        return self._patterns.get(channel) or DEFAULT
 
-    def history_limits(self, channel: str) -> HistoryLimits | None:
-        """Get what is kept of a channel; ``None`` for nothing."""
-        options = self.options_of(channel)
-        if not options.has_history:
-            return None
-        return HistoryLimits(options.history_size, options.history_ttl)
-
-    @property
-    def has_history(self) -> bool:
-        """Whether any channel may have history."""
-        return any(one.has_history for one in self._patterns)
+    def kept(self) -> dict[str, HistoryLimits | None]:
+        """Get what is kept of channels, by pattern; nothing if no channel has history."""
+        kept = {
+            pattern: HistoryLimits(one.history_size, one.history_ttl) if one.history_size else None
+            for pattern, one in self._declared.items()
+        }
+        return kept if any(kept.values()) else {}
 
     @property
     def has_join_leave(self) -> bool:
         """Whether in any channel it is told who joins and leaves."""
-        return any(one.join_leave for one in self._patterns)
+        return any(one.join_leave for one in self._declared.values())
 
 
 def is_personal(channel: str) -> bool:

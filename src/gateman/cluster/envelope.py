@@ -27,7 +27,7 @@ from .names import (
     NodeId,
     Uid,
 )
-from .publication import BINARY, PACKED, unpack
+from .publication import BINARY, PACKED, ClientInfo, unpack
 
 VERSION = 3
 
@@ -286,6 +286,14 @@ class QueryReply(Struct, frozen=True, array_like=True, forbid_unknown_fields=Tru
     value: Raw
 
 
+class KeptRule(Struct, frozen=True, array_like=True, forbid_unknown_fields=True):
+    """How many messages of channels are kept, and for how many seconds; a size of 0: none."""
+
+    pattern: Annotated[str, _Name]
+    size: _Count
+    ttl: Annotated[float, Meta(ge=0)]
+
+
 class Hello(Struct, frozen=True, array_like=True, forbid_unknown_fields=True, tag="h"):
     """A sign that a node is alive."""
 
@@ -298,6 +306,7 @@ class Hello(Struct, frozen=True, array_like=True, forbid_unknown_fields=True, ta
     clock: _Stamp = 0  # the highest stamp of a login that the node knows
     claims: _Count = 0  # how many logins the node has announced
     service: tuple[Annotated[str, _Name], ...] = ()
+    kept: tuple[KeptRule, ...] = ()
 
 
 class Bye(Struct, frozen=True, array_like=True, forbid_unknown_fields=True, tag="y"):
@@ -341,15 +350,6 @@ class LeaseMessage(Struct, frozen=True, array_like=True, forbid_unknown_fields=T
     source: _Node
     kind: LeaseKind
     marks: list[LeaseMark]
-
-
-class ClientInfo(Struct, frozen=True, array_like=True, forbid_unknown_fields=True):
-    """A client in a channel, as others see it; what the application adds is opaque here."""
-
-    client: _Client
-    user: Annotated[str, Meta(max_length=MAX_NAME_SIZE)] = ""
-    connection_info: bytes = b""
-    channel_info: bytes = b""
 
 
 class Joined(Struct, frozen=True, array_like=True, forbid_unknown_fields=True, tag="j"):

@@ -106,7 +106,7 @@ class HistoryChannels:
         self._counts = counts
         self._loop = asyncio.get_running_loop()
         self._followed: dict[tuple[Target, str], FollowedChannel] = {}
-        self._tasks: set[asyncio.Task[Position]] = set()
+        self._tasks: set[asyncio.Task[Position | None]] = set()
         self._is_stopped = False
 
     def stop(self) -> None:
@@ -132,17 +132,27 @@ class HistoryChannels:
         return self.limits_of(_channel(target, name))
 
     def publish(
-        self, target: Target, name: str, packed: PackedPublication, limits: HistoryLimits
-    ) -> "asyncio.Task[Position]":
+        self,
+        target: Target,
+        name: str,
+        packed: PackedPublication,
+        limits: HistoryLimits,
+        key: str = "",
+    ) -> "asyncio.Task[Position | None]":
         """Append a message to the history, which sends it; in the order of the calls."""
-        task = self._loop.create_task(
-            self.store.append(_channel(target, name), pack(packed), limits)
+        task: asyncio.Task[Position | None] = self._loop.create_task(
+            self._append(_channel(target, name), pack(packed), limits, key)
         )
         self._tasks.add(task)
         task.add_done_callback(self._published)
         return task
 
-    def _published(self, task: "asyncio.Task[Position]") -> None:
+    async def _append(
+        self, channel: str, payload: bytes, limits: HistoryLimits, key: str
+    ) -> Position:
+        return await self.store.append(channel, payload, limits, idempotency_key=key)
+
+    def _published(self, task: "asyncio.Task[Position | None]") -> None:
         self._tasks.discard(task)
         if task.cancelled() or task.exception() is not None:
             self._counts["unsent"] += 1

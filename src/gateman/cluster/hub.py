@@ -16,7 +16,7 @@ from collections import Counter
 from collections.abc import Callable, Iterable
 from threading import get_ident
 from types import TracebackType
-from typing import TYPE_CHECKING, Any, Final, Self
+from typing import Any, Final, Self
 
 from ..bus import Bus, Gap, open_bus
 from ..errors import ConfigError, HubError, WrongThread
@@ -26,7 +26,8 @@ from .envelope import (
     Target,
     encode_value,
 )
-from .hub_actions import HubActions, Message
+from .hub_actions import Message
+from .hub_channels import HubChannels
 from .names import (
     Names,
     NodeId,
@@ -38,12 +39,10 @@ from .names import (
     check_uid,
 )
 from .node import Node
+from .node_channels import NOTHING_KEPT, Kept
 from .publication import as_message
 from .query_client import DEFAULT_TIMEOUT
 from .services import Outline
-
-if TYPE_CHECKING:
-    from .history_channels import LimitsOf
 
 # A global of the module: an attribute of an enum class costs 40 ns more.
 _CLIENTS = Target.CLIENTS
@@ -52,7 +51,7 @@ _CLIENTS = Target.CLIENTS
 _MAX_SECONDS = 1_000_000
 
 
-class Hub(HubActions):
+class Hub(HubChannels):
     """
     Sends to clients, users and groups, wherever they are connected, and asks about them.
 
@@ -102,7 +101,7 @@ class Hub(HubActions):
         has_clients: bool = True,
         needs_bus: bool = False,
         service: Outline = (),
-        history_limits: "LimitsOf | None" = None,
+        kept: Kept = NOTHING_KEPT,
     ) -> None:
         """
         Run on this event loop; a worker process does this itself.
@@ -112,7 +111,7 @@ class Hub(HubActions):
             has_clients: Whether clients connect to this process.
             needs_bus: Whether to fail if the bus cannot be reached; otherwise it keeps trying.
             service: What the service's script declares; see :mod:`.services`.
-            history_limits: What is kept of each channel; ``None`` if no channel has history.
+            kept: What is kept of channels, by pattern.
 
         Raises:
             BusError: The bus is needed and cannot be reached, or refuses the connection.
@@ -126,7 +125,7 @@ class Hub(HubActions):
             has_clients=has_clients,
             needs_bus=needs_bus,
             service=service,
-            history_limits=history_limits,
+            kept=kept,
         )
         local_node.on_gap = self._on_gap
         local_node.query_client.timeout = self._answer_timeout

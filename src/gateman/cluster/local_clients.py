@@ -10,7 +10,6 @@ from .envelope import (
     Bind,
     BindOnly,
     ClientAction,
-    ClientInfo,
     CloseClient,
     CloseUid,
     DirectMessage,
@@ -27,7 +26,7 @@ from .envelope import (
 )
 from .fanout import Fanout
 from .names import ClientId, Group, NodeId
-from .publication import BINARY, Publication, personal_channel
+from .publication import BINARY, ClientInfo, Publication, personal_channel
 from .registry import NO_CHANGE, Change, Registry
 
 LocalMessage = tuple[int, bytes, Collection[ClientId]]

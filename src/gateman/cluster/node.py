@@ -67,9 +67,9 @@ from .fanout import Fanout
 from .lease_keeper import LeaseKeeper
 from .local_clients import LocalClients
 from .names import ClientId, NodeId, node_of
+from .node_channels import NOTHING_KEPT, Appended, Kept, NodeChannels
 from .node_liveness import NodeLiveness
 from .probes import asks
-from .publication import PACKED, PackedPublication, unpack
 from .publisher import Publisher
 from .query_client import QueryClient
 from .query_replies import refusal
@@ -79,8 +79,6 @@ from .services import Outline, Services, label
 from .subscriptions import UnconfirmedSubscriptions, channel_of_topic, topic_of
 
 if TYPE_CHECKING:
-    from ..history.base import Position
-    from .history_channels import HistoryChannels, LimitsOf
     from .presence_keeper import PresenceKeeper
 
 # The recipients that are channels, for SDK clients.
@@ -105,7 +103,7 @@ class Node:
         has_clients: bool,
         needs_bus: bool = False,
         service: Outline = (),
-        history_limits: "LimitsOf | None" = None,
+        kept: Kept = NOTHING_KEPT,
     ) -> None:
         self.id = NodeId(secrets.token_hex(6))
         self.counts: Counter[str] = Counter()
@@ -113,10 +111,6 @@ class Node:
         self.extension: NodeExtension | None = None
         # The services of SDK clients, which join and bind them themselves.
         self.subscribers: list[Subscriber] = []
-        # None without channels that have history.
-        self.history_channels: HistoryChannels | None = None
-        self._history_limits = history_limits
-        self._history_bus: Bus | None = None
         self.bus = bus
         self._loop = asyncio.get_running_loop()
         self.thread = get_ident()
@@ -158,6 +152,12 @@ class Node:
             publish=self._publish_and_confirm,
             request_logins=self._request_logins,
         )
+        self.channels = NodeChannels(
+            kept,
+            check=self._check_size,
+            local_clients=self.local_clients,
+            counts=self.counts,
+        )
         self.leases = LeaseKeeper(self.id, self._publish_lease, is_alone=bus is None)
         self._presence: PresenceKeeper | None = None
         self._service = service
@@ -197,7 +197,7 @@ class Node:
         """Connect to the bus; without ``needs_bus``, return while it is away and keep trying."""
         bus = self.bus
         if bus is None:
-            await self._start_history(None)
+            await self.channels.start(None)
             return
         bus.on_gap = self._on_bus_gap
         subscribing = [
@@ -224,23 +224,10 @@ class Node:
             call_soon=self._loop.call_soon,
             counts=self.counts,
         )
-        await self._start_history(bus)
+        await self.channels.start(bus)
         self.liveness.start()
-
-    async def _start_history(self, bus: Bus | None) -> None:
-        if self._history_limits is None:
-            return
-        # Imported here: most services have no channels with history.
-        from .history_channels import HistoryChannels
-
-        if bus is None:
-            from ..bus.memory import MemoryBus
-
-            bus = self._history_bus = MemoryBus()
-            await bus.start()
-        self.history_channels = HistoryChannels(
-            bus, self._history_limits, self.local_clients, self.counts
-        )
+        if self._needs_bus and not self._has_clients:
+            await self.channels.wait_until_told(bus)
 
     async def stop(self) -> None:
         """Send what is pending, say goodbye to the other nodes, and disconnect."""
@@ -251,11 +238,7 @@ class Node:
         for task in self._tasks:
             task.cancel()
         self.local_clients.fanout.flush()
-        if self.history_channels is not None:
-            await self.history_channels.settle()
-            self.history_channels.stop()
-        if self._history_bus is not None:
-            await self._history_bus.stop()
+        await self.channels.stop()
         publisher, self._publisher = self._publisher, None
         if publisher is not None and self.bus is not None:
             publisher.put(EVERYBODY, lambda: Bye(self.id))
@@ -274,11 +257,12 @@ class Node:
 
     def _update_subscriptions(self, change: Change) -> list[Awaitable[None]]:
         """Update the bus subscriptions; return what confirms the new ones."""
-        if self.history_channels is not None:
+        history = self.channels.history
+        if history is not None:
             for topic in change.lost:
-                self.history_channels.left(channel_of_topic(topic).target, topic.name)
+                history.left(channel_of_topic(topic).target, topic.name)
             for topic in change.gained:
-                self.history_channels.gained(channel_of_topic(topic).target, topic.name)
+                history.gained(channel_of_topic(topic).target, topic.name)
         if self.bus is None:
             return []
         for topic in change.lost:
@@ -305,24 +289,37 @@ class Node:
         if self.bus is not None:
             self.bus.unsubscribe(subject_of(channel))
 
-    def send(
+    def send(  # noqa: PLR0917 - each of them belongs to a message
         self,
         target: Target,
         names: tuple[str, ...],
         kind: int,
         payload: bytes,
         exclude: tuple[ClientId, ...] = (),
-    ) -> "list[asyncio.Task[Position]]":
+        key: str = "",
+    ) -> Appended:
         """
         Send to clients of all nodes; a message that is too big for the bus is sent to none.
 
         Return what confirms that channels with history have it.
         """
-        appended: list[asyncio.Task[Position]] = []
-        if self.history_channels is not None and target in _WITH_HISTORY:
-            names, appended = self._append(target, names, kind, payload, exclude)
+        appended: Appended = ()
+        if self.channels.history is not None and target in _WITH_HISTORY:
+            names, appended = self.channels.send(target, names, kind, payload, exclude, key)
             if not names:
                 return appended
+        self.send_now(target, names, kind, payload, exclude)
+        return appended
+
+    def send_now(
+        self,
+        target: Target,
+        names: tuple[str, ...],
+        kind: int,
+        payload: bytes,
+        exclude: tuple[ClientId, ...] = (),
+    ) -> None:
+        """Send without a history, to clients that are connected now."""
         publisher = self._publisher
         if publisher is not None:
             publisher.check(payload, names, exclude)
@@ -333,35 +330,12 @@ class Node:
         if publisher is not None:
             item = Item(kind, payload, exclude)
             publisher.send(channel_of(target, names, self.id), target, names, item)
-        return appended
 
-    def _append(
-        self,
-        target: Target,
-        names: tuple[str, ...],
-        kind: int,
-        payload: bytes,
-        exclude: tuple[ClientId, ...],
-    ) -> "tuple[tuple[str, ...], list[asyncio.Task[Position]]]":
-        """Publish to the channels that have history; return the names of the others."""
-        history_channels = self.history_channels
-        assert history_channels is not None
-        others: list[str] = []
-        appended: list[asyncio.Task[Position]] = []
-        for name in names:
-            limits = history_channels.limits(target, name)
-            if limits is None:
-                others.append(name)
-                continue
-            packed = (
-                structs.replace(unpack(payload), exclude=exclude)
-                if kind == PACKED
-                else PackedPublication(kind, payload, exclude=exclude)
-            )
-            if self._publisher is not None:
-                self._publisher.check(payload, (name,), exclude)
-            appended.append(history_channels.publish(target, name, packed, limits))
-        return tuple(others), appended
+    def _check_size(
+        self, payload: bytes, names: tuple[str, ...], exclude: tuple[ClientId, ...]
+    ) -> None:
+        if self._publisher is not None:
+            self._publisher.check(payload, names, exclude)
 
     def send_to_client(self, client: ClientId, kind: int, payload: bytes) -> None:
         """Send to a client by id, unless the message is too big for the bus."""
@@ -405,7 +379,7 @@ class Node:
 
     async def count_appended(
         self,
-        appended: "list[asyncio.Task[Position]]",
+        appended: Appended,
         target: Target,
         names: tuple[str, ...],
         exclude: tuple[ClientId, ...],
@@ -596,6 +570,8 @@ class Node:
         elif isinstance(message, Hello):
             self.liveness.on_hello(message)
             self.exclusive.on_hello(message)
+            if message.has_clients or message.kept:
+                self.channels.learn(message.kept)
             if self._presence is not None:
                 self._presence.on_hello(message)
             if self._services.detect_other(message.service):
@@ -701,6 +677,7 @@ class Node:
             claims=self.exclusive.count,
             # A new node announces its service to all, and each of them answers it.
             service=self._service if hello.is_new or channel != EVERYBODY else (),
+            kept=self.channels.rules if hello.is_new or channel != EVERYBODY else (),
         )
         self._publish(channel, envelope)
 

@@ -17,7 +17,6 @@ from .channels import EVERYBODY, Channel, node_channel
 from .envelope import (
     MAX_LEAVE_DELAY,
     ChannelState,
-    ClientInfo,
     Joined,
     Left,
     PresenceChanges,
@@ -26,6 +25,7 @@ from .envelope import (
     Target,
 )
 from .names import ClientId, Group, NodeId, node_of
+from .publication import ClientInfo
 
 # Channels of one request: 25 KiB with the longest names.
 _MAX_REQUESTED = 100

@@ -5,17 +5,10 @@ from collections.abc import Callable, Iterable
 from functools import partial
 
 from .channels import Channel
-from .envelope import (
-    ClientInfo,
-    Envelope,
-    Hello,
-    PresenceChanges,
-    PresenceRequest,
-    PresenceStates,
-    Target,
-)
+from .envelope import Envelope, Hello, PresenceChanges, PresenceRequest, PresenceStates, Target
 from .names import ClientId, Group, NodeId
 from .presence import Announcement, Output, Presence, PresenceEvent, PresenceMessage
+from .publication import ClientInfo
 
 _INTERVAL = 0.25  # seconds between two looks at leaves that wait
 

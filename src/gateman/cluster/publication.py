@@ -4,14 +4,14 @@ Publications: messages as SDK clients get them, with a channel, an offset and wh
 Plain clients get the payload of the same object.
 """
 
-from typing import Any
+from typing import Annotated, Any
 
 import msgspec
-from msgspec import Struct
+from msgspec import Meta, Struct
 
 from ..errors import EnvelopeError
 from ..websocket.encoding import as_payload
-from .names import MAX_CLIENT_LENGTH
+from .names import MAX_CLIENT_LENGTH, MAX_NAME_SIZE, ClientId
 
 # What a payload is. The first two are opcodes of WebSocket; clients never see the others.
 TEXT = 1  # for SDK clients a JSON string
@@ -23,13 +23,13 @@ PACKED = 4  # a PackedPublication
 PERSONAL = "#"
 
 
-class PublisherInfo(Struct, frozen=True, array_like=True, forbid_unknown_fields=True):
-    """The client that published; what the application says about it is JSON."""
+class ClientInfo(Struct, frozen=True, array_like=True, forbid_unknown_fields=True):
+    """A client in a channel, as others see it; what the application adds is JSON."""
 
-    client: str
-    user: str
-    conn_info: bytes = b""
-    chan_info: bytes = b""
+    client: Annotated[ClientId, Meta(min_length=3, max_length=MAX_CLIENT_LENGTH)]
+    user: Annotated[str, Meta(max_length=MAX_NAME_SIZE)] = ""
+    connection_info: bytes = b""
+    channel_info: bytes = b""
 
 
 class PackedPublication(Struct, frozen=True, array_like=True, forbid_unknown_fields=True):
@@ -37,7 +37,7 @@ class PackedPublication(Struct, frozen=True, array_like=True, forbid_unknown_fie
 
     kind: int
     data: bytes
-    info: PublisherInfo | None = None
+    info: ClientInfo | None = None
     tags: dict[str, str] = {}
     exclude: tuple[str, ...] = ()
 
@@ -64,7 +64,7 @@ class Publication(bytes):
     kind: int
     channel: str
     offset: int
-    info: PublisherInfo | None
+    info: ClientInfo | None
     tags: dict[str, str]
     encoded: dict[Any, bytes]
 
@@ -113,10 +113,7 @@ def unpack(payload: bytes) -> PackedPublication:
         packed = _decode(payload)
     except (msgspec.MsgspecError, ValueError, RecursionError) as error:
         raise EnvelopeError(f"a publication is malformed ({error})") from None
-    info = packed.info
-    if packed.kind not in (TEXT, BINARY, JSON) or (
-        info is not None and len(info.client) > MAX_CLIENT_LENGTH
-    ):
+    if packed.kind not in (TEXT, BINARY, JSON):
         raise EnvelopeError("a publication has a field that is not valid")
     return packed
 

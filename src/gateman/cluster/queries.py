@@ -9,9 +9,10 @@ from typing import Any, TypeVar
 from msgspec import Raw
 
 from ..errors import EnvelopeError, PartialResult, UnknownClient
-from .envelope import ClientInfo, Query
+from .envelope import Query
 from .names import ClientId, Group, NodeId, Uid, check_client_id, check_group, check_uid
 from .node import Node
+from .publication import ClientInfo
 from .query_replies import read
 
 T = TypeVar("T")

@@ -6,17 +6,9 @@ from typing import Any, TypeVar
 from msgspec import Raw
 
 from ..errors import EnvelopeError
-from .envelope import (
-    OVERHEAD,
-    ClientInfo,
-    NodeTotals,
-    Problem,
-    Query,
-    QueryReply,
-    decode_value,
-    encode_value,
-)
+from .envelope import OVERHEAD, NodeTotals, Problem, Query, QueryReply, decode_value, encode_value
 from .names import ClientId, Group, NodeId, Uid
+from .publication import ClientInfo
 
 T = TypeVar("T")
 

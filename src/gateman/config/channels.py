@@ -1,6 +1,6 @@
 """What is kept of the channels of a service: its workers declare it together."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING
 
 from ..errors import ConfigError
@@ -12,15 +12,13 @@ if TYPE_CHECKING:
     from ..history.base import HistoryLimits
 
 
-def history_limits_of(
-    workers: Sequence[BaseWorker],
-) -> "Callable[[str], HistoryLimits | None] | None":
-    """Return what of a channel is kept; ``None`` if no worker has SDK clients."""
+def kept_by(workers: Sequence[BaseWorker]) -> "Mapping[str, HistoryLimits | None]":
+    """Return what is kept of channels, by pattern; nothing if no worker has SDK clients."""
     declared = [
         one for one in workers if isinstance(one, Worker) and one.client_protocol is not None
     ]
     if not declared:
-        return None
+        return {}
     # Imported here: most services have no channels.
     from ..clients.channel import ChannelRules
 
@@ -37,5 +35,4 @@ def history_limits_of(
                     f" {worker.name!r} say differently how much",
                     "give both the same history_size and history_ttl",
                 )
-    rules = ChannelRules({pattern: options for pattern, (options, _) in patterns.items()})
-    return rules.history_limits if rules.has_history else None
+    return ChannelRules({name: options for name, (options, _) in patterns.items()}).kept()

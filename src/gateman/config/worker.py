@@ -32,7 +32,7 @@ if TYPE_CHECKING:
     from ..clients.channel import Channel
     from ..clients.limits import ClientLimits
     from ..clients.tokens import Tokens
-    from ..cluster.envelope import ClientInfo  # noqa: F401 - of the quoted names
+    from ..cluster.publication import ClientInfo  # noqa: F401 - of the quoted names
     from ..protocols.base import PacketProtocol
     from ..tls.contexts import TlsContexts
     from .settings import WorkerSettings

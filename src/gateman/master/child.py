@@ -24,8 +24,9 @@ from .. import at_fork
 from ..bus import Bus
 from ..bus.local import held_bus
 from ..cluster.hub import hub
+from ..cluster.node_channels import NOTHING_KEPT, Kept
 from ..config.base import BaseWorker, outline
-from ..config.channels import history_limits_of
+from ..config.channels import kept_by
 from ..config.checks import make_bus
 from ..config.worker import Worker, certificates_of
 from ..errors import ApplicationNotStarted, BusError, ConfigError, ExitCode
@@ -49,7 +50,6 @@ from .script import user_traceback
 
 if TYPE_CHECKING:
     from ..acme.options import AcmeOptions
-    from ..cluster.history_channels import LimitsOf
     from ..runtime.challenge_listener import ChallengeListener
     from .certificate_watch import CertificateWatch
     from .child_metrics import Measurements, ProcessMetrics
@@ -95,8 +95,8 @@ def run(
     make = service_maker(worker, now=time.time(), measurements=measurements)
     process.allow_open_files()
     bus = _bus_of(worker, assignment)
-    history_limits = history_limits_of(workers)
-    if history_limits is not None:
+    kept = kept_by(workers)
+    if kept:
         _import_history(bus)
     identity = privileges.find(worker.user, worker.group)
     if identity is not None:
@@ -120,7 +120,7 @@ def run(
                     inherited.channel,
                     bus,
                     outline(workers, assignment.path),
-                    history_limits,
+                    kept,
                 )
             )
     except BusError as error:
@@ -226,7 +226,7 @@ class ChildRuntime:
         sock: socket.socket,
         bus: Bus | None = None,
         declared: tuple[str, ...] = (),
-        history_limits: "LimitsOf | None" = None,
+        kept: Kept = NOTHING_KEPT,
     ) -> None:
         """Serve until the master says otherwise; CancelledError is raised if it says so earlier."""
         loop = asyncio.get_running_loop()
@@ -253,7 +253,7 @@ class ChildRuntime:
                 bus=bus,
                 has_clients=has_clients,
                 declared=declared,
-                history_limits=history_limits,
+                kept=kept,
             ) as served:
                 [service] = served
                 self._service = service

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 from msgspec import Struct
 
 from ..config.base import BaseWorker
-from ..config.channels import history_limits_of
+from ..config.channels import kept_by
 from ..config.settings import WorkerSettings
 from ..config.worker import Worker, settings_of
 from ..errors import ConfigError
@@ -54,7 +54,7 @@ def plan(workers: Sequence[BaseWorker], *, now: float) -> list[WorkerPlan]:
             )
         )
     # Raises if two workers contradict each other.
-    history_limits_of(workers)
+    kept_by(workers)
     certificates = [one for each in planned if each.settings for one in each.settings.acme]
     if certificates:
         # Imported here: only a service with acme needs it.

@@ -9,7 +9,7 @@ from ..clients.allow import Allow
 from ..clients.data import one_line_of_json, read_data
 from ..clients.session import ClientSession
 from ..cluster.names import ClientId
-from ..cluster.publication import BINARY, JSON, PublisherInfo, as_json
+from ..cluster.publication import BINARY, JSON, ClientInfo, as_json
 from ..connection import Connection
 from .client_send_buffer import ClientSends
 
@@ -39,9 +39,9 @@ class Client:
         assert isinstance(send_buffer, ClientSends)
         return send_buffer
 
-    def publisher(self, channel: str) -> PublisherInfo:
+    def publisher(self, channel: str) -> ClientInfo:
         """Describe it to those who get what it publishes."""
-        return PublisherInfo(self.id, self.uid, self.info, self.channel_info(channel))
+        return ClientInfo(self.id, self.uid, self.info, self.channel_info(channel))
 
     def channel_info(self, channel: str) -> bytes:
         allowed = self.allowed.get(channel)

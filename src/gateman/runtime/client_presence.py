@@ -24,12 +24,12 @@ from ..clients.messages import (
     Reply,
     raw,
 )
-from ..cluster.envelope import ClientInfo
 from ..cluster.events import EventHandler
 from ..cluster.hub import Hub
 from ..cluster.names import ClientId, Group, node_of
 from ..cluster.node import Node
 from ..cluster.presence import PresenceEvent
+from ..cluster.publication import ClientInfo
 from ..config.callbacks import Function
 from ..errors import HubError, PartialResult
 from ..log import RateLimitedLogger

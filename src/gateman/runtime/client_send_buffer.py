@@ -10,14 +10,15 @@ from typing import Any
 
 from ..clients.codec import Codec
 from ..clients.json_codec import JSON as JSON_CODEC
-from ..clients.messages import ClientInfo, Message, Push, Reply, raw
+from ..clients.messages import ClientInfo as ClientPart
+from ..clients.messages import Message, Push, Reply, raw
 from ..clients.messages import Publication as PublicationPush
 from ..cluster.publication import (
     BINARY,
     JSON,
     TEXT,
+    ClientInfo,
     Publication,
-    PublisherInfo,
     as_json,
     as_message,
 )
@@ -199,13 +200,13 @@ def data_of(kind: int, data: bytes, codec: Codec) -> bytes | None:
     return as_json(data.decode()) if kind == TEXT else data
 
 
-def info_of(info: PublisherInfo | None) -> ClientInfo | None:
+def info_of(info: ClientInfo | None) -> ClientPart | None:
     """Write who published."""
     if info is None:
         return None
-    return ClientInfo(
+    return ClientPart(
         client=info.client,
         user=info.user,
-        conn_info=raw(info.conn_info),
-        chan_info=raw(info.chan_info),
+        conn_info=raw(info.connection_info),
+        chan_info=raw(info.channel_info),
     )

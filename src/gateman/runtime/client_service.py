@@ -144,8 +144,8 @@ class ClientService(WorkerService):
             now=self._loop.time,
         )
         node.subscribers.append(self._subscriptions)
-        if node.history_channels is not None:
-            node.history_channels.on_lost.append(self._subscriptions.lost)
+        if node.channels.history is not None:
+            node.channels.history.on_lost.append(self._subscriptions.lost)
         await super().start(sockets, membership)
         # Behind `on_worker_start`, whose context the application's functions get.
         self._presence.start(self._functions)
@@ -476,7 +476,7 @@ class ClientService(WorkerService):
         )
 
     async def _published(
-        self, client: Client, number: int, appended: "asyncio.Task[Position]"
+        self, client: Client, number: int, appended: "asyncio.Future[Position | None]"
     ) -> None:
         try:
             await asyncio.shield(appended)
@@ -508,7 +508,7 @@ class ClientService(WorkerService):
         )
 
     def _history(self, client: Client, number: int, request: HistoryRequest) -> None:
-        channels = self._node.history_channels
+        channels = self._node.channels.history
         if channels is None or channels.limits(*target_of(request.channel)) is None:
             self._refuse(client, number, Refused(ErrorCode.NOT_AVAILABLE))
         elif not self._may(client, request.channel, "history"):
@@ -517,7 +517,7 @@ class ClientService(WorkerService):
             self._spawn(self._read(client, number, request))
 
     async def _read(self, client: Client, number: int, request: HistoryRequest) -> None:
-        channels = self._node.history_channels
+        channels = self._node.channels.history
         assert channels is not None
         most = self._limits.max_history_publications
         limit = most if request.limit < 0 else min(request.limit, most)

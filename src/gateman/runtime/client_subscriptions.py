@@ -192,7 +192,7 @@ class ClientSubscriptions:
 
     def _enter(self, stack: ExitStack, channel: str, request: SubscribeRequest | None) -> _Entry:
         """Begin to enter a channel; the stack ends it."""
-        history_channels = self._node.history_channels
+        history_channels = self._node.channels.history
         options = self._rules.options_of(channel)
         entry = _Entry(channel, options, is_recovering=request is not None and request.recover)
         if (

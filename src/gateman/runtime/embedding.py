@@ -11,7 +11,7 @@ from typing import Any
 
 from ..bus import Bus
 from ..config import environment
-from ..config.channels import history_limits_of
+from ..config.channels import kept_by
 from ..config.checks import make_bus
 from ..config.worker import Worker, certificates_of
 from ..errors import ConfigError
@@ -70,7 +70,7 @@ async def serve(*workers: Worker[Any]) -> AsyncIterator[Serving]:
     """
     environment.apply(workers, os.environ)
     makers = [service_maker(_checked(worker), now=time.time()) for worker in workers]
-    history_limits = history_limits_of(workers)
+    kept = kept_by(workers)
     bus = _bus_of(workers)
     loop = asyncio.get_running_loop()
     previous = loop.get_exception_handler()
@@ -86,7 +86,7 @@ async def serve(*workers: Worker[Any]) -> AsyncIterator[Serving]:
                     bound,
                     makers,
                     bus=bus,
-                    history_limits=history_limits,
+                    kept=kept,
                     exception_handler=previous or _handle_by_default,
                 )
             )

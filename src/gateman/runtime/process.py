@@ -13,6 +13,7 @@ from ..bus import Bus
 from ..cluster.hub import Hub
 from ..cluster.hub import hub as process_hub
 from ..cluster.membership import ConnectionMembership
+from ..cluster.node_channels import NOTHING_KEPT, Kept
 from ..cluster.services import Outline
 from ..log import RateLimitedLogger
 from ..websocket.close import GOING_AWAY
@@ -20,7 +21,6 @@ from .timer import timers
 from .worker_service import WorkerService
 
 if TYPE_CHECKING:
-    from ..cluster.history_channels import LimitsOf
     from ..tls.contexts import TlsContexts
 
 # Keys that asyncio sets when a task or a callback fails, and never for a transport.
@@ -95,7 +95,7 @@ async def serving(
     hub: Hub = process_hub,
     has_clients: bool = True,
     declared: Outline = (),
-    history_limits: "LimitsOf | None" = None,
+    kept: Kept = NOTHING_KEPT,
     exception_handler: ExceptionHandler | None = None,
 ) -> AsyncIterator[list[_S]]:
     """Serve while the body runs; raises BusError, or StartFailed for an ``on_worker_start``."""
@@ -103,7 +103,7 @@ async def serving(
     # Errors that are a peer's are not passed to the exception handler.
     loop.set_exception_handler(_ExceptionLog(exception_handler))
     services: list[_S] = []
-    await hub.start(bus, has_clients=has_clients, service=declared, history_limits=history_limits)
+    await hub.start(bus, has_clients=has_clients, service=declared, kept=kept)
     try:
         for number, (sockets, factory) in enumerate(zip(bound, make, strict=True)):
             service = factory()

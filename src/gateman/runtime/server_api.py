@@ -12,9 +12,10 @@ from msgspec import Raw
 from ..clients import server_api as api
 from ..clients.codes import DISCONNECT_REASONS, DisconnectCode, ErrorCode
 from ..clients.server_api import ApiError
-from ..cluster.envelope import ClientInfo, Query
+from ..cluster.envelope import Query
 from ..cluster.hub import Hub
 from ..cluster.names import ClientId
+from ..cluster.publication import ClientInfo
 from ..errors import (
     BusError,
     ConfigError,

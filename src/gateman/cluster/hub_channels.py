@@ -1,0 +1,209 @@
+"""The methods of the hub about channels: publish with more than a message, read, and forget."""
+
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any
+
+import msgspec
+from msgspec import Struct
+
+from ..errors import BusError, ConfigError, EnvelopeError, HubError
+from .confirmation import Confirmation
+from .envelope import Target
+from .hub_actions import HubActions, Message
+from .names import check_group, check_uid
+from .node_channels import Appended
+from .publication import (
+    BINARY,
+    PACKED,
+    PERSONAL,
+    TEXT,
+    ClientInfo,
+    PackedPublication,
+    as_message,
+    pack,
+    unpack,
+)
+
+if TYPE_CHECKING:
+    from ..history.base import Position
+
+# Publications; more are read in pages.
+_MAX_LIMIT = 1000
+
+# Characters; a key is a name that the publisher chooses, such as a UUID.
+_MAX_KEY_SIZE = 255
+
+
+class KeptPublication(Struct, frozen=True):
+    """
+    A publication that is kept in the history of a channel.
+
+    Attributes:
+        offset: Its place in the channel; offsets grow, and are not contiguous.
+        data: What was published: a JSON value, or ``bytes``.
+        info: The client that published it; ``None`` if the server did.
+        tags: What was added to it.
+    """
+
+    offset: int
+    data: Any
+    info: ClientInfo | None
+    tags: dict[str, str]
+
+
+class ChannelHistory(Struct, frozen=True):
+    """
+    What is kept of a channel, or a page of it.
+
+    Attributes:
+        publications: In order, or the last one first.
+        position: The end of the channel.
+    """
+
+    publications: list[KeptPublication]
+    position: "Position"
+
+
+class HubChannels(HubActions):
+    """What a :class:`~.hub.Hub` does with channels."""
+
+    def publish(
+        self,
+        channel: str,
+        message: Message,
+        *,
+        tags: Mapping[str, str] | None = None,
+        skip_history: bool = False,
+        idempotency_key: str = "",
+    ) -> "Confirmation[Position | None]":
+        """
+        Publish to a channel, as :meth:`send_to_group` and :meth:`send_to_uid` do, with more.
+
+        Args:
+            channel: A group, or a user's personal channel: ``#`` and the uid.
+            message: ``str`` goes out as text, anything bytes-like as binary, other values as JSON.
+            tags: Texts that SDK clients get with it.
+            skip_history: Only clients that are connected now get it; it is not kept.
+            idempotency_key: Of several publications to the channel with this key within a few
+                minutes, the first one is published. It has an effect only with history.
+
+        Returns:
+            May be awaited: the position of the publication, or ``None`` in a channel without
+            history.
+
+        Raises:
+            ConfigError: The channel, the tags or the key are not valid.
+            HubError: When awaited: the store of history is away, or refuses it. Then it may have
+                been published; to try again, use a key.
+        """
+        target, name = _target_of(channel)
+        kind, payload = as_message(message)
+        packed = PackedPublication(kind, payload, tags=_check_tags(tags or {}))
+        if len(str(idempotency_key)) > _MAX_KEY_SIZE:
+            raise ConfigError(
+                f"idempotency_key={idempotency_key!r:.40} is not a key",
+                f"use a text of up to {_MAX_KEY_SIZE} characters",
+            )
+        node, data = self.local_node, pack(packed) if packed.tags else payload
+        kind = PACKED if packed.tags else kind
+        if skip_history:
+            node.send_now(target, (name,), kind, data)
+            return Confirmation(_position_of, ((),))
+        sent = node.send(target, (name,), kind, data, key=idempotency_key)
+        return Confirmation(_position_of, (sent,))
+
+    async def history(
+        self,
+        channel: str,
+        *,
+        limit: int = 100,
+        since: "Position | None" = None,
+        is_reverse: bool = False,
+    ) -> ChannelHistory:
+        """
+        Read what is kept of a channel.
+
+        Args:
+            channel: A group, or a user's personal channel: ``#`` and the uid.
+            limit: How many publications, at most 1000; 0 for the position alone.
+            since: Only what follows on this position; with ``is_reverse``, what is before it.
+            is_reverse: Begin with the last one.
+
+        Returns:
+            The publications and the end of the channel. Of a position of another epoch there are
+            none.
+
+        Raises:
+            ConfigError: The channel or the limit is not valid.
+            HubError: The channel has no history, or the store of history is away.
+        """
+        target, name = _target_of(channel)
+        if type(limit) is not int or not 0 <= limit <= _MAX_LIMIT:
+            raise ConfigError(f"limit={limit!r} cannot work", f"use 0 to {_MAX_LIMIT}")
+        history = self.local_node.channels.history
+        if history is None or history.limits(target, name) is None:
+            raise HubError(f"the channel {channel!r} has no history")
+        try:
+            page = await history.store.read(
+                channel, limit=limit, since=since, is_reverse=is_reverse
+            )
+        except BusError as error:
+            raise HubError(f"the history cannot be read: {error}") from None
+        kept: list[KeptPublication] = []
+        for message in page.messages:
+            try:
+                packed = unpack(message.payload)
+            except EnvelopeError:
+                continue
+            kept.append(KeptPublication(message.offset, _value(packed), packed.info, packed.tags))
+        return ChannelHistory(kept, page.position)
+
+    async def remove_history(self, channel: str) -> None:
+        """
+        Forget the messages that are kept of a channel.
+
+        Args:
+            channel: A group, or a user's personal channel: ``#`` and the uid.
+
+        Raises:
+            ConfigError: The channel is not valid.
+            HubError: The channel has no history, or the store of history is away.
+        """
+        target, name = _target_of(channel)
+        history = self.local_node.channels.history
+        if history is None or history.limits(target, name) is None:
+            raise HubError(f"the channel {channel!r} has no history")
+        try:
+            await history.store.remove(channel)
+        except BusError as error:
+            raise HubError(f"the history cannot be removed: {error}") from None
+
+
+async def _position_of(sent: Appended) -> "Position | None":
+    position: Position | None = None
+    try:
+        for one in sent:
+            position = await one
+    except BusError as error:
+        raise HubError(f"the message may not have been published: {error}") from None
+    return position
+
+
+def _target_of(channel: str) -> tuple[Target, str]:
+    if str(channel).startswith(PERSONAL):
+        return Target.UIDS, check_uid(channel[1:])
+    return Target.GROUPS, check_group(channel)
+
+
+def _check_tags(tags: Mapping[str, str]) -> dict[str, str]:
+    texts: list[object] = [*tags, *tags.values()]
+    for text in texts:
+        if not isinstance(text, str):
+            raise ConfigError(f"{text!r:.40} in tags is not text", "give texts by name")
+    return dict(tags)
+
+
+def _value(packed: PackedPublication) -> Any:
+    if packed.kind == BINARY:
+        return packed.data
+    return packed.data.decode() if packed.kind == TEXT else msgspec.json.decode(packed.data)

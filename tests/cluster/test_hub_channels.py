@@ -1,0 +1,83 @@
+"""Publishing to channels, reading and removing what is kept: from a service, and outside."""
+
+from typing import Any
+
+import pytest
+
+from gateman import Channel, ConfigError, HubError, hub
+from tests.support.client_talk import service
+from tests.support.loop import on_loop
+
+CHANNELS = {"room": Channel(subscribe=True, history_size=10), "news": Channel(subscribe=True)}
+
+
+def values(found: Any) -> list[Any]:
+    return [one.data for one in found.publications]
+
+
+@on_loop
+async def test_a_publication_has_a_position_and_tags() -> None:
+    """Where the channel has history; it is published once for each key."""
+    async with service(channels=CHANNELS) as client:
+        ann = await client()
+        for channel in CHANNELS:
+            await ann.ask(subscribe={"channel": channel})
+        first = await hub.publish("room", {"n": 1}, tags={"kind": "test"})
+        second = await hub.publish("room", 2, idempotency_key="a")
+        again = await hub.publish("room", 3, idempotency_key="a")
+        assert first is not None
+        assert second is not None
+        assert second.offset > first.offset
+        assert again == second
+        assert await hub.publish("room", 4, skip_history=True) is None
+        assert await hub.publish("news", 5, tags={"a": "b"}) is None
+
+        pushes = [(await ann.push())["pub"] for _ in range(4)]
+        assert sorted(pushes, key=lambda one: str(one["data"])) == [
+            {"data": 2, "offset": second.offset},
+            {"data": 4},
+            {"data": 5, "tags": {"a": "b"}},
+            {"data": {"n": 1}, "tags": {"kind": "test"}, "offset": first.offset},
+        ]
+
+
+@on_loop
+async def test_what_is_kept_is_read_and_removed() -> None:
+    """In pages; of a user's own channel, too."""
+    async with service(channels=CHANNELS):
+        for message in ("text", b"\xff", [1], None):
+            await hub.send_to_group("room", message)
+        await hub.send_to_uid("ann", 7)
+        found = await hub.history("room")
+        assert values(found) == ["text", b"\xff", [1], None]
+        assert found.position.offset == found.publications[-1].offset
+        page = await hub.history("room", limit=2, is_reverse=True)
+        assert values(page) == [None, [1]]
+        since = found.position._replace(offset=found.publications[1].offset)
+        assert values(await hub.history("room", since=since)) == [[1], None]
+        assert values(await hub.history("room", limit=0)) == []
+        assert values(await hub.history("#ann")) == [7]
+        await hub.remove_history("room")
+        assert values(await hub.history("room")) == []
+
+
+@on_loop
+async def test_mistakes_are_told_at_once() -> None:
+    """And a channel without history says so."""
+    async with service(channels=CHANNELS):
+        wrong: list[tuple[str, dict[str, Any]]] = [
+            ("", {}),
+            ("#", {}),
+            ("room", {"tags": {"a": 1}}),
+            ("room", {"idempotency_key": "k" * 256}),
+        ]
+        for channel, options in wrong:
+            with pytest.raises(ConfigError):
+                hub.publish(channel, 1, **options)
+        for limit in (-1, 1001, True):
+            with pytest.raises(ConfigError):
+                await hub.history("room", limit=limit)
+        with pytest.raises(HubError, match="the channel 'news' has no history"):
+            await hub.history("news")
+        with pytest.raises(HubError, match="has no history"):
+            await hub.remove_history("news")
