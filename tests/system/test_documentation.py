@@ -47,17 +47,18 @@ def test_the_readme_shows_the_examples() -> None:
     names = (
         "wss.py",
         "ws.py",
+        "clients/chat_server.py",
         "rooms.py",
         "notifications/with_django.py",
         "test_ws.py",
     )
     examples = [body(program(name)) for name in names]
 
-    assert len(blocks) == 5
-    assert blocks[:2] == examples[:2]
-    assert blocks[2] in examples[2]
+    assert len(blocks) == 6
+    assert blocks[:3] == examples[:3]
     assert blocks[3] in examples[3]
     assert blocks[4] in examples[4]
+    assert blocks[5] in examples[5]
 
 
 def test_the_guide_shows_how_to_serve_on_an_own_loop() -> None:
