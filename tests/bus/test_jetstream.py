@@ -158,8 +158,8 @@ async def test_the_stream_grows_with_the_largest_channel(tmp_path: Path) -> None
 
 
 @on_loop
-async def test_the_wrong_server(tmp_path: Path) -> None:
-    """Without JetStream, the sentence says what to do; the bus goes on."""
+async def test_the_wrong_server(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    """Without JetStream, the sentence says what to do, once in the log; the bus goes on."""
     async with served(tmp_path, 1, "max_payload: 1MB") as (bus,):
         problems = []
         for attempt in (
@@ -174,6 +174,7 @@ async def test_the_wrong_server(tmp_path: Path) -> None:
             problems.append(caught.value.problem)
         await back(bus)
 
+    assert [one.partition(" cannot be used: ")[2] for one in caplog.messages] == problems[:1]
     assert set(problems) == {
         "JetStream does not answer: it is not enabled for us (`jetstream {}` in the servers'"
         " configuration), or has no leader at the moment"

@@ -26,6 +26,7 @@ from ..history.base import (
     Receive,
     StoredMessage,
 )
+from ..log import RateLimitedLogger
 from .followers import Followers, check_append, history_subject
 from .jetstream_wire import (
     JetStreamError,
@@ -90,6 +91,7 @@ class JetStreamHistory:
         self._followers = Followers(bus, self._top, read_live)
         self._reads = asyncio.Semaphore(_MAX_READS)
         self._recent = RecentMessages()
+        self._rate_limited = RateLimitedLogger()
         self._reading: WeakValueDictionary[str, asyncio.Lock] = WeakValueDictionary()
         # Appends are written in the order of the calls, also when they wait for the stream.
         self._order = asyncio.Lock()
@@ -120,7 +122,7 @@ class JetStreamHistory:
         except JetStreamError as error:
             if error.is_without_answer:
                 self._is_prepared = False
-            raise BusError(self._bus.url, error.text) from None
+            raise self._refused(error) from None
 
     async def since(self, channel: str, position: Position | None, limit: int) -> Missed:
         if position is None or not position.is_possible:
@@ -129,7 +131,7 @@ class JetStreamHistory:
             async with self._reads:
                 return await self._since(channel, position, limit)
         except JetStreamError as error:
-            raise BusError(self._bus.url, error.text) from None
+            raise self._refused(error) from None
 
     async def read(
         self, channel: str, *, limit: int, since: Position | None = None, is_reverse: bool = False
@@ -144,7 +146,7 @@ class JetStreamHistory:
                 # All: how many of them are older than what is kept is known at the end.
                 stored = await self._read(channel, 1, last)
         except JetStreamError as error:
-            raise BusError(self._bus.url, error.text) from None
+            raise self._refused(error) from None
         oldest = time.time() - last.limits.ttl
         kept = [one for one in stored if not one.is_marker][-last.limits.size :]
         kept = [one for one in kept if one.time > oldest]
@@ -164,7 +166,7 @@ class JetStreamHistory:
                 if await self._mark(channel, removal_head(last.number)):
                     return
         except JetStreamError as error:
-            raise BusError(self._bus.url, error.text) from None
+            raise self._refused(error) from None
         raise BusError(self._bus.url, "the channel has too many messages at the moment")
 
     def follow(self, channel: str, receive: Receive, lost: Lost) -> Awaitable[Position]:
@@ -287,7 +289,7 @@ class JetStreamHistory:
                 if number:
                     return Position(self._epoch, number)
         except JetStreamError as error:
-            raise BusError(self._bus.url, error.text) from None
+            raise self._refused(error) from None
         raise BusError(self._bus.url, "the channel has too many messages at the moment")
 
     async def _mark(self, channel: str, head: bytes) -> int:
@@ -413,6 +415,13 @@ class JetStreamHistory:
             reached = self._followers.reached(channel)
             if reached is not None and reached < number:
                 self._followers.lose(channel)
+
+    def _refused(self, error: JetStreamError) -> BusError:
+        """Make the error of a caller, and tell the operator, who can do something about it."""
+        now = asyncio.get_running_loop().time()
+        text = f"the history on the bus {self._bus.url} cannot be used: {error.text}"
+        self._rate_limited.warning("history", text, now)
+        return BusError(self._bus.url, error.text)
 
     def _log(self, channel: str) -> str:
         return self._names.log(history_subject(channel))
