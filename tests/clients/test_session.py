@@ -312,6 +312,27 @@ def test_the_server_subscribes_while_the_client_s_subscribe_waits(
     assert session.subscriptions["a"].is_server_side
 
 
+def test_the_server_subscribes_and_unsubscribes_while_the_client_s_subscribe_waits(
+    driver: Driver,
+) -> None:
+    session = driver.session
+    driver.receive(
+        {"id": 2, "subscribe": {"channel": "a"}}, {"id": 3, "subscribe": {"channel": "b"}}
+    )
+    for channel in ("a", "b"):
+        session.push_subscribe(channel, Subscribe())
+        session.push_unsubscribe(channel, 2000)
+    driver.receive({"id": 4, "subscribe": {"channel": "b"}})
+
+    assert not session.is_subscribing(2)
+    assert said(session.subscribed(2, SubscribeResult(), 100.0)) == [
+        error(2, 103, "permission denied")
+    ]
+    assert said(session.refused(3, 103)) == [error(3, 103, "permission denied")]
+    assert session.is_subscribing(4)
+    assert said(session.subscribed(4, SubscribeResult(), 100.0)) == [{"id": 4, "subscribe": {}}]
+
+
 def test_the_server_unsubscribes_while_the_subscribe_waits(driver: Driver) -> None:
     """SDKs take no notice of it before the answer."""
     session = driver.session

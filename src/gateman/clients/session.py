@@ -114,6 +114,8 @@ class Subscription(Struct, gc=False):
     is_server_side: bool = False
     is_subscribed: bool = False
     """False while the application has not answered."""
+    number: int = 0
+    """The id of the client's command; 0 for a server-side one."""
     expires_at: float | None = None
     ended: tuple[int, str] | None = None
     """The server has unsubscribed it before its answer: the SDK knows it only afterwards."""
@@ -262,6 +264,14 @@ class ClientSession:
         subscription = self.subscriptions.get(channel)
         return subscription is not None and subscription.is_subscribed
 
+    def is_subscribing(self, number: int) -> bool:
+        """Whether :meth:`subscribed` will subscribe: the server may have done it meanwhile."""
+        request = self._asked.get(number)
+        if not isinstance(request, SubscribeRequest):
+            return False
+        subscription = self.subscriptions.get(request.channel)
+        return subscription is not None and subscription.number == number
+
     def _subscribe_or_unsubscribe(
         self, number: int, request: SubscribeRequest | UnsubscribeRequest
     ) -> list[Action]:
@@ -279,7 +289,7 @@ class ClientSession:
         own = sum(not one.is_server_side for one in self.subscriptions.values())
         if own >= self.limits.max_subscriptions:
             return self._error(number, ErrorCode.LIMIT_EXCEEDED)
-        self.subscriptions[channel] = Subscription()
+        self.subscriptions[channel] = Subscription(number=number)
         return self._ask(number, request)
 
     def _unsubscribe(
@@ -340,13 +350,17 @@ class ClientSession:
         self, number: int, result: SubscribeResult, now: float, *, ttl: float | None = None
     ) -> list[Action]:
         """Answer a subscribe command; the client gets the channel's publications from now on."""
+        is_subscribing = self.is_subscribing(number)
         request = self._asked.pop(number, None)
         if not isinstance(request, SubscribeRequest):
             return []
         channel = request.channel
+        if not is_subscribing:
+            # Meanwhile the server has subscribed it, and perhaps unsubscribed it again.
+            is_other = channel in self.subscriptions
+            code = ErrorCode.ALREADY_SUBSCRIBED if is_other else ErrorCode.PERMISSION_DENIED
+            return self._error(number, code) + self._next_of(channel)
         subscription = self.subscriptions[channel]
-        if subscription.is_server_side:
-            return self._error(number, ErrorCode.ALREADY_SUBSCRIBED) + self._next_of(channel)
         subscription.is_subscribed = True
         subscription.expires_at, result.expires, result.ttl = _life(ttl, now)
         actions = self._reply(Reply(id=number, subscribe=result))
@@ -393,6 +407,7 @@ class ClientSession:
             message: For developers; that of the protocol's code if it is empty.
             is_temporary: Whether the SDK tries again by itself; None for what the code says.
         """
+        is_subscribing = self.is_subscribing(number)
         request = self._asked.pop(number, None)
         if request is None:
             return []
@@ -403,8 +418,7 @@ class ClientSession:
             for waiting, _ in held:
                 actions += self._error(waiting, ErrorCode.UNAUTHORIZED)
         elif isinstance(request, SubscribeRequest):
-            subscription = self.subscriptions[request.channel]
-            if not subscription.is_server_side:
+            if is_subscribing:
                 del self.subscriptions[request.channel]
             actions += self._next_of(request.channel)
         return actions

@@ -173,7 +173,11 @@ class ClientSubscriptions:
         if is_incomplete and request.flag & _REJECT_UNRECOVERED:
             self._act(client, session.refused(number, ErrorCode.UNRECOVERABLE_POSITION))
             return
+        is_subscribing = session.is_subscribing(number)
         actions = session.subscribed(number, result, self._now(), ttl=allowed.expires_in)
+        if not is_subscribing:
+            self._act(client, actions)
+            return
         if allowed != Allow(data=allowed.data, expires_in=allowed.expires_in):
             client.allowed[entry.channel] = allowed
         self._send_first(client, actions, entry)
