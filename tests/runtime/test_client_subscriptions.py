@@ -1,10 +1,11 @@
 """Subscriptions of SDK clients: what a client missed, and what the hub does with it."""
 
+import asyncio
 from typing import Any
 
 from gateman import Channel, Connection, hub
-from tests.support.client_talk import KEPT, service
-from tests.support.loop import on_loop
+from tests.support.client_talk import DENIED, KEPT, service
+from tests.support.loop import eventually, on_loop
 
 
 @on_loop
@@ -96,3 +97,31 @@ async def test_a_client_is_joined_and_taken_out_while_it_is_connected() -> None:
         await hub.dissolve_group("room")
         assert (await ann.push())["unsubscribe"]["code"] == 2000
         assert await hub.count_group("room") == 0
+
+
+@on_loop
+async def test_the_application_overtakes_the_client_s_own_subscribe() -> None:
+    """What it has joined and left meanwhile stays as it is: the client is no member."""
+    may_answer = asyncio.Event()
+    connections: list[Connection] = []
+
+    async def on_subscribe(connection: Connection, _channel: str, _data: Any) -> bool:
+        connections.append(connection)
+        await may_answer.wait()
+        return True
+
+    async with service(on_subscribe) as client:
+        talk = await client()
+        number = await talk.send(subscribe={"channel": "a"})
+        await eventually(lambda: bool(connections))
+        await connections[0].join("a")
+        await connections[0].leave("a")
+        may_answer.set()
+
+        assert await talk.answer(number) == DENIED
+        hub.send_to_group("a", "nobody gets this")
+        assert [(await talk.push()).keys() - {"channel"} for _ in range(2)] == [
+            {"subscribe"},
+            {"unsubscribe"},
+        ]
+        assert await hub.count_group("a") == 0
