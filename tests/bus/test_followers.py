@@ -19,10 +19,10 @@ ROOM = history_subject("room")
 class Scene:
     """A publisher and a follower, and the end of the channel as the test says."""
 
-    def __init__(self) -> None:
+    def __init__(self, patience: float = 0.0) -> None:
         broker = MemoryBroker()
         self.here, self.there = MemoryBus(broker=broker), MemoryBus(broker=broker)
-        self.followers = Followers(self.there, self._top)
+        self.followers = Followers(self.there, self._top, patience=patience)
         self.tops: list[asyncio.Future[Position]] = []
         self.got: list[StoredMessage] = []
         self.lost_count = 0
@@ -120,6 +120,38 @@ async def test_more_than_can_be_kept_until_it_begins() -> None:
     top.set_result(Position("e", 0))
     with pytest.raises(BusError, match="more arrives than can be followed"):
         await following
+    await scene.stop()
+
+    assert (scene.got, scene.lost_count) == ([], 0)
+
+
+@on_loop
+async def test_what_was_overtaken_is_waited_for() -> None:
+    """For a while: then it is lost."""
+    scene = Scene(patience=0.05)
+    await scene.start()
+    following = scene.follow()
+    (await scene.asked(1)).set_result(Position("e", 5))
+    await following
+    for previous, offset in ((6, 7), (5, 6), (8, 9)):
+        scene.here.publish(ROOM, live(previous, offset, b""))
+    await eventually(lambda: scene.lost_count == 1)
+    await scene.stop()
+
+    assert [one.offset for one in scene.got] == [6, 7]
+
+
+@on_loop
+async def test_waiting_ends_with_following() -> None:
+    """Nobody is told who has unfollowed."""
+    scene = Scene(patience=60)
+    await scene.start()
+    following = scene.follow()
+    (await scene.asked(1)).set_result(Position("e", 5))
+    await following
+    scene.here.publish(ROOM, live(6, 7, b""))
+    await eventually(lambda: scene.there.counts["received"] == 1)
+    scene.followers.unfollow("room")
     await scene.stop()
 
     assert (scene.got, scene.lost_count) == ([], 0)

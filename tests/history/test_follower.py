@@ -53,6 +53,31 @@ def test_a_message_that_is_missing_is_noticed() -> None:
         early.begin(5)
 
 
+def test_a_patient_one_waits_for_what_was_overtaken() -> None:
+    """It holds what came too early, also from before the beginning, and says that it waits."""
+    first, second, third, fourth = chain(3, 5, 9, 12)
+    follower = Follower(is_patient=True)
+    follower.begin(0)
+    got = [taken(follower, one) for one in (first, third, fourth)]
+    was_waiting = follower.is_waiting
+    got.append(taken(follower, second))
+    early = Follower(is_patient=True)
+    taken(early, third, first)
+    begun = [one.offset for one in early.begin(0)]
+
+    assert got == [[3], [], [], [5, 9, 12]]
+    assert (was_waiting, follower.is_waiting) == (True, False)
+    assert (begun, early.is_waiting, taken(early, second)) == ([3], True, [5, 9])
+
+
+def test_what_is_held_is_bounded() -> None:
+    """Then it is a gap."""
+    follower = Follower(is_patient=True)
+    follower.begin(0)
+    with pytest.raises(Gap):
+        taken(follower, *(live(n, n + 1, bytes(100_000)) for n in range(5, 20)))
+
+
 def test_what_comes_twice_is_delivered_once() -> None:
     """Or later than it should."""
     follower = Follower()
@@ -92,8 +117,9 @@ def test_what_comes_early_is_bounded() -> None:
         follower.begin(0)
 
 
+@pytest.mark.parametrize("is_patient", [False, True])
 @pytest.mark.parametrize("seed", range(50))
-def test_everything_or_a_gap(seed: int) -> None:
+def test_everything_or_a_gap(seed: int, *, is_patient: bool) -> None:
     """Whatever is lost or repeated on the way, what is delivered has no hole."""
     dice = random.Random(seed)  # noqa: S311 - a test, not a secret
     offsets = sorted(dice.sample(range(1, 1000), 50))
@@ -101,9 +127,12 @@ def test_everything_or_a_gap(seed: int) -> None:
     arriving = [one for one in sent if dice.random() > 0.02]
     if dice.random() < 0.5:
         arriving.insert(dice.randrange(len(arriving)), dice.choice(sent[:20]))
+    if is_patient:
+        index = dice.randrange(len(arriving) - 1)
+        arriving[index : index + 2] = arriving[index : index + 2][::-1]
     start = dice.choice([0, *offsets[:10]])
     known_at = dice.randrange(10)
-    follower = Follower()
+    follower = Follower(is_patient=is_patient)
     got: list[int] = []
     try:
         for index, message in enumerate(arriving):

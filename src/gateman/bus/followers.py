@@ -33,7 +33,7 @@ def check_append(bus: Bus, payload: bytes, idempotency_key: str) -> None:
 class _Followed:
     """A channel that is followed, or about to be."""
 
-    __slots__ = ("beginning", "begun", "follower", "lost", "receive")
+    __slots__ = ("beginning", "begun", "follower", "lost", "receive", "waiting")
 
     def __init__(self, receive: Receive, lost: Lost, follower: Follower) -> None:
         self.follower = follower
@@ -41,6 +41,7 @@ class _Followed:
         self.lost = lost
         self.begun: asyncio.Future[Position] = asyncio.get_running_loop().create_future()
         self.beginning: asyncio.Task[None] | None = None
+        self.waiting: asyncio.TimerHandle | None = None
 
 
 class Followers:
@@ -51,16 +52,20 @@ class Followers:
         bus: Bus,
         top: Callable[[str], Awaitable[Position]],
         read: Callable[[bytes], Live] = read_live,
+        *,
+        patience: float = 0.0,
     ) -> None:
         self._bus = bus
         self._top = top
         self._read = read
+        # Seconds for a message that was overtaken; 0 if the broker keeps their order.
+        self._patience = patience
         self._by_channel: dict[str, _Followed] = {}
         self._rate_limited = RateLimitedLogger()
 
     def follow(self, channel: str, receive: Receive, lost: Lost) -> Awaitable[Position]:
         self.unfollow(channel)
-        followed = self._by_channel[channel] = _Followed(receive, lost, Follower(self._read))
+        followed = self._by_channel[channel] = _Followed(receive, lost, self._follower())
         followed.begun.add_done_callback(partial(self._on_begun, channel, followed))
         loop = asyncio.get_running_loop()
         followed.beginning = loop.create_task(self._begin(channel, followed))
@@ -97,6 +102,8 @@ class Followers:
         self._bus.unsubscribe(history_subject(channel))
         if followed.beginning is not None:
             followed.beginning.cancel()
+        if followed.waiting is not None:
+            followed.waiting.cancel()
         if not followed.begun.done():
             followed.begun.set_exception(error)
 
@@ -138,7 +145,10 @@ class Followers:
             try:
                 return await self._top(channel)
             except ConnectionLost:
-                followed.follower = Follower(self._read)
+                followed.follower = self._follower()
+
+    def _follower(self) -> Follower:
+        return Follower(self._read, is_patient=self._patience > 0)
 
     def _take(self, channel: str, followed: _Followed, data: bytes) -> None:
         try:
@@ -149,10 +159,27 @@ class Followers:
             self._deliver(channel, followed, messages)
 
     def _deliver(self, channel: str, followed: _Followed, messages: list[StoredMessage]) -> None:
+        if followed.follower.is_waiting and followed.waiting is None:
+            self._wait(channel, followed)
         for message in messages:
             # The receiver may have unfollowed.
             if self._by_channel.get(channel) is followed:
                 self._call(partial(followed.receive, message))
+
+    def _wait(self, channel: str, followed: _Followed) -> None:
+        """End following if the message before one that is held does not come."""
+        loop = asyncio.get_running_loop()
+        last = followed.follower.last
+        followed.waiting = loop.call_later(self._patience, self._waited, channel, followed, last)
+
+    def _waited(self, channel: str, followed: _Followed, last: int | None) -> None:
+        followed.waiting = None
+        if not followed.follower.is_waiting:
+            return
+        if followed.follower.last == last:
+            self._lose(channel, followed)
+        else:
+            self._wait(channel, followed)
 
     def _lose(self, channel: str, followed: _Followed) -> None:
         if self._remove(channel, followed):

@@ -80,6 +80,11 @@ _CHECK_INTERVAL = 30.0
 _TRAVEL_TIME = 2.0
 
 
+# Seconds in which a message comes that was overtaken by the next one: servers swap messages that
+# several clients publish at the same time (seen with 2.9.10).
+_PATIENCE = 1.0
+
+
 class JetStreamHistory:
     """The store of a NATS server or cluster; see :class:`~.history.base.History`."""
 
@@ -88,7 +93,7 @@ class JetStreamHistory:
         self._names = StreamNames(name)
         self._replicas = replicas
         self._max_bytes = max_bytes
-        self._followers = Followers(bus, self._top, read_live)
+        self._followers = Followers(bus, self._top, read_live, patience=_PATIENCE)
         self._reads = asyncio.Semaphore(_MAX_READS)
         self._recent = RecentMessages()
         self._rate_limited = RateLimitedLogger()

@@ -1,5 +1,6 @@
 """Whether one follower of a channel has received everything. Pure."""
 
+from bisect import insort
 from collections.abc import Callable
 
 from .base import StoredMessage
@@ -14,13 +15,22 @@ class Gap(Exception):
 
 
 class Follower:
-    """Puts the messages of a channel in order, and finds gaps between them."""
+    """
+    Puts the messages of a channel in order, and finds gaps between them.
 
-    __slots__ = ("_early", "_early_size", "_is_broken", "_last", "_read")
+    Some brokers swap messages that are published at the same time. With `is_patient` a message
+    that came too early is held until the one before it comes; the caller decides for how long.
+    """
 
-    def __init__(self, read: Callable[[bytes], Live] = read_live) -> None:
+    __slots__ = ("_early", "_early_size", "_is_broken", "_is_patient", "_last", "_read")
+
+    def __init__(
+        self, read: Callable[[bytes], Live] = read_live, *, is_patient: bool = False
+    ) -> None:
         self._read = read
+        self._is_patient = is_patient
         self._last: int | None = None
+        # In the order of offsets: what came before the beginning, or before its turn.
         self._early: list[Live] = []
         self._early_size = 0
         self._is_broken = False
@@ -34,40 +44,63 @@ class Follower:
     def has_begun(self) -> bool:
         return self._last is not None
 
+    @property
+    def is_waiting(self) -> bool:
+        """Whether a message is held because the one before it has not come."""
+        return self.has_begun and bool(self._early)
+
     def begin(self, offset: int) -> list[StoredMessage]:
         """Set the position after which messages are due; return those that came; raises Gap."""
         if self._is_broken:
             raise Gap
         self._last = offset
-        early, self._early = self._early, []
-        return [message for one in early for message in self._next(one)]
+        return self._due()
 
     def take(self, data: bytes) -> list[StoredMessage]:
-        """Return the messages that are to be delivered now, at most one; raises Gap."""
-        if self._last is None:
-            self._keep(data)
-            return []
+        """Return the messages that are to be delivered now; raises Gap."""
         try:
-            return self._next(self._read(data))
+            one = self._read(data)
         except ValueError:
-            raise Gap from None
-
-    def _keep(self, data: bytes) -> None:
+            return self._broken()
+        if self._last is not None and not self._early and one.previous <= self._last:
+            return self._deliver(one)
         self._early_size += len(data)
-        try:
-            self._early.append(self._read(data))
-        except ValueError:
-            self._is_broken = True
         if self._early_size > _MAX_EARLY_SIZE:
-            self._is_broken = True
-            self._early.clear()
+            return self._broken()
+        insort(self._early, one, key=_offset)
+        return [] if self._last is None else self._due()
 
-    def _next(self, one: Live) -> list[StoredMessage]:
+    def _due(self) -> list[StoredMessage]:
+        """Return what was held, as far as nothing is missing before it."""
+        assert self._last is not None
+        messages: list[StoredMessage] = []
+        count = 0
+        for one in self._early:
+            if one.previous > self._last and one.offset > self._last:
+                break
+            messages += self._deliver(one)
+            count += 1
+        del self._early[:count]
+        if not self._early:
+            self._early_size = 0
+        elif not self._is_patient:
+            raise Gap
+        return messages
+
+    def _deliver(self, one: Live) -> list[StoredMessage]:
         assert self._last is not None
         if one.offset <= self._last:
             return []
-        # The message before it in its channel is not after what was received.
-        if one.previous > self._last:
-            raise Gap
         self._last = one.offset
         return [] if one.is_marker else [StoredMessage(one.offset, one.payload)]
+
+    def _broken(self) -> list[StoredMessage]:
+        self._early.clear()
+        self._is_broken = True
+        if self.has_begun:
+            raise Gap
+        return []
+
+
+def _offset(one: Live) -> int:
+    return one.offset
