@@ -8,11 +8,15 @@ ignore that is not needed is an error.
 from typing import Any, assert_type
 
 from gateman import (
+    Allow,
     BusinessWorker,
+    Channel,
+    ClientError,
     CloseCode,
     ConfigError,
     Connection,
     Deflate,
+    Disconnect,
     ExitCode,
     GatemanError,
     Gateway,
@@ -280,6 +284,48 @@ one = worker.connections[1]
 one.send(5)  # type: ignore[arg-type]
 one.send(None)  # type: ignore[arg-type]
 one.close("bye")  # type: ignore[arg-type]
+
+
+# SDK clients.
+
+sdk = Worker(
+    "websocket://0.0.0.0:8283",
+    client_protocol="centrifuge",
+    channels={"chat:*": Channel(subscribe=True, publish="subscribers", history_size=100)},
+    client_limits={"max_subscriptions": 10},
+    tokens={"jwks_url": "https://example.com/keys"},
+)
+Worker("ws://a:1", channels=["chat"])  # type: ignore[arg-type]
+
+
+@sdk.on_client_connect
+def connect(connection: Connection, token: str, data: Any) -> Allow:
+    connection.bind(token)
+    return Allow(data=data, expires_in=60)
+
+
+@sdk.on_subscribe
+async def subscribe(connection: Connection, channel: str, data: Any) -> bool:
+    return channel.startswith(connection.client_id) and bool(data)
+
+
+@sdk.on_rpc
+def call(connection: Connection, method: str, data: Any) -> Any:
+    raise ClientError(404, f"{connection.id} has no {method} for {data}")
+
+
+@sdk.on_publish  # type: ignore[arg-type]
+def publish(connection: Connection, channel: str) -> None:
+    raise Disconnect(4500, f"{connection.id} {channel}")
+
+
+async def use_channels() -> None:
+    hub.send_to_group("chat:1", {"text": "hi", "at": [1, 2.5, None]})
+    hub.send_to_uid("42", value := True)
+    hub.send_to_all(object())  # type: ignore[arg-type]
+    position = await hub.publish("chat:1", value, tags={"kind": "test"})
+    found = await hub.history("chat:1", limit=10, since=position)
+    assert_type(found.publications[0].offset, int)
 
 
 # Errors.

@@ -107,7 +107,7 @@ class HubChannels(HubActions):
         node, data = self.local_node, pack(packed) if packed.tags else payload
         kind = PACKED if packed.tags else kind
         if skip_history:
-            node.send_now(target, (name,), kind, data)
+            node.send(target, (name,), kind, data, skips_history=True)
             return Confirmation(_position_of, ((),))
         sent = node.send(target, (name,), kind, data, key=idempotency_key)
         return Confirmation(_position_of, (sent,))

@@ -297,6 +297,8 @@ class Node:
         payload: bytes,
         exclude: tuple[ClientId, ...] = (),
         key: str = "",
+        *,
+        skips_history: bool = False,
     ) -> Appended:
         """
         Send to clients of all nodes; a message that is too big for the bus is sent to none.
@@ -304,22 +306,10 @@ class Node:
         Return what confirms that channels with history have it.
         """
         appended: Appended = ()
-        if self.channels.history is not None and target in _WITH_HISTORY:
+        if self.channels.history is not None and target in _WITH_HISTORY and not skips_history:
             names, appended = self.channels.send(target, names, kind, payload, exclude, key)
             if not names:
                 return appended
-        self.send_now(target, names, kind, payload, exclude)
-        return appended
-
-    def send_now(
-        self,
-        target: Target,
-        names: tuple[str, ...],
-        kind: int,
-        payload: bytes,
-        exclude: tuple[ClientId, ...] = (),
-    ) -> None:
-        """Send without a history, to clients that are connected now."""
         publisher = self._publisher
         if publisher is not None:
             publisher.check(payload, names, exclude)
@@ -330,6 +320,7 @@ class Node:
         if publisher is not None:
             item = Item(kind, payload, exclude)
             publisher.send(channel_of(target, names, self.id), target, names, item)
+        return appended
 
     def _check_size(
         self, payload: bytes, names: tuple[str, ...], exclude: tuple[ClientId, ...]

@@ -89,8 +89,11 @@ class Publication(bytes):
 
 def as_message(message: object) -> tuple[int, bytes]:
     """Turn what an application sends into TEXT, BINARY or JSON, and bytes."""
-    # A bool is an int; str and bytes come first, as most messages are.
-    if message.__class__ is str or not isinstance(message, _JSON_TYPES):
+    # Most messages are text.
+    if message.__class__ is str and message.isascii():
+        return TEXT, message.encode()
+    # A bool is an int.
+    if not isinstance(message, _JSON_TYPES):
         return as_payload(message)
     return JSON, as_json(message)
 
