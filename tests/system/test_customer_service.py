@@ -24,7 +24,6 @@ from gateman.master.control_requests import ListAnswer, ListConnections
 from gateman.master.script import Script
 
 from ..support.deadlines import TIMEOUT
-from ..support.loop import on_loop
 from ..support.master import Master, master, until
 from ..support.ports import free_port
 
@@ -241,8 +240,12 @@ async def coming(*users: tuple[User, str]) -> AsyncIterator[None]:
     assert failed == []
 
 
-@on_loop
-async def test_customers_staff_and_a_pager_talk(tmp_path: Path) -> None:
+@pytest.mark.long
+def test_customers_staff_and_a_pager_talk(tmp_path: Path) -> None:
+    asyncio.run(talk(tmp_path))
+
+
+async def talk(tmp_path: Path) -> None:
     async with opened(tmp_path) as shop, connect(shop.ws, proxy=None) as silent:
         ann, sue, pager = User("secret-of-ann"), User("secret-of-sue"), Pager("secret-of-the-pager")
         everybody = (ann, sue, pager)
@@ -285,9 +288,14 @@ async def end_of(url: str, *messages: str) -> int | None:
         return client.close_code
 
 
-@on_loop
-async def test_a_reload_and_deaths_lose_nothing_silently(tmp_path: Path) -> None:
+@pytest.mark.long
+@pytest.mark.timeout(400)
+def test_a_reload_and_deaths_lose_nothing_silently(tmp_path: Path) -> None:
     """Whoever is connected gets all, once; of what others miss, the sender is told."""
+    asyncio.run(reload_and_kill(tmp_path))
+
+
+async def reload_and_kill(tmp_path: Path) -> None:
     async with opened(tmp_path) as shop:
         ann, bob = User("secret-of-ann"), User("secret-of-bob")
         sue, pager = User("secret-of-sue"), Pager("secret-of-the-pager")
