@@ -156,7 +156,7 @@ def test_replies_have_one_a_line() -> None:
 JSON_VALUES = st.recursive(
     st.none() | st.booleans() | st.integers() | st.text(),
     lambda inner: st.lists(inner) | st.dictionaries(st.text(), inner),
-    max_leaves=10,
+    max_leaves=4,
 )
 
 
@@ -172,7 +172,9 @@ def test_data_are_carried_as_they_are(value: Any) -> None:
 @given(
     st.text()
     | st.dictionaries(
-        st.sampled_from(["id", "connect", "subscribe", "rpc", "send", "history"]), JSON_VALUES
+        st.sampled_from(["id", "connect", "subscribe", "rpc", "send", "history"]),
+        JSON_VALUES,
+        max_size=2,
     ).map(json.dumps)
 )
 def test_anything_is_commands_or_an_error(frame: str) -> None:

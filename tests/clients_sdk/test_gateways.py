@@ -2,12 +2,12 @@
 
 import os
 import signal
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 
 import pytest
 
 from tests.support.master import Master, master, until
-from tests.support.sdk import DRIVERS, KINDS, NAMES, Driver, Kind, SdkError
+from tests.support.sdk import Driver, Kind, SdkError
 
 SCRIPT = """
 import os
@@ -54,16 +54,9 @@ def service(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Master]:
         yield running
 
 
-@pytest.fixture(scope="module", params=KINDS, ids=NAMES)
-def kind(request: pytest.FixtureRequest) -> Kind:
-    found: Kind = request.param
-    return found
-
-
-@pytest.fixture(scope="module")
-def driver(kind: Kind) -> Iterator[Driver]:
-    with DRIVERS[kind.name]() as running:
-        yield running
+@pytest.fixture
+def driver(kind: Kind, drivers: Callable[[str], Driver]) -> Driver:
+    return drivers(kind.name)
 
 
 def pids(service: Master, name: str) -> list[int]:
