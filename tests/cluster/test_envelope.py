@@ -69,13 +69,14 @@ ENVELOPES: list[e.Envelope] = [
     e.PresenceChanges(
         NODE,
         Group("room"),
+        7,
         0,
         2,
         [e.Joined(ClientInfo(CLIENT, "42", b"{}")), e.Left(CLIENT, 3.0)],
     ),
     e.PresenceRequest(NODE, 1, [Group("room")]),
     e.PresenceStates(
-        NODE, 1, [e.ChannelState(Group("room"), 2, is_last=True, infos=[ClientInfo(CLIENT)])]
+        NODE, 1, [e.ChannelState(Group("room"), 7, 2, is_last=True, infos=[ClientInfo(CLIENT)])]
     ),
     e.DirectMessages(NODE, 3, [e.DirectMessage(CLIENT, kind=1, payload=b"one")]),
 ]

@@ -77,7 +77,7 @@ class World:
         if not node.clients[channel]:
             node.seen[channel] = set()
         node.clients[channel][info.client] = info
-        self.do(node, node.presence.join(channel, info, DELAY))
+        self.do(node, node.presence.join(channel, info, DELAY, self.now))
 
     def leave(self, node: Node, channel: Group, client: str, delay: float = 0.0) -> None:
         info = node.clients[channel].pop(client)

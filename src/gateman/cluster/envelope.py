@@ -368,6 +368,7 @@ class PresenceChanges(Struct, frozen=True, array_like=True, forbid_unknown_field
 
     source: _Node
     channel: _Group
+    since: _Stamp  # when the node had its first client in it
     previous: _Count
     number: _Count
     changes: list[Joined | Left]
@@ -385,6 +386,7 @@ class ChannelState(Struct, frozen=True, array_like=True, forbid_unknown_fields=T
     """The clients of a node in a channel, or a part of them."""
 
     channel: _Group
+    since: _Stamp
     number: _Count  # of the last changes
     is_last: bool
     infos: list[ClientInfo]

@@ -40,7 +40,7 @@ class PresenceEvent(NamedTuple):
     A client has joined a channel, or left it.
 
     ``is_own`` is true on the one node that tells the application: that of the client, or, if that
-    is gone, one of those that have a client in the channel.
+    is gone, the one that has had clients in the channel for the longest time.
     """
 
     channel: Group
@@ -68,10 +68,12 @@ Output = PresenceEvent | PresenceMessage | Announcement
 class _Source:
     """What is known of one node's clients in a channel."""
 
-    __slots__ = ("infos", "number", "parts", "parts_id")
+    __slots__ = ("infos", "number", "parts", "parts_id", "since")
 
     def __init__(self) -> None:
         self.number = 0
+        # Microseconds since 1970: who follows for long knows the clients of all others.
+        self.since = 0
         self.infos: dict[ClientId, ClientInfo] = {}
         # Of an answer that has not arrived completely, with its request.
         self.parts: list[ClientInfo] = []
@@ -159,7 +161,9 @@ class Presence:
 
     # What happens to clients of this node.
 
-    def join(self, channel: Group, info: ClientInfo, delay: float) -> list[Output]:
+    def join(
+        self, channel: Group, info: ClientInfo, delay: float, wall_time: float
+    ) -> list[Output]:
         """Note that a client has joined; ``delay`` is for leaves of others' clients, in seconds."""
         followed = self._channels.get(channel)
         if followed is None:
@@ -168,13 +172,14 @@ class Presence:
         outputs: list[Output] = []
         if not followed.is_followed:
             followed.is_followed = True
+            followed.source(self._node).since = int(wall_time * 1e6)
             request = self._request([channel])
             followed.request_id = request.request_id
             outputs.append(PresenceMessage(Channel(Target.GROUPS, channel), request))
         source = followed.source(self._node)
         if info.client not in source.infos:
-            outputs += self._announce(followed, Joined(info))
             outputs += self._add(followed, self._node, info)
+            outputs += self._announce(followed, Joined(info))
         return outputs
 
     def leave(self, channel: Group, client: ClientId, delay: float, now: float) -> list[Output]:
@@ -198,7 +203,7 @@ class Presence:
         previous, self._number = source.number, self._number + 1
         source.number = self._number if source.infos else 0
         self._forget_if_over(followed)
-        return PresenceChanges(self._node, channel, previous, self._number, changes)
+        return PresenceChanges(self._node, channel, source.since, previous, self._number, changes)
 
     def not_sent(self, channel: Group) -> None:
         """Note that the bus has refused changes; they are sent when it is back."""
@@ -220,7 +225,7 @@ class Presence:
             else:
                 client, delay = change.client, change.delay
                 outputs += self._remove(followed, message.source, client, delay, now)
-        self._note(followed, message.source, message.number)
+        self._note(followed, message.source, message.number, message.since)
         if message.previous != number:
             outputs.append(
                 PresenceMessage(node_channel(message.source), self._request([message.channel]))
@@ -244,7 +249,7 @@ class Presence:
             if infos is not None:
                 is_first = message.request_id == followed.request_id
                 outputs += self._replace(followed, message.source, infos, now, is_first=is_first)
-                self._note(followed, message.source, state.number)
+                self._note(followed, message.source, state.number, state.since)
         return outputs
 
     def on_hello(self, node: NodeId, *, is_new: bool, was_away: bool) -> list[Output]:
@@ -366,7 +371,10 @@ class Presence:
         """Whether this node tells the application about a client of a node, which may be gone."""
         if owner == self._node or owner in self._known:
             return owner == self._node
-        return min(followed.sources, default=owner) == self._node
+        sources = followed.sources
+        return self._node == min(
+            sources, key=lambda node: (sources[node].since, node), default=owner
+        )
 
     def _replace(
         self,
@@ -387,11 +395,11 @@ class Presence:
             outputs += self._remove(followed, node, client, followed.delay, now)
         return outputs
 
-    def _note(self, followed: _FollowedChannel, node: NodeId, number: int) -> None:
+    def _note(self, followed: _FollowedChannel, node: NodeId, number: int, since: int) -> None:
         """Note the number of a node's last changes; a node without clients starts again from 0."""
         source = followed.sources.get(node)
         if source is not None:
-            source.number = number
+            source.number, source.since = number, since
             if not source.infos and not source.parts:
                 del followed.sources[node]
 
@@ -448,14 +456,14 @@ class Presence:
     def _parts(self, channel: Group) -> Iterator[tuple[ChannelState, int]]:
         followed = self._channels.get(channel)
         source = None if followed is None else followed.sources.get(self._node)
-        number = 0 if source is None else source.number
+        number, since = (0, 0) if source is None else (source.number, source.since)
         part: list[ClientInfo] = []
         size = _INFO_OVERHEAD
         for info in () if source is None else source.infos.values():
             info_size = _INFO_OVERHEAD + len(info.connection_info) + len(info.channel_info)
             if part and size + info_size > _MAX_PART_SIZE:
-                yield ChannelState(channel, number, is_last=False, infos=part), size
+                yield ChannelState(channel, since, number, is_last=False, infos=part), size
                 part, size = [], _INFO_OVERHEAD
             part.append(info)
             size += info_size
-        yield ChannelState(channel, number, is_last=True, infos=part), size
+        yield ChannelState(channel, since, number, is_last=True, infos=part), size

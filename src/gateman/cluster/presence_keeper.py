@@ -1,6 +1,7 @@
 """Sends and receives what :mod:`.presence` decides, for one node, and passes the events on."""
 
 import asyncio
+import time
 from collections.abc import Callable, Iterable
 from functools import partial
 
@@ -40,7 +41,7 @@ class PresenceKeeper:
 
     def join(self, channel: Group, info: ClientInfo, delay: float) -> None:
         """Announce a client of this node; if others vanish, ``delay`` is what their leaves wait."""
-        self._do(self._presence.join(channel, info, delay))
+        self._do(self._presence.join(channel, info, delay, time.time()))
 
     def leave(self, channel: Group, client: ClientId, delay: float = 0.0) -> None:
         """Announce that a client of this node has left, unless its user is back in time."""
