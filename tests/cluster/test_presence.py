@@ -372,3 +372,27 @@ def test_a_node_that_came_after_a_kill_does_not_answer_for_the_killed_one() -> N
         world.settle()
 
         assert world.own_events[ROOM, "n2-1", False] == 1
+
+
+@pytest.mark.parametrize("is_join_first", [True, False])
+def test_the_last_client_of_a_node_is_left_to_the_others(is_join_first: bool) -> None:  # noqa: FBT001
+    """The one node of them that has followed for the longest time tells the application, once."""
+    world = World(0)
+    a, b, c = world.start(), world.start(), world.start()
+    for node in (a, b):
+        world.join(node, ROOM, node.new_client(node.name))
+        world.deliver()
+        world.now += 1
+
+    if is_join_first:
+        world.join(c, ROOM, c.new_client("n1"))
+        world.deliver()
+    world.leave(a, ROOM, "n1-1", DELAY)
+    world.deliver()
+    if not is_join_first:
+        world.join(c, ROOM, c.new_client("n1"))
+        world.deliver()
+    world.settle()
+
+    assert world.own_events[ROOM, "n1-1", False] == 1
+    assert told(b)[-2:] == [("join", "n3-1"), ("leave", "n1-1")]

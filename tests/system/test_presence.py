@@ -1,5 +1,6 @@
 """Who is in a channel, with processes that are killed and reloaded, for an official SDK."""
 
+import json
 import os
 import signal
 from collections import Counter
@@ -8,9 +9,11 @@ from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
 import pytest
+from websockets.sync.client import ClientConnection, connect
 
+from ..support.deadlines import TIMEOUT
 from ..support.master import Master, master, until, written
-from ..support.nats import nats_server
+from ..support.nats import jetstream, nats_server
 from ..support.sdk import Driver, SdkClient, python_driver
 
 SCRIPT = """
@@ -62,13 +65,16 @@ class Told:
             found[user] += 1 if event == "join" else -1
         return +found
 
+    def counts(self) -> Counter[tuple[str, str]]:
+        return Counter((event, user) for _, event, user in self.lines())
+
 
 @contextmanager
 def service(folder: Path, bus: str) -> Iterator[tuple[Master, Driver]]:
     with ExitStack() as stack:
         options = ""
         if bus == "nats":
-            options = f"bus={stack.enter_context(nats_server(folder)).url!r}"
+            options = f"bus={stack.enter_context(nats_server(folder, jetstream(folder))).url!r}"
         running = stack.enter_context(master(SCRIPT.format(options=options), folder))
         yield running, stack.enter_context(python_driver())
 
@@ -81,26 +87,75 @@ def enter(driver: Driver, running: Master, user: str) -> tuple[SdkClient, int]:
     return client, pid
 
 
+def stray(stack: ExitStack, running: Master, user: str) -> tuple[ClientConnection, int]:
+    """Let a user enter the room with a client that does not come back."""
+    socket = stack.enter_context(connect(f"ws://127.0.0.1:{running.port}/"))
+    socket.send(json.dumps({"id": 1, "connect": {"data": {"user": user}}}))
+    pid = json.loads(socket.recv(TIMEOUT))["connect"]["data"]["pid"]
+    socket.send(json.dumps({"id": 2, "subscribe": {"channel": "room"}}))
+    socket.recv(TIMEOUT)
+    return socket, pid
+
+
 def users(client: SdkClient) -> list[str]:
     presence = client.do("presence", channel="room")
     return sorted(one["user"] for one in presence.values())
 
 
+def seen(client: SdkClient) -> list[tuple[str, str]]:
+    """Return who joined and left, as a client was told."""
+    client.do("presence", channel="room")
+    return [
+        (one["event"], one["info"]["user"])
+        for one in client.events
+        if one["event"] in {"join", "leave"}
+    ]
+
+
 @pytest.mark.parametrize("bus", ["local", "nats"])
 def test_clients_of_a_killed_process_leave_or_come_back(bus: str, tmp_path: Path) -> None:
     """A user who comes back is never gone; one who does not leaves, and the application knows."""
-    with service(tmp_path, bus) as (running, driver):
+    with ExitStack() as stack:
+        running, driver = stack.enter_context(service(tmp_path, bus))
         observer, kept = enter(driver, running, "ann")
-        others: dict[str, int] = {}
-        while kept in others.values() or not others:
-            others.clear()
-            _, others["bob"] = enter(driver, running, "bob")
         told = Told(tmp_path)
+        # Until bob and cid are in the other process.
+        while (bob := enter(driver, running, "bob"))[1] == kept:
+            bob[0].do("disconnect")
+        while (cid := stray(stack, running, "cid"))[1] == kept:
+            cid[0].close()
+        everybody = ["ann", "bob", "cid"]
+        until(lambda: users(observer) == everybody)
+        until(lambda: told.present() == dict.fromkeys(everybody, 1))
+        until(lambda: Counter(seen(observer)) == told.counts())
+        before, told_before = len(seen(observer)), len(told.lines())
+
+        os.kill(cid[1], signal.SIGKILL)
+
         until(lambda: users(observer) == ["ann", "bob"])
+        until(lambda: len(seen(observer)) >= before + 3)
         until(lambda: told.present() == {"ann": 1, "bob": 1})
 
-        os.kill(others["bob"], signal.SIGKILL)
+        events = seen(observer)[before:]
+        assert sorted(events) == [("join", "bob"), ("leave", "bob"), ("leave", "cid")]
+        assert events.index(("join", "bob")) < events.index(("leave", "bob"))
+        assert Counter(one[1:] for one in told.lines()[told_before:]) == Counter(events)
 
-        until(lambda: users(observer) == ["ann", "bob"])
-        join = observer.take("join", channel="room")
-        assert join
+
+@pytest.mark.parametrize("bus", ["local", "nats"])
+def test_a_reload_is_no_leave(bus: str, tmp_path: Path) -> None:
+    """All clients come back to new processes before anybody is told that they left."""
+    with service(tmp_path, bus) as (running, driver):
+        clients = [enter(driver, running, user)[0] for user in ("ann", "bob", "cid", "dan")]
+        told = Told(tmp_path)
+        everybody = ["ann", "bob", "cid", "dan"]
+        until(lambda: told.present() == dict.fromkeys(everybody, 1))
+
+        running.gateman("reload")
+
+        until(lambda: told.present() == dict.fromkeys(everybody, 1))
+        until(lambda: [users(client) for client in clients] == [everybody] * 4)
+        present: Counter[str] = Counter()
+        for _, event, user in told.lines():
+            present[user] += 1 if event == "join" else -1
+            assert present[user] >= 1

@@ -361,6 +361,7 @@ class Left(Struct, frozen=True, array_like=True, forbid_unknown_fields=True, tag
 
     client: _Client
     delay: Annotated[float, Meta(ge=0, le=MAX_LEAVE_DELAY)] = 0.0
+    is_handed_over: bool = False  # its node, which follows no more, does not tell the application
 
 
 class PresenceChanges(Struct, frozen=True, array_like=True, forbid_unknown_fields=True, tag="e"):

@@ -91,8 +91,11 @@ class _Source:
 
 
 class _Leaving(NamedTuple):
+    """A client whose user may come back; ``is_handed_over`` if its node follows no more."""
+
     info: ClientInfo
     until: float
+    is_handed_over: bool
 
 
 class _FollowedChannel:
@@ -120,6 +123,15 @@ class _FollowedChannel:
         self.is_followed = False
         # What the first request asked for was there before: its answers are no news.
         self.request_id = 0
+
+    def take_leaving(self, client: ClientId) -> bool:
+        """Wait for a client no more; return whether that was so."""
+        for user, clients in self.leaving.items():
+            if clients.pop(client, None) is not None:
+                if not clients:
+                    del self.leaving[user]
+                return True
+        return False
 
     def source(self, node: NodeId) -> _Source:
         found = self.sources.get(node)
@@ -189,8 +201,12 @@ class Presence:
         if followed is None or own is None or client not in own.infos:
             return []
         delay = min(delay, MAX_LEAVE_DELAY)
-        outputs = self._announce(followed, Left(client, delay))
-        outputs += self._remove(followed, self._node, client, delay, now)
+        outputs = self._remove(followed, self._node, Left(client, delay), now)
+        # The others tell it: this node does not see any more who comes back.
+        is_handed_over = (
+            not own.infos and len(followed.sources) > 1 and followed.take_leaving(client)
+        )
+        outputs += self._announce(followed, Left(client, delay, is_handed_over))
         if not own.infos:
             self._unfollow(followed)
         return outputs
@@ -217,15 +233,15 @@ class Presence:
             return []
         held = followed.sources.get(message.source)
         number = 0 if held is None else held.number
+        followed.source(message.source).since = message.since
         # A node that seemed to be gone is not.
         outputs = self.on_hello(message.source, is_new=False, was_away=False)
         for change in message.changes:
             if isinstance(change, Joined):
                 outputs += self._add(followed, message.source, change.info)
             else:
-                client, delay = change.client, change.delay
-                outputs += self._remove(followed, message.source, client, delay, now)
-        self._note(followed, message.source, message.number, message.since)
+                outputs += self._remove(followed, message.source, change, now)
+        self._note(followed, message.source, message.number)
         if message.previous != number:
             outputs.append(
                 PresenceMessage(node_channel(message.source), self._request([message.channel]))
@@ -245,11 +261,13 @@ class Presence:
             followed = self._followed(state.channel)
             if followed is None or message.source == self._node:
                 continue
-            infos = followed.source(message.source).take(state, message.request_id)
+            source = followed.source(message.source)
+            source.since = state.since
+            infos = source.take(state, message.request_id)
             if infos is not None:
                 is_first = message.request_id == followed.request_id
                 outputs += self._replace(followed, message.source, infos, now, is_first=is_first)
-                self._note(followed, message.source, state.number, state.since)
+                self._note(followed, message.source, state.number)
         return outputs
 
     def on_hello(self, node: NodeId, *, is_new: bool, was_away: bool) -> list[Output]:
@@ -270,7 +288,7 @@ class Presence:
                 continue
             del followed.sources[node]
             for info in source.infos.values():
-                outputs += self._leave(followed, info, followed.delay, now)
+                outputs += self._leave(followed, info, Left(info.client, followed.delay), now)
         return outputs
 
     def on_bus_restored(self) -> list[Output]:
@@ -291,7 +309,7 @@ class Presence:
             for user, clients in list(followed.leaving.items()):
                 for leaving in list(clients.values()):
                     if leaving.until <= now:
-                        outputs.append(self._left(followed, leaving.info))
+                        outputs.append(self._left(followed, leaving))
                         del clients[leaving.info.client]
                 if not clients:
                     del followed.leaving[user]
@@ -332,44 +350,39 @@ class Presence:
         if leaving.pop(info.client, None) is None:
             yield PresenceEvent(followed.name, info, is_join=True, is_own=node == self._node)
         for one in leaving.values():
-            yield self._left(followed, one.info)
+            yield self._left(followed, one)
         self._forget_if_over(followed)
 
     def _remove(
-        self,
-        followed: _FollowedChannel,
-        node: NodeId,
-        client: ClientId,
-        delay: float,
-        now: float,
+        self, followed: _FollowedChannel, node: NodeId, left: Left, now: float
     ) -> list[Output]:
         source = followed.sources.get(node)
-        info = None if source is None else source.infos.pop(client, None)
-        return [] if info is None else self._leave(followed, info, delay, now)
+        info = None if source is None else source.infos.pop(left.client, None)
+        return [] if info is None else self._leave(followed, info, left, now)
 
     def _leave(
-        self, followed: _FollowedChannel, info: ClientInfo, delay: float, now: float
+        self, followed: _FollowedChannel, info: ClientInfo, left: Left, now: float
     ) -> list[Output]:
         """Announce that a client has left, or wait for its user to come back."""
+        one = _Leaving(info, now + left.delay, left.is_handed_over)
         followed.users[info.user] -= 1
         is_last = not followed.users[info.user]
         if is_last:
             del followed.users[info.user]
-        if not (is_last and delay and info.user):
-            return [self._left(followed, info)]
-        leaving = followed.leaving.setdefault(info.user, {})
-        leaving[info.client] = _Leaving(info, now + delay)
+        if not (is_last and left.delay and info.user):
+            return [self._left(followed, one)]
+        followed.leaving.setdefault(info.user, {})[info.client] = one
         self._leaving.add(followed.name)
         return []
 
-    def _left(self, followed: _FollowedChannel, info: ClientInfo) -> PresenceEvent:
-        return PresenceEvent(
-            followed.name, info, is_join=False, is_own=self._is_own(followed, node_of(info.client))
-        )
+    def _left(self, followed: _FollowedChannel, leaving: _Leaving) -> PresenceEvent:
+        is_own = self._is_own(followed, leaving)
+        return PresenceEvent(followed.name, leaving.info, is_join=False, is_own=is_own)
 
-    def _is_own(self, followed: _FollowedChannel, owner: NodeId) -> bool:
-        """Whether this node tells the application about a client of a node, which may be gone."""
-        if owner == self._node or owner in self._known:
+    def _is_own(self, followed: _FollowedChannel, leaving: _Leaving) -> bool:
+        """Whether this node tells the application that a client has left."""
+        owner = node_of(leaving.info.client)
+        if owner == self._node or (owner in self._known and not leaving.is_handed_over):
             return owner == self._node
         sources = followed.sources
         return self._node == min(
@@ -392,14 +405,14 @@ class Presence:
             outputs += added if not is_first or len(added) > 1 else []
         present = {info.client for info in infos}
         for client in followed.source(node).infos.keys() - present:
-            outputs += self._remove(followed, node, client, followed.delay, now)
+            outputs += self._remove(followed, node, Left(client, followed.delay), now)
         return outputs
 
-    def _note(self, followed: _FollowedChannel, node: NodeId, number: int, since: int) -> None:
+    def _note(self, followed: _FollowedChannel, node: NodeId, number: int) -> None:
         """Note the number of a node's last changes; a node without clients starts again from 0."""
         source = followed.sources.get(node)
         if source is not None:
-            source.number, source.since = number, since
+            source.number = number
             if not source.infos and not source.parts:
                 del followed.sources[node]
 
@@ -413,7 +426,7 @@ class Presence:
             own = {
                 client: leaving
                 for client, leaving in clients.items()
-                if self._is_own(followed, node_of(client))
+                if self._is_own(followed, leaving)
             }
             if own:
                 followed.leaving[user] = own

@@ -31,6 +31,7 @@ class PresenceKeeper:
         self._loop = asyncio.get_running_loop()
         self._timer: asyncio.TimerHandle | None = None
         self._is_stopped = False
+        self._quiet: asyncio.Future[None] | None = None
 
     def listen(self, listener: Listener) -> None:
         """Call a function with each event of a channel that has clients here; it must not raise."""
@@ -77,6 +78,12 @@ class PresenceKeeper:
         """Note that the bus has lost something, and works again."""
         self._do(self._presence.on_bus_restored())
 
+    async def wait(self, seconds: float) -> None:
+        """Wait until no leave waits for its user, but not longer than this."""
+        if self._presence.is_waiting:
+            self._quiet = self._loop.create_future()
+            await asyncio.wait([self._quiet], timeout=max(seconds, 0))
+
     def stop(self) -> None:
         """Tell the leaves that no other node will tell; idempotent."""
         if not self._is_stopped:
@@ -110,6 +117,8 @@ class PresenceKeeper:
     def _tick(self) -> None:
         self._timer = None
         self._do(self._presence.expire(self._loop.time()))
+        if self._quiet is not None and not self._quiet.done() and not self._presence.is_waiting:
+            self._quiet.set_result(None)
 
 
 def _same(envelope: Envelope) -> Envelope:

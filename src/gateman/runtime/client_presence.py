@@ -72,9 +72,12 @@ class ClientPresence:
                 max_waiting_size=_MAX_WAITING_SIZE,
             )
 
-    async def finish(self, seconds: float) -> None:
+    async def finish(self, seconds: float, *, is_reload: bool) -> None:
         """Have the application know of all leaves, before ``on_worker_stop``."""
         if self._rules.has_join_leave:
+            if is_reload:
+                # Clients that were alone in a channel are about to join in the new process.
+                await self._node.presence.wait(seconds)
             self._node.presence.stop()
         if self._handler is not None:
             await self._handler.drain(seconds)

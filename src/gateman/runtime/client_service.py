@@ -118,6 +118,7 @@ class ClientService(WorkerService):
         self._client_of: dict[Connection, Client] = {}
         self._subscriptions: ClientSubscriptions | None = None
         self._presence: ClientPresence | None = None
+        self._is_replaced = False
 
     def _make_callbacks(self) -> ClientCallbacks:
         return ClientCallbacks(self._functions, self._callback_runner)
@@ -150,9 +151,17 @@ class ClientService(WorkerService):
         # Behind `on_worker_start`, whose context the application's functions get.
         self._presence.start(self._functions)
 
+    async def drain(
+        self, code: int, reason: str, *, window: float, may_stay: Callable[[], bool] = bool
+    ) -> None:
+        """Refuse handshakes, and close the connections in steps: another process has begun."""
+        self._is_replaced = True
+        await super().drain(code, reason, window=window, may_stay=may_stay)
+
     async def _finish_events(self, deadline: float) -> None:
         if self._presence is not None:
-            await self._presence.finish(deadline - self._loop.time())
+            seconds = deadline - self._loop.time()
+            await self._presence.finish(seconds, is_reload=self._is_replaced)
         await super()._finish_events(deadline)
 
     async def stop(self, code: int, reason: str) -> None:
