@@ -16,6 +16,7 @@ from ..bus.memory import MemoryBroker, MemoryBus
 from ..cluster.hub import Hub
 from ..cluster.hub import hub as global_hub
 from ..cluster.membership import ConnectionMembership
+from ..cluster.node_channels import Kept
 from ..config.base import BaseWorker
 from ..config.worker import Worker
 from ..gateway.business import BusinessWorker
@@ -24,7 +25,8 @@ from ..net import sockets as listening
 from ..runtime.timer import Timers, add_timers, timers_of_context
 from ..websocket.close import GOING_AWAY, SERVICE_RESTART
 from .clock import settle
-from .services import MortalService, MortalWorker, make_service
+from .service_maker import make_service
+from .services import MortalService, MortalWorker
 
 running_process: ContextVar["Process | None"] = ContextVar("process", default=None)
 """The process whose code runs; ``None`` in the test itself."""
@@ -47,6 +49,8 @@ class Process:
         broker: MemoryBroker,
         path: Path,
         renew: Callable[["Process"], Awaitable["Process"]],
+        *,
+        kept: Kept,
     ) -> None:
         self.worker = worker
         self.declared = declared
@@ -54,6 +58,7 @@ class Process:
         self.hub.on_gap, self.hub.answer_timeout = global_hub.on_gap, global_hub.answer_timeout
         self.path = path
         self._renew = renew
+        self._kept = kept
         self._timers = Timers()
         self._context = copy_context()
         self._context.run(running_process.set, self)
@@ -93,7 +98,8 @@ class Process:
 
     async def _start(self) -> None:
         worker = self.worker
-        await self.hub.start(self._bus, has_clients=not isinstance(worker, BusinessWorker))
+        has_clients = not isinstance(worker, BusinessWorker)
+        await self.hub.start(self._bus, has_clients=has_clients, kept=self._kept)
         try:
             # All others have answered by then: nothing has to wait for them.
             await settle()

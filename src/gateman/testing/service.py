@@ -14,6 +14,7 @@ from ..bus.memory import MemoryBroker
 from ..cluster.hub import hub
 from ..cluster.node import Node
 from ..config.base import BaseWorker
+from ..config.channels import kept_by
 from ..config.worker import Worker
 from ..connection import Connection
 from ..errors import ConfigError, HubError
@@ -195,7 +196,8 @@ class Service:
             if isinstance(own, Worker):
                 own.connections = {}
         path = Path(self._folder.name, f"{next(self._numbers)}.sock")
-        process = Process(own, worker, self._broker, path, self._renew)
+        kept = kept_by(list(self._processes))
+        process = Process(own, worker, self._broker, path, self._renew, kept=kept)
         self._processes[worker].append(process)
         await process.start()
         return process
