@@ -150,8 +150,9 @@ async def with_a_deaf_one() -> AsyncIterator[tuple[Node, Node, Node]]:
     async with cluster(3, make) as [one, other, deaf]:
         for number, node in enumerate((one, other, deaf)):
             await node.client("room", uid=f"user {number}")
-            node.hub.answer_timeout = 0.7
         await one.hub.count_clients()
+        for node in (one, other, deaf):
+            node.hub.answer_timeout = 0.7
         buses[2].is_deaf = True
         yield one, other, deaf
 
