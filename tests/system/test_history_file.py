@@ -8,10 +8,11 @@ from pathlib import Path
 
 import pytest
 
-from gateman.bus import Bus, open_bus
+from gateman.bus import open_bus
 from gateman.history.base import Missed, Position
 
 from ..bus.contract_of_history import fill, numbers, payloads
+from ..support.deadlines import TIMEOUT
 from ..support.loop import on_loop
 from ..support.master import Master, descendants, master, until
 from ..support.users import NOBODY, folder_of, needs_root
@@ -24,24 +25,19 @@ Worker.run_all(history={history!r})
 """
 
 
-async def bus_of(service: Master) -> Bus:
-    """Connect to the bus of a service."""
-    bus = open_bus(service.gateman("bus").stdout.strip())
+async def filled(url: str) -> list[Position]:
+    """Append some messages, at the bus of a service."""
+    bus = open_bus(url)
     await bus.start()
-    return bus
-
-
-async def filled(service: Master) -> list[Position]:
-    """Append some messages."""
-    bus = await bus_of(service)
     positions = await fill(bus, 5)
     await bus.stop()
     return positions
 
 
-async def recovered(service: Master, position: Position) -> Missed:
+async def recovered(url: str, position: Position) -> Missed:
     """Recover from a position."""
-    bus = await bus_of(service)
+    bus = open_bus(url)
+    await bus.start(patience=TIMEOUT)
     missed = await bus.history.since("room", position, 100)
     await bus.stop()
     return missed
@@ -63,17 +59,19 @@ async def test_what_outlasts_what(tmp_path: Path, store: str) -> None:
     history = "memory" if store == "memory" else f"sqlite://{tmp_path / 'history.db'}"
     script = SCRIPT.format(history=history)
     with master(script, tmp_path) as service:
-        first = (await filled(service))[0]
+        # The same for each service of the script.
+        url = service.gateman("bus").stdout.strip()
+        first = (await filled(url))[0]
         assert service.command("reload").returncode == 0
-        after_reload = await recovered(service, first)
+        after_reload = await recovered(url, first)
         assert service.command("stop").returncode == 0
     with master(script, tmp_path) as service:
-        after_restart = await recovered(service, first)
-        again = (await filled(service))[0]
+        after_restart = await recovered(url, first)
+        again = (await filled(url))[0]
         router = router_of(service)
         os.kill(router, signal.SIGKILL)
         until(lambda: router_of(service) not in {0, router})
-        after_crash = await recovered(service, again)
+        after_crash = await recovered(url, again)
 
     found = [one.is_complete for one in (after_reload, after_restart, after_crash)]
     assert found == [True, store == "sqlite", False]
