@@ -32,4 +32,5 @@ async def test_the_hub_reaches_clients_users_and_channels() -> None:
         assert news == [{"n": 1}, "text"]
         assert [one["data"] for one in own] == [[1, None, True]]
         assert own[0]["offset"] > 0
+        assert hub.counts["binary_to_json_client"] == 1
         assert messages == [{"to": "you"}, "all", 2.5]

@@ -196,7 +196,7 @@ class Hub(HubChannels):
         that). Of others: ``received``, ``lost`` (they were sent, and did not arrive). Also:
         ``unsent_commands`` (actions for other processes), ``unknown_client``, ``events_dropped`` (a
         handler was too slow), ``events_failed``, ``bad_envelope``, ``late_answer``, ``unsendable``,
-        ``gaps``.
+        ``gaps``. Of SDK clients: ``failed_subscriptions``, ``binary_to_json_client``.
         """
         return self._running.counts
 

@@ -122,7 +122,11 @@ class ClientSends(SendBuffer):
         assert out.held is not None
         if out.held_size + len(payload) > self._context.limits.max_send_buffer_size:
             self.dropped += 1
-            out.counts["dropped_early"] += 1
+            self._context.events.noticed(
+                "dropped_early",
+                f"a message of {len(payload)} bytes to {self.connection!r} was dropped: it has not"
+                " connected, and limits.max_send_buffer_size is waiting for it already",
+            )
             return SendResult.DROPPED
         out.held.append((opcode, payload))
         out.held_size += len(payload)

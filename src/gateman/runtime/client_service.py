@@ -173,10 +173,12 @@ class ClientService(WorkerService):
     def _of_handshakes(self) -> dict[str, Any]:
         made = super()._of_handshakes()
         if self.measurements is None:
-            made["make_send_buffer"] = partial(ClientSendBuffer, counts=self.counts)
+            made["make_send_buffer"] = partial(ClientSendBuffer, counts=self._node.counts)
         else:
             made["make_send_buffer"] = partial(
-                MeasuredClientSendBuffer, traffic=self.measurements.traffic, counts=self.counts
+                MeasuredClientSendBuffer,
+                traffic=self.measurements.traffic,
+                counts=self._node.counts,
             )
         return made
 
