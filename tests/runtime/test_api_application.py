@@ -5,11 +5,13 @@ import json
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from contextlib import asynccontextmanager
 from typing import Any
+from urllib.parse import urlsplit
 
 import cent
 import pytest
 
-from gateman import ConfigError, Worker
+import gateman
+from gateman import Channel, ConfigError, Worker
 from gateman.bus.memory import MemoryBroker
 from gateman.cluster.names import ClientId, Group
 from gateman.cluster.publication import ClientInfo
@@ -23,9 +25,10 @@ KEY = "key of a test, 16 or more".replace(" ", "-")
 
 
 @asynccontextmanager
-async def library(server: Server, key: str = KEY) -> AsyncIterator[cent.AsyncClient]:
+async def library(server: Server | str, key: str = KEY) -> AsyncIterator[cent.AsyncClient]:
     """Use the API as an application does."""
-    client = cent.AsyncClient(f"http://127.0.0.1:{server.port}/api", key, timeout=TIMEOUT)
+    port = server.port if isinstance(server, Server) else urlsplit(server).port
+    client = cent.AsyncClient(f"http://127.0.0.1:{port}/api", key, timeout=TIMEOUT)
     try:
         yield client
     finally:
@@ -332,3 +335,61 @@ def test_the_key_is_not_shown() -> None:
     worker = Worker("websocket://127.0.0.1:0", api_key=KEY)
 
     assert repr(worker.api_key) == "'***'"
+
+
+@on_loop
+async def test_channels_with_history_have_positions_and_can_be_read() -> None:
+    channels = {"room": Channel(subscribe=True, history_size=10)}
+    worker = Worker(
+        "websocket://127.0.0.1:0", client_protocol="centrifuge", channels=channels, api_key=KEY
+    )
+    async with gateman.serve(worker) as serving, library(serving.urls[0]) as api:
+        first = await api.publish(
+            cent.PublishRequest(channel="room", data={"n": 1}, tags={"of": "test"})
+        )
+        again = [
+            await api.publish(cent.PublishRequest(channel="room", data=2, idempotency_key="once"))
+            for _ in range(2)
+        ]
+        none = await api.publish(cent.PublishRequest(channel="hall", data=3))
+        kept = await api.history(cent.HistoryRequest(channel="room", limit=10))
+        end = await api.history(cent.HistoryRequest(channel="room"))
+        rest = await api.history(
+            cent.HistoryRequest(
+                channel="room",
+                limit=10,
+                since=cent.StreamPosition(offset=first.offset, epoch=first.epoch),
+            )
+        )
+        with pytest.raises(cent.CentApiResponseError) as unknown:
+            await api.history(
+                cent.HistoryRequest(channel="room", since=cent.StreamPosition(epoch="other"))
+            )
+        with pytest.raises(cent.CentApiResponseError) as without:
+            await api.history(cent.HistoryRequest(channel="hall"))
+        await api.history_remove(cent.HistoryRemoveRequest(channel="room"))
+        removed = await api.history(cent.HistoryRequest(channel="room", limit=10))
+
+    assert again[0] == again[1]
+    assert (none.offset, none.epoch) == (0, "")
+    assert [(one.offset, one.data, one.tags) for one in kept.publications] == [
+        (first.offset, {"n": 1}, {"of": "test"}),
+        (again[0].offset, 2, None),
+    ]
+    assert (end.publications, end.offset, end.epoch) == ([], again[0].offset, first.epoch)
+    assert [one.data for one in rest.publications] == [2]
+    assert (unknown.value.code, without.value.code) == (112, 108)
+    assert removed.publications == []
+
+
+@on_loop
+async def test_expired_connections_are_closed_and_others_not_prolonged() -> None:
+    async with service() as ([one, _], api):
+        here = await one.client(uid="ann")
+        with pytest.raises(cent.CentApiResponseError) as caught:
+            await api.refresh(cent.RefreshRequest(user="ann", expire_at=1))
+        await api.refresh(cent.RefreshRequest(user="ann", expired=True))
+        await here.socket.wait_closed()
+
+        assert caught.value.code == 108
+        assert (here.socket.close_code, here.socket.close_reason) == (3005, "connection expired")

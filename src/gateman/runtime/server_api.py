@@ -14,6 +14,7 @@ from ..clients.codes import DISCONNECT_REASONS, DisconnectCode, ErrorCode
 from ..clients.server_api import ApiError
 from ..cluster.envelope import Query
 from ..cluster.hub import Hub
+from ..cluster.hub_channels import KeptPublication
 from ..cluster.names import ClientId
 from ..cluster.publication import ClientInfo
 from ..errors import (
@@ -25,7 +26,12 @@ from ..errors import (
     PartialResult,
     UnknownClient,
 )
+from ..history.base import Position
 from ..log import logger
+from .client_subscriptions import target_of
+
+# Publications of one answer.
+_MAX_HISTORY = 1000
 
 
 class ServerApi:
@@ -62,7 +68,9 @@ class ServerApi:
         except Exception as error:  # noqa: BLE001 - whatever happens, the answer is of this form
             raise _failure(error) from None
 
-    async def _do(self, request: api.Request) -> dict[str, Any]:  # noqa: PLR0911 - a table of methods
+    async def _do(  # noqa: PLR0911, PLR0912 - a table of methods
+        self, request: api.Request
+    ) -> dict[str, Any]:
         hub = self._hub
         match request:
             case api.Publish():
@@ -91,8 +99,15 @@ class ServerApi:
                 return {"nodes": await self._nodes()}
             case api.Rpc():
                 raise ApiError(ErrorCode.METHOD_NOT_FOUND)
-            case api.Refresh() | api.History() | api.HistoryRemove() | api.Batch():
-                raise ApiError(ErrorCode.NOT_AVAILABLE)
+            case api.History():
+                return await self._history(request)
+            case api.HistoryRemove(channel=channel):
+                await hub.remove_history(self._with_history(channel))
+                return {}
+            case api.Refresh():
+                return await self._refresh(request)
+            case api.Batch():
+                raise ApiError(ErrorCode.BAD_REQUEST)
             case _:
                 assert_never(request)
 
@@ -105,7 +120,44 @@ class ServerApi:
             return api.error(_failure(error))
 
     async def _publish(self, channel: str, payload: api.Payload) -> dict[str, Any]:
-        await self._hub.send_to_group(channel, payload.value())
+        position = await self._hub.publish(
+            channel,
+            payload.value(),
+            tags=payload.tags,
+            skip_history=payload.skip_history,
+            idempotency_key=payload.idempotency_key,
+        )
+        return {} if position is None else position._asdict()
+
+    def _with_history(self, channel: str) -> str:
+        """Check that a channel has history; raises ApiError."""
+        history = self._hub.local_node.channels.history
+        if history is None or history.limits(*target_of(channel)) is None:
+            raise ApiError(ErrorCode.NOT_AVAILABLE)
+        return channel
+
+    async def _history(self, request: api.History) -> dict[str, Any]:
+        since = None
+        if request.since is not None:
+            since = Position(request.since.epoch, request.since.offset)
+        limit = _MAX_HISTORY if request.limit < 0 else min(request.limit, _MAX_HISTORY)
+        channel = self._with_history(request.channel)
+        kept = await self._hub.history(
+            channel, limit=limit, since=since, is_reverse=request.reverse
+        )
+        if since is not None and since.epoch and since.epoch != kept.position.epoch:
+            raise ApiError(ErrorCode.UNRECOVERABLE_POSITION)
+        publications = [_publication(one) for one in kept.publications]
+        return {"publications": publications, **kept.position._asdict()}
+
+    async def _refresh(self, request: api.Refresh) -> dict[str, Any]:
+        """Close expired connections; when a connection expires is the application's to say."""
+        if not request.expired:
+            raise ApiError(ErrorCode.NOT_AVAILABLE)
+        code = DisconnectCode.EXPIRED
+        for client in await self._clients(request):
+            with suppress(UnknownClient):
+                await self._hub.close_client(client, int(code), DISCONNECT_REASONS[code])
         return {}
 
     async def _for_each(
@@ -118,7 +170,7 @@ class ServerApi:
         return {}
 
     async def _clients(
-        self, request: api.Subscribe | api.Unsubscribe | api.Disconnect
+        self, request: api.Subscribe | api.Unsubscribe | api.Disconnect | api.Refresh
     ) -> Iterable[str]:
         """List the clients of a user, or the one that is meant."""
         if not request.client:
@@ -176,6 +228,19 @@ def _failure(error: Exception) -> ApiError:
             return ApiError(ErrorCode.LIMIT_EXCEEDED, str(error))
     logger.error("the HTTP API could not answer a request", exc_info=error)
     return ApiError(ErrorCode.INTERNAL)
+
+
+def _publication(kept: KeptPublication) -> dict[str, Any]:
+    described: dict[str, Any] = {"offset": kept.offset}
+    if isinstance(kept.data, bytes):
+        described["b64data"] = kept.data
+    else:
+        described["data"] = kept.data
+    if kept.info is not None:
+        described["info"] = _info(kept.info)
+    if kept.tags:
+        described["tags"] = kept.tags
+    return described
 
 
 def _info(info: ClientInfo) -> dict[str, Any]:
