@@ -32,6 +32,7 @@ if TYPE_CHECKING:
     from .clients.limits import ClientLimits
     from .clients.tokens import Tokens
     from .cluster.hub import Hub, hub
+    from .cluster.publication import ClientInfo
     from .cluster.sync_hub import SyncHub
     from .config.base import BaseWorker
     from .config.outgoing import OutgoingConnection
@@ -108,6 +109,7 @@ _DECLARING = {
 _LATER = {
     ".bus": ("Gap",),
     ".cluster.hub": ("Hub", "hub"),
+    ".cluster.publication": ("ClientInfo",),
     ".cluster.sync_hub": ("SyncHub",),
     ".gateway.business": ("BusinessWorker",),
     ".gateway.current": ("current_client",),
@@ -135,6 +137,7 @@ __all__ = [
     "BusinessWorker",
     "Channel",
     "ClientError",
+    "ClientInfo",
     "ClientLimits",
     "CloseCode",
     "ConfigError",

@@ -50,7 +50,7 @@ def test_both_kinds_of_hub_have_the_same_verbs() -> None:
 def test_its_programs_are_programs() -> None:
     """Each block is Python that compiles; ``await`` is meant to be in a coroutine."""
     blocks = re.findall(r"```python\n(.*?)```", PAGE, re.DOTALL)
-    assert len(blocks) == 9
+    assert len(blocks) == 10
     for block in blocks:
         indented = "".join(f"    {line}\n" for line in block.splitlines())
         ast.parse(f"async def program():\n{indented}")

@@ -24,7 +24,16 @@ PERSONAL = "#"
 
 
 class ClientInfo(Struct, frozen=True, array_like=True, forbid_unknown_fields=True):
-    """A client in a channel, as others see it; what the application adds is JSON."""
+    """
+    A client in a channel, as others see it.
+
+    Attributes:
+        client: Its client id.
+        user: Its uid; ``""`` without one.
+        connection_info: What the application has said about it when it connected: JSON, as bytes;
+            ``b""`` for nothing.
+        channel_info: The same of when it subscribed.
+    """
 
     client: Annotated[ClientId, Meta(min_length=3, max_length=MAX_CLIENT_LENGTH)]
     user: Annotated[str, Meta(max_length=MAX_NAME_SIZE)] = ""
