@@ -173,7 +173,7 @@ _declare(
 _declare(
     "counter",
     "gateman_outgoing_messages_dropped_total",
-    "Messages for outgoing connections that were dropped, as the server read too slowly.",
+    "Messages for outgoing connections that were dropped, as the server read too slowly, or left.",
 )
 _declare(
     "counter",

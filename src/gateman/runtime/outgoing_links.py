@@ -224,7 +224,7 @@ class _WebSocketLink:
                 await self._opened.send(data, text=is_text)
                 self._waiting_size -= len(data)
         except ConnectionClosed:
-            pass  # `receive` tells why.
+            self.dropped_count += 1  # `receive` tells why.
 
     def close(self, code: int, reason: str) -> None:
         if self._closing is None:
@@ -234,7 +234,14 @@ class _WebSocketLink:
     async def _finish(self, code: int, reason: str) -> None:
         await asyncio.wait([self._sending], timeout=_FLUSH_TIME)
         self._sending.cancel()
-        await self._opened.close(code, reason)
+        while not self._queue.empty():
+            self.dropped_count += self._queue.get_nowait() is not None
+        try:
+            async with asyncio.timeout(_FLUSH_TIME):
+                await self._opened.close(code, reason)
+        except TimeoutError:
+            # It waits for a server that does not read.
+            self._opened.transport.abort()
 
     async def wait_closed(self) -> None:
         self.close(1000, "")
