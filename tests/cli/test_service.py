@@ -237,6 +237,23 @@ def test_check(tmp_path: Path) -> None:
     )
 
 
+def test_a_weak_secret_of_tokens_is_told(tmp_path: Path) -> None:
+    """By the check, and by a service that starts."""
+    options = "client_protocol='centrifuge', tokens={'secret': 'weak'}"
+    script = echo("websocket://127.0.0.1:0", options)
+    (tmp_path / "server.py").write_text(script)
+    sentence = (
+        "tokens.secret has 4 bytes, and can be guessed from a token: use at least 32 random ones,"
+        " such as those of `openssl rand -hex 32`"
+    )
+    checked = run([*GATEMAN, "check", "server.py"], tmp_path)
+
+    assert checked.returncode == 0, checked.stderr
+    assert f"    warning: {sentence}" in checked.stdout.splitlines()
+    with master(script, tmp_path) as service:
+        service.wait_for(f"WARNING chat: {sentence}")
+
+
 def test_check_shows_what_the_environment_sets(tmp_path: Path) -> None:
     """Each option with its variable; and what is nearly one."""
     (tmp_path / "server.py").write_text(echo("websocket://127.0.0.1:7001"))

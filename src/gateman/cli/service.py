@@ -23,6 +23,7 @@ from ..master.start import start as start_master
 from .options import SCRIPT, with_options
 
 if TYPE_CHECKING:
+    from ..config.settings import WorkerSettings
     from ..tls.contexts import TlsContexts
 
 _GRACEFUL = click.option(
@@ -225,20 +226,11 @@ def check(workers: Sequence[BaseWorker] | None, script: str) -> None:
                 f"{found}: {planned.policy.name} would {does}"
                 f" with {planned.policy.count} process{'es' * (planned.policy.count > 1)}"
             )
-            if settings is not None and isinstance(settings.http, str):
-                # Imported here, as most services have no HTTP application.
-                from ..runtime.asgi import load
-
-                load(settings.http)
             for option, variable in planned.worker.from_environment.items():
                 # Without the value: a bus has a password.
                 click.echo(f"{found}: {option} of {planned.policy.name} is from {variable}")
-            if settings is not None and settings.acme:
-                # Imported here: only a service with acme needs it.
-                from .stored_certificates import check_lines
-
-                for line in check_lines(settings.acme, now):
-                    click.echo(f"    {line}")
+            if settings is not None:
+                _report_settings(settings, now)
             if contexts is not None:
                 _report_certificates(contexts, now)
                 is_refused |= contexts.is_refused
@@ -259,6 +251,22 @@ def check(workers: Sequence[BaseWorker] | None, script: str) -> None:
             raise CommandError("clients refuse a certificate of this service: see above")
 
     with_workers(script, workers, report)
+
+
+def _report_settings(settings: "WorkerSettings", now: float) -> None:
+    if isinstance(settings.http, str):
+        # Imported here, as most services have no HTTP application.
+        from ..runtime.asgi import load
+
+        load(settings.http)
+    if settings.acme:
+        # Imported here: only a service with acme needs it.
+        from .stored_certificates import check_lines
+
+        for line in check_lines(settings.acme, now):
+            click.echo(f"    {line}")
+    if settings.tokens is not None and settings.tokens.weakness:
+        click.echo(f"    warning: {settings.tokens.weakness}")
 
 
 def _report_certificates(contexts: "TlsContexts", now: float) -> None:

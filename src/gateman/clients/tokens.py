@@ -36,7 +36,7 @@ class Tokens:
         None,
         "",
         "The key of tokens with HS256, HS384 or HS512, which the service that issues them has, too;"
-        " at least 32 random bytes. Take it from the environment.",
+        " at least 32 random bytes (fewer are warned of). Take it from the environment.",
     )
     public_key: str | None = option(
         None, "", "The key, as PEM, of tokens with RS256, ES256, EdDSA or the like."
@@ -62,6 +62,21 @@ class Tokens:
         """Show where the key is from, and no secret."""
         sources = ("secret", "public_key", "jwks_url")
         return f"Tokens({next(name for name in sources if getattr(self, name))}=…)"
+
+    @property
+    def weakness(self) -> str:
+        """What is wrong with a secret that is shorter than its hash (RFC 7518, section 3.2)."""
+        # A warning and no error: services that issue tokens with such a secret exist.
+        if self.secret is None:
+            return ""
+        size = len(self.secret.encode() if isinstance(self.secret, str) else self.secret)
+        least = max(_HMAC_SIZES.get(one, 0) for one in self.algorithms or ("HS256",))
+        if size >= least:
+            return ""
+        return (
+            f"tokens.secret has {size} bytes, and can be guessed from a token: use at least {least}"
+            f" random ones, such as those of `openssl rand -hex {least}`"
+        )
 
     @classmethod
     def of(cls, value: "Tokens | Mapping[str, Any] | None") -> "Tokens | None":
@@ -179,6 +194,8 @@ class Verifier:
         self._tokens = tokens
         self._max_size = max_size
         self._signatures = _library().PyJWS(algorithms=ALGORITHMS)
+        if tokens.weakness:
+            _allow_short_keys(self._signatures)
         self._key = _declared_key(tokens)
         # Those of the provider, by their names; the shell assigns what :func:`read_keys` returns.
         self.keys: Mapping[str, Key] = {}
@@ -281,6 +298,20 @@ def read_keys(document: bytes, algorithms: tuple[str, ...]) -> dict[str, Key]:
     return keys
 
 
+def _allow_short_keys(signatures: Any) -> None:
+    """Leave out the warning of PyJWT at each token; ``Tokens.weakness`` is told once."""
+    # Imported here, as the library.
+    from jwt.algorithms import HMACAlgorithm
+
+    class AnySize(HMACAlgorithm):
+        def check_key_length(self, key: Any) -> None:  # noqa: ARG002 - PyJWT's signature
+            return None
+
+    for name in _HMAC_SIZES:
+        signatures.unregister_algorithm(name)
+        signatures.register_algorithm(name, AnySize(getattr(AnySize, f"SHA{name[2:]}")))
+
+
 def _declared_key(tokens: Tokens) -> Key | None:
     """Return the key of a secret or a PEM; None if a provider has them."""
     if tokens.secret is not None:
@@ -292,13 +323,8 @@ def _declared_key(tokens: Tokens) -> Key | None:
                 "give public_key or jwks_url, or use HS256, HS384 or HS512",
             )
         secret = tokens.secret.encode() if isinstance(tokens.secret, str) else tokens.secret
-        least = max(_HMAC_SIZES[one] for one in valid)
-        if len(secret) < least:
-            raise ConfigError(
-                f"tokens.secret has {len(secret)} bytes",
-                f"use at least {least} random ones, such as those of `openssl rand -hex {least}`,"
-                " for a shorter one can be guessed from a token",
-            )
+        if not secret:
+            raise ConfigError("tokens.secret is empty", "give one")
         return Key(secret, valid)
     if tokens.public_key is None:
         return None

@@ -244,6 +244,8 @@ class Master:
                     " user's cookies: allowed_origins is not set",
                     policy.name,
                 )
+            if settings is not None and settings.tokens is not None and settings.tokens.weakness:
+                logger.warning("%s: %s", policy.name, settings.tokens.weakness)
         if self._metrics is not None:
             self._metrics.log_addresses()
         self._notifier.ready()
