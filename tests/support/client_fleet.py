@@ -21,6 +21,7 @@ from typing import NamedTuple
 
 from picows import WSFrame, WSListener, WSMsgType, WSTransport, ws_connect
 
+from .deadlines import TIMEOUT
 from .loop import eventually
 from .master import Master
 from .server import ssl_options
@@ -35,7 +36,7 @@ INTERVAL = max(0.1, SIZE / 5000)  # seconds
 _PARALLEL = 32
 
 # For a condition to become true on a loaded machine.
-DEADLINE = 20.0 + SIZE / 100  # seconds
+DEADLINE = TIMEOUT + SIZE / 100  # seconds
 
 SCRIPT = """
 import asyncio

@@ -269,8 +269,8 @@ def _try_to_connect(port: int, *, is_secure: bool) -> ClientConnection | None:
     try:
         if is_secure:
             tls = for_threads(authority().trusting_client())
-            return connect(f"wss://localhost:{port}", ssl=tls, open_timeout=20)
-        return connect(f"ws://127.0.0.1:{port}", open_timeout=20)
+            return connect(f"wss://localhost:{port}", ssl=tls, open_timeout=TIMEOUT)
+        return connect(f"ws://127.0.0.1:{port}", open_timeout=TIMEOUT)
     except OSError:
         return None
 

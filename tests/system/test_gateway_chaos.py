@@ -33,7 +33,7 @@ SLOW = WINDOW - 1.0  # seconds
 # Longer than a silent process is believed to be there without a question.
 STOPPED = 7.5  # seconds
 
-pytestmark = [pytest.mark.long, pytest.mark.timeout(300)]
+pytestmark = [pytest.mark.long, pytest.mark.timeout(400)]
 
 
 class Chaos:
