@@ -5,8 +5,9 @@ from typing import Any
 
 import pytest
 
-from gateman import Allow, Channel, Connection
+from gateman import Allow, Channel, ConfigError, Connection, Worker
 from gateman.cluster.publication import ClientInfo
+from gateman.config.worker import settings_of
 from gateman.runtime.client_presence import _comes_back
 
 from ..support.client_talk import DENIED, Talk, error, service
@@ -227,6 +228,18 @@ async def test_channels_that_the_server_chooses_have_joins_too() -> None:
             ("leave", "room", "bob"),
             ("join", "room", "bob"),
         ]
+
+
+def test_on_join_without_a_channel_that_calls_it_is_refused() -> None:
+    worker = Worker(
+        "websocket://127.0.0.1:0", client_protocol="centrifuge", channels={"a": Channel()}
+    )
+    worker.on_join(print)
+
+    with pytest.raises(ConfigError) as caught:
+        settings_of(worker, now=0.0)
+
+    assert caught.value.problem == "worker 'worker' has on_join, and no channel with join_leave"
 
 
 @pytest.mark.parametrize(

@@ -312,6 +312,12 @@ def settings_of(worker: Worker, *, now: float) -> "WorkerSettings":
 
 def _check_client_protocol(worker: Worker) -> None:
     if worker.client_protocol is not None:
+        called = {"on_join", "on_leave"}.intersection(worker.callbacks)
+        if called and not any(options.join_leave for options in worker.channels.values()):
+            raise ConfigError(
+                f"worker {worker.name!r} has {min(called)}, and no channel with join_leave",
+                'set it for a pattern: channels={"chat:*": Channel(join_leave=True)}',
+            )
         return
     declared = next((name for name in CLIENT_SIGNATURES if name in worker.callbacks), None)
     if declared is None:
