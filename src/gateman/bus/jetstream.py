@@ -74,7 +74,7 @@ _FIRST_LIMITS = HistoryLimits(size=100, ttl=300)
 
 # Seconds between comparisons of quiet channels with the stream: what a server publishes for
 # followers may be lost between servers, which the next message of the channel shows, or this.
-_CHECK_INTERVAL = 30.0
+_CHECK_INTERVAL = 10.0
 
 # Seconds in which a message that is in the stream should have come.
 _TRAVEL_TIME = 2.0
@@ -108,6 +108,11 @@ class JetStreamHistory:
         self._trusted_until = 0.0
         self._must_check = asyncio.Event()
         self._checking: asyncio.Task[None] | None = None
+        # What this process has appended and not received: for less than the travel time, and
+        # for less than twice that.
+        self._expected: dict[str, int] = {}
+        self._overdue: dict[str, int] = {}
+        self._expecting: asyncio.TimerHandle | None = None
         bus.on_unknown(self._on_message)
 
     async def append(
@@ -123,7 +128,9 @@ class JetStreamHistory:
                 epoch = self._epoch
                 answer = self._start(log.encode("ascii"), payload, head)
             (reply,) = await answer
-            return Position(epoch, sequence(reply.payload))
+            number = sequence(reply.payload)
+            self._expect(channel, number)
+            return Position(epoch, number)
         except JetStreamError as error:
             if error.is_without_answer:
                 self._is_prepared = False
@@ -198,6 +205,9 @@ class JetStreamHistory:
     def stop(self) -> None:
         if self._checking is not None:
             self._checking.cancel()
+        if self._expecting is not None:
+            self._expecting.cancel()
+            self._expecting = None
 
     async def _since(self, channel: str, position: Position, limit: int) -> Missed:
         await self._check_stream()
@@ -416,6 +426,26 @@ class JetStreamHistory:
                     late[channel] = last.number
         if late:
             await asyncio.sleep(_TRAVEL_TIME)
+        self._lose_late(late)
+
+    def _expect(self, channel: str, number: int) -> None:
+        """Note a message of this process that is to come back, if it follows the channel."""
+        reached = self._followers.reached(channel)
+        if reached is not None and reached < number:
+            self._expected[channel] = number
+            if self._expecting is None:
+                loop = asyncio.get_running_loop()
+                self._expecting = loop.call_later(_TRAVEL_TIME, self._check_expected)
+
+    def _check_expected(self) -> None:
+        self._expecting = None
+        self._lose_late(self._overdue)
+        self._overdue, self._expected = self._expected, {}
+        if self._overdue:
+            loop = asyncio.get_running_loop()
+            self._expecting = loop.call_later(_TRAVEL_TIME, self._check_expected)
+
+    def _lose_late(self, late: dict[str, int]) -> None:
         for channel, number in late.items():
             reached = self._followers.reached(channel)
             if reached is not None and reached < number:
