@@ -129,3 +129,15 @@ async def test_a_session_is_the_connection_s() -> None:
                 one.hub.set_session(client.id, bad)  # type: ignore[arg-type]
         with pytest.raises(EnvelopeError):
             one.hub.update_session(client.id, socket=object())
+
+
+@on_loop
+async def test_wide_actions_of_the_only_process_are_confirmed() -> None:
+    """There is a bus, and nobody else on it who could answer."""
+    async with cluster(1) as [one]:
+        client = await one.client("room", uid="ann")
+        await one.hub.dissolve_group("room")
+        await one.hub.close_uid("ann", 4000, "bye")
+        await client.socket.wait_closed()
+
+        assert client.socket.close_code == 4000

@@ -421,6 +421,9 @@ class Node:
     async def _wait_until_everywhere(self, sent: list[bool], consequence: str) -> None:
         _, missing = await self.query_client.ask_all(Query.COUNT_CLIENTS, "")
         missing = (*missing, *self.liveness.peers.blocked())
+        if self._publisher is not None and not sent:
+            # Without another process, nothing has waited for the end of the turn.
+            self._publisher.flush()
         if missing:
             raise ConfirmTimeout(f"no answer from {', '.join(missing)}: {consequence}")
         if sent != [True]:

@@ -37,9 +37,6 @@ class PresenceKeeper:
         """Call a function with each event of a channel that has clients here; it must not raise."""
         self._listeners.append(listener)
 
-    def ignore(self, listener: Listener) -> None:
-        self._listeners.remove(listener)
-
     def join(self, channel: Group, info: ClientInfo, delay: float) -> None:
         """Announce a client of this node; if others vanish, ``delay`` is what their leaves wait."""
         self._do(self._presence.join(channel, info, delay, time.time()))
