@@ -325,6 +325,7 @@ class HistoryContract(Contract):
                 await read("room", limit=2, since=positions[3], is_reverse=True),
                 await read("room", limit=0),
                 await read("room", limit=100, since=Position("another", 0)),
+                await read("room", limit=2, since=Position("", positions[1].offset)),
                 await read("nothing", limit=100),
             ]
 
@@ -335,9 +336,10 @@ class HistoryContract(Contract):
             [b"2", b"1"],
             [],
             [],
+            [b"2", b"3"],
             [],
         ]
-        assert [page.position for page in pages[:6]] == [top] * 6
+        assert [page.position for page in pages[:7]] == [top] * 7
 
     @on_loop
     async def test_more_than_fits_one_answer(self, broker: Broker) -> None:

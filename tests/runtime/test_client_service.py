@@ -95,3 +95,15 @@ async def test_a_connection_is_prolonged() -> None:
         assert (ann.hello["connect"]["expires"], ann.hello["connect"]["ttl"]) == (True, 60)
         assert (await ann.ask(refresh={"token": "new"}))["refresh"]["ttl"] == 120
         assert await ann.ask(refresh={"token": "old"}) == DENIED
+
+
+@on_loop
+async def test_a_position_without_an_epoch_is_of_the_present_one() -> None:
+    """What follows on it is not left out."""
+    async with service(channels={"room": KEPT}) as client:
+        ann = await client()
+        await ann.ask(subscribe={"channel": "room"})
+        for number in range(3):
+            await ann.ask(publish={"channel": "room", "data": number})
+        page = await ann.ask(history={"channel": "room", "limit": 10, "since": {"offset": 1}})
+        assert [one["data"] for one in page["history"]["publications"]] == [1, 2]

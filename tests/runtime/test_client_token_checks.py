@@ -105,3 +105,22 @@ async def test_the_application_has_the_last_word() -> None:
         for channel, is_allowed in (("room", True), ("other", False)):
             asked = {"channel": channel, "token": made(sub="ann", channel=channel)}
             assert ("subscribe" in await ann.ask(subscribe=asked)) is is_allowed
+
+
+@on_loop
+async def test_names_in_a_connection_token_are_checked() -> None:
+    """A provider may allow longer ones; a personal channel comes with its user alone."""
+    async with service(tokens=TOKENS) as client:
+        for claims in (
+            {"sub": "u" * 256},
+            {"sub": "ann", "channels": ["c" * 256]},
+            {"sub": "ann", "channels": [""]},
+            {"sub": "ann", "channels": ["#tom"]},
+            {"channels": ["#"]},
+        ):
+            with pytest.raises(ConnectionClosed) as caught:
+                await client(token=made(**claims))
+            assert caught.value.rcvd is not None
+            assert caught.value.rcvd.code == 3500, claims
+        ann = await client(token=made(sub="ann", channels=["#ann", "news"]))
+        assert sorted(ann.hello["connect"]["subs"]) == ["#ann", "news"]

@@ -153,7 +153,7 @@ class JetStreamHistory:
                 await self._check_stream()
                 last = await self._last(channel)
                 top = Position(self._epoch, 0 if last is None else last.number)
-                if last is None or (since is not None and since.epoch != self._epoch):
+                if last is None or (since is not None and since.epoch not in {"", self._epoch}):
                     return Page((), top)
                 # All: how many of them are older than what is kept is known at the end.
                 stored = await self._read(channel, 1, last)

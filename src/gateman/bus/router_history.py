@@ -62,7 +62,7 @@ class RouterHistory:
     async def read(
         self, channel: str, *, limit: int, since: Position | None = None, is_reverse: bool = False
     ) -> Page:
-        if since is not None and not since.is_possible:
+        if since is not None and not since.is_readable:
             return Page((), await self._top(channel))
         epoch, offset = since or ("", 0)
         answer = await self._ask_for_all(channel, Read(epoch, offset, limit, is_reverse))

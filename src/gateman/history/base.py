@@ -26,8 +26,13 @@ class Position(NamedTuple):
     @property
     def is_possible(self) -> bool:
         """Whether a store can have given it: clients send what they like."""
+        return bool(self.epoch) and self.is_readable
+
+    @property
+    def is_readable(self) -> bool:
+        """The same, or an offset of the present epoch, whichever that is."""
         epoch = self.epoch
-        return 0 < len(epoch) <= 64 and epoch.isascii() and 0 <= self.offset < 1 << 63
+        return len(epoch) <= 64 and epoch.isascii() and 0 <= self.offset < 1 << 63
 
 
 class StoredMessage(NamedTuple):
@@ -118,8 +123,9 @@ class History(Protocol):
         self, channel: str, *, limit: int, since: Position | None = None, is_reverse: bool = False
     ) -> Page:
         """Return the first messages, after a position, or the last ones before it, latest first."""
-        # None for a position of another epoch; the page has the current one. What is gone is left
-        # out without notice: this is for looking back, and `since` for recovery.
+        # None for a position of another epoch; the page has the current one, which an empty epoch
+        # stands for, too. What is gone is left out without notice: this is for looking back, and
+        # `since` for recovery.
 
     async def remove(self, channel: str) -> None:
         """Forget the messages of a channel; positions at its end stay valid."""

@@ -50,7 +50,8 @@ def answer(store: HistoryStore, channel: str, data: bytes, now: float) -> tuple[
 
 
 def _position(request: Since | Read) -> Position | None:
-    return Position(request.epoch, request.offset) if request.epoch else None
+    known = request.epoch or request.offset
+    return Position(request.epoch, request.offset) if known else None
 
 
 def _page(messages: Sequence[StoredMessage]) -> tuple[list[StoredMessage], bool]:

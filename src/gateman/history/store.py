@@ -228,7 +228,7 @@ class HistoryStore:
         now: float,
     ) -> Page:
         log = self._log(channel, now)
-        if log is None or (since is not None and since.epoch != self.epoch):
+        if log is None or (since is not None and since.epoch not in {"", self.epoch}):
             last = self._forgotten if log is None else log.last
             return Page((), Position(self.epoch, last))
         if is_reverse:

@@ -61,7 +61,7 @@ class Append(Struct, array_like=True, tag=1):
 
 
 class Since(Struct, array_like=True, tag=2):
-    """An empty epoch asks for the end of the channel."""
+    """No epoch and no offset ask for the end of the channel."""
 
     epoch: str
     offset: _Count
@@ -69,7 +69,7 @@ class Since(Struct, array_like=True, tag=2):
 
 
 class Read(Struct, array_like=True, tag=3):
-    """An empty epoch means from the first, or the last one."""
+    """No epoch and no offset mean from the first, or the last one."""
 
     epoch: str
     offset: _Count

@@ -352,7 +352,9 @@ class ClientService(WorkerService):
         if claims.user:
             client.connection.bind(claims.user)
         for channel, subscription in claims.subs.items():
-            client.connection.join(channel)
+            # The user's own comes with the user.
+            if not is_personal(channel):
+                client.connection.join(channel)
             if subscription.info:
                 client.allowed[channel] = Allow(info=client.read(Raw(subscription.info)))
         self._ask_about_connect(client, number, request, claims)

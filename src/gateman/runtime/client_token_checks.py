@@ -4,9 +4,12 @@ import json
 from dataclasses import replace
 
 from ..clients.allow import Allow
+from ..clients.channel import is_personal
 from ..clients.codes import DISCONNECT_REASONS, DisconnectCode, ErrorCode
 from ..clients.tokens import ConnectionClaims
-from ..errors import TokenError
+from ..cluster.names import check_group, check_uid
+from ..cluster.publication import personal_channel
+from ..errors import ConfigError, TokenError
 from .client import Client
 from .client_callbacks import DENIED, INTERNAL, Disconnected, Refusal, Refused
 from .client_tokens import ClientTokens
@@ -29,9 +32,14 @@ class TokenChecks:
     async def connection(self, token: str) -> ConnectionClaims | Refusal:
         """Verify the token of a connect command."""
         try:
-            return await self._tokens.connection(token)
+            claims = await self._tokens.connection(token)
         except TokenError as error:
             return _refusal(error, _INVALID)
+        problem = _problem_of_names(claims)
+        if problem:
+            self._tokens.log_problem(problem)
+            return _INVALID
+        return claims
 
     async def refresh(self, client: Client, token: str) -> Allow | Refusal:
         """Verify the token of a refresh command, which must be of the same user."""
@@ -58,6 +66,20 @@ class TokenChecks:
         if info and allowed.info is None:
             allowed = replace(allowed, info=json.loads(info))
         return allowed
+
+
+def _problem_of_names(claims: ConnectionClaims) -> str:
+    """Say which name in a token cannot be one; empty if all can."""
+    try:
+        if claims.user:
+            check_uid(claims.user)
+        for channel in claims.subs:
+            check_group(channel)
+    except ConfigError as error:
+        return error.problem
+    own = personal_channel(claims.user) if claims.user else ""
+    others = [one for one in claims.subs if is_personal(one) and one != own]
+    return f"{others[0]!r:.40} in it is a personal channel" if others else ""
 
 
 def _refusal(error: TokenError, otherwise: Refusal) -> Refusal:

@@ -71,11 +71,16 @@ class ClientTokens:
             yield
         except TokenError as error:
             if not error.is_expired:
-                problem = str(error)[:_MAX_PROBLEM_LENGTH]
-                self._rate_limited.warning(
-                    "invalid token", f"a client's token is not valid: {problem}", time.monotonic()
-                )
+                self.log_problem(str(error))
             raise
+
+    def log_problem(self, problem: str) -> None:
+        """Say why a token is not valid; as often as a log should."""
+        self._rate_limited.warning(
+            "invalid token",
+            f"a client's token is not valid: {problem[:_MAX_PROBLEM_LENGTH]}",
+            time.monotonic(),
+        )
 
     async def _need_key(self, token: str) -> None:
         name = self._verifier.key_id(token)
