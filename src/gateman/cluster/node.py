@@ -69,14 +69,15 @@ from .local_clients import LocalClients
 from .names import ClientId, NodeId, node_of
 from .node_channels import NOTHING_KEPT, Appended, Kept, NodeChannels
 from .node_liveness import NodeLiveness
+from .node_subscriptions import NodeSubscriptions
 from .probes import asks
 from .publisher import Publisher
 from .query_client import QueryClient
 from .query_replies import refusal
 from .receiver import Receiver
-from .registry import Change, Topic, TopicKind
+from .registry import Topic
 from .services import Outline, Services, label
-from .subscriptions import UnconfirmedSubscriptions, channel_of_topic, topic_of
+from .subscriptions import topic_of
 
 if TYPE_CHECKING:
     from .presence_keeper import PresenceKeeper
@@ -87,10 +88,6 @@ _WITH_HISTORY = frozenset({Target.GROUPS, Target.UIDS})
 # Seconds that a process with clients waits for its bus before it continues without. A router that
 # was started together with it needs less; one that is stuck must not keep clients waiting.
 _START_TIMEOUT = 0.3
-
-
-# Seconds that a subscription waits for the bus; then it is answered, and takes effect later.
-_ROUTE_TIMEOUT = 2.0
 
 
 class Node:
@@ -117,8 +114,17 @@ class Node:
         self._is_forked = False
         at_fork.renew(self, Node._on_fork)
         self.local_clients = LocalClients(Fanout(self._loop.call_soon), self.id)
+        self.subscriptions = NodeSubscriptions(
+            bus,
+            self._receive,
+            self.local_clients.registry,
+            forget=self._forget_channel,
+            history=lambda: self.channels.history,
+        )
         self.events = Events(
-            self.counts, subscribe=self._subscribe_topic, unsubscribe=self._unsubscribe_topic
+            self.counts,
+            subscribe=self.subscriptions.add_events,
+            unsubscribe=self.subscriptions.remove_events,
         )
         self._receiver = Receiver(
             self.id, self.local_clients, self.events, counts=self.counts, warn=self._warn
@@ -134,12 +140,11 @@ class Node:
             on_silent=self._on_silent,
             senders=self._senders,
         )
-        self._unconfirmed = UnconfirmedSubscriptions()
         self.query_client = QueryClient(
             self.id,
             self.local_clients,
             self.liveness,
-            is_unconfirmed=self._unconfirmed.__contains__,
+            is_unconfirmed=self.subscriptions.unconfirmed.__contains__,
             publish=self._publish,
             is_connected=lambda: self.is_connected,
             ask_bus=asks(bus),
@@ -253,41 +258,10 @@ class Node:
 
     def remove(self, client: ClientId) -> None:
         self.exclusive.logins.forget(client)
-        self._update_subscriptions(self.local_clients.registry.remove(client))
+        self.subscriptions.update(self.local_clients.registry.remove(client))
 
-    def _update_subscriptions(self, change: Change) -> list[Awaitable[None]]:
-        """Update the bus subscriptions; return what confirms the new ones."""
-        history = self.channels.history
-        if history is not None:
-            for topic in change.lost:
-                history.left(channel_of_topic(topic).target, topic.name)
-            for topic in change.gained:
-                history.gained(channel_of_topic(topic).target, topic.name)
-        if self.bus is None:
-            return []
-        for topic in change.lost:
-            channel = channel_of_topic(topic)
-            self.bus.unsubscribe(subject_of(channel))
-            self._unconfirmed.remove(channel)
-            self._receiver.sequences.forget_channel(channel)
-        return [self._subscribe(topic) for topic in change.gained]
-
-    def _subscribe(self, topic: Topic) -> Awaitable[None]:
-        assert self.bus is not None
-        channel = channel_of_topic(topic)
-        pending = self.bus.subscribe(subject_of(channel), self._receive)
-        self._unconfirmed.add(channel, pending)
-        return pending
-
-    def _subscribe_topic(self, topic: str) -> None:
-        if self.bus is not None:
-            self.bus.subscribe(subject_of(Channel(Target.EVENTS, topic)), self._receive)
-
-    def _unsubscribe_topic(self, topic: str) -> None:
-        channel = Channel(Target.EVENTS, topic)
+    def _forget_channel(self, channel: Channel) -> None:
         self._receiver.sequences.forget_channel(channel)
-        if self.bus is not None:
-            self.bus.unsubscribe(subject_of(channel))
 
     def send(  # noqa: PLR0917 - each of them belongs to a message
         self,
@@ -406,7 +380,7 @@ class Node:
     def _do_wide(self, action: WideAction) -> None:
         for subscriber in self.subscribers:
             subscriber.do(action)
-        self._update_subscriptions(self.local_clients.do(action))
+        self.subscriptions.update(self.local_clients.do(action))
 
     def _publish_and_confirm(
         self, channel: Channel, envelope: Envelope, consequence: str
@@ -452,7 +426,7 @@ class Node:
     def do_for_member(self, action: ClientAction) -> Confirmation[None]:
         """Execute an action on a client of this node in the registry."""
         try:
-            subscribing = self._update_subscriptions(self.local_clients.do(action))
+            subscribing = self.subscriptions.update(self.local_clients.do(action))
         except UnknownClient as error:
             if self.local_clients.do_early(action):
                 return DONE
@@ -469,54 +443,15 @@ class Node:
         self._count("unknown_client")
         return failed(error)
 
-    async def route(self, target: Target, name: str) -> None:
-        """Wait until the bus routes what is sent to a group or a user here, if it can."""
-        if self.bus is None or self.is_routed(target, name):
-            return
-        subject = subject_of(Channel(target, name))
-        with contextlib.suppress(TimeoutError):
-            async with asyncio.timeout(_ROUTE_TIMEOUT):
-                await self.bus.subscribe(subject, self._receive)
-        # A client that has gone meanwhile leaves nothing behind.
-        self._loop.call_later(_ROUTE_TIMEOUT, self._unroute, target, name)
-
-    def is_routed(self, target: Target, name: str) -> bool:
-        """Tell whether a group or a user has a member here, or there is no bus."""
-        registry = self.local_clients.registry
-        names = registry.uids() if target is Target.UIDS else registry.groups()
-        return self.bus is None or name in names
-
-    def _unroute(self, target: Target, name: str) -> None:
-        if self.bus is not None and not self.is_routed(target, name):
-            self.bus.unsubscribe(subject_of(Channel(target, name)))
-
     async def _wait_until_exclusive(
         self, topic: Topic, subscribing: list[Awaitable[None]], announced: Confirmation[None]
     ) -> None:
-        await self._wait_until_subscribed(topic, subscribing)
+        await self.subscriptions.confirm(topic, subscribing, self.query_client.timeout)
         # A node that has answered a query behind the login has also handled the subscription.
         await announced
 
-    async def _wait_until_subscribed(
-        self, topic: Topic, subscribing: list[Awaitable[None]]
-    ) -> None:
-        registry = self.local_clients.registry
-        names = registry.uids() if topic.kind is TopicKind.UID else registry.groups()
-        if not subscribing and topic.name in names:
-            # Another client was the first; its subscription may not be confirmed yet.
-            subscribing = [self._subscribe(topic)]
-        try:
-            async with asyncio.timeout(self.query_client.timeout):
-                for one in subscribing:
-                    await one
-        except TimeoutError:
-            raise ConfirmTimeout(
-                f"the bus has not confirmed in {self.query_client.timeout:g} seconds that what is"
-                f" sent to the {topic.kind} {topic.name!r} elsewhere arrives here"
-            ) from None
-
     async def _wait_until_routed(self, topic: Topic, subscribing: list[Awaitable[None]]) -> None:
-        await self._wait_until_subscribed(topic, subscribing)
+        await self.subscriptions.confirm(topic, subscribing, self.query_client.timeout)
         if self.bus is not None and self.bus.is_spread:
             # A query follows the subscription from server to server, so its answer confirms both.
             _, missing = await self.query_client.ask_all(Query.COUNT_CLIENTS, "")

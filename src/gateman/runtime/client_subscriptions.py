@@ -78,14 +78,14 @@ class _Entry:
         """Tell whether the client can become a member without waiting."""
         if self.catch_up is not None:
             return self.catch_up.is_at_hand()
-        return node.is_routed(self.target, self.name)
+        return node.subscriptions.is_routed(self.target, self.name)
 
     async def fetch(self, node: Node) -> None:
         """Wait until the client can become a member; raises BusError."""
         if self.catch_up is not None:
             await self.catch_up.fetch()
         else:
-            await node.route(self.target, self.name)
+            await node.subscriptions.route(self.target, self.name)
 
 
 class ClientSubscriptions:
