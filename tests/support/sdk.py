@@ -16,7 +16,6 @@ import time
 from abc import ABC, abstractmethod
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from functools import cache
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -285,9 +284,3 @@ DRIVERS = {"node": node_driver, "python": python_driver}
 
 KINDS = tuple(Kind(name, is_protobuf) for name in DRIVERS for is_protobuf in (False, True))
 NAMES = tuple(f"{kind.name}-{'protobuf' if kind.is_protobuf else 'json'}" for kind in KINDS)
-
-
-@cache
-def source_of_sdk() -> str:
-    """Return the SDK for pages, which needs no bundler."""
-    return (need_packages() / "centrifuge/dist/centrifuge.js").read_text()

@@ -217,7 +217,8 @@ class PresenceResult(_Part):
     presence: dict[str, ClientInfo] = {}
 
 
-class PresenceStatsResult(_Part):
+# The SDK for JavaScript gives its application what is there, and does not add a zero.
+class PresenceStatsResult(_Part, omit_defaults=False):
     num_clients: _Uint32 = 0
     num_users: _Uint32 = 0
 
