@@ -160,3 +160,20 @@ def test_errors_have_a_status_for_those_who_want_one() -> None:
     assert api.error(ApiError(ErrorCode.NOT_AVAILABLE)) == {
         "error": {"code": 108, "message": "not available"}
     }
+
+
+@pytest.mark.parametrize("data", [b"1e999", b'"\xff"', b"[" * 900 + b"1e999" + b"]" * 900])
+def test_data_that_python_cannot_read_are_refused(data: bytes) -> None:
+    """They are skipped when the request is read."""
+    request = api.decode("publish", b'{"channel":"a","data":' + data + b"}")
+    assert isinstance(request, api.Publish)
+    with pytest.raises(ApiError) as caught:
+        request.value()
+    assert caught.value.code == ErrorCode.BAD_REQUEST
+
+
+def test_nobody_is_subscribed_to_the_channel_of_another() -> None:
+    assert refusal("subscribe", b'{"user":"ann","channel":"#tom"}') == (
+        107,
+        "bad request: a personal channel is for its user alone",
+    )

@@ -3,7 +3,9 @@
 import asyncio
 from typing import Any
 
-from gateman import Channel, Connection, hub
+import pytest
+
+from gateman import Channel, ConfigError, Connection, hub
 from tests.support.client_talk import DENIED, KEPT, service
 from tests.support.loop import eventually, on_loop
 
@@ -125,3 +127,31 @@ async def test_the_application_overtakes_the_client_s_own_subscribe() -> None:
             {"unsubscribe"},
         ]
         assert await hub.count_group("a") == 0
+
+
+@on_loop
+async def test_personal_channels_are_no_groups(caplog: pytest.LogCaptureFixture) -> None:
+    """A client that joined one would be told that it is subscribed, and get nothing."""
+
+    def on_rpc(connection: Connection, _method: str, data: Any) -> str:
+        try:
+            connection.join(data)
+        except ConfigError as error:
+            return str(error)
+        return "joined"
+
+    async with service(on_rpc) as client:
+        ann = await client()
+        assert await ann.ask(rpc={"method": "join", "data": "#tom"}) == {
+            "rpc": {
+                "data": "'#tom' is a user's personal channel, and no group: bind the connection to"
+                " the user, with connection.bind()."
+            }
+        }
+        await hub.join_group(ann.hello["connect"]["client"], "#tom")
+        assert [one.message for one in caplog.records] == [
+            "a client cannot join the group '#tom', as names with '#' are users' personal channels:"
+            " bind it to the user instead"
+        ]
+        await ann.ask(rpc={"method": "join", "data": "tom"})
+        assert (await ann.push())["channel"] == "tom"

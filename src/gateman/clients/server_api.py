@@ -14,6 +14,7 @@ from typing import Annotated, Any, TypeVar
 import msgspec
 from msgspec import Meta, Raw, Struct
 
+from .channel import is_personal
 from .codes import ERROR_MESSAGES, ErrorCode
 
 PREFIX = "/api/"
@@ -69,7 +70,11 @@ class Payload(Struct, kw_only=True):
             return _from_base64(self.b64data, "b64data")
         if not bytes(self.data):
             raise ApiError(ErrorCode.BAD_REQUEST, "data is missing")
-        return msgspec.json.decode(self.data)
+        try:
+            return msgspec.json.decode(self.data)
+        except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError) as error:
+            # What was only skipped before: a number such as 1e999, or text that is not UTF-8.
+            raise ApiError(ErrorCode.BAD_REQUEST, f"bad request: data: {error}") from None
 
 
 class Publish(Payload, kw_only=True):
@@ -212,6 +217,10 @@ def decode(method: str, body: bytes | Raw) -> Request:
         raise ApiError(ErrorCode.BAD_REQUEST, f"bad request: {error}") from None
     if isinstance(request, _OfUser) and not (request.user or request.client):
         raise ApiError(ErrorCode.BAD_REQUEST, "bad request: user is missing")
+    if isinstance(request, Subscribe) and is_personal(request.channel):
+        raise ApiError(
+            ErrorCode.BAD_REQUEST, "bad request: a personal channel is for its user alone"
+        )
     return request
 
 

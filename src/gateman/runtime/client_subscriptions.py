@@ -36,6 +36,7 @@ from ..cluster.publication import Publication, personal_channel, unpack
 from ..connection import State
 from ..errors import BusError, EnvelopeError
 from ..history.base import Position, StoredMessage
+from ..log import RateLimitedLogger
 from .client import Client
 from .client_presence import ClientPresence
 from .client_send_buffer import data_of, info_of
@@ -110,6 +111,7 @@ class ClientSubscriptions:
         self._max_recovered = max_recovered
         self._now = now
         self._tasks: set[asyncio.Task[Any]] = set()
+        self._rate_limited = RateLimitedLogger()
 
     def stop(self) -> None:
         for task in self._tasks:
@@ -297,6 +299,14 @@ class ClientSubscriptions:
             return None
         confirmation: Confirmation[None] | None = None
         match action:
+            case Join(_, group) if is_personal(group):
+                confirmation = DONE
+                self._rate_limited.warning(
+                    "personal",
+                    f"a client cannot join the group {group!r:.40}, as names with '#' are users'"
+                    " personal channels: bind it to the user instead",
+                    self._now(),
+                )
             case Join(_, group):
                 confirmation = DONE
                 if not client.session.is_subscribed(group):
