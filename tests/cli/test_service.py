@@ -237,9 +237,10 @@ def test_check(tmp_path: Path) -> None:
     )
 
 
-def test_a_weak_secret_of_tokens_is_told(tmp_path: Path) -> None:
-    """By the check, and by a service that starts."""
-    options = "client_protocol='centrifuge', tokens={'secret': 'weak'}"
+def test_channels_and_a_weak_secret_are_shown(tmp_path: Path) -> None:
+    """By the check; the weak secret also by a service that starts."""
+    channels = "{'chat:*': {'subscribe': True, 'history_size': 9}, '#*': {}}"
+    options = f"client_protocol='centrifuge', tokens={{'secret': 'weak'}}, channels={channels}"
     script = echo("websocket://127.0.0.1:0", options)
     (tmp_path / "server.py").write_text(script)
     sentence = (
@@ -249,7 +250,11 @@ def test_a_weak_secret_of_tokens_is_told(tmp_path: Path) -> None:
     checked = run([*GATEMAN, "check", "server.py"], tmp_path)
 
     assert checked.returncode == 0, checked.stderr
-    assert f"    warning: {sentence}" in checked.stdout.splitlines()
+    assert checked.stdout.splitlines()[1:] == [
+        "    channel chat:*: subscribe=True, history_size=9",
+        "    channel #*: the defaults",
+        f"    warning: {sentence}",
+    ]
     with master(script, tmp_path) as service:
         service.wait_for(f"WARNING chat: {sentence}")
 

@@ -265,6 +265,8 @@ def _report_settings(settings: "WorkerSettings", now: float) -> None:
 
         for line in check_lines(settings.acme, now):
             click.echo(f"    {line}")
+    for pattern, channel in settings.channels.items():
+        click.echo(f"    channel {pattern}: {str(channel) or 'the defaults'}")
     if settings.tokens is not None and settings.tokens.weakness:
         click.echo(f"    warning: {settings.tokens.weakness}")
 

@@ -132,6 +132,13 @@ class Channel:
                 "set history_size, such as history_size=100",
             )
 
+    def __str__(self) -> str:
+        """Show the options that are not the defaults."""
+        values = {
+            one.name: (getattr(self, one.name), getattr(DEFAULT, one.name)) for one in fields(self)
+        }
+        return ", ".join(f"{name}={own!r}" for name, (own, usual) in values.items() if own != usual)
+
 
 def _permission(name: str, value: object) -> str:
     if name == "presence" and value == SERVER:
