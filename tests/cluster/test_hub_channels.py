@@ -81,3 +81,15 @@ async def test_mistakes_are_told_at_once() -> None:
             await hub.history("news")
         with pytest.raises(HubError, match="has no history"):
             await hub.remove_history("news")
+
+
+@on_loop
+async def test_one_message_that_python_cannot_read_hides_no_others() -> None:
+    """JSON has numbers that Python does not have, and clients may publish them."""
+    channels = {"room": Channel(subscribe=True, publish="everyone", history_size=10)}
+    async with service(channels=channels) as client:
+        ann = await client()
+        await ann.write('{"id":7,"publish":{"channel":"room","data":[1e999]}}')
+        assert await ann.answer(7) == {"publish": {}}
+        await hub.publish("room", 1)
+        assert values(await hub.history("room")) == [b"[1e999]", 1]

@@ -42,6 +42,10 @@ class Talk:
         await self._socket.send(json.dumps({"id": self._number, **request}))
         return self._number
 
+    async def write(self, frame: str) -> None:
+        """Send a frame as it is."""
+        await self._socket.send(frame)
+
     async def push(self) -> Any:
         """Return the next push."""
         while not self.pushes:
@@ -70,7 +74,7 @@ class Talk:
         async with asyncio.timeout(TIMEOUT):
             frame = await self._socket.recv()
         assert isinstance(frame, str)
-        for line in frame.splitlines():
+        for line in frame.split("\n"):
             reply = json.loads(line)
             if "id" in reply:
                 self._replies[reply.pop("id")] = reply

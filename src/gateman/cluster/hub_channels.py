@@ -40,7 +40,8 @@ class KeptPublication(Struct, frozen=True):
 
     Attributes:
         offset: Its place in the channel; offsets grow, and are not contiguous.
-        data: What was published: a JSON value, or ``bytes``.
+        data: What was published: a JSON value, or ``bytes``; also for JSON with a number that
+            Python does not have, such as 1e999.
         info: The client that published it; ``None`` if the server did.
         tags: What was added to it.
     """
@@ -206,4 +207,10 @@ def _check_tags(tags: Mapping[str, str]) -> dict[str, str]:
 def _value(packed: PackedPublication) -> Any:
     if packed.kind == BINARY:
         return packed.data
-    return packed.data.decode() if packed.kind == TEXT else msgspec.json.decode(packed.data)
+    if packed.kind == TEXT:
+        return packed.data.decode()
+    try:
+        return msgspec.json.decode(packed.data)
+    except (msgspec.MsgspecError, RecursionError):
+        # A client has published a number that Python does not have, such as 1e999.
+        return packed.data
