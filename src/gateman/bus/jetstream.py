@@ -212,7 +212,11 @@ class JetStreamHistory:
     async def _since(self, channel: str, position: Position, limit: int) -> Missed:
         await self._check_stream()
         epoch = self._epoch
+        reached = self._followers.reached(channel) or 0
         last = await self._last(channel)
+        if last is not None and last.number < reached:
+            # It was elected before it had applied everything, and cannot prove anything.
+            raise JetStreamError(0, "the leader of the stream lags behind what was received")
         if last is None:
             return Missed((), await self._top(channel), is_complete=False)
         found: list[LogMessage] | None = None
@@ -424,6 +428,9 @@ class JetStreamHistory:
                     last = await self._last(channel)
                 if last is not None and last.number > reached:
                     late[channel] = last.number
+                elif last is not None and last.number < reached:
+                    # The stream has lost messages, or its leader does not have them yet.
+                    self._followers.lose(channel)
         if late:
             await asyncio.sleep(_TRAVEL_TIME)
         self._lose_late(late)
