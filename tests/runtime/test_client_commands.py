@@ -86,3 +86,17 @@ async def test_a_position_without_an_epoch_is_of_the_present_one() -> None:
             await ann.ask(publish={"channel": "room", "data": number})
         page = await ann.ask(history={"channel": "room", "limit": 10, "since": {"offset": 1}})
         assert [one["data"] for one in page["history"]["publications"]] == [1, 2]
+
+
+@on_loop
+async def test_histories_are_read_one_after_the_other() -> None:
+    """All that a client asks for in one frame is answered, in order."""
+    async with service(channels={"room": KEPT}) as client:
+        ann = await client()
+        await ann.ask(subscribe={"channel": "room"})
+        await ann.ask(publish={"channel": "room", "data": 1})
+        frame = '{"id":%d,"history":{"channel":"room","limit":%d}}'
+        await ann.write("\n".join(frame % (100 + limit, limit) for limit in range(100)))
+        last = await ann.answer(199)
+        assert [one["data"] for one in last["history"]["publications"]] == [1]
+        assert ann.answered == list(range(100, 199))

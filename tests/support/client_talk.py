@@ -46,6 +46,11 @@ class Talk:
         """Send a frame as it is."""
         await self._socket.send(frame)
 
+    @property
+    def answered(self) -> list[int]:
+        """The answers that have come, and nobody has waited for."""
+        return list(self._replies)
+
     async def push(self) -> Any:
         """Return the next push."""
         while not self.pushes:

@@ -17,7 +17,17 @@ from .client_send_buffer import ClientSends
 class Client:
     """One SDK client."""
 
-    __slots__ = ("allowed", "connection", "id", "info", "session", "timer", "told_of", "uid")
+    __slots__ = (
+        "allowed",
+        "connection",
+        "id",
+        "info",
+        "reading",
+        "session",
+        "timer",
+        "told_of",
+        "uid",
+    )
 
     def __init__(self, connection: Connection, client: ClientId, session: ClientSession) -> None:
         self.connection = connection
@@ -30,6 +40,8 @@ class Client:
         self.allowed: dict[str, Allow] = {}
         # The channels of which it is told who joins and leaves.
         self.told_of: set[str] = set()
+        # Held by what reads a history for it; None before the first.
+        self.reading: asyncio.Lock | None = None
         # For the next deadline of the session.
         self.timer: asyncio.TimerHandle | None = None
 

@@ -355,6 +355,14 @@ class ClientCommands:
             self._subscriptions.spawn(self._read(client, number, request))
 
     async def _read(self, client: Client, number: int, request: HistoryRequest) -> None:
+        # One page at a time: a client may ask for hundreds at once, and each has megabytes.
+        if client.reading is None:
+            client.reading = asyncio.Lock()
+        async with client.reading:
+            if client.connection.state is State.OPEN:
+                await self._read_page(client, number, request)
+
+    async def _read_page(self, client: Client, number: int, request: HistoryRequest) -> None:
         channels = self._node.channels.history
         assert channels is not None
         most = self._limits.max_history_publications
