@@ -155,3 +155,33 @@ async def test_personal_channels_are_no_groups(caplog: pytest.LogCaptureFixture)
         ]
         await ann.ask(rpc={"method": "join", "data": "tom"})
         assert (await ann.push())["channel"] == "tom"
+
+
+@on_loop
+async def test_a_channel_that_is_joined_late_is_recovered() -> None:
+    """An application may bind and join after the connect command, also when a client is back."""
+
+    def on_rpc(connection: Connection, _method: str, _data: Any) -> None:
+        connection.bind("ann")
+        connection.join("room")
+
+    async with service(on_rpc, channels={"room": KEPT}) as client:
+        ann = await client()
+        await ann.ask(rpc={"method": "enter"})
+        known = {}
+        for _ in range(2):
+            push = await ann.push()
+            position = {"epoch": push["subscribe"]["epoch"], "offset": 0}
+            known[push["channel"]] = {"recover": True, **position}
+        await ann.leave()
+        for message in (1, 2):
+            await hub.send_to_uid("ann", message)
+            await hub.send_to_group("room", message)
+        ann = await client(subs=known)
+        await ann.ask(rpc={"method": "enter"})
+        for channel in known:
+            assert (await ann.push())["channel"] == channel
+            pubs = [(await ann.push())["pub"]["data"] for _ in range(2)]
+            assert pubs == [1, 2]
+        await hub.send_to_group("room", 3)
+        assert (await ann.push())["pub"]["data"] == 3

@@ -7,6 +7,7 @@ from msgspec import Raw
 
 from ..clients.allow import Allow
 from ..clients.data import one_line_of_json, read_data
+from ..clients.messages import SubscribeRequest
 from ..clients.session import ClientSession
 from ..cluster.names import ClientId
 from ..cluster.publication import BINARY, JSON, ClientInfo, as_json
@@ -22,6 +23,7 @@ class Client:
         "connection",
         "id",
         "info",
+        "positions",
         "reading",
         "session",
         "timer",
@@ -40,6 +42,8 @@ class Client:
         self.allowed: dict[str, Allow] = {}
         # The channels of which it is told who joins and leaves.
         self.told_of: set[str] = set()
+        # Of server-side subscriptions before a reconnect: the application may begin them again.
+        self.positions: dict[str, SubscribeRequest] = {}
         # Held by what reads a history for it; None before the first.
         self.reading: asyncio.Lock | None = None
         # For the next deadline of the session.

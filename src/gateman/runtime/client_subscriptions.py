@@ -8,12 +8,21 @@ missed is in the answer, and what comes later is sent after it.
 import asyncio
 from collections.abc import Callable, Coroutine, Sequence
 from contextlib import ExitStack
+from itertools import islice
 from typing import Any, NamedTuple
 
 from ..clients.allow import Allow
 from ..clients.channel import Channel, ChannelRules, is_personal
 from ..clients.codes import DisconnectCode, ErrorCode, UnsubscribeCode
-from ..clients.messages import ConnectResult, Subscribe, SubscribeRequest, SubscribeResult, raw
+from ..clients.messages import (
+    ConnectResult,
+    Push,
+    Reply,
+    Subscribe,
+    SubscribeRequest,
+    SubscribeResult,
+    raw,
+)
 from ..clients.messages import Publication as PublicationPart
 from ..clients.session import Action, Unsubscribed
 from ..clients.session import State as SessionState
@@ -43,6 +52,9 @@ from .client_send_buffer import data_of, info_of
 
 # The flag of a subscribe command: an error, and no subscription, if something is missing.
 _REJECT_UNRECOVERED = 2
+
+# Channels; of a client that comes back.
+_MAX_POSITIONS = 128
 
 Act = Callable[[Client, Sequence[Action]], None]
 """Carries out what a session returned."""
@@ -282,6 +294,11 @@ class ClientSubscriptions:
         if client.session.state is not SessionState.CONNECTED:
             return
         self._act(client, actions[:1])
+        client.positions = {
+            channel: known
+            for channel, known in islice(connecting.subs.items(), _MAX_POSITIONS)
+            if known.recover and channel not in connecting.result.subs
+        }
         connecting.admit()
         for action in connecting.actions:
             self._node.do_for_member(action)
@@ -336,7 +353,8 @@ class ClientSubscriptions:
         confirmation: Confirmation[None] = DONE
         with ExitStack() as stack:
             try:
-                entry = self._enter(stack, channel, None)
+                known = client.positions.pop(channel, None)
+                entry = self._enter(stack, channel, known)
                 await entry.fetch(self._node)
                 result = self._result(client, entry)
             except BusError:
@@ -352,8 +370,14 @@ class ClientSubscriptions:
                 offset=result.offset,
                 positioned=result.positioned,
             )
+            if known is not None and result.publications:
+                # They follow, and move it on.
+                push.offset = known.offset
             actions = client.session.push_subscribe(channel, push)
             self._act(client, actions[:1])
+            if actions and result.publications:
+                missed = [Reply(push=Push(channel=channel, pub=one)) for one in result.publications]
+                client.send_buffer.send_encoded(client.session.codec.encode(missed))
             confirmation = self._node.do_for_member(action)
             self._act(client, actions[1:])
             self._presence.joined(client, channel)
