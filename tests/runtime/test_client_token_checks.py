@@ -124,3 +124,27 @@ async def test_names_in_a_connection_token_are_checked() -> None:
             assert caught.value.rcvd.code == 3500, claims
         ann = await client(token=made(sub="ann", channels=["#ann", "news"]))
         assert sorted(ann.hello["connect"]["subs"]) == ["#ann", "news"]
+
+
+@on_loop
+async def test_a_token_may_be_valid_for_long() -> None:
+    """For a month, and for longer than the protocol can say."""
+    async with service(tokens=TOKENS, channels={"room": OPEN}) as client:
+        for seconds, most in ((30 * 86_400, 30 * 86_400), (1 << 40, (1 << 32) - 1)):
+            end = int(time.time()) + seconds
+            ann = await client(token=made(sub="ann", exp=end))
+            answers = [
+                ann.hello["connect"],
+                (await ann.ask(refresh={"token": made(sub="ann", exp=end)}))["refresh"],
+                (
+                    await ann.ask(
+                        subscribe={
+                            "channel": "room",
+                            "token": made(sub="ann", channel="room", exp=end),
+                        }
+                    )
+                )["subscribe"],
+            ]
+            for answer in answers:
+                assert answer["expires"]
+                assert most - 60 < answer["ttl"] <= most

@@ -6,8 +6,8 @@ from typing import Any
 from ..errors import ConfigError
 from ..options import fixed, is_positive
 
-# Seconds; more does not fit into timers.
-_MAX_SECONDS = 1_000_000
+# Seconds; more does not fit into the protocol.
+MAX_SECONDS = (1 << 32) - 1
 
 
 @fixed("Allow", "Allow({name}={value})")
@@ -44,10 +44,10 @@ class Allow:
 
     def __post_init__(self) -> None:
         """Check the values."""
-        if self.expires_in is not None and not is_positive(self.expires_in, _MAX_SECONDS):
+        if self.expires_in is not None and not is_positive(self.expires_in, MAX_SECONDS):
             raise ConfigError(
                 f"Allow(expires_in={self.expires_in!r}) cannot work",
-                f"give it in seconds, up to {_MAX_SECONDS}",
+                f"give it in seconds, up to {MAX_SECONDS}",
             )
 
 

@@ -3,7 +3,7 @@
 import json
 from dataclasses import replace
 
-from ..clients.allow import Allow
+from ..clients.allow import MAX_SECONDS, Allow
 from ..clients.channel import is_personal
 from ..clients.codes import DISCONNECT_REASONS, DisconnectCode, ErrorCode
 from ..clients.tokens import ConnectionClaims
@@ -62,7 +62,7 @@ class TokenChecks:
         """Add what a token says to what a callback said, which comes first."""
         ttl = self._tokens.ttl(expires_at)
         if ttl is not None and allowed.expires_in is None:
-            allowed = replace(allowed, expires_in=max(ttl, _SHORTEST_LIFE))
+            allowed = replace(allowed, expires_in=min(max(ttl, _SHORTEST_LIFE), MAX_SECONDS))
         if info and allowed.info is None:
             allowed = replace(allowed, info=json.loads(info))
         return allowed
