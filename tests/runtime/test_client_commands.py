@@ -100,3 +100,16 @@ async def test_histories_are_read_one_after_the_other() -> None:
         last = await ann.answer(199)
         assert [one["data"] for one in last["history"]["publications"]] == [1]
         assert ann.answered == list(range(100, 199))
+
+
+@on_loop
+async def test_a_text_that_cannot_be_sent_ends_no_connection() -> None:
+    """Half of a surrogate pair has no UTF-8."""
+
+    def on_publish(_connection: Connection, _channel: str, data: Any) -> Allow:
+        return Allow(data="\ud800" if data else "whole")
+
+    async with service(on_publish) as client:
+        ann = await client()
+        assert "error" in await ann.ask(publish={"channel": "room", "data": 1})
+        assert await ann.ask(publish={"channel": "room", "data": 0}) == {"publish": {}}

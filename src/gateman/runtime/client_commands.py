@@ -159,7 +159,7 @@ class ClientCommands:
                 return
             try:
                 then(verdict)
-            except TypeError as error:
+            except (TypeError, UnicodeEncodeError) as error:
                 # What it has returned cannot be written for this client.
                 self._note(name, client.connection, error)
                 self._refuse(client, number, INTERNAL)
