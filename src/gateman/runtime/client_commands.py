@@ -159,7 +159,7 @@ class ClientCommands:
                 return
             try:
                 then(verdict)
-            except (TypeError, UnicodeEncodeError) as error:
+            except (TypeError, ValueError) as error:
                 # What it has returned cannot be written for this client.
                 self._note(name, client.connection, error)
                 self._refuse(client, number, INTERNAL)
