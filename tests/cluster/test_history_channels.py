@@ -21,6 +21,7 @@ from tests.support.loop import on_loop
 ROOM = (Target.GROUPS, "room")
 LIMITS = HistoryLimits(3, 60.0)
 LIMIT = 10
+BYTES = 1000
 
 
 class Side:
@@ -43,7 +44,7 @@ class Side:
     async def catch_up(self, position: Position | None) -> Recovery:
         with self.channels.catch_up(*ROOM, position, LIMIT) as catch_up:
             await catch_up.fetch()
-            return catch_up.finish()
+            return catch_up.finish(BYTES)
 
 
 @asynccontextmanager
@@ -110,9 +111,24 @@ async def test_what_comes_while_it_is_fetched_is_missed_once() -> None:
                 followed = other.channels.hold(*ROOM)
                 await followed.reached(last.offset)
                 other.channels.release(*ROOM, followed)
-            found = catch_up.finish()
+            found = catch_up.finish(BYTES)
 
         assert (texts(found), found.position) == (["b", "c", "d"], last)
+
+
+@on_loop
+async def test_what_has_too_many_bytes_is_not_given() -> None:
+    """Then it is not complete, and nothing of it is given."""
+    async with two() as (one, other, _):
+        first, *_, last = await one.publish("a", "b" * 90, "c")
+        for room, is_complete in ((0, False), (90, False), (BYTES, True)):
+            with other.channels.catch_up(*ROOM, first, LIMIT) as catch_up:
+                await catch_up.fetch()
+                found = catch_up.finish(room)
+            assert (found.is_complete, bool(found.messages)) == (is_complete, is_complete)
+        with other.channels.catch_up(*ROOM, last, LIMIT) as catch_up:
+            await catch_up.fetch()
+            assert catch_up.finish(0).is_complete
 
 
 @on_loop
@@ -128,7 +144,7 @@ async def test_a_gap_is_told_and_ends_what_is_under_way() -> None:
             await asyncio.sleep(0)
             await asyncio.sleep(0)
             with pytest.raises(BusError):
-                catch_up.finish()
+                catch_up.finish(BYTES)
         assert told == [ROOM]
         assert one.counts["lost_channels"] == 1
         broker.come_up()

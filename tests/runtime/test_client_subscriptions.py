@@ -1,13 +1,24 @@
 """Subscriptions of SDK clients: what a client missed, and what the hub does with it."""
 
 import asyncio
+import json
 from typing import Any
 
 import pytest
 
 from gateman import Channel, ConfigError, Connection, hub
-from tests.support.client_talk import DENIED, KEPT, service
-from tests.support.loop import eventually, on_loop
+from gateman.clients.channel import ChannelRules
+from gateman.clients.json_codec import JSON
+from gateman.clients.limits import ClientLimits
+from gateman.clients.session import Action, ClientSession, Send
+from gateman.cluster.names import ClientId
+from gateman.cluster.node import Node
+from gateman.runtime.client import Client
+from gateman.runtime.client_presence import ClientPresence
+from gateman.runtime.client_subscriptions import ClientSubscriptions
+from tests.support.client_talk import DENIED, KEPT, error, service
+from tests.support.loop import eventually, on_loop, turns
+from tests.support.members import FakeLink, connection
 
 
 @on_loop
@@ -185,3 +196,68 @@ async def test_a_channel_that_is_joined_late_is_recovered() -> None:
             assert pubs == [1, 2]
         await hub.send_to_group("room", 3)
         assert (await ann.push())["pub"]["data"] == 3
+
+
+@on_loop
+async def test_a_recovery_leaves_room_for_live_messages() -> None:
+    """What would fill half of the send buffer is not recovered: it would be asked for again."""
+
+    def on_client_connect(connection: Connection, _token: str, _data: Any) -> None:
+        connection.join("room")
+        connection.join("hall")
+
+    channels = {"*": Channel(subscribe=True, history_size=10)}
+    limits = {"max_send_buffer_size": 4000}
+    async with service(on_client_connect, channels=channels, limits=limits) as client:
+        ann = await client()
+        begun = ann.hello["connect"]["subs"]
+        await ann.leave()
+        for channel in ("room", "hall"):
+            await hub.send_to_group(channel, "x" * 1200)
+        known = {
+            channel: {"recover": True, "epoch": one["epoch"], "offset": one.get("offset", 0)}
+            for channel, one in begun.items()
+        }
+        again = await client(subs=known)
+
+        found = again.hello["connect"]["subs"]
+        assert [one.get("recovered", False) for one in found.values()] == [True, False]
+        assert [len(one.get("publications", ())) for one in found.values()] == [1, 0]
+        alone = (await (await client()).ask(subscribe={"channel": "other"}))["subscribe"]
+        assert "offset" not in alone
+
+
+@on_loop
+async def test_a_command_that_fails_unexpectedly_is_answered(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    """With an error, after which the SDK tries again; the log has the place."""
+    node = Node(None, has_clients=True)
+    clients: dict[ClientId, Client] = {}
+    sent: list[Action] = []
+    rules = ChannelRules()
+    subscriptions = ClientSubscriptions(
+        node,
+        rules,
+        clients,
+        lambda _client, actions: sent.extend(actions),
+        ClientPresence(node, rules, clients),
+        max_recovered=1,
+        max_unsent=1,
+        now=lambda: 0.0,
+    )
+    session = ClientSession(JSON, ClientLimits(), 0.0, ping_interval=0)
+    client = Client(connection(1, FakeLink()), ClientId("0123456789ab-1"), session)
+    session.receive('{"id": 1, "connect": {}}', 0.0)
+
+    async def fail() -> None:
+        raise LookupError("nobody expected this")
+
+    await asyncio.wait([subscriptions.spawn(fail(), client, 1)])
+    await turns()
+
+    assert [json.loads(one.payload) for one in sent if isinstance(one, Send)] == [
+        {"id": 1, **error(100, "internal server error", temporary=True)}
+    ]
+    assert "a command of an SDK client failed" in caplog.text
+    assert "nobody expected this" in caplog.text

@@ -49,8 +49,9 @@ class ClientLimits(Numbers):
     max_recovered_publications: int = option(
         300,
         "publications",
-        "The publications that a recovery may send to a client. If it has missed more, the SDK is"
-        " told that they are lost. Precedent: Centrifugo, 300.",
+        "The publications that a recovery may send to a client. If it has missed more, or more than"
+        " half of ``limits.max_send_buffer_size``, the SDK is told that they are lost. Precedent:"
+        " Centrifugo, 300.",
     )
     max_history_publications: int = option(
         300,

@@ -284,7 +284,7 @@ class CatchUp:
 
         with history_channels.catch_up(target, name, position, limit) as catch_up:
             await catch_up.fetch()
-            recovery = catch_up.finish()
+            recovery = catch_up.finish(room=1 << 20)
             ...  # make it a member, without waiting for anything
 
     Several may be fetched at once, and then finished together.
@@ -369,8 +369,8 @@ class CatchUp:
         self._is_complete = missed.is_complete and missed.position.epoch == followed.epoch
         self._missed, self._top = missed.messages, missed.position.offset
 
-    def finish(self) -> Recovery:
-        """Return what was missed until now; raises BusError."""
+    def finish(self, room: int) -> Recovery:
+        """Return what was missed until now, if it has at most ``room`` bytes; raises BusError."""
         followed, position = self._followed, self._position
         assert followed is not None
         if followed.is_lost:
@@ -380,7 +380,10 @@ class CatchUp:
         last, top = followed.last, self._top
         messages = [one for one in self._missed if position.offset < one.offset <= last]
         messages += [one for one in self._buffer if one.offset > max(top, position.offset)]
-        if not self._is_complete or len(messages) > self._limit:
+        is_too_much = (
+            len(messages) > self._limit or sum(len(one.payload) for one in messages) > room
+        )
+        if not self._is_complete or is_too_much:
             self._channels.count("not_recovered")
             return Recovery(followed.position, (), is_complete=False)
         self._channels.count("recovered")

@@ -168,7 +168,8 @@ class ClientCommands:
 
     def _connect(self, client: Client, number: int, request: ConnectRequest) -> None:
         if self._tokens is not None and request.token:
-            self._subscriptions.spawn(self._connect_by_token(self._tokens, client, number, request))
+            checking = self._connect_by_token(self._tokens, client, number, request)
+            self._subscriptions.spawn(checking, client, number)
         else:
             self._ask_about_connect(client, number, request, None)
 
@@ -233,9 +234,8 @@ class ClientCommands:
             self._refuse(client, number, DENIED)
             return
         if self._tokens is not None and request.token:
-            self._subscriptions.spawn(
-                self._subscribe_by_token(self._tokens, client, number, request)
-            )
+            checking = self._subscribe_by_token(self._tokens, client, number, request)
+            self._subscriptions.spawn(checking, client, number)
         else:
             is_allowed = self._options(channel).subscribe
             self._ask_about_subscribe(client, number, request, Allow() if is_allowed else None)
@@ -299,7 +299,8 @@ class ClientCommands:
                 self._refuse(client, number, Refused(ErrorCode.LIMIT_EXCEEDED))
                 return
             if appended:
-                self._subscriptions.spawn(self._published(client, number, appended[0]))
+                publishing = self._published(client, number, appended[0])
+                self._subscriptions.spawn(publishing, client, number)
             else:
                 self._act(client, client.session.answered(number, PublishResult()))
 
@@ -352,7 +353,7 @@ class ClientCommands:
         elif not self._may(client, request.channel, "history"):
             self._refuse(client, number, DENIED)
         else:
-            self._subscriptions.spawn(self._read(client, number, request))
+            self._subscriptions.spawn(self._read(client, number, request), client, number)
 
     async def _read(self, client: Client, number: int, request: HistoryRequest) -> None:
         # One page at a time: a client may ask for hundreds at once, and each has megabytes.
@@ -408,7 +409,8 @@ class ClientCommands:
         elif not self._may(client, request.channel, "presence"):
             self._refuse(client, number, DENIED)
         else:
-            self._subscriptions.spawn(self._answer_presence(client, number, request))
+            answering = self._answer_presence(client, number, request)
+            self._subscriptions.spawn(answering, client, number)
 
     async def _answer_presence(
         self, client: Client, number: int, request: PresenceRequest | PresenceStatsRequest
@@ -421,9 +423,8 @@ class ClientCommands:
 
     def _refresh(self, client: Client, number: int, name: str, *args: str) -> None:
         if self._tokens is not None:
-            self._subscriptions.spawn(
-                self._refresh_by_token(self._tokens, client, number, name, args)
-            )
+            checking = self._refresh_by_token(self._tokens, client, number, name, args)
+            self._subscriptions.spawn(checking, client, number)
         elif name in self._callbacks:
             self._ask_about_refresh(client, number, name, args, None)
         else:

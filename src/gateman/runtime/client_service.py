@@ -99,6 +99,7 @@ class ClientService(WorkerService):
             self._act,
             self._presence,
             max_recovered=self._limits.max_recovered_publications,
+            max_unsent=self.settings.limits.max_send_buffer_size,
             now=self._loop.time,
         )
         self._commands = ClientCommands(

@@ -8,6 +8,7 @@ missed is in the answer, and what comes later is sent after it.
 import asyncio
 from collections.abc import Callable, Coroutine, Sequence
 from contextlib import ExitStack
+from functools import partial
 from itertools import islice
 from typing import Any, NamedTuple
 
@@ -113,6 +114,7 @@ class ClientSubscriptions:
         presence: ClientPresence,
         *,
         max_recovered: int,
+        max_unsent: int,
         now: Callable[[], float],
     ) -> None:
         self._node = node
@@ -121,6 +123,7 @@ class ClientSubscriptions:
         self._act = act
         self._presence = presence
         self._max_recovered = max_recovered
+        self._max_unsent = max_unsent
         self._now = now
         self._tasks: set[asyncio.Task[Any]] = set()
         self._rate_limited = RateLimitedLogger()
@@ -129,11 +132,21 @@ class ClientSubscriptions:
         for task in self._tasks:
             task.cancel()
 
-    def spawn(self, coroutine: Coroutine[Any, Any, None]) -> "asyncio.Task[None]":
+    def spawn(
+        self, coroutine: Coroutine[Any, Any, None], client: Client, number: int = 0
+    ) -> "asyncio.Task[None]":
+        """Run what answers a command; if it fails unexpectedly, the client gets an error."""
         task = asyncio.get_running_loop().create_task(coroutine)
         self._tasks.add(task)
-        task.add_done_callback(self._tasks.discard)
+        task.add_done_callback(partial(self._ended, client, number))
         return task
+
+    def _ended(self, client: Client, number: int, task: "asyncio.Task[None]") -> None:
+        self._tasks.discard(task)
+        error = None if task.cancelled() else task.exception()
+        if error is not None:
+            self._rate_limited.error("a command of an SDK client failed", error, self._now())
+            self._fail(client, number)
 
     # Subscriptions that the client asks for.
 
@@ -147,7 +160,8 @@ class ClientSubscriptions:
             with stack:
                 self._subscribe(client, number, request, allowed, entry)
         else:
-            self.spawn(self._fetch(stack, client, number, request, allowed, entry))
+            fetching = self._fetch(stack, client, number, request, allowed, entry)
+            self.spawn(fetching, client, number)
 
     async def _fetch(  # noqa: PLR0917 - as `_subscribe`, which it calls
         self,
@@ -225,13 +239,17 @@ class ClientSubscriptions:
             )
         return entry
 
-    def _result(self, client: Client, entry: _Entry) -> SubscribeResult:
+    def _result(self, client: Client, entry: _Entry, pending: int = 0) -> SubscribeResult:
         """Make the answer to a subscribe; the client has to become a member now."""
+        # ``pending``: bytes of other channels in the same answer. Half of what may wait for the
+        # client is for live messages: a client that is closed for them would come back for the
+        # same recovery, again and again.
+        room = max(0, self._max_unsent // 2 - client.connection.send_buffer_size - pending)
         result = SubscribeResult()
         if entry.catch_up is None:
             result.was_recovering = entry.is_recovering
             return result
-        recovery = entry.catch_up.finish()
+        recovery = entry.catch_up.finish(room)
         result.epoch, result.offset = recovery.position
         result.positioned = True
         result.recoverable = entry.options.recover
@@ -268,7 +286,7 @@ class ClientSubscriptions:
         if not channels:
             self._finish_connect(client, connecting)
         else:
-            self.spawn(self._connect(client, connecting, channels))
+            self.spawn(self._connect(client, connecting, channels), client, connecting.number)
 
     async def _connect(
         self, client: Client, connecting: Connecting, channels: Sequence[str]
@@ -279,8 +297,10 @@ class ClientSubscriptions:
                 await asyncio.gather(*(entry.fetch(self._node) for entry in entries))
                 if client.connection.state is not State.OPEN:
                     return
+                pending = 0
                 for entry in entries:
-                    result = self._result(client, entry)
+                    result = self._result(client, entry, pending)
+                    pending += sum(len(bytes(one.data)) for one in result.publications)
                     result.data = raw(connecting.data.get(entry.channel, b""))
                     connecting.result.subs[entry.channel] = result
                 self._finish_connect(client, connecting)
@@ -327,7 +347,7 @@ class ClientSubscriptions:
             case Join(_, group):
                 confirmation = DONE
                 if not client.session.is_subscribed(group):
-                    confirmation = self._confirm(self._join(client, group, action))
+                    confirmation = self._confirm(client, self._join(client, group, action))
             case Leave(_, group):
                 if self._unsubscribe(client, group, UnsubscribeCode.SERVER):
                     confirmation = DONE
@@ -335,14 +355,15 @@ class ClientSubscriptions:
                 if client.uid and client.uid != uid:
                     self._unbind(client)
                 client.uid = uid
-                confirmation = self._confirm(self._join(client, personal_channel(uid), action))
+                joining = self._join(client, personal_channel(uid), action)
+                confirmation = self._confirm(client, joining)
             case Unbind():
                 self._unbind(client)
                 confirmation = DONE
         return confirmation
 
-    def _confirm(self, coroutine: Coroutine[Any, Any, None]) -> Confirmation[None]:
-        task = self.spawn(coroutine)
+    def _confirm(self, client: Client, coroutine: Coroutine[Any, Any, None]) -> Confirmation[None]:
+        task = self.spawn(coroutine, client)
 
         async def wait() -> None:
             await asyncio.shield(task)
