@@ -3,15 +3,17 @@
 import asyncio
 import contextlib
 from collections.abc import Awaitable, Callable
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from ..bus import Bus
 from ..errors import ConfirmTimeout
 from .channels import Channel, subject_of
 from .envelope import Target
-from .history_channels import HistoryChannels
 from .registry import Change, Registry, Topic, TopicKind
 from .subscriptions import UnconfirmedSubscriptions, channel_of_topic
+
+if TYPE_CHECKING:
+    from .history_channels import HistoryChannels
 
 # Seconds that a subscription waits for the bus; then it is answered, and takes effect later.
 _ROUTE_TIMEOUT = 2.0
@@ -27,7 +29,7 @@ class NodeSubscriptions:
         registry: Registry[Any],
         *,
         forget: Callable[[Channel], object],
-        history: Callable[[], HistoryChannels | None],
+        history: "Callable[[], HistoryChannels | None]",
     ) -> None:
         self.unconfirmed = UnconfirmedSubscriptions()
         self._bus = bus
