@@ -114,7 +114,7 @@ class Tokens:
         if self.jwks_url is not None and not is_jwks_url(self.jwks_url):
             raise ConfigError(
                 f"tokens.jwks_url={self.jwks_url!r} is not an https:// address",
-                "use https, for whoever changes the keys on their way can log in as anybody",
+                "use https: somebody who changes the keys on their way can log in as anybody",
             )
 
 

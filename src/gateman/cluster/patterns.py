@@ -23,7 +23,7 @@ class Patterns(Generic[T]):
         if exact is not None:
             return exact
         for prefix, value in self._prefixes:
-            # Users' own channels are no others.
+            # `*` alone does not mean users' personal channels.
             if channel.startswith(prefix) and (prefix or not channel.startswith(PERSONAL)):
                 return value
         return None

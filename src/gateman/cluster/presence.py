@@ -121,11 +121,11 @@ class _FollowedChannel:
         self.pending: list[Joined | Left] = []
         self.delay = 0.0
         self.is_followed = False
-        # What the first request asked for was there before: its answers are no news.
+        # What the first request asked for was there before: its answers are not changes.
         self.request_id = 0
 
     def take_leaving(self, client: ClientId) -> bool:
-        """Wait for a client no more; return whether that was so."""
+        """Stop waiting for a client; return whether it was waited for."""
         for user, clients in self.leaving.items():
             if clients.pop(client, None) is not None:
                 if not clients:

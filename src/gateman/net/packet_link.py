@@ -26,7 +26,7 @@ from .packet_send_buffer import MeasuredPacketSendBuffer, PacketEncoder, PacketS
 from .tcp_info import tcp_info
 from .traffic import Traffic
 
-# What is read at once; one message of tcp:// is no larger.
+# What is read at once; one message of tcp:// is not larger.
 _READ_SIZE = 64 << 10  # bytes
 
 # Shared by all connections: each read is copied before the next one.

@@ -8,7 +8,7 @@ from ..log import RateLimitedLogger
 
 
 def has_left(client_id: str, error: Exception) -> bool:
-    """Return whether a callback only found that its own client is gone: that is no failure."""
+    """Return whether a callback only found that its own client is gone, which is not a failure."""
     return isinstance(error, UnknownClient) and error.client_id == client_id
 
 
