@@ -337,12 +337,12 @@ def test_when_keys_are_asked_for() -> None:
         ),
         (
             {"jwks_url": "http://id.example/jwks"},
-            "tokens.jwks_url='http://id.example/jwks' is not an https:// address: use https, for"
-            " whoever changes the keys on their way can log in as anybody.",
+            "tokens.jwks_url='http://id.example/jwks' is not an https:// address: use https:"
+            " somebody who changes the keys on their way can log in as anybody.",
         ),
         (
             {"jwks_url": "https://[x"},
-            "tokens.jwks_url='https://[x' is not an https:// address: use https, for whoever"
+            "tokens.jwks_url='https://[x' is not an https:// address: use https: somebody who"
             " changes the keys on their way can log in as anybody.",
         ),
         ({"secrets": 1}, "'secrets' is not an option of tokens: did you mean 'secret'?"),
