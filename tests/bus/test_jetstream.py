@@ -1,14 +1,17 @@
 """The history in JetStream, with real servers: Debian's, and a current one."""
 
 import asyncio
+import contextlib
 import itertools
 import json
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from contextlib import asynccontextmanager
+from functools import partial
 from pathlib import Path
 from typing import TypeVar
 
 import nats
+import nats.errors
 import pytest
 from nats.aio.client import Client
 
@@ -320,6 +323,74 @@ async def test_a_cluster_loses_its_leader(tmp_path: Path) -> None:
     assert [one for one in stored if one in set(confirmed)] == confirmed
     assert stored == sorted(stored, key=int)
     assert member.payloads == stored[: len(member.got)]
+
+
+@on_loop
+async def test_a_server_that_has_dropped_messages_makes_no_hole(tmp_path: Path) -> None:
+    """
+    A recovery has everything, or says that it has not, whichever servers answer.
+
+    A server of NATS 2.9 that starts again drops what the stream was not made for, although it is to
+    keep more since.
+    """
+    with nats_cluster(tmp_path, has_jetstream=True) as servers:
+        places = [one.place for one in servers]
+        bus = nats_bus(f"nats://{','.join(places)}?name=test")
+        await bus.start()
+        client = await nats.connect(places)
+        small = HistoryLimits(size=2, ttl=300)
+        positions = [await patiently(lambda: bus.history.append("room", b"0", small))]
+        positions += await fill(bus, 60, first=1)
+        leader, _ = await _cluster(client)
+        for server in servers:
+            if server.name != leader:
+                server.kill()
+                positions += await patiently(lambda: fill(bus, 1, first=len(positions)))
+                server.start()
+                while not (await _cluster(client))[1]:
+                    await asyncio.sleep(0.1)
+        # From the last one on, so that nothing of the recoveries before is of use.
+        found = [
+            await patiently(partial(bus.history.since, "room", position, 100))
+            for position in reversed(positions)
+        ]
+        await client.close()
+        await bus.stop()
+
+    end = len(positions)
+    wrong = [
+        (end - number, payloads(missed.messages))
+        for number, missed in enumerate(found)
+        if missed.is_complete and payloads(missed.messages) != numbers(end - number, end)
+    ]
+    assert wrong == []
+    assert any(missed.is_complete for missed in found)
+
+
+async def _cluster(client: Client) -> tuple[str, bool]:
+    """Tell which server leads the stream, and whether the others have everything."""
+    while True:
+        with contextlib.suppress(nats.errors.Error, AssertionError):
+            match await ask(client, "STREAM.INFO.gateman-test"):
+                case {"cluster": {"leader": str(leader), "replicas": [one, two]}}:
+                    return leader, bool(one["current"] and two["current"])
+        await asyncio.sleep(0.1)
+
+
+@on_loop
+async def test_the_stream_is_made_for_the_largest_channel(tmp_path: Path) -> None:
+    """Also if a smaller one is followed first."""
+    async with served(tmp_path, 1) as (bus,):
+        bus.history.expect(HUNDRED)
+        bus.history.expect(HistoryLimits(size=500, ttl=100_000))
+        await Member(bus).follow()
+        client = await operator(bus)
+        info = await ask(client, "STREAM.INFO.gateman-test")
+        await client.close()
+
+    config = info["config"]
+    assert isinstance(config, dict)
+    assert (config["max_msgs_per_subject"], config["max_age"]) == (502, 200_000 * 10**9)
 
 
 async def patiently(attempt: Callable[[], Awaitable[T]]) -> T:

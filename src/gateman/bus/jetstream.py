@@ -1,10 +1,11 @@
 """
 The history in JetStream: one stream of a service, with a subject for each channel.
 
-Only the leader of the stream tells where a channel ends, since other servers may lag behind. All
-servers may give the messages before it, as a page is used only if it reaches that end, and begins
-with a message that is not dropped yet: then none behind it is. What was read is kept for a while
-(:mod:`.recent_messages`), for the other clients that come back to the channel.
+Only the leader of the stream tells where a channel ends, since other servers may lag behind, or
+have dropped what the leader has. Any server may give a page of messages, which is used if it begins
+with the message up to which all are known: a server drops messages from the front alone, and so has
+all behind one that it has. Messages that come one by one are the leader's. What was read is kept for
+a while (:mod:`.recent_messages`), for the other clients that come back to the channel.
 """
 
 import asyncio
@@ -69,7 +70,7 @@ _TRUST_TIME = 1.0
 # Replicas where the server is in a cluster, unless the option says otherwise.
 _REPLICAS = 3
 
-# What the stream is made for, before the limits of a channel are known.
+# What the stream is made for, if nothing is known of the limits of channels.
 _FIRST_LIMITS = HistoryLimits(size=100, ttl=300)
 
 # Seconds between comparisons of quiet channels with the stream: what a server publishes for
@@ -104,6 +105,8 @@ class JetStreamHistory:
         self._wire: NatsWire | None = None
         self._config: dict[str, Any] = {}
         self._epoch = ""
+        self._expected_limits: HistoryLimits | None = None
+        self._elections = 0
         self._is_prepared = False
         self._trusted_until = 0.0
         self._must_check = asyncio.Event()
@@ -114,6 +117,14 @@ class JetStreamHistory:
         self._overdue: dict[str, int] = {}
         self._expecting: asyncio.TimerHandle | None = None
         bus.on_unknown(self._on_message)
+
+    def expect(self, limits: HistoryLimits) -> None:
+        # A stream that is made with less, and grows, is cut by servers of NATS 2.9 that start again
+        # to what it was made with.
+        known = self._expected_limits or limits
+        self._expected_limits = HistoryLimits(
+            max(known.size, limits.size), max(known.ttl, limits.ttl)
+        )
 
     async def append(
         self, channel: str, payload: bytes, limits: HistoryLimits, *, idempotency_key: str = ""
@@ -261,13 +272,15 @@ class JetStreamHistory:
         self, channel: str, number: int, last: LogMessage, count: int
     ) -> list[LogMessage] | None:
         """Return the messages from a number to the last one; ``None`` if one may be missing."""
+        elections = self._elections
         found = await self._read(channel, number, last, count)
         if not found or found[-1].number != last.number or not found[0].proves(number):
             return None
         # As long as the first is there, no message behind it was dropped while it was read.
         first = found[0].number
         there = await self._get(get_by_number(self._log(channel), first))
-        return found if there and there[0].number == first else None
+        is_there = bool(there) and there[0].number == first
+        return found if is_there and elections == self._elections else None
 
     async def _read(
         self, channel: str, number: int, last: LogMessage, count: int | None = None
@@ -275,22 +288,32 @@ class JetStreamHistory:
         """Return the messages from a number to the last one, or more than a count of them."""
         log = self._log(channel)
         found: list[LogMessage] = []
-        while number <= last.number and (count is None or len(found) < count):
-            wanted = _MAX_PAGE if count is None else min(count - len(found), _MAX_PAGE)
-            request = page_request(log, number, wanted)
-            subject = self._names.api("DIRECT.GET")
-            replies = await self._bus.request(
-                self._writer(subject, request), is_last=lambda one: is_last_of_page(one.payload)
-            )
-            page = [one for reply in replies if (one := read_direct(reply.payload)) is not None]
-            if not page:
-                # That server lags behind the leader.
-                page = await self._get(get_by_number(log, number))
-            if not page or page[0].number > last.number:
+        more = await self._get(get_by_number(log, number))
+        has_pages = True
+        while more and more[0].number <= last.number:
+            found += [one for one in more if one.number <= last.number]
+            known = found[-1].number
+            if known == last.number or (count is not None and len(found) >= count):
                 break
-            found += [one for one in page if one.number <= last.number]
-            number = found[-1].number + 1
+            more = []
+            if has_pages:
+                wanted = _MAX_PAGE if count is None else min(count - len(found) + 1, _MAX_PAGE)
+                page = await self._page(page_request(log, known, wanted))
+                if page and page[0].number == known:
+                    more = page[1:]
+                    # It lags behind the leader, or is older than 2.11 and gives one message.
+                    has_pages = bool(more)
+            if not more:
+                more = await self._get(get_by_number(log, known + 1))
         return found
+
+    async def _page(self, request: bytes) -> list[LogMessage]:
+        """Ask any server for messages: it may lag behind, or have dropped some."""
+        replies = await self._bus.request(
+            self._writer(self._names.api("DIRECT.GET"), request),
+            is_last=lambda one: is_last_of_page(one.payload),
+        )
+        return [one for reply in replies if (one := read_direct(reply.payload)) is not None]
 
     async def _last(self, channel: str) -> LogMessage | None:
         found = await self._get(get_last(self._log(channel)))
@@ -336,7 +359,9 @@ class JetStreamHistory:
             except JetStreamError as error:
                 if not error.is_missing_stream:
                     raise
-                info = await self._create(limits or _FIRST_LIMITS)
+                if limits is not None:
+                    self.expect(limits)
+                info = await self._create(self._expected_limits or _FIRST_LIMITS)
             more = None if limits is None else grown(info["config"], limits)
             if more is not None:
                 info = await self._api("STREAM.UPDATE", json.dumps(more).encode())
@@ -404,6 +429,7 @@ class JetStreamHistory:
         if number:
             self._bus.take_reply(number, payload)
         elif self._names.leader_elected.endswith(subject):
+            self._elections += 1
             self._must_check.set()
 
     async def _check_always(self) -> None:
@@ -421,19 +447,26 @@ class JetStreamHistory:
         self._trusted_until = 0.0
         await self._check_stream()
         late: dict[str, int] = {}
-        for channel in self._followers.channels:
-            reached = self._followers.reached(channel)
-            if reached is not None:
-                async with self._reads:
-                    last = await self._last(channel)
-                if last is not None and last.number > reached:
-                    late[channel] = last.number
-                elif last is not None and last.number < reached:
-                    # The stream has lost messages, or its leader does not have them yet.
-                    self._followers.lose(channel)
-        if late:
-            await asyncio.sleep(_TRAVEL_TIME)
-        self._lose_late(late)
+        try:
+            for channel in self._followers.channels:
+                await self._check_channel(channel, late)
+        finally:
+            # Also if the stream went away meanwhile.
+            if late:
+                await asyncio.sleep(_TRAVEL_TIME)
+            self._lose_late(late)
+
+    async def _check_channel(self, channel: str, late: dict[str, int]) -> None:
+        reached = self._followers.reached(channel)
+        if reached is None:
+            return
+        async with self._reads:
+            last = await self._last(channel)
+        if last is not None and last.number > reached:
+            late[channel] = last.number
+        elif last is not None and last.number < reached:
+            # The stream has lost messages, or its leader does not have them yet.
+            self._followers.lose(channel)
 
     def _expect(self, channel: str, number: int) -> None:
         """Note a message of this process that is to come back, if it follows the channel."""

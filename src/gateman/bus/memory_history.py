@@ -39,6 +39,9 @@ class MemoryHistory:
         self._broker = broker
         self._followers = Followers(bus, self._top)
 
+    def expect(self, limits: HistoryLimits) -> None:
+        """Nothing is made for it."""
+
     async def append(
         self, channel: str, payload: bytes, limits: HistoryLimits, *, idempotency_key: str = ""
     ) -> Position:

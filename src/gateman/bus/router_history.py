@@ -43,6 +43,9 @@ class RouterHistory:
         self._followers = Followers(bus, self._top)
         self._reads = asyncio.Semaphore(_MAX_READS)
 
+    def expect(self, limits: HistoryLimits) -> None:
+        """Nothing is made for it."""
+
     async def append(
         self, channel: str, payload: bytes, limits: HistoryLimits, *, idempotency_key: str = ""
     ) -> Position:

@@ -366,7 +366,12 @@ class CatchUp:
         on_the_way = [one for one in missed.messages if one.offset <= position.offset]
         if on_the_way:
             await followed.reached(on_the_way[-1].offset)
-        self._is_complete = missed.is_complete and missed.position.epoch == followed.epoch
+        # A store that has not got that far, or not any more, cannot tell what comes next.
+        self._is_complete = (
+            missed.is_complete
+            and missed.position.epoch == followed.epoch
+            and missed.position.offset >= position.offset
+        )
         self._missed, self._top = missed.messages, missed.position.offset
 
     def finish(self, room: int) -> Recovery:

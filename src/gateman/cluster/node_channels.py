@@ -105,6 +105,9 @@ class NodeChannels:
             from .history_channels import HistoryChannels
             from .patterns import Patterns
 
+            for limits in kept.values():
+                if limits is not None:
+                    self._bus.history.expect(limits)
             self.history = HistoryChannels(
                 self._bus, Patterns(kept).get, self._local_clients, self._counts
             )

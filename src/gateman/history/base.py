@@ -102,6 +102,9 @@ class History(Protocol):
     All methods raise a BusError if the store is away, refuses, or does not answer in time.
     """
 
+    def expect(self, limits: HistoryLimits) -> None:
+        """Be told, before anything else, what the largest channels of this process keep."""
+
     async def append(
         self, channel: str, payload: bytes, limits: HistoryLimits, *, idempotency_key: str = ""
     ) -> Position:

@@ -22,13 +22,16 @@ class Follower:
     that came too early is held until the one before it comes; the caller decides for how long.
     """
 
-    __slots__ = ("_early", "_early_size", "_is_broken", "_is_patient", "_last", "_read")
+    __slots__ = (
+        "_beginning", "_early", "_early_size", "_is_broken", "_is_patient", "_last", "_read",
+    )  # fmt: skip
 
     def __init__(
         self, read: Callable[[bytes], Live] = read_live, *, is_patient: bool = False
     ) -> None:
         self._read = read
         self._is_patient = is_patient
+        self._beginning = 0
         self._last: int | None = None
         # In the order of offsets: what came before the beginning, or before its turn.
         self._early: list[Live] = []
@@ -53,7 +56,7 @@ class Follower:
         """Set the position after which messages are due; return those that came; raises Gap."""
         if self._is_broken:
             raise Gap
-        self._last = offset
+        self._beginning = self._last = offset
         return self._due()
 
     def take(self, data: bytes) -> list[StoredMessage]:
@@ -90,6 +93,9 @@ class Follower:
     def _deliver(self, one: Live) -> list[StoredMessage]:
         assert self._last is not None
         if one.offset <= self._last:
+            if one.offset > self._beginning:
+                # Its place was taken by another message, or it came twice.
+                raise Gap
             return []
         self._last = one.offset
         return [] if one.is_marker else [StoredMessage(one.offset, one.payload)]
