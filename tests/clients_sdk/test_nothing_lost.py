@@ -39,7 +39,11 @@ CHANNELS = {
     "fleet:*": Channel(subscribe=True, publish=True, history_size=10_000, history_ttl=600)
 }
 LIMITS = {"max_connections_per_ip": None, "max_handshakes_per_second": None}
-CLIENTS = dict(client_protocol="centrifuge", channels=CHANNELS, limits=LIMITS)
+# Some recover what was sent in half a minute.
+RECOVERED = {"max_recovered_publications": 10_000}
+CLIENTS = dict(
+    client_protocol="centrifuge", channels=CHANNELS, limits=LIMITS, client_limits=RECOVERED
+)
 PROCESSES = dict(count=2, max_crashes=10_000)
 """
 
