@@ -3,9 +3,9 @@ The history in JetStream: one stream of a service, with a subject for each chann
 
 Only the leader of the stream tells where a channel ends, since other servers may lag behind, or
 have dropped what the leader has. Any server may give a page of messages, which is used if it begins
-with the message up to which all are known: a server drops messages from the front alone, and so has
-all behind one that it has. Messages that come one by one are the leader's. What was read is kept for
-a while (:mod:`.recent_messages`), for the other clients that come back to the channel.
+with the message up to which all are known: servers drop messages from the front alone, and so have
+all behind one that they have. Messages that come one by one are the leader's. What was read is kept
+for a while (:mod:`.recent_messages`), for the other clients that come back to the channel.
 """
 
 import asyncio
@@ -279,8 +279,9 @@ class JetStreamHistory:
         # As long as the first is there, no message behind it was dropped while it was read.
         first = found[0].number
         there = await self._get(get_by_number(self._log(channel), first))
-        is_there = bool(there) and there[0].number == first
-        return found if is_there and elections == self._elections else None
+        if elections != self._elections:
+            raise JetStreamError(0, "the stream got another leader while it was read")
+        return found if there and there[0].number == first else None
 
     async def _read(
         self, channel: str, number: int, last: LogMessage, count: int | None = None
