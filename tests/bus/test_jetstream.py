@@ -366,6 +366,24 @@ async def test_a_server_that_has_dropped_messages_makes_no_hole(tmp_path: Path) 
     assert any(missed.is_complete for missed in found)
 
 
+@on_loop
+async def test_an_election_interrupts_a_recovery(tmp_path: Path) -> None:
+    """What one leader has says nothing of what the next one has; the client tries again."""
+    async with served(tmp_path, 1) as (bus,):
+        (first, *_) = await fill(bus, 90)
+        client = await operator(bus)
+        recovering = asyncio.ensure_future(bus.history.since("room", first, 100))
+        while not recovering.done():
+            await client.publish("$JS.EVENT.ADVISORY.STREAM.LEADER_ELECTED.gateman-test", b"{}")
+            await client.flush()
+        found = await bus.history.since("room", first, 100)
+        await client.close()
+
+    with pytest.raises(BusError, match="got another leader"):
+        recovering.result()
+    assert payloads(found.messages) == numbers(1, 90)
+
+
 async def _leader(client: Client) -> str:
     """Wait until the other two servers are up to date; return who leads the stream."""
     while True:
