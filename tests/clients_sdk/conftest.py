@@ -9,9 +9,21 @@ from tests.support.sdk import DRIVERS, KINDS, NAMES, Driver, Kind, SdkClient
 
 
 @pytest.fixture(scope="session")
-def drivers() -> Iterator[Callable[[str], Driver]]:
+def started() -> dict[str, Driver]:
+    """Hold the drivers that run."""
+    return {}
+
+
+@pytest.fixture(autouse=True)
+def _end_clients(started: dict[str, Driver]) -> Iterator[None]:
+    yield
+    for driver in started.values():
+        driver.disconnect_all()
+
+
+@pytest.fixture(scope="session")
+def drivers(started: dict[str, Driver]) -> Iterator[Callable[[str], Driver]]:
     """Run a driver for each language, from when a test needs it."""
-    started: dict[str, Driver] = {}
     with ExitStack() as stack:
 
         def driver(name: str) -> Driver:

@@ -46,12 +46,20 @@ class Driver(ABC):
         self._names = itertools.count(1)
         self._answers: dict[int, dict[str, Any]] = {}
         self._events: dict[str, list[dict[str, Any]]] = {}
+        self._clients: list[SdkClient] = []
 
     def client(self, url: str, **options: Any) -> "SdkClient":
         """Make a client, which does not connect yet; see ``open`` in ``driver.js``."""
         client = SdkClient(self, f"client-{next(self._names)}")
         client.do("open", url=url, **options)
+        self._clients.append(client)
         return client
+
+    def disconnect_all(self) -> None:
+        """End the clients: they would connect again and again to a port that is another test's."""
+        for client in self._clients:
+            client.do("disconnect")
+        self._clients.clear()
 
     def begin(self, verb: str, **fields: Any) -> int:
         """Have a command executed, and return the number of its answer."""
