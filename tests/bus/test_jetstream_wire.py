@@ -45,7 +45,7 @@ def test_names() -> None:
 
 def test_the_stream_keeps_enough() -> None:
     """Two markers more than messages, and for a day, in which quiet channels can be recovered."""
-    config = NAMES.config(LIMITS, replicas=3, max_bytes=1000)
+    config = NAMES.config(LIMITS, "abc", replicas=3, max_bytes=1000)
 
     assert (config["max_msgs_per_subject"], config["max_age"]) == (102, 86_400 * 10**9)
     assert (config["num_replicas"], config["max_bytes"], config["max_msgs"]) == (3, 1000, -1)
@@ -180,8 +180,12 @@ def test_what_is_no_message(answer: dict[str, object]) -> None:
 
 
 def test_a_stream_made_anew_has_another_epoch() -> None:
-    """Which a client can be given."""
-    epochs = {epoch_of({"created": f"2026-11-30T13:17:2{digit}Z"}) for digit in range(10)}
+    """Which a client can be given; it is the same on servers that made it at another time."""
+    times = [f"2026-11-30T13:17:2{digit}Z" for digit in range(10)]
+    configs = [NAMES.config(LIMITS, token, replicas=1, max_bytes=1) for token in times]
+    epochs = {epoch_of({"created": times[0], "config": config}) for config in configs}
+    same = {epoch_of({"created": time, "config": configs[0]}) for time in times}
+    described = {epoch_of({"created": time, "config": {"description": "ours"}}) for time in times}
 
     assert {len(epoch) for epoch in epochs} == {16}
-    assert len(epochs) == 10
+    assert (len(epochs), len(same), len(described)) == (10, 1, 10)

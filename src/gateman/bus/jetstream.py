@@ -11,6 +11,7 @@ for a while (:mod:`.recent_messages`), for the other clients that come back to t
 import asyncio
 import contextlib
 import json
+import secrets
 import time
 from collections.abc import Awaitable, Callable
 from typing import TYPE_CHECKING, Any, cast
@@ -382,7 +383,9 @@ class JetStreamHistory:
 
     async def _create(self, limits: HistoryLimits) -> dict[str, Any]:
         replicas = self._replicas or (_REPLICAS if self._bus.is_spread else 1)
-        config = self._names.config(limits, replicas=replicas, max_bytes=self._max_bytes)
+        config = self._names.config(
+            limits, secrets.token_hex(8), replicas=replicas, max_bytes=self._max_bytes
+        )
         try:
             return await self._api("STREAM.CREATE", json.dumps(config).encode())
         except JetStreamError as error:

@@ -51,6 +51,9 @@ _MARKER_COUNT = 2
 # A century, which fits the 64 bits of nanoseconds.
 _MAX_SECONDS = 3.1e9
 
+# A token of the stream follows.
+_DESCRIPTION = "The history of a gateman service: "
+
 _NO_RESPONDERS = 503
 _STREAM_NOT_FOUND, _MESSAGE_NOT_FOUND, _WRONG_LAST, _NAME_IN_USE = 10059, 10037, 10071, 10058
 _UNREADABLE = "JetStream's answer cannot be read"
@@ -124,11 +127,13 @@ class StreamNames:
         """Return the subject of a request, such as ``STREAM.INFO``."""
         return f"$JS.API.{verb}.{self.stream}".encode("ascii")
 
-    def config(self, limits: HistoryLimits, *, replicas: int, max_bytes: int) -> dict[str, Any]:
-        """Make the configuration of the stream."""
+    def config(
+        self, limits: HistoryLimits, token: str, *, replicas: int, max_bytes: int
+    ) -> dict[str, Any]:
+        """Make the configuration of the stream, with a token that no other stream has."""
         return {
             "name": self.stream,
-            "description": "The history of a gateman service",
+            "description": f"{_DESCRIPTION}{token}",
             "subjects": [f"{self.prefix}{_LOG}.*"],
             "retention": "limits",
             "discard": "old",
@@ -265,7 +270,10 @@ def sequence(data: bytes) -> int:
 
 def epoch_of(info: Mapping[str, Any]) -> str:
     """Make the epoch of a stream, which is another one after it was made anew."""
-    return hashlib.sha256(str(info.get("created")).encode()).hexdigest()[:16]
+    # Not of its time, which is not the same on all servers (2.9.10).
+    description = str(info["config"].get("description", ""))
+    made = description if description.startswith(_DESCRIPTION) else info.get("created")
+    return hashlib.sha256(str(made).encode()).hexdigest()[:16]
 
 
 def read_message(answer: Mapping[str, Any]) -> LogMessage:
