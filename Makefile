@@ -23,7 +23,8 @@ test: ## Run all tests, two per core at a time; ARGS="-k word" for some, PYTHON=
 # starts the same processes on another Python, which takes four times as long.
 ON_EVERY_PYTHON := $(wildcard tests/test_*.py) tests/acme/test_network.py \
 	tests/doctor/network/test_tls_client.py \
-	$(addprefix tests/,bus cluster config fuzz gateway http net runtime tls websocket) \
+	$(addprefix tests/,bus clients cluster config fuzz gateway history http net protocols runtime tls \
+		websocket) \
 	$(addprefix tests/master/test_,channel.py child.py daemon.py orphan.py script.py \
 		selector_loop.py signal_wakeup.py spawn.py) \
 	$(addprefix tests/system/test_,conformance.py forked_children.py reading.py shutdown.py \
