@@ -57,10 +57,7 @@ def test_devices_with_lines_of_json_survive_a_reload(tmp_path: Path) -> None:
     port = free_port()
     replaced = {"tcp://0.0.0.0:8283": f"tcp://127.0.0.1:{port}"}
     with running("json_lines", tmp_path, **replaced) as service:
-        page_port = next(
-            int(url.rpartition(":")[2])
-            for url in re.findall(r"listens on (ws://\S+)", service.stderr)
-        )
+        page_port = int(service.wait_for("listens on ws://").rpartition(":")[2])
         before = set(service.pids())
         for number in range(2):
             with (
