@@ -1,6 +1,6 @@
 """What a callback of the client protocol returns to say more than yes. Pure."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from ..errors import ConfigError
@@ -58,3 +58,12 @@ def allow_of(result: object) -> "Allow | None":
     if isinstance(result, Allow):
         return result
     return Allow() if result is None or result is True else Allow(data=result)
+
+
+def merged(allowed: Allow, known: Allow) -> Allow:
+    """Add what a token says to what a callback said, which comes first."""
+    if allowed.expires_in is None and known.expires_in is not None:
+        allowed = replace(allowed, expires_in=known.expires_in)
+    if allowed.info is None and known.info is not None:
+        allowed = replace(allowed, info=known.info)
+    return allowed

@@ -5,13 +5,12 @@ Each answer is a call of the client's session, whose actions are carried out by 
 """
 
 import asyncio
-import dataclasses
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any
 
 from msgspec import Raw
 
-from ..clients.allow import Allow
+from ..clients.allow import Allow, merged
 from ..clients.channel import EVERYONE, SUBSCRIBERS, Channel, ChannelRules, is_personal
 from ..clients.codes import ErrorCode
 from ..clients.limits import ClientLimits
@@ -201,7 +200,7 @@ class ClientCommands:
     ) -> None:
         def accept(allowed: Allow) -> None:
             if claims is not None and self._tokens is not None:
-                allowed = self._tokens.merge(allowed, claims.expires_at, claims.info)
+                allowed = merged(allowed, self._tokens.allow(claims.expires_at, claims.info))
             client.info = b"" if allowed.info is None else as_json(allowed.info)
             result = ConnectResult(client=client.id, version=VERSION)
             result.data = raw(b"" if allowed.data is None else client.write(allowed.data))
@@ -254,7 +253,7 @@ class ClientCommands:
     ) -> None:
         def accept(allowed: Allow) -> None:
             if known is not None:
-                allowed = _merged(allowed, known)
+                allowed = merged(allowed, known)
             self._subscriptions.subscribe(client, number, request, allowed)
 
         self._decide(
@@ -452,25 +451,16 @@ class ClientCommands:
         self, client: Client, number: int, name: str, args: tuple[str, ...], known: Allow | None
     ) -> None:
         def accept(allowed: Allow) -> None:
-            ttl = allowed.expires_in
-            if ttl is None and known is not None:
-                ttl = known.expires_in
-            self._act(client, client.session.refreshed(number, self._now(), ttl=ttl))
+            if known is not None:
+                allowed = merged(allowed, known)
+            actions = client.session.refreshed(number, self._now(), ttl=allowed.expires_in)
+            self._act(client, actions)
 
         self._decide(name, client, number, *args, is_allowed=known is not None, then=accept)
 
 
 def _ignore(_result: object) -> None:
     """Take the result of a callback that has no answer."""
-
-
-def _merged(allowed: Allow, known: Allow) -> Allow:
-    """Add what a token says to what a callback said, which comes first."""
-    if allowed.expires_in is None and known.expires_in is not None:
-        allowed = dataclasses.replace(allowed, expires_in=known.expires_in)
-    if allowed.info is None and known.info is not None:
-        allowed = dataclasses.replace(allowed, info=known.info)
-    return allowed
 
 
 def _uid_of(early: Sequence[ClientAction]) -> str:

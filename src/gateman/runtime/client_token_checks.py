@@ -1,7 +1,6 @@
 """What tokens of SDK clients allow, and what a client is told whose token is not valid."""
 
 import json
-from dataclasses import replace
 
 from ..clients.allow import MAX_SECONDS, Allow
 from ..clients.channel import is_personal
@@ -46,9 +45,7 @@ class TokenChecks:
         claims = await self.connection(token)
         if not isinstance(claims, ConnectionClaims):
             return claims
-        return (
-            self.merge(Allow(), claims.expires_at, b"") if claims.user == client.uid else _INVALID
-        )
+        return self.allow(claims.expires_at, b"") if claims.user == client.uid else _INVALID
 
     async def subscription(self, client: Client, channel: str, token: str) -> Allow | Refusal:
         """Verify the token of a subscribe or sub_refresh command."""
@@ -56,16 +53,15 @@ class TokenChecks:
             claims = await self._tokens.subscription(token, channel, client.uid)
         except TokenError as error:
             return _refusal(error, DENIED)
-        return self.merge(Allow(), claims.expires_at, claims.info)
+        return self.allow(claims.expires_at, claims.info)
 
-    def merge(self, allowed: Allow, expires_at: float | None, info: bytes) -> Allow:
-        """Add what a token says to what a callback said, which comes first."""
+    def allow(self, expires_at: float | None, info: bytes) -> Allow:
+        """Return what a token says about a connection or a subscription."""
         ttl = self._tokens.ttl(expires_at)
-        if ttl is not None and allowed.expires_in is None:
-            allowed = replace(allowed, expires_in=min(max(ttl, _SHORTEST_LIFE), MAX_SECONDS))
-        if info and allowed.info is None:
-            allowed = replace(allowed, info=json.loads(info))
-        return allowed
+        return Allow(
+            info=json.loads(info) if info else None,
+            expires_in=None if ttl is None else min(max(ttl, _SHORTEST_LIFE), MAX_SECONDS),
+        )
 
 
 def _problem_of_names(claims: ConnectionClaims) -> str:
